@@ -20,21 +20,27 @@ NO_MODALITY = "none"  # of a series that the site's own table leaves out
 # what may follow a beginning: no letters of "ce", "gd", "km", "enh", "inj", "post" or "free"
 ENDING = "[^\\W\\d_cfghjkpvwxzкгп]{0,7}"
 SURE = 6  # letters from which on a word with one mistake is still the word
-LETTERS = str.maketrans("łıđ[]{}–—−\\", "lid()()---/") | {ord("ß"): "ss", ord("æ"): "ae", ord("ø"): "oe"}
+LETTERS = str.maketrans("łıđð[]{}–—−\\", "lidd()()---/") | {ord("ß"): "ss", ord("æ"): "ae", ord("ø"): "oe"}
+LETTERS |= str.maketrans(  # traditional and Japanese forms of Chinese letters, as simplified ones
+    "藥薬顯対對軸狀橫斷腦脳頭顱強増劑剤單単純掃無術層體張給検檢權壓飽臥後電訓練縱鬆弛濾釓導続續圖図側蓋実內",
+    "药药显对对轴状横断脑脑头颅强增剂剂单单纯扫无术层体张给检检权压饱卧后电训练纵松弛滤钆导续续图图侧盖实内",
+)
 LATIN = str.maketrans(  # as technicians write Russian and Greek
-    "абвгґдезиіклмнопрстуфхыэαβγδεζηικλμνξοπρσςτυφω", "abvggdeziiklmnoprstufhyeavgdeziiklmnxoprsstyfo"
+    "абвгґдезиіјклмнопрстуфхыэћђαβγδεζηικλμνξοπρσςτυφω", "abvggdeziijklmnoprstufhyecdavgdeziiklmnxoprsstyfo"
 ) | str.maketrans(
     {"ж": "zh", "ц": "ts", "ч": "ch", "ш": "sh", "щ": "sch", "ю": "yu", "я": "ya", "ъ": "", "ь": ""}
-    | {"θ": "th", "χ": "ch", "ψ": "ps"}
+    | {"љ": "lj", "њ": "nj", "θ": "th", "χ": "ch", "ψ": "ps"}
 )
 _CODES = """
-    agent=A contrast=C weak_agent=a injection=v negation=n without=O before=b pre=B after=q post=p together=w con=c
-    after_agent=y before_agent=z enhanced=X native=V filler=i glue=g t1=T weak_t1=k t2=2 flair=L gradient=G inversion=I
-    dixon=D fat=F water=l neutral=N setting=s purpose=u treatment=r detail=h extent=e
+    agent=A contrast=C weak_agent=a injection=v lone_agent=j negation=n without=O before=b pre=B after=q post=p
+    together=w con=c after_agent=y before_agent=z enhanced=X native=V filler=i glue=g t1=T weak_t1=k t2=2 flair=L
+    gradient=G inversion=I dixon=D fat=F water=l neutral=N setting=s purpose=u treatment=r detail=h extent=e
 """
 CODES = dict(pair.split("=") for pair in _CODES.split())  # one character for a class; "?" is an unlisted word or sign
 _AGENT = "[ivg]*(?:[Aav][Aavig]*|c(?![ivg]*[Aav]))"
 PHRASES = [  # what classes state together, in this order: 1 is with agent, 0 without
+    ("^([TFGINDk]*)j([TFGINDk]*)$", r"\g<1>1\2"),  # "T1 INJ" and nothing that may deny it
+    ("j", "a"),
     ("s(?=C)", "?"),  # "standard contrast" is a property of the image
     ("[AavCX+P]d|d(?=[AavC+P]|$)", "?"),  # a minus rather than a dash
     ("d", "N"),
@@ -51,8 +57,8 @@ PHRASES = [  # what classes state together, in this order: 1 is with agent, 0 wi
     (rf"[qpwc]{_AGENT}", "1"),
     (r"[+P][Aa]v?|[Aav]+[+P]", "1"),
     ("M[Aa]|[Aav]M", "0"),
-    ("[Aa]i*y", "1"),
-    ("[Aa]i*z", "0"),
+    ("[Aa][iv]*y", "1"),
+    ("[Aa][iv]*z", "0"),
     ("V|B|O$", "0"),
     ("A[Aivg]*|p|X", "1"),
 ]
@@ -75,11 +81,14 @@ def _prefixed(found: re.Match[str]) -> str:
 
 REWRITINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [  # in this order, of plain text
     (_TOOLS, " "),
-    (r"^\*", ""),  # Siemens's name of a sequence
+    (r"^(?:\*|opt[ _])", ""),  # of Siemens's and Fujifilm's sequences
     (r"[_^|]", " "),
     (r"[тτ](?=[12])", "t"),  # a Cyrillic or Greek letter
     (r"(?<=t1)(w?) mpr(?![a-z]| ?(?:a[xks]|tra|[ck]or|obl|par|\d+ ?mm)(?![a-z]))", r"\1 mprage"),  # else a reformat
+    (r"t1[_ ]images?.*mp2rage|mp2rage(?=.*t1)|(?<=t[12])[_ ]images?(?![a-z])", " ? "),  # maps
     (r"mp2rage", "mprage"),
+    (r"(?<!\w)c/ ?c(?!\w)", " con ce "),
+    (r"(?<!\w)so nao(?!\w)(?!.*(?:contr|ga?d|inj))", " brain "),  # Vietnamese; with an agent, "só não" of Portuguese
     (r"в ?/ ?в(?!\w)", " iv "),
     (r"(?<!\w)к ?/ ?у(?!\w)", " ку "),
     (r"(?<!\w)n ?[/.] ?a(?![a-z])", " ? "),  # not applicable
@@ -107,7 +116,7 @@ REWRITINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [  # in thi
     (rf"(?<!\w)s/ ?(?={_ROMANCE})|(?<!\w)s(?=mdc(?!\w))|(?<!\w)s/(?=c(?!\w| ?contr))", " without "),
     (rf"(?<!\w)c/ ?(?={_ROMANCE})|(?<!\w)c(?=mdc(?!\w))", " with "),
     (r"(?<!\w)(?:u[/.] ?(?=k(?:ontr\w*|m)?(?!\w))|z[/.] ?(?=contr))", " without "),
-    (r"(?<!\w)m[/.] ?(?=(?:k|[ck]ontr\w*)(?!\w))", " with "),
+    (r"(?<!\w)m(?:[/.] ?(?=k(?!\w))|[/. ] ?(?=[ck]ontr\w*))", " with "),
     (r"(?<![a-z])[ov](?:\. ?)?(?=(?:km|gd)(?![a-z]))", " without "),
     (r"(?<![a-z])[mn](?:\. ?)?(?=(?:km|gd)(?![a-z]))", " with "),
     # T1 and T2 with a prefix or a suffix
@@ -119,7 +128,7 @@ REWRITINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [  # in thi
 
 def _plain(text: str) -> str:
     """Text in lower case without accents."""
-    letters = (letter for letter in unicodedata.normalize("NFKD", text).lower() if not unicodedata.combining(letter))
+    letters = (letter for letter in unicodedata.normalize("NFKD", text).lower() if unicodedata.category(letter) != "Mn")
     return "".join(letters).translate(LETTERS)
 
 
@@ -220,6 +229,9 @@ def _class(word: str) -> str:
         if re.fullmatch(beginning + ENDING, word):
             return code
     similar = {code for listed, code in MISSPELT.items() if len(word) >= SURE and _one_mistake(word, listed)}
+    latin = word.translate(LATIN)  # one Slavic word may be listed in Latin letters only
+    if not similar and latin != word and len(latin) > 3:
+        return _class(latin)
     return similar.pop() if len(similar) == 1 else "?"
 
 

@@ -12,21 +12,26 @@ NAMES = {  # kind and contrast, by names
     ("T1", WITHOUT): [
         "T1 do kontrasta", "T1 brez kontrasta", "T1 u. kontrast", "T1 não contraste", "T1 z/contrast",
         "T1 kontrasztmentes", "T1 choris skiagrafiko", "Τ1 ΠΡΙΝ ΣΚΙΑΓΡΑΦΙΚΟ", "T1 بدون تزریق",
+        "T1 打藥前", "T1 造影剤投与前", "T1 プレーン", "T1 ไม่ฉีดสี", "T1 chưa tiêm thuốc", "T1 án skuggaefnis",
+        "T1 без контрастування", "T1 bez ks",
     ],
     ("T1", WITH): [
         "T1 s kontrastem", "T1 posle kontrasta", "T1 tehosteella", "T1 kontraszt után", "T1 m/k", "T1 sag KL",
         "Τ1 ΜΕΤΑ ΣΚΙΑΓΡΑΦΙΚΟ", "T1 meta skiagrafiko", "AX VIBE +C", "T1 na contrast herhaling", "T1 nakon kontrasta",
-        "T1 kontrast madde sonrası",
+        "T1 kontrast madde sonrası", "T1 AX INJ FS", "opt_T1_TSE_enh", "T1 C/C", "T1 m kontrast", "T1 橫斷面 顯影後",
+        "ｿﾞｳｴｲ T1", "T1 조영제 주입 후", "T1 หลังฉีดสี", "T1 са контрастом", "T1 post gd day 2", "GK T1 +C frame",
     ],
     ("T2", None): [
         "T2 tra herhaling", "T2 TEKRAR", "T2 povtor", "T2 ΕΓΚΑΡΣΙΑ", "T2 egkarsia", "T2 ESR bis", "T2 重扫 横断",
+        "T2 supine HFS", "T2 腦部 軸狀", "T2 sọ não", "t2_arms_fse_tra", "T2 POST OP DAY 1", "Т2 глава коронарно",
     ],
     ("FLAIR", None): ["VFLAIR sag", "fFLAIR ax", "AX T2 FALIR", "FLAIR SM gl", "FLAIR sag deep resolve boost"],
 }
 DOUBTFUL = [
     "t1_mprage_sag_MPR_tra", "T1_MPR_tra", "MPR - T1 tra", "FLAIR reformat", "T2 recon", "AX T1 2", "AX T1 2nd",
-    "AX VIBE", "FLAIR VIBE", "T1 SENSE contrast", "T1 kl", "T1 KL FOV", "T1 INJ", "T2 CAP", "T1 opak", "T1 pro GD",
-    "T1 dyn", "T2 temporal",
+    "AX VIBE", "FLAIR VIBE", "T1 SENSE contrast", "T1 kl", "T1 KL FOV", "T1 2nd inj", "T2 CAP", "T1 opak", "T1 pro GD",
+    "T1 dyn", "T2 temporal", "T1 enhanced", "T1 enh filter", "T1 só não contraste", "T1 POST DAY 3", "T2 prone",
+    "T2 спина", "T2 spinal", "MP2RAGE_T1_Images", "T1_Images",
 ]
 # fmt: on
 
