@@ -410,10 +410,9 @@ def test_the_dry_run_prints_choice_evidence_and_questions_of_studies_and_names(t
 
 
 def test_the_line_on_a_full_disk_does_not_name_the_folder_of_the_output(tmp_path, monkeypatch):
-    def fill(_):
+    def fill():
         raise RuntimeError("operator") from InputError(f"{tmp_path}/work/case_T1.nii.gz: cannot be written")
 
-    monkeypatch.setattr("deploy.operators.SegmentationApplication.run", fill)
-    monkeypatch.setattr("deploy.operators.SegmentationApplication.__init__", lambda *_: None)
+    monkeypatch.setattr("deploy.operators.SegmentationApplication", lambda _: SimpleNamespace(run=fill))
     line = refusal(app._run_operators, SimpleNamespace(work=tmp_path / "work"))
     assert line == "work/case_T1.nii.gz: cannot be written"
