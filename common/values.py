@@ -43,6 +43,8 @@ def numbers(lowest: float, highest: float = math.inf, unit: str = "", kind: type
 
     def convert(value: Any) -> Any:
         kinds = (int,) if kind is int else (int, float)
+        if isinstance(value, str) and re.fullmatch(r"[-+]?\d+e[-+]?\d+", value, re.IGNORECASE):
+            raise InputError("text to YAML; expected a number with a point, such as 1.0e-4")
         _check(isinstance(value, kinds) and not isinstance(value, bool) and lowest <= value <= min(highest, LARGEST))
         return value
 
@@ -179,8 +181,9 @@ def _axes(value: Any) -> list[int]:
 
 
 def listed(value: Any) -> list[str]:
-    """Names from a command line, which python-fire passes as text with commas, a tuple, or a number."""
-    return [str(each) for each in value] if isinstance(value, list | tuple) else str(value).split(",")
+    """Names from a command line, which python-fire passes as text such as a,b or [a,b], a tuple, or a number."""
+    given = value if isinstance(value, list | tuple) else str(value).strip("[]").split(",")
+    return [str(each).strip() for each in given]
 
 
 def _checks(value: Any) -> list[str]:

@@ -55,7 +55,7 @@ class Mark:
 
     def failed(self, reason: str, now: float) -> "Mark":
         """The mark after a failed attempt."""
-        return replace(self, due=now + FIRST_WAIT * FACTOR ** (self.attempts - 1), reason=reason)
+        return replace(self, due=now + FIRST_WAIT * FACTOR ** min(self.attempts - 1, 9), reason=reason)
 
     def stopped(self) -> "Mark":
         """The mark after a signal stopped an attempt, which then does not count."""

@@ -185,7 +185,12 @@ def convention_of(datalist: str | Path, default: str) -> str:
 
 
 def write(content: Mapping[str, Any], path: str | Path) -> None:
-    """Check and write a datalist atomically; equal content gives equal bytes. `content` has the convention as text."""
+    """Check and write a datalist atomically; equal content gives equal bytes. `content` has the convention as text.
+
+    Only a JSON file is replaced.
+    """
+    if Path(path).is_file():
+        valid_json(Path(path), "a new file, or a datalist to replace")
     convention = content.get("label_convention")
     if isinstance(convention, str) and convention not in CONVENTIONS:
         regions = ("regions", mapping_of(convention))

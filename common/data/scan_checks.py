@@ -242,6 +242,8 @@ def _header_problem(file: str, scan: Any, path: str) -> Problem | None:
         return Problem(
             "unreadable", file, f"voxels start at byte {scan.dataobj.offset}", f"{lowest} or later, after the header"
         )
+    if getattr(scan.header, "get_xyzt_units", lambda: ("mm",))()[0] in ("meter", "micron"):
+        return Problem("unreadable", file, f"lengths in {scan.header.get_xyzt_units()[0]}", "mm")
     if not _is_complete(path, scan):
         try:
             read_stored(scan, path)

@@ -59,6 +59,8 @@ def _show_names(path: Path, names: Names) -> None:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except UnicodeError:
         raise InputError("study: not UTF-8 text; expected a folder, or a text file with a name in each line") from None
+    if not any(lines):
+        raise InputError("study: an empty file; expected a folder, or a text file with a name in each line")
     for name in filter(None, lines):
         header = Dataset()
         header.SeriesDescription = name

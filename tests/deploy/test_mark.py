@@ -33,5 +33,6 @@ def test_attempts_are_counted_and_their_waits_grow():
         assert mark.state == ("failed" if mark.is_open else "given_up")
         waits.append(mark.due - 1000)
     assert waits == [60, 600, 6000]
+    assert replace(mark, attempts=400).failed("why", now=0).due < 1e12, "a mark that somebody changed"
     assert mark.renewed() == replace(NEW, owner="owner")
     assert NEW.begun("", 3).stopped() == NEW

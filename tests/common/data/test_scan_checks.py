@@ -80,6 +80,14 @@ def test_voxels_that_begin_in_the_header_are_refused(tmp_path):
         check_headers([{"subject": "s", "image": [str(tmp_path / "t1.nii")]}])
 
 
+def test_lengths_in_micrometres_are_refused(tmp_path):
+    image = nibabel.Nifti1Image(brain(), np.eye(4))
+    image.header.set_xyzt_units("micron")
+    nibabel.save(image, tmp_path / "t1.nii")
+    with pytest.raises(InputError, match=r"t1.nii: lengths in micron; expected mm$"):
+        check_headers([{"subject": "s", "image": [str(tmp_path / "t1.nii")]}])
+
+
 def test_a_copy_of_another_subjects_label_is_refused_and_empty_ones_are_not(tmp_path):
     lesion, other, none = (np.zeros((4, 4, 4), np.uint8) for _ in range(3))
     lesion[1, 2, 3] = other[3, 2, 1] = 1
