@@ -250,5 +250,5 @@ def test_settings_that_no_training_has_are_blamed_on_the_checkpoint(stated):
 
 
 def test_a_number_that_yaml_reads_as_text_is_named():
-    with pytest.raises(ArgumentError, match="^learning_rate=1e-4: text to YAML; expected a number with a point, such"):
+    with pytest.raises(ArgumentError, match=r"^learning_rate=1e-4: text to YAML; expected a number with a point, such"):
         OPTIONS["learning_rate"]("1e-4")

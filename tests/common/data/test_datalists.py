@@ -216,7 +216,7 @@ def test_writing_gives_what_reading_takes_and_leaves_nothing_else(tmp_path, cont
 
 def test_a_file_that_is_no_json_is_not_replaced(tmp_path, content):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match="notes.txt: not JSON .*; expected a new file, or a datalist to replace$"):
+    with pytest.raises(InputError, match=r"notes.txt: not JSON .*; expected a new file, or a datalist to replace$"):
         datalists.write(content, tmp_path / "notes.txt")
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
