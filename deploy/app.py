@@ -69,7 +69,7 @@ def segment(
         grid_of([instance.header for instance in one.instances], one.name)  # refuses a broken grid early
     for modality, one in choice.series.items():
         show(f"{modality}: {one.name}, {len(one.instances)} images; {choice.reasons[modality]}")
-    temporary = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder))  # only this user can read it
+    temporary = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.absolute()))  # only this user can read it
     try:
         work, results = temporary / "work", temporary / "results"
         work.mkdir()

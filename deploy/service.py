@@ -85,7 +85,7 @@ def serve(
             raise InputError(f"--send_to={send_to}: expected a name of Orthanc's DicomModalities: {', '.join(known)}")
         for left in folder.glob(f"{PREFIX}*"):  # left by a killed service
             shutil.rmtree(left, ignore_errors=True)
-        log("waiting for studies")
+        log("waiting for studies" + (f" scanned on {since} or later" if first_day else ""))
         service = Service(
             archive,
             command,

@@ -50,7 +50,7 @@ def preview(study: str, series_names: str = "", modalities: str = ",".join(MODAL
         except InputError as error:
             failed += 1
             show(f"  question: {error}")
-    show(f"{len(folders)} studies, {failed} with a question")
+    show(f"{len(folders)} {'study' if len(folders) == 1 else 'studies'}, {failed} with a question")
 
 
 def _show_names(path: Path, names: Names) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import signal
 import subprocess
@@ -128,7 +129,7 @@ def finished(cohorts, package, tmp_path_factory):
             written = write_modality(place, array, affine, study, number, modality, **options)
         volumes[modality] = Volume(np.ascontiguousarray(array, np.float32), affine)
         scanned[modality], _ = volume_of(written, modality)
-    values = {"input": folder / "study", "bundle": package, "output": folder / "out"}
+    values = {"input": folder / "study", "bundle": package, "output": os.path.relpath(folder / "out", ROOT)}
     options = [f"--{name}={values[name]}" for name in documented_options()]
     result = execute([sys.executable, "-m", "deploy.app", *options, f"--bundle_options={OPTIONS}"])
     assert result.returncode == 0, result.stderr
