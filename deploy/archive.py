@@ -163,10 +163,10 @@ class Archive:
         try:
             content = parse_json(answer)
         except ValueError:
-            raise ArchiveError(f"Orthanc answers {_named(method, path)} with no valid JSON") from None
+            raise ArchiveError(f"Orthanc answers {_named(method, path)} with invalid JSON") from None
         if not _fits(content, shape):
-            what = f"a {type(content).__name__} of other content than Orthanc's"
-            raise ArchiveError(f"Orthanc answers {_named(method, path)} with {what}")
+            what = type(content).__name__
+            raise ArchiveError(f"Orthanc answers {_named(method, path)} with a {what} of unexpected content")
         return content
 
     def _request(self, method: str, path: str, may_be_missing: bool = False, **options: Any) -> bytes | None:

@@ -184,13 +184,18 @@ def convention_of(datalist: str | Path, default: str) -> str:
         return default
 
 
+def check_replaceable(path: str | Path) -> None:
+    """Refuse to replace a file that is not JSON."""
+    if Path(path).is_file():
+        valid_json(Path(path), "a new file, or a datalist to replace")
+
+
 def write(content: Mapping[str, Any], path: str | Path) -> None:
     """Check and write a datalist atomically; equal content gives equal bytes. `content` has the convention as text.
 
     Only a JSON file is replaced.
     """
-    if Path(path).is_file():
-        valid_json(Path(path), "a new file, or a datalist to replace")
+    check_replaceable(path)
     convention = content.get("label_convention")
     if isinstance(convention, str) and convention not in CONVENTIONS:
         regions = ("regions", mapping_of(convention))

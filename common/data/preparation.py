@@ -119,7 +119,7 @@ def differences(
     differ: dict[str, tuple[str, str]] = {}  # found and expected, in words
     if found["overlap"][0] < OVERLAP_ON_ONE_GRID:
         overlap = f"modalities' brains overlap by Dice {found['overlap'][0]:.2f}"
-        differ["alignment"] = overlap, f"{OVERLAP_ON_ONE_GRID} or more, as of scans of one head; a mask is no scan"
+        differ["alignment"] = overlap, f"{OVERLAP_ON_ONE_GRID} or more between scans of one head; a mask is not a scan"
     if expected is not None:
         edges = found["spacing"] if spacing is None else [spacing, spacing]
         if _is_outside(edges, expected["spacing"], SPACING):

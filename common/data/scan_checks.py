@@ -43,6 +43,7 @@ LARGEST = 2.0  # GiB in float32: 800 x 800 x 800 voxels, more than any scanner's
 OUTLIER, FEW = 100, 1000  # times the median; voxels below which an image is not checked for it
 HIGHEST = 1e15  # intensity; sums of squares of float32 end at 3e38
 SHOWN = 6  # label values in a message
+UNITS = {1: "m", 3: "micrometres"}  # of NIfTI's codes, those that are refused; unknown codes pass for mm
 THREADS = 16  # threads mostly wait for storage; reading a header takes 0.3 ms
 
 Shaped = tuple[Sequence[int], NDArray[Any]]  # a volume's shape, and its affine [4, 4]
@@ -228,6 +229,8 @@ def _open(file: str, root: str) -> tuple[Any, Problem | None]:
 
 
 def _header_problem(file: str, scan: Any, path: str) -> Problem | None:
+    import nibabel
+
     if len(edges_of(scan)) != 3 or 0 in scan.shape:
         return Problem("dimensions", file, f"shape {_shape(scan.shape)}", "three dimensions")
     if (declared := prod(map(int, scan.shape)) * 4 / 2**30) > LARGEST:
@@ -242,8 +245,8 @@ def _header_problem(file: str, scan: Any, path: str) -> Problem | None:
         return Problem(
             "unreadable", file, f"voxels start at byte {scan.dataobj.offset}", f"{lowest} or later, after the header"
         )
-    if getattr(scan.header, "get_xyzt_units", lambda: ("mm",))()[0] in ("meter", "micron"):
-        return Problem("unreadable", file, f"lengths in {scan.header.get_xyzt_units()[0]}", "mm")
+    if isinstance(scan, nibabel.Nifti1Pair) and (unit := int(scan.header["xyzt_units"]) & 7) in UNITS:
+        return Problem("unreadable", file, f"lengths in {UNITS[unit]}", "mm")
     if not _is_complete(path, scan):
         try:
             read_stored(scan, path)

@@ -33,11 +33,10 @@ def find_cases(
     """Find the cases to segment: a split of a datalist, or every scan in a folder and its subfolders.
 
     In a folder, SUBJECT_MODALITY.nii.gz or SUBJECT/MODALITY.nii.gz is a scan of SUBJECT; for other layouts, such as
-    BIDS, make a datalist. MODALITY is one of `common.data.SPELLINGS`
-    or a modality of the network, in any case, after an underscore, a hyphen or a dot; a network with a single modality
-    does not need it. Label maps (`seg`, `mask`) are ignored, as are those in `output_dir`; links to folders are not
-    followed. Scans of ATLAS get the names of its datalists: sub-r001s001 for
-    sub-r001s001_ses-1_space-MNI152NLin2009aSym_T1w.nii.gz.
+    BIDS, make a datalist. MODALITY is one of `common.data.SPELLINGS` or a modality of the network, in any case, after
+    an underscore, a hyphen or a dot; a network with a single modality does not need it. Label maps (`seg`, `mask`) and
+    what is in `output_dir` are ignored; links to folders are not followed. Scans of ATLAS get the names of its
+    datalists: sub-r001s001 for sub-r001s001_ses-1_space-MNI152NLin2009aSym_T1w.nii.gz.
 
     Args:
         root: Folder of the scans; the paths in a datalist are relative to it.
@@ -56,8 +55,8 @@ def find_cases(
             `check_missing` or `CheckFilesd` handles.
 
     Raises:
-        InputError: the folder or the datalist cannot be read, there is no case, a result exists already, or a result
-            would replace a scan.
+        InputError: the folder or the datalist cannot be read, there is no case, a result exists already, a result
+            would replace a scan, or `output_dir` holds a scan by its name (not for a network with a single modality).
     """
     choice("existing", existing, dict.fromkeys(("refuse", "replace", "skip")))
     if datalist is not None:

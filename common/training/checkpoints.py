@@ -155,8 +155,8 @@ class RunStates:
         except Exception as error:  # raised by objects for a state that is not theirs
             raise InputError(f"{file}: cannot be resumed by a run of this network ({error!r:.80})") from error
         reached = trainer.state.iteration
-        if file.name != f"iteration-{reached:07d}.pt":
-            raise InputError(f"{file}: holds iteration {reached}; expected the one that its name says")
+        if int(file.stem.removeprefix("iteration-")) != reached:
+            raise InputError(f"{file}: holds iteration {reached}; expected the name iteration-{reached:07d}.pt")
         if reached > trainer.state.epoch_length * trainer.state.max_epochs:
             raise ArgumentError(f"iterations={self.iterations}: {file} has reached iteration {reached} already")
         self.steps.begin_after(reached)

@@ -34,6 +34,7 @@ def build(
     """
     target = expand_home(output, f"--output={output}")
     check_outputs([("output", target)], inputs or {})
+    datalists.check_replaceable(target)
     folder = expand_home(root, f"--root={root}")
     cohort = scan(folder)
     visits = _select(cohort, folder, min_slices, keep_missing, workers)

@@ -130,6 +130,8 @@ def check(
     if fixed is not None:
         outputs.append(("fixed", Path(str(fixed))))
     check_outputs(outputs, {"datalist": Path(str(datalist))})
+    if fixed is not None:
+        datalists.check_replaceable(str(fixed))
     folder = expand_home(root, f"--root={root}")
     if not folder.is_dir():
         raise InputError(f"--root={root}: no such folder; paths in {datalist} are relative to it")

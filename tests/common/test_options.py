@@ -1,4 +1,5 @@
 import pytest
+import yaml
 from monai.bundle import ConfigParser
 
 from common.baselines import NETWORKS
@@ -249,6 +250,8 @@ def test_settings_that_no_training_has_are_blamed_on_the_checkpoint(stated):
     check_stated(TRAINED, "model.pt")
 
 
-def test_a_number_that_yaml_reads_as_text_is_named():
-    with pytest.raises(ArgumentError, match=r"^learning_rate=1e-4: text to YAML; expected a number with a point, such"):
-        OPTIONS["learning_rate"]("1e-4")
+@pytest.mark.parametrize("text", ["1e-4", "1.5e4", "1E3"])
+def test_a_number_that_yaml_reads_as_text_is_named(text):
+    assert yaml.safe_load(text) == text
+    with pytest.raises(ArgumentError, match=rf"^learning_rate={text}: YAML reads this as text; write a point and a "):
+        OPTIONS["learning_rate"](text)

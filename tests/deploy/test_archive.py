@@ -69,8 +69,8 @@ def test_answers_that_orthanc_would_not_give_are_refused_in_one_line(orthanc):
         request = "POST tools" if "tools" in path else "GET studies"
         assert refusal(client.studies).startswith(f"Orthanc answers {request} with a ")
     for answer, expected in (
-        ("[" * 100_000, "no valid JSON"),
-        ("<html>", "no valid JSON"),
+        ("[" * 100_000, "invalid JSON"),
+        ("<html>", "invalid JSON"),
         (None, "more than 4194304"),
     ):
         answers["/studies"] = answer

@@ -82,9 +82,13 @@ def test_voxels_that_begin_in_the_header_are_refused(tmp_path):
 
 def test_lengths_in_micrometres_are_refused(tmp_path):
     image = nibabel.Nifti1Image(brain(), np.eye(4))
+    for code in (0, 2, 5, 10):  # 5 is no unit by the standard
+        image.header["xyzt_units"] = code
+        nibabel.save(image, tmp_path / "t1.nii")
+        check_headers([{"subject": "s", "image": [str(tmp_path / "t1.nii")]}])
     image.header.set_xyzt_units("micron")
     nibabel.save(image, tmp_path / "t1.nii")
-    with pytest.raises(InputError, match=r"t1.nii: lengths in micron; expected mm$"):
+    with pytest.raises(InputError, match=r"t1.nii: lengths in micrometres; expected mm$"):
         check_headers([{"subject": "s", "image": [str(tmp_path / "t1.nii")]}])
 
 

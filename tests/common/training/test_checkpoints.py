@@ -194,7 +194,7 @@ def test_a_file_of_another_network_or_of_a_longer_run_is_refused(tmp_path, stop_
 def test_a_state_under_the_name_of_another_iteration_is_refused(tmp_path, stop_at):
     stop_at(4)
     (tmp_path / "models/iteration-0000004.pt").rename(tmp_path / "models/iteration-0000009.pt")
-    with pytest.raises(InputError, match=r"iteration-0000009.pt: holds iteration 4; expected the one that its name"):
+    with pytest.raises(InputError, match=r"0009.pt: holds iteration 4; expected the name iteration-0000004.pt$"):
         Training(tmp_path, 5, resume=True)
 
 

@@ -159,6 +159,7 @@ def test_findings_are_in_the_order_of_the_datalist_and_subjects_in_error_are_lef
     [
         ({"workers": -1}, "workers=-1: expected a whole number from 0"),
         ({"fixed": "HERE/list.json"}, "list.json: the same file as --datalist"),
+        ({"fixed": "HERE/root/s0/t1.nii.gz"}, "s0/t1.nii.gz: not JSON"),
         ({"accept": "emptymask"}, "--accept=emptymask: unknown check; expected some of missing, unreadable"),
         ({"output": "HERE/list.json/out"}, "list.json/out: expected a folder that findings.csv, findings.html can be"),
         ({"output": "HERE/out", "fixed": "HERE/link/out/findings.csv"}, "the same file as --output"),

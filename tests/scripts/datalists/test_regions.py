@@ -78,6 +78,13 @@ def test_the_datalist_does_not_replace_the_regions(labelled):
         labelled.scan(regions=regions)
 
 
+def test_a_file_that_is_no_datalist_is_refused_before_the_scan(labelled, monkeypatch):
+    labelled.write("list.json", "lesion: [1]")
+    monkeypatch.setattr("scripts.datalists.build._select", None)  # nothing is read before
+    with pytest.raises(InputError, match=r"list.json: not JSON .*; expected a new file, or a datalist to replace$"):
+        labelled.scan()
+
+
 def test_a_file_of_regions_in_the_root_is_taken(data, capsys):
     for number in range(3):
         data.touch(f"S{number}/T1.nii.gz")
