@@ -84,7 +84,8 @@ def explain_out_of_memory(error: BaseException, options: Mapping[str, Any]) -> s
             lower = f"lower {' or '.join(given)}" if given else "a machine with more memory is needed"
             saving = "set --activation_checkpointing=true, or " * (options.get("activation_checkpointing") is False)
             if place == "host" and options.get("spacing"):
-                saving = f"raise --spacing={options['spacing']}, or {saving}"
+                spacing = f"{options['spacing']}".replace(" ", "")
+                saving = f"raise --spacing={spacing}, or {saving}"
             found = re.search(rf".*({ON_GPU}|{ON_HOST}).*", text)
             return f"out of memory on the {place}: {saving}{lower} ({found[0].strip() if found else text:.200})"
     return None

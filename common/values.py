@@ -43,7 +43,7 @@ def numbers(lowest: float, highest: float = math.inf, unit: str = "", kind: type
 
     def convert(value: Any) -> Any:
         kinds = (int,) if kind is int else (int, float)
-        if isinstance(value, str) and re.fullmatch(r"[-+]?\d+\.?\d*e[-+]?\d+", value, re.IGNORECASE):
+        if kind is float and isinstance(value, str) and re.fullmatch(r"[-+]?\d+\.?\d*e[-+]?\d+", value, re.IGNORECASE):
             raise InputError("YAML reads this as text; write a point and a sign, as in 1.0e-4 or 1.0e+4")
         _check(isinstance(value, kinds) and not isinstance(value, bool) and lowest <= value <= min(highest, LARGEST))
         return value

@@ -292,12 +292,13 @@ def grid_problem(file: str, grid: Shaped, expected: Shaped, other: str) -> Probl
 
 
 def _unoriented(file: str, scan: Any) -> Problem | None:
-    """Whether a NIfTI header states no orientation: both its codes are 0, and readers guess left and right."""
+    """The problem of a NIfTI header without orientation: both its codes are 0, and readers guess left and right."""
     import nibabel
 
     if not isinstance(scan, nibabel.Nifti1Pair) or scan.header["sform_code"] or scan.header["qform_code"]:
         return None
-    return Problem("orientation", file, "sform_code and qform_code are 0, so left and right are a guess", "one of them")
+    value = "sform_code and qform_code are 0, so left and right are a guess"
+    return Problem("orientation", file, value, "a code above 0")
 
 
 def _shape(shape: Sequence[int]) -> str:

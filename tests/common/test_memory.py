@@ -77,7 +77,7 @@ SAVING = "set --activation_checkpointing=true, or lower --batch_size=2 or --patc
             f"out of memory on the host: {SAVING} (RuntimeError: DataLoader worker (pid 7) is killed by ",
         ),
         (RuntimeError("could not create a primitive descriptor"), TRAINING, None),
-        (MemoryError(), {"spacing": [0.1]}, "out of memory on the host: raise --spacing=[0.1], or a machine with"),
+        (MemoryError(), {"spacing": [0.1, 1]}, "out of memory on the host: raise --spacing=[0.1,1], or a machine with"),
         (MemoryError(), {}, "out of memory on the host: a machine with more memory is needed (MemoryError:)"),
         (OSError(28, "No space left on device"), TRAINING, None),
     ],

@@ -255,3 +255,5 @@ def test_a_number_that_yaml_reads_as_text_is_named(text):
     assert yaml.safe_load(text) == text
     with pytest.raises(ArgumentError, match=rf"^learning_rate={text}: YAML reads this as text; write a point and a "):
         OPTIONS["learning_rate"](text)
+    with pytest.raises(ArgumentError, match=r"^batch_size=.*: expected a whole number from 1, crops$"):
+        OPTIONS["batch_size"](text)

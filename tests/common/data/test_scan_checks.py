@@ -114,7 +114,7 @@ def test_headers_without_orientation_are_warned_of(tmp_path, capsys):
     case = {"subject": "s", "image": [str(tmp_path / "t2.nii")]}
     check_headers([case, {"subject": "u", "image": [str(tmp_path / "t1.nii")]}])
     line = f"warning: subject s: {tmp_path}/t2.nii: sform_code and qform_code are 0, so left and right are a guess; "
-    assert capsys.readouterr().err == line + "expected one of them\n"
+    assert capsys.readouterr().err == line + "expected a code above 0\n"
     assert [problem.check for problem in read_headers(case, "")[0]] == ["orientation"]
 
 
