@@ -15,7 +15,7 @@ from common.data.provenance import is_skull_stripped
 from common.errors import InputError, choice, show
 from common.files import digest, expand_home, read_json, why_no_file, write_json
 from scripts.prepare import __main__ as preparation
-from scripts.weights import describe
+from scripts.weights import network_of
 
 if TYPE_CHECKING:
     from common.inference import Volumes
@@ -70,10 +70,10 @@ def segment(
     file = default if checkpoint is None else expand_home(checkpoint, f"--checkpoint={checkpoint}")
     if not file.is_file():
         raise InputError(f"--checkpoint={file}: {why_no_file(file)}; expected the weights of a training of {bundle}")
-    trained = weights.read(file)
+    trained = _read(file)
     record = trained.metadata
     is_swin = record.get("architecture", "swin_unetr") == "swin_unetr"
-    if is_swin and (network := describe(trained.state, str(file))["network"]) != "SwinUNETR":
+    if is_swin and (network := network_of(trained.state)) != "SwinUNETR":
         raise InputError(f"--checkpoint={file}: holds {network}; expected the weights of a training of {bundle}")
     options = _as_trained(record) | {"like": like or usual, "device": device, "accept": accept, "jobs": jobs}
     options["patterns"] = patterns
@@ -99,6 +99,18 @@ def segment(
     show(f"label maps and volumes.csv: {folder / LABELS}")
     if not is_complete:
         raise SystemExit(1)
+
+
+def _read(file: Path) -> weights.Checkpoint:
+    """A checkpoint, read in one thread: forked workers, as those of the preparation, hang after OpenMP's threads."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return weights.read(file)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _prepared(folder: Path) -> list[str]:

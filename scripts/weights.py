@@ -127,12 +127,13 @@ def describe(state: Mapping[str, Any], name: str = "checkpoint") -> dict[str, An
         )
     unnamed = f"depths {size.depths}, feature size {size.feature_size}"
     model_size = next((known for known, settings in SIZES.items() if settings == size), unnamed)
-    found = {"network": _kind(state), "model_size": model_size, **size._asdict(), "input_channels": stem.shape[1]}
+    found = {"network": network_of(state), "model_size": model_size, **size._asdict(), "input_channels": stem.shape[1]}
     numbers = sum(tensor.numel() for tensor in state.values() if tensor.is_floating_point())
     return found | {"tensors": len(state), "parameters": numbers}
 
 
-def _kind(state: Mapping[str, Any]) -> str:
+def network_of(state: Mapping[str, Any]) -> str:
+    """The kind of SwinUNETR's network that has these tensors, by their names alone."""
     modules = {key.split(".")[0] for key in state}
     if modules >= {"rotation_head", "contrastive_head"} or "masked_out" in modules:
         return "SSLHead"

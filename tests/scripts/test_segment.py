@@ -53,6 +53,16 @@ def test_a_checkpoint_that_is_missing_is_refused_before_anything_is_written(tmp_
     assert not (tmp_path / "out").exists()
 
 
+def test_reading_weights_starts_no_threads_that_forked_workers_would_wait_for(tmp_path):
+    file = untrained("atlas_finetune", tmp_path / "model.pt")
+    code = (
+        "import os, sys, torch; from pathlib import Path; from scripts.segment import _read; torch.set_num_threads(3)"
+    )
+    code += "; count = lambda: len(os.listdir('/proc/self/task')); before = count(); _read(Path(sys.argv[1]))"
+    code += "; print(count() - before, torch.get_num_threads())"
+    assert execute([sys.executable, "-c", code, str(file)]).stdout == "0 3\n"
+
+
 def test_results_of_other_scans_or_weights_and_of_subjects_that_are_left_out_are_removed(tmp_path):
     for part in RESULTS:
         volumes = Volumes(str(tmp_path / part), "atlas")
