@@ -107,7 +107,7 @@ def _rows(table: Path) -> dict[tuple[str, str], tuple[str, str]]:
     """Volume and voxels by subject and region; empty if there is no table."""
     if not table.exists():
         return {}
-    rows = read_table(table, COLUMNS, "a table that inference wrote, or no such file")
+    rows = read_table(table, COLUMNS, "an earlier table of inference")
     return {(subject, region): (volume, voxels) for _, (subject, region, volume, voxels) in rows}
 
 

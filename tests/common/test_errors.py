@@ -118,7 +118,8 @@ os.kill(os.getpid(), signal.SIGINT)
     [
         ("os.kill(os.getpid(), signal.SIGINT)", "", [], -signal.SIGINT, "interrupted"),
         ("os.kill(os.getpid(), signal.SIGTERM)", "", [], -signal.SIGTERM, "SIGTERM: ended"),
-        ("os.kill(os.getpid(), signal.SIGHUP)", "", ["train"], 75, "SIGHUP: ended"),
+        ("os.kill(os.getpid(), signal.SIGHUP)", "", ["brats_finetune", "train"], 75, "SIGHUP: ended"),
+        ("os.kill(os.getpid(), signal.SIGHUP)", "", ["train", "x"], -signal.SIGHUP, "SIGHUP: ended"),
         ("", "os.kill(os.getpid(), signal.SIGINT)", [], -signal.SIGINT, "interrupted"),
         ("", LOST, [], -signal.SIGINT, "interrupted"),
         ("", FORKED, [], -signal.SIGINT, "interrupted"),  # the child says nothing
@@ -126,7 +127,7 @@ os.kill(os.getpid(), signal.SIGINT)
 )
 def test_a_signal_ends_a_command_in_one_line(start, later, arguments, status, line):
     code = SIGNALLED.format(start=start, later=later)
-    command = [sys.executable, "-c", code, *arguments]
+    command = [sys.executable, "-c", f"{code}# as of scripts.run", *arguments]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (status, "", f"{line}\n")
 

@@ -105,7 +105,7 @@ def test_volumes_are_in_millilitres(tmp_path, convention, enhancing):
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"subject,region,volume_ml,voxels\n1\n"])
 def test_a_foreign_table_is_not_changed(tmp_path, content):
     (tmp_path / "volumes.csv").write_bytes(content)
-    with pytest.raises(InputError, match=r"volumes.csv: .*expected no such file, or"):
+    with pytest.raises(InputError, match=r"volumes.csv: .*expected an earlier table of inference, with the columns"):
         Volumes(str(tmp_path), "atlas")
     assert (tmp_path / "volumes.csv").read_bytes() == content
 
