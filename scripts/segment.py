@@ -101,7 +101,7 @@ def segment(
         raise SystemExit(1)
 
 
-def _read(file: Path) -> weights.Checkpoint:
+def _read(file: Path) -> "weights.Checkpoint":
     """A checkpoint, read in one thread: forked workers, as those of the preparation, hang after OpenMP's threads."""
     import torch
 
