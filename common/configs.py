@@ -119,7 +119,7 @@ def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> None:
     _check_circles(referred, items, names)
     for id, item in items.items():
         if _is_component(item):
-            _check_component(item, f"{names}: {id}")
+            _check_component(item, f"{names}: {id}", parser.locator)
 
 
 def _check_circles(referred: Mapping[str, Sequence[str]], items: Mapping[str, Any], names: str) -> None:
@@ -147,12 +147,14 @@ def _is_component(item: Any) -> bool:
     return isinstance(item, Mapping) and "_target_" in item
 
 
-def _check_component(item: Mapping[str, Any], place: str) -> None:
-    """Check that a component's class or function exists; a name without a dot is MONAI's, which it finds itself."""
+def _check_component(item: Mapping[str, Any], place: str, locator: Any) -> None:
+    """Check that a component's class or function exists; a name without a dot is MONAI's, which `locator` finds."""
     target = str(item["_target_"])
     if str(item.get("_disabled_", "")).lower() == "true" or target.startswith(("$", "@")):
         return
     module, _, name = target.rpartition(".")
+    if not module and locator.get_component_module_name(target) is None:
+        raise InputError(f"{place}: no class or function {target} of MONAI")
     if module and pydoc.locate(target) is None:
         found = pydoc.locate(module)
         known = [] if found is None else dir(found)

@@ -11,7 +11,7 @@ from common.cli import options_of
 from common.configs import check_known, parsed
 from common.data import is_skull_stripped, model_name, trained_on
 from common.errors import InputError
-from common.files import digest, valid_json
+from common.files import digest, valid_json, valid_yaml
 from common.options import OPTIONS
 from deploy.tasks import TASKS, Task
 
@@ -57,6 +57,7 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
     config = next((path for path in candidates if path.is_file()), None)
     if config is None:
         raise InputError(f"--bundle={folder}: no configs/inference.yaml or .json; expected a bundle's folder")
+    (valid_json if config.suffix == ".json" else valid_yaml)(config, "a bundle's inference")
     description = folder / "configs" / "metadata.json"
     metadata = valid_json(description, "a bundle's metadata")
     try:

@@ -20,7 +20,7 @@ from common.errors import InputError, check_number, show
 from common.files import check_regular
 from common.locks import claimed
 from common.values import FILE, FOLDER, flag, listed
-from deploy.archive import RETRIES, Archive, ArchiveError
+from deploy.archive import LARGEST, RETRIES, Archive, ArchiveError
 from deploy.job import RESULT_FILES, prepare_output
 from deploy.mark import HOLD, STATES, Mark, parsed
 from deploy.process import exit_cleanly_on_signals, restrict_output, run_guarded
@@ -246,6 +246,8 @@ def inspect(study: str, output: str) -> None:
             raise InputError(f"--study={study}: holds no results; `status` lists the held studies")
         try:
             with zipfile.ZipFile(io.BytesIO(kept)) as archived:
+                if sum(each.file_size for each in archived.infolist()) > LARGEST:
+                    raise zipfile.BadZipFile
                 results = {each: archived.read(each) for each in archived.namelist() if each in RESULT_FILES}
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
             results = {}

@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from common.cli import run
 from common.errors import InputError, show
-from common.values import listed
+from common.values import flag, listed
 from common.weights.storage import path_of
 from deploy.process import restrict_output
 from deploy.series.choice import choose_series
@@ -30,7 +30,7 @@ def preview(study: str, series_names: str = "", modalities: str = ",".join(MODAL
         prepare: whether series from several frames of reference are accepted, as by deploy.app --prepare.
     """
     restrict_output()
-    wanted = listed(modalities)
+    prepare, wanted = flag("prepare", prepare), listed(modalities)
     if unknown := [modality for modality in wanted if modality not in MODALITIES]:
         raise InputError(f"--modalities: {unknown[0]} is unknown; expected some of {','.join(MODALITIES)}")
     names = read_table(path_of("series_names", series_names) if series_names else None)

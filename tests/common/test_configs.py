@@ -80,6 +80,7 @@ def test_what_a_config_has_passes(config, options):
             {"handlers": []},
             ".*: no @train::trainer, which run.* refers to; --train replaces the whole section; ",
         ),
+        ("loss", {"_target_": "DiceLos"}, ".*loss: no class or function DiceLos of MONAI$"),
         ("loss", {"_target_": "common.ssl.Rotashun"}, ".*loss: no class or function .*; did you mean common.ssl"),
         ("learning_rate", "%x", "--learning_rate=%x: MONAI takes % for another config"),
         ("learning_rate", "@optimizer", r".*train.yaml: .*optimizer.*learning_rate.*: refers to itself"),

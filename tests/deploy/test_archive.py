@@ -77,8 +77,9 @@ def test_answers_that_orthanc_would_not_give_are_refused_in_one_line(orthanc):
         assert refusal(client.studies).startswith(f"Orthanc answers GET studies with {expected}")
 
 
-@pytest.mark.parametrize("spoil", [lambda whole: whole.replace(b"second", b"zecond"), lambda _: b"PK"])
+@pytest.mark.parametrize("spoil", [lambda whole: whole.replace(b"second", b"zecond"), lambda _: b"PK", bytes])
 def test_damaged_results_are_not_written_in_part(tmp_path, monkeypatch, spoil):
+    monkeypatch.setattr(service, "LARGEST", 10 if spoil is bytes else 100)
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as results:
         results.writestr("segmentation.dcm", "first")

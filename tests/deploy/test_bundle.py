@@ -7,6 +7,7 @@ import torch
 
 from common import weights
 from deploy.bundle import check_options, open_bundle, split_options
+from deploy.series.__main__ import preview
 from deploy.tasks import TASKS
 from tests.deploy.checks import refusal
 from tests.support import ROOT
@@ -58,6 +59,7 @@ def test_a_checkpoint_says_on_which_scans_it_was_trained(models, tmp_path):
 def test_other_folders_and_files_are_refused(bundle, tmp_path):
     assert "no configs/inference.yaml or .json" in refusal(open_bundle, tmp_path / "missing")
     (tmp_path / "bundle.zip").touch()
+    assert refusal(preview, str(tmp_path), prepare="maybe").startswith("prepare=maybe: expected true or false")
     assert "archives are not unpacked" in refusal(open_bundle, tmp_path / "bundle.zip")
     metadata = bundle / "configs/metadata.json"
     content = json.loads(metadata.read_text())
@@ -67,6 +69,8 @@ def test_other_folders_and_files_are_refused(bundle, tmp_path):
     (bundle / "models/model.pt").unlink()
     metadata.write_text((ROOT / "bundles/brats_finetune/configs/metadata.json").read_text())
     assert refusal(open_bundle, bundle) == f"checkpoint {bundle / 'models/model.pt'}: no such file"
+    (bundle / "configs/inference.yaml").write_text("a: [1")
+    assert refusal(open_bundle, bundle).startswith(f"{bundle}/configs/inference.yaml: no YAML (")
 
 
 def test_options_of_the_bundle_are_accepted(tumours):
