@@ -70,7 +70,7 @@ def test_other_folders_and_files_are_refused(bundle, tmp_path):
     metadata.write_text((ROOT / "bundles/brats_finetune/configs/metadata.json").read_text())
     assert refusal(open_bundle, bundle) == f"checkpoint {bundle / 'models/model.pt'}: no such file"
     (bundle / "configs/inference.yaml").write_text("a: [1")
-    assert refusal(open_bundle, bundle).startswith(f"{bundle}/configs/inference.yaml: no YAML (")
+    assert refusal(open_bundle, bundle).startswith(f"{bundle}/configs/inference.yaml: not YAML (")
 
 
 def test_options_of_the_bundle_are_accepted(tumours):

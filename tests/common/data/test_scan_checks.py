@@ -80,6 +80,20 @@ def test_voxels_that_begin_in_the_header_are_refused(tmp_path):
         check_headers([{"subject": "s", "image": [str(tmp_path / "t1.nii")]}])
 
 
+def test_voxels_without_a_size_are_refused(tmp_path):
+    image = nibabel.Nifti1Image(brain(), np.eye(4))
+    image.set_sform(None, 0)
+    image.set_qform(np.eye(4), 1)
+    content = bytearray(image.to_bytes())
+    (tmp_path / "t1.nii").write_bytes(content)
+    case = {"subject": "s", "image": [str(tmp_path / "t1.nii")]}
+    check_headers([case])
+    content[84:88] = bytes(4)  # pixdim[2]
+    (tmp_path / "t1.nii").write_bytes(content)
+    with pytest.raises(InputError, match=r"t1.nii: .*pixdim 0, so the size of its voxels is unknown"):
+        check_headers([case])
+
+
 def test_lengths_in_micrometres_are_refused(tmp_path):
     image = nibabel.Nifti1Image(brain(), np.eye(4))
     for code in (0, 2, 5, 10):  # 5 is no unit by the standard
