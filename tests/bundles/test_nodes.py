@@ -50,7 +50,7 @@ def start(cohorts):
             process = subprocess.Popen(
                 [*program, *data, *places, *TINY, *options],
                 cwd=ROOT if isinstance(launcher, str) else ROOT / "bundles" / BUNDLE,
-                env=os.environ | ENVIRONMENT | {"UKB": "", "FIRST": "127.0.0.1"} | environment,
+                env=os.environ | ENVIRONMENT | {"UKB": str(cohorts / "ukb"), "FIRST": "127.0.0.1"} | environment,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
