@@ -3,6 +3,7 @@
 import atexit
 import gc
 import os
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -17,6 +18,7 @@ from ..errors import InputError, report_in_one_line
 from ..values import flag
 
 SEED_STEP = 100_000  # between the seeds of consecutive ranks
+LAST_PORT = 65535
 PATIENCE = timedelta(minutes=30)  # that a process waits for the rest of the group before it gives up
 
 
@@ -90,6 +92,8 @@ def _started() -> int:
             raise InputError(f"{name}={value}: expected a whole number, as torchrun sets it")
     if int(given["RANK"]) >= int(given["WORLD_SIZE"]):
         raise InputError(f"RANK={given['RANK']}: expected a number below WORLD_SIZE={given['WORLD_SIZE']}")
+    if int(given["MASTER_PORT"]) > LAST_PORT:
+        raise InputError(f"MASTER_PORT={given['MASTER_PORT']}: expected a port up to {LAST_PORT}")
     return int(given["WORLD_SIZE"]) if "RANK" in os.environ else 0
 
 
@@ -103,6 +107,10 @@ def _join_group(started: int) -> None:
     for name in ("LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         if name not in os.environ:
             raise InputError(f"{name}: missing, although RANK={os.environ['RANK']}; expected all that torchrun sets")
+    try:
+        socket.getaddrinfo(os.environ["MASTER_ADDR"], None)
+    except OSError as error:  # PyTorch would wait without a word
+        raise InputError(f"MASTER_ADDR={os.environ['MASTER_ADDR']}: {error.strerror}") from error
     if _has_gpu():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     hook = sys.excepthook

@@ -63,6 +63,23 @@ def test_what_torchrun_sets_is_missing_by_name(monkeypatch):
         Processes(multi_gpu=True)
 
 
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"MASTER_PORT": "99999"}, "MASTER_PORT=99999: expected a port up to 65535"),
+        ({"MASTER_PORT": "29888", "MASTER_ADDR": "no.such.host.invalid"}, "MASTER_ADDR=no.such.host.invalid: "),
+    ],
+)
+def test_places_where_nobody_can_meet_are_refused(monkeypatch, given, line):
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError) as error:
+        Processes(multi_gpu=True)
+    assert str(error.value).startswith(line)
+
+
 def test_each_process_has_a_seed_of_its_own():
     assert [process.seed(7) for process in group(3)] == [7, 100_007, 200_007]
 
