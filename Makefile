@@ -15,7 +15,7 @@ PYTEST = -m pytest --numprocesses=auto
 # $(call install,ENVIRONMENT,LOCK,PYTORCH): exactly the files whose SHA-256 the lock lists. Another TORCH_INDEX has other files
 # of PyTorch, which pip then takes with what they need, unchecked; all the others are still those of the lock.
 define install
-	@echo "$1: downloads and installs packages without a word; minutes on a slow line"
+	@echo "$1: pip prints nothing while it downloads and installs 2 to 3 GB"
 	$(PYTHON) -m venv $1
 	sed -n '/^torch/,/[^\\]$$/p' $2 > $1/torch.lock
 	sed '/^torch/,/[^\\]$$/d' $2 > $1/others.lock

@@ -79,9 +79,11 @@ def scores_chart(label: str, unit: str, values: Mapping[str, Sequence[float]]) -
             [*values.values()], positions=rows, orientation="horizontal", widths=0.8, whis=(25, 75), **lines, **hidden
         )
         axes.set(ylim=(len(values) - 0.5, -0.5), xlabel=f"{label} ({'0 to 1' if unit == '1' else unit})")
-        if unit != "1":
+        if unit == "1":
+            axes.set_xlim(-0.03, 1.03)  # the same on each page
+        else:
             axes.set_xscale("symlog", linthresh=1)
-            axes.set_xlim(left=-0.3)
+            axes.set_xlim(-0.3, 1.3 * np.nanmax(np.concatenate([[1], *values.values()])))  # room for the largest dot
             axes.xaxis.set_major_formatter("{x:g}")
         axes.set_yticks(rows, [*values])
         axes.grid(axis="y", visible=False)

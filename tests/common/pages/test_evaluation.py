@@ -223,6 +223,14 @@ def test_dots_and_box_of_a_chart_lie_at_the_values():
     assert {0.2, 0.4, 0.8} <= {round((end - start) / slope, 3) for end in ends}, "quartiles and median"
 
 
+def test_charts_of_shares_have_one_axis():
+    lines = [
+        float(re.findall(r"M (\S+) ", re.findall(r'<path d="([^"]*)"[^>]*stroke-linecap: round', chart)[0])[0])
+        for chart in (scores_chart("Dice", "1", {"lesion": values}) for values in ([0.5, 0.51], [0.5, 1.0]))
+    ]
+    assert lines[0] == pytest.approx(lines[1], abs=0.02)
+
+
 def test_any_values_give_a_chart():
     for values in ([], [0.0], [5e6, 0.0], [3.0] * 1251):
         ElementTree.fromstring(scores_chart("difference", "voxels", {"lesion": values}))
