@@ -287,14 +287,20 @@ def check_writable_file(path: str | Path, name: str) -> None:
 
 
 def check_writable_folder(folder: str | Path, name: str, files: Sequence[str] = ()) -> None:
-    """Check before long work that files can be written to a folder, which may be missing."""
+    """Check before long work that files can be written to a folder, which may be missing; refuse broken links."""
     with reporting_path_errors(name):
         place = Path(folder).absolute()
-        nearest = next(path for path in (place, *place.parents) if path.exists())
-        is_taken = any((place / file).exists() and not (place / file).is_file() for file in files)
-        if is_taken or not nearest.is_dir() or not os.access(nearest, os.W_OK):
-            what = f"{', '.join(files)} can be written to" if files else "can be written to"
-            raise InputError(f"{name}: expected a folder that {what}")
+        for path in (place / file for file in files):
+            if os.path.lexists(path) and not path.is_file():
+                raise InputError(f"{_of(name, path)}: {why_no_file(path)}; expected a file")
+        nearest = next(path for path in (place, *place.parents) if os.path.lexists(path))
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+            found = "read-only" if nearest.is_dir() else "a file" if nearest.is_file() else why_no_file(nearest)
+            raise InputError(f"{_of(name, nearest)}: {found}; expected a folder that can be written to")
+
+
+def _of(name: str, path: Path) -> str:
+    return name if name.endswith(path.name) else f"{name}: {path.name}"
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import parent_process
+from multiprocessing import active_children, parent_process
 from threading import Thread
 from typing import Any
 
@@ -45,6 +45,10 @@ def map_in_processes(
                         bar.update()
             except BrokenProcessPool:
                 return sorted(running.values())
+            except BaseException:  # the pool would wait for the items in progress, also after Ctrl-C
+                for process in active_children():
+                    process.kill()
+                raise
         return []
 
     waiting = deque(range(len(items)))

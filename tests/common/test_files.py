@@ -3,6 +3,7 @@ import errno
 import json
 import math
 import os
+import re
 from itertools import pairwise
 
 import pytest
@@ -87,15 +88,27 @@ def test_what_can_be_written_passes(places):
 
 
 def test_what_cannot_be_written_is_named(places, monkeypatch):
-    for place in ("folder", "file/a.json", "file/deep/a.json", ".", "folder/.."):
-        with pytest.raises(InputError, match=r"^--output=X: expected a folder that .* can be written to$"):
+    for place, found in (("folder", "folder"), (".", places.name), ("folder/..", "..")):
+        with pytest.raises(InputError, match=rf"^--output=X: {re.escape(found)}: a folder; expected a file$"):
             check_writable_file(places / place, "--output=X")
-    for place in ("file", "file/deep", "folder"):
-        with pytest.raises(InputError, match=r"^--output=X: expected a folder that a.csv, b.csv can be written to$"):
+    for place in ("file/a.json", "file/deep/a.json"):
+        with pytest.raises(InputError, match=r"^--output=X: file: a file; expected a folder that can be written to$"):
+            check_writable_file(places / place, "--output=X")
+    for place, line in (("file", "file: a file; .*"), ("folder", "b.csv: a folder; expected a file")):
+        with pytest.raises(InputError, match=rf"^--output=X: {line}$"):
             check_writable_folder(places / place, "--output=X", ["a.csv", "b.csv"])
     monkeypatch.setattr(os, "access", lambda path, mode: path != places or mode != os.W_OK)  # root may write everywhere
-    with pytest.raises(InputError, match=r"^--output=X: expected a folder that .* can be written to$"):
+    with pytest.raises(InputError, match=rf"^--output=X: {places.name}: read-only; expected a folder that can be"):
         check_writable_file(places / "new/a.json", "--output=X")
+
+
+def test_a_broken_link_is_neither_replaced_nor_followed(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "unmounted/place")
+    for check in (check_writable_file, check_writable_folder):
+        with pytest.raises(InputError, match=r"^--output=X: link: a broken link; expected a f"):
+            check(tmp_path / "link", "--output=X")
+        with pytest.raises(InputError, match=r"^--output=X: link: a broken link; expected a folder that can be"):
+            check(tmp_path / "link/below", "--output=X")
 
 
 # Formats

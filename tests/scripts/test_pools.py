@@ -1,9 +1,14 @@
 import os
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from scripts.pools import map_in_processes
+from tests.support import ROOT
 
 
 def kill_some(order):
@@ -31,3 +36,16 @@ def fail(number):
 def test_an_exception_of_the_function_is_raised():
     with pytest.raises(KeyError, match="2"):
         map_in_processes(fail, [2], 2)
+
+
+def test_ctrl_c_to_the_main_process_alone_ends_the_others_at_once(tmp_path):
+    """Their items would take a minute."""
+    code = "import sys, time; from pathlib import Path; from scripts.pools import map_in_processes"
+    code += "; map_in_processes(time.sleep, [60, 60, 60], 2)"
+    command = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL)
+    children = Path(f"/proc/{command.pid}/task/{command.pid}/children")
+    while len(started := children.read_text().split()) < 2:
+        time.sleep(0.1)
+    command.send_signal(signal.SIGINT)
+    assert command.wait(20) == -signal.SIGINT
+    assert not any(Path("/proc", child).exists() for child in started)

@@ -92,7 +92,7 @@ def test_a_bad_folder_is_refused_before_anything_runs(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("kept")
     with pytest.raises(InputError) as error:
         quickstart(output="file")
-    assert one_line(error) == "--output=file: expected a folder that can be written to"
+    assert one_line(error) == "--output=file: a file; expected a folder that can be written to"
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file"]
 
 

@@ -103,7 +103,7 @@ def test_places_are_named_as_they_were_typed(options, monkeypatch):
     monkeypatch.chdir(Path(options["study"]).parent)
     study = Path(options["study"]).name
     for place, message in (
-        ({"output": study}, f"^--output={study}: expected a folder that can be written to$"),
+        ({"output": study}, f"^--output={study}: a file; expected a folder that can be written to$"),
         ({"brats": "~nobody0/x"}, "^--brats=~nobody0/x: "),
     ):
         with pytest.raises(InputError, match=message):

@@ -298,5 +298,10 @@ def test_bad_input_is_named_and_nothing_is_left(dist, repository):
     (repository / "bundles/atlas_stage2/LICENSE").unlink()
     refused("LICENSE is missing", built, dist / "new", "atlas_stage2")
     assert not dist.exists()
-    refused("LICENSE: expected a folder that can be written to", package.package, "atlas_stage2", str(ROOT / "LICENSE"))
+    refused(
+        "LICENSE: a file; expected a folder that can be written to",
+        package.package,
+        "atlas_stage2",
+        str(ROOT / "LICENSE"),
+    )
     refused("nowhere.zip: no such file or folder", package.verify, "nowhere.zip")

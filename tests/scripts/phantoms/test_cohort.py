@@ -128,7 +128,10 @@ def test_the_same_seed_gives_the_same_bytes_on_two_workers(cohorts, tmp_path):
             {"layout": "atlas", "difficulty": "medium"},
             "--difficulty=medium: not available for --layout=atlas; expected standard",
         ),
-        ({"output": "/dev/null/x"}, "^--output=/dev/null/x: expected a folder that can be written to$"),
+        (
+            {"output": "/dev/null/x"},
+            "^--output=/dev/null/x: null: not a regular file; expected a folder that can be written to$",
+        ),
     ],
 )
 def test_bad_options_are_named(tmp_path, options, message):
