@@ -158,6 +158,7 @@ def report_in_one_line(otherwise: Hook | None = None) -> None:
     for harmless in SILENCED:
         warnings.filterwarnings("ignore", message=harmless)
     logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)  # also logs the first of them
+    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # what it corrects in headers, without a file's name
 
 
 def let_interrupts_raise() -> None:

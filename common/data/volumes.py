@@ -24,11 +24,13 @@ def open_volume(path: str | Path) -> Any:
     scan = nibabel.load(path)
     if not isinstance(scan, nibabel.spatialimages.SpatialImage):
         raise TypeError(f"a {type(scan).__name__}")
-    if isinstance(scan, nibabel.Nifti1Pair) and not scan.header["sform_code"] and 1 in scan.header["pixdim"][1:4]:
+    if isinstance(scan, nibabel.Nifti1Pair):
         with scan.file_map.get("header", scan.file_map["image"]).get_prepare_fileobj("rb") as stream:
-            stored = type(scan.header).from_fileobj(stream, check=False)
-        if 0 in stored["pixdim"][1 : 1 + min(3, scan.ndim)]:  # of which nibabel makes 1 mm
+            stored = type(scan.header).from_fileobj(stream, check=False)  # before nibabel puts 1 for what is invalid
+        if not stored["sform_code"] and 0 in stored["pixdim"][1 : 1 + min(3, scan.ndim)]:
             raise ValueError("pixdim 0, so the size of its voxels is unknown")
+        if np.isinf(stored["scl_slope"]):  # NaN and 0 stand for no scaling
+            raise ValueError(f"scl_slope {stored['scl_slope']}, so the scale of its intensities is unknown")
     return scan
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import sys
 from pathlib import Path
 
 import nibabel
@@ -11,6 +12,7 @@ import pytest
 from common.data.scan_checks import broken_file, check_foreground, check_headers, check_labels, read_headers
 from common.errors import InputError
 from tests.damaged_scans import CASE, HEADERS, absolute, brain, break_checksum, cut, save, shifted, write_case
+from tests.support import execute
 
 
 def link_to_itself(path):
@@ -92,6 +94,30 @@ def test_voxels_without_a_size_are_refused(tmp_path):
     (tmp_path / "t1.nii").write_bytes(content)
     with pytest.raises(InputError, match=r"t1.nii: .*pixdim 0, so the size of its voxels is unknown"):
         check_headers([case])
+
+
+def test_intensities_without_a_scale_are_refused(tmp_path):
+    """A slope of 0 or NaN stands for no scaling."""
+    case = {"subject": "s", "image": [str(tmp_path / "t1.nii")]}
+    content = bytearray(nibabel.Nifti1Image(brain(), np.eye(4)).to_bytes())
+    for slope in (0, np.nan, 2, -1):
+        content[112:116] = np.float32(slope).tobytes()  # scl_slope
+        (tmp_path / "t1.nii").write_bytes(content)
+        check_headers([case])
+    content[112:116] = np.float32(np.inf).tobytes()
+    (tmp_path / "t1.nii").write_bytes(content)
+    with pytest.raises(InputError, match=r"t1.nii: scl_slope inf, so the scale of its intensities is unknown; exp"):
+        check_headers([case])
+
+
+def test_what_nibabel_corrects_is_not_printed_without_the_files_name(tmp_path):
+    content = bytearray(nibabel.Nifti1Image(brain(), np.eye(4)).to_bytes())
+    content[0:4] = np.int32(340).tobytes()  # sizeof_hdr
+    (tmp_path / "t1.nii").write_bytes(content)
+    code = "import sys, nibabel; from common.errors import report_in_one_line"
+    code += "; report_in_one_line(); print(nibabel.load(sys.argv[1]).shape[0])"
+    ended = execute([sys.executable, "-c", code, str(tmp_path / "t1.nii")])
+    assert (ended.stdout, ended.stderr) == ("10\n", "")
 
 
 def test_lengths_in_micrometres_are_refused(tmp_path):
