@@ -109,7 +109,7 @@ def _device(value: Any) -> Any:
     except RuntimeError as error:
         raise ValueError from error
     _check(kind in ("cpu", "cuda"))
-    if kind == "cuda" and not torch.cuda.is_available():
+    if kind == "cuda" and not torch.cuda.device_count():  # is_available could break CUDA in forked processes
         raise InputError("no CUDA device here; expected cpu")
     return value
 

@@ -2,6 +2,8 @@
 --output=DIR`.
 """
 
+import inspect
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Mapping
@@ -12,7 +14,7 @@ from fire.decorators import SetParseFn
 
 from common import cli, weights
 from common.data.provenance import is_skull_stripped
-from common.errors import InputError, choice, show
+from common.errors import InputError, choice, input_error_message, show
 from common.files import digest, expand_home, read_json, why_no_file, write_json
 from scripts.prepare import __main__ as preparation
 from scripts.weights import network_of
@@ -37,6 +39,8 @@ def segment(
     like: str | None = None,
     brain: str | None = None,
     patterns: Mapping[str, str] | None = None,
+    series: Mapping[str, str] | None = None,
+    missing: str = "refuse",
     device: str = "cpu",
     accept: str | None = None,
     jobs: int = 1,
@@ -57,6 +61,8 @@ def segment(
         like: target space of the training's scans: ukb, brats or atlas; by default the bundle's.
         brain: brain extraction, by default that of the training's scans; see python -m scripts.prepare.
         patterns: modality -> pattern of its files' names; see python -m scripts.prepare.
+        series: subject -> DICOM series to use; see python -m scripts.prepare.
+        missing: refuse a subject that lacks a modality, or keep it, for a model that was trained with missing ones.
         device: cpu or cuda.
         accept: subjects that are outside the limits but right, by their pictures; see python -m scripts.prepare.
         jobs: number of subjects prepared at a time.
@@ -65,7 +71,7 @@ def segment(
     from scripts.prepare.labels import read_labels
 
     usual = choice("bundle", bundle, LIKE)
-    folder = expand_home(output, f"--output={output}")
+    folder = preparation.output_folder(output, expand_home(scans, scans))
     default = ROOT / "bundles" / bundle / "models" / "model.pt"
     file = default if checkpoint is None else expand_home(checkpoint, f"--checkpoint={checkpoint}")
     if not file.is_file():
@@ -76,10 +82,16 @@ def segment(
     if is_swin and (network := network_of(trained.state)) != "SwinUNETR":
         raise InputError(f"--checkpoint={file}: holds {network}; expected the weights of a training of {bundle}")
     options = _as_trained(record) | {"like": like or usual, "device": device, "accept": accept, "jobs": jobs}
-    options["patterns"] = patterns
+    options |= {"patterns": patterns, "series": series, "missing": missing}
     if brain is not None:
         options["brain"] = brain
-    is_complete = _passes(preparation.prepare, scans, str(folder / PREPARED), labels="none", **options)
+    try:
+        is_complete = _passes(preparation.prepare, scans, str(folder / PREPARED), labels="none", **options)
+    except InputError as error:  # names options of `prepare`, of which some come from the weights
+        message = (input_error_message(error) or "").replace(f"--root={scans}", scans)
+        foreign = {*re.findall(r"--(\w+)", message)} - {*inspect.signature(segment).parameters}
+        hint = f" (an option of scripts.prepare, set from {file})" if foreign else ""
+        raise InputError(f"{message}{hint}") from None
     convention = record.get("label_convention", CONVENTION[usual])
     volumes = {part: Volumes(str(folder / part), convention) for part in RESULTS}
     subjects = _prepared(folder / PREPARED)
@@ -170,8 +182,11 @@ def _predicts(bundle: str, checkpoint: Path, folder: Path, device: str) -> bool:
     prepared = folder / PREPARED
     options = [f"--dataset_dir={prepared}", f"--datalist={prepared / 'datalist.json'}", f"--checkpoint={checkpoint}"]
     options += [f"--output_dir={folder / PREDICTED}", "--existing=skip", f"--device={device}"]
-    command = [sys.executable, "-m", "scripts.run", bundle, "inference", *options]
-    return subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+    command = ["-m", "scripts.run", bundle, "inference", *options]
+    is_complete = subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode == 0
+    if not is_complete:
+        show(f"the options named above are those of: {cli.command_line(['python', *command])}", error=True)
+    return is_complete
 
 
 if __name__ == "__main__":

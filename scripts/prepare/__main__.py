@@ -12,7 +12,7 @@ from common.cli import run
 from common.data.layouts.names import stem_of
 from common.errors import InputError, check_number, choice, shortened, show
 from common.files import check_writable_folder, expand_home, reporting_path_errors
-from common.values import listed
+from common.values import DEVICE, listed
 from scripts.arrays import array_of
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ def prepare(
     from scripts.prepare.scans import find_subjects
 
     settings = _settings(like, modalities, brain, spacing, device)
+    if slurm is None:  # else its nodes have the devices
+        DEVICE.parse("device", device)
     check_number("jobs", jobs, int, 1, 1024)
     source = expand_home(root, f"--root={root}")
     keeps_missing = choice("missing", missing, {"refuse": False, "keep": True})
@@ -86,7 +88,7 @@ def prepare(
         source, names, _patterns(patterns, names), _series(series, names), labels, keeps_missing, masks
     )
     accepted = accepted_of(accept, [subject.name for subject in subjects])
-    folder = _output(output, source)
+    folder = output_folder(output, source)
     array = None if slurm is None else array_of(slurm, folder, "prepare", jobs)
     outcomes = prepare_cohort(subjects, settings, folder, jobs, accepted, array)
     _report(outcomes, f"prepared: {folder / PAGE}")
@@ -121,7 +123,7 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
     subjects = [folder for folder in sorted(source.iterdir()) if (folder / RECORD).is_file()]
     if not subjects:
         raise InputError(f"--prepared={prepared}: no prepared subject; expected the output folder of scripts.prepare")
-    target = _output(output, maps)
+    target = output_folder(output, maps)
     work = {
         name: partial(send_back, path, name, source, target, modality)
         for path in files
@@ -189,15 +191,14 @@ def _series(series: Any, modalities: Sequence[str]) -> Mapping[str, Mapping[str,
     return {str(subject): parse_series_option(chosen, modalities) for subject, chosen in series.items()}
 
 
-def _output(output: str, source: Path) -> Path:
-    """The output folder, created if missing; it must not lie in the input folder."""
+def output_folder(output: str, source: Path) -> Path:
+    """The output folder, which can be written to or created; it must not lie in the input folder."""
     name = f"--output={output}"
     folder = expand_home(output, name)
     check_writable_folder(folder, name)
     with reporting_path_errors(name):
         if folder.resolve().is_relative_to(source.resolve()):
             raise InputError(f"{name}: lies in {source}; expected a folder outside the input")
-        folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 

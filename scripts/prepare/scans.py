@@ -92,7 +92,7 @@ def find_subjects(
     requested = series or {}
     if unknown := next((name for name in requested if name not in studies), None):
         raise InputError(f"--series: {unknown} is not a folder with DICOM files in {root}")
-    if not found and not studies:
+    if not (found or studies or (patterns and data.skipped)):  # else a pattern is to blame
         raise InputError(f"--root={root}: no scans; expected {FORMS}")
     if not studies:
         _check_found(data, modalities, patterns, labels)
@@ -110,8 +110,9 @@ def _check_found(data: DataSet, modalities: Sequence[str], patterns: Mapping[str
     there |= {clash.kind for clash in data.clashes}
     for modality in modalities:
         if modality not in there:
+            option = f"--patterns={dict(patterns)}" if modality in patterns else "--modalities"
             words = patterns.get(modality) or " or ".join(SPELLINGS.get(modality, (modality,)))
-            raise InputError(f"--modalities: no file of {modality} ({words}); expected one of at least one subject")
+            raise InputError(f"{option}: no file of {modality} ({words}); expected one of at least one subject")
     has_label = any(subject.label for subject in data.subjects.values()) or LABEL in there
     if labels not in (None, "none") and not has_label:
         raise InputError(f"--labels={labels}: no subject has such a label map")

@@ -82,7 +82,7 @@ def test_a_path_holds_no_zero_byte():
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:0", 3.5])
 def test_a_device_that_is_not_there_is_named(device, monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     with pytest.raises(ArgumentError, match=rf"^device={device}: "):
         OPTIONS["device"](device)
     assert OPTIONS["device"]("cpu") == "cpu"

@@ -53,6 +53,29 @@ def test_a_checkpoint_that_is_missing_is_refused_before_anything_is_written(tmp_
     assert not (tmp_path / "out").exists()
 
 
+def test_options_that_only_the_preparation_has_are_explained(tmp_path):
+    scans, output = tmp_path / "raw", str(tmp_path / "out")
+    (scans / "a").mkdir(parents=True)
+    (scans / "a/a_T1.nii.gz").touch()
+    file = untrained("atlas_finetune", tmp_path / "model.pt", modalities=["T1", "PD"])
+    odd = untrained("atlas_finetune", tmp_path / "odd.pt", modalities=["T 1"])
+    origin = r" \(an option of scripts.prepare, set from {}\)$"
+    for options, message in (
+        ({"scans": f"{scans}/b"}, f"^{scans}/b: no such folder; expected a folder of raw scans$"),
+        ({"scans": str(scans)}, "^--modalities: no file of PD .*" + origin.format(file)),
+        ({"scans": str(scans), "checkpoint": odd}, r"^--modalities=\['T 1'\]: expected .*" + origin.format(odd)),
+        (
+            {"scans": str(scans), "patterns": {"T1": "*x.nii"}},
+            r"^--patterns={'T1': '\*x.nii'}: no file of T1 .* subject$",
+        ),
+        ({"scans": str(scans), "missing": "drop"}, "^--missing=drop: expected one of refuse, keep$"),
+        ({"scans": str(scans), "output": str(scans / "out")}, f"^--output={scans}/out: lies in {scans}; expected"),
+    ):
+        with pytest.raises(InputError, match=message):
+            segment(**{"bundle": "atlas_finetune", "checkpoint": file, "output": output} | options)
+    assert not (tmp_path / "out").exists()
+
+
 def test_reading_weights_starts_no_threads_that_forked_workers_would_wait_for(tmp_path):
     file = untrained("atlas_finetune", tmp_path / "model.pt")
     code = (

@@ -17,9 +17,15 @@ from tests.support import one_line
         ({"spacing": 0.5}, "--spacing=0.5: expected a number from 1 to 4"),
         ({"accept": "a,b"}, "--accept=b: no such subject; expected some of a, or all"),
         ({"patterns": {"T2": "*"}}, "T2 is not one of the modalities T1"),
+        (
+            {"patterns": {"T1": "*_t1w.nii.gz"}},
+            "--patterns={'T1': '*_t1w.nii.gz'}: no file of T1 (*_t1w.nii.gz); expected",
+        ),
+        ({"device": "cuda"}, "--device=cuda: no CUDA device here; expected cpu"),
     ],
 )
-def test_a_bad_option_is_refused(tmp_path, options, message):
+def test_a_bad_option_is_refused(tmp_path, monkeypatch, options, message):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     (tmp_path / "raw/a").mkdir(parents=True)
     (tmp_path / "raw/a/a_T1.nii.gz").write_bytes(b"")
     given = {"root": str(tmp_path / "raw"), "output": str(tmp_path / "out"), "like": "atlas", **options}
