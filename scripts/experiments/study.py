@@ -5,12 +5,13 @@ Entries are `datalists` and `runs`, which start from datalists and from earlier 
 an entry is replaced with the job's value.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from common.errors import InputError, did_you_mean
+from common.errors import ArgumentError, InputError, did_you_mean
 from common.files import check_schema, read_yaml, valid_yaml, why_no_file
 from scripts.experiments.jobs import ROOT
 
@@ -170,16 +171,23 @@ def _check_sources(content: Mapping[str, Any], name: str) -> None:
 
 
 def _check_options(options: Mapping[str, Any], files: Sequence[Path], where: str) -> None:
-    """Reject options that a bundle does not have."""
-    from common.options import TRAINING_DEFAULTS  # late import: `--help` stays fast
+    """Reject options that a bundle does not have, and values that they cannot have."""
+    from common.configs import parsed  # late imports: `--help` stays fast
+    from common.options import OPTIONS, TRAINING_DEFAULTS
 
     known = {key for file in files if file.is_file() for key in _keys(file)}  # not all bundles evaluate
     known |= TRAINING_DEFAULTS.keys() if files[0].name == "train.yaml" else set()
-    for option in options:
+    for option, value in options.items():
         if option not in known:
             expected = f"expected a key of {', '.join(file.name for file in files)}"
             hint = did_you_mean(option, known, otherwise=expected)
             raise InputError(f"{where}.{option}: no such option of {files[0].parents[1].name}{hint}")
+        of_run = re.search(r"{[a-z]|^[$@]", str(value)) or option == "device"  # known when a job's command is
+        if option in OPTIONS and not of_run:
+            try:
+                OPTIONS[option](parsed(value))
+            except ArgumentError as error:
+                raise InputError(f"{where}.{error}") from error
 
 
 @cache

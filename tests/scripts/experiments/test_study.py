@@ -111,6 +111,10 @@ def test_a_cohort_that_is_not_given_is_made_or_its_jobs_say_what_is_missing():
             "runs.a.options.iterationz: no such option of brats_finetune; did you mean iterations?",
         ),
         (
+            {"runs": {"a": {"bundle": "brats_finetune", "datalist": "ukb", "evaluation": {"overlap": 2}}}},
+            "runs.a.evaluation.overlap=2: expected a number from 0 to 0.99",
+        ),
+        (
             {"runs": {"a": {"bundle": "brats_finetune", "datalist": "ukb", "overlays": ["quick.yaml"]}}},
             "runs.a: brats_finetune has no overlay quick.yaml",
         ),
