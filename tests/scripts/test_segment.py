@@ -48,7 +48,7 @@ def test_a_checkpoint_that_is_missing_is_refused_before_anything_is_written(tmp_
         ({"bundle": "brats_stage2"}, "bundle=brats_stage2: expected one of brats_finetune, atlas_finetune"),
     ):
         with pytest.raises(InputError, match=message) as error:
-            segment(str(tmp_path), output=str(tmp_path / "out"), **options)
+            segment(str(tmp_path / "raw"), output=str(tmp_path / "out"), **options)
         assert one_line(error)
     assert not (tmp_path / "out").exists()
 
