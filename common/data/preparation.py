@@ -31,15 +31,15 @@ def measure(image: NDArray[Any], affine: NDArray[Any]) -> dict[str, list[Any]]:
     """Measure a scan [C, H, W, D] in RAS orientation, without missing channels; both ends of each range are its figure.
 
     "spacing" and "extent" (of voxels above zero) are in mm along right, anterior and superior, "volume" is the largest
-    channel's in L above zero, "air" a share of the outermost voxels, and "overlap" the lowest Dice of the first
-    channel's brain with another channel's (1 if a brain is not extracted).
+    channel's in L above zero, "air" the share of outermost voxels that are not 0, and "overlap" the lowest Dice of the
+    first channel's brain with another channel's (1 if a brain is not extracted).
     """
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     image = image[image.any(axis=(1, 2, 3))]  # without modalities that are missing
     above = image > 0
     anything = np.asarray(above.any(axis=0))
     edges = [_length(np.asarray(anything.any(axis=others))) for others in ((1, 2), (0, 2), (0, 1))]
-    border = np.concatenate([np.take(anything, (0, -1), axis).ravel() for axis in range(3)])
+    border = np.concatenate([np.take(image.any(axis=0), (0, -1), axis).ravel() for axis in range(3)])
     figures = {
         "spacing": [round(float(edge), 3) for edge in spacing],
         "extent": [round(float(edge), 1) for edge in np.multiply(edges, spacing)],
@@ -72,7 +72,7 @@ def spread(cases: Sequence[T], most: int = MEASURED) -> list[T]:
 
 def measure_case(case: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Read a case's scans and measure them; see `measure`."""
-    check_headers([case], warns=False)
+    check_headers([case], ["error"])
     scans = []
     for file in filter(None, case["image"]):
         try:
@@ -104,7 +104,7 @@ def usual(found: Sequence[Ranges]) -> dict[str, list[Any]]:
 def describe(found: Ranges) -> str:
     """Describe ranges, such as "voxels of 1 x 1 x 1 mm, brains without skull, background 0"."""
     words = [f"voxels of {_mm(found['spacing'])} mm", skull_in(found) or "brains and whole heads"]
-    words.append("background 0" if found["air"][1] < AIR else "background above 0")
+    words.append("background 0" if found["air"][1] < AIR else "background not 0")
     return ", ".join([*words] if found["overlap"][0] >= OVERLAP_ON_ONE_GRID else [*words, "modalities not registered"])
 
 
@@ -129,7 +129,7 @@ def differences(
         elif _is_outside(found["extent"], expected["extent"], EXTENT):
             differ["extent"] = f"extends over {_mm(found['extent'])} mm", f"{_mm(expected['extent'])} mm"
         if found["air"][1] > expected["air"][1] + AIR:
-            value = f"{found['air'][1]:.0%} of the volume's border is above zero, where air should be 0"
+            value = f"{found['air'][1]:.0%} of the volume's border is not 0, where air should be"
             differ["air"] = value, f"{expected['air'][1]:.0%}"
     return {name: Problem(name, file, *difference) for name, difference in differ.items()}
 

@@ -11,7 +11,7 @@ from monai.transforms import AsDiscrete, LoadImage, MapTransform, RandomizableTr
 from ..errors import InputError
 from .preparation import differences, measure, refuse, union
 from .regions import painting_order, regions_of
-from .scan_checks import grid_problem, image_problem, label_counts, label_problem, raise_problem
+from .scan_checks import copy_problem, grid_problem, image_problem, label_counts, label_problem, raise_problem
 from .volumes import read_voxels
 
 MISSING = "missing_modalities"  # in an image's metadata if a modality is missing: a bool for each channel
@@ -81,8 +81,8 @@ class CheckScand(Transform):
 
     Raises:
         InputError: the number of channels differs, a value is not finite, the non-zero voxels of a channel have a
-            single value or are absent, no voxel is above zero, or the label's shape or affine (by more than 0.001 mm)
-            differs from the image's.
+            single value or are absent, a modality is a copy of another, no voxel is above zero, or the label's shape or
+            affine (by more than 0.001 mm) differs from the image's.
     """
 
     def __init__(self, image: str, modalities: Sequence[str], label: str | None = None) -> None:
@@ -100,6 +100,8 @@ class CheckScand(Transform):
             # MONAI keeps only the name of the first file
             place = name if number == present[0] else f"{self.modalities[number]} beside {name}"
             raise_problem(image_problem(place, voxels[number]))
+        copy = copy_problem({self.modalities[number]: voxels[number] for number in present})
+        raise_problem(copy and copy._replace(file=f"{copy.file} beside {name}"))
         if not (voxels > 0).any():
             raise InputError(f"{name}: no voxel above zero")
         if self.label is not None:

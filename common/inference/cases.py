@@ -217,5 +217,5 @@ class CheckFilesd(Transform):
             if named not in (modality, "?", None) and named in self.modalities:
                 raise InputError(f"{file}: its name says {named}; expected {modality} here")
         subject = data.get("subject", Path(files[0] or "").name)
-        check_headers([{"subject": subject, "image": files}])
+        check_headers([{"subject": subject, "image": files}], ["error"])  # the config has the warnings printed
         return data

@@ -1,6 +1,7 @@
 """Write the results of an inference in the geometry of its scans: label maps, probabilities and a table of volumes."""
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -13,7 +14,9 @@ from monai.data import MetaTensor
 from monai.transforms import Transform
 
 from ..data.regions import display_order, label_names, regions_of
+from ..data.scan_checks import broken_file
 from ..data.volumes import write_volume
+from ..errors import show
 from ..files import atomic_write, write_csv
 from .reading import read_table
 
@@ -34,9 +37,13 @@ def files_of(subject: str, output_dir: str | Path, probabilities: bool = False) 
 
 
 def finished(files: Mapping[str, Sequence[Path]], output_dir: str | Path) -> set[str]:
-    """The subjects with complete results: all files exist, and volumes.csv has their rows."""
+    """The subjects with complete results: all files can be read to their ends, and volumes.csv has their rows."""
     measured = {subject for subject, _ in _rows(Path(output_dir) / VOLUMES)}
-    return {subject for subject, paths in files.items() if subject in measured and all(path.exists() for path in paths)}
+    found = [subject for subject in files if subject in measured and all(path.exists() for path in files[subject])]
+    with ThreadPoolExecutor() as pool:
+        broken = dict(zip(found, pool.map(lambda subject: broken_file(files[subject]), found), strict=True))
+    show(*(f"made again: {': '.join(faulty)}" for faulty in broken.values() if faulty))
+    return {subject for subject in found if not broken[subject]}
 
 
 def write_label_tables(folder: str | Path, convention: str) -> None:

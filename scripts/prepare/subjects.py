@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
 
+from common.data.scan_checks import copy_problem, raise_problem
 from common.data.volumes import write_volume
 from common.errors import InputError
 from common.files import read_json, reporting_path_errors, valid_json, write_json
@@ -122,6 +123,7 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
             _place(folder, output, subject.name, outcome.is_left_out)
             return outcome
     volumes = {modality: scan.read() for modality, scan in scans.items()}
+    raise_problem(copy_problem({modality: volume.array for modality, volume in volumes.items()}))
     labels = None if subject.labels is None else read_labels(subject.labels)
     drawn_on = "" if labels is None else _drawn_on(str(subject.labels), labels, volumes, settings.reference)
     brain = None if subject.brain is None else read_labels(subject.brain, volumes[settings.reference].grid).array > 0

@@ -11,6 +11,7 @@ from common.errors import InputError
 
 def scan(name, channels=2, shape=(4, 5, 6), affine=None):
     volumes = torch.linspace(0.01, 1, np.prod(shape)).reshape(shape).expand(channels, *shape).clone()
+    volumes[1:] = volumes[1:].flip(1)
     return MetaTensor(volumes, affine=affine, meta={"filename_or_obj": name})
 
 
@@ -38,9 +39,18 @@ def test_an_image_of_nonsense_is_named(spoil, line):
         CheckScand("image", ["T1", "T2"])({"image": image})
 
 
+def test_a_modality_that_is_a_copy_of_another_is_named():
+    """One in two channels is asked for by --modalities=['T1','T1']."""
+    image = scan("t1.nii.gz", channels=3)
+    image[2] = image[0]
+    with pytest.raises(InputError, match=r"^FLAIR beside t1.nii.gz: a copy of T1; expected a different image$"):
+        CheckScand("image", ["T1", "T2", "FLAIR"])({"image": image})
+    assert CheckScand("image", ["T1", "T2", "T1"])({"image": image})["image"] is image
+
+
 def test_a_single_voxel_of_another_value_is_enough():
     image = scan("t1.nii.gz", shape=(20, 20, 20)).fill_(7)
-    image[:, 3, 4, 5] = 8
+    image[:, 3, 4, 5] = torch.tensor([8.0, 9.0])
     assert CheckScand("image", ["T1", "T2"])({"image": image})["image"] is image
 
 

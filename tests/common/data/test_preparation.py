@@ -35,10 +35,11 @@ def test_figures_of_a_ball_of_known_size():
     assert measure(-np.ones((1, 4, 4, 4), np.float32), BRATS)["extent"] == [[0, 0, 0]] * 2
 
 
-def test_air_is_the_share_of_the_border_above_zero():
+def test_air_is_the_share_of_the_border_that_is_not_zero():
     image = np.zeros((1, 4, 4, 4), np.float32)
     image[0, 0] = 1  # one of six faces, and a row of four others
     assert measure(image, BRATS)["air"] == [round((16 + 4 * 4) / 96, 3)] * 2
+    assert measure(image - 1024, BRATS)["air"] == [1, 1]
 
 
 def test_overlap_is_the_lowest_dice_with_the_first_brain_that_is_there():
@@ -59,7 +60,7 @@ def test_overlap_is_the_lowest_dice_with_the_first_brain_that_is_there():
         ({"volume": 3.7}, "skull", "whole heads (3.7 L above zero); expected brains without skull (1.9 L above"),
         ({"extent": [140.0, 170.0, 100.0]}, "extent", "extends over 140 x 170 x 100 mm; expected 140 x 170 x 140 mm"),
         ({"extent": [140.0, 230.0, 140.0]}, "extent", "extends over"),
-        ({"air": 0.3}, "air", "30% of the volume's border is above zero, where air should be 0; expected 0%"),
+        ({"air": 0.3}, "air", "30% of the volume's border is not 0, where air should be; expected 0%"),
         ({"overlap": 0.85}, "alignment", "modalities' brains overlap by Dice 0.85; expected 0.9 or more"),
     ],
 )

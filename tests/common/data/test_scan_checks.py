@@ -153,6 +153,10 @@ def test_headers_without_orientation_are_warned_of(tmp_path, capsys):
         nibabel.save(nibabel.Nifti1Image(brain(), affine), tmp_path / f"{name}.nii")
     case = {"subject": "s", "image": [str(tmp_path / "t2.nii")]}
     check_headers([case, {"subject": "u", "image": [str(tmp_path / "t1.nii")]}])
+    assert capsys.readouterr().err.count("\n") == 1
+    check_headers([case, case], ["error"])
+    assert capsys.readouterr().err == ""
+    check_headers([case, {"subject": "u", "image": ["none.nii"]}], ["warning"])  # the case itself tells that it lacks
     line = f"warning: subject s: {tmp_path}/t2.nii: sform_code and qform_code are 0, so left and right are a guess; "
     assert capsys.readouterr().err == line + "expected a code above 0\n"
     assert [problem.check for problem in read_headers(case, "")[0]] == ["orientation"]

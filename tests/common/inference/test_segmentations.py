@@ -1,6 +1,7 @@
 """The files of an inference: their geometry, their bytes, and the table of volumes."""
 
 import csv
+import re
 from pathlib import Path
 
 import nibabel
@@ -11,6 +12,7 @@ from monai.data import MetaTensor
 
 from common.errors import InputError
 from common.inference.segmentations import SaveVolumed, Volumes, files_of, finished, write_label_tables
+from tests.damaged_scans import cut
 
 
 def scan(path, shape=(4, 5, 6)):
@@ -110,7 +112,7 @@ def test_a_foreign_table_is_not_changed(tmp_path, content):
     assert (tmp_path / "volumes.csv").read_bytes() == content
 
 
-def test_a_subject_is_finished_when_all_its_files_and_rows_exist(tmp_path):
+def test_a_subject_is_finished_when_all_its_files_are_whole_and_its_rows_exist(tmp_path, capsys):
     """Files as an interrupted run leaves them."""
     for name in ("label.nii.gz", "measured.nii.gz", "both.nii.gz", "probabilities/both.nii.gz"):
         scan(tmp_path / name)
@@ -120,3 +122,7 @@ def test_a_subject_is_finished_when_all_its_files_and_rows_exist(tmp_path):
     subjects = ("label", "measured", "both", "line", "nothing")
     assert finished({subject: files_of(subject, tmp_path) for subject in subjects}, tmp_path) == {"measured", "both"}
     assert finished({subject: files_of(subject, tmp_path, True) for subject in subjects}, tmp_path) == {"both"}
+    assert capsys.readouterr().out == ""
+    cut(tmp_path / "measured.nii.gz", 0.9)
+    assert finished({subject: files_of(subject, tmp_path) for subject in subjects}, tmp_path) == {"both"}
+    assert re.match(rf"made again: {re.escape(str(tmp_path))}/measured.nii.gz: .*", capsys.readouterr().out)

@@ -161,7 +161,10 @@ def test_findings_are_in_the_order_of_the_datalist_and_subjects_in_error_are_lef
         ({"fixed": "HERE/list.json"}, "list.json: the same file as --datalist"),
         ({"fixed": "HERE/root/s0/t1.nii.gz"}, "s0/t1.nii.gz: not JSON"),
         ({"accept": "emptymask"}, "--accept=emptymask: unknown check; expected some of missing, unreadable"),
-        ({"output": "HERE/list.json/out"}, "list.json/out: expected a folder that findings.csv, findings.html can be"),
+        (
+            {"output": "HERE/list.json/out"},
+            "list.json/out: list.json: a file; expected a folder that can be written to",
+        ),
         ({"output": "HERE/out", "fixed": "HERE/link/out/findings.csv"}, "the same file as --output"),
         ({"datalist": "HERE/findings.csv", "output": "HERE/link"}, "the same file as --datalist"),
         ({"root": "HERE/root/s0"}, "none of the 18 files is below --root; expected s0/t1.nii.gz there"),

@@ -41,7 +41,7 @@ def test_each_layout_gives_relative_paths_in_its_order(root, command, bundle, su
     ("options", "message"),
     [
         ({"root": "/no/such"}, "--root=/no/such: .*No such file or directory; expected a"),
-        ({"output": "/etc/passwd/list.json"}, "--output=/etc/passwd/list.json: expected a folder that list.json can"),
+        ({"output": "/etc/passwd/list.json"}, "--output=/etc/passwd/list.json: passwd: a file; expected a folder"),
         ({"label_convention": "brats"}, "label_convention=brats: expected one of brats2021, .*, or regions and their"),
     ],
 )

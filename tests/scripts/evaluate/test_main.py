@@ -141,8 +141,8 @@ def test_an_output_that_cannot_be_written_is_named_before_anything_is_read(cohor
     (folder / "taken/summary.json").mkdir(parents=True)
     for output, message in (
         (folder / "p/../r", "the same folder as --references"),
-        (folder / "file", "expected a folder that metrics.csv, lesions.csv, cases.json, summary.json, evaluation"),
-        (folder / "taken", "expected a folder that metrics.csv"),
+        (folder / "file", "a file; expected a folder that can be written to"),
+        (folder / "taken", "summary.json: a folder; expected a file"),
     ):
         with pytest.raises(InputError, match=f"^--output={output}: {message}"):
             run(folder, output)

@@ -1,10 +1,15 @@
 """What is left of a killed preparation, and what counts as done."""
 
+import nibabel
+import numpy as np
 import pytest
 
 from common.errors import InputError
 from common.files import write_json
-from scripts.prepare.subjects import folder_of, is_made_of, leave_out
+from common.prepare.subject import Settings
+from scripts.prepare.scans import Subject
+from scripts.prepare.subjects import folder_of, is_made_of, leave_out, prepare_one
+from tests.damaged_scans import brain
 from tests.support import one_line
 
 
@@ -25,6 +30,16 @@ def test_a_subject_that_is_left_out_is_not_lost_if_it_cannot_be_moved(tmp_path):
         leave_out(tmp_path, "a")
     assert one_line(error)
     assert (tmp_path / "a/record").read_text() == "new"
+
+
+def test_a_modality_that_is_a_copy_of_another_is_refused_before_it_is_registered(tmp_path):
+    """In another type and file."""
+    files = {name: tmp_path / f"a_{name}.nii.gz" for name in ("T1", "T2")}
+    for file, kind in zip(files.values(), (np.int16, np.float32), strict=True):
+        nibabel.save(nibabel.Nifti1Image(brain().astype(kind), np.eye(4)), file)
+    with pytest.raises(InputError, match=r"^T2: a copy of T1; expected a different image$"):
+        prepare_one(Subject("a", files), Settings("brats", ("T1", "T2")), tmp_path / "out", is_accepted=False)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_result_is_made_of_what_its_note_says(tmp_path):
