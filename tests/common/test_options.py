@@ -250,6 +250,12 @@ def test_settings_that_no_training_has_are_blamed_on_the_checkpoint(stated):
     check_stated(TRAINED, "model.pt")
 
 
+def test_windows_that_no_machine_can_hold_are_blamed_on_the_checkpoint():
+    stated = {"patch_size": [640_000] * 3, "modalities": ["T1"]}
+    with pytest.raises(InputError, match=r"^checkpoint model\.pt: its metadata state patch_size=.*the crops alone"):
+        check_stated(stated, "model.pt")
+
+
 @pytest.mark.parametrize("text", ["1e-4", "1.5e4", "1E3"])
 def test_a_number_that_yaml_reads_as_text_is_named(text):
     assert yaml.safe_load(text) == text

@@ -188,6 +188,14 @@ def test_an_unknown_bundle_is_named_and_nothing_is_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_weights_of_another_bundle_are_refused(folder, tmp_path):
+    content = torch.load(folder / f"{SEGMENTATION}.pt", weights_only=True)
+    content["metadata"] |= {"bundle": "atlas_finetune"}
+    torch.save(content, tmp_path / "other.pt")
+    with pytest.raises(InputError, match=rf"other\.pt: of the bundle atlas_finetune; expected one of {SEGMENTATION}$"):
+        Source(SEGMENTATION, str(tmp_path / "other.pt"))
+
+
 def test_a_network_that_exports_do_not_know_is_named(folder, tmp_path):
     content = torch.load(folder / f"{SEGMENTATION}.pt", weights_only=True)
     content["metadata"] |= {"architecture": "segresnet", "patch_size": [64, 64, 72]}
