@@ -11,7 +11,7 @@ from typing import Any
 
 from .errors import InputError, choice, did_you_mean, shortened
 from .files import valid_json, valid_yaml, why_no_file
-from .options import TRAINING_DEFAULTS
+from .options import OPTIONS, TRAINING_DEFAULTS
 
 # MONAI's own option, the only one that bundles need, and the options that it adds
 TRACKING = {"tracking", "tracking_uri", "experiment_name", "run_name", "save_execute_config"}
@@ -60,10 +60,10 @@ def check_known(given: Mapping[str, Any], files: Sequence[str | Path]) -> None:
             raise _unknown(name, f"--{name}={value}", parser, ", ".join(map(str, files)))
 
 
-def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> None:
+def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> dict[str, str]:
     """Check a run's configs and the options that change them: files, keys, references, and names of components.
 
-    A new key is accepted in a component, or if something refers to it.
+    A new key is accepted in a component, or if something refers to it. Returns the text of each change by its key.
     """
     from monai.bundle import ConfigParser, ReferenceResolver
     from monai.bundle.utils import merge_kv
@@ -72,6 +72,11 @@ def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> None:
     first, *overlays = map(_load, files)
     parser = ConfigParser(first)
     _add_defaults(parser)
+    if "run" not in first:
+        raise InputError(f"{files[0]}: an overlay; expected a config that runs by itself, such as train")
+    for file, overlay in zip(files[1:], overlays, strict=True):
+        if {"bundle_root", "run"} <= overlay.keys():
+            raise InputError(f"{file}: a config that runs by itself; expected an overlay, which changes {files[0]}")
     changes = [
         (key, value, f"{file}: {key}", f": {value!s:.160}")
         for file, overlay in zip(files[1:], overlays, strict=True)
@@ -95,6 +100,8 @@ def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> None:
             raise _unknown(id, given, parser, names)
         if id not in parser and not _is_component(there):
             new[id] = _unknown(id, given, parser, names)
+        if id == key and id not in OPTIONS:
+            _check_shape(parser.get(id, None), value, given)
         if id == key and isinstance(value, Mapping) and id in parser:
             replaced[f"{id}::"] = f"{place} replaces the whole section; +{id} changes a part of it"
         merge_kv(parser, key, value)
@@ -120,6 +127,17 @@ def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> None:
     for id, item in items.items():
         if _is_component(item):
             _check_component(item, f"{names}: {id}", parser.locator)
+    return {key.removeprefix("+"): f"{place}{shown}" for key, _, place, shown in changes}
+
+
+def _check_shape(there: Any, value: Any, given: str) -> None:
+    """Refuse a value that replaces a component or list by something else; null, references and expressions pass."""
+    if value is None or str(value).startswith(("$", "@", "%")):
+        return
+    if _is_component(there) and not _is_component(value):
+        raise InputError(f"{given}: expected a component, such as {{_target_: {there['_target_']}}}")
+    if isinstance(there, list) and not isinstance(value, list | tuple):
+        raise InputError(f"{given}: expected a list, as it replaces one")
 
 
 def _check_circles(referred: Mapping[str, Sequence[str]], items: Mapping[str, Any], names: str) -> None:

@@ -7,9 +7,9 @@ of its configs, such as quickstart, or a YAML file. Options are those of the bun
 and --tracking=mlflow. Results go below the bundle's folder, unless --bundle_root or --output_dir says otherwise;
 other relative paths start from the current folder.
 
-MONAI's command checks only the values of the options; this one checks files, keys, references and components first. It
-reports every other failure in one line, too; an unexpected one has status 1, and its traceback is in error.log in the
-output folder.
+MONAI's command checks only the values of the options; this one checks files, keys, references and components first, and
+names the overlay or option of a component that cannot be built. It reports every other failure in one line, too; an
+unexpected one has status 1, and its traceback is in error.log in the output folder.
 Under torchrun it adds the overlay multi_gpu_train to train.
 --recipe=table and --recipe=code, for train, add the overlays recipe_table and recipe_code before all others: the values
 of the paper's Table 3 and of its public code.
@@ -20,7 +20,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
@@ -28,7 +28,20 @@ from typing import Any
 
 from common.cli import log_unexpected, options_of
 from common.configs import check, parsed
-from common.errors import InputError, choice, did_you_mean, let_interrupts_raise, report_in_one_line, show
+from common.errors import (
+    InputError,
+    chain_of,
+    choice,
+    did_you_mean,
+    explained,
+    let_interrupts_raise,
+    one_line,
+    place_in_user_code,
+    report_in_one_line,
+    show,
+)
+from common.memory import explain_out_of_memory
+from common.resolver import key_of
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 DISTRIBUTED = "multi_gpu_train.yaml"
@@ -70,6 +83,17 @@ def _one_of(what: str, words: Sequence[str], known: Sequence[str]) -> str:
     raise InputError(f"unknown {what.lower()} '{words[0]}'{did_you_mean(words[0], known, otherwise=expected)}")
 
 
+def _blame_changes(error: Exception, changes: Mapping[str, str]) -> None:
+    """Raise an InputError if what MONAI failed to resolve is in an overlay or option, and no bug of a user's code."""
+    if explained(error) or place_in_user_code(error):
+        return
+    key, cause = f"{key_of(error)}::", [*chain_of(error)][-1]
+    for id, given in [*changes.items()][::-1]:
+        is_changed = key.startswith(f"{id}::") or id.startswith(key)
+        if is_changed or (id == "imports" and isinstance(cause, NameError)):
+            raise InputError(f"{given}: {one_line(cause)}") from error
+
+
 def main() -> None:
     """Check configs and options, then run MONAI's command."""
     values: dict[str, Any] = {}
@@ -80,7 +104,7 @@ def main() -> None:
     files, options = read_command_line(sys.argv[1:], is_distributed="RANK" in os.environ)
     values |= options
     gc.disable()  # the collector takes a third of the import of PyTorch and MONAI, and finds nothing
-    check(files, options)
+    changes = check(files, options)
     from monai.bundle import create_workflow
 
     gc.freeze()  # exclude these objects from later collections, also in DataLoader workers
@@ -92,8 +116,10 @@ def main() -> None:
         values |= vars(workflow.parser.get_parsed_content("options"))
         workflow.run()
         workflow.finalize()
-    except Exception:
+    except Exception as error:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler raises when a DataLoader's worker dies
+        if not explain_out_of_memory(error, values):
+            _blame_changes(error, changes)
         raise
 
 

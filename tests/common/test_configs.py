@@ -85,6 +85,9 @@ def test_what_a_config_has_passes(config, options):
         ("learning_rate", "%x", "--learning_rate=%x: MONAI takes % for another config"),
         ("learning_rate", "@optimizer", r".*train.yaml: .*optimizer.*learning_rate.*: refers to itself"),
         ("", 5, "--=5: no such option"),
+        ("loss", "DiceLoss", "--loss=DiceLoss: expected a component, such as {_target_: DiceLoss}$"),
+        ("loss", {"sigmoid": True}, "--loss={'sigmoid': True}: expected a component, such as "),
+        ("imports", 5, "--imports=5: expected a list, as it replaces one$"),
         ("optimizer::_target_", "torch.optim.Adan", ".*: no class or function .*; did you mean torch.optim.Adam"),
     ],
 )
@@ -126,6 +129,7 @@ def test_a_value_is_read_as_monais_command_reads_it(text, value):
         ({"lerning_rate": 5}, r"lerning_rate: 5: no such key in .*; did you mean learning_rate\?"),
         ({"max_epochs": 5}, r"max_epochs: 5: no such key; did you mean iterations='N epochs'\?"),
         ({"my_loss": {"_target_": "DiceCELoss"}}, "my_loss: .*: no such key"),
+        ({"bundle_root": ".", "run": []}, "a config that runs by itself; expected an overlay, which changes "),
     ],
 )
 def test_an_overlay_may_change_only_what_is_there(config, write, content, message):
@@ -157,3 +161,8 @@ def test_an_overlay_may_add_what_something_uses(config, write, content):
 def test_a_file_without_options_is_named(config, write, content, message):
     file = config.with_name("trainn.yaml") if content is None else write("broken.yaml", content)
     assert re.match(f"{file}: {message}", refusal(config, file))
+
+
+def test_an_overlay_alone_is_refused(write):
+    overlay = write("quickstart.yaml", {"iterations": 5})
+    assert refusal(overlay) == f"{overlay}: an overlay; expected a config that runs by itself, such as train"

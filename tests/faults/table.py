@@ -159,6 +159,22 @@ RUNS = [
         written("own.yaml", "lerning_rate: 5"),
     ),
     Fault(
+        train(overlay=OWN),
+        f"{OWN}: optimizer::lr: abc: TypeError: '<=' not supported …",
+        written("own.yaml", "optimizer::lr: abc"),
+    ),
+    Fault(
+        train(overlay=OWN),
+        f"{OWN}: +loss: {{'sigmoit': True}}: TypeError: DiceLoss.__init__() got an unexpected keyword …",
+        written("own.yaml", "+loss: {sigmoit: true}"),
+    ),
+    Fault(
+        train(overlay=OWN),
+        f"{OWN}: imports: ['$import torch']: NameError: name 'common' is not defined",
+        written("own.yaml", "imports: [$import torch]"),
+    ),
+    Fault(train("--cohort='$1/0'"), "--cohort=$1/0: ZeroDivisionError: division by zero"),
+    Fault(
         train(f"--pretrained={FILE}"),
         f"checkpoint {FILE}: cannot be read as tensors alone: …",
         written("model.pt", b"PK\3\4 cut short"),
