@@ -20,7 +20,7 @@ ALLOWED = {  # see docs/explanation/architecture.md; `common` is the lazy `__ini
         "common.values": "common errors data",
         "common.memory": "errors",
         "common.options": "errors locks memory resolver values data",
-        "common.resolver": "",
+        "common.resolver": "errors",
         "common.configs": "errors files options",
         "common.ssl": "common errors",
         "common.baselines": "common errors ssl",
