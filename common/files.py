@@ -239,7 +239,8 @@ def cell_text(cell: str) -> str:
 
 
 def digest(path: str | Path, kind: str = "sha256") -> str:
-    """Hash a file; hexadecimal digits."""
+    """Hash a regular file; hexadecimal digits."""
+    check_regular(path)
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, kind).hexdigest()
 

@@ -29,7 +29,7 @@ class NiftiScan:
         try:
             return digest(self.file)
         except OSError as error:
-            raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from error
+            raise InputError(f"{self.file}: cannot be read: {error.strerror}") from error
 
     def read(self) -> Volume:
         """The voxels; see `read_volume`."""

@@ -1,9 +1,11 @@
 """Which files are taken for which modality."""
 
+import os
+
 import pytest
 
 from common.errors import InputError
-from scripts.prepare.scans import find_subjects
+from scripts.prepare.scans import NiftiScan, find_subjects
 
 
 def folder_with(root, *files):
@@ -32,6 +34,12 @@ def test_a_modality_that_no_subject_has_is_refused(tmp_path):
         find_subjects(root, ["T1", "FLARE"], {})
     with pytest.raises(InputError, match="--labels=seg: no subject has such a label map"):
         find_subjects(root, ["T1"], {}, labels="seg")
+
+
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a_T1.nii")
+    with pytest.raises(InputError, match=r"a_T1.nii: cannot be read: not a regular file$"):
+        NiftiScan(tmp_path / "a_T1.nii").digest()
 
 
 def test_label_maps_are_no_scans(tmp_path):
