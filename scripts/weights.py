@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from common import cli, weights
+from common.data.modalities import modality_of
 from common.errors import InputError, show
 from common.files import digest
 from common.options import OPTIONS, check_network
@@ -95,6 +96,9 @@ def convert(
     metadata = stated | found | {"conversions": [*history, conversion]}
     weights.write({"network": checkpoint.state, "metadata": metadata}, output)
     show(f"{output}: {found['network']}, {found['model_size']}, {', '.join(stated['modalities'])}")
+    for name in stated["modalities"]:
+        if (usual := modality_of(name)) not in (None, name):
+            show(f"--modalities: datalists usually write {usual}, not {name}; a training matches filters by name")
     if left_out := checkpoint.layout.left_out:
         show(f"tensors left out, as SSLHead and SwinUNETR lack them: {', '.join(left_out)}")
 

@@ -66,6 +66,9 @@ def ensemble(
     networks = [network, *(deepcopy(network) for _ in files[1:])]
     for each, file in zip(networks, files, strict=True):
         weights.restore(each, file, modalities, normalization)
+    for (one, first), (two, second) in combinations(zip(files, networks, strict=True), 2):
+        if all(map(torch.equal, first.state_dict().values(), second.state_dict().values())):
+            raise ArgumentError(f"checkpoint={two}: has the weights of {one}; an ensemble needs different networks")
     if len(files) > 1:
         show(f"ensemble: {len(files)} checkpoints, whose logits are averaged")
     return Ensemble(networks, flips)

@@ -63,6 +63,8 @@ def _check_settings(before: Any, now: Mapping[str, Any], file: Path) -> None:
     """Refuse settings that differ, except those for length, speed and the data's location."""
     if not isinstance(before, Mapping):
         raise InputError(f"{file}: lacks the settings of its run")
+    if (bundle := now.get("bundle")) not in (None, before.get("bundle")):
+        raise InputError(f"{file}: a training of {before.get('bundle')}; expected one of {bundle}")
     if before.get("subjects") != now.get("subjects"):
         raise ArgumentError(
             f"datalist={now.get('datalist')}: its subjects or splits differ from those that {file} was trained on"

@@ -63,9 +63,12 @@ def _is_archive(path: Path, verifies: bool) -> bool:
         with ZipFile(path) as archive:
             compressed = [entry.filename for entry in archive.infolist() if entry.compress_type != ZIP_STORED]
             inflated = [name for name in compressed if name.split("/")[1:2] != ["code"]]  # TorchScript compresses that
+            is_saved = any(name.endswith("/data.pkl") for name in archive.namelist())
             broken = archive.testzip() if verifies and not inflated else None
     except Exception as error:  # zipfile raises many exceptions for damaged archives
         raise InputError(f"checkpoint {path}: cannot be read as tensors alone: {_cause(error)}") from error
+    if not is_saved:
+        raise InputError(f"checkpoint {path}: a zip without data.pkl; expected a file of torch.save")
     if inflated:
         raise InputError(f"checkpoint {path}: {inflated[0]} is compressed, which torch.save never does")
     if broken:

@@ -263,6 +263,10 @@ def restore(
         _check_normalization(checkpoint.metadata.get("normalization"), normalization, path)
     own = {name: tensor.shape for name, tensor in network.state_dict().items()}
     given = {name: tensor.shape for name, tensor in checkpoint.state.items()}
+    fitting_heads = {name for name in given.keys() & own.keys() if not name.startswith(ENCODER)}
+    if (tasks := checkpoint.metadata.get("tasks")) and not fitting_heads:
+        learnt = f"learnt {', '.join(tasks)} without labels"
+        raise InputError(f"checkpoint {path}: {learnt}; start a training from it by --pretrained={path}")
     if wrong := sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name)):
         first = f"{wrong[0]} is {_shape(given.get(wrong[0]))}, expected {_shape(own.get(wrong[0]))}"
         stated = [

@@ -238,10 +238,16 @@ def test_a_foreign_file_says_what_it_was_told_and_no_more(file, output, capsys):
     assert conversion == {"file": "theirs.pt", "sha256": digest, "layout": layout, "versions": weights.versions()}
 
 
-def test_options_say_what_a_foreign_file_does_not(file, output):
+def test_options_say_what_a_foreign_file_does_not(file, output, capsys):
     convert(str(file), output, ("T1", "FLAIR "), patch_size=(96, 96, 96))
     metadata = weights.read(output).metadata
+    assert "usually" not in capsys.readouterr().out
     assert (metadata["modalities"], metadata["patch_size"]) == (UKB, [96, 96, 96])
+
+
+def test_unusual_names_of_modalities_are_pointed_out(file, output, capsys):
+    convert(str(file), output, "T1,t2_flair")
+    assert "--modalities: datalists usually write FLAIR, not t2_flair; " in capsys.readouterr().out
 
 
 def test_a_file_of_ours_keeps_what_it_says_and_every_conversion_is_remembered(file, output, tmp_path):

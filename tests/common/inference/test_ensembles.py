@@ -46,6 +46,9 @@ def test_checkpoints_of_folds_are_loaded_each_into_its_own_network(tmp_path, mon
     image = torch.ones(1, 1, 2, 1, 1)
     assert ensemble(Slope(0), files, ["T1"], normalization="brain")(image).flatten().tolist() == [3, 6]
     assert ensemble(Slope(0), files[1], ["T1"], normalization="brain")(image).flatten().tolist() == [5, 10]
+    copy = save(tmp_path / "copy.pt", Slope(1))
+    with pytest.raises(ArgumentError, match=f"^checkpoint={copy}: has the weights of {files[0]}; an ensemble needs "):
+        ensemble(Slope(0), [*files, copy], ["T1"], normalization="brain")
 
 
 @pytest.mark.parametrize("flips", [[3], [0, 0], "0"])

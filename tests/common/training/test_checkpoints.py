@@ -90,7 +90,7 @@ def test_other_processes_than_before_go_on_with_new_random_numbers(tmp_path, sto
 
 
 BEFORE = {"model_size": "micro", "amp": False, "patch_size": [64] * 3, "num_workers": 0, "cohort": "a", "subjects": "x"}
-BEFORE |= {"learning_rate": 1.0, "components": {"loss": {"_target_": "DiceLoss"}}}
+BEFORE |= {"bundle": "toy", "learning_rate": 1.0, "components": {"loss": {"_target_": "DiceLoss"}}}
 
 
 def stopped(folder):
@@ -113,6 +113,7 @@ LOSS = {"components": {"loss": {"_target_": "DiceFocalLoss"}}}
     [
         ({"amp": "bf16"}, "amp=bf16: the run to resume has False, which cannot change"),
         ({"subjects": "y", "datalist": "b.json"}, "datalist=b.json: its subjects or splits differ from"),
+        ({"bundle": "b", "amp": True, "subjects": "y"}, "FILE: a training of toy; expected one of b"),
         ({"learning_rate": 2.0, **LOSS}, "learning_rate=2.0: the run to resume has 1.0"),  # it is in components, too
         (
             LOSS,
@@ -121,11 +122,11 @@ LOSS = {"components": {"loss": {"_target_": "DiceFocalLoss"}}}
     ],
 )
 def test_a_resumed_run_keeps_what_makes_its_result(tmp_path, changed, line):
-    stopped(tmp_path)
+    file = stopped(tmp_path)
     for resume in (True, "auto"):
         with pytest.raises(InputError) as error:
             resumable(tmp_path, resume, BEFORE | changed)
-        assert one_line(error).startswith(line)
+        assert one_line(error).startswith(line.replace("FILE", str(file)))
 
 
 def test_auto_goes_on_from_the_last_state_that_is_whole(tmp_path, capsys):

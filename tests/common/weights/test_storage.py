@@ -51,6 +51,12 @@ def test_other_files_and_files_that_were_cut_off_are_refused(file, content):
     refused(file, "cannot be read as tensors alone: .+; expected a complete file of torch.save ")
 
 
+def test_any_zip_is_no_checkpoint(file):
+    with ZipFile(file, "w") as archive:
+        archive.writestr("notes.txt", "none")
+    refused(file, "a zip without data.pkl; expected a file of torch.save$")
+
+
 def test_a_flipped_bit_is_refused(file):
     """torch.load takes it for a weight."""
     torch.save({"a": torch.zeros(1000)}, file)

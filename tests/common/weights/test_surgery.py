@@ -326,6 +326,14 @@ def test_restoring_takes_every_tensor(file, capsys):
     assert capsys.readouterr().out == f"checkpoint {file}: does not name its normalization; assuming brain\n"
 
 
+def test_weights_without_labels_are_no_segmentation_network(file):
+    saved(ssl_head(2), file, UKB, tasks=["rotation", "contrastive"])
+    with pytest.raises(InputError) as error:
+        weights.restore(swin_unetr(2), file, UKB)
+    line = f"checkpoint {file}: learnt rotation, contrastive without labels; start a training from it by --pretrained="
+    assert one_line(error) == f"{line}{file}"
+
+
 BIAS, UNFIT = "rotation_head.bias", "1 tensors do not fit; first"
 NORMALIZED = "trained with normalization=nonzero, not"
 
