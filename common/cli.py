@@ -26,7 +26,7 @@ from .errors import (
     traceback_of,
 )
 from .files import atomic_write
-from .memory import explain_out_of_memory, use_huge_pages
+from .memory import explain_out_of_memory, use_huge_pages, use_open_files
 
 Command = Callable[..., Any]
 
@@ -43,6 +43,7 @@ def run(
 
     use_huge_pages()
     report_in_one_line(log_unexpected)
+    use_open_files()
     arguments = sys.argv[1:]
     asks_for_help = any(argument in ("--help", "-h", "--") for argument in arguments)
     if default is not None and isinstance(commands, Mapping) and (not arguments or arguments[0] not in commands):

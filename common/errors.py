@@ -207,7 +207,9 @@ class _Report:
 
 
 def explained(error: BaseException) -> str | None:
-    """One line if bad input, a lost process or a full disk caused an exception; None for any other."""
+    """One line if bad input, a lost process, a full disk or too many files caused an exception; None for any other."""
+    if any(re.search("Too many open files|received 0 items of ancdata", str(link)) for link in chain_of(error)):
+        return "too many open files: raise their limit, as with `ulimit -n 4096`, or lower --num_workers or --jobs"
     return input_error_message(error) or explain_lost_process(error) or _explain_disk(error)
 
 

@@ -1,4 +1,4 @@
-"""The machine's memory: huge pages, the refusal of crops that cannot fit, and one line when memory runs out."""
+"""The machine's limits: huge pages, open files, crops that cannot fit, and one line when memory runs out."""
 
 import ctypes
 import math
@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import ArgumentError, chain_of
+from .errors import ArgumentError, InputError, chain_of
 
 FLOAT = 4  # bytes
+FEWEST_FILES = 256  # PyTorch's loaders wait for ever for what a process without a free file descriptor cannot send
 ON_GPU = r"OutOfMemoryError|CUDA error: out of memory|CU\w+_STATUS_ALLOC_FAILED"
 ON_HOST = (  # words of Python, PyTorch and oneDNN
     r"MemoryError|(can't allocate|not enough) memory|Cannot allocate memory|can't start new thread"
@@ -37,6 +38,16 @@ def use_huge_pages() -> None:
     for name, (parameter, value) in KEPT.items():
         if name not in os.environ:
             libc.mallopt(parameter, value)
+
+
+def use_open_files() -> None:
+    """Raise this process's limit of open files to the highest that the machine allows, which may be too low."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+    if most < FEWEST_FILES:
+        raise InputError(f"ulimit -n {most}: too few open files; expected at least {FEWEST_FILES}")
+    if soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def peak_resident() -> float:

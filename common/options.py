@@ -12,7 +12,7 @@ from typing import Any
 from .data.regions import regions_of
 from .errors import ArgumentError, InputError, did_you_mean, report_in_one_line
 from .locks import claim, release
-from .memory import check_crops, use_huge_pages
+from .memory import check_crops, use_huge_pages, use_open_files
 from .resolver import resolver
 from .values import (
     ALIASES,
@@ -248,6 +248,7 @@ def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None
     """
     use_huge_pages()
     report_in_one_line()
+    use_open_files()
     config = resolver()
     defaults = TRAINING_DEFAULTS if "ckpt_dir" in config.items else {}
     names = [name for name in config.items if name in OPTIONS]

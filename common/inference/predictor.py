@@ -6,11 +6,13 @@ from typing import Any
 from ignite.engine import Engine
 from monai.engines import SupervisedEvaluator
 
-from ..errors import InputError, input_error_message, one_line, show
+from ..errors import InputError, input_error_message, is_disk_full, one_line, show
 
 
 class Predictor(SupervisedEvaluator):
     """MONAI's evaluator for many cases: a failed case is reported on stderr, and the rest continue.
+
+    A disk that is full or read-only ends all: no other case can be written either.
 
     Args:
         val_data_loader: Loader of batches of one case, with the key "subject".
@@ -42,6 +44,8 @@ class Predictor(SupervisedEvaluator):
             return self._fail(error, f"subject {batchdata['subject'][0]}: ")
 
     def _fail(self, error: Exception, subject: str = "") -> list[Any]:
+        if is_disk_full(error):
+            raise error
         self.failures.append(subject + one_line(error))
         show(f"failed: {self.failures[-1]}", error=True)
         self.state.output = []  # otherwise handlers would take the previous case's output for this case's

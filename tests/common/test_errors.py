@@ -159,6 +159,11 @@ def end(monkeypatch, capsys):
             "error: /scratch/a.json: No space left on device; the disk is full or read-only\n",
             2,
         ),
+        (
+            wrapped(OSError(errno.EMFILE, "Too many open files", "/scratch/a.json"), 2),
+            "error: too many open files: raise their limit, as with `ulimit -n 4096`, or lower --num_workers or --jobs\n",
+            2,
+        ),
     ],
 )
 def test_uncaught_exceptions_are_reported(end, error, line, status):

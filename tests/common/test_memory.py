@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -26,6 +28,19 @@ def machine(monkeypatch):
     """A machine of 16 GiB with a GPU of 8 GiB."""
     monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 16 * GIB // 4096}.get)
     monkeypatch.setattr("torch.cuda.get_device_properties", lambda _: type("", (), {"total_memory": 8 * GIB}))
+
+
+@pytest.mark.parametrize(
+    ("limit", "last"),
+    [
+        ("ulimit -Sn 300 && ulimit -Hn 400", "400 400"),
+        ("ulimit -n 60", "common.errors.InputError: ulimit -n 60: too few open files; expected at least 256"),
+    ],
+)
+def test_as_many_files_as_the_machine_allows_can_be_open(limit, last):
+    code = "import resource; from common.memory import use_open_files; use_open_files(); print(*resource.getrlimit(7))"
+    shell = ["bash", "-c", f'{limit} && "$0" -c "$1" 2>&1', sys.executable, code]
+    assert subprocess.run(shell, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1] == last
 
 
 @pytest.mark.parametrize(("device", "memory"), [("cpu", 16), ("cuda:0", 8)])
