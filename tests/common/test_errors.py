@@ -161,7 +161,8 @@ def end(monkeypatch, capsys):
         ),
         (
             wrapped(OSError(errno.EMFILE, "Too many open files", "/scratch/a.json"), 2),
-            "error: too many open files: raise their limit, as with `ulimit -n 4096`, or lower --num_workers or --jobs\n",
+            "error: too many open files: raise their limit, as with `ulimit -n 4096`, or lower --num_workers or "
+            "--jobs\n",
             2,
         ),
     ],
