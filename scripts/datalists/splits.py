@@ -242,8 +242,8 @@ def read_folds(path: Path) -> dict[str, int]:
 
 
 def numbers_of(folds: str | int) -> list[int]:
-    """The fold numbers of a file, or 0 to the number of folds minus 1 (at least 2 folds)."""
+    """The fold numbers of a file, or 0 to the number of folds minus 1 (2 to 1000 folds)."""
     if isinstance(folds, str):
         return sorted(set(read_folds(expand_home(folds, f"--folds={folds}")).values()))
-    check_number("folds", folds, int, 2)
+    check_number("folds", folds, int, 2, 1000)
     return list(range(folds))

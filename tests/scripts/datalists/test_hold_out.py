@@ -132,6 +132,7 @@ def test_subjects_without_label_are_trained_on_where_their_person_is(tmp_path):
     [
         ({}, {"fold": 3}, "--fold=3: expected one of 0, 1, 2, the folds of --folds=3"),
         ({}, {"folds": 0}, "folds=0: expected a whole number from 2"),
+        ({}, {"folds": 10**20}, f"folds={10**20}: expected a whole number from 2 to 1000"),
         ({}, {"fold": None}, "--fold=None: expected one of 0, 1, 2"),
         ({}, {"folds": 13}, "--folds=13: only 12 people have labels"),
         ({}, {"validation": 0.2}, "--validation=0.2: cannot be combined with --fold_to=validation"),
