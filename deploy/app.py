@@ -59,6 +59,8 @@ def segment(
     model, options = open_model(bundle, checkpoint, reference, bundle_options)
     requested = parse_series_option(series, model.modalities)
     folder = path_of("output", output)
+    if folder.resolve().is_relative_to(Path(str(input)).resolve()):
+        raise InputError("--output: inside --input; expected a folder outside the study")
     prepare_output(folder)
     names = read_table(path_of("series_names", series_names) if series_names else None)
     choice = choose_series(read_study(Path(str(input))), model.modalities, requested, not prepare, names)

@@ -171,13 +171,13 @@ class Archive:
 
     def _request(self, method: str, path: str, may_be_missing: bool = False, **options: Any) -> bytes | None:
         """The content of an answer; None if what may be missing is."""
-        options |= {"timeout": (CONNECT, READ), "stream": True}
+        options |= {"timeout": (CONNECT, READ), "stream": True, "allow_redirects": False}
         content = bytearray()
         try:
             with self._session.request(method, f"{self._url}/{path}", **options) as answer:
                 if may_be_missing and answer.status_code == requests.codes.not_found:
                     return None
-                if not answer.ok:
+                if answer.status_code // 100 != 2:  # a redirect could take images and password elsewhere
                     raise RefusedError(f"Orthanc answers {_named(method, path)} with status {answer.status_code}")
                 for part in answer.iter_content(2**20):
                     content += part

@@ -14,8 +14,12 @@ from pydicom.dataset import Dataset
 from common.errors import InputError
 from common.prepare.volumes import FLIP, Grid, Volume
 from deploy.multiframe import frames_of
-from deploy.study import Series
+from deploy.study import Series, image_name
 
+REQUIRED = (  # to decode voxels
+    *("BitsAllocated", "BitsStored", "PixelRepresentation", "SamplesPerPixel"),
+    *("PhotometricInterpretation", "PixelData"),
+)
 TOLERANCE = 0.01  # relative for distances, absolute for cosines; scanners round positions to about 0.001 mm
 
 
@@ -55,15 +59,15 @@ def grid_of(headers: Sequence[Dataset], name: str) -> tuple[Grid, tuple[int, ...
 
 
 def _size(header: Dataset, name: str) -> tuple[int, int]:
-    if not header.get("Rows") or not header.get("Columns"):
-        raise InputError(f"{name}: an image has no Rows or Columns")
+    if missing := next((word for word in ("Rows", "Columns") if not header.get(word)), None):
+        raise InputError(f"{name}: {image_name(header)} has no {missing}")
     return int(header.Rows), int(header.Columns)
 
 
 def _numbers(header: Dataset, keyword: str, name: str) -> NDArray[np.float64]:
     value = header.get(keyword)
     if value in (None, ""):
-        raise InputError(f"{name}: an image has no {keyword}")
+        raise InputError(f"{name}: {image_name(header)} has no {keyword}")
     return np.array([float(number) for number in value])
 
 
@@ -110,7 +114,6 @@ def volume_of(images: Sequence[Dataset], name: str) -> tuple[Volume, list[Datase
 def _values(image: Dataset, name: str) -> NDArray[np.float32]:
     """The rescaled values of a slice, [rows, columns]."""
     try:
-        samples, meaning = image.get("SamplesPerPixel", 1), image.get("PhotometricInterpretation")
         stored = image.pixel_array
         slope, intercept = (
             default if image.get(keyword) in (None, "") else float(image[keyword].value)
@@ -118,18 +121,22 @@ def _values(image: Dataset, name: str) -> NDArray[np.float32]:
         )
     except Exception as error:
         raise _unreadable(image, name, error) from None
-    if samples != 1:
-        raise InputError(f"{name}: colour images; expected one value per voxel")
-    if meaning == "MONOCHROME1":
-        raise InputError(f"{name}: inverted images (MONOCHROME1) are not supported")
+    if image.PhotometricInterpretation != "MONOCHROME2" or slope < 0:
+        raise InputError(f"{name}: colour or inverted images; expected MONOCHROME2, and RescaleSlope above 0")
+    if stored.shape != _size(image, name):
+        raise InputError(f"{name}: {image_name(image)} holds several frames or samples; expected one value per voxel")
     with np.errstate(over="ignore", invalid="ignore"):
         values = (stored.astype(np.float64) * slope + intercept).astype(np.float32)
     if not np.isfinite(values).all():
         raise InputError(f"{name}: RescaleSlope and RescaleIntercept give NaN or infinite voxels")
+    if np.ptp(values) == 0 < np.ptp(stored):
+        raise InputError(f"{name}: RescaleSlope and RescaleIntercept make all voxels of {image_name(image)} equal")
     return values
 
 
 def _unreadable(image: Dataset, name: str, error: Exception) -> InputError:
     """The error for voxels that cannot be decoded; it omits the decoder's text, which may quote header values."""
+    if missing := next((word for word in REQUIRED if image.get(word) in (None, "", b"")), None):
+        return InputError(f"{name}: {image_name(image)} has no {missing}")
     syntax = image.file_meta.get("TransferSyntaxUID")
     return InputError(f"{name}: voxels cannot be read ({syntax and syntax.name}: {type(error).__name__})")

@@ -13,6 +13,8 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from threading import Thread
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -57,9 +59,12 @@ def run_guarded(work: Callable[..., None], *arguments: Any) -> None:
     The function must be importable and its arguments picklable; its return value is discarded. Raises SystemExit with
     the child's status if the function fails (1 after a signal).
     """
-    process = multiprocessing.get_context("spawn").Process(target=_lead_process_group, args=(work, *arguments))
+    context = multiprocessing.get_context("spawn")
+    held, theirs = context.Pipe()  # the child ends once `held` is closed, even by a SIGKILL of this process
+    process = context.Process(target=_lead_process_group, args=(theirs, work, *arguments))
     try:
         process.start()
+        theirs.close()
         process.join()
     except BaseException:
         if process.pid is not None:
@@ -68,14 +73,23 @@ def run_guarded(work: Callable[..., None], *arguments: Any) -> None:
                 os.killpg(process.pid, signal.SIGKILL)
             process.join()
         raise
+    finally:
+        held.close()
     if process.exitcode:
         raise SystemExit(max(process.exitcode, 1))  # negative after a signal
 
 
-def _lead_process_group(work: Callable[..., None], *arguments: Any) -> None:
+def _lead_process_group(pipe: Connection, work: Callable[..., None], *arguments: Any) -> None:
     os.setsid()  # descendants join this group and are killed with it
+    Thread(target=_end_with, args=(pipe,), daemon=True).start()
     restrict_output()
     try:
         work(*arguments)
     except BaseException:
         sys.excepthook(*sys.exc_info())  # multiprocessing would print the exception's text
+
+
+def _end_with(pipe: Connection) -> None:
+    """Kill this process group once the other end of the pipe closes, as by SIGKILL of the parent."""
+    wait([pipe])
+    os.killpg(0, signal.SIGKILL)

@@ -4,7 +4,8 @@ highdicom copies all patient and study attributes, institution and scanner. It t
 only the attributes listed below.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -42,7 +43,10 @@ IMAGE = (  # references and grid
 )
 MEASURES = ("PixelSpacing", "SliceThickness")
 OPTIONAL = ("IssuerOfPatientID", *IMAGE)
-REPRESENTATIONS = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM}
+REPRESENTATIONS: dict[str, Callable[[Any], object]] = {
+    **{"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM},
+    **{"SliceThickness": lambda value: format_number_as_ds(float(value))},
+}
 SEXES = ("M", "F", "O", "")
 
 
@@ -55,7 +59,10 @@ def sanitised_header(image: Dataset) -> Dataset:
     result = Dataset()
     for keyword in (*IDENTITY, *IMAGE):
         if keyword in image or keyword not in OPTIONAL:
-            setattr(result, keyword, _sanitised(keyword, image.get(keyword)))
+            try:
+                setattr(result, keyword, _sanitised(keyword, image.get(keyword)))
+            except (ValueError, TypeError):
+                setattr(result, keyword, "")
     result.SpecificCharacterSet = "ISO_IR 192"  # pydicom re-encodes the text that it has decoded
     return result
 
@@ -66,10 +73,7 @@ def _sanitised(keyword: str, value: object) -> object:
     if value is None or (keyword == "PatientSex" and value not in SEXES):
         return ""
     if representation := REPRESENTATIONS.get(keyword):
-        try:
-            representation(value)
-        except (ValueError, TypeError):
-            return ""
+        representation(value)
     return value
 
 
@@ -115,5 +119,5 @@ def _groups(header: Dataset, **keywords: Sequence[str]) -> Dataset:
 
 def burned_in_annotation(images: Iterable[Dataset]) -> str | None:
     """BurnedInAnnotation of a result: "YES" if any image says so, "NO" if all do, else None (PS3.3, C.7.6.1)."""
-    values = {image.get("BurnedInAnnotation") for image in images}
-    return "YES" if "YES" in values else "NO" if values == {"NO"} else None
+    values = {str(image.get("BurnedInAnnotation")) for image in images}
+    return "YES" if any("YES" in value for value in values) else "NO" if values == {"NO"} else None

@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 import pydicom
-from pydicom.datadict import dictionary_VM
-from pydicom.dataelem import DataElement
+from pydicom.datadict import dictionary_VM, dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
@@ -62,11 +61,15 @@ KEYWORDS = [  # all attributes that are read
     "PixelSpacing",
     "Rows",
     "Columns",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "ImagesInAcquisition",
     "StackID",
     "ReferencedFrameNumber",
 ]
 UIDS = ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
-UID = re.compile(r"[0-9.]{1,64}")
+UID = re.compile(r"[0-9.]{1,64}")  # messages quote its end
+HIGHEST = 1e12  # of numbers; positions beyond it differ by less than floats can
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 
@@ -188,24 +191,15 @@ def _read_headers(path: Path) -> tuple[list[Dataset], bool]:
                 return [], False
             is_deflated = image.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian  # read as a whole
             has_voxels = is_deflated or len(file.read(13)) > 12
-            uids = [image.get(keyword) for keyword in UIDS]
             headers = [_with_keywords(frame) for frame in frames_of(image)]
-            elements = (element for header in headers for element in header)
-            invalid = next((element.keyword for element in elements if not _is_valid(element)), None)
     except InvalidDicomError:
         if _may_be_an_image(path):  # of an interrupted export, or damaged
-            raise InputError("contains a DICOM file that is empty or damaged") from None
+            raise InputError(f"contains a DICOM file that is empty or damaged ({path.stat().st_size} bytes)") from None
         return [], False
     except InputError:
         raise
     except Exception as error:  # pydicom raises many types, and their messages quote values
         raise InputError(f"contains a DICOM file that cannot be read ({type(error).__name__})") from None
-    if not all(uids):  # ignoring it could silently drop the first or last slice
-        raise InputError("contains a DICOM file without UIDs; it is damaged or incomplete")
-    if not all(UID.fullmatch(str(uid)) for uid in uids):  # messages quote the end of a UID
-        raise InputError("contains a DICOM file with an invalid UID; expected digits and dots")
-    if invalid:
-        raise InputError(f"contains a DICOM file with an invalid {invalid}")
     return headers, has_voxels
 
 
@@ -221,20 +215,36 @@ def _may_be_an_image(path: Path) -> bool:
 
 def _with_keywords(image: Dataset) -> Dataset:
     header = Dataset()
-    header.update({image[keyword].tag: image[keyword] for keyword in KEYWORDS if keyword in image})
+    for keyword in KEYWORDS:
+        if keyword in UIDS and not image.get(keyword):  # ignoring it could silently drop the first or last slice
+            raise InputError(f"contains {image_name(image)} without {keyword}; it is damaged or incomplete")
+        if keyword in image:
+            if not _is_valid(image, keyword):
+                raise InputError(f"contains {image_name(image)} with an invalid {keyword}")
+            header.add(image[keyword])
     return header
 
 
-def _is_valid(element: DataElement) -> bool:
-    """Whether an element has a valid count of numbers or UIDs; text is not checked.
+def _is_valid(image: Dataset, keyword: str) -> bool:
+    """Whether an attribute has a valid count of finite numbers or UIDs; text is not checked."""
+    try:
+        element = image[keyword]
+        if element.VM == 0 or dictionary_VR(keyword) not in ("DS", "IS", "UI", "US"):
+            return True
+        values = values_of(image, keyword)
+        if element.VR == "UI":
+            valid = all(UID.fullmatch(str(value)) for value in values)
+        else:
+            valid = bool((np.abs(np.asarray(values, dtype=float)) < HIGHEST).all())
+    except Exception:  # pydicom's messages quote values
+        return False
+    return valid and dictionary_VM(element.tag) in (str(len(values)), "1-n")
 
-    Raises an exception that quotes the value if it is not numeric.
-    """
-    if element.VM == 0 or element.VR not in ("DS", "IS", "UI", "US"):
-        return True
-    if element.VR in ("DS", "IS"):
-        np.asarray(element.value, dtype=float)  # pydicom may return text that is not numeric
-    return dictionary_VM(element.tag) in (str(element.VM), "1-n")
+
+def image_name(image: Dataset) -> str:
+    """Name of an image in messages."""
+    uid = str(image.get("SOPInstanceUID", ""))
+    return f"an image (UID ...{uid[-8:]})" if UID.fullmatch(uid) else "a DICOM file"
 
 
 def _same_content(one: Path, other: Path) -> bool:

@@ -82,7 +82,8 @@ def _check_frame(chosen: Mapping[str, Series]) -> None:
     frames = {instance.header.get("FrameOfReferenceUID") for one in chosen.values() for instance in one.instances}
     if len(frames) > 1 or not all(frames):
         names = ", ".join(f"{modality} {one.name}" for modality, one in chosen.items())
-        raise InputError(f"--input: {len(frames)} frames of reference among {names}; expected one that all share")
+        what = f"{len(frames)} frames of reference" if all(frames) else "images without FrameOfReferenceUID"
+        raise InputError(f"--input: {what} among {names}; expected one that all share")
 
 
 def _choose(

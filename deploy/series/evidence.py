@@ -20,6 +20,7 @@ from deploy.series.names import Names, read_names
 from deploy.series.words import NO_MODALITY, UNCLEAR, WITH, WITHOUT, Words, read_words
 from deploy.study import Instance, Series, values_of
 
+MR_IMAGES = {MRImageStorage, *ENHANCED_MR}
 MIN_SLICES = 10  # a localiser or a sample has fewer; the thickest clinical series of a brain have about 20
 OTHER_IMAGES = {  # values of ImageType
     *("LOCALIZER", "SUB", "MIP", "MINIP", "ADC", "DIFFUSION", "TRACEW", "PERFUSION", "PHASE", "PHASE MAP", "P"),
@@ -247,7 +248,10 @@ def _by_header(one: Candidate, volumes: Sequence[Candidate]) -> Evidence | None:
 def why_no_volume(series: Series) -> str:
     """The reason why a series cannot be a volume of a head, in fixed words; empty if it can."""
     header = series.header
-    if header.get("SOPClassUID") not in (MRImageStorage, *ENHANCED_MR) or header.get("Modality") != "MR":
+    classes, modalities = (
+        {str(instance.header.get(word)) for instance in series.instances} for word in ("SOPClassUID", "Modality")
+    )
+    if classes - MR_IMAGES or modalities != {"MR"}:
         return "not MR"
     if any("LOCALI" in value for value in _image_types(header)):
         return "a localiser"

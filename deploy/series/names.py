@@ -7,7 +7,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from common.errors import InputError
-from common.files import read_yaml
+from common.files import valid_yaml
 from deploy.series.words import NO_MODALITY, WITH, WITHOUT, Words, read_words
 from deploy.study import values_of
 
@@ -18,7 +18,6 @@ MEANINGS = {
     "FLAIR": Words("FLAIR", None, named=True),
     NO_MODALITY: Words(NO_MODALITY, None, named=True),
 }
-LARGEST = 1_000_000  # bytes of a table
 Names = Sequence[tuple[str, Words]]  # a pattern in lower case, and the meaning of the names that match it
 
 
@@ -29,12 +28,7 @@ def read_table(path: Path | None) -> Names:
     """
     if path is None:
         return ()
-    try:
-        if path.stat().st_size > LARGEST:
-            raise InputError("--series_names: larger than 1 MB; expected a table of names")
-        table = read_yaml(path)
-    except (OSError, ValueError) as error:  # which may quote the file
-        raise InputError(f"--series_names: cannot be read ({type(error).__name__}); expected a YAML file") from None
+    table = valid_yaml(path, "a YAML file of names", name="--series_names")
     if not isinstance(table, dict) or not table:
         raise InputError("--series_names: expected a mapping from names to modalities")
     for number, modality in enumerate(table.values(), 1):

@@ -287,6 +287,8 @@ def test_an_interrupted_run_leaves_neither_files_nor_processes(cohorts, models, 
 
 def test_bad_studies_are_refused_before_anything_is_loaded(segment, tmp_path, monkeypatch):
     monkeypatch.setattr(app, "run_guarded", None)
+    assert refusal(segment, "atlas", tmp_path).startswith("--output: inside --input; expected a folder outside")
+    assert not (tmp_path / "out").exists()
     write_modality(tmp_path / "study", VOXELS, np.eye(4), Study(), 1, "T1")
     (tmp_path / "study/SENTINEL-file").write_text("no DICOM")
     assert refusal(segment, "brats", tmp_path / "study").startswith("FLAIR: no series matches among: series 1")

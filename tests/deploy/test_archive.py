@@ -24,12 +24,14 @@ STUDY = f'[{{"ID": "{ID}", "IsStable": true, "MainDicomTags": {{}}, "Metadata": 
 def orthanc(monkeypatch):
     """A client of a server with these answers by path; an answer that is no text never ends."""
     answers = {"/studies": f'["{ID}"]', "/tools/bulk-content": STUDY, f"/studies/{ID}/series": "[]"}
+    answers |= {"/modalities": "/studies"}  # a redirect
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             answer = answers[self.path]
-            self.send_response(200)
+            self.send_response(302 if answer in answers else 200)
+            self.send_header("Location", answer if answer in answers else "")
             self.end_headers()
             try:
                 self.wfile.write((answer or "[" * 2**20).encode())
@@ -75,6 +77,10 @@ def test_answers_that_orthanc_would_not_give_are_refused_in_one_line(orthanc):
     ):
         answers["/studies"] = answer
         assert refusal(client.studies).startswith(f"Orthanc answers GET studies with {expected}")
+
+
+def test_redirects_are_refused_since_they_could_take_the_password_elsewhere(orthanc):
+    assert refusal(orthanc[0].modalities) == "Orthanc answers GET modalities with status 302"
 
 
 @pytest.mark.parametrize("spoil", [lambda whole: whole.replace(b"second", b"zecond"), lambda _: b"PK", bytes])

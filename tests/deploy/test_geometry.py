@@ -81,10 +81,14 @@ NOT_FINITE = "RescaleSlope and RescaleIntercept give NaN or infinite voxels"
     [
         ({"Rows": 6}, MIXED),
         ({"ImageOrientationPatient": [0, 1, 0, 1, 0, 0]}, MIXED),
-        ({"ImagePositionPatient": None}, "an image has no ImagePositionPatient"),
+        ({"ImagePositionPatient": None}, ") has no ImagePositionPatient"),
         ({"ImagePositionPatient": [0, 0, 9]}, "two images share a position"),
         ({"ImagePositionPatient": [0, 0, 6.2]}, "3.00 mm elsewhere; is a slice missing?"),
         ({"PixelData": b"12"}, UNREADABLE),
+        ({"PixelData": None}, ") has no PixelData"),
+        ({"BitsAllocated": None}, ") has no BitsAllocated"),
+        ({"RescaleSlope": 0}, ") equal"),
+        ({"RescaleIntercept": 1e15}, ") equal"),
         ({"RescaleSlope": "1e40"}, NOT_FINITE),
     ],
 )
@@ -101,8 +105,11 @@ def test_a_slice_that_does_not_fit_is_refused(slices, attributes, message):
     [
         ({"PixelSpacing": [0, 0]}, GRID),
         ({"ImageOrientationPatient": [1, 0, 0, 0.5, 0.866, 0]}, GRID),
-        ({"Rows": None}, "an image has no Rows or Columns"),
+        ({"Rows": None}, ") has no Rows"),
         ({"PhotometricInterpretation": "MONOCHROME1"}, "inverted images"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "colour or inverted images"),
+        ({"RescaleSlope": -1}, "RescaleSlope above 0"),
+        ({"Rows": 1}, "several frames or samples"),
     ],
 )
 def test_slices_that_form_no_volume_are_refused(slices, attributes, message):

@@ -37,7 +37,7 @@ def is_running(pid: str) -> bool:
         return False
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, -2)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, -2), (signal.SIGKILL, -9)])
 def test_an_interruption_ends_the_child_and_its_processes(tmp_path, number, status):
     (tmp_path / "temporary").touch()
     code = f"""{START}
@@ -55,8 +55,10 @@ finally:
     pids = (tmp_path / "pids").read_text().split()
     process.send_signal(number)
     assert process.wait(60) == status
+    while any(map(is_running, pids)) and time.monotonic() < end:
+        time.sleep(0.05)
     assert not any(map(is_running, pids))
-    assert not (tmp_path / "temporary").exists()
+    assert (tmp_path / "temporary").exists() == (number == signal.SIGKILL)
 
 
 def test_a_failure_has_the_status_of_the_child_and_its_message_is_withheld():

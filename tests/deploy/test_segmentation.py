@@ -1,3 +1,5 @@
+import math
+
 import highdicom as hd
 import numpy as np
 import pytest
@@ -75,9 +77,10 @@ def test_frames_have_position_segment_and_source_image(slices, tumours):
     assert sorted(found) == [(segment, index) for segment in (1, 2, 3) for index in range(12)]
 
 
-def test_a_missing_slice_thickness_is_the_distance_and_a_wrong_spacing_is_computed_anew(slices, save):
+@pytest.mark.parametrize("thickness", [None, "", math.nan, 0])
+def test_a_missing_slice_thickness_is_the_distance_and_a_wrong_spacing_is_computed_anew(slices, save, thickness):
     for image in slices:
-        image.SliceThickness, image.SpacingBetweenSlices = None, "17"
+        image.SliceThickness, image.SpacingBetweenSlices = thickness, "17"
     (measures,) = save().SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
     assert (measures.SliceThickness, measures.SpacingBetweenSlices) == (3, 3)
 

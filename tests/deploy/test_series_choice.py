@@ -72,21 +72,26 @@ def test_an_unusable_request_is_refused(study, requested, message):
     assert refusal(choose_series, read_study(study[0]), BRATS, requested).startswith(message)
 
 
+TWO = "2 frames of reference"
+
+
 @pytest.mark.parametrize(
-    ("files", "uid", "count"), [("5/*", "1.2.3", 2), ("[2-5]/*", "", 1), ("5/005-0003.dcm", "1.2.3", 2)]
+    ("files", "uid", "what"),
+    [("5/*", "1.2.3", TWO), ("[2-5]/*", "", "images without FrameOfReferenceUID"), ("5/005-0003.dcm", "1.2.3", TWO)],
 )
-def test_another_or_no_frame_of_reference_is_refused(study, files, uid, count):
+def test_another_or_no_frame_of_reference_is_refused(study, files, uid, what):
     """Of a series, of the whole study, of an image."""
     for file in study[0].glob(files):
         change(file, FrameOfReferenceUID=uid)
     message = refusal(choose_series, read_study(study[0]), BRATS, {})
-    assert message.startswith(f"--input: {count} frames of reference among FLAIR")
+    assert message.startswith(f"--input: {what} among FLAIR")
 
 
 def test_few_slices_and_other_kinds_of_images_are_not_a_volume(tmp_path):
     identity = Study()
     write_modality(tmp_path / "1", VOXELS[:, :, :9], np.eye(4), identity, 1, "T1")
-    write_series(tmp_path / "2", VOXELS, np.eye(4), identity, 2, Modality="CT")
+    write_series(tmp_path / "2", VOXELS, np.eye(4), identity, 2)
+    change(tmp_path / "2/002-0007.dcm", Modality="CT")  # one image is enough
     write_series(tmp_path / "3", VOXELS[:, :, :10], np.eye(4), identity, 3)
     study = read_study(tmp_path)
     reasons = re.findall(r"series \d \(UID \.\.\.[\d.]+\): ([^;]+);", refusal(choose_series, study, ("T1",), {}))

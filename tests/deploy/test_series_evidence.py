@@ -55,8 +55,8 @@ def test_times_body_part_and_image_type_rule_out_what_words_say(description, val
     ("table", "message"),
     [
         ("T1 KM: [T1ce]", "entry 1: expected a name and one of T1, T1ce, T2, FLAIR, none"),
-        ("T1 KM: T1ce\nT1 KM: T1", r"cannot be read \(ValueError\)"),
-        ("[" * 5000, r"cannot be read \(ValueError\)"),
+        ("T1 KM: T1ce\nT1 KM: T1", r'not YAML \(the key "T1 KM" occurs twice\)'),
+        ("[" * 5000, r"not YAML \(nested too deeply\)"),
     ],
     ids=["list", "twice", "deep"],
 )

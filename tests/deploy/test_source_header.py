@@ -72,6 +72,7 @@ def test_nothing_but_these_attributes_travels(tumours, tmp_path):
         (["NO", "NO"], "NO"),
         ([None, "YES"], "YES"),
         (["NO", None], None),
+        (["NO", ["NO", "YES"]], "YES"),
     ],
 )
 def test_burned_in_annotation_is_denied_only_if_every_source_denies_it(values, expected):

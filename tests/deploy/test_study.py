@@ -1,3 +1,4 @@
+import re
 import shutil
 
 import numpy as np
@@ -121,7 +122,9 @@ def test_files_of_an_interrupted_export_are_reported(study, name, content):
 def test_a_damaged_header_is_reported_without_its_content(study):
     file = next((study[0] / "3").iterdir())
     file.write_bytes(file.read_bytes()[:200])  # within the file meta information
-    assert refusal(read_study, study[0]).startswith("--input: contains a DICOM file without UIDs; it is damaged")
+    assert refusal(read_study, study[0]).startswith(
+        "--input: contains a DICOM file without SOPInstanceUID; it is damaged"
+    )
 
 
 @pytest.mark.parametrize(
@@ -131,7 +134,11 @@ def test_a_damaged_header_is_reported_without_its_content(study):
         ("EchoTime", b"3\\5 "),
         ("ImagePositionPatient", b"1\\2 "),
         ("SeriesInstanceUID", b"1.2/../SENTINEL\n<b> "),
-        ("StudyInstanceUID", b""),
+        ("FrameOfReferenceUID", b"none"),
+        ("ImagePositionPatient", b"nan\\0\\0 "),
+        ("PixelSpacing", b"1e300\\1 "),
+        ("RescaleSlope", b"inf "),
+        ("ImagesInAcquisition", b"all "),
     ],
 )
 def test_invalid_values_are_reported_without_their_content(study, keyword, value):
@@ -140,4 +147,6 @@ def test_invalid_values_are_reported_without_their_content(study, keyword, value
     tag = Tag(tag_for_keyword(keyword))
     image[tag] = RawDataElement(tag, dictionary_VR(tag), len(value), value, 0, False, True)
     image.save_as(file)
-    assert refusal(read_study, study[0]).startswith("--input: contains a DICOM file ")
+    assert re.fullmatch(
+        rf"--input: contains an image \(UID \.\.\.\S+\) with an invalid {keyword}", refusal(read_study, study[0])
+    )
