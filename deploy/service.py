@@ -5,6 +5,7 @@ import io
 import os
 import re
 import shutil
+import ssl
 import sys
 import time
 import zipfile
@@ -157,9 +158,16 @@ def _open(retries: int = RETRIES) -> Archive:
     except (OSError, UnicodeDecodeError) as error:
         what = getattr(error, "strerror", None) or "not UTF-8"
         raise InputError(f"ORTHANC_PASSWORD_FILE={password_file}: {what}; expected a file with the password") from None
-    authorities = os.environ.get("REQUESTS_CA_BUNDLE")
-    if authorities and not Path(authorities).exists():
-        raise InputError(f"REQUESTS_CA_BUNDLE={authorities}: no such file; expected certificates of authorities")
+    if authorities := os.environ.get("REQUESTS_CA_BUNDLE"):
+        try:
+            check_regular(authorities)
+            is_folder = Path(authorities).is_dir()
+            ssl.create_default_context().load_verify_locations(*(None, authorities) if is_folder else (authorities,))
+        except OSError as error:  # also ssl.SSLError
+            what = "no certificates" if isinstance(error, ssl.SSLError) else error.strerror
+            raise InputError(
+                f"REQUESTS_CA_BUNDLE={authorities}: {what}; expected certificates of authorities"
+            ) from None
     return Archive(url, user, password, retries)
 
 

@@ -109,4 +109,6 @@ def test_credentials_are_sent_in_utf8_and_certificates_always_verified(tmp_path,
         monkeypatch.setenv(f"ORTHANC_{name}", value)
     (tmp_path / "password").write_text("pass€wort\n", "utf-8")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/none.pem")
-    assert refusal(service._open).startswith("REQUESTS_CA_BUNDLE=/none.pem: no such file")
+    assert refusal(service._open).startswith("REQUESTS_CA_BUNDLE=/none.pem: No such file")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "password"))
+    assert refusal(service._open).startswith(f"REQUESTS_CA_BUNDLE={tmp_path / 'password'}: no certificates; expected")
