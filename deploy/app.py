@@ -9,6 +9,7 @@ from pathlib import Path
 
 from common.cli import run
 from common.errors import InputError, input_error_message, show
+from common.prepare.volumes import check_grid
 from common.values import flag
 from common.weights.storage import path_of
 from deploy.bundle import Bundle, check_options, open_bundle, split_options
@@ -68,7 +69,7 @@ def segment(
     replaced = read_replaced(path_of("replaces", replaces), study) if replaces else []
     choice.remarks += remark_on(replaced)
     for one in choice.series.values():
-        grid_of([instance.header for instance in one.instances], one.name)  # refuses a broken grid early
+        check_grid(grid_of([instance.header for instance in one.instances], one.name)[0], one.name)
     for modality, one in choice.series.items():
         show(f"{modality}: {one.name}, {len(one.instances)} images; {choice.reasons[modality]}")
     temporary = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.absolute()))  # only this user can read it

@@ -11,6 +11,7 @@ file).
 import os
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from filecmp import cmp
 from itertools import combinations
 from math import prod
@@ -170,7 +171,7 @@ def read_headers(case: Mapping[str, Any], root: str) -> tuple[list[Problem], dic
         is_image = file != case.get("label")  # images are stacked as they are, without reshaping
         grid, expected = [(each.shape if is_image else edges_of(each), each.affine) for each in (scan, reference)]
         problem = grid_problem(file, grid, expected, Path(first).name)
-        problems += filter(None, [problem, _unoriented(file, scan)])
+        problems += filter(None, [problem, _orientation_problem(file, scan)])
     readable = {file: scan for file, scan in opened.items() if edges_of(scan) == edges_of(reference)}
     return problems, readable, reference
 
@@ -291,14 +292,24 @@ def grid_problem(file: str, grid: Shaped, expected: Shaped, other: str) -> Probl
     )
 
 
-def _unoriented(file: str, scan: Any) -> Problem | None:
-    """The problem of a NIfTI header without orientation: both its codes are 0, and readers guess left and right."""
+def _orientation_problem(file: str, scan: Any) -> Problem | None:
+    """The problem of a NIfTI header whose orientation readers guess (both codes are 0) or choose (two contradict)."""
     import nibabel
 
-    if not isinstance(scan, nibabel.Nifti1Pair) or scan.header["sform_code"] or scan.header["qform_code"]:
+    if not isinstance(scan, nibabel.Nifti1Pair):
         return None
-    value = "sform_code and qform_code are 0, so left and right are a guess"
-    return Problem("orientation", file, value, "a code above 0")
+    sform, qform = (bool(scan.header[code]) for code in ("sform_code", "qform_code"))
+    if not sform and not qform:
+        value = "sform_code and qform_code are 0, so left and right are a guess"
+        return Problem("orientation", file, value, "a code above 0")
+    if sform and qform:
+        with suppress(ValueError):  # no rotation in the qform, which is not used
+            other = scan.header.get_qform()
+            if (np.sum(scan.affine[:3, :3] * other[:3, :3], axis=0) <= 0).any():  # an axis is turned or mirrored
+                used, unused = ("".join(map(str, nibabel.aff2axcodes(affine))) for affine in (scan.affine, other))
+                value = f"sform_code and qform_code are above 0, but the sform, which is used, says {used}"
+                return Problem("orientation", file, value, f"{unused}, as the qform says")
+    return None
 
 
 def _shape(shape: Sequence[int]) -> str:

@@ -20,6 +20,7 @@ UNITS = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # between RAS+ and LPS+
 SHEAR = 0.01  # largest cosine between two axes of a scan; scanners round directions to about 0.001
 EDGES = (0.2, 10.0)  # mm; accepted voxel edges
+WIDEST = 1000.0  # mm; largest edge of a field of view
 FEWEST = 4  # least number of voxels along an axis
 
 
@@ -79,18 +80,21 @@ def read_volume(path: Path) -> Volume:
 
 
 def check_scan(volume: Volume, name: str) -> None:
-    """Check that a volume can be a head scan: enough voxels, plausible spacing, no shear, finite and varying values."""
-    _check_grid(volume.grid, name)
+    """Check that a volume can be a head scan: a plausible grid without shear, finite and varying values."""
+    check_grid(volume.grid, name)
     raise_problem(image_problem(name, volume.array))
 
 
-def _check_grid(grid: Grid, name: str) -> None:
+def check_grid(grid: Grid, name: str) -> None:
+    """Check that a grid can be that of a head scan; see `check_scan`."""
     if min(grid.shape) < FEWEST:
         shape = " x ".join(map(str, grid.shape))
         raise InputError(f"{name}: {shape} voxels; expected at least {FEWEST} along each axis")
     if grid.spacing.min() < EDGES[0] or grid.spacing.max() > EDGES[1]:
         size = " x ".join(f"{edge:.3g}" for edge in grid.spacing)
         raise InputError(f"{name}: voxels of {size} mm; expected edges from {EDGES[0]:g} to {EDGES[1]:g} mm")
+    if (widest := (grid.spacing * grid.shape).max()) > WIDEST:
+        raise InputError(f"{name}: a field of view of {widest:,.0f} mm; expected at most {WIDEST:g} mm")
     axes = grid.affine[:3, :3] / grid.spacing
     cosine = np.abs(axes.T @ axes - np.eye(3)).max()
     if cosine > SHEAR:

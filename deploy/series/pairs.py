@@ -7,7 +7,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from common.errors import InputError
-from common.prepare.volumes import Volume
+from common.prepare.volumes import Volume, check_grid
 from deploy.geometry import read_series
 from deploy.series.evidence import Candidate, number_of
 from deploy.series.voxels import brighter
@@ -52,7 +52,9 @@ class Pairs:
         """The volume of a series; None if it has none, which is reported once the series is chosen."""
         if series.uid not in self.volumes:
             try:
-                self.volumes[series.uid], _ = read_series(series)
+                volume, _ = read_series(series)
+                check_grid(volume.grid, series.name)
+                self.volumes[series.uid] = volume
             except InputError:
                 self.volumes[series.uid] = None
         return self.volumes[series.uid]

@@ -173,6 +173,16 @@ DOUBTFUL = {  # start of the question, series
 }
 
 
+def test_series_that_are_too_large_for_a_head_are_not_compared_by_voxels(study, cohorts):
+    """Their common grid would take all memory."""
+    files = brats_files(cohorts("brats"))
+    native, enhanced = (
+        t1(words, voxels=(read(files[scan])[0], np.diag([20.0, 20.0, 20.0, 1.0])))
+        for words, scan in (("T1", "T1"), ("T1 +C", "T1ce"))
+    )
+    assert question(study(native, enhanced)).startswith(ONE_KIND)
+
+
 @pytest.mark.parametrize("name", DOUBTFUL)
 def test_doubtful_evidence_is_a_question(study, name):
     start, *series = DOUBTFUL[name]

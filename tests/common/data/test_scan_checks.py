@@ -162,6 +162,16 @@ def test_headers_without_orientation_are_warned_of(tmp_path, capsys):
     assert [problem.check for problem in read_headers(case, "")[0]] == ["orientation"]
 
 
+@pytest.mark.parametrize(("x", "found"), [(-1, ["orientation"]), (1, [])])
+def test_an_orientation_that_two_matrices_contradict_is_warned_of(tmp_path, x, found):
+    scan = nibabel.Nifti1Image(brain(), np.eye(4))
+    scan.set_qform(np.diag([x, 1, 1, 1]), 1)
+    nibabel.save(scan, tmp_path / "t1.nii")
+    problems, _, _ = read_headers({"subject": "s", "image": [str(tmp_path / "t1.nii")]}, "")
+    assert [problem.check for problem in problems] == found
+    assert all("the sform, which is used, says RAS; expected LAS, as" in str(problem) for problem in problems)
+
+
 def test_the_broken_one_of_several_files_is_found_with_the_reason(folder):
     files = [str(folder / file) for file in CASE["image"]]
     break_checksum(folder / "t2.nii.gz")

@@ -57,6 +57,12 @@ def without_orientation(path):
         (SCAN[:, :, :2], np.eye(4), None, "8 x 9 x 2 voxels; expected at least 4 along each axis"),
         (np.where(SCAN > 890, np.nan, SCAN).astype(np.float32), np.eye(4), None, "10 voxels NaN"),
         (SCAN, np.array([[1, 0.5, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]), None, "sheared axes"),
+        (
+            np.resize(SCAN, (4, 4, 101)),
+            np.diag([1, 1, 10.0, 1]),
+            None,
+            "a field of view of 1,010 mm; expected at most 1000",
+        ),
         (SCAN, np.eye(4), lambda path: cut(path, 0.9), "Compressed file ended before"),
         (SCAN, np.eye(4), without_orientation, "sform_code and qform_code are 0"),
     ],
