@@ -54,10 +54,13 @@ def run(
         if asks_for_help:
             vars(default).update(commands)  # python-fire's help lists them
         commands = default
+    for command in commands.values() if isinstance(commands, Mapping) else [commands]:
+        if asks_for_help:
+            vars(command).pop("FIRE_METADATA", None)  # python-fire's help would list it as a command
+        else:
+            _keep_further_options_as_text(command)
     if not asks_for_help:
         _check(commands, arguments, confidential)
-        for command in commands.values() if isinstance(commands, Mapping) else [commands]:
-            _keep_further_options_as_text(command)
     let_interrupts_raise()
     try:
         fire.Fire(commands, name=f"python -m {name if '.' in name else f'scripts.{name}'}")

@@ -55,7 +55,8 @@ def check_package(package: Path, run: bool = True) -> list[str]:
         try:
             notes = check_files(folder)
         except InputError as error:  # the copy is deleted
-            raise InputError(str(error).replace(f"{place}/", "")) from error
+            archive = f"{package}: " if package.is_file() else ""
+            raise InputError(archive + str(error).replace(f"{place}/", "")) from error
         if run:
             shutil.copy(UNITTEST, folder / f"tests/test_{folder.name}.py")  # our test replaces the package's own
             run_package(folder, Path(temporary))

@@ -50,6 +50,14 @@ def test_no_word_of_an_arguments_description_is_lost(name):
     assert not taken, "a line that begins with `word:` ends the description before it"
 
 
+def test_help_lists_no_command_of_the_parser():
+    shown = subprocess.run(
+        [sys.executable, "-m", "scripts.segment", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert "accept=ACCEPT" in shown.stderr
+    assert "FIRE" not in shown.stderr
+
+
 def test_help_waits_for_no_slow_import():
     """A command's module is all that `--help` imports; the first command that imports a package is named."""
     assert {"scripts.export.__main__", "scripts.prepare.__main__", "scripts.store"} <= set(COMMANDS)

@@ -126,7 +126,7 @@ def test_a_package_as_built_is_sound_as_a_folder_from_inside_and_as_a_zip(folder
     assert package_check.check_package(Path(), run=False) == notes
     Path("LICENSE").unlink()
     pack(folder, tmp_path / "broken.zip")
-    with pytest.raises(InputError, match="LICENSE is missing"):
+    with pytest.raises(InputError, match=f"broken.zip: {NAME}: LICENSE is missing"):
         package_check.check_package(tmp_path / "broken.zip", run=False)
 
 
