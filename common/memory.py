@@ -16,7 +16,7 @@ FEWEST_FILES = 256  # PyTorch's loaders wait for ever for what a process without
 ON_GPU = r"OutOfMemoryError|CUDA error: out of memory|CU\w+_STATUS_ALLOC_FAILED"
 ON_HOST = (  # words of Python, PyTorch and oneDNN
     r"MemoryError|(can't allocate|not enough) memory|Cannot allocate memory|can't start new thread"
-    r"|could not create a primitive(?! descriptor)|unable to (mmap|allocate shared)"
+    r"|could not create a primitive(?! descriptor)|unable to (mmap|resize|allocate shared)"
     r"|DataLoader worker .*(Killed|Bus error|exited unexpectedly)"
 )
 

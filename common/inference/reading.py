@@ -96,9 +96,8 @@ def read(folder: str | Path) -> Details:
     for where, (case, region, metric, value, unit) in read_table(folder / "metrics.csv", METRICS, EVALUATION):
         measured = _of(values, where, case, region)
         if metric in measured or unit != protocol.units.get(metric):
-            raise InputError(
-                f"{where}: {metric} of {region} in {unit}; expected each metric of the protocol {protocol.name} once"
-            )
+            wrong = "given twice" if metric in measured else f"no metric in {unit} of the protocol {protocol.name}"
+            raise InputError(f"{where}: {metric} of {region} in {case}: {wrong}")
         measured[metric] = _number(f"{where}: {metric}", value, 1 if unit == "1" else math.inf)
     for where, (case, region, number, kind, *figures) in read_table(folder / "lesions.csv", LESIONS, EVALUATION):
         of_region = _of(lesions, where, case, region)
