@@ -163,8 +163,13 @@ def _check_sources(content: Mapping[str, Any], name: str) -> None:
             files = ["train.yaml", *settings.get("overlays", []), *entry.get("overlays", [])]
             if absent := [file for file in files if not (configs / file).is_file()]:
                 raise InputError(f"{name}: runs.{label}: {entry['bundle']} has no overlay {absent[0]}")
+            if alone := [file for file in files[1:] if "run" in _keys(configs / file)]:
+                raise InputError(f"{name}: runs.{label}: {alone[0]} runs by itself; expected an overlay")
             options = settings.get("options", {}) | entry.get("options", {})
-            _check_options(options, [configs / file for file in files], f"{name}: runs.{label}.options")
+            axes = {f"{{{axis}}}": values for axis, values in axes_of(content, label).items()}
+            varied = [{key: value} for key, text in options.items() for value in axes.get(str(text), [])]
+            for each in [options, *varied]:
+                _check_options(each, [configs / file for file in files], f"{name}: runs.{label}.options")
             evaluation = entry.get("evaluation", {})
             _check_options(evaluation, [configs / "evaluate.yaml"], f"{name}: runs.{label}.evaluation")
         runs.append(label)

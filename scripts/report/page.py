@@ -26,7 +26,7 @@ def page(folder: Path, stages: Sequence[Stage]) -> str:
             "gibibytes": lambda value: _number(value, "{:.2f} GiB"),
             "number": _number,
             "mean": lambda values: mean(list(values)),
-            "embedded": lambda picture: png_uri(picture.read_bytes()) if picture.is_file() else None,
+            "embedded": _embedded,
         },
         made=made_by({}, any(run.made_up or run.config.get("cohort") == "embedded" for run in runs)),
         title=folder.resolve().name,
@@ -54,6 +54,11 @@ def _duration(seconds: float) -> str:
         return _number(seconds, "{:.1f} s")
     minutes, hours = round(seconds) // 60, round(seconds / 60) // 60
     return f"{hours} h {round(seconds / 60) % 60:02} min" if hours else f"{minutes} min {round(seconds) % 60:02} s"
+
+
+def _embedded(picture: Path) -> str | None:
+    content = picture.read_bytes() if picture.is_file() else b""
+    return png_uri(content) if content.startswith(b"\x89PNG") else None
 
 
 def _number(value: float | None, form: str = "{:.3f}") -> str:

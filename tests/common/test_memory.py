@@ -91,7 +91,11 @@ SAVING = "set --activation_checkpointing=true, or lower --batch_size=2 or --patc
             TRAINING,
             f"out of memory on the host: {SAVING} (RuntimeError: DataLoader worker (pid 7) is killed by ",
         ),
-        (RuntimeError("unable to resize file </torch_1> to the right size: No space"), {}, "out of memory on the host: "),
+        (
+            RuntimeError("unable to resize file </torch_1> to the right size: No space"),
+            {},
+            "out of memory on the host: ",
+        ),
         (RuntimeError("could not create a primitive descriptor"), TRAINING, None),
         (MemoryError(), {"spacing": [0.1, 1]}, "out of memory on the host: raise --spacing=[0.1,1], or a machine with"),
         (MemoryError(), {}, "out of memory on the host: a machine with more memory is needed (MemoryError:)"),

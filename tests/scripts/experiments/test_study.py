@@ -119,6 +119,21 @@ def test_a_cohort_that_is_not_given_is_made_or_its_jobs_say_what_is_missing():
             "runs.a: brats_finetune has no overlay quick.yaml",
         ),
         (
+            {"runs": {"a": {"bundle": "brats_finetune", "datalist": "ukb", "overlays": ["inference.yaml"]}}},
+            "runs.a: inference.yaml runs by itself; expected an overlay",
+        ),
+        (
+            {
+                "runs": {
+                    "a": {
+                        **{"bundle": "brats_finetune", "datalist": "ukb"},
+                        **{"for": {"seed": [0, -5]}, "options": {"seed": "{seed}"}},
+                    }
+                }
+            },
+            "runs.a.options.seed=-5: expected a whole number from 0",
+        ),
+        (
             {"runs": {"a": {"bundle": "brats_finetune", "datalist": "ukb", "options": {"output_dir": "/x"}}}},
             '$.runs.a.options = "output_dir"; expected options that the study does not set itself',
         ),
