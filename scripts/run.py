@@ -85,9 +85,9 @@ def _one_of(what: str, words: Sequence[str], known: Sequence[str]) -> str:
 
 def _blame_changes(error: Exception, changes: Mapping[str, str]) -> None:
     """Raise an InputError if what MONAI failed to resolve is in an overlay or option, and no bug of a user's code."""
-    if explained(error) or place_in_user_code(error):
-        return
     key, cause = f"{key_of(error)}::", [*chain_of(error)][-1]
+    if explained(error) or place_in_user_code(error) or key.startswith("run::"):  # whose steps are the run itself
+        return
     for id, given in [*changes.items()][::-1]:
         is_changed = key.startswith(f"{id}::") or id.startswith(key)
         if is_changed or (id == "imports" and isinstance(cause, NameError)):

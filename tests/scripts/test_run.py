@@ -1,12 +1,14 @@
 """`python -m scripts.run`: the configs and options that it runs. tests/faults has its mistakes."""
 
 import sys
+from contextlib import nullcontext
 
 import pytest
+from monai.bundle import ConfigParser
 
 from common.cli import log_unexpected
 from common.errors import InputError
-from scripts.run import read_command_line
+from scripts.run import _blame_changes, read_command_line
 from tests.support import ROOT, execute, one_line
 
 
@@ -82,3 +84,11 @@ def test_an_unexpected_failure_is_one_line_and_its_traceback_is_kept(tmp_path, c
     line = f"error: monai.losses.dice.DiceLoss: {expected}; the traceback is in {log}\n"
     assert capsys.readouterr().err == line
     assert f"\n{expected}\n" in f"\n{log.read_text()}"
+
+
+@pytest.mark.parametrize(("key", "is_blamed"), [("train", True), ("run", False)])
+def test_an_overlay_is_blamed_for_its_components_and_not_for_what_fails_while_its_steps_run(key, is_blamed):
+    with pytest.raises(Exception, match="Failed to evaluate") as failed:
+        ConfigParser({key: ["$[][0]"]}).get_parsed_content(key)
+    with pytest.raises(InputError, match=r"^o\.yaml: ") if is_blamed else nullcontext():
+        _blame_changes(failed.value, {key: "o.yaml"})
