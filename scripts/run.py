@@ -83,7 +83,7 @@ def _one_of(what: str, words: Sequence[str], known: Sequence[str]) -> str:
     raise InputError(f"unknown {what.lower()} '{words[0]}'{did_you_mean(words[0], known, otherwise=expected)}")
 
 
-def _blame_changes(error: Exception, changes: Mapping[str, str]) -> None:
+def blame_changes(error: Exception, changes: Mapping[str, str]) -> None:
     """Raise an InputError if what MONAI failed to resolve is in an overlay or option, and no bug of a user's code."""
     key, cause = f"{key_of(error)}::", [*chain_of(error)][-1]
     if explained(error) or place_in_user_code(error) or key.startswith("run::"):  # whose steps are the run itself
@@ -119,7 +119,7 @@ def main() -> None:
     except Exception as error:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler raises when a DataLoader's worker dies
         if not explain_out_of_memory(error, values):
-            _blame_changes(error, changes)
+            blame_changes(error, changes)
         raise
 
 

@@ -8,7 +8,7 @@ from monai.bundle import ConfigParser
 
 from common.cli import log_unexpected
 from common.errors import InputError
-from scripts.run import _blame_changes, read_command_line
+from scripts.run import blame_changes, read_command_line
 from tests.support import ROOT, execute, one_line
 
 
@@ -91,4 +91,4 @@ def test_an_overlay_is_blamed_for_its_components_and_not_for_what_fails_while_it
     with pytest.raises(Exception, match="Failed to evaluate") as failed:
         ConfigParser({key: ["$[][0]"]}).get_parsed_content(key)
     with pytest.raises(InputError, match=r"^o\.yaml: ") if is_blamed else nullcontext():
-        _blame_changes(failed.value, {key: "o.yaml"})
+        blame_changes(failed.value.with_traceback(failed.tb.tb_next), {key: "o.yaml"})
