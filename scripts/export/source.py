@@ -45,11 +45,9 @@ class Source:
         self.folder = _bundle(bundle)
         file = weights.path_of("checkpoint", checkpoint or self.folder / "models" / "model.pt")
         stated = weights.read(file).metadata
-        name = self.folder.name
-        if (
-            self.folder.parent == BUNDLES and (trained := stated.get("bundle", name)) != name
-        ):  # a copy has a name of its own
-            raise InputError(f"checkpoint {file}: of the bundle {trained}; expected one of {name}")
+        name = self.folder.name  # a copy of a bundle has one of its own
+        if self.folder.parent == BUNDLES and (of := stated.get("bundle", name)) != name:
+            raise InputError(f"checkpoint {file}: of the bundle {of}; expected one of {name}")
         DEVICE.parse("device", device)
         self.parser = ConfigParser()
         self.parser.read_config(self.folder / CONFIG)

@@ -190,9 +190,9 @@ def test_an_unknown_bundle_is_named_and_nothing_is_written(tmp_path):
 
 def test_weights_of_another_bundle_are_refused(folder, tmp_path):
     content = torch.load(folder / f"{SEGMENTATION}.pt", weights_only=True)
-    content["metadata"] |= {"bundle": "atlas_finetune"}
+    content["metadata"] |= {"bundle": "brats_finetune"}
     torch.save(content, tmp_path / "other.pt")
-    with pytest.raises(InputError, match=rf"other\.pt: of the bundle atlas_finetune; expected one of {SEGMENTATION}$"):
+    with pytest.raises(InputError, match=rf"other\.pt: of the bundle brats_finetune; expected one of {SEGMENTATION}$"):
         Source(SEGMENTATION, str(tmp_path / "other.pt"))
 
 
