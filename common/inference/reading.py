@@ -80,7 +80,7 @@ def read(folder: str | Path) -> Details:
     """
     folder = expand_home(folder, str(folder))
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; expected {EVALUATION}")
+        raise InputError(f"{folder}: {'a file' if folder.is_file() else 'no such folder'}; expected {EVALUATION}")
     protocol, summary = _protocol(folder / SUMMARY)
     path = folder / "cases.json"
     content = valid_json(path, EVALUATION, CASES_SCHEMA)

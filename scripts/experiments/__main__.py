@@ -66,6 +66,8 @@ def experiments(
     check_number("jobs", jobs, int, 1, 1024)
     redo = choice("stale", stale, {"keep": False, "redo": True})
     roots = {"ukb": ukb, "brats": brats, "atlas": atlas, "dataset_dir": dataset_dir}
+    if json is not None and Path(json).resolve() == Path(study).resolve():
+        raise ArgumentError(f"json={json}: the study itself; expected another file")
     opened = _opened(str(study), output, roots, files, gpus)
     if action == "plan":
         _plan(opened, flag("commands", commands), json)

@@ -236,7 +236,7 @@ def labels(folder: Path, cohorts: Path) -> None:
 
 
 COMMANDS: dict[str, str] = {  # command line: its last line
-    "scripts.report {folder}/none": "{folder}/none: no such folder; expected one that holds run.json files",
+    "scripts.report {folder}/none": "{folder}/none: no such folder; expected a folder that holds run.json files",
     f"scripts.datalists brats --root={{cohorts}}/brats {NEW} --validation=-1": (
         "--validation=-1: expected a number of people, or a fraction from 0 to below 1"
     ),
@@ -246,6 +246,10 @@ COMMANDS: dict[str, str] = {  # command line: its last line
     ),
     f"scripts.folds brats_finetune {DATA} --folds=99 {NEW}": "--folds=99: only 5 people …",
     "scripts.experiments plan {folder}/none.yaml": "study {folder}/none.yaml: no such file; expected one of …",
+    "scripts.experiments plan {folder}/s.yaml --json={folder}/s.yaml": (
+        "--json={folder}/s.yaml: the study itself; expected another file"
+    ),
+    "scripts.report Makefile": "Makefile: a file; expected a folder that holds run.json files",
     f"scripts.export brats_finetune torchscrip {{folder}}/model.ts {DATA}": (
         "--format=torchscrip: expected one of torchscript, onnx, state_dict"
     ),
