@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
 
-from common.data.scan_checks import copy_problem, raise_problem
+from common.data.scan_checks import copy_problem, raise_problem, read_headers
 from common.data.volumes import write_volume
 from common.errors import InputError
 from common.files import read_json, reporting_path_errors, valid_json, write_json
@@ -54,7 +54,7 @@ class Outcome:
     """The result for a subject: newly prepared (`is_new`) or not, outside some limits, or failed (`fault`).
 
     Subjects outside their limits are left out of the datalist until the user accepts them. `remarks` concern the choice
-    of DICOM series.
+    of DICOM series, and orientations.
     """
 
     name: str
@@ -113,6 +113,8 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
         "settings": {**asdict(settings), "modalities": list(settings.modalities)},
         "digests": digests | {name: NiftiScan(file).digest() for name, file in others.items() if file is not None},
     }
+    files = [scan.file for scan in scans.values() if isinstance(scan, NiftiScan)]
+    remarks += [str(problem) for problem in read_headers({"image": files}, "")[0] if problem.check == "orientation"]
     for is_out in (False, True):
         folder = folder_of(output, subject.name, is_out)
         if is_made_of(folder / RECORD, wanted):
@@ -127,6 +129,8 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
     labels = None if subject.labels is None else read_labels(subject.labels)
     drawn_on = "" if labels is None else _drawn_on(str(subject.labels), labels, volumes, settings.reference)
     brain = None if subject.brain is None else read_labels(subject.brain, volumes[settings.reference].grid).array > 0
+    if brain is not None and not brain.any():
+        raise InputError(f"{subject.brain}: no voxel above 0; expected a brain mask")
     prepared = prepare_subject(volumes, settings, brain)
     brought = None if labels is None else labels_on(labels, settings.grid, prepared.matrices[drawn_on])
     seconds = round(time.monotonic() - start, 1)

@@ -119,9 +119,8 @@ def read_stages(folder: Path) -> list[Stage]:
     holds no `run.json`, or if a record is malformed.
     """
     if not folder.is_dir():
-        raise InputError(
-            f"{folder}: {'a file' if folder.is_file() else 'no such folder'}; expected a folder that holds run.json files"
-        )
+        found = "a file" if folder.is_file() else "no such folder"
+        raise InputError(f"{folder}: {found}; expected a folder that holds run.json files")
     inside = [path.relative_to(folder) for path in sorted(folder.rglob("run.json"))]
     paths = [folder / path for path in inside if not MLFLOW & set(path.parts) and not is_earlier(path)]
     if not paths:

@@ -153,10 +153,13 @@ def test_a_subject_outside_its_limits_is_left_out_until_it_is_accepted(cohort, c
 def test_a_wrong_brain_is_left_out_when_it_is_prepared_and_what_fails_later_leaves_the_readers(
     cohort, run_prepare, tmp_path
 ):
-    """A given mask of half a brain, accepted; then a scan that cannot be read any more."""
+    """A given mask of half a brain, accepted; then a scan that cannot be read any more. Its orientation is remarked."""
     raw, output = tmp_path / "raw/P1", tmp_path / "made"
     raw.mkdir(parents=True)
-    shutil.copy(cohort.folder / "raw/lacking/scan_T1w.nii.gz", raw / "P1_T1.nii.gz")
+    mirrored = nibabel.load(cohort.folder / "raw/lacking/scan_T1w.nii.gz")
+    mirrored.set_sform(mirrored.affine, 1)
+    mirrored.set_qform(mirrored.affine @ np.diag([-1, 1, 1, 1]), 1)
+    nibabel.save(mirrored, raw / "P1_T1.nii.gz")
     scan = read_volume(raw / "P1_T1.nii.gz")
     half = brain_of(scan)
     half[half.shape[0] // 2 :] = False
@@ -165,6 +168,8 @@ def test_a_wrong_brain_is_left_out_when_it_is_prepared_and_what_fails_later_leav
     options += ["--brain=*_brain.nii.gz"]
     result = run_prepare(*options)
     assert (result.returncode, "1 outside limits" in result.stdout) == (1, True)
+    assert "P1: remark: " in result.stdout
+    assert "but the sform, which is used, says " in result.stdout
     assert not (output / "P1").exists()
     result = run_prepare(*options, "--accept=all")
     assert (result.returncode, "0 outside limits" in result.stdout) == (0, True)

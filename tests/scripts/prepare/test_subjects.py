@@ -42,6 +42,14 @@ def test_a_modality_that_is_a_copy_of_another_is_refused_before_it_is_registered
     assert not (tmp_path / "out").exists()
 
 
+def test_an_empty_brain_mask_is_refused_before_a_scan_is_registered(tmp_path):
+    for name, volume in (("T1", brain()), ("brain", np.zeros_like(brain()))):
+        nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), tmp_path / f"a_{name}.nii.gz")
+    subject = Subject("a", {"T1": tmp_path / "a_T1.nii.gz"}, brain=tmp_path / "a_brain.nii.gz")
+    with pytest.raises(InputError, match=r"a_brain\.nii\.gz: no voxel above 0; expected a brain mask$"):
+        prepare_one(subject, Settings("ukb", ("T1",), "*_brain.nii.gz"), tmp_path / "out", is_accepted=False)
+
+
 def test_a_result_is_made_of_what_its_note_says(tmp_path):
     note = tmp_path / "note.json"
     assert not is_made_of(note, {"weights": "a"})
