@@ -3,7 +3,9 @@
 import io
 import os
 import re
+import signal
 import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +19,12 @@ from urllib3.util import Retry
 
 from common.errors import InputError
 from common.files import parse_json
-from deploy.job import MANUFACTURER
+from deploy.job import MANUFACTURER, RESULT_FILES
 
 MARK, KEPT = 4711, 4712  # Orthanc's numbers of the mark (metadata) and the results (attachment), user-defined
 CONNECT, READ = 10, 300  # timeouts for connecting and for reading, seconds
 RETRIES = 6  # of an unanswered request; about a minute with the waits
+LIMIT = 600  # seconds for a request with its retries
 LARGEST = 2**30  # bytes of an answer
 # Shapes of answers, see `_fits`
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{8}){4}")  # Orthanc's, a SHA-1
@@ -38,7 +41,7 @@ class ArchiveError(InputError):
 
 
 class RefusedError(ArchiveError):
-    """Orthanc answers with the status of a failure."""
+    """Orthanc answers with the status of a failure, or not as expected."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class StoredStudy:
 
 class Archive:
     """A client of Orthanc's REST interface; requests without an answer are repeated with growing waits."""
+
+    limit = LIMIT
 
     def __init__(self, url: str, user: str, password: str, retries: int = RETRIES) -> None:
         self._url = url.rstrip("/")
@@ -121,7 +126,7 @@ class Archive:
     def kept(self, study: str) -> bytes | None:
         """The zip archive of results that is kept with a study; None if there is none, or it is damaged."""
         answer = self._request("GET", f"studies/{study}/attachments/{KEPT}/data", may_be_missing=True)
-        return answer if answer and zipfile.is_zipfile(io.BytesIO(answer)) else None
+        return answer if answer and results_in(answer) else None
 
     def drop(self, study: str) -> None:
         """Remove the results that are kept with a study, if any."""
@@ -163,16 +168,22 @@ class Archive:
         try:
             content = parse_json(answer)
         except ValueError:
-            raise ArchiveError(f"Orthanc answers {_named(method, path)} with invalid JSON") from None
+            raise RefusedError(f"Orthanc answers {_named(method, path)} with invalid JSON") from None
         if not _fits(content, shape):
             what = type(content).__name__
-            raise ArchiveError(f"Orthanc answers {_named(method, path)} with a {what} of unexpected content")
+            raise RefusedError(f"Orthanc answers {_named(method, path)} with a {what} of unexpected content")
         return content
 
     def _request(self, method: str, path: str, may_be_missing: bool = False, **options: Any) -> bytes | None:
         """The content of an answer; None if what may be missing is."""
         options |= {"timeout": (CONNECT, READ), "stream": True, "allow_redirects": False}
         content = bytearray()
+
+        def expire(*_: object) -> None:
+            raise ArchiveError(f"Orthanc does not answer {_named(method, path)} within {self.limit} s")
+
+        signal.signal(signal.SIGALRM, expire)  # READ limits only the wait for the next byte
+        signal.alarm(self.limit)
         try:
             with self._session.request(method, f"{self._url}/{path}", **options) as answer:
                 if may_be_missing and answer.status_code == requests.codes.not_found:
@@ -182,10 +193,23 @@ class Archive:
                 for part in answer.iter_content(2**20):
                     content += part
                     if len(content) > LARGEST:
-                        raise ArchiveError(f"Orthanc answers {_named(method, path)} with more than {LARGEST} bytes")
+                        raise RefusedError(f"Orthanc answers {_named(method, path)} with more than {LARGEST} bytes")
         except (requests.RequestException, HTTPError, UnicodeError) as error:  # the last two: of no host
             raise ArchiveError(f"Orthanc does not answer at ORTHANC_URL ({type(error).__name__})") from None
+        finally:
+            signal.alarm(0)
         return bytes(content)
+
+
+def results_in(packed: bytes) -> dict[str, bytes]:
+    """The results in a zip archive, by file name; none if it is damaged or too large."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+            if sum(each.file_size for each in archive.infolist()) > LARGEST:
+                raise zipfile.BadZipFile
+            return {each: archive.read(each) for each in archive.namelist() if each in RESULT_FILES}
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
+        return {}
 
 
 def _named(method: str, path: str) -> str:

@@ -49,13 +49,21 @@ class Mark:
             return "running"
         return "given_up" if not self.is_open else "failed" if self.reason else "queued"
 
+    def next_attempt(self, now: float) -> float:
+        """Time of the next attempt; `now` also if `due` is beyond any wait, as after the clock was set back."""
+        return self.due if now < self.due <= now + self._wait else now
+
+    @property
+    def _wait(self) -> float:
+        return FIRST_WAIT * FACTOR ** min(max(self.attempts - 1, 0), 9)  # seconds after a failed attempt
+
     def begun(self, owner: str, limit: int) -> "Mark":
         """The mark during the next attempt, which counts even if the service is killed."""
         return replace(self, attempts=self.attempts + 1, reason=RUNNING, owner=owner, limit=limit)
 
     def failed(self, reason: str, now: float) -> "Mark":
         """The mark after a failed attempt."""
-        return replace(self, due=now + FIRST_WAIT * FACTOR ** min(self.attempts - 1, 9), reason=reason)
+        return replace(self, due=now + self._wait, reason=reason)
 
     def stopped(self) -> "Mark":
         """The mark after a signal stopped an attempt, which then does not count."""

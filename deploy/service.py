@@ -1,15 +1,12 @@
 """The service: `python -m deploy.service run --bundle=BUNDLE --work=DIR --since=DATE`."""
 
 import errno
-import io
 import os
 import re
 import shutil
 import ssl
 import sys
 import time
-import zipfile
-import zlib
 from collections import Counter
 from datetime import date
 from json import dumps
@@ -18,11 +15,11 @@ from typing import Any
 
 from common.cli import Command, run
 from common.errors import InputError, check_number, show
-from common.files import check_regular
+from common.files import atomic_write, check_regular
 from common.locks import claimed
 from common.values import FILE, FOLDER, flag, listed
-from deploy.archive import LARGEST, RETRIES, Archive, ArchiveError
-from deploy.job import RESULT_FILES, prepare_output
+from deploy.archive import RETRIES, Archive, ArchiveError, results_in
+from deploy.job import prepare_output
 from deploy.mark import HOLD, STATES, Mark, parsed
 from deploy.process import exit_cleanly_on_signals, restrict_output, run_guarded
 from deploy.remarks import KINDS
@@ -185,7 +182,7 @@ def health(work: str, given_up: int = 0) -> None:
     try:
         age = time.time() - (Path(FOLDER.parse("work", work)) / HEARTBEAT).stat().st_mtime
         lost = [mark for study in archive.studies() if (mark := parsed(study.mark)) and mark.state == "given_up"]
-        if age > SILENCE:
+        if abs(age) > SILENCE:  # below 0 after the clock was set back
             trouble = f"no heartbeat for {age:.0f} s"
         elif len(lost) > given_up:
             trouble = f"{len(lost)} studies given up; status lists them, retry and release --discard deal with them"
@@ -249,20 +246,14 @@ def inspect(study: str, output: str) -> None:
     folder = Path(FOLDER.parse("output", output))
     prepare_output(folder)
     for name, mark in _chosen(archive, study).items():
-        kept = archive.kept(name) if mark.step == HOLD else None
-        if kept is None:
+        if mark.step != HOLD:
             raise InputError(f"--study={study}: holds no results; `status` lists the held studies")
-        try:
-            with zipfile.ZipFile(io.BytesIO(kept)) as archived:
-                if sum(each.file_size for each in archived.infolist()) > LARGEST:
-                    raise zipfile.BadZipFile
-                results = {each: archived.read(each) for each in archived.namelist() if each in RESULT_FILES}
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
-            results = {}
+        results = results_in(archive.kept(name) or b"")
         if not results:
-            raise InputError(f"--study={study}: its results in Orthanc are damaged; `retry` segments it again")
+            raise InputError(f"--study={study}: its results in Orthanc are lost or damaged; `retry` segments it again")
         for each, content in results.items():
-            (folder / each).write_bytes(content)
+            with atomic_write(folder / each) as file:
+                file.write_bytes(content)
     show(f"wrote {', '.join(results)}")
 
 

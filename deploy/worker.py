@@ -15,13 +15,14 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from common.errors import InputError, show
 from common.files import atomic_write, parse_json
-from deploy.archive import Archive, ArchiveError, StoredStudy
+from deploy.archive import Archive, ArchiveError, RefusedError, StoredStudy
 from deploy.job import REPORT
 from deploy.mark import DELIVER, DONE, HOLD, OUTCOMES, RUNNING, SEGMENT, Mark, digest_of, mark_of, parsed
 
@@ -29,8 +30,9 @@ HEARTBEAT, METRICS = "heartbeat", "metrics.prom"  # files in --work
 BEAT = 5.0  # seconds between heartbeats during a segmentation
 LOOK = 600.0  # seconds between looks at all studies, even if Orthanc reports no change
 GRACE = 20.0  # seconds between SIGTERM and SIGKILL
+FAREWELL = 5  # seconds for a request after a signal
 ROOT = Path(__file__).resolve().parents[1]  # where `python -m deploy.app` runs
-PREFIX = "study-"  # of the folders of single studies
+PREFIX = ".unfinished-study-"  # of the folders of single studies
 
 
 class AttemptError(Exception):
@@ -61,6 +63,7 @@ class Service:
     adopt: bool = False  # take over the studies of another service
     settle: float = 2.0  # seconds until a service that has marked a new study at the same moment shows
     known: dict[str, tuple[str, str]] = field(default_factory=dict)  # by study: last update, digest of its images
+    barred: dict[str, float] = field(default_factory=dict)  # by study: until when, as Orthanc refuses its mark
     counts: Counter[str] = field(default_factory=Counter)  # of attempts by their outcome
 
     @property
@@ -75,14 +78,14 @@ class Service:
         """
         seen, next_look, trouble, started = -1, 0.0, "", False
         while True:
-            self._beat()
             try:
+                self._beat()
                 if not started:
                     self._start()
                 started = True
                 last = self.archive.last_change()
                 task = None
-                if last != seen or time.time() >= next_look:
+                if last != seen or not next_look - LOOK <= time.time() < next_look:  # the clock may be set back
                     task, next_look = self._next()
                     seen = last
                 if task is not None:
@@ -92,11 +95,13 @@ class Service:
                 trouble = ""
                 if once:
                     return
-            except ArchiveError as error:
-                if str(error) != trouble:
-                    log(str(error))
-                trouble = str(error)
-                seen = -1
+            except (InputError, OSError) as error:
+                if isinstance(error, SharedError) or not (started or isinstance(error, ArchiveError)):
+                    raise
+                now = str(error) if isinstance(error, InputError) else f"--work: {reason_of(error)}"
+                if now != trouble:
+                    log(now)
+                trouble, seen = now, -1
             time.sleep(self.poll)
 
     def _beat(self) -> None:
@@ -111,6 +116,7 @@ class Service:
             reason = "the service ended during this attempt" if mark.reason == RUNNING else mark.reason
             if (owned := replace(mark, owner=self.owner, reason=reason)) != mark:
                 self.archive.set_mark(name, owned.text())
+        self._write_metrics(Counter())  # finds a folder that cannot be written to
 
     def _check_owner(self, mark: Mark | None) -> None:
         if mark is not None and mark.owner not in ("", self.owner):
@@ -121,9 +127,12 @@ class Service:
 
     def _set_mark(self, study: StoredStudy, mark: Mark | None = None) -> None:
         """Mark a study, or only check that no other service has marked it."""
-        self._check_owner(parsed(self.archive.mark(study.id)))
+        found = parsed(self.archive.mark(study.id))
+        self._check_owner(found)
         if mark is not None:
             self.archive.set_mark(study.id, mark.text())
+        elif found is None:
+            raise RefusedError("Orthanc does not keep the mark")
 
     def _next(self) -> tuple[tuple[StoredStudy, Mark] | None, float]:
         """The next study to try, if any, and the time of the next full look at all studies."""
@@ -133,12 +142,21 @@ class Service:
             self._check_owner(mark)
             states[mark.state] += 1
             if study.stable and mark.is_open:
-                next_look = min(next_look, max(mark.due, now))
-                task = task or ((study, mark) if mark.due <= now else None)
+                due = max(mark.next_attempt(now), self.barred.get(study.id, now))
+                next_look = min(next_look, due)
+                task = task or ((study, mark) if due <= now else None)
         self._write_metrics(states)
         return task, next_look
 
     def _work_on(self, study: StoredStudy, mark: Mark) -> None:
+        """Try a study once; bar it for a while if Orthanc refuses its mark, as of a study that has been deleted."""
+        try:
+            self._try(study, mark)
+        except RefusedError as error:
+            self.barred[study.id] = time.time() + LOOK
+            log(f"study {mark.pseudonym}: {error}, next attempt in {LOOK:.0f} s")
+
+    def _try(self, study: StoredStudy, mark: Mark) -> None:
         """Try a study once; update its mark, the log and the counts."""
         began, is_new = time.monotonic(), parsed(study.mark) is None
         mark = mark.begun(self.owner, self.attempts)
@@ -163,7 +181,9 @@ class Service:
             mark = mark if mark.step == DONE else mark.failed(reason_of(error), time.time())
             self._set_mark(study, mark)
         except (SystemExit, KeyboardInterrupt):  # a signal
-            self._set_mark(study, mark.stopped())
+            self.archive.limit = FAREWELL
+            with suppress(ArchiveError):
+                self._set_mark(study, mark.stopped())
             log(f"study {mark.pseudonym}: stopped by a signal")
             raise
         outcome = mark.state
@@ -261,12 +281,17 @@ def studies_to_segment(
 
     A study without a mark counts if it is complete and was scanned on or after `since`, YYYYMMDD. `known` keeps the
     last update of each study and the digest of its images, so that only those of changed studies are listed again.
+    A study whose images Orthanc refuses to list counts, too: its attempt reports that.
     """
     for study in archive.studies():
         if study.mark is None and (not study.stable or study.scanned < since):
             continue
         if known.get(study.id, (None,))[0] != study.updated:
-            images = archive.images(study.id)
+            try:
+                images = archive.images(study.id)
+            except RefusedError:
+                yield study, parsed(study.mark) or mark_of(None, "")
+                continue
             known[study.id] = study.updated, digest_of(images) if images else ""
         if digest := known[study.id][1]:
             yield study, mark_of(study.mark, digest)

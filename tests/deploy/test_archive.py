@@ -3,6 +3,7 @@
 import base64
 import io
 import threading
+import time
 import zipfile
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
@@ -22,7 +23,7 @@ STUDY = f'[{{"ID": "{ID}", "IsStable": true, "MainDicomTags": {{}}, "Metadata": 
 
 @pytest.fixture
 def orthanc(monkeypatch):
-    """A client of a server with these answers by path; an answer that is no text never ends."""
+    """A client of a server with these answers by path; None never ends, and no text drips."""
     answers = {"/studies": f'["{ID}"]', "/tools/bulk-content": STUDY, f"/studies/{ID}/series": "[]"}
     answers |= {"/modalities": "/studies"}  # a redirect
 
@@ -34,9 +35,10 @@ def orthanc(monkeypatch):
             self.send_header("Location", answer if answer in answers else "")
             self.end_headers()
             try:
-                self.wfile.write((answer or "[" * 2**20).encode())
-                while answer is None:
-                    self.wfile.write(b"[" * 2**20)
+                self.wfile.write((answer or "[").encode())
+                while answer in (None, ""):
+                    self.wfile.write(b"[" * 2**20 if answer is None else b"[")
+                    time.sleep(0 if answer is None else 0.1)
             except OSError:  # the client has left
                 self.close_connection = True
 
@@ -77,6 +79,8 @@ def test_answers_that_orthanc_would_not_give_are_refused_in_one_line(orthanc):
     ):
         answers["/studies"] = answer
         assert refusal(client.studies).startswith(f"Orthanc answers GET studies with {expected}")
+    answers["/studies"], client.limit = "", 1
+    assert refusal(client.studies) == "Orthanc does not answer GET studies within 1 s"
 
 
 def test_redirects_are_refused_since_they_could_take_the_password_elsewhere(orthanc):
@@ -85,7 +89,7 @@ def test_redirects_are_refused_since_they_could_take_the_password_elsewhere(orth
 
 @pytest.mark.parametrize("spoil", [lambda whole: whole.replace(b"second", b"zecond"), lambda _: b"PK", bytes])
 def test_damaged_results_are_not_written_in_part(tmp_path, monkeypatch, spoil):
-    monkeypatch.setattr(service, "LARGEST", 10 if spoil is bytes else 100)
+    monkeypatch.setattr(archive, "LARGEST", 10 if spoil is bytes else 100)
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as results:
         results.writestr("segmentation.dcm", "first")
@@ -94,7 +98,9 @@ def test_damaged_results_are_not_written_in_part(tmp_path, monkeypatch, spoil):
     kept = SimpleNamespace(studies=lambda: [held], kept=lambda _: spoil(content.getvalue()))
     monkeypatch.setattr(service, "_open", lambda **_: kept)
     monkeypatch.setattr(service, "restrict_output", lambda: None)
-    assert refusal(service.inspect, "s1", str(tmp_path)).startswith("--study=s1: its results in Orthanc are damaged;")
+    assert refusal(service.inspect, "s1", str(tmp_path)).startswith(
+        "--study=s1: its results in Orthanc are lost or damaged;"
+    )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -34,5 +34,6 @@ def test_attempts_are_counted_and_their_waits_grow():
         waits.append(mark.due - 1000)
     assert waits == [60, 600, 6000]
     assert replace(mark, attempts=400).failed("why", now=0).due < 1e12, "a mark that somebody changed"
+    assert [mark.next_attempt(now) for now in (-5001, 900, 1000, 9000)] == [-5001, 900, 7000, 9000], "clock set back"
     assert mark.renewed() == replace(NEW, owner="owner")
     assert NEW.begun("", 3).stopped() == NEW

@@ -18,7 +18,7 @@ import pytest
 import requests
 
 from common.files import parse_json
-from deploy import service
+from deploy import service, worker
 from deploy.archive import Archive, ArchiveError
 from deploy.job import RESULT_FILES
 from deploy.mark import DELIVER, DONE, SEGMENT, parsed
@@ -186,6 +186,85 @@ def test_a_killed_service_leaves_nothing_undone_and_does_nothing_twice(hospital)
     assert {mark.step for mark in hospital.marks()} == {DONE}
 
 
+@pytest.mark.parametrize(
+    ("method", "part", "reason"),
+    [
+        (
+            "GET",
+            "series",
+            "failed to segment, attempt 1 of 3, next in 60 s: Orthanc answers GET studies with status 404 (",
+        ),
+        ("GET", "metadata", "failed to segment, attempt 1 of 3, next in 60 s: Orthanc does not keep the mark ("),
+        ("PUT", "metadata", "Orthanc answers PUT studies with status 404, next attempt in 600 s"),
+    ],
+)
+def test_a_study_whose_requests_orthanc_refuses_stops_no_other(hospital, capsys, method, part, reason):
+    one, two = patient(1), patient(2)
+    hospital.send(one)
+    time.sleep(1)
+    hospital.receive(two)
+    first = hospital.archive.studies()[0].id
+
+    class Refusing(Archive):
+        def _request(self, verb, path, **options):
+            is_refused = verb == method and part in path
+            return super()._request(verb, path.replace(first, "0") if is_refused else path, **options)
+
+    hospital.service(Refusing(hospital.url, hospital.user, hospital.password, retries=0)).run(once=True)
+    assert (hospital.results(one), hospital.results(two)) == ([], RESULTS)
+    assert re.search(rf"Z study s\w+: {re.escape(reason)}", capsys.readouterr().out)
+
+
+def test_a_signal_ends_the_service_also_if_orthanc_does_not_answer(hospital, monkeypatch):
+    class Failing(Archive):
+        def mark(self, study):
+            if self.limit < 10:
+                raise ArchiveError("Orthanc does not answer")
+            return super().mark(study)
+
+    hospital.receive(patient(1))
+    monkeypatch.setattr(Service, "_call", lambda *_: sys.exit(143))
+    with pytest.raises(SystemExit, match="143"):
+        hospital.service(Failing(hospital.url, hospital.user, hospital.password)).run(once=True)
+
+
+def test_damaged_results_are_made_again(hospital):
+    one = patient(1)
+    hospital.receive(one)
+    hospital.service(send_to="none").run(once=True)
+    (study,) = hospital.archive.studies()
+    hospital.archive.keep(study.id, hospital.archive.kept(study.id).replace(b"PK\1\2", b"PK\1\3"))
+    service.retry(hospital.marks()[0].pseudonym)
+    hospital.settle()
+    hospital.service(delete_replaced=True).run(once=True)
+    assert (hospital.results(one), len(hospital.patients())) == (RESULTS, 2)
+
+
+def test_the_service_waits_for_a_lost_work_folder(hospital, monkeypatch):
+    """It is a file for a while, after the start."""
+    aside, lines = hospital.folder / "aside", []
+
+    class Losing(Archive):
+        def last_change(self):
+            if not lines:
+                hospital.work.rename(aside)
+                hospital.work.touch()
+            return super().last_change()
+
+    def log(line):
+        lines.append(line)
+        if line.startswith("--work"):
+            hospital.work.unlink()
+            aside.rename(hospital.work)
+
+    monkeypatch.setattr(worker, "log", log)
+    hospital.receive(patient(1))
+    hospital.service(Losing(hospital.url, hospital.user, hospital.password)).run(once=True)
+    assert lines[0].startswith(f"{hospital.work / 'metrics.prom'}: cannot be written: ")
+    assert lines[1] == "--work: Not a directory"
+    assert ": done (" in lines[2]
+
+
 class Killed(BaseException):
     """The process ends, and no handler runs."""
 
@@ -235,7 +314,7 @@ def test_sigterm_stops_the_segmentation_and_the_attempt_does_not_count(hospital)
     assert time.monotonic() - began < 10
     assert not hospital.stand_ins()
     assert [(mark.step, mark.attempts) for mark in hospital.marks()] == [(SEGMENT, 0)]
-    assert not list(hospital.work.glob("study-*"))
+    assert not list(hospital.work.glob(".unfinished-*"))
     assert "stopped by a signal" in process.stdout.read()
 
 
@@ -482,9 +561,11 @@ def test_the_command_segments_a_study_as_the_application_does(hospital, cohorts,
         "--since=all",
     ]
     options += [f"--bundle_options={' '.join(INFERENCE_OPTIONS)}", f"--work={hospital.work}", "--once"]
+    (hospital.work / "study-of-the-user").mkdir()
     result = execute([sys.executable, "-m", "deploy.service", "run", *options], **hospital.environment())
     assert result.returncode == 0, result.stderr
     assert hospital.results(study) == RESULTS, result.stdout
+    assert (hospital.work / "study-of-the-user").is_dir(), "it has removed only temporary folders"
     waiting, done = result.stdout.splitlines()
     assert waiting.endswith("Z waiting for studies")
     assert f"study {hospital.marks()[0].pseudonym}: done (" in done
