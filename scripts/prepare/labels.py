@@ -8,19 +8,20 @@ from common.data.scan_checks import label_counts, read_scan
 from common.errors import InputError
 from common.prepare.volumes import Grid, Volume
 
+HIGHEST = 65535  # of a label; the results are integers of 16 bits at most
 MOST = 64  # labels in a map; a file with more is probably an image
 
 
-def read_labels(path: Path, expected: Grid | None = None) -> Volume:
-    """Read a NIfTI label map, on the grid `expected` if given; refuse images and damaged files."""
+def read_labels(path: Path, expected: Grid | None = None, of: str = "the prepared scans") -> Volume:
+    """Read a NIfTI label map, on the grid `expected` of a scan if given; refuse images and damaged files."""
     image, voxels = read_scan(path)
     if expected is not None and not Grid(voxels.shape, image.affine).is_same(expected):
         shape, here = (" x ".join(map(str, edges)) for edges in (voxels.shape, expected.shape))
-        raise InputError(f"{path}: {shape} voxels on another grid; expected the {here} of the prepared scans")
+        raise InputError(f"{path}: {shape} voxels on another grid; expected the {here} of {of}")
     values, _ = label_counts(voxels)
-    if not np.isfinite(values).all() or (values != values.round()).any() or values.min() < 0 or values.max() > 65535:
+    if not np.isfinite(values).all() or (values != values.round()).any() or values.min() < 0 or values.max() > HIGHEST:
         raise InputError(
-            f"{path}: values from {values.min():g} to {values.max():g}; expected labels, whole numbers from 0"
+            f"{path}: values from {values.min():.7g} to {values.max():.7g}; expected whole numbers from 0 to {HIGHEST}"
         )
     if len(values) > MOST:
         raise InputError(f"{path}: {len(values)} different values; expected a label map")

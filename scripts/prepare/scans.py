@@ -138,7 +138,8 @@ def _faults(
             files = " and ".join(Path(file).name for file in clash.files)
             if clash.kind == LABEL:
                 yield f"{files}; expected one label map (see --labels)"
-            yield f"{clash.kind}: {files}; expected one file (--patterns chooses by name)"
+            cure = f"--brain={masks} matches both" if clash.kind == BRAIN else "--patterns chooses by name"
+            yield f"{clash.kind}: {files}; expected one file ({cure})"
     images = data.subjects[name].images
     if masks is not None and BRAIN not in images:
         yield f"no file; expected one brain mask (--brain={masks})"

@@ -128,9 +128,11 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
     raise_problem(copy_problem({modality: volume.array for modality, volume in volumes.items()}))
     labels = None if subject.labels is None else read_labels(subject.labels)
     drawn_on = "" if labels is None else _drawn_on(str(subject.labels), labels, volumes, settings.reference)
-    brain = None if subject.brain is None else read_labels(subject.brain, volumes[settings.reference].grid).array > 0
-    if brain is not None and not brain.any():
-        raise InputError(f"{subject.brain}: no voxel above 0; expected a brain mask")
+    brain = None
+    if subject.brain is not None:
+        brain = read_labels(subject.brain, volumes[settings.reference].grid, settings.reference).array > 0
+        if not brain.any():
+            raise InputError(f"{subject.brain}: no voxel above 0; expected a brain mask")
     prepared = prepare_subject(volumes, settings, brain)
     brought = None if labels is None else labels_on(labels, settings.grid, prepared.matrices[drawn_on])
     seconds = round(time.monotonic() - start, 1)

@@ -83,5 +83,10 @@ def test_masks_of_ones_own_are_found(tmp_path):
     a, b = find_subjects(root, ["T1"], {}, masks="*_brain.nii.gz")
     assert (a.files["T1"].name, a.brain.name) == ("a_T1.nii.gz", "a_brain.nii.gz")
     assert b.fault == "no file; expected one brain mask (--brain=*_brain.nii.gz)"
+    clashing = folder_with(tmp_path / "clashing", "a/a_T1.nii.gz", "a/x_brain.nii.gz", "a/y_brain.nii.gz")
+    (c,) = find_subjects(clashing, ["T1"], {}, masks="*_brain.nii.gz")
+    assert c.fault.endswith(
+        "x_brain.nii.gz and y_brain.nii.gz; expected one file (--brain=*_brain.nii.gz matches both)"
+    )
     other = folder_with(tmp_path / "other", "a/a_T1.nii.gz", "a/a_mask.nii.gz")
     assert find_subjects(other, ["T1"], {}, masks="*_mask.nii.gz")[0].brain.name == "a_mask.nii.gz", "no label word"
