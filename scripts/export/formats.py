@@ -17,7 +17,7 @@ from torch import nn
 from common.data.transforms import RegionsToLabeld
 from common.files import read_yaml, valid_json
 from common.ssl.embeddings import EmbeddingInferer
-from common.ssl.networks import SSLHead
+from common.ssl.networks import SSLHead, check_finite
 from scripts.export.source import CONFIG, Encoder, Source
 
 
@@ -156,6 +156,7 @@ def compare(
     def both(windows: torch.Tensor) -> tuple[torch.Tensor, ...]:
         found = (network(windows), exported(windows))
         ours, theirs = ((each,) if isinstance(each, torch.Tensor) else tuple(each) for each in found)
+        check_finite(*ours)
         differences.extend((one - other).abs().max().item() for one, other in zip(ours, theirs, strict=True))
         counts.append(len(windows))
         return (*ours, *theirs)

@@ -188,6 +188,11 @@ def test_an_unknown_bundle_is_named_and_nothing_is_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_weights_whose_output_is_not_finite_are_to_blame_and_not_the_format():
+    with pytest.raises(InputError, match=r"^the network's output is not finite; "):
+        compare(lambda windows: windows / 0, lambda windows: windows, IMAGE, EmbeddingInferer((10, 10, 10)))
+
+
 def test_weights_of_another_bundle_are_refused(folder, tmp_path):
     content = torch.load(folder / f"{SEGMENTATION}.pt", weights_only=True)
     content["metadata"] |= {"bundle": "brats_finetune"}
