@@ -64,7 +64,8 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
         name, version, formats = metadata["name"], str(metadata["version"]), metadata["network_data_format"]
         outputs, modalities = _channels(formats["outputs"]["pred"]), _channels(formats["inputs"]["image"])
     except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{description}: no {error}; expected a bundle's metadata") from error
+        what = f"configs/{description.name} has no {error}"
+        raise InputError(f"--bundle={folder}: {what}; expected brats_finetune or atlas_finetune") from error
     task = next((task for task in TASKS.values() if task.outputs == set(outputs)), None)
     if task is None or task.reference not in modalities:
         raise InputError(f"--bundle={folder}: segments {', '.join(outputs)}; expected brats_finetune or atlas_finetune")

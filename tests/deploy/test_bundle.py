@@ -61,6 +61,9 @@ def test_other_folders_and_files_are_refused(bundle, tmp_path):
     (tmp_path / "bundle.zip").touch()
     assert refusal(preview, str(tmp_path), prepare="maybe").startswith("prepare=maybe: expected true or false")
     assert "archives are not unpacked" in refusal(open_bundle, tmp_path / "bundle.zip")
+    other = ROOT / "bundles/ukb_ssl_pretrain"
+    message = f"--bundle={other}: configs/metadata.json has no 'pred'; expected brats_finetune or atlas_finetune"
+    assert refusal(open_bundle, other) == message
     metadata = bundle / "configs/metadata.json"
     content = json.loads(metadata.read_text())
     content["network_data_format"]["outputs"]["pred"]["channel_def"] = {"0": "spleen"}
