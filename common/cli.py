@@ -22,7 +22,7 @@ from .errors import (
     one_line,
     place_in_user_code,
     report_in_one_line,
-    show,
+    show_error,
     traceback_of,
 )
 from .files import atomic_write
@@ -99,7 +99,7 @@ def log_unexpected(
         where = f" at {place}" if place not in message else ""
         status, line = 1, f"{culprit}{message}{where}; the traceback is in {_log(error, options)}"
     with suppress(OSError):  # a full or closed standard error does not change the status
-        show(f"error: {line}", error=True)
+        show_error(line)
     raise SystemExit(status)
 
 

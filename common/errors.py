@@ -142,6 +142,14 @@ def show(*lines: object, error: bool = False) -> None:
     stream.flush()
 
 
+def show_error(message: str) -> None:
+    """Print the last line of a command that fails, on standard error and below its progress bars."""
+    if bars := getattr(sys.modules.get("tqdm"), "tqdm", None):
+        for bar in [*bars._instances]:
+            bar.close()  # else it would be drawn once more, below the line
+    show(f"error: {message}", error=True)
+
+
 def report_in_one_line(otherwise: Hook | None = None) -> None:
     """From now on, report an uncaught `InputError` in one line and exit with status 2; Ctrl-C also prints one line.
 
@@ -202,7 +210,7 @@ class _Report:
             self.otherwise(kind, error, trace)
             return
         with suppress(OSError):  # a full or closed standard error does not change the status
-            show(f"error: {message}", error=True)
+            show_error(message)
         raise SystemExit(2)
 
 

@@ -72,6 +72,7 @@ def segment(
 
     usual = choice("bundle", bundle, LIKE)
     folder = preparation.output_folder(output, expand_home(scans, scans))
+    check_made_here(folder)
     default = ROOT / "bundles" / bundle / "models" / "model.pt"
     file = default if checkpoint is None else expand_home(checkpoint, f"--checkpoint={checkpoint}")
     if not file.is_file():
@@ -81,6 +82,8 @@ def segment(
     is_swin = record.get("architecture", "swin_unetr") == "swin_unetr"
     if is_swin and (network := network_of(trained.state)) != "SwinUNETR":
         raise InputError(f"--checkpoint={file}: holds {network}; expected the weights of a training of {bundle}")
+    if (of := record.get("bundle", bundle)) != bundle:
+        raise InputError(f"--checkpoint={file}: of the bundle {of}; expected the weights of a training of {bundle}")
     options = _as_trained(record) | {"like": like or usual, "device": device, "accept": accept, "jobs": jobs}
     options |= {"patterns": patterns, "series": series, "missing": missing}
     if brain is not None:
@@ -136,6 +139,15 @@ def _sources(prepared: Path, subjects: Collection[str], checkpoint: Path) -> dic
 
     weights_digest = digest(checkpoint)
     return {name: {"weights": weights_digest, "scans": digest(prepared / name / RECORD)} for name in subjects}
+
+
+def check_made_here(folder: Path) -> None:
+    """Refuse label maps that no earlier run has made, where `forget` would remove them."""
+    for part in RESULTS:
+        for file in (folder / part).glob("*.nii.gz"):
+            note = folder / PREDICTED / NOTES / f"{file.name.removesuffix('.nii.gz')}.json"
+            if not note.is_file():
+                raise InputError(f"{file}: not of an earlier run; expected another --output")
 
 
 def forget(folder: Path, volumes: Mapping[str, "Volumes"], sources: Mapping[str, Mapping[str, str]]) -> None:

@@ -26,6 +26,7 @@ from scripts.prepare.scans import Subject
 from scripts.prepare.subjects import (
     WORK,
     Outcome,
+    check_made_here,
     folder_of,
     leave_out,
     picture_file,
@@ -51,6 +52,9 @@ def prepare_cohort(
     their limits without being accepted, are left out of datalist.json and hidden from readers.
     """
     with claimed("output", output):
+        datalists.check_replaceable(output / DATALIST)
+        for subject in subjects:
+            check_made_here(output / subject.name)
         shutil.rmtree(output / WORK, ignore_errors=True)  # left by a killed command
         outcomes = {subject.name: Outcome(subject.name, fault=subject.fault) for subject in subjects if subject.fault}
         show(*outcomes.values())
@@ -60,11 +64,11 @@ def prepare_cohort(
             if not subject.fault
         }
         outcomes |= {outcome.name: outcome for outcome in run_in_processes(work, jobs, "subject", array)}
-        shutil.rmtree(output / WORK, ignore_errors=True)
         ordered = [outcomes[subject.name] for subject in subjects]
         for outcome in ordered:
             if outcome.fault:  # hide results of earlier files
                 leave_out(output, outcome.name)
+        shutil.rmtree(output / WORK, ignore_errors=True)
         regions = next((subject.regions for subject in subjects if subject.labels), None)
         _write_tables(ordered, settings, regions, output)
     return ordered

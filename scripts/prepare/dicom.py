@@ -5,6 +5,7 @@ Header values and file names may name the patient, so messages, warnings and rec
 
 import hashlib
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -61,7 +62,12 @@ def choose_scans(
     are registered later. Raises InputError, asking for --series, if the evidence is unclear.
     """
     with _without_values():
-        choice = choose_series(read_study(folder, "DICOM"), modalities, requested, one_frame=False)
+        study = read_study(folder, "DICOM")
+        try:
+            choice = choose_series(study, modalities, requested, one_frame=False)
+        except InputError as error:  # names the option of deploy.app, which has a single study
+            name, option = folder.name, re.compile(r"--series=(\w+=[^;:]+)")
+            raise InputError(option.sub(lambda of: f"--series=\"{{'{name}': '{of[1]}'}}\"", str(error))) from None
     scans = {modality: SeriesScan(series, choice.reasons[modality]) for modality, series in choice.series.items()}
     return scans, [remark.text for remark in choice.remarks]
 

@@ -215,6 +215,12 @@ def leave_out(output: Path, subject: str) -> None:
         _place(output / subject, output, subject, is_left_out=True)
 
 
+def check_made_here(folder: Path) -> None:
+    """Refuse a subject's folder that is not of an earlier preparation, which would be replaced."""
+    if folder.exists() and not (folder / RECORD).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InputError(f"{folder}: not of an earlier preparation (no {RECORD}); expected another --output")
+
+
 def _place(source: Path, output: Path, subject: str, is_left_out: bool) -> None:
     """Move a folder to where `folder_of` says, in place of the subject's earlier ones."""
     target = folder_of(output, subject, is_left_out)
@@ -222,7 +228,10 @@ def _place(source: Path, output: Path, subject: str, is_left_out: bool) -> None:
         target.parent.mkdir(exist_ok=True)
         for earlier in (folder_of(output, subject, is_out) for is_out in (False, True)):
             if earlier != source and earlier.exists():
-                shutil.rmtree(earlier)
+                doomed = output / WORK / f"{subject}.earlier.{os.getpid()}"  # is never a subject that lost some files
+                doomed.parent.mkdir(exist_ok=True)
+                earlier.rename(doomed)
+                shutil.rmtree(doomed)
         if source != target:
             source.rename(target)
 

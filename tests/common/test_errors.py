@@ -171,6 +171,13 @@ def test_uncaught_exceptions_are_reported(end, error, line, status):
     assert end(error) == (line, status)
 
 
+def test_the_line_is_the_last_below_a_progress_bar():
+    code = "from common.errors import *; from common.bars import tqdm; report_in_one_line(); bar = tqdm(range(3))\n"
+    code += "for each in bar: raise InputError('a folder')"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr.splitlines()[-1]) == (2, "error: a folder")
+
+
 def test_the_hook_for_other_exceptions_stays(end):
     report_in_one_line(otherwise=lambda kind, error, trace: show(f"withheld {kind.__name__}", error=True))
     report_in_one_line()

@@ -42,7 +42,12 @@ def test_raw_scans_become_label_maps_on_their_own_grids(trained, tmp_path):
 
 def test_a_checkpoint_that_is_missing_is_refused_before_anything_is_written(tmp_path):
     file = untrained("ukb_ssl_pretrain", tmp_path / "ssl.pt")
+    other = untrained("brats_finetune", tmp_path / "other.pt")
     for options, message in (
+        (
+            {"bundle": "atlas_finetune", "checkpoint": other},
+            "other.pt: of the bundle brats_finetune; expected the weig",
+        ),
         ({"bundle": "atlas_finetune", "checkpoint": str(tmp_path / "no.pt")}, "no.pt: no such file; expected the weig"),
         ({"bundle": "atlas_finetune", "checkpoint": file}, "ssl.pt: holds SSLHead; expected the weights of a tr"),
         ({"bundle": "brats_stage2"}, "bundle=brats_stage2: expected one of brats_finetune, atlas_finetune"),
@@ -51,6 +56,14 @@ def test_a_checkpoint_that_is_missing_is_refused_before_anything_is_written(tmp_
             segment(str(tmp_path / "raw"), output=str(tmp_path / "out"), **options)
         assert one_line(error)
     assert not (tmp_path / "out").exists()
+
+
+def test_label_maps_of_another_origin_are_not_removed(tmp_path):
+    (tmp_path / "out/labels").mkdir(parents=True)
+    (tmp_path / "out/labels/truth.nii.gz").touch()
+    with pytest.raises(InputError, match=r"labels/truth\.nii\.gz: not of an earlier run; expected another --output$"):
+        segment(str(tmp_path / "raw"), "atlas_finetune", str(tmp_path / "out"))
+    assert (tmp_path / "out/labels/truth.nii.gz").exists()
 
 
 def test_options_that_only_the_preparation_has_are_explained(tmp_path):

@@ -86,6 +86,7 @@ def test_two_series_are_a_question_that_an_option_answers(tmp_path):
     for number in (4, 5):
         write_t1(tmp_path / "one", study, number)
     assert fault_of(tmp_path).startswith("T1: 2 series match: series 4")
+    assert fault_of(tmp_path).endswith("; select one with --series=\"{'one': 'T1=NUMBER'}\"")
     scans, _ = subject_of(tmp_path, {"one": {"T1": "5"}}).scans(["T1"])
     assert scans["T1"].series.number == 5
 

@@ -7,6 +7,7 @@ import pytest
 from common.errors import InputError
 from common.files import write_json
 from common.prepare.subject import Settings
+from scripts.prepare.cohort import prepare_cohort
 from scripts.prepare.scans import Subject
 from scripts.prepare.subjects import folder_of, is_made_of, leave_out, prepare_one
 from tests.damaged_scans import brain
@@ -48,6 +49,16 @@ def test_an_empty_brain_mask_is_refused_before_a_scan_is_registered(tmp_path):
     subject = Subject("a", {"T1": tmp_path / "a_T1.nii.gz"}, brain=tmp_path / "a_brain.nii.gz")
     with pytest.raises(InputError, match=r"a_brain\.nii\.gz: no voxel above 0; expected a brain mask$"):
         prepare_one(subject, Settings("ukb", ("T1",), "*_brain.nii.gz"), tmp_path / "out", is_accepted=False)
+
+
+def test_what_is_not_of_an_earlier_preparation_is_not_replaced(tmp_path):
+    (tmp_path / "out/a").mkdir(parents=True)
+    (tmp_path / "out/a/notes.txt").touch()
+    with pytest.raises(
+        InputError, match=r"out/a: not of an earlier preparation \(no prepare\.json\); expected another"
+    ):
+        prepare_cohort([Subject("a", fault="none")], Settings("ukb", ("T1",)), tmp_path / "out", jobs=1)
+    assert (tmp_path / "out/a/notes.txt").exists()
 
 
 def test_a_result_is_made_of_what_its_note_says(tmp_path):
