@@ -16,7 +16,7 @@ from typing import Any
 from common import cli
 from common.configs import check, read
 from common.errors import check_number, show
-from common.files import check_writable_folder, expand_home
+from common.files import check_writable_folder, expand_home, reporting_path_errors
 from scripts.arrays import array_of
 from scripts.pools import map_in_processes
 from scripts.run import read_command_line
@@ -50,6 +50,8 @@ def prepare(
         data, transform = _training(bundle, overlays, options, Path(unused))
     from common.data.store import Store  # late import: `--help` stays fast
 
+    with reporting_path_errors(f"--store={store}", "a folder that can be written to"):
+        folder.mkdir(parents=True, exist_ok=True)
     kept = Store(folder, transform)
     array = None if slurm is None else array_of(slurm, folder, "store", jobs or os.cpu_count() or 1)
     missing = kept.missing(data)

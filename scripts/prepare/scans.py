@@ -14,6 +14,7 @@ from common.files import digest, reporting_path_errors
 from common.prepare.volumes import Volume, read_volume
 from scripts.prepare.dicom import SeriesScan, choose_scans, holds_dicom
 
+LONGEST = 200  # characters of a subject's name, as in datalists
 BRAIN = "brain mask"  # name of brain masks among the layouts' modalities
 FORMS = "SUBJECT/..MODALITY.nii.gz, SUBJECT_MODALITY.nii.gz, BIDS, nnU-Net's layout, or SUBJECT/ with DICOM files"
 
@@ -97,6 +98,10 @@ def find_subjects(
     if not studies:
         _check_found(data, modalities, patterns, labels)
     found += [Subject(name, study=root / name, requested=requested.get(name, {})) for name in studies]
+    for place, subject in enumerate(found):
+        if len(subject.name) > LONGEST:
+            fault = f"a name of {len(subject.name)} characters; expected {LONGEST} at most"
+            found[place] = Subject(subject.name, fault=fault)
     return sorted(found, key=lambda subject: subject.name)
 
 

@@ -270,7 +270,8 @@ def send_back(file: Path, name: str, prepared: Path, output: Path, modality: str
     record = read_record(prepared / name)
     chosen = modality or record["reference"]
     if chosen not in (known := [name for name in record["transforms"] if name in record["sources"]]):
-        raise InputError(f"--modality={chosen}: not prepared; expected one of {', '.join(known)}")
+        place = f"--modality={chosen}" if modality else f"{prepared / name / RECORD}: the reference {chosen}"
+        raise InputError(f"{place}: not prepared; expected one of {', '.join(known)}")
     labels = read_labels(file, _grid_of(record["grid"]))
     raw = _grid_of(record["sources"][chosen])
     found = labels_on(labels, raw, np.linalg.inv(record["transforms"][chosen]["matrix"]))

@@ -244,6 +244,9 @@ COMMANDS: dict[str, str] = {  # command line: its last line
     f"scripts.store brats_finetune --store={{folder}}/store {DATA} --lerning_rate=1": (
         "--lerning_rate=1: no such option in …train.yaml; did you mean --learning_rate?"
     ),
+    f"scripts.store brats_finetune --store=/proc/store {DATA}": (
+        "--store=/proc/store: No such file or directory; expected a folder that can be written to"
+    ),
     f"scripts.folds brats_finetune {DATA} --folds=99 {NEW}": "--folds=99: only 5 people …",
     "scripts.experiments plan {folder}/none.yaml": "study {folder}/none.yaml: no such file; expected one of …",
     "scripts.experiments plan {folder}/s.yaml --json={folder}/s.yaml": (

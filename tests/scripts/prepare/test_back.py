@@ -8,7 +8,7 @@ import pytest
 
 from common.errors import InputError
 from scripts.prepare.__main__ import back
-from scripts.prepare.subjects import RECORD, read_record
+from scripts.prepare.subjects import RECORD, read_record, send_back
 
 
 @pytest.fixture
@@ -57,3 +57,12 @@ def test_a_matrix_that_leads_nowhere_is_refused(tmp_path, matrix, message):
     (tmp_path / RECORD).write_text(json.dumps(record | {"transforms": {"T1": {"matrix": matrix}}}))
     with pytest.raises(InputError, match=message):
         read_record(tmp_path)
+
+
+def test_a_record_without_its_reference_is_named_and_not_an_option(tmp_path):
+    grid = {"shape": [2, 2, 2], "affine": np.eye(4).tolist()}
+    record = {"reference": "T9", "sources": {"T1": grid}, "figures": {}, "grid": grid}
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / RECORD).write_text(json.dumps(record | {"transforms": {"T1": {"matrix": grid["affine"]}}}))
+    with pytest.raises(InputError, match=r"a/prepare\.json: the reference T9: not prepared; expected one of T1$"):
+        send_back(tmp_path / "a.nii.gz", "a", tmp_path, tmp_path / "out", None)
