@@ -13,6 +13,7 @@ from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from monai.transforms import Transform
 
+from ..data.preparation import BRAIN
 from ..data.regions import display_order, label_names, regions_of
 from ..data.scan_checks import broken_file
 from ..data.volumes import write_volume
@@ -155,6 +156,8 @@ class Volumes:
         for region, values in self.regions.items():
             voxels = sum(counts[value] for value in values)
             self.rows[subject, region] = f"{voxels * voxel:.6g}", str(voxels)
+            if voxels * voxel > 1000 * BRAIN:
+                show(f"warning: subject {subject}: {voxels * voxel:.0f} ml of {region}, more than a brain", error=True)
 
     def keep(self, subjects: Collection[str]) -> None:
         """Keep only the rows of these subjects."""

@@ -117,7 +117,8 @@ def _check_found(data: DataSet, modalities: Sequence[str], patterns: Mapping[str
         if modality not in there:
             option = f"--patterns={dict(patterns)}" if modality in patterns else "--modalities"
             words = patterns.get(modality) or " or ".join(SPELLINGS.get(modality, (modality,)))
-            raise InputError(f"{option}: no file of {modality} ({words}); expected one of at least one subject")
+            masks = "; files that --brain matches are masks" if BRAIN in there else ""
+            raise InputError(f"{option}: no file of {modality} ({words}){masks}; expected one of at least one subject")
     has_label = any(subject.label for subject in data.subjects.values()) or LABEL in there
     if labels not in (None, "none") and not has_label:
         raise InputError(f"--labels={labels}: no subject has such a label map")

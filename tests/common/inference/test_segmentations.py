@@ -104,6 +104,15 @@ def test_volumes_are_in_millilitres(tmp_path, convention, enhancing):
     assert rows(tmp_path) == [*expected, ("P2", "WT", "0", "0"), ("P2", "TC", "0", "0"), ("P2", "ET", "0", "0")]
 
 
+@pytest.mark.parametrize(("voxels", "warns"), [(2799, False), (2801, True)])
+def test_more_than_a_brain_is_warned_of(tmp_path, capsys, voxels, warns):
+    label = torch.ones(1, voxels, 1, 1, dtype=torch.uint8)
+    volumes = Volumes(str(tmp_path), "atlas")
+    volumes(State("P1", label, torch.diag(torch.tensor([10.0, 10, 10, 1]))))
+    line = "warning: subject P1: 2801 ml of lesion, more than a brain\n"
+    assert capsys.readouterr().err == line * warns
+
+
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"subject,region,volume_ml,voxels\n1\n"])
 def test_a_foreign_table_is_not_changed(tmp_path, content):
     (tmp_path / "volumes.csv").write_bytes(content)

@@ -53,6 +53,13 @@ def test_label_maps_are_no_scans(tmp_path):
     assert (a.name, a.labels.name, b.labels) == ("a", "a_seg.nii", None)
 
 
+def test_scans_that_are_taken_for_masks_are_explained(tmp_path):
+    with pytest.raises(
+        InputError, match=r"^--modalities: no file of T1 .*\); files that --brain matches are masks; exp"
+    ):
+        find_subjects(folder_with(tmp_path, "a/a_T1.nii.gz"), ["T1"], {}, masks="*_T1.nii.gz")
+
+
 def test_a_name_that_no_datalist_takes_is_a_fault(tmp_path):
     short, long = find_subjects(folder_with(tmp_path, *(f"{'a' * n}/T1.nii.gz" for n in (200, 201))), ["T1"], {})
     assert (short.fault, long.fault) == ("", "a name of 201 characters; expected 200 at most")
