@@ -72,9 +72,11 @@ def test_steps_run():
 def test_a_batch_has_crops_of_all_subjects(tmp_path):
     entries = []
     for name in "ab":
-        file = tmp_path / f"{name}.nii.gz"
-        nibabel.save(nibabel.Nifti1Image(np.random.default_rng(0).normal(100, 9, (40, 40, 40)), np.eye(4)), file)
-        entries.append({"subject": name, "image": [str(file), str(file)]})
+        files = [tmp_path / f"{name}_{modality}.nii.gz" for modality in ("T1", "FLAIR")]
+        for seed, file in enumerate(files):
+            voxels = np.random.default_rng(seed).normal(100, 9, (40, 40, 40))
+            nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), file)
+        entries.append({"subject": name, "image": [str(file) for file in files]})
     (tmp_path / "entries.json").write_text(json.dumps(entries))
     for kind in reader.VARIANTS.values():
         batch = reader.batch(str(tmp_path), kind)()
