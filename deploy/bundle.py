@@ -10,6 +10,7 @@ from common import weights
 from common.cli import options_of
 from common.configs import check_known, parsed
 from common.data import is_skull_stripped, model_name, trained_on
+from common.data.regions import regions_of
 from common.errors import InputError
 from common.files import digest, valid_json, valid_yaml
 from common.options import OPTIONS
@@ -71,6 +72,9 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
         raise InputError(f"--bundle={folder}: segments {', '.join(outputs)}; expected brats_finetune or atlas_finetune")
     path = checkpoint or folder / "models" / "model.pt"
     record = weights.read(path).metadata  # refuses pickled code and the record of a different file
+    regions = {segment.region for segment in task.segments}
+    if (convention := record.get("label_convention")) is not None and set(found := regions_of(convention)) != regions:
+        raise InputError(f"checkpoint {path}: segments {', '.join(found)}; expected {', '.join(sorted(regions))}")
     if (stripped := is_skull_stripped(record)) is not None:
         task = replace(task, skull_stripped=stripped)
     return Bundle(

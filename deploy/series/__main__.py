@@ -23,6 +23,8 @@ MODALITIES = ("FLAIR", "T1ce", "T1", "T2")
 def preview(study: str, series_names: str = "", modalities: str = ",".join(MODALITIES), prepare: bool = False) -> None:
     """Print the series that would be chosen, the evidence for each series, and what is doubtful; write nothing.
 
+    A question is no error: the exit status is 0.
+
     Args:
         study: folder of a study, folder with a folder for each study, or text file with a series name in each line.
         series_names: YAML file with the site's own names of series: a name or pattern -> modality.

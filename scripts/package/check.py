@@ -73,7 +73,9 @@ def check_files(folder: Path) -> list[str]:
     files = [file.as_posix() for file in files_of(folder)]
     for file in (*REQUIRED, f"tests/test_{name}.py"):
         if file not in files:
-            raise InputError(f"{name}: {file} is missing")
+            others = [found[1] for other in files if (found := re.fullmatch(r"tests/test_(\w+)\.py", other))]
+            hint = f"; its tests are those of {others[0]}, which a folder of this name has" if others else ""
+            raise InputError(f"{name}: {file} is missing{hint if file.startswith('tests/') else ''}")
     if odd := [file for file in files if file != "LICENSE" and Path(file).suffix[1:] not in KINDS.split()]:
         raise InputError(f"{name}: {odd[0]} is not a kind of file that a package needs; expected {KINDS}")
     schema = json.loads(METADATA_SCHEMA.read_text())  # MONAI's verify_metadata would download it

@@ -56,6 +56,11 @@ def test_a_checkpoint_says_on_which_scans_it_was_trained(models, tmp_path):
     assert opened.spacing == (2.0, 2.5)
 
 
+def test_weights_that_segment_something_else_are_refused(bundle, models):
+    message = f"checkpoint {models['atlas']}: segments lesion; expected ET, TC, WT"
+    assert refusal(open_bundle, bundle, models["atlas"]) == message
+
+
 def test_other_folders_and_files_are_refused(bundle, tmp_path):
     assert "no configs/inference.yaml or .json" in refusal(open_bundle, tmp_path / "missing")
     (tmp_path / "bundle.zip").touch()

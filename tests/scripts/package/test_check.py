@@ -130,6 +130,12 @@ def test_a_package_as_built_is_sound_as_a_folder_from_inside_and_as_a_zip(folder
         package_check.check_package(tmp_path / "broken.zip", run=False)
 
 
+def test_a_folder_of_another_name_than_its_package_is_explained(folder):
+    renamed = folder.rename(folder.with_name("mine"))
+    with pytest.raises(InputError, match=rf"^mine: tests/test_mine\.py is missing; its tests are those of {NAME}, "):
+        package_check.check_package(renamed, run=False)
+
+
 def test_weights_that_are_listed_may_be_elsewhere(folder):
     plain_weights(folder)
     listed(value=hashlib.sha256((folder / "models/model.pt").read_bytes()).hexdigest())(folder)
