@@ -6,11 +6,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from .data.regions import regions_of
-from .errors import ArgumentError, InputError, did_you_mean, report_in_one_line
+from .errors import ArgumentError, InputError, did_you_mean, report_in_one_line, show
 from .locks import claim, release
 from .memory import check_crops, use_huge_pages, use_open_files
 from .resolver import resolver
@@ -206,6 +207,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "accept": [],
     "cohort": "unnamed",
 }
+SEGMENTING = {"brats_finetune", "atlas_finetune"}  # bundles whose regions differ
 # Sections of a config that a checkpoint and run.json keep
 COMPONENTS = ("tasks", "loss", "optimizer", "lr_scheduler", "deterministic_transforms", "train::random_transforms")
 
@@ -262,6 +264,10 @@ def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None
     if {"patch_size", "modalities", "device"} <= vars(options).keys():
         check_crops(vars(options), views=2 if self_supervised else 1)
     check_trained(vars(options), trained or {})
+    bundle = Path(options.bundle_root).resolve().name if hasattr(options, "bundle_root") else ""
+    if trained and {bundle, trained.get("bundle")} == SEGMENTING:
+        line = f"of the bundle {trained['bundle']}, whose regions it segments; expected one of {bundle}"
+        show(f"warning: checkpoint {config.get_resolved_content('checkpoint')}: {line}", error=True)
     config.resolved_content.update(vars(options))
     return options
 

@@ -30,6 +30,7 @@ LEFT_OUT = re.compile(r"(norm\.(weight|bias)|mask_token)$")  # encoder tensors t
 
 # Metadata that become options of configs, each with an example of its kind
 STATED: dict[str, Any] = {
+    "bundle": "brats_finetune",
     "modalities": ["T1", "FLAIR"],
     "architecture": "swin_unetr",
     "model_size": "small",
