@@ -139,4 +139,6 @@ def _unreadable(image: Dataset, name: str, error: Exception) -> InputError:
     if missing := next((word for word in REQUIRED if image.get(word) in (None, "", b"")), None):
         return InputError(f"{name}: {image_name(image)} has no {missing}")
     syntax = image.file_meta.get("TransferSyntaxUID")
-    return InputError(f"{name}: voxels cannot be read ({syntax and syntax.name}: {type(error).__name__})")
+    return InputError(
+        f"{name}: voxels of {image_name(image)} cannot be read ({syntax and syntax.name}: {type(error).__name__})"
+    )

@@ -244,13 +244,13 @@ def inspect(study: str, output: str) -> None:
     restrict_output()
     archive = _open(retries=1)
     folder = Path(FOLDER.parse("output", output))
-    prepare_output(folder)
     for name, mark in _chosen(archive, study).items():
         if mark.step != HOLD:
             raise InputError(f"--study={study}: holds no results; `status` lists the held studies")
         results = results_in(archive.kept(name) or b"")
         if not results:
             raise InputError(f"--study={study}: its results in Orthanc are lost or damaged; `retry` segments it again")
+        prepare_output(folder)
         for each, content in results.items():
             with atomic_write(folder / each) as file:
                 file.write_bytes(content)

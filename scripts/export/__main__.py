@@ -49,6 +49,8 @@ def export(
     beside = [file.with_suffix(".json")] if format == "state_dict" else []
     if existing := [path for path in (file, *beside) if path.exists()]:
         raise InputError(f"--output={output}: {existing[0]} exists already; expected a new file")
+    if file.suffix == ".onnx" and format != "onnx":
+        raise InputError(f"--output={output}: a name for onnx; expected a different suffix for --format={format}")
     if file in beside:
         raise InputError(f"--output={output}: reserved for the metadata; use a different suffix, such as .pt")
     check_writable_file(file, f"--output={output}")

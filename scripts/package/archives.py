@@ -81,6 +81,8 @@ def _top_folder(archive: Path, entries: list[zipfile.ZipInfo]) -> str:
     if min((entry.header_offset for entry in entries), default=0):  # such as the weights at the end of a cut package
         raise InputError(f"{archive}: data before the zip entries; expected an unchanged package")
     names = [entry.filename.rstrip("/").split("/") for entry in entries]
+    if len({*map(tuple, names)}) < len(names):  # programs differ in which of both they unpack
+        raise InputError(f"{archive}: an entry occurs twice; expected an unchanged package; not unpacked")
     for parts in names:
         if len(parts) > DEEPEST:
             raise InputError(f"{archive}: folders nested {len(parts)} deep; expected {DEEPEST} at most; not unpacked")

@@ -10,13 +10,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 from common import weights
 from common.errors import InputError, show
 from common.files import digest, valid_json, valid_yaml
 from scripts.package.archives import files_of, unpack
-from scripts.package.weights_file import SAFETENSORS, WEIGHTS, check_safetensors, large_files
+from scripts.package.weights_file import CONFIGS, SAFETENSORS, TAKEN_OPTIONS, WEIGHTS, check_safetensors, large_files
 
 METADATA_SCHEMA = Path(__file__).with_name("meta_schema_20240725.json")
 UNITTEST = Path(__file__).with_name("bundle_unittest.py")
@@ -80,25 +83,33 @@ def check_files(folder: Path) -> list[str]:
         raise InputError(f"{name}: {odd[0]} is not a kind of file that a package needs; expected {KINDS}")
     schema = json.loads(METADATA_SCHEMA.read_text())  # MONAI's verify_metadata would download it
     valid_json(folder / "configs/metadata.json", "a bundle's metadata", schema, f"{name}: configs/metadata.json")
+    configs = {}
     for file in files:
         if file.startswith("configs/") and file.endswith((".json", ".yaml")):
             read = valid_json if file.endswith(".json") else valid_yaml
-            read(folder / file, "a config", {"type": "object"}, f"{name}: {file}")
+            configs[file] = read(folder / file, "a config", {"type": "object"}, f"{name}: {file}")
+    for file, content in configs.items():
+        if configs.get(file.replace(".yaml", ".json"), content) != content:
+            raise InputError(f"{name}: {file} differs from its JSON; expected equal content")
     notes = _check_large_files(folder, files)
     for file in files:
         if file.endswith(".pt"):
-            _check_weights(folder / file, f"{name}: {file}")
+            _check_weights(folder / file, f"{name}: {file}", configs)
     if SAFETENSORS in files:
         check_safetensors(folder, name)
     return notes
 
 
-def _check_weights(file: Path, name: str) -> None:
+def _check_weights(file: Path, name: str, configs: Mapping[str, Mapping[str, Any]]) -> None:
     checkpoint = weights.read(file)
     if checkpoint.layout.wrapper or checkpoint.layout.beside:
         raise InputError(f"{name}: contains more than named tensors; MONAI reads only a plain state dict")
     if not (record := file.with_suffix(".json")).is_file():
         raise InputError(f"{name}: no {record.name} beside it, with its SHA-256 and metadata")
+    for config, option in product(CONFIGS, TAKEN_OPTIONS):
+        stated, given = checkpoint.metadata.get(option), configs.get(f"configs/{config}", {}).get(option)
+        if None not in (stated, given) and given != stated and not str(given).startswith(("$", "@")):
+            raise InputError(f"{name}: {record.name} states {option}={stated}; configs/{config} has {given}")
 
 
 def _check_large_files(folder: Path, files: list[str]) -> list[str]:

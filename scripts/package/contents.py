@@ -13,13 +13,12 @@ from common.data.provenance import KNOWN, cohort_of, model_name, trained_on
 from common.data.regions import CONVENTIONS, regions_of
 from common.files import parse_yaml
 from scripts.package.check import UNITTEST
+from scripts.package.weights_file import CONFIGS, TAKEN_OPTIONS
 
 QUICKSTART = "quickstart.yaml"  # overlay of this repository's studies
 SOURCES = ("LICENSE", "configs/*.yaml", "configs/metadata.json", "configs/logging.conf", "docs/*")
 CODE = {".py", ".json", ".css", ".j2", ".js"}  # file types of common
 NOT_OF_BUNDLES = {"prepare", "__pycache__"}  # folders of common; only scripts and deploy use prepare
-CONFIGS = ("train.yaml", "evaluate.yaml", "inference.yaml")  # the weights set their options
-TAKEN_OPTIONS = ("model_size", "patch_size", "label_convention", "normalization", "spacing", "modalities")
 METADATA, README = "configs/metadata.json", "docs/README.md"
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
 DATA_REFERENCES = (

@@ -14,6 +14,8 @@ from common.files import digest, read_yaml, valid_yaml
 WEIGHTS = "models/model.pt"
 SAFETENSORS = "models/model.safetensors"
 LARGE_FILES = "large_files.yml"
+CONFIGS = ("train.yaml", "evaluate.yaml", "inference.yaml")  # the weights set their options
+TAKEN_OPTIONS = ("model_size", "patch_size", "label_convention", "normalization", "spacing", "modalities")
 PRIVATE = {"datalist"}  # metadata of a checkpoint: a path on the machine that trained it
 ENTRY = {
     "path": {"type": "string", "pattern": r"^\w(?!.*\.\.)"},  # inside the package

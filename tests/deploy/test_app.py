@@ -251,7 +251,10 @@ def test_unreadable_voxels_are_reported_without_naming_the_patient(models, tmp_p
     result = execute([sys.executable, "-m", "deploy.app", *places, *bundle], TMPDIR=str(tmp_path / "temporary"))
 
     assert result.returncode == 2
-    assert re.fullmatch(r"error: series 2 \(UID \.\.\.\d+\): voxels cannot be read \(.+: ValueError\)\n", result.stderr)
+    assert re.fullmatch(
+        r"error: series 2 \(UID \.\.\.\d+\): voxels of an image \(UID \.\.\.\d+\) cannot be read \(.+: ValueError\)\n",
+        result.stderr,
+    )
     assert "SENTINEL" not in result.stdout + result.stderr
     assert list((tmp_path / "SENTINEL/out").iterdir()) == list((tmp_path / "temporary").iterdir()) == []
 

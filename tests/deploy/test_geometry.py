@@ -72,7 +72,7 @@ MIXED, GRID = (
     "slices differ in size, spacing or orientation; expected one grid",
     "define no grid; expected right angles",
 )
-UNREADABLE = "voxels cannot be read (Explicit VR Little Endian: ValueError)"
+UNREADABLE = "cannot be read (Explicit VR Little Endian: ValueError)"
 NOT_FINITE = "RescaleSlope and RescaleIntercept give NaN or infinite voxels"
 
 

@@ -17,6 +17,7 @@ import pydicom
 import pytest
 import requests
 
+from common.errors import InputError
 from common.files import parse_json
 from deploy import service, worker
 from deploy.archive import Archive, ArchiveError
@@ -474,6 +475,9 @@ def test_doubtful_results_are_held_until_a_person_releases_them(hospital, capsys
     reason = "T1ce: series 2 was chosen by its words alone"
     assert held == {"study": held["study"], "state": "held", "attempts": 1, "reason": reason}
 
+    with pytest.raises(InputError, match="no such study"):
+        service.inspect("other", str(hospital.folder / "look"))
+    assert not (hospital.folder / "look").exists()
     service.inspect(held["study"], str(hospital.folder / "look"))
     assert sorted(path.name for path in (hospital.folder / "look").iterdir()) == sorted(RESULT_FILES[:3])
     service.release("held")

@@ -188,6 +188,11 @@ def test_an_unknown_bundle_is_named_and_nothing_is_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_name_of_another_format_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"--output=.*model\.onnx: a name for onnx; expected a different suffix"):
+        export("brats_finetune", "state_dict", str(tmp_path / "model.onnx"), **data_of(SEGMENTATION))
+
+
 def test_weights_whose_output_is_not_finite_are_to_blame_and_not_the_format():
     with pytest.raises(InputError, match=r"^the network's output is not finite; "):
         compare(lambda windows: windows / 0, lambda windows: windows, IMAGE, EmbeddingInferer((10, 10, 10)))

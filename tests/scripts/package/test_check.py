@@ -89,6 +89,10 @@ BROKEN = {
     ),
     "'network_data_format' is a required property": metadata(network_data_format=None),
     r"\$.version = 1: 1 is not of type 'string'": metadata(version=1),
+    "configs/train.yaml differs from its JSON": edit("configs/train.yaml", "patch_size: [96,", "patch_size: [64,"),
+    r"model.json states modalities=\['T2'\]; configs/train.yaml has \['T1'\]": lambda folder: weights.write_plain(
+        {"x": torch.ones(1)}, {"modalities": ["T2"]}, folder / "models/model.pt"
+    ),
     "docs/more.md is a symlink": lambda folder: (folder / "docs/more.md").symlink_to("/etc"),
     "models/model.pkl is not a kind of file": write("models/model.pkl", b"x"),
     "unpickling can run any code": evil_checkpoint,
