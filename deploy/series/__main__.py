@@ -23,7 +23,7 @@ MODALITIES = ("FLAIR", "T1ce", "T1", "T2")
 def preview(study: str, series_names: str = "", modalities: str = ",".join(MODALITIES), prepare: bool = False) -> None:
     """Print the series that would be chosen, the evidence for each series, and what is doubtful; write nothing.
 
-    A question is no error: the exit status is 0.
+    A question is no error: the exit status is 0. A single study that cannot be read is one.
 
     Args:
         study: folder of a study, folder with a folder for each study, or text file with a series name in each line.
@@ -43,6 +43,7 @@ def preview(study: str, series_names: str = "", modalities: str = ",".join(MODAL
     failed, folders = 0, _studies(path)
     for number, folder in enumerate(folders, 1):
         show(f"study {number} of {len(folders)}")
+        series = None
         try:
             series = read_study(folder, "study")
             _show_series(series, names)
@@ -50,6 +51,8 @@ def preview(study: str, series_names: str = "", modalities: str = ",".join(MODAL
             show(*(f"  {modality}: {one.name}; {choice.reasons[modality]}" for modality, one in choice.series.items()))
             show(*(f"  remark: {remark.text}" for remark in choice.remarks))
         except InputError as error:
+            if series is None and len(folders) == 1:
+                raise
             failed += 1
             show(f"  question: {error}")
     show(f"{len(folders)} {'study' if len(folders) == 1 else 'studies'}, {failed} with a question")

@@ -408,6 +408,12 @@ def test_the_dry_run_prints_choice_evidence_and_questions_of_studies_and_names(t
     assert "  T1ce: series 3 (UID " in printed
     assert "  question: T1ce: one kind of evidence alone shows contrast agent: series 4" in printed
     assert printed.endswith("2 studies, 1 with a question\n")
+    next((tmp_path / "studies/SENTINEL 1/3").iterdir()).write_bytes(b"")
+    preview(str(tmp_path / "studies"))
+    assert "  question: study: contains a DICOM file that is empty or damaged (0 bytes)\n" in capsys.readouterr().out
+    assert refusal(preview, str(tmp_path / "studies/SENTINEL 1")).startswith(
+        "study: contains a DICOM file that is empty"
+    )
     (tmp_path / "names.txt").write_text("T1 KM\nT1 s KM\n\nT2 Innenohr\nHIRN 7\n")
     (tmp_path / "table.yaml").write_text("HIRN ?: FLAIR")
     preview(str(tmp_path / "names.txt"), series_names=str(tmp_path / "table.yaml"))
