@@ -414,6 +414,7 @@ def test_the_dry_run_prints_choice_evidence_and_questions_of_studies_and_names(t
     assert refusal(preview, str(tmp_path / "studies/SENTINEL 1")).startswith(
         "study: contains a DICOM file that is empty"
     )
+    capsys.readouterr()
     (tmp_path / "names.txt").write_text("T1 KM\nT1 s KM\n\nT2 Innenohr\nHIRN 7\n")
     (tmp_path / "table.yaml").write_text("HIRN ?: FLAIR")
     preview(str(tmp_path / "names.txt"), series_names=str(tmp_path / "table.yaml"))
