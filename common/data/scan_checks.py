@@ -40,6 +40,7 @@ OFF_GRID = ("shape", "affine")  # checks
 CURE = "python -m scripts.prepare brings raw scans onto one grid"
 
 AFFINE_TOLERANCE = 1e-3  # mm
+APART = 1.0  # mm between the centres of sform and qform, of which the latter has no shear
 LABEL_TOLERANCE = 1e-5  # of a whole number: a header's scale factor is in single precision
 LARGEST = 2.0  # GiB in float32: 800 x 800 x 800 voxels, more than any scanner's
 OUTLIER, FEW = 100, 1000  # times the median; voxels below which an image is not checked for it
@@ -309,6 +310,10 @@ def _orientation_problem(file: str, scan: Any) -> Problem | None:
                 used, unused = ("".join(map(str, nibabel.aff2axcodes(affine))) for affine in (scan.affine, other))
                 value = f"sform_code and qform_code are above 0, but the sform, which is used, says {used}"
                 return Problem("orientation", file, value, f"{unused}, as the qform says")
+            apart = np.linalg.norm((scan.affine - other) @ [*np.divide(edges_of(scan)[:3], 2), 1])
+            if (code := int(scan.header["sform_code"])) == scan.header["qform_code"] and apart > APART:  # in one space
+                value = f"sform and qform have code {code}, but put its centre in places {apart:.3g} mm apart"
+                return Problem("orientation", file, value, "one place (the sform is used)")
     return None
 
 
@@ -323,7 +328,7 @@ def image_problem(file: str, volume: NDArray[Any]) -> Problem | None:
     """Whether an image has voxels that are not finite, non-zero voxels of only one value, or one that outweighs all."""
     if not np.isfinite(volume).all():
         count = f"{np.isnan(volume).sum()} voxels NaN, {np.isinf(volume).sum()} infinite"
-        return Problem("not_finite", file, count, "finite ones")
+        return Problem("not_finite", file, count, "finite ones in float32")
     if not volume.any():
         return Problem("constant", file, "zero everywhere", "a brain")
     values = volume[volume != 0]

@@ -53,7 +53,8 @@ def read_stored(scan: Any, path: str | Path) -> np.ndarray:
 
 def read_voxels(scan: Any, path: str | Path, dtype: type | None = None) -> np.ndarray:
     """All voxels after the header's scaling, converted to `dtype` if given; see `read_stored`."""
-    return np.asanyarray(_verified(scan, path), dtype)
+    with np.errstate(over="ignore"):  # the checks of voxels refuse what becomes infinite
+        return np.asanyarray(_verified(scan, path), dtype)
 
 
 def _verified(scan: Any, path: str | Path) -> Any:

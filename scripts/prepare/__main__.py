@@ -129,7 +129,8 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
         for path in files
         if (name := path.name.removesuffix(".gz").removesuffix(".nii"))
     }
-    _report(run_in_processes(work, jobs, "label map"), f"written to {target}")
+    outcomes = run_in_processes(work, jobs, "label map")
+    _report(outcomes, f"written to {target}" if any(outcome.is_new for outcome in outcomes) else "nothing written")
 
 
 def _settings(
@@ -203,19 +204,17 @@ def output_folder(output: str, source: Path) -> Path:
 
 
 def _report(outcomes: Sequence["Outcome"], done: str) -> None:
-    """Print a summary, repeating the subjects that need attention; exit with status 1 if there are any."""
+    """Print remarks and a summary; exit with status 1 if a subject failed or is outside its limits."""
     for outcome in outcomes:
         for remark in outcome.remarks:
             show(f"{outcome.name}: remark: {remark}")
-        if outcome.fault or outcome.outside:
-            show(outcome)
-    failed = sum(bool(outcome.fault) for outcome in outcomes)
+    failed = [outcome.name for outcome in outcomes if outcome.fault]
     outside = [outcome.name for outcome in outcomes if outcome.is_left_out]
     new = sum(outcome.is_new for outcome in outcomes)
     counts = [
         f"{new} new",
-        f"{len(outcomes) - new - failed} done before",
-        f"{failed} failed",
+        f"{len(outcomes) - new - len(failed)} done before",
+        f"{len(failed)} failed" + (f" ({shortened(failed)})" if failed else ""),
         f"{len(outside)} outside limits",
     ]
     show(f"{', '.join(counts)}; {done}")

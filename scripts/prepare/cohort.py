@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from common.data import datalists
 from common.data.regions import mapping_of
 from common.data.scan_checks import first_line
-from common.errors import InputError, show
+from common.errors import input_error_message, is_disk_full, show
 from common.files import atomic_write, write_csv
 from common.locks import claimed
 from common.pages.templates import render
@@ -84,12 +84,14 @@ def run_in_processes(
     items = list(work.items())
     if array is not None:
         done = array.map(partial(_attempt, None), items, unit)
-        show(*done)
+        show(*filter(None, done))
     else:
         threads = max(1, (os.cpu_count() or 1) // jobs)
         done = map_in_processes(partial(_attempt, threads), items, jobs, unit, on_result=show)
-    killed = "killed its process twice, probably for lack of memory; use fewer --jobs"
-    return [outcome or Outcome(name, fault=killed) for name, outcome in zip(work, done, strict=True)]
+    why = "killed its process twice, probably for lack of memory; use fewer --jobs"
+    killed = {name: Outcome(name, fault=why) for name, outcome in zip(work, done, strict=True) if outcome is None}
+    show(*killed.values())
+    return [outcome or killed[name] for name, outcome in zip(work, done, strict=True)]
 
 
 def _attempt(threads: int | None, item: tuple[str, Callable[[], Outcome]]) -> Outcome:
@@ -100,12 +102,13 @@ def _attempt(threads: int | None, item: tuple[str, Callable[[], Outcome]]) -> Ou
     try:
         with threadpool_limits(threads):
             return work()
-    except InputError as error:
-        return Outcome(name, fault=str(error))
     except MemoryError:
         return Outcome(name, fault="out of memory; use fewer --jobs")
     except Exception as error:  # one failure must not stop the run
-        return Outcome(name, fault=f"{type(error).__name__}: {first_line(error)}; expected a head scan")
+        if is_disk_full(error):
+            raise
+        message = input_error_message(error) or f"{type(error).__name__}: {first_line(error)}; expected a head scan"
+        return Outcome(name, fault=message)
 
 
 def _write_tables(outcomes: Sequence[Outcome], settings: Settings, regions: str | None, output: Path) -> None:

@@ -38,7 +38,7 @@ class NiftiScan:
 
     def record(self) -> dict[str, Any]:
         """The scan's identity for records."""
-        return {"file": str(self.file)}
+        return {"file": str(self.file.absolute())}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +17,7 @@ import SimpleITK as sitk  # noqa: N813, the field's name for it
 from common.data.scan_checks import copy_problem, raise_problem, read_headers
 from common.data.volumes import write_volume
 from common.errors import InputError
-from common.files import read_json, reporting_path_errors, valid_json, write_json
+from common.files import digest, read_json, reporting_path_errors, valid_json, write_json
 from common.prepare.figures import Figures, outside
 from common.prepare.resampling import labels_on
 from common.prepare.subject import Prepared, Settings, prepare_subject
@@ -34,10 +34,11 @@ FORMAT = 5  # version of the method; a new number prepares all subjects again
 COMPRESSION = 1  # level; 6 takes five times as long and saves a tenth
 SINGULAR = 1e-9  # determinant of a matrix that cannot be inverted
 VERSIONS = ("antspyx", "deepbet", "SimpleITK", "numpy", "nibabel", "nilearn")
+FILE = {"file": {"type": "string"}}  # of a source in NIfTI
 FOUR = {"type": "array", "minItems": 4, "maxItems": 4}
 MATRIX = FOUR | {"items": FOUR | {"items": {"type": "number"}}}
 EDGES = {"type": "array", "minItems": 3, "maxItems": 3, "items": {"type": "integer", "minimum": 1, "maximum": 4096}}
-GRID = {"type": "object", "required": ["shape", "affine"], "properties": {"shape": EDGES, "affine": MATRIX}}
+GRID = {"type": "object", "required": ["shape", "affine"], "properties": {"shape": EDGES, "affine": MATRIX} | FILE}
 TRANSFORM = {"type": "object", "required": ["matrix"], "properties": {"matrix": MATRIX}}
 ENTRIES = {
     "reference": {"type": "string"},
@@ -273,7 +274,11 @@ def send_back(file: Path, name: str, prepared: Path, output: Path, modality: str
         place = f"--modality={chosen}" if modality else f"{prepared / name / RECORD}: the reference {chosen}"
         raise InputError(f"{place}: not prepared; expected one of {', '.join(known)}")
     labels = read_labels(file, _grid_of(record["grid"]))
-    raw = _grid_of(record["sources"][chosen])
+    source = record["sources"][chosen]
+    with suppress(OSError):  # a scan that has moved cannot be checked
+        if (scan := source.get("file")) and digest(scan) != source.get("sha256"):
+            raise InputError(f"{scan}: changed since it was prepared; expected that scan, or repeat scripts.prepare")
+    raw = _grid_of(source)
     found = labels_on(labels, raw, np.linalg.inv(record["transforms"][chosen]["matrix"]))
     write_volume(output / f"{name}.nii.gz", found.array, raw.affine, is_label=True)
     return Outcome(name, is_new=True)

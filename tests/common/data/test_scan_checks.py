@@ -162,14 +162,29 @@ def test_headers_without_orientation_are_warned_of(tmp_path, capsys):
     assert [problem.check for problem in read_headers(case, "")[0]] == ["orientation"]
 
 
-@pytest.mark.parametrize(("x", "found"), [(-1, ["orientation"]), (1, [])])
-def test_an_orientation_that_two_matrices_contradict_is_warned_of(tmp_path, x, found):
+@pytest.mark.parametrize(
+    ("x", "shift", "code", "found"),
+    [
+        (-1, 0, 1, ["the sform, which is used, says RAS; expected LAS, as the qform says"]),
+        (1, 0, 2, []),
+        (1, 30, 1, []),  # scanner and aligned
+        (
+            1,
+            30,
+            2,
+            ["sform and qform have code 2, but put its centre in places 30 mm apart; expected one place (the s"],
+        ),
+    ],
+)
+def test_an_orientation_that_two_matrices_contradict_is_warned_of(tmp_path, x, shift, code, found):
     scan = nibabel.Nifti1Image(brain(), np.eye(4))
-    scan.set_qform(np.diag([x, 1, 1, 1]), 1)
+    affine = np.diag([x, 1, 1, 1])
+    affine[2, 3] = shift
+    scan.set_qform(affine, code)
     nibabel.save(scan, tmp_path / "t1.nii")
     problems, _, _ = read_headers({"subject": "s", "image": [str(tmp_path / "t1.nii")]}, "")
-    assert [problem.check for problem in problems] == found
-    assert all("the sform, which is used, says RAS; expected LAS, as" in str(problem) for problem in problems)
+    assert [problem.check for problem in problems] == ["orientation"] * len(found)
+    assert all(text in str(problem) for text, problem in zip(found, problems, strict=True))
 
 
 def test_the_broken_one_of_several_files_is_found_with_the_reason(folder):

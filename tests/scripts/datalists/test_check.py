@@ -86,12 +86,13 @@ def test_a_finding_is_a_line_of_the_csv_and_of_the_terminal(cohort, capsys):
     volume = image(3).astype(np.float32)
     volume[5, 5, 5:7] = np.nan
     save(cohort / "root/s1/t2.nii.gz", volume)
-    row = ["s1", "training", "s1/t2.nii.gz", "error", "not_finite", "2 voxels NaN, 0 infinite", "finite ones"]
+    expected = "finite ones in float32"
+    row = ["s1", "training", "s1/t2.nii.gz", "error", "not_finite", "2 voxels NaN, 0 infinite", expected]
     names = ("subject", "split", "file", "severity", "check", "value", "expected")
     assert check(cohort) == (1, [dict(zip(names, row, strict=True))])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("list.json: subjects: 6; errors: 1 in 1 subject; warnings: none; ")
-    assert "error: not_finite: training s1: s1/t2.nii.gz: 2 voxels NaN, 0 infinite; expected finite ones" in lines
+    assert f"error: not_finite: training s1: s1/t2.nii.gz: {row[-2]}; expected {expected}" in lines
     save(cohort / "root/s1/t2.nii.gz", volume[1:])
     check(cohort)
     cure = "python -m scripts.prepare brings raw scans onto one grid: docs/how-to/prepare-raw-scans.md"

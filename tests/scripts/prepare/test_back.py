@@ -1,12 +1,14 @@
 """Label maps back on the raw grids."""
 
 import json
+import shutil
 
 import nibabel
 import numpy as np
 import pytest
 
 from common.errors import InputError
+from common.files import read_json, write_json
 from scripts.prepare.__main__ import back
 from scripts.prepare.subjects import RECORD, read_record, send_back
 
@@ -35,6 +37,24 @@ def test_the_command_writes_to_the_raw_grid_of_a_modality(cohort, run_prepare, p
     points = np.argwhere(back.get_fdata() > 0) @ back.affine[:3, :3].T + back.affine[:3, 3]
     expected = truth["points"] @ truth["motion_FLAIR"][:3, :3].T + truth["motion_FLAIR"][:3, 3]
     np.testing.assert_allclose(points.mean(axis=0), expected.mean(axis=0), atol=3)
+
+
+def test_a_scan_that_has_changed_since_is_refused(cohort, run_prepare, places, tmp_path):
+    shutil.copytree(cohort.folder / "out/lacking", tmp_path / "out/lacking")
+    shutil.copy(tmp_path / "out/lacking/lacking_brain_mask.nii.gz", tmp_path / "maps/lacking.nii.gz")
+    record = read_json(tmp_path / "out/lacking" / RECORD)
+    record["sources"]["T1"]["file"] = str(shutil.copy(record["sources"]["T1"]["file"], tmp_path / "scan.nii.gz"))
+    write_json(tmp_path / "out/lacking" / RECORD, record)
+    options = [f"--{name}={value}" for name, value in (places | {"prepared": tmp_path / "out"}).items()]
+    assert run_prepare("back", *options).returncode == 0
+    shutil.rmtree(tmp_path / "b")
+    (tmp_path / "scan.nii.gz").write_bytes(b"")
+    ended = run_prepare("back", *options)
+    assert (ended.returncode, ended.stdout.count("lacking: ")) == (1, 1)
+    assert "scan.nii.gz: changed since it was prepared; expected that scan, or repeat scripts.prepare" in ended.stdout
+    assert ended.stdout.endswith("0 new, 0 done before, 1 failed (lacking), 0 outside limits; nothing written\n")
+    (tmp_path / "scan.nii.gz").unlink()  # moved: nothing to compare with
+    assert run_prepare("back", *options).returncode == 0
 
 
 def test_what_is_wrong_for_all_is_one_line(cohort, places, tmp_path):

@@ -95,7 +95,8 @@ def test_the_folder_is_ready_for_inference_and_datalists(cohort):
 
 def test_a_subject_that_fails_is_one_line_and_the_others_go_on(cohort):
     assert cohort.result.returncode == 1
-    assert "2 new, 0 done before, 1 failed, 0 outside limits" in cohort.result.stdout
+    assert "2 new, 0 done before, 1 failed (broken), 0 outside limits" in cohort.result.stdout
+    assert cohort.result.stdout.count("broken: ") == 1
     assert "seg.nii.gz: 5 x 6 x 7 voxels, not on the grid of a scan; expected that of T1\n" in cohort.result.stdout
     assert "Traceback" not in cohort.result.stderr
     assert not (cohort.folder / "out/broken").exists()
@@ -139,7 +140,7 @@ def test_a_subject_outside_its_limits_is_left_out_until_it_is_accepted(cohort, c
         result = copy.repeat(*more)
         assert result.returncode == 1, "broken fails"
         assert f"overlap 0.5; expected 0.925 to 1; {'left out' if is_left_out else 'accepted'}\n" in result.stdout
-        assert f"0 new, 2 done before, 1 failed, {is_left_out:d} outside limits" in result.stdout
+        assert f"0 new, 2 done before, 1 failed (broken), {is_left_out:d} outside limits" in result.stdout
         assert ("if their pictures are right: --accept=lacking\n" in result.stdout) is is_left_out
         names = [cohort.subject] if is_left_out else [cohort.subject, "lacking"]
         assert all(found == names for found in found_by_readers(output))

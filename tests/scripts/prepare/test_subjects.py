@@ -1,5 +1,7 @@
 """What is left of a killed preparation, and what counts as done."""
 
+import errno
+
 import nibabel
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from common.errors import InputError
 from common.files import write_json
 from common.prepare.subject import Settings
-from scripts.prepare.cohort import prepare_cohort
+from scripts.prepare.cohort import prepare_cohort, run_in_processes
 from scripts.prepare.scans import Subject
 from scripts.prepare.subjects import folder_of, is_made_of, leave_out, prepare_one
 from tests.damaged_scans import brain
@@ -59,6 +61,15 @@ def test_what_is_not_of_an_earlier_preparation_is_not_replaced(tmp_path):
     ):
         prepare_cohort([Subject("a", fault="none")], Settings("ukb", ("T1",)), tmp_path / "out", jobs=1)
     assert (tmp_path / "out/a/notes.txt").exists()
+
+
+def full_disk():
+    raise InputError("a.nii.gz: cannot be written: full") from OSError(errno.ENOSPC, "full")
+
+
+def test_a_full_disk_ends_the_run_as_every_subject_would_fail():
+    with pytest.raises(InputError, match=r"^a\.nii\.gz: cannot be written: full$"):
+        run_in_processes({"a": full_disk}, 1, "subject")
 
 
 def test_a_result_is_made_of_what_its_note_says(tmp_path):
