@@ -218,7 +218,7 @@ def explained(error: BaseException) -> str | None:
     """One line if bad input, a lost process, a full disk or too many files caused an exception; None for any other."""
     if any(re.search("Too many open files|received 0 items of ancdata", str(link)) for link in chain_of(error)):
         return "too many open files: raise their limit, as with `ulimit -n 4096`, or lower --num_workers or --jobs"
-    return input_error_message(error) or explain_lost_process(error) or _explain_disk(error)
+    return input_error_message(error) or explain_lost_process(error) or _explain_disk(error) or _explain_loop(error)
 
 
 def input_error_message(error: BaseException) -> str | None:
@@ -266,6 +266,12 @@ def _explain_disk(error: BaseException) -> str | None:
         if isinstance(link, OSError) and link.errno in NO_SPACE:
             return f"{link.filename or 'a file'}: {link.strerror}; the disk is full or read-only"
     return None
+
+
+def _explain_loop(error: BaseException) -> str | None:
+    """One line if a link that leads to itself caused an exception; None for other exceptions."""
+    loops = (link for link in chain_of(error) if isinstance(link, OSError) and link.errno == errno.ELOOP)
+    return next((f"{loop.filename}: {loop.strerror}; expected a path that leads to a file" for loop in loops), None)
 
 
 def place_in_user_code(error: BaseException) -> str:

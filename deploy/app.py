@@ -60,7 +60,7 @@ def segment(
     model, options = open_model(bundle, checkpoint, reference, bundle_options)
     requested = parse_series_option(series, model.modalities)
     folder = path_of("output", output)
-    if folder.resolve().is_relative_to(Path(str(input)).resolve()):
+    if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(str(input))):
         raise InputError("--output: inside --input; expected a folder outside the study")
     prepare_output(folder)
     names = read_table(path_of("series_names", series_names) if series_names else None)

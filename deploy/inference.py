@@ -6,6 +6,7 @@ postprocessing stays in the bundle, so DICOM and NIfTI input give the same resul
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -52,15 +53,16 @@ def infer(bundle: Bundle, aligned: Mapping[str, Volume], work: Path, options: Se
 def run_command(command: Sequence[str], folder: Path, work: Path) -> None:
     """Run the bundle's inference command in `folder` without showing its output.
 
-    The error of a failed command gives the reason for the case, or else the last line of stderr. It omits the path of
-    `work`, which may identify the patient.
+    The error of a failed command gives the reason for the case, or else the first exception, or the last line of
+    stderr. It omits the path of `work`, which may identify the patient.
     """
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # the bundle's `common`
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
         lines = [line for line in result.stderr.splitlines() if line.strip()] or ["no message"]
         reasons = [line[line.index(FAILURE) :] for line in lines if FAILURE in line]  # can follow a progress bar
-        message = (reasons or lines)[-1].replace(f"{work}/", "")
+        causes = [line for line in lines if re.match(r"[\w.]+Error: ", line)]  # of which MONAI's last says little
+        message = (reasons[-1:] or causes[:1] or lines[-1:])[0].replace(f"{work}/", "")
         raise InputError(f"the bundle's inference ended with status {result.returncode}: {message[:300]}")
 
 

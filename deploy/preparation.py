@@ -28,7 +28,7 @@ LEAST = 0.5  # least volume of a brain, voxels above zero, litres
 COVERAGE = LIMITS["modality"]["coverage"][0]
 LEAST_EXTENT = 100.0  # mm, least length of a brain along each axis; an adult's is 110 to 190 long
 TEMPLATE = 0.9  # least share of the template's brain that a prepared scan shows; heads differ by 10 % in length
-LOST = 3  # most slices that a damaged export lacks at one end, of two series on one grid
+LOST = 3  # most slices that a damaged export lacks at the ends, of two series on one grid
 IN_MNI = LIMITS["subject"]["overlap"][0]
 
 
@@ -139,19 +139,19 @@ def missing_slices(slices: Mapping[str, Sequence[Dataset]], volumes: Mapping[str
         if stated > len(images) and stated % len(images):
             failed.append(f"{modality}: {len(images)} of {stated} images (ImagesInAcquisition)")
         for other in [name for name in volumes if name != modality]:
-            if lost := _lost_at_one_end(volumes[modality].grid, volumes[other].grid):
-                slices_lost = "1 slice" if lost == 1 else f"{lost} slices"
-                failed.append(f"{modality}: lacks {slices_lost} at one end that {other} has on the same grid")
+            if lost := _lost_at_the_ends(volumes[modality].grid, volumes[other].grid):
+                slices_lost = "1 end slice" if lost == 1 else f"{lost} end slices"
+                failed.append(f"{modality}: lacks {slices_lost} that {other} has on the same grid")
     return failed
 
 
-def _lost_at_one_end(grid: Grid, other: Grid) -> int:
-    """The number of slices, 0 to `LOST`, that a grid lacks at one end of a grid that is equal otherwise."""
+def _lost_at_the_ends(grid: Grid, other: Grid) -> int:
+    """The number of slices, 0 to `LOST`, that a grid lacks at its ends, of a grid that is equal otherwise."""
     lost = other.shape[2] - grid.shape[2]
     if not 0 < lost <= LOST:
         return 0
-    ends = (Grid((*other.shape[:2], grid.shape[2]), other.affine @ _shift(first)) for first in (0, lost))
-    return lost if any(grid.is_same(end) for end in ends) else 0
+    parts = (Grid((*other.shape[:2], grid.shape[2]), other.affine @ _shift(first)) for first in range(lost + 1))
+    return lost if any(grid.is_same(part) for part in parts) else 0
 
 
 def _shift(slices: int) -> NDArray[np.float64]:

@@ -148,13 +148,13 @@ def _read_instances(folder: Path) -> list[Instance]:
 
 def _files(folder: Path) -> Iterable[Path]:
     """All files below a folder, sorted by name. Links within the folder are followed."""
-    root = folder.resolve()
+    root = os.path.realpath(folder)
     for place, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names) + [name for name in folders if Path(place, name).is_symlink()]:
             path = Path(place, name)
-            if path.is_symlink() and not path.resolve().is_relative_to(root):
-                raise InputError("contains a link that leads outside it; expected the files themselves")
+            if path.is_symlink() and not (path.exists() and Path(os.path.realpath(path)).is_relative_to(root)):
+                raise InputError("contains a link that is broken or leads outside it; expected the files themselves")
             if path.is_file():
                 yield path
 

@@ -160,6 +160,11 @@ def end(monkeypatch, capsys):
             2,
         ),
         (
+            wrapped(OSError(errno.ELOOP, "Too many levels of symbolic links", "/scratch/a"), 2),
+            "error: /scratch/a: Too many levels of symbolic links; expected a path that leads to a file\n",
+            2,
+        ),
+        (
             wrapped(OSError(errno.EMFILE, "Too many open files", "/scratch/a.json"), 2),
             "error: too many open files: raise their limit, as with `ulimit -n 4096`, or lower --num_workers or "
             "--jobs\n",

@@ -17,6 +17,7 @@ from tests.deploy.checks import refusal
             "failed: subject case: T1: zero everywhere",
         ),
         (["error: WORK/case_T1.nii: broken"], "error: case_T1.nii: broken"),  # the folder may name the patient
+        (["  File ...", "NameError: nope", "RuntimeError: Failed:", " set '_mode_=debug'"], "NameError: nope"),
         ([], "no message"),
     ],
 )
