@@ -68,6 +68,7 @@ def segment(
         jobs: number of subjects prepared at a time.
     """
     from common.inference.segmentations import Volumes, write_label_tables  # late import: `--help` stays fast
+    from common.prepare.targets import TARGETS
     from scripts.prepare.labels import read_labels
 
     usual = choice("bundle", bundle, LIKE)
@@ -84,6 +85,10 @@ def segment(
         raise InputError(f"--checkpoint={file}: holds {network}; expected the weights of a training of {bundle}")
     if (of := record.get("bundle", bundle)) != bundle:
         raise InputError(f"--checkpoint={file}: of the bundle {of}; expected the weights of a training of {bundle}")
+    if like in TARGETS and like != usual:
+        show(
+            f"warning: --like={like}: expected {usual}, unless {file} is of a training on scans like {like}", error=True
+        )
     options = _as_trained(record) | {"like": like or usual, "device": device, "accept": accept, "jobs": jobs}
     options |= {"patterns": patterns, "series": series, "missing": missing}
     if brain is not None:
@@ -101,7 +106,7 @@ def segment(
     forget(folder, volumes, _sources(folder / PREPARED, subjects, file))
     if not subjects:  # the lines above say why
         raise SystemExit(1)
-    is_complete &= _predicts(bundle, file, folder, device)
+    is_complete &= predicts(bundle, file, folder, device)
     if not any((folder / PREDICTED).glob("*.nii.gz")):
         raise SystemExit(1)
     places = [str(folder / part) for part in (PREPARED, PREDICTED, LABELS)]
@@ -189,16 +194,18 @@ def _passes(command: Callable[..., None], *arguments: Any, **options: Any) -> bo
     return True
 
 
-def _predicts(bundle: str, checkpoint: Path, folder: Path, device: str) -> bool:
+def predicts(bundle: str, checkpoint: Path, folder: Path, device: str) -> bool:
     """Run inference, which reports its failures; return whether it succeeds for all subjects."""
     prepared = folder / PREPARED
     options = [f"--dataset_dir={prepared}", f"--datalist={prepared / 'datalist.json'}", f"--checkpoint={checkpoint}"]
     options += [f"--output_dir={folder / PREDICTED}", "--existing=skip", f"--device={device}"]
     command = ["-m", "scripts.run", bundle, "inference", *options]
-    is_complete = subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode == 0
-    if not is_complete:
+    status = subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode
+    if status:
         show(f"the options named above are those of: {cli.command_line(['python', *command])}", error=True)
-    return is_complete
+    if status == 2:  # such as a full disk
+        raise SystemExit(status)
+    return status == 0
 
 
 if __name__ == "__main__":

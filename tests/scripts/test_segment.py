@@ -1,6 +1,9 @@
 """`python -m scripts.segment`: from a moved raw head to a label map on its grid."""
 
+import subprocess
 import sys
+from functools import partial
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -9,7 +12,7 @@ import pytest
 from common.errors import InputError
 from common.files import read_json, write_json
 from common.inference import Volumes
-from scripts.segment import NOTES, PREDICTED, RESULTS, forget, segment
+from scripts.segment import NOTES, PREDICTED, RESULTS, forget, predicts, segment
 from tests.bundles.workflows import untrained
 from tests.scripts.prepare.moved_heads import make_raw
 from tests.support import execute, one_line
@@ -87,6 +90,25 @@ def test_options_that_only_the_preparation_has_are_explained(tmp_path):
         with pytest.raises(InputError, match=message):
             segment(**{"bundle": "atlas_finetune", "checkpoint": file, "output": output} | options)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("like", "warns"), [("ukb", True), ("atlas", False), (None, False)])
+def test_a_space_that_is_not_of_the_bundle_is_warned_of(tmp_path, capsys, like, warns):
+    file = untrained("atlas_finetune", tmp_path / "model.pt")
+    with pytest.raises(InputError, match="no such folder"):
+        segment(str(tmp_path / "raw"), "atlas_finetune", str(tmp_path / "out"), file, like)
+    line = f"warning: --like=ukb: expected atlas, unless {file} is of a training on scans like ukb\n"
+    assert capsys.readouterr().err == (line if warns else "")
+
+
+def test_an_inference_that_cannot_go_on_ends_all(tmp_path, monkeypatch):
+    """Such as on a full disk; one that fails for some subjects, with status 1, does not."""
+    states = [0, 1, 2]
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=states.pop(0)))
+    run = partial(predicts, "atlas_finetune", tmp_path / "model.pt", tmp_path, "cpu")
+    assert (run(), run()) == (True, False)
+    with pytest.raises(SystemExit, match="2"):
+        run()
 
 
 def test_reading_weights_starts_no_threads_that_forked_workers_would_wait_for(tmp_path):
