@@ -22,6 +22,7 @@ from .errors import (
     one_line,
     place_in_user_code,
     report_in_one_line,
+    show,
     show_error,
     traceback_of,
 )
@@ -165,7 +166,7 @@ def options_of(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Split a command line into positional arguments and options, as python-fire reads them.
 
     Options are `--name value`, `--name=value` and `--flag` (value `""`), also with a single dash before a letter; `-`
-    in a name counts as `_`.
+    in a name counts as `_`. Of an option that is given twice the last value counts, with a warning.
     """
     positional: list[str] = []
     options: dict[str, str] = {}
@@ -174,6 +175,8 @@ def options_of(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         if re.match(r"--.|-[A-Za-z]", argument):
             name, separator, value = argument.lstrip("-").partition("=")
             name = name.replace("-", "_")
+            if options.get(name, value) != value:
+                show(f"warning: --{name}: given twice; the last value counts", error=True)
             options[name] = value
             if separator:
                 name = None

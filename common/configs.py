@@ -4,6 +4,7 @@ MONAI merges them without checking keys, and reports a wrong one from deep insid
 """
 
 import pydoc
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from .errors import InputError, choice, did_you_mean, shortened
 from .files import valid_json, valid_yaml, why_no_file
 from .options import OPTIONS, TRAINING_DEFAULTS
+from .values import listed
 
 # MONAI's own option, the only one that bundles need, and the options that it adds
 TRACKING = {"tracking", "tracking_uri", "experiment_name", "run_name", "save_execute_config"}
@@ -20,7 +22,7 @@ TRACKING = {"tracking", "tracking_uri", "experiment_name", "run_name", "save_exe
 def parsed(value: Any) -> Any:
     """Parse an option's text as MONAI's command does (python-fire): a Python literal, else text.
 
-    Values that are not text stay.
+    A list of paths needs no quotes. Values that are not text stay.
 
     Example:
         >>> parsed("1,1,2"), parsed("1e-4"), parsed("600 epochs"), parsed("")
@@ -30,7 +32,8 @@ def parsed(value: Any) -> Any:
 
     if value == "":
         return True
-    return DefaultParseValue(value) if isinstance(value, str) else value
+    found = DefaultParseValue(value) if isinstance(value, str) else value
+    return listed(found) if isinstance(found, str) and re.fullmatch(r"\[[^][{}'\"]+\]", found) else found
 
 
 def read(files: Sequence[str | Path], options: Mapping[str, Any] | None = None) -> Any:

@@ -135,11 +135,15 @@ def show(*lines: object, error: bool = False) -> None:
     if stream is None:  # closed, as by `>&-`
         return
     text = "".join(f"{printable(line)}\n" for line in lines)
-    if bars := getattr(sys.modules.get("tqdm"), "tqdm", None):  # only a process that has imported it can have bars
-        bars.write(text, file=stream, end="")
-    else:
-        stream.write(text)
-    stream.flush()
+    try:
+        if bars := getattr(sys.modules.get("tqdm"), "tqdm", None):  # only a process that has imported it can have bars
+            bars.write(text, file=stream, end="")
+        else:
+            stream.write(text)
+        stream.flush()
+    except OSError as failed:  # such as a full disk
+        failed.filename = failed.filename or "standard error" if error else "standard output"
+        raise
 
 
 def show_error(message: str) -> None:

@@ -74,6 +74,11 @@ def why_no_file(path: str | Path) -> str:
     return "not a regular file" if path.exists() else "a broken link" if path.is_symlink() else "no such file"
 
 
+def why_no_folder(path: str | Path) -> str:
+    """What is at a path where a folder was expected, in words."""
+    return "a file" if Path(path).exists() else why_no_file(path).replace("such file", "such folder")
+
+
 def read_json(path: str | Path) -> Any:
     """Read a JSON file; see `check_regular` and `parse_json`."""
     return parse_json(_read(path, LARGEST_JSON))
@@ -296,7 +301,7 @@ def check_writable_folder(folder: str | Path, name: str, files: Sequence[str] = 
                 raise InputError(f"{_of(name, path)}: {why_no_file(path)}; expected a file")
         nearest = next(path for path in (place, *place.parents) if os.path.lexists(path))
         if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-            found = "read-only" if nearest.is_dir() else "a file" if nearest.is_file() else why_no_file(nearest)
+            found = "read-only" if nearest.is_dir() else why_no_folder(nearest)
             raise InputError(f"{_of(name, nearest)}: {found}; expected a folder that can be written to")
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from .errors import ArgumentError, InputError, show
+from .files import check_writable_folder
 
 CLAIM = ".in_use"  # lock file in a claimed folder
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}  # raised by file systems without locks
@@ -57,6 +58,7 @@ def claim(name: str, folder: str | Path) -> None:
     key = os.getpid(), place
     if key in _HELD and _is_in_place(_HELD[key], place):
         return
+    check_writable_folder(folder, f"--{name}={folder}")
     try:
         _MADE[key] = [each for each in (place, *place.parents) if not each.exists()]
         place.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@
 `Options.record` is kept in checkpoints and run.json, and `python -m scripts.options BUNDLE` prints the table.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -224,6 +225,8 @@ class Options(SimpleNamespace):
         for name, folder in self._folders().items():
             if folder.startswith("~"):  # no shell replaces it after `=`, so it would become a folder of that name
                 raise ArgumentError(f"{name}={folder}: `~` is not expanded after `=`; give the full path")
+            if os.path.realpath(folder) == os.path.realpath(vars(self).get("dataset_dir", os.devnull)):
+                raise ArgumentError(f"{name}={folder}: holds the scans; expected another folder, or a subfolder")
             claim(name, folder)
 
     def release_folders(self) -> None:

@@ -22,6 +22,7 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from common.errors import InputError
+from common.files import why_no_folder
 from deploy.multiframe import ENHANCED_ATTRIBUTES, frames_of
 
 LARGEST = 2**30  # bytes of an inflated file
@@ -133,7 +134,7 @@ def read_study(folder: Path, name: str = "--input") -> list[Series]:
 
 def _read_instances(folder: Path) -> list[Instance]:
     if not folder.is_dir():
-        raise InputError("no such folder; expected a folder with the DICOM files of one study")
+        raise InputError(f"{why_no_folder(folder)}; expected a folder with the DICOM files of one study")
     images: dict[str, list[Instance]] = {}
     for path in _files(folder):
         headers, has_voxels = _read_headers(path)

@@ -20,7 +20,8 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
@@ -83,15 +84,22 @@ def _one_of(what: str, words: Sequence[str], known: Sequence[str]) -> str:
     raise InputError(f"unknown {what.lower()} '{words[0]}'{did_you_mean(words[0], known, otherwise=expected)}")
 
 
-def blame_changes(error: Exception, changes: Mapping[str, str]) -> None:
+@contextmanager
+def blaming(changes: Mapping[str, str]) -> Iterator[None]:
     """Raise an InputError if what MONAI failed to resolve is in an overlay or option, and no bug of a user's code."""
-    key, cause = f"{key_of(error)}::", [*chain_of(error)][-1]
-    if explained(error) or place_in_user_code(error) or key.startswith("run::"):  # whose steps are the run itself
-        return
-    for id, given in [*changes.items()][::-1]:
-        is_changed = key.startswith(f"{id}::") or id.startswith(key)
-        if is_changed or (id == "imports" and isinstance(cause, NameError)):
-            raise InputError(f"{given}: {one_line(cause)}") from error
+    try:
+        yield
+    except Exception as error:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler raises when a DataLoader's worker dies
+        key, cause = f"{key_of(error)}::", [*chain_of(error)][-1]
+        has_reason = explained(error) or explain_out_of_memory(error, {}) or place_in_user_code(error)
+        if has_reason or key.startswith("run::"):  # whose steps are the run itself
+            raise
+        for id, given in [*changes.items()][::-1]:
+            is_changed = key.startswith(f"{id}::") or id.startswith(key)
+            if is_changed or (id == "imports" and isinstance(cause, NameError)):
+                raise InputError(f"{given}: {one_line(cause)}") from error
+        raise
 
 
 def main() -> None:
@@ -111,16 +119,11 @@ def main() -> None:
     gc.enable()
     warnings.filterwarnings("ignore", message="parsing config_file")  # configs are this repository's and trusted
     let_interrupts_raise()
-    try:
+    with blaming(changes):
         workflow = create_workflow(config_file=files, **options)
         values |= vars(workflow.parser.get_parsed_content("options"))
         workflow.run()
         workflow.finalize()
-    except Exception as error:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler raises when a DataLoader's worker dies
-        if not explain_out_of_memory(error, values):
-            blame_changes(error, changes)
-        raise
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from common.errors import check_number, show
 from common.files import check_writable_folder, expand_home, reporting_path_errors
 from scripts.arrays import array_of
 from scripts.pools import map_in_processes
-from scripts.run import read_command_line
+from scripts.run import blaming, read_command_line
 
 
 def prepare(
@@ -78,10 +78,11 @@ def _training(
     fixed = {"output_dir": unused, "ckpt_dir": unused, "resume": "false", "pretrained": "null", "warmup_iterations": 0}
     words = [f"--{name}={value}" for name, value in {**options, **fixed}.items()]
     files, values = read_command_line([bundle, "train", *overlays, *words])
-    check(files, values)
+    changes = check(files, values)
     parser = read(files, values)
-    parser.get_parsed_content("imports")  # `common`, which other values refer to
-    found = parser.get_parsed_content("plan").load("training"), parser.get_parsed_content("train::preprocessing")
+    with blaming(changes):
+        parser.get_parsed_content("imports")  # `common`, which other values refer to
+        found = parser.get_parsed_content("plan").load("training"), parser.get_parsed_content("train::preprocessing")
     from common.training.signals import handled  # late import: `--help` stays fast
 
     for number, default in handled().items():

@@ -22,7 +22,7 @@ from posixpath import normpath
 from typing import Any
 
 from ..errors import ArgumentError, InputError, check_number
-from ..files import check_schema, expand_home, read_json, valid_json, why_no_file, write_json
+from ..files import check_schema, expand_home, read_json, valid_json, why_no_file, why_no_folder, write_json
 from .modalities import missing_in
 from .regions import CONVENTIONS, declaration, mapping_of, regions_of
 from .scan_checks import files_in
@@ -93,7 +93,7 @@ class Datalist:
             raise InputError(f"{self.path}: the split {split} has no subject; splits that have: {filled}")
         folder = expand_home(self.root, f"--dataset_dir={self.root}").absolute()
         if not folder.is_dir():
-            raise InputError(f"root {self.root}: no such folder; paths in {self.path} are relative to it")
+            raise InputError(f"root {self.root}: {why_no_folder(folder)}; paths in {self.path} are relative to it")
         names = known if modalities is None else modalities
         channels = _channels(names, known, self.path)
         if label_convention is not None:

@@ -13,7 +13,7 @@ from ..data.layouts.names import Naming, before_label, stem_of
 from ..data.modalities import SPELLINGS, count_missing, missing_in, modality_of
 from ..data.scan_checks import check_headers
 from ..errors import ArgumentError, InputError, choice, show
-from ..files import expand_home
+from ..files import expand_home, why_no_folder
 from .segmentations import files_of, finished
 
 # Names of ATLAS v2.0; the first session has the person's name, as in its datalists
@@ -92,7 +92,7 @@ def _in_folder(
 ) -> list[dict[str, Any]]:
     folder = expand_home(root, f"--dataset_dir={root}").absolute()
     if not folder.is_dir():
-        raise ArgumentError(f"dataset_dir={root}: no such folder; expected a folder with scans, or a datalist")
+        raise ArgumentError(f"dataset_dir={root}: {why_no_folder(folder)}; expected a folder with scans, or a datalist")
     inside = None  # the results' folder may be inside the folder of scans
     if results is not None and results.resolve().is_relative_to(folder.resolve()):
         inside = folder / results.resolve().relative_to(folder.resolve())

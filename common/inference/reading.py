@@ -12,7 +12,7 @@ from typing import Any
 from ..data.datalists import UNPRINTABLE
 from ..data.regions import display_order, regions_of
 from ..errors import InputError
-from ..files import cell_text, check_regular, expand_home, valid_json
+from ..files import cell_text, check_regular, expand_home, valid_json, why_no_folder
 from ..metrics.protocols import Lesion, Protocol, Scores
 from ..metrics.protocols import protocol as protocol_of
 from .publishing import SUMMARY
@@ -80,7 +80,7 @@ def read(folder: str | Path) -> Details:
     """
     folder = expand_home(folder, str(folder))
     if not folder.is_dir():
-        raise InputError(f"{folder}: {'a file' if folder.is_file() else 'no such folder'}; expected {EVALUATION}")
+        raise InputError(f"{folder}: {why_no_folder(folder)}; expected {EVALUATION}")
     protocol, summary = _protocol(folder / SUMMARY)
     path = folder / "cases.json"
     content = valid_json(path, EVALUATION, CASES_SCHEMA)

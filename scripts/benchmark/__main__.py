@@ -37,7 +37,7 @@ def benchmark(name: str, repeats: int = 3, json: str | None = None) -> None:
         repeats: number of timings of each variant.
         json: file for the figures: a list of {work, variant, seconds, ratio, peak_gib}.
     """
-    choice("benchmark", name, dict.fromkeys([*BENCHMARKS, GPU, "all"]))
+    choice("name", name, dict.fromkeys([*BENCHMARKS, GPU, "all"]))
     check_number("repeats", repeats, int, 1)
     if json:
         check_writable_file(json, f"--json={json}")

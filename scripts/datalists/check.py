@@ -16,7 +16,7 @@ from common.data.preparation import describe, union
 from common.data.scan_checks import CHECKS, CURE, OFF_GRID, Problem, files_in
 from common.data.volumes import is_made_up
 from common.errors import InputError, check_number, show
-from common.files import atomic_write, check_writable_folder, expand_home, write_csv
+from common.files import atomic_write, check_writable_folder, expand_home, why_no_folder, write_csv
 from common.values import listed
 from scripts.datalists.build import check_outputs
 from scripts.datalists.cohort_checks import compare
@@ -134,7 +134,7 @@ def check(
         datalists.check_replaceable(str(fixed))
     folder = expand_home(root, f"--root={root}")
     if not folder.is_dir():
-        raise InputError(f"--root={root}: no such folder; paths in {datalist} are relative to it")
+        raise InputError(f"--root={root}: {why_no_folder(folder)}; paths in {datalist} are relative to it")
     content = datalists.read(datalist, may_repeat=True)  # repeats are reported below
     cases = [{**entry, "split": split} for split in datalists.SPLITS for entry in content.get(split, [])]
     if not cases:

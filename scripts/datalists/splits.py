@@ -190,7 +190,7 @@ def hold_out(
 def _random_folds(number: int, people: Sequence[str], seed: int) -> tuple[dict[str, int], dict[str, Any]]:
     """Person -> fold: people are shuffled by the seed and dealt into folds that differ by at most one in size."""
     if number > len(people):
-        raise InputError(f"--folds={number}: only {len(people)} people have labels")
+        raise InputError(f"--folds={number}: only {len(people)} people have labels; expected at most as many folds")
     fold_of = {person: index % number for index, person in enumerate(_shuffled(people, seed))}
     return fold_of, {"source": f"assigned at random, seed {seed}"}
 

@@ -10,7 +10,7 @@ from common.data.modalities import first_image, images_of
 from common.data.regions import CONVENTIONS, canonical
 from common.data.regions import SCORED as CHALLENGES
 from common.errors import InputError, shortened
-from common.files import expand_home
+from common.files import expand_home, why_no_folder
 from common.inference.results import CaseFiles
 
 SUFFIXES = (".nii.gz", ".nii")
@@ -83,7 +83,7 @@ def _nifti_files(option: str, folder: str | Path) -> dict[str, Path]:
     """The NIfTI files of a folder by name without suffix, in sorted order."""
     path = expand_home(folder, f"--{option}={folder}")
     if not path.is_dir():
-        raise InputError(f"--{option}={folder}: no such folder; expected a folder of NIfTI files")
+        raise InputError(f"--{option}={folder}: {why_no_folder(path)}; expected a folder of NIfTI files")
     found: dict[str, Path] = {}
     for file in sorted(path.iterdir()):
         suffix = next((suffix for suffix in SUFFIXES if file.name.lower().endswith(suffix)), None)

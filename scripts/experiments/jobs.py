@@ -124,7 +124,7 @@ class _Instance:
     def options(self, part: str, options: Mapping[str, Any] | None = None) -> list[str]:
         """Options of the entry as command-line words; `part` names the place in the study in messages."""
         given = self.entry.get("options", {}) if options is None else options
-        return words_of(given, {**self.values, **self.files}, f"{part}.{self.name}.options")
+        return words_of(given, {**self.values, **self.files}, f"{part}.{self.name}.options.")
 
 
 def jobs_of(study: Mapping[str, Any], places: Places) -> dict[str, StudyJob]:
@@ -191,7 +191,7 @@ def _joined(
 def _cohort(layout: str, options: Mapping[str, Any], places: Places) -> StudyJob:
     folder = places.output / "cohorts" / layout
     words = ("python", "-m", "scripts.phantoms", "make", f"--layout={layout}", f"--output={folder}")
-    command = CommandLine((*words, *words_of(options, {}, f"cohorts.{layout}")))
+    command = CommandLine((*words, *words_of(options, {}, f"cohorts.{layout}.")))
     return StudyJob(f"cohorts/{layout}", layout, {}, command, (), folder, folder, layout=layout)
 
 
@@ -344,11 +344,11 @@ def _data_of(datalist: StudyJob) -> tuple[str, str]:
 def words_of(options: Mapping[str, Any], values: Mapping[str, Any], where: str) -> list[str]:
     """Options as command-line words; lists and mappings in the syntax that MONAI and Fire parse.
 
-    `values` fill in names in braces; `where` names the place in the study in messages.
+    `values` fill in names in braces; `where` comes before an option's name in messages.
     """
     words = []
     for option, value in options.items():
-        filled = _fill(value, values, where) if isinstance(value, str) else value
+        filled = _fill(value, values, f"{where}{option}") if isinstance(value, str) else value
         text = filled if isinstance(filled, str) else json.dumps(filled).replace('"', "'").replace(" ", "")
         words.append(f"--{option}={text}")
     return words
@@ -359,7 +359,9 @@ def _fill(text: str, values: Mapping[str, Any], where: str) -> str:
 
     def value(match: re.Match[str]) -> str:
         if match[1] not in values:
-            raise InputError(f"{where}: {text}: no {match[1]}; expected one of {', '.join(values) or 'none'}")
+            raise InputError(
+                f"{where}={text}: no {match[0]}; expected {' or '.join(f'{{{name}}}' for name in values) or 'none'}"
+            )
         return str(values[match[1]])
 
     return re.sub(r"\{(\w+)\}", value, text)

@@ -13,8 +13,9 @@ from common.options import OPTIONS
 from common.values import optional
 from scripts.datalists.splits import hold_out, numbers_of
 from scripts.experiments.engine import OpenStudy, open_study
-from scripts.experiments.jobs import OWN, ROOT, CommandLine, Places, StudyJob
+from scripts.experiments.jobs import OWN, ROOT, CommandLine, Places, StudyJob, words_of
 from scripts.experiments.steps import config_of, steps_of
+from scripts.run import blaming
 
 BUNDLES = ROOT / "bundles"
 RESERVED = ("bundle_root", "split", "checkpoint", "output_dir", "ckpt_dir", "resume")  # this command sets them
@@ -73,6 +74,7 @@ def set_up(
     content = datalists.read(source)
     check_writable_folder(folder, f"--output={output}")
     numbers = numbers_of(folds)
+    words_of(options, {"fold": numbers[0]}, "--")  # refuses other names in braces
     training, evaluation = _split_options(bundle, overlays, _with_weights(options, numbers))
     files = {"source": source}
     dealt: dict[str, Any] = {"folds": folds, "fold": "{fold}", "fold_to": fold_to, "seed": folds_seed}
@@ -158,6 +160,7 @@ def _check_configs(setup: Setup) -> None:
 def _resolved(command: CommandLine, datalist: Path, *names: str) -> Any:
     """Resolve keys of a config as a run with this command does; return the content of the first."""
     # The fold's datalist is written later; a cluster's head node has no GPU
-    parser = config_of(command, datalist=str(datalist), device="cpu")
-    found = {name: parser.get_parsed_content(name) for name in names if name in parser}
+    with blaming({word[2:].partition("=")[0]: word for word in command.words if word.startswith("--")}):
+        parser = config_of(command, datalist=str(datalist), device="cpu")
+        found = {name: parser.get_parsed_content(name) for name in names if name in parser}
     return found[names[0]]

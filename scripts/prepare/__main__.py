@@ -11,7 +11,7 @@ from fire.decorators import SetParseFn
 from common.cli import run
 from common.data.layouts.names import stem_of
 from common.errors import InputError, check_number, choice, shortened, show
-from common.files import check_writable_folder, expand_home, reporting_path_errors
+from common.files import check_writable_folder, expand_home, reporting_path_errors, why_no_folder
 from common.values import DEVICE, listed
 from scripts.arrays import array_of
 
@@ -116,7 +116,7 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
     for name, folder in (("prepared", source), ("predictions", maps)):
         with reporting_path_errors(f"--{name}={folder}"):
             if not folder.is_dir():
-                raise InputError(f"--{name}={folder}: no such folder")
+                raise InputError(f"--{name}={folder}: {why_no_folder(folder)}; expected a folder")
     files = [path for path in sorted(maps.iterdir()) if stem_of(path.name)]
     if not files:
         raise InputError(f"--predictions={predictions}: no label map; expected files SUBJECT.nii.gz")

@@ -10,7 +10,7 @@ from common.data.layouts.names import LABEL, NO_LABELS, Naming, stem_of
 from common.data.layouts.reading import layouts_of, read_layout
 from common.data.modalities import SPELLINGS
 from common.errors import InputError, shortened, show
-from common.files import digest, reporting_path_errors
+from common.files import digest, reporting_path_errors, why_no_folder
 from common.prepare.volumes import Volume, read_volume
 from scripts.prepare.dicom import SeriesScan, choose_scans, holds_dicom
 
@@ -81,7 +81,7 @@ def find_subjects(
     naming = Naming((*modalities, *words), spelled, named)
     with reporting_path_errors(f"--root={root}"):
         if not root.is_dir():
-            raise InputError(f"--root={root}: no such folder; expected a folder of raw scans")
+            raise InputError(f"--root={root}: {why_no_folder(root)}; expected a folder of raw scans")
         layouts = layouts_of(root)
         if len(layouts) > 1:
             raise InputError(f"--root={root}: holds both scans and folders of scans")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.errors import InputError
-from common.files import check_schema, valid_json
+from common.files import check_schema, valid_json, why_no_folder
 from common.inference.publishing import SUMMARY, is_earlier
 
 MLFLOW = {"mlruns", "mlartifacts"}  # folders with MLflow's copies of records
@@ -119,8 +119,7 @@ def read_stages(folder: Path) -> list[Stage]:
     holds no `run.json`, or if a record is malformed.
     """
     if not folder.is_dir():
-        found = "a file" if folder.is_file() else "no such folder"
-        raise InputError(f"{folder}: {found}; expected a folder that holds run.json files")
+        raise InputError(f"{folder}: {why_no_folder(folder)}; expected a folder that holds run.json files")
     inside = [path.relative_to(folder) for path in sorted(folder.rglob("run.json"))]
     paths = [folder / path for path in inside if not MLFLOW & set(path.parts) and not is_earlier(path)]
     if not paths:

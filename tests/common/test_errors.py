@@ -89,6 +89,15 @@ def test_bad_input_ends_a_process_with_one_line_and_status_2():
     assert ended.stderr == "error: spacing 9: expected 1 to 4\n"
 
 
+def test_a_full_disk_behind_standard_output_is_named():
+    command = [sys.executable, "-c", PROCESS.replace("raise InputError", "errors.show")]
+    command[-1] = "from common import errors\n" + command[-1]
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: standard output: No space left on device; ")
+
+
 SIGNALLED = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -150,7 +150,7 @@ def test_a_study_that_does_not_fit_is_refused_in_one_line(tmp_path, change, mess
 
 def test_text_that_names_no_axis_is_refused():
     runs = {"a": {"bundle": "ukb_ssl_pretrain", "datalist": "ukb", "options": {"seed": "{sead}"}}}
-    with pytest.raises(InputError, match=r"^runs\.a\.options: {sead}: no sead; expected one of none$"):
+    with pytest.raises(InputError, match=r"^runs\.a\.options\.seed={sead}: no {sead}; expected none$"):
         jobs(CONTENT | {"runs": runs})
 
 

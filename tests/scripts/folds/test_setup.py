@@ -84,7 +84,7 @@ def test_weights_can_be_those_of_each_fold(prepare, own, monkeypatch):
         ({"ckpt_dir": "/x"}, "--ckpt_dir=/x: set by this command for each fold; leave it out"),
         ({"model_sise": "tiny"}, "--model_sise=tiny: no such option in "),
         ({"iterations": "3", "val_interval": "2"}, "iterations=3: expected a multiple of val_interval=2"),
-        ({"seed": "{flod}"}, "no flod; expected one of fold"),
+        ({"seed": "{flod}"}, "--seed={flod}: no {flod}; expected {fold}"),
     ],
 )
 def test_bad_input_is_refused_in_one_line_before_anything_is_written(prepare, own, changes, message):
