@@ -116,9 +116,10 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
     }
     files = [scan.file for scan in scans.values() if isinstance(scan, NiftiScan)]
     remarks += [str(problem) for problem in read_headers({"image": files}, "")[0] if problem.check == "orientation"]
+    made = [mask_file(subject.name), *(scan_file(subject.name, name) for name in wanted["digests"] if name != "brain")]
     for is_out in (False, True):
         folder = folder_of(output, subject.name, is_out)
-        if is_made_of(folder / RECORD, wanted):
+        if is_made_of(folder / RECORD, wanted) and all((folder / file).is_file() for file in made):
             found = tuple(outside(Figures(**read_record(folder)["figures"])))
             outcome = Outcome(
                 subject.name, outside=found, is_accepted=is_accepted or not is_out, remarks=tuple(remarks)

@@ -173,6 +173,10 @@ def test_a_wrong_brain_is_left_out_when_it_is_prepared_and_what_fails_later_leav
     assert "but the sform, which is used, says " in result.stdout
     assert not (output / "P1").exists()
     result = run_prepare(*options, "--accept=all")
+    made = next(output.rglob("P1_T1.nii.gz"))
+    made.unlink()
+    result = run_prepare(*options, "--accept=all")
+    assert (made.is_file(), "1 new" in result.stdout) == (True, True), "a lost file is made again"
     assert (result.returncode, "0 outside limits" in result.stdout) == (0, True)
     assert (output / "P1").is_dir()
     (raw / "P1_T1.nii.gz").write_bytes(b"")
