@@ -109,7 +109,7 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
     settings = settings.limited_to(scans)
     others = {LABELS: subject.labels, "brain": subject.brain}
     digests = {modality: scan.digest() for modality, scan in scans.items()}
-    wanted = {
+    wanted: dict[str, Any] = {
         "format": FORMAT,
         "settings": {**asdict(settings), "modalities": list(settings.modalities)},
         "digests": digests | {name: NiftiScan(file).digest() for name, file in others.items() if file is not None},
