@@ -14,13 +14,12 @@ from common.files import atomic_write, digest
 LARGEST = 8 * 2**30  # bytes of an unpacked archive; the largest network here takes 0.4 GiB
 MOST_FILES, DEEPEST = 10_000, 32  # files and folders inside folders
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can store
-CACHE = "__pycache__"
 # zipfile's errors for damaged archives
 DAMAGED = (OSError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, UnicodeError, OverflowError, RuntimeError)
 
 
 def files_of(folder: Path) -> list[Path]:
-    """The files below a folder, as sorted relative paths without Python's caches.
+    """The files below a folder, as sorted relative paths.
 
     Raises an InputError for anything but files and folders, such as a symlink.
     """
@@ -29,7 +28,7 @@ def files_of(folder: Path) -> list[Path]:
         name = path.relative_to(folder)
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise InputError(f"{folder}: {name} is a symlink or another special file; expected only files and folders")
-        if CACHE not in name.parts and path.is_file():
+        if path.is_file():
             found.append(name)
     return found
 
@@ -81,7 +80,7 @@ def _top_folder(archive: Path, entries: list[zipfile.ZipInfo]) -> str:
     if min((entry.header_offset for entry in entries), default=0):  # such as the weights at the end of a cut package
         raise InputError(f"{archive}: data before the zip entries; expected an unchanged package")
     names = [entry.filename.rstrip("/").split("/") for entry in entries]
-    if len({*map(tuple, names)}) < len(names):  # programs differ in which of both they unpack
+    if len({"/".join(parts).casefold() for parts in names}) < len(names):  # one would replace the other
         raise InputError(f"{archive}: an entry occurs twice; expected an unchanged package; not unpacked")
     for parts in names:
         if len(parts) > DEEPEST:

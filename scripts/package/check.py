@@ -50,7 +50,7 @@ def check_package(package: Path, run: bool = True) -> list[str]:
         folder = place / package.resolve().name  # resolves "."
         if package.is_dir():
             files_of(package)  # rejects symlinks before copying
-            shutil.copytree(package, folder, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(package, folder)
         elif package.is_file():
             folder = unpack(package, place)
         else:
@@ -80,7 +80,8 @@ def check_files(folder: Path) -> list[str]:
             hint = f"; its tests are those of {others[0]}, which a folder of this name has" if others else ""
             raise InputError(f"{name}: {file} is missing{hint if file.startswith('tests/') else ''}")
     if odd := [file for file in files if file != "LICENSE" and Path(file).suffix[1:] not in KINDS.split()]:
-        raise InputError(f"{name}: {odd[0]} is not a kind of file that a package needs; expected {KINDS}")
+        hint = "; delete __pycache__, which Python makes again" if "__pycache__" in odd[0] else f"; expected {KINDS}"
+        raise InputError(f"{name}: {odd[0]} is not a kind of file that a package needs{hint}")
     schema = json.loads(METADATA_SCHEMA.read_text())  # MONAI's verify_metadata would download it
     valid_json(folder / "configs/metadata.json", "a bundle's metadata", schema, f"{name}: configs/metadata.json")
     configs = {}

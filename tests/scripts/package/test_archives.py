@@ -37,7 +37,7 @@ def package(tmp_path):
 REFUSED = [
     *((["bundle/LICENSE", name], "would land outside") for name in ("../evil", "bundle/../../evil", "/etc/passwd")),
     (["bundle/LICENSE", "bundle/" * 3000 + "x"], "folders nested 3001 deep; expected 32 at most"),
-    (["bundle/LICENSE", "bundle/LICENSE"], "an entry occurs twice"),
+    (["bundle/LICENSE", "bundle/License"], "an entry occurs twice"),
     (["bundle/LICENSE", "\x1b[31m"], "expected one folder in it"),
     *((names, "expected one folder in it") for names in ([], ["LICENSE"], ["a/x", "b/x"], ["a/"])),
 ]

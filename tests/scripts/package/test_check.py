@@ -94,6 +94,9 @@ BROKEN = {
         {"x": torch.ones(1)}, {"modalities": ["T2"]}, folder / "models/model.pt"
     ),
     "docs/more.md is a symlink": lambda folder: (folder / "docs/more.md").symlink_to("/etc"),
+    "common/__pycache__/x.pyc is not a kind of file that a package needs; delete": write(
+        "common/__pycache__/x.pyc", b"x"
+    ),
     "models/model.pkl is not a kind of file": write("models/model.pkl", b"x"),
     "unpickling can run any code": evil_checkpoint,
     "models/model.pt: contains more than named tensors; MONAI reads only a plain state dict": checkpoint(
