@@ -103,7 +103,7 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
     Args:
         prepared: output folder of `python -m scripts.prepare`.
         predictions: folder of label maps SUBJECT.nii.gz.
-        output: folder for the results; files of the same names are replaced.
+        output: folder for the results; those of earlier runs are replaced.
         modality: modality with the raw grid to use; by default the reference.
         jobs: subjects at a time.
     """
@@ -117,18 +117,17 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
         with reporting_path_errors(f"--{name}={folder}"):
             if not folder.is_dir():
                 raise InputError(f"--{name}={folder}: {why_no_folder(folder)}; expected a folder")
-    files = [path for path in sorted(maps.iterdir()) if stem_of(path.name)]
+    files: dict[str, Path] = {}
+    for path in sorted(maps.iterdir()):
+        if (subject := stem_of(path.name)) and (first := files.setdefault(subject, path)) != path:
+            raise InputError(f"--predictions={predictions}: {first.name} and {path.name}; expected one label map")
     if not files:
         raise InputError(f"--predictions={predictions}: no label map; expected files SUBJECT.nii.gz")
     subjects = [folder for folder in sorted(source.iterdir()) if (folder / RECORD).is_file()]
     if not subjects:
         raise InputError(f"--prepared={prepared}: no prepared subject; expected the output folder of scripts.prepare")
-    target = output_folder(output, maps)
-    work = {
-        name: partial(send_back, path, name, source, target, modality)
-        for path in files
-        if (name := path.name.removesuffix(".gz").removesuffix(".nii"))
-    }
+    target = output_folder(output, maps, source)
+    work = {name: partial(send_back, path, name, source, target, modality) for name, path in files.items()}
     outcomes = run_in_processes(work, jobs, "label map")
     _report(outcomes, f"written to {target}" if any(outcome.is_new for outcome in outcomes) else "nothing written")
 
@@ -192,13 +191,13 @@ def _series(series: Any, modalities: Sequence[str]) -> Mapping[str, Mapping[str,
     return {str(subject): parse_series_option(chosen, modalities) for subject, chosen in series.items()}
 
 
-def output_folder(output: str, source: Path) -> Path:
-    """The output folder, which can be written to or created; it must not lie in the input folder."""
+def output_folder(output: str, *sources: Path) -> Path:
+    """The output folder, which can be written to or created; it must not lie in an input folder."""
     name = f"--output={output}"
     folder = expand_home(output, name)
     check_writable_folder(folder, name)
     with reporting_path_errors(name):
-        if folder.resolve().is_relative_to(source.resolve()):
+        if source := next((each for each in sources if folder.resolve().is_relative_to(each.resolve())), None):
             raise InputError(f"{name}: lies in {source}; expected a folder outside the input")
     return folder
 

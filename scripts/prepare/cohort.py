@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from common.data import datalists
 from common.data.regions import mapping_of
 from common.data.scan_checks import first_line
-from common.errors import input_error_message, is_disk_full, show
+from common.errors import input_error_message, is_disk_full, shortened, show
 from common.files import atomic_write, write_csv
 from common.locks import claimed
 from common.pages.templates import render
@@ -24,6 +24,7 @@ from scripts.arrays import JobArray
 from scripts.pools import map_in_processes
 from scripts.prepare.scans import Subject
 from scripts.prepare.subjects import (
+    RECORD,
     WORK,
     Outcome,
     check_made_here,
@@ -71,6 +72,9 @@ def prepare_cohort(
         shutil.rmtree(output / WORK, ignore_errors=True)
         regions = next((subject.regions for subject in subjects if subject.labels), None)
         _write_tables(ordered, settings, regions, output)
+        others = sorted(file.parent.name for file in output.glob(f"*/{RECORD}") if file.parent.name not in outcomes)
+        if others:
+            show(f"warning: {output} also has {shortened(others)}, of earlier runs, not in {DATALIST}", error=True)
     return ordered
 
 
@@ -118,7 +122,7 @@ def _write_tables(outcomes: Sequence[Outcome], settings: Settings, regions: str 
     records = {name: read_record(folder) for name, folder in prepared.items()}
     modalities = list(settings.modalities)
     content = {
-        "name": output.name,
+        "name": output.resolve().name or "prepared",
         "modalities": modalities,
         "label_convention": None,
         "preparation": f"by scripts.prepare: {settings.description}",

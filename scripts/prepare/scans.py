@@ -102,6 +102,8 @@ def find_subjects(
         if len(subject.name) > LONGEST:
             fault = f"a name of {len(subject.name)} characters; expected {LONGEST} at most"
             found[place] = Subject(subject.name, fault=fault)
+        elif subject.name.encode(errors="ignore").decode() != subject.name:  # would end the process, in ITK
+            found[place] = Subject(subject.name, fault="a name that is not UTF-8; expected another")
     return sorted(found, key=lambda subject: subject.name)
 
 

@@ -4,7 +4,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -15,7 +15,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
 
 from common.data.scan_checks import copy_problem, raise_problem, read_headers
-from common.data.volumes import write_volume
+from common.data.volumes import open_volume, write_volume
 from common.errors import InputError
 from common.files import digest, read_json, reporting_path_errors, valid_json, write_json
 from common.prepare.figures import Figures, outside
@@ -40,11 +40,17 @@ MATRIX = FOUR | {"items": FOUR | {"items": {"type": "number"}}}
 EDGES = {"type": "array", "minItems": 3, "maxItems": 3, "items": {"type": "integer", "minimum": 1, "maximum": 4096}}
 GRID = {"type": "object", "required": ["shape", "affine"], "properties": {"shape": EDGES, "affine": MATRIX} | FILE}
 TRANSFORM = {"type": "object", "required": ["matrix"], "properties": {"matrix": MATRIX}}
+NUMBERS = {"type": "object", "additionalProperties": {"type": "number"}}
+FIGURES = {
+    "reference": {"type": "string"},
+    "subject": NUMBERS,
+    "modalities": {"type": "object", "additionalProperties": NUMBERS},
+}
 ENTRIES = {
     "reference": {"type": "string"},
     "sources": {"type": "object", "additionalProperties": GRID},
     "transforms": {"type": "object", "additionalProperties": TRANSFORM},
-    "figures": {"type": "object"},
+    "figures": {"type": "object", "required": [*FIGURES], "properties": FIGURES, "additionalProperties": False},
     "grid": GRID,
 }
 SCHEMA = {"type": "object", "required": [*ENTRIES], "properties": ENTRIES}
@@ -119,8 +125,8 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
     made = [mask_file(subject.name), *(scan_file(subject.name, name) for name in wanted["digests"] if name != "brain")]
     for is_out in (False, True):
         folder = folder_of(output, subject.name, is_out)
-        if is_made_of(folder / RECORD, wanted) and all((folder / file).is_file() for file in made):
-            found = tuple(outside(Figures(**read_record(folder)["figures"])))
+        if (earlier := _earlier(folder, made, wanted)) is not None:
+            found = tuple(outside(Figures(**earlier["figures"])))
             outcome = Outcome(
                 subject.name, outside=found, is_accepted=is_accepted or not is_out, remarks=tuple(remarks)
             )
@@ -238,6 +244,16 @@ def _place(source: Path, output: Path, subject: str, is_left_out: bool) -> None:
             source.rename(target)
 
 
+def _earlier(folder: Path, files: Sequence[str], wanted: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The record of a subject's earlier results; None unless they are complete and made of `wanted`."""
+    if not is_made_of(folder / RECORD, wanted) or not all((folder / file).is_file() for file in files):
+        return None
+    try:
+        return read_record(folder)
+    except InputError:  # damaged
+        return None
+
+
 def is_made_of(note: Path, wanted: Mapping[str, Any]) -> bool:
     """Whether the JSON file beside a result contains the entries of `wanted`, such as checksums and settings.
 
@@ -274,6 +290,9 @@ def send_back(file: Path, name: str, prepared: Path, output: Path, modality: str
     if chosen not in (known := [name for name in record["transforms"] if name in record["sources"]]):
         place = f"--modality={chosen}" if modality else f"{prepared / name / RECORD}: the reference {chosen}"
         raise InputError(f"{place}: not prepared; expected one of {', '.join(known)}")
+    target = output / f"{name}.nii.gz"
+    if target.exists() and open_volume(target).header.get_intent()[0] != "label":
+        raise InputError(f"{target}: not of an earlier run; expected another --output")
     labels = read_labels(file, _grid_of(record["grid"]))
     source = record["sources"][chosen]
     with suppress(OSError):  # a scan that has moved cannot be checked
@@ -281,5 +300,5 @@ def send_back(file: Path, name: str, prepared: Path, output: Path, modality: str
             raise InputError(f"{scan}: changed since it was prepared; expected that scan, or repeat scripts.prepare")
     raw = _grid_of(source)
     found = labels_on(labels, raw, np.linalg.inv(record["transforms"][chosen]["matrix"]))
-    write_volume(output / f"{name}.nii.gz", found.array, raw.affine, is_label=True)
+    write_volume(target, found.array, raw.affine, is_label=True)
     return Outcome(name, is_new=True)

@@ -12,6 +12,8 @@ from common.files import read_json, write_json
 from scripts.prepare.__main__ import back
 from scripts.prepare.subjects import RECORD, read_record, send_back
 
+FIGURES = {"reference": "T1", "subject": {}, "modalities": {}}
+
 
 @pytest.fixture
 def places(cohort, tmp_path):
@@ -57,6 +59,22 @@ def test_a_scan_that_has_changed_since_is_refused(cohort, run_prepare, places, t
     assert run_prepare("back", *options).returncode == 0
 
 
+def test_what_is_not_of_an_earlier_run_is_not_replaced(cohort, places, tmp_path, capsys):
+    shutil.copy(cohort.folder / "out/lacking/lacking_brain_mask.nii.gz", tmp_path / "maps/lacking.nii.gz")
+    (tmp_path / "b").mkdir()
+    shutil.copy(cohort.folder / "raw/lacking/scan_T1w_seg.nii.gz", tmp_path / "b/lacking.nii.gz")
+    before = (tmp_path / "b/lacking.nii.gz").read_bytes()
+    with pytest.raises(SystemExit, match="1"):
+        back(**places)
+    assert "b/lacking.nii.gz: not of an earlier run; expected another --output" in capsys.readouterr().out
+    assert (tmp_path / "b/lacking.nii.gz").read_bytes() == before
+    with pytest.raises(InputError, match=r"^--output=.*out/x: lies in .*out; expected a folder outside the input$"):
+        back(**places | {"output": str(cohort.folder / "out/x")})
+    (tmp_path / "maps/lacking.nii").touch()
+    with pytest.raises(InputError, match=r"maps: lacking\.nii and lacking\.nii\.gz; expected one label map$"):
+        back(**places)
+
+
 def test_what_is_wrong_for_all_is_one_line(cohort, places, tmp_path):
     (tmp_path / f"maps/{cohort.subject}.nii.gz").touch()
     with pytest.raises(InputError, match=r"raw: no prepared subject; expected the output folder of scripts\.prepare$"):
@@ -73,7 +91,7 @@ def test_what_is_wrong_for_all_is_one_line(cohort, places, tmp_path):
 )
 def test_a_matrix_that_leads_nowhere_is_refused(tmp_path, matrix, message):
     grid = {"shape": [2, 2, 2], "affine": np.eye(4).tolist()}
-    record = {"reference": "T1", "sources": {"T1": grid}, "figures": {}, "grid": grid}
+    record = {"reference": "T1", "sources": {"T1": grid}, "figures": FIGURES, "grid": grid}
     (tmp_path / RECORD).write_text(json.dumps(record | {"transforms": {"T1": {"matrix": matrix}}}))
     with pytest.raises(InputError, match=message):
         read_record(tmp_path)
@@ -81,7 +99,7 @@ def test_a_matrix_that_leads_nowhere_is_refused(tmp_path, matrix, message):
 
 def test_a_record_without_its_reference_is_named_and_not_an_option(tmp_path):
     grid = {"shape": [2, 2, 2], "affine": np.eye(4).tolist()}
-    record = {"reference": "T9", "sources": {"T1": grid}, "figures": {}, "grid": grid}
+    record = {"reference": "T9", "sources": {"T1": grid}, "figures": FIGURES, "grid": grid}
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / RECORD).write_text(json.dumps(record | {"transforms": {"T1": {"matrix": grid["affine"]}}}))
     with pytest.raises(InputError, match=r"a/prepare\.json: the reference T9: not prepared; expected one of T1$"):

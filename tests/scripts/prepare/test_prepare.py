@@ -21,7 +21,7 @@ from common.prepare.figures import LIMITS
 from common.prepare.targets import TARGETS
 from common.prepare.volumes import read_volume
 from scripts.phantoms.layouts import PHANTOMS
-from scripts.prepare.subjects import folder_of
+from scripts.prepare.subjects import folder_of, read_record
 from tests.scripts.prepare.moved_heads import brain_dice, errors
 
 
@@ -149,6 +149,16 @@ def test_a_subject_outside_its_limits_is_left_out_until_it_is_accepted(cohort, c
         pictures = re.findall(r'src="(\S+\.png)"', page)
         assert len(pictures) == 2
         assert all((output / picture).is_file() for picture in pictures)
+
+
+def test_results_with_a_damaged_record_are_made_again_and_those_of_others_are_warned_of(copy):
+    shutil.copytree(copy.output / "lacking", copy.output / "gone")
+    with_overlap(copy.output / "lacking", "high")
+    result = copy.repeat()
+    assert "1 new, 1 done before, 1 failed (broken), 0 outside limits" in result.stdout
+    assert read_record(copy.output / "lacking")
+    line = f"warning: {copy.output} also has gone, of earlier runs, not in datalist.json"
+    assert line in result.stderr.splitlines()
 
 
 def test_a_wrong_brain_is_left_out_when_it_is_prepared_and_what_fails_later_leaves_the_readers(
