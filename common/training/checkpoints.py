@@ -75,6 +75,8 @@ class BestModel:
     def load_state_dict(self, state: float) -> None:
         """Continue from the best metric of the run that is resumed."""
         self.best = state
+        if math.isfinite(state) and not self.file.is_file() and idist.get_rank() == 0:
+            show(f"warning: {self.file}: no such file; the next is written by a validation better than {state:.4f}")
 
 
 class RunStates:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -157,11 +158,15 @@ class Pictures:
         """Draw the outputs of `engine`, on the main process."""
         if idist.get_rank() != 0:
             return
-        self.writer = SummaryWriter(self.folder / "tensorboard" / "pictures")
         event = Events.EPOCH_COMPLETED if self.last_only else Events.ITERATION_COMPLETED
         engine.add_event_handler(event, self)
         if not self.last_only:  # the folder may be moved after the run
             engine.add_event_handler(Events.COMPLETED, lambda: self.writer.close())
+
+    @cached_property
+    def writer(self) -> SummaryWriter:
+        """The writer of the events, made for the first picture."""
+        return SummaryWriter(self.folder / "tensorboard" / "pictures")
 
     def __call__(self, engine: Engine) -> None:
         try:

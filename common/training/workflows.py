@@ -165,7 +165,8 @@ def best_validation(record: TrainingRecord, best: BestModel, chance: Mapping[str
     others = {name: value for name, value in metrics.items() if name != best.name and not name.endswith("_present")}
     more = f" ({', '.join(f'{name} {value:.4f}' for name, value in others.items())})" if others else ""
     reached = f"best validation: {best.name} {best.best:.4f} at iteration {iteration:,} of {iterations:,}{more}"
-    return [reached] + [
+    nothing = f"warning: {best.name} 0: nothing was learnt; a lower learning_rate or more iterations may help"
+    return [reached, *([] if best.best else [nothing])] + [
         f"warning: {name} {others[name]:.4f}: no better than chance ({level:.4f}); "
         "more iterations, a lower learning_rate or a larger batch_size may help"
         for name, level in chance.items()

@@ -316,6 +316,15 @@ def test_a_resumed_run_remembers_the_best(tmp_path):
     assert read(tmp_path / "models" / "model.pt").metadata["reached"] == {"iteration": 12, "score": 0.95}
 
 
+def test_a_resumed_run_warns_if_the_best_checkpoint_is_missing(tmp_path, capsys):
+    Training(tmp_path, 2, [0.9, 0.8])
+    (file := tmp_path / "models" / "model.pt").unlink()
+    capsys.readouterr()
+    Training(tmp_path, 2, resume=True)
+    line = f"warning: {file}: no such file; the next is written by a validation better than 0.9000\n"
+    assert line in capsys.readouterr().out
+
+
 def test_only_the_main_process_writes(tmp_path, monkeypatch):
     run = Training(tmp_path, 1, [0.5])
     for path in (tmp_path / "models").iterdir():

@@ -172,6 +172,11 @@ def test_pictures_are_drawn_into_files_and_events(tmp_path, last_only, names):
     assert [event.step for event in events.Images("case3")] == [40], "iterations, as of all other tags"
 
 
+def test_nothing_is_written_before_the_first_picture(tmp_path):
+    Pictures(tmp_path, draw).attach(Engine(print))
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_picture_that_cannot_be_drawn_or_written_does_not_end_the_run(tmp_path, capsys):
     def draw_the_last(output, batch):
         if batch < 3:

@@ -47,6 +47,12 @@ def test_a_training_ends_with_its_best_validation(tmp_path, scores, lower, expec
     assert best_validation(training.record, training.best, {}, 9) == [expected]
 
 
+def test_a_warning_says_when_nothing_was_learnt(tmp_path):
+    training = Training(tmp_path, 3, [0, 0, 0])
+    _, warning = best_validation(training.record, training.best, {}, 9)
+    assert warning == "warning: score 0: nothing was learnt; a lower learning_rate or more iterations may help"
+
+
 def test_the_best_validation_may_be_that_of_the_run_that_was_resumed_and_has_other_metrics(tmp_path):
     Training(tmp_path, 2, [0.25, 0.75])
     resumed = Training(tmp_path, 3, [0.5], resume=True)
