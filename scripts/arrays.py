@@ -104,6 +104,9 @@ def array_of(settings: Mapping[str, Any], output: Path, name: str, jobs: int) ->
 
 
 def _failure_of(error: Exception) -> str:
-    """The last line of an error's message, without the traceback and log paths that submitit adds."""
+    """The last lines of an error's message, without the traceback and log paths that submitit adds."""
     text, _, _ = str(error).partition("You can check full logs")
-    return " ".join(text.strip("- \n").split())[-200:]
+    lines = [" ".join(line.split()) for line in text.strip("- \n").splitlines()]
+    while len(lines) > 1 and len(" ".join(lines)) > 200:
+        del lines[0]
+    return "; ".join(filter(None, lines))

@@ -16,7 +16,8 @@ import numpy as np
 from common import cli
 from common.data.volumes import write_volume
 from common.errors import InputError, show
-from common.files import check_writable_folder, expand_home, reporting_path_errors
+from common.files import expand_home, reporting_path_errors
+from common.locks import claimed
 
 LARGEST = 2**28  # bytes of an unpacked scan
 LABELS = "seg"
@@ -103,9 +104,7 @@ def public_scans(clones: str, output: str) -> None:
     if not any(clone.is_dir() for clone in found.values()):
         expected = ", ".join(dict.fromkeys(clone.name for clone in found.values()))
         raise InputError(f"--clones={clones}: no clone in this folder; expected some of {expected}")
-    check_writable_folder(target, f"--output={output}")
-    with reporting_path_errors(f"--output={output}"):
-        target.mkdir(parents=True, exist_ok=True)
+    with reporting_path_errors(f"--output={output}"), claimed("output", target):
         for name, clone in found.items():
             source = SETS[name]
             if (target / name).exists():

@@ -70,12 +70,13 @@ def folds(
     selected = select(study, redo=redo)
     count = f"{len(study.jobs)} jobs, {counted(study.states)}; {len(selected)} to run"
     show(f"{len(setup.numbers)} folds of {bundle}: {count}")
-    run_jobs(study, selected, launcher(study.places, jobs, slurm), jobs)
-    states = states_of(study.jobs, place)
+    ended = run_jobs(study, selected, launcher(study.places, jobs, slurm), jobs)
+    states = states_of(study.jobs, place) | {name: state for name, state in ended.items() if state.name == "failed"}
     if unfinished := {name: state for name, state in states.items() if state.name != "done"}:
         for name, state in unfinished.items():
             if not unfinished.keys() & set(study.jobs[name].needs):  # the others only wait for these
-                show(f"{name} is {state.name}: {state.reason}; log {log_of(study.jobs[name], place)}")
+                log = log_of(study.jobs[name], place)
+                show(f"{name} is {state.name}: {state.reason}" + (f"; log {log}" if log.is_file() else ""))
         if any(state.name == "stale" for state in unfinished.values()):
             show("stale results were kept; --stale=redo makes them again")
         raise SystemExit(1)

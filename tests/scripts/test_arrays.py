@@ -3,11 +3,12 @@
 import os
 import signal
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from common.errors import ArgumentError, InputError
-from scripts.arrays import array_of
+from scripts.arrays import JobArray, array_of
 from tests.support import ROOT, one_line
 
 SETTINGS = {"timeout_min": 5, "cpus_per_task": 1, "mem_gb": 1}
@@ -85,6 +86,15 @@ def test_jobs_that_fail_are_told_with_the_place_of_their_logs(cluster, tmp_path)
 def test_settings_that_slurm_refuses_are_told(cluster, tmp_path):
     with pytest.raises(InputError, match=r"^--slurm: .*invalid partition"):
         array_of({"slurm_partition": "none"}, tmp_path, "refused", 1).map(square, [1], "number")
+
+
+def test_a_long_failure_keeps_its_last_whole_lines(tmp_path):
+    def refuse(*_):
+        raise OSError(text)
+
+    text = f"{'x' * 200}\nsbatch: error: no server\n  sbatch: fatal: no configuration\n\nYou can check full logs with a"
+    with pytest.raises(InputError, match=r"^sbatch: error: no server; sbatch: fatal: no configuration$"):
+        JobArray(SimpleNamespace(submit=refuse), tmp_path, 1).call(print)
 
 
 def test_settings_that_submitit_does_not_know_are_refused(cluster, tmp_path):

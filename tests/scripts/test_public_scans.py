@@ -120,7 +120,7 @@ def test_a_set_without_usable_scans_is_refused_and_leaves_nothing(clone, tmp_pat
     with pytest.raises(InputError, match="no scans of tumour") as error:
         public_scans(str(clones), str(tmp_path / "out"))
     assert one_line(error)
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_without_clones_is_refused(tmp_path):

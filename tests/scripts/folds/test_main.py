@@ -70,6 +70,16 @@ def test_a_fold_that_fails_or_is_stale_is_named_and_nothing_is_summarised_until_
     assert len(cross_validate(stale="redo")) == 7
 
 
+def test_a_job_that_slurm_refuses_is_named_with_the_reason(cross_validate, monkeypatch, capsys):
+    def launch(job, output, redo):
+        raise InputError("sbatch: fatal: no configuration")
+
+    monkeypatch.setattr(module, "launcher", lambda *_: launch)
+    with pytest.raises(SystemExit):
+        cross_validate()
+    assert capsys.readouterr().out.splitlines()[-1] == "model/fold2 is failed: sbatch: fatal: no configuration"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
