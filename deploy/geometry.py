@@ -14,12 +14,13 @@ from pydicom.dataset import Dataset
 from common.errors import InputError
 from common.prepare.volumes import FLIP, Grid, Volume
 from deploy.multiframe import frames_of
-from deploy.study import Series, image_name
+from deploy.study import Series, image_name, values_of
 
 REQUIRED = (  # to decode voxels
     *("BitsAllocated", "BitsStored", "PixelRepresentation", "SamplesPerPixel"),
     *("PhotometricInterpretation", "PixelData"),
 )
+ECHOES = 1.2  # largest ratio of the echo times of a volume's slices
 TOLERANCE = 0.01  # relative for distances, absolute for cosines; scanners round positions to about 0.001 mm
 
 
@@ -36,6 +37,9 @@ def grid_of(headers: Sequence[Dataset], name: str) -> tuple[Grid, tuple[int, ...
         raise InputError(f"{name}: several multi-frame images; expected one volume in one image")
     if len({header.get("StackID") for header in headers}) > 1:
         raise InputError(f"{name}: several stacks of images; expected one volume")
+    echoes = [float(time) for header in headers for time in values_of(header, "EchoTime")]
+    if echoes and max(echoes) > ECHOES * min(echoes):
+        raise InputError(f"{name}: echo times from {min(echoes):g} to {max(echoes):g} ms; expected one volume")
     rows, columns = _size(first, name)
     spacing, orientation = (_numbers(first, word, name) for word in ("PixelSpacing", "ImageOrientationPatient"))
     axes = orientation.reshape(2, 3)

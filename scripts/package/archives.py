@@ -78,7 +78,7 @@ def _top_folder(archive: Path, entries: list[zipfile.ZipInfo]) -> str:
     if len(entries) > MOST_FILES:
         raise InputError(f"{archive}: {len(entries)} files in it; expected {MOST_FILES} at most; not unpacked")
     if min((entry.header_offset for entry in entries), default=0):  # such as the weights at the end of a cut package
-        raise InputError(f"{archive}: data before the zip entries; expected an unchanged package")
+        raise InputError(f"{archive}: cut, or data before the zip entries; expected an unchanged package")
     names = [entry.filename.rstrip("/").split("/") for entry in entries]
     if len({"/".join(parts).casefold() for parts in names}) < len(names):  # one would replace the other
         raise InputError(f"{archive}: an entry occurs twice; expected an unchanged package; not unpacked")

@@ -84,6 +84,7 @@ NOT_FINITE = "RescaleSlope and RescaleIntercept give NaN or infinite voxels"
         ({"ImagePositionPatient": None}, ") has no ImagePositionPatient"),
         ({"ImagePositionPatient": [0, 0, 9]}, "two images share a position"),
         ({"ImagePositionPatient": [0, 0, 6.2]}, "3.00 mm elsewhere; is a slice missing?"),
+        ({"EchoTime": 300}, " to 300 ms; expected one volume"),
         ({"PixelData": b"12"}, UNREADABLE),
         ({"PixelData": None}, ") has no PixelData"),
         ({"BitsAllocated": None}, ") has no BitsAllocated"),
@@ -93,6 +94,8 @@ NOT_FINITE = "RescaleSlope and RescaleIntercept give NaN or infinite voxels"
     ],
 )
 def test_a_slice_that_does_not_fit_is_refused(slices, attributes, message):
+    for image in slices:
+        image.EchoTime = 100
     for keyword, value in attributes.items():
         setattr(slices[2], keyword, value)
     found = refusal(volume_of, slices, "series 1")
