@@ -23,6 +23,7 @@ DOUBT = "the evidence is doubtful"
 ONE_KIND = "one kind of evidence alone shows contrast agent"
 NO_AGENT_SEEN = "no series shows contrast agent by words or header"
 THIN = 1.5  # mm, largest edge of a voxel of a 3D scan; the consensus protocol for brain tumours asks for 1.5 or less
+VOLUME = f"{MIN_SLICES} or more MR images in one orientation"
 ONE_INJECTION = 3600.0  # s between scans after the same injection; chosen: lesions enhance for about an hour
 
 
@@ -52,7 +53,7 @@ def choose_series(
         >>> choose_series([], ["T1"], {})
         Traceback (most recent call last):
             ...
-        common.errors.InputError: T1: no series matches among: none; select one with --series=T1=NUMBER
+        common.errors.InputError: T1: no series matches among: none; expected 10 or more MR images in one orientation
     """
     named = {modality: _requested_series(study, modality, value).uid for modality, value in requested.items()}
     if len(set(named.values())) < len(named):
@@ -136,9 +137,7 @@ def _requested_series(study: Sequence[Series], modality: str, value: str) -> Ser
         problem = f"{len(found)} series match" if found else "no such series"
         raise InputError(f"--series={modality}={value}: {problem}; expected the number or UID of one series")
     if unusable := why_no_volume(found[0]):
-        raise InputError(
-            f"--series={modality}={value}: {unusable}; expected {MIN_SLICES} or more MR images in one orientation"
-        )
+        raise InputError(f"--series={modality}={value}: {unusable}; expected {VOLUME}")
     return found[0]
 
 
@@ -276,11 +275,14 @@ def only(modality: str, found: Sequence[Candidate], study: Sequence[Candidate]) 
 
 
 def question(modality: str, problem: str, candidates: Sequence[Candidate], pairs: Pairs | None = None) -> InputError:
-    """The error that asks for `--series`; it lists the candidates with their evidence.
+    """The error that asks for `--series` if that can help; it lists the candidates with their evidence.
 
     The first candidate of a pair is the native T1.
     """
     names = "; ".join(f"{one.series.name}: {one.reason}" for one in candidates) or "none"
     if pairs:
         names += "".join(f"; {text}" for one in candidates[1:] if (text := pairs.reason(candidates[0], one)))
-    return InputError(f"{modality}: {problem}: {names}; select one with --series={modality}=NUMBER")
+    advice = f"select one with --series={modality}=NUMBER"
+    if all(why_no_volume(one.series) for one in candidates):
+        advice = f"expected {VOLUME}"
+    return InputError(f"{modality}: {problem}: {names}; {advice}")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from common.data.datalists import UNPRINTABLE
 from common.data.layouts.found import DataSet, folders_in
 from common.data.layouts.names import LABEL, NO_LABELS, Naming, stem_of
 from common.data.layouts.reading import layouts_of, read_layout
@@ -102,8 +103,8 @@ def find_subjects(
         if len(subject.name) > LONGEST:
             fault = f"a name of {len(subject.name)} characters; expected {LONGEST} at most"
             found[place] = Subject(subject.name, fault=fault)
-        elif subject.name.encode(errors="ignore").decode() != subject.name:  # would end the process, in ITK
-            found[place] = Subject(subject.name, fault="a name that is not UTF-8; expected another")
+        elif UNPRINTABLE.search(subject.name) or "\\" in subject.name:  # ITK crashes on a name that is not UTF-8
+            found[place] = Subject(subject.name, fault="expected a name of one line in Unicode, without a backslash")
     return sorted(found, key=lambda subject: subject.name)
 
 

@@ -94,8 +94,12 @@ def test_few_slices_and_other_kinds_of_images_are_not_a_volume(tmp_path):
     change(tmp_path / "2/002-0007.dcm", Modality="CT")  # one image is enough
     write_series(tmp_path / "3", VOXELS[:, :, :10], np.eye(4), identity, 3)
     study = read_study(tmp_path)
-    reasons = re.findall(r"series \d \(UID \.\.\.[\d.]+\): ([^;]+);", refusal(choose_series, study, ("T1",), {}))
+    question = refusal(choose_series, study, ("T1",), {})
+    reasons = re.findall(r"series \d \(UID \.\.\.[\d.]+\): ([^;]+);", question)
     assert reasons == ["only 9 positions", "not MR", "neither words nor times say what it is"]
+    assert question.endswith("; select one with --series=T1=NUMBER")
+    question = refusal(choose_series, study[:2], ("T1",), {})
+    assert question.endswith(": not MR; expected 10 or more MR images in one orientation"), "no option helps"
 
 
 @pytest.mark.parametrize(
