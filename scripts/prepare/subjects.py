@@ -239,7 +239,10 @@ def _place(source: Path, output: Path, subject: str, is_left_out: bool) -> None:
                 doomed = output / WORK / f"{subject}.earlier.{os.getpid()}"  # is never a subject that lost some files
                 doomed.parent.mkdir(exist_ok=True)
                 earlier.rename(doomed)
-                shutil.rmtree(doomed)
+                if doomed.is_symlink():  # made by the user; the folder stays where it lies
+                    doomed.unlink()
+                else:
+                    shutil.rmtree(doomed)
         if source != target:
             source.rename(target)
 

@@ -35,6 +35,16 @@ def test_a_subject_that_is_left_out_is_not_lost_if_it_cannot_be_moved(tmp_path):
     assert (tmp_path / "a/record").read_text() == "new"
 
 
+def test_a_link_to_a_subjects_folder_is_replaced_and_not_followed(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "a").mkdir()
+    folder_of(tmp_path, "a", is_left_out=True).parent.mkdir()
+    folder_of(tmp_path, "a", is_left_out=True).symlink_to("../elsewhere")
+    leave_out(tmp_path, "a")
+    assert not folder_of(tmp_path, "a", is_left_out=True).is_symlink()
+    assert (tmp_path / "elsewhere").is_dir()
+
+
 def test_a_modality_that_is_a_copy_of_another_is_refused_before_it_is_registered(tmp_path):
     """In another type and file."""
     files = {name: tmp_path / f"a_{name}.nii.gz" for name in ("T1", "T2")}
