@@ -89,6 +89,8 @@ def segment(
         show(
             f"warning: --like={like}: expected {usual}, unless {file} is of a training on scans like {like}", error=True
         )
+    convention = record.get("label_convention", CONVENTION[usual])
+    volumes = {part: Volumes(str(folder / part), convention) for part in RESULTS}
     options = _as_trained(record) | {"like": like or usual, "device": device, "accept": accept, "jobs": jobs}
     options |= {"patterns": patterns, "series": series, "missing": missing}
     if brain is not None:
@@ -100,8 +102,6 @@ def segment(
         foreign = {*re.findall(r"--(\w+)", message)} - {*inspect.signature(segment).parameters}
         hint = f" (an option of scripts.prepare, set from {file})" if foreign else ""
         raise InputError(f"{message}{hint}") from None
-    convention = record.get("label_convention", CONVENTION[usual])
-    volumes = {part: Volumes(str(folder / part), convention) for part in RESULTS}
     subjects = _prepared(folder / PREPARED)
     forget(folder, volumes, _sources(folder / PREPARED, subjects, file))
     if not subjects:  # the lines above say why

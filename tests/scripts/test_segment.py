@@ -69,6 +69,14 @@ def test_label_maps_of_another_origin_are_not_removed(tmp_path):
     assert (tmp_path / "out/labels/truth.nii.gz").exists()
 
 
+def test_tables_of_another_origin_are_refused_before_the_scans_are_prepared(tmp_path):
+    (tmp_path / "out/labels").mkdir(parents=True)
+    (tmp_path / "out/labels/volumes.csv").write_text("a,b\n")
+    file = untrained("atlas_finetune", tmp_path / "model.pt")
+    with pytest.raises(InputError, match=r"labels/volumes\.csv: unexpected header row; expected an earlier table"):
+        segment(str(tmp_path / "raw"), "atlas_finetune", str(tmp_path / "out"), file)
+
+
 def test_options_that_only_the_preparation_has_are_explained(tmp_path):
     scans, output = tmp_path / "raw", str(tmp_path / "out")
     (scans / "a").mkdir(parents=True)
