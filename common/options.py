@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from .data.regions import regions_of
+from .data.regions import CONVENTIONS, SCORED, regions_of
 from .errors import ArgumentError, InputError, did_you_mean, report_in_one_line, show
 from .locks import claim, release
 from .memory import check_crops, use_huge_pages, use_open_files
@@ -376,6 +376,12 @@ def _check_together(options: Options, self_supervised: bool) -> None:
         raise ArgumentError(f"batch_size={options.batch_size}: expected a multiple of crops_per_volume={crops}")
     if values.get("modality_dropout") and len(options.modalities) == 1:
         raise ArgumentError(f"modality_dropout={options.modality_dropout}: there is only one modality; expected 0")
+    protocol, convention = values.get("protocol"), values.get("label_convention")
+    if convention in CONVENTIONS and convention not in SCORED.get(protocol, CONVENTIONS):
+        fitting = [name for name, known in SCORED.items() if convention in known]
+        raise ArgumentError(
+            f"protocol={protocol}: does not score labels of {convention}; expected {' or '.join([*fitting, 'dice'])}"
+        )
     if missing := values.get("missing_modalities"):
         _check_missing(missing, options.modalities)
     for name, default in {"pretrained_lr_factor": 1, "frozen_iterations": 0}.items():

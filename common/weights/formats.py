@@ -197,13 +197,13 @@ def _prefix_and_encoder(names: Collection[str], path: str | Path) -> tuple[str, 
     stems = [name for name in names if name.endswith(stem)]
     if len(stems) > 1:
         raise InputError(f"checkpoint {path}: {len(stems)} encoders, {', '.join(stems)}; expected one")
-    encoder = None
+    encoder, prefix = None, ""
     if stems:
         before = stems[0].removesuffix(stem)
         encoder = next(name for name in ENCODERS if before.endswith(name))
         prefix = before.removesuffix(encoder)
-    else:
-        prefix = "module." if any(name.startswith("module.") for name in names) else ""
+    if not prefix and any(name.startswith("module.") for name in names):
+        prefix = "module."
     if others := [name for name in names if not name.startswith(prefix)]:
         raise InputError(
             f"checkpoint {path}: {len(names) - len(others)} tensors begin with {prefix} and {len(others)} do not, "

@@ -22,6 +22,12 @@ from ..files import atomic_write, digest, valid_json, why_no_file, write_json
 
 EXPANDED = 2**30  # bytes of a tensor with smaller storage in the file, as after torch.expand
 HASH = "sha256"  # entry that binds the record to one file
+OTHERS = {  # first bytes of files that people take for checkpoints -> what they are
+    rb"version https://git-lfs": "a pointer of Git LFS, which `git lfs pull` replaces",
+    rb"\s*<(!|html|\?xml)": "a web page",
+    rb"\x80[\2-\5](?!\x8a\n)": "a plain pickle",
+    rb"\Z": "empty",
+}
 NOT_A_PATH = "expected the path of a file; write ./ in front if the name reads as a number or a list"
 
 
@@ -39,7 +45,7 @@ def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=lazily and is_archive)
         tensors = list(tensors_in(content))  # which content that contains itself has no end of
     except Exception as error:  # torch.load's readers raise many exceptions
-        raise InputError(f"checkpoint {path}: cannot be read as tensors alone: {_cause(error)}") from error
+        raise InputError(f"checkpoint {path}: cannot be read as tensors alone: {_cause(error, path)}") from error
     if not isinstance(content, Mapping):
         raise InputError(f"checkpoint {path}: holds a {type(content).__name__}; expected a dictionary of tensors")
     for tensor in tensors:
@@ -66,7 +72,7 @@ def _is_archive(path: Path, verifies: bool) -> bool:
             is_saved = any(name.endswith("/data.pkl") for name in archive.namelist())
             broken = archive.testzip() if verifies and not inflated else None
     except Exception as error:  # zipfile raises many exceptions for damaged archives
-        raise InputError(f"checkpoint {path}: cannot be read as tensors alone: {_cause(error)}") from error
+        raise InputError(f"checkpoint {path}: cannot be read as tensors alone: {_cause(error, path)}") from error
     if not is_saved:
         raise InputError(f"checkpoint {path}: a zip without data.pkl; expected a file of torch.save")
     if inflated:
@@ -86,14 +92,19 @@ def tensors_in(content: Any) -> Iterator[torch.Tensor]:
         yield from (tensor for value in content for tensor in tensors_in(value))
 
 
-def _cause(error: Exception) -> str:
+def _cause(error: Exception, path: Path) -> str:
     """The reason why torch.load refused a file, and the remedy."""
     if name := re.search(r"GLOBAL (\S+)", str(error)):
         return (
             f"it needs {name[1]}, and unpickling can run any code; whoever made it can save the tensors alone with "
             "torch.save({'state_dict': model.state_dict()}, 'G.pt')"
         )
-    reason = str(error).split(". ")[0].splitlines()[0] if str(error) else type(error).__name__
+    found = []
+    if not isinstance(error, OSError):
+        with path.open("rb") as file:
+            start = file.read(100)
+        found = [kind for pattern, kind in OTHERS.items() if re.match(pattern, start, re.IGNORECASE)]
+    reason = (found + str(error).split(". ")[0].splitlines() + [type(error).__name__])[0]
     return f"{reason[:120]}; expected a complete file of torch.save (docs/how-to/use-public-weights.md)"
 
 

@@ -62,6 +62,7 @@ def test_tensors_get_our_names(file, names, own, prefix, encoder):
         ({"state_dict": {}, "epoch": 4}, "holds no named tensors, but state_dict, epoch; expected a state dict"),
         ({"state_dict": named("a"), "model": named("a"), "network": {"depth": 3}}, "tensors under state_dict and "),
         (named("module.a", "module.b", "c"), "2 tensors begin with module. and 1 do not, first c; expected all"),
+        (named("module.a", "swinViT.patch_embed.proj.weight"), "1 tensors begin with module. and 1 do not, first swin"),
         (named("net.swinViT.patch_embed.proj.weight", "head.bias"), "1 tensors begin with net. and 1 do not, first "),
         (
             named("module.patch_embed.proj.weight", "patch_embed.proj.weight"),

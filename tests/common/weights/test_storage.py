@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import pickle
 import resource
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
@@ -49,6 +50,20 @@ def test_other_files_and_files_that_were_cut_off_are_refused(file, content):
     torch.save({"a": torch.randn(1000), "b": torch.randn(20, 50)}, file)  # about 9000 bytes
     file.write_bytes(content if isinstance(content, bytes) else file.read_bytes()[:content])
     refused(file, "cannot be read as tensors alone: .+; expected a complete file of torch.save ")
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS, which `git lfs pull` replaces"),
+        (b"\n<!DOCTYPE html>", "a web page"),
+        (pickle.dumps({"a": [1]}), "a plain pickle"),
+        (b"", "empty"),
+    ],
+)
+def test_files_that_are_taken_for_checkpoints_are_named(file, content, kind):
+    file.write_bytes(content)
+    refused(file, f"cannot be read as tensors alone: {kind}; expected a complete file of torch.save ")
 
 
 def test_any_zip_is_no_checkpoint(file):
