@@ -376,7 +376,7 @@ def _check_together(options: Options, self_supervised: bool) -> None:
         raise ArgumentError(f"batch_size={options.batch_size}: expected a multiple of crops_per_volume={crops}")
     if values.get("modality_dropout") and len(options.modalities) == 1:
         raise ArgumentError(f"modality_dropout={options.modality_dropout}: there is only one modality; expected 0")
-    protocol, convention = values.get("protocol"), values.get("label_convention")
+    protocol, convention = values.get("protocol", "dice"), values.get("label_convention")
     if convention in CONVENTIONS and convention not in SCORED.get(protocol, CONVENTIONS):
         fitting = [name for name, known in SCORED.items() if convention in known]
         raise ArgumentError(

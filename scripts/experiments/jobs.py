@@ -203,7 +203,7 @@ def _is_made(root: Path, places: Places) -> bool:
 def _datalist(of: _Instance, jobs: Mapping[str, StudyJob]) -> StudyJob:
     target = of.places.output / "datalists" / f"{'-'.join([of.name, *_values_of(of.values)])}.json"
     absent, needs, inputs = of.absent, tuple(source.name for source in of.sources.values()), of.inputs
-    kind = "fold" if "folds" in of.entry.get("options", {}) else "subset"
+    kind = kind_of(of.entry)
     if "from" in of.sources:
         source = of.sources["from"]
         words, layout, root = (kind, f"--datalist={source.target}"), source.layout, source.root
@@ -226,6 +226,11 @@ def _datalist(of: _Instance, jobs: Mapping[str, StudyJob]) -> StudyJob:
             absent = absent or f"expected a folder {root}"
     command = CommandLine(("python", "-m", "scripts.datalists", *words, *of.options("datalists"), f"--output={target}"))
     return StudyJob(of.job, of.name, of.values, command, inputs, target, target, needs, absent, layout, root)
+
+
+def kind_of(entry: Mapping[str, Any]) -> str:
+    """The command of `scripts.datalists` that makes a datalist from a datalist."""
+    return "fold" if "folds" in entry.get("options", {}) else "subset"
 
 
 def _run(of: _Instance) -> StudyJob:

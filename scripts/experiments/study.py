@@ -6,14 +6,15 @@ an entry is replaced with the job's value.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from common.errors import ArgumentError, InputError, did_you_mean
 from common.files import check_schema, read_yaml, valid_yaml, why_no_file
-from scripts.experiments.jobs import ROOT
+from scripts.experiments.jobs import ROOT, kind_of
 
 STUDIES = ROOT / "studies"
 SCORED_TABLES = (4, 5, 6, 8, 9)  # tables of scores; 2 needs no run
@@ -141,15 +142,21 @@ def check(content: Any, name: str) -> None:
 
 
 def _check_sources(content: Mapping[str, Any], name: str) -> None:
-    """Reject entries that start from unknown or later entries."""
+    """Reject entries that start from unknown or later entries, and options that their commands do not have."""
+    from scripts.datalists import __main__ as commands  # late imports: `--help` stays fast
+    from scripts.phantoms.cohort import make
 
     def known(key: str, value: str | None, names: Sequence[str]) -> None:
         if value is not None and value not in names:
             raise InputError(f"{name}: {key}={value}: expected {', '.join(names) or 'none'}, or an entry above")
 
+    for layout, options in content.get("cohorts", {}).items():
+        _check_arguments(make, options, f"{name}: cohorts.{layout}")
     datalists: list[str] = []
     for label, entry in content["datalists"].items():
         known(f"datalists.{label}.from", entry.get("from"), [*datalists, *entry.get("files", [])])
+        command = kind_of(entry) if "from" in entry else entry.get("layout", "generic")
+        _check_arguments(getattr(commands, command), entry.get("options", {}), f"{name}: datalists.{label}.options")
         datalists.append(label)
     runs: list[str] = []
     bundles = sorted(folder.parents[1].name for folder in (ROOT / "bundles").glob("*/configs/train.yaml"))
@@ -173,6 +180,17 @@ def _check_sources(content: Mapping[str, Any], name: str) -> None:
             evaluation = entry.get("evaluation", {})
             _check_options(evaluation, [configs / "evaluate.yaml"], f"{name}: runs.{label}.evaluation")
         runs.append(label)
+
+
+def _check_arguments(command: Callable[..., Any], options: Mapping[str, Any], where: str) -> None:
+    """Reject options that a command does not have, and missing ones."""
+    known = {name: item for name, item in signature(command).parameters.items() if not re.fullmatch(TAKEN, name)}
+    for option in options:
+        if option not in known:
+            hint = did_you_mean(option, known, otherwise=f"expected one of {', '.join(known)}")
+            raise InputError(f"{where}.{option}: no such option{hint}")
+    if missing := [name for name, item in known.items() if item.default is item.empty and name not in options]:
+        raise InputError(f"{where}.{missing[0]}: missing")
 
 
 def _check_options(options: Mapping[str, Any], files: Sequence[Path], where: str) -> None:

@@ -105,6 +105,12 @@ def test_a_cohort_that_is_not_given_is_made_or_its_jobs_say_what_is_missing():
     [
         ({"runs": {"a": {"bundle": "brats", "datalist": "ukb"}}}, r"runs.a.bundle=brats: expected atlas_finetune, "),
         ({"runs": {"../a": {"command": "true"}}}, "$.runs = "),
+        ({"cohorts": {"ukb": {"subject": 3}}}, "cohorts.ukb.subject: no such option; did you mean subjects?"),
+        ({"cohorts": {"ukb": {}}}, "cohorts.ukb.subjects: missing"),
+        (
+            {"datalists": {"ukb": {"layout": "ukb", "options": {"sed": 1}}}},
+            "datalists.ukb.options.sed: no such option; did you mean seed?",
+        ),
         ({"runs": {"a": {"command": "true", "for": {"size": ["a/b"]}}}}, "$.runs.a.for.size[0] = "),
         (
             {"runs": {"a": {"bundle": "brats_finetune", "datalist": "ukb", "options": {"iterationz": 2}}}},
