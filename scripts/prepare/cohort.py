@@ -14,7 +14,7 @@ from common.data import datalists
 from common.data.regions import mapping_of
 from common.data.scan_checks import first_line
 from common.errors import input_error_message, is_disk_full, shortened, show
-from common.files import atomic_write, write_csv
+from common.files import atomic_write, valid_json, write_csv
 from common.locks import claimed
 from common.pages.templates import render
 from common.prepare.figures import UNITS, Figures, rows
@@ -37,6 +37,9 @@ from scripts.prepare.subjects import (
 )
 
 DATALIST, QUALITY, PAGE, REGIONS = "datalist.json", "quality.csv", "overview.html", "regions.yaml"
+MADE_BY = "by scripts.prepare"
+PREPARATION = {"type": "string", "pattern": f"^{MADE_BY}"}
+OURS = {"type": "object", "required": ["preparation"], "properties": {"preparation": PREPARATION}}
 
 
 def prepare_cohort(
@@ -53,7 +56,8 @@ def prepare_cohort(
     their limits without being accepted, are left out of datalist.json and hidden from readers.
     """
     with claimed("output", output):
-        datalists.check_replaceable(output / DATALIST)
+        if (output / DATALIST).is_file():
+            valid_json(output / DATALIST, "the datalist of an earlier preparation, or another --output", OURS)
         for subject in subjects:
             check_made_here(output / subject.name)
         shutil.rmtree(output / WORK, ignore_errors=True)  # left by a killed command
@@ -125,7 +129,7 @@ def _write_tables(outcomes: Sequence[Outcome], settings: Settings, regions: str 
         "name": output.resolve().name or "prepared",
         "modalities": modalities,
         "label_convention": None,
-        "preparation": f"by scripts.prepare: {settings.description}",
+        "preparation": f"{MADE_BY}: {settings.description}",
         "training": [],
         "validation": [],
         "testing": [

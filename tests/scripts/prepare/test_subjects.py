@@ -71,6 +71,9 @@ def test_what_is_not_of_an_earlier_preparation_is_not_replaced(tmp_path):
     ):
         prepare_cohort([Subject("a", fault="none")], Settings("ukb", ("T1",)), tmp_path / "out", jobs=1)
     assert (tmp_path / "out/a/notes.txt").exists()
+    write_json(tmp_path / "out/datalist.json", {"training": []})
+    with pytest.raises(InputError, match=r"'preparation' is a required property; expected the datalist of an earlier"):
+        prepare_cohort([], Settings("ukb", ("T1",)), tmp_path / "out", jobs=1)
 
 
 def full_disk():
