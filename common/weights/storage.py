@@ -37,7 +37,8 @@ def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
         raise InputError(f"checkpoint {path}: {NOT_A_PATH}")
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"checkpoint {path}: {why_no_file(path)}")
+        hint = "; quote the paths of a list, as in ['a.pt','b.pt']" if str(path).startswith("[") else ""
+        raise InputError(f"checkpoint {path}: {why_no_file(path)}{hint}")
     is_archive = _is_archive(path, verifies=not lazily)
     try:
         with warnings.catch_warnings():

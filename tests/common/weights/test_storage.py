@@ -112,9 +112,13 @@ def test_a_tensor_that_claims_more_than_the_file_has_is_refused(file, wrapped):
     load(file)  # one that torch.expand has made, of a harmless size
 
 
-@pytest.mark.parametrize(("name", "what"), [("nothing.pt", "no such file"), ("", "a folder")])
-def test_a_missing_file_and_a_folder_are_refused(name, what, tmp_path):
-    refused(tmp_path / name, f"{what}$")
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("nothing.pt", "no such file"), (".", "a folder"), ("[a.pt,b.pt]", "no such file; quote the paths of a list, .*")],
+)
+def test_a_missing_file_and_a_folder_are_refused(name, what, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused(name, f"{what}$")
 
 
 def test_files_of_old_versions_of_pytorch_are_read(file):
