@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from common import cli
-from common.errors import show
+from common.errors import shortened, show
 from common.files import atomic_write
 from scripts.report.runs import read_stages
 
@@ -16,13 +16,17 @@ def report(run_dir: str) -> None:
     Args:
         run_dir: folder that holds the runs, each a folder with a `run.json`, at any depth; or one such folder.
     """
-    from scripts.report.page import page  # late import: `--help` stays fast
+    from scripts.report.page import embedded, page  # late import: `--help` stays fast
 
     folder = Path(str(run_dir))
-    content = page(folder, read_stages(folder))
+    stages = read_stages(folder)
+    content = page(folder, stages)
     target = folder / "report.html"
     with atomic_write(target) as file:
         file.write_text(content, encoding="utf-8", errors="backslashreplace")
+    pictures = [run.folder / path for stage in stages for run in stage.runs for path in run.pictures]
+    if lost := [str(path) for path in pictures if embedded(path) is None]:
+        show(f"warning: {shortened(lost, most=1)}: missing or no PNG", error=True)
     show(target)
 
 

@@ -26,7 +26,7 @@ def page(folder: Path, stages: Sequence[Stage]) -> str:
             "gibibytes": lambda value: _number(value, "{:.2f} GiB"),
             "number": _number,
             "mean": lambda values: mean(list(values)),
-            "embedded": _embedded,
+            "embedded": embedded,
         },
         made=made_by({}, any(run.made_up or run.config.get("cohort") == "embedded" for run in runs)),
         title=folder.resolve().name,
@@ -56,7 +56,8 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {round(seconds / 60) % 60:02} min" if hours else f"{minutes} min {round(seconds) % 60:02} s"
 
 
-def _embedded(picture: Path) -> str | None:
+def embedded(picture: Path) -> str | None:
+    """A PNG as a data URI; None if it is missing or no PNG."""
     content = picture.read_bytes() if picture.is_file() else b""
     return png_uri(content) if content.startswith(b"\x89PNG") else None
 

@@ -212,11 +212,12 @@ def test_a_malformed_summary_is_refused_in_one_line(single: Path) -> None:
         report(str(single))
 
 
-def test_a_missing_picture_is_said(runs: Path) -> None:
+def test_a_missing_picture_is_said(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = runs / "brats_stage2" / "pictures" / "inpainting.png"
     for spoil in (lambda: picture.write_bytes(b""), picture.unlink):
         spoil()
         assert "The picture inpainting.png is missing or no PNG." in text_of(page_of(runs))
+        assert capsys.readouterr().err == f"warning: {picture}: missing or no PNG\n"
 
 
 def test_smooth_is_the_mean_of_the_finite_neighbours() -> None:
