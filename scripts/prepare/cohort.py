@@ -22,7 +22,7 @@ from common.prepare.subject import Settings
 from common.records import made_by
 from scripts.arrays import JobArray
 from scripts.pools import map_in_processes
-from scripts.prepare.scans import Subject
+from scripts.prepare.scans import DATALIST, PAGE, QUALITY, REGIONS, Subject
 from scripts.prepare.subjects import (
     RECORD,
     WORK,
@@ -36,7 +36,6 @@ from scripts.prepare.subjects import (
     scan_file,
 )
 
-DATALIST, QUALITY, PAGE, REGIONS = "datalist.json", "quality.csv", "overview.html", "regions.yaml"
 MADE_BY = "by scripts.prepare"
 PREPARATION = {"type": "string", "pattern": f"^{MADE_BY}"}
 OURS = {"type": "object", "required": ["preparation"], "properties": {"preparation": PREPARATION}}

@@ -15,6 +15,7 @@ from common.files import digest, reporting_path_errors, why_no_folder
 from common.prepare.volumes import Volume, read_volume
 from scripts.prepare.dicom import SeriesScan, choose_scans, holds_dicom
 
+FILES = DATALIST, QUALITY, PAGE, REGIONS = "datalist.json", "quality.csv", "overview.html", "regions.yaml"  # written
 LONGEST = 200  # characters of a subject's name, as in datalists
 BRAIN = "brain mask"  # name of brain masks among the layouts' modalities
 FORMS = "SUBJECT/..MODALITY.nii.gz, SUBJECT_MODALITY.nii.gz, BIDS, nnU-Net's layout, or SUBJECT/ with DICOM files"
@@ -105,6 +106,8 @@ def find_subjects(
             found[place] = Subject(subject.name, fault=fault)
         elif UNPRINTABLE.search(subject.name) or "\\" in subject.name:  # ITK crashes on a name that is not UTF-8
             found[place] = Subject(subject.name, fault="expected a name of one line in Unicode, without a backslash")
+        elif subject.name in FILES:
+            found[place] = Subject(subject.name, fault="the name of a file of the output; expected another")
     return sorted(found, key=lambda subject: subject.name)
 
 

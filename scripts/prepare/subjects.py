@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -232,6 +233,7 @@ def check_made_here(folder: Path) -> None:
 def _place(source: Path, output: Path, subject: str, is_left_out: bool) -> None:
     """Move a folder to where `folder_of` says, in place of the subject's earlier ones."""
     target = folder_of(output, subject, is_left_out)
+    made = re.compile(rf"{re.escape(subject)}_\w+\.(nii\.gz|tfm)")
     with reporting_path_errors(str(target)):
         target.parent.mkdir(exist_ok=True)
         for earlier in (folder_of(output, subject, is_out) for is_out in (False, True)):
@@ -242,6 +244,10 @@ def _place(source: Path, output: Path, subject: str, is_left_out: bool) -> None:
                 if doomed.is_symlink():  # made by the user; the folder stays where it lies
                     doomed.unlink()
                 else:
+                    for path in doomed.iterdir():
+                        is_made = made.fullmatch(path.name) or path.name in (RECORD, picture_file(subject))
+                        if not is_made and not (source / path.name).exists():
+                            path.rename(source / path.name)  # the user's own, such as notes
                     shutil.rmtree(doomed)
         if source != target:
             source.rename(target)
@@ -289,6 +295,8 @@ def send_back(file: Path, name: str, prepared: Path, output: Path, modality: str
     if not (prepared / name).is_dir():
         raise InputError(f"not among the subjects of {prepared}; expected a label map of one of them")
     record = read_record(prepared / name)
+    if record.get("subject") != name:
+        raise InputError(f"{prepared / name / RECORD}: of the subject {record.get('subject')}; expected that of {name}")
     chosen = modality or record["reference"]
     if chosen not in (known := [name for name in record["transforms"] if name in record["sources"]]):
         place = f"--modality={chosen}" if modality else f"{prepared / name / RECORD}: the reference {chosen}"

@@ -99,8 +99,11 @@ def test_a_matrix_that_leads_nowhere_is_refused(tmp_path, matrix, message):
 
 def test_a_record_without_its_reference_is_named_and_not_an_option(tmp_path):
     grid = {"shape": [2, 2, 2], "affine": np.eye(4).tolist()}
-    record = {"reference": "T9", "sources": {"T1": grid}, "figures": FIGURES, "grid": grid}
+    record = {"subject": "a", "reference": "T9", "sources": {"T1": grid}, "figures": FIGURES, "grid": grid}
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / RECORD).write_text(json.dumps(record | {"transforms": {"T1": {"matrix": grid["affine"]}}}))
     with pytest.raises(InputError, match=r"a/prepare\.json: the reference T9: not prepared; expected one of T1$"):
         send_back(tmp_path / "a.nii.gz", "a", tmp_path, tmp_path / "out", None)
+    (tmp_path / "a").rename(tmp_path / "b")
+    with pytest.raises(InputError, match=r"b/prepare\.json: of the subject a; expected that of b$"):
+        send_back(tmp_path / "a.nii.gz", "b", tmp_path, tmp_path / "out", None)

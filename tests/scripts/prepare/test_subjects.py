@@ -45,6 +45,16 @@ def test_a_link_to_a_subjects_folder_is_replaced_and_not_followed(tmp_path):
     assert (tmp_path / "elsewhere").is_dir()
 
 
+def test_files_of_the_user_stay_beside_new_results(tmp_path):
+    for is_out, names in ((False, ("prepare.json",)), (True, ("prepare.json", "a_T1.nii.gz", "a_notes.txt"))):
+        folder_of(tmp_path, "a", is_out).mkdir(parents=True)
+        for name in names:
+            (folder_of(tmp_path, "a", is_out) / name).touch()
+    leave_out(tmp_path, "a")
+    left = sorted(path.name for path in folder_of(tmp_path, "a", is_left_out=True).iterdir())
+    assert left == ["a_notes.txt", "prepare.json"]
+
+
 def test_a_modality_that_is_a_copy_of_another_is_refused_before_it_is_registered(tmp_path):
     """In another type and file."""
     files = {name: tmp_path / f"a_{name}.nii.gz" for name in ("T1", "T2")}
