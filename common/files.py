@@ -76,7 +76,7 @@ def why_no_file(path: str | Path) -> str:
 
 def why_no_folder(path: str | Path) -> str:
     """What is at a path where a folder was expected, in words."""
-    return "a file" if Path(path).exists() else why_no_file(path).replace("such file", "such folder")
+    return "a file" if Path(path).is_file() else why_no_file(path).replace("such file", "such folder")
 
 
 def read_json(path: str | Path) -> Any:

@@ -45,7 +45,7 @@ def test_all_prints_the_ratios_and_writes_them_to_the_page_and_to_json(monkeypat
 
 
 def test_an_unknown_benchmark_and_a_missing_gpu_are_refused(monkeypatch):
-    with pytest.raises(InputError, match="benchmark=steps: expected one of step, reader"):
+    with pytest.raises(InputError, match="name=steps: expected one of step, reader"):
         benchmark.benchmark("steps")
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(InputError, match="PyTorch finds no GPU"):
