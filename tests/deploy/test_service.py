@@ -549,7 +549,7 @@ def test_bad_options_are_refused_in_one_line(hospital, monkeypatch):
     password.write_text("a\n")
     monkeypatch.setattr(service, "exit_cleanly_on_signals", lambda: None)
     message = refusal(service.serve, "/dev/null", "bundles", since="all")
-    assert message.startswith("work=/dev/null: cannot be written"), "before Orthanc is asked"
+    assert message.startswith("--work=/dev/null: not a regular file; expected a folder"), "before Orthanc is asked"
 
 
 def test_the_command_segments_a_study_as_the_application_does(hospital, cohorts, models, capsys):
