@@ -81,7 +81,8 @@ def log_unexpected(
 ) -> None:
     """Report an unexpected exception in one line, write its traceback to a log, and exit with status 1.
 
-    The line names the innermost line of user code, such as an overlay's transform, that the exception passed.
+    The line names the innermost line of user code, such as an overlay's transform, that the exception passed, and has
+    the exception's notes.
 
     The log is error.log in the output folder of a run with these options (error1.log of the process of rank 1), or else
     in a new folder for temporary files. Lack of memory and paths that cannot be used end with status 2.
@@ -98,7 +99,8 @@ def log_unexpected(
         culprit = f"{component[-1]}: " if component else ""
         message, place = input_error_message(error) or one_line(links[-1]), place_in_user_code(error)
         where = f" at {place}" if place not in message else ""
-        status, line = 1, f"{culprit}{message}{where}; the traceback is in {_log(error, options)}"
+        notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
+        status, line = 1, f"{culprit}{message}{where}{notes}; the traceback is in {_log(error, options)}"
     with suppress(OSError):  # a full or closed standard error does not change the status
         show_error(line)
     raise SystemExit(status)

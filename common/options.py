@@ -263,14 +263,17 @@ def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None
     options = Options(**defaults | {name: OPTIONS[name](config.get_resolved_content(name)) for name in names})
     if vars(options).get("amp") == "auto":
         options.amp = automatic_amp(options.device, trains=hasattr(options, "ckpt_dir"))
+    bundle = Path(options.bundle_root).resolve().name if hasattr(options, "bundle_root") else ""
+    if trained and {bundle, trained.get("bundle")} == SEGMENTING:
+        checkpoint = f"checkpoint {config.get_resolved_content('checkpoint')}"
+        line = f"{checkpoint}: of the bundle {trained['bundle']}, whose regions it segments; expected one of {bundle}"
+        if "protocol" in names:  # an evaluation
+            raise InputError(line)
+        show(f"warning: {line}", error=True)
     _check_together(options, self_supervised)
     if {"patch_size", "modalities", "device"} <= vars(options).keys():
         check_crops(vars(options), views=2 if self_supervised else 1)
     check_trained(vars(options), trained or {})
-    bundle = Path(options.bundle_root).resolve().name if hasattr(options, "bundle_root") else ""
-    if trained and {bundle, trained.get("bundle")} == SEGMENTING:
-        line = f"of the bundle {trained['bundle']}, whose regions it segments; expected one of {bundle}"
-        show(f"warning: checkpoint {config.get_resolved_content('checkpoint')}: {line}", error=True)
     config.resolved_content.update(vars(options))
     return options
 
@@ -379,9 +382,8 @@ def _check_together(options: Options, self_supervised: bool) -> None:
     protocol, convention = values.get("protocol", "dice"), values.get("label_convention")
     if convention in CONVENTIONS and convention not in SCORED.get(protocol, CONVENTIONS):
         fitting = [name for name, known in SCORED.items() if convention in known]
-        raise ArgumentError(
-            f"protocol={protocol}: does not score labels of {convention}; expected {' or '.join([*fitting, 'dice'])}"
-        )
+        expected = f"expected --protocol={' or '.join([*fitting, 'dice'])}"
+        raise InputError(f"labels of {convention}: not scored by the protocol {protocol}; {expected}")
     if missing := values.get("missing_modalities"):
         _check_missing(missing, options.modalities)
     for name, default in {"pretrained_lr_factor": 1, "frozen_iterations": 0}.items():

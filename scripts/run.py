@@ -39,9 +39,11 @@ from common.errors import (
     one_line,
     place_in_user_code,
     report_in_one_line,
+    shortened,
     show,
 )
 from common.memory import explain_out_of_memory
+from common.options import OPTIONS
 from common.resolver import key_of
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
@@ -86,19 +88,25 @@ def _one_of(what: str, words: Sequence[str], known: Sequence[str]) -> str:
 
 @contextmanager
 def blaming(changes: Mapping[str, str]) -> Iterator[None]:
-    """Raise an InputError if what MONAI failed to resolve is in an overlay or option, and no bug of a user's code."""
+    """Raise an InputError if what MONAI failed to resolve is in an overlay or option, and no bug of a user's code.
+
+    A note on any other exception names the components that were changed.
+    """
     try:
         yield
     except Exception as error:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler raises when a DataLoader's worker dies
         key, cause = f"{key_of(error)}::", [*chain_of(error)][-1]
         has_reason = explained(error) or explain_out_of_memory(error, {}) or place_in_user_code(error)
-        if has_reason or key.startswith("run::"):  # whose steps are the run itself
-            raise
-        for id, given in [*changes.items()][::-1]:
+        is_run = key.startswith("run::")  # whose steps are the run itself
+        for id, given in [] if has_reason or is_run else [*changes.items()][::-1]:
             is_changed = key.startswith(f"{id}::") or id.startswith(key)
             if is_changed or (id == "imports" and isinstance(cause, NameError)):
                 raise InputError(f"{given}: {one_line(cause)}") from error
+        ours = f"{os.path.relpath(BUNDLES)}/"
+        users = [given for id, given in changes.items() if id.partition("::")[0] not in OPTIONS]
+        if users := [given for given in users if not given.startswith(ours)]:
+            error.add_note(f"changed here: {shortened(users, most=2)}")
         raise
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from ..errors import ArgumentError, InputError, check_number
 from ..files import check_schema, expand_home, read_json, valid_json, why_no_file, why_no_folder, write_json
-from .modalities import missing_in
+from .modalities import missing_in, split_name
 from .regions import CONVENTIONS, declaration, mapping_of, regions_of
 from .scan_checks import files_in
 
@@ -242,7 +242,8 @@ def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False
     """Check a datalist's content against the schema and the rules that a schema cannot state; messages call it `name`.
 
     A subject occurs once (unless `may_repeat`) and has an image per modality, at least one of them not null. Paths are
-    relative, stay below the root and occur once; text is printable.
+    relative, stay below the root and occur once; text is printable. Files whose names spell exactly the modalities are
+    in their order.
     """
     check_schema(content, _schema(), f"datalist {name}", "a datalist")
     if ("regions" in content) == ("label_convention" in content):
@@ -270,6 +271,11 @@ def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False
                 owner = labels.setdefault(normpath(label), subject)
                 if owner != subject and not may_repeat:
                     raise InputError(f"datalist {name}: {label} is the label of {owner} and of {subject}")
+            said = [split_name(Path(file or "").name.partition(".nii")[0])[1] for file in images]
+            if said != known and sorted(map(str, said)) == sorted(known):
+                place = next(place for place, modality in enumerate(known) if said[place] != modality)
+                found = f"{known[place]} is {images[place]}, by its name {said[place]}"
+                raise InputError(f"datalist {name}: subject {subject}: {found}; expected the order {', '.join(known)}")
             files = [normpath(file) for file in (*images, entry.get("label")) if file]
             if len(set(files)) < len(files):
                 twice = next(file for file in files if files.count(file) > 1)

@@ -162,6 +162,10 @@ def test_weights_of_the_other_segmenting_bundle_are_warned_of(options_of, capsys
     options_of(options=read, bundle_root="bundles/brats_finetune", checkpoint="a.pt")
     line = f"checkpoint a.pt: of the bundle {trained}, whose regions it segments; expected one of brats_finetune"
     assert capsys.readouterr().err == f"warning: {line}\n" * warns
+    if warns:  # an evaluation would score it
+        with pytest.raises(RuntimeError) as error:
+            options_of(options=read, bundle_root="bundles/brats_finetune", checkpoint="a.pt", protocol="brats")
+        assert input_error_message(error.value) == line
 
 
 @pytest.mark.parametrize("has_bfloat16", [True, False])

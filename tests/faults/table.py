@@ -204,7 +204,10 @@ RUNS = [
         "….nii.gz: label 7, 8, 9, 11; expected labels 0, 1, 2, 4 (brats2021)",
         doctored(relabel, "label"),
     ),
-    Fault(evaluate("--protocol=isles"), "--protocol=isles: does not score labels of brats2021; expected brats or dice"),
+    Fault(
+        evaluate("--protocol=isles"),
+        "labels of brats2021: not scored by the protocol isles; expected --protocol=brats or dice",
+    ),
     Fault(evaluate("--output_dir={folder}/held"), HELD, hold),
     Fault(
         train("--batch_size=6 --patch_size=[64,64,64]"),

@@ -76,11 +76,14 @@ def test_an_unexpected_failure_is_one_line_and_its_traceback_is_kept(tmp_path, c
         "Failed to instantiate component 'monai.losses.dice.DiceLoss' with keywords: sigmoit\nand more"
     )
     error.__cause__ = TypeError("DiceLoss.__init__() got an unexpected keyword argument 'sigmoit'")
+    error.add_note("changed here: --loss::sigmoit=1")
     log = tmp_path / "eval/error.log"
     expected = "TypeError: DiceLoss.__init__() got an unexpected keyword argument 'sigmoit'"
     with pytest.raises(SystemExit, match="1"):
         log_unexpected(type(error), error, None, {"output_dir": log.parent})
-    line = f"error: monai.losses.dice.DiceLoss: {expected}; the traceback is in {log}\n"
+    line = (
+        f"error: monai.losses.dice.DiceLoss: {expected}; changed here: --loss::sigmoit=1; the traceback is in {log}\n"
+    )
     assert capsys.readouterr().err == line
     assert f"\n{expected}\n" in f"\n{log.read_text()}"
 
@@ -91,5 +94,7 @@ def test_an_overlay_is_blamed_for_its_components_and_not_for_what_fails_while_it
 ):
     monkeypatch.setattr("scripts.run.place_in_user_code", lambda _: "")  # here it is this module
     expected = r"^o\.yaml: " if is_blamed else "Failed to evaluate"
-    with pytest.raises(InputError if is_blamed else RuntimeError, match=expected), blaming({key: "o.yaml"}):
+    changes = {key: "o.yaml", "seed": "--seed=1", "loss": "bundles/brats_finetune/configs/quickstart.yaml: loss"}
+    with pytest.raises(InputError if is_blamed else RuntimeError, match=expected) as error, blaming(changes):
         ConfigParser({key: ["$[][0]"]}).get_parsed_content(key)
+    assert is_blamed or error.value.__notes__ == ["changed here: o.yaml"]

@@ -178,6 +178,10 @@ PATH = "expected a path relative to the root and below it"
         ({"image": ["b\\x.nii.gz", "b/t1.nii.gz"]}, rf'image\[0\] = "b\\\\x.nii.gz"; {PATH}'),
         ({"label": "/b/mask.nii.gz"}, f'label = "/b/mask.nii.gz"; {PATH}'),
         ({"image": ["b/t1.nii.gz", "./b/t1.nii.gz"]}, "subject b: b/t1.nii.gz is listed twice; expected"),
+        (
+            {"image": ["b/t1.nii.gz", "b/b_flair.nii.gz"]},
+            "subject b: FLAIR is b/t1.nii.gz, by its name T1; expected the order FLAIR, T1$",
+        ),
         ({"label": "b/t1.nii.gz"}, "subject b: b/t1.nii.gz is listed twice"),
         ({"label": "./a/mask.nii.gz"}, "a/mask.nii.gz is the label of a and of b"),
         ({"subject": "b", "lable": "b/mask.nii.gz"}, "lable"),
