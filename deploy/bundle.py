@@ -72,6 +72,8 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
         raise InputError(f"--bundle={folder}: segments {', '.join(outputs)}; expected brats_finetune or atlas_finetune")
     path = checkpoint or folder / "models" / "model.pt"
     record = weights.read(path).metadata  # refuses pickled code and the record of a different file
+    if tasks := record.get("tasks"):
+        raise InputError(f"checkpoint {path}: learnt {', '.join(tasks)} without labels; expected weights that segment")
     regions = {segment.region for segment in task.segments}
     if (convention := record.get("label_convention")) is not None and set(found := regions_of(convention)) != regions:
         raise InputError(f"checkpoint {path}: segments {', '.join(found)}; expected {', '.join(sorted(regions))}")

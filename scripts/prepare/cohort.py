@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from common.data import datalists
 from common.data.regions import mapping_of
 from common.data.scan_checks import first_line
-from common.errors import input_error_message, is_disk_full, shortened, show
+from common.errors import InputError, input_error_message, is_disk_full, shortened, show
 from common.files import atomic_write, valid_json, write_csv
 from common.locks import claimed
 from common.pages.templates import render
@@ -22,7 +22,7 @@ from common.prepare.subject import Settings
 from common.records import made_by
 from scripts.arrays import JobArray
 from scripts.pools import map_in_processes
-from scripts.prepare.scans import DATALIST, PAGE, QUALITY, REGIONS, Subject
+from scripts.prepare.scans import DATALIST, FILES, PAGE, QUALITY, REGIONS, Subject
 from scripts.prepare.subjects import (
     RECORD,
     WORK,
@@ -57,6 +57,10 @@ def prepare_cohort(
     with claimed("output", output):
         if (output / DATALIST).is_file():
             valid_json(output / DATALIST, "the datalist of an earlier preparation, or another --output", OURS)
+        elif foreign := next((name for name in FILES if (output / name).exists()), None):
+            raise InputError(
+                f"{output / foreign}: not of an earlier preparation (no {DATALIST}); expected another --output"
+            )
         for subject in subjects:
             check_made_here(output / subject.name)
         shutil.rmtree(output / WORK, ignore_errors=True)  # left by a killed command

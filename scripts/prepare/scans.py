@@ -86,7 +86,7 @@ def find_subjects(
             raise InputError(f"--root={root}: {why_no_folder(root)}; expected a folder of raw scans")
         layouts = layouts_of(root)
         if len(layouts) > 1:
-            raise InputError(f"--root={root}: holds both scans and folders of scans")
+            raise InputError(f"--root={root}: holds both scans and folders of scans; expected one of the two")
         data = read_layout(layouts[0], root, naming, True) if layouts else DataSet(str(root), "DICOM")
         studies = [name for name in folders_in(str(root)) if name not in data.subjects and _is_study(root / name)]
     if data.skipped:

@@ -61,6 +61,12 @@ def test_weights_that_segment_something_else_are_refused(bundle, models):
     assert refusal(open_bundle, bundle, models["atlas"]) == message
 
 
+def test_weights_of_a_pretraining_are_refused_before_a_study_is_read(bundle, tmp_path):
+    weights.write_plain({"a": torch.ones(1)}, {"tasks": ["rotation", "contrastive"]}, tmp_path / "model.pt")
+    message = f"checkpoint {tmp_path / 'model.pt'}: learnt rotation, contrastive without labels; expected weights that"
+    assert refusal(open_bundle, bundle, tmp_path / "model.pt").startswith(message)
+
+
 def test_other_folders_and_files_are_refused(bundle, tmp_path):
     assert "no configs/inference.yaml or .json" in refusal(open_bundle, tmp_path / "missing")
     (tmp_path / "bundle.zip").touch()
