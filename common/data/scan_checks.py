@@ -242,6 +242,10 @@ def _header_problem(file: str, scan: Any, path: str) -> Problem | None:
         return Problem("type", file, f"voxels of type {scan.get_data_dtype()}", "real numbers")
     if not np.isfinite(scan.affine).all() or abs(np.linalg.det(scan.affine)) < 1e-9:
         return Problem("affine", file, "an affine that cannot be inverted", "one that maps voxels to mm")
+    stated, edges = scan.header.get_zooms()[:3], np.linalg.norm(scan.affine[:3, :3], axis=0)
+    if not np.allclose(stated, edges, rtol=0.02):  # MONAI would take pixdim, and others the affine
+        sizes = [" x ".join(f"{edge:.3g}" for edge in found) for found in (stated, edges)]
+        return Problem("affine", file, f"voxels of {sizes[0]} mm by pixdim, {sizes[1]} mm by the affine", "equal sizes")
     lowest = getattr(scan.header, "single_vox_offset", 0) if getattr(scan.header, "is_single", False) else 0
     if scan.dataobj.offset < lowest:
         return Problem(

@@ -209,3 +209,13 @@ def test_a_header_that_declares_too_much_is_refused_before_memory_is_taken(folde
     expected = r"t1.nii.gz: shape 1024 x 1024 x 768, which takes 3 GiB in float32; expected 2 GiB at most"
     with pytest.raises(InputError, match=expected):
         check_headers([absolute(folder)])
+
+
+def test_a_pixdim_that_contradicts_the_affine_is_refused(tmp_path):
+    """MONAI 1.6.1 would scale the affine to pixdim, and the label map would not lie on its scan."""
+    image = nibabel.Nifti1Image(np.ones((4, 4, 4), np.float32), np.eye(4))
+    image.set_sform(np.eye(4), 2)
+    image.header["pixdim"][1:4] = 2
+    image.to_filename(tmp_path / "a.nii")
+    problem = read_headers({"image": ["a.nii"]}, str(tmp_path))[0][0]
+    assert str(problem).endswith("voxels of 2 x 2 x 2 mm by pixdim, 1 x 1 x 1 mm by the affine; expected equal sizes")
