@@ -44,6 +44,12 @@ def end_before_the_first_step(is_main: bool = True) -> None:
             signal.signal(number, end)
 
 
+def interrupt_on_signals() -> None:
+    """Let every signal that ends this process raise KeyboardInterrupt, as Ctrl-C does, so that `finally` blocks run."""
+    for number in handled():
+        signal.signal(number, signal.default_int_handler)
+
+
 class StopRequest:
     """Remember a signal's `number` (0: none) until the training has finished its iteration or validation.
 

@@ -25,7 +25,7 @@ from typing import Any
 from common.errors import ArgumentError, InputError, one_line, show
 from common.files import digest, move_aside, read_json, size_and_time, write_json
 from common.locks import lock
-from common.training.signals import PREEMPTED, handled
+from common.training.signals import PREEMPTED, interrupt_on_signals
 from scripts.experiments.jobs import ROOT, CommandLine, Places, StudyJob, jobs_of
 
 Launcher = Callable[[StudyJob, Path, bool], "State"]  # (job, output, whether to redo a stale result) -> state
@@ -313,8 +313,7 @@ def run_jobs(study: OpenStudy, selected: Sequence[str], launch: Launcher, at_onc
         show(f"{state.name:<12} {name}" + (f": {state.reason}" if state.reason else ""))
         order.done(name)
 
-    for number in handled():
-        signal.signal(number, signal.default_int_handler)  # like Ctrl-C
+    interrupt_on_signals()
     with ThreadPoolExecutor(at_once) as pool:
         while order.is_active():
             waiting += order.get_ready()

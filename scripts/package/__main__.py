@@ -8,6 +8,7 @@ import sys
 from common import cli
 from common import weights as checkpoints
 from common.errors import choice, show
+from common.training.signals import interrupt_on_signals
 from common.values import flag
 from scripts.package.build import build
 from scripts.package.check import check_package
@@ -54,4 +55,5 @@ def verify(package: str, run: bool = True) -> None:
 
 
 if __name__ == "__main__":
+    interrupt_on_signals()  # so that no unfinished folder stays
     cli.run({"verify": verify} if sys.argv[1:2] == ["verify"] else package, "package")

@@ -3,12 +3,13 @@
 A package works without the checkout: it contains `common`, JSON twins of the YAML configs, and the project's documents.
 """
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from common.errors import InputError, show
-from common.files import atomic_write, check_writable_folder, valid_json
+from common.files import atomic_write, valid_json
 from common.locks import claimed
 from scripts.package.archives import files_of, listing, pack
 from scripts.package.check import check_package
@@ -34,23 +35,25 @@ def build(
     source = _folder(bundle)
     version = valid_json(source / "configs/metadata.json", "a bundle's metadata")["version"]
     name = f"{bundle}_v{version}"  # the name that MONAI's downloader requests
-    check_writable_folder(output, f"--output={output}")
-    for path in (output / bundle, output / f"{name}.zip", output / f"{name}.sha256"):
-        if path.exists():
-            raise InputError(f"{path}: exists already; move it away")
-    with claimed("output", output), TemporaryDirectory(prefix=f".{bundle}.", dir=output) as temporary:
-        (folder := Path(temporary) / bundle).mkdir()
-        settings = add_weights(folder, source, weights, weights_url)
-        if format == "huggingface" and settings:
-            add_safetensors(folder)
-        _write(folder, contents(source, settings, format))
-        if verify:
-            show(f"{bundle} {version}: tested without the checkout, which takes a minute or two")
-        notes = check_package(folder, verify)
-        pack(folder, output / f"{name}.zip")
-        with atomic_write(output / f"{name}.sha256") as file:
-            file.write_text(listing(folder, leave_out=large_files(folder)))
-        folder.rename(output / bundle)
+    with claimed("output", output):
+        for path in (output / bundle, output / f"{name}.zip", output / f"{name}.sha256"):
+            if path.exists():
+                raise InputError(f"{path}: exists already; move it away")
+        for left in output.glob(f".{bundle}.{'?' * 8}"):
+            shutil.rmtree(left, ignore_errors=True)  # of a build that was killed
+        with TemporaryDirectory(prefix=f".{bundle}.", dir=output) as temporary:
+            (folder := Path(temporary) / bundle).mkdir()
+            settings = add_weights(folder, source, weights, weights_url)
+            if format == "huggingface" and settings:
+                add_safetensors(folder)
+            _write(folder, contents(source, settings, format))
+            if verify:
+                show(f"{bundle} {version}: tested without the checkout, which takes a minute or two")
+            notes = check_package(folder, verify)
+            pack(folder, output / f"{name}.zip")
+            with atomic_write(output / f"{name}.sha256") as file:
+                file.write_text(listing(folder, leave_out=large_files(folder)))
+            folder.rename(output / bundle)
     for note in notes:
         show(f"  {note}")
     files = files_of(output / bundle)

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from importlib.metadata import packages_distributions
@@ -305,3 +306,17 @@ def test_bad_input_is_named_and_nothing_is_left(dist, repository):
         str(ROOT / "LICENSE"),
     )
     refused("nowhere.zip: no such file or folder", package.verify, "nowhere.zip")
+
+
+def test_a_signal_leaves_nothing_and_the_next_build_removes_what_a_killed_one_has_left(dist):
+    command = [sys.executable, "-m", "scripts.package", "atlas_stage2", f"--output={dist}"]
+    for number, status in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, -signal.SIGINT)):
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+            assert "tested without the checkout" in process.stdout.readline()
+            (staging,) = dist.glob(".atlas_stage2.*")
+            refused("in use by process", built, dist, "atlas_stage2")
+            assert staging.exists()
+            process.send_signal(number)
+        assert staging.exists() == (number == signal.SIGKILL)
+        assert process.returncode == status
+    assert not list(dist.iterdir())
