@@ -14,7 +14,7 @@ from fire.decorators import SetParseFn
 
 from common import cli, weights
 from common.data.provenance import is_skull_stripped
-from common.errors import InputError, choice, input_error_message, show
+from common.errors import InputError, choice, input_error_message, shortened, show
 from common.files import digest, expand_home, read_json, why_no_file, write_json
 from scripts.prepare import __main__ as preparation
 from scripts.weights import network_of
@@ -50,7 +50,7 @@ def segment(
     Writes OUTPUT/labels/SUBJECT.nii.gz, on the grid of the subject's T1, and OUTPUT/labels/volumes.csv, the regions'
     volumes there. Look at OUTPUT/prepared/overview.html first: it shows how the scans were prepared. OUTPUT/predicted
     has the label maps in the space of the prepared scans. Repeat the command to go on after an interruption; what was
-    made of other scans or other weights is made again. A subject that cannot be prepared, or whose preparation is
+    made of other scans or other weights is replaced. A subject that cannot be prepared, or whose preparation is
     outside its limits, is reported in one line and left out; the exit status is then 1.
 
     Args:
@@ -103,17 +103,23 @@ def segment(
         hint = f" (an option of scripts.prepare, set from {file})" if foreign else ""
         raise InputError(f"{message}{hint}") from None
     subjects = _prepared(folder / PREPARED)
-    forget(folder, volumes, _sources(folder / PREPARED, subjects, file))
     if not subjects:  # the lines above say why
         raise SystemExit(1)
+    forget(volumes[PREDICTED], _sources(folder / PREPARED, subjects, file))
     is_complete &= predicts(bundle, file, folder, device)
-    if not any((folder / PREDICTED).glob("*.nii.gz")):
+    predicted = {subject for subject, _ in Volumes(str(folder / PREDICTED), convention).rows}
+    if not predicted:
         raise SystemExit(1)
+    keep_maps(folder / PREDICTED, predicted)
     places = [str(folder / part) for part in (PREPARED, PREDICTED, LABELS)]
     is_complete &= _passes(preparation.back, *places)
-    for label in sorted((folder / LABELS).glob("*.nii.gz")):  # an affine registration has changed the volumes
+    labels = keep_maps(folder / LABELS, subjects)
+    if earlier := sorted({*labels} - predicted):
+        show(f"warning: {folder / LABELS} keeps {shortened(earlier)}, of an earlier run", error=True)
+    volumes[LABELS].keep(labels)
+    for subject, label in labels.items():  # an affine registration has changed the volumes
         read = read_labels(label)
-        volumes[LABELS].measure(label.name.removesuffix(".nii.gz"), read.array, read.affine)
+        volumes[LABELS].measure(subject, read.array, read.affine)
     volumes[LABELS].write()
     write_label_tables(folder / LABELS, convention)
     show(f"label maps and volumes.csv: {folder / LABELS}")
@@ -147,7 +153,7 @@ def _sources(prepared: Path, subjects: Collection[str], checkpoint: Path) -> dic
 
 
 def check_made_here(folder: Path) -> None:
-    """Refuse label maps that no earlier run has made, where `forget` would remove them."""
+    """Refuse label maps that no earlier run has made, which would be replaced."""
     for part in RESULTS:
         for file in (folder / part).glob("*.nii.gz"):
             note = folder / PREDICTED / NOTES / f"{file.name.removesuffix('.nii.gz')}.json"
@@ -155,22 +161,26 @@ def check_made_here(folder: Path) -> None:
                 raise InputError(f"{file}: not of an earlier run; expected another --output")
 
 
-def forget(folder: Path, volumes: Mapping[str, "Volumes"], sources: Mapping[str, Mapping[str, str]]) -> None:
-    """Remove results of subjects that are left out or whose scans or weights have changed; record the sources."""
+def forget(predicted: "Volumes", sources: Mapping[str, Mapping[str, str]]) -> None:
+    """Drop the volumes of subjects whose scans or weights have changed, so that inference replaces their label maps.
+
+    Records the sources.
+    """
     from scripts.prepare.subjects import is_made_of
 
-    notes = folder / PREDICTED / NOTES
-    kept = [subject for subject, made_of in sources.items() if is_made_of(notes / f"{subject}.json", made_of)]
-    for part in RESULTS:
-        for file in (folder / part).glob("*.nii.gz"):
-            if file.name.removesuffix(".nii.gz") not in kept:
-                file.unlink()
-        if volumes[part].rows:
-            volumes[part].keep(kept)
-            volumes[part].write()
-    notes.mkdir(parents=True, exist_ok=True)
+    notes = predicted.path.parent / NOTES
+    predicted.keep([name for name, made_of in sources.items() if is_made_of(notes / f"{name}.json", made_of)])
+    predicted.write()
     for subject, made_of in sources.items():
         write_json(notes / f"{subject}.json", made_of)
+
+
+def keep_maps(folder: Path, subjects: Collection[str]) -> dict[str, Path]:
+    """Remove the label maps of all but these subjects; the others by subject."""
+    files = {file.name.removesuffix(".nii.gz"): file for file in sorted(folder.glob("*.nii.gz"))}
+    for subject in {*files} - {*subjects}:
+        files.pop(subject).unlink()
+    return files
 
 
 def _as_trained(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,10 +9,11 @@ import nibabel
 import numpy as np
 import pytest
 
+from common.data.volumes import write_volume
 from common.errors import InputError
 from common.files import read_json, write_json
-from common.inference import Volumes
-from scripts.segment import NOTES, PREDICTED, RESULTS, forget, predicts, segment
+from common.inference import Volumes, files_of, finished
+from scripts.segment import NOTES, PREDICTED, forget, keep_maps, predicts, segment
 from tests.bundles.workflows import untrained
 from tests.scripts.prepare.moved_heads import make_raw
 from tests.support import execute, one_line
@@ -129,21 +130,20 @@ def test_reading_weights_starts_no_threads_that_forked_workers_would_wait_for(tm
     assert execute([sys.executable, "-c", code, str(file)]).stdout == "0 3\n"
 
 
-def test_results_of_other_scans_or_weights_and_of_subjects_that_are_left_out_are_removed(tmp_path):
-    for part in RESULTS:
-        volumes = Volumes(str(tmp_path / part), "atlas")
-        (tmp_path / part).mkdir()
-        for subject in "abc":
-            (tmp_path / part / f"{subject}.nii.gz").touch()
-            volumes.measure(subject, np.ones((2, 2, 2)), np.eye(4))
-        volumes.write()
-    notes = tmp_path / PREDICTED / NOTES
-    notes.mkdir()
+def test_results_of_other_scans_or_weights_stay_until_they_are_replaced(tmp_path):
+    """Inference makes again what has no volumes; a subject that is left out loses its label map only then."""
+    folder = tmp_path / PREDICTED
+    volumes = Volumes(str(folder), "atlas")
     for subject, weights in (("a", "same"), ("b", "old"), ("c", "same")):
-        write_json(notes / f"{subject}.json", {"weights": weights})
+        write_volume(folder / f"{subject}.nii.gz", np.ones((2, 2, 2), np.uint8), np.eye(4))
+        volumes.measure(subject, np.ones((2, 2, 2)), np.eye(4))
+        write_json(folder / NOTES / f"{subject}.json", {"weights": weights})
+    volumes.write()
     sources = {"a": {"weights": "same"}, "b": {"weights": "new"}}
-    forget(tmp_path, {part: Volumes(str(tmp_path / part), "atlas") for part in RESULTS}, sources)
-    for part in RESULTS:
-        assert [path.name for path in (tmp_path / part).glob("*.gz")] == ["a.nii.gz"]
-        assert [row[0] for row in Volumes(str(tmp_path / part), "atlas").rows] == ["a"]
-    assert read_json(notes / "b.json") == {"weights": "new"}
+    for _ in range(2):  # killed and repeated
+        forget(Volumes(str(folder), "atlas"), sources)
+        assert sorted(path.name for path in folder.glob("*.gz")) == ["a.nii.gz", "b.nii.gz", "c.nii.gz"]
+        assert finished({subject: files_of(subject, folder) for subject in "abc"}, folder) == {"a"}
+        assert read_json(folder / NOTES / "b.json") == {"weights": "new"}
+    assert keep_maps(folder, sources) == {"a": folder / "a.nii.gz", "b": folder / "b.nii.gz"}
+    assert not (folder / "c.nii.gz").exists()
