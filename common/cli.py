@@ -146,7 +146,10 @@ def _check(commands: Command | Mapping[str, Command], arguments: Sequence[str], 
     for option, value in options.items():
         if option not in parameters and not takes_any_option:
             hint = did_you_mean(option, parameters, "--", f"expected one of --{', --'.join(parameters)}")
-            culprit = "an option" if confidential else f"--{option}={value}"  # its name may hold a path, too
+            place = next(
+                place for place, text in enumerate(arguments, 1) if text[:1] == "-" and _name_of(text) == option
+            )
+            culprit = f"argument {place}" if confidential else f"--{option}={value}"  # its name may hold a path, too
             raise InputError(f"{culprit}: no such option{hint}")
     for option, value in options.items():
         is_flag = option in parameters and parameters[option].annotation in (bool, bool | None)
@@ -175,8 +178,7 @@ def options_of(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     name = None
     for argument in arguments:
         if re.match(r"--.|-[A-Za-z]", argument):
-            name, separator, value = argument.lstrip("-").partition("=")
-            name = name.replace("-", "_")
+            name, (_, separator, value) = _name_of(argument), argument.partition("=")
             if options.get(name, value) != value:
                 show(f"warning: --{name}: given twice; the last value counts", error=True)
             options[name] = value
@@ -188,6 +190,10 @@ def options_of(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         else:
             positional.append(argument)
     return positional, options
+
+
+def _name_of(argument: str) -> str:
+    return argument.lstrip("-").partition("=")[0].replace("-", "_")
 
 
 def command_line(arguments: Sequence[str]) -> str:

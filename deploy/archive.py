@@ -189,7 +189,9 @@ class Archive:
                 if may_be_missing and answer.status_code == requests.codes.not_found:
                     return None
                 if answer.status_code // 100 != 2:  # a redirect could take images and password elsewhere
-                    raise RefusedError(f"Orthanc answers {_named(method, path)} with status {answer.status_code}")
+                    is_login = answer.status_code == requests.codes.unauthorized
+                    hint = "; see ORTHANC_USER and ORTHANC_PASSWORD_FILE" if is_login else ""
+                    raise RefusedError(f"Orthanc answers {_named(method, path)} with status {answer.status_code}{hint}")
                 for part in answer.iter_content(2**20):
                     content += part
                     if len(content) > LARGEST:

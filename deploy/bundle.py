@@ -126,7 +126,9 @@ def check_options(options: Sequence[str], bundle: Bundle) -> None:
     try:
         check_known(given, [bundle.config])
         for name, value in given.items():
-            if name in OPTIONS and not value.startswith(("$", "@")):
+            if "$" in value or value.startswith("@"):
+                raise InputError(f"{name}={value}: an expression; expected a value")
+            if name in OPTIONS:
                 OPTIONS[name](parsed(value))
     except InputError as error:
         raise InputError(f"--bundle_options: --{str(error).removeprefix('--')}") from error

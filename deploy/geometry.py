@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from common.errors import InputError
-from common.prepare.volumes import FLIP, Grid, Volume
-from deploy.multiframe import frames_of
+from common.prepare.volumes import FLIP, Grid, Volume, check_gaps
+from deploy.multiframe import frames_of, voxels_of
 from deploy.study import Series, image_name, values_of
 
 REQUIRED = (  # to decode voxels
     *("BitsAllocated", "BitsStored", "PixelRepresentation", "SamplesPerPixel"),
     *("PhotometricInterpretation", "PixelData"),
 )
+SCALING = {"RescaleSlope": 1.0, "RescaleIntercept": 0.0}  # and the values of images without them
 ECHOES = 1.2  # largest ratio of the echo times of a volume's slices
 TOLERANCE = 0.01  # relative for distances, absolute for cosines; scanners round positions to about 0.001 mm
 
@@ -40,6 +41,9 @@ def grid_of(headers: Sequence[Dataset], name: str) -> tuple[Grid, tuple[int, ...
     echoes = [float(time) for header in headers for time in values_of(header, "EchoTime")]
     if echoes and max(echoes) > ECHOES * min(echoes):
         raise InputError(f"{name}: echo times from {min(echoes):g} to {max(echoes):g} ms; expected one volume")
+    for word in SCALING:
+        if len({header.get(word) in (None, "") for header in headers}) > 1:
+            raise InputError(f"{name}: some images have a {word} and others none; expected it in all or none")
     rows, columns = _size(first, name)
     spacing, orientation = (_numbers(first, word, name) for word in ("PixelSpacing", "ImageOrientationPatient"))
     axes = orientation.reshape(2, 3)
@@ -112,16 +116,17 @@ def volume_of(images: Sequence[Dataset], name: str) -> tuple[Volume, list[Datase
     grid, order = grid_of(slices, name)
     ordered = [slices[index] for index in order]
     array = np.stack([_values(image, name).T for image in ordered], axis=-1)
+    check_gaps(array, name)
     return Volume(array, grid.affine), ordered
 
 
 def _values(image: Dataset, name: str) -> NDArray[np.float32]:
     """The rescaled values of a slice, [rows, columns]."""
     try:
-        stored = image.pixel_array
+        stored = voxels_of(image)
         slope, intercept = (
             default if image.get(keyword) in (None, "") else float(image[keyword].value)
-            for keyword, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
+            for keyword, default in SCALING.items()
         )
     except Exception as error:
         raise _unreadable(image, name, error) from None
@@ -143,6 +148,5 @@ def _unreadable(image: Dataset, name: str, error: Exception) -> InputError:
     if missing := next((word for word in REQUIRED if image.get(word) in (None, "", b"")), None):
         return InputError(f"{name}: {image_name(image)} has no {missing}")
     syntax = image.file_meta.get("TransferSyntaxUID")
-    return InputError(
-        f"{name}: voxels of {image_name(image)} cannot be read ({syntax and syntax.name}: {type(error).__name__})"
-    )
+    reason = "not as many as its header says" if isinstance(error, Warning) else type(error).__name__
+    return InputError(f"{name}: voxels of {image_name(image)} cannot be read ({syntax and syntax.name}: {reason})")

@@ -4,6 +4,10 @@ An enhanced image describes its frames in functional groups, shared or per frame
 data set with the attribute names of MR Image Storage, so the code downstream reads both kinds alike.
 """
 
+import warnings
+from typing import Any
+
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.multival import MultiValue
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, LegacyConvertedEnhancedMRImageStorage
@@ -49,13 +53,20 @@ def frames_of(image: Dataset) -> list[Dataset]:
         _add_single_frame_attributes(frame)
         frames.append(frame)
     if "PixelData" in image:
-        pixels = image.pixel_array.reshape(len(own), image.Rows, image.Columns)
+        pixels = voxels_of(image).reshape(len(own), image.Rows, image.Columns)
         for frame, values in zip(frames, pixels, strict=True):
             frame.file_meta = FileMetaDataset()
             frame.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
             little_endian = values.astype(values.dtype.newbyteorder("<"), copy=False)
             frame.add_new("PixelData", "OB" if values.itemsize == 1 else "OW", little_endian.tobytes())
     return frames
+
+
+def voxels_of(image: Dataset) -> NDArray[Any]:
+    """The stored values of an image. A warning of the decoder, such as of voxels in excess, is raised."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", module=r"pydicom\.pixels")
+        return image.pixel_array
 
 
 def _add_single_frame_attributes(frame: Dataset) -> None:

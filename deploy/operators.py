@@ -98,7 +98,11 @@ class Infer(JobOperator):
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         scans = op_input.receive("scans")
         job = self.job
-        label = infer(job.bundle, scans.aligned, job.work, inference_options(job))
+        try:
+            label = infer(job.bundle, scans.aligned, job.work, inference_options(job))
+        except InputError as error:
+            changed = f"; changed here: {' '.join(job.options)}" if job.options else ""
+            raise InputError(f"{error}{changed}") from error
         segments = label_segments(label, job.bundle.task.segments)
         if scans.preparation is not None:
             segments = scans.preparation.segments_on(scans.reference.grid, segments)

@@ -113,8 +113,8 @@ def _kinds(hold: Any) -> list[str]:
     """The option `--hold` as a list."""
     words = listed(hold)
     kinds = [] if words == ["none"] else words
-    if unknown := [each for each in kinds if each not in KINDS]:
-        raise InputError(f"--hold={unknown[0]}: expected none, or some of {','.join(KINDS)}")
+    if not set(kinds) <= set(KINDS):
+        raise InputError(f"--hold={','.join(words)}: expected none, or some of {','.join(KINDS)}")
     return kinds
 
 

@@ -21,6 +21,8 @@ FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # between RAS+ and LPS+
 SHEAR = 0.01  # largest cosine between two axes of a scan; scanners round directions to about 0.001
 EDGES = (0.2, 10.0)  # mm; accepted voxel edges
 WIDEST = 1000.0  # mm; largest edge of a field of view
+FILLED = 0.25  # least content of a slice within the head, as a share of the fullest slice's
+ORDINALS = ("first", "second", "third")
 FEWEST = 4  # least number of voxels along an axis
 
 
@@ -80,9 +82,23 @@ def read_volume(path: Path) -> Volume:
 
 
 def check_scan(volume: Volume, name: str) -> None:
-    """Check that a volume can be a head scan: a plausible grid without shear, finite and varying values."""
+    """Check that a volume can be a head scan: a plausible grid without shear, finite and varying values, no gap."""
     check_grid(volume.grid, name)
     raise_problem(image_problem(name, volume.array))
+    check_gaps(volume.array, name)
+
+
+def check_gaps(array: NDArray[Any], name: str) -> None:
+    """Refuse a scan with an empty slice, of a single value, between slices that show the head."""
+    content = array != array.min()
+    for axis in range(3):
+        others = tuple({0, 1, 2} - {axis})
+        filled = content.sum(axis=others)
+        places = np.flatnonzero(filled >= FILLED * filled.max())
+        empty = np.flatnonzero(np.ptp(array, axis=others)[: places[-1]] == 0)
+        if len(gap := empty[empty > places[0]]):
+            where = f"slice {gap[0] + 1} of {len(filled)} along the {ORDINALS[axis]} axis"
+            raise InputError(f"{name}: {where} is empty; expected no empty slice within the head")
 
 
 def check_grid(grid: Grid, name: str) -> None:

@@ -99,6 +99,7 @@ def test_options_of_the_bundle_are_accepted(tumours):
         ("word", "--bundle_options=word: word: expected options such as"),
         ("--name='x", "--bundle_options=--name='x: No closing quotation"),
         ("--overlp=0.5", "--bundle_options: --overlp=0.5: no such option in "),
+        ("--overlap=$OVERLAP", "--bundle_options: --overlap=$OVERLAP: an expression; expected a value"),
         ("--overlap=2", "--bundle_options: --overlap=2: expected"),
     ],
 )

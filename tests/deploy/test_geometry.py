@@ -6,6 +6,8 @@ import numpy as np
 import pydicom
 import pytest
 from nibabel.affines import apply_affine
+from pydicom.encaps import encapsulate, get_frame
+from pydicom.uid import RLELossless
 
 from deploy.geometry import grid_of, volume_of
 from tests.deploy.checks import refusal
@@ -59,9 +61,12 @@ def test_the_direction_of_the_slices_does_not_change_the_volume(axis, flip, arra
 def test_values_are_rescaled_slice_by_slice(array, slices):
     for image in slices:
         image.RescaleSlope = image.RescaleIntercept = ""
+    expected = array.astype(np.float32)
+    np.testing.assert_array_equal(volume_of(slices, "series 1")[0].array, expected)
+    for image in slices:
+        image.RescaleSlope, image.RescaleIntercept = "1", "0"
     slices[3].RescaleSlope, slices[3].RescaleIntercept = "0.5", "-10"
     volume, ordered = volume_of(slices, "series 1")
-    expected = array.astype(np.float32)
     expected[:, :, 3] = expected[:, :, 3] / 2 - 10
     assert ordered == slices
     assert volume.array.dtype == np.float32
@@ -86,8 +91,11 @@ NOT_FINITE = "RescaleSlope and RescaleIntercept give NaN or infinite voxels"
         ({"ImagePositionPatient": [0, 0, 6.2]}, "3.00 mm elsewhere; is a slice missing?"),
         ({"EchoTime": 300}, " to 300 ms; expected one volume"),
         ({"PixelData": b"12"}, UNREADABLE),
+        ({"PixelData": bytes(2 * 7 * 5 + 2)}, "cannot be read (Explicit VR Little Endian: not as many as its header"),
+        ({"PixelData": bytes(2 * 7 * 5)}, "slice 3 of 12 along the third axis is empty; expected no empty slice"),
         ({"PixelData": None}, ") has no PixelData"),
         ({"BitsAllocated": None}, ") has no BitsAllocated"),
+        ({"RescaleSlope": None}, "some images have a RescaleSlope and others none; expected it in all or none"),
         ({"RescaleSlope": 0}, ") equal"),
         ({"RescaleIntercept": 1e15}, ") equal"),
         ({"RescaleSlope": "1e40"}, NOT_FINITE),
@@ -95,7 +103,7 @@ NOT_FINITE = "RescaleSlope and RescaleIntercept give NaN or infinite voxels"
 )
 def test_a_slice_that_does_not_fit_is_refused(slices, attributes, message):
     for image in slices:
-        image.EchoTime = 100
+        image.EchoTime, image.RescaleSlope, image.RescaleIntercept = 100, 1, 0
     for keyword, value in attributes.items():
         setattr(slices[2], keyword, value)
     found = refusal(volume_of, slices, "series 1")
@@ -112,7 +120,8 @@ def test_a_slice_that_does_not_fit_is_refused(slices, attributes, message):
         ({"PhotometricInterpretation": "MONOCHROME1"}, "inverted images"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "colour or inverted images"),
         ({"RescaleSlope": -1}, "RescaleSlope above 0"),
-        ({"Rows": 1}, "several frames or samples"),
+        ({"Rows": 1}, "not as many as its header says"),
+        ({"Rows": 1, "NumberOfFrames": 5}, "several frames or samples"),
     ],
 )
 def test_slices_that_form_no_volume_are_refused(slices, attributes, message):
@@ -146,3 +155,9 @@ def test_losslessly_compressed_voxels_are_equal(array, tmp_path, command):
         slices.append(pydicom.dcmread(path))
     assert all(image.file_meta.TransferSyntaxUID.is_compressed for image in slices)
     np.testing.assert_array_equal(volume_of(slices, "series 1")[0].array, array[:, :, :3])
+
+
+def test_voxels_that_a_damaged_compression_adds_are_refused(slices):
+    slices[2].compress(RLELossless)
+    slices[2].PixelData = encapsulate([get_frame(slices[2].PixelData, 0) + b"\2abc"])  # a run of three bytes
+    assert "voxels of an image" in refusal(volume_of, slices, "series 1")

@@ -523,7 +523,8 @@ def test_health_asks_the_service_and_orthanc(hospital, capsys):
     assert capsys.readouterr().out.startswith("healthy: heartbeat ")
     password = (hospital.folder / "password").read_text()
     (hospital.folder / "password").write_text("wrong")
-    assert unhealthy() == "unhealthy: Orthanc answers GET studies with status 401\n"
+    refused = "Orthanc answers GET studies with status 401; see ORTHANC_USER and ORTHANC_PASSWORD_FILE"
+    assert unhealthy() == f"unhealthy: {refused}\n"
     (hospital.folder / "password").write_text(password)
     os.utime(hospital.work / "heartbeat", (time.time() - 700,) * 2)
     assert re.fullmatch(r"unhealthy: no heartbeat for 7\d\d s\n", unhealthy())
@@ -535,7 +536,7 @@ def test_bad_options_are_refused_in_one_line(hospital, monkeypatch):
     monkeypatch.setenv("ORTHANC_URL", "http://user:SENTINEL@orthanc")
     assert refusal(service._first_day, "soon").startswith("--since=soon: expected the first day of the scans")
     assert refusal(service._kinds, ("contrast", "spaces")).startswith(
-        "--hold=spaces: expected none, or some of contrast,"
+        "--hold=contrast,spaces: expected none, or some of contrast,"
     )
     assert refusal(service.status).startswith("ORTHANC_URL: expected an address such as http://orthanc:8042")
     monkeypatch.setenv("ORTHANC_URL", "http://orthanc")

@@ -55,6 +55,7 @@ def without_orientation(path):
     [
         (np.zeros((8, 9, 10), np.int16), np.eye(4), None, "zero everywhere; expected a brain"),
         (SCAN * 1e300, np.eye(4), None, " infinite; expected finite ones in float32"),
+        (SCAN * (np.arange(9) != 4)[:, None], np.eye(4), None, "slice 5 of 9 along the second axis is empty"),
         (SCAN[:, :, :2], np.eye(4), None, "8 x 9 x 2 voxels; expected at least 4 along each axis"),
         (np.where(SCAN > 890, np.nan, SCAN).astype(np.float32), np.eye(4), None, "10 voxels NaN"),
         (SCAN, np.array([[1, 0.5, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]), None, "sheared axes"),
