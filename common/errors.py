@@ -31,6 +31,8 @@ NOT_OF_USERS = re.compile(
 # no text that a config evaluates, such as "$print()", or that a file's name cannot have
 PLAIN_TEXT = re.compile(r"\w[^$@%{}\[\]/\\\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]{0,2000}")
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+REASONS = dict.fromkeys(NO_SPACE, "the disk is full or read-only")
+REASONS[errno.ELOOP] = "expected a path that leads to a file"
 
 Hook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
 
@@ -142,7 +144,7 @@ def show(*lines: object, error: bool = False) -> None:
             stream.write(text)
         stream.flush()
     except OSError as failed:  # such as a full disk
-        failed.filename = failed.filename or "standard error" if error else "standard output"
+        failed.filename = "standard error" if error else "standard output"
         raise
 
 
@@ -222,7 +224,7 @@ def explained(error: BaseException) -> str | None:
     """One line if bad input, a lost process, a full disk or too many files caused an exception; None for any other."""
     if any(re.search("Too many open files|received 0 items of ancdata", str(link)) for link in chain_of(error)):
         return "too many open files: raise their limit, as with `ulimit -n 4096`, or lower --num_workers or --jobs"
-    return input_error_message(error) or explain_lost_process(error) or _explain_disk(error) or _explain_loop(error)
+    return input_error_message(error) or explain_lost_process(error) or _explain_path(error)
 
 
 def input_error_message(error: BaseException) -> str | None:
@@ -261,21 +263,15 @@ def explain_lost_process(error: BaseException) -> str | None:
 
 def is_disk_full(error: BaseException) -> bool:
     """Whether a full or read-only disk caused an exception."""
-    return _explain_disk(error) is not None
+    return any(isinstance(link, OSError) and link.errno in NO_SPACE for link in chain_of(error))
 
 
-def _explain_disk(error: BaseException) -> str | None:
-    """One line if a disk is full or read-only; None for other exceptions."""
+def _explain_path(error: BaseException) -> str | None:
+    """One line if a full or read-only disk, or a link that leads to itself, caused an exception; None for others."""
     for link in chain_of(error):
-        if isinstance(link, OSError) and link.errno in NO_SPACE:
-            return f"{link.filename or 'a file'}: {link.strerror}; the disk is full or read-only"
+        if isinstance(link, OSError) and link.errno in REASONS:
+            return f"{link.filename or 'a file'}: {link.strerror}; {REASONS[link.errno]}"
     return None
-
-
-def _explain_loop(error: BaseException) -> str | None:
-    """One line if a link that leads to itself caused an exception; None for other exceptions."""
-    loops = (link for link in chain_of(error) if isinstance(link, OSError) and link.errno == errno.ELOOP)
-    return next((f"{loop.filename}: {loop.strerror}; expected a path that leads to a file" for loop in loops), None)
 
 
 def place_in_user_code(error: BaseException) -> str:

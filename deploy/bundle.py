@@ -104,7 +104,7 @@ def _channels(data_format: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def split_options(text: str) -> list[str]:
-    """Split `--bundle_options`, such as "--model_size=tiny --overlap=0.25", into single options.
+    """Split `--bundle_options`, such as "--model_size=tiny --overlap=0.25", into single options, each once.
 
     Options that the application sets itself are refused.
     """
@@ -117,7 +117,7 @@ def split_options(text: str) -> list[str]:
         raise InputError(f"--bundle_options={text}: {positional[0]}: expected options such as --overlap=0.25")
     if reserved := next((name for name in RESERVED_OPTIONS if name in named), None):
         raise InputError(f"--bundle_options: --{reserved} is set by the application; expected other options")
-    return options
+    return [f"--{name}={value}" if value else f"--{name}" for name, value in named.items()]
 
 
 def check_options(options: Sequence[str], bundle: Bundle) -> None:

@@ -98,11 +98,11 @@ def blaming(changes: Mapping[str, str]) -> Iterator[None]:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler raises when a DataLoader's worker dies
         key, cause = f"{key_of(error)}::", [*chain_of(error)][-1]
         has_reason = explained(error) or explain_out_of_memory(error, {}) or place_in_user_code(error)
-        is_run = key.startswith("run::")  # whose steps are the run itself
-        for id, given in [] if has_reason or is_run else [*changes.items()][::-1]:
-            is_changed = key.startswith(f"{id}::") or id.startswith(key)
-            if is_changed or (id == "imports" and isinstance(cause, NameError)):
-                raise InputError(f"{given}: {one_line(cause)}") from error
+        if not has_reason and not key.startswith("run::"):  # whose steps are the run itself
+            for id, given in reversed(changes.items()):
+                is_changed = key.startswith(f"{id}::") or id.startswith(key)
+                if is_changed or (id == "imports" and isinstance(cause, NameError)):
+                    raise InputError(f"{given}: {one_line(cause)}") from error
         ours = f"{os.path.relpath(BUNDLES)}/"
         users = [given for id, given in changes.items() if id.partition("::")[0] not in OPTIONS]
         if users := [given for given in users if not given.startswith(ours)]:

@@ -16,7 +16,7 @@ def report(run_dir: str) -> None:
     Args:
         run_dir: folder that holds the runs, each a folder with a `run.json`, at any depth; or one such folder.
     """
-    from scripts.report.page import embedded, page  # late import: `--help` stays fast
+    from scripts.report.page import is_png, page  # late import: `--help` stays fast
 
     folder = Path(str(run_dir))
     stages = read_stages(folder)
@@ -25,7 +25,7 @@ def report(run_dir: str) -> None:
     with atomic_write(target) as file:
         file.write_text(content, encoding="utf-8", errors="backslashreplace")
     pictures = [run.folder / path for stage in stages for run in stage.runs for path in run.pictures]
-    if lost := [str(path) for path in pictures if embedded(path) is None]:
+    if lost := [str(path) for path in pictures if not is_png(path)]:
         show(f"warning: {shortened(lost, most=1)}: missing or no PNG", error=True)
     show(target)
 

@@ -58,8 +58,15 @@ def _duration(seconds: float) -> str:
 
 def embedded(picture: Path) -> str | None:
     """A PNG as a data URI; None if it is missing or no PNG."""
-    content = picture.read_bytes() if picture.is_file() else b""
-    return png_uri(content) if content.startswith(b"\x89PNG") else None
+    return png_uri(picture.read_bytes()) if is_png(picture) else None
+
+
+def is_png(path: Path) -> bool:
+    """Whether a file is there and begins as a PNG does."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4) == b"\x89PNG"
 
 
 def _number(value: float | None, form: str = "{:.3f}") -> str:

@@ -92,6 +92,13 @@ def test_options_of_the_bundle_are_accepted(tumours):
     check_options(split_options(text), tumours)
 
 
+def test_an_option_that_is_given_twice_is_warned_of_once(tumours, capsys):
+    options = split_options("--amp --overlap=0.1 --overlap 0.25")
+    check_options(options, tumours)
+    assert options == ["--amp", "--overlap=0.25"]
+    assert capsys.readouterr().err == "warning: --overlap: given twice; the last value counts\n"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
