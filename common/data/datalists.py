@@ -271,16 +271,22 @@ def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False
                 owner = labels.setdefault(normpath(label), subject)
                 if owner != subject and not may_repeat:
                     raise InputError(f"datalist {name}: {label} is the label of {owner} and of {subject}")
-            said = [split_name(Path(file or "").name.partition(".nii")[0])[1] for file in images]
-            if said != known and sorted(map(str, said)) == sorted(known):
-                place = next(place for place, modality in enumerate(known) if said[place] != modality)
-                found = f"{known[place]} is {images[place]}, by its name {said[place]}"
-                raise InputError(f"datalist {name}: subject {subject}: {found}; expected the order {', '.join(known)}")
+            if swapped := _out_of_order(images, known):
+                raise InputError(f"datalist {name}: subject {subject}: {swapped}")
             files = [normpath(file) for file in (*images, entry.get("label")) if file]
             if len(set(files)) < len(files):
                 twice = next(file for file in files if files.count(file) > 1)
                 expected = "expected a different file for each modality and for the label"
                 raise InputError(f"datalist {name}: subject {subject}: {twice} is listed twice; {expected}")
+
+
+def _out_of_order(images: Sequence[str | None], known: Sequence[str]) -> str | None:
+    """The first image in the place of another modality, if the files' names spell exactly the known ones; else None."""
+    said = [split_name((file or "").rpartition("/")[2].partition(".nii")[0])[1] for file in images]
+    if said == known or sorted(map(str, said)) != sorted(known):
+        return None
+    modality, file, spelt = next(each for each in zip(known, images, said, strict=True) if each[0] != each[2])
+    return f"{modality} is {file}, by its name {spelt}; expected the order {', '.join(known)}"
 
 
 def _texts(value: Any) -> Iterator[str]:

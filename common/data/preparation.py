@@ -34,7 +34,9 @@ def measure(image: NDArray[Any], affine: NDArray[Any]) -> dict[str, list[Any]]:
     channel's in L above zero, "air" the share of outermost voxels that are not 0, and "overlap" the lowest Dice of the
     first channel's brain with another channel's (1 if a brain is not extracted).
     """
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    from nibabel.affines import voxel_sizes
+
+    spacing = voxel_sizes(affine)
     image = image[image.any(axis=(1, 2, 3))]  # without modalities that are missing
     above = image > 0
     anything = np.asarray(above.any(axis=0))

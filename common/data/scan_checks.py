@@ -41,6 +41,7 @@ CURE = "python -m scripts.prepare brings raw scans onto one grid"
 
 AFFINE_TOLERANCE = 1e-3  # mm
 APART = 1.0  # mm between the centres of sform and qform, of which the latter has no shear
+ROUNDED = 0.02  # of an edge: pixdim may have fewer digits than the affine
 LABEL_TOLERANCE = 1e-5  # of a whole number: a header's scale factor is in single precision
 LARGEST = 2.0  # GiB in float32: 800 x 800 x 800 voxels, more than any scanner's
 OUTLIER, FEW = 100, 1000  # times the median; voxels below which an image is not checked for it
@@ -242,8 +243,8 @@ def _header_problem(file: str, scan: Any, path: str) -> Problem | None:
         return Problem("type", file, f"voxels of type {scan.get_data_dtype()}", "real numbers")
     if not np.isfinite(scan.affine).all() or abs(np.linalg.det(scan.affine)) < 1e-9:
         return Problem("affine", file, "an affine that cannot be inverted", "one that maps voxels to mm")
-    stated, edges = scan.header.get_zooms()[:3], np.linalg.norm(scan.affine[:3, :3], axis=0)
-    if not np.allclose(stated, edges, rtol=0.02):  # MONAI would take pixdim, and others the affine
+    stated, edges = scan.header.get_zooms()[:3], nibabel.affines.voxel_sizes(scan.affine)
+    if not np.allclose(stated, edges, rtol=ROUNDED):  # MONAI would take pixdim, and others the affine
         sizes = [" x ".join(f"{edge:.3g}" for edge in found) for found in (stated, edges)]
         return Problem("affine", file, f"voxels of {sizes[0]} mm by pixdim, {sizes[1]} mm by the affine", "equal sizes")
     lowest = getattr(scan.header, "single_vox_offset", 0) if getattr(scan.header, "is_single", False) else 0

@@ -36,7 +36,7 @@ class Grid:
     @property
     def spacing(self) -> NDArray[np.float64]:
         """Edges of a voxel in mm."""
-        return np.linalg.norm(self.affine[:3, :3], axis=0)
+        return nibabel.affines.voxel_sizes(self.affine)
 
     def is_same(self, other: "Grid") -> bool:
         """Whether two grids are equal within 0.001 mm."""
