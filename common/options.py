@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from .data.regions import CONVENTIONS, SCORED, regions_of
+from .data.regions import SCORED, is_scored, regions_of
 from .errors import ArgumentError, InputError, did_you_mean, report_in_one_line, show
 from .locks import claim, release
 from .memory import check_crops, use_huge_pages, use_open_files
@@ -225,8 +225,7 @@ class Options(SimpleNamespace):
         for name, folder in self._folders().items():
             if folder.startswith("~"):  # no shell replaces it after `=`, so it would become a folder of that name
                 raise ArgumentError(f"{name}={folder}: `~` is not expanded after `=`; give the full path")
-            if os.path.realpath(folder) == os.path.realpath(vars(self).get("dataset_dir", os.devnull)):
-                raise ArgumentError(f"{name}={folder}: holds the scans; expected another folder, or a subfolder")
+            check_apart(name, folder, vars(self).get("dataset_dir", os.devnull))
             claim(name, folder)
 
     def release_folders(self) -> None:
@@ -236,6 +235,12 @@ class Options(SimpleNamespace):
 
     def _folders(self) -> dict[str, str]:
         return {name: getattr(self, name) for name in ("ckpt_dir", "output_dir") if hasattr(self, name)}
+
+
+def check_apart(name: str, folder: str | Path, dataset_dir: str) -> None:
+    """Refuse a folder for output that is the one of the scans."""
+    if os.path.realpath(folder) == os.path.realpath(dataset_dir):
+        raise ArgumentError(f"{name}={folder}: holds the scans; expected another folder, or a subfolder")
 
 
 def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None) -> Options:
@@ -380,9 +385,8 @@ def _check_together(options: Options, self_supervised: bool) -> None:
     if values.get("modality_dropout") and len(options.modalities) == 1:
         raise ArgumentError(f"modality_dropout={options.modality_dropout}: there is only one modality; expected 0")
     protocol, convention = values.get("protocol", "dice"), values.get("label_convention")
-    if convention in CONVENTIONS and convention not in SCORED.get(protocol, CONVENTIONS):
-        fitting = [name for name, known in SCORED.items() if convention in known]
-        expected = f"expected --protocol={' or '.join([*fitting, 'dice'])}"
+    if convention is not None and not is_scored(protocol, convention):
+        expected = f"expected --protocol={' or '.join(name for name, known in SCORED.items() if convention in known)}"
         raise InputError(f"labels of {convention}: not scored by the protocol {protocol}; {expected}")
     if missing := values.get("missing_modalities"):
         _check_missing(missing, options.modalities)

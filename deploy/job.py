@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.errors import InputError
+from common.files import why_no_folder
 from deploy.remarks import Remark
 
 if TYPE_CHECKING:  # keeps PyTorch and pydicom out of the long-running service
@@ -45,7 +46,8 @@ def prepare_output(output: Path) -> None:
         output.mkdir(parents=True, exist_ok=True)
         existing = next((name for name in RESULT_FILES if (output / name).exists()), None)
     except OSError as error:
-        raise InputError(f"--output: {error.strerror}; expected a writable folder") from error
+        found = why_no_folder(output) if isinstance(error, FileExistsError) else error.strerror
+        raise InputError(f"--output: {found}; expected a writable folder") from error
     if existing:
         raise InputError(f"--output: contains {existing}; expected a folder without results")
     if not os.access(output, os.W_OK):

@@ -17,6 +17,7 @@ from common import cli
 from common.configs import check, read
 from common.errors import check_number, show
 from common.files import check_writable_folder, expand_home, reporting_path_errors
+from common.options import check_apart
 from scripts.arrays import array_of
 from scripts.pools import map_in_processes
 from scripts.run import blaming, read_command_line
@@ -46,6 +47,7 @@ def prepare(
     check_number("jobs", jobs, int, 0, 1024)
     folder = expand_home(store, f"--store={store}").absolute()  # a training runs in a different folder
     check_writable_folder(folder, f"--store={store}")
+    check_apart("store", store, options.get("dataset_dir", os.devnull))
     with tempfile.TemporaryDirectory() as unused:
         data, transform = _training(bundle, overlays, options, Path(unused))
     from common.data.store import Store  # late import: `--help` stays fast

@@ -10,6 +10,7 @@ import numpy as np
 
 from common import metrics
 from common.cli import run
+from common.data.regions import SCORED
 from common.data.volumes import is_made_up
 from common.errors import InputError, check_number, choice, show
 from common.files import check_writable_folder, expand_home
@@ -18,7 +19,7 @@ from common.inference.masks import masks_of
 from common.inference.publishing import PAGE, publishing
 from common.inference.results import CaseFiles, Details
 from common.metrics.protocols import PRESENT, Protocol, Scores
-from scripts.evaluate.cases import SCORED, convention_of, find_cases
+from scripts.evaluate.cases import convention_of, find_cases
 from scripts.pools import map_in_processes
 
 RESULTS = ("metrics.csv", "lesions.csv", "cases.json", "summary.json", PAGE)

@@ -7,16 +7,13 @@ from unicodedata import normalize
 
 from common.data import datalists
 from common.data.modalities import first_image, images_of
-from common.data.regions import CONVENTIONS, canonical
-from common.data.regions import SCORED as CHALLENGES
+from common.data.regions import CONVENTIONS, SCORED, canonical, is_scored
 from common.errors import InputError, shortened
 from common.files import expand_home, why_no_folder
 from common.inference.results import CaseFiles
 
 SUFFIXES = (".nii.gz", ".nii")
 Images = tuple[tuple[str, Path], ...]  # name and file of each modality
-# The named conventions that each protocol accepts; all accept custom regions
-SCORED = CHALLENGES | {"dice": tuple(CONVENTIONS)}
 
 
 def find_cases(
@@ -68,15 +65,10 @@ def convention_of(protocol_name: str, references: str | Path, label_convention: 
             raise InputError(f"--label_convention: missing; expected one of {names}")
         return SCORED[protocol_name][0]
     convention = canonical(str(label_convention))
-    if not _scores(protocol_name, convention):
+    if not is_scored(protocol_name, convention):
         expected = " or ".join(sorted(SCORED[protocol_name]))
         raise InputError(f"--label_convention={label_convention}: the protocol {protocol_name} scores {expected}")
     return convention
-
-
-def _scores(protocol_name: str, convention: str | None) -> bool:
-    """Whether a protocol scores a convention's regions; every protocol scores custom regions."""
-    return convention is not None and (convention not in CONVENTIONS or convention in SCORED[protocol_name])
 
 
 def _nifti_files(option: str, folder: str | Path) -> dict[str, Path]:
@@ -109,7 +101,7 @@ def _of_datalist(
         raise InputError(f"--dataset_dir: missing; paths in {datalist} are relative to it")
     content = datalists.read(datalist)
     convention = content["label_convention"]
-    if not _scores(protocol_name, convention):
+    if convention is None or not is_scored(protocol_name, convention):
         expected = " or ".join(sorted(SCORED[protocol_name]))
         raise InputError(f"--protocol={protocol_name}: the labels of {datalist} follow {convention}, not {expected}")
     entries = datalists.Datalist(datalist, dataset_dir).load(str(split), None, convention, must_exist=False, missing=())

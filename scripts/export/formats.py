@@ -57,7 +57,7 @@ def _write_state(source: Source, stream: BinaryIO) -> None:
 def _write_torchscript(source: Source, stream: BinaryIO) -> None:
     traced = convert_to_torchscript(source.traceable, inputs=[source.window()], use_trace=True, check_trace=False)
     stated = read_yaml(source.folder / CONFIG)
-    own = {name: stated[name] for name in ("bundle_root", "device")}  # defaults, not the exporting machine's values
+    own = {name: stated[name] for name in ("amp", "bundle_root", "device")}  # defaults, not this machine's
     config = json.dumps(source.parser.get() | own, default=str).encode()
     files = {"inference.json": config, "export.json": json.dumps(source.metadata).encode()}
     save_net_with_metadata(traced, stream, meta_values=_bundle_metadata(source), more_extra_files=files)

@@ -51,7 +51,8 @@ class Source:
         DEVICE.parse("device", device)
         self.parser = ConfigParser()
         self.parser.read_config(self.folder / CONFIG)
-        for name, value in {"bundle_root": str(self.folder), "device": device, "checkpoint": str(file)}.items():
+        given = {"bundle_root": str(self.folder), "device": device, "checkpoint": str(file), "amp": False}
+        for name, value in given.items():
             self.parser[name] = value
         self.parser.get_parsed_content("imports")
         values = {}  # from the checkpoint, else the config's defaults

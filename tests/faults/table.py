@@ -248,6 +248,9 @@ COMMANDS: dict[str, str] = {  # command line: its last line
     f"scripts.store brats_finetune --store={{folder}}/store {DATA} --lerning_rate=1": (
         "--lerning_rate=1: no such option in …train.yaml; did you mean --learning_rate?"
     ),
+    f"scripts.store brats_finetune --store={{cohorts}}/brats {DATA}": (
+        "--store={cohorts}/brats: holds the scans; expected another folder, or a subfolder"
+    ),
     f"scripts.store brats_finetune --store=/proc/store {DATA}": (
         "--store=/proc/store: No such file or directory; expected a folder that can be written to"
     ),

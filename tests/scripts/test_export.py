@@ -80,7 +80,8 @@ def assert_describes(metadata, bundle):
     assert len(metadata["checkpoint"]["sha256"]) == 64
 
 
-def test_torchscript_is_the_network_and_says_what_it_is(folder, tmp_path, capsys):
+def test_torchscript_is_the_network_and_says_what_it_is(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": True})
     path = written(folder, SEGMENTATION, "torchscript", tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["model.out"]
     names = ("export.json", "inference.json")
@@ -95,9 +96,11 @@ def test_torchscript_is_the_network_and_says_what_it_is(folder, tmp_path, capsys
     assert config["bundle_root"] == "$common.bundle_root()", (
         "where the bundle lay on the machine that exported is nobody's business"
     )
+    assert config["amp"] == "$common.options.automatic_amp(@device)"
     assert str(ROOT) not in str(files)
     printed = capsys.readouterr().out
     assert f"torchscript of {SEGMENTATION}" in printed
+    assert "bfloat16" not in printed, "networks are exported and compared in float32"
     assert ", 1 windows: differs by up to 0 " in printed
     assert "100.0000% of voxels with the same label" in printed
 
