@@ -99,7 +99,7 @@ def blaming(changes: Mapping[str, str]) -> Iterator[None]:
         key, cause = f"{key_of(error)}::", [*chain_of(error)][-1]
         has_reason = explained(error) or explain_out_of_memory(error, {}) or place_in_user_code(error)
         if not has_reason and not key.startswith("run::"):  # whose steps are the run itself
-            for id, given in reversed(changes.items()):
+            for id, given in reversed([*changes.items()]):
                 is_changed = key.startswith(f"{id}::") or id.startswith(key)
                 if is_changed or (id == "imports" and isinstance(cause, NameError)):
                     raise InputError(f"{given}: {one_line(cause)}") from error
