@@ -90,15 +90,19 @@ def check_scan(volume: Volume, name: str) -> None:
 
 def check_gaps(array: NDArray[Any], name: str) -> None:
     """Refuse a scan with an empty slice, of a single value, between slices that show the head."""
-    content = array != array.min()
     for axis in range(3):
         others = tuple({0, 1, 2} - {axis})
-        filled = content.sum(axis=others)
-        places = np.flatnonzero(filled >= FILLED * filled.max())
-        empty = np.flatnonzero(np.ptp(array, axis=others)[: places[-1]] == 0)
-        if len(gap := empty[empty > places[0]]):
-            where = f"slice {gap[0] + 1} of {len(filled)} along the {ORDINALS[axis]} axis"
-            raise InputError(f"{name}: {where} is empty; expected no empty slice within the head")
+        slices = np.moveaxis(array, axis, 0)
+        empty = np.flatnonzero(np.ptp(array, axis=others) == 0)
+        for value in np.unique(slices[empty, 0, 0]):  # an empty slice has the background's value, whichever it is
+            filled = np.count_nonzero(array != value, axis=others)
+            head = np.flatnonzero(filled > FILLED * filled.max())
+            gap = [
+                place for place in empty if slices[place, 0, 0] == value and len(head) and head[0] < place < head[-1]
+            ]
+            if gap:
+                where = f"slice {gap[0] + 1} of {len(filled)} along the {ORDINALS[axis]} axis"
+                raise InputError(f"{name}: {where} is empty; expected no empty slice within the head")
 
 
 def check_grid(grid: Grid, name: str) -> None:

@@ -16,7 +16,7 @@ from common.prepare.figures import Figures, measure, outside
 from common.prepare.registration import between_centres, information, register
 from common.prepare.resampling import resample
 from common.prepare.targets import template_brain, template_mask
-from common.prepare.volumes import Grid, Volume, matrix_of, read_volume, to_image, to_transform
+from common.prepare.volumes import Grid, Volume, check_gaps, matrix_of, read_volume, to_image, to_transform
 from tests.damaged_scans import cut, save
 from tests.support import oblique, one_line
 
@@ -78,6 +78,18 @@ def test_a_bad_scan_is_refused_in_one_line(tmp_path, array, affine, damage, mess
         read_volume(path)
     assert "scan.nii.gz" in one_line(error)
     assert message in one_line(error)
+
+
+@pytest.mark.parametrize(("background", "stray"), [(0, -5), (-1000, -1000), (40, 0), (0, 0)])
+def test_slices_outside_the_head_are_no_gap_whatever_the_background(background, stray):
+    head = np.full((12, 12, 12), background, np.float32)
+    head[3:9, 3:9, 3:9] = np.random.default_rng(0).uniform(100, 900, (6, 6, 6))
+    head[5, 5, 5] = stray
+    check_gaps(head, "T1")
+    head[:, :, 6] = background
+    with pytest.raises(InputError, match=r"^T1: slice 7 of 12 along the third axis is empty"):
+        check_gaps(head, "T1")
+    check_gaps(np.zeros((12, 12, 12)), "T1")  # other checks refuse it, in their words
 
 
 def test_information_is_1_of_itself_and_0_of_noise():
