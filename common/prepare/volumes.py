@@ -70,7 +70,8 @@ class Volume:
 def read_volume(path: Path) -> Volume:
     """Read a raw scan as float32.
 
-    Refuses files that are missing, damaged, not 3D, empty, sheared or without orientation.
+    Refuses files that are missing, damaged, not 3D, empty, sheared, without orientation or with an empty slice inside
+    the head.
     """
     scan, voxels = read_scan(path, np.float32)
     header = scan.header
@@ -78,30 +79,26 @@ def read_volume(path: Path) -> Volume:
         raise InputError(f"{path}: sform_code and qform_code are 0; expected a header that tells left from right")
     volume = Volume(voxels, np.asarray(scan.affine, np.float64))
     check_scan(volume, str(path))
+    check_gaps(volume.array, str(path))
     return volume
 
 
 def check_scan(volume: Volume, name: str) -> None:
-    """Check that a volume can be a head scan: a plausible grid without shear, finite and varying values, no gap."""
+    """Check that a volume can be a head scan: a plausible grid without shear, finite and varying values."""
     check_grid(volume.grid, name)
     raise_problem(image_problem(name, volume.array))
-    check_gaps(volume.array, name)
 
 
 def check_gaps(array: NDArray[Any], name: str) -> None:
     """Refuse a scan with an empty slice, of a single value, between slices that show the head."""
-    for axis in range(3):
-        others = tuple({0, 1, 2} - {axis})
+    for axis, ordinal in enumerate(ORDINALS):
         slices = np.moveaxis(array, axis, 0)
-        empty = np.flatnonzero(np.ptp(array, axis=others) == 0)
-        for value in np.unique(slices[empty, 0, 0]):  # an empty slice has the background's value, whichever it is
-            filled = np.count_nonzero(array != value, axis=others)
+        is_empty = np.ptp(slices, axis=(1, 2)) == 0
+        for value in np.unique(slices[is_empty, 0, 0]):  # the background's, whichever it is
+            filled = np.count_nonzero(slices != value, axis=(1, 2))
             head = np.flatnonzero(filled > FILLED * filled.max())
-            gap = [
-                place for place in empty if slices[place, 0, 0] == value and len(head) and head[0] < place < head[-1]
-            ]
-            if gap:
-                where = f"slice {gap[0] + 1} of {len(filled)} along the {ORDINALS[axis]} axis"
+            if len(head) and not (within := filled[head[0] : head[-1]]).all():
+                where = f"slice {head[0] + within.argmin() + 1} of {len(filled)} along the {ordinal} axis"
                 raise InputError(f"{name}: {where} is empty; expected no empty slice within the head")
 
 
