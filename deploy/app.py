@@ -52,11 +52,12 @@ def segment(
         replaces: folder with earlier results of this study, to which the new ones refer as replaced.
     """
     restrict_output()
-    exit_cleanly_on_signals()
     required = {"input": input, "bundle": bundle, "output": output}
     if missing := next((name for name, value in required.items() if not str(value).strip()), None):
         raise InputError(f"--{missing}: missing; it has no default")
     force, prepare = flag("force", force), flag("prepare", prepare)
+    check_installed()
+    exit_cleanly_on_signals()
     model, options = open_model(bundle, checkpoint, reference, bundle_options)
     requested = parse_series_option(series, model.modalities)
     folder = path_of("output", output)
@@ -90,10 +91,15 @@ def segment(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def open_model(bundle: str, checkpoint: str, reference: str, bundle_options: str) -> tuple[Bundle, list[str]]:
-    """Check everything that does not depend on a study; return the bundle and its split options."""
+def check_installed() -> None:
+    """Refuse an environment without MONAI Deploy, which this imports."""
     if importlib.util.find_spec("monai.deploy") is None:
         raise InputError("MONAI Deploy is not installed; run make deploy, then use .venv-deploy/bin/python")
+
+
+def open_model(bundle: str, checkpoint: str, reference: str, bundle_options: str) -> tuple[Bundle, list[str]]:
+    """Check everything that does not depend on a study; return the bundle and its split options."""
+    check_installed()
     options = split_options(bundle_options)
     model = open_bundle(path_of("bundle", bundle), path_of("checkpoint", checkpoint) if checkpoint else None)
     check_options(options, model)

@@ -28,6 +28,19 @@ RESERVED_OPTIONS = (  # set by the application
 )
 
 
+def _mapping(**properties: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON schema of a mapping that has these keys."""
+    return {"type": "object", "required": [*properties], "properties": properties}
+
+
+LINE = {"type": "string", "pattern": r"^[^\\\x00-\x1f]+$", "description": "a line of text"}
+NUMBERS = {"pattern": "^[0-9]+$", "description": "the numbers of channels"}
+NAMES = {"type": "object", "propertyNames": NUMBERS, "additionalProperties": {"type": "string"}}
+CHANNELS = _mapping(channel_def=NAMES)
+FORMATS = _mapping(inputs=_mapping(image=CHANNELS), outputs=_mapping(pred=CHANNELS))
+METADATA = _mapping(name=LINE, version=LINE, network_data_format=FORMATS)
+
+
 @dataclass(frozen=True)
 class Bundle:
     """A bundle that is ready for inference.
@@ -59,14 +72,11 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
     if config is None:
         raise InputError(f"--bundle={folder}: no configs/inference.yaml or .json; expected a bundle's folder")
     (valid_json if config.suffix == ".json" else valid_yaml)(config, "a bundle's inference")
-    description = folder / "configs" / "metadata.json"
-    metadata = valid_json(description, "a bundle's metadata")
-    try:
-        name, version, formats = metadata["name"], str(metadata["version"]), metadata["network_data_format"]
-        outputs, modalities = _channels(formats["outputs"]["pred"]), _channels(formats["inputs"]["image"])
-    except (KeyError, TypeError, AttributeError) as error:
-        what = f"configs/{description.name} has no {error}"
-        raise InputError(f"--bundle={folder}: {what}; expected brats_finetune or atlas_finetune") from error
+    metadata = valid_json(
+        folder / "configs" / "metadata.json", "metadata of brats_finetune or atlas_finetune", METADATA
+    )
+    formats = metadata["network_data_format"]
+    outputs, modalities = _channels(formats["outputs"]["pred"]), _channels(formats["inputs"]["image"])
     task = next((task for task in TASKS.values() if task.outputs == set(outputs)), None)
     if task is None or task.reference not in modalities:
         raise InputError(f"--bundle={folder}: segments {', '.join(outputs)}; expected brats_finetune or atlas_finetune")
@@ -83,8 +93,8 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
         root=folder.resolve(),
         config=config.resolve(),
         checkpoint=path.resolve(),
-        name=model_name(str(name), record),
-        version=version,
+        name=model_name(metadata["name"], record),
+        version=metadata["version"],
         modalities=modalities,
         task=task,
         checkpoint_sha256=digest(path),
@@ -100,7 +110,7 @@ def _spacing(record: Mapping[str, Any], measured: Sequence[Mapping[str, Any]]) -
 
 
 def _channels(data_format: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(str(name) for _, name in sorted(data_format["channel_def"].items(), key=lambda item: int(item[0])))
+    return tuple(name for _, name in sorted(data_format["channel_def"].items(), key=lambda item: int(item[0])))
 
 
 def split_options(text: str) -> list[str]:

@@ -20,6 +20,7 @@ from common.data.volumes import write_volume
 from common.errors import InputError
 from common.prepare.volumes import Volume
 from deploy.bundle import Bundle
+from deploy.process import ending_of
 
 CASE = "case"  # subject in the datalist; the patient's name is not used
 FAILURE = f"failed: subject {CASE}: "  # the bundle prints the reason after this
@@ -63,7 +64,8 @@ def run_command(command: Sequence[str], folder: Path, work: Path) -> None:
         reasons = [line[line.index(FAILURE) :] for line in lines if FAILURE in line]  # can follow a progress bar
         causes = [line for line in lines if re.match(r"[\w.]+Error: ", line)]  # of which MONAI's last says little
         message = (reasons[-1:] or causes[:1] or lines[-1:])[0].replace(f"{work}/", "")
-        raise InputError(f"the bundle's inference ended with status {result.returncode}: {message[:300]}")
+        why = f": {message[:300]}" if result.returncode > 0 else ""
+        raise InputError(f"the bundle's inference {ending_of(result.returncode)}{why}")
 
 
 def read_label_map(path: Path, grid: Volume) -> NDArray[np.uint8]:

@@ -18,7 +18,7 @@ from threading import Thread
 from types import FrameType, TracebackType
 from typing import Any
 
-from common.errors import report_in_one_line, show
+from common.errors import InputError, report_in_one_line, show
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)  # from schedulers, containers, closed terminals; Ctrl-C already raises
 
@@ -42,9 +42,13 @@ def _report_without_message(kind: type[BaseException], _: BaseException, trace: 
 
 
 def exit_cleanly_on_signals() -> None:
-    """Make SIGTERM and SIGHUP raise SystemExit, so that `finally` blocks run."""
+    """Make SIGTERM and SIGHUP raise SystemExit, so that `finally` blocks run, except a SIGHUP that nohup ignores.
+
+    Call this after importing MONAI Deploy, as Holoscan replaces the handler of SIGHUP.
+    """
     for number in SIGNALS:
-        signal.signal(number, _exit)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _exit)
 
 
 def _exit(number: int, frame: FrameType | None) -> None:
@@ -57,7 +61,7 @@ def run_guarded(work: Callable[..., None], *arguments: Any) -> None:
     """Call a function in a child process; if this process is interrupted, kill the child and its descendants.
 
     The function must be importable and its arguments picklable; its return value is discarded. Raises SystemExit with
-    the child's status if the function fails (1 after a signal).
+    the child's status if the function fails, and InputError if a signal ends the child.
     """
     context = multiprocessing.get_context("spawn")
     held, theirs = context.Pipe()  # the child ends once `held` is closed, even by a SIGKILL of this process
@@ -75,8 +79,23 @@ def run_guarded(work: Callable[..., None], *arguments: Any) -> None:
         raise
     finally:
         held.close()
+    if process.exitcode and process.exitcode < 0:
+        raise InputError(f"a process of this command {ending_of(process.exitcode)}")
     if process.exitcode:
-        raise SystemExit(max(process.exitcode, 1))  # negative after a signal
+        raise SystemExit(process.exitcode)
+
+
+def ending_of(status: int) -> str:
+    """How a process ended, by its exit status, which is negative after a signal.
+
+    Example:
+        >>> ending_of(-9)
+        'was ended by SIGKILL, probably for lack of memory'
+    """
+    if status >= 0:
+        return f"ended with status {status}"
+    hint = ", probably for lack of memory" if -status == signal.SIGKILL else ""
+    return f"was ended by {signal.Signals(-status).name}{hint}"
 
 
 def _lead_process_group(pipe: Connection, work: Callable[..., None], *arguments: Any) -> None:

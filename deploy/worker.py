@@ -25,6 +25,7 @@ from common.files import atomic_write, parse_json
 from deploy.archive import Archive, ArchiveError, RefusedError, StoredStudy
 from deploy.job import REPORT
 from deploy.mark import DELIVER, DONE, HOLD, OUTCOMES, RUNNING, SEGMENT, Mark, digest_of, mark_of, parsed
+from deploy.process import ending_of
 
 HEARTBEAT, METRICS = "heartbeat", "metrics.prom"  # files in --work
 BEAT = 5.0  # seconds between heartbeats during a segmentation
@@ -126,12 +127,13 @@ class Service:
             )
 
     def _set_mark(self, study: StoredStudy, mark: Mark | None = None) -> None:
-        """Mark a study, or only check that no other service has marked it."""
+        """Mark a study, unless another service has marked it, and check that Orthanc keeps the mark."""
+        if mark is not None:
+            self._check_owner(parsed(self.archive.mark(study.id)))
+            self.archive.set_mark(study.id, mark.text())
         found = parsed(self.archive.mark(study.id))
         self._check_owner(found)
-        if mark is not None:
-            self.archive.set_mark(study.id, mark.text())
-        elif found is None:
+        if found is None:
             raise RefusedError("Orthanc does not keep the mark")
 
     def _next(self) -> tuple[tuple[StoredStudy, Mark] | None, float]:
@@ -259,6 +261,8 @@ class Service:
                 _stop(process)
             messages.seek(0)
             text = messages.read().decode(errors="replace")
+        if status < 0:
+            raise AttemptError(f"the segmentation {ending_of(status)}")
         if status != 0:
             errors = [line for line in text.splitlines() if line.startswith("error: ")]
             what = errors[-1].removeprefix("error: ") if errors else "no message"

@@ -1,6 +1,8 @@
 import json
 import shutil
 from dataclasses import replace
+from functools import reduce
+from operator import getitem
 
 import pytest
 import torch
@@ -73,8 +75,8 @@ def test_other_folders_and_files_are_refused(bundle, tmp_path):
     assert refusal(preview, str(tmp_path), prepare="maybe").startswith("prepare=maybe: expected true or false")
     assert "archives are not unpacked" in refusal(open_bundle, tmp_path / "bundle.zip")
     other = ROOT / "bundles/ukb_ssl_pretrain"
-    message = f"--bundle={other}: configs/metadata.json has no 'pred'; expected brats_finetune or atlas_finetune"
-    assert refusal(open_bundle, other) == message
+    message = f"{other}/configs/metadata.json: $.network_data_format.outputs = "
+    assert refusal(open_bundle, other).startswith(message)
     metadata = bundle / "configs/metadata.json"
     content = json.loads(metadata.read_text())
     content["network_data_format"]["outputs"]["pred"]["channel_def"] = {"0": "spleen"}
@@ -85,6 +87,29 @@ def test_other_folders_and_files_are_refused(bundle, tmp_path):
     assert refusal(open_bundle, bundle) == f"checkpoint {bundle / 'models/model.pt'}: no such file"
     (bundle / "configs/inference.yaml").write_text("a: [1")
     assert refusal(open_bundle, bundle).startswith(f"{bundle}/configs/inference.yaml: not YAML (")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (["name"], "", '$.name = ""; expected a line of text'),
+        (["version"], 1, "$.version = 1: 1 is not of type 'string'; expected metadata of brats_finetune or "),
+        (["network_data_format"], [], "$.network_data_format = []: [] is not of type 'object'; expected metadata of "),
+        (
+            ["network_data_format", "outputs", "pred", "channel_def"],
+            {"zero": "background"},
+            '$.network_data_format.outputs.pred.channel_def = "zero"; expected the numbers of channels',
+        ),
+        (["network_data_format", "inputs", "image", "channel_def", "0"], 7, "$.network_data_format.inputs.image."),
+    ],
+)
+def test_wrong_metadata_is_refused(bundle, place, value, message):
+    file = bundle / "configs/metadata.json"
+    content = json.loads(file.read_text())
+    *sections, last = place
+    reduce(getitem, sections, content)[last] = value
+    file.write_text(json.dumps(content))
+    assert refusal(open_bundle, bundle).startswith(f"{file}: {message}")
 
 
 def test_options_of_the_bundle_are_accepted(tumours):

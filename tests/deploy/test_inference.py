@@ -29,6 +29,12 @@ def test_a_failure_is_reported_with_its_reason(lines, reason, tmp_path):
     assert message == f"the bundle's inference ended with status 3: {reason}"
 
 
+def test_an_inference_that_a_signal_ends_is_reported(tmp_path):
+    code = "import os, sys; print('case: 0%|', file=sys.stderr, flush=True); os.kill(os.getpid(), 9)"
+    message = refusal(run_command, [sys.executable, "-c", code], tmp_path, tmp_path)
+    assert message == "the bundle's inference was ended by SIGKILL, probably for lack of memory"
+
+
 def test_a_label_map_on_another_grid_is_refused(tmp_path):
     volume, path = Volume(np.zeros((4, 5, 6), np.float32), np.eye(4)), tmp_path / "case.nii.gz"
     assert "wrote no label map" in refusal(read_label_map, path, volume)

@@ -69,6 +69,12 @@ def test_a_failure_has_the_status_of_the_child_and_its_message_is_withheld():
     assert "SENTINEL" not in result.stderr
 
 
+def test_a_child_that_a_signal_ends_is_reported():
+    result = execute([sys.executable, "-c", f"{START}report_in_one_line()\nrun_guarded(os.kill, 0, signal.SIGKILL)"])
+    assert result.returncode == 2
+    assert result.stderr == "error: a process of this command was ended by SIGKILL, probably for lack of memory\n"
+
+
 RESTRICTED = "from deploy.process import restrict_output; restrict_output(); import logging, warnings; "
 
 

@@ -195,7 +195,7 @@ def test_a_killed_service_leaves_nothing_undone_and_does_nothing_twice(hospital)
             "series",
             "failed to segment, attempt 1 of 3, next in 60 s: Orthanc answers GET studies with status 404 (",
         ),
-        ("GET", "metadata", "failed to segment, attempt 1 of 3, next in 60 s: Orthanc does not keep the mark ("),
+        ("GET", "metadata", "Orthanc does not keep the mark, next attempt in 600 s"),
         ("PUT", "metadata", "Orthanc answers PUT studies with status 404, next attempt in 600 s"),
     ],
 )
