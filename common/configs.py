@@ -36,6 +36,22 @@ def parsed(value: Any) -> Any:
     return listed(found) if isinstance(found, str) and re.fullmatch(r"\[[^][{}'\"]+\]", found) else found
 
 
+def with_hash(value: Any) -> Any:
+    r"""An option's value for MONAI, which reads `#` in text, such as a path, as `::`: an expression that gives it.
+
+    Expressions, references and macros stay.
+
+    Example:
+        >>> print(with_hash("/data/study #1"), with_hash(["a", "@b#c"]))
+        $'/data/study \U000000231' ['a', '@b#c']
+    """
+    if isinstance(value, list | tuple):
+        return type(value)(map(with_hash, value))
+    if not isinstance(value, str) or "#" not in value or value[0] in "$@%":
+        return value
+    return "$'" + re.sub(r"[^\w/. -]", lambda found: rf"\U{ord(found[0]):08x}", value) + "'"
+
+
 def read(files: Sequence[str | Path], options: Mapping[str, Any] | None = None) -> Any:
     """Build the `ConfigParser` of a run without starting it; later files override earlier ones.
 

@@ -16,6 +16,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from common.configs import with_hash
 from common.data.volumes import write_volume
 from common.errors import InputError
 from common.prepare.volumes import Volume
@@ -38,7 +39,6 @@ def infer(bundle: Bundle, aligned: Mapping[str, Volume], work: Path, options: Se
     datalist = {"name": CASE, "modalities": list(images), "label_convention": None, "testing": [entry]}
     (work / "datalist.json").write_text(json.dumps(datalist))
     arguments = {
-        "config_file": bundle.config,
         "bundle_root": bundle.root,
         "dataset_dir": work,
         "datalist": work / "datalist.json",
@@ -46,7 +46,8 @@ def infer(bundle: Bundle, aligned: Mapping[str, Volume], work: Path, options: Se
         "output_dir": work / "predictions",
         "checkpoint": bundle.checkpoint,
     }
-    command = [sys.executable, "-m", "monai.bundle", "run", *(f"--{name}={value}" for name, value in arguments.items())]
+    command = [sys.executable, "-m", "monai.bundle", "run", f"--config_file={bundle.config}"]
+    command += [f"--{name}={with_hash(str(value))}" for name, value in arguments.items()]
     run_command([*command, *options], bundle.root, work)
     return read_label_map(work / "predictions" / f"{CASE}.nii.gz", aligned[bundle.modalities[0]])
 

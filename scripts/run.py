@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from common.cli import log_unexpected, options_of
-from common.configs import check, parsed
+from common.configs import check, parsed, with_hash
 from common.errors import (
     InputError,
     chain_of,
@@ -128,7 +128,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="parsing config_file")  # configs are this repository's and trusted
     let_interrupts_raise()
     with blaming(changes):
-        workflow = create_workflow(config_file=files, **options)
+        workflow = create_workflow(config_file=files, **{name: with_hash(value) for name, value in options.items()})
         values |= vars(workflow.parser.get_parsed_content("options"))
         workflow.run()
         workflow.finalize()

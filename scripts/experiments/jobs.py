@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from common.cli import command_line
+from common.configs import with_hash
 from common.errors import InputError
 from common.files import read_yaml
 
@@ -33,12 +34,21 @@ class CommandLine:
     @property
     def arguments(self) -> list[str]:
         """The arguments to start a process with."""
-        return [sys.executable if word == "python" and not place else word for place, word in enumerate(self.words)]
+        first, *others = self._words
+        return [sys.executable if first == "python" else first, *others]
 
     def __str__(self) -> str:
         """The command for a shell in the repository's root."""
         place = "" if self.folder == ROOT else f"cd {os.path.relpath(self.folder, ROOT)} && "
-        return f"{place}{command_line(self.words)}"
+        return f"{place}{command_line(self._words)}"
+
+    @property
+    def _words(self) -> list[str]:
+        """The words, with expressions for paths with `#` if MONAI reads them."""
+        if "monai.bundle" not in self.words:
+            return [*self.words]
+        options = (word.partition("=") for word in self.words)
+        return [f"{name}{separator}{with_hash(value)}" for name, separator, value in options]
 
 
 @dataclass(frozen=True)

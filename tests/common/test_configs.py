@@ -5,8 +5,9 @@ import re
 import fire
 import pytest
 import yaml
+from monai.bundle import ConfigParser
 
-from common.configs import check, parsed, read
+from common.configs import check, parsed, read, with_hash
 from common.errors import InputError
 from tests.support import one_line
 
@@ -118,6 +119,15 @@ def test_mlflow_brings_options_of_its_own_and_a_training_those_that_its_config_n
 def test_a_value_is_read_as_monais_command_reads_it(text, value):
     word = "--option" if text == "" else f"--option={text}"
     assert parsed(text) == value == fire.Fire(lambda option: [option], command=[word])[0]
+
+
+@pytest.mark.parametrize("path", ["/it's @data $x #1 %y,z", 'a#\\b"{}', "#\udce9", "a # b"], ids=ascii)
+def test_monai_reads_a_path_with_a_hash_as_it_is(path):
+    word = f"--option={with_hash(path)}"
+    assert fire.Fire(lambda option: [option], command=[word])[0] == with_hash(path), "python-fire keeps it"
+    parser = ConfigParser({"one": with_hash(path), "same": "@one", "files": with_hash([path, "b"])})
+    found = [parser.get_parsed_content(key) for key in ("one", "same", "files")]
+    assert found == [path, path, [path, "b"]]
 
 
 # Files

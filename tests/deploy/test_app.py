@@ -112,7 +112,7 @@ def halved(array, affine):
 def finished(cohorts, package, tmp_path_factory):
     """The README's command on an oblique study with a localiser. The reference is enhanced MR with frames in random
     order; the others are single-frame images: T2 in thick slices, T1 sagittal, FLAIR from top to bottom."""
-    folder, study, volumes, scanned = tmp_path_factory.mktemp("finished"), Study(), {}, {}
+    folder, study, volumes, scanned = tmp_path_factory.mktemp("study #1 "), Study(), {}, {}
     rotation = np.eye(4)
     rotation[:3, :3] = Rotation.from_euler("z", 8, degrees=True).as_matrix()
     write_localiser(folder / "study/1", study)

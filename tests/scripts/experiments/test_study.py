@@ -69,6 +69,13 @@ def test_a_job_comes_after_what_it_needs_and_starts_from_the_same_fold_and_size(
     assert Path("/out/runs/stage2/fold2-small/models/model.pt") in job.inputs
 
 
+def test_monai_gets_an_expression_for_a_folder_with_a_hash():
+    command = jobs_of(CONTENT, Places(Path("/out#1"), ROOTS))["stage1/tiny"].command
+    assert "--ckpt_dir=/out#1/runs/stage1/tiny/models" in command.words
+    assert r"--ckpt_dir=$'/out\U000000231/runs/stage1/tiny/models'" in command.arguments
+    assert r"'--ckpt_dir=$'" in str(command)
+
+
 def test_commands_are_those_that_a_user_would_type():
     found = jobs()
     datalist = found["brats/fold1"].command
