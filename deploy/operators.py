@@ -101,8 +101,9 @@ class Infer(JobOperator):
         try:
             label = infer(job.bundle, scans.aligned, job.work, inference_options(job))
         except InputError as error:
+            place = "; options of the bundle go into --bundle_options" if "--" in str(error) else ""
             changed = f"; changed here: {' '.join(job.options)}" if job.options else ""
-            raise InputError(f"{error}{changed}") from error
+            raise InputError(f"{error}{place}{changed}") from error
         segments = label_segments(label, job.bundle.task.segments)
         if scans.preparation is not None:
             segments = scans.preparation.segments_on(scans.reference.grid, segments)

@@ -25,6 +25,7 @@ from deploy.study import Series
 from deploy.tasks import Task
 
 LEAST = 0.5  # least volume of a brain, voxels above zero, litres
+BELOW = 0.05  # largest share of voxels below zero, which interpolation makes at the brain's edge; background is more
 COVERAGE = LIMITS["modality"]["coverage"][0]
 LEAST_EXTENT = 100.0  # mm, least length of a brain along each axis; an adult's is 110 to 190 long
 TEMPLATE = 0.9  # least share of the template's brain that a prepared scan shows; heads differ by 10 % in length
@@ -175,6 +176,10 @@ def spacing_remarks(volume: Volume, trained: tuple[float, float] = (1.0, 1.0)) -
 
 
 def _check_foreground(modality: str, volume: Volume, skull_stripped: bool) -> list[str]:
+    if (below := float((volume.array < 0).mean())) > BELOW:
+        return [
+            f"{modality}: {below:.0%} of its voxels are below 0, down to {volume.array.min():g}; background must be 0"
+        ]
     litres = float((volume.array > 0).sum() * volume.voxel_volume) / 1000
     size = f"{modality}: {litres:.1f} L are above zero"
     if litres < LEAST:

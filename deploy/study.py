@@ -21,7 +21,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
-from common.errors import InputError
+from common.errors import InputError, show
 from common.files import why_no_folder
 from deploy.multiframe import ENHANCED_ATTRIBUTES, frames_of
 
@@ -121,30 +121,36 @@ class Series:
 def read_study(folder: Path, name: str = "--input") -> list[Series]:
     """Read the one study in a folder and its subfolders; return its series by number.
 
-    Non-DICOM files and DICOMDIR are ignored, and identical copies count once. Messages use `name` for the folder.
+    Files that are not DICOM are ignored with a warning, DICOMDIR without; identical copies count once. Messages use
+    `name` for the folder.
     Raises InputError for damaged files, links outside the folder, conflicting copies, and several patients or studies.
     """
     try:
-        instances = _read_instances(folder)
+        instances, ignored = _read_instances(folder)
+        if ignored:
+            show(f"warning: {name}: files ignored, as they are not DICOM: {ignored}", error=True)
         _check_one_study([instance.header for instance in instances])
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
     return _group(instances)
 
 
-def _read_instances(folder: Path) -> list[Instance]:
+def _read_instances(folder: Path) -> tuple[list[Instance], int]:
+    """The images in a folder, and the number of files that are not DICOM."""
     if not folder.is_dir():
         raise InputError(f"{why_no_folder(folder)}; expected a folder with the DICOM files of one study")
     images: dict[str, list[Instance]] = {}
+    ignored = 0
     for path in _files(folder):
-        headers, has_voxels = _read_headers(path)
+        headers, has_voxels = _read_headers(path) if path.is_file() else ([], False)
         frames = [Instance(path, header, has_voxels) for header in headers]
         if not frames:
+            ignored += path.name != "DICOMDIR"
             continue
         first = images.setdefault(frames[0].header.SOPInstanceUID, frames)[0]
         if first.path != path and not _same_content(first.path, path):  # e.g. before and after skull stripping
             raise InputError("two different files have the same SOPInstanceUID")
-    return [instance for frames in images.values() for instance in frames]
+    return [instance for frames in images.values() for instance in frames], ignored
 
 
 def _files(folder: Path) -> Iterable[Path]:
@@ -156,7 +162,7 @@ def _files(folder: Path) -> Iterable[Path]:
             path = Path(place, name)
             if path.is_symlink() and not (path.exists() and Path(os.path.realpath(path)).is_relative_to(root)):
                 raise InputError("contains a link that is broken or leads outside it; expected the files themselves")
-            if path.is_file():
+            if not path.is_dir():
                 yield path
 
 

@@ -20,6 +20,7 @@ from nibabel.affines import apply_affine
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from common.configs import with_hash
 from common.errors import InputError
 from common.metrics.measures import dice
 from common.prepare.resampling import resample
@@ -54,11 +55,12 @@ def nifti_inference(layout, images, checkpoint, folder):
     entry = {"subject": "subject", "image": [path.name for path in images]}
     content = {"name": "x", "modalities": MODELS[layout][0], "label_convention": None, "testing": [entry]}
     (folder / "datalist.json").write_text(json.dumps(content))
-    data = [f"--dataset_dir={images[0].parent}", f"--datalist={folder / 'datalist.json'}", f"--checkpoint={checkpoint}"]
+    paths = {"dataset_dir": images[0].parent, "datalist": folder / "datalist.json", "output_dir": folder}
+    data = [f"--{name}={with_hash(str(path))}" for name, path in paths.items()]
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file=configs/inference.yaml"]
     place = ROOT / f"bundles/{layout}_finetune"
     options = INFERENCE_OPTIONS
-    result = execute([*command, *data, f"--output_dir={folder}", *options], place)
+    result = execute([*command, *data, f"--checkpoint={checkpoint}", *options], place)
     assert result.returncode == 0, result.stderr
     return canonical(*read(folder / "subject.nii.gz"))
 

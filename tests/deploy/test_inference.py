@@ -1,11 +1,14 @@
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from common.data.volumes import write_volume
+from common.errors import InputError
 from common.prepare.volumes import Volume
 from deploy.inference import read_label_map, run_command
+from deploy.operators import Infer
 from tests.deploy.checks import refusal
 
 
@@ -27,6 +30,18 @@ def test_a_failure_is_reported_with_its_reason(lines, reason, tmp_path):
     code = f"import sys; print({text!r}, file=sys.stderr); sys.exit(3)"
     message = refusal(run_command, [sys.executable, "-c", code], tmp_path, work)
     assert message == f"the bundle's inference ended with status 3: {reason}"
+
+
+def test_a_failure_says_where_the_options_that_it_names_belong(monkeypatch):
+    def fail(*_):
+        raise InputError("--accept='[air]' goes on regardless")
+
+    monkeypatch.setattr("deploy.operators.infer", fail)
+    job = SimpleNamespace(bundle=None, work=None, options=["--amp"], force=False)
+    received = SimpleNamespace(receive=lambda _: SimpleNamespace(aligned={}))
+    message = refusal(Infer.compute, SimpleNamespace(job=job), received, None, None)
+    text = "--accept='[air]' goes on regardless; options of the bundle go into --bundle_options; changed here: --amp"
+    assert message == text
 
 
 def test_an_inference_that_a_signal_ends_is_reported(tmp_path):

@@ -65,6 +65,12 @@ def test_prepared_scans_pass_also_2_mm_off(brats):
     assert check(brats | {"T2": moved(brats["T2"], (2, 0, 0))}) == []
 
 
+def test_a_background_below_zero_is_reported(brats):
+    (sentence,) = check(brats | {"FLAIR": Volume(brats["FLAIR"].array - 300, brats["FLAIR"].affine)})[:1]
+    assert sentence.startswith("FLAIR: ")
+    assert sentence.endswith("% of its voxels are below 0, down to -300; background must be 0")
+
+
 def test_scans_with_skull_are_reported_even_if_their_background_is_empty(heads):
     found = check(heads)
     assert len(found) == 4

@@ -1,3 +1,4 @@
+import os
 import re
 import shutil
 
@@ -30,9 +31,10 @@ def study(tmp_path):
     return tmp_path / "study", identity
 
 
-def test_other_files_copies_and_links_inside_the_folder_add_nothing(study, tmp_path):
+def test_other_files_copies_and_links_inside_the_folder_add_nothing(study, tmp_path, capsys):
     folder, _ = study
-    (folder / "README.txt").write_text("text")
+    (folder / "SENTINEL.txt").write_text("text")
+    os.mkfifo(folder / "SENTINEL.dcm")
     file = next((folder / "3").iterdir())
     shutil.copy(file, folder / "copy.dcm")
     (folder / "link.dcm").symlink_to(file)
@@ -43,6 +45,7 @@ def test_other_files_copies_and_links_inside_the_folder_add_nothing(study, tmp_p
     series = read_study(folder)
     assert [each.number for each in series] == [1, 2, 3, 4, 5]
     assert len(series[2].instances) == 12
+    assert capsys.readouterr().err == "warning: --input: files ignored, as they are not DICOM: 2\n"
     (tmp_path / "elsewhere").mkdir()
     (folder / "links").symlink_to(tmp_path / "elsewhere")
     message = "--input: contains a link that is broken or leads outside it"
