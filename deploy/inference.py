@@ -4,7 +4,6 @@ The inference config runs in a separate process in the bundle's folder and impor
 postprocessing stays in the bundle, so DICOM and NIfTI input give the same result.
 """
 
-import json
 import os
 import re
 import subprocess
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from common.configs import with_hash
 from common.data.volumes import write_volume
 from common.errors import InputError
+from common.files import write_json
 from common.prepare.volumes import Volume
 from deploy.bundle import Bundle
 from deploy.process import ending_of
@@ -37,7 +37,7 @@ def infer(bundle: Bundle, aligned: Mapping[str, Volume], work: Path, options: Se
         write_volume(work / name, aligned[modality].array, aligned[modality].affine, compresslevel=1)
     entry = {"subject": CASE, "image": list(images.values())}
     datalist = {"name": CASE, "modalities": list(images), "label_convention": None, "testing": [entry]}
-    (work / "datalist.json").write_text(json.dumps(datalist))
+    write_json(work / "datalist.json", datalist)
     arguments = {
         "bundle_root": bundle.root,
         "dataset_dir": work,

@@ -4,7 +4,8 @@ MONAI Deploy's loader and selector are not used: the loader silently drops unrea
 the selector cannot express "T1 without contrast agent".
 """
 
-import json
+from io import BytesIO
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from pydicom.dataset import Dataset
 from common.cli import options_of
 from common.data.preparation import PREPARATION_CHECKS
 from common.errors import InputError
+from common.files import atomic_write, write_json
 from common.prepare.resampling import resample
 from common.prepare.volumes import Volume
 from deploy.geometry import read_series
@@ -148,7 +150,7 @@ class Write(JobOperator):
             SUMMARY: make_capture(figure, slices[0], bundle, burned_in),
         }
         for name, image in objects.items():
-            image.save_as(job.results / name)
+            write_dicom(image, job.results / name)
         report = {
             "model": {
                 "name": bundle.name,
@@ -174,7 +176,14 @@ class Write(JobOperator):
                 for name, image in objects.items()
             },
         }
-        (job.results / REPORT).write_text(json.dumps(report, indent=1) + "\n")
+        write_json(job.results / REPORT, report)
+
+
+def write_dicom(image: Dataset, path: Path) -> None:
+    """Write a DICOM file atomically."""
+    image.save_as(content := BytesIO())  # in memory: pydicom's error on a full disk holds a traceback
+    with atomic_write(path) as file:
+        file.write_bytes(content.getvalue())
 
 
 class SegmentationApplication(Application):

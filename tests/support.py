@@ -2,9 +2,12 @@
 
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +58,17 @@ def execute(arguments: list[str], place: Path = ROOT, cold: bool = False, **envi
         timeout=600,
         check=False,
     )
+
+
+@contextmanager
+def disk_of(most: int) -> Iterator[None]:
+    """Let this process write files of so many bytes only, as on a full disk."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, limit[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
 
 
 def bash_blocks(page: str = "README.md") -> list[str]:

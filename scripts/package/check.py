@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ REQUIRED = (
     "docs/data_license.txt",
 )
 KINDS = "conf css j2 js json md png pt py safetensors txt yaml yml"  # of files, by suffix
+PASSED = re.compile(r"^(Ran [1-9]\d* tests? in .+)\n\nOK", re.MULTILINE)  # the end of unittest's report
 FAILED_TEST = re.compile(r"^(?:ERROR|FAIL): (\w+)", re.MULTILINE)
 LARGE = 25_000_000  # bytes; limit of the Model Zoo
 SECONDS = 1800  # limit for all tests, which take a minute or two
@@ -141,21 +143,18 @@ def run_package(folder: Path, place: Path) -> None:
     environment = kept | {"HOME": str(home), "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
     environment |= {"PYTHONWARNINGS": "ignore", "OMP_WAIT_POLICY": "PASSIVE", "BUNDLE_ROOT": str(folder)}
     command = [sys.executable, "-P", str(folder / f"tests/test_{folder.name}.py"), "--verbose"]
-    log, reason = place / "log", f"not finished after {SECONDS} s"
-    with log.open("wb") as noise:
-        try:
-            ended = subprocess.run(
-                command, cwd=home, env=environment, stdout=noise, stderr=noise, timeout=SECONDS, check=False
-            )
-            reason = f"ended with status {ended.returncode}" if ended.returncode else ""
-        except subprocess.TimeoutExpired:
-            pass
+    log, status, reason = place / "log", None, f"not finished after {SECONDS} s"
+    with log.open("wb") as noise, suppress(subprocess.TimeoutExpired):
+        status = subprocess.run(
+            command, cwd=home, env=environment, stdout=noise, stderr=noise, timeout=SECONDS, check=False
+        ).returncode
+        reason = f"ended with status {status} before its tests had passed"
     text = log.read_text(errors="replace")
-    if reason:
-        kept_log = Path(tempfile.mkdtemp(prefix=f"{folder.name}-")) / "log"  # private folder: no planted links
-        shutil.copy(log, kept_log)
-        if failed := FAILED_TEST.findall(text):
-            reason = f"{', '.join(failed)} failed"
-        raise InputError(f"{folder.name}: {reason} (full log: {kept_log})")
-    for line in re.findall(r"^Ran \d+ tests? in .+$", text, re.MULTILINE):
-        show(f"  {line}")
+    if status == 0 and (passed := PASSED.search(text)):
+        show(f"  {passed[1]}")
+        return
+    kept_log = Path(tempfile.mkdtemp(prefix=f"{folder.name}-")) / "log"  # private folder: no planted links
+    shutil.copy(log, kept_log)
+    if failed := FAILED_TEST.findall(text):
+        reason = f"{', '.join(failed)} failed"
+    raise InputError(f"{folder.name}: {reason} (full log: {kept_log})")

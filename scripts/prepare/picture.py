@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from common.files import atomic_write
 from common.inference.panels import PLANES, grey_levels, panel
 from common.prepare.subject import Prepared
 
@@ -27,4 +28,5 @@ def draw(prepared: Prepared, path: Path, title: str) -> None:
         for modality, head in prepared.heads.items()
     }
     legend = {"template": TEMPLATE, "brain found": BRAIN}
-    figure_of(rows, legend=legend, title=title, inches=INCHES).savefig(path, dpi=DOTS)
+    with atomic_write(path) as file:
+        figure_of(rows, legend=legend, title=title, inches=INCHES).savefig(file, dpi=DOTS, format="png")

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import pickle
-import resource
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
@@ -15,7 +14,7 @@ from common import weights
 from common.errors import ArgumentError, InputError
 from common.ssl.networks import SSLHead
 from common.weights.storage import load
-from tests.support import one_line
+from tests.support import disk_of, one_line
 
 # Loading
 
@@ -143,14 +142,9 @@ def test_other_values_than_paths_are_refused(value):
 def test_a_disk_that_fills_is_named_and_leaves_the_file_that_was_there(file):
     weights.write({"a": torch.ones(2)}, file)
     before = file.read_bytes()
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     for most in (2000, 40_200):  # bytes: within a tensor, and within the archive's directory
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most, limit[1]))
-        try:
-            with pytest.raises(InputError, match=r": cannot be written: File too large$"):
-                weights.write({"a": torch.zeros(10_000)}, file)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        with disk_of(most), pytest.raises(InputError, match=r": cannot be written: File too large$"):
+            weights.write({"a": torch.zeros(10_000)}, file)
     assert file.read_bytes() == before
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 

@@ -152,6 +152,15 @@ def test_weights_that_are_listed_may_be_elsewhere(folder):
     assert package_check.check_package(folder, run=False) == [note]
 
 
+def test_a_package_that_ends_its_tests_early_is_not_verified(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(package_check, "UNITTEST", tmp_path / "tests.py")
+    package_check.UNITTEST.write_text("import unittest\n\nimport common\n\nunittest.main()\n")
+    edit("common/__init__.py", "from ", "import os\nos._exit(0)\nfrom ")(folder)
+    with pytest.raises(InputError, match=rf"^{NAME}: ended with status 0 before its tests had passed \(") as caught:
+        package_check.check_package(folder)
+    shutil.rmtree(Path(re.search(r"full log: (.+)\)$", one_line(caught))[1]).parent)
+
+
 @pytest.mark.slow
 def test_what_fails_is_named_and_its_log_kept(folder):
     """Also where the package's own test tests nothing."""

@@ -1,6 +1,7 @@
 """What is left of a killed preparation, and what counts as done."""
 
 import errno
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -9,11 +10,13 @@ import pytest
 from common.errors import InputError
 from common.files import write_json
 from common.prepare.subject import Settings
+from common.prepare.volumes import Volume
 from scripts.prepare.cohort import prepare_cohort, run_in_processes
+from scripts.prepare.picture import draw
 from scripts.prepare.scans import Subject
 from scripts.prepare.subjects import folder_of, is_made_of, leave_out, prepare_one
 from tests.damaged_scans import brain
-from tests.support import one_line
+from tests.support import disk_of, one_line
 
 
 def test_a_subject_that_is_left_out_is_not_lost_if_it_cannot_be_moved(tmp_path):
@@ -104,3 +107,11 @@ def test_a_result_is_made_of_what_its_note_says(tmp_path):
     assert not is_made_of(note, {"weights": "a", "scans": "b"})
     note.write_text("[")
     assert not is_made_of(note, {"weights": "a"})
+
+
+def test_a_picture_that_fills_the_disk_is_named(tmp_path):
+    heads = {"T1": Volume(np.random.default_rng(0).random((40, 40, 40), np.float32), np.eye(4))}
+    brain = np.ones((40, 40, 40), bool)
+    with disk_of(1000), pytest.raises(InputError, match=r"P1\.png: cannot be written: File too large$"):
+        draw(SimpleNamespace(heads=heads, brain=brain, template=brain), tmp_path / "P1.png", "P1")
+    assert not list(tmp_path.iterdir())
