@@ -292,6 +292,14 @@ def check_writable_file(path: str | Path, name: str) -> None:
     check_writable_folder(Path(path).absolute().parent, name, [Path(path).name or "."])
 
 
+def check_new_files(name: str, *paths: Path) -> None:
+    """Check before long work that files can be written and that none exists."""
+    for path in paths:
+        if path.exists():
+            raise InputError(f"{_of(name, path)}: exists already; expected a new file")
+        check_writable_file(path, name)
+
+
 def check_writable_folder(folder: str | Path, name: str, files: Sequence[str] = ()) -> None:
     """Check before long work that files can be written to a folder, which may be missing; refuse broken links."""
     with reporting_path_errors(name):

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import SegmentationStorage
 
 from common.errors import InputError
-from deploy.job import MANUFACTURER
+from deploy.job import MANUFACTURER, RESULT_FILES
 from deploy.remarks import Remark
 from deploy.study import check_inflated
 
@@ -22,9 +22,11 @@ PURPOSE = {"CodeValue": "replaced", "CodingSchemeDesignator": "99BSF", "CodeMean
 
 def read_replaced(folder: Path, study: str) -> list[Dataset]:
     """The references of new results to the earlier DICOM results in a folder, which must be of this study."""
-    found = []
+    found, culprit = [], ""
     try:
         for path in sorted(folder.glob("*.dcm")):
+            name = path.name if path.name in RESULT_FILES else "a file"  # other names may identify the patient
+            culprit = f"{name}: damaged or of another study; "
             check_inflated(path)
             image = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*KEYWORDS, "Manufacturer"])
             if image.Manufacturer != MANUFACTURER or image.StudyInstanceUID != study:
@@ -33,7 +35,8 @@ def read_replaced(folder: Path, study: str) -> list[Dataset]:
     except Exception:  # pydicom raises many types, and their messages quote values
         found = []
     if not found:
-        raise InputError("--replaces: expected a folder with DICOM results of this application for the same study")
+        expected = "expected a folder with DICOM results of this application for the same study"
+        raise InputError(f"--replaces: {culprit}{expected}")
     return found
 
 

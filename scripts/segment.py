@@ -75,9 +75,10 @@ def segment(
     folder = preparation.output_folder(output, expand_home(scans, scans))
     check_made_here(folder)
     default = ROOT / "bundles" / bundle / "models" / "model.pt"
-    file = default if checkpoint is None else expand_home(checkpoint, f"--checkpoint={checkpoint}")
+    given = default if checkpoint is None else weights.path_of("checkpoint", checkpoint)
+    file = expand_home(given, f"--checkpoint={checkpoint}")
     if not file.is_file():
-        raise InputError(f"--checkpoint={file}: {why_no_file(file)}; expected the weights of a training of {bundle}")
+        raise InputError(f"--checkpoint={file}: {why_no_file(file)}; expected one file, of a training of {bundle}")
     trained = _read(file)
     record = trained.metadata
     is_swin = record.get("architecture", "swin_unetr") == "swin_unetr"

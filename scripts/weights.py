@@ -9,8 +9,10 @@ from typing import Any
 from common import cli, weights
 from common.data.modalities import modality_of
 from common.errors import InputError, show
-from common.files import digest
+from common.files import atomic_write, check_new_files, digest
 from common.options import OPTIONS, check_network
+
+SAFETENSORS = ".safetensors"  # suffix
 
 
 def inspect(file: str) -> None:
@@ -62,12 +64,14 @@ def convert(
 
     Args:
         file: a checkpoint of any layout that `inspect` reads.
-        output: file to write; an existing file is not overwritten.
+        output: file to write; an existing file is not overwritten. A name that ends in .safetensors gives that format,
+            with the metadata in a JSON file beside it.
         modalities: names of the input channels in order, such as T1,FLAIR, if the file does not state them.
         patch_size: size of the training crops in voxels, such as 96,96,96, if the file does not state it.
     """
-    if weights.path_of("output", output).exists():
-        raise InputError(f"--output={output}: exists already; expected a new file")
+    target = weights.path_of("output", output)
+    is_plain = target.suffix == SAFETENSORS
+    check_new_files(f"--output={output}", target, *([weights.record_of(target)] if is_plain else []))
     checkpoint = weights.read(file)
     found = describe(checkpoint.state, file)
     names = modalities.split(",") if isinstance(modalities, str) else modalities
@@ -94,13 +98,25 @@ def convert(
     if not isinstance(history, list):
         raise InputError(f"{file}: metadata's conversions {history!r:.80}; expected a list")
     metadata = stated | found | {"conversions": [*history, conversion]}
-    weights.write({"network": checkpoint.state, "metadata": metadata}, output)
+    if is_plain:
+        with atomic_write(target) as temporary:
+            temporary.write_bytes(as_safetensors(checkpoint.state))
+            weights.write_record(target, digest(temporary), metadata)
+    else:
+        weights.write({"network": checkpoint.state, "metadata": metadata}, target)
     show(f"{output}: {found['network']}, {found['model_size']}, {', '.join(stated['modalities'])}")
     for name in stated["modalities"]:
         if (usual := modality_of(name)) not in (None, name):
             show(f"--modalities: datalists usually write {usual}, not {name}; a training matches filters by name")
     if left_out := checkpoint.layout.left_out:
         show(f"tensors left out, as SSLHead and SwinUNETR lack them: {', '.join(left_out)}")
+
+
+def as_safetensors(state: Mapping[str, Any]) -> bytes:
+    """The content of a safetensors file with these tensors, for PyTorch."""
+    from safetensors.torch import save  # late import: `--help` stays fast
+
+    return save({name: tensor.contiguous().clone() for name, tensor in state.items()}, {"format": "pt"})
 
 
 def describe(state: Mapping[str, Any], name: str = "checkpoint") -> dict[str, Any]:

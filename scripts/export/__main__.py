@@ -6,13 +6,14 @@ tolerance, nothing is written. docs/how-to/export.md describes the formats.
 
 from common import cli, weights
 from common.errors import InputError, choice, show
-from common.files import atomic_write, check_writable_file, digest
+from common.files import atomic_write, check_new_files, digest
 
 TOLERANCES = {  # largest difference of an output, in its unit (logits; features of unit variance)
     "torchscript": 1e-4,  # the same kernels in the same order: 0 on a CPU
     "onnx": 1e-3,  # onnxruntime sums in a different order; about 1e-5 is usual
     "state_dict": 0.0,  # identical numbers and code
 }
+SUFFIXES = {".onnx": "onnx", ".safetensors": "state_dict"}  # reserved for a format
 
 
 def export(
@@ -33,7 +34,8 @@ def export(
     Args:
         bundle: folder of a bundle, or the name of a bundle of this repository.
         format: torchscript (traced, for windows of one size), onnx (the same) or state_dict.
-        output: file to write; an existing file is not overwritten.
+        output: file to write; an existing file is not overwritten. A state dict is written as safetensors if the name
+            ends in .safetensors.
         datalist: JSON file that names the held-out case: the first with all modalities of the split of the bundle's
             inference.yaml, or of validation if that is all.
         dataset_dir: root of its paths.
@@ -47,18 +49,17 @@ def export(
     tolerance = choice("format", format, TOLERANCES)
     file = weights.path_of("output", output)
     beside = [file.with_suffix(".json")] if format == "state_dict" else []
-    if existing := [path for path in (file, *beside) if path.exists()]:
-        raise InputError(f"--output={output}: {existing[0]} exists already; expected a new file")
-    if file.suffix == ".onnx" and format != "onnx":
-        raise InputError(f"--output={output}: a name for onnx; expected a different suffix for --format={format}")
+    if (own := SUFFIXES.get(file.suffix, format)) != format:
+        raise InputError(f"--output={output}: a name for {own}; expected a different suffix for --format={format}")
     if file in beside:
         raise InputError(f"--output={output}: reserved for the metadata; use a different suffix, such as .pt")
-    check_writable_file(file, f"--output={output}")
+    check_new_files(f"--output={output}", file, *beside)
+    kind = "safetensors" if file.suffix == ".safetensors" else format
     source = Source(bundle, checkpoint, device)
     subject, image = source.case(datalist, dataset_dir)
     with atomic_write(file) as temporary:
-        formats.write(source, format, temporary)
-        exported = formats.load(source, format, temporary)
+        formats.write(source, kind, temporary)
+        exported = formats.load(source, kind, temporary)
         inferer, convention = source.parser.get_parsed_content("inferer"), source.metadata["label_convention"]
         found = formats.compare(source.traceable, exported, image, inferer, convention)
         if not found.difference <= tolerance:

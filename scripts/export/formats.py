@@ -12,6 +12,7 @@ import torch
 from monai.data.torchscript_utils import save_net_with_metadata
 from monai.inferers import SlidingWindowInferer
 from monai.networks.utils import convert_to_onnx, convert_to_torchscript
+from safetensors.torch import load_file
 from torch import nn
 
 from common.data.transforms import RegionsToLabeld
@@ -19,6 +20,7 @@ from common.files import read_yaml, valid_json
 from common.ssl.embeddings import EmbeddingInferer
 from common.ssl.networks import SSLHead, check_finite
 from scripts.export.source import CONFIG, Encoder, Source
+from scripts.weights import as_safetensors
 
 
 class AxiswiseInstanceNorm(nn.Module):
@@ -44,14 +46,20 @@ class AxiswiseInstanceNorm(nn.Module):
 
 
 def write(source: Source, format: str, path: str | Path) -> None:
-    """Write a network to `path` as torchscript, onnx or state_dict."""
+    """Write a network to `path` as torchscript, onnx, state_dict or safetensors."""
+    writers = {"torchscript": _write_torchscript, "onnx": _write_onnx}
+    writers |= {"state_dict": _write_state, "safetensors": _write_safetensors}
     with warnings.catch_warnings(), Path(path).open("wb") as stream:
         warnings.simplefilter("ignore")  # warnings on the fixed window size and the newer exporter
-        {"torchscript": _write_torchscript, "onnx": _write_onnx, "state_dict": _write_state}[format](source, stream)
+        writers[format](source, stream)
 
 
 def _write_state(source: Source, stream: BinaryIO) -> None:
     torch.save(source.network.state_dict(), stream)
+
+
+def _write_safetensors(source: Source, stream: BinaryIO) -> None:
+    stream.write(as_safetensors(source.network.state_dict()))
 
 
 def _write_torchscript(source: Source, stream: BinaryIO) -> None:
@@ -111,7 +119,10 @@ def load(source: Source, format: str, path: str | Path) -> Callable[[torch.Tenso
         return _onnx_network(path)
     arguments = json.loads(json.dumps(source.metadata["arguments"]))  # as read from the file's metadata
     network = type(source.network)(**arguments).to(device).eval()
-    network.load_state_dict(torch.load(path, map_location=device, weights_only=True))
+    if format == "safetensors":
+        network.load_state_dict(load_file(path, device=str(device)))
+    else:
+        network.load_state_dict(torch.load(path, map_location=device, weights_only=True))
     return Encoder(network) if isinstance(network, SSLHead) else network
 
 

@@ -10,6 +10,7 @@ import yaml
 from common import weights as checkpoints
 from common.errors import InputError
 from common.files import digest, read_yaml, valid_yaml
+from scripts.weights import as_safetensors
 
 WEIGHTS = "models/model.pt"
 SAFETENSORS = "models/model.safetensors"
@@ -82,10 +83,7 @@ def _copy_weights(weights: str, file: Path, source: Path) -> Mapping[str, Any]:
 
 def add_safetensors(folder: Path) -> None:
     """Write the tensors of a package's models/model.pt as models/model.safetensors, too."""
-    from safetensors.torch import save_file  # late import: `--help` stays fast
-
-    state = {name: tensor.contiguous() for name, tensor in checkpoints.read(folder / WEIGHTS).state.items()}
-    save_file(state, folder / SAFETENSORS, {"format": "pt"})
+    (folder / SAFETENSORS).write_bytes(as_safetensors(checkpoints.read(folder / WEIGHTS).state))
 
 
 def check_safetensors(folder: Path, name: str) -> None:

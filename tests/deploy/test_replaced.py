@@ -57,8 +57,18 @@ def test_new_results_refer_to_those_that_they_replace(write, tmp_path):
 
 
 def test_only_results_of_the_study_can_be_replaced(write, tmp_path):
-    write("first")
+    """A result is named, another file is not, as its name may identify the patient."""
+    study = write("first")
+    write("second")
     (tmp_path / "first/SENTINEL.dcm").write_text("no DICOM")
-    for folder, study in (("first", "1.2"), ("in", "1.2"), ("none", "1.2"), ("first", write("second"))):
-        message = refusal(read_replaced, tmp_path / folder, study)
-        assert message.startswith("--replaces: expected a folder with DICOM results")
+    (tmp_path / "second/segmentation.dcm").write_text("no DICOM")
+    wrong = "damaged or of another study; "
+    for folder, of, culprit in (
+        ("first", study, f"a file: {wrong}"),
+        ("in", study, f"a file: {wrong}"),
+        ("none", study, ""),
+        ("second", "1.2", f"measurements.dcm: {wrong}"),
+        ("second", study, f"segmentation.dcm: {wrong}"),
+    ):
+        message = refusal(read_replaced, tmp_path / folder, of)
+        assert message.startswith(f"--replaces: {culprit}expected a folder with DICOM results")

@@ -9,6 +9,7 @@ import torch
 from monai.data import load_net_with_metadata
 from monai.inferers import SlidingWindowInferer
 from monai.networks.nets import SwinUNETR
+from safetensors.torch import load_file
 
 from common import weights
 from common.errors import InputError
@@ -136,6 +137,17 @@ def test_a_state_dict_is_plain_and_its_network_is_rebuilt_from_the_metadata(fold
     assert weights.read(path).metadata == {name: value for name, value in metadata.items() if name != "sha256"}
 
 
+def test_a_name_of_safetensors_gives_safetensors(folder, tmp_path):
+    places = {"output": str(tmp_path / "model.safetensors"), "checkpoint": str(folder / f"{SEGMENTATION}.pt")}
+    export(SEGMENTATION, "state_dict", **places, **data_of(SEGMENTATION))
+    state, expected = load_file(places["output"]), network(SEGMENTATION).state_dict()
+    assert state.keys() == expected.keys()
+    assert all(torch.equal(state[name], expected[name]) for name in expected)
+    assert_describes(weights.read(places["output"]).metadata, SEGMENTATION)
+    with pytest.raises(InputError, match=r"a name for state_dict; expected a different suffix for --format=torchscr"):
+        export(SEGMENTATION, "torchscript", **places, **data_of(SEGMENTATION))
+
+
 # The comparison
 
 
@@ -222,7 +234,7 @@ def test_a_network_that_exports_do_not_know_is_named(folder, tmp_path):
 @pytest.mark.parametrize("name", ["model.out", "model.json"])
 def test_a_file_that_is_there_is_left_alone(folder, tmp_path, name):
     (tmp_path / name).write_text("mine")
-    with pytest.raises(InputError, match=rf"{name} exists already; expected a new file"):
+    with pytest.raises(InputError, match=rf"{name}: exists already; expected a new file"):
         written(folder, SEGMENTATION, "state_dict", tmp_path)
     assert (tmp_path / name).read_text() == "mine"
 

@@ -1,6 +1,7 @@
 """`scripts.weights`: how files of others are told apart, what a converted one says, and which network it starts."""
 
 import hashlib
+import json
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from monai.networks.nets import SwinUNETR
 from monai.networks.nets.swin_unetr import filter_swinunetr
 from monai.networks.utils import copy_model_state
+from safetensors.torch import load_file
 
 from common import weights
 from common.errors import InputError
@@ -293,10 +295,28 @@ def test_a_file_that_exists_and_a_place_that_cannot_be_written_are_refused(file,
     taken.write_text("mine")
     with pytest.raises(InputError, match=r"taken: exists already; expected a new file"):
         convert(str(file), str(taken), UKB)
-    with pytest.raises(InputError, match=r"taken/ours.pt: cannot be written: ") as error:
+    with pytest.raises(InputError, match=r"taken/ours.pt: taken: a file; expected a folder") as error:
         convert(str(file), str(taken / "ours.pt"), UKB)
     one_line(error)
     assert taken.read_text() == "mine"
+
+
+def test_a_link_to_nothing_is_neither_followed_nor_replaced(file, output, tmp_path):
+    Path(output).symlink_to(tmp_path / "none")
+    with pytest.raises(InputError, match=r"^--output=.*ours\.pt: a broken link; expected a file$"):
+        convert(str(file), output, UKB)
+    assert Path(output).is_symlink()
+
+
+def test_a_name_of_safetensors_gives_safetensors_with_the_metadata_beside_it(file, output, tmp_path):
+    convert(str(file), output, UKB)
+    convert(str(file), str(tmp_path / "other.safetensors"), UKB)
+    found, expected = weights.read(tmp_path / "other.safetensors"), weights.read(output)
+    assert equal(load_file(tmp_path / "other.safetensors"), expected.state)
+    assert found.metadata == json.loads(json.dumps(expected.metadata))
+    (tmp_path / "other.safetensors").unlink()
+    with pytest.raises(InputError, match=r"other\.json: exists already; expected a new file"):
+        convert(str(file), str(tmp_path / "other.safetensors"), UKB)
 
 
 # The command line
