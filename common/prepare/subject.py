@@ -12,7 +12,7 @@ from .figures import Figures, measure
 from .registration import between_centres, coarse_grid, foreground, register
 from .resampling import field_of_view, resample
 from .targets import TARGETS, Target, near_brain, template_brain, template_mask
-from .volumes import Grid, Volume
+from .volumes import Grid, Volume, check_transform
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,12 @@ def prepare_subject(
     for modality, scan in scans.items():
         onto = np.eye(4) if modality == settings.reference else _to_reference(reference, mask, scan)
         matrices[modality] = onto @ to_template @ target.to_mni()
+        check_transform(matrices[modality], f"{modality}: its registration")
     heads = {modality: resample(scan, grid, matrices[modality]) for modality, scan in scans.items()}
     template = resample(template_mask(), grid, target.to_mni()).array > 0.5
     brain = resample(Volume(mask, reference.affine), grid, matrices[settings.reference]).array > 0.5
     if not brain.any():
-        raise InputError(f"{settings.reference}: its brain lies outside the grid")
+        raise InputError(f"{settings.reference}: no brain on the grid of the result; expected a scan of the whole head")
     images = heads
     if settings.brain != "none":
         images = {modality: Volume(np.where(brain, head.array, 0), head.affine) for modality, head in heads.items()}

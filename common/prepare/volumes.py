@@ -20,10 +20,11 @@ UNITS = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # between RAS+ and LPS+
 SHEAR = 0.01  # largest cosine between two axes of a scan; scanners round directions to about 0.001
 EDGES = (0.2, 10.0)  # mm; accepted voxel edges
-WIDEST = 1000.0  # mm; largest edge of a field of view
+NARROWEST, WIDEST = 50.0, 1000.0  # mm; accepted edges of a field of view
+SCALES = (0.2, 5.0)  # accepted along the axes of a transform; those of the heads of adults differ by less than 2
+FEWEST = 4  # least number of voxels along an axis
 FILLED = 0.25  # least content of a slice within the head, as a share of the fullest slice's
 ORDINALS = ("first", "second", "third")
-FEWEST = 4  # least number of voxels along an axis
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,12 @@ def read_volume(path: Path) -> Volume:
 
 
 def check_scan(volume: Volume, name: str) -> None:
-    """Check that a volume can be a head scan: a plausible grid without shear, finite and varying values."""
+    """Check that a volume can be a head scan: a plausible, wide grid without shear, finite and varying values."""
     check_grid(volume.grid, name)
+    view = volume.spacing * volume.array.shape
+    if view.min() < NARROWEST:
+        size = " x ".join(f"{edge:.0f}" for edge in view)
+        raise InputError(f"{name}: a field of view of {size} mm; expected at least {NARROWEST:g} mm along each axis")
     raise_problem(image_problem(name, volume.array))
 
 
@@ -116,6 +121,15 @@ def check_grid(grid: Grid, name: str) -> None:
     cosine = np.abs(axes.T @ axes - np.eye(3)).max()
     if cosine > SHEAR:
         raise InputError(f"{name}: sheared axes (cosine {cosine:.2f}); expected right angles")
+
+
+def check_transform(matrix: NDArray[np.float64], name: str) -> None:
+    """Check that a matrix [4, 4] can lead from a template to a head: plausible scales, without a reflection."""
+    linear = matrix[:3, :3]
+    scales = np.linalg.svd(linear, compute_uv=False) * [1, 1, np.sign(np.linalg.det(linear))]
+    if not (scales[2] >= SCALES[0] and scales[0] <= SCALES[1]):
+        found = " x ".join(f"{scale:.4g}" for scale in scales)
+        raise InputError(f"{name} scales by {found}; expected {SCALES[0]:g} to {SCALES[1]:g} along each axis")
 
 
 def to_image(volume: Volume) -> sitk.Image:

@@ -22,7 +22,7 @@ from common.files import digest, read_json, reporting_path_errors, valid_json, w
 from common.prepare.figures import Figures, outside
 from common.prepare.resampling import labels_on
 from common.prepare.subject import Prepared, Settings, prepare_subject
-from common.prepare.volumes import Grid, Volume, to_transform
+from common.prepare.volumes import Grid, Volume, check_grid, check_transform, to_transform
 from scripts.prepare.labels import read_labels
 from scripts.prepare.picture import draw
 from scripts.prepare.scans import NiftiScan, Subject
@@ -33,11 +33,11 @@ WORK = ".prepare"  # folder in the output for unfinished work
 LABELS = "seg"  # suffix of label maps, as in BraTS
 FORMAT = 5  # version of the method; a new number prepares all subjects again
 COMPRESSION = 1  # level; 6 takes five times as long and saves a tenth
-SINGULAR = 1e-9  # determinant of a matrix that cannot be inverted
 VERSIONS = ("antspyx", "deepbet", "SimpleITK", "numpy", "nibabel", "nilearn")
 FILE = {"file": {"type": "string"}}  # of a source in NIfTI
 FOUR = {"type": "array", "minItems": 4, "maxItems": 4}
-MATRIX = FOUR | {"items": FOUR | {"items": {"type": "number"}}}
+ROW = FOUR | {"items": {"type": "number"}}
+MATRIX = FOUR | {"prefixItems": [ROW, ROW, ROW, {"const": [0, 0, 0, 1]}]}
 EDGES = {"type": "array", "minItems": 3, "maxItems": 3, "items": {"type": "integer", "minimum": 1, "maximum": 4096}}
 GRID = {"type": "object", "required": ["shape", "affine"], "properties": {"shape": EDGES, "affine": MATRIX} | FILE}
 TRANSFORM = {"type": "object", "required": ["matrix"], "properties": {"matrix": MATRIX}}
@@ -279,10 +279,10 @@ def read_record(folder: Path) -> dict[str, Any]:
     """The record of a prepared subject; refuse a missing or invalid one."""
     path = folder / RECORD
     record: dict[str, Any] = valid_json(path, "the record of a prepared subject", SCHEMA)
-    matrices = [transform["matrix"] for transform in record["transforms"].values()]
-    matrices += [grid["affine"] for grid in (record["grid"], *record["sources"].values())]
-    if singular := next((matrix for matrix in matrices if abs(np.linalg.det(matrix)) < SINGULAR), None):
-        raise InputError(f"{path}: the matrix {singular} cannot be inverted")
+    for name, grid in (("grid", record["grid"]), *record["sources"].items()):
+        check_grid(_grid_of(grid), f"{path}: {name}")
+    for name, transform in record["transforms"].items():
+        check_transform(np.array(transform["matrix"]), f"{path}: the matrix of {name}")
     return record
 
 

@@ -65,6 +65,6 @@ def test_an_acquisition_may_count_the_images_of_several_echoes(stated, missing):
 
 
 def test_an_image_that_is_no_head_is_refused_by_the_name_of_its_series():
-    volume = Volume(np.ones((8, 8, 12), np.float32), np.eye(4))
+    volume = Volume(np.ones((8, 8, 12), np.float32), np.diag([8.0, 8, 8, 1]))
     message = refusal(prepare_scans, {"T1": volume}, chosen(["T1"]), TASKS["stroke"], "T1")
     assert message == "series 2 (UID ...1.2): 1 in every voxel that is not 0; expected a brain, not a mask of it"

@@ -41,6 +41,7 @@ def test_matrices_and_transforms_agree():
     np.testing.assert_allclose((-x, -y, z), (OBLIQUE @ [1, 2, 3, 1])[:3], atol=1e-9)
 
 
+WIDE = np.diag([8.0, 8.0, 8.0, 1.0])
 SCAN = np.random.default_rng(0).integers(0, 900, (8, 9, 10)).astype(np.int16)
 
 
@@ -53,11 +54,12 @@ def without_orientation(path):
 @pytest.mark.parametrize(
     ("array", "affine", "damage", "message"),
     [
-        (np.zeros((8, 9, 10), np.int16), np.eye(4), None, "zero everywhere; expected a brain"),
-        (SCAN * 1e300, np.eye(4), None, " infinite; expected finite ones in float32"),
-        (SCAN * (np.arange(9) != 4)[:, None], np.eye(4), None, "slice 5 of 9 along the second axis is empty"),
+        (np.zeros((8, 9, 10), np.int16), WIDE, None, "zero everywhere; expected a brain"),
+        (SCAN * 1e300, WIDE, None, " infinite; expected finite ones in float32"),
+        (SCAN * (np.arange(9) != 4)[:, None], WIDE, None, "slice 5 of 9 along the second axis is empty"),
         (SCAN[:, :, :2], np.eye(4), None, "8 x 9 x 2 voxels; expected at least 4 along each axis"),
-        (np.where(SCAN > 890, np.nan, SCAN).astype(np.float32), np.eye(4), None, "10 voxels NaN"),
+        (SCAN, np.diag([8, 8, 4.8, 1]), None, "field of view of 64 x 72 x 48 mm; expected at least 50 mm along each"),
+        (np.where(SCAN > 890, np.nan, SCAN).astype(np.float32), WIDE, None, "10 voxels NaN"),
         (SCAN, np.array([[1, 0.5, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]), None, "sheared axes"),
         (
             np.resize(SCAN, (4, 4, 101)),

@@ -85,12 +85,21 @@ def test_what_is_wrong_for_all_is_one_line(cohort, places, tmp_path):
 @pytest.mark.parametrize(
     ("matrix", "message"),
     [
-        (np.zeros((4, 4)).tolist(), "cannot be inverted$"),
+        (
+            np.zeros((4, 4)).tolist(),
+            r"\.matrix\[3\] = \[0\.0, 0\.0, 0\.0, 0\.0\]: \[0, 0, 0, 1\] was expected; expected the rec",
+        ),
+        (
+            np.diag([1, 0, 1, 1]).tolist(),
+            r"json: the matrix of T1 scales by 1 x 1 x 0; expected 0\.2 to 5 along each axis$",
+        ),
+        (np.diag([1000, 1, 1, 1]).tolist(), "scales by 1000 x 1 x 1; expected"),
+        (np.diag([-1, 1, 1, 1]).tolist(), "scales by 1 x 1 x -1; expected"),
         ([["a"]], r"\$\.transforms\.T1\.matrix = .* is too short; expected the record"),
     ],
 )
 def test_a_matrix_that_leads_nowhere_is_refused(tmp_path, matrix, message):
-    grid = {"shape": [2, 2, 2], "affine": np.eye(4).tolist()}
+    grid = {"shape": [4, 4, 4], "affine": np.eye(4).tolist()}
     record = {"reference": "T1", "sources": {"T1": grid}, "figures": FIGURES, "grid": grid}
     (tmp_path / RECORD).write_text(json.dumps(record | {"transforms": {"T1": {"matrix": matrix}}}))
     with pytest.raises(InputError, match=message):
@@ -98,7 +107,7 @@ def test_a_matrix_that_leads_nowhere_is_refused(tmp_path, matrix, message):
 
 
 def test_a_record_without_its_reference_is_named_and_not_an_option(tmp_path):
-    grid = {"shape": [2, 2, 2], "affine": np.eye(4).tolist()}
+    grid = {"shape": [4, 4, 4], "affine": np.eye(4).tolist()}
     record = {"subject": "a", "reference": "T9", "sources": {"T1": grid}, "figures": FIGURES, "grid": grid}
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / RECORD).write_text(json.dumps(record | {"transforms": {"T1": {"matrix": grid["affine"]}}}))
