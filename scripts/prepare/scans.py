@@ -88,7 +88,8 @@ def find_subjects(
         if len(layouts) > 1:
             raise InputError(f"--root={root}: holds both scans and folders of scans; expected one of the two")
         data = read_layout(layouts[0], root, naming, True) if layouts else DataSet(str(root), "DICOM")
-        studies = [name for name in folders_in(str(root)) if name not in data.subjects and _is_study(root / name)]
+        others = [name for name in folders_in(str(root)) if name not in data.subjects]
+        studies = [name for name in others if _is_study(root / name)]
     if data.skipped:
         show(f"skipped, neither modality nor label: {shortened(sorted(data.skipped), most=3)}")
     found = [_subject(data, name, modalities, keeps_missing, masks) for name in data.subjects]
@@ -99,6 +100,9 @@ def find_subjects(
         raise InputError(f"--root={root}: no scans; expected {FORMS}")
     if not studies:
         _check_found(data, modalities, patterns, labels)
+    idle = [name for name in others if name not in studies]
+    if idle and layouts in ([], ["folders"]):  # other layouts have folders that are no subjects
+        show(f"warning: --root={root}: no scan in {shortened(idle)}", error=True)
     found += [Subject(name, study=root / name, requested=requested.get(name, {})) for name in studies]
     for place, subject in enumerate(found):
         if len(subject.name) > LONGEST:
@@ -153,6 +157,9 @@ def _faults(
             cure = f"--brain={masks} matches both" if clash.kind == BRAIN else "--patterns chooses by name"
             yield f"{clash.kind}: {files}; expected one file ({cure})"
     images = data.subjects[name].images
+    if images.keys() == {BRAIN}:
+        cure = f"a scan of {name}, or a pattern that leaves it out (--brain={masks})"
+        yield f"the brain mask {images[BRAIN]} belongs to no scan; expected {cure}"
     if masks is not None and BRAIN not in images:
         yield f"no file; expected one brain mask (--brain={masks})"
     missing = [modality for modality in modalities if modality not in images]

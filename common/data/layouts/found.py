@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 from .names import LABEL, stem_of
@@ -87,6 +88,10 @@ def files_in(root: str, folder: str = "") -> Iterable[tuple[str, str]]:
 
 
 def folders_in(path: str) -> list[str]:
-    """Sorted names of the folders in a folder, without hidden ones."""
+    """Sorted names of the folders in a folder, without hidden ones and links that are broken or lead to themselves."""
     with os.scandir(path) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        return sorted(
+            entry.name
+            for entry in entries
+            if not entry.name.startswith(".") and (Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir())
+        )

@@ -42,6 +42,17 @@ def test_a_pipe_is_refused_instead_of_waited_for(tmp_path):
         NiftiScan(tmp_path / "a_T1.nii").digest()
 
 
+def test_a_folder_without_a_scan_is_named_and_a_link_to_itself_fails_only_its_subject(tmp_path, capsys):
+    root = folder_with(tmp_path, "a/a_T1.nii", "b/x.txt", "c/notes.txt", "d/readme")
+    for link in ("b/b_T1.nii", "c/loop", "e"):
+        (root / link).symlink_to((root / link).name)
+    a, b = find_subjects(root, ["T1"], {})
+    assert a.files["T1"].name == "a_T1.nii"
+    with pytest.raises(InputError, match=r"b/b_T1\.nii: cannot be read: Too many levels of symbolic links$"):
+        b.scans(["T1"])[0]["T1"].digest()
+    assert capsys.readouterr().err.endswith(f"warning: --root={root}: no scan in c, d\n")
+
+
 def test_label_maps_are_no_scans(tmp_path):
     files = ["a/a_T1.nii.gz", "a/a_T1_seg.nii.gz", "b/b_T1.nii.gz", "c/one_seg.nii", "c/two_seg.nii"]
     root = folder_with(tmp_path / "folders", *files)
@@ -105,6 +116,12 @@ def test_masks_of_ones_own_are_found(tmp_path):
     (c,) = find_subjects(clashing, ["T1"], {}, masks="*_brain.nii.gz")
     assert c.fault.endswith(
         "x_brain.nii.gz and y_brain.nii.gz; expected one file (--brain=*_brain.nii.gz matches both)"
+    )
+    alone = folder_with(tmp_path / "alone", "a_T1.nii", "d_brain.nii")
+    *_, d = find_subjects(alone, ["T1"], {}, masks="*_brain.nii")
+    assert d.fault == (
+        "the brain mask d_brain.nii belongs to no scan; expected a scan of d, or a pattern that leaves it out "
+        "(--brain=*_brain.nii)"
     )
     other = folder_with(tmp_path / "other", "a/a_T1.nii.gz", "a/a_mask.nii.gz")
     assert find_subjects(other, ["T1"], {}, masks="*_mask.nii.gz")[0].brain.name == "a_mask.nii.gz", "no label word"
