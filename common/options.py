@@ -298,8 +298,6 @@ def check_stated(trained: Mapping[str, Any], checkpoint: Any) -> None:
     try:
         stated = {name: OPTIONS[name](value) for name, value in trained.items() if name in OPTIONS}
         _check_together(Options(**stated), self_supervised=False)
-        if {"patch_size", "modalities"} <= stated.keys():
-            check_crops(stated | {"batch_size": 1, "device": "cpu"})
     except ArgumentError as error:
         raise InputError(f"checkpoint {checkpoint}: its metadata state {error}") from error
 

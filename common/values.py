@@ -204,8 +204,8 @@ MODALITIES = Kind("a list of names, such as ['T1','FLAIR']", _modalities)
 NAMES = Kind("a list of names, which may be empty", _names)
 ALIASES = Kind("a mapping of names, such as {'T2': 'FLAIR'}", _aliases)
 PATCH_SIZE = Kind(
-    "three multiples of 32, one of them at least 64, such as [96,96,96], voxels",
-    _three(int, lambda edges: min(edges) >= 32 and max(edges) >= 64),
+    "three multiples of 32 up to 512, one of them at least 64, such as [96,96,96], voxels",
+    _three(int, lambda edges: min(edges) >= 32 and 64 <= max(edges) <= 512),
 )
 SPACING = Kind(
     "three numbers from 0.1 to 20, such as [1,1,1], mm",

@@ -97,8 +97,8 @@ def blaming(changes: Mapping[str, str]) -> Iterator[None]:
     except Exception as error:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler raises when a DataLoader's worker dies
         key, cause = f"{key_of(error)}::", [*chain_of(error)][-1]
-        has_reason = explained(error) or explain_out_of_memory(error, {}) or place_in_user_code(error)
-        if not has_reason and not key.startswith("run::"):  # whose steps are the run itself
+        reason = explained(error) or explain_out_of_memory(error, {}) or place_in_user_code(error)
+        if not reason and not key.startswith("run::"):  # whose steps are the run itself
             for id, given in reversed([*changes.items()]):
                 is_changed = key.startswith(f"{id}::") or id.startswith(key)
                 if is_changed or (id == "imports" and isinstance(cause, NameError)):
@@ -106,7 +106,10 @@ def blaming(changes: Mapping[str, str]) -> Iterator[None]:
         ours = f"{os.path.relpath(BUNDLES)}/"
         users = [given for id, given in changes.items() if id.partition("::")[0] not in OPTIONS]
         if users := [given for given in users if not given.startswith(ours)]:
-            error.add_note(f"changed here: {shortened(users, most=2)}")
+            note = f"changed here: {shortened(users, most=2)}"
+            if "cannot be prepared" in reason:  # maybe by what was changed
+                raise InputError(f"{reason}; {note}") from error
+            error.add_note(note)
         raise
 
 

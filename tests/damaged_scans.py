@@ -122,7 +122,7 @@ VOXELS = {
         "label_values", "seg", lambda f: save(f, lesion(1) * np.float32(0.25)), "label 0.25; expected whole"
     ),
     "empty": _row("empty_mask", "seg", lambda f: save(f, lesion()), "no voxel is labelled"),
-    "full": _row("constant", "seg", lambda f: save(f, lesion() + 1), "1 everywhere"),
+    "full": _row("constant", "seg", lambda f: save(f, lesion() + 1), "label 1 and no 0; expected lesions, and 0"),
 }
 
 

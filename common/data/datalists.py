@@ -15,6 +15,7 @@ ATLAS), for inference only. `folds` and `subset` record how the splits were draw
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Any
 
 from ..errors import ArgumentError, InputError, check_number
 from ..files import check_schema, expand_home, read_json, valid_json, why_no_file, why_no_folder, write_json
+from .layouts.found import person_of
 from .modalities import missing_in, split_name
 from .regions import CONVENTIONS, declaration, mapping_of, regions_of
 from .scan_checks import files_in
@@ -85,8 +87,6 @@ class Datalist:
             ['/data/brats/B0/B0_t1.nii.gz', '/data/brats/B0/B0_t1.nii.gz']
         """
         known = self.content["modalities"]
-        if split not in (*SPLITS, ALL):
-            raise InputError(f"split {split}: expected one of {', '.join((*SPLITS, ALL))}")
         chosen = [entry for name in SPLITS if split in (name, ALL) for entry in self.content.get(name, [])]
         if not chosen:
             filled = ", ".join(name for name in SPLITS if self.content.get(name)) or "none"
@@ -131,6 +131,12 @@ class Datalist:
     def splits(self) -> dict[str, str]:
         """The split of each subject."""
         return {entry["subject"]: split for split in SPLITS for entry in self.content.get(split, [])}
+
+    @property
+    def leaked(self) -> list[str]:
+        """The people, as far as names tell, with visits in several splits; unlabelled ones do not count."""
+        people = {(person_of(subject), split) for subject, split in self.splits.items() if split != "unlabelled"}
+        return sorted(person for person, count in Counter(person for person, _ in people).items() if count > 1)
 
     @property
     def preparation(self) -> str | None:

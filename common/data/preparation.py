@@ -18,6 +18,7 @@ T = TypeVar("T")
 Ranges = Mapping[str, Sequence[Any]]  # lowest and highest value of each figure
 
 BRAIN = 2.8  # largest volume in L of a brain without skull; cohort: 1.8 to 2.4 without, at least 3.7 with
+WITHOUT_SKULL = "brains without skull"
 MEASURED = 4  # subjects of a cohort
 EXTRACTED = 0.95  # share of non-zero voxels above which a volume is no extracted brain: noise fills it to its borders
 # Dice of two modalities' brains. On the scans' own grids: 0.94 if one is 5 mm off, 0.975 if its slices are 6 mm thick.
@@ -136,6 +137,24 @@ def differences(
     return {name: Problem(name, file, *difference) for name, difference in differ.items()}
 
 
+def doubts(found: Mapping[str, Ranges], spacing: Sequence[float] | None = None) -> dict[str, Problem]:
+    """Why scans of a training may not belong together, by check: voxel sizes, and backgrounds beside extracted brains.
+
+    `found` has the figures of each place; `spacing` is that to which the scans are resampled.
+    """
+    doubted: dict[str, Problem] = {}
+    reference = next(iter(found.values()))
+    has_brains = any(skull_in(ranges) == WITHOUT_SKULL for ranges in found.values())
+    for place, ranges in found.items():
+        if spacing is None and _is_outside(ranges["spacing"], reference["spacing"], SPACING):
+            expected = f"{_mm(reference['spacing'])} mm, as in the first subject; --spacing resamples scans"
+            doubted.setdefault("spacing", Problem("spacing", place, f"voxels of {_mm(ranges['spacing'])} mm", expected))
+        if has_brains and ranges["air"][1] >= AIR:
+            value = f"{ranges['air'][1]:.0%} of the volume's border is not 0"
+            doubted.setdefault("air", Problem("air", place, value, "0 around the brain, as in scans without skull"))
+    return doubted
+
+
 def _is_outside(found: Sequence[Any], expected: Sequence[Any], factor: float) -> bool:
     low, high = np.asarray(expected[0]) / factor, np.asarray(expected[1]) * factor
     return bool((np.asarray(found[0]) < low).any() or (np.asarray(found[1]) > high).any())
@@ -144,7 +163,7 @@ def _is_outside(found: Sequence[Any], expected: Sequence[Any], factor: float) ->
 def skull_in(ranges: Ranges) -> str:
     """With or without skull, in words; "" for a mixture."""
     low, high = ranges["volume"]
-    return "brains without skull" if high <= BRAIN else "whole heads" if low > BRAIN else ""
+    return WITHOUT_SKULL if high <= BRAIN else "whole heads" if low > BRAIN else ""
 
 
 def _litres(ranges: Ranges) -> str:

@@ -370,10 +370,13 @@ def whole_labels(values: NDArray[Any]) -> frozenset[int]:
     return frozenset(np.rint(values).astype(int).tolist())
 
 
-def label_problem(file: str, values: NDArray[Any], conventions: Collection[str] = ()) -> Problem | None:
+def label_problem(
+    file: str, values: NDArray[Any], conventions: Collection[str] = (), may_fill: bool = False
+) -> Problem | None:
     """Whether a label map's distinct values are not labels of `conventions`, or, without these, not whole numbers.
 
-    3 and 4 are never confused. Values may be off whole numbers by 0.00001, from a header's scaling.
+    3 and 4 are never confused. Values may be off whole numbers by 0.00001, from a header's scaling. A label map of a
+    convention has a background, unless it `may_fill` the volume, as a prediction.
     """
     if not np.isfinite(values).all():
         return Problem("not_finite", file, "NaN or infinite labels", "whole numbers")
@@ -394,6 +397,8 @@ def label_problem(file: str, values: NDArray[Any], conventions: Collection[str] 
     for value, other in aliases_of(conventions).items():
         if {value, other} <= found:
             return Problem("label_values", file, f"labels {other} and {value}", "one of them for enhancing tumour")
+    if 0 not in found and not may_fill:
+        return Problem("constant", file, f"label {_listed(values)} and no 0", "lesions, and 0 elsewhere")
     return None
 
 

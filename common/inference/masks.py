@@ -31,7 +31,7 @@ def masks_of(files: CaseFiles, convention: str) -> CaseMasks:
     reference, affine = _read(files.reference, convention)
     prediction = np.zeros_like(reference)
     if files.prediction is not None:
-        prediction, own = _read(files.prediction, convention)
+        prediction, own = _read(files.prediction, convention, may_fill=True)
         expected = reference.shape, affine
         raise_problem(grid_problem(str(files.prediction), (prediction.shape, own), expected, "the reference"))
     found = regions_of(alike(convention)[0])
@@ -42,12 +42,12 @@ def masks_of(files: CaseFiles, convention: str) -> CaseMasks:
     return CaseMasks(predicted, true, affine)
 
 
-def _read(path: Path, convention: str) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+def _read(path: Path, convention: str, may_fill: bool = False) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """Labels [x, y, z] with their aliases replaced, and affine of a label map."""
     file, conventions = str(path), alike(convention)
     scan, voxels = read_scan(file)
     found, _ = label_counts(voxels)
-    raise_problem(label_problem(file, found, conventions))
+    raise_problem(label_problem(file, found, conventions, may_fill))
     values = whole_labels(found)
     labels = voxels if voxels.dtype == np.uint8 else np.rint(voxels).astype(np.uint8)
     for value, other in aliases_of(conventions).items():

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from ..data.datalists import Datalist
 from ..data.modalities import count_missing, first_image, missing_in
-from ..data.preparation import describe, differences, measure_case, refuse, spread, union
+from ..data.preparation import describe, differences, doubts, measure_case, refuse, spread, union
 from ..data.scan_checks import Problem, check_foreground, check_headers, check_labels
-from ..errors import ArgumentError, show
+from ..errors import ArgumentError, shortened, show
 from ..options import Options, components
 from ..weights.formats import measured_of
 from .distributed import Processes
@@ -140,6 +140,8 @@ class Plan:
         refuse(different, options.accept)
         if self.processes.is_main:
             show(f"scans: {describe(measured)}", *(f"accepted: {line}" for line in different.values()))
+            doubted = doubts(found, options.spacing)
+            show(*(f"warning: {line}" for name, line in doubted.items() if name not in options.accept), error=True)
 
     def _record_missing(self) -> None:
         """Record and print the modalities that training subjects lack."""
@@ -167,6 +169,9 @@ class Plan:
             check_headers([case for cases in self._cases.values() for case in cases])
             self.processes.on_main(lambda: check_labels([case for cases in loaded.values() for case in cases]))
             self.processes.on_main(lambda: check_foreground(loaded["training"]))
+            if self.processes.is_main and (leaked := self.data.leaked):
+                found = f"visits of {shortened(leaked, most=3)} are in several splits"
+                show(f"warning: datalist {self.data.path}: {found}; expected each person in one split", error=True)
             self.measure()
         return self._cases[split]
 

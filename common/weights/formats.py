@@ -41,6 +41,7 @@ STATED: dict[str, Any] = {
     "spacing": [1.0, 1.0, 1.0],
 }
 FIGURES = {"spacing": (2, 3), "extent": (2, 3), "volume": (2,), "air": (2,), "overlap": (2,)}  # of data.measure
+LARGEST = 1e9  # of a weight or running variance; trained ones stay far below, and its square fits into float32
 PLAIN = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 PLAIN |= {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 
@@ -182,8 +183,11 @@ def _tensors(content: Mapping[str, Any], path: str | Path) -> tuple[str | None, 
             raise InputError(f"checkpoint {path}: {name} is not a tensor of plain numbers, such as float32")
         if name.endswith(("weight", "bias")) and not tensor.is_floating_point():
             raise InputError(f"checkpoint {path}: {name} has type {tensor.dtype}; expected weights such as float32")
-    if broken := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
-        raise InputError(f"checkpoint {path}: {len(broken)} tensors are not finite, first {broken[0]}")
+    weights = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+    if broken := [name for name, tensor in weights.items() if not (tensor.abs() <= LARGEST).all()]:
+        raise InputError(
+            f"checkpoint {path}: {len(broken)} tensors beyond {LARGEST:g} or not finite, first {broken[0]}"
+        )
     return wrapper, tensors
 
 

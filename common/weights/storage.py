@@ -28,7 +28,7 @@ OTHERS = {  # first bytes of files that people take for checkpoints -> what they
     rb"\x80[\2-\5](?!\x8a\n)": "a plain pickle",
     rb"\Z": "empty",
 }
-NOT_A_PATH = "expected the path of a file; write ./ in front if the name reads as a number or a list"
+NOT_A_PATH = "expected the path of one file; write ./ in front if the name reads as a number or a list"
 
 
 def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:

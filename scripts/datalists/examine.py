@@ -96,8 +96,6 @@ def _label_problem(file: str, label: np.ndarray, convention: str | None) -> Prob
         return problem
     if not values.any():
         return Problem("empty_mask", file, "no voxel is labelled", "a lesion, unless the patient has none")
-    if len(values) == 1:
-        return Problem("constant", file, f"{values[0]:g} everywhere", "lesions, and 0 elsewhere")
     return None
 
 

@@ -110,11 +110,12 @@ def person_finder(pattern: str | None) -> Callable[[str], str]:
         raise InputError(
             f"--person={pattern}: not a regular expression ({error}); expected one such as (.+)_v[0-9]+"
         ) from error
+    if not form.groups:
+        raise InputError(f"--person={pattern}: no group, which is the person; expected one such as (.+)_v[0-9]+")
 
     def find(subject: str) -> str:
         found = form.match(subject)
-        person = (found[1] if form.groups else found[0]) if found else None
-        if not person:
+        if not (person := found and found[1]):
             raise InputError(f"--person={pattern}: does not match the subject {subject}")
         return person
 

@@ -18,6 +18,7 @@ from common.inference import results
 from common.inference.masks import masks_of
 from common.inference.publishing import PAGE, publishing
 from common.inference.results import CaseFiles, Details
+from common.locks import claimed
 from common.metrics.protocols import PRESENT, Protocol, Scores
 from scripts.evaluate.cases import convention_of, find_cases
 from scripts.pools import map_in_processes
@@ -70,13 +71,13 @@ def evaluate(
     cases = find_cases(predictions, references, protocol, missing, dataset_dir, split)
     convention = convention_of(protocol, references, label_convention)
     folder = _output(output, RESULTS, {"--predictions": predictions, "--references": references})
-    scores = _scores(cases, rules, convention, workers or os.cpu_count() or 1)
     name = expand_home(predictions, predictions).resolve().name
     from common.records import made_by  # late import: `--help` stays fast
 
-    _publish(
-        folder, Details(name, convention, rules, cases, scores, made_by({}, is_made_up(cases[0].reference))), slices
-    )
+    with claimed("output", folder):
+        scores = _scores(cases, rules, convention, workers or os.cpu_count() or 1)
+        made = made_by({}, is_made_up(cases[0].reference))
+        _publish(folder, Details(name, convention, rules, cases, scores, made), slices)
 
 
 def page(folder: str, slices: str = "chosen") -> None:

@@ -41,6 +41,7 @@ LAYOUT = {"enum": ["ukb", "brats", "atlas"]}
 TAKEN = "bundle_root|ckpt_dir|checkpoint|datalist|dataset_dir|layout|output|output_dir|resume|root|split"
 OPTION = {"pattern": rf"^(?!({TAKEN})$)[a-z]\w*$", "description": "options that the study does not set itself"}
 OPTION_VALUES = _each(VALUE, OPTION)
+COHORT = {**OPTION_VALUES, "properties": {"subjects": {"type": "integer", "minimum": 1}}}
 OVERLAYS = _list({"type": "string", "pattern": r"^[\w-]+\.yaml$"})
 AXES = _each(_list({"type": ["string", "number"], "pattern": r"^\w[\w.-]*$"}, minItems=1, uniqueItems=True), NAME)
 DATALIST = _object(
@@ -99,7 +100,7 @@ TABLE = _object(
 STUDY_SCHEMA = _object(
     {
         "title": {"type": "string"},
-        "cohorts": _each(OPTION_VALUES, LAYOUT),
+        "cohorts": _each(COHORT, LAYOUT),
         "datalists": _each(DATALIST, NAME),
         "runs": _each(RUN, NAME, minProperties=1),
         "settings": _object({"overlays": OVERLAYS, "options": OPTION_VALUES}),

@@ -98,3 +98,10 @@ def test_an_overlay_is_blamed_for_its_components_and_not_for_what_fails_while_it
     with pytest.raises(InputError if is_blamed else RuntimeError, match=expected) as error, blaming(changes):
         ConfigParser({key: ["$[][0]"]}).get_parsed_content(key)
     assert is_blamed or error.value.__notes__ == ["changed here: o.yaml"]
+
+
+def test_a_scan_that_cannot_be_prepared_is_named_with_the_transforms_that_were_changed():
+    with pytest.raises(InputError) as error, blaming({"train::dataset::transform": "--train::dataset::transform=null"}):
+        raise InputError("subject a: cannot be prepared: ValueError: no transform (a.nii.gz)")
+    expected = "no transform (a.nii.gz); changed here: --train::dataset::transform=null"
+    assert str(error.value) == f"subject a: cannot be prepared: ValueError: {expected}"

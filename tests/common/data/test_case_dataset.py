@@ -32,6 +32,7 @@ def entries(tmp_path):
             paths[key] = [str(tmp_path / f"{name}.nii.gz") for name in names]
             for path in paths[key]:
                 volume = np.full((4, 4, 4), number if key == "image" else 1, dtype=np.int16)
+                volume[0, 0, 0] *= key == "image"
                 nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), path)
         made.append({"subject": f"case{number}", "image": paths["image"], "label": paths["label"][0]})
     return made

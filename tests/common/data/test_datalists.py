@@ -96,7 +96,7 @@ def test_only_the_files_that_are_asked_for_must_exist_and_missing_ones_are_count
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"split": "train"}, "split train: expected one of training, validation, testing"),
+        ({"split": "train"}, "split train has no subject; splits that have: training, validation"),
         ({"split": "testing"}, "split testing has no subject; splits that have: training, validation"),
         ({"modalities": ["T2"]}, "modality T2: not in .* which has FLAIR, T1"),
         ({"modalities": "T1"}, "modalities T1: expected a list of names"),

@@ -6,7 +6,16 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from common.data.preparation import PREPARATION_CHECKS, differences, measure, measure_case, refuse, spread, union
+from common.data.preparation import (
+    PREPARATION_CHECKS,
+    differences,
+    doubts,
+    measure,
+    measure_case,
+    refuse,
+    spread,
+    union,
+)
 from common.data.transforms import CheckPreparationd
 from common.errors import InputError
 
@@ -82,6 +91,19 @@ def test_ranges_that_span_several_scans_widen_what_is_expected():
     assert differences(head, ranges()).keys() == {"skull"}  # its box is not held against that of a brain
     strange = ranges(spacing=[9.0, 9.0, 9.0], volume=9.0, air=1.0, overlap=0.5)
     assert differences(strange, None).keys() == {"alignment"}  # without a checkpoint nothing else is checked
+
+
+def test_scans_of_a_training_that_do_not_belong_together_are_doubted():
+    small, noisy, head = ranges(spacing=[1.0, 1.0, 0.9]), ranges(air=0.25), ranges(volume=4.0, air=1.0)
+    alike = {"a": ranges(), "b": ranges(spacing=[1.05, 1.0, 0.95], air=0.15)}
+    assert doubts(alike) == doubts({"a": head, "b": head}) == doubts(alike | {"c": small}, [1, 1, 1]) == {}
+    found = {check: str(problem) for check, problem in doubts(alike | {"c": small, "d": noisy}).items()}
+    assert found == {
+        "spacing": "c: voxels of 1 x 1 x 0.9 mm; expected 1 x 1 x 1 mm, as in the first subject; "
+        "--spacing resamples scans",
+        "air": "d: 25% of the volume's border is not 0; expected 0 around the brain, as in scans without skull",
+    }
+    assert doubts({"a": ranges(), "b": head}).keys() == {"air"}
 
 
 def test_all_that_is_not_accepted_is_refused_in_one_line():

@@ -66,13 +66,14 @@ def test_what_is_no_label_is_refused(value):
 @pytest.mark.parametrize("transform", [LabelToRegionsd, RegionsToLabeld])
 def test_geometry_is_kept_and_the_input_left_as_it_is(transform):
     affine = torch.diag(torch.tensor([2.0, 2.0, 3.0, 1.0], dtype=torch.float64))
-    label = MetaTensor(torch.ones(1, 2, 2, 2), affine=affine)
+    values = torch.arange(8.0).reshape(1, 2, 2, 2).clamp(max=1)
+    label = MetaTensor(values.clone(), affine=affine)
     data = {"label": label, "subject": "a"}
     result = transform("label", "atlas")(data)
     assert torch.equal(result["label"].affine, affine)
     assert result["subject"] == "a"
     assert data["label"] is label
-    assert torch.equal(label, torch.ones(1, 2, 2, 2))
+    assert torch.equal(label, values)
 
 
 @pytest.mark.parametrize("transform", [LabelToRegionsd, RegionsToLabeld])

@@ -106,3 +106,10 @@ def test_another_grid_than_the_reference_is_named(tmp_path):
             masks_of(case(tmp_path, prediction, labels), "atlas")
     near = save(tmp_path / "near.nii", labels, moved(0.0005))
     assert masks_of(case(tmp_path, near, labels), "atlas").predictions["lesion"].any()
+
+
+def test_a_prediction_may_fill_the_volume_and_a_reference_may_not(tmp_path):
+    full, some = np.ones(SHAPE, np.uint8), label_map([0, 1])
+    assert masks_of(case(tmp_path, full, some), "atlas").predictions["lesion"].all()
+    with pytest.raises(InputError, match=r"r/c\.nii\.gz: label 1 and no 0; expected lesions, and 0 elsewhere$"):
+        masks_of(case(tmp_path, some, full), "atlas")

@@ -101,3 +101,15 @@ def test_self_supervised_training_needs_all_modalities(options):
     assert "missing_modalities" not in plan.settings
     with pytest.raises(InputError, match=r"subject training0 lacks T2; expected all of T2, T1$"):
         plan.cases("training")
+
+
+def test_people_with_visits_in_several_splits_are_named_before_the_training(options, tmp_path, capsys):
+    content = json.loads((tmp_path / "list.json").read_text())
+    names = {"training": ["1000012_2_0", "1000013_2_0"], "validation": ["1000012_3_0", "1000014_2_0"]}
+    for split, subjects in names.items():
+        content[split] = [entry | {"subject": name} for entry, name in zip(content[split][-2:], subjects, strict=True)]
+    content["unlabelled"] = [content["training"][1] | {"subject": "1000013_3_0"}]
+    (tmp_path / "list.json").write_text(json.dumps(content))
+    Plan("a", Processes(), options).cases("training")
+    line = "visits of 1000012 are in several splits; expected each person in one split"
+    assert capsys.readouterr().err == f"warning: datalist {tmp_path}/list.json: {line}\n"

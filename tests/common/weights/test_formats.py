@@ -72,7 +72,11 @@ def test_tensors_get_our_names(file, names, own, prefix, encoder):
             named("patch_embed.proj.weight", "layers1.0.mlp.fc1.bias", "layers1.0.mlp.linear1.bias"),
             "several tensors map to swinViT.layers1.0.mlp.linear1.bias",
         ),
-        ({"a": torch.ones(2), "b": torch.tensor([1.0, float("nan")])}, "1 tensors are not finite, first b"),
+        (
+            {"a": torch.ones(2), "b": torch.tensor([1.0, float("nan")])},
+            "1 tensors beyond 1e+09 or not finite, first b",
+        ),
+        ({"a": torch.ones(2), "b": torch.tensor([1.0, -1e30])}, "1 tensors beyond 1e+09 or not finite, first b"),
     ],
 )
 def test_content_that_is_no_checkpoint_of_one_network_is_refused(file, content, message):

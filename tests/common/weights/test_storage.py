@@ -132,10 +132,10 @@ def test_files_of_old_versions_of_pytorch_are_read(file):
 def test_other_values_than_paths_are_refused(value):
     with pytest.raises(InputError) as error:
         weights.load(value)
-    assert one_line(error).startswith(f"checkpoint {value}: expected the path of a file")
+    assert one_line(error).startswith(f"checkpoint {value}: expected the path of one file")
     with pytest.raises(ArgumentError) as error:
         weights.path_of("output", value)
-    assert one_line(error).startswith(f"output={value}: expected the path of a file")
+    assert one_line(error).startswith(f"output={value}: expected the path of one file")
     assert weights.path_of("output", "a.pt") == weights.path_of("output", Path("a.pt")) == Path("a.pt")
 
 

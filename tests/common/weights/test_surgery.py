@@ -304,7 +304,7 @@ def test_a_file_without_any_matching_tensor_or_without_modalities_is_refused(fil
     with pytest.raises(InputError, match="has no tensor in common with the network") as error:
         weights.initialise(nn.Linear(2, 2), file, ["T1"])
     assert str(file) in one_line(error)
-    with pytest.raises(ArgumentError, match=r"^pretrained=\['a'\]: expected the path of a file"):
+    with pytest.raises(ArgumentError, match=r"^pretrained=\['a'\]: expected the path of one file"):
         weights.initialise(nn.Linear(2, 2), ["a"], ["T1"])
     torch.save(ssl_head(1).state_dict(), file)
     with pytest.raises(InputError, match=r"python -m scripts.weights convert FILE --modalities=") as error:

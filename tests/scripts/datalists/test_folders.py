@@ -94,7 +94,8 @@ def test_visits_of_a_person_stay_together(data):
         ({"label": "gold"}, "--label=gold: no label map in .* has a name that ends so"),
         ({"layout": "flat"}, "no image whose name ends with a modality"),
         ({"person": "("}, r"--person=\(: not a regular expression"),
-        ({"person": "Q."}, "--person=Q.: does not match the subject S1"),
+        ({"person": "(Q.)"}, r"--person=\(Q.\): does not match the subject S1"),
+        ({"person": "S."}, r"--person=S.: no group, which is the person; expected one such as \(.+\)_v"),
     ],
 )
 def test_bad_options_are_named(data, options, message):

@@ -105,6 +105,19 @@ def test_faulty_files_are_named_and_nothing_is_written(cohort):
     assert not (folder / "out").exists()
 
 
+def test_no_second_command_scores_into_the_same_output(cohort, monkeypatch):
+    folder, _ = cohort
+
+    def fail(*_):
+        assert (folder / "out/.in_use").is_file()
+        raise InputError("scoring failed")
+
+    monkeypatch.setattr(module, "map_in_processes", fail)
+    with pytest.raises(InputError, match="scoring failed"):
+        run(folder, folder / "out")
+    assert not (folder / "out").exists()
+
+
 def test_a_case_that_kills_its_process_or_runs_out_of_memory_is_named(cohort, monkeypatch):
     folder, _ = cohort
     monkeypatch.setattr(module, "map_in_processes", lambda work, cases, *_: [None for _ in cases])

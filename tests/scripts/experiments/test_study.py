@@ -114,6 +114,7 @@ def test_a_cohort_that_is_not_given_is_made_or_its_jobs_say_what_is_missing():
         ({"runs": {"../a": {"command": "true"}}}, "$.runs = "),
         ({"cohorts": {"ukb": {"subject": 3}}}, "cohorts.ukb.subject: no such option; did you mean subjects?"),
         ({"cohorts": {"ukb": {}}}, "cohorts.ukb.subjects: missing"),
+        ({"cohorts": {"ukb": {"subjects": -4}}}, "$.cohorts.ukb.subjects = -4: -4 is less than the minimum of 1"),
         (
             {"datalists": {"ukb": {"layout": "ukb", "options": {"sed": 1}}}},
             "datalists.ukb.options.sed: no such option; did you mean seed?",
