@@ -1,5 +1,6 @@
 """A training's options, data, length and starting state."""
 
+from collections import Counter
 from fractions import Fraction
 from math import ceil
 from typing import Any, NamedTuple
@@ -147,11 +148,14 @@ class Plan:
         """Record and print the modalities that training subjects lack."""
         modalities = self.options.modalities
         cases = self.data.load("training", modalities, must_exist=False, missing=())
-        lacking = {name for case in cases for name in missing_in(case, modalities)}
+        lacking = Counter(name for case in cases for name in {*missing_in(case, modalities)})
         self.settings["missing_modalities"] = [name for name in modalities if name in lacking]
         if self.processes.is_main:
             for names, count in count_missing(cases, modalities).items():
                 show(f"missing: {names} in {count} training subjects; zeros take their place")
+            if unseen := [name for name in modalities if lacking[name] == len(cases)]:
+                found = f"no training subject has {' or '.join(unseen)}, so filters stay untrained"
+                show(f"warning: --modalities={modalities}: {found}; expected modalities that subjects have", error=True)
 
     def load(self, split: str) -> list[dict[str, Any]]:
         """The cases of a split, unchecked."""

@@ -96,6 +96,17 @@ def test_what_training_subjects_lack_is_recorded_and_printed(options, capsys):
     assert [case["image"][0] is None for case in plan.cases("training")] == [True] * 3 + [False] * 7
 
 
+def test_a_modality_that_no_training_subject_has_is_named(options, tmp_path, capsys):
+    options.modality_dropout = 0.0
+    content = json.loads((tmp_path / "list.json").read_text())
+    for entry in content["training"]:
+        entry["image"][1] = None
+    (tmp_path / "list.json").write_text(json.dumps(content))
+    Plan("a", Processes(), options)
+    unseen = "no training subject has T2, so filters stay untrained; expected modalities that subjects have"
+    assert capsys.readouterr().err == f"warning: --modalities=['T2', 'T1']: {unseen}\n"
+
+
 def test_self_supervised_training_needs_all_modalities(options):
     plan = Plan("a", Processes(), options)
     assert "missing_modalities" not in plan.settings
