@@ -56,7 +56,10 @@ def test_a_checkpoint_that_is_missing_is_refused_before_anything_is_written(tmp_
             {"bundle": "atlas_finetune", "checkpoint": str(tmp_path / "no.pt")},
             "no.pt: no such file; expected one file, of a",
         ),
-        ({"bundle": "atlas_finetune", "checkpoint": [file, other]}, r"^checkpoint=\[.*\]: expected the path of a file"),
+        (
+            {"bundle": "atlas_finetune", "checkpoint": [file, other]},
+            r"^checkpoint=\[.*\]: expected the path of one file",
+        ),
         ({"bundle": "atlas_finetune", "checkpoint": file}, "ssl.pt: holds SSLHead; expected the weights of a tr"),
         ({"bundle": "brats_stage2"}, "bundle=brats_stage2: expected one of brats_finetune, atlas_finetune"),
     ):
