@@ -112,6 +112,8 @@ def _join_group(started: int) -> None:
     except OSError as error:  # PyTorch would wait without a word
         raise InputError(f"MASTER_ADDR={os.environ['MASTER_ADDR']}: {error.strerror}") from error
     if _has_gpu():
+        if int(os.environ["LOCAL_RANK"]) >= (gpus := torch.cuda.device_count()):
+            raise InputError(f"LOCAL_RANK={os.environ['LOCAL_RANK']}: expected --nproc_per_node={gpus}, the GPUs here")
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     hook = sys.excepthook
     dist.init_process_group("nccl" if _has_gpu() else "gloo", timeout=PATIENCE)

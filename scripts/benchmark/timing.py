@@ -47,7 +47,8 @@ def measure(
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("THP_", "MALLOC_", "OMP_"))}
     inherited |= {"OMP_NUM_THREADS": str(threads or os.cpu_count() or 1), "OMP_WAIT_POLICY": "PASSIVE"}
-    inherited |= {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"} | dict(environment or {})
+    paths = [str(folder), str(ROOT), *filter(None, [inherited.get("PYTHONPATH")])]
+    inherited |= {"PYTHONPATH": os.pathsep.join(paths)} | dict(environment or {})
     command = [sys.executable, "-W", "ignore", "-m", "scripts.benchmark.timing", program, *arguments]
     start = time.perf_counter()
     ended = subprocess.run(command, cwd=folder, env=inherited, stdout=subprocess.PIPE, text=True, check=False)

@@ -63,6 +63,17 @@ def test_what_torchrun_sets_is_missing_by_name(monkeypatch):
         Processes(multi_gpu=True)
 
 
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    for name, value in {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", "29888")
+    with pytest.raises(InputError, match=r"^LOCAL_RANK=1: expected --nproc_per_node=1, the GPUs here"):
+        Processes(multi_gpu=True)
+
+
 @pytest.mark.parametrize(
     ("given", "line"),
     [
