@@ -105,12 +105,13 @@ def _device(value: Any) -> Any:
     import torch  # imported here because it is slow
 
     try:
-        kind = torch.device(value).type
+        device = torch.device(value)
     except RuntimeError as error:
         raise ValueError from error
-    _check(kind in ("cpu", "cuda"))
-    if kind == "cuda" and not torch.cuda.device_count():  # is_available could break CUDA in forked processes
-        raise InputError("no CUDA device here; expected cpu")
+    _check(device.type in ("cpu", "cuda"))
+    count = torch.cuda.device_count()  # is_available could break CUDA in forked processes
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise InputError(f"GPUs here: {count}; expected {f'cuda:0 to cuda:{count - 1} or ' if count else ''}cpu")
     return value
 
 

@@ -80,11 +80,21 @@ def test_a_path_holds_no_zero_byte():
         OPTIONS["output_dir"]("a\0b")
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:0", 3.5])
-def test_a_device_that_is_not_there_is_named(device, monkeypatch):
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    with pytest.raises(ArgumentError, match=rf"^device={device}: "):
+@pytest.mark.parametrize(
+    ("gpus", "device", "expected"),
+    [
+        (0, "gpu", ": expected cpu, cuda or cuda:N"),
+        (0, 3.5, ": expected cpu, cuda or cuda:N"),
+        (0, "cuda:0", ": GPUs here: 0; expected cpu"),
+        (2, "cuda:2", ": GPUs here: 2; expected cuda:0 to cuda:1 or cpu"),
+    ],
+)
+def test_a_device_that_is_not_there_is_named(gpus, device, expected, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    with pytest.raises(ArgumentError) as error:
         OPTIONS["device"](device)
+    assert one_line(error) == f"device={device}{expected}"
+    assert all(OPTIONS["device"](f"cuda:{number}") for number in range(gpus))
     assert OPTIONS["device"]("cpu") == "cpu"
 
 
