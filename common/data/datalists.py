@@ -134,8 +134,8 @@ class Datalist:
 
     @property
     def leaked(self) -> list[str]:
-        """The people, as far as names tell, with visits in several splits; unlabelled ones do not count."""
-        people = {(person_of(subject), split) for subject, split in self.splits.items() if split != "unlabelled"}
+        """The people, as far as known, with visits in several splits; unlabelled ones do not count."""
+        people = {(person_in(entry), split) for split in SPLITS[:3] for entry in self.content.get(split, [])}
         return sorted(person for person, count in Counter(person for person, _ in people).items() if count > 1)
 
     @property
@@ -263,7 +263,7 @@ def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False
         if UNPRINTABLE.search(text):
             raise InputError(f"datalist {name}: {json.dumps(text)[:160]}: expected text of one line in Unicode")
     seen: dict[str, str] = {}
-    labels: dict[str, str] = {}
+    owners: dict[str, str] = {}
     for split in SPLITS:
         for entry in content.get(split, []):
             subject, images, known = entry["subject"], entry["image"], content["modalities"]
@@ -273,10 +273,6 @@ def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False
             if len(images) != len(known):
                 expected = f"expected {len(known)}: {', '.join(known)}"
                 raise InputError(f"datalist {name}: subject {subject} has {len(images)} images; {expected}")
-            if label := entry.get("label"):
-                owner = labels.setdefault(normpath(label), subject)
-                if owner != subject and not may_repeat:
-                    raise InputError(f"datalist {name}: {label} is the label of {owner} and of {subject}")
             if swapped := _out_of_order(images, known):
                 raise InputError(f"datalist {name}: subject {subject}: {swapped}")
             files = [normpath(file) for file in (*images, entry.get("label")) if file]
@@ -284,6 +280,15 @@ def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False
                 twice = next(file for file in files if files.count(file) > 1)
                 expected = "expected a different file for each modality and for the label"
                 raise InputError(f"datalist {name}: subject {subject}: {twice} is listed twice; {expected}")
+            for file in files:
+                if (owner := owners.setdefault(file, subject)) != subject and not may_repeat:
+                    raise InputError(f"datalist {name}: {file} is of the subjects {owner} and {subject}")
+
+
+def person_in(entry: Mapping[str, Any]) -> str:
+    """The person of an entry: the stated one, otherwise as far as the subject's name tells."""
+    person: str = entry.get("person") or person_of(entry["subject"])
+    return person
 
 
 def _out_of_order(images: Sequence[str | None], known: Sequence[str]) -> str | None:

@@ -1,5 +1,6 @@
 """Read and check the masks of a case: prediction and reference."""
 
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,7 +9,9 @@ from numpy.typing import NDArray
 
 from ..data.regions import aliases_of, alike, display_order, regions_of
 from ..data.scan_checks import grid_problem, label_counts, label_problem, raise_problem, read_scan, whole_labels
-from .results import CaseFiles
+from ..errors import InputError
+from ..metrics.measures import spacing_of
+from .results import CaseFiles, Details
 
 
 class CaseMasks(NamedTuple):
@@ -40,6 +43,19 @@ def masks_of(files: CaseFiles, convention: str) -> CaseMasks:
         {region: np.isin(volume, labels) for region, labels in values.items()} for volume in (prediction, reference)
     )
     return CaseMasks(predicted, true, affine)
+
+
+def scored_masks(files: CaseFiles, details: Details) -> CaseMasks:
+    """The masks of a scored case; files that have been replaced since by masks of other volumes raise `InputError`."""
+    masks = masks_of(files, details.convention)
+    voxel = math.prod(spacing_of(masks.affine))
+    for region, scored in details.scores[files.name].items():
+        layers = (files.prediction, masks.predictions), (files.reference, masks.references)
+        for (file, found), volume in zip(layers, scored.volumes, strict=True):
+            now = voxel * np.count_nonzero(found[region])
+            if not math.isclose(now, volume, rel_tol=1e-4, abs_tol=voxel / 2):
+                raise InputError(f"{file}: {now:.6g} mm3 of {region}; expected {volume:.6g}, the file that was scored")
+    return masks
 
 
 def _read(path: Path, convention: str, may_fill: bool = False) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:

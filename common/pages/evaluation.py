@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from ..errors import choice
 from ..files import atomic_write, check_writable_folder
-from ..inference.masks import masks_of
+from ..inference.masks import scored_masks
 from ..inference.panels import PLANES, centre_of, grey_levels, panel, png, side_by_side
 from ..inference.publishing import PAGE
 from ..inference.results import CaseFiles, Details, count_lesions, summarise
@@ -159,7 +159,7 @@ def _draw(files: CaseFiles, details: Details) -> tuple[Sequence[str], list[tuple
 
     Returns faults of the image; and of each region its name, scores, picture, and numbered missed and false lesions.
     """
-    predictions, references, affine = masks_of(files, details.convention)
+    predictions, references, affine = scored_masks(files, details)
     scene = scene_of({"reference": references, "prediction": predictions}, affine, files.images[:1])
     levels = grey_levels(next(iter(scene.images.values()), np.zeros(scene.shape, np.float32)))
     rows = []

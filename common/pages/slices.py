@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..data.regions import colours, regions_of
 from ..files import atomic_write, check_no_link
-from ..inference.masks import masks_of
+from ..inference.masks import scored_masks
 from ..inference.panels import centre_of, window_of
 from ..inference.publishing import SLICES
 from ..inference.results import CaseFiles, Details
@@ -66,7 +66,7 @@ def _kind(lesion: Lesion) -> str:
 
 def page_of(files: CaseFiles, details: Details) -> str:
     """Draw the page of a case of an evaluation as HTML."""
-    predictions, references, affine = masks_of(files, details.convention)
+    predictions, references, affine = scored_masks(files, details)
     layers = {"prediction": predictions, "reference": references}
     scene = scene_of(layers, affine, files.images)
     codes, regions_of_code = _codes(scene.masks)

@@ -215,7 +215,8 @@ def fold(
             datalist has in `testing` are then left out.
         validation: number or fraction of the other people for validation, with `--fold_to=testing`; 0.1 by default.
         seed: seed of the random choices, 0 or more.
-        person: regular expression whose first group is the person in a subject's name; see generic.
+        person: regular expression whose first group is the person in a subject's name; by default people are those of
+            the datalist, which keeps the `--person` that made it.
     """
     source = expand_home(datalist, f"--datalist={datalist}")
     target = expand_home(output, f"--output={output}")

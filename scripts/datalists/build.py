@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from common.data import datalists
+from common.data.layouts.found import person_of
 from common.data.scan_checks import read_scan
 from common.data.volumes import canonical
 from common.errors import InputError, show
@@ -126,8 +127,9 @@ def _joined(names: Sequence[str], word: str = "and") -> str:
 
 
 def _entry(visit: Visit) -> dict[str, Any]:
-    entry: dict[str, Any] = {"subject": visit.subject, "image": [path or None for path in visit.image]}
-    return entry if visit.label is None else entry | {"label": visit.label}
+    person = {} if visit.person == person_of(visit.subject) else {"person": visit.person}
+    label = {} if visit.label is None else {"label": visit.label}
+    return {"subject": visit.subject, **person, "image": [path or None for path in visit.image], **label}
 
 
 def count_slices(visits: Sequence[Visit], root: str | Path, workers: int = 0) -> list[tuple[int | None, ...]]:

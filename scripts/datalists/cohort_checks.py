@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from common.data.layouts.found import person_of
+from common.data.datalists import person_in
 from common.data.modalities import first_image
 from common.data.preparation import differences, usual
 from common.data.scan_checks import CHECKS, Problem
@@ -89,7 +89,7 @@ def _likenesses(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -
     for place, (case, record) in enumerate(zip(cases, records, strict=True)):
         alike[SUBJECT][case["subject"]][place] = first_image(case)
         if case["split"] != "unlabelled":
-            alike[PERSON][person_of(case["subject"])][place] = first_image(case)
+            alike[PERSON][person_in(case)][place] = first_image(case)
         for file, digest in record.digests.items():
             alike[VOXELS][digest].setdefault(place, file)
     return alike

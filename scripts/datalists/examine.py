@@ -61,10 +61,10 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
         if file == case.get("label"):
             found = _label_problem(file, volume, convention)
             if found is None or found.check == "label_values":
-                digests[file] = _digest(volume)
+                digests[file] = _digest(canonical(volume, scan.affine)[0])
         elif (found := image_problem(file, volume)) is None:
-            digests[file] = _digest(volume)
             volumes.append(canonical(volume, scan.affine))
+            digests[file] = _digest(volumes[-1][0])
             negative += [file] if volume.min() < 0 else []
         problems += [found] if found else []
     problems += _copies(case, digests)
@@ -85,7 +85,7 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
 
 
 def _digest(volume: np.ndarray) -> bytes:
-    """16 bytes that depend on values and shape, not on the stored type."""
+    """16 bytes that depend on values and shape, not on the stored type and orientation."""
     values = np.ascontiguousarray(volume.T)
     return hashlib.blake2b(values.data, digest_size=16, salt=str(volume.shape).encode()[:16]).digest()
 

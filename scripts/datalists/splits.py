@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from common.data import datalists
 from common.data.datalists import SPLITS
-from common.data.layouts.found import person_of
 from common.errors import InputError, check_number, choice, show
 from common.files import digest, expand_home, valid_json
 
@@ -100,10 +100,8 @@ def _shuffled(people: Sequence[str], seed: int) -> list[str]:
     return [people[index] for index in np.random.default_rng(seed).permutation(len(people))]
 
 
-def person_finder(pattern: str | None) -> Callable[[str], str]:
-    """A function from a subject's name to its person: the first group of a regular expression, or by known names."""
-    if pattern is None:
-        return person_of
+def person_finder(pattern: str) -> Callable[[str], str]:
+    """A function from a subject's name to its person, the first group of a regular expression."""
     try:
         form = re.compile(str(pattern))
     except re.error as error:
@@ -135,7 +133,8 @@ def hold_out(
 
     `validation` is the number or fraction drawn from the rest if the fold is for testing (default 0.1). A fold for
     testing replaces the test subjects of the datalist. Subjects without label are trained on unless a fold that is held
-    out has their person (see `person_finder`). The datalist records the fold under `folds`.
+    out has their person, whom the pattern `person` finds (by default that of the datalist). The datalist records the
+    fold under `folds`.
 
     Raises:
         InputError: the fold does not exist, or the fold or the rest is too small.
@@ -152,9 +151,11 @@ def hold_out(
         raise InputError(f"--datalist: already a fold, number {number}; give the whole datalist")
     if "subset" in content:
         raise InputError("--datalist: already a subset; give the whole datalist")
-    find = person_finder(person)
     entries = {entry["subject"]: entry for name in DEALT for entry in content.get(name, [])}
-    person_in = {subject: find(subject) for subject in entries}
+    if person is not None:
+        find = person_finder(person)
+        entries = {subject: {**entry, "person": find(subject)} for subject, entry in entries.items()}
+    person_in = {subject: datalists.person_in(entry) for subject, entry in entries.items()}
     labelled = {subject for subject, entry in entries.items() if "label" in entry} or set(entries)
     people = sorted({person_in[subject] for subject in labelled})
     others = set(person_in.values()) - set(people)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from os.path import realpath
 from pathlib import Path
 from unicodedata import normalize
 
@@ -40,9 +41,10 @@ def find_cases(
             if value != default:
                 raise InputError(f"--{option}={value}: only for a datalist as --references; {references} is a folder")
         labels = _nifti_files("references", references)
-        if path.samefile(expand_home(predictions, f"--predictions={predictions}")):
-            raise InputError(f"--references={references}: the same folder as --predictions")
     _check_names(predicted, labels, predictions, missing)
+    for name, file in predicted.items():
+        if realpath(file) == realpath(labels[name]):
+            raise InputError(f"--predictions={predictions}: {file.name} is the reference itself; expected a prediction")
     return [CaseFiles(name, predicted.get(name), label, listed.get(name, ())) for name, label in sorted(labels.items())]
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from common.errors import InputError
+from common.errors import InputError, shortened
 from common.files import write_csv
 from common.inference.reading import read
 from common.inference.results import Details
-from common.metrics.protocols import Protocol
+from common.metrics.protocols import Protocol, Scores
 from common.metrics.statistics import DIGITS, holm, mean_interval, signed_rank
 from scripts.evaluate.folders import check_protocol
 
@@ -121,14 +121,17 @@ def _check_alike(folder: Path, first: Details, place: Path, other: Details) -> N
         raise InputError(f"{place}: {count}; expected the same cases as {folder}")
     if first.regions != other.regions:
         raise InputError(f"{place}: regions differ from those of {folder}")
-    for region in first.regions:
-        expected, found = (
-            sum(lesion.is_reference for scores in details.scores.values() for lesion in scores[region].lesions)
-            for details in (first, other)
-        )
+    for case, region in product(first.scores, first.regions):
+        expected, found = (_reference(details.scores[case][region]) for details in (first, other))
         if found != expected:
-            count = f"{found} lesions of {region} in the references"
-            raise InputError(f"{place}: {count}; expected {expected}, as in {folder}: the same references")
+            what = f"{region} in the reference of {case}: {shortened(found)}"
+            raise InputError(f"{place}: {what}; expected {shortened(expected)}, as in {folder}: the same references")
+
+
+def _reference(scores: Scores) -> list[str]:
+    """What an evaluation tells of a region's reference: its volume, and the centres of its lesions."""
+    centres = sorted(lesion.centre for lesion in scores.lesions if lesion.is_reference)
+    return [f"{scores.volumes[1]:.5g} mm3", *(f"a lesion at {centre}" for centre in centres)]
 
 
 def write(comparison: Comparison, folder: Path) -> None:

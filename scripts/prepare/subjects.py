@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
 
-from common.data.scan_checks import copy_problem, raise_problem, read_headers
+from common.data.scan_checks import copy_problem, raise_problem, read_headers, read_scan
 from common.data.volumes import open_volume, write_volume
 from common.errors import InputError
 from common.files import digest, read_json, reporting_path_errors, valid_json, write_json
@@ -254,10 +254,12 @@ def _place(source: Path, output: Path, subject: str, is_left_out: bool) -> None:
 
 
 def _earlier(folder: Path, files: Sequence[str], wanted: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The record of a subject's earlier results; None unless they are complete and made of `wanted`."""
-    if not is_made_of(folder / RECORD, wanted) or not all((folder / file).is_file() for file in files):
+    """The record of a subject's earlier results; None unless all can be read and were made of `wanted`."""
+    if not is_made_of(folder / RECORD, wanted):
         return None
     try:
+        for file in files:
+            read_scan(folder / file)
         return read_record(folder)
     except InputError:  # damaged
         return None

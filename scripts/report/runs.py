@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.errors import InputError
-from common.files import check_schema, valid_json, why_no_folder
+from common.files import check_schema, digest, valid_json, why_no_folder
 from common.inference.publishing import SUMMARY, is_earlier
 
 MLFLOW = {"mlruns", "mlartifacts"}  # folders with MLflow's copies of records
@@ -51,6 +51,7 @@ FIELDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "git_commit": ("not recorded", TEXT),
     "config": ({}, OBJECT),
     "made_up": (False, {"type": "boolean"}),
+    "checkpoints": ({}, _by_name(TEXT)),
     "weights": ({}, _of(source={"type": ["string", "null"]}, tensors=_by_name(TEXTS), **FATES)),
     "quantities": ({}, _by_name(TEXT)),
     "train": ({}, _of(iteration=AXIS, loss=CURVES)),
@@ -61,11 +62,15 @@ SCHEMA = _of(**{name: schema for name, (_, schema) in FIELDS.items()}) | {"requi
 
 
 class Run:
-    """A `run.json` and its folder; `FIELDS` lists the attributes, with the defaults for an interrupted run."""
+    """A `run.json` and its folder; `FIELDS` lists the attributes, with the defaults for an interrupted run.
+
+    `is_outdated` marks an evaluation whose weights a later training has replaced.
+    """
 
     def __init__(self, folder: Path, content: Mapping[str, Any]) -> None:
         self.folder = folder
         self.scores: dict[str, Any] = {}
+        self.is_outdated = False
         self.__dict__ |= {name: content.get(name, default) for name, (default, _) in FIELDS.items()}
 
     if TYPE_CHECKING:
@@ -115,8 +120,8 @@ class Stage:
 def read_stages(folder: Path) -> list[Stage]:
     """The stages in a folder and below it by start time, without MLflow's copies and earlier results.
 
-    A training and the evaluation in its folder are one stage. Raises an InputError if the folder does not exist or
-    holds no `run.json`, or if a record is malformed.
+    A training and the evaluation of its weights in its folder are one stage. Raises an InputError if the folder does
+    not exist or holds no `run.json`, or if a record is malformed.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: {why_no_folder(folder)}; expected a folder that holds run.json files")
@@ -127,7 +132,9 @@ def read_stages(folder: Path) -> list[Stage]:
     runs = sorted(map(read_run, paths), key=lambda run: run.start.timestamp() if run.start else math.inf)
     stages: list[Stage] = []
     for run in sorted(runs, key=lambda run: run.workflow == "evaluate"):
-        if trained := next((stage for stage in stages if _evaluates(run, stage)), None):
+        trained = next((stage for stage in stages if _evaluates(run, stage)), None)
+        run.is_outdated = trained is not None and _is_outdated(run, trained.run)
+        if trained and not run.is_outdated:
             trained.evaluation = run
         else:
             stages.append(Stage(run))
@@ -162,6 +169,14 @@ def read_run(path: Path) -> Run:
 def _evaluates(run: Run, stage: Stage) -> bool:
     same = run.bundle == stage.run.bundle and run.folder.is_relative_to(stage.run.folder)
     return same and run.workflow == "evaluate" and stage.run.workflow == "train" and stage.evaluation is None
+
+
+def _is_outdated(evaluation: Run, training: Run) -> bool:
+    """Whether a training has replaced the weights since their evaluation."""
+    if evaluation.start and training.start and evaluation.start.timestamp() < training.start.timestamp():
+        return True
+    weights = {Path(path): sha256 for path, sha256 in evaluation.checkpoints.items()}
+    return any(path.is_file() and digest(path) != sha256 for path, sha256 in weights.items())
 
 
 def mean(values: Iterable[float | None]) -> float | None:

@@ -3,6 +3,7 @@
 import base64
 import re
 import xml.etree.ElementTree as ElementTree
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from common.errors import InputError
 from common.inference.masks import masks_of
 from common.inference.results import CaseFiles, Details
 from common.metrics.measures import spacing_of
@@ -18,6 +20,7 @@ from common.metrics.protocols import Scores, protocol
 from common.pages.charts import scores_chart
 from common.pages.evaluation import PREDICTION, REFERENCE, choose
 from common.pages.evaluation import page_of as draw_page
+from common.pages.slices import page_of as draw_slices
 from tests.html_pages import Page, text_of
 
 ATLAS, BRATS = protocol("atlas"), protocol("brats")
@@ -194,6 +197,18 @@ def test_outlines_lie_where_the_masks_are_in_the_radiological_convention(tmp_pat
     # the patient's front is at the top, and the left side at the right: columns from 32 mm down to 0
     expected = [5 * (64 - (10 + 54) / 2), 5 * (32 - (4 + 30) / 2)]
     np.testing.assert_allclose(middle(pixels[:, 1:161], PREDICTION), expected, atol=1)
+
+
+@pytest.mark.parametrize("replaced", ["prediction", "reference"])
+def test_masks_that_have_been_replaced_are_not_drawn_beside_the_scores_of_others(tmp_path, replaced):
+    files = files_of(tmp_path, "a", LARGE, LARGE | MISSED)
+    details = Details("ours", "atlas", ATLAS, [files], {"a": scores_of(files)})
+    for draw in (draw_page, partial(draw_slices, files)):
+        assert draw(details)
+    path = save(getattr(files, replaced), LARGE | FAR)
+    for draw in (draw_page, partial(draw_slices, files)):
+        with pytest.raises(InputError, match=f"{path}: .* mm3 of lesion; expected .*, the file that was scored$"):
+            draw(details)
 
 
 def test_missed_and_false_lesions_are_listed_and_a_bad_image_is_left_out(tmp_path):

@@ -75,6 +75,16 @@ def test_digests_are_of_the_voxels_not_of_the_bytes(folder):
     assert {file for file, digest in before.items() if after[file] != digest} == {"t2.nii.gz"}
 
 
+def test_a_copy_in_another_orientation_has_the_same_digest(folder):
+    digests = []
+    for orientation in ("RAS", "LPS", "PSR"):
+        turned = nibabel.orientations.axcodes2ornt(orientation)
+        image = nibabel.Nifti1Image(brain(1), np.diag([2.0, 3.0, 4.0, 1.0])).as_reoriented(turned)
+        nibabel.save(image, folder / "turned.nii.gz")
+        digests.append(examine({"subject": "s", "image": ["turned.nii.gz"]}, str(folder), None).digests)
+    assert digests[0] == digests[1] == digests[2] != {}
+
+
 def test_nothing_that_a_case_holds_ends_the_check(tmp_path, monkeypatch):
     def fail(*_):
         raise MemoryError("too much")

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from common.data.datalists import Datalist
 from common.errors import InputError
 from scripts.datalists import __main__ as commands
 from tests.support import one_line
@@ -78,8 +79,17 @@ def test_visits_of_a_person_stay_together(data):
             data.touch(f"P{person}_v{visit}_T1.nii.gz")
     person = "(P[0-9])_v[0-9]"
     whole = data.scan(person=person, validation=2)
-    commands.fold(str(data.folder / "list.json"), str(data.folder / "fold.json"), folds=3, fold=1, person=person)
-    for content in (whole, json.loads((data.folder / "fold.json").read_text())):
+    contents = [whole]
+    for name, options in (("kept", {}), ("again", {"person": person})):
+        path = data.folder / f"{name}.json"
+        commands.fold(str(data.folder / "list.json"), str(path), folds=3, fold=1, **options)
+        contents.append(json.loads(path.read_text()))
+        assert Datalist(path, "").leaked == []
+    assert contents[1] == contents[2]
+    moved = whole | {"validation": whole["validation"] + whole["training"][:1], "training": whole["training"][1:]}
+    (data.folder / "moved.json").write_text(json.dumps(moved))
+    assert Datalist(data.folder / "moved.json", "").leaked == [whole["training"][0]["person"]]
+    for content in contents:
         people = [{entry["subject"][:2] for entry in content[split]} for split in ("training", "validation")]
         assert list(map(len, people)) == [4, 2]
         assert len(set().union(*people)) == 6

@@ -62,12 +62,18 @@ def test_faulty_folders_are_named(folders, tmp_path):
     twice = touch(tmp_path / "twice", "a.nii", "a.nii.gz")
     capitals = touch(tmp_path / "capitals", "a.nii", "b.NII.GZ")
     none = tmp_path / "none"
+    linked = touch(tmp_path / "linked", "a.nii")
+    (linked / "b.nii.gz").symlink_to(references / "b.nii.gz")
     for arguments, message in (
         ((empty, references), f"^--predictions={empty}: no file that ends with .nii.gz or .nii; expected one for each"),
         ((predictions, none), f"^--references={none}: no such folder; expected a folder of NIfTI"),
         ((predictions, twice), f"^--references={twice}: two files of one case: a.nii and a.nii.gz"),
         ((capitals, references), f'^--predictions={capitals}: "b.NII.GZ"; expected a file CASE.nii.gz'),
-        ((predictions, tmp_path / "r/../p"), "the same folder as --predictions"),
+        (
+            (predictions, tmp_path / "r/../p"),
+            f"^--predictions={predictions}: a.nii is the reference itself; expected a",
+        ),
+        ((linked, references), "^--predictions=.*linked: b.nii.gz is the reference itself; expected a prediction$"),
     ):
         with pytest.raises(InputError, match=message) as error:
             find_cases(*arguments, "atlas")
@@ -94,13 +100,13 @@ def datalist(tmp_path):
 
 def test_the_image_of_a_case_is_the_first_that_it_has(datalist, tmp_path):
     content = json.loads(datalist.read_text())
-    content["testing"][0]["image"] = [None, "s1/t1.nii.gz"]
+    content["testing"][0]["image"] = [None, "s2/t1.nii.gz"]
     datalist.write_text(json.dumps(content))
     predictions, root = touch(tmp_path / "p", "s1.nii.gz", "s2.nii.gz"), tmp_path / "data"
     cases = find_cases(predictions, datalist, "brats", dataset_dir=root)
-    assert [case.images[0][1] for case in cases] == [root / "s1/t1.nii.gz"] * 2
-    (root / "s1/t1.nii.gz").unlink()
-    with pytest.raises(InputError, match=r"s1/t1\.nii\.gz: no such file, of subject s1 in "):
+    assert [case.images[0] for case in cases] == [("T1", root / "s1/t1.nii.gz"), ("T2", root / "s2/t1.nii.gz")]
+    (root / "s2/t1.nii.gz").unlink()
+    with pytest.raises(InputError, match=r"s2/t1\.nii\.gz: no such file, of subject s2 in "):
         find_cases(predictions, datalist, "brats", dataset_dir=root)
 
 

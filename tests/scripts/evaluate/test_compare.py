@@ -16,16 +16,18 @@ from tests.scripts.evaluate.evaluations import write_evaluation
 from tests.support import one_line
 
 BRATS, ATLAS = protocol("brats"), protocol("atlas")
+ORIGIN = (0, 0, 0)
 
 
-def write(folder, values, rules=ATLAS, lesions=1):
+def write(folder, values, rules=ATLAS, lesions=(ORIGIN,), volume=0.0):
     """An evaluation: values by case of the first region's first metric; the other figures are 0.5."""
     others = ("TC", "ET") if rules.name == "brats" else ()
     first = "WT" if others else "lesion"
-    listed = (Lesion(True, 1.0, (0, 0, 0), True, True, 1.0, 0.0),) * lesions
+    listed = tuple(Lesion(True, 1.0, centre, True, True, 1.0, 0.0) for centre in lesions)
     usual, metric = dict.fromkeys(rules.units, 0.5), next(iter(rules.units))
     cases = {
-        case: {first: Scores(usual | {metric: value}, listed)} | dict.fromkeys(others, Scores(usual, listed))
+        case: {first: Scores(usual | {metric: value}, listed, (0.0, volume))}
+        | dict.fromkeys(others, Scores(usual, listed))
         for case, value in values.items()
     }
     return write_evaluation(folder, cases, rules)
@@ -97,7 +99,14 @@ def test_evaluations_that_cannot_be_compared_are_named(tmp_path):
     for name, values, options, message in (
         ("isles", pair, {"rules": protocol("isles")}, "protocol isles; expected atlas, as in"),
         ("cases", {"a": 0.5, "c": 0.5}, {}, f"2 cases are in one evaluation only, b in {first};"),
-        ("truth", pair, {"lesions": 2}, "4 lesions of lesion in the references; expected 2, as in"),
+        ("more", pair, {"lesions": [ORIGIN] * 2}, r"lesion in the reference of a: 0 mm3, a lesion at .*, a lesion at "),
+        ("moved", pair, {"lesions": [(1, 0, 0)]}, r".*: 0 mm3, a lesion at \(1, 0, 0\); expected 0 mm3, a lesion at "),
+        (
+            "larger",
+            pair,
+            {"volume": 9.0},
+            "lesion in the reference of a: 9 mm3, a lesion at .*; expected 0 mm3, a lesion",
+        ),
     ):
         with pytest.raises(InputError, match=f"^{tmp_path / name}: {message}") as error:
             opened(first, write(tmp_path / name, values, **options))

@@ -90,9 +90,14 @@ def test_a_stale_result_says_why(options, study, work, capsys):
 def test_stale_results_are_kept_or_redone_with_what_needs_them(options, study, work, capsys):
     experiments("run", **options)
     study.write_text(study.read_text().replace("first {output}", "first {output} more"))
+    capsys.readouterr()
     experiments("run", **options)
     assert worked(work) == ALL
+    shown = capsys.readouterr().out
+    assert "stale        first/tiny: its command changed\n" in shown
+    assert shown.endswith("stale results are kept, and used by jobs that need them; --stale=redo makes them again\n")
     experiments("run", **options, stale="redo")
+    assert "stale results are kept" not in capsys.readouterr().out
     assert worked(work) == {name: count * (1 if name == "alone" else 2) for name, count in ALL.items()}
     assert set(states(options, capsys).values()) == {("done", "")}
     kept = list((Path(options["output"]) / "runs/first").glob("tiny-2*/predictions/a"))

@@ -184,9 +184,10 @@ def test_a_wrong_brain_is_left_out_when_it_is_prepared_and_what_fails_later_leav
     assert not (output / "P1").exists()
     result = run_prepare(*options, "--accept=all")
     made = next(output.rglob("P1_T1.nii.gz"))
-    made.unlink()
+    whole = made.read_bytes()
+    made.write_bytes(whole[:-100])
     result = run_prepare(*options, "--accept=all")
-    assert (made.is_file(), "1 new" in result.stdout) == (True, True), "a lost file is made again"
+    assert (made.read_bytes() == whole, "1 new" in result.stdout) == (True, True), "a damaged file is made again"
     assert (result.returncode, "0 outside limits" in result.stdout) == (0, True)
     assert (output / "P1").is_dir()
     (raw / "P1_T1.nii.gz").write_bytes(b"")

@@ -2,6 +2,7 @@
 
 import json
 import re
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,24 @@ def test_an_evaluation_belongs_to_the_training_around_it(single: Path) -> None:
     (stage,) = read_stages(single)
     assert [run.workflow for run in stage.runs] == ["train", "evaluate"]
     assert stage.scored is stage.evaluation
+
+
+@pytest.mark.parametrize("replaced", ["by a training", "by a resumed training"])
+def test_an_evaluation_of_weights_that_were_replaced_stands_apart(tmp_path: Path, replaced: str) -> None:
+    put(tmp_path, record("brats_finetune", 10 if replaced == "by a training" else 0))
+    put_evaluation(tmp_path)
+    weights = tmp_path / "model.pt"
+    weights.write_bytes(b"new")
+    path = tmp_path / "evaluation/run.json"
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"checkpoints": {str(weights): sha256(b"old").hexdigest()}})
+    )
+    page = text_of(page_of(tmp_path))
+    assert "No run was scored." in page
+    assert "Evaluation of weights that a later training has replaced." in page
+    if replaced == "by a resumed training":
+        weights.write_bytes(b"old")
+        assert "brats_finetune 0.600 (0.650)." in text_of(page_of(tmp_path))
 
 
 def test_everything_recorded_is_escaped(tmp_path: Path) -> None:
