@@ -206,7 +206,7 @@ def execute(job: StudyJob, output: Path, redo: bool = False, threads: int | None
         elif status in (PREEMPTED, -signal.SIGINT, 128 + signal.SIGINT):
             state = State("interrupted")
         else:
-            state = State("failed", _last_line(log_of(job, output)))
+            state = State("failed", _last_line(log_of(job, output)) or f"status {status}")
         end = {"state": state.name, "last_line": state.reason, "status": status}
         write_json(folder / "record.json", record | end | {"seconds": round(time.monotonic() - start, 1)})
         return state

@@ -64,11 +64,14 @@ def test_a_failure_is_told_with_its_last_line_and_stops_only_what_needs_it_until
 def test_a_folder_that_is_removed_fails_its_job_only(options, study, capsys):
     content = yaml.safe_load(study.read_text())
     lost = f"bash -c 'rm -r {options['output']}; exit 3'"
-    study.write_text(yaml.safe_dump(content | {"runs": {"lost": {"command": lost}, "next": {"command": "true"}}}))
+    runs = {"lost": {"command": lost}, "next": {"command": "true"}, "silent": {"command": "false"}}
+    study.write_text(yaml.safe_dump(content | {"runs": runs}))
     with pytest.raises(SystemExit) as ended:
         experiments("run", **options | {"files": None})
     assert ended.value.code == 1
-    assert re.search(r"failed       lost: FileNotFoundError: .*\nstarts       next;", capsys.readouterr().out)
+    shown = capsys.readouterr().out
+    assert re.search(r"failed       lost: FileNotFoundError: .*\nstarts       next;", shown)
+    assert "failed       silent: status 1\n" in shown
 
 
 def test_a_stale_result_says_why(options, study, work, capsys):
