@@ -2,19 +2,20 @@
 
 import difflib
 import errno
+import io
 import logging
 import math
 import os
 import re
 import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import current_thread, main_thread
 from types import TracebackType
 from typing import Any
 
@@ -148,6 +149,29 @@ def show(*lines: object, error: bool = False) -> None:
         raise
 
 
+class _Lasting(io.FileIO):
+    """A stream that drops what nobody can read any more."""
+
+    def write(self, data: Any) -> int:
+        """Write bytes, as far as the pipe or terminal is still there."""
+        try:
+            return super().write(data) or 0
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
+            return len(data)
+
+
+def outlive_readers() -> None:
+    """From now on, go on without a reader of the output: Ctrl-C also ends `tee`, and a training has yet to save."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper) and stream is getattr(sys, f"__{name}__"):  # neither ours nor a test's
+            raw = io.BufferedWriter(_Lasting(stream.fileno(), "w", closefd=False))
+            lasting = io.TextIOWrapper(raw, stream.encoding, stream.errors, line_buffering=stream.line_buffering)
+            setattr(sys, name, lasting)
+
+
 def show_error(message: str) -> None:
     """Print the last line of a command that fails, on standard error and below its progress bars."""
     if bars := getattr(sys.modules.get("tqdm"), "tqdm", None):
@@ -167,12 +191,19 @@ def report_in_one_line(otherwise: Hook | None = None) -> None:
     if not isinstance(sys.excepthook, _Report):
         os.register_at_fork(after_in_child=_let_interrupts_end)
         sys.unraisablehook = _unraisable
+    threading.excepthook = _report_thread
     logging.raiseExceptions = False  # no traceback for PyTorch's log line about a dead DataLoader worker
     sys.excepthook = _Report(otherwise or sys.__excepthook__)
     for harmless in SILENCED:
         warnings.filterwarnings("ignore", message=harmless)
     logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)  # also logs the first of them
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # what it corrects in headers, without a file's name
+
+
+def _report_thread(failed: threading.ExceptHookArgs) -> None:
+    """Report an exception of a thread, but not TensorBoard's, which its next event raises again."""
+    if not type(failed.thread).__module__.startswith("tensorboard."):
+        threading.__excepthook__(failed)
 
 
 def let_interrupts_raise() -> None:
@@ -209,7 +240,9 @@ class _Report:
         if issubclass(kind, KeyboardInterrupt):
             show("interrupted", error=True)
             return
-        if current_thread() is main_thread():  # PyTorch's handler can raise here, too, when a DataLoader worker dies
+        if (
+            threading.current_thread() is threading.main_thread()
+        ):  # PyTorch's handler can raise here, too, when a DataLoader worker dies
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         message = explained(error)
         if message is None or ((place := place_in_user_code(error)) and place in message):  # a bug needs its traceback

@@ -19,6 +19,7 @@ Ranges = Mapping[str, Sequence[Any]]  # lowest and highest value of each figure
 
 BRAIN = 2.8  # largest volume in L of a brain without skull; cohort: 1.8 to 2.4 without, at least 3.7 with
 WITHOUT_SKULL = "brains without skull"
+HEAD = 5.0, 1000.0  # mm; least and largest extent of scans whose affine may be in mm
 MEASURED = 4  # subjects of a cohort
 EXTRACTED = 0.95  # share of non-zero voxels above which a volume is no extracted brain: noise fills it to its borders
 # Dice of two modalities' brains. On the scans' own grids: 0.94 if one is 5 mm off, 0.975 if its slices are 6 mm thick.
@@ -138,7 +139,7 @@ def differences(
 
 
 def doubts(found: Mapping[str, Ranges], spacing: Sequence[float] | None = None) -> dict[str, Problem]:
-    """Why scans of a training may not belong together, by check: voxel sizes, and backgrounds beside extracted brains.
+    """Why scans of a training may not belong together, by check: size, voxels, and backgrounds beside brains.
 
     `found` has the figures of each place; `spacing` is that to which the scans are resampled.
     """
@@ -146,6 +147,12 @@ def doubts(found: Mapping[str, Ranges], spacing: Sequence[float] | None = None) 
     reference = next(iter(found.values()))
     has_brains = any(skull_in(ranges) == WITHOUT_SKULL for ranges in found.values())
     for place, ranges in found.items():
+        longest = max(ranges["extent"][1])
+        if not HEAD[0] <= longest <= HEAD[1]:
+            value = f"extends over {longest:.3g} mm"
+            doubted.setdefault(
+                "extent", Problem("extent", place, value, "about 200 mm, a head's; is its affine in mm?")
+            )
         if spacing is None and _is_outside(ranges["spacing"], reference["spacing"], SPACING):
             expected = f"{_mm(reference['spacing'])} mm, as in the first subject; --spacing resamples scans"
             doubted.setdefault("spacing", Problem("spacing", place, f"voxels of {_mm(ranges['spacing'])} mm", expected))

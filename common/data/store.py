@@ -62,7 +62,12 @@ class Store:
 
     def missing(self, data: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """The entries of a datalist that are not in the store."""
-        return [dict(entry) for entry in data if not self.path_of(entry).is_file()]
+        return [dict(entry) for entry in data if not self._has(entry)]
+
+    def _has(self, entry: Mapping[str, Any]) -> bool:
+        path = self.path_of(entry)
+        volumes = [_voxels_of(path, key) for key in ("image", "label") if key in entry]
+        return all(file.is_file() for file in (path, *volumes))
 
     def check_complete(self, data: Sequence[Mapping[str, Any]]) -> None:
         """Check that all subjects of a training are in the store."""

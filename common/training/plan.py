@@ -127,13 +127,15 @@ class Plan:
     def measure(self) -> None:
         """Measure and print, for the record, how a few training scans were prepared.
 
-        If they differ from the pretrained network's scans more than the options accept, `InputError` is raised.
+        If they differ from the scans of the run to resume, or else of the pretrained network, more than the options
+        accept, `InputError` is raised.
         """
         options = self.options
         cases = self.data.load("training", options.modalities, must_exist=False, missing=self._missing)
         found = {f"subject {case['subject']}: {first_image(case)}": measure_case(case) for case in spread(cases)}
         self.settings["measured"] = measured = union([*found.values()])
-        expected = [] if options.pretrained is None else measured_of(options.pretrained)
+        origin = self.resumed_from or options.pretrained
+        expected = [] if origin is None else measured_of(origin)
         wanted = union(expected) if expected else None
         different: dict[str, Problem] = {}
         for place, ranges in found.items():

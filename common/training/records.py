@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from textwrap import indent
 from typing import Any
@@ -14,7 +15,7 @@ from ignite.engine import Engine, Events
 from torch.utils.tensorboard import SummaryWriter
 
 from ..errors import show
-from ..files import move_aside, write_json
+from ..files import move_aside, reporting_path_errors, write_json
 from ..memory import peak_resident
 from ..records import made_by
 from ..weights.surgery import Report
@@ -107,13 +108,16 @@ class TrainingRecord(RunRecord):
         if idist.get_rank() == 0:
             show(*self.report.lines())
         self._trainer = engine
-        engine.add_event_handler(Events.STARTED, self._name_losses)
+        engine.add_event_handler(Events.STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         self.validator.add_event_handler(Events.EPOCH_COMPLETED, self._validated, engine)
         super().attach(engine)
         engine.add_event_handler(Events.COMPLETED, self._close)
 
-    def _name_losses(self, trainer: Engine) -> None:
+    def _begin(self, trainer: Engine) -> None:
+        if self._is_new and idist.get_rank() == 0:
+            for name in ("pictures", "tensorboard"):
+                move_aside(self.folder / name)
         loss: Any = getattr(trainer, "loss_function", None)
         self.content["quantities"] = getattr(loss, "quantities", {"total": type(loss).__name__})
 
@@ -171,18 +175,26 @@ class TrainingRecord(RunRecord):
         for name, value in values.items():
             self.content[section][kind].setdefault(name, []).append(value)
         if idist.get_rank() == 0:
-            if section not in self._writers:
-                self._writers[section] = SummaryWriter(self.folder / "tensorboard" / section)
-                settings = indent(json.dumps(self.content["config"], indent=1, default=str), " " * 4)  # Markdown's code
-                self._writers[section].add_text("settings", settings, iteration)
-            rate = {"learning_rate": self._trainer.optimizer.param_groups[0]["lr"]} if section == "train" else {}
-            for name, value in {**values, **rate}.items():
-                if value is not None:
-                    self._writers[section].add_scalar(name, value, iteration)
+            with self._naming_events():
+                self._add_events(section, iteration, values)
+
+    def _add_events(self, section: str, iteration: int, values: Mapping[str, float | None]) -> None:
+        if section not in self._writers:
+            self._writers[section] = SummaryWriter(self.folder / "tensorboard" / section)
+            settings = indent(json.dumps(self.content["config"], indent=1, default=str), " " * 4)  # Markdown's code
+            self._writers[section].add_text("settings", settings, iteration)
+        rate = {"learning_rate": self._trainer.optimizer.param_groups[0]["lr"]} if section == "train" else {}
+        for name, value in {**values, **rate}.items():
+            if value is not None:
+                self._writers[section].add_scalar(name, value, iteration)
 
     def _close(self) -> None:
-        while self._writers:
-            self._writers.popitem()[1].close()
+        with self._naming_events():
+            while self._writers:
+                self._writers.popitem()[1].close()
+
+    def _naming_events(self) -> AbstractContextManager[None]:
+        return reporting_path_errors(str(self.folder / "tensorboard"), "a folder on a disk with space")
 
     def state_dict(self) -> dict[str, Any]:
         """The state for a resumed run; this ends a stretch of the losses, so every process calls it."""

@@ -4,11 +4,13 @@ import os
 import signal
 from collections.abc import Callable
 from functools import partial
+from multiprocessing import get_start_method
+from multiprocessing.context import ForkContext, ForkProcess
 from threading import Thread, current_thread, main_thread
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from ..errors import show
+from ..errors import outlive_readers, show
 
 if TYPE_CHECKING:
     from ignite.engine import Engine
@@ -39,6 +41,7 @@ def end_before_the_first_step(is_main: bool = True) -> None:
             show("", f"{name}: ended before the first step, nothing to save; status {PREEMPTED}")
         raise SystemExit(PREEMPTED)
 
+    outlive_readers()
     if current_thread() is main_thread():
         for number in handled().keys() - {signal.SIGINT}:
             signal.signal(number, end)
@@ -68,6 +71,8 @@ class StopRequest:
             trainer.add_event_handler(Events.COMPLETED, signal.signal, number, default)
         for loader in loaders:
             loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
+            if loader.num_workers and get_start_method() == "fork":
+                loader.multiprocessing_context = _Deferring()
 
     def _remember(self, number: int, _: FrameType | None) -> None:
         self.number = number
@@ -76,12 +81,28 @@ class StopRequest:
             show("", "Ctrl-C: the run ends after this step; once more ends it now, unsaved", error=True)
 
 
+class _DeferringProcess(ForkProcess):
+    """A process that is born with SIGTERM blocked."""
+
+    def start(self) -> None:
+        """Fork; PyTorch's own handler of SIGTERM then never runs in the child."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Deferring(ForkContext):
+    Process = _DeferringProcess
+
+
 def _start_worker(before: Callable[[int], None] | None, number: int) -> None:
     """Start a DataLoader's worker, which obeys SIGTERM only from its parent.
 
     SLURM signals every process of a run, and without workers a run cannot finish its iteration.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # already, where `_Deferring` forked
     Thread(target=_end_with_parent, daemon=True).start()
     if before is not None:
         before(number)

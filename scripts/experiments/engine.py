@@ -245,12 +245,12 @@ def _call(command: CommandLine, log: Path, held: int, threads: int | None) -> in
 
 
 def _last_line(log: Path) -> str:
-    """The last non-empty line of a log; the carriage returns of a progress bar also end lines."""
+    """The last line of a command in its log, "" without any; carriage returns of a progress bar also end lines."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 4096))
         lines = file.read().decode(errors="replace").replace("\r", "\n").splitlines()
     text = [line.strip() for line in lines if line.strip()]
-    return text[-1][:LAST_LINE] if text else ""
+    return text[-1][:LAST_LINE] if text and not text[-1].startswith("$ ") else ""
 
 
 # All jobs

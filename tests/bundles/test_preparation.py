@@ -1,8 +1,10 @@
 """A training records how its scans were prepared, and what follows holds other scans against the record."""
 
 import re
+import shutil
 
 import pytest
+import torch
 
 from common import weights
 from common.errors import InputError, input_error_message
@@ -33,6 +35,16 @@ def test_a_training_on_scans_that_the_pretrained_network_has_not_seen_is_refused
     assert re.fullmatch(REFUSED.replace("data: ", place), str(input_error_message(raised.value)))
     workflow("brats_stage2", "train", cohorts, tmp_path / "accepted", **options, accept=["spacing"])
     assert re.search(r"accepted: subject .*: voxels of 4 x 4 x 4 mm", capsys.readouterr().out)
+
+
+def test_a_run_does_not_go_on_with_scans_of_another_preparation(cohorts, trained, tmp_path):
+    run = shutil.copytree(trained("brats_stage2"), tmp_path / "run")
+    (file,) = run.glob("models/iteration-*.pt")
+    state = torch.load(file, weights_only=True)
+    state["metadata"]["measured"] = ONE
+    torch.save(state, file)
+    with pytest.raises(InputError, match=REFUSED.replace("data: ", "data: subject .*flair.*: ")):
+        workflow("brats_stage2", "train", cohorts, run, **STEP | {"resume": True, "ckpt_dir": str(run / "models")})
 
 
 @pytest.mark.parametrize("bundle", ["atlas_finetune", "atlas_stage2"])

@@ -71,6 +71,9 @@ def test_a_store_is_for_its_files_and_settings_only(scans, tmp_path):
     (tmp_path / "brats" / entry["label"]).touch()
     assert "lacks 1 of 3 subjects" in refusal(bundle, places, tmp_path, **read)
     assert "2 are there, 1 to prepare" in prepare(bundle, store, places).stdout
+    max(store.glob("*.label.b2nd"), key=lambda path: path.stat().st_mtime_ns).unlink()
+    assert "lacks 1 of 3 subjects" in refusal(bundle, places, tmp_path, **read)
+    assert "2 are there, 1 to prepare" in prepare(bundle, store, places).stdout
     assert len(batches(bundle, places, tmp_path, **read)) == 3
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import errno
+import re
 import signal
 import subprocess
 import sys
@@ -96,6 +97,54 @@ def test_a_full_disk_behind_standard_output_is_named():
         ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: standard output: No space left on device; ")
+
+
+LASTING = """
+from common import errors
+errors.report_in_one_line()
+{outlive}
+input()
+errors.show("nobody reads this")
+errors.show("nor this", error=True)
+print("nor this", flush=True)
+"""
+
+
+@pytest.mark.parametrize("outlive", ["errors.outlive_readers()", ""])
+def test_a_training_outlives_the_readers_of_its_output(outlive):
+    command = [sys.executable, "-c", LASTING.format(outlive=outlive)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as process:
+        process.stdout.close()
+        process.stderr.close()
+        process.stdin.write(b"\n")
+        process.stdin.close()
+        assert (process.wait() == 0) == bool(outlive)
+
+
+EVENTS = """
+import threading
+from torch.utils.tensorboard import SummaryWriter
+from common.errors import report_in_one_line
+from tests.support import disk_of
+report_in_one_line()
+writer = SummaryWriter({folder!r})
+with disk_of(10):
+    try:
+        writer.add_scalar("loss", 1.0, 1)
+        writer.flush()
+    except OSError as error:
+        print(error.strerror)
+threading.Thread(target=lambda: 1 / 0, name="own").start()
+"""
+
+
+def test_an_exception_of_tensorboards_thread_is_told_only_by_its_writer(tmp_path):
+    command = [sys.executable, "-c", EVENTS.format(folder=str(tmp_path))]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.stdout == "File too large\n"
+    assert re.findall("Exception in thread (.*):", ended.stderr) == ["own"]
+    assert "tensorboard" not in ended.stderr
 
 
 SIGNALLED = """

@@ -97,11 +97,11 @@ class Training:
             train_handlers=[
                 self.states,
                 LrScheduleHandler(self.schedule, epoch_level=False, print_lr=False),
+                self.best,
+                self.record,
                 ValidationHandler(
                     validator=self.validator, interval=1, exec_at_start=not scores and not plan.resumed_from
                 ),
-                self.best,
-                self.record,
             ],
             decollate=False,
         )

@@ -104,6 +104,11 @@ def test_scans_of_a_training_that_do_not_belong_together_are_doubted():
         "air": "d: 25% of the volume's border is not 0; expected 0 around the brain, as in scans without skull",
     }
     assert doubts({"a": ranges(), "b": head}).keys() == {"air"}
+    for factor, extent in ((1e-3, 0.17), (1e3, 170000)):
+        metres = ranges(extent=[150 * factor, 170 * factor, 140 * factor])
+        assert str(doubts({"a": metres})["extent"]).startswith(
+            f"a: extends over {extent:.3g} mm; expected about 200 mm, "
+        )
 
 
 def test_all_that_is_not_accepted_is_refused_in_one_line():

@@ -1,6 +1,7 @@
 import math
 import os
 import signal
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -9,12 +10,13 @@ from ignite.engine import Engine
 from monai.optimizers import WarmupCosineSchedule
 from monai.transforms import Compose, Lambdad
 from torch import nn
+from torch.utils.data import DataLoader
 
 from common.data.datasets import CaseDataset
 from common.errors import InputError
 from common.training.checkpoints import BestModel, RunStates
 from common.training.resume import resumable
-from common.training.signals import PREEMPTED, end_before_the_first_step, handled
+from common.training.signals import PREEMPTED, StopRequest, end_before_the_first_step, handled
 from common.weights.formats import read
 from common.weights.storage import versions, write
 from tests.common.toy import METADATA, Training, plan_of, same
@@ -238,10 +240,12 @@ def test_a_folder_without_a_state_is_for_new_runs(tmp_path):
     assert resumable(tmp_path / "nowhere", "auto") is resumable(tmp_path, False) is None
     with pytest.raises(InputError, match=r"^resume=true: no iteration-N.pt in .*"):
         resumable(tmp_path, True)
-    (tmp_path / "model.pt").touch()
+    (tmp_path / "model.pt").write_text("best")
     with pytest.raises(InputError, match=r"^ckpt_dir=.*: holds the model.pt of an earlier run; expected another fold"):
         resumable(tmp_path, False)
-    assert resumable(tmp_path, "auto") is None  # as after a kill before anything could be saved
+    assert resumable(tmp_path, "auto") is None  # as after a kill before a state could be saved
+    assert [path.read_text() for path in tmp_path.glob("model*.pt")] == ["best"]
+    assert not (tmp_path / "model.pt").exists()
     (tmp_path / "iteration-0000003.pt").touch()
     with pytest.raises(InputError, match=r"holds the iteration-0000003.pt of an earlier run; expected resume=true"):
         resumable(tmp_path, False)
@@ -378,6 +382,20 @@ def test_a_signal_that_the_process_ignores_stays_ignored(monkeypatch):
     """As SIGHUP does under nohup."""
     monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_IGN if number == signal.SIGHUP else None)
     assert set(handled()) == {signal.SIGTERM, signal.SIGUSR1, signal.SIGINT}
+
+
+def test_data_workers_are_born_with_sigterm_blocked(monkeypatch):
+    monkeypatch.setattr("common.training.signals.handled", dict)
+    loader = DataLoader([0], num_workers=1)
+    StopRequest().watch(Engine(print), loader)
+    child = loader.multiprocessing_context.Process(
+        target=lambda: sys.exit(signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, []))
+    )
+    child.start()
+    child.join()
+    assert child.exitcode == 1
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    assert [batch.item() for batch in loader] == [0]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])

@@ -119,7 +119,7 @@ def test_people_with_visits_in_several_splits_are_named_before_the_training(opti
     names = {"training": ["1000012_2_0", "1000013_2_0"], "validation": ["1000012_3_0", "1000014_2_0"]}
     for split, subjects in names.items():
         content[split] = [entry | {"subject": name} for entry, name in zip(content[split][-2:], subjects, strict=True)]
-    content["unlabelled"] = [content["training"][1] | {"subject": "1000013_3_0"}]
+    content["unlabelled"] = [{"subject": "1000013_3_0", "image": ["other1.nii.gz", "other2.nii.gz"]}]
     (tmp_path / "list.json").write_text(json.dumps(content))
     Plan("a", Processes(), options).cases("training")
     line = "visits of 1000012 are in several splits; expected each person in one split"

@@ -1,3 +1,4 @@
+import errno
 import json
 import math
 import shutil
@@ -8,6 +9,7 @@ import pytest
 from ignite.engine import Engine, Events
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from common.errors import InputError
 from common.training.records import TrainingRecord
 from common.weights.storage import versions
 from common.weights.surgery import Report
@@ -73,12 +75,29 @@ def test_the_record_of_an_earlier_run_is_kept(tmp_path):
     Training(tmp_path, 1)
     first = (tmp_path / "run.json").read_bytes()
     shutil.rmtree(tmp_path / "models")
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures/old.png").touch()
     Training(tmp_path, 2)
+    assert record_of(tmp_path)["pictures"] == []
+    assert {path.name.partition("-")[0] for path in tmp_path.glob("*-*") if path.is_dir()} == {
+        "pictures",
+        "tensorboard",
+    }
     (earlier,) = tmp_path.glob("run-*.json")
     assert earlier.read_bytes() == first
     assert record_of(tmp_path)["train"]["iteration"] == [1, 2, 3, 4, 5, 6]
     Training(tmp_path, 3, resume=True)
     assert len(list(tmp_path.glob("run*.json"))) == 2, "a resumed run goes on with its own record"
+    assert len(list(tmp_path.glob("tensorboard*"))) == 2
+
+
+def test_a_disk_that_events_fill_is_told_with_their_folder(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_scalar", fail)
+    with pytest.raises(InputError, match=rf"^{tmp_path}/tensorboard: No space left on device; expected a folder on"):
+        Training(tmp_path, 1)
 
 
 def test_tensorboard_has_each_value_at_its_iteration_also_of_a_resumed_run(tmp_path):
