@@ -213,9 +213,10 @@ def let_interrupts_raise() -> None:
 
 
 def _let_interrupts_end() -> None:
-    """Let Ctrl-C end a child quietly where it would raise, as its parent reports it."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """Let Ctrl-C and other signals end a child quietly where they would raise, as its parent reports them."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        if signal.getsignal(number) is signal.default_int_handler:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _unraisable(lost: "sys.UnraisableHookArgs") -> None:

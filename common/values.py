@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .data.preparation import PREPARATION_CHECKS
+from .data.provenance import NAME
 from .data.regions import CONVENTIONS, canonical
 from .errors import PLAIN_TEXT, ArgumentError, InputError
 
@@ -99,6 +100,11 @@ def flag(name: str, value: Any, *others: str) -> Any:
 def optional(value: Any) -> Any:
     """Convert null or none to None; a command line passes them as text because MONAI drops None."""
     return None if str(value).lower() in ("null", "none") else value
+
+
+def _cohort(value: Any) -> str:
+    _check(NAME.fullmatch(str(value)) is not None)
+    return str(value)
 
 
 def _device(value: Any) -> Any:
@@ -193,7 +199,7 @@ def _checks(value: Any) -> list[str]:
     return given
 
 
-TEXT = Kind("text", str)
+COHORT = Kind("up to 100 letters, digits, spaces and . , ( ) ' + : -", _cohort)
 FOLDER = Kind("folder", _path)
 FILE = Kind("file", _path)
 FILES = Kind(

@@ -86,7 +86,8 @@ class Archive:
         content = {"Resources": self._json("GET", "studies", [ID]), "Level": "Study", "Metadata": True}
         studies = []
         for each in self._json("POST", "tools/bulk-content", [STUDY], json=content):
-            updated, scanned = each.get("LastUpdate") or "", each["MainDicomTags"].get("StudyDate")
+            updated = each.get("LastUpdate") or ""
+            scanned = (each["MainDicomTags"].get("StudyDate") or "").replace(".", "")  # 2026.11.20: of ACR-NEMA
             mark = each["Metadata"].get(str(MARK))
             studies.append(StoredStudy(each["ID"], each["IsStable"], updated, scanned or updated[:8], mark))
         return sorted(studies, key=lambda study: (study.updated, study.id))

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unicodedata import combining, normalize
 
 from common import weights
 from common.cli import options_of
@@ -93,14 +94,20 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
         root=folder.resolve(),
         config=config.resolve(),
         checkpoint=path.resolve(),
-        name=model_name(metadata["name"], record),
+        name=_ascii(model_name(metadata["name"], record)),
         version=metadata["version"],
         modalities=modalities,
         task=task,
         checkpoint_sha256=digest(path),
-        trained_on=trained_on(record),
+        trained_on=_ascii(trained_on(record)),
         spacing=_spacing(record, weights.measured_of(path)),
     )
+
+
+def _ascii(text: str) -> str:
+    """Text in DICOM's default characters: without accents, and with ? for letters of other scripts."""
+    letters = (letter for letter in normalize("NFKD", text) if not combining(letter))
+    return "".join(letters).encode("ascii", "replace").decode()
 
 
 def _spacing(record: Mapping[str, Any], measured: Sequence[Mapping[str, Any]]) -> tuple[float, float]:

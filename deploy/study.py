@@ -112,10 +112,10 @@ class Series:
         return f"series {'without number' if self.number is None else self.number} (UID ...{self.uid[-8:]})"
 
     def without_headers(self) -> "Series":
-        """The series with only its number in the headers: anonymous and picklable."""
+        """The series with only its number in the headers: anonymous, and its copies check no UID."""
         header = Dataset()
         header.SeriesNumber = self.number
-        return Series(self.uid, tuple(Instance(path, header) for path in self.files))
+        return Series(str(self.uid), tuple(Instance(path, header) for path in self.files))
 
 
 def read_study(folder: Path, name: str = "--input") -> list[Series]:

@@ -16,6 +16,7 @@ from common import cli, weights
 from common.data.provenance import is_skull_stripped
 from common.errors import InputError, choice, input_error_message, shortened, show
 from common.files import digest, expand_home, read_json, why_no_file, write_json
+from common.training.signals import interrupt_on_signals
 from scripts.prepare import __main__ as preparation
 from scripts.weights import network_of
 
@@ -49,9 +50,10 @@ def segment(
 
     Writes OUTPUT/labels/SUBJECT.nii.gz, on the grid of the subject's T1, and OUTPUT/labels/volumes.csv, the regions'
     volumes there. Look at OUTPUT/prepared/overview.html first: it shows how the scans were prepared. OUTPUT/predicted
-    has the label maps in the space of the prepared scans. Repeat the command to go on after an interruption; what was
-    made of other scans or other weights is replaced. A subject that cannot be prepared, or whose preparation is
-    outside its limits, is reported in one line and left out; the exit status is then 1.
+    has the label maps in the space of the prepared scans. Repeat the command to go on after an interruption, or with
+    more scans; what was made of other scans or other weights is replaced, and other label maps stay. A subject that
+    cannot be prepared, or whose preparation is outside its limits, is reported in one line and left out; the exit
+    status is then 1.
 
     Args:
         scans: folder of raw scans, NIfTI or DICOM, as python -m scripts.prepare reads it.
@@ -71,6 +73,7 @@ def segment(
     from common.prepare.targets import TARGETS
     from scripts.prepare.labels import read_labels
 
+    interrupt_on_signals()  # so that the inference ends, too
     usual = choice("bundle", bundle, LIKE)
     folder = preparation.output_folder(output, expand_home(scans, scans))
     check_made_here(folder)
@@ -106,16 +109,15 @@ def segment(
     subjects = _prepared(folder / PREPARED)
     if not subjects:  # the lines above say why
         raise SystemExit(1)
-    forget(volumes[PREDICTED], _sources(folder / PREPARED, subjects, file))
+    sources = _sources(folder / PREPARED, subjects, file)
+    forget(volumes[PREDICTED], sources, _earlier(folder / PREPARED, subjects))
     is_complete &= predicts(bundle, file, folder, device)
     predicted = {subject for subject, _ in Volumes(str(folder / PREDICTED), convention).rows}
     if not predicted:
         raise SystemExit(1)
-    keep_maps(folder / PREDICTED, predicted)
-    places = [str(folder / part) for part in (PREPARED, PREDICTED, LABELS)]
-    is_complete &= _passes(preparation.back, *places)
-    labels = keep_maps(folder / LABELS, subjects)
-    if earlier := sorted({*labels} - predicted):
+    is_complete &= bring_back(folder, keep_maps(folder / PREDICTED, predicted), sources)
+    labels = keep_maps(folder / LABELS, {*subjects} | predicted)
+    if earlier := sorted({*labels} - ({*subjects} & predicted)):
         show(f"warning: {folder / LABELS} keeps {shortened(earlier)}, of an earlier run", error=True)
     volumes[LABELS].keep(labels)
     for subject, label in labels.items():  # an affine registration has changed the volumes
@@ -153,6 +155,13 @@ def _sources(prepared: Path, subjects: Collection[str], checkpoint: Path) -> dic
     return {name: {"weights": weights_digest, "scans": digest(prepared / name / RECORD)} for name in subjects}
 
 
+def _earlier(prepared: Path, subjects: Collection[str]) -> set[str]:
+    """The other subjects that earlier runs have prepared."""
+    from scripts.prepare.subjects import RECORD
+
+    return {record.parent.name for record in prepared.glob(f"*/{RECORD}")} - {*subjects}
+
+
 def check_made_here(folder: Path) -> None:
     """Refuse label maps that no earlier run has made, which would be replaced."""
     for part in RESULTS:
@@ -162,18 +171,38 @@ def check_made_here(folder: Path) -> None:
                 raise InputError(f"{file}: not of an earlier run; expected another --output")
 
 
-def forget(predicted: "Volumes", sources: Mapping[str, Mapping[str, str]]) -> None:
+def forget(predicted: "Volumes", sources: Mapping[str, Mapping[str, str]], earlier: Collection[str] = ()) -> None:
     """Drop the volumes of subjects whose scans or weights have changed, so that inference replaces their label maps.
 
-    Records the sources.
+    Those of `earlier` subjects stay. Records the sources.
     """
     from scripts.prepare.subjects import is_made_of
 
     notes = predicted.path.parent / NOTES
-    predicted.keep([name for name, made_of in sources.items() if is_made_of(notes / f"{name}.json", made_of)])
+    same = [name for name, made_of in sources.items() if is_made_of(notes / f"{name}.json", made_of)]
+    predicted.keep([*same, *earlier])
     predicted.write()
-    for subject, made_of in sources.items():
-        write_json(notes / f"{subject}.json", made_of)
+    for subject in sources.keys() - {*same}:
+        write_json(notes / f"{subject}.json", sources[subject])
+
+
+def bring_back(folder: Path, maps: Mapping[str, Path], sources: Mapping[str, Mapping[str, str]]) -> bool:
+    """Write label maps on the raw scans' grids; return whether it succeeds for all subjects.
+
+    What was written from the same sources stays: it may have been corrected by hand.
+    """
+    from scripts.prepare.subjects import is_made_of
+
+    wanted = {subject: folder / LABELS / f"{subject}.nii.gz" for subject in maps}
+    notes = {subject: folder / PREDICTED / NOTES / f"{subject}.json" for subject in maps}
+    made_of = {subject: {**sources[subject], "part": LABELS} for subject in maps.keys() & sources.keys()}
+    done = {subject for subject, note in notes.items() if is_made_of(note, made_of.get(subject, {}))}
+    new = {subject: file for subject, file in maps.items() if subject not in done or not wanted[subject].is_file()}
+    is_complete = not new or _passes(preparation.send_all, new, folder / PREPARED, folder / LABELS)
+    for subject in new.keys() & made_of.keys():
+        if wanted[subject].is_file():
+            write_json(notes[subject], made_of[subject])
+    return is_complete
 
 
 def keep_maps(folder: Path, subjects: Collection[str]) -> dict[str, Path]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from .preparation import describe, skull_in
 
-NAME = re.compile(r"\w[\w .,()+:-]{0,99}", re.ASCII)  # characters safe in DICOM, YAML and HTML
+NAME = re.compile(r"\w[\w .,()'+:-]{0,99}")  # safe in YAML and HTML
 UNNAMED = "unnamed"  # the default of the option `cohort`
 EMBEDDED = "embedded"
 KNOWN = {EMBEDDED: "the embedded cohort, which is synthetic: computed from an anatomical template, without patients"}

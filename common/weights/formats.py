@@ -98,7 +98,7 @@ def read(path: str | Path) -> Checkpoint:
 
 
 def settings_of(checkpoint: str | Path | Sequence[str]) -> dict[str, Any]:
-    """Settings of a checkpoint's network and training images: those of `STATED` that the file has.
+    """Settings of a checkpoint's network and training images: those of `STATED` that a file has.
 
     Args:
         checkpoint: File, or several files that must agree. Foreign and missing files state nothing: a config can be
@@ -110,15 +110,18 @@ def settings_of(checkpoint: str | Path | Sequence[str]) -> dict[str, Any]:
     report_in_one_line()  # before `common.options.read`, which uses these as defaults
     files = checkpoint_files(checkpoint)
     known = [metadata_of(file) if file.exists() else {} for file in files]
-    stated = [{name: each[name] for name in STATED if each.get(name) is not None} for each in known]
-    for file, settings in zip(files, stated, strict=True):
-        for name in settings.keys() & stated[0].keys():
-            if settings[name] != stated[0][name]:
+    stated: dict[str, Any] = {}
+    for name in STATED:
+        found = [(file, settings[name]) for file, settings in zip(files, known, strict=True) if name in settings]
+        for file, value in found[1:]:
+            if value != found[0][1]:
                 raise InputError(
-                    f"checkpoint {file}: trained with {name}={settings[name]}, but {files[0]} with {stated[0][name]}; "
+                    f"checkpoint {file}: trained with {name}={value}, but {found[0][0]} with {found[0][1]}; "
                     "an ensemble needs equal settings"
                 )
-    return stated[0] if stated else {}
+        if found and found[0][1] is not None:
+            stated[name] = found[0][1]
+    return stated
 
 
 def measured_of(checkpoint: str | Path | Sequence[str]) -> list[dict[str, Any]]:

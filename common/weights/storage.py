@@ -18,7 +18,7 @@ import torch
 
 from .. import __version__
 from ..errors import ArgumentError, InputError
-from ..files import atomic_write, digest, valid_json, why_no_file, write_json
+from ..files import atomic_write, digest, expand_home, valid_json, why_no_file, write_json
 
 EXPANDED = 2**30  # bytes of a tensor with smaller storage in the file, as after torch.expand
 HASH = "sha256"  # entry that binds the record to one file
@@ -160,7 +160,7 @@ def path_of(argument: str, value: Any) -> Path:
     """Check that an argument is a path: a command line reads `5` as a number and `[a]` as a list."""
     if not _is_path(value):
         raise ArgumentError(f"{argument}={value}: {NOT_A_PATH}")
-    return Path(value)
+    return expand_home(value, f"--{argument}={value}")
 
 
 def _is_path(value: Any) -> bool:

@@ -45,7 +45,7 @@ def read_names(header: Dataset, names: Names = (), whole: bool = False) -> tuple
     texts = (values_of(header, word) for word in ("SeriesDescription", "ProtocolName"))
     description, protocol = ("\\".join(map(str, values)) for values in texts)  # a backslash separates values
     name = (description or protocol).strip().lower()
-    found = {words for pattern, words in names if fnmatchcase(name, pattern)}
+    found = {words for pattern, words in names if fnmatchcase(name, pattern.replace("[", "[[]"))}
     exact = {words for pattern, words in names if name == pattern}
     if len(exact or found) > 1:
         raise InputError("--series_names: two patterns give one series different modalities")

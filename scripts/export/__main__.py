@@ -7,6 +7,7 @@ tolerance, nothing is written. docs/how-to/export.md describes the formats.
 from common import cli, weights
 from common.errors import InputError, choice, show
 from common.files import atomic_write, check_new_files, digest
+from common.training.signals import interrupt_on_signals
 
 TOLERANCES = {  # largest difference of an output, in its unit (logits; features of unit variance)
     "torchscript": 1e-4,  # the same kernels in the same order: 0 on a CPU
@@ -57,6 +58,7 @@ def export(
     kind = "safetensors" if file.suffix == ".safetensors" else format
     source = Source(bundle, checkpoint, device)
     subject, image = source.case(datalist, dataset_dir)
+    interrupt_on_signals()  # so that no unfinished file stays
     with atomic_write(file) as temporary:
         formats.write(source, kind, temporary)
         exported = formats.load(source, kind, temporary)

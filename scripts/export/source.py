@@ -17,6 +17,7 @@ from common.files import digest
 from common.options import OPTIONS, check_network
 from common.ssl.networks import SSLHead, settings
 from common.values import DEVICE
+from scripts.package.weights_file import PRIVATE
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
 CONFIG = "configs/inference.yaml"
@@ -70,6 +71,7 @@ class Source:
         convention = values.get("label_convention")
         labels = {name: sorted(values) for name, values in regions_of(convention).items()} if convention else None
         self.metadata = {
+            **{name: value for name, value in stated.items() if name not in PRIVATE},
             "bundle": self.folder.name,
             "network": type(self.network).__name__,
             "arguments": self._arguments(),
@@ -79,7 +81,6 @@ class Source:
             "outputs": [f"level_{level}" for level in range(5)] if labels is None else list(labels),
             "label_convention": convention,
             "labels": labels,
-            "preprocessing": stated.get("preprocessing"),
             "normalization": values["normalization"],
             "checkpoint": {"file": file.name, "sha256": digest(file)},
             "versions": weights.versions(),

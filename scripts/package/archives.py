@@ -8,8 +8,8 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from common.errors import InputError
-from common.files import atomic_write, digest
+from common.errors import InputError, is_disk_full
+from common.files import atomic_write, digest, why_no_folder
 
 LARGEST = 8 * 2**30  # bytes of an unpacked archive; the largest network here takes 0.4 GiB
 MOST_FILES, DEEPEST = 10_000, 32  # files and folders inside folders
@@ -23,6 +23,8 @@ def files_of(folder: Path) -> list[Path]:
 
     Raises an InputError for anything but files and folders, such as a symlink.
     """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: {why_no_folder(folder)}; expected the folder of a package")
     found: list[Path] = []
     for path in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix()):
         name = path.relative_to(folder)
@@ -67,6 +69,8 @@ def unpack(archive: Path, folder: Path) -> Path:
             top = _top_folder(archive, content.infolist())
             content.extractall(folder)
     except DAMAGED as error:
+        if is_disk_full(error):
+            raise
         raise InputError(f"{archive}: cannot be read as a zip ({error}); expected a package") from error
     return folder / top
 

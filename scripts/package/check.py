@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from common import weights
-from common.errors import InputError, show
+from common.errors import InputError, is_disk_full, show
 from common.files import digest, valid_json, valid_yaml
 from scripts.package.archives import files_of, unpack
 from scripts.package.weights_file import CONFIGS, SAFETENSORS, TAKEN_OPTIONS, WEIGHTS, check_safetensors, large_files
@@ -50,13 +50,16 @@ def check_package(package: Path, run: bool = True) -> list[str]:
         place = Path(temporary) / "package"  # empty: no package name can clash
         place.mkdir()
         folder = place / package.resolve().name  # resolves "."
-        if package.is_dir():
-            files_of(package)  # rejects symlinks before copying
-            shutil.copytree(package, folder)
-        elif package.is_file():
-            folder = unpack(package, place)
-        else:
+        if not package.exists():
             raise InputError(f"{package}: no such file or folder; expected a package")
+        try:
+            if package.is_dir():
+                _copy(package, folder)
+            else:
+                folder = unpack(package, place)
+        except OSError as error:
+            expected = "expected space for a copy of the package"
+            raise InputError(f"TMPDIR={tempfile.gettempdir()}: {error.strerror}; {expected}") from error
         try:
             notes = check_files(folder)
         except InputError as error:  # the copy is deleted
@@ -66,6 +69,18 @@ def check_package(package: Path, run: bool = True) -> list[str]:
             shutil.copy(UNITTEST, folder / f"tests/test_{folder.name}.py")  # our test replaces the package's own
             run_package(folder, Path(temporary))
     return notes
+
+
+def _copy(package: Path, folder: Path) -> None:
+    """Copy the files of a package, but not their permissions."""
+    for name in files_of(package):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copyfile(package / name, folder / name)
+        except OSError as error:
+            if is_disk_full(error):
+                raise
+            raise InputError(f"{package / name}: {error.strerror}; expected a file that can be read") from error
 
 
 def check_files(folder: Path) -> list[str]:

@@ -139,7 +139,7 @@ def _model_card(content: Mapping[str, bytes], bundle: str, settings: Mapping[str
     task = "image-segmentation" if segments else "image-feature-extraction"
     card: dict[str, Any] = {"license": "apache-2.0", "library_name": "monai", "pipeline_tag": task}
     card |= {"tags": ["monai", "medical", "mri", "brain", bundle]}
-    dice, data = settings.get("reached", {}).get("dice"), settings.get("dataset") or {}
+    dice, data = (settings.get("reached") or {}).get("dice"), settings.get("dataset") or {}
     if dice is not None and (cohort := cohort_of(settings)):
         metric = {"type": "dice", "name": "Dice on the validation split", "value": round(dice, 4)}
         dataset = {"type": data.get("name") or cohort, "name": KNOWN.get(cohort, cohort), "split": "validation"}

@@ -1,5 +1,6 @@
 """The weights of a package: models/model.pt, models/model.json, and large_files.yml with their location."""
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ import yaml
 
 from common import weights as checkpoints
 from common.errors import InputError
-from common.files import digest, read_yaml, valid_yaml
+from common.files import check_schema, digest, read_yaml, valid_yaml
 from scripts.weights import as_safetensors
 
 WEIGHTS = "models/model.pt"
@@ -23,6 +24,17 @@ ENTRY = {
     "url": {"type": "string", "pattern": r"^https://\S+$"},
     "hash_val": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
     "hash_type": {"const": "sha256"},
+}
+STATED_SCHEMA = {  # what the documents of a package say of its weights
+    "type": "object",
+    "properties": {
+        "reached": {"type": ["object", "null"], "additionalProperties": {"type": "number"}},
+        "dataset": {
+            "type": ["object", "null"],
+            "properties": {"name": {"type": "string"}},
+            "additionalProperties": {"type": ["string", "integer"]},
+        },
+    },
 }
 SCHEMA = {
     "type": "object",
@@ -77,6 +89,11 @@ def _copy_weights(weights: str, file: Path, source: Path) -> Mapping[str, Any]:
     check_stated(checkpoints.settings_of(weights), weights)
     checkpoints.measured_of(weights)  # rejects invalid ranges
     metadata = {name: value for name, value in stated.items() if name not in PRIVATE}
+    check_schema(metadata, STATED_SCHEMA, f"--weights={weights}: metadata", "those of a training")
+    try:
+        json.dumps(metadata, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"--weights={weights}: metadata: {error}; expected plain words and numbers") from error
     checkpoints.write_plain(checkpoint.state, metadata, file)
     return metadata
 

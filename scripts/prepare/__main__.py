@@ -107,8 +107,7 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
         modality: modality with the raw grid to use; by default the reference.
         jobs: subjects at a time.
     """
-    from scripts.prepare.cohort import run_in_processes
-    from scripts.prepare.subjects import RECORD, send_back
+    from scripts.prepare.subjects import RECORD
 
     check_number("jobs", jobs, int, 1, 1024)
     source = expand_home(prepared, f"--prepared={prepared}")
@@ -126,8 +125,17 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
     subjects = [folder for folder in sorted(source.iterdir()) if (folder / RECORD).is_file()]
     if not subjects:
         raise InputError(f"--prepared={prepared}: no prepared subject; expected the output folder of scripts.prepare")
-    target = output_folder(output, maps, source)
-    work = {name: partial(send_back, path, name, source, target, modality) for name, path in files.items()}
+    send_all(files, source, output_folder(output, maps, source), modality, jobs)
+
+
+def send_all(
+    files: Mapping[str, Path], prepared: Path, target: Path, modality: str | None = None, jobs: int = 1
+) -> None:
+    """Write the label maps of prepared subjects to the grids of their raw scans; see `back`."""
+    from scripts.prepare.cohort import run_in_processes
+    from scripts.prepare.subjects import send_back
+
+    work = {name: partial(send_back, path, name, prepared, target, modality) for name, path in files.items()}
     outcomes = run_in_processes(work, jobs, "label map")
     _report(outcomes, f"written to {target}" if any(outcome.is_new for outcome in outcomes) else "nothing written")
 

@@ -56,6 +56,8 @@ def test_a_checkpoint_says_on_which_scans_it_was_trained(models, tmp_path):
     assert phrase in opened.trained_on
     assert opened.task == replace(TASKS["stroke"], skull_stripped=True)
     assert opened.spacing == (2.0, 2.5)
+    weights.write_plain(content["network"], content["metadata"] | {"cohort": "Köln, 東京"}, tmp_path / "model.pt")
+    assert open_bundle(folder, tmp_path / "model.pt").trained_on.startswith("Koln, ??")
 
 
 def test_weights_that_segment_something_else_are_refused(bundle, models):

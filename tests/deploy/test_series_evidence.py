@@ -1,8 +1,9 @@
 import pytest
+from pydicom import Dataset
 
 from common.errors import InputError
 from deploy.series.evidence import kind_of
-from deploy.series.names import read_names, read_table
+from deploy.series.names import MEANINGS, read_names, read_table
 from deploy.series.pairs import same_kind
 from tests.deploy.dicom_study import header
 
@@ -49,6 +50,15 @@ def test_scans_are_of_one_kind_if_times_sequence_and_fat_suppression_are_alike(c
 def test_times_body_part_and_image_type_rule_out_what_words_say(description, values, kind):
     one = header(SeriesDescription=description, **values)
     assert kind_of(one, read_names(one))[0] == kind
+
+
+def test_brackets_in_a_table_of_names_are_letters(tmp_path):
+    file = tmp_path / "names.yaml"
+    file.write_text("'*[T1]*': T1")
+    for name, is_named in (("ax t2 tse", False), ("ax [t1] tse", True)):
+        series = Dataset()
+        series.SeriesDescription = name
+        assert (read_names(series, read_table(file))[0] == MEANINGS["T1"]) == is_named
 
 
 @pytest.mark.parametrize(

@@ -488,11 +488,11 @@ def test_doubtful_results_are_held_until_a_person_releases_them(hospital, capsys
 
 def test_only_studies_scanned_since_a_day_are_segmented(hospital):
     """Without a date of its own, a study counts by the day on which it arrived."""
-    for number, day in enumerate(("20251231", "20260101", ""), 1):
+    for number, day in enumerate(("20251231", "20260101", "", "2026.01.02"), 1):
         hospital.send(patient(number), StudyDate=day)
     hospital.settle()
     hospital.service(since="20260101").run(once=True)
-    assert sorted(hospital.patients()) == ["SENTINEL-2", "SENTINEL-3"]
+    assert sorted(hospital.patients()) == ["SENTINEL-2", "SENTINEL-3", "SENTINEL-4"]
 
 
 def test_studies_that_were_given_up_are_counted_and_make_the_service_unhealthy(hospital, capsys):

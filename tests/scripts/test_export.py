@@ -26,6 +26,7 @@ from tests.support import COHORT_OF, ROOT, one_line
 MICRO = networks.SIZES["micro"]._asdict()
 PATCH = [64, 64, 64]
 SEGMENTATION, PRETRAINING = "atlas_finetune", "ukb_ssl_pretrain"
+SCANS = {"spacing": [4.0, 4.0, 4.0], "cohort": "embedded"}
 CHANNELS = {SEGMENTATION: ["T1"], PRETRAINING: ["T1", "FLAIR"]}
 
 
@@ -35,7 +36,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("export")
     for bundle, modalities in CHANNELS.items():
         metadata = {"modalities": modalities, "model_size": "micro", "patch_size": PATCH, "preprocessing": "as ever"}
-        metadata["normalization"] = "nonzero"
+        metadata |= {"normalization": "nonzero", "datalist": "/data/list.json", **SCANS}
         if bundle == SEGMENTATION:
             metadata["label_convention"] = "atlas"
         torch.save({"network": network(bundle).state_dict(), "metadata": metadata}, folder / f"{bundle}.pt")
@@ -74,7 +75,8 @@ def written(folder, bundle, format, tmp_path, **options):
 def assert_describes(metadata, bundle):
     segments = bundle == SEGMENTATION
     expected = {"bundle": bundle, "modalities": CHANNELS[bundle], "model_size": "micro", "patch_size": PATCH}
-    expected |= {"preprocessing": "as ever", "normalization": "nonzero"}
+    expected |= {"preprocessing": "as ever", "normalization": "nonzero", **SCANS}
+    assert "datalist" not in metadata
     expected |= {"label_convention": "atlas", "labels": {"lesion": [1]}} if segments else {}
     expected |= {"outputs": ["lesion"] if segments else [f"level_{level}" for level in range(5)]}
     assert {name: metadata[name] for name in expected} == expected

@@ -14,6 +14,7 @@ BUNDLE = "stage 3: brain tumour segmentation on BraTS 2021"
         *[({"cohort": name}, "stage 3: brain tumour segmentation") for name in ("unnamed", "a\\b", "a\nb", "<b>", 7)],
         ({"cohort": "embedded"}, "stage 3: brain tumour segmentation, synthetic"),
         ({"cohort": "hospital A"}, "stage 3: brain tumour segmentation, hospital A"),
+        ({"cohort": "St. Mary's, Köln"}, "stage 3: brain tumour segmentation, St. Mary's, Köln"),
         ({"cohort": "BraTS 2021"}, BUNDLE),
     ],
 )

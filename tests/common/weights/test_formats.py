@@ -160,7 +160,13 @@ def test_the_checkpoints_of_an_ensemble_agree(file, tmp_path):
         weights.settings_of(files)
     expected = f"trained with model_size=base, but {file} with micro; an ensemble needs equal settings"
     assert str(error.value) == f"checkpoint {tmp_path / 'b.pt'}: {expected}"
-    assert weights.settings_of([file, saved(tmp_path / "b.pt", modalities=UKB)]) == STATED
+    files = [
+        saved(tmp_path / f"{number}.pt", **STATED, spacing=value) for number, value in enumerate(([1, 1, 1], None))
+    ]
+    with pytest.raises(InputError, match=r"trained with spacing=None, but .* with \[.*\]; an ensemble needs equal"):
+        weights.settings_of(files)
+    foreign = saved(tmp_path / "b.pt", modalities=UKB)
+    assert weights.settings_of([file, foreign]) == weights.settings_of([foreign, file]) == STATED
 
 
 RANGES = {"spacing": [[1, 1, 1], [1, 1, 2.5]], "extent": [[130, 170, 130], [140, 180, 150]]}

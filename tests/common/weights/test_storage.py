@@ -223,6 +223,11 @@ def test_a_missing_record_is_named_where_it_is_missed(plain, capsys):
     assert torch.equal(network.a.weight, STATE["a.weight"])
 
 
+def test_paths_may_start_from_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert weights.path_of("output", "~/x.pt") == Path("/home/me/x.pt")
+
+
 @pytest.mark.parametrize("value", [torch.ones(1), float("nan"), {1, 2}])
 def test_metadata_that_json_cannot_hold_are_refused(file, value):
     with pytest.raises(InputError, match="expected metadata of plain words and numbers") as error:

@@ -1,7 +1,9 @@
 """Packages that somebody has changed, each named in one line, and how one is tried."""
 
+import errno
 import hashlib
 import json
+import os
 import pickle
 import re
 import shutil
@@ -135,6 +137,38 @@ def test_a_package_as_built_is_sound_as_a_folder_from_inside_and_as_a_zip(folder
     pack(folder, tmp_path / "broken.zip")
     with pytest.raises(InputError, match=f"broken.zip: {NAME}: LICENSE is missing"):
         package_check.check_package(tmp_path / "broken.zip", run=False)
+
+
+@pytest.mark.parametrize(
+    ("function", "number", "message"),
+    [
+        ("shutil.copyfile", errno.EACCES, r"LICENSE: Permission denied; expected a file that can be read$"),
+        ("shutil.copyfile", errno.ENOSPC, r"^TMPDIR=/\S+: No space left on device; expected space for a copy"),
+        ("zipfile.ZipFile.extractall", errno.ENOSPC, r"^TMPDIR=/\S+: No space left on device; expected space for a"),
+    ],
+)
+def test_a_copy_that_fails_names_the_file_or_the_disk(folder, tmp_path, monkeypatch, function, number, message):
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    pack(folder, tmp_path / "some.zip")
+    monkeypatch.setattr(function, fail)
+    with pytest.raises(InputError, match=message):
+        package_check.check_package(folder if function.startswith("shutil") else tmp_path / "some.zip", run=False)
+
+
+def test_a_package_that_cannot_be_written_to_is_checked(folder, monkeypatch):
+    def look(copy):
+        assert all(path.stat().st_mode & 0o200 for path in (copy, *copy.rglob("*")))
+        return []
+
+    monkeypatch.setattr(package_check, "check_files", look)
+    paths = [folder, *folder.rglob("*")]
+    for path in paths:
+        path.chmod(path.stat().st_mode & ~0o222)
+    assert package_check.check_package(folder, run=False) == []
+    for path in paths:
+        path.chmod(0o755)
 
 
 def test_a_folder_of_another_name_than_its_package_is_explained(folder):
