@@ -110,14 +110,14 @@ def segment(
     if not subjects:  # the lines above say why
         raise SystemExit(1)
     sources = _sources(folder / PREPARED, subjects, file)
-    forget(volumes[PREDICTED], sources, _earlier(folder / PREPARED, subjects))
+    forget(volumes[PREDICTED], sources)
     is_complete &= predicts(bundle, file, folder, device)
-    predicted = {subject for subject, _ in Volumes(str(folder / PREDICTED), convention).rows}
+    predicted = {subject for subject, _ in Volumes(str(folder / PREDICTED), convention).rows} & {*subjects}
     if not predicted:
         raise SystemExit(1)
-    is_complete &= bring_back(folder, keep_maps(folder / PREDICTED, predicted), sources)
-    labels = keep_maps(folder / LABELS, {*subjects} | predicted)
-    if earlier := sorted({*labels} - ({*subjects} & predicted)):
+    is_complete &= bring_back(folder, {subject: sources[subject] for subject in sorted(predicted)})
+    labels = {file.name.removesuffix(".nii.gz"): file for file in sorted((folder / LABELS).glob("*.nii.gz"))}
+    if earlier := sorted({*labels} - predicted):
         show(f"warning: {folder / LABELS} keeps {shortened(earlier)}, of an earlier run", error=True)
     volumes[LABELS].keep(labels)
     for subject, label in labels.items():  # an affine registration has changed the volumes
@@ -155,13 +155,6 @@ def _sources(prepared: Path, subjects: Collection[str], checkpoint: Path) -> dic
     return {name: {"weights": weights_digest, "scans": digest(prepared / name / RECORD)} for name in subjects}
 
 
-def _earlier(prepared: Path, subjects: Collection[str]) -> set[str]:
-    """The other subjects that earlier runs have prepared."""
-    from scripts.prepare.subjects import RECORD
-
-    return {record.parent.name for record in prepared.glob(f"*/{RECORD}")} - {*subjects}
-
-
 def check_made_here(folder: Path) -> None:
     """Refuse label maps that no earlier run has made, which would be replaced."""
     for part in RESULTS:
@@ -171,46 +164,38 @@ def check_made_here(folder: Path) -> None:
                 raise InputError(f"{file}: not of an earlier run; expected another --output")
 
 
-def forget(predicted: "Volumes", sources: Mapping[str, Mapping[str, str]], earlier: Collection[str] = ()) -> None:
+def forget(predicted: "Volumes", sources: Mapping[str, Mapping[str, str]]) -> None:
     """Drop the volumes of subjects whose scans or weights have changed, so that inference replaces their label maps.
 
-    Those of `earlier` subjects stay. Records the sources.
+    Records the sources.
     """
     from scripts.prepare.subjects import is_made_of
 
     notes = predicted.path.parent / NOTES
-    same = [name for name, made_of in sources.items() if is_made_of(notes / f"{name}.json", made_of)]
-    predicted.keep([*same, *earlier])
+    changed = {name for name, made_of in sources.items() if not is_made_of(notes / f"{name}.json", made_of)}
+    predicted.keep({subject for subject, _ in predicted.rows} - changed)
     predicted.write()
-    for subject in sources.keys() - {*same}:
+    for subject in changed:
         write_json(notes / f"{subject}.json", sources[subject])
 
 
-def bring_back(folder: Path, maps: Mapping[str, Path], sources: Mapping[str, Mapping[str, str]]) -> bool:
+def bring_back(folder: Path, sources: Mapping[str, Mapping[str, str]]) -> bool:
     """Write label maps on the raw scans' grids; return whether it succeeds for all subjects.
 
     What was written from the same sources stays: it may have been corrected by hand.
     """
     from scripts.prepare.subjects import is_made_of
 
-    wanted = {subject: folder / LABELS / f"{subject}.nii.gz" for subject in maps}
-    notes = {subject: folder / PREDICTED / NOTES / f"{subject}.json" for subject in maps}
-    made_of = {subject: {**sources[subject], "part": LABELS} for subject in maps.keys() & sources.keys()}
-    done = {subject for subject, note in notes.items() if is_made_of(note, made_of.get(subject, {}))}
-    new = {subject: file for subject, file in maps.items() if subject not in done or not wanted[subject].is_file()}
-    is_complete = not new or _passes(preparation.send_all, new, folder / PREPARED, folder / LABELS)
-    for subject in new.keys() & made_of.keys():
-        if wanted[subject].is_file():
+    labels = {subject: folder / LABELS / f"{subject}.nii.gz" for subject in sources}
+    notes = {subject: folder / PREDICTED / NOTES / f"{subject}.json" for subject in sources}
+    made_of = {subject: {**source, "part": LABELS} for subject, source in sources.items()}
+    new = [name for name in sources if not (labels[name].is_file() and is_made_of(notes[name], made_of[name]))]
+    maps = {subject: folder / PREDICTED / f"{subject}.nii.gz" for subject in new}
+    is_complete = not new or _passes(preparation.send_all, maps, folder / PREPARED, folder / LABELS)
+    for subject in new:
+        if labels[subject].is_file():
             write_json(notes[subject], made_of[subject])
     return is_complete
-
-
-def keep_maps(folder: Path, subjects: Collection[str]) -> dict[str, Path]:
-    """Remove the label maps of all but these subjects; the others by subject."""
-    files = {file.name.removesuffix(".nii.gz"): file for file in sorted(folder.glob("*.nii.gz"))}
-    for subject in {*files} - {*subjects}:
-        files.pop(subject).unlink()
-    return files
 
 
 def _as_trained(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from common.data.volumes import write_volume
 from common.errors import InputError
 from common.files import read_json, write_json
 from common.inference import Volumes, files_of, finished
-from scripts.segment import LABELS, NOTES, PREDICTED, bring_back, forget, keep_maps, predicts, segment
+from scripts.segment import LABELS, NOTES, PREDICTED, bring_back, forget, predicts, segment
 from tests.bundles.workflows import untrained
 from tests.scripts.prepare.moved_heads import make_raw
 from tests.support import execute, one_line
@@ -138,7 +138,7 @@ def test_reading_weights_starts_no_threads_that_forked_workers_would_wait_for(tm
 
 
 def test_results_of_other_scans_or_weights_stay_until_they_are_replaced(tmp_path):
-    """Inference makes again what has no volumes; a subject that is left out loses its label map only then."""
+    """Inference makes again what has no volumes."""
     folder = tmp_path / PREDICTED
     volumes = Volumes(str(folder), "atlas")
     for subject, weights in (("a", "same"), ("b", "old"), ("c", "same")):
@@ -150,12 +150,9 @@ def test_results_of_other_scans_or_weights_stay_until_they_are_replaced(tmp_path
     for _ in range(2):  # killed and repeated
         forget(Volumes(str(folder), "atlas"), sources)
         assert sorted(path.name for path in folder.glob("*.gz")) == ["a.nii.gz", "b.nii.gz", "c.nii.gz"]
-        assert finished({subject: files_of(subject, folder) for subject in "abc"}, folder) == {"a"}
+        assert finished({subject: files_of(subject, folder) for subject in "abc"}, folder) == {"a", "c"}
         assert read_json(folder / NOTES / "b.json") == {"weights": "new"}
-    assert keep_maps(folder, sources) == {"a": folder / "a.nii.gz", "b": folder / "b.nii.gz"}
-    assert not (folder / "c.nii.gz").exists()
-    forget(Volumes(str(folder), "atlas"), {"d": {"weights": "same"}}, earlier={"a"})
-    assert {subject for subject, _ in Volumes(str(folder), "atlas").rows} == {"a"}, "a batch before this one stays"
+    assert {subject for subject, _ in Volumes(str(folder), "atlas").rows} == {"a", "c"}, "another batch stays"
 
 
 def test_label_maps_that_were_corrected_by_hand_stay(tmp_path, monkeypatch):
@@ -166,18 +163,16 @@ def test_label_maps_that_were_corrected_by_hand_stay(tmp_path, monkeypatch):
             (target / f"{subject}.nii.gz").write_text("predicted")
 
     monkeypatch.setattr("scripts.prepare.__main__.send_all", send)
-    maps = {subject: tmp_path / PREDICTED / f"{subject}.nii.gz" for subject in "abc"}
-    sources = {subject: {"weights": "1"} for subject in "ab"}  # c is of a batch before this one
-    write_json(tmp_path / PREDICTED / NOTES / "c.json", {"weights": "0"})
+    sources = {"a": {}, "b": {"weights": "1"}}
     volumes = Volumes(str(tmp_path / PREDICTED), "atlas")
-    for weights, sends in (("1", "abc"), ("1", ""), ("2", "a")):
+    for weights, sends in (("1", "ab"), ("1", ""), ("2", "a")):
         sent = []
         sources["a"] = {"weights": weights}
         forget(volumes, sources)
-        assert bring_back(tmp_path, maps, sources)
+        assert bring_back(tmp_path, sources)
         assert sent == [*sends]
         for file in (tmp_path / LABELS).iterdir():
             file.write_text("corrected")
     (tmp_path / LABELS / "b.nii.gz").unlink()
-    bring_back(tmp_path, maps, sources)
+    bring_back(tmp_path, sources)
     assert sent == ["a", "b"]
