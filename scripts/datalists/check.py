@@ -124,18 +124,23 @@ def check(
     """
     check_number("workers", workers, int, 0, 1024)
     accepted = _accepted(accept)
-    outputs = [] if output is None else [("output", Path(str(output)) / name) for name in PAGES]
-    if output is not None:
-        check_writable_folder(Path(str(output)), f"--output={output}", PAGES)
-    if fixed is not None:
-        outputs.append(("fixed", Path(str(fixed))))
-    check_outputs(outputs, {"datalist": Path(str(datalist))})
-    if fixed is not None:
-        datalists.check_replaceable(str(fixed))
+    source = expand_home(datalist, f"--datalist={datalist}")
+    target, sound = (
+        None if value is None else expand_home(value, f"--{name}={value}")
+        for name, value in (("output", output), ("fixed", fixed))
+    )
+    outputs = [] if target is None else [("output", target / name) for name in PAGES]
+    if target is not None:
+        check_writable_folder(target, f"--output={output}", PAGES)
+    if sound is not None:
+        outputs.append(("fixed", sound))
+    check_outputs(outputs, {"datalist": source})
+    if sound is not None:
+        datalists.check_replaceable(sound)
     folder = expand_home(root, f"--root={root}")
     if not folder.is_dir():
         raise InputError(f"--root={root}: {why_no_folder(folder)}; paths in {datalist} are relative to it")
-    content = datalists.read(datalist, may_repeat=True)  # repeats are reported below
+    content = datalists.read(source, may_repeat=True)  # repeats are reported below
     cases = [{**entry, "split": split} for split in datalists.SPLITS for entry in content.get(split, [])]
     if not cases:
         raise InputError(f"--datalist={datalist}: no subjects")
@@ -149,13 +154,13 @@ def check(
     facts = {"scans": describe(union(measured)) if measured else "no readable image"}
     if lacking := count_missing(cases, content["modalities"]):
         facts["missing"] = ", ".join(f"{names} in {count} subjects" for names, count in lacking.items())
-    result = Result(Path(str(datalist)).name, cases, _ordered(cases, records, compare(cases, records)), facts)
+    result = Result(source.name, cases, _ordered(cases, records, compare(cases, records)), facts)
     lines = _lines(result)
     try:
-        if output is not None:
-            lines += _write(result, Path(str(output)), str(folder), workers)
-        if fixed is not None:
-            lines += _exclude(content, result, str(fixed), accepted)
+        if target is not None:
+            lines += _write(result, target, str(folder), workers)
+        if sound is not None:
+            lines += _exclude(content, result, str(sound), accepted)
     finally:
         show(*lines)
     if any(problem.check not in accepted for _, problem in result.found):

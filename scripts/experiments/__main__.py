@@ -6,7 +6,7 @@ from typing import Any
 
 from common import cli
 from common.errors import ArgumentError, InputError, check_number, choice, show
-from common.files import check_writable_folder, expand_home, write_json
+from common.files import check_writable_file, check_writable_folder, expand_home, valid_json, write_json
 from common.values import flag
 from scripts.experiments.engine import OpenStudy, counted, launcher, open_study, run_jobs, select
 from scripts.experiments.jobs import OWN, ROOT, Places
@@ -66,11 +66,12 @@ def experiments(
     check_number("jobs", jobs, int, 1, 1024)
     redo = choice("stale", stale, {"keep": False, "redo": True})
     roots = {"ukb": ukb, "brats": brats, "atlas": atlas, "dataset_dir": dataset_dir}
-    if json is not None and Path(json).resolve() == Path(study).resolve():
-        raise ArgumentError(f"json={json}: the study itself; expected another file")
+    if not isinstance(only, str):
+        raise ArgumentError(f'only={only}: expected a pattern of names, such as "two_stage/*"')
+    table = None if json is None else _plan_file(json)
     opened = _opened(str(study), output, roots, files, gpus)
     if action == "plan":
-        _plan(opened, flag("commands", commands), json)
+        _plan(opened, flag("commands", commands), table)
     elif action == "run":
         _run(opened, jobs, only, redo, slurm)
     else:
@@ -79,7 +80,16 @@ def experiments(
         show(str(opened), write_report(opened))
 
 
-def _plan(study: OpenStudy, commands: bool, json: str | None) -> None:
+def _plan_file(json: Any) -> Path:
+    """The file for a plan, which may replace an earlier plan only."""
+    file = expand_home(json, f"--json={json}")
+    check_writable_file(file, f"--json={json}")
+    if file.exists():
+        valid_json(file, "a new file, or an earlier plan", {"type": "object", "required": ["study", "jobs"]})
+    return file
+
+
+def _plan(study: OpenStudy, commands: bool, json: Path | None) -> None:
     show(str(study))
     rows: list[dict[str, Any]] = []
     for job in study.jobs.values():

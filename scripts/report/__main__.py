@@ -1,10 +1,8 @@
 """One self-contained HTML page about a folder of runs: `python -m scripts.report RUN_DIR`."""
 
-from pathlib import Path
-
 from common import cli
 from common.errors import shortened, show
-from common.files import atomic_write
+from common.files import atomic_write, expand_home
 from scripts.report.runs import read_stages
 
 
@@ -18,7 +16,7 @@ def report(run_dir: str) -> None:
     """
     from scripts.report.page import is_png, page  # late import: `--help` stays fast
 
-    folder = Path(str(run_dir))
+    folder = expand_home(run_dir, f"--run_dir={run_dir}")
     stages = read_stages(folder)
     content = page(folder, stages)
     target = folder / "report.html"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from .names import LABEL, stem_of
+from .names import LABEL, SIGNS, stem_of
 
 VISIT = re.compile(  # names of visits that begin with the person: UK Biobank, BraTS from 2023, BIDS (ATLAS)
     r"(?P<person>\d+(?=_\d+_\d+$)|BraTS-[A-Za-z]+-\d+(?=-\d+$)|sub-[A-Za-z0-9]+(?=$|_ses-[A-Za-z0-9]+$)).*"
@@ -49,6 +49,22 @@ class DataSet:
     held_out: set[str] = field(default_factory=set)
     skipped: list[str] = field(default_factory=list)
     clashes: list[Clash] = field(default_factory=list)
+
+    @property
+    def misnamed(self) -> list[str]:
+        """The files whose names begin with another subject's name."""
+        return [
+            file
+            for subject in self.subjects.values()
+            for file in (*subject.images.values(), *([subject.label] if subject.label else []))
+            if self._is_of_another(file, subject.name)
+        ]
+
+    def _is_of_another(self, file: str, owner: str) -> bool:
+        stem = stem_of(file.rpartition("/")[2]) or ""
+        starts = [stem, *(stem[:place] for place, letter in enumerate(stem) if letter in SIGNS)]
+        others = {start for start in starts if start in self.subjects and not owner.startswith(start)}
+        return bool(others) and owner not in starts
 
     def put(
         self, subject: str, kind: str, paths: Sequence[str], person: str | None = None, choice: str | None = None

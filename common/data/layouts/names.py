@@ -17,6 +17,9 @@ NOT_SEGMENTED = {"brain", "bet", "head", "skull", "wm", "gm", "csf"}  # before "
 EXAMPLE = "names such as T1,FLAIR, or the words that end their files' names, such as T1=t1_mprage,FLAIR=flair_reg"
 NIFTI = re.compile(r"([^.].*?)\.nii(?:\.gz)?", re.IGNORECASE | re.DOTALL)
 SIGNS = "_-. "
+MOVED = re.compile(
+    rf"(.+)[{re.escape(SIGNS)}](?:to|2|in)", re.IGNORECASE
+)  # before the modality that a scan was registered to
 
 
 class Name(NamedTuple):
@@ -58,6 +61,8 @@ class Naming:
         Example:
             >>> Naming().parse("S1_T1_Gd"), Naming().parse("S1_lesion_mask"), Naming().parse("S1_brain_mask")
             (Name(before='S1', kind='T1ce'), Name(before='S1', kind='label'), Name(before='S1_brain_mask', kind=None))
+            >>> Naming().parse("S1_FLAIR_to_T1")
+            Name(before='S1', kind='FLAIR')
         """
         if self.label is not None and ends_with(stem, self.label):
             return Name(_cut(stem, self.label), LABEL)
@@ -69,6 +74,8 @@ class Naming:
             last = re.split(r"[_.\- ]", before)[-1].lower()
             return Name(stem, None) if self.label is not None or last in NOT_SEGMENTED else Name(before, LABEL)
         found = Name(*split_name(stem))
+        if moved := MOVED.fullmatch(found.before):  # S1_FLAIR_to_T1 is a FLAIR
+            found = next((name for name in [Name(*split_name(moved[1]))] if name.kind), found)
         if found.kind is not None and self.takes(found.kind):
             return found
         own = next((name for name in self.modalities or () if self.takes(name) and ends_with(stem, name)), None)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from ...errors import shortened, show
 from .bids import is_bids, read_bids
 from .folders import is_flat, is_folders, read_flat, read_folders
 from .found import DataSet
@@ -37,6 +38,8 @@ def layouts_of(root: str | Path) -> list[str]:
 def read_layout(name: str, root: Path, naming: Naming, states_regions: bool) -> DataSet:
     """Find the files of a data set; `states_regions` takes the regions from nnU-Net's dataset.json."""
     data = LAYOUTS[name].read(root, naming)
+    if files := data.misnamed:
+        show(f"warning: named as of another subject than their folder's: {shortened(files, most=3)}", error=True)
     if name == "nnunet" and states_regions:
         data.convention = regions_in(root)
     return data

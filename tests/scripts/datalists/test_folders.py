@@ -47,6 +47,21 @@ def test_two_label_maps_are_refused_until_one_is_named(data):
     assert labels == ["S1/S1_T1_lesion.nii.gz", "S2/S2_T1_lesion.nii.gz"]
 
 
+def test_files_named_as_of_another_subject_are_warned_of(data, capsys):
+    for name, other in (("P1", "P2"), ("P2", "P1"), ("P1_late", "P1")):
+        data.touch(f"{name}/{name}_T1.nii.gz")
+        data.label(f"{name}/{other}_seg.nii.gz", 1)
+    data.scan(testing="all")
+    warned = "warning: named as of another subject than their folder's: P1/P2_seg.nii.gz, P2/P1_seg.nii.gz"
+    assert warned in capsys.readouterr().err.splitlines()
+
+
+def test_a_registered_scan_is_of_its_own_modality(data):
+    for name in ("a", "b"):
+        data.touch(f"{name}_T1.nii.gz", f"{name}_FLAIR_to_T1.nii.gz", f"{name}_T1_2_MNI.nii.gz")
+    assert data.entries()["a"]["image"] == ["a_FLAIR_to_T1.nii.gz", "a_T1.nii.gz"]
+
+
 def test_files_in_one_folder(data):
     """A label's name may have the modality that it was drawn on."""
     for name in ("a_1", "a_2", "a_3"):

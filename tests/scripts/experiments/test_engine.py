@@ -110,9 +110,17 @@ def test_stale_results_are_kept_or_redone_with_what_needs_them(options, study, w
 def test_places_are_named_as_they_were_typed(options, monkeypatch):
     monkeypatch.chdir(Path(options["study"]).parent)
     study = Path(options["study"]).name
+    Path("list.json").write_text('{"study": "a"}')
     for place, message in (
         ({"output": study}, f"^--output={study}: a file; expected a folder that can be written to$"),
         ({"brats": "~nobody0/x"}, "^--brats=~nobody0/x: "),
+        ({"json": "~nobody0/x"}, "^--json=~nobody0/x: "),
+        ({"json": study}, f"^{study}: not JSON .*; expected a new file, or an earlier plan$"),
+        (
+            {"json": "list.json"},
+            "^list.json: .*'jobs' is a required property; expected a new file, or an earlier plan$",
+        ),
+        ({"only": 3}, '^only=3: expected a pattern of names, such as "two_stage/'),
     ):
         with pytest.raises(InputError, match=message):
             experiments("plan", **options | place)
