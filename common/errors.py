@@ -186,6 +186,9 @@ def report_in_one_line(otherwise: Hook | None = None) -> None:
     `otherwise` handles other exceptions, and bugs in user code; by default the hook of an earlier call stays, initially
     a traceback.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed, as by `2>&-`: another file must not get its number
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
     if otherwise is None and isinstance(sys.excepthook, _Report):
         return
     if not isinstance(sys.excepthook, _Report):
@@ -224,7 +227,8 @@ def _unraisable(lost: "sys.UnraisableHookArgs") -> None:
     if isinstance(lost.exc_value, SystemExit):
         os._exit(lost.exc_value.code if isinstance(lost.exc_value.code, int) else 1)
     if not issubclass(lost.exc_type, KeyboardInterrupt):
-        sys.__unraisablehook__(lost)
+        if not re.match(r"DataLoader worker .* killed by signal", str(lost.exc_value)):  # by Ctrl-C, which is told
+            sys.__unraisablehook__(lost)
         return
     show("interrupted", error=True)
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -20,7 +20,7 @@ from torch.utils.data import Sampler
 
 from ..bars import tqdm
 from ..errors import ArgumentError, InputError, input_error_message
-from ..files import size_and_time
+from ..files import expand_home, size_and_time
 from ..memory import lacks_host_memory
 from .scan_checks import files_in, what_broke
 from .store import Store
@@ -57,7 +57,7 @@ class CaseDataset(CacheDataset):
         if store is not None and cache_rate:
             raise ArgumentError(f"cache_rate={cache_rate}, store={store}: cannot be combined; a store needs no cache")
         super().__init__(data, transform, cache_rate=cache_rate)
-        self.store = None if store is None else Store(store, self.transform)
+        self.store = None if store is None else Store(expand_home(store, f"--store={store}"), self.transform)
         self._files: dict[str, tuple[int, int] | None] = {}  # of the volumes that are read again and again
         if self.store is not None:
             self.store.check_complete(data)

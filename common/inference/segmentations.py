@@ -60,6 +60,9 @@ def write_label_tables(folder: str | Path, convention: str) -> None:
         tsv.append(f"{label}\t{name}\t{colour}")
         ctbl.append(f"{label} {name.replace(' ', '_')} {red} {green} {blue} 255")
         snap.append(f'{label} {red} {green} {blue} 1 1 1 "{name}"')
+    earlier = Path(folder) / "dseg.tsv"
+    if earlier.is_file() and earlier.read_text(encoding="utf-8", errors="replace").splitlines() != tsv:
+        show(f"warning: {folder}: label maps of earlier runs follow other labels; expected another folder", error=True)
     for file, lines in {"dseg.tsv": tsv, "slicer.ctbl": ctbl, "itksnap.txt": snap}.items():
         with atomic_write(Path(folder) / file) as temporary:
             temporary.write_text("\n".join([*lines, ""]), encoding="utf-8")

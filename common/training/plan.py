@@ -144,7 +144,8 @@ class Plan:
         if self.processes.is_main:
             show(f"scans: {describe(measured)}", *(f"accepted: {line}" for line in different.values()))
             doubted = doubts(found, options.spacing)
-            show(*(f"warning: {line}" for name, line in doubted.items() if name not in options.accept), error=True)
+            accepted = options.accept if origin else ()  # by default what differs from pretraining, not within a cohort
+            show(*(f"warning: {line}" for name, line in doubted.items() if name not in accepted), error=True)
 
     def _record_missing(self) -> None:
         """Record and print the modalities that training subjects lack."""

@@ -105,7 +105,7 @@ class TrainingRecord(RunRecord):
 
     def attach(self, engine: Engine) -> None:
         """Record the run of the trainer `engine`; its output must have `terms`, the loss's terms by name."""
-        if idist.get_rank() == 0:
+        if idist.get_rank() == 0 and not self.plan.resumed_from:
             show(*self.report.lines())
         self._trainer = engine
         engine.add_event_handler(Events.STARTED, self._begin)
@@ -205,6 +205,12 @@ class TrainingRecord(RunRecord):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue the record of the run that is resumed."""
+        given, source = (weights["source"] for weights in (self.content["weights"], state["weights"]))
+        if given not in (None, source) and idist.get_rank() == 0:
+            show(
+                f"warning: --pretrained={given}: not used, as the resumed run started from {source or 'none'}",
+                error=True,
+            )
         self.content |= {name: value for name, value in state.items() if name != "seconds"}
         self._is_new = False
         self._before = state["seconds"]

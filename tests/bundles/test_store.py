@@ -61,10 +61,11 @@ def test_a_training_reads_the_same_crops_from_a_store(bundle, scans, tmp_path):
             assert torch.equal(batch[key].affine, plain[number][key].affine)
 
 
-def test_a_store_is_for_its_files_and_settings_only(scans, tmp_path):
+def test_a_store_is_for_its_files_and_settings_only(scans, tmp_path, monkeypatch):
     bundle, store, places = "brats_finetune", tmp_path / "store", scans("brats_finetune")
     assert prepare(bundle, store, places).returncode == 0
-    read = {"store": str(store)}
+    monkeypatch.setenv("HOME", str(tmp_path))
+    read = {"store": "~/store"}
     assert "lacks 3 of 3 subjects" in refusal(bundle, places, tmp_path, normalization="nonzero", **read)
     assert "a store needs no cache" in refusal(bundle, places, tmp_path, cache_rate=1.0, **read)
     entry = json.loads((tmp_path / "brats.json").read_text())["training"][0]

@@ -122,6 +122,31 @@ def test_a_training_outlives_the_readers_of_its_output(outlive):
         assert (process.wait() == 0) == bool(outlive)
 
 
+def test_a_closed_stream_is_replaced():
+    code = "import sys; from common.errors import report_in_one_line; report_in_one_line(); print(sys.stderr.isatty())"
+    command = ["bash", "-c", f'{sys.executable} -c "{code}" 2>&-']
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "False\n")
+
+
+DELETED = """
+from common.errors import report_in_one_line
+report_in_one_line()
+class Deleted:
+    def __init__(self, message):
+        self.message = message
+    def __del__(self):
+        raise RuntimeError(self.message)
+Deleted("DataLoader worker (pid 7) is killed by signal: Interrupt. ")
+Deleted("another fault")
+"""
+
+
+def test_a_data_worker_that_ended_with_the_run_is_no_fault():
+    ended = subprocess.run([sys.executable, "-c", DELETED], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert re.findall("RuntimeError: (.*)", ended.stderr) == ["another fault"]
+
+
 EVENTS = """
 import threading
 from torch.utils.tensorboard import SummaryWriter

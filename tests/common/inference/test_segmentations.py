@@ -46,7 +46,7 @@ def test_a_result_has_the_geometry_of_the_file(tmp_path, codes):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["P1.nii.gz", *tables]
 
 
-def test_label_maps_have_names_and_colours_for_other_programs(tmp_path):
+def test_label_maps_have_names_and_colours_for_other_programs(tmp_path, capsys):
     """As each program's own documents lay its file out: BIDS, ITK-SNAP, Slicer."""
     write_label_tables(tmp_path, "brats2021")
     names = {1: "TC outside ET", 2: "WT outside TC", 4: "ET"}
@@ -61,7 +61,11 @@ def test_label_maps_have_names_and_colours_for_other_programs(tmp_path):
     header, background, *lines = (tmp_path / "slicer.ctbl").read_text().splitlines()
     assert (header, background) == ("# Color table file", "0 background 0 0 0 0")
     assert lines == [f"{n} {names[n].replace(' ', '_')} {' '.join(map(str, rgb[n]))} 255" for n in names]
+    write_label_tables(tmp_path, "brats2021")
+    assert capsys.readouterr().err == ""
     write_label_tables(tmp_path, "core=1+3,whole=1+2+3,apart=7")
+    line = f"warning: {tmp_path}: label maps of earlier runs follow other labels; expected another folder"
+    assert capsys.readouterr().err == f"{line}\n"
     with (tmp_path / "dseg.tsv").open(newline="") as file:
         found = {row["index"]: row["name"] for row in csv.DictReader(file, delimiter="\t")}
     assert found == {"1": "core", "2": "whole outside core", "3": "core", "7": "apart"}

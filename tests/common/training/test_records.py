@@ -91,6 +91,18 @@ def test_the_record_of_an_earlier_run_is_kept(tmp_path):
     assert len(list(tmp_path.glob("tensorboard*"))) == 2
 
 
+def test_weights_that_a_resumed_run_does_not_read_are_warned_of(tmp_path, capsys):
+    state = {"started": "", "weights": {"source": "a.pt"}, "train": {}, "validation": {}, "seconds": 1.0}
+    for source, warned in (
+        ("b.pt", "warning: --pretrained=b.pt: not used, as the resumed run started from a.pt\n"),
+        (None, ""),
+    ):
+        record = TrainingRecord(plan_of(tmp_path), Engine(print), Report(source))
+        record.load_state_dict(state)
+        assert capsys.readouterr().err == warned
+        assert record.content["weights"]["source"] == "a.pt"
+
+
 def test_a_disk_that_events_fill_is_told_with_their_folder(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
