@@ -120,8 +120,8 @@ def segment(
     if earlier := sorted({*labels} - predicted):
         show(f"warning: {folder / LABELS} keeps {shortened(earlier)}, of an earlier run", error=True)
     volumes[LABELS].keep(labels)
-    for subject, label in labels.items():  # an affine registration has changed the volumes
-        read = read_labels(label)
+    for subject in sorted(predicted & labels.keys()):  # an affine registration has changed the volumes
+        read = read_labels(labels[subject])
         volumes[LABELS].measure(subject, read.array, read.affine)
     volumes[LABELS].write()
     write_label_tables(folder / LABELS, convention)

@@ -11,6 +11,7 @@ from common.data.modalities import modality_of
 from common.errors import InputError, show
 from common.files import atomic_write, check_new_files, digest
 from common.options import OPTIONS, check_network
+from common.training.signals import interrupt_on_signals
 
 SAFETENSORS = ".safetensors"  # suffix
 
@@ -54,6 +55,7 @@ def _text(value: Any) -> str:
 def convert(
     file: str,
     output: str,
+    *,
     modalities: str | Sequence[str] | None = None,
     patch_size: Sequence[int] | None = None,
 ) -> None:
@@ -69,6 +71,7 @@ def convert(
         modalities: names of the input channels in order, such as T1,FLAIR, if the file does not state them.
         patch_size: size of the training crops in voxels, such as 96,96,96, if the file does not state it.
     """
+    interrupt_on_signals()  # so that no unfinished file stays
     target = weights.path_of("output", output)
     is_plain = target.suffix == SAFETENSORS
     check_new_files(f"--output={output}", target, *([weights.record_of(target)] if is_plain else []))

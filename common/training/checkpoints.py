@@ -143,7 +143,8 @@ class RunStates:
         if idist.get_rank() == 0:
             _refuse_nan(self.objects["network"], file)
             write(shared | {"ranks": ranks, "metadata": self.metadata}, file)
-            for older in saved_states(self.folder)[: -self.keep]:
+            known = saved_states(self.folder)  # also damaged ones after this, which a resumed run has passed over
+            for older in known[: known.index(file) + 1][: -self.keep]:
                 older.unlink()
         return file
 

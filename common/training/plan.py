@@ -3,6 +3,7 @@
 from collections import Counter
 from fractions import Fraction
 from math import ceil
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..data.datalists import Datalist
@@ -114,6 +115,9 @@ class Plan:
         if hasattr(options, "modality_dropout"):
             self._record_missing()
         self._cases: dict[str, list[dict[str, Any]]] = {}
+        if options.pretrained and Path(options.pretrained).resolve() == (Path(options.ckpt_dir) / "model.pt").resolve():
+            expected = "expected another folder: this training writes its own there"
+            raise ArgumentError(f"pretrained={options.pretrained}: the model.pt of --ckpt_dir; {expected}")
         self.resumed_from = processes.on_main(lambda: resumable(options.ckpt_dir, options.resume, self.settings))
 
     def begin(self) -> None:

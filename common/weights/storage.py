@@ -22,6 +22,7 @@ from ..files import atomic_write, digest, expand_home, valid_json, why_no_file, 
 
 EXPANDED = 2**30  # bytes of a tensor with smaller storage in the file, as after torch.expand
 HASH = "sha256"  # entry that binds the record to one file
+OTHER_HASH = "safetensors_sha256"  # the same for the same tensors as safetensors
 OTHERS = {  # first bytes of files that people take for checkpoints -> what they are
     rb"version https://git-lfs": "a pointer of Git LFS, which `git lfs pull` replaces",
     rb"\s*<(!|html|\?xml)": "a web page",
@@ -148,10 +149,10 @@ def read_record(path: str | Path) -> dict[str, Any] | None:
         return None
     expected = f"the SHA-256 of {Path(path).name} and its metadata"
     record = valid_json(file, expected)
-    stated = record.pop(HASH, None) if isinstance(record, dict) else None
+    stated, other = (record.pop(key, None) if isinstance(record, dict) else None for key in (HASH, OTHER_HASH))
     if not isinstance(stated, str):
         raise InputError(f"{file}: names no {HASH}; expected {expected}, or no file of this name beside {path}")
-    if stated != (own := digest(path)):
+    if (own := digest(path)) not in (stated, other):
         raise InputError(f"checkpoint {path}: its SHA-256 is {own}; {file} belongs to a file with {stated:.64}")
     return record
 

@@ -74,7 +74,7 @@ def _write_torchscript(source: Source, stream: BinaryIO) -> None:
 def _bundle_metadata(source: Source) -> dict[str, Any]:
     """The bundle's metadata.json with the window size of this export."""
     file = source.folder / "configs" / "metadata.json"
-    metadata = valid_json(file, "a bundle's metadata")
+    metadata = valid_json(file, "a bundle's metadata", {"type": "object", "required": ["network_data_format"]})
     tensors = metadata["network_data_format"]
     for tensor in [*tensors["inputs"].values(), *tensors["outputs"].values()]:
         if tensor.get("spatial_shape"):

@@ -8,6 +8,7 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from common import weights
+from common.configs import check, with_hash
 from common.data import datalists
 from common.data.datasets import CaseDataset
 from common.data.modalities import missing_in
@@ -50,11 +51,12 @@ class Source:
         if self.folder.parent == BUNDLES and (of := stated.get("bundle", name)) != name:
             raise InputError(f"checkpoint {file}: of the bundle {of}; expected one of {name}")
         DEVICE.parse("device", device)
+        check([self.folder / CONFIG], {})
         self.parser = ConfigParser()
         self.parser.read_config(self.folder / CONFIG)
         given = {"bundle_root": str(self.folder), "device": device, "checkpoint": str(file), "amp": False}
         for name, value in given.items():
-            self.parser[name] = value
+            self.parser[name] = with_hash(value)
         self.parser.get_parsed_content("imports")
         values = {}  # from the checkpoint, else the config's defaults
         for name in weights.STATED.keys() & self.parser.get().keys():

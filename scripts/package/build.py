@@ -33,7 +33,8 @@ def build(
     breaks a rule (see `scripts.package.check`).
     """
     source = _folder(bundle)
-    version = valid_json(source / "configs/metadata.json", "a bundle's metadata")["version"]
+    stated = {"type": "object", "required": ["version"], "properties": {"version": {"type": "string"}}}
+    version = valid_json(source / "configs/metadata.json", "a bundle's metadata", stated)["version"]
     name = f"{bundle}_v{version}"  # the name that MONAI's downloader requests
     with claimed("output", output):
         for path in (output / bundle, output / f"{name}.zip", output / f"{name}.sha256"):

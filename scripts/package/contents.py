@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from os.path import normpath
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -11,6 +12,7 @@ import yaml
 
 from common.data.provenance import KNOWN, cohort_of, model_name, trained_on
 from common.data.regions import CONVENTIONS, regions_of
+from common.errors import InputError, one_line
 from common.files import parse_yaml
 from scripts.package.check import UNITTEST
 from scripts.package.weights_file import CONFIGS, TAKEN_OPTIONS
@@ -47,10 +49,12 @@ def contents(source: Path, settings: Mapping[str, Any], format: str = "bundle") 
         if f"configs/{file}" in content:
             content[f"configs/{file}"] = _with_options(content[f"configs/{file}"], options)
     if settings:
-        content[METADATA] = _described(content[METADATA], settings)
+        with _naming(source / METADATA):
+            content[METADATA] = _described(content[METADATA], settings)
         content[README] = _with_weights(content[README], settings)
     for file in [file for file in content if file.endswith(".yaml")]:
-        twin = json.dumps(parse_yaml(content[file].decode()), indent=2) + "\n"
+        with _naming(source / file):
+            twin = json.dumps(parse_yaml(content[file].decode()), indent=2) + "\n"
         content[file.removesuffix(".yaml") + ".json"] = twin.encode()
     content[f"tests/test_{source.name}.py"] = UNITTEST.read_bytes()
     project = source.parents[1]
@@ -155,6 +159,15 @@ def _from_docs(link: str) -> str:
     return normpath(PurePosixPath("docs", link.replace("../../../docs/", ""))) if inside else link
 
 
+@contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """Name a file of the bundle that cannot be read as its kind."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{file}: {one_line(error)}; expected a file like that of the bundles here") from error
+
+
 def _linked(name: str, text: bytes, content: Mapping[str, bytes]) -> bytes:
     """A document with links to the package's other files; links to what it lacks become text."""
 
@@ -164,4 +177,5 @@ def _linked(name: str, text: bytes, content: Mapping[str, bytes]) -> bytes:
         is_kept = "://" in target or target.startswith("#") or file in content
         return f"[{match[1]}]({target})" if is_kept else match[1]
 
-    return LINK.sub(link, text.decode()).encode()
+    with _naming(Path(name)):
+        return LINK.sub(link, text.decode()).encode()

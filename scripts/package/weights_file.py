@@ -10,7 +10,7 @@ import yaml
 
 from common import weights as checkpoints
 from common.errors import InputError
-from common.files import check_schema, digest, read_yaml, valid_yaml
+from common.files import check_schema, digest, read_json, read_yaml, valid_yaml, write_json
 from scripts.weights import as_safetensors
 
 WEIGHTS = "models/model.pt"
@@ -81,10 +81,10 @@ def _copy_weights(weights: str, file: Path, source: Path) -> Mapping[str, Any]:
         expected |= {"architecture": config["architecture"], "network": NETWORKS[config["architecture"]]}
     else:
         network = config["network_def"]["_target_"].rpartition(".")[2]
-        expected |= {"network": network, "modalities": config["modalities"]}
+        expected |= {"network": network, "modalities": config["modalities"], "tasks": checkpoints.STATED["tasks"]}
     for what, value in expected.items():
-        # a converted file states neither bundle nor architecture
-        if stated.get(what, value if what in ("bundle", "architecture") else None) != value:
+        # a converted file states no bundle, architecture or tasks
+        if stated.get(what, value if what in ("bundle", "architecture", "tasks") else None) != value:
             raise InputError(f"--weights={weights}: {what} {_text(stated.get(what))}; expected {_text(value)}")
     check_stated(checkpoints.settings_of(weights), weights)
     checkpoints.measured_of(weights)  # rejects invalid ranges
@@ -100,7 +100,9 @@ def _copy_weights(weights: str, file: Path, source: Path) -> Mapping[str, Any]:
 
 def add_safetensors(folder: Path) -> None:
     """Write the tensors of a package's models/model.pt as models/model.safetensors, too."""
-    (folder / SAFETENSORS).write_bytes(as_safetensors(checkpoints.read(folder / WEIGHTS).state))
+    (file := folder / SAFETENSORS).write_bytes(as_safetensors(checkpoints.read(folder / WEIGHTS).state))
+    record = checkpoints.record_of(file)
+    write_json(record, read_json(record) | {checkpoints.OTHER_HASH: digest(file)})
 
 
 def check_safetensors(folder: Path, name: str) -> None:

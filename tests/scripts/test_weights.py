@@ -159,7 +159,7 @@ def test_inspect_prints_what_a_file_of_ours_says(file, capsys):
 
 def started(network, file, output, known, wanted):
     """The network's tensors after it was given a file that was converted."""
-    convert(str(file), output, ",".join(known))
+    convert(str(file), output, modalities=",".join(known))
     report = weights.initialise(network, output, wanted)
     return network.state_dict(), report
 
@@ -222,7 +222,7 @@ def test_a_file_with_another_head_starts_a_network(kind, missing, unexpected, fi
 
 def test_a_foreign_file_says_what_it_was_told_and_no_more(file, output, capsys):
     written(checkpoints.monai_swinvit(ENCODER), file)
-    convert(str(file), output, "CT")
+    convert(str(file), output, modalities="CT")
     printed = capsys.readouterr().out
     assert printed.startswith(f"{output}: SwinUNETR's encoder, micro, CT\n")
     assert printed.endswith("lack them: module.norm.weight, module.norm.bias\n")
@@ -241,14 +241,14 @@ def test_a_foreign_file_says_what_it_was_told_and_no_more(file, output, capsys):
 
 
 def test_options_say_what_a_foreign_file_does_not(file, output, capsys):
-    convert(str(file), output, ("T1", "FLAIR "), patch_size=(96, 96, 96))
+    convert(str(file), output, modalities=("T1", "FLAIR "), patch_size=(96, 96, 96))
     metadata = weights.read(output).metadata
     assert "usually" not in capsys.readouterr().out
     assert (metadata["modalities"], metadata["patch_size"]) == (UKB, [96, 96, 96])
 
 
 def test_unusual_names_of_modalities_are_pointed_out(file, output, capsys):
-    convert(str(file), output, "T1,t2_flair")
+    convert(str(file), output, modalities="T1,t2_flair")
     assert "--modalities: datalists usually write FLAIR, not t2_flair; " in capsys.readouterr().out
 
 
@@ -264,7 +264,7 @@ def test_a_file_of_ours_keeps_what_it_says_and_every_conversion_is_remembered(fi
 
 def test_a_file_of_ours_is_not_renamed_and_the_option_that_does_is_named(file, output):
     with pytest.raises(InputError, match=r"--modalities=T1, T2: .* states T1, FLAIR; leave the option out") as error:
-        convert(ours(file), output, "T1,T2")
+        convert(ours(file), output, modalities="T1,T2")
     assert one_line(error).endswith("a training takes a different modality's filters by --modality_aliases")
     network = SSLHead(2, "micro")
     weights.initialise(network, file, ["T1", "T2"], modality_aliases={"T2": "FLAIR"})
@@ -294,9 +294,9 @@ def test_a_file_that_exists_and_a_place_that_cannot_be_written_are_refused(file,
     taken = tmp_path / "taken"
     taken.write_text("mine")
     with pytest.raises(InputError, match=r"taken: exists already; expected a new file"):
-        convert(str(file), str(taken), UKB)
+        convert(str(file), str(taken), modalities=UKB)
     with pytest.raises(InputError, match=r"taken/ours.pt: taken: a file; expected a folder") as error:
-        convert(str(file), str(taken / "ours.pt"), UKB)
+        convert(str(file), str(taken / "ours.pt"), modalities=UKB)
     one_line(error)
     assert taken.read_text() == "mine"
 
@@ -304,19 +304,19 @@ def test_a_file_that_exists_and_a_place_that_cannot_be_written_are_refused(file,
 def test_a_link_to_nothing_is_neither_followed_nor_replaced(file, output, tmp_path):
     Path(output).symlink_to(tmp_path / "none")
     with pytest.raises(InputError, match=r"^--output=.*ours\.pt: a broken link; expected a file$"):
-        convert(str(file), output, UKB)
+        convert(str(file), output, modalities=UKB)
     assert Path(output).is_symlink()
 
 
 def test_a_name_of_safetensors_gives_safetensors_with_the_metadata_beside_it(file, output, tmp_path):
-    convert(str(file), output, UKB)
-    convert(str(file), str(tmp_path / "other.safetensors"), UKB)
+    convert(str(file), output, modalities=UKB)
+    convert(str(file), str(tmp_path / "other.safetensors"), modalities=UKB)
     found, expected = weights.read(tmp_path / "other.safetensors"), weights.read(output)
     assert equal(load_file(tmp_path / "other.safetensors"), expected.state)
     assert found.metadata == json.loads(json.dumps(expected.metadata))
     (tmp_path / "other.safetensors").unlink()
     with pytest.raises(InputError, match=r"other\.json: exists already; expected a new file"):
-        convert(str(file), str(tmp_path / "other.safetensors"), UKB)
+        convert(str(file), str(tmp_path / "other.safetensors"), modalities=UKB)
 
 
 # The command line

@@ -251,6 +251,14 @@ def test_a_folder_without_a_state_is_for_new_runs(tmp_path):
         resumable(tmp_path, False)
 
 
+def test_a_damaged_state_that_was_passed_over_costs_no_other(tmp_path):
+    Training(tmp_path, 2, save_interval=1, keep=1)
+    (tmp_path / "models/iteration-0000012.pt").write_bytes(b"damaged")
+    Training(tmp_path, 3, resume="auto", keep=1)
+    names = ["iteration-0000009.pt", "iteration-0000012.pt"]
+    assert sorted(path.name for path in (tmp_path / "models").glob("iteration-*")) == names
+
+
 # Saving
 
 

@@ -64,7 +64,16 @@ def options(tmp_path, monkeypatch):
         output_dir=str(tmp_path / "eval"),
         ckpt_dir=str(tmp_path / "models"),
         resume=False,
+        pretrained=None,
     )
+
+
+def test_weights_that_this_training_would_replace_are_refused(options, tmp_path):
+    options.pretrained = str(tmp_path / "models/../models/model.pt")
+    with pytest.raises(
+        InputError, match=r"^pretrained=\S+/models/model.pt: the model.pt of --ckpt_dir; expected another"
+    ):
+        Plan("a", Processes(), options)
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,8 @@ def test_a_self_supervised_bundle_takes_weights_of_its_network_and_modalities(di
     assert json.loads((folder / "models/model.json").read_text())["modalities"] == ["T1", "FLAIR"]
     other = checkpoint("ukb_ssl_pretrain", modalities=["FLAIR", "T1"], **said)
     refused("modalities FLAIR, T1; expected T1, FLAIR", built, dist / "other", "ukb_ssl_pretrain", weights=other)
+    masked = checkpoint(**said | {"tasks": ["masked"]})
+    refused("tasks masked; expected reconstruction, ", built, dist / "other", "ukb_ssl_pretrain", weights=masked)
 
 
 @pytest.mark.parametrize(("cohort", "name"), [("embedded", ", synthetic"), ("BraTS 2021", " on BraTS 2021")])
@@ -269,6 +271,8 @@ def test_a_package_for_hugging_face_has_a_card_and_the_same_tensors_as_safetenso
     assert (result["dataset"]["name"], result["metrics"][0]["value"]) == ("BraTS 2021", 0.9123)
     for _, link in LINK.findall(text):
         assert "://" in link or link.startswith("#") or (folder / link.partition("#")[0]).is_file(), link
+    stated = [weights.read(folder / f"models/model.{kind}").metadata for kind in ("pt", "safetensors")]
+    assert stated[0] == stated[1] != {}
     given = load_file(folder / "models/model.safetensors")
     expected = torch.load(folder / "models/model.pt", weights_only=True)
     assert given.keys() == expected.keys()
@@ -309,6 +313,19 @@ def test_bad_input_is_named_and_nothing_is_left(dist, repository):
         str(ROOT / "LICENSE"),
     )
     refused("nowhere.zip: no such file or folder", package.verify, "nowhere.zip")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("configs/mine.yaml", b"a: 1\na: 2\n", "configs/mine.yaml: .*occurs twice"),
+        ("docs/notes.md", b"K\xf6ln", "docs/notes.md: UnicodeDecodeError: "),
+        ("configs/metadata.json", b"{}", "configs/metadata.json: .*'version' is a required property"),
+    ],
+)
+def test_a_bundle_file_that_cannot_be_read_is_named(dist, repository, file, content, message):
+    (repository / "bundles/atlas_stage2" / file).write_bytes(content)
+    refused(message, built, dist, "atlas_stage2")
 
 
 def test_a_signal_leaves_nothing_and_the_next_build_removes_what_a_killed_one_has_left(dist):
