@@ -73,7 +73,7 @@ class Prepare(JobOperator):
         reference, preparation, failed = volumes[job.reference], None, annotation_checks(slices)
         failed += missing_slices(slices, volumes)
         if job.prepare:
-            volumes, preparation = prepare_scans(volumes, job.series, job.bundle.task, job.reference)
+            volumes, preparation = prepare_scans(volumes, job.series, job.bundle, job.reference)
             aligned = volumes
             failed += preparation.failed
         else:

@@ -19,10 +19,10 @@ from common.prepare.figures import LIMITS, Figures, outside, template_overlap
 from common.prepare.resampling import field_of_view, labels_on, resample
 from common.prepare.subject import Settings, prepare_subject
 from common.prepare.volumes import Grid, Volume, check_scan
+from deploy.bundle import Bundle
 from deploy.remarks import Remark
 from deploy.source_header import burned_in_annotation
 from deploy.study import Series
-from deploy.tasks import Task
 
 LEAST = 0.5  # least volume of a brain, voxels above zero, litres
 BELOW = 0.05  # largest share of voxels below zero, which interpolation makes at the brain's edge; background is more
@@ -73,15 +73,17 @@ class Preparation:
 
 
 def prepare_scans(
-    volumes: Mapping[str, Volume], series: Mapping[str, Series], task: Task, reference: str
+    volumes: Mapping[str, Volume], series: Mapping[str, Series], bundle: Bundle, reference: str
 ) -> tuple[dict[str, Volume], Preparation]:
     """Register a study's scans, extract the brain if the model expects that, and resample them.
 
-    `reference` only sets the grid of the result; registration uses T1 as its reference.
+    Voxels have the shortest edge of the training's, 1 to 4 mm. `reference` only sets the grid of the result;
+    registration uses T1 as its reference.
     """
     for modality, volume in volumes.items():
         check_scan(volume, series[modality].name)
-    settings = Settings(task.cohort, tuple(volumes), DEEPBET if task.skull_stripped else "none")
+    brain, spacing = DEEPBET if bundle.task.skull_stripped else "none", min(max(1.0, bundle.spacing[0]), 4.0)
+    settings = Settings(bundle.task.cohort, tuple(volumes), brain, spacing)
     try:
         prepared = prepare_subject(volumes, settings)
     except InputError as error:

@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from common.errors import InputError
 from common.metrics.measures import dice
 from common.prepare.volumes import Volume
 from deploy.geometry import volume_of
@@ -32,6 +34,21 @@ def chosen(volumes):
     }
 
 
+def bundle_of(task, spacing=(1.0, 1.0)):
+    return SimpleNamespace(task=TASKS[task], spacing=spacing)
+
+
+@pytest.mark.parametrize(("trained", "prepared"), [((2.0, 2.5), 2.0), ((0.5, 0.5), 1.0), ((6.0, 6.0), 4.0)])
+def test_prepared_voxels_are_those_of_the_training(monkeypatch, trained, prepared):
+    def prepare(_, settings):
+        raise InputError(f"{settings.spacing}")
+
+    monkeypatch.setattr("deploy.preparation.prepare_subject", prepare)
+    volume = Volume(np.random.default_rng(0).random((40, 40, 40), np.float32), np.diag([5.0, 5, 5, 1]))
+    message = refusal(prepare_scans, {"T1": volume}, chosen(["T1"]), bundle_of("stroke", trained), "T1")
+    assert message == f"--prepare: {prepared}"
+
+
 def test_prepared_heads_meet_the_preconditions_and_results_return_to_the_reference(cohorts, tmp_path):
     """The brain of the same phantom without skull is the truth."""
     study, heads = Study(), {}
@@ -41,7 +58,7 @@ def test_prepared_heads_meet_the_preconditions_and_results_return_to_the_referen
         heads[modality], _ = volume_of(slices, modality)
     assert len(failed_checks(heads, {"T1ce": heads["T1ce"]}, "T1ce", True, False)) >= 4
 
-    volumes, preparation = prepare_scans(heads, chosen(heads), TASKS["tumour"], "T1ce")
+    volumes, preparation = prepare_scans(heads, chosen(heads), bundle_of("tumour"), "T1ce")
 
     assert {volume.array.shape for volume in volumes.values()} == {(240, 240, 155)}
     assert failed_checks(volumes, volumes, "T1ce", True, False) == preparation.failed == []
@@ -66,5 +83,5 @@ def test_an_acquisition_may_count_the_images_of_several_echoes(stated, missing):
 
 def test_an_image_that_is_no_head_is_refused_by_the_name_of_its_series():
     volume = Volume(np.ones((8, 8, 12), np.float32), np.diag([8.0, 8, 8, 1]))
-    message = refusal(prepare_scans, {"T1": volume}, chosen(["T1"]), TASKS["stroke"], "T1")
+    message = refusal(prepare_scans, {"T1": volume}, chosen(["T1"]), bundle_of("stroke"), "T1")
     assert message == "series 2 (UID ...1.2): 1 in every voxel that is not 0; expected a brain, not a mask of it"

@@ -178,7 +178,7 @@ def test_a_self_supervised_bundle_takes_weights_of_its_network_and_modalities(di
     assert json.loads((folder / "models/model.json").read_text())["modalities"] == ["T1", "FLAIR"]
     other = checkpoint("ukb_ssl_pretrain", modalities=["FLAIR", "T1"], **said)
     refused("modalities FLAIR, T1; expected T1, FLAIR", built, dist / "other", "ukb_ssl_pretrain", weights=other)
-    masked = checkpoint(**said | {"tasks": ["masked"]})
+    masked = checkpoint("ukb_ssl_pretrain", tasks=["masked"], **said)
     refused("tasks masked; expected reconstruction, ", built, dist / "other", "ukb_ssl_pretrain", weights=masked)
 
 
