@@ -168,7 +168,9 @@ _ALL = (
     # Machine
     _unrecorded("device", DEVICE, "device of the network"),
     _resumable("num_workers", integers(0, 512), "processes that read volumes, for each GPU"),
-    _resumable("cache_rate", numbers(0, 1), "share of the volumes kept in memory after the fixed transforms"),
+    _resumable(
+        "cache_rate", numbers(0, 1), "share of the volumes kept in memory after the fixed transforms; none with a store"
+    ),
     _unrecorded("store", FOLDER, "volumes that python -m scripts.store prepared: crops are read faster", nullable=True),
     Option(
         "amp",

@@ -19,7 +19,7 @@ from monai.utils import MAX_SEED
 from torch.utils.data import Sampler
 
 from ..bars import tqdm
-from ..errors import ArgumentError, InputError, input_error_message
+from ..errors import InputError, input_error_message
 from ..files import expand_home, size_and_time
 from ..memory import lacks_host_memory
 from .scan_checks import files_in, what_broke
@@ -40,11 +40,11 @@ class CaseDataset(CacheDataset):
         data: Entries as `common.data.Datalist.load` returns them.
         transform: MONAI `Compose`.
         cache_rate: Share of the cases kept in memory after the deterministic transforms; 0 to 1.
-        store: Folder of a `common.data.Store` that has all cases; None to read their own files.
+        store: Folder of a `common.data.Store` that has all cases, which needs no cache; None to read their own files.
 
     Raises:
         InputError: a case cannot be read or transformed.
-        ArgumentError: the store lacks cases, or both a store and a cache are given.
+        ArgumentError: the store lacks cases.
     """
 
     def __init__(
@@ -54,9 +54,7 @@ class CaseDataset(CacheDataset):
         cache_rate: float = 0.0,
         store: str | None = None,
     ) -> None:
-        if store is not None and cache_rate:
-            raise ArgumentError(f"cache_rate={cache_rate}, store={store}: cannot be combined; a store needs no cache")
-        super().__init__(data, transform, cache_rate=cache_rate)
+        super().__init__(data, transform, cache_rate=0 if store else cache_rate)
         self.store = None if store is None else Store(expand_home(store, f"--store={store}"), self.transform)
         self._files: dict[str, tuple[int, int] | None] = {}  # of the volumes that are read again and again
         if self.store is not None:

@@ -47,6 +47,8 @@ def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=lazily and is_archive)
         tensors = list(tensors_in(content))  # which content that contains itself has no end of
     except Exception as error:  # torch.load's readers raise many exceptions
+        if "unable to mmap" in str(error):  # the memory ran out
+            raise
         raise InputError(f"checkpoint {path}: cannot be read as tensors alone: {_cause(error, path)}") from error
     if not isinstance(content, Mapping):
         raise InputError(f"checkpoint {path}: holds a {type(content).__name__}; expected a dictionary of tensors")

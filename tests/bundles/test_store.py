@@ -67,7 +67,6 @@ def test_a_store_is_for_its_files_and_settings_only(scans, tmp_path, monkeypatch
     monkeypatch.setenv("HOME", str(tmp_path))
     read = {"store": "~/store"}
     assert "lacks 3 of 3 subjects" in refusal(bundle, places, tmp_path, normalization="nonzero", **read)
-    assert "a store needs no cache" in refusal(bundle, places, tmp_path, cache_rate=1.0, **read)
     entry = json.loads((tmp_path / "brats.json").read_text())["training"][0]
     (tmp_path / "brats" / entry["label"]).touch()
     assert "lacks 1 of 3 subjects" in refusal(bundle, places, tmp_path, **read)
@@ -75,7 +74,7 @@ def test_a_store_is_for_its_files_and_settings_only(scans, tmp_path, monkeypatch
     max(store.glob("*.label.b2nd"), key=lambda path: path.stat().st_mtime_ns).unlink()
     assert "lacks 1 of 3 subjects" in refusal(bundle, places, tmp_path, **read)
     assert "2 are there, 1 to prepare" in prepare(bundle, store, places).stdout
-    assert len(batches(bundle, places, tmp_path, **read)) == 3
+    assert len(batches(bundle, places, tmp_path, cache_rate=1.0, **read)) == 3
 
 
 def test_neither_a_file_that_cannot_be_read_nor_one_that_changed_is_trained_on(scans, tmp_path):

@@ -256,9 +256,6 @@ COMMANDS: dict[str, str] = {  # command line: its last line
     ),
     f"scripts.folds brats_finetune {DATA} --folds=99 {NEW}": "--folds=99: only 5 people …",
     "scripts.experiments plan {folder}/none.yaml": "study {folder}/none.yaml: no such file; expected one of …",
-    "scripts.experiments plan {folder}/s.yaml --json={folder}/s.yaml": (
-        "--json={folder}/s.yaml: the study itself; expected another file"
-    ),
     "scripts.report Makefile": "Makefile: a file; expected a folder that holds run.json files",
     f"scripts.export brats_finetune torchscrip {{folder}}/model.ts {DATA}": (
         "--format=torchscrip: expected one of torchscript, onnx, state_dict"
