@@ -99,7 +99,7 @@ def find_subjects(
     if not (found or studies or (patterns and data.skipped)):  # else a pattern is to blame
         raise InputError(f"--root={root}: no scans; expected {FORMS}")
     if not studies:
-        _check_found(data, modalities, patterns, labels)
+        _check_found(data, modalities, patterns, labels, keeps_missing)
     idle = [name for name in others if name not in studies]
     if idle and layouts in ([], ["folders"]):  # other layouts have folders that are no subjects
         show(f"warning: --root={root}: no scan in {shortened(idle)}", error=True)
@@ -120,11 +120,15 @@ def _is_study(folder: Path) -> bool:
     return not any(stem_of(path.name) for path in files) and holds_dicom(files)
 
 
-def _check_found(data: DataSet, modalities: Sequence[str], patterns: Mapping[str, str], labels: str | None) -> None:
+def _check_found(
+    data: DataSet, modalities: Sequence[str], patterns: Mapping[str, str], labels: str | None, keeps_missing: bool
+) -> None:
     there = {name for subject in data.subjects.values() for name in subject.images}
     there |= {clash.kind for clash in data.clashes}
+    known = SPELLINGS.keys() - patterns.keys()  # others may be misspelt
+    may_lack = keeps_missing and not there.isdisjoint(modalities)
     for modality in modalities:
-        if modality not in there:
+        if modality not in there and not (may_lack and modality in known):
             option = f"--patterns={dict(patterns)}" if modality in patterns else "--modalities"
             words = patterns.get(modality) or " or ".join(SPELLINGS.get(modality, (modality,)))
             masks = "; files that --brain matches are masks" if BRAIN in there else ""

@@ -32,6 +32,9 @@ def test_a_modality_that_no_subject_has_is_refused(tmp_path):
     root = folder_with(tmp_path, "a/a_T1.nii.gz", "b/b_T1.nii.gz")
     with pytest.raises(InputError, match=r"--modalities: no file of FLARE \(FLARE\); expected one of at least one sub"):
         find_subjects(root, ["T1", "FLARE"], {})
+    with pytest.raises(InputError, match="--modalities: no file of FLARE"):
+        find_subjects(root, ["T1", "FLARE"], {}, keeps_missing=True)
+    assert len(find_subjects(root, ["T1", "FLAIR"], {}, keeps_missing=True)) == 2, "one that a site never acquires"
     with pytest.raises(InputError, match="--labels=seg: no subject has such a label map"):
         find_subjects(root, ["T1"], {}, labels="seg")
 
