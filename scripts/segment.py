@@ -191,11 +191,17 @@ def bring_back(folder: Path, sources: Mapping[str, Mapping[str, str]]) -> bool:
     made_of = {subject: {**source, "part": LABELS} for subject, source in sources.items()}
     new = [name for name in sources if not (labels[name].is_file() and is_made_of(notes[name], made_of[name]))]
     maps = {subject: folder / PREDICTED / f"{subject}.nii.gz" for subject in new}
+    before = {subject: _written(labels[subject]) for subject in new}
     is_complete = not new or _passes(preparation.send_all, maps, folder / PREPARED, folder / LABELS)
     for subject in new:
-        if labels[subject].is_file():
+        if _written(labels[subject]) != before[subject]:
             write_json(notes[subject], made_of[subject])
     return is_complete
+
+
+def _written(file: Path) -> tuple[int, int] | None:
+    """What changes whenever a file is written; None without a file."""
+    return (file.stat().st_ino, file.stat().st_mtime_ns) if file.is_file() else None
 
 
 def _as_trained(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -115,7 +115,7 @@ class TrainingRecord(RunRecord):
         engine.add_event_handler(Events.COMPLETED, self._close)
 
     def _begin(self, trainer: Engine) -> None:
-        if self._is_new and idist.get_rank() == 0:
+        if self._is_new and not self.plan.resumed_from and idist.get_rank() == 0:
             for name in ("pictures", "tensorboard"):
                 move_aside(self.folder / name)
         loss: Any = getattr(trainer, "loss_function", None)

@@ -151,10 +151,15 @@ def hold_out(
         raise InputError(f"--datalist: already a fold, number {number}; give the whole datalist")
     if "subset" in content:
         raise InputError("--datalist: already a subset; give the whole datalist")
-    entries = {entry["subject"]: entry for name in DEALT for entry in content.get(name, [])}
     if person is not None:
         find = person_finder(person)
-        entries = {subject: {**entry, "person": find(subject)} for subject, entry in entries.items()}
+        named = {
+            name: [{**entry, "person": find(entry["subject"])} for entry in content[name]]
+            for name in SPLITS
+            if name in content
+        }
+        content = {**content, **named}
+    entries = {entry["subject"]: entry for name in DEALT for entry in content.get(name, [])}
     person_in = {subject: datalists.person_in(entry) for subject, entry in entries.items()}
     labelled = {subject for subject, entry in entries.items() if "label" in entry} or set(entries)
     people = sorted({person_in[subject] for subject in labelled})
