@@ -15,6 +15,7 @@ from torch import nn
 
 from ..data.datasets import Steps
 from ..errors import ArgumentError, InputError, check_number, show
+from ..files import move_aside
 from ..weights.storage import load, tensors_in, versions, write
 from .plan import Plan
 from .random_states import random_state, set_random_state
@@ -113,6 +114,8 @@ class RunStates:
         if self.source:
             self.load(trainer, self.source)
         if not trainer.has_event_handler(self._save_or_end):
+            if self.source is None and idist.get_rank() == 0:
+                move_aside(self.folder / "model.pt")  # of an earlier run without a state
             trainer.add_event_handler(Events.COMPLETED, self.plan.end)
             trainer.add_event_handler(Events.ITERATION_COMPLETED, self._after_iteration)  # attached now to run last
             trainer.add_event_handler(Events.EPOCH_COMPLETED, self._save_or_end)

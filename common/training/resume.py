@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError, InputError, show
-from ..files import move_aside
 from ..options import OPTIONS
 from ..weights.storage import load
 
@@ -19,8 +18,8 @@ RESUMABLE = {option.name for option in OPTIONS.values() if option.resumable} | {
 def resumable(save_dir: str | Path, resume: bool | str, settings: Mapping[str, Any] | None = None) -> Path | None:
     """The file from which a run continues; None for a new run.
 
-    With True a file must exist; with False none may; "auto" takes the last whole `iteration-N.pt`. If there is none, it
-    moves a `model.pt` aside. Settings that affect the result must match the file's.
+    With True a file must exist; with False none may; "auto" takes the last whole `iteration-N.pt`, if any. Settings
+    that affect the result must match the file's.
     """
     folder = Path(save_dir)
     saved = saved_states(folder)
@@ -35,7 +34,6 @@ def resumable(save_dir: str | Path, resume: bool | str, settings: Mapping[str, A
         raise ArgumentError(
             f"ckpt_dir={folder}: holds the {earlier[0].name} of an earlier run; expected {going_on}another folder"
         )
-    move_aside(folder / "model.pt")
     return None
 
 

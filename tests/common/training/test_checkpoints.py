@@ -244,11 +244,19 @@ def test_a_folder_without_a_state_is_for_new_runs(tmp_path):
     with pytest.raises(InputError, match=r"^ckpt_dir=.*: holds the model.pt of an earlier run; expected another fold"):
         resumable(tmp_path, False)
     assert resumable(tmp_path, "auto") is None  # as after a kill before a state could be saved
-    assert [path.read_text() for path in tmp_path.glob("model*.pt")] == ["best"]
-    assert not (tmp_path / "model.pt").exists()
     (tmp_path / "iteration-0000003.pt").touch()
     with pytest.raises(InputError, match=r"holds the iteration-0000003.pt of an earlier run; expected resume=true"):
         resumable(tmp_path, False)
+
+
+def test_the_best_network_of_an_earlier_run_without_a_state_is_moved_aside(tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/model.pt").write_text("best")
+    Training(tmp_path, 1, resume="auto")
+    (earlier,) = (tmp_path / "models").glob("model-*.pt")
+    assert earlier.read_text() == "best"
+    Training(tmp_path, 2, resume="auto")
+    assert len(list((tmp_path / "models").glob("model-*.pt"))) == 1
 
 
 def test_a_damaged_state_that_was_passed_over_costs_no_other(tmp_path):
