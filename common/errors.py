@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import current_thread, main_thread
 from types import TracebackType
 from typing import Any
 
@@ -150,7 +151,7 @@ def show(*lines: object, error: bool = False) -> None:
 
 
 class _Lasting(io.FileIO):
-    """A stream that drops what nobody can read any more."""
+    """A stream that ignores writes after its reader has gone."""
 
     def write(self, data: Any) -> int:
         """Write bytes, as far as the pipe or terminal is still there."""
@@ -163,10 +164,10 @@ class _Lasting(io.FileIO):
 
 
 def outlive_readers() -> None:
-    """From now on, go on without a reader of the output: Ctrl-C also ends `tee`, and a training has yet to save."""
+    """Go on after the reader of the output has gone: Ctrl-C also ends `tee`, and a training must still save."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if isinstance(stream, io.TextIOWrapper) and stream is getattr(sys, f"__{name}__"):  # neither ours nor a test's
+        if isinstance(stream, io.TextIOWrapper) and stream is getattr(sys, f"__{name}__"):  # not replaced already
             raw = io.BufferedWriter(_Lasting(stream.fileno(), "w", closefd=False))
             lasting = io.TextIOWrapper(raw, stream.encoding, stream.errors, line_buffering=stream.line_buffering)
             setattr(sys, name, lasting)
@@ -227,7 +228,7 @@ def _unraisable(lost: "sys.UnraisableHookArgs") -> None:
     if isinstance(lost.exc_value, SystemExit):
         os._exit(lost.exc_value.code if isinstance(lost.exc_value.code, int) else 1)
     if not issubclass(lost.exc_type, KeyboardInterrupt):
-        if not re.match(r"DataLoader worker .* killed by signal", str(lost.exc_value)):  # by Ctrl-C, which is told
+        if not re.match(r"DataLoader worker .* killed by signal", str(lost.exc_value)):  # by Ctrl-C, reported already
             sys.__unraisablehook__(lost)
         return
     show("interrupted", error=True)
@@ -245,9 +246,7 @@ class _Report:
         if issubclass(kind, KeyboardInterrupt):
             show("interrupted", error=True)
             return
-        if (
-            threading.current_thread() is threading.main_thread()
-        ):  # PyTorch's handler can raise here, too, when a DataLoader worker dies
+        if current_thread() is main_thread():  # PyTorch's handler can raise here, too, when a DataLoader worker dies
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         message = explained(error)
         if message is None or ((place := place_in_user_code(error)) and place in message):  # a bug needs its traceback

@@ -134,7 +134,7 @@ class Datalist:
 
     @property
     def leaked(self) -> list[str]:
-        """The people, as far as known, with visits in several splits; unlabelled ones do not count."""
+        """The people with visits in several splits (see `person_in`); unlabelled ones do not count."""
         people = {(person_in(entry), split) for split in SPLITS[:3] for entry in self.content.get(split, [])}
         return sorted(person for person, count in Counter(person for person, _ in people).items() if count > 1)
 
@@ -286,7 +286,7 @@ def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False
 
 
 def person_in(entry: Mapping[str, Any]) -> str:
-    """The person of an entry: the stated one, otherwise as far as the subject's name tells."""
+    """The person of an entry: the stated one, or else the one in the subject's name."""
     person: str = entry.get("person") or person_of(entry["subject"])
     return person
 

@@ -149,10 +149,8 @@ def doubts(found: Mapping[str, Ranges], spacing: Sequence[float] | None = None) 
     for place, ranges in found.items():
         longest = max(ranges["extent"][1])
         if not HEAD[0] <= longest <= HEAD[1]:
-            value = f"extends over {longest:.3g} mm"
-            doubted.setdefault(
-                "extent", Problem("extent", place, value, "about 200 mm, a head's; is its affine in mm?")
-            )
+            expected = "about 200 mm, a head's; is its affine in mm?"
+            doubted.setdefault("extent", Problem("extent", place, f"extends over {longest:.3g} mm", expected))
         if spacing is None and _is_outside(ranges["spacing"], reference["spacing"], SPACING):
             expected = f"{_mm(reference['spacing'])} mm, as in the first subject; --spacing resamples scans"
             doubted.setdefault("spacing", Problem("spacing", place, f"voxels of {_mm(ranges['spacing'])} mm", expected))

@@ -46,7 +46,7 @@ def masks_of(files: CaseFiles, convention: str) -> CaseMasks:
 
 
 def scored_masks(files: CaseFiles, details: Details) -> CaseMasks:
-    """The masks of a scored case; files that have been replaced since by masks of other volumes raise `InputError`."""
+    """The masks of a scored case; a file with other volumes than the scored ones raises `InputError`."""
     masks = masks_of(files, details.convention)
     voxel = math.prod(spacing_of(masks.affine))
     for region, scored in details.scores[files.name].items():

@@ -146,7 +146,7 @@ class RunStates:
         if idist.get_rank() == 0:
             _refuse_nan(self.objects["network"], file)
             write(shared | {"ranks": ranks, "metadata": self.metadata}, file)
-            known = saved_states(self.folder)  # also damaged ones after this, which a resumed run has passed over
+            known = saved_states(self.folder)  # also damaged ones after this, which the resumed run skipped
             for older in known[: known.index(file) + 1][: -self.keep]:
                 older.unlink()
         return file

@@ -148,9 +148,8 @@ class Plan:
         if self.processes.is_main:
             show(f"scans: {describe(measured)}", *(f"accepted: {line}" for line in different.values()))
             doubted = doubts(found, options.spacing)
-            accepted = (
-                options.accept if options.pretrained else ()
-            )  # by default what differs from pretraining, not within a cohort
+            # The default accepts differences from pretraining, not within a cohort
+            accepted = options.accept if options.pretrained else ()
             show(*(f"warning: {line}" for name, line in doubted.items() if name not in accepted), error=True)
 
     def _record_missing(self) -> None:

@@ -82,7 +82,7 @@ class StopRequest:
 
 
 class _DeferringProcess(ForkProcess):
-    """A process that is born with SIGTERM blocked."""
+    """A process that starts with SIGTERM blocked."""
 
     def start(self) -> None:
         """Fork; PyTorch's own handler of SIGTERM then never runs in the child."""

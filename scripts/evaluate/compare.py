@@ -129,7 +129,7 @@ def _check_alike(folder: Path, first: Details, place: Path, other: Details) -> N
 
 
 def _reference(scores: Scores) -> list[str]:
-    """What an evaluation tells of a region's reference: its volume, and the centres of its lesions."""
+    """A region's reference as an evaluation records it: its volume, and the centres of its lesions."""
     centres = sorted(lesion.centre for lesion in scores.lesions if lesion.is_reference)
     return [f"{scores.volumes[1]:.5g} mm3", *(f"a lesion at {centre}" for centre in centres)]
 

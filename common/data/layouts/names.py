@@ -17,9 +17,8 @@ NOT_SEGMENTED = {"brain", "bet", "head", "skull", "wm", "gm", "csf"}  # before "
 EXAMPLE = "names such as T1,FLAIR, or the words that end their files' names, such as T1=t1_mprage,FLAIR=flair_reg"
 NIFTI = re.compile(r"([^.].*?)\.nii(?:\.gz)?", re.IGNORECASE | re.DOTALL)
 SIGNS = "_-. "
-MOVED = re.compile(
-    rf"(.+)[{re.escape(SIGNS)}](?:to|2|in)", re.IGNORECASE
-)  # before the modality that a scan was registered to
+# The words before the modality that a scan was registered to
+MOVED = re.compile(rf"(.+)[{re.escape(SIGNS)}](?:to|2|in)", re.IGNORECASE)
 
 
 class Name(NamedTuple):
@@ -75,7 +74,8 @@ class Naming:
             return Name(stem, None) if self.label is not None or last in NOT_SEGMENTED else Name(before, LABEL)
         found = Name(*split_name(stem))
         if moved := MOVED.fullmatch(found.before):  # S1_FLAIR_to_T1 is a FLAIR
-            found = next((name for name in [Name(*split_name(moved[1]))] if name.kind), found)
+            of_its_own = Name(*split_name(moved[1]))
+            found = of_its_own if of_its_own.kind else found
         if found.kind is not None and self.takes(found.kind):
             return found
         own = next((name for name in self.modalities or () if self.takes(name) and ends_with(stem, name)), None)
