@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from shlex import quote
-from types import MappingProxyType
-from typing import Any
+from types import MappingProxyType, UnionType
+from typing import Any, get_args
 
 from .errors import (
     InputError,
@@ -27,6 +27,7 @@ from .errors import (
     traceback_of,
 )
 from .files import atomic_write
+from .literals import literal, names_of, number_or_text, texts_of
 from .memory import explain_out_of_memory, use_huge_pages, use_open_files
 
 Command = Callable[..., Any]
@@ -37,7 +38,7 @@ def run(
 ) -> None:
     """Run the command that the command line names; exit with 0, with 2 on bad input, or with 1 (see `log_unexpected`).
 
-    A function with `**options` gets options that it does not declare as text. `confidential` keeps unexpected
+    A parameter for text takes it as typed, never as a Python literal (`reader_of`). `confidential` keeps unexpected
     arguments, which may name a patient, out of messages.
     """
     import fire  # imported here so that configs do not need it
@@ -59,7 +60,7 @@ def run(
         if asks_for_help:
             vars(command).pop("FIRE_METADATA", None)  # python-fire's help would list it as a command
         else:
-            _keep_further_options_as_text(command)
+            _read_by_annotation(command)
     if not asks_for_help:
         _check(commands, arguments, confidential)
     let_interrupts_raise()
@@ -118,15 +119,31 @@ def _log(error: BaseException, options: Mapping[str, Any]) -> Path:
     return log
 
 
-def _keep_further_options_as_text(command: Command) -> None:
-    """Let python-fire parse only the options that a function declares."""
+def _read_by_annotation(command: Command) -> None:
+    """Let python-fire read each argument as its parameter's annotation says; see `reader_of`."""
     from fire.decorators import SetParseFn
-    from fire.parser import DefaultParseValue
 
-    parameters = inspect.signature(command).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        SetParseFn(str)(command)
-        SetParseFn(DefaultParseValue, *(parameter.name for parameter in parameters))(command)
+    SetParseFn(str)(command)  # of *arguments and **options
+    for parameter in inspect.signature(command).parameters.values():
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            SetParseFn(reader_of(parameter.annotation), parameter.name)(command)
+
+
+def reader_of(annotation: Any) -> Callable[[str], Any]:
+    """The function that reads an argument's text for a parameter with this annotation; text stays as typed.
+
+    Example:
+        >>> reader_of(str | None)("1.10"), reader_of(str | float)("all"), reader_of(Sequence[str])("1.10,b")
+        ('1.10', 'all', ['1.10', 'b'])
+    """
+    kinds = {*get_args(annotation)} if isinstance(annotation, UnionType) else {annotation}
+    if Sequence[str] in kinds:
+        return names_of
+    if Mapping[str, str] in kinds:
+        return texts_of
+    if str in kinds:
+        return number_or_text if kinds & {int, float} else str
+    return literal
 
 
 def _check(commands: Command | Mapping[str, Command], arguments: Sequence[str], confidential: bool) -> None:

@@ -12,44 +12,91 @@ from typing import Any
 
 from .errors import InputError, choice, did_you_mean, shortened
 from .files import valid_json, valid_yaml, why_no_file
+from .literals import literal, names_of
 from .options import OPTIONS, TRAINING_DEFAULTS
-from .values import listed
 
 # MONAI's own option, the only one that bundles need, and the options that it adds
 TRACKING = {"tracking", "tracking_uri", "experiment_name", "run_name", "save_execute_config"}
 
 
-def parsed(value: Any) -> Any:
-    """Parse an option's text as MONAI's command does (python-fire): a Python literal, else text.
+def parsed(name: str, text: Any) -> Any:
+    """An option's value from its text: as its entry in `OPTIONS` reads it, else as MONAI's command does.
 
-    A list of paths needs no quotes. Values that are not text stay.
+    Values that are not text stay; no text is True.
 
     Example:
-        >>> parsed("1,1,2"), parsed("1e-4"), parsed("600 epochs"), parsed("")
-        ((1, 1, 2), 0.0001, '600 epochs', True)
+        >>> parsed("output_dir", "2026_11_27"), parsed("patch_size", "64,64,64"), parsed("loss::gamma", "1e-1")
+        ('2026_11_27', (64, 64, 64), 0.1)
     """
-    from fire.parser import DefaultParseValue
-
-    if value == "":
+    if not isinstance(text, str):
+        return text
+    if text == "":
         return True
-    found = DefaultParseValue(value) if isinstance(value, str) else value
-    return listed(found) if isinstance(found, str) and re.fullmatch(r"\[[^][{}'\"]+\]", found) else found
+    option = OPTIONS.get(name.removeprefix("+"))
+    if option is not None:
+        return option.kind.read(text)
+    if name in TRACKING:
+        return text
+    value = literal(text)
+    is_list = isinstance(value, str) and re.fullmatch(r"\[[^][{}'\"]+\]", value)  # of paths
+    return names_of(value) if is_list else value
 
 
-def with_hash(value: Any) -> Any:
-    r"""An option's value for MONAI, which reads `#` in text, such as a path, as `::`: an expression that gives it.
+def as_data(name: str, value: Any) -> Any:
+    r"""The value of an option as MONAI takes it, which evaluates text with $, and follows @, % and #: quoted.
 
-    Expressions, references and macros stay.
+    Raises an InputError for an expression, reference or macro in an option that is a component's argument.
 
     Example:
-        >>> print(with_hash("/data/study #1"), with_hash(["a", "@b#c"]))
-        $'/data/study \U000000231' ['a', '@b#c']
+        >>> print(as_data("output_dir", "/data/$x #1"), as_data("checkpoint", ["a", "@b"]))
+        $'/data/\U00000024x \U000000231' ['a', "$'\U00000040b'"]
     """
+    is_option = name.removeprefix("+") in OPTIONS.keys() | TRACKING
     if isinstance(value, list | tuple):
-        return type(value)(map(with_hash, value))
-    if not isinstance(value, str) or "#" not in value or value[0] in "$@%":
+        return type(value)(as_data(name, item) for item in value)
+    if isinstance(value, Mapping):
+        if is_option:
+            return value if all(map(_is_plain, [*value, *value.values()])) else f"${_quoted(value)}"
+        return {key: as_data(name, item) for key, item in value.items()}
+    if _is_plain(value):
         return value
-    return "$'" + re.sub(r"[^\w/. -]", lambda found: rf"\U{ord(found[0]):08x}", value) + "'"
+    if not is_option and value[0] in "$@%":
+        raise InputError(f"--{name}={value}: an expression; expected a value: only configs and overlays are evaluated")
+    return f"${_quoted(value)}"
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether MONAI takes a value for itself: no text with its signs, and no key such as _target_."""
+    return not isinstance(value, str) or not re.search(r"[$@%#]|^_", value)
+
+
+def _quoted(value: Any) -> str:
+    """A Python expression for a value, in which text has no character that MONAI reads."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_quoted(key)}: {_quoted(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_quoted, value)) + "]"
+    if not isinstance(value, str):
+        return repr(value)
+    return "'" + re.sub(r"[^\w/. -]", lambda match: rf"\U{ord(match[0]):08x}", value) + "'"
+
+
+def argument(word: str) -> str:
+    """A word for the command line of MONAI's own command, which gives the option the value that is typed here.
+
+    Example:
+        >>> argument("--output_dir=runs/mine"), argument("--output_dir=2026_11_27"), argument("--amp")
+        ('--output_dir=runs/mine', "--output_dir=$'2026_11_27'", '--amp')
+    """
+    option, equals, text = word.partition("=")
+    if not equals or not option.startswith("--"):
+        return word
+    value = as_data(option[2:], parsed(option[2:], text))
+    if literal(text) == value:
+        return word
+    if isinstance(value, str):
+        return f"{option}={value if value[0] == '$' else f'${_quoted(value)}'}"
+    return f"{option}={value!r}"
 
 
 def read(files: Sequence[str | Path], options: Mapping[str, Any] | None = None) -> Any:
@@ -62,7 +109,7 @@ def read(files: Sequence[str | Path], options: Mapping[str, Any] | None = None) 
     parser = ConfigParser()
     parser.read_config([str(file) for file in files])
     _add_defaults(parser)
-    parser.update(dict(options or {}))
+    parser.update({name: as_data(name, value) for name, value in (options or {}).items()})
     return parser
 
 
@@ -123,7 +170,7 @@ def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> dict[str, 
             _check_shape(parser.get(id, None), value, given)
         if id == key and isinstance(value, Mapping) and id in parser:
             replaced[f"{id}::"] = f"{place} replaces the whole section; +{id} changes a part of it"
-        merge_kv(parser, key, value)
+        merge_kv(parser, key, as_data(key, value) if place == f"--{key}" else value)
     try:
         parser.resolve_macro_and_relative_ids()
     except Exception as error:  # of MONAI, for a text that begins with %

@@ -32,6 +32,7 @@ from .values import (
     NAMES,
     PATCH_SIZE,
     SPACING,
+    TASK,
     Kind,
     flags,
     integers,
@@ -142,7 +143,7 @@ _ALL = (
     Option("gather_negatives", flags(), "take contrastive negatives from all GPUs (DIFF-20)"),
     Option("head_tokens", words("corner, mean"), "tokens that the rotation and contrastive heads read (DIFF-31)"),
     Option("loss_weights", LOSS_WEIGHTS, "weight of each proxy task in the loss, in the order of `tasks` or by name"),
-    Option("best_metric", Kind("total, or a proxy task", str), "held-out loss term that chooses model.pt (DIFF-26)"),
+    Option("best_metric", TASK, "held-out loss term that chooses model.pt (DIFF-26)"),
     Option("normalize_crops", flags(), "z-score of each training crop instead of its volume (DIFF-24)"),
     Option("crop_foreground", flags(), "cut away the background before all else (DIFF-20)"),
     Option(
@@ -189,7 +190,7 @@ _ALL = (
     Option("overlap", numbers(0, 0.99), "overlap of neighbouring windows, as a share of the patch"),
     _unrecorded("window_batch_size", integers(1, unit="windows"), "windows that the network takes at a time"),
     _unrecorded("stitch_device", DEVICE, "device that stitches windows; cpu keeps volumes out of the GPU's memory"),
-    _unrecorded("flips", AXES, "axes to mirror along; the logits of all mirror images are averaged"),
+    Option("flips", AXES, "axes to mirror along; the logits of all mirror images are averaged"),
     _unrecorded(
         "slices",
         words("none, chosen, all"),
@@ -221,6 +222,13 @@ class Options(SimpleNamespace):
     def record(self, **facts: Any) -> dict[str, Any]:
         """The options that determine the result, and further facts of the run, for a checkpoint and run.json."""
         return {name: value for name, value in vars(self).items() if OPTIONS[name].recorded} | facts
+
+    def of_results(self) -> dict[str, Any]:
+        """The options that determine an inference's results, besides its weights; `amp` follows the device."""
+        others = ("checkpoint", "split", "amp")
+        return {
+            name: value for name, value in self.record().items() if not OPTIONS[name].resumable and name not in others
+        }
 
     def make_folders(self) -> None:
         """Make the run's output folders and claim them; see `common.locks.claim`."""

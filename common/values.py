@@ -11,6 +11,7 @@ from .data.preparation import PREPARATION_CHECKS
 from .data.provenance import NAME
 from .data.regions import CONVENTIONS, canonical
 from .errors import PLAIN_TEXT, ArgumentError, InputError
+from .literals import literal, names_of, texts_of
 
 LARGEST = 1e12  # of any number: what is computed from it fits into a float
 
@@ -18,11 +19,13 @@ LARGEST = 1e12  # of any number: what is computed from it fits into a float
 class Kind(NamedTuple):
     """A kind of values; `values` describes them in words, with the unit.
 
-    `convert` raises ValueError or TypeError, or an `InputError` with a specific message.
+    `convert` raises ValueError or TypeError, or an `InputError` with a specific message. `read` reads the text of a
+    command line: `str` leaves it as typed.
     """
 
     values: str
     convert: Callable[[Any], Any]
+    read: Callable[[str], Any] = literal
 
     def parse(self, name: str, value: Any) -> Any:
         """Convert an argument's value; raise `ArgumentError` if it is invalid."""
@@ -78,7 +81,7 @@ def words(values: str) -> Kind:
         _check(value in values.split(", "))
         return value
 
-    return Kind(f"one of {values}", convert)
+    return Kind(f"one of {values}", convert, str)
 
 
 def flags(*others: str) -> Kind:
@@ -89,7 +92,7 @@ def flags(*others: str) -> Kind:
         _check(str(value).lower() in known)
         return known[str(value).lower()]
 
-    return Kind(" or ".join(filter(None, [", ".join([*known][:-1]), [*known][-1]])), convert)
+    return Kind(" or ".join(filter(None, [", ".join([*known][:-1]), [*known][-1]])), convert, str)
 
 
 def flag(name: str, value: Any, *others: str) -> Any:
@@ -187,29 +190,29 @@ def _axes(value: Any) -> list[int]:
     return list(value)
 
 
-def listed(value: Any) -> list[str]:
-    """Names from a command line, which python-fire passes as text such as a,b or [a,b], a tuple, or a number."""
-    given = value if isinstance(value, list | tuple) else str(value).strip("[]").split(",")
-    return [str(each).strip() for each in given]
+def _files(text: str) -> str | list[str]:
+    return names_of(text) if re.fullmatch(r"\[.*\]", text, re.DOTALL) else text
 
 
 def _checks(value: Any) -> list[str]:
-    given = _names(value.split(",") if isinstance(value, str) else value)
-    _check(set(given) <= set(PREPARATION_CHECKS))
-    return given
+    _check(set(_names(value)) <= set(PREPARATION_CHECKS))
+    return list(value)
 
 
-COHORT = Kind("up to 100 letters, digits, spaces and . , ( ) ' + : -", _cohort)
-FOLDER = Kind("folder", _path)
-FILE = Kind("file", _path)
+COHORT = Kind("up to 100 letters, digits, spaces and . , ( ) ' + : -", _cohort, str)
+FOLDER = Kind("folder", _path, str)
+FILE = Kind("file", _path, str)
 FILES = Kind(
-    "a file or a list of files", lambda value: [*map(_path, value)] if isinstance(value, list | tuple) else _path(value)
+    "a file or a list of files",
+    lambda value: [*map(_path, value)] if isinstance(value, list | tuple) else _path(value),
+    _files,
 )
-DEVICE = Kind("cpu, cuda or cuda:N", _device)
+TASK = Kind("total, or a proxy task", str, str)
+DEVICE = Kind("cpu, cuda or cuda:N", _device, str)
 AMP = flags("auto", "bf16", "fp16")
-MODALITIES = Kind("a list of names, such as ['T1','FLAIR']", _modalities)
-NAMES = Kind("a list of names, which may be empty", _names)
-ALIASES = Kind("a mapping of names, such as {'T2': 'FLAIR'}", _aliases)
+MODALITIES = Kind("a list of names, such as ['T1','FLAIR']", _modalities, names_of)
+NAMES = Kind("a list of names, which may be empty", _names, names_of)
+ALIASES = Kind("a mapping of names, such as {'T2': 'FLAIR'}", _aliases, texts_of)
 PATCH_SIZE = Kind(
     "three multiples of 32 up to 512, one of them at least 64, such as [96,96,96], voxels",
     _three(int, lambda edges: min(edges) >= 32 and 64 <= max(edges) <= 512),
@@ -218,7 +221,7 @@ SPACING = Kind(
     "three numbers from 0.1 to 20, such as [1,1,1], mm",
     _three(float, lambda edges: all(0.1 <= edge <= 20 for edge in edges)),
 )
-CONVENTION = Kind(f"{', '.join(CONVENTIONS)}, or regions such as core=1+3,whole=1+2+3", _convention)
+CONVENTION = Kind(f"{', '.join(CONVENTIONS)}, or regions such as core=1+3,whole=1+2+3", _convention, str)
 LOSS_WEIGHTS = Kind("numbers from 0 to 1000, such as [1,1,1] or {'rotation': 0}", _loss_weights)
-CHECKS_OF_PREPARATION = Kind(f"a list of some of {', '.join(PREPARATION_CHECKS)}, such as [spacing]", _checks)
+CHECKS_OF_PREPARATION = Kind(f"a list of some of {', '.join(PREPARATION_CHECKS)}, such as [spacing]", _checks, names_of)
 AXES = Kind("a list of the axes 0, 1, 2, each once at most, such as [0]", _axes)

@@ -9,7 +9,7 @@ from unicodedata import combining, normalize
 
 from common import weights
 from common.cli import options_of
-from common.configs import check_known, parsed
+from common.configs import argument, check_known, parsed
 from common.data import is_skull_stripped, model_name, trained_on
 from common.data.regions import regions_of
 from common.errors import InputError
@@ -143,9 +143,8 @@ def check_options(options: Sequence[str], bundle: Bundle) -> None:
     try:
         check_known(given, [bundle.config])
         for name, value in given.items():
-            if "$" in value or value.startswith("@"):
-                raise InputError(f"{name}={value}: an expression; expected a value")
+            argument(f"--{name}={value}")  # refuses expressions
             if name in OPTIONS:
-                OPTIONS[name](parsed(value))
+                OPTIONS[name](parsed(name, value))
     except InputError as error:
         raise InputError(f"--bundle_options: --{str(error).removeprefix('--')}") from error

@@ -15,7 +15,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from common.configs import with_hash
+from common.configs import argument
 from common.data.volumes import write_volume
 from common.errors import InputError
 from common.files import write_json
@@ -47,8 +47,8 @@ def infer(bundle: Bundle, aligned: Mapping[str, Volume], work: Path, options: Se
         "checkpoint": bundle.checkpoint,
     }
     command = [sys.executable, "-m", "monai.bundle", "run", f"--config_file={bundle.config}"]
-    command += [f"--{name}={with_hash(str(value))}" for name, value in arguments.items()]
-    run_command([*command, *options], bundle.root, work)
+    words = [*(f"--{name}={value}" for name, value in arguments.items()), *options]
+    run_command([*command, *map(argument, words)], bundle.root, work)
     return read_label_map(work / "predictions" / f"{CASE}.nii.gz", aligned[bundle.modalities[0]])
 
 

@@ -8,16 +8,17 @@ import ssl
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from datetime import date
 from json import dumps
 from pathlib import Path
-from typing import Any
 
 from common.cli import Command, run
 from common.errors import InputError, check_number, show
 from common.files import atomic_write, check_regular
+from common.literals import names_of
 from common.locks import claimed
-from common.values import FILE, FOLDER, flag, listed
+from common.values import FILE, FOLDER, flag
 from deploy.archive import RETRIES, Archive, ArchiveError, results_in
 from deploy.job import prepare_output
 from deploy.mark import HOLD, STATES, Mark, parsed
@@ -41,7 +42,7 @@ def serve(
     attempts: int = 3,
     once: bool = False,
     since: str = SINCE,
-    hold: Any = "contrast,coverage",
+    hold: str | Sequence[str] = "contrast,coverage",
     delete_replaced: bool = False,
     adopt: bool = False,
 ) -> None:
@@ -109,9 +110,9 @@ def _first_day(since: str) -> str:
         ) from None
 
 
-def _kinds(hold: Any) -> list[str]:
+def _kinds(hold: str | Sequence[str]) -> list[str]:
     """The option `--hold` as a list."""
-    words = listed(hold)
+    words = names_of(hold)
     kinds = [] if words == ["none"] else words
     if not set(kinds) <= set(KINDS):
         raise InputError(f"--hold={','.join(words)}: expected none, or some of {','.join(KINDS)}")

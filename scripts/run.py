@@ -4,8 +4,8 @@
 
 BUNDLE is a folder in bundles/, CONFIG one of its configs, such as train, evaluate or inference. Each OVERLAY is another
 of its configs, such as quickstart, or a YAML file. Options are those of the bundle (python -m scripts.options BUNDLE)
-and --tracking=mlflow. Results go below the bundle's folder, unless --bundle_root or --output_dir says otherwise;
-other relative paths start from the current folder.
+and --tracking=mlflow; their text stays text, whatever it begins with. Results go below the bundle's folder, unless
+--bundle_root or --output_dir says otherwise; other relative paths start from the current folder.
 
 MONAI's command checks only the values of the options; this one checks files, keys, references and components first, and
 names the overlay or option of a component that cannot be built. It reports every other failure in one line, too; an
@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from common.cli import log_unexpected, options_of
-from common.configs import check, parsed, with_hash
+from common.configs import as_data, check, parsed
 from common.errors import (
     InputError,
     chain_of,
@@ -72,7 +72,7 @@ def read_command_line(arguments: Sequence[str], is_distributed: bool = False) ->
         raise InputError(f"--config_file={given['config_file']}: expected overlays as words, after BUNDLE CONFIG")
     if empty := next((name for name in given if f"--{name}=" in arguments), None):
         raise InputError(f"--{empty}=: no value")
-    options = {"bundle_root": str(configs.parent)} | {name: parsed(value) for name, value in given.items()}
+    options = {"bundle_root": str(configs.parent)} | {name: parsed(name, value) for name, value in given.items()}
     return [str(file) for file in files], options
 
 
@@ -131,7 +131,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="parsing config_file")  # configs are this repository's and trusted
     let_interrupts_raise()
     with blaming(changes):
-        workflow = create_workflow(config_file=files, **{name: with_hash(value) for name, value in options.items()})
+        workflow = create_workflow(config_file=files, **{name: as_data(name, value) for name, value in options.items()})
         values |= vars(workflow.parser.get_parsed_content("options"))
         workflow.run()
         workflow.finalize()

@@ -10,8 +10,6 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fire.decorators import SetParseFn
-
 from common import cli, weights
 from common.data.provenance import is_skull_stripped
 from common.errors import InputError, choice, input_error_message, shortened, show
@@ -31,7 +29,6 @@ RESULTS = (PREDICTED, LABELS)
 NOTES = ".made_of"  # folder in PREDICTED: the sources of each label map
 
 
-@SetParseFn(str, "accept")
 def segment(
     scans: str,
     bundle: str,

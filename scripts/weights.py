@@ -10,6 +10,7 @@ from common import cli, weights
 from common.data.modalities import modality_of
 from common.errors import InputError, show
 from common.files import atomic_write, check_new_files, digest
+from common.literals import names_of
 from common.options import OPTIONS, check_network
 from common.training.signals import interrupt_on_signals
 
@@ -77,8 +78,7 @@ def convert(
     check_new_files(f"--output={output}", target, *([weights.record_of(target)] if is_plain else []))
     checkpoint = weights.read(file)
     found = describe(checkpoint.state, file)
-    names = modalities.split(",") if isinstance(modalities, str) else modalities
-    names = [str(name).strip() for name in names] if isinstance(names, list | tuple) else names
+    names = None if modalities is None else names_of(modalities)
     stated: dict[str, Any] = {"patch_size": None, "versions": None, "modalities": None} | checkpoint.metadata
     for option, value in {"modalities": names, "patch_size": patch_size}.items():
         given = None if value is None else OPTIONS[option](value)

@@ -14,7 +14,8 @@ from ..data.modalities import SPELLINGS, count_missing, missing_in, modality_of
 from ..data.scan_checks import check_headers
 from ..errors import ArgumentError, InputError, choice, show
 from ..files import expand_home, why_no_folder
-from .segmentations import files_of, finished
+from ..made import check as check_made
+from .segmentations import files_of, finished, measured_in
 
 # Names of ATLAS v2.0; the first session has the person's name, as in its datalists
 ATLAS = re.compile(r"(sub-r\d{3}s\d{3})(?:_ses-1|(_ses-\d+))_space-MNI152NLin2009aSym")
@@ -29,6 +30,7 @@ def find_cases(
     existing: str = "refuse",
     probabilities: bool = False,
     missing: Sequence[str] = (),
+    made: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Find the cases to segment: a split of a datalist, or every scan in a folder and its subfolders.
 
@@ -48,6 +50,7 @@ def find_cases(
             replace.
         probabilities: Whether probability maps count as results.
         missing: Modalities to leave out of every subject.
+        made: What makes the results (`common.made.made_of`); other weights and settings do not add to a folder.
 
     Returns:
         A dictionary for each subject: "subject", and "image", absolute paths in the order of `modalities`, None for a
@@ -56,7 +59,8 @@ def find_cases(
 
     Raises:
         InputError: the folder or the datalist cannot be read, there is no case, a result exists already, a result
-            would replace a scan, or `output_dir` holds a scan by its name (not for a network with a single modality).
+            would replace a scan, `output_dir` holds a scan by its name (not for a network with a single modality), or
+            it keeps results of other weights or settings.
     """
     choice("existing", existing, dict.fromkeys(("refuse", "replace", "skip")))
     if datalist is not None:
@@ -67,6 +71,8 @@ def find_cases(
         return found
     results = {case["subject"]: files_of(case["subject"], output_dir, probabilities) for case in found}
     _spare_scans(found, results)
+    if made is not None:
+        check_made(output_dir, made, measured_in(output_dir) - ({*results} if existing == "replace" else set()))
     if existing == "refuse":
         there = [path for paths in results.values() for path in paths if path.exists()]
         if there:

@@ -25,7 +25,7 @@ TEXT = {"type": "string", "pattern": rf"\A[^{UNPRINTABLE.pattern[1:]}+\Z"}
 PATH = {"type": "string", "pattern": r"\A(/|(?!([^\0]*/)?\.\.(/|\Z)))[^\0]+\Z"}  # absolute, or inside the folder
 TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
 KNOWN = {"type": ["string", "null"]}
-MADE = {  # see `common.records.made_by`
+MADE = {  # see `common.made.made_by`
     "type": "object",
     "required": ["command", "started", "versions", "git_commit", "cohort", "made_up", "checkpoints"],
     "properties": {

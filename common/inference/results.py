@@ -43,7 +43,7 @@ class CaseFiles(NamedTuple):
 class Details(NamedTuple):
     """All data of an evaluation's page except the voxels.
 
-    `name` is the page's title; `files` are in the order of the scores; `made` is from `common.records.made_by`.
+    `name` is the page's title; `files` are in the order of the scores; `made` is from `common.made.made_by`.
     """
 
     name: str

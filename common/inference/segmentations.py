@@ -13,6 +13,7 @@ from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from monai.transforms import Transform
 
+from .. import made as origin
 from ..data.preparation import BRAIN
 from ..data.regions import display_order, label_names, regions_of
 from ..data.scan_checks import broken_file
@@ -39,12 +40,17 @@ def files_of(subject: str, output_dir: str | Path, probabilities: bool = False) 
 
 def finished(files: Mapping[str, Sequence[Path]], output_dir: str | Path) -> set[str]:
     """The subjects with complete results: all files can be read to their ends, and volumes.csv has their rows."""
-    measured = {subject for subject, _ in _rows(Path(output_dir) / VOLUMES)}
+    measured = measured_in(output_dir)
     found = [subject for subject in files if subject in measured and all(path.exists() for path in files[subject])]
     with ThreadPoolExecutor() as pool:
         broken = dict(zip(found, pool.map(lambda subject: broken_file(files[subject]), found), strict=True))
     show(*(f"made again: {': '.join(faulty)}" for faulty in broken.values() if faulty))
     return {subject for subject in found if not broken[subject]}
+
+
+def measured_in(output_dir: str | Path) -> set[str]:
+    """The subjects that volumes.csv has."""
+    return {subject for subject, _ in _rows(Path(output_dir) / VOLUMES)}
 
 
 def write_label_tables(folder: str | Path, convention: str) -> None:
@@ -130,12 +136,15 @@ class Volumes:
     Args:
         output_dir: Folder of the table.
         convention: Label convention of the label maps.
+        made: What makes the results (`common.made.made_of`), which the run writes beside the table; rows that something
+            else made are dropped first.
 
     Raises:
         InputError: the file exists with a different table.
     """
 
-    def __init__(self, output_dir: str, convention: str) -> None:
+    def __init__(self, output_dir: str, convention: str, made: Mapping[str, Any] | None = None) -> None:
+        self.made = made
         self.path = Path(output_dir) / VOLUMES
         values = regions_of(convention)
         self.regions = {name: values[name] for name in display_order(values)}
@@ -144,7 +153,17 @@ class Volumes:
 
     def attach(self, engine: Engine) -> None:
         """Measure the output of `engine`: "pred", label maps [1, x, y, z] with their affine."""
+        engine.add_event_handler(Events.STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def _begin(self) -> None:
+        folder = self.path.parent
+        if self.made is None or not origin.difference(origin.read(folder), self.made):
+            return
+        if self.rows:
+            self.keep(())
+            self.write()
+        origin.write(folder, self.made)
 
     def __call__(self, engine: Engine) -> None:
         for output, item in zip(engine.state.output, engine.state.batch if engine.state.output else [], strict=True):

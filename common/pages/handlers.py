@@ -14,8 +14,8 @@ from ..errors import choice, one_line, show
 from ..inference.publishing import PAGE, finish, place_of
 from ..inference.results import CaseFiles, Details, write
 from ..inference.segmentations import files_of
+from ..made import made_by
 from ..metrics.protocols import PRESENT, Protocol
-from ..records import made_by
 
 LESION_FIGURES = {"lesionwise_dice": "lesion-wise Dice", "lesion_f1": "lesion F1"}  # main lesion metric of a protocol
 

@@ -18,7 +18,7 @@ def render(
 ) -> str:
     """Render a Jinja template, which may include files of its folder and this folder; an unknown name is an error.
 
-    `made` is from `common.records.made_by`, or empty if not recorded; the page ends with it. `filters` and `content`
+    `made` is from `common.made.made_by`, or empty if not recorded; the page ends with it. `filters` and `content`
     are by their names in the template. `<nav class="contents"></nav>` gets a list of the sections with an id and a
     heading.
     """

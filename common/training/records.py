@@ -16,8 +16,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ..errors import show
 from ..files import move_aside, reporting_path_errors, write_json
+from ..made import made_by
 from ..memory import peak_resident
-from ..records import made_by
 from ..weights.surgery import Report
 from .plan import Plan
 
@@ -29,7 +29,7 @@ class RunRecord:
         output_dir: Folder of `run.json`.
         settings: Settings of the run by name.
         workflow: Kind of run, such as evaluate.
-        made: Record from `common.records.made_by`; by default that of the settings.
+        made: Record from `common.made.made_by`; by default that of the settings.
     """
 
     def __init__(

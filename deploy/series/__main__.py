@@ -9,7 +9,8 @@ from pydicom.dataset import Dataset
 
 from common.cli import run
 from common.errors import InputError, show
-from common.values import flag, listed
+from common.literals import names_of
+from common.values import flag
 from common.weights.storage import path_of
 from deploy.process import restrict_output
 from deploy.series.choice import choose_series
@@ -32,7 +33,7 @@ def preview(study: str, series_names: str = "", modalities: str = ",".join(MODAL
         prepare: whether series from several frames of reference are accepted, as by deploy.app --prepare.
     """
     restrict_output()
-    prepare, wanted = flag("prepare", prepare), listed(modalities)
+    prepare, wanted = flag("prepare", prepare), names_of(modalities)
     if unknown := [modality for modality in wanted if modality not in MODALITIES]:
         raise InputError(f"--modalities: {unknown[0]} is unknown; expected some of {','.join(MODALITIES)}")
     names = read_table(path_of("series_names", series_names) if series_names else None)

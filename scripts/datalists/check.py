@@ -17,7 +17,7 @@ from common.data.scan_checks import CHECKS, CURE, OFF_GRID, Problem, files_in
 from common.data.volumes import is_made_up
 from common.errors import InputError, check_number, show
 from common.files import atomic_write, check_writable_folder, expand_home, why_no_folder, write_csv
-from common.values import listed
+from common.literals import names_of
 from scripts.datalists.build import check_outputs
 from scripts.datalists.cohort_checks import compare
 from scripts.datalists.examine import Record, examine
@@ -168,7 +168,7 @@ def check(
 
 
 def _accepted(accept: str | Sequence[str]) -> set[str]:
-    names = set(listed(accept)) - {""}
+    names = set(names_of(accept)) - {""}
     for name in sorted(names - set(CHECKS)):
         raise InputError(f"--accept={name}: unknown check; expected some of {', '.join(CHECKS)}")
     return names

@@ -14,9 +14,9 @@ import numpy as np
 from common.data.regions import RED
 from common.data.scan_checks import CHECKS, Problem
 from common.inference.panels import PLANES, centre_of, grey_levels, panel, png, side_by_side
+from common.made import made_by
 from common.pages.scenes import read_volume
 from common.pages.templates import png_uri, render
-from common.records import made_by
 
 EDGE = 128  # pixels of the longest edge of a volume in a picture
 NOT_FINITE = "#ff00ff"

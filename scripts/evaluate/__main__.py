@@ -72,7 +72,7 @@ def evaluate(
     convention = convention_of(protocol, references, label_convention)
     folder = _output(output, RESULTS, {"--predictions": predictions, "--references": references})
     name = expand_home(predictions, predictions).resolve().name
-    from common.records import made_by  # late import: `--help` stays fast
+    from common.made import made_by  # late import: `--help` stays fast
 
     with claimed("output", folder):
         scores = _scores(cases, rules, convention, workers or os.cpu_count() or 1)

@@ -8,9 +8,9 @@ from common.errors import InputError
 from common.files import expand_home
 from common.inference.reading import read
 from common.inference.results import Details
+from common.literals import names_of
+from common.made import made_by
 from common.metrics.protocols import Protocol
-from common.records import made_by
-from common.values import listed
 
 
 def named_folders(command: str, folders: Sequence[str], names: str | Sequence[str] | None = None) -> dict[str, Path]:
@@ -26,7 +26,7 @@ def named_folders(command: str, folders: Sequence[str], names: str | Sequence[st
         ends = [["/".join(path.parts[-length:]) for path in paths] for length in range(1, 99)]
         words = next((each for each in ends if len(set(each)) == len(each)), list(map(str, paths)))
     else:
-        words = listed(names)
+        words = names_of(names)
     if len(set(paths)) < len(paths) or len(words) != len(folders) or len(set(words)) < len(words):
         raise InputError(f"{', '.join(folders)} as {', '.join(words)}: expected distinct folders, with a name for each")
     if odd := [word for word in words if not word or UNPRINTABLE.search(word)]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from common.cli import command_line
-from common.configs import with_hash
+from common.configs import argument
 from common.errors import InputError
 from common.files import read_yaml
 
@@ -44,11 +44,8 @@ class CommandLine:
 
     @property
     def _words(self) -> list[str]:
-        """The words, with expressions for paths with `#` if MONAI reads them."""
-        if "monai.bundle" not in self.words:
-            return [*self.words]
-        options = (word.partition("=") for word in self.words)
-        return [f"{name}{separator}{with_hash(value)}" for name, separator, value in options]
+        """The words, with values quoted as MONAI takes them if it reads them."""
+        return [*map(argument, self.words)] if "monai.bundle" in self.words else [*self.words]
 
 
 @dataclass(frozen=True)
@@ -364,9 +361,17 @@ def words_of(options: Mapping[str, Any], values: Mapping[str, Any], where: str) 
     words = []
     for option, value in options.items():
         filled = _fill(value, values, f"{where}{option}") if isinstance(value, str) else value
-        text = filled if isinstance(filled, str) else json.dumps(filled).replace('"', "'").replace(" ", "")
-        words.append(f"--{option}={text}")
+        words.append(f"--{option}={filled if isinstance(filled, str) else _text(filled)}")
     return words
+
+
+def _text(value: Any) -> str:
+    """A value in the syntax that MONAI and Fire parse, without blanks between the items of lists and mappings."""
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{_text(key)}:{_text(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(_text, value)) + "]"
+    return repr(value) if isinstance(value, str) else json.dumps(value)
 
 
 def _fill(text: str, values: Mapping[str, Any], where: str) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from common.files import atomic_write, write_csv
+from common.made import made_by
 from common.pages.templates import render
-from common.records import made_by
 from scripts.experiments import figures
 from scripts.experiments.engine import OpenStudy
 from scripts.experiments.study import SCORED_TABLES, paper

@@ -51,7 +51,7 @@ def config_of(command: CommandLine, **replaced: Any) -> Any:
     `replaced` overrides options of the command.
     """
     (word,) = (word for word in command.words if word.startswith("--config_file="))
-    value = configs.parsed(word.partition("=")[2])
+    value = configs.parsed("config_file", word.partition("=")[2])
     files = [value] if isinstance(value, str) else value
     parser = configs.read([command.folder / file for file in files], _given(command) | replaced)
     parser.get_parsed_content("imports")  # `common`, which defaults refer to
@@ -69,5 +69,5 @@ def _given(command: CommandLine) -> dict[str, Any]:
     for word in command.words:
         name, equals, value = word.partition("=")
         if equals and name.startswith("--") and name not in ("--config_file", "--nproc_per_node"):
-            options[name.removeprefix("--")] = configs.parsed(value)
+            options[name[2:]] = configs.parsed(name[2:], value)
     return options

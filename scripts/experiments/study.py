@@ -209,7 +209,7 @@ def _check_options(options: Mapping[str, Any], files: Sequence[Path], where: str
         of_run = re.search(r"{[a-z]|^[$@]", str(value)) or option == "device"  # known when a job's command is
         if option in OPTIONS and not of_run:
             try:
-                OPTIONS[option](parsed(value))
+                OPTIONS[option](parsed(option, value))
             except ArgumentError as error:
                 raise InputError(f"{where}.{error}") from error
 

@@ -8,7 +8,7 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from common import weights
-from common.configs import check, with_hash
+from common.configs import as_data, check
 from common.data import datalists
 from common.data.datasets import CaseDataset
 from common.data.modalities import missing_in
@@ -56,7 +56,7 @@ class Source:
         self.parser.read_config(self.folder / CONFIG)
         given = {"bundle_root": str(self.folder), "device": device, "checkpoint": str(file), "amp": False}
         for name, value in given.items():
-            self.parser[name] = with_hash(value)
+            self.parser[name] = as_data(name, value)
         self.parser.get_parsed_content("imports")
         values = {}  # from the checkpoint, else the config's defaults
         for name in weights.STATED.keys() & self.parser.get().keys():

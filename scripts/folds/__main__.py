@@ -5,7 +5,7 @@ from typing import Any
 
 from common import cli
 from common.errors import check_number, choice, show
-from common.values import listed
+from common.literals import names_of
 from scripts.experiments.engine import counted, launcher, log_of, run_jobs, select, states_of
 from scripts.folds.setup import set_up
 
@@ -64,7 +64,7 @@ def folds(
     redo = choice("stale", stale, {"keep": False, "redo": True})
     choice("fold_to", fold_to, {"validation": None, "testing": None})
     dealing = (folds, fold_to, validation, folds_seed, person)
-    words = [] if overlays is None else listed(overlays)
+    words = [] if overlays is None else names_of(overlays)
     setup = set_up(bundle, datalist, dataset_dir, output, *dealing, words, gpus, options)
     study, place = setup.study, setup.study.places.output
     selected = select(study, redo=redo)

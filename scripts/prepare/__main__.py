@@ -6,13 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fire.decorators import SetParseFn
-
 from common.cli import run
 from common.data.layouts.names import stem_of
 from common.errors import InputError, check_number, choice, shortened, show
 from common.files import check_writable_folder, expand_home, reporting_path_errors, why_no_folder
-from common.values import DEVICE, listed
+from common.literals import names_of
+from common.values import DEVICE
 from scripts.arrays import array_of
 
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from scripts.prepare.subjects import Outcome
 
 
-@SetParseFn(str, "accept")  # a subject's name can look like a number: 1234567_20252_2_0
 def prepare(
     root: str,
     output: str,
@@ -150,7 +148,7 @@ def _settings(
 
     cohort = choice("like", like, TARGETS)
     names = cohort.modalities if modalities is None else modalities
-    names = tuple(names if isinstance(names, list | tuple) else listed(names))
+    names = tuple(names_of(names))
     if not names or not all(isinstance(name, str) and name.isalnum() for name in names) or len(set(names)) < len(names):
         raise InputError(
             f"--modalities={modalities}: expected different names of letters and digits, such as [T1,FLAIR]"

@@ -16,10 +16,10 @@ from common.data.scan_checks import first_line
 from common.errors import InputError, input_error_message, is_disk_full, shortened, show
 from common.files import atomic_write, valid_json, write_csv
 from common.locks import claimed
+from common.made import made_by
 from common.pages.templates import render
 from common.prepare.figures import UNITS, Figures, rows
 from common.prepare.subject import Settings
-from common.records import made_by
 from scripts.arrays import JobArray
 from scripts.pools import map_in_processes
 from scripts.prepare.scans import DATALIST, FILES, PAGE, QUALITY, REGIONS, Subject

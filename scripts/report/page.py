@@ -9,8 +9,8 @@ from urllib.parse import quote
 import yaml
 
 from common.inference.publishing import PAGE, is_earlier
+from common.made import made_by
 from common.pages.templates import png_uri, render
-from common.records import made_by
 from scripts.report import charts
 from scripts.report.runs import Stage, mean
 

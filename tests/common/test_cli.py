@@ -1,6 +1,7 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -51,6 +52,17 @@ def join(*files: str, output: str | None = None) -> None:
     CALLS.append((files, output))
 
 
+def rank(
+    folders: str,
+    number: str | float = 0,
+    names: str | Sequence[str] | None = None,
+    files: Mapping[str, str] | None = None,
+    sizes: Sequence[int] | None = None,
+) -> None:
+    """Rank."""
+    CALLS.append((folders, number, names, files, sizes))
+
+
 COMMANDS = {"convert": convert, "inspect": inspect}
 
 
@@ -85,6 +97,15 @@ def run(monkeypatch):
             ["brats", "--jobs=2", "--modalities=['T1', 'T2']", "--learning-rate=1e-4", "--iterations", "5 epochs"],
             ("brats", 2, {"modalities": "['T1', 'T2']", "learning_rate": "1e-4", "iterations": "5 epochs"}),
         ),
+        (convert, ["1.10", "--output", "2026_11_27"], ("1.10", "2026_11_27", 1)),
+        (rank, ["1e3", "--number=0.2", "--names=1.10,1.20"], ("1e3", 0.2, ["1.10", "1.20"], None, None)),
+        (
+            rank,
+            ["None", "all", "--files={'a': 'b', 1_0: 2.50}"],
+            ("None", "all", None, {"a": "b", "1_0": "2.50"}, None),
+        ),
+        (rank, ["[1]", "1_000", "--sizes=1,2"], ("[1]", "1_000", None, None, (1, 2))),
+        ({"join": join}, ["join", "1.10", "2_0"], (("1.10", "2_0"), None)),
         ({"join": join}, ["--unit", "cm", "--size", "3"], (3, "cm")),
         ({"join": join}, ["join", "a", "b", "--output=c"], (("a", "b"), "c")),
     ],

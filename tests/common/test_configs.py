@@ -7,9 +7,10 @@ import pytest
 import yaml
 from monai.bundle import ConfigParser
 
-from common.configs import check, parsed, read, with_hash
+from common.configs import argument, as_data, check, parsed, read
 from common.errors import InputError
-from tests.support import one_line
+from common.options import OPTIONS
+from tests.support import BUNDLES, ROOT, one_line
 
 CONFIG = {
     "imports": ["$import torch"],
@@ -75,7 +76,6 @@ def test_what_a_config_has_passes(config, options):
         ("epochs", 3, r"--epochs=3: no such option; did you mean --iterations='N epochs'\?"),
         ("learning_rate", None, "--learning_rate=None: MONAI ignores None; write null"),
         # values
-        ("learning_rate", "@pretraind", r".*train.yaml: no @pretraind, which learning_rate refers to; did you mean @"),
         (
             "train",
             {"handlers": []},
@@ -83,8 +83,6 @@ def test_what_a_config_has_passes(config, options):
         ),
         ("loss", {"_target_": "DiceLos"}, ".*loss: no class or function DiceLos of MONAI$"),
         ("loss", {"_target_": "common.ssl.Rotashun"}, ".*loss: no class or function .*; did you mean common.ssl"),
-        ("learning_rate", "%x", "--learning_rate=%x: MONAI takes % for another config"),
-        ("learning_rate", "@optimizer", r".*train.yaml: .*optimizer.*learning_rate.*: refers to itself"),
         ("", 5, "--=5: no such option"),
         ("loss", "DiceLoss", "--loss=DiceLoss: expected a component, such as {_target_: DiceLoss}$"),
         ("loss", {"sigmoid": True}, "--loss={'sigmoid': True}: expected a component, such as "),
@@ -106,31 +104,77 @@ def test_mlflow_brings_options_of_its_own_and_a_training_those_that_its_config_n
 
 
 @pytest.mark.parametrize(
-    ("text", "value"),
+    ("name", "text", "value"),
     [
-        ("1,1,2", (1, 1, 2)),
-        ("[64,64,64]", [64, 64, 64]),
-        ("1e-4", 1e-4),
-        ("600 epochs", "600 epochs"),
-        ("true", "true"),
-        ("", True),
+        ("loss::weight", "1,1,2", (1, 1, 2)),
+        ("patch_size", "[64,64,64]", [64, 64, 64]),
+        ("learning_rate", "1e-4", 1e-4),
+        ("iterations", "600 epochs", "600 epochs"),
+        ("loss::squared", "true", "true"),
+        ("amp", "", True),
     ],
 )
-def test_a_value_is_read_as_monais_command_reads_it(text, value):
+def test_a_value_that_is_not_text_is_read_as_monais_command_reads_it(name, text, value):
     word = "--option" if text == "" else f"--option={text}"
-    assert parsed(text) == value == fire.Fire(lambda option: [option], command=[word])[0]
+    assert parsed(name, text) == value == fire.Fire(lambda option: [option], command=[word])[0]
 
 
-@pytest.mark.parametrize("path", ["/it's @data $x #1 %y,z", 'a#\\b"{}', "#\udce9", "a # b"], ids=ascii)
-def test_monai_reads_a_path_with_a_hash_as_it_is(path):
-    word = f"--option={with_hash(path)}"
-    assert fire.Fire(lambda option: [option], command=[word])[0] == with_hash(path), "python-fire keeps it"
-    parser = ConfigParser({"one": with_hash(path), "same": "@one", "files": with_hash([path, "b"])})
-    found = [parser.get_parsed_content(key) for key in ("one", "same", "files")]
-    assert found == [path, path, [path, "b"]]
+EVIL = "$__import__('pathlib').Path('owned').touch()"
+TEXTS = [
+    "2026_11_27",
+    "1.10",
+    "None",
+    "[a",
+    "it's",
+    EVIL,
+    "@home",
+    "%x::y",
+    "a@::b",
+    "/x $y #1",
+    "\udce9",
+    "{'_target_': 'os.abort'}",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=ascii)
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_monai_takes_every_option_of_a_bundle_as_typed(bundle, text, tmp_path, monkeypatch):
+    """In this process, and from the command line of MONAI's own command."""
+    monkeypatch.chdir(tmp_path)
+    configs = ROOT / "bundles" / bundle / "configs"
+    names = {
+        name for config in ("train", "inference") for name in read([configs / f"{config}.yaml"]).get()
+    } & OPTIONS.keys()
+    values = {name: parsed(name, text) for name in names}
+    assert {values[name] for name in names if OPTIONS[name].kind.read is str} == {text}
+    words = [argument(f"--{name}={text}") for name in names]
+    for changes in (
+        {name: as_data(name, value) for name, value in values.items()},
+        fire.Fire(lambda **options: [options], command=words)[0],  # in a list, as Fire prints a mapping
+    ):
+        parser = ConfigParser(changes)
+        assert {name: parser.get_parsed_content(name) for name in names} == values
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("value", [EVIL, "@loss", "%loss", [1, {"a": EVIL}]], ids=ascii)
+def test_an_expression_on_a_command_line_is_refused(config, value):
+    assert re.match(r"--loss::name=.*: an expression; expected a value", refusal(config, **{"loss::name": value}))
 
 
 # Files
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("@pretraind", r".*train.yaml.*: no @pretraind, which learning_rate refers to; did you mean @"),
+        ("%x", ".*overlay.yaml: learning_rate: %x: MONAI takes % for another config"),
+        ("@optimizer", r".*train.yaml.*: .*optimizer.*learning_rate.*: refers to itself"),
+    ],
+)
+def test_an_overlay_may_refer_only_to_what_is_there(config, write, value, message):
+    assert re.match(message, refusal(config, write("overlay.yaml", {"learning_rate": value})))
 
 
 @pytest.mark.parametrize(

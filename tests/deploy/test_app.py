@@ -20,7 +20,7 @@ from nibabel.affines import apply_affine
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from common.configs import with_hash
+from common.configs import argument
 from common.errors import InputError
 from common.metrics.measures import dice
 from common.prepare.resampling import resample
@@ -56,7 +56,7 @@ def nifti_inference(layout, images, checkpoint, folder):
     content = {"name": "x", "modalities": MODELS[layout][0], "label_convention": None, "testing": [entry]}
     (folder / "datalist.json").write_text(json.dumps(content))
     paths = {"dataset_dir": images[0].parent, "datalist": folder / "datalist.json", "output_dir": folder}
-    data = [f"--{name}={with_hash(str(path))}" for name, path in paths.items()]
+    data = [argument(f"--{name}={path}") for name, path in paths.items()]
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file=configs/inference.yaml"]
     place = ROOT / f"bundles/{layout}_finetune"
     options = INFERENCE_OPTIONS

@@ -278,7 +278,6 @@ def test_a_file_of_ours_is_not_renamed_and_the_option_that_does_is_named(file, o
     [
         ({}, "--modalities=unknown: .* has 2 input channels; expected their names"),
         ({"modalities": "T1"}, "--modalities=T1: .* has 2 input channels; expected their names"),
-        ({"modalities": 5}, "modalities=5: expected "),
         ({"modalities": "T1,a/b"}, r"modalities=\['T1', 'a/b'\]: expected a list of names"),
         ({"modalities": UKB, "patch_size": (96, 96)}, r"patch_size=\(96, 96\): expected three "),
     ],

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from common import made
 from common.data.layouts.cohorts import read_cohort
 from common.errors import InputError
 from common.inference.cases import CheckFilesd, check_missing, find_cases
@@ -118,6 +119,39 @@ def test_existing_results_are_replaced_only_on_request(tmp_path):
         find_cases(*ask)
     with pytest.raises(InputError, match=r"existing=overwrite: expected one of refuse, replace, skip"):
         find_cases(*ask, existing="overwrite")
+
+
+def test_one_folder_holds_the_results_of_one_model(tmp_path):
+    """Results of P1 by the weights a; then P1 or P2 is asked for, by the same weights elsewhere or by others."""
+    for name in ("in/P1", "in/P2", "out/P1"):
+        scan(tmp_path / f"{name}.nii.gz")
+    (tmp_path / "out/volumes.csv").write_text("subject,region,volume_ml,voxels\nP1,lesion,0,0\n")
+    a, moved, b, smaller = (
+        {"checkpoints": {file: digest}, "settings": {"overlap": overlap}}
+        for file, digest, overlap in (
+            ("a.pt", "1", 0.5),
+            ("moved.pt", "1", 0.5),
+            ("b.pt", "2", 0.5),
+            ("a.pt", "1", 0.1),
+        )
+    )
+    ask = [tmp_path / "in", ["T1"], None, "testing", tmp_path / "out"]
+    unknown = rf"^{tmp_path}/out: results of unknown weights \(no made.json\): P1; expected another output_dir"
+    with pytest.raises(InputError, match=unknown):
+        find_cases(*ask, "skip", made=a)
+    made.write(tmp_path / "out", a)
+    for same in (a, moved):
+        assert list(found(*ask, existing="skip", made=same)) == ["P2"]
+    for other, why in ((b, "results of the weights a.pt, not of b.pt"), (smaller, "results with overlap=0.5, not 0.1")):
+        with pytest.raises(
+            InputError, match=f"^{tmp_path}/out: {why}: P1; expected another output_dir, or existing=replace"
+        ):
+            find_cases(*ask, "skip", made=other)
+        assert list(found(*ask, existing="replace", made=other)) == ["P1", "P2"]
+    (tmp_path / "in/P1.nii.gz").unlink()
+    for existing in ("refuse", "replace"):
+        with pytest.raises(InputError, match=r"not of b\.pt: P1; "):
+            find_cases(*ask, existing, made=b)
 
 
 @pytest.mark.parametrize("output", ["out", "link", ".."])

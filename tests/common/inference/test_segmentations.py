@@ -8,10 +8,12 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 
+from common import made
 from common.errors import InputError
-from common.inference.segmentations import SaveVolumed, Volumes, files_of, finished, write_label_tables
+from common.inference.segmentations import SaveVolumed, Volumes, files_of, finished, measured_in, write_label_tables
 from tests.damaged_scans import cut
 
 
@@ -123,6 +125,30 @@ def test_a_foreign_table_is_not_changed(tmp_path, content):
     with pytest.raises(InputError, match=r"volumes.csv: .*expected an earlier table of inference, with the columns"):
         Volumes(str(tmp_path), "atlas")
     assert (tmp_path / "volumes.csv").read_bytes() == content
+
+
+def test_a_run_by_other_weights_drops_the_rows_before_it_states_them(tmp_path, monkeypatch):
+    """So that a run that is killed in between, and repeated with existing=skip, makes all results again."""
+
+    def start(weights):
+        engine, content = Engine(lambda *_: None), {"checkpoints": {"x.pt": weights}, "settings": {}}
+        volumes = Volumes(str(tmp_path), "atlas", content)
+        volumes.attach(engine)
+        engine.fire_event(Events.STARTED)
+        assert made.read(tmp_path) == content
+        return volumes
+
+    for weights in ("a", "a"):  # more subjects, by the same weights
+        volumes = start(weights)
+        volumes(State("P1", torch.zeros(1, 2, 2, 2, dtype=torch.uint8), torch.eye(4)))
+    assert measured_in(tmp_path) == {"P1"}
+    write = made.write
+    monkeypatch.setattr(made, "write", lambda *_: 1 / 0)  # killed
+    with pytest.raises(ZeroDivisionError):
+        start("b")
+    monkeypatch.setattr(made, "write", write)
+    assert measured_in(tmp_path) == set()
+    start("b")
 
 
 def test_a_subject_is_finished_when_all_its_files_are_whole_and_its_rows_exist(tmp_path, capsys):

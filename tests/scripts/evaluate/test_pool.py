@@ -83,7 +83,7 @@ def test_evaluations_that_cannot_be_pooled_are_named(parts):
             pool(*(str(parts / folder) for folder in folders), output=str(parts / "pooled"))
         assert one_line(error)
     for names, message in (
-        (5, " as 5: expected distinct folders"),
+        ("5", " as 5: expected distinct folders"),
         ("a\nb,c", r"^--names: 'a\\nb': expected names of"),
     ):
         with pytest.raises(InputError, match=message):

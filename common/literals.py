@@ -1,0 +1,76 @@
+"""Read text from a command line: as typed, as names, or as a Python literal."""
+
+import ast
+import re
+import shlex
+from contextlib import suppress
+from typing import Any
+
+
+def literal(text: str) -> Any:
+    """A Python literal, in which words need no quotes, as MONAI's command (python-fire) reads it; other text stays.
+
+    Example:
+        >>> literal("1,1,2"), literal("1e-4"), literal("600 epochs")
+        ((1, 1, 2), 0.0001, '600 epochs')
+    """
+    from fire.parser import DefaultParseValue  # imported here so that configs do not need it
+
+    return DefaultParseValue(text)
+
+
+def number_or_text(text: str) -> Any:
+    """A number in plain digits, such as 5, 0.2 or 1e-4; other text stays, also 1_000.
+
+    Example:
+        >>> number_or_text("5"), number_or_text("0.2"), number_or_text("2026_11")
+        (5, 0.2, '2026_11')
+    """
+    if not re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", text, re.IGNORECASE | re.ASCII):
+        return text
+    return int(text) if re.fullmatch(r"[-+]?\d+", text) else float(text)
+
+
+def names_of(text: Any) -> list[str]:
+    """Names separated by commas, perhaps in brackets and quotes; a list stays.
+
+    Example:
+        >>> names_of("['T1', FLAIR]"), names_of("1.10,2026_11")
+        (['T1', 'FLAIR'], ['1.10', '2026_11'])
+    """
+    if not isinstance(text, str):
+        return [str(name).strip() for name in text]
+    with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+        quoted = ast.literal_eval(text.strip())
+        if isinstance(quoted, list | tuple) and all(isinstance(name, str) for name in quoted):
+            return list(quoted)
+    inner = match[1] if (match := re.fullmatch(r"\[(.*)\]", text.strip(), re.DOTALL)) else text
+    words = shlex.shlex(inner, posix=True)
+    words.whitespace, words.whitespace_split, words.commenters, words.escape = ",", True, "", ""
+    try:
+        return [word.strip() for word in words]
+    except ValueError:  # a single quote, as in "it's"
+        return [word.strip() for word in inner.split(",")]
+
+
+def texts_of(text: str) -> Any:
+    """A mapping of texts, such as {'T1': '*_T1w.nii.gz'}; text that is no mapping stays.
+
+    Example:
+        >>> texts_of("{'T1': 'a', 2026_11: 1.10}")
+        {'T1': 'a', '2026_11': '1.10'}
+    """
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return text
+    if not isinstance(tree, ast.Dict) or None in tree.keys:
+        return text
+    pairs = zip(tree.keys, tree.values, strict=True)
+    return {_typed(text.strip(), key): _typed(text.strip(), value) for key, value in pairs}
+
+
+def _typed(text: str, tree: Any) -> str:
+    """A string without its quotes; the source of anything else."""
+    is_text = isinstance(tree, ast.Constant) and isinstance(tree.value, str)
+    return str(tree.value if is_text else ast.get_source_segment(text, tree))
