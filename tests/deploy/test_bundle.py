@@ -133,7 +133,8 @@ def test_an_option_that_is_given_twice_is_warned_of_once(tumours, capsys):
         ("word", "--bundle_options=word: word: expected options such as"),
         ("--name='x", "--bundle_options=--name='x: No closing quotation"),
         ("--overlp=0.5", "--bundle_options: --overlp=0.5: no such option in "),
-        ("--overlap=$OVERLAP", "--bundle_options: --overlap=$OVERLAP: an expression; expected a value"),
+        ("--overlap=$OVERLAP", "--bundle_options: --overlap=$OVERLAP: expected a number from 0 to 0.99"),
+        ("--inferer::mode=$X", "--bundle_options: --inferer::mode=$X: an expression; expected a value"),
         ("--overlap=2", "--bundle_options: --overlap=2: expected"),
     ],
 )
