@@ -3,6 +3,7 @@
 MONAI merges them without checking keys, and reports a wrong one from deep inside.
 """
 
+import os
 import pydoc
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,13 +11,25 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError, choice, did_you_mean, shortened
+from .errors import InputError, choice, did_you_mean, shortened, show
 from .files import valid_json, valid_yaml, why_no_file
 from .literals import literal, names_of
 from .options import OPTIONS, TRAINING_DEFAULTS
 
 # MONAI's own option, the only one that bundles need, and the options that it adds
 TRACKING = {"tracking", "tracking_uri", "experiment_name", "run_name", "save_execute_config"}
+OURS = [Path(__file__).resolve().parents[1] / name for name in ("bundles", "studies")]
+
+
+def warn_of_program(path: str | Path, runs: str = "expressions") -> None:
+    """Warn, before any of it runs, that a config, study or package from elsewhere is a program.
+
+    `runs` says which of its parts run. Links do not make a file ours; of several processes, the first warns.
+    """
+    is_ours = any(Path(os.path.realpath(path)).is_relative_to(folder) for folder in OURS)
+    if not is_ours and os.environ.get("RANK", "0") == "0":
+        where = "it is not from bundles/ or studies/; see SECURITY.md"
+        show(f"warning: {path}: its {runs} run as a program, and {where}", error=True)
 
 
 def parsed(name: str, text: Any) -> Any:
@@ -136,6 +149,8 @@ def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> dict[str, 
 
     names = ", ".join(map(str, files))
     first, *overlays = map(_load, files)
+    for file in files:
+        warn_of_program(file)
     parser = ConfigParser(first)
     _add_defaults(parser)
     if "run" not in first:

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any
 
 # Harmless warnings that every run triggers. MONAI's command warns that configs are programs (SECURITY.md) before this
-# takes effect; scripts.run silences that, as its configs are ours.
+# takes effect; scripts.run silences that, and warns only of configs from outside this repository.
 SILENCED = (
     "NvImgCodecPydicomReader",  # pydicom without NVIDIA's decoder; the bundles read NIfTI
     "This DataLoader will create",  # readers mostly wait for disks; the option has an upper limit

@@ -9,7 +9,7 @@ from unicodedata import combining, normalize
 
 from common import weights
 from common.cli import options_of
-from common.configs import argument, check_known, parsed
+from common.configs import argument, check_known, parsed, warn_of_program
 from common.data import is_skull_stripped, model_name, trained_on
 from common.data.regions import regions_of
 from common.errors import InputError
@@ -73,6 +73,7 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
     if config is None:
         raise InputError(f"--bundle={folder}: no configs/inference.yaml or .json; expected a bundle's folder")
     (valid_json if config.suffix == ".json" else valid_yaml)(config, "a bundle's inference")
+    warn_of_program(config)
     metadata = valid_json(
         folder / "configs" / "metadata.json", "metadata of brats_finetune or atlas_finetune", METADATA
     )

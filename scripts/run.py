@@ -128,7 +128,7 @@ def main() -> None:
 
     gc.freeze()  # exclude these objects from later collections, also in DataLoader workers
     gc.enable()
-    warnings.filterwarnings("ignore", message="parsing config_file")  # configs are this repository's and trusted
+    warnings.filterwarnings("ignore", message="parsing config_file")  # `check` has warned of those that are not ours
     let_interrupts_raise()
     with blaming(changes):
         workflow = create_workflow(config_file=files, **{name: as_data(name, value) for name, value in options.items()})

@@ -12,6 +12,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from common.configs import warn_of_program
 from common.errors import ArgumentError, InputError, did_you_mean
 from common.files import check_schema, read_yaml, valid_yaml, why_no_file
 from scripts.experiments.jobs import ROOT, kind_of
@@ -125,6 +126,7 @@ def read(study: str) -> tuple[str, dict[str, Any]]:
         raise InputError(f"study {study}: {why_no_file(path)}; expected one of {', '.join(known)}, or a YAML file")
     content = valid_yaml(path, "a study", name=f"study {path}")
     check(content, f"study {path}")
+    warn_of_program(path, "commands")
     return path.stem, content
 
 

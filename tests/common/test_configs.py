@@ -7,7 +7,7 @@ import pytest
 import yaml
 from monai.bundle import ConfigParser
 
-from common.configs import argument, as_data, check, parsed, read
+from common.configs import argument, as_data, check, parsed, read, warn_of_program
 from common.errors import InputError
 from common.options import OPTIONS
 from tests.support import BUNDLES, ROOT, one_line
@@ -220,3 +220,30 @@ def test_a_file_without_options_is_named(config, write, content, message):
 def test_an_overlay_alone_is_refused(write):
     overlay = write("quickstart.yaml", {"iterations": 5})
     assert refusal(overlay) == f"{overlay}: an overlay; expected a config that runs by itself, such as train"
+
+
+def test_each_config_from_elsewhere_is_named_as_a_program_before_it_is_checked(config, write, capsys):
+    wrong = write("wrong.yaml", {"learning_rat": 0.2})
+    refusal(config, wrong)
+    lines = [
+        f"warning: {file}: its expressions run as a program, and it is not from bundles/" for file in (config, wrong)
+    ]
+    warned = capsys.readouterr().err.splitlines()
+    assert [line[: len(start)] for line, start in zip(warned, lines, strict=True)] == lines
+
+
+def test_a_link_does_not_make_a_config_ours_and_one_process_of_several_warns(config, tmp_path, monkeypatch, capsys):
+    bundle = ROOT / "bundles/brats_finetune"
+    warn_of_program(bundle / "configs/train.yaml")
+    (tmp_path / "linked.yaml").symlink_to(bundle / "configs/train.yaml")
+    warn_of_program(tmp_path / "linked.yaml")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("common.configs.OURS", [tmp_path / "bundles"])
+    (tmp_path / "bundles").mkdir()
+    (tmp_path / "bundles/train.yaml").symlink_to(config)
+    monkeypatch.setenv("RANK", "1")
+    warn_of_program(tmp_path / "bundles/train.yaml")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("RANK", "0")
+    warn_of_program(tmp_path / "bundles/train.yaml")
+    assert "bundles/train.yaml: its expressions run as a program" in capsys.readouterr().err

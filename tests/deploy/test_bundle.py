@@ -25,6 +25,13 @@ def bundle(tmp_path, models):
     return folder
 
 
+def test_a_bundle_from_elsewhere_is_named_as_a_program(bundle, models, capsys):
+    open_bundle(ROOT / "bundles/brats_finetune", models["brats"])
+    assert capsys.readouterr().err == ""
+    open_bundle(bundle)
+    assert capsys.readouterr().err.startswith(f"warning: {bundle}/configs/inference.yaml: its expressions run as a ")
+
+
 def test_a_bundle_is_described_by_its_metadata(bundle):
     opened = open_bundle(bundle)
     metadata = json.loads((bundle / "configs/metadata.json").read_text())

@@ -1,6 +1,7 @@
 """Exports are read by what others would read them with, and give what the network gives."""
 
 import json
+import shutil
 
 import onnx
 import onnxruntime
@@ -244,3 +245,11 @@ def test_a_file_that_is_there_is_left_alone(folder, tmp_path, name):
 def test_a_network_is_not_written_where_its_metadata_go():
     with pytest.raises(InputError, match=r"^--output=o\.json: reserved for the metadata; "):
         export(SEGMENTATION, "state_dict", output="o.json", datalist="d.json", dataset_dir="d")
+
+
+def test_a_bundle_from_elsewhere_is_named_as_a_program(folder, tmp_path, capsys):
+    copy = shutil.copytree(ROOT / "bundles" / SEGMENTATION / "configs", tmp_path / "copy/configs").parent
+    Source(str(ROOT / "bundles" / SEGMENTATION), str(folder / f"{SEGMENTATION}.pt"))
+    assert "warning" not in capsys.readouterr().err
+    Source(str(copy), str(folder / f"{SEGMENTATION}.pt"))
+    assert f"warning: {copy}/configs/inference.yaml: its expressions run as a program" in capsys.readouterr().err

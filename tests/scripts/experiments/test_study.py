@@ -1,6 +1,7 @@
 """Studies: what they expand to, and what is refused."""
 
 import re
+import shutil
 from collections import Counter
 from itertools import product
 from pathlib import Path
@@ -10,7 +11,7 @@ import yaml
 
 from common.errors import InputError
 from scripts.experiments.jobs import OWN, ROOT, Places, jobs_of
-from scripts.experiments.study import check, read
+from scripts.experiments.study import STUDIES, check, read
 from tests.support import one_line
 
 ROOTS = {"ukb": Path("/data/ukb"), "brats": Path("/data/brats"), "atlas": Path("/data/atlas")}
@@ -279,3 +280,11 @@ def test_a_training_depends_on_the_weights_of_an_option(tmp_path):
     found = jobs_of(of_own_datalist(options={"pretrained": f"{tmp_path}/w{{fold}}.pt"}), OWN_PLACES)
     assert weights in found["model/fold1"].inputs
     assert all(path.parent != tmp_path for path in found["model/fold0"].inputs)
+
+
+def test_a_study_from_elsewhere_is_named_as_a_program(tmp_path, capsys):
+    read("quickstart")
+    assert capsys.readouterr().err == ""
+    copy = Path(shutil.copy(STUDIES / "quickstart.yaml", tmp_path))
+    read(str(copy))
+    assert capsys.readouterr().err.startswith(f"warning: {copy}: its commands run as a program")

@@ -15,6 +15,7 @@ import torch
 from common import weights
 from common.errors import InputError
 from scripts.package import check as package_check
+from scripts.package.__main__ import verify
 from scripts.package.archives import pack
 from tests.support import one_line
 
@@ -210,3 +211,11 @@ def test_what_fails_is_named_and_its_log_kept(folder):
     assert log.parent.stat().st_mode & 0o077 == 0, "nobody else can plant a link in its place"
     shutil.rmtree(log.parent)
     assert not (folder / "models").exists(), "what is tried is a copy"
+
+
+def test_a_package_is_named_as_a_program_before_it_runs(folder, monkeypatch, capsys):
+    monkeypatch.setattr(package_check, "run_package", lambda *_: print(capsys.readouterr().err))
+    verify(str(folder), run=False)
+    assert capsys.readouterr().err == ""
+    verify(str(folder))
+    assert f"warning: {folder}: its code and expressions run as a program" in capsys.readouterr().out
