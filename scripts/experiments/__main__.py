@@ -40,7 +40,8 @@ def experiments(
     same places.
 
     A job that fails is marked with its last line and stops only the jobs that need it; the exit status is then 1.
-    Several processes, also of several machines that share the folder, can run one study: no job starts twice.
+    Several processes, also of several machines that share the folder, can run one study: no job starts twice, and each
+    process ends when all of its jobs have ended.
 
     Args:
         action: plan, run or report.
@@ -109,7 +110,7 @@ def _plan(study: OpenStudy, commands: bool, json: Path | None) -> None:
 
 def _run(study: OpenStudy, jobs: int, only: str, redo: bool, slurm: Mapping[str, Any] | None) -> None:
     selected = select(study, only, redo)
-    show(f"{study}; {len(selected)} to run")
+    show(f"{study}; {len(selected)} to do")
     if absent := [state.reason for state in study.states.values() if state.name == "absent"]:
         show(f"{len(absent)} jobs cannot run; the first: {absent[0]}")
     if not selected and len(absent) == len(study.states):
@@ -120,7 +121,7 @@ def _run(study: OpenStudy, jobs: int, only: str, redo: bool, slurm: Mapping[str,
     results = run_jobs(study, selected, launcher(study.places, jobs, slurm), jobs)
     if selected:
         show(counted(results))
-    if any(state.name not in ("done", "running") for state in results.values()):
+    if any(state.name != "done" for state in results.values()):
         raise SystemExit(1)
 
 

@@ -28,8 +28,9 @@ from common.locks import lock
 from common.training.signals import PREEMPTED, interrupt_on_signals
 from scripts.experiments.jobs import ROOT, CommandLine, Places, StudyJob, jobs_of
 
-Launcher = Callable[[StudyJob, Path, bool], "State"]  # (job, output, whether to redo a stale result) -> state
+Launcher = Callable[[StudyJob, Path], "State"]
 LAST_LINE = 300  # characters
+EVERY = 1.0  # seconds between looks at the jobs of other processes
 AT_WORK: set[subprocess.Popen[bytes]] = set()  # running commands of this process
 
 
@@ -175,20 +176,20 @@ def _read_record(folder: Path) -> dict[str, Any]:
 # A single job
 
 
-def execute(job: StudyJob, output: Path, redo: bool = False, threads: int | None = None) -> State:
+def execute(job: StudyJob, output: Path, threads: int | None = None) -> State:
     """Run a job in this process, unless it is done or another process runs it.
 
     Output goes to `run.log` in the job's folder. Stale results, and results of a different command, are moved aside; a
-    stopped training continues. `redo` also repeats a result that is stale only because of a job that it needs.
+    stopped training continues.
     """
     folder = _folder_of(job, output)
     with lock(folder, patience=1.0) as held:
         if held is None:
             return State("running")
         state, start = _judge(job, output), time.monotonic()
-        if state.name == "absent" or (state.name == "done" and not redo):
+        if state.name in ("absent", "done"):
             return state
-        if state.name in ("done", "stale") or _read_record(folder).get("command") != list(job.command.words):
+        if state.name == "stale" or _read_record(folder).get("command") != list(job.command.words):
             move_aside(job.results)
         record: dict[str, Any] = {
             "job": job.name,
@@ -261,7 +262,7 @@ def select(study: OpenStudy, only: str = "*", redo: bool = False) -> list[str]:
 
     `redo` includes stale jobs.
     """
-    to_do = ("missing", "interrupted", "failed", *(["stale"] if redo else []))
+    to_do = ("missing", "interrupted", "failed", "running", *(["stale"] if redo else []))
     asked = [name for name in study.jobs if fnmatch(name, only)]
     if not asked:
         raise ArgumentError(f"only={only}: no such job; the first is {next(iter(study.jobs))}")
@@ -286,9 +287,9 @@ def launcher(places: Places, at_once: int, slurm: Mapping[str, Any] | None = Non
 
     array_of(slurm, places.output, "study", 1)  # reject bad settings before the first job
 
-    def launch(job: StudyJob, output: Path, redo: bool) -> State:
+    def launch(job: StudyJob, output: Path) -> State:
         array = array_of(slurm, _folder_of(job, output), job.name.replace("/", "-"), 1)
-        found: State = array.call(execute, job, output, redo)
+        found: State = array.call(execute, job, output)
         return found
 
     return launch
@@ -298,14 +299,16 @@ def run_jobs(study: OpenStudy, selected: Sequence[str], launch: Launcher, at_onc
     """Run the selected jobs, each after the jobs that it needs, print their starts and ends, and return their final
     states.
 
-    A failure stops only the jobs that depend on it. Ctrl-C and the signals of a scheduler or a closed terminal raise
-    KeyboardInterrupt after the trainings have been interrupted, so that they save their state.
+    A failure stops only the jobs that depend on it. A job of another process is waited for, and continued if that
+    process leaves it unfinished. Ctrl-C and the signals of a scheduler or a closed terminal raise KeyboardInterrupt
+    after the trainings have been interrupted, so that they save their state.
     """
     jobs, output = study.jobs, study.places.output
     order = TopologicalSorter({name: [need for need in jobs[name].needs if need in selected] for name in selected})
     order.prepare()
     results: dict[str, State] = {}
     waiting: list[str] = []
+    watched: set[str] = set()  # of `waiting`, for another process
     at_work: dict[Future[State], str] = {}
 
     def end(name: str, state: State) -> None:
@@ -317,33 +320,41 @@ def run_jobs(study: OpenStudy, selected: Sequence[str], launch: Launcher, at_onc
     with ThreadPoolExecutor(at_once) as pool:
         while order.is_active():
             waiting += order.get_ready()
-            while waiting and len(at_work) < at_once:
-                name = waiting.pop(0)
-                if blocked := _blocked(jobs[name], study, results):
-                    end(name, blocked)
+            for name in [*waiting]:
+                if len(at_work) == at_once:
+                    break
+                states = {each: results.get(each) or state_of(jobs[each], output) for each in (*jobs[name].needs, name)}
+                if running := next((each for each in states if states[each].name == "running"), None):
+                    if name not in watched:
+                        log = log_of(jobs[running], output)
+                        show(f"waits        {name}: another process runs {running}; {log}")
+                    watched.add(name)
                     continue
-                show(f"starts       {name}; {log_of(jobs[name], output)}")
-                at_work[pool.submit(launch, jobs[name], output, study.states[name].name == "stale")] = name
+                waiting.remove(name)
+                state = states.pop(name)
+                if unmet := next((each for each in states if states[each].name not in ("done", "stale")), None):
+                    end(name, State("missing", f"needs {unmet}, which is {states[unmet].name}"))
+                elif state.name == "done" or (state.name == "failed" and name in watched):
+                    end(name, state)
+                else:
+                    show(f"starts       {name}; {log_of(jobs[name], output)}")
+                    at_work[pool.submit(launch, jobs[name], output)] = name
             try:
-                finished, _ = wait(at_work, return_when=FIRST_COMPLETED)
+                finished, _ = wait(at_work, EVERY if waiting else None, FIRST_COMPLETED)
+                if waiting and not at_work:
+                    time.sleep(EVERY)
             except KeyboardInterrupt:
                 for process in list(AT_WORK):
                     process.send_signal(signal.SIGINT)  # trainings save their state
                 raise
             for future in finished:
+                name = at_work.pop(future)
                 try:
                     state = future.result()
                 except (InputError, OSError) as error:  # such as a folder that has been removed
                     state = State("failed", one_line(error))
-                end(at_work.pop(future), state)
+                if state.name == "running":  # another process was faster
+                    waiting.append(name)
+                else:
+                    end(name, state)
     return results
-
-
-def _blocked(job: StudyJob, study: OpenStudy, results: Mapping[str, State]) -> State | None:
-    """The state of a job that cannot start because it needs an unfinished job; None if it can start."""
-    for need in job.needs:
-        state = results.get(need) or state_of(study.jobs[need], study.places.output)
-        if state.name not in ("done", "stale"):
-            name = "running" if state.name == "running" else "missing"
-            return State(name, f"needs {need}, which is {state.name}")
-    return None

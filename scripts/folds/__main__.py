@@ -68,7 +68,7 @@ def folds(
     setup = set_up(bundle, datalist, dataset_dir, output, *dealing, words, gpus, options)
     study, place = setup.study, setup.study.places.output
     selected = select(study, redo=redo)
-    count = f"{len(study.jobs)} jobs, {counted(study.states)}; {len(selected)} to run"
+    count = f"{len(study.jobs)} jobs, {counted(study.states)}; {len(selected)} to do"
     show(f"{len(setup.numbers)} folds of {bundle}: {count}")
     ended = run_jobs(study, selected, launcher(study.places, jobs, slurm), jobs)
     states = states_of(study.jobs, place) | {name: state for name, state in ended.items() if state.name == "failed"}

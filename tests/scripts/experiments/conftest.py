@@ -14,20 +14,20 @@ from pathlib import Path
 kind, output, *rest = sys.argv[1:]
 with open(Path(__file__).with_suffix(".log"), "a") as log:
     log.write(f"{kind}\\n")
+while Path(__file__).with_name(f"wait-{kind}").exists():
+    time.sleep(0.05)
 if Path(__file__).with_name(f"fail-{kind}").exists():
     print("first line")
     sys.exit("it broke: " + kind)
-while Path(__file__).with_name(f"wait-{kind}").exists():
-    time.sleep(0.05)
 folder = Path(output) / "predictions"
-folder.mkdir(parents=True)
+folder.mkdir(parents=True, exist_ok=True)
 (folder / "a").write_text(" ".join(rest))
 """
 
 
 @pytest.fixture
 def work(tmp_path) -> Path:
-    """The script that jobs run: it logs its name, fails where `fail-NAME` is beside it, and waits for `wait-NAME`."""
+    """The script that jobs run: it logs its name, waits while `wait-NAME` is beside it, fails if `fail-NAME` is."""
     path = tmp_path / "work.py"
     path.write_text(WORK)
     return path

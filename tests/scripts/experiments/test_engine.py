@@ -15,7 +15,7 @@ from common.errors import ArgumentError, InputError
 from scripts.experiments import engine
 from scripts.experiments.__main__ import experiments
 from scripts.experiments.jobs import CommandLine, StudyJob
-from tests.support import ROOT, execute
+from tests.support import ROOT
 
 
 def states(options, capsys):
@@ -149,33 +149,74 @@ def wait_for(condition, seconds=60):
         time.sleep(0.05)
 
 
-def test_two_runs_at_once_start_no_job_twice(command, work):
+@pytest.fixture
+def start(command):
+    """Starts `run` with options in a process, which ends with the test; its output goes to a pipe."""
+    processes = []
+
+    def start(*options):
+        words = [*command[:3], "run", *command[3:], *options]
+        processes.append(subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def read_until(process, text):
+    lines = []
+    while text not in "".join(lines[-1:]):
+        lines.append(process.stdout.readline())
+        assert lines[-1], "".join(lines)
+    return "".join(lines)
+
+
+def test_two_runs_at_once_start_no_job_twice_and_both_end_when_all_is_done(start, work):
     (work.parent / "wait-first").touch()
-    words = [*command[:3], "run", *command[3:], "--jobs=2"]
-    one = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    one = start("--jobs=2")
     wait_for(lambda: worked(work)["first"] == 2)
-    other = execute(words)
-    assert other.returncode == 0, other.stderr
-    assert "7 jobs, 2 running, 5 missing; 5 to run" in other.stdout
-    assert "running      second/tiny-fold0: needs first/tiny, which is running" in other.stdout
+    other = start("--jobs=2")
+    printed = read_until(other, "done         alone")
+    assert "7 jobs, 2 running, 5 missing; 7 to do" in printed
+    assert "waits        first/tiny: another process runs first/tiny; " in printed
     assert worked(work) == {"first": 2, "alone": 1}
     (work.parent / "wait-first").unlink()
-    printed, _ = one.communicate(timeout=120)
-    assert worked(work) == ALL, printed
+    for process in (one, other):
+        printed, _ = process.communicate(timeout=120)
+        assert (process.returncode, printed.splitlines()[-1]) == (0, "7 done"), printed
+    assert worked(work) == ALL
 
 
-def test_a_job_whose_run_was_killed_is_at_work_until_it_ends(command, options, work, capsys):
+def test_a_job_of_a_killed_run_is_waited_for_and_continued(start, options, work, capsys):
     (work.parent / "wait-alone").touch()
-    process = subprocess.Popen([*command[:3], "run", *command[3:], "--only=alone"], cwd=ROOT)
+    killed = start("--only=alone")
     wait_for(lambda: worked(work)["alone"])
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    killed.kill()
+    killed.wait()
     assert states(options, capsys)["alone"] == ("running", "")
-    experiments("run", **options, only="alone")  # nothing to do
-    assert worked(work)["alone"] == 1
+    process = start("--only=alone")
+    read_until(process, "waits        alone: another process runs alone; ")
+    assert (process.poll(), worked(work)["alone"]) == (None, 1)
     (work.parent / "wait-alone").unlink()
-    wait_for(lambda: states(options, capsys)["alone"][0] != "running")
-    assert states(options, capsys)["alone"] == ("interrupted", "")
+    printed, _ = process.communicate(timeout=60)
+    assert (process.returncode, printed.splitlines()[1:]) == (0, ["done         alone", "1 done"])
+    assert worked(work)["alone"] == 2, "nobody knows how its first attempt ended"
+
+
+def test_the_failure_of_another_run_is_not_repeated(start, work):
+    (work.parent / "wait-first").touch()
+    (work.parent / "fail-first").touch()
+    one = start("--only=first/tiny")
+    wait_for(lambda: worked(work)["first"])
+    other = start("--only=second/tiny-*")
+    read_until(other, "waits        first/tiny")
+    (work.parent / "wait-first").unlink()
+    for process, expected in ((one, "1 failed"), (other, "1 failed, 2 missing")):
+        printed, _ = process.communicate(timeout=60)
+        assert (process.returncode, printed.splitlines()[-1]) == (1, expected), printed
+    assert worked(work) == {"first": 1}
 
 
 def test_only_runs_what_is_asked_for_and_what_that_needs(options, work):

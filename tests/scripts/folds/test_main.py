@@ -71,7 +71,7 @@ def test_a_fold_that_fails_or_is_stale_is_named_and_nothing_is_summarised_until_
 
 
 def test_a_job_that_slurm_refuses_is_named_with_the_reason(cross_validate, monkeypatch, capsys):
-    def launch(job, output, redo):
+    def launch(job, output):
         raise InputError("sbatch: fatal: no configuration")
 
     monkeypatch.setattr(module, "launcher", lambda *_: launch)
