@@ -298,6 +298,19 @@ def explain_lost_process(error: BaseException) -> str | None:
     return None
 
 
+def ending_of(status: int) -> str:
+    """How a process ended, by its exit status, which is negative after a signal.
+
+    Example:
+        >>> ending_of(-9)
+        'was ended by SIGKILL, probably for lack of memory'
+    """
+    if status >= 0:
+        return f"ended with status {status}"
+    name = signal.Signals(-status).name if -status in [*signal.Signals] else f"signal {-status}"
+    return f"was ended by {name}" + (", probably for lack of memory" if -status == signal.SIGKILL else "")
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Whether a full or read-only disk caused an exception."""
     return any(isinstance(link, OSError) and link.errno in NO_SPACE for link in chain_of(error))

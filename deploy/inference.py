@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 
 from common.configs import argument
 from common.data.volumes import write_volume
-from common.errors import InputError
+from common.errors import InputError, ending_of
 from common.files import write_json
 from common.prepare.volumes import Volume
 from deploy.bundle import Bundle
-from deploy.process import ending_of
 
 CASE = "case"  # subject in the datalist; the patient's name is not used
 FAILURE = f"failed: subject {CASE}: "  # the bundle prints the reason after this

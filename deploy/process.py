@@ -18,7 +18,7 @@ from threading import Thread
 from types import FrameType, TracebackType
 from typing import Any
 
-from common.errors import InputError, report_in_one_line, show
+from common.errors import InputError, ending_of, report_in_one_line, show
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)  # from schedulers, containers, closed terminals; Ctrl-C already raises
 
@@ -83,19 +83,6 @@ def run_guarded(work: Callable[..., None], *arguments: Any) -> None:
         raise InputError(f"a process of this command {ending_of(process.exitcode)}")
     if process.exitcode:
         raise SystemExit(process.exitcode)
-
-
-def ending_of(status: int) -> str:
-    """How a process ended, by its exit status, which is negative after a signal.
-
-    Example:
-        >>> ending_of(-9)
-        'was ended by SIGKILL, probably for lack of memory'
-    """
-    if status >= 0:
-        return f"ended with status {status}"
-    hint = ", probably for lack of memory" if -status == signal.SIGKILL else ""
-    return f"was ended by {signal.Signals(-status).name}{hint}"
 
 
 def _lead_process_group(pipe: Connection, work: Callable[..., None], *arguments: Any) -> None:

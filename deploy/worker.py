@@ -20,12 +20,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from common.errors import InputError, show
+from common.errors import InputError, ending_of, show
 from common.files import atomic_write, parse_json
 from deploy.archive import Archive, ArchiveError, RefusedError, StoredStudy
 from deploy.job import REPORT
 from deploy.mark import DELIVER, DONE, HOLD, OUTCOMES, RUNNING, SEGMENT, Mark, digest_of, mark_of, parsed
-from deploy.process import ending_of
 
 HEARTBEAT, METRICS = "heartbeat", "metrics.prom"  # files in --work
 BEAT = 5.0  # seconds between heartbeats during a segmentation

@@ -22,7 +22,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from common.errors import ArgumentError, InputError, one_line, show
+from common.errors import ArgumentError, InputError, ending_of, one_line, show
 from common.files import digest, move_aside, read_json, size_and_time, write_json
 from common.locks import lock
 from common.training.signals import PREEMPTED, interrupt_on_signals
@@ -207,7 +207,8 @@ def execute(job: StudyJob, output: Path, threads: int | None = None) -> State:
         elif status in (PREEMPTED, -signal.SIGINT, 128 + signal.SIGINT):
             state = State("interrupted")
         else:
-            state = State("failed", _last_line(log_of(job, output)) or f"status {status}")
+            last = _last_line(log_of(job, output)) if status > 0 else ""  # a killed command has not said why
+            state = State("failed", last or ending_of(status))
         end = {"state": state.name, "last_line": state.reason, "status": status}
         write_json(folder / "record.json", record | end | {"seconds": round(time.monotonic() - start, 1)})
         return state

@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 from torch.utils.data import DataLoader
 
-from common.errors import ArgumentError, InputError, input_error_message, printable, report_in_one_line, show
+from common.errors import (
+    ArgumentError,
+    InputError,
+    ending_of,
+    input_error_message,
+    printable,
+    report_in_one_line,
+    show,
+)
 from tests.oracles.workers import failure_of
 from tests.support import ROOT
 
@@ -271,6 +279,19 @@ def test_the_hook_for_other_exceptions_stays(end):
     report_in_one_line()
     assert end(ValueError("a name")) == ("withheld ValueError\n", None)
     assert end(InputError("a folder")) == ("error: a folder\n", 2)
+
+
+@pytest.mark.parametrize(
+    ("command", "ending"),
+    [
+        ("exit 3", "ended with status 3"),
+        ("kill -KILL $$", "was ended by SIGKILL, probably for lack of memory"),
+        ("kill -TERM $$", "was ended by SIGTERM"),
+        ("kill -40 $$", "was ended by signal 40"),  # of real time, without a name
+    ],
+)
+def test_how_a_process_ended(command, ending):
+    assert ending_of(subprocess.run(["bash", "-c", command], check=False).returncode) == ending
 
 
 # What is printed

@@ -71,7 +71,7 @@ def test_a_folder_that_is_removed_fails_its_job_only(options, study, capsys):
     assert ended.value.code == 1
     shown = capsys.readouterr().out
     assert re.search(r"failed       lost: FileNotFoundError: .*\nstarts       next;", shown)
-    assert "failed       silent: status 1\n" in shown
+    assert "failed       silent: ended with status 1\n" in shown
 
 
 def test_a_stale_result_says_why(options, study, work, capsys):
@@ -252,6 +252,7 @@ def test_an_input_that_changes_while_its_job_runs_makes_the_result_stale(options
 LEAVES_A_CHILD = """
 import os, signal, subprocess
 from pathlib import Path
+print("50 % of the steps", flush=True)
 child = subprocess.Popen(["sleep", "600"])
 Path(__file__).with_name("child").write_text(str(child.pid))
 os.kill(os.getpid(), signal.SIGKILL)
@@ -264,4 +265,4 @@ def test_the_workers_of_a_command_that_was_killed_end_with_it(options, work, cap
         experiments("run", **options, only="alone")
     child = Path(f"/proc/{(work.parent / 'child').read_text()}/stat")
     wait_for(lambda: not child.exists() or child.read_text().split()[2] == "Z")
-    assert states(options, capsys)["alone"][0] == "failed"
+    assert states(options, capsys)["alone"] == ("failed", "was ended by SIGKILL, probably for lack of memory")
