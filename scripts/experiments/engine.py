@@ -318,6 +318,8 @@ def run_jobs(study: OpenStudy, selected: Sequence[str], launch: Launcher, at_onc
         order.done(name)
 
     interrupt_on_signals()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of a script's background jobs: commands would inherit it
+        signal.signal(signal.SIGINT, lambda *_: None)
     with ThreadPoolExecutor(at_once) as pool:
         while order.is_active():
             waiting += order.get_ready()

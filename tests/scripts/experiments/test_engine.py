@@ -226,12 +226,14 @@ def test_only_runs_what_is_asked_for_and_what_that_needs(options, work):
         experiments("run", **options, only="third*")
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_a_redo_that_is_stopped_is_not_taken_for_done(options, command, work, capsys, sent):
+@pytest.mark.parametrize(("sent", "trap"), [(signal.SIGINT, "-"), (signal.SIGTERM, "-"), (signal.SIGTERM, "''")])
+def test_a_redo_that_is_stopped_is_not_taken_for_done(options, command, work, capsys, sent, trap):
+    """Also where SIGINT is ignored, as by the background jobs of a shell script."""
     experiments("run", **options, only="alone")
     work.write_text(work.read_text() + "# changed\n")
     (work.parent / "wait-alone").touch()
     words = [*command[:3], "run", *command[3:], "--only=alone", "--stale=redo"]
+    words = ["bash", "-c", f'trap {trap} INT; exec "$@"', "bash", *words]
     process = subprocess.Popen(words, cwd=ROOT, start_new_session=True)
     wait_for(lambda: worked(work)["alone"] == 2)
     process.send_signal(sent)  # the command gets SIGINT, and nothing of it is left
