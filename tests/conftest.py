@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests import kept
+from tests import kept, processes
 from tests.support import COHORT_OF, ROOT, Result, execute
 
 
@@ -53,3 +53,5 @@ def run_bundle(cohorts, tmp_path) -> Callable[..., Result]:
 
 
 torch.set_num_threads(1)
+processes.reset_signals()
+processes.end_programs_at_exit()
