@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import re
 import shutil
 import subprocess
 import zlib
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from common import cli
+from common.data.layouts.templates import Template
 from common.data.volumes import write_volume
 from common.errors import InputError, show
 from common.files import expand_home, reporting_path_errors
@@ -33,15 +33,15 @@ MUSE = {
 class Source:
     """A data set and its place in a repository.
 
-    Each pattern in `files` has a single group, the subject; `place` is the path of a written file, with {subject} and
-    {kind} filled in. `one_grid` leaves out subjects whose files have different grids; `shape` None accepts all shapes.
+    `files` has the templates of each kind's paths; `place` is that of the written files. `one_grid` leaves out subjects
+    whose files have different grids; `shape` None accepts all shapes.
     """
 
     repository: str
     licence: str
     citation: str
     description: str
-    files: Mapping[str, str]
+    files: Mapping[str, tuple[str, ...]]
     place: str = "{subject}/{subject}_{kind}.nii.gz"
     one_grid: bool = False
     shape: tuple[int, int, int] | None = None
@@ -49,6 +49,7 @@ class Source:
 
 NICHART = "CBICA/NiChart_Project"
 DEMO = "sample_datasets/demo_dataset"
+TEST = "test_data/processed/IXI"
 SETS = {
     "ixi": Source(
         NICHART,
@@ -57,8 +58,10 @@ SETS = {
         " 2016).",
         "Adults, T1, whole heads, 2 mm; ventricles, deep grey matter, hippocampus with amygdala (automatic labels).",
         {
-            "T1": rf"(?:{DEMO}_IXI/t1|test_data/processed/IXI/Nifti/T1)/(IXI\d+)-[^/]*_T1\.nii\.gz",
-            LABELS: rf"(?:{DEMO}_IXI/dlmuse_seg|test_data/processed/IXI/DLMUSE)/(IXI\d+)-[^/]*_T1_DLMUSE\.nii\.gz",
+            "T1": tuple(f"{folder}/{{subject}}-*_T1.nii.gz" for folder in (f"{DEMO}_IXI/t1", f"{TEST}/Nifti/T1")),
+            LABELS: tuple(
+                f"{folder}/{{subject}}-*_T1_DLMUSE.nii.gz" for folder in (f"{DEMO}_IXI/dlmuse_seg", f"{TEST}/DLMUSE")
+            ),
         },
         "{subject}_{kind}.nii.gz",
         one_grid=True,
@@ -70,7 +73,7 @@ SETS = {
         "NiChart, CBICA, University of Pennsylvania; labels: DLWMLS.",
         "T1 and FLAIR, whole heads, 2 mm, as scanned; lesions of the white matter on FLAIR's grid (automatic labels).",
         {
-            kind: rf"{DEMO}/{folder}/([A-Za-z0-9-]+)_[^/]*\.nii\.gz"
+            kind: (f"{DEMO}/{folder}/{{subject}}_*.nii.gz",)
             for kind, folder in (("T1", "t1"), ("FLAIR", "fl"), (LABELS, "nichart_dlwmls_out/DLWMLS_FLAIR"))
         },
     ),
@@ -80,7 +83,7 @@ SETS = {
         "BraTS 2018: Menze et al., IEEE TMI 2015; Bakas et al., Scientific Data 2017; packed by deepvoxnet2.",
         "Gliomas, FLAIR and T1, 1 mm, stripped; whole tumour, by experts.",
         {
-            kind: rf"(?:.*/)?(case_\d+)/{name}\.nii\.gz"
+            kind: (f"**/{{subject}}/{name}.nii.gz",)
             for kind, name in (("FLAIR", "FLAIR"), ("T1", "T1"), (LABELS, "GT_W"))
         },
         one_grid=True,
@@ -143,10 +146,11 @@ def _lay_out(source: Source, clone: Path, folder: Path) -> int:
 
     files = _files(clone)
     subjects: dict[str, dict[str, str]] = {}
+    templates = [(kind, Template(text)) for kind, texts in source.files.items() for text in texts]
     for path in sorted(files):
-        for kind, pattern in source.files.items():
-            if match := re.fullmatch(pattern, path):
-                subjects.setdefault(match[1], {}).setdefault(kind, files[path])
+        for kind, template in templates:
+            if fields := template.match(path):
+                subjects.setdefault(fields["subject"], {}).setdefault(kind, files[path])
     complete = {name: kinds for name, kinds in sorted(subjects.items()) if kinds.keys() == source.files.keys()}
     aside = folder.with_name(f"{folder.name}.unfinished")
     shutil.rmtree(aside, ignore_errors=True)

@@ -24,7 +24,7 @@ from typing import Any
 
 from ..errors import ArgumentError, InputError, check_number
 from ..files import check_schema, expand_home, read_json, valid_json, why_no_file, why_no_folder, write_json
-from .layouts.found import person_of
+from .layouts.subjects import person_of
 from .modalities import missing_in, split_name
 from .regions import CONVENTIONS, declaration, mapping_of, regions_of
 from .scan_checks import files_in

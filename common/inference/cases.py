@@ -1,6 +1,5 @@
 """Find the cases of an inference run, and check their files."""
 
-import re
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,16 +8,15 @@ from monai.transforms import Transform
 
 from .. import weights
 from ..data import datalists
-from ..data.layouts.names import Naming, before_label, stem_of
-from ..data.modalities import SPELLINGS, count_missing, missing_in, modality_of
+from ..data.layouts.listing import list_images, stem_of
+from ..data.layouts.names import Naming
+from ..data.layouts.reading import recognised
+from ..data.modalities import SPELLINGS, count_missing, missing_in
 from ..data.scan_checks import check_headers
 from ..errors import ArgumentError, InputError, choice, show
 from ..files import expand_home, why_no_folder
 from ..made import check as check_made
 from .segmentations import files_of, finished, measured_in
-
-# Names of ATLAS v2.0; the first session has the person's name, as in its datalists
-ATLAS = re.compile(r"(sub-r\d{3}s\d{3})(?:_ses-1|(_ses-\d+))_space-MNI152NLin2009aSym")
 
 
 def find_cases(
@@ -34,11 +32,8 @@ def find_cases(
 ) -> list[dict[str, Any]]:
     """Find the cases to segment: a split of a datalist, or every scan in a folder and its subfolders.
 
-    In a folder, SUBJECT_MODALITY.nii.gz or SUBJECT/MODALITY.nii.gz is a scan of SUBJECT; for other layouts, such as
-    BIDS, make a datalist. MODALITY is one of `common.data.SPELLINGS` or a modality of the network, in any case, after
-    an underscore, a hyphen or a dot; a network with a single modality does not need it. Label maps (`seg`, `mask`) and
-    what is in `output_dir` are ignored; links to folders are not followed. Scans of ATLAS get the names of its
-    datalists: sub-r001s001 for sub-r001s001_ses-1_space-MNI152NLin2009aSym_T1w.nii.gz.
+    A folder is read by `common.data.layouts.reading.recognised`; what is in `output_dir` is ignored. A network with a
+    single modality does not need its name in that of a file. Images that are not used are counted, with the reason.
 
     Args:
         root: Folder of the scans; the paths in a datalist are relative to it.
@@ -99,33 +94,27 @@ def _in_folder(
     folder = expand_home(root, f"--dataset_dir={root}").absolute()
     if not folder.is_dir():
         raise ArgumentError(f"dataset_dir={root}: {why_no_folder(folder)}; expected a folder with scans, or a datalist")
-    inside = None  # the results' folder may be inside the folder of scans
-    if results is not None and results.resolve().is_relative_to(folder.resolve()):
-        inside = folder / results.resolve().relative_to(folder.resolve())
-        if inside == folder:
-            raise ArgumentError(f"output_dir={results}: holds the scans; expected another folder, or a subfolder")
-    found: dict[str, dict[str, str]] = {}
-    for path in sorted(folder.rglob("*")):
-        if any(part.startswith(".") for part in path.relative_to(folder).parts):
-            continue
-        subject, modality = _subject_and_modality(path, modalities)
-        if path.parent != folder and (bare := modality_of(stem_of(path.name) or "")):
-            subject, modality = path.parent.name, bare
-        if modality is None or modality not in modalities:
-            continue
-        if inside is not None and path.is_relative_to(inside):
-            if len(modalities) > 1:  # else a label map has a scan's name
-                raise ArgumentError(
-                    f"output_dir={results}: holds the scan {path.name}; expected a folder without scans"
-                )
-            continue
-        if named := ATLAS.fullmatch(subject):
-            subject = named[1] + (named[2] or "")
+    if results is not None and results.resolve() == folder.resolve():
+        raise ArgumentError(f"output_dir={results}: holds the scans; expected another folder, or a subfolder")
+    naming = Naming(tuple(modalities), {modalities[0]: ""} if len(modalities) == 1 else {})
+    if len(modalities) > 1 and results is not None and results.resolve().is_relative_to(folder.resolve()):
+        scans = [file for file in list_images(results).files if naming.parse(file.stem).kind in modalities]
+        if scans:  # with a single modality, a label map has a scan's name
+            name = Path(scans[0].path).name
+            raise ArgumentError(f"output_dir={results}: holds the scan {name}; expected a folder without scans")
+    data = recognised(list_images(folder, without=results), naming)
+    for clash in [clash for clash in data.clashes if clash.kind in modalities][:1]:
+        first, second = (folder / file for file in clash.files)
+        raise InputError(f"{second}: two files of {clash.kind} for subject {clash.subject}; the first is {first}")
+    show(*data.account(modalities, takes_labels=False))
+    found = {
+        subject.name: {name: str(folder / path) for name, path in subject.images.items()}
+        for subject in data.subjects.values()
+        if not subject.images.keys().isdisjoint(modalities)
+    }
+    for subject, files in found.items():
         if datalists.UNPRINTABLE.search(subject):
-            raise InputError(f"{str(path)!a}: its name is not one line of Unicode")
-        other = found.setdefault(subject, {}).setdefault(modality, str(path))
-        if other != str(path):
-            raise InputError(f"{path}: two files of {modality} for subject {subject}; the first is {other}")
+            raise InputError(f"{next(iter(files.values()))!a}: its name is not one line of Unicode")
     if not found:
         example = "SUBJECT.nii.gz" if len(modalities) == 1 else f"SUBJECT_{modalities[0].lower()}.nii.gz"
         raise ArgumentError(f"dataset_dir={root}: contains no scan; expected files such as {example}, or a datalist")
@@ -133,17 +122,6 @@ def _in_folder(
         {"subject": subject, "image": [None if name in missing else files.get(name, "") for name in modalities]}
         for subject, files in found.items()
     ]
-
-
-def _subject_and_modality(path: Path, modalities: Sequence[str]) -> tuple[str, str | None]:
-    """Parse subject and modality from a file name; the modality is None for label maps and other file types."""
-    stem = stem_of(path.name)
-    if stem is None or before_label(stem) is not None:
-        return "", None
-    name = Naming(tuple(modalities)).parse(stem)
-    if name.kind is not None and name.before:
-        return name.before, name.kind
-    return stem, modalities[0] if len(modalities) == 1 else None
 
 
 def check_missing(
@@ -219,8 +197,8 @@ class CheckFilesd(Transform):
             if not file:
                 words = ", ".join(f"_{word}" for word in SPELLINGS.get(modality, (modality,)))
                 raise InputError(f"no {modality}; expected a file whose name ends with {words}")
-            _, named = _subject_and_modality(Path(file), ["?"])
-            if named not in (modality, "?", None) and named in self.modalities:
+            named = Naming().parse(stem_of(Path(file).name) or "").kind
+            if named != modality and named in self.modalities:
                 raise InputError(f"{file}: its name says {named}; expected {modality} here")
         subject = data.get("subject", Path(files[0] or "").name)
         check_headers([{"subject": subject, "image": files}], ["error"])  # the config has the warnings printed

@@ -73,9 +73,10 @@ def brats(
 ) -> None:
     """Write the datalist of a BraTS folder: FLAIR, T1ce, T1, T2 and the labels.
 
-    The folders' names distinguish BraTS 2021 (labels 1, 2, 4) from BraTS 2023 and 2024 (1, 2, 3); a root must hold only
-    one of them. Gliomas after treatment, in BraTS 2024, also have the label 4 and want `--label_convention=brats2024`.
-    All timepoints of a person are in the same split. For the paper's cross-validation use `fold` with the result.
+    The folders' names distinguish BraTS 2021 (labels 1, 2, 4) from BraTS 2023 and 2024 (GLI, MEN, MET, PED, SSA; labels
+    1, 2, 3); a root must hold only one of them. Gliomas after treatment, in BraTS 2024, also have the label 4 and want
+    `--label_convention=brats2024`. All timepoints of a person are in the same split. For the paper's cross-validation
+    use `fold` with the result.
 
     Args:
         root: folder with BraTS2021_00000/BraTS2021_00000_flair.nii.gz, and so on, or with
@@ -133,11 +134,11 @@ def generic(
 ) -> None:
     """Write the datalist of any data set of NIfTI files, and say which layout was recognised.
 
-    The layouts are `folders` (SUBJECT/MODALITY or SUBJECT/SUBJECT_MODALITY), `flat` (SUBJECT_MODALITY in the root, or
-    in folders images and labels), `bids` (sub-X/anat or sub-X/ses-Y/anat, label maps in derivatives) and `nnunet`
-    (imagesTr, labelsTr, imagesTs and dataset.json). The usual spellings of FLAIR, T1ce, T1, T2, PD, T2star, SWI, DWI
-    and ADC are known. Label maps are files whose names end with seg, label, mask, lesion and the like. Without any
-    label map the datalist suits self-supervised stages and inference.
+    The layouts are `folders` (SUBJECT/MODALITY or SUBJECT/SUBJECT_MODALITY), `flat` (SUBJECT_MODALITY in any folders,
+    or MODALITY/SUBJECT), `bids` (sub-X/anat or sub-X/ses-Y/anat, label maps in derivatives) and `nnunet` (imagesTr,
+    labelsTr, imagesTs and dataset.json). Images that are not used are counted, with the reason. The usual spellings of
+    FLAIR, T1ce, T1, T2, PD, T2star, SWI, DWI and ADC are known. Label maps are files whose names end with seg, label,
+    mask, lesion and the like. Without any label map the datalist suits self-supervised stages and inference.
 
     Args:
         root: folder of the data set.
@@ -148,11 +149,11 @@ def generic(
             values that it found.
         layout: folders, flat, bids or nnunet, if several could be meant.
         modalities: modalities to take, in this order, such as T1,FLAIR. By default those that every subject has, or
-            with `--missing=keep` those that any has. For files with other names, the words that end them, such as
-            T1=t1_mprage,FLAIR=flair_reg (in nnU-Net's layout the names of the channels; no word, as in T1=, for names
-            without one).
-        label: the words that end the names of label maps, such as lesion_mask. For BIDS a pipeline may stand before
-            them, as in manual/label-lesion_mask.
+            with `--missing=keep` those that any has. For files with other names, the words that end them or their
+            paths, such as T1=t1_mprage,FLAIR=pre/FLAIR, or patterns such as T1=IXI-T1/* or T1={subject}/pre/T1 (in
+            nnU-Net's layout the names of the channels; no word, as in T1=, for names without one).
+        label: the words or the pattern of label maps, such as lesion_mask or masks/*. For BIDS a pipeline may stand
+            before them, as in manual/label-lesion_mask.
         person: regular expression whose first group is the person in a subject's name, such as '(.+)_v[0-9]+', for
             data sets with several visits. By default people are known by the names of BIDS, UK Biobank and BraTS.
         validation: number or fraction of people for validation.

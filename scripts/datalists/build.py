@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from common.data import datalists
-from common.data.layouts.found import person_of
+from common.data.layouts.subjects import person_of
 from common.data.scan_checks import read_scan
 from common.data.volumes import canonical
 from common.errors import InputError, show

@@ -1,15 +1,18 @@
 """Scan a folder for a datalist: people's visits, their modalities and the label convention."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from common.data.layouts.cohorts import read_cohort
-from common.data.layouts.found import DataSet, SubjectFiles, folders_in, person_of
-from common.data.layouts.names import Naming
-from common.data.layouts.reading import layouts_of, read_layout
+from common.data.layouts.listing import Listing, list_images
+from common.data.layouts.names import LABEL, Naming
+from common.data.layouts.reading import LAYOUTS, SPECIAL, choosing, layouts_of, read_layout
+from common.data.layouts.subjects import Clash, DataSet, SubjectFiles, person_of
 from common.data.modalities import SPELLINGS
 from common.errors import InputError, shortened, show
+from common.files import reporting_path_errors
 from scripts.datalists.regions import from_labels
 
 FORMS = "SUBJECT/SUBJECT_T1.nii.gz, SUBJECT_T1.nii.gz, sub-*/anat, or imagesTr and dataset.json"
@@ -40,6 +43,7 @@ def scan_cohort(root: Path, cohort: str, convention: str | None = None) -> Scan:
     """Scan the folder of a cohort, a key of `COHORTS`; `convention` overrides the layout's labels."""
     data = read_cohort(cohort, root)
     modalities = tuple(data.order)
+    show(*data.account(modalities))
     visits = [_visit(subject, str(subject.person), modalities) for subject in data.subjects.values()]
     return Scan(cohort, data.layout, modalities, convention or data.convention, visits, frozenset())
 
@@ -59,14 +63,18 @@ def scan_any(
     `person` leads from a subject's name to the person. Without modalities in `naming`,
     those that all subjects have are taken or, with `keep_missing`, those that any subject has.
     """
+    with reporting_path_errors(f"--root={root}", "a folder of scans"):
+        listing = list_images(root)
+    name = layout or _layout(listing, naming)
+    data = read_layout(name, listing, naming, states_regions=regions is None)
+    subjects = [subject for _, subject in sorted(data.subjects.items()) if subject.images]
     try:
-        name = _layout(root, layout)
-        data = read_layout(name, root, naming, states_regions=regions is None)
-    except OSError as error:
-        raise InputError(f"--root={error.filename or root}: {error.strerror}; expected a folder of scans") from error
-    _refuse_clashes(data)
-    subjects = _with_images(data)
-    modalities = _modalities(data, subjects, naming, keep_missing)
+        _refuse_clashes(data, name, naming)
+        modalities = _modalities(data, subjects, naming, keep_missing)
+    except InputError:
+        show(*data.account(naming.modalities or _counts(subjects)))
+        raise
+    show(*data.account(modalities))
     show(f"layout: {name} ({data.layout}), {len(subjects)} subjects; modalities: {', '.join(modalities)}")
     convention = _convention(data, subjects, naming, regions, workers)
     people = {
@@ -78,52 +86,68 @@ def scan_any(
     return Scan(root.resolve().name or "data", f"the layout {name}", modalities, convention, visits, held_out)
 
 
-def _layout(root: Path, layout: str | None) -> str:
-    """The given layout, or the one recognised in the root."""
-    if layout is not None:
-        return layout
-    found = layouts_of(root)
+def _layout(listing: Listing, naming: Naming) -> str:
+    """The layout that is recognised in a root."""
+    found = layouts_of(listing, naming)
     if len(found) > 1:
         options = " or ".join(f"--layout={name}" for name in found)
-        raise InputError(f"--root={root}: looks like {' and '.join(found)}; expected {options}")
+        raise InputError(f"--root={listing.root}: looks like {' and '.join(found)}; expected {options}")
     if not found:
-        there = shortened(folders_in(str(root)), most=4) or "no folder"
-        raise InputError(f"--root={root}: no data set of a known layout; expected {FORMS}; found {there}")
+        there = shortened(list(listing.tops), most=4) or "no folder"
+        raise InputError(f"--root={listing.root}: no data set of a known layout; expected {FORMS}; found {there}")
     return found[0]
 
 
-def _refuse_clashes(data: DataSet) -> None:
-    for clash in data.clashes[:1]:
+def _refuse_clashes(data: DataSet, layout: str, naming: Naming) -> None:
+    """Refuse two files for one image or label map, and name options that choose."""
+    if clashes := _wanted(data, naming):
+        subject, kind, files = clashes[0]
+        options = remedy(data, layout, naming) or {"modalities": f"{kind}={{subject}}/pre/{kind}"}
         raise InputError(
-            f"--root={data.root}: two files for the {clash.kind} of {clash.subject}: {' and '.join(clash.files)}; "
-            f"choose one by the end of its name, such as {clash.choice}"
+            f"--root={data.root}: two files for the {kind} of {subject}: {' and '.join(files)}; expected a choice, "
+            f"such as {' '.join(f'--{name}={value}' for name, value in options.items())}"
         )
 
 
-def _with_images(data: DataSet) -> list[SubjectFiles]:
-    """The subjects with an image, sorted by name; prints those left out."""
-    subjects = sorted(data.subjects.values(), key=lambda subject: subject.name)
-    alone = [str(subject.label) for subject in subjects if not subject.images]
-    for what, files in {"neither modality nor label": data.skipped, "labels without an image": alone}.items():
-        if files:
-            shown = shortened(sorted(files), most=3)
-            show(f"skipped, {what}: {shown}")
-    found = [subject for subject in subjects if subject.images]
-    if not found:
+def _wanted(data: DataSet, naming: Naming) -> list[Clash]:
+    return [clash for clash in data.clashes if clash.kind in (LABEL, *(naming.modalities or (clash.kind,)))]
+
+
+def remedy(data: DataSet, layout: str, naming: Naming) -> dict[str, str]:
+    """The options with which most subjects have one file of each kind; found by trying, and empty without any."""
+    best: dict[str, str] = {}
+    most = 0
+    for name in dict.fromkeys([layout] if layout in SPECIAL else [layout, "flat"]):
+        again = data if name == layout else LAYOUTS[name].read(data.listing, naming)
+        kinds = dict.fromkeys(clash.kind for clash in _wanted(again, naming))
+        chosen = {kind: choosing(again, name, naming, kind) for kind in kinds}
+        count = min([count for _, count in chosen.values()] or [len(again.subjects)])
+        if count > most:
+            words = {kind: str(found) for kind, (found, _) in chosen.items()}
+            there = {kind for subject in again.subjects.values() for kind in subject.images}
+            modalities = naming.modalities or sorted(there | {*words} - {LABEL})
+            most, best = count, {"layout": name} if name != layout else {}
+            if words.keys() - {LABEL}:
+                named = [f"{kind}={words[kind]}" if kind in words else kind for kind in modalities]
+                best["modalities"] = ",".join(named)
+            best |= {"label": words[LABEL]} if LABEL in words else {}
+    return best
+
+
+def _counts(subjects: Sequence[SubjectFiles]) -> Counter[str]:
+    """The number of subjects that have each modality."""
+    return Counter(modality for subject in subjects for modality in subject.images)
+
+
+def _modalities(data: DataSet, subjects: list[SubjectFiles], naming: Naming, keep_missing: bool) -> tuple[str, ...]:
+    """The requested modalities or, by default, those that every subject has (any subject with `keep_missing`)."""
+    if not subjects:
         spelled = ", ".join(f"_{words[0]}" for words in list(SPELLINGS.values())[:4])
         raise InputError(
             f"--root={data.root}: no image whose name ends with a modality, such as {spelled}; "
             f"--modalities=T1=WORDS names the words that end them"
         )
-    return found
-
-
-def _modalities(data: DataSet, subjects: list[SubjectFiles], naming: Naming, keep_missing: bool) -> tuple[str, ...]:
-    """The requested modalities or, by default, those that every subject has (any subject with `keep_missing`)."""
-    counts: dict[str, int] = {}
-    for subject in subjects:
-        for modality in subject.images:
-            counts[modality] = counts.get(modality, 0) + 1
+    counts = _counts(subjects)
     if naming.modalities is not None:
         for modality in naming.modalities:
             if modality not in counts:

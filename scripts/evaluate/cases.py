@@ -7,13 +7,13 @@ from pathlib import Path
 from unicodedata import normalize
 
 from common.data import datalists
+from common.data.layouts.listing import stem_of
 from common.data.modalities import first_image, images_of
 from common.data.regions import CONVENTIONS, SCORED, canonical, is_scored
 from common.errors import InputError, shortened
 from common.files import expand_home, why_no_folder
 from common.inference.results import CaseFiles
 
-SUFFIXES = (".nii.gz", ".nii")
 Images = tuple[tuple[str, Path], ...]  # name and file of each modality
 
 
@@ -27,7 +27,7 @@ def find_cases(
 ) -> list[CaseFiles]:
     """Find the cases of an evaluation, sorted by name; opens no file except a datalist.
 
-    Files that do not end in .nii.gz or .nii are ignored; a datalist gives the images of its subjects, too. Raises an
+    Files that are no images are ignored; a datalist gives the images of its subjects, too. Raises an
     InputError for ambiguous or absent files (`missing="worst"` accepts some absent predictions), and for a datalist
     without labels or with a convention that the protocol does not score.
     """
@@ -74,24 +74,24 @@ def convention_of(protocol_name: str, references: str | Path, label_convention: 
 
 
 def _nifti_files(option: str, folder: str | Path) -> dict[str, Path]:
-    """The NIfTI files of a folder by name without suffix, in sorted order."""
+    """The image files of a folder by name without suffix, in sorted order."""
     path = expand_home(folder, f"--{option}={folder}")
     if not path.is_dir():
-        raise InputError(f"--{option}={folder}: {why_no_folder(path)}; expected a folder of NIfTI files")
+        raise InputError(f"--{option}={folder}: {why_no_folder(path)}; expected a folder of label maps")
     found: dict[str, Path] = {}
     for file in sorted(path.iterdir()):
-        suffix = next((suffix for suffix in SUFFIXES if file.name.lower().endswith(suffix)), None)
-        if suffix is None or file.name.startswith("."):
+        if (name := stem_of(file.name)) is None:
             continue
-        name = file.name.removesuffix(suffix)
-        if file.is_dir() or name == file.name or datalists.UNPRINTABLE.search(name):
+        if file.is_dir() or datalists.UNPRINTABLE.search(name):
             # if ignored, the case would seem absent and might count as empty
-            raise InputError(f"--{option}={folder}: {json.dumps(file.name)}; expected a file CASE{suffix}")
+            raise InputError(f"--{option}={folder}: {json.dumps(file.name)}; expected a file CASE.nii.gz")
         if name in found:
             raise InputError(f"--{option}={folder}: two files of one case: {found[name].name} and {file.name}")
         found[name] = file
     if not found:
-        raise InputError(f"--{option}={folder}: no file that ends with .nii.gz or .nii; expected one for each case")
+        raise InputError(
+            f"--{option}={folder}: no label map; expected CASE.nii.gz (or .nii, .mgz, .nrrd) for each case"
+        )
     return found
 
 

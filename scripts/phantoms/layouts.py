@@ -1,12 +1,14 @@
 """Folder layouts of the embedded cohort: grids, files and subjects, as in the real cohorts."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
 from numpy.random import Generator
 
+from common.data.layouts.cohorts import COHORTS, CohortLayout
+from common.data.layouts.names import LABEL
 from scripts.phantoms.anatomy import (
     VENTRICLES,
     Head,
@@ -30,8 +32,8 @@ class PhantomCohort:
     flip: tuple[int, int, int]  # direction of each voxel axis in RAS+: 1 or -1
     origin: tuple[float, float, float]  # world position of the first voxel, mm
     mni_origin: tuple[float, float, float]  # world position of MNI space's origin, mm
-    files: Mapping[str, str]  # modality, in channel order -> path below the root; `{id}` is the person
-    label: str | None  # path of the lesion mask in the same form
+    layout: CohortLayout
+    visit: str | None  # of the layout's templates; None if the person's name is the visit's
     subject: Callable[[int], str]  # index -> id of a person
     head: Callable[[Generator, PhantomGrid, bool], Head]
     skull_stripped: bool  # as the real cohort
@@ -53,8 +55,10 @@ class PhantomCohort:
     def files_of(self, index: int) -> tuple[dict[str, str], str | None]:
         """A person's image paths by modality, and the mask's path, if any."""
         person = self.subject(index)
-        images = {modality: path.format(id=person) for modality, path in self.files.items()}
-        return images, None if self.label is None else self.label.format(id=person)
+        paths = self.layout.files(person=person, visit=self.visit or person, above="", session="1")
+        files = {kind: f"{path}.nii.gz" for kind, path in paths.items()}
+        label = files.pop(LABEL, None)
+        return files, label
 
 
 def _aged_head(rng: Generator, grid: PhantomGrid, skull_stripped: bool) -> Head:
@@ -84,19 +88,14 @@ def _head_with_strokes(rng: Generator, grid: PhantomGrid, skull_stripped: bool) 
     return head
 
 
-BRATS_FILE = "{id}/{id}_%s.nii.gz"
-ATLAS_FILE = "{id}/ses-1/anat/{id}_ses-1_space-MNI152NLin2009aSym_%s.nii.gz"
 PHANTOMS = {
     "ukb": PhantomCohort(
         shape=(182, 218, 182),
         flip=(-1, 1, 1),
         origin=(90, -126, -72),
         mni_origin=(0, 0, 0),
-        files={
-            "T1": "{id}_20252_2_0/T1/T1_brain_to_MNI.nii.gz",
-            "FLAIR": "{id}_20253_2_0/T2_FLAIR/T2_FLAIR_brain_to_MNI.nii.gz",
-        },
-        label=None,
+        layout=COHORTS["ukb"][0],
+        visit="2_0",
         subject=lambda index: str(1000012 + 37 * index),
         head=_aged_head,
         skull_stripped=True,
@@ -107,8 +106,8 @@ PHANTOMS = {
         flip=(-1, -1, 1),
         origin=(0, 239, 0),
         mni_origin=(-120, 137, 72),
-        files={modality: BRATS_FILE % modality.lower() for modality in ("FLAIR", "T1ce", "T1", "T2")},
-        label=BRATS_FILE % "seg",
+        layout=COHORTS["brats"][0],
+        visit=None,
         subject=lambda index: f"BraTS2021_{index:05d}",
         head=_head_with_glioma,
         skull_stripped=True,
@@ -119,8 +118,8 @@ PHANTOMS = {
         flip=(1, 1, 1),
         origin=(-98, -134, -72),
         mni_origin=(0, 0, 0),
-        files={"T1": ATLAS_FILE % "T1w"},
-        label=ATLAS_FILE % "label-L_desc-T1lesion_mask",
+        layout=COHORTS["atlas"][0],
+        visit=None,
         subject=lambda index: f"sub-r{index // SUBJECTS_PER_SITE + 1:03d}s{index % SUBJECTS_PER_SITE + 1:03d}",
         head=_head_with_strokes,
         skull_stripped=False,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.cli import run
-from common.data.layouts.names import stem_of
+from common.data.layouts.listing import stem_of
 from common.errors import InputError, check_number, choice, shortened, show
 from common.files import check_writable_folder, expand_home, reporting_path_errors, why_no_folder
 from common.literals import names_of
@@ -52,12 +52,12 @@ def prepare(
             else T1ce, or else the first is registered to the template, the others to it.
         brain: deepbet (for T1 of adults), a pattern of the names of your own masks on that scan's grid, such as
             "*_brain.nii.gz", or none (keep the head); by default as in the cohort.
-        patterns: modality -> pattern of its NIfTI files' names, such as "{'T1': '*_T1w.nii.gz'}", or the words that end
-            them, instead of the usual.
+        patterns: modality -> pattern of its files, such as "{'T1': '*_T1w.nii.gz'}", or the words that end their names
+            or paths, such as pre/T1, instead of the usual.
         series: subject -> DICOM series to use, by number or UID, such as "{'sub-01': 'T1=5,T1ce=9'}", where the headers
             do not tell; rules choose the others (deploy/README.md).
-        labels: words that end the names of NIfTI label maps, such as lesion_mask, or their pattern, such as
-            "*_lesion.nii.gz"; by default the usual ones, as of python -m scripts.datalists generic; none to leave label
+        labels: words that end the names or paths of label maps, such as lesion_mask, or their pattern, such as
+            "masks/*"; by default the usual ones, as of python -m scripts.datalists generic; none to leave label
             maps out. Each is brought along from the grid of the scan that it was drawn on, as SUBJECT_seg.nii.gz.
         missing: refuse a subject that lacks a modality, or keep it, prepared with those that it has (NIfTI only).
         spacing: edge of the result's voxels in mm, 1 to 4. The models were trained on 1.
@@ -78,7 +78,7 @@ def prepare(
     check_number("jobs", jobs, int, 1, 1024)
     source = expand_home(root, f"--root={root}")
     keeps_missing = choice("missing", missing, {"refuse": False, "keep": True})
-    if labels is not None and (not isinstance(labels, str) or "/" in labels):
+    if labels is not None and not isinstance(labels, str):
         raise InputError(f"--labels={labels}: expected words that end file names, such as seg, or a pattern")
     names = settings.modalities
     masks = settings.brain if "*" in settings.brain else None

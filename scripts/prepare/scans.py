@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from common.data.datalists import UNPRINTABLE
-from common.data.layouts.found import DataSet, folders_in
-from common.data.layouts.names import LABEL, NO_LABELS, Naming, stem_of
-from common.data.layouts.reading import layouts_of, read_layout
+from common.data.layouts.listing import list_images, walk
+from common.data.layouts.names import LABEL, NO_LABELS, Naming, words_of
+from common.data.layouts.reading import choosing, layouts_of, read_layout
+from common.data.layouts.subjects import DataSet
 from common.data.modalities import SPELLINGS
-from common.errors import InputError, shortened, show
+from common.errors import InputError, show
 from common.files import digest, reporting_path_errors, why_no_folder
 from common.prepare.volumes import Volume, read_volume
 from scripts.prepare.dicom import SeriesScan, choose_scans, holds_dicom
@@ -77,32 +78,35 @@ def find_subjects(
     A folder that contains DICOM and no NIfTI is a study, which is read when the subject is prepared. With `labels` None
     the usual names are recognised, and "none" skips label maps; `masks` None skips brain masks.
     """
-    words = {**patterns, **({} if masks is None else {BRAIN: masks})}
-    spelled = {name: stem_of(text) or text for name, text in words.items()}
-    named = NO_LABELS if labels == "none" else labels and (stem_of(labels) or labels)
-    naming = Naming((*modalities, *words), spelled, named)
+    spelled = {name: words_of(text, f"--patterns={dict(patterns)}") for name, text in patterns.items()}
+    if masks is not None:
+        spelled[BRAIN] = words_of(masks, f"--brain={masks}")
+    named = NO_LABELS if labels == "none" else labels and words_of(labels, f"--labels={labels}")
+    naming = Naming((*modalities, *spelled), spelled, named)
     with reporting_path_errors(f"--root={root}"):
         if not root.is_dir():
             raise InputError(f"--root={root}: {why_no_folder(root)}; expected a folder of raw scans")
-        layouts = layouts_of(root)
+        listing = list_images(root)
+        layouts = layouts_of(listing, naming)
         if len(layouts) > 1:
             raise InputError(f"--root={root}: holds both scans and folders of scans; expected one of the two")
-        data = read_layout(layouts[0], root, naming, True) if layouts else DataSet(str(root), "DICOM")
-        others = [name for name in folders_in(str(root)) if name not in data.subjects]
-        studies = [name for name in others if _is_study(root / name)]
-    if data.skipped:
-        show(f"skipped, neither modality nor label: {shortened(sorted(data.skipped), most=3)}")
-    found = [_subject(data, name, modalities, keeps_missing, masks) for name in data.subjects]
+        data = read_layout(layouts[0], listing, naming, True) if layouts else DataSet(listing, "DICOM")
+        idle = [name for name, files in listing.tops.items() if not files and name not in data.subjects]
+        studies = [name for name in idle if _is_study(root / name)]
+    kinds = dict.fromkeys(clash.kind for clash in data.clashes)
+    cures = {kind: choosing(data, layouts[0], naming, kind)[0] for kind in kinds}
+    lines = data.account((*modalities, BRAIN), labels != "none", apart=studies)
+    found = [_subject(data, name, modalities, keeps_missing, masks, cures) for name in data.subjects]
     requested = series or {}
     if unknown := next((name for name in requested if name not in studies), None):
         raise InputError(f"--series: {unknown} is not a folder with DICOM files in {root}")
-    if not (found or studies or (patterns and data.skipped)):  # else a pattern is to blame
-        raise InputError(f"--root={root}: no scans; expected {FORMS}")
-    if not studies:
-        _check_found(data, modalities, patterns, labels, keeps_missing)
-    idle = [name for name in others if name not in studies]
-    if idle and layouts in ([], ["folders"]):  # other layouts have folders that are no subjects
-        show(f"warning: --root={root}: no scan in {shortened(idle)}", error=True)
+    try:
+        if not (found or studies or (patterns and listing.files)):  # else a pattern is to blame
+            raise InputError(f"--root={root}: no scans; expected {FORMS}")
+        if not studies:
+            _check_found(data, modalities, patterns, labels, keeps_missing)
+    finally:
+        show(*lines)
     found += [Subject(name, study=root / name, requested=requested.get(name, {})) for name in studies]
     for place, subject in enumerate(found):
         if len(subject.name) > LONGEST:
@@ -116,8 +120,7 @@ def find_subjects(
 
 
 def _is_study(folder: Path) -> bool:
-    files = sorted(path for path in folder.rglob("*") if not path.name.startswith(".") and path.is_file())
-    return not any(stem_of(path.name) for path in files) and holds_dicom(files)
+    return holds_dicom([folder / entry.path for entry in walk(folder) if not entry.is_folder and not entry.fault])
 
 
 def _check_found(
@@ -138,9 +141,16 @@ def _check_found(
         raise InputError(f"--labels={labels}: no subject has such a label map")
 
 
-def _subject(data: DataSet, name: str, modalities: Sequence[str], keeps_missing: bool, masks: str | None) -> Subject:
+def _subject(
+    data: DataSet,
+    name: str,
+    modalities: Sequence[str],
+    keeps_missing: bool,
+    masks: str | None,
+    cures: Mapping[str, str | None],
+) -> Subject:
     files = data.subjects[name]
-    faults = _faults(data, name, modalities, keeps_missing, masks)
+    faults = _faults(data, name, modalities, keeps_missing, masks, cures)
     if fault := next(faults, ""):
         return Subject(name, fault=fault)
     paths = {kind: Path(data.root, path) for kind, path in files.images.items()}
@@ -150,15 +160,21 @@ def _subject(data: DataSet, name: str, modalities: Sequence[str], keeps_missing:
 
 
 def _faults(
-    data: DataSet, name: str, modalities: Sequence[str], keeps_missing: bool, masks: str | None
+    data: DataSet,
+    name: str,
+    modalities: Sequence[str],
+    keeps_missing: bool,
+    masks: str | None,
+    cures: Mapping[str, str | None],
 ) -> Iterator[str]:
     """Reasons why a subject cannot be prepared, judged by file names."""
     for clash in data.clashes:
         if clash.subject == name and clash.kind in (LABEL, BRAIN, *modalities):
-            files = " and ".join(Path(file).name for file in clash.files)
+            files = " and ".join(clash.files)
             if clash.kind == LABEL:
-                yield f"{files}; expected one label map (see --labels)"
-            cure = f"--brain={masks} matches both" if clash.kind == BRAIN else "--patterns chooses by name"
+                yield f"{files}; expected one label map (--labels={cures[LABEL] or 'WORDS'} chooses)"
+            choice = {clash.kind: cures[clash.kind] or f"{{subject}}/{clash.kind}"}
+            cure = f"--brain={masks} matches both" if clash.kind == BRAIN else f'--patterns="{choice}" chooses'
             yield f"{clash.kind}: {files}; expected one file ({cure})"
     images = data.subjects[name].images
     if images.keys() == {BRAIN}:

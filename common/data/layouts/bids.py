@@ -1,132 +1,161 @@
-"""BIDS data sets: images in sub-*/[ses-*/]anat, label maps beside them or in derivatives.
+"""BIDS data sets: images in sub-*/[ses-*/]anat and dwi, label maps beside them or in derivatives.
 
 File names consist of entities, such as `ce-gadolinium`, and a suffix, such as `T1w`, `dseg` (discrete segmentation) or
 `mask`.
 """
 
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-from ...bars import tqdm
-from ...errors import shortened, show
+from ...errors import shortened
 from ..modalities import modality_of
-from .found import DataSet, files_in, folders_in
-from .names import LABEL, Naming, ends_with
+from ..volumes import open_volume
+from .listing import ImageFile, Listing
+from .names import LABEL, LABEL_WORDS, Naming, fits
+from .subjects import WORSE, DataSet
 
-LESION = ("lesion", "tumor", "tumour", "stroke", "infarct", "wmh", "metasta")  # values of label-, desc- or seg-
-# Values of label- and desc- for masks of anything but lesions; "L" is a lesion
+PLACE = re.compile(  # of a file; `below` is "derivatives" or a folder of raw data
+    r"(?:(?P<below>derivatives|raw_?data)/)?(?:(?P<pipeline>.+?)/)??(?P<subject>sub-[^/]+)/(?:(?P<session>ses-[^/]+)/)?"
+    r"(?:(?P<type>[^/]+)/)*[^/]+"
+)
+TYPES = ("anat", "dwi", "swi")  # folders of images
+LABELS = LABEL_WORDS | {"probseg"}
+LESION = ("lesion", "tumor", "tumour", "stroke", "infarct", "wmh", "metasta")  # words of label maps
+# Words of masks of anything but lesions; "L" is a lesion
 ANATOMY = {"brain", "head", "skull", "aseg", "aparcaseg", "bg", "gm", "wm", "csf", "b", "st", "nb", "cgm", "sgm", "bs"}
+PARTS = ("phase", "real", "imag")  # of complex images; only the magnitude is an image of a modality
 
 
-class LabelCandidate(NamedTuple):
-    """A label map: its session, its path, its pipeline and words (for `--label`), and whether its name says lesion."""
+@dataclass(frozen=True)
+class BidsFile:
+    """A file of a subject's session, with its entities, its suffix, and its own words, without subject and session."""
 
+    file: ImageFile
     subject: str
     session: str
-    path: str
-    name: str
-    is_lesion: bool
+    pipeline: str | None  # None for raw data
+    type: str
+    entities: dict[str, str]
+    suffix: str
+    own: str
+
+    @property
+    def name(self) -> str:
+        """The name of the session."""
+        return f"{self.subject}_{self.session}" if self.session else self.subject
+
+    @property
+    def is_label(self) -> bool:
+        """Whether the suffix is that of a label map, such as mask, roi or lesion-manual."""
+        return self.suffix.split("-")[0].lower() in LABELS
+
+    @property
+    def words(self) -> set[str]:
+        """The words that tell what a label map shows."""
+        values = [self.entities.get(entity, "") for entity in ("label", "desc", "seg")]
+        plain = [part for part in self.own.split("_") if "-" not in part or part == self.suffix]
+        return {word.lower() for word in (*values, *plain)}
+
+    @property
+    def shows_lesions(self) -> bool | None:
+        """Whether the words speak of lesions; None if they speak of nothing."""
+        if any(word == "l" or any(lesion in word for lesion in LESION) for word in self.words):
+            return True
+        return None if ANATOMY.isdisjoint(self.words) else False
 
 
-def is_bids(root: str) -> bool:
-    """Whether the root has folders sub-* that contain anat, or ses-* with anat."""
-    return any(True for _ in _anatomies(root, ""))
+def parse(file: ImageFile) -> BidsFile | None:
+    """Parse the path of a file below the root; None if it is of no subject."""
+    place = PLACE.fullmatch(file.path)
+    if place is None or (place["pipeline"] and place["below"] != "derivatives"):
+        return None
+    parts = file.stem.split("_")
+    entities = dict(part.split("-", 1) for part in parts if "-" in part)
+    session = place["session"] or (f"ses-{entities['ses']}" if "ses" in entities else "")
+    pipeline = (place["pipeline"] or "") if place["below"] == "derivatives" else None
+    own = "_".join(part for part in parts if not part.startswith(("sub-", "ses-")))
+    return BidsFile(file, place["subject"], session, pipeline, place["type"] or "", entities, parts[-1], own)
 
 
-def read_bids(root: Path, naming: Naming) -> DataSet:
+def is_bids(listing: Listing) -> bool:
+    """Whether the root has folders sub-* that contain folders of images, or ses-* with those."""
+    return any((name := parse(file)) and name.pipeline is None and name.type in TYPES for file in listing.files)
+
+
+def read_bids(listing: Listing, naming: Naming) -> DataSet:
     """The sessions of a data set."""
-    data = DataSet(str(root), "BIDS")
-    labels: list[LabelCandidate] = []
-    for subject, session, folder in tqdm(list(_anatomies(data.root, "")), desc=data.layout, unit="session"):
-        for modality, paths in _images(data, folder, naming).items():
-            data.put(_name(subject, session), modality, paths, subject)
-        labels += _labels(data.root, subject, session, folder, "", naming)
-    if (root / "derivatives").is_dir():
-        pipelines = [name for name in folders_in(f"{root}/derivatives") if not name.startswith("sub-")]
-        for pipeline in ("", *pipelines):  # derivatives may also hold subjects without a pipeline's folder
-            for subject, session, folder in _anatomies(data.root, f"derivatives/{pipeline}".rstrip("/")):
-                labels += _labels(data.root, subject, session, folder, pipeline, naming)
-    _put_labels(data, labels)
+    data = DataSet(listing, "BIDS")
+    sessions: dict[tuple[str, str], list[BidsFile]] = defaultdict(list)
+    for file in listing.files:
+        if (name := parse(file)) is None:
+            data.leave("in no folder sub-*", [file.path])
+        else:
+            sessions[name.name, name.subject].append(name)
+    for (session, subject), files in sessions.items():
+        for modality, paths in _images(data, files, naming).items():
+            data.put(session, modality, paths, subject)
+    _put_labels(data, [name for files in sessions.values() for name in files], naming)
     return data
 
 
-def _name(subject: str, session: str) -> str:
-    return f"{subject}_{session}" if session else subject
-
-
-def _anatomies(root: str, below: str) -> Iterator[tuple[str, str, str]]:
-    """Subject, session ("" without) and path of each folder anat."""
-    for subject in folders_in(f"{root}/{below}"):
-        if not subject.startswith("sub-"):
-            continue
-        folder = f"{below}/{subject}".lstrip("/")
-        for name in folders_in(f"{root}/{folder}"):
-            if name == "anat":
-                yield subject, "", f"{folder}/anat"
-            elif name.startswith("ses-") and Path(root, folder, name, "anat").is_dir():
-                yield subject, name, f"{folder}/{name}/anat"
-
-
-def _parsed(stem: str) -> tuple[dict[str, str], str, str]:
-    """A file name's entities, its suffix, and its words after subject and session."""
-    parts = stem.split("_")
-    entities = dict(part.split("-", 1) for part in parts if "-" in part)
-    return entities, parts[-1], "_".join(part for part in parts if not part.startswith(("sub-", "ses-")))
-
-
-def _images(data: DataSet, folder: str, naming: Naming) -> dict[str, list[str]]:
+def _images(data: DataSet, files: list[BidsFile], naming: Naming) -> dict[str, list[str]]:
     """Modality -> the candidate files of a session."""
     claims: dict[str, list[str]] = defaultdict(list)
     exact: dict[str, list[str]] = defaultdict(list)
-    for path, stem in files_in(data.root, folder):
-        entities, suffix, own = _parsed(stem)
-        if suffix in ("dseg", "mask", "probseg", "roi"):
-            continue
+    for name in files:
+        path, has_agent = name.file.path, "ce" in name.entities
         for modality, words in naming.spelled.items():
-            if ends_with(stem, words) and ("*" in words or ("ce" in entities) == ("ce-" in words)):
-                (exact if own.lower() == words.lower() else claims)[modality].append(path)
-        modality_or_none = modality_of(suffix)
-        if modality_or_none is None:
-            if not naming.spelled:
-                data.skipped.append(path)
-        else:  # with a contrast agent: T1ce
-            modality = modality_or_none + ("ce" if "ce" in entities else "")
-            if naming.takes(modality):
-                claims[modality].append(path)
-    return {**claims, **exact}
+            is_named = words and fits(name.file.bare, words) and (name.pipeline is None or "/" in words)
+            if is_named and ("*" in words or has_agent == ("ce-" in words)):
+                (exact if name.own.lower() == words.lower() else claims)[modality].append(path)
+        modality_or_none = modality_of(name.suffix)
+        if name.pipeline is not None:
+            data.leave("derivatives that are no label maps", [path])
+        elif name.is_label or modality_or_none is None or name.type not in ("", *TYPES):
+            continue
+        elif name.entities.get("part") in PARTS:
+            data.leave("phase, real or imaginary part", [path])
+        elif modality_or_none == "DWI" and _is_series(Path(data.root, path)):
+            data.leave("diffusion series of several volumes", [path])
+        elif naming.takes(modality := modality_or_none + "ce" * has_agent):  # with a contrast agent: T1ce
+            claims[modality].append(path)
+    data.leave(WORSE, [path for modality in exact for path in claims[modality]])
+    return {modality: paths for modality, paths in {**claims, **exact}.items() if paths}
 
 
-def _labels(
-    root: str, subject: str, session: str, folder: str, pipeline: str, naming: Naming
-) -> Iterator[LabelCandidate]:
-    """A session's label maps: those that `--label` names, or all that may show lesions."""
+def _is_series(path: Path) -> bool:
+    with suppress(Exception):  # damaged files are reported by the checks of files
+        return len(open_volume(path).shape) > 3 and open_volume(path).shape[3] > 1
+    return False
+
+
+def _put_labels(data: DataSet, files: list[BidsFile], naming: Naming) -> None:
+    """Give each session the label map of `--label`; else, if any in the data set says lesion, only those count."""
     wanted_in, _, words = (naming.label or "").rpartition("/")
-    for path, stem in files_in(root, folder):
-        entities, suffix, own = _parsed(stem)
-        name = f"{pipeline}/{own}".lstrip("/")
+    images = {path for subject in data.subjects.values() for path in subject.images.values()}
+    chosen: list[BidsFile] = []
+    others: list[BidsFile] = []
+    for name in files:
+        if name.file.path in images:
+            continue
         if naming.label is not None:
-            if ends_with(stem, words) and wanted_in in ("", pipeline):
-                yield LabelCandidate(subject, session, path, name, is_lesion=True)
-        elif suffix in ("dseg", "mask"):
-            what = [entities.get(entity, "").lower() for entity in ("label", "desc", "seg")]
-            is_lesion = any(value == "l" or any(word in value for word in LESION) for value in what)
-            if is_lesion or ANATOMY.isdisjoint(what):
-                yield LabelCandidate(subject, session, path, name, is_lesion)
-
-
-def _put_labels(data: DataSet, labels: list[LabelCandidate]) -> None:
-    """Give each session its label map; if any in the data set says lesion, only those that do count."""
-    only_lesions = any(label.is_lesion for label in labels)
-    chosen = [label for label in labels if label.is_lesion or not only_lesions]
-    for label in chosen:
-        data.put(_name(label.subject, label.session), LABEL, [label.path], label.subject, f"--label={label.name}")
+            if (fits(name.file.bare, words) and wanted_in in ("", name.pipeline)) or fits(name.file.bare, naming.label):
+                chosen.append(name)
+        elif name.is_label and name.suffix == "probseg":
+            data.leave("probability maps, of which --label=probseg takes whole numbers", [name.file.path])
+        elif name.is_label and name.shows_lesions is not False:
+            (chosen if name.shows_lesions else others).append(name)
+        elif name.is_label:
+            data.leave("masks of anatomy", [name.file.path])
+    chosen, others = (chosen, others) if chosen else (others, [])
+    data.leave("label maps without the word lesion", [name.file.path for name in others])
+    for name in chosen:
+        alone = [session for session, subject in data.subjects.items() if subject.person == name.subject]
+        session = alone[0] if name.name not in data.subjects and len(alone) == 1 else name.name
+        data.put(session, LABEL, [name.file.path], name.subject)
     if chosen:
-        left = Counter(label.name for label in labels if only_lesions and not label.is_lesion)
-        kinds = Counter(label.name for label in chosen)
-        show(f"labels: {_counted(kinds)}" + (f"; left out: {_counted(left)}" if left else ""))
-
-
-def _counted(kinds: Counter[str]) -> str:
-    return shortened([f"{name} ({count})" for name, count in kinds.most_common()], most=3)
+        kinds = Counter(f"{name.pipeline or ''}/{name.own}".lstrip("/") for name in chosen).most_common()
+        data.remarks.append(f"labels: {shortened([f'{name} ({count})' for name, count in kinds], most=3)}")

@@ -1,84 +1,109 @@
-"""Data sets without a standard: a folder for each subject, or all files in one folder."""
+"""Data sets without a standard: a folder for each subject, or the subject in each file's name."""
 
 import re
-from collections import defaultdict
-from collections.abc import Iterator
-from pathlib import Path
+from collections import Counter, defaultdict
+from typing import NamedTuple
 
-from ...bars import tqdm
-from .found import DataSet, files_in, folders_in
-from .names import LABEL, Naming
-
-IMAGES = ("images", "image", "imgs", "scans", "volumes")  # names of folders of a flat data set
-LABELS = ("labels", "label", "masks", "mask", "segmentations", "annotations", "lesions")
+from ..modalities import modality_of, split_name
+from .listing import Listing, stem_of
+from .names import ANATOMY, IMAGES, LABEL, LABELS, Naming, before_label, is_of_anatomy
+from .subjects import WORSE, DataSet
 
 
-def has_scans(root: str, folder: str = "") -> bool:
-    """Whether a folder directly holds a NIfTI file."""
-    return next(iter(files_in(root, folder)), None) is not None
+class Claim(NamedTuple):
+    """A file that may be a subject's image or label; the lowest rank wins."""
+
+    rank: tuple[bool, ...]
+    path: str
 
 
-def is_folders(root: str) -> bool:
-    """Whether the root has folders with NIfTI files, but not the folders of a flat data set."""
-    names = [name for name in folders_in(root) if name.lower() not in (*IMAGES, *LABELS)]
-    return any(has_scans(root, name) for name in names)
+def kind_of_folder(name: str) -> str | None:
+    """What a folder holds of all subjects, by its name: `IMAGES`, `LABEL`, a modality, or None for any other folder.
+
+    Example:
+        >>> [kind_of_folder(name) for name in ("images_structural", "masks", "IXI-T1", "P1")]
+        ['images', 'label', 'T1', None]
+    """
+    words = re.split(r"[_.\- ]", name.lower())
+    if name.lower() in LABELS or before_label(name) is not None:
+        return ANATOMY if is_of_anatomy(name) else LABEL
+    return IMAGES[0] if {words[0], words[-1]} & {*IMAGES} else split_name(stem_of(name) or name)[1]
 
 
-def is_flat(root: str) -> bool:
-    """Whether NIfTI files are in the root itself, or in a folder of images."""
-    return has_scans(root) or any(name.lower() in IMAGES and has_scans(root, name) for name in folders_in(root))
+def _collections(listing: Listing) -> dict[str, str]:
+    """The folders of the root that hold files of all subjects, with their kinds.
+
+    A folder that only ends with a modality, such as IXI-T1 or a timepoint P1_T1, is one if it holds several images, all
+    of which may be of that modality.
+    """
+    kinds = {}
+    for folder, files in listing.tops.items():
+        kind = kind_of_folder(folder)
+        is_modality = kind not in (None, IMAGES[0], LABEL, ANATOMY)
+        agrees = {Naming().parse(file.stem).kind for file in files} <= {kind, None}
+        if kind and (not is_modality or (agrees and (modality_of(folder) or len(files) > 1))):
+            kinds[folder] = kind
+    return kinds
 
 
-def read_folders(root: Path, naming: Naming) -> DataSet:
-    """The subjects of a root with a folder for each, which holds MODALITY or SUBJECT_MODALITY files.
+def is_folders(listing: Listing) -> bool:
+    """Whether the root has folders with images, but no folders with a modality of all subjects."""
+    kinds = _collections(listing)
+    is_named = any(kind not in (IMAGES[0], LABEL, ANATOMY) for kind in kinds.values())
+    return not is_named and any(files for folder, files in listing.tops.items() if folder not in kinds)
+
+
+def is_flat(listing: Listing) -> bool:
+    """Whether images are in the root itself, or in folders for all subjects."""
+    return any(not file.folders for file in listing.files) or any(
+        listing.tops[folder] for folder, kind in _collections(listing).items() if kind not in (LABEL, ANATOMY)
+    )
+
+
+def read_folders(listing: Listing, naming: Naming) -> DataSet:
+    """The subjects of a root with a folder for each, which holds MODALITY or SUBJECT_MODALITY files, or MODALITY/FILE.
 
     Files in its subfolders count for modalities that the folder itself lacks, and a match of the whole name beats one
     of its last words.
     """
-    data = DataSet(str(root), "a folder for each subject")
-    for subject in tqdm(folders_in(str(root)), desc=data.layout, unit="folder"):
-        claims: dict[str, list[tuple[bool, bool, str]]] = defaultdict(list)
-        for path, stem in _files_below(str(root), subject):
-            own = stem[len(subject) + 1 :] if re.match(rf"{re.escape(subject)}[_.\- ]", stem) else stem
-            name = naming.parse(stem if naming.has_pattern_of(stem) else own)
-            if name.kind is None:
-                data.skipped.append(path)
-            else:
-                is_named = name.kind in naming.spelled or (name.kind == LABEL and naming.label is not None)
-                claims[name.kind].append((path.count("/") > 1, is_named and name.before != "", path))
+    data = DataSet(listing, "a folder for each subject")
+    data.leave("in no folder of a subject", [file.path for file in listing.files if not file.folders])
+    inside = Counter(file.path.rpartition("/")[0] for file in listing.files)
+    for subject, files in listing.tops.items():
+        claims: dict[str, list[Claim]] = defaultdict(list)
+        for file in files:
+            own = re.sub(rf"^{re.escape(subject)}[_.\- ]", "", file.stem)
+            is_alone = len(file.folders) > 1 and inside[file.path.rpartition("/")[0]] == 1
+            name = naming.parse(own, file.bare, modality_of(file.folders[-1]) if is_alone else None)
+            if name.kind is not None:
+                is_longer = name.is_given and name.before not in ("", subject)
+                claims[name.kind].append(Claim((len(file.folders) > 1, is_longer), file.path))
         for kind, found in claims.items():
-            best = min(found)[:2]  # in the folder itself; with the given words, the whole name
-            data.put(subject, kind, [path for *rank, path in found if tuple(rank) == best])
+            best = min(found).rank  # in the folder itself; with the given words, the whole name
+            data.put(subject, kind, [claim.path for claim in found if claim.rank == best])
+            data.leave(WORSE, [claim.path for claim in found if claim.rank != best])
     return data
 
 
-def _files_below(root: str, folder: str) -> Iterator[tuple[str, str]]:
-    """The NIfTI files in a folder and its subfolders; links to folders are not followed."""
-    yield from files_in(root, folder)
-    for name in folders_in(f"{root}/{folder}"):
-        if not Path(root, folder, name).is_symlink():
-            yield from _files_below(root, f"{folder}/{name}")
+def read_flat(listing: Listing, naming: Naming) -> DataSet:
+    """The subjects of a root with SUBJECT_MODALITY files, in any folders, or MODALITY/SUBJECT.
 
-
-def read_flat(root: Path, naming: Naming) -> DataSet:
-    """The subjects of a root with SUBJECT_MODALITY files, or with folders of images and labels that hold them."""
-    data = DataSet(str(root), "SUBJECT_MODALITY files")
+    A file's folder gives the subject if its name is a modality alone, and the kind if its name says none.
+    """
+    data = DataSet(listing, "the subject in each file's name")
     labels: list[tuple[str, str]] = []
-    folders = folders_in(str(root))
-    for folder in ["", *(name for name in folders if name.lower() in IMAGES)]:
-        for path, stem in files_in(str(root), folder):
-            name = naming.parse(stem)
-            if name.kind == LABEL:
-                labels.append((name.before, path))
-            elif name.kind is None or not name.before:
-                data.skipped.append(path)
-            else:
-                data.put(name.before, name.kind, [path])
-    for folder in (name for name in folders if name.lower() in LABELS):
-        for path, stem in files_in(str(root), folder):
-            name = naming.parse(stem)
-            if name.kind == LABEL or naming.label is None:
-                labels.append((name.before if name.kind == LABEL else stem, path))
+    for file in listing.files:
+        around = [(folder, kind_of_folder(folder)) for folder in reversed(file.folders)]
+        holds = next((kind for _, kind in around if kind not in (None, IMAGES[0])), None)
+        owner = next((folder for folder, kind in around if kind is None), file.stem if naming.wordless else "")
+        name = naming.parse(file.stem, file.bare, None if holds in (LABEL, ANATOMY) else holds)
+        if name.kind == LABEL:
+            labels.append((name.subject or name.before or owner, file.path))
+        elif holds == LABEL:
+            if naming.label is None:
+                labels.append((file.stem, file.path))
+        elif name.kind and (subject := name.subject or name.before or owner):
+            data.put(subject, name.kind, [file.path])
     for before, path in labels:
         data.put(naming.subject_of_label(before, data.subjects), LABEL, [path])
     return data

@@ -12,8 +12,9 @@ from ...errors import ArgumentError, InputError, show
 from ...files import valid_json
 from ..modalities import modality_of
 from ..regions import declaration
-from .found import DataSet, files_in
+from .listing import Listing
 from .names import LABEL, Naming, plain_name
+from .subjects import DataSet
 
 LABELS = {"imagesTr": "labelsTr", "imagesTs": "labelsTs"}
 CASE = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})", re.DOTALL)
@@ -32,29 +33,34 @@ SCHEMA = {
             "type": "object",
             "additionalProperties": {"anyOf": [_VALUE, {"type": "array", "items": _VALUE, "minItems": 1}]},
         },
-        "file_ending": {"enum": [".nii.gz", ".nii"]},
+        "file_ending": {"enum": [".nii.gz", ".nii", ".nrrd"]},
     },
 }
 
 
-def is_nnunet(root: str) -> bool:
+def is_nnunet(listing: Listing) -> bool:
     """Whether the root is a raw data set of nnU-Net."""
-    return Path(root, "imagesTr").is_dir() or Path(root, "dataset.json").is_file()
+    return "imagesTr" in listing.folders or Path(listing.root, "dataset.json").is_file()
 
 
-def _description(root: Path) -> dict[str, Any]:
+def _description(file: Path) -> dict[str, Any]:
     """The content of dataset.json."""
-    file = root / "dataset.json"
     return dict(valid_json(file, "nnU-Net's description of a data set of NIfTI files, version 2", SCHEMA))
 
 
-def read_nnunet(root: Path, naming: Naming) -> DataSet:
+def read_nnunet(listing: Listing, naming: Naming) -> DataSet:
     """The cases of a raw data set; channels become modalities."""
-    modalities = _modalities(_description(root)["channel_names"], naming, root / "dataset.json")
-    data = DataSet(str(root), "nnU-Net raw", order=list(dict.fromkeys(filter(None, modalities))))
+    file = Path(listing.root, "dataset.json")
+    cases = listing.tops.get("imagesTr", [])
+    if cases and not any(CASE.fullmatch(case.stem) for case in cases):
+        raise InputError(
+            f"--root={listing.root}: {cases[0].path} and the others have all channels in one file, as in the Medical "
+            f"Segmentation Decathlon; python -m scripts.datalists decathlon writes a file for each"
+        )
+    modalities = _modalities(_description(file)["channel_names"], naming, file)
+    data = DataSet(listing, "nnU-Net raw", order=list(dict.fromkeys(filter(None, modalities))))
     for images, labels in LABELS.items():
-        if images == "imagesTr" or (root / images).is_dir():
-            _put_folder(data, images, labels, modalities)
+        _put_folder(data, images, labels, modalities)
     return data
 
 
@@ -64,14 +70,12 @@ def _modalities(channels: Mapping[str, str], naming: Naming, file: Path) -> list
     if sorted(map(int, channels)) != list(range(len(channels))):
         raise InputError(f"{file}: channels {', '.join(channels)}; expected 0 to {len(channels) - 1}")
     words = {text.lower(): modality for modality, text in naming.spelled.items()}
-    if naming.spelled:
-        found = [words.get(name.lower()) for name in names]
-        for modality, text in naming.spelled.items():
-            if modality not in found:
-                given = f"--modalities={modality}={text}"
-                raise InputError(f"{given}: no channel of this name in {file}; expected one of {', '.join(names)}")
-    else:
-        found = [modality_of(name) or name for name in names]
+    usual = {name: modality_of(name) or name for name in names}
+    found = [words.get(name.lower(), usual[name] if naming.takes(usual[name]) else None) for name in names]
+    for modality, text in naming.spelled.items():
+        if modality not in found:
+            given = f"--modalities={modality}={text}"
+            raise InputError(f"{given}: no channel of this name in {file}; expected one of {', '.join(names)}")
     for modality in filter(None, found):
         if found.count(modality) > 1:
             alike = " and ".join(name for name, each in zip(names, found, strict=True) if each == modality)
@@ -85,7 +89,7 @@ def regions_in(root: Path) -> str:
     """The label convention of a raw data set, from `labels` in dataset.json."""
     file = root / "dataset.json"
     regions: dict[str, list[int]] = {}
-    for name, given in _description(root)["labels"].items():
+    for name, given in _description(file)["labels"].items():
         values = given if isinstance(given, list) else [given]
         if name == "ignore":
             raise InputError(
@@ -106,11 +110,10 @@ def regions_in(root: Path) -> str:
 
 def _put_folder(data: DataSet, images: str, labels: str, modalities: Sequence[str | None]) -> None:
     """The cases of imagesTr or imagesTs, with their labels."""
-    before = set(data.subjects)
-    for path, stem in files_in(data.root, images):
+    before, tops = set(data.subjects), data.listing.tops
+    for path, stem in tops.get(images, []):
         name = CASE.fullmatch(stem)
         if name is None:
-            data.skipped.append(path)
             continue
         if name["case"] in before:
             raise InputError(f"--root={data.root}: {name['case']} is in imagesTr and in {images}")
@@ -120,8 +123,9 @@ def _put_folder(data: DataSet, images: str, labels: str, modalities: Sequence[st
             raise InputError(f"--root={data.root}: {path}: not a channel of dataset.json; expected {known}")
         if (modality := modalities[channel]) is not None:
             data.put(name["case"], modality, [path])
-    if (Path(data.root) / labels).is_dir():
-        for path, stem in files_in(data.root, labels):
-            data.put(stem, LABEL, [path])
+        else:
+            data.leave("other modalities", [path])
+    for path, stem in tops.get(labels, []):
+        data.put(stem, LABEL, [path])
     if images == "imagesTs":
         data.held_out |= data.subjects.keys() - before

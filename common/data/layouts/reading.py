@@ -1,22 +1,25 @@
 """Recognise a data set's layout, and find the files of its subjects."""
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from ...errors import shortened, show
 from .bids import is_bids, read_bids
+from .cohorts import cohort_of, read_visits
 from .folders import is_flat, is_folders, read_flat, read_folders
-from .found import DataSet
-from .names import Naming
+from .listing import Listing, bare_of
+from .names import SIGNS, Naming
 from .nnunet import is_nnunet, read_nnunet, regions_in
+from .subjects import DataSet
 
 
 class Layout(NamedTuple):
-    """A layout of scans: the test that recognises a root folder, and the reader of its subjects."""
+    """A layout of scans: the test that recognises it, and the reader of its subjects."""
 
-    fits: Callable[[str], bool]
-    read: Callable[[Path, Naming], DataSet]
+    fits: Callable[[Listing], bool]
+    read: Callable[[Listing, Naming], DataSet]
 
 
 # The first two come first, as their folders also pass later tests
@@ -29,17 +32,65 @@ LAYOUTS: Mapping[str, Layout] = {
 SPECIAL = ("nnunet", "bids")
 
 
-def layouts_of(root: str | Path) -> list[str]:
-    """Layouts in `LAYOUTS` that a folder may have: one, none, or both folders and flat."""
-    found = [name for name in SPECIAL if LAYOUTS[name].fits(str(root))]
-    return found or [name for name in LAYOUTS if name not in SPECIAL and LAYOUTS[name].fits(str(root))]
+def layouts_of(listing: Listing, naming: Naming) -> list[str]:
+    """The layouts in `LAYOUTS` that a folder may have: one, none, or both folders and flat.
+
+    A template that states the subject decides for flat, which takes it from there.
+    """
+    if naming.states_subjects:
+        return ["flat"]
+    special = [name for name in SPECIAL if LAYOUTS[name].fits(listing)]
+    return special or [name for name in LAYOUTS if name not in SPECIAL and LAYOUTS[name].fits(listing)]
 
 
-def read_layout(name: str, root: Path, naming: Naming, states_regions: bool) -> DataSet:
+def read_layout(name: str, listing: Listing, naming: Naming, states_regions: bool = False) -> DataSet:
     """Find the files of a data set; `states_regions` takes the regions from nnU-Net's dataset.json."""
-    data = LAYOUTS[name].read(root, naming)
+    data = LAYOUTS[name].read(listing, naming)
+    show(*data.remarks)
     if files := data.misnamed:
         show(f"warning: named as of another subject than their folder's: {shortened(files, most=3)}", error=True)
     if name == "nnunet" and states_regions:
-        data.convention = regions_in(root)
+        data.convention = regions_in(Path(listing.root))
     return data
+
+
+def recognised(listing: Listing, naming: Naming) -> DataSet:
+    """The subjects of a folder in a cohort's layout, else in the one of `LAYOUTS` that fits.
+
+    Where that has two files for an image, or several fit, the files' names tell the subjects.
+    """
+    if layout := cohort_of(listing):
+        return read_visits(layout, listing)
+    names = layouts_of(listing, naming)
+    for name in ["flat"] if len(names) > 1 else [*names, "flat"]:
+        data = LAYOUTS[name].read(listing, naming)
+        if not data.clashes:
+            break
+    return data
+
+
+def choosing(data: DataSet, layout: str, naming: Naming, kind: str) -> tuple[str | None, int]:
+    """The words or the template that give the most subjects one file of a kind with several, and their number.
+
+    They are found by trying: the ends of the files' paths, in which a subject's name becomes `*`.
+    """
+    best, most = None, 0
+    clash = next(clash for clash in data.clashes if clash.kind == kind)
+    for words in dict.fromkeys(words for file in clash.files for words in _ends(bare_of(file), clash.subject)):
+        again = LAYOUTS[layout].read(data.listing, naming.choose(kind, words))
+        count = sum(kind in subject.kinds for subject in again.subjects.values())
+        if count > most and not any(clash.kind == kind for clash in again.clashes):
+            best, most = words, count
+    return best, most
+
+
+def _ends(bare: str, subject: str) -> list[str]:
+    """The ends of a path, the shortest first, and those of its name below each of its folders."""
+    sign = f"[{re.escape(SIGNS)}/]"
+    names = "|".join(map(re.escape, (subject, subject.partition("_ses-")[0])))
+    general = re.sub(rf"(?:^|(?<={sign}))(?:{names})(?={sign}|$)", "*", bare)
+    starts = sorted({found.end() for found in re.finditer(f"^|{sign}", general)}, reverse=True)
+    starts.sort(key=lambda start: general[start - 1 : start] in "-.")  # these seldom separate words
+    *folders, name = general.split("/")
+    below = [f"{folder}/**/{name}" for folder in reversed(folders)]
+    return [general[start:] for start in starts if general[start:]] + below

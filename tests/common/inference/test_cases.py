@@ -88,7 +88,7 @@ def test_a_name_may_be_a_modality_alone(tmp_path):
     [
         (None, r"^dataset_dir=\S+in: no such folder; expected a folder with scans, or a datalist"),
         ([], r"^dataset_dir=\S+: contains no scan; expected files such as SUBJECT_flair.nii.gz, or a datalist"),
-        (["a/P1_t1.nii", "b/P1_t1.nii"], r"b/P1_t1.nii: two files of T1 for subject P1; the first is .*a/P1_t1.nii"),
+        (["a/P1_t1.nii", "a/b/P1_t1.nii", "P2_t1.nii"], r"P1_t1.nii: two files of T1 for subject P1; the first is .*"),
         ([os.fsdecode(b"\xff_t1.nii.gz")], r"^'[ -~]+': its name is not one line of Unicode"),
     ],
 )
@@ -96,7 +96,7 @@ def test_folders_without_cases_are_refused(tmp_path, names, message):
     if names is not None:
         (tmp_path / "in").mkdir()
     for name in names or []:
-        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / "in" / name).touch()
     with pytest.raises(InputError, match=message):
         find_cases(tmp_path / "in", BRATS)

@@ -41,7 +41,8 @@ def test_sessions_are_subjects_of_one_person(bids, capsys):
         "label": f"derivatives/manual_masks/{stem}_label-tumor_mask.nii.gz",
     }
     printed = capsys.readouterr().out
-    assert "labels: manual_masks/label-tumor_mask (6); left out: pipeline/dseg (6)\n" in printed
+    assert "labels: manual_masks/label-tumor_mask (6)\n" in printed
+    assert "skipped, label maps without the word lesion: derivatives/pipeline/sub-01/ses-post/" in printed
 
 
 def test_label_maps_beside_the_images_count_as_in_atlas(data):
@@ -57,7 +58,7 @@ def test_two_label_maps_are_refused_until_one_is_named(bids):
         bids.label(f"derivatives/rater2/{session(person, 'pre')}_label-tumor_mask.nii.gz", 1)
     message = (
         r"two files for the label of sub-01_ses-pre: derivatives/manual_masks/\S+ and derivatives/rater2/\S+; "
-        r"choose one by the end of its name, such as --label=rater2/label-tumor_mask"
+        r"expected a choice, such as --label=\S+"
     )
     with pytest.raises(InputError, match=message):
         bids.scan()
@@ -73,9 +74,11 @@ def test_two_images_are_refused_until_one_is_named(bids):
     bids.touch(f"{session('02', 'post')}_acq-3d_T1w.nii.gz")
     with pytest.raises(
         InputError,
-        match=r"two files for the T1 of sub-02_ses-post: .*; choose one by the end of its name, such as --modalit",
+        match=r"two files for the T1 of sub-02_ses-post: .*; expected a choice, such as --modalities=FLAIR,T1=T1w",
     ):
         bids.scan()
+    (only,) = bids.entries(modalities="FLAIR,T1=acq-3d_T1w,T1ce").values()
+    assert only["image"][1] == f"{session('02', 'post')}_acq-3d_T1w.nii.gz"
     entries = bids.entries(modalities="T1=T1w,T1ce=ce-gadolinium_T1w")
     assert entries["sub-02_ses-post"]["image"] == [
         f"{session('02', 'post')}_{end}.nii.gz" for end in ("T1w", "ce-gadolinium_T1w")

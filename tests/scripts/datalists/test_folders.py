@@ -40,7 +40,7 @@ def test_two_label_maps_are_refused_until_one_is_named(data):
     for number in (1, 2):
         data.label(f"S{number}/S{number}_T1_lesion.nii.gz", 1)
     with pytest.raises(
-        InputError, match=r"two files for the label of S1: .*; choose one by the end of its name, such as --label=WORDS"
+        InputError, match=r"two files for the label of S1: .*; expected a choice, such as --label=lesion$"
     ):
         data.scan()
     labels = [entry["label"] for entry in data.entries(label="lesion").values()]
@@ -117,7 +117,8 @@ def test_visits_of_a_person_stay_together(data):
         ({"modalities": "T1=a,PD=A"}, "--modalities=T1=a,PD=A: expected different names such as T1,FLAIR, or the"),
         ({"modalities": "T1,ADC"}, "--modalities=T1,ADC: no ADC in .*; expected some of T1"),
         ({"label": "gold"}, "--label=gold: no label map in .* has a name that ends so"),
-        ({"layout": "flat"}, "no image whose name ends with a modality"),
+        ({"modalities": "T1={person}/T1"}, "expected the words .*, or a pattern such as masks/\\* or {subject}/pre/T1"),
+        ({"modalities": "T1=*[z-a]"}, "expected the words that end names or paths"),
         ({"person": "("}, r"--person=\(: not a regular expression"),
         ({"person": "(Q.)"}, r"--person=\(Q.\): does not match the subject S1"),
         ({"person": "S."}, r"--person=S.: no group, which is the person; expected one such as \(.+\)_v"),
@@ -132,13 +133,13 @@ def test_bad_options_are_named(data, options, message):
 
 
 def test_roots_of_no_known_layout_are_named(data):
-    data.touch("a/b/c/T1.nii.gz", "d\ne/T1.dcm")
+    data.touch("a/b/c/notes.txt", "d\ne/T1.dcm")
     with pytest.raises(InputError, match=r"no data set of a known layout; expected SUBJECT/.*; found a, d\\ne$"):
         data.scan()
     data.touch("S1/T1.nii.gz", "S2_T1.nii.gz")
     with pytest.raises(InputError, match="looks like folders and flat; expected --layout=folders or --layout=flat"):
         data.scan()
-    assert list(data.entries(layout="flat")) == ["S2"]
+    assert list(data.entries(layout="flat")) == ["S1", "S2"]
 
 
 def test_subjects_that_lack_a_modality_are_kept_on_request(data, capsys):

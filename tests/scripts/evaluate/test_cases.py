@@ -60,15 +60,13 @@ def test_faulty_folders_are_named(folders, tmp_path):
     predictions, references = folders
     empty = touch(tmp_path / "empty", "a.txt")
     twice = touch(tmp_path / "twice", "a.nii", "a.nii.gz")
-    capitals = touch(tmp_path / "capitals", "a.nii", "b.NII.GZ")
     none = tmp_path / "none"
     linked = touch(tmp_path / "linked", "a.nii")
     (linked / "b.nii.gz").symlink_to(references / "b.nii.gz")
     for arguments, message in (
-        ((empty, references), f"^--predictions={empty}: no file that ends with .nii.gz or .nii; expected one for each"),
-        ((predictions, none), f"^--references={none}: no such folder; expected a folder of NIfTI"),
+        ((empty, references), f"^--predictions={empty}: no label map; expected CASE.nii.gz .* for each case"),
+        ((predictions, none), f"^--references={none}: no such folder; expected a folder of label maps"),
         ((predictions, twice), f"^--references={twice}: two files of one case: a.nii and a.nii.gz"),
-        ((capitals, references), f'^--predictions={capitals}: "b.NII.GZ"; expected a file CASE.nii.gz'),
         (
             (predictions, tmp_path / "r/../p"),
             f"^--predictions={predictions}: a.nii is the reference itself; expected a",

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813, the field's name for it
 
+from common.data.layouts.listing import list_images
 from common.data.layouts.names import Naming
 from common.data.layouts.reading import read_layout
 from common.inference.cases import find_cases
@@ -127,7 +128,7 @@ def found_by_readers(output):
     """What each reader finds: with the datalist, without, and `datalists generic`."""
     for datalist in (output / "datalist.json", None):
         yield [case["subject"] for case in find_cases(output, ["T1", "FLAIR"], datalist)]
-    yield sorted(read_layout("folders", output, Naming(("T1", "FLAIR")), states_regions=False).subjects)
+    yield sorted(read_layout("folders", list_images(output), Naming(("T1", "FLAIR"))).subjects)
 
 
 def test_a_subject_outside_its_limits_is_left_out_until_it_is_accepted(cohort, copy):

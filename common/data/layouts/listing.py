@@ -1,0 +1,122 @@
+"""The image files of a folder: the one listing from which all readers take their files."""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from ...bars import tqdm
+
+SUFFIX = re.compile(r"([^.].*?)\.(?:nii(?:\.gz)?|mg[hz]|nrrd)", re.IGNORECASE | re.DOTALL)
+FOREIGN = re.compile(r"\.(?:mha|mhd|img|hdr|img\.gz|mnc|nhdr|nii\.(?:bz2|zst|xz|zip))$", re.IGNORECASE)
+UNREADABLE = "formats that are not read"
+BROKEN, TWICE = "broken links", "links to a folder that is listed in its place"
+
+
+class ImageFile(NamedTuple):
+    """An image file: its path below the root, and its name without suffix."""
+
+    path: str
+    stem: str
+
+    @property
+    def folders(self) -> list[str]:
+        """The names of the folders below the root that hold the file, the outermost first."""
+        return self.path.split("/")[:-1]
+
+    @property
+    def bare(self) -> str:
+        """The path without suffix."""
+        return bare_of(self.path)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The image files and folders below a root, sorted, and what cannot be read: reason -> paths."""
+
+    root: str
+    files: tuple[ImageFile, ...] = ()
+    folders: tuple[str, ...] = ()
+    unread: Mapping[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def tops(self) -> dict[str, list[ImageFile]]:
+        """The files below each folder of the root."""
+        tops: dict[str, list[ImageFile]] = {folder: [] for folder in self.folders if "/" not in folder}
+        for file in self.files:
+            if "/" in file.path:
+                tops[file.folders[0]].append(file)
+        return tops
+
+
+def stem_of(name: str) -> str | None:
+    """The name of an image file without suffix; None for hidden and other files."""
+    match = SUFFIX.fullmatch(name)
+    return match[1] if match else None
+
+
+def bare_of(path: str) -> str:
+    """The path of an image file without suffix."""
+    folder, sign, name = path.rpartition("/")
+    return f"{folder}{sign}{stem_of(name) or name}"
+
+
+class Entry(NamedTuple):
+    """A file or folder that a walk meets; `fault` is the reason why a link leads nowhere new, or ""."""
+
+    path: str
+    name: str
+    is_folder: bool
+    fault: str = ""
+
+
+def walk(root: str | Path, enters: Callable[[str], bool] = lambda folder: True) -> Iterator[Entry]:
+    """All files and folders below a root, sorted, without hidden ones; links to folders outside are followed.
+
+    `enters` tells by a folder's path below the root whether the folder is listed, and its content.
+    """
+    above = [os.path.realpath(root)]
+    yield from _walk(str(root), "", above, enters)
+
+
+def _walk(root: str, folder: str, above: list[str], enters: Callable[[str], bool]) -> Iterator[Entry]:
+    with os.scandir(f"{root}/{folder}" if folder else root) as content:
+        entries = sorted((entry for entry in content if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    for entry in entries:
+        path = f"{folder}/{entry.name}".lstrip("/")
+        if not Path(entry.path).is_dir() if entry.is_symlink() else not entry.is_dir():
+            fault = BROKEN if entry.is_symlink() and not Path(entry.path).exists() else ""
+            yield Entry(path, entry.name, is_folder=False, fault=fault)
+            continue
+        real = os.path.realpath(entry.path) if entry.is_symlink() else f"{above[-1]}/{entry.name}"
+        inside = os.path.relpath(real, above[0]).split("/")
+        if real in above or (entry.is_symlink() and not any(name.startswith(".") for name in inside)):
+            yield Entry(path, entry.name, is_folder=True, fault=TWICE)
+        elif enters(path):
+            yield Entry(path, entry.name, is_folder=True)
+            yield from _walk(root, path, [*above, real], enters)
+
+
+def list_images(
+    root: str | Path, enters: Callable[[str], bool] = lambda folder: True, without: Path | None = None
+) -> Listing:
+    """List the images below a root; shows progress. The folder `without` is left out, also where a link leads to it."""
+    left_out = None if without is None else os.path.realpath(without)
+
+    def is_wanted(folder: str) -> bool:
+        return enters(folder) and (left_out is None or os.path.realpath(f"{root}/{folder}") != left_out)
+
+    files, folders, unread = [], [], dict[str, list[str]]()
+    with tqdm(desc="listing", unit="folder", leave=False, delay=1) as bar:
+        for entry in walk(root, is_wanted):
+            stem = stem_of(entry.name)
+            if entry.is_folder and not entry.fault:
+                folders.append(entry.path)
+                bar.update()
+            elif stem and not entry.is_folder:  # also a broken link, which the checks of files report
+                files.append(ImageFile(entry.path, stem))
+            elif entry.fault or FOREIGN.search(entry.name):
+                unread.setdefault(entry.fault or UNREADABLE, []).append(entry.path)
+    return Listing(str(root), tuple(files), tuple(folders), unread)

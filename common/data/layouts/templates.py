@@ -1,0 +1,49 @@
+"""Templates of paths, such as `{subject}/pre/{subject}_T1`: cohorts are read and written by them, users name files."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+_TOKEN = re.compile(r"(\{\w+\}|\*\*/|\*+|\?|\[[^\]/]+\])")
+_WILD = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+
+
+@dataclass(frozen=True)
+class Template:
+    """A path with fields in braces; `*`, `?` and `[...]` stand for characters of one name, `**` also for folders.
+
+    `fields` maps a field to the regular expression of its values, by default any name. Named groups in it are fields.
+
+    Example:
+        >>> Template("{subject}/pre/{subject}_T1").match("P1/pre/P1_T1"), Template("*/T1").match("P1/T1")
+        ({'subject': 'P1'}, {})
+    """
+
+    text: str
+    fields: Mapping[str, str] = field(default_factory=dict)
+    flags: re.RegexFlag = re.NOFLAG
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        parts, seen = [], set()
+        for part in _TOKEN.split(self.text):
+            name = part[1:-1] if _TOKEN.fullmatch(part) and part.startswith("{") else ""
+            if name in seen:
+                parts.append(f"(?P={name})")
+            elif name:
+                parts.append(f"(?P<{name}>{self.fields.get(name, '[^/]+?')})")
+                seen.add(name)
+            else:
+                kept = part.replace("[!", "[^") if _TOKEN.fullmatch(part) else re.escape(part)
+                parts.append(_WILD.get(part, kept))
+        return re.compile("".join(parts), self.flags | re.DOTALL)
+
+    def match(self, path: str) -> dict[str, str] | None:
+        """The fields of a path below the root; None if the template does not fit."""
+        found = self._pattern.fullmatch(path)
+        return found.groupdict() if found else None
+
+    def fill(self, values: Mapping[str, str]) -> str:
+        """The path with the values of the fields."""
+        return self.text.format(**values)

@@ -1,0 +1,52 @@
+"""Templates and words on paths."""
+
+import fnmatch
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.data.layouts.cohorts import COHORTS
+from common.data.layouts.names import Naming, fits
+from common.data.layouts.templates import Template
+
+
+@pytest.mark.parametrize(
+    ("path", "words", "expected"),
+    [
+        ("10/pre/FLAIR", "pre/FLAIR", True),
+        ("10/orig/FLAIR", "pre/FLAIR", False),
+        ("10/unpre/FLAIR", "pre/FLAIR", False),
+        ("10/pre_FLAIR", "FLAIR", True),
+        ("10/preFLAIR", "FLAIR", False),
+        ("IXI-T1/a/IXI002", "IXI-T1/*", False),
+        ("IXI-T1/IXI002", "ixi-t1/*", True),
+        ("IXI-T1/a/IXI002", "IXI-T1/**", True),
+        ("P1/P1_T1", "{subject}/{subject}_T1", True),
+        ("P1/P2_T1", "{subject}/{subject}_T1", False),
+        ("a.b/c", "axb/c", False),
+    ],
+)
+def test_words_and_templates_reach_the_path(path, words, expected):
+    assert fits(path, words) is expected
+
+
+@given(st.text("aB_*?", min_size=1).filter(lambda text: "*" in text and "**" not in text), st.text("aB_c"))
+def test_a_pattern_of_one_name_is_that_of_fnmatch(pattern, name):
+    assert fits(name, pattern) == fnmatch.fnmatchcase(name.lower(), pattern.lower())
+
+
+@pytest.mark.parametrize(
+    "layout", [layout for layouts in COHORTS.values() for layout in layouts], ids=lambda one: one.title
+)
+def test_a_template_reads_what_it_writes(layout):
+    values = {"person": "7", "visit": "2_0", "session": "1", "above": ""}
+    for text in (*layout.images.values(), *filter(None, [layout.label])):
+        fields = Template(text, {"above": ".*"}).match(Template(text).fill(values))
+        assert fields == {name: values[name] for name in fields}
+
+
+def test_a_template_states_the_subject():
+    naming = Naming(("T1",), {"T1": "{subject}/pre/T1"})
+    assert naming.parse("T1", "Utrecht/10/pre/T1").subject == "10"
+    assert naming.parse("T1", "Utrecht/10/orig/T1").kind is None
