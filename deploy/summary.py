@@ -8,14 +8,11 @@ from collections.abc import Mapping, Sequence
 
 import highdicom as hd
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 from nibabel.orientations import apply_orientation, io_orientation
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from common.drawing import Axes, Figure, new_figure, pixels_of
 from common.inference.panels import AXES, grey_levels, plane_of
 from common.prepare.volumes import Volume
 from deploy.bundle import Bundle
@@ -39,40 +36,45 @@ def draw_summary(
 
     `volumes` are in mL by segment label.
     """
-    figure = Figure(figsize=SIZE, dpi=DOTS, facecolor="black")
-    layout = figure.add_gridspec(2, 4, width_ratios=[1, 1, 1, 1.3], left=0.01, right=0.99, wspace=0.03, hspace=0.03)
-    orientation = io_orientation(volume.affine)
-    image, label = (apply_orientation(array, orientation) for array in (volume.array, segments))
-    edges, levels = volume.spacing[np.argsort(orientation[:, 0])], grey_levels(image)
-    colours = [segment.colour for segment in bundle.task.segments]
-    for column, (plane, sides) in enumerate(SIDES.items()):
-        vertical, horizontal = AXES[plane]
-        counts = (label > 0).sum(axis=AXES[plane])
-        at = int(np.argmax(counts)) if counts.any() else len(counts) // 2
-        pixels = np.repeat(plane_of(levels, plane, at)[..., None] / 255, 3, axis=-1)
-        for row in range(2):
-            if row:
-                shown = plane_of(label, plane, at)
-                for number, colour in enumerate(colours, 1):
-                    pixels[shown == number] = 0.45 * pixels[shown == number] + 0.55 * np.array(to_rgb(colour))
-            axes = figure.add_subplot(layout[row, column])
-            axes.imshow(pixels.copy(), aspect=edges[vertical] / edges[horizontal], interpolation="nearest")
-            for place, text in zip((0.02, 0.94), sides, strict=True):
-                axes.text(place, 0.5, text, color="white", transform=axes.transAxes)
-            axes.set_axis_off()
-    texts = [
-        (bundle.name, "white"),
-        (f"version {bundle.version}", "white"),
-        (f"trained on {bundle.trained_on}", "lightgrey"),
-        ("", "white"),
-        *((f"{name}: {amount:.2f} mL", shade) for (name, amount), shade in zip(volumes.items(), colours, strict=False)),
-        ("", "white"),
-        *((remark, "orange") for remark in remarks),
-        ("", "white"),
-        (f"{CAUTION}.", "white"),
-    ]
-    _write(figure.add_subplot(layout[:, 3]), texts)
-    return figure
+    with new_figure(figsize=SIZE, facecolor="black") as figure:
+        layout = figure.add_gridspec(2, 4, width_ratios=[1, 1, 1, 1.3], left=0.01, right=0.99, wspace=0.03, hspace=0.03)
+        orientation = io_orientation(volume.affine)
+        image, label = (apply_orientation(array, orientation) for array in (volume.array, segments))
+        edges, levels = volume.spacing[np.argsort(orientation[:, 0])], grey_levels(image)
+        colours = [segment.colour for segment in bundle.task.segments]
+        for column, (plane, sides) in enumerate(SIDES.items()):
+            vertical, horizontal = AXES[plane]
+            counts = (label > 0).sum(axis=AXES[plane])
+            at = int(np.argmax(counts)) if counts.any() else len(counts) // 2
+            pixels = np.repeat(plane_of(levels, plane, at)[..., None] / 255, 3, axis=-1)
+            for row in range(2):
+                if row:
+                    shown = plane_of(label, plane, at)
+                    for number, colour in enumerate(colours, 1):
+                        pixels[shown == number] = (
+                            0.45 * pixels[shown == number] + 0.55 * np.array([*bytes.fromhex(colour[1:])]) / 255
+                        )
+                axes = figure.add_subplot(layout[row, column])
+                axes.imshow(pixels.copy(), aspect=edges[vertical] / edges[horizontal], interpolation="nearest")
+                for place, text in zip((0.02, 0.94), sides, strict=True):
+                    axes.text(place, 0.5, text, color="white", transform=axes.transAxes)
+                axes.set_axis_off()
+        texts = [
+            (bundle.name, "white"),
+            (f"version {bundle.version}", "white"),
+            (f"trained on {bundle.trained_on}", "lightgrey"),
+            ("", "white"),
+            *(
+                (f"{name}: {amount:.2f} mL", shade)
+                for (name, amount), shade in zip(volumes.items(), colours, strict=False)
+            ),
+            ("", "white"),
+            *((remark, "orange") for remark in remarks),
+            ("", "white"),
+            (f"{CAUTION}.", "white"),
+        ]
+        _write(figure.add_subplot(layout[:, 3]), texts)
+        return figure
 
 
 def _write(axes: Axes, texts: Sequence[tuple[str, str]]) -> None:
@@ -92,13 +94,10 @@ def make_capture(figure: Figure, source: Dataset, bundle: Bundle, burned_in: str
     `burned_in` is BurnedInAnnotation (left out if None): text in the scans may identify the patient (PS3.3, C.7.6.1);
     the figure's text does not.
     """
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())[..., :3].copy()
     header = sanitised_header(source)
     capture = hd.sc.SCImage.from_ref_dataset(
         ref_dataset=header,
-        pixel_array=pixels,
+        pixel_array=pixels_of(figure, DOTS),
         photometric_interpretation="RGB",
         bits_allocated=8,
         coordinate_system="PATIENT",

@@ -13,6 +13,7 @@ ALLOWED = {  # see docs/explanation/architecture.md; `common` is the lazy `__ini
     for package, names in {
         "common": "",
         "common.bars": "",
+        "common.drawing": "",
         "common.errors": "",
         "common.files": "errors",
         "common.locks": "errors files",
@@ -29,11 +30,11 @@ ALLOWED = {  # see docs/explanation/architecture.md; `common` is the lazy `__ini
         "common.weights": "common errors files",
         "common.made": "cli errors files weights",
         "common.data": "common bars errors files memory",
-        "common.inference": "common errors files locks made ssl metrics weights data",
+        "common.inference": "common drawing errors files locks made ssl metrics weights data",
         "common.prepare": "common errors metrics data",
-        "common.pages": "common errors files made metrics data inference",
-        "common.training": "common bars errors files made memory options values ssl metrics weights data",
-        "deploy": "common errors files literals locks cli configs options values "
+        "common.pages": "common drawing errors files made metrics data inference",
+        "common.training": "common bars drawing errors files made memory options values ssl metrics weights data",
+        "deploy": "common drawing errors files literals locks cli configs options values "
         "weights data metrics prepare inference",
         "scripts": "common common.* deploy",
     }.items()
@@ -47,25 +48,30 @@ def package_of(path: Path) -> str:
     return "common" if parts[1] == "__init__" else ".".join(parts[:2])
 
 
-def imported(path: Path) -> set[str]:
-    """The packages of the repository that a file imports, also inside functions."""
-    found = set()
+def names_in(path: Path) -> list[str]:
+    """The modules and names that a file imports, also inside functions."""
+    names = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names = []
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             package = path.relative_to(ROOT).with_suffix("").parts[: -node.level] if node.level else ()
             module = [*package, node.module] if node.module else package
-            names = [".".join([*module, alias.name]) for alias in node.names]
-        for name in names:
-            top, _, rest = name.partition(".")
-            if top in ("scripts", "deploy", "tests"):
-                found.add(top)
-            elif top == "common":
-                second = rest.split(".")[0]
-                is_module = (ROOT / "common" / second).is_dir() or (ROOT / "common" / f"{second}.py").is_file()
-                found.add(f"common.{second}" if second and is_module else "common")
+            names += [".".join([*module, alias.name]) for alias in node.names]
+    return names
+
+
+def imported(path: Path) -> set[str]:
+    """The packages of the repository that a file imports."""
+    found = set()
+    for name in names_in(path):
+        top, _, rest = name.partition(".")
+        if top in ("scripts", "deploy", "tests"):
+            found.add(top)
+        elif top == "common":
+            second = rest.split(".")[0]
+            is_module = (ROOT / "common" / second).is_dir() or (ROOT / "common" / f"{second}.py").is_file()
+            found.add(f"common.{second}" if second and is_module else "common")
     return found
 
 
@@ -90,6 +96,16 @@ def test_a_module_imports_what_its_package_may(used):
         ), package
 
 
+def test_one_module_imports_matplotlib():
+    """So that no picture depends on the settings of a user."""
+    users = {
+        path.relative_to(ROOT).as_posix()
+        for path in sources()
+        if any(name.split(".")[0] == "matplotlib" for name in names_in(path))
+    }
+    assert users == {"common/drawing.py"}
+
+
 def test_the_picture_has_the_allowed_arrows():
     """All but those to small helpers, and those that other arrows lead to."""
     page = (ROOT / "docs/explanation/architecture.md").read_text(encoding="utf-8")
@@ -97,7 +113,7 @@ def test_the_picture_has_the_allowed_arrows():
     for starts, targets in re.findall(r"^  ([\w &]+) --> ([\w &]+)$", page, re.MULTILINE):
         for source in starts.split(" & "):
             arrows.setdefault(source, set()).update(targets.split(" & "))
-    helpers = {"common", "errors", "files", "locks", "memory", "bars", "values", "cli", "literals"}
+    helpers = {"common", "errors", "files", "locks", "memory", "bars", "drawing", "values", "cli", "literals"}
     for package in ALLOWED.keys() - {"scripts"}:  # which may import everything
         name, allowed = package.removeprefix("common."), {each.removeprefix("common.") for each in ALLOWED[package]}
         reached = drawn = arrows.get(name, set())

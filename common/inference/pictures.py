@@ -5,14 +5,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from monai.data import MetaTensor
 from monai.transforms import Orientation
 from numpy.typing import NDArray
 
 from ..data.regions import colours, painting_order, regions_of
+from ..drawing import Figure, Patch, new_figure
 from .panels import PLANES, centre_of, grey_levels, panel, plane_of
 
 INK, PAPER = "#e8e8e8", "#111111"
@@ -29,22 +27,22 @@ def figure_of(
     """Lay out panels in labelled rows; `legend` has colours by name, and `inches` is the edge of a panel."""
     columns = max(map(len, rows.values()))
     size = (inches * columns, inches * len(rows) + 0.6)
-    figure = Figure(figsize=size, facecolor=PAPER, layout="constrained")
-    axes = figure.subplots(len(rows), columns, squeeze=False)
-    for row, (label, panels) in zip(axes, rows.items(), strict=True):
-        for axis, pixels in zip(row, panels, strict=True):
-            axis.imshow(pixels)
-            axis.set(xticks=[], yticks=[], frame_on=False)
-        row[0].set_ylabel(label, color=INK, fontsize=8)
-    for axis, name in zip(axes[0], titles, strict=False):
-        axis.set_title(name, color=INK, fontsize=8)
-    if legend:
-        handles = [Patch(color=colour, label=name) for name, colour in legend.items()]
-        style: Any = {"ncols": min(len(handles), 6), "labelcolor": INK, "fontsize": 8, "frameon": False}
-        figure.legend(handles=handles, loc="outside lower center", **style)
-    if title:
-        figure.suptitle(title, color=INK, fontsize=9)
-    return figure
+    with new_figure(figsize=size, facecolor=PAPER, layout="constrained") as figure:
+        axes = figure.subplots(len(rows), columns, squeeze=False)
+        for row, (label, panels) in zip(axes, rows.items(), strict=True):
+            for axis, pixels in zip(row, panels, strict=True):
+                axis.imshow(pixels)
+                axis.set(xticks=[], yticks=[], frame_on=False)
+            row[0].set_ylabel(label, color=INK, fontsize=8)
+        for axis, name in zip(axes[0], titles, strict=False):
+            axis.set_title(name, color=INK, fontsize=8)
+        if legend:
+            handles = [Patch(color=colour, label=name) for name, colour in legend.items()]
+            style: Any = {"ncols": min(len(handles), 6), "labelcolor": INK, "fontsize": 8, "frameon": False}
+            figure.legend(handles=handles, loc="outside lower center", **style)
+        if title:
+            figure.suptitle(title, color=INK, fontsize=9)
+        return figure
 
 
 def draw_inpainting(
@@ -119,7 +117,7 @@ def _draw_case(output: Mapping[str, Any], modalities: Sequence[str], convention:
 def _filled(pixels: NDArray[np.uint8], masks: NDArray[Any], convention: str, plane: str, at: int) -> NDArray[np.uint8]:
     """A panel with masks [R, x, y, z] in colour; of nested regions, the inner region is on top."""
     picture = pixels.astype(float)
-    shades = [np.array(to_rgb(colours(convention)[name])) * 255 for name in regions_of(convention)]
+    shades = [np.array([*bytes.fromhex(colours(convention)[name][1:])]) for name in regions_of(convention)]
     for channel, _ in painting_order(convention):
         inside = plane_of(masks[channel], plane, at) > 0
         picture[inside] = (1 - FILLED) * pixels[inside] + FILLED * shades[channel]

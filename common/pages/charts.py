@@ -1,14 +1,13 @@
 """Charts as inline SVG in the colours of the page's style sheet, for screen (light or dark) and print."""
 
-import io
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from markupsafe import Markup, escape
-from matplotlib.figure import Figure
+
+from ..drawing import Figure, new_figure, svg_of
 
 # Matplotlib draws with these placeholders; `svg` replaces them with variables of the style sheet.
 INK, FAINT = "#010101", "#020202"
@@ -41,12 +40,8 @@ WIDTH = 4.8  # width of a chart in inches; the SVG has 72 units per inch
 
 def svg(figure: Figure, alternative: str) -> Markup:
     """Convert a figure to an SVG element with a text alternative, in the page's colours and typeface."""
-    buffer = io.StringIO()
-    no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     # The salt keeps the identifiers of several charts on a page distinct, and the same from run to run.
-    with matplotlib.rc_context(STYLE | {"svg.hashsalt": alternative}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
-    drawing = buffer.getvalue()
+    drawing = svg_of(figure, STYLE | {"svg.hashsalt": alternative})
     drawing = drawing[drawing.index("<svg ") + len("<svg ") :]
     drawing = re.sub(r'<g id="[^"]*"', "<g", drawing)
     drawing = re.sub(r" font-family: [^;]*;", "", drawing)
@@ -63,8 +58,7 @@ def scores_chart(label: str, unit: str, values: Mapping[str, Sequence[float]]) -
     The unit 1 is a share; others have an axis that is logarithmic from 1. Dots are spread at random across their row.
     """
     random = np.random.default_rng(0)
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 0.8 + 0.62 * len(values)), layout="constrained")
+    with new_figure(STYLE, figsize=(WIDTH, 0.8 + 0.62 * len(values)), layout="constrained") as figure:
         axes = figure.add_subplot()
         for row, numbers in enumerate(values.values()):
             places = row + random.uniform(-0.3, 0.3, len(numbers))

@@ -4,9 +4,9 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,15 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
-from matplotlib.figure import Figure
 from monai.data import MetaTensor
+from PIL import Image
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from .. import metrics
 from ..bars import tqdm
 from ..data.regions import display_order, regions_of
+from ..drawing import Figure, pixels_of
 from ..errors import ArgumentError, InputError, one_line, show
 from ..files import atomic_write
 from ..ssl.tasks import SSLLoss
@@ -153,6 +154,7 @@ class Pictures:
         self.folder = Path(output_dir)
         self.draw, self.last_only, self.epoch_length = draw, last_only, epoch_length
         self._has_warned = False
+        self._writer: SummaryWriter | None = None  # of the events, from the first picture on
 
     def attach(self, engine: Engine) -> None:
         """Draw the outputs of `engine`, on the main process."""
@@ -161,27 +163,36 @@ class Pictures:
         event = Events.EPOCH_COMPLETED if self.last_only else Events.ITERATION_COMPLETED
         engine.add_event_handler(event, self)
         if not self.last_only:  # the folder may be moved after the run
-            engine.add_event_handler(Events.COMPLETED, lambda: self.writer.close())
-
-    @cached_property
-    def writer(self) -> SummaryWriter:
-        """The writer of the events, made for the first picture."""
-        return SummaryWriter(self.folder / "tensorboard" / "pictures")
+            engine.add_event_handler(Events.COMPLETED, self._close)
 
     def __call__(self, engine: Engine) -> None:
-        try:
+        with self._warning():
             self._draw(engine)
-        except Exception as error:  # a failed picture must not end the run
+
+    @contextmanager
+    def _warning(self) -> Iterator[None]:
+        """Context manager: warn of the first exception in the block, whatever it is, and go on."""
+        try:
+            yield
+        except Exception as error:
             if not self._has_warned:
                 self._has_warned = True
                 show(f"warning: {self.folder / 'pictures'}: not drawn: {one_line(error)}", error=True)
 
     def _draw(self, engine: Engine) -> None:
         for name, figure in self.draw(engine.state.output, engine.state.batch).items():
+            pixels = pixels_of(figure, dots=110)
             with atomic_write(self.folder / "pictures" / f"{name}.png") as file:
-                figure.savefig(file, dpi=110, format="png")
-            self.writer.add_figure(name, figure, engine.state.epoch * self.epoch_length)
-        self.writer.flush()
+                Image.fromarray(pixels).save(file, format="PNG")
+            self._writer = self._writer or SummaryWriter(self.folder / "tensorboard" / "pictures")
+            self._writer.add_image(name, pixels, engine.state.epoch * self.epoch_length, dataformats="HWC")
+        if self._writer:
+            self._writer.flush()
+
+    def _close(self) -> None:
+        with self._warning():
+            if self._writer:
+                self._writer.close()
 
 
 class LossTerms(Metric):

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
-from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from common.drawing import Axes
 from common.errors import InputError
 from common.pages.charts import INK, SERIES
 from scripts.experiments.jobs import StudyJob

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from common.files import atomic_write
-from common.inference.panels import PLANES, grey_levels, panel
+from common.inference.panels import PLANES, grey_levels, panel, png
 from common.prepare.subject import Prepared
 
 TEMPLATE, BRAIN = "#56b4e9", "#e69f00"  # blue and orange, distinguishable by the colour-blind
@@ -14,7 +14,8 @@ INCHES, DOTS = 2.6, 110  # inches per panel, dots per inch
 
 def draw(prepared: Prepared, path: Path, title: str) -> None:
     """Draw the heads in planes through the middle of the brain as a PNG file, without brain extraction."""
-    from common.inference.pictures import figure_of  # slow import
+    from common.drawing import pixels_of  # slow imports
+    from common.inference.pictures import figure_of
 
     steps = np.sign(np.diag(next(iter(prepared.heads.values())).affine)[:3]).astype(int)
     ras = tuple(slice(None, None, step) for step in steps)  # axes towards right, anterior and superior
@@ -29,4 +30,4 @@ def draw(prepared: Prepared, path: Path, title: str) -> None:
     }
     legend = {"template": TEMPLATE, "brain found": BRAIN}
     with atomic_write(path) as file:
-        figure_of(rows, legend=legend, title=title, inches=INCHES).savefig(file, dpi=DOTS, format="png")
+        file.write_bytes(png(pixels_of(figure_of(rows, legend=legend, title=title, inches=INCHES), DOTS)))

@@ -4,14 +4,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from markupsafe import Markup
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from common.drawing import Axes, MaxNLocator, new_figure
 from common.pages.charts import SERIES, STYLE, WIDTH, svg
 
 RANGES = dict.fromkeys(("DiceLoss", "GeneralizedDiceLoss", "TverskyLoss"), " (0 to 1)")  # of MONAI's losses
@@ -73,8 +70,7 @@ def over_iterations(alternative: str, draw: Callable[[Axes], None]) -> Markup:
 
 def panel(alternative: str, draw: Callable[[Axes], None]) -> Markup:
     """A panel with the legend above it."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+    with new_figure(STYLE, figsize=(WIDTH, HEIGHT), layout="constrained") as figure:
         axes = figure.add_subplot()
         draw(axes)
         axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=4, borderaxespad=0)

@@ -166,7 +166,7 @@ def test_pictures_are_drawn_into_files_and_events(tmp_path, last_only, names):
     run_with_pictures(tmp_path, last_only=last_only)
     files = sorted((tmp_path / "pictures").iterdir())
     assert [path.name for path in files] == [f"{name}.png" for name in names]
-    assert all(matplotlib.image.imread(path).shape == (110, 110, 4) for path in files)
+    assert all(matplotlib.image.imread(path).shape == (110, 110, 3) for path in files)
     events = EventAccumulator(str(tmp_path / "tensorboard" / "pictures")).Reload()
     assert sorted(events.Tags()["images"]) == names
     assert [event.step for event in events.Images("case3")] == [40], "iterations, as of all other tags"
@@ -188,6 +188,10 @@ def test_a_picture_that_cannot_be_drawn_or_written_does_not_end_the_run(tmp_path
     (tmp_path / "b").mkdir()
     (tmp_path / "b/pictures").touch()
     assert run_with_pictures(tmp_path / "b").state.iteration == 3
-    first, second = capsys.readouterr().err.splitlines()
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c/tensorboard").touch()  # the end of the run would write events, too
+    assert run_with_pictures(tmp_path / "c").state.iteration == 3
+    first, second, third = capsys.readouterr().err.splitlines()
     assert first == f"warning: {tmp_path}/a/pictures: not drawn: ValueError: batch 1 without"
+    assert third.startswith(f"warning: {tmp_path}/c/pictures: not drawn: NotADirectoryError: ")
     assert second.startswith(f"warning: {tmp_path}/b/pictures: not drawn: {tmp_path}/b/pictures/case1.png: ")
