@@ -10,12 +10,13 @@ from ignite.engine import Engine, Events
 
 from ..data.modalities import count_missing, images_of, missing_in
 from ..data.volumes import is_made_up
-from ..errors import choice, one_line, show
-from ..inference.publishing import PAGE, finish, place_of
-from ..inference.results import CaseFiles, Details, write
+from ..errors import choice
+from ..inference.publishing import finish
+from ..inference.results import CaseFiles, Details
 from ..inference.segmentations import files_of
 from ..made import made_by
 from ..metrics.protocols import PRESENT, Protocol
+from .results import write
 
 LESION_FIGURES = {"lesionwise_dice": "lesion-wise Dice", "lesion_f1": "lesion F1"}  # main lesion metric of a protocol
 
@@ -23,7 +24,7 @@ LESION_FIGURES = {"lesionwise_dice": "lesion-wise Dice", "lesion_f1": "lesion F1
 class EvaluationFiles:
     """Write metrics.csv, lesions.csv, cases.json, summary.json and the pages of an evaluation, on the main process.
 
-    A failed page does not end the evaluation; a line says why.
+    A page that cannot be drawn is a warning.
 
     Args:
         output_dir: Folder of the files.
@@ -73,13 +74,7 @@ class EvaluationFiles:
         scores = engine.state.metric_details[engine.state.key_metric_name]
         files = [self.files[case] for case in scores]
         details = Details(self.name, self.convention, self.protocol, files, scores, self.made)
-        self.summary = write(self.folder, details)
-        try:
-            from .evaluation import write_pages  # imported here: it needs packages that scores do not
-
-            write_pages(self.folder, details, self.slices)
-        except Exception as error:  # the scores are written; a failed page must not end the run
-            show(f"warning: {place_of(self.folder)}/{PAGE} was not drawn: {one_line(error)}", error=True)
+        self.summary = write(self.folder, details, self.slices)
 
     def figures(self, engine: Engine) -> list[str]:
         """The number of cases, and for each region mean Dice and the protocol's main lesion metric."""

@@ -14,7 +14,6 @@ from common.data.regions import SCORED
 from common.data.volumes import is_made_up
 from common.errors import InputError, check_number, choice, show
 from common.files import check_writable_folder, expand_home
-from common.inference import results
 from common.inference.masks import masks_of
 from common.inference.publishing import PAGE, publishing
 from common.inference.results import CaseFiles, Details
@@ -23,7 +22,8 @@ from common.metrics.protocols import PRESENT, Protocol, Scores
 from scripts.evaluate.cases import convention_of, find_cases
 from scripts.pools import map_in_processes
 
-RESULTS = ("metrics.csv", "lesions.csv", "cases.json", "summary.json", PAGE)
+METRICS = "metrics.csv"
+RESULTS = (METRICS, "lesions.csv", "cases.json", "summary.json", PAGE)
 SLICE_PAGES = dict.fromkeys(("none", "chosen", "all"))
 
 
@@ -142,21 +142,12 @@ def pool(*folders: str, output: str, names: str | Sequence[str] | None = None, s
 
 
 def _publish(folder: Path, details: Details, slices: str) -> None:
-    """Write the files and pages of an evaluation; if a page cannot be drawn, the scores are published without it."""
-    from common.pages import evaluation  # late import: `--help` stays fast
+    """Publish the files and pages of an evaluation; a page that cannot be drawn is a warning."""
+    from common.pages import results  # late import: `--help` stays fast
 
-    fault = None
     with publishing(folder, "output") as unfinished:
-        summary = results.write(unfinished, details)
-        try:
-            evaluation.write_pages(unfinished, details, slices)
-        except InputError as error:
-            if isinstance(error.__cause__, OSError):  # such as a full disk
-                raise
-            fault = error
-    if fault is not None:
-        raise fault
-    show(*_lines(summary), "", str(folder / PAGE))
+        summary = results.write(unfinished, details, slices)
+    show(*_lines(summary), "", str(folder / (PAGE if (folder / PAGE).is_file() else METRICS)))
 
 
 def score(files: CaseFiles, protocol: Protocol, convention: str) -> dict[str, Scores]:

@@ -1,0 +1,30 @@
+"""An evaluation's scores appear whatever the drawing of its pages raises."""
+
+import numpy as np
+import pytest
+
+from common.inference.results import CaseFiles, Details
+from common.metrics.protocols import protocol
+from common.pages import evaluation
+from common.pages.results import write
+
+MASK = np.ones((3, 3, 3), bool)
+SCORES = ["cases.json", "lesions.csv", "metrics.csv", "summary.json"]
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), OSError(28, "No space left on device"), KeyError("x"), RuntimeError("a\nb")]
+)
+def test_a_page_that_cannot_be_drawn_is_a_warning(tmp_path, capsys, monkeypatch, error):
+    rules = protocol("dice")
+
+    def fail(*_):
+        assert sorted(path.name for path in tmp_path.iterdir()) == SCORES, "scores come first"
+        raise error
+
+    monkeypatch.setattr(evaluation, "write_pages", fail)
+    files = [CaseFiles("p", tmp_path / "p.nii", tmp_path / "r.nii")]
+    details = Details("x", "atlas", rules, files, {"p": {"lesion": rules.measure(MASK, MASK, (1, 1, 1))}})
+    assert write(tmp_path, details)["regions"]["lesion"]["dice"]["mean"] == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: {tmp_path}/evaluation.html was not drawn: {type(error).__name__}: ")
