@@ -13,6 +13,7 @@ from shlex import quote
 from types import MappingProxyType, UnionType
 from typing import Any, get_args
 
+from .environment import prepare_process
 from .errors import (
     InputError,
     chain_of,
@@ -21,14 +22,13 @@ from .errors import (
     let_interrupts_raise,
     one_line,
     place_in_user_code,
-    report_in_one_line,
     show,
     show_error,
     traceback_of,
 )
 from .files import atomic_write
 from .literals import literal, names_of, number_or_text, texts_of
-from .memory import explain_out_of_memory, use_huge_pages, use_open_files
+from .memory import explain_out_of_memory
 
 Command = Callable[..., Any]
 
@@ -43,9 +43,7 @@ def run(
     """
     import fire  # imported here so that configs do not need it
 
-    use_huge_pages()
-    report_in_one_line(log_unexpected)
-    use_open_files()
+    prepare_process(log_unexpected)
     arguments = sys.argv[1:]
     asks_for_help = any(argument in ("--help", "-h", "--") for argument in arguments)
     if default is not None and isinstance(commands, Mapping) and (not arguments or arguments[0] not in commands):
@@ -82,8 +80,8 @@ def log_unexpected(
 ) -> None:
     """Report an unexpected exception in one line, write its traceback to a log, and exit with status 1.
 
-    The line names the innermost line of user code, such as an overlay's transform, that the exception passed, and has
-    the exception's notes.
+    The line names the innermost line of user code, such as an overlay's transform, that the exception passed; has the
+    exception's notes; and lists variables of the environment that may have caused it.
 
     The log is error.log in the output folder of a run with these options (error1.log of the process of rank 1), or else
     in a new folder for temporary files. Lack of memory and paths that cannot be used end with status 2.
@@ -100,11 +98,18 @@ def log_unexpected(
         culprit = f"{component[-1]}: " if component else ""
         message, place = input_error_message(error) or one_line(links[-1]), place_in_user_code(error)
         where = f" at {place}" if place not in message else ""
-        notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
+        notes = "".join(f"; {note}" for note in (*getattr(error, "__notes__", ()), *_variables(error)))
         status, line = 1, f"{culprit}{message}{where}{notes}; the traceback is in {_log(error, options)}"
     with suppress(OSError):  # a full or closed standard error does not change the status
         show_error(line)
     raise SystemExit(status)
+
+
+def _variables(error: BaseException) -> list[str]:
+    """Variables of the environment named after the library that raised an exception, such as TORCH_LOGS."""
+    libraries = re.findall(r"/(?:site|dist)-packages/(\w+)", traceback_of(error))
+    prefixes = {"torch": ("TORCH", "PYTORCH"), "tqdm": ("TQDM",)}.get(libraries[-1], ()) if libraries else ()
+    return [f"the environment has {name}={value}" for name, value in os.environ.items() if name.startswith(prefixes)]
 
 
 def _log(error: BaseException, options: Mapping[str, Any]) -> Path:
@@ -114,7 +119,7 @@ def _log(error: BaseException, options: Mapping[str, Any]) -> Path:
         log = Path(folder or tempfile.mkdtemp(prefix="traceback-")) / name
         with atomic_write(log) as file:
             file.write_text(traceback_of(error), encoding="utf-8", errors="backslashreplace")
-    except (InputError, ValueError):  # a path with a zero byte
+    except (InputError, OSError, ValueError):  # no temporary folder, a path with a zero byte
         return _log(error, {}) if folder else Path(os.devnull)
     return log
 

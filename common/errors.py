@@ -201,6 +201,7 @@ def report_in_one_line(otherwise: Hook | None = None) -> None:
     for harmless in SILENCED:
         warnings.filterwarnings("ignore", message=harmless)
     logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)  # also logs the first of them
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # the lack of a home folder or a font
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # what it corrects in headers, without a file's name
 
 

@@ -12,9 +12,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from .data.regions import SCORED, is_scored, regions_of
-from .errors import ArgumentError, InputError, did_you_mean, report_in_one_line, show
+from .environment import prepare_process
+from .errors import ArgumentError, InputError, did_you_mean, show
 from .locks import claim, release
-from .memory import check_crops, use_huge_pages, use_open_files
+from .memory import check_crops
 from .resolver import resolver
 from .values import (
     ALIASES,
@@ -266,9 +267,7 @@ def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None
     Raises:
         InputError: an option is misspelt, is invalid, or conflicts with an option, the machine or the checkpoint.
     """
-    use_huge_pages()
-    report_in_one_line()
-    use_open_files()
+    prepare_process()
     config = resolver()
     defaults = TRAINING_DEFAULTS if "ckpt_dir" in config.items else {}
     names = [name for name in config.items if name in OPTIONS]

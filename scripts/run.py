@@ -29,6 +29,7 @@ from typing import Any
 
 from common.cli import log_unexpected, options_of
 from common.configs import as_data, check, parsed
+from common.environment import prepare_process
 from common.errors import (
     InputError,
     chain_of,
@@ -38,7 +39,6 @@ from common.errors import (
     let_interrupts_raise,
     one_line,
     place_in_user_code,
-    report_in_one_line,
     shortened,
     show,
 )
@@ -116,7 +116,7 @@ def blaming(changes: Mapping[str, str]) -> Iterator[None]:
 def main() -> None:
     """Check configs and options, then run MONAI's command."""
     values: dict[str, Any] = {}
-    report_in_one_line(partial(log_unexpected, options=values))
+    prepare_process(partial(log_unexpected, options=values))
     if {"-h", "--help"} & set(sys.argv[1:]):
         show(*str(__doc__).splitlines())
         return

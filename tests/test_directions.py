@@ -17,11 +17,12 @@ ALLOWED = {  # see docs/explanation/architecture.md; `common` is the lazy `__ini
         "common.errors": "",
         "common.files": "errors",
         "common.locks": "errors files",
-        "common.cli": "errors files literals memory",
+        "common.cli": "environment errors files literals memory",
+        "common.environment": "drawing errors memory",
         "common.literals": "",
         "common.values": "common errors literals data",
         "common.memory": "errors",
-        "common.options": "errors locks memory resolver values data",
+        "common.options": "environment errors locks memory resolver values data",
         "common.resolver": "errors",
         "common.configs": "errors files literals options",
         "common.ssl": "common errors",
@@ -113,7 +114,7 @@ def test_the_picture_has_the_allowed_arrows():
     for starts, targets in re.findall(r"^  ([\w &]+) --> ([\w &]+)$", page, re.MULTILINE):
         for source in starts.split(" & "):
             arrows.setdefault(source, set()).update(targets.split(" & "))
-    helpers = {"common", "errors", "files", "locks", "memory", "bars", "drawing", "values", "cli", "literals"}
+    helpers = {"common", "errors", "environment", "files", "locks", "memory", "bars", "drawing", "values", "cli", "literals"}
     for package in ALLOWED.keys() - {"scripts"}:  # which may import everything
         name, allowed = package.removeprefix("common."), {each.removeprefix("common.") for each in ALLOWED[package]}
         reached = drawn = arrows.get(name, set())

@@ -1,0 +1,81 @@
+"""No variable of the environment stops or changes a command without being named; commands start in Python itself."""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from common.environment import MATPLOTLIB, prepare_process
+from common.errors import InputError
+from tests.scripts.evaluate.evaluations import blobs, save
+from tests.support import ROOT, execute
+
+@pytest.fixture
+def folder():
+    """A folder that everybody may write to."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o777)
+        yield Path(name)
+
+
+@pytest.fixture
+def evaluate(folder):
+    """A command that evaluates one case, into the folder `out`."""
+    for name, seed in (("p", 0), ("r", 1)):
+        save(folder / name / "case.nii.gz", blobs(seed))
+    options = [f"--predictions={folder / 'p'}", f"--references={folder / 'r'}", f"--output={folder / 'out'}"]
+    return [sys.executable, "-m", "scripts.evaluate", *options, "--protocol=atlas", "--workers=1"]
+
+
+def page_of(folder):
+    """The page of an evaluation without its last part, which has the time and the command."""
+    return (folder / "out/evaluation.html").read_text().partition("About this page")[0]
+
+
+def test_settings_of_matplotlib_change_and_stop_nothing(evaluate, folder):
+    """A notebook's MPLBACKEND, which names a package that is not installed; broken settings, also in the folder."""
+    assert execute(evaluate).returncode == 0
+    expected = page_of(folder)
+    (folder / "latex").write_text("text.usetex: True")
+    (folder / "matplotlibrc").write_bytes(b"\xff\xfe no text")
+    hostile = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "MATPLOTLIBRC": str(folder / "latex")}
+    ended = execute(evaluate, folder, cold=True, PYTHONPATH=str(ROOT), MPLCONFIGDIR="/proc/none", **hostile)
+    assert ended.returncode == 0, ended.stderr
+    assert "atplotlib" not in ended.stderr
+    assert page_of(folder) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "variables", "line"),
+    [
+        ([], {"PYTHONWARNINGS": "error"}, "PYTHONWARNINGS=error: libraries warn in every run; expected no warnings"),
+        ([], {"PYTHONWARNINGS": "ignore,err::UserWarning"}, "PYTHONWARNINGS=ignore,err::UserWarning: libraries warn"),
+        (["-W", "error"], {}, "-W error: libraries warn in every run"),
+        ([], {"MONAI_TRACE_TRANSFORM": "0"}, "MONAI_TRACE_TRANSFORM=0: expected 1, or no such variable"),
+    ],
+)
+def test_a_variable_that_would_stop_a_run_is_named_first(options, variables, line):
+    command = [sys.executable, *options, "-m", "scripts.run", "brats_finetune", "train"]
+    ended = execute(command, cold=True, **variables)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith(f"error: {line}")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_variable_that_a_library_refuses_is_named(evaluate):
+    ended = execute(evaluate, cold=True, TORCH_LOGS="nonsense")
+    assert ended.returncode == 1
+    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
+    assert "; the environment has TORCH_LOGS=nonsense; the traceback is in " in line
+
+
+def test_harmless_variables_are_let_through(monkeypatch):
+    monkeypatch.setattr(sys, "warnoptions", ["default", "ignore::UserWarning", ""])
+    monkeypatch.setenv("MONAI_EVAL_EXPR", "1")
+    prepare_process()
+    assert {name: os.environ[name] for name in MATPLOTLIB} == MATPLOTLIB
+    monkeypatch.setenv("MONAI_EVAL_EXPR", "0")
+    with pytest.raises(InputError, match=r"^MONAI_EVAL_EXPR=0: expected 1"):
+        prepare_process()
