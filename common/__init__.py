@@ -1,5 +1,7 @@
 """Import packages lazily: configs name `common.PACKAGE.NAME`."""
 
+import getpass
+import os
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from os.path import relpath
@@ -48,5 +50,10 @@ def bundle_root() -> str:
     """The folder of the bundle that Python imports this package from, relative to the current folder."""
     return relpath(Path(__path__[0]).parent)
 
+
+try:  # `import monai` needs the user's name, which the machine may not know, as after `docker run --user`
+    getpass.getuser()
+except (KeyError, OSError):  # from Python 3.13 on OSError
+    os.environ["USER"] = f"uid{os.getuid()}"
 
 __getattr__, __dir__ = lazy(__name__, dict.fromkeys(__all__, ""))

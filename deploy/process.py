@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import traceback
 import warnings
 from collections.abc import Callable
@@ -30,6 +31,7 @@ def restrict_output() -> None:
     than `InputError` are reported by type and location, without their message.
     """
     os.environ["HOLOSCAN_LOG_LEVEL"] = "OFF"
+    os.environ.setdefault("CUPY_CACHE_DIR", tempfile.gettempdir())  # CuPy makes it on import, else in the home folder
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     report_in_one_line(otherwise=_report_without_message)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests import warm
 
@@ -43,6 +44,12 @@ TINY = [  # options of train.yaml that make one step a second's work
 SMALL = "--model_size micro --patch_size [32,32,64] --num_workers 0"  # the same for the commands of a page
 SHORT = "--batch_size 2 --global_batch_size null --warmup_iterations 1 --iterations 1 --val_interval 1"  # of a training
 Result = subprocess.CompletedProcess
+# A user without a name, of whom the machine knows nothing, as in `docker run --user 54321`; may read what root may read
+UNKNOWN_USER = [
+    *("setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"),
+    *("--inh-caps=-all,+dac_read_search", "--ambient-caps=+dac_read_search"),
+]
+needs_root = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can become a user")
 
 
 def execute(arguments: list[str], place: Path = ROOT, cold: bool = False, **environment: str) -> Result:
@@ -58,6 +65,13 @@ def execute(arguments: list[str], place: Path = ROOT, cold: bool = False, **envi
         timeout=600,
         check=False,
     )
+
+
+def execute_as_unknown_user(arguments: list[str], **environment: str) -> Result:
+    """Run a program to its end as `UNKNOWN_USER`, in an environment that has nothing else."""
+    words = [*UNKNOWN_USER, "env", "-i", "PATH=/usr/bin:/bin", "OMP_NUM_THREADS=1"]
+    words += [f"{name}={value}" for name, value in environment.items()]
+    return execute([*words, *arguments])
 
 
 @contextmanager

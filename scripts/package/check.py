@@ -155,7 +155,7 @@ def run_package(folder: Path, place: Path) -> None:
     """
     (home := place / "home").mkdir()
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "OMP_NUM_THREADS", "TMPDIR") if name in os.environ}
-    environment = kept | {"HOME": str(home), "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = kept | {"HOME": str(home), "USER": "test", "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
     environment |= {"PYTHONWARNINGS": "ignore", "OMP_WAIT_POLICY": "PASSIVE", "BUNDLE_ROOT": str(folder)}
     command = [sys.executable, "-P", str(folder / f"tests/test_{folder.name}.py"), "--verbose"]
     log, status, reason = place / "log", None, f"not finished after {SECONDS} s"

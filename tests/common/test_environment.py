@@ -1,16 +1,29 @@
 """No variable of the environment stops or changes a command without being named; commands start in Python itself."""
 
+import getpass
+import importlib
 import os
+import pwd
+import re
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
+import common
 from common.environment import MATPLOTLIB, prepare_process
 from common.errors import InputError
 from tests.scripts.evaluate.evaluations import blobs, save
-from tests.support import ROOT, execute
+from tests.support import ROOT, execute, execute_as_unknown_user, needs_root
+
+RECIPES = {  # file: lines that set the environment
+    "container/Dockerfile": r"^ENV (.*)$",
+    "deploy/Dockerfile": r"^ENV (.*)$",
+    "container/brainsegfounder.def": r"^%environment\n((?:    .*\n)+)",
+}
+
 
 @pytest.fixture
 def folder():
@@ -79,3 +92,65 @@ def test_harmless_variables_are_let_through(monkeypatch):
     monkeypatch.setenv("MONAI_EVAL_EXPR", "0")
     with pytest.raises(InputError, match=r"^MONAI_EVAL_EXPR=0: expected 1"):
         prepare_process()
+
+
+def test_a_user_without_a_name_gets_one(monkeypatch):
+    def unknown(number):
+        raise KeyError(number)
+
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    importlib.reload(common)
+    assert "USER" not in os.environ, "the machine knows this user"
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    importlib.reload(common)
+    assert getpass.getuser() == f"uid{os.getuid()}"
+
+
+@needs_root
+def test_a_user_without_name_and_home_folder_evaluates(evaluate):
+    ended = execute_as_unknown_user(evaluate)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[-1].endswith("/out/evaluation.html")
+    assert all("|" in line for line in ended.stderr.splitlines() if line), "a bar, and no warning"
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("command", "status", "line"),
+    [
+        pytest.param(
+            "scripts.run brats_finetune train --dataset_dir=/none", 2, "error: datalist", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "scripts.segment /none --bundle=atlas_finetune --output=/none", 2, "error: ", marks=pytest.mark.slow
+        ),
+        ("scripts.prepare --help", 0, "SYNOPSIS"),
+    ],
+)
+def test_a_user_without_name_and_home_folder_gets_the_same_answers(command, status, line):
+    ended = execute_as_unknown_user([sys.executable, "-m", *command.split()], HOME="/")
+    assert ended.returncode == status, ended.stderr
+    assert any(printed.startswith(line) for printed in ended.stderr.splitlines()), ended.stderr
+    assert "getpwuid" not in ended.stderr
+
+
+def environment_of(recipe):
+    """The variables that a recipe's image sets."""
+    settings = re.findall(RECIPES[recipe], (ROOT / recipe).read_text(), re.MULTILINE)
+    exports = "\n".join(line if line.startswith(" ") else f"export {line}" for line in settings)
+    shell = ["env", "-i", "sh", "-euc", f"{exports}\nenv"]
+    lines = subprocess.run(shell, capture_output=True, text=True, check=True).stdout.splitlines()
+    return dict(line.split("=", 1) for line in lines)
+
+
+@needs_root
+@pytest.mark.parametrize("module", ["getpass", pytest.param("monai.bundle", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_any_user_may_run_a_container(recipe, module, folder):
+    """MONAI's own command imports MONAI before the code of the bundles, so it depends on the image's variables."""
+    variables = environment_of(recipe)
+    assert variables["HOME"] == "/tmp", "everybody may write to it"
+    command = [sys.executable, "-c", f"import getpass, {module}; getpass.getuser()"]
+    ended = execute_as_unknown_user(command, **variables | {"HOME": str(folder)})
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,7 +44,7 @@ from tests.deploy.dicom_study import (
 )
 from tests.deploy.enhanced_mr import write_enhanced
 from tests.deploy.micro_models import INFERENCE_OPTIONS, MODELS
-from tests.support import ROOT, execute
+from tests.support import ROOT, execute, execute_as_unknown_user, needs_root
 
 pytestmark = pytest.mark.slow
 OPTIONS = " ".join(INFERENCE_OPTIONS)
@@ -172,6 +173,18 @@ def test_the_results_are_complete_valid_and_private(finished):
     groups = hd.sr.srread(out / "measurements.dcm").content.get_volumetric_roi_measurement_groups()
     measured = {group.tracking_identifier: group.get_measurements()[0].value for group in groups}
     assert measured == content["volumes_ml"]
+
+
+@needs_root
+def test_a_user_without_name_and_home_folder_segments(cohorts, models, tmp_path):
+    write_brats(tmp_path / "study", cohorts("brats"), Study())
+    options = [f"--input={tmp_path / 'study'}", "--bundle=bundles/brats_finetune", f"--checkpoint={models['brats']}"]
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        options += [f"--output={folder}/out", f"--bundle_options={OPTIONS}"]
+        ended = execute_as_unknown_user([sys.executable, "-m", "deploy.app", *options], HOME="/")
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert {path.name for path in Path(folder, "out").iterdir()} == set(RESULT_FILES)
 
 
 @pytest.fixture
