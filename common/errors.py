@@ -139,6 +139,8 @@ def show(*lines: object, error: bool = False) -> None:
     if stream is None:  # closed, as by `>&-`
         return
     text = "".join(f"{printable(line)}\n" for line in lines)
+    if encoding := stream.encoding:  # of a terminal or a log, maybe ASCII
+        text = text.encode(encoding, "backslashreplace").decode(encoding)
     try:
         if bars := getattr(sys.modules.get("tqdm"), "tqdm", None):  # only a process that has imported it can have bars
             bars.write(text, file=stream, end="")

@@ -18,6 +18,7 @@ def render(
 ) -> str:
     """Render a Jinja template, which may include files of its folder and this folder; an unknown name is an error.
 
+    Names of files that are not UTF-8 are escaped.
     `made` is from `common.made.made_by`, or empty if not recorded; the page ends with it. `filters` and `content`
     are by their names in the template. `<nav class="contents"></nav>` gets a list of the sections with an id and a
     heading.
@@ -31,7 +32,8 @@ def render(
     )
     environment.filters.update(filters or {})
     content |= {"made": _facts(made), "made_up": made.get("made_up", False), "restriction": RESTRICTION}
-    return _with_contents(environment.get_template(template.name).render(**content))
+    page = environment.get_template(template.name).render(**content)
+    return _with_contents(page.encode("utf-8", "backslashreplace").decode())
 
 
 def _facts(made: Mapping[str, Any]) -> list[tuple[str, str]]:

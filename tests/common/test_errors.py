@@ -2,6 +2,7 @@
 
 import ast
 import errno
+import os
 import re
 import signal
 import subprocess
@@ -135,6 +136,16 @@ def test_a_closed_stream_is_replaced():
     command = ["bash", "-c", f'{sys.executable} -c "{code}" 2>&-']
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (0, "False\n")
+
+
+def test_a_stream_that_is_not_utf_8_gets_escapes():
+    code = r"from common.errors import show; show('Gr\xf6\xdfe \udce9'); show('Gr\xf6\xdfe', error=True)"
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"PYTHONIOENCODING": "ascii:strict"}, capture_output=True
+    )
+    assert ended.stdout == rb"Gr\xf6\xdfe \udce9" + b"\n"
+    assert ended.stderr == rb"Gr\xf6\xdfe" + b"\n"
 
 
 DELETED = """

@@ -37,3 +37,8 @@ def test_the_policy_allows_no_more_than_a_page_needs(content, more):
     directives = dict(directive.strip().split(" ", 1) for directive in policy.split(";"))
     none = dict.fromkeys(("default-src", "base-uri", "form-action"), "'none'")
     assert directives == none | {"style-src": "'unsafe-inline'"} | more
+
+
+def test_a_name_that_is_not_utf_8_is_escaped():
+    made = dict.fromkeys(("git_commit", "cohort", "made_up")) | {"versions": {}, "checkpoints": {}, "started": "2026"}
+    assert r"Dos\udce9 é" in render(BASE, made=made | {"command": "Dos\udce9 é"})
