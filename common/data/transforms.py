@@ -7,12 +7,13 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor, NibabelReader
 from monai.transforms import AsDiscrete, LoadImage, MapTransform, RandomizableTransform, Spacingd, Transform
+from monai.utils import ensure_tuple
 
 from ..errors import InputError
 from .preparation import differences, measure, refuse, union
 from .regions import painting_order, regions_of
 from .scan_checks import copy_problem, grid_problem, image_problem, label_counts, label_problem, raise_problem
-from .volumes import read_voxels
+from .volumes import open_volume, read_voxels
 
 MISSING = "missing_modalities"  # in an image's metadata if a modality is missing: a bool for each channel
 
@@ -23,8 +24,16 @@ class VerifyingReader(NibabelReader):
     The arrays are identical; see `common.data.volumes.read_stored`.
     """
 
+    def read(self, data: Any, **kwargs: Any) -> Any:
+        """Open files; see `open_volume` for those in NRRD."""
+        files = [str(file) for file in ensure_tuple(data)]
+        if not any(file.lower().endswith(".nrrd") for file in files):
+            return super().read(data, **kwargs)
+        self.filenames = files
+        return [open_volume(file) for file in files]
+
     def _get_array_data(self, img: Any, filename: Any) -> Any:
-        if self.to_gpu or not str(filename).endswith(".nii.gz"):
+        if self.to_gpu or not str(filename).endswith((".nii.gz", ".mgz", ".nrrd")):
             return super()._get_array_data(img, filename)
         try:
             return read_voxels(img, str(filename))

@@ -1,4 +1,4 @@
-"""Read NIfTI files with verified checksums, and write them atomically."""
+"""Read NIfTI, MGH and NRRD files with verified checksums, and write them atomically."""
 
 import gzip
 import io
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..files import atomic_write, why_no_file
+from .nrrd import open_nrrd
 
 MADE_UP = b"made-up subject"  # description in the header of a file
 AFTER = 2**20  # bytes that may follow the voxels
@@ -21,6 +22,8 @@ def open_volume(path: str | Path) -> Any:
 
     if not Path(path).is_file():
         raise FileNotFoundError(why_no_file(path))
+    if str(path).lower().endswith(".nrrd"):
+        return open_nrrd(path)
     scan = nibabel.load(path)
     if not isinstance(scan, nibabel.spatialimages.SpatialImage):
         raise TypeError(f"a {type(scan).__name__}")
@@ -45,7 +48,7 @@ def is_made_up(path: str | Path) -> bool:
 def read_stored(scan: Any, path: str | Path) -> np.ndarray:
     """All voxels as stored, before the header's scaling.
 
-    A .nii.gz file is verified as a whole first, because nibabel stops before the checksum and misses flipped bits.
+    A .nii.gz or .mgz file is verified as a whole first: nibabel stops before the checksum and misses flipped bits.
     EOFError: the file ends early; OSError: it is unreadable, fails its checksum, or is far too long.
     """
     return np.asanyarray(_verified(scan, path).get_unscaled())
@@ -62,7 +65,7 @@ def _verified(scan: Any, path: str | Path) -> Any:
     import nibabel
 
     proxy, name = scan.dataobj, str(path)
-    if isinstance(scan, nibabel.Nifti1Image) and name.endswith(".nii.gz"):
+    if isinstance(proxy, nibabel.arrayproxy.ArrayProxy) and name.endswith((".nii.gz", ".mgz")):
         described = proxy.shape, proxy.dtype, proxy.offset, proxy.slope, proxy.inter
         return type(proxy)(io.BytesIO(_content(name, length_of(scan))), described, mmap=False, order=proxy.order)
     if name.endswith(".nii") and (size := Path(path).stat().st_size) < length_of(scan):

@@ -17,7 +17,7 @@ from .. import made as origin
 from ..data.preparation import BRAIN
 from ..data.regions import display_order, label_names, regions_of
 from ..data.scan_checks import broken_file
-from ..data.volumes import write_volume
+from ..data.volumes import open_volume, write_volume
 from ..errors import show
 from ..files import atomic_write, write_csv
 from .reading import read_table
@@ -113,7 +113,7 @@ class SaveVolumed(Transform):
 
 def _form_codes(file: str) -> tuple[int, int]:
     """The qform and sform codes of a file; for formats without them, scanner space."""
-    source = nibabel.load(file)
+    source = open_volume(file)
     if not isinstance(source, nibabel.Nifti1Image):
         return 1, 1
     qform, sform = int(source.header["qform_code"]), int(source.header["sform_code"])

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.scan_checks import broken_file
+from ..data.volumes import open_volume
 from ..inference.panels import grey_levels
 from ..metrics.measures import spacing_of
 from ..metrics.surfaces import box_of
@@ -23,7 +24,7 @@ def read_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray] | None:
     if broken_file([str(path)]):  # a reader would allocate what a damaged header claims
         return None
     try:
-        scan: Any = nibabel.load(path)
+        scan: Any = open_volume(path)
         scan = nibabel.as_closest_canonical(scan)
         voxels = np.asarray(scan.dataobj, dtype=np.float32)
     except Exception:  # damaged file; the header checks report it
