@@ -1,4 +1,4 @@
-"""Datalists of cohorts and of any data set: `python -m scripts.datalists ukb|brats|atlas|generic|fold|subset|check`."""
+"""Datalists: `python -m scripts.datalists ukb|brats|atlas|generic|decathlon|fold|subset|check`."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -13,6 +13,7 @@ from common.files import expand_home
 from common.values import flag
 from scripts.datalists.build import build, check_outputs, sizes
 from scripts.datalists.check import check
+from scripts.datalists.decathlon import decathlon
 from scripts.datalists.regions import read_regions
 from scripts.datalists.scan import scan_any, scan_cohort
 from scripts.datalists.splits import RandomSplits, hold_out, person_finder
@@ -260,6 +261,7 @@ if __name__ == "__main__":
             "brats": brats,
             "atlas": atlas,
             "generic": generic,
+            "decathlon": decathlon,
             "fold": fold,
             "subset": subset,
             "check": check,

@@ -55,7 +55,7 @@ def read_nnunet(listing: Listing, naming: Naming) -> DataSet:
     if cases and not any(CASE.fullmatch(case.stem) for case in cases):
         raise InputError(
             f"--root={listing.root}: {cases[0].path} and the others have all channels in one file, as in the Medical "
-            f"Segmentation Decathlon; python -m scripts.datalists decathlon writes a file for each"
+            f"Segmentation Decathlon; expected python -m scripts.datalists decathlon --root={listing.root} first"
         )
     modalities = _modalities(_description(file)["channel_names"], naming, file)
     data = DataSet(listing, "nnU-Net raw", order=list(dict.fromkeys(filter(None, modalities))))
@@ -85,8 +85,8 @@ def _modalities(channels: Mapping[str, str], naming: Naming, file: Path) -> list
     return found
 
 
-def regions_in(root: Path) -> str:
-    """The label convention of a raw data set, from `labels` in dataset.json."""
+def regions_in(root: Path) -> str | None:
+    """The label convention of a raw data set, from `labels` in dataset.json; None if it states none."""
     file = root / "dataset.json"
     regions: dict[str, list[int]] = {}
     for name, given in _description(file)["labels"].items():
@@ -103,7 +103,7 @@ def regions_in(root: Path) -> str:
         if plain != name:
             show(f"{file.name}: the region {name} is called {plain} here")
     try:
-        return declaration(regions)
+        return declaration(regions) if regions else None
     except ArgumentError as error:
         raise InputError(f"{file}: {error}") from error
 
