@@ -41,13 +41,13 @@ def test_each_channel_becomes_a_file_of_a_raw_data_set(task):
             assert np.array_equal(image.affine, AFFINE)
     label = "labelsTr/BRATS_001.nii.gz"
     assert (output / label).read_bytes() == (data.root / label).read_bytes()
+    with pytest.raises(InputError, match=r"--output=.*split: exists; expected a new folder"):
+        decathlon(str(data.root), str(output))
     data.root = output
     content = data.scan(testing="all")
     assert content["modalities"] == ["FLAIR", "T1", "T1ce", "T2"]
     assert content["regions"] == {"edema": [1], "non-enhancing_tumor": [2], "enhancing_tumour": [3]}
     assert [entry["subject"] for entry in content["unlabelled"]] == ["BRATS_002"]
-    with pytest.raises(InputError, match=r"--output=.*split: exists; expected a new folder"):
-        decathlon(str(data.root), str(output))
 
 
 def test_a_task_without_description_needs_the_modalities(task):
