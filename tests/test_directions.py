@@ -114,7 +114,19 @@ def test_the_picture_has_the_allowed_arrows():
     for starts, targets in re.findall(r"^  ([\w &]+) --> ([\w &]+)$", page, re.MULTILINE):
         for source in starts.split(" & "):
             arrows.setdefault(source, set()).update(targets.split(" & "))
-    helpers = {"common", "errors", "environment", "files", "locks", "memory", "bars", "drawing", "values", "cli", "literals"}
+    helpers = {
+        "common",
+        "errors",
+        "environment",
+        "files",
+        "locks",
+        "memory",
+        "bars",
+        "drawing",
+        "values",
+        "cli",
+        "literals",
+    }
     for package in ALLOWED.keys() - {"scripts"}:  # which may import everything
         name, allowed = package.removeprefix("common."), {each.removeprefix("common.") for each in ALLOWED[package]}
         reached = drawn = arrows.get(name, set())
