@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -22,7 +22,7 @@ EVALUATION = "an evaluation by scripts.evaluate or evaluate.yaml"
 FLAGS = {"0": False, "1": True}
 LONGEST = 2**20  # characters of a line that are read at once; the csv module refuses fields of 131,072
 TEXT = {"type": "string", "pattern": rf"\A[^{UNPRINTABLE.pattern[1:]}+\Z"}
-PATH = {"type": "string", "pattern": r"\A(/|(?!([^\0]*/)?\.\.(/|\Z)))[^\0]+\Z"}  # absolute, or inside the folder
+PATH = {"type": "string", "pattern": r"\A(?!([^\0]*/)?\.\.(/|\Z))[^\0]+\Z"}  # no part is ..; see `check_images`
 TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
 KNOWN = {"type": ["string", "null"]}
 MADE = {  # see `common.made.made_by`
@@ -129,6 +129,27 @@ def read(folder: str | Path) -> Details:
         }
     files = [_files(folder, case, cases[case]) for case in scores]
     return Details(content["name"], convention, protocol, files, scores, content.get("made", {}))
+
+
+def check_images(folder: str | Path, cases: Iterable[CaseFiles], data: Sequence[str | Path] = ()) -> None:
+    """Refuse an evaluation of somebody else that would put private scans into a page.
+
+    Args:
+        folder: Folder of the evaluation; links out of it are not followed.
+        cases: Its cases.
+        data: Further folders whose files may be read; links in them are the user's own.
+
+    Raises:
+        InputError: a listed file lies elsewhere.
+    """
+    inside, own = Path(folder).resolve(), [Path(place).absolute() for place in data]
+    for case in cases:
+        for file in filter(None, (case.prediction, case.reference, *(file for _, file in case.images))):
+            if not (
+                file.resolve().is_relative_to(inside) or any(file.absolute().is_relative_to(place) for place in own)
+            ):
+                hint = f"expected --data={file.parent}, or a folder above, if you trust the evaluation"
+                raise InputError(f"{file}: listed by {folder}, but outside of it; {hint}")
 
 
 def _protocol(path: Path) -> tuple[Protocol, dict[str, Any]]:

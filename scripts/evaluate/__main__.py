@@ -17,6 +17,7 @@ from common.files import check_writable_folder, expand_home
 from common.inference.masks import masks_of
 from common.inference.publishing import PAGE, publishing
 from common.inference.results import CaseFiles, Details
+from common.literals import names_of
 from common.locks import claimed
 from common.metrics.protocols import PRESENT, Protocol, Scores
 from scripts.evaluate.cases import convention_of, find_cases
@@ -80,7 +81,7 @@ def evaluate(
         _publish(folder, Details(name, convention, rules, cases, scores, made), slices)
 
 
-def page(folder: str, slices: str = "chosen") -> None:
+def page(folder: str, slices: str = "chosen", data: str | Sequence[str] | None = None) -> None:
     """Draw the page of an evaluation, FOLDER/evaluation.html, from the files in its folder. Nothing is scored.
 
     Args:
@@ -88,13 +89,16 @@ def page(folder: str, slices: str = "chosen") -> None:
             the evaluate.yaml of a bundle wrote them. The label maps and images that cases.json lists are read for the
             pictures.
         slices: cases that get a page to scroll through, FOLDER/slices/CASE.html: none, chosen or all.
+        data: other folders from which label maps and images may be read, such as the data set's.
     """
     choice("slices", slices, SLICE_PAGES)
-    from common.inference.reading import read  # late imports: `--help` stays fast
+    from common.inference.reading import check_images, read  # late imports: `--help` stays fast
     from common.pages import evaluation
 
     path = expand_home(folder, str(folder))
-    show(evaluation.write_pages(path, read(path), slices))
+    details = read(path)
+    check_images(path, details.files, names_of(data or ()))
+    show(evaluation.write_pages(path, details, slices))
 
 
 def compare(*folders: str, output: str | None = None, names: str | Sequence[str] | None = None) -> None:
@@ -121,7 +125,13 @@ def compare(*folders: str, output: str | None = None, names: str | Sequence[str]
     show(*comparing.lines(comparison), *([] if target is None else ["", str(target)]))
 
 
-def pool(*folders: str, output: str, names: str | Sequence[str] | None = None, slices: str = "chosen") -> None:
+def pool(
+    *folders: str,
+    output: str,
+    names: str | Sequence[str] | None = None,
+    slices: str = "chosen",
+    data: str | Sequence[str] | None = None,
+) -> None:
     """Pool evaluations of different cases, such as the folds of a cross-validation, into one of all cases.
 
     The figures of each case are taken over; nothing is scored again. Means, intervals and counts are over all cases.
@@ -132,13 +142,14 @@ def pool(*folders: str, output: str, names: str | Sequence[str] | None = None, s
             moved aside. cases.json and the page name the evaluation of each case.
         names: names of the evaluations, such as fold0,fold1; by default the shortest distinct ends of their paths.
         slices: cases that get a page to scroll through: none, chosen (those that evaluation.html shows) or all.
+        data: other folders from which label maps and images may be read, such as the data set's.
     """
     choice("slices", slices, SLICE_PAGES)
     from scripts.evaluate import folders as several
 
     found = several.named_folders("pool", [str(folder) for folder in folders], names)
     target = _output(output, RESULTS, {name: str(folder) for name, folder in found.items()})
-    _publish(target, several.pool(found), slices)
+    _publish(target, several.pool(found, names_of(data or ())), slices)
 
 
 def _publish(folder: Path, details: Details, slices: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from common.data.datalists import UNPRINTABLE
 from common.errors import InputError
 from common.files import expand_home
-from common.inference.reading import read
+from common.inference.reading import check_images, read
 from common.inference.results import Details
 from common.literals import names_of
 from common.made import made_by
@@ -43,16 +43,18 @@ def check_protocol(first: str | Path, expected: Protocol, other: str | Path, fou
             raise InputError(f"{other}: {name} {value}; expected {wanted}, as in {first}")
 
 
-def pool(folders: Mapping[str, Path]) -> Details:
+def pool(folders: Mapping[str, Path], data: Sequence[str] = ()) -> Details:
     """Pool evaluations of different cases without scoring again; the folders' names become the `part` of their cases.
 
-    Raises an InputError if two evaluations share a case or differ in protocol, settings or label convention.
+    Raises an InputError if two evaluations share a case, differ in protocol, settings or label convention, or list
+    files outside of their folders and those in `data`.
     """
     found = {name: read(folder) for name, folder in folders.items()}
     first, expected = next(iter(found.items()))
     cases: dict[str, tuple[str, Details]] = {}
     files = {}
     for name, details in found.items():
+        check_images(folders[name], details.files, data)
         check_protocol(folders[first], expected.protocol, folders[name], details.protocol)
         if details.convention != expected.convention:
             problem = f"label_convention {details.convention}; expected {expected.convention}, as in {folders[first]}"

@@ -304,7 +304,8 @@ def _evaluation(of: _Instance, job: StudyJob) -> StudyJob:
         words += [f"--output={folder}"]
     command, needs = CommandLine(tuple(words), bundle), (job.name, datalist.name)
     name, target = f"{job.name}/evaluation", folder / "summary.json"
-    return StudyJob(name, job.entry, job.values, command, inputs, folder, target, needs, job.absent, is_evaluation=True)
+    about = (command, inputs, folder, target, needs, job.absent)
+    return StudyJob(name, job.entry, job.values, *about, root=datalist.root, is_evaluation=True)
 
 
 def _machine_options(entry: Mapping[str, Any], bundle: Path) -> dict[str, Any]:
@@ -334,11 +335,12 @@ def _pools(name: str, axis: str, evaluations: Sequence[StudyJob], places: Places
         folder, first = places.output / "runs" / label / "pooled", members[0]
         names = ",".join(_values_of({axis: job.values[axis]})[0] for job in members)
         words = ["python", "-m", "scripts.evaluate", "pool", *(str(job.results) for job in members)]
+        data = sorted({str(job.root) for job in members} | {str(places.output)})
         yield StudyJob(
             name=f"{label}/pooled",
             entry=first.entry,
             values={key: value for key, value in first.values.items() if key != axis},
-            command=CommandLine((*words, f"--names={names}", f"--output={folder}")),
+            command=CommandLine((*words, f"--names={names}", f"--data={_text(data)}", f"--output={folder}")),
             inputs=tuple(job.results / file for job in members for file in OF_EVALUATION),
             results=folder,
             target=folder / "summary.json",

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 
 import pytest
 
@@ -35,7 +36,7 @@ def content(folder, name):
 
 
 def pooled(folder, **options):
-    pool(f"{folder}/second/out", f"{folder}/first/out", output=f"{folder}/pooled", **options)
+    pool(f"{folder}/second/out", f"{folder}/first/out", output=f"{folder}/pooled", data=str(folder), **options)
 
 
 def test_the_pool_has_the_figures_of_one_evaluation_of_all_cases(parts, capsys):
@@ -61,7 +62,7 @@ def test_a_pool_is_an_evaluation_like_any_other(parts, capsys):
     score(parts / "second", missing="worst")
     pooled(parts, names="late,early")
     assert content(parts / "pooled", "summary.json")["missing"] == ["c4"]
-    page(f"{parts}/pooled")
+    page(f"{parts}/pooled", data=str(parts))
     compare(f"{parts}/pooled", f"{parts}/whole/out")
     assert "5 cases by atlas" in capsys.readouterr().out
     assert [files.part for files in read(parts / "pooled").files] == ["early"] * 3 + ["late"] * 2
@@ -80,7 +81,7 @@ def test_evaluations_that_cannot_be_pooled_are_named(parts):
         (["first/out"], "1 folders; expected at least two"),
     ):
         with pytest.raises(InputError, match=message) as error:
-            pool(*(str(parts / folder) for folder in folders), output=str(parts / "pooled"))
+            pool(*(str(parts / folder) for folder in folders), output=str(parts / "pooled"), data=str(parts))
         assert one_line(error)
     for names, message in (
         ("5", " as 5: expected distinct folders"),
@@ -91,3 +92,29 @@ def test_evaluations_that_cannot_be_pooled_are_named(parts):
     with pytest.raises(InputError, match="the same folder as first/out"):
         pool(f"{parts}/first/out", f"{parts}/whole/out", output=f"{parts}/first/out")
     assert not (parts / "pooled").exists()
+
+
+@pytest.mark.parametrize("way", ["path", "link", "reference"])
+def test_an_evaluation_of_somebody_else_shows_no_private_scan(parts, tmp_path, way):
+    """SECURITY.md: a page reads only files below its folder, links resolved, or below a folder that --data names."""
+    theirs, private = parts / "first/out", tmp_path / "private"
+    private.mkdir()
+    shutil.copy(parts / "r/c0.nii.gz", private)
+    listed = content(theirs, "cases.json")
+    for name, kind in (("prediction", "p"), ("reference", "r")):
+        shutil.copytree(parts / "first" / kind, theirs / kind)
+        for case, files in listed["cases"].items():
+            files[name] = f"{kind}/{case}.nii.gz"
+    link = theirs / ("r/c0.nii.gz" if way == "reference" else "scan.nii.gz")
+    link.unlink(missing_ok=True)
+    link.symlink_to(private / "c0.nii.gz")
+    if way != "reference":
+        listed["cases"]["c0"]["modalities"] = {"T1": "scan.nii.gz" if way == "link" else f"{private}/c0.nii.gz"}
+    (theirs / "cases.json").write_text(json.dumps(listed))
+    before = (theirs / "evaluation.html").read_bytes()
+    for draw in (page, partial(pool, f"{parts}/second/out", output=f"{parts}/pooled", data=f"{parts}/second")):
+        with pytest.raises(InputError, match=r"(c0|scan)\.nii\.gz: listed by .*, but outside of it; expected --data="):
+            draw(str(theirs))
+    assert (theirs / "evaluation.html").read_bytes() == before
+    assert not (parts / "pooled").exists()
+    page(str(theirs), data=f"{parts},{private}")
