@@ -15,7 +15,7 @@ import SimpleITK as sitk  # noqa: N813, the field's name for it
 from numpy.typing import NDArray
 
 from .resampling import resample
-from .volumes import Grid, Volume, matrix_of, to_image
+from .volumes import Grid, Volume, matrix_of, to_image, upright
 
 KINDS = {6: "Rigid", 12: "Affine"}
 EDGE = 2.0  # mm; voxels for measuring similarity
@@ -84,7 +84,7 @@ def _by_ants(
         except RuntimeError:
             return start
         transform = ants.read_transform(found["fwdtransforms"][0])
-    return start @ matrix_of(transform.apply_to_point)
+    return start @ _shear(placed) @ matrix_of(transform.apply_to_point) @ np.linalg.inv(_shear(fixed))
 
 
 @cache
@@ -94,6 +94,11 @@ def _ants() -> Any:
     import ants
 
     return ants
+
+
+def _shear(volume: Volume) -> Matrix:
+    """From mm of the image that ANTs gets to mm of the volume."""
+    return np.asarray(volume.affine @ np.linalg.inv(upright(volume.affine)))
 
 
 def _image(volume: Volume) -> Any:

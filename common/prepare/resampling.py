@@ -4,7 +4,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
 from numpy.typing import NDArray
 
-from .volumes import Grid, Volume, to_image, to_transform
+from .volumes import Grid, Volume
 
 
 def resample(volume: Volume, grid: Grid, matrix: NDArray[np.float64] | None = None) -> Volume:
@@ -15,12 +15,14 @@ def resample(volume: Volume, grid: Grid, matrix: NDArray[np.float64] | None = No
     """
     if matrix is None and volume.grid.is_same(grid):
         return Volume(volume.array, grid.affine)
-    like = sitk.Image([int(size) for size in grid.shape], sitk.sitkUInt8)
-    like.CopyInformation(to_image(Volume(np.broadcast_to(np.uint8(0), grid.shape), grid.affine)))
+    onto = np.linalg.inv(volume.affine) @ (np.eye(4) if matrix is None else matrix) @ grid.affine
+    transform = sitk.AffineTransform(3)  # between voxels, as images of ITK have no shear
+    transform.SetMatrix(onto[:3, :3].ravel().tolist())
+    transform.SetTranslation(onto[:3, 3].tolist())
     image = sitk.Resample(
-        to_image(Volume(volume.array.astype(np.float32), volume.affine)),
-        like,
-        sitk.Transform() if matrix is None else to_transform(matrix),
+        sitk.GetImageFromArray(np.ascontiguousarray(volume.array.T, np.float32)),
+        sitk.Image([int(size) for size in grid.shape], sitk.sitkUInt8),
+        transform,
         sitk.sitkLinear,
         0.0,
     )

@@ -132,13 +132,21 @@ def check_transform(matrix: NDArray[np.float64], name: str) -> None:
         raise InputError(f"{name} scales by {found}; expected {SCALES[0]:g} to {SCALES[1]:g} along each axis")
 
 
+def upright(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The nearest affine with right angles between its axes: all that images of ITK and ANTs can have."""
+    spacing = nibabel.affines.voxel_sizes(affine)
+    left, _, right = np.linalg.svd(affine[:3, :3] / spacing)
+    result = affine.copy()
+    result[:3, :3] = left @ right * spacing
+    return result
+
+
 def to_image(volume: Volume) -> sitk.Image:
-    """The SimpleITK image of a volume; axes that are oblique through rounding are made orthogonal."""
+    """The SimpleITK image of a volume, on its `upright` affine."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array.T))
-    spacing, lps = volume.grid.spacing, FLIP @ volume.affine
-    left, _, right = np.linalg.svd(lps[:3, :3] / spacing)
+    spacing, lps = volume.grid.spacing, FLIP @ upright(volume.affine)
     image.SetSpacing(spacing.tolist())
-    image.SetDirection((left @ right).ravel().tolist())
+    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
     image.SetOrigin(lps[:3, 3].tolist())
     return image
 

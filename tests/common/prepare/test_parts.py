@@ -163,6 +163,20 @@ def test_a_registration_finds_a_turn_across_contrasts_and_is_the_same_twice():
     np.testing.assert_array_equal(register(fixed, moving, 6, inside, [start]), found)
 
 
+def test_the_voxels_of_a_sheared_scan_are_registered_whatever_its_header_says():
+    """ANTs gets axes at right angles, and the matrix leads to mm of the sheared ones: the same voxels."""
+    fixed, moving = textured(np.eye(4))
+    found = []
+    for shear in (0, 0.05):
+        place = np.eye(4)
+        place[0, 2] = shear
+        scan = Volume(moving.array, place @ moving.affine)
+        found.append(np.linalg.inv(scan.affine) @ registration._by_ants(fixed, scan, 6, np.eye(4)))
+    points = np.argwhere(fixed.array > 0)[::50] @ fixed.affine[:3, :3].T + fixed.affine[:3, 3]
+    apart = points @ (found[0] - found[1])[:3, :3].T + (found[0] - found[1])[:3, 3]
+    assert np.abs(apart).max() < 0.1, "voxels"
+
+
 def test_a_registration_finds_what_the_mask_alone_cannot_see():
     """5 cm away, as a FLAIR from another scan session may lie: within its mask ANTs stays where it is."""
     turn = np.eye(4)

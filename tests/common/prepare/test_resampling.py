@@ -10,10 +10,14 @@ from common.prepare.volumes import Grid, Volume
 from tests.support import oblique
 
 
-def test_resampling_is_trilinear_between_oblique_grids():
+@pytest.mark.parametrize("shear", [0, 0.01])
+def test_resampling_is_trilinear_between_oblique_grids(shear):
+    """Also of sheared ones, which images of ITK cannot have."""
     rng = np.random.default_rng(0)
-    moving = Volume(rng.random((20, 18, 16)).astype(np.float32), oblique((2.0, 2.0, 2.0)))
-    reference = Volume(np.zeros((15, 14, 13), np.float32), np.diag([-1.7, 1.9, 2.2, 1.0]))
+    sheared = np.eye(4)
+    sheared[0, 1] = shear
+    moving = Volume(rng.random((20, 18, 16)).astype(np.float32), sheared @ oblique((2.0, 2.0, 2.0)))
+    reference = Volume(np.zeros((15, 14, 13), np.float32), np.diag([-1.7, 1.9, 2.2, 1.0]) @ sheared)
     reference.affine[:3, 3] = apply_affine(moving.affine, [16, 2, 1])
     result = resample(moving, reference.grid).array
     points = apply_affine(np.linalg.inv(moving.affine) @ reference.affine, np.argwhere(reference.array == 0))
