@@ -11,11 +11,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
 from common.configs import argument
+from common.data.scan_checks import read_scan
 from common.data.volumes import write_volume
 from common.errors import InputError, ending_of
 from common.files import write_json
@@ -72,7 +72,7 @@ def read_label_map(path: Path, grid: Volume) -> NDArray[np.uint8]:
     """Read the label map that the bundle wrote; refuse a missing file and a different grid."""
     if not path.is_file():
         raise InputError("the bundle's inference wrote no label map")
-    image = nib.Nifti1Image.from_filename(path)
-    if image.shape != grid.array.shape or not np.allclose(image.affine, grid.affine, rtol=0, atol=1e-2):
-        raise InputError(f"the bundle's label map {list(image.shape)} is not on the grid of its input")
-    return np.asarray(image.dataobj).astype(np.uint8)
+    scan, voxels = read_scan(path)
+    if voxels.shape != grid.array.shape or not np.allclose(scan.affine, grid.affine, rtol=0, atol=1e-2):
+        raise InputError(f"the bundle's label map {list(voxels.shape)} is not on the grid of its input")
+    return voxels.astype(np.uint8)

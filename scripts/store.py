@@ -50,7 +50,8 @@ def prepare(
     check_apart("store", store, options.get("dataset_dir", os.devnull))
     with tempfile.TemporaryDirectory() as unused:
         data, transform = _training(bundle, overlays, options, Path(unused))
-    from common.data.store import Store  # late import: `--help` stays fast
+    from common.data.scan_checks import check_headers  # late imports: `--help` stays fast
+    from common.data.store import Store
 
     with reporting_path_errors(f"--store={store}", "a folder that can be written to"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -58,6 +59,7 @@ def prepare(
     array = None if slurm is None else array_of(slurm, folder, "store", jobs or os.cpu_count() or 1)
     missing = kept.missing(data)
     show(f"{len(data)} subjects: {len(data) - len(missing)} are there, {len(missing)} to prepare")
+    check_headers(missing, ["warning"])
     add = kept.attempt  # a SLURM job can import its module, but not this one
     faults = array.map(add, missing, "subject") if array else map_in_processes(add, missing, jobs, "subject")
     failed = [

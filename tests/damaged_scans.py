@@ -96,7 +96,6 @@ HEADERS = {
         lambda f: save(f, brain()[:, :, :-1]),
         "shape 10 x 12 x 7; expected 10 x 12 x 8, that of flair.nii.gz",
     ),
-    "a one more": _row("shape", "t1", lambda f: save(f, brain(1)[..., None]), "shape 10 x 12 x 8 x 1; expected 10 x"),
     "affine": _row(
         "affine",
         "t2",

@@ -71,8 +71,7 @@ class CaseDataset(CacheDataset):
     def _fill_cache(self, indices: Sequence[int] | None = None) -> list[Any]:
         """Fill the cache in this thread, with a progress bar on the main process.
 
-        MONAI's NibabelReader keeps the last file names, so threads that share it would lose channels; and a main thread
-        that waits for a thread can miss a signal.
+        A main thread that waits for a thread can miss a signal.
         """
         wanted = range(self.cache_num) if indices is None else indices
         is_silent = not wanted or idist.get_rank() != 0

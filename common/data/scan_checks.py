@@ -11,7 +11,6 @@ file).
 import os
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from filecmp import cmp
 from itertools import combinations
 from math import prod
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, place_in_user_code, shortened, show
 from .regions import CONVENTIONS, aliases_of, known_labels
-from .volumes import length_of, open_volume, read_stored, read_voxels
+from .volumes import is_assumed, length_of, open_volume, read_stored, read_voxels, second_place
 
 # An error breaks a training or its scores; a warning deserves a look.
 ERRORS = (
@@ -40,8 +39,6 @@ OFF_GRID = ("shape", "affine")  # checks
 CURE = "python -m scripts.prepare brings raw scans onto one grid"
 
 AFFINE_TOLERANCE = 1e-3  # mm
-APART = 1.0  # mm between the centres of sform and qform, of which the latter has no shear
-ROUNDED = 0.02  # of an edge: pixdim may have fewer digits than the affine
 LABEL_TOLERANCE = 1e-5  # of a whole number: a header's scale factor is in single precision
 LARGEST = 2.0  # GiB in float32: 800 x 800 x 800 voxels, more than any scanner's
 OUTLIER, FEW = 100, 1000  # times the median; voxels below which an image is not checked for it
@@ -96,25 +93,32 @@ def check_headers(cases: Sequence[Mapping[str, Any]], severities: Sequence[str] 
 
     Args:
         cases: Entries as `common.data.Datalist.load` returns them.
-        severities: Checks to run: errors, and warnings of files without orientation, which are printed.
+        severities: Checks to run: errors, and warnings (of files whose place is a guess or a choice), of which a line
+            for each kind is printed.
 
     Raises:
         InputError: a header check fails; names the subject, the file, the value found and the value expected.
     """
     with ThreadPoolExecutor(THREADS) as pool:
         problems = list(pool.map(lambda case: read_headers(case, "")[0], cases))
-    for severity in severities:
-        chosen = [[each for each in found if CHECKS[each.check] == severity] for found in problems]
-        bad = [(case["subject"], found[0]) for case, found in zip(cases, chosen, strict=True) if found]
-        if not bad:
-            continue
-        subject, problem = bad[0]
-        more = f" ({len(bad) - 1} more of {len(cases)} subjects have such a file)" if len(bad) > 1 else ""
-        cure = f"; {CURE}" if problem.check in OFF_GRID else ""
-        line = f"subject {subject}: {problem}{cure}{more}"
-        if severity == "error":
-            raise InputError(line)
-        show(f"warning: {line}", error=True)
+    kinds: dict[str, dict[str, Problem]] = {}  # of problems, by what is expected or "", and by subject
+    for case, found in zip(cases, problems, strict=True):
+        for problem in found:
+            kind = problem.expected if CHECKS[problem.check] == "warning" else ""
+            kinds.setdefault(kind, {}).setdefault(case["subject"], problem)
+    errors = kinds.pop("", {})
+    if "warning" in severities:  # first, as it can be the reason for an error
+        show(*(f"warning: {_first(bad, len(cases))}" for bad in kinds.values()), error=True)
+    if "error" in severities and errors:
+        raise InputError(_first(errors, len(cases)))
+
+
+def _first(bad: Mapping[str, Problem], cases: int) -> str:
+    """The problem of the first subject, and how many more have one."""
+    subject, problem = next(iter(bad.items()))
+    more = f" ({len(bad) - 1} more of {cases} subjects have such a file)" if len(bad) > 1 else ""
+    cure = f"; {CURE}" if problem.check in OFF_GRID else ""
+    return f"subject {subject}: {problem}{cure}{more}"
 
 
 def check_labels(cases: Sequence[Mapping[str, Any]]) -> None:
@@ -170,10 +174,9 @@ def read_headers(case: Mapping[str, Any], root: str) -> tuple[list[Problem], dic
         return problems, opened, None
     first, reference = next(iter(opened.items()))
     for file, scan in opened.items():
-        is_image = file != case.get("label")  # images are stacked as they are, without reshaping
-        grid, expected = [(each.shape if is_image else edges_of(each), each.affine) for each in (scan, reference)]
+        grid, expected = [(edges_of(each), each.affine) for each in (scan, reference)]
         problem = grid_problem(file, grid, expected, Path(first).name)
-        problems += filter(None, [problem, _orientation_problem(file, scan)])
+        problems += filter(None, [problem, orientation_problem(file, scan)])
     readable = {file: scan for file, scan in opened.items() if edges_of(scan) == edges_of(reference)}
     return problems, readable, reference
 
@@ -243,10 +246,6 @@ def _header_problem(file: str, scan: Any, path: str) -> Problem | None:
         return Problem("type", file, f"voxels of type {scan.get_data_dtype()}", "real numbers")
     if not np.isfinite(scan.affine).all() or abs(np.linalg.det(scan.affine)) < 1e-9:
         return Problem("affine", file, "an affine that cannot be inverted", "one that maps voxels to mm")
-    stated, edges = scan.header.get_zooms()[:3], nibabel.affines.voxel_sizes(scan.affine)
-    if not np.allclose(stated, edges, rtol=ROUNDED):  # MONAI would take pixdim, and others the affine
-        sizes = [" x ".join(f"{edge:.3g}" for edge in found) for found in (stated, edges)]
-        return Problem("affine", file, f"voxels of {sizes[0]} mm by pixdim, {sizes[1]} mm by the affine", "equal sizes")
     lowest = getattr(scan.header, "single_vox_offset", 0) if getattr(scan.header, "is_single", False) else 0
     if scan.dataobj.offset < lowest:
         return Problem(
@@ -298,28 +297,21 @@ def grid_problem(file: str, grid: Shaped, expected: Shaped, other: str) -> Probl
     )
 
 
-def _orientation_problem(file: str, scan: Any) -> Problem | None:
-    """The problem of a NIfTI header whose orientation readers guess (both codes are 0) or choose (two contradict)."""
+def orientation_problem(file: str, scan: Any) -> Problem | None:
+    """The problem of a NIfTI header whose place readers guess (both codes are 0) or choose (two places contradict)."""
     import nibabel
 
-    if not isinstance(scan, nibabel.Nifti1Pair):
-        return None
-    sform, qform = (bool(scan.header[code]) for code in ("sform_code", "qform_code"))
-    if not sform and not qform:
+    used = "".join(nibabel.aff2axcodes(scan.affine))
+    if is_assumed(scan):
         value = "sform_code and qform_code are 0, so left and right are a guess"
-        return Problem("orientation", file, value, "a code above 0")
-    if sform and qform:
-        with suppress(ValueError):  # no rotation in the qform, which is not used
-            other = scan.header.get_qform()
-            if (np.sum(scan.affine[:3, :3] * other[:3, :3], axis=0) <= 0).any():  # an axis is turned or mirrored
-                used, unused = ("".join(map(str, nibabel.aff2axcodes(affine))) for affine in (scan.affine, other))
-                value = f"sform_code and qform_code are above 0, but the sform, which is used, says {used}"
-                return Problem("orientation", file, value, f"{unused}, as the qform says")
-            apart = np.linalg.norm((scan.affine - other) @ [*np.divide(edges_of(scan)[:3], 2), 1])
-            if (code := int(scan.header["sform_code"])) == scan.header["qform_code"] and apart > APART:  # in one space
-                value = f"sform and qform have code {code}, but put its centre in places {apart:.3g} mm apart"
-                return Problem("orientation", file, value, "one place (the sform is used)")
-    return None
+        return Problem("orientation", file, value, f"a code above 0 ({used} is assumed)")
+    if (second := second_place(scan)) is None:
+        return None
+    field, affine, apart = second
+    other = "".join(nibabel.aff2axcodes(affine))
+    sides = "" if used == other else f" ({used} and {other})"
+    value = f"sform and {field}{sides} put a voxel in places up to {apart:.3g} mm apart"
+    return Problem("orientation", file, value, "one place (the sform is used)")
 
 
 def _shape(shape: Sequence[int]) -> str:

@@ -26,9 +26,9 @@ from ..files import atomic_write, read_json, size_and_time
 from .scan_checks import files_in, what_broke
 from .transforms import MISSING
 
-FORMAT = 2  # version of the files; older versions are ignored
+FORMAT = 3  # version of the files; older versions are ignored
 CHUNK, BLOCK = 64, 16  # edges in voxels: of a chunk, and of a block, the smallest part that is decompressed
-STATE = {"R", "_tracing", "readers"}  # attributes of MONAI's transforms that change as they run, or with the machine
+STATE = {"R", "_tracing"}  # attributes of MONAI's transforms that change as they run, or with the machine
 CROPS = ("RandSpatialCropd", "RandSpatialCropSamplesd")  # crops whose place does not depend on voxels
 
 

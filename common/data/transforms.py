@@ -1,75 +1,75 @@
 """Dictionary transforms that MONAI lacks: load and check a scan, drop modalities, convert labels and regions."""
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.data import MetaTensor, NibabelReader
-from monai.transforms import AsDiscrete, LoadImage, MapTransform, RandomizableTransform, Spacingd, Transform
-from monai.utils import ensure_tuple
+from monai.data import MetaTensor
+from monai.transforms import AsDiscrete, MapTransform, RandomizableTransform, Spacingd, Transform
 
 from ..errors import InputError
 from .preparation import differences, measure, refuse, union
 from .regions import painting_order, regions_of
-from .scan_checks import copy_problem, grid_problem, image_problem, label_counts, label_problem, raise_problem
+from .scan_checks import (
+    copy_problem,
+    edges_of,
+    first_line,
+    grid_problem,
+    image_problem,
+    label_counts,
+    label_problem,
+    raise_problem,
+)
 from .volumes import open_volume, read_voxels
 
 MISSING = "missing_modalities"  # in an image's metadata if a modality is missing: a bool for each channel
 
 
-class VerifyingReader(NibabelReader):
-    """MONAI's `NibabelReader`, but a compressed NIfTI file is verified as a whole before any voxel is used.
-
-    The arrays are identical; see `common.data.volumes.read_stored`.
-    """
-
-    def read(self, data: Any, **kwargs: Any) -> Any:
-        """Open files; see `open_volume` for those in NRRD."""
-        files = [str(file) for file in ensure_tuple(data)]
-        if not any(file.lower().endswith(".nrrd") for file in files):
-            return super().read(data, **kwargs)
-        self.filenames = files
-        return [open_volume(file) for file in files]
-
-    def _get_array_data(self, img: Any, filename: Any) -> Any:
-        if self.to_gpu or not str(filename).endswith((".nii.gz", ".mgz", ".nrrd")):
-            return super()._get_array_data(img, filename)
-        try:
-            return read_voxels(img, str(filename))
-        except Exception as error:  # damaged files raise many exceptions
-            raise InputError(f"{filename}: {error}; expected a NIfTI file that can be read") from error
-
-
 class LoadScand(MapTransform):
-    """Load images and label maps, channel first, as MONAI's `LoadImaged` does; a missing modality becomes zeros.
+    """Load images and label maps, channel first and in float32; a missing modality becomes zeros.
 
-    Files are read by `VerifyingReader`.
+    `common.data.volumes` reads each file, and verifies it as a whole before any voxel is used. MONAI's `NibabelReader`
+    would replace an sform that differs from a rounded pixdim.
 
     Args:
         keys: Keys of the files: a path, or a list with a path for each modality, None if missing. The image is [C, H,
             W, D], on the grid of the existing files.
-    """
 
-    def __init__(self, keys: KeysCollection) -> None:
-        super().__init__(keys)
-        self.load = LoadImage(VerifyingReader, ensure_channel_first=True)
+    Raises:
+        InputError: a file cannot be read, or is not on the grid of the first.
+    """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
         for key in self.key_iterator(result):
-            files = result[key]
-            is_incomplete = isinstance(files, list | tuple) and None in files
-            result[key] = self._load_incomplete(files) if is_incomplete else self.load(files)
+            result[key] = _load(result[key] if isinstance(result[key], list | tuple) else [result[key]])
         return result
 
-    def _load_incomplete(self, files: Sequence[str | None]) -> MetaTensor:
-        is_missing = torch.tensor([file is None for file in files])
-        loaded = self.load([file for file in files if file is not None])
-        image = loaded.new_zeros((len(files), *loaded.shape[1:]))
-        image[~is_missing] = loaded
-        image.meta[MISSING] = is_missing
-        return image
+
+def _load(files: Sequence[str | Path | None]) -> MetaTensor:
+    image, meta = np.zeros(()), dict[str, Any]()
+    for channel, file in enumerate(files):
+        if file is None:
+            continue
+        try:
+            scan = open_volume(file)
+            voxels = read_voxels(scan, file).reshape(edges_of(scan))
+        except Exception as error:  # damaged files raise many exceptions
+            raise InputError(f"{file}: {first_line(error)}; expected a NIfTI file that can be read") from error
+        if not meta:
+            image = np.zeros((len(files), *voxels.shape), np.float32)
+            meta = {"filename_or_obj": str(file), "affine": scan.affine, "original_affine": scan.affine}
+            meta |= {"spatial_shape": np.array(voxels.shape)}
+        first = image.shape[1:], meta["original_affine"]
+        raise_problem(grid_problem(str(file), (voxels.shape, scan.affine), first, Path(meta["filename_or_obj"]).name))
+        with np.errstate(over="ignore"):  # the checks of voxels refuse what becomes infinite
+            image[channel] = voxels
+    if None in files:
+        meta[MISSING] = torch.tensor([file is None for file in files])
+    return MetaTensor(torch.from_numpy(image), meta=meta)
 
 
 def present_channels(image: torch.Tensor) -> list[int]:

@@ -1,23 +1,35 @@
-"""Read NIfTI, MGH and NRRD files with verified checksums, and write them atomically."""
+"""Read NIfTI, MGH and NRRD files with verified checksums, and write them atomically.
+
+`open_volume` is the one reading of a header in this repository.
+"""
 
 import gzip
 import io
 import zlib
+from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..files import atomic_write, why_no_file
 from .nrrd import open_nrrd
 
 MADE_UP = b"made-up subject"  # description in the header of a file
 AFTER = 2**20  # bytes that may follow the voxels
+CODES = ("sform_code", "qform_code")
+HIGHEST_CODE = 5  # of a form, in NIfTI-2
 
 
 def open_volume(path: str | Path) -> Any:
-    """Read a volume's header; its `dataobj` reads voxels on demand. Damaged files raise any of nibabel's exceptions."""
+    """Read a volume's header; its `dataobj` reads voxels on demand, and its `affine` maps them to mm in RAS+.
+
+    The affine of a NIfTI file is its sform if that has a code above 0, else its qform if that has one, else an
+    assumption (`is_assumed`): voxels of the stated size around 0 mm, in the orientation LAS. pixdim never changes an
+    sform. Damaged files raise any of nibabel's exceptions.
+    """
     import nibabel  # imported here and below, as it is slow
 
     if not Path(path).is_file():
@@ -29,12 +41,44 @@ def open_volume(path: str | Path) -> Any:
         raise TypeError(f"a {type(scan).__name__}")
     if isinstance(scan, nibabel.Nifti1Pair):
         with scan.file_map.get("header", scan.file_map["image"]).get_prepare_fileobj("rb") as stream:
-            stored = type(scan.header).from_fileobj(stream, check=False)  # before nibabel puts 1 for what is invalid
+            stored = type(scan.header).from_fileobj(stream, check=False)  # before nibabel replaces what is invalid
+        for code in CODES:
+            if not 0 <= stored[code] <= HIGHEST_CODE:  # for nibabel unset, for the standard set
+                raise ValueError(f"{code} {stored[code]}, where NIfTI has 0 to {HIGHEST_CODE}")
         if not stored["sform_code"] and 0 in stored["pixdim"][1 : 1 + min(3, scan.ndim)]:
             raise ValueError("pixdim 0, so the size of its voxels is unknown")
         if np.isinf(stored["scl_slope"]):  # NaN and 0 stand for no scaling
             raise ValueError(f"scl_slope {stored['scl_slope']}, so the scale of its intensities is unknown")
+        scan.extra["stored"] = stored
     return scan
+
+
+def is_assumed(scan: Any) -> bool:
+    """Whether a NIfTI header has no form, so that its affine is an assumption."""
+    return "stored" in scan.extra and not any(scan.extra["stored"][code] for code in CODES)
+
+
+def second_place(scan: Any) -> tuple[str, NDArray[np.float64], float] | None:
+    """Where a program may put a volume's voxels that this repository, by the sform, puts elsewhere.
+
+    Such programs (ITK's, for some codes) read the qform, or scale the sform's axes to pixdim. Returns which of the two,
+    its affine, and the largest distance in mm; None if no voxel is off by more than half a voxel.
+    """
+    import nibabel
+
+    if "stored" not in scan.extra or not scan.header["sform_code"]:
+        return None
+    scales = scan.header.get_zooms()[:3] / nibabel.affines.voxel_sizes(scan.affine)
+    field, affine = "pixdim", scan.affine @ np.diag([*scales, 1])
+    if scan.header["qform_code"]:
+        try:
+            field, affine = "qform", scan.header.get_qform()
+        except ValueError:  # it is no rotation, so that nobody can use it
+            return None
+    corners = np.array([[*place, 1] for place in product(*((0, edge - 1) for edge in scan.shape[:3]))]).T
+    if np.abs(np.linalg.solve(scan.affine, affine @ corners) - corners).max() <= 0.5:
+        return None
+    return field, affine, float(np.linalg.norm((affine - scan.affine) @ corners, axis=0).max())
 
 
 def is_made_up(path: str | Path) -> bool:

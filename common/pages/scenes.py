@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.scan_checks import broken_file
-from ..data.volumes import open_volume
+from ..data.volumes import canonical, open_volume, read_voxels
 from ..inference.panels import grey_levels
 from ..metrics.measures import spacing_of
 from ..metrics.surfaces import box_of
@@ -21,18 +20,15 @@ MARGIN = 20.0  # margin in mm around the masks without an image; two voxels with
 
 def read_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray] | None:
     """Read voxels [x, y, z] and affine (mm) of a file's first volume, reoriented to RAS; None if it is damaged."""
-    if broken_file([str(path)]):  # a reader would allocate what a damaged header claims
-        return None
     try:
-        scan: Any = open_volume(path)
-        scan = nibabel.as_closest_canonical(scan)
-        voxels = np.asarray(scan.dataobj, dtype=np.float32)
+        scan = open_volume(path)
+        voxels, affine = canonical(read_voxels(scan, path, np.float32), scan.affine)
     except Exception:  # damaged file; the header checks report it
         return None
-    spacing = nibabel.affines.voxel_sizes(scan.affine)
+    spacing = nibabel.affines.voxel_sizes(affine)
     if voxels.ndim < 3 or not voxels.size or not (np.isfinite(spacing) & (spacing > 0)).all():
         return None
-    return voxels.reshape(*voxels.shape[:3], -1)[..., 0], scan.affine
+    return voxels.reshape(*voxels.shape[:3], -1)[..., 0], affine
 
 
 class Scene(NamedTuple):

@@ -14,6 +14,7 @@ import SimpleITK as sitk  # noqa: N813, the field's name for it
 from numpy.typing import NDArray
 
 from ..data.scan_checks import image_problem, raise_problem, read_scan
+from ..data.volumes import is_assumed
 from ..errors import InputError
 
 UNITS = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
@@ -75,8 +76,7 @@ def read_volume(path: Path) -> Volume:
     the head.
     """
     scan, voxels = read_scan(path, np.float32)
-    header = scan.header
-    if isinstance(scan, nibabel.Nifti1Image) and not int(header["sform_code"]) and not int(header["qform_code"]):
+    if is_assumed(scan):
         raise InputError(f"{path}: sform_code and qform_code are 0; expected a header that tells left from right")
     volume = Volume(voxels, np.asarray(scan.affine, np.float64))
     check_scan(volume, str(path))

@@ -11,6 +11,7 @@ import numpy as np
 from common import metrics
 from common.cli import run
 from common.data.regions import SCORED
+from common.data.scan_checks import check_headers
 from common.data.volumes import is_made_up
 from common.errors import InputError, check_number, choice, show
 from common.files import check_writable_folder, expand_home
@@ -73,6 +74,10 @@ def evaluate(
     convention = convention_of(protocol, references, label_convention)
     folder = _output(output, RESULTS, {"--predictions": predictions, "--references": references})
     name = expand_home(predictions, predictions).resolve().name
+    label_maps = [[files.reference, *filter(None, [files.prediction])] for files in cases]
+    check_headers(
+        [{"subject": files.name, "image": maps} for files, maps in zip(cases, label_maps, strict=True)], ["warning"]
+    )
     from common.made import made_by  # late import: `--help` stays fast
 
     with claimed("output", folder):

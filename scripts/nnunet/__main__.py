@@ -9,6 +9,7 @@ from typing import Any
 
 from common.cli import run
 from common.data.datalists import SPLITS, Datalist
+from common.data.scan_checks import check_headers
 from common.errors import InputError, check_number, choice, show
 from common.files import check_writable_folder, expand_home
 from common.options import OPTIONS
@@ -67,6 +68,7 @@ def baseline(
     names = list(listed.content["modalities"]) if names is None else names
     training, validation = (listed.load(part, names, convention) for part in ("training", "validation"))
     held_out = listed.load(split, names)
+    check_headers([*training, *validation, *held_out], ["warning"])
     folder = expand_home(output, f"--output={output}").absolute()
     check_writable_folder(folder, f"--output={output}")
     if importlib.util.find_spec("nnunetv2") is None:

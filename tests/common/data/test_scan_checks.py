@@ -158,33 +158,42 @@ def test_headers_without_orientation_are_warned_of(tmp_path, capsys):
     assert capsys.readouterr().err == ""
     check_headers([case, {"subject": "u", "image": ["none.nii"]}], ["warning"])  # the case itself tells that it lacks
     line = f"warning: subject s: {tmp_path}/t2.nii: sform_code and qform_code are 0, so left and right are a guess; "
-    assert capsys.readouterr().err == line + "expected a code above 0\n"
+    assert capsys.readouterr().err == line + "expected a code above 0 (LAS is assumed)\n"
     assert [problem.check for problem in read_headers(case, "")[0]] == ["orientation"]
 
 
 @pytest.mark.parametrize(
-    ("x", "shift", "code", "found"),
+    ("x", "shift", "pixdim", "found"),
     [
-        (-1, 0, 1, ["the sform, which is used, says RAS; expected LAS, as the qform says"]),
-        (1, 0, 2, []),
-        (1, 30, 1, []),  # scanner and aligned
-        (
-            1,
-            30,
-            2,
-            ["sform and qform have code 2, but put its centre in places 30 mm apart; expected one place (the s"],
-        ),
+        (-1, 0, 1, "sform and qform (RAS and LAS) put a voxel in places up to 18 mm apart"),  # 9 + 9
+        (1, 0.4, 1, ""),
+        (1, 0.6, 1, "sform and qform put a voxel in places up to 0.6 mm apart"),  # of 1 mm
+        (None, 0, 1.04, ""),  # 11 x 0.04
+        (None, 0, 2, "sform and pixdim put a voxel in places up to 15.8 mm apart"),  # the corner at (9, 11, 7)
     ],
 )
-def test_an_orientation_that_two_matrices_contradict_is_warned_of(tmp_path, x, shift, code, found):
+def test_two_places_of_a_voxel_are_warned_of_beyond_half_of_it(tmp_path, x, shift, pixdim, found):
     scan = nibabel.Nifti1Image(brain(), np.eye(4))
-    affine = np.diag([x, 1, 1, 1])
-    affine[2, 3] = shift
-    scan.set_qform(affine, code)
+    scan.header["pixdim"][1:4] = pixdim
+    if x is not None:
+        affine = np.diag([x, 1.0, 1, 1])
+        affine[2, 3] = shift
+        scan.set_qform(affine, 1)
     nibabel.save(scan, tmp_path / "t1.nii")
     problems, _, _ = read_headers({"subject": "s", "image": [str(tmp_path / "t1.nii")]}, "")
-    assert [problem.check for problem in problems] == ["orientation"] * len(found)
-    assert all(text in str(problem) for text, problem in zip(found, problems, strict=True))
+    text = f"{tmp_path}/t1.nii: {found}; expected one place (the sform is used)"
+    assert [(problem.check, str(problem)) for problem in problems] == ([("orientation", text)] if found else [])
+
+
+@pytest.mark.parametrize("code", ["sform_code", "qform_code"])
+@pytest.mark.parametrize("value", [-1, 6])
+def test_codes_that_nifti_lacks_are_refused(tmp_path, code, value):
+    """nibabel takes these for 0, and other programs for a form."""
+    image = nibabel.Nifti1Image(brain(), np.eye(4))
+    image.header[code] = value
+    (tmp_path / "t1.nii").write_bytes(image.to_bytes())
+    with pytest.raises(InputError, match=rf"t1.nii: {code} {value}, where NIfTI has 0 to 5; expected a NIfTI image$"):
+        check_headers([{"subject": "s", "image": [str(tmp_path / "t1.nii")]}])
 
 
 def test_the_broken_one_of_several_files_is_found_with_the_reason(folder):
@@ -209,13 +218,3 @@ def test_a_header_that_declares_too_much_is_refused_before_memory_is_taken(folde
     expected = r"t1.nii.gz: shape 1024 x 1024 x 768, which takes 3 GiB in float32; expected 2 GiB at most"
     with pytest.raises(InputError, match=expected):
         check_headers([absolute(folder)])
-
-
-def test_a_pixdim_that_contradicts_the_affine_is_refused(tmp_path):
-    """MONAI 1.6.1 would scale the affine to pixdim, and the label map would not lie on its scan."""
-    image = nibabel.Nifti1Image(np.ones((4, 4, 4), np.float32), np.eye(4))
-    image.set_sform(np.eye(4), 2)
-    image.header["pixdim"][1:4] = 2
-    image.to_filename(tmp_path / "a.nii")
-    problem = read_headers({"image": ["a.nii"]}, str(tmp_path))[0][0]
-    assert str(problem).endswith("voxels of 2 x 2 x 2 mm by pixdim, 1 x 1 x 1 mm by the affine; expected equal sizes")

@@ -181,7 +181,7 @@ def test_a_wrong_brain_is_left_out_when_it_is_prepared_and_what_fails_later_leav
     result = run_prepare(*options)
     assert (result.returncode, "1 outside limits" in result.stdout) == (1, True)
     assert "P1: remark: " in result.stdout
-    assert "but the sform, which is used, says " in result.stdout
+    assert "sform and qform (" in result.stdout
     assert not (output / "P1").exists()
     result = run_prepare(*options, "--accept=all")
     made = next(output.rglob("P1_T1.nii.gz"))
