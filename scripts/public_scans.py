@@ -1,25 +1,23 @@
 """Lay out public scans of real heads as data sets: `python -m scripts.public_scans --clones=DIR --output=DIR`."""
 
-import gzip
-import io
 import shutil
 import subprocess
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
 
 from common import cli
 from common.data.layouts.templates import Template
-from common.data.volumes import write_volume
+from common.data.scan_checks import grid_problem, read_scan
+from common.data.volumes import forms_of, write_volume
 from common.errors import InputError, show
 from common.files import expand_home, reporting_path_errors
 from common.locks import claimed
 
-LARGEST = 2**28  # bytes of an unpacked scan
 LABELS = "seg"
 # Region -> its values in DLMUSE's label maps, those of MUSE (Doshi et al., NeuroImage 2016)
 MUSE = {
@@ -158,9 +156,9 @@ def _lay_out(source: Source, clone: Path, folder: Path) -> int:
     try:
         count = 0
         for name, kinds in tqdm(complete.items(), desc=folder.name, unit="subject"):
-            images = {kind: _image(_git(clone, "cat-file", "blob", digest)) for kind, digest in kinds.items()}
-            if _is_usable(images, source):
-                _write(images, source, aside, name.replace("_", ""))
+            scans = {kind: _scan(_git(clone, "cat-file", "blob", digest)) for kind, digest in kinds.items()}
+            if _is_usable(scans, source):
+                _write(scans, source, aside, name.replace("_", ""))
                 count += 1
         if not count:
             raise InputError(f"--clones: {clone}: no scans of {folder.name}; expected a clone with its history")
@@ -175,31 +173,29 @@ def _lay_out(source: Source, clone: Path, folder: Path) -> int:
     return count
 
 
-def _image(content: bytes) -> Any:
-    """Load a gzipped NIfTI; None if the file is broken or only a pointer to a large file."""
-    import nibabel
-
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
-            image = nibabel.Nifti1Image.from_bytes(file.read(LARGEST))
-        image.get_fdata(dtype=np.float32)  # a truncated file fails here; cached for the next call
-    except (OSError, EOFError, ValueError, zlib.error, nibabel.filebasedimages.ImageFileError):
-        return None
-    return image
+def _scan(content: bytes) -> tuple[Any, np.ndarray] | None:
+    """Read a gzipped NIfTI; None if the file is broken or only a pointer to a large file."""
+    with NamedTemporaryFile(suffix=".nii.gz") as file:
+        Path(file.name).write_bytes(content)
+        try:
+            return read_scan(file.name, np.float32)
+        except InputError:
+            return None
 
 
-def _is_usable(images: Mapping[str, Any], source: Source) -> bool:
-    if any(image is None or len(image.shape) != 3 for image in images.values()):
+def _is_usable(scans: Mapping[str, Any], source: Source) -> bool:
+    if None in scans.values():
         return False
-    first = images["T1"]
+    first, voxels = scans["T1"]
     same = all(
-        image.shape == first.shape and np.allclose(image.affine, first.affine, atol=1e-3) for image in images.values()
+        grid_problem("", (array.shape, scan.affine), (voxels.shape, first.affine), "") is None
+        for scan, array in scans.values()
     )
-    return (same or not source.one_grid) and source.shape in (None, first.shape)
+    return (same or not source.one_grid) and source.shape in (None, voxels.shape)
 
 
-def _write(images: Mapping[str, Any], source: Source, folder: Path, subject: str) -> None:
-    volumes = {kind: image.get_fdata(dtype=np.float32) for kind, image in images.items()}
+def _write(scans: Mapping[str, Any], source: Source, folder: Path, subject: str) -> None:
+    volumes = {kind: voxels for kind, (_, voxels) in scans.items()}
     if source is SETS["ixi"]:
         values = volumes[LABELS].astype(int)
         volumes[LABELS] = sum(label * np.isin(values, members) for label, members in enumerate(MUSE.values(), 1))
@@ -208,8 +204,8 @@ def _write(images: Mapping[str, Any], source: Source, folder: Path, subject: str
         volumes[LABELS] = volumes[LABELS] > 0.5
     for kind, voxels in volumes.items():
         array = voxels if kind in ("T1", "FLAIR") else voxels.astype(np.uint8)
-        affine = images.get(kind, images["T1"]).affine
-        write_volume(folder / source.place.format(subject=subject, kind=kind), array, affine, compresslevel=1)
+        forms = forms_of(scans.get(kind, scans["T1"])[0])
+        write_volume(folder / source.place.format(subject=subject, kind=kind), array, forms, compresslevel=1)
 
 
 if __name__ == "__main__":

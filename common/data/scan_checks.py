@@ -304,7 +304,7 @@ def orientation_problem(file: str, scan: Any) -> Problem | None:
     used = "".join(nibabel.aff2axcodes(scan.affine))
     if is_assumed(scan):
         value = "sform_code and qform_code are 0, so left and right are a guess"
-        return Problem("orientation", file, value, f"a code above 0 ({used} is assumed)")
+        return Problem("orientation", file, value, f"a code above 0 ({used} is assumed, and stated in results)")
     if (second := second_place(scan)) is None:
         return None
     field, affine, apart = second

@@ -23,8 +23,9 @@ from .scan_checks import (
     label_problem,
     raise_problem,
 )
-from .volumes import open_volume, read_voxels
+from .volumes import forms_of, open_volume, read_voxels
 
+FORMS = "forms"  # in an image's metadata: `common.data.volumes.forms_of` its first file
 MISSING = "missing_modalities"  # in an image's metadata if a modality is missing: a bool for each channel
 
 
@@ -62,7 +63,7 @@ def _load(files: Sequence[str | Path | None]) -> MetaTensor:
         if not meta:
             image = np.zeros((len(files), *voxels.shape), np.float32)
             meta = {"filename_or_obj": str(file), "affine": scan.affine, "original_affine": scan.affine}
-            meta |= {"spatial_shape": np.array(voxels.shape)}
+            meta |= {"spatial_shape": np.array(voxels.shape), FORMS: forms_of(scan)}
         first = image.shape[1:], meta["original_affine"]
         raise_problem(grid_problem(str(file), (voxels.shape, scan.affine), first, Path(meta["filename_or_obj"]).name))
         with np.errstate(over="ignore"):  # the checks of voxels refuse what becomes infinite

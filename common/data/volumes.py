@@ -1,6 +1,7 @@
 """Read NIfTI, MGH and NRRD files with verified checksums, and write them atomically.
 
-`open_volume` is the one reading of a header in this repository.
+`open_volume` is the one reading of a header in this repository; tests/test_headers.py refuses any other. A result on a
+scan's grid takes over the scan's header fields (`forms_of`), so that every program puts both in the same place.
 """
 
 import gzip
@@ -21,6 +22,11 @@ MADE_UP = b"made-up subject"  # description in the header of a file
 AFTER = 2**20  # bytes that may follow the voxels
 CODES = ("sform_code", "qform_code")
 HIGHEST_CODE = 5  # of a form, in NIfTI-2
+ASSUMED = 2  # code of an assumed affine in results: aligned, not scanner space
+FIELDS = ("xyzt_units", *CODES, *(f"quatern_{axis}" for axis in "bcd"))  # that place voxels, and pixdim
+FIELDS += tuple(f"{field}_{axis}" for field in ("qoffset", "srow") for axis in "xyz")
+NIFTI_1 = 348  # bytes of a header
+ROTATION = 5e-5  # largest error of a cosine in a qform, of axes that ITK, too, takes for orthogonal
 
 
 def open_volume(path: str | Path) -> Any:
@@ -56,6 +62,51 @@ def open_volume(path: str | Path) -> Any:
 def is_assumed(scan: Any) -> bool:
     """Whether a NIfTI header has no form, so that its affine is an assumption."""
     return "stored" in scan.extra and not any(scan.extra["stored"][code] for code in CODES)
+
+
+def forms_of(scan: Any) -> bytes:
+    """The header of a volume from `open_volume` without anything but its place, for results on its grid.
+
+    Both forms, their codes, pixdim and unit are those of the file, bit for bit. An assumed affine gets a code.
+    """
+    if "stored" not in scan.extra or is_assumed(scan):
+        return bytes(header_on(scan.affine, ASSUMED if is_assumed(scan) else 1).binaryblock)
+    return bytes(_only_place(scan.extra["stored"]).binaryblock)
+
+
+def _only_place(stored: Any) -> Any:
+    """A new header with only the fields of another one that place its voxels."""
+    import nibabel
+
+    header = (nibabel.Nifti2Header if isinstance(stored, nibabel.Nifti2Header) else nibabel.Nifti1Header)()
+    header["pixdim"][:4] = stored["pixdim"][:4]
+    for field in FIELDS:
+        header[field] = stored[field]
+    return header
+
+
+def header_on(grid: NDArray[Any] | bytes, code: int = 1) -> Any:
+    """A NIfTI header on a grid: an affine [4, 4] in mm, RAS+, or `forms_of` a scan.
+
+    An affine becomes sform and qform with this code; a qform has no shear, so a sheared affine becomes only the sform.
+    """
+    import nibabel
+
+    if isinstance(grid, bytes):
+        return _only_place((nibabel.Nifti1Header if len(grid) == NIFTI_1 else nibabel.Nifti2Header)(grid, check=False))
+    header = nibabel.Nifti1Header()
+    header.set_xyzt_units("mm")
+    header.set_sform(grid, code)
+    header["pixdim"][1:4] = nibabel.affines.voxel_sizes(grid)
+    rotated = header.copy()
+    rotated.set_qform(grid, code)
+    is_sheared = (np.abs(rotated.get_qform() - grid)[:3, :3] > ROTATION * header["pixdim"][1:4]).any()
+    return header if is_sheared else rotated
+
+
+def affine_in(forms: bytes) -> NDArray[np.float64]:
+    """The affine [4, 4] of `forms_of` a scan, mm in RAS+."""
+    return np.asarray(header_on(forms).get_best_affine(), np.float64)
 
 
 def second_place(scan: Any) -> tuple[str, NDArray[np.float64], float] | None:
@@ -148,26 +199,32 @@ def _content(file: str, length: int) -> bytes:
 def write_volume(
     path: str | Path,
     voxels: np.ndarray,
-    affine: np.ndarray,
-    qform_code: int = 1,
-    sform_code: int = 1,
+    grid: NDArray[Any] | bytes,
+    code: int = 1,
     compresslevel: int = 6,
     is_label: bool = False,
     description: bytes = b"",
 ) -> None:
-    """Write voxels [x, y, z(, t)] with an affine in mm as .nii.gz; equal content gives equal bytes.
+    """Write voxels [x, y, z(, t)] as .nii.gz, or .nii by its name; equal content gives equal bytes.
 
-    Form codes: 0 unknown, 1 scanner, 2 aligned, 3 Talairach, 4 MNI. Level 6 compresses a brain's label map in 0.1 s.
-    The intent of a label map is NIFTI_INTENT_LABEL; the description has up to 79 bytes.
+    `grid` and form code (0 unknown, 1 scanner, 2 aligned, 3 Talairach, 4 MNI) as in `header_on`. Level 6 compresses a
+    brain's label map in 0.1 s. The intent of a label map is NIFTI_INTENT_LABEL; the description has up to 79 bytes.
     """
-    import nibabel
-
-    image = nibabel.Nifti1Image(voxels, None)
-    image.set_sform(affine, code=sform_code, update_affine=False)
-    image.set_qform(affine, code=qform_code)  # also updates the image's affine, so that nibabel keeps the codes
-    image.header.set_xyzt_units("mm")
-    image.header["descrip"] = description
+    header = header_on(grid, code)
+    header["descrip"] = description
     if is_label:
-        image.header.set_intent("label")
+        header.set_intent("label")
+    content = content_of(voxels, header)
     with atomic_write(path) as file:
-        file.write_bytes(gzip.compress(image.to_bytes(), compresslevel=compresslevel, mtime=0))
+        file.write_bytes(gzip.compress(content, compresslevel, mtime=0) if str(path).endswith(".gz") else content)
+
+
+def content_of(voxels: np.ndarray, header: Any, slope: float = 1.0, inter: float = 0.0) -> bytes:
+    """The bytes of a NIfTI file; a voxel's value is its number x slope + inter.
+
+    nibabel's own writer would correct a header that is copied bit for bit.
+    """
+    header.set_data_dtype(voxels.dtype)
+    header.set_data_shape(voxels.shape)
+    header["vox_offset"], header["scl_slope"], header["scl_inter"] = header.single_vox_offset, slope, inter
+    return bytes(header.binaryblock) + bytes(4) + voxels.astype(header.get_data_dtype()).tobytes(order="F")

@@ -6,7 +6,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import nibabel
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
@@ -16,8 +15,9 @@ from monai.transforms import Transform
 from .. import made as origin
 from ..data.preparation import BRAIN
 from ..data.regions import display_order, label_names, regions_of
-from ..data.scan_checks import broken_file
-from ..data.volumes import open_volume, write_volume
+from ..data.scan_checks import AFFINE_TOLERANCE, broken_file
+from ..data.transforms import FORMS
+from ..data.volumes import affine_in, write_volume
 from ..errors import show
 from ..files import atomic_write, write_csv
 from .reading import read_table
@@ -77,8 +77,9 @@ def write_label_tables(folder: str | Path, convention: str) -> None:
 class SaveVolumed(Transform):
     """Write a volume as OUTPUT_DIR/SUBJECT.nii.gz, in the geometry of the file that it was read from.
 
-    The file appears only when it is complete. Shape, affine and form codes are those of the subject's first image. A
-    case without a subject writes nothing: a server, such as MONAI Label's, writes its own files.
+    The file appears only when it is complete. On the grid of the subject's first image it has both forms of that file,
+    bit for bit (`common.data.volumes.forms_of`), and else the volume's affine. A case without a subject writes nothing:
+    a server, such as MONAI Label's, writes its own files.
 
     Args:
         keys: Key of the volume, a MetaTensor [C, x, y, z] in the geometry of its file; several channels become a fourth
@@ -102,22 +103,14 @@ class SaveVolumed(Transform):
         array = volume.detach().cpu().numpy()
         voxels = array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)
         (path,) = files_of(data["subject"], self.folder)
-        affine = np.asarray(volume.affine, dtype=float)
-        codes = _form_codes(volume.meta["filename_or_obj"])
-        write_volume(path, voxels.astype(self.dtype), affine, *codes, is_label=self.convention is not None)
+        affine, forms = np.asarray(volume.affine, dtype=float), volume.meta.get(FORMS)
+        is_on_scan = forms is not None and np.allclose(affine_in(forms), affine, rtol=0, atol=AFFINE_TOLERANCE)
+        grid = forms if is_on_scan else affine
+        write_volume(path, voxels.astype(self.dtype), grid, is_label=self.convention is not None)
         if self.convention is not None and not self._has_tables:
             write_label_tables(self.folder, self.convention)
             self._has_tables = True
         return data
-
-
-def _form_codes(file: str) -> tuple[int, int]:
-    """The qform and sform codes of a file; for formats without them, scanner space."""
-    source = open_volume(file)
-    if not isinstance(source, nibabel.Nifti1Image):
-        return 1, 1
-    qform, sform = int(source.header["qform_code"]), int(source.header["sform_code"])
-    return (qform, sform) if qform or sform else (0, 2)  # without a code, readers would ignore the affine
 
 
 def _rows(table: Path) -> dict[tuple[str, str], tuple[str, str]]:

@@ -11,12 +11,12 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
-import nibabel
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
 from ..data.regions import colours, regions_of
+from ..data.volumes import content_of, header_on
 from ..files import atomic_write, check_no_link
 from ..inference.masks import scored_masks
 from ..inference.panels import centre_of, window_of
@@ -132,14 +132,7 @@ def _bytes_of(voxels: NDArray[np.float32], affine: NDArray[np.float64]) -> tuple
 
 def _nifti(voxels: NDArray[np.uint8], affine: NDArray[np.float64], slope: float = 1.0, inter: float = 0.0) -> str:
     """A volume as .nii.gz in base 64; a voxel's value is its byte x slope + inter."""
-    header = nibabel.Nifti1Header()
-    header.set_data_dtype(np.uint8)
-    header.set_data_shape(voxels.shape)
-    header.set_sform(affine, "scanner")
-    header.set_qform(affine, "scanner", strip_shears=True)
-    header["scl_slope"], header["scl_inter"], header["vox_offset"] = slope, inter, 352
-    content = header.binaryblock + bytes(4) + voxels.tobytes(order="F")
-    return base64.b64encode(gzip.compress(content, 6, mtime=0)).decode()
+    return base64.b64encode(gzip.compress(content_of(voxels, header_on(affine), slope, inter), 6, mtime=0)).decode()
 
 
 @cache

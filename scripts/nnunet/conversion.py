@@ -4,18 +4,18 @@ dataset.json refers to the images in place, without copies or links. MONAI's `nn
 fit: it takes one image per subject and knows no regions.
 """
 
-import gzip
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 
 from common.bars import tqdm
 from common.data.regions import known_labels, regions_of
+from common.data.scan_checks import read_scan
+from common.data.volumes import forms_of, write_volume
 from common.errors import InputError
-from common.files import atomic_write, write_json
+from common.files import write_json
 
 Case = Mapping[str, Any]
 
@@ -93,16 +93,10 @@ def _common_ending(cases: Sequence[Case]) -> str:
 
 def _renumber(source: str, target: Path, values: Mapping[int, int]) -> None:
     """Write a label map with new values on the same grid."""
-    image = nibabel.Nifti1Image.from_filename(source)
-    voxels = np.asarray(image.dataobj)
+    scan, voxels = read_scan(source)
     if unknown := sorted(set(np.unique(voxels).tolist()) - values.keys()):
         expected = ", ".join(str(value) for value in values)
         raise InputError(f"{source}: label value {unknown[0]}; expected only {expected}")
     table = np.zeros(max(values) + 1, dtype=np.uint8)
     table[list(values)] = list(values.values())
-    header = image.header.copy()
-    header.set_data_dtype(np.uint8)
-    header.set_slope_inter(1, 0)
-    content = nibabel.Nifti1Image(table[voxels.astype(np.uint8)], image.affine, header).to_bytes()
-    with atomic_write(target) as file:
-        file.write_bytes(gzip.compress(content, 1) if target.name.endswith(".gz") else content)
+    write_volume(target, table[voxels.astype(np.uint8)], forms_of(scan), compresslevel=1, is_label=True)

@@ -6,7 +6,6 @@ They call nnU-Net directly, because MONAI 1.6.1's `nnUNetV2Runner` ignores a fai
 import math
 import os
 import random
-import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,8 +29,9 @@ from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoi
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from common.bars import tqdm
+from common.data.scan_checks import read_scan
+from common.data.volumes import forms_of, open_volume, write_volume
 from common.errors import InputError
-from common.files import atomic_write
 
 FINAL = "checkpoint_final.pth"
 CONFIGURATION = "3d_fullres"
@@ -178,7 +178,7 @@ def prediction(output: Path, case: Mapping[str, Any]) -> Path:
 
 
 def predict(work: Work, cases: Sequence[Mapping[str, Any]], output: Path) -> None:
-    """Write OUTPUT/SUBJECT.nii.gz for each case, on the grid of its images, with `checkpoint_final.pth`.
+    """Write OUTPUT/SUBJECT.nii.gz for each case, with the forms of its first image, by `checkpoint_final.pth`.
 
     Windows overlap by half and are mirrored on all axes, nnU-Net's default.
     """
@@ -190,5 +190,6 @@ def predict(work: Work, cases: Sequence[Mapping[str, Any]], output: Path) -> Non
         image, properties = reader.read_images(case["image"])
         labels = predictor.predict_single_npy_array(image, properties)
         reader.write_seg(labels, str(written), properties)
-        with atomic_write(prediction(output, case)) as file:
-            shutil.move(written, file)
+        forms = forms_of(open_volume(case["image"][0]))  # nnU-Net knows only SimpleITK's reading
+        write_volume(prediction(output, case), read_scan(written)[1].astype(np.uint8), forms, is_label=True)
+        written.unlink()

@@ -11,6 +11,7 @@ from common.data.layouts.names import LABEL, NO_LABELS, Naming, words_of
 from common.data.layouts.reading import choosing, layouts_of, read_layout
 from common.data.layouts.subjects import DataSet
 from common.data.modalities import SPELLINGS
+from common.data.volumes import forms_of, open_volume
 from common.errors import InputError, show
 from common.files import digest, reporting_path_errors, why_no_folder
 from common.prepare.volumes import Volume, read_volume
@@ -40,8 +41,8 @@ class NiftiScan:
         return read_volume(self.file)
 
     def record(self) -> dict[str, Any]:
-        """The scan's identity for records."""
-        return {"file": str(self.file.absolute())}
+        """The scan's file, and its header's place for label maps on its grid."""
+        return {"file": str(self.file.absolute()), "forms": forms_of(open_volume(self.file)).hex()}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
 
 from common.data.scan_checks import copy_problem, raise_problem, read_headers, read_scan
-from common.data.volumes import open_volume, write_volume
+from common.data.volumes import affine_in, open_volume, write_volume
 from common.errors import InputError
 from common.files import digest, read_json, reporting_path_errors, valid_json, write_json
 from common.prepare.figures import Figures, outside
@@ -31,15 +31,16 @@ RECORD = "prepare.json"
 LEFT_OUT = ".left_out"  # folder in the output for subjects left out; readers skip hidden folders
 WORK = ".prepare"  # folder in the output for unfinished work
 LABELS = "seg"  # suffix of label maps, as in BraTS
-FORMAT = 5  # version of the method; a new number prepares all subjects again
+FORMAT = 6  # version of the method; a new number prepares all subjects again
 COMPRESSION = 1  # level; 6 takes five times as long and saves a tenth
 VERSIONS = ("antspyx", "deepbet", "SimpleITK", "numpy", "nibabel", "nilearn")
-FILE = {"file": {"type": "string"}}  # of a source in NIfTI
+NIFTI = {"file": {"type": "string"}, "forms": {"type": "string", "pattern": r"\A([0-9a-f]{696}|[0-9a-f]{1080})\Z"}}
 FOUR = {"type": "array", "minItems": 4, "maxItems": 4}
 ROW = FOUR | {"items": {"type": "number"}}
 MATRIX = FOUR | {"prefixItems": [ROW, ROW, ROW, {"const": [0, 0, 0, 1]}]}
 EDGES = {"type": "array", "minItems": 3, "maxItems": 3, "items": {"type": "integer", "minimum": 1, "maximum": 4096}}
-GRID = {"type": "object", "required": ["shape", "affine"], "properties": {"shape": EDGES, "affine": MATRIX} | FILE}
+GRID = {"type": "object", "required": ["shape", "affine"], "properties": {"shape": EDGES, "affine": MATRIX} | NIFTI}
+GRID["dependentRequired"] = {"file": ["forms"]}
 TRANSFORM = {"type": "object", "required": ["matrix"], "properties": {"matrix": MATRIX}}
 NUMBERS = {"type": "object", "additionalProperties": {"type": "number"}}
 FIGURES = {
@@ -122,7 +123,7 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
         "digests": digests | {name: NiftiScan(file).digest() for name, file in others.items() if file is not None},
     }
     files = [scan.file for scan in scans.values() if isinstance(scan, NiftiScan)]
-    remarks += [str(problem) for problem in read_headers({"image": files}, "")[0] if problem.check == "orientation"]
+    remarks += _remarks(*files, *filter(None, others.values()))
     made = [mask_file(subject.name), *(scan_file(subject.name, name) for name in wanted["digests"] if name != "brain")]
     for is_out in (False, True):
         folder = folder_of(output, subject.name, is_out)
@@ -169,6 +170,11 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
     return outcome
 
 
+def _remarks(*files: Path) -> list[str]:
+    """A line for each file whose place is a guess or a choice."""
+    return [str(problem) for problem in read_headers({"image": files}, "")[0] if problem.check == "orientation"]
+
+
 def _grid_record(grid: Grid) -> dict[str, Any]:
     return {"shape": list(grid.shape), "affine": grid.affine.tolist()}
 
@@ -197,7 +203,7 @@ def _write(
         volumes[scan_file(name, LABELS)] = labels.array
     code = settings.target.code
     for file, array in volumes.items():
-        write_volume(folder / file, array, settings.grid.affine, code, code, COMPRESSION)
+        write_volume(folder / file, array, settings.grid.affine, code, COMPRESSION)
     transforms = {}
     for modality, matrix in prepared.matrices.items():
         transforms[modality] = {"file": f"{name}_{modality}.tfm", "matrix": matrix.tolist()}
@@ -311,7 +317,9 @@ def send_back(file: Path, name: str, prepared: Path, output: Path, modality: str
     with suppress(OSError):  # a scan that has moved cannot be checked
         if (scan := source.get("file")) and digest(scan) != source.get("sha256"):
             raise InputError(f"{scan}: changed since it was prepared; expected that scan, or repeat scripts.prepare")
-    raw = _grid_of(source)
+    raw, forms = _grid_of(source), bytes.fromhex(source.get("forms", ""))  # DICOM has none
+    if forms and not raw.is_same(Grid(raw.shape, affine_in(forms))):
+        raise InputError(f"{prepared / name / RECORD}: forms of {chosen} contradict its affine; expected one place")
     found = labels_on(labels, raw, np.linalg.inv(record["transforms"][chosen]["matrix"]))
-    write_volume(target, found.array, raw.affine, is_label=True)
-    return Outcome(name, is_new=True)
+    write_volume(target, found.array, forms or raw.affine, is_label=True)
+    return Outcome(name, is_new=True, remarks=tuple(_remarks(file, target)))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from common.errors import InputError
-from scripts.public_scans import LARGEST, MUSE, SETS, public_scans
+from scripts.public_scans import MUSE, SETS, public_scans
 from tests.support import one_line
 
 RNG = np.random.default_rng(0)
@@ -112,8 +112,7 @@ NOT_LAID_OUT = {
 
 @pytest.mark.parametrize("name", NOT_LAID_OUT)
 def test_a_set_without_usable_scans_is_refused_and_leaves_nothing(clone, tmp_path, monkeypatch, name):
-    assert LARGEST == 2**28
-    monkeypatch.setattr("scripts.public_scans.LARGEST", 400)  # the header, and a few voxels
+    monkeypatch.setattr("common.data.scan_checks.LARGEST", 500 * 2**-30)  # GiB: 125 voxels
     folder, content = NOT_LAID_OUT[name]
     files = {f"{folder}/{kind}.nii.gz": content for kind in ("FLAIR", "T1", "GT_W")}
     clones = clone("JeroenBertels/deepvoxnet2", files)

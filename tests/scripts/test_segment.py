@@ -15,6 +15,7 @@ from common.files import read_json, write_json
 from common.inference import Volumes, files_of, finished
 from scripts.segment import LABELS, NOTES, PREDICTED, bring_back, forget, predicts, segment
 from tests.bundles.workflows import untrained
+from tests.oracles import nifti
 from tests.scripts.prepare.moved_heads import make_raw
 from tests.support import execute, one_line
 
@@ -23,7 +24,9 @@ from tests.support import execute, one_line
 def test_raw_scans_become_label_maps_on_their_own_grids(trained, tmp_path):
     """A subject without T1 is left out in one line."""
     subject = make_raw("atlas", 0, tmp_path, seed=4, spacing=4.0)
-    scan = nibabel.load(tmp_path / f"raw/{subject}/{subject}_T1.nii.gz")
+    raw = tmp_path / f"raw/{subject}/{subject}_T1.nii.gz"
+    nifti.contradict(raw)
+    scan = nibabel.load(raw)
     (tmp_path / "raw/other").mkdir()
     nibabel.save(scan, tmp_path / "raw/other/other_FLAIR.nii.gz")
     output = tmp_path / "out"
@@ -33,9 +36,10 @@ def test_raw_scans_become_label_maps_on_their_own_grids(trained, tmp_path):
     ended = execute(command)
     assert ended.returncode == 1, "other was left out"
     assert "other: T1: no file; expected one file" in ended.stdout
+    assert "put a voxel in places up to 40 mm apart; expected one place (the sform is used)" in ended.stdout
     labels = nibabel.load(output / f"labels/{subject}.nii.gz")
     assert labels.shape == scan.shape
-    np.testing.assert_allclose(labels.affine, scan.affine, atol=1e-4)
+    assert nifti.forms((output / f"labels/{subject}.nii.gz").read_bytes()) == nifti.forms(raw.read_bytes())
     assert set(np.unique(labels.dataobj)) <= {0, 1}
     written = {path.name for path in (output / "labels").iterdir()}
     assert written == {f"{subject}.nii.gz", "volumes.csv", "dseg.tsv", "slicer.ctbl", "itksnap.txt"}

@@ -4,24 +4,57 @@ import nibabel
 import numpy as np
 import pytest
 
-from common.data.volumes import write_volume
+from common.data.volumes import forms_of, open_volume, write_volume
 from common.errors import InputError
 
 AFFINE = np.array([[0, -2.0, 0, 30], [1.5, 0, 0, -7], [0, 0, 3.0, 11], [0, 0, 0, 1]])
 
 
-@pytest.mark.parametrize("codes", [(1, 1), (0, 2), (1, 0), (4, 4)])
+@pytest.mark.parametrize("code", [1, 4])
 @pytest.mark.parametrize("voxels", [np.arange(24, dtype=np.uint8), np.linspace(-1, 1, 48).astype(np.float32)])
-def test_voxels_affine_and_codes_are_kept(tmp_path, voxels, codes):
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nii"])
+def test_voxels_affine_and_code_are_kept(tmp_path, voxels, code, name):
     shape = (2, 3, 4) if voxels.size == 24 else (2, 3, 4, 2)
-    write_volume(tmp_path / "new/a.nii.gz", voxels.reshape(shape), AFFINE, *codes)
-    written = nibabel.load(tmp_path / "new/a.nii.gz")
+    write_volume(tmp_path / "new" / name, voxels.reshape(shape), AFFINE, code)
+    written = nibabel.load(tmp_path / "new" / name)
     assert written.get_data_dtype() == voxels.dtype
     np.testing.assert_array_equal(np.asarray(written.dataobj), voxels.reshape(shape))
-    np.testing.assert_allclose(written.affine, AFFINE, atol=1e-6)
-    assert (int(written.header["qform_code"]), int(written.header["sform_code"])) == codes
+    for form in (written.get_sform(coded=True), written.get_qform(coded=True)):
+        np.testing.assert_allclose(form[0], AFFINE, atol=1e-6)
+        assert form[1] == code
     assert written.header.get_xyzt_units() == ("mm", "unknown")
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.nii.gz"]
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [name]
+
+
+@pytest.mark.parametrize(("shear", "code"), [(5e-5, 1), (2e-4, 0), (0.04, 0)])
+def test_a_sheared_affine_is_the_sform_alone(tmp_path, shear, code):
+    """A qform has no shear; up to 1e-4, ITK takes axes for orthogonal, too."""
+    affine = AFFINE.copy()
+    affine[:3, 2] += shear * affine[:3, 1]
+    write_volume(tmp_path / "a.nii", np.ones((2, 3, 4), np.uint8), affine)
+    header = nibabel.load(tmp_path / "a.nii").header
+    np.testing.assert_allclose(header.get_sform(), affine, atol=1e-6)
+    assert (header["qform_code"], header["sform_code"]) == (code, 1)
+    np.testing.assert_allclose(header.get_zooms(), np.linalg.norm(affine[:3, :3], axis=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image, nibabel.Nifti1Pair])
+def test_forms_of_any_nifti_are_copied_and_nothing_else(tmp_path, kind):
+    """Double precision in NIfTI-2, a pair of files, and a big-endian header."""
+    header = kind.header_class(endianness=">")
+    header.set_sform(AFFINE / 3, 4)
+    header.set_qform(np.diag([-2.0, 1.5, 3, 1]), 1)
+    header["pixdim"][:4] = 0, 2, 1.5, 3.0000001
+    header["xyzt_units"], header["descrip"], header["magic"] = 3, b"Jane Doe", header["magic"]
+    source = tmp_path / ("a.img" if kind is nibabel.Nifti1Pair else "a.nii")
+    nibabel.save(kind(np.zeros((2, 3, 4), np.int16), None, header), source)
+    write_volume(tmp_path / "b.nii", np.ones((2, 3, 4), np.uint8), forms_of(open_volume(source)))
+    result = nibabel.load(tmp_path / "b.nii").header
+    for field in header:
+        if field.startswith(("srow", "quatern", "qoffset")) or field in ("qform_code", "sform_code", "xyzt_units"):
+            assert result[field].tolist() == nibabel.load(source).header[field].tolist(), field
+    assert b"Jane" not in result.binaryblock, "personal data of the header is not copied"
+    np.testing.assert_array_equal(result.get_sform(), nibabel.load(source).affine)
 
 
 def test_the_same_content_has_the_same_bytes_whatever_the_name(tmp_path):

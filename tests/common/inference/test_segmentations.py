@@ -12,6 +12,7 @@ from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 
 from common import made
+from common.data.transforms import LoadScand
 from common.errors import InputError
 from common.inference.segmentations import SaveVolumed, Volumes, files_of, finished, measured_in, write_label_tables
 from tests.damaged_scans import cut
@@ -25,27 +26,39 @@ def scan(path, shape=(4, 5, 6)):
 TURNED = np.array([[0, -2.0, 0, 30], [1.5, 0, 0, -7], [0, 0, 3.0, 11], [0, 0, 0, 1]])
 
 
-@pytest.mark.parametrize("codes", [(1, 0), (0, 2), (0, 0)])
-def test_a_result_has_the_geometry_of_the_file(tmp_path, codes):
-    source = nibabel.Nifti1Image(np.zeros((2, 3, 4), np.int16), TURNED)
-    source.set_qform(TURNED, codes[0], update_affine=False)
-    source.set_sform(TURNED, codes[1])
-    source.header["descrip"] = b"Jane Doe"
+@pytest.mark.parametrize("codes", [(1, 0), (0, 2), (1, 4), (0, 0)])
+def test_a_result_has_the_forms_of_the_file(tmp_path, codes):
+    """40 mm apart in the qform; the whole header is compared in tests/test_headers.py."""
+    source = nibabel.Nifti1Image(np.zeros((2, 3, 4), np.int16), None)
+    moved = TURNED.copy()
+    moved[1, 3] += 40
+    source.set_qform(moved, 1, update_affine=False)
+    source.set_sform(TURNED, 1, update_affine=False)
+    source.header["qform_code"], source.header["sform_code"] = codes
     nibabel.save(source, tmp_path / "in.nii.gz")
-    affine = nibabel.load(tmp_path / "in.nii.gz").affine  # without codes, what the voxels' size alone says
+    volume = LoadScand("pred")({"pred": str(tmp_path / "in.nii.gz")})["pred"]
     voxels = torch.arange(24).view(1, 2, 3, 4) % 5
-    volume = MetaTensor(voxels, affine=affine, meta={"filename_or_obj": str(tmp_path / "in.nii.gz")})
+    volume[:] = voxels
     SaveVolumed("pred", str(tmp_path / "out"), convention="brats2021")({"pred": volume, "subject": "P1"})
-    written = nibabel.load(tmp_path / "out/P1.nii.gz")
+    written, read = nibabel.load(tmp_path / "out/P1.nii.gz"), nibabel.load(tmp_path / "in.nii.gz")
     assert written.get_data_dtype() == np.uint8
     np.testing.assert_array_equal(np.asarray(written.dataobj), voxels[0])
-    np.testing.assert_allclose(written.affine, affine, atol=1e-6)
+    np.testing.assert_allclose(written.affine, read.affine, atol=1e-6)
+    found = int(written.header["qform_code"]), int(written.header["sform_code"])
+    assert found == (codes if any(codes) else (2, 2)), "an assumed affine gets a code"
     if any(codes):
-        assert (int(written.header["qform_code"]), int(written.header["sform_code"])) == codes
-    assert b"Jane" not in written.header.binaryblock, "personal data of the header is not copied"
+        np.testing.assert_array_equal(written.header.get_qform(), read.header.get_qform())
     assert written.header.get_intent()[0] == "label"
     tables = ["dseg.tsv", "itksnap.txt", "slicer.ctbl"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["P1.nii.gz", *tables]
+
+
+def test_a_volume_that_is_not_on_the_scans_grid_is_written_where_it_lies(tmp_path):
+    scan(tmp_path / "in.nii.gz", shape=(2, 3, 4))
+    volume = LoadScand("pred")({"pred": str(tmp_path / "in.nii.gz")})["pred"]
+    volume.affine = TURNED  # such as a crop without its inverse
+    SaveVolumed("pred", str(tmp_path / "out"))({"pred": volume, "subject": "P1"})
+    np.testing.assert_allclose(nibabel.load(tmp_path / "out/P1.nii.gz").affine, TURNED, atol=1e-6)
 
 
 def test_label_maps_have_names_and_colours_for_other_programs(tmp_path, capsys):

@@ -7,6 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from common.data.volumes import header_on
 from common.errors import InputError
 from common.files import read_json, write_json
 from scripts.prepare.__main__ import back
@@ -104,6 +105,29 @@ def test_a_matrix_that_leads_nowhere_is_refused(tmp_path, matrix, message):
     (tmp_path / RECORD).write_text(json.dumps(record | {"transforms": {"T1": {"matrix": matrix}}}))
     with pytest.raises(InputError, match=message):
         read_record(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("forms", "message"),
+    [
+        (None, r"\$\.sources\.T1 = .*'forms' is a dependency of 'file'; expected the record of a prepared subject$"),
+        (
+            header_on(np.diag([2.0, 2, 2, 1])).binaryblock.hex(),
+            r"forms of T1 contradict its affine; expected one place$",
+        ),
+        ("00", r"\$\.sources\.T1\.forms = \"00\": '00' does not match .*; expected the record of a prepared subject$"),
+    ],
+)
+def test_forms_that_are_missing_or_of_another_place_are_refused(tmp_path, forms, message):
+    grid = {"shape": [4, 4, 4], "affine": np.eye(4).tolist()}
+    source = grid | {"file": str(tmp_path / "moved.nii.gz")} | ({} if forms is None else {"forms": forms})
+    record = {"subject": "a", "reference": "T1", "sources": {"T1": source}, "figures": FIGURES, "grid": grid}
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / RECORD).write_text(json.dumps(record | {"transforms": {"T1": {"matrix": grid["affine"]}}}))
+    nibabel.save(nibabel.Nifti1Image(np.ones((4, 4, 4), np.uint8), np.eye(4)), tmp_path / "a.nii.gz")
+    with pytest.raises(InputError, match=message):
+        send_back(tmp_path / "a.nii.gz", "a", tmp_path, tmp_path / "out", None)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_record_without_its_reference_is_named_and_not_an_option(tmp_path):

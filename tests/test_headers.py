@@ -1,0 +1,258 @@
+"""One reading of a NIfTI header: no other in the sources, and every reader and writer puts a voxel in one place."""
+
+import ast
+import gzip
+import re
+from dataclasses import dataclass
+from itertools import chain, product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813, the field's name for it
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from monai.data import decollate_batch, list_data_collate
+from nibabel.affines import apply_affine
+from scipy.spatial.transform import Rotation
+
+from common.data.scan_checks import read_headers
+from common.errors import InputError
+from common.files import digest, write_json
+from common.prepare.volumes import read_volume
+from scripts.prepare.scans import NiftiScan
+from scripts.prepare.subjects import RECORD, send_back
+from tests.bundles.workflows import untrained, workflow
+from tests.oracles import nifti
+from tests.support import ROOT
+
+HOME = "common/data/volumes.py"
+STOCK = "scripts/benchmark"  # MONAI's own transforms, to compare with
+READERS = {  # names that read a header, or a field of it
+    *("LoadImage", "LoadImaged", "LoadImageD", "LoadImageDict", "NibabelReader", "ITKReader", "NrrdReader"),
+    *("from_filename", "from_file_map", "from_stream", "from_fileobj", "from_image"),
+    *("get_sform", "get_qform", "get_best_affine", "get_zooms", "get_base_affine"),
+    *("ReadImage", "ImageFileReader", "image_read", "nifti_read", "load_img", "imread"),
+    *("sform_code", "qform_code", "srow_x", "quatern_b", "qoffset_x"),
+}
+MODULES = {"nibabel", "nib"}  # whose `load` reads a header
+
+
+def readers_in(source):
+    """The names of readers that a Python file uses, also as text."""
+    for node in ast.walk(ast.parse(source)):
+        names = []
+        if isinstance(node, ast.Attribute):
+            names = [node.attr]
+            if node.attr == "load" and isinstance(node.value, ast.Name) and node.value.id in MODULES:
+                yield "load"
+        elif isinstance(node, ast.Name):
+            names = [node.id]
+        elif isinstance(node, ast.ImportFrom):
+            names = [alias.name for alias in node.names]
+            if node.module in MODULES and "load" in names:
+                yield "load"
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names = [node.value]
+        yield from READERS.intersection(names)
+
+
+def test_nobody_else_reads_a_header():
+    found = {}
+    for path in sorted(
+        chain.from_iterable((ROOT / folder).rglob("*.py") for folder in ("common", "scripts", "deploy"))
+    ):
+        place = path.relative_to(ROOT).as_posix()
+        if place != HOME and not place.startswith(STOCK) and (names := {*readers_in(path.read_text("utf-8"))}):
+            found[place] = names
+    assert found == {}
+    for path in sorted((ROOT / "bundles").glob("*/configs/*.yaml")):
+        assert not re.search(rf"\b({'|'.join(READERS)})\b", path.read_text("utf-8")), path
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import nibabel; nibabel.load(a)",
+        "from nibabel import load",
+        "b.get_qform()",
+        "a = h['sform_code']",
+        "LoadImaged('a')",
+    ],
+)
+def test_a_reading_of_a_header_is_recognised(line):
+    assert {*readers_in(line)}
+
+
+SHAPE, MARK = (20, 24, 18), (slice(5, 9), slice(15, 18), slice(3, 6))
+CENTRE = [6.5, 16, 4]  # of the mark, in voxels
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+STEEP, SLIGHT = 0.04, 0.004  # shears: refused by prepare, and not
+
+
+def head():
+    """Noise in air, with a mark at one side."""
+    voxels = np.zeros(SHAPE, np.float32)
+    voxels[2:-2, 2:-2, 2:-2] = np.random.default_rng(0).uniform(100, 900, [edge - 4 for edge in SHAPE])
+    voxels[MARK] = 2000
+    return voxels
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A scan: the codes of its qform and sform, the shear of the latter, and other fields of its header."""
+
+    codes: tuple[int, int]
+    shear: float
+    fields: dict[str, list]
+
+    @property
+    def content(self):
+        """The bytes of the file."""
+        return nifti.written(head(), codes=self.codes, **self.fields)
+
+
+@st.composite
+def scans(draw):
+    order, flips = draw(st.permutations(range(3))), draw(st.tuples(*[st.sampled_from([-1, 1])] * 3))
+    edges = np.float32(draw(st.tuples(*[st.sampled_from([3.0, 3.5, 3.90625])] * 3)))
+    turn = Rotation.from_euler("xyz", draw(st.sampled_from([(0, 0, 0), (0, 0, 10), (5, -20, 8)])), degrees=True)
+    directions = turn.as_matrix() @ (np.eye(3)[:, order] * flips)
+    place = np.eye(4)
+    place[:3, :3], place[:3, 3] = directions * edges, draw(st.tuples(*[st.integers(-150, 150)] * 3))
+    shear, moved = np.eye(4), np.eye(4)
+    shear[0, 1] = draw(st.sampled_from([0, SLIGHT, STEEP]))
+    if draw(st.booleans()):
+        moved[:3, :3] = Rotation.from_euler("z", 10, degrees=True).as_matrix()
+        moved[:3, 3] = 5, -40, 12
+    qform = moved @ place
+    qfac = np.sign(np.linalg.det(directions))
+    turned = moved[:3, :3] @ directions * [1, 1, qfac]
+    *quatern, real = Rotation.from_matrix(turned).as_quat()
+    quatern = np.array(quatern) * (1 if real >= 0 else -1)
+    codes = draw(st.integers(0, 4)), draw(st.integers(0, 4))
+    qfac = draw(st.sampled_from([0, 1])) if qfac > 0 else qfac
+    rounded = edges * draw(st.sampled_from([1, 1 + 4e-5, 1 - 4e-5, 1.004]))
+    units = draw(st.sampled_from([0, 2, 10]))
+    fields = {"pixdim": [qfac, *rounded], "quatern": quatern, "qoffset": qform[:3, 3], "sform": shear @ place}
+    return Drawn(
+        codes, float(shear[0, 1]), {name: np.array(value).tolist() for name, value in fields.items()} | {"units": units}
+    )
+
+
+def by_simpleitk(path):
+    """The affine, mm in RAS, that SimpleITK reads; None if it refuses the file."""
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError:  # no right angles
+        return None
+    edges = image.GetDimension()
+    affine = np.eye(4)
+    affine[:3, :3] = (np.reshape(image.GetDirection(), (edges, edges)) * image.GetSpacing())[:3, :3]
+    affine[:3, 3] = image.GetOrigin()[:3]
+    return LPS @ affine
+
+
+def agrees(scan):
+    """Whether SimpleITK's rule gives our place, up to a rounded pixdim: one usable form, or two in one place."""
+    qform_code, sform_code = scan.codes
+    if not sform_code:
+        return qform_code > 0
+    same = np.allclose(nifti.qform(scan.content), nifti.sform(scan.content), atol=0.1)
+    return not scan.shear and (not qform_code or sform_code == 1 or same)
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory):
+    """From a file to the label map of its mark, by the transforms of inference.yaml."""
+    folder = tmp_path_factory.mktemp("results")
+    model = untrained("atlas_finetune", folder / "model.pt")
+    options = {"dataset_dir": str(folder), "datalist": "null", "checkpoint": model}
+    parser = workflow("atlas_finetune", "inference", folder, folder / "out", **options).parser
+    before, after = (parser.get_parsed_content(name) for name in ("preprocessing", "postprocessing"))
+
+    def segment(path):
+        item = before({"subject": "P", "image": [str(path)]})
+        item["pred"] = 40 * (item["image"] == item["image"].max()).as_tensor().float() - 20  # logits
+        (result,) = decollate_batch(list_data_collate([item]))
+        after(result)
+        return folder / "out/P.nii.gz"
+
+    return segment
+
+
+def sent_back(folder, scan):
+    """The mark on an upright grid of 1.5 mm, as `scripts.prepare back` writes it to the grid of the scan."""
+    affine = nifti.affine(scan.read_bytes())
+    corners = apply_affine(affine, list(product(*((0, edge - 1) for edge in SHAPE))))
+    upright = np.diag([1.5, 1.5, 1.5, 1])
+    upright[:3, 3] = corners.min(axis=0)
+    shape = np.ceil(np.ptp(corners, axis=0) / 1.5).astype(int) + 1
+    voxels = apply_affine(np.linalg.inv(affine) @ upright, np.indices(shape).reshape(3, -1).T)
+    low, high = ([getattr(side, end) for side in MARK] for end in ("start", "stop"))
+    inside = ((voxels > np.array(low) - 0.5) & (voxels < np.array(high) - 0.5)).all(axis=1).reshape(shape)
+    nibabel.save(nibabel.Nifti1Image(inside.astype(np.uint8), upright), folder / "P.nii.gz")
+    volume = read_volume(scan)
+    source = {
+        "shape": list(SHAPE),
+        "affine": volume.affine.tolist(),
+        "sha256": digest(scan),
+        **NiftiScan(scan).record(),
+    }
+    record = {"subject": "P", "reference": "T1", "sources": {"T1": source}}
+    record |= {"figures": {"reference": "T1", "subject": {}, "modalities": {}}}
+    record |= {"grid": {"shape": shape.tolist(), "affine": upright.tolist()}}
+    (folder / "P").mkdir()
+    write_json(folder / "P" / RECORD, record | {"transforms": {"T1": {"matrix": np.eye(4).tolist()}}})
+    send_back(folder / "P.nii.gz", "P", folder, folder / "back", None)
+    return folder / "back/P.nii.gz"
+
+
+def check_result(path, file, scan):
+    """A label map has the forms of its scan, bit for bit, and the mark where every reader has the scan's."""
+    result = gzip.decompress(path.read_bytes())
+    if any(scan.codes):
+        assert nifti.forms(result) == nifti.forms(scan.content)
+        ours, theirs = by_simpleitk(path), by_simpleitk(file)
+        assert (ours is None) == (theirs is None)
+        assert ours is None or np.array_equal(ours, theirs)
+    else:
+        assert nifti.read(result, "codes").tolist() == [2, 2]
+        np.testing.assert_allclose(nifti.qform(result), nifti.affine(scan.content), atol=1e-4)
+    np.testing.assert_allclose(nifti.affine(result), nifti.affine(scan.content), atol=1e-4)
+    marked = np.argwhere(nibabel.load(path).get_fdata() == 1)
+    np.testing.assert_allclose(marked.mean(axis=0), CENTRE, atol=0.3)
+    assert len(marked) == pytest.approx(36, abs=12)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, phases=[Phase.generate])  # shrinking takes minutes
+@given(scan=scans())
+def test_a_voxel_lies_in_one_place_for_every_reader_and_writer(pipeline, scan):
+    place = nifti.affine(scan.content)
+    with TemporaryDirectory() as name:
+        file = Path(name, "P_T1.nii")
+        file.write_bytes(scan.content)
+        np.testing.assert_allclose(nibabel.load(file).affine, place, atol=1e-4)
+        if agrees(scan):
+            np.testing.assert_allclose(by_simpleitk(file) @ [*CENTRE, 1], place @ [*CENTRE, 1], atol=0.4)
+        check_result(pipeline(file), file, scan)
+        if not any(scan.codes) or (scan.codes[1] and scan.shear == STEEP):
+            with pytest.raises(InputError, match=r"sheared axes|sform_code and qform_code are 0"):
+                read_volume(file)
+        else:
+            check_result(sent_back(Path(name), file), file, scan)
+
+
+def test_forms_are_warned_of_from_half_a_voxel(tmp_path):
+    """`far41` of a scan in MNI space, 40 mm from the scanner's."""
+    place = np.diag([4.0, 4, 4, 1])
+    content = nifti.written(head(), [1, 4, 4, 4], (1, 4), qoffset=(0, 40, 0), sform=place)
+    (tmp_path / "P_T1.nii").write_bytes(content)
+    (problem,) = read_headers({"image": [str(tmp_path / "P_T1.nii")]}, "")[0]
+    assert (
+        problem.text
+        == "sform and qform put a voxel in places up to 40 mm apart; expected one place (the sform is used)"
+    )
