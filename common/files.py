@@ -184,14 +184,21 @@ def check_schema(content: Any, schema: Mapping[str, Any], name: str, expected: s
     """
     from jsonschema import Draft202012Validator  # imported here, as few callers need it
     from jsonschema.exceptions import best_match
-    from jsonschema.validators import validator_for
+    from jsonschema.validators import extend, validator_for
 
-    problem = best_match(validator_for(schema, default=Draft202012Validator)(schema).iter_errors(content))
+    kind = validator_for(schema, default=Draft202012Validator)
+    check = extend(kind, {"pattern": partial(_check_pattern, kind.VALIDATORS["pattern"])})
+    problem = best_match(check(schema).iter_errors(content))
     if problem is not None:
         where = f"{name}: {problem.json_path} = {json.dumps(problem.instance, ensure_ascii=False, default=str):.80}"
         if problem.validator in ("pattern", "contains", "maxLength") and "description" in problem.schema:
             raise InputError(f"{where}; expected {problem.schema['description']}")
         raise InputError(f"{where}: {problem.message.splitlines()[0]:.160}; expected {expected}")
+
+
+def _check_pattern(check: Callable[..., Any], validator: Any, pattern: str, *rest: Any) -> Any:
+    r"""Check a pattern as JSON Schema means it: `$` is the end of the text; Python's also matches before a last \n."""
+    return check(validator, re.sub(r"(?<!\\)\$(?=\)|$)", r"\\Z", pattern), *rest)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -48,7 +48,7 @@ AXES = _each(_list({"type": ["string", "number"], "pattern": r"^\w[\w.-]*$"}, mi
 DATALIST = _object(
     {
         "layout": LAYOUT,
-        "data": {"type": "string", "pattern": r"^\w[\w.-]*\Z"},  # name of a folder, not a path
+        "data": {"type": "string", "pattern": r"^\w[\w.-]*$"},  # name of a folder, not a path
         "from": NAME,
         "files": _list(NAME),
         "for": AXES,

@@ -20,7 +20,7 @@ CONFIGS = ("train.yaml", "evaluate.yaml", "inference.yaml")  # the weights set t
 TAKEN_OPTIONS = ("model_size", "patch_size", "label_convention", "normalization", "spacing", "modalities")
 PRIVATE = {"datalist"}  # metadata of a checkpoint: a path on the machine that trained it
 ENTRY = {
-    "path": {"type": "string", "pattern": r"^\w(?!.*\.\.)"},  # inside the package
+    "path": {"type": "string", "pattern": r"^\w(?![\s\S]*\.\.)"},  # inside the package
     "url": {"type": "string", "pattern": r"^https://\S+$"},
     "hash_val": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
     "hash_type": {"const": "sha256"},

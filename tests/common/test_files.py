@@ -164,6 +164,15 @@ def test_json_from_outside_that_does_not_fit_is_refused_in_one_line(tmp_path, co
     check_schema({"a": [1]}, schema, "F", "a run")
 
 
+@pytest.mark.parametrize("pattern", ["^[a-z]+$", "^(?!b$)[a-z]+$", "^a(/|$)"])
+def test_a_pattern_ends_where_the_text_does(pattern):
+    """As in JSON Schema (ECMA 262); Python's `$` also matches before a last line break."""
+    check_schema("a", {"pattern": pattern}, "F", "a name")
+    with pytest.raises(InputError, match=r'^F: \$ = "a\\n": '):
+        check_schema("a\n", {"pattern": pattern}, "F", "a name")
+    check_schema("a$", {"pattern": r"^a\$"}, "F", "a name")
+
+
 ALIASES = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in pairwise("abcdefghij")
 )

@@ -175,6 +175,7 @@ PATH = "expected a path relative to the root and below it"
         ({"image": ["b/t1.nii.gz"]}, "subject b has 1 images; expected 2: FLAIR, T1"),
         ({"image": [None, None]}, r"\$.training\[1\].image = \[null, null\]; .* at least one path$"),
         ({"image": ["b/../../x.nii.gz", "b/t1.nii.gz"]}, rf'\$.training\[1\].image\[0\] = "b/../../x.nii.gz"; {PATH}'),
+        ({"label": "b\n/../../mask.nii.gz"}, rf'label = "b\\n/../../mask.nii.gz"; {PATH}'),
         ({"image": ["b\\x.nii.gz", "b/t1.nii.gz"]}, rf'image\[0\] = "b\\\\x.nii.gz"; {PATH}'),
         ({"label": "/b/mask.nii.gz"}, f'label = "/b/mask.nii.gz"; {PATH}'),
         ({"image": ["b/t1.nii.gz", "./b/t1.nii.gz"]}, "subject b: b/t1.nii.gz is listed twice; expected"),
