@@ -21,6 +21,7 @@ from .errors import (
     input_error_message,
     let_interrupts_raise,
     one_line,
+    path_error,
     place_in_user_code,
     show,
     show_error,
@@ -90,9 +91,7 @@ def log_unexpected(
     cause = error
     while cause.__cause__ is not None:  # not the context: a mistake in code that handles a missing file is none
         cause = cause.__cause__
-    if line is None and isinstance(cause, OSError) and isinstance(cause.filename, str | bytes):
-        line = f"{os.fsdecode(cause.filename)}: {cause.strerror}"
-    if line is None:
+    if (line := line or path_error(cause)) is None:
         links = list(chain_of(error))
         component = re.findall(r"Failed to instantiate component '(.+?)'", "\n".join(map(str, links)))
         culprit = f"{component[-1]}: " if component else ""

@@ -180,7 +180,7 @@ def show_error(message: str) -> None:
     if bars := getattr(sys.modules.get("tqdm"), "tqdm", None):
         for bar in [*bars._instances]:
             bar.close()  # else it would be drawn once more, below the line
-    show(f"error: {message}", error=True)
+    show(f"error: {concise(message)}", error=True)
 
 
 def report_in_one_line(otherwise: Hook | None = None) -> None:
@@ -327,6 +327,13 @@ def _explain_path(error: BaseException) -> str | None:
     return None
 
 
+def path_error(error: BaseException) -> str | None:
+    """The path that an `OSError` names, and its reason; None for other exceptions."""
+    if not isinstance(error, OSError) or not isinstance(error.filename, str | bytes):
+        return None
+    return f"{os.fsdecode(error.filename)}: {error.strerror}"
+
+
 def place_in_user_code(error: BaseException) -> str:
     """The innermost line of user code that an exception passed, as file:line; empty if there is none.
 
@@ -344,8 +351,8 @@ def traceback_of(error: BaseException) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception in one line: the message of its `InputError`, else its type and first line."""
-    message = input_error_message(error)
+    """An exception in one line: the message of its `InputError`, its path and reason, or its type and first line."""
+    message = input_error_message(error) or path_error(error)
     if message is None:
         lines = str(error).strip().splitlines() or [""]
         is_from_worker = lines[0].startswith("Caught ")  # its traceback follows, then type and message

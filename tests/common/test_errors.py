@@ -17,9 +17,11 @@ from common.errors import (
     InputError,
     ending_of,
     input_error_message,
+    one_line,
     printable,
     report_in_one_line,
     show,
+    show_error,
 )
 from tests.oracles.workers import failure_of
 from tests.support import ROOT
@@ -305,6 +307,13 @@ def test_how_a_process_ended(command, ending):
     assert ending_of(subprocess.run(["bash", "-c", command], check=False).returncode) == ending
 
 
+def test_the_path_of_a_failure_is_named_without_the_name_of_a_class(tmp_path):
+    with pytest.raises(OSError, match="Is a directory") as caught:
+        tmp_path.read_text()
+    assert one_line(caught.value) == f"{tmp_path}: Is a directory"
+    assert one_line(OSError("no path")) == "OSError: no path"
+
+
 # What is printed
 
 
@@ -316,11 +325,13 @@ def test_what_terminals_act_on_is_escaped_and_lines_stay_lines(capsys):
     assert capsys.readouterr() == (f"{ESCAPED}\n3\n", f"{ESCAPED}\n")
 
 
-def test_long_values_and_lines_are_cut_in_their_middle():
+def test_long_values_and_lines_are_cut_in_their_middle(capsys):
     path = "/scratch" * 49
     assert str(InputError(f"{path}: --seed={'9' * 5000}: x")) == f"{path}: --seed={'9' * 53}...{'9' * 39}: x"
     long = str(InputError("name=" + "a, " * 5000 + "expected b"))
     assert (len(long), long[:9], long[-10:]) == (1005, "name=a, a", "expected b")
+    show_error(f"{'a' * 5000}: File name too long")
+    assert capsys.readouterr().err == f"error: {'a' * 60}...{'a' * 39}: File name too long\n"
 
 
 STANDALONE = {"scripts/package/bundle_unittest.py"}  # of packages: it imports no `show`
