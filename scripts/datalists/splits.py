@@ -13,6 +13,7 @@ from common.data.datalists import SPLITS
 from common.errors import InputError, check_number, choice, show
 from common.files import digest, expand_home, valid_json
 
+MOST = 1000  # folds
 BATCH = 2  # least number of people for training: the smallest batch of a stage
 VALIDATION = 0.1  # default fraction of people for validation
 ALL = "all"  # people for testing
@@ -28,7 +29,7 @@ FOLDS_SCHEMA = {
                 "type": "object",
                 "required": ["fold", "image"],
                 "properties": {
-                    "fold": {"type": "integer", "minimum": 0},
+                    "fold": {"type": "integer", "minimum": 0, "maximum": MOST - 1},
                     "image": {"type": "array", "minItems": 1, "items": {"type": "string"}},
                 },
             },
@@ -252,5 +253,5 @@ def numbers_of(folds: str | int) -> list[int]:
     """The fold numbers of a file, or 0 to the number of folds minus 1 (2 to 1000 folds)."""
     if isinstance(folds, str):
         return sorted(set(read_folds(expand_home(folds, f"--folds={folds}")).values()))
-    check_number("folds", folds, int, 2, 1000)
+    check_number("folds", folds, int, 2, MOST)
     return list(range(folds))

@@ -8,7 +8,7 @@ from typing import Any
 from common.configs import check_known, read
 from common.data import datalists
 from common.errors import ArgumentError, choice
-from common.files import check_writable_folder, expand_home, reporting_path_errors
+from common.files import check_writable_folder, expand_home, read_yaml, reporting_path_errors
 from common.options import OPTIONS
 from common.values import optional
 from scripts.datalists.splits import hold_out, numbers_of
@@ -73,7 +73,8 @@ def set_up(
     )
     content = datalists.read(source)
     check_writable_folder(folder, f"--output={output}")
-    numbers = numbers_of(folds)
+    if len(numbers := numbers_of(folds)) < 2:
+        raise ArgumentError(f"folds={folds}: all subjects are in fold {numbers[0]}; expected at least two folds")
     words_of(options, {"fold": numbers[0]}, "--")  # refuses other names in braces
     training, evaluation = _split_options(bundle, overlays, _with_weights(options, numbers))
     files = {"source": source}
@@ -129,10 +130,10 @@ def _split_options(
     Raises an InputError for an unknown overlay or option, and for options that this command sets.
     """
     configs = BUNDLES / bundle / "configs"
+    known = [path.name for path in sorted(configs.glob("*.yaml")) if "run" not in read_yaml(path)]
     for name in overlays:
-        if not name.endswith(".yaml") or "/" in name or not (configs / name).is_file():
-            there = ", ".join(sorted(path.name for path in configs.glob("*.yaml")))
-            raise ArgumentError(f"overlays={name}: {bundle} has no such config; expected some of {there}")
+        if name not in known:
+            raise ArgumentError(f"overlays={name}: {bundle} has no such overlay; expected some of {', '.join(known)}")
     for name in RESERVED:
         if name in options:
             raise ArgumentError(f"{name}={options[name]}: set by this command for each fold; leave it out")

@@ -81,6 +81,10 @@ def test_weights_can_be_those_of_each_fold(prepare, own, monkeypatch):
         ({"bundle": "ukb_ssl_pretrain"}, "--bundle=ukb_ssl_pretrain: expected one of atlas_finetune, brats_finetune"),
         ({"validation": 0}, "--validation=0: leaves 0 of 4 people to select the checkpoint; need 1"),
         ({"overlays": ["../configs/train.yaml"]}, "--overlays=../configs/train.yaml: brats_finetune has no such"),
+        (
+            {"overlays": ["evaluate.yaml"]},
+            "--overlays=evaluate.yaml: brats_finetune has no such overlay; expected some of",
+        ),
         ({"ckpt_dir": "/x"}, "--ckpt_dir=/x: set by this command for each fold; leave it out"),
         ({"model_sise": "tiny"}, "--model_sise=tiny: no such option in "),
         ({"iterations": "3", "val_interval": "2"}, "iterations=3: expected a multiple of val_interval=2"),
@@ -94,6 +98,14 @@ def test_bad_input_is_refused_in_one_line_before_anything_is_written(prepare, ow
     assert message in told
     assert "\n" not in told
     assert not (own.parent / "out").exists()
+
+
+def test_a_file_with_a_single_fold_is_refused(prepare, own):
+    file = own.with_name("folds.json")
+    file.write_text('{"training": [{"fold": 4, "image": ["p0/a.nii"]}, {"fold": 4, "image": ["p1/a.nii"]}]}')
+    with pytest.raises(InputError) as error:
+        prepare(folds=str(file))
+    assert one_line(error) == f"folds={file}: all subjects are in fold 4; expected at least two folds"
 
 
 def test_files_that_are_missing_are_named(prepare, own):
