@@ -22,6 +22,7 @@ from .errors import InputError
 LARGEST_JSON, LARGEST_YAML = 2**28, 2**20
 DEEPEST, MOST, HIGHEST = 64, 10_000_000, 1e100
 TEXT = "tag:yaml.org,2002:str"
+DESCRIBED = ("pattern", "contains", "maxLength", "maxItems", "maxProperties")  # rules whose messages say too little
 FORMULA = re.compile(r"'*[=+\-@＝＋－＠\t\r\n]")  # starts a formula in a spreadsheet (OWASP, "CSV Injection")
 
 
@@ -179,8 +180,8 @@ valid_yaml = partial(valid_json, read=read_yaml)
 def check_schema(content: Any, schema: Mapping[str, Any], name: str, expected: str) -> None:
     """Check content from outside against a JSON schema (2020-12, unless `$schema` says otherwise).
 
-    The `InputError` names the entry, its value and the rule, or the `description` of an entry whose pattern is not met;
-    `name` is the content's name, such as "--flow=F.json".
+    The `InputError` names the entry, its value and the rule, or the `description` of an entry whose pattern or size is
+    wrong; `name` is the content's name, such as "--flow=F.json".
     """
     from jsonschema import Draft202012Validator  # imported here, as few callers need it
     from jsonschema.exceptions import best_match
@@ -191,7 +192,7 @@ def check_schema(content: Any, schema: Mapping[str, Any], name: str, expected: s
     problem = best_match(check(schema).iter_errors(content))
     if problem is not None:
         where = f"{name}: {problem.json_path} = {json.dumps(problem.instance, ensure_ascii=False, default=str):.80}"
-        if problem.validator in ("pattern", "contains", "maxLength") and "description" in problem.schema:
+        if problem.validator in DESCRIBED and "description" in problem.schema:
             raise InputError(f"{where}; expected {problem.schema['description']}")
         raise InputError(f"{where}: {problem.message.splitlines()[0]:.160}; expected {expected}")
 

@@ -20,8 +20,8 @@ TEXTS = {"type": "array", "items": TEXT}
 OBJECT = {"type": "object"}
 
 
-def _by_name(values: dict[str, Any]) -> dict[str, Any]:
-    return OBJECT | {"additionalProperties": values}
+def _by_name(values: dict[str, Any], **others: Any) -> dict[str, Any]:
+    return OBJECT | {"additionalProperties": values} | others
 
 
 def _of(**properties: Any) -> dict[str, Any]:
@@ -29,7 +29,8 @@ def _of(**properties: Any) -> dict[str, Any]:
 
 
 AXIS = {"type": "array", "items": COUNT}
-CURVES = _by_name({"type": "array", "items": NUMBER})
+CURVE = {"type": "array", "items": NUMBER, "maxItems": 100_000, "description": "up to 100,000 values"}
+CURVES = _by_name(CURVE, maxProperties=100, description="up to 100 curves")  # each takes a moment to draw
 FATES = dict.fromkeys(("matched", "changed", "missing", "unexpected"), COUNT)
 MEAN = _of(mean=NUMBER, n=COUNT) | {"required": ["mean", "n"]}
 # Of an evaluation's summary.json

@@ -214,6 +214,22 @@ MALFORMED = {
 }
 
 
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        ({f"term {n}": [1.0] for n in range(101)}, "up to 100 curves"),
+        ({"total": [1.0] * 100_001}, "up to 100,000 values"),
+    ],
+)
+def test_a_record_with_more_curves_or_values_than_a_run_writes_is_refused(tmp_path: Path, loss, expected: str) -> None:
+    put(tmp_path, record("brats_finetune", 0))
+    content = json.loads((tmp_path / "run.json").read_text())
+    content["train"] = {"iteration": list(range(len(loss.get("total", [0])))), "loss": loss}
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=rf"run\.json: \$\.train\.loss.*; expected {expected}$"):
+        report(str(tmp_path))
+
+
 @pytest.mark.parametrize("part", MALFORMED)
 def test_malformed_record_is_refused_in_one_line(tmp_path: Path, part: str) -> None:
     put(tmp_path, record("brats_finetune", 0))
