@@ -280,7 +280,12 @@ def move_aside(path: Path) -> None:
 
 
 def expand_home(path: str | Path, name: str) -> Path:
-    """Replace `~` by the home folder; raise `InputError`, which names the path as `name`, if there is none."""
+    """Replace `~` by the home folder; raise `InputError`, which names the path as `name`, if there is none.
+
+    An empty path, which Python takes for the current folder, is refused.
+    """
+    if not str(path).strip():
+        raise InputError(f"{name}: empty; expected a path")
     with reporting_path_errors(name):
         return Path(str(path)).expanduser()
 

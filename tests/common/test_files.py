@@ -15,6 +15,7 @@ from common.files import (
     check_schema,
     check_writable_file,
     check_writable_folder,
+    expand_home,
     move_aside,
     valid_json,
     valid_yaml,
@@ -162,6 +163,12 @@ def test_json_from_outside_that_does_not_fit_is_refused_in_one_line(tmp_path, co
     with pytest.raises(InputError, match=f"^{message}$"):
         valid_json(tmp_path / "f.json", "a run", schema, "F")
     check_schema({"a": [1]}, schema, "F", "a run")
+
+
+@pytest.mark.parametrize("path", ["", " "])
+def test_an_empty_path_is_not_the_current_folder(path):
+    with pytest.raises(InputError, match=f"^--output={path}: empty; expected a path$"):
+        expand_home(path, f"--output={path}")
 
 
 @pytest.mark.parametrize("pattern", ["^[a-z]+$", "^(?!b$)[a-z]+$", "^a(/|$)"])
