@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from .errors import InputError
 
@@ -59,6 +59,12 @@ def write_json(path: str | Path, content: Any) -> None:
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     with atomic_write(path) as file:
         file.write_bytes(text.encode("utf-8", "backslashreplace"))  # names that are not UTF-8: JSON's escapes
+
+
+def open_to_append(path: Path) -> BinaryIO:
+    """Open a file for appending, without following a link or waiting for the reader of a pipe."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+    return os.fdopen(os.open(path, flags, 0o666), "wb")
 
 
 def check_regular(path: str | Path) -> None:

@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 from .errors import ArgumentError, InputError, show
-from .files import check_writable_folder
+from .files import check_writable_folder, open_to_append
 
 CLAIM = ".in_use"  # lock file in a claimed folder
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}  # raised by file systems without locks
-_HELD: dict[tuple[int, Path], TextIO] = {}  # by process and folder: a fork inherits this table, but not the locks
+_HELD: dict[tuple[int, Path], BinaryIO] = {}  # by process and folder: a fork inherits this table, but not the locks
 _MADE: dict[tuple[int, Path], list[Path]] = {}  # folders that `claim` made, the innermost first
 
 
@@ -32,7 +32,7 @@ def lock(folder: Path, patience: float = 0.0) -> Iterator[int | None]:
     end = time.monotonic() + patience
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = _open(folder / "lock")
+        file = open_to_append(folder / "lock")
     except OSError as error:
         raise InputError(f"{folder / 'lock'}: cannot be written: {error.strerror}") from error
     with file:
@@ -63,7 +63,7 @@ def claim(name: str, folder: str | Path) -> None:
         _MADE[key] = [each for each in (place, *place.parents) if not each.exists()]
         place.mkdir(parents=True, exist_ok=True)
         while True:
-            file = _open(place / CLAIM)
+            file = open_to_append(place / CLAIM)
             if not _is_locked(file, f"--{name}={folder}"):
                 holder = (place / CLAIM).read_text(encoding="utf-8").strip() or "another process"
                 expected = "choose a different folder, or wait until that run has ended"
@@ -74,7 +74,7 @@ def claim(name: str, folder: str | Path) -> None:
         _HELD[key] = file
         file.truncate(0)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        file.write(f"process {os.getpid()} on {socket.gethostname()} since {now}\n")
+        file.write(f"process {os.getpid()} on {socket.gethostname()} since {now}\n".encode())
         file.flush()
         for left in place.glob(".*.[0-9]*"):  # see `common.files.atomic_write`
             if re.search(r"\.\d+$", left.name):
@@ -83,13 +83,7 @@ def claim(name: str, folder: str | Path) -> None:
         raise ArgumentError(f"{name}={folder}: cannot be written: {error.strerror}") from error
 
 
-def _open(path: Path) -> TextIO:
-    """Open a file for appending, without following a link or waiting for the reader of a pipe."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
-    return os.fdopen(os.open(path, flags, 0o666), "w", encoding="utf-8")
-
-
-def _is_locked(file: TextIO, name: str) -> bool:
+def _is_locked(file: BinaryIO, name: str) -> bool:
     """Lock a file; false if another process has the lock."""
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -103,7 +97,7 @@ def _is_locked(file: TextIO, name: str) -> bool:
     return True
 
 
-def _is_in_place(file: TextIO, folder: Path) -> bool:
+def _is_in_place(file: BinaryIO, folder: Path) -> bool:
     """Whether an open lock file is still the one in its folder."""
     with suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(file.fileno()), (folder / CLAIM).stat())

@@ -23,13 +23,17 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import ArgumentError, InputError, ending_of, one_line, show
-from common.files import digest, move_aside, read_json, size_and_time, write_json
+from common.files import digest, move_aside, open_to_append, size_and_time, valid_json, write_json
 from common.locks import lock
 from common.training.signals import PREEMPTED, interrupt_on_signals
 from scripts.experiments.jobs import ROOT, CommandLine, Places, StudyJob, jobs_of
 
 Launcher = Callable[[StudyJob, Path], "State"]
 LAST_LINE = 300  # characters
+RECORD = {
+    "type": "object",
+    "properties": {"state": {"type": "string"}, "last_line": {"type": "string"}, "inputs": {"type": "object"}},
+}
 EVERY = 1.0  # seconds between looks at the jobs of other processes
 AT_WORK: set[subprocess.Popen[bytes]] = set()  # running commands of this process
 
@@ -167,10 +171,10 @@ def _shown(path: Path) -> str:
 def _read_record(folder: Path) -> dict[str, Any]:
     """The record of a job's last attempt; empty if there was none."""
     try:
-        found = read_json(folder / "record.json")
-    except (OSError, ValueError):
+        found: dict[str, Any] = valid_json(folder / "record.json", "the record of a job", RECORD)
+    except InputError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return found
 
 
 # A single job
@@ -219,8 +223,8 @@ def _call(command: CommandLine, log: Path, held: int, threads: int | None) -> in
     killed.
     """
     shared = {"OMP_NUM_THREADS": str(threads)} if threads else {}
-    with log.open("ab") as file:
-        file.write(f"$ {command}\n".encode())
+    with open_to_append(log) as file:
+        file.write(f"$ {command}\n".encode(errors="backslashreplace"))
         file.flush()
         try:
             process = subprocess.Popen(
@@ -233,8 +237,8 @@ def _call(command: CommandLine, log: Path, held: int, threads: int | None) -> in
                 pass_fds=[held],
                 start_new_session=True,  # Ctrl-C reaches it only once, through `run_jobs`
             )
-        except OSError as error:
-            file.write(f"{command.arguments[0]}: {error.strerror}\n".encode())
+        except (OSError, ValueError) as error:  # ValueError: a zero byte, or half of a character
+            file.write(f"{command.arguments[0]}: {getattr(error, 'strerror', None) or error}\n".encode())
             return 127
     AT_WORK.add(process)
     try:

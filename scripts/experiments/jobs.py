@@ -21,6 +21,7 @@ OWN = "own"  # layout of a cohort with a user's datalist
 SCORING = {"atlas": "atlas", OWN: "dice"}  # protocol by layout for predictions of external programs; brats by default
 OF_EVALUATION = ("metrics.csv", "lesions.csv", "cases.json", "summary.json")  # the files of an evaluation
 MOST = 10_000  # jobs of a study
+LONGEST = 200  # bytes of an entry's name, or of a job's values, which name folders
 OF_MACHINE = ("num_workers", "cohort")  # options that an evaluation shares with its training
 
 
@@ -146,6 +147,10 @@ def jobs_of(study: Mapping[str, Any], places: Places) -> dict[str, StudyJob]:
     def add(job: StudyJob) -> StudyJob:
         if job.name in jobs:
             raise InputError(f"{job.name}: two jobs have this name; expected axis values that differ when joined by -")
+        if longest := next((part for part in job.name.split("/") if len(os.fsencode(part)) > LONGEST), None):
+            raise InputError(
+                f"job {longest}: a name of more than {LONGEST} bytes; expected shorter names and axis values"
+            )
         if len(jobs) == MOST:
             raise InputError(f"{job.name}: more than {MOST:,} jobs; expected fewer values in `for`")
         return jobs.setdefault(job.name, job)
@@ -257,8 +262,14 @@ def _run(of: _Instance) -> StudyJob:
             known |= {"datalist": of.sources["datalist"].target, "dataset_dir": of.sources["datalist"].root}
         if "pretrained" in of.sources:
             known["pretrained"] = of.sources["pretrained"].weights
-        words = shlex.split(of.entry["command"])
-        command = CommandLine(tuple(_fill(word, known, f"runs.{of.name}.command") for word in words))
+        where = f"runs.{of.name}.command"
+        try:
+            words = shlex.split(of.entry["command"])
+        except ValueError as error:
+            raise InputError(f"{where}={of.entry['command']}: {error}; expected words as in a shell") from error
+        if not words:
+            raise InputError(f"{where}={of.entry['command']}: no words; expected a command")
+        command = CommandLine(tuple(_fill(word, known, where) for word in words))
         target = folder / of.entry.get("target", "predictions")
     needs = tuple(source.name for source in of.sources.values())
     return StudyJob(of.job, of.name, of.values, command, inputs, folder, target, needs, absent)

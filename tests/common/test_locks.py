@@ -88,7 +88,7 @@ def test_on_a_full_disk_a_claim_fails_and_ends_in_one_line(tmp_path, monkeypatch
         def flush(self):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("common.locks._open", lambda path: Full(path.open("wb", buffering=0)))
+    monkeypatch.setattr("common.locks.open_to_append", lambda path: Full(path.open("wb", buffering=0)))
     with pytest.raises(ArgumentError, match="cannot be written: No space left"):
         claim("output_dir", tmp_path)
     release(tmp_path)

@@ -1,5 +1,6 @@
 """Runs of a study: what is done, failed, stale or at work, and what another `run` does then."""
 
+import os
 import re
 import shutil
 import signal
@@ -14,7 +15,7 @@ import yaml
 from common.errors import ArgumentError, InputError
 from scripts.experiments import engine
 from scripts.experiments.__main__ import experiments
-from scripts.experiments.jobs import CommandLine, StudyJob
+from scripts.experiments.jobs import CommandLine, Places, StudyJob, jobs_of
 from tests.support import ROOT
 
 
@@ -61,6 +62,42 @@ def test_a_failure_is_told_with_its_last_line_and_stops_only_what_needs_it_until
     assert worked(work) == ALL | {"first": 4}
 
 
+@pytest.mark.parametrize(
+    "record", ["", "[]", '{"state": "done", "inputs": [1]}', '{"state": "failed", "last_line": 7}']
+)
+def test_a_record_that_no_run_has_written_is_none(options, capsys, record):
+    folder = Path(options["output"]) / "jobs/alone"
+    folder.mkdir(parents=True)
+    (folder / "record.json").write_text(record)
+    assert states(options, capsys)["alone"] == ("missing", "")
+
+
+def test_a_log_is_neither_a_link_nor_a_pipe(options, capsys):
+    log, outside = Path(options["output"]) / "jobs/alone/run.log", Path(options["output"]) / "outside"
+    log.parent.mkdir(parents=True)
+    outside.write_text("kept")
+    for make, reason in (
+        (lambda: log.symlink_to(outside), "symbolic links"),
+        (lambda: os.mkfifo(log), "No such device"),
+    ):
+        make()
+        with pytest.raises(SystemExit):
+            experiments("run", **options, only="alone")
+        assert re.search(f"failed       alone: {log}: .*{reason}", capsys.readouterr().out)
+        log.unlink()
+    assert outside.read_text() == "kept"
+
+
+@pytest.mark.parametrize("character", ["\0", "\ud800"])
+def test_a_command_that_no_program_can_get_fails_alone(options, study, capsys, character):
+    content = yaml.safe_load(study.read_text())
+    runs = {"wrong": {"command": f"echo a{character}"}, "next": {"command": "mkdir -p {output}/predictions"}}
+    engine_jobs = jobs_of(content | {"runs": runs}, Places(Path(options["output"])))
+    wrong, other = (engine.execute(job, Path(options["output"])) for job in engine_jobs.values())
+    assert (wrong.name, other.name) == ("failed", "done")
+    assert wrong.reason.startswith("echo: ")
+
+
 def test_a_folder_that_is_removed_fails_its_job_only(options, study, capsys):
     content = yaml.safe_load(study.read_text())
     lost = f"bash -c 'rm -r {options['output']}; exit 3'"
@@ -70,7 +107,7 @@ def test_a_folder_that_is_removed_fails_its_job_only(options, study, capsys):
         experiments("run", **options | {"files": None})
     assert ended.value.code == 1
     shown = capsys.readouterr().out
-    assert re.search(r"failed       lost: FileNotFoundError: .*\nstarts       next;", shown)
+    assert re.search(r"failed       lost: /\S+: No such file or directory\nstarts       next;", shown)
     assert "failed       silent: ended with status 1\n" in shown
 
 

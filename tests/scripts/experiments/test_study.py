@@ -113,6 +113,7 @@ def test_a_cohort_that_is_not_given_is_made_or_its_jobs_say_what_is_missing():
     [
         ({"runs": {"a": {"bundle": "brats", "datalist": "ukb"}}}, r"runs.a.bundle=brats: expected atlas_finetune, "),
         ({"runs": {"../a": {"command": "true"}}}, "$.runs = "),
+        ({"runs": {"a": {"command": "true", "for": {"x": ["b\n"]}}}}, '$.runs.a.for.x[0] = "b\\n"'),
         ({"cohorts": {"ukb": {"subject": 3}}}, "cohorts.ukb.subject: no such option; did you mean subjects?"),
         ({"cohorts": {"ukb": {}}}, "cohorts.ukb.subjects: missing"),
         ({"cohorts": {"ukb": {"subjects": -4}}}, "$.cohorts.ukb.subjects = -4: -4 is less than the minimum of 1"),
@@ -280,6 +281,24 @@ def test_a_training_depends_on_the_weights_of_an_option(tmp_path):
     found = jobs_of(of_own_datalist(options={"pretrained": f"{tmp_path}/w{{fold}}.pt"}), OWN_PLACES)
     assert weights in found["model/fold1"].inputs
     assert all(path.parent != tmp_path for path in found["model/fold0"].inputs)
+
+
+@pytest.mark.parametrize(
+    ("runs", "message"),
+    [
+        (
+            {"a": {"command": "python 'x"}},
+            "runs.a.command=python 'x: No closing quotation; expected words as in a shell",
+        ),
+        ({"a": {"command": "  "}}, "runs.a.command=  : no words; expected a command"),
+        ({"a" * 201: {"command": "true"}}, "a name of more than 200 bytes"),
+        ({"a": {"command": "true", "for": {"x": ["脳" * 67]}}}, "a name of more than 200 bytes"),
+    ],
+)
+def test_commands_and_names_that_cannot_be_are_refused_before_a_job_starts(runs, message):
+    with pytest.raises(InputError) as error:
+        jobs(CONTENT | {"runs": runs})
+    assert message in one_line(error)
 
 
 def test_a_study_from_elsewhere_is_named_as_a_program(tmp_path, capsys):
