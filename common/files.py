@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from .errors import InputError
 
-# Limits of JSON and YAML from outside: bytes, levels, values of a level, and numbers, which must fit into a float
+# Limits of JSON and YAML from outside: bytes, levels, values, and numbers, which must fit into a float
 LARGEST_JSON, LARGEST_YAML = 2**28, 2**20
 DEEPEST, MOST, HIGHEST = 64, 10_000_000, 1e100
 TEXT = "tag:yaml.org,2002:str"
@@ -136,22 +136,34 @@ def parse_yaml(text: str) -> Any:
 
 
 def _checked(content: Any) -> Any:
-    """Return content within the limits, which content that contains itself exceeds; otherwise raise ValueError."""
-    level = [content]
-    for _ in range(DEEPEST):
-        numbers = (value for value in level if isinstance(value, int | float))
-        if (wrong := next((value for value in numbers if not abs(value) < HIGHEST), None)) is not None:
+    """Return content whose numbers are finite and within the limits; otherwise raise ValueError."""
+    for value in values_in(content):
+        if isinstance(value, int | float) and not abs(value) < HIGHEST:
             raise ValueError(
-                f"{wrong:.3g}: beyond {HIGHEST:g}" if isinstance(wrong, float) else "a number of too many digits"
+                f"{value:.3g}: beyond {HIGHEST:g}" if isinstance(value, float) else "a number of too many digits"
             )
+    return content
+
+
+def values_in(content: Any, most: int = MOST) -> Iterator[Any]:
+    """Every value in nested dictionaries and sequences, as often as it occurs, level by level.
+
+    More than `most` values or `DEEPEST` levels, which content that contains itself has, raise ValueError.
+    """
+    level, left = [content], most
+    for _ in range(DEEPEST):
+        yield from level
+        left -= len(level)
         inner = (
-            value.values() if isinstance(value, dict) else value for value in level if isinstance(value, dict | list)
+            value.values() if isinstance(value, dict) else value
+            for value in level
+            if isinstance(value, dict | list | tuple)
         )
-        level = list(islice((value for values in inner for value in values), MOST + 1))
-        if len(level) > MOST:
-            raise ValueError(f"more than {MOST} values")
+        level = list(islice((value for values in inner for value in values), left + 1))
+        if len(level) > left:
+            raise ValueError(f"more than {most} values")
         if not level:
-            return content
+            return
     raise ValueError("nested too deeply")
 
 

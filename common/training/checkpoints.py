@@ -15,8 +15,8 @@ from torch import nn
 
 from ..data.datasets import Steps
 from ..errors import ArgumentError, InputError, check_number, show
-from ..files import move_aside
-from ..weights.storage import load, tensors_in, versions, write
+from ..files import move_aside, values_in
+from ..weights.storage import load, versions, write
 from .plan import Plan
 from .random_states import random_state, set_random_state
 from .resume import saved_states
@@ -154,7 +154,8 @@ class RunStates:
     def load(self, trainer: Engine, file: Path) -> None:
         """Continue from a file; raise `InputError` if it holds another network or a longer run."""
         content = load(file)
-        if not all(each.isfinite().all() for each in tensors_in([content.get("network"), content.get("optimizer")])):
+        tensors = filter(torch.is_tensor, values_in([content.get("network"), content.get("optimizer")]))
+        if not all(tensor.isfinite().all() for tensor in tensors):
             raise InputError(f"{file}: damaged: holds tensors that are not finite")
         try:
             ranks = self._set_state(trainer, content)

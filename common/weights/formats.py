@@ -1,6 +1,7 @@
 """Read checkpoints of any known layout; tensors get the names of this project's networks."""
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,7 @@ STATED: dict[str, Any] = {
     "spacing": [1.0, 1.0, 1.0],
 }
 FIGURES = {"spacing": (2, 3), "extent": (2, 3), "volume": (2,), "air": (2,), "overlap": (2,)}  # of data.measure
+LONGEST = 100  # modalities or other values of a list in `STATED`
 LARGEST = 1e9  # of a weight or running variance; trained ones stay far below, and its square fits into float32
 PLAIN = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 PLAIN |= {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
@@ -91,7 +93,7 @@ def read(path: str | Path) -> Checkpoint:
     state = {own: given[name] for name, own in names.items() if own is not None}
     left_out = [name for name, own in names.items() if own is None]
     if len(state) + len(left_out) < len(given):
-        twice = next(own for own in state if list(names.values()).count(own) > 1)
+        twice = Counter(filter(None, names.values())).most_common(1)[0][0]
         raise InputError(f"checkpoint {path}: several tensors map to {twice}")
     beside = [str(name) for name in content if name not in given and name not in (wrapper, "metadata")]
     return Checkpoint(state, _metadata(content, path), Layout(wrapper, beside, prefix, encoder, left_out))
@@ -150,7 +152,13 @@ def measured_of(checkpoint: str | Path | Sequence[str]) -> list[dict[str, Any]]:
 def _are_ranges(measured: Any) -> bool:
     try:
         ranges = {name: torch.tensor(value) for name, value in measured.items()}
-    except (AttributeError, TypeError, ValueError, RuntimeError):  # not a mapping, or not lists of numbers
+    except (
+        AttributeError,
+        OverflowError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ):  # not a mapping, or not lists of numbers
         return False
     shapes = {name: tuple(ends.shape) for name, ends in ranges.items()}
     return shapes == FIGURES and all(ends.isfinite().all() for ends in ranges.values())
@@ -261,7 +269,8 @@ def _metadata(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
 def _is_like(value: Any, example: Any) -> bool:
     """Whether a value has the kind of an example: plain text, a number, or a list of these."""
     if isinstance(example, list):
-        return isinstance(value, list | tuple) and bool(value) and all(_is_like(each, example[0]) for each in value)
+        is_list = isinstance(value, list | tuple) and 0 < len(value) <= LONGEST
+        return is_list and all(_is_like(each, example[0]) for each in value)
     if isinstance(example, str):
         return isinstance(value, str) and PLAIN_TEXT.fullmatch(value) is not None
     return type(value) is int or (type(value) is float and type(example) is float)

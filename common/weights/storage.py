@@ -8,7 +8,7 @@ import json
 import platform
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ import torch
 
 from .. import __version__
 from ..errors import ArgumentError, InputError
-from ..files import atomic_write, digest, expand_home, valid_json, why_no_file, write_json
+from ..files import HIGHEST, atomic_write, digest, expand_home, valid_json, values_in, why_no_file, write_json
 
-EXPANDED = 2**30  # bytes of a tensor with smaller storage in the file, as after torch.expand
+MOST = 500_000  # values, each as often as it occurs
+SHARED, SPARE = 2, 2**28  # bytes of all tensors: at most SHARED times the file's, for tied weights, and SPARE
 HASH = "sha256"  # entry that binds the record to one file
 OTHER_HASH = "safetensors_sha256"  # the same for the same tensors as safetensors
 OTHERS = {  # first bytes of files that people take for checkpoints -> what they are
@@ -45,20 +46,15 @@ def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the error below says the same
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=lazily and is_archive)
-        tensors = list(tensors_in(content))  # which content that contains itself has no end of
+        _check_size(content, SHARED * path.stat().st_size + SPARE)
+    except InputError as error:
+        raise InputError(f"checkpoint {path}: {error}") from error
     except Exception as error:  # torch.load's readers raise many exceptions
         if "unable to mmap" in str(error):  # the memory ran out
             raise
         raise InputError(f"checkpoint {path}: cannot be read as tensors alone: {_cause(error, path)}") from error
     if not isinstance(content, Mapping):
         raise InputError(f"checkpoint {path}: holds a {type(content).__name__}; expected a dictionary of tensors")
-    for tensor in tensors:
-        stored = tensor.untyped_storage().nbytes()
-        if tensor.numel() * tensor.element_size() > max(stored, EXPANDED):
-            shape = list(tensor.shape)
-            raise InputError(
-                f"checkpoint {path}: a tensor of shape {shape} has only {stored} bytes; save it as tensor.contiguous()"
-            )
     return content
 
 
@@ -86,14 +82,25 @@ def _is_archive(path: Path, verifies: bool) -> bool:
     return True
 
 
-def tensors_in(content: Any) -> Iterator[torch.Tensor]:
-    """The dense tensors in nested dictionaries and sequences."""
-    if isinstance(content, torch.Tensor):
-        yield from [content] if content.layout == torch.strided else []
-    elif isinstance(content, Mapping):
-        yield from (tensor for value in content.values() for tensor in tensors_in(value))
-    elif isinstance(content, list | tuple):
-        yield from (tensor for value in content for tensor in tensors_in(value))
+def _check_size(content: Any, most: int) -> None:
+    """Refuse content whose values, expanded, are too many or too large to walk, compare and print.
+
+    A list that holds another one twice, and so on, and a tensor of which a single number is stored, take few bytes in a
+    file.
+    """
+    tensors = {}
+    for value in values_in(content, MOST):
+        if isinstance(value, int) and abs(value) >= HIGHEST:
+            raise ValueError("a number of too many digits")
+        if torch.is_tensor(value):
+            tensors[id(value)] = value
+    sizes = {key: tensor.numel() * tensor.element_size() for key, tensor in tensors.items()}
+    if sum(sizes.values()) > most:
+        shape = list(tensors[max(sizes, key=sizes.__getitem__)].shape)
+        raise InputError(
+            f"its tensors, such as one of shape {shape}, take {sum(sizes.values())} bytes, much more than the file; "
+            "save them as tensor.contiguous()"
+        )
 
 
 def _cause(error: Exception, path: Path) -> str:

@@ -105,10 +105,34 @@ def test_an_archive_that_inflates_is_refused_before_it_does(file):
 def test_a_tensor_that_claims_more_than_the_file_has_is_refused(file, wrapped):
     torch.save(wrapped(torch.zeros(1).expand(10**6, 10**5)), file)
     for lazily in (False, True):
-        with pytest.raises(InputError, match=r"a tensor of shape \[1000000, 100000\] has only 4 bytes; save it as "):
+        with pytest.raises(InputError, match=r"one of shape \[1000000, 100000\], take 4\d+ bytes, .*; save them as "):
             load(file, lazily)
     torch.save(wrapped(torch.ones(1).expand(1000)), file)
     load(file)  # one that torch.expand has made, of a harmless size
+
+
+def shared(levels):
+    value = ["x"]
+    for _ in range(levels):
+        value = [value, value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"metadata": {"x": shared(60)}}, "more than 500000 values"),
+        ({"metadata": {"x": [[]] * 10**6}}, "more than 500000 values"),
+        ({"metadata": {"x": 10**5000}}, "a number of too many digits"),
+        ({str(key): torch.zeros(1).expand(10**6) for key in range(1000)}, "its tensors, such as .*much more than the"),
+    ],
+    ids=["shared", "repeated", "digits", "expanded"],
+)
+def test_a_small_file_causes_no_unbounded_work(file, content, message):
+    """SECURITY.md: what a checkpoint holds takes work in proportion to its size."""
+    torch.save(content, file)
+    with pytest.raises(InputError, match=message):  # without the limit of values: after years
+        load(file)
 
 
 @pytest.mark.parametrize(
