@@ -1,34 +1,49 @@
-"""NRRD files, by SimpleITK, as images of nibabel."""
+"""NRRD files as images of nibabel; packages of bundles have neither ITK nor pynrrd.
 
+https://teem.sourceforge.net/nrrd/format.html defines the format.
+"""
+
+import gzip
 import re
+import zlib
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-HEADER = 2**16  # bytes, in which a header must end
-SPACES = {"right-anterior-superior", "left-anterior-superior", "left-posterior-superior", "ras", "las", "lps"}
-FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # from LPS+, which ITK uses, to RAS+
-TYPES = "int8 uint8 int16 uint16 int32 uint32 int64 uint64 float32 float64"
+LARGEST_HEADER = 2**16  # bytes
+SIDES = {"right": 1, "left": -1, "anterior": 1, "posterior": -1, "superior": 1}  # along RAS+
+SHORT = {f"{x}{y}s": f"{x}-{y}-s" for x in "rl" for y in "ap"}  # such as LPS
+TYPES = {"char": "i1", "short": "i2", "int": "i4", "longlong": "i8", "float": "f4", "double": "f8"}
+TYPES |= {f"int{8 * size}": f"i{size}" for size in (1, 2, 4, 8)}
+TYPES |= {f"u{name}": code.replace("i", "u") for name, code in TYPES.items() if code[0] == "i"}
+ENCODINGS = {"raw": False, "gzip": True, "gz": True}
 
 
 class Voxels:
     """The voxels of a file, read on demand, as nibabel's proxies do; `offset` is that of NIfTI, as NRRD has none."""
 
-    is_proxy, offset, slope, inter = True, 352, 1.0, 0.0
+    is_proxy, offset, slope, inter, ndim = True, 352, 1.0, 0.0, 3
 
-    def __init__(self, path: str | Path, shape: tuple[int, ...], dtype: DTypeLike) -> None:
-        self.path, self.shape, self.ndim, self.dtype = str(path), shape, len(shape), np.dtype(dtype)
+    def __init__(self, path: Path, start: int, shape: tuple[int, ...], dtype: np.dtype[Any], is_gzip: bool) -> None:
+        self.path, self.start, self.shape, self.dtype, self.is_gzip = path, start, shape, dtype, is_gzip
 
     def get_unscaled(self) -> NDArray[Any]:
-        """Read the array [x, y, z]; a damaged file raises OSError."""
-        import SimpleITK as sitk  # noqa: N813, the field's name for it
-
-        try:
-            return sitk.GetArrayFromImage(sitk.ReadImage(self.path, imageIO="NrrdImageIO")).T
-        except RuntimeError as error:
-            raise OSError("damaged: it cannot be read to its end") from error
+        """Read the array [x, y, z]. OSError: damaged; EOFError: the file ends early."""
+        length = prod(self.shape) * self.dtype.itemsize
+        with self.path.open("rb") as stream:
+            stream.seek(self.start)
+            try:
+                content = (gzip.GzipFile(fileobj=stream) if self.is_gzip else stream).read(length + 1)
+            except zlib.error as error:
+                raise OSError(f"damaged: {error}") from error
+        if len(content) < length:
+            raise EOFError(f"{len(content)} of {length} bytes")
+        if len(content) > length:
+            raise OSError(f"more than the {length} bytes that its header declares")
+        return np.frombuffer(content, self.dtype).reshape(self.shape, order="F")
 
     def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self.get_unscaled(), dtype)
@@ -41,36 +56,42 @@ def open_nrrd(path: str | Path) -> Any:
     """Read the header of a file with a single volume, voxels included, as a NIfTI image whose sform is its space.
 
     Raises:
-        ValueError: the header states no space in mm, several values a voxel, or voxels in another file.
+        ValueError: the header is damaged, or states no space in mm, several values a voxel, or voxels in another file.
     """
-    import nibabel
-    import SimpleITK as sitk  # noqa: N813
+    import nibabel  # slow
 
     with Path(path).open("rb") as stream:
-        text = stream.read(HEADER).partition(b"\n\n")[0].replace(b"\r", b"").decode("latin-1")
-    stated = {
-        key.strip().lower(): value.strip() for key, value in re.findall(r"^(\w[\w ]*): (.*)$", text, re.MULTILINE)
-    }
-    if not text.startswith("NRRD000"):
-        raise ValueError("no NRRD file")
-    if file := stated.get("data file") or stated.get("datafile"):
+        content = stream.read(LARGEST_HEADER)
+    end = re.search(rb"\r?\n\r?\n", content)
+    if not content.startswith(b"NRRD000") or end is None:
+        raise ValueError("no NRRD header")
+    text = content[: end.start()].decode("latin-1").replace("\r", "")
+    fields = {key.lower(): value.strip() for key, value in re.findall(r"^(\w[\w ]*?): (.*)$", text, re.MULTILINE)}
+    if file := fields.get("data file") or fields.get("datafile"):
         raise ValueError(f"its voxels are in another file, {file}")
-    space = stated.get("space", "none").lower()
-    if space not in SPACES or "none" in stated.get("space directions", "none"):
+    space = fields.get("space", "none").lower()
+    sides = [SIDES.get(word) or SIDES.get(_long(word)) for word in SHORT.get(space, space).split("-")]
+    vectors = [_numbers(vector) for vector in re.findall(r"\((.*?)\)", fields.get("space directions", ""))]
+    if len(sides) != 3 or None in sides or list(map(len, vectors)) != [3, 3, 3]:
         raise ValueError(f"space {space}, or axes without directions, so that left and right are unknown")
-    if units := set(re.findall(r'"(.*?)"', stated.get("space units", ""))) - {"mm", ""}:
+    if units := set(re.findall(r'"(.*?)"', fields.get("space units", ""))) - {"mm", ""}:
         raise ValueError(f"space units {', '.join(sorted(units))}, where mm was expected")
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("NrrdImageIO")
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise ValueError("its header is damaged") from error
-    if reader.GetDimension() != 3 or reader.GetNumberOfComponents() != 1:
-        raise ValueError(f"{reader.GetDimension()} dimensions, {reader.GetNumberOfComponents()} values a voxel")
+    sizes = tuple(int(size) for size in fields.get("sizes", "").split())
+    if fields.get("dimension") != "3" or len(sizes) != 3:
+        raise ValueError(f"{fields.get('dimension', 'no')} dimensions, where 3 were expected")
+    kind = re.sub(" int$|_t$", "", fields.get("type", "none").lower().replace("unsigned ", "u").removeprefix("signed "))
+    if (code := TYPES.get(kind.replace(" ", ""))) is None or fields.get("encoding") not in ENCODINGS:
+        raise ValueError(f"type {fields.get('type')}, encoding {fields.get('encoding')}, which are not read")
     affine = np.eye(4)
-    affine[:3, :3] = np.reshape(reader.GetDirection(), (3, 3)) * reader.GetSpacing()
-    affine[:3, 3] = reader.GetOrigin()
-    kinds = {getattr(sitk, f"sitk{name.capitalize().replace('Uint', 'UInt')}"): name for name in TYPES.split()}
-    return nibabel.Nifti1Image(Voxels(path, reader.GetSize(), kinds[reader.GetPixelIDValue()]), FLIP @ affine)
+    affine[:3, :3], affine[:3, 3] = np.transpose(vectors), _numbers(fields.get("space origin", "0,0,0").strip("()"))
+    dtype = np.dtype(code).newbyteorder(">" if fields.get("endian") == "big" else "<")
+    voxels = Voxels(Path(path), end.end(), sizes, dtype, ENCODINGS[fields["encoding"]])
+    return nibabel.Nifti1Image(voxels, np.diag([*sides, 1]) @ affine, dtype=dtype)
+
+
+def _long(letter: str) -> str:
+    return next((side for side in SIDES if side[0] == letter), "")
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(number) for number in text.split(",")]

@@ -1,7 +1,5 @@
 """MGH and NRRD files beside NIfTI: the same voxels in the same places, and damage in one line."""
 
-import struct
-
 import nibabel
 import numpy as np
 import pytest
@@ -19,7 +17,7 @@ VOXELS = np.random.default_rng(0).integers(0, 900, (5, 6, 7)).astype(np.int16)
 
 def write(path, voxels=VOXELS, compressed=True):
     if path.suffix == ".nrrd":
-        nibabel.save(nibabel.Nifti1Image(voxels, AFFINE), path.with_suffix(".nii"))
+        nibabel.save(nibabel.Nifti1Image(voxels, AFFINE, dtype=voxels.dtype), path.with_suffix(".nii"))
         sitk.WriteImage(sitk.ReadImage(path.with_suffix(".nii")), path, useCompression=compressed)
     else:
         kind = nibabel.MGHImage if path.suffix in (".mgz", ".mgh") else nibabel.Nifti1Image
@@ -43,9 +41,13 @@ def test_an_nrrd_lies_where_itk_puts_it(tmp_path):
     scan, _ = read_scan(path)
     place = sitk.ReadImage(path).TransformContinuousIndexToPhysicalPoint((1.0, 2.0, 3.0))
     np.testing.assert_allclose((scan.affine @ [1, 2, 3, 1])[:3] * [-1, -1, 1], place, atol=1e-9)
-    text = path.read_bytes().replace(b"space: left-posterior-superior", b"space: right-anterior-superior")
-    path.write_bytes(text)
-    np.testing.assert_allclose(read_scan(path)[0].affine[:2], -scan.affine[:2])
+    for name, sides in {"right-anterior-superior": (-1, -1), "LAS": (1, -1)}.items():
+        other = tmp_path / "b.nrrd"
+        other.write_bytes(path.read_bytes().replace(b"left-posterior-superior", name.encode()))
+        place = sitk.ReadImage(other).TransformContinuousIndexToPhysicalPoint((1.0, 2.0, 3.0))
+        found, _ = read_scan(other)
+        np.testing.assert_allclose((found.affine @ [1, 2, 3, 1])[:3] * [-1, -1, 1], place, atol=1e-9)
+        np.testing.assert_allclose(found.affine[:2], scan.affine[:2] * np.array(sides)[:, None])
 
 
 @pytest.mark.parametrize(
@@ -67,8 +69,12 @@ def test_an_nrrd_lies_where_itk_puts_it(tmp_path):
             lambda data: data.replace(b"kinds:", b"data file: other.raw\nkinds:"),
             "voxels are in another file, other.raw",
         ),
-        (lambda data: b"none", "no NRRD file"),
-        (lambda data: data[:-20], "it cannot be read to its end"),
+        (lambda data: b"none", "no NRRD header"),
+        (lambda data: data.replace(b"encoding: raw", b"encoding: hex"), "type short, encoding hex, which are not read"),
+        (lambda data: data.replace(b"dimension: 3", b"dimension: 4"), "4 dimensions, where 3 were expected"),
+        (lambda data: data.replace(b"sizes: 5", b"sizes: x"), "invalid literal"),
+        (lambda data: data + b"more", "more than the 420 bytes that its header declares"),
+        (lambda data: data[:-20], "bytes"),
     ],
 )
 def test_an_nrrd_that_cannot_be_placed_or_read_is_named(tmp_path, change, message):
@@ -79,10 +85,19 @@ def test_an_nrrd_that_cannot_be_placed_or_read_is_named(tmp_path, change, messag
     assert one_line(error)
 
 
-def test_a_flipped_bit_in_an_mgz_is_found(tmp_path):
-    path = write(tmp_path / "a.mgz")
+@pytest.mark.parametrize("dtype", ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"])
+def test_all_types_of_voxels_are_those_of_itk(tmp_path, dtype):
+    path = write(tmp_path / "a.nrrd", VOXELS.astype(dtype))
+    scan, voxels = read_scan(path)
+    assert np.array_equal(voxels, sitk.GetArrayFromImage(sitk.ReadImage(path)).T)
+    assert voxels.dtype == scan.get_data_dtype() == dtype
+
+
+@pytest.mark.parametrize(("suffix", "place"), [(".mgz", -8), (".nrrd", -8), (".nrrd", -30)])
+def test_a_flipped_bit_in_a_compressed_file_is_found(tmp_path, suffix, place):
+    path = write(tmp_path / f"a{suffix}")
     data = bytearray(path.read_bytes())
-    data[-8:-4] = struct.pack("<I", struct.unpack("<I", data[-8:-4])[0] ^ 1)
+    data[place] ^= 1
     path.write_bytes(data)
-    with pytest.raises(InputError, match=r"a\.mgz: "):
+    with pytest.raises(InputError, match=rf"a\{suffix}: "):
         read_scan(path)
