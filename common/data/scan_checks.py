@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, place_in_user_code, shortened, show
-from .regions import CONVENTIONS, aliases_of, known_labels
+from .regions import CONVENTIONS, aliases_of, known_labels, regions_of
 from .volumes import is_assumed, length_of, open_volume, read_stored, read_voxels, second_place
 
 # An error breaks a training or its scores; a warning deserves a look.
@@ -31,7 +31,7 @@ ERRORS = (
     *("label_as_image", "copy", "no_label", "leakage", "duplicate"),  # of cases
 )
 WARNINGS = (
-    *("empty_mask", "orientation", "negative"),  # some patients have no lesion
+    *("empty_mask", "absent_region", "orientation", "negative"),  # some patients have no lesion
     *("spacing", "skull", "extent", "air", "alignment"),  # of `preparation`
 )
 CHECKS = dict.fromkeys(ERRORS, "error") | dict.fromkeys(WARNINGS, "warning")
@@ -142,11 +142,19 @@ def check_labels(cases: Sequence[Mapping[str, Any]]) -> None:
             )
 
 
-def check_foreground(cases: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse label maps that are all empty; reads them up to the first that is not."""
+def absent_regions(cases: Sequence[Mapping[str, Any]], convention: str) -> list[str]:
+    """The regions that no label map has; reads maps until all are found, and refuses maps that are all empty."""
     labels = [case["label"] for case in cases if "label" in case]
-    if labels and not any(read_scan(label)[1].any() for label in labels):
+    absent, is_empty = dict(regions_of(convention)), True
+    for label in labels:
+        values = np.unique(read_scan(label)[1])
+        absent = {name: wanted for name, wanted in absent.items() if wanted.isdisjoint(np.rint(values).tolist())}
+        is_empty = is_empty and not values.any()
+        if not absent:
+            break
+    if labels and is_empty:
         raise InputError(f"{labels[0]}: no voxel is labelled, as in all {len(labels)} label maps; expected lesions")
+    return list(absent) if labels else []
 
 
 def _end_of(path: str) -> bytes:

@@ -250,8 +250,8 @@ class RegionScores(Metric):
     `engine.state.metrics` gets, for each region, the mean Dice over all cases under the region's name and the means of
     the protocol's remaining figures as `region_metric`; the mean Dice over the cases with the region in their reference
     as `region_dice_present`, NaN if none has it, and their number as `region_n_present`. The means over the regions
-    have the name that the metric is attached by, and `name_present`; a region that no case has is left out of the
-    latter, which is NaN if all are left out. DIFF-23
+    have the name that the metric is attached by, and `name_present`. They leave out a region that no case has; if all
+    are left out, the former counts them all and the latter is NaN. DIFF-23
 
     `engine.state.metric_details[name]` holds `common.metrics.Scores` by case and region, from all processes: their
     numbers of cases may differ, and a case that several processes have counts once.
@@ -299,8 +299,10 @@ class RegionScores(Metric):
             values = metrics.figures([scores[region] for scores in cases.values()], self.protocol)
             means |= {region if metric == "dice" else f"{region}_{metric}": _mean(values[metric]) for metric in values}
             means[f"{region}_n_present"] = len(values[metrics.PRESENT])
-        over_present = (means[f"{region}_dice_present"] for region in self.regions if means[f"{region}_n_present"])
-        overall = {name: _mean(means[region] for region in self.regions), f"{name}_present": _mean(over_present)}
+        present = [region for region in self.regions if means[f"{region}_n_present"]]
+        over_present = (means[f"{region}_dice_present"] for region in present)
+        overall = {name: _mean(means[region] for region in present or self.regions)}
+        overall[f"{name}_present"] = _mean(over_present)
         engine.state.metrics |= overall | means
         engine.state.metric_details[name] = cases
 

@@ -1,6 +1,7 @@
 """A training's options, data, length and starting state."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 from ..data.datalists import Datalist
 from ..data.modalities import count_missing, first_image, missing_in
 from ..data.preparation import describe, differences, doubts, measure_case, refuse, spread, union
-from ..data.scan_checks import Problem, check_foreground, check_headers, check_labels
+from ..data.scan_checks import Problem, absent_regions, check_headers, check_labels
 from ..errors import ArgumentError, shortened, show
 from ..options import Options, components
 from ..weights.formats import measured_of
@@ -180,12 +181,21 @@ class Plan:
             self._cases = {name: self.processes.share(name, cases) for name, cases in loaded.items()}
             check_headers([case for cases in self._cases.values() for case in cases])
             self.processes.on_main(lambda: check_labels([case for cases in loaded.values() for case in cases]))
-            self.processes.on_main(lambda: check_foreground(loaded["training"]))
+            self.processes.on_main(lambda: self._check_regions(loaded))
             if self.processes.is_main and (leaked := self.data.leaked):
                 found = f"visits of {shortened(leaked, most=3)} are in several splits"
                 show(f"warning: datalist {self.data.path}: {found}; expected each person in one split", error=True)
             self.measure()
         return self._cases[split]
+
+    def _check_regions(self, cases: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        """Warn of regions that no label map of a split has."""
+        convention = getattr(self.options, "label_convention", None)
+        effects = {"training": "it cannot be learnt", "validation": "it is left out of the Dice that chooses model.pt"}
+        for split in effects:
+            if convention is not None and (absent := absent_regions(cases[split], convention)):
+                found = f"no label map of {len(cases[split])} has a voxel of {' or '.join(absent)}"
+                show(f"warning: split {split}: {found}, so {effects[split]}", error=True)
 
     @property
     def _missing(self) -> tuple[str, ...] | None:

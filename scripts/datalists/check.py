@@ -109,9 +109,9 @@ def check(
     modality that is a copy of another one; a subject, image or label that occurs twice, in one split (duplicate) or in
     two (leakage); visits of one person in two splits (leakage).
 
-    These are warnings: subjects without lesion, modalities that are not registered, images with negative voxels, and
-    images that differ from most of the cohort in orientation, spacing, skull, extent or air. Errors and warnings give
-    exit status 1.
+    These are warnings: subjects without lesion, regions that no label map has, modalities that are not registered,
+    images with negative voxels, and images that differ from most of the cohort in orientation, spacing, skull, extent
+    or air. Errors and warnings give exit status 1.
 
     Args:
         datalist: JSON file.
@@ -154,7 +154,9 @@ def check(
     facts = {"scans": describe(union(measured)) if measured else "no readable image"}
     if lacking := count_missing(cases, content["modalities"]):
         facts["missing"] = ", ".join(f"{names} in {count} subjects" for names, count in lacking.items())
-    result = Result(source.name, cases, _ordered(cases, records, compare(cases, records)), facts)
+    result = Result(
+        source.name, cases, _ordered(cases, records, compare(cases, records, content["label_convention"])), facts
+    )
     lines = _lines(result)
     try:
         if target is not None:

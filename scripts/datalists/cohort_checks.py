@@ -7,6 +7,7 @@ from typing import Any
 from common.data.datalists import person_in
 from common.data.modalities import first_image
 from common.data.preparation import differences, usual
+from common.data.regions import regions_of
 from common.data.scan_checks import CHECKS, Problem
 from scripts.datalists.examine import Record
 
@@ -14,8 +15,10 @@ HELD_OUT_FIRST = ("testing", "validation", "training", "unlabelled")
 SUBJECT, VOXELS, PERSON = "the same subject", "the same voxels", "the same person"
 
 
-def compare(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> list[tuple[int, Problem]]:
-    """Find outliers and duplicates; return case index (-1: the whole cohort) and problem.
+def compare(
+    cases: Sequence[Mapping[str, Any]], records: Sequence[Record], convention: str | None = None
+) -> list[tuple[int, Problem]]:
+    """Find outliers, duplicates and absent regions; return case index (-1: the whole cohort) and problem.
 
     `records` follow the order of `cases`. Preparation is compared with the middle half of the cohort.
     """
@@ -24,6 +27,7 @@ def compare(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> li
         *_odd_preparation(cases, records),
         *_negatives(records),
         *_repeated(cases, records),
+        *([] if convention is None else _absent_regions(records, convention)),
     ]
 
 
@@ -55,6 +59,15 @@ def _negatives(records: Sequence[Record]) -> Iterator[tuple[int, Problem]]:
     else:
         for place, file in found:
             yield place, Problem("negative", file, "voxels below 0", expected)
+
+
+def _absent_regions(records: Sequence[Record], convention: str) -> Iterator[tuple[int, Problem]]:
+    found = [record.labels for record in records if record.labels is not None]
+    for name, values in regions_of(convention).items():
+        if found and not any(values & labels for labels in found):
+            numbers = "+".join(map(str, sorted(values)))
+            value = f"no voxel of {name} ({numbers}) in {len(found)} label maps"
+            yield -1, Problem("absent_region", "", value, "regions that some subject has")
 
 
 def _repeated(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> Iterator[tuple[int, Problem]]:

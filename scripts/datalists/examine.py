@@ -19,6 +19,7 @@ from common.data.scan_checks import (
     label_problem,
     read_headers,
     unreadable,
+    whole_labels,
 )
 from common.data.volumes import canonical, read_voxels
 
@@ -30,6 +31,7 @@ class Record(NamedTuple):
     orientation: str = ""  # such as "RAS", of the most common grid; "" if no file is readable
     sound: int = 0  # number of images without error
     negative: tuple[str, ...] = ()  # those of them with a voxel below zero
+    labels: frozenset[int] | None = None  # values of the label map; None without a sound one
     digests: Mapping[str, bytes] = {}  # file -> digest of its voxels; without faulty and constant ones
     preparation: dict[str, list[Any]] | None = None  # `common.data.preparation.measure`; None if an image is faulty
 
@@ -52,6 +54,7 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
     digests: dict[str, bytes] = {}
     volumes: list[tuple[np.ndarray, np.ndarray]] = []
     negative: list[str] = []
+    labels: frozenset[int] | None = None
     for file, scan in opened.items():
         try:
             volume = read_voxels(scan, Path(root, file), np.float32).reshape(edges_of(scan))
@@ -59,7 +62,9 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
             problems.append(unreadable(file, error))
             continue
         if file == case.get("label"):
-            found = _label_problem(file, volume, convention)
+            values, _ = label_counts(volume)
+            found = _label_problem(file, values, convention)
+            labels = whole_labels(values) if found is None or found.check == "empty_mask" else None
             if found is None or found.check == "label_values":
                 digests[file] = _digest(canonical(volume, scan.affine)[0])
         elif (found := image_problem(file, volume)) is None:
@@ -79,6 +84,7 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
         "" if reference is None else "".join(nibabel.aff2axcodes(reference.affine)),
         sound=len(volumes),
         negative=tuple(negative),
+        labels=labels,
         digests=digests,
         preparation=measure(np.stack([each for each, _ in volumes]), volumes[0][1]) if is_sound else None,
     )
@@ -90,8 +96,7 @@ def _digest(volume: np.ndarray) -> bytes:
     return hashlib.blake2b(values.data, digest_size=16, salt=str(volume.shape).encode()[:16]).digest()
 
 
-def _label_problem(file: str, label: np.ndarray, convention: str | None) -> Problem | None:
-    values, _ = label_counts(label)
+def _label_problem(file: str, values: np.ndarray, convention: str | None) -> Problem | None:
     if problem := label_problem(file, values, [] if convention is None else [convention]):
         return problem
     if not values.any():

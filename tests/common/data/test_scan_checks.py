@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from common.data.scan_checks import broken_file, check_foreground, check_headers, check_labels, read_headers
+from common.data.scan_checks import absent_regions, broken_file, check_headers, check_labels, read_headers
 from common.errors import InputError
 from tests.damaged_scans import CASE, HEADERS, absolute, brain, break_checksum, cut, save, shifted, write_case
 from tests.support import execute
@@ -141,11 +141,12 @@ def test_a_copy_of_another_subjects_label_is_refused_and_empty_ones_are_not(tmp_
     check_labels([*cases[:4], {"subject": "f", "image": []}])
     with pytest.raises(InputError, match=r"^subject e: .*e\.nii\.gz: a copy of .*a\.nii\.gz of a$"):
         check_labels(cases)
-    check_foreground(cases[1:4])
+    assert absent_regions(cases[1:4], "lesion=1,cavity=7") == ["cavity"]
+    assert absent_regions(cases[1:4], "atlas") == absent_regions([], "atlas") == []
     with pytest.raises(
         InputError, match=r"c\.nii\.gz: no voxel is labelled, as in all 2 label maps; expected lesions$"
     ):
-        check_foreground(cases[2:4])
+        absent_regions(cases[2:4], "atlas")
 
 
 def test_headers_without_orientation_are_warned_of(tmp_path, capsys):

@@ -2,6 +2,8 @@
 
 import json
 
+import nibabel
+import numpy as np
 import pytest
 
 from common.errors import ArgumentError, InputError
@@ -133,3 +135,23 @@ def test_people_with_visits_in_several_splits_are_named_before_the_training(opti
     Plan("a", Processes(), options).cases("training")
     line = "visits of 1000012 are in several splits; expected each person in one split"
     assert capsys.readouterr().err == f"warning: datalist {tmp_path}/list.json: {line}\n"
+
+
+def test_a_region_that_no_label_map_has_is_named_before_the_training(options, tmp_path, capsys):
+    content = json.loads((tmp_path / "list.json").read_text())
+    for split, values in (("training", [1, 7]), ("validation", [1])):
+        for number, entry in enumerate(content[split]):
+            voxels = np.zeros((4, 4, 4), np.uint8)
+            voxels[number % 4, number // 4, : len(values)] = values
+            nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / f"{split}{number}_seg.nii")
+            entry["label"] = f"{split}{number}_seg.nii"
+    del content["label_convention"]
+    regions = {"lesion": [1], "cavity": [7], "core": [9]}
+    (tmp_path / "list.json").write_text(json.dumps(content | {"regions": regions}))
+    options.label_convention, options.modality_dropout = "lesion=1,cavity=7,core=9", 0.0
+    Plan("b", Processes(), options).cases("training")
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        "warning: split training: no label map of 10 has a voxel of core, so it cannot be learnt",
+        "warning: split validation: no label map of 2 has a voxel of cavity or core, so it is left out of the Dice that"
+        " chooses model.pt",
+    ]

@@ -105,3 +105,20 @@ def test_kept_is_what_is_sound_then_what_is_held_out_then_the_first():
 def test_a_case_of_which_nothing_is_known_is_passed_over():
     lost = Record((Problem("unreadable", "s0_t1", "v", "e"),))
     assert compare([case("s0")], [lost]) == []
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([{0, 1}, {0, 7}, None], []),
+        ([{0, 1}, {0}, {0, 1}], ["no voxel of cavity (7) in 3 label maps"]),
+        ([{0}, None], ["no voxel of lesion (1) in 1 label maps", "no voxel of cavity (7) in 1 label maps"]),
+        ([None, None], []),
+    ],
+)
+def test_a_region_that_no_label_map_has_is_one_problem_of_the_cohort(labels, expected):
+    records = [
+        record(n)._replace(labels=None if values is None else frozenset(values)) for n, values in enumerate(labels)
+    ]
+    problems = compare([case(f"s{n}", label=True) for n in range(len(labels))], records, "lesion=1,cavity=7")
+    assert [(place, problem.value) for place, problem in problems] == [(-1, value) for value in expected]
