@@ -309,7 +309,7 @@ def orientation_problem(file: str, scan: Any) -> Problem | None:
     """The problem of a NIfTI header whose place readers guess (both codes are 0) or choose (two places contradict)."""
     import nibabel
 
-    used = "".join(nibabel.aff2axcodes(scan.affine))
+    used = "".join(code or "?" for code in nibabel.aff2axcodes(scan.affine))
     if is_assumed(scan):
         value = "sform_code and qform_code are 0, so left and right are a guess"
         return Problem("orientation", file, value, f"a code above 0 ({used} is assumed, and stated in results)")

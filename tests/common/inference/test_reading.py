@@ -117,7 +117,7 @@ def test_details_are_those_that_were_written(rules, tmp_path):
     for measured in found.scores.values():
         assert list(measured) == (["WT", "TC", "ET"] if rules.name == "brats" else ["lesion"])
     assert [files.prediction for files in found.files] == [tmp_path / "p/a.nii", None, tmp_path / "p/c.nii"]
-    assert str(found.files[0].reference) == "/r/a.nii"
+    assert str(found.files[0].reference).endswith("/r/a.nii")
     assert summarise(found) == json.loads((tmp_path / "summary.json").read_text())
 
 

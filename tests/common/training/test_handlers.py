@@ -193,5 +193,5 @@ def test_a_picture_that_cannot_be_drawn_or_written_does_not_end_the_run(tmp_path
     assert run_with_pictures(tmp_path / "c").state.iteration == 3
     first, second, third = capsys.readouterr().err.splitlines()
     assert first == f"warning: {tmp_path}/a/pictures: not drawn: ValueError: batch 1 without"
-    assert third.startswith(f"warning: {tmp_path}/c/pictures: not drawn: NotADirectoryError: ")
+    assert third.startswith(f"warning: {tmp_path}/c/pictures: not drawn: {tmp_path}/c")
     assert second.startswith(f"warning: {tmp_path}/b/pictures: not drawn: {tmp_path}/b/pictures/case1.png: ")

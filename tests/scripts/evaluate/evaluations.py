@@ -48,7 +48,7 @@ def write_evaluation(
 ) -> str:
     """Write the files of an evaluation, whose label maps do not exist; returns the folder."""
     files = [
-        results.CaseFiles(case, None if case in missing else folder / f"p/{case}.nii", Path(f"/r/{case}.nii"))
+        results.CaseFiles(case, None if case in missing else folder / f"p/{case}.nii", folder / f"r/{case}.nii")
         for case in scores
     ]
     convention = "brats2023" if protocol.name == "brats" else "atlas"

@@ -261,7 +261,7 @@ def test_the_evaluations_of_an_axis_are_pooled():
     folders = [f"/out/runs/model/fold{fold}-small/eval/evaluation" for fold in FOLDS]
     assert job.command.words == (
         *("python", "-m", "scripts.evaluate", "pool", *folders),
-        *("--names=fold0,fold1,fold2", "--output=/out/runs/model/small/pooled"),
+        *("--names=fold0,fold1,fold2", "--data=['/data/own','/out']", "--output=/out/runs/model/small/pooled"),
     )
     assert job.needs == tuple(f"model/fold{fold}-small/evaluation" for fold in FOLDS)
     assert (job.values, job.is_evaluation) == ({"size": "small"}, True)
