@@ -309,14 +309,17 @@ def orientation_problem(file: str, scan: Any) -> Problem | None:
     """The problem of a NIfTI header whose place readers guess (both codes are 0) or choose (two places contradict)."""
     import nibabel
 
-    used = "".join(code or "?" for code in nibabel.aff2axcodes(scan.affine))
+    def axes_of(affine: Any) -> str:  # a degenerate affine leaves axes without a direction
+        return "".join(code or "?" for code in nibabel.aff2axcodes(affine))
+
+    used = axes_of(scan.affine)
     if is_assumed(scan):
         value = "sform_code and qform_code are 0, so left and right are a guess"
         return Problem("orientation", file, value, f"a code above 0 ({used} is assumed, and stated in results)")
     if (second := second_place(scan)) is None:
         return None
     field, affine, apart = second
-    other = "".join(nibabel.aff2axcodes(affine))
+    other = axes_of(affine)
     sides = "" if used == other else f" ({used} and {other})"
     value = f"sform and {field}{sides} put a voxel in places up to {apart:.3g} mm apart"
     return Problem("orientation", file, value, "one place (the sform is used)")
