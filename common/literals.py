@@ -38,6 +38,8 @@ def names_of(text: Any) -> list[str]:
         >>> names_of("['T1', FLAIR]"), names_of("1.10,2026_11")
         (['T1', 'FLAIR'], ['1.10', '2026_11'])
     """
+    if isinstance(text, int | float):  # from Python
+        text = str(text)
     if not isinstance(text, str):
         return [str(name).strip() for name in text]
     with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
