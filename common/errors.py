@@ -139,7 +139,7 @@ def show(*lines: object, error: bool = False) -> None:
     if stream is None:  # closed, as by `>&-`
         return
     text = "".join(f"{printable(line)}\n" for line in lines)
-    if encoding := stream.encoding:  # of a terminal or a log, maybe ASCII
+    if encoding := getattr(stream, "encoding", None):  # of a terminal or a log, maybe ASCII
         text = text.encode(encoding, "backslashreplace").decode(encoding)
     try:
         if bars := getattr(sys.modules.get("tqdm"), "tqdm", None):  # only a process that has imported it can have bars
