@@ -31,8 +31,9 @@ MUSE = {
 class Source:
     """A data set and its place in a repository.
 
-    `files` has the templates of each kind's paths; `place` is that of the written files. `one_grid` leaves out subjects
-    whose files have different grids; `shape` None accepts all shapes.
+    `files` has the templates of each kind's paths, `subject` the regular expression of the names in them; `place` is
+    the template of the written files. `one_grid` leaves out subjects whose files have different grids; `shape` None
+    accepts all shapes.
     """
 
     repository: str
@@ -43,6 +44,7 @@ class Source:
     place: str = "{subject}/{subject}_{kind}.nii.gz"
     one_grid: bool = False
     shape: tuple[int, int, int] | None = None
+    subject: str = "[A-Za-z0-9-]+?"
 
 
 NICHART = "CBICA/NiChart_Project"
@@ -85,6 +87,7 @@ SETS = {
             for kind, name in (("FLAIR", "FLAIR"), ("T1", "T1"), (LABELS, "GT_W"))
         },
         one_grid=True,
+        subject=r"case_\d+",
     ),
 }
 
@@ -144,11 +147,12 @@ def _lay_out(source: Source, clone: Path, folder: Path) -> int:
 
     files = _files(clone)
     subjects: dict[str, dict[str, str]] = {}
-    templates = [(kind, Template(text)) for kind, texts in source.files.items() for text in texts]
+    fields = {"subject": source.subject}
+    templates = [(kind, Template(text, fields)) for kind, texts in source.files.items() for text in texts]
     for path in sorted(files):
         for kind, template in templates:
-            if fields := template.match(path):
-                subjects.setdefault(fields["subject"], {}).setdefault(kind, files[path])
+            if named := template.match(path):
+                subjects.setdefault(named["subject"], {}).setdefault(kind, files[path])
     complete = {name: kinds for name, kinds in sorted(subjects.items()) if kinds.keys() == source.files.keys()}
     aside = folder.with_name(f"{folder.name}.unfinished")
     shutil.rmtree(aside, ignore_errors=True)
