@@ -14,7 +14,7 @@ from common.literals import names_of
 from common.options import OPTIONS, check_network
 from common.training.signals import interrupt_on_signals
 
-SAFETENSORS = ".safetensors"  # suffix
+MOST_BLOCKS = 100  # of an encoder; the paper's largest has 24
 
 
 def inspect(file: str) -> None:
@@ -74,7 +74,7 @@ def convert(
     """
     interrupt_on_signals()  # so that no unfinished file stays
     target = weights.path_of("output", output)
-    is_plain = target.suffix == SAFETENSORS
+    is_plain = target.suffix == weights.SAFETENSORS
     check_new_files(f"--output={output}", target, *([weights.record_of(target)] if is_plain else []))
     checkpoint = weights.read(file)
     found = describe(checkpoint.state, file)
@@ -139,7 +139,7 @@ def describe(state: Mapping[str, Any], name: str = "checkpoint") -> dict[str, An
     size = _size(state, name)
     try:
         encoder = SSLHead(stem.shape[1], size, tasks=[]).state_dict()
-    except ValueError as error:  # MONAI's check of the feature size
+    except (ArithmeticError, ValueError) as error:  # MONAI's check of the feature size; heads of no width
         raise InputError(f"{name}: not a variant of SwinUNETR that MONAI can build: {error}") from error
     expected = {key: tensor.shape for key, tensor in encoder.items()}
     given = {key: tensor.shape for key, tensor in state.items() if key.startswith(weights.ENCODER)}
@@ -180,7 +180,16 @@ def _size(state: Mapping[str, Any], name: str) -> Any:
         raise InputError(f"{name}: SwinUNETR's encoder lacks levels; expected blocks in layers1 to layers4")
     edge = round(len(tables["1"][0]) ** (1 / 3))
     heads = tuple(found[0].shape[1] for found in tables.values())
-    return ModelSize(tuple(map(len, tables.values())), state[weights.STEM].shape[0], (edge + 1) // 2, heads)
+    size = ModelSize(tuple(map(len, tables.values())), state[weights.STEM].shape[0], (edge + 1) // 2, heads)
+    blocks = sum(size.depths)
+    stored = sum(tensor.numel() for key, tensor in state.items() if key.startswith(weights.ENCODER))
+    needed = sum(depth * 12 * (size.feature_size << level) ** 2 for level, depth in enumerate(size.depths))
+    if blocks > MOST_BLOCKS or needed + blocks * size.window_size**6 > stored:
+        raise InputError(
+            f"{name}: {blocks} blocks of feature size {size.feature_size} and window {size.window_size} in {stored} "
+            f"weights; expected MONAI's SwinUNETR, with {MOST_BLOCKS} blocks at most"
+        )
+    return size
 
 
 if __name__ == "__main__":

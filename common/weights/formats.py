@@ -43,6 +43,7 @@ STATED: dict[str, Any] = {
 }
 FIGURES = {"spacing": (2, 3), "extent": (2, 3), "volume": (2,), "air": (2,), "overlap": (2,)}  # of data.measure
 LONGEST = 100  # modalities or other values of a list in `STATED`
+MOST_AXES = 8
 LARGEST = 1e9  # of a weight or running variance; trained ones stay far below, and its square fits into float32
 PLAIN = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 PLAIN |= {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
@@ -189,9 +190,11 @@ def _tensors(content: Mapping[str, Any], path: str | Path) -> tuple[str | None, 
             f"under one of {', '.join(WRAPPERS)}"
         )
     for name, tensor in tensors.items():
-        is_special = tensor.is_nested or tensor.is_meta or tensor.layout != torch.strided
-        if is_special or tensor.dtype not in PLAIN:
-            raise InputError(f"checkpoint {path}: {name} is not a tensor of plain numbers, such as float32")
+        if tensor.dtype not in PLAIN or tensor.ndim > MOST_AXES:
+            raise InputError(
+                f"checkpoint {path}: {name} is not a tensor of plain numbers, such as float32, "
+                f"with at most {MOST_AXES} axes"
+            )
         if name.endswith(("weight", "bias")) and not tensor.is_floating_point():
             raise InputError(f"checkpoint {path}: {name} has type {tensor.dtype}; expected weights such as float32")
     weights = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}

@@ -18,18 +18,21 @@ import torch
 
 from .. import __version__
 from ..errors import ArgumentError, InputError
-from ..files import HIGHEST, atomic_write, digest, expand_home, valid_json, values_in, why_no_file, write_json
+from ..files import atomic_write, digest, expand_home, valid_json, values_in, why_no_file, write_json
+from . import pickles
 
-MOST = 500_000  # values, each as often as it occurs
 SHARED, SPARE = 2, 2**28  # bytes of all tensors: at most SHARED times the file's, for tied weights, and SPARE
+SAFETENSORS = ".safetensors"  # suffix
 HASH = "sha256"  # entry that binds the record to one file
 OTHER_HASH = "safetensors_sha256"  # the same for the same tensors as safetensors
 OTHERS = {  # first bytes of files that people take for checkpoints -> what they are
     rb"version https://git-lfs": "a pointer of Git LFS, which `git lfs pull` replaces",
     rb"\s*<(!|html|\?xml)": "a web page",
-    rb"\x80[\2-\5](?!\x8a\n)": "a plain pickle",
+    rb"\x80[\2-\5]": "a plain pickle",
     rb"\Z": "empty",
 }
+UNREAD = "cannot be read as tensors alone"
+EXPECTED = "expected a complete file of torch.save (docs/how-to/use-public-weights.md)"
 NOT_A_PATH = "expected the path of one file; write ./ in front if the name reads as a number or a list"
 
 
@@ -41,8 +44,13 @@ def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
     if not path.is_file():
         hint = "; quote the paths of a list, as in ['a.pt','b.pt']" if str(path).startswith("[") else ""
         raise InputError(f"checkpoint {path}: {why_no_file(path)}{hint}")
-    is_archive = _is_archive(path, verifies=not lazily)
+    is_pickled = path.suffix != SAFETENSORS  # as torch.load decides
+    is_archive = is_pickled and _is_archive(path, verifies=not lazily)
     try:
+        if is_pickled and not is_archive:
+            _check_start(path)
+        if is_pickled:
+            pickles.check(path, is_archive)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the error below says the same
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=lazily and is_archive)
@@ -52,7 +60,7 @@ def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
     except Exception as error:  # torch.load's readers raise many exceptions
         if "unable to mmap" in str(error):  # the memory ran out
             raise
-        raise InputError(f"checkpoint {path}: cannot be read as tensors alone: {_cause(error, path)}") from error
+        raise InputError(f"checkpoint {path}: {UNREAD}: {_reason(error)}; {EXPECTED}") from error
     if not isinstance(content, Mapping):
         raise InputError(f"checkpoint {path}: holds a {type(content).__name__}; expected a dictionary of tensors")
     return content
@@ -72,7 +80,7 @@ def _is_archive(path: Path, verifies: bool) -> bool:
             is_saved = any(name.endswith("/data.pkl") for name in archive.namelist())
             broken = archive.testzip() if verifies and not inflated else None
     except Exception as error:  # zipfile raises many exceptions for damaged archives
-        raise InputError(f"checkpoint {path}: cannot be read as tensors alone: {_cause(error, path)}") from error
+        raise InputError(f"checkpoint {path}: {UNREAD}: {_reason(error)}; {EXPECTED}") from error
     if not is_saved:
         raise InputError(f"checkpoint {path}: a zip without data.pkl; expected a file of torch.save")
     if inflated:
@@ -83,17 +91,8 @@ def _is_archive(path: Path, verifies: bool) -> bool:
 
 
 def _check_size(content: Any, most: int) -> None:
-    """Refuse content whose values, expanded, are too many or too large to walk, compare and print.
-
-    A list that holds another one twice, and so on, and a tensor of which a single number is stored, take few bytes in a
-    file.
-    """
-    tensors = {}
-    for value in values_in(content, MOST):
-        if isinstance(value, int) and abs(value) >= HIGHEST:
-            raise ValueError("a number of too many digits")
-        if torch.is_tensor(value):
-            tensors[id(value)] = value
+    """Refuse tensors that take much more than their file, as those of which a single number is stored."""
+    tensors = {id(value): value for value in values_in(content, pickles.MOST) if torch.is_tensor(value)}
     sizes = {key: tensor.numel() * tensor.element_size() for key, tensor in tensors.items()}
     if sum(sizes.values()) > most:
         shape = list(tensors[max(sizes, key=sizes.__getitem__)].shape)
@@ -103,20 +102,18 @@ def _check_size(content: Any, most: int) -> None:
         )
 
 
-def _cause(error: Exception, path: Path) -> str:
-    """The reason why torch.load refused a file, and the remedy."""
-    if name := re.search(r"GLOBAL (\S+)", str(error)):
-        return (
-            f"it needs {name[1]}, and unpickling can run any code; whoever made it can save the tensors alone with "
-            "torch.save({'state_dict': model.state_dict()}, 'G.pt')"
-        )
-    found = []
-    if not isinstance(error, OSError):
-        with path.open("rb") as file:
-            start = file.read(100)
-        found = [kind for pattern, kind in OTHERS.items() if re.match(pattern, start, re.IGNORECASE)]
-    reason = (found + str(error).split(". ")[0].splitlines() + [type(error).__name__])[0]
-    return f"{reason[:120]}; expected a complete file of torch.save (docs/how-to/use-public-weights.md)"
+def _check_start(path: Path) -> None:
+    """Refuse a file that is neither a zip nor begins like a file of torch.save before PyTorch 1.6."""
+    with path.open("rb") as file:
+        start = file.read(100)
+    if not start.startswith(pickles.OLD_START):
+        kind = next((kind for pattern, kind in OTHERS.items() if re.match(pattern, start, re.IGNORECASE)), "damaged")
+        raise InputError(f"{UNREAD}: {kind}; {EXPECTED}")
+
+
+def _reason(error: Exception) -> str:
+    """The first sentence of an error, which PyTorch's readers let pages follow."""
+    return (str(error).split(". ")[0].splitlines() or [type(error).__name__])[0][:120]
 
 
 def write(content: Mapping[str, Any], path: str | Path) -> None:

@@ -107,12 +107,11 @@ def add_safetensors(folder: Path) -> None:
 
 def check_safetensors(folder: Path, name: str) -> None:
     """Raise an InputError if models/model.safetensors has other tensors than models/model.pt."""
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         given = load_file(folder / SAFETENSORS)
-    except SafetensorError as error:
+    except Exception as error:  # its own for a broken file, several of PyTorch for a tensor of impossible shape
         raise InputError(f"{name}: {SAFETENSORS}: cannot be read ({error})") from error
     expected = checkpoints.read(folder / WEIGHTS).state
     if given.keys() != expected.keys() or any(not given[each].equal(expected[each]) for each in given):

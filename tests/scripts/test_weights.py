@@ -124,7 +124,7 @@ VARIANT = "an unknown variant of SwinUNETR's encoder; .* version 1; 1 tensors ar
         (SSL, f"{BLOCK % 2}.relative_position_bias_table", None, "SwinUNETR's encoder lacks levels"),
         (SSL, f"{BLOCK % 3}.qkv.bias", (7,), VARIANT),
         (SSL, "swinViT.layers1c.0.conv1.weight", (12, 12, 3, 3, 3), VARIANT),
-        (UNETR, STEM, (13, 1, 2, 2, 2), "an unknown variant of SwinUNETR's encoder; "),
+        (UNETR, STEM, (9, 1, 2, 2, 2), "an unknown variant of SwinUNETR's encoder; "),
     ],
 )
 def test_encoders_that_monai_does_not_build_are_refused(shapes, name, shape, message):
@@ -133,6 +133,26 @@ def test_encoders_that_monai_does_not_build_are_refused(shapes, name, shape, mes
     with pytest.raises(InputError, match=f"^F: .*{message.replace('NAME', name)}") as error:
         describe(state, "F")
     one_line(error)
+
+
+TABLE = f"{BLOCK % 1}.relative_position_bias_table"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({STEM: (4800, 1, 2, 2, 2)}, "4 blocks of feature size 4800 and window 4 in"),
+        ({TABLE: (199**3, 3)}, "4 blocks of feature size 12 and window 100 in"),
+        ({TABLE.replace("blocks.0", f"blocks.{number}"): (343, 3) for number in range(99)}, "102 blocks of"),
+        ({TABLE: (343, 0)}, "SwinUNETR's encoder lacks levels"),
+    ],
+    ids=["feature", "window", "blocks", "heads"],
+)
+def test_no_network_larger_than_its_file_is_built(changes, message, monkeypatch):
+    """SECURITY.md: a header of 1 kB would take gigabytes."""
+    monkeypatch.setattr("common.ssl.SSLHead", pytest.fail)
+    with pytest.raises(InputError, match=message):
+        describe(checkpoints.hollow(SSL | changes), "F")
 
 
 # What inspect prints

@@ -99,7 +99,10 @@ def test_content_that_is_no_checkpoint_of_one_network_is_refused(file, content, 
 )
 def test_tensors_that_cannot_be_trained_are_refused(make, file):
     torch.save({"state_dict": {"a": torch.ones(1), "b.weight": make()}}, file)
-    with pytest.raises(InputError, match=r"b\.weight (is not a tensor of plain|has type torch\.int8; .*) ?") as error:
+    with pytest.raises(
+        InputError,
+        match=r"b\.weight (is not a tensor of plain|has type torch\.int8; )|a tensor that is not dense; expected plain",
+    ) as error:
         weights.read(file)
     assert str(file) in one_line(error)
 
