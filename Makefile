@@ -6,22 +6,26 @@ TORCH := $(shell grep '^torch==' requirements.txt)
 TORCHVISION := $(shell sed -n 's/^\(torchvision==[0-9.]*\).*/\1/p' scripts/nnunet/requirements.txt)
 UV_TORCH ?= --torch-backend=cpu
 BIN := .venv/bin
+# Exactly the files whose SHA-256 a lock lists. Two packages have no wheel: the lock's setuptools, installed before, builds them.
+LOCKED := --quiet --require-hashes --no-deps --only-binary=:all: --no-binary=acvl-utils,timeloop --no-build-isolation
 
 .DELETE_ON_ERROR:
 .PHONY: help install deploy nnunet tracking monailabel lock locked quickstart test test-rest test-all torture lint benchmark \
   test-slow test-deploy test-nnunet test-tracking test-torture
 PYTEST = -m pytest --numprocesses=auto
 
-# $(call install,ENVIRONMENT,LOCK,PYTORCH): exactly the files whose SHA-256 the lock lists. Another TORCH_INDEX has other files
-# of PyTorch, which pip then takes with what they need, unchecked; all the others are still those of the lock.
+# $(call install,ENVIRONMENT,LOCK,PYTORCH). Another TORCH_INDEX has other files of PyTorch, which pip then takes with what
+# they need, unchecked; all the others are still those of the lock.
 define install
 	@echo "$1: pip prints nothing while it downloads and installs 2 to 3 GB"
 	$(PYTHON) -m venv $1
 	sed -n '/^torch/,/[^\\]$$/p' $2 > $1/torch.lock
+	sed -n '/^setuptools==/,/[^\\]$$/p' $2 > $1/setuptools.lock
 	sed '/^torch/,/[^\\]$$/d' $2 > $1/others.lock
 	$1/bin/pip install --quiet --retries 1 --timeout 60 --extra-index-url $(TORCH_INDEX) \
-	  $(if $(filter $(CPU_INDEX),$(TORCH_INDEX)),--require-hashes --no-deps --requirement $1/torch.lock,$3)
-	$1/bin/pip install --quiet --require-hashes --no-deps --requirement $1/others.lock
+	  $(if $(filter $(CPU_INDEX),$(TORCH_INDEX)),$(LOCKED) --requirement $1/torch.lock,$3)
+	$1/bin/pip install $(LOCKED) --requirement $1/setuptools.lock
+	$1/bin/pip install $(LOCKED) --requirement $1/others.lock
 	touch $1/installed
 endef
 
@@ -48,7 +52,7 @@ tracking: .venv-tracking/installed ## .venv-tracking: .venv and MLflow, for docs
 .venv-tracking/installed: tests/tracking/requirements.lock .venv/installed
 	$(PYTHON) -m venv --clear --without-pip .venv-tracking
 	awk 'NR == FNR { if (/==/) known[$$1]; next } /==/ { skip = $$1 in known } !skip' requirements.lock $< > .venv-tracking/others.lock
-	$(BIN)/pip --python .venv-tracking install --quiet --require-hashes --no-deps --no-compile --requirement .venv-tracking/others.lock
+	$(BIN)/pip --python .venv-tracking install $(LOCKED) --no-compile --requirement .venv-tracking/others.lock
 	echo "$(CURDIR)/.venv/lib/python3.11/site-packages" > .venv-tracking/lib/python3.11/site-packages/venv.pth
 	touch $@
 
@@ -66,7 +70,8 @@ define compile
 endef
 
 lock: ## the locks anew, after a change of a requirements.txt; keeps what is pinned already
-	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet uv==0.13.9
+	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install $(LOCKED) --requirement .ci/requirements.lock
+	$(call compile,.ci/requirements.txt,.ci/requirements.lock)
 	$(call compile,requirements.txt,requirements.lock)
 	$(call compile,requirements.txt deploy/requirements.txt,deploy/requirements.lock)
 	$(call compile,requirements.txt scripts/nnunet/requirements.txt,scripts/nnunet/requirements.lock)
@@ -86,6 +91,7 @@ locked: ## check that the locks agree with the requirements
 	$(call agree,requirements.txt scripts/nnunet/requirements.txt,scripts/nnunet/requirements.lock)
 	$(call agree,tests/tracking/requirements.txt,tests/tracking/requirements.lock)
 	$(call agree,scripts/package/monailabel/requirements.txt,scripts/package/monailabel/requirements.lock)
+	$(call agree,.ci/requirements.txt,.ci/requirements.lock)
 
 quickstart: .venv/installed ## all five stages with small networks, on the embedded cohort
 	$(BIN)/python -m scripts.quickstart
