@@ -1,12 +1,28 @@
-"""tqdm progress bars with a lock for each process.
+"""tqdm progress bars with a lock for each process; variables of the environment that tqdm cannot use are refused.
 
 tqdm shares its lock with forked processes; if a DataLoader's worker died holding it, the next bar would wait forever.
 """
 
 import os
+from contextlib import redirect_stderr
+from io import StringIO
 from threading import RLock
 
-from tqdm import tqdm
+from .errors import InputError, one_line, report_in_one_line
+
+VARIABLES = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("TQDM_")]
+
+try:
+    from tqdm import tqdm
+
+    if VARIABLES:
+        with redirect_stderr(StringIO()):
+            list(tqdm("."))
+except Exception as failed:
+    if not VARIABLES:
+        raise
+    report_in_one_line()
+    raise InputError(f"{' '.join(VARIABLES)}: {one_line(failed)}; expected values that tqdm can use") from failed
 
 
 def _own_lock() -> None:

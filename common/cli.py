@@ -105,9 +105,9 @@ def log_unexpected(
 
 
 def _variables(error: BaseException) -> list[str]:
-    """Variables of the environment named after the library that raised an exception, such as TORCH_LOGS."""
+    """Variables of the environment that change PyTorch, if it raised an exception, such as TORCH_LOGS."""
     libraries = re.findall(r"/(?:site|dist)-packages/(\w+)", traceback_of(error))
-    prefixes = {"torch": ("TORCH", "PYTORCH"), "tqdm": ("TQDM",)}.get(libraries[-1], ()) if libraries else ()
+    prefixes = ("TORCH", "PYTORCH") if libraries[-1:] == ["torch"] else ()
     return [f"the environment has {name}={value}" for name, value in os.environ.items() if name.startswith(prefixes)]
 
 

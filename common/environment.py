@@ -6,6 +6,7 @@ from contextlib import chdir
 from importlib import import_module
 from pathlib import Path
 
+from . import bars  # noqa: F401  refuses variables that tqdm cannot use; PyTorch imports tqdm, too
 from .errors import Hook, InputError, report_in_one_line
 from .memory import use_huge_pages, use_open_files
 

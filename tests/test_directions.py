@@ -12,13 +12,13 @@ ALLOWED = {  # see docs/explanation/architecture.md; `common` is the lazy `__ini
     package: {name if name in ("common", "common.*", "deploy") else f"common.{name}" for name in names.split()}
     for package, names in {
         "common": "",
-        "common.bars": "",
+        "common.bars": "errors",
         "common.drawing": "",
         "common.errors": "",
         "common.files": "errors",
         "common.locks": "errors files",
         "common.cli": "environment errors files literals memory",
-        "common.environment": "drawing errors memory",
+        "common.environment": "bars drawing errors memory",
         "common.literals": "",
         "common.values": "common errors literals data",
         "common.memory": "errors",

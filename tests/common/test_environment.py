@@ -77,6 +77,15 @@ def test_a_variable_that_would_stop_a_run_is_named_first(options, variables, lin
     assert ended.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("setting", ["TQDM_MININTERVAL=x", "TQDM_BAR_FORMAT={nope}", "TQDM_FILE=x", "TQDM_NCOLS=x"])
+@pytest.mark.parametrize("command", ["scripts.evaluate --output=out", "scripts.run brats_finetune train"])
+def test_variables_that_tqdm_cannot_use_are_refused_before_a_bar_is_drawn(command, setting):
+    name, value = setting.split("=")
+    ended = execute([sys.executable, "-m", *command.split()], cold=True, **{name: value})
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert re.fullmatch(rf"error: {re.escape(setting)}: \w+Error: .+; expected values that .+\n", ended.stderr)
+
+
 def test_a_variable_that_a_library_refuses_is_named(evaluate):
     ended = execute(evaluate, cold=True, TORCH_LOGS="nonsense")
     assert ended.returncode == 1
