@@ -13,7 +13,7 @@ from shlex import quote
 from types import MappingProxyType, UnionType
 from typing import Any, get_args
 
-from .environment import prepare_process
+from .environment import check_help, prepare_process
 from .errors import (
     InputError,
     chain_of,
@@ -47,6 +47,8 @@ def run(
     prepare_process(log_unexpected)
     arguments = sys.argv[1:]
     asks_for_help = any(argument in ("--help", "-h", "--") for argument in arguments)
+    if asks_for_help:
+        check_help()
     if default is not None and isinstance(commands, Mapping) and (not arguments or arguments[0] not in commands):
         if arguments and not arguments[0].startswith("-"):
             *others, last = commands

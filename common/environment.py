@@ -43,3 +43,10 @@ def prepare_process(otherwise: Hook | None = None) -> None:
     if Path("matplotlibrc").is_file():  # of the current folder, which Matplotlib reads first
         with chdir("/"):
             import_module(f"{__package__}.drawing")
+
+
+def check_help() -> None:
+    """Refuse --help where Python has removed its texts, the docstrings."""
+    if sys.flags.optimize > 1:
+        variable = "PYTHONOPTIMIZE=" + os.environ["PYTHONOPTIMIZE"] if "PYTHONOPTIMIZE" in os.environ else "-OO"
+        raise InputError(f"{variable}: removes the texts of --help; expected 1, -O or neither")

@@ -29,7 +29,7 @@ from typing import Any
 
 from common.cli import log_unexpected, options_of
 from common.configs import as_data, check, parsed
-from common.environment import prepare_process
+from common.environment import check_help, prepare_process
 from common.errors import (
     InputError,
     chain_of,
@@ -118,6 +118,7 @@ def main() -> None:
     values: dict[str, Any] = {}
     prepare_process(partial(log_unexpected, options=values))
     if {"-h", "--help"} & set(sys.argv[1:]):
+        check_help()
         show(*str(__doc__).splitlines())
         return
     files, options = read_command_line(sys.argv[1:], is_distributed="RANK" in os.environ)

@@ -86,6 +86,13 @@ def test_variables_that_tqdm_cannot_use_are_refused_before_a_bar_is_drawn(comman
     assert re.fullmatch(rf"error: {re.escape(setting)}: \w+Error: .+; expected values that .+\n", ended.stderr)
 
 
+@pytest.mark.parametrize("command", ["scripts.run", "scripts.evaluate"])
+def test_help_without_its_texts_is_refused(command):
+    ended = execute([sys.executable, "-m", command, "--help"], cold=True, PYTHONOPTIMIZE="2")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "error: PYTHONOPTIMIZE=2: removes the texts of --help; expected 1, -O or neither\n"
+
+
 def test_a_variable_that_a_library_refuses_is_named(evaluate):
     ended = execute(evaluate, cold=True, TORCH_LOGS="nonsense")
     assert ended.returncode == 1
