@@ -288,6 +288,6 @@ def _load(file: str | Path) -> dict[str, Any]:
     expected = "a mapping of options, such as {batch_size: 2}"
     content = (valid_json if path.suffix == ".json" else valid_yaml)(path, expected, name=str(file))
     if not isinstance(content, Mapping):
-        found = "empty" if content is None else f"a {type(content).__name__}"
+        found = "empty" if content is None else f"of type {type(content).__name__}"
         raise InputError(f"{file}: {found}; expected {expected}")
     return dict(content)

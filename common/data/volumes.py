@@ -44,7 +44,7 @@ def open_volume(path: str | Path) -> Any:
         return open_nrrd(path)
     scan = nibabel.load(path)
     if not isinstance(scan, nibabel.spatialimages.SpatialImage):
-        raise TypeError(f"a {type(scan).__name__}")
+        raise TypeError(f"of type {type(scan).__name__}")
     if isinstance(scan, nibabel.Nifti1Pair):
         with scan.file_map.get("header", scan.file_map["image"]).get_prepare_fileobj("rb") as stream:
             stored = type(scan.header).from_fileobj(stream, check=False)  # before nibabel replaces what is invalid

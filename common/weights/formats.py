@@ -257,7 +257,7 @@ def _metadata(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     if found is None:
         return {}
     if not isinstance(found, Mapping):
-        raise InputError(f"checkpoint {path}: metadata is a {type(found).__name__}; expected names and values")
+        raise InputError(f"checkpoint {path}: metadata of type {type(found).__name__}; expected names and values")
     metadata = dict(found)
     for name, example in STATED.items():
         value = metadata.get(name)

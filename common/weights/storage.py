@@ -62,7 +62,7 @@ def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
             raise
         raise InputError(f"checkpoint {path}: {UNREAD}: {_reason(error)}; {EXPECTED}") from error
     if not isinstance(content, Mapping):
-        raise InputError(f"checkpoint {path}: holds a {type(content).__name__}; expected a dictionary of tensors")
+        raise InputError(f"checkpoint {path}: of type {type(content).__name__}; expected a dictionary of tensors")
     return content
 
 

@@ -207,7 +207,8 @@ def test_an_overlay_may_add_what_something_uses(config, write, content):
     ("content", "message"),
     [
         ("", "empty; expected a mapping of options, such as {batch_size: 2}"),
-        ("- 1\n- 2", "a list; expected a mapping of options"),
+        ("- 1\n- 2", "of type list; expected a mapping of options"),
+        ("5", "of type int; expected a mapping of options"),
         ("a: [1\nb: }", "not YAML \\(line 2: expected ',' or ']'"),
         (None, r"no such file; did you mean .*/train.yaml\?"),
     ],

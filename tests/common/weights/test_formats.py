@@ -58,7 +58,7 @@ def test_tensors_get_our_names(file, names, own, prefix, encoder):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([torch.zeros(2)], "holds a list; expected a dictionary of tensors"),
+        ([torch.zeros(2)], "of type list; expected a dictionary of tensors"),
         ({"state_dict": {}, "epoch": 4}, "holds no named tensors, but state_dict, epoch; expected a state dict"),
         ({"state_dict": named("a"), "model": named("a"), "network": {"depth": 3}}, "tensors under state_dict and "),
         (named("module.a", "module.b", "c"), "2 tensors begin with module. and 1 do not, first c; expected all"),
