@@ -5,6 +5,7 @@
 """
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,6 +234,9 @@ class Options(SimpleNamespace):
 
     def make_folders(self) -> None:
         """Make the run's output folders and claim them; see `common.locks.claim`."""
+        has_events = bool({"ckpt_dir", "protocol"} & vars(self).keys())  # of a training or evaluation
+        if has_events and re.search("[\udc80-\udcff]", self.output_dir):  # bytes that are not UTF-8
+            raise ArgumentError(f"output_dir={self.output_dir}: not UTF-8; TensorBoard expects UTF-8")
         for name, folder in self._folders().items():
             if folder.startswith("~"):  # no shell replaces it after `=`, so it would become a folder of that name
                 raise ArgumentError(f"{name}={folder}: `~` is not expanded after `=`; give the full path")

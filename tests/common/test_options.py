@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import yaml
 from monai.bundle import ConfigParser
@@ -164,6 +166,20 @@ def test_a_config_reads_its_own_options(options_of, tmp_path):
         "val_interval",
     }
     assert options.record(bundle="a").keys() == recorded | {"bundle"}
+
+
+@pytest.mark.parametrize("of_workflow", [{"ckpt_dir": "/models"}, {"protocol": "atlas"}, {}])
+def test_a_folder_of_events_has_a_name_in_utf_8(tmp_path, of_workflow):
+    """TensorBoard cannot write below other names; an inference, which writes no events, can."""
+    folder = tmp_path / os.fsdecode(b"Dos\xe9")
+    options = Options(output_dir=str(folder), **of_workflow)
+    if of_workflow:
+        with pytest.raises(ArgumentError, match=r"^output_dir=/.*/Dos\\udce9: not UTF-8; "):
+            options.make_folders()
+        assert list(tmp_path.iterdir()) == []
+    else:
+        options.make_folders()
+        options.release_folders()
 
 
 @pytest.mark.parametrize(("trained", "warns"), [("atlas_finetune", True), ("brats_finetune", False), ("own", False)])
