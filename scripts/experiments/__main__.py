@@ -144,7 +144,10 @@ def _opened(
         for file in each.get("files", [])
     }
     others = {choice("files", name, known): _existing("files", path) for name, path in (files or {}).items()}
-    return open_study(content, Places(folder, found, others, gpus))
+    try:
+        return open_study(content, Places(folder, found, others, gpus))
+    except InputError as error:
+        raise InputError(f"study {study}: {error}") from error
 
 
 def _existing(name: str, path: Any) -> Path:

@@ -47,6 +47,13 @@ def test_a_study_runs_once_and_each_job_gets_what_it_starts_from(options, work, 
     assert made == f"{tmp_path}/out/runs/first/tiny/models/model.pt"
 
 
+def test_a_mistake_that_shows_in_the_jobs_names_the_study(options):
+    study = Path(options["study"])
+    study.write_text(study.read_text().replace("{output}", "{outpt}"))
+    with pytest.raises(InputError, match=rf"^study {study}: runs\.\w+\.command={{outpt}}: no {{outpt}}; expected"):
+        experiments("plan", **options)
+
+
 def test_a_failure_is_told_with_its_last_line_and_stops_only_what_needs_it_until_it_is_mended(options, work, capsys):
     (work.parent / "fail-first").touch()
     with pytest.raises(SystemExit) as ended:
