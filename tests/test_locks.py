@@ -5,6 +5,8 @@ import re
 import shutil
 import subprocess
 
+import yaml
+
 from tests.support import ROOT
 
 TRACKING = "tests/tracking/requirements.lock"
@@ -17,6 +19,12 @@ def make(*words, place=ROOT):
     return subprocess.run(["make", *words], cwd=place, env=apart, capture_output=True, text=True, check=False)
 
 
+def locks():
+    """All locks of the repository."""
+    listed = subprocess.run(["git", "ls-files", "*.lock"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return sorted(listed.stdout.split())
+
+
 def test_what_the_environments_of_tracking_and_of_the_bundles_share_has_one_version():
     """.venv-tracking sees the packages of .venv, and installs only the others."""
     texts = [(ROOT / lock).read_text() for lock in ("requirements.lock", TRACKING)]
@@ -27,6 +35,9 @@ def test_what_the_environments_of_tracking_and_of_the_bundles_share_has_one_vers
 
 
 def test_a_lock_without_what_the_requirements_declare_is_refused(tmp_path):
+    """SECURITY.md: "declare what is needed"
+    SECURITY.md: "`make locked`, a part of `make lint`, compares the two"
+    """
     for name in (*LOCKS, *(lock.replace(".lock", ".txt") for lock in LOCKS), "Makefile"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
@@ -48,6 +59,12 @@ def installations():
 
 
 def test_hashes_of_all_that_is_installed_are_checked_and_nothing_is_fetched_to_build_it():
+    """SECURITY.md: "install with `--require-hashes`"
+    SECURITY.md: "Wheels alone are installed"
+    SECURITY.md: "the lock's setuptools builds them, and nothing is fetched for that"
+    SECURITY.md: "install the locks with `--require-hashes`, except PyTorch for GPUs, which comes from its index,
+    unchecked"
+    """
     checked = [command for command in installations() if "--require-hashes" in command]
     assert len(checked) == 4 * 3 + 2 + 4, "four environments in three steps, tracking, lock; three recipes, the audit"
     for command in checked:
@@ -57,3 +74,53 @@ def test_hashes_of_all_that_is_installed_are_checked_and_nothing_is_fetched_to_b
     unchecked = {*installations()} - {*checked}
     torch = r"\"\$\(grep -o '\^torch==\[0-9\.\]\*' requirements\.lock\)\"$"  # for GPUs, in containers
     assert [command for command in unchecked if not re.search(rf" torchvision==[\d.]+$|{torch}", command)] == []
+
+
+def test_each_lock_pins_versions_and_hashes_for_linux_and_the_cpu():
+    """SECURITY.md: "`requirements.lock` pins direct and transitive packages with the SHA-256 of their files"
+    SECURITY.md: "The locks are for Python 3.11 on Linux, x86_64, with PyTorch's CPU build; packages that only other
+    systems need are not in them"
+    """
+    for lock in locks():
+        entries = re.split(r"\n(?=\S)", (ROOT / lock).read_text().strip())
+        pattern = r"[\w.-]+==[\w.+]+( \\\n    --hash=sha256:[0-9a-f]{64})+"
+        assert [entry for entry in entries if not re.fullmatch(pattern, entry)] == [], lock
+        assert not [entry for entry in entries if re.match("pywin|pyobjc|win32|nvidia-|triton==", entry)], lock
+        assert all("+cpu" in entry for entry in entries if entry.startswith("torch=="))
+
+
+def test_another_index_gives_pytorch_alone_and_a_new_lock_starts_from_the_last():
+    """SECURITY.md: "With a different `TORCH_INDEX`, PyTorch and its dependencies come from there, unchecked"
+    SECURITY.md: "After a change of the requirements, `make lock` updates the locks and keeps the versions that they pin
+    already"
+    """
+    commands = make("--dry-run", "--always-make", "install", "TORCH_INDEX=https://example.org").stdout.splitlines()
+    (unchecked,) = [line for line in commands if " install " in line and "--require-hashes" not in line]
+    assert re.search(r" https://example.org torch==[\d.]+$", unchecked)
+    lines = make("--dry-run", "lock").stdout.replace("\\\n", "").splitlines()
+    compiled = [line for line in lines if " compile " in line]
+    assert sorted(re.search(r"--output-file (\S+)", command)[1] for command in compiled) == locks()
+    assert not [command for command in compiled if "--upgrade" in command]
+
+
+def test_recipes_actions_and_the_audit():
+    """SECURITY.md: "The recipes in `container/` and `deploy/` pin their base image by digest"
+    SECURITY.md: "`deploy/compose.yaml` takes Orthanc by its tag, not by a digest"
+    SECURITY.md: "Actions are pinned by commit"
+    SECURITY.md: "`pip-audit` compares the locks with the public advisories on each push and each week; the weekly run
+    fails if it finds a vulnerability or cannot audit a package"
+    """
+    recipes = [path.read_text() for pattern in ("*/Dockerfile", "*/*.def") for path in ROOT.glob(pattern)]
+    bases = [base for text in recipes for base in re.findall(r"^F(?:ROM|rom:) *(\S+)", text, re.MULTILINE)]
+    assert [re.search(r"@sha256:[0-9a-f]{64}$", base) is not None for base in bases] == [True] * 3
+    compose = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())
+    assert re.fullmatch(r"orthancteam/orthanc:\d+\.\d+\.\d+", compose["services"]["orthanc"]["image"])
+    workflows = {path.stem: path.read_text() for path in ROOT.glob(".github/workflows/*.yml")}
+    uses = [action for text in workflows.values() for action in re.findall(r"uses: (\S+)", text)]
+    assert [action for action in uses if not re.search("@[0-9a-f]{40}$", action)] == []
+    audit = yaml.safe_load(workflows["audit"])
+    job = audit["jobs"]["audit"]
+    assert audit[True].keys() == {"push", "schedule"}, "YAML reads `on` as True"
+    assert sorted(job["strategy"]["matrix"]["lock"]) == locks()
+    assert job["continue-on-error"] == "${{ github.event_name == 'push' }}"
+    assert "pip-audit --strict " in job["steps"][-1]["run"]

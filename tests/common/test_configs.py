@@ -1,8 +1,10 @@
 """The check of a run's configs."""
 
 import re
+from pathlib import Path
 
 import fire
+import monai.bundle
 import pytest
 import yaml
 from monai.bundle import ConfigParser
@@ -139,7 +141,10 @@ TEXTS = [
 @pytest.mark.parametrize("text", TEXTS, ids=ascii)
 @pytest.mark.parametrize("bundle", BUNDLES)
 def test_monai_takes_every_option_of_a_bundle_as_typed(bundle, text, tmp_path, monkeypatch):
-    """In this process, and from the command line of MONAI's own command."""
+    """In this process, and from the command line of MONAI's own command.
+
+    SECURITY.md: "our commands evaluate no option, whatever it begins with"
+    """
     monkeypatch.chdir(tmp_path)
     configs = ROOT / "bundles" / bundle / "configs"
     names = {
@@ -155,6 +160,18 @@ def test_monai_takes_every_option_of_a_bundle_as_typed(bundle, text, tmp_path, m
         parser = ConfigParser(changes)
         assert {name: parser.get_parsed_content(name) for name in names} == values
     assert not [*tmp_path.iterdir()]
+
+
+def test_monai_runs_the_same_text_in_a_config_and_on_its_own_command_line(tmp_path, monkeypatch):
+    """SECURITY.md: "MONAI evaluates text that begins with `$` as Python"
+    SECURITY.md: "MONAI's own command, `python -m monai.bundle run`, evaluates text with `$`"
+    """
+    monkeypatch.chdir(tmp_path)
+    ConfigParser({"text": EVIL}).get_parsed_content("text")
+    Path("owned").unlink()
+    Path("config.yaml").write_text("{text: 0, run: ['@text']}")
+    monai.bundle.run(config_file="config.yaml", text=EVIL)
+    assert Path("owned").exists()
 
 
 @pytest.mark.parametrize("value", [EVIL, "@loss", "%loss", [1, {"a": EVIL}]], ids=ascii)
@@ -224,6 +241,9 @@ def test_an_overlay_alone_is_refused(write):
 
 
 def test_each_config_from_elsewhere_is_named_as_a_program_before_it_is_checked(config, write, capsys):
+    """SECURITY.md: "Before a config, package or study that does not lie in `bundles/` or `studies/` runs, each command
+    names it in a warning"
+    """
     wrong = write("wrong.yaml", {"learning_rat": 0.2})
     refusal(config, wrong)
     lines = [

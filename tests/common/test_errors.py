@@ -318,6 +318,7 @@ def test_the_path_of_a_failure_is_named_without_the_name_of_a_class(tmp_path):
 
 
 def test_what_terminals_act_on_is_escaped_and_lines_stay_lines(capsys):
+    """SECURITY.md: "printed escaped, as one line"."""
     assert printable(HOSTILE) == printable(ESCAPED) == str(InputError(HOSTILE)) == ESCAPED
     assert printable(Path("P1 Müller's 脳 \\ 'x'")) == "P1 Müller's 脳 \\ 'x'"
     show(HOSTILE, 3)

@@ -112,6 +112,14 @@ def test_a_broken_link_is_neither_replaced_nor_followed(tmp_path):
             check(tmp_path / "link/below", "--output=X")
 
 
+def test_a_path_leads_where_it_points(tmp_path):
+    """SECURITY.md: "paths are read and written where they point"."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    write_json(tmp_path / "link/../there/a.json", [1])
+    assert [valid_json(tmp_path / folder / "a.json", "a list") for folder in ("link", "there")] == [[1], [1]]
+
+
 # Formats
 
 
@@ -157,12 +165,22 @@ def test_tables_are_written_by_one_function():
     ],
 )
 def test_json_from_outside_that_does_not_fit_is_refused_in_one_line(tmp_path, content, message):
+    """SECURITY.md: "read within limits of size, depth and numbers"."""
     if content is not None:
         (tmp_path / "f.json").write_bytes(content)
     schema = {"properties": {"a": {"items": {"type": "integer"}}}}
     with pytest.raises(InputError, match=f"^{message}$"):
         valid_json(tmp_path / "f.json", "a run", schema, "F")
     check_schema({"a": [1]}, schema, "F", "a run")
+
+
+@pytest.mark.parametrize(("read", "kind", "largest"), [(valid_json, "JSON", 2**28), (valid_yaml, "YAML", 2**20)])
+def test_a_file_that_is_too_large_is_not_read(tmp_path, read, kind, largest):
+    """SECURITY.md: "read within limits of size"."""
+    with (tmp_path / "f").open("wb") as file:
+        file.truncate(largest + 1)  # a sparse file
+    with pytest.raises(InputError, match=rf"^F: not {kind} \(.*{largest}.*\); expected a run$"):
+        read(tmp_path / "f", "a run", name="F")
 
 
 @pytest.mark.parametrize("path", ["", " "])
@@ -198,6 +216,7 @@ ALIASES = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     ],
 )
 def test_yaml_from_outside_has_limits(tmp_path, text, why):
+    """SECURITY.md: "YAML without objects"."""
     (tmp_path / "f.yaml").write_text(text)
     with pytest.raises(InputError, match=rf"^F: not YAML \(.*{why}.*\); expected a study$"):
         valid_yaml(tmp_path / "f.yaml", "a study", name="F")
@@ -211,6 +230,7 @@ def test_keys_of_yaml_are_text_as_written(tmp_path):
 
 @pytest.mark.parametrize("text", ["=1+1", "+1+1", "-1+cmd|'x'!A0", "@SUM(1)", "\t=1", "\n=1", "＝1", "'=1"])
 def test_no_cell_begins_as_a_formula_does_and_names_come_back(tmp_path, text):
+    """SECURITY.md: "text that a spreadsheet would run as a formula gets an apostrophe"."""
     write_csv(tmp_path / "table.csv", [["subject", "note"], [text, "a"], ["b", text]])
     with (tmp_path / "table.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))

@@ -1,6 +1,7 @@
 """The Compose file against what it names: files, commands, variables. `make lint` checks it by Compose's schema."""
 
 import inspect
+import json
 import re
 
 import pytest
@@ -32,3 +33,22 @@ def test_its_commands_and_variables_are_those_of_the_service(compose):
     read = set(re.findall(r'"(ORTHANC_\w+)"', inspect.getsource(service)))
     assert ours["environment"].keys() == read
     assert ours["environment"]["ORTHANC_PASSWORD_FILE"] == f"/run/secrets/{ours['secrets'][0]}"
+
+
+def test_nothing_but_the_service_changes_orthanc_and_nobody_else_reaches_it(compose):
+    """SECURITY.md: "Its password comes from a file, never from the command line; the Compose file has no default
+    password, lets only the service's user change or delete, and opens ports on this machine only"
+    """
+    parameters = [name for command in service.COMMANDS.values() for name in inspect.signature(command).parameters]
+    assert not [name for name in parameters if "password" in name]
+    files = [secret["file"] for secret in compose["secrets"].values()]
+    assert [file for file in files if not re.fullmatch(r"\$\{SECRETS:\?.*\}/\w+(\.json)?", file)] == []
+    orthanc = compose["services"]["orthanc"]
+    settings = orthanc["environment"]
+    assert settings["ORTHANC__AUTHENTICATION_ENABLED"] == "true"
+    assert not [name for name in settings if re.search("USERS|PASSWORD", name)], "they are secrets"
+    (script,) = json.loads(settings["ORTHANC__LUA_SCRIPTS"])
+    assert f"./roles.lua:{script}:ro" in orthanc["volumes"], "test_service.py tries it"
+    ports = [port for each in compose["services"].values() for port in each.get("ports", [])]
+    assert [port.rsplit(":", 2)[0] for port in ports] == ["127.0.0.1", "${DICOM_ADDRESS:-127.0.0.1}"]
+    assert not [each for each in compose["services"].values() if "network_mode" in each]

@@ -141,6 +141,7 @@ def hospital(orthanc, tmp_path, monkeypatch):
 
 
 def test_studies_are_done_in_order_and_a_broken_one_stops_none(hospital, capsys):
+    """SECURITY.md: "anyone who may write there can have any study segmented"."""
     studies = broken, crashing, last = [patient(number) for number in range(1, 4)]
     for study, behaviour in ((broken, "refused"), (crashing, "crash"), (last, "t1")):
         hospital.send(study, SeriesDescription=behaviour)
@@ -363,6 +364,7 @@ def test_a_result_that_orthanc_refuses_is_noticed(hospital):
 
 
 def test_a_reader_may_see_and_query_but_not_change_or_delete(hospital):
+    """SECURITY.md: "lets only the service's user change or delete"."""
     hospital.receive(patient(1))
     (study,) = hospital.archive.studies()
 

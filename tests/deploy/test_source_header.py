@@ -44,7 +44,10 @@ def test_missing_and_invalid_attributes_become_empty_and_text_becomes_unicode(so
 
 @pytest.mark.filterwarnings("ignore")
 def test_nothing_but_these_attributes_travels(tumours, tmp_path):
-    """The slices have every attribute of text that DICOM knows, at the root and in every sequence."""
+    """The slices have every attribute of text that DICOM knows, at the root and in every sequence.
+
+    SECURITY.md: "results copy only identity from the source"
+    """
     slices = write_modality(tmp_path / "in", np.ones((6, 5, 12)), np.eye(4), Study(), 3, "T1ce")
     kinds = {keyword_for_tag(tag): dictionary_VR(tag) for tag in DicomDictionary if keyword_for_tag(tag)}
     inner = header(**{keyword: "SECRET" for keyword, kind in kinds.items() if kind in TEXT_KINDS})

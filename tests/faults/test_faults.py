@@ -51,6 +51,7 @@ def check(fault: Fault, places: dict[str, Path], cold: bool = False) -> None:
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.command.split()[0]}: {fault.line[:80]}")
 def test_bad_input_ends_in_one_line(places, fault):
+    """SECURITY.md: "a mistake ends in one line and status 2"."""
     check(fault, places)
 
 

@@ -60,6 +60,9 @@ FAULTS = [
 
 @pytest.mark.parametrize(("file", "old", "new", "message"), FAULTS)
 def test_files_that_no_evaluation_wrote_are_named(file, old, new, message, tmp_path):
+    """SECURITY.md: "a case is named like a file"
+    SECURITY.md: "checked against a schema or their columns"
+    """
     write_evaluation(tmp_path, CASES, ATLAS)
     path = tmp_path / file
     if old is not None:

@@ -139,6 +139,7 @@ def test_metadata_is_read_with_modalities_as_a_list(file):
     ],
 )
 def test_metadata_of_another_kind_are_refused(name, value, file):
+    """SECURITY.md: "of their metadata, only plain words and numbers get into a config"."""
     examples = {"modalities": ["T1", "FLAIR"], "model_size": "small", "normalization": "brain"}
     examples |= {"patch_size": [96, 96, 96], "spacing": [1.0, 1.0, 1.0]}
     saved(file, **{"modalities": ["T1"], name: value})

@@ -36,6 +36,7 @@ class Evil:
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_code_in_a_file_is_refused_and_not_run(zipped, file, tmp_path):
+    """SECURITY.md: "read without unpickling any object"."""
     marker = tmp_path / "marker"
     content = {"state_dict": {"a": torch.zeros(1)}, "args": Evil(marker)}
     torch.save(content, file, _use_new_zipfile_serialization=zipped)
@@ -73,7 +74,10 @@ def test_any_zip_is_no_checkpoint(file):
 
 
 def test_a_flipped_bit_is_refused(file):
-    """torch.load takes it for a weight."""
+    """torch.load takes it for a weight.
+
+    SECURITY.md: "each tensor's checksum is verified"
+    """
     torch.save({"a": torch.zeros(1000)}, file)
     content = bytearray(file.read_bytes())
     content[content.index(bytes(3000)) + 1000] ^= 64
@@ -91,6 +95,7 @@ def test_a_damaged_end_of_the_archive_is_refused(file):
 
 
 def test_an_archive_that_inflates_is_refused_before_it_does(file):
+    """SECURITY.md: "archives that inflate"."""
     torch.save({"a": torch.zeros(1000)}, file)
     with ZipFile(file) as archive:
         entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
@@ -130,7 +135,7 @@ def shared(levels):
     ids=["shared", "repeated", "digits", "expanded"],
 )
 def test_a_small_file_causes_no_unbounded_work(file, content, message):
-    """SECURITY.md: what a checkpoint holds takes work in proportion to its size."""
+    """SECURITY.md: "more than 500,000 nested values, and tensors that claim much more than is stored are refused"."""
     torch.save(content, file)
     with pytest.raises(InputError, match=message):  # without the limit of values: after years
         load(file)

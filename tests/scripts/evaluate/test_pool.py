@@ -94,9 +94,25 @@ def test_evaluations_that_cannot_be_pooled_are_named(parts):
     assert not (parts / "pooled").exists()
 
 
+def test_what_is_read_stays_as_it_was(parts):
+    """SECURITY.md: "reading one changes nothing in its folder"."""
+
+    def state():
+        files = [path for name in ("first", "second", "whole") for path in (parts / name).rglob("*")]
+        return {path: (path.stat().st_mtime_ns, path.is_dir() or path.read_bytes()) for path in files}
+
+    before = state()
+    read(parts / "first/out")
+    pooled(parts)
+    compare(f"{parts}/whole/out", f"{parts}/pooled", output=f"{parts}/compared")
+    assert state() == before
+
+
 @pytest.mark.parametrize("way", ["path", "link", "reference"])
 def test_an_evaluation_of_somebody_else_shows_no_private_scan(parts, tmp_path, way):
-    """SECURITY.md: a page reads only files below its folder, links resolved, or below a folder that --data names."""
+    """SECURITY.md: "drawing its page reads only files that lie below its folder, after links are resolved, or below a
+    folder that `--data` names"
+    """
     theirs, private = parts / "first/out", tmp_path / "private"
     private.mkdir()
     shutil.copy(parts / "r/c0.nii.gz", private)

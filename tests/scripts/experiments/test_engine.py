@@ -37,6 +37,7 @@ ALL = {"first": 2, "second-tiny-0": 1, "second-tiny-1": 1, "second-small-0": 1, 
 
 
 def test_a_study_runs_once_and_each_job_gets_what_it_starts_from(options, work, tmp_path, capsys):
+    """SECURITY.md: "`python -m scripts.experiments run STUDY` runs any `command` that the study names"."""
     assert {state for state, _ in states(options, capsys).values()} == {"missing"}
     experiments("run", **options, jobs=2)
     assert worked(work) == ALL

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import runpy
 import shutil
 from pathlib import Path
 
@@ -214,7 +215,26 @@ def test_what_fails_is_named_and_its_log_kept(folder):
     assert not (folder / "models").exists(), "what is tried is a copy"
 
 
+def test_the_check_of_the_files_runs_nothing_of_a_package(folder, tmp_path, monkeypatch):
+    """SECURITY.md: "`python -m scripts.package verify PACKAGE` runs it unless you add `--run=false`"."""
+    evil = f"__import__('pathlib').Path({str(tmp_path / 'owned')!r}).touch()"
+    config = folder / "configs/inference"
+    twin = json.loads(config.with_suffix(".json").read_text())
+    config.with_suffix(".json").write_text(json.dumps(twin | {"evil": f"${evil}"}))
+    config.with_suffix(".yaml").write_text(f'{config.with_suffix(".yaml").read_text()}\nevil: "${evil}"\n')
+    for file in ["common/__init__.py", f"tests/test_{NAME}.py"]:
+        (folder / file).write_text(f"{evil}\n{(folder / file).read_text()}")
+    verify(str(folder), run=False)
+    assert not (tmp_path / "owned").exists()
+    monkeypatch.syspath_prepend(folder)
+    runpy.run_path(str(folder / "common/__init__.py"))
+    assert (tmp_path / "owned").exists(), "it would have run"
+
+
 def test_a_package_is_named_as_a_program_before_it_runs(folder, monkeypatch, capsys):
+    """SECURITY.md: "Before a config, package or study that does not lie in `bundles/` or `studies/` runs, each command
+    names it in a warning"
+    """
     monkeypatch.setattr(package_check, "run_package", lambda *_: print(capsys.readouterr().err))
     verify(str(folder), run=False)
     assert capsys.readouterr().err == ""
