@@ -149,7 +149,7 @@ TABLE = f"{BLOCK % 1}.relative_position_bias_table"
     ids=["feature", "window", "blocks", "heads"],
 )
 def test_no_network_larger_than_its_file_is_built(changes, message, monkeypatch):
-    """SECURITY.md: a header of 1 kB would take gigabytes."""
+    """Shapes of 1 kB would take gigabytes."""
     monkeypatch.setattr("common.ssl.SSLHead", pytest.fail)
     with pytest.raises(InputError, match=message):
         describe(checkpoints.hollow(SSL | changes), "F")

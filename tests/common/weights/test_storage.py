@@ -135,7 +135,7 @@ def shared(levels):
     ids=["shared", "repeated", "digits", "expanded"],
 )
 def test_a_small_file_causes_no_unbounded_work(file, content, message):
-    """SECURITY.md: "more than 500,000 nested values, and tensors that claim much more than is stored are refused"."""
+    """SECURITY.md: "tensors that claim much more than is stored are refused"."""
     torch.save(content, file)
     with pytest.raises(InputError, match=message):  # without the limit of values: after years
         load(file)
@@ -161,7 +161,10 @@ EXPANDED = b"ctorch._utils\n_rebuild_tensor_v2\n(" + STORAGE + b"K\0%b%b\x89ccol
     ids=["shared", "tuple", "ordered", "size", "bytes", "late", "tensor"],
 )
 def test_a_program_that_works_without_bound_is_refused_before_it_runs(file, steps, message):
-    """SECURITY.md: PyTorch's reader without unpickling runs each of these."""
+    """SECURITY.md: "programs that call more than tensors need or make more than 1,000,000 values".
+
+    PyTorch's reader without unpickling runs each of these.
+    """
     for name, data in archived({"a": torch.ones(1)}).items():
         with ZipFile(file, "a") as archive:
             archive.writestr(name, b"\x80\2" + steps + b"." if name.endswith("data.pkl") else data)
