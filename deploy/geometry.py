@@ -5,6 +5,7 @@ LPS+.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -121,9 +122,10 @@ def volume_of(images: Sequence[Dataset], name: str) -> tuple[Volume, list[Datase
 
 
 def _values(image: Dataset, name: str) -> NDArray[np.float32]:
-    """The rescaled values of a slice, [rows, columns]."""
+    """The rescaled values of a slice, [rows, columns]; padding is 0, the background of MR."""
     try:
         stored = voxels_of(image)
+        padding = _padding(image, stored)
         slope, intercept = (
             default if image.get(keyword) in (None, "") else float(image[keyword].value)
             for keyword, default in SCALING.items()
@@ -140,7 +142,21 @@ def _values(image: Dataset, name: str) -> NDArray[np.float32]:
         raise InputError(f"{name}: RescaleSlope and RescaleIntercept give NaN or infinite voxels")
     if np.ptp(values) == 0 < np.ptp(stored):
         raise InputError(f"{name}: RescaleSlope and RescaleIntercept make all voxels of {image_name(image)} equal")
+    values[padding] = 0
     return values
+
+
+def _padding(image: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_]:
+    """Mask of the stored values that fill up an image to a rectangle (PS3.3, C.7.5.1.1.2): one value, or a range.
+
+    Some writers give the limits of signed voxels unsigned, so their bits are read as those of a voxel.
+    """
+    limits = [image.get(keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    if limits[0] is None:
+        return np.zeros(stored.shape, bool)
+    unused = 8 * stored.itemsize - int(image.BitsStored)
+    values = np.array([int(limit) for limit in limits if limit is not None]).astype(stored.dtype) << unused >> unused
+    return (stored >= values.min()) & (stored <= values.max())
 
 
 def _unreadable(image: Dataset, name: str, error: Exception) -> InputError:

@@ -5,6 +5,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK as sitk  # noqa: N813
 from nibabel.affines import apply_affine
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.uid import RLELossless
@@ -73,6 +74,38 @@ def test_values_are_rescaled_slice_by_slice(array, slices):
     np.testing.assert_array_equal(volume.array, expected)
 
 
+PADDED = {
+    "signed": (True, 16, -32768, {"PixelPaddingValue": ("SS", -32768)}),
+    "signed, written unsigned": (True, 16, -2000, {"PixelPaddingValue": ("US", 63536)}),
+    "signed, 12 bits written unsigned": (True, 12, -2000, {"PixelPaddingValue": ("US", 2096)}),
+    "unsigned": (False, 16, 65535, {"PixelPaddingValue": ("US", 65535)}),
+    "unsigned, written signed": (False, 16, 65535, {"PixelPaddingValue": ("SS", -1)}),
+    "range": (True, 16, -1500, {"PixelPaddingValue": ("SS", -2000), "PixelPaddingRangeLimit": ("SS", -1000)}),
+    "limit of one": (True, 16, -1000, {"PixelPaddingValue": ("SS", -2000), "PixelPaddingRangeLimit": ("SS", -1000)}),
+    "reversed range": (True, 16, -2000, {"PixelPaddingValue": ("SS", -1000), "PixelPaddingRangeLimit": ("SS", -2000)}),
+    "empty": (True, 16, None, {"PixelPaddingValue": ("SS", None)}),
+}
+
+
+@pytest.mark.parametrize("name", PADDED)
+def test_padding_is_background_and_other_voxels_are_those_of_gdcm(name, array, tmp_path):
+    signed, bits, value, limits = PADDED[name]
+    array = array.astype(np.int64) % 1000 - 500 * signed
+    padding = np.indices(array.shape)[:2].sum(axis=0) == 0
+    array[padding] = array[padding] if value is None else value
+    format_of = {"PixelRepresentation": int(signed), "BitsStored": bits, "HighBit": bits - 1}
+    write_series(tmp_path, array, AFFINES["axial"], Study(), 1, RescaleSlope="2", RescaleIntercept="10", **format_of)
+    files = sorted(tmp_path.iterdir())
+    for file in files:
+        image = pydicom.dcmread(file)
+        for keyword, (vr, limit) in limits.items():
+            image.add_new(keyword, vr, limit)
+        image.save_as(file)
+    gdcm = sitk.GetArrayFromImage(sitk.ReadImage(files)).T
+    volume, _ = volume_of([pydicom.dcmread(file) for file in files], "series 1")
+    np.testing.assert_array_equal(volume.array, np.where(padding & (value is not None), 0, gdcm))
+
+
 MIXED, GRID = (
     "slices differ in size, spacing or orientation; expected one grid",
     "define no grid; expected right angles",
@@ -99,6 +132,7 @@ NOT_FINITE = "RescaleSlope and RescaleIntercept give NaN or infinite voxels"
         ({"RescaleSlope": 0}, ") equal"),
         ({"RescaleIntercept": 1e15}, ") equal"),
         ({"RescaleSlope": "1e40"}, NOT_FINITE),
+        ({"PixelPaddingValue": [0, 1]}, "cannot be read (Explicit VR Little Endian: TypeError)"),
     ],
 )
 def test_a_slice_that_does_not_fit_is_refused(slices, attributes, message):

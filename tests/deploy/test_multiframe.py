@@ -13,7 +13,7 @@ from deploy.segmentation import make_segmentation
 from deploy.series.evidence import why_no_volume
 from deploy.study import read_study
 from tests.deploy.checks import dicom_errors, modality_of, refusal
-from tests.deploy.dicom_study import DESCRIPTIONS, Study, write_modality, write_series
+from tests.deploy.dicom_study import DESCRIPTIONS, Study, header, write_modality, write_series
 from tests.deploy.enhanced_mr import write_enhanced
 from tests.support import oblique
 
@@ -59,6 +59,13 @@ def test_the_volume_is_that_of_the_single_frame_series_and_of_highdicom(kind, tm
     if "every frame" not in kind:
         read = hd.Image.from_dataset(image).get_volume(dtype=np.float64)
         assert_same((volume.array, volume.affine), (read.array, FLIP @ read.affine))
+
+
+def test_padding_of_an_enhanced_image_is_background(tmp_path):
+    limits = {"PixelPaddingValue": 1000, "PixelPaddingRangeLimit": 2000}
+    image = enhanced(tmp_path, slopes=SLOPES, change=lambda image: image.update(header(**limits)))
+    expected = np.where((ARRAY >= 1000) & (ARRAY <= 2000), 0, ARRAY * SLOPES)
+    np.testing.assert_array_equal(volume_of([image], "enhanced")[0].array, expected)
 
 
 def test_the_segmentation_refers_to_the_frames(tmp_path, tumours):
