@@ -204,6 +204,7 @@ def report_in_one_line(otherwise: Hook | None = None) -> None:
         warnings.filterwarnings("ignore", message=harmless)
     logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)  # also logs the first of them
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # the lack of a home folder or a font
+    logging.getLogger("dev_collate").setLevel(logging.CRITICAL + 1)  # MONAI's lines on a batch that has no memory
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # what it corrects in headers, without a file's name
 
 

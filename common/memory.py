@@ -16,9 +16,12 @@ FEWEST_FILES = 256  # PyTorch's loaders wait for ever for what a process without
 ON_GPU = r"OutOfMemoryError|CUDA error: out of memory|CU\w+_STATUS_ALLOC_FAILED"
 ON_HOST = (  # words of Python, PyTorch and oneDNN
     r"MemoryError|(can't allocate|not enough) memory|Cannot allocate memory|can't start new thread"
-    r"|could not create a primitive(?! descriptor)|unable to (mmap|resize|allocate shared)"
+    r"|could not create a primitive(?! descriptor)|unable to (mmap|resize|.*</torch_)"
     r"|DataLoader worker .*(Killed|Bus error|exited unexpectedly)"
 )
+
+# words of PyTorch's loaders, which hand batches over in /dev/shm, 64 MB in a container by default
+IN_SHARED = r"Bus error|unable to .*(shared memory|</torch_)(?!.*Cannot allocate memory)"
 
 # glibc's parameters of mallopt and their variables: blocks up to 256 MiB come from the heap, which keeps 512 MiB free
 KEPT = {"MALLOC_MMAP_THRESHOLD_": (-3, 2**28), "MALLOC_TRIM_THRESHOLD_": (-1, 2**29)}
@@ -86,6 +89,11 @@ def explain_out_of_memory(error: BaseException, options: Mapping[str, Any]) -> s
     """One line if memory ran out: the device, the error, and options to change; None for other exceptions."""
     for link in chain_of(error):
         text = f"{type(link).__name__}: {link}"
+        if shared := re.search(rf".*({IN_SHARED}).*", text):
+            return (
+                "shared memory, /dev/shm, is full: set --num_workers=0 or fewer workers, or make it larger, as by "
+                f"docker run --shm-size=8g ({shared[0].strip()[:200]})"
+            )
         place = "GPU" if re.search(ON_GPU, text) else "host" if _is_of_host(link) else ""
         if place:
             names = ("window_batch_size", "batch_size", "patch_size", "num_workers", "cache_rate")

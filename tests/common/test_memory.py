@@ -81,6 +81,9 @@ FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. 
 SAVING = "set --activation_checkpointing=true, or lower --batch_size=2 or --patch_size=[96,96,96] or --num_workers=4"
 
 
+FEWER, SHARED = "or fewer workers, or make it larger, as by docker run --shm-size=8g", "RuntimeError: "
+
+
 @pytest.mark.parametrize(
     ("error", "options", "line"),
     [
@@ -92,9 +95,23 @@ SAVING = "set --activation_checkpointing=true, or lower --batch_size=2 or --patc
             f"out of memory on the host: {SAVING} (RuntimeError: DataLoader worker (pid 7) is killed by ",
         ),
         (
-            RuntimeError("unable to resize file </torch_1> to the right size: No space"),
+            RuntimeError("unable to mmap 9 bytes from file </torch_1>: Cannot allocate memory"),
             {},
-            "out of memory on the host: ",
+            "out of memory on the h",
+        ),
+        *(
+            (
+                RuntimeError(text),
+                TRAINING,
+                f"shared memory, /dev/shm, is full: set --num_workers=0 {FEWER} ({SHARED}{text}",
+            )
+            for text in (
+                "unable to resize file </torch_1> to the right size: No space left on device (28)",
+                "unable to write to file </torch_1>: No space left on device (28)",
+                "unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)",
+                "unable to open shared memory object </torch_1> in read-write mode: No space left on device (28)",
+                "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that",
+            )
         ),
         (RuntimeError("could not create a primitive descriptor"), TRAINING, None),
         (MemoryError(), {"spacing": [0.1, 1]}, "out of memory on the host: raise --spacing=[0.1,1], or a machine with"),
