@@ -4,12 +4,14 @@ import json
 import shutil
 import sys
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
 
 from common.errors import input_error_message
 from tests.bundles.workflows import PATCH, workflow
+from tests.oracles import nifti
 from tests.support import COHORT_OF, MODALITIES, execute
 
 START = {"patch_size": PATCH, "spacing": [2] * 3, "global_batch_size": "null", "batch_size": 2}
@@ -49,8 +51,11 @@ def refusal(*arguments, **options):
 @pytest.mark.parametrize("bundle", ["ukb_ssl_pretrain", "atlas_finetune"])
 def test_a_training_reads_the_same_crops_from_a_store(bundle, scans, tmp_path):
     store, places = tmp_path / "store", scans(bundle)
+    for file in Path(places["dataset_dir"]).rglob("*.nii.gz"):
+        nifti.contradict(file)
     result = prepare(bundle, store, places)
     assert result.returncode == 0, result.stderr
+    assert result.stderr.count("sform and qform put a voxel in places up to 40 mm apart; expected one place") == 1
     assert "3 subjects: 0 are there, 3 to prepare" in result.stdout
     several = {"crops_per_volume": 2} if bundle == "ukb_ssl_pretrain" else {}
     plain = batches(bundle, places, tmp_path, **several)

@@ -11,6 +11,7 @@ from common.errors import InputError
 from common.pages import evaluation as pages
 from scripts.evaluate import __main__ as module
 from scripts.evaluate.__main__ import evaluate
+from tests.oracles import nifti
 from tests.oracles.volumes import dice as dice_of
 from tests.scripts.evaluate.evaluations import AFFINE, BLOBS_SHAPE, label_map, save
 
@@ -49,6 +50,16 @@ def test_figures_are_those_of_the_protocol(cohort, capsys):
     shown = capsys.readouterr().out.splitlines()
     assert (shown[0], shown[-1]) == ("5 cases by atlas", f"{folder}/out/evaluation.html")
     assert [line.split()[2] for line in shown if line.startswith("lesion  dice ")] == [f"{dice:.4g}"]
+
+
+def test_two_places_of_a_label_map_are_warned_of(cohort, capsys):
+    folder, _ = cohort
+    for file in ("p/c1.nii.gz", "r/c1.nii.gz", "r/c2.nii.gz"):
+        nifti.contradict(folder / file)
+    run(folder, folder / "out")
+    line = "sform and qform put a voxel in places up to 40 mm apart; expected one place (the sform is used)"
+    more = " (1 more of 5 subjects have such a file)"
+    assert capsys.readouterr().err.splitlines()[0] == f"warning: subject c1: {folder}/r/c1.nii.gz: {line}{more}"
 
 
 def test_an_absent_prediction_counts_as_empty_on_request(cohort, capsys):
