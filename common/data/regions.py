@@ -40,13 +40,19 @@ CONVENTIONS: dict[str, dict[str, Region]] = {
         "ET": Region(frozenset({3}), RED),
         "RC": Region(frozenset({4}), BLUE),  # resection cavity
     },
+    "brats2024peds": {  # paediatric: 1 ET, 2 NET, 3 CC, 4 ED (Fathi Kazerooni et al., 2024)
+        "TC": Region(frozenset({1, 2, 3}), YELLOW),
+        "WT": Region(frozenset({1, 2, 3, 4}), GREEN),
+        "ET": Region(frozenset({1}), RED),
+        "CC": Region(frozenset({3}), BLUE),  # cystic component
+    },
     "atlas": {"lesion": Region(frozenset({1}), RED)},
 }
 ALIKE = ("brats2023", "brats2021")  # the same regions; a reader takes either's labels
 ALIASES = {4: 3}  # label of brats2021 -> of brats2023: enhancing tumour
 # Scoring protocol -> the named conventions that it scores, first its own; all score custom regions
 SCORED = {
-    "brats": ("brats2023", "brats2024", "brats2021"),
+    "brats": ("brats2023", "brats2024", "brats2024peds", "brats2021"),
     "atlas": ("atlas",),
     "isles": ("atlas",),
     "dice": tuple(CONVENTIONS),

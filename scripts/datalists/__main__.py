@@ -74,10 +74,10 @@ def brats(
 ) -> None:
     """Write the datalist of a BraTS folder: FLAIR, T1ce, T1, T2 and the labels.
 
-    The folders' names distinguish BraTS 2021 (labels 1, 2, 4) from BraTS 2023 and 2024 (GLI, MEN, MET, PED, SSA; labels
-    1, 2, 3); a root must hold only one of them. Gliomas after treatment, in BraTS 2024, also have the label 4 and want
-    `--label_convention=brats2024`. All timepoints of a person are in the same split. For the paper's cross-validation
-    use `fold` with the result.
+    The folders' names distinguish BraTS 2021 (labels 1, 2, 4) from BraTS 2023 and 2024 (GLI, MEN, MET, PED, SSA and
+    GoAT; labels 1, 2, 3); a root must hold only one of them. From 2024 on two sets have four labels: tumours after
+    treatment want `--label_convention=brats2024`, PED wants brats2024peds. MEN-RT, with T1ce alone, is for `generic`.
+    All timepoints of a person are in the same split. For the paper's cross-validation use `fold` with the result.
 
     Args:
         root: folder with BraTS2021_00000/BraTS2021_00000_flair.nii.gz, and so on, or with

@@ -43,7 +43,7 @@ def scan_cohort(root: Path, cohort: str, convention: str | None = None) -> Scan:
     """Scan the folder of a cohort, a key of `COHORTS`; `convention` overrides the layout's labels."""
     data = read_cohort(cohort, root)
     modalities = tuple(data.order)
-    show(*data.account(modalities))
+    show(*data.account(modalities), *([] if convention else data.remarks))
     visits = [_visit(subject, str(subject.person), modalities) for subject in data.subjects.values()]
     return Scan(cohort, data.layout, modalities, convention or data.convention, visits, frozenset())
 

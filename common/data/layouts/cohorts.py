@@ -65,7 +65,7 @@ def _brats(title: str, visit: str, example: str, kinds: Mapping[str, str], mask:
         images={modality: BRATS_FILE % kind for modality, kind in kinds.items()},
         label=BRATS_FILE % mask,
         convention=convention,
-        remarks={"BraTS-PED-": "labels read as in 2023 (3: enhancing); those from 2024 want --label_convention"},
+        remarks={"BraTS-PED-": "labels read as in 2023 (3: enhancing); from 2024 on: --label_convention=brats2024peds"},
     )
 
 
@@ -108,7 +108,7 @@ COHORTS = {
         ),
         _brats(
             "BraTS 2023 and 2024",
-            r"(?P<person>BraTS-(?:GLI|MEN|MET|PED|SSA)-\d{5})-\d{3}",
+            r"(?P<person>BraTS-(?:GLI|MEN|MET|PED|SSA|GoAT)-\d{5})(?:-\d{3})?",
             "BraTS-GLI-00000-000",
             {"FLAIR": "-t2f", "T1ce": "-t1c", "T1": "-t1n", "T2": "-t2w"},
             "-seg",
@@ -144,9 +144,7 @@ def read_cohort(cohort: str, root: Path) -> DataSet:
     depth = next(iter(visits)).count("/")
     if others := [path for path in listing.folders if path.count("/") == depth and path not in visits]:
         show(f"skipped, not a folder of the layout: {shortened(others, most=4)}")
-    data = read_visits(layout, listing)
-    show(*data.remarks)
-    return data
+    return read_visits(layout, listing)
 
 
 def cohort_of(listing: Listing) -> CohortLayout | None:

@@ -15,7 +15,7 @@ LABEL = "label"
 ANATOMY = "anatomy"  # kind of a folder
 NO_LABELS = "\0"  # words that never end a name
 LABEL_WORDS = {"seg", "segm", "segmentation", "dseg", "label", "labels", "mask", "masks", "msk", "lesion", "lesions"}
-LABEL_WORDS |= {"annotation", "roi", "gt", "groundtruth", "truth", "wmh"}
+LABEL_WORDS |= {"annotation", "roi", "gt", "gtv", "groundtruth", "truth", "wmh"}
 # Words before "mask" that say that it is none of lesions
 NOT_SEGMENTED = {"brain", "bet", "head", "skull", "wm", "gm", "csf", "parenchyma"}
 IMAGES = ("images", "image", "imgs", "scans", "volumes")  # folders of the images of all subjects

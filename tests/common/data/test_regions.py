@@ -15,6 +15,16 @@ def test_conventions_with_the_same_regions_are_read_alike():
     assert regions.aliases_of(regions.alike("brats2023")) == {4: 3}
 
 
+def test_regions_of_paediatric_tumours_give_back_their_four_labels():
+    """ET 1, NET 2, CC 3, ED 4; the core is all but the oedema."""
+    regions_of_labels = regions.regions_of("brats2024peds")
+    assert regions_of_labels["WT"] - regions_of_labels["TC"] == {4}
+    labels = torch.arange(5).reshape(1, 5, 1, 1)
+    channels = LabelToRegionsd("label", "brats2024peds")({"label": MetaTensor(labels)})
+    painted = RegionsToLabeld("label", "brats2024peds")(channels)["label"]
+    assert painted.flatten().tolist() == [0, 1, 2, 3, 4]
+
+
 OWN = "core=1+3:d1495b,whole=1+2+3,cavity=7"
 
 

@@ -14,6 +14,7 @@ from tests.scripts.datalists.cohorts import add_brats, add_brats_2023, add_ukb, 
 from tests.support import MODALITIES, execute, one_line
 
 ATLAS = "{0}/ses-1/anat/{0}_ses-1_space-MNI152NLin2009aSym_{1}.nii.gz"
+BRATS_2023 = ("t2f", "t1c", "t1n", "t2w", "seg")
 UKB = "20252_2_0/T1/T1 20253_2_0/T2_FLAIR/T2_FLAIR"
 
 
@@ -23,6 +24,7 @@ UKB = "20252_2_0/T1/T1 20253_2_0/T2_FLAIR/T2_FLAIR"
         ("ukb", "ukb_ssl_pretrain", "1000012_2_0", None, "1000012_{1}_brain_to_MNI.nii.gz", UKB),
         ("brats", "brats_stage2", "BraTS2021_00007", "brats2021", "{0}/{0}_{1}.nii.gz", "flair t1ce t1 t2 seg"),
         ("brats", "brats_stage2", "BraTS-GLI-00007-101", "brats2023", "{0}/{0}-{1}.nii.gz", "t2f t1c t1n t2w seg"),
+        ("brats", "brats_stage2", "BraTS-GoAT-00007", "brats2023", "{0}/{0}-{1}.nii.gz", "t2f t1c t1n t2w seg"),
         ("atlas", "atlas_stage2", "sub-r003s001", "atlas", ATLAS, "T1w label-L_desc-T1lesion_mask"),
     ],
 )
@@ -59,6 +61,15 @@ def test_brats_after_treatment_has_the_convention_that_is_asked_for(root):
     assert (content["label_convention"], "regions" in content) == ("brats2024", False)
     content = written(datalists.brats, root, label_convention="cavity = 4, whole=2+3+1")
     assert (content["regions"], "label_convention" in content) == ({"cavity": [4], "whole": [1, 2, 3]}, False)
+
+
+def test_labels_of_children_are_those_of_2023_unless_another_year_is_asked_for(root, capsys):
+    subjects = [f"BraTS-PED-0000{number}-000" for number in range(3)]
+    touch(root, *(f"{subject}/{subject}-{kind}.nii.gz" for subject in subjects for kind in BRATS_2023))
+    assert written(datalists.brats, root)["label_convention"] == "brats2023"
+    assert "from 2024 on: --label_convention=brats2024peds" in capsys.readouterr().out
+    assert written(datalists.brats, root, label_convention="brats2024peds")["label_convention"] == "brats2024peds"
+    assert "PED" not in capsys.readouterr().out
 
 
 def _write_ukb(root, person, visit, slices):

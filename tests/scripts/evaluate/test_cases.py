@@ -144,7 +144,7 @@ def test_faults_of_a_datalist_are_named(datalist, tmp_path):
     with pytest.raises(InputError, match="no prediction for 1 of 2 cases: s2;"):
         find_cases(predictions, datalist, "brats", dataset_dir=root)
     datalist.write_text(datalist.read_text().replace('"brats2021"', "null"))
-    with pytest.raises(InputError, match=r"follow None, not brats2021 or brats2023 or brats2024$"):
+    with pytest.raises(InputError, match=r"follow None, not brats2021 or brats2023 or brats2024 or brats2024peds$"):
         find_cases(predictions, datalist, "brats", dataset_dir=root)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.data.layouts.cohorts import COHORTS
-from common.data.layouts.names import Naming, fits
+from common.data.layouts.names import LABEL, Naming, fits
 from common.data.layouts.templates import Template
 
 
@@ -50,3 +50,7 @@ def test_a_template_states_the_subject():
     naming = Naming(("T1",), {"T1": "{subject}/pre/T1"})
     assert naming.parse("T1", "Utrecht/10/pre/T1").subject == "10"
     assert naming.parse("T1", "Utrecht/10/orig/T1").kind is None
+
+
+def test_the_tumour_volume_of_radiotherapy_is_a_label_map():
+    assert Naming().parse("BraTS-MEN-RT-0004-1_gtv")[:2] == ("BraTS-MEN-RT-0004-1", LABEL)
