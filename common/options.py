@@ -41,6 +41,7 @@ from .values import (
     lengths,
     numbers,
     optional,
+    some_of,
     words,
 )
 
@@ -168,6 +169,11 @@ _ALL = (
         nullable=True,
     ),
     _unrecorded("resume", flags("auto"), "continue from the last iteration-N.pt; auto: if there is one"),
+    _unrecorded(
+        "resume_changes",
+        some_of("subjects", "learning_rate"),
+        "differences from the resumed run to accept: other subjects for training, another learning rate",
+    ),
     # Machine
     _unrecorded("device", DEVICE, "device of the network"),
     _resumable("num_workers", integers(0, 512), "processes that read volumes, for each GPU"),
@@ -211,6 +217,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "save_interval": 100,
     "keep": 2,
     "accept": [],
+    "resume_changes": [],
     "cohort": "unnamed",
 }
 SEGMENTING = {"brats_finetune", "atlas_finetune"}  # bundles whose regions differ

@@ -194,9 +194,14 @@ def _files(text: str) -> str | list[str]:
     return names_of(text) if re.fullmatch(r"\[.*\]", text, re.DOTALL) else text
 
 
-def _checks(value: Any) -> list[str]:
-    _check(set(_names(value)) <= set(PREPARATION_CHECKS))
-    return list(value)
+def some_of(*names: str) -> Kind:
+    """A list of some of these names, which may be empty."""
+
+    def convert(value: Any) -> list[str]:
+        _check(set(_names(value)) <= set(names))
+        return list(value)
+
+    return Kind(f"a list of some of {', '.join(names)}, such as [{names[0]}]", convert, names_of)
 
 
 COHORT = Kind("up to 100 letters, digits, spaces and . , ( ) ' + : -", _cohort, str)
@@ -223,5 +228,5 @@ SPACING = Kind(
 )
 CONVENTION = Kind(f"{', '.join(CONVENTIONS)}, or regions such as core=1+3,whole=1+2+3", _convention, str)
 LOSS_WEIGHTS = Kind("numbers from 0 to 1000, such as [1,1,1] or {'rotation': 0}", _loss_weights)
-CHECKS_OF_PREPARATION = Kind(f"a list of some of {', '.join(PREPARATION_CHECKS)}, such as [spacing]", _checks, names_of)
+CHECKS_OF_PREPARATION = some_of(*PREPARATION_CHECKS)
 AXES = Kind("a list of the axes 0, 1, 2, each once at most, such as [0]", _axes)

@@ -150,11 +150,10 @@ class Datalist:
             split: len(self.content[split]) for split in SPLITS if self.content.get(split)
         }
 
-    @property
-    def digest(self) -> str:
+    def digest(self, splits: Sequence[str] = SPLITS) -> str:
         """SHA-256 of the subjects in each split, independent of their order and their files' locations."""
-        splits = {split: sorted(entry["subject"] for entry in self.content.get(split, [])) for split in SPLITS}
-        return hashlib.sha256(json.dumps(splits).encode()).hexdigest()
+        subjects = {split: sorted(entry["subject"] for entry in self.content.get(split, [])) for split in splits}
+        return hashlib.sha256(json.dumps(subjects).encode()).hexdigest()
 
 
 def read(datalist: str | Path, may_repeat: bool = False) -> dict[str, Any]:

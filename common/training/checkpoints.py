@@ -177,11 +177,11 @@ class RunStates:
         max_epochs = trainer.state.max_epochs
         groups = _settings(self.objects.get("optimizer"))
         for name, item in self._shared(trainer).items():
-            length = getattr(item, "t_total", None)  # a schedule's length is this run's, not the earlier run's
+            of_this_run = {key: getattr(item, key) for key in ("t_total", "base_lrs") if hasattr(item, key)}
             item.load_state_dict(content[name])
-            if length is not None and length != item.t_total:
-                item.t_total = length
-                item.last_epoch -= 1  # the next step uses the new length's rate
+            if of_this_run != {key: getattr(item, key) for key in of_this_run}:  # a schedule's length and rates
+                vars(item).update(of_this_run)
+                item.last_epoch -= 1  # the next step uses the new rate
                 item.step()
         trainer.state.max_epochs = max_epochs
         _check_optimizer(self.objects.get("optimizer"), groups)

@@ -15,6 +15,7 @@ from ..errors import ArgumentError, shortened, show
 from ..options import Options, components
 from ..weights.formats import measured_of
 from .distributed import Processes
+from .resume import describe as describe_change
 from .resume import resumable
 from .signals import end_before_the_first_step
 from .step import accumulation_steps
@@ -84,7 +85,8 @@ class Plan:
         training_cases: Size of the training split, over all processes.
         length: Length of the training; see `length`.
         settings: Settings that the checkpoint and run.json keep.
-        resumed_from: State file from which the run continues; None for a new run.
+        resumed_from: State file from which the run continues; None for a new run. The changes since the beginning that
+            the user accepted are in `settings`.
 
     Raises:
         InputError: the datalist or the length is invalid, a folder cannot be written to, another process writes to it,
@@ -109,7 +111,8 @@ class Plan:
             preparation=self.data.preparation,
             preprocessing="RAS orientation, z-score per channel (see normalization)",
             global_batch_size=self.global_batch_size,
-            subjects=self.data.digest,
+            subjects=self.data.digest(),
+            held_out=self.data.digest(("validation", "testing")),
             dataset=self.data.counts,
             components=components(),
         )
@@ -119,7 +122,13 @@ class Plan:
         if options.pretrained and Path(options.pretrained).resolve() == (Path(options.ckpt_dir) / "model.pt").resolve():
             expected = "expected another folder: this training writes its own there"
             raise ArgumentError(f"pretrained={options.pretrained}: the model.pt of --ckpt_dir; {expected}")
-        self.resumed_from = processes.on_main(lambda: resumable(options.ckpt_dir, options.resume, self.settings))
+        self.resumed_from, changes = processes.on_main(
+            lambda: resumable(options.ckpt_dir, options.resume, self.settings, options.resume_changes)
+        )
+        if changes:
+            self.settings["changes"] = list(changes)
+            if processes.is_main:
+                show(*map(describe_change, changes))
 
     def begin(self) -> None:
         """Make and claim the run's folders on the main process; all processes call this, and all raise its errors."""

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import ArgumentError, InputError, show
 from ..options import OPTIONS
@@ -13,28 +13,44 @@ RESUMABLE = {option.name for option in OPTIONS.values() if option.resumable} | {
     "epochs",
     "dataset",
 }  # derived from iterations; "subjects" decides
+# Changes that a user may accept -> the settings that differ
+CHANGES = {"subjects": ("subjects", "dataset", "missing_modalities"), "learning_rate": ("learning_rate",)}
 
 
-def resumable(save_dir: str | Path, resume: bool | str, settings: Mapping[str, Any] | None = None) -> Path | None:
-    """The file from which a run continues; None for a new run.
+class Resumed(NamedTuple):
+    """The state `file` from which a run continues, None for a new run, and the changes that its user accepted so far.
+
+    A change has the `iteration` and the settings `before` and `after`.
+    """
+
+    file: Path | None = None
+    changes: tuple[Mapping[str, Any], ...] = ()
+
+
+def resumable(
+    save_dir: str | Path, resume: bool | str, settings: Mapping[str, Any] | None = None, accepted: Sequence[str] = ()
+) -> Resumed:
+    """The state from which a run continues.
 
     With True a file must exist; with False none may; "auto" takes the last whole `iteration-N.pt`, if any. Settings
-    that affect the result must match the file's.
+    that affect the result must match the file's, except for `accepted` keys of `CHANGES`. Other subjects may only be
+    those for training, so that the validations stay comparable and nobody trained on becomes a test subject.
     """
     folder = Path(save_dir)
     saved = saved_states(folder)
+    if accepted and not resume:
+        raise ArgumentError(f"resume_changes={[*accepted]}: only for a resumed run; expected resume=true or auto")
     if resume is True and not saved:
         raise ArgumentError(f"resume=true: no iteration-N.pt in {folder}")
     if resume and saved:
         file, before = _last_whole(saved, goes_back=resume == "auto")
-        _check_settings(before, settings or {}, file)
-        return file
+        return Resumed(file, _changes(before, settings or {}, file, accepted))
     if resume is False and (earlier := [*saved, *folder.glob("model.pt")]):
         going_on = "resume=true to continue it, or " if saved else ""
         raise ArgumentError(
             f"ckpt_dir={folder}: holds the {earlier[0].name} of an earlier run; expected {going_on}another folder"
         )
-    return None
+    return Resumed()
 
 
 def saved_states(folder: Path) -> list[Path]:
@@ -59,21 +75,63 @@ def _last_whole(saved: Sequence[Path], goes_back: bool) -> tuple[Path, Any]:
     return _last_whole(saved[:-1], goes_back)
 
 
-def _check_settings(before: Any, now: Mapping[str, Any], file: Path) -> None:
-    """Refuse settings that differ, except those for length, speed and the data's location."""
+def _changes(before: Any, now: Mapping[str, Any], file: Path, accepted: Sequence[str]) -> tuple[Mapping[str, Any], ...]:
+    """The changes of a run so far; refuse settings that differ, except those for length, speed and the data's location.
+
+    `accepted` are keys of `CHANGES` that may differ as well.
+    """
     if not isinstance(before, Mapping):
         raise InputError(f"{file}: lacks the settings of its run")
     if (bundle := now.get("bundle")) not in (None, before.get("bundle")):
         raise InputError(f"{file}: a training of {before.get('bundle')}; expected one of {bundle}")
+    may_differ = {setting for change in accepted for setting in CHANGES[change]}
     if before.get("subjects") != now.get("subjects"):
-        raise ArgumentError(
-            f"datalist={now.get('datalist')}: its subjects or splits differ from those that {file} was trained on"
-        )
+        is_training = before.get("held_out") == now.get("held_out")
+        if not (is_training and "subjects" in accepted):
+            cure = "; resume_changes=[subjects] accepts others for training" * is_training
+            raise ArgumentError(
+                f"datalist={now.get('datalist')}: its subjects or splits differ from those that {file} was trained on"
+                f"{cure}"
+            )
     known, wanted = dict(before.get("components") or {}), now.get("components", {})
+    if "learning_rate" in accepted:
+        known, wanted = _without_rate(known, before), _without_rate(wanted, now)
     pairs = [
-        (name, before[name], now[name]) for name in sorted(before.keys() & now.keys() - RESUMABLE - {"components"})
+        (name, before[name], now[name])
+        for name in sorted(before.keys() & now.keys() - RESUMABLE - may_differ - {"components"})
     ]
     pairs += [(name, known[name], wanted[name]) for name in sorted(known.keys() & wanted.keys())]
     for name, was, wish in pairs:  # components last: they contain the options' values
         if was != wish:
-            raise ArgumentError(f"{name}={wish}: the run to resume has {was}, which cannot change")
+            cure = f"; resume_changes=[{name}] accepts that" if name in CHANGES else ", which cannot change"
+            raise ArgumentError(f"{name}={wish}: the run to resume has {was}{cure}")
+    earlier = tuple(before.get("changes", ()))
+    if all(before.get(change) == now.get(change) for change in accepted):
+        return earlier
+    names = sorted(name for name in may_differ if before.get(name) != now.get(name))
+    was, wish = ({name: settings.get(name) for name in names} for settings in (before, now))
+    return (*earlier, {"iteration": int(file.stem.split("-")[1]), "before": was, "after": wish})
+
+
+def describe(change: Mapping[str, Any]) -> str:
+    """A line for a change that was accepted.
+
+    Example:
+        >>> describe({"iteration": 40, "before": {"learning_rate": 0.1}, "after": {"learning_rate": 0.01}})
+        'changed at iteration 40: learning_rate 0.1, now 0.01'
+    """
+    before, after = (
+        {name: value[:8] if name == "subjects" else value for name, value in change[part].items()}  # of a digest
+        for part in ("before", "after")
+    )
+    values = (f"{name} {value}, now {after[name]}" for name, value in before.items())
+    return f"changed at iteration {change['iteration']}: {'; '.join(values)}"
+
+
+def _without_rate(components: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Components without the learning rate of the settings."""
+    rate = ("lr", settings.get("learning_rate"))
+    return {
+        name: dict(item for item in part.items() if item != rate) if isinstance(part, Mapping) else part
+        for name, part in components.items()
+    }

@@ -79,7 +79,7 @@ def baseline(
     settings = {
         "bundle": "nnunet",
         "datalist": str(listed.path),
-        "subjects": listed.digest,
+        "subjects": listed.digest(),
         "dataset_dir": str(Path(listed.root).absolute()),
         "label_convention": convention,
         "modalities": names,

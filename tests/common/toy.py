@@ -75,7 +75,7 @@ class Training:
         )
         remaining = list(scores)
         self.validator.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: self.measure(engine, remaining))
-        plan = plan_of(folder, resumable(folder / "models", resume), save_interval, keep)
+        plan = plan_of(folder, resumable(folder / "models", resume).file, save_interval, keep)
         self.record = TrainingRecord(plan, self.validator, Report("a.pt", ["x"]))
         data = dataset()
         steps = Steps(DataLoader(data, batch_size=2, sampler=CaseSampler(data, seed=3)), accumulation_steps=2)

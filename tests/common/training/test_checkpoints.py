@@ -92,7 +92,9 @@ def test_other_processes_than_before_go_on_with_new_random_numbers(tmp_path, sto
 
 
 BEFORE = {"model_size": "micro", "amp": False, "patch_size": [64] * 3, "num_workers": 0, "cohort": "a", "subjects": "x"}
-BEFORE |= {"bundle": "toy", "learning_rate": 1.0, "components": {"loss": {"_target_": "DiceLoss"}}}
+COMPONENTS = {"loss": {"_target_": "DiceLoss"}, "optimizer": {"_target_": "AdamW", "lr": 1.0, "weight_decay": 0.1}}
+BEFORE |= {"bundle": "toy", "learning_rate": 1.0, "components": COMPONENTS, "held_out": "h", "dataset": {"training": 2}}
+MORE = {"subjects": "y", "datalist": "b.json", "dataset": {"training": 3}}
 
 
 def stopped(folder):
@@ -104,7 +106,7 @@ def stopped(folder):
 def test_a_resumed_run_may_change_what_does_not_make_its_result(tmp_path):
     changed = {"num_workers": 8, "cohort": "b", "iterations": 9, "epochs": 1.5, "keep": 3}
     file = stopped(tmp_path)
-    assert resumable(tmp_path, True, BEFORE | changed) == file
+    assert resumable(tmp_path, True, BEFORE | changed) == (file, ())
 
 
 LOSS = {"components": {"loss": {"_target_": "DiceFocalLoss"}}}
@@ -114,9 +116,16 @@ LOSS = {"components": {"loss": {"_target_": "DiceFocalLoss"}}}
     ("changed", "line"),
     [
         ({"amp": "bf16"}, "amp=bf16: the run to resume has False, which cannot change"),
-        ({"subjects": "y", "datalist": "b.json"}, "datalist=b.json: its subjects or splits differ from"),
+        (MORE, "datalist=b.json: its subjects or splits differ from those that FILE was trained on; resume_changes=[s"),
+        (
+            MORE | {"held_out": "i"},
+            "datalist=b.json: its subjects or splits differ from those that FILE was trained on",
+        ),
         ({"bundle": "b", "amp": True, "subjects": "y"}, "FILE: a training of toy; expected one of b"),
-        ({"learning_rate": 2.0, **LOSS}, "learning_rate=2.0: the run to resume has 1.0"),  # it is in components, too
+        (
+            {"learning_rate": 2.0, **LOSS},  # it is in components, too
+            "learning_rate=2.0: the run to resume has 1.0; resume_changes=[learning_rate] accepts that",
+        ),
         (
             LOSS,
             "loss={'_target_': 'DiceFocalLoss'}: the run to resume has {'_target_': 'DiceLoss'}, which cannot change",
@@ -131,13 +140,54 @@ def test_a_resumed_run_keeps_what_makes_its_result(tmp_path, changed, line):
         assert one_line(error).startswith(line.replace("FILE", str(file)))
 
 
+RATE = {"learning_rate": 2.0, "components": COMPONENTS | {"optimizer": COMPONENTS["optimizer"] | {"lr": 2.0}}}
+
+
+def test_other_subjects_and_another_learning_rate_are_accepted_by_name_and_kept(tmp_path):
+    file, both = stopped(tmp_path), ["subjects", "learning_rate"]
+    change = {"iteration": 3, "before": {"learning_rate": 1.0}, "after": {"learning_rate": 2.0}}
+    assert resumable(tmp_path, True, BEFORE | RATE, both) == (file, (change,))
+    for part, subjects, count in (("before", "x", 2), ("after", "y", 3)):
+        change[part] |= {"dataset": {"training": count}, "subjects": subjects}
+    assert resumable(tmp_path, "auto", BEFORE | RATE | MORE, both) == (file, (change,))
+    write({"metadata": BEFORE | RATE | MORE | {"changes": [change]}}, file)
+    assert resumable(tmp_path, True, BEFORE | RATE | MORE) == (file, (change,))
+    assert resumable(tmp_path, True, BEFORE | RATE | MORE, both) == (file, (change,))
+
+
+@pytest.mark.parametrize(
+    ("changed", "accepted", "line"),
+    [
+        (MORE | RATE, ["subjects"], "learning_rate=2.0: the run to resume has 1.0; resume_changes=[learning_rate]"),
+        (MORE | RATE, ["learning_rate"], "datalist=b.json: its subjects or splits differ"),
+        (MORE | {"held_out": "i"}, ["subjects"], "datalist=b.json: its subjects or splits differ"),
+        (MORE | {"held_out": None}, ["subjects"], "datalist=b.json: its subjects or splits differ"),
+        (RATE | {"amp": True}, ["learning_rate"], "amp=True: the run to resume has False, which cannot change"),
+        ({"components": RATE["components"]}, ["learning_rate"], "optimizer={'_target_': 'AdamW', 'lr': 2.0"),
+        (RATE | LOSS, ["learning_rate"], "loss={'_target_': 'DiceFocalLoss'}: the run to resume has"),
+    ],
+)
+def test_nothing_else_is_accepted(tmp_path, changed, accepted, line):
+    stopped(tmp_path)
+    with pytest.raises(InputError) as error:
+        resumable(tmp_path, True, BEFORE | changed, accepted)
+    assert one_line(error).startswith(line)
+
+
+def test_a_new_run_has_no_changes_to_accept(tmp_path):
+    with pytest.raises(
+        InputError, match=r"^resume_changes=\['subjects'\]: only for a resumed run; expected resume=true"
+    ):
+        resumable(tmp_path, False, BEFORE, ["subjects"])
+
+
 def test_auto_goes_on_from_the_last_state_that_is_whole(tmp_path, capsys):
     file = stopped(tmp_path)
     for number in (5, 7):
         (tmp_path / f"iteration-000000{number}.pt").write_bytes(b"damaged")
     with pytest.raises(InputError, match=r"0007.pt.*; delete it to continue from iteration-0000005.pt"):
         resumable(tmp_path, True, BEFORE)
-    assert resumable(tmp_path, "auto", BEFORE) == file
+    assert resumable(tmp_path, "auto", BEFORE).file == file
     lines = capsys.readouterr().err.splitlines()
     tried = ["trying iteration-0000005.pt", "trying iteration-0000003.pt"]
     assert [line.rpartition("; ")[2] for line in lines] == tried
@@ -202,22 +252,24 @@ def test_a_state_under_the_name_of_another_iteration_is_refused(tmp_path, stop_a
 
 
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
-def test_a_lengthened_run_follows_the_schedule_of_its_new_length(tmp_path):
-    def schedule(length):
-        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+@pytest.mark.parametrize(("length", "rate"), [(20, 1.0), (10, 0.1), (20, 0.1)])
+def test_a_resumed_run_follows_the_schedule_of_its_own_length_and_rate(tmp_path, length, rate):
+    def schedule(length, rate):
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=rate)
         return WarmupCosineSchedule(optimizer, warmup_steps=2, t_total=length)
 
-    short, straight, resumed = schedule(10), schedule(20), schedule(20)
-    for _ in range(10):
+    short, straight, resumed = schedule(10, 1.0), schedule(length, rate), schedule(length, rate)
+    for _ in range(6):
         short.step()
         straight.step()
     engine, network = Engine(lambda *_: None), nn.Linear(1, 1)
-    engine.state.max_epochs, engine.state.epoch_length, engine.state.iteration = 1, 20, 10
-    states = {"network": network.state_dict(), "trainer": engine.state_dict(), "lr_scheduler": short.state_dict()}
-    write(states | {"ranks": []}, tmp_path / "iteration-0000010.pt")
-    objects = {"network": network, "lr_scheduler": resumed}
+    engine.state.max_epochs, engine.state.epoch_length, engine.state.iteration = 1, 20, 6
+    states = {"network": network, "trainer": engine, "optimizer": short.optimizer, "lr_scheduler": short}
+    states = {name: item.state_dict() for name, item in states.items()}
+    write(states | {"ranks": []}, tmp_path / "iteration-0000006.pt")
+    objects = {"network": network, "optimizer": resumed.optimizer, "lr_scheduler": resumed}
     steps = SimpleNamespace(begin_after=lambda iteration: None)
-    RunStates(plan_of(tmp_path), objects, steps, Engine(print)).load(engine, tmp_path / "iteration-0000010.pt")
+    RunStates(plan_of(tmp_path), objects, steps, Engine(print)).load(engine, tmp_path / "iteration-0000006.pt")
     for _ in range(2):
         assert resumed.get_last_lr() == straight.get_last_lr() == [resumed.optimizer.param_groups[0]["lr"]]
         resumed.step()
@@ -233,17 +285,17 @@ def test_the_last_file_is_resumed(tmp_path):
         (tmp_path / name).touch()
     write({"metadata": {}}, tmp_path / "iteration-12345678.pt")  # longer than most
     for word in (True, "auto"):
-        assert resumable(tmp_path, word) == tmp_path / "iteration-12345678.pt"
+        assert resumable(tmp_path, word).file == tmp_path / "iteration-12345678.pt"
 
 
 def test_a_folder_without_a_state_is_for_new_runs(tmp_path):
-    assert resumable(tmp_path / "nowhere", "auto") is resumable(tmp_path, False) is None
+    assert resumable(tmp_path / "nowhere", "auto") == resumable(tmp_path, False) == (None, ())
     with pytest.raises(InputError, match=r"^resume=true: no iteration-N.pt in .*"):
         resumable(tmp_path, True)
     (tmp_path / "model.pt").write_text("best")
     with pytest.raises(InputError, match=r"^ckpt_dir=.*: holds the model.pt of an earlier run; expected another fold"):
         resumable(tmp_path, False)
-    assert resumable(tmp_path, "auto") is None  # as after a kill before a state could be saved
+    assert resumable(tmp_path, "auto").file is None  # as after a kill before a state could be saved
     (tmp_path / "iteration-0000003.pt").touch()
     with pytest.raises(InputError, match=r"holds the iteration-0000003.pt of an earlier run; expected resume=true"):
         resumable(tmp_path, False)

@@ -66,6 +66,7 @@ def options(tmp_path, monkeypatch):
         output_dir=str(tmp_path / "eval"),
         ckpt_dir=str(tmp_path / "models"),
         resume=False,
+        resume_changes=[],
         pretrained=None,
     )
 
