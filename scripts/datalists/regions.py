@@ -39,16 +39,18 @@ def from_labels(root: str, files: Sequence[str], workers: int) -> str:
         if not isinstance(values, frozenset):
             why = values or f"{file}: reading it killed the process, probably for lack of memory"
             raise InputError(f"--root={root}: {why}")
+        if wild := sorted(value for value in values if not 0 <= value <= HIGHEST):
+            shown = shortened(list(map(str, wild)))
+            raise InputError(f"--root={root}: {file}: label {shown}; expected 0 for background, and 1 to {HIGHEST}")
     numbers = sorted(frozenset().union(*found) - {0})
     count = f"{len(files)} label map{'s' if len(files) > 1 else ''}"
     if numbers == [1]:
         show(f"regions: lesion=1, as 1 is the only value in {count}; --regions=REGIONS.yaml renames it")
         return "lesion=1"
-    if not numbers or len(numbers) > LIMIT or numbers[-1] > HIGHEST:
+    if not numbers or len(numbers) > LIMIT:
         values = shortened(list(map(str, numbers))) or "0"
         raise InputError(
-            f"--regions: missing; the values in {count} are {values}; expected {EXAMPLE}; at most {LIMIT} regions, "
-            f"with labels up to {HIGHEST}"
+            f"--regions: missing; the values in {count} are {values}; expected {EXAMPLE}; at most {LIMIT} regions"
         )
     names = ["lesion"] if len(numbers) == 1 else [f"label{number}" for number in numbers]
     regions = ", ".join(f"{name}: {{labels: [{number}]}}" for name, number in zip(names, numbers, strict=True))

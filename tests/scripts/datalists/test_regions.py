@@ -39,9 +39,12 @@ def test_other_values_are_shown_as_a_file_of_regions(labelled):
 
 
 def test_label_maps_that_are_no_label_maps_are_refused(labelled):
-    labelled.label("s0/seg.nii.gz", 1, 1042)
-    with pytest.raises(InputError, match=r"the values in 12 label maps are 1, 1042; .* with labels up to 255"):
-        labelled.scan()
+    for value in (1042, -1):  # which no file of regions could name
+        labelled.label("s0/seg.nii.gz", 1, value)
+        with pytest.raises(
+            InputError, match=rf"s0/seg.nii.gz: label {value}; expected 0 for background, and 1 to 255$"
+        ):
+            labelled.scan()
     nibabel.save(nibabel.Nifti1Image(np.full((2, 2, 2), 0.5, np.float32), np.eye(4)), labelled.root / "s0/seg.nii.gz")
     with pytest.raises(InputError, match=r"s0/seg.nii.gz: label 0.5; expected whole numbers"):
         labelled.scan()
