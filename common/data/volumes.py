@@ -25,6 +25,7 @@ HIGHEST_CODE = 5  # of a form, in NIfTI-2
 ASSUMED = 2  # code of an assumed affine in results: aligned, not scanner space
 FIELDS = ("xyzt_units", *CODES, *(f"quatern_{axis}" for axis in "bcd"))  # that place voxels, and pixdim
 FIELDS += tuple(f"{field}_{axis}" for field in ("qoffset", "srow") for axis in "xyz")
+GZIP = b"\x1f\x8b"  # first bytes of a file
 NIFTI_1 = 348  # bytes of a header
 ROTATION = 5e-5  # largest error of a cosine in a qform, of axes that ITK, too, takes for orthogonal
 
@@ -42,7 +43,13 @@ def open_volume(path: str | Path) -> Any:
         raise FileNotFoundError(why_no_file(path))
     if str(path).lower().endswith(".nrrd"):
         return open_nrrd(path)
-    scan = nibabel.load(path)
+    try:
+        scan = nibabel.load(path)
+    except nibabel.filebasedimages.ImageFileError:
+        with Path(path).open("rb") as file:
+            if file.read(len(GZIP)) == GZIP and not str(path).lower().endswith(".gz"):
+                raise ValueError("compressed by gzip, so its name should end with .gz") from None
+        raise
     if not isinstance(scan, nibabel.spatialimages.SpatialImage):
         raise TypeError(f"of type {type(scan).__name__}")
     if isinstance(scan, nibabel.Nifti1Pair):

@@ -35,6 +35,12 @@ def flip(path, place):
     return path
 
 
+def test_a_compressed_file_without_the_suffix_is_named(tmp_path):
+    path = scan(tmp_path / "a.nii.gz").rename(tmp_path / "a.nii")
+    with pytest.raises(InputError, match=r"a.nii: compressed by gzip, so its name should end with .gz"):
+        load(path)
+
+
 @pytest.mark.parametrize("name", ["a.nii.gz", "a.nii"])
 @pytest.mark.parametrize(
     ("dtype", "slope", "inter"), [(np.int16, None, None), (np.uint8, 0.3, -7), (np.float32, None, None), (">i2", 2, 0)]
