@@ -4,6 +4,7 @@ The models produce plausible but wrong masks on scans that are not registered an
 limits come from `common.data.preparation` and `common.prepare`; README.md lists them under "Preconditions".
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -134,12 +135,14 @@ def missing_slices(slices: Mapping[str, Sequence[Dataset]], volumes: Mapping[str
     """A sentence for each modality that lacks images by ImagesInAcquisition, or slices that a series on its grid has.
 
     A slice that is missing between others has been refused before, by the distance of its neighbours. An acquisition of
-    several echoes counts the images of all its series, so a multiple is no lack.
+    several echoes counts the images of all its series, so a multiple is no lack, unless the slices lie as many times
+    SpacingBetweenSlices apart.
     """
     failed = []
     for modality, images in slices.items():
         stated = max(int(image.get("ImagesInAcquisition") or 0) for image in images)
-        if stated > len(images) and stated % len(images):
+        stride = volumes[modality].spacing[2] / float(images[0].get("SpacingBetweenSlices") or math.inf)
+        if stated > len(images) and (stated % len(images) or round(stride) == stated // len(images)):
             failed.append(f"{modality}: {len(images)} of {stated} images (ImagesInAcquisition)")
         for other in [name for name in volumes if name != modality]:
             if lost := _lost_at_the_ends(volumes[modality].grid, volumes[other].grid):

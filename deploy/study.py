@@ -60,6 +60,7 @@ KEYWORDS = [  # all attributes that are read
     "ImagePositionPatient",
     "ImageOrientationPatient",
     "PixelSpacing",
+    "SpacingBetweenSlices",
     "Rows",
     "Columns",
     "RescaleSlope",

@@ -45,7 +45,7 @@ ASK = "ask"  # instead of a modality if the evidence on agent is weak or contrad
 class Evidence:
     """A reason to believe that a T1 was scanned with or without contrast agent, or that this is unclear."""
 
-    kind: str  # "words" or "header"
+    kind: str  # "words", "post" for a word that may mean after anything, or "header"
     says: str  # WITH, WITHOUT or UNCLEAR
     clear: bool  # sufficient on its own
     text: str
@@ -211,7 +211,8 @@ def _by_words(texts: Sequence[Words], kind: str) -> Evidence | None:
         return None
     text = "its words are unclear" if says == UNCLEAR else f"its words say {says} agent"
     text = f"the site's table says {says} agent" if description.named else text
-    return Evidence("words", says, says != UNCLEAR, text)
+    late = says == WITH and all(one.late for one in texts if one.contrast == WITH)
+    return Evidence("post" if late else "words", says, says != UNCLEAR, text)
 
 
 def _by_times(header: Dataset) -> str | None:

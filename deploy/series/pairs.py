@@ -72,7 +72,7 @@ class Pairs:
         return self.order(native, enhanced) < 0 or self.voxels(native, enhanced) == -1
 
     def kinds(self, native: Candidate, enhanced: Candidate) -> list[str]:
-        """The kinds of evidence that agent was given between the two scans: words, header, order and voxels.
+        """The kinds of evidence that agent was given between the two scans: words, post, header, order and voxels.
 
         The order counts beside other evidence. It does not if the words of the second are unclear, or if those of the
         first are and no agent appears.
@@ -80,7 +80,7 @@ class Pairs:
         words = enhanced.says == WITH and native.says in (None, WITHOUT)
         injected = enhanced.header == WITH and native.header != WITH
         appears = injected or (enhanced.agent and not native.agent)
-        found = ["words"] if words else []
+        found = [enhanced.words.kind] if words and enhanced.words else []
         found += ["header"] if appears else []
         clear = enhanced.says != UNCLEAR and (native.says != UNCLEAR or appears)
         if (
@@ -101,7 +101,8 @@ class Pairs:
         unclear = native.says == enhanced.says == UNCLEAR
         if unclear or self.contradict(native, enhanced):
             return False
-        return enhanced.named or len(self.kinds(native, enhanced)) > 1
+        kinds = self.kinds(native, enhanced)
+        return enhanced.named or (len(kinds) > 1 and kinds != ["post", "order"])
 
 
 def same_kind(one: Dataset, other: Dataset) -> bool:

@@ -34,7 +34,8 @@ LATIN = str.maketrans(  # as technicians write Russian and Greek
 _CODES = """
     agent=A contrast=C weak_agent=a injection=v lone_agent=j negation=n without=O before=b pre=B after=q post=p
     together=w con=c after_agent=y before_agent=z enhanced=X native=V filler=i glue=g t1=T weak_t1=k t2=2 flair=L
-    gradient=G inversion=I dixon=D fat=F water=l neutral=N setting=s purpose=u treatment=r detail=h extent=e
+    gradient=G inversion=I dixon=D fat=F water=l neutral=N repeats=S study=S setting=s
+    purpose=u treatment=r detail=h extent=e
 """
 CODES = dict(pair.split("=") for pair in _CODES.split())  # one character for a class; "?" is an unlisted word or sign
 _AGENT = "[ivg]*(?:[Aav][Aavig]*|c(?![ivg]*[Aav]))"
@@ -62,6 +63,8 @@ PHRASES = [  # what classes state together, in this order: 1 is with agent, 0 wi
     ("V|B|O$", "0"),
     ("A[Aivg]*|p|X", "1"),
 ]
+AGENTS = set("ACavjcyX+P")  # classes that mean an agent, or may beside "post"
+BESIDE_POST = set("TkGIDFlgNhep")  # weighting, plane, sequence, part of the head
 _TOOLS = r"\(enhanced conversion\)|: *processed(?:[ _]captk)? *$"  # added by highdicom and by CaPTk
 _ROMANCE = r"contr|ga?d|mdc|(?:civ|cte)(?!\w)"
 _SIGNED = r"(?:gd|gad|gado|km|ce|kl|mdc|contrast\w*|kontrast\w*)"
@@ -76,7 +79,7 @@ def _prefixed(found: re.Match[str]) -> str:
     prefix, weighting = found[1], found[2]
     if len(prefix) == 1 and prefix in ("sevmr" if weighting == "t1" else "sevmrd"):
         return f" {weighting} "
-    return f"{prefix} {weighting} " if not prefix or VOCABULARY.get(prefix, "?") in "NFGIDsA" else found[0]
+    return f"{prefix} {weighting} " if not prefix or VOCABULARY.get(prefix, "?") in "NSFGIDsA" else found[0]
 
 
 REWRITINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [  # in this order, of plain text
@@ -144,7 +147,7 @@ JOINED = [  # of several words, the longest first
     if "_" in word
 ]
 MISSPELT = {
-    word: "a" if code in "AC" else code for word, code in VOCABULARY.items() if len(word) >= SURE and code in "NCAO"
+    word: "a" if code in "AC" else code for word, code in VOCABULARY.items() if len(word) >= SURE and code in "NSCAO"
 }
 
 
@@ -153,13 +156,14 @@ class Words:
     """The meaning of a name.
 
     `kind` is T1, T2, FLAIR or None, and `contrast` WITH, WITHOUT, UNCLEAR or None. If `unread`, some part of
-    the name may mean anything. `named`: the site's own table has the name.
+    the name may mean anything. `named`: the site's own table has the name. `late`: "post" alone stands for the agent.
     """
 
     kind: str | None
     contrast: str | None
     unread: bool = False
     named: bool = False
+    late: bool = False
 
 
 @cache
@@ -168,15 +172,19 @@ def read_words(text: str, whole: bool = False) -> Words:
 
     Example:
         >>> read_words("AX T1 SANS GADO")
-        Words(kind='T1', contrast='without', unread=False, named=False)
+        Words(kind='T1', contrast='without', unread=False, named=False, late=False)
         >>> read_words("t1_mprage_sag_KM")
-        Words(kind='T1', contrast='with', unread=False, named=False)
+        Words(kind='T1', contrast='with', unread=False, named=False, late=False)
         >>> read_words("T1 S GADO")
-        Words(kind='T1', contrast='with', unread=True, named=False)
+        Words(kind='T1', contrast='with', unread=True, named=False, late=False)
         >>> read_words("T2 Innenohr")
-        Words(kind='T2', contrast=None, unread=True, named=False)
+        Words(kind='T2', contrast=None, unread=True, named=False, late=False)
     """
     classes = _classes(text)
+    late = "p" in classes and not AGENTS & set(classes)
+    if late and set(re.sub("[nOwc][Fs]+", "F", classes)) - BESIDE_POST:
+        classes = classes.replace("p", "o")  # after a treatment, a seizure, a visit or anything else
+    classes = classes.replace("S", "N")
     present = set(classes)
     kind = next((kind for kind, code in {"T1": "T", "FLAIR": "L", "T2": "2"}.items() if code in present), None)
     kind = kind or ("T1" if "k" in present else None)
@@ -194,7 +202,8 @@ def read_words(text: str, whole: bool = False) -> Words:
         neutral = neutral.replace("F", "")
     neutral += "eh" if whole else ""
     unread = not set(classes) <= set(neutral) or {"T", "2"} <= present or {"D", "F"} <= present
-    return Words(kind, UNCLEAR if len(contrast) > 1 else next(iter(contrast), None), unread)
+    says = UNCLEAR if len(contrast) > 1 else next(iter(contrast), None)
+    return Words(kind, says, unread, late=late and says == WITH)
 
 
 def _classes(text: str) -> str:

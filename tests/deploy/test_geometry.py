@@ -154,6 +154,7 @@ def test_a_slice_that_does_not_fit_is_refused(slices, attributes, message):
         ({"PhotometricInterpretation": "MONOCHROME1"}, "inverted images"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "colour or inverted images"),
         ({"RescaleSlope": -1}, "RescaleSlope above 0"),
+        ({"BitsStored": 12, "HighBit": 15}, "HighBit 15 with BitsStored 12; expected 11"),
         ({"Rows": 1}, "not as many as its header says"),
         ({"Rows": 1, "NumberOfFrames": 5}, "several frames or samples"),
     ],
@@ -170,6 +171,20 @@ def test_a_missing_slice_and_shear_are_refused(slices):
     for k, image in enumerate(slices):
         image.ImagePositionPatient = [0.3 * k, 0, 3 * k]
     assert "not stacked along their normal" in refusal(grid_of, slices, "x")
+
+
+@pytest.mark.parametrize(
+    "beside", [lambda k: 1.2 * (k in (3, 5, 7)), lambda k: 0.05 * k * (11 - k)], ids=["zigzag", "bow"]
+)
+def test_slices_beside_one_line_are_refused(slices, beside):
+    """Their positions alternate, or bow towards the middle, at equal distances along the normal."""
+    for k, image in enumerate(slices):
+        image.ImagePositionPatient = [beside(k), 0, 3 * k]
+    message = refusal(grid_of, slices, "x")
+    assert "mm beside the line through the first and the last; expected 1.0 mm at most" in message
+    for k, image in enumerate(slices):
+        image.ImagePositionPatient = [beside(k) / 2, 0, 3 * k]
+    assert grid_of(slices, "x")[0].shape == (7, 5, 12)
 
 
 def test_rounded_positions_are_not_a_gap(array, tmp_path):

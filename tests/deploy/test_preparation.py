@@ -74,11 +74,18 @@ def test_prepared_heads_meet_the_preconditions_and_results_return_to_the_referen
     assert (figures["reference"], set(figures["modalities"])) == ("T1", {"FLAIR", "T1ce", "T1", "T2"})
 
 
-@pytest.mark.parametrize(("stated", "missing"), [(4, False), (8, False), (None, False), (5, True), (9, True)])
-def test_an_acquisition_may_count_the_images_of_several_echoes(stated, missing):
-    images = [header(ImagesInAcquisition=stated)] * 4
+@pytest.mark.parametrize(
+    ("stated", "step", "missing"),
+    [
+        *[(4, 5, False), (8, 5, False), (None, 5, False), (5, 5, True), (9, 5, True)],
+        *[(8, 2.5, True), (8, None, False), (8, 1.0, False), (4, 2.5, False)],  # every other slice is lost
+    ],
+)
+def test_an_acquisition_may_count_the_images_of_several_echoes(stated, step, missing):
+    images = [header(ImagesInAcquisition=stated, SpacingBetweenSlices=step)] * 4
+    volumes = {"T2": Volume(np.zeros((2, 2, 4), np.float32), np.diag([1, 1, 5.0, 1]))}
     expected = [f"T2: 4 of {stated} images (ImagesInAcquisition)"] if missing else []
-    assert missing_slices({"T2": images}, {}) == expected
+    assert missing_slices({"T2": images}, volumes) == expected
 
 
 def test_an_image_that_is_no_head_is_refused_by_the_name_of_its_series():

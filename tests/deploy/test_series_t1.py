@@ -108,6 +108,8 @@ CHOSEN = {  # numbers of T1ce and T1, remarks, series
         LATE_C,
     ),
     "an agent that appears": ([2, 1], [WEAK + "header and order", DIM], EARLY, LATE_AGENT),
+    "a word for after and voxels": ([2, 1], [], NATIVE, t1("T1 post", scan="T1ce")),
+    "a word for after and an agent": ([2, 1], [DIM], EARLY, t1("T1 post", at="103000", agent=AGENT)),
     "the time of the injection": ([2, 1], [DIM], KEPT, t1(at="103000", **INJECTED)),
     "a T1 before the T1ce": (
         [1, 3],
@@ -153,6 +155,9 @@ DOUBTFUL = {  # start of the question, series
     "words against voxels": (DOUBT_T1, t1(scan="T1ce"), t1("T1 +C", scan="T1")),
     "words against the order": (DOUBT_T1, t1("T1 pre", at="103000"), t1("T1 post", at="100000")),
     "words against the injection": (DOUBT, EARLY, t1("T1 post", at="101000", **INJECTED)),
+    "a word for after, and the order, are one kind": (ONE_KIND, EARLY, t1("AX T1 post", at="103000")),
+    "after a treatment": (DOUBT, EARLY, t1("AX T1 post LINAC", at="103000")),
+    "after a seizure": (DOUBT, t1("AX T1", at="100000"), t1("t1_mprage post seizure", at="103000", EchoTime=3)),
     "the order alone": (NO_AGENT, EARLY, LATE),
     "the order, an agent in each header": (DOUBT, KEPT, LATE_AGENT),
     "voxels alone": (NO_AGENT, NATIVE, t1(scan="T1ce")),

@@ -47,6 +47,38 @@ def test_reformats_second_scans_and_ambiguous_words_are_doubtful(name):
     assert read_words(name).unread
 
 
+@pytest.mark.parametrize("plain", ["t1_mprage_sag post", "3D T1 post", "AX T1 FS post", "T1 brain post", "Post T1 SE"])
+@pytest.mark.parametrize(
+    "event",
+    [
+        *[
+            "DBS",
+            "LGK",
+            "LINAC",
+            "SRT",
+            "Bestrahlung",
+            "Novalis",
+            "ROSA",
+            "seizure",
+            "trial",
+            "op",
+            "visit 2",
+            "control",
+        ],
+        *["radioterapia", "chirurgie", "crise", "anfall", "terapi", "операции", "治療", "biopsie", "quux", "day 3"],
+    ],
+)
+def test_post_beside_more_than_plane_sequence_and_body_part_is_no_agent(plain, event):
+    """After a treatment, a seizure or a visit; bare, it is weak: `late`."""
+    words = read_words(plain)
+    assert (words.contrast, words.late, words.unread) == (WITH, True, False)
+    for name in (f"{plain} {event}", f"{event} {plain}"):
+        words = read_words(name)
+        assert words.contrast != WITH or words.unread, name
+    words = read_words(f"{plain} gado")
+    assert (words.contrast, words.late) == (WITH, False)
+
+
 def test_no_word_has_two_meanings():
     words = Counter(word for words in GROUPS.values() for word in set(words.split()))
     assert [word for word, count in words.items() if count > 1] == []
