@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from shlex import quote
-from types import MappingProxyType, UnionType
+from types import MappingProxyType, NoneType, UnionType
 from typing import Any, get_args
 
 from .environment import check_help, prepare_process
@@ -147,7 +147,7 @@ def reader_of(annotation: Any) -> Callable[[str], Any]:
         return names_of
     if Mapping[str, str] in kinds:
         return texts_of
-    if str in kinds:
+    if kinds <= {int, float, str, NoneType}:
         return number_or_text if kinds & {int, float} else str
     return literal
 

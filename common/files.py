@@ -21,6 +21,10 @@ from .errors import InputError
 # Limits of JSON and YAML from outside: bytes, levels, values, and numbers, which must fit into a float
 LARGEST_JSON, LARGEST_YAML = 2**28, 2**20
 DEEPEST, MOST, HIGHEST = 64, 10_000_000, 1e100
+NUMBERS = {  # of YAML 1.2, without octal and hexadecimal ones
+    "tag:yaml.org,2002:int": r"[-+]?(0|[1-9]\d*)\Z",
+    "tag:yaml.org,2002:float": r"[-+]?((\d+\.\d*|\.\d+)([eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.inf|\.nan)\Z",
+}
 TEXT = "tag:yaml.org,2002:str"
 DESCRIBED = ("pattern", "contains", "maxLength", "maxItems", "maxProperties")  # rules whose messages say too little
 FORMULA = re.compile(r"'*[=+\-@＝＋－＠\t\r\n]")  # starts a formula in a spreadsheet (OWASP, "CSV Injection")
@@ -112,7 +116,10 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """Parse YAML, without objects, as `parse_json` parses JSON; keys such as 1, on or 2026-01-01 are text."""
+    """Parse YAML, without objects, as `parse_json` parses JSON; keys such as 1, on or 2026-01-01 are text.
+
+    Numbers are decimal: 1e-4 is one; 010, 0x1 and 1:30, which YAML 1.1 reads as 8, 1 and 90, are text.
+    """
     import yaml  # imported here, as few callers need it
 
     class Loader(yaml.SafeLoader):
@@ -126,6 +133,12 @@ def parse_yaml(text: str) -> Any:
                 if isinstance(key, yaml.ScalarNode):
                     node.value[place] = yaml.ScalarNode(TEXT, key.value, key.start_mark), value
 
+    Loader.yaml_implicit_resolvers = {
+        first: [(tag, form) for tag, form in resolvers if tag not in NUMBERS]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    for tag, form in NUMBERS.items():
+        Loader.add_implicit_resolver(tag, re.compile(form, re.ASCII), [*"-+.0123456789"])
     try:
         return _checked(yaml.load(text, Loader))
     except yaml.MarkedYAMLError as error:

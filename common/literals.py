@@ -3,6 +3,7 @@
 import ast
 import re
 import shlex
+import warnings
 from contextlib import suppress
 from typing import Any
 
@@ -16,7 +17,10 @@ def literal(text: str) -> Any:
     """
     from fire.parser import DefaultParseValue  # imported here so that configs do not need it
 
-    return DefaultParseValue(text)
+    with warnings.catch_warnings(), suppress(TypeError, RecursionError, MemoryError):  # {[1]: 2}; a hundred brackets
+        warnings.simplefilter("ignore", SyntaxWarning)  # of "1if 1else 2"
+        return DefaultParseValue(text)
+    return text
 
 
 def number_or_text(text: str) -> Any:

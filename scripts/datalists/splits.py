@@ -115,7 +115,8 @@ def person_finder(pattern: str) -> Callable[[str], str]:
     def find(subject: str) -> str:
         found = form.match(subject)
         if not (person := found and found[1]):
-            raise InputError(f"--person={pattern}: does not match the subject {subject}")
+            problem = "names no person in" if found else "does not match"
+            raise InputError(f"--person={pattern}: {problem} the subject {subject}")
         return person
 
     return find

@@ -11,7 +11,8 @@ from threadpoolctl import threadpool_limits
 
 from common.data.volumes import MADE_UP, write_volume
 from common.errors import InputError, check_number, choice
-from common.files import check_writable_folder, expand_home, reporting_path_errors
+from common.files import expand_home, reporting_path_errors
+from common.locks import CLAIM, claimed
 from common.values import flag
 from scripts.phantoms.layouts import PHANTOMS
 from scripts.phantoms.medium_heads import make_medium_head
@@ -54,7 +55,7 @@ def make(
     check_number("workers", workers, int, 0, 1024)
     check_number("spacing", spacing, float, 1, 4)  # mm
     stripped = cohort.skull_stripped if skull_stripped is None else flag("skull_stripped", skull_stripped)
-    root = _empty_folder(output)
+    root = expand_home(output, f"--output={output}")
     work = partial(
         _make_subject,
         root=root,
@@ -64,7 +65,10 @@ def make(
         skull_stripped=stripped,
         is_medium=is_medium,
     )
-    made = map_in_processes(work, range(subjects), workers, "subject", layout)
+    with claimed("output", root), reporting_path_errors(f"--output={output}"):
+        if any(path.name != CLAIM for path in root.iterdir()):
+            raise InputError(f"--output={output}: not empty; expected a new or an empty folder")
+        made = map_in_processes(work, range(subjects), workers, "subject", layout)
     if None in made:
         person = cohort.subject(made.index(None))
         raise InputError(f"{person}: its process was killed twice, probably for lack of memory; use fewer --workers")
@@ -98,14 +102,3 @@ def _make_subject(
             labels[head.inside] = head.labels
             write_volume(root / label, labels, affine, compresslevel=FAST, is_label=True, description=MADE_UP)
     return True
-
-
-def _empty_folder(output: str) -> Path:
-    """The output folder, created if missing; refused if not writable or not empty."""
-    root = expand_home(output, f"--output={output}")
-    check_writable_folder(root, f"--output={output}")
-    with reporting_path_errors(f"--output={output}"):
-        root.mkdir(parents=True, exist_ok=True)
-        if any(root.iterdir()):
-            raise InputError(f"--output={output}: not empty; expected a new or an empty folder")
-    return root

@@ -105,6 +105,9 @@ def run(monkeypatch):
             ("None", "all", None, {"a": "b", "1_0": "2.50"}, None),
         ),
         (rank, ["[1]", "1_000", "--sizes=1,2"], ("[1]", "1_000", None, None, (1, 2))),
+        (rank, ["a", "1", "--sizes={[1]: 2}"], ("a", 1, None, None, "{[1]: 2}")),  # a list is no key
+        (rank, ["a", "1", "--sizes=" + 500 * "["], ("a", 1, None, None, 500 * "[")),
+        (convert, ["a", "b", "--times=0x10"], ("a", "b", "0x10")),
         ({"join": join}, ["join", "1.10", "2_0"], (("1.10", "2_0"), None)),
         ({"join": join}, ["--unit", "cm", "--size", "3"], (3, "cm")),
         ({"join": join}, ["join", "a", "b", "--output=c"], (("a", "b"), "c")),

@@ -222,6 +222,13 @@ def test_yaml_from_outside_has_limits(tmp_path, text, why):
         valid_yaml(tmp_path / "f.yaml", "a study", name="F")
 
 
+def test_numbers_of_yaml_are_decimal(tmp_path):
+    """YAML 1.1 reads 010 as 8, 1:30 as 90 and 1e-4 as text."""
+    (tmp_path / "f.yaml").write_text("[0, -12, 1.5, 1e-4, .5, 010, 0x1, 0b1, 1:30, 1_000, 1.5:3]")
+    text = ["010", "0x1", "0b1", "1:30", "1_000", "1.5:3"]
+    assert valid_yaml(tmp_path / "f.yaml", "a study") == [0, -12, 1.5, 1e-4, 0.5, *text]
+
+
 def test_keys_of_yaml_are_text_as_written(tmp_path):
     (tmp_path / "f.yaml").write_text("2026-01-01: &a {1: 2, on: 3}\nb: {<<: *a, 1: &k 4}\nc: {*k : 5}\nd: *k")
     expected = {"2026-01-01": {"1": 2, "on": 3}, "b": {"1": 4, "on": 3}, "c": {"4": 5}, "d": 4}

@@ -184,7 +184,7 @@ def words_of(text: str, option: str) -> str:
     words = (stem_of(text) or text).removeprefix("./").lstrip(SIGNS + "/")
     try:
         fields = set(re.findall(r"\{[^}]*\}?", words)) - {SUBJECT}
-        if words and not fields:
+        if words and not fields and ".." not in words.split("/"):
             _template(words).match("")  # compiles it
             return words
     except re.error:

@@ -121,6 +121,7 @@ def test_visits_of_a_person_stay_together(data):
         ({"modalities": "T1=*[z-a]"}, "expected the words that end names or paths"),
         ({"person": "("}, r"--person=\(: not a regular expression"),
         ({"person": "(Q.)"}, r"--person=\(Q.\): does not match the subject S1"),
+        ({"person": "()"}, r"--person=\(\): names no person in the subject S1"),
         ({"person": "S."}, r"--person=S.: no group, which is the person; expected one such as \(.+\)_v"),
     ],
 )

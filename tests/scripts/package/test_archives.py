@@ -38,6 +38,8 @@ REFUSED = [
     *((["bundle/LICENSE", name], "would land outside") for name in ("../evil", "bundle/../../evil", "/etc/passwd")),
     (["bundle/LICENSE", "bundle/" * 3000 + "x"], "folders nested 3001 deep; expected 32 at most"),
     (["bundle/LICENSE", "bundle/License"], "an entry occurs twice"),
+    (["bundle/models", "bundle/models/model.pt"], "entry bundle/models is a file or a link, and entries lie below it"),
+    (["bundle/" + "x" * 256], "has a name of over 255 bytes"),
     (["bundle/LICENSE", "\x1b[31m"], "expected one folder in it"),
     *((names, "expected one folder in it") for names in ([], ["LICENSE"], ["a/x", "b/x"], ["a/"])),
 ]

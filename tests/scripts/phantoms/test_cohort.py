@@ -1,5 +1,8 @@
 """Cohorts on disk, and what heads and scans hold."""
 
+import subprocess
+import sys
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -138,6 +141,17 @@ def test_bad_options_are_named(tmp_path, options, message):
     with pytest.raises(InputError, match=message):
         make(**{"layout": "brats", "subjects": 2, "output": tmp_path / "out"} | options)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_second_run_does_not_write_into_the_folder(tmp_path):
+    program = f"from common.locks import claim; claim('output', {str(tmp_path)!r}); print(flush=True); input()"
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(InputError, match="in use by process"):
+            make("ukb", 1, tmp_path, spacing=SPACING)
+        other.communicate(b"\n")
+    assert _files(tmp_path) == []
 
 
 def test_a_folder_in_use_is_left_alone(tmp_path):
