@@ -102,10 +102,10 @@ def _refuse_clashes(data: DataSet, layout: str, naming: Naming) -> None:
     """Refuse two files for one image or label map, and name options that choose."""
     if clashes := _wanted(data, naming):
         subject, kind, files = clashes[0]
-        options = remedy(data, layout, naming) or {"modalities": f"{kind}={{subject}}/pre/{kind}"}
+        options = " ".join(f"--{name}={value}" for name, value in remedy(data, layout, naming).items())
+        expected = f"a choice, such as {options}" if options else "one, as no words or pattern give each subject one"
         raise InputError(
-            f"--root={data.root}: two files for the {kind} of {subject}: {' and '.join(files)}; expected a choice, "
-            f"such as {' '.join(f'--{name}={value}' for name, value in options.items())}"
+            f"--root={data.root}: two files for the {kind} of {subject}: {' and '.join(files)}; expected {expected}"
         )
 
 

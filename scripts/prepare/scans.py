@@ -172,11 +172,15 @@ def _faults(
     for clash in data.clashes:
         if clash.subject == name and clash.kind in (LABEL, BRAIN, *modalities):
             files = " and ".join(clash.files)
-            if clash.kind == LABEL:
-                yield f"{files}; expected one label map (--labels={cures[LABEL] or 'WORDS'} chooses)"
-            choice = {clash.kind: cures[clash.kind] or f"{{subject}}/{clash.kind}"}
-            cure = f"--brain={masks} matches both" if clash.kind == BRAIN else f'--patterns="{choice}" chooses'
-            yield f"{clash.kind}: {files}; expected one file ({cure})"
+            words, is_label = cures[clash.kind], clash.kind == LABEL
+            option = f"--labels={words}" if is_label else f'--patterns="{ ({clash.kind: words}) }"'
+            cure = f"{option} chooses" if words else "no words or pattern give each subject one"
+            cure = f"--brain={masks} matches both" if clash.kind == BRAIN else cure
+            yield (
+                f"{files}; expected one label map ({cure})"
+                if is_label
+                else f"{clash.kind}: {files}; expected one file ({cure})"
+            )
     images = data.subjects[name].images
     if images.keys() == {BRAIN}:
         cure = f"a scan of {name}, or a pattern that leaves it out (--brain={masks})"

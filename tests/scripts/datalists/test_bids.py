@@ -70,6 +70,16 @@ def test_two_label_maps_are_refused_until_one_is_named(bids):
     assert label == f"derivatives/pipeline/{session('04', 'pre')}_dseg.nii.gz"
 
 
+def test_two_files_that_differ_in_the_suffix_alone_get_no_advice_that_cannot_work(bids):
+    file = f"{session('02', 'post')}_T1w.nii"
+    bids.touch(file)
+    with pytest.raises(InputError) as error:
+        bids.scan()
+    assert str(error.value).endswith(
+        f"{file} and {file}.gz; expected one, as no words or pattern give each subject one"
+    )
+
+
 def test_two_images_are_refused_until_one_is_named(bids):
     bids.touch(f"{session('02', 'post')}_acq-3d_T1w.nii.gz")
     with pytest.raises(

@@ -32,6 +32,12 @@ def test_two_files_of_a_modality_need_a_pattern(tmp_path):
     assert found(root, ["T1"], {"T1": "run-2_*"})["a"] == {"T1": "run-2_T1w.nii.gz"}
 
 
+def test_two_files_that_differ_in_the_suffix_alone_get_no_advice_that_cannot_work(tmp_path):
+    root = folder_with(tmp_path, "a/a_T1.nii", "a/a_T1.nii.gz")
+    cure = "no words or pattern give each subject one"
+    assert found(root, ["T1"])["a"] == f"T1: a/a_T1.nii and a/a_T1.nii.gz; expected one file ({cure})"
+
+
 def test_a_modality_that_no_subject_has_is_refused(tmp_path):
     root = folder_with(tmp_path, "a/a_T1.nii.gz", "b/b_T1.nii.gz")
     with pytest.raises(InputError, match=r"--modalities: no file of FLARE \(FLARE\); expected one of at least one sub"):
