@@ -297,9 +297,15 @@ def values_of(header: Dataset, keyword: str) -> list[Any]:
     return [] if value in (None, "") else [value] if isinstance(value, str | int | float) else list(value)
 
 
+def _is_image(instance: Instance) -> bool:
+    kind = instance.header.get("SOPClassUID")
+    return "Rows" in instance.header or not kind or "Image Storage" in kind.name
+
+
 def _group(instances: Iterable[Instance]) -> list[Series]:
+    """Series by number, without objects beside images that are none, such as the raw data that Philips adds."""
     groups: dict[str, list[Instance]] = {}
     for instance in instances:
         groups.setdefault(instance.header.SeriesInstanceUID, []).append(instance)
-    series = [Series(uid, tuple(members)) for uid, members in groups.items()]
+    series = [Series(uid, tuple(filter(_is_image, members)) or tuple(members)) for uid, members in groups.items()]
     return sorted(series, key=lambda one: (one.number is None, one.number or 0, one.uid))

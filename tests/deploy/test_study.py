@@ -13,6 +13,8 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     MediaStorageDirectoryStorage,
+    RawDataStorage,
+    generate_uid,
 )
 
 from deploy.series.evidence import why_no_volume
@@ -68,6 +70,25 @@ def test_images_without_voxels_are_no_candidate(study, syntax):
             image.save_as(path, enforce_file_format=True, implicit_vr=syntax.is_implicit_VR, little_endian=True)
         expected = "" if keeps or syntax.is_deflated else "images without voxels"
         assert why_no_volume(read_study(folder)[3]) == expected
+
+
+def test_objects_beside_images_that_are_none_are_set_aside(study):
+    """Philips adds an object of raw data to a series of enhanced MR."""
+    folder, _ = study
+    path = next((folder / "4").iterdir())
+    raw = pydicom.dcmread(path)
+    for keyword in ("PixelData", "Rows", "Columns", "ImagePositionPatient", "ImageOrientationPatient"):
+        delattr(raw, keyword)
+    raw.SOPClassUID = raw.file_meta.MediaStorageSOPClassUID = RawDataStorage
+    raw.SOPInstanceUID = raw.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    before = read_study(folder)[3]
+    raw.save_as(folder / "4/raw.dcm", enforce_file_format=True)
+    assert read_study(folder)[3] == before
+    assert why_no_volume(before) == ""
+    for path in (folder / "4").glob("*"):
+        if path.name != "raw.dcm":
+            path.unlink()
+    assert why_no_volume(read_study(folder)[3]) == "not MR"
 
 
 def test_a_deflated_file_is_refused_before_it_fills_the_memory(study, monkeypatch):
