@@ -24,13 +24,13 @@ def literal(text: str) -> Any:
 
 
 def number_or_text(text: str) -> Any:
-    """A number in plain digits, such as 5, 0.2 or 1e-4; other text stays, also 1_000.
+    """A number in up to 100 plain digits, such as 5, 0.2 or 1e-4; other text stays, also 1_000.
 
     Example:
         >>> number_or_text("5"), number_or_text("0.2"), number_or_text("2026_11")
         (5, 0.2, '2026_11')
     """
-    if not re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", text, re.IGNORECASE | re.ASCII):
+    if len(text) > 100 or not re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", text, re.IGNORECASE | re.ASCII):
         return text
     return int(text) if re.fullmatch(r"[-+]?\d+", text) else float(text)
 

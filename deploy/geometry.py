@@ -23,7 +23,7 @@ REQUIRED = (  # to decode voxels
 )
 SCALING = {"RescaleSlope": 1.0, "RescaleIntercept": 0.0}  # and the values of images without them
 ECHOES = 1.2  # largest ratio of the echo times of a volume's slices
-ASIDE = 1.0  # mm, most that a slice lies beside the line through the first and the last; half a voxel if that is less
+MAX_OFFSET = 1.0  # mm, of a slice from the line through the first and the last; half a pixel if that is less
 TOLERANCE = 0.01  # relative for distances, absolute for cosines; scanners round positions to about 0.001 mm
 
 
@@ -61,7 +61,7 @@ def grid_of(headers: Sequence[Dataset], name: str) -> tuple[Grid, tuple[int, ...
     normal = np.asarray(np.cross(along_row, along_column), np.float64)
     positions = np.array([_numbers(header, "ImagePositionPatient", name) for header in headers])
     order = np.argsort(positions @ normal, kind="stable")
-    step = _step(positions[order], normal, min(spacing.min() / 2, ASIDE), name)
+    step = _step(positions[order], normal, min(spacing.min() / 2, MAX_OFFSET), name)
     affine = np.eye(4)
     affine[:3, :3] = np.column_stack([along_row * spacing[1], along_column * spacing[0], step])
     affine[:3, 3] = positions[order[0]]
@@ -81,7 +81,9 @@ def _numbers(header: Dataset, keyword: str, name: str) -> NDArray[np.float64]:
     return np.array([float(number) for number in value])
 
 
-def _step(positions: NDArray[np.float64], normal: NDArray[np.float64], aside: float, name: str) -> NDArray[np.float64]:
+def _step(
+    positions: NDArray[np.float64], normal: NDArray[np.float64], max_offset: float, name: str
+) -> NDArray[np.float64]:
     """The vector from one slice to the next, mm; the positions are sorted along the normal."""
     step = (positions[-1] - positions[0]) / (len(positions) - 1)
     distances = np.diff(positions @ normal)
@@ -94,12 +96,12 @@ def _step(positions: NDArray[np.float64], normal: NDArray[np.float64], aside: fl
         raise InputError(f"{name}: slice distance {gap}; is a slice missing?")
     if np.linalg.norm(step - normal * (step @ normal)) > 2 * TOLERANCE * usual:
         raise InputError(f"{name}: slices are not stacked along their normal; expected no shear")
-    beside = np.linalg.norm(positions - positions[0] - np.outer(np.arange(len(positions)), step), axis=1)
-    if beside.max() > aside:
-        number = int(beside.argmax()) + 1
+    offsets = np.linalg.norm(positions - positions[0] - np.outer(np.arange(len(positions)), step), axis=1)
+    if offsets.max() > max_offset:
+        number = int(offsets.argmax()) + 1
         raise InputError(
-            f"{name}: slice {number} lies {beside[number - 1]:.1f} mm beside the line through the first and the last; "
-            f"expected {aside:.1f} mm at most"
+            f"{name}: slice {number} lies {offsets[number - 1]:.1f} mm beside the line through the first and the last; "
+            f"expected {max_offset:.1f} mm at most"
         )
     return step
 
@@ -140,7 +142,8 @@ def _values(image: Dataset, name: str) -> NDArray[np.float32]:
         )
     except Exception as error:
         raise _unreadable(image, name, error) from None
-    if (bits := image.BitsStored) != (high := image.get("HighBit", bits - 1)) + 1:
+    high, bits = image.get("HighBit"), image.BitsStored
+    if high not in (None, bits - 1):
         raise InputError(f"{name}: HighBit {high} with BitsStored {bits}; expected {bits - 1}")
     if image.PhotometricInterpretation != "MONOCHROME2" or slope < 0:
         raise InputError(f"{name}: colour or inverted images; expected MONOCHROME2, and RescaleSlope above 0")
@@ -157,9 +160,9 @@ def _values(image: Dataset, name: str) -> NDArray[np.float32]:
 
 
 def _padding(image: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_]:
-    """Mask of the stored values that fill up an image to a rectangle (PS3.3, C.7.5.1.1.2): one value, or a range.
+    """Mask of padding voxels: of one stored value, or a range (PS3.3, C.7.5.1.1.2).
 
-    Some writers give the limits of signed voxels unsigned, so their bits are read as those of a voxel.
+    The limits are cast to the voxels' type, as some writers store those of signed voxels unsigned.
     """
     limits = [image.get(keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
     if limits[0] is None:

@@ -29,6 +29,7 @@ OTHERS = {  # first bytes of files that people take for checkpoints -> what they
     rb"version https://git-lfs": "a pointer of Git LFS, which `git lfs pull` replaces",
     rb"\s*<(!|html|\?xml)": "a web page",
     rb"\x80[\2-\5]": "a plain pickle",
+    rb".{8}\{": "safetensors; rename it to .safetensors",
     rb"\Z": "empty",
 }
 UNREAD = "cannot be read as tensors alone"
@@ -76,11 +77,14 @@ def _is_archive(path: Path, verifies: bool) -> bool:
             return False
         with ZipFile(path) as archive:
             compressed = [entry.filename for entry in archive.infolist() if entry.compress_type != ZIP_STORED]
+            is_whole = not archive.comment and not min(entry.header_offset for entry in archive.infolist())
             inflated = [name for name in compressed if name.split("/")[1:2] != ["code"]]  # TorchScript compresses that
             is_saved = any(name.endswith("/data.pkl") for name in archive.namelist())
             broken = archive.testzip() if verifies and not inflated else None
     except Exception as error:  # zipfile raises many exceptions for damaged archives
         raise InputError(f"checkpoint {path}: {UNREAD}: {_reason(error)}; {EXPECTED}") from error
+    if not is_whole:
+        raise InputError(f"checkpoint {path}: {UNREAD}: data before or after its archive; {EXPECTED}")
     if not is_saved:
         raise InputError(f"checkpoint {path}: a zip without data.pkl; expected a file of torch.save")
     if inflated:
@@ -107,7 +111,9 @@ def _check_start(path: Path) -> None:
     with path.open("rb") as file:
         start = file.read(100)
     if not start.startswith(pickles.OLD_START):
-        kind = next((kind for pattern, kind in OTHERS.items() if re.match(pattern, start, re.IGNORECASE)), "damaged")
+        kind = next(
+            (kind for pattern, kind in OTHERS.items() if re.match(pattern, start, re.IGNORECASE | re.DOTALL)), "damaged"
+        )
         raise InputError(f"{UNREAD}: {kind}; {EXPECTED}")
 
 

@@ -164,7 +164,7 @@ cli.run({"count": count}, "tool")
 
 def test_a_reader_of_the_output_may_end_first():
     """As head does."""
-    command = [sys.executable, "-c", COUNTING, "count", "100_000"]
+    command = [sys.executable, "-c", COUNTING, "count", "100000"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.close()
     assert process.stderr.read() == b""

@@ -156,9 +156,13 @@ EXPANDED = b"ctorch._utils\n_rebuild_tensor_v2\n(" + STORAGE + b"K\0%b%b\x89ccol
         (b"ctorch\nSize\n" + EXPANDED + b"\x85R", "it needs torch.Size"),
         (b"c__builtin__\nbytearray\nJ\0\0\0\x7f\x85R", "it needs __builtin__.bytearray"),
         (b"]q\0\x85h\0K\1a", "changes after another holds it"),
-        (EXPANDED, "holds a Tensor; expected a dictionary"),
+        (b"}" + SHARED[:53] + b"\x80\2" + SHARED[53:] + b"Ns", "pickle protocol 2 at byte 56; expected 2"),
+        (b")\x86", "a damaged pickle"),
+        (b"ccollections\nOrderedDict\n)R}U\5itemsNsb", "attributes of a dictionary, items; expected _metadata"),
+        (b"ccollections\nOrderedDict\n)Rq\0h\0b", "attributes of a dictionary, ; expected _metadata"),
+        (EXPANDED, "of type Tensor; expected a dictionary"),
     ],
-    ids=["shared", "tuple", "ordered", "size", "bytes", "late", "tensor"],
+    ids=["shared", "tuple", "ordered", "size", "bytes", "late", "begun", "short", "items", "itself", "tensor"],
 )
 def test_a_program_that_works_without_bound_is_refused_before_it_runs(file, steps, message):
     """SECURITY.md: "programs that call more than tensors need or make more than 1,000,000 values".
@@ -170,6 +174,19 @@ def test_a_program_that_works_without_bound_is_refused_before_it_runs(file, step
             archive.writestr(name, b"\x80\2" + steps + b"." if name.endswith("data.pkl") else data)
     with pytest.raises(InputError, match=message):
         load(file)
+
+
+def test_an_archive_behind_other_data_is_refused(file):
+    """Python's reader of zips and PyTorch's see different archives in such a file."""
+    torch.save({"a": torch.ones(1)}, file)
+    for before, after in ((file.read_bytes(), b""), (b"", b"more")):
+        other = file.with_name("other.pt")
+        other.write_bytes(before + file.read_bytes() + after)
+        if after:
+            with ZipFile(other, "a") as archive:
+                archive.comment = after
+        with pytest.raises(InputError, match="data before or after its archive"):
+            load(other)
 
 
 def archived(content):
