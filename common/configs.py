@@ -16,7 +16,7 @@ from .files import valid_json, valid_yaml, why_no_file
 from .literals import literal, names_of
 from .options import OPTIONS, TRAINING_DEFAULTS
 
-# MONAI's own option, the only one that bundles need, and the options that it adds
+# MONAI's option `tracking`, and the options that apply with it
 TRACKING = {"tracking", "tracking_uri", "experiment_name", "run_name", "save_execute_config"}
 OURS = [Path(__file__).resolve().parents[1] / name for name in ("bundles", "studies")]
 
@@ -95,7 +95,7 @@ def _quoted(value: Any) -> str:
 
 
 def argument(word: str) -> str:
-    """A word for the command line of MONAI's own command, which gives the option the value that is typed here.
+    """Rewrite `--option=text` so that MONAI's own command reads the value that ours reads.
 
     Example:
         >>> argument("--output_dir=runs/mine"), argument("--output_dir=2026_11_27"), argument("--amp")

@@ -72,8 +72,9 @@ def texts_of(text: str) -> Any:
         return text
     if not isinstance(tree, ast.Dict) or None in tree.keys:
         return text
-    pairs = zip(tree.keys, tree.values, strict=True)
-    return {_typed(text.strip(), key): _typed(text.strip(), value) for key, value in pairs}
+    pairs = [[_typed(text.strip(), part) for part in pair] for pair in zip(tree.keys, tree.values, strict=True)]
+    texts = dict(pairs)
+    return texts if len(texts) == len(pairs) else text  # of two values for a key, none is right
 
 
 def _typed(text: str, tree: Any) -> str:

@@ -33,8 +33,8 @@ def resumable(
     """The state from which a run continues.
 
     With True a file must exist; with False none may; "auto" takes the last whole `iteration-N.pt`, if any. Settings
-    that affect the result must match the file's, except for `accepted` keys of `CHANGES`. Other subjects may only be
-    those for training, so that the validations stay comparable and nobody trained on becomes a test subject.
+    that affect the result must match the file's, except for `accepted` keys of `CHANGES`. Only the training subjects
+    may change: those for validation and testing stay, so that scores are comparable and no test subject was trained on.
     """
     folder = Path(save_dir)
     saved = saved_states(folder)

@@ -211,8 +211,8 @@ def _by_words(texts: Sequence[Words], kind: str) -> Evidence | None:
         return None
     text = "its words are unclear" if says == UNCLEAR else f"its words say {says} agent"
     text = f"the site's table says {says} agent" if description.named else text
-    late = says == WITH and all(one.late for one in texts if one.contrast == WITH)
-    return Evidence("post" if late else "words", says, says != UNCLEAR, text)
+    post_only = says == WITH and all(one.post_only for one in texts if one.contrast == WITH)
+    return Evidence("post" if post_only else "words", says, says != UNCLEAR, text)
 
 
 def _by_times(header: Dataset) -> str | None:

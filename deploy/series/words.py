@@ -63,7 +63,7 @@ PHRASES = [  # what classes state together, in this order: 1 is with agent, 0 wi
     ("V|B|O$", "0"),
     ("A[Aivg]*|p|X", "1"),
 ]
-AGENTS = set("ACavjcyX+P")  # classes that mean an agent, or may beside "post"
+AGENTS = set("ACavjcyX+P")  # classes that state an agent, or do beside "post"
 BESIDE_POST = set("TkGIDFlgNhep")  # weighting, plane, sequence, part of the head
 _TOOLS = r"\(enhanced conversion\)|: *processed(?:[ _]captk)? *$"  # added by highdicom and by CaPTk
 _ROMANCE = r"contr|ga?d|mdc|(?:civ|cte)(?!\w)"
@@ -156,14 +156,15 @@ class Words:
     """The meaning of a name.
 
     `kind` is T1, T2, FLAIR or None, and `contrast` WITH, WITHOUT, UNCLEAR or None. If `unread`, some part of
-    the name may mean anything. `named`: the site's own table has the name. `late`: "post" alone stands for the agent.
+    the name may mean anything. `named`: the site's own table has the name. `post_only`: the only
+    word for the agent is "post".
     """
 
     kind: str | None
     contrast: str | None
     unread: bool = False
     named: bool = False
-    late: bool = False
+    post_only: bool = False
 
 
 @cache
@@ -172,17 +173,17 @@ def read_words(text: str, whole: bool = False) -> Words:
 
     Example:
         >>> read_words("AX T1 SANS GADO")
-        Words(kind='T1', contrast='without', unread=False, named=False, late=False)
+        Words(kind='T1', contrast='without', unread=False, named=False, post_only=False)
         >>> read_words("t1_mprage_sag_KM")
-        Words(kind='T1', contrast='with', unread=False, named=False, late=False)
+        Words(kind='T1', contrast='with', unread=False, named=False, post_only=False)
         >>> read_words("T1 S GADO")
-        Words(kind='T1', contrast='with', unread=True, named=False, late=False)
+        Words(kind='T1', contrast='with', unread=True, named=False, post_only=False)
         >>> read_words("T2 Innenohr")
-        Words(kind='T2', contrast=None, unread=True, named=False, late=False)
+        Words(kind='T2', contrast=None, unread=True, named=False, post_only=False)
     """
     classes = _classes(text)
-    late = "p" in classes and not AGENTS & set(classes)
-    if late and set(re.sub("[nOwc][Fs]+", "F", classes)) - BESIDE_POST:
+    without_agent = "p" in classes and not AGENTS & set(classes)
+    if without_agent and set(re.sub("[nOwc][Fs]+", "F", classes)) - BESIDE_POST:
         classes = classes.replace("p", "o")  # after a treatment, a seizure, a visit or anything else
     classes = classes.replace("S", "N")
     present = set(classes)
@@ -203,7 +204,7 @@ def read_words(text: str, whole: bool = False) -> Words:
     neutral += "eh" if whole else ""
     unread = not set(classes) <= set(neutral) or {"T", "2"} <= present or {"D", "F"} <= present
     says = UNCLEAR if len(contrast) > 1 else next(iter(contrast), None)
-    return Words(kind, says, unread, late=late and says == WITH)
+    return Words(kind, says, unread, post_only=without_agent and says == WITH)
 
 
 def _classes(text: str) -> str:

@@ -69,14 +69,14 @@ def test_reformats_second_scans_and_ambiguous_words_are_doubtful(name):
     ],
 )
 def test_post_beside_more_than_plane_sequence_and_body_part_is_no_agent(plain, event):
-    """After a treatment, a seizure or a visit; bare, it is weak: `late`."""
+    """After a treatment, a seizure or a visit; bare, it is weak: `post_only`."""
     words = read_words(plain)
-    assert (words.contrast, words.late, words.unread) == (WITH, True, False)
+    assert (words.contrast, words.post_only, words.unread) == (WITH, True, False)
     for name in (f"{plain} {event}", f"{event} {plain}"):
         words = read_words(name)
         assert words.contrast != WITH or words.unread, name
     words = read_words(f"{plain} gado")
-    assert (words.contrast, words.late) == (WITH, False)
+    assert (words.contrast, words.post_only) == (WITH, False)
 
 
 def test_no_word_has_two_meanings():
