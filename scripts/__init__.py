@@ -1,10 +1,12 @@
 """Command lines around the bundles: `python -m scripts.<name> --help`."""
 
 import os
+import resource
 import signal
 import sys
 
 COMMAND = os.getpid()
+LEAST = 2**28  # bytes of addresses; with fewer, NumPy's import never ends
 IS_TRAINING = sys.orig_argv[-len(sys.argv) :][0].endswith("scripts.run") and sys.argv[2:3] == ["train"]
 
 
@@ -23,3 +25,7 @@ if sys.argv[:1] == ["-m"]:  # a command starts; `common.errors.let_interrupts_ra
     for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(signal_number) is not signal.SIG_IGN:
             signal.signal(signal_number, _end)
+    most = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if 0 <= most < LEAST:
+        os.write(2, f"error: ulimit -v {most // 1024}: too little memory; expected {LEAST // 1024} or more\n".encode())
+        os._exit(2)
