@@ -6,9 +6,11 @@ from contextlib import chdir
 from importlib import import_module
 from pathlib import Path
 
-from . import bars  # noqa: F401  refuses variables that tqdm cannot use; PyTorch imports tqdm, too
 from .errors import Hook, InputError, report_in_one_line
 from .memory import use_huge_pages, use_open_files
+
+if any(name.startswith("TQDM_") for name in os.environ):  # else tqdm, half of the start of a command, is imported late
+    import_module(f"{__package__}.bars")  # refuses variables that tqdm cannot use; PyTorch imports tqdm, too
 
 # Variables that change what MONAI computes, and the one value that the bundles work with
 MONAI = {

@@ -125,11 +125,6 @@ class Plan:
         self.resumed_from, changes = processes.on_main(
             lambda: resumable(options.ckpt_dir, options.resume, self.settings, options.resume_changes)
         )
-        if self.options.resume_changes and changes and changes[-1]["iteration"] >= self.length.iterations:
-            raise ArgumentError(
-                f"resume_changes={self.options.resume_changes}: the run has ended at iteration "
-                f"{changes[-1]['iteration']}; expected more --iterations than that"
-            )
         if changes:
             self.settings["changes"] = list(changes)
             if processes.is_main:

@@ -1,5 +1,6 @@
 """Choose the state that a run continues from, and check that its options allow it."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -108,9 +109,14 @@ def _changes(before: Any, now: Mapping[str, Any], file: Path, accepted: Sequence
     earlier = tuple(before.get("changes", ()))
     if all(before.get(change) == now.get(change) for change in accepted):
         return earlier
+    iteration = int(file.stem.split("-")[1])
+    if iteration >= now.get("iterations", math.inf):
+        raise ArgumentError(
+            f"resume_changes={[*accepted]}: the run has ended at iteration {iteration}; expected more --iterations"
+        )
     names = sorted(name for name in may_differ if before.get(name) != now.get(name))
     was, wish = ({name: settings.get(name) for name in names} for settings in (before, now))
-    return (*earlier, {"iteration": int(file.stem.split("-")[1]), "before": was, "after": wish})
+    return (*earlier, {"iteration": iteration, "before": was, "after": wish})
 
 
 def describe(change: Mapping[str, Any]) -> str:

@@ -24,15 +24,8 @@ CALLED = {DICT, "torch.device"}
 CALLED |= {f"torch._utils.{name}" for name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter")}
 NAMED = re.compile(r"torch\.(\w+Storage|bool|u?int\d+|b?float\d+|complex\d+)")
 IN_PLACE = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "BUILD"}  # these change the value below their operands
-NUMBERS = {
-    "BININT",
-    "BININT1",
-    "BININT2",
-    "BINFLOAT",
-    "NEWTRUE",
-    "NEWFALSE",
-}  # without LONG1: many long integers share a hash
-KEYS = {"BINUNICODE", "SHORT_BINSTRING", "NONE"} | NUMBERS
+# Kinds of keys, without LONG1: many long integers share a hash
+KEYS = {"BINUNICODE", "SHORT_BINSTRING", "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "BINFLOAT"}
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ the JSON beside it (`model.json` of `model.pt`) has its SHA-256 and the metadata
 """
 
 import json
+import os
 import platform
 import re
 import warnings
@@ -23,6 +24,7 @@ from . import pickles
 
 SHARED, SPARE = 2, 2**28  # bytes of all tensors: at most SHARED times the file's, for tied weights, and SPARE
 SAFETENSORS = ".safetensors"  # suffix
+END = 22  # bytes of the last record of a zip without a comment
 HASH = "sha256"  # entry that binds the record to one file
 OTHER_HASH = "safetensors_sha256"  # the same for the same tensors as safetensors
 OTHERS = {  # first bytes of files that people take for checkpoints -> what they are
@@ -46,6 +48,7 @@ def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
         hint = "; quote the paths of a list, as in ['a.pt','b.pt']" if str(path).startswith("[") else ""
         raise InputError(f"checkpoint {path}: {why_no_file(path)}{hint}")
     is_pickled = path.suffix != SAFETENSORS  # as torch.load decides
+    expected = EXPECTED if is_pickled else EXPECTED.replace("torch.save", "safetensors")
     is_archive = is_pickled and _is_archive(path, verifies=not lazily)
     try:
         if is_pickled and not is_archive:
@@ -61,7 +64,7 @@ def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
     except Exception as error:  # torch.load's readers raise many exceptions
         if "unable to mmap" in str(error):  # the memory ran out
             raise
-        raise InputError(f"checkpoint {path}: {UNREAD}: {_reason(error)}; {EXPECTED}") from error
+        raise InputError(f"checkpoint {path}: {UNREAD}: {_reason(error)}; {expected}") from error
     if not isinstance(content, Mapping):
         raise InputError(f"checkpoint {path}: of type {type(content).__name__}; expected a dictionary of tensors")
     return content
@@ -77,13 +80,16 @@ def _is_archive(path: Path, verifies: bool) -> bool:
             return False
         with ZipFile(path) as archive:
             compressed = [entry.filename for entry in archive.infolist() if entry.compress_type != ZIP_STORED]
-            is_whole = not archive.comment and not min(entry.header_offset for entry in archive.infolist())
+            starts_late = min(entry.header_offset for entry in archive.infolist()) > 0
             inflated = [name for name in compressed if name.split("/")[1:2] != ["code"]]  # TorchScript compresses that
             is_saved = any(name.endswith("/data.pkl") for name in archive.namelist())
             broken = archive.testzip() if verifies and not inflated else None
     except Exception as error:  # zipfile raises many exceptions for damaged archives
         raise InputError(f"checkpoint {path}: {UNREAD}: {_reason(error)}; {EXPECTED}") from error
-    if not is_whole:
+    with path.open("rb") as file:
+        file.seek(-END, os.SEEK_END)
+        ends_early = not file.read().startswith(b"PK\5\6")
+    if starts_late or ends_early:
         raise InputError(f"checkpoint {path}: {UNREAD}: data before or after its archive; {EXPECTED}")
     if not is_saved:
         raise InputError(f"checkpoint {path}: a zip without data.pkl; expected a file of torch.save")
@@ -96,7 +102,7 @@ def _is_archive(path: Path, verifies: bool) -> bool:
 
 def _check_size(content: Any, most: int) -> None:
     """Refuse tensors that take much more than their file, as those of which a single number is stored."""
-    tensors = {id(value): value for value in values_in(content, pickles.MOST) if torch.is_tensor(value)}
+    tensors = {id(value): value for value in values_in(content) if torch.is_tensor(value)}
     sizes = {key: tensor.numel() * tensor.element_size() for key, tensor in tensors.items()}
     if sum(sizes.values()) > most:
         shape = list(tensors[max(sizes, key=sizes.__getitem__)].shape)

@@ -102,7 +102,7 @@ class Pairs:
         if unclear or self.contradict(native, enhanced):
             return False
         kinds = self.kinds(native, enhanced)
-        return enhanced.named or (len(kinds) > 1 and kinds != ["post", "order"])
+        return enhanced.named or (len(kinds) > 1 and {*kinds} != {"post", "order"})
 
 
 def same_kind(one: Dataset, other: Dataset) -> bool:

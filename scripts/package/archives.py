@@ -6,7 +6,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from common.errors import InputError, is_disk_full
 from common.files import atomic_write, digest, why_no_folder
@@ -76,11 +76,6 @@ def unpack(archive: Path, folder: Path) -> Path:
     return folder / top
 
 
-def _above(parts: list[str]) -> list[str]:
-    """The folders that an entry lies in."""
-    return ["/".join(parts[:end]) for end in range(1, len(parts))]
-
-
 def _top_folder(archive: Path, entries: list[zipfile.ZipInfo]) -> str:
     """Check the entries by the rules of `unpack`, and return the name of the top folder."""
     if (size := sum(entry.file_size for entry in entries)) > LARGEST:
@@ -103,8 +98,8 @@ def _top_folder(archive: Path, entries: list[zipfile.ZipInfo]) -> str:
             )
     tops = {parts[0] for parts in names}
     files = [parts for entry, parts in zip(entries, names, strict=True) if not entry.is_dir()]
-    whole = {"/".join(parts) for parts in files}
-    if below := next((path for parts in names for path in _above(parts) if path in whole), None):
+    whole = {PurePosixPath(*parts) for parts in files}
+    if below := next((path for parts in names for path in PurePosixPath(*parts).parents if path in whole), None):
         raise InputError(f"{archive}: entry {below} is a file or a link, and entries lie below it; not unpacked")
     if len(tops) != 1 or not files or ["".join(tops)] in files:
         raise InputError(f"{archive}: expected one folder in it, named as the bundle")

@@ -174,6 +174,20 @@ def test_nothing_else_is_accepted(tmp_path, changed, accepted, line):
     assert one_line(error).startswith(line)
 
 
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_change_after_the_last_iteration_is_refused(tmp_path, more):
+    """It would be recorded, and train nothing."""
+    last = int(stopped(tmp_path).stem.split("-")[1])
+    settings = BEFORE | RATE | {"iterations": last + more}
+    if more:
+        assert resumable(tmp_path, True, settings, ["learning_rate"]).changes[0]["iteration"] == last
+        return
+    with pytest.raises(
+        InputError, match=rf"^resume_changes=\['learning_rate'\]: the run has ended at iteration {last}; expected more"
+    ):
+        resumable(tmp_path, True, settings, ["learning_rate"])
+
+
 def test_a_new_run_has_no_changes_to_accept(tmp_path):
     with pytest.raises(
         InputError, match=r"^resume_changes=\['subjects'\]: only for a resumed run; expected resume=true"

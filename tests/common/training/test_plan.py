@@ -100,19 +100,6 @@ def test_a_plan_counts_the_cases_of_all_processes_and_records_both_units(options
     assert plan.global_batch_size == plan.settings["global_batch_size"] == 8
 
 
-@pytest.mark.parametrize("iteration", [4, 8])
-def test_a_change_after_the_last_iteration_is_refused(options, monkeypatch, iteration):
-    """It would be recorded, and train nothing."""
-    change = {"iteration": iteration, "before": {"learning_rate": 0.1}, "after": {"learning_rate": 0.01}}
-    monkeypatch.setattr("common.training.plan.resumable", lambda *_: (None, (change,)))
-    options.resume_changes = ["learning_rate"]
-    if iteration < 8:
-        assert Plan("a", Processes(), options).settings["changes"] == [change]
-        return
-    with pytest.raises(InputError, match=r"^resume_changes=\['learning_rate'\]: the run has ended at iteration 8; "):
-        Plan("a", Processes(), options)
-
-
 def test_what_training_subjects_lack_is_recorded_and_printed(options, capsys):
     options.modality_dropout = 0.0
     plan = Plan("a", Processes(), options)

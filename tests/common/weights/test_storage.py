@@ -179,12 +179,13 @@ def test_a_program_that_works_without_bound_is_refused_before_it_runs(file, step
 def test_an_archive_behind_other_data_is_refused(file):
     """Python's reader of zips and PyTorch's see different archives in such a file."""
     torch.save({"a": torch.ones(1)}, file)
-    for before, after in ((file.read_bytes(), b""), (b"", b"more")):
-        other = file.with_name("other.pt")
-        other.write_bytes(before + file.read_bytes() + after)
-        if after:
-            with ZipFile(other, "a") as archive:
-                archive.comment = after
+    other = file.with_name("other.pt")
+    for before, comment, after in ((file.read_bytes(), b"", b""), (b"", b"more", b""), (b"", b"", b"more")):
+        other.write_bytes(before + file.read_bytes())
+        with ZipFile(other, "a") as archive:
+            archive.comment = comment
+        with other.open("ab") as appended:
+            appended.write(after)
         with pytest.raises(InputError, match="data before or after its archive"):
             load(other)
 
