@@ -40,6 +40,7 @@ KEYWORDS = [  # all attributes that are read
     "SeriesDescription",
     "ProtocolName",
     "ImageType",
+    "DerivationDescription",
     "Modality",
     "BodyPartExamined",
     "ContrastBolusAgent",

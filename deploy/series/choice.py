@@ -15,7 +15,7 @@ from common.errors import InputError
 from deploy.remarks import Remark
 from deploy.series.evidence import ASK, MIN_SLICES, TABLE, Candidate, Evidence, candidates_of, whole_grid, why_no_volume
 from deploy.series.names import Names
-from deploy.series.pairs import Pairs
+from deploy.series.pairs import Pair, Pairs, same_kind
 from deploy.series.words import UNCLEAR, WITH, WITHOUT
 from deploy.study import Series
 
@@ -24,6 +24,7 @@ ONE_KIND = "one kind of evidence alone shows contrast agent"
 NO_AGENT_SEEN = "no series shows contrast agent by words or header"
 THIN = 1.5  # mm, largest edge of a voxel of a 3D scan; the consensus protocol for brain tumours asks for 1.5 or less
 VOLUME = f"{MIN_SLICES} or more MR images in one orientation"
+PARALLEL = 0.9  # least cosine between the normals of slices in one plane
 ONE_INJECTION = 3600.0  # s between scans after the same injection; chosen: lesions enhance for about an hour
 
 
@@ -73,9 +74,9 @@ def choose_series(
         native, enhanced = chosen["T1"], chosen["T1ce"]
         if pairs.identical(native, enhanced):
             raise InputError(f"T1ce: {enhanced.series.name} has the voxels of the T1, {native.series.name}")
-        if pair := pairs.reason(native, enhanced):
-            reasons["T1ce"] += f"; {pair}"
-        remarks += [Remark("contrast", text) for text in _pair_remarks(native, enhanced, pairs)]
+        pair = pairs(native, enhanced)
+        reasons["T1ce"] += f"; {pair.reason}"
+        remarks += [Remark("contrast", text) for text in _pair_remarks(pair)]
     return Choice(series, reasons, remarks)
 
 
@@ -97,13 +98,14 @@ def _choose(
     for modality in modalities:
         if modality not in chosen and modality not in ("T1", "T1ce"):
             found = [one for one in free if one.kind == modality]
+            found = [one for one in found if one.source != "words and times"] or found
             native = [one for one in found if one.says != WITH]  # FLAIR before agent is preferred
-            chosen[modality] = only(modality, native or found, free)
+            chosen[modality] = preferred(native or found) or only(modality, native or found, free)
     if "T1ce" in modalities and "T1ce" not in given:
         chosen["T1ce"] = choose_enhanced(free, given.get("T1"), pairs)
     after = [chosen["T1ce"]] if "T1ce" in modalities else [one for one in free if one.contrast == WITH]
     if "T1" in modalities and "T1" not in given:
-        chosen["T1"] = choose_native(free, after, pairs)
+        chosen["T1"] = choose_native(free, after, pairs, chosen.get("T1ce"))
     if "T1" in modalities and not {"T1", "T1ce"} & set(modalities) <= given.keys():
         check_pair(chosen["T1"], after, pairs, "T1ce" in modalities)
     return chosen
@@ -116,17 +118,19 @@ def _remark(modality: str, candidate: Candidate) -> str:
     return f"{modality}: {candidate.series.name} was requested; the evidence was: {candidate.reason}"
 
 
-def _pair_remarks(native: Candidate, enhanced: Candidate, pairs: Pairs) -> list[str]:
-    """Remarks on evidence that contradicts the pair, is weak, or is of one kind, and on a T1ce without enhancement."""
-    if pairs.contradict(native, enhanced):
-        return [f"T1ce: {pairs.reason(native, enhanced)}, unlike a T1ce"]
+def _pair_remarks(pair: Pair) -> list[str]:
+    """Remarks on evidence that contradicts the pair, is weak, or comes from names alone, and without enhancement."""
+    native, enhanced = pair.native, pair.enhanced
+    if pair.is_contradicted:
+        return [f"T1ce: {pair.reason}, unlike a T1ce"]
     remarks = []
-    kinds = pairs.kinds(native, enhanced)
-    if not enhanced.requested and len(kinds) < 2:
+    if not enhanced.requested and len(pair.support) < 2:
         remarks.append(f"T1ce: {ONE_KIND}, the {TABLE}")
+    elif not enhanced.requested and not pair.is_seen:
+        remarks.append(f"T1ce: neither header nor voxels show contrast agent, only {', '.join(pair.support)}")
     elif native.weak or enhanced.weak:
-        remarks.append(f"T1 and T1ce: weak evidence, confirmed by {' and '.join(kinds)}")
-    if pairs.voxels(native, enhanced) == 0:
+        remarks.append(f"T1 and T1ce: weak evidence, confirmed by {', '.join(pair.support)}")
+    if pair.voxels == 0:
         remarks.append(f"T1ce: {enhanced.series.name} shows no enhancement beside {native.series.name}")
     return remarks
 
@@ -145,7 +149,7 @@ def _as_requested(candidate: Candidate, modality: str) -> Candidate:
     """A candidate that counts as `modality` because the user requested it, whatever its evidence."""
     says = {"T1": WITHOUT, "T1ce": WITH}.get(modality)
     evidence = () if says is None else (Evidence("words", says, True, ""),)
-    return replace(candidate, words=None, unread=False, evidence=evidence, requested=True)
+    return replace(candidate, words=None, evidence=evidence, requested=True)
 
 
 def parse_series_option(text: str | int, modalities: Sequence[str]) -> dict[str, str]:
@@ -172,33 +176,48 @@ def choose_enhanced(study: Sequence[Candidate], native: Candidate | None, pairs:
     `native` is the T1 before agent, if the user requested one.
     """
     t1 = [one for one in study if one.kind == "T1"]
+    natives = [native] if native else [one for one in t1 if one.contrast != WITH and not one.contradictory]
+    possible = [one for one in t1 if one.contrast != WITHOUT and not one.contradictory]
     found = [one for one in t1 if one.contrast == WITH]
-    if not found:
-        natives = [native] if native else [one for one in t1 if one.contrast != WITH and not one.contradictory]
-        weak = [one for one in t1 if one.contrast == UNCLEAR and not one.contradictory]
-        found = [one for one in weak if any(pairs.prove(before, one) for before in natives if before is not one)]
-    return _preferred(found) or only("T1ce", found, study)
+    if len(found) != 1:
+        proven = [one for one in found or possible if any(pairs(n, one).is_proven for n in natives if n is not one)]
+        found = proven or found
+    times = [one.acquired for one in found if one.acquired is not None]
+    one_injection = not times or max(times) - min(times) <= ONE_INJECTION
+    return (preferred(found) if one_injection else None) or only("T1ce", found, study)
 
 
-def _preferred(found: Sequence[Candidate]) -> Candidate | None:
-    """The only thin 3D scan among series after one injection, or without any 3D the only axial one; None otherwise.
+def preferred(found: Sequence[Candidate], like: Candidate | None = None) -> Candidate | None:
+    """The scan to take of several that fit: the only thin 3D scan, or without any 3D the only axial one; else None.
 
-    Words and header of each series must state contrast agent, so that only the geometry is left to choose by. The
-    field of view must contain a brain.
+    With `like`, the last scan of the same kind and orientation comes before these, and if none is, the last of several
+    that are repeats. They share a frame of reference, and the field of view must contain a brain.
     """
     found = [one for one in found if not one.reformat]
-    certain = all(one.says == WITH and one.agent and not one.weak for one in found)
-    frames = {str(one.series.header.get("FrameOfReferenceUID") or "") for one in found}
-    times = [one.acquired for one in found if one.acquired is not None]
-    if len(found) < 2 or not certain or len(frames) > 1 or (times and max(times) - min(times) > ONE_INJECTION):
+    if len(found) < 2 or len({str(one.series.header.get("FrameOfReferenceUID") or "") for one in found}) > 1:
         return None
+    alike = [one for one in found if like and _are_alike(one.series, like.series)]
+    if like and not alike and all(_are_alike(found[0].series, one.series) for one in found):
+        alike = found
+    last = max((one.acquired for one in alike if one.acquired is not None), default=None)
+    alike = alike if len(alike) == 1 else [one for one in alike if last is not None and one.acquired in (None, last)]
     volumes = [one for one in found if one.series.header.get("MRAcquisitionType") == "3D"]
     fitting = [one for one in volumes or found if _is_preferred(one.series, bool(volumes))]
-    if len(volumes) > 1 or len(fitting) != 1:
+    if len(alike) == 1:
+        best, why = alike[0], "the last such scan before the T1ce"
+    elif len(volumes) < 2 and len(fitting) == 1:
+        best, why = fitting[0], f"the only {'3D' if volumes else 'axial'} scan among them"
+    else:
         return None
-    best, kind = fitting[0], "3D" if volumes else "axial"
-    note = f"{len(found)} series show contrast agent; {best.series.name} was chosen as the only {kind} scan among them"
-    return replace(best, note=note)
+    return replace(best, note=f"{len(found)} series fit; {best.series.name} was chosen as {why}")
+
+
+def _are_alike(one: Series, other: Series) -> bool:
+    """Whether two T1 were scanned alike, both of them around the whole brain and in the same plane."""
+    first, second = whole_grid(one), whole_grid(other)
+    if first is None or second is None or not same_kind(one.header, other.header):
+        return False
+    return bool(abs(first.affine[:3, 2] @ second.affine[:3, 2]) > PARALLEL * first.spacing[2] * second.spacing[2])
 
 
 def _is_preferred(series: Series, thin: bool) -> bool:
@@ -210,10 +229,13 @@ def _is_preferred(series: Series, thin: bool) -> bool:
     return bool(grid.spacing.max() <= THIN if thin else normal.argmax() == 2)
 
 
-def choose_native(study: Sequence[Candidate], after: Sequence[Candidate], pairs: Pairs) -> Candidate:
+def choose_native(
+    study: Sequence[Candidate], after: Sequence[Candidate], pairs: Pairs, like: Candidate | None = None
+) -> Candidate:
     """Choose the T1 before contrast agent: a series that states it, else one without evidence, else a proven one.
 
-    `after` holds the T1ce or, for a model without T1ce, all T1 series clearly after agent.
+    `after` holds the T1ce or, for a model without T1ce, all T1 series clearly after agent. Of several that fit, one
+    scanned as `like` is preferred.
 
     Example:
         >>> def t1(uid, says):
@@ -226,12 +248,13 @@ def choose_native(study: Sequence[Candidate], after: Sequence[Candidate], pairs:
     t1 = [one for one in study if one.kind == "T1" and one.series.uid not in taken]
     possible = [one for one in t1 if one.contrast != WITH and not one.contradictory]
     says = [one for one in possible if one.contrast == WITHOUT]
-    early = [one for one in possible if all(pairs.order(one, later) >= 0 for later in after)]
+    early = [one for one in possible if all(pairs(one, later).order >= 0 for later in after)]
     silent = [one for one in early if one.contrast is None]
     weak = [one for one in early if one.contrast == UNCLEAR]
-    proven = [] if says or silent else [one for one in weak if any(pairs.prove(one, later) for later in after)]
+    proven = [] if says or silent else [one for one in weak if any(pairs(one, later).is_proven for later in after)]
     others = [one for one in study if one.series.uid not in taken]
-    return only("T1", says or silent or proven, [*others, *after])
+    found = says or silent or proven
+    return preferred(found, like) or only("T1", found, [*others, *after])
 
 
 def check_pair(native: Candidate, after: Sequence[Candidate], pairs: Pairs, both: bool) -> None:
@@ -239,19 +262,16 @@ def check_pair(native: Candidate, after: Sequence[Candidate], pairs: Pairs, both
 
     `both` states whether the model takes a T1ce, which always needs proof. Raises InputError on doubtful evidence.
     """
+    found = [pairs(native, one) for one in after]
     weak = native.weak or any(one.weak for one in after)
-    if any(pairs.contradict(native, one) for one in after):
+    if any(pair.is_contradicted for pair in found):
         problem = DOUBT
-    elif (both or weak) and not any(pairs.prove(native, one) for one in after):
+    elif (both or weak) and not any(pair.is_proven for pair in found):
         problem = DOUBT if weak else ONE_KIND
     else:
         return
-    raise question(
-        "T1ce" if both and (problem == ONE_KIND or any(one.weak for one in after)) else "T1",
-        problem,
-        [native, *after],
-        pairs,
-    )
+    modality = "T1ce" if both and (problem == ONE_KIND or any(one.weak for one in after)) else "T1"
+    raise question(modality, problem, [native, *after], found)
 
 
 def only(modality: str, found: Sequence[Candidate], study: Sequence[Candidate]) -> Candidate:
@@ -274,15 +294,10 @@ def only(modality: str, found: Sequence[Candidate], study: Sequence[Candidate]) 
     raise question(modality, problem, sorted(study, key=lambda one: first and one.kind != "T1"))
 
 
-def question(modality: str, problem: str, candidates: Sequence[Candidate], pairs: Pairs | None = None) -> InputError:
-    """The error that asks for `--series` if that can help; it lists the candidates with their evidence.
-
-    The first candidate of a pair is the native T1.
-    """
-    names = "; ".join(f"{one.series.name}: {one.reason}" for one in candidates) or "none"
-    if pairs:
-        names += "".join(f"; {text}" for one in candidates[1:] if (text := pairs.reason(candidates[0], one)))
+def question(modality: str, problem: str, candidates: Sequence[Candidate], pairs: Sequence[Pair] = ()) -> InputError:
+    """The error that asks for `--series` if that can help; it lists the candidates with their evidence, and pairs."""
+    names = "; ".join([f"{one.series.name}: {one.reason}" for one in candidates] + [pair.reason for pair in pairs])
     advice = f"select one with --series={modality}=NUMBER"
     if all(why_no_volume(one.series) for one in candidates):
         advice = f"expected {VOLUME}"
-    return InputError(f"{modality}: {problem}: {names}; {advice}")
+    return InputError(f"{modality}: {problem}: {names or 'none'}; {advice}")

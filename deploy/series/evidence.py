@@ -22,16 +22,27 @@ from deploy.study import Instance, Series, values_of
 
 MR_IMAGES = {MRImageStorage, *ENHANCED_MR}
 MIN_SLICES = 10  # a localiser or a sample has fewer; the thickest clinical series of a brain have about 20
-OTHER_IMAGES = {  # values of ImageType
+OTHER_IMAGES = {  # values of ImageType; F, R and I are Philips's fat, real and imaginary images, OP those out of phase
     *("LOCALIZER", "SUB", "MIP", "MINIP", "ADC", "DIFFUSION", "TRACEW", "PERFUSION", "PHASE", "PHASE MAP", "P"),
-    *("T1 MAP", "T2 MAP", "MAP", "FA", "MOSAIC", "ANGIO", "SCREEN SAVE"),
+    *("T1 MAP", "T2 MAP", "MAP", "FA", "MOSAIC", "ANGIO", "SCREEN SAVE", "SYNTHETIC", "F", "FF", "FAT", "FAT_FRACTION"),
+    *("R", "I", "REAL", "IMAGINARY", "OP", "OUT_PHASE", "OPP_PHASE", "OUT_OF_PHASE"),
 }
 OTHER_IMAGE_STEMS = ("SUBTR", "MAX_IP", "MIN_IP", "PROJECTION")  # such as SUBTRACTION_M, PROJECTION IMAGE
+OTHER_NAMES = {  # what a name that is not read as a whole says plainly; only of series that are ruled out for it
+    "diffusion": r"diff|dwi|dti|tensor|(?<![a-z])(?:adc|trace|b ?\d{3,4})(?![a-z])",
+    "functional imaging": r"fmri|bold|resting|(?<![a-z])rs(?![a-z])",
+    "perfusion": r"perf|(?<![a-z])(?:dsc|dce|p?c?asl|cbf|cbv)(?![a-z])",
+    "susceptibility": r"(?<![a-z])(?:swi|swan|qsm|t2 ?\*|t2star)|venobold",
+    "angiography": r"angio|(?<![a-z])(?:tof|mra|mrv)(?![a-z])",
+    "spectroscopy": r"spectro|(?<![a-z])(?:svs|csi|mrs)(?![a-z])",
+    "a localiser": r"localis|localiz|scout|survey|(?<![a-z])loc(?![a-z])",
+}
 HEAD_STEMS = ("HEAD", "BRAIN", "SKULL", "CRAN", "CEREB", "ENCEPH", "ENCEF", "KOPF", "SCHAEDEL", "NEURO")
 NO_BODY_PART = {"", "UNKNOWN", "UNDEFINED", "OTHER", "NONE", "NA", "N/A"}
 # Times in ms. Chosen from usual protocols: T1 has TE up to 30 (T1 FLAIR), T2 and FLAIR from 60. Fluid (T1 4.3 s) is
 # nulled at TI = T1 ln(2 / (1 + exp(-TR / T1))): 1.8 s at TR 5 s, 2.5 s at 9 s; FLAIR is left a margin below that.
 LONG_ECHO, NULLS_FLUID, LONG_INVERSION = 45.0, 1200.0, 1500.0
+SHORT_REPETITION = 1000.0  # a T2 below it is T2* or steady-state; spin echoes take 2 s and more
 REFORMATS = {"MPR", "REFORMATTED", "RESAMPLED_MPR", "CPR"}
 NO_AGENT = {"", "none", "no", "n", "0", "na", "n/a", "nil", "keine", "kein", "nein", "nessuno", "ninguno", "aucun"}
 NO_AGENT |= {"geen", "brak", "unknown", "false", "-", "not applicable", "nihil", "yok", "ingen"}
@@ -58,8 +69,9 @@ class Candidate:
     series: Series
     kind: str | None  # T1, T2 or FLAIR; None if unknown or something else
     source: str  # of the kind: "words", "times" or "the site's table"; without a kind the reason, in fixed words
-    unread: bool = False  # a part of its name may mean anything
-    words: Evidence | None = None  # what they say of contrast agent
+    words: Evidence | None = None  # what they say of contrast agent; unclear if a part of the name may mean anything
+    hint: bool = False  # of the words that are read, some state an agent
+    whole: bool = False  # its field of view contains a brain
     agent: bool = False  # the header names a contrast agent
     acquired: float | None = None  # start of the scan, seconds on a clock that all series of a study share
     injected: float | None = None  # start of the injection, on the same clock
@@ -87,9 +99,9 @@ class Candidate:
     def contrast(self) -> str | None:
         """With or without agent; "unclear" if clear evidence disagrees or only weak exists; None without evidence."""
         clear = {one.says for one in self.evidence if one.clear}
-        if len(clear) == 1 and not self.unread:
+        if len(clear) == 1 and self.says != UNCLEAR:
             return clear.pop()
-        return UNCLEAR if self.unread or any(one.says != WITHOUT for one in self.evidence) else None
+        return UNCLEAR if any(one.says != WITHOUT for one in self.evidence) else None
 
     @property
     def contradictory(self) -> bool:
@@ -157,16 +169,16 @@ def read_header(series: Series, acquired: float | None, names: Names = (), whole
     """Evidence in the header of a series alone; `acquired` is the start of its scan. `whole`: see `read_words`."""
     header = series.header
     texts = read_names(header, names, whole)
-    kind, source = kind_of(header, texts)
+    kind, source = kind_of(header, texts, whole)
     if kind is None:
         return Candidate(series, None, source)
-    words = _by_words(texts, kind)
     return Candidate(
         series,
         kind,
         source,
-        unread=words is not None and words.says == UNCLEAR,
-        words=words,
+        words=_by_words(texts, kind),
+        hint=any(one.contrast == WITH for one in texts if one.kind == kind),
+        whole=whole,
         agent=_names_agent(header),
         acquired=acquired,
         injected=_seconds(header, "ContrastBolusStartTime"),
@@ -174,11 +186,12 @@ def read_header(series: Series, acquired: float | None, names: Names = (), whole
     )
 
 
-def kind_of(header: Dataset, texts: Sequence[Words]) -> tuple[str | None, str]:
+def kind_of(header: Dataset, texts: Sequence[Words], whole: bool = False) -> tuple[str | None, str]:
     """T1, T2 or FLAIR and its source; or None and the reason. `texts` are the words of description and protocol.
 
     The site's table decides, else the words of the description, else those of the protocol, else times if every word is
-    known. Any of them can rule a series out, and so can the header.
+    known. Any of them can rule a series out, and so can the header. A name with unknown words needs proof: a T1 by its
+    pair, any other by its times and a field of view that contains a brain (`whole`).
     """
     words = next((words for words in texts if words.kind), None)
     by_times = _by_times(header)
@@ -186,8 +199,12 @@ def kind_of(header: Dataset, texts: Sequence[Words]) -> tuple[str | None, str]:
     if words and words.kind == NO_MODALITY:
         return None, "the site's table leaves it out"
     unread = any(one.unread for one in texts if one is texts[0] or one.kind == kind or not words)
-    if unread and (kind != "T1" or not words):  # a T1 may be proven by its voxels and its header
-        return None, "a part of its name is unknown"
+    if unread:
+        if other := _other_name(header):
+            return None, f"{other} by its name"
+        if not words or (kind != "T1" and not (whole and by_times == kind)):
+            return None, "a part of its name is unknown"
+        source = "words" if kind == "T1" else "words and times"
     if kind is None:
         return None, "neither words nor times say what it is"
     if other := _other_image(header, kind):
@@ -270,11 +287,20 @@ def why_no_volume(series: Series) -> str:
     return "" if len(positions) >= MIN_SLICES else f"only {len(positions)} positions"
 
 
+def _other_name(header: Dataset) -> str:
+    """What a name says that is not read as a whole, of `OTHER_NAMES`; empty if it says none of them."""
+    text = " ".join(str(header.get(word) or "") for word in ("SeriesDescription", "ProtocolName")).lower()
+    text = text.replace("_", " ")
+    return next((other for other, pattern in OTHER_NAMES.items() if re.search(pattern, text)), "")
+
+
 def _other_image(header: Dataset, kind: str) -> str:
     """The reason why this is not an anatomical head image of this kind, in fixed words; empty if it may be."""
     types = _image_types(header)
     if OTHER_IMAGES & types or any(value.startswith(OTHER_IMAGE_STEMS) for value in types):
         return "its image type is not that of a plain scan"
+    if "subtr" in str(header.get("DerivationDescription") or "").lower():
+        return "a subtraction"
     body = str(header.get("BodyPartExamined") or "").strip().upper()
     if body not in NO_BODY_PART and not any(stem in body for stem in HEAD_STEMS):
         return "it shows another part of the body"
@@ -291,6 +317,9 @@ def _contradicts(header: Dataset, kind: str) -> bool:
     """Whether the scan's times rule out the kind that its words state."""
     echo, inversion = number_of(header, "EchoTime"), number_of(header, "InversionTime")
     if echo is not None and echo > 0 and (echo >= LONG_ECHO) != (kind in ("T2", "FLAIR")):
+        return True
+    repetition = number_of(header, "RepetitionTime")
+    if kind in ("T2", "FLAIR") and repetition is not None and 0 < repetition < SHORT_REPETITION:
         return True
     if inversion is None or inversion <= 0:
         return False

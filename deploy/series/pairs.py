@@ -1,7 +1,8 @@
 """The evidence of two T1 series together: the order of their scans, and their voxels."""
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -18,91 +19,125 @@ ALIKE = 0.3  # relative tolerance of times; chosen: half the least step between 
 LEAST_ECHO = 3.0  # ms, least tolerance of echo times; chosen: in and out of phase differ by 1.1 ms at 3 T
 
 
-@dataclass
-class Pairs:
-    """The evidence of a possibly native and a possibly enhanced T1 together. Voxels are read only when needed."""
+class Pair:
+    """The evidence that a contrast agent was given between two T1 scans, of which the first is to be the native one."""
 
-    volumes: dict[str, Volume | None] = field(default_factory=dict)
-    results: dict[tuple[str, str], int | None] = field(default_factory=dict)
+    def __init__(self, native: Candidate, enhanced: Candidate, compare: Callable[[Series, Series], int | None]) -> None:
+        self.native, self.enhanced, self._compare = native, enhanced, compare
 
-    def order(self, native: Candidate, enhanced: Candidate) -> int:
+    @cached_property
+    def order(self) -> int:
         """1 if the native series was scanned first, -1 if it was scanned last, 0 if unknown."""
-        first, last = native.acquired, enhanced.acquired
+        first, last = self.native.acquired, self.enhanced.acquired
         return 0 if first is None or last is None else (last > first) - (last < first)
 
-    def voxels(self, native: Candidate, enhanced: Candidate) -> int | None:
-        """1 if voxels show agent in `enhanced`, -1 if in `native`, 0 if undecided, None if they are not comparable."""
-        key = (native.series.uid, enhanced.series.uid)
-        if key not in self.results:
-            self.results[key] = self._compare(native.series, enhanced.series)
-        return self.results[key]
+    @cached_property
+    def voxels(self) -> int | None:
+        """1 if voxels show agent in the enhanced series, -1 if in the native one, 0 if in neither, None if unknown.
 
-    def _compare(self, native: Series, enhanced: Series) -> int | None:
-        if not same_kind(native.header, enhanced.header):
-            return None
-        before, after = self._volume(native), self._volume(enhanced)
-        return None if before is None or after is None else brighter(after, before)
+        Only scans of one kind can be compared.
+        """
+        alike = same_kind(self.native.series.header, self.enhanced.series.header)
+        return self._compare(self.native.series, self.enhanced.series) if alike else None
+
+    @property
+    def is_contradicted(self) -> bool:
+        """Whether order or voxels show that the pair is swapped."""
+        return self.order < 0 or self.voxels == -1
+
+    @cached_property
+    def support(self) -> list[str]:
+        """The kinds of evidence: words, post (a word that may mean after anything), header, order and voxels.
+
+        The order counts beside a word or an injection, or between scans of one kind, as any later scan has it.
+        """
+        native, enhanced = self.native, self.enhanced
+        words = enhanced.words if enhanced.says == WITH and native.says != WITH else None
+        injected = enhanced.header == WITH and native.header != WITH
+        found = [words.kind] if words else []
+        found += ["header"] if injected or (enhanced.agent and not native.agent) else []
+        alike = same_kind(native.series.header, enhanced.series.header)
+        found += ["order"] if self.order > 0 and (words or enhanced.hint or injected or alike) else []
+        return found + (["voxels"] if self.voxels == 1 else [])
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether header or voxels show the agent, which no name can."""
+        return bool({"header", "voxels"} & {*self.support})
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether two kinds of evidence, the site's table or the user confirm the pair, and nothing contradicts it.
+
+        "post" and the order are one kind. If a name is unclear, the field of view must contain a brain, and header or
+        voxels must show the agent; if both are, the injection lies between them, or header and voxels agree. Voxels
+        that could show agent, but do not, refute an unclear name of the enhanced series.
+        """
+        if self.is_contradicted:
+            return False
+        kinds = {*self.support} - ({"order"} if "post" in self.support else set())
+        unclear = [one for one in (self.native, self.enhanced) if one.says == UNCLEAR]
+        if unclear and not all(one.whole for one in unclear):
+            return False
+        if len(unclear) == 2:
+            between = self.native.header == WITHOUT and self.enhanced.header == WITH
+            return between or {"header", "voxels"} <= kinds
+        if self.enhanced.named:
+            return True
+        if self.enhanced in unclear and self.voxels == 0:
+            return False
+        return len(kinds) > 1 and (not unclear or self.is_seen)
+
+    @property
+    def reason(self) -> str:
+        """The evidence from order and voxels in fixed words."""
+        native, enhanced = self.native.series.name, self.enhanced.series.name
+        order = {1: f"was scanned after {native}", -1: f"was scanned before {native}"}.get(self.order)
+        brightness = {1: f"is brighter by its voxels than {native}", -1: f"is darker by its voxels than {native}"}
+        brightness |= {0: f"shows no enhancement beside {native}"}
+        voxels = "cannot be compared by its voxels" if self.voxels is None else brightness[self.voxels]
+        return f"{enhanced} {' and '.join(filter(None, (order, voxels)))}"
+
+
+class Pairs:
+    """The pairs of the T1 series of a study. Voxels are read once, and only when needed."""
+
+    def __init__(self) -> None:
+        self._pairs: dict[tuple[str, str], Pair] = {}
+        self._results: dict[tuple[str, str], int | None] = {}
+        self._volumes: dict[str, Volume | None] = {}
+
+    def __call__(self, native: Candidate, enhanced: Candidate) -> Pair:
+        """The pair of two series."""
+        key = (native.series.uid, enhanced.series.uid)
+        if key not in self._pairs:
+            self._pairs[key] = Pair(native, enhanced, self._compare)
+        return self._pairs[key]
 
     def identical(self, native: Candidate, enhanced: Candidate) -> bool:
         """Whether both series have the same voxels."""
         before, after = self._volume(native.series), self._volume(enhanced.series)
         return before is not None and after is not None and np.array_equal(before.array, after.array)
 
+    def _compare(self, native: Series, enhanced: Series) -> int | None:
+        """See `Pair.voxels`; two series are compared once, whichever is to be the native one."""
+        first, second = sorted((native, enhanced), key=lambda one: one.uid)
+        if (first.uid, second.uid) not in self._results:
+            before, after = self._volume(first), self._volume(second)
+            self._results[first.uid, second.uid] = brighter(after, before) if before and after else None
+        result = self._results[first.uid, second.uid]
+        return result if result is None or first is native else -result
+
     def _volume(self, series: Series) -> Volume | None:
         """The volume of a series; None if it has none, which is reported once the series is chosen."""
-        if series.uid not in self.volumes:
+        if series.uid not in self._volumes:
             try:
                 volume, _ = read_series(series)
                 check_grid(volume.grid, series.name)
-                self.volumes[series.uid] = volume
+                self._volumes[series.uid] = volume
             except InputError:
-                self.volumes[series.uid] = None
-        return self.volumes[series.uid]
-
-    def reason(self, native: Candidate, enhanced: Candidate) -> str:
-        """The evidence from order and voxels in fixed words; may be empty."""
-        order = {1: "after", -1: "before"}.get(self.order(native, enhanced))
-        voxels = {1: "brighter", -1: "darker"}.get(self.voxels(native, enhanced) or 0)
-        texts = [f"was scanned {order} {native.series.name}"] if order else []
-        texts += [f"is {voxels} by its voxels than {native.series.name}"] if voxels else []
-        return f"{enhanced.series.name} {' and '.join(texts)}" if texts else ""
-
-    def contradict(self, native: Candidate, enhanced: Candidate) -> bool:
-        """Whether order or voxels show that the pair is swapped."""
-        return self.order(native, enhanced) < 0 or self.voxels(native, enhanced) == -1
-
-    def kinds(self, native: Candidate, enhanced: Candidate) -> list[str]:
-        """The kinds of evidence that agent was given between the two scans: words, post, header, order and voxels.
-
-        The order counts beside other evidence. It does not if the words of the second are unclear, or if those of the
-        first are and no agent appears.
-        """
-        words = enhanced.says == WITH and native.says in (None, WITHOUT)
-        injected = enhanced.header == WITH and native.header != WITH
-        appears = injected or (enhanced.agent and not native.agent)
-        found = [enhanced.words.kind] if words and enhanced.words else []
-        found += ["header"] if appears else []
-        clear = enhanced.says != UNCLEAR and (native.says != UNCLEAR or appears)
-        if (
-            clear
-            and self.order(native, enhanced) > 0
-            and (words or injected or same_kind(native.series.header, enhanced.series.header))
-        ):
-            found.append("order")
-        if len(found) < 2 and self.voxels(native, enhanced) == 1:
-            found.append("voxels")
-        return found
-
-    def prove(self, native: Candidate, enhanced: Candidate) -> bool:
-        """Whether two kinds of evidence, the site's table or the user confirm the pair, and nothing contradicts it.
-
-        Nothing confirms two series with unclear words.
-        """
-        unclear = native.says == enhanced.says == UNCLEAR
-        if unclear or self.contradict(native, enhanced):
-            return False
-        kinds = self.kinds(native, enhanced)
-        return enhanced.named or (len(kinds) > 1 and {*kinds} != {"post", "order"})
+                self._volumes[series.uid] = None
+        return self._volumes[series.uid]
 
 
 def same_kind(one: Dataset, other: Dataset) -> bool:

@@ -24,27 +24,29 @@ CLIP = (2.0, 0.3)  # of the log ratio in each pass: first all but outliers, then
 BACKGROUND = 0.25  # of the 75th percentile: air and noise are below it, CSF in T1 is above
 
 
-def brighter(one: Volume, other: Volume) -> int:
-    """1 if contrast agent brightened `one`, -1 if it brightened `other`, 0 if the voxels do not decide.
+def brighter(one: Volume, other: Volume) -> int | None:
+    """1 if contrast agent brightened `one`, -1 if it brightened `other`, 0 if neither, None if they share no head.
 
     Both are T1 series of the same kind, on any grids, in scanner units. The second is aligned with the first.
     """
-    low, high = tails(one, other)
-    longer, shorter = max(low, high), min(low, high)
+    lengths = tails(one, other)
+    if lengths is None:
+        return None
+    (low, high), longer, shorter = lengths, max(lengths), min(lengths)
     if longer - shorter < LEAST_GAIN or longer < LEAST_RATIO * shorter:
         return 0
     return 1 if high > low else -1
 
 
-def tails(one: Volume, other: Volume) -> tuple[float, float]:
-    """Lengths of the lower and the upper tail of `one` minus `other`, relative to the head's median.
+def tails(one: Volume, other: Volume) -> tuple[float, float] | None:
+    """Lengths of the lower and the upper tail of `one` minus `other`, relative to the median of the head they share.
 
-    Both are 0 if the series show no common head.
+    None if they share none.
     """
     first, second = _on_one_grid(one, other)
     head = ndimage.binary_erosion(_foreground(first) & _foreground(second))
     if head.sum() * EDGE**3 / 1000 < LEAST_HEAD:
-        return 0.0, 0.0
+        return None
     first, second = (np.maximum(image / np.median(image[head]), DARKEST) for image in (first, second))
     field = _receive_field(np.log(first / second), head)
     difference = (first * np.exp(-field / 2) - second * np.exp(field / 2))[head]

@@ -85,6 +85,8 @@ def _prefixed(found: re.Match[str]) -> str:
 REWRITINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [  # in this order, of plain text
     (_TOOLS, " "),
     (r"^(?:\*|opt[ _])", ""),  # of Siemens's and Fujifilm's sequences
+    (r"(?<![^\W_])(?:sub|ses|run)-[a-z\d]+(?![^\W_])|(?<![^\W_])(?:acq|rec|anat)-(?=[a-z\d])", " "),  # of BIDS
+    (r"(?<![^\W_])ce-(?=gad|gd)", " with "),  # likewise
     (r"[_^|]", " "),
     (r"[тτ](?=[12])", "t"),  # a Cyrillic or Greek letter
     (r"(?<=t1)(w?) mpr(?![a-z]| ?(?:a[xks]|tra|[ck]or|obl|par|\d+ ?mm)(?![a-z]))", r"\1 mprage"),  # else a reformat
@@ -115,7 +117,7 @@ REWRITINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [  # in thi
     (r"(?<=\d)[xp×](?=\d)", " "),
     # abbreviations of prepositions: a letter with a slash or a dot, or written together with KM
     (r"(?<=t[12])w ?[/.-] ?o(?:ut)?(?![a-z])|(?<!\w)w ?[/. -]? ?o(?:ut)?(?![a-z])", " without "),
-    (r"(?<!\w)w ?/", " with "),
+    (r"(?<!\w)w ?/|(?<!\w)w (?=(?:con|cont|contrast|gad|gado|gadolinium|gd)(?!\w))", " with "),
     (rf"(?<!\w)s/ ?(?={_ROMANCE})|(?<!\w)s(?=mdc(?!\w))|(?<!\w)s/(?=c(?!\w| ?contr))", " without "),
     (rf"(?<!\w)c/ ?(?={_ROMANCE})|(?<!\w)c(?=mdc(?!\w))", " with "),
     (r"(?<!\w)(?:u[/.] ?(?=k(?:ontr\w*|m)?(?!\w))|z[/.] ?(?=contr))", " without "),

@@ -39,17 +39,39 @@ def test_scans_are_of_one_kind_if_times_sequence_and_fat_suppression_are_alike(c
         ("FLAIR", {"EchoTime": 44.9}, None),
         ("FLAIR", {"InversionTime": 1199}, None),  # so do inversion times
         ("T2", {"InversionTime": 1500}, None),
+        ("T2", {"RepetitionTime": 999}, None),  # and repetition times
+        ("T2", {"RepetitionTime": 1000}, "T2"),
+        ("T1", {"DerivationDescription": "post - pre, Subtracted"}, None),
         *(("T1", {"BodyPartExamined": body}, "T1") for body in ("", "HEADNECK", "UNKNOWN")),
         ("T1", {"BodyPartExamined": "CSPINE"}, None),
         *(
             ("T1", {"ImageType": ["DERIVED", "PRIMARY", value]}, None)
-            for value in ("SUBTRACTION_M", "MAX_IP", "MIN_IP", "PROJECTION IMAGE")
+            for value in ("SUBTRACTION_M", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "SYNTHETIC", "FAT", "F", "R", "I")
         ),
     ],
 )
 def test_times_body_part_and_image_type_rule_out_what_words_say(description, values, kind):
     one = header(SeriesDescription=description, **values)
     assert kind_of(one, read_names(one))[0] == kind
+
+
+QUUX = {"SeriesDescription": "T2 FLAIR quux", "EchoTime": 120, "RepetitionTime": 9000, "InversionTime": 2500}
+
+
+@pytest.mark.parametrize(
+    ("change", "whole", "found"),
+    [
+        ({}, True, ("FLAIR", "words and times")),
+        ({}, False, (None, "a part of its name is unknown")),
+        ({"InversionTime": None}, True, (None, "a part of its name is unknown")),
+        ({"SeriesDescription": "ep2d_quux_DTI_64"}, True, (None, "diffusion by its name")),
+        ({"SeriesDescription": "T1 quux fMRI"}, True, (None, "functional imaging by its name")),
+    ],
+    ids=str,
+)
+def test_an_unknown_word_is_passed_over_if_times_and_a_whole_head_agree(change, whole, found):
+    one = header(**(QUUX | change))
+    assert kind_of(one, read_names(one, (), whole), whole) == found
 
 
 def test_brackets_in_a_table_of_names_are_letters(tmp_path):

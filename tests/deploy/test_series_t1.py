@@ -72,10 +72,10 @@ KEPT = t1(at="100000", agent=AGENT)
 FLAIR = {"EchoTime": 110, "RepetitionTime": 9000, "InversionTime": 2500}
 FIRST, SECOND = {"AcquisitionTime": "100000"}, {"AcquisitionTime": "110001"}  # an hour apart, and a second
 REFORMAT = t1("T1 +C", agent=AGENT, ImageType=["DERIVED", "SECONDARY", "MPR"])
-DIM = "T1ce: series 2 shows no enhancement beside series 1"
+NAMES = "T1ce: neither header nor voxels show contrast agent, only words, order"
 WEAK = "T1 and T1ce: weak evidence, confirmed by "
-ONLY_3D = "T1ce: 3 series show contrast agent; series 3 was chosen as the only 3D scan among them"
-BRIGHTER, AFTER = "is brighter by its voxels than series 1", "was scanned after series 1"
+ONLY_3D = "T1ce: 3 series fit; series 3 was chosen as the only 3D scan among them"
+BRIGHTER = "is brighter by its voxels than series 1"
 
 
 def after_agent(**values):
@@ -84,12 +84,12 @@ def after_agent(**values):
 
 CHOSEN = {  # numbers of T1ce and T1, remarks, series
     "words and voxels": ([2, 1], [], NATIVE, ENHANCED),
-    "words and an agent": ([2, 1], [DIM], t1(), t1("T1 +C", agent=AGENT)),
-    "words and the order": ([2, 1], [DIM], EARLY, t1("T1 +C", at="103000")),
-    "an agent in one header and voxels": ([2, 1], [WEAK + "header and voxels"], NATIVE, t1(agent=AGENT, scan="T1ce")),
+    "words and an agent": ([2, 1], [], t1(), t1("T1 +C", agent=AGENT)),
+    "words and the order": ([2, 1], [NAMES], EARLY, t1("T1 +C", at="103000")),
+    "an agent in one header and voxels": ([2, 1], [WEAK + "header, voxels"], NATIVE, t1(agent=AGENT, scan="T1ce")),
     "an unread word, an agent and voxels": (
         [2, 1],
-        [WEAK + "header and voxels"],
+        [WEAK + "header, voxels"],
         NATIVE,
         t1("T1 s gado", agent=AGENT, scan="T1ce"),
     ),
@@ -100,34 +100,54 @@ CHOSEN = {  # numbers of T1ce and T1, remarks, series
         after_agent(**CORONAL),
         after_agent(),
     ),
-    "fine slices of a whole head": ([2, 1], [DIM], t1(), t1("T1 fine +C", agent=AGENT, **THIN)),
+    "fine slices of a whole head": ([2, 1], [], t1(), t1("T1 fine +C", agent=AGENT, **THIN)),
     "a doubtful T1 before an agent appears": (
         [2, 1],
-        [WEAK + "header and order", DIM],
-        t1("T1 navi", at="100000"),
+        [WEAK + "words, header, order"],
+        t1("T1 navi", at="100000", **THICK),
         LATE_C,
     ),
-    "an agent that appears": ([2, 1], [WEAK + "header and order", DIM], EARLY, LATE_AGENT),
+    "order and voxels without a word": ([2, 1], [], t1(at="100000", scan="T1"), t1(at="103000", scan="T1ce")),
+    "an unread word beside an agent, later": (
+        [2, 1],
+        [WEAK + "header, order"],
+        t1(at="100000"),
+        t1("WATER: T1 LAVA +C", at="103000", agent=AGENT, **THICK),
+    ),
+    "an injection between two unread names": (
+        [2, 1],
+        [WEAK + "header, order"],
+        t1("T1 navi", at="100000", **THICK),
+        t1("T1 navi", at="103000", **INJECTED, **THICK),
+    ),
+    "the last native scan like the T1ce": (
+        [3, 1],
+        ["T1: 2 series fit; series 1 was chosen as the last such scan before the T1ce"],
+        t1(at="100500", **THICK),
+        t1(at="100000", **THICK),
+        t1("T1 +C", at="103000", agent=AGENT, **THICK),
+    ),
+    "an agent that appears": ([2, 1], [WEAK + "header, order"], EARLY, LATE_AGENT),
     "a word for after and voxels": ([2, 1], [], NATIVE, t1("T1 post", scan="T1ce")),
-    "a word for after and an agent": ([2, 1], [DIM], EARLY, t1("T1 post", at="103000", agent=AGENT)),
-    "the time of the injection": ([2, 1], [DIM], KEPT, t1(at="103000", **INJECTED)),
+    "a word for after and an agent": ([2, 1], [], EARLY, t1("T1 post", at="103000", agent=AGENT)),
+    "the time of the injection": ([2, 1], [], KEPT, t1(at="103000", **INJECTED)),
     "a T1 before the T1ce": (
         [1, 3],
-        ["T1ce: series 1 shows no enhancement beside series 3"],
+        [],
         t1("T1 +C", at="102000", agent=AGENT),
         t1("SAG T1", at="103000"),
         EARLY,
     ),
     "a reformat": (
         [3, 1],
-        ["T1ce: series 3 shows no enhancement beside series 1"],
+        [],
         t1(),
         REFORMAT,
         t1("T1 +C", agent=AGENT),
     ),
     "the only thin 3D scan": (
         [3, 1],
-        [ONLY_3D, DIM.replace("series 2", "series 3")],
+        [ONLY_3D],
         t1(),
         after_agent(),
         after_agent(**THIN),
@@ -146,6 +166,9 @@ def test_reasons_name_the_points_and_the_comparison_of_the_pair(study):
     _, _, choice = choose(study(NATIVE, ENHANCED))
     assert choice.reasons["T1"] == "T1 by its words"
     assert plain(choice.reasons["T1ce"]) == f"T1 by its words, its words say with agent; series 2 {BRIGHTER}"
+    _, _, choice = choose(study(EARLY, LATE_AGENT))
+    compared = "series 2 was scanned after series 1 and cannot be compared by its voxels"
+    assert plain(choice.reasons["T1ce"]) == f"T1 by its words, its header names an agent; {compared}"
 
 
 NO_AGENT = "T1ce: no series shows contrast agent by words or header"
@@ -162,6 +185,11 @@ DOUBTFUL = {  # start of the question, series
     "the order, an agent in each header": (DOUBT, KEPT, LATE_AGENT),
     "voxels alone": (NO_AGENT, NATIVE, t1(scan="T1ce")),
     "unclear words": (DOUBT, t1(), t1("T1 (+)")),
+    "an unread word beside an agent, of a part of the head": (
+        DOUBT,
+        t1(at="100000"),
+        t1("WATER: T1 LAVA +C", at="103000", agent=AGENT, **PART),
+    ),
     "fine slices of a part": (DOUBT, t1(), t1("T1 fine +C", agent=AGENT, **PART)),
     "a T1 for navigation": ("T1: the evidence is doubtful", t1("T1 navi"), t1("T1 +C", agent=AGENT)),
     "words alone": (ONE_KIND, t1(), t1("T1 +C")),
@@ -176,6 +204,13 @@ DOUBTFUL = {  # start of the question, series
     "a thin T1ce of another injection": (TWO, t1(), after_agent(**FIRST), after_agent(**THIN, **SECOND)),
     "a thin T1ce of a part of the head": (TWO, t1(), after_agent(), after_agent(**PART)),
 }
+
+
+def test_an_unread_word_beside_an_agent_is_doubtful_without_enhancement(study, cohorts):
+    array, affine = read(brats_files(cohorts("brats"))["T1"])
+    series = study(t1(at="100000", scan="T1"), t1("T1 quux +C", at="103000", agent=AGENT, voxels=(2 * array, affine)))
+    message = question(series)
+    assert message.startswith(DOUBT)
 
 
 def test_series_that_are_too_large_for_a_head_are_not_compared_by_voxels(study, cohorts):
@@ -195,7 +230,7 @@ def test_doubtful_evidence_is_a_question(study, name):
     assert message.startswith(start)
     assert {
         "words against voxels": "is darker by its voxels than series 1;",
-        "words against the order": "was scanned before series 1;",
+        "words against the order": "was scanned before series 1 and",
         "words against the injection": "its words say with agent, scanned before the injection",
     }.get(name, "") in message
 
@@ -222,7 +257,7 @@ def test_without_a_t1ce_the_question_lists_every_series_and_why_it_was_ruled_out
     )
     assert question(series) == (
         f"{NO_AGENT}: series 2: T1 by its words"
-        "; series 1: a part of its name is unknown"
+        "; series 1: diffusion by its name"
         "; series 3: its image type is not that of a plain scan"
         "; series 4: it shows another part of the body"
         "; select one with --series=T1ce=NUMBER"
