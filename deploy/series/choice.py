@@ -300,4 +300,6 @@ def question(modality: str, problem: str, candidates: Sequence[Candidate], pairs
     advice = f"select one with --series={modality}=NUMBER"
     if all(why_no_volume(one.series) for one in candidates):
         advice = f"expected {VOLUME}"
+    elif not any(one.kind in (modality, modality[:2]) or one.is_doubtful for one in candidates):
+        advice = f"expected a study with a series of {modality}"
     return InputError(f"{modality}: {problem}: {names or 'none'}; {advice}")

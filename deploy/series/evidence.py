@@ -48,6 +48,8 @@ NO_AGENT = {"", "none", "no", "n", "0", "na", "n/a", "nil", "keine", "kein", "ne
 NO_AGENT |= {"geen", "brak", "unknown", "false", "-", "not applicable", "nihil", "yok", "ingen"}
 NEAR, FAR = 60.0, 4 * 3600.0  # s from the injection: nearer is undecided, farther is an entry error or a different day
 WHOLE = 120.0  # mm, least edge of a field of view that contains a brain (about 120 mm high)
+UNKNOWN, SILENT = "a part of its name is unknown", "neither words nor times say what it is"
+DOUBTS = {UNKNOWN, SILENT, "its words and its times contradict each other"}
 TABLE = "name in the site's table"
 ASK = "ask"  # instead of a modality if the evidence on agent is weak or contradictory
 
@@ -84,6 +86,11 @@ class Candidate:
     def named(self) -> bool:
         """Whether the site's own table or the user states the modality; then one kind of evidence is enough."""
         return self.requested or self.source == TABLE
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether it is a volume of which nothing says what it is not."""
+        return self.kind is None and self.source in DOUBTS
 
     @property
     def says(self) -> str | None:
@@ -203,10 +210,10 @@ def kind_of(header: Dataset, texts: Sequence[Words], whole: bool = False) -> tup
         if other := _other_name(header):
             return None, f"{other} by its name"
         if not words or (kind != "T1" and not (whole and by_times == kind)):
-            return None, "a part of its name is unknown"
+            return None, UNKNOWN
         source = "words" if kind == "T1" else "words and times"
     if kind is None:
-        return None, "neither words nor times say what it is"
+        return None, SILENT
     if other := _other_image(header, kind):
         return None, other
     if words and _contradicts(header, kind):

@@ -102,6 +102,17 @@ def test_few_slices_and_other_kinds_of_images_are_not_a_volume(tmp_path):
     assert question.endswith(": not MR; expected 10 or more MR images in one orientation"), "no option helps"
 
 
+def test_an_option_is_advised_only_where_a_series_may_be_the_one(tmp_path):
+    identity = Study()
+    for number, modality in enumerate(("T1", "T2"), 1):
+        write_modality(tmp_path / modality, VOXELS, np.eye(4), identity, number, modality)
+    message = refusal(choose_series, read_study(tmp_path), ("FLAIR",), {})
+    assert message.endswith("; expected a study with a series of FLAIR")
+    write_modality(tmp_path / "3", VOXELS, np.eye(4), identity, 3, "T2", SeriesDescription="quux")
+    message = refusal(choose_series, read_study(tmp_path), ("FLAIR",), {})
+    assert message.endswith("; select one with --series=FLAIR=NUMBER")
+
+
 @pytest.mark.parametrize(
     ("text", "modalities", "expected"),
     [
