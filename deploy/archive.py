@@ -105,6 +105,10 @@ class Archive:
         chosen = [each for each in series if each["MainDicomTags"].get(keyword) == value]
         return sorted(instance for each in chosen for instance in each["Instances"])
 
+    def has(self, study: str) -> bool:
+        """Whether Orthanc still has a study."""
+        return self._request("GET", f"studies/{study}", may_be_missing=True) is not None
+
     def mark(self, study: str) -> str | None:
         """The text of a study's mark; None if it has none."""
         answer = self._request("GET", f"studies/{study}/metadata/{MARK}", may_be_missing=True)
@@ -198,7 +202,9 @@ class Archive:
                     if len(content) > LARGEST:
                         raise RefusedError(f"Orthanc answers {_named(method, path)} with more than {LARGEST} bytes")
         except (requests.RequestException, HTTPError, UnicodeError) as error:  # the last two: of no host
-            raise ArchiveError(f"Orthanc does not answer at ORTHANC_URL ({type(error).__name__})") from None
+            is_tls = isinstance(error, requests.exceptions.SSLError)
+            hint = "; REQUESTS_CA_BUNDLE names the file of Orthanc's certificate or of its authority" if is_tls else ""
+            raise ArchiveError(f"Orthanc does not answer at ORTHANC_URL ({type(error).__name__}){hint}") from None
         finally:
             signal.alarm(0)
         return bytes(content)

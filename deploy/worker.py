@@ -150,12 +150,16 @@ class Service:
         return task, next_look
 
     def _work_on(self, study: StoredStudy, mark: Mark) -> None:
-        """Try a study once; bar it for a while if Orthanc refuses its mark, as of a study that has been deleted."""
+        """Try a study once; if Orthanc refuses its mark, forget it if it was deleted, else bar it for a while."""
         try:
             self._try(study, mark)
         except RefusedError as error:
-            self.barred[study.id] = time.time() + LOOK
-            log(f"study {mark.pseudonym}: {error}, next attempt in {LOOK:.0f} s")
+            if self.archive.has(study.id):
+                self.barred[study.id] = time.time() + LOOK
+                log(f"study {mark.pseudonym}: {error}, next attempt in {LOOK:.0f} s")
+            else:
+                self.known.pop(study.id, None)
+                log(f"study {mark.pseudonym}: deleted in Orthanc")
 
     def _try(self, study: StoredStudy, mark: Mark) -> None:
         """Try a study once; update its mark, the log and the counts."""

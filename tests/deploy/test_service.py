@@ -217,6 +217,20 @@ def test_a_study_whose_requests_orthanc_refuses_stops_no_other(hospital, capsys,
     assert re.search(rf"Z study s\w+: {re.escape(reason)}", capsys.readouterr().out)
 
 
+def test_a_study_that_is_deleted_during_its_attempt_is_forgotten(hospital, monkeypatch, capsys):
+    hospital.receive(patient(1))
+
+    def delete(*_):
+        (study,) = hospital.archive.studies()
+        hospital.archive._request("DELETE", f"studies/{study.id}")
+
+    monkeypatch.setattr(Service, "_call", delete)
+    running = hospital.service()
+    running.run(once=True)
+    assert (running.known, running.barred) == ({}, {})
+    assert re.fullmatch(r"\S+Z study s\w+: deleted in Orthanc\n", capsys.readouterr().out)
+
+
 def test_a_signal_ends_the_service_also_if_orthanc_does_not_answer(hospital, monkeypatch):
     class Failing(Archive):
         def mark(self, study):
