@@ -194,6 +194,8 @@ class Service:
         outcome = mark.state
         if mark.step == HOLD:
             outcome = f"held for a person to look at: {mark.reason}"
+        elif mark.state == "queued":
+            outcome = "queued again, as MR images arrived during the attempt"
         elif mark.step != DONE:
             more = f"next in {mark.due - time.time():.0f} s" if mark.is_open else "given up"
             outcome = f"failed to {mark.step}, attempt {mark.attempts} of {mark.limit}, {more}: {mark.reason}"
@@ -201,15 +203,22 @@ class Service:
         log(f"study {mark.pseudonym}: {outcome} ({time.monotonic() - began:.0f} s)")
 
     def _segment(self, study: StoredStudy, mark: Mark) -> tuple[Mark, bytes | None]:
-        """Segment a study and keep the results in Orthanc, unless the last results came from the same series."""
+        """Segment a study and keep the results in Orthanc, unless the last results came from the same series.
+
+        If MR images arrive meanwhile, the results are dropped and the attempt does not count.
+        """
         with tempfile.TemporaryDirectory(prefix=PREFIX, dir=self.work) as temporary:
             folder = Path(temporary)
-            self.archive.fetch(self.archive.images(study.id), folder / "input")
+            images = self.archive.images(study.id)
+            mark = replace(mark, images=digest_of(images))  # the look may have missed images of the same second
+            self.archive.fetch(images, folder / "input")
             replaced = self.archive.results(study.id)
             if replaced:
                 self.archive.fetch(replaced, folder / "replaced")
             self._beat()
             self._call(folder, [f"--replaces={folder / 'replaced'}"] if replaced else [])
+            if self.archive.images(study.id) != images:
+                return mark.stopped(), None
             report = parse_json((folder / "output" / REPORT).read_bytes())
             source = digest_of([f"{name} {value}" for name, value in sorted(report["sources"].items())])
             if source == mark.delivered:

@@ -231,6 +231,26 @@ def test_a_study_that_is_deleted_during_its_attempt_is_forgotten(hospital, monke
     assert re.fullmatch(r"\S+Z study s\w+: deleted in Orthanc\n", capsys.readouterr().out)
 
 
+def test_results_of_a_study_that_grows_during_its_attempt_are_not_delivered(hospital, monkeypatch, capsys):
+    study, call = patient(1), Service._call
+    hospital.receive(study)
+
+    def grow(*arguments):
+        if not hospital.patients():
+            hospital.receive(study, number=1)
+        call(*arguments)
+
+    monkeypatch.setattr(Service, "_call", grow)
+    hospital.service().run(once=True)
+    assert (hospital.results(study), hospital.replaced()) == (RESULTS, [0, 0])
+    first, second = [line.split(": ", 1)[1] for line in capsys.readouterr().out.splitlines()]
+    assert first.startswith("queued again, as MR images arrived during the attempt (")
+    assert second.startswith("done (")
+    hospital.settle()
+    hospital.service().run(once=True)
+    assert len(hospital.patients()) == 2
+
+
 def test_a_signal_ends_the_service_also_if_orthanc_does_not_answer(hospital, monkeypatch):
     class Failing(Archive):
         def mark(self, study):
