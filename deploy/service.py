@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import date
 from json import dumps
 from pathlib import Path
@@ -19,6 +20,7 @@ from common.files import atomic_write, check_regular
 from common.literals import names_of
 from common.locks import claimed
 from common.values import FILE, FOLDER, flag
+from deploy.alert import check_address, send_alert
 from deploy.archive import RETRIES, Archive, ArchiveError, results_in
 from deploy.job import prepare_output
 from deploy.mark import HOLD, STATES, Mark, parsed
@@ -27,6 +29,7 @@ from deploy.remarks import KINDS
 from deploy.worker import HEARTBEAT, PREFIX, Service, log, studies_to_segment
 
 SINCE = os.environ.get("ORTHANC_SINCE", "")
+ALERT, ALERTED = os.environ.get("ORTHANC_ALERT", ""), "alerted"  # the file in --work is there while health has trouble
 SILENCE = 600.0  # seconds without a heartbeat that count as failure
 
 
@@ -45,6 +48,7 @@ def serve(
     hold: str | Sequence[str] = "contrast,coverage",
     delete_replaced: bool = False,
     adopt: bool = False,
+    alert: str = ALERT,
 ) -> None:
     """Segment the MR studies that Orthanc has received completely, one after another; store the results in Orthanc.
 
@@ -66,6 +70,8 @@ def serve(
         hold: kinds of remarks; results with one of them are held until a person releases them. "none" holds none.
         delete_replaced: delete earlier results of a study in Orthanc once new ones that replace them are delivered.
         adopt: take over the studies of another service on this Orthanc, which must have ended.
+        alert: address that gets a POST of JSON when a study fails, is given up or is held; by default the variable
+            ORTHANC_ALERT.
     """
     restrict_output()
     exit_cleanly_on_signals()
@@ -73,7 +79,7 @@ def serve(
     check_number("attempts", attempts, int, 1)
     once, prepare = flag("once", once), flag("prepare", prepare)
     delete_replaced, adopt = flag("delete_replaced", delete_replaced), flag("adopt", adopt)
-    kinds, first_day = _kinds(hold), _first_day(since)
+    kinds, first_day, alert = _kinds(hold), _first_day(since), check_address(str(alert))
     if shutil.which("setpriv") is None:
         raise InputError("setpriv: not installed; expected Linux with util-linux")
     archive, folder = _open(), Path(FOLDER.parse("work", work))
@@ -96,6 +102,7 @@ def serve(
             hold=kinds,
             delete_replaced=delete_replaced,
             adopt=adopt,
+            alert=alert,
         )
         service.run(once)
 
@@ -169,19 +176,21 @@ def _open(retries: int = RETRIES) -> Archive:
     return Archive(url, user, password, retries)
 
 
-def health(work: str, given_up: int = 0) -> None:
+def health(work: str, given_up: int = 0, alert: str = ALERT) -> None:
     """End with status 0 if the service is alive, Orthanc answers and no study was given up, else with 1 and a line.
 
     Args:
         work: folder of the service.
         given_up: number of studies given up that do not count as failure.
+        alert: address that gets a POST of JSON, once until the service is healthy again; by default ORTHANC_ALERT.
     """
     restrict_output()
     check_number("given_up", given_up, int, 0)
+    alert, alerted = check_address(str(alert)), Path(FOLDER.parse("work", work)) / ALERTED
     archive = _open(retries=0)
     trouble = ""
     try:
-        age = time.time() - (Path(FOLDER.parse("work", work)) / HEARTBEAT).stat().st_mtime
+        age = time.time() - alerted.with_name(HEARTBEAT).stat().st_mtime
         lost = [mark for study in archive.studies() if (mark := parsed(study.mark)) and mark.state == "given_up"]
         if abs(age) > SILENCE:  # below 0 after the clock was set back
             trouble = f"no heartbeat for {age:.0f} s"
@@ -193,7 +202,15 @@ def health(work: str, given_up: int = 0) -> None:
         trouble = str(error)
     show(f"unhealthy: {trouble}" if trouble else f"healthy: heartbeat {age:.0f} s ago")
     if trouble:
+        problem = "" if alerted.exists() else send_alert(alert, state="unhealthy", reason=trouble)
+        if problem:
+            show(problem)
+        elif alert:
+            with suppress(OSError):
+                alerted.touch()
         raise SystemExit(1)
+    with suppress(OSError):
+        alerted.unlink()
 
 
 def status(json: bool = False, since: str = SINCE) -> None:

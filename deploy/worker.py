@@ -22,6 +22,7 @@ from pathlib import Path
 
 from common.errors import InputError, ending_of, show
 from common.files import atomic_write, parse_json
+from deploy.alert import send_alert
 from deploy.archive import Archive, ArchiveError, RefusedError, StoredStudy
 from deploy.job import REPORT
 from deploy.mark import DELIVER, DONE, HOLD, OUTCOMES, RUNNING, SEGMENT, Mark, digest_of, mark_of, parsed
@@ -61,6 +62,7 @@ class Service:
     hold: Collection[str] = ()  # kinds of remarks that a person must see before the results are delivered
     delete_replaced: bool = False
     adopt: bool = False  # take over the studies of another service
+    alert: str = ""  # address of a webhook that learns of studies that failed or are held
     settle: float = 2.0  # seconds until a service that has marked a new study at the same moment shows
     known: dict[str, tuple[str, str]] = field(default_factory=dict)  # by study: last update, digest of its images
     barred: dict[str, float] = field(default_factory=dict)  # by study: until when, as Orthanc refuses its mark
@@ -201,6 +203,10 @@ class Service:
             outcome = f"failed to {mark.step}, attempt {mark.attempts} of {mark.limit}, {more}: {mark.reason}"
         self.counts[mark.state] += 1
         log(f"study {mark.pseudonym}: {outcome} ({time.monotonic() - began:.0f} s)")
+        if mark.reason:
+            problem = send_alert(self.alert, study=mark.pseudonym, state=mark.state, reason=mark.reason)
+            if problem:
+                log(problem)
 
     def _segment(self, study: StoredStudy, mark: Mark) -> tuple[Mark, bytes | None]:
         """Segment a study and keep the results in Orthanc, unless the last results came from the same series.

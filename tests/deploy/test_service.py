@@ -7,9 +7,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -546,6 +548,54 @@ def test_studies_that_were_given_up_are_counted_and_make_the_service_unhealthy(h
     metrics = (hospital.work / "metrics.prom").read_text()
     assert 'brainsegfounder_attempts_total{outcome="given_up"} 1\n' in metrics
     assert 'brainsegfounder_studies{state="given_up"} 1\n' in metrics
+
+
+def test_a_webhook_gets_failures_and_held_results_and_its_own_failure_stops_nothing(hospital, capsys):
+    received, statuses = [], iter([204, 500, 302, 204])
+
+    class Webhook(BaseHTTPRequestHandler):
+        def do_POST(self):
+            received.append(parse_json(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(next(statuses))
+            self.send_header("Location", "/")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Webhook) as webhook:
+        threading.Thread(target=webhook.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{webhook.server_port}/key"
+        for number, behaviour in enumerate(("refused", "doubtful", "doubtful", "t1"), 1):
+            hospital.send(patient(number), SeriesDescription=behaviour)
+            time.sleep(1)
+        hospital.settle()
+        hospital.service(alert=address, attempts=1, hold=["contrast"]).run(once=True)
+        names = [mark.pseudonym for mark in hospital.marks()]
+        for _ in range(2):
+            with pytest.raises(SystemExit):
+                service.health(str(hospital.work), alert=address)
+        webhook.shutdown()
+    service.release(names[0], discard=True)
+    service.health(str(hospital.work), alert=address)
+    (hospital.work / "heartbeat").unlink()
+    with pytest.raises(SystemExit):
+        service.health(str(hospital.work), alert=address)
+    doubt = "T1ce: series 2 was chosen by its words alone"
+    given_up = "1 studies given up; status lists them, retry and release --discard deal with them"
+    assert received == [
+        {"study": names[0], "state": "given_up", "reason": "status 1: series 2: has no slice; expected one"},
+        {"study": names[1], "state": "held", "reason": doubt},
+        {"study": names[2], "state": "held", "reason": doubt},
+        {"state": "unhealthy", "reason": given_up},
+    ]
+    log = capsys.readouterr().out
+    problems = [re.sub(r".*(--alert)", r"\1", line) for line in log.splitlines() if "--alert" in line]
+    assert problems == [f"--alert: not delivered ({what})" for what in ("status 500", "status 302", "ConnectionError")]
+    assert (len(hospital.patients()), "key" in log) == (4, False)
+    assert refusal(service.health, str(hospital.work), alert="hooks/key").startswith(
+        "--alert: expected an address such"
+    )
 
 
 def test_health_asks_the_service_and_orthanc(hospital, capsys):
