@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date
+from functools import partial
 from json import dumps
 from pathlib import Path
 
@@ -221,8 +222,7 @@ def status(json: bool = False, since: str = SINCE) -> None:
         since: first day of the scans that the service segments; by default the variable ORTHANC_SINCE, else all.
     """
     restrict_output()
-    as_json, first_day = flag("json", json), _first_day(since or "all")
-    marks = [mark for _, mark in studies_to_segment(_open(retries=1), first_day, {})]
+    as_json, marks = flag("json", json), _marks(_open(retries=1), _first_day(since or "all"))
     counts = Counter(mark.state for mark in marks)
     listed = [mark for mark in marks if mark.reason]
     if as_json:
@@ -238,6 +238,10 @@ def status(json: bool = False, since: str = SINCE) -> None:
         show(f"study {mark.pseudonym}: {state}, to {mark.step}, after {mark.attempts} attempts: {mark.reason}")
 
 
+def _marks(archive: Archive, first_day: str) -> list[Mark]:
+    return [mark for _, mark in studies_to_segment(archive, first_day, {})]
+
+
 def retry(study: str) -> None:
     """Let the service try studies again, as if new; those with results are segmented again.
 
@@ -245,11 +249,14 @@ def retry(study: str) -> None:
         study: name of a study in the log, or `failed` for all that have failed.
     """
     restrict_output()
-    archive = _open(retries=1)
+    show(_retry(_open(retries=1), study))
+
+
+def _retry(archive: Archive, study: str) -> str:
     chosen = _chosen(archive, study, "failed", "given_up", "running")
     for name, mark in chosen.items():
         archive.set_mark(name, mark.renewed().text())
-    show(f"studies to try again: {len(chosen)}")
+    return f"studies to try again: {len(chosen)}"
 
 
 def inspect(study: str, output: str) -> None:
@@ -262,17 +269,22 @@ def inspect(study: str, output: str) -> None:
     restrict_output()
     archive = _open(retries=1)
     folder = Path(FOLDER.parse("output", output))
-    for name, mark in _chosen(archive, study).items():
-        if mark.step != HOLD:
-            raise InputError(f"--study={study}: holds no results; `status` lists the held studies")
-        results = results_in(archive.kept(name) or b"")
-        if not results:
-            raise InputError(f"--study={study}: its results in Orthanc are lost or damaged; `retry` segments it again")
-        prepare_output(folder)
-        for each, content in results.items():
-            with atomic_write(folder / each) as file:
-                file.write_bytes(content)
+    results = _held_results(archive, study)
+    prepare_output(folder)
+    for name, content in results.items():
+        with atomic_write(folder / name) as file:
+            file.write_bytes(content)
     show(f"wrote {', '.join(results)}")
+
+
+def _held_results(archive: Archive, study: str) -> dict[str, bytes]:
+    """The held results of a study, by file name."""
+    name, mark = next(iter(_chosen(archive, study).items()))
+    if mark.step != HOLD:
+        raise InputError(f"--study={study}: holds no results; `status` lists the held studies")
+    if not (results := results_in(archive.kept(name) or b"")):
+        raise InputError(f"--study={study}: its results in Orthanc are lost or damaged; `retry` segments it again")
+    return results
 
 
 def release(study: str, discard: bool = False) -> None:
@@ -283,8 +295,10 @@ def release(study: str, discard: bool = False) -> None:
         discard: discard the results; also closes a study that was given up.
     """
     restrict_output()
-    discard = flag("discard", discard)
-    archive = _open(retries=1)
+    show(_release(_open(retries=1), study, flag("discard", discard)))
+
+
+def _release(archive: Archive, study: str, discard: bool = False) -> str:
     chosen = _chosen(archive, study, "held")
     for mark in chosen.values():
         if mark.state != "held" and not (discard and mark.state == "given_up"):
@@ -293,7 +307,40 @@ def release(study: str, discard: bool = False) -> None:
         archive.set_mark(name, mark.released(discard).text())
         if discard:
             archive.drop(name)
-    show(f"studies {'closed without results' if discard else 'to deliver'}: {len(chosen)}")
+    return f"studies {'closed without results' if discard else 'to deliver'}: {len(chosen)}"
+
+
+def page(port: int = 8043, since: str = SINCE) -> None:
+    """Serve a page on this machine: failed and held studies, the summaries of held results, buttons to settle them.
+
+    Args:
+        port: port on 127.0.0.1; 0 is any that is free.
+        since: first day of the scans that the service segments; by default the variable ORTHANC_SINCE, else all.
+    """
+    restrict_output()
+    exit_cleanly_on_signals()
+    check_number("port", port, int, 0, 65535)
+    first_day, archive = _first_day(since or "all"), _open(retries=1)
+    archive.last_change()  # refuses a wrong address or login
+    from deploy.page import Page  # imports pydicom
+
+    actions = {
+        "retry": partial(_retry, archive),
+        "release": partial(_release, archive),
+        "discard": partial(_release, archive, discard=True),
+    }
+    try:
+        server = Page(
+            port,
+            look=partial(_marks, archive, first_day),
+            results=partial(_held_results, archive),
+            actions=actions,
+        )
+    except OSError as error:
+        raise InputError(f"--port={port}: {error.strerror}; expected a free port") from None
+    with server:
+        show(server.address)
+        server.serve_forever()
 
 
 def _chosen(archive: Archive, study: str, word: str = "", *states: str) -> dict[str, Mark]:
@@ -314,6 +361,7 @@ COMMANDS: dict[str, Command] = {
     "retry": retry,
     "inspect": inspect,
     "release": release,
+    "page": page,
 }
 
 if __name__ == "__main__":

@@ -617,6 +617,9 @@ def test_health_asks_the_service_and_orthanc(hospital, capsys):
 
 
 def test_bad_options_are_refused_in_one_line(hospital, monkeypatch):
+    monkeypatch.setattr(service, "exit_cleanly_on_signals", lambda: None)
+    port = hospital.pacs.http
+    assert refusal(service.page, port) == f"--port={port}: Address already in use; expected a free port"
     message = "--study=s00000000: no such study; use a name from the log, or failed"
     assert refusal(service.retry, "s00000000") == message
     monkeypatch.setenv("ORTHANC_URL", "http://user:SENTINEL@orthanc")
@@ -634,7 +637,6 @@ def test_bad_options_are_refused_in_one_line(hospital, monkeypatch):
         password.write_text(text)
         assert refusal(service.status).startswith(f"ORTHANC_PASSWORD_FILE={password}: {what}; expected a file with")
     password.write_text("a\n")
-    monkeypatch.setattr(service, "exit_cleanly_on_signals", lambda: None)
     message = refusal(service.serve, "/dev/null", "bundles", since="all")
     assert message.startswith("--work=/dev/null: not a regular file; expected a folder"), "before Orthanc is asked"
 
