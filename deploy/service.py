@@ -1,10 +1,7 @@
 """The service: `python -m deploy.service run --bundle=BUNDLE --work=DIR --since=DATE`."""
 
-import errno
 import os
-import re
 import shutil
-import ssl
 import sys
 import time
 from collections import Counter
@@ -17,13 +14,14 @@ from pathlib import Path
 
 from common.cli import Command, run
 from common.errors import InputError, check_number, show
-from common.files import atomic_write, check_regular
+from common.files import atomic_write
 from common.literals import names_of
 from common.locks import claimed
 from common.values import FILE, FOLDER, flag
 from deploy.alert import check_address, send_alert
 from deploy.archive import RETRIES, Archive, ArchiveError, results_in
 from deploy.job import prepare_output
+from deploy.login import login
 from deploy.mark import HOLD, STATES, Mark, parsed
 from deploy.process import exit_cleanly_on_signals, restrict_output, run_guarded
 from deploy.remarks import KINDS
@@ -150,31 +148,7 @@ def _check_model(bundle: str, checkpoint: str, reference: str, bundle_options: s
 
 def _open(retries: int = RETRIES) -> Archive:
     """A client of the Orthanc that the environment names."""
-    names = ("ORTHANC_URL", "ORTHANC_USER", "ORTHANC_PASSWORD_FILE")
-    url, user, password_file = (os.environ.get(name, "") for name in names)
-    if missing := next((name for name in names if not os.environ.get(name)), None):
-        raise InputError(f"{missing}: missing from the environment")
-    if not re.fullmatch(r"https?://[^/@\s]+(/[^@\s]*)?", url):
-        raise InputError("ORTHANC_URL: expected an address such as http://orthanc:8042, without user and password")
-    try:
-        check_regular(password_file)
-        password = Path(password_file).read_text(encoding="utf-8").strip()
-        if len(password.splitlines()) != 1:
-            raise OSError(errno.EINVAL, "several lines" if password else "empty")
-    except (OSError, UnicodeDecodeError) as error:
-        what = getattr(error, "strerror", None) or "not UTF-8"
-        raise InputError(f"ORTHANC_PASSWORD_FILE={password_file}: {what}; expected a file with the password") from None
-    if authorities := os.environ.get("REQUESTS_CA_BUNDLE"):
-        try:
-            check_regular(authorities)
-            is_folder = Path(authorities).is_dir()
-            ssl.create_default_context().load_verify_locations(*(None, authorities) if is_folder else (authorities,))
-        except OSError as error:  # also ssl.SSLError
-            what = "no certificates" if isinstance(error, ssl.SSLError) else error.strerror
-            raise InputError(
-                f"REQUESTS_CA_BUNDLE={authorities}: {what}; expected certificates of authorities"
-            ) from None
-    return Archive(url, user, password, retries)
+    return Archive(*login("ORTHANC_URL", "ORTHANC_USER", "ORTHANC_PASSWORD_FILE"), retries)
 
 
 def health(work: str, given_up: int = 0, alert: str = ALERT) -> None:
