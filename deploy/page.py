@@ -27,7 +27,7 @@ ACTIONS = {  # by state; a held study has them beside its summary only
     "failed": ["retry"],
     "given_up": ["retry", "discard"],
     "held": ["release", "discard", "retry"],
-    "running": ["retry"],
+    "running": [],
 }
 IDENTITY = ("PatientID", "StudyDate", "AccessionNumber")  # by which a person finds the study in the PACS
 LONGEST = 1000  # bytes of a form
