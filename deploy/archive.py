@@ -1,7 +1,6 @@
 """Client of Orthanc as the service uses it: studies, their marks and their results. Every request can be repeated."""
 
 import io
-import os
 import re
 import signal
 import zipfile
@@ -13,13 +12,13 @@ from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.auth import HTTPBasicAuth
 from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
 from common.errors import InputError
 from common.files import parse_json
 from deploy.job import MANUFACTURER, RESULT_FILES
+from deploy.login import hint_of, session_of
 
 MARK, KEPT = 4711, 4712  # Orthanc's numbers of the mark (metadata) and the results (attachment), user-defined
 CONNECT, READ = 10, 300  # timeouts for connecting and for reading, seconds
@@ -65,10 +64,7 @@ class Archive:
 
     def __init__(self, url: str, user: str, password: str, retries: int = RETRIES) -> None:
         self._url = url.rstrip("/")
-        self._session = requests.Session()
-        self._session.trust_env = False  # patients' data: use no proxy and no .netrc credentials
-        self._session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True  # "" would verify nothing
-        self._session.auth = HTTPBasicAuth(user.encode(), password.encode())  # text would be sent in Latin-1
+        self._session = session_of(user, password)
         waits = Retry(total=retries, backoff_factor=1, allowed_methods=None)
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(max_retries=waits))
@@ -104,6 +100,10 @@ class Archive:
         series = self._json("GET", f"studies/{study}/series", [SERIES])
         chosen = [each for each in series if each["MainDicomTags"].get(keyword) == value]
         return sorted(instance for each in chosen for instance in each["Instances"])
+
+    def has(self, study: str) -> bool:
+        """Whether Orthanc still has a study."""
+        return self._request("GET", f"studies/{study}", may_be_missing=True) is not None
 
     def mark(self, study: str) -> str | None:
         """The text of a study's mark; None if it has none."""
@@ -198,7 +198,8 @@ class Archive:
                     if len(content) > LARGEST:
                         raise RefusedError(f"Orthanc answers {_named(method, path)} with more than {LARGEST} bytes")
         except (requests.RequestException, HTTPError, UnicodeError) as error:  # the last two: of no host
-            raise ArchiveError(f"Orthanc does not answer at ORTHANC_URL ({type(error).__name__})") from None
+            what = f"{type(error).__name__}){hint_of(error, 'Orthanc')}"
+            raise ArchiveError(f"Orthanc does not answer at ORTHANC_URL ({what}") from None
         finally:
             signal.alarm(0)
         return bytes(content)

@@ -1,32 +1,34 @@
 """The service: `python -m deploy.service run --bundle=BUNDLE --work=DIR --since=DATE`."""
 
-import errno
 import os
-import re
 import shutil
-import ssl
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import date
+from functools import partial
 from json import dumps
 from pathlib import Path
 
 from common.cli import Command, run
 from common.errors import InputError, check_number, show
-from common.files import atomic_write, check_regular
+from common.files import atomic_write
 from common.literals import names_of
 from common.locks import claimed
 from common.values import FILE, FOLDER, flag
+from deploy.alert import check_address, send_alert
 from deploy.archive import RETRIES, Archive, ArchiveError, results_in
 from deploy.job import prepare_output
+from deploy.login import login
 from deploy.mark import HOLD, STATES, Mark, parsed
 from deploy.process import exit_cleanly_on_signals, restrict_output, run_guarded
 from deploy.remarks import KINDS
 from deploy.worker import HEARTBEAT, PREFIX, Service, log, studies_to_segment
 
 SINCE = os.environ.get("ORTHANC_SINCE", "")
+ALERT, ALERTED = os.environ.get("ORTHANC_ALERT", ""), "alerted"  # the file in --work is there while health has trouble
 SILENCE = 600.0  # seconds without a heartbeat that count as failure
 
 
@@ -45,6 +47,7 @@ def serve(
     hold: str | Sequence[str] = "contrast,coverage",
     delete_replaced: bool = False,
     adopt: bool = False,
+    alert: str = ALERT,
 ) -> None:
     """Segment the MR studies that Orthanc has received completely, one after another; store the results in Orthanc.
 
@@ -66,6 +69,8 @@ def serve(
         hold: kinds of remarks; results with one of them are held until a person releases them. "none" holds none.
         delete_replaced: delete earlier results of a study in Orthanc once new ones that replace them are delivered.
         adopt: take over the studies of another service on this Orthanc, which must have ended.
+        alert: address that gets a POST of JSON when a study fails, is given up or is held; by default the variable
+            ORTHANC_ALERT.
     """
     restrict_output()
     exit_cleanly_on_signals()
@@ -73,7 +78,7 @@ def serve(
     check_number("attempts", attempts, int, 1)
     once, prepare = flag("once", once), flag("prepare", prepare)
     delete_replaced, adopt = flag("delete_replaced", delete_replaced), flag("adopt", adopt)
-    kinds, first_day = _kinds(hold), _first_day(since)
+    kinds, first_day, alert = _kinds(hold), _first_day(since), check_address(str(alert))
     if shutil.which("setpriv") is None:
         raise InputError("setpriv: not installed; expected Linux with util-linux")
     archive, folder = _open(), Path(FOLDER.parse("work", work))
@@ -96,6 +101,7 @@ def serve(
             hold=kinds,
             delete_replaced=delete_replaced,
             adopt=adopt,
+            alert=alert,
         )
         service.run(once)
 
@@ -142,46 +148,24 @@ def _check_model(bundle: str, checkpoint: str, reference: str, bundle_options: s
 
 def _open(retries: int = RETRIES) -> Archive:
     """A client of the Orthanc that the environment names."""
-    names = ("ORTHANC_URL", "ORTHANC_USER", "ORTHANC_PASSWORD_FILE")
-    url, user, password_file = (os.environ.get(name, "") for name in names)
-    if missing := next((name for name in names if not os.environ.get(name)), None):
-        raise InputError(f"{missing}: missing from the environment")
-    if not re.fullmatch(r"https?://[^/@\s]+(/[^@\s]*)?", url):
-        raise InputError("ORTHANC_URL: expected an address such as http://orthanc:8042, without user and password")
-    try:
-        check_regular(password_file)
-        password = Path(password_file).read_text(encoding="utf-8").strip()
-        if len(password.splitlines()) != 1:
-            raise OSError(errno.EINVAL, "several lines" if password else "empty")
-    except (OSError, UnicodeDecodeError) as error:
-        what = getattr(error, "strerror", None) or "not UTF-8"
-        raise InputError(f"ORTHANC_PASSWORD_FILE={password_file}: {what}; expected a file with the password") from None
-    if authorities := os.environ.get("REQUESTS_CA_BUNDLE"):
-        try:
-            check_regular(authorities)
-            is_folder = Path(authorities).is_dir()
-            ssl.create_default_context().load_verify_locations(*(None, authorities) if is_folder else (authorities,))
-        except OSError as error:  # also ssl.SSLError
-            what = "no certificates" if isinstance(error, ssl.SSLError) else error.strerror
-            raise InputError(
-                f"REQUESTS_CA_BUNDLE={authorities}: {what}; expected certificates of authorities"
-            ) from None
-    return Archive(url, user, password, retries)
+    return Archive(*login("ORTHANC_URL", "ORTHANC_USER", "ORTHANC_PASSWORD_FILE"), retries)
 
 
-def health(work: str, given_up: int = 0) -> None:
+def health(work: str, given_up: int = 0, alert: str = ALERT) -> None:
     """End with status 0 if the service is alive, Orthanc answers and no study was given up, else with 1 and a line.
 
     Args:
         work: folder of the service.
         given_up: number of studies given up that do not count as failure.
+        alert: address that gets a POST of JSON, once until the service is healthy again; by default ORTHANC_ALERT.
     """
     restrict_output()
     check_number("given_up", given_up, int, 0)
+    alert, alerted = check_address(str(alert)), Path(FOLDER.parse("work", work)) / ALERTED
     archive = _open(retries=0)
     trouble = ""
     try:
-        age = time.time() - (Path(FOLDER.parse("work", work)) / HEARTBEAT).stat().st_mtime
+        age = time.time() - alerted.with_name(HEARTBEAT).stat().st_mtime
         lost = [mark for study in archive.studies() if (mark := parsed(study.mark)) and mark.state == "given_up"]
         if abs(age) > SILENCE:  # below 0 after the clock was set back
             trouble = f"no heartbeat for {age:.0f} s"
@@ -193,7 +177,15 @@ def health(work: str, given_up: int = 0) -> None:
         trouble = str(error)
     show(f"unhealthy: {trouble}" if trouble else f"healthy: heartbeat {age:.0f} s ago")
     if trouble:
+        problem = "" if alerted.exists() else send_alert(alert, state="unhealthy", reason=trouble)
+        if problem:
+            show(problem)
+        elif alert:
+            with suppress(OSError):
+                alerted.touch()
         raise SystemExit(1)
+    with suppress(OSError):
+        alerted.unlink()
 
 
 def status(json: bool = False, since: str = SINCE) -> None:
@@ -204,8 +196,7 @@ def status(json: bool = False, since: str = SINCE) -> None:
         since: first day of the scans that the service segments; by default the variable ORTHANC_SINCE, else all.
     """
     restrict_output()
-    as_json, first_day = flag("json", json), _first_day(since or "all")
-    marks = [mark for _, mark in studies_to_segment(_open(retries=1), first_day, {})]
+    as_json, marks = flag("json", json), _marks(_open(retries=1), _first_day(since or "all"))
     counts = Counter(mark.state for mark in marks)
     listed = [mark for mark in marks if mark.reason]
     if as_json:
@@ -221,6 +212,10 @@ def status(json: bool = False, since: str = SINCE) -> None:
         show(f"study {mark.pseudonym}: {state}, to {mark.step}, after {mark.attempts} attempts: {mark.reason}")
 
 
+def _marks(archive: Archive, first_day: str) -> list[Mark]:
+    return [mark for _, mark in studies_to_segment(archive, first_day, {})]
+
+
 def retry(study: str) -> None:
     """Let the service try studies again, as if new; those with results are segmented again.
 
@@ -228,11 +223,14 @@ def retry(study: str) -> None:
         study: name of a study in the log, or `failed` for all that have failed.
     """
     restrict_output()
-    archive = _open(retries=1)
+    show(_retry(_open(retries=1), study))
+
+
+def _retry(archive: Archive, study: str) -> str:
     chosen = _chosen(archive, study, "failed", "given_up", "running")
     for name, mark in chosen.items():
         archive.set_mark(name, mark.renewed().text())
-    show(f"studies to try again: {len(chosen)}")
+    return f"studies to try again: {len(chosen)}"
 
 
 def inspect(study: str, output: str) -> None:
@@ -245,17 +243,22 @@ def inspect(study: str, output: str) -> None:
     restrict_output()
     archive = _open(retries=1)
     folder = Path(FOLDER.parse("output", output))
-    for name, mark in _chosen(archive, study).items():
-        if mark.step != HOLD:
-            raise InputError(f"--study={study}: holds no results; `status` lists the held studies")
-        results = results_in(archive.kept(name) or b"")
-        if not results:
-            raise InputError(f"--study={study}: its results in Orthanc are lost or damaged; `retry` segments it again")
-        prepare_output(folder)
-        for each, content in results.items():
-            with atomic_write(folder / each) as file:
-                file.write_bytes(content)
+    results = _held_results(archive, study)
+    prepare_output(folder)
+    for name, content in results.items():
+        with atomic_write(folder / name) as file:
+            file.write_bytes(content)
     show(f"wrote {', '.join(results)}")
+
+
+def _held_results(archive: Archive, study: str) -> dict[str, bytes]:
+    """The held results of a study, by file name."""
+    name, mark = next(iter(_chosen(archive, study).items()))
+    if mark.step != HOLD:
+        raise InputError(f"--study={study}: holds no results; `status` lists the held studies")
+    if not (results := results_in(archive.kept(name) or b"")):
+        raise InputError(f"--study={study}: its results in Orthanc are lost or damaged; `retry` segments it again")
+    return results
 
 
 def release(study: str, discard: bool = False) -> None:
@@ -266,8 +269,10 @@ def release(study: str, discard: bool = False) -> None:
         discard: discard the results; also closes a study that was given up.
     """
     restrict_output()
-    discard = flag("discard", discard)
-    archive = _open(retries=1)
+    show(_release(_open(retries=1), study, flag("discard", discard)))
+
+
+def _release(archive: Archive, study: str, discard: bool = False) -> str:
     chosen = _chosen(archive, study, "held")
     for mark in chosen.values():
         if mark.state != "held" and not (discard and mark.state == "given_up"):
@@ -276,7 +281,40 @@ def release(study: str, discard: bool = False) -> None:
         archive.set_mark(name, mark.released(discard).text())
         if discard:
             archive.drop(name)
-    show(f"studies {'closed without results' if discard else 'to deliver'}: {len(chosen)}")
+    return f"studies {'closed without results' if discard else 'to deliver'}: {len(chosen)}"
+
+
+def page(port: int = 8043, since: str = SINCE) -> None:
+    """Serve a page on this machine: failed and held studies, the summaries of held results, buttons to settle them.
+
+    Args:
+        port: port on 127.0.0.1; 0 is any that is free.
+        since: first day of the scans that the service segments; by default the variable ORTHANC_SINCE, else all.
+    """
+    restrict_output()
+    exit_cleanly_on_signals()
+    check_number("port", port, int, 0, 65535)
+    first_day, archive = _first_day(since or "all"), _open(retries=1)
+    archive.last_change()  # refuses a wrong address or login
+    from deploy.page import Page  # imports pydicom
+
+    actions = {
+        "retry": partial(_retry, archive),
+        "release": partial(_release, archive),
+        "discard": partial(_release, archive, discard=True),
+    }
+    try:
+        server = Page(
+            port,
+            look=partial(_marks, archive, first_day),
+            results=partial(_held_results, archive),
+            actions=actions,
+        )
+    except OSError as error:
+        raise InputError(f"--port={port}: {error.strerror}; expected a free port") from None
+    with server:
+        show(server.address)
+        server.serve_forever()
 
 
 def _chosen(archive: Archive, study: str, word: str = "", *states: str) -> dict[str, Mark]:
@@ -297,6 +335,7 @@ COMMANDS: dict[str, Command] = {
     "retry": retry,
     "inspect": inspect,
     "release": release,
+    "page": page,
 }
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from common.errors import InputError, ending_of, show
 from common.files import atomic_write, parse_json
+from deploy.alert import send_alert
 from deploy.archive import Archive, ArchiveError, RefusedError, StoredStudy
 from deploy.job import REPORT
 from deploy.mark import DELIVER, DONE, HOLD, OUTCOMES, RUNNING, SEGMENT, Mark, digest_of, mark_of, parsed
@@ -61,6 +62,7 @@ class Service:
     hold: Collection[str] = ()  # kinds of remarks that a person must see before the results are delivered
     delete_replaced: bool = False
     adopt: bool = False  # take over the studies of another service
+    alert: str = ""  # address of a webhook that learns of studies that failed or are held
     settle: float = 2.0  # seconds until a service that has marked a new study at the same moment shows
     known: dict[str, tuple[str, str]] = field(default_factory=dict)  # by study: last update, digest of its images
     barred: dict[str, float] = field(default_factory=dict)  # by study: until when, as Orthanc refuses its mark
@@ -150,12 +152,16 @@ class Service:
         return task, next_look
 
     def _work_on(self, study: StoredStudy, mark: Mark) -> None:
-        """Try a study once; bar it for a while if Orthanc refuses its mark, as of a study that has been deleted."""
+        """Try a study once; if Orthanc refuses its mark, forget it if it was deleted, else bar it for a while."""
         try:
             self._try(study, mark)
         except RefusedError as error:
-            self.barred[study.id] = time.time() + LOOK
-            log(f"study {mark.pseudonym}: {error}, next attempt in {LOOK:.0f} s")
+            if self.archive.has(study.id):
+                self.barred[study.id] = time.time() + LOOK
+                log(f"study {mark.pseudonym}: {error}, next attempt in {LOOK:.0f} s")
+            else:
+                self.known.pop(study.id, None)
+                log(f"study {mark.pseudonym}: deleted in Orthanc")
 
     def _try(self, study: StoredStudy, mark: Mark) -> None:
         """Try a study once; update its mark, the log and the counts."""
@@ -190,22 +196,35 @@ class Service:
         outcome = mark.state
         if mark.step == HOLD:
             outcome = f"held for a person to look at: {mark.reason}"
+        elif mark.state == "queued":
+            outcome = "queued again, as MR images arrived during the attempt"
         elif mark.step != DONE:
             more = f"next in {mark.due - time.time():.0f} s" if mark.is_open else "given up"
             outcome = f"failed to {mark.step}, attempt {mark.attempts} of {mark.limit}, {more}: {mark.reason}"
         self.counts[mark.state] += 1
         log(f"study {mark.pseudonym}: {outcome} ({time.monotonic() - began:.0f} s)")
+        if mark.reason:
+            problem = send_alert(self.alert, study=mark.pseudonym, state=mark.state, reason=mark.reason)
+            if problem:
+                log(problem)
 
     def _segment(self, study: StoredStudy, mark: Mark) -> tuple[Mark, bytes | None]:
-        """Segment a study and keep the results in Orthanc, unless the last results came from the same series."""
+        """Segment a study and keep the results in Orthanc, unless the last results came from the same series.
+
+        If MR images arrive meanwhile, the results are dropped and the attempt does not count.
+        """
         with tempfile.TemporaryDirectory(prefix=PREFIX, dir=self.work) as temporary:
             folder = Path(temporary)
-            self.archive.fetch(self.archive.images(study.id), folder / "input")
+            images = self.archive.images(study.id)
+            mark = replace(mark, images=digest_of(images))  # the look may have missed images of the same second
+            self.archive.fetch(images, folder / "input")
             replaced = self.archive.results(study.id)
             if replaced:
                 self.archive.fetch(replaced, folder / "replaced")
             self._beat()
             self._call(folder, [f"--replaces={folder / 'replaced'}"] if replaced else [])
+            if self.archive.images(study.id) != images:
+                return mark.stopped(), None
             report = parse_json((folder / "output" / REPORT).read_bytes())
             source = digest_of([f"{name} {value}" for name, value in sorted(report["sources"].items())])
             if source == mark.delivered:

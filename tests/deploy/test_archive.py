@@ -83,6 +83,12 @@ def test_answers_that_orthanc_would_not_give_are_refused_in_one_line(orthanc):
     assert refusal(client.studies) == "Orthanc does not answer GET studies within 1 s"
 
 
+def test_a_tls_failure_names_the_variable_for_certificates(orthanc):
+    """The server speaks no TLS."""
+    client = Archive(orthanc[0]._url.replace("http", "https"), "user", "password", retries=0)
+    assert "; REQUESTS_CA_BUNDLE names the file of Orthanc's certificate" in refusal(client.studies)
+
+
 def test_redirects_are_refused_since_they_could_take_the_password_elsewhere(orthanc):
     assert refusal(orthanc[0].modalities) == "Orthanc answers GET modalities with status 302"
 

@@ -7,9 +7,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -215,6 +217,40 @@ def test_a_study_whose_requests_orthanc_refuses_stops_no_other(hospital, capsys,
     hospital.service(Refusing(hospital.url, hospital.user, hospital.password, retries=0)).run(once=True)
     assert (hospital.results(one), hospital.results(two)) == ([], RESULTS)
     assert re.search(rf"Z study s\w+: {re.escape(reason)}", capsys.readouterr().out)
+
+
+def test_a_study_that_is_deleted_during_its_attempt_is_forgotten(hospital, monkeypatch, capsys):
+    hospital.receive(patient(1))
+
+    def delete(*_):
+        (study,) = hospital.archive.studies()
+        hospital.archive._request("DELETE", f"studies/{study.id}")
+
+    monkeypatch.setattr(Service, "_call", delete)
+    running = hospital.service()
+    running.run(once=True)
+    assert (running.known, running.barred) == ({}, {})
+    assert re.fullmatch(r"\S+Z study s\w+: deleted in Orthanc\n", capsys.readouterr().out)
+
+
+def test_results_of_a_study_that_grows_during_its_attempt_are_not_delivered(hospital, monkeypatch, capsys):
+    study, call = patient(1), Service._call
+    hospital.receive(study)
+
+    def grow(*arguments):
+        if not hospital.patients():
+            hospital.receive(study, number=1)
+        call(*arguments)
+
+    monkeypatch.setattr(Service, "_call", grow)
+    hospital.service().run(once=True)
+    assert (hospital.results(study), hospital.replaced()) == (RESULTS, [0, 0])
+    first, second = [line.split(": ", 1)[1] for line in capsys.readouterr().out.splitlines()]
+    assert first.startswith("queued again, as MR images arrived during the attempt (")
+    assert second.startswith("done (")
+    hospital.settle()
+    hospital.service().run(once=True)
+    assert len(hospital.patients()) == 2
 
 
 def test_a_signal_ends_the_service_also_if_orthanc_does_not_answer(hospital, monkeypatch):
@@ -514,6 +550,54 @@ def test_studies_that_were_given_up_are_counted_and_make_the_service_unhealthy(h
     assert 'brainsegfounder_studies{state="given_up"} 1\n' in metrics
 
 
+def test_a_webhook_gets_failures_and_held_results_and_its_own_failure_stops_nothing(hospital, capsys):
+    received, statuses = [], iter([204, 500, 302, 204])
+
+    class Webhook(BaseHTTPRequestHandler):
+        def do_POST(self):
+            received.append(parse_json(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(next(statuses))
+            self.send_header("Location", "/")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Webhook) as webhook:
+        threading.Thread(target=webhook.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{webhook.server_port}/key"
+        for number, behaviour in enumerate(("refused", "doubtful", "doubtful", "t1"), 1):
+            hospital.send(patient(number), SeriesDescription=behaviour)
+            time.sleep(1)
+        hospital.settle()
+        hospital.service(alert=address, attempts=1, hold=["contrast"]).run(once=True)
+        names = [mark.pseudonym for mark in hospital.marks()]
+        for _ in range(2):
+            with pytest.raises(SystemExit):
+                service.health(str(hospital.work), alert=address)
+        webhook.shutdown()
+    service.release(names[0], discard=True)
+    service.health(str(hospital.work), alert=address)
+    (hospital.work / "heartbeat").unlink()
+    with pytest.raises(SystemExit):
+        service.health(str(hospital.work), alert=address)
+    doubt = "T1ce: series 2 was chosen by its words alone"
+    given_up = "1 studies given up; status lists them, retry and release --discard deal with them"
+    assert received == [
+        {"study": names[0], "state": "given_up", "reason": "status 1: series 2: has no slice; expected one"},
+        {"study": names[1], "state": "held", "reason": doubt},
+        {"study": names[2], "state": "held", "reason": doubt},
+        {"state": "unhealthy", "reason": given_up},
+    ]
+    log = capsys.readouterr().out
+    problems = [re.sub(r".*(--alert)", r"\1", line) for line in log.splitlines() if "--alert" in line]
+    assert problems == [f"--alert: not delivered ({what})" for what in ("status 500", "status 302", "ConnectionError")]
+    assert (len(hospital.patients()), "key" in log) == (4, False)
+    assert refusal(service.health, str(hospital.work), alert="hooks/key").startswith(
+        "--alert: expected an address such"
+    )
+
+
 def test_health_asks_the_service_and_orthanc(hospital, capsys):
     def unhealthy():
         with pytest.raises(SystemExit, match=r"^1$"):
@@ -533,6 +617,9 @@ def test_health_asks_the_service_and_orthanc(hospital, capsys):
 
 
 def test_bad_options_are_refused_in_one_line(hospital, monkeypatch):
+    monkeypatch.setattr(service, "exit_cleanly_on_signals", lambda: None)
+    port = hospital.pacs.http
+    assert refusal(service.page, port) == f"--port={port}: Address already in use; expected a free port"
     message = "--study=s00000000: no such study; use a name from the log, or failed"
     assert refusal(service.retry, "s00000000") == message
     monkeypatch.setenv("ORTHANC_URL", "http://user:SENTINEL@orthanc")
@@ -550,7 +637,6 @@ def test_bad_options_are_refused_in_one_line(hospital, monkeypatch):
         password.write_text(text)
         assert refusal(service.status).startswith(f"ORTHANC_PASSWORD_FILE={password}: {what}; expected a file with")
     password.write_text("a\n")
-    monkeypatch.setattr(service, "exit_cleanly_on_signals", lambda: None)
     message = refusal(service.serve, "/dev/null", "bundles", since="all")
     assert message.startswith("--work=/dev/null: not a regular file; expected a folder"), "before Orthanc is asked"
 

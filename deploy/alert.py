@@ -1,0 +1,32 @@
+"""Alerts: a POST of JSON without identity to a webhook."""
+
+import re
+
+import requests
+from urllib3.exceptions import HTTPError
+
+from common.errors import InputError
+
+TIMEOUTS = (5, 10)  # for connecting and for each read, seconds
+
+
+def check_address(address: str) -> str:
+    """The address of a webhook, or empty. Messages leave it out, since it may contain a key."""
+    if address and not re.fullmatch(r"https?://[^/\s]+(/\S*)?", address):
+        raise InputError("--alert: expected an address such as https://alerts.example/hook")
+    return address
+
+
+def send_alert(address: str, **content: str) -> str:
+    """POST JSON such as {"study": "s5f3a9c01", "state": "held", "reason": "..."}; return what went wrong, else "".
+
+    An empty address sends nothing. The proxy of the environment is used, unlike for Orthanc: the JSON names no patient.
+    """
+    if not address:
+        return ""
+    try:
+        with requests.post(address, json=content, timeout=TIMEOUTS, stream=True, allow_redirects=False) as answer:
+            delivered, what = answer.status_code // 100 == 2, f"status {answer.status_code}"
+    except (requests.RequestException, HTTPError, UnicodeError) as error:  # the last two: of no host
+        delivered, what = False, type(error).__name__
+    return "" if delivered else f"--alert: not delivered ({what})"

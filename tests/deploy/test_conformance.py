@@ -1,0 +1,36 @@
+"""The conformance statement against the code."""
+
+import re
+
+from deploy.replaced import PURPOSE
+from deploy.segmentation import ANATOMY, CATEGORY
+from deploy.series.evidence import MR_IMAGES
+from deploy.source_header import IDENTITY
+from deploy.tasks import TASKS
+from tests.support import ROOT
+
+PAGE = (ROOT / "docs/reference/dicom-conformance.md").read_text()
+
+
+def cells(section):
+    """The rows of the tables of a section, without headings."""
+    text = PAGE.partition(f"## {section}\n")[2].partition("\n## ")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    return [
+        row
+        for row, below in zip(rows, [*rows[1:], [""]], strict=True)
+        if not below[0].startswith("--") and "--" not in row[0]
+    ]
+
+
+def test_it_names_the_classes_attributes_and_codes_of_the_code():
+    assert {uid for _, uid in cells("Objects that are read")} == {str(uid) for uid in MR_IMAGES}
+    written = {row[0]: row[1] for row in cells("Objects that are written") if row[0].startswith("copied")}
+    assert [*written.values()] == [", ".join(IDENTITY)]
+    first, *rows = cells("Codes")
+    segments = [segment for task in TASKS.values() for segment in task.segments]
+    assert [row[:2] for row in (first, *rows)] == [[one.label, f"{one.code} {one.meaning}"] for one in segments]
+    assert first[2:] == [f"{code.value} {code.meaning}" for code in (CATEGORY, ANATOMY)]
+    assert re.search(
+        rf'`{PURPOSE["CodeValue"]}`, "{PURPOSE["CodeMeaning"]}" \({PURPOSE["CodingSchemeDesignator"]}\)', PAGE
+    )
