@@ -62,7 +62,7 @@ def make_report(
         content[0].ContentSequence.append(comment)
     headers = {image.SOPInstanceUID: sanitised_header(image) for image in slices}  # each enhanced image once
     return hd.sr.Comprehensive3DSR(
-        evidence=[segmentation, *headers.values()],
+        evidence=[*headers.values(), segmentation],  # highdicom takes the first for the scanner
         content=content[0],
         series_instance_uid=hd.UID(),
         series_number=series_number(slices[0], 3),

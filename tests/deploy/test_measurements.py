@@ -4,6 +4,7 @@ import pydicom
 import pytest
 
 from deploy.geometry import volume_of
+from deploy.job import MANUFACTURER
 from deploy.measurements import make_report
 from deploy.segmentation import make_segmentation
 from deploy.tasks import TASKS
@@ -36,6 +37,8 @@ def test_the_report_is_valid_and_belongs_to_the_study_and_is_preliminary(case):
     assert flags == ("COMPLETE", "PRELIMINARY", "UNVERIFIED")
     evidence = {instance for _, _, instance, _ in report.get_evidence()}
     assert evidence == {segmentation.SOPInstanceUID, *(image.SOPInstanceUID for image in slices)}
+    makers = [one.Manufacturer for one in report.ContributingEquipmentSequence]
+    assert MANUFACTURER not in makers, "it did not acquire the source images"
 
 
 def test_the_volumes_read_back_refer_to_the_segments(case, tumours):
