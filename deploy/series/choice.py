@@ -13,7 +13,7 @@ import numpy as np
 
 from common.errors import InputError
 from deploy.remarks import Remark
-from deploy.series.evidence import ASK, MIN_SLICES, TABLE, Candidate, Evidence, candidates_of, whole_grid, why_no_volume
+from deploy.series.evidence import ASK, MIN_SLICES, TABLE, Candidate, Evidence, candidates_of, why_no_volume
 from deploy.series.names import Names
 from deploy.series.pairs import Pair, Pairs, same_kind
 from deploy.series.words import UNCLEAR, WITH, WITHOUT
@@ -196,13 +196,13 @@ def preferred(found: Sequence[Candidate], like: Candidate | None = None) -> Cand
     found = [one for one in found if not one.reformat]
     if len(found) < 2 or len({str(one.series.header.get("FrameOfReferenceUID") or "") for one in found}) > 1:
         return None
-    alike = [one for one in found if like and _are_alike(one.series, like.series)]
-    if like and not alike and all(_are_alike(found[0].series, one.series) for one in found):
+    alike = [one for one in found if like and _are_alike(one, like)]
+    if like and not alike and all(_are_alike(found[0], one) for one in found):
         alike = found
     last = max((one.acquired for one in alike if one.acquired is not None), default=None)
     alike = alike if len(alike) == 1 else [one for one in alike if last is not None and one.acquired in (None, last)]
     volumes = [one for one in found if one.series.header.get("MRAcquisitionType") == "3D"]
-    fitting = [one for one in volumes or found if _is_preferred(one.series, bool(volumes))]
+    fitting = [one for one in volumes or found if _is_preferred(one, bool(volumes))]
     if len(alike) == 1:
         best, why = alike[0], "the last such scan before the T1ce"
     elif len(volumes) < 2 and len(fitting) == 1:
@@ -212,21 +212,20 @@ def preferred(found: Sequence[Candidate], like: Candidate | None = None) -> Cand
     return replace(best, note=f"{len(found)} series fit; {best.series.name} was chosen as {why}")
 
 
-def _are_alike(one: Series, other: Series) -> bool:
+def _are_alike(one: Candidate, other: Candidate) -> bool:
     """Whether two T1 were scanned alike, both of them around the whole brain and in the same plane."""
-    first, second = whole_grid(one), whole_grid(other)
-    if first is None or second is None or not same_kind(one.header, other.header):
+    if one.whole is None or other.whole is None or not same_kind(one.series.header, other.series.header):
         return False
-    return bool(abs(first.affine[:3, 2] @ second.affine[:3, 2]) > PARALLEL * first.spacing[2] * second.spacing[2])
+    first, second = (grid.affine[:3, 2] / grid.spacing[2] for grid in (one.whole, other.whole))
+    return bool(abs(first @ second) > PARALLEL)
 
 
-def _is_preferred(series: Series, thin: bool) -> bool:
+def _is_preferred(one: Candidate, thin: bool) -> bool:
     """Whether a series shows a whole brain, in thin voxels or else in axial slices."""
-    grid = whole_grid(series)
-    if grid is None:
+    if one.whole is None:
         return False
-    normal = np.abs(grid.affine[:3, 2])
-    return bool(grid.spacing.max() <= THIN if thin else normal.argmax() == 2)
+    normal = np.abs(one.whole.affine[:3, 2])
+    return bool(one.whole.spacing.max() <= THIN if thin else normal.argmax() == 2)
 
 
 def choose_native(
@@ -298,7 +297,7 @@ def question(modality: str, problem: str, candidates: Sequence[Candidate], pairs
     """The error that asks for `--series` if that can help; it lists the candidates with their evidence, and pairs."""
     names = "; ".join([f"{one.series.name}: {one.reason}" for one in candidates] + [pair.reason for pair in pairs])
     advice = f"select one with --series={modality}=NUMBER"
-    if all(why_no_volume(one.series) for one in candidates):
+    if not any(one.is_volume for one in candidates):
         advice = f"expected {VOLUME}"
     elif not any(one.kind in (modality, modality[:2]) or one.is_doubtful for one in candidates):
         advice = f"expected a study with a series of {modality}"

@@ -72,8 +72,9 @@ class Candidate:
     kind: str | None  # T1, T2 or FLAIR; None if unknown or something else
     source: str  # of the kind: "words", "times" or "the site's table"; without a kind the reason, in fixed words
     words: Evidence | None = None  # what they say of contrast agent; unclear if a part of the name may mean anything
+    is_volume: bool = True
     hint: bool = False  # of the words that are read, some state an agent
-    whole: bool = False  # its field of view contains a brain
+    whole: Grid | None = None  # its grid if the field of view contains a brain
     agent: bool = False  # the header names a contrast agent
     acquired: float | None = None  # start of the scan, seconds on a clock that all series of a study share
     injected: float | None = None  # start of the injection, on the same clock
@@ -141,7 +142,7 @@ class Candidate:
 def candidates_of(study: Sequence[Series], names: Names = ()) -> list[Candidate]:
     """The series of a study with all evidence but that of pairs; `names` is the site's own table."""
     found = [_candidate(series, names) for series in study]
-    volumes = [one for one in found if not why_no_volume(one.series)]
+    volumes = [one for one in found if one.is_volume]
     return [replace(one, evidence=contrast_evidence(one, volumes)) if one.kind == "T1" else one for one in found]
 
 
@@ -158,9 +159,9 @@ def contrast_evidence(one: Candidate, volumes: Sequence[Candidate]) -> tuple[Evi
 
 def _candidate(series: Series, names: Names) -> Candidate:
     if unusable := why_no_volume(series):
-        return Candidate(series, None, unusable)
+        return Candidate(series, None, unusable, is_volume=False)
     times = [time for instance in series.instances if (time := acquired_at(instance.header)) is not None]
-    return read_header(series, min(times, default=None), names, whole_grid(series) is not None)
+    return read_header(series, min(times, default=None), names, whole_grid(series))
 
 
 def whole_grid(series: Series) -> Grid | None:
@@ -172,11 +173,11 @@ def whole_grid(series: Series) -> Grid | None:
     return grid if (grid.spacing * grid.shape).min() >= WHOLE else None
 
 
-def read_header(series: Series, acquired: float | None, names: Names = (), whole: bool = False) -> Candidate:
-    """Evidence in the header of a series alone; `acquired` is the start of its scan. `whole`: see `read_words`."""
+def read_header(series: Series, acquired: float | None, names: Names = (), whole: Grid | None = None) -> Candidate:
+    """Evidence in the header of a series alone; `acquired` is the start of its scan. `whole`: see `Candidate`."""
     header = series.header
-    texts = read_names(header, names, whole)
-    kind, source = kind_of(header, texts, whole)
+    texts = read_names(header, names, whole is not None)
+    kind, source = kind_of(header, texts, whole is not None)
     if kind is None:
         return Candidate(series, None, source)
     return Candidate(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset
 from pydicom.uid import MRImageStorage
 
 from common.errors import InputError
@@ -23,7 +24,8 @@ PLANES = {"ax": [1, 0, 0, 0, 1, 0], "sag": [0, 1, 0, 0, 0, -1], "cor": [1, 0, 0,
 KEYWORDS = {"description": "SeriesDescription", "protocol": "ProtocolName", "time": "AcquisitionTime"}
 KEYWORDS |= {"agent": "ContrastBolusAgent", "injected": "ContrastBolusStartTime", "acquisition": "MRAcquisitionType"}
 KEYWORDS |= {"echo": "EchoTime", "repetition": "RepetitionTime", "inversion": "InversionTime"}
-FIELD, HIGH = 240, 165  # mm, in the plane and across it
+FIELD, HIGH = 240, 130  # mm, in the plane and across it
+LEAST = 1.4  # mm, thickness of the thinnest slices, so that there are few of them
 
 
 def series_of(row):
@@ -33,27 +35,26 @@ def series_of(row):
     values |= {"ScanningSequence": row["sequence"].split(), "ImageType": row["image_type"].split()}
     values |= {"SOPClassUID": MRImageStorage, "Modality": "MR", "SeriesNumber": row["number"], "StudyDate": "20260102"}
     values |= {"ScanOptions": "FS" if row["fat"] else "", "FrameOfReferenceUID": "1.2.9", "SeriesInstanceUID": uid}
-    thickness = float(row["thickness"] or 5)
-    edge = 0.9375 if row["acquisition"] == "2D" else min(thickness, 1.0)
+    thickness = max(float(row["thickness"] or 5), LEAST)
+    edge = 0.9375 if row["acquisition"] == "2D" else 1.0
     values |= {"Rows": round(FIELD / edge), "Columns": round(FIELD / edge), "PixelSpacing": [edge, edge]}
     cosines = PLANES[row["plane"]]
     step = np.cross(cosines[:3], cosines[3:]) * thickness
-    return Series(
-        uid,
-        tuple(
-            Instance(
-                Path(),
-                header(**values, ImageOrientationPatient=cosines, ImagePositionPatient=list(step * float(number))),
-            )
-            for number in range(round(HIGH / thickness))
-        ),
-    )
+    shared = header(**values, ImageOrientationPatient=cosines)
+    instances = []
+    for number in range(round(HIGH / thickness)):
+        one = Dataset()
+        one.update(shared)
+        one.ImagePositionPatient = [float(value) for value in step * number]
+        instances.append(Instance(Path(), one))
+    return Series(uid, tuple(instances))
 
 
 @pytest.fixture(scope="module")
 def studies():
     with Path(__file__).with_name("studies.csv").open(encoding="utf-8", newline="") as file:
-        return [list(rows) for _, rows in groupby(csv.DictReader(file), lambda row: row["study"])]
+        studies = [list(rows) for _, rows in groupby(csv.DictReader(file), lambda row: row["study"])]
+    return [(rows, [series_of(row) for row in rows]) for rows in studies]
 
 
 @pytest.mark.parametrize(
@@ -71,8 +72,7 @@ def test_no_study_gets_a_wrong_series(monkeypatch, studies, compared, held, ques
     monkeypatch.setattr(Pairs, "_compare", compare)
     monkeypatch.setattr(Pairs, "identical", lambda *_: False)
     wrong, counts = [], {"held": 0, "questions": 0, "needless": 0}
-    for rows in studies:
-        series = [series_of(row) for row in rows]
+    for rows, series in studies:
         enhanced |= {one.uid: int(row["enhanced"] == "y") for one, row in zip(series, rows, strict=True)}
         truth = {one.uid: row["truth"] for one, row in zip(series, rows, strict=True)}
         try:
