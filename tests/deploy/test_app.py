@@ -29,7 +29,6 @@ from common.prepare.volumes import FLIP, Volume
 from deploy import app
 from deploy.geometry import volume_of
 from deploy.job import RESULT_FILES
-from deploy.series.__main__ import preview
 from tests.deploy.checks import dicom_errors, refusal
 from tests.deploy.dicom_study import (
     VOXELS,
@@ -414,32 +413,6 @@ def test_a_series_that_shows_a_part_of_the_head_is_reported_even_if_it_was_reque
     write_modality(tmp_path / "study/6", array[:, :, 12:24], affine, study, 6, "T2", SeriesDescription="T2 IAM")
     message = refusal(segment, "brats", tmp_path / "study", series="T2=6")
     assert message.startswith("T2: shows 48 mm of a head along one axis; expected a whole brain; ")
-
-
-def test_the_dry_run_prints_choice_evidence_and_questions_of_studies_and_names(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("deploy.series.__main__.restrict_output", lambda: None)
-    for number in (1, 2):
-        write_brats(tmp_path / f"studies/SENTINEL {number}", None, Study())
-    for file in (tmp_path / "studies/SENTINEL 2/3").iterdir():
-        change(file, ContrastBolusAgent="")
-    preview(str(tmp_path / "studies"))
-    printed = capsys.readouterr().out
-    assert "SENTINEL" not in printed
-    assert "  T1ce: series 3 (UID " in printed
-    assert "  question: T1ce: one kind of evidence alone shows contrast agent: series 4" in printed
-    assert printed.endswith("2 studies, 1 with a question\n")
-    next((tmp_path / "studies/SENTINEL 1/3").iterdir()).write_bytes(b"")
-    preview(str(tmp_path / "studies"))
-    assert "  question: study: contains a DICOM file that is empty or damaged (0 bytes)\n" in capsys.readouterr().out
-    assert refusal(preview, str(tmp_path / "studies/SENTINEL 1")).startswith(
-        "study: contains a DICOM file that is empty"
-    )
-    capsys.readouterr()
-    (tmp_path / "names.txt").write_text("T1 KM\nT1 s KM\n\nT2 Innenohr\nHIRN 7\n")
-    (tmp_path / "table.yaml").write_text("HIRN ?: FLAIR")
-    preview(str(tmp_path / "names.txt"), series_names=str(tmp_path / "table.yaml"))
-    found = [line.split(": ")[0] for line in capsys.readouterr().out.splitlines()]
-    assert found == ["T1ce", "doubtful", "doubtful", "FLAIR"]
 
 
 def test_the_line_on_a_full_disk_does_not_name_the_folder_of_the_output(tmp_path, monkeypatch):

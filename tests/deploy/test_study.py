@@ -135,9 +135,9 @@ def test_several_patients_or_studies_are_refused(study, tmp_path):
 
 def test_a_folder_without_dicom_and_a_missing_one_are_refused(tmp_path):
     (tmp_path / "a.txt").write_text(NAME)
-    assert refusal(read_study, tmp_path) == "--input: contains no DICOM file; expected the files of one study"
+    assert refusal(read_study, tmp_path) == "--input: contains no DICOM file; expected those of a study"
     message = refusal(read_study, tmp_path / IDENTIFIER)
-    assert message == "--input: no such folder; expected a folder with the DICOM files of one study"
+    assert message == "--input: no such folder; expected a folder with DICOM files"
 
 
 @pytest.mark.parametrize(("name", "content"), [("IM0001", b""), ("a.DCM", b"SENTINEL"), ("1.2.34", bytes(200))])
@@ -151,7 +151,7 @@ def test_a_damaged_header_is_reported_without_its_content(study):
     file = next((study[0] / "3").iterdir())
     file.write_bytes(file.read_bytes()[:200])  # within the file meta information
     assert refusal(read_study, study[0]).startswith(
-        "--input: contains a DICOM file without SOPInstanceUID; it is damaged"
+        "--input: contains a DICOM file without StudyInstanceUID; it is damaged"
     )
 
 
