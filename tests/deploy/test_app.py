@@ -43,7 +43,15 @@ from tests.deploy.dicom_study import (
 )
 from tests.deploy.enhanced_mr import write_enhanced
 from tests.deploy.micro_models import INFERENCE_OPTIONS, MODELS
-from tests.support import ROOT, execute, execute_as_unknown_user, needs_root
+from tests.support import (
+    ROOT,
+    bash_blocks,
+    copy_of_the_repository,
+    execute,
+    execute_as_unknown_user,
+    needs_root,
+    run_command,
+)
 
 pytestmark = pytest.mark.slow
 OPTIONS = " ".join(INFERENCE_OPTIONS)
@@ -172,6 +180,23 @@ def test_the_results_are_complete_valid_and_private(finished):
     groups = hd.sr.srread(out / "measurements.dcm").content.get_volumetric_roi_measurement_groups()
     measured = {group.tracking_identifier: group.get_measurements()[0].value for group in groups}
     assert measured == content["volumes_ml"]
+
+
+def test_the_tutorials_commands_lead_from_a_model_to_a_segmentation(models, tmp_path):
+    """docs/tutorials/dicom.md, at 4 mm and with a small network."""
+    (block,) = bash_blocks("docs/tutorials/dicom.md")
+    for large, small in {
+        "make deploy  ": "true",
+        "--spacing=2": "--spacing=4",
+        ".venv-deploy/bin/python": "python",
+        "runs/quickstart/runs/brats_finetune/models/model.pt": f'{models["brats"]} --bundle_options="{OPTIONS}"',
+    }.items():
+        assert large in block
+        block = block.replace(large, small)
+    copy = copy_of_the_repository(tmp_path)
+    printed = run_command(block, copy, {})
+    assert [line.split(":")[0] for line in printed.splitlines()[:4]] == ["FLAIR", "T1ce", "T1", "T2"]
+    assert {path.name for path in (copy / "runs/dicom/result").iterdir()} == set(RESULT_FILES)
 
 
 @needs_root
