@@ -57,7 +57,8 @@ def grid_of(headers: Sequence[Dataset], name: str) -> tuple[Grid, tuple[int, ...
         same &= np.allclose(_numbers(header, "ImageOrientationPatient", name), orientation, atol=TOLERANCE)
         if not same:
             raise InputError(f"{name}: slices differ in size, spacing or orientation; expected one grid")
-    along_row, along_column = orientation[:3], orientation[3:]
+    left, _, right = np.linalg.svd(axes, full_matrices=False)
+    along_row, along_column = left @ right  # the nearest right angle, since cosines are rounded
     normal = np.asarray(np.cross(along_row, along_column), np.float64)
     positions = np.array([_numbers(header, "ImagePositionPatient", name) for header in headers])
     order = np.argsort(positions @ normal, kind="stable")
