@@ -8,7 +8,7 @@ import os
 import re
 import warnings
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,20 @@ from pydicom.datadict import dictionary_VM, dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
-from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
+from pydicom.uid import (
+    JPEG2000,
+    JPEG2000MC,
+    DeflatedExplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSNearLossless,
+    MediaStorageDirectoryStorage,
+)
 
 from common.errors import InputError, show
 from common.files import why_no_folder
 from deploy.multiframe import ENHANCED_ATTRIBUTES, frames_of
+from deploy.remarks import Remark
 
 LARGEST = 2**30  # bytes of an inflated file
 
@@ -68,11 +77,13 @@ KEYWORDS = [  # all attributes that are read
     "ImagesInAcquisition",
     "StackID",
     "ReferencedFrameNumber",
+    "LossyImageCompression",
 ]
 UIDS = ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 UID = re.compile(r"[0-9.]{1,64}")  # messages quote its end
 HIGHEST = 1e12  # of numbers; positions beyond it differ by less than floats can
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+LOSSY = {JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, JPEG2000MC}  # unless the header says "00"
 
 
 @dataclass(frozen=True)
@@ -111,6 +122,11 @@ class Series:
     def name(self) -> str:
         """Name of the series in messages."""
         return f"series {'without number' if self.number is None else self.number} (UID ...{self.uid[-8:]})"
+
+    @property
+    def is_lossy(self) -> bool:
+        """Whether any image was compressed with loss, by its header or its transfer syntax."""
+        return any(instance.header.get("LossyImageCompression") == "01" for instance in self.instances)
 
     def without_headers(self) -> "Series":
         """The series with only its number in the headers: anonymous, and its copies check no UID."""
@@ -218,6 +234,15 @@ def check_inflated(path: Path) -> None:
             part = stream.unconsumed_tail or file.read(2**20)
 
 
+def loss_remarks(series: Mapping[str, Series]) -> list[Remark]:
+    """A remark for each modality with images that were compressed with loss; the models were trained without."""
+    return [
+        Remark("quality", f"{modality}: {one.name} was compressed with loss")
+        for modality, one in series.items()
+        if one.is_lossy
+    ]
+
+
 def _study_uid(path: Path) -> str:
     """StudyInstanceUID of a file; empty if it is not DICOM."""
     image, _ = _open(path, ["SOPInstanceUID", "StudyInstanceUID"]) if path.is_file() else (None, False)
@@ -249,8 +274,11 @@ def _open(path: Path, keywords: Sequence[str]) -> tuple[Dataset | None, bool]:
             image = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*keywords])
             if image.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
                 return None, False
-            is_deflated = image.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian  # read as a whole
-            return image, is_deflated or len(file.read(13)) > 12
+            syntax = image.file_meta.get("TransferSyntaxUID")
+            if syntax in LOSSY and not image.get("LossyImageCompression"):
+                image.LossyImageCompression = "01"
+            is_read = syntax == DeflatedExplicitVRLittleEndian  # as a whole
+            return image, is_read or len(file.read(13)) > 12
     except InvalidDicomError:
         if _may_be_an_image(path):  # of an interrupted export, or damaged
             raise InputError(f"contains a DICOM file that is empty or damaged ({path.stat().st_size} bytes)") from None

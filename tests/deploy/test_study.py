@@ -7,20 +7,26 @@ import pydicom
 import pytest
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
+from pydicom.encaps import encapsulate
 from pydicom.tag import Tag
 from pydicom.uid import (
+    JPEG2000,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    JPEGLSNearLossless,
     MediaStorageDirectoryStorage,
     RawDataStorage,
+    RLELossless,
     generate_uid,
 )
 
 from deploy.series.evidence import why_no_volume
-from deploy.study import read_study
+from deploy.study import loss_remarks, read_study
 from tests.deploy.checks import refusal
 from tests.deploy.dicom_study import IDENTIFIER, NAME, VOXELS, Study, change, write_brats, write_modality
+from tests.deploy.enhanced_mr import write_enhanced
 
 ONE_PATIENT = "--input: contains images of 2 patients; expected one patient"
 
@@ -89,6 +95,33 @@ def test_objects_beside_images_that_are_none_are_set_aside(study):
         if path.name != "raw.dcm":
             path.unlink()
     assert why_no_volume(read_study(folder)[3]) == "not MR"
+
+
+@pytest.mark.parametrize(
+    ("syntax", "stated", "is_lossy"),
+    [
+        *[(ExplicitVRLittleEndian, None, False), (ExplicitVRLittleEndian, "01", True), (RLELossless, None, False)],
+        *[(JPEGLSNearLossless, None, True), (JPEGBaseline8Bit, "", True), (JPEG2000, "00", False)],
+    ],
+)
+def test_images_that_were_compressed_with_loss_have_a_remark(study, syntax, stated, is_lossy):
+    """By the header or the transfer syntax of any image; JPEG 2000 may be without loss, and says so."""
+    folder, identity = study
+    path = next((folder / "4").iterdir())
+    images = {path: pydicom.dcmread(path)}
+    image = write_enhanced(folder / "6", VOXELS, np.eye(4), identity, 6, "T1")
+    images[folder / "6/006.dcm"] = image
+    for path, image in images.items():
+        image.file_meta.TransferSyntaxUID = syntax
+        if stated is not None:
+            image.LossyImageCompression = stated
+        image.PixelData = encapsulate([b"12"]) if syntax.is_encapsulated else image.PixelData
+        image["PixelData"].is_undefined_length = syntax.is_encapsulated
+        image.save_as(path, enforce_file_format=True)
+    single, multiple = read_study(folder)[3], read_study(folder)[5]
+    remarks = loss_remarks({"T1": single, "T2": multiple, "FLAIR": read_study(folder)[1]})
+    texts = [f"T1: {single.name} was compressed with loss", f"T2: {multiple.name} was compressed with loss"]
+    assert remarks == [("quality", text) for text in texts if is_lossy]
 
 
 def test_a_deflated_file_is_refused_before_it_fills_the_memory(study, monkeypatch):
