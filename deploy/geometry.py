@@ -150,6 +150,8 @@ def _values(image: Dataset, name: str) -> NDArray[np.float32]:
     if image.PhotometricInterpretation != "MONOCHROME2" or slope < 0 or "ModalityLUTSequence" in image:
         expected = "MONOCHROME2, RescaleSlope above 0 and no ModalityLUTSequence"
         raise InputError(f"{name}: colour or inverted images; expected {expected}")
+    if bits <= 8 and image.get("LossyImageCompression") == "01":  # for the eye: tools scale each slice to its own range
+        raise InputError(f"{name}: {bits} bits, compressed with loss; expected the scanner's values")
     if stored.shape != _size(image, name):
         raise InputError(f"{name}: {image_name(image)} holds several frames or samples; expected one value per voxel")
     with np.errstate(over="ignore", invalid="ignore"):

@@ -155,6 +155,7 @@ def test_a_slice_that_does_not_fit_is_refused(slices, attributes, message):
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "colour or inverted images"),
         ({"RescaleSlope": -1}, "RescaleSlope above 0"),
         ({"ModalityLUTSequence": [header(LUTDescriptor=[4096, 0, 16])]}, "no ModalityLUTSequence"),
+        ({"BitsStored": 8, "HighBit": 7, "LossyImageCompression": "01"}, "8 bits, compressed with loss"),
         ({"BitsStored": 12, "HighBit": 15}, "HighBit 15 with BitsStored 12; expected 11"),
         ({"Rows": 1}, "not as many as its header says"),
         ({"Rows": 1, "NumberOfFrames": 5}, "several frames or samples"),
