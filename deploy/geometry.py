@@ -25,6 +25,7 @@ SCALING = {"RescaleSlope": 1.0, "RescaleIntercept": 0.0}  # and the values of im
 ECHOES = 1.2  # largest ratio of the echo times of a volume's slices
 MAX_OFFSET = 1.0  # mm, of a slice from the line through the first and the last; half a pixel if that is less
 TOLERANCE = 0.01  # relative for distances, absolute for cosines; scanners round positions to about 0.001 mm
+ROUNDING = 0.15  # mm, of the distance of two slices whose positions are rounded to 0.1 mm in each coordinate
 
 
 def grid_of(headers: Sequence[Dataset], name: str) -> tuple[Grid, tuple[int, ...]]:
@@ -57,7 +58,8 @@ def grid_of(headers: Sequence[Dataset], name: str) -> tuple[Grid, tuple[int, ...
         same &= np.allclose(_numbers(header, "ImageOrientationPatient", name), orientation, atol=TOLERANCE)
         if not same:
             raise InputError(f"{name}: slices differ in size, spacing or orientation; expected one grid")
-    along_row, along_column = orientation[:3], orientation[3:]
+    left, _, right = np.linalg.svd(axes, full_matrices=False)
+    along_row, along_column = left @ right  # the nearest right angle, since cosines are rounded
     normal = np.asarray(np.cross(along_row, along_column), np.float64)
     positions = np.array([_numbers(header, "ImagePositionPatient", name) for header in headers])
     order = np.argsort(positions @ normal, kind="stable")
@@ -90,7 +92,7 @@ def _step(
     usual = float(np.median(distances))
     if distances.min() < max(TOLERANCE * usual, 1e-3):
         raise InputError(f"{name}: two images share a position; expected one volume (is it dynamic or multi-echo?)")
-    if not np.allclose(distances, usual, rtol=2 * TOLERANCE):
+    if np.abs(distances - usual).max() > max(2 * TOLERANCE * usual, ROUNDING):
         number = int(np.argmax(np.abs(distances - usual))) + 1
         gap = f"{distances[number - 1]:.2f} mm after slice {number}, {usual:.2f} mm elsewhere"
         raise InputError(f"{name}: slice distance {gap}; is a slice missing?")
@@ -140,13 +142,16 @@ def _values(image: Dataset, name: str) -> NDArray[np.float32]:
             default if image.get(keyword) in (None, "") else float(image[keyword].value)
             for keyword, default in SCALING.items()
         )
+        high, bits = image.get("HighBit"), int(image.BitsStored)
     except Exception as error:
         raise _unreadable(image, name, error) from None
-    high, bits = image.get("HighBit"), image.BitsStored
     if high not in (None, bits - 1):
         raise InputError(f"{name}: HighBit {high} with BitsStored {bits}; expected {bits - 1}")
-    if image.PhotometricInterpretation != "MONOCHROME2" or slope < 0:
-        raise InputError(f"{name}: colour or inverted images; expected MONOCHROME2, and RescaleSlope above 0")
+    if image.PhotometricInterpretation != "MONOCHROME2" or slope < 0 or "ModalityLUTSequence" in image:
+        expected = "MONOCHROME2, RescaleSlope above 0 and no ModalityLUTSequence"
+        raise InputError(f"{name}: colour or inverted images; expected {expected}")
+    if bits <= 8 and image.get("LossyImageCompression") == "01":  # for the eye: tools scale each slice to its own range
+        raise InputError(f"{name}: {bits} bits, compressed with loss; expected the scanner's values")
     if stored.shape != _size(image, name):
         raise InputError(f"{name}: {image_name(image)} holds several frames or samples; expected one value per voxel")
     with np.errstate(over="ignore", invalid="ignore"):

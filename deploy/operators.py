@@ -1,7 +1,7 @@
 """The operators of the application: from the chosen series to the result files.
 
-MONAI Deploy's loader and selector are not used: the loader silently drops unreadable images and repeated positions, and
-the selector cannot express "T1 without contrast agent".
+MONAI Deploy's own operators are not used; docs/explanation/architecture.md says what they get wrong. Its selector
+cannot express "T1 without contrast agent".
 """
 
 from io import BytesIO

@@ -135,15 +135,19 @@ def missing_slices(slices: Mapping[str, Sequence[Dataset]], volumes: Mapping[str
     """A sentence for each modality that lacks images by ImagesInAcquisition, or slices that a series on its grid has.
 
     A slice that is missing between others has been refused before, by the distance of its neighbours. An acquisition of
-    several echoes counts the images of all its series, so a multiple is no lack, unless the slices lie as many times
-    SpacingBetweenSlices apart.
+    several echoes counts the images of all its series, so a multiple is no lack. If only every second slice is left,
+    the distance is twice SpacingBetweenSlices, which some writers use for the gap: then slices are thicker.
     """
     failed = []
     for modality, images in slices.items():
         stated = max(int(image.get("ImagesInAcquisition") or 0) for image in images)
-        stride = volumes[modality].spacing[2] / float(images[0].get("SpacingBetweenSlices") or math.inf)
-        if stated > len(images) and (stated % len(images) or round(stride) == stated // len(images)):
+        distance, spacing = volumes[modality].spacing[2], float(images[0].get("SpacingBetweenSlices") or math.inf)
+        stride = round(distance / spacing)
+        is_gap = not 0 < float(images[0].get("SliceThickness") or 0) < 1.01 * spacing and stated != stride * len(images)
+        if stated > len(images) and stated % len(images):
             failed.append(f"{modality}: {len(images)} of {stated} images (ImagesInAcquisition)")
+        elif stride > 1 and abs(distance / spacing - stride) < 0.02 and not is_gap:
+            failed.append(f"{modality}: slices {distance:.2f} mm apart, {spacing:.2f} mm by SpacingBetweenSlices")
         for other in [name for name in volumes if name != modality]:
             if lost := _lost_at_the_ends(volumes[modality].grid, volumes[other].grid):
                 slices_lost = "1 end slice" if lost == 1 else f"{lost} end slices"

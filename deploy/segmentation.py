@@ -1,7 +1,7 @@
 """Convert a label map to a DICOM segmentation with SNOMED CT codes and the model's name.
 
-It calls highdicom directly, because MONAI Deploy's writer takes slices in file order, omits the series description, and
-names MONAI as the manufacturer.
+It calls highdicom directly, because MONAI Deploy's writer takes over rounded positions, which readers misplace, omits
+the series description, and names MONAI as the manufacturer.
 """
 
 from collections.abc import Sequence

@@ -8,9 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.valuerep import DA, TM, format_number_as_ds
+
+from common.prepare.volumes import FLIP
+from deploy.geometry import grid_of
 
 IDENTITY = (  # required by DICOM (type 2 may be empty), plus the issuer, which makes an ID unique
     "PatientID",
@@ -81,17 +85,18 @@ def source_images(slices: Sequence[Dataset]) -> list[Dataset]:
     """Headers of the source images in the form that highdicom needs for a segmentation of these slices.
 
     Takes at least two slices of a volume: single-frame images, or all frames of an enhanced image, which gives one
-    header. All get the first orientation, since highdicom tolerates no rounding, and a missing slice thickness becomes
-    the slice distance.
+    header. Orientation and positions are those of the volume's grid, since readers of segmentations tolerate less
+    rounding than scanners write. A missing slice thickness becomes the slice distance.
     """
     headers = [sanitised_header(image) for image in slices]
-    for header in headers:
-        header.ImageOrientationPatient = headers[0].ImageOrientationPatient
+    grid, order = grid_of(slices, "source images")
+    affine = FLIP @ grid.affine
+    for number, index in enumerate(order):
+        headers[index].ImagePositionPatient = _numbers(affine[:3, 3] + number * affine[:3, 2])
+        headers[index].ImageOrientationPatient = _numbers((affine[:3, :2] / grid.spacing[:2]).T.ravel())
     if not headers[0].get("SliceThickness"):
-        positions = np.array([header.ImagePositionPatient for header in headers], float)
-        distance = np.linalg.norm(positions[1:] - positions[0], axis=1).min()  # frames may be in any order
         for header in headers:
-            header.SliceThickness = format_number_as_ds(float(distance))
+            header.SliceThickness = format_number_as_ds(float(grid.spacing[2]))
     if "ReferencedFrameNumber" not in slices[0]:
         return headers
     image = headers[0]
@@ -105,6 +110,11 @@ def source_images(slices: Sequence[Dataset]) -> list[Dataset]:
     for keyword in (*MEASURES, "ImageOrientationPatient", "ImagePositionPatient"):
         delattr(image, keyword)
     return [image]
+
+
+def _numbers(values: NDArray[np.float64]) -> list[str]:
+    """Numbers as DICOM's decimal strings."""
+    return [format_number_as_ds(float(value)) for value in values]
 
 
 def _groups(header: Dataset, **keywords: Sequence[str]) -> Dataset:

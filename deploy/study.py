@@ -8,7 +8,7 @@ import os
 import re
 import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,20 @@ from pydicom.datadict import dictionary_VM, dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
-from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
+from pydicom.uid import (
+    JPEG2000,
+    JPEG2000MC,
+    DeflatedExplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSNearLossless,
+    MediaStorageDirectoryStorage,
+)
 
 from common.errors import InputError, show
 from common.files import why_no_folder
 from deploy.multiframe import ENHANCED_ATTRIBUTES, frames_of
+from deploy.remarks import Remark
 
 LARGEST = 2**30  # bytes of an inflated file
 
@@ -69,11 +78,13 @@ KEYWORDS = [  # all attributes that are read
     "ImagesInAcquisition",
     "StackID",
     "ReferencedFrameNumber",
+    "LossyImageCompression",
 ]
 UIDS = ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 UID = re.compile(r"[0-9.]{1,64}")  # messages quote its end
 HIGHEST = 1e12  # of numbers; positions beyond it differ by less than floats can
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+LOSSY = {JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, JPEG2000MC}  # unless the header says "00"
 
 
 @dataclass(frozen=True)
@@ -113,6 +124,11 @@ class Series:
         """Name of the series in messages."""
         return f"series {'without number' if self.number is None else self.number} (UID ...{self.uid[-8:]})"
 
+    @property
+    def is_lossy(self) -> bool:
+        """Whether any image was compressed with loss, by its header or its transfer syntax."""
+        return any(instance.header.get("LossyImageCompression") == "01" for instance in self.instances)
+
     def without_headers(self) -> "Series":
         """The series with only its number in the headers: anonymous, and its copies check no UID."""
         header = Dataset()
@@ -121,38 +137,68 @@ class Series:
 
 
 def read_study(folder: Path, name: str = "--input") -> list[Series]:
-    """Read the one study in a folder and its subfolders; return its series by number.
+    """Read the one study in a folder and its subfolders; return its series by number. Messages call the folder `name`.
 
-    Files that are not DICOM are ignored with a warning, DICOMDIR without; identical copies count once. Messages use
-    `name` for the folder.
     Raises InputError for damaged files, links outside the folder, conflicting copies, and several patients or studies.
     """
+    studies = studies_in(folder, name)
+    if len(studies) > 1:
+        raise InputError(f"{name}: contains {len(studies)} studies; expected one study")
     try:
-        instances, ignored = _read_instances(folder)
-        if ignored:
-            show(f"warning: {name}: files ignored, as they are not DICOM: {ignored}", error=True)
-        _check_one_study([instance.header for instance in instances])
+        return series_of(*studies.values())
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
-    return _group(instances)
 
 
-def _read_instances(folder: Path) -> tuple[list[Instance], int]:
-    """The images in a folder, and the number of files that are not DICOM."""
-    if not folder.is_dir():
-        raise InputError(f"{why_no_folder(folder)}; expected a folder with the DICOM files of one study")
-    images: dict[str, list[Instance]] = {}
-    ignored = 0
-    for path in _files(folder):
-        headers, has_voxels = _read_headers(path) if path.is_file() else ([], False)
-        frames = [Instance(path, header, has_voxels) for header in headers]
-        if not frames:
-            ignored += path.name != "DICOMDIR"
-            continue
-        first = images.setdefault(frames[0].header.SOPInstanceUID, frames)[0]
-        if first.path != path and not _same_content(first.path, path):  # e.g. before and after skull stripping
+def studies_in(folder: Path, name: str = "--input", accept_damaged: bool = False) -> dict[str, list[Path]]:
+    """Sort the DICOM files in a folder and its subfolders by StudyInstanceUID; at least one study.
+
+    Files that are not DICOM are ignored with a warning, DICOMDIR without. Raises InputError for links outside the
+    folder and for damaged files, unless `accept_damaged` leaves these out with a warning.
+    """
+    studies: dict[str, list[Path]] = {}
+    ignored = damaged = 0
+    try:
+        if not folder.is_dir():
+            raise InputError(f"{why_no_folder(folder)}; expected a folder with DICOM files")
+        for path in _files(folder):
+            try:
+                uid = _study_uid(path)
+            except InputError:
+                if not accept_damaged:
+                    raise
+                damaged += 1
+                continue
+            if uid:
+                studies.setdefault(uid, []).append(path)
+            else:
+                ignored += path.name != "DICOMDIR"
+        if not studies:
+            raise InputError("contains no DICOM file; expected those of a study")
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+    for count, text in ((ignored, "files ignored, as they are not DICOM"), (damaged, "damaged DICOM files left out")):
+        if count:
+            show(f"warning: {name}: {text}: {count}", error=True)
+    return studies
+
+
+def series_of(paths: Iterable[Path]) -> list[Series]:
+    """The series by number in the files of a study; identical copies count once.
+
+    Raises InputError for invalid headers, conflicting copies and several patients.
+    """
+    instances: list[Instance] = []
+    first: dict[str, Path] = {}
+    for path in paths:
+        headers, has_voxels = _read_headers(path)
+        copied = first.setdefault(headers[0].SOPInstanceUID, path)
+        if copied == path:
+            instances += [Instance(path, header, has_voxels) for header in headers]
+        elif not _same_content(copied, path):  # e.g. before and after skull stripping
             raise InputError("two different files have the same SOPInstanceUID")
-    return [instance for frames in images.values() for instance in frames], ignored
+    _check_one_patient([instance.header for instance in instances])
+    return _group(instances)
 
 
 def _files(folder: Path) -> Iterable[Path]:
@@ -189,27 +235,63 @@ def check_inflated(path: Path) -> None:
             part = stream.unconsumed_tail or file.read(2**20)
 
 
+def loss_remarks(series: Mapping[str, Series]) -> list[Remark]:
+    """A remark for each modality with images that were compressed with loss; the models were trained without."""
+    return [
+        Remark("quality", f"{modality}: {one.name} was compressed with loss")
+        for modality, one in series.items()
+        if one.is_lossy
+    ]
+
+
+def _study_uid(path: Path) -> str:
+    """StudyInstanceUID of a file; empty if it is not DICOM."""
+    image, _ = _open(path, ["SOPInstanceUID", "StudyInstanceUID"]) if path.is_file() else (None, False)
+    if image is None:
+        return ""
+    _check(image, "StudyInstanceUID")
+    return str(image.StudyInstanceUID)
+
+
 def _read_headers(path: Path) -> tuple[list[Dataset], bool]:
-    """The headers of a file's frames, one unless it is enhanced MR, none if it is not DICOM; whether voxels follow."""
+    """The headers of a file's frames, one unless it is enhanced MR, and whether voxels follow."""
+    image, has_voxels = _open(path, [*KEYWORDS, *ENHANCED_ATTRIBUTES])
     try:
-        with warnings.catch_warnings(), path.open("rb") as file:
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's warnings quote values
-            check_inflated(path)
-            image = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*KEYWORDS, *ENHANCED_ATTRIBUTES])
-            if image.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
-                return [], False
-            is_deflated = image.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian  # read as a whole
-            has_voxels = is_deflated or len(file.read(13)) > 12
-            headers = [_with_keywords(frame) for frame in frames_of(image)]
-    except InvalidDicomError:
-        if _may_be_an_image(path):  # of an interrupted export, or damaged
-            raise InputError(f"contains a DICOM file that is empty or damaged ({path.stat().st_size} bytes)") from None
-        return [], False
+            return [_with_keywords(frame) for frame in frames_of(image or Dataset())], has_voxels
     except InputError:
         raise
     except Exception as error:  # pydicom raises many types, and their messages quote values
-        raise InputError(f"contains a DICOM file that cannot be read ({type(error).__name__})") from None
-    return headers, has_voxels
+        raise _unreadable(error) from None
+
+
+def _open(path: Path, keywords: Sequence[str]) -> tuple[Dataset | None, bool]:
+    """These attributes of a DICOM file, None if it is not DICOM; whether voxels follow."""
+    try:
+        with warnings.catch_warnings(), path.open("rb") as file:
+            warnings.simplefilter("ignore")
+            check_inflated(path)
+            image = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*keywords])
+            if image.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+                return None, False
+            syntax = image.file_meta.get("TransferSyntaxUID")
+            if syntax in LOSSY and not image.get("LossyImageCompression"):
+                image.LossyImageCompression = "01"
+            is_read = syntax == DeflatedExplicitVRLittleEndian  # as a whole
+            return image, is_read or len(file.read(13)) > 12
+    except InvalidDicomError:
+        if _may_be_an_image(path):  # of an interrupted export, or damaged
+            raise InputError(f"contains a DICOM file that is empty or damaged ({path.stat().st_size} bytes)") from None
+        return None, False
+    except InputError:
+        raise
+    except Exception as error:
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: Exception) -> InputError:
+    return InputError(f"contains a DICOM file that cannot be read ({type(error).__name__})")
 
 
 def _may_be_an_image(path: Path) -> bool:
@@ -225,13 +307,17 @@ def _may_be_an_image(path: Path) -> bool:
 def _with_keywords(image: Dataset) -> Dataset:
     header = Dataset()
     for keyword in KEYWORDS:
-        if keyword in UIDS and not image.get(keyword):  # ignoring it could silently drop the first or last slice
-            raise InputError(f"contains {image_name(image)} without {keyword}; it is damaged or incomplete")
+        _check(image, keyword)
         if keyword in image:
-            if not _is_valid(image, keyword):
-                raise InputError(f"contains {image_name(image)} with an invalid {keyword}")
             header.add(image[keyword])
     return header
+
+
+def _check(image: Dataset, keyword: str) -> None:
+    if keyword in UIDS and not image.get(keyword):  # ignoring it could silently drop the first or last slice
+        raise InputError(f"contains {image_name(image)} without {keyword}; it is damaged or incomplete")
+    if keyword in image and not _is_valid(image, keyword):
+        raise InputError(f"contains {image_name(image)} with an invalid {keyword}")
 
 
 def _is_valid(image: Dataset, keyword: str) -> bool:
@@ -266,14 +352,10 @@ def _same_content(one: Path, other: Path) -> bool:
         return False
 
 
-def _check_one_study(headers: list[Dataset]) -> None:
-    if not headers:
-        raise InputError("contains no DICOM file; expected the files of one study")
+def _check_one_patient(headers: Sequence[Dataset]) -> None:
     names, births = ({identity(header) for header in headers} - {""} for identity in (_name, _birth_date))
     if (count := max(len({_patient(header) for header in headers}), len(names), len(births))) > 1:
         raise InputError(f"contains images of {count} patients; expected one patient")
-    if (count := len({header.StudyInstanceUID for header in headers})) > 1:
-        raise InputError(f"contains {count} studies; expected one study")
 
 
 def _patient(header: Dataset) -> tuple[str, ...]:

@@ -1,10 +1,7 @@
 """The dry run: `python -m deploy.series STUDY_OR_LIST` prints which series would be chosen, on which evidence."""
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
-import pydicom
 from pydicom.dataset import Dataset
 
 from common.cli import run
@@ -16,7 +13,7 @@ from deploy.process import restrict_output
 from deploy.series.choice import choose_series
 from deploy.series.evidence import ASK, candidate_of_header, candidates_of
 from deploy.series.names import Names, read_table
-from deploy.study import Series, check_inflated, read_study
+from deploy.study import Series, loss_remarks, series_of, studies_in
 
 MODALITIES = ("FLAIR", "T1ce", "T1", "T2")
 
@@ -24,10 +21,10 @@ MODALITIES = ("FLAIR", "T1ce", "T1", "T2")
 def preview(study: str, series_names: str = "", modalities: str = ",".join(MODALITIES), prepare: bool = False) -> None:
     """Print the series that would be chosen, the evidence for each series, and what is doubtful; write nothing.
 
-    A question is no error: the exit status is 0. A single study that cannot be read is one.
+    A question is no error: the exit status is 0. Damaged files are left out with a warning; deploy.app refuses them.
 
     Args:
-        study: folder of a study, folder with a folder for each study, or text file with a series name in each line.
+        study: folder with the files of one or more studies, or text file with a series name in each line.
         series_names: YAML file with the site's own names of series: a name or pattern -> modality.
         modalities: modalities of the model; T1 for strokes.
         prepare: whether series from several frames of reference are accepted, as by deploy.app --prepare.
@@ -41,22 +38,19 @@ def preview(study: str, series_names: str = "", modalities: str = ",".join(MODAL
     if path.is_file():
         _show_names(path, names)
         return
-    failed, folders = 0, _studies(path)
-    for number, folder in enumerate(folders, 1):
-        show(f"study {number} of {len(folders)}")
-        series = None
+    failed, studies = 0, studies_in(path, "study", accept_damaged=True)
+    for number, (uid, paths) in enumerate(studies.items(), 1):
+        show(f"study {number} of {len(studies)} (UID ...{uid[-8:]})")
         try:
-            series = read_study(folder, "study")
+            series = series_of(paths)
             _show_series(series, names)
             choice = choose_series(series, wanted, {}, not prepare, names)
             show(*(f"  {modality}: {one.name}; {choice.reasons[modality]}" for modality, one in choice.series.items()))
-            show(*(f"  remark: {remark.text}" for remark in choice.remarks))
+            show(*(f"  remark: {remark.text}" for remark in (*choice.remarks, *loss_remarks(choice.series))))
         except InputError as error:
-            if series is None and len(folders) == 1:
-                raise
             failed += 1
             show(f"  question: {error}")
-    show(f"{len(folders)} {'study' if len(folders) == 1 else 'studies'}, {failed} with a question")
+    show(f"{len(studies)} {'study' if len(studies) == 1 else 'studies'}, {failed} with a question")
 
 
 def _show_names(path: Path, names: Names) -> None:
@@ -78,29 +72,6 @@ def _show_names(path: Path, names: Names) -> None:
 def _show_series(series: list[Series], names: Names) -> None:
     for one in candidates_of(series, names):
         show(f"  {one.series.name}, {len(one.series.instances)} images: {one.reason}")
-
-
-def _studies(folder: Path) -> list[Path]:
-    """The folder itself if it holds one study, else its subfolders."""
-    if not folder.is_dir():
-        raise InputError("study: no such file or folder; expected a study, a folder of studies, or a list of names")
-    parts = sorted(path for path in folder.iterdir() if path.is_dir())
-    return parts if len(set(filter(None, map(_study_uid, parts)))) > 1 else [folder]
-
-
-def _study_uid(folder: Path) -> str:
-    """The study of the first DICOM file below a folder; empty without one."""
-    for path in _files(folder):
-        with contextlib.suppress(Exception):  # pydicom raises many types; read_study reports damaged files
-            check_inflated(path)
-            return str(
-                pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["StudyInstanceUID"]).StudyInstanceUID
-            )
-    return ""
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file())
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ def make(
     seed: int = 0,
     skull_stripped: bool | None = None,
     difficulty: str = "standard",
+    dicom: bool = False,
     workers: int = 0,
 ) -> None:
     """Make a cohort. The same arguments give the same bytes, whatever the number of workers.
@@ -44,6 +45,7 @@ def make(
         skull_stripped: brain only (true) or whole head (false); by default as in the real cohort.
         difficulty: standard (large, distinct lesions; similar scanners) or, for ukb and brats, medium (several lesions
             of all sizes, some of them faint; scanners that differ; structures that resemble lesions; atrophy).
+        dicom: also write the images as DICOM studies, as a scanner exports them, into OUTPUT/dicom.
         workers: processes; 0 for one per core.
     """
     cohort = choice("layout", layout, PHANTOMS)
@@ -64,6 +66,7 @@ def make(
         spacing=float(spacing),
         skull_stripped=stripped,
         is_medium=is_medium,
+        dicom=flag("dicom", dicom),
     )
     with claimed("output", root), reporting_path_errors(f"--output={output}"):
         if any(path.name != CLAIM for path in root.iterdir()):
@@ -75,7 +78,7 @@ def make(
 
 
 def _make_subject(
-    index: int, root: Path, layout: str, seed: int, spacing: float, skull_stripped: bool, is_medium: bool
+    index: int, root: Path, layout: str, seed: int, spacing: float, skull_stripped: bool, is_medium: bool, dicom: bool
 ) -> bool:
     """Make and write one person, determined by seed and index alone. Always returns True."""
     cohort = PHANTOMS[layout]
@@ -89,16 +92,21 @@ def _make_subject(
         else:
             person, head = None, cohort.head(rng, grid, skull_stripped)
             agent = rng.uniform(*AGENT)
+        scans = {}
         for modality, file in images.items():
             if person is None:
                 image = scan(rng, head, SEQUENCES[modality], agent)
             else:
                 image = scan_on(rng, person.seen_by(modality), SEQUENCES[modality], agent, scanner)
-            write_volume(
-                root / file, image.round().astype(cohort.dtype), affine, compresslevel=FAST, description=MADE_UP
-            )
+            scans[modality] = image.round().astype(cohort.dtype)
+            write_volume(root / file, scans[modality], affine, compresslevel=FAST, description=MADE_UP)
         if label is not None:
             labels = np.zeros(grid.shape, np.uint8)
             labels[head.inside] = head.labels
             write_volume(root / label, labels, affine, compresslevel=FAST, is_label=True, description=MADE_UP)
+        if dicom:
+            from scripts.phantoms.dicom import write_study  # late import: pydicom is for DICOM only
+
+            name, settings = cohort.subject(index), (layout, seed, spacing, skull_stripped, is_medium)
+            write_study(root / "dicom" / name, scans, affine, name, f"{name} {settings}")
     return True

@@ -8,7 +8,8 @@ import numpy as np
 import pydicom
 from pydicom.uid import EnhancedMRImageStorage, generate_uid
 
-from tests.deploy.dicom_study import DESCRIPTIONS, TIMES, header, write_series
+from scripts.phantoms.mr_signal import SEQUENCES
+from tests.deploy.dicom_study import DESCRIPTIONS, header, write_series
 
 MOVED = ["PixelSpacing", "SliceThickness", "ImageOrientationPatient", "ImagePositionPatient"]  # to functional groups
 LEFT_OUT = ["EchoTime", "RepetitionTime", "EchoTrainLength", "ScanningSequence", "BodyPartExamined"]
@@ -86,13 +87,13 @@ def _groups(image, index, slope):
 
 
 def _shared_groups(modality):
-    echo, repetition, inversion = TIMES[modality]
-    inversions = {} if inversion is None else {"InversionTimes": [float(inversion)]}
+    sequence = SEQUENCES[modality]
+    inversions = {} if sequence.inversion is None else {"InversionTimes": [float(sequence.inversion)]}
     shared = header(
         MRImageFrameTypeSequence=[header(FrameType=TYPE, ComplexImageComponent="MAGNITUDE")],
         FrameAnatomySequence=[header(AnatomicRegionSequence=[header(**BRAIN)])],
-        MRTimingAndRelatedParametersSequence=[header(RepetitionTime=repetition)],
-        MREchoSequence=[header(EffectiveEchoTime=float(echo))],
+        MRTimingAndRelatedParametersSequence=[header(RepetitionTime=sequence.repetition)],
+        MREchoSequence=[header(EffectiveEchoTime=float(sequence.echo))],
         MRModifierSequence=[header(InversionRecovery="YES" if inversions else "NO", **inversions)],
     )
     if modality == "T1ce":

@@ -29,7 +29,6 @@ from common.prepare.volumes import FLIP, Volume
 from deploy import app
 from deploy.geometry import volume_of
 from deploy.job import RESULT_FILES
-from deploy.series.__main__ import preview
 from tests.deploy.checks import dicom_errors, refusal
 from tests.deploy.dicom_study import (
     VOXELS,
@@ -44,7 +43,15 @@ from tests.deploy.dicom_study import (
 )
 from tests.deploy.enhanced_mr import write_enhanced
 from tests.deploy.micro_models import INFERENCE_OPTIONS, MODELS
-from tests.support import ROOT, execute, execute_as_unknown_user, needs_root
+from tests.support import (
+    ROOT,
+    bash_blocks,
+    copy_of_the_repository,
+    execute,
+    execute_as_unknown_user,
+    needs_root,
+    run_command,
+)
 
 pytestmark = pytest.mark.slow
 OPTIONS = " ".join(INFERENCE_OPTIONS)
@@ -173,6 +180,23 @@ def test_the_results_are_complete_valid_and_private(finished):
     groups = hd.sr.srread(out / "measurements.dcm").content.get_volumetric_roi_measurement_groups()
     measured = {group.tracking_identifier: group.get_measurements()[0].value for group in groups}
     assert measured == content["volumes_ml"]
+
+
+def test_the_tutorials_commands_lead_from_a_model_to_a_segmentation(models, tmp_path):
+    """docs/tutorials/dicom.md, at 4 mm and with a small network."""
+    (block,) = bash_blocks("docs/tutorials/dicom.md")
+    for large, small in {
+        "make deploy  ": "true",
+        "--spacing=2": "--spacing=4",
+        ".venv-deploy/bin/python": "python",
+        "runs/quickstart/runs/brats_finetune/models/model.pt": f'{models["brats"]} --bundle_options="{OPTIONS}"',
+    }.items():
+        assert large in block
+        block = block.replace(large, small)
+    copy = copy_of_the_repository(tmp_path)
+    printed = run_command(block, copy, {})
+    assert [line.split(":")[0] for line in printed.splitlines()[:4]] == ["FLAIR", "T1ce", "T1", "T2"]
+    assert {path.name for path in (copy / "runs/dicom/result").iterdir()} == set(RESULT_FILES)
 
 
 @needs_root
@@ -414,32 +438,6 @@ def test_a_series_that_shows_a_part_of_the_head_is_reported_even_if_it_was_reque
     write_modality(tmp_path / "study/6", array[:, :, 12:24], affine, study, 6, "T2", SeriesDescription="T2 IAM")
     message = refusal(segment, "brats", tmp_path / "study", series="T2=6")
     assert message.startswith("T2: shows 48 mm of a head along one axis; expected a whole brain; ")
-
-
-def test_the_dry_run_prints_choice_evidence_and_questions_of_studies_and_names(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("deploy.series.__main__.restrict_output", lambda: None)
-    for number in (1, 2):
-        write_brats(tmp_path / f"studies/SENTINEL {number}", None, Study())
-    for file in (tmp_path / "studies/SENTINEL 2/3").iterdir():
-        change(file, ContrastBolusAgent="")
-    preview(str(tmp_path / "studies"))
-    printed = capsys.readouterr().out
-    assert "SENTINEL" not in printed
-    assert "  T1ce: series 3 (UID " in printed
-    assert "  question: T1ce: one kind of evidence alone shows contrast agent: series 4" in printed
-    assert printed.endswith("2 studies, 1 with a question\n")
-    next((tmp_path / "studies/SENTINEL 1/3").iterdir()).write_bytes(b"")
-    preview(str(tmp_path / "studies"))
-    assert "  question: study: contains a DICOM file that is empty or damaged (0 bytes)\n" in capsys.readouterr().out
-    assert refusal(preview, str(tmp_path / "studies/SENTINEL 1")).startswith(
-        "study: contains a DICOM file that is empty"
-    )
-    capsys.readouterr()
-    (tmp_path / "names.txt").write_text("T1 KM\nT1 s KM\n\nT2 Innenohr\nHIRN 7\n")
-    (tmp_path / "table.yaml").write_text("HIRN ?: FLAIR")
-    preview(str(tmp_path / "names.txt"), series_names=str(tmp_path / "table.yaml"))
-    found = [line.split(": ")[0] for line in capsys.readouterr().out.splitlines()]
-    assert found == ["T1ce", "doubtful", "doubtful", "FLAIR"]
 
 
 def test_the_line_on_a_full_disk_does_not_name_the_folder_of_the_output(tmp_path, monkeypatch):

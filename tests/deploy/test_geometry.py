@@ -12,7 +12,7 @@ from pydicom.uid import RLELossless
 
 from deploy.geometry import grid_of, volume_of
 from tests.deploy.checks import refusal
-from tests.deploy.dicom_study import Study, to_slices, write_series
+from tests.deploy.dicom_study import Study, header, to_slices, write_series
 from tests.support import oblique
 
 AFFINES = {
@@ -154,6 +154,8 @@ def test_a_slice_that_does_not_fit_is_refused(slices, attributes, message):
         ({"PhotometricInterpretation": "MONOCHROME1"}, "inverted images"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "colour or inverted images"),
         ({"RescaleSlope": -1}, "RescaleSlope above 0"),
+        ({"ModalityLUTSequence": [header(LUTDescriptor=[4096, 0, 16])]}, "no ModalityLUTSequence"),
+        ({"BitsStored": 8, "HighBit": 7, "LossyImageCompression": "01"}, "8 bits, compressed with loss"),
         ({"BitsStored": 12, "HighBit": 15}, "HighBit 15 with BitsStored 12; expected 11"),
         ({"Rows": 1}, "not as many as its header says"),
         ({"Rows": 1, "NumberOfFrames": 5}, "several frames or samples"),
@@ -164,6 +166,13 @@ def test_slices_that_form_no_volume_are_refused(slices, attributes, message):
         for keyword, value in attributes.items():
             setattr(image, keyword, value)
     assert message in refusal(volume_of, slices, "series 1")
+
+
+def test_float_voxels_are_refused(slices):
+    for image in slices:
+        del image.PixelData, image.BitsStored
+        image.FloatPixelData, image.BitsAllocated = np.ones((5, 7), np.float32).tobytes(), 32
+    assert refusal(volume_of, slices, "series 1").endswith(") has no BitsStored")
 
 
 def test_a_missing_slice_and_shear_are_refused(slices):
@@ -187,11 +196,24 @@ def test_slices_beside_one_line_are_refused(slices, beside):
     assert grid_of(slices, "x")[0].shape == (7, 5, 12)
 
 
-def test_rounded_positions_are_not_a_gap(array, tmp_path):
-    slices = write_series(tmp_path, array, np.diag([1, 1, 1.2, 1]), Study(), 1)
+@pytest.mark.parametrize(("digits", "distance"), [(2, 1.2), (2, 0.9375), (1, 3.3)])
+def test_rounded_positions_are_not_a_gap(digits, distance, array, tmp_path):
+    slices = write_series(tmp_path, array, oblique((1, 1, distance)), Study(), 1)
     for image in slices:
-        image.ImagePositionPatient = [round(float(value), 2) for value in image.ImagePositionPatient]
-    assert grid_of(slices, "series 1")[0].shape == (7, 5, 12)
+        image.ImagePositionPatient = [round(float(value), digits) for value in image.ImagePositionPatient]
+    grid, _ = grid_of(slices, "series 1")
+    assert grid.shape == (7, 5, 12)
+    np.testing.assert_allclose(grid.affine, oblique((1, 1, distance)), atol=2 * 10**-digits)
+    assert "is a slice missing?" in refusal(grid_of, slices[:4] + slices[5:], "x")
+
+
+def test_rounded_directions_give_right_angles(array, tmp_path):
+    slices = write_series(tmp_path, array, oblique(), Study(), 1)
+    for image in slices:
+        image.ImageOrientationPatient = [round(float(value), 3) for value in image.ImageOrientationPatient]
+    axes = grid_of(slices, "series 1")[0].affine[:3, :3] / (1.5, 1, 3)
+    np.testing.assert_allclose(axes[:, :2].T @ axes[:, :2], np.eye(2), atol=1e-12)
+    np.testing.assert_allclose(axes, oblique((1, 1, 1))[:3, :3], atol=2e-3)
 
 
 @pytest.mark.skipif(shutil.which("dcmcjpeg") is None, reason="dcmcjpeg is not installed (Debian: dcmtk)")

@@ -81,7 +81,8 @@ def test_the_segmentation_refers_to_the_frames(tmp_path, tumours):
     for groups in read.PerFrameFunctionalGroupsSequence:
         (source,) = groups.DerivationImageSequence[0].SourceImageSequence
         assert source.ReferencedSOPInstanceUID == image.SOPInstanceUID
-        assert groups.PlanePositionSequence[0].ImagePositionPatient == places[source.ReferencedFrameNumber - 1]
+        place = groups.PlanePositionSequence[0].ImagePositionPatient
+        np.testing.assert_allclose(place, places[source.ReferencedFrameNumber - 1], atol=1e-6)
     (reference,) = read.ReferencedSeriesSequence[0].ReferencedInstanceSequence
     assert reference.ReferencedSOPClassUID == image.SOPClassUID
     volume = read.get_volume(combine_segments=True)

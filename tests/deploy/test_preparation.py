@@ -75,17 +75,31 @@ def test_prepared_heads_meet_the_preconditions_and_results_return_to_the_referen
 
 
 @pytest.mark.parametrize(
-    ("stated", "step", "missing"),
+    ("stated", "spacing", "thickness", "missing"),
     [
-        *[(4, 5, False), (8, 5, False), (None, 5, False), (5, 5, True), (9, 5, True)],
-        *[(8, 2.5, True), (8, None, False), (8, 1.0, False), (4, 2.5, False)],  # every other slice is lost
+        *[
+            (4, 5, 5, ""),
+            (8, 5, 5, ""),
+            (None, 5, 5, ""),
+            (8, None, None, ""),
+            (5, 5, 5, "images"),
+            (9, 5, 5, "images"),
+        ],
+        *[(8, 2.5, 4, "slices"), (4, 2.5, 2.5, "slices"), (None, 2.5, 2, "slices")],  # every other slice is lost
+        *[(None, 2.5, 4, ""), (None, 2.5, None, ""), (8, 1.0, 4, ""), (None, 1, 4, "")],  # a gap, or not known
+        (None, 3, 2, ""),  # no multiple
     ],
 )
-def test_an_acquisition_may_count_the_images_of_several_echoes(stated, step, missing):
-    images = [header(ImagesInAcquisition=stated, SpacingBetweenSlices=step)] * 4
+def test_slices_that_are_missing_evenly_are_reported(stated, spacing, thickness, missing):
+    """An acquisition may count the images of several echoes, and SpacingBetweenSlices may be the gap between slices."""
+    words = {"ImagesInAcquisition": stated, "SpacingBetweenSlices": spacing, "SliceThickness": thickness}
     volumes = {"T2": Volume(np.zeros((2, 2, 4), np.float32), np.diag([1, 1, 5.0, 1]))}
-    expected = [f"T2: 4 of {stated} images (ImagesInAcquisition)"] if missing else []
-    assert missing_slices({"T2": images}, volumes) == expected
+    expected = {
+        "": [],
+        "images": [f"T2: 4 of {stated} images (ImagesInAcquisition)"],
+        "slices": [f"T2: slices 5.00 mm apart, {spacing:.2f} mm by SpacingBetweenSlices"] if spacing else [],
+    }
+    assert missing_slices({"T2": [header(**words)] * 4}, volumes) == expected[missing]
 
 
 def test_an_image_that_is_no_head_is_refused_by_the_name_of_its_series():

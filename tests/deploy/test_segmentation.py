@@ -1,8 +1,10 @@
 import math
+from dataclasses import replace
 
 import highdicom as hd
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 from pydicom.uid import ExplicitVRLittleEndian
 
 from deploy.geometry import volume_of
@@ -66,7 +68,7 @@ def test_frames_have_position_segment_and_source_image(slices, tumours):
     segments[1, 2, 4:7], segments[3, 3, 5] = 1, 3
     result = make_segmentation(segments, slices, tumours)
     (shared,) = result.SharedFunctionalGroupsSequence
-    assert shared.PlaneOrientationSequence[0].ImageOrientationPatient == slices[0].ImageOrientationPatient
+    np.testing.assert_allclose(shared.PlaneOrientationSequence[0].ImageOrientationPatient, [1, 0, 0, 0, 1, 0])
     assert shared.PixelMeasuresSequence[0].PixelSpacing == slices[0].PixelSpacing
     found = []
     for frame in result.PerFrameFunctionalGroupsSequence:
@@ -75,6 +77,26 @@ def test_frames_have_position_segment_and_source_image(slices, tumours):
         assert frame.PlanePositionSequence[0].ImagePositionPatient == image.ImagePositionPatient
         found.append((frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber, slices.index(image)))
     assert sorted(found) == [(segment, index) for segment in (1, 2, 3) for index in range(12)]
+
+
+def test_rounding_in_the_source_misleads_no_reader(slices, tumours, tmp_path):
+    """With uneven positions SimpleITK takes voxels of 1 mm; highdicom refuses these and axes not at right angles."""
+    positions = np.array([image.ImagePositionPatient for image in slices], float)
+    for k, image in enumerate(slices):
+        image.ImageOrientationPatient = ["0.966", "0.259", "0", "-0.259", "0.966", "0"]  # 15 degrees
+        image.ImagePositionPatient = (positions[k] + [0, 0.03 * (k % 3 == 1), 0.03 * (k % 2)]).tolist()
+    segments = np.zeros((6, 5, 12), np.uint8)
+    segments[4, 1, 7] = 1
+    make_segmentation(segments, slices, replace(tumours, task=TASKS["stroke"])).save_as(tmp_path / "seg.dcm")
+    cosine, sine = np.cos(np.deg2rad(15)), np.sin(np.deg2rad(15))
+    expected = positions[7] + 4 * 2 * np.array([cosine, sine, 0]) + 1 * 2 * np.array([-sine, cosine, 0])
+
+    volume = hd.seg.segread(tmp_path / "seg.dcm").get_volume(combine_segments=True)
+    (place,) = volume.map_indices_to_reference(np.argwhere(volume.array))
+    np.testing.assert_allclose(place, expected, atol=0.05)
+    image = sitk.ReadImage(tmp_path / "seg.dcm")
+    (index,) = np.argwhere(sitk.GetArrayFromImage(image))[:, ::-1].tolist()
+    np.testing.assert_allclose(image.TransformIndexToPhysicalPoint(index), expected, atol=0.05)
 
 
 @pytest.mark.parametrize("thickness", [None, "", math.nan, 0])

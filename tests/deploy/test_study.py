@@ -7,20 +7,26 @@ import pydicom
 import pytest
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
+from pydicom.encaps import encapsulate
 from pydicom.tag import Tag
 from pydicom.uid import (
+    JPEG2000,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    JPEGLSNearLossless,
     MediaStorageDirectoryStorage,
     RawDataStorage,
+    RLELossless,
     generate_uid,
 )
 
 from deploy.series.evidence import why_no_volume
-from deploy.study import read_study
+from deploy.study import loss_remarks, read_study
 from tests.deploy.checks import refusal
 from tests.deploy.dicom_study import IDENTIFIER, NAME, VOXELS, Study, change, write_brats, write_modality
+from tests.deploy.enhanced_mr import write_enhanced
 
 ONE_PATIENT = "--input: contains images of 2 patients; expected one patient"
 
@@ -91,6 +97,33 @@ def test_objects_beside_images_that_are_none_are_set_aside(study):
     assert why_no_volume(read_study(folder)[3]) == "not MR"
 
 
+@pytest.mark.parametrize(
+    ("syntax", "stated", "is_lossy"),
+    [
+        *[(ExplicitVRLittleEndian, None, False), (ExplicitVRLittleEndian, "01", True), (RLELossless, None, False)],
+        *[(JPEGLSNearLossless, None, True), (JPEGBaseline8Bit, "", True), (JPEG2000, "00", False)],
+    ],
+)
+def test_images_that_were_compressed_with_loss_have_a_remark(study, syntax, stated, is_lossy):
+    """By the header or the transfer syntax of any image; JPEG 2000 may be without loss, and says so."""
+    folder, identity = study
+    path = next((folder / "4").iterdir())
+    images = {path: pydicom.dcmread(path)}
+    image = write_enhanced(folder / "6", VOXELS, np.eye(4), identity, 6, "T1")
+    images[folder / "6/006.dcm"] = image
+    for path, image in images.items():
+        image.file_meta.TransferSyntaxUID = syntax
+        if stated is not None:
+            image.LossyImageCompression = stated
+        image.PixelData = encapsulate([b"12"]) if syntax.is_encapsulated else image.PixelData
+        image["PixelData"].is_undefined_length = syntax.is_encapsulated
+        image.save_as(path, enforce_file_format=True)
+    single, multiple = read_study(folder)[3], read_study(folder)[5]
+    remarks = loss_remarks({"T1": single, "T2": multiple, "FLAIR": read_study(folder)[1]})
+    texts = [f"T1: {single.name} was compressed with loss", f"T2: {multiple.name} was compressed with loss"]
+    assert remarks == [("quality", text) for text in texts if is_lossy]
+
+
 def test_a_deflated_file_is_refused_before_it_fills_the_memory(study, monkeypatch):
     folder, _ = study
     path = next((folder / "4").iterdir())
@@ -135,9 +168,9 @@ def test_several_patients_or_studies_are_refused(study, tmp_path):
 
 def test_a_folder_without_dicom_and_a_missing_one_are_refused(tmp_path):
     (tmp_path / "a.txt").write_text(NAME)
-    assert refusal(read_study, tmp_path) == "--input: contains no DICOM file; expected the files of one study"
+    assert refusal(read_study, tmp_path) == "--input: contains no DICOM file; expected those of a study"
     message = refusal(read_study, tmp_path / IDENTIFIER)
-    assert message == "--input: no such folder; expected a folder with the DICOM files of one study"
+    assert message == "--input: no such folder; expected a folder with DICOM files"
 
 
 @pytest.mark.parametrize(("name", "content"), [("IM0001", b""), ("a.DCM", b"SENTINEL"), ("1.2.34", bytes(200))])
@@ -151,7 +184,7 @@ def test_a_damaged_header_is_reported_without_its_content(study):
     file = next((study[0] / "3").iterdir())
     file.write_bytes(file.read_bytes()[:200])  # within the file meta information
     assert refusal(read_study, study[0]).startswith(
-        "--input: contains a DICOM file without SOPInstanceUID; it is damaged"
+        "--input: contains a DICOM file without StudyInstanceUID; it is damaged"
     )
 
 

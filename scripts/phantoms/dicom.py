@@ -1,0 +1,153 @@
+"""DICOM studies of the embedded cohort: MR images as a scanner or a converter writes them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.valuerep import format_number_as_ds
+
+from scripts.phantoms.mr_signal import SEQUENCES
+
+DESCRIPTIONS = {"FLAIR": "t2_flair_tra", "T1ce": "t1_mprage_tra +C", "T1": "t1_mprage_tra", "T2": "t2_tse_tra"}
+AGENT = "gadobutrol"
+ACQUIRED = {"T1": "100000", "FLAIR": "100600", "T2": "101300", "T1ce": "102500"}  # time of day, in order of the scans
+INJECTED = "101900"
+
+IMAGE: dict[str, Any] = {
+    "SpecificCharacterSet": "ISO_IR 192",
+    "ImageType": ["DERIVED", "SECONDARY", "OTHER"],
+    "Modality": "MR",
+}
+IMAGE |= {"StudyDate": "20260102", "StudyTime": "030405", "ContentDate": "20260102", "ContentTime": "030405"}
+IMAGE |= {"ReferringPhysicianName": "", "StudyID": "1", "BodyPartExamined": "BRAIN"}
+IMAGE |= {"PatientBirthDate": "19010203", "PatientSex": "O", "PatientAge": "061Y", "Manufacturer": "embedded cohort"}
+IMAGE |= {"ScanningSequence": "RM", "SequenceVariant": "NONE", "ScanOptions": "", "MRAcquisitionType": "3D"}
+IMAGE |= {"EchoTime": "", "RepetitionTime": "1000", "EchoTrainLength": "1"}
+IMAGE |= {"PatientPosition": "HFS", "PositionReferenceIndicator": ""}
+IMAGE |= {"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "PixelRepresentation": 0}
+IMAGE |= {"BitsAllocated": 16, "BitsStored": 16, "HighBit": 15}
+SCANNER: dict[str, Any] = {"ImageType": ["ORIGINAL", "PRIMARY", "OTHER"], "QualityControlImage": "YES"}  # a phantom
+SCANNER |= {"StudyTime": "095500", "ContentTime": None, "BurnedInAnnotation": "NO"}
+
+
+@dataclass(frozen=True)
+class Study:
+    """The attributes that the series of a study share."""
+
+    study: str = field(default_factory=generate_uid)
+    frame: str = field(default_factory=generate_uid)
+    name: str = ""
+    identifier: str = ""
+    accession: str = ""
+
+
+def write_study(
+    folder: Path, images: Mapping[str, NDArray[Any]], affine: NDArray[np.float64], person: str, seed: str
+) -> None:
+    """Write the images of a head, by modality, as a scanner exports them: a folder for each series, in order of time.
+
+    All UIDs follow from `seed`.
+    """
+    study, frame = (generate_uid(entropy_srcs=[seed, word]) for word in ("study", "frame"))
+    identity = Study(study, frame, f"PHANTOM^{person}", person)
+    for number, modality in enumerate(sorted(images, key=ACQUIRED.__getitem__), 2):  # 1 is a scanner's localiser
+        attributes = SCANNER | {"SeriesInstanceUID": generate_uid(entropy_srcs=[seed, modality])}
+        attributes |= {"AcquisitionDate": IMAGE["StudyDate"], "AcquisitionTime": ACQUIRED[modality]}
+        attributes |= {"ContrastBolusStartTime": INJECTED if SEQUENCES[modality].enhanced else None}
+        write_modality(folder / str(number), images[modality], affine, identity, number, modality, **attributes)
+
+
+def write_modality(
+    folder: Path,
+    array: NDArray[Any],
+    affine: NDArray[np.float64],
+    study: Study,
+    number: int,
+    modality: str,
+    **options: Any,
+) -> list[FileDataset]:
+    """Write a series as `write_series` does, with the description, the times and the agent of a modality."""
+    sequence = SEQUENCES[modality]
+    attributes: dict[str, Any] = {
+        "SeriesDescription": DESCRIPTIONS[modality],
+        "EchoTime": sequence.echo,
+        "RepetitionTime": sequence.repetition,
+        "InversionTime": sequence.inversion,
+        "ContrastBolusAgent": AGENT if sequence.enhanced else None,
+        "ScanningSequence": "SE" if sequence.inversion is None else ["SE", "IR"],
+    }
+    return write_series(folder, array, affine, study, number, **(attributes | options))
+
+
+def write_series(
+    folder: Path,
+    array: NDArray[Any],
+    affine: NDArray[np.float64],
+    study: Study,
+    number: int,
+    shuffle: bool = False,
+    **attributes: Any,
+) -> list[FileDataset]:
+    """Write a series, one file per slice of the last axis; return its instances in the order of that axis.
+
+    The array holds integers [columns, rows, slices], at least 0; the affine leads to mm in RAS+. With `shuffle` file
+    names and instance numbers are in random order. Attributes are for every instance; None omits one. The UIDs of the
+    instances follow from their content.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lps = np.diag([-1, -1, 1, 1]) @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    cosines = lps[:3, :3] / spacing
+    rng = np.random.default_rng(number)
+    places = rng.permutation(array.shape[2]) if shuffle else np.arange(array.shape[2])
+    values = IMAGE | {
+        "PatientName": study.name,
+        "PatientID": study.identifier,
+        "AccessionNumber": study.accession,
+        "StudyInstanceUID": study.study,
+        "FrameOfReferenceUID": study.frame,
+        "SeriesInstanceUID": generate_uid(),
+        "SeriesNumber": number,
+        "PixelSpacing": [_ds(spacing[1]), _ds(spacing[0])],
+        "SliceThickness": _ds(spacing[2]),
+        "ImageOrientationPatient": [_ds(value) for value in cosines[:, :2].T.ravel()],
+        "Columns": array.shape[0],
+        "Rows": array.shape[1],
+    }
+    instances = []
+    for index in range(array.shape[2]):
+        image = _instance(
+            values
+            | attributes
+            | {
+                "InstanceNumber": int(places[index]) + 1,
+                "ImagePositionPatient": [_ds(value) for value in lps[:3, 3] + index * lps[:3, 2]],
+                "PixelData": np.ascontiguousarray(np.round(array[:, :, index]).T.astype(np.uint16)).tobytes(),
+            }
+        )
+        image.save_as(folder / f"{number:03d}-{places[index]:04d}.dcm", enforce_file_format=True)
+        instances.append(image)
+    return instances
+
+
+def _ds(value: float) -> str:
+    """A number in the 16 characters of a DICOM decimal string."""
+    return format_number_as_ds(float(value))
+
+
+def _instance(values: Mapping[str, Any]) -> FileDataset:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = MRImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[repr(values)])
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    image = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    image.SOPClassUID, image.SOPInstanceUID = MRImageStorage, meta.MediaStorageSOPInstanceUID
+    for keyword, value in values.items():
+        if value is not None:
+            setattr(image, keyword, value)
+    return image

@@ -1,0 +1,53 @@
+"""DICOM studies of the embedded cohort: series that are chosen without doubt, and the scans of the NIfTI files."""
+
+import pydicom
+import pytest
+import SimpleITK as sitk  # noqa: N813
+
+from deploy.series.choice import choose_series
+from deploy.study import read_study
+from scripts.phantoms.cohort import make
+from tests.deploy.checks import dicom_errors
+
+NAME = "BraTS2021_00001"
+NUMBERS = {"T1": 2, "FLAIR": 3, "T2": 4, "T1ce": 5}
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """A cohort of two subjects with its studies."""
+    folder = tmp_path_factory.mktemp("phantoms") / "brats"
+    make("brats", 2, str(folder), spacing=4, dicom=True, workers=1)
+    return folder
+
+
+def test_each_series_is_chosen_on_two_kinds_of_evidence(cohort):
+    choice = choose_series(read_study(cohort / "dicom" / NAME), list(NUMBERS), {})
+    assert {modality: series.number for modality, series in choice.series.items()} == NUMBERS
+    assert choice.remarks == []
+    for words in ("its words say with agent", "its header names an agent", "scanned after the injection"):
+        assert words in choice.reasons["T1ce"]
+
+
+@pytest.mark.parametrize("modality", NUMBERS)
+def test_the_series_show_the_scans(cohort, modality):
+    files = sorted((cohort / "dicom" / NAME / str(NUMBERS[modality])).iterdir())
+    series = sitk.ReadImage(files)
+    scan = sitk.ReadImage(cohort / NAME / f"{NAME}_{modality.lower()}.nii.gz")
+    assert (sitk.GetArrayFromImage(series) == sitk.GetArrayFromImage(scan)).all()
+    for place in (series.GetOrigin, series.GetSpacing, series.GetDirection):
+        assert place() == pytest.approx(getattr(scan, place.__name__)(), abs=1e-3)
+    assert dicom_errors(files[0]) == []
+    assert pydicom.dcmread(files[0]).QualityControlImage == "YES", "a phantom (PS3.3, C.7.6.1)"
+
+
+def test_the_same_seed_gives_the_same_bytes(cohort, tmp_path):
+    for name, seed in (("same", 0), ("other", 1)):
+        make("brats", 1, str(tmp_path / name), spacing=4, dicom=True, seed=seed, workers=1)
+    files = sorted((tmp_path / "same/dicom").rglob("*.dcm"))
+    assert len(files) == 4 * 39
+    for file in files:
+        place = file.relative_to(tmp_path / "same")
+        assert file.read_bytes() == (cohort / place).read_bytes() != (tmp_path / "other" / place).read_bytes()
+    uids = [pydicom.dcmread(file).SOPInstanceUID for file in (cohort / "dicom").rglob("*.dcm")]
+    assert len(set(uids)) == len(uids) == 2 * 4 * 39
