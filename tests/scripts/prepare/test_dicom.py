@@ -10,7 +10,7 @@ import pytest
 from common.errors import InputError
 from scripts.prepare.__main__ import prepare
 from scripts.prepare.scans import find_subjects
-from tests.deploy.dicom_study import Study, read, write_localiser, write_modality
+from tests.deploy.dicom_study import Study, change, read, write_localiser, write_modality
 from tests.scripts.prepare.moved_heads import errors
 from tests.support import one_line
 
@@ -102,7 +102,7 @@ def cut(folder):
         (cut, ") cannot be read ("),
         (lambda folder: write_t1(folder, Study(), 3), "DICOM: contains 2 studies; expected one study"),
         (
-            lambda folder: write_t1(folder, Study().other_patient(), 3),
+            lambda folder: change(next((folder / "2").iterdir()), PatientID="SENTINEL-ID-4712"),
             "DICOM: contains images of 2 patients; expected one",
         ),
         (lambda folder: next((folder / "2").iterdir()).unlink(), "is a slice missing?"),
