@@ -19,7 +19,7 @@ from deploy.process import exit_cleanly_on_signals, restrict_output, run_guarded
 from deploy.replaced import read_replaced, remark_on
 from deploy.series.choice import choose_series, parse_series_option
 from deploy.series.names import read_table
-from deploy.study import loss_remarks, read_study
+from deploy.study import read_study
 
 
 def segment(
@@ -68,7 +68,7 @@ def segment(
     choice = choose_series(read_study(Path(str(input))), model.modalities, requested, not prepare, names)
     study = next(iter(choice.series.values())).header.StudyInstanceUID
     replaced = read_replaced(path_of("replaces", replaces), study) if replaces else []
-    choice.remarks += loss_remarks(choice.series) + remark_on(replaced)
+    choice.remarks += remark_on(replaced)
     for one in choice.series.values():
         check_grid(grid_of([instance.header for instance in one.instances], one.name)[0], one.name)
     for modality, one in choice.series.items():

@@ -8,7 +8,7 @@ import os
 import re
 import warnings
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,6 @@ from pydicom.uid import (
 from common.errors import InputError, show
 from common.files import why_no_folder
 from deploy.multiframe import ENHANCED_ATTRIBUTES, frames_of
-from deploy.remarks import Remark
 
 LARGEST = 2**30  # bytes of an inflated file
 
@@ -233,15 +232,6 @@ def check_inflated(path: Path) -> None:
             if size > LARGEST:
                 raise InputError(f"contains a compressed DICOM file of more than {LARGEST / 2**20:g} MiB")
             part = stream.unconsumed_tail or file.read(2**20)
-
-
-def loss_remarks(series: Mapping[str, Series]) -> list[Remark]:
-    """A remark for each modality with images that were compressed with loss; the models were trained without."""
-    return [
-        Remark("quality", f"{modality}: {one.name} was compressed with loss")
-        for modality, one in series.items()
-        if one.is_lossy
-    ]
 
 
 def _study_uid(path: Path) -> str:

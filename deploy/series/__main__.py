@@ -13,7 +13,7 @@ from deploy.process import restrict_output
 from deploy.series.choice import choose_series
 from deploy.series.evidence import ASK, candidate_of_header, candidates_of
 from deploy.series.names import Names, read_table
-from deploy.study import Series, loss_remarks, series_of, studies_in
+from deploy.study import Series, series_of, studies_in
 
 MODALITIES = ("FLAIR", "T1ce", "T1", "T2")
 
@@ -46,7 +46,7 @@ def preview(study: str, series_names: str = "", modalities: str = ",".join(MODAL
             _show_series(series, names)
             choice = choose_series(series, wanted, {}, not prepare, names)
             show(*(f"  {modality}: {one.name}; {choice.reasons[modality]}" for modality, one in choice.series.items()))
-            show(*(f"  remark: {remark.text}" for remark in (*choice.remarks, *loss_remarks(choice.series))))
+            show(*(f"  remark: {remark.text}" for remark in choice.remarks))
         except InputError as error:
             failed += 1
             show(f"  question: {error}")

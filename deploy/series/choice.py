@@ -69,6 +69,8 @@ def choose_series(
     texts = [_remark(modality, candidates[uid]) for modality, uid in named.items()]
     texts += [f"{modality}: {one.note}" for modality, one in chosen.items() if one.note]
     remarks = [Remark("series", text) for text in texts if text]
+    lossy = [f"{modality}: {one.name} was compressed with loss" for modality, one in series.items() if one.is_lossy]
+    remarks += [Remark("quality", text) for text in lossy]  # the models were trained without
     reasons = {modality: chosen[modality].reason for modality in modalities}
     if {"T1", "T1ce"} <= chosen.keys():
         native, enhanced = chosen["T1"], chosen["T1ce"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import MRImageStorage
 
@@ -21,6 +22,7 @@ from deploy.series.words import NO_MODALITY, UNCLEAR, WITH, WITHOUT, Words, read
 from deploy.study import Instance, Series, values_of
 
 MR_IMAGES = {MRImageStorage, *ENHANCED_MR}
+SAME_COSINE = 0.01  # images of a localiser differ by more, slices of a volume by rounding
 MIN_SLICES = 10  # a localiser or a sample has fewer; the thickest clinical series of a brain have about 20
 OTHER_IMAGES = {  # values of ImageType; F, R and I are Philips's fat, real and imaginary images, OP those out of phase
     *("LOCALIZER", "SUB", "MIP", "MINIP", "ADC", "DIFFUSION", "TRACEW", "PERFUSION", "PHASE", "PHASE MAP", "P"),
@@ -283,15 +285,12 @@ def why_no_volume(series: Series) -> str:
         return "a localiser"
     if not any(instance.has_voxels for instance in series.instances):
         return "images without voxels"
-    orientations = {
-        tuple(round(float(cosine), 2) for cosine in values_of(instance.header, "ImageOrientationPatient"))
-        for instance in series.instances
-    }
+    orientations = [values_of(instance.header, "ImageOrientationPatient") for instance in series.instances]
     positions = {tuple(values_of(instance.header, "ImagePositionPatient")) for instance in series.instances}
-    if () in orientations | positions:
+    if [] in orientations or () in positions:
         return "images without position or orientation"
-    if len(orientations) > 1:
-        return f"{len(orientations)} orientations"
+    if not np.allclose(np.array(orientations, float), np.array(orientations[0], float), rtol=0, atol=SAME_COSINE):
+        return "several orientations"
     return "" if len(positions) >= MIN_SLICES else f"only {len(positions)} positions"
 
 

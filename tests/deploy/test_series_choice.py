@@ -102,6 +102,20 @@ def test_few_slices_and_other_kinds_of_images_are_not_a_volume(tmp_path):
     assert question.endswith(": not MR; expected 10 or more MR images in one orientation"), "no option helps"
 
 
+@pytest.mark.parametrize(("cosine", "problem"), [(0.99999, ""), (0.98, "several orientations")])
+def test_orientations_that_differ_by_rounding_are_one(study, cosine, problem):
+    folder, _ = study
+    change(folder / "5/005-0003.dcm", ImageOrientationPatient=[-cosine, 0, 0, 0, -1, 0])
+    assert why_no_volume(read_study(folder)[4]) == problem
+
+
+def test_lossy_compression_is_a_remark(study):
+    folder, _ = study
+    change(folder / "5/005-0003.dcm", LossyImageCompression="01")
+    remarks = choose_series(read_study(folder), BRATS, {}).remarks
+    assert [(one.kind, one.text[:3]) for one in remarks if one.kind == "quality"] == [("quality", "T2:")]
+
+
 def test_an_option_is_advised_only_where_a_series_may_be_the_one(tmp_path):
     identity = Study()
     for number, modality in enumerate(("T1", "T2"), 1):
