@@ -13,7 +13,8 @@ from ..data.datalists import UNPRINTABLE
 from ..data.regions import display_order, regions_of
 from ..errors import InputError
 from ..files import cell_text, check_regular, expand_home, valid_json, why_no_folder
-from ..metrics.protocols import Lesion, Protocol, Scores
+from ..metrics.cards import Protocol, Scores
+from ..metrics.lesions import Lesion
 from ..metrics.protocols import protocol as protocol_of
 from .publishing import SUMMARY
 from .results import LESIONS, METRICS, CaseFiles, Details

@@ -10,7 +10,7 @@ import pytest
 from common.errors import InputError
 from common.inference.reading import read
 from common.inference.results import summarise
-from common.metrics.protocols import Scores, protocol
+from common.metrics import Scores, protocol
 from tests.common.inference.scores import ATLAS, BRATS, CASES, lesion
 from tests.scripts.evaluate.evaluations import write_evaluation
 from tests.support import one_line
