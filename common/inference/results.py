@@ -86,8 +86,8 @@ def write(folder: str | Path, details: Details) -> dict[str, Any]:
     """
     folder = Path(folder)
     summary = summarise(details)
-    write_csv(folder / "metrics.csv", [METRICS, *_metrics(details)])
-    write_csv(folder / "lesions.csv", [LESIONS, *_lesions(details)])
+    write_csv(folder / "metrics.csv", [METRICS, *rows_of_metrics(details)])
+    write_csv(folder / "lesions.csv", [LESIONS, *rows_of_lesions(details)])
     write_json(folder / "cases.json", _cases(folder, details))
     write_json(folder / SUMMARY, summary)
     return summary
@@ -145,14 +145,16 @@ def count_lesions(lesions: Sequence[Lesion]) -> dict[str, int]:
     }
 
 
-def _metrics(details: Details) -> Iterable[Sequence[Any]]:
+def rows_of_metrics(details: Details) -> Iterable[Sequence[Any]]:
+    """The rows of metrics.csv."""
     for case, scores in details.scores.items():
         for region in details.regions:
             for metric, unit in details.protocol.units.items():
                 yield case, region, metric, repr(float(scores[region].values[metric])), unit
 
 
-def _lesions(details: Details) -> Iterable[Sequence[Any]]:
+def rows_of_lesions(details: Details) -> Iterable[Sequence[Any]]:
+    """The rows of lesions.csv."""
     for case, scores in details.scores.items():
         for region in details.regions:
             for count, lesion in enumerate(scores[region].lesions, 1):
