@@ -12,11 +12,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from .data.regions import SCORED, is_scored, regions_of
+from .data.regions import regions_of
 from .environment import prepare_process
 from .errors import ArgumentError, InputError, did_you_mean, show
 from .locks import claim, release
 from .memory import check_crops
+from .metrics.protocols import CHALLENGES, PROTOCOLS, check_convention
 from .resolver import resolver
 from .values import (
     ALIASES,
@@ -207,8 +208,10 @@ _ALL = (
     _unrecorded("probabilities", flags(), "write each region's probabilities, too"),
     _unrecorded("levels", flags(), "write a vector for each of the encoder's five levels, too"),
     Option("missing_modalities", NAMES, "modalities to leave out of every subject, as if they had not been acquired"),
-    Option("protocol", words("atlas, isles, brats, dice"), "scoring protocol"),
-    Option("challenge", words("GLI, MET, MEN, SSA, PED"), "BraTS challenge; null: GLI", nullable=True),
+    Option(
+        "protocol", words(", ".join(PROTOCOLS)), "scoring protocol; python -m scripts.evaluate protocols explains all"
+    ),
+    Option("challenge", words(", ".join(CHALLENGES)), "challenge of the protocol; null: its first", nullable=True),
 )
 OPTIONS = {option.name: option for option in _ALL}
 # Options of every training that its config need not name
@@ -402,10 +405,8 @@ def _check_together(options: Options, self_supervised: bool) -> None:
         raise ArgumentError(f"batch_size={options.batch_size}: expected a multiple of crops_per_volume={crops}")
     if values.get("modality_dropout") and len(options.modalities) == 1:
         raise ArgumentError(f"modality_dropout={options.modality_dropout}: there is only one modality; expected 0")
-    protocol, convention = values.get("protocol", "dice"), values.get("label_convention")
-    if convention is not None and not is_scored(protocol, convention):
-        expected = f"expected --protocol={' or '.join(name for name, known in SCORED.items() if convention in known)}"
-        raise InputError(f"labels of {convention}: not scored by the protocol {protocol}; {expected}")
+    if values.get("label_convention") is not None and "protocol" in values:
+        check_convention(options.protocol, options.label_convention)
     if missing := values.get("missing_modalities"):
         _check_missing(missing, options.modalities)
     for name, default in {"pretrained_lr_factor": 1, "frozen_iterations": 0}.items():

@@ -1,4 +1,4 @@
-"""Label conventions: regions, label values, colours and scoring protocols.
+"""Label conventions: regions, label values and colours.
 
 A convention is text: a name in `CONVENTIONS`, or a declaration such as `core=1+3,whole=1+2+3`, optionally with colours,
 `core=1+3:d1495b` (MONAI would turn # into ::). To add a named convention, add an entry to `CONVENTIONS`.
@@ -50,23 +50,11 @@ CONVENTIONS: dict[str, dict[str, Region]] = {
 }
 ALIKE = ("brats2023", "brats2021")  # the same regions; a reader takes either's labels
 ALIASES = {4: 3}  # label of brats2021 -> of brats2023: enhancing tumour
-# Scoring protocol -> the named conventions that it scores, first its own; all score custom regions
-SCORED = {
-    "brats": ("brats2023", "brats2024", "brats2024peds", "brats2021"),
-    "atlas": ("atlas",),
-    "isles": ("atlas",),
-    "dice": tuple(CONVENTIONS),
-}
 PALETTE = (RED, GREEN, BLUE, YELLOW, VIOLET, BROWN)  # colours for regions that declare none
 EXPECTED = f"expected one of {', '.join(CONVENTIONS)}, or regions and their labels, such as core=1+3,whole=1+2+3"
 LIMIT = 32  # regions
 
 _REGION = re.compile(r"([A-Za-z][\w-]{0,39})=(\d{1,3}(?:\+\d{1,3})*)(?::([0-9A-Fa-f]{6}))?")
-
-
-def is_scored(protocol: str, convention: str) -> bool:
-    """Whether a protocol scores a convention's regions."""
-    return convention not in CONVENTIONS or convention in SCORED[protocol]
 
 
 @cache

@@ -2,9 +2,10 @@
 
 import csv
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import product
+from itertools import takewhile, zip_longest
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,13 +14,14 @@ from ..data.datalists import UNPRINTABLE
 from ..data.regions import display_order, regions_of
 from ..errors import InputError
 from ..files import cell_text, check_regular, expand_home, valid_json, why_no_folder
-from ..metrics.protocols import Lesion, Protocol, Scores
+from ..metrics.cards import Protocol, Scores
+from ..metrics.lesions import Lesion
 from ..metrics.protocols import protocol as protocol_of
 from .publishing import SUMMARY
-from .results import LESIONS, METRICS, CaseFiles, Details
+from .results import LESIONS, METRICS, CaseFiles, Details, rows_of_lesions, rows_of_metrics
 
 EVALUATION = "an evaluation by scripts.evaluate or evaluate.yaml"
-FLAGS = {"0": False, "1": True}
+Row = tuple[str, list[str]]  # position, for messages, and cells
 LONGEST = 2**20  # characters of a line that are read at once; the csv module refuses fields of 131,072
 TEXT = {"type": "string", "pattern": rf"\A[^{UNPRINTABLE.pattern[1:]}+\Z"}
 PATH = {"type": "string", "pattern": r"\A(?!([^\0]*/)?\.\.(/|\Z))[^\0]+\Z"}  # no part is ..; see `check_images`
@@ -91,44 +93,49 @@ def read(folder: str | Path) -> Details:
         regions = display_order(regions_of(convention))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    values: dict[tuple[str, str], dict[str, float]] = {(case, region): {} for case in cases for region in regions}
-    lesions: dict[tuple[str, str], list[Lesion]] = {key: [] for key in values}
-    for where, (case, region, metric, value, unit) in read_table(folder / "metrics.csv", METRICS, EVALUATION):
-        measured = _of(values, where, case, region)
-        if metric in measured or unit != protocol.units.get(metric):
-            wrong = "given twice" if metric in measured else f"no metric in {unit} of the protocol {protocol.name}"
-            raise InputError(f"{where}: {metric} of {region} in {case}: {wrong}")
-        measured[metric] = _number(f"{where}: {metric}", value, 1 if unit == "1" else math.inf)
-    for where, (case, region, number, kind, *figures) in read_table(folder / "lesions.csv", LESIONS, EVALUATION):
-        of_region = _of(lesions, where, case, region)
-        if number != str(len(of_region) + 1):
-            raise InputError(f"{where}: lesion {number}; expected {len(of_region) + 1}, the next of this region")
-        of_region.append(_lesion(where, kind, *figures))
-    for (case, region), measured in values.items():
-        if measured.keys() != protocol.units.keys():
-            found = ", ".join(measured) or "no figure"
-            expected = ", ".join(protocol.units)
-            raise InputError(f"{folder}/metrics.csv: {found} of {region} in {case}; expected {expected}")
-    for region, metric in product(regions, protocol.units):
-        mean = fmean(values[case, region][metric] for case in cases)
-        stated = summary.get("regions", {}).get(region, {}).get(metric, {}).get("mean", mean)
-        if stated is None or not math.isclose(mean, stated, rel_tol=1e-6, abs_tol=1e-9):
-            raise InputError(f"{folder}/metrics.csv: mean {metric} of {region} {mean:g}; {SUMMARY} says {stated}")
-    scores = {}
-    for case in sorted(cases):
-        volumes = cases[case]["volumes_mm3"]
-        if volumes.keys() != set(regions):
+    values: dict[tuple[str, str, str], float] = {}
+    lesions = defaultdict(list)
+    metric_rows, lesion_rows = (
+        [*read_table(folder / name, columns, EVALUATION)]
+        for name, columns in (("metrics.csv", METRICS), ("lesions.csv", LESIONS))
+    )
+    for where, (case, region, name, value, unit) in metric_rows:
+        values.setdefault((case, region, name), _number(f"{where}: {name}", value, 1 if unit == "1" else math.inf))
+    for where, (case, region, _, *cells) in lesion_rows:
+        lesions[case, region].append(_lesion(where, *cells))
+
+    def scores(case: str, region: str, volumes: Sequence[float]) -> Scores:
+        figures = {name: values.get((case, region, name), math.nan) for name in protocol.units}
+        return Scores(figures, tuple(lesions[case, region]), (float(volumes[0]), float(volumes[1])))
+
+    for case, entry in cases.items():
+        if entry["volumes_mm3"].keys() != set(regions):
             raise InputError(f"{path}: volumes_mm3 of {case}: expected a volume for each of {', '.join(regions)}")
-        scores[case] = {
-            region: Scores(
-                {metric: values[case, region][metric] for metric in protocol.units},
-                tuple(lesions[case, region]),
-                (float(volumes[region][0]), float(volumes[region][1])),
-            )
-            for region in regions
-        }
-    files = [_files(folder, case, cases[case]) for case in scores]
-    return Details(content["name"], convention, protocol, files, scores, content.get("made", {}))
+    of_cases = {
+        case: {region: scores(case, region, entry["volumes_mm3"][region]) for region in regions}
+        for case, entry in cases.items()
+    }
+    details = Details(content["name"], convention, protocol, [], of_cases, content.get("made", {}))
+    _check_rows(folder / "metrics.csv", metric_rows, rows_of_metrics(details))
+    _check_rows(folder / "lesions.csv", lesion_rows, rows_of_lesions(details))
+    for (region, name), figures in details.values.items():
+        mean = fmean(figures)
+        stated = summary.get("regions", {}).get(region, {}).get(name, {}).get("mean", mean)
+        if stated is None or not math.isclose(mean, stated, rel_tol=1e-6, abs_tol=1e-9):
+            raise InputError(f"{folder}/metrics.csv: mean {name} of {region} {mean:g}; {SUMMARY} says {stated}")
+    files = [_files(folder, case, cases[case]) for case in sorted(cases)]
+    return details._replace(files=files, scores={case: of_cases[case] for case in sorted(cases)})
+
+
+def _check_rows(path: Path, rows: Sequence[Row], written: Iterable[Sequence[Any]]) -> None:
+    """Refuse a table that differs from the one that its own content would be written to."""
+    for row, expected in zip_longest(rows, written):
+        where, cells = row or (f"{path}: end", ["no row"])
+        wanted = ["no row"] if expected is None else [*map(str, expected)]
+        if cells != wanted:
+            same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(cells, wanted, strict=False)))
+            text = ",".join(wanted[: max(3, same + 1)])
+            raise InputError(f"{where}: {','.join(cells)!a}; expected {text!a}, by {SUMMARY} and cases.json")
 
 
 def check_images(folder: str | Path, cases: Iterable[CaseFiles], data: Sequence[str | Path] = ()) -> None:
@@ -166,28 +173,11 @@ def _protocol(path: Path) -> tuple[Protocol, dict[str, Any]]:
 
 
 def _lesion(where: str, kind: str, volume: str, scored: str, found: str, dice: str, hd95: str, *centre: str) -> Lesion:
+    """A lesion of a row; `_check_rows` finds words and flags that it does not know."""
     x, y, z = (int(_number(where, place, fits=str.isdecimal)) for place in centre)
-    return Lesion(
-        _word(f"{where}: kind", kind, {"reference": True, "false": False}),
-        _number(where, volume),
-        (x, y, z),
-        _word(f"{where}: scored", scored, FLAGS),
-        _word(f"{where}: found", found, FLAGS),
-        _number(f"{where}: dice", dice, 1),
-        _number(where, hd95) if hd95 else math.inf,
-    )
-
-
-def _word(where: str, cell: str, choices: Mapping[str, bool]) -> bool:
-    if cell not in choices:
-        raise InputError(f"{where}={cell}: expected one of {', '.join(choices)}")
-    return choices[cell]
-
-
-def _of(found: Mapping[tuple[str, str], Any], where: str, case: str, region: str) -> Any:
-    if (case, region) not in found:
-        raise InputError(f"{where}: region {region} of case {case!a}; expected one of cases.json")
-    return found[case, region]
+    distance = _number(where, hd95) if hd95 else math.inf
+    share = _number(f"{where}: dice", dice, 1)
+    return Lesion(kind == "reference", _number(where, volume), (x, y, z), scored == "1", found == "1", share, distance)
 
 
 def _number(where: str, cell: str, highest: float = math.inf, fits: Callable[[str], bool] = bool) -> float:
@@ -209,7 +199,7 @@ def _files(folder: Path, case: str, entry: Mapping[str, Any]) -> CaseFiles:
     return CaseFiles(case, prediction, folder / entry["reference"], images, missing, entry.get("part"))
 
 
-def read_table(path: Path, columns: tuple[str, ...], expected: str) -> Iterator[tuple[str, list[str]]]:
+def read_table(path: Path, columns: tuple[str, ...], expected: str) -> Iterator[Row]:
     """Yield position (for messages) and cells of each row of a table from `common.files.write_csv`.
 
     Raises an InputError if the file cannot be read or has other columns; `expected` describes it.

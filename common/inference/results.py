@@ -4,6 +4,7 @@ They hold all data of the evaluation's page except the voxels; docs/reference/ev
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 
 from ..data.regions import display_order
 from ..files import write_csv, write_json
+from ..metrics.cards import PRESENT, Protocol, Scores, figures
 from ..metrics.lesions import Lesion
-from ..metrics.protocols import Protocol, Scores, figures
 from ..metrics.statistics import RESAMPLES, describe
 from .publishing import SUMMARY, place_of
 
@@ -59,6 +60,11 @@ class Details(NamedTuple):
         return [case.name for case in self.files if case.prediction is None]
 
     @property
+    def without(self) -> Counter[str]:
+        """Numbers of cases that were predicted without modalities, such as "T2, FLAIR"."""
+        return Counter(", ".join(case.missing) for case in self.files if case.missing)
+
+    @property
     def regions(self) -> list[str]:
         """Names of the regions, in display order."""
         return display_order(next(iter(self.scores.values())))
@@ -80,8 +86,8 @@ def write(folder: str | Path, details: Details) -> dict[str, Any]:
     """
     folder = Path(folder)
     summary = summarise(details)
-    write_csv(folder / "metrics.csv", [METRICS, *_metrics(details)])
-    write_csv(folder / "lesions.csv", [LESIONS, *_lesions(details)])
+    write_csv(folder / "metrics.csv", [METRICS, *rows_of_metrics(details)])
+    write_csv(folder / "lesions.csv", [LESIONS, *rows_of_lesions(details)])
     write_json(folder / "cases.json", _cases(folder, details))
     write_json(folder / SUMMARY, summary)
     return summary
@@ -110,6 +116,24 @@ def summarise(details: Details) -> dict[str, Any]:
     }
 
 
+def lines(details: Details, summary: Mapping[str, Any]) -> list[str]:
+    """The terminal output of an evaluation: means by region and figure."""
+    count, absent = summary["cases"], details.missing
+    cases = "case" if count == 1 else "cases"
+    counted = f", {len(absent)} without prediction counted as empty" if absent else ""
+    text = [f"{count} {cases} by {details.protocol.name}{counted}"]
+    text += [f"without {names}: {number} of {count} {cases}" for names, number in details.without.items()]
+    text += ["", f"{'region':<8}{'metric':<25}{'mean':>9}{'cases':>7}  95 % interval"]
+    for region, means in summary["regions"].items():
+        for name, found in means.items():
+            unit = "" if found["unit"] == "1" else f" {found['unit']}"
+            mean = "-" if found["mean"] is None else f"{found['mean']:.4g}"
+            interval = "" if found["ci95"] is None else "[{:.4g}, {:.4g}]".format(*found["ci95"])
+            text.append(f"{region:<8}{name:<25}{mean:>9}{found['n']:>7}  {interval}{unit}".rstrip())
+    text += ["", "dice: all cases; one without the region gets 1 if nothing is predicted, else 0"]
+    return [*text, f"{PRESENT}: the cases whose reference has the region, as the paper's code counts"]
+
+
 def count_lesions(lesions: Sequence[Lesion]) -> dict[str, int]:
     """Count lesions of the references (all, scored, scored and found), and false lesions."""
     scored = [lesion for lesion in lesions if lesion.is_reference and lesion.is_scored]
@@ -121,14 +145,16 @@ def count_lesions(lesions: Sequence[Lesion]) -> dict[str, int]:
     }
 
 
-def _metrics(details: Details) -> Iterable[Sequence[Any]]:
+def rows_of_metrics(details: Details) -> Iterable[Sequence[Any]]:
+    """The rows of metrics.csv."""
     for case, scores in details.scores.items():
         for region in details.regions:
             for metric, unit in details.protocol.units.items():
                 yield case, region, metric, repr(float(scores[region].values[metric])), unit
 
 
-def _lesions(details: Details) -> Iterable[Sequence[Any]]:
+def rows_of_lesions(details: Details) -> Iterable[Sequence[Any]]:
+    """The rows of lesions.csv."""
     for case, scores in details.scores.items():
         for region in details.regions:
             for count, lesion in enumerate(scores[region].lesions, 1):

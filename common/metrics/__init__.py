@@ -5,9 +5,10 @@ from .. import lazy
 __getattr__, __dir__ = lazy(
     __name__,
     {
+        "cards": "Figure PRESENT Protocol Scores figures",
         "lesions": "Connectivity Lesion Matching match",
         "measures": "as_masks as_spacing as_volumes count_voxels dice hd95 spacing_of",
-        "protocols": "CHALLENGES Challenge PENALTY PRESENT Protocol Scores atlas brats figures isles protocol",
+        "protocols": "CHALLENGES PROTOCOLS check_convention protocol",
         "statistics": "DIGITS RESAMPLES describe holm mean_interval signed_rank",
         "surfaces": "Surface box_of percentile_distance surface_of",
     },

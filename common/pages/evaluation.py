@@ -1,6 +1,5 @@
 """The page of an evaluation, evaluation.html: one file with its style and pictures, and no script."""
 
-from collections import Counter
 from collections.abc import Collection, Sequence
 from itertools import pairwise
 from math import inf
@@ -16,7 +15,7 @@ from ..inference.masks import scored_masks
 from ..inference.panels import PLANES, centre_of, grey_levels, panel, png, side_by_side
 from ..inference.publishing import PAGE
 from ..inference.results import CaseFiles, Details, count_lesions, summarise
-from ..metrics.protocols import PRESENT, Protocol
+from ..metrics.cards import DICE, PRESENT
 from .charts import scores_chart
 from .scenes import scene_of
 from .slices import link_of, write_case
@@ -26,27 +25,10 @@ SHOWN = 3  # number of worst, median and best cases, each
 EDGE = 320  # pixels of a slice's longer edge
 REFERENCE, PREDICTION = "#ffa200", "#2ba6ff"  # colours of the outlines
 EDGES = (0, 10, 100, 1_000, 10_000, inf)  # mm3, edges of the bins of volume
-METRICS = {
-    "dice": "Dice",
-    "hd95": "HD95",
-    "lesion_count_difference": "Difference of lesion counts",
-    "lesion_f1": "Lesion F1",
-    "lesionwise_dice": "Lesion-wise Dice",
-    "lesionwise_hd95": "Lesion-wise HD95",
-    "volume_difference": "Volume difference",
+MEANS = {  # two of one figure; DIFF-23
+    "dice": DICE._replace(title="Dice, all cases"),
+    PRESENT: DICE._replace(title="Dice, cases with the region"),
 }
-MEANS = METRICS | {"dice": "Dice, all cases", PRESENT: "Dice, cases with the region"}  # two means of one metric
-NAMES = {"atlas": "ATLAS v2.0", "brats": "BraTS 2023, lesion-wise", "dice": "Dice of the region", "isles": "ISLES'22"}
-MEANINGS = {
-    "atlas": "A lesion is a 6-connected component of the reference; it is found if it shares a voxel with the "
-    "prediction. Dice is computed over all voxels; lesion F1 counts lesions of any size.",
-    "brats": "Each lesion of the reference is scored separately, against the predicted components that touch its "
-    "dilation. A missed or false lesion of any size counts as Dice 0 and as the penalty in HD95.",
-    "dice": "Dice is computed over all voxels of a region, without regard to lesions.",
-    "isles": "A lesion is a 26-connected component of the reference; it is found if it shares a voxel with the "
-    "prediction. Dice is computed over all voxels; lesion F1 counts lesions of any size.",
-}
-DIGITS = {"1": 3, "mm": 1, "ml": 2, "lesions": 2, "voxels": 0}  # by unit
 
 
 class Chosen(NamedTuple):
@@ -80,17 +62,13 @@ def page_of(details: Details, linked: Collection[str] = ()) -> str:
     files = {case.name: case for case in details.files}
     return render(
         Path(__file__).with_name("evaluation.html.j2"),
-        {"figure": _figure, "lesions": count_lesions},
+        {"digits": _with_digits, "lesions": count_lesions},
         made=details.made,
         details=details,
         links={name: link_of(name) for name in linked},
-        protocol=NAMES.get(protocol.name, protocol.name),
-        meaning=MEANINGS.get(protocol.name, ""),
+        protocol=protocol,
         summary=summarise(details),
-        without=Counter(", ".join(case.missing) for case in details.files if case.missing),
-        primary=_primary(protocol),
-        metrics={metric: METRICS.get(metric, metric) for metric in protocol.units},
-        means=MEANS,
+        means={figure.name: figure for figure in protocol.figures} | MEANS,
         distributions=_distributions(details),
         volumes=_by_volume(details),
         shown=[(case, files[case.name], *_draw(files[case.name], details)) for case in choose(details)],
@@ -99,12 +77,12 @@ def page_of(details: Details, linked: Collection[str] = ()) -> str:
 
 
 def choose(details: Details) -> list[Chosen]:
-    """Choose the worst, median and best cases by the protocol's Dice, averaged over regions; no case twice.
+    """Choose the worst, median and best cases by the protocol's first figure, averaged over regions; no case twice.
 
     Up to three of each, at most a third of the cases; of two cases the worst and the best. Cases without a prediction,
     or with both masks empty, are left out.
     """
-    primary = _primary(details.protocol)
+    primary = details.protocol.figures[0].name
     ranked = []
     for files in details.files:
         scores = details.scores[files.name].values()
@@ -126,19 +104,12 @@ def choose(details: Details) -> list[Chosen]:
     ]
 
 
-def _primary(protocol: Protocol) -> str:
-    return "lesionwise_dice" if "lesionwise_dice" in protocol.units else "dice"
-
-
 def _distributions(details: Details) -> list[tuple[str, Markup]]:
-    """The name of each metric, and its chart."""
-    charts = []
-    for metric, unit in details.protocol.units.items():
-        values = {
-            region: [scores[region].values[metric] for scores in details.scores.values()] for region in details.regions
-        }
-        label = METRICS.get(metric, metric)
-        charts.append((label, scores_chart(label, unit, values)))
+    """The title of each figure, and its chart."""
+    values, charts = details.values, []
+    for figure in details.protocol.figures:
+        of_regions = {region: values[region, figure.name].tolist() for region in details.regions}
+        charts.append((figure.title, scores_chart(figure.title, figure.unit, of_regions)))
     return charts
 
 
@@ -176,6 +147,6 @@ def _draw(files: CaseFiles, details: Details) -> tuple[Sequence[str], list[tuple
     return scene.faults, rows
 
 
-def _figure(value: float | None, unit: str) -> str:
-    """Format a figure by its unit; None becomes a dash."""
-    return "–" if value is None else f"{value:.{DIGITS[unit]}f}"
+def _with_digits(value: float | None, digits: int) -> str:
+    """Format a number; None becomes a dash."""
+    return "–" if value is None else f"{value:.{digits}f}"

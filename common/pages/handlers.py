@@ -8,23 +8,18 @@ from typing import Any
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
-from ..data.modalities import count_missing, images_of, missing_in
+from ..data.modalities import images_of, missing_in
 from ..data.volumes import is_made_up
-from ..errors import choice
 from ..inference.publishing import finish
 from ..inference.results import CaseFiles, Details
 from ..inference.segmentations import files_of
 from ..made import made_by
-from ..metrics.protocols import PRESENT, Protocol
+from ..metrics.cards import Protocol
 from .results import write
-
-LESION_FIGURES = {"lesionwise_dice": "lesion-wise Dice", "lesion_f1": "lesion F1"}  # main lesion metric of a protocol
 
 
 class EvaluationFiles:
-    """Write metrics.csv, lesions.csv, cases.json, summary.json and the pages of an evaluation, on the main process.
-
-    A page that cannot be drawn is a warning.
+    """Write the files and pages of an evaluation on the main process: see `common.pages.results.write`.
 
     Args:
         output_dir: Folder of the files.
@@ -38,7 +33,7 @@ class EvaluationFiles:
         settings: Settings of the run, whose cohort and checkpoints the pages name.
 
     Raises:
-        InputError: `slices` is something else, or a file other than a page cannot be written.
+        InputError: a file other than a page cannot be written.
     """
 
     def __init__(
@@ -53,17 +48,15 @@ class EvaluationFiles:
         slices: str = "chosen",
         settings: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        self.folder, self.protocol, self.convention, self.name = Path(output_dir), protocol, convention, name
-        self.slices = choice("slices", slices, {name: name for name in ("none", "chosen", "all")})
+        self.folder, self.slices = Path(output_dir), slices
         self.made = made_by(settings, any(is_made_up(case["label"]) for case in cases[:1]))
-        self.missing = count_missing(cases, modalities)
+        self.details = Details(name, convention, protocol, [], {}, self.made)
         self.files = {}
         for case in cases:
             (prediction,) = files_of(case["subject"], predictions)
             images, missing = images_of(case, modalities), missing_in(case, modalities)
-            label = Path(case["label"])
-            self.files[case["subject"]] = CaseFiles(case["subject"], prediction, label, images, missing)
-        self.summary: dict[str, Any] = {}
+            self.files[case["subject"]] = CaseFiles(case["subject"], prediction, Path(case["label"]), images, missing)
+        self.lines: list[str] = []
 
     def attach(self, engine: Engine) -> None:
         """Write after the evaluator `engine` has ended; its key metric must be a `common.training.RegionScores`."""
@@ -72,26 +65,12 @@ class EvaluationFiles:
 
     def __call__(self, engine: Engine) -> None:
         scores = engine.state.metric_details[engine.state.key_metric_name]
-        files = [self.files[case] for case in scores]
-        details = Details(self.name, self.convention, self.protocol, files, scores, self.made)
-        self.summary = write(self.folder, details, self.slices)
+        details = self.details._replace(files=[self.files[case] for case in scores], scores=scores)
+        self.lines = write(self.folder, details, self.slices)
 
     def figures(self, engine: Engine) -> list[str]:
-        """The number of cases, and for each region mean Dice and the protocol's main lesion metric."""
-        cases = self.summary["cases"]
-        counted = f"{cases} {'case' if cases == 1 else 'cases'} by {self.summary['protocol']}"
-        lacking = [f"  without {names}: {count} cases" for names, count in self.missing.items()]
-        return [counted, *lacking, *(_line(name, found) for name, found in self.summary["regions"].items())]
-
-
-def _line(region: str, found: Mapping[str, Any]) -> str:
-    dice, present = found["dice"], found[PRESENT]
-    line = f"  {region}: mean Dice {dice['mean']:.3f} (n={dice['n']}"
-    if present["n"] < dice["n"]:
-        mean = "" if present["mean"] is None else f"{present['mean']:.3f} "
-        line += f"; {mean}over the {present['n']} that have the region"
-    lesions = [f", {label} {found[name]['mean']:.3f}" for name, label in LESION_FIGURES.items() if name in found]
-    return f"{line}){''.join(lesions)}"
+        """The terminal output."""
+        return self.lines
 
 
 class Publish:

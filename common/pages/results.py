@@ -1,7 +1,6 @@
 """Write an evaluation: scores first, then pages."""
 
 from pathlib import Path
-from typing import Any
 
 from ..errors import one_line, show
 from ..inference import results
@@ -9,8 +8,8 @@ from ..inference.publishing import PAGE, place_of
 from ..inference.results import Details
 
 
-def write(folder: str | Path, details: Details, slices: str = "chosen") -> dict[str, Any]:
-    """Write the files of an evaluation (`common.inference.results`) and its pages; return the content of summary.json.
+def write(folder: str | Path, details: Details, slices: str = "chosen") -> list[str]:
+    """Write the files of an evaluation (`common.inference.results`) and its pages; return the terminal output.
 
     A page that cannot be drawn, whatever the reason, is a warning. `slices` as in `common.pages.write_pages`.
     """
@@ -21,4 +20,4 @@ def write(folder: str | Path, details: Details, slices: str = "chosen") -> dict[
         write_pages(folder, details, slices)
     except Exception as error:
         show(f"warning: {place_of(folder)}/{PAGE} was not drawn: {one_line(error)}", error=True)
-    return summary
+    return results.lines(details, summary)

@@ -257,8 +257,8 @@ class RegionScores(Metric):
     numbers of cases may differ, and a case that several processes have counts once.
 
     Args:
-        convention: Label convention: brats2021, brats2023 or atlas.
-        protocol: Scoring protocol: dice, atlas, isles, brats, or the result of `common.metrics.protocol`.
+        convention: Label convention.
+        protocol: Scoring protocol: its name, or the result of `common.metrics.protocol`.
 
     The engine's output is decollated: "pred" and "label", each [R, H, W, D] of 0 and 1, the label a MetaTensor with an
     affine; its batch has "subject", the name of the case.
@@ -280,9 +280,8 @@ class RegionScores(Metric):
     @reinit__is_reduced
     def update(self, case: tuple[str, torch.Tensor, MetaTensor]) -> None:
         name, prediction, reference = case
-        spacing = metrics.spacing_of(reference.affine)
-        channels = zip(self.regions, prediction, reference, strict=True)
-        self.cases[name] = {region: self.protocol.measure(mask, truth, spacing) for region, mask, truth in channels}
+        masks, truths = (dict(zip(self.regions, channels, strict=True)) for channels in (prediction, reference))
+        self.cases[name] = self.protocol.score(masks, truths, reference.affine)
 
     def compute(self) -> dict[str, dict[str, metrics.Scores]]:
         parts: list[Any] = [self.cases]

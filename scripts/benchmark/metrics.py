@@ -17,10 +17,10 @@ def metrics() -> Works:
 
 def scoring(kind: str) -> Callable[[], Any]:
     """A function that scores a case with the `ours` or `plain` implementation."""
-    from common.metrics.protocols import brats
+    from common.metrics import protocol
 
     prediction, reference = draw_case()
-    return lambda: (brats if kind == "ours" else score_plainly)(prediction, reference)
+    return lambda: (protocol("brats").measure if kind == "ours" else score_plainly)(prediction, reference)
 
 
 def draw_case() -> tuple[Any, Any]:

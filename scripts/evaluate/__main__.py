@@ -8,25 +8,25 @@ from typing import Any
 
 import numpy as np
 
-from common import metrics
 from common.cli import run
-from common.data.regions import SCORED
 from common.data.scan_checks import check_headers
 from common.data.volumes import is_made_up
-from common.errors import InputError, check_number, choice, show
+from common.errors import InputError, check_number, show
 from common.files import check_writable_folder, expand_home
 from common.inference.masks import masks_of
 from common.inference.publishing import PAGE, publishing
 from common.inference.results import CaseFiles, Details
 from common.literals import names_of
 from common.locks import claimed
-from common.metrics.protocols import PRESENT, Protocol, Scores
-from scripts.evaluate.cases import convention_of, find_cases
+from common.metrics.cards import Protocol, Scores
+from common.metrics.protocols import PROTOCOLS
+from common.metrics.protocols import protocol as protocol_of
+from common.options import OPTIONS
+from scripts.evaluate.cases import find_cases
 from scripts.pools import map_in_processes
 
 METRICS = "metrics.csv"
 RESULTS = (METRICS, "lesions.csv", "cases.json", "summary.json", PAGE)
-SLICE_PAGES = dict.fromkeys(("none", "chosen", "all"))
 
 
 def evaluate(
@@ -46,32 +46,29 @@ def evaluate(
     """Score label maps against references as a challenge does, by case, region and lesion.
 
     Both are folders of NIfTI files with the same names. All cases are scored before anything is written. The other
-    commands are page, which draws the page of an evaluation, compare, which compares evaluations, and pool, which makes
-    one of evaluations of different cases.
+    commands are protocols, which prints the protocols, page, which draws the page of an evaluation, compare, which
+    compares evaluations, and pool, which makes one of evaluations of different cases.
 
     Args:
         predictions: folder of CASE.nii.gz or CASE.nii.
         references: folder of files with the same names; or a datalist (JSON), whose labels are the references.
-        protocol: atlas (labels 0 and 1; 6-connected lesions), isles (0 and 1; 26-connected, volumes in ml), brats
-            (0, 1, 2, and 3 or 4 for enhancing tumour; lesion-wise, in WT, TC and ET), or dice (Dice of each region).
+        protocol: such as atlas, isles, brats or dice; the command protocols prints all.
         output: folder for metrics.csv, lesions.csv, cases.json, summary.json and evaluation.html; older ones are
             moved aside, all together when the new ones are complete.
-        challenge: settings of the protocol brats: GLI (default), MET, MEN, SSA or PED.
+        challenge: settings of a protocol that has several, such as MET for brats; by default the first.
         missing: worst, to count an absent prediction as an empty one. Otherwise it is an error.
         dataset_dir: folder that the datalist's paths start from.
         split: split of the datalist.
-        label_convention: brats2021, brats2023 or atlas, for dice where the references are a folder.
+        label_convention: of the references where they are a folder; by default the protocol's own.
         workers: processes; 0 for one per core.
         slices: cases that get a page to scroll through: none, chosen (those that evaluation.html shows) or all.
     """
-    choice("slices", slices, SLICE_PAGES)
-    choice("protocol", protocol, SCORED)
-    rules = metrics.protocol(protocol, None if challenge is None else str(challenge))
+    OPTIONS["slices"](slices)
+    rules = protocol_of(protocol, None if challenge is None else str(challenge))
     if missing not in (None, "worst"):
         raise InputError(f"--missing={missing}: expected worst")
     check_number("workers", workers, int, 0, 1024)
-    cases = find_cases(predictions, references, protocol, missing, dataset_dir, split)
-    convention = convention_of(protocol, references, label_convention)
+    convention, cases = find_cases(predictions, references, rules, missing, dataset_dir, split, label_convention)
     folder = _output(output, RESULTS, {"--predictions": predictions, "--references": references})
     name = expand_home(predictions, predictions).resolve().name
     label_maps = [[files.reference, *filter(None, [files.prediction])] for files in cases]
@@ -86,6 +83,20 @@ def evaluate(
         _publish(folder, Details(name, convention, rules, cases, scores, made), slices)
 
 
+def protocols() -> None:
+    """Print the protocols: what counts as a lesion, label conventions, settings, and the figures with their units."""
+    for card in PROTOCOLS.values():
+        settings = [card.settings, *({"challenge": name, **each} for name, each in card.challenges.items())]
+        show(f"{card.name}: {card.title}", f"  {card.meaning}")
+        show(f"  label conventions: {', '.join([*card.conventions] or ['all'])}, or regions of your own")
+        show(*("  " + ", ".join(f"{name} {value}" for name, value in each.items()) for each in settings if each))
+        for figure in card.figures:
+            unit = "a share" if figure.unit == "1" else figure.unit
+            better = "higher" if figure.more_is_better else "lower"
+            show(f"  {figure.name} ({unit}; {better} is better{', ranks systems' * figure.ranks}): {figure.meaning}")
+        show("")
+
+
 def page(folder: str, slices: str = "chosen", data: str | Sequence[str] | None = None) -> None:
     """Draw the page of an evaluation, FOLDER/evaluation.html, from the files in its folder. Nothing is scored.
 
@@ -96,7 +107,6 @@ def page(folder: str, slices: str = "chosen", data: str | Sequence[str] | None =
         slices: cases that get a page to scroll through, FOLDER/slices/CASE.html: none, chosen or all.
         data: other folders from which label maps and images may be read, such as the data set's.
     """
-    choice("slices", slices, SLICE_PAGES)
     from common.inference.reading import check_images, read  # late imports: `--help` stays fast
     from common.pages import evaluation
 
@@ -149,7 +159,7 @@ def pool(
         slices: cases that get a page to scroll through: none, chosen (those that evaluation.html shows) or all.
         data: other folders from which label maps and images may be read, such as the data set's.
     """
-    choice("slices", slices, SLICE_PAGES)
+    OPTIONS["slices"](slices)
     from scripts.evaluate import folders as several
 
     found = several.named_folders("pool", [str(folder) for folder in folders], names)
@@ -162,15 +172,13 @@ def _publish(folder: Path, details: Details, slices: str) -> None:
     from common.pages import results  # late import: `--help` stays fast
 
     with publishing(folder, "output") as unfinished:
-        summary = results.write(unfinished, details, slices)
-    show(*_lines(summary), "", str(folder / (PAGE if (folder / PAGE).is_file() else METRICS)))
+        lines = results.write(unfinished, details, slices)
+    show(*lines, "", str(folder / (PAGE if (folder / PAGE).is_file() else METRICS)))
 
 
 def score(files: CaseFiles, protocol: Protocol, convention: str) -> dict[str, Scores]:
     """The scores of each region of a label convention in a case."""
-    predictions, references, affine = masks_of(files, convention)
-    spacing = metrics.spacing_of(affine)
-    return {region: protocol.measure(predictions[region], references[region], spacing) for region in references}
+    return protocol.score(*masks_of(files, convention))
 
 
 def _output(output: str, names: Sequence[str], inputs: Mapping[str, str]) -> Path:
@@ -217,21 +225,5 @@ def _attempt(files: CaseFiles, protocol: Protocol, convention: str) -> Any:
         return f"{files.reference}: out of memory; use fewer --workers"
 
 
-def _lines(summary: Mapping[str, Any]) -> list[str]:
-    """The terminal output for a summary."""
-    absent = summary["missing"]
-    counted = f", {len(absent)} without prediction counted as empty" if absent else ""
-    lines = [f"{summary['cases']} {'case' if summary['cases'] == 1 else 'cases'} by {summary['protocol']}{counted}", ""]
-    lines.append(f"{'region':<8}{'metric':<25}{'mean':>9}{'cases':>7}  95 % interval")
-    for region, measured in summary["regions"].items():
-        for metric, figures in measured.items():
-            unit = "" if figures["unit"] == "1" else f" {figures['unit']}"
-            mean = "-" if figures["mean"] is None else f"{figures['mean']:.4g}"
-            interval = "" if figures["ci95"] is None else "[{:.4g}, {:.4g}]".format(*figures["ci95"])
-            lines.append(f"{region:<8}{metric:<25}{mean:>9}{figures['n']:>7}  {interval}{unit}".rstrip())
-    lines += ["", "dice: all cases; one without the region gets 1 if nothing is predicted, else 0"]
-    return [*lines, f"{PRESENT}: the cases whose reference has the region, as the paper's code counts"]
-
-
 if __name__ == "__main__":
-    run({"page": page, "compare": compare, "pool": pool}, "evaluate", default=evaluate)
+    run({"protocols": protocols, "page": page, "compare": compare, "pool": pool}, "evaluate", default=evaluate)

@@ -9,10 +9,12 @@ from unicodedata import normalize
 from common.data import datalists
 from common.data.layouts.listing import stem_of
 from common.data.modalities import first_image, images_of
-from common.data.regions import CONVENTIONS, SCORED, canonical, is_scored
+from common.data.regions import CONVENTIONS, canonical
 from common.errors import InputError, shortened
 from common.files import expand_home, why_no_folder
 from common.inference.results import CaseFiles
+from common.metrics.cards import Protocol
+from common.metrics.protocols import check_convention
 
 Images = tuple[tuple[str, Path], ...]  # name and file of each modality
 
@@ -20,56 +22,50 @@ Images = tuple[tuple[str, Path], ...]  # name and file of each modality
 def find_cases(
     predictions: str | Path,
     references: str | Path,
-    protocol_name: str,
+    protocol: Protocol,
     missing: str | None = None,
     dataset_dir: str | Path | None = None,
     split: str = "testing",
-) -> list[CaseFiles]:
-    """Find the cases of an evaluation, sorted by name; opens no file except a datalist.
+    label_convention: str | None = None,
+) -> tuple[str, list[CaseFiles]]:
+    """Find the label convention and the cases of an evaluation, sorted by name; opens no file except a datalist.
 
-    Files that are no images are ignored; a datalist gives the images of its subjects, too. Raises an
-    InputError for ambiguous or absent files (`missing="worst"` accepts some absent predictions), and for a datalist
-    without labels or with a convention that the protocol does not score.
+    Files that are no images are ignored; a datalist gives the images of its subjects and the label convention, too.
+    Raises an InputError for ambiguous or absent files (`missing="worst"` accepts some absent predictions), and for a
+    convention that is unknown, that the protocol does not score, or that a datalist lacks or states itself.
     """
     predicted = _nifti_files("predictions", predictions)
     listed: Mapping[str, Images] = {}
     path = expand_home(references, f"--references={references}")
-    if path.is_file():
-        labels, listed = _of_datalist(path, protocol_name, dataset_dir, split)
+    is_datalist = path.is_file()
+    for option, value, default, kind in (
+        ("dataset_dir", dataset_dir, None, "datalist"),
+        ("split", split, "testing", "datalist"),
+        ("label_convention", label_convention, None, "folder"),
+    ):
+        if value != default and (kind == "datalist") != is_datalist:
+            raise InputError(f"--{option}={value}: expected only with a {kind} as --references={references}")
+    if is_datalist:
+        convention, labels, listed = _of_datalist(path, protocol, dataset_dir, split)
     else:
-        for option, value, default in (("dataset_dir", dataset_dir, None), ("split", split, "testing")):
-            if value != default:
-                raise InputError(f"--{option}={value}: only for a datalist as --references; {references} is a folder")
+        convention = _convention_of(protocol, label_convention)
         labels = _nifti_files("references", references)
     _check_names(predicted, labels, predictions, missing)
     for name, file in predicted.items():
         if realpath(file) == realpath(labels[name]):
             raise InputError(f"--predictions={predictions}: {file.name} is the reference itself; expected a prediction")
-    return [CaseFiles(name, predicted.get(name), label, listed.get(name, ())) for name, label in sorted(labels.items())]
+    files = [CaseFiles(name, predicted.get(name), label, listed.get(name, ())) for name, label in labels.items()]
+    return convention, sorted(files)
 
 
-def convention_of(protocol_name: str, references: str | Path, label_convention: str | None = None) -> str:
-    """The label convention for all files: the datalist's, the given one, or for a folder the protocol's.
-
-    Raises an InputError if the convention is missing, unknown, not accepted by the protocol, or given in addition to a
-    fixed one.
-    """
-    path = Path(str(references)).expanduser()
-    if path.is_file():
-        if label_convention is not None:
-            raise InputError(
-                f"--label_convention={label_convention}: only for folders of references; {path} states its own"
-            )
-        return str(datalists.read(path)["label_convention"])
+def _convention_of(protocol: Protocol, label_convention: str | None) -> str:
+    """The label convention of a folder: the given one, or the protocol's own."""
     if label_convention is None:
-        if protocol_name == "dice":
-            names = ", ".join(CONVENTIONS)
-            raise InputError(f"--label_convention: missing; expected one of {names}")
-        return SCORED[protocol_name][0]
+        if not protocol.conventions:
+            raise InputError(f"--label_convention: missing; expected one of {', '.join(CONVENTIONS)}")
+        return protocol.conventions[0]
     convention = canonical(str(label_convention))
-    if not is_scored(protocol_name, convention):
-        expected = " or ".join(sorted(SCORED[protocol_name]))
-        raise InputError(f"--label_convention={label_convention}: the protocol {protocol_name} scores {expected}")
+    check_convention(protocol.name, convention)
     return convention
 
 
@@ -96,20 +92,20 @@ def _nifti_files(option: str, folder: str | Path) -> dict[str, Path]:
 
 
 def _of_datalist(
-    datalist: str | Path, protocol_name: str, dataset_dir: str | Path | None, split: str
-) -> tuple[dict[str, Path], dict[str, Images]]:
-    """Labels and images of a split's subjects; only the first image must exist."""
+    datalist: str | Path, protocol: Protocol, dataset_dir: str | Path | None, split: str
+) -> tuple[str, dict[str, Path], dict[str, Images]]:
+    """The label convention, and labels and images of a split's subjects; only the first image must exist."""
     if dataset_dir is None:
         raise InputError(f"--dataset_dir: missing; paths in {datalist} are relative to it")
     content = datalists.read(datalist)
     convention = content["label_convention"]
-    if convention is None or not is_scored(protocol_name, convention):
-        expected = " or ".join(sorted(SCORED[protocol_name]))
-        raise InputError(f"--protocol={protocol_name}: the labels of {datalist} follow {convention}, not {expected}")
+    if convention is None:
+        raise InputError(f"{datalist}: label_convention null; expected that of the labels")
+    check_convention(protocol.name, convention)
     entries = datalists.Datalist(datalist, dataset_dir).load(str(split), None, convention, must_exist=False, missing=())
     datalists.check_files([entry | {"image": [first_image(entry)]} for entry in entries], datalist)
     listed = {entry["subject"]: images_of(entry, content["modalities"]) for entry in entries}
-    return {entry["subject"]: Path(entry["label"]) for entry in entries}, listed
+    return convention, {entry["subject"]: Path(entry["label"]) for entry in entries}, listed
 
 
 def _check_names(

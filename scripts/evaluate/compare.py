@@ -14,7 +14,7 @@ from common.errors import InputError, shortened
 from common.files import write_csv
 from common.inference.reading import read
 from common.inference.results import Details
-from common.metrics.protocols import Protocol, Scores
+from common.metrics.cards import Protocol, Scores
 from common.metrics.statistics import DIGITS, holm, mean_interval, signed_rank
 from scripts.evaluate.folders import check_protocol
 
@@ -68,7 +68,7 @@ def compare(systems: Mapping[str, Details]) -> Comparison:
         for (region, metric), ours in values[first].items():
             differences = np.round(ours - values[second][region, metric], DIGITS)
             low, high = mean_interval(differences) if len(differences) > 1 else (math.nan, math.nan)
-            gains = differences if more_is_better(protocol, metric) else -differences
+            gains = differences if protocol.figure(metric).more_is_better else -differences
             counts = (int(np.sum(gains > 0)), int(np.sum(gains == 0)), int(np.sum(gains < 0)))
             figures = float(differences.mean()), low, high, signed_rank(differences), math.nan
             tests.append(PairedTest(first, second, region, metric, protocol.units[metric], *figures, *counts))
@@ -80,11 +80,6 @@ def compare(systems: Mapping[str, Details]) -> Comparison:
     return Comparison(systems, tests, ranking)
 
 
-def more_is_better(protocol: Protocol, metric: str) -> bool:
-    """Whether higher is better: by the protocol for ranked metrics, otherwise true for shares."""
-    return protocol.ranked.get(metric, protocol.units[metric] == "1")
-
-
 def cumulative_ranks(
     systems: Sequence[Mapping[tuple[str, str], NDArray[np.float64]]], protocol: Protocol
 ) -> NDArray[np.float64]:
@@ -94,9 +89,9 @@ def cumulative_ranks(
     """
     ranks = []
     for region, metric in systems[0]:
-        if metric in protocol.ranked:
+        if (figure := protocol.figure(metric)).ranks:
             values = np.round([system[region, metric] for system in systems], DIGITS)
-            ranks.append(rankdata(-values if protocol.ranked[metric] else values, method="average", axis=0))
+            ranks.append(rankdata(-values if figure.more_is_better else values, method="average", axis=0))
     return np.mean(ranks, axis=0)
 
 

@@ -10,7 +10,7 @@ from common.inference.reading import check_images, read
 from common.inference.results import Details
 from common.literals import names_of
 from common.made import made_by
-from common.metrics.protocols import Protocol
+from common.metrics.cards import Protocol
 
 
 def named_folders(command: str, folders: Sequence[str], names: str | Sequence[str] | None = None) -> dict[str, Path]:

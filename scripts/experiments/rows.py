@@ -14,7 +14,7 @@ from common.errors import InputError
 from common.inference.publishing import PAGE
 from common.inference.reading import read
 from common.inference.results import Details
-from common.metrics.protocols import PRESENT, Scores
+from common.metrics.cards import PRESENT, Scores
 from common.metrics.statistics import DIGITS, RESAMPLES
 from scripts.experiments.engine import OpenStudy
 from scripts.experiments.jobs import StudyJob

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from common.metrics.protocols import protocol
 from common.metrics.statistics import holm
-from scripts.evaluate.compare import more_is_better
 from scripts.experiments.engine import OpenStudy
 from scripts.experiments.rows import RowContrast, RowRun, RowScores, contrast, estimate, interval, runs_of, spread
 from scripts.experiments.study import axes_of, names_of, paper
@@ -136,7 +135,7 @@ def _entry(
         return entry
     low, high = interval(scores)
     entry = replace(entry, ours=estimate(scores), low=low, high=high, sd=spread(scores))
-    rising = more_is_better(protocol(printed["protocol"]), metric)
+    rising = protocol(printed["protocol"]).figure(metric).more_is_better
     return _tested(entry, names_of(spec["rows"][row].get("baseline", spec.get("baseline"))), runs, rising)
 
 

@@ -8,7 +8,6 @@ from common.baselines import NETWORKS
 from common.data.datalists import ALL, SPLITS
 from common.data.regions import CONVENTIONS
 from common.errors import ArgumentError, InputError, input_error_message
-from common.metrics.protocols import CHALLENGES, PROTOCOLS
 from common.options import OPTIONS, Options, check_stated, check_trained
 from common.ssl.networks import SIZES
 from common.values import optional
@@ -108,8 +107,6 @@ def test_words_are_those_that_the_code_knows():
     assert words("label_convention") == {*CONVENTIONS, own}
     assert words("model_size") == set(SIZES)
     assert words("architecture") == set(NETWORKS)
-    assert words("protocol") == set(PROTOCOLS)
-    assert words("challenge") == set(CHALLENGES)
     assert words("split") == {*SPLITS, ALL}
 
 

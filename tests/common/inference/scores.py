@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 
-from common.metrics.protocols import Lesion, Scores, protocol
+from common.metrics import Scores, protocol
+from common.metrics.lesions import Lesion
 
 BRATS, ATLAS = protocol("brats", "MET"), protocol("atlas")
 

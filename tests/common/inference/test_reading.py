@@ -10,7 +10,7 @@ import pytest
 from common.errors import InputError
 from common.inference.reading import read
 from common.inference.results import summarise
-from common.metrics.protocols import Scores, protocol
+from common.metrics import Scores, protocol
 from tests.common.inference.scores import ATLAS, BRATS, CASES, lesion
 from tests.scripts.evaluate.evaluations import write_evaluation
 from tests.support import one_line
@@ -22,35 +22,38 @@ DICE = "b,lesion,dice,0.25,1"
 FAULTS = [
     ("metrics.csv", f"{DICE}\n", "b,lesion,dice,0.25\n", "line 2: 4 columns; expected .*case, region"),
     ("metrics.csv", "case,region", "region,case", "unexpected header row; expected an evaluation by"),
-    ("metrics.csv", DICE, "b,WT,dice,0.25,1", "line 2: region WT of case 'b'; expected one of cases.json"),
+    ("metrics.csv", DICE, "b,WT,dice,0.25,1", "line 2: 'b,WT,dice,0.25,1'; expected 'b,lesion,dice'"),
     ("metrics.csv", "dice,0.25", "dice,nan", "line 2: dice: 'nan'; expected a number"),
-    ("metrics.csv", f"{DICE}\n", "", "lesion_f1, lesion_count_difference, .* of lesion in b; expected dice, "),
+    ("metrics.csv", f"{DICE}\n", "", "line 2: 'b,lesion,lesion_f1,1.0,1'; expected 'b,lesion,dice'"),
     ("metrics.csv", "dice,0.25", "dice,inf", "line 2: dice: 'inf'; expected a number"),
     ("metrics.csv", "dice,0.25", "dice,1.25", "line 2: dice: '1.25'; expected a number from 0 to 1"),
     ("metrics.csv", "dice,0.25", "dice,0_1", "line 2: dice: '0_1'; expected a number"),
     ("metrics.csv", "dice,0.25", "dice,0.75", "metrics.csv: mean dice of lesion .*; summary.json says "),
-    ("metrics.csv", "dice,0.25", "dcie,0.25", "line 2: dcie of lesion in b: no metric in 1 of the protocol atlas"),
-    ("metrics.csv", "a,lesion,dice", "b,lesion,dice", "line 6: dice of lesion in b: given twice"),
+    ("metrics.csv", "dice,0.25", "dcie,0.25", "line 2: 'b,lesion,dcie,0.25,1'; expected 'b,lesion,dice'"),
+    ("metrics.csv", "a,lesion,dice", "b,lesion,dice", "line 6: 'b,lesion,dice,1.0,1'; expected 'a,lesion,dice'"),
     ("metrics.csv", None, None, "No such file or directory; expected an evaluation by"),
+    ("metrics.csv", "12.0,voxels", "12.0,ml", "line 5: .*; expected 'b,lesion,volume_difference,12.0,voxels'"),
+    ("lesions.csv", "8.0,1,0", "8.0,2,0", "line 4: .*; expected 'a,lesion,1,reference,8.0,0'"),
+    ("lesions.csv", "a,lesion,1", "c,lesion,1", "line 4: 'c,.*'; expected 'no row'"),
     ("summary.json", '"connectivity": 6', '"connectivity": 26', "connectivity 26; expected 6, the setting of atlas"),
     ("summary.json", '"protocol": "atlas"', '"protocol": "other"', "protocol=other: expected one of"),
     ("summary.json", None, b"[", "not JSON"),
     ("summary.json", '"mean": 0.625', '"mean": null', "mean dice of lesion 0.625; summary.json says None"),
-    ("lesions.csv", LESION, LESION.replace("b,", "x,", 1), "line 2: region lesion of case 'x'; expected one of"),
+    ("lesions.csv", LESION, LESION.replace("b,", "x,", 1), "line 2: 'x,lesion,.*'; expected 'b,lesion,1'"),
     ("lesions.csv", LESION, LESION.replace("0.1", "much"), "line 2: 'much'; expected a number"),
     ("lesions.csv", LESION, LESION.replace("0.1", "-0.1"), "line 2: '-0.1'; expected a number from 0$"),
     ("lesions.csv", LESION, LESION.replace("0.75", "7.5"), "line 2: dice: '7.5'; expected a number from 0 to 1"),
     ("lesions.csv", LESION, LESION.replace("2.0", "inf"), "line 2: 'inf'; expected a number"),
     ("lesions.csv", LESION, LESION.replace(",3", ",\u0663"), r"line 2: '.u0663'; expected a number"),
-    ("lesions.csv", LESION, LESION.replace("reference", "lost"), "line 2: kind=lost: expected one of reference, false"),
-    ("lesions.csv", LESION, LESION.replace(",1,", ",7,", 1), "line 2: lesion 7; expected 1, the next of this region"),
+    ("lesions.csv", LESION, LESION.replace("reference", "lost"), "line 2: .*,lost,.*; expected 'b,lesion,1,false'"),
+    ("lesions.csv", LESION, LESION.replace(",1,", ",7,", 1), "line 2: 'b,lesion,7,.*'; expected 'b,lesion,1'"),
     ("summary.json", '"cases": 2', '"cases": 3', "2 cases; expected 3, as in summary.json"),
     ("cases.json", '"p/b.nii"', '"p/../../b.nii"', r'prediction = "p/\.\./\.\./b\.nii": .* does not match'),
     ("cases.json", '"prediction"', '"part": "a\\nb", "prediction"', r"part = .* does not match"),
     ("cases.json", '"prediction"', '"modalities": {"T1": "../a"}, "prediction"', r"T1 = .* does not match"),
     ("cases.json", "0.0,", "-1,", r"volumes_mm3\.lesion\[0\] = -1: -1 is less than"),
     ("cases.json", "0.0,", "NaN,", r"cases\.json: not JSON \(nan: "),
-    ("cases.json", '"atlas"', '"brats2021"', "line 2: region lesion of case 'b'; expected one of cases.json"),
+    ("cases.json", '"atlas"', '"brats2021"', "volumes_mm3 of b: expected a volume for each of WT"),
     ("cases.json", '"b": {', '"../b": {', r"'\.\./b' does not match"),
     ("cases.json", '"prediction": "p/b.nii"', '"prediction": 7', r"cases\.b\.prediction = 7"),
     ("cases.json", '"lesion": [', '"WT": [', "volumes_mm3 of b: expected a volume for each of lesion"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from common.inference import results
-from common.metrics.protocols import Scores
+from common.metrics import Scores
 from tests.common.inference.scores import ATLAS, BRATS, CASES
 
 

@@ -5,8 +5,11 @@ import pickle
 import numpy as np
 import pytest
 
+from common.data.regions import CONVENTIONS
 from common.errors import InputError
-from common.metrics.protocols import CHALLENGES, PENALTY, PRESENT, Scores, atlas, brats, figures, isles, protocol
+from common.metrics import PRESENT, Scores, figures, protocol
+from common.metrics.protocols import PROTOCOLS
+from common.metrics.protocols.brats import PENALTY
 from tests.oracles import lesionwise, volumes
 from tests.oracles.masks import CUBIC, EMPTY, SHAPE, box, cube, pairs
 
@@ -16,6 +19,11 @@ ORACLES = {
     "brats": lesionwise.brats,
     "dice": lambda prediction, reference, _: ({"dice": volumes.dice(prediction, reference)}, []),
 }
+atlas, isles = (protocol(name).measure for name in ("atlas", "isles"))
+
+
+def brats(prediction, reference, spacing=CUBIC, challenge="GLI"):
+    return protocol("brats", challenge).measure(prediction, reference, spacing)
 
 
 @pytest.mark.parametrize(
@@ -30,14 +38,30 @@ def test_scores_are_as_defined(name, challenge):
         assert scores.values == pytest.approx(expected, abs=1e-6)
         lesionwise.assert_same(scores, rows)
         assert scores.volumes == pytest.approx([mask.sum() * np.prod(spacing) for mask in (prediction, reference)])
-        assert list(scores.values) == list(chosen.units)
-        # NumPy numbers would need NumPy's pickles, in a checkpoint for example
-        assert {type(figure) for figure in (*scores.values.values(), *scores.volumes)} == {float}
-        for lesion in scores.lesions:
-            kinds = [type(value) for value in (lesion.volume, *lesion.centre, lesion.is_scored, lesion.is_found)]
-            assert kinds == [float, int, int, int, bool, bool]
-            assert (type(lesion.dice), type(lesion.hd95)) == (float, float)
-    assert pickle.loads(pickle.dumps(chosen)).measure(prediction, reference, spacing) == scores
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_card_keeps_its_word(name):
+    """A protocol that is added needs no test of these."""
+    card = PROTOCOLS[name]
+    texts = [card.title, card.meaning, *(text for figure in card.figures for text in (figure.title, figure.meaning))]
+    assert all(texts)
+    assert set(card.conventions) <= set(CONVENTIONS)
+    for challenge in card.challenges or [None]:
+        chosen = protocol(name, challenge)
+        for prediction, reference, spacing in [*pairs(10), (EMPTY, EMPTY, CUBIC), (EMPTY, cube(4), CUBIC)]:
+            scores = chosen.measure(prediction, reference, spacing)
+            assert list(scores.values) == list(chosen.units)
+            assert scores.values["dice"] == pytest.approx(volumes.dice(prediction, reference), abs=1e-6)
+            assert all(0 <= scores.values[name] <= (1 if unit == "1" else np.inf) for name, unit in card.units.items())
+            assert bool(scores.lesions) == (card.has_lesions and bool(prediction.any() or reference.any()))
+            # NumPy numbers would need NumPy's pickles, in a checkpoint for example
+            assert {type(figure) for figure in (*scores.values.values(), *scores.volumes)} == {float}
+            for lesion in scores.lesions:
+                kinds = [type(value) for value in (lesion.volume, *lesion.centre, lesion.is_scored, lesion.is_found)]
+                assert kinds == [float, int, int, int, bool, bool]
+                assert (type(lesion.dice), type(lesion.hd95)) == (float, float)
+        assert pickle.loads(pickle.dumps(chosen)).measure(prediction, reference, spacing) == scores
 
 
 @pytest.mark.parametrize(("prediction", "reference"), [(EMPTY, EMPTY), (cube(4), EMPTY), (EMPTY, cube(4))])
@@ -86,13 +110,17 @@ def test_a_distance_may_exceed_the_penalty():
 
 
 def test_settings_of_protocols():
-    assert {name: tuple(settings) for name, settings in CHALLENGES.items()} == lesionwise.CHALLENGES
+    challenges = {name: tuple(settings.values()) for name, settings in PROTOCOLS["brats"].challenges.items()}
+    assert challenges == lesionwise.CHALLENGES
     assert protocol("atlas").settings == {"connectivity": 6}
     assert protocol("isles").settings == {"connectivity": 26}
     assert protocol("dice").settings == {}
-    assert [protocol(name).name for name in ORACLES] == list(ORACLES)
-    ranked = {metric: higher for name in ORACLES for metric, higher in protocol(name).ranked.items()}
-    assert {metric for metric, higher in ranked.items() if higher} == {"dice", "lesion_f1", "lesionwise_dice"}
+    ranked = {name: [figure.name for figure in protocol(name).figures if figure.ranks] for name in ORACLES}
+    by_components = ["dice", "lesion_f1", "lesion_count_difference", "volume_difference"]
+    expected = {"atlas": by_components, "isles": by_components, "dice": ["dice"]}
+    assert ranked == expected | {"brats": ["lesionwise_dice", "lesionwise_hd95"]}
+    rising = {figure.name for name in ORACLES for figure in protocol(name).figures if figure.more_is_better}
+    assert rising == {"dice", "lesion_f1", "lesionwise_dice"}
     for challenge, (dilations, smallest) in {"MET": (1, 2), None: (3, 50)}.items():  # MET's have not leaked
         settings = {"connectivity": 26, "penalty_mm": 374, "dilations": dilations, "smallest_mm3": smallest}
         assert protocol("brats", challenge).settings == settings | {"challenge": challenge or "GLI"}
@@ -107,9 +135,9 @@ def test_present_dice_is_that_of_the_cases_with_the_region():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nonsense",), "protocol=nonsense: expected one of atlas, isles, brats, dice"),
+        (("nonsense",), "protocol=nonsense: expected one of atlas, brats, "),
         (("brats", "gli"), "challenge=gli: expected one of GLI, MET, MEN, SSA, PED"),
-        (("atlas", "GLI"), "challenge=GLI: the protocol atlas has no challenges; only brats has"),
+        (("atlas", "GLI"), "challenge=GLI: the protocol atlas has no challenges; expected none"),
     ],
 )
 def test_unknown_protocols_are_refused(arguments, message):

@@ -15,8 +15,8 @@ from matplotlib.image import imread
 from common.errors import InputError
 from common.inference.masks import masks_of
 from common.inference.results import CaseFiles, Details
+from common.metrics import Scores, protocol
 from common.metrics.measures import spacing_of
-from common.metrics.protocols import Scores, protocol
 from common.pages.charts import scores_chart
 from common.pages.evaluation import PREDICTION, REFERENCE, choose
 from common.pages.evaluation import page_of as draw_page

@@ -63,7 +63,7 @@ def test_an_evaluation_leaves_its_files_and_says_why_there_is_no_page(tmp_path, 
 
 def test_an_evaluation_says_which_case_lacked_what(tmp_path):
     files = evaluate(tmp_path, RandomCases(3), lacking=[1])
-    assert files.figures(None)[1] == "  without FLAIR: 1 of 4 cases"
+    assert files.figures(None)[1] == "without FLAIR: 1 of 3 cases"
     content = json.loads((tmp_path / "cases.json").read_text())["cases"]
     assert [case.get("missing_modalities") for case in content.values()] == [None, ["FLAIR"], None]
     assert content["case1"]["modalities"] == {"T1": "/data/1_t1.nii.gz"}

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import sys
 from importlib.metadata import version
 
 import nibabel
@@ -67,16 +66,6 @@ def test_made_up_subjects_are_said_to_be_made_up(folder):
     assert "The subjects are made up" in text_of((folder / "slices/p.html").read_text())
 
 
-def test_scores_need_no_package_of_the_page(folder, capsys, monkeypatch):
-    for name in ("common.pages.evaluation", "common.pages.templates"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.setitem(sys.modules, "jinja2", None)
-    run(folder)
-    (lacking,) = capsys.readouterr().err.splitlines()
-    assert lacking.startswith(f"warning: {folder}/evaluation.html was not drawn: ModuleNotFoundError: ")
-    assert (folder / "summary.json").exists()
-
-
 def test_the_page_links_to_slices_of_the_cases_that_it_shows(folder):
     run(folder)
     assert [path.name for path in (folder / "slices").iterdir()] == ["p.html"]
@@ -86,8 +75,6 @@ def test_the_page_links_to_slices_of_the_cases_that_it_shows(folder):
     write_page(folder, "none")
     assert not list((folder / "slices").iterdir())
     assert "slices/" not in (folder / "evaluation.html").read_text()
-    with pytest.raises(InputError, match="slices=some: expected one of none, chosen, all"):
-        run(folder, slices="some")
 
 
 def test_pages_follow_no_link_out_of_a_foreign_folder(folder, tmp_path_factory):

@@ -87,7 +87,7 @@ def test_each_figure_of_the_protocol_has_its_mean_and_each_run_begins_anew():
     scores = RegionScores("atlas", "atlas")
     evaluate(scores, *drawn(1, 4))
     state = evaluate(scores, predictions, references)
-    each = [metrics.atlas(p[0], t[0]).values for p, t in zip(predictions, references, strict=True)]
+    each = [metrics.protocol("atlas").measure(p[0], t[0]).values for p, t in zip(predictions, references, strict=True)]
     expected = {f"lesion_{name}": np.mean([values[name] for values in each]) for name in each[0] if name != "dice"}
     names = ("lesion", "dice", "lesion_dice_present", "dice_present")  # every case has a lesion
     expected |= dict.fromkeys(names, np.mean([values["dice"] for values in each])) | {"lesion_n_present": 3}
@@ -98,7 +98,7 @@ def test_volumes_and_distances_are_in_the_spacing_of_the_label():
     predictions, references = drawn(1, 1, seed=2)
     turned = torch.tensor([[0, -0.7, 0, 3], [2, 0, 0, 5], [0, 0, 3, 7], [0, 0, 0, 1.0]])  # x and y of the file change
     state = evaluate(RegionScores("atlas", "isles"), predictions, references, turned)
-    expected = metrics.isles(predictions[0, 0], references[0, 0], (2, 0.7, 3))
+    expected = metrics.protocol("isles").measure(predictions[0, 0], references[0, 0], (2, 0.7, 3))
     assert state.metric_details["dice"]["case0"]["lesion"] == expected
 
 

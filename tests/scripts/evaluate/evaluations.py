@@ -7,7 +7,7 @@ import nibabel
 import numpy as np
 
 from common.inference import results
-from common.metrics.protocols import Protocol
+from common.metrics import Protocol
 from tests.support import oblique
 
 SHAPE = (7, 8, 9)

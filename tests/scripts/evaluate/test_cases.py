@@ -6,8 +6,11 @@ import pytest
 
 from common.errors import InputError
 from common.inference.results import CaseFiles
-from scripts.evaluate.cases import convention_of, find_cases
+from common.metrics import protocol
+from scripts.evaluate.cases import find_cases
 from tests.support import one_line
+
+ATLAS, BRATS = protocol("atlas"), protocol("brats")
 
 
 def touch(folder, *names):
@@ -26,7 +29,7 @@ def test_files_of_one_name_are_a_case(folders):
     predictions, references = folders
     touch(predictions, ".hidden.nii.gz", "dataset.json", "scores.csv", "a.nii.gz.txt")
     (predictions / "more").mkdir()
-    assert find_cases(predictions, references, "atlas") == [
+    assert find_cases(predictions, references, ATLAS)[1] == [
         CaseFiles("a", predictions / "a.nii", references / "a.nii.gz"),
         CaseFiles("b", predictions / "b.nii.gz", references / "b.nii.gz"),
     ]
@@ -41,7 +44,7 @@ def test_absent_and_surplus_predictions_are_named_together(folders):
         "no reference for 2 of 4 predictions: x, y; expected one for each reference"
     )
     with pytest.raises(InputError) as error:
-        find_cases(predictions, references, "atlas")
+        find_cases(predictions, references, ATLAS)
     assert str(error.value) == expected
 
 
@@ -49,11 +52,11 @@ def test_absent_predictions_are_accepted_on_request_if_there_is_one(folders, tmp
     predictions, references = folders
     touch(references, "c.nii")
     with pytest.raises(InputError, match=r"no prediction for 1 of 3 cases: c; .*, or --missing=worst$"):
-        find_cases(predictions, references, "atlas")
-    cases = find_cases(predictions, references, "atlas", missing="worst")
+        find_cases(predictions, references, ATLAS)
+    _, cases = find_cases(predictions, references, ATLAS, missing="worst")
     assert cases[2] == CaseFiles("c", None, references / "c.nii")
     with pytest.raises(InputError, match="no prediction for 3 of 3 cases: a, b, c; no reference for 1 of 1 pred"):
-        find_cases(touch(tmp_path / "other", "x.nii"), references, "atlas", missing="worst")
+        find_cases(touch(tmp_path / "other", "x.nii"), references, ATLAS, missing="worst")
 
 
 def test_faulty_folders_are_named(folders, tmp_path):
@@ -74,10 +77,10 @@ def test_faulty_folders_are_named(folders, tmp_path):
         ((linked, references), "^--predictions=.*linked: b.nii.gz is the reference itself; expected a prediction$"),
     ):
         with pytest.raises(InputError, match=message) as error:
-            find_cases(*arguments, "atlas")
+            find_cases(*arguments, ATLAS)
         assert one_line(error)
-    with pytest.raises(InputError, match=r"^--split=training: only for a datalist as --references"):
-        find_cases(predictions, references, "atlas", split="training")
+    with pytest.raises(InputError, match=r"^--split=training: expected only with a datalist as --references="):
+        find_cases(predictions, references, ATLAS, split="training")
 
 
 # Datalists
@@ -101,11 +104,11 @@ def test_the_image_of_a_case_is_the_first_that_it_has(datalist, tmp_path):
     content["testing"][0]["image"] = [None, "s2/t1.nii.gz"]
     datalist.write_text(json.dumps(content))
     predictions, root = touch(tmp_path / "p", "s1.nii.gz", "s2.nii.gz"), tmp_path / "data"
-    cases = find_cases(predictions, datalist, "brats", dataset_dir=root)
+    _, cases = find_cases(predictions, datalist, BRATS, dataset_dir=root)
     assert [case.images[0] for case in cases] == [("T1", root / "s1/t1.nii.gz"), ("T2", root / "s2/t1.nii.gz")]
     (root / "s2/t1.nii.gz").unlink()
     with pytest.raises(InputError, match=r"s2/t1\.nii\.gz: no such file, of subject s2 in "):
-        find_cases(predictions, datalist, "brats", dataset_dir=root)
+        find_cases(predictions, datalist, BRATS, dataset_dir=root)
 
 
 def test_names_that_only_look_the_same_are_shown_in_ascii(tmp_path):
@@ -113,13 +116,13 @@ def test_names_that_only_look_the_same_are_shown_in_ascii(tmp_path):
         touch(tmp_path / folder, f"{name}.nii.gz", "s.nii.gz")
     expected = r"1 of 2 cases: 'Zoe\\u0308'; no reference for 1 of 2 predictions: 'Zo\\xeb'; "
     with pytest.raises(InputError, match=expected):
-        find_cases(tmp_path / "p", tmp_path / "r", "brats")
+        find_cases(tmp_path / "p", tmp_path / "r", BRATS)
 
 
 def test_the_labels_of_a_datalist_are_references(datalist, tmp_path):
     predictions = touch(tmp_path / "p", "s1.nii.gz", "s2.nii.gz")
     root = tmp_path / "data"
-    assert find_cases(predictions, datalist, "brats", dataset_dir=root) == [
+    assert find_cases(predictions, datalist, BRATS, dataset_dir=root)[1] == [
         CaseFiles(
             name,
             predictions / f"{name}.nii.gz",
@@ -129,35 +132,35 @@ def test_the_labels_of_a_datalist_are_references(datalist, tmp_path):
         for name in ("s1", "s2")
     ]
     validation = touch(tmp_path / "v", "s0.nii")
-    (case,) = find_cases(validation, datalist, "brats", dataset_dir=root, split="validation")
-    assert (case.name, case.reference) == ("s0", root / "s0/truth.nii.gz")
+    convention, (case,) = find_cases(validation, datalist, BRATS, dataset_dir=root, split="validation")
+    assert (convention, case.name, case.reference) == ("brats2021", "s0", root / "s0/truth.nii.gz")
 
 
 def test_faults_of_a_datalist_are_named(datalist, tmp_path):
     predictions, root = touch(tmp_path / "p", "s1.nii.gz"), tmp_path / "data"
     with pytest.raises(InputError, match=r"^--dataset_dir: missing; paths in .*toy.json are relative to it"):
-        find_cases(predictions, datalist, "brats")
-    with pytest.raises(InputError, match=r"^--protocol=isles: the labels of .* follow brats2021, not atlas$"):
-        find_cases(predictions, datalist, "isles", dataset_dir=root)
+        find_cases(predictions, datalist, BRATS)
+    with pytest.raises(InputError, match=r"^labels of brats2021: not scored by .* isles; expected .*=brats or dice$"):
+        find_cases(predictions, datalist, protocol("isles"), dataset_dir=root)
     with pytest.raises(InputError, match="the split training has no subject"):
-        find_cases(predictions, datalist, "brats", dataset_dir=root, split="training")
+        find_cases(predictions, datalist, BRATS, dataset_dir=root, split="training")
     with pytest.raises(InputError, match="no prediction for 1 of 2 cases: s2;"):
-        find_cases(predictions, datalist, "brats", dataset_dir=root)
+        find_cases(predictions, datalist, BRATS, dataset_dir=root)
     datalist.write_text(datalist.read_text().replace('"brats2021"', "null"))
-    with pytest.raises(InputError, match=r"follow None, not brats2021 or brats2023 or brats2024 or brats2024peds$"):
-        find_cases(predictions, datalist, "brats", dataset_dir=root)
+    with pytest.raises(InputError, match=r"toy.json: label_convention null; expected that of the labels$"):
+        find_cases(predictions, datalist, BRATS, dataset_dir=root)
 
 
-def test_the_protocol_the_user_or_the_datalist_names_the_label_convention(folders, datalist, tmp_path):
-    references = folders[1]
-    for protocol, given, expected in (("isles", None, "atlas"), ("brats", None, "brats2023"), ("dice", "a=1", "a=1")):
-        assert convention_of(protocol, references, given).startswith(expected)
-    assert convention_of("dice", datalist) == "brats2021"
-    for arguments, message in (
-        (("dice", references), "--label_convention: missing; expected one of brats2021, .*, atlas$"),
-        (("dice", references, 7), "label_convention=7: expected one of brats2021, .*, atlas, or regions and"),
-        (("dice", datalist, "atlas"), "--label_convention=atlas: only for folders of references; .* states its own$"),
-        (("brats", references, "atlas"), "--label_convention=atlas: the protocol brats scores brats2021 or brats2023"),
+def test_the_protocol_or_the_user_names_the_label_convention_of_a_folder(folders, datalist):
+    def convention(name, references=folders[1], given=None):
+        return find_cases(folders[0], references, protocol(name), label_convention=given)[0]
+
+    assert [convention("isles"), convention("brats"), convention("dice", given="a=1")] == ["atlas", "brats2023", "a=1"]
+    for name, references, given, message in (
+        ("dice", folders[1], None, "--label_convention: missing; expected one of brats2021, .*, atlas$"),
+        ("dice", folders[1], 7, "label_convention=7: expected one of brats2021, .*, atlas, or regions and"),
+        ("dice", datalist, "atlas", "--label_convention=atlas: expected only with a folder as --references="),
+        ("brats", folders[1], "atlas", "labels of atlas: not scored by .* brats; expected .*=atlas or dice or isles$"),
     ):
         with pytest.raises(InputError, match=f"^{message}"):
-            convention_of(*arguments)
+            convention(name, references, given)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from common.errors import InputError
+from common.metrics import Scores, protocol
 from common.metrics.lesions import Lesion
-from common.metrics.protocols import Scores, protocol
 from common.metrics.statistics import holm, mean_interval
 from scripts.evaluate import __main__ as evaluate
 from scripts.evaluate.compare import compare, cumulative_ranks, lines, read_all

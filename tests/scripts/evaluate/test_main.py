@@ -8,6 +8,7 @@ import pytest
 
 from common import metrics
 from common.errors import InputError
+from common.metrics.protocols import PROTOCOLS
 from common.pages import evaluation as pages
 from scripts.evaluate import __main__ as module
 from scripts.evaluate.__main__ import evaluate
@@ -35,7 +36,7 @@ def rows(path):
 def test_figures_are_those_of_the_protocol(cohort, capsys):
     folder, arrays = cohort
     run(folder, folder / "out")
-    scores = {case: metrics.atlas(*pair, SPACING) for case, pair in arrays.items()}
+    scores = {case: metrics.protocol("atlas").measure(*pair, SPACING) for case, pair in arrays.items()}
     assert figures(folder / "out/metrics.csv") == {
         (case, "lesion", metric): value for case, found in scores.items() for metric, value in found.values.items()
     }
@@ -50,6 +51,16 @@ def test_figures_are_those_of_the_protocol(cohort, capsys):
     shown = capsys.readouterr().out.splitlines()
     assert (shown[0], shown[-1]) == ("5 cases by atlas", f"{folder}/out/evaluation.html")
     assert [line.split()[2] for line in shown if line.startswith("lesion  dice ")] == [f"{dice:.4g}"]
+
+
+def test_the_protocols_are_printed_with_their_figures(capsys):
+    module.protocols()
+    blocks = dict(block.split("\n", 1) for block in capsys.readouterr().out.strip().split("\n\n"))
+    for name, card in PROTOCOLS.items():
+        shown = blocks[f"{name}: {card.title}"].splitlines()
+        assert [line.split()[0] for line in shown[-len(card.figures) :]] == list(card.units)
+        assert [line.split()[1].rstrip(",") for line in shown if "challenge " in line] == list(card.challenges)
+    assert "  lesion_count_difference (lesions; lower is better, ranks systems): " in blocks["isles: ISLES'22"]
 
 
 def test_two_places_of_a_label_map_are_warned_of(cohort, capsys):
@@ -69,7 +80,7 @@ def test_an_absent_prediction_counts_as_empty_on_request(cohort, capsys):
         run(folder, folder / "out")
     assert not (folder / "out").exists()
     run(folder, folder / "out", missing="worst")
-    expected = metrics.atlas(np.zeros(BLOBS_SHAPE), arrays["c1"][1], SPACING).values
+    expected = metrics.protocol("atlas").measure(np.zeros(BLOBS_SHAPE), arrays["c1"][1], SPACING).values
     found = figures(folder / "out/metrics.csv")
     assert {metric: value for (case, _, metric), value in found.items() if case == "c1"} == expected
     assert expected["dice"] == expected["lesion_f1"] == 0
@@ -149,7 +160,7 @@ def test_a_case_that_kills_its_process_or_runs_out_of_memory_is_named(cohort, mo
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"challenge": "GLI"}, "^challenge=GLI: the protocol atlas has no challenges; only brats has"),
+        ({"challenge": "GLI"}, "^challenge=GLI: the protocol atlas has no challenges; expected none"),
         ({"missing": "best"}, "^--missing=best: expected worst$"),
         ({"slices": "some"}, "^slices=some: expected one of none, chosen, all$"),
     ],

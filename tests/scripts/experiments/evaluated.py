@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from common.metrics.protocols import Scores, protocol
+from common.metrics import Scores, protocol
 from scripts.experiments.engine import State
 from scripts.experiments.jobs import Places, StudyJob, jobs_of
 from tests.scripts.evaluate.evaluations import write_evaluation

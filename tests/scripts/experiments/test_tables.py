@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from common.inference.reading import read
-from common.metrics.protocols import Scores, protocol
+from common.metrics import Scores, protocol
 from scripts.experiments.engine import OpenStudy, State
 from scripts.experiments.jobs import Places
 from scripts.experiments.rows import contrast, estimate, interval, scores_of, spread

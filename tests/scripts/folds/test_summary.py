@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from common.inference.results import write
-from common.metrics.protocols import Scores, protocol
+from common.metrics import Scores, protocol
 from scripts.evaluate.folders import named_folders, pool
 from scripts.folds.summary import inference, lines
 from tests.scripts.evaluate.evaluations import write_evaluation

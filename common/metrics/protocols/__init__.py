@@ -1,0 +1,52 @@
+"""Scoring protocols: a module for each, whose `PROTOCOL` is its card. To add a protocol, add a module.
+
+Protocols differ in what counts as a lesion and when it counts as found, so never compare figures of different
+protocols. `python -m scripts.evaluate protocols` prints them.
+
+The figures of a case without the region, 1 or 0 for Dice, come from the challenges. Over cases there are two means of
+Dice: of all cases (`dice`), and of those whose reference has the region (`dice_present`), as in the paper (DIFF-23).
+"""
+
+from dataclasses import replace
+from functools import partial
+from importlib import import_module
+from pkgutil import iter_modules
+
+from ...errors import ArgumentError, InputError, choice
+from ..cards import Protocol
+
+_CARDS: list[Protocol] = [import_module(f"{__name__}.{module.name}").PROTOCOL for module in iter_modules(__path__)]
+PROTOCOLS = {card.name: card for card in _CARDS}
+CHALLENGES = tuple(name for card in _CARDS for name in card.challenges)
+
+
+def protocol(name: str, challenge: str | None = None) -> Protocol:
+    """Get a protocol by its name.
+
+    Args:
+        name: Name of the protocol, such as isles.
+        challenge: One of the protocol's challenges, such as MET for brats; by default the first.
+
+    Raises:
+        ArgumentError: the name or the challenge is unknown, or the protocol has no challenges.
+
+    Example:
+        >>> protocol("brats", "MET").settings["dilations"]
+        1
+    """
+    card: Protocol = choice("protocol", name, PROTOCOLS)
+    if not card.challenges:
+        if challenge is not None:
+            raise ArgumentError(f"challenge={challenge}: the protocol {name} has no challenges; expected none")
+        return card
+    challenge = next(iter(card.challenges)) if challenge is None else challenge
+    settings = choice("challenge", challenge, card.challenges)
+    stated = {**card.settings, "challenge": challenge, **settings}
+    return replace(card, function=partial(card.function, **settings), settings=stated)
+
+
+def check_convention(name: str, convention: str) -> None:
+    """Refuse labels of a convention that a protocol does not score."""
+    if not PROTOCOLS[name].reads(convention):
+        others = " or ".join(other for other, card in PROTOCOLS.items() if card.reads(convention))
+        raise InputError(f"labels of {convention}: not scored by the protocol {name}; expected --protocol={others}")

@@ -1,0 +1,62 @@
+"""ATLAS v2.0: lesions are 6-connected components, and volumes differ in voxels."""
+
+from ..cards import DICE, Figure, Protocol
+from ..lesions import Connectivity, Lesion, match
+from ..measures import Mask, count_voxels, dice
+from ..surfaces import Spacing
+
+LESION_F1 = Figure(
+    "lesion_f1",
+    "Lesion F1",
+    "TP / (TP + (FP + FN) / 2): components of the reference that share a voxel with the prediction (TP), those that do "
+    "not (FN), and predicted components that share none with the reference (FP), of any size; 1 if both masks are "
+    "empty.",
+)
+COUNT_DIFFERENCE = Figure(
+    "lesion_count_difference",
+    "Difference of lesion counts",
+    "Absolute difference of the numbers of components.",
+    "lesions",
+    digits=2,
+    more_is_better=False,
+)
+VOLUME_DIFFERENCE = Figure(
+    "volume_difference",
+    "Volume difference",
+    "Absolute difference of the numbers of voxels.",
+    "voxels",
+    digits=0,
+    more_is_better=False,
+)
+
+
+def by_components(
+    prediction: Mask, reference: Mask, spacing: Spacing, connectivity: Connectivity
+) -> tuple[dict[str, float], tuple[Lesion, ...]]:
+    """The figures over components; the spacing affects the lesions' volumes and distances alone."""
+    lesions, components = match(prediction, reference, spacing, connectivity)
+    found, of_reference = (sum(getattr(lesion, name) for lesion in lesions) for name in ("is_found", "is_reference"))
+    figures = {
+        "dice": dice(prediction, reference),
+        "lesion_f1": found / (found + (len(lesions) - found) / 2) if lesions else 1.0,
+        "lesion_count_difference": float(abs(components - of_reference)),
+        "volume_difference": float(abs(count_voxels(prediction) - count_voxels(reference))),
+    }
+    return figures, lesions
+
+
+def atlas(prediction: Mask, reference: Mask, spacing: Spacing) -> tuple[dict[str, float], tuple[Lesion, ...]]:
+    """Score a region as the challenge does."""
+    return by_components(prediction, reference, spacing, 6)
+
+
+PROTOCOL = Protocol(
+    name="atlas",
+    title="ATLAS v2.0",
+    meaning="A lesion is a 6-connected component of the reference; it is found if it shares a voxel with the "
+    "prediction.",
+    conventions=("atlas",),
+    figures=(DICE, LESION_F1, COUNT_DIFFERENCE, VOLUME_DIFFERENCE),
+    function=atlas,
+    settings={"connectivity": 6},
+)

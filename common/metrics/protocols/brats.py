@@ -1,0 +1,88 @@
+"""BraTS 2023, lesion by lesion: glioma, metastases, meningioma, sub-Saharan Africa, children."""
+
+import numpy as np
+
+from ..cards import DICE, Figure, Protocol
+from ..lesions import Lesion, match
+from ..measures import Mask, dice, hd95
+from ..surfaces import Spacing
+
+PENALTY = 374.0  # mm; HD95 of a missed lesion or a false component, from BraTS 2023's scoring code
+# In which the scoring code of the challenges differs: dilations of the reference, and the volume in mm3 up to which
+# its lesions are not scored
+CHALLENGES = {
+    "GLI": {"dilations": 3, "smallest_mm3": 50.0},  # glioma
+    "MET": {"dilations": 1, "smallest_mm3": 2.0},  # metastases
+    "MEN": {"dilations": 1, "smallest_mm3": 50.0},  # meningioma
+    "SSA": {"dilations": 3, "smallest_mm3": 50.0},  # glioma, Sub-Saharan Africa
+    "PED": {"dilations": 3, "smallest_mm3": 50.0},  # paediatric
+}
+HD95 = Figure(
+    "hd95",
+    "HD95",
+    "Robust Hausdorff distance: 95 % of the surface area lies within it, in the worse of both directions; "
+    f"{PENALTY:g} mm if one mask is empty, 0 if both are.",
+    "mm",
+    digits=1,
+    more_is_better=False,
+    ranks=False,
+)
+
+
+def hd95_of(prediction: Mask, reference: Mask, spacing: Spacing) -> float:
+    """HD95 of a region, mm; `PENALTY` if one mask is empty."""
+    distance = hd95(prediction, reference, spacing)
+    return distance if np.isfinite(distance) else PENALTY
+
+
+def brats(
+    prediction: Mask, reference: Mask, spacing: Spacing, dilations: int, smallest_mm3: float
+) -> tuple[dict[str, float], tuple[Lesion, ...]]:
+    """Score a region as the challenges do.
+
+    The reference is dilated; its parts whose dilations form one component are one lesion. A lesion is compared with
+    the entire predicted components that touch its own dilation; a component may count for several lesions. Components
+    that touch no lesion are false. Components that touch only lesions too small to score are ignored. The spacing
+    affects volumes and distances, not the dilation.
+    """
+    lesions, _ = match(prediction, reference, spacing, 26, dilations, smallest_mm3, PENALTY)
+    scored = [lesion for lesion in lesions if lesion.is_scored]
+    count = len(scored)
+    figures = {
+        "lesionwise_dice": sum(lesion.dice for lesion in scored) / count if count else 1.0,
+        "lesionwise_hd95": sum(lesion.hd95 for lesion in scored) / count if count else 0.0,
+        "dice": dice(prediction, reference),
+        "hd95": hd95_of(prediction, reference, spacing),
+    }
+    return figures, lesions
+
+
+PROTOCOL = Protocol(
+    name="brats",
+    title="BraTS 2023, lesion-wise",
+    meaning="A lesion is the part of the reference inside one 26-connected component of its dilation, by the 18 "
+    "neighbours of each voxel. It is scored separately, against all predicted components, complete, that touch its own "
+    "dilation. Lesions of the reference up to smallest_mm3 are not scored; false components of any size are.",
+    conventions=("brats2023", "brats2024", "brats2024peds", "brats2021"),
+    figures=(
+        Figure(
+            "lesionwise_dice",
+            "Lesion-wise Dice",
+            "Mean over scored lesions and false components; a missed lesion and a false component count 0. 1 if there "
+            "is neither.",
+        ),
+        Figure(
+            "lesionwise_hd95",
+            "Lesion-wise HD95",
+            f"Mean over the same; a missed lesion and a false component count {PENALTY:g} mm. 0 if there is neither.",
+            "mm",
+            digits=1,
+            more_is_better=False,
+        ),
+        DICE._replace(ranks=False),
+        HD95,
+    ),
+    function=brats,
+    settings={"connectivity": 26, "penalty_mm": PENALTY},
+    challenges=CHALLENGES,
+)
