@@ -20,7 +20,7 @@ from common.files import digest
 from common.prepare.volumes import Volume, check_scan
 from deploy.geometry import read_series
 from deploy.series.choice import choose_series
-from deploy.study import DICOM_SUFFIXES, Series, loss_remarks, read_study
+from deploy.study import DICOM_SUFFIXES, Series, read_study
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def choose_scans(
             name, option = folder.name, re.compile(r"--series=(\w+=[^;:]+)")
             raise InputError(option.sub(lambda of: f"--series=\"{{'{name}': '{of[1]}'}}\"", str(error))) from None
     scans = {modality: SeriesScan(series, choice.reasons[modality]) for modality, series in choice.series.items()}
-    return scans, [remark.text for remark in (*choice.remarks, *loss_remarks(choice.series))]
+    return scans, [remark.text for remark in choice.remarks]
 
 
 @contextmanager
