@@ -64,10 +64,22 @@ PHRASES = [  # what classes state together, in this order: 1 is with agent, 0 wi
     ("A[Aivg]*|p|X", "1"),
 ]
 AGENTS = set("ACavjcyX+P")  # classes that state an agent, or do beside "post"
-BESIDE_POST = set("TkGIDFlgNhep")  # weighting, plane, sequence, part of the head
+BESIDE_POST = set("Tk2LGIDFlgNhep")  # weighting, plane, sequence, part of the head
 _TOOLS = r"\(enhanced conversion\)|: *processed(?:[ _]captk)? *$"  # added by highdicom and by CaPTk
 _ROMANCE = r"contr|ga?d|mdc|(?:civ|cte)(?!\w)"
 _SIGNED = r"(?:gd|gad|gado|km|ce|kl|mdc|contrast\w*|kontrast\w*)"
+
+
+BIDS = re.compile(r"sub-[a-z]*\d[a-z\d]*(?:_[a-z]+-[a-z\d]+)*_(?:t[12]w|flair)")
+NUMBERED = re.compile(
+    r"(?<![a-z\d])d ?\d+(?![a-z\d])|(?:post|pos)[ _]\d+$"
+)  # "d7 post", "post 6": days, weeks or visits
+
+
+def _of_bids(name: str) -> str:
+    """The words of a name by BIDS, without its subject and numbers: "sub-01_ses-2_ce-gd_T1w" is "with gd_T1w"."""
+    name = re.sub(r"^sub-[a-z\d]+_|(?<=_)(?:ses|run)-\d+_", "", name)
+    return re.sub(r"(?:ses|run|acq|rec)-", " ", re.sub(r"(?<![a-z])ce-", " with ", name))
 
 
 def _without_dots(found: re.Match[str]) -> str:
@@ -85,8 +97,6 @@ def _prefixed(found: re.Match[str]) -> str:
 REWRITINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [  # in this order, of plain text
     (_TOOLS, " "),
     (r"^(?:\*|opt[ _])", ""),  # of Siemens's and Fujifilm's sequences
-    (r"(?<![^\W_])(?:sub|ses|run)-[a-z\d]+(?![^\W_])|(?<![^\W_])(?:acq|rec|anat)-(?=[a-z\d])", " "),  # of BIDS
-    (r"(?<![^\W_])ce-(?=gad|gd)", " with "),  # likewise
     (r"[_^|]", " "),
     (r"[тτ](?=[12])", "t"),  # a Cyrillic or Greek letter
     (r"(?<=t1)(w?) mpr(?![a-z]| ?(?:a[xks]|tra|[ck]or|obl|par|\d+ ?mm)(?![a-z]))", r"\1 mprage"),  # else a reformat
@@ -185,7 +195,8 @@ def read_words(text: str, whole: bool = False) -> Words:
     """
     classes = _classes(text)
     without_agent = "p" in classes and not AGENTS & set(classes)
-    if without_agent and set(re.sub("[nOwc][Fs]+", "F", classes)) - BESIDE_POST:
+    beside = set(re.sub("[nOwc][Fs]+", "F", classes)) - BESIDE_POST
+    if without_agent and (beside or NUMBERED.search(_plain(text))):
         classes = classes.replace("p", "o")  # after a treatment, a seizure, a visit or anything else
     classes = classes.replace("S", "N")
     present = set(classes)
@@ -213,6 +224,8 @@ def _classes(text: str) -> str:
     """The classes of a name's words, one character each."""
     text = re.sub(r"(?<![^\W_])KL(?![^\W_]| ?FOV)", "KM", text)  # Czech; "kl" may be small
     text = _plain(re.sub(r"(?<=[a-z]{2})(?=[A-Z])|(?<=[A-Z][a-z])(?=[A-Z][a-z])", " ", text))  # mpragePost
+    if BIDS.fullmatch(text):
+        text = _of_bids(text)
     for pattern, replacement in REWRITINGS:
         text = re.sub(pattern, replacement, text)
     for joined, word in JOINED:

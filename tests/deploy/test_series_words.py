@@ -82,3 +82,22 @@ def test_post_beside_more_than_plane_sequence_and_body_part_is_no_agent(plain, e
 def test_no_word_has_two_meanings():
     words = Counter(word for words in GROUPS.values() for word in set(words.split()))
     assert [word for word, count in words.items() if count > 1] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "contrast", "unread"),
+    [
+        ("sub-014_ses-02_run-1_T1w", "T1", None, False),
+        ("sub-07_ses-01_ce-gadolinium_T1w", "T1", "with", False),
+        ("t1_mprage_tra +C SUB-PRE", "T1", "unclear", True),  # of BIDS only if the whole name is
+        ("T1 KM Sub-traktion", "T1", "with", True),
+        ("T1 RUN-OFF", "T1", None, True),
+        ("T1 d7 post", "T1", None, True),  # a day, a week or a visit
+        ("T1 post 6", "T1", None, True),
+        ("T1 tra post 3mm", "T1", "with", False),
+        ("t2_flair_tra post", "FLAIR", "with", False),
+    ],
+)
+def test_names_of_bids_and_numbers_beside_post(name, kind, contrast, unread):
+    words = read_words(name)
+    assert (words.kind, words.contrast, words.unread) == (kind, contrast, unread)
