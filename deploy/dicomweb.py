@@ -97,8 +97,11 @@ def store(input: str) -> None:
     folder = Path(FOLDER.parse("input", input))
     if missing := next((name for name in RESULT_FILES if not (folder / name).is_file()), None):
         raise InputError(f"--input: lacks {missing}; expected a folder with results of deploy.app")
-    with _client() as client:
+    try:
         results = [pydicom.dcmread(folder / name) for name in RESULT_FILES[:3]]
+    except Exception as error:  # pydicom raises many types, and their messages quote values
+        raise InputError(f"--input: {type(error).__name__} in a result; expected results of deploy.app") from None
+    with _client() as client:
         answer = client.store_instances(results)
         stored = {one.ReferencedSOPInstanceUID for one in answer.get("ReferencedSOPSequence", [])}
         if failed := [one for one in results if one.SOPInstanceUID not in stored]:

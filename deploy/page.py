@@ -129,7 +129,10 @@ class _Handler(BaseHTTPRequestHandler):
         return content.getvalue()
 
     def _settle(self, action: str, study: str) -> None:
-        if action in self.server.actions:
+        state = next((mark.state for mark in self.server.look() if mark.pseudonym == study), "")
+        if action not in ACTIONS.get(state, []):
+            self.server.message = f"study {study}: {state.replace('_', ' ') or 'no longer there'}; nothing was changed"
+        else:
             self.server.message = self.server.actions[action](study)
         self._answer(303)
 

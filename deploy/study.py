@@ -173,7 +173,8 @@ def studies_in(folder: Path, name: str = "--input", accept_damaged: bool = False
             else:
                 ignored += path.name != "DICOMDIR"
         if not studies:
-            raise InputError("contains no DICOM file; expected those of a study")
+            left_out = f" but {damaged} damaged" if damaged else ""
+            raise InputError(f"contains no DICOM file{left_out}; expected those of a study")
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
     for count, text in ((ignored, "files ignored, as they are not DICOM"), (damaged, "damaged DICOM files left out")):
