@@ -91,6 +91,9 @@ def test_a_request_from_elsewhere_is_refused(page):
     assert page.calls == []
     assert (post(**origin), page.calls) == (303, ["s2"])
     assert "studies to deliver: 1" in requests.get(page.address, timeout=10).text
+    form["study"] = "s1"  # failed, not held
+    assert (post(**origin), page.calls) == (303, ["s2"])
+    assert "study s1: failed; nothing was changed" in requests.get(page.address, timeout=10).text
 
 
 def test_errors_are_one_line_and_do_not_name_a_patient(page, capsys):

@@ -73,6 +73,8 @@ def test_damaged_files_are_counted(export, printed):
     assert refusal(preview, str(folder)) == "study: no such folder; expected a folder with DICOM files"
     folder.mkdir()
     assert refusal(preview, str(folder)) == "study: contains no DICOM file; expected those of a study"
+    (folder / "empty.dcm").touch()
+    assert refusal(preview, str(folder)) == "study: contains no DICOM file but 1 damaged; expected those of a study"
 
 
 def test_names_are_read_line_by_line(tmp_path, printed):
