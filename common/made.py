@@ -1,8 +1,9 @@
 """What made a result: command, time, software, cohort and weights; and `made.json`, which says so in its folder."""
 
+import hashlib
 import subprocess
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ MADE = "made.json"
 SCHEMA = {
     "type": "object",
     "required": ["checkpoints", "settings"],
-    "properties": {"checkpoints": {"type": "object"}, "settings": {"type": "object"}},
+    "properties": {"checkpoints": {"type": "object"}, "settings": {"type": "object"}} | {"inputs": {"type": "object"}},
 }
 
 
@@ -47,6 +48,17 @@ def read(folder: str | Path) -> dict[str, Any] | None:
     """What made a folder's results; None if it does not say."""
     file = Path(folder) / MADE
     return valid_json(file, "what an inference wrote", SCHEMA) if file.exists() else None
+
+
+def digest_of(files: Sequence[str | Path | None]) -> str:
+    """SHA-256 over the SHA-256 of files, in their order; a file that is None or missing counts as such."""
+    digests = [digest(file) if file and Path(file).is_file() else "" for file in files]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def inputs_in(made: Mapping[str, Any] | None) -> dict[str, str]:
+    """For each subject of a folder's results, `digest_of` the files that it was made of, as far as the folder says."""
+    return dict((made or {}).get("inputs", {}))
 
 
 def write(folder: str | Path, made: Mapping[str, Any]) -> None:

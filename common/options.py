@@ -14,7 +14,7 @@ from typing import Any
 
 from .data.regions import regions_of
 from .environment import prepare_process
-from .errors import ArgumentError, InputError, did_you_mean, show
+from .errors import ArgumentError, InputError, did_you_mean
 from .locks import claim, release
 from .memory import check_crops
 from .metrics.protocols import CHALLENGES, PROTOCOLS, check_convention
@@ -223,7 +223,6 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "resume_changes": [],
     "cohort": "unnamed",
 }
-SEGMENTING = {"brats_finetune", "atlas_finetune"}  # bundles whose regions differ
 # Sections of a config that a checkpoint and run.json keep
 COMPONENTS = ("tasks", "loss", "optimizer", "lr_scheduler", "deterministic_transforms", "train::random_transforms")
 
@@ -291,13 +290,6 @@ def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None
     options = Options(**defaults | {name: OPTIONS[name](config.get_resolved_content(name)) for name in names})
     if vars(options).get("amp") == "auto":
         options.amp = automatic_amp(options.device, trains=hasattr(options, "ckpt_dir"))
-    bundle = Path(options.bundle_root).resolve().name if hasattr(options, "bundle_root") else ""
-    if trained and {bundle, trained.get("bundle")} == SEGMENTING:
-        checkpoint = f"checkpoint {config.get_resolved_content('checkpoint')}"
-        line = f"{checkpoint}: of the bundle {trained['bundle']}, whose regions it segments; expected one of {bundle}"
-        if "protocol" in names:  # an evaluation
-            raise InputError(line)
-        show(f"warning: {line}", error=True)
     _check_together(options, self_supervised)
     if {"patch_size", "modalities", "device"} <= vars(options).keys():
         check_crops(vars(options), views=2 if self_supervised else 1)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from common.data.preparation import BRAIN, OVERLAP, SPACING, brain_overlap
+from common.data.preparation import BRAIN, OVERLAP, SPACING, brain_overlap, litres
 from common.errors import InputError
 from common.prepare.brain import DEEPBET, brain_of
 from common.prepare.figures import LIMITS, Figures, outside, template_overlap
@@ -189,13 +189,13 @@ def _check_foreground(modality: str, volume: Volume, skull_stripped: bool) -> li
         return [
             f"{modality}: {below:.0%} of its voxels are below 0, down to {volume.array.min():g}; background must be 0"
         ]
-    litres = float((volume.array > 0).sum() * volume.voxel_volume) / 1000
-    size = f"{modality}: {litres:.1f} L are above zero"
-    if litres < LEAST:
+    content = litres(volume.array > 0, volume.spacing.tolist())
+    size = f"{modality}: {content:.1f} L are above zero"
+    if content < LEAST:
         return [f"{size}, less than a brain"]
-    if skull_stripped and litres > BRAIN:
+    if skull_stripped and content > BRAIN:
         return [f"{size}, more than a brain: not skull-stripped (background must be 0)"]
-    if not skull_stripped and litres <= BRAIN:
+    if not skull_stripped and content <= BRAIN:
         return [f"{size}, no more than a brain: skull-stripped, but the model was trained on whole heads"]
     places = np.argwhere(volume.array > 0)
     shortest = float(((np.ptp(places, axis=0) + 1) * volume.spacing).min())

@@ -2,31 +2,26 @@
 --output=DIR`.
 """
 
-import inspect
-import re
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from common import cli, weights
 from common.data.provenance import is_skull_stripped
-from common.errors import InputError, choice, input_error_message, shortened, show
-from common.files import digest, expand_home, read_json, why_no_file, write_json
+from common.data.volumes import is_label_map
+from common.errors import InputError, choice, shortened, show
+from common.files import digest, expand_home, why_no_file
+from common.options import check_stated
 from common.training.signals import interrupt_on_signals
-from scripts.prepare import __main__ as preparation
 from scripts.weights import network_of
-
-if TYPE_CHECKING:
-    from common.inference import Volumes
 
 ROOT = Path(__file__).resolve().parents[1]
 LIKE = {"brats_finetune": "brats", "atlas_finetune": "atlas"}  # bundle -> cohort that its model was trained on
 CONVENTION = {"brats": "brats2021", "atlas": "atlas"}  # label convention, if the checkpoint states none
 PREPARED, PREDICTED, LABELS = "prepared", "predicted", "labels"  # folders in the output
-RESULTS = (PREDICTED, LABELS)
-NOTES = ".made_of"  # folder in PREDICTED: the sources of each label map
+OLDER = ".made_of"  # folder in PREDICTED of releases without made.json
 
 
 def segment(
@@ -66,139 +61,82 @@ def segment(
         accept: subjects that are outside the limits but right, by their pictures; see python -m scripts.prepare.
         jobs: number of subjects prepared at a time.
     """
-    from common.inference.segmentations import Volumes, write_label_tables  # late import: `--help` stays fast
+    import torch  # late imports: `--help` stays fast
+
+    from common.inference.segmentations import Volumes, write_label_tables
+    from common.prepare.subject import Settings
     from common.prepare.targets import TARGETS
     from scripts.prepare.labels import read_labels
+    from scripts.prepare.steps import output_folder, prepare_scans, send_all
 
     interrupt_on_signals()  # so that the inference ends, too
     usual = choice("bundle", bundle, LIKE)
-    folder = preparation.output_folder(output, expand_home(scans, scans))
+    root = expand_home(scans, scans)
+    folder = output_folder(output, root)
     check_made_here(folder)
     default = ROOT / "bundles" / bundle / "models" / "model.pt"
     given = default if checkpoint is None else weights.path_of("checkpoint", checkpoint)
     file = expand_home(given, f"--checkpoint={checkpoint}")
     if not file.is_file():
         raise InputError(f"--checkpoint={file}: {why_no_file(file)}; expected one file, of a training of {bundle}")
-    trained = _read(file)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a process that has started OpenMP's threads cannot fork workers that use them
+    trained = weights.read(file)
+    torch.set_num_threads(threads)
     record = trained.metadata
+    check_stated(record, file)
     is_swin = record.get("architecture", "swin_unetr") == "swin_unetr"
     if is_swin and (network := network_of(trained.state)) != "SwinUNETR":
         raise InputError(f"--checkpoint={file}: holds {network}; expected the weights of a training of {bundle}")
     if (of := record.get("bundle", bundle)) != bundle:
         raise InputError(f"--checkpoint={file}: of the bundle {of}; expected the weights of a training of {bundle}")
-    if like in TARGETS and like != usual:
+    space = usual if like is None else like
+    if space in TARGETS and space != usual:
         show(
             f"warning: --like={like}: expected {usual}, unless {file} is of a training on scans like {like}", error=True
         )
     convention = record.get("label_convention", CONVENTION[usual])
-    volumes = {part: Volumes(str(folder / part), convention) for part in RESULTS}
-    options = _as_trained(record) | {"like": like or usual, "device": device, "accept": accept, "jobs": jobs}
-    options |= {"patterns": patterns, "series": series, "missing": missing}
-    if brain is not None:
-        options["brain"] = brain
-    try:
-        is_complete = _passes(preparation.prepare, scans, str(folder / PREPARED), labels="none", **options)
-    except InputError as error:  # names options of `prepare`, of which some come from the weights
-        message = (input_error_message(error) or "").replace(f"--root={scans}", scans)
-        foreign = {*re.findall(r"--(\w+)", message)} - {*inspect.signature(segment).parameters}
-        hint = f" (an option of scripts.prepare, set from {file})" if foreign else ""
-        raise InputError(f"{message}{hint}") from None
-    subjects = _prepared(folder / PREPARED)
-    if not subjects:  # the lines above say why
+    volumes = Volumes(str(folder / LABELS), convention)
+    target = choice("like", space, TARGETS)
+    settings = {"modalities": target.modalities, "brain": target.brain} | _as_trained(record) | {"device": device}
+    settings |= {} if brain is None else {"brain": brain}
+    options: dict[str, Any] = {"patterns": patterns, "series": series, "missing": missing}
+    options |= {"labels": "none", "accept": accept, "jobs": jobs}
+    outcomes = prepare_scans(root, folder / PREPARED, Settings(space, **settings), **options)
+    if not any(outcome.is_usable for outcome in outcomes):  # the lines above say why
         raise SystemExit(1)
-    sources = _sources(folder / PREPARED, subjects, file)
-    forget(volumes[PREDICTED], sources)
-    is_complete &= predicts(bundle, file, folder, device)
-    predicted = {subject for subject, _ in Volumes(str(folder / PREDICTED), convention).rows} & {*subjects}
+    is_complete = predict(bundle, file, folder, device)
+    rows = {subject for subject, _ in Volumes(str(folder / PREDICTED), convention).rows}
+    predicted = sorted(outcome.name for outcome in outcomes if outcome.is_usable and outcome.name in rows)
     if not predicted:
         raise SystemExit(1)
-    is_complete &= bring_back(folder, {subject: sources[subject] for subject in sorted(predicted)})
+    maps = {subject: folder / PREDICTED / f"{subject}.nii.gz" for subject in predicted}
+    outcomes += send_all(maps, folder / PREPARED, folder / LABELS)
     labels = {file.name.removesuffix(".nii.gz"): file for file in sorted((folder / LABELS).glob("*.nii.gz"))}
-    if earlier := sorted({*labels} - predicted):
+    if earlier := sorted(labels.keys() - maps.keys()):
         show(f"warning: {folder / LABELS} keeps {shortened(earlier)}, of an earlier run", error=True)
-    volumes[LABELS].keep(labels)
-    for subject in sorted(predicted & labels.keys()):  # an affine registration has changed the volumes
+    volumes.keep(labels)
+    for subject in sorted(maps.keys() & labels.keys()):  # an affine registration has changed the volumes
         read = read_labels(labels[subject])
-        volumes[LABELS].measure(subject, read.array, read.affine)
-    volumes[LABELS].write()
+        volumes.measure(subject, read.array, read.affine)
+    volumes.write()
     write_label_tables(folder / LABELS, convention)
     show(f"label maps and volumes.csv: {folder / LABELS}")
-    if not is_complete:
+    if not (is_complete and all(outcome.is_usable for outcome in outcomes)):
         raise SystemExit(1)
-
-
-def _read(file: Path) -> "weights.Checkpoint":
-    """A checkpoint, read in one thread: forked workers, as those of the preparation, hang after OpenMP's threads."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return weights.read(file)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _prepared(folder: Path) -> list[str]:
-    """The subjects in the datalist of a preparation."""
-    return [case["subject"] for case in read_json(folder / "datalist.json")["testing"]]
-
-
-def _sources(prepared: Path, subjects: Collection[str], checkpoint: Path) -> dict[str, dict[str, str]]:
-    """For each subject, the checksums of the weights and of the record of its prepared scans."""
-    from scripts.prepare.subjects import RECORD
-
-    weights_digest = digest(checkpoint)
-    return {name: {"weights": weights_digest, "scans": digest(prepared / name / RECORD)} for name in subjects}
 
 
 def check_made_here(folder: Path) -> None:
     """Refuse label maps that no earlier run has made, which would be replaced."""
-    for part in RESULTS:
+    from common import made
+
+    if (folder / PREDICTED / OLDER).exists():
+        raise InputError(f"{folder}: of an earlier release; expected another --output")
+    for part in (PREDICTED, LABELS):
+        subjects = made.inputs_in(made.read(folder / part))
         for file in (folder / part).glob("*.nii.gz"):
-            note = folder / PREDICTED / NOTES / f"{file.name.removesuffix('.nii.gz')}.json"
-            if not note.is_file():
+            if file.name.removesuffix(".nii.gz") not in subjects and not is_label_map(file):
                 raise InputError(f"{file}: not of an earlier run; expected another --output")
-
-
-def forget(predicted: "Volumes", sources: Mapping[str, Mapping[str, str]]) -> None:
-    """Drop the volumes of subjects whose scans or weights have changed, so that inference replaces their label maps.
-
-    Records the sources.
-    """
-    from scripts.prepare.subjects import is_made_of
-
-    notes = predicted.path.parent / NOTES
-    changed = {name for name, made_of in sources.items() if not is_made_of(notes / f"{name}.json", made_of)}
-    predicted.keep({subject for subject, _ in predicted.rows} - changed)
-    predicted.write()
-    for subject in changed:
-        write_json(notes / f"{subject}.json", sources[subject])
-
-
-def bring_back(folder: Path, sources: Mapping[str, Mapping[str, str]]) -> bool:
-    """Write label maps on the raw scans' grids; return whether it succeeds for all subjects.
-
-    What was written from the same sources stays: it may have been corrected by hand.
-    """
-    from scripts.prepare.subjects import is_made_of
-
-    labels = {subject: folder / LABELS / f"{subject}.nii.gz" for subject in sources}
-    notes = {subject: folder / PREDICTED / NOTES / f"{subject}.json" for subject in sources}
-    made_of = {subject: {**source, "part": LABELS} for subject, source in sources.items()}
-    new = [name for name in sources if not (labels[name].is_file() and is_made_of(notes[name], made_of[name]))]
-    maps = {subject: folder / PREDICTED / f"{subject}.nii.gz" for subject in new}
-    before = {subject: _written(labels[subject]) for subject in new}
-    is_complete = not new or _passes(preparation.send_all, maps, folder / PREPARED, folder / LABELS)
-    for subject in new:
-        if _written(labels[subject]) != before[subject]:
-            write_json(notes[subject], made_of[subject])
-    return is_complete
-
-
-def _written(file: Path) -> tuple[int, int] | None:
-    """What changes whenever a file is written; None without a file."""
-    return (file.stat().st_ino, file.stat().st_mtime_ns) if file.is_file() else None
 
 
 def _as_trained(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,21 +151,19 @@ def _as_trained(record: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
-def _passes(command: Callable[..., None], *arguments: Any, **options: Any) -> bool:
-    """Run a command that reports its failures; return whether it succeeds for all subjects."""
-    try:
-        command(*arguments, **options)
-    except SystemExit:
-        return False
-    return True
+def predict(bundle: str, checkpoint: Path, folder: Path, device: str) -> bool:
+    """Run inference on the prepared scans, which reports its failures; return whether it succeeds for all subjects.
 
+    A process ends with its memory, and its exit status tells subjects that fail from input that is bad for all. Label
+    maps of other weights are replaced.
+    """
+    from common import made
 
-def predicts(bundle: str, checkpoint: Path, folder: Path, device: str) -> bool:
-    """Run inference, which reports its failures; return whether it succeeds for all subjects."""
-    prepared = folder / PREPARED
+    prepared, earlier = folder / PREPARED, made.read(folder / PREDICTED)
+    is_same = earlier is None or [*earlier["checkpoints"].values()] == [digest(checkpoint)]
     options = [f"--dataset_dir={prepared}", f"--datalist={prepared / 'datalist.json'}", f"--checkpoint={checkpoint}"]
-    options += [f"--output_dir={folder / PREDICTED}", "--existing=skip", f"--device={device}"]
-    command = ["-m", "scripts.run", bundle, "inference", *options]
+    options += [f"--output_dir={folder / PREDICTED}", f"--existing={'skip' if is_same else 'replace'}"]
+    command = ["-m", "scripts.run", bundle, "inference", *options, f"--device={device}"]
     status = subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode
     if status:
         show(f"the options named above are those of: {cli.command_line(['python', *command])}", error=True)

@@ -147,6 +147,14 @@ def is_made_up(path: str | Path) -> bool:
         return False
 
 
+def is_label_map(path: str | Path) -> bool:
+    """Whether a NIfTI file says that it is a label map, as those of this project do; False if it cannot be read."""
+    try:
+        return bool(open_volume(path).header.get_intent()[0] == "label")
+    except Exception:
+        return False
+
+
 def read_stored(scan: Any, path: str | Path) -> np.ndarray:
     """All voxels as stored, before the header's scaling.
 

@@ -16,6 +16,8 @@ from ..data.scan_checks import check_headers
 from ..errors import ArgumentError, InputError, choice, show
 from ..files import expand_home, why_no_folder
 from ..made import check as check_made
+from ..made import digest_of, inputs_in
+from ..made import read as read_made
 from .segmentations import files_of, finished, measured_in
 
 
@@ -41,8 +43,8 @@ def find_cases(
         datalist: JSON file; None (or the text null) to search the folder.
         split: Split of the datalist.
         output_dir: Folder of the results; see `common.inference.files_of`.
-        existing: Treatment of subjects with results: refuse, skip (if finished, see `common.inference.finished`) or
-            replace.
+        existing: Treatment of subjects with results: refuse, skip (if finished, see `common.inference.finished`, and of
+            the same scans, see `common.inference.Volumes`) or replace.
         probabilities: Whether probability maps count as results.
         missing: Modalities to leave out of every subject.
         made: What makes the results (`common.made.made_of`); other weights and settings do not add to a folder.
@@ -74,8 +76,10 @@ def find_cases(
             count = f"{len(there)} results exist" if len(there) > 1 else "1 result exists"
             raise InputError(f"{count} already, first {there[0]}; expected existing=skip or replace")
     if existing == "skip":
-        done = finished(results, output_dir)
-        return [case for case in found if case["subject"] not in done]
+        done, inputs = finished(results, output_dir), inputs_in(read_made(output_dir))
+        scans = {case["subject"]: case["image"] for case in found}
+        is_current = {name: inputs.get(name) in (None, digest_of(scans[name])) for name in done}
+        return [case for case in found if not is_current.get(case["subject"])]
     return found
 
 

@@ -129,15 +129,23 @@ class Volumes:
     Args:
         output_dir: Folder of the table.
         convention: Label convention of the label maps.
-        made: What makes the results (`common.made.made_of`), which the run writes beside the table; rows that something
-            else made are dropped first.
+        made: What makes the results (`common.made.made_of`), which the run writes beside the table, with the digest of
+            each subject's scans; rows that something else made are dropped first.
+        cases: Cases of the run, with their scans; their earlier rows are dropped first.
 
     Raises:
         InputError: the file exists with a different table.
     """
 
-    def __init__(self, output_dir: str, convention: str, made: Mapping[str, Any] | None = None) -> None:
-        self.made = made
+    def __init__(
+        self,
+        output_dir: str,
+        convention: str,
+        made: Mapping[str, Any] | None = None,
+        cases: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        self.made = None if made is None else dict(made)
+        self.scans = {case["subject"]: case["image"] for case in cases}
         self.path = Path(output_dir) / VOLUMES
         values = regions_of(convention)
         self.regions = {name: values[name] for name in display_order(values)}
@@ -150,18 +158,26 @@ class Volumes:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def _begin(self) -> None:
-        folder = self.path.parent
-        if self.made is None or not origin.difference(origin.read(folder), self.made):
+        if self.made is None:
             return
-        if self.rows:
-            self.keep(())
+        earlier = origin.read(self.path.parent)
+        is_same = not origin.difference(earlier, self.made)
+        self.made = {**self.made, "inputs": origin.inputs_in(earlier) if is_same else {}}
+        before = len(self.rows)
+        self.keep({subject for subject, _ in self.rows if is_same and subject not in self.scans})
+        if len(self.rows) < before:
             self.write()
-        origin.write(folder, self.made)
+        origin.write(self.path.parent, self.made)
 
     def __call__(self, engine: Engine) -> None:
         for output, item in zip(engine.state.output, engine.state.batch if engine.state.output else [], strict=True):
             self.measured.append(item["subject"])
             self.measure(item["subject"], output["pred"], output["pred"].affine)
+            if (
+                self.made is not None and item["subject"] in self.scans
+            ):  # before the row, without which it is made again
+                self.made["inputs"][item["subject"]] = origin.digest_of(self.scans[item["subject"]])
+                origin.write(self.path.parent, self.made)
         self.write()
 
     def measure(self, subject: str, label: Any, affine: Any) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import InputError, check_number, choice
 from .brain import DEEPBET, brain_of, mirrored_brain
 from .figures import Figures, measure
 from .registration import between_centres, coarse_grid, foreground, register
@@ -17,13 +17,34 @@ from .volumes import Grid, Volume, check_transform
 
 @dataclass(frozen=True)
 class Settings:
-    """How scans are prepared."""
+    """How scans are prepared; an invalid value raises InputError."""
 
     like: str  # cohort whose space and grid the result has, a key of `TARGETS`
     modalities: tuple[str, ...]  # to prepare, in this order
     brain: str = DEEPBET  # or a pattern of mask files, or `none`, which keeps the head
     spacing: float = 1.0  # edge of the result's voxels, mm
     device: str = "cpu"  # cpu or cuda, for the brain extraction
+
+    def __post_init__(self) -> None:
+        names = self.modalities
+        choice("like", self.like, TARGETS)
+        if (
+            not names
+            or not all(isinstance(name, str) and name.isalnum() for name in names)
+            or len({*names}) < len(names)
+        ):
+            raise InputError(
+                f"modalities {[*names]}: expected different names of letters and digits, such as [T1,FLAIR]"
+            )
+        if "*" not in str(self.brain):
+            choice("brain", self.brain, dict.fromkeys((DEEPBET, "none", "a pattern such as *_brain.nii.gz")))
+        choice("device", self.device, dict.fromkeys(("cpu", "cuda")))
+        check_number("spacing", self.spacing, float, 1, 4)
+
+    @property
+    def mask_pattern(self) -> str | None:
+        """The pattern of the users' own brain masks, if `brain` is one."""
+        return self.brain if "*" in self.brain else None
 
     @property
     def target(self) -> Target:

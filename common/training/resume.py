@@ -101,7 +101,9 @@ def _changes(before: Any, now: Mapping[str, Any], file: Path, accepted: Sequence
         (name, before[name], now[name])
         for name in sorted(before.keys() & now.keys() - RESUMABLE - may_differ - {"components"})
     ]
-    pairs += [(name, known[name], wanted[name]) for name in sorted(known.keys() & wanted.keys())]
+    lacking = sorted((now.keys() - before.keys()) & OPTIONS.keys() - RESUMABLE - may_differ)
+    pairs += [(name, None, now[name] or None) for name in lacking]  # off, as without the option
+    pairs += [(name, known.get(name), wanted[name]) for name in sorted(wanted)] if known else []
     for name, was, wish in pairs:  # components last: they contain the options' values
         if was != wish:
             cure = f"; resume_changes=[{name}] accepts that" if name in CHANGES else ", which cannot change"

@@ -79,18 +79,20 @@ def find_subjects(
     A folder that contains DICOM and no NIfTI is a study, which is read when the subject is prepared. With `labels` None
     the usual names are recognised, and "none" skips label maps; `masks` None skips brain masks.
     """
+    if labels is not None and not isinstance(labels, str):
+        raise InputError(f"--labels={labels}: expected words that end file names, such as seg, or a pattern")
     spelled = {name: words_of(text, f"--patterns={dict(patterns)}") for name, text in patterns.items()}
     if masks is not None:
         spelled[BRAIN] = words_of(masks, f"--brain={masks}")
     named = NO_LABELS if labels == "none" else labels and words_of(labels, f"--labels={labels}")
     naming = Naming((*modalities, *spelled), spelled, named)
-    with reporting_path_errors(f"--root={root}"):
+    with reporting_path_errors(str(root)):
         if not root.is_dir():
-            raise InputError(f"--root={root}: {why_no_folder(root)}; expected a folder of raw scans")
+            raise InputError(f"{root}: {why_no_folder(root)}; expected a folder of raw scans")
         listing = list_images(root)
         layouts = layouts_of(listing, naming)
         if len(layouts) > 1:
-            raise InputError(f"--root={root}: holds both scans and folders of scans; expected one of the two")
+            raise InputError(f"{root}: holds both scans and folders of scans; expected one of the two")
         data = read_layout(layouts[0], listing, naming, True) if layouts else DataSet(listing, "DICOM")
         idle = [name for name, files in listing.tops.items() if not files and name not in data.subjects]
         studies = [name for name in idle if _is_study(root / name)]
@@ -103,7 +105,7 @@ def find_subjects(
         raise InputError(f"--series: {unknown} is not a folder with DICOM files in {root}")
     try:
         if not (found or studies or (patterns and listing.files)):  # else a pattern is to blame
-            raise InputError(f"--root={root}: no scans; expected {FORMS}")
+            raise InputError(f"{root}: no scans; expected {FORMS}")
         if not studies:
             _check_found(data, modalities, patterns, labels, keeps_missing)
     finally:
@@ -133,7 +135,7 @@ def _check_found(
     may_lack = keeps_missing and not there.isdisjoint(modalities)
     for modality in modalities:
         if modality not in there and not (may_lack and modality in known):
-            option = f"--patterns={dict(patterns)}" if modality in patterns else "--modalities"
+            option = f"--patterns={dict(patterns)}" if modality in patterns else str(data.root)
             words = patterns.get(modality) or " or ".join(SPELLINGS.get(modality, (modality,)))
             masks = "; files that --brain matches are masks" if BRAIN in there else ""
             raise InputError(f"{option}: no file of {modality} ({words}){masks}; expected one of at least one subject")

@@ -16,9 +16,9 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
 
 from common.data.scan_checks import copy_problem, raise_problem, read_headers, read_scan
-from common.data.volumes import affine_in, open_volume, write_volume
+from common.data.volumes import affine_in, is_label_map, write_volume
 from common.errors import InputError
-from common.files import digest, read_json, reporting_path_errors, valid_json, write_json
+from common.files import digest, reporting_path_errors, valid_json, write_json
 from common.prepare.figures import Figures, outside
 from common.prepare.resampling import labels_on
 from common.prepare.subject import Prepared, Settings, prepare_subject
@@ -84,6 +84,11 @@ class Outcome:
     def is_left_out(self) -> bool:
         """Whether the figures keep the subject out of the datalist."""
         return bool(self.outside) and not self.is_accepted
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether there is a result that readers see."""
+        return not self.fault and not self.is_left_out
 
 
 def scan_file(subject: str, modality: str) -> str:
@@ -261,26 +266,15 @@ def _place(source: Path, output: Path, subject: str, is_left_out: bool) -> None:
 
 def _earlier(folder: Path, files: Sequence[str], wanted: Mapping[str, Any]) -> dict[str, Any] | None:
     """The record of a subject's earlier results; None unless all can be read and were made of `wanted`."""
-    if not is_made_of(folder / RECORD, wanted):
-        return None
     try:
+        record = read_record(folder)
+        if any(record.get(key) != value for key, value in wanted.items()):
+            return None
         for file in files:
             read_scan(folder / file)
-        return read_record(folder)
-    except InputError:  # damaged
+    except InputError:  # missing or damaged
         return None
-
-
-def is_made_of(note: Path, wanted: Mapping[str, Any]) -> bool:
-    """Whether the JSON file beside a result contains the entries of `wanted`, such as checksums and settings.
-
-    A missing file gives False.
-    """
-    try:
-        known = read_json(note)
-    except (OSError, ValueError):
-        return False
-    return isinstance(known, dict) and all(known.get(key) == value for key, value in wanted.items())
+    return record
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -310,7 +304,7 @@ def send_back(file: Path, name: str, prepared: Path, output: Path, modality: str
         place = f"--modality={chosen}" if modality else f"{prepared / name / RECORD}: the reference {chosen}"
         raise InputError(f"{place}: not prepared; expected one of {', '.join(known)}")
     target = output / f"{name}.nii.gz"
-    if target.exists() and open_volume(target).header.get_intent()[0] != "label":
+    if target.exists() and not is_label_map(target):
         raise InputError(f"{target}: not of an earlier run; expected another --output")
     labels = read_labels(file, _grid_of(record["grid"]))
     source = record["sources"][chosen]

@@ -179,18 +179,6 @@ def test_a_folder_of_events_has_a_name_in_utf_8(tmp_path, of_workflow):
         options.release_folders()
 
 
-@pytest.mark.parametrize(("trained", "warns"), [("atlas_finetune", True), ("brats_finetune", False), ("own", False)])
-def test_weights_of_the_other_segmenting_bundle_are_warned_of(options_of, capsys, trained, warns):
-    read = {"_target_": "common.options.read", "trained": {"bundle": trained}}
-    options_of(options=read, bundle_root="bundles/brats_finetune", checkpoint="a.pt")
-    line = f"checkpoint a.pt: of the bundle {trained}, whose regions it segments; expected one of brats_finetune"
-    assert capsys.readouterr().err == f"warning: {line}\n" * warns
-    if warns:  # an evaluation would score it
-        with pytest.raises(RuntimeError) as error:
-            options_of(options=read, bundle_root="bundles/brats_finetune", checkpoint="a.pt", protocol="brats")
-        assert input_error_message(error.value) == line
-
-
 @pytest.mark.parametrize("has_bfloat16", [True, False])
 def test_a_cpu_predicts_in_bfloat16_if_it_has_that_and_never_trains_in_it(options_of, monkeypatch, has_bfloat16):
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx2": True, "avx512_bf16": has_bfloat16})

@@ -9,6 +9,7 @@ from monai.data import MetaTensor
 from monai.transforms import NormalizeIntensityd
 
 from common.data.intensities import NormalizeBraind, brain_and_head, otsu
+from common.data.preparation import measure, skull_in
 from scripts.phantoms.layouts import PHANTOMS
 from scripts.phantoms.mr_signal import SEQUENCES, scan
 
@@ -156,3 +157,14 @@ def test_otsu_is_the_best_of_all_thresholds(seed):
     best = min(map(within, edges))
     assert within(otsu(values)) == pytest.approx(best, rel=0.01)
     assert 15 < otsu(values) < 32
+
+
+@pytest.mark.parametrize(("edge", "words"), [(17, "brains without skull"), (18, "whole heads")])
+def test_one_limit_tells_brains_from_heads_in_the_z_score_and_in_the_checks(edge, words):
+    """Cubes of 2.5 and 3.0 litres, in voxels of 8 mm."""
+    image = np.zeros((24, 24, 24), np.float32)
+    image[:edge, :edge, :edge] = 5 + np.random.default_rng(0).random((edge,) * 3)
+    assert skull_in(measure(image[None], np.diag([8.0, 8, 8, 1]))) == words
+    inside = torch.tensor(image) != 0
+    brain, _ = brain_and_head(torch.tensor(image), [8.0] * 3)
+    assert (words == "brains without skull") == bool((brain == inside).all())

@@ -142,6 +142,10 @@ def test_one_folder_holds_the_results_of_one_model(tmp_path):
     made.write(tmp_path / "out", a)
     for same in (a, moved):
         assert list(found(*ask, existing="skip", made=same)) == ["P2"]
+    made.write(tmp_path / "out", a | {"inputs": {"P1": made.digest_of([tmp_path / "in/P1.nii.gz"])}})
+    assert list(found(*ask, existing="skip", made=a)) == ["P2"]
+    made.write(tmp_path / "out", a | {"inputs": {"P1": made.digest_of([tmp_path / "in/another.nii.gz"])}})
+    assert list(found(*ask, existing="skip", made=a)) == ["P1", "P2"], "the scan has changed"
     for other, why in ((b, "results of the weights a.pt, not of b.pt"), (smaller, "results with overlap=0.5, not 0.1")):
         with pytest.raises(
             InputError, match=f"^{tmp_path}/out: {why}: P1; expected another output_dir, or existing=replace"

@@ -104,7 +104,7 @@ def stopped(folder):
 
 
 def test_a_resumed_run_may_change_what_does_not_make_its_result(tmp_path):
-    changed = {"num_workers": 8, "cohort": "b", "iterations": 9, "epochs": 1.5, "keep": 3}
+    changed = {"num_workers": 8, "cohort": "b", "iterations": 9, "epochs": 1.5, "keep": 3, "modality_dropout": 0}
     file = stopped(tmp_path)
     assert resumable(tmp_path, True, BEFORE | changed) == (file, ())
 
@@ -116,6 +116,7 @@ LOSS = {"components": {"loss": {"_target_": "DiceFocalLoss"}}}
     ("changed", "line"),
     [
         ({"amp": "bf16"}, "amp=bf16: the run to resume has False, which cannot change"),
+        ({"modality_dropout": 0.5}, "modality_dropout=0.5: the run to resume has None, which cannot change"),
         (MORE, "datalist=b.json: its subjects or splits differ from those that FILE was trained on; resume_changes=[s"),
         (
             MORE | {"held_out": "i"},

@@ -3,7 +3,8 @@
 import pytest
 
 from common.errors import InputError
-from scripts.prepare.__main__ import accepted_of, prepare
+from scripts.prepare.__main__ import prepare
+from scripts.prepare.steps import accepted_of
 from tests.support import one_line
 
 
@@ -11,8 +12,8 @@ from tests.support import one_line
     ("options", "message"),
     [
         ({"like": "moon"}, "--like=moon: expected one of ukb, brats, atlas"),
-        ({"modalities": "../T1"}, "--modalities=../T1: expected different names of letters"),
-        ({"modalities": 5}, "--modalities: no file of 5"),
+        ({"modalities": "../T1"}, "modalities ['../T1']: expected different names of letters"),
+        ({"modalities": 5}, "raw: no file of 5"),
         ({"brain": "bet"}, "--brain=bet: expected one of deepbet, none, a pattern such as *_brain.nii.gz"),
         ({"spacing": 0.5}, "--spacing=0.5: expected a number from 1 to 4"),
         ({"accept": "a,b"}, "--accept=b: no such subject; expected some of a, or all"),
@@ -48,7 +49,7 @@ def test_names_that_look_like_numbers_can_be_accepted(tmp_path, run_prepare):
 def test_places_that_cannot_be_are_refused(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a/a_T1.nii.gz").write_bytes(b"")
-    with pytest.raises(InputError, match="--root=nowhere: no such folder; expected a folder of raw scans"):
+    with pytest.raises(InputError, match=r"^nowhere: no such folder; expected a folder of raw scans"):
         prepare(root="nowhere", output=str(tmp_path / "out"), like="atlas")
     with pytest.raises(InputError, match="lies in"):
         prepare(root=str(tmp_path), output=str(tmp_path / "out"), like="atlas")

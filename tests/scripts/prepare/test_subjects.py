@@ -14,7 +14,7 @@ from common.prepare.volumes import Volume
 from scripts.prepare.cohort import prepare_cohort, run_in_processes
 from scripts.prepare.picture import draw
 from scripts.prepare.scans import Subject
-from scripts.prepare.subjects import folder_of, is_made_of, leave_out, prepare_one
+from scripts.prepare.subjects import folder_of, leave_out, prepare_one
 from tests.damaged_scans import brain
 from tests.support import disk_of, one_line
 
@@ -96,17 +96,6 @@ def full_disk():
 def test_a_full_disk_ends_the_run_as_every_subject_would_fail():
     with pytest.raises(InputError, match=r"^a\.nii\.gz: cannot be written: full$"):
         run_in_processes({"a": full_disk}, 1, "subject")
-
-
-def test_a_result_is_made_of_what_its_note_says(tmp_path):
-    note = tmp_path / "note.json"
-    assert not is_made_of(note, {"weights": "a"})
-    write_json(note, {"weights": "a", "more": 1})
-    assert is_made_of(note, {"weights": "a"})
-    assert not is_made_of(note, {"weights": "b"})
-    assert not is_made_of(note, {"weights": "a", "scans": "b"})
-    note.write_text("[")
-    assert not is_made_of(note, {"weights": "a"})
 
 
 def test_a_picture_that_fills_the_disk_is_named(tmp_path):

@@ -1,0 +1,123 @@
+"""Prepare raw scans and send label maps back: the steps that `scripts.prepare` and `scripts.segment` share.
+
+Options that a function checks have the same name in both commands.
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from common import made as origin
+from common.data.scan_checks import broken_file
+from common.errors import InputError, check_number, choice, shortened, show
+from common.files import check_writable_folder, expand_home, reporting_path_errors
+from common.prepare.subject import Settings
+from common.values import DEVICE
+from deploy.series.choice import parse_series_option
+from scripts.arrays import array_of
+from scripts.prepare.cohort import prepare_cohort, run_in_processes
+from scripts.prepare.scans import PAGE, find_subjects
+from scripts.prepare.subjects import RECORD, Outcome, send_back
+
+
+def prepare_scans(
+    root: Path,
+    output: Path,
+    settings: Settings,
+    *,
+    patterns: Mapping[str, str] | None,
+    series: Mapping[str, str] | None,
+    labels: str | None,
+    missing: str,
+    accept: str | None,
+    jobs: int,
+    slurm: Mapping[str, Any] | None = None,
+) -> list[Outcome]:
+    """Prepare the subjects of a folder and print a summary; the options are those of `python -m scripts.prepare`."""
+    if slurm is None:  # else its nodes have the devices
+        DEVICE.parse("device", settings.device)
+    check_number("jobs", jobs, int, 1, 1024)
+    names = settings.modalities
+    for name, option in {"patterns": patterns, "series": series}.items():
+        if not isinstance(option or {}, Mapping) or not all(isinstance(text, str) for text in (option or {}).values()):
+            raise InputError(f"--{name}={option}: expected a mapping of texts; see --help")
+    if unknown := [modality for modality in patterns or {} if modality not in names]:
+        raise InputError(f"--patterns={patterns}: {unknown[0]} is not one of the modalities {', '.join(names)}")
+    requested = {str(subject): parse_series_option(text, names) for subject, text in (series or {}).items()}
+    keeps_missing = choice("missing", missing, {"refuse": False, "keep": True})
+    subjects = find_subjects(root, names, patterns or {}, requested, labels, keeps_missing, settings.mask_pattern)
+    accepted = accepted_of(accept, [subject.name for subject in subjects])
+    array = None if slurm is None else array_of(slurm, output, "prepare", jobs)
+    outcomes = prepare_cohort(subjects, settings, output, jobs, accepted, array)
+    _report(outcomes, f"prepared: {output / PAGE}")
+    return outcomes
+
+
+def send_all(
+    files: Mapping[str, Path], prepared: Path, target: Path, modality: str | None = None, jobs: int = 1
+) -> list[Outcome]:
+    """Write the label maps of prepared subjects to the grids of their raw scans, and print a summary.
+
+    A result of the same label map and preparation stays, as its record in `target` says: it may have been corrected by
+    hand.
+    """
+    settings = {"modality": modality}
+    earlier = origin.read(target)
+    before = origin.inputs_in(earlier) if earlier and earlier["settings"] == settings else {}
+    inputs = {name: origin.digest_of([path, prepared / name / RECORD]) for name, path in files.items()}
+    done = [
+        name for name in files if before.get(name) == inputs[name] and broken_file([target / f"{name}.nii.gz"]) is None
+    ]
+    work = {
+        name: partial(send_back, path, name, prepared, target, modality)
+        for name, path in files.items()
+        if name not in done
+    }
+    outcomes = [*map(Outcome, done), *run_in_processes(work, jobs, "label map")]
+    if any(outcome.is_new for outcome in outcomes):
+        after = before | {outcome.name: inputs[outcome.name] for outcome in outcomes if not outcome.fault}
+        source = origin.read(next(iter(files.values())).parent) or {"checkpoints": {}}
+        made = {"checkpoints": source["checkpoints"], "settings": settings, "inputs": after}
+        origin.write(target, origin.made_by({}) | made)
+    _report(outcomes, f"written to {target}" if any(outcome.is_new for outcome in outcomes) else "nothing written")
+    return outcomes
+
+
+def accepted_of(accept: str | None, subjects: Sequence[str]) -> list[str]:
+    """The subjects that `--accept` names; refuse names that are not in `subjects`."""
+    if accept is None or accept == "all":
+        return [] if accept is None else [*subjects]
+    names = [accept] if accept in subjects else str(accept).split(",")
+    if unknown := [name for name in names if name not in subjects]:
+        raise InputError(f"--accept={unknown[0]}: no such subject; expected some of {shortened(subjects)}, or all")
+    return names
+
+
+def output_folder(output: str, *sources: Path) -> Path:
+    """The output folder, which can be written to or created; it must not lie in an input folder."""
+    name = f"--output={output}"
+    folder = expand_home(output, name)
+    check_writable_folder(folder, name)
+    with reporting_path_errors(name):
+        if source := next((each for each in sources if folder.resolve().is_relative_to(each.resolve())), None):
+            raise InputError(f"{name}: lies in {source}; expected a folder outside the input")
+    return folder
+
+
+def _report(outcomes: Sequence[Outcome], done: str) -> None:
+    """Print remarks and a summary."""
+    show(*(f"{outcome.name}: remark: {remark}" for outcome in outcomes for remark in outcome.remarks))
+    failed = [outcome.name for outcome in outcomes if outcome.fault]
+    outside = [outcome.name for outcome in outcomes if outcome.is_left_out]
+    new = sum(outcome.is_new for outcome in outcomes)
+    counts = [
+        f"{new} new",
+        f"{len(outcomes) - new - len(failed)} done before",
+        f"{len(failed)} failed" + (f" ({shortened(failed)})" if failed else ""),
+        f"{len(outside)} outside limits",
+    ]
+    show(f"{', '.join(counts)}; {done}")
+    if outside:
+        show(f"left out of the datalist; if their pictures are right: {shlex.quote('--accept=' + ','.join(outside))}")
