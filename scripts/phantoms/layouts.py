@@ -7,7 +7,7 @@ from math import ceil
 import numpy as np
 from numpy.random import Generator
 
-from common.data.layouts.cohorts import COHORTS, CohortLayout
+from common.data.layouts.cohorts import COHORTS, FileLayout
 from common.data.layouts.names import LABEL
 from scripts.phantoms.anatomy import (
     VENTRICLES,
@@ -32,7 +32,7 @@ class PhantomCohort:
     flip: tuple[int, int, int]  # direction of each voxel axis in RAS+: 1 or -1
     origin: tuple[float, float, float]  # world position of the first voxel, mm
     mni_origin: tuple[float, float, float]  # world position of MNI space's origin, mm
-    layout: CohortLayout
+    layout: FileLayout
     visit: str | None  # of the layout's templates; None if the person's name is the visit's
     subject: Callable[[int], str]  # index -> id of a person
     head: Callable[[Generator, PhantomGrid, bool], Head]
@@ -55,8 +55,8 @@ class PhantomCohort:
     def files_of(self, index: int) -> tuple[dict[str, str], str | None]:
         """A person's image paths by modality, and the mask's path, if any."""
         person = self.subject(index)
-        paths = self.layout.files(person=person, visit=self.visit or person, above="", session="1")
-        files = {kind: f"{path}.nii.gz" for kind, path in paths.items()}
+        fields = {"person": person, "visit": self.visit or person, "above": "", "session": "1"}
+        files = {kind: f"{template.fill(fields)}.nii.gz" for kind, template in self.layout.templates.items()}
         label = files.pop(LABEL, None)
         return files, label
 

@@ -1,15 +1,15 @@
-"""The layouts of the cohorts as distributed: UK Biobank, BraTS and ATLAS; no image is opened."""
+"""Layouts whose files have known names, such as those of the cohorts as distributed; no image is opened."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from ...errors import InputError, shortened, show
+from ...errors import InputError, shortened
 from ...files import reporting_path_errors
 from .listing import Listing, list_images
 from .names import LABEL
-from .subjects import DataSet, SubjectFiles
+from .subjects import Claim, DataSet
 from .templates import Template
 
 BRATS_FILE = "{visit}/{visit}%s"
@@ -17,83 +17,89 @@ ATLAS_FILE = "{above}{person}/ses-{session}/anat/{person}_ses-{session}_space-MN
 
 
 @dataclass(frozen=True)
-class CohortLayout:
-    """The templates of a cohort's paths, without suffixes.
+class FileLayout:
+    """The templates of a data set's files by kind, a modality or `LABEL`, without suffixes, and of a subject's name.
 
-    `folder` is that of a visit, whose fields have the values `fields`; `person` among these identifies the person.
+    All files of a subject have the same values of the templates' fields; `person` among these identifies the person.
     """
 
     title: str
-    folder: str
-    fields: Mapping[str, str]
-    example: str
+    files: Mapping[str, str]
     subject: str
-    images: Mapping[str, str]
-    label: str | None = None
+    fields: Mapping[str, str]  # field -> regular expression of its values
+    example: str = ""  # a subject's folder
     convention: str | None = None
     remarks: Mapping[str, str] = field(default_factory=dict)  # beginning of subjects' names -> remark
     skims: bool = False  # whether folders that no template names stay unread, as there are many
 
-    def files(self, **values: str) -> dict[str, str]:
-        """The paths of a visit's images and label map without suffix, by modality and `LABEL`."""
-        templates = {**self.images, **({} if self.label is None else {LABEL: self.label})}
-        return {kind: Template(text).fill(values) for kind, text in templates.items()}
+    @cached_property
+    def templates(self) -> dict[str, Template]:
+        """The templates by kind."""
+        return {kind: Template(text, self.fields) for kind, text in self.files.items()}
 
     @cached_property
-    def visit(self) -> Template:
-        """The template of a visit's folder."""
-        return Template(self.folder, self.fields)
+    def _folders(self) -> list[Template]:
+        parts = [text.split("/")[:-1] for text in self.files.values()]
+        return [Template("/".join(folders[:depth]), self.fields) for folders in parts for depth in range(2, 9)]
 
     def enters(self, folder: str) -> bool:
         """Whether a folder is to be listed."""
-        names = folder.split("/")[1:]
-        return not self.skims or any(path.split("/")[1:-1][: len(names)] == names for path in self.images.values())
+        return not self.skims or "/" not in folder or any(each.match(folder) is not None for each in self._folders)
 
-    def visits(self, listing: Listing) -> dict[str, dict[str, str]]:
-        """The folders of visits, and their fields."""
-        matches = {folder: self.visit.match(folder) for folder in listing.folders}
-        return {folder: fields for folder, fields in matches.items() if fields is not None}
+    def fits(self, listing: Listing) -> bool:
+        """Whether each folder of the root that has files has one of the layout."""
+        ours = {file.folders[0] for file in listing.files if file.folders and self._fields_of(file.bare)}
+        return bool(ours) and all(file.folders and file.folders[0] in ours for file in listing.files)
+
+    def _fields_of(self, bare: str) -> list[tuple[str, dict[str, str]]]:
+        matches = ((kind, template.match(bare)) for kind, template in self.templates.items())
+        return [(kind, fields) for kind, fields in matches if fields is not None]
+
+    def read(self, listing: Listing) -> DataSet:
+        """The subjects of a listing."""
+        data = DataSet(listing, self.title, order=[kind for kind in self.files if kind != LABEL])
+        data.convention = self.convention
+        data.leave("not of the layout", [file.path for file in listing.files])
+        firsts: dict[str, tuple[dict[str, str], str]] = {}
+        claims = []
+        for file in listing.files:
+            for kind, fields in self._fields_of(file.bare):
+                # the first session has the person's name, as in single-session cohorts
+                subject = self.subject.format(**fields).removesuffix("_ses-1")
+                known, path = firsts.setdefault(subject, (fields, file.path))
+                if known != fields:
+                    raise InputError(f"--root={listing.root}: {subject} exists twice: {path} and {file.path}")
+                claims.append(Claim(subject, kind, file.path, person=fields.get("person")))
+        data.take(sorted(claims))
+        for start, remark in self.remarks.items():
+            if any(subject.startswith(start) for subject in data.subjects):
+                data.remarks.append(f"{start}*: {remark}")
+        return data
 
 
-def _brats(title: str, visit: str, example: str, kinds: Mapping[str, str], mask: str, convention: str) -> CohortLayout:
-    return CohortLayout(
+def _brats(title: str, visit: str, example: str, kinds: Mapping[str, str], convention: str) -> FileLayout:
+    return FileLayout(
         title=title,
-        folder="{visit}",
+        files={kind: BRATS_FILE % end for kind, end in kinds.items()},
+        subject="{visit}",
         fields={"visit": visit},
         example=example,
-        subject="{visit}",
-        images={modality: BRATS_FILE % kind for modality, kind in kinds.items()},
-        label=BRATS_FILE % mask,
         convention=convention,
         remarks={"BraTS-PED-": "labels read as in 2023 (3: enhancing); from 2024 on: --label_convention=brats2024peds"},
     )
 
 
-def _atlas(title: str, above: str, example: str) -> CohortLayout:
-    return CohortLayout(
-        title=title,
-        folder="{above}{person}/ses-{session}",
-        fields={"above": above, "person": r"sub-r\d{3}s\d{3}", "session": r"\d+"},
-        example=example,
-        subject="{person}_ses-{session}",
-        images={"T1": ATLAS_FILE % "T1w"},
-        label=ATLAS_FILE % "label-L_desc-T1lesion_mask",
-        convention="atlas",
-    )
-
-
 COHORTS = {
     "ukb": (
-        CohortLayout(
+        FileLayout(
             title="UK Biobank",
-            folder="{person}_2025[23]_{visit}",
-            fields={"person": r"\d+", "visit": r"\d+_\d+"},
-            example="1000012_20252_2_0",
-            subject="{person}_{visit}",
-            images={
+            files={
                 "T1": "{person}_20252_{visit}/T1/T1_brain_to_MNI",
                 "FLAIR": "{person}_20253_{visit}/T2_FLAIR/T2_FLAIR_brain_to_MNI",
             },
+            subject="{person}_{visit}",
+            fields={"person": r"\d+", "visit": r"\d+_\d+"},
+            example="1000012_20252_2_0",
             skims=True,
         ),
     ),
@@ -102,80 +108,50 @@ COHORTS = {
             "BraTS 2021",
             r"(?P<person>BraTS2021_\d{5})",
             "BraTS2021_00000",
-            {"FLAIR": "_flair", "T1ce": "_t1ce", "T1": "_t1", "T2": "_t2"},
-            "_seg",
+            {"FLAIR": "_flair", "T1ce": "_t1ce", "T1": "_t1", "T2": "_t2", LABEL: "_seg"},
             "brats2021",
         ),
         _brats(
             "BraTS 2023 and 2024",
             r"(?P<person>BraTS-(?:GLI|MEN|MET|PED|SSA|GoAT)-\d{5})(?:-\d{3})?",
             "BraTS-GLI-00000-000",
-            {"FLAIR": "-t2f", "T1ce": "-t1c", "T1": "-t1n", "T2": "-t2w"},
-            "-seg",
+            {"FLAIR": "-t2f", "T1ce": "-t1c", "T1": "-t1n", "T2": "-t2w", LABEL: "-seg"},
             "brats2023",
         ),
     ),
     "atlas": (
-        _atlas("subjects", "", "sub-r001s001/ses-1"),
-        _atlas("sites", r"R\d{3}/", "R001/sub-r001s001/ses-1"),
-        _atlas("release", r"(?:Training|Testing)/R\d{3}/", "Training/R001/sub-r001s001/ses-1"),
+        FileLayout(
+            title="ATLAS",
+            files={"T1": ATLAS_FILE % "T1w", LABEL: ATLAS_FILE % "label-L_desc-T1lesion_mask"},
+            subject="{person}_ses-{session}",
+            fields={
+                "above": r"(?:(?:(?:Training|Testing)/)?R\d{3}/)?",
+                "person": r"sub-r\d{3}s\d{3}",
+                "session": r"\d+",
+            },
+            example="sub-r001s001/ses-1, R001/sub-r001s001/ses-1 or Training/R001/sub-r001s001/ses-1",
+            convention="atlas",
+        ),
     ),
 }
 
 
 def read_cohort(cohort: str, root: Path) -> DataSet:
-    """The visits below a root, even without images; shows progress, and prints unmatched folders.
-
-    `cohort` is a key of `COHORTS`; the names of the folders decide between its layouts.
-    """
+    """The visits below a root; shows progress. The names of the files decide between the layouts in `COHORTS`."""
     layouts = COHORTS[cohort]
     with reporting_path_errors(f"--root={root}"):
         listing = list_images(root, lambda folder: any(layout.enters(folder) for layout in layouts))
-    found = [(layout, visits) for layout in layouts if (visits := layout.visits(listing))]
+    found = [data for data in (layout.read(listing) for layout in layouts) if data.subjects]
     if len(found) > 1:
-        examples = ", ".join(f"{next(iter(visits))} ({layout.title})" for layout, visits in found)
-        why = "because a subject could exist twice, or labels could differ"
-        raise InputError(f"--root={root}: layouts are mixed: {examples}; expected a single one, {why}")
+        examples = ", ".join(f"{next(iter(data.subjects))} ({data.layout})" for data in found)
+        raise InputError(f"--root={root}: layouts are mixed: {examples}; expected one, as their labels could differ")
     if not found:
         expected = " or ".join(layout.example for layout in layouts)
         there = shortened(sorted(path.name for path in root.iterdir()), most=4) or "nothing"
-        raise InputError(f"--root={root}: no subject of {cohort}; expected folders such as {expected}; found {there}")
-    ((layout, visits),) = found
-    depth = next(iter(visits)).count("/")
-    if others := [path for path in listing.folders if path.count("/") == depth and path not in visits]:
-        show(f"skipped, not a folder of the layout: {shortened(others, most=4)}")
-    return read_visits(layout, listing)
+        raise InputError(f"--root={root}: no scan of {cohort}; expected folders such as {expected}; found {there}")
+    return found[0]
 
 
-def cohort_of(listing: Listing) -> CohortLayout | None:
-    """The layout whose visits hold all files of a listing."""
-    for layout in (layout for layouts in COHORTS.values() for layout in layouts):
-        visits = layout.visits(listing)
-        depth = next(iter(visits), "").count("/") + 1
-        if visits and all("/".join(file.folders[:depth]) in visits for file in listing.files):
-            return layout
-    return None
-
-
-def read_visits(layout: CohortLayout, listing: Listing) -> DataSet:
-    """The subjects of a listing in a cohort's layout."""
-    data = DataSet(listing, layout.title, order=list(layout.images), convention=layout.convention)
-    data.leave("not of the layout", [file.path for file in listing.files])
-    paths = {file.bare: file.path for file in listing.files}
-    claims: dict[str, dict[str, str]] = {}
-    for fields in layout.visits(listing).values():
-        # the first session has the person's name, as in single-session cohorts
-        subject = layout.subject.format(**fields).removesuffix("_ses-1")
-        files = layout.files(**fields)
-        known = claims.setdefault(subject, files)
-        if known != files:
-            twice = f"{next(iter(known.values()))} and {next(iter(files.values()))}"
-            raise InputError(f"--root={listing.root}: {subject} exists twice: {twice}")
-        there = {kind: paths[path] for kind, path in files.items() if path in paths}
-        label = there.pop(LABEL, None)
-        data.subjects[subject] = SubjectFiles(subject, fields["person"], there, label)
-    data.subjects = dict(sorted(data.subjects.items()))
-    for start, remark in layout.remarks.items():
-        if any(subject.startswith(start) for subject in data.subjects):
-            data.remarks.append(f"{start}*: {remark}")
-    return data
+def cohort_of(listing: Listing) -> FileLayout | None:
+    """The cohort's layout that a listing has."""
+    return next((layout for layouts in COHORTS.values() for layout in layouts if layout.fits(listing)), None)

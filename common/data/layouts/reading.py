@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from ...errors import shortened, show
+from ...errors import InputError, shortened, show
 from .bids import is_bids, read_bids
-from .cohorts import cohort_of, read_visits
+from .cohorts import cohort_of
 from .folders import is_flat, is_folders, read_flat, read_folders
 from .listing import Listing, bare_of
 from .names import SIGNS, Naming
@@ -43,15 +44,30 @@ def layouts_of(listing: Listing, naming: Naming) -> list[str]:
     return special or [name for name in LAYOUTS if name not in SPECIAL and LAYOUTS[name].fits(listing)]
 
 
-def read_layout(name: str, listing: Listing, naming: Naming, states_regions: bool = False) -> DataSet:
-    """Find the files of a data set; `states_regions` takes the regions from nnU-Net's dataset.json."""
-    data = LAYOUTS[name].read(listing, naming)
+def read_layout(
+    listing: Listing, naming: Naming, name: str | None = None, states_regions: bool = False, option: str = ""
+) -> DataSet:
+    """Find the files of a data set in the layout `name`, or else in the one that fits; none fits without subjects.
+
+    `states_regions` takes the regions from nnU-Net's dataset.json. Messages call the folder `option`, of a command with --layout.
+    """
+    names = layouts_of(listing, naming) if name is None else [name]
+    if len(names) > 1:
+        expected = " or ".join(f"--layout={name}" for name in names) if option else "one of the two"
+        raise InputError(f"{option or listing.root}: looks like {' and '.join(names)}; expected {expected}")
+    if not names:
+        return DataSet(listing, "no layout")
+    data = _read(listing, naming, *names)
     show(*data.remarks)
     if files := data.misnamed:
         show(f"warning: named as of another subject than their folder's: {shortened(files, most=3)}", error=True)
-    if name == "nnunet" and states_regions:
+    if data.name == "nnunet" and states_regions:
         data.convention = regions_in(Path(listing.root))
     return data
+
+
+def _read(listing: Listing, naming: Naming, name: str) -> DataSet:
+    return replace(LAYOUTS[name].read(listing, naming), name=name)
 
 
 def recognised(listing: Listing, naming: Naming) -> DataSet:
@@ -60,16 +76,32 @@ def recognised(listing: Listing, naming: Naming) -> DataSet:
     Where that has two files for an image, or several fit, the files' names tell the subjects.
     """
     if layout := cohort_of(listing):
-        return read_visits(layout, listing)
+        return layout.read(listing)
     names = layouts_of(listing, naming)
     for name in ["flat"] if len(names) > 1 else [*names, "flat"]:
-        data = LAYOUTS[name].read(listing, naming)
+        data = _read(listing, naming, name)
         if not data.clashes:
             break
     return data
 
 
-def choosing(data: DataSet, layout: str, naming: Naming, kind: str) -> tuple[str | None, int]:
+def remedy(data: DataSet, naming: Naming) -> tuple[str, dict[str, str]]:
+    """The layout, and the words or the template for each kind, with which most subjects have one file of each kind.
+
+    Found by trying this layout and names in place of folders; no words if nothing helps.
+    """
+    best, most = ("", dict[str, str]()), 0
+    for name in dict.fromkeys([data.name] if data.name in SPECIAL else [data.name, "flat"]):
+        again = data if name == data.name else _read(data.listing, naming, name)
+        kinds = dict.fromkeys(clash.kind for clash in again.clashing(naming.modalities))
+        chosen = {kind: choosing(again, naming, kind) for kind in kinds}
+        count = min([count for _, count in chosen.values()] or [len(again.subjects)])
+        if count > most:
+            best, most = (name, {kind: str(words) for kind, (words, _) in chosen.items()}), count
+    return best
+
+
+def choosing(data: DataSet, naming: Naming, kind: str) -> tuple[str | None, int]:
     """The words or the template that give the most subjects one file of a kind with several, and their number.
 
     They are found by trying: the ends of the files' paths, in which a subject's name becomes `*`.
@@ -77,8 +109,8 @@ def choosing(data: DataSet, layout: str, naming: Naming, kind: str) -> tuple[str
     best, most = None, 0
     clash = next(clash for clash in data.clashes if clash.kind == kind)
     for words in dict.fromkeys(words for file in clash.files for words in _ends(bare_of(file), clash.subject)):
-        again = LAYOUTS[layout].read(data.listing, naming.choose(kind, words))
-        count = sum(kind in subject.kinds for subject in again.subjects.values())
+        again = _read(data.listing, naming.choose(kind, words), data.name)
+        count = sum(kind in subject.files for subject in again.subjects.values())
         if count > most and not any(clash.kind == kind for clash in again.clashes):
             best, most = words, count
     return best, most

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from common import made
-from common.data.layouts.cohorts import read_cohort
 from common.errors import InputError
 from common.inference.cases import CheckFilesd, check_missing, find_cases
 
@@ -65,17 +64,6 @@ def test_a_folder_is_read_in_the_layouts_that_cohorts_have(tmp_path):
 def test_words_of_a_name(tmp_path, names, modalities, expected):
     files = {name: scan(tmp_path / f"{name}.nii.gz") for name in names} | {"": ""}
     assert found(tmp_path, modalities) == {subject: [files[name] for name in of] for subject, of in expected.items()}
-
-
-def test_scans_of_atlas_have_the_names_of_its_datalist(tmp_path):
-    root = tmp_path / "Training"
-    for person, session in (("r001s001", 1), ("r001s002", 1), ("r001s002", 2), ("r040s011", 12)):
-        name = f"sub-{person}_ses-{session}_space-MNI152NLin2009aSym"
-        for end in ("T1w", "label-L_desc-T1lesion_mask"):
-            scan(root / f"R001/sub-{person}/ses-{session}/anat/{name}_{end}.nii.gz")
-    visits = {name: tuple(subject.images.values()) for name, subject in read_cohort("atlas", tmp_path).subjects.items()}
-    assert list(visits) == ["sub-r001s001", "sub-r001s002", "sub-r001s002_ses-2", "sub-r040s011_ses-12"]
-    assert found(tmp_path, ["T1"]) == {subject: [f"{tmp_path}/{image}"] for subject, (image,) in visits.items()}
 
 
 def test_a_name_may_be_a_modality_alone(tmp_path):

@@ -6,7 +6,7 @@ from common.data.layouts.listing import list_images
 from common.data.layouts.names import Naming
 from common.data.layouts.reading import read_layout
 from common.errors import InputError
-from scripts.datalists.scan import remedy
+from scripts.datalists.scan import options_of
 
 GLIOMA = ("FLAIR", "T1", "T1GD", "T2")
 
@@ -82,8 +82,8 @@ def test_timepoints_named_t1_and_t2_are_no_modalities(data):
 def test_the_options_that_a_refusal_names_work(data, make, layout):
     make(data)
     naming = Naming()
-    found = read_layout(layout, list_images(data.root), naming)
+    found = read_layout(list_images(data.root), naming, layout)
     with pytest.raises(InputError, match="two files for the"):
         data.scan(layout=layout)
-    options = remedy(found, layout, naming)
+    options = options_of(found, naming)
     assert len(data.entries(**{"layout": layout} | options)) == 3, options

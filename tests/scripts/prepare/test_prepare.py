@@ -128,7 +128,7 @@ def found_by_readers(output):
     """What each reader finds: with the datalist, without, and `datalists generic`."""
     for datalist in (output / "datalist.json", None):
         yield [case["subject"] for case in find_cases(output, ["T1", "FLAIR"], datalist)]
-    yield sorted(read_layout("folders", list_images(output), Naming(("T1", "FLAIR"))).subjects)
+    yield sorted(read_layout(list_images(output), Naming(("T1", "FLAIR")), "folders").subjects)
 
 
 def test_a_subject_outside_its_limits_is_left_out_until_it_is_accepted(cohort, copy):
