@@ -32,6 +32,11 @@ class FileLayout:
     remarks: Mapping[str, str] = field(default_factory=dict)  # beginning of subjects' names -> remark
     skims: bool = False  # whether folders that no template names stay unread, as there are many
 
+    @property
+    def modalities(self) -> list[str]:
+        """The modalities in order."""
+        return [kind for kind in self.files if kind != LABEL]
+
     @cached_property
     def templates(self) -> dict[str, Template]:
         """The templates by kind."""
@@ -57,8 +62,7 @@ class FileLayout:
 
     def read(self, listing: Listing) -> DataSet:
         """The subjects of a listing."""
-        data = DataSet(listing, self.title, order=[kind for kind in self.files if kind != LABEL])
-        data.convention = self.convention
+        data = DataSet(listing, self.title, order=self.modalities, convention=self.convention)
         data.leave("not of the layout", [file.path for file in listing.files])
         firsts: dict[str, tuple[dict[str, str], str]] = {}
         claims = []

@@ -49,7 +49,8 @@ def read_layout(
 ) -> DataSet:
     """Find the files of a data set in the layout `name`, or else in the one that fits; none fits without subjects.
 
-    `states_regions` takes the regions from nnU-Net's dataset.json. Messages call the folder `option`, of a command with --layout.
+    `states_regions` takes the regions from nnU-Net's dataset.json. `option` is the folder's, of commands
+    with --layout.
     """
     names = layouts_of(listing, naming) if name is None else [name]
     if len(names) > 1:

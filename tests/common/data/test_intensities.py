@@ -32,7 +32,7 @@ def scans(layout, skull_stripped, spacing, seed):
     brain, tissue = (np.zeros(head.grid.shape, bool) for _ in range(2))
     brain[head.inside] = head.depth > 0
     tissue[head.inside] = (head.fractions["GM"] + head.fractions["WM"] > 0.8) & (head.labels == 0) & (head.depth > 0)
-    for modality in PHANTOMS[layout].files_of(0)[0]:
+    for modality in PHANTOMS[layout].layout.modalities:
         yield Scan(modality, scan(rng, head, SEQUENCES[modality], 0.25).round(), brain, tissue)
 
 

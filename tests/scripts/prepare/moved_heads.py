@@ -53,9 +53,9 @@ def make_raw(layout: str, index: int, folder: Path, seed: int = 0, spacing: floa
     centre = np.array(CENTRE) + kind.mni_origin
     first = _rigid(motion, *TURN, centre)
     middle = _moved(first, centre[None])[0]
-    reference = default_reference(list(kind.layout.images))
+    reference = default_reference(kind.layout.modalities)
     motions = {}
-    for modality in kind.layout.images:
+    for modality in kind.layout.modalities:
         image = scan(rng, head, SEQUENCES[modality], agent)
         own = np.eye(4) if modality == reference else _rigid(motion, *SHIFT, middle)
         motions[modality] = own @ first
