@@ -5,10 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from common.data.layouts.cohorts import read_cohort
 from common.data.layouts.listing import list_images
 from common.data.layouts.names import LABEL, Naming
-from common.data.layouts.reading import read_layout, remedy
+from common.data.layouts.reading import read_cohort, read_layout, remedy
 from common.data.layouts.subjects import DataSet, SubjectFiles, person_of
 from common.data.modalities import SPELLINGS
 from common.errors import InputError, shortened, show

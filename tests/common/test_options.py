@@ -63,7 +63,7 @@ REFUSED = {
     "output_dir": ([""], "a path; "),
     "model_size": ([5], "one of tiny, small, base, micro"),
     "split": (["test"], "one of training, validation, testing, unlabelled, all"),
-    "label_convention": (["brats"], "one of brats2021, "),
+    "label_convention": (["brats"], "one of atlas, brats2021, "),
 }
 
 

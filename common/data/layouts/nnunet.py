@@ -12,7 +12,7 @@ from ...errors import ArgumentError, InputError, show
 from ...files import valid_json
 from ..modalities import modality_of
 from ..regions import declaration
-from .cohorts import FileLayout
+from .files import FileLayout
 from .listing import Listing
 from .names import LABEL, Naming, plain_name
 from .subjects import DataSet

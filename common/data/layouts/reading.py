@@ -1,4 +1,4 @@
-"""Recognise a data set's layout, and find the files of its subjects."""
+"""Recognise a data set's layout, and find the files of its subjects; no image is opened but a BIDS diffusion series."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...errors import InputError, shortened, show
+from ...files import reporting_path_errors
+from ..cohorts import COHORTS
 from .bids import is_bids, read_bids
-from .cohorts import cohort_of
 from .folders import is_flat, is_folders, read_flat, read_folders
-from .listing import Listing, bare_of
+from .listing import Listing, bare_of, list_images
 from .names import SIGNS, Naming
 from .nnunet import is_nnunet, read_nnunet, regions_in
 from .subjects import DataSet
@@ -71,13 +72,30 @@ def _read(listing: Listing, naming: Naming, name: str) -> DataSet:
     return replace(LAYOUTS[name].read(listing, naming), name=name)
 
 
+def read_cohort(cohort: str, root: Path) -> DataSet:
+    """The visits below a root; shows progress. The names of the files decide between the layouts of the cohort."""
+    layouts = COHORTS[cohort].layouts
+    with reporting_path_errors(f"--root={root}"):
+        listing = list_images(root, lambda folder: any(layout.enters(folder) for layout in layouts))
+    found = [data for data in (layout.read(listing) for layout in layouts) if data.subjects]
+    if len(found) > 1:
+        examples = ", ".join(f"{next(iter(data.subjects))} ({data.layout})" for data in found)
+        raise InputError(f"--root={root}: layouts are mixed: {examples}; expected one, as their labels could differ")
+    if not found:
+        expected = " or ".join(layout.example for layout in layouts)
+        there = shortened(sorted(path.name for path in root.iterdir()), most=4) or "nothing"
+        raise InputError(f"--root={root}: no scan of {cohort}; expected folders such as {expected}; found {there}")
+    return found[0]
+
+
 def recognised(listing: Listing, naming: Naming) -> DataSet:
     """The subjects of a folder in a cohort's layout, else in the one of `LAYOUTS` that fits.
 
     Where that has two files for an image, or several fit, the files' names tell the subjects.
     """
-    if layout := cohort_of(listing):
-        return layout.read(listing)
+    for layout in (layout for cohort in COHORTS.values() for layout in cohort.layouts):
+        if layout.fits(listing):
+            return layout.read(listing)
     names = layouts_of(listing, naming)
     for name in ["flat"] if len(names) > 1 else [*names, "flat"]:
         data = _read(listing, naming, name)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from common.data.layouts.cohorts import read_cohort
+from common.data.layouts.reading import read_cohort
 from common.errors import InputError
 from tests.scripts.datalists.cohorts import add_atlas, add_brats, add_brats_2023, touch
 from tests.support import one_line

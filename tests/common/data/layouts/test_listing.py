@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from common.data.layouts.cohorts import read_cohort
 from common.data.layouts.listing import BROKEN, TWICE, list_images
 from common.data.layouts.names import Naming
-from common.data.layouts.reading import LAYOUTS, layouts_of, read_layout, recognised
+from common.data.layouts.reading import LAYOUTS, layouts_of, read_cohort, read_layout, recognised
 from tests.scripts.datalists.cohorts import touch
 
 

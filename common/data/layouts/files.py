@@ -3,17 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
-from ...errors import InputError, shortened
-from ...files import reporting_path_errors
-from .listing import Listing, list_images
+from ...errors import InputError
+from .listing import Listing
 from .names import LABEL
 from .subjects import Claim, DataSet
 from .templates import Template
-
-BRATS_FILE = "{visit}/{visit}%s"
-ATLAS_FILE = "{above}{person}/ses-{session}/anat/{person}_ses-{session}_space-MNI152NLin2009aSym_%s"
 
 
 @dataclass(frozen=True)
@@ -79,83 +74,3 @@ class FileLayout:
             if any(subject.startswith(start) for subject in data.subjects):
                 data.remarks.append(f"{start}*: {remark}")
         return data
-
-
-def _brats(title: str, visit: str, example: str, kinds: Mapping[str, str], convention: str) -> FileLayout:
-    return FileLayout(
-        title=title,
-        files={kind: BRATS_FILE % end for kind, end in kinds.items()},
-        subject="{visit}",
-        fields={"visit": visit},
-        example=example,
-        convention=convention,
-        remarks={"BraTS-PED-": "labels read as in 2023 (3: enhancing); from 2024 on: --label_convention=brats2024peds"},
-    )
-
-
-COHORTS = {
-    "ukb": (
-        FileLayout(
-            title="UK Biobank",
-            files={
-                "T1": "{person}_20252_{visit}/T1/T1_brain_to_MNI",
-                "FLAIR": "{person}_20253_{visit}/T2_FLAIR/T2_FLAIR_brain_to_MNI",
-            },
-            subject="{person}_{visit}",
-            fields={"person": r"\d+", "visit": r"\d+_\d+"},
-            example="1000012_20252_2_0",
-            skims=True,
-        ),
-    ),
-    "brats": (
-        _brats(
-            "BraTS 2021",
-            r"(?P<person>BraTS2021_\d{5})",
-            "BraTS2021_00000",
-            {"FLAIR": "_flair", "T1ce": "_t1ce", "T1": "_t1", "T2": "_t2", LABEL: "_seg"},
-            "brats2021",
-        ),
-        _brats(
-            "BraTS 2023 and 2024",
-            r"(?P<person>BraTS-(?:GLI|MEN|MET|PED|SSA|GoAT)-\d{5})(?:-\d{3})?",
-            "BraTS-GLI-00000-000",
-            {"FLAIR": "-t2f", "T1ce": "-t1c", "T1": "-t1n", "T2": "-t2w", LABEL: "-seg"},
-            "brats2023",
-        ),
-    ),
-    "atlas": (
-        FileLayout(
-            title="ATLAS",
-            files={"T1": ATLAS_FILE % "T1w", LABEL: ATLAS_FILE % "label-L_desc-T1lesion_mask"},
-            subject="{person}_ses-{session}",
-            fields={
-                "above": r"(?:(?:(?:Training|Testing)/)?R\d{3}/)?",
-                "person": r"sub-r\d{3}s\d{3}",
-                "session": r"\d+",
-            },
-            example="sub-r001s001/ses-1, R001/sub-r001s001/ses-1 or Training/R001/sub-r001s001/ses-1",
-            convention="atlas",
-        ),
-    ),
-}
-
-
-def read_cohort(cohort: str, root: Path) -> DataSet:
-    """The visits below a root; shows progress. The names of the files decide between the layouts in `COHORTS`."""
-    layouts = COHORTS[cohort]
-    with reporting_path_errors(f"--root={root}"):
-        listing = list_images(root, lambda folder: any(layout.enters(folder) for layout in layouts))
-    found = [data for data in (layout.read(listing) for layout in layouts) if data.subjects]
-    if len(found) > 1:
-        examples = ", ".join(f"{next(iter(data.subjects))} ({data.layout})" for data in found)
-        raise InputError(f"--root={root}: layouts are mixed: {examples}; expected one, as their labels could differ")
-    if not found:
-        expected = " or ".join(layout.example for layout in layouts)
-        there = shortened(sorted(path.name for path in root.iterdir()), most=4) or "nothing"
-        raise InputError(f"--root={root}: no scan of {cohort}; expected folders such as {expected}; found {there}")
-    return found[0]
-
-
-def cohort_of(listing: Listing) -> FileLayout | None:
-    """The cohort's layout that a listing has."""
-    return next((layout for layouts in COHORTS.values() for layout in layouts if layout.fits(listing)), None)
