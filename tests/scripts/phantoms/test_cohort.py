@@ -38,20 +38,6 @@ def _voxels(path):
     return np.asarray(nib.load(path).dataobj)
 
 
-ATLAS_FILE = "{0}/ses-1/anat/{0}_ses-1_space-MNI152NLin2009aSym_{1}.nii.gz"
-ATLAS_KINDS = ("T1w", "label-L_desc-T1lesion_mask")
-
-
-def test_files_are_named_as_in_the_cohorts_and_nothing_else_is_left(cohorts):
-    kinds = ("20252_2_0/T1/T1", "20253_2_0/T2_FLAIR/T2_FLAIR")
-    ukb = [f"{1000012 + 37 * index}_{kind}_brain_to_MNI.nii.gz" for index in range(6) for kind in kinds]
-    assert _files(cohorts / "ukb") == sorted(ukb)
-    names, kinds = [f"BraTS2021_0000{index}" for index in range(6)], ("flair", "t1ce", "t1", "t2", "seg")
-    assert _files(cohorts / "brats") == sorted(f"{name}/{name}_{kind}.nii.gz" for name in names for kind in kinds)
-    names = [f"sub-r00{1 + index // 4}s00{1 + index % 4}" for index in range(7)]
-    assert _files(cohorts / "atlas") == sorted(ATLAS_FILE.format(name, kind) for name in names for kind in ATLAS_KINDS)
-
-
 @pytest.mark.parametrize(
     ("layout", "shape", "orientation", "dtype", "corner"),
     [
