@@ -78,12 +78,9 @@ def scan_any(
 def _refuse_clashes(data: DataSet, naming: Naming) -> None:
     """Refuse two files for one image or label map, and name options that choose."""
     if clashes := data.clashing(naming.modalities):
-        subject, kind, files = clashes[0]
         options = " ".join(f"--{name}={value}" for name, value in options_of(data, naming).items())
         expected = f"a choice, such as {options}" if options else "one, as no words or pattern give each subject one"
-        raise InputError(
-            f"--root={data.root}: two files for the {kind} of {subject}: {' and '.join(files)}; expected {expected}"
-        )
+        raise InputError(f"--root={data.root}: {clashes[0]}; expected {expected}")
 
 
 def options_of(data: DataSet, naming: Naming) -> dict[str, str]:

@@ -143,13 +143,12 @@ def _faults(data: DataSet, naming: Naming, masks: str | None) -> dict[str, str]:
     faults: dict[str, str] = {}
     clashes = data.clashing(naming.modalities)
     cures = {kind: choosing(data, naming, kind)[0] for kind in {clash.kind for clash in clashes}}
-    for subject, kind, files in clashes:
-        words, is_label = cures[kind], kind == LABEL
-        option = f"--labels={words}" if is_label else f'--patterns="{ ({kind: words}) }"'
+    for clash in clashes:
+        words = cures[clash.kind]
+        option = f"--labels={words}" if clash.kind == LABEL else f'--patterns="{ ({clash.kind: words}) }"'
         cure = f"{option} chooses" if words else "no words or pattern give each subject one"
-        cure = f"--brain={masks} matches both" if kind == BRAIN else cure
-        start, expected = ("", "label map") if is_label else (f"{kind}: ", "file")
-        faults.setdefault(subject, f"{start}{' and '.join(files)}; expected one {expected} ({cure})")
+        cure = f"--brain={masks} matches both" if clash.kind == BRAIN else cure
+        faults.setdefault(clash.subject, f"{clash}; expected one ({cure})")
     return faults
 
 

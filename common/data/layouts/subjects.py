@@ -34,6 +34,9 @@ class Clash(NamedTuple):
     kind: str
     files: tuple[str, str]
 
+    def __str__(self) -> str:
+        return f"two files for the {self.kind} of {self.subject}: {' and '.join(self.files)}"
+
 
 @dataclass
 class SubjectFiles:
