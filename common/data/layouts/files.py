@@ -40,7 +40,9 @@ class FileLayout:
     @cached_property
     def _folders(self) -> list[Template]:
         parts = [text.split("/")[:-1] for text in self.files.values()]
-        return [Template("/".join(folders[:depth]), self.fields) for folders in parts for depth in range(2, 9)]
+        return [
+            Template("/".join(folders[: depth + 1]), self.fields) for folders in parts for depth in range(len(folders))
+        ]
 
     def enters(self, folder: str) -> bool:
         """Whether a folder is to be listed."""
