@@ -21,7 +21,6 @@ ROOT = Path(__file__).resolve().parents[1]
 LIKE = {"brats_finetune": "brats", "atlas_finetune": "atlas"}  # bundle -> cohort that its model was trained on
 CONVENTION = {"brats": "brats2021", "atlas": "atlas"}  # label convention, if the checkpoint states none
 PREPARED, PREDICTED, LABELS = "prepared", "predicted", "labels"  # folders in the output
-OLDER = ".made_of"  # folder in PREDICTED of releases without made.json
 
 
 def segment(
@@ -130,10 +129,8 @@ def check_made_here(folder: Path) -> None:
     """Refuse label maps that no earlier run has made, which would be replaced."""
     from common import made
 
-    if (folder / PREDICTED / OLDER).exists():
-        raise InputError(f"{folder}: of an earlier release; expected another --output")
     for part in (PREDICTED, LABELS):
-        subjects = made.inputs_in(made.read(folder / part))
+        subjects = (made.read(folder / part) or {}).get("inputs", {})
         for file in (folder / part).glob("*.nii.gz"):
             if file.name.removesuffix(".nii.gz") not in subjects and not is_label_map(file):
                 raise InputError(f"{file}: not of an earlier run; expected another --output")
