@@ -95,6 +95,7 @@ def encoder(in_channels: int, size: ModelSize, use_checkpoint: bool) -> SwinTran
         num_heads=size.num_heads,
         use_checkpoint=use_checkpoint,
         spatial_dims=3,
+        use_flash_attention=True,
     )
 
 
@@ -207,6 +208,7 @@ def swin_unetr(
         >>> sum(p.numel() for p in swin_unetr(4, 3, "small").parameters())
         64076853
     """
-    network = SwinUNETR(in_channels, out_channels, **settings(model_size)._asdict(), **options)
+    options |= {**settings(model_size)._asdict(), "use_flash_attention": True}
+    network = SwinUNETR(in_channels, out_channels, **options)
     network.window = window
     return network
