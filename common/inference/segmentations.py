@@ -18,9 +18,8 @@ from ..data.scan_checks import AFFINE_TOLERANCE, broken_file
 from ..data.transforms import FORMS
 from ..data.volumes import affine_in, write_volume
 from ..errors import show
-from ..files import atomic_write, write_csv
+from ..files import atomic_write, read_csv, write_csv
 from ..made import Results
-from .reading import read_table
 
 VOLUMES = "volumes.csv"
 COLUMNS = ("subject", "region", "volume_ml", "voxels")
@@ -116,8 +115,8 @@ def _rows(table: Path) -> dict[tuple[str, str], tuple[str, str]]:
     """Volume and voxels by subject and region; empty if there is no table."""
     if not table.exists():
         return {}
-    rows = read_table(table, COLUMNS, "an earlier table of inference")
-    return {(subject, region): (volume, voxels) for _, (subject, region, volume, voxels) in rows}
+    rows = read_csv(table, COLUMNS, "an earlier table of inference")
+    return {(subject, region): (volume, voxels) for subject, region, volume, voxels in rows}
 
 
 class Volumes:

@@ -103,9 +103,8 @@ def page(folder: str, slices: str = "chosen", data: str | Sequence[str] | None =
     """Draw the page of an evaluation, FOLDER/evaluation.html, from the files in its folder. Nothing is scored.
 
     Args:
-        folder: evaluation, with metrics.csv, lesions.csv, cases.json and summary.json, as scripts.evaluate or
-            the evaluate.yaml of a bundle wrote them. The label maps and images that cases.json lists are read for the
-            pictures.
+        folder: evaluation, with cases.json, as scripts.evaluate or the evaluate.yaml of a bundle wrote it. The label
+            maps and images that it lists are read for the pictures.
         slices: cases that get a page to scroll through, FOLDER/slices/CASE.html: none, chosen or all.
         data: other folders from which label maps and images may be read, such as the data set's.
     """
