@@ -12,7 +12,7 @@ from typing import Any
 
 from ..data.datalists import UNPRINTABLE
 from ..data.regions import display_order, regions_of
-from ..errors import InputError
+from ..errors import InputError, within
 from ..files import cell_text, check_regular, expand_home, valid_json, why_no_folder
 from ..metrics.cards import Protocol, Scores
 from ..metrics.lesions import Lesion
@@ -89,10 +89,8 @@ def read(folder: str | Path) -> Details:
     cases, convention = content["cases"], content["label_convention"]
     if len(cases) != summary["cases"]:
         raise InputError(f"{path}: {len(cases)} cases; expected {summary['cases']}, as in {SUMMARY}")
-    try:
+    with within(path):
         regions = display_order(regions_of(convention))
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
     values: dict[tuple[str, str, str], float] = {}
     lesions = defaultdict(list)
     metric_rows, lesion_rows = (
@@ -162,10 +160,8 @@ def check_images(folder: str | Path, cases: Iterable[CaseFiles], data: Sequence[
 def _protocol(path: Path) -> tuple[Protocol, dict[str, Any]]:
     """The protocol of an evaluation, and its summary."""
     summary = valid_json(path, EVALUATION, SUMMARY_SCHEMA)
-    try:
+    with within(path):
         protocol = protocol_of(summary["protocol"], summary.get("challenge"))
-    except InputError as error:
-        raise InputError(f"{path}: {error}; expected {EVALUATION}") from error
     for key, value in protocol.settings.items():
         if summary.get(key) != value:
             raise InputError(f"{path}: {key} {summary.get(key)}; expected {value}, the setting of {protocol.name}")

@@ -61,7 +61,7 @@ def length(options: Options, cases: int, cases_per_step: int) -> Length:
             )
         iterations = ceil(iterations / interval) * interval
     if iterations % interval:
-        raise ArgumentError(f"iterations={iterations}: expected a multiple of {shown('val_interval', interval)}")
+        raise ArgumentError("iterations", iterations, expected=f"a multiple of {shown('val_interval', interval)}")
     if warmup > iterations:
         shown_warmup = shown("warmup_iterations", warmup)
         raise ArgumentError(f"{shown_warmup}: expected at most {shown('iterations', iterations)}")
@@ -121,7 +121,7 @@ class Plan:
         self._cases: dict[str, list[dict[str, Any]]] = {}
         if options.pretrained and Path(options.pretrained).resolve() == (Path(options.ckpt_dir) / "model.pt").resolve():
             expected = "expected another folder: this training writes its own there"
-            raise ArgumentError(f"pretrained={options.pretrained}: the model.pt of --ckpt_dir; {expected}")
+            raise ArgumentError("pretrained", options.pretrained, f"the model.pt of --ckpt_dir; {expected}")
         self.resumed_from, changes = processes.on_main(
             lambda: resumable(options.ckpt_dir, options.resume, self.settings, options.resume_changes)
         )

@@ -186,7 +186,7 @@ def test_an_expression_on_a_command_line_is_refused(config, value):
     ("value", "message"),
     [
         ("@pretraind", r".*train.yaml.*: no @pretraind, which learning_rate refers to; did you mean @"),
-        ("%x", ".*overlay.yaml: learning_rate: %x: MONAI takes % for another config"),
+        ("%x", ".*overlay.yaml: learning_rate=%x: MONAI takes % for another config"),
         ("@optimizer", r".*train.yaml.*: .*optimizer.*learning_rate.*: refers to itself"),
     ],
 )
@@ -197,9 +197,9 @@ def test_an_overlay_may_refer_only_to_what_is_there(config, write, value, messag
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"lerning_rate": 5}, r"lerning_rate: 5: no such key in .*; did you mean learning_rate\?"),
-        ({"max_epochs": 5}, r"max_epochs: 5: no such key; did you mean iterations='N epochs'\?"),
-        ({"my_loss": {"_target_": "DiceCELoss"}}, "my_loss: .*: no such key"),
+        ({"lerning_rate": 5}, r"lerning_rate=5: no such key in .*; did you mean learning_rate\?"),
+        ({"max_epochs": 5}, r"max_epochs=5: no such key; did you mean iterations='N epochs'\?"),
+        ({"my_loss": {"_target_": "DiceCELoss"}}, "my_loss=.*: no such key"),
         ({"bundle_root": ".", "run": []}, "a config that runs by itself; expected an overlay, which changes "),
     ],
 )
