@@ -371,7 +371,7 @@ def check_network(
     if not has_swin and model_size not in (None, "small", "micro"):
         raise ArgumentError("model_size", model_size, expected=f"one of small, micro with architecture={architecture}")
     if not is_swin and activation_checkpointing:
-        raise ArgumentError("activation_checkpointing", "true", expected=f"false with architecture={architecture}")
+        raise ArgumentError("activation_checkpointing", True, expected=f"false with architecture={architecture}")
 
 
 def _check_together(options: Options, self_supervised: bool) -> None:

@@ -130,7 +130,7 @@ def refused(what: object = ..., value: object = ..., text: object = "") -> Itera
         yield
     assert str(text) in one_line(error)
     assert what is ... or error.value.what == str(what)
-    assert value is ... or error.value.value == value
+    assert value is ... or error.value.value is value or error.value.value == value
 
 
 def oblique(spacing: tuple[float, float, float] = (1.5, 1.0, 3.0)) -> np.ndarray:
