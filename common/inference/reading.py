@@ -7,7 +7,7 @@ from typing import Any
 
 from ..data.datalists import UNPRINTABLE
 from ..data.regions import display_order, regions_of
-from ..errors import InputError
+from ..errors import InputError, within
 from ..files import check_schema, expand_home, valid_json, why_no_folder
 from ..metrics.cards import Protocol, Scores
 from ..metrics.lesions import Lesion
@@ -74,11 +74,9 @@ def read(folder: str | Path) -> Details:
         raise InputError(f"{folder}: {why_no_folder(folder)}; expected {EVALUATION}")
     path = folder / CASES
     content = valid_json(path, EVALUATION, HEAD)
-    try:
+    with within(path):
         regions = display_order(regions_of(content["label_convention"]))
         protocol = protocol_of(content["protocol"], content["settings"].get("challenge"))
-    except InputError as error:
-        raise InputError(f"{path}: {error}; expected {EVALUATION}") from error
     if content["settings"] != protocol.settings:
         raise InputError(f"{path}: settings {content['settings']}; expected {protocol.settings}, of {protocol.name}")
     check_schema(content["cases"], _schema_of_cases(protocol, regions), f"{path}: cases", EVALUATION)
