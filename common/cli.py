@@ -53,7 +53,7 @@ def run(
         if arguments and not arguments[0].startswith("-"):
             *others, last = commands
             known = " or ".join([", ".join(others), last] if others else [last])
-            raise InputError(f"command {arguments[0]}: expected {known}, or only options")
+            raise InputError(f"command {arguments[0]}", expected=f"{known}, or only options")
         if asks_for_help:
             vars(default).update(commands)  # python-fire's help lists them
         commands = default
@@ -157,7 +157,7 @@ def _check(commands: Command | Mapping[str, Command], arguments: Sequence[str], 
     if isinstance(commands, Mapping):
         if not arguments or arguments[0] not in commands:
             given = arguments[0] if arguments else "nothing"
-            raise InputError(f"command {given}: expected one of {', '.join(commands)}")
+            raise InputError(f"command {given}", expected=f"one of {', '.join(commands)}")
         command, arguments = commands[arguments[0]], arguments[1:]
     else:
         command = commands
@@ -173,21 +173,21 @@ def _check(commands: Command | Mapping[str, Command], arguments: Sequence[str], 
                 place for place, text in enumerate(arguments, 1) if text[:1] == "-" and _name_of(text) == option
             )
             culprit = f"argument {place}" if confidential else f"--{option}={value}"  # its name may hold a path, too
-            raise InputError(f"{culprit}: no such option{hint}")
+            raise InputError(culprit, f"no such option{hint}")
     for option, value in options.items():
         is_flag = option in parameters and parameters[option].annotation in (bool, bool | None)
         if value == "" and not is_flag:
-            raise InputError(f"--{option}: no value")
+            raise InputError(f"--{option}", "no value")
     if "" in positional:
-        raise InputError("argument '': empty; expected a value")
+        raise InputError("argument ''", "empty", "a value")
     unset = [parameter for parameter in parameters.values() if parameter.name not in options]
     places = [parameter for parameter in unset if parameter.kind is not parameter.KEYWORD_ONLY]
     if len(positional) > len(places) and not takes_any_number:
         culprit = "" if confidential else f" {positional[-1]}"
-        raise InputError(f"argument{culprit}: unexpected; options are --{', --'.join(parameters)}")
+        raise InputError(f"argument{culprit}", f"unexpected; options are --{', --'.join(parameters)}")
     for parameter in unset:
         if parameter not in places[: len(positional)] and parameter.default is inspect.Parameter.empty:
-            raise InputError(f"--{parameter.name}: missing; it has no default")
+            raise InputError(f"--{parameter.name}", "missing; it has no default")
 
 
 def options_of(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:

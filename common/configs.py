@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import InputError, choice, did_you_mean, shortened, show
 from .files import valid_json, valid_yaml, why_no_file
@@ -18,6 +18,7 @@ from .options import OPTIONS, TRAINING_DEFAULTS
 
 # MONAI's option `tracking`, and the options that apply with it
 TRACKING = {"tracking", "tracking_uri", "experiment_name", "run_name", "save_execute_config"}
+EPOCHS = ("epochs", "max_epochs")  # names that people try for the option iterations
 OURS = [Path(__file__).resolve().parents[1] / name for name in ("bundles", "studies")]
 
 
@@ -74,7 +75,7 @@ def as_data(name: str, value: Any) -> Any:
     if _is_plain(value):
         return value
     if not is_option and value[0] in "$@%":
-        raise InputError(f"--{name}={value}: an expression; expected a value: only configs and overlays are evaluated")
+        raise InputError(f"--{name}", "an expression", "a value: only configs and overlays are evaluated", value=value)
     return f"${_quoted(value)}"
 
 
@@ -131,18 +132,57 @@ def _add_defaults(parser: Any) -> None:
         parser.update({name: value for name, value in TRAINING_DEFAULTS.items() if name not in parser})
 
 
+class Change(NamedTuple):
+    """A change of a config's key by an overlay, or by an option, which has no `file`."""
+
+    key: str
+    value: Any
+    file: str | Path | None = None
+
+    @property
+    def id(self) -> str:
+        """The key without the sign that adds to a section."""
+        return self.key.removeprefix("+")
+
+    @property
+    def place(self) -> str:
+        """The option, or the overlay and its key."""
+        return f"--{self.key}" if self.file is None else f"{self.file}: {self.key}"
+
+    def error(self, problem: str = "", expected: str = "") -> InputError:
+        """The error that names this change."""
+        return InputError(self.place, problem, expected, self.value)
+
+    def unknown(self, parser: Any, files: str) -> InputError:
+        """The error for a key that a config lacks, with the nearest key that it has."""
+        dashes, kind = ("--", "option") if self.file is None else ("", "key")
+        if self.id in EPOCHS:
+            return self.error(f"no such {kind}; did you mean {dashes}iterations='N epochs'?")
+        section, known = "", parser.config
+        for part in self.id.split("::"):
+            if not isinstance(known, Mapping) or part not in known:
+                break
+            section, known = f"{section}{part}::", known[part]
+        if not isinstance(known, Mapping):
+            return self.error(f"no such {kind} in {files}; {section.removesuffix('::')} has no keys of its own")
+        keys = [str(key) for key, value in known.items() if section or not isinstance(value, Mapping)]
+        expected = f"expected one of {shortened(keys, most=12)}"
+        hint = did_you_mean(part, map(str, known), f"{dashes}{section}", expected)
+        return self.error(f"no such {kind} in {files}{hint}")
+
+
 def check_known(given: Mapping[str, Any], files: Sequence[str | Path]) -> None:
     """Refuse options that no config file has."""
     parser = read(files)
-    for name, value in given.items():
-        if name in ("epochs", "max_epochs") or name not in parser:
-            raise _unknown(name, f"--{name}={value}", parser, ", ".join(map(str, files)))
+    for change in (Change(name, value) for name, value in given.items()):
+        if change.id in EPOCHS or change.key not in parser:
+            raise change.unknown(parser, ", ".join(map(str, files)))
 
 
-def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> dict[str, str]:
+def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> list[Change]:
     """Check a run's configs and the options that change them: files, keys, references, and names of components.
 
-    A new key is accepted in a component, or if something refers to it. Returns the text of each change by its key.
+    A new key is accepted in a component, or if something refers to it. Returns the changes.
     """
     from monai.bundle import ConfigParser, ReferenceResolver
     from monai.bundle.utils import merge_kv
@@ -154,12 +194,12 @@ def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> dict[str, 
     parser = ConfigParser(first)
     _add_defaults(parser)
     if "run" not in first:
-        raise InputError(f"{files[0]}: an overlay; expected a config that runs by itself, such as train")
+        raise InputError(files[0], "an overlay", "a config that runs by itself, such as train")
     for file, overlay in zip(files[1:], overlays, strict=True):
         if {"bundle_root", "run"} <= overlay.keys():
-            raise InputError(f"{file}: a config that runs by itself; expected an overlay, which changes {files[0]}")
+            raise InputError(file, "a config that runs by itself", f"an overlay, which changes {files[0]}")
     changes = [
-        (key, value, f"{file}: {key}", f": {value!s:.160}")
+        Change(key, value, file)
         for file, overlay in zip(files[1:], overlays, strict=True)
         for key, value in overlay.items()
     ]
@@ -167,30 +207,30 @@ def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> dict[str, 
     if options.get("tracking") is not None:
         own = TRACKING
         choice("tracking", options["tracking"], {"mlflow": None})
-    changes += [(key, value, f"--{key}", f"={value}") for key, value in options.items() if key not in own]
+    changes += [Change(key, value) for key, value in options.items() if key not in own]
     new: dict[str, InputError] = {}
     replaced: dict[str, str] = {}
-    for key, value, place, shown in changes:
-        given = f"{place}{shown}"
-        if value is None and given.startswith("--"):
-            raise InputError(f"{given}: MONAI ignores None; write null, or leave the option out")
-        id = key.removeprefix("+")
+    for change in changes:
+        id, value = change.id, change.value
+        if value is None and change.file is None:
+            raise change.error("MONAI ignores None; write null, or leave the option out")
         section = id.rpartition("::")[0]
         there = parser.get(section, None) if section else {}
-        if not all(id.split("::")) or id in ("epochs", "max_epochs") or not isinstance(there, dict | list):
-            raise _unknown(id, given, parser, names)
+        if not all(id.split("::")) or id in EPOCHS or not isinstance(there, dict | list):
+            raise change.unknown(parser, names)
         if id not in parser and not _is_component(there):
-            new[id] = _unknown(id, given, parser, names)
-        if id == key and id not in OPTIONS:
-            _check_shape(parser.get(id, None), value, given)
-        if id == key and isinstance(value, Mapping) and id in parser:
-            replaced[f"{id}::"] = f"{place} replaces the whole section; +{id} changes a part of it"
-        merge_kv(parser, key, as_data(key, value) if place == f"--{key}" else value)
+            new[id] = change.unknown(parser, names)
+        if id == change.key and id not in OPTIONS:
+            _check_shape(parser.get(id, None), change)
+        if id == change.key and isinstance(value, Mapping) and id in parser:
+            replaced[f"{id}::"] = f"{change.place} replaces the whole section; +{id} changes a part of it"
+        merge_kv(parser, change.key, as_data(id, value) if change.file is None else value)
     try:
         parser.resolve_macro_and_relative_ids()
     except Exception as error:  # of MONAI, for a text that begins with %
-        culprits = [f"{place}{shown}" for _, value, place, shown in changes if "%" in str(value)]
-        raise InputError(f"{culprits[0] if culprits else names}: MONAI takes % for another config ({error})") from error
+        problem = f"MONAI takes % for another config ({error})"
+        culprits = [change.error(problem) for change in changes if "%" in str(change.value)]
+        raise (culprits[0] if culprits else InputError(names, problem)) from error
 
     items = dict(_items(parser.config))
     referred = {id: list(ReferenceResolver.match_refs_pattern(it)) for id, it in items.items() if isinstance(it, str)}
@@ -203,22 +243,22 @@ def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> dict[str, 
             if other not in items:
                 causes = [f"; {cause}" for section, cause in replaced.items() if other.startswith(section)]
                 hint = causes[-1] if causes else did_you_mean(other, items, "@")
-                raise InputError(f"{names}: no @{other}, which {id} refers to{hint}")
+                raise InputError(names, f"no @{other}, which {id} refers to{hint}")
     _check_circles(referred, items, names)
     for id, item in items.items():
         if _is_component(item):
             _check_component(item, f"{names}: {id}", parser.locator)
-    return {key.removeprefix("+"): f"{place}{shown}" for key, _, place, shown in changes}
+    return changes
 
 
-def _check_shape(there: Any, value: Any, given: str) -> None:
+def _check_shape(there: Any, change: Change) -> None:
     """Refuse a value that replaces a component or list by something else; null, references and expressions pass."""
-    if value is None or str(value).startswith(("$", "@", "%")):
+    if change.value is None or str(change.value).startswith(("$", "@", "%")):
         return
-    if _is_component(there) and not _is_component(value):
-        raise InputError(f"{given}: expected a component, such as {{_target_: {there['_target_']}}}")
-    if isinstance(there, list) and not isinstance(value, list | tuple):
-        raise InputError(f"{given}: expected a list, as it replaces one")
+    if _is_component(there) and not _is_component(change.value):
+        raise change.error(expected=f"a component, such as {{_target_: {there['_target_']}}}")
+    if isinstance(there, list) and not isinstance(change.value, list | tuple):
+        raise change.error(expected="a list, as it replaces one")
 
 
 def _check_circles(referred: Mapping[str, Sequence[str]], items: Mapping[str, Any], names: str) -> None:
@@ -229,7 +269,7 @@ def _check_circles(referred: Mapping[str, Sequence[str]], items: Mapping[str, An
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
-        raise InputError(f"{names}: {' -> '.join(error.args[1][::-1])}: refers to itself") from error
+        raise InputError(names, f"{' -> '.join(error.args[1][::-1])}: refers to itself") from error
 
 
 def _items(config: Any, id: str = "") -> Iterator[tuple[str, Any]]:
@@ -253,29 +293,11 @@ def _check_component(item: Mapping[str, Any], place: str, locator: Any) -> None:
         return
     module, _, name = target.rpartition(".")
     if not module and locator.get_component_module_name(target) is None:
-        raise InputError(f"{place}: no class or function {target} of MONAI")
+        raise InputError(place, f"no class or function {target} of MONAI")
     if module and pydoc.locate(target) is None:
         found = pydoc.locate(module)
         known = [] if found is None else dir(found)
-        raise InputError(f"{place}: no class or function {target}{did_you_mean(name, known, f'{module}.')}")
-
-
-def _unknown(id: str, given: str, parser: Any, files: str) -> InputError:
-    """The error for an unknown key, with the nearest known key."""
-    dashes, kind = ("--", "option") if given.startswith("--") else ("", "key")
-    if id in ("epochs", "max_epochs"):
-        return InputError(f"{given}: no such {kind}; did you mean {dashes}iterations='N epochs'?")
-    section, known = "", parser.config
-    for part in id.split("::"):
-        if not isinstance(known, Mapping) or part not in known:
-            break
-        section, known = f"{section}{part}::", known[part]
-    if not isinstance(known, Mapping):
-        return InputError(f"{given}: no such {kind} in {files}; {section.removesuffix('::')} has no keys of its own")
-    keys = [str(key) for key, value in known.items() if section or not isinstance(value, Mapping)]
-    expected = f"expected one of {shortened(keys, most=12)}"
-    hint = did_you_mean(part, map(str, known), f"{dashes}{section}", expected)
-    return InputError(f"{given}: no such {kind} in {files}{hint}")
+        raise InputError(place, f"no class or function {target}{did_you_mean(name, known, f'{module}.')}")
 
 
 def _load(file: str | Path) -> dict[str, Any]:
@@ -284,10 +306,10 @@ def _load(file: str | Path) -> dict[str, Any]:
     if not path.is_file():
         near = [each.name for each in path.parent.glob("*.*") if each.name != path.name]
         hint = did_you_mean(path.name, near, f"{path.parent}/", "expected a YAML file")
-        raise InputError(f"{file}: {why_no_file(path)}{hint}")
+        raise InputError(file, why_no_file(path) + hint)
     expected = "a mapping of options, such as {batch_size: 2}"
     content = (valid_json if path.suffix == ".json" else valid_yaml)(path, expected, name=str(file))
     if not isinstance(content, Mapping):
         found = "empty" if content is None else f"of type {type(content).__name__}"
-        raise InputError(f"{file}: {found}; expected {expected}")
+        raise InputError(file, found, expected)
     return dict(content)

@@ -36,11 +36,11 @@ def prepare_process(otherwise: Hook | None = None) -> None:
     use_open_files()
     for name, value in MONAI.items():
         if os.environ.get(name, value) != value:
-            raise InputError(f"{name}={os.environ[name]}: expected {value}, or no such variable")
+            raise InputError(name, expected=f"{value}, or no such variable", value=os.environ[name])
     actions = [option.partition(":")[0] for option in sys.warnoptions]
     if any(action and "error".startswith(action) for action in actions):
         variable = "PYTHONWARNINGS=" + os.environ["PYTHONWARNINGS"] if "PYTHONWARNINGS" in os.environ else "-W error"
-        raise InputError(f"{variable}: libraries warn in every run; expected no warnings that are errors")
+        raise InputError(variable, "libraries warn in every run", "no warnings that are errors")
     os.environ.update(MATPLOTLIB)
     if Path("matplotlibrc").is_file():  # of the current folder, which Matplotlib reads first
         with chdir("/"):
@@ -51,4 +51,4 @@ def check_help() -> None:
     """Refuse --help where Python has removed its texts, the docstrings."""
     if sys.flags.optimize > 1:
         variable = "PYTHONOPTIMIZE=" + os.environ["PYTHONOPTIMIZE"] if "PYTHONOPTIMIZE" in os.environ else "-OO"
-        raise InputError(f"{variable}: removes the texts of --help; expected 1, -O or neither")
+        raise InputError(variable, "removes the texts of --help", "1, -O or neither")

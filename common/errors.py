@@ -13,7 +13,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import current_thread, main_thread
@@ -40,21 +40,45 @@ Hook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
 
 
 class InputError(ValueError):
-    """Bad input; the message names the culprit, its value and what was expected, in one line.
+    """Bad input: the culprit `what`, perhaps its `value`, the `problem`, and what was `expected`.
 
-    The message is escaped by `printable`, so that quoted text cannot forge a line, even in a worker's traceback, and
-    shortened by `concise`.
+    Its text is one line of these fields, which nobody needs to take apart again, escaped by `printable`, so that quoted
+    text cannot forge a line, even in a worker's traceback, and shortened by `concise`. A whole sentence may be `what`.
+
+    Example:
+        >>> print(InputError("RANK", expected="a number", value="one"), InputError("a.nii", "3 axes", "2"), sep=" | ")
+        RANK=one: expected a number | a.nii: 3 axes; expected 2
     """
 
+    def __init__(self, what: object, problem: object = "", expected: str = "", value: Any = ...) -> None:
+        self.what, self.problem, self.expected, self.value = str(what), str(problem), expected, value
+
     def __str__(self) -> str:
-        return printable(concise(super().__str__()))
+        culprit = self.what if self.value is ... else f"{self.what}={self.value}"
+        reasons = "; ".join(filter(None, [self.problem, self.expected and f"expected {self.expected}"]))
+        return printable(concise(f"{culprit}: {reasons}" if reasons else culprit))
 
 
 class ArgumentError(InputError):
-    """An argument has an invalid value; the message begins with `name=value: `.
+    """An argument has an invalid value; a command that has it as an option reports `--name=value: `."""
 
-    A command that has the argument as an option reports `--name=value: `.
-    """
+    def __init__(self, name: str, value: Any = ..., problem: object = "", expected: str = "") -> None:
+        super().__init__(name, problem, expected, value)
+
+    def named(self, name: str) -> "ArgumentError":
+        """The same error of an argument with another name."""
+        return ArgumentError(name, self.value, self.problem, self.expected)
+
+
+@contextmanager
+def within(place: object) -> Iterator[None]:
+    """Context manager: bad input in the block is a problem of `place`, such as the file that holds it."""
+    try:
+        yield
+    except InputError as error:
+        if error.what == str(place):
+            raise
+        raise InputError(place, error) from error
 
 
 def check_number(name: str, value: Any, kind: type, lowest: float, highest: float = math.inf) -> None:
@@ -64,13 +88,13 @@ def check_number(name: str, value: Any, kind: type, lowest: float, highest: floa
         whole = "a whole number" if kind is int else "a number"
         low, high = (f"{edge}" if isinstance(edge, int) else f"{edge:g}" for edge in (lowest, highest))
         limits = f"from {low}" + ("" if highest == math.inf else f" to {high}")
-        raise ArgumentError(f"{name}={value}: expected {whole} {limits}")
+        raise ArgumentError(name, value, expected=f"{whole} {limits}")
 
 
 def choice(name: str, value: Any, choices: Mapping[str, Any]) -> Any:
     """Look up an argument's word in `choices`; raise `ArgumentError` if it is unknown."""
     if not isinstance(value, str) or value not in choices:
-        raise ArgumentError(f"{name}={value}: expected " + (f"one of {', '.join(choices)}" if choices else "none"))
+        raise ArgumentError(name, value, expected=f"one of {', '.join(choices)}" if choices else "none")
     return choices[value]
 
 
@@ -274,13 +298,20 @@ def input_error_message(error: BaseException) -> str | None:
     An exception from a DataLoader's worker carries its cause only as text, which is searched too.
     """
     for link in chain_of(error):
-        text = Exception.__str__(link)  # with the line breaks that `InputError` escapes
-        if from_worker := re.findall(rf"^{__name__}\.(Input|Argument)Error: (.+)$", text, flags=re.MULTILINE):
+        if from_worker := re.findall(
+            rf"^{__name__}\.(Input|Argument)Error: (.+)$", _text_of_worker(link), re.MULTILINE
+        ):
             kind, message = from_worker[-1]
             return f"--{message}" if kind == "Argument" else message
         if isinstance(link, InputError):
             return f"--{link}" if isinstance(link, ArgumentError) else str(link)
     return None
+
+
+def _text_of_worker(error: BaseException) -> str:
+    """What an exception of a DataLoader's worker carries in place of its cause; empty for others."""
+    text = str(error.args[0]) if error.args else ""
+    return text if text.startswith("Caught ") else ""
 
 
 def chain_of(error: BaseException) -> Iterator[BaseException]:
@@ -347,8 +378,7 @@ def place_in_user_code(error: BaseException) -> str:
 
 def traceback_of(error: BaseException) -> str:
     """The traceback of an exception, and that of a worker below it, which `InputError` would escape."""
-    workers = [f"{text}\n" for text in map(Exception.__str__, chain_of(error)) if text.startswith("Caught ")]
-    return "".join([*traceback.format_exception(error), *workers])
+    return "".join([*traceback.format_exception(error), *map(_text_of_worker, chain_of(error))])
 
 
 def one_line(error: BaseException) -> str:

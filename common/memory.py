@@ -48,7 +48,7 @@ def use_open_files() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
     if most < FEWEST_FILES:
-        raise InputError(f"ulimit -n {most}: too few open files; expected at least {FEWEST_FILES}")
+        raise InputError(f"ulimit -n {most}", "too few open files", f"at least {FEWEST_FILES}")
     if soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
@@ -80,8 +80,10 @@ def check_crops(options: Mapping[str, Any], views: int = 1) -> None:
     if crops * one > memory:
         name = "patch_size" if one > memory else "batch_size"
         raise ArgumentError(
-            f"{name}={options[name]}: the crops alone, {crops:,} of {channels} channels in float32, take "
-            f"{crops * one / 2**30:,.1f} GiB; this machine has {memory / 2**30:,.1f} GiB"
+            name,
+            options[name],
+            f"the crops alone, {crops:,} of {channels} channels in float32, take "
+            f"{crops * one / 2**30:,.1f} GiB; this machine has {memory / 2**30:,.1f} GiB",
         )
 
 

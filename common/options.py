@@ -14,7 +14,7 @@ from typing import Any
 
 from .data.regions import regions_of
 from .environment import prepare_process
-from .errors import ArgumentError, InputError, did_you_mean
+from .errors import ArgumentError, did_you_mean, within
 from .locks import claim, release
 from .memory import check_crops
 from .metrics.protocols import CHALLENGES, PROTOCOLS, check_convention
@@ -245,10 +245,10 @@ class Options(SimpleNamespace):
         """Make the run's output folders and claim them; see `common.locks.claim`."""
         has_events = bool({"ckpt_dir", "protocol"} & vars(self).keys())  # of a training or evaluation
         if has_events and re.search("[\udc80-\udcff]", self.output_dir):  # bytes that are not UTF-8
-            raise ArgumentError(f"output_dir={self.output_dir}: not UTF-8; TensorBoard expects UTF-8")
+            raise ArgumentError("output_dir", self.output_dir, "not UTF-8; TensorBoard expects UTF-8")
         for name, folder in self._folders().items():
             if folder.startswith("~"):  # no shell replaces it after `=`, so it would become a folder of that name
-                raise ArgumentError(f"{name}={folder}: `~` is not expanded after `=`; give the full path")
+                raise ArgumentError(name, folder, "`~` is not expanded after `=`; give the full path")
             check_apart(name, folder, vars(self).get("dataset_dir", os.devnull))
             claim(name, folder)
 
@@ -264,7 +264,7 @@ class Options(SimpleNamespace):
 def check_apart(name: str, folder: str | Path, dataset_dir: str) -> None:
     """Refuse a folder for output that is the one of the scans."""
     if os.path.realpath(folder) == os.path.realpath(dataset_dir):
-        raise ArgumentError(f"{name}={folder}: holds the scans; expected another folder, or a subfolder")
+        raise ArgumentError(name, folder, "holds the scans", "another folder, or a subfolder")
 
 
 def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None) -> Options:
@@ -310,11 +310,9 @@ def automatic_amp(device: Any, trains: bool = False) -> bool:
 
 def check_stated(trained: Mapping[str, Any], checkpoint: Any) -> None:
     """Refuse settings in a checkpoint's metadata that no training has; they are the defaults of the options."""
-    try:
+    with within(f"checkpoint {checkpoint}: metadata"):
         stated = {name: OPTIONS[name](value) for name, value in trained.items() if name in OPTIONS}
         _check_together(Options(**stated), self_supervised=False)
-    except ArgumentError as error:
-        raise InputError(f"checkpoint {checkpoint}: its metadata state {error}") from error
 
 
 def _check_spelling(config: Any, names: Sequence[str]) -> None:
@@ -325,10 +323,10 @@ def _check_spelling(config: Any, names: Sequence[str]) -> None:
             continue
         if name == "recipe":
             raise ArgumentError(
-                f"recipe={value}: only scripts.run has this option; add the overlay configs/recipe_{value}.yaml"
+                "recipe", value, f"only scripts.run has this option; add the overlay configs/recipe_{value}.yaml"
             )
         if hint := did_you_mean(name, names, "--", cutoff=0.85):
-            raise ArgumentError(f"{name}={value}: no such option{hint}")
+            raise ArgumentError(name, value, f"no such option{hint}")
 
 
 def components() -> dict[str, Any]:
@@ -366,13 +364,14 @@ def check_network(
     multiple = 32 if has_swin else 8
     if any(edge % multiple for edge in patch_size):
         raise ArgumentError(
-            f"patch_size={patch_size}: expected three multiples of {multiple}, one of them at least 64, such as "
-            "[96,96,96]"
+            "patch_size",
+            patch_size,
+            expected=f"three multiples of {multiple}, one of them at least 64, such as [96,96,96]",
         )
     if not has_swin and model_size not in (None, "small", "micro"):
-        raise ArgumentError(f"model_size={model_size}: expected one of small, micro with architecture={architecture}")
+        raise ArgumentError("model_size", model_size, expected=f"one of small, micro with architecture={architecture}")
     if not is_swin and activation_checkpointing:
-        raise ArgumentError(f"activation_checkpointing=true: expected false with architecture={architecture}")
+        raise ArgumentError("activation_checkpointing", True, expected=f"false with architecture={architecture}")
 
 
 def _check_together(options: Options, self_supervised: bool) -> None:
@@ -382,21 +381,20 @@ def _check_together(options: Options, self_supervised: bool) -> None:
         check_network(**{name: values[name] for name in names if name in values})
     if self_supervised and options.patch_size[0] != options.patch_size[1]:
         raise ArgumentError(
-            f"patch_size={options.patch_size}: expected equal x and y, because crops are turned about z"
+            "patch_size", options.patch_size, expected="equal x and y, because crops are turned about z"
         )
     if values.get("mask_edge", 1) >= max(values.get("patch_size", [96])):
         raise ArgumentError(
-            f"mask_edge={options.mask_edge}: crops of {options.patch_size} voxels are a single block; expected a "
-            "smaller edge"
+            "mask_edge", options.mask_edge, f"crops of {options.patch_size} voxels are a single block", "a smaller edge"
         )
     if self_supervised and values.get("batch_size", 2) < 2:
         raise ArgumentError(
-            f"batch_size={options.batch_size}: expected at least 2, because the contrastive task compares crops"
+            "batch_size", options.batch_size, expected="at least 2, because the contrastive task compares crops"
         )
     if (crops := values.get("crops_per_volume", 1)) > 1 and options.batch_size % crops:
-        raise ArgumentError(f"batch_size={options.batch_size}: expected a multiple of crops_per_volume={crops}")
+        raise ArgumentError("batch_size", options.batch_size, expected=f"a multiple of crops_per_volume={crops}")
     if values.get("modality_dropout") and len(options.modalities) == 1:
-        raise ArgumentError(f"modality_dropout={options.modality_dropout}: there is only one modality; expected 0")
+        raise ArgumentError("modality_dropout", options.modality_dropout, "there is only one modality", "0")
     if values.get("label_convention") is not None and "protocol" in values:
         check_convention(options.protocol, options.label_convention)
     if missing := values.get("missing_modalities"):
@@ -405,23 +403,23 @@ def _check_together(options: Options, self_supervised: bool) -> None:
         if values.get(name, default) == default:
             continue
         if options.pretrained is None:
-            raise ArgumentError(f"{name}={values[name]}: needs --pretrained, whose weights it protects")
+            raise ArgumentError(name, values[name], "needs --pretrained, whose weights it protects")
         if values.get("architecture") == "probe":
-            raise ArgumentError(f"{name}={values[name]}: a probe's encoder is always frozen; leave the option out")
+            raise ArgumentError(name, values[name], "a probe's encoder is always frozen; leave the option out")
     if aliases := values.get("modality_aliases"):
         if options.pretrained is None:
-            raise ArgumentError(f"modality_aliases={aliases}: needs --pretrained, the checkpoint with these filters")
+            raise ArgumentError("modality_aliases", aliases, "needs --pretrained, the checkpoint with these filters")
         if others := [modality for modality in aliases if modality not in options.modalities]:
             known = ", ".join(options.modalities)
-            raise ArgumentError(f"modality_aliases={aliases}: {others[0]} is not in modalities; expected {known}")
+            raise ArgumentError("modality_aliases", aliases, f"{others[0]} is not in modalities", known)
 
 
 def _check_missing(missing: Sequence[str], modalities: Sequence[str]) -> None:
     known = ", ".join(modalities)
     if others := [name for name in missing if name not in modalities]:
-        raise ArgumentError(f"missing_modalities={missing}: {others[0]} is not in modalities; expected some of {known}")
+        raise ArgumentError("missing_modalities", missing, f"{others[0]} is not in modalities", f"some of {known}")
     if set(missing) == set(modalities):
-        raise ArgumentError(f"missing_modalities={missing}: leaves none of the modalities {known}")
+        raise ArgumentError("missing_modalities", missing, f"leaves none of the modalities {known}")
 
 
 def check_trained(options: Mapping[str, Any], trained: Mapping[str, Any]) -> None:
@@ -431,7 +429,7 @@ def check_trained(options: Mapping[str, Any], trained: Mapping[str, Any]) -> Non
         same = _regions(value) == _regions(stated) if name == "label_convention" else value == stated
         if not same:
             hint = "expected the same regions" if name == "label_convention" else "leave the option out"
-            raise ArgumentError(f"{name}={value}: {options['checkpoint']} was trained with {stated}; {hint}")
+            raise ArgumentError(name, value, f"{options['checkpoint']} was trained with {stated}; {hint}")
 
 
 def _regions(convention: str) -> list[str]:

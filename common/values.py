@@ -31,10 +31,12 @@ class Kind(NamedTuple):
         """Convert an argument's value; raise `ArgumentError` if it is invalid."""
         try:
             return self.convert(value)
+        except ArgumentError as error:
+            raise error.named(name) from error
         except InputError as error:
-            raise ArgumentError(f"{name}={value}: {error}") from error
+            raise ArgumentError(name, value, error) from error
         except (TypeError, ValueError, SyntaxError) as error:
-            raise ArgumentError(f"{name}={value}: expected {self.values}") from error
+            raise ArgumentError(name, value, expected=self.values) from error
 
 
 def _check(is_accepted: bool) -> None:
@@ -120,7 +122,7 @@ def _device(value: Any) -> Any:
     _check(device.type in ("cpu", "cuda"))
     count = torch.cuda.device_count()  # is_available could break CUDA in forked processes
     if device.type == "cuda" and (device.index or 0) >= count:
-        raise InputError(f"GPUs here: {count}; expected {f'cuda:0 to cuda:{count - 1} or ' if count else ''}cpu")
+        raise InputError("GPUs here", count, f"cuda:0 to cuda:{count - 1} or cpu" if count else "cpu")
     return value
 
 
@@ -157,13 +159,6 @@ def _aliases(value: Any) -> dict[str, str]:
     _check(isinstance(given, Mapping) and len(given) > 0)
     _check(all(isinstance(each, str) and each for pair in given.items() for each in pair))
     return dict(given)
-
-
-def _convention(value: Any) -> str:
-    try:
-        return canonical(str(value))
-    except ArgumentError as error:
-        raise InputError(str(error).partition(": ")[2]) from error
 
 
 def _three(kind: type, accepts: Callable[[Sequence[Any]], bool]) -> Callable[[Any], list[Any]]:
@@ -226,7 +221,9 @@ SPACING = Kind(
     "three numbers from 0.1 to 20, such as [1,1,1], mm",
     _three(float, lambda edges: all(0.1 <= edge <= 20 for edge in edges)),
 )
-CONVENTION = Kind(f"{', '.join(CONVENTIONS)}, or regions such as core=1+3,whole=1+2+3", _convention, str)
+CONVENTION = Kind(
+    f"{', '.join(CONVENTIONS)}, or regions such as core=1+3,whole=1+2+3", lambda value: canonical(str(value)), str
+)
 LOSS_WEIGHTS = Kind("numbers from 0 to 1000, such as [1,1,1] or {'rotation': 0}", _loss_weights)
 CHECKS_OF_PREPARATION = some_of(*PREPARATION_CHECKS)
 AXES = Kind("a list of the axes 0, 1, 2, each once at most, such as [0]", _axes)

@@ -12,7 +12,7 @@ from common.cli import options_of
 from common.configs import argument, check_known, parsed, warn_of_program
 from common.data import is_skull_stripped, model_name, trained_on
 from common.data.regions import regions_of
-from common.errors import InputError
+from common.errors import InputError, input_error_message
 from common.files import digest, valid_json, valid_yaml
 from common.options import OPTIONS
 from deploy.tasks import TASKS, Task
@@ -148,4 +148,4 @@ def check_options(options: Sequence[str], bundle: Bundle) -> None:
             if name in OPTIONS:
                 OPTIONS[name](parsed(name, value))
     except InputError as error:
-        raise InputError(f"--bundle_options: --{str(error).removeprefix('--')}") from error
+        raise InputError("--bundle_options", input_error_message(error)) from error

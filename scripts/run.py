@@ -20,7 +20,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import takewhile
@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from common.cli import log_unexpected, options_of
-from common.configs import as_data, check, parsed
+from common.configs import Change, as_data, check, parsed
 from common.environment import check_help, prepare_process
 from common.errors import (
     InputError,
@@ -67,11 +67,11 @@ def read_command_line(arguments: Sequence[str], is_distributed: bool = False) ->
     if is_distributed and words[1] == "train" and configs / DISTRIBUTED not in files:
         files.append(configs / DISTRIBUTED)
     if positional:
-        raise InputError(f"argument {positional[0]}: expected --OPTION=VALUE; configs stand before the options")
+        raise InputError(f"argument {positional[0]}", expected="--OPTION=VALUE; configs stand before the options")
     if "config_file" in given:
-        raise InputError(f"--config_file={given['config_file']}: expected overlays as words, after BUNDLE CONFIG")
+        raise InputError("--config_file", expected="overlays as words, after BUNDLE CONFIG", value=given["config_file"])
     if empty := next((name for name in given if f"--{name}=" in arguments), None):
-        raise InputError(f"--{empty}=: no value")
+        raise InputError(f"--{empty}", "no value")
     options = {"bundle_root": str(configs.parent)} | {name: parsed(name, value) for name, value in given.items()}
     return [str(file) for file in files], options
 
@@ -82,12 +82,12 @@ def _one_of(what: str, words: Sequence[str], known: Sequence[str]) -> str:
         return words[0]
     expected = f"expected one of {', '.join(sorted(known))}"
     if not words:
-        raise InputError(f"{what}: missing; {expected}")
+        raise InputError(what, f"missing; {expected}")
     raise InputError(f"unknown {what.lower()} '{words[0]}'{did_you_mean(words[0], known, otherwise=expected)}")
 
 
 @contextmanager
-def blaming(changes: Mapping[str, str]) -> Iterator[None]:
+def blaming(changes: Sequence[Change]) -> Iterator[None]:
     """Raise an InputError if what MONAI failed to resolve is in an overlay or option, and no bug of a user's code.
 
     A note on any other exception names the components that were changed.
@@ -99,14 +99,14 @@ def blaming(changes: Mapping[str, str]) -> Iterator[None]:
         key, cause = f"{key_of(error)}::", [*chain_of(error)][-1]
         reason = explained(error) or explain_out_of_memory(error, {}) or place_in_user_code(error)
         if not reason and not key.startswith("run::"):  # whose steps are the run itself
-            for id, given in reversed([*changes.items()]):
-                is_changed = key.startswith(f"{id}::") or id.startswith(key)
-                if is_changed or (id == "imports" and isinstance(cause, NameError)):
-                    raise InputError(f"{given}: {one_line(cause)}") from error
+            for change in reversed(changes):
+                is_changed = key.startswith(f"{change.id}::") or change.id.startswith(key)
+                if is_changed or (change.id == "imports" and isinstance(cause, NameError)):
+                    raise change.error(one_line(cause)) from error
         ours = f"{os.path.relpath(BUNDLES)}/"
-        users = [given for id, given in changes.items() if id.partition("::")[0] not in OPTIONS]
-        if users := [given for given in users if not given.startswith(ours)]:
-            note = f"changed here: {shortened(users, most=2)}"
+        users = [each for each in changes if each.id.partition("::")[0] not in OPTIONS]
+        if users := [each for each in users if not each.place.startswith(ours)]:
+            note = f"changed here: {shortened([str(each.error()) for each in users], most=2)}"
             if "cannot be prepared" in reason:  # maybe by what was changed
                 raise InputError(f"{reason}; {note}") from error
             error.add_note(note)

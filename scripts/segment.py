@@ -21,7 +21,6 @@ from scripts.weights import network_of
 ROOT = Path(__file__).resolve().parents[1]
 LIKE = {f"{name}_finetune": name for name, card in COHORTS.items() if card.conventions}  # bundle -> its cohort
 PREPARED, PREDICTED, LABELS = "prepared", "predicted", "labels"  # folders in the output
-OLDER = ".made_of"  # folder in PREDICTED of releases without made.json
 
 
 def segment(
@@ -129,10 +128,8 @@ def check_made_here(folder: Path) -> None:
     """Refuse label maps that no earlier run has made, which would be replaced."""
     from common import made
 
-    if (folder / PREDICTED / OLDER).exists():
-        raise InputError(f"{folder}: of an earlier release; expected another --output")
     for part in (PREDICTED, LABELS):
-        subjects = made.inputs_in(made.read(folder / part))
+        subjects = (made.read(folder / part) or {}).get("inputs", {})
         for file in (folder / part).glob("*.nii.gz"):
             if file.name.removesuffix(".nii.gz") not in subjects and not is_label_map(file):
                 raise InputError(f"{file}: not of an earlier run; expected another --output")

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from common.data.cohorts import COHORTS
+from common.errors import InputError
 from tests import warm
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -109,6 +110,16 @@ def one_line(error) -> str:
     """The message of an exception that `pytest.raises` caught, which must be a single line."""
     assert "\n" not in str(error.value)
     return str(error.value)
+
+
+@contextmanager
+def refused(what: object = ..., value: object = ..., text: object = "") -> Iterator[None]:
+    """Context manager: the block raises an `InputError` of one line with this culprit, value and text."""
+    with pytest.raises(InputError) as error:
+        yield
+    assert str(text) in one_line(error)
+    assert what is ... or error.value.what == str(what)
+    assert value is ... or error.value.value is value or error.value.value == value
 
 
 def oblique(spacing: tuple[float, float, float] = (1.5, 1.0, 3.0)) -> np.ndarray:

@@ -22,7 +22,7 @@ from pathlib import Path
 from posixpath import normpath
 from typing import Any
 
-from ..errors import ArgumentError, InputError, check_number
+from ..errors import ArgumentError, InputError, check_number, within
 from ..files import check_schema, expand_home, read_json, valid_json, why_no_file, why_no_folder, write_json
 from .layouts.subjects import person_of
 from .modalities import missing_in, split_name
@@ -254,10 +254,8 @@ def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False
     if ("regions" in content) == ("label_convention" in content):
         found = "both" if "regions" in content else "neither"
         raise InputError(f"datalist {name}: label_convention and regions: {found}; expected one of the two")
-    try:
+    with within(f"datalist {name}"):
         _convention(content)
-    except ArgumentError as error:
-        raise InputError(f"datalist {name}: {error}") from error
     for text in _texts(content):
         if UNPRINTABLE.search(text):
             raise InputError(f"datalist {name}: {json.dumps(text)[:160]}: expected text of one line in Unicode")

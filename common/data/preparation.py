@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import InputError, within
 from .scan_checks import Problem, check_headers, read_scan
 from .volumes import canonical
 
@@ -86,10 +86,8 @@ def measure_case(case: Mapping[str, Any]) -> dict[str, list[Any]]:
     check_headers([case], ["error"])
     scans = []
     for file in filter(None, case["image"]):
-        try:
+        with within(f"subject {case['subject']}"):
             scan, voxels = read_scan(file, dtype=np.float32)
-        except InputError as error:
-            raise InputError(f"subject {case['subject']}: {error}") from error
         scans.append(canonical(voxels, scan.affine))
     return measure(np.stack([voxels for voxels, _ in scans]), scans[0][1])
 

@@ -19,7 +19,7 @@ CONVENTIONS = {name: regions for cohort in COHORTS.values() for name, regions in
 ALIKE = ("brats2023", "brats2021")  # the same regions; a reader takes either's labels
 ALIASES = {4: 3}  # label of brats2021 -> of brats2023: enhancing tumour
 PALETTE = (RED, GREEN, BLUE, YELLOW, VIOLET, BROWN)  # colours for regions that declare none
-EXPECTED = f"expected one of {', '.join(CONVENTIONS)}, or regions and their labels, such as core=1+3,whole=1+2+3"
+EXPECTED = f"one of {', '.join(CONVENTIONS)}, or regions and their labels, such as core=1+3,whole=1+2+3"
 LIMIT = 32  # regions
 
 _REGION = re.compile(r"([A-Za-z][\w-]{0,39})=(\d{1,3}(?:\+\d{1,3})*)(?::([0-9A-Fa-f]{6}))?")
@@ -34,19 +34,19 @@ def _regions(text: str) -> Mapping[str, Region]:
     for part in re.sub(r"\s*([=+:,])\s*", r"\1", text.strip()).split(","):
         found = _REGION.fullmatch(part)
         if found is None:
-            raise ArgumentError(f"label_convention={text:.200}: {EXPECTED}")
+            raise ArgumentError("label_convention", text, expected=EXPECTED)
         name, labels = found[1], frozenset(map(int, found[2].split("+")))
         if name in regions or name.lower() == "dice":
-            raise ArgumentError(f"label_convention={text:.200}: {name}: expected unique names other than dice")
+            raise ArgumentError("label_convention", text, f"{name}: expected unique names other than dice")
         regions[name] = Region(labels, f"#{found[3].lower()}" if found[3] else "")
     if len(regions) > LIMIT:
-        raise ArgumentError(f"label_convention={text:.200}: {len(regions)} regions; expected at most {LIMIT}")
+        raise ArgumentError("label_convention", text, f"{len(regions)} regions", f"at most {LIMIT}")
     for (name, (own, _)), (other, (labels, _)) in product(regions.items(), repeat=2):
         if not all(1 <= label <= 255 for label in own):
-            raise ArgumentError(f"label_convention={text:.200}: {name}: expected labels from 1 to 255; 0 is background")
+            raise ArgumentError("label_convention", text, f"{name}: expected labels from 1 to 255; 0 is background")
         if name != other and (own == labels or (own & labels and not (own < labels or labels < own))):
             expected = "expected different regions, nested or disjoint"
-            raise ArgumentError(f"label_convention={text:.200}: {name} and {other} overlap; {expected}")
+            raise ArgumentError("label_convention", text, f"{name} and {other} overlap; {expected}")
     return regions
 
 
@@ -82,7 +82,7 @@ def declaration(regions: Mapping[str, Any]) -> str:
     try:
         return canonical(",".join(parts))
     except ArgumentError as error:
-        raise ArgumentError(str(error).replace("label_convention=", "regions=", 1)) from error
+        raise error.named("regions") from error
 
 
 def mapping_of(text: str) -> str | dict[str, Any]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ..data.cards import Space
 from ..data.cohorts import COHORTS
-from ..errors import InputError, check_number, choice
+from ..errors import InputError, check_number, choice, within
 from .brain import DEEPBET, brain_of, mirrored_brain
 from .figures import Figures, measure
 from .registration import between_centres, coarse_grid, foreground, register
@@ -105,10 +105,8 @@ def prepare_subject(
     scans = {modality: volumes[modality] for modality in settings.modalities}
     reference, target, grid = scans[settings.reference], settings.target, settings.grid
     if mask is None:  # if the head is kept, only to measure
-        try:
+        with within(settings.reference):
             mask = brain_of(reference, settings.device)
-        except InputError as error:
-            raise InputError(f"{settings.reference}: {error}") from error
     affine = _to_template(reference, mask, 12)
     to_template = affine if target.dof == 12 else _to_template(reference, mask, target.dof)
     matrices = {}

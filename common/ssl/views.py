@@ -24,8 +24,8 @@ BOXES_AT_ONCE = 64  # boxes drawn per crop in one batch; 65 boxes cover 0.15 of 
 class TwoViews:
     """Make two views of each crop of a batch, and the targets of the proxy tasks.
 
-    A view is the clean crop, turned by k x 90 degrees about the z axis (k uniform in 0..3), then corrupted, if a task
-    needs that, and changed by the tasks. Turns and corruption are drawn independently for each sample and each view.
+    A view is the clean crop, turned by k x 90 degrees about the z axis (k uniform in 0..3), changed by the tasks, then
+    corrupted, if a task needs that. Turns and corruption are drawn independently for each sample and each view.
 
     Called as a MONAI `prepare_batch`, it returns the inputs [2B, C, H, W, D] (all first views, then all second views)
     and the targets by the names of the tasks, for the paper's {"reconstruction": the clean turned crops
@@ -55,9 +55,12 @@ class TwoViews:
         crops = crops.as_tensor() if hasattr(crops, "as_tensor") else crops
         turns = torch.randint(4, (VIEWS * len(crops),), generator=self._generator)
         clean = rotate([*crops] * VIEWS, turns)
-        inputs = corrupt(clean, self._generator, VIEWS) if any(task.corrupts for task in self.tasks) else clean
-        views = Views(inputs, clean, send(turns, crops.device), self._generator)
-        targets = {"clean": clean} | {task.name: task.target(views) for task in self.tasks}
+        views = Views(clean, clean, send(turns, crops.device), self._generator)
+        for task in self.tasks:
+            task.change(views)
+        is_corrupted = any(task.corrupts for task in self.tasks)
+        views.inputs = corrupt(views.clean, self._generator, VIEWS) if is_corrupted else views.clean
+        targets = {"clean": views.clean} | {task.name: task.target(views) for task in self.tasks}
         return views.inputs, {name: target for name, target in targets.items() if target is not None}
 
     def attach(self, engine: Engine) -> None:

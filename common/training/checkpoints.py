@@ -57,7 +57,7 @@ class BestModel:
         name = self.name
         if name not in self.validator.state.metrics:
             known = ", ".join(self.validator.state.metrics)
-            raise ArgumentError(f"best_metric={name}: expected a metric of the validation: {known}")
+            raise ArgumentError("best_metric", name, expected=f"a metric of the validation: {known}")
         metric = self.validator.state.metrics[name]
         if trainer.state.iteration == 0 or not self.is_better(metric, self.best):
             return
@@ -156,16 +156,16 @@ class RunStates:
         content = load(file)
         tensors = filter(torch.is_tensor, values_in([content.get("network"), content.get("optimizer")]))
         if not all(tensor.isfinite().all() for tensor in tensors):
-            raise InputError(f"{file}: damaged: holds tensors that are not finite")
+            raise InputError(file, "damaged: holds tensors that are not finite")
         try:
             ranks = self._set_state(trainer, content)
         except Exception as error:  # raised by objects for a state that is not theirs
-            raise InputError(f"{file}: cannot be resumed by a run of this network ({error!r:.80})") from error
+            raise InputError(file, f"cannot be resumed by a run of this network ({error!r:.80})") from error
         reached = trainer.state.iteration
         if int(file.stem.removeprefix("iteration-")) != reached:
-            raise InputError(f"{file}: holds iteration {reached}; expected the name iteration-{reached:07d}.pt")
+            raise InputError(file, f"holds iteration {reached}", f"the name iteration-{reached:07d}.pt")
         if reached > trainer.state.epoch_length * trainer.state.max_epochs:
-            raise ArgumentError(f"iterations={self.iterations}: {file} has reached iteration {reached} already")
+            raise ArgumentError("iterations", self.iterations, f"{file} has reached iteration {reached} already")
         self.steps.begin_after(reached)
         if idist.get_rank() == 0:
             if ranks != idist.get_world_size():
@@ -205,7 +205,7 @@ class RunStates:
 def _refuse_nan(network: nn.Module, file: Path) -> None:
     broken = [name for name, value in network.state_dict().items() if not value.isfinite().all()]
     if broken:
-        raise InputError(f"{file}: not written, as {len(broken)} tensors are not finite, first {broken[0]}")
+        raise InputError(file, f"not written, as {len(broken)} tensors are not finite, first {broken[0]}")
 
 
 def _settings(optimizer: Any) -> list[dict[str, Any]]:

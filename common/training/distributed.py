@@ -79,7 +79,7 @@ class Processes:
         """The part of a split for this process; parts are disjoint, so that the split is cached once in total."""
         if len(cases) < self.count:
             expected = "expected at least one for each"
-            raise InputError(f"split {split}: {len(cases)} cases for {self.count} processes; {expected}")
+            raise InputError(f"split {split}", f"{len(cases)} cases for {self.count} processes; {expected}")
         return partition_dataset(cases, num_partitions=self.count)[self.rank]
 
 
@@ -89,11 +89,11 @@ def _started() -> int:
     given |= {name: os.environ[name] for name in given if name in os.environ}
     for name, value in given.items():
         if not (value.isascii() and value.isdecimal()):
-            raise InputError(f"{name}={value}: expected a whole number, as torchrun sets it")
+            raise InputError(name, expected="a whole number, as torchrun sets it", value=value)
     if int(given["RANK"]) >= int(given["WORLD_SIZE"]):
-        raise InputError(f"RANK={given['RANK']}: expected a number below WORLD_SIZE={given['WORLD_SIZE']}")
+        raise InputError("RANK", expected=f"a number below WORLD_SIZE={given['WORLD_SIZE']}", value=given["RANK"])
     if int(given["MASTER_PORT"]) > LAST_PORT:
-        raise InputError(f"MASTER_PORT={given['MASTER_PORT']}: expected a port up to {LAST_PORT}")
+        raise InputError("MASTER_PORT", expected=f"a port up to {LAST_PORT}", value=given["MASTER_PORT"])
     return int(given["WORLD_SIZE"]) if "RANK" in os.environ else 0
 
 
@@ -103,17 +103,19 @@ def _has_gpu() -> bool:
 
 def _join_group(started: int) -> None:
     if not started:
-        raise InputError("multi_gpu_train.yaml: not started by torchrun; run torchrun ... -m monai.bundle run")
+        raise InputError("multi_gpu_train.yaml", "not started by torchrun; run torchrun ... -m monai.bundle run")
     for name in ("LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         if name not in os.environ:
-            raise InputError(f"{name}: missing, although RANK={os.environ['RANK']}; expected all that torchrun sets")
+            raise InputError(name, f"missing, although RANK={os.environ['RANK']}", "all that torchrun sets")
     try:
         socket.getaddrinfo(os.environ["MASTER_ADDR"], None)
     except OSError as error:  # PyTorch would wait without a word
-        raise InputError(f"MASTER_ADDR={os.environ['MASTER_ADDR']}: {error.strerror}") from error
+        raise InputError("MASTER_ADDR", error.strerror, value=os.environ["MASTER_ADDR"]) from error
     if _has_gpu():
         if int(os.environ["LOCAL_RANK"]) >= (gpus := torch.cuda.device_count()):
-            raise InputError(f"LOCAL_RANK={os.environ['LOCAL_RANK']}: expected --nproc_per_node={gpus}, the GPUs here")
+            raise InputError(
+                "LOCAL_RANK", expected=f"--nproc_per_node={gpus}, the GPUs here", value=os.environ["LOCAL_RANK"]
+            )
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     hook = sys.excepthook
     dist.init_process_group("nccl" if _has_gpu() else "gloo", timeout=PATIENCE)

@@ -67,7 +67,7 @@ class Forecast:
         needed, free = max(0, self._disk() - there) / 2**30, shutil.disk_usage(self.folder).free / 2**30
         show(f"disk: {needed:.2f} GiB more for the checkpoints in {self.folder}; {free:.2f} GiB free")
         if needed > free:
-            raise ArgumentError(f"ckpt_dir={self.folder}: {free:.2f} GiB free; need {needed:.2f} GiB")
+            raise ArgumentError("ckpt_dir", self.folder, f"{free:.2f} GiB free; need {needed:.2f} GiB")
 
     def _disk(self) -> int:
         """Bytes of model.pt and of the states; each new file is written beside the old."""
@@ -233,8 +233,8 @@ class LossTerms(Metric):
         for task, total, views in zip(self.loss.tasks, self._sums.tolist(), self._views.tolist(), strict=True):
             if not views:
                 raise InputError(
-                    f"split validation: too few cases for a batch of {task.least_crops} crops, which the "
-                    f"{task.name} loss needs"
+                    "split validation",
+                    f"too few cases for a batch of {task.least_crops} crops, which the {task.name} loss needs",
                 )
             terms[task.name] = total / views
         return {"total": sum(self.loss.weights[name] * value for name, value in terms.items())} | terms

@@ -48,23 +48,19 @@ def length(options: Options, cases: int, cases_per_step: int) -> Length:
         given = getattr(options, name)
         return given if isinstance(given, int) else ceil(Fraction(given.split()[0]) * cases / cases_per_step)
 
-    def shown(name: str, count: int) -> str:
-        given = getattr(options, name)
-        return f"{name}={given}" if given == count else f"{name}={given}, {count} iterations"
+    def check(name: str, count: int, fits: bool, expected: str, other: str, limit: int) -> None:
+        given, bound = getattr(options, name), getattr(options, other)
+        if not fits:
+            problem = "" if given == count else f"{count} iterations"
+            shown = f"{other}={bound}" if bound == limit else f"{other}={bound}, {limit} iterations"
+            raise ArgumentError(name, given, problem, f"{expected} {shown}")
 
     iterations, interval, warmup = steps("iterations"), steps("val_interval"), steps("warmup_iterations")
     if options.iterations != iterations:
-        if iterations < interval:
-            shortest = shown("val_interval", interval)
-            raise ArgumentError(
-                f"{shown('iterations', iterations)}: expected at least {shortest}, or a shorter interval"
-            )
+        check("iterations", iterations, iterations >= interval, "at least", "val_interval", interval)
         iterations = ceil(iterations / interval) * interval
-    if iterations % interval:
-        raise ArgumentError(f"iterations={iterations}: expected a multiple of {shown('val_interval', interval)}")
-    if warmup > iterations:
-        shown_warmup = shown("warmup_iterations", warmup)
-        raise ArgumentError(f"{shown_warmup}: expected at most {shown('iterations', iterations)}")
+    check("iterations", iterations, iterations % interval == 0, "a multiple of", "val_interval", interval)
+    check("warmup_iterations", warmup, warmup <= iterations, "at most", "iterations", iterations)
     return Length(iterations, interval, warmup, round(iterations * cases_per_step / cases, 2))
 
 
@@ -121,7 +117,7 @@ class Plan:
         self._cases: dict[str, list[dict[str, Any]]] = {}
         if options.pretrained and Path(options.pretrained).resolve() == (Path(options.ckpt_dir) / "model.pt").resolve():
             expected = "expected another folder: this training writes its own there"
-            raise ArgumentError(f"pretrained={options.pretrained}: the model.pt of --ckpt_dir; {expected}")
+            raise ArgumentError("pretrained", options.pretrained, f"the model.pt of --ckpt_dir; {expected}")
         self.resumed_from, changes = processes.on_main(
             lambda: resumable(options.ckpt_dir, options.resume, self.settings, options.resume_changes)
         )

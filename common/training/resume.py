@@ -40,16 +40,16 @@ def resumable(
     folder = Path(save_dir)
     saved = saved_states(folder)
     if accepted and not resume:
-        raise ArgumentError(f"resume_changes={[*accepted]}: only for a resumed run; expected resume=true or auto")
+        raise ArgumentError("resume_changes", [*accepted], "only for a resumed run", "resume=true or auto")
     if resume is True and not saved:
-        raise ArgumentError(f"resume=true: no iteration-N.pt in {folder}")
+        raise ArgumentError("resume", "true", f"no iteration-N.pt in {folder}")
     if resume and saved:
         file, before = _last_whole(saved, goes_back=resume == "auto")
         return Resumed(file, _changes(before, settings or {}, file, accepted))
     if resume is False and (earlier := [*saved, *folder.glob("model.pt")]):
         going_on = "resume=true to continue it, or " if saved else ""
         raise ArgumentError(
-            f"ckpt_dir={folder}: holds the {earlier[0].name} of an earlier run; expected {going_on}another folder"
+            "ckpt_dir", folder, f"holds the {earlier[0].name} of an earlier run", f"{going_on}another folder"
         )
     return Resumed()
 
@@ -82,17 +82,18 @@ def _changes(before: Any, now: Mapping[str, Any], file: Path, accepted: Sequence
     `accepted` are keys of `CHANGES` that may differ as well.
     """
     if not isinstance(before, Mapping):
-        raise InputError(f"{file}: lacks the settings of its run")
+        raise InputError(file, "lacks the settings of its run")
     if (bundle := now.get("bundle")) not in (None, before.get("bundle")):
-        raise InputError(f"{file}: a training of {before.get('bundle')}; expected one of {bundle}")
+        raise InputError(file, f"a training of {before.get('bundle')}", f"one of {bundle}")
     may_differ = {setting for change in accepted for setting in CHANGES[change]}
     if before.get("subjects") != now.get("subjects"):
         is_training = before.get("held_out") == now.get("held_out")
         if not (is_training and "subjects" in accepted):
             cure = "; resume_changes=[subjects] accepts others for training" * is_training
             raise ArgumentError(
-                f"datalist={now.get('datalist')}: its subjects or splits differ from those that {file} was trained on"
-                f"{cure}"
+                "datalist",
+                now.get("datalist"),
+                f"its subjects or splits differ from those that {file} was trained on{cure}",
             )
     known, wanted = dict(before.get("components") or {}), now.get("components", {})
     if "learning_rate" in accepted:
@@ -107,14 +108,14 @@ def _changes(before: Any, now: Mapping[str, Any], file: Path, accepted: Sequence
     for name, was, wish in pairs:  # components last: they contain the options' values
         if was != wish:
             cure = f"; resume_changes=[{name}] accepts that" if name in CHANGES else ", which cannot change"
-            raise ArgumentError(f"{name}={wish}: the run to resume has {was}{cure}")
+            raise ArgumentError(name, wish, f"the run to resume has {was}{cure}")
     earlier = tuple(before.get("changes", ()))
     if all(before.get(change) == now.get(change) for change in accepted):
         return earlier
     iteration = int(file.stem.split("-")[1])
     if iteration >= now.get("iterations", math.inf):
         raise ArgumentError(
-            f"resume_changes={[*accepted]}: the run has ended at iteration {iteration}; expected more --iterations"
+            "resume_changes", [*accepted], f"the run has ended at iteration {iteration}", "more --iterations"
         )
     names = sorted(name for name in may_differ if before.get(name) != now.get(name))
     was, wish = ({name: settings.get(name) for name in names} for settings in (before, now))

@@ -39,9 +39,9 @@ def precision(amp: bool | str, device: str | torch.device) -> torch.dtype:
     if amp is False:
         return torch.float32
     if amp not in PRECISIONS:
-        raise ArgumentError(f"amp={amp}: expected true, false, bf16 or fp16")
+        raise ArgumentError("amp", amp, expected="true, false, bf16 or fp16")
     if amp == "fp16" and kind != "cuda":
-        raise ArgumentError(f"amp=fp16: not supported on the device {device}; expected bf16 or false")
+        raise ArgumentError("amp", "fp16", f"not supported on the device {device}", "bf16 or false")
     if kind == "cpu":
         show("computes in bfloat16; --amp=false: float32")
     return PRECISIONS[amp]
@@ -61,8 +61,9 @@ def accumulation_steps(global_batch_size: int | None, batch_size: int, processes
     at_a_time = batch_size * processes
     if global_batch_size % at_a_time:
         raise ArgumentError(
-            f"global_batch_size={global_batch_size}: expected a multiple of {at_a_time}, that is of "
-            f"batch_size={batch_size} times {processes} processes"
+            "global_batch_size",
+            global_batch_size,
+            expected=f"a multiple of {at_a_time}, that is of batch_size={batch_size} times {processes} processes",
         )
     return global_batch_size // at_a_time
 

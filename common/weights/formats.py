@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..errors import PLAIN_TEXT, InputError, report_in_one_line
+from ..errors import PLAIN_TEXT, InputError, report_in_one_line, within
 from .storage import load, path_of, read_record
 
 ENCODER = "swinViT."  # prefix of the encoder, the part that pretraining passes on
@@ -88,14 +88,19 @@ def read(path: str | Path) -> Checkpoint:
             convention are more than plain words and numbers; or the JSON beside it describes a different file.
     """
     content = load(path)
-    wrapper, given = _tensors(content, path)
-    prefix, encoder = _prefix_and_encoder(given, path)
+    with within(f"checkpoint {path}"):
+        return _read(content, path)
+
+
+def _read(content: Mapping[str, Any], path: str | Path) -> Checkpoint:
+    wrapper, given = _tensors(content)
+    prefix, encoder = _prefix_and_encoder(given)
     names = {name: _own_name(name.removeprefix(prefix), encoder) for name in given}
     state = {own: given[name] for name, own in names.items() if own is not None}
     left_out = [name for name, own in names.items() if own is None]
     if len(state) + len(left_out) < len(given):
         twice = Counter(filter(None, names.values())).most_common(1)[0][0]
-        raise InputError(f"checkpoint {path}: several tensors map to {twice}")
+        raise InputError(f"several tensors map to {twice}")
     beside = [str(name) for name in content if name not in given and name not in (wrapper, "metadata")]
     return Checkpoint(state, _metadata(content, path), Layout(wrapper, beside, prefix, encoder, left_out))
 
@@ -119,8 +124,9 @@ def settings_of(checkpoint: str | Path | Sequence[str]) -> dict[str, Any]:
         for file, value in found[1:]:
             if value != found[0][1]:
                 raise InputError(
-                    f"checkpoint {file}: trained with {name}={value}, but {found[0][0]} with {found[0][1]}; "
-                    "an ensemble needs equal settings"
+                    f"checkpoint {file}",
+                    f"trained with {name}={value}, but {found[0][0]} with {found[0][1]}; an ensemble "
+                    "needs equal settings",
                 )
         if found and found[0][1] is not None:
             stated[name] = found[0][1]
@@ -144,7 +150,7 @@ def measured_of(checkpoint: str | Path | Sequence[str]) -> list[dict[str, Any]]:
         metadata = metadata_of(file) if file.exists() else {}
         measured, spacing = metadata.get("measured"), metadata.get("spacing")
         if measured is not None and not _are_ranges(measured):
-            raise InputError(f"checkpoint {file}: metadata: measured={measured!s:.80}: expected ranges of figures")
+            raise InputError(f"checkpoint {file}", f"metadata: measured={measured!s:.80}: expected ranges of figures")
         if measured is not None:
             found.append(dict(measured) | ({"spacing": [spacing, spacing]} if spacing else {}))
     return found
@@ -173,35 +179,32 @@ def checkpoint_files(checkpoint: str | Path | Sequence[str]) -> list[Path]:
 
 def metadata_of(checkpoint: str | Path) -> dict[str, Any]:
     """A checkpoint's metadata of its training; empty for a foreign file."""
-    return _metadata(load(checkpoint, lazily=True), checkpoint)
+    content = load(checkpoint, lazily=True)
+    with within(f"checkpoint {checkpoint}"):
+        return _metadata(content, checkpoint)
 
 
-def _tensors(content: Mapping[str, Any], path: str | Path) -> tuple[str | None, dict[str, torch.Tensor]]:
+def _tensors(content: Mapping[str, Any]) -> tuple[str | None, dict[str, torch.Tensor]]:
     """The key of the tensors (None: top level), and the tensors by name, checked to be finite plain numbers."""
     under = {key: _named(content[key]) for key in WRAPPERS if isinstance(content.get(key), Mapping)}
     found = {key: tensors for key, tensors in under.items() if tensors}
     if len(found) > 1:
-        raise InputError(f"checkpoint {path}: tensors under {' and '.join(found)}; expected one network")
+        raise InputError(f"tensors under {' and '.join(found)}; expected one network")
     wrapper, tensors = next(iter(found.items()), (None, _named(content)))
     if not tensors:
         keys = ", ".join(map(str, content)) or "nothing"
         raise InputError(
-            f"checkpoint {path}: holds no named tensors, but {keys:.80}; expected a state dict, at the top level or "
-            f"under one of {', '.join(WRAPPERS)}"
+            f"holds no named tensors, but {keys:.80}; "
+            f"expected a state dict, at the top level or under one of {', '.join(WRAPPERS)}"
         )
     for name, tensor in tensors.items():
         if tensor.dtype not in PLAIN or tensor.ndim > MOST_AXES:
-            raise InputError(
-                f"checkpoint {path}: {name} is not a tensor of plain numbers, such as float32, "
-                f"with at most {MOST_AXES} axes"
-            )
+            raise InputError(f"{name} is not a tensor of plain numbers, such as float32, with at most {MOST_AXES} axes")
         if name.endswith(("weight", "bias")) and not tensor.is_floating_point():
-            raise InputError(f"checkpoint {path}: {name} has type {tensor.dtype}; expected weights such as float32")
+            raise InputError(f"{name} has type {tensor.dtype}; expected weights such as float32")
     weights = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
     if broken := [name for name, tensor in weights.items() if not (tensor.abs() <= LARGEST).all()]:
-        raise InputError(
-            f"checkpoint {path}: {len(broken)} tensors beyond {LARGEST:g} or not finite, first {broken[0]}"
-        )
+        raise InputError(f"{len(broken)} tensors beyond {LARGEST:g} or not finite, first {broken[0]}")
     return wrapper, tensors
 
 
@@ -209,12 +212,12 @@ def _named(entries: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
     return {name: each for name, each in entries.items() if isinstance(name, str) and isinstance(each, torch.Tensor)}
 
 
-def _prefix_and_encoder(names: Collection[str], path: str | Path) -> tuple[str, str | None]:
+def _prefix_and_encoder(names: Collection[str]) -> tuple[str, str | None]:
     """The prefix shared by all names, and the encoder's prefix after it (None without an encoder)."""
     stem = STEM.removeprefix(ENCODER)
     stems = [name for name in names if name.endswith(stem)]
     if len(stems) > 1:
-        raise InputError(f"checkpoint {path}: {len(stems)} encoders, {', '.join(stems)}; expected one")
+        raise InputError(f"{len(stems)} encoders, {', '.join(stems)}; expected one")
     encoder, prefix = None, ""
     if stems:
         before = stems[0].removesuffix(stem)
@@ -224,8 +227,8 @@ def _prefix_and_encoder(names: Collection[str], path: str | Path) -> tuple[str, 
         prefix = "module."
     if others := [name for name in names if not name.startswith(prefix)]:
         raise InputError(
-            f"checkpoint {path}: {len(names) - len(others)} tensors begin with {prefix} and {len(others)} do not, "
-            f"first {others[0]}; expected all or none"
+            f"{len(names) - len(others)} tensors begin with {prefix} and {len(others)} do not, first {others[0]}; "
+            "expected all or none"
         )
     return prefix, encoder
 
@@ -257,13 +260,13 @@ def _metadata(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     if found is None:
         return {}
     if not isinstance(found, Mapping):
-        raise InputError(f"checkpoint {path}: metadata of type {type(found).__name__}; expected names and values")
+        raise InputError(f"metadata of type {type(found).__name__}; expected names and values")
     metadata = dict(found)
     for name, example in STATED.items():
         value = metadata.get(name)
         if value is not None and not _is_like(value, example):
             shown = f"{' '.join(repr(value).split()):.80}"
-            raise InputError(f"checkpoint {path}: metadata's {name} {shown}; expected a value such as {example}")
+            raise InputError(f"metadata's {name} {shown}; expected a value such as {example}")
     if metadata.get("modalities") is not None:
         metadata["modalities"] = list(metadata["modalities"])
     return metadata

@@ -128,7 +128,7 @@ def _check_step(name: str, argument: Any, taken: list[Value]) -> None:
     if name == "GLOBAL" and argument not in CALLED and not NAMED.fullmatch(argument):
         if argument.startswith(("torch._utils.", "torch._tensor.")):
             raise InputError(
-                f"it needs {argument}: an unsupported kind of tensor; expected dense ones of numbers such as float32"
+                f"it needs {argument}", "an unsupported kind of tensor", "dense ones of numbers such as float32"
             )
         raise InputError(f"it needs {argument}, and unpickling can run any code; {REMEDY}")
     if name == "REDUCE" and (kinds[0] not in CALLED or (kinds[0] == DICT and kinds[1] != "EMPTY_TUPLE")):

@@ -18,7 +18,7 @@ from zipfile import ZIP_STORED, ZipFile, is_zipfile
 import torch
 
 from .. import __version__
-from ..errors import ArgumentError, InputError
+from ..errors import ArgumentError, InputError, within
 from ..files import atomic_write, digest, expand_home, valid_json, values_in, why_no_file, write_json
 from . import pickles
 
@@ -41,12 +41,17 @@ NOT_A_PATH = "expected the path of one file; write ./ in front if the name reads
 
 def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
     """Load the dictionary in a file of `torch.save` without unpickling; `lazily` reads tensors on first use."""
+    with within(f"checkpoint {path}"):
+        return _load(path, lazily)
+
+
+def _load(path: str | Path, lazily: bool) -> Mapping[str, Any]:
     if not _is_path(path):
-        raise InputError(f"checkpoint {path}: {NOT_A_PATH}")
+        raise InputError(NOT_A_PATH)
     path = Path(path)
     if not path.is_file():
         hint = "; quote the paths of a list, as in ['a.pt','b.pt']" if str(path).startswith("[") else ""
-        raise InputError(f"checkpoint {path}: {why_no_file(path)}{hint}")
+        raise InputError(why_no_file(path) + hint)
     is_pickled = path.suffix != SAFETENSORS  # as torch.load decides
     expected = EXPECTED if is_pickled else EXPECTED.replace("torch.save", "safetensors")
     is_archive = is_pickled and _is_archive(path, verifies=not lazily)
@@ -59,14 +64,14 @@ def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
             warnings.simplefilter("ignore")  # the error below says the same
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=lazily and is_archive)
         _check_size(content, SHARED * path.stat().st_size + SPARE)
-    except InputError as error:
-        raise InputError(f"checkpoint {path}: {error}") from error
+    except InputError:
+        raise
     except Exception as error:  # torch.load's readers raise many exceptions
         if "unable to mmap" in str(error):  # the memory ran out
             raise
-        raise InputError(f"checkpoint {path}: {UNREAD}: {_reason(error)}; {expected}") from error
+        raise InputError(UNREAD, f"{_reason(error)}; {expected}") from error
     if not isinstance(content, Mapping):
-        raise InputError(f"checkpoint {path}: of type {type(content).__name__}; expected a dictionary of tensors")
+        raise InputError(f"of type {type(content).__name__}; expected a dictionary of tensors")
     return content
 
 
@@ -85,18 +90,18 @@ def _is_archive(path: Path, verifies: bool) -> bool:
             is_saved = any(name.endswith("/data.pkl") for name in archive.namelist())
             broken = archive.testzip() if verifies and not inflated else None
     except Exception as error:  # zipfile raises many exceptions for damaged archives
-        raise InputError(f"checkpoint {path}: {UNREAD}: {_reason(error)}; {EXPECTED}") from error
+        raise InputError(UNREAD, f"{_reason(error)}; {EXPECTED}") from error
     with path.open("rb") as file:
         file.seek(-END, os.SEEK_END)
         ends_early = not file.read().startswith(b"PK\5\6")
     if starts_late or ends_early:
-        raise InputError(f"checkpoint {path}: {UNREAD}: data before or after its archive; {EXPECTED}")
+        raise InputError(UNREAD, f"data before or after its archive; {EXPECTED}")
     if not is_saved:
-        raise InputError(f"checkpoint {path}: a zip without data.pkl; expected a file of torch.save")
+        raise InputError("a zip without data.pkl; expected a file of torch.save")
     if inflated:
-        raise InputError(f"checkpoint {path}: {inflated[0]} is compressed, which torch.save never does")
+        raise InputError(f"{inflated[0]} is compressed, which torch.save never does")
     if broken:
-        raise InputError(f"checkpoint {path}: damaged: the checksum of {broken} is wrong")
+        raise InputError(f"damaged: the checksum of {broken} is wrong")
     return True
 
 
@@ -120,7 +125,7 @@ def _check_start(path: Path) -> None:
         kind = next(
             (kind for pattern, kind in OTHERS.items() if re.match(pattern, start, re.IGNORECASE | re.DOTALL)), "damaged"
         )
-        raise InputError(f"{UNREAD}: {kind}; {EXPECTED}")
+        raise InputError(UNREAD, f"{kind}; {EXPECTED}")
 
 
 def _reason(error: Exception) -> str:
@@ -156,7 +161,7 @@ def write_record(path: str | Path, sha256: str, metadata: Mapping[str, Any]) -> 
     try:
         json.dumps(record, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{record_of(path)}: {error}; expected metadata of plain words and numbers") from error
+        raise InputError(record_of(path), error, "metadata of plain words and numbers") from error
     write_json(record_of(path), record)
 
 
@@ -169,16 +174,16 @@ def read_record(path: str | Path) -> dict[str, Any] | None:
     record = valid_json(file, expected)
     stated, other = (record.pop(key, None) if isinstance(record, dict) else None for key in (HASH, OTHER_HASH))
     if not isinstance(stated, str):
-        raise InputError(f"{file}: names no {HASH}; expected {expected}, or no file of this name beside {path}")
+        raise InputError(file, f"names no {HASH}", f"{expected}, or no file of this name beside {path}")
     if (own := digest(path)) not in (stated, other):
-        raise InputError(f"checkpoint {path}: its SHA-256 is {own}; {file} belongs to a file with {stated:.64}")
+        raise InputError(f"checkpoint {path}", f"its SHA-256 is {own}; {file} belongs to a file with {stated:.64}")
     return record
 
 
 def path_of(argument: str, value: Any) -> Path:
     """Check that an argument is a path: a command line reads `5` as a number and `[a]` as a list."""
     if not _is_path(value):
-        raise ArgumentError(f"{argument}={value}: {NOT_A_PATH}")
+        raise ArgumentError(argument, value, NOT_A_PATH)
     return expand_home(value, f"--{argument}={value}")
 
 

@@ -115,8 +115,9 @@ def initialise(
     checkpoint = read(path_of("pretrained", pretrained))
     if checkpoint.metadata.get("modalities") is None:
         raise InputError(
-            f"checkpoint {pretrained}: does not name its modalities{_missing(pretrained, checkpoint)}; add them once "
-            "with python -m scripts.weights convert FILE --modalities=T1,FLAIR --output=G.pt"
+            f"checkpoint {pretrained}",
+            f"does not name its modalities{_missing(pretrained, checkpoint)}; add them once "
+            f"with python -m scripts.weights convert FILE --modalities=T1,FLAIR --output=G.pt",
         )
     aliases = dict(modality_aliases or {})
     _check_aliases(aliases, modalities, checkpoint.metadata["modalities"], str(pretrained))
@@ -135,7 +136,7 @@ def _check_aliases(aliases: dict[str, str], modalities: Sequence[str], known: Se
             problem = f"checkpoint {path} has no filters for {source}, only for {', '.join(known)}"
         else:
             continue
-        raise ArgumentError(f"modality_aliases={aliases}: {problem}")
+        raise ArgumentError("modality_aliases", aliases, problem)
 
 
 def _fit(network: nn.Module, checkpoint: Checkpoint, report: Report) -> None:
@@ -143,7 +144,7 @@ def _fit(network: nn.Module, checkpoint: Checkpoint, report: Report) -> None:
     wanted = [report.aliases.get(modality, modality) for modality in report.modalities]
     axes, state = MODALITY_AXES | getattr(network, "modality_axes", {}), network.state_dict()
     if not state.keys() & checkpoint.state.keys():
-        raise InputError(f"checkpoint {path}: has no tensor in common with the network")
+        raise InputError(f"checkpoint {path}", "has no tensor in common with the network")
     report.unexpected.extend(name for name in checkpoint.state if name not in state)
     for name, initial in network.state_dict().items():
         given = checkpoint.state.get(name)
@@ -180,8 +181,10 @@ def _refuse_other_encoder(report: Report, metadata: Mapping[str, Any]) -> None:
             encoder = [name for name in encoder if not VERSION_2.match(name)]
         if encoder:
             raise InputError(
-                f"checkpoint {report.source}: its encoder (model_size {size}) differs from the network's: "
-                f"{len(encoder)} tensors {kind} or of another shape, first {encoder[0]}; expected the same model_size"
+                f"checkpoint {report.source}",
+                f"its encoder (model_size {size}) differs from the network's: "
+                f"{len(encoder)} tensors {kind} or of another shape, first {encoder[0]}",
+                "the same model_size",
             )
 
 
@@ -206,7 +209,7 @@ def transfer(
     expected = [*initial.shape]
     expected[axis] = len(known)
     if list(given.shape) != expected:
-        raise InputError(f"checkpoint {name}: shape {list(given.shape)}; expected {expected} for {', '.join(known)}")
+        raise InputError(f"checkpoint {name}", f"shape {list(given.shape)}", f"{expected} for {', '.join(known)}")
     result, is_input = initial.clone(), axis == 1
     if is_input:
         nn.init.kaiming_normal_(result, mode="fan_out")  # each input slice has the fan-out of the whole
@@ -258,23 +261,25 @@ def restore(
         names = ", ".join(modalities)
         show(f"checkpoint {path}: does not name its modalities{_missing(path, checkpoint)}; assuming {names}")
     elif known != list(modalities):
-        raise InputError(f"checkpoint {path}: trained with {', '.join(known)}; expected {', '.join(modalities)}")
+        raise InputError(f"checkpoint {path}", f"trained with {', '.join(known)}", ", ".join(modalities))
     if normalization is not None:
         _check_normalization(checkpoint.metadata.get("normalization"), normalization, path)
     own = {name: tensor.shape for name, tensor in network.state_dict().items()}
     given = {name: tensor.shape for name, tensor in checkpoint.state.items()}
-    fitting_heads = {name for name in given.keys() & own.keys() if not name.startswith(ENCODER)}
-    if (tasks := checkpoint.metadata.get("tasks")) and not fitting_heads:
-        learnt = f"learnt {', '.join(tasks)} without labels"
-        raise InputError(f"checkpoint {path}: {learnt}; start a training from it by --pretrained={path}")
+    if tasks := checkpoint.metadata.get("tasks"):
+        if not hasattr(network, "tasks"):
+            learnt = f"learnt {', '.join(tasks)} without labels"
+            raise InputError(f"checkpoint {path}", f"{learnt}; start a training from it by --pretrained={path}")
+        if not {task.name for task in network.tasks}.issuperset(tasks):  # the heads of a user's tasks are not needed
+            given = {name: shape for name, shape in given.items() if name in own or name.startswith(ENCODER)}
     if wrong := sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name)):
         first = f"{wrong[0]} is {_shape(given.get(wrong[0]))}, expected {_shape(own.get(wrong[0]))}"
         stated = [
             f"{name} {checkpoint.metadata[name]}" for name in NETWORK if checkpoint.metadata.get(name) is not None
         ]
         shown = ", ".join(stated) or f"which states no network{_missing(path, checkpoint)}"
-        raise InputError(f"checkpoint {path} ({shown}): {len(wrong)} tensors do not fit; first {first}")
-    network.load_state_dict(checkpoint.state)
+        raise InputError(f"checkpoint {path} ({shown})", f"{len(wrong)} tensors do not fit; first {first}")
+    network.load_state_dict({name: checkpoint.state[name] for name in given})
     return checkpoint
 
 
@@ -288,7 +293,7 @@ def _check_normalization(known: str | None, used: str, path: str | Path) -> None
     if known is None:
         show(f"checkpoint {path}: does not name its normalization; assuming {used}")
     elif known != used:
-        raise InputError(f"checkpoint {path}: trained with normalization={known}, not {used}")
+        raise InputError(f"checkpoint {path}", f"trained with normalization={known}, not {used}")
 
 
 def _shape(shape: torch.Size | None) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from common.data.datalists import SCHEMA
 from common.data.regions import LIMIT, declaration
 from common.data.scan_checks import label_counts, label_problem, read_scan, whole_labels
-from common.errors import ArgumentError, InputError, shortened, show
+from common.errors import InputError, shortened, show, within
 from common.files import check_schema, valid_yaml
 from scripts.pools import map_in_processes
 
@@ -23,10 +23,8 @@ def read_regions(path: Path, name: str) -> str:
         raise InputError(f"{name}: {json.dumps(content, default=str)[:80]}; expected {EXAMPLE}")
     definitions = json.loads(SCHEMA.read_text(encoding="utf-8"))["$defs"]
     check_schema(content, {"$ref": "#/$defs/regions", "$defs": definitions}, name, EXAMPLE)
-    try:
+    with within(name):
         return declaration(content)
-    except ArgumentError as error:
-        raise InputError(f"{name}: {error}") from error
 
 
 def from_labels(root: str, files: Sequence[str], workers: int) -> str:

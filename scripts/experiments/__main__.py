@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from common import cli
-from common.errors import ArgumentError, InputError, check_number, choice, show
+from common.errors import ArgumentError, InputError, check_number, choice, show, within
 from common.files import check_writable_file, check_writable_folder, expand_home, valid_json, write_json
 from common.values import flag
 from scripts.experiments.engine import OpenStudy, counted, launcher, open_study, run_jobs, select
@@ -144,10 +144,8 @@ def _opened(
         for file in each.get("files", [])
     }
     others = {choice("files", name, known): _existing("files", path) for name, path in (files or {}).items()}
-    try:
+    with within(f"study {study}"):
         return open_study(content, Places(folder, found, others, gpus))
-    except InputError as error:
-        raise InputError(f"study {study}: {error}") from error
 
 
 def _existing(name: str, path: Any) -> Path:

@@ -6,7 +6,7 @@ from typing import Any
 
 from common import configs
 from common.data import datalists
-from common.errors import ArgumentError, InputError
+from common.errors import within
 from common.options import OPTIONS, Options
 from scripts.experiments.jobs import CommandLine, StudyJob
 
@@ -21,7 +21,7 @@ def steps_of(job: StudyJob, gpus: int) -> int | None:
     from common.training.step import accumulation_steps
 
     shared = tuple(word for word in job.command.words if _option(word) not in OF_A_RUN)
-    try:
+    with within(job.name):
         settings = _settings(CommandLine(shared, job.command.folder))
         batch = settings["batch_size"]
         batches = accumulation_steps(settings.get("global_batch_size"), batch, gpus)
@@ -34,8 +34,6 @@ def steps_of(job: StudyJob, gpus: int) -> int | None:
         else:
             return None
         return length(Options(**{name: settings[name] for name in LENGTH}), cases, per_step).iterations
-    except ArgumentError as error:
-        raise InputError(f"{job.name}: {error}") from error
 
 
 @cache  # a config takes 0.1 s to read, and many trainings share it

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.configs import check_known, read
+from common.cli import options_of
+from common.configs import Change, check_known, read
 from common.data import datalists
 from common.errors import ArgumentError, choice
 from common.files import check_writable_folder, expand_home, read_yaml, reporting_path_errors
@@ -161,7 +162,7 @@ def _check_configs(setup: Setup) -> None:
 def _resolved(command: CommandLine, datalist: Path, *names: str) -> Any:
     """Resolve keys of a config as a run with this command does; return the content of the first."""
     # The fold's datalist is written later; a cluster's head node has no GPU
-    with blaming({word[2:].partition("=")[0]: word for word in command.words if word.startswith("--")}):
+    with blaming([Change(name, value) for name, value in options_of(command.words)[1].items()]):
         parser = config_of(command, datalist=str(datalist), device="cpu")
         found = {name: parser.get_parsed_content(name) for name in names if name in parser}
     return found[names[0]]

@@ -7,6 +7,7 @@ import pytest
 
 from common import cli
 from common.errors import InputError
+from tests.support import refused
 
 CALLS = []
 
@@ -118,36 +119,37 @@ def test_commands_run_once_with_their_arguments(run, commands, words, expected):
     assert [expected] == CALLS
 
 
-NEAR = r"^--outptu=b.pt: no such option; did you mean --output\?$"
-
-
 @pytest.mark.parametrize(
-    ("commands", "words", "message"),
+    ("commands", "words", "what", "text"),
     [
-        (convert, ["a.pt", "--outptu=b.pt"], NEAR),
-        (COMMANDS, ["convert", "a.pt", "-outptu", "b.pt"], NEAR),
-        (convert, ["a.pt", "--zzz"], "^--zzz=: no such option; expected one of --file, --output, --times$"),
-        (COMMANDS, ["convert"], "^--file: missing; it has no default$"),
-        (convert, ["a", "b", "1", "extra"], "^argument extra: unexpected; options are --file, --output, --times$"),
-        (convert, [""], "^argument '': empty; expected a value$"),
-        (COMMANDS, [], "^command nothing: expected one of convert, inspect$"),
-        (COMMANDS, ["convrt", "a.pt"], "^command convrt: expected one of convert, inspect$"),
-        (train, ["brats", "--amp"], "^--amp: no value$"),
-        (train, ["brats", "more", "--amp=true"], "^argument more: unexpected; options are --bundle, --jobs$"),
-        ({"join": join}, ["jion", "a"], "^command jion: expected join, or only options$"),
-        ({"join": join}, ["join", "--files=b"], "^--files=b: no such option; expected one of --output$"),
+        (convert, ["a.pt", "--outptu=b.pt"], "--outptu=b.pt", "did you mean --output?"),
+        (COMMANDS, ["convert", "a.pt", "-outptu", "b.pt"], "--outptu=b.pt", "did you mean --output?"),
+        (convert, ["a.pt", "--zzz"], "--zzz=", "expected one of --file, --output, --times"),
+        (COMMANDS, ["convert"], "--file", "missing"),
+        (convert, ["a", "b", "1", "extra"], "argument extra", "options are --file, --output, --times"),
+        (convert, [""], "argument ''", "empty"),
+        (COMMANDS, [], "command nothing", "expected one of convert, inspect"),
+        (COMMANDS, ["convrt", "a.pt"], "command convrt", "expected one of convert, inspect"),
+        (train, ["brats", "--amp"], "--amp", "no value"),
+        (train, ["brats", "more", "--amp=true"], "argument more", "options are --bundle, --jobs"),
+        ({"join": join}, ["jion", "a"], "command jion", "expected join, or only options"),
+        ({"join": join}, ["join", "--files=b"], "--files=b", "expected one of --output"),
     ],
 )
-def test_what_fire_would_notice_too_late_is_refused_before_the_command_runs(run, commands, words, message):
-    with pytest.raises(InputError, match=message):
+def test_what_fire_would_notice_too_late_is_refused_before_the_command_runs(run, commands, words, what, text):
+    with refused(what, text=text):
         run(commands, words)
     assert CALLS == []
 
 
-@pytest.mark.parametrize("words", [["--outptu=/NAME"], ["b", "1", "/NAME"], ["--output/NAME"]])
-def test_confidential_arguments_are_not_quoted(run, words):
-    with pytest.raises(InputError, match=r"^(argument [23]: no such option|argument: unexpected); .*--output") as error:
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [(["--outptu=/NAME"], "argument 2"), (["b", "1", "/NAME"], "argument"), (["--output/NAME"], "argument 2")],
+)
+def test_confidential_arguments_are_not_quoted(run, words, what):
+    with pytest.raises(InputError) as error:
         run(convert, ["a.pt", *words], confidential=True)
+    assert error.value.what == what
     assert "NAME" not in str(error.value)
     assert CALLS == []
 

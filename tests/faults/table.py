@@ -155,22 +155,22 @@ RUNS = [
     Fault(evaluate("--overlab=0.1"), "--overlab=0.1: no such option in …; did you mean --overlap?"),
     Fault(
         train(overlay=OWN),
-        f"{OWN}: lerning_rate: 5: no such key in …; did you mean learning_rate?",
+        f"{OWN}: lerning_rate=5: no such key in …; did you mean learning_rate?",
         written("own.yaml", "lerning_rate: 5"),
     ),
     Fault(
         train(overlay=OWN),
-        f"{OWN}: optimizer::lr: abc: TypeError: '<=' not supported …",
+        f"{OWN}: optimizer::lr=abc: TypeError: '<=' not supported …",
         written("own.yaml", "optimizer::lr: abc"),
     ),
     Fault(
         train(overlay=OWN),
-        f"{OWN}: +loss: {{'sigmoit': True}}: TypeError: DiceLoss.__init__() got an unexpected keyword …",
+        f"{OWN}: +loss={{'sigmoit': True}}: TypeError: DiceLoss.__init__() got an unexpected keyword …",
         written("own.yaml", "+loss: {sigmoit: true}"),
     ),
     Fault(
         train(overlay=OWN),
-        f"{OWN}: imports: ['$import torch']: NameError: name 'common' is not defined",
+        f"{OWN}: imports=['$import torch']: NameError: name 'common' is not defined",
         written("own.yaml", "imports: [$import torch]"),
     ),
     Fault(train("--cohort='$1/0'"), "--cohort=$1/0: expected up to 100 letters, digits, spaces and . , ( ) ' + : -"),

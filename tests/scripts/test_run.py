@@ -6,6 +6,7 @@ import pytest
 from monai.bundle import ConfigParser
 
 from common.cli import log_unexpected
+from common.configs import Change
 from common.errors import InputError
 from scripts.run import blaming, read_command_line
 from tests.support import ROOT, execute, one_line
@@ -50,7 +51,7 @@ def test_an_overlay_may_be_any_file_and_the_results_have_any_place():
         (["brats_finetune", "train", "quickstrt"], "unknown overlay 'quickstrt'; did you mean quickstart?"),
         (["brats_finetune", "train", "--seed=3", "quickstart"], "argument quickstart: expected --OPTION=VALUE; "),
         (["brats_finetune", "train", "--config_file=a.yaml"], "--config_file=a.yaml: expected overlays as words"),
-        (["brats_finetune", "train", "--device="], "--device=: no value"),
+        (["brats_finetune", "train", "--device="], "--device: no value"),
         (["brats_finetune", "train", "--recipe=cod"], "recipe=cod: expected one of text, table, code"),
     ],
 )
@@ -94,14 +95,15 @@ def test_an_overlay_is_blamed_for_its_components_and_not_for_what_fails_while_it
 ):
     monkeypatch.setattr("scripts.run.place_in_user_code", lambda _: "")  # here it is this module
     expected = r"^o\.yaml: " if is_blamed else "Failed to evaluate"
-    changes = {key: "o.yaml", "seed": "--seed=1", "loss": "bundles/brats_finetune/configs/quickstart.yaml: loss"}
+    ours = Change("loss", 1, "bundles/brats_finetune/configs/quickstart.yaml")
+    changes = [Change(key, 0, "o.yaml"), Change("seed", 1), ours]
     with pytest.raises(InputError if is_blamed else RuntimeError, match=expected) as error, blaming(changes):
         ConfigParser({key: ["$[][0]"]}).get_parsed_content(key)
-    assert is_blamed or error.value.__notes__ == ["changed here: o.yaml"]
+    assert is_blamed or error.value.__notes__ == [f"changed here: o.yaml: {key}=0"]
 
 
 def test_a_scan_that_cannot_be_prepared_is_named_with_the_transforms_that_were_changed():
-    with pytest.raises(InputError) as error, blaming({"train::dataset::transform": "--train::dataset::transform=null"}):
+    with pytest.raises(InputError) as error, blaming([Change("train::dataset::transform", "null")]):
         raise InputError("subject a: cannot be prepared: ValueError: no transform (a.nii.gz)")
     expected = "no transform (a.nii.gz); changed here: --train::dataset::transform=null"
     assert str(error.value) == f"subject a: cannot be prepared: ValueError: {expected}"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...errors import ArgumentError, InputError, show
+from ...errors import InputError, show, within
 from ...files import valid_json
 from ..modalities import modality_of
 from ..regions import declaration
@@ -113,7 +113,5 @@ def regions_in(root: Path) -> str | None:
         regions[plain] = sorted(set(values))
         if plain != name:
             show(f"{file.name}: the region {name} is called {plain} here")
-    try:
+    with within(file):
         return declaration(regions) if regions else None
-    except ArgumentError as error:
-        raise InputError(f"{file}: {error}") from error

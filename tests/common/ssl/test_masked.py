@@ -103,7 +103,7 @@ def test_empty_crops_have_a_finite_loss():
 
 
 def test_the_prediction_is_that_of_swin_unetr_with_these_weights(network):
-    whole = SwinUNETR(2, 2, **settings("micro")._asdict())
+    whole = SwinUNETR(2, 2, **settings("micro")._asdict(), use_flash_attention=True)
     state = network.state_dict()
     names = {"out.conv.conv.weight": "masked_out.weight", "out.conv.conv.bias": "masked_out.bias"}
     whole.load_state_dict({name: state[names.get(name, name)] for name in whole.state_dict()})

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from common.errors import InputError
 from common.training import handlers
 from common.training.handlers import Forecast, Pictures, Progress
+from tests.support import refused
 
 
 class Timed(list):
@@ -91,7 +91,7 @@ def test_a_disk_that_is_too_small_is_refused_before_the_first_step(tmp_path, dis
     disk(20_000_000)
     engine, data = loop(10)
     forecast(tmp_path, engine)
-    with pytest.raises(InputError, match=r"^ckpt_dir=.*: 0.02 GiB free; need 0.04 GiB"):
+    with refused("ckpt_dir", tmp_path, "0.02 GiB free; need 0.04 GiB"):
         engine.run(data)
     assert engine.state.iteration == 0
     for name, size in (("iteration-0000001.pt", 12), ("iteration-0000002.pt", 12), ("model.pt", 4), ("notes.txt", 9)):
@@ -102,47 +102,35 @@ def test_a_disk_that_is_too_small_is_refused_before_the_first_step(tmp_path, dis
     assert said("disk: ")[-1].startswith(f"disk: {16e6 / 2**30:.2f} GiB more for the checkpoints")
 
 
-@pytest.mark.parametrize(("done", "timed"), [(0, 10), (85, 7)])
-def test_the_time_left_is_told_from_the_first_steps(tmp_path, said, monkeypatch, done, timed):
-    engine, data = loop(100, done=done)
-    forecast(tmp_path, engine)
-    clock = SimpleNamespace(monotonic=lambda: 36.0 * engine.state.iteration)
-    monkeypatch.setattr(handlers, "time", clock)
-    engine.run(data)
-    (line,) = said("time: ")
-    left = 36 * (100 - done - 1 - timed)
-    went = f"about {left // 3600}:{left % 3600 // 60:02d}:{left % 60:02d} to go"
-    assert re.fullmatch(
-        rf"time: 36.00 s a step, 0 % of it waiting for data; {went}; peak memory .*: \d+\.\d\d GiB", line
-    )
-
-
-@pytest.mark.parametrize(("steps", "to_go"), [(3, "; about 0:00:01 to go"), (2, "")])
-def test_no_time_left_is_not_told(tmp_path, said, monkeypatch, steps, to_go):
-    engine, data = loop(steps)
-    forecast(tmp_path, engine)
-    monkeypatch.setattr(handlers, "time", SimpleNamespace(monotonic=lambda: 0.01 * engine.state.iteration))
-    engine.run(data)
-    assert f"waiting for data{to_go}; peak memory" in said("time: ")[0]
-
-
 ADVICE = "; python -m scripts.store and --store read crops faster"
 
 
-@pytest.mark.parametrize(("share", "store", "advice"), [(0.3, None, ADVICE), (0.4, "store", ""), (0.05, None, "")])
-def test_waiting_for_data_is_told_with_what_helps(tmp_path, said, monkeypatch, share, store, advice):
-    """Steps of a second, of which the data take this share."""
-    engine, data = loop(20)
+@pytest.mark.parametrize(
+    ("length", "done", "seconds", "share", "store", "line"),
+    [
+        (100, 0, 36, 0, None, "36.00 s a step, 0 % of it waiting for data; about 0:53:24 to go; "),  # 89 steps
+        (100, 85, 36, 0, None, "36.00 s a step, 0 % of it waiting for data; about 0:04:12 to go; "),  # 7 steps
+        (3, 0, 0.01, 0, None, "0.01 s a step, 0 % of it waiting for data; about 0:00:01 to go; "),
+        (2, 0, 0.01, 0, None, "0.01 s a step, 0 % of it waiting for data; "),
+        (20, 0, 1, 0.3, None, f"1.00 s a step, 30 % of it waiting for data{ADVICE}; about 0:00:09 to go; "),
+        (20, 0, 1, 0.4, "store", "1.00 s a step, 40 % of it waiting for data; about 0:00:09 to go; "),
+        (20, 0, 1, 0.05, None, "1.00 s a step, 5 % of it waiting for data; about 0:00:09 to go; "),
+    ],
+)
+def test_time_and_waiting_are_told_from_the_first_steps(
+    tmp_path, said, monkeypatch, length, done, seconds, share, store, line
+):
+    engine, data = loop(length, done=done)
     forecast(tmp_path, engine, store=store)
 
     def wait():
-        data.waited += share
+        data.waited += share * seconds
 
     engine.add_event_handler(Events.ITERATION_STARTED, wait)
-    monkeypatch.setattr(handlers, "time", SimpleNamespace(monotonic=lambda: float(engine.state.iteration)))
+    monkeypatch.setattr(handlers, "time", SimpleNamespace(monotonic=lambda: seconds * engine.state.iteration))
     engine.run(data)
-    (line,) = said("time: ")
-    assert line.startswith(f"time: 1.00 s a step, {100 * share:.0f} % of it waiting for data{advice}; about ")
+    (told,) = said("time: ")
+    assert re.fullmatch(rf"time: {re.escape(line)}peak memory .*: \d+\.\d\d GiB", told)
 
 
 # Pictures

@@ -1,4 +1,3 @@
-import re
 from contextlib import nullcontext, suppress
 from types import SimpleNamespace
 
@@ -11,6 +10,7 @@ from common.data.datasets import Batches
 from common.errors import InputError
 from common.training.step import Step, accumulation_steps, precision
 from tests.common.training.ranks import on_two_ranks
+from tests.support import refused
 
 FILES = [{"subject": f"case{n}", "image": [f"/data/{n}_t1.nii.gz", f"/data/{n}_t2.nii.gz"]} for n in range(4)]
 
@@ -98,28 +98,24 @@ def test_batches_of_a_step(given, steps):
     assert accumulation_steps(*given) == steps
 
 
-@pytest.mark.parametrize(
-    ("function", "given", "line"),
-    [
-        (precision, ("half", "cpu"), "amp=half: expected true, false, bf16 or fp16"),
-        (precision, ("fp16", "cpu"), "amp=fp16: not supported on the device cpu; expected bf16 or false"),
-        (accumulation_steps, (128, 2, 48), "global_batch_size=128: expected a multiple of 96, that is of batch_size=2"),
-        (accumulation_steps, (2, 4, 1), "global_batch_size=2: expected a multiple of 4"),
-    ],
-)
-def test_a_step_that_cannot_be_is_refused(function, given, line):
-    with pytest.raises(InputError, match=f"^{line}"):
-        function(*given)
+def test_a_step_that_cannot_be_is_refused():
+    for amp in ("half", "fp16"):
+        with refused("amp", amp):
+            precision(amp, "cpu")
+    for given in ((128, 2, 48), (2, 4, 1)):
+        with refused("global_batch_size", given[0]):
+            accumulation_steps(*given)
 
 
 # The step
 
 
 @pytest.mark.parametrize("count", [1, 4])
-def test_steps_of_one_or_several_batches_are_plain_gradient_descent(count):
+@pytest.mark.parametrize("max_grad_norm", [None, 1e6])  # small gradients are not clipped
+def test_steps_of_one_or_several_batches_are_plain_gradient_descent(count, max_grad_norm):
     ours, plain, parts = network(), network(), batches(2 * count)
     steps = [parts[:count], parts[count:]]
-    output = train(ours, steps, Step())
+    output = train(ours, steps, Step(max_grad_norm=max_grad_norm))
     for step in steps:
         prediction = plain(step[-1]["image"])
         loss = mean_squared(plain, {key: torch.cat([part[key] for part in step]) for key in ("image", "label")})
@@ -180,13 +176,6 @@ def test_gradients_are_clipped_at_their_norm(dtype):
     assert torch.cat(moved).norm().item() == pytest.approx(0.1 * 0.25, rel=1e-3)
 
 
-def test_small_gradients_are_not_clipped():
-    ours, plain = network(), network()
-    train(ours, [batches(1)], Step(max_grad_norm=1e6))
-    train(plain, [batches(1)], Step())
-    assert_alike(ours, plain, rtol=0, atol=0)
-
-
 def test_parameters_without_a_gradient_are_left_alone():
     net = network()
     net.unused = nn.Linear(2, 2)
@@ -214,10 +203,8 @@ def test_a_loss_that_is_not_finite_ends_the_training_before_the_network_changes(
 def test_gradients_that_are_not_finite_end_the_training_before_the_network_changes(max_grad_norm):
     net = network()
     net[0].weight.register_hook(lambda gradient: gradient * torch.inf)
-    with pytest.raises(InputError) as error:
+    with refused(text=" at iteration 1, subjects case0, case1 (/data/0_t1.nii.gz, "):
         train(net, [batches(2)], Step(max_grad_norm=max_grad_norm))
-    line = r"the norm of the gradients is (nan|inf) at iteration 1, subjects case0, case1 \(/data/0_t1.nii.gz, .*\); "
-    assert re.match(line + "stopped before the network was changed", str(error.value))
     assert is_untouched(net)
 
 
