@@ -99,7 +99,7 @@ def _in_folder(
             raise ArgumentError(f"output_dir={results}: holds the scan {name}; expected a folder without scans")
     data = recognised(list_images(folder, without=results), naming)
     if clashes := [clash for clash in data.clashes if clash.kind in modalities]:
-        raise InputError(f"dataset_dir={root}: {clashes[0]}; expected one")
+        raise ArgumentError("dataset_dir", root, clashes[0], "one")
     show(*data.account(modalities, takes_labels=False))
     found = {
         subject.name: {name: str(folder / path) for name, path in subject.images.items()}

@@ -57,7 +57,7 @@ def scan_any(
     data = read_layout(listing, naming, layout, regions is None, f"--root={root}")
     if not data.name:
         there = shortened(list(listing.tops), most=4) or "no folder"
-        raise InputError(f"--root={root}: no data set of a known layout; expected {FORMS}; found {there}")
+        raise InputError(f"--root={root}", f"no data set of a known layout among {there}", FORMS)
     subjects = [subject for _, subject in sorted(data.subjects.items()) if subject.images]
     counts = Counter(modality for subject in subjects for modality in subject.images)
     try:
@@ -80,7 +80,7 @@ def _refuse_clashes(data: DataSet, naming: Naming) -> None:
     if clashes := data.clashing(naming.modalities):
         options = " ".join(f"--{name}={value}" for name, value in options_of(data, naming).items())
         expected = f"a choice, such as {options}" if options else "one, as no words or pattern give each subject one"
-        raise InputError(f"--root={data.root}: {clashes[0]}; expected {expected}")
+        raise InputError(f"--root={data.root}", clashes[0], expected)
 
 
 def options_of(data: DataSet, naming: Naming) -> dict[str, str]:

@@ -69,7 +69,7 @@ class FileLayout:
                 subject = self.subject.format(**fields).removesuffix("_ses-1")
                 known, path = firsts.setdefault(subject, (fields, file.path))
                 if known != fields:
-                    raise InputError(f"--root={listing.root}: {subject} exists twice: {path} and {file.path}")
+                    raise InputError(f"--root={listing.root}", f"{subject} exists twice: {path} and {file.path}")
                 claims.append(Claim(subject, kind, file.path, person=fields.get("person")))
         data.take(sorted(claims))
         for start, remark in self.remarks.items():

@@ -56,7 +56,7 @@ def read_layout(
     names = layouts_of(listing, naming) if name is None else [name]
     if len(names) > 1:
         expected = " or ".join(f"--layout={name}" for name in names) if option else "one of the two"
-        raise InputError(f"{option or listing.root}: looks like {' and '.join(names)}; expected {expected}")
+        raise InputError(option or listing.root, f"looks like {' and '.join(names)}", expected)
     if not names:
         return DataSet(listing, "no layout")
     data = _read(listing, naming, *names)
@@ -80,11 +80,11 @@ def read_cohort(cohort: str, root: Path) -> DataSet:
     found = [data for data in (layout.read(listing) for layout in layouts) if data.subjects]
     if len(found) > 1:
         examples = ", ".join(f"{next(iter(data.subjects))} ({data.layout})" for data in found)
-        raise InputError(f"--root={root}: layouts are mixed: {examples}; expected one, as their labels could differ")
+        raise InputError(f"--root={root}", f"layouts are mixed: {examples}", "one, as their labels could differ")
     if not found:
         expected = " or ".join(layout.example for layout in layouts)
         there = shortened(sorted(path.name for path in root.iterdir()), most=4) or "nothing"
-        raise InputError(f"--root={root}: no scan of {cohort}; expected folders such as {expected}; found {there}")
+        raise InputError(f"--root={root}", f"no scan of {cohort} among {there}", f"folders such as {expected}")
     return found[0]
 
 
