@@ -37,7 +37,7 @@ def protocol(name: str, challenge: str | None = None) -> Protocol:
     card: Protocol = choice("protocol", name, PROTOCOLS)
     if not card.challenges:
         if challenge is not None:
-            raise ArgumentError(f"challenge={challenge}: the protocol {name} has no challenges; expected none")
+            raise ArgumentError("challenge", challenge, f"the protocol {name} has no challenges", "none")
         return card
     challenge = next(iter(card.challenges)) if challenge is None else challenge
     settings = choice("challenge", challenge, card.challenges)
