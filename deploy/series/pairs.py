@@ -103,16 +103,12 @@ class Pairs:
     """The pairs of the T1 series of a study. Voxels are read once, and only when needed."""
 
     def __init__(self) -> None:
-        self._pairs: dict[tuple[str, str], Pair] = {}
         self._results: dict[tuple[str, str], int | None] = {}
         self._volumes: dict[str, Volume | None] = {}
 
     def __call__(self, native: Candidate, enhanced: Candidate) -> Pair:
         """The pair of two series."""
-        key = (native.series.uid, enhanced.series.uid)
-        if key not in self._pairs:
-            self._pairs[key] = Pair(native, enhanced, self._compare)
-        return self._pairs[key]
+        return Pair(native, enhanced, self._compare)
 
     def identical(self, native: Candidate, enhanced: Candidate) -> bool:
         """Whether both series have the same voxels."""
