@@ -15,12 +15,12 @@ from typing import Any
 
 from pydicom.misc import is_dicom
 
+from common.dicom.geometry import read_series
+from common.dicom.series.choice import choose_series
+from common.dicom.study import DICOM_SUFFIXES, Series, read_study
 from common.errors import InputError
 from common.files import digest
 from common.prepare.volumes import Volume, check_scan
-from deploy.geometry import read_series
-from deploy.series.choice import choose_series
-from deploy.study import DICOM_SUFFIXES, Series, read_study
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from common.errors import InputError
-from deploy.remarks import Remark
-from deploy.series.evidence import ASK, MIN_SLICES, TABLE, Candidate, Evidence, candidates_of, why_no_volume
-from deploy.series.names import Names
-from deploy.series.pairs import Pair, Pairs, same_kind
-from deploy.series.words import UNCLEAR, WITH, WITHOUT
-from deploy.study import Series
+from ...errors import InputError
+from ..remarks import Remark
+from ..study import Series
+from .evidence import ASK, MIN_SLICES, TABLE, Candidate, Evidence, candidates_of, why_no_volume
+from .names import Names
+from .pairs import Pair, Pairs, same_kind
+from .words import UNCLEAR, WITH, WITHOUT
 
 PAIR = ("T1ce", "T1")
 DOUBT = "the evidence is doubtful"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from common.dicom.series.voxels import brighter, tails
 from common.prepare.volumes import Volume
-from deploy.series.voxels import brighter, tails
 from scripts.phantoms.anatomy import add_glioma, make_head
 from scripts.phantoms.layouts import PHANTOMS
 from scripts.phantoms.mr_signal import SEQUENCES, TISSUES, Tissue, signal
