@@ -6,7 +6,7 @@ with their evidence. Messages quote no header text.
 A T1ce needs two kinds of evidence that agree, of words, header, order of the scans and voxels, or the site's own table.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -27,6 +27,29 @@ THIN = 1.5  # mm, largest edge of a voxel of a 3D scan; the consensus protocol f
 VOLUME = f"{MIN_SLICES} or more MR images in one orientation"
 PARALLEL = 0.9  # least cosine between the normals of slices in one plane
 ONE_INJECTION = 3600.0  # s between scans after the same injection; chosen: lesions enhance for about an hour
+
+
+class SeriesError(InputError):
+    """A request for a series that failed, or without `number` a question that one answers; `option` spells requests."""
+
+    def __init__(
+        self,
+        modality: str,
+        number: str,
+        reason: str,
+        expected: str = "",
+        option: Callable[[str], str] = "--series={}".format,
+    ) -> None:
+        self.modality, self.number, self.reason = modality, number, reason
+        request = option(f"{modality}={number or 'NUMBER'}")
+        if number:
+            super().__init__(request, reason, expected)
+        else:
+            super().__init__(modality, f"{reason}; select one with {request}")
+
+    def spelled(self, option: Callable[[str], str]) -> "SeriesError":
+        """The same error for a command whose option is spelled differently."""
+        return SeriesError(self.modality, self.number, self.reason, self.expected, option)
 
 
 @dataclass
@@ -212,9 +235,9 @@ def _requested_series(study: Sequence[Series], modality: str, value: str) -> Ser
     found = [series for series in study if value in (str(series.number), series.uid)]
     if len(found) != 1:
         problem = f"{len(found)} series match" if found else "no such series"
-        raise InputError(f"--series={modality}={value}: {problem}; expected the number or UID of one series")
+        raise SeriesError(modality, value, problem, "the number or UID of one series")
     if unusable := why_no_volume(found[0]):
-        raise InputError(f"--series={modality}={value}: {unusable}; expected {VOLUME}")
+        raise SeriesError(modality, value, unusable, VOLUME)
     return found[0]
 
 
@@ -286,9 +309,9 @@ def _is_preferred(one: Candidate, thin: bool) -> bool:
 def _question(modality: str, problem: str, candidates: Sequence[Candidate], pairs: Sequence[Pair] = ()) -> InputError:
     """The error that asks for `--series` if that can help; it lists the candidates with their evidence, and pairs."""
     names = "; ".join([f"{one.series.name}: {one.reason}" for one in candidates] + [pair.reason for pair in pairs])
-    advice = f"select one with --series={modality}=NUMBER"
+    reason = f"{problem}: {names or 'none'}"
     if not any(one.is_volume for one in candidates):
-        advice = f"expected {VOLUME}"
-    elif not any(one.kind in (modality, modality[:2]) or one.is_doubtful for one in candidates):
-        advice = f"expected a study with a series of {modality}"
-    return InputError(f"{modality}: {problem}: {names or 'none'}; {advice}")
+        return InputError(modality, reason, VOLUME)
+    if not any(one.kind in (modality, modality[:2]) or one.is_doubtful for one in candidates):
+        return InputError(modality, reason, f"a study with a series of {modality}")
+    return SeriesError(modality, "", reason)
