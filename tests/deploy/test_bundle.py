@@ -9,9 +9,9 @@ import torch
 
 from common import weights
 from deploy.bundle import check_options, open_bundle, split_options
-from deploy.series.__main__ import preview
+from deploy.series import preview
 from deploy.tasks import TASKS
-from tests.deploy.checks import refusal
+from tests.common.dicom.checks import refusal
 from tests.support import ROOT
 
 

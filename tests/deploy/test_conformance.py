@@ -2,9 +2,9 @@
 
 import re
 
+from common.dicom.series.evidence import MR_IMAGES
 from deploy.replaced import PURPOSE
 from deploy.segmentation import ANATOMY, CATEGORY
-from deploy.series.evidence import MR_IMAGES
 from deploy.source_header import IDENTITY
 from deploy.tasks import TASKS
 from tests.support import ROOT

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from common.dicom.geometry import volume_of
+from common.dicom.study import Instance, Series
 from common.errors import InputError
 from common.metrics.measures import dice
 from common.prepare.volumes import Volume
-from deploy.geometry import volume_of
 from deploy.preparation import failed_checks, missing_slices, prepare_scans
-from deploy.study import Instance, Series
 from deploy.tasks import TASKS
-from tests.deploy.checks import refusal
-from tests.deploy.dicom_study import Study, brats_files, header, read, write_modality
+from tests.common.dicom.checks import refusal
+from tests.common.dicom.dicom_study import Study, brats_files, header, read, write_modality
 
 
 def motion(seed):

@@ -7,11 +7,11 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from pydicom.uid import ExplicitVRLittleEndian
 
-from deploy.geometry import volume_of
+from common.dicom.geometry import volume_of
 from deploy.segmentation import label_segments, make_segmentation
 from deploy.tasks import TASKS
-from tests.deploy.checks import dicom_errors, refusal
-from tests.deploy.dicom_study import Study, write_modality
+from tests.common.dicom.checks import dicom_errors, refusal
+from tests.common.dicom.dicom_study import Study, write_modality
 
 TUMOUR = TASKS["brats"].segments
 ONES = np.ones((6, 5, 12), np.uint8)

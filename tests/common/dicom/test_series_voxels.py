@@ -5,8 +5,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from common.data.cohorts import COHORTS
+from common.dicom.series.voxels import brighter, tails
 from common.prepare.volumes import Volume
-from deploy.series.voxels import brighter, tails
 from scripts.phantoms.anatomy import add_glioma, make_head
 from scripts.phantoms.layouts import grid_of
 from scripts.phantoms.mr_signal import SEQUENCES, TISSUES, Tissue, signal
