@@ -17,7 +17,7 @@ from pydicom.uid import UID
 from common.cli import Command, run
 from common.errors import InputError, show
 from common.values import FOLDER
-from deploy.job import RESULT_FILES
+from deploy.job import DICOM_FILES, RESULT_FILES
 from deploy.login import hint_of, login, session_of
 from deploy.process import exit_cleanly_on_signals, restrict_output
 
@@ -98,7 +98,7 @@ def store(input: str) -> None:
     if missing := next((name for name in RESULT_FILES if not (folder / name).is_file()), None):
         raise InputError(f"--input: lacks {missing}; expected a folder with results of deploy.app")
     try:
-        results = [pydicom.dcmread(folder / name) for name in RESULT_FILES[:3]]
+        results = [pydicom.dcmread(folder / name) for name in DICOM_FILES]
     except Exception as error:  # pydicom raises many types, and their messages quote values
         raise InputError(f"--input: {type(error).__name__} in a result; expected results of deploy.app") from None
     with _client() as client:

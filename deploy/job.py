@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from common.dicom.remarks import Remark
 from common.errors import InputError
 from common.files import why_no_folder
+from deploy import outputs
 
 if TYPE_CHECKING:  # keeps PyTorch and pydicom out of the long-running service
     from pydicom.dataset import Dataset
@@ -16,8 +17,8 @@ if TYPE_CHECKING:  # keeps PyTorch and pydicom out of the long-running service
     from deploy.bundle import Bundle
 
 MANUFACTURER = "BrainSegFounder bundles"  # in all DICOM results
-SEGMENTATION, MEASUREMENTS, SUMMARY, REPORT = "segmentation.dcm", "measurements.dcm", "summary.dcm", "result.json"
-RESULT_FILES = (SEGMENTATION, MEASUREMENTS, SUMMARY, REPORT)  # moved in this order: if the last exists, all do
+DICOM_FILES, REPORT = tuple(f"{name}.dcm" for name in outputs.NAMES), "result.json"
+RESULT_FILES = (*DICOM_FILES, REPORT)  # moved in this order: if the last exists, all do
 
 
 @dataclass

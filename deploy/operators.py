@@ -22,8 +22,9 @@ from common.files import atomic_write, write_json
 from common.prepare.resampling import resample
 from common.prepare.volumes import Volume
 from deploy.inference import infer
-from deploy.job import MEASUREMENTS, REPORT, SEGMENTATION, SUMMARY, Job
-from deploy.measurements import make_report
+from deploy.job import REPORT, Job
+from deploy.outputs import Case, make_all
+from deploy.outputs.segmentation import label_segments
 from deploy.preparation import (
     Preparation,
     annotation_checks,
@@ -32,10 +33,7 @@ from deploy.preparation import (
     prepare_scans,
     spacing_remarks,
 )
-from deploy.replaced import refer_to_replaced
-from deploy.segmentation import label_segments, make_segmentation
 from deploy.source_header import burned_in_annotation
-from deploy.summary import draw_summary, make_capture
 
 
 class Scans(NamedTuple):
@@ -141,16 +139,9 @@ class Write(JobOperator):
         slices = scans.slices[job.reference]
         burned_in = burned_in_annotation(image for series in scans.slices.values() for image in series)
         remarks = [remark.text for remark in job.remarks]
-        figure = draw_summary(scans.reference, segments, bundle, volumes, remarks)
-        segmentation = make_segmentation(segments, slices, bundle, burned_in)
-        refer_to_replaced(segmentation, job.replaced)
-        objects = {
-            SEGMENTATION: segmentation,
-            MEASUREMENTS: make_report(volumes, segmentation, slices, bundle, remarks, job.replaced),
-            SUMMARY: make_capture(figure, slices[0], bundle, burned_in),
-        }
+        objects = make_all(Case(segments, scans.reference, slices, volumes, bundle, remarks, job.replaced, burned_in))
         for name, image in objects.items():
-            write_dicom(image, job.results / name)
+            write_dicom(image, job.results / f"{name}.dcm")
         report = {
             "model": {
                 "name": bundle.name,
@@ -169,7 +160,7 @@ class Write(JobOperator):
             "remarks": [remark._asdict() for remark in job.remarks],
             "preparation": None if scans.preparation is None else scans.preparation.record(),
             **{
-                name.removesuffix(".dcm"): {
+                name: {
                     "sop_instance_uid": image.SOPInstanceUID,
                     "series_uid": image.SeriesInstanceUID,
                 }

@@ -20,7 +20,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from common.errors import InputError, show
-from deploy.job import SUMMARY
 from deploy.mark import STATES, Mark
 
 ACTIONS = {  # by state; a held study has them beside its summary only
@@ -78,7 +77,7 @@ class Page(HTTPServer):
 
     def summary(self, study: str) -> pydicom.Dataset:
         """The summary of held results."""
-        return pydicom.dcmread(io.BytesIO(self.results(study)[SUMMARY]))
+        return pydicom.dcmread(io.BytesIO(self.results(study)["summary.dcm"]))
 
     def render(self, study: str = "") -> str:
         """The page of all studies, or of a held one."""

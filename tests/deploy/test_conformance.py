@@ -3,8 +3,8 @@
 import re
 
 from common.dicom.series.evidence import MR_IMAGES
+from deploy.outputs.segmentation import ANATOMY, CATEGORY
 from deploy.replaced import PURPOSE
-from deploy.segmentation import ANATOMY, CATEGORY
 from deploy.source_header import IDENTITY
 from deploy.tasks import TASKS
 from tests.support import ROOT

@@ -8,7 +8,7 @@ from dicomweb_client import DICOMwebClient
 from pydicom.uid import RLELossless
 
 from deploy import dicomweb
-from deploy.job import RESULT_FILES
+from deploy.job import DICOM_FILES
 from tests.common.dicom.checks import refusal
 from tests.common.dicom.dicom_study import Study, write_series
 from tests.deploy.orthanc import USER, WITH_ORTHANC, running_orthanc
@@ -57,7 +57,7 @@ def test_the_mr_images_of_a_study_arrive_as_they_are_stored(sent, tmp_path, caps
 
 def test_results_are_stored_once(sent, server, tmp_path, capsys):
     study, files = sent
-    for name, modality in zip(RESULT_FILES, ("SEG", "SR", "OT"), strict=False):
+    for name, modality in zip(DICOM_FILES, ("SR", "SEG", "OT"), strict=True):
         image = pydicom.dcmread(files[0])
         image.Modality, image.SOPInstanceUID = modality, pydicom.uid.generate_uid()
         image.SeriesInstanceUID, image.file_meta.MediaStorageSOPInstanceUID = (

@@ -27,7 +27,7 @@ def test_all_results_reach_a_new_folder(results, tmp_path):
     publish(results, tmp_path / "a/b")
     assert {path.name: path.read_text() for path in (tmp_path / "a/b").iterdir()} == {n: n for n in RESULT_FILES}
     message = refusal(prepare_output, tmp_path / "a/b")
-    assert message == "--output: contains segmentation.dcm; expected a folder without results"
+    assert message == "--output: contains measurements.dcm; expected a folder without results"
     assert refusal(prepare_output, tmp_path / "a/b/result.json") == "--output: a file; expected a writable folder"
 
 

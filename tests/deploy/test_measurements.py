@@ -5,8 +5,8 @@ import pytest
 
 from common.dicom.geometry import volume_of
 from deploy.job import MANUFACTURER
-from deploy.measurements import make_report
-from deploy.segmentation import make_segmentation
+from deploy.outputs.measurements import make_report
+from deploy.outputs.segmentation import make_segmentation
 from deploy.tasks import TASKS
 from tests.common.dicom.checks import dicom_errors
 from tests.common.dicom.dicom_study import IDENTIFIER, NAME, Study, write_modality

@@ -10,7 +10,7 @@ from common.dicom.geometry import volume_of
 from common.dicom.series.evidence import why_no_volume
 from common.dicom.study import read_study
 from common.prepare.volumes import FLIP
-from deploy.segmentation import make_segmentation
+from deploy.outputs.segmentation import make_segmentation
 from tests.common.dicom.checks import dicom_errors, modality_of
 from tests.common.dicom.dicom_study import Study, write_modality
 from tests.common.dicom.enhanced_mr import ARRAY, KINDS, ORDER, SHAPE, write_frames

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 
 from common.dicom.geometry import volume_of
-from deploy.measurements import make_report
+from deploy.outputs.measurements import make_report
+from deploy.outputs.segmentation import make_segmentation
 from deploy.replaced import read_replaced, refer_to_replaced, remark_on
-from deploy.segmentation import make_segmentation
 from deploy.tasks import TASKS
 from tests.common.dicom.checks import dicom_errors, refusal
 from tests.common.dicom.dicom_study import Study, write_modality

@@ -8,7 +8,7 @@ import SimpleITK as sitk  # noqa: N813
 from pydicom.uid import ExplicitVRLittleEndian
 
 from common.dicom.geometry import volume_of
-from deploy.segmentation import label_segments, make_segmentation
+from deploy.outputs.segmentation import label_segments, make_segmentation
 from deploy.tasks import TASKS
 from tests.common.dicom.checks import dicom_errors, refusal
 from tests.common.dicom.dicom_study import Study, write_modality

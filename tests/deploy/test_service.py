@@ -23,7 +23,7 @@ from common.errors import InputError
 from common.files import parse_json
 from deploy import service, worker
 from deploy.archive import Archive, ArchiveError
-from deploy.job import RESULT_FILES
+from deploy.job import DICOM_FILES
 from deploy.mark import DELIVER, DONE, SEGMENT, parsed
 from deploy.worker import Service, SharedError
 from tests.common.dicom.checks import refusal
@@ -517,7 +517,7 @@ def test_doubtful_results_are_held_until_a_person_releases_them(hospital, capsys
         service.inspect("other", str(hospital.folder / "look"))
     assert not (hospital.folder / "look").exists()
     service.inspect(held["study"], str(hospital.folder / "look"))
-    assert sorted(path.name for path in (hospital.folder / "look").iterdir()) == sorted(RESULT_FILES[:3])
+    assert sorted(path.name for path in (hospital.folder / "look").iterdir()) == sorted(DICOM_FILES)
     service.release("held")
     hospital.settle()
     hospital.service(hold=["contrast"]).run(once=True)

@@ -4,10 +4,10 @@ from matplotlib.figure import Figure
 from pydicom.datadict import DicomDictionary, dictionary_VR, keyword_for_tag
 from pydicom.dataset import Dataset
 
-from deploy.measurements import make_report
-from deploy.segmentation import make_segmentation
+from deploy.outputs.measurements import make_report
+from deploy.outputs.segmentation import make_segmentation
+from deploy.outputs.summary import make_capture
 from deploy.source_header import burned_in_annotation, sanitised_header
-from deploy.summary import make_capture
 from tests.common.dicom.dicom_study import Study, header, write_modality
 
 MAY_TRAVEL = {  # from the source into results: identity of patient and study, and references

@@ -6,7 +6,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
 from common.prepare.volumes import Volume
-from deploy.summary import draw_summary, make_capture
+from deploy.outputs.summary import draw_summary, make_capture
 from tests.common.dicom.checks import dicom_errors
 from tests.common.dicom.dicom_study import VOXELS, Study, write_modality
 

@@ -14,11 +14,18 @@ from pydicom.uid import Comprehensive3DSRStorage, generate_uid
 
 from deploy.bundle import Bundle
 from deploy.job import MANUFACTURER
-from deploy.segmentation import ANATOMY, CATEGORY, CAUTION, concept_of, equipment, series_number
+from deploy.outputs import Case
+from deploy.outputs.segmentation import ANATOMY, CATEGORY, CAUTION, concept_of, equipment, series_number
 from deploy.source_header import sanitised_header
 from deploy.tasks import Segment
 
+STEP = 3
 PROCEDURE = Code("24590-2", "LN", "MR Brain")  # CID 100, which may be extended, has no MRI of the brain
+
+
+def make(case: Case, made: Mapping[str, Dataset]) -> hd.sr.Comprehensive3DSR:
+    """The report of a case, which refers to its segmentation."""
+    return make_report(case.volumes, made["segmentation"], case.slices, case.bundle, case.remarks, case.replaced)
 
 
 def make_report(
@@ -65,7 +72,7 @@ def make_report(
         evidence=[*headers.values(), segmentation],  # highdicom takes the first for the scanner
         content=content[0],
         series_instance_uid=hd.UID(),
-        series_number=series_number(slices[0], 3),
+        series_number=series_number(slices[0], STEP),
         sop_instance_uid=hd.UID(),
         instance_number=1,
         **equipment(bundle),

@@ -4,7 +4,7 @@ It calls highdicom directly, because MONAI Deploy's writer takes over rounded po
 the series description, and names MONAI as the manufacturer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import highdicom as hd
@@ -17,9 +17,12 @@ from pydicom.sr.coding import Code
 from common.errors import InputError
 from deploy.bundle import Bundle
 from deploy.job import MANUFACTURER
+from deploy.outputs import Case
+from deploy.replaced import refer_to_replaced
 from deploy.source_header import source_images
 from deploy.tasks import Segment
 
+STEP = 1
 CAUTION = "Research only, not for diagnosis"
 CATEGORY, ANATOMY = codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Brain
 LONG_STRING = 64  # maximum number of characters of a DICOM name (LO)
@@ -62,6 +65,13 @@ def equipment(bundle: Bundle) -> dict[str, Any]:
     }
 
 
+def make(case: Case, made: Mapping[str, Dataset]) -> hd.seg.Segmentation:
+    """The segmentation of a case."""
+    result = make_segmentation(case.segments, case.slices, case.bundle, case.burned_in)
+    refer_to_replaced(result, case.replaced)
+    return result
+
+
 def make_segmentation(
     segments: NDArray[np.uint8], slices: Sequence[Dataset], bundle: Bundle, burned_in: str | None = None
 ) -> hd.seg.Segmentation:
@@ -78,7 +88,7 @@ def make_segmentation(
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=descriptions,
         series_instance_uid=hd.UID(),
-        series_number=series_number(slices[0], 1),
+        series_number=series_number(slices[0], STEP),
         sop_instance_uid=hd.UID(),
         instance_number=1,
         **equipment(bundle),

@@ -17,9 +17,11 @@ from common.inference.panels import AXES, grey_levels, plane_of
 from common.prepare.volumes import Volume
 from deploy.bundle import Bundle
 from deploy.job import MANUFACTURER
-from deploy.segmentation import CAUTION, LONG_STRING, series_number
+from deploy.outputs import Case
+from deploy.outputs.segmentation import CAUTION, LONG_STRING, series_number
 from deploy.source_header import sanitised_header
 
+STEP = 2
 SIDES = {"sagittal": ("P", "A"), "coronal": ("R", "L"), "axial": ("R", "L")}  # left and right edge of the picture
 SIZE = (12.0, 7.5)  # inches
 DOTS = 100  # per inch
@@ -88,6 +90,12 @@ def _write(axes: Axes, texts: Sequence[tuple[str, str]]) -> None:
         height -= 0.035 * len(lines)
 
 
+def make(case: Case, made: Mapping[str, Dataset]) -> hd.sc.SCImage:
+    """The picture of a case."""
+    figure = draw_summary(case.reference, case.segments, case.bundle, case.volumes, case.remarks)
+    return make_capture(figure, case.slices[0], case.bundle, case.burned_in)
+
+
 def make_capture(figure: Figure, source: Dataset, bundle: Bundle, burned_in: str | None = None) -> hd.sc.SCImage:
     """Convert the figure to a secondary capture in the study of `source`.
 
@@ -102,7 +110,7 @@ def make_capture(figure: Figure, source: Dataset, bundle: Bundle, burned_in: str
         bits_allocated=8,
         coordinate_system="PATIENT",
         series_instance_uid=hd.UID(),
-        series_number=series_number(source, 2),
+        series_number=series_number(source, STEP),
         sop_instance_uid=hd.UID(),
         instance_number=1,
         manufacturer=MANUFACTURER,
