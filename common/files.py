@@ -27,6 +27,7 @@ NUMBERS = {  # of YAML 1.2, without octal and hexadecimal ones
 }
 TEXT = "tag:yaml.org,2002:str"
 DESCRIBED = ("pattern", "contains", "maxLength", "maxItems", "maxProperties")  # rules whose messages say too little
+LONGEST = 2**20  # characters of a line of CSV that are read at once; its module refuses fields of 131,072
 FORMULA = re.compile(r"'*[=+\-@＝＋－＠\t\r\n]")  # starts a formula in a spreadsheet (OWASP, "CSV Injection")
 
 
@@ -280,6 +281,28 @@ def cell_text(cell: str) -> str:
         ('=P1', '-1.5')
     """
     return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
+
+
+def read_csv(path: Path, columns: tuple[str, ...], expected: str) -> Iterator[list[str]]:
+    """Yield the cells of each row of a table from `write_csv`.
+
+    Raises an InputError if the file cannot be read or has other columns; `expected` describes it.
+    """
+    expected = f"expected {expected}, with the columns {', '.join(columns)}"
+    try:
+        check_regular(path)
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = csv.reader(iter(partial(file.readline, LONGEST), ""), strict=True)
+            if tuple(next(lines, ())) != columns:
+                raise InputError(f"{path}: unexpected header row; {expected}")
+            for line in lines:
+                if len(line) != len(columns):
+                    raise InputError(f"{path}: line {lines.line_num}: {len(line)} columns; {expected}")
+                yield [*map(cell_text, line)]
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; {expected}") from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: {str(error).splitlines()[0]}; {expected}") from error
 
 
 def digest(path: str | Path, kind: str = "sha256") -> str:

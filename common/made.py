@@ -1,4 +1,7 @@
-"""What made a result: command, time, software, cohort and weights; and `made.json`, which says so in its folder."""
+"""What made a result: command, time, software, cohort and weights; and `made.json`, which says so in its folder.
+
+Whoever reuses or skips results asks `Results`; `warn_of_unfinished` tells whoever reads them that more are to come.
+"""
 
 import hashlib
 import subprocess
@@ -9,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from .cli import command_line
-from .errors import InputError, shortened
+from .errors import InputError, shortened, show
 from .files import digest, valid_json, write_json
-from .weights.storage import versions
 
 MADE = "made.json"
+PARTS = {name: {"type": "object"} for name in ("checkpoints", "settings", "inputs")}
 SCHEMA = {
     "type": "object",
     "required": ["checkpoints", "settings"],
-    "properties": {"checkpoints": {"type": "object"}, "settings": {"type": "object"}} | {"inputs": {"type": "object"}},
+    "properties": PARTS | {"command": {"type": "string"}, "finished": {"type": "boolean"}},
 }
+
+Inputs = Sequence[str | Path | None]
 
 
 def made_by(settings: Mapping[str, Any], made_up: bool = False) -> dict[str, Any]:
@@ -26,6 +31,8 @@ def made_by(settings: Mapping[str, Any], made_up: bool = False) -> dict[str, Any
 
     `made_up` says that the subjects are computed; they are, whatever it says, if the cohort is `embedded`.
     """
+    from .weights.storage import versions  # late import: readers of made.json do without PyTorch
+
     checkpoints = settings.get("checkpoint") or []
     paths = [checkpoints] if isinstance(checkpoints, str | Path) else checkpoints
     return {
@@ -47,26 +54,68 @@ def made_of(options: Any) -> dict[str, Any]:
 def read(folder: str | Path) -> dict[str, Any] | None:
     """What made a folder's results; None if it does not say."""
     file = Path(folder) / MADE
-    return valid_json(file, "what an inference wrote", SCHEMA) if file.exists() else None
+    return valid_json(file, "what made the results", SCHEMA) if file.exists() else None
 
 
-def digest_of(files: Sequence[str | Path | None]) -> str:
+def warn_of_unfinished(folder: str | Path) -> None:
+    """Warn a reader of results that the command that makes them has not ended, or was stopped."""
+    made = read(folder)
+    if made is not None and not made.get("finished", True):
+        show(
+            f"warning: {folder}: incomplete; expected the end of its command: {made.get('command', 'unknown')}",
+            error=True,
+        )
+
+
+class Results:
+    """The results of units, such as subjects, in a folder; `made.json` says what made them, and of what.
+
+    The results of a folder share weights and settings. A unit is current if it was made by them, of the same inputs.
+
+    Args:
+        folder: Folder of the results.
+        made: What makes them now: `made_by`, with "settings".
+    """
+
+    def __init__(self, folder: str | Path, made: Mapping[str, Any]) -> None:
+        self.folder, self.made, earlier = Path(folder), dict(made), read(folder)
+        self.difference = _difference(earlier, made)
+        self.inputs: dict[str, str] = {} if earlier is None or self.difference else dict(earlier.get("inputs", {}))
+
+    def check(self, kept: Collection[str]) -> None:
+        """Refuse to put results beside those that the units `kept` have from other weights or settings."""
+        if kept and self.difference:
+            units, cure = shortened(sorted(kept)), "another output_dir, or existing=replace for all of these"
+            raise InputError(f"{self.folder}: {self.difference}: {units}; expected {cure}")
+
+    def is_current(self, unit: str, files: Inputs) -> bool:
+        """Whether a unit has results of these files."""
+        return self.inputs.get(unit) == _digest_of(files)
+
+    def begin(self, units: Collection[str] = ()) -> None:
+        """State what makes the results; these units have none until `add`."""
+        self.inputs = {unit: digests for unit, digests in self.inputs.items() if unit not in units}
+        self._write(finished=False)
+
+    def add(self, units: Mapping[str, Inputs], finished: bool = False) -> None:
+        """State that the results of units are complete, with the files that they were made of.
+
+        `finished` says that the command ends.
+        """
+        self.inputs |= {unit: _digest_of(files) for unit, files in units.items()}
+        self._write(finished)
+
+    def _write(self, finished: bool) -> None:
+        write_json(self.folder / MADE, self.made | {"inputs": self.inputs, "finished": finished})
+
+
+def _digest_of(files: Inputs) -> str:
     """SHA-256 over the SHA-256 of files, in their order; a file that is None or missing counts as such."""
     digests = [digest(file) if file and Path(file).is_file() else "" for file in files]
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
-def inputs_in(made: Mapping[str, Any] | None) -> dict[str, str]:
-    """For each subject of a folder's results, `digest_of` the files that it was made of, as far as the folder says."""
-    return dict((made or {}).get("inputs", {}))
-
-
-def write(folder: str | Path, made: Mapping[str, Any]) -> None:
-    """State what makes a folder's results."""
-    write_json(Path(folder) / MADE, made)
-
-
-def difference(earlier: Mapping[str, Any] | None, made: Mapping[str, Any]) -> str:
+def _difference(earlier: Mapping[str, Any] | None, made: Mapping[str, Any]) -> str:
     """The first difference in what made two sets of results, in words; empty if there is none.
 
     Weights are compared by their SHA-256, wherever the files lie.
@@ -79,15 +128,6 @@ def difference(earlier: Mapping[str, Any] | None, made: Mapping[str, Any]) -> st
     theirs, ours = earlier["settings"], made["settings"]
     names = [name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name)]
     return "".join(f"results with {name}={theirs.get(name)}, not {ours.get(name)}" for name in sorted(names)[:1])
-
-
-def check(folder: str | Path, made: Mapping[str, Any], kept: Collection[str]) -> None:
-    """Refuse to put results beside those that the subjects `kept` have from other weights or settings."""
-    if kept and (why := difference(read(folder), made)):
-        subjects = shortened(sorted(kept))
-        raise InputError(
-            f"{folder}: {why}: {subjects}; expected another output_dir, or existing=replace for all of these"
-        )
 
 
 def _command() -> str:

@@ -15,10 +15,8 @@ from ..data.modalities import SPELLINGS, count_missing, missing_in
 from ..data.scan_checks import check_headers
 from ..errors import ArgumentError, InputError, choice, show
 from ..files import expand_home, why_no_folder
-from ..made import check as check_made
-from ..made import digest_of, inputs_in
-from ..made import read as read_made
-from .segmentations import files_of, finished, measured_in
+from ..made import Results
+from .segmentations import files_of, measured_in, whole
 
 
 def find_cases(
@@ -26,15 +24,14 @@ def find_cases(
     modalities: Sequence[str],
     datalist: str | Path | None = None,
     split: str = "testing",
-    output_dir: str | Path | None = None,
+    results: Results | None = None,
     existing: str = "refuse",
     probabilities: bool = False,
     missing: Sequence[str] = (),
-    made: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Find the cases to segment: a split of a datalist, or every scan in a folder and its subfolders.
 
-    A folder is read by `common.data.layouts.reading.recognised`; what is in `output_dir` is ignored. A network with a
+    A folder is read by `common.data.layouts.reading.recognised`, without the folder of the results. A network with a
     single modality does not need its name in that of a file. Images that are not used are counted, with the reason.
 
     Args:
@@ -42,12 +39,10 @@ def find_cases(
         modalities: Modalities of the network, in channel order.
         datalist: JSON file; None (or the text null) to search the folder.
         split: Split of the datalist.
-        output_dir: Folder of the results; see `common.inference.files_of`.
-        existing: Treatment of subjects with results: refuse, skip (if finished, see `common.inference.finished`, and of
-            the same scans, see `common.inference.Volumes`) or replace.
+        results: Results of the run and their folder; see `common.inference.files_of`.
+        existing: Treatment of subjects with results: refuse, skip (if complete, and of the same scans) or replace.
         probabilities: Whether probability maps count as results.
         missing: Modalities to leave out of every subject.
-        made: What makes the results (`common.made.made_of`); other weights and settings do not add to a folder.
 
     Returns:
         A dictionary for each subject: "subject", and "image", absolute paths in the order of `modalities`, None for a
@@ -56,31 +51,27 @@ def find_cases(
 
     Raises:
         InputError: the folder or the datalist cannot be read, there is no case, a result exists already, a result
-            would replace a scan, `output_dir` holds a scan by its name (not for a network with a single modality), or
-            it keeps results of other weights or settings.
+            would replace a scan, the folder of the results holds a scan by its name (not for a network with a single
+            modality), or it keeps results of other weights or settings.
     """
     choice("existing", existing, dict.fromkeys(("refuse", "replace", "skip")))
     if datalist is not None:
         found = datalists.Datalist(datalist, root).load(split, modalities, must_exist=False, missing=missing)
     else:
-        found = _in_folder(root, modalities, None if output_dir is None else Path(output_dir), missing)
-    if output_dir is None:
+        found = _in_folder(root, modalities, None if results is None else results.folder, missing)
+    if results is None:
         return found
-    results = {case["subject"]: files_of(case["subject"], output_dir, probabilities) for case in found}
-    _spare_scans(found, results)
-    if made is not None:
-        check_made(output_dir, made, measured_in(output_dir) - ({*results} if existing == "replace" else set()))
-    if existing == "refuse":
-        there = [path for paths in results.values() for path in paths if path.exists()]
-        if there:
-            count = f"{len(there)} results exist" if len(there) > 1 else "1 result exists"
-            raise InputError(f"{count} already, first {there[0]}; expected existing=skip or replace")
-    if existing == "skip":
-        done, inputs = finished(results, output_dir), inputs_in(read_made(output_dir))
-        scans = {case["subject"]: case["image"] for case in found}
-        is_current = {name: inputs.get(name) in (None, digest_of(scans[name])) for name in done}
-        return [case for case in found if not is_current.get(case["subject"])]
-    return found
+    files = {case["subject"]: files_of(case["subject"], results.folder, probabilities) for case in found}
+    _spare_scans(found, files)
+    results.check(measured_in(results.folder) - ({*files} if existing == "replace" else set()))
+    there = [path for paths in files.values() for path in paths if path.exists()]
+    if existing == "refuse" and there:
+        count = f"{len(there)} results exist" if len(there) > 1 else "1 result exists"
+        raise InputError(f"{count} already, first {there[0]}; expected existing=skip or replace")
+    done = whole(files) if existing == "skip" else set()
+    return [
+        case for case in found if case["subject"] not in done or not results.is_current(case["subject"], case["image"])
+    ]
 
 
 def _spare_scans(found: Sequence[Mapping[str, Any]], results: Mapping[str, Sequence[Path]]) -> None:
@@ -107,9 +98,8 @@ def _in_folder(
             name = Path(scans[0].path).name
             raise ArgumentError(f"output_dir={results}: holds the scan {name}; expected a folder without scans")
     data = recognised(list_images(folder, without=results), naming)
-    for clash in [clash for clash in data.clashes if clash.kind in modalities][:1]:
-        first, second = (folder / file for file in clash.files)
-        raise InputError(f"{second}: two files of {clash.kind} for subject {clash.subject}; the first is {first}")
+    if clashes := [clash for clash in data.clashes if clash.kind in modalities]:
+        raise ArgumentError("dataset_dir", root, clashes[0], "one")
     show(*data.account(modalities, takes_labels=False))
     found = {
         subject.name: {name: str(folder / path) for name, path in subject.images.items()}

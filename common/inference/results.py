@@ -1,11 +1,12 @@
-"""Write the files of an evaluation: metrics.csv, lesions.csv, summary.json and cases.json.
+"""Write the files of an evaluation: cases.json, its record; metrics.csv, lesions.csv and summary.json, for people.
 
-They hold all data of the evaluation's page except the voxels; docs/reference/evaluation.md defines each column and key.
+docs/reference/evaluation.md defines each column and key.
 """
 
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from .publishing import SUMMARY, place_of
 
 Cases = Mapping[str, Mapping[str, Scores]]  # by case and region
 
+CASES = "cases.json"
 METRICS = ("case", "region", "metric", "value", "unit")
 # x, y, z: voxel at the centre of mass, counted from 0
 LESIONS = ("case", "region", "lesion", "kind", "volume_mm3", "scored", "found", "dice", "hd95_mm", "x", "y", "z")
@@ -80,15 +82,15 @@ class Details(NamedTuple):
 
 
 def write(folder: str | Path, details: Details) -> dict[str, Any]:
-    """Write metrics.csv, lesions.csv, cases.json and summary.json, and return the content of the last.
+    """Write cases.json, metrics.csv, lesions.csv and summary.json, and return the content of the last.
 
     Existing files are replaced one by one; to publish all at once, use a folder from `begin` or `publishing`.
     """
     folder = Path(folder)
     summary = summarise(details)
-    write_csv(folder / "metrics.csv", [METRICS, *rows_of_metrics(details)])
-    write_csv(folder / "lesions.csv", [LESIONS, *rows_of_lesions(details)])
-    write_json(folder / "cases.json", _cases(folder, details))
+    write_csv(folder / "metrics.csv", [METRICS, *_rows_of_metrics(details)])
+    write_csv(folder / "lesions.csv", [LESIONS, *_rows_of_lesions(details)])
+    write_json(folder / CASES, _cases(folder, details))
     write_json(folder / SUMMARY, summary)
     return summary
 
@@ -145,7 +147,7 @@ def count_lesions(lesions: Sequence[Lesion]) -> dict[str, int]:
     }
 
 
-def rows_of_metrics(details: Details) -> Iterable[Sequence[Any]]:
+def _rows_of_metrics(details: Details) -> Iterable[Sequence[Any]]:
     """The rows of metrics.csv."""
     for case, scores in details.scores.items():
         for region in details.regions:
@@ -153,7 +155,7 @@ def rows_of_metrics(details: Details) -> Iterable[Sequence[Any]]:
                 yield case, region, metric, repr(float(scores[region].values[metric])), unit
 
 
-def rows_of_lesions(details: Details) -> Iterable[Sequence[Any]]:
+def _rows_of_lesions(details: Details) -> Iterable[Sequence[Any]]:
     """The rows of lesions.csv."""
     for case, scores in details.scores.items():
         for region in details.regions:
@@ -168,7 +170,6 @@ def _cases(folder: Path, details: Details) -> dict[str, Any]:
     """The content of cases.json; volumes are pairs of prediction and reference."""
     cases = {}
     for case in details.files:
-        volumes = {region: details.scores[case.name][region].volumes for region in details.regions}
         optional = {
             "part": case.part,
             "missing_modalities": list(case.missing),
@@ -177,11 +178,26 @@ def _cases(folder: Path, details: Details) -> dict[str, Any]:
         cases[case.name] = {
             "prediction": _path(folder, case.prediction),
             "reference": _path(folder, case.reference),
-            "volumes_mm3": {region: list(map(float, pair)) for region, pair in volumes.items()},
+            "regions": {region: _scores(details.scores[case.name][region]) for region in details.regions},
             **{key: value for key, value in optional.items() if value},
         }
     made = {"made": dict(details.made)} if details.made else {}
-    return {"name": details.name, "label_convention": details.convention, **made, "cases": cases}
+    rules = {"protocol": details.protocol.name, "settings": dict(details.protocol.settings)}
+    return {"name": details.name, "label_convention": details.convention, **rules, **made, "cases": cases}
+
+
+def _scores(scores: Scores) -> dict[str, Any]:
+    """Scores of a region in cases.json; an infinite HD95 is null."""
+    return {
+        "values": {name: float(value) for name, value in scores.values.items()},
+        "volumes_mm3": list(map(float, scores.volumes)),
+        "lesions": [
+            asdict(lesion)
+            | {"volume": float(lesion.volume), "dice": float(lesion.dice), "centre": list(map(int, lesion.centre))}
+            | {"hd95": float(lesion.hd95) if math.isfinite(lesion.hd95) else None}
+            for lesion in scores.lesions
+        ],
+    }
 
 
 def _path(folder: Path, file: Path | None) -> str | None:

@@ -12,15 +12,14 @@ from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from monai.transforms import Transform
 
-from .. import made as origin
 from ..data.preparation import BRAIN
 from ..data.regions import display_order, label_names, regions_of
 from ..data.scan_checks import AFFINE_TOLERANCE, broken_file
 from ..data.transforms import FORMS
 from ..data.volumes import affine_in, write_volume
 from ..errors import show
-from ..files import atomic_write, write_csv
-from .reading import read_table
+from ..files import atomic_write, read_csv, write_csv
+from ..made import Results
 
 VOLUMES = "volumes.csv"
 COLUMNS = ("subject", "region", "volume_ml", "voxels")
@@ -38,10 +37,9 @@ def files_of(subject: str, output_dir: str | Path, probabilities: bool = False) 
     return [label, Path(output_dir) / "probabilities" / name] if probabilities else [label]
 
 
-def finished(files: Mapping[str, Sequence[Path]], output_dir: str | Path) -> set[str]:
-    """The subjects with complete results: all files can be read to their ends, and volumes.csv has their rows."""
-    measured = measured_in(output_dir)
-    found = [subject for subject in files if subject in measured and all(path.exists() for path in files[subject])]
+def whole(files: Mapping[str, Sequence[Path]]) -> set[str]:
+    """The subjects whose files all exist and can be read to their ends."""
+    found = [subject for subject in files if all(path.exists() for path in files[subject])]
     with ThreadPoolExecutor() as pool:
         broken = dict(zip(found, pool.map(lambda subject: broken_file(files[subject]), found), strict=True))
     show(*(f"made again: {': '.join(faulty)}" for faulty in broken.values() if faulty))
@@ -117,8 +115,8 @@ def _rows(table: Path) -> dict[tuple[str, str], tuple[str, str]]:
     """Volume and voxels by subject and region; empty if there is no table."""
     if not table.exists():
         return {}
-    rows = read_table(table, COLUMNS, "an earlier table of inference")
-    return {(subject, region): (volume, voxels) for _, (subject, region, volume, voxels) in rows}
+    rows = read_csv(table, COLUMNS, "an earlier table of inference")
+    return {(subject, region): (volume, voxels) for subject, region, volume, voxels in rows}
 
 
 class Volumes:
@@ -129,22 +127,17 @@ class Volumes:
     Args:
         output_dir: Folder of the table.
         convention: Label convention of the label maps.
-        made: What makes the results (`common.made.made_of`), which the run writes beside the table, with the digest of
-            each subject's scans; rows that something else made are dropped first.
-        cases: Cases of the run, with their scans; their earlier rows are dropped first.
+        results: What makes the results of that folder; rows of subjects without current results are dropped first.
+        cases: Cases of the run, with their scans, whose earlier results are forgotten first.
 
     Raises:
         InputError: the file exists with a different table.
     """
 
     def __init__(
-        self,
-        output_dir: str,
-        convention: str,
-        made: Mapping[str, Any] | None = None,
-        cases: Sequence[Mapping[str, Any]] = (),
+        self, output_dir: str, convention: str, results: Results | None = None, cases: Sequence[Mapping[str, Any]] = ()
     ) -> None:
-        self.made = None if made is None else dict(made)
+        self.results = results
         self.scans = {case["subject"]: case["image"] for case in cases}
         self.path = Path(output_dir) / VOLUMES
         values = regions_of(convention)
@@ -154,31 +147,26 @@ class Volumes:
 
     def attach(self, engine: Engine) -> None:
         """Measure the output of `engine`: "pred", label maps [1, x, y, z] with their affine."""
-        engine.add_event_handler(Events.STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        if self.results is not None:
+            engine.add_event_handler(Events.STARTED, self._begin, self.results)
+            engine.add_event_handler(Events.COMPLETED, self.results.add, {}, finished=True)
 
-    def _begin(self) -> None:
-        if self.made is None:
-            return
-        earlier = origin.read(self.path.parent)
-        is_same = not origin.difference(earlier, self.made)
-        self.made = {**self.made, "inputs": origin.inputs_in(earlier) if is_same else {}}
+    def _begin(self, results: Results) -> None:
         before = len(self.rows)
-        self.keep({subject for subject, _ in self.rows if is_same and subject not in self.scans})
+        self.keep(results.inputs.keys() - self.scans.keys())
         if len(self.rows) < before:
             self.write()
-        origin.write(self.path.parent, self.made)
+        results.begin(self.scans.keys())
 
     def __call__(self, engine: Engine) -> None:
-        for output, item in zip(engine.state.output, engine.state.batch if engine.state.output else [], strict=True):
+        outputs = engine.state.output
+        for output, item in zip(outputs, engine.state.batch if outputs else [], strict=True):
             self.measured.append(item["subject"])
             self.measure(item["subject"], output["pred"], output["pred"].affine)
-            if (
-                self.made is not None and item["subject"] in self.scans
-            ):  # before the row, without which it is made again
-                self.made["inputs"][item["subject"]] = origin.digest_of(self.scans[item["subject"]])
-                origin.write(self.path.parent, self.made)
         self.write()
+        if self.results is not None and outputs:
+            self.results.add({item["subject"]: self.scans[item["subject"]] for item in engine.state.batch})
 
     def measure(self, subject: str, label: Any, affine: Any) -> None:
         """Measure a label map (0 to 255, any shape) with its affine to mm."""

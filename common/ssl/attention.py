@@ -2,6 +2,7 @@
 
 For the backward pass, MONAI's `WindowAttention` stores the scores of all pairs of tokens of all windows: most of what a
 training needs. Here the scores are computed again, a few windows at a time, so that they stay in the processor's cache.
+Without gradients, MONAI's own `use_flash_attention` does the same, and `common.ssl.networks` switches it on.
 """
 
 from collections.abc import Iterator, Sequence
@@ -134,9 +135,7 @@ class RecomputedAttention(WindowAttention):
         if has_dropout or torch.jit.is_tracing() or torch.compiler.is_compiling():
             scores = self.scale * (q @ k.transpose(2, 3)) + bias
             return self.attn_drop(scores.softmax(dim=3)).to(v.dtype) @ v
-        if torch.is_grad_enabled():
-            return _Recomputed.apply(q, k, v, bias, self.scale)
-        return scaled_dot_product_attention(q, k, v, attn_mask=bias[None].to(q.dtype), scale=self.scale)
+        return _Recomputed.apply(q, k, v, bias, self.scale)
 
 
 ATTENTION: dict[str, dict[type, type]] = {

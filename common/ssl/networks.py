@@ -95,6 +95,7 @@ def encoder(in_channels: int, size: ModelSize, use_checkpoint: bool) -> SwinTran
         num_heads=size.num_heads,
         use_checkpoint=use_checkpoint,
         spatial_dims=3,
+        use_flash_attention=True,
     )
 
 
@@ -140,15 +141,15 @@ class SSLHead(Scriptable):
         use_checkpoint: recompute the encoder's activations in the backward pass to save memory.
         head_tokens: Input of the rotation and contrastive heads: the first and the second token of the bottleneck, at
             a corner of the crop (corner, as in the public code), or the mean over all tokens (mean). DIFF-31
-        tasks: proxy tasks, or their names, one of `TASKS` each; by default the paper's: reconstruction, rotation and
-            contrastive.
+        tasks: proxy tasks, or their names as a checkpoint states them, of which those not in `TASKS` get no head; by
+            default the paper's: reconstruction, rotation and contrastive.
         window: edges in voxels of the window that `torch.jit.script` traces.
 
     Attributes:
         modality_axes: tensors of the heads that have one slice per modality, and the axis of the slices.
 
     Raises:
-        ArgumentError: `head_tokens` or a task is unknown.
+        ArgumentError: `head_tokens` is unknown.
 
     Shapes:
         input [B, in_channels, H, W, D], edges multiples of 32 voxels, one of them at least 64.
@@ -173,7 +174,8 @@ class SSLHead(Scriptable):
         self.window = window
         self.reads_mean = choice("head_tokens", head_tokens, {"corner": False, "mean": True})
         given = paper_tasks() if tasks is None else tasks
-        self.tasks = [choice("tasks", task, TASKS)() if isinstance(task, str) else task for task in given]
+        known = [task for task in given if not isinstance(task, str) or task in TASKS]
+        self.tasks = [TASKS[task]() if isinstance(task, str) else task for task in known]
         self.modality_axes = {name: axis for task in self.tasks for name, axis in task.modality_axes.items()}
         size = settings(model_size)
         self.swinViT = encoder(in_channels, size, use_checkpoint)
@@ -207,6 +209,7 @@ def swin_unetr(
         >>> sum(p.numel() for p in swin_unetr(4, 3, "small").parameters())
         64076853
     """
-    network = SwinUNETR(in_channels, out_channels, **settings(model_size)._asdict(), **options)
+    options |= {**settings(model_size)._asdict(), "use_flash_attention": True}
+    network = SwinUNETR(in_channels, out_channels, **options)
     network.window = window
     return network

@@ -1,12 +1,13 @@
 """Proxy tasks of self-supervised pretraining, and the loss that sums them.
 
 A task is a head, a target made by the views, a loss and its chance level. The configs list the tasks, and network,
-views, loss, curves, pictures and records iterate over the list. A new task is a `ProxyTask` class and a line in it.
+views, loss, curves, pictures and records iterate over the list. A new task is a `ProxyTask` class in a module of its
+own, whose path stands in the list of a config, such as `{_target_: common.ssl.mirror.Mirrored}`.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from math import log
 from typing import Any, ClassVar, NamedTuple
@@ -23,17 +24,21 @@ from .losses import NTXentLoss
 class Views:
     """Both views of each crop of a batch, all first views, then all second; proxy tasks make their targets of them.
 
+    Tasks may replace tensors, but not change them in place.
+
     Attributes:
-        inputs: Inputs of the network [2B, C, H, W, D]; a task may replace them, but not change them in place.
+        inputs: Inputs of the network [2B, C, H, W, D].
         clean: the turned crops before they were corrupted, of the same shape.
         turns: quarter turns k [2B].
         generator: Generator of the views' random numbers, on the host.
+        drawn: what tasks have drawn in `ProxyTask.change`, by their names.
     """
 
     inputs: torch.Tensor
     clean: torch.Tensor
     turns: torch.Tensor
     generator: torch.Generator
+    drawn: dict[str, Any] = field(default_factory=dict)
 
 
 class Encoded(NamedTuple):
@@ -79,6 +84,9 @@ class ProxyTask(ABC):
     @abstractmethod
     def predict(self, network: nn.Module, encoded: Encoded) -> torch.Tensor:
         """The prediction by its heads, which are attributes of `network`; drawn if it has the shape of the image."""
+
+    def change(self, views: Views) -> None:  # noqa: B027  most tasks change nothing
+        """Change the clean crops before they are corrupted: replace `views.clean`, note in `views.drawn` by what."""
 
     def target(self, views: Views) -> Any:
         """The target of the prediction; None if the task has none. It may replace `views.inputs`."""
@@ -218,7 +226,7 @@ class SSLLoss(nn.Module):
         self.weights |= given if isinstance(given, Mapping) else dict(zip(names, given, strict=False))
         is_complete = isinstance(given, Mapping) or len(given) == len(names)
         if not is_complete or self.weights.keys() != set(names) or not any(self.weights.values()):
-            raise ArgumentError(f"loss_weights={weights}: expected a weight for each of {', '.join(names)}, not all 0")
+            raise ArgumentError("loss_weights", weights, expected=f"a weight for each of {', '.join(names)}, not all 0")
 
     @property
     def quantities(self) -> dict[str, str]:

@@ -266,10 +266,12 @@ def restore(
         _check_normalization(checkpoint.metadata.get("normalization"), normalization, path)
     own = {name: tensor.shape for name, tensor in network.state_dict().items()}
     given = {name: tensor.shape for name, tensor in checkpoint.state.items()}
-    fitting_heads = {name for name in given.keys() & own.keys() if not name.startswith(ENCODER)}
-    if (tasks := checkpoint.metadata.get("tasks")) and not fitting_heads:
-        learnt = f"learnt {', '.join(tasks)} without labels"
-        raise InputError(f"checkpoint {path}", f"{learnt}; start a training from it by --pretrained={path}")
+    if tasks := checkpoint.metadata.get("tasks"):
+        if not hasattr(network, "tasks"):
+            learnt = f"learnt {', '.join(tasks)} without labels"
+            raise InputError(f"checkpoint {path}", f"{learnt}; start a training from it by --pretrained={path}")
+        if not {task.name for task in network.tasks}.issuperset(tasks):  # the heads of a user's tasks are not needed
+            given = {name: shape for name, shape in given.items() if name in own or name.startswith(ENCODER)}
     if wrong := sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name)):
         first = f"{wrong[0]} is {_shape(given.get(wrong[0]))}, expected {_shape(own.get(wrong[0]))}"
         stated = [
@@ -277,7 +279,7 @@ def restore(
         ]
         shown = ", ".join(stated) or f"which states no network{_missing(path, checkpoint)}"
         raise InputError(f"checkpoint {path} ({shown})", f"{len(wrong)} tensors do not fit; first {first}")
-    network.load_state_dict(checkpoint.state)
+    network.load_state_dict({name: checkpoint.state[name] for name in given})
     return checkpoint
 
 

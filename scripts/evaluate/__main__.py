@@ -70,17 +70,19 @@ def evaluate(
     check_number("workers", workers, int, 0, 1024)
     convention, cases = find_cases(predictions, references, rules, missing, dataset_dir, split, label_convention)
     folder = _output(output, RESULTS, {"--predictions": predictions, "--references": references})
-    name = expand_home(predictions, predictions).resolve().name
+    source = expand_home(predictions, predictions)
     label_maps = [[files.reference, *filter(None, [files.prediction])] for files in cases]
     check_headers(
         [{"subject": files.name, "image": maps} for files, maps in zip(cases, label_maps, strict=True)], ["warning"]
     )
-    from common.made import made_by  # late import: `--help` stays fast
+    from common import made as origin  # late import: `--help` stays fast
 
+    origin.warn_of_unfinished(source)
+    weights = (origin.read(source) or {}).get("checkpoints", {})
     with claimed("output", folder):
         scores = _scores(cases, rules, convention, workers or os.cpu_count() or 1)
-        made = made_by({}, is_made_up(cases[0].reference))
-        _publish(folder, Details(name, convention, rules, cases, scores, made), slices)
+        made = origin.made_by({}, is_made_up(cases[0].reference)) | {"checkpoints": weights}
+        _publish(folder, Details(source.resolve().name, convention, rules, cases, scores, made), slices)
 
 
 def protocols() -> None:
@@ -101,9 +103,8 @@ def page(folder: str, slices: str = "chosen", data: str | Sequence[str] | None =
     """Draw the page of an evaluation, FOLDER/evaluation.html, from the files in its folder. Nothing is scored.
 
     Args:
-        folder: evaluation, with metrics.csv, lesions.csv, cases.json and summary.json, as scripts.evaluate or
-            the evaluate.yaml of a bundle wrote them. The label maps and images that cases.json lists are read for the
-            pictures.
+        folder: evaluation, with cases.json, as scripts.evaluate or the evaluate.yaml of a bundle wrote it. The label
+            maps and images that it lists are read for the pictures.
         slices: cases that get a page to scroll through, FOLDER/slices/CASE.html: none, chosen or all.
         data: other folders from which label maps and images may be read, such as the data set's.
     """

@@ -13,12 +13,12 @@ from typing import Any
 
 from common.cli import command_line
 from common.configs import argument
+from common.data.cohorts import COHORTS
 from common.errors import InputError
 from common.files import read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN = "own"  # layout of a cohort with a user's datalist
-SCORING = {"atlas": "atlas", OWN: "dice"}  # protocol by layout for predictions of external programs; brats by default
 OF_EVALUATION = ("metrics.csv", "lesions.csv", "cases.json", "summary.json")  # the files of an evaluation
 MOST = 10_000  # jobs of a study
 LONGEST = 200  # bytes of an entry's name, or of a job's values, which name folders
@@ -310,7 +310,7 @@ def _evaluation(of: _Instance, job: StudyJob) -> StudyJob:
     else:
         bundle = ROOT
         data = (f"--references={datalist.target}", f"--dataset_dir={datalist.root}")
-        protocol = f"--protocol={SCORING.get(datalist.layout, 'brats')}"
+        protocol = f"--protocol={COHORTS[datalist.layout].protocol if datalist.layout in COHORTS else 'dice'}"
         words = ["python", "-m", "scripts.evaluate", f"--predictions={job.target}", *data, protocol, *split]
         words += [f"--output={folder}"]
     command, needs = CommandLine(tuple(words), bundle), (job.name, datalist.name)

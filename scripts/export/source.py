@@ -95,7 +95,7 @@ class Source:
         if isinstance(self.network, SSLHead):
             return arguments
         channels = {name: arguments[name] for name in ("in_channels", "out_channels")}
-        return channels | settings(arguments["model_size"])._asdict()
+        return channels | settings(arguments["model_size"])._asdict() | {"use_flash_attention": True}
 
     def window(self) -> torch.Tensor:
         """A window of noise with the export's window size."""

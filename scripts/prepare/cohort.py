@@ -14,9 +14,9 @@ from common.data import datalists
 from common.data.regions import mapping_of
 from common.data.scan_checks import first_line
 from common.errors import InputError, input_error_message, is_disk_full, shortened, show
-from common.files import atomic_write, valid_json, write_csv
+from common.files import atomic_write, write_csv
 from common.locks import claimed
-from common.made import made_by
+from common.made import MADE, Results, made_by, read
 from common.pages.templates import render
 from common.prepare.figures import UNITS, Figures, rows
 from common.prepare.subject import Settings
@@ -36,10 +36,6 @@ from scripts.prepare.subjects import (
     scan_file,
 )
 
-MADE_BY = "by scripts.prepare"
-PREPARATION = {"type": "string", "pattern": f"^{MADE_BY}"}
-OURS = {"type": "object", "required": ["preparation"], "properties": {"preparation": PREPARATION}}
-
 
 def prepare_cohort(
     subjects: Sequence[Subject],
@@ -55,14 +51,15 @@ def prepare_cohort(
     their limits without being accepted, are left out of datalist.json and hidden from readers.
     """
     with claimed("output", output):
-        if (output / DATALIST).is_file():
-            valid_json(output / DATALIST, "the datalist of an earlier preparation, or another --output", OURS)
-        elif foreign := next((name for name in FILES if (output / name).exists()), None):
+        foreign = None if read(output) else next((name for name in FILES if (output / name).exists()), None)
+        if foreign:
             raise InputError(
-                f"{output / foreign}: not of an earlier preparation (no {DATALIST}); expected another --output"
+                f"{output / foreign}: not of an earlier preparation (no {MADE}); expected another --output"
             )
         for subject in subjects:
             check_made_here(output / subject.name)
+        results = Results(output, made_by({}) | {"settings": {"preparation": settings.description}})
+        results.begin()
         shutil.rmtree(output / WORK, ignore_errors=True)  # left by a killed command
         outcomes = {subject.name: Outcome(subject.name, fault=subject.fault) for subject in subjects if subject.fault}
         show(*outcomes.values())
@@ -79,6 +76,7 @@ def prepare_cohort(
         shutil.rmtree(output / WORK, ignore_errors=True)
         regions = next((subject.regions for subject in subjects if subject.labels), None)
         _write_tables(ordered, settings, regions, output)
+        results.add({}, finished=True)
         others = sorted(file.parent.name for file in output.glob(f"*/{RECORD}") if file.parent.name not in outcomes)
         if others:
             show(f"warning: {output} also has {shortened(others)}, of earlier runs, not in {DATALIST}", error=True)
@@ -132,7 +130,7 @@ def _write_tables(outcomes: Sequence[Outcome], settings: Settings, regions: str 
         "name": output.resolve().name or "prepared",
         "modalities": modalities,
         "label_convention": None,
-        "preparation": f"{MADE_BY}: {settings.description}",
+        "preparation": f"by scripts.prepare: {settings.description}",
         "training": [],
         "validation": [],
         "testing": [

@@ -13,6 +13,7 @@ from common import made as origin
 from common.data.scan_checks import broken_file
 from common.errors import InputError, check_number, choice, shortened, show
 from common.files import check_writable_folder, expand_home, reporting_path_errors
+from common.made import Results
 from common.prepare.subject import Settings
 from common.values import DEVICE
 from deploy.series.choice import parse_series_option
@@ -63,25 +64,18 @@ def send_all(
     A result of the same label map and preparation stays, as its record in `target` says: it may have been corrected by
     hand.
     """
-    settings = {"modality": modality}
-    earlier = origin.read(target)
-    before = origin.inputs_in(earlier) if earlier and earlier["settings"] == settings else {}
-    inputs = {name: origin.digest_of([path, prepared / name / RECORD]) for name, path in files.items()}
-    done = [
-        name for name in files if before.get(name) == inputs[name] and broken_file([target / f"{name}.nii.gz"]) is None
-    ]
+    source = origin.read(next(iter(files.values())).parent) or {"checkpoints": {}}
+    made = origin.made_by({}) | {"checkpoints": source["checkpoints"], "settings": {"modality": modality}}
+    results, inputs = Results(target, made), {name: [path, prepared / name / RECORD] for name, path in files.items()}
     work = {
         name: partial(send_back, path, name, prepared, target, modality)
         for name, path in files.items()
-        if name not in done
+        if not results.is_current(name, inputs[name]) or broken_file([target / f"{name}.nii.gz"])
     }
-    outcomes = [*map(Outcome, done), *run_in_processes(work, jobs, "label map")]
-    if any(outcome.is_new for outcome in outcomes):
-        after = before | {outcome.name: inputs[outcome.name] for outcome in outcomes if not outcome.fault}
-        source = origin.read(next(iter(files.values())).parent) or {"checkpoints": {}}
-        made = {"checkpoints": source["checkpoints"], "settings": settings, "inputs": after}
-        origin.write(target, origin.made_by({}) | made)
-    _report(outcomes, f"written to {target}" if any(outcome.is_new for outcome in outcomes) else "nothing written")
+    outcomes = [*(Outcome(name) for name in files if name not in work), *run_in_processes(work, jobs, "label map")]
+    if written := [outcome.name for outcome in outcomes if outcome.is_new]:
+        results.add({name: inputs[name] for name in written}, finished=True)
+    _report(outcomes, f"written to {target}" if written else "nothing written")
     return outcomes
 
 

@@ -12,7 +12,7 @@ from tests.deploy.checks import dicom_errors
 from tests.deploy.dicom_study import IDENTIFIER, NAME, Study, write_modality
 from tests.deploy.enhanced_mr import write_enhanced
 
-TUMOUR = TASKS["tumour"].segments
+TUMOUR = TASKS["brats"].segments
 VOLUMES = dict(zip([segment.label for segment in TUMOUR], (0.0, 12.3456, 1234.5), strict=True))
 REMARK = "voxels of 4.00 x 4.00 x 4.00 mm; the model was trained on 1 mm"
 

@@ -11,7 +11,7 @@ from tests.deploy.checks import dicom_errors, refusal
 from tests.deploy.dicom_study import Study, write_modality
 
 PROCEDURE = "24590-2", "MR Brain"  # LOINC
-VOLUMES = dict.fromkeys([segment.label for segment in TASKS["tumour"].segments], 1.0)
+VOLUMES = dict.fromkeys([segment.label for segment in TASKS["brats"].segments], 1.0)
 
 
 @pytest.fixture

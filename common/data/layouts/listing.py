@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...bars import tqdm
+from ...made import warn_of_unfinished
 
 SUFFIX = re.compile(r"([^.].*?)\.(?:nii(?:\.gz)?|mg[hz]|nrrd)", re.IGNORECASE | re.DOTALL)
 FOREIGN = re.compile(r"\.(?:mha|mhd|img|hdr|img\.gz|mnc|nhdr|nii\.(?:bz2|zst|xz|zip))$", re.IGNORECASE)
@@ -102,7 +103,11 @@ def _walk(root: str, folder: str, above: list[str], enters: Callable[[str], bool
 def list_images(
     root: str | Path, enters: Callable[[str], bool] = lambda folder: True, without: Path | None = None
 ) -> Listing:
-    """List the images below a root; shows progress. The folder `without` is left out, also where a link leads to it."""
+    """List the images below a root; shows progress. The folder `without` is left out, also where a link leads to it.
+
+    Warns if the images are results of a command that has not ended.
+    """
+    warn_of_unfinished(root)
     left_out = None if without is None else os.path.realpath(without)
 
     def is_wanted(folder: str) -> bool:

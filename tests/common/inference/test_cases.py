@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from common import made
-from common.data.layouts.cohorts import read_cohort
 from common.errors import InputError
 from common.inference.cases import CheckFilesd, check_missing, find_cases
+from common.made import Results
 
 BRATS = ["FLAIR", "T1ce", "T1", "T2"]
 
@@ -67,17 +66,6 @@ def test_words_of_a_name(tmp_path, names, modalities, expected):
     assert found(tmp_path, modalities) == {subject: [files[name] for name in of] for subject, of in expected.items()}
 
 
-def test_scans_of_atlas_have_the_names_of_its_datalist(tmp_path):
-    root = tmp_path / "Training"
-    for person, session in (("r001s001", 1), ("r001s002", 1), ("r001s002", 2), ("r040s011", 12)):
-        name = f"sub-{person}_ses-{session}_space-MNI152NLin2009aSym"
-        for end in ("T1w", "label-L_desc-T1lesion_mask"):
-            scan(root / f"R001/sub-{person}/ses-{session}/anat/{name}_{end}.nii.gz")
-    visits = {name: tuple(subject.images.values()) for name, subject in read_cohort("atlas", tmp_path).subjects.items()}
-    assert list(visits) == ["sub-r001s001", "sub-r001s002", "sub-r001s002_ses-2", "sub-r040s011_ses-12"]
-    assert found(tmp_path, ["T1"]) == {subject: [f"{tmp_path}/{image}"] for subject, (image,) in visits.items()}
-
-
 def test_a_name_may_be_a_modality_alone(tmp_path):
     files = [scan(tmp_path / name / "T1.nii.gz") for name in ("S1", "S2")]
     assert found(tmp_path, ["T1"]) == {"S1": [files[0]], "S2": [files[1]]}
@@ -88,7 +76,10 @@ def test_a_name_may_be_a_modality_alone(tmp_path):
     [
         (None, r"^dataset_dir=\S+in: no such folder; expected a folder with scans, or a datalist"),
         ([], r"^dataset_dir=\S+: contains no scan; expected files such as SUBJECT_flair.nii.gz, or a datalist"),
-        (["a/P1_t1.nii", "a/b/P1_t1.nii", "P2_t1.nii"], r"P1_t1.nii: two files of T1 for subject P1; the first is .*"),
+        (
+            ["a/P1_t1.nii", "a/b/P1_t1.nii", "P2_t1.nii"],
+            r"two files for the T1 of P1: a/P1_t1.nii and a/b/\S+; expected one$",
+        ),
         ([os.fsdecode(b"\xff_t1.nii.gz")], r"^'[ -~]+': its name is not one line of Unicode"),
     ],
 )
@@ -102,11 +93,15 @@ def test_folders_without_cases_are_refused(tmp_path, names, message):
         find_cases(tmp_path / "in", BRATS)
 
 
+def results(folder, weights="1", overlap=0.5, file="a.pt"):
+    return Results(folder, {"command": "x", "checkpoints": {file: weights}, "settings": {"overlap": overlap}})
+
+
 def test_existing_results_are_replaced_only_on_request(tmp_path):
     for name in ("in/P1", "in/P2", "out/P2"):
         scan(tmp_path / f"{name}.nii.gz")
-    (tmp_path / "out/volumes.csv").write_text("subject,region,volume_ml,voxels\nP2,lesion,0,0\n")
-    ask = [tmp_path / "in", ["T1"], None, "testing", tmp_path / "out"]
+    results(tmp_path / "out").add({"P2": [tmp_path / "in/P2.nii.gz"]})
+    ask = [tmp_path / "in", ["T1"], None, "testing", results(tmp_path / "out")]
     for options, subjects in (
         ({"existing": "skip"}, ["P1"]),
         ({"existing": "skip", "probabilities": True}, ["P1", "P2"]),  # P2 has none yet
@@ -122,40 +117,30 @@ def test_existing_results_are_replaced_only_on_request(tmp_path):
 
 
 def test_one_folder_holds_the_results_of_one_model(tmp_path):
-    """Results of P1 by the weights a; then P1 or P2 is asked for, by the same weights elsewhere or by others."""
+    """Results of P1 by the weights 1; then P1 or P2 is asked for, by the same weights elsewhere or by others."""
     for name in ("in/P1", "in/P2", "out/P1"):
         scan(tmp_path / f"{name}.nii.gz")
     (tmp_path / "out/volumes.csv").write_text("subject,region,volume_ml,voxels\nP1,lesion,0,0\n")
-    a, moved, b, smaller = (
-        {"checkpoints": {file: digest}, "settings": {"overlap": overlap}}
-        for file, digest, overlap in (
-            ("a.pt", "1", 0.5),
-            ("moved.pt", "1", 0.5),
-            ("b.pt", "2", 0.5),
-            ("a.pt", "1", 0.1),
-        )
-    )
-    ask = [tmp_path / "in", ["T1"], None, "testing", tmp_path / "out"]
-    unknown = rf"^{tmp_path}/out: results of unknown weights \(no made.json\): P1; expected another output_dir"
+    ask, out = [tmp_path / "in", ["T1"], None, "testing"], tmp_path / "out"
+    unknown = rf"^{out}: results of unknown weights \(no made.json\): P1; expected another output_dir"
     with pytest.raises(InputError, match=unknown):
-        find_cases(*ask, "skip", made=a)
-    made.write(tmp_path / "out", a)
-    for same in (a, moved):
-        assert list(found(*ask, existing="skip", made=same)) == ["P2"]
-    made.write(tmp_path / "out", a | {"inputs": {"P1": made.digest_of([tmp_path / "in/P1.nii.gz"])}})
-    assert list(found(*ask, existing="skip", made=a)) == ["P2"]
-    made.write(tmp_path / "out", a | {"inputs": {"P1": made.digest_of([tmp_path / "in/another.nii.gz"])}})
-    assert list(found(*ask, existing="skip", made=a)) == ["P1", "P2"], "the scan has changed"
-    for other, why in ((b, "results of the weights a.pt, not of b.pt"), (smaller, "results with overlap=0.5, not 0.1")):
-        with pytest.raises(
-            InputError, match=f"^{tmp_path}/out: {why}: P1; expected another output_dir, or existing=replace"
-        ):
-            find_cases(*ask, "skip", made=other)
-        assert list(found(*ask, existing="replace", made=other)) == ["P1", "P2"]
+        find_cases(*ask, results(out), "skip")
+    results(out).add({"P1": [tmp_path / "in/P1.nii.gz"]})
+    for same in ("a.pt", "moved.pt"):
+        assert list(found(*ask, results(out, file=same), existing="skip")) == ["P2"]
+    for other, why in (
+        (results(out, "2", file="b.pt"), "results of the weights a.pt, not of b.pt"),
+        (results(out, overlap=0.1), "results with overlap=0.5, not 0.1"),
+    ):
+        with pytest.raises(InputError, match=f"^{out}: {why}: P1; expected another output_dir, or existing=replace"):
+            find_cases(*ask, other, "skip")
+        assert list(found(*ask, other, existing="replace")) == ["P1", "P2"]
+    results(out).add({"P1": [tmp_path / "in/another.nii.gz"]})
+    assert list(found(*ask, results(out), existing="skip")) == ["P1", "P2"], "the scan has changed"
     (tmp_path / "in/P1.nii.gz").unlink()
     for existing in ("refuse", "replace"):
         with pytest.raises(InputError, match=r"not of b\.pt: P1; "):
-            find_cases(*ask, existing, made=b)
+            find_cases(*ask, results(out, "2", file="b.pt"), existing)
 
 
 @pytest.mark.parametrize("output", ["out", "link", ".."])
@@ -164,7 +149,7 @@ def test_results_below_or_above_the_scans_are_no_scans(tmp_path, output):
     scan(root / "P1_T1w.nii.gz")
     scan(root / "out/P0.nii.gz")
     (root / "link").symlink_to("out")
-    subjects = found(root, ["T1"], output_dir=root / output)
+    subjects = found(root, ["T1"], results=results(root / output))
     assert sorted(subjects) == (["P0", "P1"] if output == ".." else ["P1"])
 
 
@@ -173,17 +158,17 @@ def test_scans_in_the_folder_of_results_are_not_left_out_in_silence(tmp_path):
         scan(tmp_path / subject / f"{subject}_T1.nii.gz")
         scan(tmp_path / subject / f"{subject}_FLAIR.nii.gz")
     with pytest.raises(InputError, match=r"^output_dir=\S+: holds the scan P1_FLAIR.nii.gz; expected a folder without"):
-        find_cases(tmp_path, ["T1", "FLAIR"], output_dir=tmp_path / "P1")
+        find_cases(tmp_path, ["T1", "FLAIR"], results=results(tmp_path / "P1"))
 
 
 def test_a_result_never_replaces_a_scan(tmp_path):
     scan(tmp_path / "P1.nii.gz")
     with pytest.raises(InputError, match=r"^output_dir=\S+: holds the scans; expected another folder, or a subfolder"):
-        find_cases(tmp_path, ["T1"], output_dir=tmp_path, existing="replace")
+        find_cases(tmp_path, ["T1"], results=results(tmp_path), existing="replace")
     datalist = listed(tmp_path / "list.json", {"P2": ["P1.nii.gz"], "P1": ["P2.nii.gz"]})
     (tmp_path / "link").symlink_to(tmp_path)
     with pytest.raises(InputError, match=r"P1.nii.gz: a result would overwrite this scan; expected another output_dir"):
-        find_cases(tmp_path, ["T1"], datalist, output_dir=tmp_path / "link", existing="replace")
+        find_cases(tmp_path, ["T1"], datalist, results=results(tmp_path / "link"), existing="replace")
 
 
 # Checks of a case

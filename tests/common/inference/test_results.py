@@ -61,11 +61,15 @@ def test_cases_have_their_files_and_volumes(tmp_path):
     assert json.loads((tmp_path / "out/cases.json").read_text()) == {
         "name": "ours \udcff",
         "label_convention": "atlas",
+        "protocol": "atlas",
+        "settings": {"connectivity": 6},
         "cases": {
             "b": {
                 "prediction": "p/b.nii.gz",
                 "reference": str(tmp_path / "data/b.nii.gz"),
-                "volumes_mm3": {"lesion": [0.1, 2.0]},
+                "regions": {
+                    "lesion": {"values": dict.fromkeys(ATLAS.units, 0.5), "volumes_mm3": [0.1, 2.0], "lesions": []}
+                },
                 "modalities": {"T1": str(Path.cwd() / "i/b_\udcff.nii")},
             }
         },

@@ -11,10 +11,10 @@ import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 
-from common import made
 from common.data.transforms import LoadScand
 from common.errors import InputError
-from common.inference.segmentations import SaveVolumed, Volumes, files_of, finished, measured_in, write_label_tables
+from common.inference.segmentations import SaveVolumed, Volumes, files_of, measured_in, whole, write_label_tables
+from common.made import Results, read
 from tests.damaged_scans import cut
 
 
@@ -140,41 +140,49 @@ def test_a_foreign_table_is_not_changed(tmp_path, content):
     assert (tmp_path / "volumes.csv").read_bytes() == content
 
 
-def test_a_run_by_other_weights_drops_the_rows_before_it_states_them(tmp_path, monkeypatch):
-    """So that a run that is killed in between, and repeated with existing=skip, makes all results again."""
+def test_what_a_killed_run_left_is_made_again(tmp_path, monkeypatch):
+    """By other weights, or with rows that made.json does not state."""
+    scans = {subject: [tmp_path / f"{subject}.nii.gz"] for subject in ("P1", "P2")}
 
-    def start(weights):
-        engine, content = Engine(lambda *_: None), {"checkpoints": {"x.pt": weights}, "settings": {}}
-        volumes = Volumes(str(tmp_path), "atlas", content)
+    def start(weights, *subjects):
+        engine, made = Engine(lambda *_: None), {"command": "x", "checkpoints": {"x.pt": weights}, "settings": {}}
+        cases = [{"subject": subject, "image": scans[subject]} for subject in subjects]
+        volumes = Volumes(str(tmp_path), "atlas", Results(tmp_path, made), cases)
         volumes.attach(engine)
         engine.fire_event(Events.STARTED)
-        assert made.read(tmp_path) == content | {"inputs": {}}
-        return volumes
+        assert not read(tmp_path)["finished"]
+        for subject in subjects:
+            volumes(State(subject, torch.zeros(1, 2, 2, 2, dtype=torch.uint8), torch.eye(4)))
+        engine.fire_event(Events.COMPLETED)
+        assert read(tmp_path)["finished"]
+        return measured_in(tmp_path), {*read(tmp_path)["inputs"]}
 
-    for weights in ("a", "a"):  # more subjects, by the same weights
-        volumes = start(weights)
-        volumes(State("P1", torch.zeros(1, 2, 2, 2, dtype=torch.uint8), torch.eye(4)))
-    assert measured_in(tmp_path) == {"P1"}
-    write = made.write
-    monkeypatch.setattr(made, "write", lambda *_: 1 / 0)  # killed
-    with pytest.raises(ZeroDivisionError):
-        start("b")
-    monkeypatch.setattr(made, "write", write)
-    assert measured_in(tmp_path) == set()
-    start("b")
+    def kill(step, weights):
+        def end(*_, **__):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Results, step, end)
+            with pytest.raises(KeyboardInterrupt):
+                start(weights, "P2")
+
+    assert start("a", "P1") == ({"P1"}, {"P1"})
+    assert start("a", "P2") == ({"P1", "P2"}, {"P1", "P2"})
+    kill("add", "a")
+    assert (measured_in(tmp_path), {*read(tmp_path)["inputs"]}) == ({"P1", "P2"}, {"P1"})
+    kill("begin", "b")
+    assert measured_in(tmp_path) == set(), "rows go before the new weights are stated"
+    assert start("b", "P2") == ({"P2"}, {"P2"})
 
 
-def test_a_subject_is_finished_when_all_its_files_are_whole_and_its_rows_exist(tmp_path, capsys):
+def test_the_files_of_a_subject_are_whole(tmp_path, capsys):
     """Files as an interrupted run leaves them."""
-    for name in ("label.nii.gz", "measured.nii.gz", "both.nii.gz", "probabilities/both.nii.gz"):
+    for name in ("measured.nii.gz", "both.nii.gz", "probabilities/both.nii.gz"):
         scan(tmp_path / name)
-    volumes = Volumes(str(tmp_path), "atlas")
-    for subject in ("measured", "both", "line"):
-        volumes(State(subject, torch.zeros(1, 2, 2, 2, dtype=torch.uint8), torch.eye(4)))
-    subjects = ("label", "measured", "both", "line", "nothing")
-    assert finished({subject: files_of(subject, tmp_path) for subject in subjects}, tmp_path) == {"measured", "both"}
-    assert finished({subject: files_of(subject, tmp_path, True) for subject in subjects}, tmp_path) == {"both"}
+    subjects = ("measured", "both", "nothing")
+    assert whole({subject: files_of(subject, tmp_path) for subject in subjects}) == {"measured", "both"}
+    assert whole({subject: files_of(subject, tmp_path, True) for subject in subjects}) == {"both"}
     assert capsys.readouterr().out == ""
     cut(tmp_path / "measured.nii.gz", 0.9)
-    assert finished({subject: files_of(subject, tmp_path) for subject in subjects}, tmp_path) == {"both"}
+    assert whole({subject: files_of(subject, tmp_path) for subject in subjects}) == {"both"}
     assert re.match(rf"made again: {re.escape(str(tmp_path))}/measured.nii.gz: .*", capsys.readouterr().out)

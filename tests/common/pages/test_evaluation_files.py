@@ -58,7 +58,7 @@ def test_an_evaluation_leaves_its_files_and_says_why_there_is_no_page(tmp_path, 
     case = content["cases"]["case3"]
     assert (case["prediction"], case["reference"]) == ("predictions/case3.nii.gz", "/data/3.nii")
     voxels = [np.count_nonzero(masks[3, 1]) for masks in (cases.predictions, cases.references)]
-    assert case["volumes_mm3"]["WT"] == [8.0 * count for count in voxels]
+    assert case["regions"]["WT"]["volumes_mm3"] == [8.0 * count for count in voxels]
 
 
 def test_an_evaluation_says_which_case_lacked_what(tmp_path):

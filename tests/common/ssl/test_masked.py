@@ -103,7 +103,7 @@ def test_empty_crops_have_a_finite_loss():
 
 
 def test_the_prediction_is_that_of_swin_unetr_with_these_weights(network):
-    whole = SwinUNETR(2, 2, **settings("micro")._asdict())
+    whole = SwinUNETR(2, 2, **settings("micro")._asdict(), use_flash_attention=True)
     state = network.state_dict()
     names = {"out.conv.conv.weight": "masked_out.weight", "out.conv.conv.bias": "masked_out.bias"}
     whole.load_state_dict({name: state[names.get(name, name)] for name in whole.state_dict()})
@@ -137,10 +137,6 @@ def test_one_forward_pass_of_the_encoder_serves_four_tasks():
         (
             lambda: TwoViews(tasks=[Masked(edge=64)])(CROPS),
             "mask_edge=64: crops of [64, 64, 32] voxels are a single block; expected a smaller edge",
-        ),
-        (
-            lambda: SSLHead(1, "micro", tasks=["maskd"]),
-            "tasks=maskd: expected one of reconstruction, rotation, contrastive, masked",
         ),
     ],
 )

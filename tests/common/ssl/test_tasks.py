@@ -12,7 +12,7 @@ from common.errors import ArgumentError
 from common.inference.pictures import draw_inpainting
 from common.ssl.masked import Masked
 from common.ssl.networks import SSLHead
-from common.ssl.tasks import SSLLoss, paper_tasks
+from common.ssl.tasks import SSLLoss, TokenTask, paper_tasks
 from common.ssl.views import TwoViews
 from common.training.handlers import LossTerms
 from tests.oracles.contrastive import nt_xent
@@ -149,3 +149,41 @@ def test_other_tasks_leave_the_views_and_the_loss_of_the_papers_alone():
     prediction = network(inputs)
     assert list(SSLLoss(tasks)(prediction, target)) == ["total", "rotation"]
     assert draw_inpainting({"image": inputs, "pred": prediction, "label": target}, modalities=["T1", "T2"]) == {}
+
+
+class Mirrored(TokenTask):
+    """A stranger's task: tell which crops are mirrored."""
+
+    name, head, outputs, token = "mirrored", "mirror_head", 2, 0
+
+    def change(self, views):
+        drawn = torch.randint(2, (len(views.clean),), generator=views.generator)
+        views.drawn[self.name] = drawn.to(views.clean.device)
+        views.clean = torch.where(views.drawn[self.name].view(-1, 1, 1, 1, 1) == 1, views.clean.flip(2), views.clean)
+
+    def target(self, views):
+        return views.drawn[self.name]
+
+    def loss(self, prediction, target):
+        return F.cross_entropy(prediction.float(), target)
+
+
+@pytest.mark.parametrize("others", [[], paper_tasks()], ids=["alone", "beside the paper's"])
+def test_a_task_that_only_its_module_knows_changes_the_views_and_its_encoder_embeds(others, tmp_path):
+    tasks = [*others, Mirrored()]
+    network, (inputs, target) = SSLHead(2, "micro", tasks=tasks), TwoViews(seed=3, tasks=tasks)(CROPS)
+    plain = TwoViews(seed=3)(CROPS)[1]["clean"]
+    drawn = target["mirrored"] == 1
+    assert drawn.any()
+    assert not drawn.all()
+    assert torch.equal(target["clean"][drawn], plain[drawn].flip(2))
+    assert torch.equal(target["clean"][~drawn], plain[~drawn])
+    SSLLoss(tasks)(network(inputs), target)["total"].backward()
+    file, names = tmp_path / "model.pt", [task.name for task in tasks]
+    state = {"network": network.state_dict(), "metadata": {"modalities": ["T1", "T2"], "tasks": names}}
+    weights.write(state, file)
+    embeds = SSLHead(2, "micro", tasks=names)
+    weights.restore(embeds, file, ["T1", "T2"])
+    assert [task.name for task in embeds.tasks] == [task.name for task in others]
+    image = CROPS["image"].float()
+    assert all(map(torch.equal, embeds.eval().swinViT(image), network.eval().swinViT(image)))

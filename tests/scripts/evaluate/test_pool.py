@@ -47,8 +47,8 @@ def test_the_pool_has_the_figures_of_one_evaluation_of_all_cases(parts, capsys):
     for name in ("metrics.csv", "lesions.csv", "summary.json"):
         assert (parts / "pooled" / name).read_bytes() == (parts / "whole/out" / name).read_bytes()
     found, whole = (content(parts / folder, "cases.json") for folder in ("pooled", "whole/out"))
-    assert {case: files["volumes_mm3"] for case, files in found["cases"].items()} == {
-        case: files["volumes_mm3"] for case, files in whole["cases"].items()
+    assert {case: files["regions"] for case, files in found["cases"].items()} == {
+        case: files["regions"] for case, files in whole["cases"].items()
     }
     assert {case: files["part"] for case, files in found["cases"].items()} == {
         **dict.fromkeys(("c0", "c1", "c2"), "first/out"),

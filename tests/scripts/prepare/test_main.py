@@ -1,7 +1,10 @@
 """Options that cannot be: one line, status 2, nothing written."""
 
+import signal
+
 import pytest
 
+from common.data.layouts.listing import list_images
 from common.errors import InputError
 from scripts.prepare.__main__ import prepare
 from scripts.prepare.steps import accepted_of
@@ -11,7 +14,7 @@ from tests.support import one_line
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"like": "moon"}, "--like=moon: expected one of ukb, brats, atlas"),
+        ({"like": "moon"}, "--like=moon: expected one of atlas, brats, ukb"),
         ({"modalities": "../T1"}, "modalities ['../T1']: expected different names of letters"),
         ({"modalities": 5}, "raw: no file of 5"),
         ({"brain": "bet"}, "--brain=bet: expected one of deepbet, none, a pattern such as *_brain.nii.gz"),
@@ -60,8 +63,22 @@ def test_a_page_of_another_origin_is_not_replaced(tmp_path):
     (tmp_path / "raw/a/a_T1.nii.gz").write_bytes(b"")
     (tmp_path / "out").mkdir()
     (tmp_path / "out/overview.html").write_text("mine")
-    with pytest.raises(
-        InputError, match=r"overview\.html: not of an earlier preparation \(no datalist\.json\); expected"
-    ):
+    with pytest.raises(InputError, match=r"overview\.html: not of an earlier preparation \(no made\.json\); expected"):
         prepare(root=str(tmp_path / "raw"), output=str(tmp_path / "out"), like="atlas")
     assert (tmp_path / "out/overview.html").read_text() == "mine"
+
+
+def test_readers_are_told_of_a_preparation_that_was_interrupted(tmp_path, monkeypatch, capsys):
+    (tmp_path / "raw/a").mkdir(parents=True)
+    (tmp_path / "raw/a/a_T1.nii.gz").write_bytes(b"")
+    out = tmp_path / "out"
+    for interrupted in (True, False):
+        with monkeypatch.context() as patch:
+            if interrupted:
+                patch.setattr("scripts.prepare.cohort.run_in_processes", lambda *_: signal.raise_signal(signal.SIGINT))
+            with pytest.raises(KeyboardInterrupt if interrupted else SystemExit):
+                prepare(root=str(tmp_path / "raw"), output=str(out), like="atlas")
+        capsys.readouterr()
+        list_images(out)
+        warning = f"warning: {out}: incomplete; expected the end of its command: python "
+        assert capsys.readouterr().err.startswith(warning) == interrupted
