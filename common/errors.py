@@ -30,8 +30,6 @@ NOT_OF_USERS = re.compile(
     rf"/(site|dist)-packages/|^{re.escape(str(Path(os.__file__).parent))}/"
     rf"|^{re.escape(str(Path(__file__).absolute().parents[1]))}/(common|scripts|deploy)/"
 )
-# no text that a config evaluates, such as "$print()", or that a file's name cannot have
-PLAIN_TEXT = re.compile(r"\w[^$@%{}\[\]/\\\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]{0,2000}")
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 REASONS = dict.fromkeys(NO_SPACE, "the disk is full or read-only")
 REASONS[errno.ELOOP] = "expected a path that leads to a file"

@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 from .data.preparation import PREPARATION_CHECKS
 from .data.provenance import NAME
 from .data.regions import CONVENTIONS, canonical
-from .errors import PLAIN_TEXT, ArgumentError, InputError
+from .errors import ArgumentError, InputError
 from .literals import literal, names_of, texts_of
 
+# no text that a config evaluates, such as "$print()", or that a file's name cannot have
+PLAIN_TEXT = re.compile(r"\w[^$@%{}\[\]/\\\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]{0,2000}")
 LARGEST = 1e12  # of any number: what is computed from it fits into a float
 
 
@@ -145,8 +147,13 @@ def _names(value: Any) -> list[str]:
 
 
 def _modalities(value: Any) -> list[str]:
-    _check(len(_names(value)) > 0 and all(PLAIN_TEXT.fullmatch(each) for each in value))
-    return list(value)
+    _check(len(_names(value)) > 0)
+    return [*map(_plain, value)]
+
+
+def _plain(value: Any) -> str:
+    _check(isinstance(value, str) and PLAIN_TEXT.fullmatch(value) is not None)
+    return str(value)
 
 
 def _literal(value: Any) -> Any:
@@ -221,6 +228,9 @@ SPACING = Kind(
     "three numbers from 0.1 to 20, such as [1,1,1], mm",
     _three(float, lambda edges: all(0.1 <= edge <= 20 for edge in edges)),
 )
+EDGES = Kind("three whole numbers, such as [96, 96, 96]", _three(int, bool))
+LENGTHS = Kind("three numbers, such as [1.0, 1.0, 1.0]", _three(float, bool))
+TEXT = Kind("plain text", _plain, str)
 CONVENTION = Kind(
     f"{', '.join(CONVENTIONS)}, or regions such as core=1+3,whole=1+2+3", lambda value: canonical(str(value)), str
 )

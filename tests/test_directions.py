@@ -28,7 +28,7 @@ ALLOWED = {  # see docs/explanation/architecture.md; `common` is the lazy `__ini
         "common.ssl": "common errors",
         "common.baselines": "common errors ssl",
         "common.metrics": "common errors",
-        "common.weights": "common errors files",
+        "common.weights": "common errors files values",
         "common.made": "cli errors files weights",
         "common.data": "common bars errors files made memory",
         "common.inference": "common drawing errors files locks made ssl metrics weights data",

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from ..errors import PLAIN_TEXT, InputError, report_in_one_line, within
+from ..errors import InputError, report_in_one_line, within
+from ..values import EDGES, LENGTHS, MODALITIES, TEXT
 from .storage import load, path_of, read_record
 
 ENCODER = "swinViT."  # prefix of the encoder, the part that pretraining passes on
@@ -29,20 +30,10 @@ RENAMED = {  # within the encoder: pattern and replacement
 }
 LEFT_OUT = re.compile(r"(norm\.(weight|bias)|mask_token)$")  # encoder tensors that MONAI's encoder lacks
 
-# Metadata that become options of configs, each with an example of its kind
-STATED: dict[str, Any] = {
-    "bundle": "brats_finetune",
-    "modalities": ["T1", "FLAIR"],
-    "architecture": "swin_unetr",
-    "model_size": "small",
-    "label_convention": "brats2021",
-    "tasks": ["reconstruction", "rotation", "contrastive"],
-    "patch_size": [96, 96, 96],
-    "normalization": "brain",
-    "spacing": [1.0, 1.0, 1.0],
-}
+# Metadata that become options of configs; sizes of a training by Python may be others than an option takes
+STATED = dict.fromkeys(("bundle", "architecture", "model_size", "label_convention", "normalization"), TEXT)
+STATED |= {"modalities": MODALITIES, "tasks": MODALITIES, "patch_size": EDGES, "spacing": LENGTHS}
 FIGURES = {"spacing": (2, 3), "extent": (2, 3), "volume": (2,), "air": (2,), "overlap": (2,)}  # of data.measure
-LONGEST = 100  # modalities or other values of a list in `STATED`
 MOST_AXES = 8
 LARGEST = 1e9  # of a weight or running variance; trained ones stay far below, and its square fits into float32
 PLAIN = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
@@ -159,13 +150,7 @@ def measured_of(checkpoint: str | Path | Sequence[str]) -> list[dict[str, Any]]:
 def _are_ranges(measured: Any) -> bool:
     try:
         ranges = {name: torch.tensor(value) for name, value in measured.items()}
-    except (
-        AttributeError,
-        OverflowError,
-        TypeError,
-        ValueError,
-        RuntimeError,
-    ):  # not a mapping, or not lists of numbers
+    except (AttributeError, OverflowError, RuntimeError, TypeError, ValueError):  # no mapping, or not of numbers
         return False
     shapes = {name: tuple(ends.shape) for name, ends in ranges.items()}
     return shapes == FIGURES and all(ends.isfinite().all() for ends in ranges.values())
@@ -262,21 +247,8 @@ def _metadata(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     if not isinstance(found, Mapping):
         raise InputError(f"metadata of type {type(found).__name__}; expected names and values")
     metadata = dict(found)
-    for name, example in STATED.items():
-        value = metadata.get(name)
-        if value is not None and not _is_like(value, example):
-            shown = f"{' '.join(repr(value).split()):.80}"
-            raise InputError(f"metadata's {name} {shown}; expected a value such as {example}")
-    if metadata.get("modalities") is not None:
-        metadata["modalities"] = list(metadata["modalities"])
-    return metadata
-
-
-def _is_like(value: Any, example: Any) -> bool:
-    """Whether a value has the kind of an example: plain text, a number, or a list of these."""
-    if isinstance(example, list):
-        is_list = isinstance(value, list | tuple) and 0 < len(value) <= LONGEST
-        return is_list and all(_is_like(each, example[0]) for each in value)
-    if isinstance(example, str):
-        return isinstance(value, str) and PLAIN_TEXT.fullmatch(value) is not None
-    return type(value) is int or (type(value) is float and type(example) is float)
+    with within(f"checkpoint {path}: metadata"):
+        stated = {
+            name: kind.parse(name, metadata[name]) for name, kind in STATED.items() if metadata.get(name) is not None
+        }
+    return metadata | stated

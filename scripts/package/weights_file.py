@@ -25,6 +25,7 @@ ENTRY = {
     "hash_val": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
     "hash_type": {"const": "sha256"},
 }
+TASKS = ["reconstruction", "rotation", "contrastive"]  # of the published weights
 STATED_SCHEMA = {  # what the documents of a package say of its weights
     "type": "object",
     "properties": {
@@ -74,14 +75,14 @@ def _copy_weights(weights: str, file: Path, source: Path) -> Mapping[str, Any]:
     checkpoint = checkpoints.read(weights)
     config = read_yaml(source / "configs/train.yaml")
     stated = checkpoint.metadata
-    expected = {"bundle": source.name}
+    expected: dict[str, Any] = {"bundle": source.name}
     if "architecture" in config:  # a package describes, tests and exports the network of the config's default
         if not isinstance(stated.get("modalities"), list):
             raise InputError(f"--weights={weights}: modalities unknown; expected a checkpoint that states them")
         expected |= {"architecture": config["architecture"], "network": NETWORKS[config["architecture"]]}
     else:
         network = config["network_def"]["_target_"].rpartition(".")[2]
-        expected |= {"network": network, "modalities": config["modalities"], "tasks": checkpoints.STATED["tasks"]}
+        expected |= {"network": network, "modalities": config["modalities"], "tasks": TASKS}
     for what, value in expected.items():
         # a converted file states no bundle, architecture or tasks
         if stated.get(what, value if what in ("bundle", "architecture", "tasks") else None) != value:

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from common import weights
-from common.errors import InputError
-from tests.support import one_line
+from common.errors import printable
+from tests.support import refused
 
 UKB = ["T1", "FLAIR"]
 STEM = "swinViT.patch_embed.proj.weight"
@@ -81,9 +81,8 @@ def test_tensors_get_our_names(file, names, own, prefix, encoder):
 )
 def test_content_that_is_no_checkpoint_of_one_network_is_refused(file, content, message):
     torch.save(content, file)
-    with pytest.raises(InputError) as error:
+    with refused(f"checkpoint {file}", text=message):
         weights.read(file)
-    assert one_line(error).startswith(f"checkpoint {file}: {message}")
 
 
 @pytest.mark.filterwarnings("ignore")  # PyTorch calls several of these kinds experimental
@@ -99,12 +98,8 @@ def test_content_that_is_no_checkpoint_of_one_network_is_refused(file, content, 
 )
 def test_tensors_that_cannot_be_trained_are_refused(make, file):
     torch.save({"state_dict": {"a": torch.ones(1), "b.weight": make()}}, file)
-    with pytest.raises(
-        InputError,
-        match=r"b\.weight (is not a tensor of plain|has type torch\.int8; )|an unsupported kind of tensor",
-    ) as error:
+    with refused(f"checkpoint {file}"):
         weights.read(file)
-    assert str(file) in one_line(error)
 
 
 # What a checkpoint says of itself
@@ -140,14 +135,9 @@ def test_metadata_is_read_with_modalities_as_a_list(file):
 )
 def test_metadata_of_another_kind_are_refused(name, value, file):
     """SECURITY.md: "of their metadata, only plain words and numbers get into a config"."""
-    examples = {"modalities": ["T1", "FLAIR"], "model_size": "small", "normalization": "brain"}
-    examples |= {"patch_size": [96, 96, 96], "spacing": [1.0, 1.0, 1.0]}
     saved(file, **{"modalities": ["T1"], name: value})
-    with pytest.raises(InputError) as error:
+    with refused(f"checkpoint {file}", text=f"metadata: {name}={printable(value)}: expected "):
         weights.read(file)
-    shown = " ".join(repr(value).split())
-    expected = f"metadata's {name} {shown}; expected a value such as {examples[name]}"
-    assert one_line(error) == f"checkpoint {file}: {expected}"
 
 
 def test_the_settings_of_a_checkpoint_are_those_that_predictions_share(file, tmp_path, monkeypatch):
@@ -160,14 +150,12 @@ def test_the_settings_of_a_checkpoint_are_those_that_predictions_share(file, tmp
 
 def test_the_checkpoints_of_an_ensemble_agree(file, tmp_path):
     files = [saved(file, **STATED), saved(tmp_path / "b.pt", **STATED | {"model_size": "base"})]
-    with pytest.raises(InputError) as error:
+    with refused(f"checkpoint {tmp_path / 'b.pt'}", text=f"trained with model_size=base, but {file} with micro"):
         weights.settings_of(files)
-    expected = f"trained with model_size=base, but {file} with micro; an ensemble needs equal settings"
-    assert str(error.value) == f"checkpoint {tmp_path / 'b.pt'}: {expected}"
     files = [
         saved(tmp_path / f"{number}.pt", **STATED, spacing=value) for number, value in enumerate(([1, 1, 1], None))
     ]
-    with pytest.raises(InputError, match=r"trained with spacing=None, but .* with \[.*\]; an ensemble needs equal"):
+    with refused(f"checkpoint {files[1]}", text="trained with spacing=None"):
         weights.settings_of(files)
     foreign = saved(tmp_path / "b.pt", modalities=UKB)
     assert weights.settings_of([file, foreign]) == weights.settings_of([foreign, file]) == STATED
@@ -196,6 +184,5 @@ def test_what_checkpoints_say_of_their_scans_is_read_from_each(file, tmp_path):
 )
 def test_what_is_no_ranges_is_refused(measured, file):
     weights.write({"a": torch.ones(1), "metadata": {"measured": measured}}, file)
-    with pytest.raises(InputError, match=r"metadata: measured=.*: expected ranges of figures") as error:
+    with refused(f"checkpoint {file}", text="metadata: measured="):
         weights.measured_of(file)
-    assert str(file) in one_line(error)

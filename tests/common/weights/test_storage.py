@@ -12,18 +12,11 @@ import pytest
 import torch
 
 from common import weights
-from common.errors import ArgumentError, InputError
 from common.ssl.networks import SSLHead
 from common.weights.storage import load
-from tests.support import disk_of, one_line
+from tests.support import disk_of, refused
 
 # Loading
-
-
-def refused(file, message):
-    with pytest.raises(InputError, match=message) as error:
-        weights.read(file)
-    assert str(file) in one_line(error)
 
 
 class Evil:
@@ -40,37 +33,55 @@ def test_code_in_a_file_is_refused_and_not_run(zipped, file, tmp_path):
     marker = tmp_path / "marker"
     content = {"state_dict": {"a": torch.zeros(1)}, "args": Evil(marker)}
     torch.save(content, file, _use_new_zipfile_serialization=zipped)
-    refused(file, "it needs posix.system, and unpickling can run any code; .*'G.pt'")
+    with refused(f"checkpoint {file}", text="it needs posix.system, and unpickling can run any code"):
+        weights.read(file)
     assert not marker.exists()
     torch.load(file, weights_only=False)
     assert marker.exists()  # it would have run
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"no checkpoint at all", 900, 8900])
-def test_other_files_and_files_that_were_cut_off_are_refused(file, content):
-    torch.save({"a": torch.randn(1000), "b": torch.randn(20, 50)}, file)  # about 9000 bytes
-    file.write_bytes(content if isinstance(content, bytes) else file.read_bytes()[:content])
-    refused(file, "cannot be read as tensors alone: .+; expected a complete file of torch.save ")
+def cut(size):
+    """The first bytes of a checkpoint of about 9000."""
+    saved = io.BytesIO()
+    torch.save({"a": torch.randn(1000), "b": torch.randn(20, 50)}, saved)
+    return saved.getvalue()[:size]
+
+
+def zipped(name):
+    saved = io.BytesIO()
+    with ZipFile(saved, "w") as archive:
+        archive.writestr(name, "none")
+    return saved.getvalue()
+
+
+def with_damaged_end():
+    content = bytearray(cut(None))
+    content[content.rindex(b"PK\x06\x07") + 16] = 3  # parts of the archive
+    return content
+
+
+UNREAD = "cannot be read as tensors alone: "
 
 
 @pytest.mark.parametrize(
-    ("content", "kind"),
+    ("content", "text"),
     [
-        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS, which `git lfs pull` replaces"),
-        (b"\n<!DOCTYPE html>", "a web page"),
-        (pickle.dumps({"a": [1]}), "a plain pickle"),
-        (b"", "empty"),
+        (b"PK\x03\x04", UNREAD),
+        (b"no checkpoint at all", UNREAD),
+        (cut(900), UNREAD),
+        (cut(8900), UNREAD),
+        (with_damaged_end(), UNREAD),
+        (b"version https://git-lfs.github.com/spec/v1\n", UNREAD + "a pointer of Git LFS, which `git lfs pull` repl"),
+        (b"\n<!DOCTYPE html>", UNREAD + "a web page"),
+        (pickle.dumps({"a": [1]}), UNREAD + "a plain pickle"),
+        (b"", UNREAD + "empty"),
+        (zipped("notes.txt"), "a zip without data.pkl; expected a file of torch.save"),
     ],
 )
-def test_files_that_are_taken_for_checkpoints_are_named(file, content, kind):
+def test_files_that_are_taken_for_checkpoints_are_named(file, content, text):
     file.write_bytes(content)
-    refused(file, f"cannot be read as tensors alone: {kind}; expected a complete file of torch.save ")
-
-
-def test_any_zip_is_no_checkpoint(file):
-    with ZipFile(file, "w") as archive:
-        archive.writestr("notes.txt", "none")
-    refused(file, "a zip without data.pkl; expected a file of torch.save$")
+    with refused(f"checkpoint {file}", text=text):
+        weights.read(file)
 
 
 def test_a_flipped_bit_is_refused(file):
@@ -83,15 +94,8 @@ def test_a_flipped_bit_is_refused(file):
     content[content.index(bytes(3000)) + 1000] ^= 64
     file.write_bytes(content)
     assert torch.load(file, weights_only=True)["a"].any()
-    refused(file, "damaged: the checksum of .*data/0 is wrong")
-
-
-def test_a_damaged_end_of_the_archive_is_refused(file):
-    torch.save({"a": torch.zeros(10)}, file)
-    content = bytearray(file.read_bytes())
-    content[content.rindex(b"PK\x06\x07") + 16] = 3  # parts of the archive
-    file.write_bytes(content)
-    refused(file, "cannot be read as tensors alone: .+; expected a complete file of torch.save ")
+    with refused(f"checkpoint {file}", text="data/0 is wrong"):
+        weights.read(file)
 
 
 def test_an_archive_that_inflates_is_refused_before_it_does(file):
@@ -103,18 +107,8 @@ def test_an_archive_that_inflates_is_refused_before_it_does(file):
         for name, content in entries.items():
             archive.writestr(name, content)
     for lazily in (False, True):
-        with pytest.raises(InputError, match=r"data.pkl is compressed, which torch.save never does"):
+        with refused(text="data.pkl is compressed, which torch.save never does"):
             load(file, lazily)
-
-
-@pytest.mark.parametrize("wrapped", [lambda tensor: {"a": tensor}, lambda tensor: {"a": [{"b": tensor}]}])
-def test_a_tensor_that_claims_more_than_the_file_has_is_refused(file, wrapped):
-    torch.save(wrapped(torch.zeros(1).expand(10**6, 10**5)), file)
-    for lazily in (False, True):
-        with pytest.raises(InputError, match=r"one of shape \[1000000, 100000\], take 4\d+ bytes, .*; save them as "):
-            load(file, lazily)
-    torch.save(wrapped(torch.ones(1).expand(1000)), file)
-    load(file)  # one that torch.expand has made, of a harmless size
 
 
 def shared(levels):
@@ -130,15 +124,20 @@ def shared(levels):
         ({"metadata": {"x": shared(60)}}, "more than 1000000 values"),
         ({"metadata": {"x": [[]] * 10**6}}, "more than 1000000 values"),
         ({"metadata": {"x": 10**5000}}, "a number of too many digits"),
-        ({str(key): torch.zeros(1).expand(10**6) for key in range(1000)}, "its tensors, such as .*much more than the"),
+        ({str(key): torch.zeros(1).expand(10**6) for key in range(1000)}, "of shape [1000000], take 4"),
+        ({"a": torch.zeros(1).expand(10**6, 10**5)}, "one of shape [1000000, 100000], take 4"),
+        ({"a": [{"b": torch.zeros(1).expand(10**6, 10**5)}]}, "one of shape [1000000, 100000], take 4"),
     ],
-    ids=["shared", "repeated", "digits", "expanded"],
+    ids=["shared", "repeated", "digits", "expanded", "wide", "nested"],
 )
 def test_a_small_file_causes_no_unbounded_work(file, content, message):
     """SECURITY.md: "tensors that claim much more than is stored are refused"."""
     torch.save(content, file)
-    with pytest.raises(InputError, match=message):  # without the limit of values: after years
-        load(file)
+    for lazily in (False, True):
+        with refused(f"checkpoint {file}", text=message):  # without the limit of values: after years
+            load(file, lazily)
+    torch.save({"a": torch.ones(1).expand(1000)}, file)
+    load(file)  # one that torch.expand has made, of a harmless size
 
 
 SHARED = b")q\0" + b"".join(b"h%c\x86q%c" % (n, n + 1) for n in range(60))  # a tuple that holds the one before twice
@@ -172,7 +171,7 @@ def test_a_program_that_works_without_bound_is_refused_before_it_runs(file, step
     for name, data in archived({"a": torch.ones(1)}).items():
         with ZipFile(file, "a") as archive:
             archive.writestr(name, b"\x80\2" + steps + b"." if name.endswith("data.pkl") else data)
-    with pytest.raises(InputError, match=message):
+    with refused(f"checkpoint {file}", text=message):
         load(file)
 
 
@@ -186,7 +185,7 @@ def test_an_archive_behind_other_data_is_refused(file):
             archive.comment = comment
         with other.open("ab") as appended:
             appended.write(after)
-        with pytest.raises(InputError, match="data before or after its archive"):
+        with refused(text="data before or after its archive"):
             load(other)
 
 
@@ -200,11 +199,12 @@ def archived(content):
 
 @pytest.mark.parametrize(
     ("name", "what"),
-    [("nothing.pt", "no such file"), (".", "a folder"), ("[a.pt,b.pt]", "no such file; quote the paths of a list, .*")],
+    [("nothing.pt", "no such file"), (".", "a folder"), ("[a.pt,b.pt]", "no such file; quote the paths of a list, ")],
 )
 def test_a_missing_file_and_a_folder_are_refused(name, what, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    refused(name, f"{what}$")
+    with refused(f"checkpoint {name}", text=what):
+        weights.read(name)
 
 
 def test_files_of_old_versions_of_pytorch_are_read(file):
@@ -217,12 +217,10 @@ def test_files_of_old_versions_of_pytorch_are_read(file):
 
 @pytest.mark.parametrize("value", [5, ["a"], " "])
 def test_other_values_than_paths_are_refused(value):
-    with pytest.raises(InputError) as error:
+    with refused(f"checkpoint {value}"):
         weights.load(value)
-    assert one_line(error).startswith(f"checkpoint {value}: expected the path of one file")
-    with pytest.raises(ArgumentError) as error:
+    with refused("output", value):
         weights.path_of("output", value)
-    assert one_line(error).startswith(f"output={value}: expected the path of one file")
     assert weights.path_of("output", "a.pt") == weights.path_of("output", Path("a.pt")) == Path("a.pt")
 
 
@@ -230,7 +228,7 @@ def test_a_disk_that_fills_is_named_and_leaves_the_file_that_was_there(file):
     weights.write({"a": torch.ones(2)}, file)
     before = file.read_bytes()
     for most in (2000, 40_200):  # bytes: within a tensor, and within the archive's directory
-        with disk_of(most), pytest.raises(InputError, match=r": cannot be written: File too large$"):
+        with disk_of(most), refused(text=": cannot be written: File too large"):
             weights.write({"a": torch.zeros(10_000)}, file)
     assert file.read_bytes() == before
     assert [path.name for path in file.parent.iterdir()] == [file.name]
@@ -273,11 +271,8 @@ def test_every_reader_takes_it_for_a_checkpoint_of_a_training(plain, tmp_path):
 def test_a_record_of_another_file_is_refused(plain, tmp_path, reader):
     weights.write_plain({"a": torch.zeros(1)}, {}, tmp_path / "other.pt")
     (tmp_path / "other.pt").replace(plain)
-    with pytest.raises(
-        InputError, match=r"model.pt: its SHA-256 is \w{64}; .*json belongs to a file with \w{64}"
-    ) as error:
+    with refused(f"checkpoint {plain}", text="json belongs to a file with "):
         reader(plain)
-    one_line(error)
 
 
 @pytest.mark.parametrize(
@@ -290,18 +285,16 @@ def test_a_record_of_another_file_is_refused(plain, tmp_path, reader):
 )
 def test_a_json_that_is_no_record_is_refused(plain, text, message):
     plain.with_name("model.json").write_text(text)
-    with pytest.raises(InputError, match=message) as error:
+    with refused(f"checkpoint {plain}", text=message):
         weights.read(plain)
-    assert "model.json" in one_line(error)
 
 
 def test_a_missing_record_is_named_where_it_is_missed(plain, capsys):
     plain.with_name("model.json").unlink()
     missing = f"does not name its modalities, and {plain.with_name('model.json')} is missing; "
     assert weights.settings_of(plain) == {}
-    with pytest.raises(InputError, match=missing) as error:
+    with refused(f"checkpoint {plain}", text=missing):
         weights.initialise(SSLHead(2, "micro"), plain, ["T1", "FLAIR"])
-    one_line(error)
     network = torch.nn.Module()
     network.a = torch.nn.Linear(2, 1)
     network.a.weight = torch.nn.Parameter(torch.zeros(2))
@@ -317,6 +310,5 @@ def test_paths_may_start_from_the_home_folder(monkeypatch):
 
 @pytest.mark.parametrize("value", [torch.ones(1), float("nan"), {1, 2}])
 def test_metadata_that_json_cannot_hold_are_refused(file, value):
-    with pytest.raises(InputError, match="expected metadata of plain words and numbers") as error:
+    with refused(file.with_name("model.json")):
         weights.write_plain(STATE, {"grid": value}, file)
-    one_line(error)

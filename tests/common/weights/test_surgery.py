@@ -7,9 +7,8 @@ from torch import nn
 
 from common import weights
 from common.baselines import segmentation_network
-from common.errors import ArgumentError, InputError
 from common.ssl.networks import SSLHead, settings
-from tests.support import one_line
+from tests.support import refused
 
 UKB, BRATS = ["T1", "FLAIR"], ["FLAIR", "T1ce", "T1", "T2"]
 STEM = "swinViT.patch_embed.proj.weight"
@@ -126,20 +125,15 @@ def test_a_network_responds_to_known_modalities_as_before(file):
     [
         (["T1"], {"T2": "FLAIR"}, "T2 is not in modalities; expected T1"),
         (["T1", "T2"], {"T2": "PD"}, "checkpoint FILE has no filters for PD, only for T1, FLAIR"),
-        (
-            UKB,
-            {"FLAIR": "T1"},
-            "checkpoint FILE already has filters for FLAIR; name a modality that it lacks",
-        ),
+        (UKB, {"FLAIR": "T1"}, "checkpoint FILE already has filters for FLAIR"),
     ],
 )
 def test_aliases_that_cannot_be_are_refused(file, modalities, aliases, problem):
     saved(ssl_head(2), file, UKB)
     network = ssl_head(len(modalities), seed=1)
     before = copy_of(network)
-    with pytest.raises(ArgumentError) as error:
+    with refused("modality_aliases", aliases, problem.replace("FILE", str(file))):
         weights.initialise(network, file, modalities, modality_aliases=aliases)
-    assert one_line(error) == f"modality_aliases={aliases}: {problem.replace('FILE', str(file))}"
     assert equal(network.state_dict(), before)
 
 
@@ -173,7 +167,7 @@ def test_new_outputs_and_biases_keep_their_initial_values():
 
 @pytest.mark.parametrize("shape", [[5, 3, 2, 2, 2], [6, 2, 2, 2, 2], [5, 2, 2, 2]])
 def test_surgery_refuses_shapes_that_do_not_allow_it(shape):
-    with pytest.raises(InputError, match=r"checkpoint f: stem: shape .*; expected \[5, 2, 2, 2, 2\] for T1, FLAIR"):
+    with refused("checkpoint f: stem", text="expected [5, 2, 2, 2, 2] for T1, FLAIR"):
         weights.transfer(torch.zeros(shape), torch.zeros(5, 4, 2, 2, 2), 1, UKB, BRATS, "f: stem")
 
 
@@ -292,24 +286,20 @@ def test_a_different_encoder_is_refused(file, options, state_of, message):
     state = {"out.conv.conv.bias": torch.zeros(1)} | state_of()
     before = copy_of(network)
     written(state, file, UKB, model_size="theirs")
-    expected = rf"its encoder \(model_size theirs\) differs from the network's: .*{message}.*; expected the same model_"
-    with pytest.raises(InputError, match=expected) as error:
+    with refused(f"checkpoint {file}", text=message):
         weights.initialise(network, file, UKB)
-    assert str(file) in one_line(error)
     assert equal(network.state_dict(), before)
 
 
 def test_a_file_without_any_matching_tensor_or_without_modalities_is_refused(file):
     saved(nn.Sequential(nn.Linear(2, 2)), file, ["T1"])
-    with pytest.raises(InputError, match="has no tensor in common with the network") as error:
+    with refused(f"checkpoint {file}", text="has no tensor in common with the network"):
         weights.initialise(nn.Linear(2, 2), file, ["T1"])
-    assert str(file) in one_line(error)
-    with pytest.raises(ArgumentError, match=r"^pretrained=\['a'\]: expected the path of one file"):
+    with refused("pretrained", ["a"]):
         weights.initialise(nn.Linear(2, 2), ["a"], ["T1"])
     torch.save(ssl_head(1).state_dict(), file)
-    with pytest.raises(InputError, match=r"python -m scripts.weights convert FILE --modalities=") as error:
+    with refused(f"checkpoint {file}", text="python -m scripts.weights convert FILE --modalities="):
         weights.initialise(ssl_head(1), file, ["T1"])
-    assert str(file) in one_line(error)
 
 
 # Restoring
@@ -328,10 +318,8 @@ def test_restoring_takes_every_tensor(file, capsys):
 
 def test_weights_without_labels_are_no_segmentation_network(file):
     saved(ssl_head(2), file, UKB, tasks=["rotation", "contrastive"])
-    with pytest.raises(InputError) as error:
+    with refused(f"checkpoint {file}", text=f"start a training from it by --pretrained={file}"):
         weights.restore(swin_unetr(2), file, UKB)
-    line = f"checkpoint {file}: learnt rotation, contrastive without labels; start a training from it by --pretrained="
-    assert one_line(error) == f"{line}{file}"
 
 
 BIAS, UNFIT = "rotation_head.bias", "1 tensors do not fit; first"
@@ -354,7 +342,6 @@ def test_restoring_what_does_not_fit_is_refused(file, shapes, metadata, wanted, 
     state = {name: tensor for name, tensor in before.items() if name not in shapes}
     made = {name: torch.zeros(shape) for name, shape in shapes.items() if shape is not None}
     written(state | made, file, UKB, **metadata)
-    with pytest.raises(InputError) as error:
+    with refused(text=message):
         weights.restore(network, file, wanted, "brain")
-    assert one_line(error).removeprefix(f"checkpoint {file}").lstrip(": ") == message
     assert equal(network.state_dict(), before)
