@@ -19,6 +19,8 @@ from common.dicom.study import Instance, Series
 from common.errors import InputError
 from tests.common.dicom.dicom_study import header
 
+pytestmark = pytest.mark.slow  # minutes
+
 MODALITIES = ("FLAIR", "T1ce", "T1", "T2")
 PLANES = {"ax": [1, 0, 0, 0, 1, 0], "sag": [0, 1, 0, 0, 0, -1], "cor": [1, 0, 0, 0, 0, -1]}
 KEYWORDS = {"description": "SeriesDescription", "protocol": "ProtocolName", "time": "AcquisitionTime"}

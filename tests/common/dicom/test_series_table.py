@@ -17,6 +17,8 @@ from common.errors import InputError
 from tests.common.dicom.checks import modality_of
 from tests.common.dicom.dicom_study import Study, header, write_modality, write_series
 
+pytestmark = pytest.mark.slow  # minutes
+
 REFUSED = {  # of the 1,208 series with one right answer; docs/explanation/dicom-series.md has the sum
     "series_descriptions": 15,
     "series_descriptions_held_out": 3,
