@@ -66,8 +66,8 @@ def claim(name: str, folder: str | Path) -> None:
             file = open_to_append(place / CLAIM)
             if not _is_locked(file, f"--{name}={folder}"):
                 holder = (place / CLAIM).read_text(encoding="utf-8").strip() or "another process"
-                expected = "choose a different folder, or wait until that run has ended"
-                raise ArgumentError(f"{name}={folder}: in use by {holder}; {expected}")
+                cure = "choose a different folder, or wait until that run has ended"
+                raise ArgumentError(name, folder, f"in use by {holder}; {cure}")
             if _is_in_place(file, place):
                 break
             file.close()  # its holder has just removed it
@@ -80,7 +80,7 @@ def claim(name: str, folder: str | Path) -> None:
             if re.search(r"\.\d+$", left.name):
                 left.unlink(missing_ok=True)
     except OSError as error:
-        raise ArgumentError(f"{name}={folder}: cannot be written: {error.strerror}") from error
+        raise ArgumentError(name, folder, f"cannot be written: {error.strerror}") from error
 
 
 def _is_locked(file: BinaryIO, name: str) -> bool:

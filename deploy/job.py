@@ -5,15 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from common.dicom.remarks import Remark
 from common.errors import InputError
 from common.files import why_no_folder
-from deploy.remarks import Remark
 
 if TYPE_CHECKING:  # keeps PyTorch and pydicom out of the long-running service
     from pydicom.dataset import Dataset
 
+    from common.dicom.study import Series
     from deploy.bundle import Bundle
-    from deploy.study import Series
 
 MANUFACTURER = "BrainSegFounder bundles"  # in all DICOM results
 SEGMENTATION, MEASUREMENTS, SUMMARY, REPORT = "segmentation.dcm", "measurements.dcm", "summary.dcm", "result.json"

@@ -15,11 +15,12 @@ from pydicom.dataset import Dataset
 
 from common.cli import options_of
 from common.data.preparation import PREPARATION_CHECKS
+from common.dicom.geometry import read_series
+from common.dicom.remarks import Remark
 from common.errors import InputError
 from common.files import atomic_write, write_json
 from common.prepare.resampling import resample
 from common.prepare.volumes import Volume
-from deploy.geometry import read_series
 from deploy.inference import infer
 from deploy.job import MEASUREMENTS, REPORT, SEGMENTATION, SUMMARY, Job
 from deploy.measurements import make_report
@@ -31,7 +32,6 @@ from deploy.preparation import (
     prepare_scans,
     spacing_remarks,
 )
-from deploy.remarks import Remark
 from deploy.replaced import refer_to_replaced
 from deploy.segmentation import label_segments, make_segmentation
 from deploy.source_header import burned_in_annotation

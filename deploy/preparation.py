@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from common.data.preparation import BRAIN, OVERLAP, SPACING, brain_overlap, litres
+from common.dicom.remarks import Remark
+from common.dicom.study import Series
 from common.errors import InputError
 from common.prepare.brain import DEEPBET, brain_of
 from common.prepare.figures import LIMITS, Figures, outside, template_overlap
@@ -21,9 +23,7 @@ from common.prepare.resampling import field_of_view, labels_on, resample
 from common.prepare.subject import Settings, prepare_subject
 from common.prepare.volumes import Grid, Volume, check_scan
 from deploy.bundle import Bundle
-from deploy.remarks import Remark
 from deploy.source_header import burned_in_annotation
-from deploy.study import Series
 
 LEAST = 0.5  # least volume of a brain, voxels above zero, litres
 BELOW = 0.05  # largest share of voxels below zero, which interpolation makes at the brain's edge; background is more

@@ -11,10 +11,10 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.uid import SegmentationStorage
 
+from common.dicom.remarks import Remark
+from common.dicom.study import check_inflated
 from common.errors import InputError
 from deploy.job import MANUFACTURER, RESULT_FILES
-from deploy.remarks import Remark
-from deploy.study import check_inflated
 
 KEYWORDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber")
 PURPOSE = {"CodeValue": "replaced", "CodingSchemeDesignator": "99BSF", "CodeMeaning": "Replaced by this instance"}

@@ -13,6 +13,7 @@ from json import dumps
 from pathlib import Path
 
 from common.cli import Command, run
+from common.dicom.remarks import KINDS
 from common.errors import InputError, check_number, show
 from common.files import atomic_write
 from common.literals import names_of
@@ -24,7 +25,6 @@ from deploy.job import prepare_output
 from deploy.login import login
 from deploy.mark import HOLD, STATES, Mark, parsed
 from deploy.process import exit_cleanly_on_signals, restrict_output, run_guarded
-from deploy.remarks import KINDS
 from deploy.worker import HEARTBEAT, PREFIX, Service, log, studies_to_segment
 
 SINCE = os.environ.get("ORTHANC_SINCE", "")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from common import cli, weights
+from common.data.cohorts import COHORTS
 from common.data.provenance import is_skull_stripped
 from common.data.volumes import is_label_map
 from common.errors import InputError, choice, shortened, show
@@ -18,8 +19,7 @@ from common.training.signals import interrupt_on_signals
 from scripts.weights import network_of
 
 ROOT = Path(__file__).resolve().parents[1]
-LIKE = {"brats_finetune": "brats", "atlas_finetune": "atlas"}  # bundle -> cohort that its model was trained on
-CONVENTION = {"brats": "brats2021", "atlas": "atlas"}  # label convention, if the checkpoint states none
+LIKE = {f"{name}_finetune": name for name, card in COHORTS.items() if card.conventions}  # bundle -> its cohort
 PREPARED, PREDICTED, LABELS = "prepared", "predicted", "labels"  # folders in the output
 
 
@@ -64,7 +64,6 @@ def segment(
 
     from common.inference.segmentations import Volumes, write_label_tables
     from common.prepare.subject import Settings
-    from common.prepare.targets import TARGETS
     from scripts.prepare.labels import read_labels
     from scripts.prepare.steps import output_folder, prepare_scans, send_all
 
@@ -90,14 +89,14 @@ def segment(
     if (of := record.get("bundle", bundle)) != bundle:
         raise InputError(f"--checkpoint={file}: of the bundle {of}; expected the weights of a training of {bundle}")
     space = usual if like is None else like
-    if space in TARGETS and space != usual:
+    if space in COHORTS and space != usual:
         show(
             f"warning: --like={like}: expected {usual}, unless {file} is of a training on scans like {like}", error=True
         )
-    convention = record.get("label_convention", CONVENTION[usual])
+    convention = record.get("label_convention", next(iter(COHORTS[usual].conventions)))
     volumes = Volumes(str(folder / LABELS), convention)
-    target = choice("like", space, TARGETS)
-    settings = {"modalities": target.modalities, "brain": target.brain} | _as_trained(record) | {"device": device}
+    target = choice("like", space, COHORTS)
+    settings = {"modalities": target.modalities, "brain": target.space.brain} | _as_trained(record) | {"device": device}
     settings |= {} if brain is None else {"brain": brain}
     options: dict[str, Any] = {"patterns": patterns, "series": series, "missing": missing}
     options |= {"labels": "none", "accept": accept, "jobs": jobs}

@@ -11,22 +11,16 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from tests.support import COHORT_OF, ROOT, TINY, execute
+from common.data.cohorts import COHORTS
+from tests.support import BUNDLES, COHORT_OF, ROOT, TINY, execute
 
 KEPT = ROOT / ".pytest_cache" / "kept"
-COHORTS = {"ukb": (6, 3, 0), "brats": (6, 2, 1), "atlas": (7, 3, 1)}  # subjects, validation, testing
+SIZES = {"ukb": (6, 3, 0), "brats": (6, 2, 1), "atlas": (7, 3, 1)}  # subjects, validation, testing; brats's by default
 CODE = ("common", "scripts/phantoms", "scripts/datalists", "requirements.lock")  # that makes cohorts
-STAGES = {  # bundle: the one whose training it starts from
-    "ukb_ssl_pretrain": None,
-    "brats_stage2": "ukb_ssl_pretrain",
-    "brats_finetune": "brats_stage2",
-    "atlas_stage2": "ukb_ssl_pretrain",
-    "atlas_finetune": "atlas_stage2",
-}
 
 
 def cohorts() -> Path:
-    """A folder with ukb, brats and atlas, and the datalist of each beside it."""
+    """A folder with each cohort, and its datalist beside it."""
     return _kept("cohorts", CODE, _make_cohorts)
 
 
@@ -64,7 +58,8 @@ def _digest(sources: tuple[str, ...]) -> str:
 
 
 def _make_cohorts(folder: Path) -> None:
-    for name, (subjects, validation, testing) in COHORTS.items():
+    for name in COHORTS:
+        subjects, validation, testing = SIZES.get(name, SIZES["brats"])
         size = [f"--subjects={subjects}", "--spacing=4", f"--output={folder / name}", "--workers=1"]
         split = [f"--root={folder / name}", f"--output={folder / name}.json"]
         split += [f"--validation={validation}", f"--testing={testing}"]
@@ -77,8 +72,9 @@ def _train(bundle: str, folder: Path) -> None:
     cohort = cohorts() / COHORT_OF[bundle]
     options = [f"--dataset_dir={cohort}", f"--datalist={cohort}.json", f"--output_dir={folder}"]
     options += [f"--ckpt_dir={folder / 'models'}", "--save_interval=1", *TINY]
-    if before := STAGES[bundle]:
-        options.append(f"--pretrained={trained(before) / 'models/model.pt'}")
+    stages = ("ukb_ssl_pretrain", f"{COHORT_OF[bundle]}_stage2", bundle)  # each starts from the one before
+    if before := [stage for stage in stages[: stages.index(bundle)] if stage in BUNDLES]:
+        options.append(f"--pretrained={trained(before[-1]) / 'models/model.pt'}")
     program = [sys.executable, "-m", "monai.bundle", "run", "--config_file=configs/train.yaml"]
     result = execute([*program, *options], ROOT / "bundles" / bundle)
     assert result.returncode == 0, result.stdout + result.stderr

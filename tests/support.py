@@ -13,25 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common.data.cohorts import COHORTS
 from common.errors import InputError
 from tests import warm
 
 ROOT = Path(__file__).resolve().parents[1]
-MODALITIES = {  # of each bundle, in channel order
-    "ukb_ssl_pretrain": ["T1", "FLAIR"],
-    "brats_stage2": ["FLAIR", "T1ce", "T1", "T2"],
-    "brats_finetune": ["FLAIR", "T1ce", "T1", "T2"],
-    "atlas_stage2": ["T1"],
-    "atlas_finetune": ["T1"],
-}
-COHORT_OF = {  # the embedded cohort that stands for the data of a bundle
-    "ukb_ssl_pretrain": "ukb",
-    "brats_stage2": "brats",
-    "brats_finetune": "brats",
-    "atlas_stage2": "atlas",
-    "atlas_finetune": "atlas",
-}
-BUNDLES = sorted(MODALITIES)
+BUNDLES = sorted(path.parents[1].name for path in (ROOT / "bundles").glob("*/configs/metadata.json"))
+COHORT_OF = {bundle: bundle.partition("_")[0] for bundle in BUNDLES}  # the embedded cohort of a bundle's data
+MODALITIES = {bundle: [*COHORTS[cohort].modalities] for bundle, cohort in COHORT_OF.items()}
 TINY = [  # options of train.yaml that make one step a second's work
     "--model_size=micro",
     "--patch_size=[32,32,64]",

@@ -33,11 +33,12 @@ ALLOWED = {  # see docs/explanation/architecture.md; `common` is the lazy `__ini
         "common.data": "common bars errors files made memory",
         "common.inference": "common drawing errors files locks made ssl metrics weights data",
         "common.prepare": "common errors metrics data",
+        "common.dicom": "common errors files prepare",
         "common.pages": "common drawing errors files made metrics data inference",
         "common.training": "common bars drawing errors files made memory options values ssl metrics weights data",
         "deploy": "common drawing errors files literals locks cli configs options values "
-        "weights data metrics prepare inference",
-        "scripts": "common common.* deploy",
+        "weights data metrics prepare inference dicom",
+        "scripts": "common common.*",
     }.items()
 }
 

@@ -43,7 +43,7 @@ def test_archives_are_unpacked_as_the_layout_of_uk_biobank_and_unpacking_goes_on
     result = unpack(tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
     assert files(tmp_path / "ukb") == images
-    datalists.ukb(str(tmp_path / "ukb"), str(tmp_path / "ukb.json"), validation=0, testing="all")
+    datalists.COMMANDS["ukb"](str(tmp_path / "ukb"), str(tmp_path / "ukb.json"), validation=0, testing="all")
     assert len(json.loads((tmp_path / "ukb.json").read_text())["testing"]) == len(images) / 2 == 2
 
     kept, killed, broken, _ = sorted(path for path in (tmp_path / "ukb").rglob("*") if path.is_file())

@@ -75,7 +75,7 @@ def segmentation_network(
         options = {"drop_rate": drop_rate, "use_checkpoint": use_checkpoint, "use_v2": architecture == "swin_unetr_v2"}
         return swin_unetr(in_channels, out_channels, model_size, patch_size, **options)
     if use_checkpoint:
-        raise ArgumentError(f"use_checkpoint={use_checkpoint}: expected False with architecture={architecture}")
+        raise ArgumentError("use_checkpoint", use_checkpoint, expected=f"False with architecture={architecture}")
     if architecture == "probe":
         return Probe(in_channels, out_channels, model_size)
     if architecture == "segresnet":

@@ -63,7 +63,7 @@ class TransBTS(nn.Module):
     ) -> None:
         super().__init__()
         if len(patch_size) != 3 or any(edge < STRIDE or edge % STRIDE for edge in patch_size):
-            raise ArgumentError(f"patch_size={list(patch_size)}: expected three multiples of {STRIDE}")
+            raise ArgumentError("patch_size", list(patch_size), expected=f"three multiples of {STRIDE}")
         widths = [width * 2**level for level in range(len(BLOCKS))]
         self.patch_size = tuple(patch_size)
         self.first = nn.Conv3d(in_channels, width, kernel_size=3, padding=1)
@@ -89,7 +89,7 @@ class TransBTS(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         if tuple(image.shape[2:]) != self.patch_size:
             shape = list(image.shape[2:])
-            raise ArgumentError(f"image={shape}: expected a window of patch_size={list(self.patch_size)}")
+            raise ArgumentError("image", shape, expected=f"a window of patch_size={list(self.patch_size)}")
         features = self.levels[0](self.first_dropout(self.first(image)))
         skips = []
         for halving, level in zip(self.halvings, self.levels[1:], strict=True):

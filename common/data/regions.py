@@ -1,53 +1,21 @@
 """Label conventions: regions, label values and colours.
 
 A convention is text: a name in `CONVENTIONS`, or a declaration such as `core=1+3,whole=1+2+3`, optionally with colours,
-`core=1+3:d1495b` (MONAI would turn # into ::). To add a named convention, add an entry to `CONVENTIONS`.
+`core=1+3:d1495b` (MONAI would turn # into ::). The cohorts' cards have the named conventions.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from itertools import cycle, product
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..errors import ArgumentError
-
-
-class Region(NamedTuple):
-    """The union of some label values, and its colour in pictures (#rrggbb)."""
-
-    labels: frozenset[int]
-    colour: str
-
-
-GREEN, YELLOW, RED, BLUE, VIOLET, BROWN = "#4dac6d", "#e9c46a", "#d1495b", "#4c86c6", "#9d6bb8", "#b5835a"
+from .cards import BLUE, BROWN, GREEN, RED, VIOLET, YELLOW, Region
+from .cohorts import COHORTS
 
 # The meaning of the values in a label map: regions in channel order; overlapping ones are nested, 0 is background
-CONVENTIONS: dict[str, dict[str, Region]] = {
-    "brats2021": {  # channels in the order of SwinUNETR's outputs
-        "TC": Region(frozenset({1, 4}), YELLOW),
-        "WT": Region(frozenset({1, 2, 4}), GREEN),
-        "ET": Region(frozenset({4}), RED),
-    },
-    "brats2023": {
-        "TC": Region(frozenset({1, 3}), YELLOW),
-        "WT": Region(frozenset({1, 2, 3}), GREEN),
-        "ET": Region(frozenset({3}), RED),
-    },
-    "brats2024": {  # glioma after treatment: 1 NETC, 2 SNFH, 3 ET, 4 RC (de Verdier et al., 2024)
-        "TC": Region(frozenset({1, 3}), YELLOW),
-        "WT": Region(frozenset({1, 2, 3}), GREEN),
-        "ET": Region(frozenset({3}), RED),
-        "RC": Region(frozenset({4}), BLUE),  # resection cavity
-    },
-    "brats2024peds": {  # paediatric: 1 ET, 2 NET, 3 CC, 4 ED (Fathi Kazerooni et al., 2024)
-        "TC": Region(frozenset({1, 2, 3}), YELLOW),
-        "WT": Region(frozenset({1, 2, 3, 4}), GREEN),
-        "ET": Region(frozenset({1}), RED),
-        "CC": Region(frozenset({3}), BLUE),  # cystic component
-    },
-    "atlas": {"lesion": Region(frozenset({1}), RED)},
-}
+CONVENTIONS = {name: regions for cohort in COHORTS.values() for name, regions in cohort.conventions.items()}
 ALIKE = ("brats2023", "brats2021")  # the same regions; a reader takes either's labels
 ALIASES = {4: 3}  # label of brats2021 -> of brats2023: enhancing tumour
 PALETTE = (RED, GREEN, BLUE, YELLOW, VIOLET, BROWN)  # colours for regions that declare none

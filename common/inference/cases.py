@@ -98,9 +98,8 @@ def _in_folder(
             name = Path(scans[0].path).name
             raise ArgumentError(f"output_dir={results}: holds the scan {name}; expected a folder without scans")
     data = recognised(list_images(folder, without=results), naming)
-    for clash in [clash for clash in data.clashes if clash.kind in modalities][:1]:
-        first, second = (folder / file for file in clash.files)
-        raise InputError(f"{second}: two files of {clash.kind} for subject {clash.subject}; the first is {first}")
+    if clashes := [clash for clash in data.clashes if clash.kind in modalities]:
+        raise ArgumentError("dataset_dir", root, clashes[0], "one")
     show(*data.account(modalities, takes_labels=False))
     found = {
         subject.name: {name: str(folder / path) for name, path in subject.images.items()}

@@ -62,13 +62,13 @@ def ensemble(
         or not all(type(axis) is int and 0 <= axis <= 2 for axis in flips)
         or len(set(flips)) < len(flips)
     ):
-        raise ArgumentError(f"flips={flips}: expected a list of the axes 0, 1, 2, each at most once, such as [0]")
+        raise ArgumentError("flips", flips, expected="a list of the axes 0, 1, 2, each at most once, such as [0]")
     networks = [network, *(deepcopy(network) for _ in files[1:])]
     for each, file in zip(networks, files, strict=True):
         weights.restore(each, file, modalities, normalization)
     for (one, first), (two, second) in combinations(zip(files, networks, strict=True), 2):
         if all(map(torch.equal, first.state_dict().values(), second.state_dict().values())):
-            raise ArgumentError(f"checkpoint={two}: has the weights of {one}; an ensemble needs different networks")
+            raise ArgumentError("checkpoint", two, f"has the weights of {one}; an ensemble needs different networks")
     if len(files) > 1:
         show(f"ensemble: {len(files)} checkpoints, whose logits are averaged")
     return Ensemble(networks, flips)

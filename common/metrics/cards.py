@@ -66,7 +66,8 @@ class Protocol:
         name: as on command lines, such as isles.
         title: on pages, such as ISLES'22.
         meaning: what counts as a lesion and when it counts as found.
-        conventions: names of the label conventions that it scores, its own first; none: all. Custom regions always.
+        conventions: names of the label conventions that it scores, its own first; none: all. Those that no protocol
+            names, as regions of one's own, always.
         figures: in the order of tables; the first one orders the cases of a page, and one is `DICE` (DIFF-23).
         function: (prediction, reference, spacing) -> figures by name, and lesions; the masks are boolean [x, y, z].
         has_lesions: whether it scores lesions, besides the region.
@@ -92,10 +93,6 @@ class Protocol:
     def figure(self, name: str) -> Figure:
         """The figure of a name."""
         return next(figure for figure in self.figures if figure.name == name)
-
-    def reads(self, convention: str) -> bool:
-        """Whether it scores labels of a convention: a name, or a declaration of custom regions."""
-        return not self.conventions or convention in self.conventions or "=" in convention
 
     def measure(self, prediction: ArrayLike, reference: ArrayLike, spacing: Sequence[float] = (1, 1, 1)) -> Scores:
         """Score a region.

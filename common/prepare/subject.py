@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.cards import Space
+from ..data.cohorts import COHORTS
 from ..errors import InputError, check_number, choice, within
 from .brain import DEEPBET, brain_of, mirrored_brain
 from .figures import Figures, measure
 from .registration import between_centres, coarse_grid, foreground, register
 from .resampling import field_of_view, resample
-from .targets import TARGETS, Target, near_brain, template_brain, template_mask
+from .targets import near_brain, template_brain, template_mask
 from .volumes import Grid, Volume, check_transform
 
 
@@ -19,7 +21,7 @@ from .volumes import Grid, Volume, check_transform
 class Settings:
     """How scans are prepared; an invalid value raises InputError."""
 
-    like: str  # cohort whose space and grid the result has, a key of `TARGETS`
+    like: str  # cohort whose space and grid the result has, a key of `COHORTS`
     modalities: tuple[str, ...]  # to prepare, in this order
     brain: str = DEEPBET  # or a pattern of mask files, or `none`, which keeps the head
     spacing: float = 1.0  # edge of the result's voxels, mm
@@ -27,7 +29,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         names = self.modalities
-        choice("like", self.like, TARGETS)
+        choice("like", self.like, COHORTS)
         if (
             not names
             or not all(isinstance(name, str) and name.isalnum() for name in names)
@@ -47,9 +49,9 @@ class Settings:
         return self.brain if "*" in self.brain else None
 
     @property
-    def target(self) -> Target:
+    def target(self) -> Space:
         """The space of the result."""
-        return TARGETS[self.like]
+        return COHORTS[self.like].space
 
     @property
     def reference(self) -> str:
@@ -58,8 +60,10 @@ class Settings:
 
     @property
     def grid(self) -> Grid:
-        """The grid of the result."""
-        return self.target.grid(self.spacing)
+        """The grid of the result, over the same field of view at each spacing."""
+        affine = self.target.affine(self.spacing)
+        affine[:3, 3] += (self.spacing - 1) / 2 * np.array(self.target.flip)
+        return Grid(self.target.edges(self.spacing), affine)
 
     @property
     def description(self) -> str:

@@ -100,7 +100,7 @@ def hidden_blocks(
     grid = [ceil(side / edge) for side in sides]
     blocks = prod(grid)
     if blocks < 2:
-        raise ArgumentError(f"mask_edge={edge}: crops of {sides} voxels are a single block; expected a smaller edge")
+        raise ArgumentError("mask_edge", edge, f"crops of {sides} voxels are a single block", "a smaller edge")
     hidden = min(max(1, round(share * blocks)), blocks - 1)
     ranks = torch.stack([torch.randperm(blocks, generator=generator) for _ in range(count)])
     mask = send(ranks < hidden, device).view(count, 1, *grid)

@@ -226,7 +226,7 @@ class SSLLoss(nn.Module):
         self.weights |= given if isinstance(given, Mapping) else dict(zip(names, given, strict=False))
         is_complete = isinstance(given, Mapping) or len(given) == len(names)
         if not is_complete or self.weights.keys() != set(names) or not any(self.weights.values()):
-            raise ArgumentError(f"loss_weights={weights}: expected a weight for each of {', '.join(names)}, not all 0")
+            raise ArgumentError("loss_weights", weights, expected=f"a weight for each of {', '.join(names)}, not all 0")
 
     @property
     def quantities(self) -> dict[str, str]:

@@ -2,13 +2,14 @@
 
 The method comes from Tang et al., CVPR 2022; the paper follows it (section 2.3). Turns, boxes and partners are drawn on
 the host, from a generator of the views' own, so that no other random number of the run affects them. The voxels change
-on the batch's device, one box after the other. Nothing waits for that device: on a GPU the work is only queued.
+on the batch's device, all boxes at once. Nothing waits for that device: on a GPU the work is only queued.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
@@ -122,10 +123,7 @@ def corrupt(crops: torch.Tensor, generator: torch.Generator, views: int = 1) -> 
     partners = _partners(count // views, views, generator)
     filled = boxes(count, sides, generator)
     swapped = boxes(count, sides, generator, partners != torch.arange(count))
-    corrupted = crops.clone(memory_format=torch.contiguous_format)
-    _fill(corrupted, *filled, generator)
-    _swap(corrupted, *swapped, partners)
-    return corrupted
+    return _swap(_fill(crops, *filled, generator), *swapped, partners).contiguous()
 
 
 def _partners(count: int, views: int, generator: torch.Generator) -> torch.Tensor:
@@ -179,40 +177,51 @@ def _integers(low: list[int], high: list[int], count: int, generator: torch.Gene
     return torch.stack(axes, dim=-1)
 
 
-def _fill(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, generator: torch.Generator) -> None:
-    """Put noise into the boxes [B, N, 3] of clean crops, in place."""
-    filled = _places(starts, edges)
-    if not filled:
-        return
+def _fill(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Clean crops with noise in the boxes [B, N, 3]."""
+    some = edges.all(dim=-1)
+    if not some.any():
+        return crops
     # Boxes take their noise layer by layer, so that a seed keeps giving the same views: a run interrupted under
     # an earlier version resumes to the bit. Within a crop, this order also fills lower boxes first.
-    order = _layers(starts, edges)[edges.all(dim=-1)].argsort(stable=True)
-    filled = [filled[number] for number in order.tolist()]
-    volumes = [math.prod(side.stop - side.start for side in box) for _, box in filled]
-    noise = _noise(crops.shape[1], sum(volumes), crops, generator)
-    darkest = crops.amin(dim=(2, 3, 4), keepdim=True).to(noise.dtype).unbind()
-    brightest = crops.amax(dim=(2, 3, 4), keepdim=True).to(noise.dtype).unbind()
-    smallest_span = torch.finfo(noise.dtype).tiny  # noise of one value becomes 0, not 0 / 0
-    for (crop, box), values in zip(filled, noise.split(volumes, dim=1), strict=True):
-        place = crops[crop, :, *box]
-        low, high = values.aminmax()
-        share = values.sub_(low).div_((high - low).clamp_(min=smallest_span)).view(place.shape)
-        place.copy_(torch.lerp(darkest[crop], brightest[crop], share))
+    order = _layers(starts, edges)[some].argsort(stable=True)
+    numbers, starts, edges = some.nonzero()[order, 0], starts[some][order], edges[some][order]
+    volumes = edges.prod(dim=1)
+    ends, total = volumes.cumsum(dim=0).tolist(), int(volumes.sum())
+    places = np.full((len(crops), *crops.shape[2:]), -1, np.int32)  # of each voxel in the noise of all boxes
+    for crop, box, edge, end in zip(numbers.tolist(), _slices(starts, edges), edges.tolist(), ends, strict=True):
+        places[crop, *box] = np.arange(end - math.prod(edge), end).reshape(edge)
+    places = places.reshape(len(crops), -1)
+    visible = np.nonzero(places >= 0)
+    crop, voxel, place = (send(torch.from_numpy(each), crops.device) for each in (*visible, places[visible]))
+    noise = _noise(crops.shape[1], total, crops, generator)
+    box_of = torch.repeat_interleave(send(volumes, crops.device), output_size=total)
+    low, high = (
+        noise.new_full((len(volumes),), start).scatter_reduce(0, box_of, values, reduce)
+        for start, values, reduce in ((math.inf, noise.amin(dim=0), "amin"), (-math.inf, noise.amax(dim=0), "amax"))
+    )
+    span = (high - low).clamp_(min=torch.finfo(noise.dtype).tiny)  # noise of one value becomes 0, not 0 / 0
+    box = box_of[place]
+    share = ((noise[:, place] - low[box]) / span[box]).T  # [voxels, C]
+    darkest, brightest = (each(dim=(2, 3, 4)).to(noise.dtype)[crop] for each in (crops.amin, crops.amax))
+    filled = crops.clone(memory_format=torch.contiguous_format).flatten(2)
+    filled[crop, :, voxel] = torch.lerp(darkest, brightest, share).to(crops.dtype)
+    return filled.view(crops.shape)
 
 
-def _swap(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, partners: torch.Tensor) -> None:
-    """Copy the boxes [B, N, 3] from the partners, as they were before any copy, in place."""
-    partner, before = partners.tolist(), crops.clone()
-    for crop, box in _places(starts, edges):
-        crops[crop, :, *box] = before[partner[crop], :, *box]
-
-
-def _places(starts: torch.Tensor, edges: torch.Tensor) -> list[tuple[int, tuple[slice, ...]]]:
-    """The crop and the slices of each box [B, N, 3] that has voxels, crop by crop, in the order of dropping."""
+def _swap(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, partners: torch.Tensor) -> torch.Tensor:
+    """Crops with the boxes [B, N, 3] of their partners."""
     some = edges.all(dim=-1)
-    corners = zip(starts[some].tolist(), (starts + edges)[some].tolist(), strict=True)
-    boxes = (tuple(map(slice, start, end)) for start, end in corners)
-    return list(zip(some.nonzero()[:, 0].tolist(), boxes, strict=True))
+    inside = np.zeros((len(crops), 1, *crops.shape[2:]), np.bool_)
+    for crop, box in zip(some.nonzero()[:, 0].tolist(), _slices(starts[some], edges[some]), strict=True):
+        inside[crop, 0, *box] = True
+    return torch.where(send(torch.from_numpy(inside), crops.device), crops[send(partners, crops.device)], crops)
+
+
+def _slices(starts: torch.Tensor, edges: torch.Tensor) -> list[tuple[slice, ...]]:
+    """The slices of boxes [N, 3]."""
+    corners = zip(starts.tolist(), (starts + edges).tolist(), strict=True)
+    return [tuple(map(slice, start, end)) for start, end in corners]
 
 
 def _layers(starts: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ __getattr__, __dir__ = lazy(
         "resume": "resumable saved_states",
         "signals": "PREEMPTED StopRequest",
         "step": "Step accumulation_steps precision",
-        "workflows": "prediction_handlers training_handlers untracked",
+        "trackers": "Tracker untracked",
+        "workflows": "prediction_handlers training_handlers",
     },
 )

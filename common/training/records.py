@@ -1,25 +1,22 @@
 """The record of a run, `run.json`: command, settings, versions, time, memory, measurements."""
 
-import json
 import math
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from textwrap import indent
 from typing import Any
 
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
-from torch.utils.tensorboard import SummaryWriter
 
 from ..errors import show
-from ..files import move_aside, reporting_path_errors, write_json
+from ..files import move_aside, write_json
 from ..made import made_by
 from ..memory import peak_resident
 from ..weights.surgery import Report
 from .plan import Plan
+from .trackers import TensorBoard, Tracker, name_of_run
 
 
 class RunRecord:
@@ -83,8 +80,8 @@ class TrainingRecord(RunRecord):
     """The record of a training; adds the weights report, the losses and the metrics of each validation.
 
     Losses are means over all processes and over stretches of iterations: about a thousand equal stretches, also ended
-    by each validation and saved state. TensorBoard gets the same points, in `tensorboard/train` and
-    `tensorboard/validation`.
+    by each validation and saved state. Trackers get the same points: TensorBoard in `tensorboard/train` and
+    `tensorboard/validation`, and the given ones, which also get the `files` in the end.
 
     A warning says when a held-out loss after the warm-up is above that of the pretrained weights, which the validation
     before the first iteration measures: the learning rate is then too high and destroys the pretraining.
@@ -92,15 +89,22 @@ class TrainingRecord(RunRecord):
 
     POINTS = 1000
 
-    def __init__(self, plan: Plan, validator: Engine, report: Report) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        validator: Engine,
+        report: Report,
+        trackers: Sequence[Tracker] = (),
+        files: Sequence[Path] = (),
+    ) -> None:
         super().__init__(plan.options.output_dir, plan.settings, "train")
+        self.trackers, self.files = [TensorBoard(self.folder / "tensorboard"), *trackers], files
         self.plan, self.validator, self.report = plan, validator, report
         self.content["weights"] = report.content()
         self.content["train"] = {"iteration": [], "loss": {}}
         self.content["validation"] = {"iteration": [], "metrics": {}}
         self._sums: dict[str, torch.Tensor] = {}
         self._steps = self._iteration = 0
-        self._writers: dict[str, SummaryWriter] = {}
         self._has_warned = False
 
     def attach(self, engine: Engine) -> None:
@@ -112,12 +116,15 @@ class TrainingRecord(RunRecord):
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         self.validator.add_event_handler(Events.EPOCH_COMPLETED, self._validated, engine)
         super().attach(engine)
-        engine.add_event_handler(Events.COMPLETED, self._close)
+        engine.add_event_handler(Events.COMPLETED, self._end)
 
     def _begin(self, trainer: Engine) -> None:
         if self._is_new and not self.plan.resumed_from and idist.get_rank() == 0:
             for name in ("pictures", "tensorboard"):
                 move_aside(self.folder / name)
+        settings = {} if self.plan.resumed_from else self.content["config"]
+        for tracker in self.trackers if idist.get_rank() == 0 else ():
+            tracker.begin(name_of_run(self.content["bundle"], self.folder), settings)
         loss: Any = getattr(trainer, "loss_function", None)
         self.content["quantities"] = getattr(loss, "quantities", {"total": type(loss).__name__})
 
@@ -175,26 +182,14 @@ class TrainingRecord(RunRecord):
         for name, value in values.items():
             self.content[section][kind].setdefault(name, []).append(value)
         if idist.get_rank() == 0:
-            with self._naming_events():
-                self._add_events(section, iteration, values)
+            rate = {"learning_rate": self._trainer.optimizer.param_groups[0]["lr"]} if section == "train" else {}
+            known = {name: value for name, value in {**values, **rate}.items() if value is not None}
+            for tracker in self.trackers:
+                tracker.log(section, known, iteration)
 
-    def _add_events(self, section: str, iteration: int, values: Mapping[str, float | None]) -> None:
-        if section not in self._writers:
-            self._writers[section] = SummaryWriter(self.folder / "tensorboard" / section)
-            settings = indent(json.dumps(self.content["config"], indent=1, default=str), " " * 4)  # Markdown's code
-            self._writers[section].add_text("settings", settings, iteration)
-        rate = {"learning_rate": self._trainer.optimizer.param_groups[0]["lr"]} if section == "train" else {}
-        for name, value in {**values, **rate}.items():
-            if value is not None:
-                self._writers[section].add_scalar(name, value, iteration)
-
-    def _close(self) -> None:
-        with self._naming_events():
-            while self._writers:
-                self._writers.popitem()[1].close()
-
-    def _naming_events(self) -> AbstractContextManager[None]:
-        return reporting_path_errors(str(self.folder / "tensorboard"), "a folder on a disk with space")
+    def _end(self) -> None:
+        for tracker in self.trackers if idist.get_rank() == 0 else ():
+            tracker.end(self.files)
 
     def state_dict(self) -> dict[str, Any]:
         """The state for a resumed run; this ends a stretch of the losses, so every process calls it."""

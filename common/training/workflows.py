@@ -7,7 +7,7 @@ from typing import Any
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
-from monai.handlers import LrScheduleHandler, MLFlowHandler, ValidationHandler
+from monai.handlers import LrScheduleHandler, ValidationHandler
 from torch import nn
 
 from ..data.datasets import Steps
@@ -18,6 +18,7 @@ from .handlers import Forecast, Progress
 from .plan import Plan
 from .records import TrainingRecord
 from .step import Step
+from .trackers import Tracking, name_of_run, separate
 
 NEAR_CHANCE = 0.95  # share of a loss's chance level above which nothing was learnt
 
@@ -47,7 +48,7 @@ def training_handlers(
         steps: Data of the training.
         validator: Evaluator, which runs after each epoch.
         weights_report: Report of the loaded weights.
-        handlers: Further handlers, such as the `MLFlowHandler` of `--tracking mlflow`.
+        handlers: Further handlers and trackers, such as the `MLFlowHandler` of `--tracking mlflow`.
         views: Views of a self-supervised training, which also validates before its first step.
         best_metric: Held-out loss that selects `model.pt` of a self-supervised training; None for the validator's key
             metric, a score.
@@ -62,18 +63,12 @@ def training_handlers(
         plan.settings["tasks"] = [task.name for task in loss.tasks]
         choice("best_metric", best_metric, dict.fromkeys(["total", *plan.settings["tasks"]]))
     best = BestModel(plan, network, validator, lower_is_better=best_metric is not None, metric=best_metric)
-    record = TrainingRecord(plan, validator, weights_report)
+    trackers, others = separate(handlers)
     results = {"model": models / "model.pt", "record": output / "run.json", "pictures": output / "pictures"}
+    record = TrainingRecord(plan, validator, weights_report, trackers, [results["model"], results["record"]])
     chance = {} if loss is None else loss.chance(min(plan.options.batch_size, len(validator.data_loader.dataset)))
     objects = {"network": network, "optimizer": optimizer, "lr_scheduler": lr_scheduler, "step": step}
     objects |= {"record": record, "best": best}
-    track(handlers, plan.settings["bundle"], output, [results["model"], results["record"]])
-    for handler in handlers:
-        if isinstance(handler, MLFlowHandler):
-            handler.output_transform = _loss_terms
-            handler.global_epoch_transform = lambda epoch: epoch * plan.length.val_interval
-            handler.experiment_param = plan.settings if plan.resumed_from is None else None  # MLflow refuses changes
-            validator.add_event_handler(Events.EPOCH_COMPLETED, handler.epoch_completed)
     return [
         RunStates(plan, objects, steps, validator, {} if views is None else {"views": views}),
         Forecast(plan, network),
@@ -81,7 +76,7 @@ def training_handlers(
         Progress(plan.settings["bundle"]),
         best,
         record,
-        *handlers,
+        *others,
         ValidationHandler(1, validator, exec_at_start=views is not None and plan.resumed_from is None),
         Conclusion(
             lambda engine: best_validation(record, best, chance, engine.state.iteration),
@@ -100,34 +95,16 @@ def prediction_handlers(
         output_dir: Folder of the results.
         name: Name of the bundle.
         figures: Handler with a method `figures`, which returns the lines to print from the engine.
-        results: Files and folders in `output_dir` by name; MLflow gets the tables and records among them.
+        results: Files and folders in `output_dir` by name; trackers get the tables and records among them.
 
     Returns:
         The handlers in the order in which they must be attached.
     """
     places = {key: Path(output_dir) / place for key, place in results.items()}
-    track(handlers, name, output_dir, [place for place in places.values() if place.suffix in (".json", ".csv", ".npz")])
-    return [Progress(name), *handlers, Conclusion(figures.figures, places)]
-
-
-def track(handlers: Sequence[Any], name: str, output_dir: str | Path, files: Sequence[Path]) -> None:
-    """Give the `MLFlowHandler` of `--tracking mlflow` its own run, which a resumed run continues, and files.
-
-    Without a name, MONAI's handler continues any unfinished run of the experiment.
-    """
-    for handler in handlers:
-        if isinstance(handler, MLFlowHandler):
-            handler.run_name = handler.run_name or f"{name} {Path(output_dir).resolve()}"
-            handler.artifacts = (*handler.artifacts, *files)
-
-
-def untracked(handlers: Sequence[Any]) -> list[Any]:
-    """Remove the validator's `MLFlowHandler`; the trainer's logs its metrics, too."""
-    return [handler for handler in handlers if not isinstance(handler, MLFlowHandler)]
-
-
-def _loss_terms(output: Mapping[str, Any]) -> dict[str, float]:
-    return {f"train_{name}": value.item() for name, value in output["terms"].items()}
+    files = [place for place in places.values() if place.suffix in (".json", ".csv", ".npz")]
+    trackers, others = separate(handlers)
+    tracking = Tracking(trackers, name_of_run(name, output_dir), files)
+    return [Progress(name), *others, tracking, Conclusion(figures.figures, places)]
 
 
 class Conclusion:

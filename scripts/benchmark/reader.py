@@ -6,6 +6,7 @@ from functools import partial
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from common.data.cohorts import COHORTS
 from common.files import read_json, write_json
 from scripts.benchmark.timing import ROOT, Works, measure
 
@@ -21,16 +22,16 @@ VARIANTS = {  # and kind of reading
 def reader() -> Works:
     """Batches of stage 1 from disk, on a single thread."""
     from scripts.phantoms.cohort import make
-    from scripts.phantoms.layouts import PHANTOMS
+    from scripts.phantoms.layouts import files_of
 
     folder = TemporaryDirectory()
     atexit.register(folder.cleanup)
     make("ukb", 2, folder.name, spacing=1.0, workers=1)
-    cohort = PHANTOMS["ukb"]
+    cohort = COHORTS["ukb"]
     entries = [
         {
-            "subject": cohort.subject(number),
-            "image": [f"{folder.name}/{file}" for file in cohort.files_of(number)[0].values()],
+            "subject": cohort.phantom(number)["person"],
+            "image": [f"{folder.name}/{file}" for file in files_of(cohort, number)[0].values()],
         }
         for number in range(2)
     ]

@@ -1,10 +1,12 @@
-"""Datalists: `python -m scripts.datalists ukb|brats|atlas|generic|decathlon|fold|subset|check`."""
+"""Datalists: `python -m scripts.datalists COHORT|generic|decathlon|fold|subset|check`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from common.cli import run
 from common.data import datalists
+from common.data.cards import Cohort
+from common.data.cohorts import COHORTS
 from common.data.layouts.names import naming
 from common.data.layouts.reading import LAYOUTS
 from common.data.regions import canonical
@@ -21,102 +23,48 @@ from scripts.datalists.splits import RandomSplits, hold_out, person_finder
 REGIONS = "regions.yaml"  # in the root of a data set
 
 
-def ukb(
-    root: str,
-    output: str,
-    validation: float = 0.1,
-    testing: float | str = 0,
-    seed: int = 0,
-    min_slices: int = 0,
-    visits: str = "all",
-    workers: int = 0,
-) -> None:
-    """Write the datalist of a UK Biobank folder: T1 and T2-FLAIR, brain only, in MNI space.
-
-    A subject is a visit of a person, such as 1000012_2_0; all visits of a person are in the same split. For the paper's
-    selection use `--min_slices=100 --visits=first`: of 44,172 participants 43,369 have both images, and of these 41,400
-    have 100 slices in each.
-
+OPTIONS = """
     Args:
-        root: folder with EID_20252_2_0/T1/T1_brain_to_MNI.nii.gz and
-            EID_20253_2_0/T2_FLAIR/T2_FLAIR_brain_to_MNI.nii.gz; instances 2_0, 3_0 and later.
-        output: the datalist, a JSON file.
-        validation: number or fraction of people for validation.
-        testing: number or fraction of people for testing; all for a cohort that no stage trains on.
-        seed: seed of the random choice, 0 or more.
-        min_slices: leave out visits with an image that has fewer axial slices with a voxel above zero (every volume in
-            MNI space has 182 slices; empty ones do not count). 100 in the paper. This reads every voxel, which takes
-            one core an hour for 41,400 people; 0 opens no image.
-        visits: all, or first for only the first complete visit of each person.
-        workers: processes that count slices; 0 for one per core.
-    """
-    check_number("min_slices", min_slices, int, 0)
-    check_number("workers", workers, int, 0, 1024)
-    only_first = choice("visits", visits, {"all": False, "first": True})
-    build(
-        partial(scan_cohort, cohort="ukb"),
-        root,
-        output,
-        RandomSplits(validation, testing, seed, least=2),
-        min_slices=min_slices,
-        only_first=only_first,
-        workers=workers,
-    )
-
-
-def brats(
-    root: str,
-    output: str,
-    validation: float = 0.1,
-    testing: float | str = 0,
-    seed: int = 0,
-    label_convention: str | None = None,
-) -> None:
-    """Write the datalist of a BraTS folder: FLAIR, T1ce, T1, T2 and the labels.
-
-    The folders' names distinguish BraTS 2021 (labels 1, 2, 4) from BraTS 2023 and 2024 (GLI, MEN, MET, PED, SSA and
-    GoAT; labels 1, 2, 3); a root must hold only one of them. From 2024 on two sets have four labels: tumours after
-    treatment want `--label_convention=brats2024`, PED wants brats2024peds. MEN-RT, with T1ce alone, is for `generic`.
-    All timepoints of a person are in the same split. For the paper's cross-validation use `fold` with the result.
-
-    Args:
-        root: folder with BraTS2021_00000/BraTS2021_00000_flair.nii.gz, and so on, or with
-            BraTS-GLI-00000-000/BraTS-GLI-00000-000-t2f.nii.gz, and so on.
+        root: {root}
         output: the datalist, a JSON file.
         validation: number or fraction of people for validation.
         testing: number or fraction of people for testing; all for a cohort that no stage trains on.
         seed: seed of the random choice, 0 or more.
         label_convention: meaning of the label values, such as brats2024, or regions such as core=1+3,whole=1+2+3. By
             default that of the folders' names.
+        min_slices: leave out visits with an image that has fewer axial slices with a voxel above zero (every volume in
+            MNI space has 182 slices; empty ones do not count). 100 in the paper. This reads every voxel, which takes
+            one core an hour for 41,400 people; 0 opens no image.
+        visits: all, or first for only the first complete visit of each person.
+        workers: processes that count slices; 0 for one per core.
     """
-    convention = None if label_convention is None else canonical(str(label_convention))
-    scan = partial(scan_cohort, cohort="brats", convention=convention)
-    build(scan, root, output, RandomSplits(validation, testing, seed))
 
 
-def atlas(
-    root: str,
-    output: str,
-    validation: float = 0.1,
-    testing: float | str = 0,
-    seed: int = 0,
-) -> None:
-    """Write the datalist of an ATLAS v2.0 folder: T1 and the label 1.
+def command_of(name: str, card: Cohort) -> Callable[..., None]:
+    """The command that writes the datalist of a cohort."""
 
-    The folder may hold the subjects, the sites (R001, ...) or the whole release (Training, Testing), but only one of
-    these. All sessions of a person are in the same split. The paper holds out 100 images: `--testing=100` uses them
-    only for the score, `--validation=100` also for the choice of the checkpoint. Subjects without mask, as in Testing,
-    are in the split `unlabelled`, which no training reads.
+    def command(
+        root: str,
+        output: str,
+        validation: float = 0.1,
+        testing: float | str = 0,
+        seed: int = 0,
+        label_convention: str | None = None,
+        min_slices: int = 0,
+        visits: str = "all",
+        workers: int = 0,
+    ) -> None:
+        check_number("min_slices", min_slices, int, 0)
+        check_number("workers", workers, int, 0, 1024)
+        only_first = choice("visits", visits, {"all": False, "first": True})
+        convention = None if label_convention is None else canonical(str(label_convention))
+        least = 1 if card.conventions else 2  # people for validation: telling views apart takes a batch of two
+        splits = RandomSplits(validation, testing, seed, least)
+        scan = partial(scan_cohort, cohort=name, convention=convention)
+        build(scan, root, output, splits, min_slices=min_slices, only_first=only_first, workers=workers)
 
-    Args:
-        root: folder with sub-r001s001/ses-1/anat/sub-r001s001_ses-1_space-MNI152NLin2009aSym_T1w.nii.gz, and so on, or
-            with R001/sub-r001s001, or with Training/R001/sub-r001s001 and Testing.
-        output: the datalist, a JSON file.
-        validation: number or fraction of people for validation.
-        testing: number or fraction of people for testing; all for a cohort that no stage trains on.
-        seed: seed of the random choice, 0 or more.
-    """
-    build(partial(scan_cohort, cohort="atlas"), root, output, RandomSplits(validation, testing, seed))
+    command.__doc__ = card.about + OPTIONS.format(root=card.root)
+    return command
 
 
 def generic(
@@ -254,17 +202,8 @@ def subset(datalist: str, output: str, fraction: float, seed: int = 0, nested: b
     show(f"{output}: {sizes(content)}")
 
 
+COMMANDS = {name: command_of(name, card) for name, card in COHORTS.items()}
+COMMANDS |= {"generic": generic, "decathlon": decathlon, "fold": fold, "subset": subset, "check": check}
+
 if __name__ == "__main__":
-    run(
-        {
-            "ukb": ukb,
-            "brats": brats,
-            "atlas": atlas,
-            "generic": generic,
-            "decathlon": decathlon,
-            "fold": fold,
-            "subset": subset,
-            "check": check,
-        },
-        "datalists",
-    )
+    run(COMMANDS, "datalists")

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from common.data import datalists
-from common.data.layouts.subjects import person_of
+from common.data.layouts.subjects import SubjectFiles, person_of
 from common.data.scan_checks import read_scan
 from common.data.volumes import canonical
 from common.errors import InputError, show
 from common.files import check_writable_file, expand_home
-from scripts.datalists.scan import Scan, Visit
+from scripts.datalists.scan import Scan
 from scripts.datalists.splits import RandomSplits
 from scripts.pools import map_in_processes
 
@@ -44,15 +44,15 @@ def build(
             f"--root={root}: no complete subject of {cohort.title}; expected {', '.join(cohort.modalities)}"
         )
     if only_first:
-        first = {visit.person: visit for visit in reversed(visits)}
-        visits = _remaining("first visits", visits, [visit for visit in visits if first[visit.person] is visit])
+        firsts = {visit.person: visit.name for visit in reversed(visits)}
+        visits = _remaining("first visits", visits, [visit for visit in visits if firsts[visit.person] == visit.name])
     content: dict[str, Any] = {
         "name": cohort.name,
         "modalities": list(cohort.modalities),
         "label_convention": cohort.convention if any(visit.label for visit in visits) else None,
     }
     for name, members in _assign(cohort, visits, splits).items():
-        content[name] = [_entry(visit) for visit in members]
+        content[name] = [_entry(visit, cohort.modalities) for visit in members]
     datalists.write(content, target)
     show(f"{output}: {sizes(content)}")
 
@@ -72,22 +72,21 @@ def sizes(content: Mapping[str, Any]) -> str:
     return ", ".join(f"{len(content[split])} {split}" for split in datalists.SPLITS if split in content)
 
 
-def _assign(cohort: Scan, visits: Sequence[Visit], splits: RandomSplits) -> dict[str, list[Visit]]:
+def _assign(cohort: Scan, visits: Sequence[SubjectFiles], splits: RandomSplits) -> dict[str, list[SubjectFiles]]:
     """Split -> visits. People whom the layout holds out are for testing."""
-    without = {visit for visit in visits if cohort.convention is not None and visit.label is None}
-    people = {visit.person for visit in visits if visit not in without} - cohort.held_out
+    without = {visit.name for visit in visits if cohort.convention is not None and visit.label is None}
+    people = {str(visit.person) for visit in visits if visit.name not in without} - cohort.held_out
     split_of = {person: name for name, members in splits.draw(sorted(people)).items() for person in members}
     split_of |= dict.fromkeys(cohort.held_out, "testing")
-    assigned: dict[str, list[Visit]] = {name: [] for name in datalists.SPLITS if without or name != "unlabelled"}
+    assigned: dict[str, list[SubjectFiles]] = {name: [] for name in datalists.SPLITS if without or name != "unlabelled"}
     for visit in visits:
-        assigned["unlabelled" if visit in without else split_of[visit.person]].append(visit)
+        assigned["unlabelled" if visit.name in without else split_of[str(visit.person)]].append(visit)
     if without:
-        example = min(without).subject
-        show(f"without label: {len(without)} subjects, such as {example}; they are in the split unlabelled")
+        show(f"without label: {len(without)} subjects, such as {min(without)}; they are in the split unlabelled")
     return assigned
 
 
-def _remaining(text: str, before: Sequence[Visit], visits: list[Visit]) -> list[Visit]:
+def _remaining(text: str, before: Sequence[SubjectFiles], visits: list[SubjectFiles]) -> list[SubjectFiles]:
     """Print how many people and visits remain, if some were left out."""
     if len(visits) < len(before):
         people, all_people = (len({visit.person for visit in group}) for group in (visits, before))
@@ -95,30 +94,29 @@ def _remaining(text: str, before: Sequence[Visit], visits: list[Visit]) -> list[
     return visits
 
 
-def _select(cohort: Scan, root: Path, min_slices: int, keep_missing: bool, workers: int) -> list[Visit]:
+def _select(cohort: Scan, root: Path, min_slices: int, keep_missing: bool, workers: int) -> list[SubjectFiles]:
     """The visits with enough images and slices."""
     most = len(cohort.modalities) - 1 if keep_missing else 0  # modalities that a visit may lack
-    for visit in cohort.visits:
-        if 0 < len(visit.missing) <= most:
-            show(f"kept: {visit.subject} lacks {_joined(visit.missing)}")
-        elif visit.missing:
-            show(f"left out: {visit.subject} lacks {_joined(visit.missing)}")
+    lacking = {visit.name: visit.lacks(cohort.modalities) for visit in cohort.visits}
+    for name, missing in lacking.items():
+        if missing:
+            show(f"{'kept' if len(missing) <= most else 'left out'}: {name} lacks {_joined(missing)}")
     wanted = _joined(cohort.modalities, "or" if keep_missing else "and")
-    complete = [visit for visit in cohort.visits if len(visit.missing) <= most]
+    complete = [visit for visit in cohort.visits if len(lacking[visit.name]) <= most]
     visits = _remaining(f"with {wanted}", cohort.visits, complete)
     if min_slices == 0:
         return visits
     short = set()
-    for visit, slices in zip(visits, count_slices(visits, root, workers), strict=True):
+    for visit, slices in zip(visits, count_slices(visits, cohort.modalities, root, workers), strict=True):
         counts = dict(zip(cohort.modalities, slices, strict=True))
         if unreadable := [modality for modality, count in counts.items() if count is None]:
-            short.add(visit)
-            show(f"left out: {visit.subject}: {_joined(unreadable)} cannot be read")
+            short.add(visit.name)
+            show(f"left out: {visit.name}: {_joined(unreadable)} cannot be read")
         elif few := [modality for modality, count in counts.items() if (count or 0) < min_slices]:
-            short.add(visit)
+            short.add(visit.name)
             numbers = ", ".join(f"{counts[modality]} in {modality}" for modality in few)
-            show(f"left out: {visit.subject} has {numbers}; expected {min_slices} slices with signal")
-    long = [visit for visit in visits if visit not in short]
+            show(f"left out: {visit.name} has {numbers}; expected {min_slices} slices with signal")
+    long = [visit for visit in visits if visit.name not in short]
     return _remaining(f"with {min_slices} slices or more in each", visits, long)
 
 
@@ -126,21 +124,23 @@ def _joined(names: Sequence[str], word: str = "and") -> str:
     return f" {word} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _entry(visit: Visit) -> dict[str, Any]:
-    person = {} if visit.person == person_of(visit.subject) else {"person": visit.person}
+def _entry(visit: SubjectFiles, modalities: Sequence[str]) -> dict[str, Any]:
+    person = {} if visit.person == person_of(visit.name) else {"person": visit.person}
     label = {} if visit.label is None else {"label": visit.label}
-    return {"subject": visit.subject, **person, "image": [path or None for path in visit.image], **label}
+    return {"subject": visit.name, **person, "image": [visit.files.get(name) for name in modalities], **label}
 
 
-def count_slices(visits: Sequence[Visit], root: str | Path, workers: int = 0) -> list[tuple[int | None, ...]]:
+def count_slices(
+    visits: Sequence[SubjectFiles], modalities: Sequence[str], root: str | Path, workers: int = 0
+) -> list[tuple[int | None, ...]]:
     """The number of slices with signal in each image of each visit; None for an unreadable image. Shows progress.
 
     Reads every voxel: 82,800 images take one core an hour. An image counts as unreadable if its process is killed, for
     example for lack of memory.
     """
-    paths = [f"{root}/{path}" for visit in visits for path in visit.image]
+    paths = [f"{root}/{visit.files[modality]}" for visit in visits for modality in modalities]
     counts = iter(map_in_processes(slices_with_signal, paths, workers, "image", "slices with signal"))
-    return [tuple(next(counts) for _ in visit.image) for visit in visits]
+    return [tuple(next(counts) for _ in modalities) for visit in visits]
 
 
 def slices_with_signal(path: str | Path) -> int | None:

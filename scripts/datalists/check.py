@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from common.data import datalists
 from common.data.modalities import count_missing, first_image
@@ -24,21 +24,10 @@ from scripts.datalists.examine import Record, examine
 from scripts.pools import map_in_processes
 
 PAGES = ("findings.csv", "findings.html")
+COLUMNS = ("subject", "split", "file", "severity", "check", "value", "expected")
 PICTURES = 200  # largest number of subjects with findings that are drawn
 SAMPLE = 24  # largest number of subjects without findings that are drawn
 NO_RECORD = "reading them killed the process twice"
-
-
-class Finding(NamedTuple):
-    """A line of findings.csv; subject, split and file are empty for findings on the whole cohort."""
-
-    subject: str
-    split: str
-    file: str
-    severity: str
-    check: str
-    value: str
-    expected: str
 
 
 @dataclass(frozen=True)
@@ -51,15 +40,13 @@ class Result:
     cohort: Mapping[str, str]  # facts about the cohort
 
     @property
-    def findings(self) -> list[Finding]:
-        """The lines of findings.csv."""
-        lines = []
-        for place, problem in self.found:
-            case = self.cases[place] if place >= 0 else {"subject": "", "split": ""}
-            severity = CHECKS[problem.check]
-            told = problem.file, severity, problem.check, problem.value, problem.expected
-            lines.append(Finding(case["subject"], case["split"], *told))
-        return lines
+    def rows(self) -> list[tuple[str, ...]]:
+        """The lines of findings.csv; subject, split and file are empty for findings on the whole cohort."""
+        cases = [*self.cases, {"subject": "", "split": ""}]  # the last one has index -1
+        return [
+            (cases[place]["subject"], cases[place]["split"], file, CHECKS[check], check, value, expected)
+            for place, (check, file, value, expected) in self.found
+        ]
 
     @property
     def facts(self) -> dict[str, str]:
@@ -80,13 +67,12 @@ class Result:
     def problems(self) -> dict[int, list[Problem]]:
         """Case index (-1: the whole cohort) -> its problems; cases with errors first, then by the datalist."""
         problems: dict[int, list[Problem]] = {}
-        for place, problem in self.found:
+        for place, problem in sorted(self.found, key=lambda finding: finding[0]):
             problems.setdefault(place, []).append(problem)
-
-        def rank(place: int) -> tuple[bool, int]:
-            return all(CHECKS[problem.check] != "error" for problem in problems[place]), place
-
-        return {place: problems[place] for place in sorted(problems, key=rank)}
+        errors = {
+            place: found for place, found in problems.items() if any(CHECKS[each.check] == "error" for each in found)
+        }
+        return errors | problems
 
 
 def _subjects(places: Sequence[int]) -> str:
@@ -204,13 +190,13 @@ def _lines(result: Result) -> list[str]:
     summary = f"{result.name}: " + "; ".join(f"{fact}: {value}" for fact, value in result.facts.items())
     if not result.found:
         return [summary, "no problems found"]
-    is_off_grid = any(item.check in OFF_GRID for item in result.findings)
+    is_off_grid = any(problem.check in OFF_GRID for _, problem in result.found)
     cure = [f"{CURE}: docs/how-to/prepare-raw-scans.md"] if is_off_grid else []
     table = [f"{name:<18}{severity:<10}{count:>8}  {subjects}" for name, severity, count, subjects in result.kinds]
     found = []
-    for item in result.findings:
-        where = f"{item.split} {item.subject}: {item.file}" if item.subject else "the cohort"
-        found.append(f"{item.severity}: {item.check}: {where}: {item.value}; expected {item.expected}")
+    for subject, split, file, severity, name, value, expected in result.rows:
+        where = f"{split} {subject}: {file}" if subject else "the cohort"
+        found.append(f"{severity}: {name}: {where}: {value}; expected {expected}")
     return [summary, "", f"{'check':<18}{'severity':<10}{'findings':>8}  in", *table, "", *found, *cure]
 
 
@@ -219,7 +205,7 @@ def _write(result: Result, output: Path, root: str, workers: int) -> list[str]:
     from scripts.datalists.page import draw, page  # slow import of PyTorch
 
     table, site = (output / name for name in PAGES)
-    write_csv(table, [Finding._fields, *result.findings])
+    write_csv(table, [COLUMNS, *result.rows])
     problems = result.problems
     cohort = problems.pop(-1, [])
     sound = [place for place in range(len(result.cases)) if place not in problems]

@@ -13,12 +13,12 @@ from typing import Any
 
 from common.cli import command_line
 from common.configs import argument
+from common.data.cohorts import COHORTS
 from common.errors import InputError
 from common.files import read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN = "own"  # layout of a cohort with a user's datalist
-SCORING = {"atlas": "atlas", OWN: "dice"}  # protocol by layout for predictions of external programs; brats by default
 OF_EVALUATION = ("metrics.csv", "lesions.csv", "cases.json", "summary.json")  # the files of an evaluation
 MOST = 10_000  # jobs of a study
 LONGEST = 200  # bytes of an entry's name, or of a job's values, which name folders
@@ -314,9 +314,10 @@ def _evaluation(of: _Instance, job: StudyJob) -> StudyJob:
         options |= of.options("runs", _machine_options(of.entry, bundle) | of.entry.get("evaluation", {}))
         command = CommandLine(("python", "-m", "monai.bundle", "run"), options, bundle)
     else:
+        protocol = COHORTS[datalist.layout].protocol if datalist.layout in COHORTS else "dice"
         options = {"predictions": str(job.target), "references": str(datalist.target)}
-        options |= {"dataset_dir": str(datalist.root), "protocol": SCORING.get(datalist.layout, "brats")}
-        command = CommandLine(("python", "-m", "scripts.evaluate"), options | split | {"output": str(folder)})
+        options |= {"dataset_dir": str(datalist.root), "protocol": protocol, **split, "output": str(folder)}
+        command = CommandLine(("python", "-m", "scripts.evaluate"), options)
     needs = (job.name, datalist.name)
     name, target = f"{job.name}/evaluation", folder / "summary.json"
     about = (command, inputs, folder, target, needs, job.absent)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common.configs import warn_of_program
+from common.data.cohorts import COHORTS
 from common.errors import ArgumentError, InputError, did_you_mean
 from common.files import check_schema, read_yaml, valid_yaml, why_no_file
 from scripts.experiments.jobs import ROOT, kind_of
@@ -38,7 +39,7 @@ def _list(items: Mapping[str, Any], **others: Any) -> dict[str, Any]:
 NAME = {"type": "string", "pattern": "^[a-z][a-z0-9_]*$"}
 TEXT = {"type": "string", "minLength": 1, "maxLength": 200}
 VALUE = {"type": ["string", "number", "boolean", "null", "array", "object"]}
-LAYOUT = {"enum": ["ukb", "brats", "atlas"]}
+LAYOUT = {"enum": [*COHORTS]}
 TAKEN = "bundle_root|ckpt_dir|checkpoint|datalist|dataset_dir|layout|output|output_dir|resume|root|split"
 OPTION = {"pattern": rf"^(?!({TAKEN})$)[a-z]\w*$", "description": "options that the study does not set itself"}
 OPTION_VALUES = _each(VALUE, OPTION)
@@ -159,7 +160,7 @@ def _check_sources(content: Mapping[str, Any], name: str) -> None:
     for label, entry in content["datalists"].items():
         known(f"datalists.{label}.from", entry.get("from"), [*datalists, *entry.get("files", [])])
         command = kind_of(entry) if "from" in entry else entry.get("layout", "generic")
-        _check_arguments(getattr(commands, command), entry.get("options", {}), f"{name}: datalists.{label}.options")
+        _check_arguments(commands.COMMANDS[command], entry.get("options", {}), f"{name}: datalists.{label}.options")
         datalists.append(label)
     runs: list[str] = []
     bundles = sorted(folder.parents[1].name for folder in (ROOT / "bundles").glob("*/configs/train.yaml"))

@@ -20,7 +20,7 @@ from scripts.package.weights_file import CONFIGS, TAKEN_OPTIONS
 QUICKSTART = "quickstart.yaml"  # overlay of this repository's studies
 SOURCES = ("LICENSE", "configs/*.yaml", "configs/metadata.json", "configs/logging.conf", "docs/*")
 CODE = {".py", ".json", ".css", ".j2", ".js"}  # file types of common
-NOT_OF_BUNDLES = {"prepare", "__pycache__"}  # folders of common; only scripts and deploy use prepare
+NOT_OF_BUNDLES = {"prepare", "dicom", "__pycache__"}  # folders of common; only scripts and deploy use these
 METADATA, README = "configs/metadata.json", "docs/README.md"
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
 DATA_REFERENCES = (

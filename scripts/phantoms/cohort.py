@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from common.data.cohorts import COHORTS
 from common.data.volumes import MADE_UP, write_volume
 from common.errors import InputError, check_number, choice
 from common.files import expand_home, reporting_path_errors
 from common.locks import CLAIM, claimed
 from common.values import flag
-from scripts.phantoms.layouts import PHANTOMS
+from scripts.phantoms.layouts import files_of, grid_of, head_of
 from scripts.phantoms.medium_heads import make_medium_head
 from scripts.phantoms.mr_signal import SEQUENCES, draw_scanner, scan, scan_on
 from scripts.pools import map_in_processes
@@ -48,15 +49,15 @@ def make(
         dicom: also write the images as DICOM studies, as a scanner exports them, into OUTPUT/dicom.
         workers: processes; 0 for one per core.
     """
-    cohort = choice("layout", layout, PHANTOMS)
+    cohort = choice("layout", layout, COHORTS)
     is_medium = choice("difficulty", difficulty, {"standard": False, "medium": True})
-    if is_medium and layout == "atlas":
-        raise InputError("--difficulty=medium: not available for --layout=atlas; expected standard")
+    if is_medium and cohort.head == "strokes":
+        raise InputError(f"--difficulty=medium: not available for --layout={layout}; expected standard")
     check_number("subjects", subjects, int, 1, 9999)
     check_number("seed", seed, int, 0, 2**63)
     check_number("workers", workers, int, 0, 1024)
     check_number("spacing", spacing, float, 1, 4)  # mm
-    stripped = cohort.skull_stripped if skull_stripped is None else flag("skull_stripped", skull_stripped)
+    stripped = cohort.space.brain != "none" if skull_stripped is None else flag("skull_stripped", skull_stripped)
     root = expand_home(output, f"--output={output}")
     work = partial(
         _make_subject,
@@ -73,7 +74,7 @@ def make(
             raise InputError(f"--output={output}: not empty; expected a new or an empty folder")
         made = map_in_processes(work, range(subjects), workers, "subject", layout)
     if None in made:
-        person = cohort.subject(made.index(None))
+        person = cohort.phantom(made.index(None))["person"]
         raise InputError(f"{person}: its process was killed twice, probably for lack of memory; use fewer --workers")
 
 
@@ -81,23 +82,31 @@ def _make_subject(
     index: int, root: Path, layout: str, seed: int, spacing: float, skull_stripped: bool, is_medium: bool, dicom: bool
 ) -> bool:
     """Make and write one person, determined by seed and index alone. Always returns True."""
-    cohort = PHANTOMS[layout]
-    images, label = cohort.files_of(index)
+    cohort = COHORTS[layout]
+    images, label = files_of(cohort, index)
+    contrasts = {modality: cohort.contrasts.get(modality, modality) for modality in images}
     rng = np.random.default_rng([seed, index])
     with threadpool_limits(1):
-        grid, affine = cohort.grid(spacing), cohort.affine(spacing)
+        grid, affine = grid_of(cohort, spacing), cohort.space.affine(spacing)
         if is_medium:
-            person = make_medium_head(rng, grid, skull_stripped, list(images), has_tumours=label is not None)
+            person = make_medium_head(
+                rng,
+                grid,
+                skull_stripped,
+                [cohort.contrasts.get(name, name) for name in images],
+                has_tumours=label is not None,
+            )
             head, agent, scanner = person.head, rng.uniform(*AGENT), draw_scanner(rng)
         else:
-            person, head = None, cohort.head(rng, grid, skull_stripped)
+            person, head = None, head_of(cohort, rng, grid, skull_stripped)
             agent = rng.uniform(*AGENT)
         scans = {}
         for modality, file in images.items():
+            contrast = contrasts[modality]
             if person is None:
-                image = scan(rng, head, SEQUENCES[modality], agent)
+                image = scan(rng, head, SEQUENCES[contrast], agent)
             else:
-                image = scan_on(rng, person.seen_by(modality), SEQUENCES[modality], agent, scanner)
+                image = scan_on(rng, person.seen_by(contrast), SEQUENCES[contrast], agent, scanner)
             scans[modality] = image.round().astype(cohort.dtype)
             write_volume(root / file, scans[modality], affine, compresslevel=FAST, description=MADE_UP)
         if label is not None:
@@ -107,6 +116,6 @@ def _make_subject(
         if dicom:
             from scripts.phantoms.dicom import write_study  # late import: pydicom is for DICOM only
 
-            name, settings = cohort.subject(index), (layout, seed, spacing, skull_stripped, is_medium)
+            name, settings = cohort.phantom(index)["person"], (layout, seed, spacing, skull_stripped, is_medium)
             write_study(root / "dicom" / name, scans, affine, name, f"{name} {settings}")
     return True

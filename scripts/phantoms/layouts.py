@@ -1,13 +1,9 @@
-"""Folder layouts of the embedded cohort: grids, files and subjects, as in the real cohorts."""
-
-from collections.abc import Callable
-from dataclasses import dataclass
-from math import ceil
+"""The embedded cohort's heads, grids and files, as the cohorts' cards say."""
 
 import numpy as np
 from numpy.random import Generator
 
-from common.data.layouts.cohorts import COHORTS, CohortLayout
+from common.data.cards import Cohort
 from common.data.layouts.names import LABEL
 from scripts.phantoms.anatomy import (
     VENTRICLES,
@@ -20,45 +16,6 @@ from scripts.phantoms.anatomy import (
     make_head,
     seed_points,
 )
-
-SUBJECTS_PER_SITE = 4  # in the ATLAS layout
-
-
-@dataclass(frozen=True)
-class PhantomCohort:
-    """A cohort's grid, files and type of subject."""
-
-    shape: tuple[int, int, int]  # voxels at 1 mm
-    flip: tuple[int, int, int]  # direction of each voxel axis in RAS+: 1 or -1
-    origin: tuple[float, float, float]  # world position of the first voxel, mm
-    mni_origin: tuple[float, float, float]  # world position of MNI space's origin, mm
-    layout: CohortLayout
-    visit: str | None  # of the layout's templates; None if the person's name is the visit's
-    subject: Callable[[int], str]  # index -> id of a person
-    head: Callable[[Generator, PhantomGrid, bool], Head]
-    skull_stripped: bool  # as the real cohort
-    dtype: type[np.generic]  # of voxels on disk
-
-    def affine(self, spacing: float) -> np.ndarray:
-        """Voxel to world space, 4 x 4, mm."""
-        affine = np.diag([*(spacing * np.array(self.flip)), 1.0])
-        affine[:3, 3] = self.origin
-        return affine
-
-    def grid(self, spacing: float) -> PhantomGrid:
-        """The grid at a spacing in mm, in MNI space."""
-        affine = self.affine(spacing)
-        affine[:3, 3] -= self.mni_origin
-        x, y, z = (ceil(size / spacing) for size in self.shape)
-        return PhantomGrid((x, y, z), spacing, affine)
-
-    def files_of(self, index: int) -> tuple[dict[str, str], str | None]:
-        """A person's image paths by modality, and the mask's path, if any."""
-        person = self.subject(index)
-        paths = self.layout.files(person=person, visit=self.visit or person, above="", session="1")
-        files = {kind: f"{path}.nii.gz" for kind, path in paths.items()}
-        label = files.pop(LABEL, None)
-        return files, label
 
 
 def _aged_head(rng: Generator, grid: PhantomGrid, skull_stripped: bool) -> Head:
@@ -88,41 +45,22 @@ def _head_with_strokes(rng: Generator, grid: PhantomGrid, skull_stripped: bool) 
     return head
 
 
-PHANTOMS = {
-    "ukb": PhantomCohort(
-        shape=(182, 218, 182),
-        flip=(-1, 1, 1),
-        origin=(90, -126, -72),
-        mni_origin=(0, 0, 0),
-        layout=COHORTS["ukb"][0],
-        visit="2_0",
-        subject=lambda index: str(1000012 + 37 * index),
-        head=_aged_head,
-        skull_stripped=True,
-        dtype=np.int16,
-    ),
-    "brats": PhantomCohort(
-        shape=(240, 240, 155),
-        flip=(-1, -1, 1),
-        origin=(0, 239, 0),
-        mni_origin=(-120, 137, 72),
-        layout=COHORTS["brats"][0],
-        visit=None,
-        subject=lambda index: f"BraTS2021_{index:05d}",
-        head=_head_with_glioma,
-        skull_stripped=True,
-        dtype=np.int16,
-    ),
-    "atlas": PhantomCohort(
-        shape=(197, 233, 189),
-        flip=(1, 1, 1),
-        origin=(-98, -134, -72),
-        mni_origin=(0, 0, 0),
-        layout=COHORTS["atlas"][0],
-        visit=None,
-        subject=lambda index: f"sub-r{index // SUBJECTS_PER_SITE + 1:03d}s{index % SUBJECTS_PER_SITE + 1:03d}",
-        head=_head_with_strokes,
-        skull_stripped=False,
-        dtype=np.float32,
-    ),
-}
+HEADS = {"aged": _aged_head, "glioma": _head_with_glioma, "strokes": _head_with_strokes}  # of cohorts' cards
+
+
+def grid_of(cohort: Cohort, spacing: float) -> PhantomGrid:
+    """The grid of a cohort's computed heads at a spacing in mm, in MNI space."""
+    return PhantomGrid(cohort.space.edges(spacing), spacing, cohort.space.to_mni() @ cohort.space.affine(spacing))
+
+
+def head_of(cohort: Cohort, rng: Generator, grid: PhantomGrid, skull_stripped: bool) -> Head:
+    """A computed head of a cohort."""
+    return HEADS[cohort.head](rng, grid, skull_stripped)
+
+
+def files_of(cohort: Cohort, index: int) -> tuple[dict[str, str], str | None]:
+    """A computed person's image paths by modality, and the mask's path, if any."""
+    fields = cohort.phantom(index)
+    files = {kind: f"{template.fill(fields)}.nii.gz" for kind, template in cohort.layouts[0].templates.items()}
+    label = files.pop(LABEL, None)
+    return files, label

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from common.cli import run
+from common.data.cohorts import COHORTS
 from common.data.layouts.listing import stem_of
 from common.errors import InputError, check_number, choice
 from common.files import expand_home, reporting_path_errors, why_no_folder
@@ -62,12 +63,11 @@ def prepare(
             without, subjects are prepared on this machine. All nodes must share the folders.
     """
     from common.prepare.subject import Settings  # imported late to keep `--help` fast, as below
-    from common.prepare.targets import TARGETS
     from scripts.prepare.steps import output_folder, prepare_scans
 
-    cohort = choice("like", like, TARGETS)
+    cohort = choice("like", like, COHORTS)
     names = tuple(cohort.modalities if modalities is None else names_of(modalities))
-    settings = Settings(like, names, cohort.brain if brain is None else brain, spacing, device)
+    settings = Settings(like, names, cohort.space.brain if brain is None else brain, spacing, device)
     source = expand_home(root, f"--root={root}")
     options: dict[str, Any] = {"patterns": patterns, "series": series, "labels": labels, "missing": missing}
     options |= {"accept": accept, "jobs": jobs, "slurm": slurm}

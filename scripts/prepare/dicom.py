@@ -5,7 +5,6 @@ Header values and file names may name the patient, so messages, warnings and rec
 
 import hashlib
 import logging
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,12 +14,12 @@ from typing import Any
 
 from pydicom.misc import is_dicom
 
+from common.dicom.geometry import read_series
+from common.dicom.series.choice import SeriesError, choose_series
+from common.dicom.study import DICOM_SUFFIXES, Series, read_study
 from common.errors import InputError
 from common.files import digest
 from common.prepare.volumes import Volume, check_scan
-from deploy.geometry import read_series
-from deploy.series.choice import choose_series
-from deploy.study import DICOM_SUFFIXES, Series, read_study
 
 
 @dataclass(frozen=True)
@@ -65,9 +64,8 @@ def choose_scans(
         study = read_study(folder, "DICOM")
         try:
             choice = choose_series(study, modalities, requested, one_frame=False)
-        except InputError as error:  # names the option of deploy.app, which has a single study
-            name, option = folder.name, re.compile(r"--series=(\w+=[^;:]+)")
-            raise InputError(option.sub(lambda of: f"--series=\"{{'{name}': '{of[1]}'}}\"", str(error))) from None
+        except SeriesError as error:  # deploy.app, which has a single study, spells its option without the subject
+            raise error.spelled(lambda request: f"--series=\"{{'{folder.name}': '{request}'}}\"") from None
     scans = {modality: SeriesScan(series, choice.reasons[modality]) for modality, series in choice.series.items()}
     return scans, [remark.text for remark in choice.remarks]
 

@@ -1,6 +1,6 @@
 """Find the raw scans of a folder: NIfTI in any layout of `common.data.layouts`, or a DICOM folder per subject."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from common.data.datalists import UNPRINTABLE
 from common.data.layouts.listing import list_images, walk
 from common.data.layouts.names import LABEL, NO_LABELS, Naming, words_of
-from common.data.layouts.reading import choosing, layouts_of, read_layout
+from common.data.layouts.reading import choosing, read_layout
 from common.data.layouts.subjects import DataSet
 from common.data.modalities import SPELLINGS
 from common.data.volumes import forms_of, open_volume
@@ -90,16 +90,12 @@ def find_subjects(
         if not root.is_dir():
             raise InputError(f"{root}: {why_no_folder(root)}; expected a folder of raw scans")
         listing = list_images(root)
-        layouts = layouts_of(listing, naming)
-        if len(layouts) > 1:
-            raise InputError(f"{root}: holds both scans and folders of scans; expected one of the two")
-        data = read_layout(layouts[0], listing, naming, True) if layouts else DataSet(listing, "DICOM")
+        data = read_layout(listing, naming, states_regions=True)
         idle = [name for name, files in listing.tops.items() if not files and name not in data.subjects]
         studies = [name for name in idle if _is_study(root / name)]
-    kinds = dict.fromkeys(clash.kind for clash in data.clashes)
-    cures = {kind: choosing(data, layouts[0], naming, kind)[0] for kind in kinds}
     lines = data.account((*modalities, BRAIN), labels != "none", apart=studies)
-    found = [_subject(data, name, modalities, keeps_missing, masks, cures) for name in data.subjects]
+    faults = _faults(data, naming, masks)
+    found = [_subject(data, name, modalities, keeps_missing, masks, faults.get(name, "")) for name in data.subjects]
     requested = series or {}
     if unknown := next((name for name in requested if name not in studies), None):
         raise InputError(f"--series: {unknown} is not a folder with DICOM files in {root}")
@@ -129,8 +125,7 @@ def _is_study(folder: Path) -> bool:
 def _check_found(
     data: DataSet, modalities: Sequence[str], patterns: Mapping[str, str], labels: str | None, keeps_missing: bool
 ) -> None:
-    there = {name for subject in data.subjects.values() for name in subject.images}
-    there |= {clash.kind for clash in data.clashes}
+    there = {kind for subject in data.subjects.values() for kind in subject.files}
     known = SPELLINGS.keys() - patterns.keys()  # others may be misspelt
     may_lack = keeps_missing and not there.isdisjoint(modalities)
     for modality in modalities:
@@ -139,59 +134,41 @@ def _check_found(
             words = patterns.get(modality) or " or ".join(SPELLINGS.get(modality, (modality,)))
             masks = "; files that --brain matches are masks" if BRAIN in there else ""
             raise InputError(f"{option}: no file of {modality} ({words}){masks}; expected one of at least one subject")
-    has_label = any(subject.label for subject in data.subjects.values()) or LABEL in there
-    if labels not in (None, "none") and not has_label:
+    if labels not in (None, "none") and LABEL not in there:
         raise InputError(f"--labels={labels}: no subject has such a label map")
 
 
+def _faults(data: DataSet, naming: Naming, masks: str | None) -> dict[str, str]:
+    """Subject -> the first of its clashes, with the option that chooses."""
+    faults: dict[str, str] = {}
+    clashes = data.clashing(naming.modalities)
+    cures = {kind: choosing(data, naming, kind)[0] for kind in {clash.kind for clash in clashes}}
+    for clash in clashes:
+        words = cures[clash.kind]
+        option = f"--labels={words}" if clash.kind == LABEL else f'--patterns="{ ({clash.kind: words}) }"'
+        cure = f"{option} chooses" if words else "no words or pattern give each subject one"
+        cure = f"--brain={masks} matches both" if clash.kind == BRAIN else cure
+        faults.setdefault(clash.subject, f"{clash}; expected one ({cure})")
+    return faults
+
+
 def _subject(
-    data: DataSet,
-    name: str,
-    modalities: Sequence[str],
-    keeps_missing: bool,
-    masks: str | None,
-    cures: Mapping[str, str | None],
+    data: DataSet, name: str, modalities: Sequence[str], keeps_missing: bool, masks: str | None, fault: str
 ) -> Subject:
-    files = data.subjects[name]
-    faults = _faults(data, name, modalities, keeps_missing, masks, cures)
-    if fault := next(faults, ""):
-        return Subject(name, fault=fault)
-    paths = {kind: Path(data.root, path) for kind, path in files.images.items()}
-    chosen = {modality: paths[modality] for modality in modalities if modality in paths}
-    labels = None if files.label is None else Path(data.root, files.label)
-    return Subject(name, chosen, labels, data.convention, paths.get(BRAIN))
-
-
-def _faults(
-    data: DataSet,
-    name: str,
-    modalities: Sequence[str],
-    keeps_missing: bool,
-    masks: str | None,
-    cures: Mapping[str, str | None],
-) -> Iterator[str]:
-    """Reasons why a subject cannot be prepared, judged by file names."""
-    for clash in data.clashes:
-        if clash.subject == name and clash.kind in (LABEL, BRAIN, *modalities):
-            files = " and ".join(clash.files)
-            words, is_label = cures[clash.kind], clash.kind == LABEL
-            option = f"--labels={words}" if is_label else f'--patterns="{ ({clash.kind: words}) }"'
-            cure = f"{option} chooses" if words else "no words or pattern give each subject one"
-            cure = f"--brain={masks} matches both" if clash.kind == BRAIN else cure
-            yield (
-                f"{files}; expected one label map ({cure})"
-                if is_label
-                else f"{clash.kind}: {files}; expected one file ({cure})"
-            )
-    images = data.subjects[name].images
-    if images.keys() == {BRAIN}:
+    """A subject, or the reason why it cannot be prepared, judged by file names."""
+    paths = {kind: Path(data.root, path) for kind, path in data.subjects[name].files.items()}
+    missing = data.subjects[name].lacks(modalities)
+    if paths.keys() == {BRAIN}:
         cure = f"a scan of {name}, or a pattern that leaves it out (--brain={masks})"
-        yield f"the brain mask {images[BRAIN]} belongs to no scan; expected {cure}"
-    if masks is not None and BRAIN not in images:
-        yield f"no file; expected one brain mask (--brain={masks})"
-    missing = [modality for modality in modalities if modality not in images]
-    if missing and not keeps_missing:
+        fault = fault or f"the brain mask {data.subjects[name].files[BRAIN]} belongs to no scan; expected {cure}"
+    elif masks is not None and BRAIN not in paths:
+        fault = fault or f"no file; expected one brain mask (--brain={masks})"
+    elif missing and not keeps_missing:
         cure = "--patterns chooses by name, --missing=keep does without"
-        yield f"{missing[0]}: no file; expected one file ({cure})"
-    if len(missing) == len(modalities):
-        yield f"none of {', '.join(modalities)}; expected one file at least"
+        fault = fault or f"{missing[0]}: no file; expected one file ({cure})"
+    elif len(missing) == len(modalities):
+        fault = fault or f"none of {', '.join(modalities)}; expected one file at least"
+    if fault:
+        return Subject(name, fault=fault)
+    chosen = {modality: paths[modality] for modality in modalities if modality in paths}
+    return Subject(name, chosen, paths.get(LABEL), data.convention, paths.get(BRAIN))

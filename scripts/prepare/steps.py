@@ -11,12 +11,12 @@ from typing import Any
 
 from common import made as origin
 from common.data.scan_checks import broken_file
+from common.dicom.series.choice import parse_series_option
 from common.errors import InputError, check_number, choice, shortened, show
 from common.files import check_writable_folder, expand_home, reporting_path_errors
 from common.made import Results
 from common.prepare.subject import Settings
 from common.values import DEVICE
-from deploy.series.choice import parse_series_option
 from scripts.arrays import array_of
 from scripts.prepare.cohort import prepare_cohort, run_in_processes
 from scripts.prepare.scans import PAGE, find_subjects

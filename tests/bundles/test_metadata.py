@@ -19,10 +19,6 @@ def metadata(bundle) -> dict:
     return json.loads((bundle / "configs/metadata.json").read_text())
 
 
-def test_bundles_are_the_five():
-    assert {path.name for path in (ROOT / "bundles").iterdir() if path.is_dir()} == set(BUNDLES)
-
-
 def test_the_version_is_the_newest_of_both_changelogs(metadata):
     assert metadata["version"] in metadata["changelog"]
     assert re.search(r"^## \[(\d.*?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1] == metadata["version"]

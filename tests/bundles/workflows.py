@@ -9,12 +9,13 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from common import weights
 from common.baselines import NETWORKS, segmentation_network
+from common.data.cohorts import COHORTS
 from common.ssl import SSLHead
-from tests.support import COHORT_OF, MODALITIES, ROOT
+from tests.support import BUNDLES, COHORT_OF, MODALITIES, ROOT
 
-SSL = ["atlas_stage2", "brats_stage2", "ukb_ssl_pretrain"]
-SUPERVISED = ["atlas_finetune", "brats_finetune"]
-REGIONS = {"atlas_finetune": 1, "brats_finetune": 3}
+SUPERVISED = [bundle for bundle in BUNDLES if bundle.endswith("_finetune")]
+SSL = [bundle for bundle in BUNDLES if bundle not in SUPERVISED]
+REGIONS = {bundle: len(next(iter(COHORTS[COHORT_OF[bundle]].conventions.values()))) for bundle in SUPERVISED}
 PATCH = [32, 32, 64]  # voxels
 STEP = {  # options of train.yaml for a training of one step, as tests.support.TINY for a command
     "patch_size": PATCH,

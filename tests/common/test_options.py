@@ -79,7 +79,7 @@ def test_a_refusal_says_what_was_expected():
         ("learning_rate", "1e-4", "learning_rate=1e-4: YAML reads this as text; write a point and a sign, as in 1.0e-"),
         ("device", "cuda:99", "device=cuda:99: GPUs here: "),
         ("pretrained", 5, "pretrained=5: expected a path; prefix numbers"),
-        ("label_convention", "brats", "label_convention=brats: expected one of brats2021, "),
+        ("label_convention", "brats", "label_convention=brats: expected one of atlas, brats2021, "),
     ):
         with refused(text=text):
             OPTIONS[name](value)

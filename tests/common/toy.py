@@ -61,6 +61,7 @@ class Training:
         at_completion=None,
         network=None,
         optimizer=None,
+        trackers=(),
     ):
         torch.manual_seed(0)
         np.random.seed(0)  # noqa: NPY002
@@ -76,7 +77,7 @@ class Training:
         remaining = list(scores)
         self.validator.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: self.measure(engine, remaining))
         plan = plan_of(folder, resumable(folder / "models", resume).file, save_interval, keep)
-        self.record = TrainingRecord(plan, self.validator, Report("a.pt", ["x"]))
+        self.record = TrainingRecord(plan, self.validator, Report("a.pt", ["x"]), trackers, [folder / "run.json"])
         data = dataset()
         steps = Steps(DataLoader(data, batch_size=2, sampler=CaseSampler(data, seed=3)), accumulation_steps=2)
         step = Step()

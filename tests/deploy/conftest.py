@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,22 +9,15 @@ import pytest
 pytest.importorskip("pydicom", reason="needs the environment of make deploy")
 
 from deploy.bundle import Bundle, open_bundle
-from scripts.phantoms.cohort import make
+from tests.common.dicom.dicom_study import cohort_maker
 from tests.deploy.micro_models import MODELS, write_checkpoint
 from tests.support import ROOT, execute
 
 
 @pytest.fixture(scope="session")
 def cohorts(tmp_path_factory) -> Callable[..., Path]:
-    """Makes the folder of a cohort of one subject, in a layout, with or without skull; by default as in that cohort."""
-
-    @cache
-    def make_cohort(layout: str, skull_stripped: bool | None = None) -> Path:
-        folder = tmp_path_factory.mktemp("cohorts") / layout
-        make(layout, 1, str(folder), spacing=4, skull_stripped=skull_stripped, workers=1)
-        return folder
-
-    return make_cohort
+    """Makes the folder of a cohort of one subject."""
+    return cohort_maker(tmp_path_factory.mktemp("cohorts"))
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 
 TOOLS = ("Orthanc", "storescu", "storescp")  # Debian: orthanc orthanc-dicomweb dcmtk
@@ -115,3 +116,11 @@ def _wait_for(pacs: Pacs, process: "subprocess.Popen[bytes]") -> None:
         else:
             return
     raise AssertionError(f"Orthanc did not answer within {TIMEOUT:.0f} s; see orthanc.log in its folder")
+
+
+WITH_ORTHANC = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        bool(missing_tools()), reason=f"{missing_tools()} missing (Debian: orthanc orthanc-dicomweb dcmtk)"
+    ),
+]

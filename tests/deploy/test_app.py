@@ -22,15 +22,15 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from common.configs import argument
+from common.dicom.geometry import volume_of
 from common.errors import InputError
 from common.metrics.measures import dice
 from common.prepare.resampling import resample
 from common.prepare.volumes import FLIP, Volume
 from deploy import app
-from deploy.geometry import volume_of
 from deploy.job import RESULT_FILES
-from tests.deploy.checks import dicom_errors, refusal
-from tests.deploy.dicom_study import (
+from tests.common.dicom.checks import dicom_errors, refusal
+from tests.common.dicom.dicom_study import (
     VOXELS,
     Study,
     brats_files,
@@ -41,7 +41,7 @@ from tests.deploy.dicom_study import (
     write_localiser,
     write_modality,
 )
-from tests.deploy.enhanced_mr import write_enhanced
+from tests.common.dicom.enhanced_mr import write_enhanced
 from tests.deploy.micro_models import INFERENCE_OPTIONS, MODELS
 from tests.support import (
     ROOT,

@@ -15,7 +15,7 @@ from deploy import archive, service
 from deploy.archive import Archive
 from deploy.mark import HOLD, Mark
 from deploy.worker import studies_to_segment
-from tests.deploy.checks import refusal
+from tests.common.dicom.checks import refusal
 
 ID = "0123abcd-0123abcd-0123abcd-0123abcd-0123abcd"
 STUDY = f'[{{"ID": "{ID}", "IsStable": true, "MainDicomTags": {{}}, "Metadata": {{"4711": "mark"}}}}]'

@@ -2,9 +2,9 @@
 
 import re
 
+from common.dicom.series.evidence import MR_IMAGES
 from deploy.replaced import PURPOSE
 from deploy.segmentation import ANATOMY, CATEGORY
-from deploy.series.evidence import MR_IMAGES
 from deploy.source_header import IDENTITY
 from deploy.tasks import TASKS
 from tests.support import ROOT
@@ -29,7 +29,8 @@ def test_it_names_the_classes_attributes_and_codes_of_the_code():
     assert [*written.values()] == [", ".join(IDENTITY)]
     first, *rows = cells("Codes")
     segments = [segment for task in TASKS.values() for segment in task.segments]
-    assert [row[:2] for row in (first, *rows)] == [[one.label, f"{one.code} {one.meaning}"] for one in segments]
+    found = sorted(row[:2] for row in (first, *rows))
+    assert found == sorted([one.label, f"{one.code} {one.meaning}"] for one in segments)
     assert first[2:] == [f"{code.value} {code.meaning}" for code in (CATEGORY, ANATOMY)]
     assert re.search(
         rf'`{PURPOSE["CodeValue"]}`, "{PURPOSE["CodeMeaning"]}" \({PURPOSE["CodingSchemeDesignator"]}\)', PAGE

@@ -9,9 +9,9 @@ from pydicom.uid import RLELossless
 
 from deploy import dicomweb
 from deploy.job import RESULT_FILES
-from tests.deploy.checks import WITH_ORTHANC, refusal
-from tests.deploy.dicom_study import Study, write_series
-from tests.deploy.orthanc import USER, running_orthanc
+from tests.common.dicom.checks import refusal
+from tests.common.dicom.dicom_study import Study, write_series
+from tests.deploy.orthanc import USER, WITH_ORTHANC, running_orthanc
 
 pytestmark = WITH_ORTHANC
 

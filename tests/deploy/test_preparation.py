@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from common.dicom.geometry import volume_of
+from common.dicom.study import Instance, Series
 from common.errors import InputError
 from common.metrics.measures import dice
 from common.prepare.volumes import Volume
-from deploy.geometry import volume_of
 from deploy.preparation import failed_checks, missing_slices, prepare_scans
-from deploy.study import Instance, Series
 from deploy.tasks import TASKS
-from tests.deploy.checks import refusal
-from tests.deploy.dicom_study import Study, brats_files, header, read, write_modality
+from tests.common.dicom.checks import refusal
+from tests.common.dicom.dicom_study import Study, brats_files, header, read, write_modality
 
 
 def motion(seed):
@@ -45,7 +45,7 @@ def test_prepared_voxels_are_those_of_the_training(monkeypatch, trained, prepare
 
     monkeypatch.setattr("deploy.preparation.prepare_subject", prepare)
     volume = Volume(np.random.default_rng(0).random((40, 40, 40), np.float32), np.diag([5.0, 5, 5, 1]))
-    message = refusal(prepare_scans, {"T1": volume}, chosen(["T1"]), bundle_of("stroke", trained), "T1")
+    message = refusal(prepare_scans, {"T1": volume}, chosen(["T1"]), bundle_of("atlas", trained), "T1")
     assert message == f"--prepare: {prepared}"
 
 
@@ -58,7 +58,7 @@ def test_prepared_heads_meet_the_preconditions_and_results_return_to_the_referen
         heads[modality], _ = volume_of(slices, modality)
     assert len(failed_checks(heads, {"T1ce": heads["T1ce"]}, "T1ce", True, False)) >= 4
 
-    volumes, preparation = prepare_scans(heads, chosen(heads), bundle_of("tumour"), "T1ce")
+    volumes, preparation = prepare_scans(heads, chosen(heads), bundle_of("brats"), "T1ce")
 
     assert {volume.array.shape for volume in volumes.values()} == {(240, 240, 155)}
     assert failed_checks(volumes, volumes, "T1ce", True, False) == preparation.failed == []
@@ -104,5 +104,5 @@ def test_slices_that_are_missing_evenly_are_reported(stated, spacing, thickness,
 
 def test_an_image_that_is_no_head_is_refused_by_the_name_of_its_series():
     volume = Volume(np.ones((8, 8, 12), np.float32), np.diag([8.0, 8, 8, 1]))
-    message = refusal(prepare_scans, {"T1": volume}, chosen(["T1"]), bundle_of("stroke"), "T1")
+    message = refusal(prepare_scans, {"T1": volume}, chosen(["T1"]), bundle_of("atlas"), "T1")
     assert message == "series 2 (UID ...1.2): 1 in every voxel that is not 0; expected a brain, not a mask of it"

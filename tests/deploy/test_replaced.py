@@ -2,16 +2,16 @@ import highdicom as hd
 import numpy as np
 import pytest
 
-from deploy.geometry import volume_of
+from common.dicom.geometry import volume_of
 from deploy.measurements import make_report
 from deploy.replaced import read_replaced, refer_to_replaced, remark_on
 from deploy.segmentation import make_segmentation
 from deploy.tasks import TASKS
-from tests.deploy.checks import dicom_errors, refusal
-from tests.deploy.dicom_study import Study, write_modality
+from tests.common.dicom.checks import dicom_errors, refusal
+from tests.common.dicom.dicom_study import Study, write_modality
 
 PROCEDURE = "24590-2", "MR Brain"  # LOINC
-VOLUMES = dict.fromkeys([segment.label for segment in TASKS["tumour"].segments], 1.0)
+VOLUMES = dict.fromkeys([segment.label for segment in TASKS["brats"].segments], 1.0)
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from pydicom.uid import ExplicitVRLittleEndian
 
-from deploy.geometry import volume_of
+from common.dicom.geometry import volume_of
 from deploy.segmentation import label_segments, make_segmentation
 from deploy.tasks import TASKS
-from tests.deploy.checks import dicom_errors, refusal
-from tests.deploy.dicom_study import Study, write_modality
+from tests.common.dicom.checks import dicom_errors, refusal
+from tests.common.dicom.dicom_study import Study, write_modality
 
-TUMOUR = TASKS["tumour"].segments
+TUMOUR = TASKS["brats"].segments
 ONES = np.ones((6, 5, 12), np.uint8)
 
 
@@ -87,7 +87,7 @@ def test_rounding_in_the_source_misleads_no_reader(slices, tumours, tmp_path):
         image.ImagePositionPatient = (positions[k] + [0, 0.03 * (k % 3 == 1), 0.03 * (k % 2)]).tolist()
     segments = np.zeros((6, 5, 12), np.uint8)
     segments[4, 1, 7] = 1
-    make_segmentation(segments, slices, replace(tumours, task=TASKS["stroke"])).save_as(tmp_path / "seg.dcm")
+    make_segmentation(segments, slices, replace(tumours, task=TASKS["atlas"])).save_as(tmp_path / "seg.dcm")
     cosine, sine = np.cos(np.deg2rad(15)), np.sin(np.deg2rad(15))
     expected = positions[7] + 4 * 2 * np.array([cosine, sine, 0]) + 1 * 2 * np.array([-sine, cosine, 0])
 

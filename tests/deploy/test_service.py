@@ -26,10 +26,10 @@ from deploy.archive import Archive, ArchiveError
 from deploy.job import RESULT_FILES
 from deploy.mark import DELIVER, DONE, SEGMENT, parsed
 from deploy.worker import Service, SharedError
-from tests.deploy.checks import WITH_ORTHANC, refusal
-from tests.deploy.dicom_study import Study, write_brats, write_series
+from tests.common.dicom.checks import refusal
+from tests.common.dicom.dicom_study import Study, write_brats, write_series
 from tests.deploy.micro_models import INFERENCE_OPTIONS
-from tests.deploy.orthanc import READER, USER, running_orthanc
+from tests.deploy.orthanc import READER, USER, WITH_ORTHANC, running_orthanc
 from tests.support import ROOT, execute
 
 pytestmark = WITH_ORTHANC

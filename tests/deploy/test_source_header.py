@@ -8,7 +8,7 @@ from deploy.measurements import make_report
 from deploy.segmentation import make_segmentation
 from deploy.source_header import burned_in_annotation, sanitised_header
 from deploy.summary import make_capture
-from tests.deploy.dicom_study import Study, header, write_modality
+from tests.common.dicom.dicom_study import Study, header, write_modality
 
 MAY_TRAVEL = {  # from the source into results: identity of patient and study, and references
     *("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex"),

@@ -7,8 +7,8 @@ from matplotlib.text import Text
 
 from common.prepare.volumes import Volume
 from deploy.summary import draw_summary, make_capture
-from tests.deploy.checks import dicom_errors
-from tests.deploy.dicom_study import VOXELS, Study, write_modality
+from tests.common.dicom.checks import dicom_errors
+from tests.common.dicom.dicom_study import VOXELS, Study, write_modality
 
 VOLUME = Volume(np.full((20, 24, 12), 100, np.float32), np.diag([1.0, 2.0, 3.0, 1.0]))  # in RAS+
 SEGMENTS = np.zeros((20, 24, 12), np.uint8)

@@ -1,9 +1,10 @@
 from pydicom.sr.codedict import codes
 
-from common.prepare.targets import TARGETS
+from common.data.cohorts import COHORTS
+from common.data.regions import colours
 from deploy.tasks import TASKS
 
-TUMOUR, STROKE = (TASKS[name].segments for name in ("tumour", "stroke"))
+TUMOUR, STROKE = (TASKS[name].segments for name in ("brats", "atlas"))
 
 
 def test_segments_have_snomed_codes():
@@ -13,7 +14,9 @@ def test_segments_have_snomed_codes():
     assert found == [*known, ("55641003", "Infarct")]
 
 
-def test_scans_are_prepared_as_the_model_expects_the_brain():
-    for task in TASKS.values():
-        assert (TARGETS[task.cohort].brain != "none") == task.skull_stripped
-        assert task.reference in TARGETS[task.cohort].modalities
+def test_segments_have_the_colours_of_their_regions():
+    for name, task in TASKS.items():
+        convention = next(iter(COHORTS[name].conventions))
+        assert {segment.colour for segment in task.segments} == {*colours(convention).values()}
+        assert all(segment.colour == colours(convention)[segment.region] for segment in task.segments)
+        assert task.reference in COHORTS[name].modalities

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 
 from common.data.datalists import read
 from common.data.scan_checks import broken_file, check_headers
+from common.dicom.geometry import read_series
+from common.dicom.study import read_study
 from common.errors import InputError
 from common.weights.storage import load
-from deploy.geometry import read_series
-from deploy.study import read_study
 from scripts.package.archives import unpack
+from tests.common.dicom.dicom_study import Study, write_series
 from tests.damaged_scans import brain
-from tests.deploy.dicom_study import Study, write_series
 
 SETTINGS = settings(max_examples=150, deadline=None, derandomize=True, database=None)
 JSON = st.recursive(

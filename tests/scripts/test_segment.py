@@ -67,7 +67,7 @@ def test_a_checkpoint_that_is_missing_is_refused_before_anything_is_written(tmp_
             r"^checkpoint=\[.*\]: expected the path of one file",
         ),
         ({"bundle": "atlas_finetune", "checkpoint": file}, "ssl.pt: holds SSLHead; expected the weights of a tr"),
-        ({"bundle": "brats_stage2"}, "bundle=brats_stage2: expected one of brats_finetune, atlas_finetune"),
+        ({"bundle": "brats_stage2"}, "bundle=brats_stage2: expected one of atlas_finetune, brats_finetune"),
     ):
         with pytest.raises(InputError, match=message) as error:
             segment(str(tmp_path / "raw"), output=str(tmp_path / "out"), **options)

@@ -5,7 +5,8 @@ File names consist of entities, such as `ce-gadolinium`, and a suffix, such as `
 """
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from ..modalities import modality_of
 from ..volumes import open_volume
 from .listing import ImageFile, Listing
 from .names import LABEL, LABEL_WORDS, Naming, fits
-from .subjects import WORSE, DataSet
+from .subjects import Claim, DataSet
 
 PLACE = re.compile(  # of a file; `below` is "derivatives" or a folder of raw data
     r"(?:(?P<below>derivatives|raw_?data)/)?(?:(?P<pipeline>.+?)/)??(?P<subject>sub-[^/]+)/(?:(?P<session>ses-[^/]+)/)?"
@@ -88,42 +89,32 @@ def is_bids(listing: Listing) -> bool:
 def read_bids(listing: Listing, naming: Naming) -> DataSet:
     """The sessions of a data set."""
     data = DataSet(listing, "BIDS")
-    sessions: dict[tuple[str, str], list[BidsFile]] = defaultdict(list)
-    for file in listing.files:
-        if (name := parse(file)) is None:
-            data.leave("in no folder sub-*", [file.path])
-        else:
-            sessions[name.name, name.subject].append(name)
-    for (session, subject), files in sessions.items():
-        for modality, paths in _images(data, files, naming).items():
-            data.put(session, modality, paths, subject)
-    _put_labels(data, [name for files in sessions.values() for name in files], naming)
+    names = [(parse(file), file.path) for file in listing.files]
+    data.leave("in no folder sub-*", [path for name, path in names if name is None])
+    files = [name for name, _ in names if name is not None]
+    data.take([claim for name in files for claim in _claims(data, name, naming)])
+    _put_labels(data, files, naming)
     return data
 
 
-def _images(data: DataSet, files: list[BidsFile], naming: Naming) -> dict[str, list[str]]:
-    """Modality -> the candidate files of a session."""
-    claims: dict[str, list[str]] = defaultdict(list)
-    exact: dict[str, list[str]] = defaultdict(list)
-    for name in files:
-        path, has_agent = name.file.path, "ce" in name.entities
-        for modality, words in naming.spelled.items():
-            is_named = words and fits(name.file.bare, words) and (name.pipeline is None or "/" in words)
-            if is_named and ("*" in words or has_agent == ("ce-" in words)):
-                (exact if name.own.lower() == words.lower() else claims)[modality].append(path)
-        modality_or_none = modality_of(name.suffix)
-        if name.pipeline is not None:
-            data.leave("derivatives that are no label maps", [path])
-        elif name.is_label or modality_or_none is None or name.type not in ("", *TYPES):
-            continue
-        elif name.entities.get("part") in PARTS:
-            data.leave("phase, real or imaginary part", [path])
-        elif modality_or_none == "DWI" and _is_series(Path(data.root, path)):
-            data.leave("diffusion series of several volumes", [path])
-        elif naming.takes(modality := modality_or_none + "ce" * has_agent):  # with a contrast agent: T1ce
-            claims[modality].append(path)
-    data.leave(WORSE, [path for modality in exact for path in claims[modality]])
-    return {modality: paths for modality, paths in {**claims, **exact}.items() if paths}
+def _claims(data: DataSet, name: BidsFile, naming: Naming) -> Iterator[Claim]:
+    """The images that a file may be; a whole name counts more than one that ends with the given words."""
+    path, has_agent = name.file.path, "ce" in name.entities
+    for modality, words in naming.spelled.items():
+        is_named = words and fits(name.file.bare, words) and (name.pipeline is None or "/" in words)
+        if is_named and ("*" in words or has_agent == ("ce-" in words)):
+            yield Claim(name.name, modality, path, (name.own.lower() != words.lower(),), name.subject)
+    usual = modality_of(name.suffix)
+    if name.pipeline is not None:
+        data.leave("derivatives that are no label maps", [path])
+    elif name.is_label or usual is None or name.type not in ("", *TYPES):
+        return
+    elif name.entities.get("part") in PARTS:
+        data.leave("phase, real or imaginary part", [path])
+    elif usual == "DWI" and _is_series(Path(data.root, path)):
+        data.leave("diffusion series of several volumes", [path])
+    elif naming.takes(modality := usual + "ce" * has_agent):  # with a contrast agent: T1ce
+        yield Claim(name.name, modality, path, (True,), name.subject)
 
 
 def _is_series(path: Path) -> bool:
@@ -152,10 +143,12 @@ def _put_labels(data: DataSet, files: list[BidsFile], naming: Naming) -> None:
             data.leave("masks of anatomy", [name.file.path])
     chosen, others = (chosen, others) if chosen else (others, [])
     data.leave("label maps without the word lesion", [name.file.path for name in others])
+    claims = []
     for name in chosen:
         alone = [session for session, subject in data.subjects.items() if subject.person == name.subject]
         session = alone[0] if name.name not in data.subjects and len(alone) == 1 else name.name
-        data.put(session, LABEL, [name.file.path], name.subject)
+        claims.append(Claim(session, LABEL, name.file.path, person=name.subject))
+    data.take(claims)
     if chosen:
         kinds = Counter(f"{name.pipeline or ''}/{name.own}".lstrip("/") for name in chosen).most_common()
         data.remarks.append(f"labels: {shortened([f'{name} ({count})' for name, count in kinds], most=3)}")

@@ -1,20 +1,12 @@
 """Data sets without a standard: a folder for each subject, or the subject in each file's name."""
 
 import re
-from collections import Counter, defaultdict
-from typing import NamedTuple
+from collections import Counter
 
 from ..modalities import modality_of, split_name
 from .listing import Listing, stem_of
 from .names import ANATOMY, IMAGES, LABEL, LABELS, Naming, before_label, is_of_anatomy
-from .subjects import WORSE, DataSet
-
-
-class Claim(NamedTuple):
-    """A file that may be a subject's image or label; the lowest rank wins."""
-
-    rank: tuple[bool, ...]
-    path: str
+from .subjects import Claim, DataSet
 
 
 def kind_of_folder(name: str) -> str | None:
@@ -69,19 +61,17 @@ def read_folders(listing: Listing, naming: Naming) -> DataSet:
     data = DataSet(listing, "a folder for each subject")
     data.leave("in no folder of a subject", [file.path for file in listing.files if not file.folders])
     inside = Counter(file.path.rpartition("/")[0] for file in listing.files)
+    claims = []
     for subject, files in listing.tops.items():
-        claims: dict[str, list[Claim]] = defaultdict(list)
         for file in files:
             own = re.sub(rf"^{re.escape(subject)}[_.\- ]", "", file.stem)
             is_alone = len(file.folders) > 1 and inside[file.path.rpartition("/")[0]] == 1
             name = naming.parse(own, file.bare, modality_of(file.folders[-1]) if is_alone else None)
             if name.kind is not None:
                 is_longer = name.is_given and name.before not in ("", subject)
-                claims[name.kind].append(Claim((len(file.folders) > 1, is_longer), file.path))
-        for kind, found in claims.items():
-            best = min(found).rank  # in the folder itself; with the given words, the whole name
-            data.put(subject, kind, [claim.path for claim in found if claim.rank == best])
-            data.leave(WORSE, [claim.path for claim in found if claim.rank != best])
+                # first in the folder itself; with the given words, the whole name
+                claims.append(Claim(subject, name.kind, file.path, (len(file.folders) > 1, is_longer)))
+    data.take(claims)
     return data
 
 
@@ -91,19 +81,19 @@ def read_flat(listing: Listing, naming: Naming) -> DataSet:
     A file's folder gives the subject if its name is a modality alone, and the kind if its name says none.
     """
     data = DataSet(listing, "the subject in each file's name")
-    labels: list[tuple[str, str]] = []
+    images, labels = [], []
     for file in listing.files:
         around = [(folder, kind_of_folder(folder)) for folder in reversed(file.folders)]
         holds = next((kind for _, kind in around if kind not in (None, IMAGES[0])), None)
         owner = next((folder for folder, kind in around if kind is None), file.stem if naming.wordless else "")
         name = naming.parse(file.stem, file.bare, None if holds in (LABEL, ANATOMY) else holds)
+        subject = name.subject or name.before or owner
         if name.kind == LABEL:
-            labels.append((name.subject or name.before or owner, file.path))
+            labels.append((subject, file.path))
         elif holds == LABEL:
-            if naming.label is None:
-                labels.append((file.stem, file.path))
-        elif name.kind and (subject := name.subject or name.before or owner):
-            data.put(subject, name.kind, [file.path])
-    for before, path in labels:
-        data.put(naming.subject_of_label(before, data.subjects), LABEL, [path])
+            labels += [(file.stem, file.path)] if naming.label is None else []
+        elif name.kind and subject:
+            images.append(Claim(subject, name.kind, file.path))
+    data.take(images)
+    data.take([Claim(naming.subject_of_label(before, data.subjects), LABEL, path) for before, path in labels])
     return data

@@ -136,14 +136,11 @@ class Naming:
 
 
 def _cut(stem: str, words: str) -> str:
-    """A name without its last words, or without the part after a template's last `*`, and without the separator."""
-    if end := re.search(r"[*?\]}]([^*?\]}]*)$", words):
-        rest = stem[: len(stem) - len(end[1])].rstrip(SIGNS) if end[1] else stem
-        if end[1]:
-            return rest
-        before = before_label(stem)
-        return split_name(stem)[0] if before is None else before
-    return stem[: max(0, len(stem) - len(words) - 1)] if words else stem
+    """A name without its last words, or without the part after a template's last wildcard."""
+    if end := re.split(r"[*?\]}]", words)[-1]:
+        return stem[: -len(end)].rstrip(SIGNS)
+    before = before_label(stem)
+    return split_name(stem)[0] if before is None else before
 
 
 def is_of_anatomy(stem: str) -> bool:

@@ -4,7 +4,7 @@ nnU-Net's documentation/dataset_format.md and region_based_training.md define th
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,12 @@ from ...errors import InputError, show, within
 from ...files import valid_json
 from ..modalities import modality_of
 from ..regions import declaration
+from .files import FileLayout
 from .listing import Listing
 from .names import LABEL, Naming, plain_name
 from .subjects import DataSet
 
-LABELS = {"imagesTr": "labelsTr", "imagesTs": "labelsTs"}
-CASE = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})", re.DOTALL)
+CHANNEL = re.compile(r"imagesT[rs]/.+_(\d{4})")
 _VALUE = {"type": "integer", "minimum": 0}
 SCHEMA = {
     "type": "object",
@@ -51,32 +51,43 @@ def _description(file: Path) -> dict[str, Any]:
 def read_nnunet(listing: Listing, naming: Naming) -> DataSet:
     """The cases of a raw data set; channels become modalities."""
     file = Path(listing.root, "dataset.json")
-    cases = listing.tops.get("imagesTr", [])
-    if cases and not any(CASE.fullmatch(case.stem) for case in cases):
+    channels = {file.path: CHANNEL.fullmatch(file.bare) for file in listing.files if file.path.startswith("images")}
+    if channels and not any(channels.values()):
         raise InputError(
-            f"--root={listing.root}: {cases[0].path} and the others have all channels in one file, as in the Medical "
-            f"Segmentation Decathlon; expected python -m scripts.datalists decathlon --root={listing.root} first"
+            f"--root={listing.root}: {next(iter(channels))} and the others have all channels in one file, as in the "
+            "Medical Segmentation Decathlon; expected python -m scripts.datalists decathlon "
+            f"--root={listing.root} first"
         )
     modalities = _modalities(_description(file)["channel_names"], naming, file)
-    data = DataSet(listing, "nnU-Net raw", order=list(dict.fromkeys(filter(None, modalities))))
-    for images, labels in LABELS.items():
-        _put_folder(data, images, labels, modalities)
+    for path, channel in channels.items():
+        if channel is not None and int(channel[1]) >= len(modalities):
+            known = f"channels 0000 to {len(modalities) - 1:04d}"
+            raise InputError(f"--root={listing.root}: {path}: not a channel of dataset.json; expected {known}")
+    images = {modality: f"images{{part}}/{{case}}_{channel:04d}" for channel, modality in enumerate(modalities)}
+    fields = {"part": "Tr|Ts", "case": "[^/]+"}
+    layout = FileLayout("nnU-Net raw", {**images, LABEL: "labels{part}/{case}"}, "{case}", fields)
+    data = layout.read(listing)
+    of_test = [file.path for file in listing.files if file.folders in (["imagesTs"], ["labelsTs"])]
+    data.held_out = {name for name, case in data.subjects.items() if not {*of_test}.isdisjoint(case.files.values())}
     return data
 
 
-def _modalities(channels: Mapping[str, str], naming: Naming, file: Path) -> list[str | None]:
-    """The modality of each channel; None for channels that `--modalities` leaves out."""
+def _modalities(channels: Mapping[str, str], naming: Naming, file: Path) -> list[str]:
+    """The modality of each channel; its number for channels that `--modalities` leaves out."""
     names = [channels[key] for key in sorted(channels, key=int)]
     if sorted(map(int, channels)) != list(range(len(channels))):
         raise InputError(f"{file}: channels {', '.join(channels)}; expected 0 to {len(channels) - 1}")
     words = {text.lower(): modality for modality, text in naming.spelled.items()}
     usual = {name: modality_of(name) or name for name in names}
-    found = [words.get(name.lower(), usual[name] if naming.takes(usual[name]) else None) for name in names]
+    found = [
+        words.get(name.lower(), usual[name] if naming.takes(usual[name]) else f"channel {number}")
+        for number, name in enumerate(names)
+    ]
     for modality, text in naming.spelled.items():
         if modality not in found:
             given = f"--modalities={modality}={text}"
             raise InputError(f"{given}: no channel of this name in {file}; expected one of {', '.join(names)}")
-    for modality in filter(None, found):
+    for modality in found:
         if found.count(modality) > 1:
             alike = " and ".join(name for name, each in zip(names, found, strict=True) if each == modality)
             raise InputError(
@@ -104,26 +115,3 @@ def regions_in(root: Path) -> str | None:
             show(f"{file.name}: the region {name} is called {plain} here")
     with within(file):
         return declaration(regions) if regions else None
-
-
-def _put_folder(data: DataSet, images: str, labels: str, modalities: Sequence[str | None]) -> None:
-    """The cases of imagesTr or imagesTs, with their labels."""
-    before, tops = set(data.subjects), data.listing.tops
-    for path, stem in tops.get(images, []):
-        name = CASE.fullmatch(stem)
-        if name is None:
-            continue
-        if name["case"] in before:
-            raise InputError(f"--root={data.root}: {name['case']} is in imagesTr and in {images}")
-        channel = int(name["channel"])
-        if channel >= len(modalities):
-            known = f"channels 0000 to {len(modalities) - 1:04d}"
-            raise InputError(f"--root={data.root}: {path}: not a channel of dataset.json; expected {known}")
-        if (modality := modalities[channel]) is not None:
-            data.put(name["case"], modality, [path])
-        else:
-            data.leave("other modalities", [path])
-    for path, stem in tops.get(labels, []):
-        data.put(stem, LABEL, [path])
-    if images == "imagesTs":
-        data.held_out |= data.subjects.keys() - before

@@ -1,15 +1,17 @@
-"""Recognise a data set's layout, and find the files of its subjects."""
+"""Recognise a data set's layout, and find the files of its subjects; no image is opened but a BIDS diffusion series."""
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from ...errors import shortened, show
+from ...errors import InputError, shortened, show
+from ...files import reporting_path_errors
+from ..cohorts import COHORTS
 from .bids import is_bids, read_bids
-from .cohorts import cohort_of, read_visits
 from .folders import is_flat, is_folders, read_flat, read_folders
-from .listing import Listing, bare_of
+from .listing import Listing, bare_of, list_images
 from .names import SIGNS, Naming
 from .nnunet import is_nnunet, read_nnunet, regions_in
 from .subjects import DataSet
@@ -43,15 +45,47 @@ def layouts_of(listing: Listing, naming: Naming) -> list[str]:
     return special or [name for name in LAYOUTS if name not in SPECIAL and LAYOUTS[name].fits(listing)]
 
 
-def read_layout(name: str, listing: Listing, naming: Naming, states_regions: bool = False) -> DataSet:
-    """Find the files of a data set; `states_regions` takes the regions from nnU-Net's dataset.json."""
-    data = LAYOUTS[name].read(listing, naming)
+def read_layout(
+    listing: Listing, naming: Naming, name: str | None = None, states_regions: bool = False, option: str = ""
+) -> DataSet:
+    """Find the files of a data set in the layout `name`, or else in the one that fits; none fits without subjects.
+
+    `states_regions` takes the regions from nnU-Net's dataset.json. `option` is the folder's, of commands
+    with --layout.
+    """
+    names = layouts_of(listing, naming) if name is None else [name]
+    if len(names) > 1:
+        expected = " or ".join(f"--layout={name}" for name in names) if option else "one of the two"
+        raise InputError(option or listing.root, f"looks like {' and '.join(names)}", expected)
+    if not names:
+        return DataSet(listing, "no layout")
+    data = _read(listing, naming, *names)
     show(*data.remarks)
     if files := data.misnamed:
         show(f"warning: named as of another subject than their folder's: {shortened(files, most=3)}", error=True)
-    if name == "nnunet" and states_regions:
+    if data.name == "nnunet" and states_regions:
         data.convention = regions_in(Path(listing.root))
     return data
+
+
+def _read(listing: Listing, naming: Naming, name: str) -> DataSet:
+    return replace(LAYOUTS[name].read(listing, naming), name=name)
+
+
+def read_cohort(cohort: str, root: Path) -> DataSet:
+    """The visits below a root; shows progress. The names of the files decide between the layouts of the cohort."""
+    layouts = COHORTS[cohort].layouts
+    with reporting_path_errors(f"--root={root}"):
+        listing = list_images(root, lambda folder: any(layout.enters(folder) for layout in layouts))
+    found = [data for data in (layout.read(listing) for layout in layouts) if data.subjects]
+    if len(found) > 1:
+        examples = ", ".join(f"{next(iter(data.subjects))} ({data.layout})" for data in found)
+        raise InputError(f"--root={root}", f"layouts are mixed: {examples}", "one, as their labels could differ")
+    if not found:
+        expected = " or ".join(layout.example for layout in layouts)
+        there = shortened(sorted(path.name for path in root.iterdir()), most=4) or "nothing"
+        raise InputError(f"--root={root}", f"no scan of {cohort} among {there}", f"folders such as {expected}")
+    return found[0]
 
 
 def recognised(listing: Listing, naming: Naming) -> DataSet:
@@ -59,17 +93,34 @@ def recognised(listing: Listing, naming: Naming) -> DataSet:
 
     Where that has two files for an image, or several fit, the files' names tell the subjects.
     """
-    if layout := cohort_of(listing):
-        return read_visits(layout, listing)
+    for layout in (layout for cohort in COHORTS.values() for layout in cohort.layouts):
+        if layout.fits(listing):
+            return layout.read(listing)
     names = layouts_of(listing, naming)
     for name in ["flat"] if len(names) > 1 else [*names, "flat"]:
-        data = LAYOUTS[name].read(listing, naming)
+        data = _read(listing, naming, name)
         if not data.clashes:
             break
     return data
 
 
-def choosing(data: DataSet, layout: str, naming: Naming, kind: str) -> tuple[str | None, int]:
+def remedy(data: DataSet, naming: Naming) -> tuple[str, dict[str, str]]:
+    """The layout, and the words or the template for each kind, with which most subjects have one file of each kind.
+
+    Found by trying this layout and names in place of folders; no words if nothing helps.
+    """
+    best, most = ("", dict[str, str]()), 0
+    for name in dict.fromkeys([data.name] if data.name in SPECIAL else [data.name, "flat"]):
+        again = data if name == data.name else _read(data.listing, naming, name)
+        kinds = dict.fromkeys(clash.kind for clash in again.clashing(naming.modalities))
+        chosen = {kind: choosing(again, naming, kind) for kind in kinds}
+        count = min([count for _, count in chosen.values()] or [len(again.subjects)])
+        if count > most:
+            best, most = (name, {kind: str(words) for kind, (words, _) in chosen.items()}), count
+    return best
+
+
+def choosing(data: DataSet, naming: Naming, kind: str) -> tuple[str | None, int]:
     """The words or the template that give the most subjects one file of a kind with several, and their number.
 
     They are found by trying: the ends of the files' paths, in which a subject's name becomes `*`.
@@ -77,8 +128,8 @@ def choosing(data: DataSet, layout: str, naming: Naming, kind: str) -> tuple[str
     best, most = None, 0
     clash = next(clash for clash in data.clashes if clash.kind == kind)
     for words in dict.fromkeys(words for file in clash.files for words in _ends(bare_of(file), clash.subject)):
-        again = LAYOUTS[layout].read(data.listing, naming.choose(kind, words))
-        count = sum(kind in subject.kinds for subject in again.subjects.values())
+        again = _read(data.listing, naming.choose(kind, words), data.name)
+        count = sum(kind in subject.files for subject in again.subjects.values())
         if count > most and not any(clash.kind == kind for clash in again.clashes):
             best, most = words, count
     return best, most

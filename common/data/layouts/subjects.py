@@ -1,6 +1,7 @@
 """The results of every layout: the files of each subject, conflicts between files, and what is not used."""
 
 import re
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -16,27 +17,51 @@ NEITHER = "neither modality nor label"
 SEVERAL, WORSE = "several files for one image", "beside a file that fits better"
 
 
+class Claim(NamedTuple):
+    """A file that may be a subject's image or label map (`kind`); the lowest rank wins."""
+
+    subject: str
+    kind: str
+    path: str
+    rank: tuple[bool, ...] = ()
+    person: str | None = None
+
+
 class Clash(NamedTuple):
-    """Several files for one image or label (`kind`)."""
+    """Several files for one image or label (`kind`), of which the subject has the first."""
 
     subject: str
     kind: str
     files: tuple[str, str]
 
+    def __str__(self) -> str:
+        return f"two files for the {self.kind} of {self.subject}: {' and '.join(self.files)}"
+
 
 @dataclass
 class SubjectFiles:
-    """The files of a subject or a visit, below the root; `person` is None if only its name identifies the person."""
+    """The files of a subject or a visit by kind, a modality or `LABEL`: paths below the root.
+
+    `person` is None if only the name identifies the person.
+    """
 
     name: str
     person: str | None = None
-    images: dict[str, str] = field(default_factory=dict)
-    label: str | None = None
+    files: dict[str, str] = field(default_factory=dict)
 
     @property
-    def kinds(self) -> set[str]:
-        """The modalities, and `LABEL` with a label map."""
-        return {*self.images, *([LABEL] if self.label else [])}
+    def images(self) -> dict[str, str]:
+        """The images by modality."""
+        return {kind: path for kind, path in self.files.items() if kind != LABEL}
+
+    @property
+    def label(self) -> str | None:
+        """The label map."""
+        return self.files.get(LABEL)
+
+    def lacks(self, modalities: Sequence[str]) -> list[str]:
+        """The modalities without a file."""
+        return [modality for modality in modalities if modality not in self.files]
 
 
 @dataclass
@@ -44,12 +69,12 @@ class DataSet:
     """The subjects of a listing.
 
     `order`, `convention` and `held_out` (subjects kept for testing) are set if the layout defines them; `left` has the
-    reason why a file is not used, by default `NEITHER`. Subjects lack the files in `clashes`.
-    `remarks` are lines to print.
+    reason why a file is not used, by default `NEITHER`. `remarks` are lines to print. `name` is a key of `LAYOUTS`.
     """
 
     listing: Listing
     layout: str
+    name: str = ""
     subjects: dict[str, SubjectFiles] = field(default_factory=dict)
     order: Sequence[str] = ()
     convention: str | None = None
@@ -69,7 +94,7 @@ class DataSet:
         return [
             file
             for subject in self.subjects.values()
-            for file in (*subject.images.values(), *([subject.label] if subject.label else []))
+            for file in subject.files.values()
             if self._is_of_another(file, subject.name)
         ]
 
@@ -79,18 +104,22 @@ class DataSet:
         others = {start for start in starts if start in self.subjects and not owner.startswith(start)}
         return bool(others) and owner not in starts
 
-    def put(self, subject: str, kind: str, paths: Sequence[str], person: str | None = None) -> None:
-        """Give a subject an image or label map (`kind`), or record a clash if there are several candidate paths."""
-        there = self.subjects.setdefault(subject, SubjectFiles(subject, person))
-        known = there.label if kind == LABEL else there.images.get(kind)
-        claims = [*([known] if known else []), *paths]
-        if len(claims) > 1:
-            self.leave(SEVERAL, claims[1:])
-            self.clashes.append(Clash(subject, kind, (claims[0], claims[1])))
-        elif kind == LABEL:
-            there.label = claims[0]
-        else:
-            there.images[kind] = claims[0]
+    def take(self, claims: Iterable[Claim]) -> None:
+        """Give each subject the files that fit best, and record a clash if there are several."""
+        groups: dict[tuple[str, str], list[Claim]] = defaultdict(list)
+        for claim in claims:
+            groups[claim.subject, claim.kind].append(claim)
+        for (name, kind), group in groups.items():
+            best = min(claim.rank for claim in group)
+            first, *others = (claim.path for claim in group if claim.rank == best)
+            self.subjects.setdefault(name, SubjectFiles(name, group[0].person)).files[kind] = first
+            self.clashes += [Clash(name, kind, (first, other)) for other in others[:1]]
+            self.leave(SEVERAL, others)
+            self.leave(WORSE, [claim.path for claim in group if claim.rank != best])
+
+    def clashing(self, modalities: Collection[str] | None) -> list[Clash]:
+        """The clashes of label maps and of these modalities; None for all."""
+        return [clash for clash in self.clashes if modalities is None or clash.kind in (LABEL, *modalities)]
 
     def leave(self, why: str, paths: Iterable[str]) -> None:
         """State why files are not used."""
@@ -101,16 +130,14 @@ class DataSet:
         left = dict(self.left)
         used = set()
         for subject in self.subjects.values():
-            for modality, path in subject.images.items():
-                if modality in modalities:
+            has_image = not subject.files.keys().isdisjoint(modalities)
+            for kind, path in subject.files.items():
+                if kind in modalities or (kind == LABEL and takes_labels and has_image):
                     used.add(path)
+                elif kind == LABEL:
+                    left[path] = "labels without an image" if takes_labels else "label maps"
                 else:
                     left[path] = "other modalities"
-            if subject.label is not None:
-                if takes_labels and not subject.images.keys().isdisjoint(modalities):
-                    used.add(subject.label)
-                else:
-                    left[subject.label] = "labels without an image" if takes_labels else "label maps"
         reasons = {why: list(paths) for why, paths in self.listing.unread.items()}
         for file in self.listing.files:
             if file.path not in used:

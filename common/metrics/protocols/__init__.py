@@ -37,7 +37,7 @@ def protocol(name: str, challenge: str | None = None) -> Protocol:
     card: Protocol = choice("protocol", name, PROTOCOLS)
     if not card.challenges:
         if challenge is not None:
-            raise ArgumentError(f"challenge={challenge}: the protocol {name} has no challenges; expected none")
+            raise ArgumentError("challenge", challenge, f"the protocol {name} has no challenges", "none")
         return card
     challenge = next(iter(card.challenges)) if challenge is None else challenge
     settings = choice("challenge", challenge, card.challenges)
@@ -46,7 +46,9 @@ def protocol(name: str, challenge: str | None = None) -> Protocol:
 
 
 def check_convention(name: str, convention: str) -> None:
-    """Refuse labels of a convention that a protocol does not score."""
-    if not PROTOCOLS[name].reads(convention):
-        others = " or ".join(other for other, card in PROTOCOLS.items() if card.reads(convention))
-        raise InputError(f"labels of {convention}: not scored by the protocol {name}; expected --protocol={others}")
+    """Refuse labels of a convention that only other protocols score."""
+    scoring = [other for other, card in PROTOCOLS.items() if not card.conventions or convention in card.conventions]
+    is_listed = any(convention in card.conventions for card in PROTOCOLS.values())
+    if is_listed and name not in scoring:
+        expected = f"--protocol={' or '.join(scoring)}"
+        raise InputError(f"labels of {convention}: not scored by the protocol {name}; expected {expected}")

@@ -44,7 +44,10 @@ def test_regions_of_ones_own_are_declared_by_text_or_in_a_datalist():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("brats", "label_convention=brats: expected one of brats2021, .* or regions and their labels, such as core=1"),
+        (
+            "brats",
+            "label_convention=brats: expected one of atlas, .* or regions and their labels, such as core=1",
+        ),
         ("core=0", "core: expected labels from 1 to 255; 0 is background$"),
         ("core=1,core=2", "core: expected unique names other than dice$"),
         ("core=1+2,whole=2+1", "core and whole overlap; expected different regions"),

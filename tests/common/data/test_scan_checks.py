@@ -11,7 +11,7 @@ import pytest
 
 from common.data.scan_checks import absent_regions, broken_file, check_headers, check_labels, read_headers
 from common.errors import InputError
-from tests.damaged_scans import CASE, HEADERS, absolute, brain, break_checksum, cut, save, shifted, write_case
+from tests.damaged_scans import CASE, HEADERS, SHAPE, absolute, brain, break_checksum, cut, save, shifted, write_case
 from tests.support import execute
 
 
@@ -74,40 +74,32 @@ def test_gzip_files_of_several_parts_and_nifti_2_are_sound(tmp_path):
         check_headers([absolute(tmp_path, {"subject": "s", "image": [file]})])
 
 
-def test_voxels_that_begin_in_the_header_are_refused(tmp_path):
-    content = bytearray(nibabel.Nifti1Image(brain(), np.eye(4)).to_bytes())
-    content[108:112] = np.float32(0).tobytes()  # vox_offset
-    (tmp_path / "t1.nii").write_bytes(content)
-    with pytest.raises(InputError, match=r"t1.nii: voxels start at byte 0; expected 352 or later, after the header$"):
-        check_headers([{"subject": "s", "image": [str(tmp_path / "t1.nii")]}])
-
-
-def test_voxels_without_a_size_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("place", "kind", "sound", "broken", "message"),  # place of a field in the header, by the standard
+    [
+        (108, "<f4", [[352]], [[0]], "voxels start at byte 0; expected 352 or later, after the header$"),  # vox_offset
+        (84, "<f4", [[1]], [[0]], r".*pixdim 0, so the size of its voxels is unknown"),  # pixdim[2]
+        (112, "<f4", [[0], [np.nan], [2], [-1]], [[np.inf]], "scl_slope inf, so the scale of its intensities is unkn"),
+        (123, "u1", [[0], [2], [5], [10]], [[3]], "lengths in micrometres; expected mm$"),  # 5 is no unit
+        (254, "<i2", [[0], [5]], [[-1], [6]], r"sform_code \S+, where NIfTI has 0 to 5; expected a NIfTI image$"),
+        (252, "<i2", [[5]], [[-1], [6]], r"qform_code \S+, where NIfTI has 0 to 5; expected a NIfTI image$"),
+        (42, "<i2", [SHAPE], [[1024, 1024, 768]], "shape .* 768, which takes 3 GiB in float32; expected 2 GiB at mo"),
+    ],
+)
+def test_fields_that_mislead_a_reader_are_refused(tmp_path, place, kind, sound, broken, message):
     image = nibabel.Nifti1Image(brain(), np.eye(4))
     image.set_sform(None, 0)
     image.set_qform(np.eye(4), 1)
-    content = bytearray(image.to_bytes())
-    (tmp_path / "t1.nii").write_bytes(content)
     case = {"subject": "s", "image": [str(tmp_path / "t1.nii")]}
-    check_headers([case])
-    content[84:88] = bytes(4)  # pixdim[2]
-    (tmp_path / "t1.nii").write_bytes(content)
-    with pytest.raises(InputError, match=r"t1.nii: .*pixdim 0, so the size of its voxels is unknown"):
-        check_headers([case])
-
-
-def test_intensities_without_a_scale_are_refused(tmp_path):
-    """A slope of 0 or NaN stands for no scaling."""
-    case = {"subject": "s", "image": [str(tmp_path / "t1.nii")]}
-    content = bytearray(nibabel.Nifti1Image(brain(), np.eye(4)).to_bytes())
-    for slope in (0, np.nan, 2, -1):
-        content[112:116] = np.float32(slope).tobytes()  # scl_slope
+    for values in (*sound, *broken):
+        content, field = bytearray(image.to_bytes()), np.array(values, kind).tobytes()
+        content[place : place + len(field)] = field
         (tmp_path / "t1.nii").write_bytes(content)
-        check_headers([case])
-    content[112:116] = np.float32(np.inf).tobytes()
-    (tmp_path / "t1.nii").write_bytes(content)
-    with pytest.raises(InputError, match=r"t1.nii: scl_slope inf, so the scale of its intensities is unknown; exp"):
-        check_headers([case])
+        if values in sound:
+            check_headers([case])
+        else:
+            with pytest.raises(InputError, match=rf"t1.nii: {message}"):
+                check_headers([case])
 
 
 def test_what_nibabel_corrects_is_not_printed_without_the_files_name(tmp_path):
@@ -118,18 +110,6 @@ def test_what_nibabel_corrects_is_not_printed_without_the_files_name(tmp_path):
     code += "; report_in_one_line(); print(nibabel.load(sys.argv[1]).shape[0])"
     ended = execute([sys.executable, "-c", code, str(tmp_path / "t1.nii")])
     assert (ended.stdout, ended.stderr) == ("10\n", "")
-
-
-def test_lengths_in_micrometres_are_refused(tmp_path):
-    image = nibabel.Nifti1Image(brain(), np.eye(4))
-    for code in (0, 2, 5, 10):  # 5 is no unit by the standard
-        image.header["xyzt_units"] = code
-        nibabel.save(image, tmp_path / "t1.nii")
-        check_headers([{"subject": "s", "image": [str(tmp_path / "t1.nii")]}])
-    image.header.set_xyzt_units("micron")
-    nibabel.save(image, tmp_path / "t1.nii")
-    with pytest.raises(InputError, match=r"t1.nii: lengths in micrometres; expected mm$"):
-        check_headers([{"subject": "s", "image": [str(tmp_path / "t1.nii")]}])
 
 
 def test_a_copy_of_another_subjects_label_is_refused_and_empty_ones_are_not(tmp_path):
@@ -186,17 +166,6 @@ def test_two_places_of_a_voxel_are_warned_of_beyond_half_of_it(tmp_path, x, shif
     assert [(problem.check, str(problem)) for problem in problems] == ([("orientation", text)] if found else [])
 
 
-@pytest.mark.parametrize("code", ["sform_code", "qform_code"])
-@pytest.mark.parametrize("value", [-1, 6])
-def test_codes_that_nifti_lacks_are_refused(tmp_path, code, value):
-    """nibabel takes these for 0, and other programs for a form."""
-    image = nibabel.Nifti1Image(brain(), np.eye(4))
-    image.header[code] = value
-    (tmp_path / "t1.nii").write_bytes(image.to_bytes())
-    with pytest.raises(InputError, match=rf"t1.nii: {code} {value}, where NIfTI has 0 to 5; expected a NIfTI image$"):
-        check_headers([{"subject": "s", "image": [str(tmp_path / "t1.nii")]}])
-
-
 def test_the_broken_one_of_several_files_is_found_with_the_reason(folder):
     files = [str(folder / file) for file in CASE["image"]]
     break_checksum(folder / "t2.nii.gz")
@@ -210,12 +179,3 @@ def test_the_broken_one_of_several_files_is_found_with_the_reason(folder):
     for make, what in ((Path.mkdir, "a folder"), (os.mkfifo, "not a regular file"), (link_to_itself, "a broken link")):
         make(folder / what)
         assert broken_file([folder / what]) == (str(folder / what), what)
-
-
-def test_a_header_that_declares_too_much_is_refused_before_memory_is_taken(folder):
-    content = bytearray(gzip.decompress((folder / "t1.nii.gz").read_bytes()))
-    content[42:48] = np.array([1024, 1024, 768], "<i2").tobytes()
-    (folder / "t1.nii.gz").write_bytes(gzip.compress(content))
-    expected = r"t1.nii.gz: shape 1024 x 1024 x 768, which takes 3 GiB in float32; expected 2 GiB at most"
-    with pytest.raises(InputError, match=expected):
-        check_headers([absolute(folder)])

@@ -78,7 +78,7 @@ def test_geometry_is_kept_and_the_input_left_as_it_is(transform):
 
 @pytest.mark.parametrize("transform", [LabelToRegionsd, RegionsToLabeld])
 def test_an_unknown_convention_and_a_missing_key_are_refused(transform):
-    with pytest.raises(InputError, match="label_convention=brats: expected one of brats2021, brats2023, "):
+    with pytest.raises(InputError, match="label_convention=brats: expected one of atlas, brats2021, brats2023, "):
         transform("label", "brats")
     with pytest.raises(KeyError, match="label"):
         transform("label", "atlas")({"image": 1})

@@ -138,10 +138,6 @@ def test_one_forward_pass_of_the_encoder_serves_four_tasks():
             lambda: TwoViews(tasks=[Masked(edge=64)])(CROPS),
             "mask_edge=64: crops of [64, 64, 32] voxels are a single block; expected a smaller edge",
         ),
-        (
-            lambda: SSLHead(1, "micro", tasks=["maskd"]),
-            "tasks=maskd: expected one of reconstruction, rotation, contrastive, masked",
-        ),
     ],
 )
 def test_what_cannot_be_hidden_is_refused(make, message):

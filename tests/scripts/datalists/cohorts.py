@@ -3,6 +3,10 @@
 import json
 from itertools import chain
 
+from scripts.datalists.__main__ import COMMANDS
+
+atlas, brats, ukb = (COMMANDS[name] for name in ("atlas", "brats", "ukb"))
+
 
 def touch(root, *files):
     for file in files:

@@ -10,7 +10,17 @@ import pytest
 
 from common.errors import InputError
 from scripts.datalists import __main__ as datalists
-from tests.scripts.datalists.cohorts import add_brats, add_brats_2023, add_ukb, everybody, subjects, touch, written
+from tests.scripts.datalists.cohorts import (
+    add_brats,
+    add_brats_2023,
+    add_ukb,
+    brats,
+    everybody,
+    subjects,
+    touch,
+    ukb,
+    written,
+)
 from tests.support import MODALITIES, execute, one_line
 
 ATLAS = "{0}/ses-1/anat/{0}_ses-1_space-MNI152NLin2009aSym_{1}.nii.gz"
@@ -31,7 +41,7 @@ UKB = "20252_2_0/T1/T1 20253_2_0/T2_FLAIR/T2_FLAIR"
 def test_each_layout_gives_relative_paths_in_its_order(root, command, bundle, subject, convention, file, kinds):
     files = [file.format(subject, kind) for kind in kinds.split()]
     touch(root, *files, "readme.txt", "derivatives/T1.nii.gz")
-    content = written(getattr(datalists, command), root, testing="all")
+    content = written(datalists.COMMANDS[command], root, testing="all")
     assert list(content)[-3:] == ["training", "validation", "testing"]
     entry = {"subject": subject, "image": files[: len(MODALITIES[bundle])]}
     expected = {"name": command, "modalities": MODALITIES[bundle], "label_convention": convention}
@@ -44,31 +54,34 @@ def test_each_layout_gives_relative_paths_in_its_order(root, command, bundle, su
     [
         ({"root": "/no/such"}, "--root=/no/such: .*No such file or directory; expected a"),
         ({"output": "/etc/passwd/list.json"}, "--output=/etc/passwd/list.json: passwd: a file; expected a folder"),
-        ({"label_convention": "brats"}, "label_convention=brats: expected one of brats2021, .*, or regions and their"),
+        (
+            {"label_convention": "brats"},
+            "label_convention=brats: expected one of atlas, .*, or regions and their",
+        ),
     ],
 )
 def test_bad_options_are_named(root, tmp_path, options, message):
     add_brats(root, *range(4))
     with pytest.raises(InputError, match=message) as error:
-        datalists.brats(**{"root": root, "output": tmp_path / "list.json"} | options)
+        brats(**{"root": root, "output": tmp_path / "list.json"} | options)
     assert one_line(error)
     assert list(tmp_path.iterdir()) == [root]
 
 
 def test_brats_after_treatment_has_the_convention_that_is_asked_for(root):
     add_brats_2023(root, 5, 6, 7)
-    content = written(datalists.brats, root, label_convention="brats2024")
+    content = written(brats, root, label_convention="brats2024")
     assert (content["label_convention"], "regions" in content) == ("brats2024", False)
-    content = written(datalists.brats, root, label_convention="cavity = 4, whole=2+3+1")
+    content = written(brats, root, label_convention="cavity = 4, whole=2+3+1")
     assert (content["regions"], "label_convention" in content) == ({"cavity": [4], "whole": [1, 2, 3]}, False)
 
 
 def test_labels_of_children_are_those_of_2023_unless_another_year_is_asked_for(root, capsys):
     subjects = [f"BraTS-PED-0000{number}-000" for number in range(3)]
     touch(root, *(f"{subject}/{subject}-{kind}.nii.gz" for subject in subjects for kind in BRATS_2023))
-    assert written(datalists.brats, root)["label_convention"] == "brats2023"
+    assert written(brats, root)["label_convention"] == "brats2023"
     assert "from 2024 on: --label_convention=brats2024peds" in capsys.readouterr().out
-    assert written(datalists.brats, root, label_convention="brats2024peds")["label_convention"] == "brats2024peds"
+    assert written(brats, root, label_convention="brats2024peds")["label_convention"] == "brats2024peds"
     assert "PED" not in capsys.readouterr().out
 
 
@@ -94,7 +107,7 @@ def biobank(root):
 
 
 def test_participants_are_counted_at_each_step(biobank, capsys):
-    content = written(datalists.ukb, biobank, validation=2, testing=1, min_slices=6, workers=1)
+    content = written(ukb, biobank, validation=2, testing=1, min_slices=6, workers=1)
     kept = [f"{person}_2_0" for person in range(1000000, 1000005)] + ["1000004_3_0", "1000005_3_0"]
     assert everybody(content) == kept
     printed = capsys.readouterr().out
@@ -107,7 +120,7 @@ def test_participants_are_counted_at_each_step(biobank, capsys):
 
 def test_the_first_complete_visit_of_each_person_can_be_taken(biobank, capsys):
     (biobank / "1000000_20252_2_0/T1/T1_brain_to_MNI.nii.gz").write_bytes(b"no image")
-    found = everybody(written(datalists.ukb, biobank, validation=2, min_slices=6, visits="first", workers=1))
+    found = everybody(written(ukb, biobank, validation=2, min_slices=6, visits="first", workers=1))
     assert found == [f"{n}_2_0" for n in range(1000001, 1000005)] + ["1000005_3_0"]
     assert "first visits: 5 of 5 people, 5 of 6 visits\n" in capsys.readouterr().out
 
@@ -115,7 +128,7 @@ def test_the_first_complete_visit_of_each_person_can_be_taken(biobank, capsys):
 @pytest.fixture
 def whole_list(root, tmp_path):
     add_brats(root, *range(60))
-    datalists.brats(root, tmp_path / "whole.json", validation=10, testing=10)
+    brats(root, tmp_path / "whole.json", validation=10, testing=10)
     return str(tmp_path / "whole.json")
 
 

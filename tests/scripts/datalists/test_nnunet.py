@@ -110,5 +110,5 @@ def test_a_broken_dataset_json_is_named(data, content, message):
 def test_a_case_for_training_and_for_testing_is_named(data):
     fill(data, PROSTATE)
     data.touch("imagesTs/C_0_0000.nii.gz")
-    with pytest.raises(InputError, match="C_0 is in imagesTr and in imagesTs"):
+    with pytest.raises(InputError, match=r"C_0 exists twice: imagesTr/C_0_0000\S+ and imagesTs/C_0_0000"):
         data.scan()

@@ -6,9 +6,47 @@ from common.data.layouts.listing import list_images
 from common.data.layouts.names import Naming
 from common.data.layouts.reading import read_layout
 from common.errors import InputError
-from scripts.datalists.scan import remedy
+from scripts.datalists.scan import options_of
 
-GLIOMA = ("FLAIR", "T1", "T1GD", "T2")
+UPENN = "UPENN-GBM-00{n}_11"
+GLIOMA = [f"images_structural/{UPENN}/{UPENN}_{kind}.nii.gz" for kind in ("FLAIR", "T1GD", "T1", "T2")]
+READ = {  # the images and label maps of each of three subjects; options; images of the datalist
+    "IXI has a folder for each modality": (
+        [f"IXI-{kind}/IXI{{n}}-Guys-0828-{kind}.nii.gz" for kind in ("T1", "T2", "PD", "MRA")],
+        [],
+        {},
+        [f"IXI-{kind}/IXI{{n}}-Guys-0828-{kind}.nii.gz" for kind in ("T1", "T2", "PD")],
+    ),
+    "folders of modalities hold subjects": (["FLAIR/P{n}.nii", "T1/P{n}.nii"], ["masks/P{n}.nii"], {}, None),
+    "the same, by patterns": (
+        ["T1/P{n}.nii", "FLAIR/P{n}.nii"],
+        ["masks/P{n}.nii"],
+        {"modalities": "T1=T1/*,FLAIR=FLAIR/*", "label": "masks/*"},
+        None,
+    ),
+    "a pattern states the subject": (["a/T2/P{n}/x.nii"], [], {"modalities": "T2=T2/{subject}/x"}, None),
+    "folders of images and labels": (["images/s{n}.nii"], ["labels/s{n}.nii"], {"modalities": "T1="}, None),
+    "UPENN-GBM has subjects below folders for all": (GLIOMA, [f"images_segm/{UPENN}_segm.nii.gz"], {}, None),
+    "BraTS 2020 has a label map of an odd name": (
+        ["BraTS20_{n}/BraTS20_{n}_t1.nii", "BraTS20_{n}/BraTS20_{n}_t2.nii"],
+        ["BraTS20_{n}/W39_1998.09.19_Segm.nii"],
+        {},
+        None,
+    ),
+    "a folder for each modality of each subject": (["P{n}/FLAIR/scan.nii", "P{n}/T1/scan.nii"], [], {}, None),
+    "a registered scan is of its own modality": (
+        ["{n}_FLAIR_to_T1.nii", "{n}_T1.nii", "{n}_T1_2_MNI.nii"],
+        [],
+        {},
+        ["{n}_FLAIR_to_T1.nii", "{n}_T1.nii"],
+    ),
+    "names with and without the subject, other files between them": (
+        ["A{n}/flair.nii", "A{n}/A{n}-T1_Gd.nii", "A{n}/A{n}_T1.nii", "A{n}/A{n}_brain_mask.nii", "A{n}/._A{n}_T1.nii"],
+        ["A{n}/A{n}_lesion_mask.nii.gz"],
+        {},
+        ["A{n}/flair.nii", "A{n}/A{n}-T1_Gd.nii", "A{n}/A{n}_T1.nii"],
+    ),
+}
 
 
 def fill(data, pattern, *kinds, labels=()):
@@ -19,46 +57,22 @@ def fill(data, pattern, *kinds, labels=()):
             data.label(place.format(n=f"{number:03d}"), 1)
 
 
-def fill_wmh(data):
-    fill(data, "{n}/pre/{kind}.nii.gz", "T1", "FLAIR", labels=["{n}/wmh.nii.gz"])
-    fill(data, "{n}/orig/{kind}.nii.gz", "T1", "FLAIR", "3DT1")
-
-
-def test_ixi_has_a_folder_for_each_modality(data):
-    fill(data, "IXI-{kind}/IXI{n}-Guys-0828-{kind}.nii.gz", "T1", "T2", "PD", "MRA")
-    found = data.entries()
-    assert list(found) == [f"IXI{n}-Guys-0828" for n in ("001", "002", "003")]
-    assert found["IXI002-Guys-0828"]["image"] == [
-        f"IXI-{kind}/IXI002-Guys-0828-{kind}.nii.gz" for kind in ("T1", "T2", "PD")
+@pytest.mark.parametrize("name", READ)
+def test_public_layouts_are_read(data, name):
+    images, labels, options, expected = READ[name]
+    for image in images:
+        fill(data, image, "", labels=labels)
+    numbers = ("001", "002", "003")
+    found = data.entries(**options).values()
+    assert [entry["image"] for entry in found] == [[image.format(n=n) for image in expected or images] for n in numbers]
+    assert [entry["label"] for entry in found if "label" in entry] == [
+        file.format(n=n) for n in numbers for file in labels
     ]
 
 
-def test_folders_of_modalities_may_hold_names_of_subjects_alone(data):
-    fill(data, "{kind}/P{n}.nii.gz", "T1", "FLAIR", labels=["masks/P{n}.nii.gz"])
-    entry = {"subject": "P002", "image": ["FLAIR/P002.nii.gz", "T1/P002.nii.gz"], "label": "masks/P002.nii.gz"}
-    assert data.entries()["P002"] == entry
-    assert data.entries(modalities="T1=T1/*,FLAIR=FLAIR/*", label="masks/*")["P002"]["label"] == entry["label"]
-    fill(data, "other/{kind}/P{n}/x.nii.gz", "T2")
-    assert data.entries(modalities="T2=T2/{subject}/x")["P002"]["image"] == ["other/T2/P002/x.nii.gz"]
-
-
-def test_upenn_gbm_has_subjects_below_folders_for_all(data):
-    name = "UPENN-GBM-00{n}_11"
-    fill(data, f"images_structural/{name}/{name}_{{kind}}.nii.gz", *GLIOMA, labels=[f"images_segm/{name}_segm.nii.gz"])
-    found = data.entries()["UPENN-GBM-00001_11"]
-    ends = [f"{kind}.nii.gz" for kind in ("FLAIR", "T1GD", "T1", "T2")]
-    assert [file.rpartition("_")[2] for file in found["image"]] == ends
-    assert found["label"] == "images_segm/UPENN-GBM-00001_11_segm.nii.gz"
-
-
-def test_brats_2020_has_one_label_map_of_an_odd_name(data):
-    fill(data, "BraTS20_{n}/BraTS20_{n}_{kind}.nii", "t1", "t2", labels=["BraTS20_{n}/W39_1998.09.19_Segm.nii"])
-    assert data.entries()["BraTS20_003"]["label"] == "BraTS20_003/W39_1998.09.19_Segm.nii"
-
-
-def test_a_folder_for_each_modality_of_each_subject(data):
-    fill(data, "P{n}/{kind}/scan.nii.gz", "T1", "FLAIR")
-    assert data.entries()["P001"]["image"] == ["P001/FLAIR/scan.nii.gz", "P001/T1/scan.nii.gz"]
+def fill_wmh(data):
+    fill(data, "{n}/pre/{kind}.nii.gz", "T1", "FLAIR", labels=["{n}/wmh.nii.gz"])
+    fill(data, "{n}/orig/{kind}.nii.gz", "T1", "FLAIR", "3DT1")
 
 
 def test_timepoints_named_t1_and_t2_are_no_modalities(data):
@@ -82,8 +96,8 @@ def test_timepoints_named_t1_and_t2_are_no_modalities(data):
 def test_the_options_that_a_refusal_names_work(data, make, layout):
     make(data)
     naming = Naming()
-    found = read_layout(layout, list_images(data.root), naming)
+    found = read_layout(list_images(data.root), naming, layout)
     with pytest.raises(InputError, match="two files for the"):
         data.scan(layout=layout)
-    options = remedy(found, layout, naming)
+    options = options_of(found, naming)
     assert len(data.entries(**{"layout": layout} | options)) == 3, options

@@ -3,16 +3,18 @@
 import pytest
 
 from common.errors import InputError
-from scripts.datalists.__main__ import atlas, brats, ukb
 from tests.scripts.datalists.cohorts import (
     add_atlas,
     add_brats,
     add_brats_2023,
     add_ukb,
+    atlas,
+    brats,
     everybody,
     people,
     sizes,
     subjects,
+    ukb,
     written,
 )
 from tests.support import one_line

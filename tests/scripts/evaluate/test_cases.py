@@ -157,8 +157,8 @@ def test_the_protocol_or_the_user_names_the_label_convention_of_a_folder(folders
 
     assert [convention("isles"), convention("brats"), convention("dice", given="a=1")] == ["atlas", "brats2023", "a=1"]
     for name, references, given, message in (
-        ("dice", folders[1], None, "--label_convention: missing; expected one of brats2021, .*, atlas$"),
-        ("dice", folders[1], 7, "label_convention=7: expected one of brats2021, .*, atlas, or regions and"),
+        ("dice", folders[1], None, "--label_convention: missing; expected one of atlas, .*, brats2024peds$"),
+        ("dice", folders[1], 7, "label_convention=7: expected one of atlas, .*, or regions and"),
         ("dice", datalist, "atlas", "--label_convention=atlas: expected only with a folder as --references="),
         ("brats", folders[1], "atlas", "labels of atlas: not scored by .* brats; expected .*=atlas or dice or isles$"),
     ):

@@ -11,7 +11,7 @@ from scripts.experiments.jobs import Places
 from scripts.folds import __main__ as module
 from scripts.folds import summary
 from scripts.folds.setup import Setup
-from tests.scripts.experiments.conftest import WORK
+from tests.scripts.experiments.work import WORK
 from tests.support import ROOT
 
 

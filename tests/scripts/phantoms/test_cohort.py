@@ -7,10 +7,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from common.data.cohorts import COHORTS
 from common.errors import InputError
 from scripts.phantoms.anatomy import add_glioma, make_head
 from scripts.phantoms.cohort import make
-from scripts.phantoms.layouts import PHANTOMS
+from scripts.phantoms.layouts import grid_of
 from scripts.phantoms.mr_signal import SEQUENCES, scan
 
 SPACING = 4  # mm
@@ -26,7 +27,7 @@ FIGURES = {  # voxels that are not zero, mean and SD of the first subject's file
 
 @pytest.fixture(scope="module")
 def grid():
-    return PHANTOMS["atlas"].grid(float(SPACING))
+    return grid_of(COHORTS["atlas"], float(SPACING))
 
 
 def _files(root):
@@ -35,20 +36,6 @@ def _files(root):
 
 def _voxels(path):
     return np.asarray(nib.load(path).dataobj)
-
-
-ATLAS_FILE = "{0}/ses-1/anat/{0}_ses-1_space-MNI152NLin2009aSym_{1}.nii.gz"
-ATLAS_KINDS = ("T1w", "label-L_desc-T1lesion_mask")
-
-
-def test_files_are_named_as_in_the_cohorts_and_nothing_else_is_left(cohorts):
-    kinds = ("20252_2_0/T1/T1", "20253_2_0/T2_FLAIR/T2_FLAIR")
-    ukb = [f"{1000012 + 37 * index}_{kind}_brain_to_MNI.nii.gz" for index in range(6) for kind in kinds]
-    assert _files(cohorts / "ukb") == sorted(ukb)
-    names, kinds = [f"BraTS2021_0000{index}" for index in range(6)], ("flair", "t1ce", "t1", "t2", "seg")
-    assert _files(cohorts / "brats") == sorted(f"{name}/{name}_{kind}.nii.gz" for name in names for kind in kinds)
-    names = [f"sub-r00{1 + index // 4}s00{1 + index % 4}" for index in range(7)]
-    assert _files(cohorts / "atlas") == sorted(ATLAS_FILE.format(name, kind) for name in names for kind in ATLAS_KINDS)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +48,7 @@ def test_files_are_named_as_in_the_cohorts_and_nothing_else_is_left(cohorts):
 )
 def test_volumes_have_the_grid_of_the_cohort(cohorts, layout, shape, orientation, dtype, corner):
     """The shape at 1 mm is that of the real files."""
-    assert PHANTOMS[layout].grid(1.0).shape == shape
+    assert COHORTS[layout].space.edges(1.0) == shape
     images = [nib.load(path) for path in sorted((cohorts / layout).rglob("*.nii.gz"))]
     assert {image.shape for image in images} == {tuple(-(-edge // SPACING) for edge in shape)}
     assert {"".join(nib.aff2axcodes(image.affine)) for image in images} == {orientation}
@@ -81,7 +68,7 @@ def test_the_brain_lies_in_the_middle_whatever_the_orientation(cohorts, layout):
     image = nib.load(path)
     foreground = np.asarray(image.dataobj) > 0.3 * np.percentile(np.asarray(image.dataobj), 99)
     centre = nib.affines.apply_affine(image.affine, np.argwhere(foreground).mean(0))
-    expected = np.array([0, -17, 10]) + PHANTOMS[layout].mni_origin
+    expected = np.array([0, -17, 10]) + COHORTS[layout].space.mni_origin
     np.testing.assert_allclose(centre, expected, atol=20)
     assert abs(centre[0] - expected[0]) < 6  # the left half mirrors the right one
 
@@ -125,7 +112,7 @@ def test_the_same_seed_gives_the_same_bytes_on_two_workers(cohorts, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layout": "oasis"}, "layout=oasis: expected one of ukb, brats, atlas"),
+        ({"layout": "oasis"}, "layout=oasis: expected one of atlas, brats, ukb"),
         ({"spacing": 5}, "spacing=5: expected a number from 1 to 4"),
         (
             {"layout": "atlas", "difficulty": "medium"},

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from common.data.cohorts import COHORTS
 from common.data.volumes import write_volume
 from common.metrics.measures import dice
 from common.prepare.subject import default_reference
-from common.prepare.targets import TARGETS
 from common.prepare.volumes import Grid
-from scripts.phantoms.layouts import PHANTOMS
+from scripts.phantoms.layouts import grid_of, head_of
 from scripts.phantoms.mr_signal import SEQUENCES, scan
 from scripts.prepare.subjects import mask_file, read_record
 
@@ -44,18 +44,18 @@ def make_raw(layout: str, index: int, folder: Path, seed: int = 0, spacing: floa
         seed: of the head and its motions.
         spacing: edge of the phantom's voxels, mm; the scans' voxels grow with it.
     """
-    kind = PHANTOMS[layout]
+    kind = COHORTS[layout]
     rng = np.random.default_rng([seed, index])
-    head = kind.head(rng, kind.grid(spacing), False)
-    agent, affine = rng.uniform(0.15, 0.4), kind.affine(spacing)
-    subject = kind.subject(index)
+    head = head_of(kind, rng, grid_of(kind, spacing), False)
+    agent, affine = rng.uniform(0.15, 0.4), kind.space.affine(spacing)
+    subject = kind.phantom(index)["person"]
     motion = np.random.default_rng([seed, index, 1])
-    centre = np.array(CENTRE) + kind.mni_origin
+    centre = np.array(CENTRE) + kind.space.mni_origin
     first = _rigid(motion, *TURN, centre)
     middle = _moved(first, centre[None])[0]
-    reference = default_reference(list(kind.layout.images))
+    reference = default_reference(kind.modalities)
     motions = {}
-    for modality in kind.layout.images:
+    for modality in kind.modalities:
         image = scan(rng, head, SEQUENCES[modality], agent)
         own = np.eye(4) if modality == reference else _rigid(motion, *SHIFT, middle)
         motions[modality] = own @ first
@@ -73,7 +73,7 @@ def make_raw(layout: str, index: int, folder: Path, seed: int = 0, spacing: floa
         "affine": affine,
         "brain": brain,
         "labels": head.labels.reshape(head.grid.shape),
-        "points": head.positions[:, chosen].T + np.array(kind.mni_origin),
+        "points": head.positions[:, chosen].T + np.array(kind.space.mni_origin),
         "origins": head.origins[:, chosen].T,
     }
     truth |= {f"motion_{modality}": matrix for modality, matrix in motions.items()}
@@ -118,7 +118,7 @@ def errors(record: Mapping[str, Any], truth: Mapping[str, Any]) -> dict[str, NDA
         truth: as `make_raw` wrote it.
     """
     settings = record["settings"]
-    reference, target = record["reference"], TARGETS[settings["like"]]
+    reference, target = record["reference"], COHORTS[settings["like"]].space
     points = {modality: _moved(truth[f"motion_{modality}"], truth["points"]) for modality in settings["modalities"]}
     matrices = {modality: np.array(entry["matrix"]) for modality, entry in record["transforms"].items()}
     placed = _moved(np.linalg.inv(matrices[reference]), points[reference])

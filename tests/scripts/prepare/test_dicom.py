@@ -10,7 +10,7 @@ import pytest
 from common.errors import InputError
 from scripts.prepare.__main__ import prepare
 from scripts.prepare.scans import find_subjects
-from tests.deploy.dicom_study import Study, change, read, write_localiser, write_modality
+from tests.common.dicom.dicom_study import Study, change, read, write_localiser, write_modality
 from tests.scripts.prepare.moved_heads import errors
 from tests.support import one_line
 

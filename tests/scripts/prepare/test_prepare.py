@@ -19,9 +19,7 @@ from common.inference.cases import find_cases
 from common.metrics.measures import dice
 from common.prepare.brain import brain_of, mirrored_brain
 from common.prepare.figures import LIMITS
-from common.prepare.targets import TARGETS
 from common.prepare.volumes import read_volume
-from scripts.phantoms.layouts import PHANTOMS
 from scripts.prepare.subjects import folder_of, read_record
 from tests.scripts.prepare.moved_heads import brain_dice, errors
 
@@ -128,7 +126,7 @@ def found_by_readers(output):
     """What each reader finds: with the datalist, without, and `datalists generic`."""
     for datalist in (output / "datalist.json", None):
         yield [case["subject"] for case in find_cases(output, ["T1", "FLAIR"], datalist)]
-    yield sorted(read_layout("folders", list_images(output), Naming(("T1", "FLAIR"))).subjects)
+    yield sorted(read_layout(list_images(output), Naming(("T1", "FLAIR")), "folders").subjects)
 
 
 def test_a_subject_outside_its_limits_is_left_out_until_it_is_accepted(cohort, copy):
@@ -206,11 +204,3 @@ def test_what_is_done_stays_and_leftovers_of_a_killed_run_go(cohort, run_prepare
     assert "0 new, 2 done before, 1 failed" in result.stdout
     assert (folder / cohort.subject / "prepare.json").stat().st_mtime_ns == before
     assert not (folder / ".prepare").exists()
-
-
-def test_the_targets_are_the_grids_of_the_embedded_cohort():
-    for layout, target in TARGETS.items():
-        expected, grid = PHANTOMS[layout], target.grid(1.0)
-        assert grid.shape == expected.shape
-        np.testing.assert_array_equal(grid.affine, expected.affine(1.0))
-        assert target.mni_origin == expected.mni_origin

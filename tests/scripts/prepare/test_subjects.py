@@ -85,7 +85,7 @@ def test_what_is_not_of_an_earlier_preparation_is_not_replaced(tmp_path):
         prepare_cohort([Subject("a", fault="none")], Settings("ukb", ("T1",)), tmp_path / "out", jobs=1)
     assert (tmp_path / "out/a/notes.txt").exists()
     write_json(tmp_path / "out/datalist.json", {"training": []})
-    with pytest.raises(InputError, match=r"'preparation' is a required property; expected the datalist of an earlier"):
+    with pytest.raises(InputError, match=r"datalist\.json: not of an earlier preparation \(no made\.json\)"):
         prepare_cohort([], Settings("ukb", ("T1",)), tmp_path / "out", jobs=1)
 
 

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from common.data.layouts.cohorts import read_cohort
 from common.data.layouts.listing import BROKEN, TWICE, list_images
 from common.data.layouts.names import Naming
-from common.data.layouts.reading import LAYOUTS, layouts_of, read_layout, recognised
+from common.data.layouts.reading import LAYOUTS, layouts_of, read_cohort, read_layout, recognised
 from tests.scripts.datalists.cohorts import touch
 
 
@@ -101,7 +100,7 @@ def test_the_account_counts_files_and_folders(tmp_path):
     )
     listing = list_images(tmp_path)
     assert layouts_of(listing, Naming()) == ["folders"]
-    assert read_layout("folders", listing, Naming()).account(["T1"]) == [
+    assert read_layout(listing, Naming()).account(["T1"]) == [
         "skipped, neither modality nor label: P0/P0_x.nii.gz, P1/P1_x.nii.gz, P2/P2_x.nii.gz and 2 more",
         "skipped, 4 of 6 folders: no image in P2, P3, P4 and 1 more",
     ]

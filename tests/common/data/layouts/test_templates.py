@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.data.layouts.cohorts import COHORTS
+from common.data.cohorts import COHORTS
 from common.data.layouts.names import LABEL, Naming, fits
 from common.data.layouts.templates import Template
 
@@ -37,11 +37,11 @@ def test_a_pattern_of_one_name_is_that_of_fnmatch(pattern, name):
 
 
 @pytest.mark.parametrize(
-    "layout", [layout for layouts in COHORTS.values() for layout in layouts], ids=lambda one: one.title
+    "layout", [layout for cohort in COHORTS.values() for layout in cohort.layouts], ids=lambda one: one.title
 )
 def test_a_template_reads_what_it_writes(layout):
     values = {"person": "7", "visit": "2_0", "session": "1", "above": ""}
-    for text in (*layout.images.values(), *filter(None, [layout.label])):
+    for text in layout.files.values():
         fields = Template(text, {"above": ".*"}).match(Template(text).fill(values))
         assert fields == {name: values[name] for name in fields}
 

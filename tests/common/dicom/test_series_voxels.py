@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from common.data.cohorts import COHORTS
+from common.dicom.series.voxels import brighter, tails
 from common.prepare.volumes import Volume
-from deploy.series.voxels import brighter, tails
 from scripts.phantoms.anatomy import add_glioma, make_head
-from scripts.phantoms.layouts import PHANTOMS
+from scripts.phantoms.layouts import grid_of
 from scripts.phantoms.mr_signal import SEQUENCES, TISSUES, Tissue, signal
 
 BLOOD = Tissue(0.85, 1900, 90, uptake=1.2)  # T1 and T2 in ms at 3 T
@@ -18,7 +19,7 @@ AGENT = 0.5  # mM in enhancing tumour
 def make(seed, skull_stripped, glioma):
     """A head with a sagittal sinus and choroid plexus, and perhaps a glioma, in voxels of 3 mm."""
     rng = np.random.default_rng([seed, 5])
-    head = make_head(rng, PHANTOMS["brats" if skull_stripped else "atlas"].grid(3.0), [], skull_stripped)
+    head = make_head(rng, grid_of(COHORTS["brats" if skull_stripped else "atlas"], 3.0), [], skull_stripped)
     if glioma:
         add_glioma(rng, head, np.array([[30, 5 * seed - 10, 25]], np.float32))
     x, y, z = head.positions

@@ -6,11 +6,11 @@ import shutil
 import numpy as np
 import pytest
 
-from deploy.series.choice import choose_series
-from deploy.study import read_study
-from tests.deploy.checks import modality_of, refusal
-from tests.deploy.dicom_study import VOXELS, Study, brats_files, header, read, to_slices, write_modality
-from tests.deploy.enhanced_mr import write_enhanced
+from common.dicom.series.choice import choose_series
+from common.dicom.study import read_study
+from tests.common.dicom.checks import modality_of, refusal
+from tests.common.dicom.dicom_study import VOXELS, Study, brats_files, header, read, to_slices, write_modality
+from tests.common.dicom.enhanced_mr import write_enhanced
 
 AGENT = "gadobutrol"
 INJECTED = {"agent": AGENT, "ContrastBolusStartTime": "101500"}

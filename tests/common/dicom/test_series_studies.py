@@ -13,11 +13,11 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import MRImageStorage
 
+from common.dicom.series.choice import choose_series
+from common.dicom.series.pairs import Pairs
+from common.dicom.study import Instance, Series
 from common.errors import InputError
-from deploy.series.choice import choose_series
-from deploy.series.pairs import Pairs
-from deploy.study import Instance, Series
-from tests.deploy.dicom_study import header
+from tests.common.dicom.dicom_study import header
 
 MODALITIES = ("FLAIR", "T1ce", "T1", "T2")
 PLANES = {"ax": [1, 0, 0, 0, 1, 0], "sag": [0, 1, 0, 0, 0, -1], "cor": [1, 0, 0, 0, 0, -1]}

@@ -9,7 +9,7 @@ import SimpleITK as sitk  # noqa: N813, the field's name for it
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from common.prepare.volumes import Volume, to_image
+from ...prepare.volumes import Volume, to_image
 
 # Chosen on phantoms to detect as many enhanced scans as possible without a false decision between native scans;
 # docs/explanation/dicom-series.md has the figures. Brightness is relative to the median of the head.

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from common.errors import InputError
-from common.files import valid_yaml
-from deploy.series.words import NO_MODALITY, WITH, WITHOUT, Words, read_words
-from deploy.study import values_of
+from ...errors import InputError
+from ...files import valid_yaml
+from ..study import values_of
+from .words import NO_MODALITY, WITH, WITHOUT, Words, read_words
 
 MEANINGS = {
     "T1": Words("T1", WITHOUT, named=True),

@@ -10,9 +10,9 @@ from nibabel.affines import apply_affine
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.uid import RLELossless
 
-from deploy.geometry import grid_of, volume_of
-from tests.deploy.checks import refusal
-from tests.deploy.dicom_study import Study, header, to_slices, write_series
+from common.dicom.geometry import grid_of, volume_of
+from tests.common.dicom.checks import refusal
+from tests.common.dicom.dicom_study import Study, header, to_slices, write_series
 from tests.support import oblique
 
 AFFINES = {

@@ -13,13 +13,13 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import MRImageStorage
 
-from common.errors import InputError
-from common.prepare.volumes import Grid
-from deploy.geometry import grid_of
-from deploy.multiframe import ENHANCED_MR
-from deploy.series.names import Names, read_names
-from deploy.series.words import NO_MODALITY, UNCLEAR, WITH, WITHOUT, Words, read_words
-from deploy.study import Instance, Series, values_of
+from ...errors import InputError
+from ...prepare.volumes import Grid
+from ..geometry import grid_of
+from ..multiframe import ENHANCED_MR
+from ..study import Instance, Series, values_of
+from .names import Names, read_names
+from .words import NO_MODALITY, UNCLEAR, WITH, WITHOUT, Words, read_words
 
 MR_IMAGES = {MRImageStorage, *ENHANCED_MR}
 SAME_COSINE = 0.01  # images of a localiser differ by more, slices of a volume by rounding

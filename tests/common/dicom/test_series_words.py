@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from deploy.series.words import GROUPS, WITH, WITHOUT, read_words
+from common.dicom.series.words import GROUPS, WITH, WITHOUT, read_words
 
 # fmt: off
 NAMES = {  # kind and contrast, by names

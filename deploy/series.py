@@ -5,15 +5,15 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from common.cli import run
+from common.dicom.series.choice import choose_series
+from common.dicom.series.evidence import ASK, candidate_of_header, candidates_of
+from common.dicom.series.names import Names, read_table
+from common.dicom.study import Series, series_of, studies_in
 from common.errors import InputError, show
 from common.literals import names_of
 from common.values import flag
 from common.weights.storage import path_of
 from deploy.process import restrict_output
-from deploy.series.choice import choose_series
-from deploy.series.evidence import ASK, candidate_of_header, candidates_of
-from deploy.series.names import Names, read_table
-from deploy.study import Series, series_of, studies_in
 
 MODALITIES = ("FLAIR", "T1ce", "T1", "T2")
 

@@ -29,9 +29,9 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
-from common.errors import InputError, show
-from common.files import why_no_folder
-from deploy.multiframe import ENHANCED_ATTRIBUTES, frames_of
+from ..errors import InputError, show
+from ..files import why_no_folder
+from .multiframe import ENHANCED_ATTRIBUTES, frames_of
 
 LARGEST = 2**30  # bytes of an inflated file
 

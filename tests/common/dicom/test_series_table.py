@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common.dicom.series.choice import MIN_SLICES, choose_series
+from common.dicom.study import Instance, Series, read_study
 from common.errors import InputError
-from deploy.series.choice import MIN_SLICES, choose_series
-from deploy.study import Instance, Series, read_study
-from tests.deploy.checks import modality_of
-from tests.deploy.dicom_study import Study, header, write_modality, write_series
+from tests.common.dicom.checks import modality_of
+from tests.common.dicom.dicom_study import Study, header, write_modality, write_series
 
 REFUSED = {  # of the 1,208 series with one right answer; docs/explanation/dicom-series.md has the sum
     "series_descriptions": 15,

@@ -1,11 +1,11 @@
 import pytest
 from pydicom import Dataset
 
+from common.dicom.series.evidence import kind_of
+from common.dicom.series.names import MEANINGS, read_names, read_table
+from common.dicom.series.pairs import same_kind
 from common.errors import InputError
-from deploy.series.evidence import kind_of
-from deploy.series.names import MEANINGS, read_names, read_table
-from deploy.series.pairs import same_kind
-from tests.deploy.dicom_study import header
+from tests.common.dicom.dicom_study import header
 
 MPRAGE = {"EchoTime": 3, "RepetitionTime": 2300, "InversionTime": 900, "ScanningSequence": ["GR", "IR"]}
 MPRAGE |= {"MRAcquisitionType": "3D", "SeriesDescription": "T1"}

@@ -12,10 +12,10 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from common.errors import InputError
-from common.prepare.volumes import FLIP, Grid, Volume, check_gaps
-from deploy.multiframe import frames_of, voxels_of
-from deploy.study import Series, image_name, values_of
+from ..errors import InputError
+from ..prepare.volumes import FLIP, Grid, Volume, check_gaps
+from .multiframe import frames_of, voxels_of
+from .study import Series, image_name, values_of
 
 REQUIRED = (  # to decode voxels
     *("BitsAllocated", "BitsStored", "PixelRepresentation", "SamplesPerPixel"),

@@ -9,13 +9,24 @@ import pydicom
 from pydicom.uid import EnhancedMRImageStorage, generate_uid
 
 from scripts.phantoms.mr_signal import SEQUENCES
-from tests.deploy.dicom_study import DESCRIPTIONS, header, write_series
+from tests.common.dicom.dicom_study import DESCRIPTIONS, Study, header, write_series
+from tests.support import oblique
 
 MOVED = ["PixelSpacing", "SliceThickness", "ImageOrientationPatient", "ImagePositionPatient"]  # to functional groups
 LEFT_OUT = ["EchoTime", "RepetitionTime", "EchoTrainLength", "ScanningSequence", "BodyPartExamined"]
 TYPE = ["ORIGINAL", "PRIMARY", "OTHER", "NONE"]
 BRAIN = {"CodeValue": "12738006", "CodingSchemeDesignator": "SCT", "CodeMeaning": "Brain"}
 AGENT = {"CodeValue": "7140000", "CodingSchemeDesignator": "SCT", "CodeMeaning": "Gadobutrol"}
+SHAPE = (7, 5, 12)
+ARRAY = np.random.default_rng(0).integers(0, 4000, SHAPE)
+ORDER = np.random.default_rng(1).permutation(SHAPE[2])
+SLOPES = np.random.default_rng(2).integers(1, 5, SHAPE[2])
+KINDS = {
+    "plain": {},
+    "geometry in every frame": {"geometry_per_frame": True},
+    "frames in random order": {"order": ORDER},
+    "rescaled frame by frame": {"slopes": SLOPES},
+}
 
 
 def write_enhanced(folder, array, affine, study, number, modality, order=None, slopes=None, **options):
@@ -100,3 +111,8 @@ def _shared_groups(modality):
         usage = header(ContrastBolusAgentAdministered="YES", ContrastBolusAgentPhase="POST_CONTRAST")
         shared.ContrastBolusUsageSequence = [usage]
     return shared
+
+
+def write_frames(folder, modality="T1", study=None, **options):
+    """Write `ARRAY` as an enhanced image, number 3, on an oblique grid."""
+    return write_enhanced(folder, ARRAY, oblique(), study or Study(), 3, modality, **options)

@@ -6,16 +6,16 @@ import shutil
 import numpy as np
 import pytest
 
-from deploy.series.__main__ import preview
-from deploy.study import read_study
-from tests.deploy.checks import refusal
-from tests.deploy.dicom_study import VOXELS, Study, change, write_brats, write_modality
+from common.dicom.study import read_study
+from deploy.series import preview
+from tests.common.dicom.checks import refusal
+from tests.common.dicom.dicom_study import VOXELS, Study, change, write_brats, write_modality
 
 
 @pytest.fixture
 def printed(monkeypatch, capsys):
     """Runs the dry run; returns what it prints, without a word of a patient, and its warnings."""
-    monkeypatch.setattr("deploy.series.__main__.restrict_output", lambda: None)
+    monkeypatch.setattr("deploy.series.restrict_output", lambda: None)
 
     def run(path, **options):
         preview(str(path), **options)

@@ -8,16 +8,8 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset
 
+from common.dicom.series.evidence import candidate_of_header
 from common.errors import InputError
-from deploy.series.evidence import candidate_of_header
-from tests.deploy.orthanc import missing_tools
-
-WITH_ORTHANC = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        bool(missing_tools()), reason=f"{missing_tools()} missing (Debian: orthanc orthanc-dicomweb dcmtk)"
-    ),
-]
 
 
 def refusal(call: Callable[..., object], *arguments: object, **options: object) -> str:

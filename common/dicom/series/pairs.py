@@ -7,13 +7,13 @@ from functools import cached_property
 import numpy as np
 from pydicom.dataset import Dataset
 
-from common.errors import InputError
-from common.prepare.volumes import Volume, check_grid
-from deploy.geometry import read_series
-from deploy.series.evidence import Candidate, number_of
-from deploy.series.voxels import brighter
-from deploy.series.words import UNCLEAR, WITH, WITHOUT
-from deploy.study import Series, values_of
+from ...errors import InputError
+from ...prepare.volumes import Volume, check_grid
+from ..geometry import read_series
+from ..study import Series, values_of
+from .evidence import Candidate, number_of
+from .voxels import brighter
+from .words import UNCLEAR, WITH, WITHOUT
 
 ALIKE = 0.3  # relative tolerance of times; chosen: half the least step between kinds (MPRAGE to spin echo)
 LEAST_ECHO = 3.0  # ms, least tolerance of echo times; chosen: in and out of phase differ by 1.1 ms at 3 T
@@ -103,16 +103,12 @@ class Pairs:
     """The pairs of the T1 series of a study. Voxels are read once, and only when needed."""
 
     def __init__(self) -> None:
-        self._pairs: dict[tuple[str, str], Pair] = {}
         self._results: dict[tuple[str, str], int | None] = {}
         self._volumes: dict[str, Volume | None] = {}
 
     def __call__(self, native: Candidate, enhanced: Candidate) -> Pair:
         """The pair of two series."""
-        key = (native.series.uid, enhanced.series.uid)
-        if key not in self._pairs:
-            self._pairs[key] = Pair(native, enhanced, self._compare)
-        return self._pairs[key]
+        return Pair(native, enhanced, self._compare)
 
     def identical(self, native: Candidate, enhanced: Candidate) -> bool:
         """Whether both series have the same voxels."""

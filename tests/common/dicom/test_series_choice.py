@@ -3,11 +3,11 @@ import re
 import numpy as np
 import pytest
 
-from deploy.series.choice import choose_series, parse_series_option
-from deploy.series.evidence import why_no_volume
-from deploy.study import read_study
-from tests.deploy.checks import modality_of, refusal
-from tests.deploy.dicom_study import VOXELS, Study, change, header, write_brats, write_modality, write_series
+from common.dicom.series.choice import choose_series, parse_series_option
+from common.dicom.series.evidence import why_no_volume
+from common.dicom.study import read_study
+from tests.common.dicom.checks import modality_of, refusal
+from tests.common.dicom.dicom_study import VOXELS, Study, change, header, write_brats, write_modality, write_series
 
 BRATS = ("FLAIR", "T1ce", "T1", "T2")
 

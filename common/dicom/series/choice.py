@@ -6,19 +6,20 @@ with their evidence. Messages quote no header text.
 A T1ce needs two kinds of evidence that agree, of words, header, order of the scans and voxels, or the site's own table.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from common.errors import InputError
-from deploy.remarks import Remark
-from deploy.series.evidence import ASK, MIN_SLICES, TABLE, Candidate, Evidence, candidates_of, why_no_volume
-from deploy.series.names import Names
-from deploy.series.pairs import Pair, Pairs, same_kind
-from deploy.series.words import UNCLEAR, WITH, WITHOUT
-from deploy.study import Series
+from ...errors import InputError
+from ..remarks import Remark
+from ..study import Series
+from .evidence import ASK, MIN_SLICES, TABLE, Candidate, Evidence, candidates_of, why_no_volume
+from .names import Names
+from .pairs import Pair, Pairs, same_kind
+from .words import UNCLEAR, WITH, WITHOUT
 
+PAIR = ("T1ce", "T1")
 DOUBT = "the evidence is doubtful"
 ONE_KIND = "one kind of evidence alone shows contrast agent"
 NO_AGENT_SEEN = "no series shows contrast agent by words or header"
@@ -26,6 +27,29 @@ THIN = 1.5  # mm, largest edge of a voxel of a 3D scan; the consensus protocol f
 VOLUME = f"{MIN_SLICES} or more MR images in one orientation"
 PARALLEL = 0.9  # least cosine between the normals of slices in one plane
 ONE_INJECTION = 3600.0  # s between scans after the same injection; chosen: lesions enhance for about an hour
+
+
+class SeriesError(InputError):
+    """A request for a series that failed, or without `number` a question that one answers; `option` spells requests."""
+
+    def __init__(
+        self,
+        modality: str,
+        number: str,
+        reason: str,
+        expected: str = "",
+        option: Callable[[str], str] = "--series={}".format,
+    ) -> None:
+        self.modality, self.number, self.reason = modality, number, reason
+        request = option(f"{modality}={number or 'NUMBER'}")
+        if number:
+            super().__init__(request, reason, expected)
+        else:
+            super().__init__(modality, f"{reason}; select one with {request}")
+
+    def spelled(self, option: Callable[[str], str]) -> "SeriesError":
+        """The same error for a command whose option is spelled differently."""
+        return SeriesError(self.modality, self.number, self.reason, self.expected, option)
 
 
 @dataclass
@@ -93,24 +117,94 @@ def _check_frame(chosen: Mapping[str, Series]) -> None:
 def _choose(
     study: Mapping[str, Candidate], modalities: Sequence[str], given: Mapping[str, Candidate], pairs: Pairs
 ) -> dict[str, Candidate]:
-    """Choose the series that the user did not request, from a study by UID."""
-    chosen = dict(given)
+    """Choose the series that the user did not request, from a study by UID. T1 comes last, as it must fit the T1ce."""
+    chosen, after = dict(given), []
     taken = {one.series.uid for one in given.values()}
     free = [one for uid, one in study.items() if uid not in taken]
-    for modality in modalities:
-        if modality not in chosen and modality not in ("T1", "T1ce"):
-            found = [one for one in free if one.kind == modality]
-            found = [one for one in found if one.source != "words and times"] or found
-            native = [one for one in found if one.says != WITH]  # FLAIR before agent is preferred
-            chosen[modality] = preferred(native or found) or only(modality, native or found, free)
-    if "T1ce" in modalities and "T1ce" not in given:
-        chosen["T1ce"] = choose_enhanced(free, given.get("T1"), pairs)
-    after = [chosen["T1ce"]] if "T1ce" in modalities else [one for one in free if one.contrast == WITH]
-    if "T1" in modalities and "T1" not in given:
-        chosen["T1"] = choose_native(free, after, pairs, chosen.get("T1ce"))
-    if "T1" in modalities and not {"T1", "T1ce"} & set(modalities) <= given.keys():
-        check_pair(chosen["T1"], after, pairs, "T1ce" in modalities)
+    for modality in [
+        *(name for name in modalities if name not in PAIR),
+        *(name for name in PAIR if name in modalities),
+    ]:
+        if modality == "T1":
+            after = [chosen["T1ce"]] if "T1ce" in modalities else [one for one in free if one.contrast == WITH]
+        if modality not in chosen:
+            rest = [one for one in free if one.series.uid not in {later.series.uid for later in after}]
+            fitting = next(filter(None, _fitting(modality, rest, after, given.get("T1"), pairs)), [])
+            like = chosen.get("T1ce") if modality == "T1" else None
+            chosen[modality] = _select(modality, fitting, [*rest, *after], like)
+    if "T1" in modalities and not {*PAIR} & {*modalities} <= given.keys():
+        _check_evidence(chosen["T1"], after, [pairs(chosen["T1"], one) for one in after], "T1ce" in modalities)
     return chosen
+
+
+def _fitting(
+    modality: str, study: Sequence[Candidate], after: Sequence[Candidate], native: Candidate | None, pairs: Pairs
+) -> Iterator[list[Candidate]]:
+    """The series that fit a modality, in the order of preference: the first list that is not empty counts.
+
+    A T1 must not be scanned after any series in `after`: the T1ce or, for a model without it, all T1 series clearly
+    after agent. `native` is the T1 that the user requested.
+    """
+    fit = [one for one in study if one.kind == modality[:2] or one.kind == modality]
+    if modality not in PAIR:
+        for some in ([one for one in fit if one.source != "words and times"], fit):
+            yield [one for one in some if one.says != WITH]  # before agent is preferred
+            yield some
+        return
+    fit = [one for one in fit if not one.contradictory]
+    natives = [one for one in fit if one.contrast != WITH]
+    if modality == "T1ce":
+        enhanced = [one for one in fit if one.contrast == WITH]
+        earlier = [native] if native else natives
+        if len(enhanced) != 1:
+            later = enhanced or [one for one in fit if one.contrast != WITHOUT]
+            yield [one for one in later if any(pairs(other, one).is_proven for other in earlier if other is not one)]
+        yield enhanced
+        return
+    yield [one for one in natives if one.contrast == WITHOUT]
+    early = [one for one in natives if all(pairs(one, later).order >= 0 for later in after)]
+    yield [one for one in early if one.contrast is None]
+    weak = [one for one in early if one.contrast == UNCLEAR]
+    yield [one for one in weak if any(pairs(one, later).is_proven for later in after)]
+
+
+def _select(
+    modality: str, fitting: Sequence[Candidate], study: Sequence[Candidate], like: Candidate | None
+) -> Candidate:
+    """The series to take of those that fit: the only one that is no reformat, or the best by `_best`.
+
+    Raises an error that lists the series that fit, or else the study's, with their evidence.
+    """
+    times = [one.acquired for one in fitting if one.acquired is not None]
+    several_injections = modality == "T1ce" and times and max(times) - min(times) > ONE_INJECTION
+    found = [one for one in fitting if not one.reformat]
+    best = None if several_injections else _best(found, like)
+    if best or len(found or fitting) == 1:
+        return best or (found or fitting)[0]
+    if fitting:
+        raise _question(modality, f"{len(found or fitting)} series match", found or fitting)
+    t1 = [one for one in study if one.kind == "T1"]
+    problem = "no series matches among"
+    if modality == "T1ce":
+        problem = DOUBT if any(one.contrast in (WITH, UNCLEAR) for one in t1) else NO_AGENT_SEEN
+    elif modality == "T1" and t1:
+        problem = DOUBT
+    first = modality in PAIR  # list T1 first
+    raise _question(modality, problem, sorted(study, key=lambda one: first and one.kind != "T1"))
+
+
+def _check_evidence(native: Candidate, after: Sequence[Candidate], found: Sequence[Pair], both: bool) -> None:
+    """Check that no pair contradicts the native T1 and the series in `after`, and that weak evidence is proven.
+
+    `both`: the model takes a T1ce, which always needs proof.
+    """
+    weak_after = any(one.weak for one in after)
+    if not any(pair.is_contradicted for pair in found):
+        if not (both or native.weak or weak_after) or any(pair.is_proven for pair in found):
+            return
+        if not (native.weak or weak_after):
+            raise _question("T1ce", ONE_KIND, [native, *after], found)
+    raise _question("T1ce" if both and weak_after else "T1", DOUBT, [native, *after], found)
 
 
 def _remark(modality: str, candidate: Candidate) -> str:
@@ -141,9 +235,9 @@ def _requested_series(study: Sequence[Series], modality: str, value: str) -> Ser
     found = [series for series in study if value in (str(series.number), series.uid)]
     if len(found) != 1:
         problem = f"{len(found)} series match" if found else "no such series"
-        raise InputError(f"--series={modality}={value}: {problem}; expected the number or UID of one series")
+        raise SeriesError(modality, value, problem, "the number or UID of one series")
     if unusable := why_no_volume(found[0]):
-        raise InputError(f"--series={modality}={value}: {unusable}; expected {VOLUME}")
+        raise SeriesError(modality, value, unusable, VOLUME)
     return found[0]
 
 
@@ -172,35 +266,17 @@ def parse_series_option(text: str | int, modalities: Sequence[str]) -> dict[str,
     return requested
 
 
-def choose_enhanced(study: Sequence[Candidate], native: Candidate | None, pairs: Pairs) -> Candidate:
-    """Choose the T1 after contrast agent, or ask if the evidence is unclear.
-
-    `native` is the T1 before agent, if the user requested one.
-    """
-    t1 = [one for one in study if one.kind == "T1"]
-    natives = [native] if native else [one for one in t1 if one.contrast != WITH and not one.contradictory]
-    possible = [one for one in t1 if one.contrast != WITHOUT and not one.contradictory]
-    found = [one for one in t1 if one.contrast == WITH]
-    if len(found) != 1:
-        proven = [one for one in found or possible if any(pairs(n, one).is_proven for n in natives if n is not one)]
-        found = proven or found
-    times = [one.acquired for one in found if one.acquired is not None]
-    one_injection = not times or max(times) - min(times) <= ONE_INJECTION
-    return (preferred(found) if one_injection else None) or only("T1ce", found, study)
-
-
-def preferred(found: Sequence[Candidate], like: Candidate | None = None) -> Candidate | None:
-    """The scan to take of several that fit: the only thin 3D scan, or without any 3D the only axial one; else None.
+def _best(found: Sequence[Candidate], like: Candidate | None) -> Candidate | None:
+    """The best of several scans: the only thin 3D scan, or without any 3D the only axial one; else None.
 
     With `like`, the last scan of the same kind and orientation comes before these, and if none is, the last of several
     that are repeats. They share a frame of reference, and the field of view must contain a brain.
     """
-    found = [one for one in found if not one.reformat]
     if len(found) < 2 or len({str(one.series.header.get("FrameOfReferenceUID") or "") for one in found}) > 1:
         return None
     alike = [one for one in found if like and _are_alike(one, like)]
     if like and not alike and all(_are_alike(found[0], one) for one in found):
-        alike = found
+        alike = [*found]
     last = max((one.acquired for one in alike if one.acquired is not None), default=None)
     alike = alike if len(alike) == 1 else [one for one in alike if last is not None and one.acquired in (None, last)]
     volumes = [one for one in found if one.series.header.get("MRAcquisitionType") == "3D"]
@@ -230,77 +306,12 @@ def _is_preferred(one: Candidate, thin: bool) -> bool:
     return bool(one.whole.spacing.max() <= THIN if thin else normal.argmax() == 2)
 
 
-def choose_native(
-    study: Sequence[Candidate], after: Sequence[Candidate], pairs: Pairs, like: Candidate | None = None
-) -> Candidate:
-    """Choose the T1 before contrast agent: a series that states it, else one without evidence, else a proven one.
-
-    `after` holds the T1ce or, for a model without T1ce, all T1 series clearly after agent. Of several that fit, one
-    scanned as `like` is preferred.
-
-    Example:
-        >>> def t1(uid, says):
-        ...     return Candidate(Series(uid, ()), "T1", "words", evidence=(Evidence("words", says, True, ""),))
-        >>> native, enhanced = t1("1.1", "without"), t1("1.2", "with")
-        >>> choose_native([native, enhanced], [enhanced], Pairs()).series.uid
-        '1.1'
-    """
-    taken = {one.series.uid for one in after}
-    t1 = [one for one in study if one.kind == "T1" and one.series.uid not in taken]
-    possible = [one for one in t1 if one.contrast != WITH and not one.contradictory]
-    says = [one for one in possible if one.contrast == WITHOUT]
-    early = [one for one in possible if all(pairs(one, later).order >= 0 for later in after)]
-    silent = [one for one in early if one.contrast is None]
-    weak = [one for one in early if one.contrast == UNCLEAR]
-    proven = [] if says or silent else [one for one in weak if any(pairs(one, later).is_proven for later in after)]
-    others = [one for one in study if one.series.uid not in taken]
-    found = says or silent or proven
-    return preferred(found, like) or only("T1", found, [*others, *after])
-
-
-def check_pair(native: Candidate, after: Sequence[Candidate], pairs: Pairs, both: bool) -> None:
-    """Check that nothing contradicts the chosen native T1 and the series in `after`, and that weak evidence is proven.
-
-    `both` states whether the model takes a T1ce, which always needs proof. Raises InputError on doubtful evidence.
-    """
-    found = [pairs(native, one) for one in after]
-    weak = native.weak or any(one.weak for one in after)
-    if any(pair.is_contradicted for pair in found):
-        problem = DOUBT
-    elif (both or weak) and not any(pair.is_proven for pair in found):
-        problem = DOUBT if weak else ONE_KIND
-    else:
-        return
-    modality = "T1ce" if both and (problem == ONE_KIND or any(one.weak for one in after)) else "T1"
-    raise question(modality, problem, [native, *after], found)
-
-
-def only(modality: str, found: Sequence[Candidate], study: Sequence[Candidate]) -> Candidate:
-    """The only series found for a modality, not counting reformats.
-
-    Otherwise raises an error that lists the series found, or all of them, with their evidence.
-    """
-    found = [one for one in found if not one.reformat] or found
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise question(modality, f"{len(found)} series match", found)
-    t1 = [one for one in study if one.kind == "T1"]
-    problem = "no series matches among"
-    if modality == "T1ce":
-        problem = DOUBT if any(one.contrast in (WITH, UNCLEAR) for one in t1) else NO_AGENT_SEEN
-    elif modality == "T1" and t1:
-        problem = DOUBT
-    first = modality.startswith("T1")  # list T1 first
-    raise question(modality, problem, sorted(study, key=lambda one: first and one.kind != "T1"))
-
-
-def question(modality: str, problem: str, candidates: Sequence[Candidate], pairs: Sequence[Pair] = ()) -> InputError:
+def _question(modality: str, problem: str, candidates: Sequence[Candidate], pairs: Sequence[Pair] = ()) -> InputError:
     """The error that asks for `--series` if that can help; it lists the candidates with their evidence, and pairs."""
     names = "; ".join([f"{one.series.name}: {one.reason}" for one in candidates] + [pair.reason for pair in pairs])
-    advice = f"select one with --series={modality}=NUMBER"
+    reason = f"{problem}: {names or 'none'}"
     if not any(one.is_volume for one in candidates):
-        advice = f"expected {VOLUME}"
-    elif not any(one.kind in (modality, modality[:2]) or one.is_doubtful for one in candidates):
-        advice = f"expected a study with a series of {modality}"
-    return InputError(f"{modality}: {problem}: {names or 'none'}; {advice}")
+        return InputError(modality, reason, VOLUME)
+    if not any(one.kind in (modality, modality[:2]) or one.is_doubtful for one in candidates):
+        return InputError(modality, reason, f"a study with a series of {modality}")
+    return SeriesError(modality, "", reason)

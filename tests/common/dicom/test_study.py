@@ -22,11 +22,11 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from deploy.series.evidence import why_no_volume
-from deploy.study import read_study
-from tests.deploy.checks import refusal
-from tests.deploy.dicom_study import IDENTIFIER, NAME, VOXELS, Study, change, write_brats, write_modality
-from tests.deploy.enhanced_mr import write_enhanced
+from common.dicom.series.evidence import why_no_volume
+from common.dicom.study import read_study
+from tests.common.dicom.checks import refusal
+from tests.common.dicom.dicom_study import IDENTIFIER, NAME, VOXELS, Study, change, write_brats, write_modality
+from tests.common.dicom.enhanced_mr import write_enhanced
 
 ONE_PATIENT = "--input: contains images of 2 patients; expected one patient"
 
@@ -130,7 +130,7 @@ def test_a_deflated_file_is_refused_before_it_fills_the_memory(study, monkeypatc
     image.add_new(0x00420011, "OB", bytes(2**25))  # 32 kB of the file
     image.save_as(path, enforce_file_format=True, implicit_vr=False, little_endian=True)
     assert len(read_study(folder)) == 5
-    monkeypatch.setattr("deploy.study.LARGEST", 2**25)
+    monkeypatch.setattr("common.dicom.study.LARGEST", 2**25)
     assert refusal(read_study, folder).startswith("--input: contains a compressed DICOM file of more than 32 MiB")
 
 

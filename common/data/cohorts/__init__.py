@@ -1,0 +1,10 @@
+"""Cohorts: a module for each, whose `COHORT` is its card. To add a cohort, add a module."""
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+from ..cards import Cohort
+
+COHORTS: dict[str, Cohort] = {
+    module.name: import_module(f"{__name__}.{module.name}").COHORT for module in iter_modules(__path__)
+}

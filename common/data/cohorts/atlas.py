@@ -1,0 +1,52 @@
+"""ATLAS v2.0: strokes, T1 in MNI space, whole heads."""
+
+from ..cards import RED, Cohort, Region, Segment, Space
+from ..layouts.files import FileLayout
+from ..layouts.names import LABEL
+
+FILE = "{above}{person}/ses-{session}/anat/{person}_ses-{session}_space-MNI152NLin2009aSym_%s"
+SUBJECTS_PER_SITE = 4  # of the embedded cohort
+
+COHORT = Cohort(
+    layouts=(
+        FileLayout(
+            title="ATLAS",
+            files={"T1": FILE % "T1w", LABEL: FILE % "label-L_desc-T1lesion_mask"},
+            subject="{person}_ses-{session}",
+            fields={
+                "above": r"(?:(?:(?:Training|Testing)/)?R\d{3}/)?",
+                "person": r"sub-r\d{3}s\d{3}",
+                "session": r"\d+",
+            },
+            example="sub-r001s001/ses-1, R001/sub-r001s001/ses-1 or Training/R001/sub-r001s001/ses-1",
+            convention="atlas",
+        ),
+    ),
+    about="""Write the datalist of an ATLAS v2.0 folder: T1 and the label 1.
+
+    The folder may hold the subjects, the sites (R001, ...) or the whole release (Training, Testing), each subject
+    once. All sessions of a person are in the same split. The paper holds out 100 images: `--testing=100` uses them
+    only for the score, `--validation=100` also for the choice of the checkpoint. Subjects without mask, as in Testing,
+    are in the split `unlabelled`, which no training reads.
+    """,
+    root="""folder with sub-r001s001/ses-1/anat/sub-r001s001_ses-1_space-MNI152NLin2009aSym_T1w.nii.gz, and so on, or
+            with R001/sub-r001s001, or with Training/R001/sub-r001s001 and Testing.""",
+    space=Space(
+        "MNI152 (ICBM152 2009a), the field of view of ATLAS v2.0",
+        shape=(197, 233, 189),
+        flip=(1, 1, 1),
+        origin=(-98, -134, -72),
+        brain="none",
+    ),
+    phantom=lambda index: {
+        "above": "",
+        "person": f"sub-r{index // SUBJECTS_PER_SITE + 1:03d}s{index % SUBJECTS_PER_SITE + 1:03d}",
+        "session": "1",
+    },
+    head="strokes",
+    conventions={"atlas": {"lesion": Region(frozenset({1}), RED)}},
+    protocol="atlas",
+    dtype="float32",
+    outputs=frozenset({"stroke lesion"}),
+    segments=(Segment((1,), "Stroke lesion", "55641003", "Infarct", "lesion", RED),),
+)

@@ -1,0 +1,91 @@
+"""BraTS 2021, 2023 and 2024: gliomas and other tumours, FLAIR, T1ce, T1 and T2 in SRI24's space, brain only."""
+
+from collections.abc import Mapping
+
+from ..cards import BLUE, GREEN, RED, YELLOW, Cohort, Region, Segment, Space
+from ..layouts.files import FileLayout
+from ..layouts.names import LABEL
+
+
+def _layout(title: str, visit: str, example: str, kinds: Mapping[str, str], convention: str) -> FileLayout:
+    return FileLayout(
+        title=title,
+        files={kind: f"{{visit}}/{{visit}}{end}" for kind, end in kinds.items()},
+        subject="{visit}",
+        fields={"visit": visit},
+        example=example,
+        convention=convention,
+        remarks={"BraTS-PED-": "labels read as in 2023 (3: enhancing); from 2024 on: --label_convention=brats2024peds"},
+    )
+
+
+COHORT = Cohort(
+    layouts=(
+        _layout(
+            "BraTS 2021",
+            r"(?P<person>BraTS2021_\d{5})",
+            "BraTS2021_00000",
+            {"FLAIR": "_flair", "T1ce": "_t1ce", "T1": "_t1", "T2": "_t2", LABEL: "_seg"},
+            "brats2021",
+        ),
+        _layout(
+            "BraTS 2023 and 2024",
+            r"(?P<person>BraTS-(?:GLI|MEN|MET|PED|SSA|GoAT)-\d{5})(?:-\d{3})?",
+            "BraTS-GLI-00000-000",
+            {"FLAIR": "-t2f", "T1ce": "-t1c", "T1": "-t1n", "T2": "-t2w", LABEL: "-seg"},
+            "brats2023",
+        ),
+    ),
+    about="""Write the datalist of a BraTS folder: FLAIR, T1ce, T1, T2 and the labels.
+
+    The folders' names distinguish BraTS 2021 (labels 1, 2, 4) from BraTS 2023 and 2024 (GLI, MEN, MET, PED, SSA and
+    GoAT; labels 1, 2, 3); a root must hold only one of them. From 2024 on two sets have four labels: tumours after
+    treatment want `--label_convention=brats2024`, PED wants brats2024peds. MEN-RT, with T1ce alone, is for `generic`.
+    All timepoints of a person are in the same split. For the paper's cross-validation use `fold` with the result.
+    """,
+    root="""folder with BraTS2021_00000/BraTS2021_00000_flair.nii.gz, and so on, or with
+            BraTS-GLI-00000-000/BraTS-GLI-00000-000-t2f.nii.gz, and so on.""",
+    space=Space(
+        "BraTS's space (SRI24's) with the MNI152 template placed in it; the SRI24 atlas itself was not used",
+        shape=(240, 240, 155),
+        flip=(-1, -1, 1),
+        origin=(0, 239, 0),
+        mni_origin=(-120, 137, 72),
+        dof=6,
+        code=2,
+    ),
+    phantom=lambda index: {"person": f"BraTS2021_{index:05d}", "visit": f"BraTS2021_{index:05d}"},
+    head="glioma",
+    conventions={
+        "brats2021": {  # channels in the order of SwinUNETR's outputs
+            "TC": Region(frozenset({1, 4}), YELLOW),
+            "WT": Region(frozenset({1, 2, 4}), GREEN),
+            "ET": Region(frozenset({4}), RED),
+        },
+        "brats2023": {
+            "TC": Region(frozenset({1, 3}), YELLOW),
+            "WT": Region(frozenset({1, 2, 3}), GREEN),
+            "ET": Region(frozenset({3}), RED),
+        },
+        "brats2024": {  # glioma after treatment: 1 NETC, 2 SNFH, 3 ET, 4 RC (de Verdier et al., 2024)
+            "TC": Region(frozenset({1, 3}), YELLOW),
+            "WT": Region(frozenset({1, 2, 3}), GREEN),
+            "ET": Region(frozenset({3}), RED),
+            "RC": Region(frozenset({4}), BLUE),  # resection cavity
+        },
+        "brats2024peds": {  # paediatric: 1 ET, 2 NET, 3 CC, 4 ED (Fathi Kazerooni et al., 2024)
+            "TC": Region(frozenset({1, 2, 3}), YELLOW),
+            "WT": Region(frozenset({1, 2, 3, 4}), GREEN),
+            "ET": Region(frozenset({1}), RED),
+            "CC": Region(frozenset({3}), BLUE),  # cystic component
+        },
+    },
+    protocol="brats",
+    outputs=frozenset({"tumour core (TC)", "whole tumour (WT)", "enhancing tumour (ET)"}),
+    segments=(
+        Segment((1,), "Necrotic tumour core (NCR)", "6574001", "Necrosis", "TC", YELLOW),
+        Segment((2,), "Peritumoural oedema (ED)", "79654002", "Edema", "WT", GREEN),
+        Segment((3, 4), "Enhancing tumour (ET)", "108369006", "Neoplasm", "ET", RED),  # 3 from 2023 on, 4 in 2021
+    ),
+    reference="T1ce",
+)

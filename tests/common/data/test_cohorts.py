@@ -1,0 +1,39 @@
+"""The card of docs/how-to/add-a-bundle.md, taken from the page: one file, and every command knows the cohort."""
+
+import json
+import re
+import sys
+
+from tests.support import ROOT, copy_of_the_repository, execute
+
+ASK = """
+from pathlib import Path
+from common.data.layouts.listing import list_images
+from common.data.layouts.names import Naming
+from common.data.layouts.reading import recognised
+from common.metrics.protocols import check_convention
+from common.prepare.subject import Settings
+from deploy.tasks import TASKS
+from scripts.segment import LIKE
+check_convention("isles", "wmh")
+folder = recognised(list_images("wmh"), Naming())
+print([*folder.subjects], folder.convention, Settings("wmh", ("T1",)).grid.shape, TASKS["wmh"].segments[0].region, LIKE)
+"""
+
+
+def test_a_card_is_all_that_commands_need_of_a_cohort(tmp_path):
+    copy = copy_of_the_repository(tmp_path)
+    (card,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/how-to/add-a-bundle.md").read_text(), re.DOTALL)
+    card = card.replace("FLAIR", "DWI").replace('protocol="isles"', 'protocol="isles", contrasts={"DWI": "FLAIR"}')
+    (copy / "common/data/cohorts/wmh.py").write_text(re.sub(r"^   ", "", card, flags=re.MULTILINE))
+    make = ["scripts.phantoms", "make", "--layout=wmh", "--subjects=2", "--spacing=4", "--output=wmh", "--workers=1"]
+    write = ["scripts.datalists", "wmh", "--root=wmh", "--output=wmh.json", "--testing=all"]
+    for command in (["-m", *make], ["-m", *write], ["-c", ASK]):
+        ended = execute([sys.executable, *command], copy, cold=True)
+        assert ended.returncode == 0, ended.stderr
+    expected = "['sub-01', 'sub-02'] wmh (197, 233, 189) lesion {'atlas_finetune': 'atlas', "
+    assert ended.stdout.startswith(expected + "'brats_finetune': 'brats', 'wmh_finetune': 'wmh'}")
+    content = json.loads((copy / "wmh.json").read_text())
+    assert (content["modalities"], content["label_convention"]) == (["T1", "DWI"], "wmh")
+    images = [f"sub-01/pre/{kind}.nii.gz" for kind in ("T1", "DWI")]
+    assert content["testing"][0] == {"subject": "sub-01", "image": images, "label": "sub-01/wmh.nii.gz"}
