@@ -249,7 +249,8 @@ def _check_unique(keys: Iterable[str]) -> None:
 def write_csv(path: str | Path, rows: Iterable[Sequence[Any]]) -> None:
     """Write comma-separated values in UTF-8 atomically; the first row has the column names.
 
-    Text that a spreadsheet would run as a formula gets a leading apostrophe, which `cell_text` removes.
+    None and NaN give empty cells. Text that a spreadsheet would run as a formula gets a leading apostrophe, which
+    `cell_text` removes.
     """
     with atomic_write(path) as file, file.open("w", newline="", encoding="utf-8") as content:
         content.writelines(map(_line, rows))
@@ -262,6 +263,8 @@ def _line(row: Sequence[Any]) -> str:
 
 
 def _cell(value: Any) -> Any:
+    if value != value:  # NaN
+        return ""
     return f"'{value}" if isinstance(value, str) and FORMULA.match(value) and not _is_number(value) else value
 
 

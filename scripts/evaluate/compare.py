@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations, product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,17 +131,8 @@ def _reference(scores: Scores) -> list[str]:
 
 def write(comparison: Comparison, folder: Path) -> None:
     """Write comparison.csv (the tests) and ranking.csv."""
-    for name, head, rows in (
-        (TABLES[0], PairedTest._fields, comparison.tests),
-        (TABLES[1], Place._fields, comparison.ranking),
-    ):
-        write_csv(folder / name, [head, *([_cell(value) for value in row] for row in rows)])
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, float):
-        return repr(value) if math.isfinite(value) else ""
-    return value
+    write_csv(folder / TABLES[0], [PairedTest._fields, *comparison.tests])
+    write_csv(folder / TABLES[1], [Place._fields, *comparison.ranking])
 
 
 def lines(comparison: Comparison) -> list[str]:

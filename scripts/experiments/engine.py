@@ -127,9 +127,9 @@ def inputs_of(job: StudyJob, known: Mapping[str, Any] | None = None) -> dict[str
 
     `known` is an earlier return value; files with the same size and time are not read again.
     """
-    inputs: dict[str, Any] = {"its command": list(job.command.words)}
+    inputs: dict[str, Any] = {"its command": job.command.words}
     inputs |= {_shown(path): _stamp(path, (known or {}).get(_shown(path))) for path in job.inputs}
-    if {"monai.bundle", "scripts.evaluate"} & set(job.command.words):
+    if {"monai.bundle", "scripts.evaluate"} & set(job.command.program):
         digests = "".join(_digest(file, *size_and_time(file)) for file in code_files())
         inputs["the code in common/ or requirements.txt"] = hashlib.sha256(digests.encode()).hexdigest()
     return inputs
@@ -193,11 +193,11 @@ def execute(job: StudyJob, output: Path, threads: int | None = None) -> State:
         state, start = _judge(job, output), time.monotonic()
         if state.name in ("absent", "done"):
             return state
-        if state.name == "stale" or _read_record(folder).get("command") != list(job.command.words):
+        if state.name == "stale" or _read_record(folder).get("command") != job.command.words:
             move_aside(job.results)
         record: dict[str, Any] = {
             "job": job.name,
-            "command": list(job.command.words),
+            "command": job.command.words,
             "inputs": inputs_of(job),
             "state": "running",
             "host": socket.gethostname(),

@@ -27,10 +27,16 @@ OF_MACHINE = ("num_workers", "cohort")  # options that an evaluation shares with
 
 @dataclass(frozen=True)
 class CommandLine:
-    """The words of a command, where `python` is the running interpreter, and its working directory."""
+    """A program (`python` is the running interpreter), its options as text, and its working directory."""
 
-    words: tuple[str, ...]
+    program: tuple[str, ...]
+    options: Mapping[str, str] = field(default_factory=dict)
     folder: Path = ROOT
+
+    @property
+    def words(self) -> list[str]:
+        """The program and its options as words."""
+        return [*self.program, *(f"--{name}={text}" for name, text in self.options.items())]
 
     @property
     def arguments(self) -> list[str]:
@@ -46,7 +52,7 @@ class CommandLine:
     @property
     def _words(self) -> list[str]:
         """The words, with values quoted as MONAI takes them if it reads them."""
-        return [*map(argument, self.words)] if "monai.bundle" in self.words else [*self.words]
+        return [*map(argument, self.words)] if "monai.bundle" in self.program else self.words
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ class StudyJob:
 
     @property
     def is_training(self) -> bool:
-        return "--resume=auto" in self.command.words
+        return "resume" in self.command.options
 
     @property
     def weights(self) -> Path:
@@ -129,10 +135,10 @@ class _Instance:
         reasons += [f"expected --files with {name}" for name, file in self.files.items() if isinstance(file, str)]
         return next(iter(reasons), "")
 
-    def options(self, part: str, options: Mapping[str, Any] | None = None) -> list[str]:
-        """Options of the entry as command-line words; `part` names the place in the study in messages."""
+    def options(self, part: str, options: Mapping[str, Any] | None = None) -> dict[str, str]:
+        """Options of the entry as text; `part` names the place in the study in messages."""
         given = self.entry.get("options", {}) if options is None else options
-        return words_of(given, {**self.values, **self.files}, f"{part}.{self.name}.options.")
+        return texts_of(given, {**self.values, **self.files}, f"{part}.{self.name}.options.")
 
 
 def jobs_of(study: Mapping[str, Any], places: Places) -> dict[str, StudyJob]:
@@ -202,8 +208,8 @@ def _joined(
 
 def _cohort(layout: str, options: Mapping[str, Any], places: Places) -> StudyJob:
     folder = places.output / "cohorts" / layout
-    words = ("python", "-m", "scripts.phantoms", "make", f"--layout={layout}", f"--output={folder}")
-    command = CommandLine((*words, *words_of(options, {}, f"cohorts.{layout}.")))
+    made = {"layout": layout, "output": str(folder), **texts_of(options, {}, f"cohorts.{layout}.")}
+    command = CommandLine(("python", "-m", "scripts.phantoms", "make"), made)
     return StudyJob(f"cohorts/{layout}", layout, {}, command, (), folder, folder, layout=layout)
 
 
@@ -215,28 +221,29 @@ def _is_made(root: Path, places: Places) -> bool:
 def _datalist(of: _Instance, jobs: Mapping[str, StudyJob]) -> StudyJob:
     target = of.places.output / "datalists" / f"{'-'.join([of.name, *_values_of(of.values)])}.json"
     absent, needs, inputs = of.absent, tuple(source.name for source in of.sources.values()), of.inputs
-    kind = kind_of(of.entry)
+    given: dict[str, Path | str]
     if "from" in of.sources:
         source = of.sources["from"]
-        words, layout, root = (kind, f"--datalist={source.target}"), source.layout, source.root
+        kind, given, layout, root = kind_of(of.entry), {"datalist": source.target}, source.layout, source.root
     elif "layout" in of.entry:
         layout = of.entry["layout"]
         cohort = jobs.get(f"cohorts/{layout}")
         root = of.places.roots.get(layout) or of.places.output / "cohorts" / layout
-        words = (layout, f"--root={root}")
+        kind, given = layout, {"root": root}
         if cohort:
             needs, inputs = (cohort.name,), (*inputs, root)
         elif layout not in of.places.roots:
             absent = absent or f"expected --{layout}, the folder of the cohort"
     else:
         layout, root = OWN, of.places.roots.get(OWN, Path("<dataset_dir>")) / of.entry.get("data", "")
-        given = of.files.get(of.entry.get("from", ""))
-        words = (kind, f"--datalist={given}") if given else ("generic", f"--root={root}")
+        file = of.files.get(of.entry.get("from", ""))
+        kind, given = (kind_of(of.entry), {"datalist": file}) if file else ("generic", {"root": root})
         if OWN not in of.places.roots:
             absent = absent or "expected --dataset_dir, the folder of the datalist's paths"
         elif not root.is_dir():
             absent = absent or f"expected a folder {root}"
-    command = CommandLine(("python", "-m", "scripts.datalists", *words, *of.options("datalists"), f"--output={target}"))
+    options = {name: str(path) for name, path in given.items()} | of.options("datalists") | {"output": str(target)}
+    command = CommandLine(("python", "-m", "scripts.datalists", kind), options)
     return StudyJob(of.job, of.name, of.values, command, inputs, target, target, needs, absent, layout, root)
 
 
@@ -254,8 +261,8 @@ def _run(of: _Instance) -> StudyJob:
         absent = absent or next((f"{of.entry['bundle']} has no configs/{name}" for name in missing), "")
         inputs += configs
         if "pretrained" not in of.sources:  # the option `pretrained` is a file
-            given = [command.folder / word[13:] for word in command.words if word.startswith("--pretrained=")]
-            inputs += tuple(path for path in given if path.is_file())
+            path = command.folder / command.options.get("pretrained", "")
+            inputs += (path,) if path.is_file() else ()
     else:
         known: dict[str, Any] = {**of.values, "output": folder, **of.files}
         if "datalist" in of.sources:
@@ -281,39 +288,37 @@ def _training(of: _Instance, folder: Path) -> tuple[CommandLine, tuple[Path, ...
     overlays = [*of.entry["overlays"], *(["multi_gpu_train.yaml"] if gpus > 1 else [])]
     files = [f"configs/{file}" for file in ("train.yaml", *overlays)]
     torchrun = ("torch.distributed.run", f"--nproc_per_node={gpus}", "-m") if gpus > 1 else ()
-    words = [
-        *("python", "-m", *torchrun, "monai.bundle", "run"),
-        f"--config_file={files[0]}" if len(files) == 1 else f"--config_file={files}".replace(" ", ""),
-        *_data_of(of.sources["datalist"]),
-        f"--output_dir={folder / 'eval'}",
-        f"--ckpt_dir={folder / 'models'}",
-        *([f"--pretrained={of.sources['pretrained'].weights}"] if "pretrained" in of.sources else []),
-        "--resume=auto",
-        *of.options("runs"),
-    ]
-    return CommandLine(tuple(words), bundle), tuple(bundle / file for file in files)
+    options = {
+        "config_file": files[0] if len(files) == 1 else _text(files),
+        **_data_of(of.sources["datalist"]),
+        "output_dir": str(folder / "eval"),
+        "ckpt_dir": str(folder / "models"),
+        **({"pretrained": str(of.sources["pretrained"].weights)} if "pretrained" in of.sources else {}),
+        "resume": "auto",
+        **of.options("runs"),
+    }
+    command = CommandLine(("python", "-m", *torchrun, "monai.bundle", "run"), options, bundle)
+    return command, tuple(bundle / file for file in files)
 
 
 def _evaluation(of: _Instance, job: StudyJob) -> StudyJob:
     """The job that scores a run."""
     folder, datalist = job.results / "eval" / "evaluation", of.sources["datalist"]
     inputs = (job.target, datalist.target, *([datalist.root] if _is_made(datalist.root, of.places) else []))
-    split = [f"--split={of.entry['evaluate']}"] if isinstance(of.entry["evaluate"], str) else []
+    split = {"split": of.entry["evaluate"]} if isinstance(of.entry["evaluate"], str) else {}
     if "bundle" in of.entry:
         bundle = ROOT / "bundles" / of.entry["bundle"]
         inputs += (bundle / "configs" / "evaluate.yaml",)
-        words = [
-            *("python", "-m", "monai.bundle", "run", "--config_file=configs/evaluate.yaml"),
-            *(*_data_of(datalist), *split, f"--checkpoint={job.target}", f"--output_dir={folder}"),
-            *of.options("runs", _machine_options(of.entry, bundle) | of.entry.get("evaluation", {})),
-        ]
+        options = {"config_file": "configs/evaluate.yaml", **_data_of(datalist), **split}
+        options |= {"checkpoint": str(job.target), "output_dir": str(folder)}
+        options |= of.options("runs", _machine_options(of.entry, bundle) | of.entry.get("evaluation", {}))
+        command = CommandLine(("python", "-m", "monai.bundle", "run"), options, bundle)
     else:
-        bundle = ROOT
-        data = (f"--references={datalist.target}", f"--dataset_dir={datalist.root}")
-        protocol = f"--protocol={COHORTS[datalist.layout].protocol if datalist.layout in COHORTS else 'dice'}"
-        words = ["python", "-m", "scripts.evaluate", f"--predictions={job.target}", *data, protocol, *split]
-        words += [f"--output={folder}"]
-    command, needs = CommandLine(tuple(words), bundle), (job.name, datalist.name)
+        protocol = COHORTS[datalist.layout].protocol if datalist.layout in COHORTS else "dice"
+        options = {"predictions": str(job.target), "references": str(datalist.target)}
+        options |= {"dataset_dir": str(datalist.root), "protocol": protocol, **split, "output": str(folder)}
+        command = CommandLine(("python", "-m", "scripts.evaluate"), options)
+    needs = (job.name, datalist.name)
     name, target = f"{job.name}/evaluation", folder / "summary.json"
     about = (command, inputs, folder, target, needs, job.absent)
     return StudyJob(name, job.entry, job.values, *about, root=datalist.root, is_evaluation=True)
@@ -345,13 +350,13 @@ def _pools(name: str, axis: str, evaluations: Sequence[StudyJob], places: Places
     for label, members in groups.items():
         folder, first = places.output / "runs" / label / "pooled", members[0]
         names = ",".join(_values_of({axis: job.values[axis]})[0] for job in members)
-        words = ["python", "-m", "scripts.evaluate", "pool", *(str(job.results) for job in members)]
+        words = ("python", "-m", "scripts.evaluate", "pool", *(str(job.results) for job in members))
         data = sorted({str(job.root) for job in members} | {str(places.output)})
         yield StudyJob(
             name=f"{label}/pooled",
             entry=first.entry,
             values={key: value for key, value in first.values.items() if key != axis},
-            command=CommandLine((*words, f"--names={names}", f"--data={_text(data)}", f"--output={folder}")),
+            command=CommandLine(words, {"names": names, "data": _text(data), "output": str(folder)}),
             inputs=tuple(job.results / file for job in members for file in OF_EVALUATION),
             results=folder,
             target=folder / "summary.json",
@@ -361,21 +366,20 @@ def _pools(name: str, axis: str, evaluations: Sequence[StudyJob], places: Places
         )
 
 
-def _data_of(datalist: StudyJob) -> tuple[str, str]:
+def _data_of(datalist: StudyJob) -> dict[str, str]:
     """The options that give a bundle its data."""
-    return f"--dataset_dir={datalist.root}", f"--datalist={datalist.target}"
+    return {"dataset_dir": str(datalist.root), "datalist": str(datalist.target)}
 
 
-def words_of(options: Mapping[str, Any], values: Mapping[str, Any], where: str) -> list[str]:
-    """Options as command-line words; lists and mappings in the syntax that MONAI and Fire parse.
+def texts_of(options: Mapping[str, Any], values: Mapping[str, Any], where: str) -> dict[str, str]:
+    """Options as text of a command line; lists and mappings in the syntax that MONAI and Fire parse.
 
     `values` fill in names in braces; `where` comes before an option's name in messages.
     """
-    words = []
-    for option, value in options.items():
-        filled = _fill(value, values, f"{where}{option}") if isinstance(value, str) else value
-        words.append(f"--{option}={filled if isinstance(filled, str) else _text(filled)}")
-    return words
+    return {
+        option: _fill(value, values, f"{where}{option}") if isinstance(value, str) else _text(value)
+        for option, value in options.items()
+    }
 
 
 def _text(value: Any) -> str:

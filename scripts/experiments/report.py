@@ -13,7 +13,7 @@ from common.pages.templates import render
 from scripts.experiments import figures
 from scripts.experiments.engine import OpenStudy
 from scripts.experiments.study import SCORED_TABLES, paper
-from scripts.experiments.tables import Cell, Entry, Setting, Table, encoders, table_of
+from scripts.experiments.tables import Entry, Setting, Table, encoders, table_of
 
 COLUMNS = (
     *("row", "column", "metric", "unit", "quoted", "paper", "ours", "difference", "ci_low", "ci_high", "sd"),
@@ -44,9 +44,9 @@ def write_report(study: OpenStudy) -> Path:
         else:
             settings = encoders()
     for table in tables:
-        write_csv(folder / "tables" / f"{table.name}.csv", [COLUMNS, *map(_known, _rows(table, folder / "tables"))])
+        write_csv(folder / "tables" / f"{table.name}.csv", [COLUMNS, *_rows(table, folder / "tables")])
     if settings:
-        write_csv(folder / "tables" / "table-2.csv", [Setting._fields, *map(_known, settings)])
+        write_csv(folder / "tables" / "table-2.csv", [Setting._fields, *settings])
     page = render(
         Path(__file__).with_name("report.html.j2"),
         {"number": shown, "texts": _texts, "relative": lambda file: _relative(file, folder)},
@@ -121,18 +121,9 @@ def _rows(table: Table, folder: Path) -> Iterable[list[Any]]:
         for cell in entry.cells:
             yield [
                 *(entry.row, cell.label, entry.metric, entry.unit, entry.quoted, cell.paper, cell.ours),
-                *(_difference(cell), *[None] * 14, int(cell.is_stale), cell.reason),
+                *(cell.difference, *[None] * 14, int(cell.is_stale), cell.reason),
                 *(_relative(cell.record, folder), _relative(cell.page, folder)),
             ]
-
-
-def _difference(cell: Cell) -> float | None:
-    return None if cell.ours is None or cell.paper is None else cell.ours - cell.paper
-
-
-def _known(row: Iterable[Any]) -> list[Any]:
-    """Cells of a CSV, empty for unknown values."""
-    return ["" if value is None or value != value else value for value in row]
 
 
 def _relative(file: Path | None, folder: Path) -> str | None:

@@ -20,13 +20,13 @@ def steps_of(job: StudyJob, gpus: int) -> int | None:
     from common.training.plan import length
     from common.training.step import accumulation_steps
 
-    shared = tuple(word for word in job.command.words if _option(word) not in OF_A_RUN)
+    shared = tuple(option for option in job.command.options.items() if option[0] not in OF_A_RUN)
     with within(job.name):
-        settings = _settings(CommandLine(shared, job.command.folder))
+        settings = _settings(shared, job.command.folder)
         batch = settings["batch_size"]
         batches = accumulation_steps(settings.get("global_batch_size"), batch, gpus)
         per_step = batch // settings.get("crops_per_volume", 1) * batches * gpus
-        datalist = Path(_given(job.command)["datalist"])
+        datalist = Path(job.command.options["datalist"])
         if datalist.is_file():
             cases = len(datalists.read(datalist)["training"])
         elif all(isinstance(settings[name], int) for name in LENGTH):
@@ -37,8 +37,8 @@ def steps_of(job: StudyJob, gpus: int) -> int | None:
 
 
 @cache  # a config takes 0.1 s to read, and many trainings share it
-def _settings(command: CommandLine) -> dict[str, Any]:
-    parser = config_of(command)
+def _settings(options: tuple[tuple[str, str], ...], folder: Path) -> dict[str, Any]:
+    parser = config_of(CommandLine((), dict(options), folder))
     found = {name: parser.get_parsed_content(name) for name in OF_STEP if name in parser}
     return {name: OPTIONS[name](value) for name, value in found.items()}
 
@@ -48,24 +48,8 @@ def config_of(command: CommandLine, **replaced: Any) -> Any:
 
     `replaced` overrides options of the command.
     """
-    (word,) = (word for word in command.words if word.startswith("--config_file="))
-    value = configs.parsed("config_file", word.partition("=")[2])
-    files = [value] if isinstance(value, str) else value
-    parser = configs.read([command.folder / file for file in files], _given(command) | replaced)
+    options = {name: configs.parsed(name, text) for name, text in command.options.items()} | replaced
+    files = options.pop("config_file")
+    parser = configs.read([command.folder / file for file in ([files] if isinstance(files, str) else files)], options)
     parser.get_parsed_content("imports")  # `common`, which defaults refer to
     return parser
-
-
-def _option(word: str) -> str:
-    """The name of the option that a word of a command sets."""
-    return word.partition("=")[0].removeprefix("--")
-
-
-def _given(command: CommandLine) -> dict[str, Any]:
-    """The options on a command, parsed as MONAI parses them."""
-    options = {}
-    for word in command.words:
-        name, equals, value = word.partition("=")
-        if equals and name.startswith("--") and name not in ("--config_file", "--nproc_per_node"):
-            options[name[2:]] = configs.parsed(name[2:], value)
-    return options

@@ -17,26 +17,33 @@ ABSENT = "not in this study"
 WORDS = "Dice, of cases with the region"  # in place of Dice; DIFF-23
 
 
-@dataclass(frozen=True)
-class Cell:
-    """The run in a column of a row, such as a fold.
-
-    `label` is the paper's column, or the study's where the paper has no such column; figures are None if unknown.
-    `reason` explains a missing or stale figure.
-    """
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A figure of the paper beside ours; None if unknown. `reason` explains a missing or stale one."""
 
     label: str
     paper: float | None
     ours: float | None = None
     is_stale: bool = False
     reason: str = ""
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus the paper's."""
+        return None if self.ours is None or self.paper is None else self.ours - self.paper
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell(Figure):
+    """The run in a column of a row, such as a fold; `label` is the paper's column, or the study's where it has none."""
+
     record: Path | None = None
     page: Path | None = None
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A row of a table in a single metric; unknown statistics are NaN and unknown figures None.
+@dataclass(frozen=True, kw_only=True)
+class Entry(Figure):
+    """A row of a table in a single metric, whose name is the `label`; unknown statistics are NaN.
 
     `quoted` is the source of a row that the paper took from elsewhere. `ours` is the mean over finished runs of each
     run's mean over cases, `low` and `high` its 95 % bootstrap interval, `sd` the sample standard deviation over runs.
@@ -45,28 +52,18 @@ class Entry:
 
     row: str
     metric: str
-    label: str
     unit: str
     quoted: str
-    paper: float | None
-    ours: float | None = None
     low: float = math.nan
     high: float = math.nan
     sd: float = math.nan
     done: int = 0
     planned: int = 0
-    is_stale: bool = False
-    reason: str = ""
     baseline: str = ""
     contrast: RowContrast = NO_CONTRAST
     p_holm: float = math.nan
     cells: tuple[Cell, ...] = ()
     digits: int = 4
-
-    @property
-    def difference(self) -> float | None:
-        """Ours minus the paper's."""
-        return None if self.ours is None or self.paper is None else self.ours - self.paper
 
 
 @dataclass(frozen=True)
@@ -113,12 +110,11 @@ def _entry(
     columns = figures if isinstance(figures, list) else []
     mean = system.get("average") if columns else figures
     quoted = system.get("quoted", "")
-    entry = Entry(
-        row, metric, label, protocol(printed["protocol"]).units[metric], quoted, mean, digits=_digits([*columns, mean])
-    )
+    unit, digits = protocol(printed["protocol"]).units[metric], _digits([*columns, mean])
+    entry = Entry(row=row, metric=metric, label=label, unit=unit, quoted=quoted, paper=mean, digits=digits)
     if row not in runs:
         reason = f"quoted from the paper ({quoted})" if quoted else ABSENT
-        cells = tuple(Cell(printed["labels"][n], value, reason=reason) for n, value in enumerate(columns))
+        cells = tuple(Cell(label=printed["labels"][n], paper=value, reason=reason) for n, value in enumerate(columns))
         return replace(entry, reason=reason, cells=cells)
     ours, scores = runs[row], _scores(runs[row])
     axis = spec.get("columns")
@@ -167,9 +163,10 @@ def _cells(
         label = " ".join(f"{key} {value}" for key, value in run.values.items()) or "run"
         label, printed = (labels[place], columns[place]) if place < len(columns) else (label, None)
         ours = None if run.scores is None else estimate([run.scores])
-        cells.append(Cell(label, printed, ours, run.is_stale, run.reason, run.record, run.page))
+        where = {"record": run.record, "page": run.page}
+        cells.append(Cell(label=label, paper=printed, ours=ours, is_stale=run.is_stale, reason=run.reason, **where))
     others = range(len(values), len(columns)) if axis else ()
-    return cells + [Cell(labels[n], columns[n], reason=ABSENT) for n in others]
+    return cells + [Cell(label=labels[n], paper=columns[n], reason=ABSENT) for n in others]
 
 
 def _tested(entry: Entry, baselines: Sequence[str], runs: Mapping[str, Sequence[RowRun]], rising: bool) -> Entry:

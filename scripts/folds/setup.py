@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.cli import options_of
 from common.configs import Change, check_known, read
 from common.data import datalists
 from common.errors import ArgumentError, choice
@@ -14,7 +13,7 @@ from common.options import OPTIONS
 from common.values import optional
 from scripts.datalists.splits import hold_out, numbers_of
 from scripts.experiments.engine import OpenStudy, open_study
-from scripts.experiments.jobs import OWN, ROOT, CommandLine, Places, StudyJob, words_of
+from scripts.experiments.jobs import OWN, ROOT, CommandLine, Places, StudyJob, texts_of
 from scripts.experiments.steps import config_of, steps_of
 from scripts.run import blaming
 
@@ -76,7 +75,7 @@ def set_up(
     check_writable_folder(folder, f"--output={output}")
     if len(numbers := numbers_of(folds)) < 2:
         raise ArgumentError(f"folds={folds}: all subjects are in fold {numbers[0]}; expected at least two folds")
-    words_of(options, {"fold": numbers[0]}, "--")  # refuses other names in braces
+    texts_of(options, {"fold": numbers[0]}, "--")  # refuses other names in braces
     training, evaluation = _split_options(bundle, overlays, _with_weights(options, numbers))
     files = {"source": source}
     dealt: dict[str, Any] = {"folds": folds, "fold": "{fold}", "fold_to": fold_to, "seed": folds_seed}
@@ -162,7 +161,7 @@ def _check_configs(setup: Setup) -> None:
 def _resolved(command: CommandLine, datalist: Path, *names: str) -> Any:
     """Resolve keys of a config as a run with this command does; return the content of the first."""
     # The fold's datalist is written later; a cluster's head node has no GPU
-    with blaming([Change(name, value) for name, value in options_of(command.words)[1].items()]):
+    with blaming([Change(name, value) for name, value in command.options.items()]):
         parser = config_of(command, datalist=str(datalist), device="cpu")
         found = {name: parser.get_parsed_content(name) for name in names if name in parser}
     return found[names[0]]

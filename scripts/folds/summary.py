@@ -8,7 +8,7 @@ import numpy as np
 from common.files import read_json, read_yaml
 from common.inference.publishing import PAGE
 from common.weights.formats import STATED
-from scripts.experiments.jobs import ROOT, CommandLine, words_of
+from scripts.experiments.jobs import ROOT, CommandLine, texts_of
 from scripts.folds.setup import Setup
 
 
@@ -23,12 +23,9 @@ def inference(setup: Setup) -> CommandLine:
         if name in known and name not in STATED and not re.search(r"\{\w+\}", str(value))  # of a single fold
     }
     checkpoints = [str(setup.training(number).target) for number in setup.numbers]
-    words = [
-        *("python", "-m", "monai.bundle", "run", "--config_file=configs/inference.yaml"),
-        *("--dataset_dir=SCANS", "--output_dir=PREDICTIONS"),
-        *words_of({"checkpoint": checkpoints, **options}, {}, "inference"),
-    ]
-    return CommandLine(tuple(words), bundle)
+    places = {"config_file": "configs/inference.yaml", "dataset_dir": "SCANS", "output_dir": "PREDICTIONS"}
+    texts = texts_of({**places, "checkpoint": checkpoints, **options}, {}, "inference")
+    return CommandLine(("python", "-m", "monai.bundle", "run"), texts, bundle)
 
 
 def lines(setup: Setup) -> list[str]:

@@ -6,16 +6,15 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from common.errors import InputError, is_disk_full
 from common.files import atomic_write, digest, why_no_folder
 
 LARGEST = 8 * 2**30  # bytes of an unpacked archive; the largest network here takes 0.4 GiB
 MOST_FILES, DEEPEST = 10_000, 32  # files and folders inside folders
-LONGEST_NAME = 255  # bytes
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can store
-# zipfile's errors for damaged archives
+# zipfile's errors for damaged archives; OSError also for names that no file can have, or an entry below a file
 DAMAGED = (OSError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, UnicodeError, OverflowError, RuntimeError)
 
 
@@ -92,15 +91,8 @@ def _top_folder(archive: Path, entries: list[zipfile.ZipInfo]) -> str:
             raise InputError(f"{archive}: folders nested {len(parts)} deep; expected {DEEPEST} at most; not unpacked")
         if {"", ".", ".."} & {*parts}:
             raise InputError(f"{archive}: entry {'/'.join(parts)} would land outside the package; not unpacked")
-        if max(len(part.encode()) for part in parts) > LONGEST_NAME:
-            raise InputError(
-                f"{archive}: entry {'/'.join(parts)} has a name of over {LONGEST_NAME} bytes; not unpacked"
-            )
     tops = {parts[0] for parts in names}
     files = [parts for entry, parts in zip(entries, names, strict=True) if not entry.is_dir()]
-    whole = {PurePosixPath(*parts) for parts in files}
-    if below := next((path for parts in names for path in PurePosixPath(*parts).parents if path in whole), None):
-        raise InputError(f"{archive}: entry {below} is a file or a link, and entries lie below it; not unpacked")
     if len(tops) != 1 or not files or ["".join(tops)] in files:
         raise InputError(f"{archive}: expected one folder in it, named as the bundle")
     return tops.pop()

@@ -286,9 +286,9 @@ def test_a_redo_that_is_stopped_is_not_taken_for_done(options, command, work, ca
     assert states(options, capsys)["alone"][0] in ("interrupted", "failed")
 
 
-def test_an_input_that_changes_while_its_job_runs_makes_the_result_stale(options, command, work, capsys):
+def test_an_input_that_changes_while_its_job_runs_makes_the_result_stale(options, start, work, capsys):
     (work.parent / "wait-alone").touch()
-    process = subprocess.Popen([*command[:3], "run", *command[3:], "--only=alone"], cwd=ROOT)
+    process = start("--only=alone")
     wait_for(lambda: worked(work)["alone"])
     work.write_text(work.read_text() + "# changed\n")
     (work.parent / "wait-alone").unlink()

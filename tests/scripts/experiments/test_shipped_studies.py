@@ -29,9 +29,9 @@ def test_every_command_fits_the_bundle_that_it_runs(name, tmp_path):
     assert not {job.absent for job in jobs.values()} - {""}
     for job in jobs.values():
         command = job.command
-        if "monai.bundle" not in command.words:
+        if "monai.bundle" not in command.program:
             continue
-        options = dict(word.removeprefix("--").split("=", 1) for word in command.words if word.startswith("--"))
+        options = dict(command.options)
         files = yaml.safe_load(options.pop("config_file").replace(",", ", "))
         config = {}
         for file in [files] if isinstance(files, str) else files:

@@ -80,23 +80,23 @@ def test_monai_gets_an_expression_for_a_folder_with_a_hash():
 def test_commands_are_those_that_a_user_would_type():
     found = jobs()
     datalist = found["brats/fold1"].command
-    assert datalist.words == (
+    assert datalist.words == [
         *("python", "-m", "scripts.datalists", "brats", "--root=/data/brats", "--seed=1"),
         "--output=/out/datalists/brats-fold1.json",
-    )
+    ]
     training = found["stage2/fold1-tiny"].command
     assert training.folder == ROOT / "bundles/brats_stage2"
-    assert training.words == (
+    assert training.words == [
         *("python", "-m", "monai.bundle", "run", "--config_file=configs/train.yaml", "--dataset_dir=/data/brats"),
         "--datalist=/out/datalists/brats-fold1.json",
         "--output_dir=/out/runs/stage2/fold1-tiny/eval",
         "--ckpt_dir=/out/runs/stage2/fold1-tiny/models",
         *("--pretrained=/out/runs/stage1/tiny/models/model.pt", "--resume=auto"),
-    )
+    ]
     assert found["stage1/tiny"].command.words[-1] == "--model_size=tiny"
     training = jobs(gpus=4)["stage1/tiny"].command
-    assert training.words[2:7] == ("torch.distributed.run", "--nproc_per_node=4", "-m", "monai.bundle", "run")
-    assert training.words[7] == "--config_file=['configs/train.yaml','configs/multi_gpu_train.yaml']"
+    assert training.program[2:] == ("torch.distributed.run", "--nproc_per_node=4", "-m", "monai.bundle", "run")
+    assert training.options["config_file"] == "['configs/train.yaml','configs/multi_gpu_train.yaml']"
 
 
 def test_a_cohort_that_is_not_given_is_made_or_its_jobs_say_what_is_missing():
@@ -206,10 +206,10 @@ def test_the_folds_of_a_datalist_that_is_given(tmp_path):
     _, content = read(str(path))
     found = jobs_of(content, OWN_PLACES)
     fold = found["folds/fold2"]
-    assert fold.command.words == (
+    assert fold.command.words == [
         *("python", "-m", "scripts.datalists", "fold", "--datalist=/own.json", "--folds=3", "--fold=2"),
         "--output=/out/datalists/folds-fold2.json",
-    )
+    ]
     assert fold.inputs == (Path("/own.json"),)
     assert "--dataset_dir=/data/own" in found["model/fold2"].command.words
     for places, missing in (
@@ -235,10 +235,10 @@ def test_data_sets_of_a_folder(tmp_path):
     assert {job.absent for job in missing.values()} == {f"expected a folder {root}"}
     root.mkdir()
     found = jobs_of(content, places)
-    assert found["all"].command.words == (
+    assert found["all"].command.words == [
         *("python", "-m", "scripts.datalists", "generic", f"--root={root}", "--testing=40"),
         "--output=/out/datalists/all.json",
-    )
+    ]
     model, evaluation = found["model/fraction0.1"], found["model/fraction0.1/evaluation"]
     assert all(f"--dataset_dir={root}" in job.command.words for job in (model, evaluation))
     missing = jobs_of(content, Places(Path("/out")))
@@ -259,10 +259,10 @@ def test_the_evaluations_of_an_axis_are_pooled():
     assert list(found)[-2:] == ["model/tiny/pooled", "model/small/pooled"]
     job = found["model/small/pooled"]
     folders = [f"/out/runs/model/fold{fold}-small/eval/evaluation" for fold in FOLDS]
-    assert job.command.words == (
+    assert job.command.words == [
         *("python", "-m", "scripts.evaluate", "pool", *folders),
         *("--names=fold0,fold1,fold2", "--data=['/data/own','/out']", "--output=/out/runs/model/small/pooled"),
-    )
+    ]
     assert job.needs == tuple(f"model/fold{fold}-small/evaluation" for fold in FOLDS)
     assert (job.values, job.is_evaluation) == ({"size": "small"}, True)
     assert job.target == Path("/out/runs/model/small/pooled/summary.json")

@@ -11,18 +11,8 @@ from scripts.experiments.jobs import Places
 from scripts.folds import __main__ as module
 from scripts.folds import summary
 from scripts.folds.setup import Setup
+from tests.scripts.experiments.work import WORK
 from tests.support import ROOT
-
-WORK = """
-import sys
-from pathlib import Path
-name, output = sys.argv[1:]
-with open(Path(__file__).with_suffix(".log"), "a") as log:
-    log.write(f"{name}\\n")
-if Path(__file__).with_name(f"fail-{name}").exists():
-    sys.exit("it broke: " + name)
-(Path(output) / "predictions").mkdir(parents=True)
-"""
 
 
 @pytest.fixture

@@ -8,10 +8,6 @@ from common.errors import InputError, input_error_message
 from tests.support import ROOT, one_line
 
 
-def options_of(job):
-    return dict(word.removeprefix("--").split("=", 1) for word in job.command.words if word.startswith("--"))
-
-
 def test_the_jobs_are_the_commands_of_a_user(prepare, own, capsys):
     setup = prepare(model_size="tiny", iterations="2 epochs", val_interval="1 epochs", warmup_iterations="0")
     assert capsys.readouterr().out.endswith("left out of all folds: 1 subjects in testing, such as p8\n")
@@ -22,7 +18,7 @@ def test_the_jobs_are_the_commands_of_a_user(prepare, own, capsys):
         "brats_finetune/pooled",
     ]
     assert setup.training(1).command.folder == ROOT / "bundles/brats_finetune"
-    assert options_of(setup.training(1)) == {
+    assert setup.training(1).command.options == {
         "config_file": "configs/train.yaml",
         "dataset_dir": f"{own.parent}/data",
         "datalist": f"{out}/datalists/datalist-fold1.json",
@@ -35,7 +31,7 @@ def test_the_jobs_are_the_commands_of_a_user(prepare, own, capsys):
         "val_interval": "1 epochs",
         "warmup_iterations": "0",
     }
-    dealing = options_of(setup.study.jobs["datalist/fold1"])
+    dealing = setup.study.jobs["datalist/fold1"].command.options
     assert dealing.items() >= {"folds": "2", "fold": "1", "fold_to": "testing", "validation": "1", "seed": "0"}.items()
     assert setup.study.jobs["brats_finetune/pooled"].needs == (
         "brats_finetune/fold0/evaluation",
@@ -45,7 +41,7 @@ def test_the_jobs_are_the_commands_of_a_user(prepare, own, capsys):
 
 
 def test_who_is_a_person_is_said_to_the_dealing(prepare):
-    dealing = options_of(prepare(person="(p[0-9])").study.jobs["datalist/fold0"])
+    dealing = prepare(person="(p[0-9])").study.jobs["datalist/fold0"].command.options
     assert dealing["person"] == "(p[0-9])"
     with pytest.raises(InputError, match=r"--person=.b.: does not match the subject p0"):
         prepare(person="(b)")
@@ -54,7 +50,7 @@ def test_who_is_a_person_is_said_to_the_dealing(prepare):
 def test_options_go_where_they_belong(prepare):
     at_evaluation = {"protocol": "dice", "overlap": "0.2"}
     setup = prepare(learning_rate="1e-3", model_size="tiny", window_weighting="constant", **at_evaluation)
-    training, evaluation = options_of(setup.training(0)), options_of(setup.evaluation(0))
+    training, evaluation = setup.training(0).command.options, setup.evaluation(0).command.options
     assert training.items() >= {"learning_rate": "1e-3", "model_size": "tiny", "window_weighting": "constant"}.items()
     assert not at_evaluation.keys() & training.keys()
     of_both = {"model_size": "tiny", "window_weighting": "constant", "modalities": "['T1','FLAIR']"}
@@ -67,7 +63,7 @@ def test_weights_can_be_those_of_each_fold(prepare, own, monkeypatch):
     for fold in (0, 1):
         Path(f"w{fold}.pt").touch()
     setup = prepare(pretrained="w{fold}.pt", seed="{fold}")
-    assert options_of(setup.training(1)).items() >= {"pretrained": f"{own.parent}/w1.pt", "seed": "1"}.items()
+    assert setup.training(1).command.options.items() >= {"pretrained": f"{own.parent}/w1.pt", "seed": "1"}.items()
     assert own.parent / "w1.pt" in setup.training(1).inputs
     Path("w1.pt").unlink()
     with pytest.raises(InputError) as error:

@@ -38,8 +38,6 @@ REFUSED = [
     *((["bundle/LICENSE", name], "would land outside") for name in ("../evil", "bundle/../../evil", "/etc/passwd")),
     (["bundle/LICENSE", "bundle/" * 3000 + "x"], "folders nested 3001 deep; expected 32 at most"),
     (["bundle/LICENSE", "bundle/License"], "an entry occurs twice"),
-    (["bundle/models", "bundle/models/model.pt"], "entry bundle/models is a file or a link, and entries lie below it"),
-    (["bundle/" + "x" * 256], "has a name of over 255 bytes"),
     (["bundle/LICENSE", "\x1b[31m"], "expected one folder in it"),
     *((names, "expected one folder in it") for names in ([], ["LICENSE"], ["a/x", "b/x"], ["a/"])),
 ]
@@ -69,16 +67,22 @@ def with_byte(number, value):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda data: data.replace(b"whole", b"wrong"), "cannot be read as a zip"),
-        (lambda data: data[:-30], "cannot be read as a zip"),
-        (with_byte(6, 1), "cannot be read as a zip .*encrypted"),
+        (lambda data: data.replace(b"whole", b"wrong"), "CRC"),
+        (lambda data: data[:-30], "not a zip file"),
+        (with_byte(6, 1), "encrypted"),
     ],
 )
 def test_damaged_files(tmp_path, place, damage, message):
     archive = made(tmp_path / "cut.zip", [("bundle/é", b"whole")])
     archive.write_bytes(damage(archive.read_bytes()))
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=f"cannot be read as a zip .*{message}"):
         archives.unpack(archive, place)
+
+
+@pytest.mark.parametrize("names", [["b/models", "b/models/m.pt"], ["b/models/m.pt", "b/models"], ["b/" + "x" * 256]])
+def test_names_that_files_cannot_have(tmp_path, place, names):
+    with pytest.raises(InputError, match=r"cannot be read as a zip \(\[Errno"):
+        archives.unpack(made(tmp_path / "odd.zip", [(name, b"") for name in names]), place)
 
 
 def test_a_symlink_is_unpacked_as_a_plain_file(tmp_path, place):
