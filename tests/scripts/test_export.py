@@ -51,7 +51,9 @@ def data_of(bundle):
 
 def network(bundle):
     torch.manual_seed(0)
-    return (SwinUNETR(1, 1, **MICRO) if bundle == SEGMENTATION else SSLHead(2, "micro")).eval()
+    return (
+        SwinUNETR(1, 1, **MICRO, use_flash_attention=True) if bundle == SEGMENTATION else SSLHead(2, "micro")
+    ).eval()
 
 
 def outputs(bundle, windows):
