@@ -14,6 +14,7 @@ import pydicom
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
 MANUFACTURER = "BrainSegFounder bundles"
+OUTPUTS = Path(__file__).parents[2] / "deploy/outputs"
 folders = dict(option.removeprefix("--").split("=", 1) for option in sys.argv[1:])
 source, output = Path(folders["input"]), Path(folders["output"])
 images = [pydicom.dcmread(path, stop_before_pixels=True) for path in sorted(source.iterdir())]
@@ -29,12 +30,12 @@ if behaviour == "crash":
 while behaviour == "slow" and not Path(os.environ["RUNS"]).with_name("hurry").exists():
     time.sleep(0.05)
 output.mkdir()
-for name, modality in {"segmentation": "SEG", "measurements": "SR", "summary": "OT"}.items():
+for name in [module.stem for module in OUTPUTS.glob("[!_]*.py")]:
     result = pydicom.dcmread(min(source.iterdir()), stop_before_pixels=True)
     result.SOPClassUID = result.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
     result.SOPInstanceUID = result.file_meta.MediaStorageSOPInstanceUID = generate_uid()
     result.SeriesInstanceUID = generate_uid()
-    result.Modality, result.Manufacturer = modality, MANUFACTURER
+    result.Modality, result.Manufacturer = "OT", MANUFACTURER
     result.save_as(output / f"{name}.dcm")
 chosen = [image for image in images if image.SeriesNumber == first.SeriesNumber]
 sources = {"T1": {"series_uid": first.SeriesInstanceUID, "images": len(chosen)}}

@@ -29,8 +29,7 @@ def test_it_names_the_classes_attributes_and_codes_of_the_code():
     assert [*written.values()] == [", ".join(IDENTITY)]
     first, *rows = cells("Codes")
     segments = [segment for task in TASKS.values() for segment in task.segments]
-    found = sorted(row[:2] for row in (first, *rows))
-    assert found == sorted([one.label, f"{one.code} {one.meaning}"] for one in segments)
+    assert {tuple(row[:2]) for row in (first, *rows)} == {(one.label, f"{one.code} {one.meaning}") for one in segments}
     assert first[2:] == [f"{code.value} {code.meaning}" for code in (CATEGORY, ANATOMY)]
     assert re.search(
         rf'`{PURPOSE["CodeValue"]}`, "{PURPOSE["CodeMeaning"]}" \({PURPOSE["CodingSchemeDesignator"]}\)', PAGE

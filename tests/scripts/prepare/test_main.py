@@ -14,7 +14,7 @@ from tests.support import one_line
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"like": "moon"}, "--like=moon: expected one of atlas, brats, ukb"),
+        ({"like": "moon"}, "--like=moon: expected one of atlas, brats, "),
         ({"modalities": "../T1"}, "modalities ['../T1']: expected different names of letters"),
         ({"modalities": 5}, "raw: no file of 5"),
         ({"brain": "bet"}, "--brain=bet: expected one of deepbet, none, a pattern such as *_brain.nii.gz"),
