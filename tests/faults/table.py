@@ -262,9 +262,9 @@ COMMANDS: dict[str, str] = {  # command line: its last line
     ),
     "scripts.options brats_finetun": "--bundle=brats_finetun: expected one of atlas_finetune, …",
     f"scripts.package brats_finetun {NEW}": "bundle brats_finetun: expected one of atlas_finetune, atlas_stage2, …",
-    f"scripts.prepare --root={{folder}}/none {NEW} --like=brats": "--root={folder}/none: …; expected …",
+    f"scripts.prepare --root={{folder}}/none {NEW} --like=brats": "{folder}/none: …; expected …",
     f"scripts.public_scans --clones={{folder}}/none {NEW}": "--clones={folder}/none: no clone in this folder; …",
-    f"scripts.phantoms make --layout=brat --subjects=1 {NEW}": "--layout=brat: expected one of ukb, brats, …",
+    f"scripts.phantoms make --layout=brat --subjects=1 {NEW}": "--layout=brat: expected one of atlas, brats, …",
     f"deploy.app --input={{folder}} --bundle={{folder}} {NEW}": "MONAI Deploy is not installed; run make deploy, …",
     "deploy.service status": "ORTHANC_URL: missing from the environment",
 }
