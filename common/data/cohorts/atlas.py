@@ -13,6 +13,7 @@ COHORT = Cohort(
             title="ATLAS",
             files={"T1": FILE % "T1w", LABEL: FILE % "label-L_desc-T1lesion_mask"},
             subject="{person}_ses-{session}",
+            first="_ses-1",
             fields={
                 "above": r"(?:(?:(?:Training|Testing)/)?R\d{3}/)?",
                 "person": r"sub-r\d{3}s\d{3}",

@@ -25,6 +25,7 @@ class FileLayout:
     example: str = ""  # a subject's folder
     convention: str | None = None
     remarks: Mapping[str, str] = field(default_factory=dict)  # beginning of subjects' names -> remark
+    first: str = ""  # end of the name of a person's first session, which subjects of a single session lack
     skims: bool = False  # whether folders that no template names stay unread, as there are many
 
     @property
@@ -65,8 +66,7 @@ class FileLayout:
         claims = []
         for file in listing.files:
             for kind, fields in self._fields_of(file.bare):
-                # the first session has the person's name, as in single-session cohorts
-                subject = self.subject.format(**fields).removesuffix("_ses-1")
+                subject = self.subject.format(**fields).removesuffix(self.first)
                 known, path = firsts.setdefault(subject, (fields, file.path))
                 if known != fields:
                     raise InputError(f"--root={listing.root}", f"{subject} exists twice: {path} and {file.path}")

@@ -67,8 +67,8 @@ def read_nnunet(listing: Listing, naming: Naming) -> DataSet:
     fields = {"part": "Tr|Ts", "case": "[^/]+"}
     layout = FileLayout("nnU-Net raw", {**images, LABEL: "labels{part}/{case}"}, "{case}", fields)
     data = layout.read(listing)
-    of_test = [file.path for file in listing.files if file.folders in (["imagesTs"], ["labelsTs"])]
-    data.held_out = {name for name, case in data.subjects.items() if not {*of_test}.isdisjoint(case.files.values())}
+    of_test = {file.path for file in listing.files if file.folders in (["imagesTs"], ["labelsTs"])}
+    data.held_out = {name for name, case in data.subjects.items() if not of_test.isdisjoint(case.files.values())}
     return data
 
 

@@ -52,6 +52,16 @@ def test_regions_and_channels(data, capsys):
     assert "layout: nnunet (nnU-Net raw), 4 subjects; modalities: T1, T1ce, T2, FLAIR\n" in printed
 
 
+def test_names_of_cases_are_taken_whole(data):
+    """Sessions, too: a prediction has the case's name."""
+    fill(data, PROSTATE)
+    for case in ("C_1_ses-1", "C_1_ses-2"):
+        data.touch(f"imagesTr/{case}_0000.nii.gz", f"imagesTr/{case}_0001.nii.gz", f"labelsTr/{case}.nii.gz")
+    content = data.scan(validation=1)
+    subjects = {entry["subject"] for entry in content["training"] + content["validation"]}
+    assert subjects == {"C_0", "C_1", "C_1_ses-1", "C_1_ses-2", "C_2"}
+
+
 def test_test_cases_without_label_are_apart_and_those_with_one_are_for_testing(data):
     fill(data, BRATS, tests=3)
     content = data.scan(validation=1)
