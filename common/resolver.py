@@ -1,4 +1,4 @@
-"""Find the config, and the key, that MONAI is resolving; the only module that relies on MONAI's internals.
+"""Find the config, and the key, that MONAI is resolving; the only module that relies on internals of MONAI's bundles.
 
 MONAI passes a component only its own arguments, but `common.options.read` needs all options: the resolver is taken from
 the call stack. tests/common/test_resolver.py names the version of MONAI.

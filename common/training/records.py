@@ -122,9 +122,9 @@ class TrainingRecord(RunRecord):
         if self._is_new and not self.plan.resumed_from and idist.get_rank() == 0:
             for name in ("pictures", "tensorboard"):
                 move_aside(self.folder / name)
-        settings = {} if self.plan.resumed_from else self.content["config"]
+        name, is_resumed = name_of_run(self.content["bundle"], self.folder), self.plan.resumed_from is not None
         for tracker in self.trackers if idist.get_rank() == 0 else ():
-            tracker.begin(name_of_run(self.content["bundle"], self.folder), settings)
+            tracker.begin(name, self.content["config"], is_resumed)
         loss: Any = getattr(trainer, "loss_function", None)
         self.content["quantities"] = getattr(loss, "quantities", {"total": type(loss).__name__})
 

@@ -22,8 +22,8 @@ from ..files import reporting_path_errors
 class Tracker(ABC):
     """Follows a run; only the main process calls it."""
 
-    def begin(self, name: str, settings: Mapping[str, Any]) -> None:  # noqa: B027  optional
-        """Begin a run; `settings` are empty where an earlier run has stated them."""
+    def begin(self, name: str, settings: Mapping[str, Any], resumed: bool = False) -> None:  # noqa: B027  optional
+        """Begin a run, or continue a `resumed` one; an evaluation or inference states no settings."""
 
     @abstractmethod
     def log(self, section: str, values: Mapping[str, float], iteration: int) -> None:
@@ -40,15 +40,14 @@ class TensorBoard(Tracker):
         self.folder, self.settings = folder, ""
         self._writers: dict[str, SummaryWriter] = {}
 
-    def begin(self, name: str, settings: Mapping[str, Any]) -> None:
-        self.settings = indent(json.dumps(settings, indent=1, default=str), " " * 4) if settings else ""
+    def begin(self, name: str, settings: Mapping[str, Any], resumed: bool = False) -> None:
+        self.settings = indent(json.dumps(settings, indent=1, default=str), " " * 4)  # Markdown's code
 
     def log(self, section: str, values: Mapping[str, float], iteration: int) -> None:
         with self._naming_events():
             if section not in self._writers:
                 self._writers[section] = SummaryWriter(self.folder / section)
-                if self.settings:
-                    self._writers[section].add_text("settings", self.settings, iteration)  # Markdown's code
+                self._writers[section].add_text("settings", self.settings, iteration)
             for name, value in values.items():
                 self._writers[section].add_scalar(name, value, iteration)
 
@@ -71,9 +70,9 @@ class MLflow(Tracker):
         self.handler = handler
         handler.default_tracking_params = ()  # of the engine, which the settings describe better
 
-    def begin(self, name: str, settings: Mapping[str, Any]) -> None:
+    def begin(self, name: str, settings: Mapping[str, Any], resumed: bool = False) -> None:
         self.handler.run_name = self.handler.run_name or name
-        self.handler.experiment_param = dict(settings)
+        self.handler.experiment_param = None if resumed else dict(settings)  # MLflow refuses changes
         self.handler.start(SimpleNamespace(state=None))
 
     def log(self, section: str, values: Mapping[str, float], iteration: int) -> None:

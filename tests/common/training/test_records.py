@@ -125,6 +125,7 @@ def test_tensorboard_has_each_value_at_its_iteration_also_of_a_resumed_run(tmp_p
     assert [(event.step, event.value) for event in validation.Reload().Scalars("score")] == [(3, 0.5)]
     (settings,) = {event.tensor_proto.string_val[0].decode() for event in train.Tensors("settings/text_summary")}
     assert json.loads(settings) == METADATA
+    assert len(train.Tensors("settings/text_summary")) == 2, "of both runs"
     assert record_of(tmp_path)["quantities"] == {"total": "MSELoss"}
 
 
