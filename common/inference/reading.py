@@ -90,13 +90,14 @@ def read(folder: str | Path) -> Details:
 
 
 def _scores(entry: Mapping[str, Any], protocol: Protocol) -> Scores:
-    lesions = [
-        Lesion(**lesion | {"centre": tuple(lesion["centre"]), "hd95": math.inf if hd95 is None else hd95})
-        for lesion in entry["lesions"]
-        for hd95 in [lesion["hd95"]]
-    ]
     prediction, reference = entry["volumes_mm3"]
-    return Scores({name: entry["values"][name] for name in protocol.units}, tuple(lesions), (prediction, reference))
+    lesions = tuple(map(_lesion, entry["lesions"]))
+    return Scores({name: entry["values"][name] for name in protocol.units}, lesions, (prediction, reference))
+
+
+def _lesion(entry: Mapping[str, Any]) -> Lesion:
+    hd95 = math.inf if entry["hd95"] is None else entry["hd95"]
+    return Lesion(**{**entry, "centre": tuple(entry["centre"]), "hd95": hd95})
 
 
 def _files(folder: Path, case: str, entry: Mapping[str, Any]) -> CaseFiles:

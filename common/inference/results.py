@@ -191,13 +191,13 @@ def _scores(scores: Scores) -> dict[str, Any]:
     return {
         "values": {name: float(value) for name, value in scores.values.items()},
         "volumes_mm3": list(map(float, scores.volumes)),
-        "lesions": [
-            asdict(lesion)
-            | {"volume": float(lesion.volume), "dice": float(lesion.dice), "centre": list(map(int, lesion.centre))}
-            | {"hd95": float(lesion.hd95) if math.isfinite(lesion.hd95) else None}
-            for lesion in scores.lesions
-        ],
+        "lesions": [*map(_lesion, scores.lesions)],
     }
+
+
+def _lesion(lesion: Lesion) -> dict[str, Any]:
+    plain = {"volume": float(lesion.volume), "centre": list(map(int, lesion.centre)), "dice": float(lesion.dice)}
+    return asdict(lesion) | plain | {"hd95": float(lesion.hd95) if math.isfinite(lesion.hd95) else None}
 
 
 def _path(folder: Path, file: Path | None) -> str | None:

@@ -189,8 +189,8 @@ def _fill(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, genera
     volumes = edges.prod(dim=1)
     ends, total = volumes.cumsum(dim=0).tolist(), int(volumes.sum())
     places = np.full((len(crops), *crops.shape[2:]), -1, np.int32)  # of each voxel in the noise of all boxes
-    for crop, box, edge, end in zip(numbers.tolist(), _slices(starts, edges), edges.tolist(), ends, strict=True):
-        places[crop, *box] = np.arange(end - math.prod(edge), end).reshape(edge)
+    for number, slices, edge, end in zip(numbers.tolist(), _slices(starts, edges), edges.tolist(), ends, strict=True):
+        places[number, *slices] = np.arange(end - math.prod(edge), end).reshape(edge)
     places = places.reshape(len(crops), -1)
     visible = np.nonzero(places >= 0)
     crop, voxel, place = (send(torch.from_numpy(each), crops.device) for each in (*visible, places[visible]))
