@@ -1,12 +1,13 @@
 """What made a result: command, time, software, cohort and weights; and `made.json`, which says so in its folder.
 
-Whoever reuses or skips results asks `Results`; `warn_of_unfinished` tells whoever reads them that more are to come.
+Whoever reuses or skips results asks `Results`; `read_with_warning` tells whoever reads them that more are to come.
 """
 
 import hashlib
 import subprocess
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -57,14 +58,18 @@ def read(folder: str | Path) -> dict[str, Any] | None:
     return valid_json(file, "what made the results", SCHEMA) if file.exists() else None
 
 
-def warn_of_unfinished(folder: str | Path) -> None:
-    """Warn a reader of results that the command that makes them has not ended, or was stopped."""
-    made = read(folder)
+def read_with_warning(folder: str | Path) -> dict[str, Any] | None:
+    """What made the results that a command reads, with a warning if the command that makes them has not ended.
+
+    None if the folder does not say, also where a file of another program has the name of ours.
+    """
+    made = None
+    with suppress(InputError):
+        made = read(folder)
     if made is not None and not made.get("finished", True):
-        show(
-            f"warning: {folder}: incomplete; expected the end of its command: {made.get('command', 'unknown')}",
-            error=True,
-        )
+        command = made.get("command", "unknown")
+        show(f"warning: {folder}: incomplete; expected the end of its command: {command}", error=True)
+    return made
 
 
 class Results:

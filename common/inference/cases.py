@@ -8,7 +8,7 @@ from monai.transforms import Transform
 
 from .. import weights
 from ..data import datalists
-from ..data.layouts.listing import list_images, stem_of
+from ..data.layouts.listing import list_images, stem_of, walk
 from ..data.layouts.names import Naming
 from ..data.layouts.reading import recognised
 from ..data.modalities import SPELLINGS, count_missing, missing_in
@@ -93,10 +93,10 @@ def _in_folder(
         raise ArgumentError(f"output_dir={results}: holds the scans; expected another folder, or a subfolder")
     naming = Naming(tuple(modalities), {modalities[0]: ""} if len(modalities) == 1 else {})
     if len(modalities) > 1 and results is not None and results.resolve().is_relative_to(folder.resolve()):
-        scans = [file for file in list_images(results).files if naming.parse(file.stem).kind in modalities]
+        names = [entry.name for entry in walk(results) if not entry.is_folder] if results.is_dir() else []
+        scans = [name for name in names if (stem := stem_of(name)) and naming.parse(stem).kind in modalities]
         if scans:  # with a single modality, a label map has a scan's name
-            name = Path(scans[0].path).name
-            raise ArgumentError(f"output_dir={results}: holds the scan {name}; expected a folder without scans")
+            raise ArgumentError(f"output_dir={results}: holds the scan {scans[0]}; expected a folder without scans")
     data = recognised(list_images(folder, without=results), naming)
     if clashes := [clash for clash in data.clashes if clash.kind in modalities]:
         raise ArgumentError("dataset_dir", root, clashes[0], "one")

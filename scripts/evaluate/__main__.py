@@ -77,8 +77,7 @@ def evaluate(
     )
     from common import made as origin  # late import: `--help` stays fast
 
-    origin.warn_of_unfinished(source)
-    weights = (origin.read(source) or {}).get("checkpoints", {})
+    weights = (origin.read_with_warning(source) or {}).get("checkpoints", {})
     with claimed("output", folder):
         scores = _scores(cases, rules, convention, workers or os.cpu_count() or 1)
         made = origin.made_by({}, is_made_up(cases[0].reference)) | {"checkpoints": weights}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...bars import tqdm
-from ...made import warn_of_unfinished
+from ...made import read_with_warning
 
 SUFFIX = re.compile(r"([^.].*?)\.(?:nii(?:\.gz)?|mg[hz]|nrrd)", re.IGNORECASE | re.DOTALL)
 FOREIGN = re.compile(r"\.(?:mha|mhd|img|hdr|img\.gz|mnc|nhdr|nii\.(?:bz2|zst|xz|zip))$", re.IGNORECASE)
@@ -107,7 +107,7 @@ def list_images(
 
     Warns if the images are results of a command that has not ended.
     """
-    warn_of_unfinished(root)
+    read_with_warning(root)
     left_out = None if without is None else os.path.realpath(without)
 
     def is_wanted(folder: str) -> bool:

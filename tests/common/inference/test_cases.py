@@ -153,12 +153,15 @@ def test_results_below_or_above_the_scans_are_no_scans(tmp_path, output):
     assert sorted(subjects) == (["P0", "P1"] if output == ".." else ["P1"])
 
 
-def test_scans_in_the_folder_of_results_are_not_left_out_in_silence(tmp_path):
+def test_scans_in_the_folder_of_results_are_not_left_out_in_silence(tmp_path, capsys):
     for subject in ("P1", "P2"):
         scan(tmp_path / subject / f"{subject}_T1.nii.gz")
         scan(tmp_path / subject / f"{subject}_FLAIR.nii.gz")
     with pytest.raises(InputError, match=r"^output_dir=\S+: holds the scan P1_FLAIR.nii.gz; expected a folder without"):
         find_cases(tmp_path, ["T1", "FLAIR"], results=results(tmp_path / "P1"))
+    results(tmp_path / "out").begin()
+    assert len(find_cases(tmp_path, ["T1", "FLAIR"], results=results(tmp_path / "out"), existing="skip")) == 2
+    assert "incomplete" not in capsys.readouterr().err, "the run itself completes them"
 
 
 def test_a_result_never_replaces_a_scan(tmp_path):

@@ -82,3 +82,6 @@ def test_readers_are_told_of_a_preparation_that_was_interrupted(tmp_path, monkey
         list_images(out)
         warning = f"warning: {out}: incomplete; expected the end of its command: python "
         assert capsys.readouterr().err.startswith(warning) == interrupted
+    (out / "made.json").write_text("of another program")
+    list_images(out)
+    assert capsys.readouterr().err == ""
