@@ -53,6 +53,12 @@ def test_a_warning_says_when_nothing_was_learnt(tmp_path):
     assert warning == "warning: score 0: nothing was learnt; a lower learning_rate or more iterations may help"
 
 
+def test_the_loss_that_selects_the_checkpoint_may_be_at_chance_too(tmp_path):
+    training = Training(tmp_path, 3, [0.75, 0.7, 0.72], lower_is_better=True)
+    _, warning = best_validation(training.record, training.best, {"score": 0.71}, 9)
+    assert warning.startswith("warning: score 0.7000: no better than chance (0.7100)")
+
+
 def test_the_best_validation_may_be_that_of_the_run_that_was_resumed_and_has_other_metrics(tmp_path):
     Training(tmp_path, 2, [0.25, 0.75])
     resumed = Training(tmp_path, 3, [0.5], resume=True)
