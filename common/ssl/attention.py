@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding, scaled_dot_product_attention
 
 from ..errors import choice
+from .layers import LAYERS
 
 CHUNK = {"cpu": 2**20, "cuda": 2**28}  # bytes of scores computed at a time; on a CPU for each thread: half its L2 cache
 MASKED = -100.0  # added to the scores of tokens that are no neighbours, as in MONAI's compute_mask
@@ -164,7 +165,7 @@ def set_attention(
     Raises:
         ArgumentError: `attention` is neither.
     """
-    classes = choice("attention", attention, ATTENTION)
+    classes = choice("attention", attention, ATTENTION) | LAYERS
     for module in network.modules():
         for monai, ours in classes.items():
             if isinstance(module, monai):
