@@ -87,9 +87,9 @@ def summarise(runs: Path) -> dict[str, Any]:
 
 
 def _losses(record: Mapping[str, Any]) -> dict[str, list[float]]:
-    held_out = record["validation"]["metrics"]
-    curves = held_out if "total" in held_out else record["train"]["loss"]
-    return {term: [values[0], values[-1]] for term, values in curves.items()}
+    held_out, trained = record["validation"]["metrics"], record["train"]["loss"]
+    curves = held_out if "total" in held_out else trained
+    return {term: [curves[term][0], curves[term][-1]] for term in trained}
 
 
 def shortfalls(summary: Mapping[str, Any]) -> list[str]:

@@ -37,7 +37,9 @@ def folder(tmp_path):
     for name in STAGES:
         tuned = name.endswith("finetune")
         metrics = {"dice": [0.1, 0.7]} if tuned else {"total": [9.0, 3.0, 4.0], "rotation": [1.5, 1.7, 1.0]}
-        record = {"train": {"loss": {"total": [1.9, 0.4, 0.5]}}, "validation": {"metrics": metrics}}
+        cosine = {} if tuned else {"contrastive_cosine": [0.5, 0.1, 0.2]}  # no loss
+        losses = {"total": [1.9, 0.4, 0.5]} | ({} if tuned else {"rotation": [1.4, 0.9, 0.8]})
+        record = {"train": {"loss": losses}, "validation": {"metrics": metrics | cosine}}
         write(tmp_path / name / "eval/run.json", record)
     for name, means in (("brats_finetune", {"WT": 0.8, "TC": 0.7, "ET": 0.6}), ("atlas_finetune", {"lesion": 0.5})):
         present = {region: {"mean": mean, "n": 8} for region, mean in means.items()} | {"ET": {"mean": None, "n": 0}}
