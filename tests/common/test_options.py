@@ -50,6 +50,8 @@ REFUSED = {
     "missing_modalities": ["T1"],
     "crop_foreground": ["yes", 1, None],
     "amp": ["half"],
+    "compile": ["yes", 1],
+    "attention": ["flash"],
     "flips": [[3], [0, 0], 0],
     "spacing": [[1, 1], [0, 1, 1], "1"],
     "loss_weights": [1, [], [1, -1, 1], [1, float("nan"), 1], {"rotation": "1"}],
