@@ -135,7 +135,7 @@ _ALL = (
     Option(
         "frozen_iterations",
         integers(0, unit="iterations"),
-        "first iterations, in which tensors that come from pretrained do not change (DIFF-34)",
+        "first iterations, in which tensors that come from pretrained do not change; then they warm up (DIFF-34)",
     ),
     Option("warmup_iterations", lengths(0), "linear warm-up of the learning rate"),
     _resumable("iterations", lengths(1), "length of the training; epochs are rounded up to a multiple of val_interval"),
