@@ -190,8 +190,9 @@ _ALL = (
     ),
     _resumable(
         "attention",
-        words("stored, recomputed"),
-        "attention scores: stored until the backward pass, as in MONAI, or recomputed, with less memory",
+        words("auto, stored, recomputed, fused"),
+        "attention scores until the backward pass: stored, as in MONAI, recomputed, or fused, in one kernel on a GPU; "
+        "auto: fused on a GPU, recomputed on a CPU",
     ),
     _resumable("activation_checkpointing", flags(), "recompute the encoder's activations: less memory, more time"),
     # Inference and evaluation

@@ -72,7 +72,7 @@ def test_frozen_values_stay_while_their_moments_are_collected():
     expected_new = list(adam(gradients, 2.0, [0.4, 0.4, 0.4, 0.4, 0.2]))
     new, old = (nn.Parameter(torch.tensor(2.0, dtype=torch.float64)) for _ in range(2))
     groups = [{"params": [new]}, {"params": [old], "lr": 0.2, "frozen_iterations": 3}]
-    optimizer = torch.optim.AdamW(groups, lr=0.4)
+    optimizer = torch.optim.AdamW(groups, lr=0.4, fused=True)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=4, gamma=0.5)
     for iteration, gradient in enumerate(gradients, start=1):
         new.grad, old.grad = (torch.tensor(gradient, dtype=torch.float64) for _ in range(2))
@@ -100,6 +100,20 @@ def test_thawed_values_warm_up_from_their_first_step_on(first, warmup):
             optimizer.step()
         assert rates == pytest.approx([0.1 * planned, 0.01 * thawed], rel=1e-9)
         schedule.step()
+
+
+def test_a_fused_optimiser_leaves_out_a_step_that_overflows():
+    """It gets `found_inf` as a tensor, so that a float16 step does not wait for it."""
+    value = nn.Parameter(torch.tensor([2.0]))
+    optimizer, scaler = torch.optim.AdamW([value], lr=0.1, fused=True), torch.amp.GradScaler("cpu", init_scale=8.0)
+    for gradient in (8.0, float("inf"), 4.0):
+        value.grad = torch.tensor([gradient])
+        scaler.scale(torch.zeros(1))  # prepares the scale
+        scaler.unscale_(optimizer)
+        scaler.step(optimizer)
+        scaler.update()
+    assert value.item() == pytest.approx(list(adam([1.0, 1.0], 2.0, [0.1, 0.1]))[1], rel=1e-6)
+    assert optimizer.state[value]["step"].item() == 2
 
 
 def test_rates_come_back_after_a_step_that_fails():

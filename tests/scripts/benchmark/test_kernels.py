@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from common.ssl import views
-from common.ssl.attention import ATTENTION
 from scripts.benchmark import kernels, step
 
 
@@ -40,7 +39,6 @@ def test_attention_is_one_kernel_and_so_is_its_gradient():
     assert counted.kernels["aten::_scaled_dot_product_efficient_attention_backward"] == 1
 
 
-@pytest.mark.skipif("fused" not in ATTENTION, reason="needs attention=fused")
 @pytest.mark.parametrize("work", step.WORKS)
 def test_our_step_has_a_third_fewer_kernels_than_stock_and_waits_once(work):
     stock, ours = (kernels.second_step(work, code, "micro", 64) for code in ("stock", "ours fused"))
