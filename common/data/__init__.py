@@ -10,9 +10,10 @@ __getattr__, __dir__ = lazy(
         "intensities": "NormalizeBraind",
         "modalities": "SPELLINGS",
         "provenance": "is_skull_stripped model_name trained_on",
-        "regions": "CONVENTIONS known_labels regions_of",
+        "regions": "CONVENTIONS known_labels regions_of symmetric_axes",
         "scan_checks": "check_headers",
         "transforms": "CheckPreparationd CheckScand LabelToRegionsd LoadScand NestRegionsd RandModalityDropoutd "
+        "RandRegionCropd "
         "RegionsToLabeld ResampleScand",
         "store": "Store",
     },

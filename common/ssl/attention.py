@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding, pad, scaled_dot_product_attention
 
 from ..errors import choice
+from .compiling import compile_blocks
 from .layers import LAYERS
 
 CHUNK = {"cpu": 2**20, "cuda": 2**28}  # bytes of scores computed at a time; on a CPU for each thread: half its L2 cache
@@ -138,6 +139,7 @@ def set_attention(
     attention: str = "auto",
     device: str | torch.device | None = None,
     memory_format: str = "contiguous_format",
+    compiled: bool | str = False,
 ) -> nn.Module:
     """Choose how MONAI's Swin transformers compute window attention; parameters, their names and results stay the same.
 
@@ -147,6 +149,7 @@ def set_attention(
             kernel of PyTorch; on a CPU it stores them), or auto: fused on a GPU, otherwise recomputed.
         device: Device that the network is moved to; None leaves it where it is.
         memory_format: Memory format of the weights on that device: contiguous_format or channels_last_3d.
+        compiled: Whether blocks are compiled: true, false or auto; see `compile_blocks`.
 
     Returns:
         The network.
@@ -163,6 +166,7 @@ def set_attention(
         for monai, ours in classes.items():
             if isinstance(module, monai):
                 module.__class__ = ours
+    compile_blocks(network, compiled)
     return network
 
 

@@ -73,7 +73,8 @@ class Forecast:
         """Bytes of model.pt and of the states; each new file is written beside the old."""
         weights = sum(value.numel() * value.element_size() for value in self.network.state_dict().values())
         moments = 2 * sum(value.numel() * value.element_size() for value in self.network.parameters())
-        return 2 * weights + (self.plan.options.keep + 1) * (weights + moments)
+        average = weights if getattr(self.plan.options, "average_decay", 0) else 0
+        return 2 * weights + (self.plan.options.keep + 1) * (weights + moments + average)
 
     def _time(self, engine: Engine) -> None:
         if engine.state.iteration == self._first:

@@ -1,6 +1,7 @@
 """The record of a run, `run.json`: command, settings, versions, time, memory, measurements."""
 
 import math
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,6 +41,7 @@ class RunRecord:
             **(made_by(settings) if made is None else made),
             "seconds": 0.0,
             "device": "cuda" if torch.cuda.is_initialized() else "cpu",
+            "tf32": torch.cuda.is_initialized() and os.environ.get("NVIDIA_TF32_OVERRIDE") != "0",  # DIFF-21
             "world_size": idist.get_world_size(),
             "config": dict(settings),
         }

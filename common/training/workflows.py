@@ -13,7 +13,8 @@ from torch import nn
 from ..data.datasets import Steps
 from ..errors import choice, show
 from ..weights.surgery import Report
-from .checkpoints import BestModel, RunStates
+from .averaging import Average
+from .checkpoints import BestModel, EarlyStop, RunStates
 from .handlers import Forecast, Progress
 from .plan import Plan
 from .records import TrainingRecord
@@ -32,6 +33,7 @@ def training_handlers(
     steps: Steps,
     validator: Engine,
     weights_report: Report,
+    average: Average | None = None,
     handlers: Sequence[Any] = (),
     views: Any = None,
     best_metric: str | None = None,
@@ -48,6 +50,7 @@ def training_handlers(
         steps: Data of the training.
         validator: Evaluator, which runs after each epoch.
         weights_report: Report of the loaded weights.
+        average: Average of the network's weights, which is validated and saved; None for the network itself.
         handlers: Further handlers and trackers, such as the `MLFlowHandler` of `--tracking mlflow`.
         views: Views of a self-supervised training, which also validates before its first step.
         best_metric: Held-out loss that selects `model.pt` of a self-supervised training; None for the validator's key
@@ -62,7 +65,8 @@ def training_handlers(
     if loss is not None:
         plan.settings["tasks"] = [task.name for task in loss.tasks]
         choice("best_metric", best_metric, dict.fromkeys(["total", *plan.settings["tasks"]]))
-    best = BestModel(plan, network, validator, lower_is_better=best_metric is not None, metric=best_metric)
+    average = average or Average(network)
+    best = BestModel(plan, average.network, validator, lower_is_better=best_metric is not None, metric=best_metric)
     trackers, others = separate(handlers)
     results = {"model": models / "model.pt", "record": output / "run.json", "pictures": output / "pictures"}
     record = TrainingRecord(plan, validator, weights_report, trackers, [results["model"], results["record"]])
@@ -70,12 +74,20 @@ def training_handlers(
     chance = {} if loss is None else loss.chance(min(plan.options.batch_size, held_out))
     objects = {"network": network, "optimizer": optimizer, "lr_scheduler": lr_scheduler, "step": step}
     objects |= {"record": record, "best": best}
+    ends = []
+    if average.decay:
+        objects["average"] = average
+    if plan.options.patience is not None:
+        objects["early_stop"] = early_stop = EarlyStop(plan.options.patience, best)
+        ends = [early_stop]
     return [
         RunStates(plan, objects, steps, validator, {} if views is None else {"views": views}),
         Forecast(plan, network),
         LrScheduleHandler(lr_scheduler, epoch_level=False, print_lr=False),
+        average,
         Progress(plan.settings["bundle"]),
         best,
+        *ends,
         record,
         *others,
         ValidationHandler(1, validator, exec_at_start=views is not None and plan.resumed_from is None),

@@ -59,10 +59,11 @@ def one_step(
     kind, words = code.split()[0], code.split()[1:]
     network, loss, prepare = parts
     if kind == "ours":
-        set_attention(network, *(word for word in words if word not in ("channels_last", "compiled")))
+        attention = [word for word in words if word not in ("channels_last", "compiled")]
+        set_attention(network, *attention, compiled="compiled" in words)
     if "channels_last" in words:
         network.to(memory_format=torch.channels_last_3d)
-    if "compiled" in words:
+    if "compiled" in words and kind == "stock":
         network.compile(dynamic=False)
     # foreach is the default on a GPU
     optimizer = torch.optim.AdamW(network.parameters(), foreach=True if device == "meta" else None)
