@@ -72,6 +72,19 @@ def device_memory(device: Any) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def free_memory() -> int:
+    """Bytes of free memory, within the limit of a container."""
+    status, found = Path("/proc/meminfo"), [device_memory("cpu")]
+    if status.is_file():
+        found += [
+            1024 * int(each) for each in re.findall(r"^MemAvailable:\s*(\d+) kB", status.read_text(), re.MULTILINE)
+        ]
+    most, taken = (Path("/sys/fs/cgroup", name) for name in ("memory.max", "memory.current"))
+    if most.is_file() and (limit := most.read_text().strip()).isdecimal():
+        found.append(int(limit) - int(taken.read_text()))
+    return min(found)
+
+
 def check_crops(options: Mapping[str, Any], views: int = 1) -> None:
     """Refuse a batch if its crops alone, without the network's activations, exceed the memory; `views` is per crop."""
     crops, channels = options.get("batch_size", 1) * views, len(options["modalities"])

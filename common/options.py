@@ -22,6 +22,7 @@ from .resolver import resolver
 from .values import (
     ALIASES,
     AMP,
+    AUTO,
     AXES,
     CHECKS_OF_PREPARATION,
     COHORT,
@@ -42,6 +43,7 @@ from .values import (
     lengths,
     numbers,
     optional,
+    or_auto,
     some_of,
     words,
 )
@@ -124,7 +126,11 @@ _ALL = (
         "size of the network: paper, Table 2, where base is Big; the micro sizes are for trials (DIFF-14)",
     ),
     Option("patch_size", PATCH_SIZE, "edges of a crop or window"),
-    Option("batch_size", integers(1, unit="crops"), "crops that a GPU takes at a time (DIFF-16)"),
+    Option(
+        "batch_size",
+        or_auto(integers(1, unit="crops")),
+        "crops that a GPU takes at a time; auto: the most that fit and divide global_batch_size (DIFF-16)",
+    ),
     Option(
         "global_batch_size",
         integers(1, unit="crops"),
@@ -323,7 +329,8 @@ def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None
         options.amp = automatic_amp(options.device, trains=hasattr(options, "ckpt_dir"))
     _check_together(options, self_supervised)
     if {"patch_size", "modalities", "device"} <= vars(options).keys():
-        check_crops(vars(options), views=2 if self_supervised else 1)
+        least = {"batch_size": 1} if vars(options).get("batch_size") == AUTO else {}
+        check_crops(vars(options) | least, views=2 if self_supervised else 1)
     check_trained(vars(options), trained or {})
     config.resolved_content.update(vars(options))
     return options
@@ -418,11 +425,12 @@ def _check_together(options: Options, self_supervised: bool) -> None:
         raise ArgumentError(
             "mask_edge", options.mask_edge, f"crops of {options.patch_size} voxels are a single block", "a smaller edge"
         )
-    if self_supervised and values.get("batch_size", 2) < 2:
+    batch_size = values.get("batch_size", AUTO)
+    if self_supervised and batch_size != AUTO and batch_size < 2:
         raise ArgumentError(
             "batch_size", options.batch_size, expected="at least 2, because the contrastive task compares crops"
         )
-    if (crops := values.get("crops_per_volume", 1)) > 1 and options.batch_size % crops:
+    if batch_size != AUTO and batch_size % (crops := values.get("crops_per_volume", 1)):
         raise ArgumentError("batch_size", options.batch_size, expected=f"a multiple of crops_per_volume={crops}")
     if values.get("modality_dropout") and len(options.modalities) == 1:
         raise ArgumentError("modality_dropout", options.modality_dropout, "there is only one modality", "0")

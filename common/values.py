@@ -17,6 +17,8 @@ from .literals import literal, names_of, texts_of
 PLAIN_TEXT = re.compile(r"\w[^$@%{}\[\]/\\\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]{0,2000}")
 LARGEST = 1e12  # of any number: what is computed from it fits into a float
 
+AUTO = "auto"
+
 
 class Kind(NamedTuple):
     """A kind of values; `values` describes them in words, with the unit.
@@ -63,6 +65,11 @@ def numbers(lowest: float, highest: float = math.inf, unit: str = "", kind: type
 def integers(lowest: int, highest: float = math.inf, unit: str = "") -> Kind:
     """Whole numbers from `lowest` to `highest`, in a unit."""
     return numbers(lowest, highest, unit, int)
+
+
+def or_auto(kind: Kind) -> Kind:
+    """A kind of values, or the word auto."""
+    return Kind(f"{kind.values}, or {AUTO}", lambda value: value if value == AUTO else kind.convert(value), kind.read)
 
 
 def lengths(lowest: int) -> Kind:

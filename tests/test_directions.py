@@ -35,7 +35,8 @@ ALLOWED = {  # see docs/explanation/architecture.md; `common` is the lazy `__ini
         "common.prepare": "common errors metrics data",
         "common.dicom": "common errors files prepare",
         "common.pages": "common drawing errors files made metrics data inference",
-        "common.training": "common bars drawing errors files made memory options values ssl metrics weights data",
+        "common.training": "common bars drawing errors files made memory options resolver values "
+        "ssl metrics weights data",
         "deploy": "common drawing errors files literals locks cli configs options values "
         "weights data metrics prepare inference dicom",
         "scripts": "common common.*",

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import ignite.distributed as idist
 import numpy as np
+import torch
 from monai.data import CacheDataset, DataLoader
 from monai.utils import MAX_SEED
 from torch.utils.data import Sampler
@@ -168,23 +169,48 @@ class Batches:
         return islice(self._batches, self._length)
 
 
+def copied_ahead(batches: Iterator[dict[str, Any]], device: torch.device) -> Iterator[dict[str, Any]]:
+    """The batches with their tensors on a GPU, each copied from pinned memory before the one before it is used."""
+    stream = torch.cuda.Stream(device)
+
+    def copied() -> dict[str, Any]:
+        with torch.cuda.stream(stream):
+            return {
+                name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+                for name, value in next(batches).items()
+            }
+
+    ahead = copied()
+    while True:
+        torch.cuda.current_stream(device).wait_stream(stream)
+        ready, ahead = ahead, copied()
+        for value in ready.values():
+            if isinstance(value, torch.Tensor):
+                value.record_stream(torch.cuda.current_stream(device))
+        yield ready
+
+
 class Steps:
     """The endless optimiser steps of a training, each with its `Batches`.
 
     Args:
         dataloader: Loader of the batches, with a `CaseSampler`.
         accumulation_steps: Batches of each step.
+        device: Device of the training. To a GPU, the loader's tensors are copied one batch ahead, while it computes.
 
     Attributes:
         waited: Seconds that this process has waited for batches.
     """
 
-    def __init__(self, dataloader: DataLoader, accumulation_steps: int = 1) -> None:
-        self.dataloader, self.accumulation_steps = dataloader, accumulation_steps
+    def __init__(self, dataloader: DataLoader, accumulation_steps: int = 1, device: str | torch.device = "cpu") -> None:
+        self.dataloader, self.accumulation_steps, self.device = dataloader, accumulation_steps, torch.device(device)
         self.dataset, self.waited = dataloader.dataset, 0.0
+        dataloader.pin_memory = self.device.type == "cuda"
 
     def __iter__(self) -> Iterator[Batches]:
         batches = self._timed(iter(self.dataloader))  # here: it draws a random number
+        if self.device.type == "cuda":
+            batches = copied_ahead(batches, self.device)
         while True:
             yield Batches(batches, self.accumulation_steps)
 

@@ -160,7 +160,8 @@ def set_attention(
     network = network if device is None else network.to(device, memory_format=getattr(torch, memory_format))
     is_on_gpu = any(parameter.is_cuda for parameter in network.parameters())
     automatic = ATTENTION["fused" if is_on_gpu else "recomputed"]
-    classes = choice("attention", attention, {"auto": automatic, **ATTENTION}) | LAYERS
+    classes = choice("attention", attention, {"auto": automatic, **ATTENTION})
+    classes = classes | {monai: monai if attention == "stored" else ours for monai, ours in LAYERS.items()}
     for module in network.modules():
         for monai, ours in classes.items():
             if isinstance(module, monai):

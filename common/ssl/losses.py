@@ -40,7 +40,8 @@ class NTXentLoss(nn.Module):
         if views % 2:
             raise ValueError(f"embeddings of {views} views: expected two for each sample")
         kind = embeddings.device.type
-        with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
+        is_autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+        with torch.autocast(kind, enabled=False) if is_autocast else nullcontext():
             unit = F.normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)), dim=1)
             everyone, first = unit, 0
             if self.gather and unit.requires_grad and dist.is_initialized():

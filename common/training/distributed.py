@@ -71,6 +71,10 @@ class Processes:
             raise found[0]
         return found[0]
 
+    def smallest(self, value: int) -> int:
+        """The smallest value of all processes, which all call this."""
+        return int(idist.all_reduce(value, "MIN"))
+
     def seed(self, seed: int) -> int:
         """The seed of this process, derived from the run's."""
         return seed + SEED_STEP * self.rank

@@ -15,6 +15,7 @@ from ..errors import ArgumentError, shortened, show
 from ..options import Options, components
 from ..weights.formats import measured_of
 from .distributed import Processes
+from .fitting import fitting_batch_size
 from .resume import describe as describe_change
 from .resume import resumable
 from .signals import end_before_the_first_step
@@ -91,7 +92,7 @@ class Plan:
 
     def __init__(self, bundle: str, processes: Processes, options: Options) -> None:
         self.processes, self.options = processes, options
-        batch_size = options.batch_size
+        batch_size = options.batch_size = fitting_batch_size(options, processes)
         self.accumulation_steps = accumulation_steps(options.global_batch_size, batch_size, processes.count)
         self.global_batch_size = batch_size * self.accumulation_steps * processes.count
         self.data = Datalist(options.datalist, options.dataset_dir)

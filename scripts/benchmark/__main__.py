@@ -21,50 +21,82 @@ BENCHMARKS: dict[str, Callable[[], Works]] = {
     "inference": inference.inference,
     "metrics": metrics.metrics,
 }
-GPU = "gpu"
+GPU, KERNELS = "gpu", "kernels"
+FIGURES = ("seconds", "ratio", "peak_gib")
 
 
 def benchmark(name: str, repeats: int = 3, json: str | None = None) -> None:
     """Time variants in turn (A B A B ...), and print the median of each and its median ratio to the first.
 
-    Each runs in its own process. Seconds are processor time, on a GPU wall-clock time.
+    Each runs in its own process. Seconds are processor time, on a GPU by the clock.
     docs/reference/benchmarks.md describes the variants.
 
     Args:
-        name: step (optimiser steps of pretraining and fine-tuning), reader (crops from disk), inference (a whole case,
-            from the command to the file), metrics (lesion-wise scores of a case), gpu (steps and a whole case on a
-            GPU), or all but gpu, which also writes the tables of docs/reference/benchmarks.md and takes an hour.
+        name: kernels (kernels of a step, counted without a GPU), step (optimiser steps of pretraining and fine-tuning),
+            reader (crops from disk), inference (a whole case, from the command to the file), metrics (lesion-wise
+            scores of a case), gpu (steps, profiles, cases and trainings on a GPU; stops after nine minutes, and goes on
+            where it stopped if it is run again), or all but gpu, which also writes the tables of
+            docs/reference/benchmarks.md and takes an hour.
         repeats: number of timings of each variant.
-        json: file for the figures: a list of {work, variant, seconds, ratio, peak_gib}.
+        json: file for the figures: a list of {work, variant, seconds, ratio, peak_gib}; of gpu: gpu.json by default.
     """
-    choice("name", name, dict.fromkeys([*BENCHMARKS, GPU, "all"]))
+    choice("name", name, dict.fromkeys([KERNELS, *BENCHMARKS, GPU, "all"]))
     check_number("repeats", repeats, int, 1)
     if json:
         check_writable_file(json, f"--json={json}")
     setting, figures = timing.setting(), []
     show(setting)
-    for each in BENCHMARKS if name == "all" else [name]:
-        works = {work: _rows(work, variants, repeats) for work, variants in (BENCHMARKS | {GPU: _gpu})[each]().items()}
+    if name == GPU:
+        _gpu(Path(json or "gpu.json"))
+        return
+    for each in [KERNELS, *BENCHMARKS] if name == "all" else [name]:
+        rows, table = _kernels() if each == KERNELS else _timed(each, repeats)
         if name == "all":
-            update(PAGE, each, works, repeats, setting)
+            update(PAGE, each, table, setting)
             show(f"{each}: table written to {PAGE}")
-        figures += [
-            {"work": work, "variant": variant} | {key: row[key] for key in ("seconds", "ratio", "peak_gib")}
-            for work, rows in works.items()
-            for variant, row in rows.items()
-        ]
+        figures += rows
     if json:
         with atomic_write(json) as file:
             file.write_text(dumps(figures, indent=1) + "\n")
 
 
-def _gpu() -> Works:
+def _gpu(file: Path) -> None:
     import torch
+
+    from scripts.benchmark import gpu
 
     if not torch.cuda.is_available():
         raise InputError("benchmark gpu: PyTorch finds no GPU")
-    show(torch.cuda.get_device_name())
-    return step.on_gpu() | inference.on_gpu()
+    name = torch.cuda.get_device_name()
+    show(name, *gpu.table(gpu.gpu(file, name)))
+
+
+def _kernels() -> tuple[list[dict[str, Any]], list[str]]:
+    """The figures and the table of `kernels`."""
+    from scripts.benchmark import kernels
+
+    works = kernels.kernels()
+    table = kernels.table(works)
+    show(*table)
+    figures = [
+        {"work": work, "variant": code, "kernels": counted.kernels.total(), "waits": counted.waits.total()}
+        for work, variants in works.items()
+        for code, counted in variants.items()
+    ]
+    return figures, table
+
+
+def _timed(name: str, repeats: int) -> tuple[list[dict[str, Any]], list[str]]:
+    """The figures and the table of a timed benchmark."""
+    works = {work: _rows(work, variants, repeats) for work, variants in BENCHMARKS[name]().items()}
+    figures, table = [], [f"{repeats} repeat{'' if repeats == 1 else 's'}.", ""]
+    table += ["| variant | seconds | ratio | peak memory |", "|---|---|---|---|"]
+    for work, rows in works.items():
+        for variant, row in rows.items():
+            title = f"{work.replace('_', '-')}: {variant}" if len(works) > 1 else variant
+            table.append(f"| {title} | {row_text(row)} |")
+            figures.append({"work": work, "variant": variant} | {key: row[key] for key in FIGURES})
+    return figures, table
 
 
 def _rows(work: str, variants: Any, repeats: int) -> dict[str, dict[str, float]]:
@@ -87,23 +119,18 @@ def _rows(work: str, variants: Any, repeats: int) -> dict[str, dict[str, float]]
     return rows
 
 
-def update(page: Path, name: str, works: Mapping[str, Any], repeats: int, setting: str) -> None:
+def update(page: Path, name: str, table: list[str], setting: str) -> None:
     """Replace the table of a benchmark; an InputError if a mark is missing.
 
-    `works` are rows by work and variant; `setting` is the text on versions and processor.
+    `setting` is the text on versions and processor.
     """
-    day = f"Measured on {date.today():%Y-%m-%d}, {repeats} repeat{'' if repeats == 1 else 's'}. {setting}."
-    table = [day, "", "| variant | seconds | ratio | peak memory |", "|---|---|---|---|"]
-    for work, rows in works.items():
-        for variant, row in rows.items():
-            title = f"{work.replace('_', '-')}: {variant}" if len(works) > 1 else variant
-            table.append(f"| {title} | {row_text(row)} |")
+    day = f"Measured on {date.today():%Y-%m-%d}. {setting}."
     before, mark, rest = page.read_text(encoding="utf-8").partition(f"<!-- table: {name} -->\n")
     _, end, after = rest.partition("\n<!-- end -->")
     if not end:
         raise InputError(f"{page}: no table of {name}; expected '<!-- table: {name} -->', and '<!-- end -->' after it")
     with atomic_write(page) as file:
-        file.write_text("\n".join([before + mark, *table, end + after]), encoding="utf-8")
+        file.write_text("\n".join([before + mark, day, "", *table, end + after]), encoding="utf-8")
 
 
 def row_text(row: Mapping[str, float]) -> str:

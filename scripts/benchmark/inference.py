@@ -16,26 +16,23 @@ FINE_TUNING = ROOT / "bundles/brats_finetune"
 
 def inference() -> Works:
     """A BraTS case of 240 x 240 x 155 voxels; weights are random, because they do not affect the time."""
-    ours, stock = _variants("cpu")
+    folder = TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    ours, stock = commands("cpu", Path(folder.name))
     ours, half = partial(ours, "--amp=false"), partial(ours, "--amp=bf16")
     return {"inference": {"ours": ours, "ours, bfloat16": half, "stock": partial(stock, environment=PLAIN_MEMORY)}}
 
 
-def on_gpu() -> dict[str, dict[str, Callable[[], Any]]]:
-    """The same on a GPU in bfloat16, in wall-clock time."""
-    ours, stock = (partial(variant, by_clock=True) for variant in _variants("cuda"))
-    return {"inference, GPU": {"ours": partial(ours, "--amp=bf16"), "stock": stock}}
-
-
-def _variants(device: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Our command and the stock one, on a synthetic case."""
+def commands(
+    device: str, place: Path, size: str = SIZE, edge: int = EDGE, spacing: float = 1.0
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Our command and the stock one, measured on a synthetic case in the folder `place`."""
     from scripts.phantoms.cohort import make
 
-    folder = TemporaryDirectory()
-    atexit.register(folder.cleanup)
-    place = Path(folder.name)
-    make("brats", 1, str(place / "scans"), spacing=1.0, workers=1)
-    checkpoint = str(write_checkpoint(place / "model.pt", SIZE, EDGE))
+    if not (place / "model.pt").exists():
+        make("brats", 1, str(place / "scans"), spacing=spacing, workers=1)
+        write_checkpoint(place / "model.pt", size, edge)
+    checkpoint = str(place / "model.pt")
     ours = ["monai.bundle", "run", "--config_file=configs/inference.yaml", f"--dataset_dir={place / 'scans'}"]
     ours += [f"--checkpoint={checkpoint}", "--existing=replace", "--num_workers=0", f"--device={device}"]
     ours += [f"--output_dir={place / 'ours'}"]

@@ -3,6 +3,7 @@
 import atexit
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -11,6 +12,7 @@ from common.files import read_json, write_json
 from scripts.benchmark.timing import ROOT, Works, measure
 
 CROPS_OF_A_BATCH = 4  # of each timed batch
+EDGE = 96  # voxels; stage 1's patch_size
 STAGE_1 = ROOT / "bundles/ukb_ssl_pretrain/configs/train.yaml"
 VARIANTS = {  # and kind of reading
     "from a store (ours)": "store",
@@ -21,25 +23,32 @@ VARIANTS = {  # and kind of reading
 
 def reader() -> Works:
     """Batches of stage 1 from disk, on a single thread."""
-    from scripts.phantoms.cohort import make
-    from scripts.phantoms.layouts import files_of
-
     folder = TemporaryDirectory()
     atexit.register(folder.cleanup)
-    make("ukb", 2, folder.name, spacing=1.0, workers=1)
-    cohort = COHORTS["ukb"]
-    entries = [
-        {
-            "subject": cohort.phantom(number)["person"],
-            "image": [f"{folder.name}/{file}" for file in files_of(cohort, number)[0].values()],
-        }
-        for number in range(2)
-    ]
-    write_json(f"{folder.name}/entries.json", entries)
+    entries_of(folder.name)
     function = "scripts.benchmark.reader:batch"
     return {
         "reader": {name: partial(measure, function, folder.name, kind, threads=1) for name, kind in VARIANTS.items()}
     }
+
+
+def entries_of(folder: str, spacing: float = 1.0) -> list[dict[str, Any]]:
+    """The entries of two subjects of the embedded cohort in `folder`, which is made if it is empty."""
+    from scripts.phantoms.cohort import make
+    from scripts.phantoms.layouts import files_of
+
+    if not Path(folder, "entries.json").exists():
+        make("ukb", 2, folder, spacing=spacing, workers=1)
+        cohort = COHORTS["ukb"]
+        entries = [
+            {
+                "subject": cohort.phantom(number)["person"],
+                "image": [f"{folder}/{file}" for file in files_of(cohort, number)[0].values()],
+            }
+            for number in range(2)
+        ]
+        write_json(f"{folder}/entries.json", entries)
+    return read_json(f"{folder}/entries.json")
 
 
 def batch(folder: str, kind: str) -> Callable[[], Any]:
@@ -47,14 +56,16 @@ def batch(folder: str, kind: str) -> Callable[[], Any]:
 
     `kind` is `store`, `files`, or `stock` for MONAI's transforms and loader alone.
     """
-    entries = read_json(f"{folder}/entries.json")
+    entries = entries_of(folder)
     if kind == "stock":
         return partial(next, _stock_batches(entries))
-    return partial(next, _our_batches(entries, f"{folder}/store" if kind == "store" else None))
+    return partial(next, iter(loader(entries, f"{folder}/store" if kind == "store" else None)))
 
 
-def _our_batches(entries: list[dict[str, Any]], store: str | None) -> Iterator[dict[str, Any]]:
-    """Endless training batches of four crops, each of another volume, with stage 1's transforms."""
+def loader(
+    entries: list[dict[str, Any]], store: str | None, crops: int = CROPS_OF_A_BATCH, workers: int = 0, edge: int = EDGE
+) -> Any:
+    """An endless loader of training batches, each crop of another volume, with stage 1's transforms."""
     from monai.bundle import ConfigParser
     from monai.data import DataLoader
     from monai.transforms import Compose
@@ -64,7 +75,7 @@ def _our_batches(entries: list[dict[str, Any]], store: str | None) -> Iterator[d
 
     config = ConfigParser()
     config.read_config(str(STAGE_1))
-    config.update({"crops_per_volume": 1, "batch_size": CROPS_OF_A_BATCH})
+    config.update({"crops_per_volume": 1, "batch_size": crops, "patch_size": [edge] * 3})
     names = ("deterministic_transforms", "train::random_transforms")
     composed = Compose([transform for name in names for transform in config.get_parsed_content(name)])
     if store is not None:
@@ -72,7 +83,7 @@ def _our_batches(entries: list[dict[str, Any]], store: str | None) -> Iterator[d
         for entry in filled.missing(entries):
             filled.add(entry)
     dataset = CaseDataset(entries, composed, store=store)
-    return iter(DataLoader(dataset, sampler=CaseSampler(entries), batch_size=CROPS_OF_A_BATCH))
+    return DataLoader(dataset, sampler=CaseSampler(entries), batch_size=crops, num_workers=workers)
 
 
 def _stock_batches(entries: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -89,7 +100,7 @@ def _stock_batches(entries: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         SpatialPadd,
     )
 
-    edges = [96] * 3  # voxels; stage 1's patch_size
+    edges = [EDGE] * 3
     composed = Compose(
         [
             LoadImaged("image"),

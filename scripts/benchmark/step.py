@@ -1,7 +1,9 @@
 """Optimiser steps of both networks: ours, and as typically written with MONAI's components."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
+from itertools import repeat
 from typing import Any
 
 from scripts.benchmark.timing import PLAIN_MEMORY, Works, measure
@@ -15,7 +17,7 @@ def step() -> Works:
     """Full-size steps of pretraining and fine-tuning: ours, and stock with and without our memory settings."""
     return {
         work: {
-            "ours": partial(measure, FUNCTION, work, "float32"),
+            "ours": partial(measure, FUNCTION, work, "ours"),
             "stock, memory as ours": partial(measure, FUNCTION, work, "stock"),
             "stock": partial(measure, FUNCTION, work, "stock", environment=PLAIN_MEMORY),
         }
@@ -23,24 +25,25 @@ def step() -> Works:
     }
 
 
-def on_gpu() -> dict[str, dict[str, Callable[[], Any]]]:
-    """The same on a GPU, both under bfloat16 autocast."""
-    kinds = {"ours": "bfloat16", "stock": "stock"}
-    return {
-        f"{work}, GPU": {name: partial(measure, FUNCTION, work, kind, "cuda") for name, kind in kinds.items()}
-        for work in WORKS
-    }
+def one_step(
+    work: str,
+    code: str,
+    device: str = "cpu",
+    dtype: str = "float32",
+    size: str = SIZE,
+    edge: str = str(EDGE),
+    batches: Iterator[Any] | None = None,
+) -> Callable[[], Any]:
+    """A function that takes a step of `work` from a batch on the host, or ours from the next of `batches`.
 
-
-def one_step(work: str, kind: str, device: str = "cpu", size: str = SIZE, edge: str = str(EDGE)) -> Callable[[], Any]:
-    """A function that takes a step of `work`: ours in the dtype `kind`, or `stock`.
-
-    Pretraining is stage 1 on two modalities, fine-tuning stage 3 on four. Stock makes the views on the host, and has a
-    forward pass for each; on a GPU it runs under bfloat16 autocast.
+    Pretraining is stage 1 on two modalities, fine-tuning stage 3 on four. `code` is `ours`, and a word of the option
+    `attention`, if not the default; or `stock`, which makes the views on the host and has a forward pass for each. Both
+    may add `channels_last` and `compiled`.
     """
     import torch
     from monai.losses import DiceLoss
 
+    from common.ssl import set_attention
     from common.ssl.networks import SSLHead, swin_unetr
     from common.ssl.tasks import SSLLoss
     from common.ssl.views import TwoViews
@@ -53,15 +56,26 @@ def one_step(work: str, kind: str, device: str = "cpu", size: str = SIZE, edge: 
         parts = swin_unetr(4, 3, size).to(device), DiceLoss(sigmoid=True), _supervised
         batch = {"image": torch.randn(CROPS, 4, *[int(edge)] * 3)}
         batch["label"] = (torch.rand(CROPS, 3, *[int(edge)] * 3) > 0.9).float()
-    if kind != "stock":
-        return _ours(parts, {name: value.to(device) for name, value in batch.items()}, getattr(torch, kind), device)
+    kind, words = code.split()[0], code.split()[1:]
     network, loss, prepare = parts
-    optimizer = torch.optim.AdamW(network.parameters())
+    if kind == "ours":
+        attention = [word for word in words if word not in ("channels_last", "compiled")]
+        set_attention(network, *attention, compiled="compiled" in words)
+    if "channels_last" in words:
+        network.to(memory_format=torch.channels_last_3d)
+    if "compiled" in words and kind == "stock":
+        network.compile(dynamic=False)
+    # foreach is the default on a GPU
+    optimizer = torch.optim.AdamW(network.parameters(), foreach=True if device == "meta" else None)
+    if kind == "ours":
+        if device == "cuda":
+            batch = {name: value.pin_memory() for name, value in batch.items()}
+        return _ours(network, loss, prepare, optimizer, batches or repeat(batch), getattr(torch, dtype), device)
 
     def run() -> None:
         optimizer.zero_grad()
         inputs, target = prepare(batch)
-        with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
+        with torch.autocast(device, getattr(torch, dtype)) if dtype != "float32" else nullcontext():
             outputs = [network(view.to(device)) for view in inputs.split(CROPS)]
         if isinstance(target, dict):  # of pretraining
             prediction = {name: torch.cat([output[name].float() for output in outputs]) for name in outputs[0]}
@@ -73,28 +87,27 @@ def one_step(work: str, kind: str, device: str = "cpu", size: str = SIZE, edge: 
     return run
 
 
-def _supervised(batch: Any, *_: Any, **__: Any) -> tuple[Any, Any]:
-    return batch["image"], batch["label"]
+def _supervised(batch: Any, device: Any = "cpu", non_blocking: bool = False, **_: Any) -> tuple[Any, ...]:
+    return tuple(batch[name].to(device, non_blocking=non_blocking) for name in ("image", "label"))
 
 
-def _ours(parts: tuple[Any, Any, Any], crops: Any, dtype: Any, device: str) -> Callable[[], Any]:
-    """A step as in the bundles; `parts` are network, loss and prepare_batch."""
+def _ours(network: Any, loss: Any, prepare: Any, optimizer: Any, batches: Any, dtype: Any, device: str) -> Any:
+    """A step as in the bundles."""
     import torch
     from monai.engines import SupervisedTrainer
 
     from common.data.datasets import Batches
-    from common.ssl import set_attention
     from common.training.step import Step
 
-    network, loss, prepare = parts
     trainer = SupervisedTrainer(
         device=torch.device(device),
         max_epochs=1,
         train_data_loader=[],
-        network=set_attention(network),
-        optimizer=torch.optim.AdamW(network.parameters()),
+        network=network,
+        optimizer=optimizer,
         loss_function=loss,
         prepare_batch=prepare,
+        non_blocking=True,
     )
     update = Step(dtype)
-    return lambda: update(trainer, Batches(iter([crops]), 1))
+    return lambda: update(trainer, Batches(batches, 1))

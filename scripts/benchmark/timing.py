@@ -11,18 +11,17 @@ import time
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from common.errors import show
 from common.memory import peak_resident, use_huge_pages
 
 ROOT = Path(__file__).resolve().parents[2]
-GPU_RUNS = 10  # timed together on a GPU
 PLAIN_MEMORY = {"THP_MEM_ALLOC_ENABLE": "0"}  # default memory settings of PyTorch and glibc
 
 
 class Measured(NamedTuple):
-    """Processor time (wall-clock time on a GPU) and peak memory of the process or GPU."""
+    """Processor time, or wall-clock time, and peak memory of the process."""
 
     seconds: float
     peak_gib: float
@@ -82,22 +81,9 @@ def _run_twice(function: str, arguments: list[str]) -> Measured:
     module, name = function.split(":")
     run = getattr(import_module(module), name)(*arguments)
     run()  # warm-up: allocates memory that later runs reuse
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        return _run_on_gpu(run, torch.cuda)
     start = time.process_time()
     run()
     return Measured(time.process_time() - start, peak_resident())
-
-
-def _run_on_gpu(run: Callable[[], Any], cuda: Any) -> Measured:
-    cuda.synchronize()
-    cuda.reset_peak_memory_stats()
-    start = time.perf_counter()
-    for _ in range(GPU_RUNS):
-        run()
-    cuda.synchronize()
-    return Measured((time.perf_counter() - start) / GPU_RUNS, cuda.max_memory_allocated() / 2**30)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ from typing import Any
 
 from common import configs
 from common.data import datalists
-from common.errors import within
+from common.errors import ArgumentError, within
 from common.options import OPTIONS, Options
+from common.values import AUTO
 from scripts.experiments.jobs import CommandLine, StudyJob
 
 LENGTH = ("iterations", "val_interval", "warmup_iterations")
@@ -24,8 +25,12 @@ def steps_of(job: StudyJob, gpus: int) -> int | None:
     with within(job.name):
         settings = _settings(shared, job.command.folder)
         batch = settings["batch_size"]
-        batches = accumulation_steps(settings.get("global_batch_size"), batch, gpus)
-        per_step = batch // settings.get("crops_per_volume", 1) * batches * gpus
+        total = settings.get("global_batch_size") or 0
+        if batch != AUTO:
+            total = batch * accumulation_steps(total or None, batch, gpus) * gpus
+        if not total:
+            raise ArgumentError("batch_size", batch, "there is no global_batch_size to keep", "a number")
+        per_step = total // settings.get("crops_per_volume", 1)
         datalist = Path(job.command.options["datalist"])
         if datalist.is_file():
             cases = len(datalists.read(datalist)["training"])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from common.memory import check_crops, explain_out_of_memory, lacks_host_memory
+from common.memory import check_crops, device_memory, explain_out_of_memory, free_memory, lacks_host_memory
 from tests.support import refused
 
 GIB = 2**30
@@ -133,3 +133,7 @@ def test_memory_that_a_worker_lacks_and_its_death_are_explained(fail):
     error = raised_by_a_worker(fail)
     assert explain_out_of_memory(error, TRAINING).startswith(f"out of memory on the host: {SAVING} (")
     assert lacks_host_memory(error)
+
+
+def test_free_memory_is_a_part_of_the_machines():
+    assert 2**20 < free_memory() < device_memory("cpu")

@@ -1,11 +1,12 @@
-from itertools import islice
+from contextlib import nullcontext
+from itertools import count, islice
 
 import pytest
 import torch
 from monai.data import DataLoader
 from monai.transforms import Compose, RandSpatialCropSamplesd
 
-from common.data.datasets import CaseDataset, CaseSampler, Steps, fixed_draws
+from common.data.datasets import CaseDataset, CaseSampler, Steps, copied_ahead, fixed_draws
 
 VOLUMES = [{"subject": f"case{n}", "image": torch.arange(n, n + 8000.0).reshape(1, 20, 20, 20)} for n in range(7)]
 
@@ -18,9 +19,9 @@ def steps_of(num_workers=0, cache_rate=0.0, accumulation_steps=2):
     return Steps(loader, accumulation_steps)
 
 
-def read(steps, count):
+def read(steps, number):
     """Subjects and images of each step."""
-    made = [list(step) for step in islice(map(list, steps), count)]
+    made = [list(step) for step in islice(map(list, steps), number)]
     return [[(tuple(batch["subject"]), batch["image"].as_tensor()) for batch in step] for step in made]
 
 
@@ -71,6 +72,40 @@ def test_a_step_has_its_batches_one_after_the_other():
     assert len(first) == 3
     assert [len(batch["subject"]) for batch in first] == [6, 6, 6]
     assert len(list(next(steps))) == 3
+
+
+def test_a_gpu_gets_the_same_batches_each_copied_before_the_one_before_is_used(monkeypatch):
+    """Without a GPU, its streams are stand-ins that note their order, and "copies" stay where they are."""
+    events = []
+
+    class Stream:
+        def __init__(self, name="current"):
+            self.name = name
+
+        def wait_stream(self, other):
+            events.append(f"{self.name} waits")
+
+    def to(tensor, *_, **options):
+        assert options == {"non_blocking": True}
+        events.append(f"copy {int(tensor)}")
+        return tensor
+
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream("side"))
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream())
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: events.append(f"keep {int(tensor)}"))
+    given = ({"image": torch.tensor(number), "subject": [str(number)]} for number in count())
+    batches = copied_ahead(given, torch.device("cuda"))
+    assert [(int(batch["image"]), batch["subject"]) for batch in islice(batches, 2)] == [(0, ["0"]), (1, ["1"])]
+    assert events == ["copy 0", "current waits", "copy 1", "keep 0", "current waits", "copy 2", "keep 1"]
+
+
+def test_only_a_gpu_needs_pinned_memory():
+    for device in ("cpu", "cuda:1"):
+        loader = DataLoader([0], batch_size=1)
+        Steps(loader, device=device)
+        assert loader.pin_memory == (device != "cpu")
 
 
 def test_a_subjects_fixed_crop_depends_on_its_name_and_the_seed_alone():

@@ -27,14 +27,15 @@ def test_all_prints_the_ratios_and_writes_them_to_the_page_and_to_json(monkeypat
         monkeypatch.setitem(
             benchmark.BENCHMARKS, name, lambda name=name, variants=variants: {f"work of {name}": variants}
         )
+    monkeypatch.setattr(benchmark, "_kernels", lambda: ([], ["| kernels of a step |"]))
     benchmark.benchmark("all", json=str(file))
+    assert page.read_text().count("\n\n| kernels of a step |\n\n<!-- end -->") == 1
     row = "4 | 2.00 (1.00 to 3.00) | 2.0 GiB"
     assert (
         capsys.readouterr().out.count(row) == page.read_text().count(f"| stock | {row} |") == len(benchmark.BENCHMARKS)
     )
-    assert page.read_text().count(f"Measured on {date.today()}, 3 repeats. {timing.setting()}.") == len(
-        benchmark.BENCHMARKS
-    )
+    assert page.read_text().count(f"Measured on {date.today()}. {timing.setting()}.") == 1 + len(benchmark.BENCHMARKS)
+    assert page.read_text().count("\n\n3 repeats.\n\n| variant |") == len(benchmark.BENCHMARKS)
     assert json.loads(file.read_text())[1] == {
         "work": "work of step",
         "variant": "stock",
@@ -45,7 +46,7 @@ def test_all_prints_the_ratios_and_writes_them_to_the_page_and_to_json(monkeypat
 
 
 def test_an_unknown_benchmark_and_a_missing_gpu_are_refused(monkeypatch):
-    with pytest.raises(InputError, match="name=steps: expected one of step, reader"):
+    with pytest.raises(InputError, match="name=steps: expected one of kernels, step, reader"):
         benchmark.benchmark("steps")
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(InputError, match="PyTorch finds no GPU"):
@@ -65,8 +66,8 @@ def test_a_process_has_memory_and_settings_of_its_own(monkeypatch):
 
 
 def test_steps_run():
-    for work, kind in (("pretraining", "float32"), ("pretraining", "stock"), ("fine_tuning", "stock")):
-        step.one_step(work, kind, "cpu", "micro", "64")()
+    for work, kind in (("pretraining", "ours"), ("pretraining", "stock"), ("fine_tuning", "stock channels_last")):
+        step.one_step(work, kind, "cpu", "float32", "micro", "64")()
 
 
 def test_a_batch_has_crops_of_all_subjects(tmp_path):

@@ -1,0 +1,229 @@
+"""What a GPU takes for steps, a case and a training: ours, stock, and stock at its best.
+
+Each measurement runs in its own process, `python -m scripts.benchmark.gpu`, the most important first. Figures are
+written as they come, so that a later call goes on where an earlier one was cut off.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+from common.errors import show
+from common.files import read_json, write_json
+from scripts.benchmark import inference, reader
+from scripts.benchmark.step import CROPS, WORKS, one_step
+from scripts.benchmark.timing import ROOT
+
+MODULE = "scripts.benchmark.gpu"
+LIMIT = 540  # seconds of a call
+HEAVIEST = 10  # kernels of a profile that are kept
+READERS = 4  # processes that read, in a training
+CASE, BRAIN = (240, 240, 155), (151, 186, 155)  # voxels of a BraTS case, and of the box that ours crops it to
+
+
+KEYS = ("machine", "job", "work", "variant")
+
+
+class Setting(NamedTuple):
+    """Device, data type and sizes of the measurements; the defaults are those of the published tables."""
+
+    device: str = "cuda"
+    dtype: str = "bfloat16"
+    size: str = "small"
+    edge: int = 96
+    warm_up: int = 3  # steps that are not timed
+    steps: int = 10  # timed
+    case: tuple[int, ...] = CASE
+    brain: tuple[int, ...] = BRAIN
+    spacing: float = 1.0  # mm, of the cohorts that are read
+
+
+FULL = Setting()
+OURS = ["ours fused", "ours recomputed", "ours stored", "ours fused channels_last", "ours fused compiled"]
+STOCK = ["stock", "stock channels_last", "stock compiled", "stock channels_last compiled"]
+
+
+def jobs() -> Iterator[tuple[str, str, str]]:
+    """The function, the work and the variant of each measurement, in their order."""
+    yield from (("step", work, codes[0]) for work in WORKS for codes in (OURS, STOCK))
+    yield from (("case", "case", code) for code in ("ours", "stock", "stock channels_last", "stock compiled"))
+    yield from (("profile", work, code) for work in WORKS for code in ("ours fused", "stock"))
+    yield from (("disk", "case from disk", code) for code in ("ours", "stock"))
+    yield from (("training", "training", kind) for kind in ("store", "files"))
+    yield from (("step", work, code) for work in WORKS for code in (*OURS[1:-1], STOCK[1]))
+    yield from (("step", work, code) for work in WORKS for code in (OURS[-1], *STOCK[2:]))
+
+
+def gpu(file: Path, machine: str, setting: Setting = FULL, limit: float = LIMIT) -> list[dict[str, Any]]:
+    """Measure what `file` lacks of a machine, for at most `limit` seconds, and return the rows of that machine.
+
+    A row has the work, the variant, and its figures or an error. What `limit` cuts off is measured by the next call.
+    """
+    end, rows = time.monotonic() + limit, read_json(file) if file.exists() else []
+    done = {(row["job"], row["work"], row["variant"]) for row in rows if row["machine"] == machine}
+    with TemporaryDirectory() as folder:
+        for job, work, variant in jobs():
+            left = end - time.monotonic()
+            if (job, work, variant) in done:
+                continue
+            if left < 1:
+                show(f"{work}: {variant}: not measured; the same command goes on here")
+                break
+            command = [sys.executable, "-W", "ignore", "-m", MODULE, job, work, variant, folder, json.dumps(setting)]
+            try:
+                ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=left, check=False)
+            except subprocess.TimeoutExpired:
+                show(f"{work}: {variant}: cut off after {left:.0f} s")
+                break
+            lines = (ended.stderr if ended.returncode else ended.stdout).strip().splitlines() or [""]
+            found = {"error": lines[-1]} if ended.returncode else json.loads(lines[-1])
+            rows.append({"machine": machine, "job": job, "work": work, "variant": variant} | found)
+            write_json(file, rows)
+            show(f"{work}: {variant}: {describe(rows[-1])}")
+    return [row for row in rows if row["machine"] == machine]
+
+
+def describe(row: Mapping[str, Any]) -> str:
+    """The figures of a row, without the kernels of a profile."""
+    return ", ".join(
+        f"{name} {value}" for name, value in row.items() if name not in ("job", "work", "variant", "heaviest")
+    )
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """Tables of the times and of the profiles."""
+    first = {(row["job"], row["work"]): row for row in reversed(rows) if "seconds" in row}
+    lines = ["| variant | seconds | ratio to ours | peak memory | busy | waits for data |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        name = f"| {row['job']}, {row['work'].replace('_', '-')}: {row['variant']} |"
+        if "error" in row:
+            lines.append(f"{name} {row['error'][:80]} | | | | |")
+            continue
+        ratio = row["seconds"] / first[row["job"], row["work"]]["seconds"]
+        busy, waits = (f"{100 * row[key]:.0f} %" if key in row else "" for key in ("busy", "waits"))
+        lines.append(f"{name} {row['seconds']:.3g} | {ratio:.2f} | {row['peak_gib']:.1f} GiB | {busy} | {waits} |")
+    for row in rows:
+        if "heaviest" in row:
+            lines += ["", f"Heaviest kernels of {row['work'].replace('_', '-')}, {row['variant']}:", ""]
+            lines += ["| kernel | share | calls a step |", "|---|---|---|"]
+            lines += [f"| {name[:90]} | {100 * share:.1f} % | {calls:g} |" for name, share, calls in row["heaviest"]]
+    return lines
+
+
+# Measurements, each in its own process
+
+
+def step(work: str, code: str, folder: str, setting: Setting) -> dict[str, Any]:
+    """Seconds of a step, by the clock, and peak memory."""
+    return timed(one_step(work, code, setting.device, setting.dtype, setting.size, str(setting.edge)), setting)
+
+
+def profile(work: str, code: str, folder: str, setting: Setting) -> dict[str, Any]:
+    """The heaviest kernels of a few steps, with their shares of the kernels' time, and the share of busy time."""
+    from torch.autograd import DeviceType
+    from torch.profiler import profile as profiled
+
+    run = one_step(work, code, setting.device, setting.dtype, setting.size, str(setting.edge))
+    figures = timed(run, setting)
+    with profiled() as found:
+        start = time.perf_counter()
+        repeat(run, setting)
+        passed = time.perf_counter() - start
+    on_gpu = setting.device == "cuda"
+    kind, name = (DeviceType.CUDA if on_gpu else DeviceType.CPU), f"self_{'device' if on_gpu else 'cpu'}_time_total"
+    kernels = [each for each in found.key_averages() if each.device_type == kind and not each.is_user_annotation]
+    total = sum(getattr(each, name) for each in kernels)
+    kernels = sorted(kernels, key=lambda each: -getattr(each, name))[:HEAVIEST]
+    heaviest = [(each.key, round(getattr(each, name) / total, 4), each.count / setting.steps) for each in kernels]
+    return figures | {"busy": round(min(1.0, total / 1e6 / passed), 4), "heaviest": heaviest}
+
+
+def case(work: str, code: str, folder: str, setting: Setting) -> dict[str, Any]:
+    """Seconds of the windows of a BraTS case, in the box of the brain (ours) or the whole volume, and peak memory."""
+    import torch
+    from monai.inferers import sliding_window_inference
+
+    from common.inference import WindowInferer
+    from common.ssl.networks import swin_unetr
+
+    words, dtype = code.split(), getattr(torch, setting.dtype)
+    network = swin_unetr(4, 3, setting.size).to(setting.device).eval()
+    if "channels_last" in words:
+        network.to(memory_format=torch.channels_last_3d)
+    if "compiled" in words:
+        network.compile(dynamic=False)
+    volume = torch.zeros(1, 4, *setting.case)
+    volume[..., : setting.brain[0], : setting.brain[1], : setting.brain[2]] = 1
+    window = {"roi_size": [setting.edge] * 3, "sw_batch_size": 2, "overlap": 0.5, "mode": "gaussian"}
+    if "ours" in words:
+        volume = volume[..., : setting.brain[0], : setting.brain[1], : setting.brain[2]]
+        inferer = WindowInferer(**window, dtype=dtype)
+
+    @torch.no_grad()
+    def run() -> None:
+        image = volume.to(setting.device)
+        if "ours" in words:
+            inferer(image, network).cpu()
+            return
+        with torch.autocast(setting.device, dtype, enabled=setting.dtype != "float32"):
+            sliding_window_inference(image, predictor=network, **window).float().cpu()
+
+    return timed(run, setting._replace(steps=max(1, setting.steps // 5)))
+
+
+def disk(work: str, code: str, folder: str, setting: Setting) -> dict[str, Any]:
+    """Seconds of the command that segments a case, from its files to the label map, and peak memory of the host."""
+    ours, stock = inference.commands(setting.device, Path(folder), setting.size, setting.edge, setting.spacing)
+    amp = {"bfloat16": "bf16", "float32": "false"}[setting.dtype]
+    found = ours(f"--amp={amp}", by_clock=True) if code == "ours" else stock(by_clock=True)
+    return {"seconds": round(found.seconds, 2), "peak_gib": round(found.peak_gib, 3)}
+
+
+def training(work: str, kind: str, folder: str, setting: Setting) -> dict[str, Any]:
+    """Seconds of a pretraining's step, and the share of them that it waits for data from `files` or a `store`."""
+    from common.data.datasets import Steps
+
+    entries, store = reader.entries_of(f"{folder}/ukb", setting.spacing), f"{folder}/store" if kind == "store" else None
+    steps = Steps(reader.loader(entries, store, CROPS, READERS, setting.edge), device=setting.device)
+    batches = (batch for batches in steps for batch in batches)
+    run = one_step("pretraining", "ours", setting.device, setting.dtype, setting.size, str(setting.edge), batches)
+    repeat(run, setting)
+    before, figures = steps.waited, timed(run, setting._replace(warm_up=0))
+    return figures | {"waits": round((steps.waited - before) / (figures["seconds"] * setting.steps), 4)}
+
+
+def timed(run: Callable[[], Any], setting: Setting) -> dict[str, Any]:
+    """Mean seconds of a run, after some that are not timed, and the peak memory of the device in GiB."""
+    import torch
+
+    from common.memory import peak_resident
+
+    repeat(run, setting._replace(steps=setting.warm_up))
+    if setting.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    start = time.perf_counter()
+    repeat(run, setting)
+    seconds = (time.perf_counter() - start) / setting.steps
+    peak = torch.cuda.max_memory_allocated() / 2**30 if setting.device == "cuda" else peak_resident()
+    return {"seconds": round(seconds, 5), "peak_gib": round(peak, 3)}
+
+
+def repeat(run: Callable[[], Any], setting: Setting) -> None:
+    """Run several times, and wait for the device."""
+    import torch
+
+    for _ in range(setting.steps):
+        run()
+    if setting.device == "cuda":
+        torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    job, work, variant, folder, setting = sys.argv[1:]
+    measured = globals()[job](work, variant, folder, Setting(*json.loads(setting)))
+    show(json.dumps(measured))

@@ -1,0 +1,38 @@
+"""`--batch_size=auto`: the training is that of the number which it takes."""
+
+import json
+
+import pytest
+import torch
+
+from common.training import fitting
+from tests.bundles.workflows import STEP, workflow
+
+AUTO = STEP | {"batch_size": "auto", "global_batch_size": 4}
+
+
+@pytest.mark.parametrize("bundle", ["ukb_ssl_pretrain", "brats_finetune"])
+def test_all_parts_of_a_training_take_the_batch_that_fits(bundle, cohorts, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(fitting, "free_memory", lambda: 2**40)
+    parser = workflow(bundle, "train", cohorts, tmp_path, **AUTO).parser
+    plan = parser.get_parsed_content("plan")
+    assert plan.options.batch_size == plan.settings["batch_size"] == plan.volumes_per_batch == 4
+    assert plan.accumulation_steps == 1
+    assert plan.global_batch_size == 4
+    assert parser.get_parsed_content("train::dataloader").batch_size == 4
+    assert "batch_size=auto: 4 crops fit; 1 batches for a step of 4" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_training_is_that_of_the_number_and_resumes_with_it(cohorts, tmp_path, monkeypatch):
+    def after(name, **options):
+        workflow("brats_finetune", "train", cohorts, tmp_path / name, **AUTO | options).run()
+        record = json.loads((tmp_path / name / "run.json").read_text())
+        assert record["config"]["batch_size"] == 2
+        return torch.load(tmp_path / name / "models/model.pt", weights_only=True)["network"]
+
+    monkeypatch.setattr(fitting, "_fitting_on_cpu", lambda *_: [1, 2])
+    automatic, given = after("auto"), after("given", batch_size=2)
+    assert all(torch.equal(automatic[name], given[name]) for name in given)
+    monkeypatch.setattr(fitting, "_fitting_on_cpu", lambda *_: [1, 2, 4])
+    after("auto", resume=True, iterations=2)

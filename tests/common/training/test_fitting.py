@@ -1,0 +1,79 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from common.training import fitting
+from tests.support import refused
+
+
+def options(**given):
+    defaults = {"batch_size": "auto", "global_batch_size": 24, "modalities": ["T1"], "patch_size": [4, 4, 4]}
+    return SimpleNamespace(**defaults | {"device": "cpu", "resume": False} | given)
+
+
+def network():
+    return nn.Sequential(nn.Conv3d(1, 2, 3, padding=1), nn.ReLU(), nn.Conv3d(2, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("given", "processes", "sizes"),
+    [
+        ({}, 1, [1, 2, 3, 4, 6, 8, 12, 24]),
+        ({"loss_weights": [1]}, 2, [2, 3, 4, 6, 12]),  # the contrastive task compares crops
+        ({"crops_per_volume": 4}, 3, [4, 8]),
+    ],
+)
+def test_candidates_keep_the_global_batch(given, processes, sizes):
+    assert fitting.candidates(options(**given), processes) == sizes
+
+
+def test_a_global_batch_that_cannot_be_kept_is_refused():
+    with refused("batch_size", "auto"):
+        fitting.candidates(options(global_batch_size=None), 1)
+    with refused("global_batch_size", 24):
+        fitting.candidates(options(), 7)
+
+
+def test_stored_activations_are_those_of_the_layers():
+    voxels = 4 * 4 * 4
+    # The input, and the output of the rectifier, which its own gradient and the second convolution share
+    assert fitting.stored_activations(network(), (3, 1, 4, 4, 4)) == 4 * 3 * (voxels + 2 * voxels)
+
+
+def test_a_cpu_takes_the_largest_batch_whose_estimate_fits(monkeypatch):
+    weights = 4 * sum(parameter.numel() for parameter in network().parameters())
+    for size in (2, 3, 6):
+        needed = 4 * weights + size * 768  # weights, gradients, two moments; 768 bytes of activations, as above
+        monkeypatch.setattr(fitting, "free_memory", lambda: (needed + 1) / fitting.SHARE)  # noqa: B023
+        assert max(fitting._fitting_on_cpu(network(), options(), [1, 2, 3, 4, 6])) == size
+
+
+def test_a_gpu_takes_the_largest_batch_that_it_has_computed(monkeypatch):
+    """The CPU computes in place of the GPU, whose memory ends above four crops."""
+
+    class Limited(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers, self.seen = network(), []
+
+        def forward(self, x):
+            self.seen.append(len(x))
+            if len(x) > 4:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            return self.layers(x)
+
+    limited = Limited()
+    content = {"network": limited, "dtype": torch.float32, "loss": nn.MSELoss()}
+    config = SimpleNamespace(get_resolved_content=content.__getitem__)
+    for name in ("reset_peak_memory_stats", "empty_cache", "max_memory_reserved"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=1))
+    before, state = [each.clone() for each in limited.parameters()], torch.get_rng_state()
+    sizes = fitting.candidates(options(), 1)
+    found = [fitting._fits_on_gpu(config, limited, options(), size, torch.device("cpu")) for size in sizes]
+    assert found == [True] * 4 + [False] * 4
+    assert all(map(torch.equal, before, limited.parameters()))
+    assert all(parameter.grad is None for parameter in limited.parameters())
+    assert torch.equal(state, torch.get_rng_state())

@@ -1,0 +1,55 @@
+"""Kernels and waits of a step, on tensors without values."""
+
+import pytest
+import torch
+
+from common.ssl import views
+from scripts.benchmark import kernels, step
+
+
+def test_operations_are_counted_by_their_effect_on_the_device():
+    def run():
+        x = torch.ones(4, 4).to("meta")  # waits: not from pinned memory
+        y = (x.T @ x).relu()[1:].clone()
+        torch.ones(3) + 1  # on the host
+        y.to("meta", non_blocking=True)  # is there already
+        float(y.sum())
+        y.cpu()
+        torch.ones(1).to("meta", non_blocking=True)
+
+    counted = kernels.count(run)
+    assert counted.kernels == {
+        "copy to device": 2,
+        "aten::mm": 1,
+        "aten::relu": 1,
+        "aten::clone": 1,
+        "aten::sum": 1,
+        "copy to host": 1,
+    }
+    assert counted.waits == {"copy to device": 1, "aten::_local_scalar_dense": 1, "copy to host": 1}
+
+
+def test_attention_is_one_kernel_and_so_is_its_gradient():
+    q = torch.ones(2, 3, 8, 16, device="meta", requires_grad=True)
+    bias = torch.ones(1, 3, 8, 8, device="meta", requires_grad=True)
+    attention = torch.nn.functional.scaled_dot_product_attention
+
+    counted = kernels.count(lambda: attention(q, q, q, attn_mask=bias).sum().backward())
+    assert counted.kernels["aten::_scaled_dot_product_efficient_attention"] == 1
+    assert counted.kernels["aten::_scaled_dot_product_efficient_attention_backward"] == 1
+
+
+@pytest.mark.parametrize("work", step.WORKS)
+def test_our_step_has_a_third_fewer_kernels_than_stock_and_waits_once(work):
+    stock, ours = (kernels.second_step(work, code, "micro", 64) for code in ("stock", "ours fused"))
+    assert 3 * ours.kernels.total() <= 2 * stock.kernels.total()
+    assert ours.waits.total() == 1
+
+
+def test_the_number_of_kernels_does_not_depend_on_the_boxes(monkeypatch):
+    found = set()
+    for share in (1e-9, 0.1, 0.9):
+        monkeypatch.setattr(views, "LARGEST_SHARE", share)
+        batch = {"image": torch.ones(2, 2, 32, 32, 32, device="meta")}
+        found.add(kernels.count(lambda: views.TwoViews()(batch)).kernels.total())  # noqa: B023
+    assert len(found) == 1
