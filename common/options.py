@@ -81,6 +81,12 @@ def _resumable(name: str, kind: Kind, meaning: str, nullable: bool = False) -> O
     return Option(name, kind, meaning, nullable, resumable=True)
 
 
+# Parts of recipe_robust that `without` leaves out
+PARTS = (
+    *("crops", "rotation", "zoom", "flips", "noise", "blur", "brightness", "contrast", "low_resolution", "gamma"),
+    *("cross_entropy", "clipping", "average"),
+)
+
 _ALL = (
     # Data and places
     _unrecorded("bundle_root", FOLDER, "the bundle"),
@@ -135,9 +141,27 @@ _ALL = (
     Option(
         "frozen_iterations",
         integers(0, unit="iterations"),
-        "first iterations, in which tensors that come from pretrained do not change (DIFF-34)",
+        "first iterations, in which tensors that come from pretrained do not change; then they warm up (DIFF-34)",
     ),
     Option("warmup_iterations", lengths(0), "linear warm-up of the learning rate"),
+    Option(
+        "max_grad_norm",
+        numbers(1e-6, 1e6),
+        "largest norm of a step's gradients, which are scaled down to it; null: no limit",
+        nullable=True,
+    ),
+    Option(
+        "average_decay",
+        numbers(0, 0.99999),
+        "decay a step of the moving average of the weights, which is then what is validated and saved; 0: no average",
+    ),
+    _resumable(
+        "patience",
+        integers(1, unit="validations"),
+        "validations in a row without a new best after which a training ends; null: it never ends early",
+        nullable=True,
+    ),
+    Option("without", some_of(*PARTS), "parts of recipe_robust to leave out"),
     _resumable("iterations", lengths(1), "length of the training; epochs are rounded up to a multiple of val_interval"),
     Option("val_interval", lengths(1), "interval between validations; epochs are rounded up to an iteration"),
     _resumable("save_interval", integers(1, unit="iterations"), "interval between two iteration-N.pt"),
@@ -201,7 +225,11 @@ _ALL = (
     Option("overlap", numbers(0, 0.99), "overlap of neighbouring windows, as a share of the patch"),
     _unrecorded("window_batch_size", integers(1, unit="windows"), "windows that the network takes at a time"),
     _unrecorded("stitch_device", DEVICE, "device that stitches windows; cpu keeps volumes out of the GPU's memory"),
-    Option("flips", AXES, "axes to mirror along; the logits of all mirror images are averaged"),
+    Option(
+        "flips",
+        AXES,
+        "axes to mirror along; the logits of all mirror images are averaged; a training's are its checkpoint's default",
+    ),
     _unrecorded(
         "slices",
         words("none, chosen, all"),
@@ -223,6 +251,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "keep": 2,
     "accept": [],
     "resume_changes": [],
+    "patience": None,
     "cohort": "unnamed",
 }
 # Sections of a config that a checkpoint and run.json keep
@@ -427,7 +456,7 @@ def _check_missing(missing: Sequence[str], modalities: Sequence[str]) -> None:
 def check_trained(options: Mapping[str, Any], trained: Mapping[str, Any]) -> None:
     """Refuse an option that contradicts the settings of the checkpoint's training (`common.weights.settings_of`)."""
     for name, stated in trained.items():
-        value = options.get(name, stated)
+        value = stated if name == "flips" else options.get(name, stated)
         same = _regions(value) == _regions(stated) if name == "label_convention" else value == stated
         if not same:
             hint = "expected the same regions" if name == "label_convention" else "leave the option out"

@@ -12,7 +12,7 @@ names the overlay or option of a component that cannot be built. It reports ever
 unexpected one has status 1, and its traceback is in error.log in the output folder.
 Under torchrun it adds the overlay multi_gpu_train to train.
 --recipe=table and --recipe=code, for train, add the overlays recipe_table and recipe_code before all others: the values
-of the paper's Table 3 and of its public code.
+of the paper's Table 3 and of its public code. --recipe=robust, of the fine-tunings, adds recipe_robust.
 """
 
 import gc
@@ -48,7 +48,7 @@ from common.resolver import key_of
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 DISTRIBUTED = "multi_gpu_train.yaml"
-RECIPES = {"text": None, "table": "recipe_table.yaml", "code": "recipe_code.yaml"}
+RECIPES = {"text": None, "table": "recipe_table.yaml", "code": "recipe_code.yaml", "robust": "recipe_robust.yaml"}
 
 
 def read_command_line(arguments: Sequence[str], is_distributed: bool = False) -> tuple[list[str], dict[str, Any]]:

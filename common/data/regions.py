@@ -22,6 +22,7 @@ PALETTE = (RED, GREEN, BLUE, YELLOW, VIOLET, BROWN)  # colours for regions that 
 EXPECTED = f"one of {', '.join(CONVENTIONS)}, or regions and their labels, such as core=1+3,whole=1+2+3"
 LIMIT = 32  # regions
 
+_SIDE = re.compile(r"left|right|(?<![a-z])[lr]h?(?![a-z])", re.IGNORECASE)
 _REGION = re.compile(r"([A-Za-z][\w-]{0,39})=(\d{1,3}(?:\+\d{1,3})*)(?::([0-9A-Fa-f]{6}))?")
 
 
@@ -102,6 +103,19 @@ def regions_of(convention: str) -> dict[str, frozenset[int]]:
         ArgumentError: the convention is neither known nor a declaration.
     """
     return {name: region.labels for name, region in _regions(convention).items()}
+
+
+def symmetric_axes(convention: str) -> list[int]:
+    """The axes of a RAS volume along which a mirror image keeps its labels: all but the first if labels have sides.
+
+    Labels have sides if two names differ by left and right, l and r or lh and rh only.
+
+    Example:
+        >>> symmetric_axes("brats2021"), symmetric_axes("hippocampus_left=1,hippocampus_right=2")
+        ([0, 1, 2], [1, 2])
+    """
+    names = regions_of(convention)
+    return [1, 2] if len({_SIDE.sub("", name) for name in names}) < len(names) else [0, 1, 2]
 
 
 def known_labels(convention: str) -> frozenset[int]:

@@ -8,7 +8,15 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import AsDiscrete, MapTransform, RandomizableTransform, Spacingd, Transform
+from monai.transforms import (
+    AsDiscrete,
+    MapTransform,
+    RandCropByLabelClassesd,
+    RandomizableTransform,
+    Spacingd,
+    Transform,
+)
+from monai.transforms.utils import correct_crop_centers
 
 from ..errors import InputError
 from .preparation import differences, measure, refuse, union
@@ -185,6 +193,42 @@ class RandModalityDropoutd(RandomizableTransform, MapTransform):
                 result[key] = image.clone()
                 result[key][[channel for channel in range(len(image)) if channel not in remaining]] = 0
         return result
+
+
+class RandRegionCropd(RandCropByLabelClassesd):
+    """Crop a scan: with probability `share` around a voxel of a region that it has, else anywhere.
+
+    The regions are equally likely, whatever their size, as are the voxels of a region and all other places; a crop lies
+    within the volume. So nnU-Net draws its patches (Isensee et al., Nature Methods 2021), a third around a voxel.
+
+    Args:
+        keys: Keys of image and regions, [C, H, W, D], each edge at least as long as the crop's.
+        label_key: Key of the regions [R, H, W, D], 0 or 1.
+        spatial_size: Edges of the crop, in voxels.
+        share: Probability that a region has the crop's centre, 0 to 1; a scan without regions is cropped anywhere.
+
+    Returns:
+        A list with the one crop, as MONAI's crops by label.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, label_key: str, spatial_size: Sequence[int], share: float, lazy: bool = False
+    ) -> None:
+        super().__init__(keys, label_key, spatial_size, lazy=lazy)
+        self.share = share
+
+    def randomize(self, label: torch.Tensor, *_: Any) -> None:
+        """Draw the centre of the crop."""
+        sizes, edges = label.shape[1:], self.cropper.spatial_size
+        by_region = self.R.random() < self.share
+        regions = [region for region in torch.as_tensor(label) if region.any()] if by_region else []
+        if regions:
+            voxels = regions[self.R.randint(len(regions))].nonzero()
+            centre = correct_crop_centers(voxels[self.R.randint(len(voxels))].tolist(), edges, sizes)
+        else:
+            starts = (self.R.randint(size - edge + 1) for size, edge in zip(sizes, edges, strict=True))
+            centre = tuple(start + edge // 2 for start, edge in zip(starts, edges, strict=True))
+        self.cropper.centers = (centre,)
 
 
 class LabelToRegionsd(MapTransform):

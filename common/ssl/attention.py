@@ -20,6 +20,7 @@ from torch.nn.functional import embedding, pad, scaled_dot_product_attention
 
 from ..errors import choice
 from .compiling import compile_blocks
+from .layers import LAYERS
 
 CHUNK = {"cpu": 2**20, "cuda": 2**28}  # bytes of scores computed at a time; on a CPU for each thread: half its L2 cache
 ALIGNED = 8  # elements: rows of the bias, and channels, start at multiples of it in PyTorch's memory-efficient kernel
@@ -159,7 +160,7 @@ def set_attention(
     network = network if device is None else network.to(device, memory_format=getattr(torch, memory_format))
     is_on_gpu = any(parameter.is_cuda for parameter in network.parameters())
     automatic = ATTENTION["fused" if is_on_gpu else "recomputed"]
-    classes = choice("attention", attention, {"auto": automatic, **ATTENTION})
+    classes = choice("attention", attention, {"auto": automatic, **ATTENTION}) | LAYERS
     for module in network.modules():
         for monai, ours in classes.items():
             if isinstance(module, monai):

@@ -5,7 +5,8 @@ from .. import lazy
 __getattr__, __dir__ = lazy(
     __name__,
     {
-        "checkpoints": "BestModel RunStates",
+        "averaging": "Average",
+        "checkpoints": "BestModel EarlyStop RunStates",
         "distributed": "Processes leave_process_group",
         "finetuning": "frozen parameters",
         "handlers": "Forecast LossTerms Pictures Progress RegionScores",

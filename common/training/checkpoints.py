@@ -11,6 +11,7 @@ import ignite.distributed as idist
 import torch
 import torch.distributed as dist
 from ignite.engine import Engine, Events
+from ignite.handlers import EarlyStopping
 from torch import nn
 
 from ..data.datasets import Steps
@@ -78,6 +79,38 @@ class BestModel:
         self.best = state
         if math.isfinite(state) and not self.file.is_file() and idist.get_rank() == 0:
             show(f"warning: {self.file}: no such file; the next is written by a validation better than {state:.4f}")
+
+
+class EarlyStop:
+    """End a training after some validations in a row without a new best; a resumed run counts on."""
+
+    def __init__(self, patience: int, best: BestModel) -> None:
+        self.best = best
+        self._stopping = EarlyStopping(patience, self._score, Engine(lambda *_: None))
+
+    def attach(self, trainer: Engine) -> None:
+        """End the run of `trainer`; listed after `RunStates`, whose state may have ended already."""
+        self._stopping.trainer = trainer
+        trainer.add_event_handler(Events.STARTED, self._end_again)
+        self.best.validator.add_event_handler(Events.COMPLETED, self._stopping)
+
+    def _score(self, validator: Engine) -> float:
+        value = validator.state.metrics[self.best.name]
+        if not math.isfinite(value):
+            return -math.inf
+        return -value if self.best.is_better is operator.lt else float(value)
+
+    def _end_again(self, trainer: Engine) -> None:
+        if self._stopping.counter >= self._stopping.patience:
+            trainer.terminate()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best score and the number of validations since."""
+        return dict(self._stopping.state_dict())
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue the count of the run that is resumed."""
+        self._stopping.load_state_dict(state)
 
 
 class RunStates:

@@ -13,7 +13,8 @@ from torch import nn
 from ..data.datasets import Steps
 from ..errors import choice, show
 from ..weights.surgery import Report
-from .checkpoints import BestModel, RunStates
+from .averaging import Average
+from .checkpoints import BestModel, EarlyStop, RunStates
 from .handlers import Forecast, Progress
 from .plan import Plan
 from .records import TrainingRecord
@@ -32,6 +33,7 @@ def training_handlers(
     steps: Steps,
     validator: Engine,
     weights_report: Report,
+    average: Average | None = None,
     handlers: Sequence[Any] = (),
     views: Any = None,
     best_metric: str | None = None,
@@ -48,6 +50,7 @@ def training_handlers(
         steps: Data of the training.
         validator: Evaluator, which runs after each epoch.
         weights_report: Report of the loaded weights.
+        average: Average of the network's weights, which is validated and saved; None for the network itself.
         handlers: Further handlers and trackers, such as the `MLFlowHandler` of `--tracking mlflow`.
         views: Views of a self-supervised training, which also validates before its first step.
         best_metric: Held-out loss that selects `model.pt` of a self-supervised training; None for the validator's key
@@ -62,19 +65,29 @@ def training_handlers(
     if loss is not None:
         plan.settings["tasks"] = [task.name for task in loss.tasks]
         choice("best_metric", best_metric, dict.fromkeys(["total", *plan.settings["tasks"]]))
-    best = BestModel(plan, network, validator, lower_is_better=best_metric is not None, metric=best_metric)
+    average = average or Average(network)
+    best = BestModel(plan, average.network, validator, lower_is_better=best_metric is not None, metric=best_metric)
     trackers, others = separate(handlers)
     results = {"model": models / "model.pt", "record": output / "run.json", "pictures": output / "pictures"}
     record = TrainingRecord(plan, validator, weights_report, trackers, [results["model"], results["record"]])
-    chance = {} if loss is None else loss.chance(min(plan.options.batch_size, len(validator.data_loader.dataset)))
+    held_out = len(validator.data_loader.dataset) * plan.crops_per_volume
+    chance = {} if loss is None else loss.chance(min(plan.options.batch_size, held_out))
     objects = {"network": network, "optimizer": optimizer, "lr_scheduler": lr_scheduler, "step": step}
     objects |= {"record": record, "best": best}
+    ends = []
+    if average.decay:
+        objects["average"] = average
+    if plan.options.patience is not None:
+        objects["early_stop"] = early_stop = EarlyStop(plan.options.patience, best)
+        ends = [early_stop]
     return [
         RunStates(plan, objects, steps, validator, {} if views is None else {"views": views}),
         Forecast(plan, network),
         LrScheduleHandler(lr_scheduler, epoch_level=False, print_lr=False),
+        average,
         Progress(plan.settings["bundle"]),
         best,
+        *ends,
         record,
         *others,
         ValidationHandler(1, validator, exec_at_start=views is not None and plan.resumed_from is None),
@@ -131,10 +144,7 @@ class Conclusion:
 
 
 def best_validation(record: TrainingRecord, best: BestModel, chance: Mapping[str, float], iterations: int) -> list[str]:
-    """The lines about the best validation of a training, with a warning of losses that are close to chance.
-
-    A collapsed head, with constant output, is easily mistaken for one that has nearly converged.
-    """
+    """The lines about the best validation of a training, with a warning of losses that are close to chance."""
     found = record.best(best.name, best.best)
     if found is None:
         return [f"no model was saved: {best.name} was never finite"]
@@ -144,8 +154,8 @@ def best_validation(record: TrainingRecord, best: BestModel, chance: Mapping[str
     reached = f"best validation: {best.name} {best.best:.4f} at iteration {iteration:,} of {iterations:,}{more}"
     nothing = f"warning: {best.name} 0: nothing was learnt; a lower learning_rate or more iterations may help"
     return [reached, *([] if best.best else [nothing])] + [
-        f"warning: {name} {others[name]:.4f}: no better than chance ({level:.4f}); "
+        f"warning: {name} {metrics[name]:.4f}: no better than chance ({level:.4f}); "
         "more iterations, a lower learning_rate or a larger batch_size may help"
         for name, level in chance.items()
-        if others.get(name, 0) > NEAR_CHANCE * level
+        if metrics.get(name, 0) > NEAR_CHANCE * level
     ]

@@ -384,11 +384,16 @@ def texts_of(options: Mapping[str, Any], values: Mapping[str, Any], where: str) 
 
 def _text(value: Any) -> str:
     """A value in the syntax that MONAI and Fire parse, without blanks between the items of lists and mappings."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else _literal(value)
+
+
+def _literal(value: Any) -> str:
+    """A value as Python text: within a list or mapping, `true` would stay text."""
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{_text(key)}:{_text(item)}" for key, item in value.items()) + "}"
+        return "{" + ",".join(f"{_literal(key)}:{_literal(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ",".join(map(_text, value)) + "]"
-    return repr(value) if isinstance(value, str) else json.dumps(value)
+        return "[" + ",".join(map(_literal, value)) + "]"
+    return repr(value)
 
 
 def _fill(text: str, values: Mapping[str, Any], where: str) -> str:

@@ -15,7 +15,7 @@ from torch import nn
 from common.data.datasets import CaseDataset, CaseSampler, Steps
 from common.options import Options
 from common.ssl.views import TwoViews
-from common.training.checkpoints import BestModel, RunStates
+from common.training.checkpoints import BestModel, EarlyStop, RunStates
 from common.training.records import TrainingRecord
 from common.training.resume import resumable
 from common.training.step import Step
@@ -62,6 +62,7 @@ class Training:
         network=None,
         optimizer=None,
         trackers=(),
+        patience=None,
     ):
         torch.manual_seed(0)
         np.random.seed(0)  # noqa: NPY002
@@ -84,6 +85,8 @@ class Training:
         self.best = BestModel(plan, self.network, self.validator, lower_is_better)
         objects = {"network": self.network, "optimizer": self.optimizer, "lr_scheduler": self.schedule, "step": step}
         objects |= {"record": self.record, "best": self.best}
+        ends = [] if patience is None else [EarlyStop(patience, self.best)]
+        objects |= dict(zip(["early_stop"], ends, strict=False))
         self.states = RunStates(plan, objects, steps, self.validator, {"views": self.views})
         self.trainer = SupervisedTrainer(
             device=CPU,
@@ -99,6 +102,7 @@ class Training:
                 self.states,
                 LrScheduleHandler(self.schedule, epoch_level=False, print_lr=False),
                 self.best,
+                *ends,
                 self.record,
                 ValidationHandler(
                     validator=self.validator, interval=1, exec_at_start=not scores and not plan.resumed_from

@@ -52,7 +52,7 @@ def test_an_overlay_may_be_any_file_and_the_results_have_any_place():
         (["brats_finetune", "train", "--seed=3", "quickstart"], "argument quickstart: expected --OPTION=VALUE; "),
         (["brats_finetune", "train", "--config_file=a.yaml"], "--config_file=a.yaml: expected overlays as words"),
         (["brats_finetune", "train", "--device="], "--device: no value"),
-        (["brats_finetune", "train", "--recipe=cod"], "recipe=cod: expected one of text, table, code"),
+        (["brats_finetune", "train", "--recipe=cod"], "recipe=cod: expected one of text, table, code, robust"),
     ],
 )
 def test_a_command_line_that_cannot_be_is_refused(arguments, line):

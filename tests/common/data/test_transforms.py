@@ -1,12 +1,13 @@
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Spacingd
 
 from common.data.regions import regions_of
-from common.data.transforms import LabelToRegionsd, NestRegionsd, RegionsToLabeld, ResampleScand
+from common.data.transforms import LabelToRegionsd, NestRegionsd, RandRegionCropd, RegionsToLabeld, ResampleScand
 from common.errors import InputError
 
 # Which regions a label value is part of, by the conventions' own papers: NCR 1, ED 2, ET 4 (BraTS 2023: 3).
@@ -96,3 +97,37 @@ def test_images_and_regions_are_resampled_as_monai_does_and_back():
     assert resample.inverse(found)["image"].shape == image.shape
     untouched = ResampleScand("image", None)
     assert untouched(data) == untouched.inverse(data) == data
+
+
+def starts(label, share, count):
+    """The first voxels [count, 3] of crops of 4 x 3 x 2 voxels."""
+    crop = RandRegionCropd(["label", "index"], "label", (4, 3, 2), share).set_random_state(seed=0)
+    shape = label.shape[1:]
+    index = torch.arange(np.prod(shape)).view(1, *shape)
+    found = [crop({"label": label, "index": index})[0] for _ in range(count)]
+    assert {tuple(each["label"].shape) for each in found} == {(len(label), 4, 3, 2)}
+    return np.stack(np.unravel_index([each["index"].flatten()[0].item() for each in found], shape), axis=1)
+
+
+def test_crops_anywhere_are_equally_likely_as_are_crops_of_a_scan_without_regions():
+    label = torch.zeros(2, 5, 5, 3)
+    for share, regions in ((0.0, label + 1), (1.0, label)):
+        places, counts = np.unique(starts(regions, share, 1200), axis=0, return_counts=True)
+        assert len(places) == 2 * 3 * 2  # all
+        assert ((counts - 100) ** 2 / 100).sum() < 31.3  # chi-squared, 11 degrees of freedom, p 0.001
+
+
+def test_regions_that_are_present_are_equally_likely_centres_and_crops_stay_inside():
+    label = torch.zeros(3, 20, 20, 20)
+    label[0, 2:8, 2:8, 2:8] = 1  # 216 voxels
+    label[1, 15, 15, 15] = 1
+    middle = np.array([2, 1, 1])
+    centres = starts(label, 1.0, 400) + middle
+    of_second = (centres == 15).all(axis=1)
+    assert 160 < of_second.sum() < 240
+    assert ((centres[~of_second] >= 2) & (centres[~of_second] < 8)).all()
+    thirds = (starts(label, 0.33, 1200) + middle == 15).all(axis=1)
+    assert 150 < thirds.sum() < 250  # a sixth
+    label = torch.zeros(1, 5, 5, 3)
+    label[0, 4, 4, 2] = 1  # in the corner
+    assert (starts(label, 1.0, 5) == [1, 2, 1]).all()

@@ -347,6 +347,28 @@ def test_a_resumed_run_remembers_the_best(tmp_path):
     assert read(tmp_path / "models" / "model.pt").metadata["reached"] == {"iteration": 12, "score": 0.95}
 
 
+@pytest.mark.parametrize(
+    ("scores", "lower_is_better", "epochs"),
+    [
+        ([0.5, 0.6, 0.6, 0.1, 0.9], False, 4),
+        ([0.5, 0.6, 0.6, 0.1, 0.9], True, 3),
+        ([float("nan"), 0.2, 0.3, float("nan"), 0.1, 0.9], False, 5),
+        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7], False, 7),
+    ],
+)
+def test_a_run_ends_after_two_validations_in_a_row_without_a_new_best(tmp_path, scores, lower_is_better, epochs):
+    run = Training(tmp_path, 7, scores, lower_is_better=lower_is_better, patience=2)
+    assert (run.trainer.state.epoch, run.record.content["finished"]) == (epochs, True)
+    assert saved(tmp_path)[1] == f"iteration-{3 * epochs:07d}.pt"
+
+
+def test_a_resumed_run_counts_on_and_ends_at_once_if_it_had_ended_unless_it_may_wait_longer(tmp_path):
+    Training(tmp_path, 3, [0.5, 0.6, 0.6], patience=2)
+    for patience, scores, epoch in ((2, [0.1, 0.1], 4), (2, [0.9], 4), (3, [0.1, 0.1], 5)):
+        run = Training(tmp_path, 7, scores, resume=True, patience=patience)
+        assert run.trainer.state.iteration == 3 * epoch
+
+
 def test_a_resumed_run_warns_if_the_best_checkpoint_is_missing(tmp_path, capsys):
     Training(tmp_path, 2, [0.9, 0.8])
     (file := tmp_path / "models" / "model.pt").unlink()

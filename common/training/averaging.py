@@ -1,0 +1,51 @@
+"""A moving average of a network's weights during a training."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+HORIZON = 10  # steps; the decay grows with the steps, so that the first, random weights are soon forgotten
+
+
+class Average:
+    """The network that a training validates and saves: the trained one, or a moving average of its weights.
+
+    After step n the average moves towards the weights by 1 - d, where d is the smaller of `decay` and n / (n + 9), as
+    TensorFlow's ExponentialMovingAverage does with `num_updates`. Buffers are the network's.
+
+    Args:
+        network: Trained network, on its device, without the wrapper for several processes.
+        decay: Decay a step, from 0 to 1; 0 keeps no average.
+
+    Attributes:
+        network: The averaged network, or the trained one.
+    """
+
+    def __init__(self, network: nn.Module, decay: float = 0.0) -> None:
+        self.network, self.decay, self._trained = network, decay, network
+        self._average: AveragedModel | None = None
+        if decay:
+            self._average = AveragedModel(network, multi_avg_fn=self._move)
+            self.network = self._average.module
+
+    def attach(self, trainer: Engine) -> None:
+        """Average the weights after each step of `trainer`."""
+        if self._average is not None:
+            trainer.add_event_handler(Events.ITERATION_COMPLETED, self._average.update_parameters, self._trained)
+
+    def _move(self, average: Any, weights: Any, steps: torch.Tensor | int) -> None:
+        decay = min(self.decay, (1 + int(steps)) / (HORIZON + int(steps)))
+        get_ema_multi_avg_fn(decay)(average, weights, steps)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The averaged weights and the number of steps; empty without an average."""
+        return {} if self._average is None else self._average.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue the average of the run that is resumed."""
+        if self._average is not None:
+            self._average.load_state_dict(state)
