@@ -26,7 +26,8 @@ def prepare_process(otherwise: Hook | None = None) -> None:
     """Prepare a command or a config's run; call this before anything imports MONAI or Matplotlib.
 
     Exceptions are reported in one line (`otherwise` as in `report_in_one_line`), memory and open files are set up, and
-    Matplotlib's settings are its own defaults. A user without a name gets one when `common` is imported.
+    Matplotlib's settings are its own defaults. A GPU computes float32 without TF32, unless the environment allows it. A
+    user without a name gets one when `common` is imported.
 
     Raises:
         InputError: a variable makes warnings errors, or changes what MONAI computes.
@@ -41,6 +42,7 @@ def prepare_process(otherwise: Hook | None = None) -> None:
     if any(action and "error".startswith(action) for action in actions):
         variable = "PYTHONWARNINGS=" + os.environ["PYTHONWARNINGS"] if "PYTHONWARNINGS" in os.environ else "-W error"
         raise InputError(variable, "libraries warn in every run", "no warnings that are errors")
+    os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # DIFF-21
     os.environ.update(MATPLOTLIB)
     if Path("matplotlibrc").is_file():  # of the current folder, which Matplotlib reads first
         with chdir("/"):

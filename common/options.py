@@ -141,7 +141,7 @@ _ALL = (
     Option(
         "frozen_iterations",
         integers(0, unit="iterations"),
-        "first iterations, in which tensors that come from pretrained do not change (DIFF-34)",
+        "first iterations, in which tensors that come from pretrained do not change; then they warm up (DIFF-34)",
     ),
     Option("warmup_iterations", lengths(0), "linear warm-up of the learning rate"),
     Option(
@@ -214,9 +214,11 @@ _ALL = (
     ),
     _resumable(
         "attention",
-        words("stored, recomputed"),
-        "attention scores: stored until the backward pass, as in MONAI, or recomputed, with less memory",
+        words("auto, stored, recomputed, fused"),
+        "attention scores until the backward pass: stored, as in MONAI, recomputed, or fused, in one kernel on a GPU; "
+        "auto: fused on a GPU, recomputed on a CPU",
     ),
+    _resumable("compile", flags("auto"), "torch.compile of the network's blocks; auto: on a GPU with Triton"),
     _resumable("activation_checkpointing", flags(), "recompute the encoder's activations: less memory, more time"),
     # Inference and evaluation
     Option("window_weighting", words("gaussian, constant"), "weight of the voxels of overlapping windows (DIFF-25)"),

@@ -26,7 +26,7 @@ def installed(tmp_path_factory):
     source = folder / "source"
     shutil.copytree(ROOT / "common", source / "common", ignore=shutil.ignore_patterns("__pycache__"))
     (source / "docs/tutorials").mkdir(parents=True)
-    for name in ("pyproject.toml", "LICENSE", "docs/tutorials/python.md"):
+    for name in ("pyproject.toml", "setup.py", "LICENSE", "docs/tutorials/python.md"):
         shutil.copy(ROOT / name, source / name)
     pip = [sys.executable, "-m", "pip", "wheel", "--disable-pip-version-check", "--no-deps", "--no-build-isolation"]
     built = execute([*pip, f"--wheel-dir={folder}", str(source)])

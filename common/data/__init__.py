@@ -6,7 +6,7 @@ __getattr__, __dir__ = lazy(
     __name__,
     {
         "datalists": "Datalist convention_of write",
-        "datasets": "CaseDataset CaseSampler Steps",
+        "datasets": "CaseDataset CaseSampler Steps fixed_draws",
         "intensities": "NormalizeBraind",
         "modalities": "SPELLINGS",
         "provenance": "is_skull_stripped model_name trained_on",

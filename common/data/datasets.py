@@ -141,6 +141,20 @@ class CaseSampler(Sampler[Draw]):
             yield Draw(int(order[place]), int(seed) % MAX_SEED)
 
 
+def fixed_draws(data: CaseDataset, seed: int = 0) -> list[Draw]:
+    """The order of a self-supervised validation: each case once, with the same random crops every time.
+
+    The crops of a case depend only on `seed` and the subject's name, not on the other subjects, workers or processes.
+
+    Args:
+        data: Cases.
+        seed: Seed of the run.
+    """
+    names = [str(entry["subject"]).encode() for entry in data.data]
+    seeds = [np.random.SeedSequence([seed, 2, *name]).generate_state(1)[0] for name in names]
+    return [Draw(case, int(drawn) % MAX_SEED) for case, drawn in enumerate(seeds)]
+
+
 class Batches:
     """The batches of one optimiser step, read one by one, so that only one is in memory."""
 

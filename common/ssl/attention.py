@@ -1,83 +1,62 @@
 """Window attention without its scores in memory: MONAI's SwinUNETR, its parameters and its results, faster and smaller.
 
 For the backward pass, MONAI's `WindowAttention` stores the scores of all pairs of tokens of all windows: most of what a
-training needs. Here the scores are computed again, a few windows at a time, so that they stay in the processor's cache.
-Without gradients, MONAI's own `use_flash_attention` does the same, and `common.ssl.networks` switches it on.
+training needs. On a GPU, one kernel of PyTorch computes attention and the gradients of its inputs and bias (fused). A
+CPU has no such kernel: scores are computed again, a few windows at a time, so that they stay in the processor's cache
+(recomputed). Without gradients, MONAI's own `use_flash_attention` does the same.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import lru_cache
-from itertools import product
 from math import ceil
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from einops import rearrange
-from monai.networks.nets.swin_unetr import BasicLayer, WindowAttention, get_window_size
+from monai.networks.nets.swin_unetr import BasicLayer, WindowAttention, get_window_size, window_partition
 from torch import nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import embedding, scaled_dot_product_attention
+from torch.nn.functional import embedding, pad, scaled_dot_product_attention
 
 from ..errors import choice
+from .compiling import compile_blocks
+from .layers import LAYERS
 
 CHUNK = {"cpu": 2**20, "cuda": 2**28}  # bytes of scores computed at a time; on a CPU for each thread: half its L2 cache
-MASKED = -100.0  # added to the scores of tokens that are no neighbours, as in MONAI's compute_mask
-
-
-class ShiftedWindows(NamedTuple):
-    """The windows of a rolled volume, in groups that share an attention mask.
-
-    Only the last windows along an axis hold tokens of both ends of the volume, which must not see each other, so that
-    there are at most eight groups. MONAI's `compute_mask` makes a mask for each window, 160 MiB at stage 1.
-
-    Attributes:
-        total: number of windows.
-        order: raster numbers of the windows [windows], sorted so that those of a group follow each other.
-        inverse: the place of each window in this order [windows].
-        groups: start and stop of each group in this order, and its mask [n, n], None for a group that needs none.
-    """
-
-    total: int
-    order: torch.Tensor
-    inverse: torch.Tensor
-    groups: list[tuple[int, int, torch.Tensor | None]]
+ALIGNED = 8  # elements: rows of the bias, and channels, start at multiples of it in PyTorch's memory-efficient kernel
+APART = 16.0  # of codes: tokens that are no neighbours lose 2 x 16^2 x scale, 128 for 16 channels; MONAI's mask: 100
 
 
 @lru_cache(maxsize=64)
-def shifted_windows(
+def window_codes(
     grid: tuple[int, ...], window: tuple[int, ...], shift: tuple[int, ...], device: torch.device
-) -> ShiftedWindows:
-    """Group the windows of a rolled volume.
+) -> torch.Tensor:
+    """Channels of queries and keys that separate tokens which are no neighbours in a rolled volume.
+
+    MONAI's `compute_mask` adds -100 to their scores, by a mask for each window: 160 MiB at stage 1. The product of
+    these channels is 0 for neighbours, to the bit, and below -64 for other tokens, so that all windows share a bias.
 
     Args:
         grid: number of windows along each axis.
         window: edges of a window, in tokens.
         shift: tokens by which the volume was rolled along each axis.
-        device: Device of the tensors.
+        device: Device of the tensor.
+
+    Returns:
+        Channels of queries and of keys [2, windows, n, 8].
     """
-    members: dict[tuple[bool, ...], list[int]] = {}
-    for number, place in enumerate(product(*map(range, grid))):
-        is_last = tuple(at == count - 1 and by > 0 for at, count, by in zip(place, grid, shift, strict=True))
-        members.setdefault(is_last, []).append(number)
-    groups, start = [], 0
     with torch.inference_mode(False):  # what is kept may be used in a training later
-        for is_last, numbers in members.items():
-            mask = _mask(window, [by if last else 0 for by, last in zip(shift, is_last, strict=True)], device)
-            groups.append((start, start + len(numbers), mask if any(is_last) else None))
-            start += len(numbers)
-        order = torch.tensor([number for numbers in members.values() for number in numbers]).to(device)
-        return ShiftedWindows(start, order, torch.argsort(order), groups)
+        edges = [count * size for count, size in zip(grid, window, strict=True)]
+        ends = [torch.arange(edge, device=device) >= edge - by for edge, by in zip(edges, shift, strict=True)]
+        sides = 1.0 - 2.0 * torch.stack(torch.meshgrid(*ends, indexing="ij"), dim=-1).float()  # [*edges, axes]
+        sides = APART * window_partition(sides[None], window)
+        apart = torch.full_like(sides, APART)
+        pairs = [torch.stack([sides, sign * apart], dim=3).flatten(2) for sign in (1, -1)]  # s, 1 and s', -1
+        return pad(torch.stack(pairs), (0, ALIGNED - 2 * len(grid)))
 
 
-def _mask(window: Sequence[int], shift: Sequence[int], device: torch.device) -> torch.Tensor:
-    """The mask added to the scores of a window if its last `shift` tokens along each axis come from the far end."""
-    ends = [torch.arange(edge, device=device) >= edge - by for edge, by in zip(window, shift, strict=True)]
-    tokens = torch.cartesian_prod(*ends)  # [n, axes]
-    return MASKED * (tokens[:, None] != tokens).any(dim=2)
-
-
-class RecomputedLayer(BasicLayer):
-    """MONAI's `BasicLayer`; its blocks get `ShiftedWindows` in place of a mask for each window."""
+class CodedLayer(BasicLayer):
+    """MONAI's `BasicLayer`; its blocks get `window_codes` in place of a mask for each window."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.use_hyena or x.ndim != 5:
@@ -85,124 +64,143 @@ class RecomputedLayer(BasicLayer):
         edges = tuple(map(int, x.shape[2:]))  # while it is traced, they are tensors
         window, shift = get_window_size(edges, self.window_size, self.shift_size)
         grid = tuple(ceil(edge / size) for edge, size in zip(edges, window, strict=True))
-        windows = shifted_windows(grid, window, shift, x.device)
+        codes = window_codes(grid, window, shift, x.device)
         x = rearrange(x, "b c d h w -> b d h w c")
         for block in self.blocks:
-            x = block(x, windows)
+            x = block(x, codes)
         if self.downsample is not None:
             x = self.downsample(x)
         return rearrange(x, "b d h w c -> b c d h w")
 
 
-class RecomputedAttention(WindowAttention):
-    """MONAI's `WindowAttention` with scores that are computed again in the backward pass; the same on every run.
+class FusedAttention(WindowAttention):
+    """MONAI's `WindowAttention` by PyTorch's `scaled_dot_product_attention`, once for all windows.
 
     Shapes:
         x [B * windows, n, c], the windows of each volume in raster order; the output is the same.
+        mask [2, windows, n, 8], `window_codes`; None where the volume is not rolled.
     """
 
-    def forward(self, x: torch.Tensor, mask: ShiftedWindows | None) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         b, n, c = x.shape
-        if mask is not None:
-            volumes = x.view(-1, mask.total, n, c).transpose(0, 1)  # [windows, B, n, c]
-            x = volumes.index_select(0, mask.order).reshape(b, n, c)
-        q, k, v = self.qkv(x).reshape(b, n, 3, self.num_heads, c // self.num_heads).permute(2, 0, 3, 1, 4)
-        # Indexing adds up the gradient in the order in which threads arrive; an embedding in one order on every run.
-        bias = embedding(self.relative_position_index[:n, :n], self.relative_position_bias_table).permute(2, 0, 1)
+        qkv = self.qkv(x).reshape(b, n, 3, self.num_heads, c // self.num_heads).permute(2, 0, 3, 1, 4)
         if mask is None:
-            x = self.attend(q, k, v, bias)
+            q, k, v = qkv.unbind()
         else:
-            each = b // mask.total
-            parts = [(slice(start * each, stop * each), added) for start, stop, added in mask.groups]
-            x = torch.cat(
-                [self.attend(q[at], k[at], v[at], bias if added is None else bias + added) for at, added in parts]
-            )
-        x = x.transpose(1, 2).reshape(b, n, c)
-        if mask is not None:
-            x = x.view(mask.total, -1, n, c).index_select(0, mask.inverse).transpose(0, 1).reshape(b, n, c)
+            qk, (v,) = qkv.split([2, 1])
+            qk = qk.unflatten(1, (-1, mask.shape[1]))  # [2, B, windows, heads, n, channels]
+            codes = mask.to(qk.dtype)[:, None, :, None].expand(*qk.shape[:-1], -1)
+            q, k = torch.cat([codes, qk], dim=5).flatten(1, 2).unbind()
+        x = self.attend(q, k, v, self.aligned_bias(n, q.dtype)).transpose(1, 2).reshape(b, n, c)
         return self.proj_drop(self.proj(x))
 
+    def aligned_bias(self, n: int, dtype: torch.dtype) -> torch.Tensor:
+        """The relative position bias [1, heads, n, n]; its rows start at multiples of `ALIGNED` elements.
+
+        Other rows are refused by PyTorch's memory-efficient kernel, or copied.
+        """
+        # Indexing adds up the gradient in the order in which threads arrive; an embedding in one order on every run.
+        index = pad(self.relative_position_index[:n, :n], (0, -n % ALIGNED))
+        bias = embedding(index, self.relative_position_bias_table).permute(2, 0, 1)
+        return bias.to(dtype).contiguous()[None, :, :, :n]
+
     def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        """softmax(scale q k^T + bias) v.
+        """softmax(scale q k^T + bias) v, with dropout in training.
 
         Args:
             q: queries [windows, heads, n, channels].
             k: keys, of the same shape.
-            v: values, of the same shape.
-            bias: [heads, n, n].
+            v: values [windows, heads, n, channels], without those of the codes.
+            bias: [1, heads, n, n].
         """
+        dropout = self.attn_drop.p if self.training else 0.0
+        return scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=self.scale)
+
+
+class RecomputedAttention(FusedAttention):
+    """The same with scores that are computed again in the backward pass; the same on every run."""
+
+    def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         has_dropout = self.training and self.attn_drop.p > 0
         if has_dropout or torch.jit.is_tracing() or torch.compiler.is_compiling():
-            scores = self.scale * (q @ k.transpose(2, 3)) + bias
-            return self.attn_drop(scores.softmax(dim=3)).to(v.dtype) @ v
+            return super().attend(q, k, v, bias)
         return _Recomputed.apply(q, k, v, bias, self.scale)
 
 
 ATTENTION: dict[str, dict[type, type]] = {
     "stored": {BasicLayer: BasicLayer, WindowAttention: WindowAttention},
-    "recomputed": {BasicLayer: RecomputedLayer, WindowAttention: RecomputedAttention},
+    "recomputed": {BasicLayer: CodedLayer, WindowAttention: RecomputedAttention},
+    "fused": {BasicLayer: CodedLayer, WindowAttention: FusedAttention},
 }
 
 
 def set_attention(
     network: nn.Module,
-    attention: str = "recomputed",
+    attention: str = "auto",
     device: str | torch.device | None = None,
     memory_format: str = "contiguous_format",
+    compiled: bool | str = False,
 ) -> nn.Module:
     """Choose how MONAI's Swin transformers compute window attention; parameters, their names and results stay the same.
 
     Args:
         network: Network, changed in place; one without MONAI's `SwinTransformer` stays as it is.
-        attention: Treatment of the scores until the backward pass: stored (MONAI's code) or recomputed.
+        attention: Treatment of the scores until the backward pass: stored (MONAI's code), recomputed, fused (one
+            kernel of PyTorch; on a CPU it stores them), or auto: fused on a GPU, otherwise recomputed.
         device: Device that the network is moved to; None leaves it where it is.
         memory_format: Memory format of the weights on that device: contiguous_format or channels_last_3d.
+        compiled: Whether blocks are compiled: true, false or auto; see `compile_blocks`.
 
     Returns:
         The network.
 
     Raises:
-        ArgumentError: `attention` is neither.
+        ArgumentError: `attention` is none of these.
     """
-    classes = choice("attention", attention, ATTENTION)
+    network = network if device is None else network.to(device, memory_format=getattr(torch, memory_format))
+    is_on_gpu = any(parameter.is_cuda for parameter in network.parameters())
+    automatic = ATTENTION["fused" if is_on_gpu else "recomputed"]
+    classes = choice("attention", attention, {"auto": automatic, **ATTENTION}) | LAYERS
     for module in network.modules():
         for monai, ours in classes.items():
             if isinstance(module, monai):
                 module.__class__ = ours
-    return network if device is None else network.to(device, memory_format=getattr(torch, memory_format))
+    compile_blocks(network, compiled)
+    return network
 
 
 class _Recomputed(torch.autograd.Function):
-    """Attention that keeps nothing but its inputs for the backward pass; see `RecomputedAttention.attend`."""
+    """Attention that keeps nothing but its inputs for the backward pass; see `FusedAttention.attend`."""
 
     @staticmethod
     def forward(ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor, scale: float) -> Any:
         ctx.save_for_backward(q, k, v, bias)
         ctx.scale = scale
-        return scaled_dot_product_attention(q, k, v, attn_mask=bias.detach()[None].to(q.dtype), scale=scale)
+        padded = v if v.shape == q.shape else pad(v, (0, ALIGNED))  # unlike channels are computed slowly on a CPU
+        return scaled_dot_product_attention(q, k, padded, attn_mask=bias.detach(), scale=scale)[..., : v.shape[3]]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> Any:
         q, k, v, bias = ctx.saved_tensors
         d_q, d_k, d_v = (each.new_empty(each.shape) for each in (q, k, v))
-        d_bias = torch.zeros_like(bias, dtype=torch.float32)
+        exact = torch.promote_types(q.dtype, torch.float32)
+        d_bias = torch.zeros(bias.shape[1:], dtype=exact, device=bias.device)
         for at in _chunks(q):
             queries, keys, values, grads = (each[at].flatten(0, 1) for each in (q, k, v, grad))
-            heads = bias[at[1]]
-            of_windows = heads.to(q.dtype).expand(len(queries) // len(heads), *heads.shape)
+            heads = bias[0, at[1]]
+            of_windows = heads.expand(len(queries) // len(heads), *heads.shape)
             scores = torch.baddbmm(of_windows.flatten(0, 1), queries, keys.transpose(1, 2), alpha=ctx.scale)
-            weights = scores.softmax(dim=2, dtype=torch.float32)
-            d_weights = torch.bmm(grads, values.transpose(1, 2)).float()
-            d_scores = torch._softmax_backward_data(d_weights, weights, 2, torch.float32)
+            weights = scores.softmax(dim=2, dtype=exact)
+            d_weights = torch.bmm(grads, values.transpose(1, 2)).to(exact)
+            d_scores = torch._softmax_backward_data(d_weights, weights, 2, exact)
             d_heads = d_scores.view_as(of_windows)
             d_bias[at[1]] += d_heads.sum(dim=0) if len(d_heads) > 1 else d_heads[0]
             d_scores = d_scores.to(q.dtype)
-            shape = d_q[at].shape
-            d_q[at] = torch.bmm(d_scores, keys).mul_(ctx.scale).view(shape)
-            d_k[at] = torch.bmm(d_scores.transpose(1, 2), queries).mul_(ctx.scale).view(shape)
-            d_v[at] = torch.bmm(weights.to(v.dtype).transpose(1, 2), grads).view(shape)
-        return d_q, d_k, d_v, d_bias.to(bias.dtype), None
+            d_q[at] = torch.bmm(d_scores, keys).mul_(ctx.scale).view(d_q[at].shape)
+            d_k[at] = torch.bmm(d_scores.transpose(1, 2), queries).mul_(ctx.scale).view(d_k[at].shape)
+            d_v[at] = torch.bmm(weights.to(v.dtype).transpose(1, 2), grads).view(d_v[at].shape)
+        return d_q, d_k, d_v, d_bias[None].to(bias.dtype), None
 
 
 def _chunks(q: torch.Tensor) -> Iterator[tuple[slice, slice]]:

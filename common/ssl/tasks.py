@@ -100,6 +100,10 @@ class ProxyTask(ABC):
         """The loss of a network that cannot tell the views of `crops` crops apart; None if there is no such level."""
         return None
 
+    def cosine(self, prediction: torch.Tensor) -> torch.Tensor | None:
+        """The mean cosine of the embeddings of different crops, 1 after a collapse; None for a task without any."""
+        return None
+
 
 class Reconstruction(ProxyTask):
     """Restore the clean turned crop: the mean absolute difference over all voxels (DIFF-8).
@@ -190,6 +194,13 @@ class Contrastive(TokenTask):
     def chance(self, crops: int) -> float:
         """The logarithm of the number of views that a view is compared with."""
         return log(max(1, 2 * crops - 1))
+
+    def cosine(self, prediction: torch.Tensor) -> torch.Tensor:
+        """The mean over all pairs of views of different crops; 0 if there is a single crop."""
+        first, second = F.normalize(prediction.float(), dim=1).chunk(2)
+        crops, of_crop = len(first), first + second
+        between = of_crop.sum(dim=0).square().sum() - of_crop.square().sum()
+        return between / max(1, 4 * crops * (crops - 1))
 
 
 def paper_tasks() -> list[ProxyTask]:

@@ -2,7 +2,8 @@
 
 The method comes from Tang et al., CVPR 2022; the paper follows it (section 2.3). Turns, boxes and partners are drawn on
 the host, from a generator of the views' own, so that no other random number of the run affects them. The voxels change
-on the batch's device, all boxes at once. Nothing waits for that device: on a GPU the work is only queued.
+on the batch's device, by the same few operations for any number of boxes. Nothing waits for that device: on a GPU
+the work is only queued.
 """
 
 import math
@@ -180,33 +181,24 @@ def _integers(low: list[int], high: list[int], count: int, generator: torch.Gene
 def _fill(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Clean crops with noise in the boxes [B, N, 3]."""
     some = edges.all(dim=-1)
-    if not some.any():
-        return crops
-    # Boxes take their noise layer by layer, so that a seed keeps giving the same views: a run interrupted under
-    # an earlier version resumes to the bit. Within a crop, this order also fills lower boxes first.
-    order = _layers(starts, edges)[some].argsort(stable=True)
-    numbers, starts, edges = some.nonzero()[order, 0], starts[some][order], edges[some][order]
-    volumes = edges.prod(dim=1)
-    ends, total = volumes.cumsum(dim=0).tolist(), int(volumes.sum())
-    places = np.full((len(crops), *crops.shape[2:]), -1, np.int32)  # of each voxel in the noise of all boxes
-    for number, slices, edge, end in zip(numbers.tolist(), _slices(starts, edges), edges.tolist(), ends, strict=True):
-        places[number, *slices] = np.arange(end - math.prod(edge), end).reshape(edge)
-    places = places.reshape(len(crops), -1)
-    visible = np.nonzero(places >= 0)
-    crop, voxel, place = (send(torch.from_numpy(each), crops.device) for each in (*visible, places[visible]))
-    noise = _noise(crops.shape[1], total, crops, generator)
+    starts, edges, numbers = starts[some], edges[some], some.nonzero()[:, 0]
+    volumes = torch.cat([torch.ones(1, dtype=torch.int64), edges.prod(dim=1)])  # first: a voxel of no box
+    ends, total = volumes.cumsum(dim=0)[1:].tolist(), int(volumes.sum())
+    places = np.zeros((len(crops), *crops.shape[2:]), np.int32)  # of each voxel in the noise of all boxes
+    for number, box, edge, end in zip(numbers.tolist(), _slices(starts, edges), edges.tolist(), ends, strict=True):
+        places[number, *box] = np.arange(end - math.prod(edge), end).reshape(edge)
+    place = send(torch.from_numpy(places), crops.device)[:, None]
     box_of = torch.repeat_interleave(send(volumes, crops.device), output_size=total)
+    noise = _noise(crops.shape[1], total, crops, generator)
     low, high = (
         noise.new_full((len(volumes),), start).scatter_reduce(0, box_of, values, reduce)
         for start, values, reduce in ((math.inf, noise.amin(dim=0), "amin"), (-math.inf, noise.amax(dim=0), "amax"))
     )
     span = (high - low).clamp_(min=torch.finfo(noise.dtype).tiny)  # noise of one value becomes 0, not 0 / 0
-    box = box_of[place]
-    share = ((noise[:, place] - low[box]) / span[box]).T  # [voxels, C]
-    darkest, brightest = (each(dim=(2, 3, 4)).to(noise.dtype)[crop] for each in (crops.amin, crops.amax))
-    filled = crops.clone(memory_format=torch.contiguous_format).flatten(2)
-    filled[crop, :, voxel] = torch.lerp(darkest, brightest, share).to(crops.dtype)
-    return filled.view(crops.shape)
+    noise = (noise - low[box_of]) / span[box_of]
+    share = noise.index_select(1, place.flatten()).view(-1, *places.shape).transpose(0, 1)
+    darkest, brightest = (each(dim=(2, 3, 4), keepdim=True).to(noise.dtype) for each in (crops.amin, crops.amax))
+    return torch.where(place > 0, torch.lerp(darkest, brightest, share).to(crops.dtype), crops)
 
 
 def _swap(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, partners: torch.Tensor) -> torch.Tensor:
@@ -222,20 +214,6 @@ def _slices(starts: torch.Tensor, edges: torch.Tensor) -> list[tuple[slice, ...]
     """The slices of boxes [N, 3]."""
     corners = zip(starts.tolist(), (starts + edges).tolist(), strict=True)
     return [tuple(map(slice, start, end)) for start, end in corners]
-
-
-def _layers(starts: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
-    """Layers [B, N], from 0, of boxes [B, N, 3]: each box lies just above the earlier boxes that it overlaps."""
-    starts, ends = starts.short(), (starts + edges).short()
-    last_start = torch.maximum(starts[:, :, None], starts[:, None])
-    first_end = torch.minimum(ends[:, :, None], ends[:, None])
-    covers = (last_start < first_end).all(dim=-1).tril(-1)  # [B, N, N]: box, earlier box
-    layers = torch.zeros_like(starts[..., 0])
-    while True:
-        higher = (covers * (layers[:, None] + 1)).amax(dim=-1)
-        if torch.equal(higher, layers):
-            return layers
-        layers = higher
 
 
 def _noise(channels: int, voxels: int, like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

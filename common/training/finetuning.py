@@ -1,4 +1,4 @@
-"""Optimiser groups of a fine-tuning: pretrained tensors learn more slowly, and are frozen at first."""
+"""Optimiser groups of a fine-tuning: pretrained tensors learn more slowly, are frozen at first, then warm up."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from ..options import Options
 from ..weights.surgery import Report
 
 
-def parameters(network: nn.Module, weights_report: Report, options: Options) -> list[Any]:
+def parameters(network: nn.Module, weights_report: Report, options: Options, warmup_iterations: int = 0) -> list[Any]:
     """The parameters of a fine-tuning for an optimiser, in groups if the options ask for them (DIFF-34).
 
     Without `pretrained_lr_factor` and `frozen_iterations` it is the network's list of parameters. With them, new
@@ -24,6 +24,7 @@ def parameters(network: nn.Module, weights_report: Report, options: Options) -> 
         weights_report: Report of the loaded weights.
         options: Options `learning_rate`, `pretrained_lr_factor` (factor of the carried tensors' learning rate) and
             `frozen_iterations`.
+        warmup_iterations: Linear warm-up of the frozen tensors, from the first iteration in which they change.
     """
     if getattr(options, "architecture", "") == "probe" and weights_report.source is None and idist.get_rank() == 0:
         show("warning: architecture=probe without pretrained: its frozen encoder keeps random weights")
@@ -36,6 +37,7 @@ def parameters(network: nn.Module, weights_report: Report, options: Options) -> 
             "params": [each for name, each in named.items() if name in carried],
             "lr": options.learning_rate * options.pretrained_lr_factor,
             "frozen_iterations": options.frozen_iterations,
+            "thaw_iterations": warmup_iterations,
         },
     ]
     return [group for group in groups if group["params"]]
@@ -43,17 +45,21 @@ def parameters(network: nn.Module, weights_report: Report, options: Options) -> 
 
 @contextmanager
 def frozen(optimizer: torch.optim.Optimizer, iteration: int) -> Iterator[None]:
-    """Keep groups in their first `frozen_iterations` as they are during an optimiser's step, by a learning rate of 0.
+    """Limit the learning rate of frozen and thawing groups during an optimiser's step.
 
-    Their gradients are computed and exchanged between processes as ever, and Adam's moments follow them, so that the
-    first step after the freeze is not an unusually large one.
+    It is 0 in the first `frozen_iterations`, then rises linearly to the schedule's within `thaw_iterations`: the share
+    of the peak that step i may have is (i - frozen_iterations) / thaw_iterations. Gradients are computed and exchanged
+    between processes as ever, and Adam's moments follow them, so that the first step after the freeze is not unusually
+    large.
     """
-    still = [group for group in optimizer.param_groups if iteration <= group.get("frozen_iterations", 0)]
-    rates = [group["lr"] for group in still]
-    for group in still:
-        group["lr"] = 0.0
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        first, thaw = group.get("frozen_iterations", 0), group.get("thaw_iterations", 0)
+        if first and iteration <= first + thaw:
+            peak = group.get("initial_lr", group["lr"])
+            group["lr"] = min(group["lr"], peak * max(0, iteration - first) / max(1, thaw))
     try:
         yield
     finally:
-        for group, rate in zip(still, rates, strict=True):
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate

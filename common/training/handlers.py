@@ -200,8 +200,8 @@ class LossTerms(Metric):
     """The mean of each term of the self-supervised loss over the views of a run, and their sum.
 
     A task may need several crops in a batch (`least_crops`); its mean is over the batches that have them.
-    `engine.state.metrics` gets the total under the name that the metric is attached by, and the terms under their own
-    names. Sums are reduced across ranks.
+    `engine.state.metrics` gets the total under the name that the metric is attached by, the terms under their own
+    names, and `ProxyTask.cosine` of a task that makes embeddings as `task_cosine`. Sums are reduced across ranks.
 
     Args:
         loss: Loss that computes the terms.
@@ -216,29 +216,33 @@ class LossTerms(Metric):
 
     @reinit__is_reduced
     def reset(self) -> None:
-        self._sums = torch.zeros(len(self.loss.tasks), dtype=torch.float64, device=self._device)
+        self._sums = torch.zeros(2, len(self.loss.tasks), dtype=torch.float64, device=self._device)  # losses, cosines
         self._views = torch.zeros(len(self.loss.tasks), dtype=torch.float64, device=self._device)
 
     @reinit__is_reduced
     def update(self, outputs: tuple[Mapping[str, Any]]) -> None:
         (output,) = outputs
         terms, tasks = self.loss(output["pred"], output["label"]), self.loss.tasks
+        cosines = [task.cosine(output["pred"][task.name]) for task in tasks]
         views = len(output["image"])
         weights = torch.tensor([views if views >= 2 * task.least_crops else 0 for task in tasks]).to(self._views)
-        self._sums += weights * torch.stack([terms[task.name] for task in tasks]).to(self._sums)
+        self._sums[0] += weights * torch.stack([terms[task.name] for task in tasks]).to(self._sums)
+        self._sums[1] += weights * torch.tensor([math.nan if each is None else each for each in cosines]).to(self._sums)
         self._views += weights
 
     @sync_all_reduce("_sums", "_views")
     def compute(self) -> dict[str, float]:
-        terms = {}
-        for task, total, views in zip(self.loss.tasks, self._sums.tolist(), self._views.tolist(), strict=True):
+        terms, cosines = {}, {}
+        for task, total, cosine, views in zip(self.loss.tasks, *self._sums.tolist(), self._views.tolist(), strict=True):
             if not views:
                 raise InputError(
                     "split validation",
                     f"too few cases for a batch of {task.least_crops} crops, which the {task.name} loss needs",
                 )
             terms[task.name] = total / views
-        return {"total": sum(self.loss.weights[name] * value for name, value in terms.items())} | terms
+            if not math.isnan(cosine):
+                cosines[f"{task.name}_cosine"] = cosine / views
+        return {"total": sum(self.loss.weights[name] * value for name, value in terms.items())} | terms | cosines
 
     def completed(self, engine: Engine, name: str) -> None:
         terms = self.compute()

@@ -1,6 +1,7 @@
 """The record of a run, `run.json`: command, settings, versions, time, memory, measurements."""
 
 import math
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,6 +41,7 @@ class RunRecord:
             **(made_by(settings) if made is None else made),
             "seconds": 0.0,
             "device": "cuda" if torch.cuda.is_initialized() else "cpu",
+            "tf32": torch.cuda.is_initialized() and os.environ.get("NVIDIA_TF32_OVERRIDE") != "0",  # DIFF-21
             "world_size": idist.get_world_size(),
             "config": dict(settings),
         }
@@ -84,10 +86,12 @@ class TrainingRecord(RunRecord):
     `tensorboard/validation`, and the given ones, which also get the `files` in the end.
 
     A warning says when a held-out loss after the warm-up is above that of the pretrained weights, which the validation
-    before the first iteration measures: the learning rate is then too high and destroys the pretraining.
+    before the first iteration measures: the learning rate is then too high and destroys the pretraining. Another says
+    when the embeddings of different subjects agree after the warm-up: the contrastive task has collapsed.
     """
 
     POINTS = 1000
+    COLLAPSED = 0.95  # mean cosine of the embeddings of different subjects
 
     def __init__(
         self,
@@ -105,7 +109,7 @@ class TrainingRecord(RunRecord):
         self.content["validation"] = {"iteration": [], "metrics": {}}
         self._sums: dict[str, torch.Tensor] = {}
         self._steps = self._iteration = 0
-        self._has_warned = False
+        self._has_warned = self._has_collapsed = False
 
     def attach(self, engine: Engine) -> None:
         """Record the run of the trainer `engine`; its output must have `terms`, the loss's terms by name."""
@@ -162,6 +166,7 @@ class TrainingRecord(RunRecord):
             self._append("validation", "metrics", trainer.state.iteration, metrics)
             self.write()
             self._warn_of_unlearning()
+            self._warn_of_collapse()
 
     def _warn_of_unlearning(self) -> None:
         validation, pretrained = self.content["validation"], self.content["weights"]["source"]
@@ -176,6 +181,19 @@ class TrainingRecord(RunRecord):
                 f"warning: unlearning {pretrained}: the held-out loss rose from {losses[0]:.4f} to {now} by iteration "
                 f"{iterations[-1]}; learning_rate={self.plan.options.learning_rate:g} may be too high"
             )
+
+    def _warn_of_collapse(self) -> None:
+        validation = self.content["validation"]
+        for name, values in validation["metrics"].items() if not self._has_collapsed else ():
+            if not name.endswith("_cosine") or (cosine := values[-1] or 0) <= self.COLLAPSED:
+                continue
+            iteration = validation["iteration"][-1]
+            if iteration >= max(1, self.plan.length.warmup_iterations) and idist.get_rank() == 0:
+                self._has_collapsed = True
+                show(
+                    f"warning: {name} {cosine:.4f} at iteration {iteration}: embeddings of different subjects agree; "
+                    f"a learning_rate below {self.plan.options.learning_rate:g} may help"
+                )
 
     def _append(self, section: str, kind: str, iteration: int, values: Mapping[str, float | None]) -> None:
         self.content[section]["iteration"].append(iteration)

@@ -6,6 +6,7 @@ precision on CUDA only.
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from math import isfinite
 from typing import Any
 
 import torch
@@ -105,13 +106,17 @@ class Step:
         scaler.unscale_(trainer.optimizer)
         parameters = [parameter for parameter in trainer.network.parameters() if parameter.grad is not None]
         norm = get_total_norm([parameter.grad for parameter in parameters])
-        self._check_finite(trainer, torch.stack([term["total"] for term in terms]), norm, subjects)
+        # The only wait for the device in a step; handlers find the terms on the host
+        *fetched, norm_here = torch.stack([*(term for part in terms for term in part.values()), norm]).cpu()
+        losses = torch.stack(fetched).view(len(terms), -1)
+        means = dict(zip(terms[0], losses.mean(dim=0), strict=True))
+        totals = losses[:, [*means].index("total")]
+        self._check_finite(trainer, totals.tolist(), norm_here.item(), subjects)
         if self.max_grad_norm is not None:
             clip_grads_with_norm_(parameters, self.max_grad_norm, norm)
         with frozen(trainer.optimizer, trainer.state.iteration):
             scaler.step(trainer.optimizer)
         scaler.update()
-        means = {name: torch.stack([term[name] for term in terms]).mean() for name in terms[0]}
         return output | {"loss": means["total"], "terms": means}
 
     def state_dict(self) -> dict[str, Any]:
@@ -140,15 +145,12 @@ class Step:
         return {"image": inputs, "label": targets, "pred": prediction}, terms
 
     def _check_finite(
-        self, trainer: SupervisedTrainer, losses: torch.Tensor, norm: torch.Tensor, subjects: list[list[str]]
+        self, trainer: SupervisedTrainer, losses: list[float], norm: float, subjects: list[list[str]]
     ) -> None:
-        """Check losses and gradients once a step, because each check waits for the device."""
-        sound = [*losses.isfinite(), norm.isfinite() if self.dtype != torch.float16 else torch.ones_like(norm)]
-        *finite, is_finite_norm = torch.stack(sound).tolist()
-        if all(finite) and is_finite_norm:
+        bad = [number for number, loss in enumerate(losses) if not isfinite(loss)]
+        if not bad and (isfinite(norm) or self.dtype == torch.float16):
             return
-        bad = [number for number, is_finite in enumerate(finite) if not is_finite]
-        what = f"the loss is {losses[bad[0]].item()}" if bad else f"the norm of the gradients is {norm.item()}"
+        what = f"the loss is {losses[bad[0]]}" if bad else f"the norm of the gradients is {norm}"
         named = sorted({name for number in bad or range(len(subjects)) for name in subjects[number]})
         raise InputError(
             f"{what} at iteration {trainer.state.iteration}, subjects {', '.join(named)} "

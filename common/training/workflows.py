@@ -70,7 +70,8 @@ def training_handlers(
     trackers, others = separate(handlers)
     results = {"model": models / "model.pt", "record": output / "run.json", "pictures": output / "pictures"}
     record = TrainingRecord(plan, validator, weights_report, trackers, [results["model"], results["record"]])
-    chance = {} if loss is None else loss.chance(min(plan.options.batch_size, len(validator.data_loader.dataset)))
+    held_out = len(validator.data_loader.dataset) * plan.crops_per_volume
+    chance = {} if loss is None else loss.chance(min(plan.options.batch_size, held_out))
     objects = {"network": network, "optimizer": optimizer, "lr_scheduler": lr_scheduler, "step": step}
     objects |= {"record": record, "best": best}
     ends = []
@@ -143,10 +144,7 @@ class Conclusion:
 
 
 def best_validation(record: TrainingRecord, best: BestModel, chance: Mapping[str, float], iterations: int) -> list[str]:
-    """The lines about the best validation of a training, with a warning of losses that are close to chance.
-
-    A collapsed head, with constant output, is easily mistaken for one that has nearly converged.
-    """
+    """The lines about the best validation of a training, with a warning of losses that are close to chance."""
     found = record.best(best.name, best.best)
     if found is None:
         return [f"no model was saved: {best.name} was never finite"]
@@ -156,8 +154,8 @@ def best_validation(record: TrainingRecord, best: BestModel, chance: Mapping[str
     reached = f"best validation: {best.name} {best.best:.4f} at iteration {iteration:,} of {iterations:,}{more}"
     nothing = f"warning: {best.name} 0: nothing was learnt; a lower learning_rate or more iterations may help"
     return [reached, *([] if best.best else [nothing])] + [
-        f"warning: {name} {others[name]:.4f}: no better than chance ({level:.4f}); "
+        f"warning: {name} {metrics[name]:.4f}: no better than chance ({level:.4f}); "
         "more iterations, a lower learning_rate or a larger batch_size may help"
         for name, level in chance.items()
-        if others.get(name, 0) > NEAR_CHANCE * level
+        if metrics.get(name, 0) > NEAR_CHANCE * level
     ]

@@ -105,6 +105,7 @@ def test_a_training_records_what_its_config_declares(started):
     recorded = started.workflow.parser.get_parsed_content("plan").settings["components"]
     declared = config(started.bundle)
     assert recorded["optimizer"] == declared["optimizer"] | {"lr": 0.003}  # params stays a reference
+    assert declared["optimizer"]["fused"] is True
     targets = [step["_target_"] for step in declared["train"]["random_transforms"]]
     assert [step["_target_"] for step in recorded["random_transforms"]] == targets
     assert recorded["loss"]["_target_"] == declared["loss"]["_target_"]

@@ -1,4 +1,4 @@
-"""`--crops_per_volume`: several crops of each volume that is read, all in one batch."""
+"""Random crops: `--crops_per_volume` of each volume that is read, in one batch; in validation, the same every time."""
 
 import json
 from itertools import islice
@@ -9,7 +9,8 @@ import pytest
 
 from tests.bundles.workflows import PATCH, workflow
 
-SHAPES = {"a": (40, 42, 74), "b": (45, 40, 71), "c": (42, 46, 70), "v": (40, 42, 74)}  # voxels
+SHAPES = {"a": (40, 42, 74), "b": (45, 40, 71), "c": (42, 46, 70)}  # voxels
+HELD_OUT = {"v": (48, 50, 90), "w": (49, 50, 91), "x": (50, 48, 92), "y": (50, 49, 93)}
 NAMES = ["T1", "FLAIR"]
 
 
@@ -25,21 +26,22 @@ def scored(shape, channel):
 
 @pytest.fixture
 def batches(tmp_path):
-    """Reads the first training batches on three subjects; all bundles have the same transforms: test_configs.py."""
+    """Reads the first batches on these subjects; all bundles have the same transforms: test_configs.py."""
     entries = {}
-    for subject, shape in SHAPES.items():
+    for subject, shape in (SHAPES | HELD_OUT).items():
         entries[subject] = {"subject": subject, "image": [f"{subject}_{name}.nii.gz" for name in NAMES]}
         for channel, file in enumerate(entries[subject]["image"]):
-            voxels = volume(shape, channel)
-            nibabel.save(nibabel.Nifti1Image(voxels[::-1] if subject == "v" else voxels, np.eye(4)), tmp_path / file)
-    content = {"name": "made", "modalities": NAMES, "label_convention": None, "validation": [entries.pop("v")]}
-    (tmp_path / "list.json").write_text(json.dumps(content | {"training": [*entries.values()], "testing": []}))
+            nibabel.save(nibabel.Nifti1Image(volume(shape, channel), np.eye(4)), tmp_path / file)
+    content = {"name": "made", "modalities": NAMES, "label_convention": None, "testing": []}
+    splits = {"training": [entries[name] for name in SHAPES], "validation": [entries[name] for name in HELD_OUT]}
+    (tmp_path / "list.json").write_text(json.dumps(content | splits))
     options = {"dataset_dir": str(tmp_path), "datalist": str(tmp_path / "list.json"), "patch_size": PATCH}
 
-    def batches(count, **more):
+    def batches(count, split="train", **more):
         given = options | {"global_batch_size": "null"} | more
         started = workflow("ukb_ssl_pretrain", "train", tmp_path, tmp_path / "eval", **given)
-        return list(islice(started.parser.get_parsed_content("train::dataloader"), count))
+        loader = started.parser.get_parsed_content(f"{split}::dataloader")
+        return list(islice(loader, count)) if split == "train" else [list(loader) for _ in range(count)]
 
     return batches
 
@@ -65,3 +67,19 @@ def test_a_batch_has_two_crops_of_each_of_two_volumes(batches):
         assert places[0] != places[1]
         assert places[2] != places[3]
     assert all(sorted(read[start : start + 3]) == ["a", "b", "c"] for start in range(0, 12, 3)), "each once in a pass"
+
+
+@pytest.mark.parametrize("crops", [1, 2])
+def test_each_validation_sees_the_same_random_crops(batches, crops):
+    def places(validation):
+        crops = [each for batch in validation for each in zip(batch["subject"], batch["image"], strict=True)]
+        return [(name, place_of(crop.numpy(), HELD_OUT[name])) for name, crop in crops]
+
+    first, second = batches(2, "validate", crops_per_volume=crops)
+    assert [len(batch["subject"]) for batch in first] == ([2, 2] if crops == 1 else [2] * 4)
+    assert places(first) == places(second)
+    assert len({place for _, place in places(first)}) == crops * len(HELD_OUT), "not one place, such as the centre"
+    (workers,) = batches(1, "validate", crops_per_volume=crops, num_workers=2)
+    assert places(workers) == places(first)
+    (other,) = batches(1, "validate", crops_per_volume=crops, seed=1)
+    assert places(other) != places(first)

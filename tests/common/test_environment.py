@@ -109,6 +109,15 @@ def test_harmless_variables_are_let_through(monkeypatch):
         prepare_process()
 
 
+@pytest.mark.parametrize(("before", "after"), [(None, "0"), ("1", "1")])
+def test_a_gpu_computes_float32_without_tf32_unless_the_environment_allows_it(before, after, monkeypatch):
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
+    if before is not None:
+        monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", before)
+    prepare_process()
+    assert os.environ["NVIDIA_TF32_OVERRIDE"] == after
+
+
 def test_a_user_without_a_name_gets_one(monkeypatch):
     def unknown(number):
         raise KeyError(number)

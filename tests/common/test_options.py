@@ -50,6 +50,8 @@ REFUSED = {
     "missing_modalities": ["T1"],
     "crop_foreground": ["yes", 1, None],
     "amp": ["half"],
+    "compile": ["yes", 1],
+    "attention": ["flash"],
     "flips": [[3], [0, 0], 0],
     "max_grad_norm": [0, -1, "big"],
     "average_decay": [-0.1, 1, "no"],

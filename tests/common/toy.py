@@ -68,7 +68,7 @@ class Training:
         np.random.seed(0)  # noqa: NPY002
         random.seed(0)
         self.network = network or nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
-        self.optimizer = optimizer or torch.optim.AdamW(self.network.parameters(), lr=0.1)
+        self.optimizer = optimizer or torch.optim.AdamW(self.network.parameters(), lr=0.1, fused=True)
         self.schedule = torch.optim.lr_scheduler.StepLR(self.optimizer, step_size=2, gamma=0.7)
         self.views = TwoViews(seed=1)
         self.losses, self.seen, self.drawn = [], [], []

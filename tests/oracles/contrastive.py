@@ -14,6 +14,13 @@ def nt_xent(embeddings, temperature):
     return sum(losses) / count
 
 
+def agreement(embeddings):
+    """The mean cosine of the views of different samples."""
+    count = len(embeddings)
+    pairs = [(i, k) for i in range(count) for k in range(count) if i % (count // 2) != k % (count // 2)]
+    return sum(cosine(embeddings[i], embeddings[k]) for i, k in pairs) / len(pairs) if pairs else 0
+
+
 def cosine(one, other):
     product = sum(a * b for a, b in zip(one, other, strict=True))
     return product / math.sqrt(sum(a * a for a in one) * sum(b * b for b in other))

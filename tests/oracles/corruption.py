@@ -26,29 +26,16 @@ def inside(box):
 
 
 def shares(noise, dropped):
-    """Split noise [C, voxels of all boxes] into {(number of the crop, box): [C, *edges]}.
-
-    Boxes take their noise layer by layer, from the lowest; in a layer crop by crop, in the order of dropping. A box
-    lies in the lowest layer above all earlier boxes of its crop that it overlaps.
-    """
-    boxes = []
-    for number, of_crop in enumerate(dropped):
-        layers = []
-        for place, box in enumerate(of_crop):
-            layers.append(max((layers[n] + 1 for n in range(place) if _overlap(of_crop[n], box)), default=0))
-            boxes.append((layers[-1], number, place, box))
+    """Split noise [C, voxels of all boxes], crop by crop in the order of dropping, into {(crop, box): [C, *edges]}."""
     split, first = {}, 0
-    for _, number, _, box in sorted(boxes):
-        voxels = math.prod(box[1])
-        split[number, box] = noise[:, first : first + voxels].reshape(len(noise), *box[1])
-        first += voxels
+    for number, of_crop in enumerate(dropped):
+        for box in of_crop:
+            voxels = math.prod(box[1])
+            split[number, box] = noise[:, first : first + voxels].reshape(len(noise), *box[1])
+            first += voxels
     assert first == noise.shape[1]
-    assert len(split) == len(boxes)  # no box was dropped twice on one crop
+    assert len(split) == sum(map(len, dropped))  # no box was dropped twice on one crop
     return split
-
-
-def _overlap(one, other):
-    return all(a < b + d and b < a + c for a, c, b, d in zip(*one, *other, strict=True))
 
 
 def corrupted(crops, dropped, noise, partners, swapped):

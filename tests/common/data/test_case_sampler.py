@@ -5,7 +5,7 @@ import torch
 from monai.data import DataLoader
 from monai.transforms import Compose, RandSpatialCropSamplesd
 
-from common.data.datasets import CaseDataset, CaseSampler, Steps
+from common.data.datasets import CaseDataset, CaseSampler, Steps, fixed_draws
 
 VOLUMES = [{"subject": f"case{n}", "image": torch.arange(n, n + 8000.0).reshape(1, 20, 20, 20)} for n in range(7)]
 
@@ -71,3 +71,17 @@ def test_a_step_has_its_batches_one_after_the_other():
     assert len(first) == 3
     assert [len(batch["subject"]) for batch in first] == [6, 6, 6]
     assert len(list(next(steps))) == 3
+
+
+def test_a_subjects_fixed_crop_depends_on_its_name_and_the_seed_alone():
+    def crops(volumes, seed=0):
+        dataset = CaseDataset(volumes, Compose([RandSpatialCropSamplesd("image", roi_size=(4, 4, 4), num_samples=1)]))
+        loader = DataLoader(dataset, batch_size=2, sampler=fixed_draws(dataset, seed))
+        return {name: image for batch in loader for name, image in zip(batch["subject"], batch["image"], strict=True)}
+
+    everyone, some = crops(VOLUMES), crops(VOLUMES[::-2])
+    assert len(everyone) == 7
+    assert all(torch.equal(everyone[name], some[name]) for name in some)
+    corners = [int(image.min()) - int(name[-1:]) for name, image in everyone.items()]  # voxel numbers within a volume
+    assert len(set(corners)) == 7
+    assert not any(torch.equal(everyone[name], image) for name, image in crops(VOLUMES, seed=1).items())

@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from monai.networks.nets.swin_unetr import SwinTransformer, WindowAttention
+from monai.networks.nets.swin_unetr import SwinTransformer, WindowAttention, compute_mask
 from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
 
 from common.baselines.architectures import segmentation_network
 from common.errors import ArgumentError
 from common.ssl import attention
-from common.ssl.attention import RecomputedAttention, set_attention, shifted_windows
+from common.ssl.attention import FusedAttention, RecomputedAttention, set_attention, window_codes
 from common.ssl.networks import SSLHead
 
 CPU = torch.device("cpu")
@@ -41,6 +42,7 @@ def results(network, image):
     return {f"output {level}": output.detach() for level, output in enumerate(outputs)} | gradients
 
 
+@pytest.mark.parametrize("kind", ["recomputed", "fused"])
 @pytest.mark.parametrize(
     ("window", "shape", "chunk"),
     [
@@ -52,15 +54,61 @@ def results(network, image):
         ((3, 3, 3), (2, 1, 32, 32, 32), 2**22),  # several windows
     ],
 )
-def test_outputs_and_gradients_are_those_of_monai(window, shape, chunk, monkeypatch):
+def test_outputs_and_gradients_are_those_of_monai(window, shape, chunk, kind, monkeypatch):
     if chunk is not None:
         monkeypatch.setitem(attention.CHUNK, "cpu", chunk)
-    network, image = encoder(window), torch.randn(shape)
-    expected = results(network, image)
-    found = results(set_attention(network), image)
-    assert found.keys() == expected.keys()
-    for name, theirs in expected.items():
-        assert found[name].sub(theirs).abs().max() <= 1e-5 * theirs.abs().max(), name
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-13)):
+        network, image = encoder(window).to(dtype), torch.randn(shape, dtype=dtype)
+        expected = results(network, image)
+        computed = results(set_attention(network, kind), image)
+        assert computed.keys() == expected.keys()
+        for name, theirs in expected.items():
+            assert computed[name].sub(theirs).abs().max() <= tolerance * theirs.abs().max(), name
+
+
+@pytest.mark.parametrize("window", [(2, 3, 4), (3, 3, 3)])
+@pytest.mark.parametrize("shift", [(1, 1, 1), (0, 1, 2), (0, 0, 0)])
+def test_codes_separate_the_tokens_that_monais_mask_separates(window, shift):
+    grid = (3, 1, 2)
+    dims = [count * edge for count, edge in zip(grid, window, strict=True)]
+    separate = compute_mask(dims, window, shift, CPU) != 0 if all(shift) else None
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        queries, keys = window_codes(grid, window, shift, CPU).to(dtype).double()
+        products = queries @ keys.transpose(1, 2)
+        if separate is not None:
+            assert torch.equal(products != 0, separate)
+        neighbours = products[products != 0]
+        assert (neighbours * 64**-0.5 <= -64).all(), "with 64 channels"
+        assert neighbours.any() == any(shift)
+
+
+def test_the_bias_meets_the_rules_of_the_memory_efficient_kernel(monkeypatch):
+    """Of `can_use_mem_efficient_attention` and `preprocess_mask` in PyTorch 2.13: else it is copied, or refused."""
+    calls = []
+
+    def record(q, k, v, attn_mask, **options):
+        calls.append((q, k, v, attn_mask))
+        return scaled_dot_product_attention(q, k, v, attn_mask, **options)
+
+    monkeypatch.setattr(attention, "scaled_dot_product_attention", record)
+    for kind in ("fused", "recomputed"):
+        network = set_attention(
+            SwinTransformer(1, 48, (3,) * 3, (2,) * 3, (2,) * 4, (3, 6, 12, 24), spatial_dims=3), kind
+        )
+        for dtype in (torch.float32, torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=dtype != torch.float32):
+                network(torch.randn(1, 1, 32, 32, 32))
+            assert len(calls) == 8, "one call for each block"
+            for q, k, v, mask in calls:
+                assert {q.dtype, k.dtype, v.dtype, mask.dtype} == {dtype}
+                assert mask.shape == (1, q.shape[1], q.shape[2], q.shape[2])
+                assert mask.requires_grad == (kind == "fused")
+                assert mask.stride(3) == 1
+                assert all(mask.stride(axis) % 8 == 0 for axis in range(3))
+                for tensor in (q, k, v):
+                    assert tensor.stride(3) == 1
+                    assert not any(size % 8 for size in (tensor.shape[3], tensor.stride(2), tensor.storage_offset()))
+            calls.clear()
 
 
 @pytest.mark.parametrize(("heads", "shapes"), [(1, (1, 1)), (7, (1, 7)), (29, (2, 12))])
@@ -84,8 +132,10 @@ def test_bfloat16_is_as_close_to_float32_as_monais():
             found = results(set_attention(network, kind), image)
         return {name: float(found[name].sub(exact[name]).norm() / exact[name].norm()) for name in exact}
 
-    stored, ours = errors("stored"), errors("recomputed")
-    assert all(ours[name] < 1.25 * stored[name] + 0.01 for name in exact)
+    stored = errors("stored")
+    for kind in ("recomputed", "fused"):
+        ours = errors(kind)
+        assert all(ours[name] < 1.25 * stored[name] + 0.01 for name in exact)
 
 
 def stored_bytes(network, image):
@@ -123,18 +173,21 @@ def test_gradients_are_the_same_on_every_run_on_two_threads(two_threads):
 def test_parameters_keep_their_names_and_a_network_can_change_back():
     network = segmentation_network("swin_unetr", 1, 1, "micro")
     before = network.state_dict()
-    kinds = [type(module) for module in network.modules()]
+    kinds = [type(module) for module in set_attention(network, "stored").modules()]
+    assert WindowAttention in kinds
     assert set_attention(network) is network
     assert set_attention(nn.Linear(2, 2), device="meta").weight.is_meta
     assert {type(each) for each in network.modules() if isinstance(each, WindowAttention)} == {RecomputedAttention}
+    set_attention(network, "fused")
+    assert {type(each) for each in network.modules() if isinstance(each, WindowAttention)} == {FusedAttention}
     assert network.state_dict().keys() == before.keys()
     assert [type(module) for module in set_attention(network, "stored").modules()] == kinds
-    with pytest.raises(ArgumentError, match="attention=flash: expected one of stored, recomputed"):
+    with pytest.raises(ArgumentError, match="attention=flash: expected one of auto, stored, recomputed, fused"):
         set_attention(network, "flash")
 
 
 def test_prediction_is_that_of_monai_and_may_come_before_a_training():
-    shifted_windows.cache_clear()
+    window_codes.cache_clear()
     network, image = encoder(), torch.randn(1, 1, 32, 32, 32)
     with torch.inference_mode():
         expected = network(image)
@@ -144,18 +197,26 @@ def test_prediction_is_that_of_monai_and_may_come_before_a_training():
     assert all(torch.equal(first[name], second[name]) for name in first), "a step is the same on every run"
 
 
-def test_dropout_of_weights_is_that_of_monai():
-    layer, tokens = WindowAttention(16, 4, (3, 3, 3), attn_drop=0.5), torch.randn(5, 27, 16)
-    torch.manual_seed(0)
-    expected = layer(tokens, None)
-    torch.manual_seed(0)
-    assert torch.allclose(set_attention(layer, "recomputed")(tokens, None), expected, atol=1e-6)
-    assert not torch.allclose(layer.eval()(tokens, None), expected, atol=1e-2)
+@pytest.mark.parametrize("kind", ["recomputed", "fused"])
+def test_dropout_of_weights_is_that_of_monai(kind):
+    network = SwinTransformer(1, 16, (3,) * 3, (2,) * 3, (2,) * 4, (2, 4, 8, 16), attn_drop_rate=0.5, spatial_dims=3)
+    image = torch.randn(2, 1, 32, 32, 32)
+
+    def levels():
+        torch.manual_seed(0)
+        return network(image)
+
+    expected = levels()
+    torch.testing.assert_close(levels(), expected)
+    set_attention(network, kind)
+    torch.testing.assert_close(levels(), expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(network.eval()(image)[4], expected[4], atol=1e-2)
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
-def test_a_trace_holds_the_attention():
-    network, image = set_attention(encoder().eval()), torch.randn(1, 1, 32, 32, 32)
+@pytest.mark.parametrize("kind", ["recomputed", "fused"])
+def test_a_trace_holds_the_attention(kind):
+    network, image = set_attention(encoder().eval(), kind), torch.randn(1, 1, 32, 32, 32)
     with torch.no_grad():
         traced = torch.jit.trace(network, image, check_trace=False)
         for ours, theirs in zip(traced(image + 1), network(image + 1), strict=True):

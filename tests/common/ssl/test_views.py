@@ -26,6 +26,7 @@ def given_boxes(monkeypatch, *drawn):
     """Give `corrupt` these boxes (start, edges) of each crop, first for the noise, then for the swap."""
     remaining = [
         torch.tensor([boxes + [((0, 0, 0), (0, 0, 0))] * (max(map(len, crops)) - len(boxes)) for boxes in crops])
+        .long()
         .reshape(len(crops), -1, 2, 3)
         .unbind(2)
         for crops in drawn
@@ -159,8 +160,8 @@ def test_corruption_equals_the_oracle(samples, channels, side, depth, dtype):
     seed = int(torch.randint(2**63 - 1, (), generator=one))
     voxels = sum(sum(volumes_of(boxes)) for boxes in dropped)
     drawn = torch.float64 if dtype == torch.float64 else torch.float32
-    noise = torch.randn((channels, voxels), generator=generator(seed), dtype=drawn).double().numpy()
-    noise = corruption.shares(noise, dropped)
+    noise = torch.randn((channels, 1 + voxels), generator=generator(seed), dtype=drawn).double().numpy()
+    noise = corruption.shares(noise[:, 1:], dropped)  # the first is of no box
     expected = corruption.corrupted(given.double().numpy(), dropped, noise, partners.tolist(), swapped)
     rounding = max(torch.finfo(dtype).eps, 1e-6) if dtype != torch.float64 else 1e-12
     span = given.double().amax(dim=(0, 2, 3, 4)) - given.double().amin(dim=(0, 2, 3, 4))

@@ -1,9 +1,10 @@
 """Protected pretrained weights: groups, the freeze against Adam written out, an exact resume."""
 
-from math import sqrt
+from math import cos, pi, sqrt
 
 import pytest
 import torch
+from monai.optimizers import WarmupCosineSchedule
 from torch import nn
 
 from common.options import Options
@@ -20,9 +21,9 @@ def network():
     return nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
 
 
-def protected(net, factor=0.1, iterations=2):
+def protected(net, factor=0.1, iterations=2, thaw=0):
     options = Options(learning_rate=0.1, pretrained_lr_factor=factor, frozen_iterations=iterations)
-    return parameters(net, REPORT, options)
+    return parameters(net, REPORT, options, thaw)
 
 
 def values(net):
@@ -71,7 +72,7 @@ def test_frozen_values_stay_while_their_moments_are_collected():
     expected_new = list(adam(gradients, 2.0, [0.4, 0.4, 0.4, 0.4, 0.2]))
     new, old = (nn.Parameter(torch.tensor(2.0, dtype=torch.float64)) for _ in range(2))
     groups = [{"params": [new]}, {"params": [old], "lr": 0.2, "frozen_iterations": 3}]
-    optimizer = torch.optim.AdamW(groups, lr=0.4)
+    optimizer = torch.optim.AdamW(groups, lr=0.4, fused=True)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=4, gamma=0.5)
     for iteration, gradient in enumerate(gradients, start=1):
         new.grad, old.grad = (torch.tensor(gradient, dtype=torch.float64) for _ in range(2))
@@ -85,6 +86,36 @@ def test_frozen_values_stay_while_their_moments_are_collected():
         assert (old.item() == 2.0) == (iteration <= 3)
 
 
+@pytest.mark.parametrize(("first", "warmup"), [(6, 4), (2, 5), (0, 4), (3, 0)])
+def test_thawed_values_warm_up_from_their_first_step_on(first, warmup):
+    total = 20
+    optimizer = torch.optim.AdamW(protected(network(), iterations=first, thaw=warmup), lr=0.1)
+    schedule = WarmupCosineSchedule(optimizer, warmup_steps=warmup, t_total=total)
+    for step in range(1, total + 1):
+        done = step - 1
+        planned = done / warmup if done < warmup else (1 + cos(pi * (done - warmup) / (total - warmup))) / 2
+        thawed = 0 if step <= first else min(planned, (step - first) / warmup) if warmup else planned
+        with frozen(optimizer, step):
+            rates = [group["lr"] for group in optimizer.param_groups]
+            optimizer.step()
+        assert rates == pytest.approx([0.1 * planned, 0.01 * thawed], rel=1e-9)
+        schedule.step()
+
+
+def test_a_fused_optimiser_leaves_out_a_step_that_overflows():
+    """It gets `found_inf` as a tensor, so that a float16 step does not wait for it."""
+    value = nn.Parameter(torch.tensor([2.0]))
+    optimizer, scaler = torch.optim.AdamW([value], lr=0.1, fused=True), torch.amp.GradScaler("cpu", init_scale=8.0)
+    for gradient in (8.0, float("inf"), 4.0):
+        value.grad = torch.tensor([gradient])
+        scaler.scale(torch.zeros(1))  # prepares the scale
+        scaler.unscale_(optimizer)
+        scaler.step(optimizer)
+        scaler.update()
+    assert value.item() == pytest.approx(list(adam([1.0, 1.0], 2.0, [0.1, 0.1]))[1], rel=1e-6)
+    assert optimizer.state[value]["step"].item() == 2
+
+
 def test_rates_come_back_after_a_step_that_fails():
     optimizer = torch.optim.AdamW(protected(network()), lr=0.1)
     with pytest.raises(RuntimeError, match="full"), frozen(optimizer, 1):
@@ -92,13 +123,14 @@ def test_rates_come_back_after_a_step_that_fails():
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.1, 0.01])
 
 
+@pytest.mark.parametrize("thaw", [0, 4])
 @pytest.mark.parametrize("stop", [3, 6])  # of 4 frozen iterations
-def test_a_training_that_is_resumed_within_or_after_the_freeze_is_the_one_that_was_never_stopped(tmp_path, stop):
+def test_a_training_that_is_resumed_within_or_after_the_freeze_is_the_one_that_was_never_stopped(tmp_path, stop, thaw):
     seen = {}
 
     def train(folder, epochs, resume=False):
         net = network()
-        optimizer = torch.optim.AdamW(protected(net, iterations=4), lr=0.1)
+        optimizer = torch.optim.AdamW(protected(net, iterations=4, thaw=thaw), lr=0.1)
         run = Training(folder, epochs, resume=resume, save_interval=1, keep=9, network=net, optimizer=optimizer)
         seen[folder.name, epochs, resume] = values(net)
         return run

@@ -6,7 +6,7 @@ from ignite.engine import Engine
 from common.errors import InputError
 from common.ssl.tasks import SSLLoss
 from common.training.handlers import LossTerms
-from tests.oracles.contrastive import nt_xent
+from tests.oracles.contrastive import agreement, nt_xent
 
 
 def ssl_output(samples, seed):
@@ -18,7 +18,9 @@ def ssl_output(samples, seed):
         "pred": {"reconstruction": image + seed, "rotation": torch.zeros(2 * samples, 4), "contrastive": contrastive},
         "label": {"reconstruction": image, "rotation": torch.arange(2 * samples) % 4},
     }
-    return output, {"reconstruction": seed, "rotation": np.log(4), "contrastive": nt_xent(contrastive.tolist(), 0.5)}
+    vectors = contrastive.tolist()
+    terms = {"reconstruction": seed, "rotation": np.log(4), "contrastive": nt_xent(vectors, 0.5)}
+    return output, terms | {"contrastive_cosine": agreement(vectors)}
 
 
 def engine_of(loss):
@@ -36,6 +38,7 @@ def test_terms_are_weighted_by_the_batches_sizes():
         "contrastive": (one["contrastive"] + two["contrastive"]) / 2,  # one crop has no other
     }
     total = sum(expected.values())
+    expected["contrastive_cosine"] = (one["contrastive_cosine"] + two["contrastive_cosine"]) / 2
     assert metrics == pytest.approx({**expected, "total": total, "key": total}, rel=1e-6)
     assert all(isinstance(value, float) for value in metrics.values())
 
@@ -52,3 +55,11 @@ def test_the_total_has_the_weights_of_the_loss_and_each_run_begins_anew():
 def test_single_crops_cannot_be_told_apart():
     with pytest.raises(InputError, match="too few cases for a batch of 2 crops, which the contrastive loss needs"):
         engine_of(SSLLoss()).run([ssl_output(1, seed=1)[0]])
+
+
+def test_embeddings_that_all_agree_have_a_cosine_of_1():
+    output, _ = ssl_output(3, seed=1)
+    output["pred"]["contrastive"] = torch.ones(6, 5) * torch.arange(1, 7)[:, None]
+    metrics = engine_of(SSLLoss()).run([output]).metrics
+    assert metrics["contrastive_cosine"] == pytest.approx(1, rel=1e-6)
+    assert metrics["contrastive"] == pytest.approx(np.log(5), rel=1e-6)  # chance

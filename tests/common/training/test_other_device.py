@@ -22,14 +22,14 @@ def what_meta_lacks(monkeypatch):
     host = torch.Generator
     monkeypatch.setattr(torch, "Generator", lambda device="cpu": host())
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: False)
-    attention.shifted_windows.cache_clear()
+    attention.window_codes.cache_clear()
     yield
-    attention.shifted_windows.cache_clear()
+    attention.window_codes.cache_clear()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("work", ["pretraining", "fine-tuning"])
-@pytest.mark.parametrize("kind", ["stored", "recomputed"])
+@pytest.mark.parametrize("kind", ["stored", "recomputed", "fused"])
 def test_a_step_on_another_device_uses_no_tensor_of_the_host_and_waits_for_nothing(work, kind):
     if work == "pretraining":
         network, loss, prepare = SSLHead(4, "micro"), SSLLoss(), TwoViews()

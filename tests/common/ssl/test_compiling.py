@@ -1,0 +1,89 @@
+"""Compiled blocks, with a backend that makes no kernels, held against the same blocks uncompiled."""
+
+import pytest
+import torch
+import torch.distributed as dist
+from monai.networks.blocks import UnetResBlock
+from monai.networks.nets.swin_unetr import BasicLayer
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from common.ssl.attention import set_attention
+from common.ssl.compiling import compile_blocks
+
+
+@pytest.fixture(autouse=True)
+def nothing_compiled_before():
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.fixture
+def group_of_one(tmp_path):
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def network(**options):
+    torch.manual_seed(0)
+    swin = BasicLayer(8, 4, 2, (2, 2, 2), [0.0] * 4, qkv_bias=True, **options)
+    return nn.Sequential(UnetResBlock(3, 1, 8, 3, 1, ("instance", {})), swin)
+
+
+def step(net, batches=1):
+    """Loss and gradients of accumulated batches."""
+    net.zero_grad()
+    inputs = torch.randn(batches, 2, 1, 4, 4, 4, generator=torch.Generator().manual_seed(1))
+    losses = [net(batch).square().mean() for batch in inputs]
+    for loss in losses:
+        loss.backward()
+    return [loss.detach() for loss in losses] + [parameter.grad for parameter in net.parameters()]
+
+
+@pytest.mark.parametrize("attention", [pytest.param("recomputed", marks=pytest.mark.slow), "fused"])
+def test_loss_and_gradients_are_those_of_the_network_itself(attention):
+    net = set_attention(network(), attention)
+    expected, names = step(net, batches=2), list(net.state_dict())
+    compile_blocks(net, wanted=True, backend="aot_eager")
+    for ours, plain in zip(step(net, batches=2), expected, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-6)
+    assert list(net.state_dict()) == names
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 3, "blocks shifted or not, and a residual one"
+    assert not torch._dynamo.utils.counters["graph_break"]
+
+
+@pytest.mark.slow
+def test_activations_may_be_recomputed_and_gradients_exchanged(group_of_one):
+    net = network(use_checkpoint=True)
+    expected = step(set_attention(net, "fused"))
+    compile_blocks(net, wanted=True, backend="aot_eager")
+    for ours, plain in zip(step(DistributedDataParallel(net)), expected, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-6)
+
+
+def test_a_compiler_that_fails_is_named_once_and_the_network_runs_as_it_is(capsys):
+    calls = []
+
+    def broken(graph, inputs):
+        calls.append(graph)
+        raise RuntimeError("no C compiler\nin a long message")
+
+    net = set_attention(network(), "fused")
+    expected = step(net)
+    compile_blocks(net, wanted=True, backend=broken)
+    for ours, plain in zip(step(net), expected, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-6)
+    assert len(calls) == 1
+    message = "warning: torch.compile failed (RuntimeError: no C compiler); the network runs uncompiled\n"
+    assert capsys.readouterr().out == message
+
+
+@pytest.mark.parametrize("wanted", [False, "auto"])
+def test_a_network_on_a_cpu_is_compiled_on_demand_alone(wanted):
+    net = network()
+    compile_blocks(net, wanted, backend="no such backend")
+    step(net)
+    assert not torch._dynamo.utils.counters["frames"]
