@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from common.configs import parsed
 from common.errors import InputError
-from scripts.experiments.jobs import OWN, ROOT, Places, jobs_of
+from scripts.experiments.jobs import OWN, ROOT, Places, jobs_of, texts_of
 from scripts.experiments.study import STUDIES, check, read
 from tests.support import one_line
 
@@ -310,3 +311,9 @@ def test_a_study_from_elsewhere_is_named_as_a_program(tmp_path, capsys):
     copy = Path(shutil.copy(STUDIES / "quickstart.yaml", tmp_path))
     read(str(copy))
     assert capsys.readouterr().err.startswith(f"warning: {copy}: its commands run as a program")
+
+
+@pytest.mark.parametrize("value", [{"_target_": "DiceLoss", "sigmoid": False, "weight": [1.5, None]}, [True, "a", 0]])
+def test_a_component_or_list_keeps_its_values_on_a_command_line(value):
+    """`false` within a mapping would be text, which is true."""
+    assert parsed("loss", texts_of({"loss": value}, {}, "")["loss"]) == value
