@@ -72,8 +72,13 @@ def device_memory(device: Any) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def free_memory() -> int:
-    """Bytes of free memory, within the limit of a container."""
+def free_memory(device: Any = "cpu") -> int:
+    """Bytes of free memory of a device; for a CPU, within the limit of a container."""
+    import torch  # imported here because it is slow
+
+    if torch.device(device).type == "cuda":  # what the driver has left, and what PyTorch keeps and does not use
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
     status, found = Path("/proc/meminfo"), [device_memory("cpu")]
     if status.is_file():
         found += [
@@ -111,18 +116,35 @@ def explain_out_of_memory(error: BaseException, options: Mapping[str, Any]) -> s
             )
         place = "GPU" if re.search(ON_GPU, text) else "host" if _is_of_host(link) else ""
         if place:
-            names = ("window_batch_size", "batch_size", "patch_size", "num_workers", "cache_rate")
-            given = [
-                f"--{name}={options[name]}".replace(" ", "") for name in names if options.get(name, 0) not in (0, 1)
-            ]
-            lower = f"lower {' or '.join(given)}" if given else "a machine with more memory is needed"
-            saving = "set --activation_checkpointing=true, or " * (options.get("activation_checkpointing") is False)
-            if place == "host" and options.get("spacing"):
-                spacing = f"{options['spacing']}".replace(" ", "")
-                saving = f"raise --spacing={spacing}, or {saving}"
-            found = re.search(rf".*({ON_GPU}|{ON_HOST}).*", text)
-            return f"out of memory on the {place}: {saving}{lower} ({found[0].strip() if found else text:.200})"
+            lines = [line for line in text.splitlines() if re.search(f"{ON_GPU}|{ON_HOST}", line)] or [text]
+            steps = ", or ".join(_saving(place, options))
+            return f"out of memory on the {place}: {steps} ({lines[-1].strip():.200})"
     return None
+
+
+def _saving(place: str, options: Mapping[str, Any]) -> list[str]:
+    """Options that save memory of the GPU or the host, the gentlest first."""
+    is_on_host, trains_here = place == "host", ("cuda" in str(options.get("device"))) == (place == "GPU")
+    crops, least = options.get("batch_size"), 2 if "loss_weights" in options else options.get("crops_per_volume", 1)
+    has_smaller = isinstance(crops, int) and crops > least
+    names = ["batch_size"] * (has_smaller and not trains_here) + ["patch_size"]
+    names += ["num_workers", "cache_rate"] * is_on_host
+    given = [f"--{name}={_written(options[name])}" for name in names if options.get(name, 0) not in (0, 1)]
+    total = options.get("global_batch_size") or f"{crops} times the number of GPUs"
+    steps = {
+        f"raise --spacing={_written(options.get('spacing'))}": is_on_host and options.get("spacing"),
+        "set --activation_checkpointing=true": options.get("activation_checkpointing") is False,
+        f"set --batch_size=auto --global_batch_size={total}": has_smaller and trains_here,
+        "set --stitch_device=cpu": not is_on_host and options.get("stitch_device", "cpu") != "cpu",
+        "set --window_batch_size=1": is_on_host and options.get("window_batch_size", 1) != 1,
+        f"lower {' or '.join(given)}": given,
+        "a machine with more memory is needed": not given,
+    }
+    return [step for step, applies in steps.items() if applies]
+
+
+def _written(value: Any) -> str:
+    return f"{value}".replace(" ", "")
 
 
 def lacks_host_memory(error: BaseException) -> bool:

@@ -229,8 +229,16 @@ _ALL = (
     # Inference and evaluation
     Option("window_weighting", words("gaussian, constant"), "weight of the voxels of overlapping windows (DIFF-25)"),
     Option("overlap", numbers(0, 0.99), "overlap of neighbouring windows, as a share of the patch"),
-    _unrecorded("window_batch_size", integers(1, unit="windows"), "windows that the network takes at a time"),
-    _unrecorded("stitch_device", DEVICE, "device that stitches windows; cpu keeps volumes out of the GPU's memory"),
+    _unrecorded(
+        "window_batch_size",
+        or_auto(integers(1, unit="windows")),
+        "windows that the network takes at a time, halved where a GPU's memory is full; auto: 8 on a GPU, 2 on a CPU",
+    ),
+    _unrecorded(
+        "stitch_device",
+        or_auto(DEVICE),
+        "device that stitches windows; cpu keeps volumes out of the GPU's memory; auto: the GPU if it has room",
+    ),
     Option(
         "flips",
         AXES,

@@ -16,7 +16,6 @@ DEFAULTS = {  # in words, for defaults that the config computes
     "amp": "true on a GPU; to segment, also on a CPU with bfloat16",
     "datalist": "DATASET_DIR/datalist.json",
     "device": "cuda if there is one, else cpu",
-    "stitch_device": "DEVICE",
     "spacing": "the checkpoint's, else null",
 }
 

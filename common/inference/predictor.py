@@ -1,12 +1,13 @@
 """MONAI's evaluator for many cases: a failed case does not stop the rest."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ignite.engine import Engine
 from monai.engines import SupervisedEvaluator
 
 from ..errors import InputError, input_error_message, is_disk_full, one_line, show
+from ..memory import explain_out_of_memory
 
 
 class Predictor(SupervisedEvaluator):
@@ -16,6 +17,7 @@ class Predictor(SupervisedEvaluator):
 
     Args:
         val_data_loader: Loader of batches of one case, with the key "subject".
+        options: Options of the run, which the message of a lack of memory names.
         kwargs: Further arguments of `SupervisedEvaluator`.
 
     Attributes:
@@ -23,8 +25,9 @@ class Predictor(SupervisedEvaluator):
         cases: Number of cases.
     """
 
-    def __init__(self, val_data_loader: Any, **kwargs: Any) -> None:
+    def __init__(self, val_data_loader: Any, options: Any = None, **kwargs: Any) -> None:
         super().__init__(val_data_loader=_Attempts(val_data_loader), **kwargs)
+        self.options: Mapping[str, Any] = {} if options is None else vars(options)
         self.failures: list[str] = []
         self.cases = len(val_data_loader)
 
@@ -46,7 +49,7 @@ class Predictor(SupervisedEvaluator):
     def _fail(self, error: Exception, subject: str = "") -> list[Any]:
         if is_disk_full(error):
             raise error
-        self.failures.append(subject + one_line(error))
+        self.failures.append(subject + (explain_out_of_memory(error, self.options) or one_line(error)))
         show(f"failed: {self.failures[-1]}", error=True)
         self.state.output = []  # otherwise handlers would take the previous case's output for this case's
         return []

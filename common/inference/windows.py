@@ -1,11 +1,18 @@
 """MONAI's inferers in mixed precision on any device, with a single pass for all empty windows."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from monai.inferers import SimpleInferer, SlidingWindowInferer
 
+from ..errors import show
+from ..memory import FLOAT, free_memory
 from ..ssl.networks import check_finite, in_precision
+from ..values import AUTO
+
+AT_FIRST = {"cpu": 2, "cuda": 8}  # windows at a time
+STITCHED = 16  # float32 values of a voxel: logits of three regions, their weights, and copies after the network
 
 
 class CropInferer(SimpleInferer):
@@ -26,10 +33,16 @@ class CropInferer(SimpleInferer):
 class WindowInferer(SlidingWindowInferer):
     """MONAI's `SlidingWindowInferer`, with a network that computes in `dtype`, and only once for all empty windows.
 
-    Images are 0 outside the brain, and all windows that are 0 in every channel give the same logits. Logits are
-    stitched in float32.
+    Images are 0 outside the brain, and all windows that are 0 in every channel give the same logits. The host decides
+    once a volume which windows are empty, so no batch waits for the GPU. Logits are stitched in float32. Where the
+    GPU's memory is full, batches are halved, down to a window.
 
     Args:
+        roi_size: Edges of a window in voxels.
+        sw_batch_size: Windows that the network takes at a time; auto: those of `AT_FIRST`.
+        sw_device: Device of the network; None: that of the inputs.
+        device: Device that stitches windows; None: that of the inputs. auto: `sw_device`, if its free memory is twice
+            what a volume takes there, otherwise the host.
         dtype: Data type of the network's computation: float32, or bfloat16 or float16 under autocast.
         kwargs: Further arguments of `SlidingWindowInferer`.
 
@@ -41,27 +54,58 @@ class WindowInferer(SlidingWindowInferer):
         InputError: A logit is not finite.
     """
 
-    def __init__(self, *args: Any, dtype: torch.dtype = torch.float32, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.dtype = dtype
+    sw_batch_size: int
+
+    def __init__(
+        self,
+        roi_size: Sequence[int],
+        sw_batch_size: int | str = 1,
+        sw_device: str | torch.device | None = None,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+        **kwargs: Any,
+    ) -> None:
+        size: Any = AT_FIRST[torch.device(sw_device or "cpu").type] if sw_batch_size == AUTO else sw_batch_size
+        super().__init__(roi_size, size, sw_device=sw_device, device=None if device == AUTO else device, **kwargs)
+        self.with_coord, self.dtype, self.stitches_where_free = True, dtype, device == AUTO
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
+        device = self._where_free(inputs) if self.stitches_where_free else self.device
+        occupied = inputs.as_subclass(torch.Tensor).any(dim=1).cpu()
         outside: list[torch.Tensor] = []
 
         def logits(windows: torch.Tensor) -> torch.Tensor:
-            return in_precision(network, self.dtype)(windows, *args, **kwargs)
+            return self._in_batches(lambda part: in_precision(network, self.dtype)(part, *args, **kwargs), windows)
 
-        def predict(windows: torch.Tensor) -> torch.Tensor:
-            is_empty = ~windows.flatten(start_dim=1).any(dim=1)
-            if not is_empty.any():
+        def predict(windows: torch.Tensor, places: Sequence[Sequence[slice]]) -> torch.Tensor:
+            has_brain = [bool(occupied[place[0], *place[2:]].any()) for place in places]  # [1] are all channels
+            if all(has_brain):
                 return logits(windows)
             if not outside:
                 outside.append(logits(torch.zeros_like(windows[:1])))
-            found = outside[0].repeat(len(windows), *[1] * (outside[0].ndim - 1))
-            if not is_empty.all():
-                found[~is_empty] = logits(windows[~is_empty])
-            return found
+            inside = [window for window, is_inside in zip(windows, has_brain, strict=True) if is_inside]
+            results = iter(logits(torch.stack(inside)) if inside else ())
+            return torch.stack([next(results) if is_inside else outside[0][0] for is_inside in has_brain])
 
-        stitched = super().__call__(inputs, predict)
+        inputs = inputs if device is None else inputs.to(device)
+        stitched = super().__call__(inputs, predict, device=device)
         check_finite(stitched)
         return stitched
+
+    def _where_free(self, inputs: torch.Tensor) -> str | torch.device:
+        device = self.sw_device or inputs.device
+        size = (inputs.shape[1] + STITCHED) * inputs[:, 0].numel() * FLOAT
+        return device if 2 * size <= free_memory(device) else "cpu"
+
+    def _in_batches(self, network: Any, windows: torch.Tensor) -> torch.Tensor:
+        """The logits of windows, in batches that are halved where the GPU's memory is full."""
+        while True:
+            size = min(self.sw_batch_size, len(windows))
+            try:
+                return torch.cat([network(part) for part in windows.split(size)])
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise
+            self.sw_batch_size = size // 2
+            torch.cuda.empty_cache()
+            show(f"the GPU's memory is full: {self.sw_batch_size} windows at a time instead of {size}")

@@ -164,7 +164,7 @@ def compare(
     differences: list[float] = []
     counts: list[int] = []
 
-    def both(windows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def both(windows: torch.Tensor, *_: Any) -> tuple[torch.Tensor, ...]:
         found = (network(windows), exported(windows))
         ours, theirs = ((each,) if isinstance(each, torch.Tensor) else tuple(each) for each in found)
         check_finite(*ours)

@@ -17,7 +17,8 @@ TRAINING = {
     **{"modalities": ["T1", "FLAIR"], "patch_size": [96, 96, 96], "batch_size": 2, "device": "cuda:0"},
     **{"activation_checkpointing": False, "num_workers": 4, "cache_rate": 0.0, "ckpt_dir": "models"},
 }
-INFERENCE = {"patch_size": [96] * 3, "stitch_device": "cuda:0", "window_batch_size": 2, "device": "cuda:0"}
+PRETRAINING = {"patch_size": [96] * 3, "batch_size": 2, "loss_weights": [1, 1, 1], "device": "cuda:0"}
+INFERENCE = {"patch_size": [96] * 3, "stitch_device": "auto", "window_batch_size": "auto", "device": "cuda:0"}
 
 
 # What is refused
@@ -75,7 +76,10 @@ def raised_by_a_worker(read):
 
 
 FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 8 GiB")
-SAVING = "set --activation_checkpointing=true, or lower --batch_size=2 or --patch_size=[96,96,96] or --num_workers=4"
+WORKERS = "lower --batch_size=2 or --patch_size=[96,96,96] or --num_workers=4"
+ON_HOST = f"set --activation_checkpointing=true, or {WORKERS}"
+ON_GPU = "set --activation_checkpointing=true, or set --batch_size=auto --global_batch_size="
+SMALLER = "lower --patch_size=[96,96,96]"
 
 
 FEWER, SHARED = "or fewer workers, or make it larger, as by docker run --shm-size=8g", "RuntimeError: "
@@ -84,12 +88,25 @@ FEWER, SHARED = "or fewer workers, or make it larger, as by docker run --shm-siz
 @pytest.mark.parametrize(
     ("error", "options", "line"),
     [
-        (FULL, TRAINING, f"out of memory on the GPU: {SAVING} (OutOfMemoryError: CUDA out of memory. Tried to"),
-        (FULL, INFERENCE, "out of memory on the GPU: lower --window_batch_size=2 or --patch_size=[96,96,96] (OutOfMem"),
+        (
+            FULL,
+            TRAINING,
+            f"out of memory on the GPU: {ON_GPU}2 times the number of GPUs, or {SMALLER} (OutOfMemoryError: CUDA",
+        ),
+        (FULL, TRAINING | {"global_batch_size": 8}, f"out of memory on the GPU: {ON_GPU}8, or {SMALLER} (Out"),
+        (
+            FULL,
+            TRAINING | {"batch_size": "auto", "activation_checkpointing": True},
+            f"out of memory on the GPU: {SMALLER} (",
+        ),
+        (FULL, PRETRAINING, f"out of memory on the GPU: {SMALLER} (Out"),
+        (FULL, INFERENCE, f"out of memory on the GPU: set --stitch_device=cpu, or {SMALLER} (OutOfMem"),
+        (FULL, INFERENCE | {"stitch_device": "cpu"}, f"out of memory on the GPU: {SMALLER} (OutOfMem"),
+        (MemoryError(), INFERENCE, f"out of memory on the host: set --window_batch_size=1, or {SMALLER} (MemoryError"),
         (
             RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
             TRAINING,
-            f"out of memory on the host: {SAVING} (RuntimeError: DataLoader worker (pid 7) is killed by ",
+            f"out of memory on the host: {ON_HOST} (RuntimeError: DataLoader worker (pid 7) is killed by ",
         ),
         (
             RuntimeError("unable to mmap 9 bytes from file </torch_1>: Cannot allocate memory"),
@@ -131,7 +148,7 @@ def end_by_a_signal():
 @pytest.mark.parametrize("fail", [allocation_that_fails, end_by_a_signal])
 def test_memory_that_a_worker_lacks_and_its_death_are_explained(fail):
     error = raised_by_a_worker(fail)
-    assert explain_out_of_memory(error, TRAINING).startswith(f"out of memory on the host: {SAVING} (")
+    assert explain_out_of_memory(error, TRAINING).startswith(f"out of memory on the host: {ON_HOST} (")
     assert lacks_host_memory(error)
 
 

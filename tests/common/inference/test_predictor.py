@@ -1,6 +1,7 @@
 """`common.inference.predictor`: a case that fails does not stop the others."""
 
 import errno
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -18,6 +19,8 @@ class Picky(nn.Module):
     def forward(self, image):
         if image.max() == 13:
             raise ValueError("thirteen\nand more")
+        if image.max() == 14:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         return image
 
 
@@ -33,7 +36,7 @@ def read(case):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_case_that_fails_is_named_and_the_others_go_on(tmp_path, capsys, workers):
-    values = [5, 0, 7, 13, 1, 2, 9]
+    values = [5, 0, 7, 13, 1, 2, 14, 9]
     files = [str(tmp_path / "in.nii.gz")]
     nibabel.save(nibabel.Nifti1Image(np.ones((4, 5, 6), np.float32), np.eye(4)), files[0])
     dataset = CaseDataset([{"subject": f"P{value}", "image": files, "value": value} for value in values], read)
@@ -51,6 +54,7 @@ def test_a_case_that_fails_is_named_and_the_others_go_on(tmp_path, capsys, worke
         network=Picky(),
         postprocessing=keep,
         val_handlers=[],
+        options=SimpleNamespace(stitch_device="auto", device="cuda:0", patch_size=[96]),
     )
     predictor.run()
     assert seen == ["P5", "P7"]
@@ -61,8 +65,10 @@ def test_a_case_that_fails_is_named_and_the_others_go_on(tmp_path, capsys, worke
     assert lines[0] == "failed: subject P0: zero is no image"
     assert lines[1] == "failed: subject P13: ValueError: thirteen"
     assert lines[2].startswith("failed: subject P1: cannot be prepared: KeyError: 'of ours' at /")
-    assert lines[3] == "failed: MemoryError: subject P2: out of memory on the host"
-    assert lines[4:] == ["failed: subject P9: cannot be written", "5 of 7 cases failed"]
+    assert lines[3].startswith("failed: out of memory on the host: lower --patch_size=[96] (MemoryError: subject P2: ")
+    start = "failed: subject P14: out of memory on the GPU: set --stitch_device=cpu, or lower --patch_size=[96] (OutOf"
+    assert lines[4].startswith(start)
+    assert lines[5:] == ["failed: subject P9: cannot be written", "6 of 8 cases failed"]
 
 
 def test_a_full_disk_ends_all_cases(capsys):

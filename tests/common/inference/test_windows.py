@@ -6,7 +6,7 @@ from monai.inferers import SlidingWindowInferer
 from torch import nn
 
 from common.errors import InputError
-from common.inference.windows import CropInferer, WindowInferer
+from common.inference.windows import STITCHED, CropInferer, WindowInferer
 
 EDGES = (16, 16, 16)
 
@@ -87,3 +87,44 @@ def test_logits_that_are_not_finite_are_no_label_map(network, image):
     image[0, 1, 5, 5, 20] = float("inf")
     with pytest.raises(InputError, match=r"^the network's output is not finite"):
         WindowInferer(EDGES)(image, network)
+
+
+class Full(nn.Module):
+    """A network on a GPU that has room for some windows."""
+
+    def __init__(self, network, most):
+        super().__init__()
+        self.network, self.most, self.sizes = network, most, []
+
+    def forward(self, windows):
+        self.sizes.append(len(windows))
+        if len(windows) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.network(windows)
+
+
+def test_batches_are_halved_until_they_fit_and_stay_so(network, image, capsys):
+    inferer, full = WindowInferer(EDGES, 8, overlap=0), Full(network, most=2)
+    result = infer(inferer, image, full)
+    torch.testing.assert_close(result, infer(SlidingWindowInferer(EDGES, overlap=0), image, network), rtol=0, atol=1e-5)
+    told = capsys.readouterr().out.splitlines()
+    assert told == ["the GPU's memory is full: 2 windows at a time instead of 5"]
+    assert full.sizes == [1, 5, 2, 2, 1, 2]
+    with pytest.raises(torch.OutOfMemoryError):
+        infer(inferer, image, Full(network, most=0))
+
+
+@pytest.mark.parametrize(("device", "first"), [("cpu", 2), ("cuda", 8)])
+def test_automatic_batches_follow_the_device(device, first):
+    assert WindowInferer(EDGES, "auto", device).sw_batch_size == first
+
+
+def test_volumes_are_stitched_where_twice_their_memory_is_free(network, image, monkeypatch):
+    """The `meta` device stands for a GPU, which the volume is not moved to here."""
+    inferer = WindowInferer(EDGES, sw_device="meta", device="auto")
+    bytes_of_volume = (2 + STITCHED) * 32 * 32 * 48 * 4
+    for free, device in [(2 * bytes_of_volume, "meta"), (2 * bytes_of_volume - 1, "cpu")]:
+        monkeypatch.setattr("common.inference.windows.free_memory", {"meta": free, "cpu": 0}.get)
+        assert inferer._where_free(image) == device
+        automatic = infer(WindowInferer(EDGES, sw_device="cpu", device="auto"), image, network)
+        assert torch.equal(automatic, infer(WindowInferer(EDGES), image, network))

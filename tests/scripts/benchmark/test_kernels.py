@@ -1,8 +1,11 @@
 """Kernels and waits of a step, on tensors without values."""
 
+from functools import partial
+
 import pytest
 import torch
 
+from common.inference import WindowInferer
 from common.ssl import views
 from scripts.benchmark import kernels, step
 
@@ -53,3 +56,12 @@ def test_the_number_of_kernels_does_not_depend_on_the_boxes(monkeypatch):
         batch = {"image": torch.ones(2, 2, 32, 32, 32, device="meta")}
         found.add(kernels.count(lambda: views.TwoViews()(batch)).kernels.total())  # noqa: B023
     assert len(found) == 1
+
+
+def test_inference_waits_three_times_a_volume_however_many_windows_it_has():
+    """For the places of the brain, the least weight in a window (MONAI), and whether logits are finite."""
+    network = torch.nn.Conv3d(1, 1, 3, padding=1).to("meta")
+    volumes = torch.zeros(1, 1, 32, 32, 64, device="meta"), torch.zeros(1, 1, 64, 64, 64, device="meta")
+    infer = partial(WindowInferer((16, 16, 16), 2), network=network)
+    waits = [kernels.count(partial(infer, image)).waits for image in volumes]
+    assert [each.total() for each in waits] == [3, 3]
