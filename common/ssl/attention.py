@@ -3,7 +3,8 @@
 For the backward pass, MONAI's `WindowAttention` stores the scores of all pairs of tokens of all windows: most of what a
 training needs. On a GPU, one kernel of PyTorch computes attention and the gradients of its inputs and bias (fused). A
 CPU has no such kernel: scores are computed again, a few windows at a time, so that they stay in the processor's cache
-(recomputed). Without gradients, MONAI's own `use_flash_attention` does the same.
+(recomputed). Without gradients, MONAI's own `use_flash_attention` stores no scores either, but makes a mask for each
+window.
 """
 
 from collections.abc import Iterator

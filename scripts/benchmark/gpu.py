@@ -149,6 +149,7 @@ def case(work: str, code: str, folder: str, setting: Setting) -> dict[str, Any]:
     from monai.inferers import sliding_window_inference
 
     from common.inference import WindowInferer
+    from common.ssl import set_attention
     from common.ssl.networks import swin_unetr
 
     words, dtype = code.split(), getattr(torch, setting.dtype)
@@ -162,7 +163,8 @@ def case(work: str, code: str, folder: str, setting: Setting) -> dict[str, Any]:
     window = {"roi_size": [setting.edge] * 3, "sw_batch_size": 2, "overlap": 0.5, "mode": "gaussian"}
     if "ours" in words:
         volume = volume[..., : setting.brain[0], : setting.brain[1], : setting.brain[2]]
-        inferer = WindowInferer(**window, dtype=dtype)
+        set_attention(network)
+        inferer = WindowInferer(**window | {"sw_batch_size": "auto"}, dtype=dtype, sw_device=setting.device)
 
     @torch.no_grad()
     def run() -> None:
