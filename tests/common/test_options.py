@@ -263,3 +263,14 @@ def test_settings_that_no_training_has_are_blamed_on_the_checkpoint(stated):
     with refused("checkpoint model.pt: metadata", text=f"{name}={value}: expected "):
         check_stated(TRAINED | stated, "model.pt")
     check_stated(TRAINED, "model.pt")
+
+
+def test_postprocessing_is_of_regions_of_the_convention_and_may_differ_from_the_checkpoints():
+    stated = TRAINED | {"cleanup": "lesion=holes"}
+    with refused(
+        "checkpoint model.pt: metadata", text="cleanup=lesion=holes: no region lesion; expected some of TC, WT, ET"
+    ):
+        check_stated(stated, "model.pt")
+    check_stated(TRAINED | {"cleanup": "WT=holes"}, "model.pt")
+    for cleanup in (None, "WT=largest"):
+        check_trained({"cleanup": cleanup, "checkpoint": "model.pt"}, TRAINED | {"cleanup": "WT=holes"})
