@@ -17,7 +17,8 @@ from .errors import InputError, shortened, show
 from .files import digest, valid_json, write_json
 
 MADE = "made.json"
-PARTS = {name: {"type": "object"} for name in ("checkpoints", "settings", "inputs")}
+PARTS: dict[str, Any] = {name: {"type": "object"} for name in ("checkpoints", "settings", "inputs")}
+PARTS["settings"] |= {"properties": {"cleanup": {"type": ["string", "null"]}}}
 SCHEMA = {
     "type": "object",
     "required": ["checkpoints", "settings"],
@@ -28,7 +29,8 @@ Inputs = Sequence[str | Path | None]
 
 
 def made_by(settings: Mapping[str, Any], made_up: bool = False) -> dict[str, Any]:
-    """The command, time, versions and commit of this process; the cohort and the checkpoints' SHA-256 of its settings.
+    """The command, time, versions and commit of this process; of its settings, the cohort, the split, the cleanup and
+    the checkpoints' SHA-256.
 
     `made_up` says that the subjects are computed; they are, whatever it says, if the cohort is `embedded`.
     """
@@ -41,7 +43,7 @@ def made_by(settings: Mapping[str, Any], made_up: bool = False) -> dict[str, Any
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "git_commit": _git_commit(),
-        "cohort": settings.get("cohort"),
+        **{name: settings.get(name) for name in ("cohort", "split", "cleanup")},
         "made_up": made_up or settings.get("cohort") == "embedded",
         "checkpoints": {str(path): digest(path) for path in paths},
     }

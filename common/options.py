@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from .data.cleanup import steps_of
 from .data.regions import regions_of
 from .environment import prepare_process
 from .errors import ArgumentError, did_you_mean, within
@@ -25,6 +26,7 @@ from .values import (
     AUTO,
     AXES,
     CHECKS_OF_PREPARATION,
+    CLEANUP,
     COHORT,
     CONVENTION,
     DEVICE,
@@ -244,6 +246,13 @@ _ALL = (
         AXES,
         "axes to mirror along; the logits of all mirror images are averaged; a training's are its checkpoint's default",
     ),
+    Option(
+        "cleanup",
+        CLEANUP,
+        "postprocessing of each region: smallest component, largest alone, holes filled; python -m "
+        "scripts.postprocessing chooses a checkpoint's default; none: off (DIFF-37)",
+        nullable=True,
+    ),
     _unrecorded(
         "slices",
         words("none, chosen, all"),
@@ -444,6 +453,12 @@ def _check_together(options: Options, self_supervised: bool) -> None:
         raise ArgumentError("modality_dropout", options.modality_dropout, "there is only one modality", "0")
     if values.get("label_convention") is not None and "protocol" in values:
         check_convention(options.protocol, options.label_convention)
+    if values.get("cleanup") and values.get("label_convention") is not None:
+        regions = _regions(options.label_convention)
+        if unknown := steps_of(options.cleanup).keys() - {*regions}:
+            raise ArgumentError(
+                "cleanup", options.cleanup, f"no region {min(unknown)}", f"some of {', '.join(regions)}"
+            )
     if missing := values.get("missing_modalities"):
         _check_missing(missing, options.modalities)
     for name, default in {"pretrained_lr_factor": 1, "frozen_iterations": 0}.items():
@@ -472,7 +487,7 @@ def _check_missing(missing: Sequence[str], modalities: Sequence[str]) -> None:
 def check_trained(options: Mapping[str, Any], trained: Mapping[str, Any]) -> None:
     """Refuse an option that contradicts the settings of the checkpoint's training (`common.weights.settings_of`)."""
     for name, stated in trained.items():
-        value = stated if name == "flips" else options.get(name, stated)
+        value = stated if name in ("flips", "cleanup") else options.get(name, stated)
         same = _regions(value) == _regions(stated) if name == "label_convention" else value == stated
         if not same:
             hint = "expected the same regions" if name == "label_convention" else "leave the option out"

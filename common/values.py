@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .data.cleanup import EXPECTED, steps_of, text_of
 from .data.preparation import PREPARATION_CHECKS
 from .data.provenance import NAME
 from .data.regions import CONVENTIONS, canonical
@@ -241,6 +242,7 @@ TEXT = Kind("plain text", _plain, str)
 CONVENTION = Kind(
     f"{', '.join(CONVENTIONS)}, or regions such as core=1+3,whole=1+2+3", lambda value: canonical(str(value)), str
 )
+CLEANUP = Kind(EXPECTED, lambda value: text_of(steps_of(_plain(value))), str)
 LOSS_WEIGHTS = Kind("numbers from 0 to 1000, such as [1,1,1] or {'rotation': 0}", _loss_weights)
 CHECKS_OF_PREPARATION = some_of(*PREPARATION_CHECKS)
 AXES = Kind("a list of the axes 0, 1, 2, each once at most, such as [0]", _axes)

@@ -59,6 +59,7 @@ class Bundle:
     checkpoint_sha256: str
     trained_on: str  # a phrase for readers
     spacing: tuple[float, float]  # smallest and largest voxel edge in training, mm
+    cleanup: str | None  # postprocessing that the checkpoint states
 
 
 def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
@@ -102,6 +103,7 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
         checkpoint_sha256=digest(path),
         trained_on=_ascii(trained_on(record)),
         spacing=_spacing(record, weights.measured_of(path)),
+        cleanup=record.get("cleanup"),
     )
 
 

@@ -21,6 +21,7 @@ from common.errors import InputError
 from common.files import atomic_write, write_json
 from common.prepare.resampling import resample
 from common.prepare.volumes import Volume
+from common.values import optional
 from deploy.inference import infer
 from deploy.job import REPORT, Job
 from deploy.outputs import Case, make_all
@@ -85,6 +86,8 @@ class Prepare(JobOperator):
         job.remarks += [] if preparation is None else preparation.remarks
         job.remarks += [Remark("precondition", text) for text in failed]
         job.remarks += spacing_remarks(aligned[job.reference], job.bundle.spacing)
+        if cleanup := optional(options_of(job.options)[1].get("cleanup", job.bundle.cleanup)):
+            job.remarks.append(Remark("cleanup", f"Regions were postprocessed: {cleanup}"))
         op_output.emit(Scans(aligned, reference, slices, preparation), "scans")
 
 

@@ -4,7 +4,6 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cc3d
 import numpy as np
 import torch
 from monai.config import KeysCollection
@@ -20,6 +19,7 @@ from monai.transforms import (
 from monai.transforms.utils import correct_crop_centers
 
 from ..errors import InputError
+from .cleanup import cleaned, steps_of
 from .preparation import differences, measure, refuse, union
 from .regions import painting_order, regions_of
 from .scan_checks import (
@@ -266,21 +266,6 @@ def _is_any(label: torch.Tensor, values: frozenset[int]) -> torch.Tensor:
     return torch.isin(label, torch.tensor(sorted(values), device=label.device))
 
 
-class LargestComponentd(MapTransform):
-    """Keep the largest component of 26-connected voxels of each region [R, H, W, D]; an empty region stays empty.
-
-    MONAI's KeepLargestConnectedComponentd needs scikit-image, which no bundle requires.
-    """
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        result = dict(data)
-        for key in self.key_iterator(result):
-            regions = result[key] = result[key].clone()
-            for region in regions:
-                region[torch.from_numpy(cc3d.largest_k(region.cpu().numpy() > 0, k=1) == 0)] = 0
-        return result
-
-
 class NestRegionsd(MapTransform):
     """Give each region the voxels that it has in the label map from `RegionsToLabeld`.
 
@@ -303,6 +288,28 @@ class NestRegionsd(MapTransform):
             regions = torch.cat([_is_any(labels[key], values) for values in self.values])
             labels[key] = regions.to(data[key].dtype)
         return labels
+
+
+class CleanRegionsd(MapTransform):
+    """Postprocess regions: see `common.data.cleanup`.
+
+    Args:
+        keys: Keys of the regions [R, H, W, D], 0 or 1, with an affine; they are nested first.
+        convention: Label convention; see `common.data.regions`.
+        cleanup: Text of the steps; None changes nothing.
+    """
+
+    def __init__(self, keys: KeysCollection, convention: str, cleanup: str | None) -> None:
+        super().__init__(keys)
+        self.nest, self.convention = NestRegionsd(keys, convention), convention
+        self.steps = steps_of(cleanup) if cleanup else {}
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = self.nest(data) if self.steps else dict(data)
+        for key in self.key_iterator(result) if self.steps else ():
+            masks, voxel = result[key].cpu().numpy() > 0, abs(np.linalg.det(data[key].affine[:3, :3].cpu().numpy()))
+            result[key].copy_(torch.from_numpy(cleaned(masks, self.convention, self.steps, float(voxel))))
+        return result
 
 
 class RegionsToLabeld(MapTransform):

@@ -2,7 +2,9 @@
 
 from typing import Literal, NamedTuple, get_args
 
-Kind = Literal["contrast", "coverage", "series", "replaces", "precondition", "prepared", "quality", "spacing"]
+Kind = Literal[
+    "contrast", "coverage", "series", "replaces", "precondition", "prepared", "quality", "spacing", "cleanup"
+]
 KINDS: tuple[str, ...] = get_args(Kind)
 
 

@@ -30,7 +30,9 @@ def _object(required: Mapping[str, Any], **optional: Any) -> dict[str, Any]:
 
 MADE = _object(  # see `common.made.made_by`
     {"command": {"type": "string"}, "started": {"type": "string"}, "git_commit": KNOWN, "cohort": KNOWN}
-    | {"versions": TEXTS, "made_up": FLAG, "checkpoints": TEXTS}
+    | {"versions": TEXTS, "made_up": FLAG, "checkpoints": TEXTS},
+    split=KNOWN,
+    cleanup=KNOWN,
 )
 HEAD = _object(
     {"name": {"type": "string"}, "label_convention": {"type": "string"}, "protocol": {"type": "string"}}

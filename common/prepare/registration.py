@@ -23,7 +23,8 @@ FINEST = 1.0  # mm; ANTs' finest voxels
 BINS = 48  # of the joint histogram
 SAMPLED = 0.3  # share of the voxels
 SHRINKING = (6, 4, 2, 1)  # ANTs' default shrink factors
-COARSE: dict[str, Any] = {"aff_shrink_factors": (6, 4), "aff_smoothing_sigmas": (3, 2), "aff_iterations": (2100, 1200)}
+SMOOTHING = (3, 2, 1, 0)  # ANTs' default standard deviations, voxels
+COARSE: dict[str, Any] = {"aff_shrink_factors": (6, 4), "aff_iterations": (2100, 1200)}
 COARSEST = 8.0  # mm; largest voxels of a level
 FIXED_SEED = {"ANTS_RANDOM_SEED": "1", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"}  # makes results reproducible
 Matrix = NDArray[np.float64]
@@ -64,11 +65,14 @@ def _by_ants(
 ) -> Matrix:
     """ANTs' result from a start, or the start if ANTs finds no overlap.
 
-    The start is written into the header of the moving scan.
+    The start is written into the header of the moving scan. Scans are smoothed by mm, not by voxels, which in slices of
+    3 mm took ANTs away from a good start.
     """
     ants = _ants()
     placed = Volume(moving.array, np.linalg.inv(start) @ moving.affine)
-    most = max(1, round(COARSEST / float(fixed.spacing.min())))
+    edge = float(fixed.spacing.min())
+    most = max(1, round(COARSEST / edge))
+    settings = {"aff_shrink_factors": tuple(min(factor, most) for factor in SHRINKING)} | levels
     with TemporaryDirectory() as folder:
         try:
             found = ants.registration(
@@ -79,7 +83,9 @@ def _by_ants(
                 outprefix=str(Path(folder, "ants")),
                 mask=None if mask is None else _image(Volume(mask, fixed.affine)),
                 aff_random_sampling_rate=SAMPLED,
-                **({"aff_shrink_factors": tuple(min(factor, most) for factor in SHRINKING)} | levels),
+                aff_smoothing_sigmas=tuple(edge * width for width in SMOOTHING[: len(settings["aff_shrink_factors"])]),
+                smoothing_in_mm=True,
+                **settings,
             )
         except RuntimeError:
             return start

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..errors import InputError, report_in_one_line, within
-from ..values import AXES, EDGES, LENGTHS, MODALITIES, TEXT
+from ..values import AXES, CLEANUP, EDGES, LENGTHS, MODALITIES, TEXT
 from .storage import load, path_of, read_record
 
 ENCODER = "swinViT."  # prefix of the encoder, the part that pretraining passes on
@@ -33,6 +33,7 @@ LEFT_OUT = re.compile(r"(norm\.(weight|bias)|mask_token)$")  # encoder tensors t
 # Metadata that become options of configs; sizes of a training by Python may be others than an option takes
 STATED = dict.fromkeys(("bundle", "architecture", "model_size", "label_convention", "normalization"), TEXT)
 STATED |= {"modalities": MODALITIES, "tasks": MODALITIES, "patch_size": EDGES, "spacing": LENGTHS, "flips": AXES}
+STATED["cleanup"] = CLEANUP
 FIGURES = {"spacing": (2, 3), "extent": (2, 3), "volume": (2,), "air": (2,), "overlap": (2,)}  # of data.measure
 MOST_AXES = 8
 LARGEST = 1e9  # of a weight or running variance; trained ones stay far below, and its square fits into float32

@@ -77,10 +77,11 @@ def evaluate(
     )
     from common import made as origin  # late import: `--help` stays fast
 
-    weights = (origin.read_with_warning(source) or {}).get("checkpoints", {})
+    source_made = origin.read_with_warning(source) or {"checkpoints": {}, "settings": {}}
     with claimed("output", folder):
         scores = _scores(cases, rules, convention, workers or os.cpu_count() or 1)
-        made = origin.made_by({}, is_made_up(cases[0].reference)) | {"checkpoints": weights}
+        made = origin.made_by({"cleanup": source_made["settings"].get("cleanup")}, is_made_up(cases[0].reference))
+        made["checkpoints"] = source_made["checkpoints"]
         _publish(folder, Details(source.resolve().name, convention, rules, cases, scores, made), slices)
 
 

@@ -69,7 +69,8 @@ def pool(folders: Mapping[str, Path], data: Sequence[str] = ()) -> Details:
     names = sorted(cases)
     scores = {name: cases[name][1].scores[name] for name in names}
     sources = [details.made for details in found.values() if details.made]
-    cohorts = {source["cohort"] for source in sources}
-    made = made_by({"cohort": cohorts.pop()} if len(cohorts) == 1 else {}, any(each["made_up"] for each in sources))
+    facts = {name: {source.get(name) for source in sources} for name in ("cohort", "split", "cleanup")}
+    shared = {name: values.pop() for name, values in facts.items() if len(values) == 1}
+    made = made_by(shared, any(each["made_up"] for each in sources))
     made["checkpoints"] = {path: sha256 for each in sources for path, sha256 in each["checkpoints"].items()}
     return Details(title, expected.convention, expected.protocol, [files[name] for name in names], scores, made)

@@ -2,11 +2,16 @@
 
 import csv
 import json
+import shutil
 import sys
 
+import nibabel
 import numpy as np
 import pytest
+from monai.data import MetaTensor
 
+from common import weights
+from common.data import CleanRegionsd, LabelToRegionsd, RegionsToLabeld
 from tests.support import COHORT_OF, execute
 
 pytestmark = pytest.mark.slow
@@ -44,3 +49,40 @@ def test_training_evaluation_and_command_line_agree(run_bundle, cohorts, trained
         (folder / "evaluation.html").read_text().partition("About this page")[0] for folder in (by_bundle, by_command)
     ]
     assert pages[0].replace(f"Evaluation of {bundle}", "Evaluation of predictions") == pages[1]
+
+
+def test_the_checkpoints_postprocessing_is_that_of_inference_and_evaluation_and_can_be_switched_off(
+    run_bundle, cohorts, trained, tmp_path
+):
+    """The label maps equal those that are postprocessed after they were written, and the pages say so."""
+    model, out = tmp_path / "model.pt", tmp_path / "brats_finetune"
+    shutil.copy(trained("brats_finetune") / "models/model.pt", model)
+
+    def predict(name, config, *options):
+        given = [f"--checkpoint={model}", "--num_workers=0", "--split=validation", "--amp=false", *options]
+        result = run_bundle("brats_finetune", *given, config=f"configs/{config}.yaml")
+        assert result.returncode == 0, result.stderr
+        out.rename(tmp_path / name)
+        folder = tmp_path / name / ("predictions" if config == "evaluate" else "")
+        return {file.name: nibabel.load(file) for file in sorted(folder.glob("*.nii.gz"))}
+
+    plain = predict("plain", "evaluate")
+    content, text = weights.load(model), "WT=largest+holes,ET=1000mm3"
+    weights.write({**content, "metadata": {**content["metadata"], "cleanup": text}}, model)
+    expected = {}
+    for name, image in plain.items():
+        label = MetaTensor(np.asarray(image.dataobj)[None], affine=image.affine)
+        regions = CleanRegionsd("x", "brats2021", text)(LabelToRegionsd("x", "brats2021")({"x": label}))
+        expected[name] = RegionsToLabeld("x", "brats2021")(regions)["x"][0].numpy()
+    assert all((expected[name] != image.dataobj).any() for name, image in plain.items())
+    for found, labels in (
+        (predict("evaluated", "evaluate"), expected),
+        (predict("inferred", "inference"), expected),
+        (predict("off", "inference", "--cleanup=none"), {name: image.dataobj for name, image in plain.items()}),
+    ):
+        assert found.keys() == labels.keys()
+        for name, image in found.items():
+            np.testing.assert_array_equal(image.dataobj, labels[name])
+    assert f"<dd>{text}</dd>" in (tmp_path / "evaluated/evaluation.html").read_text()
+    made = [json.loads((tmp_path / name / "made.json").read_text())["settings"] for name in ("inferred", "off")]
+    assert [each["cleanup"] for each in made] == [text, None]

@@ -28,6 +28,8 @@ from tests.support import refused
         ("modality_aliases", "null", None),
         ("missing_modalities", (), []),
         ("cohort", 7, "7"),
+        ("cleanup", "WT = holes+ largest + 50.0mm3", "WT=50mm3+largest+holes"),
+        ("cleanup", "none", None),
         ("iterations", "5epochs", "5 epochs"),
         ("val_interval", ".5 epochs", ".5 epochs"),
     ],
@@ -53,6 +55,7 @@ REFUSED = {
     "compile": ["yes", 1],
     "attention": ["flash"],
     "flips": [[3], [0, 0], 0],
+    "cleanup": ["WT", "WT=small", "$print()=holes", ["WT=holes"], True],
     "max_grad_norm": [0, -1, "big"],
     "average_decay": [-0.1, 1, "no"],
     "patience": [0, 1.5],
@@ -260,3 +263,14 @@ def test_settings_that_no_training_has_are_blamed_on_the_checkpoint(stated):
     with refused("checkpoint model.pt: metadata", text=f"{name}={value}: expected "):
         check_stated(TRAINED | stated, "model.pt")
     check_stated(TRAINED, "model.pt")
+
+
+def test_postprocessing_is_of_regions_of_the_convention_and_may_differ_from_the_checkpoints():
+    stated = TRAINED | {"cleanup": "lesion=holes"}
+    with refused(
+        "checkpoint model.pt: metadata", text="cleanup=lesion=holes: no region lesion; expected some of TC, WT, ET"
+    ):
+        check_stated(stated, "model.pt")
+    check_stated(TRAINED | {"cleanup": "WT=holes"}, "model.pt")
+    for cleanup in (None, "WT=largest"):
+        check_trained({"cleanup": cleanup, "checkpoint": "model.pt"}, TRAINED | {"cleanup": "WT=holes"})

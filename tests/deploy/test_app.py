@@ -21,6 +21,7 @@ from nibabel.affines import apply_affine
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from common import weights
 from common.configs import argument
 from common.dicom.geometry import volume_of
 from common.errors import InputError
@@ -225,8 +226,17 @@ def segment(models, tmp_path, monkeypatch):
     return run
 
 
-def test_force_continues_with_a_remark_when_a_precondition_is_not_met(cohorts, models, segment, tmp_path, capsys):
-    """The stroke model refuses a skull-stripped head with text, but takes sagittal slices from right to left."""
+def test_force_continues_with_a_remark_when_a_precondition_is_not_met(
+    cohorts, models, segment, tmp_path, capsys, monkeypatch
+):
+    """The stroke model refuses a skull-stripped head with text, but takes sagittal slices from right to left.
+
+    Its checkpoint states postprocessing, which a remark names.
+    """
+    content = weights.load(models["atlas"])
+    metadata = {**content["metadata"], "cleanup": "lesion=largest"}
+    weights.write({**content, "metadata": metadata}, tmp_path / "model.pt")
+    monkeypatch.setitem(models, "atlas", tmp_path / "model.pt")
     file, study = next(cohorts("atlas", True).rglob("*_T1w.nii.gz")), Study()
     array, affine = to_slices(*read(file), axis=0, flip=True)
     write_modality(tmp_path / "study/2", array, affine, study, 2, "T1", shuffle=True, BurnedInAnnotation="YES")
@@ -245,6 +255,8 @@ def test_force_continues_with_a_remark_when_a_precondition_is_not_met(cohorts, m
     assert [remark["kind"] for remark in remarks[:2]] == ["precondition"] * 2
     assert "text is burned into its images" in remarks[0]["text"]
     assert "skull-stripped, but the model was trained on whole heads" in remarks[1]["text"]
+    assert {"kind": "cleanup", "text": "Regions were postprocessed: lesion=largest"} in remarks
+    assert ndimage.label(expected[0] > 0, np.ones((3, 3, 3)))[1] == 1
     results = [pydicom.dcmread(path) for path in sorted((tmp_path / "out").glob("*.dcm"))]
     assert [image.get("BurnedInAnnotation") for image in results] == [None, "YES", "YES"]  # the first is no image
 

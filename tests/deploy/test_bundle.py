@@ -55,6 +55,7 @@ def test_a_checkpoint_says_on_which_scans_it_was_trained(models, tmp_path):
         "cohort": "embedded",
         "dataset": {"name": "atlas", "training": 20},
         "measured": ranges | {"overlap": [1, 1]},
+        "cleanup": "lesion=largest",
     }
     weights.write_plain(content["network"], content["metadata"] | said, tmp_path / "model.pt")
     opened = open_bundle(folder, tmp_path / "model.pt")
@@ -62,7 +63,7 @@ def test_a_checkpoint_says_on_which_scans_it_was_trained(models, tmp_path):
     phrase = "synthetic: computed from an anatomical template, without patients: 20 training subjects"
     assert phrase in opened.trained_on
     assert opened.task == replace(TASKS["atlas"], skull_stripped=True)
-    assert opened.spacing == (2.0, 2.5)
+    assert (opened.spacing, opened.cleanup) == ((2.0, 2.5), "lesion=largest")
     weights.write_plain(content["network"], content["metadata"] | {"cohort": "Köln, 東京"}, tmp_path / "model.pt")
     assert open_bundle(folder, tmp_path / "model.pt").trained_on.startswith("Koln, ??")
 

@@ -54,7 +54,7 @@ def documented(page) -> list[tuple[str, list[str]]]:
 
 @pytest.mark.parametrize(
     "page",
-    [page for page in PAGES if documented(page) and not page.name.startswith("add-")],
+    [page for page in PAGES if documented(page) and not page.name.startswith(("add-", "adapt-"))],
     ids=lambda page: page.stem,
 )
 def test_commands_of_a_page_are_accepted(page, monkeypatch):

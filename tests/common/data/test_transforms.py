@@ -5,12 +5,10 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Spacingd
-from scipy import ndimage
 
 from common.data.regions import regions_of
 from common.data.transforms import (
     LabelToRegionsd,
-    LargestComponentd,
     NestRegionsd,
     RandRegionCropd,
     RegionsToLabeld,
@@ -139,16 +137,3 @@ def test_regions_that_are_present_are_equally_likely_centres_and_crops_stay_insi
     label = torch.zeros(1, 5, 5, 3)
     label[0, 4, 4, 2] = 1  # in the corner
     assert (starts(label, 1.0, 5) == [1, 2, 1]).all()
-
-
-def test_the_largest_component_of_each_region_is_scipys():
-    regions = (np.random.default_rng(0).random((3, 12, 10, 8)) > [[[[0.93]]], [[[0.9]]], [[[1]]]]).astype(np.float32)
-    kept = LargestComponentd("pred")({"pred": MetaTensor(torch.from_numpy(regions))})["pred"].numpy()
-    for region, found in zip(regions[:2], kept[:2], strict=True):
-        components, count = ndimage.label(region, np.ones((3, 3, 3)))
-        sizes = np.bincount(components.ravel())[1:]
-        assert count > 3
-        assert sorted(sizes)[-1] > sorted(sizes)[-2]
-        np.testing.assert_array_equal(found, components == sizes.argmax() + 1)
-    assert not kept[2].any()
-    assert regions[0].sum() > kept[0].sum(), "the input is unchanged"

@@ -131,6 +131,7 @@ def test_metadata_is_read_with_modalities_as_a_list(file):
         ("normalization", {"_target_": "os.abort"}),
         ("patch_size", [64.5, 64, 64]),
         ("spacing", [True, 1.0, 1.0]),
+        ("cleanup", "$print()=holes"),
     ],
 )
 def test_metadata_of_another_kind_are_refused(name, value, file):

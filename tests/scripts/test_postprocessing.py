@@ -1,0 +1,137 @@
+"""The choice of postprocessing on evaluations of hand-made label maps, whose Dice the closed form gives."""
+
+import numpy as np
+import pytest
+import torch
+
+from common import weights
+from common.data.cleanup import Steps
+from common.files import digest, read_json, write_json
+from common.inference.reading import read
+from scripts.evaluate.__main__ import evaluate
+from scripts.evaluate.__main__ import pool as pool_evaluations
+from scripts.postprocessing import Case, choose, choose_postprocessing
+from tests.scripts.evaluate.evaluations import save
+from tests.support import refused
+
+AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])  # voxels of 8 mm3
+
+
+def boxes(*boxes):
+    """A label map with cuboids of (value, first voxel, edge)."""
+    label = np.zeros((20, 20, 20), np.uint8)
+    for value, corner, edge in boxes:
+        label[tuple(slice(start, start + edge) for start in corner)] = value
+    return label
+
+
+LESION = (2, (2, 2, 2), 6)  # 216 voxels
+SECOND = (2, (11, 11, 11), 6)
+SPECK = (2, (18, 18, 18), 1)
+
+
+def checkpoint(file, **metadata):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    weights.write({"network": {"a.weight": torch.arange(3.0)}, "metadata": {"model_size": "micro"} | metadata}, file)
+    return file
+
+
+def evaluated(folder, pairs, *files, **settings):
+    """The folder of an evaluation of predictions and references by the weights in files."""
+    for number, (prediction, reference) in enumerate(pairs):
+        save(folder / f"p/{folder.name}{number}.nii.gz", prediction, AFFINE)
+        save(folder / f"r/{folder.name}{number}.nii.gz", reference, AFFINE)
+    made = {"checkpoints": {str(file): digest(file) for file in files}, "settings": settings}
+    write_json(folder / "p/made.json", made)
+    places = {"predictions": str(folder / "p"), "references": str(folder / "r"), "output": str(folder)}
+    evaluate(**places, protocol="brats", workers=1, slices="none")
+    return str(folder)
+
+
+def cases(*pairs):
+    def masks(label):
+        return np.stack([np.isin(label, values) for values in ([1, 4], [1, 2, 4], [4])])
+
+    return [Case(masks(prediction), masks(reference), 8.0) for prediction, reference in pairs]
+
+
+def test_what_helps_is_stored_and_everything_else_of_the_checkpoint_stays(tmp_path, capsys):
+    file = checkpoint(tmp_path / "models/model.pt", reached={"dice": 0.5})
+    hollow = boxes(LESION, (0, (4, 4, 4), 1), SPECK)
+    folder = evaluated(tmp_path / "e", [(boxes(LESION, SPECK), boxes(LESION)), (hollow, boxes(LESION))], file)
+    before = weights.load(file)
+    choose_postprocessing(folder, str(file))
+    after = weights.load(file)
+    assert after["metadata"] == {**before["metadata"], "cleanup": "WT=10mm3+holes"}
+    torch.testing.assert_close(after["network"], before["network"], rtol=0, atol=0)
+    first = (2 * 216 / (217 + 216) + 2 * 215 / (216 + 216)) / 2
+    lines = capsys.readouterr().out.splitlines()
+    assert f"WT: 10mm3+holes, mean Dice of 2 cases {first:.4f} -> 1.0000" in lines
+    assert "ET: nothing, mean Dice of 2 cases 1.0000 -> 1.0000" in lines
+    assert weights.settings_of(file) == {"model_size": "micro", "cleanup": "WT=10mm3+holes"}
+    with refused("checkpoint", str(file), f"expected {file}, as evaluated"):
+        choose_postprocessing(folder, str(file))  # which have changed
+
+
+def test_nothing_is_chosen_where_nothing_helps(tmp_path, capsys):
+    """Two lesions are true, and the prediction misses some of each: every candidate would take or add a true voxel."""
+    file = checkpoint(tmp_path / "models/model.pt", cleanup="WT=largest")
+    pairs = [(boxes(LESION, (2, (11, 11, 11), 5), SPECK), boxes(LESION, SECOND, SPECK))]
+    choose_postprocessing(evaluated(tmp_path / "e", pairs, file), str(file))
+    assert weights.load(file)["metadata"]["cleanup"] is None
+    assert weights.settings_of(file) == {"model_size": "micro"}
+    assert f"{file}: cleanup none" in capsys.readouterr().out
+
+
+def test_the_largest_component_alone_is_chosen_where_false_ones_are_large():
+    pairs = cases((boxes(LESION, (2, (12, 12, 12), 5)), boxes(LESION)))  # 1000 mm3
+    assert choose(pairs, "brats2021") == (
+        {"WT": Steps(largest=True)},
+        {"TC": 1, "WT": pytest.approx(2 * 216 / (216 + 125 + 216)), "ET": 1},
+        {"TC": 1, "WT": 1, "ET": 1},
+    )
+
+
+def test_a_candidate_that_lowers_another_region_is_not_chosen():
+    """In a false component of 8 voxels, one is true and in ET: WT gains without the component, ET loses."""
+    prediction = boxes(LESION, (2, (14, 14, 14), 2), (4, (14, 14, 14), 1))
+    (pair,) = cases((prediction, boxes(LESION, (4, (14, 14, 14), 1))))
+    chosen, before, after = choose([pair], "brats2021")
+    assert (chosen, before) == ({}, after)
+    assert before["WT"] == pytest.approx(2 * 217 / (224 + 217))
+    assert before["WT"] < 2 * 216 / (216 + 217)  # without the component
+
+
+def test_folds_of_a_pool_get_the_same_choice(tmp_path):
+    files = [checkpoint(tmp_path / f"{name}/model.pt", fold=name) for name in "ab"]
+    pairs = [(boxes(LESION, SPECK), boxes(LESION))]
+    folders = [evaluated(tmp_path / f"e{file.parent.name}", pairs, file) for file in files]
+    pool_evaluations(*folders, output=str(tmp_path / "pool"), slices="none")
+    with refused("checkpoint", str(files[0]), f"{files[1]}, as evaluated"):
+        choose_postprocessing(str(tmp_path / "pool"), str(files[0]))
+    choose_postprocessing(str(tmp_path / "pool"), str([*map(str, files)]))
+    assert [weights.load(file)["metadata"]["cleanup"] for file in files] == ["WT=10mm3"] * 2
+
+
+@pytest.mark.parametrize(("name", "value"), [("cleanup", "WT=holes"), ("split", "testing")])
+def test_postprocessed_predictions_and_test_cases_are_refused(name, value, tmp_path):
+    file = checkpoint(tmp_path / "models/model.pt")
+    pairs = [(boxes(LESION, SPECK), boxes(LESION))]
+    folder = evaluated(tmp_path / "e", pairs, file, **({name: value} if name == "cleanup" else {}))
+    if name == "split":  # of evaluate.yaml
+        content = read_json(tmp_path / "e/cases.json")
+        write_json(tmp_path / "e/cases.json", content | {"made": content["made"] | {"split": value}})
+    else:
+        assert "postprocessing" in (tmp_path / "e/evaluation.html").read_text()
+    assert read(folder).made[name] == value
+    sha256 = digest(file)
+    with refused(folder, text="expected an evaluation with --"):
+        choose_postprocessing(folder, str(file))
+    assert digest(file) == sha256
+
+
+def test_a_file_without_metadata_is_refused(tmp_path):
+    torch.save({"a.weight": torch.ones(3)}, tmp_path / "plain.pt")
+    folder = evaluated(tmp_path / "e", [(boxes(LESION), boxes(LESION))], tmp_path / "plain.pt")
+    with refused("checkpoint", text="no metadata; expected the model.pt of a training"):
+        choose_postprocessing(folder, str(tmp_path / "plain.pt"))
