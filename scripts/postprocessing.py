@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from common import cli, weights
-from common.data.cleanup import Masks, Steps, box_of, cleaned, text_of
+from common.components import box_of
+from common.data.cleanup import Masks, Steps, cleaned, text_of
 from common.data.regions import painting_order, regions_of
 from common.errors import ArgumentError, InputError, show
 from common.files import digest, expand_home

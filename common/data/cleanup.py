@@ -5,12 +5,12 @@
 
 import re
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
+from ..components import box_of, components
 from ..errors import InputError
 from .regions import painting_order, regions_of
 
@@ -87,54 +87,42 @@ def cleaned(masks: Masks, convention: str, steps: Mapping[str, Steps], voxel: fl
         steps: Steps by region.
         voxel: Volume of a voxel, mm3.
     """
-    result, labels = masks.copy(), [*regions_of(convention).values()]
-    order = [channel for channel, _ in painting_order(convention)]
+    names, labels = zip(*regions_of(convention).items(), strict=True)
+    result, order = masks.copy(), [channel for channel, _ in painting_order(convention)]
+    within = {channel: [other for other in order if labels[other] < labels[channel]] for channel in order}
     for channel in order:
-        step = steps.get([*regions_of(convention)][channel], Steps())
+        step = steps.get(names[channel], Steps())
         if step == Steps() or not result[channel].any():
             continue
-        inside = [other for other in order if labels[other] < labels[channel]]
         outside = [other for other in order if labels[other] > labels[channel]]
         disjoint = [other for other in order if not labels[other] & labels[channel]]
         mask = result[channel] & _kept(result[channel], step, voxel)
-        result[inside] &= mask
+        result[within[channel]] &= mask
         if step.holes:
             mask |= _filled(mask) & ~result[disjoint].any(axis=0)
             result[outside] |= mask
         result[channel] = mask
     for channel in reversed(order):
-        inside = [other for other in order if labels[other] < labels[channel]]
+        inside = within[channel]
         if inside and not labels[channel] - frozenset[int]().union(*(labels[other] for other in inside)):
             result[channel] = result[inside].any(axis=0)
     return result
 
 
-def box_of(mask: Masks) -> tuple[slice, ...]:
-    """The smallest box that holds a mask [x, y, z]; an empty mask has an empty one."""
-    ends = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    return tuple(slice(voxels[0], voxels[-1] + 1) if voxels.size else slice(0, 0) for voxels in ends)
-
-
 def _kept(mask: Masks, step: Steps, voxel: float) -> Masks:
-    components = _components(mask, 26)
-    volumes = np.bincount(components.ravel()) * voxel
+    labels = components(mask, 26)
+    volumes = np.bincount(labels.ravel()) * voxel
     volumes[0] = 0
     keeps = (volumes > 0) & (volumes >= step.smallest * (1 - SLACK))
     if step.largest:
         keeps &= np.arange(len(volumes)) == volumes.argmax()
-    return keeps[components]
+    return keeps[labels]
 
 
 def _filled(mask: Masks) -> Masks:
     """A mask with its holes: voxels that no path through faces leads out of."""
     box = box_of(mask)
-    background = _components(~np.pad(mask[box], 1), 6)  # the corner is outside
+    background = components(~np.pad(mask[box], 1), 6)  # the corner is outside
     filled = mask.copy()
     filled[box] = (background != background[0, 0, 0])[1:-1, 1:-1, 1:-1]
     return filled
-
-
-def _components(mask: Masks, connectivity: Literal[6, 26]) -> NDArray[np.uint32]:
-    # Not booleans: for them cc3d 4.1.1 reserves one label per eight voxels, which is too few if a side is odd
-    labels = cc3d.connected_components(np.array(mask, dtype=np.uint8, order="C"), connectivity=connectivity)
-    return np.asarray(labels)

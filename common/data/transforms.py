@@ -305,8 +305,10 @@ class CleanRegionsd(MapTransform):
         self.steps = steps_of(cleanup) if cleanup else {}
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        result = self.nest(data) if self.steps else dict(data)
-        for key in self.key_iterator(result) if self.steps else ():
+        if not self.steps:
+            return dict(data)
+        result = self.nest(data)
+        for key in self.key_iterator(result):
             masks, voxel = result[key].cpu().numpy() > 0, abs(np.linalg.det(data[key].affine[:3, :3].cpu().numpy()))
             result[key].copy_(torch.from_numpy(cleaned(masks, self.convention, self.steps, float(voxel))))
         return result

@@ -10,6 +10,6 @@ __getattr__, __dir__ = lazy(
         "measures": "as_masks as_spacing as_volumes count_voxels dice hd95 spacing_of",
         "protocols": "CHALLENGES PROTOCOLS check_convention protocol",
         "statistics": "DIGITS RESAMPLES describe holm mean_interval signed_rank",
-        "surfaces": "Surface box_of percentile_distance surface_of",
+        "surfaces": "Surface percentile_distance surface_of",
     },
 )

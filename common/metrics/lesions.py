@@ -2,17 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from .surfaces import Box, Spacing, Surface, box_of, percentile_distance, surface_of
-
-Mask = NDArray[np.bool_]
-Labels = NDArray[np.integer[Any]]
-Connectivity = Literal[6, 18, 26]  # number of neighbours of a voxel
+from ..components import Box, Connectivity, Labels, Mask, box_of, components
+from .surfaces import Spacing, Surface, percentile_distance, surface_of
 
 
 @dataclass(frozen=True)
@@ -84,12 +81,13 @@ def match(
         penalty: mm; HD95 of a missed lesion or a false component. Other lesions can exceed it, as in the challenges'
             code.
     """
-    box = box_of(prediction | reference, dilations)
-    if box is None:
+    either = prediction | reference
+    box = box_of(either, dilations)
+    if not either[box].size:
         return Matching((), 0)
     corner = np.array([side.start for side in box])
-    labels = _label(prediction[box], connectivity)
-    components = {part.label: part for part in _parts(labels)}
+    labels = components(prediction[box], connectivity)
+    predicted = {part.label: part for part in _parts(labels)}
     lesions = _merged(reference[box], connectivity, dilations)
     mm3 = float(np.prod(spacing))
     surfaces: dict[tuple[int, ...], Surface] = {}
@@ -100,7 +98,7 @@ def match(
         hits = _hits(labels, lesions, part, dilations)
         dice, hd95 = 0.0, penalty
         if hits:
-            parts = [components[label] for label in hits]
+            parts = [predicted[label] for label in hits]
             if hits not in surfaces:
                 surfaces[hits] = _surface(labels, parts, spacing)
             truth = _surface(lesions, [part], spacing)
@@ -110,11 +108,11 @@ def match(
         found.append(Lesion(True, volume, _place(part, corner), volume > smallest, bool(hits), dice, hd95))
     false = [
         Lesion(False, part.voxels * mm3, _place(part, corner), True, False, 0.0, penalty)
-        for label, part in components.items()
+        for label, part in predicted.items()
         if label not in hit
     ]
     order = [sorted(group, key=lambda lesion: (-lesion.volume, lesion.centre)) for group in (found, false)]
-    return Matching((*order[0], *order[1]), len(components))
+    return Matching((*order[0], *order[1]), len(predicted))
 
 
 def dilate(mask: Mask, times: int) -> Mask:
@@ -125,16 +123,9 @@ def dilate(mask: Mask, times: int) -> Mask:
     return np.asarray(ndimage.binary_dilation(mask, structure, times)) if times else mask
 
 
-def _label(mask: Mask, connectivity: Connectivity) -> Labels:
-    """Label the components of a mask from 1."""
-    # Not booleans: for them cc3d 4.1.1 reserves one label per eight voxels, which is too few if a side is odd
-    labels: Labels = cc3d.connected_components(np.array(mask, dtype=np.uint8, order="C"), connectivity=connectivity)
-    return labels
-
-
 def _merged(reference: Mask, connectivity: Connectivity, dilations: int) -> Labels:
     """Label the lesions of a reference: the parts inside one component of its dilation are one lesion."""
-    return _label(dilate(reference, dilations), connectivity) * reference
+    return components(dilate(reference, dilations), connectivity) * reference
 
 
 def _parts(labels: Labels) -> list[_Part]:

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..components import box_of
+
 Spacing = tuple[float, float, float]
-Box = tuple[slice, slice, slice]
 
 
 class Surface(NamedTuple):
@@ -20,17 +21,6 @@ class Surface(NamedTuple):
 
     places: NDArray[np.int64]
     areas: NDArray[np.float64]
-
-
-def box_of(mask: NDArray[np.bool_], margin: int = 0) -> Box | None:
-    """The smallest box around a mask, widened by a margin; None for an empty mask. Slicing clips it."""
-    sides = []
-    for axis in range(mask.ndim):
-        inside = np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))
-        if not len(inside):
-            return None
-        sides.append(slice(max(0, int(inside[0]) - margin), int(inside[-1]) + 1 + margin))
-    return sides[0], sides[1], sides[2]
 
 
 def surface_of(mask: NDArray[np.bool_], spacing: Spacing, origin: tuple[int, int, int] = (0, 0, 0)) -> Surface:
@@ -42,7 +32,7 @@ def surface_of(mask: NDArray[np.bool_], spacing: Spacing, origin: tuple[int, int
         origin: position of the mask in its volume, voxels.
     """
     box = box_of(mask)
-    if box is None:
+    if not mask[box].size:
         return Surface(np.empty((0, 3), dtype=np.int64), np.empty(0))
     codes: NDArray[Any] = np.pad(mask[box].view(np.uint8), 1)
     codes = codes[:, :, :-1] << 1 | codes[:, :, 1:]

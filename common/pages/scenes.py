@@ -8,10 +8,10 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
+from ..components import box_of
 from ..data.volumes import canonical, open_volume, read_voxels
 from ..inference.panels import grey_levels
 from ..metrics.measures import spacing_of
-from ..metrics.surfaces import box_of
 
 SAME_GRID = 0.01  # mm; tolerance between the affines of image and label map
 DARK = 8  # highest grey level of the background
@@ -85,7 +85,7 @@ def scene_of(
     for voxels in found.values():
         head = head | (grey_levels(voxels) > DARK)
     margin = np.full(3, 2) if found else np.ceil(MARGIN / np.array(spacing_of(canonical))).astype(int)
-    sides = box_of(head) or tuple(slice(0, side) for side in head.shape)
+    sides = box_of(head) if head.any() else tuple(slice(0, side) for side in head.shape)
     box = tuple(slice(max(0, side.start - reach), side.stop + reach) for side, reach in zip(sides, margin, strict=True))
     cropped = {layer: {region: mask[box] for region, mask in regions.items()} for layer, regions in layers.items()}
     canonical = canonical @ nibabel.affines.from_matvec(np.eye(3), [side.start for side in box])

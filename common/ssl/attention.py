@@ -129,9 +129,9 @@ class RecomputedAttention(FusedAttention):
 
 
 ATTENTION: dict[str, dict[type, type]] = {
-    "stored": {BasicLayer: BasicLayer, WindowAttention: WindowAttention},
-    "recomputed": {BasicLayer: CodedLayer, WindowAttention: RecomputedAttention},
-    "fused": {BasicLayer: CodedLayer, WindowAttention: FusedAttention},
+    "stored": {kind: kind for kind in (BasicLayer, WindowAttention, *LAYERS)},
+    "recomputed": {BasicLayer: CodedLayer, WindowAttention: RecomputedAttention, **LAYERS},
+    "fused": {BasicLayer: CodedLayer, WindowAttention: FusedAttention, **LAYERS},
 }
 
 
@@ -162,7 +162,6 @@ def set_attention(
     is_on_gpu = any(parameter.is_cuda for parameter in network.parameters())
     automatic = ATTENTION["fused" if is_on_gpu else "recomputed"]
     classes = choice("attention", attention, {"auto": automatic, **ATTENTION})
-    classes = classes | {monai: monai if attention == "stored" else ours for monai, ours in LAYERS.items()}
     for module in network.modules():
         for monai, ours in classes.items():
             if isinstance(module, monai):

@@ -10,8 +10,9 @@ import torch
 from monai.data import MetaTensor
 from scipy import ndimage
 
+from common.components import box_of
 from common.data import CleanRegionsd, LabelToRegionsd, RegionsToLabeld
-from common.data.cleanup import Steps, box_of, cleaned, steps_of, text_of
+from common.data.cleanup import Steps, cleaned, steps_of, text_of
 from common.data.regions import regions_of
 from tests.support import refused
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from common.metrics.surfaces import Surface, box_of, percentile_distance, surface_of
+from common.components import box_of
+from common.metrics.surfaces import Surface, percentile_distance, surface_of
 from tests.oracles import surfaces as oracle
 from tests.oracles.masks import SPACINGS, balls, box, pairs
 
