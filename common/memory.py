@@ -130,7 +130,7 @@ def _saving(place: str, options: Mapping[str, Any]) -> list[str]:
     names = ["batch_size"] * (has_smaller and not trains_here) + ["patch_size"]
     names += ["num_workers", "cache_rate"] * is_on_host
     given = [f"--{name}={_written(options[name])}" for name in names if options.get(name, 0) not in (0, 1)]
-    total = options.get("global_batch_size") or f"{crops} times the number of GPUs"
+    total = has_smaller and (options.get("global_batch_size") or crops * int(os.environ.get("WORLD_SIZE", "1")))
     steps = {
         f"raise --spacing={_written(options.get('spacing'))}": is_on_host and options.get("spacing"),
         "set --activation_checkpointing=true": options.get("activation_checkpointing") is False,

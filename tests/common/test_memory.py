@@ -91,7 +91,7 @@ FEWER, SHARED = "or fewer workers, or make it larger, as by docker run --shm-siz
         (
             FULL,
             TRAINING,
-            f"out of memory on the GPU: {ON_GPU}2 times the number of GPUs, or {SMALLER} (OutOfMemoryError: CUDA",
+            f"out of memory on the GPU: {ON_GPU}2, or {SMALLER} (OutOfMemoryError: CUDA",
         ),
         (FULL, TRAINING | {"global_batch_size": 8}, f"out of memory on the GPU: {ON_GPU}8, or {SMALLER} (Out"),
         (
@@ -139,6 +139,11 @@ def test_memory_that_a_run_lacks_is_explained(error, options, line):
     for each in (error, wrapper):
         found = explain_out_of_memory(each, options)
         assert found is None if line is None else found.startswith(line)
+
+
+def test_the_global_batch_to_keep_counts_all_processes(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert "--global_batch_size=6," in explain_out_of_memory(FULL, TRAINING)
 
 
 def end_by_a_signal():

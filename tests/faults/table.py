@@ -144,7 +144,7 @@ def hold(folder: Path, _: Path) -> None:
 HELD = "--output_dir={folder}/held: in use by process … on … since …; choose a different folder, or wait until …"
 RUNS = [
     monai("--lerning_rate=5", "--lerning_rate=5: no such option; did you mean --learning_rate?"),
-    monai("--batch_size=two", "--batch_size=two: expected a whole number from 1, crops"),
+    monai("--batch_size=two", "--batch_size=two: expected a whole number from 1, crops, or auto"),
     Fault(train("--batch_size::size=1"), "--batch_size::size=1: …; batch_size has no keys of its own"),
     Fault(
         train(overlay=OWN),
@@ -211,7 +211,7 @@ RUNS = [
     Fault(evaluate("--output_dir={folder}/held"), HELD, hold),
     Fault(
         train("--batch_size=6 --patch_size=[64,64,64]"),
-        "out of memory on the host: set --activation_checkpointing=true, or lower --batch_size=6 or …",
+        "out of memory on the host: set --activation_checkpointing=true, or set --batch_size=auto …, or lower …",
         memory=2**30,
     ),
     Fault(
