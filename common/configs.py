@@ -9,12 +9,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from .errors import InputError, choice, did_you_mean, shortened, show
 from .files import valid_json, valid_yaml, why_no_file
 from .literals import literal, names_of
-from .options import OPTIONS, TRAINING_DEFAULTS
+from .options import OPTIONS, TRAINING_DEFAULTS, Options, check_plain
 
 # MONAI's option `tracking`, and the options that apply with it
 TRACKING = {"tracking", "tracking_uri", "experiment_name", "run_name", "save_execute_config"}
@@ -177,6 +178,24 @@ def check_known(given: Mapping[str, Any], files: Sequence[str | Path]) -> None:
     for change in (Change(name, value) for name, value in given.items()):
         if change.id in EPOCHS or change.key not in parser:
             raise change.unknown(parser, ", ".join(map(str, files)))
+
+
+def check_values(files: Sequence[str | Path], options: Mapping[str, Any]) -> Options:
+    """Refuse unknown options, and values that no run can have, before MONAI and PyTorch are imported.
+
+    Only plain values are checked, which no expression gives, and returned; `common.options.read` checks all.
+    """
+    contents = [_load(file) for file in files]
+    merged = {key.removeprefix("+"): value for content in contents for key, value in content.items()}
+    texts = "".join(Path(file).read_text(encoding="utf-8") for file in files)
+    for name, value in options.items():
+        key = name.removeprefix("+")
+        is_named = key in merged or key in TRACKING or (key in TRAINING_DEFAULTS and "ckpt_dir" in merged)
+        is_known = is_named or "::" in key or re.search(rf"@{re.escape(key)}\b", texts)
+        if key in EPOCHS or not is_known:
+            raise Change(name, value).unknown(SimpleNamespace(config=merged), ", ".join(map(str, files)))
+    defaults = TRAINING_DEFAULTS if "ckpt_dir" in merged else {}
+    return check_plain({**defaults, **merged, **options})
 
 
 def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> list[Change]:

@@ -353,6 +353,20 @@ def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None
     return options
 
 
+def check_plain(values: Mapping[str, Any]) -> Options:
+    """Refuse values of options that are wrong whatever the machine, and return them, without expressions and devices.
+
+    Those of a training are also checked together.
+    """
+    options = Options()
+    for name in values.keys() & OPTIONS.keys() - {"device", "stitch_device"}:
+        if not str(values[name]).startswith(("$", "@", "%")):
+            setattr(options, name, OPTIONS[name](values[name]))
+    if "ckpt_dir" in values and {"patch_size", "modalities", "pretrained", "batch_size"} <= vars(options).keys():
+        _check_together(options, self_supervised="loss_weights" in values)
+    return options
+
+
 def automatic_amp(device: Any, trains: bool = False) -> bool:
     """Whether mixed precision is faster and safe: on a GPU, or to predict on a processor with bfloat16."""
     import torch  # imported here because it is slow

@@ -20,7 +20,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import takewhile
@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from common.cli import log_unexpected, options_of
-from common.configs import Change, as_data, check, parsed
+from common.configs import Change, as_data, check, check_values, parsed
+from common.data import datalists
 from common.environment import check_help, prepare_process
 from common.errors import (
     InputError,
@@ -45,6 +46,7 @@ from common.errors import (
 from common.memory import explain_out_of_memory
 from common.options import OPTIONS
 from common.resolver import key_of
+from common.training.length import length
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 DISTRIBUTED = "multi_gpu_train.yaml"
@@ -74,6 +76,15 @@ def read_command_line(arguments: Sequence[str], is_distributed: bool = False) ->
         raise InputError(f"--{empty}", "no value")
     options = {"bundle_root": str(configs.parent)} | {name: parsed(name, value) for name, value in given.items()}
     return [str(file) for file in files], options
+
+
+def check_early(files: Sequence[str | Path], options: Mapping[str, Any]) -> None:
+    """Refuse what is wrong with the options alone: within a second, as nothing slow is imported yet."""
+    values = check_values(files, options)
+    if all(isinstance(vars(values).get(name), int) for name in ("iterations", "val_interval", "warmup_iterations")):
+        length(values, cases=1, cases_per_step=1)
+    if isinstance(datalist := options.get("datalist"), str):
+        datalists.read(datalist)
 
 
 def _one_of(what: str, words: Sequence[str], known: Sequence[str]) -> str:
@@ -123,6 +134,7 @@ def main() -> None:
         return
     files, options = read_command_line(sys.argv[1:], is_distributed="RANK" in os.environ)
     values |= options
+    check_early(files, options)
     gc.disable()  # the collector takes a third of the import of PyTorch and MONAI, and finds nothing
     changes = check(files, options)
     from monai.bundle import create_workflow

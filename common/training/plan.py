@@ -2,10 +2,8 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
-from math import ceil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..data.datalists import Datalist
 from ..data.modalities import count_missing, first_image, missing_in
@@ -16,53 +14,11 @@ from ..options import Options, components
 from ..weights.formats import measured_of
 from .distributed import Processes
 from .fitting import fitting_batch_size
+from .length import Length, length, steps_in
 from .resume import describe as describe_change
 from .resume import resumable
 from .signals import end_before_the_first_step
 from .step import accumulation_steps
-
-
-class Length(NamedTuple):
-    """The length of a training in optimiser steps (`iterations`, a multiple of `val_interval`) and in epochs.
-
-    In an epoch, each training case is read once on average.
-    """
-
-    iterations: int
-    val_interval: int
-    warmup_iterations: int
-    epochs: float
-
-
-def length(options: Options, cases: int, cases_per_step: int) -> Length:
-    """The length of a training from options in iterations or epochs; `ArgumentError` if they do not fit together.
-
-    Epochs are rounded up: to whole steps, and the training to whole validation intervals. `cases` and `cases_per_step`
-    count over all processes.
-
-    Example:
-        >>> length(Options(iterations="600 epochs", val_interval="5 epochs", warmup_iterations=500), 555, 4)
-        Length(iterations=83280, val_interval=694, warmup_iterations=500, epochs=600.22)
-    """
-
-    def steps(name: str) -> int:
-        given = getattr(options, name)
-        return given if isinstance(given, int) else ceil(Fraction(given.split()[0]) * cases / cases_per_step)
-
-    def check(name: str, count: int, fits: bool, expected: str, other: str, limit: int) -> None:
-        given, bound = getattr(options, name), getattr(options, other)
-        if not fits:
-            problem = "" if given == count else f"{count} iterations"
-            shown = f"{other}={bound}" if bound == limit else f"{other}={bound}, {limit} iterations"
-            raise ArgumentError(name, given, problem, f"{expected} {shown}")
-
-    iterations, interval, warmup = steps("iterations"), steps("val_interval"), steps("warmup_iterations")
-    if options.iterations != iterations:
-        check("iterations", iterations, iterations >= interval, "at least", "val_interval", interval)
-        iterations = ceil(iterations / interval) * interval
-    check("iterations", iterations, iterations % interval == 0, "a multiple of", "val_interval", interval)
-    check("warmup_iterations", warmup, warmup <= iterations, "at most", "iterations", iterations)
-    return Length(iterations, interval, warmup, round(iterations * cases_per_step / cases, 2))
 
 
 class Plan:
@@ -99,7 +55,7 @@ class Plan:
         self.crops_per_volume = getattr(options, "crops_per_volume", 1)
         self.volumes_per_batch = batch_size // self.crops_per_volume
         self.training_cases = len(self.data.load("training", must_exist=False, missing=()))
-        self.length = length(options, self.training_cases, self.global_batch_size // self.crops_per_volume)
+        self.length = self._length()
         end_before_the_first_step(processes.is_main)
         self.begin()
         self.settings = options.record(
@@ -126,6 +82,14 @@ class Plan:
             self.settings["changes"] = list(changes)
             if processes.is_main:
                 show(*map(describe_change, changes))
+
+    def _length(self) -> Length:
+        """The length; prints an interval of validations that it changes."""
+        interval, per_step = self.options.val_interval, self.global_batch_size // self.crops_per_volume
+        found = length(self.options, self.training_cases, per_step)
+        if self.processes.is_main and found.val_interval != steps_in(interval, self.training_cases, per_step):
+            show(f"val_interval={interval}: no part of {found.iterations} iterations; it is {found.val_interval}")
+        return found
 
     def begin(self) -> None:
         """Make and claim the run's folders on the main process; all processes call this, and all raise its errors."""

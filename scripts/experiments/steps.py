@@ -18,7 +18,7 @@ OF_A_RUN = ("dataset_dir", "datalist", "output_dir", "ckpt_dir", "pretrained", "
 
 def steps_of(job: StudyJob, gpus: int) -> int | None:
     """The optimiser steps of a training; None if they follow from a datalist that does not exist yet."""
-    from common.training.plan import length
+    from common.training.length import length
     from common.training.step import accumulation_steps
 
     shared = tuple(option for option in job.command.options.items() if option[0] not in OF_A_RUN)

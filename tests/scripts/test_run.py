@@ -8,8 +8,8 @@ from monai.bundle import ConfigParser
 from common.cli import log_unexpected
 from common.configs import Change
 from common.errors import InputError
-from scripts.run import blaming, read_command_line
-from tests.support import ROOT, execute, one_line
+from scripts.run import blaming, check_early, read_command_line
+from tests.support import BUNDLES, ROOT, execute, one_line
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +70,39 @@ def test_only_a_training_ends_with_its_status_after_an_early_signal(line, expect
     code = f"import sys; sys.orig_argv, sys.argv = ['python', '-m', '{module}', *{words}], ['-m', *{words}]"
     result = execute([sys.executable, "-c", f"{code}; import scripts; print(scripts.IS_TRAINING)"])
     assert result.stdout == f"{expected}\n", result.stderr
+
+
+WRONG = {  # option -> what refuses it
+    "--iterations=many": "iterations=many: expected a whole number",
+    "--batchsize=2": "no such option in bundles/brats_finetune/configs/train.yaml; did you mean --batch_size?",
+    "--max_epochs=3": "did you mean --iterations='N epochs'?",
+    "--patch_size=[65,64,64]": "expected three multiples of 32",
+    "--warmup_iterations=60000": "warmup_iterations=60000: expected at most iterations=50000",
+    "--pretrained_lr_factor=0.5": "needs --pretrained",
+    "--datalist=none.json": "datalist none.json: No such file or directory",
+}
+
+
+@pytest.mark.parametrize("option", WRONG)
+def test_a_wrong_option_is_refused_by_the_options_alone(option):
+    with pytest.raises(InputError) as error:
+        check_early(*read_command_line(["brats_finetune", "train", option]))
+    assert WRONG[option] in one_line(error)
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_what_runs_is_not_refused(bundle):
+    check_early(
+        *read_command_line([bundle, "train", "quickstart", "--device=cuda:7", "--tracking=mlflow", "--+a::b=1"])
+    )
+    check_early(*read_command_line([bundle, "inference", "--checkpoint=[a.pt,b.pt]"]))
+
+
+def test_nothing_slow_is_imported_before_a_wrong_option_is_refused():
+    code = "import sys; sys.argv = ['run', 'brats_finetune', 'train', '--batchsize=2']\nfrom scripts.run import main\n"
+    code += "try: main()\nexcept ValueError: print({'torch', 'monai', 'scipy'} & sys.modules.keys())"
+    result = execute([sys.executable, "-c", code])
+    assert result.stdout == "set()\n", result.stderr
 
 
 def test_an_unexpected_failure_is_one_line_and_its_traceback_is_kept(tmp_path, capsys):

@@ -8,7 +8,8 @@ import pytest
 
 from common.options import Options
 from common.training.distributed import Processes
-from common.training.plan import Plan, length
+from common.training.length import length
+from common.training.plan import Plan
 from tests.support import refused
 
 
@@ -20,6 +21,12 @@ from tests.support import refused
         ("8 epochs", 100, 0, (200, 100, 0, 8.0)),
         ("9 epochs", 100, "0.1 epochs", (300, 100, 3, 12.0)),
         ("2 epochs", "0.5 epochs", 0, (52, 13, 0, 2.08)),  # 12.5 steps, rounded up
+        # iterations stay, and the interval is the divisor that differs by the smallest factor
+        (80, 120, 0, (80, 80, 0, 3.2)),
+        (700, 500, 0, (700, 700, 0, 28.0)),
+        (1000, 300, 0, (1000, 250, 0, 40.0)),
+        (9, "2 epochs", 0, (9, 9, 0, 0.36)),
+        (997, 300, 0, (997, 997, 0, 39.88)),  # a prime: not every step
     ],
 )
 def test_each_may_be_given_in_either_unit(iterations, interval, warmup, expected):
@@ -31,8 +38,6 @@ def test_each_may_be_given_in_either_unit(iterations, interval, warmup, expected
 @pytest.mark.parametrize(
     ("iterations", "interval", "warmup", "name", "text"),
     [
-        (700, 500, 0, "iterations", "expected a multiple of val_interval=500"),
-        (9, "2 epochs", 0, "iterations", "expected a multiple of val_interval=2 epochs, 50 iterations"),
         ("2.5 epochs", 500, 0, "iterations", "63 iterations; expected at least val_interval=500"),
         (10, 10, 11, "warmup_iterations", "expected at most iterations=10"),
         ("1 epochs", "1 epochs", "2 epochs", "warmup_iterations", "50 iterations; expected at most iterations="),
@@ -102,6 +107,13 @@ def test_a_plan_counts_the_cases_of_all_processes_and_records_both_units(options
     assert (plan.crops_per_volume, plan.volumes_per_batch) == (crops, 2 // crops)
     assert plan.accumulation_steps == 2
     assert plan.global_batch_size == plan.settings["global_batch_size"] == 8
+
+
+def test_an_interval_that_does_not_divide_the_length_is_replaced_and_named(options, capsys):
+    options.iterations, options.val_interval = 80, 120
+    plan = Plan("a", Processes(), options)
+    assert (plan.length.iterations, plan.settings["val_interval"]) == (80, 80)
+    assert capsys.readouterr().out == "val_interval=120: no part of 80 iterations; it is 80\n"
 
 
 def test_what_training_subjects_lack_is_recorded_and_printed(options, capsys):

@@ -83,7 +83,7 @@ def test_weights_can_be_those_of_each_fold(prepare, own, monkeypatch):
         ),
         ({"ckpt_dir": "/x"}, "--ckpt_dir=/x: set by this command for each fold; leave it out"),
         ({"model_sise": "tiny"}, "--model_sise=tiny: no such option in "),
-        ({"iterations": "3", "val_interval": "2"}, "iterations=3: expected a multiple of val_interval=2"),
+        ({"iterations": "3", "warmup_iterations": "4"}, "warmup_iterations=4: expected at most iterations=3"),
         ({"seed": "{flod}"}, "--seed={flod}: no {flod}; expected {fold}"),
     ],
 )

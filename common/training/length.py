@@ -1,0 +1,59 @@
+"""The length of a training, given in iterations or in epochs."""
+
+from fractions import Fraction
+from math import ceil, isqrt, log
+from typing import NamedTuple
+
+from ..errors import ArgumentError
+from ..options import Options
+
+
+class Length(NamedTuple):
+    """The length of a training in optimiser steps (`iterations`, a multiple of `val_interval`) and in epochs.
+
+    In an epoch, each training case is read once on average.
+    """
+
+    iterations: int
+    val_interval: int
+    warmup_iterations: int
+    epochs: float
+
+
+def steps_in(length: int | str, cases: int, cases_per_step: int) -> int:
+    """Optimiser steps of a length in iterations or epochs, rounded up; the cases count over all processes."""
+    return length if isinstance(length, int) else ceil(Fraction(length.split()[0]) * cases / cases_per_step)
+
+
+def length(options: Options, cases: int, cases_per_step: int) -> Length:
+    """The length of a training from options in iterations or epochs; `ArgumentError` if they do not fit together.
+
+    A number of iterations stays, and the interval becomes that of its divisors which differs by the smallest factor.
+    Epochs are rounded up: to whole steps, and the training to whole intervals. `cases` and `cases_per_step` count over
+    all processes.
+
+    Example:
+        >>> length(Options(iterations="600 epochs", val_interval="5 epochs", warmup_iterations=500), 555, 4)
+        Length(iterations=83280, val_interval=694, warmup_iterations=500, epochs=600.22)
+        >>> length(Options(iterations=80, val_interval=120, warmup_iterations=10), 12, 1)[:2]
+        (80, 80)
+    """
+
+    def check(name: str, count: int, fits: bool, expected: str, other: str, limit: int) -> None:
+        given, bound = getattr(options, name), getattr(options, other)
+        if not fits:
+            problem = "" if given == count else f"{count} iterations"
+            shown = f"{other}={bound}" if bound == limit else f"{other}={bound}, {limit} iterations"
+            raise ArgumentError(name, given, problem, f"{expected} {shown}")
+
+    names = ("iterations", "val_interval", "warmup_iterations")
+    iterations, interval, warmup = (steps_in(getattr(options, name), cases, cases_per_step) for name in names)
+    if options.iterations == iterations:
+        low = [number for number in range(1, isqrt(iterations) + 1) if iterations % number == 0]
+        divisors = [*low, *(iterations // number for number in low)]
+        interval = min(divisors, key=lambda divisor: abs(log(divisor / interval)))
+    else:
+        check("iterations", iterations, iterations >= interval, "at least", "val_interval", interval)
+        iterations = ceil(iterations / interval) * interval
+    check("warmup_iterations", warmup, warmup <= iterations, "at most", "iterations", iterations)
+    return Length(iterations, interval, warmup, round(iterations * cases_per_step / cases, 2))
