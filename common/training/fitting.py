@@ -2,6 +2,7 @@
 
 import copy
 import math
+import time
 from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -44,11 +45,7 @@ def fitting_batch_size(options: Options, processes: Processes) -> int:
 
 def _largest(config: Any, options: Options, processes: Processes) -> int:
     sizes = candidates(options, processes.count)
-    network, device = config.get_resolved_content("network"), torch.device(options.device)
-    if device.type == "cuda":
-        fits = [*takewhile(lambda size: _fits_on_gpu(config, network, options, size, device), sizes)]
-    else:
-        fits = _fitting_on_cpu(network, options, sizes)
+    fits = fitting_sizes(config, config.get_resolved_content("network"), options, sizes)
     largest = processes.smallest(max(fits, default=0))
     if not largest:
         raise ArgumentError("batch_size", AUTO, f"{sizes[0]} crops do not fit", "a smaller patch_size or model_size")
@@ -56,6 +53,29 @@ def _largest(config: Any, options: Options, processes: Processes) -> int:
         batches = options.global_batch_size // (largest * processes.count)
         show(f"batch_size=auto: {largest} crops fit; {batches} batches for a step of {options.global_batch_size}")
     return largest
+
+
+def fitting_sizes(config: Any, network: nn.Module, options: Options, sizes: Sequence[int]) -> list[int]:
+    """The batch sizes, of ascending `sizes`, that fit into the memory of the options' device.
+
+    `config` is the resolver of a training's config, `network` what it has under that name.
+    """
+    device = torch.device(options.device)
+    if device.type == "cuda":
+        return [*takewhile(lambda size: _fits_on_gpu(config, network, options, size, device), sizes)]
+    return _fitting_on_cpu(network, options, sizes)
+
+
+def seconds_of_step(config: Any, network: nn.Module, options: Options, size: int) -> float:
+    """Seconds of a forward and a backward pass of a batch, the faster of two after a first one."""
+    device, times = torch.device(options.device), []
+    for _ in range(3):
+        start = time.monotonic()
+        _try_step(config, network, options, size, device)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.monotonic() - start)
+    return min(times[1:])
 
 
 def candidates(options: Options, processes: int) -> list[int]:

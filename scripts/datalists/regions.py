@@ -27,10 +27,10 @@ def read_regions(path: Path, name: str) -> str:
         return declaration(content)
 
 
-def from_labels(root: str, files: Sequence[str], workers: int) -> str:
+def from_labels(root: str, files: Sequence[str], workers: int, is_asking: bool = True) -> str:
     """The region text for label maps with 1 as their only value: a lesion. Shows progress.
 
-    Otherwise raises InputError with a regions file to fill in.
+    Otherwise raises InputError with a regions file to fill in or, if not `is_asking`, makes each value a region.
     """
     found = map_in_processes(partial(label_values, root=root), files, workers, "label map", "label values")
     for file, values in zip(files, found, strict=True):
@@ -51,6 +51,9 @@ def from_labels(root: str, files: Sequence[str], workers: int) -> str:
             f"--regions: missing; the values in {count} are {values}; expected {EXAMPLE}; at most {LIMIT} regions"
         )
     names = ["lesion"] if len(numbers) == 1 else [f"label{number}" for number in numbers]
+    if not is_asking:
+        show(f"regions: one for each value in {count}: {', '.join(map(str, numbers))}")
+        return ",".join(f"{name}={number}" for name, number in zip(names, numbers, strict=True))
     regions = ", ".join(f"{name}: {{labels: [{number}]}}" for name, number in zip(names, numbers, strict=True))
     raise InputError(
         f"--regions: missing; the values in {count} are {', '.join(map(str, numbers))}; expected a YAML file that "

@@ -46,11 +46,13 @@ def scan_any(
     person: Callable[[str], str] | None = None,
     keep_missing: bool = False,
     workers: int = 0,
+    is_asking: bool = True,
 ) -> Scan:
     """Scan any data set and print what was recognised; None leaves layout, regions or people to be recognised.
 
     `person` leads from a subject's name to the person. Without modalities in `naming`,
-    those that all subjects have are taken or, with `keep_missing`, those that any subject has.
+    those that all subjects have are taken or, with `keep_missing`, those that any subject has. `is_asking` refuses
+    label maps whose regions have no names (`from_labels`).
     """
     with reporting_path_errors(f"--root={root}", "a folder of scans"):
         listing = list_images(root)
@@ -68,7 +70,7 @@ def scan_any(
         raise
     show(*data.account(modalities))
     show(f"layout: {data.name} ({data.layout}), {len(subjects)} subjects; modalities: {', '.join(modalities)}")
-    convention = _convention(data, subjects, naming, regions, workers)
+    convention = _convention(data, subjects, naming, regions, workers, is_asking)
     for subject in subjects:
         subject.person = person(subject.name) if person else subject.person or person_of(subject.name)
     held_out = frozenset(str(subject.person) for subject in subjects if subject.name in data.held_out)
@@ -129,7 +131,7 @@ def _modalities(
 
 
 def _convention(
-    data: DataSet, subjects: list[SubjectFiles], naming: Naming, regions: str | None, workers: int
+    data: DataSet, subjects: list[SubjectFiles], naming: Naming, regions: str | None, workers: int, is_asking: bool
 ) -> str | None:
     """The label convention as given, as the layout states it, or from the label maps; None without label maps."""
     labels = [subject.label for subject in subjects if subject.label is not None]
@@ -140,6 +142,6 @@ def _convention(
             raise InputError(f"--regions: {regions}, but no label map in {data.root}; --label=WORDS names their ends")
         return None
     if (convention := regions or data.convention) is None:
-        return from_labels(data.root, labels, workers)
+        return from_labels(data.root, labels, workers, is_asking)
     show(f"regions: {convention}")
     return convention

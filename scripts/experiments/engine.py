@@ -180,11 +180,11 @@ def _read_record(folder: Path) -> dict[str, Any]:
 # A single job
 
 
-def execute(job: StudyJob, output: Path, threads: int | None = None) -> State:
+def execute(job: StudyJob, output: Path, threads: int | None = None, is_shown: bool = False) -> State:
     """Run a job in this process, unless it is done or another process runs it.
 
-    Output goes to `run.log` in the job's folder. Stale results, and results of a different command, are moved aside; a
-    stopped training continues.
+    Output goes to `run.log` in the job's folder, or to that of this process if `is_shown`. Stale results, and results
+    of a different command, are moved aside; a stopped training continues.
     """
     folder = _folder_of(job, output)
     with lock(folder, patience=1.0) as held:
@@ -193,7 +193,8 @@ def execute(job: StudyJob, output: Path, threads: int | None = None) -> State:
         state, start = _judge(job, output), time.monotonic()
         if state.name in ("absent", "done"):
             return state
-        if state.name == "stale" or _read_record(folder).get("command") != job.command.words:
+        is_other = state.name == "stale" or _read_record(folder).get("command") != job.command.words
+        if is_other and not job.selects:
             move_aside(job.results)
         record: dict[str, Any] = {
             "job": job.name,
@@ -205,25 +206,30 @@ def execute(job: StudyJob, output: Path, threads: int | None = None) -> State:
         }
         write_json(folder / "record.json", record)
         job.target.parent.mkdir(parents=True, exist_ok=True)
-        status = _call(job.command, log_of(job, output), held, threads)
-        if status == 0:
+        log, begun = None if is_shown else log_of(job, output), time.time_ns()
+        status = _call(job.command, log, held, threads)
+        if status == 0 or (status == 1 and job.selects and _is_newer(job.target, begun)):
             state = State("done") if job.target.exists() else State("failed", f"{job.target}: not written")
         elif status in (PREEMPTED, -signal.SIGINT, 128 + signal.SIGINT):
             state = State("interrupted")
         else:
-            last = _last_line(log_of(job, output)) if status > 0 else ""  # a killed command has not said why
+            last = _last_line(log) if log and status > 0 else ""  # a killed command has not said why
             state = State("failed", last or ending_of(status))
         end = {"state": state.name, "last_line": state.reason, "status": status}
         write_json(folder / "record.json", record | end | {"seconds": round(time.monotonic() - start, 1)})
         return state
 
 
-def _call(command: CommandLine, log: Path, held: int, threads: int | None) -> int:
+def _is_newer(file: Path, moment: int) -> bool:
+    return file.exists() and size_and_time(file)[1] >= moment
+
+
+def _call(command: CommandLine, log: Path | None, held: int, threads: int | None) -> int:
     """Run a command that inherits the lock, so that the lock lasts as long as the command, even if this process is
-    killed.
+    killed. Without a log, its output is that of this process.
     """
     shared = {"OMP_NUM_THREADS": str(threads)} if threads else {}
-    with open_to_append(log) as file:
+    with open_to_append(log) if log else os.fdopen(os.dup(1), "wb") as file:
         file.write(f"$ {command}\n".encode(errors="backslashreplace"))
         file.flush()
         try:
@@ -233,7 +239,7 @@ def _call(command: CommandLine, log: Path, held: int, threads: int | None) -> in
                 env=shared | os.environ,  # the user's environment wins
                 stdin=subprocess.DEVNULL,
                 stdout=file,
-                stderr=subprocess.STDOUT,
+                stderr=subprocess.STDOUT if log else None,
                 pass_fds=[held],
                 start_new_session=True,  # Ctrl-C reaches it only once, through `run_jobs`
             )
@@ -280,14 +286,17 @@ def select(study: OpenStudy, only: str = "*", redo: bool = False) -> list[str]:
     return [name for name in study.jobs if name in wanted]
 
 
-def launcher(places: Places, at_once: int, slurm: Mapping[str, Any] | None = None) -> Launcher:
+def launcher(places: Places, at_once: int, slurm: Mapping[str, Any] | None = None, is_shown: bool = False) -> Launcher:
     """A function that runs a job on this machine, whose cores the `at_once` jobs share, or by SLURM.
+
+    `is_shown` shows the output of a job that runs here, instead of a log.
 
     A SLURM job takes the job's lock and writes its record, so that other processes see it as running. If it is
     preempted or out of time, SLURM requeues it and the training continues.
     """
     if slurm is None:
-        return partial(execute, threads=max(1, (os.cpu_count() or 1) // (at_once * places.gpus)))
+        threads = max(1, (os.cpu_count() or 1) // (at_once * places.gpus))
+        return partial(execute, threads=threads, is_shown=is_shown)
     from scripts.arrays import array_of  # late import: `--help` stays fast
 
     array_of(slurm, places.output, "study", 1)  # reject bad settings before the first job
@@ -300,7 +309,9 @@ def launcher(places: Places, at_once: int, slurm: Mapping[str, Any] | None = Non
     return launch
 
 
-def run_jobs(study: OpenStudy, selected: Sequence[str], launch: Launcher, at_once: int) -> dict[str, State]:
+def run_jobs(
+    study: OpenStudy, selected: Sequence[str], launch: Launcher, at_once: int, has_logs: bool = True
+) -> dict[str, State]:
     """Run the selected jobs, each after the jobs that it needs, print their starts and ends, and return their final
     states.
 
@@ -344,7 +355,7 @@ def run_jobs(study: OpenStudy, selected: Sequence[str], launch: Launcher, at_onc
                 elif state.name == "done" or (state.name == "failed" and name in watched):
                     end(name, state)
                 else:
-                    show(f"starts       {name}; {log_of(jobs[name], output)}")
+                    show(f"starts       {name}" + (f"; {log_of(jobs[name], output)}" if has_logs else ""))
                     at_work[pool.submit(launch, jobs[name], output)] = name
             try:
                 finished, _ = wait(at_work, EVERY if waiting else None, FIRST_COMPLETED)

@@ -62,6 +62,7 @@ class StudyJob:
     `name` is the entry and values, such as `two_stage/tiny-fold0`, plus `/evaluation` if the job scores that run.
     `inputs` are the files and folders that the result depends on, `needs` the jobs that make some of them. `results` is
     moved aside when it is stale; `target` exists once the job is done; `absent` is the reason why the job cannot run.
+    A command that `selects` keeps its current results itself, and may leave out subjects, with the status 1.
     """
 
     name: str
@@ -76,6 +77,7 @@ class StudyJob:
     layout: str = ""
     root: Path = Path()
     is_evaluation: bool = False
+    selects: bool = False
 
     @property
     def is_training(self) -> bool:
@@ -289,7 +291,7 @@ def _training(of: _Instance, folder: Path) -> tuple[CommandLine, tuple[Path, ...
     files = [f"configs/{file}" for file in ("train.yaml", *overlays)]
     torchrun = ("torch.distributed.run", f"--nproc_per_node={gpus}", "-m") if gpus > 1 else ()
     options = {
-        "config_file": files[0] if len(files) == 1 else _text(files),
+        "config_file": files[0] if len(files) == 1 else text_of(files),
         **_data_of(of.sources["datalist"]),
         "output_dir": str(folder / "eval"),
         "ckpt_dir": str(folder / "models"),
@@ -356,7 +358,7 @@ def _pools(name: str, axis: str, evaluations: Sequence[StudyJob], places: Places
             name=f"{label}/pooled",
             entry=first.entry,
             values={key: value for key, value in first.values.items() if key != axis},
-            command=CommandLine(words, {"names": names, "data": _text(data), "output": str(folder)}),
+            command=CommandLine(words, {"names": names, "data": text_of(data), "output": str(folder)}),
             inputs=tuple(job.results / file for job in members for file in OF_EVALUATION),
             results=folder,
             target=folder / "summary.json",
@@ -377,12 +379,12 @@ def texts_of(options: Mapping[str, Any], values: Mapping[str, Any], where: str) 
     `values` fill in names in braces; `where` comes before an option's name in messages.
     """
     return {
-        option: _fill(value, values, f"{where}{option}") if isinstance(value, str) else _text(value)
+        option: _fill(value, values, f"{where}{option}") if isinstance(value, str) else text_of(value)
         for option, value in options.items()
     }
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     """A value in the syntax that MONAI and Fire parse, without blanks between the items of lists and mappings."""
     return json.dumps(value) if value is None or isinstance(value, bool) else _literal(value)
 

@@ -155,12 +155,12 @@ def _check_sources(content: Mapping[str, Any], name: str) -> None:
             raise InputError(f"{name}: {key}={value}: expected {', '.join(names) or 'none'}, or an entry above")
 
     for layout, options in content.get("cohorts", {}).items():
-        _check_arguments(make, options, f"{name}: cohorts.{layout}")
+        check_arguments(make, options, f"{name}: cohorts.{layout}")
     datalists: list[str] = []
     for label, entry in content["datalists"].items():
         known(f"datalists.{label}.from", entry.get("from"), [*datalists, *entry.get("files", [])])
         command = kind_of(entry) if "from" in entry else entry.get("layout", "generic")
-        _check_arguments(commands.COMMANDS[command], entry.get("options", {}), f"{name}: datalists.{label}.options")
+        check_arguments(commands.COMMANDS[command], entry.get("options", {}), f"{name}: datalists.{label}.options")
         datalists.append(label)
     runs: list[str] = []
     bundles = sorted(folder.parents[1].name for folder in (ROOT / "bundles").glob("*/configs/train.yaml"))
@@ -186,7 +186,7 @@ def _check_sources(content: Mapping[str, Any], name: str) -> None:
         runs.append(label)
 
 
-def _check_arguments(command: Callable[..., Any], options: Mapping[str, Any], where: str) -> None:
+def check_arguments(command: Callable[..., Any], options: Mapping[str, Any], where: str) -> None:
     """Reject options that a command does not have, and missing ones."""
     known = {name: item for name, item in signature(command).parameters.items() if not re.fullmatch(TAKEN, name)}
     for option in options:

@@ -1,0 +1,86 @@
+"""From your scans and label maps to a model and its evaluation: `python -m scripts.mine RAW --output=DIR`."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+
+from common.cli import run
+from common.errors import InputError, check_number, show
+from common.files import check_writable_folder, expand_home
+from common.values import flag
+
+
+def mine(
+    root: str | None = None,
+    *,
+    output: str,
+    plan: str | None = None,
+    yes: bool = False,
+    modalities: str | Sequence[str] | None = None,
+    label: str | None = None,
+    regions: str | None = None,
+    person: str | None = None,
+    hours: float = 8,
+    device: str = "auto",
+) -> None:
+    """Plan what leads from your scans to a model and its scores, show the plan, and carry it out.
+
+    The plan is OUTPUT/plan.yaml, and its steps are commands that you can run yourself: prepare, datalists, check, train
+    and evaluate. Without --yes the command ends after the plan or, in a terminal, asks. Edit the file as you like, and
+    repeat the command: a plan that exists is taken as it is, and what is done already stays unless its command or its
+    input has changed. Results that are made again are moved aside first. See docs/how-to/one-command.md.
+
+    Args:
+        root: folder of the scans, each subject with a label map, in any layout that python -m scripts.datalists generic
+            reads. Scans without skull whose modalities share a grid are used as they are; others are prepared.
+        output: folder of the plan and all results.
+        plan: plan to carry out instead, such as an edited copy of that of other results.
+        yes: carry the plan out without a question.
+        modalities: modalities to take, in channel order, such as T1,FLAIR, or words for their names, as of python -m
+            scripts.datalists generic; by default those that every subject has.
+        label: words that end the names of label maps, or their pattern; by default the usual ones.
+        regions: YAML file that names each region, outermost first; by default one for each value in the label maps.
+        person: regular expression whose first group is the person in a subject's name, such as '(.+)_v[0-9]+'.
+        hours: longest time of the training; its number of steps follows from the time of a step on this machine.
+        device: cpu or cuda; by default cuda if there is a GPU.
+    """
+    from scripts.mine.plan import carry_out, check_plan, read_plan, screen, write_plan  # late: `--help` stays fast
+
+    folder = expand_home(output, f"--output={output}").resolve()
+    check_writable_folder(folder, f"--output={output}")
+    check_number("hours", hours, float, 0.01, 10_000)
+    is_agreed = flag("yes", yes)
+    here = folder / "plan.yaml"
+    source = here if plan is None else expand_home(plan, f"--plan={plan}")
+    asked = {"modalities": modalities, "label": label, "regions": regions, "person": person}
+    if plan is None and not here.exists():
+        from scripts.mine.planning import make_plan
+
+        if root is None:
+            raise InputError("root", "missing", "the folder of your scans, or --plan")
+        made = make_plan(expand_home(root, f"--root={root}"), asked, float(hours), device)
+        check_plan(made, here)
+    else:
+        if given := [name for name, value in asked.items() if value is not None]:
+            raise InputError(f"--{given[0]}", f"there is a plan, {source}", "an edited plan, or another --output")
+        made = read_plan(source)
+        if root is not None and str(expand_home(root, root).resolve()) != made["root"]:
+            raise InputError(f"--root={root}", f"the plan {source} is for {made['root']}", "that, or another --output")
+    write_plan(made, here)
+    show(*screen(made, folder))
+    again = shlex.join(["python", "-m", "scripts.mine", f"--output={output}", "--yes"])
+    if is_agreed or _agrees():
+        carry_out(made, folder)
+    else:
+        show("", f"edit {here} as you like; to carry it out: {again}")
+
+
+def _agrees() -> bool:
+    """Whether somebody at a terminal says yes."""
+    if not (sys.stdin and sys.stdin.isatty() and sys.stdout.isatty()):
+        return False
+    return input("\nCarry it out? [y/N] ").strip().lower() in ("y", "yes")
+
+
+if __name__ == "__main__":
+    run(mine, "mine")

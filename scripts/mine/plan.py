@@ -1,0 +1,185 @@
+"""A plan in YAML: what it rests on, and the options of each command that leads from scans to scores."""
+
+import os
+import sys
+import webbrowser
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from common.cli import command_line
+from common.data.cohorts import COHORTS
+from common.data.regions import declaration
+from common.errors import InputError, choice, did_you_mean, show, within
+from common.files import atomic_write, valid_yaml
+from common.options import OPTIONS
+from scripts.datalists.splits import RandomSplits
+from scripts.experiments.engine import OpenStudy, launcher, run_jobs, select, states_of
+from scripts.experiments.jobs import ROOT, CommandLine, Places, StudyJob, text_of
+from scripts.experiments.study import check_arguments
+
+HEADER = """\
+# What python -m scripts.mine carries out: the options of each command. Edit them, and repeat the command; what is not
+# here has the commands' defaults. `prepare: null` uses the scans as they are. `about` and `seconds` are to be read.
+"""
+EXPECTED = "a plan as python -m scripts.mine writes it"
+GIVEN = {"type": "object", "propertyNames": {"pattern": r"^[a-z]\w*$"}}
+STEPS = ("prepare", "datalist", "check", "train", "evaluate")
+SCHEMA = {
+    "type": "object",
+    "required": ["root", "bundle", "regions", *STEPS],
+    "additionalProperties": False,
+    "properties": {
+        "root": {"type": "string", "minLength": 1},
+        "bundle": {"enum": [f"{name}_finetune" for name, card in COHORTS.items() if card.conventions]},
+        "regions": {"type": "object", "minProperties": 1},
+        **dict.fromkeys(STEPS, GIVEN),
+        "prepare": {"anyOf": [GIVEN | {"required": ["like", "modalities"]}, {"type": "null"}]},
+        "about": {"type": "object", "additionalProperties": {"type": "string"}},
+        "seconds": {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}},
+    },
+}
+Plan = Mapping[str, Any]  # of the schema
+
+
+def read_plan(path: Path) -> dict[str, Any]:
+    """Read a plan; refuse options that its commands do not have, and a folder of scans that does not exist."""
+    plan: dict[str, Any] = valid_yaml(path, EXPECTED, SCHEMA)
+    check_plan(plan, path)
+    return plan
+
+
+def check_plan(plan: Plan, path: Path) -> None:
+    """Check the values of a plan, whose structure the schema checks."""
+    from scripts.datalists.__main__ import check, generic  # late imports: slow
+    from scripts.prepare.__main__ import prepare
+    from scripts.run import check_early, read_command_line
+
+    with within(path):
+        if not Path(plan["root"]).is_dir():
+            raise InputError("root", "no such folder", "that of the scans", value=plan["root"])
+        declaration(plan["regions"])
+        check_arguments(generic, plan["datalist"], "datalist")
+        splits = ("validation", "testing", "seed")
+        RandomSplits(**{name: plan["datalist"][name] for name in splits if name in plan["datalist"]})
+        check_arguments(check, plan["check"], "check")
+        if plan["prepare"] is not None:
+            check_arguments(prepare, plan["prepare"], "prepare")
+            choice("like", plan["prepare"]["like"], COHORTS)
+        for step, others in {"train": {"recipe"}, "evaluate": set[str]()}.items():
+            if foreign := next((name for name in plan[step] if name not in OPTIONS.keys() | others), None):
+                hint = did_you_mean(foreign, OPTIONS, otherwise=f"see python -m scripts.options {plan['bundle']}")
+                raise InputError(f"{step}.{foreign}: no option{hint}")  # such as `loss`, which could name any function
+            words = [f"--{name}={text}" for name, text in texts_in(plan[step]).items()]
+            check_early(*read_command_line([plan["bundle"], step, *words]))
+
+
+def texts_in(options: Mapping[str, Any]) -> dict[str, str]:
+    """Options as text of a command line; their order in the file means nothing."""
+    return {name: value if isinstance(value, str) else text_of(value) for name, value in sorted(options.items())}
+
+
+def write_plan(plan: Plan, path: Path) -> None:
+    """Write a plan, unless the file has it."""
+    if path.exists() and valid_yaml(path, EXPECTED) == plan:
+        return
+    with atomic_write(path) as file:
+        text = yaml.safe_dump(plan, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
+        file.write_text(HEADER + text, encoding="utf-8")
+
+
+def jobs_of(plan: Plan, output: Path) -> dict[str, StudyJob]:
+    """The jobs of a plan by name, each after the one that it needs."""
+    root, is_raw = Path(plan["root"]), plan["prepare"] is not None
+    data = output / "prepared" if is_raw else root
+    listed, regions, datalist = output / "all.json", output / "regions.yaml", output / "datalist.json"
+    training, evaluation = output / "training", output / "evaluation"
+    model = training / "models" / "model.pt"
+    of_data = {"dataset_dir": data, "datalist": datalist}
+    jobs: dict[str, StudyJob] = {}
+
+    def add(
+        name: str, program: str, places: Mapping[str, Any], inputs: tuple[Path, ...], target: Path, results: Path
+    ) -> None:
+        if twice := next((option for option in plan[name] if option in places), None):
+            raise InputError(f"{name}.{twice}", "follows from --output", "the plan without it", plan[name][twice])
+        options = {option: shown(value) for option, value in places.items()} | texts_in(plan[name])
+        command, needs = CommandLine(("python", "-m", *program.split()), options), tuple(jobs)[-1:]
+        selects = name in ("prepare", "check")
+        jobs[name] = StudyJob(name, name, {}, command, inputs, results, target, needs, selects=selects)
+
+    if is_raw:
+        places: dict[str, Any] = {"root": root, "output": data}
+        add("prepare", "scripts.prepare", places, (root,), data / "datalist.json", data)
+    places = {"root": data, "output": listed, "regions": regions}
+    add("datalist", "scripts.datalists generic", places, (regions, data), listed, listed)
+    places = {"datalist": listed, "root": data, "output": output / "check", "fixed": datalist}
+    add("check", "scripts.datalists check", places, (listed, data), datalist, datalist)
+    places = of_data | {"output_dir": training, "ckpt_dir": model.parent, "resume": "auto"}
+    add("train", f"scripts.run {plan['bundle']} train", places, (datalist, data), model, training)
+    places = of_data | {"checkpoint": model, "output_dir": evaluation}
+    page = evaluation / "evaluation.html"
+    add("evaluate", f"scripts.run {plan['bundle']} evaluate", places, (datalist, data, model), page, evaluation)
+    return jobs
+
+
+def shown(path: Any) -> str:
+    """A path for a command in the repository's root."""
+    is_below = isinstance(path, Path) and path.is_relative_to(ROOT)
+    return str(path.relative_to(ROOT) if is_below else path)
+
+
+def screen(plan: Plan, output: Path) -> list[str]:
+    """A plan in one screen: what it rests on, its choices, its time, and its commands."""
+    train, prepare, about = plan["train"], plan["prepare"], plan.get("about", {})
+    rows = {"scans": plan["root"]} | about | {"regions": declaration(plan["regions"]).replace(",", ", ")}
+    rows["prepare"] = "no, as they are: spacing " + str(train.get("spacing", "of the files"))
+    if prepare is not None:
+        size = "keep their size" if COHORTS[prepare["like"]].space.dof == 6 else "get the template's size"
+        edge = prepare.get("spacing", 1)
+        rows["prepare"] = f"into the space of {prepare['like']}, where heads {size}; voxels of {edge} mm"
+    rows["network"] = f"SwinUNETR {train.get('model_size', 'small')} from scratch, recipe {train.get('recipe', 'text')}"
+    edges = " x ".join(map(str, train.get("patch_size", ["96"] * 3)))
+    rows["crops"] = f"{edges} voxels, {train.get('batch_size', 2)} a step"
+    rows["steps"] = f"{train.get('iterations', 50000)}, with a validation every {train.get('val_interval', 500)}"
+    rows["time"] = time_of(plan)
+    width = max(map(len, rows)) + 2
+    commands = [f"$ {job.command}" for job in jobs_of(plan, output).values()]
+    return ["", *(f"{name:<{width}}{text}" for name, text in rows.items()), "", *commands]
+
+
+def time_of(plan: Plan) -> str:
+    """The estimated time of the steps; that of a training follows its length."""
+    iterations = plan["train"].get("iterations")
+    counts = {"step": iterations if isinstance(iterations, int) else 0}
+    seconds = {name: value * counts.get(name, 1) for name, value in plan.get("seconds", {}).items()}
+    parts = {name: timedelta(seconds=round(value)) for name, value in seconds.items() if value}
+    total = timedelta(seconds=round(sum(seconds.values())))
+    words = ", ".join(f"{name.replace('step', 'training steps')} {value}" for name, value in parts.items())
+    return f"about {total}: {words}" if parts else "unknown"
+
+
+def carry_out(plan: Plan, output: Path) -> None:
+    """Run the commands of a plan that are not done, in this terminal; name the results, and open the page."""
+    regions, content = output / "regions.yaml", yaml.safe_dump(plan["regions"], sort_keys=False)
+    if not regions.is_file() or regions.read_text(encoding="utf-8") != content:
+        with atomic_write(regions) as file:
+            file.write_text(content, encoding="utf-8")
+    jobs, places = jobs_of(plan, output), Places(output)
+    study = OpenStudy({"title": str(output)}, places, jobs, states_of(jobs, output))
+    selected = [name for name in jobs if name in select(study, redo=True)]
+    show("", *(f"done before  {name}" for name in jobs if name not in selected))
+    ended = run_jobs(study, selected, launcher(places, 1, is_shown=True), 1, has_logs=False)
+    if any(state.name != "done" for state in ended.values()):
+        raise SystemExit(1)
+    page, model = jobs["evaluate"].target, jobs["train"].target
+    new, places_of_new = ["scripts.run", plan["bundle"], "inference", "--dataset_dir=NEW"], f"={shown(output / 'new')}"
+    if plan["prepare"] is not None:
+        new = ["scripts.segment", "NEW", f"--bundle={plan['bundle']}", f"--like={plan['prepare']['like']}"]
+    new += [f"--checkpoint={shown(model)}", ("--output" if plan["prepare"] else "--output_dir") + places_of_new]
+    show("", f"scores: {page}", "for new scans, in a folder NEW:", f"$ {command_line(['python', '-m', *new])}")
+    if sys.stdout.isatty() and {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
+        webbrowser.open(page.as_uri())

@@ -1,0 +1,265 @@
+"""Make a plan: what a folder holds, whether it is prepared, and a training that fits this machine and a time."""
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from math import ceil, prod
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from nibabel.affines import voxel_sizes
+from nibabel.orientations import io_orientation
+from numpy.typing import NDArray
+
+from common import configs
+from common.data.layouts.names import Naming, naming
+from common.data.layouts.subjects import SubjectFiles
+from common.data.preparation import (
+    OVERLAP_ON_ONE_GRID,
+    SPACING,
+    WITHOUT_SKULL,
+    describe,
+    measure_case,
+    skull_in,
+    spread,
+    union,
+)
+from common.data.regions import mapping_of, symmetric_axes
+from common.data.scan_checks import OFF_GRID, read_headers
+from common.data.volumes import open_volume
+from common.errors import InputError, show
+from common.files import expand_home
+from common.memory import device_memory, free_memory
+from common.options import automatic_amp
+from common.training.fitting import fitting_sizes, seconds_of_step
+from common.values import AUTO, DEVICE
+from scripts.datalists.regions import read_regions
+from scripts.datalists.scan import Scan, scan_any
+from scripts.datalists.splits import RandomSplits, person_finder
+from scripts.experiments.jobs import ROOT
+
+BUNDLE, RECIPE = "brats_finetune", "robust"
+SHARE = 0.15  # of the people, for validation and again for testing
+MOST = 50_000  # steps of a training; paper, section 2.4.2
+VALIDATIONS = (2, 20)  # fewest and most of a training, which take a quarter of its time at most
+BATCHES = {"cpu": (1,), "cuda": (1, 2)}  # crops of a step: of the quick start; of the paper, section 2.4.2
+EDGES = (96, 64)  # of crops in voxels, the paper's first
+CONFIGS = ("train", "recipe_robust")
+SPACINGS = (1.0, 4.0)  # mm, that scripts.prepare makes
+CPU: dict[str, Any] = {
+    "model_size": "micro",
+    "learning_rate": 6.0e-03,
+}  # of the quick start: a step of `small` takes a minute
+GPU: dict[str, Any] = {"model_size": "small", "learning_rate": 1.0e-04}  # the paper's
+BRAIN = (140, 180, 140)  # mm; its extent, for estimates
+SUBJECT = 25.0  # seconds of a core to prepare T1 and FLAIR of 2 mm (README.md)
+OVERHEAD = 1.2  # of a step's time: reading, augmentation, optimiser
+CACHED = 0.25  # share of the free memory that volumes may take
+PREPARED = 2.0  # GiB that the preparation of a subject takes
+
+
+class Data(NamedTuple):
+    """What a folder holds: the subjects with all modalities and a label map, and their people by split."""
+
+    root: Path
+    naming: Naming
+    scan: Scan
+    cases: list[SubjectFiles]
+    people: Mapping[str, Sequence[str]]
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities in channel order."""
+        return self.scan.modalities
+
+    def case(self, subject: SubjectFiles) -> dict[str, Any]:
+        """A subject as checks of scans take it."""
+        files = [str(self.root / subject.files[name]) for name in self.modalities]
+        return {"subject": subject.name, "image": files, "label": str(self.root / str(subject.label))}
+
+
+class Fit(NamedTuple):
+    """What fits a machine: options of a training, seconds of a step and of a forward pass, and memory in words."""
+
+    options: dict[str, Any]
+    step: float
+    window: float
+    memory: str
+
+
+def make_plan(root: Path, asked: Mapping[str, Any], hours: float, device: str) -> dict[str, Any]:
+    """A plan for the scans below `root`, with the modalities, label, regions and person that a user `asked` for.
+
+    Raises an InputError if there is nothing to learn from, or too few people.
+    """
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == AUTO else DEVICE.parse("device", device)
+    data = find(root, asked)
+    some = spread(data.cases)
+    show(f"measuring {len(some)} subjects, and a step of a training on this machine")
+    is_raw, found = judged([data.case(subject) for subject in some])
+    all_edges = edges_of(data)
+    edges = [round(float(edge), 2) for edge in np.median(all_edges, axis=0)]
+    prepare = preparation(data, edges) if is_raw else None
+    spacing = [prepare["spacing"]] * 3 if prepare else edges
+    fit = fit_training(data, device)
+    patch = fit.options["patch_size"]
+    windows = prod(max(1, ceil(2 * mm / (one * size)) - 1) for mm, one, size in zip(BRAIN, spacing, patch, strict=True))
+    of_windows = windows * fit.window
+    validation = of_windows * len(data.people["validation"])
+    count = int(np.clip(900 * hours / validation, *VALIDATIONS))
+    interval = max(1, int(min(MOST, max(1800 * hours, 3600 * hours - count * validation) / fit.step)) // count)
+    train = training(data, fit, spacing, device) | {"iterations": count * interval, "val_interval": interval}
+    train["warmup_iterations"] = train["iterations"] // 100
+    if not is_raw and (all_edges.max(axis=0) / all_edges.min(axis=0)).max() > SPACING:
+        train["spacing"] = edges
+    subjects = len(data.cases) / prepare["jobs"] if prepare else 0
+    seconds = {
+        "prepare": subjects * SUBJECT * len(data.modalities) / 2,
+        "step": fit.step,
+        "validation": count * validation,
+        "evaluation": of_windows * len(data.people["testing"]) * 2 ** len(symmetric_axes(str(data.scan.convention))),
+    }
+    about = {
+        "subjects": subjects_in_words(data),
+        "found": f"{found}; voxels of {' x '.join(f'{edge:g}' for edge in edges)} mm in the median",
+        "memory": fit.memory,
+        "a GPU": gpu_in_words(device),
+    }
+    return {
+        "root": str(root.resolve()),
+        "bundle": BUNDLE,
+        "regions": mapping_of(str(data.scan.convention)),
+        "prepare": prepare,
+        "datalist": datalist(data, asked, is_raw=is_raw),
+        "check": {},
+        "train": train,
+        "evaluate": {"protocol": "dice", "device": device, "num_workers": train["num_workers"], "cohort": "mine"},
+        "about": about,
+        "seconds": {name: round(value, 2) for name, value in seconds.items() if value},
+    }
+
+
+def find(root: Path, asked: Mapping[str, Any]) -> Data:
+    """The labelled subjects of a folder, found and split as `scripts.datalists generic` does."""
+    names = naming(asked["modalities"], asked["label"])
+    person, regions = asked["person"], asked["regions"]
+    if regions is not None:
+        regions = read_regions(expand_home(regions, f"--regions={regions}"), f"--regions={regions}")
+    finder = None if person is None else person_finder(person)
+    scan = scan_any(root, naming=names, regions=regions, person=finder, is_asking=False)
+    if scan.convention is None:
+        expected = "files whose names end with seg, label, mask or lesion, or --label=WORDS"
+        raise InputError(f"--root={root}", "no label map to learn from", expected)
+    cases = [visit for visit in scan.visits if visit.label and not visit.lacks(scan.modalities)]
+    people = sorted({str(visit.person) for visit in cases} - scan.held_out)
+    try:
+        drawn = RandomSplits(SHARE, SHARE).draw(people)
+    except InputError as error:
+        found = f"{len(people)} people with {', '.join(scan.modalities)} and a label map"
+        raise InputError(f"--root={root}", found, "4 or more") from error
+    return Data(root, names, scan, cases, drawn | {"testing": [*drawn["testing"], *scan.held_out]})
+
+
+def subjects_in_words(data: Data) -> str:
+    """The subjects, their people by split, and those who are left out."""
+    splits = ", ".join(f"{len(people)} {split}" for split, people in data.people.items())
+    left = len(data.scan.visits) - len(data.cases)
+    unused = f"; {left} left out, without label map or some modality" if left else ""
+    return f"{len(data.cases)} with {', '.join(data.modalities)} and a label map; people: {splits}{unused}"
+
+
+def judged(cases: Sequence[Mapping[str, Any]]) -> tuple[bool, str]:
+    """Whether scans are raw, and how they were found, in words."""
+    problems = [problem for case in cases for problem in read_headers(case, "")[0] if problem.check in OFF_GRID]
+    if problems:
+        return True, "files of a subject on different grids"
+    ranges = union([measure_case(case) for case in cases])
+    return skull_in(ranges) != WITHOUT_SKULL or ranges["overlap"][0] < OVERLAP_ON_ONE_GRID, describe(ranges)
+
+
+def edges_of(data: Data) -> NDArray[np.float64]:
+    """The edges of the voxels of all scans [N, 3] along right, anterior and superior, in mm; without damaged files."""
+    edges = []
+    for file in (file for subject in data.cases for file in data.case(subject)["image"]):
+        with suppress(Exception):  # the checks of files report them
+            affine = open_volume(file).affine
+            axes = io_orientation(affine)[:, 0].argsort()
+            edges.append(voxel_sizes(affine)[axes])
+    if not edges:
+        raise InputError(f"--root={data.root}", "no scan can be read")
+    return np.array(edges)
+
+
+def preparation(data: Data, edges: Sequence[float]) -> dict[str, Any]:
+    """The options of `scripts.prepare` for raw scans: voxels of the median volume, of the sizes that it makes."""
+    labels = {} if data.naming.label is None else {"labels": data.naming.label}
+    patterns = {name: words for name, words in data.naming.spelled.items() if words}
+    has_t1 = {"T1", "T1ce"} & {*data.modalities}
+    return {
+        "like": "brats",  # rigid: heads and lesions keep their size
+        "modalities": ",".join(data.modalities),
+        **({} if has_t1 else {"brain": "none"}),  # deepbet takes T1
+        "spacing": round(float(np.clip(np.prod(edges) ** (1 / 3), *SPACINGS)), 1),
+        **({"patterns": patterns} if patterns else {}),
+        **labels,
+        "jobs": max(1, min(os.cpu_count() or 1, int(free_memory() / 2**30 / PREPARED), len(data.cases))),
+    }
+
+
+def datalist(data: Data, asked: Mapping[str, Any], is_raw: bool) -> dict[str, Any]:
+    """The options of `scripts.datalists generic`; prepared scans have the usual names."""
+    spelled = {name: data.naming.spelled.get(name, "") for name in data.modalities}
+    names = [name if is_raw or not words else f"{name}={words}" for name, words in spelled.items()]
+    label = {} if is_raw or data.naming.label is None else {"label": data.naming.label}
+    person = {} if asked["person"] is None else {"person": asked["person"]}
+    return {"modalities": ",".join(names), **label, **person, "validation": SHARE, "testing": SHARE}
+
+
+def fit_training(data: Data, device: str) -> Fit:
+    """The network of a device with the largest crops and batch that fit its memory, and the time of a step there."""
+    is_gpu = device.startswith("cuda")
+    edges = EDGES if is_gpu else EDGES[-1:]
+    for edge in edges:
+        options = (GPU if is_gpu else CPU) | {"patch_size": [edge] * 3}
+        given = options | {"modalities": list(data.modalities), "label_convention": data.scan.convention}
+        given |= {"device": device, "amp": automatic_amp(device, trains=True), "flips": []}
+        parser = configs.read([ROOT / f"bundles/{BUNDLE}/configs/{name}.yaml" for name in CONFIGS], given)
+        parser.get_parsed_content("imports")
+        network, config = parser.get_parsed_content("network"), parser.ref_resolver
+        values: Any = SimpleNamespace(**given)
+        if sizes := fitting_sizes(config, network, values, BATCHES["cuda" if is_gpu else "cpu"]):
+            break
+    else:
+        raise InputError(f"--device={device}", f"a crop of {edges[-1]} voxels does not fit into its memory", "more")
+    step = OVERHEAD * seconds_of_step(config, network, values, sizes[-1])
+    free, whole = (memory(device) / 2**30 for memory in (free_memory, device_memory))
+    words = f"{free:.1f} of {whole:.1f} GiB free on the {'GPU' if is_gpu else 'machine'}"
+    return Fit(
+        options | {"batch_size": sizes[-1]}, step, step / sizes[-1] / 3, words
+    )  # backward: twice the forward pass
+
+
+def training(data: Data, fit: Fit, spacing: Sequence[float], device: str) -> dict[str, Any]:
+    """The options of the training but its length."""
+    cores, volumes = os.cpu_count() or 1, len(data.cases) * (len(data.modalities) + 1)
+    is_cached = volumes * prod(BRAIN) / prod(spacing) * 4 < CACHED * free_memory()  # float32
+    return {
+        "recipe": RECIPE,
+        "modalities": list(data.modalities),
+        **fit.options,
+        "num_workers": min(8, cores - 1) if device.startswith("cuda") else 0,  # a step keeps all cores of a CPU busy
+        "cache_rate": 1.0 if is_cached else 0.0,
+        "device": device,
+        "cohort": "mine",
+    }
+
+
+def gpu_in_words(device: str) -> str:
+    """What a GPU would change."""
+    if device.startswith("cuda"):
+        return f"there is one, {torch.cuda.get_device_name(device)}"
+    edge = EDGES[0]
+    return f"none here; one would train {GPU['model_size']} on crops of {edge} voxels for up to {MOST:,} steps"

@@ -1,0 +1,193 @@
+"""`python -m scripts.mine` on four heads of the embedded cohort: raw scans to a page, again, and edited plans."""
+
+import json
+import shutil
+import sys
+
+import nibabel
+import numpy as np
+import pytest
+import yaml
+
+from scripts.experiments.engine import states_of
+from scripts.mine.plan import jobs_of, read_plan, screen
+from scripts.mine.planning import judged
+from tests.scripts.prepare.moved_heads import make_raw
+from tests.support import execute, refused
+
+TINY = {"patch_size": [32, 32, 64], "iterations": 2, "val_interval": 1, "warmup_iterations": 0, "without": ["flips"]}
+
+
+def mine(*words):
+    return execute([sys.executable, "-m", "scripts.mine", *map(str, words)])
+
+
+def edited(file, plan):
+    file.write_text(yaml.safe_dump(plan))
+    return file
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    """Four subjects with T1 and the brightest of its voxels as a lesion; one of them with PD, too."""
+    folder = tmp_path_factory.mktemp("mine")
+    for number in range(4):
+        subject = make_raw("atlas", number, folder, spacing=4.0)
+        file = folder / f"raw/{subject}/{subject}_T1.nii.gz"
+        scan = nibabel.load(file)
+        bright = scan.get_fdata() > np.percentile(scan.get_fdata(), 98)
+        drawn = nibabel.Nifti1Image(bright.astype(np.uint8), scan.affine)
+        nibabel.save(drawn, file.with_name(f"{subject}_lesion.nii.gz"))
+    shutil.copy(file, file.with_name(f"{subject}_PD.nii.gz"))
+    return folder / "raw"
+
+
+@pytest.fixture(scope="module")
+def planned(raw):
+    """The output folder with a plan, and what the command printed."""
+    output = raw.parent / "out"
+    result = mine(raw, f"--output={output}", "--hours=0.02", "--device=cpu")
+    assert result.returncode == 0, result.stderr
+    assert [path.name for path in output.iterdir()] == ["plan.yaml"], "a plan does nothing yet"
+    return output, result.stdout
+
+
+def test_the_plan_is_one_screen_of_what_is_there_and_of_commands(planned):
+    output, printed = planned
+    plan = read_plan(output / "plan.yaml")
+    assert plan["prepare"] == {"like": "brats", "modalities": "T1", "spacing": 4.0, "jobs": plan["prepare"]["jobs"]}
+    assert plan["regions"] == {"lesion": [1]}
+    assert plan["train"]["iterations"] % plan["train"]["val_interval"] == 0
+    assert "left out, as not every subject has them: PD (in 1 of 4 subjects)" in printed
+    assert "people: 2 training, 1 validation, 1 testing" in printed
+    lines = printed.splitlines()
+    assert len(lines) < 40
+    programs = [line.split()[3:5] for line in lines if line.startswith("$ ")]
+    assert [name for name, _ in programs] == ["scripts.prepare", *["scripts.datalists"] * 2, *["scripts.run"] * 2]
+    assert [word for _, word in programs[1:3]] == ["generic", "check"]
+
+
+def carried_out(output, plan, folder):
+    """What the command prints for a plan that is given by --plan, with a training of two steps."""
+    plan["train"] |= TINY
+    result = mine(f"--plan={edited(folder / 'edited.yaml', plan)}", f"--output={output}", "--yes")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert read_plan(output / "plan.yaml") == plan
+    summary = json.loads((output / "evaluation/summary.json").read_text())
+    assert list(summary["regions"]) == ["lesion"]
+    assert (output / "evaluation/evaluation.html").is_file()
+    return result.stdout
+
+
+def test_a_plan_is_carried_out_once_and_what_it_changes_again(planned, tmp_path):
+    """Edited to take the heads as they are: to prepare one takes a quarter of a minute of a core."""
+    source, _ = planned
+    output, plan = tmp_path / "out", read_plan(source / "plan.yaml") | {"prepare": None}
+    printed = carried_out(output, plan, tmp_path)
+    assert "done         evaluate" in printed
+    assert "$ python -m scripts.run brats_finetune inference --dataset_dir=NEW" in printed
+    listed = json.loads((output / "datalist.json").read_text())
+    assert [len(listed[split]) for split in ("training", "validation", "testing")] == [2, 1, 1]
+
+    model = output / "training/models/model.pt"
+    written = model.stat().st_mtime_ns
+    again = mine(source.parent / "raw", f"--output={output}", "--yes")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("done before") == 4
+    assert model.stat().st_mtime_ns == written
+
+    plan["train"] = dict(reversed(plan["train"].items()))  # the same
+    plan["evaluate"]["overlap"] = 0.25
+    assert [state.name for state in states_of(jobs_of(plan, output), output).values()] == ["done"] * 3 + ["stale"]
+    plan["train"]["seed"] = 1
+    assert [state.name for state in states_of(jobs_of(plan, output), output).values()] == ["done"] * 2 + ["stale"] * 2
+    (output / "check/findings.csv").unlink()
+    model.unlink()
+    states = states_of(jobs_of(read_plan(output / "plan.yaml"), output), output)
+    assert [state.name for state in states.values()] == ["done", "done", "stale", "stale"], "a lost model is made again"
+
+
+@pytest.mark.slow
+def test_raw_scans_are_prepared(planned, tmp_path):
+    plan = read_plan(planned[0] / "plan.yaml")
+    plan["prepare"] |= {"accept": "all"}
+    printed = carried_out(tmp_path / "out", plan, tmp_path)
+    assert "$ python -m scripts.segment NEW --bundle=brats_finetune --like=brats" in printed
+    assert len([*(tmp_path / "out/prepared").glob("*/*_seg.nii.gz")]) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"root": "/nowhere"}, "root=/nowhere: no such folder"),
+        ({"regions": {"lesion": "one"}}, "one"),
+        ({"bundle": "ukb_ssl_pretrain"}, "$.bundle"),
+        (
+            {"prepare": {"like": "brats", "modalities": "T1", "spcing": 2}},
+            "spcing: no such option; did you mean",
+        ),
+        ({"datalist": {"validation": 1.5}}, "--validation=1.5"),
+        ({"datalist": {"output": "x.json"}}, "datalist.output: no such option"),
+        ({"check": {"fixed": "x.json"}}, "check.fixed=x.json: follows from --output"),
+        ({"train": {"batchsize": 2}}, "train.batchsize: no option; did you mean batch_size?"),
+        ({"train": {"batch_size": "many"}}, "batch_size=many"),
+        ({"train": {"loss": {"_target_": "os.system"}}}, "train.loss: no option"),
+        ({"train": {"recipe": "robst"}}, "recipe=robst"),
+        ({"steps": 3}, "steps"),
+    ],
+)
+def test_a_wrong_plan_is_refused_before_any_work(planned, tmp_path, change, line):
+    """SECURITY.md: "options of five commands, checked by name and value; no component, and no program"."""
+    plan = read_plan(planned[0] / "plan.yaml") | change
+    file = edited(tmp_path / "plan.yaml", plan)
+    with refused(text=line):
+        screen(read_plan(file), tmp_path)
+
+
+def test_bad_input_is_one_line_and_leaves_nothing(raw, planned, tmp_path):
+    output, _ = planned
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for number in range(3):
+        shutil.copytree(sorted(raw.iterdir())[number], tmp_path / "three" / f"P{number}")
+    bare = shutil.copytree(raw, tmp_path / "bare", ignore=shutil.ignore_patterns("*_lesion*"))
+    new = tmp_path / "new"
+    for words, line in (
+        ([f"--output={new}"], "root: missing; expected the folder of your scans, or --plan"),
+        ([tmp_path / "none", f"--output={new}"], f"--root={tmp_path / 'none'}: "),
+        ([empty, f"--output={new}"], f"--root={empty}: no data set of a known layout"),
+        ([bare, f"--output={new}"], f"--root={bare}: no label map to learn from; expected "),
+        ([tmp_path / "three", f"--output={new}"], "3 people with T1 and a label map; expected 4 or more"),
+        ([raw, f"--output={new}", "--hours=0"], "--hours=0: expected a number from 0.01"),
+        ([raw, f"--output={new}", "--device=gpu"], "--device=gpu: expected "),
+        ([raw, f"--output={output}", "--modalities=T1"], "--modalities: there is a plan, "),
+        ([bare, f"--output={output}"], f"--root={bare}: the plan "),
+        ([f"--plan={tmp_path / 'none.yaml'}", f"--output={new}"], f"{tmp_path / 'none.yaml'}: No such file"),
+    ):
+        result = mine(*words)
+        last = result.stderr.replace("\r", "\n").splitlines()[-1]
+        assert (result.returncode, "Traceback" in result.stderr) == (2, False), result.stderr
+        assert last.startswith("error: "), last
+        assert line in last
+    assert not new.exists()
+
+
+def test_scans_without_skull_on_one_grid_are_used_as_they_are(cohorts):
+    entries = json.loads((cohorts / "brats.json").read_text())["training"][:2]
+    files = [[str(cohorts / "brats" / file) for file in entry["image"]] for entry in entries]
+    cases = [{"subject": entry["subject"], "image": image} for entry, image in zip(entries, files, strict=True)]
+    is_raw, words = judged(cases)
+    assert (is_raw, "brains without skull" in words) == (False, True)
+
+
+def test_heads_and_scans_on_different_grids_are_raw(raw, tmp_path):
+    subjects = sorted(raw.iterdir())
+    file = str(subjects[0] / f"{subjects[0].name}_T1.nii.gz")
+    assert judged([{"subject": "whole", "image": [file]}])[0]
+    scan = nibabel.load(file)
+    moved = nibabel.Nifti1Image(np.asarray(scan.dataobj), np.diag([2.0, 2, 2, 1]) @ scan.affine)
+    nibabel.save(moved, tmp_path / "moved.nii.gz")
+    assert judged([{"subject": "apart", "image": [file, str(tmp_path / "moved.nii.gz")]}]) == (
+        True,
+        "files of a subject on different grids",
+    )
