@@ -4,6 +4,7 @@ tqdm shares its lock with forked processes; if a DataLoader's worker died holdin
 """
 
 import os
+from collections.abc import Callable
 from contextlib import redirect_stderr
 from io import StringIO
 from threading import RLock
@@ -23,6 +24,15 @@ except Exception as failed:
         raise
     report_in_one_line()
     raise InputError(f"{' '.join(VARIABLES)}: {one_line(failed)}; expected values that tqdm can use") from failed
+
+
+REPORTS: list[Callable[[str, float], None]] = []  # at most one: what this process tells of its work
+
+
+def stage(name: str, done: float) -> None:
+    """Tell the progress bar, if there is one, which stage of an item begins, and the share of its work before."""
+    for report in REPORTS:
+        report(name, done)
 
 
 def _own_lock() -> None:

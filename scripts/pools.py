@@ -2,15 +2,64 @@
 
 import os
 import signal
+import sys
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from multiprocessing import active_children, parent_process
 from threading import Thread
 from typing import Any
 
-from common.bars import tqdm
+from common.bars import REPORTS, tqdm
+
+EVERY = 1.0  # seconds between looks at the stages of the items in progress; in a log, 20 times as many
+
+
+class Stages:
+    """The stages of the items in progress (`common.bars.stage`), which processes report through a pipe.
+
+    A report is shorter than what a pipe takes at once: a killed process leaves no half of one, and holds no lock.
+    """
+
+    def __init__(self, bar: Any) -> None:
+        self.bar, self.done = bar, set[int]()
+        self._stages: dict[int, tuple[str, float]] = {}
+        self._drawn = time.monotonic()
+        self._reader, self.writer = os.pipe()
+        for end in (self._reader, self.writer):
+            os.set_blocking(end, False)
+
+    def end(self, places: Sequence[int], are_done: bool = True) -> None:
+        """Forget items that are no longer in progress."""
+        self._read()
+        self.done.update(places if are_done else ())
+        self._stages = {place: stage for place, stage in self._stages.items() if place not in places}
+
+    def draw(self) -> None:
+        """Draw what is done: whole items, and the shares of those in progress, whose stages are named."""
+        self._read()
+        parts = round(sum(share for _, share in self._stages.values()), 1)
+        self.bar.n = len(self.done) + parts if self._stages else len(self.done)
+        self.bar.set_postfix_str(", ".join(dict.fromkeys(name for name, _ in self._stages.values())), refresh=False)
+        self.bar.update(0)
+        if self._stages and time.monotonic() - self._drawn > EVERY * (1 if sys.stderr.isatty() else 20):
+            self._drawn = time.monotonic()
+            self.bar.refresh()
+
+    def _read(self) -> None:
+        with suppress(BlockingIOError):
+            for line in os.read(self._reader, 2**20).decode().splitlines():
+                place, share, name = line.split(" ", 2)
+                if int(place) not in self.done:
+                    self._stages[int(place)] = name, float(share)
+
+    def close(self) -> None:
+        """Close the pipe."""
+        for end in (self._reader, self.writer):
+            os.close(end)
 
 
 def map_in_processes(
@@ -23,8 +72,10 @@ def map_in_processes(
 ) -> list[Any]:
     """Apply a function to each item in other processes, with a progress bar; 0 workers: one per core.
 
-    If a process is killed, for example for lack of memory, the items in progress are tried once more, each in a
-    separate process. Results are in the order of the items; a result is None if the function killed its process twice.
+    The bar names the stages of the items in progress and counts their shares, so that the time left follows from all
+    work that is done in parallel. If a process is killed, for example for lack of memory, the items in progress are
+    tried once more, each in a separate process. Results are in the order of the items; a result is None if the function
+    killed its process twice.
     """
     results: list[Any] = [None] * len(items)
 
@@ -35,15 +86,17 @@ def map_in_processes(
             try:
                 while waiting or running:
                     while waiting and len(running) < 2 * workers:
-                        running[pool.submit(function, items[waiting[0]])] = waiting[0]
+                        place = waiting[0]
+                        running[pool.submit(_work, stages.writer, function, place, items[place])] = place
                         waiting.popleft()
-                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    for future in wait(running, EVERY, FIRST_COMPLETED).done:
                         result = results[running[future]] = future.result()
                         if on_result is not None:
                             on_result(result)
-                        del running[future]
-                        bar.update()
+                        stages.end([running.pop(future)])
+                    stages.draw()
             except BrokenProcessPool:
+                stages.end([*running.values()], are_done=False)
                 return sorted(running.values())
             except BaseException:  # the pool would wait for the items in progress, also after Ctrl-C
                 for process in active_children():
@@ -52,12 +105,28 @@ def map_in_processes(
         return []
 
     waiting = deque(range(len(items)))
-    with tqdm(total=len(items), unit=unit, desc=description, disable=not items) as bar:
-        while waiting:
-            for suspect in work_off(waiting, workers or os.cpu_count() or 1):
-                if work_off(deque([suspect]), 1):
-                    bar.update()
+    with tqdm(total=len(items), unit=unit, desc=description, disable=not items, smoothing=0) as bar:
+        stages = Stages(bar)
+        try:
+            while waiting:
+                for suspect in work_off(waiting, workers or os.cpu_count() or 1):
+                    if work_off(deque([suspect]), 1):
+                        stages.end([suspect])
+            stages.draw()
+        finally:
+            stages.close()
     return results
+
+
+def _work(writer: int, function: Callable[[Any], Any], place: int, item: Any) -> Any:
+    """Call the function in a process of the pool, whose stages go to the pipe."""
+
+    def report(name: str, done: float) -> None:
+        with suppress(OSError):  # a full pipe
+            os.write(writer, f"{place} {done:.3f} {name}\n".encode())
+
+    REPORTS[:] = [report]
+    return function(item)
 
 
 def _end_with_parent() -> None:
