@@ -99,10 +99,10 @@ def _steps_left(engine: Engine) -> int:
 
 
 class Progress:
-    """A progress bar over the whole run, in steps, with the time left and the latest loss."""
+    """A progress bar over the whole run, in steps, with the time left, the latest loss and the latest key metric."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, validator: Any = None) -> None:
+        self.name, self.validator = name, validator
         self._bar = tqdm(disable=True)  # until the run starts
 
     def attach(self, engine: Engine) -> None:
@@ -120,7 +120,7 @@ class Progress:
             initial=engine.state.iteration,
             desc=self.name,
             unit="step",
-            mininterval=0.5 if sys.stderr.isatty() else 20,  # seconds; a log file needs fewer lines
+            mininterval=0.5 if sys.stderr.isatty() else 10,  # seconds; a log file needs fewer lines
             dynamic_ncols=True,
         )
 
@@ -130,7 +130,14 @@ class Progress:
 
     def _advance(self, engine: Engine) -> None:
         if self._bar.update() and isinstance(engine.state.output, Mapping) and "loss" in engine.state.output:
-            self._bar.set_postfix(loss=f"{engine.state.output['loss'].item():.3f}", refresh=False)
+            figures = {"loss": engine.state.output["loss"].item()} | self._score()
+            self._bar.set_postfix({name: f"{value:.3f}" for name, value in figures.items()}, refresh=False)
+
+    def _score(self) -> dict[str, float]:
+        """The latest key metric of the validation; empty before the first."""
+        state: Any = getattr(self.validator, "state", None)
+        name = getattr(state, "key_metric_name", None)
+        return {name: state.metrics[name]} if name and name in state.metrics else {}
 
 
 class Pictures:

@@ -85,7 +85,7 @@ def training_handlers(
         Forecast(plan, network),
         LrScheduleHandler(lr_scheduler, epoch_level=False, print_lr=False),
         average,
-        Progress(plan.settings["bundle"]),
+        Progress(plan.settings["bundle"], validator),
         best,
         *ends,
         record,

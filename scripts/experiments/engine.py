@@ -6,9 +6,12 @@ of the inputs at the start. If an input's digest has changed, the result is stal
 
 import hashlib
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +25,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+from common.bars import tqdm
 from common.errors import ArgumentError, InputError, ending_of, one_line, show
 from common.files import digest, move_aside, open_to_append, size_and_time, valid_json, write_json
 from common.locks import lock
@@ -34,7 +38,9 @@ RECORD = {
     "type": "object",
     "properties": {"state": {"type": "string"}, "last_line": {"type": "string"}, "inputs": {"type": "object"}},
 }
-EVERY = 1.0  # seconds between looks at the jobs of other processes
+EVERY = 1.0  # seconds between looks at running jobs
+BAR = re.compile(r"\| *(\S+/\S+) \[[\d:]+<([\d:?]+), [^,\]]+((?:, [^,\]]+)*)\]")  # of tqdm
+SHOWN = 60  # characters of a line of output
 AT_WORK: set[subprocess.Popen[bytes]] = set()  # running commands of this process
 
 
@@ -256,6 +262,17 @@ def _call(command: CommandLine, log: Path | None, held: int, threads: int | None
         AT_WORK.discard(process)
 
 
+def progress_of(name: str, log: Path) -> str:
+    """The progress of a running job by its log: what its bar counts, the time left, loss and score; else its last line.
+
+    Example:
+        tumour 100/240, 01:20 left, loss=0.512, dice=0.430
+    """
+    line = _last_line(log) if log.is_file() else ""
+    bar = BAR.search(line)
+    return f"{name} {f'{bar[1]}, {bar[2]} left{bar[3]}' if bar else line[:SHOWN]}".strip()
+
+
 def _last_line(log: Path) -> str:
     """The last line of a command in its log, "" without any; carriage returns of a progress bar also end lines."""
     with log.open("rb") as file:
@@ -335,7 +352,8 @@ def run_jobs(
     interrupt_on_signals()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of a script's background jobs: commands would inherit it
         signal.signal(signal.SIGINT, lambda *_: None)
-    with ThreadPoolExecutor(at_once) as pool:
+    line = tqdm(bar_format="{desc}", leave=False, disable=not (has_logs and sys.stderr.isatty()))
+    with ThreadPoolExecutor(at_once) as pool, line:
         while order.is_active():
             waiting += order.get_ready()
             for name in [*waiting]:
@@ -358,7 +376,9 @@ def run_jobs(
                     show(f"starts       {name}" + (f"; {log_of(jobs[name], output)}" if has_logs else ""))
                     at_work[pool.submit(launch, jobs[name], output)] = name
             try:
-                finished, _ = wait(at_work, EVERY if waiting else None, FIRST_COMPLETED)
+                finished, _ = wait(at_work, EVERY, FIRST_COMPLETED)
+                works = [progress_of(name, log_of(jobs[name], output)) for name in at_work.values()]
+                line.set_description_str(" | ".join(works)[: shutil.get_terminal_size().columns - 1])
                 if waiting and not at_work:
                     time.sleep(EVERY)
             except KeyboardInterrupt:

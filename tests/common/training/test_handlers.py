@@ -1,6 +1,9 @@
 import re
 import shutil
+import sys
+import time
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import matplotlib.image
 import pytest
@@ -40,6 +43,17 @@ def test_progress_goes_to_standard_error_and_begins_where_a_resumed_run_was(caps
     assert shown.out == ""
     assert first in shown.err.strip().splitlines()[0].split("\r")[0]
     assert "12/12" in shown.err
+
+
+def test_progress_shows_the_latest_loss_and_score(capsys):
+    validator = SimpleNamespace(state=SimpleNamespace(key_metric_name="dice", metrics={"dice": 0.41234}))
+    engine, data = loop(3, epochs=4)
+    Progress("toy", validator).attach(engine)
+    engine.add_event_handler(Events.ITERATION_STARTED, lambda engine: time.sleep(0.3))
+    with patch.object(sys.stderr, "isatty", lambda: True):
+        engine.run(data)
+    assert "loss=" in (shown := capsys.readouterr().err)
+    assert "dice=0.412" in shown
 
 
 # Forecast
