@@ -344,6 +344,9 @@ def run_jobs(
     watched: set[str] = set()  # of `waiting`, for another process
     at_work: dict[Future[State], str] = {}
 
+    def log_in_words(name: str) -> str:
+        return f"; {log_of(jobs[name], output)}" if has_logs else ""
+
     def end(name: str, state: State) -> None:
         results[name] = state
         show(f"{state.name:<12} {name}" + (f": {state.reason}" if state.reason else ""))
@@ -362,8 +365,7 @@ def run_jobs(
                 states = {each: results.get(each) or state_of(jobs[each], output) for each in (*jobs[name].needs, name)}
                 if running := next((each for each in states if states[each].name == "running"), None):
                     if name not in watched:
-                        log = log_of(jobs[running], output)
-                        show(f"waits        {name}: another process runs {running}; {log}")
+                        show(f"waits        {name}: another process runs {running}{log_in_words(running)}")
                     watched.add(name)
                     continue
                 waiting.remove(name)
@@ -373,7 +375,7 @@ def run_jobs(
                 elif state.name == "done" or (state.name == "failed" and name in watched):
                     end(name, state)
                 else:
-                    show(f"starts       {name}" + (f"; {log_of(jobs[name], output)}" if has_logs else ""))
+                    show(f"starts       {name}{log_in_words(name)}")
                     at_work[pool.submit(launch, jobs[name], output)] = name
             try:
                 finished, _ = wait(at_work, EVERY, FIRST_COMPLETED)

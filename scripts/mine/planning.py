@@ -55,7 +55,7 @@ CPU: dict[str, Any] = {
 }  # of the quick start: a step of `small` takes a minute
 GPU: dict[str, Any] = {"model_size": "small", "learning_rate": 1.0e-04}  # the paper's
 BRAIN = (140, 180, 140)  # mm; its extent, for estimates
-SUBJECT = 25.0  # seconds of a core to prepare T1 and FLAIR of 2 mm (README.md)
+SUBJECT = 40.0  # seconds of a core to prepare T1 and FLAIR of 2 mm; 35 to 57 measured
 OVERHEAD = 1.2  # of a step's time: reading, augmentation, optimiser
 CACHED = 0.25  # share of the free memory that volumes may take
 PREPARED = 2.0  # GiB that the preparation of a subject takes
