@@ -88,7 +88,7 @@ def _resumable(name: str, kind: Kind, meaning: str, nullable: bool = False) -> O
 # Parts of recipe_robust that `without` leaves out
 PARTS = (
     *("crops", "rotation", "zoom", "flips", "noise", "blur", "brightness", "contrast", "low_resolution", "gamma"),
-    *("cross_entropy", "clipping", "average"),
+    *("prior", "cross_entropy", "clipping", "average"),
 )
 
 _ALL = (
