@@ -27,12 +27,18 @@ def stored(scan, axes, degrees):
 
 @pytest.mark.parametrize("way", STORED[1:], ids=str)
 def test_a_head_is_prepared_alike_however_it_is_stored(monkeypatch, way):
-    """Registrations are replaced by their starts, which see the same scans; a turned header differs by its rounding."""
+    """Registrations are replaced by their starts, and get the same voxels; a turned header differs by its rounding."""
+    seen = []
+
+    def start_of(fixed, moving, dof, inside, starts):
+        seen.extend((fixed, moving))
+        return starts[0]
+
     noise = np.random.default_rng(0).normal(size=(90, 80, 50))
     head = ndimage.gaussian_filter(noise, 3).astype(np.float32)
     mask = np.zeros(head.shape, bool)
     mask[20:60, 15:70, 10:40] = True
-    monkeypatch.setattr(subject, "register", lambda fixed, moving, dof, inside, starts: starts[0])
+    monkeypatch.setattr(subject, "register", start_of)
     monkeypatch.setattr(subject, "foreground", lambda scan: scan.array > 0)
     settings = subject.Settings("brats", ("FLAIR", "T2"), "*_mask.nii.gz", 4.0)
     reference = Volume(head, EDGES)
@@ -43,6 +49,10 @@ def test_a_head_is_prepared_alike_however_it_is_stored(monkeypatch, way):
         inside = stored(Volume(mask, EDGES), axes, degrees).array
         prepared.append((scans, subject.prepare_subject(scans, settings, inside)))
     (scans, first), (others, second) = prepared
+    half = len(seen) // 2
+    for one, two in zip(seen[:half], seen[half:], strict=True):
+        np.testing.assert_array_equal(two.array, one.array)
+        np.testing.assert_allclose(two.affine, one.affine, rtol=0, atol=1.1e-3 if way[1] else 0)
     np.testing.assert_array_equal(second.brain, first.brain)
     points = np.argwhere(first.brain)[::50] @ settings.grid.affine[:3, :3].T + settings.grid.affine[:3, 3]
     for modality in settings.modalities:
@@ -59,7 +69,7 @@ def test_a_head_is_prepared_alike_however_it_is_stored(monkeypatch, way):
         np.testing.assert_allclose(voxels[1], voxels[0], atol=1e-3)
 
 
-def test_a_frame_keeps_voxels_in_place_and_a_shear(monkeypatch):
+def test_a_frame_keeps_voxels_in_place_and_a_shear():
     """The frame is rigid; its scan's first axis is x, and the centre is at 0."""
     sheared = oblique((3.0, -4.0, 5.0))
     sheared[:3, 2] += 0.01 * sheared[:3, 0]
