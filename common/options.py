@@ -15,7 +15,7 @@ from typing import Any
 from .data.cleanup import steps_of
 from .data.regions import regions_of
 from .environment import prepare_process
-from .errors import ArgumentError, did_you_mean, within
+from .errors import ArgumentError, choice, did_you_mean, within
 from .locks import claim, release
 from .memory import check_crops
 from .metrics.protocols import CHALLENGES, PROTOCOLS, check_convention
@@ -470,6 +470,8 @@ def _check_together(options: Options, self_supervised: bool) -> None:
             raise ArgumentError(
                 "cleanup", options.cleanup, f"no region {min(unknown)}", f"some of {', '.join(regions)}"
             )
+    if values.get("background") is not None:
+        choice("background", options.background, dict.fromkeys(options.modalities))
     if missing := values.get("missing_modalities"):
         _check_missing(missing, options.modalities)
     for name, default in {"pretrained_lr_factor": 1, "frozen_iterations": 0}.items():

@@ -10,7 +10,6 @@ from ignite.engine import Engine, Events
 
 from ..data.modalities import images_of, missing_in
 from ..data.volumes import is_made_up
-from ..errors import choice
 from ..inference.publishing import finish
 from ..inference.results import CaseFiles, Details
 from ..inference.segmentations import files_of
@@ -51,8 +50,6 @@ class EvaluationFiles:
         settings: Mapping[str, Any] = MappingProxyType({}),
         background: str | None = None,
     ) -> None:
-        if background is not None:
-            choice("background", background, dict.fromkeys(modalities))
         self.folder, self.slices = Path(output_dir), slices
         self.made = made_by(settings, any(is_made_up(case["label"]) for case in cases[:1]))
         self.details = Details(name, convention, protocol, [], {}, self.made, background)
