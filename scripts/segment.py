@@ -61,7 +61,7 @@ def segment(
         accept: subjects that are outside the limits but right, by their pictures; see python -m scripts.prepare.
         jobs: number of subjects prepared at a time.
         grid: modality of the checkpoint with the raw grid to use, such as FLAIR, on which lesions are drawn, or all; by
-            default the reference of the preparation: T1, or else T1ce, or else the first.
+            default that of the preparation's reference (T1, or else T1ce, or else the first).
     """
     import torch  # late imports: `--help` stays fast
 
