@@ -15,7 +15,7 @@ from .figures import Figures, measure
 from .registration import between_centres, coarse_grid, foreground, register
 from .resampling import field_of_view, resample
 from .targets import near_brain, template_brain, template_mask
-from .volumes import Grid, Volume, check_transform
+from .volumes import Grid, Volume, check_transform, frame_of, in_frame
 
 
 @dataclass(frozen=True)
@@ -100,15 +100,18 @@ def prepare_subject(
     """Prepare the scans of a subject, float32 by modality.
 
     The reference is registered to the template, and the rest rigidly to the reference, within its brain. Each scan is
-    resampled once by the combined transform. `mask` is the brain on the reference's grid, if `settings.brain` is a file
-    pattern.
+    resampled once by the combined transform. All is done in the reference's own frame, whichever way scans are stored.
+    `mask` is the brain on the reference's grid, if `settings.brain` is a file pattern.
     """
-    scans = {modality: volumes[modality] for modality in settings.modalities}
+    frame = frame_of(volumes[settings.reference])
+    scans = {modality: in_frame(volumes[modality], frame) for modality in settings.modalities}
     reference, target, grid = scans[settings.reference], settings.target, settings.grid
     stage("brain", 0.0)  # shares of the time, measured on two people with T1 and FLAIR
     if mask is None:  # if the head is kept, only to measure
         with within(settings.reference):
             mask = brain_of(reference, settings.device)
+    else:
+        mask = in_frame(Volume(mask.astype(np.uint8), volumes[settings.reference].affine), frame).array > 0
     stage("registration", 0.15)
     affine = _to_template(reference, mask, 12)
     to_template = affine if target.dof == 12 else _to_template(reference, mask, target.dof)
@@ -138,7 +141,8 @@ def prepare_subject(
         matrices[settings.reference],
         settings.reference,
     )
-    return Prepared(images, heads, brain, template, matrices, figures)
+    raw = {modality: frame @ matrix for modality, matrix in matrices.items()}
+    return Prepared(images, heads, brain, template, raw, figures)
 
 
 def _to_template(scan: Volume, brain: NDArray[np.bool_], dof: int) -> NDArray[np.float64]:
