@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ..data.cards import Space
 from ..data.cohorts import COHORTS
 from ..errors import InputError, check_number, choice, within
-from .brain import DEEPBET, brain_of, mirrored_brain
+from .brain import DEEPBET, brain_of, mirrored_brain, stripped_brain
 from .figures import Figures, measure
 from .registration import between_centres, coarse_grid, foreground, register
 from .resampling import field_of_view, resample
@@ -65,10 +65,10 @@ class Settings:
         affine[:3, 3] += (self.spacing - 1) / 2 * np.array(self.target.flip)
         return Grid(self.target.edges(self.spacing), affine)
 
-    @property
-    def description(self) -> str:
-        """Space, voxel size and brain extraction, for records."""
+    def describe(self, is_stripped: bool = False) -> str:
+        """Space, voxel size and brain extraction, for records; `is_stripped`: the scan has no skull."""
         brain = "head kept" if self.brain == "none" else f"brain extracted by {self.brain}"
+        brain = "brain as in the scan, which has no skull" if is_stripped else brain
         return f"{self.target.description}; voxels of {self.spacing:g} mm; {brain}"
 
     def limited_to(self, modalities: Collection[str]) -> "Settings":
@@ -86,6 +86,7 @@ class Prepared:
     template: NDArray[np.bool_]  # the template's brain
     matrices: Mapping[str, NDArray[np.float64]]  # [4, 4] from mm in the target's space to mm of each scan, RAS+
     figures: Figures
+    is_stripped: bool  # the reference has no skull, and its own brain was taken
 
 
 def default_reference(modalities: Sequence[str]) -> str:
@@ -104,9 +105,10 @@ def prepare_subject(
     """
     scans = {modality: volumes[modality] for modality in settings.modalities}
     reference, target, grid = scans[settings.reference], settings.target, settings.grid
+    stripped = stripped_brain(reference) if mask is None else None
     if mask is None:  # if the head is kept, only to measure
         with within(settings.reference):
-            mask = brain_of(reference, settings.device)
+            mask = brain_of(reference, settings.device) if stripped is None else stripped
     affine = _to_template(reference, mask, 12)
     to_template = affine if target.dof == 12 else _to_template(reference, mask, target.dof)
     matrices = {}
@@ -128,12 +130,12 @@ def prepare_subject(
         covered,
         brain,
         Volume(mask, reference.affine),
-        mirrored_brain(reference, settings.device) if settings.reference == "T1" else None,
+        mirrored_brain(reference, settings.device) if settings.reference == "T1" and stripped is None else None,
         affine,
         matrices[settings.reference],
         settings.reference,
     )
-    return Prepared(images, heads, brain, template, matrices, figures)
+    return Prepared(images, heads, brain, template, matrices, figures, stripped is not None)
 
 
 def _to_template(scan: Volume, brain: NDArray[np.bool_], dof: int) -> NDArray[np.float64]:

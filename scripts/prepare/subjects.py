@@ -31,7 +31,8 @@ RECORD = "prepare.json"
 LEFT_OUT = ".left_out"  # folder in the output for subjects left out; readers skip hidden folders
 WORK = ".prepare"  # folder in the output for unfinished work
 LABELS = "seg"  # suffix of label maps, as in BraTS
-FORMAT = 6  # version of the method; a new number prepares all subjects again
+FORMAT = 7  # version of the method; a new number prepares all subjects again
+STRIPPED = "{} has no skull already: its brain was used"
 COMPRESSION = 1  # level; 6 takes five times as long and saves a tenth
 VERSIONS = ("antspyx", "deepbet", "SimpleITK", "numpy", "nibabel", "nilearn")
 NIFTI = {"file": {"type": "string"}, "forms": {"type": "string", "pattern": r"\A([0-9a-f]{696}|[0-9a-f]{1080})\Z"}}
@@ -149,13 +150,14 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
         if not brain.any():
             raise InputError(f"{subject.brain}: no voxel above 0; expected a brain mask")
     prepared = prepare_subject(volumes, settings, brain)
+    remarks += [STRIPPED.format(settings.reference)] if prepared.is_stripped else []
     brought = None if labels is None else labels_on(labels, settings.grid, prepared.matrices[drawn_on])
     seconds = round(time.monotonic() - start, 1)
     record = {
         "subject": subject.name,
         **wanted,
         "reference": settings.reference,
-        "preparation": settings.description,
+        "preparation": settings.describe(prepared.is_stripped),
         "grid": _grid_record(settings.grid),
         "sources": {
             modality: {**scan.record(), "sha256": digests[modality], **_grid_record(volumes[modality].grid)}
