@@ -41,6 +41,7 @@ class Preparation:
     grid: Grid
     figures: Figures
     back: NDArray[np.float64]  # [4, 4] from mm of the reference series to mm of the prepared scans, RAS+
+    cause: str = ""  # of figures outside their limits, if there is evidence
 
     @property
     def failed(self) -> list[str]:
@@ -60,6 +61,7 @@ class Preparation:
                 Remark("coverage" if " coverage " in phrase else "quality", f"preparation: {phrase}")
                 for phrase in outside(self.figures)
             ),
+            *([Remark("quality", f"preparation: probably {self.cause}")] if self.cause else []),
         ]
 
     def record(self) -> dict[str, Any]:
@@ -89,7 +91,7 @@ def prepare_scans(
         raise InputError(f"--prepare: {error}") from error
     back = np.asarray(np.linalg.inv(prepared.matrices[reference]), np.float64)
     description = settings.describe(prepared.is_stripped)
-    return dict(prepared.images), Preparation(description, settings.grid, prepared.figures, back)
+    return dict(prepared.images), Preparation(description, settings.grid, prepared.figures, back, prepared.cause)
 
 
 def failed_checks(

@@ -10,7 +10,8 @@ from ..data.cards import Space
 from ..data.cohorts import COHORTS
 from ..errors import InputError, check_number, choice, within
 from .brain import DEEPBET, brain_of, mirrored_brain, stripped_brain
-from .figures import Figures, measure
+from .causes import likely_cause, orientation_cause
+from .figures import Figures, measure, outside
 from .registration import between_centres, coarse_grid, foreground, register
 from .resampling import field_of_view, resample
 from .targets import near_brain, template_brain, template_mask
@@ -87,6 +88,7 @@ class Prepared:
     matrices: Mapping[str, NDArray[np.float64]]  # [4, 4] from mm in the target's space to mm of each scan, RAS+
     figures: Figures
     is_stripped: bool  # the reference has no skull, and its own brain was taken
+    cause: str  # of figures outside their limits, if there is evidence
 
 
 def default_reference(modalities: Sequence[str]) -> str:
@@ -108,8 +110,8 @@ def prepare_subject(
     stripped = stripped_brain(reference) if mask is None else None
     if mask is None:  # if the head is kept, only to measure
         with within(settings.reference):
-            mask = brain_of(reference, settings.device) if stripped is None else stripped
-    affine = _to_template(reference, mask, 12)
+            mask = _extracted(reference, settings.device) if stripped is None else stripped
+    affine = _affine(reference, mask)
     to_template = affine if target.dof == 12 else _to_template(reference, mask, target.dof)
     matrices = {}
     for modality, scan in scans.items():
@@ -135,7 +137,22 @@ def prepare_subject(
         matrices[settings.reference],
         settings.reference,
     )
-    return Prepared(images, heads, brain, template, matrices, figures, stripped is not None)
+    is_stripped = stripped is not None
+    cause = likely_cause(reference, figures, is_stripped, _affine) if outside(figures) else ""
+    return Prepared(images, heads, brain, template, matrices, figures, is_stripped, cause)
+
+
+def _extracted(scan: Volume, device: str) -> NDArray[np.bool_]:
+    """Deepbet's brain; the refusal of a scan without one names the likely cause."""
+    try:
+        return brain_of(scan, device)
+    except InputError as error:
+        cause = orientation_cause(scan, _affine)
+        raise InputError(f"{error}{cause and f'; probably {cause}'}") from error
+
+
+def _affine(scan: Volume, brain: NDArray[np.bool_]) -> NDArray[np.float64]:
+    return _to_template(scan, brain, 12)
 
 
 def _to_template(scan: Volume, brain: NDArray[np.bool_], dof: int) -> NDArray[np.float64]:

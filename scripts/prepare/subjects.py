@@ -56,7 +56,8 @@ ENTRIES = {
     "figures": {"type": "object", "required": [*FIGURES], "properties": FIGURES, "additionalProperties": False},
     "grid": GRID,
 }
-SCHEMA = {"type": "object", "required": [*ENTRIES], "properties": ENTRIES}
+LATER = {"cause": {"type": "string"}, "remarks": {"type": "array", "items": {"type": "string"}}}  # not in all releases
+SCHEMA = {"type": "object", "required": [*ENTRIES], "properties": ENTRIES | LATER}
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,8 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
     for is_out in (False, True):
         folder = folder_of(output, subject.name, is_out)
         if (earlier := _earlier(folder, made, wanted)) is not None:
-            found = tuple(outside(Figures(**earlier["figures"])))
+            found = _outside(Figures(**earlier["figures"]), earlier.get("cause", ""))
+            remarks = earlier.get("remarks", remarks)
             outcome = Outcome(
                 subject.name, outside=found, is_accepted=is_accepted or not is_out, remarks=tuple(remarks)
             )
@@ -166,15 +168,21 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
         "labels": None if subject.labels is None else {**NiftiScan(subject.labels).record(), "drawn_on": drawn_on},
         "remarks": remarks,
         "figures": prepared.figures.record(),
+        "cause": prepared.cause,
         "versions": {name: version(name) for name in VERSIONS} | {"python": platform.python_version()},
         "seconds": seconds,
     }
-    outcome = Outcome(
-        subject.name, True, tuple(outside(prepared.figures)), is_accepted, remarks=tuple(remarks), seconds=seconds
-    )
+    found = _outside(prepared.figures, prepared.cause)
+    outcome = Outcome(subject.name, True, found, is_accepted, remarks=tuple(remarks), seconds=seconds)
     with _appearing(output, subject.name, outcome.is_left_out) as folder:
         _write(folder, subject.name, prepared, settings, record, brought)
     return outcome
+
+
+def _outside(figures: Figures, cause: str) -> tuple[str, ...]:
+    """A phrase for each figure outside its limits, and the likely cause."""
+    phrases = outside(figures)
+    return (*phrases, f"probably {cause}") if phrases and cause else tuple(phrases)
 
 
 def _remarks(*files: Path) -> list[str]:
