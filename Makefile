@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?= $(CPU_INDEX)
-TORCH := $(shell grep '^torch==' requirements.txt)
+TORCH := $(shell grep '^torch==' common/requirements.txt)
 TORCHVISION := $(shell sed -n 's/^\(torchvision==[0-9.]*\).*/\1/p' scripts/nnunet/requirements.txt)
 UV_TORCH ?= --torch-backend=cpu
 BIN := .venv/bin
@@ -76,7 +76,7 @@ lock: ## the locks anew, after a change of a requirements.txt; keeps what is pin
 	$(call compile,requirements.txt deploy/requirements.txt,deploy/requirements.lock)
 	$(call compile,requirements.txt scripts/nnunet/requirements.txt,scripts/nnunet/requirements.lock)
 	$(call compile,--constraint requirements.lock tests/tracking/requirements.txt,tests/tracking/requirements.lock)
-	$(call compile,--override scripts/package/monailabel/overrides.txt --no-emit-package torchvision \
+	$(call compile,--override scripts/package/monailabel/overrides.txt --no-emit-package torchvision common/requirements.txt \
 	  scripts/package/monailabel/requirements.txt,scripts/package/monailabel/requirements.lock)
 
 # $(call agree,REQUIREMENTS,LOCK): each version that the requirements pin is the lock's
@@ -86,11 +86,11 @@ define agree
 endef
 
 locked: ## check that the locks agree with the requirements
-	$(call agree,requirements.txt,requirements.lock)
-	$(call agree,requirements.txt deploy/requirements.txt,deploy/requirements.lock)
-	$(call agree,requirements.txt scripts/nnunet/requirements.txt,scripts/nnunet/requirements.lock)
+	$(call agree,common/requirements.txt requirements.txt,requirements.lock)
+	$(call agree,common/requirements.txt requirements.txt deploy/requirements.txt,deploy/requirements.lock)
+	$(call agree,common/requirements.txt requirements.txt scripts/nnunet/requirements.txt,scripts/nnunet/requirements.lock)
 	$(call agree,tests/tracking/requirements.txt,tests/tracking/requirements.lock)
-	$(call agree,scripts/package/monailabel/requirements.txt,scripts/package/monailabel/requirements.lock)
+	$(call agree,common/requirements.txt scripts/package/monailabel/requirements.txt,scripts/package/monailabel/requirements.lock)
 	$(call agree,.ci/requirements.txt,.ci/requirements.lock)
 
 quickstart: .venv/installed ## all five stages with small networks, on the embedded cohort

@@ -125,7 +125,8 @@ def explain_out_of_memory(error: BaseException, options: Mapping[str, Any]) -> s
 def _saving(place: str, options: Mapping[str, Any]) -> list[str]:
     """Options that save memory of the GPU or the host, the gentlest first."""
     is_on_host, trains_here = place == "host", ("cuda" in str(options.get("device"))) == (place == "GPU")
-    crops, least = options.get("batch_size"), 2 if "loss_weights" in options else options.get("crops_per_volume", 1)
+    crops: Any = options.get("batch_size")
+    least = 2 if "loss_weights" in options else options.get("crops_per_volume", 1)
     has_smaller = isinstance(crops, int) and crops > least
     names = ["batch_size"] * (has_smaller and not trains_here) + ["patch_size"]
     names += ["num_workers", "cache_rate"] * is_on_host

@@ -15,7 +15,7 @@ from typing import Any
 from .data.cleanup import steps_of
 from .data.regions import regions_of
 from .environment import prepare_process
-from .errors import ArgumentError, did_you_mean, within
+from .errors import ArgumentError, choice, did_you_mean, within
 from .locks import claim, release
 from .memory import check_crops
 from .metrics.protocols import CHALLENGES, PROTOCOLS, check_convention
@@ -39,6 +39,7 @@ from .values import (
     PATCH_SIZE,
     SPACING,
     TASK,
+    TEXT,
     Kind,
     flags,
     integers,
@@ -88,7 +89,7 @@ def _resumable(name: str, kind: Kind, meaning: str, nullable: bool = False) -> O
 # Parts of recipe_robust that `without` leaves out
 PARTS = (
     *("crops", "rotation", "zoom", "flips", "noise", "blur", "brightness", "contrast", "low_resolution", "gamma"),
-    *("cross_entropy", "clipping", "average"),
+    *("prior", "cross_entropy", "clipping", "average"),
 )
 
 _ALL = (
@@ -262,7 +263,17 @@ _ALL = (
     _unrecorded("levels", flags(), "write a vector for each of the encoder's five levels, too"),
     Option("missing_modalities", NAMES, "modalities to leave out of every subject, as if they had not been acquired"),
     Option(
-        "protocol", words(", ".join(PROTOCOLS)), "scoring protocol; python -m scripts.evaluate protocols explains all"
+        "protocol",
+        words(", ".join(PROTOCOLS)),
+        "scoring protocol; python -m scripts.evaluate protocols explains all; null: that of the labels' challenge, or "
+        "else lesions (Dice and lesion F1)",
+        nullable=True,
+    ),
+    _unrecorded(
+        "background",
+        TEXT,
+        "modality on which the page draws slices; null: that on which the labels stand out most",
+        nullable=True,
     ),
     Option("challenge", words(", ".join(CHALLENGES)), "challenge of the protocol; null: its first", nullable=True),
 )
@@ -451,7 +462,7 @@ def _check_together(options: Options, self_supervised: bool) -> None:
         raise ArgumentError("batch_size", options.batch_size, expected=f"a multiple of crops_per_volume={crops}")
     if values.get("modality_dropout") and len(options.modalities) == 1:
         raise ArgumentError("modality_dropout", options.modality_dropout, "there is only one modality", "0")
-    if values.get("label_convention") is not None and "protocol" in values:
+    if values.get("label_convention") is not None and values.get("protocol") is not None:
         check_convention(options.protocol, options.label_convention)
     if values.get("cleanup") and values.get("label_convention") is not None:
         regions = _regions(options.label_convention)
@@ -459,6 +470,8 @@ def _check_together(options: Options, self_supervised: bool) -> None:
             raise ArgumentError(
                 "cleanup", options.cleanup, f"no region {min(unknown)}", f"some of {', '.join(regions)}"
             )
+    if values.get("background") is not None:
+        choice("background", options.background, dict.fromkeys(options.modalities))
     if missing := values.get("missing_modalities"):
         _check_missing(missing, options.modalities)
     for name, default in {"pretrained_lr_factor": 1, "frozen_iterations": 0}.items():

@@ -36,15 +36,16 @@ def segment(
     device: str = "cpu",
     accept: str | None = None,
     jobs: int = 1,
+    grid: str | None = None,
 ) -> None:
     """Prepare raw scans as a model expects them, segment them, and bring the label maps back to the scans' own grids.
 
-    Writes OUTPUT/labels/SUBJECT.nii.gz, on the grid of the subject's T1, and OUTPUT/labels/volumes.csv, the regions'
-    volumes there. Look at OUTPUT/prepared/overview.html first: it shows how the scans were prepared. OUTPUT/predicted
-    has the label maps in the space of the prepared scans. Repeat the command to go on after an interruption, or with
-    more scans; what was made of other scans or other weights is replaced, and other label maps stay. A subject that
-    cannot be prepared, or whose preparation is outside its limits, is reported in one line and left out; the exit
-    status is then 1.
+    Writes OUTPUT/labels/SUBJECT.nii.gz, on the grid of the subject's T1, with a picture, SUBJECT.png, and
+    OUTPUT/labels/volumes.csv, the regions' volumes there; with `grid`, the same in OUTPUT/labels/MODALITY. Look at
+    OUTPUT/prepared/overview.html first: it shows how the scans were prepared. OUTPUT/predicted has the label maps in
+    the space of the prepared scans. Repeat the command to go on after an interruption, or with more scans; what was
+    made of other scans or other weights is replaced, and other label maps stay. A subject that cannot be prepared, or
+    whose preparation is outside its limits, is reported in one line and left out; the exit status is then 1.
 
     Args:
         scans: folder of raw scans, NIfTI or DICOM, as python -m scripts.prepare reads it.
@@ -59,13 +60,14 @@ def segment(
         device: cpu or cuda.
         accept: subjects that are outside the limits but right, by their pictures; see python -m scripts.prepare.
         jobs: number of subjects prepared at a time.
+        grid: modality of the checkpoint with the raw grid to use, such as FLAIR, on which lesions are drawn, or all; by
+            default that of the preparation's reference (T1, or else T1ce, or else the first).
     """
     import torch  # late imports: `--help` stays fast
 
-    from common.inference.segmentations import Volumes, write_label_tables
+    from common.inference.segmentations import Volumes
     from common.prepare.subject import Settings
-    from scripts.prepare.labels import read_labels
-    from scripts.prepare.steps import output_folder, prepare_scans, send_all
+    from scripts.prepare.steps import output_folder, prepare_scans
 
     interrupt_on_signals()  # so that the inference ends, too
     usual = choice("bundle", bundle, LIKE)
@@ -94,13 +96,16 @@ def segment(
             f"warning: --like={like}: expected {usual}, unless {file} is of a training on scans like {like}", error=True
         )
     convention = record.get("label_convention", next(iter(COHORTS[usual].conventions)))
-    volumes = Volumes(str(folder / LABELS), convention)
     target = choice("like", space, COHORTS)
     settings = {"modalities": target.modalities, "brain": target.space.brain} | _as_trained(record) | {"device": device}
     settings |= {} if brain is None else {"brain": brain}
+    settled = Settings(space, **settings)
+    names = settled.modalities
+    grids = [None] if grid is None else choice("grid", grid, {name: [name] for name in names} | {"all": [*names]})
+    tables = {name: Volumes(str(labels_folder(folder, name)), convention) for name in grids}  # checks earlier ones
     options: dict[str, Any] = {"patterns": patterns, "series": series, "missing": missing}
     options |= {"labels": "none", "accept": accept, "jobs": jobs}
-    outcomes = prepare_scans(root, folder / PREPARED, Settings(space, **settings), **options)
+    outcomes = prepare_scans(root, folder / PREPARED, settled, **options)
     if not any(outcome.is_usable for outcome in outcomes):  # the lines above say why
         raise SystemExit(1)
     is_complete = predict(bundle, file, folder, device)
@@ -109,28 +114,60 @@ def segment(
     if not predicted:
         raise SystemExit(1)
     maps = {subject: folder / PREDICTED / f"{subject}.nii.gz" for subject in predicted}
-    outcomes += send_all(maps, folder / PREPARED, folder / LABELS)
-    labels = {file.name.removesuffix(".nii.gz"): file for file in sorted((folder / LABELS).glob("*.nii.gz"))}
+    for name, volumes in tables.items():
+        outcomes += bring_back(maps, folder, name, convention, volumes, skips_missing=grid == "all")
+    if not (is_complete and all(outcome.is_usable for outcome in outcomes)):
+        raise SystemExit(1)
+
+
+def labels_folder(folder: Path, modality: str | None) -> Path:
+    """The folder of label maps on a modality's grid (None: the reference's)."""
+    return folder / LABELS / (modality or "")
+
+
+def bring_back(
+    maps: Mapping[str, Path], folder: Path, modality: str | None, convention: str, volumes: Any, skips_missing: bool
+) -> list[Any]:
+    """Write label maps on a modality's raw grids, with pictures and volumes; the outcome of each subject."""
+    from common.inference.segmentations import write_label_tables
+    from scripts.prepare.labels import read_labels
+    from scripts.prepare.picture import draw_labels
+    from scripts.prepare.steps import send_all
+    from scripts.prepare.subjects import picture_file, raw_scan, read_record
+
+    prepared, target = folder / PREPARED, labels_folder(folder, modality)
+    records = {subject: read_record(prepared / subject) for subject in maps}
+    if skips_missing:
+        maps = {subject: path for subject, path in maps.items() if modality in records[subject]["transforms"]}
+        if not maps:
+            return []
+    outcomes = send_all(maps, prepared, target, modality)
+    labels = {file.name.removesuffix(".nii.gz"): file for file in sorted(target.glob("*.nii.gz"))}
     if earlier := sorted(labels.keys() - maps.keys()):
-        show(f"warning: {folder / LABELS} keeps {shortened(earlier)}, of an earlier run", error=True)
+        show(f"warning: {target} keeps {shortened(earlier)}, of an earlier run", error=True)
     volumes.keep(labels)
+    failed = {outcome.name for outcome in outcomes if outcome.fault}
     for subject in sorted(maps.keys() & labels.keys()):  # an affine registration has changed the volumes
         read = read_labels(labels[subject])
         volumes.measure(subject, read.array, read.affine)
+        if subject in failed:
+            continue
+        name = modality or records[subject]["reference"]
+        scan = raw_scan(prepared, subject, name)
+        draw_labels(scan, read, target / picture_file(subject), f"{subject}, {name}", convention)
     volumes.write()
-    write_label_tables(folder / LABELS, convention)
-    show(f"label maps and volumes.csv: {folder / LABELS}")
-    if not (is_complete and all(outcome.is_usable for outcome in outcomes)):
-        raise SystemExit(1)
+    write_label_tables(target, convention)
+    show(f"label maps, pictures and volumes.csv: {target}")
+    return outcomes
 
 
 def check_made_here(folder: Path) -> None:
     """Refuse label maps that no earlier run has made, which would be replaced."""
     from common import made
 
-    for part in (PREDICTED, LABELS):
-        subjects = (made.read(folder / part) or {}).get("inputs", {})
-        for file in (folder / part).glob("*.nii.gz"):
+    for part in (folder / PREDICTED, folder / LABELS, *(folder / LABELS).glob("*/")):
+        subjects = (made.read(part) or {}).get("inputs", {})
+        for file in part.glob("*.nii.gz"):
             if file.name.removesuffix(".nii.gz") not in subjects and not is_label_map(file):
                 raise InputError(f"{file}: not of an earlier run; expected another --output")
 

@@ -89,7 +89,6 @@ def copy_of_the_repository(folder: Path) -> Path:
     copy.mkdir()
     for part in ("bundles", "common", "deploy", "scripts"):
         shutil.copytree(ROOT / part, copy / part, symlinks=True, ignore=shutil.ignore_patterns("models", "eval"))
-    shutil.copy(ROOT / "requirements.txt", copy)
     return copy
 
 

@@ -44,7 +44,7 @@ def test_the_commands_train_and_predict(cohorts, trained, tmp_path):
     }
     environment = {name: str(path) for name, path in models.items()}
     environment |= {"BRATS": str(cohorts / "brats"), "SCANS": str(cohorts / "brats")}
-    assert len(COMMANDS) == 7
+    assert len(COMMANDS) == 8
     for command in COMMANDS:
         command = command.replace("--datalist=brats.json", f"--datalist={cohorts / 'brats'}.json")
         command = command.replace("bundles/brats_stage2/models/model.pt", "$STAGE").replace("=5000", "=1")

@@ -38,7 +38,7 @@ def test_a_lock_without_what_the_requirements_declare_is_refused(tmp_path):
     """SECURITY.md: "declare what is needed"
     SECURITY.md: "`make locked`, a part of `make lint`, compares the two"
     """
-    for name in (*LOCKS, *(lock.replace(".lock", ".txt") for lock in LOCKS), "Makefile"):
+    for name in (*LOCKS, *(lock.replace(".lock", ".txt") for lock in LOCKS), "common/requirements.txt", "Makefile"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     text = (tmp_path / "tests/tracking/requirements.txt").read_text()

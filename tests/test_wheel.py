@@ -72,7 +72,8 @@ assert abs(metrics.dice(prediction, reference) - 0.9) < 1e-6
 
 
 def test_the_project_names_what_the_modules_need():
-    pins = dict(re.findall(r"^([\w-]+)==([\w.]+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
+    texts = [(ROOT / name).read_text() for name in ("common/requirements.txt", "requirements.txt")]
+    pins = dict(re.findall(r"^([\w-]+)==([\w.]+)", "".join(texts), re.MULTILINE))
     lines = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
     stated = dict(re.match(r"([\w-]+)>=([\w.]+)", line).groups() for line in chain(*lines))
     assert {name: pins[name] for name in stated} == stated

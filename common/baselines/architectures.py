@@ -1,5 +1,6 @@
 """One function that builds the segmentation network of an architecture and a model size."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,6 +39,7 @@ def segmentation_network(
     patch_size: Sequence[int] = (96, 96, 96),
     drop_rate: float = 0.0,
     use_checkpoint: bool = False,
+    prior: float | None = None,
 ) -> nn.Module:
     """The segmentation network of an architecture, from images to logits of regions.
 
@@ -59,6 +61,8 @@ def segmentation_network(
         drop_rate: dropout in SwinUNETR's encoder, from 0 to 1; SegResNet (0.2) and TransBTS (0.1; 0.2 after its first
             layer) keep their own, and Probe has none.
         use_checkpoint: recompute the activations of SwinUNETR's encoder in the backward pass; the others cannot.
+        prior: probability, between 0 and 1, that an untrained network gives to each region in each voxel, by the bias
+            of its last convolution (Lin et al., ICCV 2017, section 4.1); None: about a half.
 
     Shapes:
         input [B, in_channels, *patch_size], output [B, out_channels, *patch_size].
@@ -71,6 +75,22 @@ def segmentation_network(
         4702227
     """
     choice("architecture", architecture, NETWORKS)
+    network = _network(architecture, in_channels, out_channels, model_size, patch_size, drop_rate, use_checkpoint)
+    if prior is not None:
+        *_, last = (layer for layer in network.modules() if isinstance(layer, nn.Conv3d))
+        nn.init.constant_(last.bias, math.log(prior / (1 - prior)))
+    return network
+
+
+def _network(
+    architecture: str,
+    in_channels: int,
+    out_channels: int,
+    model_size: str,
+    patch_size: Sequence[int],
+    drop_rate: float,
+    use_checkpoint: bool,
+) -> nn.Module:
     if architecture.startswith("swin_unetr"):
         options = {"drop_rate": drop_rate, "use_checkpoint": use_checkpoint, "use_v2": architecture == "swin_unetr_v2"}
         return swin_unetr(in_channels, out_channels, model_size, patch_size, **options)

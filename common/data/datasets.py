@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Siz
 from contextlib import contextmanager
 from itertools import count, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Self
 
 import ignite.distributed as idist
 import numpy as np
@@ -27,11 +27,19 @@ from .scan_checks import files_in, what_broke
 from .store import Store
 
 
-class Draw(NamedTuple):
-    """A case to read: its index in the dataset, and the seed for the random transforms of all its crops."""
+class Draw(int):
+    """The index of a case to read, with the seed for the random transforms of all its crops.
 
-    case: int
+    It is a whole number, so that MONAI's own datasets take it, too; they ignore the seed.
+    """
+
     seed: int
+
+    def __new__(cls, case: int, seed: int = 0) -> Self:
+        """An index that carries a seed."""
+        draw = super().__new__(cls, case)
+        draw.seed = seed
+        return draw
 
 
 class CaseDataset(CacheDataset):
@@ -66,7 +74,6 @@ class CaseDataset(CacheDataset):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, Draw):
             self.transform.set_random_state(seed=index.seed)
-            index = index.case
         return super().__getitem__(index)
 
     def _fill_cache(self, indices: Sequence[int] | None = None) -> list[Any]:

@@ -55,6 +55,7 @@ class Details(NamedTuple):
     files: Sequence[CaseFiles]
     scores: Cases
     made: Mapping[str, Any] = {}
+    background: str | None = None  # modality of the page's pictures; None: that on which the labels stand out
 
     @property
     def missing(self) -> list[str]:

@@ -128,22 +128,25 @@ def _by_volume(details: Details) -> list[dict[str, Any]]:
 def _draw(files: CaseFiles, details: Details) -> tuple[Sequence[str], list[tuple[Any, ...]]]:
     """Draw each region of a case in three planes through the largest extent of its reference, or of its prediction.
 
-    Returns faults of the image; and of each region its name, scores, picture, and numbered missed and false lesions.
+    Returns faults of the images; and of each region its name, scores, modality, picture, and numbered missed and false
+    lesions.
     """
     predictions, references, affine = scored_masks(files, details)
-    scene = scene_of({"reference": references, "prediction": predictions}, affine, files.images[:1])
-    levels = grey_levels(next(iter(scene.images.values()), np.zeros(scene.shape, np.float32)))
+    scene = scene_of({"reference": references, "prediction": predictions}, affine, files.images)
+    nothing = np.zeros(scene.shape, np.float32)
     rows = []
     for region in details.regions:
         masks = [scene.masks[layer][region] for layer in ("reference", "prediction")]
-        centre = centre_of(next((mask for mask in masks if mask.any()), scene.union))
+        largest = next((mask for mask in masks if mask.any()), scene.union)
+        modality, centre = scene.background(largest, details.background), centre_of(largest)
+        levels = grey_levels(scene.images.get(modality or "", nothing))
         outlines = dict(zip((REFERENCE, PREDICTION), masks, strict=True))
         slices = zip(PLANES, centre[::-1], strict=True)
         pixels = side_by_side([panel(levels, plane, at, scene.spacing, outlines, EDGE) for plane, at in slices])
         measured = details.scores[files.name][region]
         numbered = enumerate(measured.lesions, 1)
         wrong = [(number, lesion) for number, lesion in numbered if lesion.is_scored and not lesion.is_found]
-        rows.append((region, measured, png_uri(png(pixels)), wrong))
+        rows.append((region, measured, modality, png_uri(png(pixels)), wrong))
     return scene.faults, rows
 
 

@@ -24,13 +24,14 @@ class EvaluationFiles:
     Args:
         output_dir: Folder of the files.
         protocol: Scoring protocol.
-        cases: Entries from `common.data.Datalist.load`; the first image is the background of the page's pictures.
+        cases: Entries from `common.data.Datalist.load`.
         predictions: Folder of the label maps from `SaveVolumed`.
         convention: Label convention of the label maps.
         name: Title of the page.
         modalities: Modalities of the images, in channel order.
         slices: Cases with a page to scroll through: none, chosen (those that evaluation.html shows) or all.
         settings: Settings of the run, whose cohort and checkpoints the pages name.
+        background: Modality of the page's pictures; None: that on which the labels stand out most.
 
     Raises:
         InputError: a file other than a page cannot be written.
@@ -47,10 +48,11 @@ class EvaluationFiles:
         modalities: Sequence[str],
         slices: str = "chosen",
         settings: Mapping[str, Any] = MappingProxyType({}),
+        background: str | None = None,
     ) -> None:
         self.folder, self.slices = Path(output_dir), slices
         self.made = made_by(settings, any(is_made_up(case["label"]) for case in cases[:1]))
-        self.details = Details(name, convention, protocol, [], {}, self.made)
+        self.details = Details(name, convention, protocol, [], {}, self.made, background)
         self.files = {}
         for case in cases:
             (prediction,) = files_of(case["subject"], predictions)

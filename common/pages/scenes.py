@@ -7,6 +7,7 @@ from typing import NamedTuple
 import nibabel
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from ..components import box_of
 from ..data.volumes import canonical, open_volume, read_voxels
@@ -15,6 +16,7 @@ from ..metrics.measures import spacing_of
 
 SAME_GRID = 0.01  # mm; tolerance between the affines of image and label map
 DARK = 8  # highest grey level of the background
+SURROUNDING = 3  # voxels around a mask, with which its intensity is compared
 MARGIN = 20.0  # margin in mm around the masks without an image; two voxels with one
 
 
@@ -57,6 +59,26 @@ class Scene(NamedTuple):
     def union(self) -> NDArray[np.bool_]:
         """All masks together."""
         return np.logical_or.reduce([mask for regions in self.masks.values() for mask in regions.values()])
+
+    def background(self, mask: NDArray[np.bool_], preferred: str | None = None) -> str | None:
+        """The preferred image, or, without one, that on which a mask stands out most; None without images.
+
+        An image's contrast is the distance between the means in the mask and around it, in standard deviations of the
+        voxels that are not 0. The first image is that of an empty mask.
+        """
+        if preferred in self.images:
+            return preferred
+        box = box_of(mask, SURROUNDING + 1)
+        inside = mask[box]
+        around = ndimage.binary_dilation(inside, iterations=SURROUNDING) & ~inside
+
+        def contrast(name: str) -> float:
+            part = self.images[name][box]
+            means = [part[where & (part != 0)] for where in (inside, around)]
+            spread = float(self.images[name][self.images[name] != 0].std())
+            return abs(float(means[0].mean() - means[1].mean())) / spread if all(map(len, means)) and spread else 0.0
+
+        return max(self.images, key=contrast, default=None)
 
 
 def scene_of(

@@ -88,6 +88,7 @@ def page_of(files: CaseFiles, details: Details) -> str:
         name=files.name,
         data={
             "modalities": modalities,
+            "background": [*scene.images, None].index(scene.background(largest, details.background)),
             "layers": list(layers),
             "regions": regions,
             "colours": colours(details.convention),

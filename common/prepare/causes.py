@@ -1,6 +1,7 @@
 """Likely causes of figures outside their limits, each with the measure that supports it and the way out."""
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import permutations, product
 
 import nibabel
@@ -12,7 +13,7 @@ from .figures import LIMITS, Figures
 from .registration import coarse_grid, information
 from .resampling import resample
 from .targets import template_brain, template_mask
-from .volumes import Volume
+from .volumes import Grid, Volume
 
 Matrix = NDArray[np.float64]
 Alignment = Callable[[Volume, NDArray[np.bool_]], Matrix]  # of a scan and its brain: from MNI space to the scan
@@ -56,14 +57,20 @@ def orientations(scan: Volume, align: Alignment) -> tuple[float, float, str]:
     The names are those of `nibabel.aff2axcodes`. Turns are tried, no mirrorings: a brain is nearly symmetric.
     """
     fits = sorted((_fit(scan, turn) for turn in _turns()), key=lambda fit: -fit[0])[:REGISTERED]
-    grid, inside = coarse_grid(template_brain(), template_mask().array > 0, EDGE)
-    template = resample(template_brain(), grid).array[inside]
+    grid, inside, template = _template()
     shared = []
     for turn in (np.eye(3), *(turn for _, turn in fits)):
         placed, brain = _turned(scan, turn)
         matrix = align(placed, brain) if brain.any() else np.eye(4)
         shared.append((information(resample(placed, grid, matrix).array[inside], template), _axes(scan, turn)))
     return shared[0][0], *max(shared[1:])
+
+
+@cache
+def _template() -> tuple[Grid, NDArray[np.bool_], NDArray[np.float32]]:
+    """The template's coarse grid, its brain there, and the intensities within."""
+    grid, inside = coarse_grid(template_brain(), template_mask().array > 0, EDGE)
+    return grid, inside, resample(template_brain(), grid).array[inside]
 
 
 def _turns() -> Iterator[Matrix]:
@@ -99,7 +106,7 @@ def _turned(scan: Volume, turn: Matrix) -> tuple[Volume, NDArray[np.bool_]]:
 def _fit(scan: Volume, turn: Matrix) -> tuple[float, Matrix]:
     """Dice of a turned scan's brain and the template's, brought to its centre and volume; with the turn."""
     placed, brain = _turned(scan, turn)
-    grid, inside = coarse_grid(template_brain(), template_mask().array > 0, EDGE)
+    grid, inside, _ = _template()
     if not brain.any():
         return 0.0, turn
     scale = (brain.sum() * placed.voxel_volume / (inside.sum() * EDGE**3 / 1000)) ** (1 / 3)

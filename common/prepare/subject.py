@@ -15,7 +15,7 @@ from .figures import Figures, measure, outside
 from .registration import between_centres, coarse_grid, foreground, register
 from .resampling import field_of_view, resample
 from .targets import near_brain, template_brain, template_mask
-from .volumes import Grid, Volume, check_transform
+from .volumes import Grid, Volume, check_transform, frame_of, in_frame
 
 
 @dataclass(frozen=True)
@@ -102,15 +102,18 @@ def prepare_subject(
     """Prepare the scans of a subject, float32 by modality.
 
     The reference is registered to the template, and the rest rigidly to the reference, within its brain. Each scan is
-    resampled once by the combined transform. `mask` is the brain on the reference's grid, if `settings.brain` is a file
-    pattern.
+    resampled once by the combined transform. All is done in the reference's own frame, whichever way scans are stored.
+    `mask` is the brain on the reference's grid, if `settings.brain` is a file pattern.
     """
-    scans = {modality: volumes[modality] for modality in settings.modalities}
+    frame = frame_of(volumes[settings.reference])
+    scans = {modality: in_frame(volumes[modality], frame) for modality in settings.modalities}
     reference, target, grid = scans[settings.reference], settings.target, settings.grid
     stripped = stripped_brain(reference) if mask is None else None
     if mask is None:  # if the head is kept, only to measure
         with within(settings.reference):
             mask = _extracted(reference, settings.device) if stripped is None else stripped
+    else:
+        mask = in_frame(Volume(mask.astype(np.uint8), volumes[settings.reference].affine), frame).array > 0
     affine = _affine(reference, mask)
     to_template = affine if target.dof == 12 else _to_template(reference, mask, target.dof)
     matrices = {}
@@ -138,8 +141,9 @@ def prepare_subject(
         settings.reference,
     )
     is_stripped = stripped is not None
-    cause = likely_cause(reference, figures, is_stripped, _affine) if outside(figures) else ""
-    return Prepared(images, heads, brain, template, matrices, figures, is_stripped, cause)
+    cause = likely_cause(volumes[settings.reference], figures, is_stripped, _affine) if outside(figures) else ""
+    raw = {modality: frame @ matrix for modality, matrix in matrices.items()}
+    return Prepared(images, heads, brain, template, raw, figures, is_stripped, cause)
 
 
 def _extracted(scan: Volume, device: str) -> NDArray[np.bool_]:

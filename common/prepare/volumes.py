@@ -14,7 +14,7 @@ import SimpleITK as sitk  # noqa: N813, the field's name for it
 from numpy.typing import NDArray
 
 from ..data.scan_checks import image_problem, raise_problem, read_scan
-from ..data.volumes import is_assumed
+from ..data.volumes import canonical, is_assumed
 from ..errors import InputError
 
 UNITS = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
@@ -25,6 +25,7 @@ NARROWEST, WIDEST = 50.0, 1000.0  # mm; accepted edges of a field of view
 SCALES = (0.2, 5.0)  # accepted along the axes of a transform; those of the heads of adults differ by less than 2
 FEWEST = 4  # least number of voxels along an axis
 FILLED = 0.25  # least content of a slice within the head, as a share of the fullest slice's
+FINEST = np.array([1e-5, 1e-5, 1e-5, 1e-3])  # mm; steps of affines in a frame, coarser than the rounding of headers
 ORDINALS = ("first", "second", "third")
 
 
@@ -139,6 +140,24 @@ def upright(affine: NDArray[np.float64]) -> NDArray[np.float64]:
     result = affine.copy()
     result[:3, :3] = left @ right * spacing
     return result
+
+
+def frame_of(scan: Volume) -> NDArray[np.float64]:
+    """The rigid matrix from a scan's own frame to mm of its header, RAS+.
+
+    The frame's axes are the scan's, in the order and directions nearest to RAS, and its origin is the scan's centre. In
+    this frame a scan is the same however it is stored: with axes permuted or flipped, or with its header turned.
+    """
+    ras = Volume(*canonical(scan.array, scan.affine))
+    centred = np.diag([*ras.spacing, 1])
+    centred[:3, 3] = -ras.spacing * (np.array(ras.array.shape) - 1) / 2
+    return np.asarray(upright(ras.affine) @ np.linalg.inv(centred))
+
+
+def in_frame(scan: Volume, frame: NDArray[np.float64]) -> Volume:
+    """A scan in a frame from `frame_of`, with axes nearest to RAS; its voxels stay as they are."""
+    array, affine = canonical(scan.array, scan.affine)
+    return Volume(array, np.round(np.linalg.inv(frame) @ affine / FINEST) * FINEST)
 
 
 def to_image(volume: Volume) -> sitk.Image:

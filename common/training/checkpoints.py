@@ -138,7 +138,11 @@ class RunStates:
         self._stop = StopRequest()
 
     def attach(self, trainer: Engine) -> None:
-        """Save and resume the run of `trainer`."""
+        """Save and resume the run of `trainer`; `ArgumentError` if it is not as long as its learning-rate schedule."""
+        epochs, steps = trainer.state.max_epochs, trainer.state.max_epochs * trainer.state.epoch_length
+        if steps != self.plan.length.iterations:
+            problem = f"{steps} steps; the schedule has {self.plan.length.iterations}"
+            raise ArgumentError("max_epochs", epochs, problem, "--iterations and --val_interval instead")
         trainer.add_event_handler(Events.STARTED, self._start)
 
     def _start(self, trainer: Engine) -> None:

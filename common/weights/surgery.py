@@ -273,6 +273,10 @@ def restore(
         if not {task.name for task in network.tasks}.issuperset(tasks):  # the heads of a user's tasks are not needed
             given = {name: shape for name, shape in given.items() if name in own or name.startswith(ENCODER)}
     if wrong := sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name)):
+        trained, built = checkpoint.metadata.get("network"), type(network).__name__
+        if isinstance(trained, str) and trained != built:
+            expected = f"the overlay that its training had; this config builds a {built}"
+            raise InputError(f"checkpoint {path}", f"of a {trained}", expected)
         first = f"{wrong[0]} is {_shape(given.get(wrong[0]))}, expected {_shape(own.get(wrong[0]))}"
         stated = [
             f"{name} {checkpoint.metadata[name]}" for name in NETWORK if checkpoint.metadata.get(name) is not None

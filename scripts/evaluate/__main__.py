@@ -11,7 +11,7 @@ import numpy as np
 from common.cli import run
 from common.data.scan_checks import check_headers
 from common.data.volumes import is_made_up
-from common.errors import InputError, check_number, show
+from common.errors import InputError, check_number, choice, show
 from common.files import check_writable_folder, expand_home
 from common.inference.masks import masks_of
 from common.inference.publishing import PAGE, publishing
@@ -33,8 +33,8 @@ def evaluate(
     *,
     predictions: str,
     references: str,
-    protocol: str,
     output: str,
+    protocol: str | None = None,
     challenge: str | None = None,
     missing: str | None = None,
     dataset_dir: str | None = None,
@@ -42,8 +42,9 @@ def evaluate(
     label_convention: str | None = None,
     workers: int = 0,
     slices: str = "chosen",
+    background: str | None = None,
 ) -> None:
-    """Score label maps against references as a challenge does, by case, region and lesion.
+    """Score label maps against references by case, region and lesion, as a challenge does or for labels of your own.
 
     Both are folders of NIfTI files with the same names. All cases are scored before anything is written. The other
     commands are protocols, which prints the protocols, page, which draws the page of an evaluation, compare, which
@@ -52,23 +53,28 @@ def evaluate(
     Args:
         predictions: folder of CASE.nii.gz or CASE.nii.
         references: folder of files with the same names; or a datalist (JSON), whose labels are the references.
-        protocol: such as atlas, isles, brats or dice; the command protocols prints all.
+        protocol: such as atlas, isles, brats, dice or lesions; the command protocols prints all. By default that of
+            the labels' challenge, and lesions (Dice and lesion F1) for labels of your own.
         output: folder for metrics.csv, lesions.csv, cases.json, summary.json and evaluation.html; older ones are
             moved aside, all together when the new ones are complete.
         challenge: settings of a protocol that has several, such as MET for brats; by default the first.
         missing: worst, to count an absent prediction as an empty one. Otherwise it is an error.
         dataset_dir: folder that the datalist's paths start from.
         split: split of the datalist.
-        label_convention: of the references where they are a folder; by default the protocol's own.
+        label_convention: of the references where they are a folder; by default the protocol's own, or lesion=1.
         workers: processes; 0 for one per core.
         slices: cases that get a page to scroll through: none, chosen (those that evaluation.html shows) or all.
+        background: modality on which the page draws slices; by default that on which the labels stand out most.
     """
     OPTIONS["slices"](slices)
-    rules = protocol_of(protocol, None if challenge is None else str(challenge))
+    variant = None if challenge is None else str(challenge)
+    given = None if protocol is None else protocol_of(protocol, variant)
     if missing not in (None, "worst"):
         raise InputError(f"--missing={missing}: expected worst")
     check_number("workers", workers, int, 0, 1024)
-    convention, cases = find_cases(predictions, references, rules, missing, dataset_dir, split, label_convention)
+    convention, cases = find_cases(predictions, references, given, missing, dataset_dir, split, label_convention)
+    rules = given or protocol_of(None, variant, convention)
+    check_background(background, cases)
     folder = _output(output, RESULTS, {"--predictions": predictions, "--references": references})
     source = expand_home(predictions, predictions)
     label_maps = [[files.reference, *filter(None, [files.prediction])] for files in cases]
@@ -82,7 +88,7 @@ def evaluate(
         scores = _scores(cases, rules, convention, workers or os.cpu_count() or 1)
         made = origin.made_by({"cleanup": source_made["settings"].get("cleanup")}, is_made_up(cases[0].reference))
         made["checkpoints"] = source_made["checkpoints"]
-        _publish(folder, Details(source.resolve().name, convention, rules, cases, scores, made), slices)
+        _publish(folder, Details(source.resolve().name, convention, rules, cases, scores, made, background), slices)
 
 
 def protocols() -> None:
@@ -99,7 +105,15 @@ def protocols() -> None:
         show("")
 
 
-def page(folder: str, slices: str = "chosen", data: str | Sequence[str] | None = None) -> None:
+def check_background(background: str | None, cases: Sequence[CaseFiles]) -> None:
+    """Refuse a modality that no case has."""
+    if background is not None:
+        choice("background", background, {name: None for files in cases for name, _ in files.images})
+
+
+def page(
+    folder: str, slices: str = "chosen", data: str | Sequence[str] | None = None, background: str | None = None
+) -> None:
     """Draw the page of an evaluation, FOLDER/evaluation.html, from the files in its folder. Nothing is scored.
 
     Args:
@@ -107,12 +121,14 @@ def page(folder: str, slices: str = "chosen", data: str | Sequence[str] | None =
             maps and images that it lists are read for the pictures.
         slices: cases that get a page to scroll through, FOLDER/slices/CASE.html: none, chosen or all.
         data: other folders from which label maps and images may be read, such as the data set's.
+        background: modality on which slices are drawn; by default that on which the labels stand out most.
     """
     from common.inference.reading import check_images, read  # late imports: `--help` stays fast
     from common.pages import evaluation
 
     path = expand_home(folder, str(folder))
-    details = read(path)
+    details = read(path)._replace(background=background)
+    check_background(background, details.files)
     check_images(path, details.files, names_of(data or ()))
     show(evaluation.write_pages(path, details, slices))
 

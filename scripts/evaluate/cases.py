@@ -9,20 +9,21 @@ from unicodedata import normalize
 from common.data import datalists
 from common.data.layouts.listing import stem_of
 from common.data.modalities import first_image, images_of
-from common.data.regions import CONVENTIONS, canonical
+from common.data.regions import canonical
 from common.errors import InputError, shortened
 from common.files import expand_home, why_no_folder
 from common.inference.results import CaseFiles
 from common.metrics.cards import Protocol
 from common.metrics.protocols import check_convention
 
+BINARY = "lesion=1"  # label convention of a folder, if neither the user nor the protocol states it
 Images = tuple[tuple[str, Path], ...]  # name and file of each modality
 
 
 def find_cases(
     predictions: str | Path,
     references: str | Path,
-    protocol: Protocol,
+    protocol: Protocol | None,
     missing: str | None = None,
     dataset_dir: str | Path | None = None,
     split: str = "testing",
@@ -32,7 +33,7 @@ def find_cases(
 
     Files that are no images are ignored; a datalist gives the images of its subjects and the label convention, too.
     Raises an InputError for ambiguous or absent files (`missing="worst"` accepts some absent predictions), and for a
-    convention that is unknown, that the protocol does not score, or that a datalist lacks or states itself.
+    convention that is unknown, that the protocol (None: any) does not score, or that a datalist lacks or states itself.
     """
     predicted = _nifti_files("predictions", predictions)
     listed: Mapping[str, Images] = {}
@@ -58,14 +59,13 @@ def find_cases(
     return convention, sorted(files)
 
 
-def _convention_of(protocol: Protocol, label_convention: str | None) -> str:
-    """The label convention of a folder: the given one, or the protocol's own."""
+def _convention_of(protocol: Protocol | None, label_convention: str | None) -> str:
+    """The label convention of a folder: the given one, the protocol's own, or `BINARY`."""
     if label_convention is None:
-        if not protocol.conventions:
-            raise InputError(f"--label_convention: missing; expected one of {', '.join(CONVENTIONS)}")
-        return protocol.conventions[0]
+        return protocol.conventions[0] if protocol and protocol.conventions else BINARY
     convention = canonical(str(label_convention))
-    check_convention(protocol.name, convention)
+    if protocol is not None:
+        check_convention(protocol.name, convention)
     return convention
 
 
@@ -92,7 +92,7 @@ def _nifti_files(option: str, folder: str | Path) -> dict[str, Path]:
 
 
 def _of_datalist(
-    datalist: str | Path, protocol: Protocol, dataset_dir: str | Path | None, split: str
+    datalist: str | Path, protocol: Protocol | None, dataset_dir: str | Path | None, split: str
 ) -> tuple[str, dict[str, Path], dict[str, Images]]:
     """The label convention, and labels and images of a split's subjects; only the first image must exist."""
     if dataset_dir is None:
@@ -101,7 +101,8 @@ def _of_datalist(
     convention = content["label_convention"]
     if convention is None:
         raise InputError(f"{datalist}: label_convention null; expected that of the labels")
-    check_convention(protocol.name, convention)
+    if protocol is not None:
+        check_convention(protocol.name, convention)
     entries = datalists.Datalist(datalist, dataset_dir).load(str(split), None, convention, must_exist=False, missing=())
     datalists.check_files([entry | {"image": [first_image(entry)]} for entry in entries], datalist)
     listed = {entry["subject"]: images_of(entry, content["modalities"]) for entry in entries}

@@ -131,13 +131,13 @@ def inputs_of(job: StudyJob, known: Mapping[str, Any] | None = None) -> dict[str
     inputs |= {_shown(path): _stamp(path, (known or {}).get(_shown(path))) for path in job.inputs}
     if {"monai.bundle", "scripts.evaluate"} & set(job.command.program):
         digests = "".join(_digest(file, *size_and_time(file)) for file in code_files())
-        inputs["the code in common/ or requirements.txt"] = hashlib.sha256(digests.encode()).hexdigest()
+        inputs["the code in common/ or its requirements.txt"] = hashlib.sha256(digests.encode()).hexdigest()
     return inputs
 
 
 def code_files() -> list[Path]:
     """The code that results depend on: the module that the configs name, and the library versions."""
-    return [*sorted((ROOT / "common").rglob("*.py")), ROOT / "requirements.txt"]
+    return [*sorted((ROOT / "common").rglob("*.py")), ROOT / "common/requirements.txt"]
 
 
 def _stamp(path: Path, known: Any) -> Any:

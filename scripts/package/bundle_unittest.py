@@ -13,6 +13,7 @@ import sys
 import tempfile
 import unittest
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,7 +30,7 @@ NAME = Path(__file__).stem.removeprefix("test_")
 BESIDE = Path(__file__).resolve().parents[1]  # the package that contains this file
 PLACES = (Path(os.environ.get("BUNDLE_ROOT", BESIDE)), BESIDE.parent / "models" / NAME)
 BUNDLE = next((place for place in PLACES if (place / "configs/metadata.json").is_file()), PLACES[0])
-sys.path.insert(0, str(BUNDLE))  # for the bundle's own code, `common`
+sys.path.insert(0, str(BUNDLE))  # for the bundle's own code
 
 INFERENCE = BUNDLE / "configs/inference.json"
 EDGE = 64  # voxels; the smallest input of the networks
@@ -216,8 +217,7 @@ def of_inference(name: str) -> Any:
 
 def make_cohort(folder: Path) -> dict[str, Any]:
     """Write noisy balls, with a lesion if the bundle trains with labels; return options of the configs."""
-    from common.data import known_labels, write  # importable only once the bundle is on the path
-
+    data = import_module(f"{NAME}_common.data")
     convention, modalities = of_inference("label_convention"), of_inference("modalities")
     splits: dict[str, list[dict[str, Any]]] = {}
     folder.mkdir(parents=True)
@@ -231,12 +231,12 @@ def make_cohort(folder: Path) -> dict[str, Any]:
                 image = (distance < EDGE * 0.4) * random.normal(100, 10, distance.shape)
                 entry["image"].append(_write(image.astype(np.float32), folder / f"{subject}_{modality.lower()}.nii.gz"))
             if convention:
-                label = np.where(distance < random.uniform(10, 14), min(known_labels(convention) - {0}), 0)
+                label = np.where(distance < random.uniform(10, 14), min(data.known_labels(convention) - {0}), 0)
                 entry["label"] = _write(label.astype(np.uint8), folder / f"{subject}_label.nii.gz")
             splits.setdefault(split, []).append(entry)
     content = {"name": "made up", "modalities": modalities, "label_convention": convention, **splits}
     datalist = folder / "datalist.json"
-    write(content, datalist)
+    data.write(content, datalist)
     return {"dataset_dir": str(folder), "datalist": str(datalist)}
 
 

@@ -26,7 +26,6 @@ METADATA_SCHEMA = Path(__file__).with_name("meta_schema_20240725.json")
 UNITTEST = Path(__file__).with_name("bundle_unittest.py")
 REQUIRED = (
     "LICENSE",
-    "common/__init__.py",
     "configs/inference.yaml",
     "configs/logging.conf",
     "configs/metadata.json",
@@ -91,7 +90,7 @@ def check_files(folder: Path) -> list[str]:
     """
     name = folder.name
     files = [file.as_posix() for file in files_of(folder)]
-    for file in (*REQUIRED, f"tests/test_{name}.py"):
+    for file in (*REQUIRED, f"tests/test_{name}.py", f"{name}_common/__init__.py"):
         if file not in files:
             others = [found[1] for other in files if (found := re.fullmatch(r"tests/test_(\w+)\.py", other))]
             hint = f"; its tests are those of {others[0]}, which a folder of this name has" if others else ""

@@ -22,6 +22,7 @@ SOURCES = ("LICENSE", "configs/*.yaml", "configs/metadata.json", "configs/loggin
 CODE = {".py", ".json", ".css", ".j2", ".js"}  # file types of common
 NOT_OF_BUNDLES = {"prepare", "dicom", "__pycache__"}  # folders of common; only scripts and deploy use these
 METADATA, README = "configs/metadata.json", "docs/README.md"
+COMMON = re.compile(r'\bcommon(?=\.\w|"$)', re.MULTILINE)  # in configs
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
 DATA_REFERENCES = (
     "arxiv.org/abs/2107.02314",
@@ -31,19 +32,21 @@ DATA_REFERENCES = (
 
 
 def contents(source: Path, settings: Mapping[str, Any], format: str = "bundle") -> dict[str, bytes]:
-    """The files of a package by name, without its weights.
+    """The files of a package by name, without its weights; `common` takes the bundle's name, so that two can be loaded.
 
     `settings` is the metadata of the weights (empty without weights): it fills the configs' options, metadata.json and
     the README. The format `huggingface` adds a model card.
     """
     found = (path for pattern in SOURCES for path in source.glob(pattern) if path.name != QUICKSTART)
     paths = {path.relative_to(source).as_posix(): path for path in found}
-    common = (source / "common").resolve()
+    common, package = (source / "common").resolve(), f"{source.name}_common"
     for path in common.rglob("*"):
         name = path.relative_to(common)
         if path.suffix in CODE and not NOT_OF_BUNDLES & {*name.parts}:
-            paths[f"common/{name.as_posix()}"] = path
+            paths[f"{package}/{name.as_posix()}"] = path
     content = {name: path.read_bytes() for name, path in sorted(paths.items()) if path.is_file()}
+    for file in [file for file in content if file.endswith(".yaml")]:
+        content[file] = COMMON.sub(package, content[file].decode()).encode()
     options = {option: settings[option] for option in TAKEN_OPTIONS if settings.get(option) is not None}
     for file in CONFIGS:
         if f"configs/{file}" in content:

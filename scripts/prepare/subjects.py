@@ -20,9 +20,9 @@ from common.data.volumes import affine_in, is_label_map, write_volume
 from common.errors import InputError
 from common.files import digest, reporting_path_errors, valid_json, write_json
 from common.prepare.figures import Figures, outside
-from common.prepare.resampling import labels_on
+from common.prepare.resampling import labels_on, resample
 from common.prepare.subject import Prepared, Settings, prepare_subject
-from common.prepare.volumes import Grid, Volume, check_grid, check_transform, to_transform
+from common.prepare.volumes import Grid, Volume, check_grid, check_transform, read_volume, to_transform
 from scripts.prepare.labels import read_labels
 from scripts.prepare.picture import draw
 from scripts.prepare.scans import NiftiScan, Subject
@@ -31,7 +31,7 @@ RECORD = "prepare.json"
 LEFT_OUT = ".left_out"  # folder in the output for subjects left out; readers skip hidden folders
 WORK = ".prepare"  # folder in the output for unfinished work
 LABELS = "seg"  # suffix of label maps, as in BraTS
-FORMAT = 7  # version of the method; a new number prepares all subjects again
+FORMAT = 8  # version of the method; a new number prepares all subjects again
 STRIPPED = "{} has no skull already: its brain was used"
 COMPRESSION = 1  # level; 6 takes five times as long and saves a tenth
 VERSIONS = ("antspyx", "deepbet", "SimpleITK", "numpy", "nibabel", "nilearn")
@@ -298,6 +298,17 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
+def raw_scan(prepared: Path, name: str, modality: str) -> Volume:
+    """A modality's scan on its raw grid: its file, or, of DICOM or a file that has moved, the prepared scan there."""
+    record = read_record(prepared / name)
+    source = record["sources"][modality]
+    if Path(file := source.get("file", "")).is_file():
+        return read_volume(Path(file))
+    _, voxels = read_scan(prepared / name / scan_file(name, modality), np.float32)
+    back = np.linalg.inv(record["transforms"][modality]["matrix"])
+    return resample(Volume(voxels, _grid_of(record["grid"]).affine), _grid_of(source), back)
+
+
 def send_back(file: Path, name: str, prepared: Path, output: Path, modality: str | None) -> Outcome:
     """Write a label map of prepared scans to the grid of a raw scan, as OUTPUT/SUBJECT.nii.gz.
 
@@ -311,7 +322,7 @@ def send_back(file: Path, name: str, prepared: Path, output: Path, modality: str
         raise InputError(f"{prepared / name / RECORD}: of the subject {record.get('subject')}; expected that of {name}")
     chosen = modality or record["reference"]
     if chosen not in (known := [name for name in record["transforms"] if name in record["sources"]]):
-        place = f"--modality={chosen}" if modality else f"{prepared / name / RECORD}: the reference {chosen}"
+        place = chosen if modality else f"{prepared / name / RECORD}: the reference {chosen}"
         raise InputError(f"{place}: not prepared; expected one of {', '.join(known)}")
     target = output / f"{name}.nii.gz"
     if target.exists() and not is_label_map(target):

@@ -50,11 +50,14 @@ def test_the_recipe_of_both_bundles_is_the_same():
     assert first == second
 
 
+NUMBERS = ("max_grad_norm", "average_decay", "flips", "network_def::prior")
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_each_part_can_be_left_out_by_name(part):
     def content(**options):
         parser = parsed(**options)
-        settings = [parser.get_parsed_content(name) for name in ("max_grad_norm", "average_decay", "flips")]
+        settings = [parser.get_parsed_content(name) for name in NUMBERS]
         loss = parser.get_parsed_content("loss").lambda_focal
         steps = parser.get_parsed_content("train::random_transforms")
         return [*settings, loss, *((type(step), getattr(step, "share", 0)) for step in steps)]

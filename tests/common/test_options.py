@@ -193,6 +193,8 @@ CONVOLUTIONS = {"architecture": "segresnet"}
         {"patch_size": [224, 224, 144], "architecture": "segresnet", "model_size": "micro"},
         {"modalities": ["T1"], "missing_modalities": [], "modality_dropout": 0.0},
         {"modality_aliases": {"T1": "FLAIR"}, "pretrained": "a.pt"},
+        {"background": "T2"},
+        {"background": None, "protocol": None, "label_convention": "atlas"},
         {"batch_size": 6, "crops_per_volume": 3, **SSL},
         {"pretrained_lr_factor": 1.0, "frozen_iterations": 0, "pretrained": None, "architecture": "probe"},
         {"pretrained_lr_factor": 0.1, "frozen_iterations": 5, "pretrained": "a.pt"},
@@ -226,6 +228,7 @@ def test_options_that_fit_pass(options_of, given):
         ("modality_dropout", 0.5, {"modalities": ["T1"]}),
         ("missing_modalities", ["T2", "T1"], {}),
         ("missing_modalities", ["PD"], {}),
+        ("background", "PD", {}),
     ],
 )
 def test_options_that_do_not_fit_are_named(options_of, name, value, others):

@@ -78,6 +78,7 @@ class Training:
         remaining = list(scores)
         self.validator.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: self.measure(engine, remaining))
         plan = plan_of(folder, resumable(folder / "models", resume).file, save_interval, keep)
+        plan.length = SimpleNamespace(iterations=3 * max_epochs)
         self.record = TrainingRecord(plan, self.validator, Report("a.pt", ["x"]), trackers, [folder / "run.json"])
         data = dataset()
         steps = Steps(DataLoader(data, batch_size=2, sampler=CaseSampler(data, seed=3)), accumulation_steps=2)

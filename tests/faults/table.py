@@ -144,6 +144,10 @@ def hold(folder: Path, _: Path) -> None:
 HELD = "--output_dir={folder}/held: in use by process … on … since …; choose a different folder, or wait until …"
 RUNS = [
     monai("--lerning_rate=5", "--lerning_rate=5: no such option; did you mean --learning_rate?"),
+    monai(
+        "--train::trainer::max_epochs=3",
+        "--max_epochs=3: 3 steps; the schedule has 1; expected --iterations and --val_interval instead",
+    ),
     monai("--batch_size=two", "--batch_size=two: expected a whole number from 1, crops, or auto"),
     Fault(train("--batch_size::size=1"), "--batch_size::size=1: …; batch_size has no keys of its own"),
     Fault(

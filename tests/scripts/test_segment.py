@@ -9,13 +9,17 @@ from types import SimpleNamespace
 import nibabel
 import numpy as np
 import pytest
+from PIL import Image
 
 from common import made
-from common.data.volumes import write_volume
+from common.data.regions import colours
+from common.data.volumes import forms_of, open_volume, write_volume
 from common.errors import InputError
+from common.files import write_json
+from common.inference.segmentations import Volumes
 from scripts.prepare.steps import send_all
 from scripts.prepare.subjects import Outcome
-from scripts.segment import LABELS, PREDICTED, check_made_here, predict, segment
+from scripts.segment import LABELS, PREDICTED, PREPARED, bring_back, check_made_here, labels_folder, predict, segment
 from tests.bundles.workflows import untrained
 from tests.oracles import nifti
 from tests.scripts.prepare.moved_heads import make_raw
@@ -44,7 +48,15 @@ def test_raw_scans_become_label_maps_on_their_own_grids(trained, tmp_path):
     assert nifti.forms((output / f"labels/{subject}.nii.gz").read_bytes()) == nifti.forms(raw.read_bytes())
     assert set(np.unique(labels.dataobj)) <= {0, 1}
     written = {path.name for path in (output / "labels").iterdir()}
-    assert written == {f"{subject}.nii.gz", "made.json", "volumes.csv", "dseg.tsv", "slicer.ctbl", "itksnap.txt"}
+    assert written == {
+        f"{subject}.nii.gz",
+        f"{subject}.png",
+        "made.json",
+        "volumes.csv",
+        "dseg.tsv",
+        "slicer.ctbl",
+        "itksnap.txt",
+    }
     voxels = int((np.asarray(labels.dataobj) == 1).sum())
     volume = voxels * abs(np.linalg.det(scan.affine[:3, :3])) / 1000  # ml, of the sform
     assert (output / "labels/volumes.csv").read_text().splitlines()[1:] == [f"{subject},lesion,{volume:.6g},{voxels}"]
@@ -111,6 +123,89 @@ def test_what_cannot_be_prepared_is_named_without_an_option_of_the_preparation_a
         with pytest.raises(InputError, match=message):
             segment(**{"bundle": "atlas_finetune", "checkpoint": file, "output": output} | options)
     assert not (tmp_path / "out").exists()
+
+
+GRIDS = {  # modality -> shape and affine of its raw scan
+    "T1": ((60, 60, 60), np.array([[0, 0, 2.0, -60], [-2, 0, 0, 60], [0, 2, 0, -60], [0, 0, 0, 1]])),
+    "FLAIR": ((100, 120, 30), np.array([[-1.2, 0, 0, 60], [0, 1, 0, -60], [0, 0, 4, -58], [0, 0, 0, 1]])),
+}
+
+
+@pytest.fixture
+def segmented(tmp_path):
+    """Prepared `both`, `alone` (no FLAIR), and predicted label maps: a box of 24 x 32 x 40 mm, 1 mm off the scans."""
+    back = np.eye(4)
+    back[0, 3] = 1
+    space = np.diag([2.0, 2, 2, 1])
+    space[:3, 3] = -60
+    box = np.zeros((60, 60, 60), np.uint8)
+    box[20:32, 20:36, 20:40] = 1  # centres of voxels
+    for subject, modalities in {"both": ["T1", "FLAIR"], "alone": ["T1"]}.items():
+        folder = tmp_path / PREPARED / subject
+        folder.mkdir(parents=True)
+        record = {"subject": subject, "reference": "T1", "sources": {}, "transforms": {}}
+        record |= {"figures": {"reference": "T1", "subject": {}, "modalities": {}}}
+        record["grid"] = {"shape": [60, 60, 60], "affine": space.tolist()}
+        for name in modalities:
+            shape, affine = GRIDS[name]
+            record["sources"][name] = {"shape": [*shape], "affine": affine.tolist()}  # as of DICOM: no file
+            record["transforms"][name] = {"matrix": back.tolist()}
+            noise = np.random.default_rng(0).uniform(1, 9, box.shape).astype(np.float32)
+            write_volume(folder / f"{subject}_{name}.nii.gz", noise, space)
+        file = tmp_path / "both_T1.nii.gz"
+        write_volume(file, np.random.default_rng(1).uniform(1, 9, GRIDS["T1"][0]).astype(np.float32), GRIDS["T1"][1])
+        if subject == "both":
+            source = {
+                "file": str(file),
+                "forms": forms_of(open_volume(file)).hex(),
+                "sha256": sha256(file.read_bytes()).hexdigest(),
+            }
+            record["sources"]["T1"] |= source
+        write_json(folder / "prepare.json", record)
+        write_volume(tmp_path / PREDICTED / f"{subject}.nii.gz", box, space, is_label=True)
+    return {subject: tmp_path / PREDICTED / f"{subject}.nii.gz" for subject in ("alone", "both")}
+
+
+@pytest.mark.parametrize("modality", [None, "T1", "FLAIR"])
+def test_label_maps_pictures_and_volumes_are_on_the_chosen_grid(segmented, tmp_path, modality):
+    """Of all modalities, a subject that lacks one has no map on its grid."""
+    volumes = Volumes(str(labels_folder(tmp_path, modality)), "lesion=1")
+    outcomes = bring_back(segmented, tmp_path, modality, "lesion=1", volumes, skips_missing=modality is not None)
+    there = ["both"] if modality == "FLAIR" else ["alone", "both"]
+    assert [(outcome.name, outcome.fault) for outcome in outcomes] == [(name, "") for name in there]
+    folder = tmp_path / "labels" / (modality or "")
+    assert [path.name for path in sorted(folder.glob("*.png"))] == [f"{name}.png" for name in there]
+    shape, affine = GRIDS[modality or "T1"]
+    points = nibabel.affines.apply_affine(affine, np.moveaxis(np.indices(shape), 0, -1)) - [1, 0, 0]
+    low, high = np.array([-21, -21, -21]), np.array([3, 11, 19])  # mm, edges of the box
+    truth = ((points > low) & (points < high)).all(axis=-1)
+    for name in there:
+        labels = nibabel.load(folder / f"{name}.nii.gz")
+        np.testing.assert_allclose(labels.affine, affine, atol=1e-5)
+        inside = np.asarray(labels.dataobj) == 1
+        apart = np.abs(points - np.clip(points, low, high)).max(axis=-1)
+        assert not inside[apart > 2].any()
+        assert abs(inside.sum() / truth.sum() - 1) < 0.12
+        voxels = int(inside.sum())
+        row = f"{name},lesion,{voxels * abs(np.linalg.det(affine)) / 1000:.6g},{voxels}"
+        assert row in (folder / "volumes.csv").read_text().splitlines()
+        red, green, blue = bytes.fromhex(colours("lesion=1")["lesion"][1:])
+        assert (np.asarray(Image.open(folder / f"{name}.png").convert("RGB")) == (red, green, blue)).all(-1).sum() > 100
+    check_made_here(tmp_path)
+
+
+def test_a_grid_of_no_modality_is_refused_before_anything_is_written(tmp_path):
+    file = untrained("brats_finetune", tmp_path / "model.pt", modalities=["T1", "FLAIR"])
+    with pytest.raises(InputError, match=r"^grid=T2: expected one of T1, FLAIR, all$"):
+        segment(str(tmp_path / "raw"), "brats_finetune", str(tmp_path / "out"), file, grid="T2")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_subject_without_the_modality_of_the_grid_is_one_line(segmented, tmp_path):
+    outcomes = bring_back(
+        segmented, tmp_path, "FLAIR", "lesion=1", Volumes(str(tmp_path / "labels/FLAIR"), "lesion=1"), False
+    )
+    assert [outcome.fault for outcome in outcomes] == ["FLAIR: not prepared; expected one of T1", ""]
 
 
 @pytest.mark.parametrize(("like", "warns"), [("ukb", True), ("atlas", False), (None, False)])

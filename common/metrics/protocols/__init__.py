@@ -20,12 +20,13 @@ PROTOCOLS = {card.name: card for card in _CARDS}
 CHALLENGES = tuple(name for card in _CARDS for name in card.challenges)
 
 
-def protocol(name: str, challenge: str | None = None) -> Protocol:
+def protocol(name: str | None, challenge: str | None = None, convention: str | None = None) -> Protocol:
     """Get a protocol by its name.
 
     Args:
-        name: Name of the protocol, such as isles.
+        name: Name of the protocol, such as isles; None: that of the convention's challenge, else lesions.
         challenge: One of the protocol's challenges, such as MET for brats; by default the first.
+        convention: Label convention.
 
     Raises:
         ArgumentError: the name or the challenge is unknown, or the protocol has no challenges.
@@ -33,7 +34,11 @@ def protocol(name: str, challenge: str | None = None) -> Protocol:
     Example:
         >>> protocol("brats", "MET").settings["dilations"]
         1
+        >>> protocol(None, convention="brats2021").name, protocol(None, convention="plaque=1").name
+        ('brats', 'lesions')
     """
+    if name is None:
+        name = next((card.name for card in _CARDS if convention in card.conventions), "lesions")
     card: Protocol = choice("protocol", name, PROTOCOLS)
     if not card.challenges:
         if challenge is not None:

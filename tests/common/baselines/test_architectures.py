@@ -76,6 +76,15 @@ def test_a_micro_network_maps_windows_to_regions_and_learns_in_each_parameter(ar
 
 
 @pytest.mark.parametrize("architecture", NETWORKS)
+def test_regions_start_at_their_prior(architecture):
+    torch.manual_seed(0)
+    network = segmentation_network(architecture, 1, 2, "micro", [64] * 3, prior=0.01).eval()
+    with torch.no_grad():
+        probabilities = network(torch.randn(1, 1, 64, 64, 64)).sigmoid()
+    assert probabilities.logit().mean((0, 2, 3, 4)).sigmoid().tolist() == pytest.approx([0.01] * 2, rel=1.5)
+
+
+@pytest.mark.parametrize("architecture", NETWORKS)
 def test_the_options_allow_the_patches_that_the_network_takes(architecture):
     check_network([64, 64, EDGE[architecture]], "micro", architecture)
     with pytest.raises(ArgumentError):

@@ -1,9 +1,10 @@
 from contextlib import nullcontext
+from functools import partial
 from itertools import count, islice
 
 import pytest
 import torch
-from monai.data import DataLoader
+from monai.data import CacheDataset, DataLoader, Dataset, PersistentDataset
 from monai.transforms import Compose, RandSpatialCropSamplesd
 
 from common.data.datasets import CaseDataset, CaseSampler, Steps, copied_ahead, fixed_draws
@@ -34,21 +35,33 @@ def equal(one, other):
 
 
 def test_every_pass_is_a_permutation_and_another_one():
-    drawn = [draw.case for draw in islice(CaseSampler(range(7), seed=1), 70)]
-    passes = [tuple(drawn[start : start + 7]) for start in range(0, 70, 7)]
+    order = [int(draw) for draw in islice(CaseSampler(range(7), seed=1), 70)]
+    passes = [tuple(order[start : start + 7]) for start in range(0, 70, 7)]
     assert all(sorted(one) == list(range(7)) for one in passes)
     assert len(set(passes)) == 10
 
 
+def drawn(seed, position=0):
+    """The cases and seeds from a position to the 40th."""
+    sampler = CaseSampler(range(7), seed)
+    sampler.position = position
+    return [(int(draw), draw.seed) for draw in islice(sampler, 40 - position)]
+
+
 def test_what_is_drawn_belongs_to_the_seed_and_the_position():
-    whole = list(islice(CaseSampler(range(7), seed=1), 40))
-    assert list(islice(CaseSampler(range(7), seed=1), 40)) == whole
-    assert list(islice(CaseSampler(range(7), seed=2), 40)) != whole
-    assert len({draw.seed for draw in whole}) == 40
+    assert drawn(seed=1) == drawn(seed=1) != drawn(seed=2)
+    assert len({seed for _, seed in drawn(seed=1)}) == 40
     for position in (1, 7, 13, 14):
-        sampler = CaseSampler(range(7), seed=1)
-        sampler.position = position
-        assert list(islice(sampler, 40 - position)) == whole[position:]
+        assert drawn(1, position) == drawn(1)[position:]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("make", [Dataset, partial(CacheDataset, num_workers=0), PersistentDataset])
+def test_monais_datasets_read_the_same_cases(make, num_workers, tmp_path):
+    data = make(VOLUMES, Compose([]), **({"cache_dir": tmp_path} if make is PersistentDataset else {}))
+    loader = DataLoader(data, batch_size=3, sampler=CaseSampler(data, seed=0), num_workers=num_workers)
+    cases = [subject for batch in islice(loader, 4) for subject in batch["subject"]]
+    assert cases == [f"case{case}" for case in islice(CaseSampler(VOLUMES, seed=0), 12)]
 
 
 @pytest.mark.parametrize(("num_workers", "cache_rate"), [(0, 0.0), (2, 0.0), (0, 1.0)])

@@ -16,6 +16,7 @@ from tests.oracles.masks import CUBIC, EMPTY, SHAPE, box, cube, pairs
 ORACLES = {
     "atlas": lesionwise.atlas,
     "isles": lesionwise.isles,
+    "lesions": lesionwise.isles,
     "brats": lesionwise.brats,
     "dice": lambda prediction, reference, _: ({"dice": volumes.dice(prediction, reference)}, []),
 }
@@ -28,7 +29,15 @@ def brats(prediction, reference, spacing=CUBIC, challenge="GLI"):
 
 @pytest.mark.parametrize(
     ("name", "challenge"),
-    [("atlas", None), ("isles", None), ("dice", None), ("brats", "GLI"), ("brats", "MEN"), ("brats", "MET")],
+    [
+        ("atlas", None),
+        ("isles", None),
+        ("lesions", None),
+        ("dice", None),
+        ("brats", "GLI"),
+        ("brats", "MEN"),
+        ("brats", "MET"),
+    ],
 )
 def test_scores_are_as_defined(name, challenge):
     chosen = protocol(name, challenge)
@@ -117,13 +126,22 @@ def test_settings_of_protocols():
     assert protocol("dice").settings == {}
     ranked = {name: [figure.name for figure in protocol(name).figures if figure.ranks] for name in ORACLES}
     by_components = ["dice", "lesion_f1", "lesion_count_difference", "volume_difference"]
-    expected = {"atlas": by_components, "isles": by_components, "dice": ["dice"]}
+    expected = {"atlas": by_components, "isles": by_components, "lesions": by_components, "dice": ["dice"]}
     assert ranked == expected | {"brats": ["lesionwise_dice", "lesionwise_hd95"]}
     rising = {figure.name for name in ORACLES for figure in protocol(name).figures if figure.more_is_better}
     assert rising == {"dice", "lesion_f1", "lesionwise_dice"}
     for challenge, (dilations, smallest) in {"MET": (1, 2), None: (3, 50)}.items():  # MET's have not leaked
         settings = {"connectivity": 26, "penalty_mm": 374, "dilations": dilations, "smallest_mm3": smallest}
         assert protocol("brats", challenge).settings == settings | {"challenge": challenge or "GLI"}
+
+
+def test_labels_of_ones_own_are_scored_by_dice_and_lesion_f1():
+    """Not lesion by lesion as BraTS 2023, where a speck weighs as much as a large lesion."""
+    chosen = {name: protocol(None, convention=name).name for name in (*CONVENTIONS, "lesion=1", "core=1,whole=1+2")}
+    own = {"lesion=1": "lesions", "core=1,whole=1+2": "lesions"}
+    assert chosen == {name: "atlas" if name == "atlas" else "brats" for name in CONVENTIONS} | own
+    assert [figure.name for figure in protocol("lesions").figures][:2] == ["dice", "lesion_f1"]
+    assert protocol(None, "MET", "brats2023").settings["dilations"] == 1
 
 
 def test_present_dice_is_that_of_the_cases_with_the_region():

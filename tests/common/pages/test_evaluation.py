@@ -201,6 +201,31 @@ def test_outlines_lie_where_the_masks_are_in_the_radiological_convention(tmp_pat
     np.testing.assert_allclose(middle(pixels[:, 1:161], PREDICTION), expected, atol=1)
 
 
+def test_slices_are_drawn_where_the_labels_stand_out(tmp_path):
+    """The lesion is bright on FLAIR, and dark on T1 by less; a preferred modality is drawn where there is one."""
+    files, noise = files_of(tmp_path, "a", LARGE, LARGE), np.random.default_rng(1).normal(0, 10, SHAPE)
+    images = []
+    for name, level in {"T1": -20, "FLAIR": 60, "T2": 0}.items():
+        brain = np.where(np.indices(SHAPE)[1] < 5, 0, 300 + noise + level * (LARGE > 0))
+        images.append((name, save(tmp_path / f"{name}.nii.gz", brain.astype(np.float32))))
+    files = files._replace(images=tuple(images))
+    details = Details("ours", "atlas", ATLAS, [files], {"a": scores_of(files)})
+    drawn = {}
+    for preferred in (None, "T1", "FLAIR", "PD"):
+        chosen = details._replace(background=preferred)
+        html, slices = draw_page(chosen), draw_slices(files, chosen)
+        (selected,) = re.findall(r'<select id="modality">.*?<option selected>(.*?)</option>', slices)
+        assert f" ml. On {selected}." in text_of(html)
+        drawn[preferred] = selected, pictures(html)[0].tolist()
+    assert {name: selected for name, (selected, _) in drawn.items()} == {
+        None: "FLAIR",
+        "T1": "T1",
+        "FLAIR": "FLAIR",
+        "PD": "FLAIR",
+    }
+    assert drawn[None] == drawn["FLAIR"] == drawn["PD"] != drawn["T1"]
+
+
 @pytest.mark.parametrize("replaced", ["prediction", "reference"])
 def test_masks_that_have_been_replaced_are_not_drawn_beside_the_scores_of_others(tmp_path, replaced):
     files = files_of(tmp_path, "a", LARGE, LARGE | MISSED)

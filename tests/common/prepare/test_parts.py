@@ -139,10 +139,10 @@ def test_a_person_in_rigid_alignment_is_compared_with_a_template_of_that_size():
 @pytest.fixture
 def standard_scan(monkeypatch):
     """The template as a scan without skull at 4 mm, which lies in MNI space; deepbet must not run."""
-    monkeypatch.setattr(subject, "_to_template", lambda *_: np.eye(4))
-    monkeypatch.delattr(brain, "_deepbet")
     affine = np.diag([4.0, 4, 4, 1])
     affine[:3, 3] = (-100, -140, -90)
+    monkeypatch.setattr(subject, "_to_template", lambda scan, *_: scan.affine @ np.linalg.inv(affine))
+    monkeypatch.delattr(brain, "_deepbet")
     return Volume(900 * resample(template_brain(), Grid((50, 64, 50), affine)).array, affine)
 
 

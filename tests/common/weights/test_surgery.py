@@ -333,6 +333,12 @@ NORMALIZED = "trained with normalization=nonzero, not"
         ({}, {"normalization": "nonzero"}, UKB, f"{NORMALIZED} brain"),
         ({BIAS: None}, {}, UKB, f"(which states no network): {UNFIT} {BIAS} is absent, expected [4]"),
         ({"b": (1,)}, {"model_size": "micro"}, UKB, f"(model_size micro): {UNFIT} b is [1], expected absent"),
+        (
+            {"b": (1,)},
+            {"network": "UNet"},
+            UKB,
+            "of a UNet; expected the overlay that its training had; this config builds",
+        ),
         ({BIAS: (5,)}, {"patch_size": [9] * 3}, UKB, f"(patch_size [9, 9, 9]): {UNFIT} {BIAS} is [5], expected [4]"),
     ],
 )

@@ -140,7 +140,9 @@ def test_faults_of_a_datalist_are_named(datalist, tmp_path):
     predictions, root = touch(tmp_path / "p", "s1.nii.gz"), tmp_path / "data"
     with pytest.raises(InputError, match=r"^--dataset_dir: missing; paths in .*toy.json are relative to it"):
         find_cases(predictions, datalist, BRATS)
-    with pytest.raises(InputError, match=r"^labels of brats2021: not scored by .* isles; expected .*=brats or dice"):
+    with pytest.raises(
+        InputError, match=r"^labels of brats2021: not scored by .* isles; expected .*=brats or dice or lesions"
+    ):
         find_cases(predictions, datalist, protocol("isles"), dataset_dir=root)
     with pytest.raises(InputError, match="the split training has no subject"):
         find_cases(predictions, datalist, BRATS, dataset_dir=root, split="training")
@@ -156,11 +158,17 @@ def test_the_protocol_or_the_user_names_the_label_convention_of_a_folder(folders
         return find_cases(folders[0], references, protocol(name), label_convention=given)[0]
 
     assert [convention("isles"), convention("brats"), convention("dice", given="a=1")] == ["atlas", "brats2023", "a=1"]
+    assert convention("dice") == convention("lesions") == "lesion=1"
+    assert find_cases(*folders, None)[0] == "lesion=1"
     for name, references, given, message in (
-        ("dice", folders[1], None, "--label_convention: missing; expected one of atlas, .*, brats2024peds$"),
         ("dice", folders[1], 7, "label_convention=7: expected one of atlas, .*, or regions and"),
         ("dice", datalist, "atlas", "--label_convention=atlas: expected only with a folder as --references="),
-        ("brats", folders[1], "atlas", "labels of atlas: not scored by .* brats; expected .*=atlas or dice or isles"),
+        (
+            "brats",
+            folders[1],
+            "atlas",
+            "labels of atlas: not scored by .* brats; expected .*=atlas or dice or isles or lesions",
+        ),
     ):
         with pytest.raises(InputError, match=f"^{message}"):
             convention(name, references, given)

@@ -53,6 +53,16 @@ def test_figures_are_those_of_the_protocol(cohort, capsys):
     assert [line.split()[2] for line in shown if line.startswith("lesion  dice ")] == [f"{dice:.4g}"]
 
 
+def test_two_folders_of_zeros_and_ones_need_no_convention_and_no_protocol(cohort, capsys):
+    folder, arrays = cohort
+    evaluate(predictions=str(folder / "p"), references=str(folder / "r"), output=str(folder / "out"), workers=1)
+    found = figures(folder / "out/metrics.csv")
+    for case, pair in arrays.items():
+        assert found[case, "lesion", "dice"] == pytest.approx(dice_of(*pair))
+        assert found[case, "lesion", "lesion_f1"] == metrics.protocol("isles").measure(*pair).values["lesion_f1"]
+    assert capsys.readouterr().out.startswith("5 cases by lesions\n")
+
+
 def test_the_protocols_are_printed_with_their_figures(capsys):
     module.protocols()
     blocks = dict(block.split("\n", 1) for block in capsys.readouterr().out.strip().split("\n\n"))
@@ -162,6 +172,7 @@ def test_a_case_that_kills_its_process_or_runs_out_of_memory_is_named(cohort, mo
     [
         ({"challenge": "GLI"}, "^challenge=GLI: the protocol atlas has no challenges; expected none"),
         ({"missing": "best"}, "^--missing=best: expected worst$"),
+        ({"background": "FLAIR"}, "^background=FLAIR: expected none$"),
         ({"slices": "some"}, "^slices=some: expected one of none, chosen, all$"),
     ],
 )

@@ -98,8 +98,8 @@ BROKEN = {
         {"x": torch.ones(1)}, {"modalities": ["T2"]}, folder / "models/model.pt"
     ),
     "docs/more.md is a symlink": lambda folder: (folder / "docs/more.md").symlink_to("/etc"),
-    "common/__pycache__/x.pyc is not a kind of file that a package needs; delete": write(
-        "common/__pycache__/x.pyc", b"x"
+    f"{NAME}_common/__pycache__/x.pyc is not a kind of file that a package needs; delete": write(
+        f"{NAME}_common/__pycache__/x.pyc", b"x"
     ),
     "models/model.pkl is not a kind of file": write("models/model.pkl", b"x"),
     "unpickling can run any code": evil_checkpoint,
@@ -191,8 +191,8 @@ def test_weights_that_are_listed_may_be_elsewhere(folder):
 
 def test_a_package_that_ends_its_tests_early_is_not_verified(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(package_check, "UNITTEST", tmp_path / "tests.py")
-    package_check.UNITTEST.write_text("import unittest\n\nimport common\n\nunittest.main()\n")
-    edit("common/__init__.py", "from ", "import os\nos._exit(0)\nfrom ")(folder)
+    package_check.UNITTEST.write_text(f"import unittest\n\nimport {NAME}_common\n\nunittest.main()\n")
+    edit(f"{NAME}_common/__init__.py", "from ", "import os\nos._exit(0)\nfrom ")(folder)
     with pytest.raises(InputError, match=rf"^{NAME}: ended with status 0 before its tests had passed \(") as caught:
         package_check.check_package(folder)
     shutil.rmtree(Path(re.search(r"full log: (.+)\)$", one_line(caught))[1]).parent)
@@ -205,7 +205,7 @@ def test_what_fails_is_named_and_its_log_kept(folder):
         small = re.compile(r'^( *"?model_size"?: )("?)small', re.MULTILINE)  # a matter of seconds
         config.write_text(small.sub(r"\1\2micro", config.read_text()).replace("'small'", "'micro'"))
     (folder / f"tests/test_{NAME}.py").write_text("# nothing to test\n")
-    edit("common/ssl/tasks.py", '"rotation_head", 4', '"rotation_head", 5')(folder)
+    edit(f"{NAME}_common/ssl/tasks.py", '"rotation_head", 4', '"rotation_head", 5')(folder)
     with pytest.raises(InputError, match=f"{NAME}: .*test_torchscript.* failed") as caught:
         package_check.check_package(folder)
     log = Path(re.search(r"full log: (.+)\)$", one_line(caught))[1])
@@ -222,12 +222,12 @@ def test_the_check_of_the_files_runs_nothing_of_a_package(folder, tmp_path, monk
     twin = json.loads(config.with_suffix(".json").read_text())
     config.with_suffix(".json").write_text(json.dumps(twin | {"evil": f"${evil}"}))
     config.with_suffix(".yaml").write_text(f'{config.with_suffix(".yaml").read_text()}\nevil: "${evil}"\n')
-    for file in ["common/__init__.py", f"tests/test_{NAME}.py"]:
+    for file in [f"{NAME}_common/__init__.py", f"tests/test_{NAME}.py"]:
         (folder / file).write_text(f"{evil}\n{(folder / file).read_text()}")
     verify(str(folder), run=False)
     assert not (tmp_path / "owned").exists()
     monkeypatch.syspath_prepend(folder)
-    runpy.run_path(str(folder / "common/__init__.py"))
+    runpy.run_path(str(folder / f"{NAME}_common/__init__.py"))
     assert (tmp_path / "owned").exists(), "it would have run"
 
 

@@ -75,21 +75,37 @@ def refused(message, function, *arguments, **options):
 def test_a_package_is_complete_without_the_checkout(original):
     assert not [path for path in original.rglob("*") if path.is_symlink()]
     for code in (ROOT / "common").glob("*.py"):
-        assert (original / "common" / code.name).read_bytes() == code.read_bytes()
-    assert not (original / "common/prepare").exists(), "it needs SimpleITK, and no config names it"
+        assert (original / "atlas_stage2_common" / code.name).read_bytes() == code.read_bytes()
+    assert not (original / "atlas_stage2_common/prepare").exists(), "it needs SimpleITK, and no config names it"
     assert not list((original / "configs").glob("quickstart.*")), "of this repository's studies"
     for config in (ROOT / "bundles/atlas_stage2/configs").glob("*.yaml"):
         if config.stem == "quickstart":
             continue
-        assert (original / "configs" / config.name).read_bytes() == config.read_bytes()
+        packaged = (original / "configs" / config.name).read_text()
+        assert packaged.replace("atlas_stage2_common", "common") == config.read_text()
         twin = json.loads((original / "configs" / config.with_suffix(".json").name).read_text())
-        assert list(twin.items()) == list(yaml.safe_load(config.read_text()).items()), "in the order of reading"
+        assert list(twin.items()) == list(yaml.safe_load(packaged).items()), "in the order of reading"
     assert (original / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
     assert (original / "docs/reference/data.md").is_file()
     sums = original.with_name(f"atlas_stage2_v{VERSION}.sha256")
     checked = subprocess.run(["sha256sum", "-c", sums], cwd=original, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout
     assert sums.read_text().count("\n") == len([path for path in original.rglob("*") if path.is_file()])
+
+
+TWO = """
+from monai.bundle import ConfigWorkflow
+for package in ("atlas_stage2", "ukb_ssl_pretrain"):
+    settings = {"model_size": "micro", "patch_size": [64, 64, 64], "bundle_root": package}
+    workflow = ConfigWorkflow(f"{package}/configs/train.json", workflow_type="train", **settings)
+    print(type(workflow.parser.get_parsed_content("network")).__module__)
+"""
+
+
+def test_two_packages_work_in_one_process(original):
+    build.build("ukb_ssl_pretrain", original.parent, verify=False)
+    ended = execute([sys.executable, "-c", TWO], original.parent, PYTHONPATH="atlas_stage2:ukb_ssl_pretrain")
+    assert ended.stdout.split() == [f"{name}_common.ssl.networks" for name in ("atlas_stage2", "ukb_ssl_pretrain")]
 
 
 def test_links_lead_to_files_and_imports_are_required(original):
@@ -104,14 +120,14 @@ def test_links_lead_to_files_and_imports_are_required(original):
         for node in ast.walk(ast.parse(file.read_text())):
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             modules += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
-            for module in {module.split(".")[0] for module in modules} - sys.stdlib_module_names - {"common"}:
+            for module in {module.split(".")[0] for module in modules} - sys.stdlib_module_names:
                 assert named & {name.lower() for name in known.get(module, [module])}, f"{file} imports {module}"
 
 
 def test_the_formatters_of_the_model_zoo_change_nothing(original):
     """With the Model Zoo's settings; ruff stands in for its isort and black."""
     shared = ["--isolated", "--no-cache", "--exclude=*.md", "--config=line-length=120"]
-    imports = ["--config=lint.isort.split-on-trailing-comma=false", "--config=lint.isort.known-third-party=['common']"]
+    imports = ["--config=lint.isort.split-on-trailing-comma=false"]
     trailing = "--config=format.skip-magic-trailing-comma=true"
     for words in (["check", "--select=I", *shared, *imports], ["format", "--check", *shared, *imports[:1], trailing]):
         done = execute([sys.executable, "-m", "ruff", *words, original.name], original.parent)

@@ -1,0 +1,88 @@
+"""A head prepared from files that store it in different ways."""
+
+import nibabel
+import numpy as np
+import pytest
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from common.prepare import subject
+from common.prepare.registration import between_centres
+from common.prepare.volumes import Volume, frame_of, in_frame
+from tests.support import oblique
+
+EDGES = np.diag([1.5, 2.0, 3.0, 1.0])
+STORED = [("RAS", 0), ("LPS", 0), ("PIR", 0), ("SAL", 0), ("ILA", 0), ("ASR", 0), ("RAS", 5), ("PIR", 20)]  # degrees
+
+
+def stored(scan, axes, degrees):
+    """A scan with permuted and flipped axes and a header turned about a point, in float32 as in a file; by nibabel."""
+    order = nibabel.orientations.axcodes2ornt(axes)
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_euler("xyz", [degrees, -degrees / 2, degrees / 3], degrees=True).as_matrix()
+    turn[:3, 3] = [12, -7, 31]
+    affine = turn @ scan.affine @ nibabel.orientations.inv_ornt_aff(order, scan.array.shape)
+    return Volume(nibabel.orientations.apply_orientation(scan.array, order), affine.astype(np.float32).astype(float))
+
+
+@pytest.mark.parametrize("way", STORED[1:], ids=str)
+def test_a_head_is_prepared_alike_however_it_is_stored(monkeypatch, way):
+    """Registrations are replaced by their starts, and get the same voxels; a turned header differs by its rounding."""
+    seen = []
+
+    def start_of(fixed, moving, dof, inside, starts):
+        seen.extend((fixed, moving))
+        return starts[0]
+
+    noise = np.random.default_rng(0).normal(size=(90, 80, 50))
+    head = ndimage.gaussian_filter(noise, 3).astype(np.float32)
+    mask = np.zeros(head.shape, bool)
+    mask[20:60, 15:70, 10:40] = True
+    monkeypatch.setattr(subject, "register", start_of)
+    monkeypatch.setattr(subject, "foreground", lambda scan: scan.array > 0)
+    settings = subject.Settings("brats", ("FLAIR", "T2"), "*_mask.nii.gz", 4.0)
+    reference = Volume(head, EDGES)
+    other = Volume(np.ascontiguousarray(head[:, ::-1]), oblique((3.0, -4.0, 5.0)))
+    prepared = []
+    for axes, degrees in (STORED[0], way):
+        scans = {"FLAIR": stored(reference, axes, degrees), "T2": stored(other, axes, degrees)}
+        inside = stored(Volume(mask, EDGES), axes, degrees).array
+        prepared.append((scans, subject.prepare_subject(scans, settings, inside)))
+    (scans, first), (others, second) = prepared
+    half = len(seen) // 2
+    for one, two in zip(seen[:half], seen[half:], strict=True):
+        np.testing.assert_array_equal(two.array, one.array)
+        np.testing.assert_allclose(two.affine, one.affine, rtol=0, atol=1.1e-3 if way[1] else 0)
+    np.testing.assert_array_equal(second.brain, first.brain)
+    points = np.argwhere(first.brain)[::50] @ settings.grid.affine[:3, :3].T + settings.grid.affine[:3, 3]
+    for modality in settings.modalities:
+        np.testing.assert_allclose(second.images[modality].array, first.images[modality].array, atol=1e-4)
+        back = nibabel.orientations.inv_ornt_aff(
+            nibabel.orientations.axcodes2ornt(way[0]), scans[modality].array.shape
+        )  # from voxels as stored to those of the first
+        voxels = [
+            nibabel.affines.apply_affine(
+                to @ np.linalg.inv(volumes[modality].affine) @ result.matrices[modality], points
+            )
+            for to, volumes, result in ((np.eye(4), scans, first), (back, others, second))
+        ]
+        np.testing.assert_allclose(voxels[1], voxels[0], atol=1e-3)
+
+
+def test_a_frame_keeps_voxels_in_place_and_a_shear():
+    """The frame is rigid; its scan's first axis is x, and the centre is at 0."""
+    sheared = oblique((3.0, -4.0, 5.0))
+    sheared[:3, 2] += 0.01 * sheared[:3, 0]
+    scan = Volume(np.random.default_rng(0).normal(size=(20, 21, 22)).astype(np.float32), sheared)
+    frame = frame_of(scan)
+    np.testing.assert_allclose(frame[:3, :3] @ frame[:3, :3].T, np.eye(3), atol=1e-12)
+    assert np.linalg.det(frame[:3, :3]) == pytest.approx(1)
+    framed = in_frame(scan, frame)
+    order = nibabel.io_orientation(scan.affine)
+    np.testing.assert_array_equal(framed.array, nibabel.orientations.apply_orientation(scan.array, order))
+    expected = scan.affine @ nibabel.orientations.inv_ornt_aff(order, scan.array.shape)
+    np.testing.assert_allclose(frame @ framed.affine, expected, atol=2e-3)
+    centre = framed.affine @ [*(np.array(framed.array.shape) - 1) / 2, 1]
+    np.testing.assert_allclose(centre[:3], 0, atol=0.2)
+    start = between_centres(framed, framed.array > -9, framed, framed.array > -9)
+    np.testing.assert_array_equal(start, np.eye(4))
