@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from common.data.preparation import BRAIN, OVERLAP, SPACING, brain_overlap, litres
+from common.data.preparation import BRAIN, OVERLAP, SPACING, brain_overlap, is_brain, litres
 from common.dicom.remarks import Remark
 from common.dicom.study import Series
 from common.errors import InputError
@@ -29,48 +29,48 @@ LEAST = 0.5  # least volume of a brain, voxels above zero, litres
 BELOW = 0.05  # largest share of voxels below zero, which interpolation makes at the brain's edge; background is more
 COVERAGE = LIMITS["modality"]["coverage"][0]
 LEAST_EXTENT = 100.0  # mm, least length of a brain along each axis; an adult's is 110 to 190 long
-TEMPLATE = 0.9  # least share of the template's brain that a prepared scan shows; heads differ by 10 % in length
 LOST = 3  # most slices that a damaged export lacks at the ends, of two series on one grid
 IN_MNI = LIMITS["subject"]["overlap"][0]
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """The settings and the quality figures of a preparation."""
+    """What a preparation did, and its quality figures."""
 
-    settings: Settings
+    description: str
+    grid: Grid
     figures: Figures
     back: NDArray[np.float64]  # [4, 4] from mm of the reference series to mm of the prepared scans, RAS+
-    shown: Mapping[str, float]  # share of the template's brain in the field of view, by modality
+    cause: str = ""  # of figures outside their limits, if there is evidence
 
     @property
     def failed(self) -> list[str]:
-        """A sentence for each scan that shows less than a brain, of the template or of the reference."""
-        covered = {modality: values["coverage"] for modality, values in self.figures.modalities.items()}
+        """A sentence for each scan that shows less than a brain."""
         return [
-            f"{modality}: shows {min(shown, covered[modality]):.0%} of a brain; expected a whole one"
-            for modality, shown in self.shown.items()
-            if shown < TEMPLATE or covered[modality] < COVERAGE
+            f"{modality}: shows {values['coverage']:.0%} of a brain; expected a whole one"
+            for modality, values in self.figures.modalities.items()
+            if values["coverage"] < COVERAGE
         ]
 
     @property
     def remarks(self) -> list[Remark]:
         """A remark that the scans were prepared, and one for the figures outside their limits."""
         return [
-            Remark("prepared", f"scans prepared by this application: {self.settings.description}"),
+            Remark("prepared", f"scans prepared by this application: {self.description}"),
             *(
                 Remark("coverage" if " coverage " in phrase else "quality", f"preparation: {phrase}")
                 for phrase in outside(self.figures)
             ),
+            *([Remark("quality", f"preparation: probably {self.cause}")] if self.cause else []),
         ]
 
     def record(self) -> dict[str, Any]:
         """The preparation as JSON data."""
-        return {"description": self.settings.description, "figures": self.figures.record()}
+        return {"description": self.description, "figures": self.figures.record()}
 
     def segments_on(self, grid: Grid, segments: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Resample segments to the grid of the reference series; see `labels_on`."""
-        return labels_on(Volume(segments, self.settings.grid.affine), grid, self.back).array
+        return labels_on(Volume(segments, self.grid.affine), grid, self.back).array
 
 
 def prepare_scans(
@@ -90,11 +90,8 @@ def prepare_scans(
     except InputError as error:
         raise InputError(f"--prepare: {error}") from error
     back = np.asarray(np.linalg.inv(prepared.matrices[reference]), np.float64)
-    shown = {
-        modality: float(field_of_view(volume, settings.grid, prepared.matrices[modality])[prepared.template].mean())
-        for modality, volume in volumes.items()
-    }
-    return dict(prepared.images), Preparation(settings, prepared.figures, back, shown)
+    description = settings.describe(prepared.is_stripped)
+    return dict(prepared.images), Preparation(description, settings.grid, prepared.figures, back, prepared.cause)
 
 
 def failed_checks(
@@ -189,15 +186,17 @@ def _check_foreground(modality: str, volume: Volume, skull_stripped: bool) -> li
         return [
             f"{modality}: {below:.0%} of its voxels are below 0, down to {volume.array.min():g}; background must be 0"
         ]
-    content = litres(volume.array > 0, volume.spacing.tolist())
+    above, spacing = volume.array > 0, volume.spacing.tolist()
+    content, has_no_skull = litres(above, spacing), is_brain(above, spacing)
     size = f"{modality}: {content:.1f} L are above zero"
     if content < LEAST:
         return [f"{size}, less than a brain"]
-    if skull_stripped and content > BRAIN:
-        return [f"{size}, more than a brain: not skull-stripped (background must be 0)"]
-    if not skull_stripped and content <= BRAIN:
+    if skull_stripped and not has_no_skull:
+        why = "more than a brain" if content > BRAIN else "up to the border of the volume"
+        return [f"{size}, {why}: not skull-stripped (background must be 0)"]
+    if not skull_stripped and has_no_skull:
         return [f"{size}, no more than a brain: skull-stripped, but the model was trained on whole heads"]
-    places = np.argwhere(volume.array > 0)
+    places = np.argwhere(above)
     shortest = float(((np.ptp(places, axis=0) + 1) * volume.spacing).min())
     if shortest < LEAST_EXTENT:
         return [f"{modality}: shows {shortest:.0f} mm of a head along one axis; expected a whole brain"]

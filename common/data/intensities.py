@@ -15,7 +15,7 @@ from monai.transforms import MapTransform
 from scipy import ndimage
 
 from ..errors import choice
-from .preparation import BRAIN, litres
+from .preparation import is_brain
 
 EDGES = (128, 128, 128)  # voxels of deepbet's input
 GRID = 4.0  # mm; approximate voxel size for the head mask
@@ -65,13 +65,13 @@ def _scaled(channel: torch.Tensor, counted: torch.Tensor, foreground: torch.Tens
 def brain_and_head(channel: torch.Tensor, spacing: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
     """Masks [H, W, D] of the brain and of the head in an MR image [H, W, D] in RAS order; `spacing` in mm.
 
-    At most 2.8 litres of non-zero voxels mean a stripped skull, and both masks are these voxels. Otherwise deepbet's
+    If the non-zero voxels are a brain without skull (`is_brain`), both masks are these voxels. Otherwise deepbet's
     first network (Fisch et al., Computers in Biology and Medicine 2024) finds the brain (all non-zero voxels if it
     finds none), and Otsu's threshold in 4 mm voxels, closed and filled, gives the head. The masks serve to measure
     intensities, not to remove a skull.
     """
     inside = channel != 0
-    if litres(inside, spacing) <= BRAIN:
+    if is_brain(inside.cpu().numpy(), spacing):
         return inside, inside
     factors = [max(1, round(GRID / edge)) for edge in spacing]
     missing = [(-size) % factor for size, factor in zip(channel.shape, factors, strict=True)]
@@ -79,7 +79,7 @@ def brain_and_head(channel: torch.Tensor, spacing: Sequence[float]) -> tuple[tor
     coarse = torch.nn.functional.avg_pool3d(padded[None, None], factors)[0, 0].cpu().numpy()
     tissue = coarse > otsu(np.minimum(coarse, np.percentile(coarse, BRIGHTEST)))
     head = _closed(tissue, [edge * factor for edge, factor in zip(spacing, factors, strict=True)])
-    brain = _brain(channel)
+    brain = rough_brain(channel)
     return (brain if brain.any() else inside), _enlarged(head, factors, channel) | brain
 
 
@@ -92,7 +92,7 @@ def _deepbet() -> Callable[[torch.Tensor], torch.Tensor]:
     return torch.jit.optimize_for_inference(torch.jit.freeze(network))
 
 
-def _brain(head: torch.Tensor) -> torch.Tensor:
+def rough_brain(head: torch.Tensor) -> torch.Tensor:
     """Deepbet's first steps: resize to 128 x 128 x 128 voxels, clip, scale, predict, and keep the largest component."""
     resize = torch.nn.functional.interpolate
     small = resize(head.cpu().float()[None, None], EDGES, mode="nearest-exact")

@@ -6,7 +6,9 @@ from typing import Any
 import nibabel
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
+from ..data.preparation import is_brain
 from ..errors import InputError
 from .volumes import Volume
 
@@ -26,6 +28,12 @@ def brain_of(scan: Volume, device: str = "cpu") -> NDArray[np.bool_]:
     if mask is None or not mask.any():
         raise InputError(f"{DEEPBET}: no brain found; expected a T1 of a head")
     return mask
+
+
+def stripped_brain(scan: Volume) -> NDArray[np.bool_] | None:
+    """The brain in a scan without skull, with its holes filled; None if it shows a head."""
+    inside = scan.array != 0
+    return np.asarray(ndimage.binary_fill_holes(inside)) if is_brain(inside, scan.spacing.tolist()) else None
 
 
 def mirrored_brain(scan: Volume, device: str = "cpu") -> NDArray[np.bool_]:

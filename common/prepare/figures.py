@@ -16,8 +16,8 @@ from .volumes import Volume
 UNITS = {"volume": "mL"}  # of the others: 1; docs/explanation/preparation.md says what each is
 LIMITS = {  # of a subject, its reference and its other modalities; sources in docs/explanation/preparation.md
     "subject": {"overlap": (0.925, 1.0), "volume": (1000.0, 2100.0), "scale": (0.8, 1.25), "agreement": (0.94, 1.0)},
-    "reference": {"coverage": (0.95, 1.0), "information": (0.02, 1.0)},
-    "modality": {"coverage": (0.95, 1.0), "information": (0.05, 1.0)},
+    "reference": {"coverage": (0.98, 1.0), "information": (0.02, 1.0)},
+    "modality": {"coverage": (0.98, 1.0), "information": (0.05, 1.0)},
 }
 
 
@@ -59,12 +59,13 @@ def measure(
     }
     if mirrored is not None:
         subject["agreement"] = dice(found.array, mirrored)
-    standard = resample(template_brain(), heads[reference].grid, np.linalg.inv(affine) @ matrix)
+    grid, back = heads[reference].grid, np.linalg.inv(affine) @ matrix
+    standard, whole = (resample(volume, grid, back) for volume in (template_brain(), template_mask()))
     modalities = {}
     for modality, head in heads.items():
         other = standard if modality == reference else heads[reference]
         modalities[modality] = {
-            "coverage": float(covered[modality][brain].mean()),
+            "coverage": float(covered[modality][whole.array > 0.5].mean()),
             "information": information(head.array[brain], other.array[brain]),
         }
     return Figures(reference, subject, modalities)

@@ -10,8 +10,9 @@ from ..bars import stage
 from ..data.cards import Space
 from ..data.cohorts import COHORTS
 from ..errors import InputError, check_number, choice, within
-from .brain import DEEPBET, brain_of, mirrored_brain
-from .figures import Figures, measure
+from .brain import DEEPBET, brain_of, mirrored_brain, stripped_brain
+from .causes import likely_cause, orientation_cause
+from .figures import Figures, measure, outside
 from .registration import between_centres, coarse_grid, foreground, register
 from .resampling import field_of_view, resample
 from .targets import near_brain, template_brain, template_mask
@@ -66,10 +67,10 @@ class Settings:
         affine[:3, 3] += (self.spacing - 1) / 2 * np.array(self.target.flip)
         return Grid(self.target.edges(self.spacing), affine)
 
-    @property
-    def description(self) -> str:
-        """Space, voxel size and brain extraction, for records."""
+    def describe(self, is_stripped: bool = False) -> str:
+        """Space, voxel size and brain extraction, for records; `is_stripped`: the scan has no skull."""
         brain = "head kept" if self.brain == "none" else f"brain extracted by {self.brain}"
+        brain = "brain as in the scan, which has no skull" if is_stripped else brain
         return f"{self.target.description}; voxels of {self.spacing:g} mm; {brain}"
 
     def limited_to(self, modalities: Collection[str]) -> "Settings":
@@ -87,6 +88,8 @@ class Prepared:
     template: NDArray[np.bool_]  # the template's brain
     matrices: Mapping[str, NDArray[np.float64]]  # [4, 4] from mm in the target's space to mm of each scan, RAS+
     figures: Figures
+    is_stripped: bool  # the reference has no skull, and its own brain was taken
+    cause: str  # of figures outside their limits, if there is evidence
 
 
 def default_reference(modalities: Sequence[str]) -> str:
@@ -107,13 +110,14 @@ def prepare_subject(
     scans = {modality: in_frame(volumes[modality], frame) for modality in settings.modalities}
     reference, target, grid = scans[settings.reference], settings.target, settings.grid
     stage("brain", 0.0)  # shares of the time, measured on two people with T1 and FLAIR
+    stripped = stripped_brain(reference) if mask is None else None
     if mask is None:  # if the head is kept, only to measure
         with within(settings.reference):
-            mask = brain_of(reference, settings.device)
+            mask = _extracted(reference, settings.device) if stripped is None else stripped
     else:
         mask = in_frame(Volume(mask.astype(np.uint8), volumes[settings.reference].affine), frame).array > 0
     stage("registration", 0.15)
-    affine = _to_template(reference, mask, 12)
+    affine = _affine(reference, mask)
     to_template = affine if target.dof == 12 else _to_template(reference, mask, target.dof)
     matrices = {}
     for modality, scan in scans.items():
@@ -136,13 +140,28 @@ def prepare_subject(
         covered,
         brain,
         Volume(mask, reference.affine),
-        mirrored_brain(reference, settings.device) if settings.reference == "T1" else None,
+        mirrored_brain(reference, settings.device) if settings.reference == "T1" and stripped is None else None,
         affine,
         matrices[settings.reference],
         settings.reference,
     )
+    is_stripped = stripped is not None
+    cause = likely_cause(volumes[settings.reference], figures, is_stripped, _affine) if outside(figures) else ""
     raw = {modality: frame @ matrix for modality, matrix in matrices.items()}
-    return Prepared(images, heads, brain, template, raw, figures)
+    return Prepared(images, heads, brain, template, raw, figures, is_stripped, cause)
+
+
+def _extracted(scan: Volume, device: str) -> NDArray[np.bool_]:
+    """Deepbet's brain; the refusal of a scan without one names the likely cause."""
+    try:
+        return brain_of(scan, device)
+    except InputError as error:
+        cause = orientation_cause(scan, _affine)
+        raise InputError(f"{error}{cause and f'; probably {cause}'}") from error
+
+
+def _affine(scan: Volume, brain: NDArray[np.bool_]) -> NDArray[np.float64]:
+    return _to_template(scan, brain, 12)
 
 
 def _to_template(scan: Volume, brain: NDArray[np.bool_], dof: int) -> NDArray[np.float64]:

@@ -52,7 +52,7 @@ SPACINGS = (1.0, 4.0)  # mm, that scripts.prepare makes
 CPU: dict[str, Any] = {
     "model_size": "micro",
     "learning_rate": 6.0e-03,
-}  # of the quick start: a step of `small` takes a minute
+}  # of the quick start; a step of `small`: a minute
 GPU: dict[str, Any] = {"model_size": "small", "learning_rate": 1.0e-04}  # the paper's
 BRAIN = (140, 180, 140)  # mm; its extent, for estimates
 SUBJECT = 40.0  # seconds of a core to prepare T1 and FLAIR of 2 mm; 35 to 57 measured
@@ -136,7 +136,7 @@ def make_plan(root: Path, asked: Mapping[str, Any], hours: float, device: str) -
         "datalist": datalist(data, asked, is_raw=is_raw),
         "check": {},
         "train": train,
-        "evaluate": {"protocol": "dice", "device": device, "num_workers": train["num_workers"], "cohort": "mine"},
+        "evaluate": {"device": device, "num_workers": train["num_workers"], "cohort": "mine"},
         "about": about,
         "seconds": {name: round(value, 2) for name, value in seconds.items() if value},
     }
@@ -237,9 +237,8 @@ def fit_training(data: Data, device: str) -> Fit:
     step = OVERHEAD * seconds_of_step(config, network, values, sizes[-1])
     free, whole = (memory(device) / 2**30 for memory in (free_memory, device_memory))
     words = f"{free:.1f} of {whole:.1f} GiB free on the {'GPU' if is_gpu else 'machine'}"
-    return Fit(
-        options | {"batch_size": sizes[-1]}, step, step / sizes[-1] / 3, words
-    )  # backward: twice the forward pass
+    window = step / sizes[-1] / 3  # the backward pass takes twice the forward pass
+    return Fit(options | {"batch_size": sizes[-1]}, step, window, words)
 
 
 def training(data: Data, fit: Fit, spacing: Sequence[float], device: str) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def prepare_cohort(
             )
         for subject in subjects:
             check_made_here(output / subject.name)
-        results = Results(output, made_by({}) | {"settings": {"preparation": settings.description}})
+        results = Results(output, made_by({}) | {"settings": {"preparation": settings.describe()}})
         results.begin()
         shutil.rmtree(output / WORK, ignore_errors=True)  # left by a killed command
         outcomes = {subject.name: Outcome(subject.name, fault=subject.fault) for subject in subjects if subject.fault}
@@ -130,7 +130,7 @@ def _write_tables(outcomes: Sequence[Outcome], settings: Settings, regions: str 
         "name": output.resolve().name or "prepared",
         "modalities": modalities,
         "label_convention": None,
-        "preparation": f"by scripts.prepare: {settings.description}",
+        "preparation": f"by scripts.prepare: {settings.describe()}",
         "training": [],
         "validation": [],
         "testing": [

@@ -31,7 +31,8 @@ RECORD = "prepare.json"
 LEFT_OUT = ".left_out"  # folder in the output for subjects left out; readers skip hidden folders
 WORK = ".prepare"  # folder in the output for unfinished work
 LABELS = "seg"  # suffix of label maps, as in BraTS
-FORMAT = 7  # version of the method; a new number prepares all subjects again
+FORMAT = 8  # version of the method; a new number prepares all subjects again
+STRIPPED = "{} has no skull already: its brain was used"
 COMPRESSION = 1  # level; 6 takes five times as long and saves a tenth
 VERSIONS = ("antspyx", "deepbet", "SimpleITK", "numpy", "nibabel", "nilearn")
 NIFTI = {"file": {"type": "string"}, "forms": {"type": "string", "pattern": r"\A([0-9a-f]{696}|[0-9a-f]{1080})\Z"}}
@@ -55,7 +56,8 @@ ENTRIES = {
     "figures": {"type": "object", "required": [*FIGURES], "properties": FIGURES, "additionalProperties": False},
     "grid": GRID,
 }
-SCHEMA = {"type": "object", "required": [*ENTRIES], "properties": ENTRIES}
+LATER = {"cause": {"type": "string"}, "remarks": {"type": "array", "items": {"type": "string"}}}  # not in all releases
+SCHEMA = {"type": "object", "required": [*ENTRIES], "properties": ENTRIES | LATER}
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,8 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
     for is_out in (False, True):
         folder = folder_of(output, subject.name, is_out)
         if (earlier := _earlier(folder, made, wanted)) is not None:
-            found = tuple(outside(Figures(**earlier["figures"])))
+            found = _outside(Figures(**earlier["figures"]), earlier.get("cause", ""))
+            remarks = earlier.get("remarks", remarks)
             outcome = Outcome(
                 subject.name, outside=found, is_accepted=is_accepted or not is_out, remarks=tuple(remarks)
             )
@@ -149,13 +152,14 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
         if not brain.any():
             raise InputError(f"{subject.brain}: no voxel above 0; expected a brain mask")
     prepared = prepare_subject(volumes, settings, brain)
+    remarks += [STRIPPED.format(settings.reference)] if prepared.is_stripped else []
     brought = None if labels is None else labels_on(labels, settings.grid, prepared.matrices[drawn_on])
     seconds = round(time.monotonic() - start, 1)
     record = {
         "subject": subject.name,
         **wanted,
         "reference": settings.reference,
-        "preparation": settings.description,
+        "preparation": settings.describe(prepared.is_stripped),
         "grid": _grid_record(settings.grid),
         "sources": {
             modality: {**scan.record(), "sha256": digests[modality], **_grid_record(volumes[modality].grid)}
@@ -164,15 +168,21 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
         "labels": None if subject.labels is None else {**NiftiScan(subject.labels).record(), "drawn_on": drawn_on},
         "remarks": remarks,
         "figures": prepared.figures.record(),
+        "cause": prepared.cause,
         "versions": {name: version(name) for name in VERSIONS} | {"python": platform.python_version()},
         "seconds": seconds,
     }
-    outcome = Outcome(
-        subject.name, True, tuple(outside(prepared.figures)), is_accepted, remarks=tuple(remarks), seconds=seconds
-    )
+    found = _outside(prepared.figures, prepared.cause)
+    outcome = Outcome(subject.name, True, found, is_accepted, remarks=tuple(remarks), seconds=seconds)
     with _appearing(output, subject.name, outcome.is_left_out) as folder:
         _write(folder, subject.name, prepared, settings, record, brought)
     return outcome
+
+
+def _outside(figures: Figures, cause: str) -> tuple[str, ...]:
+    """A phrase for each figure outside its limits, and the likely cause."""
+    phrases = outside(figures)
+    return (*phrases, f"probably {cause}") if phrases and cause else tuple(phrases)
 
 
 def _remarks(*files: Path) -> list[str]:

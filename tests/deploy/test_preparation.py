@@ -62,7 +62,8 @@ def test_prepared_heads_meet_the_preconditions_and_results_return_to_the_referen
 
     assert {volume.array.shape for volume in volumes.values()} == {(240, 240, 155)}
     assert failed_checks(volumes, volumes, "T1ce", True, False) == preparation.failed == []
-    part = replace(preparation, shown=preparation.shown | {"T2": 0.5})
+    half = {**preparation.figures.modalities, "T2": {"coverage": 0.5}}
+    part = replace(preparation, figures=replace(preparation.figures, modalities=half))
     assert part.failed == ["T2: shows 50% of a brain; expected a whole one"]
     back = preparation.segments_on(heads["T1ce"].grid, (volumes["T1ce"].array > 0).astype(np.uint8))
     truth = read(brats_files(cohorts("brats"))["T1ce"])[0] > 0

@@ -160,11 +160,13 @@ def test_otsu_is_the_best_of_all_thresholds(seed):
     assert 15 < otsu(values) < 32
 
 
-@pytest.mark.parametrize(("edge", "words"), [(17, "brains without skull"), (18, "whole heads")])
-def test_one_limit_tells_brains_from_heads_in_the_z_score_and_in_the_checks(edge, words):
-    """Cubes of 2.5 and 3.0 litres, in voxels of 8 mm."""
-    image = np.zeros((24, 24, 24), np.float32)
-    image[:edge, :edge, :edge] = 5 + np.random.default_rng(0).random((edge,) * 3)
+@pytest.mark.parametrize(
+    ("edge", "depth", "words"), [(17, 24, "brains without skull"), (18, 24, "whole heads"), (17, 17, "")]
+)
+def test_one_measure_tells_brains_from_heads_in_the_z_score_and_in_the_checks(edge, depth, words):
+    """Cubes of 2.5 and 3.0 litres, in voxels of 8 mm; the last is cut by the field of view, as a head in a slab is."""
+    image = np.zeros((24, 24, depth), np.float32)
+    image[1 : edge + 1, 1 : edge + 1, -edge - 1 :][..., :edge] = 5 + np.random.default_rng(0).random((edge,) * 3)
     assert skull_in(measure(image[None], np.diag([8.0, 8, 8, 1]))) == words
     inside = torch.tensor(image) != 0
     brain, _ = brain_and_head(torch.tensor(image), [8.0] * 3)
