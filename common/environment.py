@@ -43,6 +43,7 @@ def prepare_process(otherwise: Hook | None = None) -> None:
         variable = "PYTHONWARNINGS=" + os.environ["PYTHONWARNINGS"] if "PYTHONWARNINGS" in os.environ else "-W error"
         raise InputError(variable, "libraries warn in every run", "no warnings that are errors")
     os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # DIFF-21
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # OpenMP reads it with PyTorch: no spinning threads
     os.environ.update(MATPLOTLIB)
     if Path("matplotlibrc").is_file():  # of the current folder, which Matplotlib reads first
         with chdir("/"):

@@ -28,6 +28,7 @@ from deploy.source_header import burned_in_annotation
 LEAST = 0.5  # least volume of a brain, voxels above zero, litres
 BELOW = 0.05  # largest share of voxels below zero, which interpolation makes at the brain's edge; background is more
 COVERAGE = LIMITS["modality"]["coverage"][0]
+COVERED = 0.95  # least share of the reference's brain in the field of view of another series, prepared elsewhere
 LEAST_EXTENT = 100.0  # mm, least length of a brain along each axis; an adult's is 110 to 190 long
 LOST = 3  # most slices that a damaged export lacks at the ends, of two series on one grid
 IN_MNI = LIMITS["subject"]["overlap"][0]
@@ -207,8 +208,8 @@ def _check_alignment(modality: str, volume: Volume, reference: str, target: Volu
     brain = target.array > 0
     if not volume.grid.is_same(target.grid) and brain.any():
         covered = float(field_of_view(volume, target.grid)[brain].mean())
-        if covered < COVERAGE:
-            return [f"{modality}: covers {covered:.0%} of the brain in {reference}; expected at least {COVERAGE:.0%}"]
+        if covered < COVERED:
+            return [f"{modality}: covers {covered:.0%} of the brain in {reference}; expected at least {COVERED:.0%}"]
     mask = resample(Volume((volume.array > 0).astype(np.float32), volume.affine), target.grid).array > 0.5
     overlap = brain_overlap(mask, brain)
     if overlap < OVERLAP:

@@ -98,3 +98,17 @@ def outside(figures: Figures) -> list[str]:
             shown = f"{value:.0f}" if value >= 100 else f"{value:.3g}"
             phrases.append(f"{modality} {name} {shown}{unit}; expected {lowest:g} to {highest:g}{unit}".strip())
     return phrases
+
+
+def likely_cause(figures: Figures, is_stripped: bool) -> str:
+    """What probably put figures outside their limits, in a phrase with its evidence; "" without evidence."""
+    limits = LIMITS["subject"]
+    coverage, worst = min((values["coverage"], name) for name, values in figures.modalities.items())
+    if coverage < LIMITS["modality"]["coverage"][0]:
+        return f"a cut field of view: {1 - coverage:.0%} of the brain lies outside that of {worst}"
+    if figures.subject["overlap"] < limits["overlap"][0] and is_stripped:
+        return "a brain that was extracted badly before: it has no skull; give the raw scan"
+    if figures.subject["volume"] < limits["volume"][0]:
+        volume = f"{figures.subject['volume']:.0f} mL"
+        return f"a small brain, {volume}, as of a child: give masks by HD-BET or SynthStrip as --brain"
+    return ""

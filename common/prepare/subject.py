@@ -11,8 +11,7 @@ from ..data.cards import Space
 from ..data.cohorts import COHORTS
 from ..errors import InputError, check_number, choice, within
 from .brain import DEEPBET, brain_of, mirrored_brain, stripped_brain
-from .causes import likely_cause, orientation_cause
-from .figures import Figures, measure, outside
+from .figures import Figures, likely_cause, measure
 from .registration import between_centres, coarse_grid, foreground, register
 from .resampling import field_of_view, resample
 from .targets import near_brain, template_brain, template_mask
@@ -113,11 +112,11 @@ def prepare_subject(
     stripped = stripped_brain(reference) if mask is None else None
     if mask is None:  # if the head is kept, only to measure
         with within(settings.reference):
-            mask = _extracted(reference, settings.device) if stripped is None else stripped
+            mask = brain_of(reference, settings.device) if stripped is None else stripped
     else:
         mask = in_frame(Volume(mask.astype(np.uint8), volumes[settings.reference].affine), frame).array > 0
     stage("registration", 0.15)
-    affine = _affine(reference, mask)
+    affine = _to_template(reference, mask, 12)
     to_template = affine if target.dof == 12 else _to_template(reference, mask, target.dof)
     matrices = {}
     for modality, scan in scans.items():
@@ -146,22 +145,9 @@ def prepare_subject(
         settings.reference,
     )
     is_stripped = stripped is not None
-    cause = likely_cause(volumes[settings.reference], figures, is_stripped, _affine) if outside(figures) else ""
+    cause = likely_cause(figures, is_stripped)
     raw = {modality: frame @ matrix for modality, matrix in matrices.items()}
     return Prepared(images, heads, brain, template, raw, figures, is_stripped, cause)
-
-
-def _extracted(scan: Volume, device: str) -> NDArray[np.bool_]:
-    """Deepbet's brain; the refusal of a scan without one names the likely cause."""
-    try:
-        return brain_of(scan, device)
-    except InputError as error:
-        cause = orientation_cause(scan, _affine)
-        raise InputError(f"{error}{cause and f'; probably {cause}'}") from error
-
-
-def _affine(scan: Volume, brain: NDArray[np.bool_]) -> NDArray[np.float64]:
-    return _to_template(scan, brain, 12)
 
 
 def _to_template(scan: Volume, brain: NDArray[np.bool_], dof: int) -> NDArray[np.float64]:

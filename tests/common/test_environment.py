@@ -46,6 +46,12 @@ def page_of(folder):
     return (folder / "out/evaluation.html").read_text().partition("About this page")[0]
 
 
+@pytest.mark.parametrize(("given", "used"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "active"}, "ACTIVE")])
+def test_threads_that_wait_leave_their_core_to_others(evaluate, given, used):
+    ended = execute(evaluate, cold=True, OMP_DISPLAY_ENV="true", **given)
+    assert {*re.findall(r"OMP_WAIT_POLICY = '(\w+)'", ended.stderr)} == {used}
+
+
 def test_settings_of_matplotlib_change_and_stop_nothing(evaluate, folder):
     """A notebook's MPLBACKEND, which names a package that is not installed; broken settings, also in the folder."""
     assert execute(evaluate).returncode == 0
