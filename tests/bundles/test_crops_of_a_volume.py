@@ -36,6 +36,7 @@ def batches(tmp_path):
     splits = {"training": [entries[name] for name in SHAPES], "validation": [entries[name] for name in HELD_OUT]}
     (tmp_path / "list.json").write_text(json.dumps(content | splits))
     options = {"dataset_dir": str(tmp_path), "datalist": str(tmp_path / "list.json"), "patch_size": PATCH}
+    options["normalization"] = "nonzero"  # no voxel is background
 
     def batches(count, split="train", **more):
         given = options | {"global_batch_size": "null"} | more
