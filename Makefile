@@ -7,7 +7,7 @@ TORCHVISION := $(shell sed -n 's/^\(torchvision==[0-9.]*\).*/\1/p' scripts/nnune
 UV_TORCH ?= --torch-backend=cpu
 BIN := .venv/bin
 # Exactly the files whose SHA-256 a lock lists. Two packages have no wheel: the lock's setuptools, installed before, builds them.
-LOCKED := --quiet --require-hashes --no-deps --only-binary=:all: --no-binary=acvl-utils,timeloop --no-build-isolation
+LOCKED := --require-hashes --no-deps --only-binary=:all: --no-binary=acvl-utils,timeloop --no-build-isolation
 
 .DELETE_ON_ERROR:
 .PHONY: help install deploy nnunet tracking monailabel lock locked quickstart test test-rest test-all torture lint benchmark \
@@ -17,12 +17,12 @@ PYTEST = -m pytest --numprocesses=auto
 # $(call install,ENVIRONMENT,LOCK,PYTORCH). Another TORCH_INDEX has other files of PyTorch, which pip then takes with what
 # they need, unchecked; all the others are still those of the lock.
 define install
-	@echo "$1: pip prints nothing while it downloads and installs 2 to 3 GB"
+	@echo "$1: 2 to 3 GB to download and install"
 	$(PYTHON) -m venv $1
 	sed -n '/^torch/,/[^\\]$$/p' $2 > $1/torch.lock
 	sed -n '/^setuptools==/,/[^\\]$$/p' $2 > $1/setuptools.lock
 	sed '/^torch/,/[^\\]$$/d' $2 > $1/others.lock
-	$1/bin/pip install --quiet --retries 1 --timeout 60 --extra-index-url $(TORCH_INDEX) \
+	$1/bin/pip install --retries 1 --timeout 60 --extra-index-url $(TORCH_INDEX) \
 	  $(if $(filter $(CPU_INDEX),$(TORCH_INDEX)),$(LOCKED) --requirement $1/torch.lock,$3)
 	$1/bin/pip install $(LOCKED) --requirement $1/setuptools.lock
 	$1/bin/pip install $(LOCKED) --requirement $1/others.lock
