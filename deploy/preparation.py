@@ -192,15 +192,15 @@ def _check_foreground(modality: str, volume: Volume, skull_stripped: bool) -> li
     size = f"{modality}: {content:.1f} L are above zero"
     if content < LEAST:
         return [f"{size}, less than a brain"]
+    places = np.argwhere(above)
+    shortest = float(((np.ptp(places, axis=0) + 1) * volume.spacing).min())
+    if shortest < LEAST_EXTENT:
+        return [f"{modality}: shows {shortest:.0f} mm of a head along one axis; expected a whole brain"]
     if skull_stripped and not has_no_skull:
         why = "more than a brain" if content > BRAIN else "up to the border of the volume"
         return [f"{size}, {why}: not skull-stripped (background must be 0)"]
     if not skull_stripped and has_no_skull:
         return [f"{size}, no more than a brain: skull-stripped, but the model was trained on whole heads"]
-    places = np.argwhere(above)
-    shortest = float(((np.ptp(places, axis=0) + 1) * volume.spacing).min())
-    if shortest < LEAST_EXTENT:
-        return [f"{modality}: shows {shortest:.0f} mm of a head along one axis; expected a whole brain"]
     return []
 
 
