@@ -1,6 +1,6 @@
 """Run a bundle's inference on one case.
 
-The inference config runs in a separate process in the bundle's folder and imports that bundle's `common`. All pre- and
+The inference config runs in a separate process in the bundle's folder and imports that bundle's code. All pre- and
 postprocessing stays in the bundle, so DICOM and NIfTI input give the same result.
 """
 
@@ -57,7 +57,7 @@ def run_command(command: Sequence[str], folder: Path, work: Path) -> None:
     The error of a failed command gives the reason for the case, or else the first exception, or the last line of
     stderr. It omits the path of `work`, which may identify the patient.
     """
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # the bundle's `common`
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # the bundle's own code
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
         lines = [line for line in result.stderr.splitlines() if line.strip()] or ["no message"]

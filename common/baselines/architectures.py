@@ -75,32 +75,23 @@ def segmentation_network(
         4702227
     """
     choice("architecture", architecture, NETWORKS)
-    network = _network(architecture, in_channels, out_channels, model_size, patch_size, drop_rate, use_checkpoint)
+    is_swin = architecture.startswith("swin_unetr")
+    if use_checkpoint and not is_swin:
+        raise ArgumentError("use_checkpoint", use_checkpoint, expected=f"False with architecture={architecture}")
+    network: nn.Module
+    if is_swin:
+        options = {"drop_rate": drop_rate, "use_checkpoint": use_checkpoint, "use_v2": architecture == "swin_unetr_v2"}
+        network = swin_unetr(in_channels, out_channels, model_size, patch_size, **options)
+    elif architecture == "probe":
+        network = Probe(in_channels, out_channels, model_size)
+    elif architecture == "segresnet":
+        settings = choice("model_size", model_size, SEGRESNET)
+        network = SegResNet(
+            in_channels=in_channels, out_channels=out_channels, blocks_up=(1, 1, 1), dropout_prob=0.2, **settings
+        )
+    else:
+        network = TransBTS(in_channels, out_channels, patch_size, **choice("model_size", model_size, TRANSBTS))
     if prior is not None:
         *_, last = (layer for layer in network.modules() if isinstance(layer, nn.Conv3d))
         nn.init.constant_(last.bias, math.log(prior / (1 - prior)))
     return network
-
-
-def _network(
-    architecture: str,
-    in_channels: int,
-    out_channels: int,
-    model_size: str,
-    patch_size: Sequence[int],
-    drop_rate: float,
-    use_checkpoint: bool,
-) -> nn.Module:
-    if architecture.startswith("swin_unetr"):
-        options = {"drop_rate": drop_rate, "use_checkpoint": use_checkpoint, "use_v2": architecture == "swin_unetr_v2"}
-        return swin_unetr(in_channels, out_channels, model_size, patch_size, **options)
-    if use_checkpoint:
-        raise ArgumentError("use_checkpoint", use_checkpoint, expected=f"False with architecture={architecture}")
-    if architecture == "probe":
-        return Probe(in_channels, out_channels, model_size)
-    if architecture == "segresnet":
-        settings = choice("model_size", model_size, SEGRESNET)
-        return SegResNet(
-            in_channels=in_channels, out_channels=out_channels, blocks_up=(1, 1, 1), dropout_prob=0.2, **settings
-        )
-    return TransBTS(in_channels, out_channels, patch_size, **choice("model_size", model_size, TRANSBTS))

@@ -79,7 +79,7 @@ def brain_and_head(channel: torch.Tensor, spacing: Sequence[float]) -> tuple[tor
     coarse = torch.nn.functional.avg_pool3d(padded[None, None], factors)[0, 0].cpu().numpy()
     tissue = coarse > otsu(np.minimum(coarse, np.percentile(coarse, BRIGHTEST)))
     head = _closed(tissue, [edge * factor for edge, factor in zip(spacing, factors, strict=True)])
-    brain = rough_brain(channel)
+    brain = _brain(channel)
     return (brain if brain.any() else inside), _enlarged(head, factors, channel) | brain
 
 
@@ -92,7 +92,7 @@ def _deepbet() -> Callable[[torch.Tensor], torch.Tensor]:
     return torch.jit.optimize_for_inference(torch.jit.freeze(network))
 
 
-def rough_brain(head: torch.Tensor) -> torch.Tensor:
+def _brain(head: torch.Tensor) -> torch.Tensor:
     """Deepbet's first steps: resize to 128 x 128 x 128 voxels, clip, scale, predict, and keep the largest component."""
     resize = torch.nn.functional.interpolate
     small = resize(head.cpu().float()[None, None], EDGES, mode="nearest-exact")
