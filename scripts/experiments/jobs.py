@@ -378,10 +378,13 @@ def texts_of(options: Mapping[str, Any], values: Mapping[str, Any], where: str) 
 
     `values` fill in names in braces; `where` comes before an option's name in messages.
     """
-    return {
-        option: _fill(value, values, f"{where}{option}") if isinstance(value, str) else text_of(value)
-        for option, value in options.items()
-    }
+    texts = {}
+    for option, value in options.items():
+        if isinstance(value, str):
+            texts[option] = _fill(value, values, f"{where}{option}")
+        else:  # a component's argument, as network_def::prior, takes `true` and `null` for text
+            texts[option] = _literal(value) if "::" in option else text_of(value)
+    return texts
 
 
 def text_of(value: Any) -> str:

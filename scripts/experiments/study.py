@@ -41,7 +41,7 @@ TEXT = {"type": "string", "minLength": 1, "maxLength": 200}
 VALUE = {"type": ["string", "number", "boolean", "null", "array", "object"]}
 LAYOUT = {"enum": [*COHORTS]}
 TAKEN = "bundle_root|ckpt_dir|checkpoint|datalist|dataset_dir|layout|output|output_dir|resume|root|split"
-OPTION = {"pattern": rf"^(?!({TAKEN})$)[a-z]\w*$", "description": "options that the study does not set itself"}
+OPTION = {"pattern": rf"^(?!({TAKEN})$)[a-z]\w*(::\w+)*$", "description": "options that the study does not set itself"}
 OPTION_VALUES = _each(VALUE, OPTION)
 COHORT = {**OPTION_VALUES, "properties": {"subjects": {"type": "integer", "minimum": 1}}}
 OVERLAYS = _list({"type": "string", "pattern": r"^[\w-]+\.yaml$"})
@@ -205,7 +205,7 @@ def _check_options(options: Mapping[str, Any], files: Sequence[Path], where: str
     known = {key for file in files if file.is_file() for key in _keys(file)}  # not all bundles evaluate
     known |= TRAINING_DEFAULTS.keys() if files[0].name == "train.yaml" else set()
     for option, value in options.items():
-        if option not in known:
+        if option.partition("::")[0] not in known:  # the parts of a nested key are known when the config is read
             expected = f"expected a key of {', '.join(file.name for file in files)}"
             hint = did_you_mean(option, known, otherwise=expected)
             raise InputError(f"{where}.{option}: no such option of {files[0].parents[1].name}{hint}")

@@ -11,6 +11,7 @@ import yaml
 
 from common.configs import parsed
 from common.errors import InputError
+from common.literals import literal
 from scripts.experiments.jobs import OWN, ROOT, Places, jobs_of, texts_of
 from scripts.experiments.study import STUDIES, check, read
 from tests.support import one_line
@@ -126,6 +127,10 @@ def test_a_cohort_that_is_not_given_is_made_or_its_jobs_say_what_is_missing():
         (
             {"runs": {"a": {"bundle": "brats_finetune", "datalist": "ukb", "options": {"iterationz": 2}}}},
             "runs.a.options.iterationz: no such option of brats_finetune; did you mean iterations?",
+        ),
+        (
+            {"runs": {"a": {"bundle": "brats_finetune", "datalist": "ukb", "options": {"network_deff::prior": None}}}},
+            "runs.a.options.network_deff::prior: no such option of brats_finetune",
         ),
         (
             {"runs": {"a": {"bundle": "brats_finetune", "datalist": "ukb", "evaluation": {"overlap": 2}}}},
@@ -317,3 +322,9 @@ def test_a_study_from_elsewhere_is_named_as_a_program(tmp_path, capsys):
 def test_a_component_or_list_keeps_its_values_on_a_command_line(value):
     """`false` within a mapping would be text, which is true."""
     assert parsed("loss", texts_of({"loss": value}, {}, "")["loss"]) == value
+
+
+@pytest.mark.parametrize("value", [None, False, 0.01, [1, 2], "$None"])
+def test_a_component_s_argument_keeps_its_value_on_a_command_line(value):
+    """MONAI's command (python-fire) reads `null` and `false` as text."""
+    assert literal(texts_of({"network_def::prior": value}, {}, "")["network_def::prior"]) == value
