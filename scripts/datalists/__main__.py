@@ -1,4 +1,4 @@
-"""Datalists: `python -m scripts.datalists COHORT|generic|decathlon|fold|subset|check`."""
+"""Datalists: `python -m scripts.datalists COHORT|generic|decathlon|fold|subset|auto3dseg|check`."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,6 +13,7 @@ from common.data.regions import canonical
 from common.errors import check_number, choice, show
 from common.files import expand_home
 from common.values import flag
+from scripts.datalists.auto3dseg import auto3dseg
 from scripts.datalists.build import build, check_outputs, sizes
 from scripts.datalists.check import check
 from scripts.datalists.decathlon import decathlon
@@ -203,7 +204,8 @@ def subset(datalist: str, output: str, fraction: float, seed: int = 0, nested: b
 
 
 COMMANDS = {name: command_of(name, card) for name, card in COHORTS.items()}
-COMMANDS |= {"generic": generic, "decathlon": decathlon, "fold": fold, "subset": subset, "check": check}
+COMMANDS |= {"generic": generic, "decathlon": decathlon, "fold": fold, "subset": subset}
+COMMANDS |= {"auto3dseg": auto3dseg, "check": check}
 
 if __name__ == "__main__":
     run(COMMANDS, "datalists")

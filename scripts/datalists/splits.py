@@ -170,7 +170,7 @@ def hold_out(
         fold_of, source = _published_folds(expand_home(folds, f"--folds={folds}"), person_in, labelled)
         others = {each for each in others if fold_of.get(each, fold) != fold}
     else:
-        fold_of, source = _random_folds(folds, people, seed)
+        fold_of, source = random_folds(folds, people, seed)
     held = [each for each in people if fold_of.get(each) == fold]
     rest = [each for each in people if fold_of.get(each, fold) != fold]
     if not held or len(rest) < BATCH:
@@ -196,7 +196,7 @@ def hold_out(
     return kept | {"folds": {"fold": fold, "of": len(known), "split": fold_to} | source} | made
 
 
-def _random_folds(number: int, people: Sequence[str], seed: int) -> tuple[dict[str, int], dict[str, Any]]:
+def random_folds(number: int, people: Sequence[str], seed: int) -> tuple[dict[str, int], dict[str, Any]]:
     """Person -> fold: people are shuffled by the seed and dealt into folds that differ by at most one in size."""
     if number > len(people):
         raise InputError(f"--folds={number}: only {len(people)} people have labels; expected at most as many folds")

@@ -1,0 +1,73 @@
+"""Datalists as the input of MONAI's Auto3DSeg, read by MONAI."""
+
+import pytest
+import yaml
+from monai.auto3dseg.utils import datafold_read
+
+from common.errors import InputError
+from scripts.datalists.__main__ import auto3dseg
+from tests.support import one_line
+
+SUBJECTS = [f"P{person}_v{visit}" for person in range(6) for visit in (1, 2)]
+
+
+@pytest.fixture
+def datalist(data):
+    """Six people with two visits, the first person for testing."""
+    entries = [
+        {
+            "subject": name,
+            "person": name[:2],
+            "image": [f"{name}_T1.nii.gz", f"{name}_T2.nii.gz"],
+            "label": f"{name}.nii.gz",
+        }
+        for name in SUBJECTS
+    ]
+    data.touch(*(file for entry in entries for file in [*entry["image"], entry["label"]]))
+    regions = {"whole": [1, 2], "core": [2]}
+    content = {
+        "name": "x",
+        "modalities": ["T1", "T2"],
+        "regions": regions,
+        "training": entries[4:],
+        "validation": entries[2:4],
+    }
+    return lambda **changed: data.write("list.json", content | {"testing": entries[:2]} | changed)
+
+
+def test_monai_reads_each_person_in_one_fold_and_the_regions(data, datalist):
+    out = data.folder / "out"
+    auto3dseg(datalist(), str(data.root), str(out), folds=5)
+    settings = yaml.safe_load((out / "input.yaml").read_text())
+    assert settings["class_names"] == [{"name": "whole", "index": [1, 2]}, {"name": "core", "index": [2]}]
+    assert settings["sigmoid"]
+    held = []
+    for fold in range(5):
+        training, validation = datafold_read(settings["datalist"], settings["dataroot"], fold)
+        assert len(training) == 8
+        assert all((data.root / file).is_file() for entry in validation for file in [*entry["image"], entry["label"]])
+        people = {entry["label"].split("/")[-1][:2] for entry in validation}
+        assert len(people) == 1
+        held += people
+    assert sorted(held) == ["P1", "P2", "P3", "P4", "P5"]
+    testing, _ = datafold_read(settings["datalist"], settings["dataroot"], 0, "testing")
+    assert [entry["image"][1] for entry in testing] == [f"{data.root}/P0_v{visit}_T2.nii.gz" for visit in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"training": [{"subject": "P1", "image": ["P1_v1_T1.nii.gz", None], "label": "P1_v1.nii.gz"}]}, "lacks T2"),
+        (
+            {"training": [{"subject": "P1", "image": ["P1_v1_T1.nii.gz", "P1_v1_T2.nii.gz"]}]},
+            "P1 of training has no label",
+        ),
+        ({"testing": [{"subject": "P9", "image": ["a.nii.gz", "b.nii.gz"], "label": "c.nii.gz"}]}, "3 of 3 files"),
+    ],
+)
+def test_what_auto3dseg_could_not_train_on_is_refused(data, datalist, changed, message):
+    file = datalist(**{"validation": []} | changed)
+    with pytest.raises(InputError) as error:
+        auto3dseg(file, str(data.root), str(data.folder / "out"), folds=2)
+    assert message in one_line(error)
+    assert not (data.folder / "out").exists()
