@@ -13,6 +13,7 @@ __getattr__, __dir__ = lazy(
         "publishing": "begin finish",
         "results": "CaseFiles Details write",
         "segmentations": "SaveVolumed Volumes files_of finished",
+        "segmenter": "Segmenter",
         "windows": "CropInferer WindowInferer",
     },
 )

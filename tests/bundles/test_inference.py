@@ -7,9 +7,11 @@ import nibabel
 import numpy as np
 import pytest
 
-from common.errors import input_error_message
+from common.errors import InputError, input_error_message
+from common.inference import Segmenter
 from tests.bundles.workflows import untrained, workflow
 from tests.oracles import nifti
+from tests.support import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -103,3 +105,19 @@ def test_folds_and_mirror_images_are_averaged(cohorts, tmp_path):
     opened = workflow("atlas_finetune", "inference", cohorts, tmp_path / "out", checkpoint=folds, flips=[0])
     network = opened.parser.get_parsed_content("evaluator").network
     assert [len(network.networks), len(network.mirrors)] == [2, 2]
+
+
+def test_from_python_the_label_map_is_that_of_the_command(infer, cohorts, tmp_path):
+    infer("brats_finetune", "out", amp=False)
+    (path,) = (tmp_path / "out").glob("*.nii.gz")
+    (folder,) = (cohorts / "brats").glob(path.name.removesuffix(".nii.gz"))
+    images = {name: next(folder.glob(f"*_{name.lower()}.nii.gz")) for name in ("FLAIR", "T1ce", "T1", "T2")}
+    segment = Segmenter(ROOT / "bundles/brats_finetune", tmp_path / "brats_finetune.pt", amp=False)
+    label = segment(images)
+    np.testing.assert_array_equal(label.numpy(), voxels(path))
+    np.testing.assert_array_equal(label.affine.numpy(), nibabel.load(path).affine)
+    with pytest.raises(InputError) as error:
+        segment({name: images[name] for name in ("FLAIR", "T1ce", "T1")})
+    assert "T2" in str(error.value)
+    with pytest.raises(InputError, match="unknown modality T1c; did you mean T1ce"):
+        segment({"T1c": images["T1ce"]})

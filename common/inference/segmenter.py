@@ -1,0 +1,87 @@
+"""Segment scans from Python, as a bundle's inference does."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor
+
+from .. import weights
+from ..configs import as_data, check
+from ..errors import ArgumentError, InputError, did_you_mean
+from .cases import check_missing
+
+
+class Segmenter:
+    """A bundle's network with the weights of a training, called with the images of one subject at a time.
+
+    Preparation, windows and postprocessing are those of the bundle's `inference.yaml`, so the label maps are equal to
+    its own. The scans must be prepared as the training's were; `python -m scripts.segment` prepares raw scans.
+
+    Args:
+        bundle_root: Folder of a bundle, such as bundles/brats_finetune.
+        checkpoint: Weights of a training; by default models/model.pt of the bundle.
+        options: Further options of `inference.yaml`, such as device="cuda" or overlap=0.25.
+
+    Attributes:
+        modalities: Names of the images to give, in channel order.
+        convention: Label convention of the label maps; see `common.data.regions_of`.
+
+    Raises:
+        InputError: the bundle, the weights or an option is invalid.
+
+    Example:
+        >>> segment = Segmenter("bundles/brats_finetune", "model.pt")  # doctest: +SKIP
+        >>> label = segment({name: f"P1_{name}.nii.gz" for name in segment.modalities})  # doctest: +SKIP
+    """
+
+    def __init__(self, bundle_root: str | Path, checkpoint: str | Path | None = None, **options: Any) -> None:
+        root = Path(bundle_root)
+        config = root / "configs" / "inference.yaml"
+        values = {"bundle_root": str(root)} | options
+        self.checkpoint = str(checkpoint or root / "models" / "model.pt")
+        values["checkpoint"] = str(weights.path_of("checkpoint", self.checkpoint))
+        check([config], values)
+        parser = ConfigParser()
+        parser.read_config(config)
+        for name, value in values.items():
+            parser[name] = as_data(name, value)
+        parser.get_parsed_content("imports")
+        settings = parser.get_parsed_content("options")
+        if not hasattr(settings, "label_convention"):
+            raise InputError(f"bundle_root={root}", "not a bundle that segments", "brats_finetune or atlas_finetune")
+        self.modalities: list[str] = list(settings.modalities)
+        self.convention: str = settings.label_convention
+        self._device = torch.device(settings.device)
+        self._preprocess, self._postprocess = (
+            parser.get_parsed_content(name) for name in ("preprocessing", "postprocessing")
+        )
+        self._network, self._infer = (parser.get_parsed_content(name) for name in ("network", "inferer"))
+        self._network.to(self._device).eval()
+
+    def __call__(self, images: Mapping[str, str | Path]) -> MetaTensor:
+        """Segment one subject.
+
+        Args:
+            images: File of each modality; one may lack if the network was trained with missing modalities.
+
+        Returns:
+            Label map [H, W, D], uint8, on the grid of the first image, with its `affine`.
+
+        Raises:
+            InputError: a file cannot be read, is not prepared as the training's scans were, or a modality is missing
+                that the network needs.
+        """
+        for name in images:
+            if name not in self.modalities:
+                hint = did_you_mean(name, self.modalities, otherwise=f"expected some of {', '.join(self.modalities)}")
+                raise ArgumentError(f"images: unknown modality {name}{hint}")
+        files = [str(images[name]) if name in images else None for name in self.modalities]
+        (case,) = check_missing([{"subject": "images", "image": files}], self.modalities, self.checkpoint)
+        data = self._preprocess({"image": case["image"]})  # without `subject`, nothing is written
+        with torch.no_grad():
+            data["pred"] = self._infer(data["image"][None].to(self._device), self._network)[0]
+        label: MetaTensor = self._postprocess(data)["pred"][0]
+        return label.to(torch.uint8)
