@@ -85,17 +85,26 @@ def _outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(mask & ~inside)
 
 
-def png(pixels: NDArray[np.uint8]) -> bytes:
-    """Encode RGB [rows, columns, 3] as PNG; with up to 256 colours, a byte for each pixel."""
+def png(*frames: NDArray[np.uint8], period: int = 1000) -> bytes:
+    """Encode RGB [rows, columns, 3] as PNG; with up to 256 colours, a byte for each pixel.
+
+    Several pictures of one size alternate without end, each for `period` milliseconds.
+    """
     from PIL import Image
 
-    colours, codes = np.unique(pixels.astype(np.int32) @ (1 << 16, 1 << 8, 1), return_inverse=True)
-    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    packed = np.stack(frames).astype(np.int32) @ (1 << 16, 1 << 8, 1)
+    colours, codes = np.unique(packed, return_inverse=True)
     if len(colours) <= 256:
-        picture = Image.fromarray(codes.reshape(pixels.shape[:2]).astype(np.uint8), mode="P")
-        picture.putpalette(np.stack([colours >> 16, colours >> 8, colours], axis=-1).astype(np.uint8).tobytes())
+        pictures = [Image.fromarray(code.astype(np.uint8), mode="P") for code in codes.reshape(packed.shape)]
+        for picture in pictures:
+            picture.putpalette(np.stack([colours >> 16, colours >> 8, colours], axis=-1).astype(np.uint8).tobytes())
+    else:
+        pictures = [Image.fromarray(np.ascontiguousarray(pixels)) for pixels in frames]
     content = BytesIO()
-    picture.save(content, format="PNG", optimize=True)
+    turns: Any = (
+        {"save_all": True, "append_images": pictures[1:], "duration": period, "loop": 0} if pictures[1:] else {}
+    )
+    pictures[0].save(content, format="PNG", optimize=True, **turns)
     return content.getvalue()
 
 

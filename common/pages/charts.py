@@ -82,3 +82,34 @@ def scores_chart(label: str, unit: str, values: Mapping[str, Sequence[float]]) -
         axes.set_yticks(rows, [*values])
         axes.grid(axis="y", visible=False)
         return svg(figure, f"{label} of every case in {', '.join(values)}")
+
+
+def group_chart(
+    label: str,
+    values: Mapping[str, Mapping[str, float]],
+    limits: Mapping[str, tuple[float, float]],
+    outliers: Mapping[str, Mapping[str, float]],
+) -> Markup:
+    """Draw a figure of all subjects as a row of dots for each modality, with limits dashed and outliers named.
+
+    `values` and `outliers` have subjects by name, within rows by name. A limit beyond the dots is not drawn.
+    """
+    random = np.random.default_rng(0)
+    with new_figure(STYLE, figsize=(WIDTH, 0.8 + 0.62 * len(values)), layout="constrained") as figure:
+        axes = figure.add_subplot()
+        for row, (name, numbers) in enumerate(values.items()):
+            spread = dict(zip(numbers, row + random.uniform(-0.25, 0.25, len(numbers)), strict=True))
+            for far, colour in ((False, SERIES[0]), (True, SERIES[1])):
+                dots = [(value, spread[of]) for of, value in numbers.items() if (of in outliers[name]) == far]
+                axes.plot(*zip(*dots, strict=True) if dots else ([], []), "o", color=colour, markersize=4, alpha=0.7)
+            for of, value in outliers[name].items():
+                axes.annotate(of, (value, spread[of]), xytext=(4, 3), textcoords="offset points", fontsize=8)
+        lowest, highest = axes.get_xlim()
+        for row, bounds in enumerate(limits.values()):
+            for bound in bounds:
+                if lowest <= bound <= highest:
+                    axes.plot([bound, bound], [row - 0.4, row + 0.4], color=INK, linestyle="--", linewidth=1)
+        axes.set(xlim=(lowest, highest), ylim=(len(values) - 0.5, -0.5), xlabel=label)
+        axes.set_yticks(range(len(values)), [*values])
+        axes.grid(axis="y", visible=False)
+        return svg(figure, f"{label} of every subject in {', '.join(values)}")

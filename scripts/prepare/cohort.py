@@ -22,12 +22,14 @@ from common.prepare.figures import UNITS, Figures, rows
 from common.prepare.subject import Settings
 from scripts.arrays import JobArray
 from scripts.pools import map_in_processes
+from scripts.prepare import group
 from scripts.prepare.scans import DATALIST, FILES, PAGE, QUALITY, REGIONS, Subject
 from scripts.prepare.subjects import (
     RECORD,
     WORK,
     Outcome,
     check_made_here,
+    flicker_file,
     folder_of,
     leave_out,
     picture_file,
@@ -149,20 +151,32 @@ def _write_tables(outcomes: Sequence[Outcome], settings: Settings, regions: str 
     if regions is not None:
         with atomic_write(output / REGIONS) as file:
             file.write_text(yaml.safe_dump(mapping_of(regions), sort_keys=False), encoding="utf-8")
+    figures = {name: Figures(**record["figures"]) for name, record in records.items()}
     table = [
         (name, modality, figure, f"{value:.6g}", UNITS.get(figure, "1"), lowest, highest)
-        for name, record in records.items()
-        for modality, figure, value, lowest, highest in rows(Figures(**record["figures"]))
+        for name, found in figures.items()
+        for modality, figure, value, lowest, highest in rows(found)
     ]
     write_csv(output / QUALITY, [("subject", "modality", "figure", "value", "unit", "lowest", "highest"), *table])
+    compared = group.spreads(figures)
     page = render(
         Path(__file__).with_name("overview.html.j2"),
         made=made_by({}),
         outcomes=outcomes,
         settings=settings,
-        pictures={
-            name: (folder / picture_file(name)).relative_to(output).as_posix() for name, folder in prepared.items()
-        },
+        charts=group.charts(compared) if len(figures) > 1 else [],
+        outliers=[spread for spread in compared if spread.outliers],
+        pictures=[
+            {
+                "name": name,
+                "figures": group.in_words(figures[name]),
+                "file": (folder / picture_file(name)).relative_to(output).as_posix(),
+                "flicker": (folder / flicker_file(name)).relative_to(output).as_posix()
+                if (folder / flicker_file(name)).exists()
+                else None,  # a single modality, or of an earlier release
+            }
+            for name, folder in prepared.items()
+        ],
         shows_files=True,
     )
     with atomic_write(output / PAGE) as file:

@@ -14,24 +14,50 @@ from common.inference.panels import PLANES, centre_of, grey_levels, panel, png
 from common.prepare.subject import Prepared
 from common.prepare.volumes import Volume
 
-TEMPLATE, BRAIN = "#56b4e9", "#e69f00"  # blue and orange, distinguishable by the colour-blind
+TEMPLATE, BRAIN, LABELS = "#56b4e9", "#e69f00", "#cc79a7"  # blue, orange, purple: told apart by the colour-blind
 INCHES, DOTS = 2.6, 110  # inches per panel, dots per inch
+PERIOD = 800  # milliseconds of each picture of a flicker
 
 
-def draw(prepared: Prepared, path: Path, title: str) -> None:
-    """Draw the heads in planes through the middle of the brain as a PNG file, without brain extraction."""
-    steps = np.sign(np.diag(next(iter(prepared.heads.values())).affine)[:3]).astype(int)
+def draw(prepared: Prepared, path: Path, title: str, labels: NDArray[Any] | None = None) -> None:
+    """Draw the heads in planes through the middle of the brain as a PNG file, without brain extraction.
+
+    The planes go through the label map [x, y, z] instead, if it has a label.
+    """
+    outlines = {TEMPLATE: prepared.template, BRAIN: prepared.brain}
+    legend = {"template": TEMPLATE, "brain found": BRAIN}
+    if labels is not None and (labels > 0).any():
+        outlines[LABELS] = labels > 0
+        legend["labels"] = LABELS
+    rows = {modality: _panels(prepared, modality, outlines) for modality in prepared.heads}
+    _write(path, [_pixels(rows, legend, title)])
+
+
+def draw_flicker(prepared: Prepared, reference: str, path: Path, title: str) -> None:
+    """Draw the reference and the registered modalities in turn, as an animated PNG file: what moves is not aligned."""
+    moving = [modality for modality in prepared.heads if modality != reference]
+    turns = (dict.fromkeys(moving, reference), {modality: modality for modality in moving})
+    frames = [
+        {
+            f"{reference}, {modality}": _panels(prepared, drawn, {BRAIN: prepared.brain})
+            for modality, drawn in turn.items()
+        }
+        for turn in turns
+    ]
+    _write(path, [_pixels(rows, {"brain found": BRAIN}, title) for rows in frames])
+
+
+def _panels(prepared: Prepared, modality: str, outlines: Mapping[str, NDArray[Any]]) -> list[NDArray[np.uint8]]:
+    """The three planes of a head through the middle of the last of its outlines."""
+    head = prepared.heads[modality]
+    steps = np.sign(np.diag(head.affine)[:3]).astype(int)
     ras = tuple(slice(None, None, step) for step in steps)  # axes towards right, anterior and superior
-    outlines = {TEMPLATE: prepared.template[ras], BRAIN: prepared.brain[ras]}
-    centre = [int(np.median(indices)) for indices in np.nonzero(outlines[BRAIN])]
-    rows = {
-        modality: [
-            panel(grey_levels(head.array[ras]), plane, at, head.grid.spacing, outlines, round(INCHES * DOTS))
-            for plane, at in zip(PLANES, centre[::-1], strict=True)
-        ]
-        for modality, head in prepared.heads.items()
-    }
-    _write(path, rows, {"template": TEMPLATE, "brain found": BRAIN}, title)
+    masks = {colour: mask[ras] for colour, mask in outlines.items()}
+    centre = [int(np.median(indices)) for indices in np.nonzero([*masks.values()][-1])]
+    levels, edge = grey_levels(head.array[ras]), round(INCHES * DOTS)
+    return [
+        panel(levels, plane, at, head.grid.spacing, masks, edge) for plane, at in zip(PLANES, centre[::-1], strict=True)
+    ]
 
 
 def draw_labels(scan: Volume, labels: Volume, path: Path, title: str, convention: str) -> None:
@@ -46,12 +72,17 @@ def draw_labels(scan: Volume, labels: Volume, path: Path, title: str, convention
         name: [panel(levels, plane, at, spacing, drawn, round(INCHES * DOTS)) for plane, at in planes]
         for name, drawn in {"scan": {}, "labels": outlines}.items()
     }
-    _write(path, rows, shades, title)
+    _write(path, [_pixels(rows, shades, title)])
 
 
-def _write(path: Path, rows: Mapping[str, Sequence[NDArray[Any]]], legend: Mapping[str, str], title: str) -> None:
+def _pixels(rows: Mapping[str, Sequence[NDArray[Any]]], legend: Mapping[str, str], title: str) -> NDArray[np.uint8]:
     from common.drawing import pixels_of  # slow imports
     from common.inference.pictures import figure_of
 
+    return pixels_of(figure_of(rows, legend=legend, title=title, inches=INCHES), DOTS)
+
+
+def _write(path: Path, frames: Sequence[NDArray[np.uint8]]) -> None:
+    """Write pictures as a PNG file, which shows several in turn."""
     with atomic_write(path) as file:
-        file.write_bytes(png(pixels_of(figure_of(rows, legend=legend, title=title, inches=INCHES), DOTS)))
+        file.write_bytes(png(*frames, period=PERIOD))

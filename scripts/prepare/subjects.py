@@ -24,7 +24,7 @@ from common.prepare.resampling import labels_on, resample
 from common.prepare.subject import Prepared, Settings, prepare_subject
 from common.prepare.volumes import Grid, Volume, check_grid, check_transform, read_volume, to_transform
 from scripts.prepare.labels import read_labels
-from scripts.prepare.picture import draw
+from scripts.prepare.picture import draw, draw_flicker
 from scripts.prepare.scans import NiftiScan, Subject
 
 RECORD = "prepare.json"
@@ -106,6 +106,11 @@ def mask_file(subject: str) -> str:
 def picture_file(subject: str) -> str:
     """File name of the picture."""
     return f"{subject}.png"
+
+
+def flicker_file(subject: str) -> str:
+    """File name of the picture that shows the reference and the registered modalities in turn."""
+    return f"{subject}_flicker.png"
 
 
 def folder_of(output: Path, subject: str, is_left_out: bool) -> Path:
@@ -223,7 +228,9 @@ def _write(
     for modality, matrix in prepared.matrices.items():
         transforms[modality] = {"file": f"{name}_{modality}.tfm", "matrix": matrix.tolist()}
         sitk.WriteTransform(to_transform(matrix), str(folder / f"{name}_{modality}.tfm"))
-    draw(prepared, folder / picture_file(name), name)
+    draw(prepared, folder / picture_file(name), name, None if labels is None else labels.array)
+    if len(prepared.heads) > 1:
+        draw_flicker(prepared, settings.reference, folder / flicker_file(name), name)
     write_json(folder / RECORD, {**record, "transforms": transforms})
 
 
@@ -254,7 +261,7 @@ def check_made_here(folder: Path) -> None:
 def _place(source: Path, output: Path, subject: str, is_left_out: bool) -> None:
     """Move a folder to where `folder_of` says, in place of the subject's earlier ones."""
     target = folder_of(output, subject, is_left_out)
-    made = re.compile(rf"{re.escape(subject)}_\w+\.(nii\.gz|tfm)")
+    made = re.compile(rf"{re.escape(subject)}_(\w+\.(nii\.gz|tfm)|flicker\.png)")
     with reporting_path_errors(str(target)):
         target.parent.mkdir(exist_ok=True)
         for earlier in (folder_of(output, subject, is_out) for is_out in (False, True)):

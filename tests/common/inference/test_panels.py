@@ -51,3 +51,15 @@ def test_a_png_has_the_pixels(colours):
     pixels = pixels.reshape(40, 30, 3)
     np.testing.assert_array_equal(np.asarray(Image.open(BytesIO(png(pixels))).convert("RGB")), pixels)
     assert side_by_side([pixels, pixels[:11]]).shape == (40, 64, 3)
+
+
+@pytest.mark.parametrize("colours", [3, 1000])
+def test_pictures_of_a_png_alternate(colours):
+    values = np.random.default_rng(0).integers(0, 256, (colours, 3), np.uint8)
+    first, second = (np.resize(values, (1200, 3)).reshape(40, 30, 3)[:, ::step] for step in (1, -1))
+    picture = Image.open(BytesIO(png(first, second, period=500)))
+    assert (picture.n_frames, picture.info["loop"]) == (2, 0)
+    for number, pixels in enumerate((first, second)):
+        picture.seek(number)
+        np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), pixels)
+        assert picture.info["duration"] == 500

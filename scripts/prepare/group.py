@@ -1,0 +1,75 @@
+"""Compare the quality figures of all subjects: charts, and the subjects that stand out."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from markupsafe import Markup
+
+from common.pages.charts import group_chart
+from common.prepare.figures import UNITS, Figures, rows
+
+LEAST = 8  # subjects, for a median and its spread to mean something
+OUTLYING = 3.5  # modified z-score (Iglewicz and Hoaglin, How to detect and handle outliers, 1993)
+NOTABLE = 0.05  # smallest deviation from the median, as a share of the range between the limits
+
+
+class Spread(NamedTuple):
+    """A figure of all subjects."""
+
+    figure: str
+    modality: str  # "" for a figure of the subject
+    values: dict[str, float]  # by subject
+    limits: tuple[float, float]
+
+    @property
+    def outliers(self) -> dict[str, float]:
+        """Values that lie apart from those of the group; none of fewer than LEAST subjects."""
+        numbers = np.array([*self.values.values()])
+        if len(numbers) < LEAST:
+            return {}
+        deviations = np.abs(numbers - np.median(numbers))
+        far = 0.6745 * deviations > OUTLYING * np.median(deviations)
+        far &= deviations > NOTABLE * (self.limits[1] - self.limits[0])
+        return {name: value for (name, value), is_far in zip(self.values.items(), far, strict=True) if is_far}
+
+    def __str__(self) -> str:
+        names = ", ".join(f"{name} ({value:.3g})" for name, value in self.outliers.items())
+        return f"{self.modality} {self.figure}: {names}; median {np.median([*self.values.values()]):.3g}".strip()
+
+
+def spreads(figures: Mapping[str, Figures]) -> list[Spread]:
+    """Each figure of all subjects; those of a modality have the subjects that have it."""
+    found: dict[tuple[str, str], Spread] = {}
+    for subject, of_subject in figures.items():
+        for modality, figure, value, lowest, highest in rows(of_subject):
+            spread = found.setdefault((figure, modality), Spread(figure, modality, {}, (lowest, highest)))
+            spread.values[subject] = value
+    return sorted(found.values(), key=lambda spread: spread.modality != "")
+
+
+def charts(found: list[Spread]) -> list[Markup]:
+    """A chart of each figure, with a row for each modality."""
+    drawn = []
+    for figure in dict.fromkeys(spread.figure for spread in found):
+        same = [spread for spread in found if spread.figure == figure]
+        unit = f" ({UNITS[figure]})" if figure in UNITS else ""
+        drawn.append(
+            group_chart(
+                figure + unit,
+                {spread.modality or "brain": spread.values for spread in same},
+                {spread.modality or "brain": spread.limits for spread in same},
+                {spread.modality or "brain": spread.outliers for spread in same},
+            )
+        )
+    return drawn
+
+
+def in_words(figures: Figures) -> str:
+    """The figures of a subject in a line, such as "overlap 0.951, volume 1430 mL; T1: coverage 1, information 0.31"."""
+    parts: dict[str, list[str]] = {}
+    for modality, figure, value, _, _ in rows(figures):
+        unit = f" {UNITS[figure]}" if figure in UNITS else ""
+        shown = f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+        parts.setdefault(modality, []).append(f"{figure} {shown}{unit}")
+    return "; ".join((f"{modality}: " if modality else "") + ", ".join(words) for modality, words in parts.items())
