@@ -96,7 +96,7 @@ class FusedAttention(WindowAttention):
         return self.proj_drop(self.proj(x))
 
     def aligned_bias(self, n: int, dtype: torch.dtype) -> torch.Tensor:
-        """The relative position bias [1, heads, n, n], with rows at multiples of `ALIGNED` elements.
+        """Return the relative position bias [1, heads, n, n], with rows at multiples of `ALIGNED` elements.
 
         PyTorch's memory-efficient kernel rejects or copies unaligned rows.
         """

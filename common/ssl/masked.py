@@ -75,7 +75,7 @@ class Masked(ProxyTask):
         return squared / torch.maximum(deviations, MIN_VARIANCE * clean.shape[1] * counts.sum())
 
     def chance(self, crops: int) -> float:
-        """The loss of predicting the mean of each view's hidden voxels."""
+        """Return the loss of predicting the mean of each view's hidden voxels."""
         return 1.0
 
 

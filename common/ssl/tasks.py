@@ -138,7 +138,7 @@ class Reconstruction(ProxyTask):
 
 
 class TokenTask(ProxyTask):
-    """A task whose head is a linear layer on one token of the bottleneck.
+    """A task with a linear head on one token of the bottleneck.
 
     Attributes:
         head: Name of the layer.
@@ -170,7 +170,7 @@ class Rotation(TokenTask):
         return F.cross_entropy(prediction.float(), target)
 
     def chance(self, crops: int) -> float:
-        """The logarithm of the number of turns."""
+        """Return the logarithm of the number of turns."""
         return log(self.outputs)
 
 
@@ -192,11 +192,11 @@ class Contrastive(TokenTask):
         return self.ntxent(prediction)
 
     def chance(self, crops: int) -> float:
-        """The logarithm of the number of views that a view is compared with."""
+        """Return the logarithm of the number of views to which a view is compared."""
         return log(max(1, 2 * crops - 1))
 
     def cosine(self, prediction: torch.Tensor) -> torch.Tensor:
-        """The mean over all pairs of views of different crops; 0 if there is a single crop."""
+        """Return the mean over all pairs of views of different crops; 0 for a single crop."""
         first, second = F.normalize(prediction.float(), dim=1).chunk(2)
         crops, pairs = len(first), first + second
         between = pairs.sum(dim=0).square().sum() - pairs.square().sum()
@@ -204,12 +204,12 @@ class Contrastive(TokenTask):
 
 
 def paper_tasks() -> list[ProxyTask]:
-    """The tasks of the paper (section 2.3): reconstruction, rotation and contrastive."""
+    """Return the paper's tasks (section 2.3): reconstruction, rotation and contrastive."""
     return [Reconstruction(), Rotation(), Contrastive()]
 
 
 class SSLLoss(nn.Module):
-    """The weighted sum of the losses of proxy tasks; in the paper each has weight 1 (section 2.3).
+    """The weighted sum of the losses of proxy tasks; the paper gives each weight 1 (section 2.3).
 
     Args:
         tasks: Proxy tasks; by default the paper's.
@@ -244,7 +244,7 @@ class SSLLoss(nn.Module):
         return {"total": "weighted sum of the terms"} | {task.name: task.quantity for task in self.tasks}
 
     def chance(self, crops: int) -> dict[str, float]:
-        """The chance levels of all tasks with a weight and a chance level; see `ProxyTask.chance`."""
+        """Return the chance levels of all tasks with a weight and a chance level; see `ProxyTask.chance`."""
         levels = {task.name: task.chance(crops) for task in self.tasks if self.weights[task.name]}
         return {name: level for name, level in levels.items() if level is not None}
 

@@ -73,7 +73,7 @@ class TwoViews:
         self._generator.manual_seed(self.seed)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """The generator's state for a checkpoint, independent of the device."""
+        """Return the generator's state for a checkpoint, independent of the device."""
         return {"generator": self._generator.get_state()}
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:

@@ -42,7 +42,7 @@ class Average:
         get_ema_multi_avg_fn(decay)(average, weights, steps)
 
     def state_dict(self) -> dict[str, Any]:
-        """The averaged weights and the number of steps; empty without an average."""
+        """Return the averaged weights and the number of steps; empty without an average."""
         return {} if self._average is None else self._average.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

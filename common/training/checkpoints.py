@@ -71,7 +71,7 @@ class BestModel:
             write({"network": weights, "metadata": self.metadata | {"reached": reached}}, self.file)
 
     def state_dict(self) -> float:
-        """The best metric so far."""
+        """Return the best metric so far."""
         return self.best
 
     def load_state_dict(self, state: float) -> None:
@@ -105,7 +105,7 @@ class EarlyStop:
             trainer.terminate()
 
     def state_dict(self) -> dict[str, Any]:
-        """The best score and the number of validations since."""
+        """Return the best score and the number of validations since."""
         return dict(self._stopping.state_dict())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The largest batch that fits, for `--batch_size=auto`: by trial on a GPU, by an estimate on a CPU."""
+"""Find the largest batch that fits, for `--batch_size=auto`: by trial on a GPU, by an estimate on a CPU."""
 
 import copy
 import math

@@ -120,7 +120,7 @@ class Step:
         return output | {"loss": means["total"], "terms": means}
 
     def state_dict(self) -> dict[str, Any]:
-        """The scale of a float16 loss; empty otherwise."""
+        """Return the scale of a float16 loss; empty otherwise."""
         return self._scaler.state_dict() if self._scaler else self._scaler_state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

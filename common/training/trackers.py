@@ -98,7 +98,7 @@ def untracked(handlers: Sequence[Any]) -> list[Any]:
 
 
 def name_of_run(bundle: str, output_dir: str | Path) -> str:
-    """The name of a run for trackers."""
+    """Return the name of a run for trackers."""
     return f"{bundle} {Path(output_dir).resolve()}"
 
 
