@@ -1,10 +1,10 @@
-"""Window attention without its scores in memory: MONAI's SwinUNETR, its parameters and its results, faster and smaller.
+"""Window attention that does not store its scores: faster and smaller, with MONAI's parameters and results.
 
-For the backward pass, MONAI's `WindowAttention` stores the scores of all pairs of tokens of all windows: most of what a
-training needs. On a GPU, one kernel of PyTorch computes attention and the gradients of its inputs and bias (fused). A
-CPU has no such kernel: scores are computed again, a few windows at a time, so that they stay in the processor's cache
-(recomputed). Without gradients, MONAI's own `use_flash_attention` stores no scores either, but makes a mask for each
-window.
+For the backward pass, MONAI's `WindowAttention` stores the scores of all token pairs in all windows: most of the memory
+of a training. On a GPU, one PyTorch kernel computes attention and the gradients of its inputs and bias (fused). A CPU
+lacks this kernel: the backward pass computes the scores again, a few windows at a time, so that they stay in the
+processor's cache (recomputed). Without gradients, MONAI's own `use_flash_attention` stores no scores either, but makes
+a mask for each window.
 """
 
 from collections.abc import Iterator
@@ -23,30 +23,30 @@ from ..errors import choice
 from .compiling import compile_blocks
 from .layers import LAYERS
 
-CHUNK = {"cpu": 2**20, "cuda": 2**28}  # bytes of scores computed at a time; on a CPU for each thread: half its L2 cache
-ALIGNED = 8  # elements: rows of the bias, and channels, start at multiples of it in PyTorch's memory-efficient kernel
-APART = 16.0  # of codes: tokens that are no neighbours lose 2 x 16^2 x scale, 128 for 16 channels; MONAI's mask: 100
+CHUNK = {"cpu": 2**20, "cuda": 2**28}  # bytes of scores computed at a time; CPU: per thread, half its L2 cache
+ALIGNED = 8  # elements; PyTorch's memory-efficient kernel needs bias rows and channels at multiples of this
+APART = 16.0  # code value; lowers the scores of non-neighbours by 2 x 16^2 x scale, 128 for 16 channels; MONAI: 100
 
 
 @lru_cache(maxsize=64)
 def window_codes(
     grid: tuple[int, ...], window: tuple[int, ...], shift: tuple[int, ...], device: torch.device
 ) -> torch.Tensor:
-    """Channels of queries and keys that separate tokens which are no neighbours in a rolled volume.
+    """Extra channels of queries and keys that separate tokens which are not neighbours in a rolled volume.
 
-    MONAI's `compute_mask` adds -100 to their scores, by a mask for each window: 160 MiB at stage 1. The product of
-    these channels is 0 for neighbours, to the bit, and below -64 for other tokens, so that all windows share a bias.
+    MONAI's `compute_mask` adds -100 to their scores with a mask for each window: 160 MiB at stage 1. The product of
+    these channels is exactly 0 for neighbours and below -64 for other tokens, so all windows share one bias.
 
     Args:
-        grid: number of windows along each axis.
-        window: edges of a window, in tokens.
-        shift: tokens by which the volume was rolled along each axis.
+        grid: Number of windows along each axis.
+        window: Window size, in tokens.
+        shift: Roll of the volume along each axis, in tokens.
         device: Device of the tensor.
 
     Returns:
-        Channels of queries and of keys [2, windows, n, 8].
+        Channels of queries and keys [2, windows, n, 8].
     """
-    with torch.inference_mode(False):  # what is kept may be used in a training later
+    with torch.inference_mode(False):  # a cached inference tensor could not be used in training
         edges = [count * size for count, size in zip(grid, window, strict=True)]
         ends = [torch.arange(edge, device=device) >= edge - by for edge, by in zip(edges, shift, strict=True)]
         sides = 1.0 - 2.0 * torch.stack(torch.meshgrid(*ends, indexing="ij"), dim=-1).float()  # [*edges, axes]
@@ -57,12 +57,12 @@ def window_codes(
 
 
 class CodedLayer(BasicLayer):
-    """MONAI's `BasicLayer`; its blocks get `window_codes` in place of a mask for each window."""
+    """MONAI's `BasicLayer`, with `window_codes` for its blocks instead of a mask for each window."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.use_hyena or x.ndim != 5:
             return super().forward(x)
-        edges = tuple(map(int, x.shape[2:]))  # while it is traced, they are tensors
+        edges = tuple(map(int, x.shape[2:]))  # tensors during tracing
         window, shift = get_window_size(edges, self.window_size, self.shift_size)
         grid = tuple(ceil(edge / size) for edge, size in zip(edges, window, strict=True))
         codes = window_codes(grid, window, shift, x.device)
@@ -75,11 +75,11 @@ class CodedLayer(BasicLayer):
 
 
 class FusedAttention(WindowAttention):
-    """MONAI's `WindowAttention` by PyTorch's `scaled_dot_product_attention`, once for all windows.
+    """MONAI's `WindowAttention` in one call of PyTorch's `scaled_dot_product_attention` for all windows.
 
     Shapes:
-        x [B * windows, n, c], the windows of each volume in raster order; the output is the same.
-        mask [2, windows, n, 8], `window_codes`; None where the volume is not rolled.
+        x [B * windows, n, c], the windows of each volume in raster order; the output has the same shape.
+        mask [2, windows, n, 8], `window_codes`; None if the volume is not rolled.
     """
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -96,11 +96,11 @@ class FusedAttention(WindowAttention):
         return self.proj_drop(self.proj(x))
 
     def aligned_bias(self, n: int, dtype: torch.dtype) -> torch.Tensor:
-        """The relative position bias [1, heads, n, n]; its rows start at multiples of `ALIGNED` elements.
+        """Return the relative position bias [1, heads, n, n], with rows at multiples of `ALIGNED` elements.
 
-        Other rows are refused by PyTorch's memory-efficient kernel, or copied.
+        PyTorch's memory-efficient kernel rejects or copies unaligned rows.
         """
-        # Indexing adds up the gradient in the order in which threads arrive; an embedding in one order on every run.
+        # Indexing sums its gradient in an order that varies between runs; an embedding always in the same order.
         index = pad(self.relative_position_index[:n, :n], (0, -n % ALIGNED))
         bias = embedding(index, self.relative_position_bias_table).permute(2, 0, 1)
         return bias.to(dtype).contiguous()[None, :, :, :n]
@@ -109,17 +109,17 @@ class FusedAttention(WindowAttention):
         """softmax(scale q k^T + bias) v, with dropout in training.
 
         Args:
-            q: queries [windows, heads, n, channels].
-            k: keys, of the same shape.
-            v: values [windows, heads, n, channels], without those of the codes.
-            bias: [1, heads, n, n].
+            q: Queries [windows, heads, n, channels].
+            k: Keys, of the same shape.
+            v: Values [windows, heads, n, channels], without code channels.
+            bias: Bias [1, heads, n, n].
         """
         dropout = self.attn_drop.p if self.training else 0.0
         return scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=self.scale)
 
 
 class RecomputedAttention(FusedAttention):
-    """The same with scores that are computed again in the backward pass; the same on every run."""
+    """`FusedAttention` that computes the scores again in the backward pass; deterministic."""
 
     def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         has_dropout = self.training and self.attn_drop.p > 0
@@ -145,71 +145,71 @@ def set_attention(
     """Choose how MONAI's Swin transformers compute window attention; parameters, their names and results stay the same.
 
     Args:
-        network: Network, changed in place; one without MONAI's `SwinTransformer` stays as it is.
-        attention: Treatment of the scores until the backward pass: stored (MONAI's code), recomputed, fused (one
-            kernel of PyTorch; on a CPU it stores them), or auto: fused on a GPU, otherwise recomputed.
-        device: Device that the network is moved to; None leaves it where it is.
-        memory_format: Memory format of the weights on that device: contiguous_format or channels_last_3d.
-        compiled: Whether blocks are compiled: true, false or auto; see `compile_blocks`.
+        network: Network, changed in place.
+        attention: Handling of the scores: stored (MONAI's code), recomputed, fused (one PyTorch kernel, which stores
+            them on a CPU), or auto: fused on a GPU, otherwise recomputed.
+        device: Target device of the network; None: not moved.
+        memory_format: Memory format of the weights on `device`: contiguous_format or channels_last_3d.
+        compiled: Whether to compile blocks: true, false or auto; see `compile_blocks`.
 
     Returns:
         The network.
 
     Raises:
-        ArgumentError: `attention` is none of these.
+        ArgumentError: `attention` is unknown.
     """
     network = network if device is None else network.to(device, memory_format=getattr(torch, memory_format))
     is_on_gpu = any(parameter.is_cuda for parameter in network.parameters())
     automatic = ATTENTION["fused" if is_on_gpu else "recomputed"]
     classes = choice("attention", attention, {"auto": automatic, **ATTENTION})
     for module in network.modules():
-        for monai, ours in classes.items():
-            if isinstance(module, monai):
-                module.__class__ = ours
+        for original, replacement in classes.items():
+            if isinstance(module, original):
+                module.__class__ = replacement
     compile_blocks(network, compiled)
     return network
 
 
 class _Recomputed(torch.autograd.Function):
-    """Attention that keeps nothing but its inputs for the backward pass; see `FusedAttention.attend`."""
+    """Attention that saves only its inputs for the backward pass; see `FusedAttention.attend`."""
 
     @staticmethod
     def forward(ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor, scale: float) -> Any:
         ctx.save_for_backward(q, k, v, bias)
         ctx.scale = scale
-        padded = v if v.shape == q.shape else pad(v, (0, ALIGNED))  # unlike channels are computed slowly on a CPU
+        padded = v if v.shape == q.shape else pad(v, (0, ALIGNED))  # unequal channels are slow on a CPU
         return scaled_dot_product_attention(q, k, padded, attn_mask=bias.detach(), scale=scale)[..., : v.shape[3]]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> Any:
         q, k, v, bias = ctx.saved_tensors
-        d_q, d_k, d_v = (each.new_empty(each.shape) for each in (q, k, v))
+        d_q, d_k, d_v = (tensor.new_empty(tensor.shape) for tensor in (q, k, v))
         exact = torch.promote_types(q.dtype, torch.float32)
         d_bias = torch.zeros(bias.shape[1:], dtype=exact, device=bias.device)
-        for at in _chunks(q):
-            queries, keys, values, grads = (each[at].flatten(0, 1) for each in (q, k, v, grad))
-            heads = bias[0, at[1]]
-            of_windows = heads.expand(len(queries) // len(heads), *heads.shape)
-            scores = torch.baddbmm(of_windows.flatten(0, 1), queries, keys.transpose(1, 2), alpha=ctx.scale)
+        for chunk in _chunks(q):
+            queries, keys, values, grads = (tensor[chunk].flatten(0, 1) for tensor in (q, k, v, grad))
+            heads = bias[0, chunk[1]]
+            repeated = heads.expand(len(queries) // len(heads), *heads.shape)
+            scores = torch.baddbmm(repeated.flatten(0, 1), queries, keys.transpose(1, 2), alpha=ctx.scale)
             weights = scores.softmax(dim=2, dtype=exact)
             d_weights = torch.bmm(grads, values.transpose(1, 2)).to(exact)
             d_scores = torch._softmax_backward_data(d_weights, weights, 2, exact)
-            d_heads = d_scores.view_as(of_windows)
-            d_bias[at[1]] += d_heads.sum(dim=0) if len(d_heads) > 1 else d_heads[0]
+            d_heads = d_scores.view_as(repeated)
+            d_bias[chunk[1]] += d_heads.sum(dim=0) if len(d_heads) > 1 else d_heads[0]
             d_scores = d_scores.to(q.dtype)
-            d_q[at] = torch.bmm(d_scores, keys).mul_(ctx.scale).view(d_q[at].shape)
-            d_k[at] = torch.bmm(d_scores.transpose(1, 2), queries).mul_(ctx.scale).view(d_k[at].shape)
-            d_v[at] = torch.bmm(weights.to(v.dtype).transpose(1, 2), grads).view(d_v[at].shape)
+            d_q[chunk] = torch.bmm(d_scores, keys).mul_(ctx.scale).view(d_q[chunk].shape)
+            d_k[chunk] = torch.bmm(d_scores.transpose(1, 2), queries).mul_(ctx.scale).view(d_k[chunk].shape)
+            d_v[chunk] = torch.bmm(weights.to(v.dtype).transpose(1, 2), grads).view(d_v[chunk].shape)
         return d_q, d_k, d_v, d_bias[None].to(bias.dtype), None
 
 
 def _chunks(q: torch.Tensor) -> Iterator[tuple[slice, slice]]:
-    """Windows and heads [windows, heads, n, channels] whose scores take `CHUNK` bytes at most, or those of one head."""
+    """Split windows and heads of q [windows, heads, n, channels] by `CHUNK` bytes of scores, at least one head each."""
     windows, heads, n, _ = q.shape
     size = CHUNK["cpu"] * torch.get_num_threads() if q.device.type == "cpu" else CHUNK["cuda"]
-    most = max(1, size // (4 * n * n))  # heads of one window, or of several
-    windows_at_once, heads_at_once = max(1, most // heads), min(heads, most)
+    max_heads = max(1, size // (4 * n * n))  # over all windows of a chunk
+    windows_at_once, heads_at_once = max(1, max_heads // heads), min(heads, max_heads)
     for window in range(0, windows, windows_at_once):
         for head in range(0, heads, heads_at_once):
             yield slice(window, window + windows_at_once), slice(head, head + heads_at_once)

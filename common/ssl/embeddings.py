@@ -16,28 +16,28 @@ Encoder = Callable[[torch.Tensor], Sequence[torch.Tensor]]
 
 
 class EmbeddingInferer(Inferer):
-    """The mean of an encoder's features over the brain, from windows that slide over the volume.
+    """Average an encoder's features over the brain, in sliding windows.
 
-    Foreground is every voxel that is not 0 in all channels. A foreground voxel takes the features of its token,
-    averaged over the windows that contain the voxel; a level's vector is the mean over all foreground voxels. Each of
-    them counts once: background, zero padding and overlap of windows do not change the weights. (Background still
-    reaches a token through attention, as in training.)
+    Foreground voxels are nonzero in at least one channel. Each takes the features of its token, averaged over the
+    windows that contain it; a level's vector is the mean over all foreground voxels. Each counts once: background, zero
+    padding and window overlap do not change the weights. (Background still reaches a token through attention, as in
+    training.)
 
     Args:
-        roi_size: edges of a window in voxels; use those of a training crop.
-        overlap: overlap of neighbouring windows, as a fraction of the window.
-        sw_batch_size: number of windows per forward pass.
-        levels: return each level's vector, not only the deepest level's.
+        roi_size: Window size in voxels; use that of the training crops.
+        overlap: Overlap of neighbouring windows, as a fraction of the window.
+        sw_batch_size: Number of windows per forward pass.
+        levels: Whether to return the vector of every level, not only of the deepest.
         dtype: Precision of the network: float32, or bfloat16 or float16 under autocast.
 
     Shapes:
-        inputs [1, C, H, W, D], no edge shorter than the window's; the network maps windows [N, C, *roi_size] to the
+        inputs [1, C, H, W, D], no edge shorter than the window's. The network maps windows [N, C, *roi_size] to the
         feature maps of L levels, each [N, C_l, *(roi_size / stride_l)], as `SSLHead.swinViT` does (L = 5, strides 2, 4,
         8, 16 and 32). Output {"embedding": [1, C_L]}, with `levels` also "level_0": [1, C_1] to "level_4": [1, C_L];
         float32.
 
     Raises:
-        ValueError: there is no foreground, more than one volume, or a volume smaller than a window.
+        ValueError: There is no foreground, more than one volume, or a volume smaller than a window.
         InputError: A vector is not finite.
 
     Example:
@@ -61,7 +61,7 @@ class EmbeddingInferer(Inferer):
         self.levels, self.dtype = levels, dtype
 
     def __call__(self, inputs: torch.Tensor, network: Encoder, *_: Any, **__: Any) -> dict[str, torch.Tensor]:
-        image = _plain(inputs)
+        image = _without_metadata(inputs)
         sides = tuple(image.shape[2:])
         if len(image) != 1 or any(side < edge for side, edge in zip(sides, self.roi_size, strict=True)):
             raise ValueError(f"inputs {list(image.shape)}: expected one volume, no edge below {list(self.roi_size)}")
@@ -69,36 +69,36 @@ class EmbeddingInferer(Inferer):
         if not foreground.any():
             raise ValueError(f"inputs {list(image.shape)}: zero everywhere; expected a brain")
         steps = tuple(max(1, int(edge * (1 - self.overlap))) for edge in self.roi_size)
-        windows = [(..., *place) for place in dense_patch_slices(sides, self.roi_size, steps)]
-        windows = [place for place in windows if foreground[place].any()]
-        weight = foreground / _coverage(foreground, windows)  # of a voxel in each window that contains it
+        windows = [(..., *window) for window in dense_patch_slices(sides, self.roi_size, steps)]
+        windows = [window for window in windows if foreground[window].any()]
+        weight = foreground / _coverage(foreground, windows)  # a voxel's weights over all windows add up to 1
         sums: list[torch.Tensor] = []
         for first in range(0, len(windows), self.sw_batch_size):
-            places = windows[first : first + self.sw_batch_size]
-            maps = in_precision(network, self.dtype)(torch.cat([image[place] for place in places]))
-            weights = torch.cat([weight[place] for place in places])
+            batch = windows[first : first + self.sw_batch_size]
+            maps = in_precision(network, self.dtype)(torch.cat([image[window] for window in batch]))
+            weights = torch.cat([weight[window] for window in batch])
             parts = [_weighted_sum(features, weights) for features in maps]
             sums = [total + part for total, part in zip(sums, parts, strict=True)] if sums else parts
         vectors = [(total / foreground.sum()).float()[None] for total in sums]
         check_finite(*vectors)
-        named = {f"level_{number}": vector for number, vector in enumerate(vectors)} if self.levels else {}
-        return {"embedding": vectors[-1]} | named
+        levels = {f"level_{number}": vector for number, vector in enumerate(vectors)} if self.levels else {}
+        return {"embedding": vectors[-1]} | levels
 
 
-def _plain(volume: torch.Tensor) -> torch.Tensor:
+def _without_metadata(volume: torch.Tensor) -> torch.Tensor:
     return volume.as_tensor() if isinstance(volume, MetaTensor) else volume
 
 
 def _coverage(like: torch.Tensor, windows: Sequence[tuple[Any, ...]]) -> torch.Tensor:
-    """Number of windows that contain each voxel; 1 instead of 0 outside all windows, where there is no foreground."""
+    """Count the windows that contain each voxel; 1 outside all windows, where there is no foreground."""
     count = torch.zeros_like(like)
-    for place in windows:
-        count[place] += 1
+    for window in windows:
+        count[window] += 1
     return count.clamp(min=1)
 
 
 def _weighted_sum(features: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Sum features [N, C, h, w, d] to [C], weighted by the voxels [N, 1, H, W, D] of each token."""
+    """Sum features [N, C, h, w, d] to [C]; a token's weight is the sum of its voxels' weights [N, 1, H, W, D]."""
     stride = [voxels // tokens for voxels, tokens in zip(weights.shape[2:], features.shape[2:], strict=True)]
-    of_token = avg_pool3d(weights, stride) * np.prod(stride)
-    return (features.double() * of_token).sum(dim=(0, 2, 3, 4))
+    token_weights = avg_pool3d(weights, stride) * np.prod(stride)
+    return (features.double() * token_weights).sum(dim=(0, 2, 3, 4))

@@ -9,26 +9,26 @@ from torch import nn
 
 
 class Merging(PatchMerging):
-    """MONAI's `PatchMerging` in two copies; the gradient of its eight slices takes 31 passes over the whole input."""
+    """MONAI's `PatchMerging` with two copies; the gradient of MONAI's eight slices passes over the input 31 times."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.ndim != 5 or any(edge % 2 for edge in x.shape[1:4]):
             return super().forward(x)
         x = rearrange(x, "b (d i) (h j) (w k) c -> b d h w (k j i) c", i=2, j=2, k=2)
-        return self.reduction(self.norm(x.index_select(4, _order(x.device)).flatten(start_dim=4)))
+        return self.reduction(self.norm(x.index_select(4, _slice_indices(x.device)).flatten(start_dim=4)))
 
 
 @lru_cache
-def _order(device: torch.device) -> torch.Tensor:
-    """Places of MONAI's slices 000, 100, 010, 001, 110, 101, 011, 111 among 000, 100, 010, 110, 001, ..."""
-    with torch.inference_mode(False):  # what is kept may be used in a training later
+def _slice_indices(device: torch.device) -> torch.Tensor:
+    """Indices of MONAI's slices 000, 100, 010, 001, 110, 101, 011, 111 in the order 000, 100, 010, 110, 001, ..."""
+    with torch.inference_mode(False):  # a cached inference tensor could not be used in training
         return torch.tensor([0, 1, 2, 4, 3, 5, 6, 7], device=device)
 
 
 class InstanceNorm(nn.InstanceNorm3d):
-    """PyTorch's `InstanceNorm3d`, whose output is no view for autograd.
+    """PyTorch's `InstanceNorm3d` with an output that autograd does not treat as a view.
 
-    The in-place activation and sum of MONAI's blocks then need no copies of whole gradients.
+    In-place activations and sums in MONAI's blocks then need no copies of whole gradients.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -15,18 +15,18 @@ class NTXentLoss(nn.Module):
     For view i with positive j: -log(exp(s_ij / t) / sum over k != i of exp(s_ik / t)), s the cosine similarity.
 
     Args:
-        temperature: t, above 0; 0.5 in the method.
-        gather: use the views of all processes as negatives; every process must have as many. No effect without a
-            process group, with one process, or on embeddings without gradients: in a validation, processes may have
-            different numbers of batches. DistributedDataParallel's averaged gradients then equal those of a single
-            process with all views.
+        temperature: Temperature t, above 0; 0.5 in the method.
+        gather: Whether the views of all processes serve as negatives; every process needs the same number.
+            DistributedDataParallel's averaged gradients then equal those of a single process with all views. No effect
+            without a process group, with one process, or on embeddings without gradients, as processes may have
+            different numbers of validation batches.
 
     Shapes:
         input [2N, E]: the N first views of a batch, then the N second views. Output: a scalar, computed in at least
         float32; 0 without negatives (N = 1 over all processes).
 
     Raises:
-        ValueError: the temperature is not above 0, or the number of views is odd.
+        ValueError: The temperature is not above 0, or the number of views is odd.
     """
 
     def __init__(self, temperature: float = 0.5, gather: bool = False) -> None:
@@ -43,26 +43,26 @@ class NTXentLoss(nn.Module):
         is_autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
         with torch.autocast(kind, enabled=False) if is_autocast else nullcontext():
             unit = F.normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)), dim=1)
-            everyone, first = unit, 0
+            gathered, first = unit, 0
             if self.gather and unit.requires_grad and dist.is_initialized():
-                everyone, first = _Gathered.apply(unit), views * dist.get_rank()
-            similarity = unit @ everyone.T / self.temperature
-        own = first + torch.arange(views, device=unit.device)
-        similarity = similarity.scatter(1, own[:, None], -torch.inf)
-        return F.cross_entropy(similarity, own.roll(views // 2))
+                gathered, first = _Gathered.apply(unit), views * dist.get_rank()
+            similarity = unit @ gathered.T / self.temperature
+        columns = first + torch.arange(views, device=unit.device)
+        similarity = similarity.scatter(1, columns[:, None], -torch.inf)
+        return F.cross_entropy(similarity, columns.roll(views // 2))
 
 
 class _Gathered(torch.autograd.Function):
-    """Concatenate the rows of all processes in the order of ranks; every process has as many.
+    """Concatenate the rows of all processes in rank order; every process has the same number.
 
-    A row's gradient is the sum over all processes' losses. PyTorch's own differentiable collective is deprecated.
+    A row's gradient is the sum over the losses of all processes. PyTorch's differentiable collective is deprecated.
     """
 
     @staticmethod
     def forward(_: Any, rows: torch.Tensor) -> torch.Tensor:
-        everyone = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
-        dist.all_gather(everyone, rows.contiguous())
-        return torch.cat(everyone)
+        gathered = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(gathered, rows.contiguous())
+        return torch.cat(gathered)
 
     @staticmethod
     def backward(_: Any, gradient: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Masked autoencoding: blocks of the input are hidden, and the whole SwinUNETR restores them."""
+"""Masked autoencoding: SwinUNETR's encoder and decoder restore hidden blocks of the input."""
 
 from math import ceil, prod
 from typing import Any, ClassVar
@@ -11,25 +11,25 @@ from ..errors import ArgumentError, check_number
 from .tasks import Encoded, ProxyTask, Views
 from .views import send
 
-FLATTEST = 0.01  # smallest variance that a loss is divided by; of z-scored brain it is about 1
-LEFT_OUT = ("swinViT", "out")  # modules of SwinUNETR: the encoder, which the network has, and the layer of the regions
+MIN_VARIANCE = 0.01  # lower bound of the variance that divides the loss; z-scored brain has about 1
+LEFT_OUT = ("swinViT", "out")  # SwinUNETR modules: the encoder, which the network already has, and the region layer
 
 
 class Masked(ProxyTask):
     """Restore hidden blocks of the clean turned crop by SwinUNETR's encoder and decoder (DIFF-33).
 
-    The modules have SwinUNETR's names, `encoder1` to `decoder1`, so that a fine-tuning starts from both. The last
-    layer, `masked_out`, is not carried over.
+    Modules are named as in SwinUNETR, `encoder1` to `decoder1`, so fine-tuning starts from a pretrained encoder and
+    decoder. The last layer, `masked_out`, is not carried over.
 
     The loss is the mean squared error over the hidden voxels of all views, divided by their variance (at least 0.01)
-    around the mean of each view and channel. Predicting these means therefore gives 1, its chance level.
+    around the mean of each view and channel. Predicting these means therefore gives 1, the chance level.
 
     Args:
-        share: Share of the blocks that is hidden, in all channels alike.
-        edge: Edge of a block, in voxels; blocks at the end of a side that it does not divide are cut off.
+        share: Fraction of hidden blocks, the same blocks in all channels.
+        edge: Block edge in voxels; blocks that overhang the end of a side are cropped.
 
     Raises:
-        ArgumentError: `share` is not between 0 and 1, or `edge` is not a whole number from 1.
+        ArgumentError: `share` is not between 0.01 and 0.99, or `edge` is not a positive integer.
 
     Example:
         >>> Masked(share=0.75, edge=16).chance(crops=2)
@@ -46,8 +46,8 @@ class Masked(ProxyTask):
         self.share, self.edge = share, edge
 
     def heads(self, in_channels: int, feature_size: int) -> dict[str, nn.Module]:
-        whole = SwinUNETR(in_channels, in_channels, feature_size=feature_size, depths=(1, 1, 1, 1))
-        decoder = {name: module for name, module in whole.named_children() if name not in LEFT_OUT}
+        unet = SwinUNETR(in_channels, in_channels, feature_size=feature_size, depths=(1, 1, 1, 1))
+        decoder = {name: module for name, module in unet.named_children() if name not in LEFT_OUT}
         return decoder | {"masked_out": nn.Conv3d(feature_size, in_channels, kernel_size=1)}
 
     def predict(self, network: Any, encoded: Encoded) -> torch.Tensor:
@@ -60,7 +60,7 @@ class Masked(ProxyTask):
         return network.masked_out(x)
 
     def target(self, views: Views) -> dict[str, torch.Tensor]:
-        """The clean crops, and a mask of the hidden voxels [2B, 1, H, W, D]; the input gets 0, the mean, there."""
+        """Zero hidden voxels of the input; return the clean crops and the mask of hidden voxels [2B, 1, H, W, D]."""
         count, _, *sides = views.inputs.shape
         hidden = hidden_blocks(count, sides, self.share, self.edge, views.generator, views.inputs.device)
         views.inputs = views.inputs.masked_fill(hidden, 0)
@@ -70,32 +70,33 @@ class Masked(ProxyTask):
         clean, hidden = target["clean"], target["hidden"]
         counts = hidden.sum(dim=(2, 3, 4), keepdim=True)
         means = (clean * hidden).sum(dim=(2, 3, 4), keepdim=True) / counts
-        squared, deviations = ((hidden * (each - clean).square()).sum() for each in (prediction.float(), means))
-        return squared / torch.maximum(deviations, FLATTEST * clean.shape[1] * counts.sum())
+        estimates = (prediction.float(), means)
+        squared, deviations = ((hidden * (estimate - clean).square()).sum() for estimate in estimates)
+        return squared / torch.maximum(deviations, MIN_VARIANCE * clean.shape[1] * counts.sum())
 
     def chance(self, crops: int) -> float:
-        """The loss of the mean of each view's hidden voxels."""
+        """Return the loss of predicting the mean of each view's hidden voxels."""
         return 1.0
 
 
 def hidden_blocks(
     count: int, sides: list[int], share: float, edge: int, generator: torch.Generator, device: torch.device
 ) -> torch.Tensor:
-    """Draw blocks of a grid from the first voxel on, the same number for each of `count` crops.
+    """Draw hidden blocks on a grid that starts at the first voxel, the same number for each crop.
 
     Args:
         count: Number of crops.
         sides: H, W, D in voxels.
-        share: Share of the blocks; at least one block is hidden and one visible.
-        edge: Edge of a block, in voxels.
+        share: Fraction of blocks to hide; at least one is hidden and one visible.
+        edge: Block edge in voxels.
         generator: Generator on the host.
         device: Device of the result.
 
     Returns:
-        Whether a voxel is hidden [count, 1, H, W, D].
+        Mask [count, 1, H, W, D], true for hidden voxels.
 
     Raises:
-        ArgumentError: the grid has a single block.
+        ArgumentError: The grid has a single block.
     """
     grid = [ceil(side / edge) for side in sides]
     blocks = prod(grid)

@@ -1,4 +1,4 @@
-"""The encoder with the heads of its proxy tasks, and the model sizes."""
+"""The encoder with its proxy-task heads, and the model sizes."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -38,13 +38,13 @@ TASKS: dict[str, type[ProxyTask]] = {task.name: task for task in (Reconstruction
 
 
 def in_precision(network: Callable[..., Any], dtype: torch.dtype) -> Callable[..., Any]:
-    """A network that computes in a data type, on any device, and gives its output in float32.
+    """Return a network that computes in `dtype` on any device and outputs float32.
 
-    MONAI's engines do so on CUDA only.
+    MONAI's engines support this on CUDA only.
 
     Args:
-        network: maps a tensor, and other arguments, to a tensor, or to a dictionary, list or tuple of tensors.
-        dtype: float32, or bfloat16 or float16 under autocast.
+        network: Function from a tensor and further arguments to a tensor, or a dictionary, list or tuple of tensors.
+        dtype: Data type: float32, or bfloat16 or float16 under autocast.
 
     Example:
         >>> half = in_precision(nn.Linear(2, 2), torch.bfloat16)
@@ -60,7 +60,7 @@ def in_precision(network: Callable[..., Any], dtype: torch.dtype) -> Callable[..
 
 
 def check_finite(*outputs: torch.Tensor) -> None:
-    """Refuse outputs with NaN or infinity; NaN is above no threshold, so that a label map would be empty.
+    """Reject outputs with NaN or infinity, as thresholding NaN would give an empty label map.
 
     Raises:
         InputError: An output is not finite.
@@ -76,16 +76,16 @@ def _float32(output: Any) -> Any:
 
 
 def settings(name: str | ModelSize) -> ModelSize:
-    """Get the settings of a model size by its name, one of `SIZES`; settings themselves are returned.
+    """Return the settings of a model size, given as its name in `SIZES` or as settings.
 
     Raises:
-        ArgumentError: there is no such size.
+        ArgumentError: The name is unknown.
     """
     return name if isinstance(name, ModelSize) else choice("model_size", name, SIZES)
 
 
 def encoder(in_channels: int, size: ModelSize, use_checkpoint: bool) -> SwinTransformer:
-    """SwinUNETR's encoder of a model size; see `SSLHead`."""
+    """Build SwinUNETR's encoder in a model size; see `SSLHead`."""
     return SwinTransformer(
         in_chans=in_channels,
         embed_dim=size.feature_size,
@@ -100,7 +100,7 @@ def encoder(in_channels: int, size: ModelSize, use_checkpoint: bool) -> SwinTran
 
 
 class Trace(nn.Module):
-    """A network's trace, which is valid only for windows of the size that it was made with, in voxels."""
+    """A traced network, valid only for the window size of its trace, in voxels."""
 
     def __init__(self, network: nn.Module, window: Sequence[int]) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class Trace(nn.Module):
         self.window = list(window)
         example = stem.new_zeros(1, stem.shape[1], *window)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # of the fixed size, which `forward` checks
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # warns of the fixed size, which `forward` checks
             self.network = torch.jit.trace(network, example, strict=False, check_trace=False)
 
     def forward(self, image: torch.Tensor) -> Any:
@@ -117,7 +117,7 @@ class Trace(nn.Module):
 
 
 class Scriptable(nn.Module):
-    """Base of networks that `torch.jit.script` cannot compile: it gets a trace of one window instead."""
+    """Base class of networks that `torch.jit.script` cannot compile: it traces one window size instead."""
 
     window: Sequence[int]
 
@@ -136,17 +136,17 @@ class SSLHead(Scriptable):
     `contrastive_head.*`, `conv.*`.
 
     Args:
-        in_channels: number of modalities.
-        model_size: tiny, small, base (paper, Table 2), a micro one, or settings.
-        use_checkpoint: recompute the encoder's activations in the backward pass to save memory.
-        head_tokens: Input of the rotation and contrastive heads: the first and the second token of the bottleneck, at
-            a corner of the crop (corner, as in the public code), or the mean over all tokens (mean). DIFF-31
-        tasks: proxy tasks, or their names as a checkpoint states them, of which those not in `TASKS` get no head; by
-            default the paper's: reconstruction, rotation and contrastive.
-        window: edges in voxels of the window that `torch.jit.script` traces.
+        in_channels: Number of modalities.
+        model_size: tiny, small, base (paper, Table 2), a micro size, or settings.
+        use_checkpoint: Whether to recompute the encoder's activations in the backward pass, to save memory.
+        head_tokens: Input of the rotation and contrastive heads: corner (the first and second bottleneck token, at a
+            corner of the crop, as in the public code) or mean (over all tokens). DIFF-31
+        tasks: Proxy tasks, or their names from a checkpoint (names not in `TASKS` get no head); by default the paper's:
+            reconstruction, rotation and contrastive.
+        window: Window size that `torch.jit.script` traces, in voxels.
 
     Attributes:
-        modality_axes: tensors of the heads that have one slice per modality, and the axis of the slices.
+        modality_axes: Axis of the modalities in each head tensor with a slice per modality, by tensor name.
 
     Raises:
         ArgumentError: `head_tokens` is unknown.
@@ -173,13 +173,13 @@ class SSLHead(Scriptable):
         super().__init__()
         self.window = window
         self.reads_mean = choice("head_tokens", head_tokens, {"corner": False, "mean": True})
-        given = paper_tasks() if tasks is None else tasks
-        known = [task for task in given if not isinstance(task, str) or task in TASKS]
-        self.tasks = [TASKS[task]() if isinstance(task, str) else task for task in known]
+        requested = paper_tasks() if tasks is None else tasks
+        supported = [task for task in requested if not isinstance(task, str) or task in TASKS]
+        self.tasks = [TASKS[task]() if isinstance(task, str) else task for task in supported]
         self.modality_axes = {name: axis for task in self.tasks for name, axis in task.modality_axes.items()}
         size = settings(model_size)
         self.swinViT = encoder(in_channels, size, use_checkpoint)
-        # Linear heads first: this order decides the initial values, and the places in saved optimisers
+        # Linear heads first: the order determines the initial values and the parameter order in saved optimisers
         for task in sorted(self.tasks, key=lambda task: not isinstance(task, TokenTask)):
             for name, module in task.heads(in_channels, size.feature_size).items():
                 self.add_module(name, module)
@@ -196,14 +196,14 @@ class SSLHead(Scriptable):
 def swin_unetr(
     in_channels: int, out_channels: int, model_size: str = "small", window: Sequence[int] = (96, 96, 96), **options: Any
 ) -> SwinUNETR:
-    """MONAI's SwinUNETR of a model size (paper, Table 2).
+    """Build MONAI's SwinUNETR in a model size (paper, Table 2).
 
     Args:
-        in_channels: number of modalities.
-        out_channels: number of regions.
-        model_size: one of `SIZES`.
-        window: edges in voxels of the window that `torch.jit.script` traces.
-        options: further arguments of SwinUNETR, such as `drop_rate` and `use_checkpoint`.
+        in_channels: Number of modalities.
+        out_channels: Number of regions.
+        model_size: Name in `SIZES`, or settings.
+        window: Window size that `torch.jit.script` traces, in voxels.
+        options: Further arguments of SwinUNETR, such as `drop_rate` and `use_checkpoint`.
 
     Example:
         >>> sum(p.numel() for p in swin_unetr(4, 3, "small").parameters())

@@ -1,8 +1,8 @@
 """Proxy tasks of self-supervised pretraining, and the loss that sums them.
 
-A task is a head, a target made by the views, a loss and its chance level. The configs list the tasks, and network,
-views, loss, curves, pictures and records iterate over the list. A new task is a `ProxyTask` class in a module of its
-own, whose path stands in the list of a config, such as `{_target_: common.ssl.mirror.Mirrored}`.
+A task is a head, a target made from the views, a loss and its chance level. Configs list the tasks; network, views,
+loss, curves, pictures and records iterate over the list. To add a task, write a `ProxyTask` class in a new module and
+list its path in a config, such as `{_target_: common.ssl.mirror.Mirrored}`.
 """
 
 from abc import ABC, abstractmethod
@@ -22,16 +22,16 @@ from .losses import NTXentLoss
 
 @dataclass
 class Views:
-    """Both views of each crop of a batch, all first views, then all second; proxy tasks make their targets of them.
+    """Both views of each crop in a batch, all first views, then all second; proxy tasks make targets from them.
 
     Tasks may replace tensors, but not change them in place.
 
     Attributes:
         inputs: Inputs of the network [2B, C, H, W, D].
-        clean: the turned crops before they were corrupted, of the same shape.
-        turns: quarter turns k [2B].
+        clean: Turned crops before corruption, of the same shape.
+        turns: Quarter turns k [2B].
         generator: Generator of the views' random numbers, on the host.
-        drawn: what tasks have drawn in `ProxyTask.change`, by their names.
+        drawn: Random draws of `ProxyTask.change`, by task name.
     """
 
     inputs: torch.Tensor
@@ -42,12 +42,12 @@ class Views:
 
 
 class Encoded(NamedTuple):
-    """The features of a batch, from which the heads predict.
+    """The features of a batch, the input of the heads.
 
     Attributes:
-        image: the input [B, C, H, W, D].
-        levels: the encoder's five feature maps, [B, width, h, w, d] each, the bottleneck last.
-        tokens: Tokens of the bottleneck, for heads that read a vector [B, width, n], n at least 2.
+        image: Input [B, C, H, W, D].
+        levels: Feature maps of the encoder's five levels, [B, width, h, w, d] each, the bottleneck last.
+        tokens: Bottleneck tokens [B, width, n], n at least 2, for heads that read a vector.
     """
 
     image: torch.Tensor
@@ -60,10 +60,10 @@ class ProxyTask(ABC):
 
     Attributes:
         name: Name of its prediction, target, loss and curve.
-        quantity: Measure of its loss, with the unit.
-        least_crops: crops in a batch that its loss needs; validation skips smaller batches.
-        corrupts: Whether it needs views that are corrupted; they stay clean if no task of the list does.
-        modality_axes: tensors of its heads that have one slice per modality, and the axis of the slices.
+        quantity: Quantity that its loss measures, with the unit.
+        least_crops: Fewest crops in a batch for its loss; validation skips smaller batches.
+        corrupts: Whether it needs corrupted views; views stay clean if no task does.
+        modality_axes: Axis of the modalities in each head tensor with a slice per modality, by tensor name.
     """
 
     name: str
@@ -74,34 +74,34 @@ class ProxyTask(ABC):
 
     @abstractmethod
     def heads(self, in_channels: int, feature_size: int) -> dict[str, nn.Module]:
-        """Modules that it adds to the network, by name.
+        """Return the modules to add to the network, by name.
 
         Args:
-            in_channels: number of modalities.
+            in_channels: Number of modalities.
             feature_size: Feature size of the encoder; the bottleneck has 16 times as many channels.
         """
 
     @abstractmethod
     def predict(self, network: nn.Module, encoded: Encoded) -> torch.Tensor:
-        """The prediction by its heads, which are attributes of `network`; drawn if it has the shape of the image."""
+        """Predict with the heads, which are attributes of `network`; pictures show predictions of the image's shape."""
 
     def change(self, views: Views) -> None:  # noqa: B027  most tasks change nothing
-        """Change the clean crops before they are corrupted: replace `views.clean`, note in `views.drawn` by what."""
+        """Change the clean crops before corruption: replace `views.clean`, store the random draws in `views.drawn`."""
 
     def target(self, views: Views) -> Any:
-        """The target of the prediction; None if the task has none. It may replace `views.inputs`."""
+        """Return the target, or None for a task without targets; may replace `views.inputs`."""
         return None
 
     @abstractmethod
     def loss(self, prediction: torch.Tensor, target: Any) -> torch.Tensor:
-        """The mean loss over the views of a batch: a scalar, in at least float32."""
+        """Return the mean loss over the views of a batch, a scalar in at least float32."""
 
     def chance(self, crops: int) -> float | None:
-        """The loss of a network that cannot tell the views of `crops` crops apart; None if there is no such level."""
+        """Return the loss of a network that cannot tell the views of `crops` crops apart; None if undefined."""
         return None
 
     def cosine(self, prediction: torch.Tensor) -> torch.Tensor | None:
-        """The mean cosine of the embeddings of different crops, 1 after a collapse; None for a task without any."""
+        """Return the mean cosine between embeddings of different crops, 1 after a collapse; None without embeddings."""
         return None
 
 
@@ -138,12 +138,12 @@ class Reconstruction(ProxyTask):
 
 
 class TokenTask(ProxyTask):
-    """A task whose head is a linear layer on one token of the bottleneck.
+    """A task with a linear head on one token of the bottleneck.
 
     Attributes:
-        head: name of the layer.
-        outputs: its number of outputs.
-        token: the token that it reads.
+        head: Name of the layer.
+        outputs: Number of its outputs.
+        token: Index of the token that it reads.
     """
 
     head: str
@@ -158,7 +158,7 @@ class TokenTask(ProxyTask):
 
 
 class Rotation(TokenTask):
-    """Tell by how many quarter turns about the z axis a crop was turned: the cross-entropy over four classes."""
+    """Predict the number of quarter turns of a crop about the z axis: the cross-entropy over four classes."""
 
     name, quantity = "rotation", "cross-entropy (nats)"
     head, outputs, token = "rotation_head", 4, 0
@@ -170,15 +170,15 @@ class Rotation(TokenTask):
         return F.cross_entropy(prediction.float(), target)
 
     def chance(self, crops: int) -> float:
-        """The logarithm of the number of turns."""
+        """Return the logarithm of the number of turns."""
         return log(self.outputs)
 
 
 class Contrastive(TokenTask):
-    """Tell which views show the same crop, by `NTXentLoss`.
+    """Match the views that show the same crop, with `NTXentLoss`.
 
     Args:
-        temperature, gather: see `NTXentLoss`.
+        temperature, gather: See `NTXentLoss`.
     """
 
     name, quantity = "contrastive", "NT-Xent (nats)"
@@ -192,36 +192,35 @@ class Contrastive(TokenTask):
         return self.ntxent(prediction)
 
     def chance(self, crops: int) -> float:
-        """The logarithm of the number of views that a view is compared with."""
+        """Return the logarithm of the number of views to which a view is compared."""
         return log(max(1, 2 * crops - 1))
 
     def cosine(self, prediction: torch.Tensor) -> torch.Tensor:
-        """The mean over all pairs of views of different crops; 0 if there is a single crop."""
+        """Return the mean over all pairs of views of different crops; 0 for a single crop."""
         first, second = F.normalize(prediction.float(), dim=1).chunk(2)
-        crops, of_crop = len(first), first + second
-        between = of_crop.sum(dim=0).square().sum() - of_crop.square().sum()
+        crops, pairs = len(first), first + second
+        between = pairs.sum(dim=0).square().sum() - pairs.square().sum()
         return between / max(1, 4 * crops * (crops - 1))
 
 
 def paper_tasks() -> list[ProxyTask]:
-    """The tasks of the paper (section 2.3): reconstruction, rotation and contrastive."""
+    """Return the paper's tasks (section 2.3): reconstruction, rotation and contrastive."""
     return [Reconstruction(), Rotation(), Contrastive()]
 
 
 class SSLLoss(nn.Module):
-    """The weighted sum of the losses of proxy tasks; in the paper each has weight 1 (section 2.3).
+    """The weighted sum of the losses of proxy tasks; the paper gives each weight 1 (section 2.3).
 
     Args:
         tasks: Proxy tasks; by default the paper's.
-        weights: Weights of the tasks in the total, at least 0: a list in the tasks' order, or a mapping by name, in
-            which the default is 1.
+        weights: Task weights, at least 0: a list in the order of the tasks, or a mapping by name (default 1).
 
     Shapes:
         prediction: output of `common.ssl.SSLHead`; target: targets of `common.ssl.TwoViews`. Output: scalars by name:
         total (to minimise), then each task's, without its weight.
 
     Raises:
-        ArgumentError: the weights do not fit the tasks, or all are 0.
+        ArgumentError: The weights do not match the tasks, or all are 0.
     """
 
     def __init__(
@@ -232,20 +231,20 @@ class SSLLoss(nn.Module):
         names = [task.name for task in self.tasks]
         if not names:
             raise ArgumentError("tasks=[]: expected at least one proxy task")
-        given = {} if weights is None else weights
+        overrides = {} if weights is None else weights
         self.weights = dict.fromkeys(names, 1.0)
-        self.weights |= given if isinstance(given, Mapping) else dict(zip(names, given, strict=False))
-        is_complete = isinstance(given, Mapping) or len(given) == len(names)
+        self.weights |= overrides if isinstance(overrides, Mapping) else dict(zip(names, overrides, strict=False))
+        is_complete = isinstance(overrides, Mapping) or len(overrides) == len(names)
         if not is_complete or self.weights.keys() != set(names) or not any(self.weights.values()):
             raise ArgumentError("loss_weights", weights, expected=f"a weight for each of {', '.join(names)}, not all 0")
 
     @property
     def quantities(self) -> dict[str, str]:
-        """What the total and each term measure, with the unit."""
+        """Quantities that the total and each term measure, with the unit."""
         return {"total": "weighted sum of the terms"} | {task.name: task.quantity for task in self.tasks}
 
     def chance(self, crops: int) -> dict[str, float]:
-        """The chance level of each task that has one and a weight; see `ProxyTask.chance`."""
+        """Return the chance levels of all tasks with a weight and a chance level; see `ProxyTask.chance`."""
         levels = {task.name: task.chance(crops) for task in self.tasks if self.weights[task.name]}
         return {name: level for name, level in levels.items() if level is not None}
 

@@ -1,9 +1,9 @@
 """Two rotated, corrupted views of a batch of crops: the `prepare_batch` of self-supervised training.
 
-The method comes from Tang et al., CVPR 2022; the paper follows it (section 2.3). Turns, boxes and partners are drawn on
-the host, from a generator of the views' own, so that no other random number of the run affects them. The voxels change
-on the batch's device, by the same few operations for any number of boxes. Nothing waits for that device: on a GPU
-the work is only queued.
+The method comes from Tang et al., CVPR 2022; the paper follows it (section 2.3). Turns, boxes and swap partners are
+drawn on the host from a separate generator, so the run's remaining random numbers do not affect them. Voxels change on
+the batch's device, by the same few operations for any number of boxes. Nothing waits for the device: on a GPU the work
+is only queued.
 """
 
 import math
@@ -20,7 +20,7 @@ VIEWS = 2
 AXIAL = (1, 2)  # DIFF-5: x and y of [C, x, y, z] after reorientation to RAS; a turn about the z axis
 EDGES = (0.05, 0.25)  # shortest and longest edge of a box, as fractions of the crop's edge
 LARGEST_SHARE = 0.3  # upper limit of the boxes' volume, as a fraction of the crop's
-BOXES_AT_ONCE = 64  # boxes drawn per crop in one batch; 65 boxes cover 0.15 of a crop with edges of 96 voxels
+BOXES_AT_ONCE = 64  # boxes drawn per crop at a time; on average, 65 boxes cover 0.15 of a crop with edges of 96 voxels
 
 
 class TwoViews:
@@ -29,19 +29,18 @@ class TwoViews:
     A view is the clean crop, turned by k x 90 degrees about the z axis (k uniform in 0..3), changed by the tasks, then
     corrupted, if a task needs that. Turns and corruption are drawn independently for each sample and each view.
 
-    Called as a MONAI `prepare_batch`, it returns the inputs [2B, C, H, W, D] (all first views, then all second views)
-    and the targets by the names of the tasks, for the paper's {"reconstruction": the clean turned crops
-    [2B, C, H, W, D], "rotation": k [2B]}; "clean" has the clean turned crops for pictures. Crops need equal edges in x
-    and y.
+    As a MONAI `prepare_batch`, it returns the inputs [2B, C, H, W, D] (all first views, then all second views) and the
+    targets by task name; for the paper's tasks {"reconstruction": the clean turned crops [2B, C, H, W, D],
+    "rotation": k [2B]}. "clean" holds the clean turned crops, for pictures. Crops need equal edges in x and y.
 
-    Attached to an engine as a handler, it restarts from its seed whenever that engine's run starts. A validator then
-    sees the same views every time, and its figures are comparable over a training.
+    Attached to an engine as a handler, it restarts from its seed at the start of each run. All validations then use the
+    same views, so their metrics are comparable over a training.
 
-    The seed fixes turns, boxes and partners on every kind of device. The noise in the boxes comes from the device's own
+    The seed fixes turns, boxes and partners on every kind of device. The noise in the boxes comes from the device's
     generator, so it is reproducible only on the same kind of device.
 
     Args:
-        seed: seed of the generator; each rank of a run needs its own.
+        seed: Seed of the generator, different on each rank.
         tasks: Proxy tasks; by default the paper's.
     """
 
@@ -74,20 +73,20 @@ class TwoViews:
         self._generator.manual_seed(self.seed)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """The generator's state, for a checkpoint; it does not depend on the device."""
+        """Return the generator's state for a checkpoint, independent of the device."""
         return {"generator": self._generator.get_state()}
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Continue from `state`, as `state_dict` returned it."""
+        """Continue from a `state` that `state_dict` returned."""
         self._generator.set_state(state["generator"].cpu())
 
 
 def rotate(crops: Sequence[torch.Tensor] | torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """Turn each crop by its own number of quarter turns about the z axis.
+    """Turn each crop by a number of quarter turns about the z axis.
 
     Args:
         crops: B crops [C, H, W, D] with H = W.
-        turns: [B], integers 0..3, on the host.
+        turns: Numbers of quarter turns [B], integers 0..3, on the host.
 
     Returns:
         The turned crops [B, C, H, W, D].
@@ -99,23 +98,23 @@ def rotate(crops: Sequence[torch.Tensor] | torch.Tensor, turns: torch.Tensor) ->
     if height != width:
         raise ValueError(f"crops of {height, width, depth} voxels: expected equal edges in x and y for a turn about z")
     turned = crops[0].new_empty(len(crops), *crops[0].shape)
-    for place, crop, turn in zip(turned, crops, turns.tolist(), strict=True):
-        place.copy_(crop.rot90(turn, AXIAL))
+    for output, crop, turn in zip(turned, crops, turns.tolist(), strict=True):
+        output.copy_(crop.rot90(turn, AXIAL))
     return turned
 
 
 def corrupt(crops: torch.Tensor, generator: torch.Generator, views: int = 1) -> torch.Tensor:
-    """Fill boxes with noise, then replace other boxes with the same place of another sample of the same view.
+    """Fill random boxes with noise, then replace more boxes by the same region of a partner sample in the same view.
 
     A box's noise is Gaussian, scaled to 0..1 over the box and all its channels together, then mapped to each channel's
     range in its crop (DIFF-6); a box of one voxel and one channel gets the lowest value. Where boxes overlap, the later
-    one is on top. Each sample draws a partner from its view and copies boxes from it, with the partner's noise
-    (DIFF-7). A sample that draws itself is left alone.
+    box wins. Each sample draws a partner from its view and copies boxes from it, with the partner's noise (DIFF-7). A
+    sample that draws itself copies no boxes.
 
     Args:
-        crops: [views x B, C, H, W, D], view by view; they are not changed.
-        generator: generator on the host, whatever device the crops are on; it seeds the device's generator of noise.
-        views: number of views; samples swap only within a view.
+        crops: Crops [views x B, C, H, W, D], view by view; not changed.
+        generator: Generator on the host, for crops on any device; it seeds the noise generator of their device.
+        views: Number of views; boxes are copied only within a view.
 
     Returns:
         The corrupted crops, contiguous, with the shape, type and device of `crops`.
@@ -128,7 +127,7 @@ def corrupt(crops: torch.Tensor, generator: torch.Generator, views: int = 1) -> 
 
 
 def _partners(count: int, views: int, generator: torch.Generator) -> torch.Tensor:
-    """Draw a partner for each of `count` crops a view, uniform over that view, itself included: [views x count]."""
+    """Draw a partner [views x count] for each crop, uniformly from its view, itself included."""
     partners = torch.randint(count, (views, count), generator=generator)
     return (partners + count * torch.arange(views)[:, None]).flatten()
 
@@ -136,21 +135,21 @@ def _partners(count: int, views: int, generator: torch.Generator) -> torch.Tenso
 def boxes(
     count: int, sides: Sequence[int], generator: torch.Generator, wanted: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw boxes for each of `count` crops until their volumes, overlaps counted twice, reach a share of the crop's.
+    """Draw boxes in each crop until their total volume, overlaps counted twice, reaches a fraction of the crop's.
 
-    The share is uniform in 0..0.3. A box starts anywhere except in the last 5 % of each side. Its edges are whole
-    voxels, from 5 % to just under 25 % of the side; what would stick out of the crop is cut off. With a side below 8
-    voxels an edge has no voxel: such crops get no boxes.
+    The fraction is uniform in 0..0.3. A box starts anywhere except in the last 5 % of each side. Its edges are whole
+    voxels, from 5 % to just under 25 % of the side; boxes are cut off at the end of the crop. Crops with a side below 8
+    voxels get no boxes, as an edge would have no voxel.
 
     Args:
-        count: number of crops.
+        count: Number of crops.
         sides: H, W, D in voxels.
-        generator: generator on the host.
-        wanted: [count], true for each crop that gets boxes; by default all of them.
+        generator: Generator on the host.
+        wanted: Mask [count], true for crops that get boxes; by default all.
 
     Returns:
-        Starts and edges [count, N, 3] in voxels, in the order of dropping. N suits the crop with the most boxes; boxes
-        that a crop does not need have edges of 0.
+        Starts and edges [count, N, 3] in voxels, in drawing order. N suits the crop with the most boxes; surplus boxes
+        have edges of 0.
     """
     shortest, longest = ([int(edge * side) for side in sides] for edge in EDGES)
     last_starts = [side - edge for side, edge in zip(sides, shortest, strict=True)]  # exclusive, like `longest`
@@ -179,39 +178,38 @@ def _integers(low: list[int], high: list[int], count: int, generator: torch.Gene
 
 
 def _fill(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Clean crops with noise in the boxes [B, N, 3]."""
-    some = edges.all(dim=-1)
-    starts, edges, numbers = starts[some], edges[some], some.nonzero()[:, 0]
-    volumes = torch.cat([torch.ones(1, dtype=torch.int64), edges.prod(dim=1)])  # first: a voxel of no box
+    """Return the crops with noise in the boxes [B, N, 3]."""
+    is_used = edges.all(dim=-1)
+    starts, edges, numbers = starts[is_used], edges[is_used], is_used.nonzero()[:, 0]
+    volumes = torch.cat([torch.ones(1, dtype=torch.int64), edges.prod(dim=1)])  # first: the value outside all boxes
     ends, total = volumes.cumsum(dim=0)[1:].tolist(), int(volumes.sum())
-    places = np.zeros((len(crops), *crops.shape[2:]), np.int32)  # of each voxel in the noise of all boxes
+    indices = np.zeros((len(crops), *crops.shape[2:]), np.int32)  # of each voxel in the noise; 0 outside boxes
     for number, box, edge, end in zip(numbers.tolist(), _slices(starts, edges), edges.tolist(), ends, strict=True):
-        places[number, *box] = np.arange(end - math.prod(edge), end).reshape(edge)
-    place = send(torch.from_numpy(places), crops.device)[:, None]
-    box_of = torch.repeat_interleave(send(volumes, crops.device), output_size=total)
+        indices[number, *box] = np.arange(end - math.prod(edge), end).reshape(edge)
+    index = send(torch.from_numpy(indices), crops.device)[:, None]
+    box_number = torch.repeat_interleave(send(volumes, crops.device), output_size=total)
     noise = _noise(crops.shape[1], total, crops, generator)
     low, high = (
-        noise.new_full((len(volumes),), start).scatter_reduce(0, box_of, values, reduce)
+        noise.new_full((len(volumes),), start).scatter_reduce(0, box_number, values, reduce)
         for start, values, reduce in ((math.inf, noise.amin(dim=0), "amin"), (-math.inf, noise.amax(dim=0), "amax"))
     )
     span = (high - low).clamp_(min=torch.finfo(noise.dtype).tiny)  # noise of one value becomes 0, not 0 / 0
-    noise = (noise - low[box_of]) / span[box_of]
-    share = noise.index_select(1, place.flatten()).view(-1, *places.shape).transpose(0, 1)
-    darkest, brightest = (each(dim=(2, 3, 4), keepdim=True).to(noise.dtype) for each in (crops.amin, crops.amax))
-    return torch.where(place > 0, torch.lerp(darkest, brightest, share).to(crops.dtype), crops)
+    noise = (noise - low[box_number]) / span[box_number]
+    share = noise.index_select(1, index.flatten()).view(-1, *indices.shape).transpose(0, 1)
+    darkest, brightest = (limit(dim=(2, 3, 4), keepdim=True).to(noise.dtype) for limit in (crops.amin, crops.amax))
+    return torch.where(index > 0, torch.lerp(darkest, brightest, share).to(crops.dtype), crops)
 
 
 def _swap(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, partners: torch.Tensor) -> torch.Tensor:
-    """Crops with the boxes [B, N, 3] of their partners."""
-    some = edges.all(dim=-1)
+    """Return the crops with the boxes [B, N, 3] copied from their partners."""
+    is_used = edges.all(dim=-1)
     inside = np.zeros((len(crops), 1, *crops.shape[2:]), np.bool_)
-    for crop, box in zip(some.nonzero()[:, 0].tolist(), _slices(starts[some], edges[some]), strict=True):
+    for crop, box in zip(is_used.nonzero()[:, 0].tolist(), _slices(starts[is_used], edges[is_used]), strict=True):
         inside[crop, 0, *box] = True
     return torch.where(send(torch.from_numpy(inside), crops.device), crops[send(partners, crops.device)], crops)
 
 
 def _slices(starts: torch.Tensor, edges: torch.Tensor) -> list[tuple[slice, ...]]:
-    """The slices of boxes [N, 3]."""
     corners = zip(starts.tolist(), (starts + edges).tolist(), strict=True)
     return [tuple(map(slice, start, end)) for start, end in corners]
 
@@ -219,11 +217,11 @@ def _slices(starts: torch.Tensor, edges: torch.Tensor) -> list[tuple[slice, ...]
 def _noise(channels: int, voxels: int, like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Draw noise [channels, voxels] on the device of `like`, at least in float32; `generator` draws its seed."""
     seed = int(torch.randint(2**63 - 1, (), generator=generator))
-    own = torch.Generator(like.device).manual_seed(seed)
+    on_device = torch.Generator(like.device).manual_seed(seed)
     dtype = torch.promote_types(like.dtype, torch.float32)
-    return torch.randn((channels, voxels), generator=own, device=like.device, dtype=dtype)
+    return torch.randn((channels, voxels), generator=on_device, device=like.device, dtype=dtype)
 
 
 def send(values: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Copy host values to the device without waiting for it: to a GPU, from pinned memory."""
+    """Copy host values to a device without waiting for it; to a GPU, from pinned memory."""
     return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)

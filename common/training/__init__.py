@@ -1,4 +1,4 @@
-"""One optimiser step, checkpoints and exact resume, handlers, records."""
+"""Training: optimiser step, checkpoints, exact resume, handlers, records."""
 
 from .. import lazy
 

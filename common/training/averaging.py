@@ -8,18 +8,18 @@ from ignite.engine import Engine, Events
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-HORIZON = 10  # steps; the decay grows with the steps, so that the first, random weights are soon forgotten
+HORIZON = 10  # steps; the decay grows with the step number, so the initial weights are soon forgotten
 
 
 class Average:
     """The network that a training validates and saves: the trained one, or a moving average of its weights.
 
-    After step n the average moves towards the weights by 1 - d, where d is the smaller of `decay` and n / (n + 9), as
-    TensorFlow's ExponentialMovingAverage does with `num_updates`. Buffers are the network's.
+    After step n the average becomes d * average + (1 - d) * weights, with d the smaller of `decay` and n / (n + 9), as
+    in TensorFlow's ExponentialMovingAverage with `num_updates`. Buffers are copied from the network.
 
     Args:
         network: Trained network, on its device, without the wrapper for several processes.
-        decay: Decay a step, from 0 to 1; 0 keeps no average.
+        decay: Decay per step, from 0 to 1; 0: no average.
 
     Attributes:
         network: The averaged network, or the trained one.
@@ -42,10 +42,10 @@ class Average:
         get_ema_multi_avg_fn(decay)(average, weights, steps)
 
     def state_dict(self) -> dict[str, Any]:
-        """The averaged weights and the number of steps; empty without an average."""
+        """Return the averaged weights and the number of steps; empty without an average."""
         return {} if self._average is None else self._average.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue the average of the run that is resumed."""
+        """Continue the average of the resumed run."""
         if self._average is not None:
             self._average.load_state_dict(state)

@@ -25,7 +25,7 @@ from .signals import PREEMPTED, StopRequest
 
 
 class BestModel:
-    """Save `model.pt`, the network and its settings, whenever a validation improves on all earlier ones.
+    """Save the network and its settings as `model.pt` whenever a validation improves on all earlier ones.
 
     A validation before the first iteration does not count. A network with NaN raises `InputError` instead.
     """
@@ -41,7 +41,7 @@ class BestModel:
         self.file, self.network, self.validator = Path(plan.options.ckpt_dir) / "model.pt", network, validator
         self.metric = metric
         self.metadata = plan.settings | {"versions": versions()}
-        self.is_better = operator.lt if lower_is_better else operator.gt  # false for NaN, too
+        self.is_better = operator.lt if lower_is_better else operator.gt  # false for NaN
         self.best = math.inf if lower_is_better else -math.inf
 
     def attach(self, trainer: Engine) -> None:
@@ -57,8 +57,8 @@ class BestModel:
         """Save the network if the last validation is the best so far."""
         name = self.name
         if name not in self.validator.state.metrics:
-            known = ", ".join(self.validator.state.metrics)
-            raise ArgumentError("best_metric", name, expected=f"a metric of the validation: {known}")
+            available = ", ".join(self.validator.state.metrics)
+            raise ArgumentError("best_metric", name, expected=f"a metric of the validation: {available}")
         metric = self.validator.state.metrics[name]
         if trainer.state.iteration == 0 or not self.is_better(metric, self.best):
             return
@@ -71,27 +71,27 @@ class BestModel:
             write({"network": weights, "metadata": self.metadata | {"reached": reached}}, self.file)
 
     def state_dict(self) -> float:
-        """The best metric so far."""
+        """Return the best metric so far."""
         return self.best
 
     def load_state_dict(self, state: float) -> None:
-        """Continue from the best metric of the run that is resumed."""
+        """Continue from the best metric of the resumed run."""
         self.best = state
         if math.isfinite(state) and not self.file.is_file() and idist.get_rank() == 0:
-            show(f"warning: {self.file}: no such file; the next is written by a validation better than {state:.4f}")
+            show(f"warning: {self.file}: missing; the next validation better than {state:.4f} writes it again")
 
 
 class EarlyStop:
-    """End a training after some validations in a row without a new best; a resumed run counts on."""
+    """End a training after `patience` validations in a row without a new best; resumed runs continue the count."""
 
     def __init__(self, patience: int, best: BestModel) -> None:
         self.best = best
         self._stopping = EarlyStopping(patience, self._score, Engine(lambda *_: None))
 
     def attach(self, trainer: Engine) -> None:
-        """End the run of `trainer`; listed after `RunStates`, whose state may have ended already."""
+        """End the run of `trainer`. List it after `RunStates`, as a resumed run may have stopped early already."""
         self._stopping.trainer = trainer
-        trainer.add_event_handler(Events.STARTED, self._end_again)
+        trainer.add_event_handler(Events.STARTED, self._end_if_stopped)
         self.best.validator.add_event_handler(Events.COMPLETED, self._stopping)
 
     def _score(self, validator: Engine) -> float:
@@ -100,16 +100,16 @@ class EarlyStop:
             return -math.inf
         return -value if self.best.is_better is operator.lt else float(value)
 
-    def _end_again(self, trainer: Engine) -> None:
+    def _end_if_stopped(self, trainer: Engine) -> None:
         if self._stopping.counter >= self._stopping.patience:
             trainer.terminate()
 
     def state_dict(self) -> dict[str, Any]:
-        """The best score and the number of validations since."""
+        """Return the best score and the number of validations since."""
         return dict(self._stopping.state_dict())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue the count of the run that is resumed."""
+        """Continue the count of the resumed run."""
         self._stopping.load_state_dict(state)
 
 
@@ -138,7 +138,7 @@ class RunStates:
         self._stop = StopRequest()
 
     def attach(self, trainer: Engine) -> None:
-        """Save and resume the run of `trainer`; `ArgumentError` if it is not as long as its learning-rate schedule."""
+        """Save and resume the run of `trainer`; `ArgumentError` if its length differs from the schedule's."""
         epochs, steps = trainer.state.max_epochs, trainer.state.max_epochs * trainer.state.epoch_length
         if steps != self.plan.length.iterations:
             problem = f"{steps} steps; the schedule has {self.plan.length.iterations}"
@@ -152,7 +152,7 @@ class RunStates:
             self.load(trainer, self.source)
         if not trainer.has_event_handler(self._save_or_end):
             if self.source is None and idist.get_rank() == 0:
-                move_aside(self.folder / "model.pt")  # of an earlier run without a state
+                move_aside(self.folder / "model.pt")  # left by an earlier run without a saved state
             trainer.add_event_handler(Events.COMPLETED, self.plan.end)
             trainer.add_event_handler(Events.ITERATION_COMPLETED, self._after_iteration)  # attached now to run last
             trainer.add_event_handler(Events.EPOCH_COMPLETED, self._save_or_end)
@@ -176,27 +176,27 @@ class RunStates:
             raise SystemExit(PREEMPTED)
 
     def save(self, trainer: Engine) -> Path:
-        """Save the state of this iteration; every process calls this."""
+        """Save the state of this iteration; every process must call this."""
         file = self.folder / f"iteration-{trainer.state.iteration:07d}.pt"
         shared = _states(self._shared(trainer))  # on all ranks: the record reduces its measurements
         ranks = _gather({"random": random_state()} | _states(self.local_objects))
         if idist.get_rank() == 0:
             _refuse_nan(self.objects["network"], file)
             write(shared | {"ranks": ranks, "metadata": self.metadata}, file)
-            known = saved_states(self.folder)  # also damaged ones after this, which the resumed run skipped
-            for older in known[: known.index(file) + 1][: -self.keep]:
+            states = saved_states(self.folder)  # may include damaged files after this, skipped by the resumed run
+            for older in states[: states.index(file) + 1][: -self.keep]:
                 older.unlink()
         return file
 
     def load(self, trainer: Engine, file: Path) -> None:
-        """Continue from a file; raise `InputError` if it holds another network or a longer run."""
+        """Continue from a file; raise `InputError` if it holds a different network or a longer run."""
         content = load(file)
         tensors = filter(torch.is_tensor, values_in([content.get("network"), content.get("optimizer")]))
         if not all(tensor.isfinite().all() for tensor in tensors):
             raise InputError(file, "damaged: holds tensors that are not finite")
         try:
             ranks = self._set_state(trainer, content)
-        except Exception as error:  # raised by objects for a state that is not theirs
+        except Exception as error:  # objects raise any exception for a foreign state
             raise InputError(file, f"cannot be resumed by a run of this network ({error!r:.80})") from error
         reached = trainer.state.iteration
         if int(file.stem.removeprefix("iteration-")) != reached:
@@ -214,10 +214,10 @@ class RunStates:
         max_epochs = trainer.state.max_epochs
         groups = _settings(self.objects.get("optimizer"))
         for name, item in self._shared(trainer).items():
-            of_this_run = {key: getattr(item, key) for key in ("t_total", "base_lrs") if hasattr(item, key)}
+            schedule = {key: getattr(item, key) for key in ("t_total", "base_lrs") if hasattr(item, key)}
             item.load_state_dict(content[name])
-            if of_this_run != {key: getattr(item, key) for key in of_this_run}:  # a schedule's length and rates
-                vars(item).update(of_this_run)
+            if schedule != {key: getattr(item, key) for key in schedule}:  # keep the length and rates of this run
+                vars(item).update(schedule)
                 item.last_epoch -= 1  # the next step uses the new rate
                 item.step()
         trainer.state.max_epochs = max_epochs
@@ -232,7 +232,7 @@ class RunStates:
         return {"trainer": trainer, **self.objects}
 
     def _set_local_state(self, trainer: Engine, state: Mapping[str, Any]) -> None:
-        set_random_state(state["random"])  # now, as it may be damaged, and again after the code above
+        set_random_state(state["random"])  # now, to detect damage, and again before the next step
         next_iteration = Events.ITERATION_STARTED(once=trainer.state.iteration + 1)
         trainer.add_event_handler(next_iteration, lambda: set_random_state(state["random"]))
         for name, item in self.local_objects.items():
@@ -246,16 +246,16 @@ def _refuse_nan(network: nn.Module, file: Path) -> None:
 
 
 def _settings(optimizer: Any) -> list[dict[str, Any]]:
-    """The settings of an optimiser's groups that do not change during a run."""
+    """Return the constant settings of an optimiser's groups."""
     varying = ("params", "lr", "initial_lr")
     groups = optimizer.param_groups if optimizer is not None else []
     return [{name: value for name, value in group.items() if name not in varying} for group in groups]
 
 
 def _check_optimizer(optimizer: Any, groups: list[dict[str, Any]]) -> None:
-    """Raise ValueError if an optimiser has loaded a state of another, which only its next step would notice."""
-    if (found := _settings(optimizer)) != groups:
-        raise ValueError(f"an optimiser with {found}; expected {groups}")
+    """Raise ValueError if an optimiser loaded a foreign state, which would otherwise fail at its next step."""
+    if (loaded := _settings(optimizer)) != groups:
+        raise ValueError(f"an optimiser with {loaded}; expected {groups}")
     for parameter, state in optimizer.state.items() if optimizer is not None else ():
         for name, value in state.items():
             if isinstance(value, torch.Tensor) and value.ndim and value.shape != parameter.shape:
@@ -267,7 +267,7 @@ def _states(objects: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _gather(state: Any) -> list[Any]:
-    """The states of all ranks, in the order of the ranks."""
+    """Gather the states of all ranks, in rank order."""
     if not dist.is_initialized():
         return [state]
     states: list[Any] = [None] * dist.get_world_size()

@@ -19,11 +19,11 @@ from ..values import flag
 
 SEED_STEP = 100_000  # between the seeds of consecutive ranks
 LAST_PORT = 65535
-PATIENCE = timedelta(minutes=30)  # that a process waits for the rest of the group before it gives up
+PATIENCE = timedelta(minutes=30)  # longest wait for the rest of the group
 
 
 class Processes:
-    """Start the group of the processes that torchrun has started, or represent a single process.
+    """Join the process group that torchrun started, or represent a single process.
 
     Without a GPU the group communicates by gloo.
 
@@ -37,13 +37,13 @@ class Processes:
         device: Device of this process: a GPU, or the CPU.
 
     Raises:
-        InputError: torchrun has started several processes without `multi_gpu`, or `multi_gpu` is set without torchrun.
+        InputError: torchrun started several processes without `multi_gpu`, or `multi_gpu` is set without torchrun.
     """
 
     def __init__(self, multi_gpu: bool | str = False) -> None:
         report_in_one_line()
         multi_gpu = flag("multi_gpu", multi_gpu)
-        started = _started()
+        started = _torchrun_processes()
         if not dist.is_initialized():
             if multi_gpu:
                 _join_group(started)
@@ -58,47 +58,48 @@ class Processes:
         self.device = torch.device("cuda", number) if _has_gpu() else torch.device("cpu")
 
     def on_main(self, action: Callable[[], Any]) -> Any:
-        """Run `action` on the main process only; all processes call this, and get its result or its `InputError`."""
-        found: list[Any] = [None]
+        """Run `action` on the main process only; all processes must call this, and get its result or `InputError`."""
+        outcome: list[Any] = [None]
         if self.is_main:
             try:
-                found = [action()]
+                outcome = [action()]
             except InputError as error:
-                found = [error]
+                outcome = [error]
         if dist.is_initialized():
-            dist.broadcast_object_list(found)
-        if isinstance(found[0], InputError):
-            raise found[0]
-        return found[0]
+            dist.broadcast_object_list(outcome)
+        if isinstance(outcome[0], InputError):
+            raise outcome[0]
+        return outcome[0]
 
     def smallest(self, value: int) -> int:
-        """The smallest value of all processes, which all call this."""
+        """Return the smallest value of all processes; all must call this."""
         return int(idist.all_reduce(value, "MIN"))
 
     def seed(self, seed: int) -> int:
-        """The seed of this process, derived from the run's."""
+        """Derive this process's seed from the run's."""
         return seed + SEED_STEP * self.rank
 
     def share(self, split: str, cases: Sequence[Any]) -> list[Any]:
-        """The part of a split for this process; parts are disjoint, so that the split is cached once in total."""
+        """Return this process's part of a split; parts are disjoint, so each case is cached once."""
         if len(cases) < self.count:
             expected = "expected at least one for each"
             raise InputError(f"split {split}", f"{len(cases)} cases for {self.count} processes; {expected}")
         return partition_dataset(cases, num_partitions=self.count)[self.rank]
 
 
-def _started() -> int:
-    """The number of processes that torchrun has started; 0 without torchrun."""
-    given = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_PORT": "0"}
-    given |= {name: os.environ[name] for name in given if name in os.environ}
-    for name, value in given.items():
+def _torchrun_processes() -> int:
+    """Return the number of processes that torchrun started; 0 without torchrun."""
+    variables = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_PORT": "0"}
+    variables |= {name: os.environ[name] for name in variables if name in os.environ}
+    for name, value in variables.items():
         if not (value.isascii() and value.isdecimal()):
             raise InputError(name, expected="a whole number, as torchrun sets it", value=value)
-    if int(given["RANK"]) >= int(given["WORLD_SIZE"]):
-        raise InputError("RANK", expected=f"a number below WORLD_SIZE={given['WORLD_SIZE']}", value=given["RANK"])
-    if int(given["MASTER_PORT"]) > LAST_PORT:
-        raise InputError("MASTER_PORT", expected=f"a port up to {LAST_PORT}", value=given["MASTER_PORT"])
-    return int(given["WORLD_SIZE"]) if "RANK" in os.environ else 0
+    if int(variables["RANK"]) >= int(variables["WORLD_SIZE"]):
+        expected = f"a number below WORLD_SIZE={variables['WORLD_SIZE']}"
+        raise InputError("RANK", expected=expected, value=variables["RANK"])
+    if int(variables["MASTER_PORT"]) > LAST_PORT:
+        raise InputError("MASTER_PORT", expected=f"a port up to {LAST_PORT}", value=variables["MASTER_PORT"])
+    return int(variables["WORLD_SIZE"]) if "RANK" in os.environ else 0
 
 
 def _has_gpu() -> bool:
@@ -110,10 +111,10 @@ def _join_group(started: int) -> None:
         raise InputError("multi_gpu_train.yaml", "not started by torchrun; run torchrun ... -m monai.bundle run")
     for name in ("LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         if name not in os.environ:
-            raise InputError(name, f"missing, although RANK={os.environ['RANK']}", "all that torchrun sets")
+            raise InputError(name, f"missing, although RANK={os.environ['RANK']}", "all variables that torchrun sets")
     try:
         socket.getaddrinfo(os.environ["MASTER_ADDR"], None)
-    except OSError as error:  # PyTorch would wait without a word
+    except OSError as error:  # PyTorch would wait silently
         raise InputError("MASTER_ADDR", error.strerror, value=os.environ["MASTER_ADDR"]) from error
     if _has_gpu():
         if int(os.environ["LOCAL_RANK"]) >= (gpus := torch.cuda.device_count()):
@@ -123,16 +124,16 @@ def _join_group(started: int) -> None:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     hook = sys.excepthook
     dist.init_process_group("nccl" if _has_gpu() else "gloo", timeout=PATIENCE)
-    sys.excepthook = hook  # the group installs its own handler
+    sys.excepthook = hook  # the group replaces it
     atexit.register(leave_process_group)
-    idist.sync()  # Ignite must join the group on every rank before a handler that only rank 0 has
+    idist.sync()  # Ignite must join the group on every rank before a handler runs on rank 0 only
 
 
 def leave_process_group() -> None:
     """End the distributed process group; for `atexit`.
 
     gloo often aborts if the group is destroyed while a DistributedDataParallel module is alive. At exit only reference
-    cycles keep one, and they are collected first.
+    cycles keep the module alive, so they are collected first.
     """
     gc.collect()
     dist.destroy_process_group()

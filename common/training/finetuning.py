@@ -1,4 +1,4 @@
-"""Optimiser groups of a fine-tuning: pretrained tensors learn more slowly, are frozen at first, then warm up."""
+"""Optimiser groups for fine-tuning: pretrained tensors learn more slowly, are frozen at first, then warm up."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,17 +14,17 @@ from ..weights.surgery import Report
 
 
 def parameters(network: nn.Module, weights_report: Report, options: Options, warmup_iterations: int = 0) -> list[Any]:
-    """The parameters of a fine-tuning for an optimiser, in groups if the options ask for them (DIFF-34).
+    """Return the parameters of a fine-tuning for an optimiser, in groups if the options need them (DIFF-34).
 
-    Without `pretrained_lr_factor` and `frozen_iterations` it is the network's list of parameters. With them, new
-    parameters are the first group, and the tensors that the weights report says were carried over the second.
+    With the default `pretrained_lr_factor` and `frozen_iterations`, return the network's list of parameters. Otherwise
+    new parameters form the first group, and those carried over, according to the weights report, the second.
 
     Args:
         network: Network on its device.
         weights_report: Report of the loaded weights.
         options: Options `learning_rate`, `pretrained_lr_factor` (factor of the carried tensors' learning rate) and
             `frozen_iterations`.
-        warmup_iterations: Linear warm-up of the frozen tensors, from the first iteration in which they change.
+        warmup_iterations: Length of the linear warm-up of the frozen tensors after the freeze.
     """
     if getattr(options, "architecture", "") == "probe" and weights_report.source is None and idist.get_rank() == 0:
         show("warning: architecture=probe without pretrained: its frozen encoder keeps random weights")
@@ -32,9 +32,9 @@ def parameters(network: nn.Module, weights_report: Report, options: Options, war
         return list(network.parameters())
     carried, named = weights_report.carried(), dict(network.named_parameters())
     groups = [
-        {"params": [each for name, each in named.items() if name not in carried]},
+        {"params": [tensor for name, tensor in named.items() if name not in carried]},
         {
-            "params": [each for name, each in named.items() if name in carried],
+            "params": [tensor for name, tensor in named.items() if name in carried],
             "lr": options.learning_rate * options.pretrained_lr_factor,
             "frozen_iterations": options.frozen_iterations,
             "thaw_iterations": warmup_iterations,
@@ -47,10 +47,10 @@ def parameters(network: nn.Module, weights_report: Report, options: Options, war
 def frozen(optimizer: torch.optim.Optimizer, iteration: int) -> Iterator[None]:
     """Limit the learning rate of frozen and thawing groups during an optimiser's step.
 
-    It is 0 in the first `frozen_iterations`, then rises linearly to the schedule's within `thaw_iterations`: the share
-    of the peak that step i may have is (i - frozen_iterations) / thaw_iterations. Gradients are computed and exchanged
-    between processes as ever, and Adam's moments follow them, so that the first step after the freeze is not unusually
-    large.
+    The rate is 0 in the first `frozen_iterations`, then rises linearly to the schedule's within `thaw_iterations`: in
+    step i it is at most the peak times (i - frozen_iterations) / thaw_iterations. Gradients are still computed and
+    exchanged between processes, and Adam's moments still follow them, so the first step after the freeze is not
+    unusually large.
     """
     rates = [group["lr"] for group in optimizer.param_groups]
     for group in optimizer.param_groups:

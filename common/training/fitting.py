@@ -1,4 +1,4 @@
-"""The largest batch that fits, for `--batch_size=auto`: by trial on a GPU, by an estimate on a CPU."""
+"""Find the largest batch that fits, for `--batch_size=auto`: by trial on a GPU, by an estimate on a CPU."""
 
 import copy
 import math
@@ -21,18 +21,18 @@ from ..weights.storage import load
 from .distributed import Processes
 from .resume import saved_states
 
-SHARE = 0.85  # of the memory that a step may take; the rest is for validations, and for what fragments
-MOMENTS = 2  # copies of the weights that AdamW keeps, besides the gradients
+SHARE = 0.85  # fraction of the memory for a step; the rest is for validation and fragmentation
+MOMENTS = 2  # copies of the weights in the state of AdamW, besides the gradients
 
 
 def fitting_batch_size(options: Options, processes: Processes) -> int:
-    """The batch size of a training: the given one, that of the run to resume, or with auto the largest that fits.
+    """Return the batch size: the option's number or, with auto, the resumed run's or the largest that fits.
 
-    The global batch stays as it is, by accumulation, so a result does not depend on the device. All processes take the
-    batch of the one with the least memory.
+    Accumulation keeps the global batch, so results do not depend on the device. All processes use the batch size that
+    fits the process with the least memory.
 
     Raises:
-        ArgumentError: there is no `global_batch_size` to keep, no batch divides it, or the smallest does not fit.
+        ArgumentError: There is no `global_batch_size` to keep, no batch divides it, or the smallest does not fit.
     """
     if options.batch_size != AUTO:
         return options.batch_size
@@ -56,9 +56,9 @@ def _largest(config: Any, options: Options, processes: Processes) -> int:
 
 
 def fitting_sizes(config: Any, network: nn.Module, options: Options, sizes: Sequence[int]) -> list[int]:
-    """The batch sizes, of ascending `sizes`, that fit into the memory of the options' device.
+    """Return those of the ascending batch sizes that fit into the memory of the options' device.
 
-    `config` is the resolver of a training's config, `network` what it has under that name.
+    `config` is the resolver of a training's config, and `network` the config's network.
     """
     device = torch.device(options.device)
     if device.type == "cuda":
@@ -67,7 +67,7 @@ def fitting_sizes(config: Any, network: nn.Module, options: Options, sizes: Sequ
 
 
 def seconds_of_step(config: Any, network: nn.Module, options: Options, size: int) -> float:
-    """Seconds of a forward and a backward pass of a batch, the faster of two after a first one."""
+    """Time a forward and backward pass of a batch, in seconds: the faster of two after a warm-up pass."""
     device, times = torch.device(options.device), []
     for _ in range(3):
         start = time.monotonic()
@@ -79,7 +79,7 @@ def seconds_of_step(config: Any, network: nn.Module, options: Options, size: int
 
 
 def candidates(options: Options, processes: int) -> list[int]:
-    """The batch sizes that keep the global batch, in ascending order."""
+    """Return the batch sizes that divide the global batch, in ascending order."""
     total, crops = options.global_batch_size, getattr(options, "crops_per_volume", 1)
     if total is None:
         raise ArgumentError(
@@ -94,12 +94,12 @@ def candidates(options: Options, processes: int) -> list[int]:
 
 
 def _views(options: Options) -> int:
-    """Views of a crop that the network takes at a time."""
+    """Return the number of views per crop: 2 in self-supervised training."""
     return 2 if hasattr(options, "loss_weights") else 1
 
 
 def _fits_on_gpu(config: Any, network: nn.Module, options: Options, size: int, device: torch.device) -> bool:
-    """Whether a step does not run out of memory; weights and random numbers stay as they are."""
+    """Return whether a step fits into memory; weights and random states stay unchanged."""
     torch.cuda.reset_peak_memory_stats(device)
     try:
         _try_step(config, network, options, size, device)
@@ -113,7 +113,7 @@ def _fits_on_gpu(config: Any, network: nn.Module, options: Options, size: int, d
 
 
 def _try_step(config: Any, network: nn.Module, options: Options, size: int, device: torch.device) -> None:
-    """A forward and a backward pass, beside the memory of an optimiser's moments."""
+    """Run a forward and backward pass while holding the memory of the optimiser's moments."""
     dtype, loss = config.get_resolved_content("dtype"), config.get_resolved_content("loss")
     count = sum(parameter.numel() for parameter in network.parameters())
     moments = torch.zeros(MOMENTS, count, device=device)
@@ -130,28 +130,28 @@ def _try_step(config: Any, network: nn.Module, options: Options, size: int, devi
 
 
 def _fitting_on_cpu(network: nn.Module, options: Options, sizes: Sequence[int]) -> list[int]:
-    """The batch sizes of which weights, gradients, moments and stored activations fit into the free memory.
+    """Estimate which batch sizes fit into free memory with weights, gradients, moments and stored activations.
 
-    A CPU has no limit that a trial could meet without harm.
+    A trial could exhaust the machine's memory.
     """
     weights = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
     edges = (len(options.modalities), *options.patch_size)
-    one = stored_activations(network, (_views(options), *edges))
+    bytes_per_crop = stored_activations(network, (_views(options), *edges))
     free = SHARE * free_memory()
-    return [size for size in sizes if (2 + MOMENTS) * weights + size * one <= free]
+    return [size for size in sizes if (2 + MOMENTS) * weights + size * bytes_per_crop <= free]
 
 
 def stored_activations(network: nn.Module, shape: Sequence[int]) -> int:
-    """Bytes that a forward pass of an input keeps for the backward pass; computed on shapes only."""
-    kept: dict[int, tuple[torch.Tensor, int]] = {}
+    """Return the bytes that a forward pass stores for the backward pass, computed from shapes only."""
+    stored: dict[int, tuple[torch.Tensor, int]] = {}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        kept[storage._cdata] = (tensor, storage.nbytes())  # the tensor keeps the storage's number from being reused
+        stored[storage._cdata] = (tensor, storage.nbytes())  # holding the tensor keeps its storage's number unique
         return tensor
 
-    shapes = copy.deepcopy(network).to("meta").train()
-    weights = {parameter.untyped_storage()._cdata for parameter in shapes.parameters()}
+    on_meta = copy.deepcopy(network).to("meta").train()
+    weights = {parameter.untyped_storage()._cdata for parameter in on_meta.parameters()}
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        shapes(torch.empty(*shape, device="meta"))
-    return sum(size for number, (_, size) in kept.items() if number not in weights)
+        on_meta(torch.empty(*shape, device="meta"))
+    return sum(size for number, (_, size) in stored.items() if number not in weights)

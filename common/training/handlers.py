@@ -35,17 +35,17 @@ from .records import peak_memory
 class Forecast:
     """Print a training's cost: steps, crops and disk before it starts; time, memory and data-wait after some steps.
 
-    Too little disk for the checkpoints raises `ArgumentError`. The estimate assumes an optimiser with two moments per
-    parameter, as AdamW.
+    Raise `ArgumentError` if the disk is too small for the checkpoints. The estimate assumes an optimiser with two
+    moments per parameter, such as AdamW.
     """
 
-    STEPS = 10  # steps that are timed, after a first one that also fills caches
+    STEPS = 10  # number of timed steps, after a first step that also fills caches
     PATIENCE = 0.1  # data-wait share above which advice is printed
 
     def __init__(self, plan: Plan, network: nn.Module) -> None:
         self.plan, self.network, self.folder = plan, network, Path(plan.options.ckpt_dir)
         self._start = self._waited = 0.0
-        self._first = self._last = 0  # of the steps that are timed
+        self._first = self._last = 0  # iterations before and at the end of the timing
 
     def attach(self, engine: Engine) -> None:
         """Print the cost of the trainer `engine`, on the main process."""
@@ -58,19 +58,19 @@ class Forecast:
         self._first = engine.state.iteration + 1
         self._last = self._first + min(self.STEPS, left // 2)
         batches = f"{options.batch_size} x {plan.accumulation_steps} batches x {plan.processes.count} processes"
-        crops, each = left * plan.global_batch_size, plan.crops_per_volume
-        read = f" ({each} of each volume that is read)" if each > 1 else ""
-        epochs = f"{crops / each / plan.training_cases:,.1f} epochs of {plan.training_cases:,} cases"
-        show(f"to do: {left:,} steps of {plan.global_batch_size} crops ({batches}): {crops:,} crops{read}, {epochs}")
+        crops, per_volume = left * plan.global_batch_size, plan.crops_per_volume
+        note = f" ({per_volume} from each volume)" if per_volume > 1 else ""
+        epochs = f"{crops / per_volume / plan.training_cases:,.1f} epochs of {plan.training_cases:,} cases"
+        show(f"to do: {left:,} steps of {plan.global_batch_size} crops ({batches}): {crops:,} crops{note}, {epochs}")
         files = [*self.folder.glob("iteration-*.pt"), *self.folder.glob("model.pt")]
-        there = sum(file.stat().st_size for file in files)
-        needed, free = max(0, self._disk() - there) / 2**30, shutil.disk_usage(self.folder).free / 2**30
+        existing = sum(file.stat().st_size for file in files)
+        needed, free = max(0, self._disk() - existing) / 2**30, shutil.disk_usage(self.folder).free / 2**30
         show(f"disk: {needed:.2f} GiB more for the checkpoints in {self.folder}; {free:.2f} GiB free")
         if needed > free:
             raise ArgumentError("ckpt_dir", self.folder, f"{free:.2f} GiB free; need {needed:.2f} GiB")
 
     def _disk(self) -> int:
-        """Bytes of model.pt and of the states; each new file is written beside the old."""
+        """Bytes of model.pt and the states, with space to write a new file before the old is deleted."""
         weights = sum(value.numel() * value.element_size() for value in self.network.state_dict().values())
         moments = 2 * sum(value.numel() * value.element_size() for value in self.network.parameters())
         average = weights if getattr(self.plan.options, "average_decay", 0) else 0
@@ -134,7 +134,7 @@ class Progress:
             self._bar.set_postfix({name: f"{value:.3f}" for name, value in figures.items()}, refresh=False)
 
     def _score(self) -> dict[str, float]:
-        """The latest key metric of the validation; empty before the first."""
+        """Return the latest key metric; empty before the first validation."""
         state: Any = getattr(self.validator, "state", None)
         name = getattr(state, "key_metric_name", None)
         return {name: state.metrics[name]} if name and name in state.metrics else {}
@@ -143,12 +143,12 @@ class Progress:
 class Pictures:
     """Draw the inputs and outputs of a validation or an evaluation, as PNG files and in TensorBoard.
 
-    A failed picture does not end the run; one line explains the first failure.
+    A failed picture does not end the run; only the first failure is reported, in one line.
 
     Args:
         output_dir: Folder of `pictures`, for the files, and of `tensorboard/pictures`, for the events.
         draw: Function from the engine's output and batch to figures by file name; see `common.inference.pictures`.
-        last_only: Whether only the last batch of a run is drawn.
+        last_only: Whether to draw only the last batch of a run.
         epoch_length: Iterations of a training's epoch, the unit of TensorBoard's steps; 1 for an evaluation.
     """
 
@@ -162,7 +162,7 @@ class Pictures:
         self.folder = Path(output_dir)
         self.draw, self.last_only, self.epoch_length = draw, last_only, epoch_length
         self._has_warned = False
-        self._writer: SummaryWriter | None = None  # of the events, from the first picture on
+        self._writer: SummaryWriter | None = None  # opened for the first picture
 
     def attach(self, engine: Engine) -> None:
         """Draw the outputs of `engine`, on the main process."""
@@ -179,7 +179,7 @@ class Pictures:
 
     @contextmanager
     def _warning(self) -> Iterator[None]:
-        """Context manager: warn of the first exception in the block, whatever it is, and go on."""
+        """Context manager: suppress any exception, and print a warning of the first."""
         try:
             yield
         except Exception as error:
@@ -206,15 +206,15 @@ class Pictures:
 class LossTerms(Metric):
     """The mean of each term of the self-supervised loss over the views of a run, and their sum.
 
-    A task may need several crops in a batch (`least_crops`); its mean is over the batches that have them.
-    `engine.state.metrics` gets the total under the name that the metric is attached by, the terms under their own
-    names, and `ProxyTask.cosine` of a task that makes embeddings as `task_cosine`. Sums are reduced across ranks.
+    A task may need several crops in a batch (`least_crops`); its mean is over the batches with enough crops.
+    `engine.state.metrics` gets the total under the metric's name, each term under its task's name, and
+    `ProxyTask.cosine` of tasks with embeddings as `TASK_cosine`. Sums are reduced across ranks.
 
     Args:
         loss: Loss that computes the terms.
 
     Raises:
-        InputError: every batch had fewer crops than a task needs.
+        InputError: Every batch had fewer crops than a task needs.
     """
 
     def __init__(self, loss: SSLLoss, device: str | torch.device = "cpu") -> None:
@@ -234,7 +234,7 @@ class LossTerms(Metric):
         views = len(output["image"])
         weights = torch.tensor([views if views >= 2 * task.least_crops else 0 for task in tasks]).to(self._views)
         self._sums[0] += weights * torch.stack([terms[task.name] for task in tasks]).to(self._sums)
-        self._sums[1] += weights * torch.tensor([math.nan if each is None else each for each in cosines]).to(self._sums)
+        self._sums[1] += weights * torch.tensor([math.nan if mean is None else mean for mean in cosines]).to(self._sums)
         self._views += weights
 
     @sync_all_reduce("_sums", "_views")
@@ -259,14 +259,14 @@ class LossTerms(Metric):
 class RegionScores(Metric):
     """The scores of a protocol for each case and each region of a label convention; see `common.metrics`.
 
-    `engine.state.metrics` gets, for each region, the mean Dice over all cases under the region's name and the means of
-    the protocol's remaining figures as `region_metric`; the mean Dice over the cases with the region in their reference
-    as `region_dice_present`, NaN if none has it, and their number as `region_n_present`. The means over the regions
-    have the name that the metric is attached by, and `name_present`. They leave out a region that no case has; if all
-    are left out, the former counts them all and the latter is NaN. DIFF-23
+    `engine.state.metrics` gets for each region: the mean Dice over all cases, under the region's name; the means of the
+    protocol's remaining metrics, as `REGION_METRIC`; the mean Dice over the cases with the region in their reference,
+    as `REGION_dice_present` (NaN without cases); and the number of these cases, as `REGION_n_present`. The two Dice
+    means over the regions are `NAME`, the metric's name, and `NAME_present`. Both leave out regions absent from all
+    references; if all regions are absent, `NAME` counts them all and `NAME_present` is NaN. DIFF-23
 
-    `engine.state.metric_details[name]` holds `common.metrics.Scores` by case and region, from all processes: their
-    numbers of cases may differ, and a case that several processes have counts once.
+    `engine.state.metric_details[name]` holds `common.metrics.Scores` by case and region, from all processes. Processes
+    may have different numbers of cases; a case on several processes counts once.
 
     Args:
         convention: Label convention.
@@ -319,6 +319,6 @@ class RegionScores(Metric):
 
 
 def _mean(values: Iterable[float]) -> float:
-    """The mean, as a Python number; NaN for no values."""
+    """Return the mean as a Python number; NaN without values."""
     numbers = list(values)
     return sum(numbers) / len(numbers) if numbers else math.nan

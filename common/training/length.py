@@ -21,16 +21,15 @@ class Length(NamedTuple):
 
 
 def steps_in(length: int | str, cases: int, cases_per_step: int) -> int:
-    """Optimiser steps of a length in iterations or epochs, rounded up; the cases count over all processes."""
+    """Convert a length in iterations or epochs to optimiser steps, rounded up; cases count over all processes."""
     return length if isinstance(length, int) else ceil(Fraction(length.split()[0]) * cases / cases_per_step)
 
 
 def length(options: Options, cases: int, cases_per_step: int) -> Length:
-    """The length of a training from options in iterations or epochs; `ArgumentError` if they do not fit together.
+    """Return the length of a training from its options; raise `ArgumentError` if they are inconsistent.
 
-    A number of iterations stays, and the interval becomes that of its divisors which differs by the smallest factor.
-    Epochs are rounded up: to whole steps, and the training to whole intervals. `cases` and `cases_per_step` count over
-    all processes.
+    A length in iterations is kept, and `val_interval` becomes its closest divisor, by ratio. A length in epochs is
+    rounded up to whole steps, then to whole intervals. `cases` and `cases_per_step` count over all processes.
 
     Example:
         >>> length(Options(iterations="600 epochs", val_interval="5 epochs", warmup_iterations=500), 555, 4)
@@ -40,11 +39,11 @@ def length(options: Options, cases: int, cases_per_step: int) -> Length:
     """
 
     def check(name: str, count: int, fits: bool, expected: str, other: str, limit: int) -> None:
-        given, bound = getattr(options, name), getattr(options, other)
+        value, bound = getattr(options, name), getattr(options, other)
         if not fits:
-            problem = "" if given == count else f"{count} iterations"
+            problem = "" if value == count else f"{count} iterations"
             shown = f"{other}={bound}" if bound == limit else f"{other}={bound}, {limit} iterations"
-            raise ArgumentError(name, given, problem, f"{expected} {shown}")
+            raise ArgumentError(name, value, problem, f"{expected} {shown}")
 
     names = ("iterations", "val_interval", "warmup_iterations")
     iterations, interval, warmup = (steps_in(getattr(options, name), cases, cases_per_step) for name in names)

@@ -22,7 +22,7 @@ from .step import accumulation_steps
 
 
 class Plan:
-    """Read a training's datalist, make its folders and find the state to resume, before anything else happens.
+    """Read a training's datalist, make its folders and find the state to resume, before anything else runs.
 
     Args:
         bundle: Name of the bundle.
@@ -31,19 +31,18 @@ class Plan:
 
     Attributes:
         data: `common.data.Datalist`.
-        accumulation_steps: Batches of an optimiser step on each process.
-        global_batch_size: Crops of an optimiser step, over all processes.
+        accumulation_steps: Batches per optimiser step on each process.
+        global_batch_size: Crops per optimiser step, over all processes.
         crops_per_volume: Crops from each volume that is read.
-        volumes_per_batch: Volumes that a process reads for a batch.
+        volumes_per_batch: Volumes per batch on each process.
         training_cases: Size of the training split, over all processes.
         length: Length of the training; see `length`.
-        settings: Settings that the checkpoint and run.json keep.
-        resumed_from: State file from which the run continues; None for a new run. The changes since the beginning that
-            the user accepted are in `settings`.
+        settings: Settings stored in checkpoints and run.json, with the accepted changes of a resumed run.
+        resumed_from: State file from which the run continues; None for a new run.
 
     Raises:
-        InputError: the datalist or the length is invalid, a folder cannot be written to, another process writes to it,
-            or `ckpt_dir` holds a run that does not fit.
+        InputError: The datalist or the length is invalid, a folder cannot be written to, another process writes to it,
+            or `ckpt_dir` holds a run that does not match.
     """
 
     def __init__(self, bundle: str, processes: Processes, options: Options) -> None:
@@ -84,15 +83,15 @@ class Plan:
                 show(*map(describe_change, changes))
 
     def _length(self) -> Length:
-        """The length; prints an interval of validations that it changes."""
+        """Return the length; print a validation interval that had to change."""
         interval, per_step = self.options.val_interval, self.global_batch_size // self.crops_per_volume
-        found = length(self.options, self.training_cases, per_step)
-        if self.processes.is_main and found.val_interval != steps_in(interval, self.training_cases, per_step):
-            show(f"val_interval={interval}: no part of {found.iterations} iterations; it is {found.val_interval}")
-        return found
+        result = length(self.options, self.training_cases, per_step)
+        if self.processes.is_main and result.val_interval != steps_in(interval, self.training_cases, per_step):
+            show(f"val_interval={interval}: does not divide {result.iterations} iterations; now {result.val_interval}")
+        return result
 
     def begin(self) -> None:
-        """Make and claim the run's folders on the main process; all processes call this, and all raise its errors."""
+        """Make and claim the run's folders on the main process; all processes must call this, and raise its errors."""
         self.processes.on_main(self.options.make_folders)
 
     def end(self) -> None:
@@ -100,26 +99,26 @@ class Plan:
         self.options.release_folders()
 
     def measure(self) -> None:
-        """Measure and print, for the record, how a few training scans were prepared.
+        """Measure, record and print how a few training scans were prepared.
 
-        If they differ from the scans of the run to resume, or else of the pretrained network, more than the options
-        accept, `InputError` is raised.
+        Raise `InputError` if they differ from the scans of the resumed run, or else of the pretrained network, and the
+        options do not accept the difference.
         """
         options = self.options
         cases = self.data.load("training", options.modalities, must_exist=False, missing=self._missing)
-        found = {f"subject {case['subject']}: {first_image(case)}": measure_case(case) for case in spread(cases)}
-        self.settings["measured"] = measured = union([*found.values()])
+        measurements = {f"subject {case['subject']}: {first_image(case)}": measure_case(case) for case in spread(cases)}
+        self.settings["measured"] = measured = union([*measurements.values()])
         origin = self.resumed_from or options.pretrained
         expected = [] if origin is None else measured_of(origin)
         wanted = union(expected) if expected else None
         different: dict[str, Problem] = {}
-        for place, ranges in found.items():
-            different = differences(ranges, wanted, options.spacing, place) | different
+        for scan, ranges in measurements.items():
+            different = differences(ranges, wanted, options.spacing, scan) | different
         refuse(different, options.accept)
         if self.processes.is_main:
             show(f"scans: {describe(measured)}", *(f"accepted: {line}" for line in different.values()))
-            doubted = doubts(found, options.spacing)
-            # The default accepts differences from pretraining, not within a cohort
+            doubted = doubts(measurements, options.spacing)
+            # The default of `accept` concerns differences from pretraining, not within a cohort
             accepted = options.accept if options.pretrained else ()
             show(*(f"warning: {line}" for name, line in doubted.items() if name not in accepted), error=True)
 
@@ -133,16 +132,16 @@ class Plan:
             for names, count in count_missing(cases, modalities).items():
                 show(f"missing: {names} in {count} training subjects; zeros take their place")
             if unseen := [name for name in modalities if lacking[name] == len(cases)]:
-                found = f"no training subject has {' or '.join(unseen)}, so filters stay untrained"
-                show(f"warning: --modalities={modalities}: {found}; expected modalities that subjects have", error=True)
+                cause = f"no training subject has {' or '.join(unseen)}, so filters stay untrained"
+                show(f"warning: --modalities={modalities}: {cause}; expected modalities that subjects have", error=True)
 
     def load(self, split: str) -> list[dict[str, Any]]:
-        """The cases of a split, unchecked."""
+        """Return the cases of a split, unchecked."""
         convention = getattr(self.options, "label_convention", None)
         return self.data.load(split, self.options.modalities, convention, missing=self._missing)
 
     def cases(self, split: str) -> list[dict[str, Any]]:
-        """The share of the training or validation split for this process, with labels if there is a label convention.
+        """Return this process's share of the training or validation split, with labels if there is a label convention.
 
         The first call checks the headers and labels of both splits, and how the scans were prepared.
         """
@@ -153,19 +152,19 @@ class Plan:
             self.processes.on_main(lambda: check_labels([case for cases in loaded.values() for case in cases]))
             self.processes.on_main(lambda: self._check_regions(loaded))
             if self.processes.is_main and (leaked := self.data.leaked):
-                found = f"visits of {shortened(leaked, most=3)} are in several splits"
-                show(f"warning: datalist {self.data.path}: {found}; expected each person in one split", error=True)
+                problem = f"visits of {shortened(leaked, most=3)} are in several splits"
+                show(f"warning: datalist {self.data.path}: {problem}; expected each person in one split", error=True)
             self.measure()
         return self._cases[split]
 
     def _check_regions(self, cases: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-        """Warn of regions that no label map of a split has."""
+        """Warn of regions that are missing from all label maps of a split."""
         convention = getattr(self.options, "label_convention", None)
         effects = {"training": "it cannot be learnt", "validation": "it is left out of the Dice that chooses model.pt"}
         for split in effects:
             if convention is not None and (absent := absent_regions(cases[split], convention)):
-                found = f"no label map of {len(cases[split])} has a voxel of {' or '.join(absent)}"
-                show(f"warning: split {split}: {found}, so {effects[split]}", error=True)
+                problem = f"none of {len(cases[split])} label maps has a voxel of {' or '.join(absent)}"
+                show(f"warning: split {split}: {problem}, so {effects[split]}", error=True)
 
     @property
     def _missing(self) -> tuple[str, ...] | None:

@@ -9,7 +9,7 @@ import torch
 
 
 def random_state() -> dict[str, Any]:
-    """The states of Python's, NumPy's and PyTorch's generators, in types that load with `weights_only=True`."""
+    """Return the states of Python's, NumPy's and PyTorch's generators, in types that load with `weights_only=True`."""
     numpy = np.random.get_state(legacy=False)  # noqa: NPY002, MONAI draws from it
     numpy["state"] = {"key": torch.from_numpy(numpy["state"]["key"].astype(np.int64)), "pos": numpy["state"]["pos"]}
     state = {"python": random.getstate(), "numpy": numpy, "torch": torch.get_rng_state()}
@@ -19,7 +19,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: Mapping[str, Any]) -> None:
-    """Restore all generators from `random_state`'s result."""
+    """Restore all generators from a result of `random_state`."""
     numpy = state["numpy"]
     key = numpy["state"]["key"].numpy().astype(np.uint32)
     random.setstate(state["python"])

@@ -27,7 +27,7 @@ class RunRecord:
         output_dir: Folder of `run.json`.
         settings: Settings of the run by name.
         workflow: Kind of run, such as evaluate.
-        made: Record from `common.made.made_by`; by default that of the settings.
+        made: Record from `common.made.made_by`; by default made from the settings.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class RunRecord:
             "config": dict(settings),
         }
         self._is_new = True
-        self._before = 0.0  # seconds of the earlier runs that this run resumes
+        self._before = 0.0  # seconds, of the resumed runs
         self._start = time.monotonic()
 
     def attach(self, engine: Engine) -> None:
@@ -55,7 +55,7 @@ class RunRecord:
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
     def write(self) -> None:
-        """Write the current record; every process calls this, because the highest peak memory counts."""
+        """Write the current record; every process must call this, as peak memory is the maximum over processes."""
         self.content["seconds"] = round(self._before + time.monotonic() - self._start, 1)
         self.content |= {name: idist.all_reduce(value, op="MAX") for name, value in peak_memory().items()}
         self.content["pictures"] = sorted(str(p.relative_to(self.folder)) for p in self.folder.glob("pictures/*.png"))
@@ -81,13 +81,13 @@ def peak_memory() -> dict[str, float]:
 class TrainingRecord(RunRecord):
     """The record of a training; adds the weights report, the losses and the metrics of each validation.
 
-    Losses are means over all processes and over stretches of iterations: about a thousand equal stretches, also ended
-    by each validation and saved state. Trackers get the same points: TensorBoard in `tensorboard/train` and
-    `tensorboard/validation`, and the given ones, which also get the `files` in the end.
+    Losses are averaged over all processes and over intervals: about a thousand equal intervals, which validations and
+    saved states also end. Trackers get the same points: TensorBoard in `tensorboard/train` and
+    `tensorboard/validation`, and `trackers`, which also get `files` at the end.
 
-    A warning says when a held-out loss after the warm-up is above that of the pretrained weights, which the validation
-    before the first iteration measures: the learning rate is then too high and destroys the pretraining. Another says
-    when the embeddings of different subjects agree after the warm-up: the contrastive task has collapsed.
+    After the warm-up, a warning is printed if the held-out loss is above that of the pretrained weights, as measured
+    before the first iteration: the learning rate is too high and destroys the pretraining. A second warning is printed
+    if embeddings of different subjects become nearly identical: the contrastive task has collapsed.
     """
 
     POINTS = 1000
@@ -112,13 +112,13 @@ class TrainingRecord(RunRecord):
         self._has_warned = self._has_collapsed = False
 
     def attach(self, engine: Engine) -> None:
-        """Record the run of the trainer `engine`; its output must have `terms`, the loss's terms by name."""
+        """Record the run of the trainer `engine`; its output must have the loss terms by name as `terms`."""
         if idist.get_rank() == 0 and not self.plan.resumed_from:
             show(*self.report.lines())
         self._trainer = engine
         engine.add_event_handler(Events.STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
-        self.validator.add_event_handler(Events.EPOCH_COMPLETED, self._validated, engine)
+        self.validator.add_event_handler(Events.EPOCH_COMPLETED, self._record_validation, engine)
         super().attach(engine)
         engine.add_event_handler(Events.COMPLETED, self._end)
 
@@ -133,14 +133,14 @@ class TrainingRecord(RunRecord):
         self.content["quantities"] = getattr(loss, "quantities", {"total": type(loss).__name__})
 
     def best(self, metric: str, value: float) -> tuple[int, dict[str, float]] | None:
-        """The iteration of the first validation with this value, and its finite metrics; None if there is none."""
+        """Return the iteration and the finite metrics of the first validation with this value; None without a match."""
         validation = self.content["validation"]
-        found = zip(validation["iteration"], validation["metrics"].get(metric, []), strict=True)
-        place = next((at for at, (step, each) in enumerate(found) if step and each == value), None)
-        if place is None:
+        points = zip(validation["iteration"], validation["metrics"].get(metric, []), strict=True)
+        index = next((number for number, (step, point) in enumerate(points) if step and point == value), None)
+        if index is None:
             return None
-        metrics = {name: values[place] for name, values in validation["metrics"].items()}
-        return validation["iteration"][place], {name: each for name, each in metrics.items() if each is not None}
+        metrics = {name: values[index] for name, values in validation["metrics"].items()}
+        return validation["iteration"][index], {name: score for name, score in metrics.items() if score is not None}
 
     def _add(self, trainer: Engine) -> None:
         for name, value in trainer.state.output["terms"].items():
@@ -149,26 +149,26 @@ class TrainingRecord(RunRecord):
         self._iteration = trainer.state.iteration
         length, steps = trainer.state.epoch_length, trainer.state.max_epochs * trainer.state.epoch_length
         if self._iteration % -(-steps // self.POINTS) == 0 or self._iteration % length == 0:
-            self._end_stretch()
+            self._end_interval()
 
-    def _end_stretch(self) -> None:
-        """Record the mean over all processes since the last stretch; every process calls this."""
+    def _end_interval(self) -> None:
+        """Record the mean loss since the last interval; every process must call this."""
         if self._steps:
-            share = self._steps * idist.get_world_size()
-            means = {name: round(idist.all_reduce(value).item() / share, 6) for name, value in self._sums.items()}
+            count = self._steps * idist.get_world_size()
+            means = {name: round(idist.all_reduce(value).item() / count, 6) for name, value in self._sums.items()}
             self._append("train", "loss", self._iteration, means)
             self._sums, self._steps = {}, 0
 
-    def _validated(self, trainer: Engine) -> None:
+    def _record_validation(self, trainer: Engine) -> None:
         measured = self.validator.state.metrics.items()
         metrics = {name: _finite(value) for name, value in measured if isinstance(value, int | float)}
         if trainer.state.iteration not in self.content["validation"]["iteration"]:
             self._append("validation", "metrics", trainer.state.iteration, metrics)
             self.write()
-            self._warn_of_unlearning()
+            self._warn_of_lost_pretraining()
             self._warn_of_collapse()
 
-    def _warn_of_unlearning(self) -> None:
+    def _warn_of_lost_pretraining(self) -> None:
         validation, pretrained = self.content["validation"], self.content["weights"]["source"]
         losses, iterations = validation["metrics"].get("total", []), validation["iteration"]
         if pretrained is None or self._has_warned or not losses or iterations[0] != 0 or losses[0] is None:
@@ -178,7 +178,7 @@ class TrainingRecord(RunRecord):
             self._has_warned = True
             now = "not finite" if losses[-1] is None else f"{losses[-1]:.4f}"
             show(
-                f"warning: unlearning {pretrained}: the held-out loss rose from {losses[0]:.4f} to {now} by iteration "
+                f"warning: pretrained={pretrained}: the held-out loss rose from {losses[0]:.4f} to {now} by iteration "
                 f"{iterations[-1]}; learning_rate={self.plan.options.learning_rate:g} may be too high"
             )
 
@@ -191,8 +191,8 @@ class TrainingRecord(RunRecord):
             if iteration >= max(1, self.plan.length.warmup_iterations) and idist.get_rank() == 0:
                 self._has_collapsed = True
                 show(
-                    f"warning: {name} {cosine:.4f} at iteration {iteration}: embeddings of different subjects agree; "
-                    f"a learning_rate below {self.plan.options.learning_rate:g} may help"
+                    f"warning: {name} {cosine:.4f} at iteration {iteration}: embeddings of different subjects are "
+                    f"nearly identical; a learning_rate below {self.plan.options.learning_rate:g} may help"
                 )
 
     def _append(self, section: str, kind: str, iteration: int, values: Mapping[str, float | None]) -> None:
@@ -201,27 +201,27 @@ class TrainingRecord(RunRecord):
             self.content[section][kind].setdefault(name, []).append(value)
         if idist.get_rank() == 0:
             rate = {"learning_rate": self._trainer.optimizer.param_groups[0]["lr"]} if section == "train" else {}
-            known = {name: value for name, value in {**values, **rate}.items() if value is not None}
+            finite = {name: value for name, value in {**values, **rate}.items() if value is not None}
             for tracker in self.trackers:
-                tracker.log(section, known, iteration)
+                tracker.log(section, finite, iteration)
 
     def _end(self) -> None:
         for tracker in self.trackers if idist.get_rank() == 0 else ():
             tracker.end(self.files)
 
     def state_dict(self) -> dict[str, Any]:
-        """The state for a resumed run; this ends a stretch of the losses, so every process calls it."""
-        self._end_stretch()
+        """Return the state to resume from. Ends an interval of the losses, so every process must call this."""
+        self._end_interval()
         return {name: self.content[name] for name in ("started", "weights", "train", "validation")} | {
             "seconds": self._before + time.monotonic() - self._start
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue the record of the run that is resumed."""
-        given, source = (weights["source"] for weights in (self.content["weights"], state["weights"]))
-        if given not in (None, source) and idist.get_rank() == 0:
+        """Continue the record of the resumed run."""
+        requested, source = (weights["source"] for weights in (self.content["weights"], state["weights"]))
+        if requested not in (None, source) and idist.get_rank() == 0:
             show(
-                f"warning: --pretrained={given}: not used, as the resumed run started from {source or 'none'}",
+                f"warning: --pretrained={requested}: not used, as the resumed run started from {source or 'none'}",
                 error=True,
             )
         self.content |= {name: value for name, value in state.items() if name != "seconds"}
@@ -230,5 +230,5 @@ class TrainingRecord(RunRecord):
 
 
 def _finite(value: float) -> float | None:
-    """The value, or None where JSON has no number for it."""
+    """Return the value, or None if JSON has no number for it."""
     return value if math.isfinite(value) else None

@@ -25,14 +25,15 @@ SIGNALS: dict[signal.Signals, Any] = {  # sent by SLURM before it kills, and by 
 
 
 def handled() -> dict[signal.Signals, Any]:
-    """The `SIGNALS` that this process does not ignore, as it does SIGHUP under nohup."""
+    """Return the `SIGNALS` that this process does not ignore; nohup ignores SIGHUP."""
     return {number: default for number, default in SIGNALS.items() if signal.getsignal(number) is not signal.SIG_IGN}
 
 
 def end_before_the_first_step(is_main: bool = True) -> None:
-    """Let SIGTERM, SIGUSR1 and SIGHUP exit with a line and status 75 until a `StopRequest` watches the run.
+    """Make SIGTERM, SIGUSR1 and SIGHUP print a line and exit with status 75, until a `StopRequest` watches the run.
 
-    Before the first step there is nothing to save. Does nothing outside the main thread; only the main process prints.
+    Before the first step there is nothing to save. Sets no handlers outside the main thread; only the main process
+    prints.
     """
 
     def end(number: int, _: FrameType | None) -> None:
@@ -48,7 +49,7 @@ def end_before_the_first_step(is_main: bool = True) -> None:
 
 
 def interrupt_on_signals() -> None:
-    """Let every signal that ends this process raise KeyboardInterrupt, as Ctrl-C does, so that `finally` blocks run."""
+    """Make every signal that ends this process raise KeyboardInterrupt, as Ctrl-C does, so `finally` blocks run."""
     for number in handled():
         signal.signal(number, signal.default_int_handler)
 
@@ -63,8 +64,8 @@ class StopRequest:
         self.number, self._process = 0, os.getpid()
 
     def watch(self, trainer: "Engine", *loaders: Any) -> None:
-        """Defer signals while `trainer` runs, and keep the workers of the DataLoaders alive."""
-        from ignite.engine import Events  # imported here, as a study's commands need only the status
+        """Defer signals while `trainer` runs, and keep the DataLoaders' workers alive."""
+        from ignite.engine import Events  # imported here: the commands of studies need only the status
 
         for number, default in handled().items():
             signal.signal(number, self._remember)
@@ -76,16 +77,16 @@ class StopRequest:
 
     def _remember(self, number: int, _: FrameType | None) -> None:
         self.number = number
-        if number == signal.SIGINT and os.getpid() == self._process:  # no data worker
+        if number == signal.SIGINT and os.getpid() == self._process:  # not in a data worker
             signal.signal(number, signal.default_int_handler)
-            show("", "Ctrl-C: the run ends after this step; once more ends it now, unsaved", error=True)
+            show("", "Ctrl-C: stopping after this step; press Ctrl-C again to stop now without saving", error=True)
 
 
 class _DeferringProcess(ForkProcess):
     """A process that starts with SIGTERM blocked."""
 
     def start(self) -> None:
-        """Fork; PyTorch's own handler of SIGTERM then never runs in the child."""
+        """Fork with SIGTERM blocked, so that PyTorch's handler never runs in the child."""
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
             super().start()
@@ -98,11 +99,11 @@ class _Deferring(ForkContext):
 
 
 def _start_worker(before: Callable[[int], None] | None, number: int) -> None:
-    """Start a DataLoader's worker, which obeys SIGTERM only from its parent.
+    """Initialise a DataLoader worker that obeys SIGTERM only from its parent.
 
-    SLURM signals every process of a run, and without workers a run cannot finish its iteration.
+    SLURM signals every process of a run, which needs its workers to finish the iteration.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # already, where `_Deferring` forked
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # blocked already if `_Deferring` forked
     Thread(target=_end_with_parent, daemon=True).start()
     if before is not None:
         before(number)

@@ -1,4 +1,4 @@
-"""One optimiser step: precision, accumulated batches, clipped gradients, and a stop when the loss is not finite.
+"""One optimiser step: precision, accumulated batches, clipped gradients, and an error if the loss is not finite.
 
 MONAI's iteration counts batches instead of optimiser steps, synchronises processes at every batch, and has mixed
 precision on CUDA only.
@@ -25,14 +25,14 @@ PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def precision(amp: bool | str, device: str | torch.device) -> torch.dtype:
-    """The data type that a network computes in.
+    """Return the data type in which a network computes.
 
     Args:
-        amp: Precision: False (float32), "bf16", "fp16", or True: bf16, but fp16 on a GPU without bf16.
+        amp: Precision: False (float32), "bf16", "fp16", or True (bf16; fp16 on a GPU without bf16).
         device: Device of the network; fp16 needs a GPU.
 
     Raises:
-        ArgumentError: `amp` is none of these, or the device does not support it.
+        ArgumentError: `amp` is unknown, or the device does not support it.
     """
     kind = torch.device(device).type
     if amp is True:
@@ -44,14 +44,14 @@ def precision(amp: bool | str, device: str | torch.device) -> torch.dtype:
     if amp == "fp16" and kind != "cuda":
         raise ArgumentError("amp", "fp16", f"not supported on the device {device}", "bf16 or false")
     if kind == "cpu":
-        show("computes in bfloat16; --amp=false: float32")
+        show("computing in bfloat16; --amp=false for float32")
     return PRECISIONS[amp]
 
 
 def accumulation_steps(global_batch_size: int | None, batch_size: int, processes: int) -> int:
-    """The number of batches that each process accumulates for one optimiser step; None gives 1.
+    """Return the number of batches per optimiser step on each process; 1 without a `global_batch_size`.
 
-    `global_batch_size` counts samples over all processes; it must be a multiple of a batch of each.
+    `global_batch_size` counts samples over all processes and must be a multiple of `batch_size` x `processes`.
 
     Example:
         >>> accumulation_steps(128, batch_size=2, processes=8)
@@ -64,7 +64,7 @@ def accumulation_steps(global_batch_size: int | None, batch_size: int, processes
         raise ArgumentError(
             "global_batch_size",
             global_batch_size,
-            expected=f"a multiple of {at_a_time}, that is of batch_size={batch_size} times {processes} processes",
+            expected=f"a multiple of {at_a_time} (batch_size={batch_size} x {processes} processes)",
         )
     return global_batch_size // at_a_time
 
@@ -72,8 +72,8 @@ def accumulation_steps(global_batch_size: int | None, batch_size: int, processes
 class Step:
     """The `iteration_update` of a MONAI `SupervisedTrainer`: one optimiser step over one or more batches.
 
-    The network computes in `dtype` under autocast, the loss in float32 outside of it. Gradients are means over the
-    batches; processes exchange them once a step. The output is MONAI's dictionary of the last batch (image, label,
+    The network computes in `dtype` under autocast, the loss in float32 outside of it. Gradients are averaged over the
+    batches; processes exchange them once per step. The output is MONAI's dictionary of the last batch (image, label,
     pred) with "loss" and "terms", the means over the batches. A loss may be a tensor, or a dictionary of named terms
     with a "total", which is minimised.
 
@@ -82,7 +82,7 @@ class Step:
         max_grad_norm: Largest L2 norm of the gradients, which are clipped; None for no limit.
 
     Raises:
-        InputError: a loss or a gradient is not finite; the network is as it was before the step. All processes that
+        InputError: A loss or a gradient is not finite; the network is left unchanged. All processes that
             exchange gradients raise it. A float16 step that overflows is skipped instead.
     """
 
@@ -98,7 +98,7 @@ class Step:
         terms: list[dict[str, torch.Tensor]] = []
         subjects: list[list[str]] = []
         for number, batch in enumerate(batches, start=1):
-            with _exchange(trainer.network, wanted=number == len(batches)):
+            with _gradient_exchange(trainer.network, enabled=number == len(batches)):
                 output, losses = self._forward(trainer, batch)
                 scaler.scale(losses["total"] / len(batches)).backward()
             terms.append({name: term.detach() for name, term in losses.items()})
@@ -106,7 +106,7 @@ class Step:
         scaler.unscale_(trainer.optimizer)
         parameters = [parameter for parameter in trainer.network.parameters() if parameter.grad is not None]
         norm = get_total_norm([parameter.grad for parameter in parameters])
-        # The only wait for the device in a step; handlers find the terms on the host
+        # The step's only wait for the device; handlers get the terms on the host
         *fetched, norm_here = torch.stack([*(term for part in terms for term in part.values()), norm]).cpu()
         losses = torch.stack(fetched).view(len(terms), -1)
         means = dict(zip(terms[0], losses.mean(dim=0), strict=True))
@@ -120,7 +120,7 @@ class Step:
         return output | {"loss": means["total"], "terms": means}
 
     def state_dict(self) -> dict[str, Any]:
-        """The scale of a float16 loss; empty otherwise."""
+        """Return the scale of a float16 loss; empty otherwise."""
         return self._scaler.state_dict() if self._scaler else self._scaler_state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -136,9 +136,9 @@ class Step:
 
     def _forward(self, trainer: SupervisedTrainer, batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         device = trainer.state.device
-        inputs, targets = map(_plain, trainer.prepare_batch(batch, device, trainer.non_blocking))
-        must_cure = self.dtype != torch.float32 and device.type == "cpu"
-        with ShallowConvolutionsInFloat32() if must_cure else nullcontext():
+        inputs, targets = map(_without_metadata, trainer.prepare_batch(batch, device, trainer.non_blocking))
+        needs_float32 = self.dtype != torch.float32 and device.type == "cpu"
+        with ShallowConvolutionsInFloat32() if needs_float32 else nullcontext():
             prediction = trainer.inferer(inputs, in_precision(trainer.network, self.dtype))
         loss = trainer.loss_function(prediction, targets)
         terms = dict(loss) if isinstance(loss, Mapping) else {"total": loss}
@@ -147,19 +147,19 @@ class Step:
     def _check_finite(
         self, trainer: SupervisedTrainer, losses: list[float], norm: float, subjects: list[list[str]]
     ) -> None:
-        bad = [number for number, loss in enumerate(losses) if not isfinite(loss)]
-        if not bad and (isfinite(norm) or self.dtype == torch.float16):
+        failed = [number for number, loss in enumerate(losses) if not isfinite(loss)]
+        if not failed and (isfinite(norm) or self.dtype == torch.float16):
             return
-        what = f"the loss is {losses[bad[0]]}" if bad else f"the norm of the gradients is {norm}"
-        named = sorted({name for number in bad or range(len(subjects)) for name in subjects[number]})
+        problem = f"the loss is {losses[failed[0]]}" if failed else f"the norm of the gradients is {norm}"
+        names = sorted({name for number in failed or range(len(subjects)) for name in subjects[number]})
         raise InputError(
-            f"{what} at iteration {trainer.state.iteration}, subjects {', '.join(named)} "
-            f"({', '.join(files_of(trainer.data_loader.dataset, named))}); stopped before the network was changed"
+            f"{problem} at iteration {trainer.state.iteration}, subjects {', '.join(names)} "
+            f"({', '.join(files_of(trainer.data_loader.dataset, names))}); stopped before the network was changed"
         )
 
 
 class ShallowConvolutionsInFloat32(TorchFunctionMode):
-    """Under CPU autocast, compute a 3D convolution in float32 if its input is less deep than its kernel.
+    """Under CPU autocast, compute a 3D convolution in float32 if its input is shallower than its kernel.
 
     oneDNN's bfloat16 kernel for AVX-512 (oneDNN 3.12, in PyTorch 2.13) reads a slice past the input for the weights'
     gradient, which is then wrong or NaN. This affects patches of 64 voxels, 2 voxels deep at the bottleneck.
@@ -174,11 +174,11 @@ class ShallowConvolutionsInFloat32(TorchFunctionMode):
         return function(*arguments, **(options or {}))
 
 
-def _exchange(network: nn.Module, wanted: bool) -> AbstractContextManager[Any]:
-    """The context of a backward pass, with or without the exchange of gradients between processes."""
-    return nullcontext() if wanted or not hasattr(network, "no_sync") else network.no_sync()
+def _gradient_exchange(network: nn.Module, enabled: bool) -> AbstractContextManager[Any]:
+    """Return the context of a backward pass, with or without gradient exchange between processes."""
+    return nullcontext() if enabled or not hasattr(network, "no_sync") else network.no_sync()
 
 
-def _plain(data: Any) -> Any:
-    """A MetaTensor without its metadata, which slows down every operation of a network."""
+def _without_metadata(data: Any) -> Any:
+    """Strip a MetaTensor's metadata, which slows down every operation of a network."""
     return data.as_tensor() if isinstance(data, MetaTensor) else data

@@ -1,6 +1,6 @@
-"""Trackers, which follow a run: TensorBoard, MLflow, and those of one's own, each a `Tracker`.
+"""Trackers that follow a run: TensorBoard, MLflow, and custom `Tracker` classes.
 
-A config lists further ones among its handlers. A training tells them what its record, run.json, gets.
+A config lists further trackers among its handlers. In a training, they get the same values as its run.json.
 """
 
 import json
@@ -23,28 +23,28 @@ class Tracker(ABC):
     """Follows a run; only the main process calls it."""
 
     def begin(self, name: str, settings: Mapping[str, Any], resumed: bool = False) -> None:  # noqa: B027  optional
-        """Begin a run, or continue a `resumed` one; an evaluation or inference states no settings."""
+        """Begin a run, or continue a `resumed` run; `settings` is empty for an evaluation or inference."""
 
     @abstractmethod
     def log(self, section: str, values: Mapping[str, float], iteration: int) -> None:
-        """Take finite values of a section: train (losses and learning_rate), validation, or evaluation."""
+        """Log finite values of a section: train (losses and learning_rate), validation, or evaluation."""
 
     def end(self, files: Sequence[Path]) -> None:  # noqa: B027  optional
-        """End a run that has not failed; `files` are its records, tables and weights."""
+        """End a successful run; `files` are its records, tables and weights."""
 
 
 class TensorBoard(Tracker):
-    """Events in a folder for each section, with the settings as text."""
+    """Write events to a folder for each section, with the settings as text."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.settings = folder, ""
         self._writers: dict[str, SummaryWriter] = {}
 
     def begin(self, name: str, settings: Mapping[str, Any], resumed: bool = False) -> None:
-        self.settings = indent(json.dumps(settings, indent=1, default=str), " " * 4)  # Markdown's code
+        self.settings = indent(json.dumps(settings, indent=1, default=str), " " * 4)  # a Markdown code block
 
     def log(self, section: str, values: Mapping[str, float], iteration: int) -> None:
-        with self._naming_events():
+        with self._reporting_errors():
             if section not in self._writers:
                 self._writers[section] = SummaryWriter(self.folder / section)
                 self._writers[section].add_text("settings", self.settings, iteration)
@@ -52,27 +52,27 @@ class TensorBoard(Tracker):
                 self._writers[section].add_scalar(name, value, iteration)
 
     def end(self, files: Sequence[Path]) -> None:
-        with self._naming_events():
+        with self._reporting_errors():
             while self._writers:
                 self._writers.popitem()[1].close()
 
-    def _naming_events(self) -> Any:
+    def _reporting_errors(self) -> Any:
         return reporting_path_errors(str(self.folder), "a folder on a disk with space")
 
 
 class MLflow(Tracker):
-    """The run of MONAI's `MLFlowHandler`, which `--tracking mlflow` adds to a config's handlers.
+    """Track a run with MONAI's `MLFlowHandler`, which `--tracking mlflow` adds to a config's handlers.
 
-    Without a name, that handler would continue any unfinished run of the experiment.
+    Without a run name, the handler would continue any unfinished run of the experiment.
     """
 
     def __init__(self, handler: MLFlowHandler) -> None:
         self.handler = handler
-        handler.default_tracking_params = ()  # of the engine, which the settings describe better
+        handler.default_tracking_params = ()  # none of the engine's; the settings say more
 
     def begin(self, name: str, settings: Mapping[str, Any], resumed: bool = False) -> None:
         self.handler.run_name = self.handler.run_name or name
-        self.handler.experiment_param = None if resumed else dict(settings)  # MLflow refuses changes
+        self.handler.experiment_param = None if resumed else dict(settings)  # MLflow refuses changed parameters
         self.handler.start(SimpleNamespace(state=None))
 
     def log(self, section: str, values: Mapping[str, float], iteration: int) -> None:
@@ -86,30 +86,29 @@ class MLflow(Tracker):
 
 
 def separate(handlers: Sequence[Any]) -> tuple[list[Tracker], list[Any]]:
-    """The trackers among the handlers of a config, and the other handlers."""
-    found = [MLflow(handler) if isinstance(handler, MLFlowHandler) else handler for handler in handlers]
-    return [each for each in found if isinstance(each, Tracker)], [
-        each for each in found if not isinstance(each, Tracker)
-    ]
+    """Split a config's handlers into trackers and all others."""
+    wrapped = [MLflow(handler) if isinstance(handler, MLFlowHandler) else handler for handler in handlers]
+    trackers = [handler for handler in wrapped if isinstance(handler, Tracker)]
+    return trackers, [handler for handler in wrapped if not isinstance(handler, Tracker)]
 
 
 def untracked(handlers: Sequence[Any]) -> list[Any]:
-    """The handlers of a validator without trackers: the trainer's record tells its metrics."""
+    """Return a validator's handlers without trackers, as the trainer's record logs its metrics."""
     return separate(handlers)[1]
 
 
 def name_of_run(bundle: str, output_dir: str | Path) -> str:
-    """The name of a run for trackers."""
+    """Return the name of a run for trackers."""
     return f"{bundle} {Path(output_dir).resolve()}"
 
 
 class Tracking:
-    """Tell trackers the metrics of an evaluation or inference, and its files.
+    """Send the metrics and files of an evaluation or inference to trackers.
 
     Args:
         trackers: Trackers.
         name: Name of the run.
-        files: Files that exist in the end.
+        files: Files at the end of the run.
     """
 
     def __init__(self, trackers: Sequence[Tracker], name: str, files: Sequence[Path]) -> None:

@@ -1,4 +1,4 @@
-"""The handlers that all trainings, evaluations and inferences of the bundles share."""
+"""Handlers shared by all trainings, evaluations and inferences of the bundles."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ from .records import TrainingRecord
 from .step import Step
 from .trackers import Tracking, name_of_run, separate
 
-NEAR_CHANCE = 0.95  # share of a loss's chance level above which nothing was learnt
+NEAR_CHANCE = 0.95  # fraction of the chance level; a loss above it is reported as not learnt
 
 
 def training_handlers(
@@ -39,7 +39,7 @@ def training_handlers(
     best_metric: str | None = None,
     loss: Any = None,
 ) -> list[Any]:
-    """The handlers of a training: states to resume from, schedule, validation, `model.pt`, `run.json`, TensorBoard.
+    """Return the handlers of a training: saved states, schedule, validation, `model.pt`, `run.json`, TensorBoard.
 
     Args:
         plan: Plan of the training.
@@ -58,7 +58,7 @@ def training_handlers(
         loss: Loss of a self-supervised training; its chance level is compared with the result.
 
     Returns:
-        The handlers in the order in which they must be attached.
+        Handlers, in the order in which they must be attached.
     """
     output, models = Path(plan.options.output_dir), Path(plan.options.ckpt_dir)
     plan.settings["network"] = type(network).__name__
@@ -67,7 +67,7 @@ def training_handlers(
         choice("best_metric", best_metric, dict.fromkeys(["total", *plan.settings["tasks"]]))
     average = average or Average(network)
     best = BestModel(plan, average.network, validator, lower_is_better=best_metric is not None, metric=best_metric)
-    trackers, others = separate(handlers)
+    trackers, other_handlers = separate(handlers)
     results = {"model": models / "model.pt", "record": output / "run.json", "pictures": output / "pictures"}
     record = TrainingRecord(plan, validator, weights_report, trackers, [results["model"], results["record"]])
     held_out = len(validator.data_loader.dataset) * plan.crops_per_volume
@@ -89,7 +89,7 @@ def training_handlers(
         best,
         *ends,
         record,
-        *others,
+        *other_handlers,
         ValidationHandler(1, validator, exec_at_start=views is not None and plan.resumed_from is None),
         Conclusion(
             lambda engine: best_validation(record, best, chance, engine.state.iteration),
@@ -101,31 +101,31 @@ def training_handlers(
 def prediction_handlers(
     handlers: Sequence[Any], output_dir: str, name: str, figures: Any, results: Mapping[str, str]
 ) -> list[Any]:
-    """The handlers of an evaluation or inference: the given ones, progress, and the last lines of output.
+    """Return the handlers of an evaluation or inference: `handlers`, progress, trackers and the closing lines.
 
     Args:
         handlers: Handlers of the run.
         output_dir: Folder of the results.
         name: Name of the bundle.
-        figures: Handler with a method `figures`, which returns the lines to print from the engine.
+        figures: Handler with a method `figures`, from the engine to the lines to print.
         results: Files and folders in `output_dir` by name; trackers get the tables and records among them.
 
     Returns:
-        The handlers in the order in which they must be attached.
+        Handlers, in the order in which they must be attached.
     """
-    places = {key: Path(output_dir) / place for key, place in results.items()}
-    files = [place for place in places.values() if place.suffix in (".json", ".csv", ".npz")]
-    trackers, others = separate(handlers)
+    paths = {key: Path(output_dir) / path for key, path in results.items()}
+    files = [path for path in paths.values() if path.suffix in (".json", ".csv", ".npz")]
+    trackers, other_handlers = separate(handlers)
     tracking = Tracking(trackers, name_of_run(name, output_dir), files)
-    return [Progress(name), *others, tracking, Conclusion(figures.figures, places)]
+    return [Progress(name), *other_handlers, tracking, Conclusion(figures.figures, paths)]
 
 
 class Conclusion:
-    """Print a run's figures and where its results are, after it has ended without an error.
+    """Print a run's figures and the paths of its results once it has succeeded.
 
     Args:
-        figures: Function from the engine to lines; without lines, nothing is printed.
-        results: Files and folders by name; those that exist are printed.
+        figures: Function from the engine to lines; if it returns none, nothing is printed.
+        results: Files and folders by name; missing ones are not printed.
     """
 
     def __init__(self, figures: Callable[[Engine], Sequence[str]], results: Mapping[str, Path]) -> None:
@@ -138,19 +138,19 @@ class Conclusion:
 
     def __call__(self, engine: Engine) -> None:
         if lines := self.figures(engine):
-            places = {name: path.resolve() for name, path in self.results.items() if path.exists()}
-            width = max(map(len, places), default=0)
-            show(*lines, *(f"{name:<{width}}  {path}" for name, path in places.items()))
+            paths = {name: path.resolve() for name, path in self.results.items() if path.exists()}
+            width = max(map(len, paths), default=0)
+            show(*lines, *(f"{name:<{width}}  {path}" for name, path in paths.items()))
 
 
 def best_validation(record: TrainingRecord, best: BestModel, chance: Mapping[str, float], iterations: int) -> list[str]:
-    """The lines about the best validation of a training, with a warning of losses that are close to chance."""
-    found = record.best(best.name, best.best)
-    if found is None:
+    """Return the lines about the best validation of a training, with warnings of losses close to chance."""
+    validation = record.best(best.name, best.best)
+    if validation is None:
         return [f"no model was saved: {best.name} was never finite"]
-    iteration, metrics = found
-    others = {name: value for name, value in metrics.items() if name != best.name and not name.endswith("_present")}
-    more = f" ({', '.join(f'{name} {value:.4f}' for name, value in others.items())})" if others else ""
+    iteration, metrics = validation
+    further = {name: value for name, value in metrics.items() if name != best.name and not name.endswith("_present")}
+    more = f" ({', '.join(f'{name} {value:.4f}' for name, value in further.items())})" if further else ""
     reached = f"best validation: {best.name} {best.best:.4f} at iteration {iteration:,} of {iterations:,}{more}"
     nothing = f"warning: {best.name} 0: nothing was learnt; a lower learning_rate or more iterations may help"
     return [reached, *([] if best.best else [nothing])] + [

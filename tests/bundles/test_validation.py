@@ -20,7 +20,7 @@ def test_embeddings_that_agree_are_warned_of_in_one_line(cohorts, tmp_path, caps
     started.run()
     lines = [line for line in capsys.readouterr().out.splitlines() if "cosine" in line and line.startswith("warning")]
     told = (
-        "warning: contrastive_cosine 1.0000 at iteration 1: embeddings of different subjects agree; "
+        "warning: contrastive_cosine 1.0000 at iteration 1: embeddings of different subjects are nearly identical; "
         "a learning_rate below 1e-09 may help"
     )
     assert lines == ([told] if is_collapsed else [])

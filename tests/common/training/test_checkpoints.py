@@ -141,7 +141,7 @@ def test_a_resumed_run_keeps_what_makes_its_result(tmp_path, changed, accepted, 
 
 
 def test_a_run_of_another_bundle_and_a_new_run_with_changes_are_refused(tmp_path):
-    with refused(stopped(tmp_path), text="a training of toy; expected one of b"):
+    with refused(stopped(tmp_path), text="from a training of toy; expected a training of b"):
         resumable(tmp_path, True, BEFORE | {"bundle": "b", "amp": True, "subjects": "y"})
     with refused("resume_changes", ["subjects"]):
         resumable(tmp_path, False, BEFORE, ["subjects"])
@@ -374,7 +374,7 @@ def test_a_resumed_run_warns_if_the_best_checkpoint_is_missing(tmp_path, capsys)
     (file := tmp_path / "models" / "model.pt").unlink()
     capsys.readouterr()
     Training(tmp_path, 2, resume=True)
-    line = f"warning: {file}: no such file; the next is written by a validation better than 0.9000\n"
+    line = f"warning: {file}: missing; the next validation better than 0.9000 writes it again\n"
     assert line in capsys.readouterr().out
 
 

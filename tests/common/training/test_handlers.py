@@ -85,7 +85,7 @@ def said(capsys):
 
 
 @pytest.mark.parametrize(
-    ("crops_per_volume", "reads"), [(1, ", 25.6 epochs"), (2, " (2 of each volume that is read), 12.8 epochs")]
+    ("crops_per_volume", "reads"), [(1, ", 25.6 epochs"), (2, " (2 from each volume), 12.8 epochs")]
 )
 def test_what_a_run_will_cost_is_said_before_it_starts(tmp_path, said, disk, crops_per_volume, reads):
     disk(5 * 2**30)

@@ -113,7 +113,7 @@ def test_an_interval_that_does_not_divide_the_length_is_replaced_and_named(optio
     options.iterations, options.val_interval = 80, 120
     plan = Plan("a", Processes(), options)
     assert (plan.length.iterations, plan.settings["val_interval"]) == (80, 80)
-    assert capsys.readouterr().out == "val_interval=120: no part of 80 iterations; it is 80\n"
+    assert capsys.readouterr().out == "val_interval=120: does not divide 80 iterations; now 80\n"
 
 
 def test_what_training_subjects_lack_is_recorded_and_printed(options, capsys):
@@ -168,7 +168,7 @@ def test_a_region_that_no_label_map_has_is_named_before_the_training(options, tm
     options.label_convention, options.modality_dropout = "lesion=1,cavity=7,core=9", 0.0
     Plan("b", Processes(), options).cases("training")
     assert capsys.readouterr().err.splitlines()[-2:] == [
-        "warning: split training: no label map of 10 has a voxel of core, so it cannot be learnt",
-        "warning: split validation: no label map of 2 has a voxel of cavity or core, so it is left out of the Dice that"
-        " chooses model.pt",
+        "warning: split training: none of 10 label maps has a voxel of core, so it cannot be learnt",
+        "warning: split validation: none of 2 label maps has a voxel of cavity or core, so it is left out of the Dice"
+        " that chooses model.pt",
     ]

@@ -154,4 +154,4 @@ def test_a_loss_above_that_of_the_pretrained_weights_after_the_warm_up_is_warned
         validator.fire_event(Events.EPOCH_COMPLETED)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == (told is not None)
-    assert told is None or lines[0].startswith(f"warning: unlearning stage1.pt: the held-out loss rose from {told}")
+    assert told is None or lines[0].startswith(f"warning: pretrained=stage1.pt: the held-out loss rose from {told}")

@@ -89,7 +89,7 @@ def test_precision_is_the_best_that_the_device_has(monkeypatch, capsys, has_bf16
     assert precision(True, "cuda:1") is (torch.bfloat16 if has_bf16 else torch.float16)
     assert precision("fp16", torch.device("cuda")) is torch.float16
     assert precision(True, "cpu") is precision("bf16", "cpu") is torch.bfloat16
-    assert capsys.readouterr().out == "computes in bfloat16; --amp=false: float32\n" * 2
+    assert capsys.readouterr().out == "computing in bfloat16; --amp=false for float32\n" * 2
     assert precision(False, "cuda") is precision(False, "cpu") is torch.float32
 
 
