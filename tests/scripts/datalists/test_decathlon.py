@@ -30,7 +30,7 @@ def task(data):
 
 def test_each_channel_becomes_a_file_of_a_raw_data_set(task):
     data, voxels = task
-    with pytest.raises(InputError, match=r"imagesTr/BRATS_001.nii.gz and the others have all channels in one file"):
+    with pytest.raises(InputError, match=r"files such as imagesTr/BRATS_001.nii.gz hold all channels"):
         data.scan()
     output = data.folder / "split"
     decathlon(str(data.root), str(output))
