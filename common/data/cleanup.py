@@ -75,7 +75,7 @@ def text_of(steps: Mapping[str, Steps]) -> str:
 
 
 def cleaned(masks: Masks, convention: str, steps: Mapping[str, Steps], voxel: float) -> Masks:
-    """Apply steps to regions [R, x, y, z] that are nested or disjoint, as in a label map, and keep them so.
+    """Apply steps to nested or disjoint regions [R, x, y, z], as in a label map; they stay nested or disjoint.
 
     Steps run from the outermost region inwards. Voxels removed from a region are removed from its inner regions; filled
     holes are added to its outer regions, except voxels of disjoint regions. A region whose labels all belong to inner

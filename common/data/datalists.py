@@ -61,7 +61,7 @@ class Datalist:
         must_exist: bool = True,
         missing: Sequence[str] | None = None,
     ) -> list[dict[str, Any]]:
-        """The entries of one split, as MONAI's datasets take them.
+        """Return the entries of a split, in the form that MONAI's datasets take.
 
         Args:
             split: Name of the split: "training", "validation", "testing", "unlabelled", or "all" for every subject of

@@ -81,10 +81,10 @@ class CaseDataset(CacheDataset):
 
         MONAI fills it in other threads, but a main thread that waits for threads can miss signals.
         """
-        wanted = range(self.cache_num) if indices is None else indices
-        is_silent = not wanted or idist.get_rank() != 0
+        indices = range(self.cache_num) if indices is None else indices
+        is_silent = not indices or idist.get_rank() != 0
         interval = 0.5 if sys.stderr.isatty() else 20  # seconds; a log file needs fewer lines
-        bar = tqdm(wanted, desc="cache", unit="case", mininterval=interval, dynamic_ncols=True, disable=is_silent)
+        bar = tqdm(indices, desc="cache", unit="case", mininterval=interval, dynamic_ncols=True, disable=is_silent)
         return [self._load_cache_item(index) for index in bar]
 
     def _load_cache_item(self, index: int) -> Any:
@@ -177,7 +177,7 @@ class Batches:
 
 
 def copied_ahead(batches: Iterator[dict[str, Any]], device: torch.device) -> Iterator[dict[str, Any]]:
-    """Yield the batches with their tensors on a GPU; copy the next batch from pinned memory during each batch."""
+    """Yield the batches with their tensors on a GPU; each is copied from pinned memory while the previous is in use."""
     stream = torch.cuda.Stream(device)
 
     def copied() -> dict[str, Any]:
@@ -229,5 +229,5 @@ class Steps:
             start = time.monotonic()
 
     def begin_after(self, iteration: int) -> None:
-        """Let the next iteration over the steps begin after `iteration` steps of the training."""
+        """Make the next iteration over the steps start after `iteration` steps of the training."""
         self.dataloader.sampler.position = iteration * self.accumulation_steps * self.dataloader.batch_size

@@ -32,7 +32,7 @@ SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "ADC": ("adc",),
 }
 WORDS = {word: modality for modality, words in SPELLINGS.items() for word in words}
-MOST = 3  # words of a spelling, as in T1_w_post
+MOST = 3  # words in the longest spelling, as in T1_w_post
 _END = re.compile(r"[_.\- ]?([^_.\- ]*)$")
 
 

@@ -24,7 +24,7 @@ BRAIN = 2.8
 # cropped to their box; at least 0.11 in 16 head slabs of 12 to 14 cm, three of them below 2.8 L
 REACHING = 0.07
 WITHOUT_SKULL = "brains without skull"
-HEAD = 5.0, 1000.0  # mm; smallest and largest plausible extent of a scan
+HEAD = 5.0, 1000.0  # mm; smallest and largest plausible extent of a scan, if its affine is in mm
 MEASURED = 4  # subjects per cohort
 EXTRACTED = 0.95  # share of non-zero voxels above which a volume is not an extracted brain, as noise fills it
 # Minimum Dice of two modalities' brains. On the scans' native grids: 0.94 at an offset of 5 mm, 0.975 for slices of
@@ -181,7 +181,7 @@ def _is_outside(measured: Sequence[Any], expected: Sequence[Any], factor: float)
 
 
 def skull_in(ranges: Ranges) -> str:
-    """Return "brains without skull" or "whole heads"; "" for a mixture, or a brain-sized volume up to the border."""
+    """Return "brains without skull" or "whole heads"; "" for mixtures and brain-sized volumes up to the border."""
     low, high = ranges["volume"]
     if high <= BRAIN:
         return WITHOUT_SKULL if ranges["air"][1] <= REACHING else ""

@@ -42,10 +42,10 @@ def _regions(text: str) -> Mapping[str, Region]:
         regions[name] = Region(labels, f"#{match[3].lower()}" if match[3] else "")
     if len(regions) > LIMIT:
         raise ArgumentError("label_convention", text, f"{len(regions)} regions", f"at most {LIMIT}")
-    for (name, (labels, _)), (other, (others, _)) in product(regions.items(), repeat=2):
-        if not all(1 <= label <= 255 for label in labels):
+    for (name, (first, _)), (other, (second, _)) in product(regions.items(), repeat=2):
+        if not all(1 <= label <= 255 for label in first):
             raise ArgumentError("label_convention", text, f"{name}: expected labels from 1 to 255; 0 is background")
-        if name != other and (labels == others or (labels & others and not (labels < others or others < labels))):
+        if name != other and (first == second or (first & second and not (first < second or second < first))):
             expected = "expected different regions, nested or disjoint"
             raise ArgumentError("label_convention", text, f"{name} and {other} overlap; {expected}")
     return regions
@@ -67,7 +67,7 @@ def canonical(text: str) -> str:
 
 
 def declaration(regions: Mapping[str, Any]) -> str:
-    """Return the text of the regions in a datalist or file, which map names, in channel order, to labels.
+    """Return the convention of regions in a datalist or file, a mapping from names, in channel order, to labels.
 
     Labels are a whole number, a list of them, or {"labels": ..., "colour": "#rrggbb"}.
 

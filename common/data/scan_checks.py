@@ -73,12 +73,12 @@ def raise_problem(problem: Problem | None) -> None:
 
 
 def files_in(case: Mapping[str, Any]) -> list[str]:
-    """A case's existing files: images, then the label."""
+    """Return a case's files, images before the label, omitting missing modalities."""
     return [str(file) for file in (*case["image"], case.get("label")) if isinstance(file, str | Path) and str(file)]
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's message, or its type if the message is empty."""
+    """Return the first line of an exception's message, or its type if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
@@ -112,7 +112,7 @@ def check_headers(cases: Sequence[Mapping[str, Any]], severities: Sequence[str] 
 
 
 def _summarize(problems: Mapping[str, Problem], cases: int) -> str:
-    """Describe the first subject's problem and count the further subjects with a problem."""
+    """Describe the first subject's problem, and count the other subjects with problems."""
     subject, problem = next(iter(problems.items()))
     more = f" ({len(problems) - 1} more of {cases} subjects have such a file)" if len(problems) > 1 else ""
     cure = f"; {CURE}" if problem.check in OFF_GRID else ""
@@ -203,7 +203,7 @@ def read_scan(path: str | Path, dtype: type | None = None) -> tuple[Any, np.ndar
 
 
 def unreadable(file: str, error: BaseException) -> Problem:
-    """Return the problem of a file whose reading raised an error."""
+    """Return the problem of a file that raised an error when read."""
     return Problem("unreadable", file, first_line(error), "a file that can be read to its end")
 
 

@@ -35,7 +35,7 @@ from .scan_checks import (
 from .volumes import forms_of, open_volume, read_voxels
 
 FORMS = "forms"  # metadata key of `common.data.volumes.forms_of` an image's first file
-MISSING = "missing_modalities"  # metadata key of a bool for each channel, if any modality is missing
+MISSING = "missing_modalities"  # metadata key: a bool for each channel, only if a modality is missing
 
 
 class LoadScand(MapTransform):

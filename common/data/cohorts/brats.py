@@ -86,7 +86,7 @@ COHORT = Cohort(
     segments=(
         Segment((1,), "Necrotic tumour core (NCR)", "6574001", "Necrosis", "TC", YELLOW),
         Segment((2,), "Peritumoural oedema (ED)", "79654002", "Edema", "WT", GREEN),
-        Segment((3, 4), "Enhancing tumour (ET)", "108369006", "Neoplasm", "ET", RED),  # 3 from 2023 on, 4 in 2021
+        Segment((3, 4), "Enhancing tumour (ET)", "108369006", "Neoplasm", "ET", RED),  # 3 since 2023, 4 in 2021
     ),
     reference="T1ce",
 )

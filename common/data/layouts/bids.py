@@ -98,7 +98,7 @@ def read_bids(listing: Listing, naming: Naming) -> DataSet:
 
 
 def _claims(data: DataSet, name: BidsFile, naming: Naming) -> Iterator[Claim]:
-    """Yield the images that a file may be; a whole name that matches the user's words ranks before a name's end."""
+    """Yield the images that a file may be; names equal to the user's words rank before names that end with them."""
     path, has_agent = name.file.path, "ce" in name.entities
     for modality, words in naming.spelled.items():
         is_named = words and fits(name.file.bare, words) and (name.pipeline is None or "/" in words)
@@ -124,7 +124,7 @@ def _is_series(path: Path) -> bool:
 
 
 def _put_labels(data: DataSet, files: list[BidsFile], naming: Naming) -> None:
-    """Assign label maps to sessions: those that `--label` names, else lesion maps, else maps of unnamed content."""
+    """Assign label maps to sessions: those that `--label` names, else lesion maps, else maps that name no content."""
     pipeline, _, words = (naming.label or "").rpartition("/")
     images = {path for subject in data.subjects.values() for path in subject.images.values()}
     chosen: list[BidsFile] = []

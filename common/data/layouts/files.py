@@ -25,7 +25,7 @@ class FileLayout:
     example: str = ""  # folder of a subject
     convention: str | None = None
     remarks: Mapping[str, str] = field(default_factory=dict)  # prefix of subject names -> remark
-    first: str = ""  # suffix of a first session, which its subject's name omits
+    first: str = ""  # suffix of a person's first session, omitted from the subject's name
     skims: bool = False  # whether to skip the many subfolders that no template matches
 
     @property
@@ -50,9 +50,9 @@ class FileLayout:
         return not self.skims or "/" not in folder or any(parent.match(folder) is not None for parent in self._folders)
 
     def fits(self, listing: Listing) -> bool:
-        """Whether all files are in top folders, each with a file of this layout."""
-        ours = {file.folders[0] for file in listing.files if file.folders and self._fields_of(file.bare)}
-        return bool(ours) and all(file.folders and file.folders[0] in ours for file in listing.files)
+        """Whether every file is in a top folder that holds a file of this layout."""
+        tops = {file.folders[0] for file in listing.files if file.folders and self._fields_of(file.bare)}
+        return bool(tops) and all(file.folders and file.folders[0] in tops for file in listing.files)
 
     def _fields_of(self, bare: str) -> list[tuple[str, dict[str, str]]]:
         matches = ((kind, template.match(bare)) for kind, template in self.templates.items())

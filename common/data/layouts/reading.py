@@ -89,7 +89,7 @@ def read_cohort(cohort: str, root: Path) -> DataSet:
 
 
 def recognised(listing: Listing, naming: Naming) -> DataSet:
-    """Read a folder in the cohort layout that fits, or else in the layout of `LAYOUTS` that fits.
+    """Read a folder in a fitting layout of a cohort, or else in the fitting layout of `LAYOUTS`.
 
     If several of `LAYOUTS` fit, or the layout yields two files for an image, read the folder as flat.
     """

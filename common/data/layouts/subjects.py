@@ -60,7 +60,7 @@ class SubjectFiles:
         return self.files.get(LABEL)
 
     def lacks(self, modalities: Sequence[str]) -> list[str]:
-        """The modalities without a file."""
+        """Return the modalities without a file."""
         return [modality for modality in modalities if modality not in self.files]
 
 

@@ -94,7 +94,7 @@ def test_visits_of_a_person_stay_together(data):
         ({"modalities": "T1=a,PD=A"}, "--modalities=T1=a,PD=A: expected distinct names such as T1,FLAIR, or endings"),
         ({"modalities": "T1,ADC"}, "--modalities=T1,ADC: no ADC in .*; expected some of T1"),
         ({"label": "gold"}, "--label=gold: no label map in .* has a name that ends so"),
-        ({"modalities": "T1={person}/T1"}, "expected the words .*, or a pattern such as masks/\\* or {subject}/pre/T1"),
+        ({"modalities": "T1={person}/T1"}, "expected the end .*, or a pattern such as masks/\\* or {subject}/pre/T1"),
         ({"modalities": "T1=*[z-a]"}, "expected the end of file names or paths"),
         ({"person": "("}, r"--person=\(: not a regular expression"),
         ({"person": "(Q.)"}, r"--person=\(Q.\): does not match the subject S1"),
