@@ -253,6 +253,5 @@ def test_forms_are_warned_of_from_half_a_voxel(tmp_path):
     (tmp_path / "P_T1.nii").write_bytes(content)
     (problem,) = read_headers({"image": [str(tmp_path / "P_T1.nii")]}, "")[0]
     assert (
-        problem.text
-        == "sform and qform put a voxel in places up to 40 mm apart; expected one place (the sform is used)"
+        problem.text == "sform and qform place voxels up to 40 mm apart; expected equal positions (the sform is used)"
     )

@@ -1,4 +1,4 @@
-"""The card of a cohort: all that the software knows of it."""
+"""The card of a cohort: all facts that this software needs about it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ GREEN, YELLOW, RED, BLUE, VIOLET, BROWN = "#4dac6d", "#e9c46a", "#d1495b", "#4c8
 
 
 class Region(NamedTuple):
-    """The union of some label values, and its colour in pictures (#rrggbb)."""
+    """The label values that make up a region, and its colour in pictures (#rrggbb)."""
 
     labels: frozenset[int]
     colour: str
@@ -24,12 +24,12 @@ class Segment(NamedTuple):
     """A segment of a DICOM segmentation.
 
     Attributes:
-        values: label values, one for each label convention.
-        label: name in viewers.
+        values: Label values, at most one in each label convention.
+        label: Name in viewers.
         code: SNOMED CT code.
-        meaning: meaning of the code.
-        region: innermost region that contains it.
-        colour: #rrggbb, that of the region.
+        meaning: Meaning of the code.
+        region: Innermost region that contains the segment.
+        colour: Colour of the region, #rrggbb.
     """
 
     values: tuple[int, ...]
@@ -45,14 +45,14 @@ class Space:
     """The space of a cohort's scans.
 
     Attributes:
-        description: for records.
-        shape: voxels at 1 mm.
-        flip: direction of each voxel axis in RAS+: 1 or -1.
-        origin: position of the first voxel, mm.
-        mni_origin: position of MNI space's origin, mm.
-        dof: degrees of freedom of the registration: 6 (rigid) or 12 (affine).
-        code: of the space in NIfTI headers: 2 aligned, 4 MNI.
-        brain: extraction of the brain from raw scans, `deepbet`, or `none`, as heads are whole.
+        description: Text for records.
+        shape: Number of voxels along each axis, at 1 mm.
+        flip: Direction of each voxel axis in RAS+: 1 or -1.
+        origin: Position of the first voxel, mm.
+        mni_origin: Position of MNI space's origin, mm.
+        dof: Degrees of freedom of the registration: 6 (rigid) or 12 (affine).
+        code: NIfTI form code of the space: 2 aligned, 4 MNI.
+        brain: Brain extraction for raw scans: `deepbet`, or `none` for whole heads.
     """
 
     description: str
@@ -65,18 +65,18 @@ class Space:
     brain: str = "deepbet"
 
     def affine(self, spacing: float) -> NDArray[np.float64]:
-        """Voxel to world space [4, 4], mm, for voxels of this edge in mm."""
+        """Return the affine [4, 4] from voxels to mm; `spacing` is the edge of a voxel, mm."""
         affine = np.diag([*(spacing * np.array(self.flip, float)), 1.0])
         affine[:3, 3] = self.origin
         return affine
 
     def edges(self, spacing: float) -> tuple[int, int, int]:
-        """The number of voxels along each axis, for voxels of this edge in mm."""
+        """Return the number of voxels along each axis; `spacing` is the edge of a voxel, mm."""
         x, y, z = (ceil(size / spacing) for size in self.shape)
         return x, y, z
 
     def to_mni(self) -> NDArray[np.float64]:
-        """The matrix [4, 4] from this space to MNI space, mm."""
+        """Return the matrix [4, 4] from this space to MNI space, mm."""
         matrix = np.eye(4)
         matrix[:3, 3] = -np.array(self.mni_origin)
         return matrix
@@ -87,21 +87,21 @@ class Cohort:
     """A cohort.
 
     Attributes:
-        layouts: layouts of its releases; the first one is that of the embedded cohort.
-        about: help of `python -m scripts.datalists NAME`: its purpose in a line, and paragraphs.
-        root: folder of the cohort, in words.
-        space: space of its scans.
-        phantom: index of a computed person -> values of the fields of the first layout, and `person`.
-        head: kind of the computed heads, a key of `scripts.phantoms.layouts.HEADS`.
-        conventions: label conventions, that of the bundle first: regions in channel order; overlapping ones are nested,
-            0 is background.
-        contrasts: modality -> the one that its computed scans look like, for modalities without a sequence in
+        layouts: Layouts of its releases; the embedded cohort uses the first.
+        about: Help of `python -m scripts.datalists NAME`: a summary line and paragraphs.
+        root: Description of the cohort's folder, for help texts.
+        space: Space of its scans.
+        phantom: Function from a synthetic person's index to `person` and the values of the first layout's fields.
+        head: Kind of the synthetic heads, a key of `scripts.phantoms.layouts.HEADS`.
+        conventions: Label conventions, the bundle's first; regions are in channel order, overlapping regions are
+            nested, 0 is background.
+        contrasts: Modality -> modality that its synthetic scans imitate, for modalities without a sequence in
             `scripts.phantoms.mr_signal`.
-        protocol: scoring protocol.
-        dtype: voxels of images on disk.
-        outputs: the output channels of a bundle that segments it, in metadata.json; they tell its DICOM segments.
-        segments: segments in DICOM, numbered from 1 in this order.
-        reference: modality whose series gives the grid in DICOM by default.
+        protocol: Scoring protocol.
+        dtype: Voxel type of images on disk.
+        outputs: Output channels of the cohort's bundles in metadata.json, which identify the DICOM segments.
+        segments: DICOM segments, numbered from 1 in this order.
+        reference: Modality whose series defines the DICOM grid by default.
     """
 
     layouts: tuple[FileLayout, ...]

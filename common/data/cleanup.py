@@ -1,6 +1,6 @@
-"""Postprocessing of segmented regions by connected components, stated as text such as `WT=100mm3+largest,ET=holes`.
+"""Postprocess segmented regions by connected components, with steps such as `WT=100mm3+largest,ET=holes`.
 
-`scripts.postprocessing` chooses it on validation cases; checkpoints state it as `cleanup`.
+`scripts.postprocessing` selects the steps on validation cases; checkpoints record them as `cleanup`.
 """
 
 import re
@@ -16,17 +16,17 @@ from .regions import painting_order, regions_of
 
 EXPECTED = "steps by region, such as WT=100mm3+largest,ET=holes"
 VOLUME = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)mm3")
-SLACK = 1e-4  # relative; affines in single precision
+SLACK = 1e-4  # relative, as affines are in single precision
 Masks = NDArray[np.bool_]
 
 
 class Steps(NamedTuple):
-    """The steps of a region in their order; components have 26-connected voxels, holes 6-connected ones.
+    """The steps of a region, in order; components are 26-connected, holes 6-connected.
 
     Attributes:
-        smallest: Smallest volume of a component that stays, mm3.
-        largest: Whether the largest component alone stays; of equals the first in the array's order.
-        holes: Whether holes become part of the region.
+        smallest: Minimum volume of a component to keep, mm3.
+        largest: Whether to keep only the largest component (the first in array order of equally large components).
+        holes: Whether to fill holes.
     """
 
     smallest: float = 0
@@ -35,7 +35,7 @@ class Steps(NamedTuple):
 
 
 def steps_of(cleanup: str) -> dict[str, Steps]:
-    """Steps by region, of text.
+    """Parse text into steps by region.
 
     Raises:
         InputError: a region is listed twice, or a step is unknown or repeated.
@@ -44,24 +44,24 @@ def steps_of(cleanup: str) -> dict[str, Steps]:
         >>> steps_of("ET=holes, WT=100mm3+largest")["WT"]
         Steps(smallest=100.0, largest=True, holes=False)
     """
-    found: dict[str, Steps] = {}
+    steps: dict[str, Steps] = {}
     for part in re.sub(r"\s*([=+,])\s*", r"\1", cleanup.strip()).split(","):
         region, _, text = part.partition("=")
         words = [("smallest" if VOLUME.fullmatch(word) else word, word) for word in text.split("+")]
         names = [name for name, _ in words]
-        if region in found or not re.fullmatch(r"[A-Za-z][\w-]{0,39}", region, re.ASCII):
+        if region in steps or not re.fullmatch(r"[A-Za-z][\w-]{0,39}", region, re.ASCII):
             raise InputError(f"expected {EXPECTED}")
         if len({*names}) < len(names) or not {*names} <= {*Steps._fields}:
             raise InputError(f"{region}: expected {EXPECTED}")
         volume = next((float(word[:-3]) for name, word in words if name == "smallest"), 0.0)
-        found[region] = Steps(volume, "largest" in names, "holes" in names)
-        if found[region] == Steps():
+        steps[region] = Steps(volume, "largest" in names, "holes" in names)
+        if steps[region] == Steps():
             raise InputError(f"{region}: expected a volume above 0")
-    return found
+    return steps
 
 
 def text_of(steps: Mapping[str, Steps]) -> str:
-    """The text of steps by region, without regions that have none; empty without any.
+    """Return the text of steps by region, omitting regions without steps.
 
     Example:
         >>> text_of({"WT": Steps(smallest=100, largest=True), "TC": Steps()})
@@ -75,11 +75,11 @@ def text_of(steps: Mapping[str, Steps]) -> str:
 
 
 def cleaned(masks: Masks, convention: str, steps: Mapping[str, Steps], voxel: float) -> Masks:
-    """Apply steps to regions [R, x, y, z] that are nested or disjoint, as in a label map; so they stay.
+    """Apply steps to nested or disjoint regions [R, x, y, z], as in a label map; they stay nested or disjoint.
 
-    The outermost region comes first. What it loses, the regions inside lose, too; a filled hole is part of the regions
-    outside, and voxels of a disjoint region are no hole. A region without labels of its own becomes the union of the
-    regions inside.
+    Steps run from the outermost region inwards. Voxels removed from a region are removed from its inner regions; filled
+    holes are added to its outer regions, except voxels of disjoint regions. A region whose labels all belong to inner
+    regions becomes their union.
 
     Args:
         masks: Regions in channel order.
@@ -89,27 +89,27 @@ def cleaned(masks: Masks, convention: str, steps: Mapping[str, Steps], voxel: fl
     """
     names, labels = zip(*regions_of(convention).items(), strict=True)
     result, order = masks.copy(), [channel for channel, _ in painting_order(convention)]
-    within = {channel: [other for other in order if labels[other] < labels[channel]] for channel in order}
+    inner = {channel: [other for other in order if labels[other] < labels[channel]] for channel in order}
     for channel in order:
         step = steps.get(names[channel], Steps())
         if step == Steps() or not result[channel].any():
             continue
-        outside = [other for other in order if labels[other] > labels[channel]]
+        outer = [other for other in order if labels[other] > labels[channel]]
         disjoint = [other for other in order if not labels[other] & labels[channel]]
-        mask = result[channel] & _kept(result[channel], step, voxel)
-        result[within[channel]] &= mask
+        mask = result[channel] & _select_components(result[channel], step, voxel)
+        result[inner[channel]] &= mask
         if step.holes:
-            mask |= _filled(mask) & ~result[disjoint].any(axis=0)
-            result[outside] |= mask
+            mask |= _fill_holes(mask) & ~result[disjoint].any(axis=0)
+            result[outer] |= mask
         result[channel] = mask
     for channel in reversed(order):
-        inside = within[channel]
+        inside = inner[channel]
         if inside and not labels[channel] - frozenset[int]().union(*(labels[other] for other in inside)):
             result[channel] = result[inside].any(axis=0)
     return result
 
 
-def _kept(mask: Masks, step: Steps, voxel: float) -> Masks:
+def _select_components(mask: Masks, step: Steps, voxel: float) -> Masks:
     labels = components(mask, 26)
     volumes = np.bincount(labels.ravel()) * voxel
     volumes[0] = 0
@@ -119,8 +119,8 @@ def _kept(mask: Masks, step: Steps, voxel: float) -> Masks:
     return keeps[labels]
 
 
-def _filled(mask: Masks) -> Masks:
-    """A mask with its holes: voxels that no path through faces leads out of."""
+def _fill_holes(mask: Masks) -> Masks:
+    """Fill the background voxels that no 6-connected path links to the outside."""
     box = box_of(mask)
     background = components(~np.pad(mask[box], 1), 6)  # the corner is outside
     filled = mask.copy()

@@ -30,9 +30,8 @@ from .regions import CONVENTIONS, declaration, mapping_of, regions_of
 from .scan_checks import files_in
 
 SPLITS = ("training", "validation", "testing", "unlabelled")
-ALL = "all"  # all splits, where a split can be chosen
-# control characters, line ends, marks that reverse text and halves of surrogate pairs: in no file's name, nor in a
-# message of one line
+ALL = "all"  # option value that selects all splits
+# Control characters, line ends, text-direction marks and lone surrogates: refused in file names and one-line messages
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 SCHEMA = Path(__file__).with_name("datalist.schema.json")
 
@@ -62,40 +61,40 @@ class Datalist:
         must_exist: bool = True,
         missing: Sequence[str] | None = None,
     ) -> list[dict[str, Any]]:
-        """The entries of one split, as MONAI's datasets take them.
+        """Return the entries of a split, in the form that MONAI's datasets take.
 
         Args:
             split: Name of the split: "training", "validation", "testing", "unlabelled", or "all" for every subject of
                 the datalist.
             modalities: Names in channel order, with repeats allowed. All of the datalist by default.
-            label_convention: Convention of the labels, which every subject must then have; None loads no labels.
+            label_convention: Label convention, which requires a label of every subject; None loads no labels.
             must_exist: Whether every file must exist.
-            missing: Modalities to treat as missing in every subject, in addition to those that it lacks; None refuses
-                subjects with missing modalities.
+            missing: Modalities to treat as missing in every subject, besides those that it lacks; None refuses subjects
+                with missing modalities.
 
         Returns:
             A dictionary for each subject: "subject", "image" (absolute paths in the order of `modalities`, None for a
-                missing one), and, where labels are asked for, "label" (absolute path).
+                missing modality) and, with a label convention, "label" (absolute path).
 
         Raises:
-            InputError: a file or folder does not exist, the split is empty, or the datalist lacks a modality, has
-                labels of a different convention, or a subject without a label; a subject lacks all modalities, or,
-                where `missing` is None, one of them.
+            InputError: a file or folder does not exist, the split is empty, the datalist lacks a modality or has a
+                different label convention, a subject has no label, or a subject lacks all modalities (any, if `missing`
+                is None).
 
         Example:
             >>> Datalist("brats.json", "/data/brats").load("training", ["T1", "T1"])[0]["image"]  # doctest: +SKIP
             ['/data/brats/B0/B0_t1.nii.gz', '/data/brats/B0/B0_t1.nii.gz']
         """
-        known = self.content["modalities"]
+        available = self.content["modalities"]
         chosen = [entry for name in SPLITS if split in (name, ALL) for entry in self.content.get(name, [])]
         if not chosen:
             filled = ", ".join(name for name in SPLITS if self.content.get(name)) or "none"
-            raise InputError(f"{self.path}: the split {split} has no subject; splits that have: {filled}")
+            raise InputError(f"{self.path}: the split {split} is empty; splits with subjects: {filled}")
         folder = expand_home(self.root, f"--dataset_dir={self.root}").absolute()
         if not folder.is_dir():
             raise InputError(f"root {self.root}: {why_no_folder(folder)}; paths in {self.path} are relative to it")
-        names = known if modalities is None else modalities
-        channels = _channels(names, known, self.path)
+        names = available if modalities is None else modalities
+        channels = _channels(names, available, self.path)
         if label_convention is not None:
             self._check_labels(chosen, label_convention)
         entries = [_resolve(entry, channels, folder, label_convention is not None) for entry in chosen]
@@ -109,11 +108,11 @@ class Datalist:
         return entries
 
     def _check_labels(self, entries: Sequence[Mapping[str, Any]], convention: str) -> None:
-        found = self.content["label_convention"]
-        if found is None:
+        stated = self.content["label_convention"]
+        if stated is None:
             raise InputError(f"datalist {self.path}: no labels; expected labels that follow {convention}")
-        if regions_of(found) != regions_of(convention):
-            raise ArgumentError(f"label_convention={convention}: the labels of {self.path} follow {found}")
+        if regions_of(stated) != regions_of(convention):
+            raise ArgumentError(f"label_convention={convention}: the labels of {self.path} follow {stated}")
         for entry in entries:
             if "label" not in entry:
                 subject = f"{entry['subject']} of {self.splits[entry['subject']]}"
@@ -134,24 +133,24 @@ class Datalist:
 
     @property
     def leaked(self) -> list[str]:
-        """The people with visits in several splits (see `person_in`); unlabelled ones do not count."""
+        """The people with visits in several splits (see `person_in`), except "unlabelled"."""
         people = {(person_in(entry), split) for split in SPLITS[:3] for entry in self.content.get(split, [])}
         return sorted(person for person, count in Counter(person for person, _ in people).items() if count > 1)
 
     @property
     def preparation(self) -> str | None:
-        """The owner's preprocessing of the images, in words."""
+        """The description of the owner's preprocessing."""
         return self.content.get("preparation")
 
     @property
     def counts(self) -> dict[str, Any]:
-        """The datalist's name, and the number of subjects in each split that is not empty."""
+        """The datalist's name, and the number of subjects in each non-empty split."""
         return {"name": self.content["name"]} | {
             split: len(self.content[split]) for split in SPLITS if self.content.get(split)
         }
 
     def digest(self, splits: Sequence[str] = SPLITS) -> str:
-        """SHA-256 of the subjects in each split, independent of their order and their files' locations."""
+        """Return the SHA-256 of the subjects in each split, independent of their order and files."""
         subjects = {split: sorted(entry["subject"] for entry in self.content.get(split, [])) for split in splits}
         return hashlib.sha256(json.dumps(subjects).encode()).hexdigest()
 
@@ -159,7 +158,7 @@ class Datalist:
 def read(datalist: str | Path, may_repeat: bool = False) -> dict[str, Any]:
     """Read a datalist, and check it against the schema and the rules of `check`.
 
-    The content has the label convention as text (see `common.data.regions`), also for custom regions.
+    The result has the label convention as text (see `common.data.regions`), even for custom regions.
     """
     content = valid_json(str(datalist), "a datalist", name=f"datalist {datalist}")
     check(content, datalist, may_repeat)
@@ -171,7 +170,7 @@ def read(datalist: str | Path, may_repeat: bool = False) -> dict[str, Any]:
 
 
 def _convention(content: Mapping[str, Any]) -> str | None:
-    """The label convention, as text, that a file names or declares under `regions`."""
+    """Return the label convention, as text, that a file names or declares under `regions`."""
     if "regions" in content:
         return declaration(content["regions"])
     stated: str | None = content["label_convention"]
@@ -182,7 +181,7 @@ def _convention(content: Mapping[str, Any]) -> str | None:
 
 
 def convention_of(datalist: str | Path, default: str) -> str:
-    """The label convention that a datalist states; `default` if it states none or is not a datalist."""
+    """Return the label convention of a datalist, or `default` if it states none or is not a datalist."""
     try:
         return _convention(read_json(str(datalist))) or default
     except (OSError, ValueError, TypeError, AttributeError, KeyError):
@@ -210,9 +209,9 @@ def write(content: Mapping[str, Any], path: str | Path) -> None:
 
 
 def subset(content: Mapping[str, Any], fraction: float, seed: int = 0, nested: bool = False) -> dict[str, Any]:
-    """A datalist with a fraction of the training subjects, for learning curves; other splits stay.
+    """Return a datalist with a fraction of the training subjects, for learning curves; other splits are unchanged.
 
-    Subjects are ranked by the SHA-256 of seed, fraction and name, so that the choice is the same everywhere. `nested`
+    Subjects are ranked by the SHA-256 of seed, fraction and name, so that every machine selects the same. `nested`
     leaves the fraction out of the hash, so that larger subsets contain smaller ones.
 
     Example:
@@ -244,33 +243,33 @@ def subset(content: Mapping[str, Any], fraction: float, seed: int = 0, nested: b
 
 
 def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False) -> None:
-    """Check a datalist's content against the schema and the rules that a schema cannot state; messages call it `name`.
+    """Check a datalist's content against the schema and further rules; messages call it `name`.
 
     A subject occurs once (unless `may_repeat`) and has an image per modality, at least one of them not null. Paths are
-    relative, stay below the root and occur once; text is printable. Files whose names spell exactly the modalities are
-    in their order.
+    relative, stay below the root and occur once; text is printable. File names that spell exactly the modalities must
+    follow their order.
     """
     check_schema(content, _schema(), f"datalist {name}", "a datalist")
     if ("regions" in content) == ("label_convention" in content):
-        found = "both" if "regions" in content else "neither"
-        raise InputError(f"datalist {name}: label_convention and regions: {found}; expected one of the two")
+        stated = "both" if "regions" in content else "neither"
+        raise InputError(f"datalist {name}: label_convention and regions: {stated}; expected one of the two")
     with within(f"datalist {name}"):
         _convention(content)
     for text in _texts(content):
         if UNPRINTABLE.search(text):
-            raise InputError(f"datalist {name}: {json.dumps(text)[:160]}: expected text of one line in Unicode")
+            raise InputError(f"datalist {name}: {json.dumps(text)[:160]}: expected printable text on one line")
     seen: dict[str, str] = {}
     owners: dict[str, str] = {}
     for split in SPLITS:
         for entry in content.get(split, []):
-            subject, images, known = entry["subject"], entry["image"], content["modalities"]
+            subject, images, modalities = entry["subject"], entry["image"], content["modalities"]
             if subject in seen and not may_repeat:
                 raise InputError(f"datalist {name}: subject {subject} is in {seen[subject]} and again in {split}")
             seen[subject] = split
-            if len(images) != len(known):
-                expected = f"expected {len(known)}: {', '.join(known)}"
+            if len(images) != len(modalities):
+                expected = f"expected {len(modalities)}: {', '.join(modalities)}"
                 raise InputError(f"datalist {name}: subject {subject} has {len(images)} images; {expected}")
-            if swapped := _out_of_order(images, known):
+            if swapped := _out_of_order(images, modalities):
                 raise InputError(f"datalist {name}: subject {subject}: {swapped}")
             files = [normpath(file) for file in (*images, entry.get("label")) if file]
             if len(set(files)) < len(files):
@@ -279,31 +278,31 @@ def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False
                 raise InputError(f"datalist {name}: subject {subject}: {twice} is listed twice; {expected}")
             for file in files:
                 if (owner := owners.setdefault(file, subject)) != subject and not may_repeat:
-                    raise InputError(f"datalist {name}: {file} is of the subjects {owner} and {subject}")
+                    raise InputError(f"datalist {name}: {file} belongs to the subjects {owner} and {subject}")
 
 
 def person_in(entry: Mapping[str, Any]) -> str:
-    """The person of an entry: the stated one, or else the one in the subject's name."""
+    """Return an entry's person: as stated, or else from the subject's name."""
     person: str = entry.get("person") or person_of(entry["subject"])
     return person
 
 
-def _out_of_order(images: Sequence[str | None], known: Sequence[str]) -> str | None:
-    """The first image in the place of another modality, if the files' names spell exactly the known ones; else None."""
-    said = [split_name((file or "").rpartition("/")[2].partition(".nii")[0])[1] for file in images]
-    if said == known or sorted(map(str, said)) != sorted(known):
+def _out_of_order(images: Sequence[str | None], modalities: Sequence[str]) -> str | None:
+    """Describe the first image out of order if the file names spell exactly the modalities; else return None."""
+    named = [split_name((file or "").rpartition("/")[2].partition(".nii")[0])[1] for file in images]
+    if named == modalities or sorted(map(str, named)) != sorted(modalities):
         return None
-    modality, file, spelt = next(each for each in zip(known, images, said, strict=True) if each[0] != each[2])
-    return f"{modality} is {file}, by its name {spelt}; expected the order {', '.join(known)}"
+    modality, file, name = next(row for row in zip(modalities, images, named, strict=True) if row[0] != row[2])
+    return f"the {modality} image {file} is named {name}; expected the order {', '.join(modalities)}"
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """All text in JSON."""
+    """Yield all text in JSON content."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping | list):
-        for each in value.values() if isinstance(value, Mapping) else value:
-            yield from _texts(each)
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(item)
 
 
 @cache
@@ -311,16 +310,16 @@ def _schema() -> dict[str, Any]:
     return json.loads(SCHEMA.read_text(encoding="utf-8"))
 
 
-def _channels(modalities: Sequence[str], known: Sequence[str], datalist: str | Path) -> list[int]:
-    """The index of each requested modality among the datalist's."""
+def _channels(modalities: Sequence[str], available: Sequence[str], datalist: str | Path) -> list[int]:
+    """Return the index of each requested modality among the datalist's."""
     if isinstance(modalities, str):
         raise InputError(f"modalities {modalities}: expected a list of names, such as ['{modalities}']")
     if not modalities:
-        raise InputError(f"modalities {modalities}: expected at least one of {', '.join(known)}")
+        raise InputError(f"modalities {modalities}: expected at least one of {', '.join(available)}")
     for modality in modalities:
-        if modality not in known:
-            raise InputError(f"modality {modality}: not in {datalist}, which has {', '.join(known)}")
-    return [known.index(modality) for modality in modalities]
+        if modality not in available:
+            raise InputError(f"modality {modality}: not in {datalist}, which has {', '.join(available)}")
+    return [available.index(modality) for modality in modalities]
 
 
 def _resolve(entry: Mapping[str, Any], channels: Sequence[int], root: Path, labels: bool) -> dict[str, Any]:
@@ -332,7 +331,7 @@ def _resolve(entry: Mapping[str, Any], channels: Sequence[int], root: Path, labe
 
 
 def check_files(entries: Sequence[Mapping[str, Any]], datalist: str | Path) -> None:
-    """Check that the files of `Datalist.load`'s entries exist."""
+    """Check that the files of entries from `Datalist.load` exist."""
     files = {path: entry["subject"] for entry in entries for path in files_in(entry)}
     missing = [path for path in files if not Path(path).is_file()]
     if missing:

@@ -1,4 +1,4 @@
-"""The cases of a datalist as a MONAI dataset, and their endless order in training.
+"""The cases of a datalist as a MONAI dataset, and their endless training order.
 
 The data depend only on the seed and the position in that order, so a resumed run, or a run with a different number of
 workers, sees the same data as an uninterrupted run.
@@ -28,15 +28,15 @@ from .store import Store
 
 
 class Draw(int):
-    """The index of a case to read, with the seed for the random transforms of all its crops.
+    """The index of a case, with the seed for its random transforms.
 
-    It is a whole number, so that MONAI's own datasets take it, too; they ignore the seed.
+    It is an int, so MONAI's own datasets accept it, too, and ignore the seed.
     """
 
     seed: int
 
     def __new__(cls, case: int, seed: int = 0) -> Self:
-        """An index that carries a seed."""
+        """Make an index with a seed."""
         draw = super().__new__(cls, case)
         draw.seed = seed
         return draw
@@ -49,7 +49,7 @@ class CaseDataset(CacheDataset):
         data: Entries as `common.data.Datalist.load` returns them.
         transform: MONAI `Compose`.
         cache_rate: Share of the cases kept in memory after the deterministic transforms; 0 to 1.
-        store: Folder of a `common.data.Store` that has all cases, which needs no cache; None to read their own files.
+        store: Folder of a `common.data.Store` with all cases, which replaces the cache; None reads the original files.
 
     Raises:
         InputError: a case cannot be read or transformed.
@@ -65,7 +65,7 @@ class CaseDataset(CacheDataset):
     ) -> None:
         super().__init__(data, transform, cache_rate=0 if store else cache_rate)
         self.store = None if store is None else Store(expand_home(store, f"--store={store}"), self.transform)
-        self._files: dict[str, tuple[int, int] | None] = {}  # of the volumes that are read again and again
+        self._files: dict[str, tuple[int, int] | None] = {}  # of uncached files, which are read repeatedly
         if self.store is not None:
             self.store.check_complete(data)
         else:
@@ -79,20 +79,20 @@ class CaseDataset(CacheDataset):
     def _fill_cache(self, indices: Sequence[int] | None = None) -> list[Any]:
         """Fill the cache in this thread, with a progress bar on the main process.
 
-        A main thread that waits for a thread can miss a signal.
+        MONAI fills it in other threads, but a main thread that waits for threads can miss signals.
         """
-        wanted = range(self.cache_num) if indices is None else indices
-        is_silent = not wanted or idist.get_rank() != 0
+        indices = range(self.cache_num) if indices is None else indices
+        is_silent = not indices or idist.get_rank() != 0
         interval = 0.5 if sys.stderr.isatty() else 20  # seconds; a log file needs fewer lines
-        bar = tqdm(wanted, desc="cache", unit="case", mininterval=interval, dynamic_ncols=True, disable=is_silent)
+        bar = tqdm(indices, desc="cache", unit="case", mininterval=interval, dynamic_ncols=True, disable=is_silent)
         return [self._load_cache_item(index) for index in bar]
 
     def _load_cache_item(self, index: int) -> Any:
-        with _named(self.data[index]):
+        with _errors_naming(self.data[index]):
             return super()._load_cache_item(index)
 
     def _transform(self, index: int) -> Any:
-        with _named(self.data[index]):
+        with _errors_naming(self.data[index]):
             if self.store is not None:
                 return self.store.read(self.data[index])
             item = super()._transform(index)
@@ -107,7 +107,7 @@ def _state(file: str) -> tuple[int, int] | None:
 
 
 @contextmanager
-def _named(entry: Mapping[str, Any]) -> Iterator[None]:
+def _errors_naming(entry: Mapping[str, Any]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
@@ -120,20 +120,20 @@ def _named(entry: Mapping[str, Any]) -> Iterator[None]:
 
 
 def files_of(dataset: CaseDataset, subjects: Iterable[str]) -> list[str]:
-    """The files of some subjects of a dataset, without duplicates."""
+    """Return the files of the listed subjects of a dataset, without duplicates."""
     entries = [entry for entry in dataset.data if entry["subject"] in set(subjects)]
     return list(dict.fromkeys(file for entry in entries for file in files_in(entry)))
 
 
 class CaseSampler(Sampler[Draw]):
-    """The order of a training: endless passes over the cases, each in a new random order.
+    """The order of cases in a training: endless passes, each in a new random order.
 
     Args:
         data: Cases.
         seed: Seed of the orders and of the random transforms.
 
     Attributes:
-        position: Start of the next iteration over the sampler, in the endless order.
+        position: Position in the endless order at which the next iteration over the sampler starts.
     """
 
     def __init__(self, data: Sized, seed: int = 0) -> None:
@@ -142,15 +142,15 @@ class CaseSampler(Sampler[Draw]):
     def __iter__(self) -> Iterator[Draw]:
         order = None
         for position in count(self.position):
-            number, place = divmod(position, self.cases)
-            if order is None or place == 0:
-                order = np.random.default_rng([self.seed, 0, number]).permutation(self.cases)
+            epoch, index = divmod(position, self.cases)
+            if order is None or index == 0:
+                order = np.random.default_rng([self.seed, 0, epoch]).permutation(self.cases)
             seed = np.random.SeedSequence([self.seed, 1, position]).generate_state(1)[0]
-            yield Draw(int(order[place]), int(seed) % MAX_SEED)
+            yield Draw(int(order[index]), int(seed) % MAX_SEED)
 
 
 def fixed_draws(data: CaseDataset, seed: int = 0) -> list[Draw]:
-    """The order of a self-supervised validation: each case once, with the same random crops every time.
+    """Return the order of a self-supervised validation: each case once, always with the same random crops.
 
     The crops of a case depend only on `seed` and the subject's name, not on the other subjects, workers or processes.
 
@@ -164,7 +164,7 @@ def fixed_draws(data: CaseDataset, seed: int = 0) -> list[Draw]:
 
 
 class Batches:
-    """The batches of one optimiser step, read one by one, so that only one is in memory."""
+    """The batches of an optimiser step, read when needed, so that only the current batch is in memory."""
 
     def __init__(self, batches: Iterator[Any], length: int) -> None:
         self._batches, self._length = batches, length
@@ -177,7 +177,7 @@ class Batches:
 
 
 def copied_ahead(batches: Iterator[dict[str, Any]], device: torch.device) -> Iterator[dict[str, Any]]:
-    """The batches with their tensors on a GPU, each copied from pinned memory before the one before it is used."""
+    """Yield the batches with their tensors on a GPU; each is copied from pinned memory while the previous is in use."""
     stream = torch.cuda.Stream(device)
 
     def copied() -> dict[str, Any]:
@@ -202,8 +202,8 @@ class Steps:
 
     Args:
         dataloader: Loader of the batches, with a `CaseSampler`.
-        accumulation_steps: Batches of each step.
-        device: Device of the training. To a GPU, the loader's tensors are copied one batch ahead, while it computes.
+        accumulation_steps: Batches per step.
+        device: Training device; the loader's tensors are copied to a GPU one batch ahead, while it computes.
 
     Attributes:
         waited: Seconds that this process has waited for batches.
@@ -215,7 +215,7 @@ class Steps:
         dataloader.pin_memory = self.device.type == "cuda"
 
     def __iter__(self) -> Iterator[Batches]:
-        batches = self._timed(iter(self.dataloader))  # here: it draws a random number
+        batches = self._timed(iter(self.dataloader))  # iter draws a random number, so it is called here
         if self.device.type == "cuda":
             batches = copied_ahead(batches, self.device)
         while True:
@@ -229,5 +229,5 @@ class Steps:
             start = time.monotonic()
 
     def begin_after(self, iteration: int) -> None:
-        """Start the next iteration over the steps after `iteration` steps."""
+        """Make the next iteration over the steps start after `iteration` steps of the training."""
         self.dataloader.sampler.position = iteration * self.accumulation_steps * self.dataloader.batch_size

@@ -1,4 +1,4 @@
-"""z-scores over the brain, which put images with and without skull on one scale; deepbet finds the brain in a head."""
+"""z-scores over the brain, which put images with and without skull on one scale; deepbet segments a head's brain."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cache
@@ -27,12 +27,12 @@ class NormalizeBraind(MapTransform):
     """z-score each channel of an image [C, H, W, D] over its brain; the background becomes zero (DIFF-9).
 
     Args:
-        keys: Keys of the images. A `MetaTensor` has its voxel size; other tensors are assumed to have 1 mm.
-        normalization: brain, with brain and background as in `brain_and_head`, or nonzero, with zeros as background.
-            Both are identical for images without skull. A constant channel becomes zero.
+        keys: Keys of the images. A `MetaTensor` has its voxel size; other tensors are assumed to have 1 mm voxels.
+        normalization: "brain" uses the masks of `brain_and_head`, "nonzero" takes zeros as background. Both are
+            identical for images without skull. A constant channel becomes zero.
 
     Raises:
-        ArgumentError: `normalization` is neither.
+        ArgumentError: `normalization` is neither of these.
     """
 
     def __init__(self, keys: KeysCollection, normalization: str = "brain", allow_missing_keys: bool = False) -> None:
@@ -45,8 +45,8 @@ class NormalizeBraind(MapTransform):
             image = result[key] = result[key].float().clone()
             spacing = image.pixdim.tolist() if isinstance(image, MetaTensor) else [1.0, 1.0, 1.0]
             for number, channel in enumerate(torch.as_tensor(image)):
-                counted, foreground = self.masks(channel, spacing)
-                image[number] = _scaled(channel, counted, foreground)
+                brain, foreground = self.masks(channel, spacing)
+                image[number] = _z_scores(channel, brain, foreground)
         return result
 
 
@@ -54,8 +54,8 @@ def _nonzero(channel: torch.Tensor, spacing: Sequence[float]) -> tuple[torch.Ten
     return channel != 0, channel != 0
 
 
-def _scaled(channel: torch.Tensor, counted: torch.Tensor, foreground: torch.Tensor) -> torch.Tensor:
-    values = channel[counted]
+def _z_scores(channel: torch.Tensor, brain: torch.Tensor, foreground: torch.Tensor) -> torch.Tensor:
+    values = channel[brain]
     if not len(values):
         return torch.zeros_like(channel)
     deviation = values.std(unbiased=False).item() or 1.0
@@ -63,19 +63,19 @@ def _scaled(channel: torch.Tensor, counted: torch.Tensor, foreground: torch.Tens
 
 
 def brain_and_head(channel: torch.Tensor, spacing: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Masks [H, W, D] of the brain and of the head in an MR image [H, W, D] in RAS order; `spacing` in mm.
+    """Return masks [H, W, D] of brain and head in an MR image [H, W, D] in RAS order; `spacing` in mm.
 
     If the non-zero voxels are a brain without skull (`is_brain`), both masks are these voxels. Otherwise deepbet's
-    first network (Fisch et al., Computers in Biology and Medicine 2024) finds the brain (all non-zero voxels if it
-    finds none), and Otsu's threshold in 4 mm voxels, closed and filled, gives the head. The masks serve to measure
-    intensities, not to remove a skull.
+    first network (Fisch et al., Computers in Biology and Medicine 2024) segments the brain (all non-zero voxels if it
+    finds none), and Otsu's threshold in 4 mm voxels, closed and filled, gives the head. The masks are precise enough to
+    measure intensities, not to remove a skull.
     """
     inside = channel != 0
     if is_brain(inside.cpu().numpy(), spacing):
         return inside, inside
     factors = [max(1, round(GRID / edge)) for edge in spacing]
     missing = [(-size) % factor for size, factor in zip(channel.shape, factors, strict=True)]
-    padded = torch.nn.functional.pad(channel.float(), [each for size in reversed(missing) for each in (0, size)])
+    padded = torch.nn.functional.pad(channel.float(), [width for size in reversed(missing) for width in (0, size)])
     coarse = torch.nn.functional.avg_pool3d(padded[None, None], factors)[0, 0].cpu().numpy()
     tissue = coarse > otsu(np.minimum(coarse, np.percentile(coarse, BRIGHTEST)))
     head = _closed(tissue, [edge * factor for edge, factor in zip(spacing, factors, strict=True)])
@@ -85,7 +85,7 @@ def brain_and_head(channel: torch.Tensor, spacing: Sequence[float]) -> tuple[tor
 
 @cache
 def _deepbet() -> Callable[[torch.Tensor], torch.Tensor]:
-    """Deepbet's whole-image network, fused to halve its time."""
+    """Load deepbet's whole-image network, fused to halve its run time."""
     from deepbet.utils import DATA_PATH  # imported here, as only heads need it
 
     network = torch.jit.load(Path(DATA_PATH, "models", "bbox_model.pt"), map_location="cpu").eval()
@@ -93,7 +93,7 @@ def _deepbet() -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def _brain(head: torch.Tensor) -> torch.Tensor:
-    """Deepbet's first steps: resize to 128 x 128 x 128 voxels, clip, scale, predict, and keep the largest component."""
+    """Run deepbet's first steps: resize to 128 x 128 x 128 voxels, clip, scale, predict, keep the largest component."""
     resize = torch.nn.functional.interpolate
     small = resize(head.cpu().float()[None, None], EDGES, mode="nearest-exact")
     low, high = np.percentile(small.numpy(), (0.5, 99.5))
@@ -107,7 +107,7 @@ def _brain(head: torch.Tensor) -> torch.Tensor:
 
 
 def _closed(mask: np.ndarray, edges: Sequence[float]) -> np.ndarray:
-    """Close gaps of up to 18 mm in a mask and fill its holes; the mask is extended beyond the volume."""
+    """Close gaps of up to 18 mm in a mask and fill its holes; edge voxels are repeated beyond the volume."""
     margin = ceil(CLOSING / min(edges)) + 1
     near = ndimage.distance_transform_edt(~np.pad(mask, margin, mode="edge"), sampling=edges) <= CLOSING
     filled = ndimage.distance_transform_edt(ndimage.binary_fill_holes(near), sampling=edges) > CLOSING
@@ -123,7 +123,7 @@ def _enlarged(mask: np.ndarray, factors: Sequence[int], like: torch.Tensor) -> t
 
 
 def otsu(values: np.ndarray) -> float:
-    """Otsu's threshold (IEEE Trans SMC 1979) over 256 levels: the upper edge of the lower class's last bin."""
+    """Return Otsu's threshold (IEEE Trans SMC 1979) over 256 levels: the upper edge of the lower class's last bin."""
     counts, edges = np.histogram(values, bins=256)
     centres = (edges[1:] + edges[:-1]) / 2
     lower, upper = np.cumsum(counts)[:-1], np.cumsum(counts[::-1])[-2::-1]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# Modality -> its spellings in lower case, without signs; those of the cohorts first
+# Modality -> spellings in lower case, without separators; the cohorts' spellings come first
 SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "FLAIR": ("flair", "t2f", "t2flair", "t2wflair", "flairw"),
     "T1ce": (
@@ -32,12 +32,12 @@ SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "ADC": ("adc",),
 }
 WORDS = {word: modality for modality, words in SPELLINGS.items() for word in words}
-MOST = 3  # words of a spelling, as in T1_w_post
+MOST = 3  # words in the longest spelling, as in T1_w_post
 _END = re.compile(r"[_.\- ]?([^_.\- ]*)$")
 
 
 def modality_of(text: str) -> str | None:
-    """The modality that a text spells, or None.
+    """Return the modality that a text spells, or None.
 
     Example:
         >>> modality_of("T1-Gd"), modality_of("Flair"), modality_of("brain")
@@ -47,9 +47,9 @@ def modality_of(text: str) -> str | None:
 
 
 def split_name(name: str) -> tuple[str, str | None]:
-    """Split a file name without extension into its beginning and the modality that ends it.
+    """Split a file name without extension into its beginning and its final modality (None without one).
 
-    Words are separated by `_`, `-`, `.` or a space; the longer of two spellings wins.
+    Words are separated by `_`, `-`, `.` or a space; the longest spelling wins.
 
     Example:
         >>> split_name("S1_T2_FLAIR"), split_name("S1-t1"), split_name("S1")
@@ -57,8 +57,8 @@ def split_name(name: str) -> tuple[str, str | None]:
     """
     ends = [len(name)]
     while len(ends) <= MOST and ends[-1] > 0:
-        found = _END.search(name[: ends[-1]])
-        ends.append(found.start() if found else 0)
+        match = _END.search(name[: ends[-1]])
+        ends.append(match.start() if match else 0)
     for end in reversed(ends[1:]):
         if modality := modality_of(name[end:]):
             return name[:end], modality
@@ -66,7 +66,7 @@ def split_name(name: str) -> tuple[str, str | None]:
 
 
 def missing_in(case: Mapping[str, Any], modalities: Sequence[str]) -> tuple[str, ...]:
-    """The modalities of a case without a file (None).
+    """Return the modalities for which a case has no file (None).
 
     Example:
         >>> missing_in({"image": [None, "t1.nii.gz"]}, ["FLAIR", "T1"])
@@ -76,16 +76,16 @@ def missing_in(case: Mapping[str, Any], modalities: Sequence[str]) -> tuple[str,
 
 
 def count_missing(cases: Sequence[Mapping[str, Any]], modalities: Sequence[str]) -> dict[str, str]:
-    """Missing modalities, such as "T2, FLAIR", and the number of cases that lack exactly these, such as "3 of 20"."""
+    """Count the cases by their missing modalities, as in {"T2, FLAIR": "3 of 20"}; complete cases are omitted."""
     counts = Counter(", ".join(missing_in(case, modalities)) for case in cases)
     return {names: f"{count} of {len(cases)}" for names, count in counts.most_common() if names}
 
 
 def images_of(case: Mapping[str, Any], modalities: Sequence[str]) -> tuple[tuple[str, Path], ...]:
-    """Name and file of each image of a case; `modalities` are in channel order."""
+    """Return the modality and file of each image of a case; `modalities` are in channel order."""
     return tuple((name, Path(file)) for name, file in zip(modalities, case["image"], strict=True) if file)
 
 
 def first_image(case: Mapping[str, Any]) -> str:
-    """The path of a case's first image."""
+    """Return the path of a case's first image."""
     return next(file for file in case["image"] if file)

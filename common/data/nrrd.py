@@ -1,4 +1,4 @@
-"""NRRD files as images of nibabel; packages of bundles have neither ITK nor pynrrd.
+"""Read NRRD files as nibabel images, as bundle packages have neither ITK nor pynrrd.
 
 https://teem.sourceforge.net/nrrd/format.html defines the format.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 LARGEST_HEADER = 2**16  # bytes
-SIDES = {"right": 1, "left": -1, "anterior": 1, "posterior": -1, "superior": 1}  # along RAS+
+SIDES = {"right": 1, "left": -1, "anterior": 1, "posterior": -1, "superior": 1}  # sign along RAS+
 SHORT = {f"{x}{y}s": f"{x}-{y}-s" for x in "rl" for y in "ap"}  # such as LPS
 TYPES = {"char": "i1", "short": "i2", "int": "i4", "longlong": "i8", "float": "f4", "double": "f8"}
 TYPES |= {f"int{8 * size}": f"i{size}" for size in (1, 2, 4, 8)}
@@ -23,7 +23,7 @@ ENCODINGS = {"raw": False, "gzip": True, "gz": True}
 
 
 class Voxels:
-    """The voxels of a file, read on demand, as nibabel's proxies do; `offset` is that of NIfTI, as NRRD has none."""
+    """A proxy, like nibabel's, that reads a file's voxels on demand; `offset` is NIfTI's, as NRRD has none."""
 
     is_proxy, offset, slope, inter, ndim = True, 352, 1.0, 0.0, 3
 
@@ -31,7 +31,7 @@ class Voxels:
         self.path, self.start, self.shape, self.dtype, self.is_gzip = path, start, shape, dtype, is_gzip
 
     def get_unscaled(self) -> NDArray[Any]:
-        """Read the array [x, y, z]. OSError: damaged; EOFError: the file ends early."""
+        """Read the array [x, y, z]; raise OSError if it is damaged, EOFError if the file ends early."""
         length = prod(self.shape) * self.dtype.itemsize
         with self.path.open("rb") as stream:
             stream.seek(self.start)
@@ -53,10 +53,10 @@ class Voxels:
 
 
 def open_nrrd(path: str | Path) -> Any:
-    """Read the header of a file with a single volume, voxels included, as a NIfTI image whose sform is its space.
+    """Read a single-volume file as a NIfTI image; its sform is the NRRD space, its voxels are read on demand.
 
     Raises:
-        ValueError: the header is damaged, or states no space in mm, several values a voxel, or voxels in another file.
+        ValueError: the header is damaged, states no space in mm, or states several values per voxel or a data file.
     """
     import nibabel  # slow
 
@@ -68,9 +68,9 @@ def open_nrrd(path: str | Path) -> Any:
     text = content[: end.start()].decode("latin-1").replace("\r", "")
     fields = {key.lower(): value.strip() for key, value in re.findall(r"^(\w[\w ]*?): (.*)$", text, re.MULTILINE)}
     if file := fields.get("data file") or fields.get("datafile"):
-        raise ValueError(f"its voxels are in another file, {file}")
+        raise ValueError(f"its voxels are in a separate file, {file}")
     space = fields.get("space", "none").lower()
-    sides = [SIDES.get(word) or SIDES.get(_long(word)) for word in SHORT.get(space, space).split("-")]
+    sides = [SIDES.get(word) or SIDES.get(_side_of(word)) for word in SHORT.get(space, space).split("-")]
     vectors = [_numbers(vector) for vector in re.findall(r"\((.*?)\)", fields.get("space directions", ""))]
     if len(sides) != 3 or None in sides or list(map(len, vectors)) != [3, 3, 3]:
         raise ValueError(f"space {space}, or axes without directions, so that left and right are unknown")
@@ -81,7 +81,7 @@ def open_nrrd(path: str | Path) -> Any:
         raise ValueError(f"{fields.get('dimension', 'no')} dimensions, where 3 were expected")
     kind = re.sub(" int$|_t$", "", fields.get("type", "none").lower().replace("unsigned ", "u").removeprefix("signed "))
     if (code := TYPES.get(kind.replace(" ", ""))) is None or fields.get("encoding") not in ENCODINGS:
-        raise ValueError(f"type {fields.get('type')}, encoding {fields.get('encoding')}, which are not read")
+        raise ValueError(f"unsupported type {fields.get('type')} or encoding {fields.get('encoding')}")
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = np.transpose(vectors), _numbers(fields.get("space origin", "0,0,0").strip("()"))
     dtype = np.dtype(code).newbyteorder(">" if fields.get("endian") == "big" else "<")
@@ -89,7 +89,7 @@ def open_nrrd(path: str | Path) -> Any:
     return nibabel.Nifti1Image(voxels, np.diag([*sides, 1]) @ affine, dtype=dtype)
 
 
-def _long(letter: str) -> str:
+def _side_of(letter: str) -> str:
     return next((side for side in SIDES if side[0] == letter), "")
 
 

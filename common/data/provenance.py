@@ -7,19 +7,19 @@ from typing import Any
 from .preparation import describe, skull_in
 
 NAME = re.compile(r"\w[\w .,()'+:-]{0,99}")  # safe in YAML and HTML
-UNNAMED = "unnamed"  # the default of the option `cohort`
+UNNAMED = "unnamed"  # default of the option `cohort`
 EMBEDDED = "embedded"
 KNOWN = {EMBEDDED: "the embedded cohort, which is synthetic: computed from an anatomical template, without patients"}
 
 
 def cohort_of(record: Mapping[str, Any]) -> str | None:
-    """The training's option `cohort`; None if it is not set or not plain words."""
+    """Return the training's option `cohort`; None if it is not set or not plain words."""
     name = record.get("cohort")
     return name if isinstance(name, str) and NAME.fullmatch(name) and name != UNNAMED else None
 
 
 def model_name(name: str, record: Mapping[str, Any]) -> str:
-    """The name of a bundle, such as metadata.json's, with the actual training data instead of the intended.
+    """Return a bundle's name with the actual training data in place of the intended data.
 
     Example:
         >>> model_name("tumour segmentation on BraTS 2021", {"cohort": "embedded"})
@@ -35,14 +35,14 @@ def model_name(name: str, record: Mapping[str, Any]) -> str:
 
 
 def trained_on(record: Mapping[str, Any]) -> str:
-    """A training's data in a phrase: cohort, number of subjects, modalities, and preparation.
+    """Describe a training's data in a phrase: cohort, number of subjects, modalities and preparation.
 
     Example:
         >>> trained_on({"cohort": "hospital A", "dataset": {"name": "a", "training": 12}, "modalities": ["T1", "T2"]})
         'hospital A: 12 training subjects; T1, T2'
     """
     cohort = cohort_of(record)
-    parts = [KNOWN.get(cohort, cohort) if cohort else "a cohort that the weights do not name"]
+    parts = [KNOWN.get(cohort, cohort) if cohort else "an unnamed cohort"]
     dataset = record.get("dataset")
     if isinstance(dataset, Mapping) and type(dataset.get("training")) is int:
         parts[0] += f": {dataset['training']} training subjects"
@@ -54,6 +54,6 @@ def trained_on(record: Mapping[str, Any]) -> str:
 
 
 def is_skull_stripped(record: Mapping[str, Any]) -> bool | None:
-    """Whether a training's scans were without skull, as measured; None if unknown or mixed."""
+    """Whether a training's scans were measured to be without skull; None if unknown or mixed."""
     measured = record.get("measured")
     return {"brains without skull": True, "whole heads": False}.get(skull_in(measured)) if measured else None

@@ -1,7 +1,7 @@
 """Label conventions: regions, label values and colours.
 
 A convention is text: a name in `CONVENTIONS`, or a declaration such as `core=1+3,whole=1+2+3`, optionally with colours,
-`core=1+3:d1495b` (MONAI would turn # into ::). The cohorts' cards have the named conventions.
+`core=1+3:d1495b` (without #, which MONAI would turn into ::). The cohorts' cards define the named conventions.
 """
 
 import re
@@ -14,9 +14,9 @@ from ..errors import ArgumentError
 from .cards import BLUE, BROWN, GREEN, RED, VIOLET, YELLOW, Region
 from .cohorts import COHORTS
 
-# The meaning of the values in a label map: regions in channel order; overlapping ones are nested, 0 is background
+# The regions of each named convention in channel order; overlapping regions are nested, 0 is background
 CONVENTIONS = {name: regions for cohort in COHORTS.values() for name, regions in cohort.conventions.items()}
-ALIKE = ("brats2023", "brats2021")  # the same regions; a reader takes either's labels
+ALIKE = ("brats2023", "brats2021")  # the same regions; readers accept the labels of both
 ALIASES = {4: 3}  # label of brats2021 -> of brats2023: enhancing tumour
 PALETTE = (RED, GREEN, BLUE, YELLOW, VIOLET, BROWN)  # colours for regions that declare none
 EXPECTED = f"one of {', '.join(CONVENTIONS)}, or regions and their labels, such as core=1+3,whole=1+2+3"
@@ -28,31 +28,31 @@ _REGION = re.compile(r"([A-Za-z][\w-]{0,39})=(\d{1,3}(?:\+\d{1,3})*)(?::([0-9A-F
 
 @cache
 def _regions(text: str) -> Mapping[str, Region]:
-    """The regions that a text names or declares, in channel order; a region without a colour has ""."""
+    """Return the regions that a text names or declares, in channel order; the colour is "" if not declared."""
     if text in CONVENTIONS:
         return CONVENTIONS[text]
     regions: dict[str, Region] = {}
     for part in re.sub(r"\s*([=+:,])\s*", r"\1", text.strip()).split(","):
-        found = _REGION.fullmatch(part)
-        if found is None:
+        match = _REGION.fullmatch(part)
+        if match is None:
             raise ArgumentError("label_convention", text, expected=EXPECTED)
-        name, labels = found[1], frozenset(map(int, found[2].split("+")))
+        name, labels = match[1], frozenset(map(int, match[2].split("+")))
         if name in regions or name.lower() == "dice":
             raise ArgumentError("label_convention", text, f"{name}: expected unique names other than dice")
-        regions[name] = Region(labels, f"#{found[3].lower()}" if found[3] else "")
+        regions[name] = Region(labels, f"#{match[3].lower()}" if match[3] else "")
     if len(regions) > LIMIT:
         raise ArgumentError("label_convention", text, f"{len(regions)} regions", f"at most {LIMIT}")
-    for (name, (own, _)), (other, (labels, _)) in product(regions.items(), repeat=2):
-        if not all(1 <= label <= 255 for label in own):
+    for (name, (first, _)), (other, (second, _)) in product(regions.items(), repeat=2):
+        if not all(1 <= label <= 255 for label in first):
             raise ArgumentError("label_convention", text, f"{name}: expected labels from 1 to 255; 0 is background")
-        if name != other and (own == labels or (own & labels and not (own < labels or labels < own))):
+        if name != other and (first == second or (first & second and not (first < second or second < first))):
             expected = "expected different regions, nested or disjoint"
             raise ArgumentError("label_convention", text, f"{name} and {other} overlap; {expected}")
     return regions
 
 
 def canonical(text: str) -> str:
-    """The shortest text of a convention: a name, or the declaration with sorted labels and no spaces.
+    """Return a convention's shortest text: a name, or the declaration with sorted labels and no spaces.
 
     Example:
         >>> canonical("core = 3+1, whole = 1+2+3")
@@ -67,9 +67,9 @@ def canonical(text: str) -> str:
 
 
 def declaration(regions: Mapping[str, Any]) -> str:
-    """The text of regions that a datalist or a file declares: labels, or {"labels": ..., "colour": "#rrggbb"}, by name.
+    """Return the convention of regions in a datalist or file, a mapping from names, in channel order, to labels.
 
-    Labels are a whole number or a list of them; names are in channel order.
+    Labels are a whole number, a list of them, or {"labels": ..., "colour": "#rrggbb"}.
 
     Example:
         >>> declaration({"core": [1, 3], "whole": {"labels": [1, 2, 3], "colour": "#4dac6d"}})
@@ -87,7 +87,7 @@ def declaration(regions: Mapping[str, Any]) -> str:
 
 
 def mapping_of(text: str) -> str | dict[str, Any]:
-    """A convention as a datalist stores it: its name, or the mapping that `declaration` reads."""
+    """Return a convention as a datalist stores it: its name, or the mapping that `declaration` reads."""
     if text in CONVENTIONS:
         return text
     return {
@@ -97,18 +97,18 @@ def mapping_of(text: str) -> str | dict[str, Any]:
 
 
 def regions_of(convention: str) -> dict[str, frozenset[int]]:
-    """The regions of a label convention in channel order, each with its label values.
+    """Return the label values of each region of a convention, in channel order.
 
     Raises:
-        ArgumentError: the convention is neither known nor a declaration.
+        ArgumentError: the convention is neither in `CONVENTIONS` nor a valid declaration.
     """
     return {name: region.labels for name, region in _regions(convention).items()}
 
 
 def symmetric_axes(convention: str) -> list[int]:
-    """The axes of a RAS volume along which a mirror image keeps its labels: all but the first if labels have sides.
+    """Return the axes along which a labelled RAS volume may be mirrored: not the first if regions have sides.
 
-    Labels have sides if two names differ by left and right, l and r or lh and rh only.
+    Regions have sides if two names differ only in left and right, l and r, or lh and rh.
 
     Example:
         >>> symmetric_axes("brats2021"), symmetric_axes("hippocampus_left=1,hippocampus_right=2")
@@ -119,62 +119,62 @@ def symmetric_axes(convention: str) -> list[int]:
 
 
 def known_labels(convention: str) -> frozenset[int]:
-    """All label values of a convention, including 0 for background."""
+    """Return all label values of a convention, including 0 for background."""
     return frozenset({0}).union(*regions_of(convention).values())
 
 
 def painting_order(convention: str) -> list[tuple[int, int]]:
-    """(channel, label value) of each region, largest region first, so that the innermost region labels a voxel.
+    """Return (channel, label value) of each region, largest first, so that the innermost region labels a voxel.
 
-    The value belongs to no inner region; for a region that consists of inner regions it is the smallest value.
+    The value is the smallest outside all inner regions, or the region's smallest if inner regions have them all.
     """
     regions = list(regions_of(convention).values())
     channels = sorted(range(len(regions)), key=lambda channel: -len(regions[channel]))
-    found = []
+    order = []
     for channel in channels:
         inner = frozenset[int]().union(*(other for other in regions if other < regions[channel]))
-        found.append((channel, min(regions[channel] - inner or regions[channel])))
-    return found
+        order.append((channel, min(regions[channel] - inner or regions[channel])))
+    return order
 
 
 def colours(convention: str) -> dict[str, str]:
-    """The colour of each region of a convention, in display order; regions that declare none take the palette's."""
+    """Return the colour of each region in display order; regions without a colour take one from `PALETTE`."""
     regions = _regions(convention)
     palette = dict(zip(regions, cycle(PALETTE), strict=False))
     return {name: regions[name].colour or palette[name] for name in display_order(regions)}
 
 
 def label_names(convention: str) -> dict[int, tuple[str, str]]:
-    """The name and colour of each label value but 0: those of the innermost region that has the value.
+    """Map each label value except 0 to the name and colour of the innermost region with that value.
 
     Example:
         >>> label_names("brats2021")[2]
         ('WT outside TC', '#4dac6d')
     """
-    regions, shades, found = regions_of(convention), colours(convention), {}
+    regions, shades, names = regions_of(convention), colours(convention), {}
     for label in sorted(known_labels(convention) - {0}):
         name = min((name for name in regions if label in regions[name]), key=lambda name: len(regions[name]))
         inside = [other for other in regions.values() if other < regions[name]]
         largest = [
             other for other in regions if regions[other] in inside and not any(regions[other] < i for i in inside)
         ]
-        found[label] = (f"{name} outside {' and '.join(largest)}" if largest else name, shades[name])
-    return found
+        names[label] = (f"{name} outside {' and '.join(largest)}" if largest else name, shades[name])
+    return names
 
 
 def display_order(names: Iterable[str]) -> list[str]:
-    """Names of regions in display order: known regions, outermost first, then the rest as given."""
-    known: list[str] = []
+    """Sort region names for display: those of `CONVENTIONS`, outermost first, then the rest in their order."""
+    order: list[str] = []
     for regions in CONVENTIONS.values():
-        known += sorted(regions, key=lambda name: -len(regions[name].labels))
-    return sorted(names, key=lambda name: known.index(name) if name in known else len(known))
+        order += sorted(regions, key=lambda name: -len(regions[name].labels))
+    return sorted(names, key=lambda name: order.index(name) if name in order else len(order))
 
 
 def alike(convention: str) -> tuple[str, ...]:
-    """The conventions that are read alike, `convention` included."""
+    """Return the conventions with the same regions, including `convention`."""
     return ALIKE if convention in ALIKE else (convention,)
 
 
 def aliases_of(conventions: Iterable[str]) -> dict[int, int]:
-    """Label value -> its replacement where several conventions are read alike."""
+    """Return the label aliases of conventions, as label value -> equivalent value."""
     return ALIASES if "brats2021" in conventions else {}

@@ -1,11 +1,10 @@
 """Check scans: the table of all checks with its limits, and the checks of files, grids and voxels.
 
 `check_headers` checks all cases before a run without reading voxels; `read_scan` reads one checked file;
-`image_problem`, `label_problem` and `grid_problem` check data in memory; `what_broke` explains a case that failed
-later.
+`image_problem`, `label_problem` and `grid_problem` check data in memory; `what_broke` explains later failures of a
+case.
 
-A case is a dictionary with "subject", "image" (a file for each modality, None if missing) and optionally "label" (a
-file).
+A case is a dictionary with "subject", "image" (a file for each modality, None if missing) and maybe "label" (a file).
 """
 
 import os
@@ -22,16 +21,16 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, place_in_user_code, shortened, show
 from .regions import CONVENTIONS, aliases_of, known_labels, regions_of
-from .volumes import is_assumed, length_of, open_volume, read_stored, read_voxels, second_place
+from .volumes import alternative_affine, is_assumed, length_of, open_volume, read_stored, read_voxels
 
-# An error breaks a training or its scores; a warning deserves a look.
+# Errors break a training or its scores; warnings deserve a look
 ERRORS = (
     *("missing", "unreadable", "dimensions", "size", "type", "shape", "affine"),  # of headers
     *("not_finite", "constant", "outlier", "no_signal", "label_values"),  # of voxels
     *("label_as_image", "copy", "no_label", "leakage", "duplicate"),  # of cases
 )
 WARNINGS = (
-    *("empty_mask", "absent_region", "orientation", "negative"),  # some patients have no lesion
+    *("empty_mask", "absent_region", "orientation", "negative"),  # an empty mask may be a patient without lesions
     *("spacing", "skull", "extent", "air", "alignment"),  # of `preparation`
 )
 CHECKS = dict.fromkeys(ERRORS, "error") | dict.fromkeys(WARNINGS, "warning")
@@ -39,19 +38,19 @@ OFF_GRID = ("shape", "affine")  # checks
 CURE = "python -m scripts.prepare brings raw scans onto one grid"
 
 AFFINE_TOLERANCE = 1e-3  # mm
-LABEL_TOLERANCE = 1e-5  # of a whole number: a header's scale factor is in single precision
+LABEL_TOLERANCE = 1e-5  # distance from a whole number, as a header's scale factor is in single precision
 LARGEST = 2.0  # GiB in float32: 800 x 800 x 800 voxels, more than any scanner's
-OUTLIER, FEW = 100, 1000  # times the median; voxels below which an image is not checked for it
-HIGHEST = 1e15  # intensity; sums of squares of float32 end at 3e38
+OUTLIER, FEW = 100, 1000  # multiple of the median; largest number of voxels that is not checked for outliers
+HIGHEST = 1e15  # intensity; sums of squares must stay below 3e38, the limit of float32
 SHOWN = 6  # label values in a message
-UNITS = {1: "m", 3: "micrometres"}  # of NIfTI's codes, those that are refused; unknown codes pass for mm
-THREADS = 16  # threads mostly wait for storage; reading a header takes 0.3 ms
+UNITS = {1: "m", 3: "micrometres"}  # refused NIfTI unit codes; unknown codes count as mm
+THREADS = 16  # they mostly wait for storage; reading a header takes 0.3 ms
 
 Shaped = tuple[Sequence[int], NDArray[Any]]  # a volume's shape, and its affine [4, 4]
 
 
 class Problem(NamedTuple):
-    """A failed check: its name, the file ("" without a single file), the value found and the value expected."""
+    """A failed check: its name, the file ("" if not of a single file), the actual value and the expected value."""
 
     check: str
     file: str
@@ -74,12 +73,12 @@ def raise_problem(problem: Problem | None) -> None:
 
 
 def files_in(case: Mapping[str, Any]) -> list[str]:
-    """A case's existing files: images, then the label."""
+    """Return a case's files, images before the label, omitting missing modalities."""
     return [str(file) for file in (*case["image"], case.get("label")) if isinstance(file, str | Path) and str(file)]
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's message, or its type if the message is empty."""
+    """Return the first line of an exception's message, or its type if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
@@ -93,30 +92,29 @@ def check_headers(cases: Sequence[Mapping[str, Any]], severities: Sequence[str] 
 
     Args:
         cases: Entries as `common.data.Datalist.load` returns them.
-        severities: Checks to run: errors, and warnings (of files whose place is a guess or a choice), of which a line
-            for each kind is printed.
+        severities: Severities to report: an error is raised, warnings (ambiguous positions) print a line for each kind.
 
     Raises:
-        InputError: a header check fails; names the subject, the file, the value found and the value expected.
+        InputError: a header check fails; names the subject, the file, the actual value and the expected value.
     """
     with ThreadPoolExecutor(THREADS) as pool:
         problems = list(pool.map(lambda case: read_headers(case, "")[0], cases))
-    kinds: dict[str, dict[str, Problem]] = {}  # of problems, by what is expected or "", and by subject
-    for case, found in zip(cases, problems, strict=True):
-        for problem in found:
+    kinds: dict[str, dict[str, Problem]] = {}  # expected value of warnings, or "" for errors -> subject -> problem
+    for case, case_problems in zip(cases, problems, strict=True):
+        for problem in case_problems:
             kind = problem.expected if CHECKS[problem.check] == "warning" else ""
             kinds.setdefault(kind, {}).setdefault(case["subject"], problem)
     errors = kinds.pop("", {})
-    if "warning" in severities:  # first, as it can be the reason for an error
-        show(*(f"warning: {_first(bad, len(cases))}" for bad in kinds.values()), error=True)
+    if "warning" in severities:  # first, as a warning may explain an error
+        show(*(f"warning: {_summarize(warnings, len(cases))}" for warnings in kinds.values()), error=True)
     if "error" in severities and errors:
-        raise InputError(_first(errors, len(cases)))
+        raise InputError(_summarize(errors, len(cases)))
 
 
-def _first(bad: Mapping[str, Problem], cases: int) -> str:
-    """The problem of the first subject, and how many more have one."""
-    subject, problem = next(iter(bad.items()))
-    more = f" ({len(bad) - 1} more of {cases} subjects have such a file)" if len(bad) > 1 else ""
+def _summarize(problems: Mapping[str, Problem], cases: int) -> str:
+    """Describe the first subject's problem, and count the other subjects with problems."""
+    subject, problem = next(iter(problems.items()))
+    more = f" ({len(problems) - 1} more of {cases} subjects have such a file)" if len(problems) > 1 else ""
     cure = f"; {CURE}" if problem.check in OFF_GRID else ""
     return f"subject {subject}: {problem}{cure}{more}"
 
@@ -124,7 +122,7 @@ def _first(bad: Mapping[str, Problem], cases: int) -> str:
 def check_labels(cases: Sequence[Mapping[str, Any]]) -> None:
     """Refuse a label map that is a copy of another subject's; maps without foreground may be equal.
 
-    Compares .nii.gz files, by length and checksum; `python -m scripts.datalists check` compares the voxels of all.
+    Compares only .gz files, by length and checksum first; `python -m scripts.datalists check` compares all voxels.
     """
     labelled = [case for case in cases if str(case.get("label")).endswith(".gz")]
     with ThreadPoolExecutor(THREADS) as pool:
@@ -143,12 +141,12 @@ def check_labels(cases: Sequence[Mapping[str, Any]]) -> None:
 
 
 def absent_regions(cases: Sequence[Mapping[str, Any]], convention: str) -> list[str]:
-    """The regions that no label map has; reads maps until all are found, and refuses maps that are all empty."""
+    """Return the regions that no label map has, reading until all are seen; refuse maps that are all empty."""
     labels = [case["label"] for case in cases if "label" in case]
     absent, is_empty = dict(regions_of(convention)), True
     for label in labels:
         values = np.unique(read_scan(label)[1])
-        absent = {name: wanted for name, wanted in absent.items() if wanted.isdisjoint(np.rint(values).tolist())}
+        absent = {name: region for name, region in absent.items() if region.isdisjoint(np.rint(values).tolist())}
         is_empty = is_empty and not values.any()
         if not absent:
             break
@@ -158,17 +156,17 @@ def absent_regions(cases: Sequence[Mapping[str, Any]], convention: str) -> list[
 
 
 def _end_of(path: str) -> bytes:
-    """The last 8 bytes of a file: checksum and length, modulo 2**32, of a gzip file's last member."""
+    """Return a file's last 8 bytes: in gzip, the checksum and length, modulo 2**32, of the last member."""
     with Path(path).open("rb") as stream:
         stream.seek(-8, os.SEEK_END)
         return stream.read()
 
 
 def read_headers(case: Mapping[str, Any], root: str) -> tuple[list[Problem], dict[str, Any], Any]:
-    """Problems of a case's headers, header-only images by file, and the first image, which states the grid.
+    """Return a case's header problems, its header-only images by file, and its first image, which defines the grid.
 
-    Only files of the first's shape are returned; the last value is None if no file can be read. `root` is "" for
-    absolute paths.
+    Images must have the first image's shape to be returned; the first image is None if no file can be read. `root` is
+    "" for absolute paths.
     """
     problems: list[Problem] = []
     opened: dict[str, Any] = {}
@@ -182,7 +180,7 @@ def read_headers(case: Mapping[str, Any], root: str) -> tuple[list[Problem], dic
         return problems, opened, None
     first, reference = next(iter(opened.items()))
     for file, scan in opened.items():
-        grid, expected = [(edges_of(each), each.affine) for each in (scan, reference)]
+        grid, expected = [(edges_of(image), image.affine) for image in (scan, reference)]
         problem = grid_problem(file, grid, expected, Path(first).name)
         problems += filter(None, [problem, orientation_problem(file, scan)])
     readable = {file: scan for file, scan in opened.items() if edges_of(scan) == edges_of(reference)}
@@ -190,9 +188,9 @@ def read_headers(case: Mapping[str, Any], root: str) -> tuple[list[Problem], dic
 
 
 def read_scan(path: str | Path, dtype: type | None = None) -> tuple[Any, np.ndarray]:
-    """Check a file's header and checksum, then read its single volume: nibabel's image, and scaled voxels [x, y, z].
+    """Check and read a file with a single volume; return nibabel's image and the scaled voxels [x, y, z].
 
-    A failed check raises `InputError`.
+    A failed check of its header or checksum raises `InputError`.
     """
     file = str(path)
     scan, problem = _open(file, "")
@@ -205,12 +203,12 @@ def read_scan(path: str | Path, dtype: type | None = None) -> tuple[Any, np.ndar
 
 
 def unreadable(file: str, error: BaseException) -> Problem:
-    """The problem of a file that a reader could not read."""
+    """Return the problem of a file that raised an error when read."""
     return Problem("unreadable", file, first_line(error), "a file that can be read to its end")
 
 
 def broken_file(files: Sequence[Any]) -> tuple[str, str] | None:
-    """The first file that cannot be read to its end, with the reason; None if all can be read."""
+    """Return the first file that cannot be read to its end, with the reason; None if all can be read."""
     for file in map(str, files):
         try:
             read_stored(open_volume(file), file)
@@ -220,18 +218,18 @@ def broken_file(files: Sequence[Any]) -> tuple[str, str] | None:
 
 
 def what_broke(entry: Mapping[str, Any], error: BaseException) -> str:
-    """Name the file that cannot be read; if all can be read, the transforms' error and all files."""
+    """Describe why a case failed: its unreadable file or, if all can be read, the transforms' error and all files."""
     if broken := broken_file(files_in(entry)):
         return f"{broken[0]}: {broken[1]}; expected a NIfTI file that can be read"
-    place = place_in_user_code(error)
+    location = place_in_user_code(error)
     while error.__cause__ is not None:
         error = error.__cause__
-    where = f" at {place}" if place else ""
+    where = f" at {location}" if location else ""
     return f"cannot be prepared: {type(error).__name__}: {first_line(error)}{where} ({', '.join(files_in(entry))})"
 
 
 def _open(file: str, root: str) -> tuple[Any, Problem | None]:
-    """A header-only image, and the problem of its header or length."""
+    """Open a header-only image; return it with the problem of its header or length, if any."""
     path = os.path.join(root, file)  # noqa: PTH118 (an absolute path stays as it is)
     try:
         scan = open_volume(path)
@@ -270,9 +268,10 @@ def _header_problem(file: str, scan: Any, path: str) -> Problem | None:
 
 
 def _is_complete(path: str, scan: Any) -> bool:
-    """Whether a compressed file seems as long as its header says, without reading it; false for a plain file.
+    """Whether a file seems as long as its header says, without reading it; False for .nii files, to read instead.
 
-    A gzip file ends with the length, modulo 2**32, of its content or its last member. Plain files are mapped to memory.
+    A gzip file ends with the length of its last member, modulo 2**32. Reading .nii files is cheap, as they are memory
+    maps; further formats count as complete.
     """
     if path.endswith(".nii.gz"):
         return int.from_bytes(_end_of(path)[4:], "little") == length_of(scan) % 2**32
@@ -283,7 +282,7 @@ def _is_complete(path: str, scan: Any) -> bool:
 
 
 def edges_of(scan: Any) -> tuple[int, ...]:
-    """The shape without trailing ones after three dimensions, which some tools append."""
+    """Return the shape without the ones that some tools append after three dimensions."""
     edges = tuple(scan.shape)
     while len(edges) > 3 and edges[-1] == 1:
         edges = edges[:-1]
@@ -291,7 +290,7 @@ def edges_of(scan: Any) -> tuple[int, ...]:
 
 
 def grid_problem(file: str, grid: Shaped, expected: Shaped, other: str) -> Problem | None:
-    """How a volume's grid differs from that of `other`: in shape, or in the affine by more than 0.001 mm."""
+    """Return the problem of a grid that differs from `other`'s in shape, or in the affine by more than 0.001 mm."""
     (shape, affine), (edges, reference) = grid, expected
     if tuple(shape) != tuple(edges):
         return Problem("shape", file, f"shape {_shape(shape)}", f"{_shape(edges)}, that of {other}")
@@ -306,7 +305,7 @@ def grid_problem(file: str, grid: Shaped, expected: Shaped, other: str) -> Probl
 
 
 def orientation_problem(file: str, scan: Any) -> Problem | None:
-    """The problem of a NIfTI header whose place readers guess (both codes are 0) or choose (two places contradict)."""
+    """Return the problem of a NIfTI header with ambiguous positions: both codes are 0, or two affines contradict."""
     import nibabel
 
     def axes_of(affine: Any) -> str:  # a degenerate affine leaves axes without a direction
@@ -316,13 +315,13 @@ def orientation_problem(file: str, scan: Any) -> Problem | None:
     if is_assumed(scan):
         value = "sform_code and qform_code are 0, so left and right are a guess"
         return Problem("orientation", file, value, f"a code above 0 ({used} is assumed, and stated in results)")
-    if (second := second_place(scan)) is None:
+    if (alternative := alternative_affine(scan)) is None:
         return None
-    field, affine, apart = second
+    field, affine, apart = alternative
     other = axes_of(affine)
     sides = "" if used == other else f" ({used} and {other})"
-    value = f"sform and {field}{sides} put a voxel in places up to {apart:.3g} mm apart"
-    return Problem("orientation", file, value, "one place (the sform is used)")
+    value = f"sform and {field}{sides} place voxels up to {apart:.3g} mm apart"
+    return Problem("orientation", file, value, "equal positions (the sform is used)")
 
 
 def _shape(shape: Sequence[int]) -> str:
@@ -333,7 +332,7 @@ def _shape(shape: Sequence[int]) -> str:
 
 
 def image_problem(file: str, volume: NDArray[Any]) -> Problem | None:
-    """Whether an image has voxels that are not finite, non-zero voxels of only one value, or one that outweighs all."""
+    """Return the problem of an image with non-finite voxels, a single non-zero value, or an outlier."""
     if not np.isfinite(volume).all():
         count = f"{np.isnan(volume).sum()} voxels NaN, {np.isinf(volume).sum()} infinite"
         return Problem("not_finite", file, count, "finite ones in float32")
@@ -342,17 +341,17 @@ def image_problem(file: str, volume: NDArray[Any]) -> Problem | None:
     values = volume[volume != 0]
     if values.min() == values.max():
         return Problem("constant", file, f"{values[0]:g} in every voxel that is not 0", "a brain, not a mask of it")
-    far = np.square(values - values.mean(dtype=np.float64), dtype=np.float64)
-    wildest = values[far.argmax()]
-    if len(values) > FEW and far.max() > far.sum() / 2 and abs(wildest) > OUTLIER * np.median(np.abs(values)):
-        return Problem("outlier", file, f"{wildest:.3g} in one voxel, which distorts the z-score of all", "intensities")
-    if abs(wildest) > HIGHEST:
-        return Problem("outlier", file, f"voxels up to {abs(wildest):.3g}", f"intensities up to {HIGHEST:g}")
+    squares = np.square(values - values.mean(dtype=np.float64), dtype=np.float64)
+    extreme = values[squares.argmax()]
+    if len(values) > FEW and squares.max() > squares.sum() / 2 and abs(extreme) > OUTLIER * np.median(np.abs(values)):
+        return Problem("outlier", file, f"{extreme:.3g} in one voxel, which distorts the z-score of all", "intensities")
+    if abs(extreme) > HIGHEST:
+        return Problem("outlier", file, f"voxels up to {abs(extreme):.3g}", f"intensities up to {HIGHEST:g}")
     return None
 
 
 def copy_problem(volumes: Mapping[str, NDArray[Any]]) -> Problem | None:
-    """Whether a modality's volume is a copy of another's."""
+    """Return the problem of a modality whose volume is a copy of a different modality's."""
     for (name, volume), (other, copy) in combinations(volumes.items(), 2):
         if np.array_equal(volume, copy):
             return Problem("copy", other, f"a copy of {name}", "a different image")
@@ -360,7 +359,7 @@ def copy_problem(volumes: Mapping[str, NDArray[Any]]) -> Problem | None:
 
 
 def label_counts(voxels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """The sorted values of a label map, and the number of voxels of each."""
+    """Return a label map's sorted values and the number of voxels of each."""
     values, counts = np.unique(voxels[voxels != 0], return_counts=True)  # only the few non-zero voxels are sorted
     if background := voxels.size - counts.sum():
         values, counts = np.append(values, values.dtype.type(0)), np.append(counts, background)
@@ -376,10 +375,10 @@ def whole_labels(values: NDArray[Any]) -> frozenset[int]:
 def label_problem(
     file: str, values: NDArray[Any], conventions: Collection[str] = (), may_fill: bool = False
 ) -> Problem | None:
-    """Whether a label map's distinct values are not labels of `conventions`, or, without these, not whole numbers.
+    """Return the problem of a label map's distinct values: not whole numbers or, with `conventions`, not their labels.
 
-    3 and 4 are never confused. Values may be off whole numbers by 0.00001, from a header's scaling. A label map of a
-    convention has a background, unless it `may_fill` the volume, as a prediction.
+    Labels 3 and 4 are never confused. A header's scaling may put values off whole numbers by 0.00001. With conventions,
+    a label map must have a background, unless it `may_fill` the volume, as predictions may.
     """
     if not np.isfinite(values).all():
         return Problem("not_finite", file, "NaN or infinite labels", "whole numbers")
@@ -389,18 +388,18 @@ def label_problem(
         return Problem("label_values", file, f"label {_listed(broken)}", "whole numbers as labels")
     if not conventions:
         return None
-    found = whole_labels(values)
-    known = frozenset[int]().union(*map(known_labels, conventions))
-    if unknown := sorted(found - known):
-        sizes = {name: len(known_labels(name)) for name in CONVENTIONS if found <= known_labels(name)}
+    labels = whole_labels(values)
+    valid = frozenset[int]().union(*map(known_labels, conventions))
+    if unknown := sorted(labels - valid):
+        sizes = {name: len(known_labels(name)) for name in CONVENTIONS if labels <= known_labels(name)}
         alike = [name for name in sizes if sizes[name] == min(sizes.values())]
         guess = f", which looks like {' or '.join(alike)}" if alike else ""
-        expected = f"labels {', '.join(map(str, sorted(known)))} ({' or '.join(conventions)})"
+        expected = f"labels {', '.join(map(str, sorted(valid)))} ({' or '.join(conventions)})"
         return Problem("label_values", file, f"label {_listed(unknown)}{guess}", expected)
     for value, other in aliases_of(conventions).items():
-        if {value, other} <= found:
+        if {value, other} <= labels:
             return Problem("label_values", file, f"labels {other} and {value}", "one of them for enhancing tumour")
-    if 0 not in found and not may_fill:
+    if 0 not in labels and not may_fill:
         return Problem("constant", file, f"label {_listed(values)} and no 0", "lesions, and 0 elsewhere")
     return None
 

@@ -1,7 +1,7 @@
 """A store of prepared volumes, compressed in chunks with checksums, so that a training reads only its crops.
 
 `python -m scripts.store` runs the deterministic transforms once, and any number of processes read the result. Crops are
-identical to those without a store, because the same transforms draw them from volumes that are read lazily.
+identical to those without a store, because the same transforms draw them, from volumes that are read lazily.
 """
 
 import hashlib
@@ -27,16 +27,16 @@ from .scan_checks import files_in, what_broke
 from .transforms import MISSING
 
 FORMAT = 3  # version of the files; older versions are ignored
-CHUNK, BLOCK = 64, 16  # edges in voxels: of a chunk, and of a block, the smallest part that is decompressed
-STATE = {"R", "_tracing"}  # attributes of MONAI's transforms that change as they run, or with the machine
-CROPS = ("RandSpatialCropd", "RandSpatialCropSamplesd")  # crops whose place does not depend on voxels
+CHUNK, BLOCK = 64, 16  # edges in voxels; a block is the smallest unit of decompression
+STATE = {"R", "_tracing"}  # attributes of MONAI's transforms that vary during a run or between machines
+CROPS = ("RandSpatialCropd", "RandSpatialCropSamplesd")  # crops whose position does not depend on voxels
 
 
 class Store:
-    """The deterministic part of a training's transforms, stored for each subject.
+    """The output of a training's deterministic transforms, stored for each subject.
 
     A subject has `SUBJECT-DIGEST.json`, and `SUBJECT-DIGEST.KEY.b2nd` for image and label. The digest covers its files
-    (path, size, modification time), the transforms and MONAI's version, so that changed settings find nothing.
+    (path, size, modification time), the transforms and MONAI's version, so that no changed input or setting matches.
     """
 
     def __init__(self, folder: str | Path, transform: Compose) -> None:
@@ -45,13 +45,13 @@ class Store:
         first = transform.get_index_of_first(lambda step: isinstance(step, RandomizableTrait))
         self.first = len(steps) if first is None else first
         crop = type(steps[first]).__name__ if first is not None else ""
-        self.crops = crop in CROPS and not steps[first].lazy  # a lazy transform is sampled with those after it
-        self._settings = [FORMAT, monai.__version__, *map(_described, steps[: self.first])]
+        self.crops = crop in CROPS and not steps[first].lazy  # a lazy crop is resampled together with later transforms
+        self._settings = [FORMAT, monai.__version__, *map(_as_json, steps[: self.first])]
         self._entries: dict[str, Path] = {}
         self._verified: set[Path] = set()
 
     def path_of(self, entry: Mapping[str, Any]) -> Path:
-        """The JSON file of a datalist's entry; a missing scan raises `InputError`."""
+        """Return the JSON file of a datalist's entry; raise `InputError` if a scan is missing."""
         if entry["subject"] not in self._entries:
             files = [entry["image"], entry.get("label"), *map(_state, files_in(entry))]
             described = json.dumps([self._settings, files]).encode()
@@ -61,7 +61,7 @@ class Store:
         return self._entries[entry["subject"]]
 
     def missing(self, data: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """The entries of a datalist that are not in the store."""
+        """Return the entries of a datalist that are not in the store."""
         return [dict(entry) for entry in data if not self._has(entry)]
 
     def _has(self, entry: Mapping[str, Any]) -> bool:
@@ -89,7 +89,7 @@ class Store:
             compression = blosc2.CParams(codec=blosc2.Codec.LZ4, clevel=5, filters=[blosc2.Filter.SHUFFLE], nthreads=1)
             chunks, blocks = ((1, *(min(size, edge) for edge in edges)) for size in (CHUNK, BLOCK))
             content = blosc2.asarray(array, chunks=chunks, blocks=blocks, cparams=compression).to_cframe()
-            with atomic_write(_voxels_of(path, key)) as file:  # by Python: blosc2 does not say that a disk is full
+            with atomic_write(_voxels_of(path, key)) as file:  # by Python, as blosc2 does not report a full disk
                 file.write_bytes(content)
             checksum = zlib.crc32(content)
             volumes[key] = {"shape": array.shape, "dtype": array.dtype.name, "crc32": checksum, **_geometry(item[key])}
@@ -98,9 +98,9 @@ class Store:
             file.write_text(json.dumps(content))
 
     def attempt(self, entry: Mapping[str, Any]) -> str:
-        """Prepare and write a subject on one core; return the error in one line, or an empty text.
+        """Prepare and write a subject on one core; return the error in one line, or "".
 
-        A disk that is full or read-only raises: no other subject can be written either.
+        A full or read-only disk raises, as no further subject can be written.
         """
         torch.set_num_threads(1)
         try:
@@ -112,27 +112,28 @@ class Store:
         return ""
 
     def read(self, entry: Mapping[str, Any]) -> Any:
-        """A subject after all transforms; if the first random transform crops, only the crop is decompressed."""
+        """Return a subject after all transforms; if the first random transform crops, decompress only the crop."""
         path = self.path_of(entry)
         volumes = _volumes(path)
         if self.crops:
             voxels = {
-                key: torch.empty(said["shape"], dtype=getattr(torch, said["dtype"])) for key, said in volumes.items()
+                key: torch.empty(volume["shape"], dtype=getattr(torch, volume["dtype"]))
+                for key, volume in volumes.items()
             }
         else:
             voxels = {key: self._voxels(path, key, volumes, (slice(None),)) for key in volumes}
-        item = dict(entry) | {key: MetaTensor(voxels[key], meta=_meta(said)) for key, said in volumes.items()}
+        item = dict(entry) | {key: MetaTensor(voxels[key], meta=_meta(volumes[key])) for key in volumes}
         if not self.crops:
             return self.transform(item, start=self.first)
         crops = self.transform(item, start=self.first, end=self.first + 1)
         for crop in crops if isinstance(crops, list) else [crops]:
             for key in volumes:
-                read = self._voxels(path, key, volumes, _place(crop[key], voxels[key]))
-                crop[key] = MetaTensor(read, meta=crop[key].meta, applied_operations=crop[key].applied_operations)
+                part = self._voxels(path, key, volumes, _slices_of(crop[key], voxels[key]))
+                crop[key] = MetaTensor(part, meta=crop[key].meta, applied_operations=crop[key].applied_operations)
         return self.transform(crops, start=self.first + 1)
 
     def _voxels(self, path: Path, key: str, volumes: Mapping[str, Any], part: tuple[slice, ...]) -> torch.Tensor:
-        """A part of a volume; this process verifies the file before its first read."""
+        """Read a part of a volume; verify the file before this process's first read."""
         blosc2 = _blosc2()
         file = _voxels_of(path, key)
         try:
@@ -142,11 +143,11 @@ class Store:
                 self._verified.add(file)
             return torch.from_numpy(blosc2.open(str(file), mode="r", dparams={"nthreads": 1})[part])
         except OSError as error:
-            raise InputError(f"{file}: {error.strerror or error}; expected a file of scripts.store") from error
+            raise InputError(f"{file}: {error.strerror or error}; expected a file written by scripts.store") from error
 
 
 def _blosc2() -> Any:
-    """Import the package, which only stores need."""
+    """Import blosc2, which only stores need."""
     try:
         return import_module("blosc2")
     except ImportError as error:
@@ -173,10 +174,10 @@ def _geometry(volume: MetaTensor) -> dict[str, Any]:
     }
 
 
-def _meta(said: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata of a volume that the training's transforms read."""
-    missing = {} if said["missing"] is None else {MISSING: torch.tensor(said["missing"])}
-    return {"affine": torch.tensor(said["affine"], dtype=torch.float64), "filename_or_obj": said["file"], **missing}
+def _meta(volume: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a volume's metadata, as the training's transforms read it."""
+    missing = {} if volume["missing"] is None else {MISSING: torch.tensor(volume["missing"])}
+    return {"affine": torch.tensor(volume["affine"], dtype=torch.float64), "filename_or_obj": volume["file"], **missing}
 
 
 def _volumes(path: Path) -> dict[str, Any]:
@@ -193,30 +194,30 @@ def _checksum(volumes: Mapping[str, Any]) -> int:
     return zlib.crc32(json.dumps(volumes, sort_keys=True).encode())
 
 
-def _place(crop: torch.Tensor, whole: torch.Tensor) -> tuple[slice, ...]:
-    """The position of a crop in its volume, of which it is a view."""
-    if crop.stride() != whole.stride() or crop.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr():
-        raise RuntimeError(f"the crop {tuple(crop.shape)} is not a view of the volume {tuple(whole.shape)}")
+def _slices_of(crop: torch.Tensor, volume: torch.Tensor) -> tuple[slice, ...]:
+    """Return the position of a crop in its volume; the crop must be a view of it."""
+    if crop.stride() != volume.stride() or crop.untyped_storage().data_ptr() != volume.untyped_storage().data_ptr():
+        raise RuntimeError(f"the crop {tuple(crop.shape)} is not a view of the volume {tuple(volume.shape)}")
     slices, rest = [], crop.storage_offset()
-    for stride, edge in zip(whole.stride(), crop.shape, strict=True):
+    for stride, edge in zip(volume.stride(), crop.shape, strict=True):
         start, rest = divmod(rest, stride)
         slices.append(slice(start, start + edge))
     return tuple(slices)
 
 
-def _described(value: Any) -> Any:
-    """A transform, or a value of its settings, as JSON that is equal in every process."""
+def _as_json(value: Any) -> Any:
+    """Convert a transform, or a value of its settings, to JSON that is equal in every process."""
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, np.ndarray | torch.Tensor):
         return value.tolist()
     if isinstance(value, Mapping):
-        return [[str(name), _described(value[name])] for name in sorted(value, key=str)]
+        return [[str(name), _as_json(value[name])] for name in sorted(value, key=str)]
     if isinstance(value, Sequence | set | frozenset):
-        return [_described(item) for item in (value if isinstance(value, Sequence) else sorted(value, key=str))]
+        return [_as_json(item) for item in (value if isinstance(value, Sequence) else sorted(value, key=str))]
     if isinstance(value, FunctionType | type):
         return f"{value.__module__}.{value.__qualname__}"
     if isinstance(value, Enum | torch.dtype | np.dtype):
         return str(value)
     settings = {name: setting for name, setting in vars(value).items() if name not in STATE}
-    return [f"{type(value).__module__}.{type(value).__qualname__}", _described(settings)]
+    return [f"{type(value).__module__}.{type(value).__qualname__}", _as_json(settings)]

@@ -34,22 +34,22 @@ from .scan_checks import (
 )
 from .volumes import forms_of, open_volume, read_voxels
 
-FORMS = "forms"  # in an image's metadata: `common.data.volumes.forms_of` its first file
-MISSING = "missing_modalities"  # in an image's metadata if a modality is missing: a bool for each channel
+FORMS = "forms"  # metadata key of `common.data.volumes.forms_of` an image's first file
+MISSING = "missing_modalities"  # metadata key: a bool for each channel, only if a modality is missing
 
 
 class LoadScand(MapTransform):
     """Load images and label maps, channel first and in float32; a missing modality becomes zeros.
 
-    `common.data.volumes` reads each file, and verifies it as a whole before any voxel is used. MONAI's `NibabelReader`
-    would replace an sform that differs from a rounded pixdim.
+    `common.data.volumes` reads each file, and verifies it as a whole before using voxels. MONAI's `NibabelReader` would
+    replace an sform that differs from a rounded pixdim.
 
     Args:
         keys: Keys of the files: a path, or a list with a path for each modality, None if missing. The image is [C, H,
             W, D], on the grid of the existing files.
 
     Raises:
-        InputError: a file cannot be read, or is not on the grid of the first.
+        InputError: a file cannot be read, or is not on the first file's grid.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -75,7 +75,7 @@ def _load(files: Sequence[str | Path | None]) -> MetaTensor:
             meta |= {"spatial_shape": np.array(voxels.shape), FORMS: forms_of(scan)}
         first = image.shape[1:], meta["original_affine"]
         raise_problem(grid_problem(str(file), (voxels.shape, scan.affine), first, Path(meta["filename_or_obj"]).name))
-        with np.errstate(over="ignore"):  # the checks of voxels refuse what becomes infinite
+        with np.errstate(over="ignore"):  # the voxel checks refuse infinite values
             image[channel] = voxels
     if None in files:
         meta[MISSING] = torch.tensor([file is None for file in files])
@@ -83,7 +83,7 @@ def _load(files: Sequence[str | Path | None]) -> MetaTensor:
 
 
 def present_channels(image: torch.Tensor) -> list[int]:
-    """The channels of an image [C, H, W, D] with a file; missing modalities hold zeros (`LoadScand`)."""
+    """Return the channels of an image [C, H, W, D] that have a file; missing modalities hold zeros (`LoadScand`)."""
     is_missing = getattr(image, "meta", {}).get(MISSING, [False] * len(image))
     return [channel for channel in range(len(image)) if not is_missing[channel]]
 
@@ -100,8 +100,8 @@ class CheckScand(Transform):
 
     Raises:
         InputError: the number of channels differs, a value is not finite, the non-zero voxels of a channel have a
-            single value or are absent, a modality is a copy of another, no voxel is above zero, or the label's shape or
-            affine (by more than 0.001 mm) differs from the image's.
+            single value or are absent, two modalities are equal, no voxel is above zero, or the label's shape or affine
+            (by more than 0.001 mm) differs from the image's.
     """
 
     def __init__(self, image: str, modalities: Sequence[str], label: str | None = None) -> None:
@@ -117,8 +117,8 @@ class CheckScand(Transform):
         voxels, present = image.cpu().numpy(), present_channels(image)
         for number in present:
             # MONAI keeps only the name of the first file
-            place = name if number == present[0] else f"{self.modalities[number]} beside {name}"
-            raise_problem(image_problem(place, voxels[number]))
+            file = name if number == present[0] else f"{self.modalities[number]} beside {name}"
+            raise_problem(image_problem(file, voxels[number]))
         copy = copy_problem({self.modalities[number]: voxels[number] for number in present})
         raise_problem(copy and copy._replace(file=f"{copy.file} beside {name}"))
         if not (voxels > 0).any():
@@ -126,8 +126,8 @@ class CheckScand(Transform):
         if self.label is not None:
             label = data[self.label]
             file = str(label.meta.get("filename_or_obj", "label map"))
-            ours, expected = ((tuple(each.shape[1:]), each.affine.cpu().numpy()) for each in (label, image))
-            raise_problem(grid_problem(file, ours, expected, "the image"))
+            grid, expected = ((tuple(volume.shape[1:]), volume.affine.cpu().numpy()) for volume in (label, image))
+            raise_problem(grid_problem(file, grid, expected, "the image"))
         return data
 
 
@@ -138,7 +138,7 @@ class CheckPreparationd(Transform):
         image: Key of the image, [C, H, W, D] in RAS orientation.
         expected: Ranges from the checkpoints (`common.weights.measured_of`); if empty, only the alignment is checked.
         accept: Names of `PREPARATION_CHECKS` that may fail.
-        spacing: Edges in mm of the voxels that the scan is resampled to afterwards; None if it is not.
+        spacing: Voxel size in mm to which the scan is resampled later; None without resampling.
 
     Raises:
         InputError: the scan differs.
@@ -156,17 +156,17 @@ class CheckPreparationd(Transform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
         image = data[self.image]
-        found = differences(measure(image.numpy(), image.affine.numpy()), self.expected, self.spacing)
-        refuse(found, self.accept)
+        problems = differences(measure(image.numpy(), image.affine.numpy()), self.expected, self.spacing)
+        refuse(problems, self.accept)
         return data
 
 
 class RandModalityDropoutd(RandomizableTransform, MapTransform):
     """Modality dropout: set whole modalities of an image [C, H, W, D] to zero, the mean of its intensities.
 
-    The modalities that remain are drawn with equal probability from all subsets of at least one, but not all, of those
-    that the subject has (after ModDrop, which drops each independently: Neverova et al., IEEE TPAMI 2016). Modalities
-    that the subject lacks are set to zero again, as in inference. List it after transforms that shift intensities.
+    The remaining modalities are drawn uniformly from the non-empty proper subsets of the subject's modalities (after
+    ModDrop, which drops each independently: Neverova et al., IEEE TPAMI 2016). Modalities that the subject lacks are
+    reset to zero, as in inference, so list this transform after those that shift intensities.
 
     Args:
         keys: Keys of the images; modalities are drawn for each image.
@@ -183,7 +183,7 @@ class RandModalityDropoutd(RandomizableTransform, MapTransform):
         if not self._do_transform or len(data) < 2:
             return list(data)
         subset = self.R.randint(1, 2 ** len(data) - 1)  # a bit for each channel; not all zeros, not all ones
-        return [channel for place, channel in enumerate(data) if subset >> place & 1]
+        return [channel for bit, channel in enumerate(data) if subset >> bit & 1]
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
@@ -197,19 +197,20 @@ class RandModalityDropoutd(RandomizableTransform, MapTransform):
 
 
 class RandRegionCropd(RandCropByLabelClassesd):
-    """Crop a scan: with probability `share` around a voxel of a region that it has, else anywhere.
+    """Crop a scan: with probability `share` around a voxel of one of its regions, else anywhere.
 
-    The regions are equally likely, whatever their size, as are the voxels of a region and all other places; a crop lies
-    within the volume. So nnU-Net draws its patches (Isensee et al., Nature Methods 2021), a third around a voxel.
+    All regions in the scan are equally likely, whatever their size, as are a region's voxels, and all positions
+    elsewhere; crops stay within the volume. nnU-Net draws a third of its patches around a region's voxel (Isensee et
+    al., Nature Methods 2021).
 
     Args:
         keys: Keys of image and regions, [C, H, W, D], each edge at least as long as the crop's.
         label_key: Key of the regions [R, H, W, D], 0 or 1.
         spatial_size: Edges of the crop, in voxels.
-        share: Probability that a region has the crop's centre, 0 to 1; a scan without regions is cropped anywhere.
+        share: Probability of a crop around a region's voxel, 0 to 1; a scan without regions is cropped anywhere.
 
     Returns:
-        A list with the one crop, as MONAI's crops by label.
+        A list with a single crop, like MONAI's crops by label.
     """
 
     def __init__(
@@ -240,7 +241,7 @@ class LabelToRegionsd(MapTransform):
         convention: Label convention; see `common.data.regions`.
 
     Raises:
-        InputError: a label map has a value that the convention lacks; 4 and 3 are never confused.
+        InputError: a label map has a value that the convention lacks; 3 and 4 are never confused.
     """
 
     def __init__(self, keys: KeysCollection, convention: str) -> None:
@@ -258,8 +259,8 @@ class LabelToRegionsd(MapTransform):
         name = str(getattr(label, "meta", {}).get("filename_or_obj", "label map"))
         values, _ = label_counts(torch.as_tensor(label).cpu().numpy())
         raise_problem(label_problem(name, values, [self.convention]))
-        whole = label.round() if label.is_floating_point() else label
-        return torch.cat([_is_any(whole, values) for values in self.values]).float()
+        rounded = label.round() if label.is_floating_point() else label
+        return torch.cat([_is_any(rounded, values) for values in self.values]).float()
 
 
 def _is_any(label: torch.Tensor, values: frozenset[int]) -> torch.Tensor:
@@ -267,9 +268,9 @@ def _is_any(label: torch.Tensor, values: frozenset[int]) -> torch.Tensor:
 
 
 class NestRegionsd(MapTransform):
-    """Give each region the voxels that it has in the label map from `RegionsToLabeld`.
+    """Make regions consistent with each other: replace them by those of the label map from `RegionsToLabeld`.
 
-    A network predicts each region separately, so enhancing tumour may extend beyond whole tumour, or exclusive regions
+    A network predicts each region separately, so enhancing tumour may extend beyond whole tumour, or disjoint regions
     may overlap. Metrics must measure the label map that users get.
 
     Args:
@@ -317,8 +318,8 @@ class CleanRegionsd(MapTransform):
 class RegionsToLabeld(MapTransform):
     """Convert one binary channel per region [R, H, W, D] to a label map [1, H, W, D] of uint8.
 
-    Of nested regions the smallest wins. In BraTS a voxel in ET is enhancing tumour; in TC without ET, necrosis; in WT
-    alone, oedema.
+    The innermost region of a voxel decides. In BraTS, a voxel in ET is enhancing tumour; in TC without ET, necrosis; in
+    WT alone, oedema.
 
     Args:
         keys: Keys of the regions.
@@ -346,7 +347,7 @@ class ResampleScand(Spacingd):
     Args:
         keys: Keys of images and regions [C, H, W, D].
         spacing: Voxel size in mm; None changes nothing.
-        label: Key of the regions among them; a resampled voxel is 1 from a value of 0.5.
+        label: Key of the regions among `keys`; their resampled values of at least 0.5 become 1, others 0.
     """
 
     def __init__(self, keys: KeysCollection, spacing: Sequence[float] | None, label: str | None = None) -> None:

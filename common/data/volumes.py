@@ -1,7 +1,7 @@
-"""Read NIfTI, MGH and NRRD files with verified checksums, and write them atomically.
+"""Read NIfTI, MGH and NRRD files with verified checksums, and write NIfTI files atomically.
 
-`open_volume` is the one reading of a header in this repository; tests/test_headers.py refuses any other. A result on a
-scan's grid takes over the scan's header fields (`forms_of`), so that every program puts both in the same place.
+Only `open_volume` reads headers, as tests/test_headers.py enforces. Results on a scan's grid copy the scan's header
+fields (`forms_of`), so that every program shows both at the same position.
 """
 
 import gzip
@@ -18,24 +18,24 @@ from numpy.typing import NDArray
 from ..files import atomic_write, why_no_file
 from .nrrd import open_nrrd
 
-MADE_UP = b"made-up subject"  # description in the header of a file
-AFTER = 2**20  # bytes that may follow the voxels
+MADE_UP = b"made-up subject"  # `descrip` in the header of a made-up subject's file
+AFTER = 2**20  # bytes; content after the voxels must be shorter
 CODES = ("sform_code", "qform_code")
-HIGHEST_CODE = 5  # of a form, in NIfTI-2
-ASSUMED = 2  # code of an assumed affine in results: aligned, not scanner space
-FIELDS = ("xyzt_units", *CODES, *(f"quatern_{axis}" for axis in "bcd"))  # that place voxels, and pixdim
+HIGHEST_CODE = 5  # form code, in NIfTI-2
+ASSUMED = 2  # form code of an assumed affine in results: aligned, not scanner space
+FIELDS = ("xyzt_units", *CODES, *(f"quatern_{axis}" for axis in "bcd"))  # grid fields besides pixdim
 FIELDS += tuple(f"{field}_{axis}" for field in ("qoffset", "srow") for axis in "xyz")
-GZIP = b"\x1f\x8b"  # first bytes of a file
-NIFTI_1 = 348  # bytes of a header
-ROTATION = 5e-5  # largest error of a cosine in a qform, of axes that ITK, too, takes for orthogonal
+GZIP = b"\x1f\x8b"  # magic number
+NIFTI_1 = 348  # header size, bytes
+ROTATION = 5e-5  # tolerance of a qform's direction cosines; within it ITK, too, accepts axes as orthogonal
 
 
 def open_volume(path: str | Path) -> Any:
-    """Read a volume's header; its `dataobj` reads voxels on demand, and its `affine` maps them to mm in RAS+.
+    """Read a volume's header; the result's `dataobj` reads voxels on demand, its `affine` maps them to mm in RAS+.
 
-    The affine of a NIfTI file is its sform if that has a code above 0, else its qform if that has one, else an
-    assumption (`is_assumed`): voxels of the stated size around 0 mm, in the orientation LAS. pixdim never changes an
-    sform. Damaged files raise any of nibabel's exceptions.
+    A NIfTI file's affine is the sform if its code is above 0, else the qform if its code is above 0, else an assumption
+    (`is_assumed`): LAS voxels of the stated size, centred on 0 mm. pixdim never changes an sform. Damaged files raise
+    any of nibabel's exceptions.
     """
     import nibabel  # imported here and below, as it is slow
 
@@ -54,13 +54,13 @@ def open_volume(path: str | Path) -> Any:
         raise TypeError(f"of type {type(scan).__name__}")
     if isinstance(scan, nibabel.Nifti1Pair):
         with scan.file_map.get("header", scan.file_map["image"]).get_prepare_fileobj("rb") as stream:
-            stored = type(scan.header).from_fileobj(stream, check=False)  # before nibabel replaces what is invalid
+            stored = type(scan.header).from_fileobj(stream, check=False)  # before nibabel replaces invalid values
         for code in CODES:
-            if not 0 <= stored[code] <= HIGHEST_CODE:  # for nibabel unset, for the standard set
+            if not 0 <= stored[code] <= HIGHEST_CODE:  # unset for nibabel, set for the standard
                 raise ValueError(f"{code} {stored[code]}, where NIfTI has 0 to {HIGHEST_CODE}")
         if not stored["sform_code"] and 0 in stored["pixdim"][1 : 1 + min(3, scan.ndim)]:
             raise ValueError("pixdim 0, so the size of its voxels is unknown")
-        if np.isinf(stored["scl_slope"]):  # NaN and 0 stand for no scaling
+        if np.isinf(stored["scl_slope"]):  # NaN and 0 mean no scaling
             raise ValueError(f"scl_slope {stored['scl_slope']}, so the scale of its intensities is unknown")
         scan.extra["stored"] = stored
     return scan
@@ -72,17 +72,17 @@ def is_assumed(scan: Any) -> bool:
 
 
 def forms_of(scan: Any) -> bytes:
-    """The header of a volume from `open_volume` without anything but its place, for results on its grid.
+    """Return a header with only the grid of a volume from `open_volume`, for results on that grid.
 
-    Both forms, their codes, pixdim and unit are those of the file, bit for bit. An assumed affine gets a code.
+    Both forms, their codes, pixdim and the units are copied bit for bit. An assumed affine gets the code `ASSUMED`.
     """
     if "stored" not in scan.extra or is_assumed(scan):
         return bytes(header_on(scan.affine, ASSUMED if is_assumed(scan) else 1).binaryblock)
-    return bytes(_only_place(scan.extra["stored"]).binaryblock)
+    return bytes(_grid_header(scan.extra["stored"]).binaryblock)
 
 
-def _only_place(stored: Any) -> Any:
-    """A new header with only the fields of another one that place its voxels."""
+def _grid_header(stored: Any) -> Any:
+    """Return a new header with only the grid fields of a stored header."""
     import nibabel
 
     header = (nibabel.Nifti2Header if isinstance(stored, nibabel.Nifti2Header) else nibabel.Nifti1Header)()
@@ -93,14 +93,14 @@ def _only_place(stored: Any) -> Any:
 
 
 def header_on(grid: NDArray[Any] | bytes, code: int = 1) -> Any:
-    """A NIfTI header on a grid: an affine [4, 4] in mm, RAS+, or `forms_of` a scan.
+    """Return a NIfTI header for a grid: an affine [4, 4] in mm, RAS+, or `forms_of` a scan.
 
-    An affine becomes sform and qform with this code; a qform has no shear, so a sheared affine becomes only the sform.
+    An affine becomes sform and qform with this code; a sheared affine becomes only the sform, as a qform has no shear.
     """
     import nibabel
 
     if isinstance(grid, bytes):
-        return _only_place((nibabel.Nifti1Header if len(grid) == NIFTI_1 else nibabel.Nifti2Header)(grid, check=False))
+        return _grid_header((nibabel.Nifti1Header if len(grid) == NIFTI_1 else nibabel.Nifti2Header)(grid, check=False))
     header = nibabel.Nifti1Header()
     header.set_xyzt_units("mm")
     header.set_sform(grid, code)
@@ -112,15 +112,15 @@ def header_on(grid: NDArray[Any] | bytes, code: int = 1) -> Any:
 
 
 def affine_in(forms: bytes) -> NDArray[np.float64]:
-    """The affine [4, 4] of `forms_of` a scan, mm in RAS+."""
+    """Return the affine [4, 4] of a header from `forms_of`, mm in RAS+."""
     return np.asarray(header_on(forms).get_best_affine(), np.float64)
 
 
-def second_place(scan: Any) -> tuple[str, NDArray[np.float64], float] | None:
-    """Where a program may put a volume's voxels that this repository, by the sform, puts elsewhere.
+def alternative_affine(scan: Any) -> tuple[str, NDArray[np.float64], float] | None:
+    """Return the affine that some programs use in place of a volume's sform.
 
-    Such programs (ITK's, for some codes) read the qform, or scale the sform's axes to pixdim. Returns which of the two,
-    its affine, and the largest distance in mm; None if no voxel is off by more than half a voxel.
+    These programs (ITK, for some codes) read the qform, or scale the sform's axes to pixdim. Returns "qform" or
+    "pixdim", its affine, and the largest distance in mm; None if no voxel is off by more than half a voxel.
     """
     import nibabel
 
@@ -131,16 +131,16 @@ def second_place(scan: Any) -> tuple[str, NDArray[np.float64], float] | None:
     if scan.header["qform_code"]:
         try:
             field, affine = "qform", scan.header.get_qform()
-        except ValueError:  # it is no rotation, so that nobody can use it
+        except ValueError:  # not a rotation, so no program can use it
             return None
-    corners = np.array([[*place, 1] for place in product(*((0, edge - 1) for edge in scan.shape[:3]))]).T
+    corners = np.array([[*corner, 1] for corner in product(*((0, edge - 1) for edge in scan.shape[:3]))]).T
     if np.abs(np.linalg.solve(scan.affine, affine @ corners) - corners).max() <= 0.5:
         return None
     return field, affine, float(np.linalg.norm((affine - scan.affine) @ corners, axis=0).max())
 
 
 def is_made_up(path: str | Path) -> bool:
-    """Whether a NIfTI file says that its subject is made up; False if it cannot be read."""
+    """Whether a NIfTI file is marked as a made-up subject's; False if it cannot be read."""
     try:
         return bool(open_volume(path).header["descrip"] == MADE_UP)
     except Exception:  # the header checks report damaged files
@@ -148,7 +148,7 @@ def is_made_up(path: str | Path) -> bool:
 
 
 def is_label_map(path: str | Path) -> bool:
-    """Whether a NIfTI file says that it is a label map, as those of this project do; False if it cannot be read."""
+    """Whether a NIfTI file is marked as a label map, as this project's are; False if it cannot be read."""
     try:
         return bool(open_volume(path).header.get_intent()[0] == "label")
     except Exception:
@@ -156,22 +156,22 @@ def is_label_map(path: str | Path) -> bool:
 
 
 def read_stored(scan: Any, path: str | Path) -> np.ndarray:
-    """All voxels as stored, before the header's scaling.
+    """Read all voxels as stored, before the header's scaling.
 
-    A .nii.gz or .mgz file is verified as a whole first: nibabel stops before the checksum and misses flipped bits.
-    EOFError: the file ends early; OSError: it is unreadable, fails its checksum, or is far too long.
+    A .nii.gz or .mgz file is first verified as a whole, as nibabel stops before the checksum and misses flipped bits.
+    Raises EOFError if the file ends early, OSError if it is unreadable, fails its checksum, or is far too long.
     """
     return np.asanyarray(_verified(scan, path).get_unscaled())
 
 
 def read_voxels(scan: Any, path: str | Path, dtype: type | None = None) -> np.ndarray:
-    """All voxels after the header's scaling, converted to `dtype` if given; see `read_stored`."""
-    with np.errstate(over="ignore"):  # the checks of voxels refuse what becomes infinite
+    """Read all voxels with the header's scaling, converted to `dtype` if it is set; see `read_stored`."""
+    with np.errstate(over="ignore"):  # the voxel checks refuse infinite values
         return np.asanyarray(_verified(scan, path), dtype)
 
 
 def _verified(scan: Any, path: str | Path) -> Any:
-    """The proxy of the voxels; of a compressed file, on its verified content."""
+    """Return the proxy of the voxels; a compressed file's proxy reads its verified content."""
     import nibabel
 
     proxy, name = scan.dataobj, str(path)
@@ -184,21 +184,21 @@ def _verified(scan: Any, path: str | Path) -> Any:
 
 
 def canonical(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels [x, y, z] and affine in the orientation nearest to RAS, without resampling."""
+    """Reorient voxels [x, y, z] and affine to the orientation nearest to RAS, without resampling."""
     import nibabel
 
-    turned = nibabel.as_closest_canonical(nibabel.Nifti1Image(voxels, affine))
-    return np.asarray(turned.dataobj), turned.affine
+    reoriented = nibabel.as_closest_canonical(nibabel.Nifti1Image(voxels, affine))
+    return np.asarray(reoriented.dataobj), reoriented.affine
 
 
 def length_of(scan: Any) -> int:
-    """Bytes of a NIfTI file up to the end of its voxels, according to the header."""
+    """Return a file's uncompressed length in bytes up to the end of its voxels, according to the header."""
     proxy = scan.dataobj
     return int(proxy.offset) + prod(map(int, proxy.shape)) * int(proxy.dtype.itemsize)
 
 
 def _content(file: str, length: int) -> bytes:
-    """Decompress a .nii.gz file and verify its checksums; data far beyond `length` takes no memory."""
+    """Decompress a file and verify its checksums; read at most `AFTER` bytes beyond `length`."""
     with gzip.open(file) as stream:
         try:
             content = stream.read(length + AFTER)
@@ -220,10 +220,11 @@ def write_volume(
     is_label: bool = False,
     description: bytes = b"",
 ) -> None:
-    """Write voxels [x, y, z(, t)] as .nii.gz, or .nii by its name; equal content gives equal bytes.
+    """Write voxels [x, y, z(, t)] as .nii.gz or .nii, by the file's name; equal content gives equal bytes.
 
-    `grid` and form code (0 unknown, 1 scanner, 2 aligned, 3 Talairach, 4 MNI) as in `header_on`. Level 6 compresses a
-    brain's label map in 0.1 s. The intent of a label map is NIFTI_INTENT_LABEL; the description has up to 79 bytes.
+    `grid` and form code (0 unknown, 1 scanner, 2 aligned, 3 Talairach, 4 MNI) are those of `header_on`. Level 6
+    compresses a brain's label map in 0.1 s. Label maps get the intent NIFTI_INTENT_LABEL; a description has up to 79
+    bytes.
     """
     header = header_on(grid, code)
     header["descrip"] = description
@@ -235,9 +236,9 @@ def write_volume(
 
 
 def content_of(voxels: np.ndarray, header: Any, slope: float = 1.0, inter: float = 0.0) -> bytes:
-    """The bytes of a NIfTI file; a voxel's value is its number x slope + inter.
+    """Return the bytes of a NIfTI file; a voxel's value is its stored number x slope + inter.
 
-    nibabel's own writer would correct a header that is copied bit for bit.
+    nibabel's writer would alter a header that must stay a bit-for-bit copy.
     """
     header.set_data_dtype(voxels.dtype)
     header.set_data_shape(voxels.shape)

@@ -55,7 +55,7 @@ def test_a_training_reads_the_same_crops_from_a_store(bundle, scans, tmp_path):
         nifti.contradict(file)
     result = prepare(bundle, store, places)
     assert result.returncode == 0, result.stderr
-    assert result.stderr.count("sform and qform put a voxel in places up to 40 mm apart; expected one place") == 1
+    assert result.stderr.count("sform and qform place voxels up to 40 mm apart; expected equal positions") == 1
     assert "3 subjects: 0 are there, 3 to prepare" in result.stdout
     several = {"crops_per_volume": 2} if bundle == "ukb_ssl_pretrain" else {}
     plain = batches(bundle, places, tmp_path, **several)

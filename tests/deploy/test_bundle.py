@@ -38,7 +38,7 @@ def test_a_bundle_is_described_by_its_metadata(bundle):
     assert opened.modalities == ("FLAIR", "T1ce", "T1", "T2")
     assert metadata["name"] == f"{opened.name} on BraTS 2021", "which the checkpoint does not say"
     assert opened.version == metadata["version"]
-    assert opened.trained_on == "a cohort that the weights do not name; FLAIR, T1ce, T1, T2"
+    assert opened.trained_on == "an unnamed cohort; FLAIR, T1ce, T1, T2"
     assert opened.task is TASKS["brats"]
     assert (opened.config.name, len(opened.checkpoint_sha256)) == ("inference.yaml", 64)
 

@@ -1,4 +1,4 @@
-"""Cohorts: a module for each, whose `COHORT` is its card. To add a cohort, add a module."""
+"""Cohorts: each module defines a cohort's card, `COHORT`. To add a cohort, add a module."""
 
 from importlib import import_module
 from pkgutil import iter_modules

@@ -15,7 +15,7 @@ def _layout(title: str, visit: str, example: str, kinds: Mapping[str, str], conv
         fields={"visit": visit},
         example=example,
         convention=convention,
-        remarks={"BraTS-PED-": "labels read as in 2023 (3: enhancing); from 2024 on: --label_convention=brats2024peds"},
+        remarks={"BraTS-PED-": "labels read as in 2023 (3: enhancing); since 2024: --label_convention=brats2024peds"},
     )
 
 
@@ -39,9 +39,10 @@ COHORT = Cohort(
     about="""Write the datalist of a BraTS folder: FLAIR, T1ce, T1, T2 and the labels.
 
     The folders' names distinguish BraTS 2021 (labels 1, 2, 4) from BraTS 2023 and 2024 (GLI, MEN, MET, PED, SSA and
-    GoAT; labels 1, 2, 3); a root must hold only one of them. From 2024 on two sets have four labels: tumours after
-    treatment want `--label_convention=brats2024`, PED wants brats2024peds. MEN-RT, with T1ce alone, is for `generic`.
-    All timepoints of a person are in the same split. For the paper's cross-validation use `fold` with the result.
+    GoAT; labels 1, 2, 3); a root must hold only one of them. Since 2024, two sets have four labels: give
+    `--label_convention=brats2024` for tumours after treatment, brats2024peds for PED. For MEN-RT, which has only T1ce,
+    use `generic`. All timepoints of a person are in the same split. For the paper's cross-validation, run `fold` on
+    the result.
     """,
     root="""folder with BraTS2021_00000/BraTS2021_00000_flair.nii.gz, and so on, or with
             BraTS-GLI-00000-000/BraTS-GLI-00000-000-t2f.nii.gz, and so on.""",
@@ -85,7 +86,7 @@ COHORT = Cohort(
     segments=(
         Segment((1,), "Necrotic tumour core (NCR)", "6574001", "Necrosis", "TC", YELLOW),
         Segment((2,), "Peritumoural oedema (ED)", "79654002", "Edema", "WT", GREEN),
-        Segment((3, 4), "Enhancing tumour (ET)", "108369006", "Neoplasm", "ET", RED),  # 3 from 2023 on, 4 in 2021
+        Segment((3, 4), "Enhancing tumour (ET)", "108369006", "Neoplasm", "ET", RED),  # 3 since 2023, 4 in 2021
     ),
     reference="T1ce",
 )

@@ -1,4 +1,4 @@
-"""Layouts whose files have known names, such as those of the cohorts as distributed; no image is opened."""
+"""Layouts with fixed file names, such as those of the cohorts as distributed; no image is opened."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,20 +13,20 @@ from .templates import Template
 
 @dataclass(frozen=True)
 class FileLayout:
-    """The templates of a data set's files by kind, a modality or `LABEL`, without suffixes, and of a subject's name.
+    """Path templates without suffix, by kind (a modality or `LABEL`), and the template of a subject's name, `subject`.
 
-    All files of a subject have the same values of the templates' fields; `person` among these identifies the person.
+    A subject's files share the values of the template fields; the field `person`, if any, identifies the person.
     """
 
     title: str
     files: Mapping[str, str]
     subject: str
-    fields: Mapping[str, str]  # field -> regular expression of its values
-    example: str = ""  # a subject's folder
+    fields: Mapping[str, str]  # template field -> regular expression of its values
+    example: str = ""  # folder of a subject
     convention: str | None = None
-    remarks: Mapping[str, str] = field(default_factory=dict)  # beginning of subjects' names -> remark
-    first: str = ""  # end of the name of a person's first session, which subjects of a single session lack
-    skims: bool = False  # whether folders that no template names stay unread, as there are many
+    remarks: Mapping[str, str] = field(default_factory=dict)  # prefix of subject names -> remark
+    first: str = ""  # suffix of a person's first session, omitted from the subject's name
+    skims: bool = False  # whether to skip the many subfolders that no template matches
 
     @property
     def modalities(self) -> list[str]:
@@ -46,29 +46,29 @@ class FileLayout:
         ]
 
     def enters(self, folder: str) -> bool:
-        """Whether a folder is to be listed."""
-        return not self.skims or "/" not in folder or any(each.match(folder) is not None for each in self._folders)
+        """Whether to list a folder."""
+        return not self.skims or "/" not in folder or any(parent.match(folder) is not None for parent in self._folders)
 
     def fits(self, listing: Listing) -> bool:
-        """Whether each folder of the root that has files has one of the layout."""
-        ours = {file.folders[0] for file in listing.files if file.folders and self._fields_of(file.bare)}
-        return bool(ours) and all(file.folders and file.folders[0] in ours for file in listing.files)
+        """Whether every file is in a top folder that holds a file of this layout."""
+        tops = {file.folders[0] for file in listing.files if file.folders and self._fields_of(file.bare)}
+        return bool(tops) and all(file.folders and file.folders[0] in tops for file in listing.files)
 
     def _fields_of(self, bare: str) -> list[tuple[str, dict[str, str]]]:
         matches = ((kind, template.match(bare)) for kind, template in self.templates.items())
         return [(kind, fields) for kind, fields in matches if fields is not None]
 
     def read(self, listing: Listing) -> DataSet:
-        """The subjects of a listing."""
+        """Read the subjects of a listing."""
         data = DataSet(listing, self.title, order=self.modalities, convention=self.convention)
-        data.leave("not of the layout", [file.path for file in listing.files])
+        data.leave("not part of the layout", [file.path for file in listing.files])
         firsts: dict[str, tuple[dict[str, str], str]] = {}
         claims = []
         for file in listing.files:
             for kind, fields in self._fields_of(file.bare):
                 subject = self.subject.format(**fields).removesuffix(self.first)
-                known, path = firsts.setdefault(subject, (fields, file.path))
-                if known != fields:
+                first_fields, path = firsts.setdefault(subject, (fields, file.path))
+                if first_fields != fields:
                     raise InputError(f"--root={listing.root}", f"{subject} exists twice: {path} and {file.path}")
                 claims.append(Claim(subject, kind, file.path, person=fields.get("person")))
         data.take(sorted(claims))

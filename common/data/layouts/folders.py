@@ -10,7 +10,7 @@ from .subjects import Claim, DataSet
 
 
 def kind_of_folder(name: str) -> str | None:
-    """What a folder holds of all subjects, by its name: `IMAGES`, `LABEL`, a modality, or None for any other folder.
+    """Return the kind of files that a folder's name states: "images", `LABEL`, `ANATOMY`, a modality, or None.
 
     Example:
         >>> [kind_of_folder(name) for name in ("images_structural", "masks", "IXI-T1", "P1")]
@@ -23,10 +23,10 @@ def kind_of_folder(name: str) -> str | None:
 
 
 def _collections(listing: Listing) -> dict[str, str]:
-    """The folders of the root that hold files of all subjects, with their kinds.
+    """Map the top folders that hold files of all subjects to their kinds.
 
-    A folder that only ends with a modality, such as IXI-T1 or a timepoint P1_T1, is one if it holds several images, all
-    of which may be of that modality.
+    A folder named by a modality counts only if all its files may be of that modality and, where the name merely ends
+    with it (IXI-T1, or the timepoint P1_T1), there are several.
     """
     kinds = {}
     for folder, files in listing.tops.items():
@@ -39,58 +39,56 @@ def _collections(listing: Listing) -> dict[str, str]:
 
 
 def is_folders(listing: Listing) -> bool:
-    """Whether the root has folders with images, but no folders with a modality of all subjects."""
+    """Whether top folders hold the images of single subjects, and none holds a modality of all subjects."""
     kinds = _collections(listing)
     is_named = any(kind not in (IMAGES[0], LABEL, ANATOMY) for kind in kinds.values())
     return not is_named and any(files for folder, files in listing.tops.items() if folder not in kinds)
 
 
 def is_flat(listing: Listing) -> bool:
-    """Whether images are in the root itself, or in folders for all subjects."""
+    """Whether images lie in the root itself or in folders for all subjects."""
     return any(not file.folders for file in listing.files) or any(
         listing.tops[folder] for folder, kind in _collections(listing).items() if kind not in (LABEL, ANATOMY)
     )
 
 
 def read_folders(listing: Listing, naming: Naming) -> DataSet:
-    """The subjects of a root with a folder for each, which holds MODALITY or SUBJECT_MODALITY files, or MODALITY/FILE.
+    """Read a root with a folder for each subject, with files MODALITY, SUBJECT_MODALITY or MODALITY/FILE.
 
-    Files in its subfolders count for modalities that the folder itself lacks, and a match of the whole name beats one
-    of its last words.
+    Files in the subject's folder rank before those in subfolders, and matches of a whole name before those of its end.
     """
     data = DataSet(listing, "a folder for each subject")
-    data.leave("in no folder of a subject", [file.path for file in listing.files if not file.folders])
+    data.leave("not in a subject's folder", [file.path for file in listing.files if not file.folders])
     inside = Counter(file.path.rpartition("/")[0] for file in listing.files)
     claims = []
     for subject, files in listing.tops.items():
         for file in files:
-            own = re.sub(rf"^{re.escape(subject)}[_.\- ]", "", file.stem)
+            stem = re.sub(rf"^{re.escape(subject)}[_.\- ]", "", file.stem)
             is_alone = len(file.folders) > 1 and inside[file.path.rpartition("/")[0]] == 1
-            name = naming.parse(own, file.bare, modality_of(file.folders[-1]) if is_alone else None)
+            name = naming.parse(stem, file.bare, modality_of(file.folders[-1]) if is_alone else None)
             if name.kind is not None:
                 is_longer = name.is_given and name.before not in ("", subject)
-                # first in the folder itself; with the given words, the whole name
                 claims.append(Claim(subject, name.kind, file.path, (len(file.folders) > 1, is_longer)))
     data.take(claims)
     return data
 
 
 def read_flat(listing: Listing, naming: Naming) -> DataSet:
-    """The subjects of a root with SUBJECT_MODALITY files, in any folders, or MODALITY/SUBJECT.
+    """Read a root with files SUBJECT_MODALITY, in any folders, or MODALITY/SUBJECT.
 
-    A file's folder gives the subject if its name is a modality alone, and the kind if its name says none.
+    A folder gives the subject of files named by a modality alone, and the kind of files whose names state none.
     """
     data = DataSet(listing, "the subject in each file's name")
     images, labels = [], []
     for file in listing.files:
-        around = [(folder, kind_of_folder(folder)) for folder in reversed(file.folders)]
-        holds = next((kind for _, kind in around if kind not in (None, IMAGES[0])), None)
-        owner = next((folder for folder, kind in around if kind is None), file.stem if naming.wordless else "")
-        name = naming.parse(file.stem, file.bare, None if holds in (LABEL, ANATOMY) else holds)
+        parents = [(folder, kind_of_folder(folder)) for folder in reversed(file.folders)]
+        parent_kind = next((kind for _, kind in parents if kind not in (None, IMAGES[0])), None)
+        owner = next((folder for folder, kind in parents if kind is None), file.stem if naming.wordless else "")
+        name = naming.parse(file.stem, file.bare, None if parent_kind in (LABEL, ANATOMY) else parent_kind)
         subject = name.subject or name.before or owner
         if name.kind == LABEL:
             labels.append((subject, file.path))
-        elif holds == LABEL:
+        elif parent_kind == LABEL:
             labels += [(file.stem, file.path)] if naming.label is None else []
         elif name.kind and subject:
             images.append(Claim(subject, name.kind, file.path))

@@ -1,4 +1,4 @@
-"""The image files of a folder: the one listing from which all readers take their files."""
+"""List the image files of a folder, for all readers of layouts."""
 
 import os
 import re
@@ -12,8 +12,8 @@ from ...made import read_with_warning
 
 SUFFIX = re.compile(r"([^.].*?)\.(?:nii(?:\.gz)?|mg[hz]|nrrd)", re.IGNORECASE | re.DOTALL)
 FOREIGN = re.compile(r"\.(?:mha|mhd|img|hdr|img\.gz|mnc|nhdr|nii\.(?:bz2|zst|xz|zip))$", re.IGNORECASE)
-UNREADABLE = "formats that are not read"
-BROKEN, TWICE = "broken links", "links to a folder that is listed in its place"
+UNREADABLE = "unsupported formats"
+BROKEN, TWICE = "broken links", "links to folders listed elsewhere"
 
 
 class ImageFile(NamedTuple):
@@ -24,7 +24,7 @@ class ImageFile(NamedTuple):
 
     @property
     def folders(self) -> list[str]:
-        """The names of the folders below the root that hold the file, the outermost first."""
+        """The names of the folders between the root and the file, outermost first."""
         return self.path.split("/")[:-1]
 
     @property
@@ -35,7 +35,7 @@ class ImageFile(NamedTuple):
 
 @dataclass(frozen=True)
 class Listing:
-    """The image files and folders below a root, sorted, and what cannot be read: reason -> paths."""
+    """The sorted image files and folders below a root; `unread` maps reasons to paths that cannot be read."""
 
     root: str
     files: tuple[ImageFile, ...] = ()
@@ -44,7 +44,7 @@ class Listing:
 
     @property
     def tops(self) -> dict[str, list[ImageFile]]:
-        """The files below each folder of the root."""
+        """The files below each top folder."""
         tops: dict[str, list[ImageFile]] = {folder: [] for folder in self.folders if "/" not in folder}
         for file in self.files:
             if "/" in file.path:
@@ -53,19 +53,19 @@ class Listing:
 
 
 def stem_of(name: str) -> str | None:
-    """The name of an image file without suffix; None for hidden and other files."""
+    """Return an image file's name without suffix; None for hidden files and other formats."""
     match = SUFFIX.fullmatch(name)
     return match[1] if match else None
 
 
 def bare_of(path: str) -> str:
-    """The path of an image file without suffix."""
+    """Return an image file's path without suffix."""
     folder, sign, name = path.rpartition("/")
     return f"{folder}{sign}{stem_of(name) or name}"
 
 
 class Entry(NamedTuple):
-    """A file or folder that a walk meets; `fault` is the reason why a link leads nowhere new, or ""."""
+    """A file or folder of a walk; `fault` is `BROKEN` or `TWICE` for links that are not followed, else ""."""
 
     path: str
     name: str
@@ -74,9 +74,9 @@ class Entry(NamedTuple):
 
 
 def walk(root: str | Path, enters: Callable[[str], bool] = lambda folder: True) -> Iterator[Entry]:
-    """All files and folders below a root, sorted, without hidden ones; links to folders outside are followed.
+    """Yield the files and folders below a root, sorted, except hidden ones; follow links to folders outside it.
 
-    `enters` tells by a folder's path below the root whether the folder is listed, and its content.
+    `enters` takes a folder's path below the root and returns whether to list the folder and its content.
     """
     above = [os.path.realpath(root)]
     yield from _walk(str(root), "", above, enters)
@@ -103,15 +103,15 @@ def _walk(root: str, folder: str, above: list[str], enters: Callable[[str], bool
 def list_images(
     root: str | Path, enters: Callable[[str], bool] = lambda folder: True, without: Path | None = None
 ) -> Listing:
-    """List the images below a root; shows progress. The folder `without` is left out, also where a link leads to it.
+    """List the images below a root, with a progress bar; omit the folder `without`, and links to it.
 
-    Warns if the images are results of a command that has not ended.
+    Warn if the images are results of an unfinished command.
     """
     read_with_warning(root)
-    left_out = None if without is None else os.path.realpath(without)
+    excluded = None if without is None else os.path.realpath(without)
 
     def is_wanted(folder: str) -> bool:
-        return enters(folder) and (left_out is None or os.path.realpath(f"{root}/{folder}") != left_out)
+        return enters(folder) and (excluded is None or os.path.realpath(f"{root}/{folder}") != excluded)
 
     files, folders, unread = [], [], dict[str, list[str]]()
     with tqdm(desc="listing", unit="folder", leave=False, delay=1) as bar:
@@ -120,7 +120,7 @@ def list_images(
             if entry.is_folder and not entry.fault:
                 folders.append(entry.path)
                 bar.update()
-            elif stem and not entry.is_folder:  # also a broken link, which the checks of files report
+            elif stem and not entry.is_folder:  # even a broken link, which the file checks report
                 files.append(ImageFile(entry.path, stem))
             elif entry.fault or FOREIGN.search(entry.name):
                 unread.setdefault(entry.fault or UNREADABLE, []).append(entry.path)

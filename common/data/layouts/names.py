@@ -1,4 +1,4 @@
-"""Parse file names: modality, label or neither, and the words before."""
+"""Parse file names into a modality, `LABEL` or neither, and the words before it."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,25 +13,25 @@ from .templates import Template
 
 LABEL = "label"
 ANATOMY = "anatomy"  # kind of a folder
-NO_LABELS = "\0"  # words that never end a name
+NO_LABELS = "\0"  # label words that match no file
 LABEL_WORDS = {"seg", "segm", "segmentation", "dseg", "label", "labels", "mask", "masks", "msk", "lesion", "lesions"}
 LABEL_WORDS |= {"annotation", "roi", "gt", "gtv", "groundtruth", "truth", "wmh"}
-# Words before "mask" that say that it is none of lesions
+# Words before "mask" that mark a mask of anatomy
 NOT_SEGMENTED = {"brain", "bet", "head", "skull", "wm", "gm", "csf", "parenchyma"}
 IMAGES = ("images", "image", "imgs", "scans", "volumes")  # folders of the images of all subjects
-LABELS = ("labels", "label", "masks", "mask", "segmentations", "annotations", "lesions")  # and of their label maps
-EXAMPLE = "names such as T1,FLAIR, or the words that end their files' names, such as T1=t1_mprage,FLAIR=flair_reg"
+LABELS = ("labels", "label", "masks", "mask", "segmentations", "annotations", "lesions")  # folders of their label maps
+EXAMPLE = "names such as T1,FLAIR, or endings of file names such as T1=t1_mprage,FLAIR=flair_reg"
 SIGNS = "_-. "
 SUBJECT = "{subject}"
 WILD = f"a pattern such as masks/* or {SUBJECT}/pre/T1"
-# The words before the modality that a scan was registered to
+# The name of a registered scan before its target, as S1_FLAIR in S1_FLAIR_to_T1
 MOVED = re.compile(rf"(.+)[{re.escape(SIGNS)}](?:to|2|in)", re.IGNORECASE)
 
 
 class Name(NamedTuple):
-    """A parsed file name: the part `before` the words of its kind, and the kind: a modality, `LABEL` or None.
+    """A parsed file name: its kind (a modality, `LABEL` or None) and the text `before` the words of that kind.
 
-    `is_given` tells that a user named the words, `subject` the subject as a template states it.
+    `is_given` is true if the user's words matched; `subject` is the subject that a template states.
     """
 
     before: str
@@ -41,7 +41,7 @@ class Name(NamedTuple):
 
 
 def fits(bare: str, words: str) -> bool:
-    """Whether a path without suffix ends with whole words or matches a template, ignoring case.
+    """Whether a path without suffix ends with `words`, as whole words, or matches them as a template, ignoring case.
 
     Example:
         >>> fits("P1/pre/P1_T1", "T1"), fits("P1/pre/T1", "pre/T1"), fits("P1/pre/T1", "orig/*"), fits("P1_T1", "1")
@@ -51,7 +51,7 @@ def fits(bare: str, words: str) -> bool:
 
 
 def _fields(bare: str, words: str) -> dict[str, str] | None:
-    """The fields of a template that a path fits, none for words that end it; None if they do not fit."""
+    """Return the fields of a matching template, {} for words that end the path, or None without a match."""
     return _template(words).match(bare)
 
 
@@ -66,10 +66,10 @@ def _template(words: str) -> Template:
 
 @dataclass(frozen=True)
 class Naming:
-    """How a data set names its files: `modalities` in order (None: those that every subject has), and words for each.
+    """How a data set names its files; `modalities` are in order (None: those that every subject has).
 
-    `spelled` maps a modality to the last words of its names or a pattern with `*`, in place of `SPELLINGS`; a modality
-    in neither is its own word. Empty words are for names that state no modality. `label` replaces `LABEL_WORDS`.
+    `spelled` maps a modality to the words that end its file names, or a pattern, in place of `SPELLINGS`; empty words
+    match names that state no modality. A modality in neither is spelled as it is. `label` replaces `LABEL_WORDS`.
     """
 
     modalities: tuple[str, ...] | None = None
@@ -78,11 +78,11 @@ class Naming:
 
     @property
     def states_subjects(self) -> bool:
-        """Whether a template says where the subject's name is."""
+        """Whether a template contains the subject's name."""
         return any(SUBJECT in words for words in (self.label or "", *self.spelled.values()))
 
     def parse(self, stem: str, bare: str = "", folder: str | None = None) -> Name:
-        """Parse a name without suffix; `bare` is the path that ends with it, `folder` the modality of its folder.
+        """Parse a name without suffix; `bare` is its path, without suffix, and `folder` its folder's modality.
 
         Example:
             >>> [Naming().parse(name).kind for name in ("S1_T1_Gd", "S1_lesion_mask", "S1_brain_mask")]
@@ -90,45 +90,45 @@ class Naming:
             >>> Naming().parse("S1_FLAIR_to_T1")[:2]
             ('S1', 'FLAIR')
         """
-        given = sorted(self.spelled.items(), key=lambda item: -len(item[1]))
-        for kind, words in [(LABEL, self.label or ""), *given]:
+        longest_first = sorted(self.spelled.items(), key=lambda item: -len(item[1]))
+        for kind, words in [(LABEL, self.label or ""), *longest_first]:
             if words and (fields := _fields(bare or stem, words)) is not None:
                 before = _cut((bare or stem).rpartition("/")[2], words.rpartition("/")[2])
                 return Name(before, kind, is_given=True, subject=fields.get("subject"))
         if (start := before_label(stem)) is not None:
             return Name(stem, None) if self.label is not None or is_of_anatomy(stem) else Name(start, LABEL)
-        found = Name(*split_name(stem))
-        if moved := MOVED.fullmatch(found.before):  # S1_FLAIR_to_T1 is a FLAIR
-            of_its_own = Name(*split_name(moved[1]))
-            found = of_its_own if of_its_own.kind else found
-        if found.kind is not None and self.takes(found.kind):
-            return found
-        own = next((name for name in self.modalities or () if self.takes(name) and fits(stem, name)), None)
-        if own is not None:
-            return Name(_cut(stem, own), own)
-        if found.kind is not None or (folder and not self.takes(folder)):
+        name = Name(*split_name(stem))
+        if moved := MOVED.fullmatch(name.before):  # S1_FLAIR_to_T1 is a FLAIR
+            source = Name(*split_name(moved[1]))
+            name = source if source.kind else name
+        if name.kind is not None and self.takes(name.kind):
+            return name
+        matches = (modality for modality in self.modalities or () if self.takes(modality) and fits(stem, modality))
+        if (modality := next(matches, None)) is not None:
+            return Name(_cut(stem, modality), modality)
+        if name.kind is not None or (folder and not self.takes(folder)):
             return Name(stem, None)
         return Name(stem, folder or self.wordless)
 
     @property
     def wordless(self) -> str | None:
-        """The modality of names that state none."""
+        """The modality of files whose names state none."""
         return next((modality for modality, words in self.spelled.items() if not words), None)
 
     def takes(self, modality: str) -> bool:
-        """Whether the usual names of a modality apply."""
+        """Whether the standard spellings of a modality apply."""
         if self.spelled.get(modality):
             return False
         return not self.spelled or modality in (self.modalities or ())
 
     def choose(self, kind: str, words: str) -> "Naming":
-        """The naming in which words name the files of a modality or of the label maps."""
+        """Return a naming in which `words` match the files of a modality or the label maps."""
         if kind == LABEL:
             return replace(self, label=words)
         return replace(self, modalities=(*(self.modalities or ()), kind), spelled={**self.spelled, kind: words})
 
     def subject_of_label(self, before: str, subjects: Mapping[str, Any]) -> str:
-        """The subject of a label map whose name may contain a modality, as in S1_FLAIR_lesion."""
+        """Return the subject of a label map whose name may contain a modality, as in S1_FLAIR_lesion."""
         if before in subjects:
             return before
         shorter = self.parse(before).before
@@ -136,7 +136,7 @@ class Naming:
 
 
 def _cut(stem: str, words: str) -> str:
-    """A name without its last words, or without the part after a template's last wildcard."""
+    """Cut the matching words, or the text after a template's last wildcard, from a name's end."""
     if end := re.split(r"[*?\]}]", words)[-1]:
         return stem[: -len(end)].rstrip(SIGNS)
     before = before_label(stem)
@@ -144,12 +144,12 @@ def _cut(stem: str, words: str) -> str:
 
 
 def is_of_anatomy(stem: str) -> bool:
-    """Whether the words before those of a label map say that it shows no lesions."""
+    """Whether a label map's name says that it shows anatomy, as S1_brain_mask does."""
     return re.split(r"[_.\- ]", before_label(stem) or "")[-1].lower() in NOT_SEGMENTED
 
 
 def before_label(stem: str) -> str | None:
-    """The part of a name before its label words; None without label words."""
+    """Return the part of a name before its label words; None without label words."""
     rest = stem
     while (parts := re.fullmatch(r"(?:(.*)[_.\- ])?([^_.\- ]+)", rest, re.DOTALL)) and parts[2].lower() in LABEL_WORDS:
         rest = parts[1] or ""
@@ -163,34 +163,35 @@ def naming(modalities: str | Sequence[str] | None, label: Any) -> Naming:
     words = None if label is None else words_of(str(label), f"--label={label}")
     if modalities is None:
         return Naming(label=words)
-    given = ",".join(map(str, modalities)) if isinstance(modalities, list | tuple) else str(modalities)
-    pairs = [[part.strip() for part in pair.partition("=")] for pair in given.split(",")]
-    names = tuple(next((known for known in SPELLINGS if known.lower() == name.lower()), name) for name, _, _ in pairs)
-    option = f"--modalities={given}"
+    listed = ",".join(map(str, modalities)) if isinstance(modalities, list | tuple) else str(modalities)
+    pairs = [[part.strip() for part in pair.partition("=")] for pair in listed.split(",")]
+    canonical = {modality.lower(): modality for modality in SPELLINGS}
+    names = tuple(canonical.get(name.lower(), name) for name, _, _ in pairs)
+    option = f"--modalities={listed}"
     spelled = {
         name: words_of(text, option) if text else "" for name, (_, sign, text) in zip(names, pairs, strict=True) if sign
     }
     are_distinct = len(set(names)) == len(names) and len({text.lower() for text in spelled.values()}) == len(spelled)
     if not (all(names) and are_distinct):
-        raise InputError(f"{option}: expected different {EXAMPLE}")
+        raise InputError(f"{option}: expected distinct {EXAMPLE}")
     return Naming(names, spelled, words)
 
 
 def words_of(text: str, option: str) -> str:
-    """Check the words or the template of an option, and return them without suffix and leading separator."""
+    """Check the words or template of an option; return them without suffix and leading separators."""
     words = (stem_of(text) or text).removeprefix("./").lstrip(SIGNS + "/")
     try:
         fields = set(re.findall(r"\{[^}]*\}?", words)) - {SUBJECT}
         if words and not fields and ".." not in words.split("/"):
-            _template(words).match("")  # compiles it
+            _template(words).match("")  # compiles the pattern
             return words
     except re.error:
         pass
-    raise InputError(f"{option}: expected the words that end names or paths, such as lesion_mask or pre/T1, or {WILD}")
+    raise InputError(f"{option}: expected the end of file names or paths, such as lesion_mask or pre/T1, or {WILD}")
 
 
 def plain_name(name: str) -> str:
-    """A region's name in letters, digits, _ and -, with a letter first.
+    """Return a region's name in letters, digits, _ and -, starting with a letter.
 
     Example:
         >>> plain_name("Gray Matter"), plain_name("3rd ventricle")

@@ -1,4 +1,4 @@
-"""The results of every layout: the files of each subject, conflicts between files, and what is not used."""
+"""The result of reading a layout: each subject's files, conflicts between files, and unused files."""
 
 import re
 from collections import defaultdict
@@ -10,15 +10,15 @@ from ...errors import shortened
 from .listing import Listing, stem_of
 from .names import LABEL, SIGNS
 
-VISIT = re.compile(  # names of visits that begin with the person: UK Biobank, BraTS from 2023, BIDS (ATLAS)
+VISIT = re.compile(  # visit names that begin with the person: UK Biobank, BraTS since 2023, BIDS (ATLAS)
     r"(?P<person>\d+(?=_\d+_\d+$)|BraTS-[A-Za-z]+-\d+(?=-\d+$)|sub-[A-Za-z0-9]+(?=$|_ses-[A-Za-z0-9]+$)).*"
 )
 NEITHER = "neither modality nor label"
-SEVERAL, WORSE = "several files for one image", "beside a file that fits better"
+SEVERAL, WORSE = "several files for one image", "a file that fits better exists"
 
 
 class Claim(NamedTuple):
-    """A file that may be a subject's image or label map (`kind`); the lowest rank wins."""
+    """A candidate file for a subject's image or label map (`kind`); the lowest rank wins."""
 
     subject: str
     kind: str
@@ -28,7 +28,7 @@ class Claim(NamedTuple):
 
 
 class Clash(NamedTuple):
-    """Several files for one image or label (`kind`), of which the subject has the first."""
+    """Two files for one image or label map (`kind`); the subject keeps the first."""
 
     subject: str
     kind: str
@@ -40,7 +40,7 @@ class Clash(NamedTuple):
 
 @dataclass
 class SubjectFiles:
-    """The files of a subject or a visit by kind, a modality or `LABEL`: paths below the root.
+    """A subject's or visit's files: paths below the root, by kind (a modality or `LABEL`).
 
     `person` is None if only the name identifies the person.
     """
@@ -60,7 +60,7 @@ class SubjectFiles:
         return self.files.get(LABEL)
 
     def lacks(self, modalities: Sequence[str]) -> list[str]:
-        """The modalities without a file."""
+        """Return the modalities without a file."""
         return [modality for modality in modalities if modality not in self.files]
 
 
@@ -68,8 +68,8 @@ class SubjectFiles:
 class DataSet:
     """The subjects of a listing.
 
-    `order`, `convention` and `held_out` (subjects kept for testing) are set if the layout defines them; `left` has the
-    reason why a file is not used, by default `NEITHER`. `remarks` are lines to print. `name` is a key of `LAYOUTS`.
+    `order`, `convention` and `held_out` (test subjects) are set if the layout defines them. `left` maps unused files to
+    the reason, by default `NEITHER`. `remarks` are lines to print. `name` is a key of `LAYOUTS`.
     """
 
     listing: Listing
@@ -90,43 +90,43 @@ class DataSet:
 
     @property
     def misnamed(self) -> list[str]:
-        """The files whose names begin with another subject's name."""
+        """The files whose names begin with a different subject's name."""
         return [
             file
             for subject in self.subjects.values()
             for file in subject.files.values()
-            if self._is_of_another(file, subject.name)
+            if self._names_other_subject(file, subject.name)
         ]
 
-    def _is_of_another(self, file: str, owner: str) -> bool:
+    def _names_other_subject(self, file: str, owner: str) -> bool:
         stem = stem_of(file.rpartition("/")[2]) or ""
-        starts = [stem, *(stem[:place] for place, letter in enumerate(stem) if letter in SIGNS)]
-        others = {start for start in starts if start in self.subjects and not owner.startswith(start)}
-        return bool(others) and owner not in starts
+        starts = [stem, *(stem[:end] for end, letter in enumerate(stem) if letter in SIGNS)]
+        names_other = any(start in self.subjects and not owner.startswith(start) for start in starts)
+        return names_other and owner not in starts
 
     def take(self, claims: Iterable[Claim]) -> None:
-        """Give each subject the files that fit best, and record a clash if there are several."""
+        """Assign the best-ranked file of each kind to its subject; record a clash if several rank equally."""
         groups: dict[tuple[str, str], list[Claim]] = defaultdict(list)
         for claim in claims:
             groups[claim.subject, claim.kind].append(claim)
         for (name, kind), group in groups.items():
             best = min(claim.rank for claim in group)
-            first, *others = (claim.path for claim in group if claim.rank == best)
+            first, *ties = (claim.path for claim in group if claim.rank == best)
             self.subjects.setdefault(name, SubjectFiles(name, group[0].person)).files[kind] = first
-            self.clashes += [Clash(name, kind, (first, other)) for other in others[:1]]
-            self.leave(SEVERAL, others)
+            self.clashes += [Clash(name, kind, (first, second)) for second in ties[:1]]
+            self.leave(SEVERAL, ties)
             self.leave(WORSE, [claim.path for claim in group if claim.rank != best])
 
     def clashing(self, modalities: Collection[str] | None) -> list[Clash]:
-        """The clashes of label maps and of these modalities; None for all."""
+        """Return the clashes of label maps and these modalities; None means all modalities."""
         return [clash for clash in self.clashes if modalities is None or clash.kind in (LABEL, *modalities)]
 
     def leave(self, why: str, paths: Iterable[str]) -> None:
-        """State why files are not used."""
+        """Record why files are not used."""
         self.left |= dict.fromkeys(paths, why)
 
     def unused(self, modalities: Collection[str], takes_labels: bool = True) -> dict[str, list[str]]:
-        """The files that are not used, if these modalities are, with label maps or without: reason -> paths."""
+        """Return the files unused with these modalities, with or without label maps, as reason -> paths."""
         left = dict(self.left)
         used = set()
         for subject in self.subjects.values():
@@ -145,9 +145,9 @@ class DataSet:
         return reasons
 
     def account(self, modalities: Collection[str], takes_labels: bool = True, apart: Collection[str] = ()) -> list[str]:
-        """Lines that count all files and folders that are not used, with the reasons, and name the first ones.
+        """Return lines that list the unused files by reason, and the top folders without a used image.
 
-        Of the folders only those in the root are told, in BIDS those of subjects, but not those `apart`.
+        In BIDS only subjects' folders count. Folders in `apart` are omitted.
         """
         unused = self.unused(modalities, takes_labels)
         lines = [f"skipped, {why}: {shortened(paths, most=3)}" for why, paths in unused.items()]
@@ -160,7 +160,7 @@ class DataSet:
 
 
 def person_of(subject: str) -> str:
-    """The person of a datalist's subject, from known patterns of visit names; otherwise the whole name.
+    """Return the person of a subject by the patterns of visit names, or else the whole name.
 
     Example:
         >>> person_of("BraTS-GLI-00007-001"), person_of("patient 7")

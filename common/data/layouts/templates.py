@@ -1,4 +1,4 @@
-"""Templates of paths, such as `{subject}/pre/{subject}_T1`: cohorts are read and written by them, users name files."""
+"""Path templates, such as `{subject}/pre/{subject}_T1`, of the cohorts' files and in users' options."""
 
 import re
 from collections.abc import Mapping
@@ -11,9 +11,9 @@ _WILD = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 @dataclass(frozen=True)
 class Template:
-    """A path with fields in braces; `*`, `?` and `[...]` stand for characters of one name, `**` also for folders.
+    """A path with fields in braces; `*`, `?` and `[...]` match characters of a name, `**` also matches folders.
 
-    `fields` maps a field to the regular expression of its values, by default any name. Named groups in it are fields.
+    `fields` maps a field to the regular expression of its values, by default any name; its named groups become fields.
 
     Example:
         >>> Template("{subject}/pre/{subject}_T1").match("P1/pre/P1_T1"), Template("*/T1").match("P1/T1")
@@ -35,15 +35,15 @@ class Template:
                 parts.append(f"(?P<{name}>{self.fields.get(name, '[^/]+?')})")
                 seen.add(name)
             else:
-                kept = part.replace("[!", "[^") if _TOKEN.fullmatch(part) else re.escape(part)
-                parts.append(_WILD.get(part, kept))
+                literal = part.replace("[!", "[^") if _TOKEN.fullmatch(part) else re.escape(part)
+                parts.append(_WILD.get(part, literal))
         return re.compile("".join(parts), self.flags | re.DOTALL)
 
     def match(self, path: str) -> dict[str, str] | None:
-        """The fields of a path below the root; None if the template does not fit."""
-        found = self._pattern.fullmatch(path)
-        return found.groupdict() if found else None
+        """Return the fields of a path below the root; None if the template does not fit."""
+        match = self._pattern.fullmatch(path)
+        return match.groupdict() if match else None
 
     def fill(self, values: Mapping[str, str]) -> str:
-        """The path with the values of the fields."""
+        """Return the path with the fields filled in."""
         return self.text.format(**values)

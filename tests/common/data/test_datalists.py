@@ -96,8 +96,8 @@ def test_only_the_files_that_are_asked_for_must_exist_and_missing_ones_are_count
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"split": "train"}, "split train has no subject; splits that have: training, validation"),
-        ({"split": "testing"}, "split testing has no subject; splits that have: training, validation"),
+        ({"split": "train"}, "split train is empty; splits with subjects: training, validation"),
+        ({"split": "testing"}, "split testing is empty; splits with subjects: training, validation"),
         ({"modalities": ["T2"]}, "modality T2: not in .* which has FLAIR, T1"),
         ({"modalities": "T1"}, "modalities T1: expected a list of names"),
         ({"label_convention": "brats2021"}, "label_convention=brats2021: the labels of .*toy.json follow atlas"),
@@ -156,7 +156,7 @@ def test_text_that_no_line_can_hold_is_refused(refused, content, where, characte
     entry["label"] = "b.nii.gz"
     changed = entry if where in entry else content
     changed[where] = [text, "T1"] if where in ("image", "modalities") else text
-    refused(content, re.escape(f"{json.dumps(text)}: expected text of one line"))
+    refused(content, re.escape(f"{json.dumps(text)}: expected printable text on one line"))
 
 
 NAME = "expected a name that files can have"
@@ -181,11 +181,11 @@ PATH = "expected a path relative to the root and below it"
         ({"image": ["b/t1.nii.gz", "./b/t1.nii.gz"]}, "subject b: b/t1.nii.gz is listed twice; expected"),
         (
             {"image": ["b/t1.nii.gz", "b/b_flair.nii.gz"]},
-            "subject b: FLAIR is b/t1.nii.gz, by its name T1; expected the order FLAIR, T1$",
+            "subject b: the FLAIR image b/t1.nii.gz is named T1; expected the order FLAIR, T1$",
         ),
         ({"label": "b/t1.nii.gz"}, "subject b: b/t1.nii.gz is listed twice"),
-        ({"label": "./a/mask.nii.gz"}, "a/mask.nii.gz is of the subjects a and b"),
-        ({"image": ["b/flair.nii.gz", "a/t1.nii.gz"]}, "a/t1.nii.gz is of the subjects a and b"),
+        ({"label": "./a/mask.nii.gz"}, "a/mask.nii.gz belongs to the subjects a and b"),
+        ({"image": ["b/flair.nii.gz", "a/t1.nii.gz"]}, "a/t1.nii.gz belongs to the subjects a and b"),
         ({"subject": "b", "lable": "b/mask.nii.gz"}, "lable"),
         ({"subject": "c"}, "subject c is in training and again in validation"),
         ({"subject": "../b"}, rf'\$.training\[1\].subject = "\.\./b"; {NAME}'),

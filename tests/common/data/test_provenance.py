@@ -38,4 +38,4 @@ def test_the_data_in_a_phrase(litres, stripped, skull):
     preparation = f"voxels of 1 x 1 x 1 mm, {skull}, background 0"
     assert trained_on(record) == f"site 3: 875 training subjects; T1, T2; {preparation}"
     assert is_skull_stripped(record) is stripped
-    assert (trained_on({}), is_skull_stripped({})) == ("a cohort that the weights do not name", None)
+    assert (trained_on({}), is_skull_stripped({})) == ("an unnamed cohort", None)

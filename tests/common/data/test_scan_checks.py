@@ -146,11 +146,11 @@ def test_headers_without_orientation_are_warned_of(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("x", "shift", "pixdim", "found"),
     [
-        (-1, 0, 1, "sform and qform (RAS and LAS) put a voxel in places up to 18 mm apart"),  # 9 + 9
+        (-1, 0, 1, "sform and qform (RAS and LAS) place voxels up to 18 mm apart"),  # 9 + 9
         (1, 0.4, 1, ""),
-        (1, 0.6, 1, "sform and qform put a voxel in places up to 0.6 mm apart"),  # of 1 mm
+        (1, 0.6, 1, "sform and qform place voxels up to 0.6 mm apart"),  # of 1 mm
         (None, 0, 1.04, ""),  # 11 x 0.04
-        (None, 0, 2, "sform and pixdim put a voxel in places up to 15.8 mm apart"),  # the corner at (9, 11, 7)
+        (None, 0, 2, "sform and pixdim place voxels up to 15.8 mm apart"),  # the corner at (9, 11, 7)
     ],
 )
 def test_two_places_of_a_voxel_are_warned_of_beyond_half_of_it(tmp_path, x, shift, pixdim, found):
@@ -162,7 +162,7 @@ def test_two_places_of_a_voxel_are_warned_of_beyond_half_of_it(tmp_path, x, shif
         scan.set_qform(affine, 1)
     nibabel.save(scan, tmp_path / "t1.nii")
     problems, _, _ = read_headers({"subject": "s", "image": [str(tmp_path / "t1.nii")]}, "")
-    text = f"{tmp_path}/t1.nii: {found}; expected one place (the sform is used)"
+    text = f"{tmp_path}/t1.nii: {found}; expected equal positions (the sform is used)"
     assert [(problem.check, str(problem)) for problem in problems] == ([("orientation", text)] if found else [])
 
 

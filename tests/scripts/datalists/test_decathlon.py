@@ -30,7 +30,7 @@ def task(data):
 
 def test_each_channel_becomes_a_file_of_a_raw_data_set(task):
     data, voxels = task
-    with pytest.raises(InputError, match=r"imagesTr/BRATS_001.nii.gz and the others have all channels in one file"):
+    with pytest.raises(InputError, match=r"files such as imagesTr/BRATS_001.nii.gz hold all channels"):
         data.scan()
     output = data.folder / "split"
     decathlon(str(data.root), str(output))
@@ -56,7 +56,7 @@ def test_a_task_without_description_needs_the_modalities(task):
     for options, message in (
         ({}, r"--modalities: missing, as .*dataset.json states none"),
         ({"modalities": "T1,T2"}, r"imagesTr/BRATS_001.nii.gz: 4 volumes; expected 2, for T1, T2"),
-        ({"modalities": "T1,T1"}, r"--modalities=T1,T1: expected different names"),
+        ({"modalities": "T1,T1"}, r"--modalities=T1,T1: expected distinct names"),
     ):
         with pytest.raises(InputError, match=message) as error:
             decathlon(str(data.root), str(data.folder / "out"), **options)

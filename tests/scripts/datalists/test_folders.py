@@ -39,7 +39,7 @@ def test_files_named_as_of_another_subject_are_warned_of(data, capsys):
         data.touch(f"{name}/{name}_T1.nii.gz")
         data.label(f"{name}/{other}_seg.nii.gz", 1)
     data.scan(testing="all")
-    warned = "warning: named as of another subject than their folder's: P1/P2_seg.nii.gz, P2/P1_seg.nii.gz"
+    warned = "warning: files named after a different subject: P1/P2_seg.nii.gz, P2/P1_seg.nii.gz"
     assert warned in capsys.readouterr().err.splitlines()
 
 
@@ -90,12 +90,12 @@ def test_visits_of_a_person_stay_together(data):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"modalities": "T1,"}, "--modalities=T1,: expected different names such as T1,FLAIR, or the words"),
-        ({"modalities": "T1=a,PD=A"}, "--modalities=T1=a,PD=A: expected different names such as T1,FLAIR, or the"),
+        ({"modalities": "T1,"}, "--modalities=T1,: expected distinct names such as T1,FLAIR, or endings of"),
+        ({"modalities": "T1=a,PD=A"}, "--modalities=T1=a,PD=A: expected distinct names such as T1,FLAIR, or endings"),
         ({"modalities": "T1,ADC"}, "--modalities=T1,ADC: no ADC in .*; expected some of T1"),
         ({"label": "gold"}, "--label=gold: no label map in .* has a name that ends so"),
-        ({"modalities": "T1={person}/T1"}, "expected the words .*, or a pattern such as masks/\\* or {subject}/pre/T1"),
-        ({"modalities": "T1=*[z-a]"}, "expected the words that end names or paths"),
+        ({"modalities": "T1={person}/T1"}, "expected the end .*, or a pattern such as masks/\\* or {subject}/pre/T1"),
+        ({"modalities": "T1=*[z-a]"}, "expected the end of file names or paths"),
         ({"person": "("}, r"--person=\(: not a regular expression"),
         ({"person": "(Q.)"}, r"--person=\(Q.\): does not match the subject S1"),
         ({"person": "()"}, r"--person=\(\): names no person in the subject S1"),

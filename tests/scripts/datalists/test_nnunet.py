@@ -48,7 +48,7 @@ def test_regions_and_channels(data, capsys):
     assert entry["image"] == [f"imagesTr/{case}_{channel:04d}.nii.gz" for channel in range(4)]
     assert entry["label"] == f"labelsTr/{case}.nii.gz"
     printed = capsys.readouterr().out
-    assert "dataset.json: the region whole tumor is called whole_tumor here\n" in printed
+    assert "dataset.json: region whole tumor renamed to whole_tumor\n" in printed
     assert "layout: nnunet (nnU-Net raw), 4 subjects; modalities: T1, T1ce, T2, FLAIR\n" in printed
 
 
