@@ -60,7 +60,7 @@ def kernels(size: str = SIZE, edge: int = EDGE) -> dict[str, dict[str, Counted]]
 
 
 def second_step(work: str, code: str, size: str, edge: int) -> Counted:
-    """Count a step after a first step, which fills caches; see `step.one_step`."""
+    """Count the second step, because the first fills caches; see `step.one_step`."""
     run = one_step(work, code, DEVICE, "float32", size, str(edge))
     count(run)
     return count(run)
@@ -91,19 +91,19 @@ class _Count(TorchDispatchMode):
             return torch.ones((), dtype=args[0].dtype).item()
         if reads and operation is ATEN._to_copy.default and torch.device(kwargs.get("device", DEVICE)).type == "cpu":
             result = torch.ones(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
-            return self._copied("to host", result, is_waiting=True)
+            return self._count_copy("to host", result, is_waiting=True)
         result = operation(*args, **kwargs)
         if operation is ATEN._to_copy.default and not reads and _is_on_device(result):
-            return self._copied("to device", result, is_waiting=not kwargs.get("non_blocking"))
+            return self._count_copy("to device", result, is_waiting=not kwargs.get("non_blocking"))
         if operation is ATEN.copy_.default and _is_on_device(args[0]) != _is_on_device(args[1]):
-            return self._copied("between", result, is_waiting=not (len(args) > 2 and args[2]))
+            return self._count_copy("between", result, is_waiting=not (len(args) > 2 and args[2]))
         if (reads or _is_on_device(result)) and not operation.is_view and operation not in NO_KERNEL:
             self.counted.kernels[operation.name()] += 1
         return result
 
-    def _copied(self, way: str, result: Any, is_waiting: bool) -> Any:
-        self.counted.kernels[f"copy {way}"] += 1
-        self.counted.waits[f"copy {way}"] += is_waiting
+    def _count_copy(self, direction: str, result: Any, is_waiting: bool) -> Any:
+        self.counted.kernels[f"copy {direction}"] += 1
+        self.counted.waits[f"copy {direction}"] += is_waiting
         return result
 
 

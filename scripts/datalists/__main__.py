@@ -1,4 +1,4 @@
-"""Datalists: `python -m scripts.datalists COHORT|generic|decathlon|fold|subset|check`."""
+"""Write and check datalists: `python -m scripts.datalists COHORT|generic|decathlon|fold|subset|check`."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

@@ -26,7 +26,7 @@ from scripts.pools import map_in_processes
 PAGES = ("findings.csv", "findings.html")
 COLUMNS = ("subject", "split", "file", "severity", "check", "value", "expected")
 PICTURES = 200  # largest number of subjects with findings in findings.html
-SAMPLE = 24  # and of subjects without findings
+SAMPLE = 24  # largest number of subjects without findings in findings.html
 NO_RECORD = "reading them killed the process twice"
 
 

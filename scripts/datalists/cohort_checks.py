@@ -50,7 +50,7 @@ def _odd_preparation(cases: Sequence[Mapping[str, Any]], records: Sequence[Recor
 
 
 def _negatives(records: Sequence[Record]) -> Iterator[tuple[int, Problem]]:
-    """Images with negative voxels: one problem each, or one for the cohort if most images have them."""
+    """Yield a problem for each image with negative voxels, or one for the cohort if most images have them."""
     negative = [(index, file) for index, record in enumerate(records) for file in record.negative]
     total = sum(record.sound for record in records)
     expected = "no negative voxels, as only voxels above 0 are foreground"

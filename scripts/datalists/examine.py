@@ -37,7 +37,7 @@ class Record(NamedTuple):
 
 
 def examine(case: Mapping[str, Any], root: str, convention: str | None) -> Record:
-    """Read all files of a case completely. Never raise, whatever the files contain.
+    """Read all files of a case completely. Every exception becomes a problem.
 
     `convention` is a label convention (`common.data.regions`); None accepts all whole numbers as labels.
     """

@@ -23,7 +23,7 @@ class Scan(NamedTuple):
     name: str  # of the datalist
     title: str  # of the layout
     modalities: tuple[str, ...]
-    convention: str | None  # label convention as text; None without masks
+    convention: str | None  # label convention as text; None without label maps
     visits: list[SubjectFiles]  # sorted by name, each with its person
     held_out: frozenset[str]  # people that the layout reserves for testing
 
@@ -48,7 +48,7 @@ def scan_any(
     workers: int = 0,
     is_asking: bool = True,
 ) -> Scan:
-    """Scan any data set and print its layout, modalities and regions. None for an option: it is recognised.
+    """Scan any data set and print its layout, modalities and regions. Options that are None are detected.
 
     `person` takes a subject's name and returns the person. Without modalities in `naming`, those of all subjects are
     taken or, with `keep_missing`, those of any subject. `is_asking` raises InputError for label maps with unnamed

@@ -17,7 +17,7 @@ MOST = 1000  # folds
 BATCH = 2  # least number of people for training: the smallest batch of a stage
 VALIDATION = 0.1  # default fraction of people for validation
 ALL = "all"  # people for testing
-DEALT = ("training", "validation")  # splits that the folds divide
+FOLD_SPLITS = ("training", "validation")  # splits that the folds divide
 FOLDS_SCHEMA = {
     "type": "object",
     "required": ["training"],
@@ -159,7 +159,7 @@ def hold_out(
             if name in content
         }
         content = {**content, **named}
-    entries = {entry["subject"]: entry for name in DEALT for entry in content.get(name, [])}
+    entries = {entry["subject"]: entry for name in FOLD_SPLITS for entry in content.get(name, [])}
     person_in = {subject: datalists.person_in(entry) for subject, entry in entries.items()}
     labelled = {subject for subject, entry in entries.items() if "label" in entry} or set(entries)
     people = sorted({person_in[subject] for subject in labelled})

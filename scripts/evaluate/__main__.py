@@ -44,7 +44,7 @@ def evaluate(
     slices: str = "chosen",
     background: str | None = None,
 ) -> None:
-    """Score label maps against references by case, region and lesion, with a challenge's protocol or your own labels.
+    """Score label maps against references by case, region and lesion, for the labels of a challenge or your own.
 
     Predictions and references are NIfTI files with the same names. Nothing is written before all cases are scored.
     Other commands: protocols prints the protocols, page draws the page of an evaluation, compare compares evaluations,
@@ -226,8 +226,8 @@ def _scores(
         elif isinstance(result, str):
             faults.append(result)
     if faults:
-        others = len(faults) - 1
-        more = f" ({others} more of {len(cases)} cases {'has' if others == 1 else 'have'} errors)" if others else ""
+        further = len(faults) - 1
+        more = f" ({further} more of {len(cases)} cases {'has' if further == 1 else 'have'} errors)" if further else ""
         raise InputError(faults[0] + more)
     return {files.name: measured for files, measured in zip(cases, done, strict=True)}
 

@@ -115,8 +115,8 @@ def _run(study: OpenStudy, jobs: int, only: str, redo: bool, slurm: Mapping[str,
         show(f"{len(absent)} jobs cannot run; the first: {absent[0]}")
     if not selected and len(absent) == len(study.states):
         raise InputError(f"no job can run; {absent[0]}")
-    if kept := {name: state for name, state in study.states.items() if state.name == "stale" and name not in selected}:
-        show(*(f"stale        {name}: {state.reason}" for name, state in kept.items()))
+    if stale := {name: state for name, state in study.states.items() if state.name == "stale" and name not in selected}:
+        show(*(f"stale        {name}: {state.reason}" for name, state in stale.items()))
         show("stale results are kept, and used by jobs that need them; --stale=redo makes them again")
     results = run_jobs(study, selected, launcher(study.places, jobs, slurm), jobs)
     if selected:

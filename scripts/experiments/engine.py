@@ -78,7 +78,7 @@ def _folder_of(job: StudyJob, output: Path) -> Path:
 
 
 def open_study(content: Mapping[str, Any], places: Places) -> OpenStudy:
-    """Open a study in its places, with the current states of its jobs."""
+    """Open a study: list its jobs and read their current states."""
     jobs = jobs_of(content, places)
     return OpenStudy(content, places, jobs, states_of(jobs, places.output))
 
@@ -101,7 +101,7 @@ def counted(states: Mapping[str, State]) -> str:
 
 
 def state_of(job: StudyJob, output: Path) -> State:
-    """Return a job's state by its inputs and record, regardless of the jobs that it needs."""
+    """Return a job's state from its inputs and record, regardless of the jobs that it needs."""
     folder = _folder_of(job, output)
     if (folder / "lock").exists():
         with lock(folder) as held:
@@ -264,7 +264,7 @@ def _call(command: CommandLine, log: Path | None, held: int, threads: int | None
 
 
 def progress_of(name: str, log: Path) -> str:
-    """Return a job's progress by its log: the bar's count, time left, loss and score; or else the last line.
+    """Return a job's progress from its log: the bar's count, time left, loss and score; or else the last line.
 
     Example:
         tumour 100/240, 01:20 left, loss=0.512, dice=0.430

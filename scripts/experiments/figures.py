@@ -17,7 +17,7 @@ from scripts.experiments.tables import Table
 from scripts.report.charts import floats, over_iterations, panel, smooth
 from scripts.report.runs import Run, read_run
 
-Curves = Sequence[tuple[str, Sequence[int], NDArray[np.float64]]]  # name, iterations and values of each
+Curves = Sequence[tuple[str, Sequence[int], NDArray[np.float64]]]  # (name, iterations, values) of each curve
 
 
 def loss_charts(rows: Mapping[str, Any], jobs: Mapping[str, StudyJob]) -> tuple[list[Markup], list[str]]:

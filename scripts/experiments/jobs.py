@@ -1,4 +1,4 @@
-"""The jobs of a study, in order: for each entry, one for each combination of axis values."""
+"""The jobs of a study, in order: a job for each entry and combination of axis values."""
 
 import json
 import os
@@ -41,8 +41,8 @@ class CommandLine:
     @property
     def arguments(self) -> list[str]:
         """The arguments for `subprocess`."""
-        first, *others = self._words
-        return [sys.executable if first == "python" else first, *others]
+        program, *rest = self._words
+        return [sys.executable if program == "python" else program, *rest]
 
     def __str__(self) -> str:
         """The command for a shell in the repository's root."""
@@ -62,7 +62,7 @@ class StudyJob:
     `name` joins entry and axis values, such as `two_stage/tiny-fold0`, plus `/evaluation` if the job scores that run.
     `inputs` are the files and folders that the result depends on, `needs` the jobs that make some of them. Stale
     `results` are moved aside; `target` exists once the job is done; `absent` is the reason why the job cannot run.
-    `selects`: the command itself keeps or replaces earlier results; with status 1 it has left out subjects.
+    If `selects`, the command itself keeps or replaces earlier results, and status 1 means that it left out subjects.
     """
 
     name: str
@@ -144,7 +144,7 @@ class _Instance:
 
 
 def jobs_of(study: Mapping[str, Any], places: Places) -> dict[str, StudyJob]:
-    """The jobs of a study by name, each after the jobs that it needs.
+    """Return the jobs of a study by name, each after the jobs that it needs.
 
     Raise InputError for unknown axes in text, for repeated or long job names, and for too many jobs.
     """
@@ -344,7 +344,7 @@ def _pools(name: str, axis: str, evaluations: Sequence[StudyJob], places: Places
     groups: dict[str, list[StudyJob]] = {}
     for job in evaluations:
         if axis in job.values:
-            rest = {other: value for other, value in job.values.items() if other != axis}
+            rest = {key: value for key, value in job.values.items() if key != axis}
             groups.setdefault(_name_of(name, rest), []).append(job)
     if not groups or any(len(members) < 2 for members in groups.values()):
         raise InputError(

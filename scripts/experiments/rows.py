@@ -58,7 +58,7 @@ def runs_of(row: Mapping[str, Any], study: OpenStudy, metric: str) -> list[RowRu
 def _run(job: StudyJob, study: OpenStudy, metric: str) -> RowRun:
     name = f"{job.name}/evaluation"
     folder, state = study.jobs[name].results, study.states[name]
-    scores, reason = None, _why(name, study)
+    scores, reason = None, _reason(name, study)
     if state.name in ("done", "stale"):
         try:
             scores = scores_of(_read(folder), metric)
@@ -72,14 +72,14 @@ def _run(job: StudyJob, study: OpenStudy, metric: str) -> RowRun:
 _read = cache(read)  # a table can have several metrics
 
 
-def _why(name: str, study: OpenStudy) -> str:
+def _reason(name: str, study: OpenStudy) -> str:
     """Explain why a job is not done, or return ""; for a missing job, name the first job that holds it up."""
     state = study.states[name]
     if state.name == "done":
         return ""
     if state.name == "missing":
         for need in study.jobs[name].needs:
-            reason = _why(need, study)
+            reason = _reason(need, study)
             if reason.startswith("missing: "):
                 return reason
             if reason and study.states[need].name not in ("missing", "stale"):
@@ -167,8 +167,8 @@ def contrast(ours: Sequence[RowScores], others: Sequence[RowScores], seed: int =
     With several test sets (folds), Student's t tests the mean of their gains. On a single test set, each bootstrap
     sample draws n of n cases, and from each row one training fewer than it has, which makes the variance of the mean
     unbiased (McCarthy and Snowden 1985, The bootstrap and finite population sampling). The standard deviation of the
-    resampled gains is the standard error in Student's t, with the trainings' degrees of freedom. A single test set
-    cannot be tested if a row has only one training: the effect of the seed is unknown.
+    resampled gains is the standard error in Student's t, with (all trainings - 2) degrees of freedom. A single
+    test set cannot be tested if a row has only one training: the effect of the seed is unknown.
     """
     from scipy.stats import t, ttest_1samp  # late import: takes 0.5 s
 

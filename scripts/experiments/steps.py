@@ -13,7 +13,7 @@ from scripts.experiments.jobs import CommandLine, StudyJob
 
 LENGTH = ("iterations", "val_interval", "warmup_iterations")
 STEP_OPTIONS = (*LENGTH, "batch_size", "global_batch_size", "crops_per_volume")
-RUN_OPTIONS = ("dataset_dir", "datalist", "output_dir", "ckpt_dir", "pretrained", "seed")  # do not change the steps
+RUN_OPTIONS = ("dataset_dir", "datalist", "output_dir", "ckpt_dir", "pretrained", "seed")  # without effect on the steps
 
 
 def steps_of(job: StudyJob, gpus: int) -> int | None:

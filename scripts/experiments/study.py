@@ -87,7 +87,7 @@ TABLE = _object(
     {
         "table": {"enum": [2, *SCORED_TABLES]},
         "note": TEXT,
-        "metric": {"enum": ["dice", "dice_present"]},  # which Dice; DIFF-23
+        "metric": {"enum": ["dice", "dice_present"]},  # variant of Dice; DIFF-23
         "columns": NAME,
         "rows": ROWS,
         "baseline": BASELINES,
@@ -120,7 +120,7 @@ def paper() -> dict[int, dict[str, Any]]:
 
 
 def read(study: str) -> tuple[str, dict[str, Any]]:
-    """Read and check a study, a name in `studies` or a YAML file; return its name and content."""
+    """Read and check a study, given by its name in `studies` or its YAML file; return name and content."""
     names = sorted(path.stem for path in STUDIES.glob("*.yaml"))
     path = STUDIES / f"{study}.yaml" if study in names else Path(study)
     if not path.is_file():
@@ -209,7 +209,7 @@ def _check_options(options: Mapping[str, Any], files: Sequence[Path], where: str
             expected = f"expected a key of {', '.join(file.name for file in files)}"
             hint = did_you_mean(option, supported, otherwise=expected)
             raise InputError(f"{where}.{option}: no such option of {files[0].parents[1].name}{hint}")
-        is_deferred = re.search(r"{[a-z]|^[$@]", str(value)) or option == "device"  # known only in the job
+        is_deferred = re.search(r"{[a-z]|^[$@]", str(value)) or option == "device"  # value known only in the job
         if option in OPTIONS and not is_deferred:
             try:
                 OPTIONS[option](parsed(option, value))

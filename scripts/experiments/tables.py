@@ -45,9 +45,9 @@ class Cell(Figure):
 class Entry(Figure):
     """A row of a table in a single metric, named by `label`; unknown statistics are NaN.
 
-    `quoted` is the source of a row that the paper quotes. `ours` is the mean over finished runs of each
-    run's mean over cases, `low` and `high` its 95 % bootstrap interval, `sd` the sample standard deviation over runs.
-    `contrast` compares with the best `baseline`, and `p_holm` is its p-value corrected for all tests of the table.
+    `quoted` is the source of a row that the paper quotes. `ours` is the mean over finished runs of each run's mean over
+    cases, `low` and `high` its 95 % bootstrap interval, `sd` the sample standard deviation over runs. `contrast`
+    compares with the best `baseline`, and `p_holm` is its p-value corrected for all tests of the table.
     """
 
     row: str
