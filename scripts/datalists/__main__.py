@@ -94,7 +94,7 @@ def generic(
         output: the datalist, a JSON file.
         regions: YAML file with the name and labels of each region, the outermost first; see
             docs/tutorials/own-data.md. By default regions.yaml in `root`, or the regions of dataset.json. Without
-            either, all label maps are read: if 1 is their only value, the region is lesion; otherwise the command
+            either, all label maps are read. If 1 is their only value, the region is lesion; otherwise the command
             stops and prints an example file for their values.
         layout: folders, flat, bids or nnunet, if several are possible.
         modalities: modalities to take, in this order, such as T1,FLAIR. By default those of every subject, or with
@@ -161,7 +161,7 @@ def fold(
             brats21_folds.json, which identifies subjects by the names of their folders.
         fold: number of the held-out fold, from 0.
         fold_to: split of the held-out fold. In `validation` the fold both selects the checkpoint and gives the score,
-            as in the paper. In `testing` it only gives the score: `--validation` is drawn from the other folds, and the
+            as in the paper. In `testing` it only gives the score; `--validation` is drawn from the other folds, and the
             datalist's own `testing` subjects are left out.
         validation: number or fraction of the remaining people for validation, with `--fold_to=testing`; by default 0.1.
         seed: seed of the random choices, 0 or more.
