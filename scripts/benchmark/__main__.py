@@ -1,4 +1,4 @@
-"""Compare our code's speed with stock implementations, measured side by side: `python -m scripts.benchmark NAME`."""
+"""Compare the speed of our code with stock implementations: `python -m scripts.benchmark NAME`."""
 
 import statistics
 from collections.abc import Callable, Mapping
@@ -26,19 +26,20 @@ FIGURES = ("seconds", "ratio", "peak_gib")
 
 
 def benchmark(name: str, repeats: int = 3, json: str | None = None) -> None:
-    """Time variants in turn (A B A B ...), and print the median of each and its median ratio to the first.
+    """Time variants in turn (A B A B ...), and print each variant's median time and median ratio to the first.
 
-    Each runs in its own process. Seconds are processor time, on a GPU by the clock.
+    Each timing runs in its own process. Seconds are processor time, or wall-clock time on a GPU.
     docs/reference/benchmarks.md describes the variants.
 
     Args:
-        name: kernels (kernels of a step, counted without a GPU), step (optimiser steps of pretraining and fine-tuning),
-            reader (crops from disk), inference (a whole case, from the command to the file), metrics (lesion-wise
-            scores of a case), gpu (steps, profiles, cases and trainings on a GPU; stops after nine minutes, and goes on
-            where it stopped if it is run again), or all but gpu, which also writes the tables of
-            docs/reference/benchmarks.md and takes an hour.
-        repeats: number of timings of each variant.
-        json: file for the figures: a list of {work, variant, seconds, ratio, peak_gib}; of gpu: gpu.json by default.
+        name: kernels (counts the kernels of a step without a GPU), step (optimiser steps of pretraining and
+            fine-tuning), reader (reads crops from disk), inference (segments a whole case, start-up included), metrics
+            (lesion-wise scores of a case), gpu (steps, profiles, cases and trainings on a GPU; stops after nine
+            minutes; run it again to continue), or all (everything except gpu; takes an hour and updates the tables in
+            docs/reference/benchmarks.md).
+        repeats: number of timings per variant.
+        json: file for the results: a list of {work, variant, seconds, ratio, peak_gib}, or for kernels of {work,
+            variant, kernels, waits}; for gpu, gpu.json by default.
     """
     choice("name", name, dict.fromkeys([KERNELS, *BENCHMARKS, GPU, "all"]))
     check_number("repeats", repeats, int, 1)
@@ -49,11 +50,11 @@ def benchmark(name: str, repeats: int = 3, json: str | None = None) -> None:
     if name == GPU:
         _gpu(Path(json or "gpu.json"))
         return
-    for each in [KERNELS, *BENCHMARKS] if name == "all" else [name]:
-        rows, table = _kernels() if each == KERNELS else _timed(each, repeats)
+    for task in [KERNELS, *BENCHMARKS] if name == "all" else [name]:
+        rows, table = _kernels() if task == KERNELS else _timed(task, repeats)
         if name == "all":
-            update(PAGE, each, table, setting)
-            show(f"{each}: table written to {PAGE}")
+            update(PAGE, task, table, setting)
+            show(f"{task}: table written to {PAGE}")
         figures += rows
     if json:
         with atomic_write(json) as file:
@@ -72,7 +73,7 @@ def _gpu(file: Path) -> None:
 
 
 def _kernels() -> tuple[list[dict[str, Any]], list[str]]:
-    """The figures and the table of `kernels`."""
+    """Return the figures and the table of the kernel counts."""
     from scripts.benchmark import kernels
 
     works = kernels.kernels()
@@ -87,7 +88,7 @@ def _kernels() -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def _timed(name: str, repeats: int) -> tuple[list[dict[str, Any]], list[str]]:
-    """The figures and the table of a timed benchmark."""
+    """Return the figures and the table of a timed benchmark."""
     works = {work: _rows(work, variants, repeats) for work, variants in BENCHMARKS[name]().items()}
     figures, table = [], [f"{repeats} repeat{'' if repeats == 1 else 's'}.", ""]
     table += ["| variant | seconds | ratio | peak memory |", "|---|---|---|---|"]
@@ -101,16 +102,16 @@ def _timed(name: str, repeats: int) -> tuple[list[dict[str, Any]], list[str]]:
 
 def _rows(work: str, variants: Any, repeats: int) -> dict[str, dict[str, float]]:
     """Print and return each variant's figures: medians, and the lowest and highest ratio to the first variant."""
-    taken: dict[str, list[Measured]] = {variant: [] for variant in variants}
+    timings: dict[str, list[Measured]] = {variant: [] for variant in variants}
     for _ in tqdm(range(repeats), desc=work):
         for variant, run in variants.items():
-            taken[variant].append(run())
-    first, rows = next(iter(taken.values())), {}
-    for variant, values in taken.items():
+            timings[variant].append(run())
+    first, rows = next(iter(timings.values())), {}
+    for variant, values in timings.items():
         ratios = [mine.seconds / base.seconds for mine, base in zip(values, first, strict=True)]
         rows[variant] = {
-            "seconds": statistics.median(each.seconds for each in values),
-            "peak_gib": statistics.median(each.peak_gib for each in values),
+            "seconds": statistics.median(value.seconds for value in values),
+            "peak_gib": statistics.median(value.peak_gib for value in values),
             "ratio": statistics.median(ratios),
             "lowest": min(ratios),
             "highest": max(ratios),
@@ -120,21 +121,21 @@ def _rows(work: str, variants: Any, repeats: int) -> dict[str, dict[str, float]]
 
 
 def update(page: Path, name: str, table: list[str], setting: str) -> None:
-    """Replace the table of a benchmark; an InputError if a mark is missing.
+    """Replace a benchmark's table in a page; raise InputError if the page lacks its markers.
 
-    `setting` is the text on versions and processor.
+    `setting` is text about versions and processor.
     """
     day = f"Measured on {date.today():%Y-%m-%d}. {setting}."
     before, mark, rest = page.read_text(encoding="utf-8").partition(f"<!-- table: {name} -->\n")
     _, end, after = rest.partition("\n<!-- end -->")
     if not end:
-        raise InputError(f"{page}: no table of {name}; expected '<!-- table: {name} -->', and '<!-- end -->' after it")
+        raise InputError(f"{page}: no table of {name}; expected '<!-- table: {name} -->' followed by '<!-- end -->'")
     with atomic_write(page) as file:
         file.write_text("\n".join([before + mark, day, "", *table, end + after]), encoding="utf-8")
 
 
 def row_text(row: Mapping[str, float]) -> str:
-    """The cells of a variant: seconds, ratio with the spread of its repeats if known, peak memory."""
+    """Return a variant's table cells: seconds, ratio (and its range, if repeats differ), peak memory."""
     lowest, highest = row["lowest"], row["highest"]
     spread = f" ({lowest:.2f} to {highest:.2f})" if highest > lowest else ""
     return f"{row['seconds']:.3g} | {row['ratio']:.2f}{spread} | {row['peak_gib']:.1f} GiB"

@@ -1,7 +1,7 @@
-"""What a GPU takes for steps, a case and a training: ours, stock, and stock at its best.
+"""Time steps, a case and a training on a GPU: ours, stock, and stock with faster settings.
 
-Each measurement runs in its own process, `python -m scripts.benchmark.gpu`, the most important first. Figures are
-written as they come, so that a later call goes on where an earlier one was cut off.
+Each measurement runs in its own process, `python -m scripts.benchmark.gpu`, the most important first. Results are
+written after each measurement, so that a later call continues where an earlier call stopped.
 """
 
 import json
@@ -20,27 +20,27 @@ from scripts.benchmark.step import CROPS, WORKS, one_step
 from scripts.benchmark.timing import ROOT
 
 MODULE = "scripts.benchmark.gpu"
-LIMIT = 540  # seconds of a call
-HEAVIEST = 10  # kernels of a profile that are kept
-READERS = 4  # processes that read, in a training
-CASE, BRAIN = (240, 240, 155), (151, 186, 155)  # voxels of a BraTS case, and of the box that ours crops it to
+LIMIT = 540  # seconds per call
+HEAVIEST = 10  # kernels listed per profile
+READERS = 4  # worker processes of a training's loader
+CASE, BRAIN = (240, 240, 155), (151, 186, 155)  # voxels of a BraTS case, and of its brain box, to which our code crops
 
 
 KEYS = ("machine", "job", "work", "variant")
 
 
 class Setting(NamedTuple):
-    """Device, data type and sizes of the measurements; the defaults are those of the published tables."""
+    """Device, data type and sizes of the measurements; the defaults match the published tables."""
 
     device: str = "cuda"
     dtype: str = "bfloat16"
     size: str = "small"
     edge: int = 96
-    warm_up: int = 3  # steps that are not timed
-    steps: int = 10  # timed
+    warm_up: int = 3  # untimed steps
+    steps: int = 10  # timed steps
     case: tuple[int, ...] = CASE
     brain: tuple[int, ...] = BRAIN
-    spacing: float = 1.0  # mm, of the cohorts that are read
+    spacing: float = 1.0  # mm; voxel size of the phantoms
 
 
 FULL = Setting()
@@ -49,7 +49,7 @@ STOCK = ["stock", "stock channels_last", "stock compiled", "stock channels_last 
 
 
 def jobs() -> Iterator[tuple[str, str, str]]:
-    """The function, the work and the variant of each measurement, in their order."""
+    """Yield the function, work and variant of each measurement, the most important first."""
     yield from (("step", work, codes[0]) for work in WORKS for codes in (OURS, STOCK))
     yield from (("case", "case", code) for code in ("ours", "stock", "stock channels_last", "stock compiled"))
     yield from (("profile", work, code) for work in WORKS for code in ("ours fused", "stock"))
@@ -60,9 +60,9 @@ def jobs() -> Iterator[tuple[str, str, str]]:
 
 
 def gpu(file: Path, machine: str, setting: Setting = FULL, limit: float = LIMIT) -> list[dict[str, Any]]:
-    """Measure what `file` lacks of a machine, for at most `limit` seconds, and return the rows of that machine.
+    """Take the measurements of a machine that `file` lacks, for at most `limit` seconds; return the machine's rows.
 
-    A row has the work, the variant, and its figures or an error. What `limit` cuts off is measured by the next call.
+    A row has the work, the variant, and figures or an error. The next call continues where `limit` stopped this call.
     """
     end, rows = time.monotonic() + limit, read_json(file) if file.exists() else []
     done = {(row["job"], row["work"], row["variant"]) for row in rows if row["machine"] == machine}
@@ -72,31 +72,31 @@ def gpu(file: Path, machine: str, setting: Setting = FULL, limit: float = LIMIT)
             if (job, work, variant) in done:
                 continue
             if left < 1:
-                show(f"{work}: {variant}: not measured; the same command goes on here")
+                show(f"{work}: {variant}: not measured yet; run the command again to continue")
                 break
             command = [sys.executable, "-W", "ignore", "-m", MODULE, job, work, variant, folder, json.dumps(setting)]
             try:
-                ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=left, check=False)
+                process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=left, check=False)
             except subprocess.TimeoutExpired:
                 show(f"{work}: {variant}: cut off after {left:.0f} s")
                 break
-            lines = (ended.stderr if ended.returncode else ended.stdout).strip().splitlines() or [""]
-            found = {"error": lines[-1]} if ended.returncode else json.loads(lines[-1])
-            rows.append({"machine": machine, "job": job, "work": work, "variant": variant} | found)
+            lines = (process.stderr if process.returncode else process.stdout).strip().splitlines() or [""]
+            figures = {"error": lines[-1]} if process.returncode else json.loads(lines[-1])
+            rows.append({"machine": machine, "job": job, "work": work, "variant": variant} | figures)
             write_json(file, rows)
             show(f"{work}: {variant}: {describe(rows[-1])}")
     return [row for row in rows if row["machine"] == machine]
 
 
 def describe(row: Mapping[str, Any]) -> str:
-    """The figures of a row, without the kernels of a profile."""
+    """Return a row's figures as text, without a profile's kernels."""
     return ", ".join(
         f"{name} {value}" for name, value in row.items() if name not in ("job", "work", "variant", "heaviest")
     )
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
-    """Tables of the times and of the profiles."""
+    """Return Markdown tables of the times and the profiles."""
     first = {(row["job"], row["work"]): row for row in reversed(rows) if "seconds" in row}
     lines = ["| variant | seconds | ratio to ours | peak memory | busy | waits for data |", "|---|---|---|---|---|---|"]
     for row in rows:
@@ -110,7 +110,7 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     for row in rows:
         if "heaviest" in row:
             lines += ["", f"Heaviest kernels of {row['work'].replace('_', '-')}, {row['variant']}:", ""]
-            lines += ["| kernel | share | calls a step |", "|---|---|---|"]
+            lines += ["| kernel | share | calls per step |", "|---|---|---|"]
             lines += [f"| {name[:90]} | {100 * share:.1f} % | {calls:g} |" for name, share, calls in row["heaviest"]]
     return lines
 
@@ -119,32 +119,32 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def step(work: str, code: str, folder: str, setting: Setting) -> dict[str, Any]:
-    """Seconds of a step, by the clock, and peak memory."""
+    """Measure the wall-clock seconds and the peak memory of a step."""
     return timed(one_step(work, code, setting.device, setting.dtype, setting.size, str(setting.edge)), setting)
 
 
 def profile(work: str, code: str, folder: str, setting: Setting) -> dict[str, Any]:
-    """The heaviest kernels of a few steps, with their shares of the kernels' time, and the share of busy time."""
+    """Time and profile steps: the heaviest kernels with their shares of kernel time, and the device's busy share."""
     from torch.autograd import DeviceType
     from torch.profiler import profile as profiled
 
     run = one_step(work, code, setting.device, setting.dtype, setting.size, str(setting.edge))
     figures = timed(run, setting)
-    with profiled() as found:
+    with profiled() as profiler:
         start = time.perf_counter()
         repeat(run, setting)
-        passed = time.perf_counter() - start
+        elapsed = time.perf_counter() - start
     on_gpu = setting.device == "cuda"
     kind, name = (DeviceType.CUDA if on_gpu else DeviceType.CPU), f"self_{'device' if on_gpu else 'cpu'}_time_total"
-    kernels = [each for each in found.key_averages() if each.device_type == kind and not each.is_user_annotation]
-    total = sum(getattr(each, name) for each in kernels)
-    kernels = sorted(kernels, key=lambda each: -getattr(each, name))[:HEAVIEST]
-    heaviest = [(each.key, round(getattr(each, name) / total, 4), each.count / setting.steps) for each in kernels]
-    return figures | {"busy": round(min(1.0, total / 1e6 / passed), 4), "heaviest": heaviest}
+    kernels = [event for event in profiler.key_averages() if event.device_type == kind and not event.is_user_annotation]
+    total = sum(getattr(event, name) for event in kernels)
+    kernels = sorted(kernels, key=lambda event: -getattr(event, name))[:HEAVIEST]
+    heaviest = [(event.key, round(getattr(event, name) / total, 4), event.count / setting.steps) for event in kernels]
+    return figures | {"busy": round(min(1.0, total / 1e6 / elapsed), 4), "heaviest": heaviest}
 
 
 def case(work: str, code: str, folder: str, setting: Setting) -> dict[str, Any]:
-    """Seconds of the windows of a BraTS case, in the box of the brain (ours) or the whole volume, and peak memory."""
+    """Measure sliding-window inference on a BraTS case: on the brain box (ours) or the whole volume (stock)."""
     import torch
     from monai.inferers import sliding_window_inference
 
@@ -179,15 +179,15 @@ def case(work: str, code: str, folder: str, setting: Setting) -> dict[str, Any]:
 
 
 def disk(work: str, code: str, folder: str, setting: Setting) -> dict[str, Any]:
-    """Seconds of the command that segments a case, from its files to the label map, and peak memory of the host."""
+    """Measure the command that segments a case, from files to label map: wall-clock seconds and peak host memory."""
     ours, stock = inference.commands(setting.device, Path(folder), setting.size, setting.edge, setting.spacing)
     amp = {"bfloat16": "bf16", "float32": "false"}[setting.dtype]
-    found = ours(f"--amp={amp}", by_clock=True) if code == "ours" else stock(by_clock=True)
-    return {"seconds": round(found.seconds, 2), "peak_gib": round(found.peak_gib, 3)}
+    measured = ours(f"--amp={amp}", by_clock=True) if code == "ours" else stock(by_clock=True)
+    return {"seconds": round(measured.seconds, 2), "peak_gib": round(measured.peak_gib, 3)}
 
 
 def training(work: str, kind: str, folder: str, setting: Setting) -> dict[str, Any]:
-    """Seconds of a pretraining's step, and the share of them that it waits for data from `files` or a `store`."""
+    """Measure a pretraining step on data from `files` or a `store`: seconds, and the share spent waiting for data."""
     from common.data.datasets import Steps
 
     entries, store = reader.entries_of(f"{folder}/ukb", setting.spacing), f"{folder}/store" if kind == "store" else None
@@ -200,7 +200,7 @@ def training(work: str, kind: str, folder: str, setting: Setting) -> dict[str, A
 
 
 def timed(run: Callable[[], Any], setting: Setting) -> dict[str, Any]:
-    """Mean seconds of a run, after some that are not timed, and the peak memory of the device in GiB."""
+    """Return the mean seconds of a call, after a warm-up, and the peak memory in GiB (of the GPU, if there is one)."""
     import torch
 
     from common.memory import peak_resident
@@ -216,7 +216,7 @@ def timed(run: Callable[[], Any], setting: Setting) -> dict[str, Any]:
 
 
 def repeat(run: Callable[[], Any], setting: Setting) -> None:
-    """Run several times, and wait for the device."""
+    """Call `run` `setting.steps` times, and wait for the device."""
     import torch
 
     for _ in range(setting.steps):

@@ -1,4 +1,4 @@
-"""Segmentation of a whole case: ours, and with only MONAI's components."""
+"""Segmentation of a whole case: our command, and stock code built from MONAI's components."""
 
 import atexit
 import sys
@@ -15,7 +15,7 @@ FINE_TUNING = ROOT / "bundles/brats_finetune"
 
 
 def inference() -> Works:
-    """A BraTS case of 240 x 240 x 155 voxels; weights are random, because they do not affect the time."""
+    """Return the variants that segment a BraTS case [240, 240, 155]. Random weights: they do not affect the time."""
     folder = TemporaryDirectory()
     atexit.register(folder.cleanup)
     ours, stock = commands("cpu", Path(folder.name))
@@ -24,19 +24,19 @@ def inference() -> Works:
 
 
 def commands(
-    device: str, place: Path, size: str = SIZE, edge: int = EDGE, spacing: float = 1.0
+    device: str, folder: Path, size: str = SIZE, edge: int = EDGE, spacing: float = 1.0
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Our command and the stock one, measured on a synthetic case in the folder `place`."""
+    """Return functions that measure our command and the stock one on a phantom in `folder`, made if absent."""
     from scripts.phantoms.cohort import make
 
-    if not (place / "model.pt").exists():
-        make("brats", 1, str(place / "scans"), spacing=spacing, workers=1)
-        write_checkpoint(place / "model.pt", size, edge)
-    checkpoint = str(place / "model.pt")
-    ours = ["monai.bundle", "run", "--config_file=configs/inference.yaml", f"--dataset_dir={place / 'scans'}"]
+    if not (folder / "model.pt").exists():
+        make("brats", 1, str(folder / "scans"), spacing=spacing, workers=1)
+        write_checkpoint(folder / "model.pt", size, edge)
+    checkpoint = str(folder / "model.pt")
+    ours = ["monai.bundle", "run", "--config_file=configs/inference.yaml", f"--dataset_dir={folder / 'scans'}"]
     ours += [f"--checkpoint={checkpoint}", "--existing=replace", "--num_workers=0", f"--device={device}"]
-    ours += [f"--output_dir={place / 'ours'}"]
-    stock = [device, checkpoint, str(place / "scans"), str(place / "stock")]
+    ours += [f"--output_dir={folder / 'ours'}"]
+    stock = [device, checkpoint, str(folder / "scans"), str(folder / "stock")]
     return partial(measure, *ours, folder=FINE_TUNING), partial(measure, "scripts.benchmark.inference", *stock)
 
 
@@ -60,9 +60,9 @@ def _network(size: str) -> Any:
 
 
 def segment(device: str, checkpoint: str, source: str, output: str) -> None:
-    """Segment BraTS cases with MONAI's network, transforms and windows, as its tutorials do.
+    """Segment BraTS cases with MONAI's network, transforms and sliding windows, as its tutorials do.
 
-    Writes one file per case with a channel for each region. On a GPU the network runs under bfloat16 autocast.
+    Write one file per case with a channel for each region. On a GPU the network runs under bfloat16 autocast.
     """
     import torch
     from monai.data import DataLoader, Dataset, decollate_batch

@@ -1,7 +1,7 @@
-"""Count the kernels and the waits of an optimiser step, without a GPU.
+"""Count the kernels and host waits of an optimiser step, without a GPU.
 
-A step runs on PyTorch's `meta` device, whose tensors have shapes and no values. There, as on a GPU, each ATen operation
-that is no view would start a kernel, and values must be fetched. Host tensors keep their values and are not counted.
+A step runs on PyTorch's `meta` device, whose tensors have shapes but no values. As on a GPU, each ATen operation except
+a view counts as a kernel, and each read of a value counts as a wait. Operations on host tensors are not counted.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ from scripts.benchmark.step import EDGE, SIZE, WORKS, one_step
 
 DEVICE = "meta"
 ATEN = torch.ops.aten
-NO_KERNEL = {  # besides views: they allocate memory or return their argument
+NO_KERNEL = {  # like views: operations that only allocate memory or return their argument
     ATEN.empty.memory_format,
     ATEN.empty_like.default,
     ATEN.empty_strided.default,
@@ -32,16 +32,16 @@ NO_KERNEL = {  # besides views: they allocate memory or return their argument
 
 
 class Counted(NamedTuple):
-    """Numbers of kernels, and of operations for which the host waits, by name."""
+    """Counts of kernels and of host waits, by operation."""
 
     kernels: Counter[str]
     waits: Counter[str]
 
 
 def count(run: Callable[[], Any]) -> Counted:
-    """Count what `run` does on the device; values that it fetches are 1.
+    """Count the kernels and host waits of `run`; every value that it reads from the device is 1.
 
-    Attention is one kernel, optimisers and norms of gradients take lists of tensors, as on a GPU.
+    As on a GPU, attention is a single kernel, and optimisers and gradient norms process lists of tensors.
     """
     counter, foreach = _Count(), [*_foreach_utils._get_foreach_kernels_supported_devices(), DEVICE]
     with ExitStack() as stack:
@@ -54,20 +54,20 @@ def count(run: Callable[[], Any]) -> Counted:
 
 
 def kernels(size: str = SIZE, edge: int = EDGE) -> dict[str, dict[str, Counted]]:
-    """The second step of each stage: stock, and ours with each word of the option `attention`."""
+    """Count the second step of each stage: stock, and ours with each value of the option `attention`."""
     codes = ["stock", *(f"ours {attention}" for attention in ATTENTION)]
     return {work: {code: second_step(work, code, size, edge) for code in codes} for work in WORKS}
 
 
 def second_step(work: str, code: str, size: str, edge: int) -> Counted:
-    """Count a step after a first one, which also fills caches; see `step.one_step`."""
+    """Count the second step, because the first fills caches; see `step.one_step`."""
     run = one_step(work, code, DEVICE, "float32", size, str(edge))
     count(run)
     return count(run)
 
 
 def table(works: dict[str, dict[str, Counted]]) -> list[str]:
-    """The rows of the page."""
+    """Return the counts as a Markdown table."""
     rows = ["| step | kernels | ratio to stock | host waits |", "|---|---|---|---|"]
     for work, variants in works.items():
         stock = sum(variants["stock"].kernels.values())
@@ -91,24 +91,24 @@ class _Count(TorchDispatchMode):
             return torch.ones((), dtype=args[0].dtype).item()
         if reads and operation is ATEN._to_copy.default and torch.device(kwargs.get("device", DEVICE)).type == "cpu":
             result = torch.ones(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
-            return self._copied("to host", result, is_waiting=True)
+            return self._count_copy("to host", result, is_waiting=True)
         result = operation(*args, **kwargs)
         if operation is ATEN._to_copy.default and not reads and _is_on_device(result):
-            return self._copied("to device", result, is_waiting=not kwargs.get("non_blocking"))
+            return self._count_copy("to device", result, is_waiting=not kwargs.get("non_blocking"))
         if operation is ATEN.copy_.default and _is_on_device(args[0]) != _is_on_device(args[1]):
-            return self._copied("between", result, is_waiting=not (len(args) > 2 and args[2]))
+            return self._count_copy("between", result, is_waiting=not (len(args) > 2 and args[2]))
         if (reads or _is_on_device(result)) and not operation.is_view and operation not in NO_KERNEL:
             self.counted.kernels[operation.name()] += 1
         return result
 
-    def _copied(self, way: str, result: Any, is_waiting: bool) -> Any:
-        self.counted.kernels[f"copy {way}"] += 1
-        self.counted.waits[f"copy {way}"] += is_waiting
+    def _count_copy(self, direction: str, result: Any, is_waiting: bool) -> Any:
+        self.counted.kernels[f"copy {direction}"] += 1
+        self.counted.waits[f"copy {direction}"] += is_waiting
         return result
 
 
 class _FusedAttention(TorchFunctionMode):
-    """On a device without values, PyTorch would take attention apart; a GPU has kernels for it and its gradient."""
+    """Keeps attention a single kernel, as on a GPU; on `meta`, PyTorch would split it into smaller operations."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function is torch.nn.functional.scaled_dot_product_attention and _is_on_device(args):

@@ -9,14 +9,14 @@ from scripts.benchmark.timing import Works, measure
 
 
 def metrics() -> Works:
-    """BraTS scores of a case, on a single thread."""
+    """Return the variants that compute the BraTS scores of a case, on a single thread."""
     kinds = {"boxes of the lesions (ours)": "ours", "whole volumes, boxes for distances": "plain"}
     function = "scripts.benchmark.metrics:scoring"
     return {"metrics": {name: partial(measure, function, kind, threads=1) for name, kind in kinds.items()}}
 
 
 def scoring(kind: str) -> Callable[[], Any]:
-    """A function that scores a case with the `ours` or `plain` implementation."""
+    """Return a function that scores a case with the `ours` or `plain` implementation."""
     from common.metrics import protocol
 
     prediction, reference = draw_case()
@@ -24,7 +24,7 @@ def scoring(kind: str) -> Callable[[], Any]:
 
 
 def draw_case() -> tuple[Any, Any]:
-    """A prediction and a reference [240, 240, 155] at 1 mm: ten lesions in an ellipsoid, one missed, one false."""
+    """Return a prediction and a reference [240, 240, 155] at 1 mm: ten lesions, one of them missed, and one false."""
     import numpy as np
     from scipy import ndimage
 
@@ -40,32 +40,32 @@ def draw_case() -> tuple[Any, Any]:
         lesions.append((centre, radius))
     grid = np.ogrid[tuple(slice(side) for side in shape)]
 
-    def drawn(some: list[tuple[Any, float]], roughness: Any) -> Any:
+    def draw_mask(spheres: list[tuple[Any, float]], roughness: Any) -> Any:
         mask = np.zeros(shape, dtype=bool)
-        for centre, radius in some:
+        for centre, radius in spheres:
             mask |= sum((axis - at) ** 2 for axis, at in zip(grid, centre, strict=True)) < (radius * roughness) ** 2
         return mask
 
     rough, error = (ndimage.zoom(draw.normal(size=(40, 40, 31)), (6, 6, 5), order=1) for _ in range(2))
-    reference = drawn(lesions[:-1], 1 + 0.1 * rough)
-    return drawn([*lesions[:6], *lesions[7:]], 1 + 0.1 * rough + 0.1 * error), reference
+    reference = draw_mask(lesions[:-1], 1 + 0.1 * rough)
+    return draw_mask([*lesions[:6], *lesions[7:]], 1 + 0.1 * rough + 0.1 * error), reference
 
 
 def score_plainly(prediction: Any, reference: Any) -> dict[str, float]:
-    """BraTS scores at 1 mm, plainly: each lesion is dilated and matched in the whole volume.
+    """Return BraTS scores at 1 mm by a plain implementation, which dilates and matches lesions in the whole volume.
 
-    Distances are those of DeepMind's library, in the bounding box of both masks, as in the challenge's code.
+    DeepMind's library computes distances in the bounding box of both masks, as in the challenge's code.
     """
     import cc3d
     import numpy as np
     from scipy import ndimage
     from surface_distance import compute_robust_hausdorff, compute_surface_distances
 
-    def scored(found: Any, lesion: Any) -> tuple[float, float]:
-        dice = 2 * (found & lesion).sum() / (found.sum() + lesion.sum())
-        if not found.any():
+    def score(predicted: Any, lesion: Any) -> tuple[float, float]:
+        dice = 2 * (predicted & lesion).sum() / (predicted.sum() + lesion.sum())
+        if not predicted.any():
             return float(dice), 374.0
-        return float(dice), compute_robust_hausdorff(compute_surface_distances(lesion, found, (1, 1, 1)), 95)
+        return float(dice), compute_robust_hausdorff(compute_surface_distances(lesion, predicted, (1, 1, 1)), 95)
 
     neighbours = ndimage.generate_binary_structure(3, 2)
     components = cc3d.connected_components(prediction.view(np.uint8), connectivity=26)
@@ -77,8 +77,8 @@ def score_plainly(prediction: Any, reference: Any) -> dict[str, float]:
         hits = np.unique(components * ndimage.binary_dilation(lesion, neighbours, iterations=3))
         matched.update(hits.tolist())
         if lesion.sum() > 50:  # mm3
-            scores.append(scored(np.isin(components, hits[hits > 0]), lesion))
+            scores.append(score(np.isin(components, hits[hits > 0]), lesion))
     scores += [(0.0, 374.0)] * len(set(np.unique(components).tolist()) - matched)
-    dice, hd95 = scored(prediction, reference)
+    dice, hd95 = score(prediction, reference)
     means = [statistics.fmean(figures) for figures in zip(*scores, strict=True)]
     return {"lesionwise_dice": means[0], "lesionwise_hd95": means[1], "dice": dice, "hd95": hd95}

@@ -1,4 +1,4 @@
-"""Reading of training crops: from a store, and from `.nii.gz` with the bundle's transforms or MONAI's."""
+"""Reading training crops: from a store, and from `.nii.gz` with the bundle's transforms or MONAI's."""
 
 import atexit
 from collections.abc import Callable, Iterator
@@ -11,10 +11,10 @@ from common.data.cohorts import COHORTS
 from common.files import read_json, write_json
 from scripts.benchmark.timing import ROOT, Works, measure
 
-CROPS_OF_A_BATCH = 4  # of each timed batch
+BATCH_SIZE = 4  # crops
 EDGE = 96  # voxels; stage 1's patch_size
 STAGE_1 = ROOT / "bundles/ukb_ssl_pretrain/configs/train.yaml"
-VARIANTS = {  # and kind of reading
+VARIANTS = {  # title -> kind of reading
     "from a store (ours)": "store",
     "MONAI's transforms": "stock",
     "from .nii.gz": "files",
@@ -22,7 +22,7 @@ VARIANTS = {  # and kind of reading
 
 
 def reader() -> Works:
-    """Batches of stage 1 from disk, on a single thread."""
+    """Return the variants that read stage 1's batches from disk, on a single thread."""
     folder = TemporaryDirectory()
     atexit.register(folder.cleanup)
     entries_of(folder.name)
@@ -33,7 +33,7 @@ def reader() -> Works:
 
 
 def entries_of(folder: str, spacing: float = 1.0) -> list[dict[str, Any]]:
-    """The entries of two subjects of the embedded cohort in `folder`, which is made if it is empty."""
+    """Return the datalist entries of two phantom subjects in `folder`; make the phantoms if absent."""
     from scripts.phantoms.cohort import make
     from scripts.phantoms.layouts import files_of
 
@@ -52,7 +52,7 @@ def entries_of(folder: str, spacing: float = 1.0) -> list[dict[str, Any]]:
 
 
 def batch(folder: str, kind: str) -> Callable[[], Any]:
-    """A function that reads the next batch of the entries in `folder`/entries.json.
+    """Return a function that reads the next batch of the entries in `folder`/entries.json.
 
     `kind` is `store`, `files`, or `stock` for MONAI's transforms and loader alone.
     """
@@ -63,9 +63,9 @@ def batch(folder: str, kind: str) -> Callable[[], Any]:
 
 
 def loader(
-    entries: list[dict[str, Any]], store: str | None, crops: int = CROPS_OF_A_BATCH, workers: int = 0, edge: int = EDGE
+    entries: list[dict[str, Any]], store: str | None, crops: int = BATCH_SIZE, workers: int = 0, edge: int = EDGE
 ) -> Any:
-    """An endless loader of training batches, each crop of another volume, with stage 1's transforms."""
+    """Return an endless loader of training batches with stage 1's transforms and one crop per volume read."""
     from monai.bundle import ConfigParser
     from monai.data import DataLoader
     from monai.transforms import Compose
@@ -87,7 +87,7 @@ def loader(
 
 
 def _stock_batches(entries: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Endless training batches of four crops, one from each volume read; takes 1, 2 or a multiple of 4 volumes."""
+    """Yield endless training batches of four crops, one per volume read; needs 1, 2 or a multiple of 4 volumes."""
     from monai.data import DataLoader, Dataset
     from monai.transforms import (
         Compose,
@@ -112,7 +112,7 @@ def _stock_batches(entries: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             RandSpatialCropd("image", edges, random_size=False),
         ]
     )
-    repeated = entries * max(1, CROPS_OF_A_BATCH // len(entries))
-    loader = DataLoader(Dataset(repeated, composed), batch_size=CROPS_OF_A_BATCH, shuffle=True)
+    repeated = entries * max(1, BATCH_SIZE // len(entries))
+    loader = DataLoader(Dataset(repeated, composed), batch_size=BATCH_SIZE, shuffle=True)
     while True:
         yield from loader

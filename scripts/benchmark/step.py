@@ -1,4 +1,4 @@
-"""Optimiser steps of both networks: ours, and as typically written with MONAI's components."""
+"""Optimiser steps of pretraining and fine-tuning: ours, and stock code built from MONAI's components."""
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -8,13 +8,13 @@ from typing import Any
 
 from scripts.benchmark.timing import PLAIN_MEMORY, Works, measure
 
-SIZE, EDGE, CROPS = "small", 96, 2  # a full-size step
+SIZE, EDGE, CROPS = "small", 96, 2  # of a full-size step; EDGE in voxels
 WORKS = ("pretraining", "fine_tuning")
 FUNCTION = "scripts.benchmark.step:one_step"
 
 
 def step() -> Works:
-    """Full-size steps of pretraining and fine-tuning: ours, and stock with and without our memory settings."""
+    """Return variants of full-size steps: ours, and stock with and without our memory settings."""
     return {
         work: {
             "ours": partial(measure, FUNCTION, work, "ours"),
@@ -34,11 +34,11 @@ def one_step(
     edge: str = str(EDGE),
     batches: Iterator[Any] | None = None,
 ) -> Callable[[], Any]:
-    """A function that takes a step of `work` from a batch on the host, or ours from the next of `batches`.
+    """Return a function that takes an optimiser step of `work` on a random batch or, for `ours`, the next of `batches`.
 
-    Pretraining is stage 1 on two modalities, fine-tuning stage 3 on four. `code` is `ours`, and a word of the option
-    `attention`, if not the default; or `stock`, which makes the views on the host and has a forward pass for each. Both
-    may add `channels_last` and `compiled`.
+    Pretraining is stage 1 on two modalities, fine-tuning stage 3 on four. `code` is `ours`, optionally with a value of
+    the option `attention`, or `stock`, which makes the views on the host and runs a forward pass for each. Both accept
+    the additional words `channels_last` and `compiled`.
     """
     import torch
     from monai.losses import DiceLoss
@@ -77,7 +77,7 @@ def one_step(
         inputs, target = prepare(batch)
         with torch.autocast(device, getattr(torch, dtype)) if dtype != "float32" else nullcontext():
             outputs = [network(view.to(device)) for view in inputs.split(CROPS)]
-        if isinstance(target, dict):  # of pretraining
+        if isinstance(target, dict):  # pretraining
             prediction = {name: torch.cat([output[name].float() for output in outputs]) for name in outputs[0]}
             loss(prediction, {name: value.to(device) for name, value in target.items()})["total"].backward()
         else:
@@ -92,7 +92,7 @@ def _supervised(batch: Any, device: Any = "cpu", non_blocking: bool = False, **_
 
 
 def _ours(network: Any, loss: Any, prepare: Any, optimizer: Any, batches: Any, dtype: Any, device: str) -> Any:
-    """A step as in the bundles."""
+    """Return a function that takes a step as the bundles do."""
     import torch
     from monai.engines import SupervisedTrainer
 

@@ -21,13 +21,13 @@ PLAIN_MEMORY = {"THP_MEM_ALLOC_ENABLE": "0"}  # default memory settings of PyTor
 
 
 class Measured(NamedTuple):
-    """Processor time, or wall-clock time, and peak memory of the process."""
+    """Processor or wall-clock time, and peak memory, of a process."""
 
     seconds: float
     peak_gib: float
 
 
-Works = Mapping[str, Mapping[str, Callable[[], Measured]]]  # variants, by name, of each work
+Works = Mapping[str, Mapping[str, Callable[[], Measured]]]  # work -> variant -> function that measures it
 
 
 def measure(
@@ -40,9 +40,9 @@ def measure(
 ) -> Measured:
     """Measure a function or a command in a separate process.
 
-    `program` is a module, measured as `python -m module` with its start-up, or `module:name`, a function that returns
-    the function to measure, whose second run counts. `by_clock` measures a command in wall-clock time, because
-    processor time excludes GPU work; `environment` adds to this process's variables without memory and thread settings.
+    `program` is a module, run as `python -m module` and measured with its start-up, or `module:name`, a function that
+    returns the function to measure, whose second call counts. `by_clock` measures wall-clock time, because processor
+    time excludes GPU work. Memory and thread variables are not inherited; `environment` adds variables.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("THP_", "MALLOC_", "OMP_"))}
     inherited |= {"OMP_NUM_THREADS": str(threads or os.cpu_count() or 1), "OMP_WAIT_POLICY": "PASSIVE"}
@@ -50,21 +50,21 @@ def measure(
     inherited |= {"PYTHONPATH": os.pathsep.join(paths)} | dict(environment or {})
     command = [sys.executable, "-W", "ignore", "-m", "scripts.benchmark.timing", program, *arguments]
     start = time.perf_counter()
-    ended = subprocess.run(command, cwd=folder, env=inherited, stdout=subprocess.PIPE, text=True, check=False)
+    process = subprocess.run(command, cwd=folder, env=inherited, stdout=subprocess.PIPE, text=True, check=False)
     clock = time.perf_counter() - start
-    if ended.returncode:
-        raise RuntimeError(f"{' '.join(command[4:])}: ended with status {ended.returncode}\n{ended.stdout}")
-    found = Measured(**json.loads(ended.stdout.splitlines()[-1]))
-    return found._replace(seconds=clock) if by_clock else found
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command[4:])}: ended with status {process.returncode}\n{process.stdout}")
+    measured = Measured(**json.loads(process.stdout.splitlines()[-1]))
+    return measured._replace(seconds=clock) if by_clock else measured
 
 
 def setting() -> str:
-    """Versions of Python and the main packages, the processor, and its number of cores."""
+    """Describe the versions of Python and the main packages, the processor, and its number of cores."""
     from common.weights import versions
 
-    said = Path("/proc/cpuinfo")  # only on Linux
-    found = re.search(r"^model name\s*:\s*(.+)$", said.read_text(), re.MULTILINE) if said.is_file() else None
-    processor = found[1] if found else platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")  # only on Linux
+    model = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.is_file() else None
+    processor = model[1] if model else platform.processor()
     return "PyTorch {torch}, MONAI {monai}, Python {python}, ".format_map(versions()) + (
         f"{processor} with {os.cpu_count()} cores"
     )

@@ -1,4 +1,4 @@
-"""Datalists: `python -m scripts.datalists COHORT|generic|decathlon|fold|subset|auto3dseg|check`."""
+"""Write and check datalists: `python -m scripts.datalists COHORT|generic|decathlon|fold|subset|auto3dseg|check`."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -32,17 +32,17 @@ OPTIONS = """
         testing: number or fraction of people for testing; all for a cohort that no stage trains on.
         seed: seed of the random choice, 0 or more.
         label_convention: meaning of the label values, such as brats2024, or regions such as core=1+3,whole=1+2+3. By
-            default that of the folders' names.
-        min_slices: leave out visits with an image that has fewer axial slices with a voxel above zero (every volume in
-            MNI space has 182 slices; empty ones do not count). 100 in the paper. This reads every voxel, which takes
-            one core an hour for 41,400 people; 0 opens no image.
-        visits: all, or first for only the first complete visit of each person.
+            default it is recognised from the folder names.
+        min_slices: fewest axial slices with a voxel above zero; a visit with fewer in an image is left out. The paper
+            uses 100. (Volumes in MNI space have 182 slices; empty slices do not count.) Every voxel is read, an hour
+            on one core for 41,400 people; 0 opens no image.
+        visits: all, or first for each person's first complete visit only.
         workers: processes that count slices; 0 for one per core.
     """
 
 
 def command_of(name: str, card: Cohort) -> Callable[..., None]:
-    """The command that writes the datalist of a cohort."""
+    """Return the command that writes the datalist of a cohort."""
 
     def command(
         root: str,
@@ -59,7 +59,7 @@ def command_of(name: str, card: Cohort) -> Callable[..., None]:
         check_number("workers", workers, int, 0, 1024)
         only_first = choice("visits", visits, {"all": False, "first": True})
         convention = None if label_convention is None else canonical(str(label_convention))
-        least = 1 if card.conventions else 2  # people for validation: telling views apart takes a batch of two
+        least = 1 if card.conventions else 2  # people for validation; the contrastive loss needs a batch of two
         splits = RandomSplits(validation, testing, seed, least)
         scan = partial(scan_cohort, cohort=name, convention=convention)
         build(scan, root, output, splits, min_slices=min_slices, only_first=only_first, workers=workers)
@@ -82,38 +82,38 @@ def generic(
     missing: str = "exclude",
     workers: int = 0,
 ) -> None:
-    """Write the datalist of any data set of NIfTI, MGH or NRRD files, and say which layout was recognised.
+    """Write the datalist of any data set of NIfTI, MGH or NRRD files, and print the recognised layout.
 
     The layouts are `folders` (SUBJECT/MODALITY or SUBJECT/SUBJECT_MODALITY), `flat` (SUBJECT_MODALITY in any folders,
     or MODALITY/SUBJECT), `bids` (sub-X/anat or sub-X/ses-Y/anat, label maps in derivatives) and `nnunet` (imagesTr,
-    labelsTr, imagesTs and dataset.json). Images that are not used are counted, with the reason. The usual spellings of
-    FLAIR, T1ce, T1, T2, PD, T2star, SWI, DWI and ADC are known. Label maps are files whose names end with seg, label,
-    mask, lesion and the like. Without any label map the datalist suits self-supervised stages and inference.
+    labelsTr, imagesTs and dataset.json). Unused images are counted, with the reason. The usual spellings of FLAIR,
+    T1ce, T1, T2, PD, T2star, SWI, DWI and ADC are recognised. Label maps are files with names that end with seg, label,
+    mask, lesion or similar. Without label maps, the datalist suits self-supervised stages and inference.
 
     Args:
         root: folder of the data set.
         output: the datalist, a JSON file.
-        regions: YAML file that names each region, the outermost first, with its labels; see
-            docs/tutorials/own-data.md. By default those of dataset.json. If nothing states them, all label maps are
-            read. With 1 as their only value the region is lesion; otherwise the command ends, and shows a file for the
-            values that it found.
-        layout: folders, flat, bids or nnunet, if several could be meant.
-        modalities: modalities to take, in this order, such as T1,FLAIR. By default those that every subject has, or
-            with `--missing=keep` those that any has. For files with other names, the words that end them or their
-            paths, such as T1=t1_mprage,FLAIR=pre/FLAIR, or patterns such as T1=IXI-T1/* or T1={subject}/pre/T1 (in
-            nnU-Net's layout the names of the channels; no word, as in T1=, for names without one).
-        label: the words or the pattern of label maps, such as lesion_mask or masks/*. For BIDS a pipeline may stand
-            before them, as in manual/label-lesion_mask.
+        regions: YAML file with the name and labels of each region, the outermost first; see
+            docs/tutorials/own-data.md. By default regions.yaml in `root`, or the regions of dataset.json. Without
+            either, all label maps are read. If 1 is their only value, the region is lesion; otherwise the command
+            stops and prints an example file for their values.
+        layout: folders, flat, bids or nnunet, if several are possible.
+        modalities: modalities to take, in this order, such as T1,FLAIR. By default those of every subject, or with
+            `--missing=keep` those of any subject. For other file names, give the last words of names or paths, such as
+            T1=t1_mprage,FLAIR=pre/FLAIR, or patterns, such as T1=IXI-T1/* or T1={subject}/pre/T1. In nnU-Net's layout
+            the words are channel names. T1= (no words) is for names without a modality.
+        label: last words or pattern of label maps' names, such as lesion_mask or masks/*. In BIDS, the name of a
+            pipeline may come first, as in manual/label-lesion_mask.
         person: regular expression whose first group is the person in a subject's name, such as '(.+)_v[0-9]+', for
-            data sets with several visits. By default people are known by the names of BIDS, UK Biobank and BraTS.
+            data sets with several visits. By default the names of BIDS, UK Biobank and BraTS are recognised.
         validation: number or fraction of people for validation.
-        testing: number or fraction of people for testing, besides those of imagesTs; all for a data set that no stage
-            trains on.
+        testing: number or fraction of people for testing, in addition to those in imagesTs; all for a data set that no
+            stage trains on.
         seed: seed of the random choice, 0 or more.
-        missing: exclude or keep subjects that lack some of the modalities. The datalist has null in place of their
-            images, and the supervised stages can train on them and segment them; see
+        missing: exclude or keep subjects without some of the modalities. With keep, the datalist has null for a missing
+            image, and the supervised stages can train on these subjects and segment them; see
             docs/how-to/missing-modalities.md.
-        workers: processes that read label maps, if nothing states the regions; 0 for one per core.
+        workers: processes that read label maps, if the regions are not given; 0 for one per core.
     """
     check_number("workers", workers, int, 0, 1024)
     splits = RandomSplits(validation, testing, seed)
@@ -150,24 +150,24 @@ def fold(
     seed: int = 0,
     person: str | None = None,
 ) -> None:
-    """Write a datalist with one fold of another held out, for cross-validation on any data set.
+    """Write a datalist with one fold held out, for cross-validation on any data set.
 
-    The folds share out the subjects of `training` and `validation`; all visits of a person are in the same fold. The
-    seed decides who is in which fold, so that the commands for all folds of one seed hold each subject out once.
+    The folds divide the subjects of `training` and `validation`; all visits of a person are in the same fold. The seed
+    determines the folds: with the same seed, each subject is held out in exactly one fold.
 
     Args:
-        datalist: JSON file to take from, with nothing held out in `testing` but what is to stay out of all folds.
+        datalist: JSON file to divide. Its `testing` subjects are in no fold.
         output: the new datalist, a JSON file.
-        folds: a number of folds, into which people are dealt at random; or a JSON file in the form of SwinUNETR's
-            brats21_folds.json, which identifies subjects by their folders' names.
-        fold: the fold that is held out, from 0.
-        fold_to: split of that fold. In `validation` it both chooses the checkpoint and gives the score, as in the
-            paper. In `testing` it only gives the score, and `--validation` is drawn from the others; subjects that the
-            datalist has in `testing` are then left out.
-        validation: number or fraction of the other people for validation, with `--fold_to=testing`; 0.1 by default.
+        folds: number of folds, to which people are assigned at random; or a JSON file in the format of SwinUNETR's
+            brats21_folds.json, which identifies subjects by the names of their folders.
+        fold: number of the held-out fold, from 0.
+        fold_to: split of the held-out fold. In `validation` the fold both selects the checkpoint and gives the score,
+            as in the paper. In `testing` it only gives the score; `--validation` is drawn from the other folds, and the
+            datalist's own `testing` subjects are left out.
+        validation: number or fraction of the remaining people for validation, with `--fold_to=testing`; by default 0.1.
         seed: seed of the random choices, 0 or more.
-        person: regular expression whose first group is the person in a subject's name; by default people are those of
-            the datalist, which keeps the `--person` that made it.
+        person: regular expression whose first group is the person in a subject's name; by default people are as in the
+            datalist.
     """
     source = expand_home(datalist, f"--datalist={datalist}")
     target = expand_home(output, f"--output={output}")
@@ -181,19 +181,19 @@ def fold(
 
 
 def subset(datalist: str, output: str, fraction: float, seed: int = 0, nested: bool = False) -> None:
-    """Write a datalist with some of the training subjects of another.
+    """Write a copy of a datalist with a fraction of its training subjects.
 
-    Subjects for validation and testing and those without label stay. The paper's learning curves use the fractions
-    0.05, 0.1, 0.2 and 0.4 with five seeds each (DIFF-27). The choice depends only on fraction, seed and the subjects'
-    names; the output records it.
+    All subjects for validation and testing and all unlabelled subjects are kept. The paper's learning curves use the
+    fractions 0.05, 0.1, 0.2 and 0.4 with five seeds each (DIFF-27). The choice depends only on fraction, seed and the
+    subjects' names; the output records it.
 
     Args:
-        datalist: JSON file to take from.
+        datalist: JSON file to copy.
         output: the new datalist, a JSON file.
-        fraction: share of the training subjects, above 0 and up to 1; at least one subject.
+        fraction: share of the training subjects, above 0 and up to 1; at least one subject is kept.
         seed: seed of the choice, 0 or more.
-        nested: whether a smaller fraction is contained in a larger one of the same seed. By default each fraction is
-            drawn separately.
+        nested: whether, for the same seed, a larger fraction contains the smaller fractions. By default each fraction
+            is drawn separately.
     """
     source = expand_home(datalist, f"--datalist={datalist}")
     target = expand_home(output, f"--output={output}")

@@ -29,9 +29,9 @@ def build(
 ) -> None:
     """Write the datalist of a cohort.
 
-    `scan` finds the visits in a folder, and `splits` draws their people; visits without label go to `unlabelled` if
-    others have one. Visits with fewer than `min_slices` slices with signal in an image are left out; 0 reads no image.
-    The output must not replace the files in `inputs` (option -> file).
+    `scan` finds the visits in a folder, and `splits` assigns people to splits; if only some visits have a label, the
+    rest go to `unlabelled`. Visits with fewer than `min_slices` slices with signal in an image are left out; 0 reads no
+    image. The output must not replace the files in `inputs` (option -> file).
     """
     target = expand_home(output, f"--output={output}")
     check_outputs([("output", target)], inputs or {})
@@ -59,35 +59,35 @@ def build(
 
 def check_outputs(outputs: Sequence[tuple[str, Path]], inputs: Mapping[str, Path]) -> None:
     """Check that output files (option, file) are writable and replace neither inputs nor each other."""
-    known = {path.resolve(): option for option, path in inputs.items()}
+    owners = {path.resolve(): option for option, path in inputs.items()}
     for option, path in outputs:
         check_writable_file(path, f"--{option}={path}")
-        other = known.setdefault(path.resolve(), option)
-        if other != option:
-            raise InputError(f"--{option}={path}: the same file as --{other}")
+        owner = owners.setdefault(path.resolve(), option)
+        if owner != option:
+            raise InputError(f"--{option}={path}: the same file as --{owner}")
 
 
 def sizes(content: Mapping[str, Any]) -> str:
-    """The number of subjects in each split, in words."""
+    """Return the number of subjects in each split, as text."""
     return ", ".join(f"{len(content[split])} {split}" for split in datalists.SPLITS if split in content)
 
 
 def _assign(cohort: Scan, visits: Sequence[SubjectFiles], splits: RandomSplits) -> dict[str, list[SubjectFiles]]:
-    """Split -> visits. People whom the layout holds out are for testing."""
-    without = {visit.name for visit in visits if cohort.convention is not None and visit.label is None}
-    people = {str(visit.person) for visit in visits if visit.name not in without} - cohort.held_out
+    """Return split -> visits. The layout's held-out people are for testing."""
+    unlabelled = {visit.name for visit in visits if cohort.convention is not None and visit.label is None}
+    people = {str(visit.person) for visit in visits if visit.name not in unlabelled} - cohort.held_out
     split_of = {person: name for name, members in splits.draw(sorted(people)).items() for person in members}
     split_of |= dict.fromkeys(cohort.held_out, "testing")
-    assigned: dict[str, list[SubjectFiles]] = {name: [] for name in datalists.SPLITS if without or name != "unlabelled"}
+    parts: dict[str, list[SubjectFiles]] = {name: [] for name in datalists.SPLITS if unlabelled or name != "unlabelled"}
     for visit in visits:
-        assigned["unlabelled" if visit.name in without else split_of[str(visit.person)]].append(visit)
-    if without:
-        show(f"without label: {len(without)} subjects, such as {min(without)}; they are in the split unlabelled")
-    return assigned
+        parts["unlabelled" if visit.name in unlabelled else split_of[str(visit.person)]].append(visit)
+    if unlabelled:
+        show(f"without label: {len(unlabelled)} subjects, such as {min(unlabelled)}; they are in the split unlabelled")
+    return parts
 
 
 def _remaining(text: str, before: Sequence[SubjectFiles], visits: list[SubjectFiles]) -> list[SubjectFiles]:
-    """Print how many people and visits remain, if some were left out."""
+    """Return the visits; print how many people and visits remain, if some were left out."""
     if len(visits) < len(before):
         people, all_people = (len({visit.person for visit in group}) for group in (visits, before))
         show(f"{text}: {people} of {all_people} people, {len(visits)} of {len(before)} visits")
@@ -95,7 +95,7 @@ def _remaining(text: str, before: Sequence[SubjectFiles], visits: list[SubjectFi
 
 
 def _select(cohort: Scan, root: Path, min_slices: int, keep_missing: bool, workers: int) -> list[SubjectFiles]:
-    """The visits with enough images and slices."""
+    """Return the visits with enough images and slices."""
     most = len(cohort.modalities) - 1 if keep_missing else 0  # modalities that a visit may lack
     lacking = {visit.name: visit.lacks(cohort.modalities) for visit in cohort.visits}
     for name, missing in lacking.items():
@@ -133,10 +133,10 @@ def _entry(visit: SubjectFiles, modalities: Sequence[str]) -> dict[str, Any]:
 def count_slices(
     visits: Sequence[SubjectFiles], modalities: Sequence[str], root: str | Path, workers: int = 0
 ) -> list[tuple[int | None, ...]]:
-    """The number of slices with signal in each image of each visit; None for an unreadable image. Shows progress.
+    """Return, for each visit, the slices with signal in each image; None for an unreadable image. Show progress.
 
-    Reads every voxel: 82,800 images take one core an hour. An image counts as unreadable if its process is killed, for
-    example for lack of memory.
+    Every voxel is read: 82,800 images take an hour on one core. An image also counts as unreadable if its process is
+    killed, for example for lack of memory.
     """
     paths = [f"{root}/{visit.files[modality]}" for visit in visits for modality in modalities]
     counts = iter(map_in_processes(slices_with_signal, paths, workers, "image", "slices with signal"))
@@ -144,7 +144,7 @@ def count_slices(
 
 
 def slices_with_signal(path: str | Path) -> int | None:
-    """The number of axial slices with a voxel above zero; None if the file is not a readable volume.
+    """Return the number of axial slices with a voxel above zero; None if the file is not a readable volume.
 
     Axial slices are perpendicular to the voxel axis nearest to the world's z axis.
 

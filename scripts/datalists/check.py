@@ -1,7 +1,7 @@
 """Check a cohort before training on it: `python -m scripts.datalists check`.
 
-Worker processes examine each subject (`examine`) and return a few numbers, which are compared between subjects
-(`cohort_checks`).
+Worker processes examine each subject (`examine`) and return a few figures, which `cohort_checks` compares between
+subjects.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -25,8 +25,8 @@ from scripts.pools import map_in_processes
 
 PAGES = ("findings.csv", "findings.html")
 COLUMNS = ("subject", "split", "file", "severity", "check", "value", "expected")
-PICTURES = 200  # largest number of subjects with findings that are drawn
-SAMPLE = 24  # largest number of subjects without findings that are drawn
+PICTURES = 200  # largest number of subjects with findings in findings.html
+SAMPLE = 24  # largest number of subjects without findings in findings.html
 NO_RECORD = "reading them killed the process twice"
 
 
@@ -36,16 +36,16 @@ class Result:
 
     name: str  # of the datalist
     cases: Sequence[Mapping[str, Any]]  # of all splits, each with its "split"
-    found: Sequence[tuple[int, Problem]]  # case index (-1: the whole cohort) and problem
+    findings: Sequence[tuple[int, Problem]]  # case index (-1: the whole cohort) and problem
     cohort: Mapping[str, str]  # facts about the cohort
 
     @property
     def rows(self) -> list[tuple[str, ...]]:
         """The lines of findings.csv; subject, split and file are empty for findings on the whole cohort."""
-        cases = [*self.cases, {"subject": "", "split": ""}]  # the last one has index -1
+        cases = [*self.cases, {"subject": "", "split": ""}]  # index -1: the whole cohort
         return [
-            (cases[place]["subject"], cases[place]["split"], file, CHECKS[check], check, value, expected)
-            for place, (check, file, value, expected) in self.found
+            (cases[index]["subject"], cases[index]["split"], file, CHECKS[check], check, value, expected)
+            for index, (check, file, value, expected) in self.findings
         ]
 
     @property
@@ -53,30 +53,32 @@ class Result:
         """The summary: numbers of subjects, errors and warnings, and facts about the cohort."""
         facts = {"subjects": str(len(self.cases))}
         for severity in ("error", "warning"):
-            places = [place for place, problem in self.found if CHECKS[problem.check] == severity]
-            facts[f"{severity}s"] = f"{len(places)} in {_subjects(places)}" if places else "none"
+            affected = [index for index, problem in self.findings if CHECKS[problem.check] == severity]
+            facts[f"{severity}s"] = f"{len(affected)} in {_subjects(affected)}" if affected else "none"
         return facts | dict(self.cohort)
 
     @property
     def kinds(self) -> list[tuple[str, str, int, str]]:
         """Check, severity, number of findings and affected subjects, in the order of `CHECKS`."""
-        places = {name: [place for place, problem in self.found if problem.check == name] for name in CHECKS}
-        return [(name, CHECKS[name], len(found), _subjects(found)) for name, found in places.items() if found]
+        indices = {name: [index for index, problem in self.findings if problem.check == name] for name in CHECKS}
+        return [(name, CHECKS[name], len(cases), _subjects(cases)) for name, cases in indices.items() if cases]
 
     @property
     def problems(self) -> dict[int, list[Problem]]:
-        """Case index (-1: the whole cohort) -> its problems; cases with errors first, then by the datalist."""
+        """Case index (-1: the whole cohort) -> problems; cases with errors first, otherwise in datalist order."""
         problems: dict[int, list[Problem]] = {}
-        for place, problem in sorted(self.found, key=lambda finding: finding[0]):
-            problems.setdefault(place, []).append(problem)
+        for index, problem in sorted(self.findings, key=lambda finding: finding[0]):
+            problems.setdefault(index, []).append(problem)
         errors = {
-            place: found for place, found in problems.items() if any(CHECKS[each.check] == "error" for each in found)
+            index: listed
+            for index, listed in problems.items()
+            if any(CHECKS[problem.check] == "error" for problem in listed)
         }
         return errors | problems
 
 
-def _subjects(places: Sequence[int]) -> str:
-    count = len(set(places) - {-1})
+def _subjects(indices: Sequence[int]) -> str:
+    count = len(set(indices) - {-1})
     return "the cohort" if count == 0 else f"{count} subject{'s' if count > 1 else ''}"
 
 
@@ -88,41 +90,41 @@ def check(
     accept: str | Sequence[str] = (),
     workers: int = 0,
 ) -> None:
-    """Open every file of a datalist and report what would stop a training, silently spoil it, or inflate its scores.
+    """Open every file of a datalist and report problems that would stop a training, spoil it, or inflate its scores.
 
-    These are errors: a file that is missing, cannot be read to its end, is too large or not 3D or is not on the grid of
-    its subject; NaN, infinite or constant voxels; a label that is missing, has unknown values or is among the images; a
-    modality that is a copy of another one; a subject, image or label that occurs twice, in one split (duplicate) or in
-    two (leakage); visits of one person in two splits (leakage).
+    Errors: a file that is missing, damaged, too large, not 3D or not on its subject's grid; NaN, infinite or constant
+    voxels; a label that is missing, has unknown values or is listed as an image; two modalities with the same voxels; a
+    subject, image or label that occurs twice, in one split (duplicate) or in two (leakage); visits of one person in two
+    splits (leakage).
 
-    These are warnings: subjects without lesion, regions that no label map has, modalities that are not registered,
-    images with negative voxels, and images that differ from most of the cohort in orientation, spacing, skull, extent
-    or air. Errors and warnings give exit status 1.
+    Warnings: subjects without a lesion, regions absent from all label maps, unregistered modalities, images with
+    negative voxels, and images that differ from most of the cohort in orientation, spacing, skull, extent or air.
+    Errors and warnings give exit status 1.
 
     Args:
         datalist: JSON file.
         root: folder that its paths are relative to.
-        output: folder for findings.csv and findings.html, a page with pictures of the subjects concerned and of a
+        output: folder for findings.csv and findings.html, a page with pictures of the affected subjects and of a
             sample of the others.
-        fixed: file for a datalist without the subjects that have an error, except accepted ones.
-        accept: names of checks, such as empty_mask,orientation, that are reported but do not change the exit status.
+        fixed: file for a datalist without the subjects that have errors; accepted errors do not count.
+        accept: checks to report without changing the exit status, such as empty_mask,orientation.
         workers: processes; 0 for one per core.
     """
     check_number("workers", workers, int, 0, 1024)
     accepted = _accepted(accept)
     source = expand_home(datalist, f"--datalist={datalist}")
-    target, sound = (
+    target, repaired = (
         None if value is None else expand_home(value, f"--{name}={value}")
         for name, value in (("output", output), ("fixed", fixed))
     )
     outputs = [] if target is None else [("output", target / name) for name in PAGES]
     if target is not None:
         check_writable_folder(target, f"--output={output}", PAGES)
-    if sound is not None:
-        outputs.append(("fixed", sound))
+    if repaired is not None:
+        outputs.append(("fixed", repaired))
     check_outputs(outputs, {"datalist": source})
-    if sound is not None:
-        datalists.check_replaceable(sound)
+    if repaired is not None:
+        datalists.check_replaceable(repaired)
     folder = expand_home(root, f"--root={root}")
     if not folder.is_dir():
         raise InputError(f"--root={root}: {why_no_folder(folder)}; paths in {datalist} are relative to it")
@@ -147,11 +149,11 @@ def check(
     try:
         if target is not None:
             lines += _write(result, target, str(folder), workers)
-        if sound is not None:
-            lines += _exclude(content, result, str(sound), accepted)
+        if repaired is not None:
+            lines += _exclude(content, result, str(repaired), accepted)
     finally:
         show(*lines)
-    if any(problem.check not in accepted for _, problem in result.found):
+    if any(problem.check not in accepted for _, problem in result.findings):
         raise SystemExit(1)
 
 
@@ -163,7 +165,7 @@ def _accepted(accept: str | Sequence[str]) -> set[str]:
 
 
 def _check_root(cases: Sequence[Mapping[str, Any]], root: str, folder: Path) -> None:
-    """Check that at least one file exists below the root; otherwise it is the wrong folder."""
+    """Raise InputError if no file exists below the root, which is then the wrong folder."""
     files = {file for case in cases for file in files_in(case)}
     if not any((folder / file).exists() for file in files):
         example = first_image(cases[0])
@@ -171,33 +173,33 @@ def _check_root(cases: Sequence[Mapping[str, Any]], root: str, folder: Path) -> 
 
 
 def _ordered(
-    cases: Sequence[Mapping[str, Any]], records: Sequence[Record], others: Sequence[tuple[int, Problem]]
+    cases: Sequence[Mapping[str, Any]], records: Sequence[Record], cohort_findings: Sequence[tuple[int, Problem]]
 ) -> list[tuple[int, Problem]]:
-    """Case indices and problems, ordered by datalist, file and `CHECKS`."""
-    own = [(place, problem) for place, record in enumerate(records) for problem in record.problems]
+    """Return all findings, ordered by datalist, file and `CHECKS`."""
+    subject_findings = [(index, problem) for index, record in enumerate(records) for problem in record.problems]
     order = list(CHECKS)
 
-    def rank(found: tuple[int, Problem]) -> tuple[int, int, int]:
-        place, problem = found
-        files = [*cases[place]["image"], cases[place].get("label")] if place >= 0 else [""]
-        return place, files.index(problem.file), order.index(problem.check)
+    def rank(finding: tuple[int, Problem]) -> tuple[int, int, int]:
+        index, problem = finding
+        files = [*cases[index]["image"], cases[index].get("label")] if index >= 0 else [""]
+        return index, files.index(problem.file), order.index(problem.check)
 
-    return sorted([*own, *others], key=rank)
+    return sorted([*subject_findings, *cohort_findings], key=rank)
 
 
 def _lines(result: Result) -> list[str]:
-    """A result as lines for the terminal."""
+    """Return a result as lines for the terminal."""
     summary = f"{result.name}: " + "; ".join(f"{fact}: {value}" for fact, value in result.facts.items())
-    if not result.found:
+    if not result.findings:
         return [summary, "no problems found"]
-    is_off_grid = any(problem.check in OFF_GRID for _, problem in result.found)
+    is_off_grid = any(problem.check in OFF_GRID for _, problem in result.findings)
     cure = [f"{CURE}: docs/how-to/prepare-raw-scans.md"] if is_off_grid else []
     table = [f"{name:<18}{severity:<10}{count:>8}  {subjects}" for name, severity, count, subjects in result.kinds]
-    found = []
+    findings = []
     for subject, split, file, severity, name, value, expected in result.rows:
         where = f"{split} {subject}: {file}" if subject else "the cohort"
-        found.append(f"{severity}: {name}: {where}: {value}; expected {expected}")
-    return [summary, "", f"{'check':<18}{'severity':<10}{'findings':>8}  in", *table, "", *found, *cure]
+        findings.append(f"{severity}: {name}: {where}: {value}; expected {expected}")
+    return [summary, "", f"{'check':<18}{'severity':<10}{'findings':>8}  in", *table, "", *findings, *cure]
 
 
 def _write(result: Result, output: Path, root: str, workers: int) -> list[str]:
@@ -208,14 +210,14 @@ def _write(result: Result, output: Path, root: str, workers: int) -> list[str]:
     write_csv(table, [COLUMNS, *result.rows])
     problems = result.problems
     cohort = problems.pop(-1, [])
-    sound = [place for place in range(len(result.cases)) if place not in problems]
-    sample = sound[:: -(-len(sound) // SAMPLE) or 1]
+    clean = [index for index in range(len(result.cases)) if index not in problems]
+    sample = clean[:: -(-len(clean) // SAMPLE) or 1]
     shown = [*list(problems)[:PICTURES], *sample]
-    orders = [(result.cases[place], problems[place][0].file if place in problems else None) for place in shown]
+    orders = [(result.cases[index], problems[index][0].file if index in problems else None) for index in shown]
     drawn = map_in_processes(partial(draw, root=root), orders, workers, "picture")
     subjects = [
-        {"case": result.cases[place], "problems": problems.get(place, []), "picture": picture}
-        for place, picture in zip(shown, drawn, strict=True)
+        {"case": result.cases[index], "problems": problems.get(index, []), "picture": picture}
+        for index, picture in zip(shown, drawn, strict=True)
     ]
     made_up = any(is_made_up(Path(root, first_image(case))) for case in result.cases[:1])
     with atomic_write(site) as path:
@@ -226,23 +228,23 @@ def _write(result: Result, output: Path, root: str, workers: int) -> list[str]:
 def _exclude(content: Mapping[str, Any], result: Result, fixed: str, accepted: Collection[str]) -> list[str]:
     """Write the datalist without the subjects that have errors; return lines that name them.
 
-    Raises InputError if no subject is left for training.
+    Raise InputError if no subject is left for training.
     """
     errors: dict[int, list[str]] = {}
-    for place, problem in result.found:
+    for index, problem in result.findings:
         if CHECKS[problem.check] == "error" and problem.check not in accepted:
-            errors.setdefault(place, []).append(problem.check)
-    kept: dict[str, list[Any]] = {split: [] for split in datalists.SPLITS if split in content}
+            errors.setdefault(index, []).append(problem.check)
+    remaining: dict[str, list[Any]] = {split: [] for split in datalists.SPLITS if split in content}
     entries = [entry for split in datalists.SPLITS for entry in content.get(split, [])]
-    for place, (entry, case) in enumerate(zip(entries, result.cases, strict=True)):
-        if place not in errors:
-            kept[case["split"]].append(entry)
-    if (content.get("training") and not kept["training"]) or not any(kept.values()):
+    for index, (entry, case) in enumerate(zip(entries, result.cases, strict=True)):
+        if index not in errors:
+            remaining[case["split"]].append(entry)
+    if (content.get("training") and not remaining["training"]) or not any(remaining.values()):
         left = f"{len(entries) - len(errors)} of {len(entries)} subjects"
         raise InputError(f"--fixed={fixed}: {left} have no error, but no training subject is left")
-    datalists.write({**content, **kept}, fixed)
+    datalists.write({**content, **remaining}, fixed)
     lines = ["", f"{fixed}: {len(entries) - len(errors)} of {len(entries)} subjects"]
-    for place, names in sorted(errors.items()):
-        case = result.cases[place]
+    for index, names in sorted(errors.items()):
+        case = result.cases[index]
         lines.append(f"left out: {case['subject']} of {case['split']}: {', '.join(dict.fromkeys(names))}")
     return lines

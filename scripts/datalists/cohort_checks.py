@@ -33,76 +33,76 @@ def compare(
 
 def _odd_orientations(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> Iterator[tuple[int, Problem]]:
     orientations = Counter(record.orientation for record in records if record.orientation)
-    for place, (case, record) in enumerate(zip(cases, records, strict=True)):
-        usual_one, count = orientations.most_common(1)[0] if orientations else ("", 0)
-        if record.orientation and record.orientation != usual_one:
-            expected = f"{usual_one}, as {count} of {orientations.total()} subjects"
-            yield place, Problem("orientation", first_image(case), record.orientation, expected)
+    for index, (case, record) in enumerate(zip(cases, records, strict=True)):
+        majority, count = orientations.most_common(1)[0] if orientations else ("", 0)
+        if record.orientation and record.orientation != majority:
+            expected = f"{majority}, as {count} of {orientations.total()} subjects"
+            yield index, Problem("orientation", first_image(case), record.orientation, expected)
 
 
 def _odd_preparation(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> Iterator[tuple[int, Problem]]:
     measured = [record.preparation for record in records if record.preparation is not None]
     ranges = usual(measured) if measured else None
-    for place, (case, record) in enumerate(zip(cases, records, strict=True)):
+    for index, (case, record) in enumerate(zip(cases, records, strict=True)):
         if record.preparation is not None:
-            found = differences(record.preparation, ranges, file=first_image(case))
-            yield from ((place, problem) for problem in found.values())
+            deviations = differences(record.preparation, ranges, file=first_image(case))
+            yield from ((index, problem) for problem in deviations.values())
 
 
 def _negatives(records: Sequence[Record]) -> Iterator[tuple[int, Problem]]:
-    """Images with negative voxels: one problem each, or one for the cohort if most images have them."""
-    found = [(place, file) for place, record in enumerate(records) for file in record.negative]
+    """Yield a problem for each image with negative voxels, or one for the cohort if most images have them."""
+    negative = [(index, file) for index, record in enumerate(records) for file in record.negative]
     total = sum(record.sound for record in records)
     expected = "no negative voxels, as only voxels above 0 are foreground"
-    if 2 * len(found) > total:
-        yield -1, Problem("negative", "", f"{len(found)} of {total} images have voxels below 0", expected)
+    if 2 * len(negative) > total:
+        yield -1, Problem("negative", "", f"{len(negative)} of {total} images have voxels below 0", expected)
     else:
-        for place, file in found:
-            yield place, Problem("negative", file, "voxels below 0", expected)
+        for index, file in negative:
+            yield index, Problem("negative", file, "voxels below 0", expected)
 
 
 def _absent_regions(records: Sequence[Record], convention: str) -> Iterator[tuple[int, Problem]]:
-    found = [record.labels for record in records if record.labels is not None]
+    label_sets = [record.labels for record in records if record.labels is not None]
     for name, values in regions_of(convention).items():
-        if found and not any(values & labels for labels in found):
+        if label_sets and not any(values & labels for labels in label_sets):
             numbers = "+".join(map(str, sorted(values)))
-            value = f"no voxel of {name} ({numbers}) in {len(found)} label maps"
+            value = f"no voxel of {name} ({numbers}) in {len(label_sets)} label maps"
             yield -1, Problem("absent_region", "", value, "regions that some subject has")
 
 
 def _repeated(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> Iterator[tuple[int, Problem]]:
-    """Subjects, people and images that occur twice; each problem is reported for the copy and names the case to keep.
+    """Find subjects, people and images that occur twice; report the copy, with the name of the case to keep.
 
-    That is the case without errors, then in the most strictly held-out split, then the first. Visits of a person may
-    share a split or be unlabelled.
+    Cases without errors are kept first, then the most strictly held-out, then the first in the datalist. Visits of a
+    person may share a split or be unlabelled.
     """
 
-    def rank(place: int) -> tuple[bool, int, int]:
-        broken = any(CHECKS[problem.check] == "error" for problem in records[place].problems)
-        return broken, HELD_OUT_FIRST.index(cases[place]["split"]), place
+    def rank(index: int) -> tuple[bool, int, int]:
+        broken = any(CHECKS[problem.check] == "error" for problem in records[index].problems)
+        return broken, HELD_OUT_FIRST.index(cases[index]["split"]), index
 
     pairs: dict[tuple[int, int], tuple[str, str]] = {}
-    for what, groups in _likenesses(cases, records).items():  # strongest first: only the first is reported
+    for kind, groups in _duplicates(cases, records).items():  # strongest kind first: only the first is reported
         for members in groups.values():
-            kept, *others = sorted(members, key=rank)
-            for place in others:
-                if what != PERSON or cases[place]["split"] != cases[kept]["split"]:
-                    pairs.setdefault((place, kept), (what, members[place]))
-    for (place, kept), (what, file) in sorted(pairs.items()):
-        subject, split = cases[kept]["subject"], cases[kept]["split"]
-        check = "duplicate" if cases[place]["split"] == split else "leakage"
-        value = f"{what} as {subject} in {split}"
-        expected = "each person in one split" if what == PERSON else "each subject and image once"
-        yield place, Problem(check, file, value, expected)
+            original, *copies = sorted(members, key=rank)
+            for index in copies:
+                if kind != PERSON or cases[index]["split"] != cases[original]["split"]:
+                    pairs.setdefault((index, original), (kind, members[index]))
+    for (index, original), (kind, file) in sorted(pairs.items()):
+        subject, split = cases[original]["subject"], cases[original]["split"]
+        check = "duplicate" if cases[index]["split"] == split else "leakage"
+        value = f"{kind} as {subject} in {split}"
+        expected = "each person in one split" if kind == PERSON else "each subject and image once"
+        yield index, Problem(check, file, value, expected)
 
 
-def _likenesses(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> dict[str, dict[Any, dict[int, str]]]:
-    """Kind of duplicate -> name or digest -> indices of the cases that share it, with the file to report."""
-    alike: dict[str, dict[Any, dict[int, str]]] = {what: defaultdict(dict) for what in (SUBJECT, VOXELS, PERSON)}
-    for place, (case, record) in enumerate(zip(cases, records, strict=True)):
-        alike[SUBJECT][case["subject"]][place] = first_image(case)
+def _duplicates(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> dict[str, dict[Any, dict[int, str]]]:
+    """Return kind of duplicate -> name or digest -> {index of a case that shares it: file to report}."""
+    groups: dict[str, dict[Any, dict[int, str]]] = {kind: defaultdict(dict) for kind in (SUBJECT, VOXELS, PERSON)}
+    for index, (case, record) in enumerate(zip(cases, records, strict=True)):
+        groups[SUBJECT][case["subject"]][index] = first_image(case)
         if case["split"] != "unlabelled":
-            alike[PERSON][person_in(case)][place] = first_image(case)
+            groups[PERSON][person_in(case)][index] = first_image(case)
         for file, digest in record.digests.items():
-            alike[VOXELS][digest].setdefault(place, file)
-    return alike
+            groups[VOXELS][digest].setdefault(index, file)
+    return groups

@@ -1,4 +1,4 @@
-"""Tasks of the Medical Segmentation Decathlon, whose images hold all modalities, as nnU-Net raw data."""
+"""Convert tasks of the Medical Segmentation Decathlon to nnU-Net raw data."""
 
 import os
 import shutil
@@ -20,12 +20,12 @@ SCHEMA = {"type": "object", "properties": {"modality": _NAMES, "labels": _NAMES}
 def decathlon(root: str, output: str, modalities: str | Sequence[str] | None = None) -> None:
     """Write a task of the Medical Segmentation Decathlon as nnU-Net raw data, which `generic` reads.
 
-    Its images hold all modalities in a fourth dimension; each becomes a file for each modality.
+    Each image of the task holds all modalities in a fourth dimension and is split into a file for each modality.
 
     Args:
         root: folder with imagesTr, labelsTr and dataset.json, such as Task01_BrainTumour.
         output: a new folder.
-        modalities: names of the modalities in the order of the files, such as FLAIR,T1,T1ce,T2; by default those of
+        modalities: names of the modalities in the order of the images, such as FLAIR,T1,T1ce,T2; by default those in
             dataset.json.
     """
     from common.bars import tqdm  # late import: `--help` stays fast
@@ -36,27 +36,27 @@ def decathlon(root: str, output: str, modalities: str | Sequence[str] | None = N
     if not (images := tops.get("imagesTr")):
         raise InputError(f"--root={root}: no image in imagesTr; expected a task of the Medical Segmentation Decathlon")
     file = source / "dataset.json"
-    stated: dict[str, Any] = valid_json(file, "a description of a decathlon's task", SCHEMA) if file.is_file() else {}
+    stated: dict[str, Any] = valid_json(file, "the description of a Decathlon task", SCHEMA) if file.is_file() else {}
     names = naming(modalities, None).modalities or _ordered(stated.get("modality", {}))
     if not names:
         raise InputError(f"--modalities: missing, as {file} states none; expected names such as FLAIR,T1,T1ce,T2")
     check_writable_folder(target, f"--output={output}")
     if target.exists():
         raise InputError(f"--output={output}: exists; expected a new folder")
-    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         for image in tqdm([*images, *tops.get("imagesTs", [])], desc="split", unit="image"):
-            _split(source, image, aside, names)
+            _split(source, image, partial, names)
         for label in tops.get("labelsTr", []):
-            (aside / "labelsTr").mkdir(exist_ok=True)
-            shutil.copyfile(source / label.path, aside / "labelsTr" / Path(label.path).name)
+            (partial / "labelsTr").mkdir(exist_ok=True)
+            shutil.copyfile(source / label.path, partial / "labelsTr" / Path(label.path).name)
         labels = {name: int(value) for value, name in stated.get("labels", {}).items()}
         channels = {str(number): name for number, name in enumerate(names)}
         content = {"channel_names": channels, "labels": labels, "numTraining": len(images), "file_ending": ".nii.gz"}
-        write_json(aside / "dataset.json", content)
-        aside.rename(target)
+        write_json(partial / "dataset.json", content)
+        partial.rename(target)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
     show(f"{output}: {len(images)} cases with {', '.join(names)}; `generic --root={output}` reads them")
 
 

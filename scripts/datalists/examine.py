@@ -30,20 +30,20 @@ class Record(NamedTuple):
     problems: tuple[Problem, ...]
     orientation: str = ""  # such as "RAS", of the most common grid; "" if no file is readable
     sound: int = 0  # number of images without error
-    negative: tuple[str, ...] = ()  # those of them with a voxel below zero
-    labels: frozenset[int] | None = None  # values of the label map; None without a sound one
-    digests: Mapping[str, bytes] = {}  # file -> digest of its voxels; without faulty and constant ones
+    negative: tuple[str, ...] = ()  # sound images with a voxel below zero
+    labels: frozenset[int] | None = None  # values of the label map; None if missing or faulty
+    digests: Mapping[str, bytes] = {}  # file -> digest of its voxels; none for faulty and constant files
     preparation: dict[str, list[Any]] | None = None  # `common.data.preparation.measure`; None if an image is faulty
 
 
 def examine(case: Mapping[str, Any], root: str, convention: str | None) -> Record:
-    """Read all files of a case completely. Never raises, whatever the files contain.
+    """Read all files of a case completely. Every exception becomes a problem.
 
-    `convention` is a key of `common.data.CONVENTIONS`; None requires only whole numbers as labels.
+    `convention` is a label convention (`common.data.regions`); None accepts all whole numbers as labels.
     """
     try:
         return _examine(case, root, convention)
-    except Exception as error:  # such as lack of memory; the check continues
+    except Exception as error:  # such as a lack of memory; the check of other cases continues
         return Record((Problem("unreadable", first_image(case), first_line(error), "a case that can be checked"),))
 
 
@@ -63,15 +63,15 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
             continue
         if file == case.get("label"):
             values, _ = label_counts(volume)
-            found = _label_problem(file, values, convention)
-            labels = whole_labels(values) if found is None or found.check == "empty_mask" else None
-            if found is None or found.check == "label_values":
+            fault = _label_problem(file, values, convention)
+            labels = whole_labels(values) if fault is None or fault.check == "empty_mask" else None
+            if fault is None or fault.check == "label_values":
                 digests[file] = _digest(canonical(volume, scan.affine)[0])
-        elif (found := image_problem(file, volume)) is None:
+        elif (fault := image_problem(file, volume)) is None:
             volumes.append(canonical(volume, scan.affine))
             digests[file] = _digest(volumes[-1][0])
             negative += [file] if volume.min() < 0 else []
-        problems += [found] if found else []
+        problems += [fault] if fault else []
     problems += _copies(case, digests)
     faulty = {problem.file for problem in problems if CHECKS[problem.check] == "error"}
     is_sound = bool(volumes) and faulty.isdisjoint(case["image"])
@@ -86,12 +86,12 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
         negative=tuple(negative),
         labels=labels,
         digests=digests,
-        preparation=measure(np.stack([each for each, _ in volumes]), volumes[0][1]) if is_sound else None,
+        preparation=measure(np.stack([volume for volume, _ in volumes]), volumes[0][1]) if is_sound else None,
     )
 
 
 def _digest(volume: np.ndarray) -> bytes:
-    """16 bytes that depend on values and shape, not on the stored type and orientation."""
+    """Return a 16-byte digest of values and shape."""
     values = np.ascontiguousarray(volume.T)
     return hashlib.blake2b(values.data, digest_size=16, salt=str(volume.shape).encode()[:16]).digest()
 
@@ -105,7 +105,7 @@ def _label_problem(file: str, values: np.ndarray, convention: str | None) -> Pro
 
 
 def _copies(case: Mapping[str, Any], digests: Mapping[str, bytes]) -> Iterator[Problem]:
-    """Modalities of a case with the same voxels as its label or each other."""
+    """Yield a problem for each image with the same voxels as the label or an earlier image of the case."""
     label = case.get("label", "")
     owners = {digests[label]: label} if label in digests else {}
     for file in filter(None, case["image"]):

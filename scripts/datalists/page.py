@@ -23,7 +23,7 @@ NOT_FINITE = "#ff00ff"
 
 
 def page(result: Any, subjects: Sequence[Mapping[str, Any]], cohort: Sequence[Problem], made_up: bool = False) -> str:
-    """The page as HTML. Each subject has a "case", "problems" and a "picture"; `cohort` are problems of them all."""
+    """Return the page as HTML. Each subject has "case", "problems" and "picture"; `cohort` lists cohort problems."""
     return render(
         Path(__file__).with_name("check.html.j2"),
         made=made_by({}, made_up),
@@ -36,9 +36,9 @@ def page(result: Any, subjects: Sequence[Mapping[str, Any]], cohort: Sequence[Pr
 
 
 def draw(order: tuple[Mapping[str, Any], str | None], root: str) -> tuple[str, str] | None:
-    """Draw three planes of a file (or of the first readable image); return the file and a data URI, or None.
+    """Draw three planes of a file, or else of the first readable image; return the drawn file and a data URI, or None.
 
-    The planes run through the middle of the non-finite voxels (outlined in magenta), else of the label (red), else of
+    The planes pass through the centre of the non-finite voxels (outlined in magenta), else of the label (red), else of
     the volume.
     """
     case, file = order
@@ -51,17 +51,17 @@ def draw(order: tuple[Mapping[str, Any], str | None], root: str) -> tuple[str, s
 
 
 def _volume(root: str, file: str | None) -> tuple[np.ndarray, np.ndarray] | None:
-    """Voxels [x, y, z] in the orientation nearest to RAS, and spacing in mm."""
+    """Return the voxels [x, y, z] in the orientation nearest to RAS, and spacing in mm."""
     if file is None:
         return None
-    found = read_volume(os.path.join(root, file))  # noqa: PTH118
-    return found and (found[0], nibabel.affines.voxel_sizes(found[1]))
+    volume = read_volume(os.path.join(root, file))  # noqa: PTH118
+    return volume and (volume[0], nibabel.affines.voxel_sizes(volume[1]))
 
 
 def _picture(volume: np.ndarray, spacing: np.ndarray, label: np.ndarray | None) -> str:
-    odd = ~np.isfinite(volume)
-    mask = label > 0 if label is not None and label.shape == volume.shape else np.zeros_like(odd)
-    centre = centre_of(odd if odd.any() else mask)
-    levels, outlines = grey_levels(volume), {RED: mask, NOT_FINITE: odd}
+    invalid = ~np.isfinite(volume)
+    mask = label > 0 if label is not None and label.shape == volume.shape else np.zeros_like(invalid)
+    centre = centre_of(invalid if invalid.any() else mask)
+    levels, outlines = grey_levels(volume), {RED: mask, NOT_FINITE: invalid}
     panels = [panel(levels, plane, at, spacing, outlines, EDGE) for plane, at in zip(PLANES, centre[::-1], strict=True)]
     return png_uri(png(side_by_side(panels)))

@@ -17,7 +17,7 @@ EXAMPLE = "a YAML file of regions, outermost first, such as {whole: {labels: [1,
 
 
 def read_regions(path: Path, name: str) -> str:
-    """Read the regions of a YAML file as text (`common.data.regions`); messages call the file `name`."""
+    """Read a YAML file of regions as text (`common.data.regions`); `name` is the file's name in messages."""
     content = valid_yaml(path, EXAMPLE, name=name)
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise InputError(f"{name}: {json.dumps(content, default=str)[:80]}; expected {EXAMPLE}")
@@ -28,19 +28,19 @@ def read_regions(path: Path, name: str) -> str:
 
 
 def from_labels(root: str, files: Sequence[str], workers: int, is_asking: bool = True) -> str:
-    """The region text for label maps with 1 as their only value: a lesion. Shows progress.
+    """Return the region text for label maps: `lesion=1` if 1 is their only value. Show progress.
 
-    Otherwise raises InputError with a regions file to fill in or, if not `is_asking`, makes each value a region.
+    For other values, raise InputError with an example file of regions or, if not `is_asking`, make each value a region.
     """
-    found = map_in_processes(partial(label_values, root=root), files, workers, "label map", "label values")
-    for file, values in zip(files, found, strict=True):
+    results = map_in_processes(partial(label_values, root=root), files, workers, "label map", "label values")
+    for file, values in zip(files, results, strict=True):
         if not isinstance(values, frozenset):
             why = values or f"{file}: reading it killed the process, probably for lack of memory"
             raise InputError(f"--root={root}: {why}")
-        if wild := sorted(value for value in values if not 0 <= value <= HIGHEST):
-            shown = shortened(list(map(str, wild)))
+        if invalid := sorted(value for value in values if not 0 <= value <= HIGHEST):
+            shown = shortened(list(map(str, invalid)))
             raise InputError(f"--root={root}: {file}: label {shown}; expected 0 for background, and 1 to {HIGHEST}")
-    numbers = sorted(frozenset().union(*found) - {0})
+    numbers = sorted(frozenset().union(*results) - {0})
     count = f"{len(files)} label map{'s' if len(files) > 1 else ''}"
     if numbers == [1]:
         show(f"regions: lesion=1, as 1 is the only value in {count}; --regions=REGIONS.yaml renames it")
@@ -62,7 +62,7 @@ def from_labels(root: str, files: Sequence[str], workers: int, is_asking: bool =
 
 
 def label_values(file: str, root: str) -> frozenset[int] | str:
-    """The values of a label map, or the reason why there are none. `file` is relative to `root`."""
+    """Return the values of a label map, or a message if it is invalid. `file` is relative to `root`."""
     try:
         _, voxels = read_scan(Path(root, file))
     except InputError as error:

@@ -23,7 +23,7 @@ class Scan(NamedTuple):
     name: str  # of the datalist
     title: str  # of the layout
     modalities: tuple[str, ...]
-    convention: str | None  # label convention as text; None without masks
+    convention: str | None  # label convention as text; None without label maps
     visits: list[SubjectFiles]  # sorted by name, each with its person
     held_out: frozenset[str]  # people that the layout reserves for testing
 
@@ -48,18 +48,18 @@ def scan_any(
     workers: int = 0,
     is_asking: bool = True,
 ) -> Scan:
-    """Scan any data set and print what was recognised; None leaves layout, regions or people to be recognised.
+    """Scan any data set and print its layout, modalities and regions. Options that are None are detected.
 
-    `person` leads from a subject's name to the person. Without modalities in `naming`,
-    those that all subjects have are taken or, with `keep_missing`, those that any subject has. `is_asking` refuses
-    label maps whose regions have no names (`from_labels`).
+    `person` takes a subject's name and returns the person. Without modalities in `naming`, those of all subjects are
+    taken or, with `keep_missing`, those of any subject. `is_asking` raises InputError for label maps with unnamed
+    regions (`from_labels`).
     """
     with reporting_path_errors(f"--root={root}", "a folder of scans"):
         listing = list_images(root)
     data = read_layout(listing, naming, layout, regions is None, f"--root={root}")
     if not data.name:
-        there = shortened(list(listing.tops), most=4) or "no folder"
-        raise InputError(f"--root={root}", f"no data set of a known layout among {there}", FORMS)
+        folders = shortened(list(listing.tops), most=4) or "no folder"
+        raise InputError(f"--root={root}", f"no data set of a known layout among {folders}", FORMS)
     subjects = [subject for _, subject in sorted(data.subjects.items()) if subject.images]
     counts = Counter(modality for subject in subjects for modality in subject.images)
     try:
@@ -78,20 +78,20 @@ def scan_any(
 
 
 def _refuse_clashes(data: DataSet, naming: Naming) -> None:
-    """Refuse two files for one image or label map, and name options that choose."""
+    """Raise InputError if two files fit the same image or label map, with options that choose between them."""
     if clashes := data.clashing(naming.modalities):
         options = " ".join(f"--{name}={value}" for name, value in options_of(data, naming).items())
-        expected = f"a choice, such as {options}" if options else "one, as no words or pattern give each subject one"
+        expected = f"a choice, such as {options}" if options else "one file of each kind per subject"
         raise InputError(f"--root={data.root}", clashes[0], expected)
 
 
 def options_of(data: DataSet, naming: Naming) -> dict[str, str]:
-    """The options with which most subjects have one file of each kind; empty without any."""
+    """Return options that give most subjects one file of each kind; empty if none do."""
     layout, words = remedy(data, naming) if data.name else ("", {})
     options = {"layout": layout} if layout not in ("", data.name) else {}
     if words.keys() - {LABEL}:
-        there = {kind for subject in data.subjects.values() for kind in subject.images}
-        modalities = naming.modalities or sorted(there | {*words} - {LABEL})
+        kinds = {kind for subject in data.subjects.values() for kind in subject.images}
+        modalities = naming.modalities or sorted(kinds | {*words} - {LABEL})
         options["modalities"] = ",".join(f"{kind}={words[kind]}" if kind in words else kind for kind in modalities)
     return options | ({"label": words[LABEL]} if LABEL in words else {})
 
@@ -99,12 +99,12 @@ def options_of(data: DataSet, naming: Naming) -> dict[str, str]:
 def _modalities(
     data: DataSet, counts: Counter[str], subjects: int, naming: Naming, keep_missing: bool
 ) -> tuple[str, ...]:
-    """The requested modalities or, by default, those that every subject has (any subject with `keep_missing`)."""
+    """Return the requested modalities or, by default, those of every subject (of any subject with `keep_missing`)."""
     if not subjects:
         spelled = ", ".join(f"_{words[0]}" for words in list(SPELLINGS.values())[:4])
         raise InputError(
             f"--root={data.root}: no image whose name ends with a modality, such as {spelled}; "
-            f"--modalities=T1=WORDS names the words that end them"
+            f"give the last words of the names as --modalities=T1=WORDS"
         )
     if naming.modalities is not None:
         for modality in naming.modalities:
@@ -115,31 +115,31 @@ def _modalities(
                 )
         return naming.modalities
     rank = [*data.order, *SPELLINGS]
-    known = sorted(counts, key=lambda name: (rank.index(name) if name in rank else len(rank), name))
+    ordered = sorted(counts, key=lambda name: (rank.index(name) if name in rank else len(rank), name))
     if keep_missing:
-        return tuple(known)
+        return tuple(ordered)
     partly = ", ".join(
-        f"{name} (in {counts[name]} of {subjects} subjects)" for name in known if counts[name] < subjects
+        f"{name} (in {counts[name]} of {subjects} subjects)" for name in ordered if counts[name] < subjects
     )
-    common = tuple(name for name in known if counts[name] == subjects)
+    common = tuple(name for name in ordered if counts[name] == subjects)
     if not common:
-        expected = f"a choice, such as --modalities={max(known, key=lambda name: counts[name])}"
+        expected = f"a choice, such as --modalities={max(ordered, key=lambda name: counts[name])}"
         raise InputError(f"--root={data.root}: no modality that every subject has: {partly}; expected {expected}")
     if partly:
-        show(f"left out, as not every subject has them: {partly}; --modalities={','.join(known)} includes them")
+        show(f"left out, as not every subject has them: {partly}; --modalities={','.join(ordered)} includes them")
     return common
 
 
 def _convention(
     data: DataSet, subjects: list[SubjectFiles], naming: Naming, regions: str | None, workers: int, is_asking: bool
 ) -> str | None:
-    """The label convention as given, as the layout states it, or from the label maps; None without label maps."""
+    """Return the label convention: `regions`, the layout's or from the label maps; None without label maps."""
     labels = [subject.label for subject in subjects if subject.label is not None]
     if not labels:
         if naming.label is not None:
-            raise InputError(f"--label={naming.label}: no label map in {data.root} has a name that ends so")
+            raise InputError(f"--label={naming.label}: matches no label map in {data.root}")
         if regions is not None:
-            raise InputError(f"--regions: {regions}, but no label map in {data.root}; --label=WORDS names their ends")
+            raise InputError(f"--regions: {regions}, but no label map in {data.root}; name it with --label=WORDS")
         return None
     if (convention := regions or data.convention) is None:
         return from_labels(data.root, labels, workers, is_asking)

@@ -17,7 +17,7 @@ MOST = 1000  # folds
 BATCH = 2  # least number of people for training: the smallest batch of a stage
 VALIDATION = 0.1  # default fraction of people for validation
 ALL = "all"  # people for testing
-DEALT = ("training", "validation")  # splits that the folds divide
+FOLD_SPLITS = ("training", "validation")  # splits that the folds divide
 FOLDS_SCHEMA = {
     "type": "object",
     "required": ["training"],
@@ -42,12 +42,12 @@ FOLDS_SCHEMA = {
 class RandomSplits:
     """Splits drawn at random.
 
-    `validation` and `testing` are numbers or, below 1, fractions of people; a fraction above 0 gives at least one.
-    "all" for `testing` reserves everyone, and None means that only a split for validation is drawn. `least` is the
-    smallest number of people for validation.
+    `validation` and `testing` are numbers or, below 1, fractions of people; a fraction above 0 gives at least one
+    person. "all" for `testing` reserves everyone, None draws only a validation split. `least` is the smallest number of
+    people for validation.
 
     Raises:
-        InputError: an option is invalid or, from `draw`, a split is too small for training.
+        InputError: an option is invalid or, from `draw`, too few people are left for training or validation.
     """
 
     validation: Any = VALIDATION
@@ -71,25 +71,23 @@ class RandomSplits:
             raise InputError(f"--validation={self.validation}: cannot be combined with --testing={ALL}")
 
     def draw(self, people: Sequence[str]) -> dict[str, list[str]]:
-        """Split -> sorted people. `validation` does not affect who is drawn for testing."""
+        """Return split -> sorted people. The choice for testing does not depend on `validation`."""
         if not people or self.testing == ALL:
             return {"training": [], "validation": [], "testing": list(people)}
-        test, held = (_count(value or 0, len(people)) for value in (self.testing, self.validation))
-        rest = test + held
+        tested, validated = (_count(value or 0, len(people)) for value in (self.testing, self.validation))
+        reserved = tested + validated
         hint = "" if self.testing is None else f", or --testing={ALL} for a cohort that no stage trains on"
-        if len(people) - rest < BATCH:
-            given = f"--validation={self.validation}" + ("" if self.testing is None else f" --testing={self.testing}")
-            left = max(0, len(people) - rest)
+        if len(people) - reserved < BATCH:
+            options = f"--validation={self.validation}" + ("" if self.testing is None else f" --testing={self.testing}")
+            left = max(0, len(people) - reserved)
             raise InputError(
-                f"{given}: splits leave {left} of {len(people)} people for training; need {BATCH} for a batch{hint}"
+                f"{options}: splits leave {left} of {len(people)} people for training; need {BATCH} for a batch{hint}"
             )
-        if held < self.least:
-            raise InputError(
-                f"--validation={self.validation}: leaves {held} of {len(people)} people to select the checkpoint; "
-                f"need {self.least}{hint}"
-            )
+        if validated < self.least:
+            problem = f"leaves {validated} of {len(people)} people to select the checkpoint; need {self.least}{hint}"
+            raise InputError(f"--validation={self.validation}: {problem}")
         drawn = _shuffled(people, self.seed)
-        parts = {"training": drawn[rest:], "validation": drawn[test:rest], "testing": drawn[:test]}
+        parts = {"training": drawn[reserved:], "validation": drawn[tested:reserved], "testing": drawn[:tested]}
         return {split: sorted(members) for split, members in parts.items()}
 
 
@@ -102,7 +100,7 @@ def _shuffled(people: Sequence[str], seed: int) -> list[str]:
 
 
 def person_finder(pattern: str) -> Callable[[str], str]:
-    """A function from a subject's name to its person, the first group of a regular expression."""
+    """Return a function that takes a subject's name and returns the person, the first group of `pattern`."""
     try:
         form = re.compile(str(pattern))
     except re.error as error:
@@ -110,12 +108,12 @@ def person_finder(pattern: str) -> Callable[[str], str]:
             f"--person={pattern}: not a regular expression ({error}); expected one such as (.+)_v[0-9]+"
         ) from error
     if not form.groups:
-        raise InputError(f"--person={pattern}: no group, which is the person; expected one such as (.+)_v[0-9]+")
+        raise InputError(f"--person={pattern}: no group for the person; expected one such as (.+)_v[0-9]+")
 
     def find(subject: str) -> str:
-        found = form.match(subject)
-        if not (person := found and found[1]):
-            problem = "names no person in" if found else "does not match"
+        match = form.match(subject)
+        if not (person := match and match[1]):
+            problem = "names no person in" if match else "does not match"
             raise InputError(f"--person={pattern}: {problem} the subject {subject}")
         return person
 
@@ -131,12 +129,12 @@ def hold_out(
     seed: int,
     person: str | None = None,
 ) -> dict[str, Any]:
-    """A new datalist that holds out one fold, of a file of folds or of random folds, for the split `fold_to`.
+    """Return a datalist with one fold, from a file of folds or of random folds, held out in the split `fold_to`.
 
-    `validation` is the number or fraction drawn from the rest if the fold is for testing (default 0.1). A fold for
-    testing replaces the test subjects of the datalist. Subjects without label are trained on unless a fold that is held
-    out has their person, whom the pattern `person` finds (by default that of the datalist). The datalist records the
-    fold under `folds`.
+    A fold for testing replaces the test subjects of the datalist; `validation` is then the number or fraction of the
+    remaining people for validation (default 0.1). Subjects without label are for training, unless their person is held
+    out. `person` is the pattern of a person in a subject's name (by default as in the datalist). The datalist records
+    the fold under `folds`.
 
     Raises:
         InputError: the fold does not exist, or the fold or the rest is too small.
@@ -145,9 +143,9 @@ def hold_out(
     if validates and validation is not None:
         raise InputError(f"--validation={validation}: cannot be combined with --fold_to={fold_to}")
     random = RandomSplits(VALIDATION if validation is None else validation, None, seed)
-    known = numbers_of(folds)
-    if isinstance(fold, bool) or fold not in known:
-        raise InputError(f"--fold={fold}: expected one of {', '.join(map(str, known))}, the folds of --folds={folds}")
+    numbers = numbers_of(folds)
+    if isinstance(fold, bool) or fold not in numbers:
+        raise InputError(f"--fold={fold}: expected one of {', '.join(map(str, numbers))}, the folds of --folds={folds}")
     if content.get("folds", {}).get("split") == "testing":
         number = content["folds"]["fold"]
         raise InputError(f"--datalist: already a fold, number {number}; give the whole datalist")
@@ -161,43 +159,43 @@ def hold_out(
             if name in content
         }
         content = {**content, **named}
-    entries = {entry["subject"]: entry for name in DEALT for entry in content.get(name, [])}
+    entries = {entry["subject"]: entry for name in FOLD_SPLITS for entry in content.get(name, [])}
     person_in = {subject: datalists.person_in(entry) for subject, entry in entries.items()}
     labelled = {subject for subject, entry in entries.items() if "label" in entry} or set(entries)
     people = sorted({person_in[subject] for subject in labelled})
-    others = set(person_in.values()) - set(people)
+    unlabelled = set(person_in.values()) - set(people)
     if isinstance(folds, str):
         fold_of, source = _published_folds(expand_home(folds, f"--folds={folds}"), person_in, labelled)
-        others = {each for each in others if fold_of.get(each, fold) != fold}
+        unlabelled = {member for member in unlabelled if fold_of.get(member, fold) != fold}
     else:
         fold_of, source = random_folds(folds, people, seed)
-    held = [each for each in people if fold_of.get(each) == fold]
-    rest = [each for each in people if fold_of.get(each, fold) != fold]
-    if not held or len(rest) < BATCH:
+    held = [member for member in people if fold_of.get(member) == fold]
+    remaining = [member for member in people if fold_of.get(member, fold) != fold]
+    if not held or len(remaining) < BATCH:
         raise InputError(
-            f"--fold={fold}: {len(held)} people in this fold and {len(rest)} in the others; need 1 and "
+            f"--fold={fold}: {len(held)} people in this fold and {len(remaining)} in the others; need 1 and "
             f"{BATCH} (a batch)"
         )
-    parts = {"training": rest, "validation": held} if validates else random.draw(rest) | {"testing": held}
-    split_of = {each: split for split, members in parts.items() for each in members}
-    split_of |= dict.fromkeys(others, "training")
-    made: dict[str, list[Any]] = {split: [] for split in SPLITS[:3]}
+    parts = {"training": remaining, "validation": held} if validates else random.draw(remaining) | {"testing": held}
+    split_of = {member: split for split, members in parts.items() for member in members}
+    split_of |= dict.fromkeys(unlabelled, "training")
+    splits: dict[str, list[Any]] = {split: [] for split in SPLITS[:3]}
     for subject, entry in entries.items():
         split = split_of.get(person_in[subject])
         if split == "training" or (split is not None and subject in labelled):
-            made[split].append(entry)
+            splits[split].append(entry)
     if validates:
-        made["testing"] = content.get("testing", [])
+        splits["testing"] = content.get("testing", [])
     elif out := content.get("testing", []):
         show(f"left out of all folds: {len(out)} subjects in testing, such as {out[0]['subject']}")
     if "unlabelled" in content:
-        made["unlabelled"] = content["unlabelled"]
-    kept = {key: value for key, value in content.items() if key not in (*SPLITS, "folds")}
-    return kept | {"folds": {"fold": fold, "of": len(known), "split": fold_to} | source} | made
+        splits["unlabelled"] = content["unlabelled"]
+    metadata = {key: value for key, value in content.items() if key not in (*SPLITS, "folds")}
+    return metadata | {"folds": {"fold": fold, "of": len(numbers), "split": fold_to} | source} | splits
 
 
 def random_folds(number: int, people: Sequence[str], seed: int) -> tuple[dict[str, int], dict[str, Any]]:
-    """Person -> fold: people are shuffled by the seed and dealt into folds that differ by at most one in size."""
+    """Return person -> fold, drawn by the seed, and the folds' source; fold sizes differ by at most one."""
     if number > len(people):
         raise InputError(f"--folds={number}: only {len(people)} people have labels; expected at most as many folds")
     fold_of = {person: index % number for index, person in enumerate(_shuffled(people, seed))}
@@ -207,9 +205,9 @@ def random_folds(number: int, people: Sequence[str], seed: int) -> tuple[dict[st
 def _published_folds(
     path: Path, person_in: Mapping[str, str], labelled: Collection[str]
 ) -> tuple[dict[str, int], dict[str, Any]]:
-    """Person -> fold from a file of folds; prints subjects that only the file or the datalist has.
+    """Return person -> fold from a file, and the folds' source; print subjects that only the file or the datalist has.
 
-    One visit in the file puts all visits of the person into the fold.
+    A single visit in the file puts all visits of the person into the fold.
     """
     fold_of_subject = read_folds(path)
     fold_of: dict[str, int] = {}
@@ -220,23 +218,23 @@ def _published_folds(
     outside = [subject for subject in labelled if person_in[subject] not in fold_of]
     if len(outside) == len(labelled):
         example = next(iter(fold_of_subject))
-        raise InputError(f"--folds={path}: it names none of the {len(labelled)} subjects with labels, but {example}")
+        raise InputError(f"--folds={path}: names none of the {len(labelled)} labelled subjects; its first is {example}")
     unknown = fold_of_subject.keys() - person_in.keys()
-    for what, names in {
+    for problem, names in {
         "left out, as their people are in no fold": outside,
         "in a fold, but not in training or validation of the datalist": unknown,
     }.items():
         if names:
-            show(f"{what}: {len(names)} subjects, such as {min(names)}")
+            show(f"{problem}: {len(names)} subjects, such as {min(names)}")
     return fold_of, {"source": path.name, "sha256": digest(path)}
 
 
 def read_folds(path: Path) -> dict[str, int]:
-    """Subject -> fold from a JSON file in the format of SwinUNETR's brats21_folds.json.
+    """Return subject -> fold from a JSON file in the format of SwinUNETR's brats21_folds.json.
 
         {"training": [{"fold": 0, "image": ["TrainingData/BraTS2021_01146/BraTS2021_01146_flair.nii.gz", ...]}, ...]}
 
-    Only the folder of the first image matters; it names the subject.
+    The folder of an entry's first image names the subject.
     """
     content = valid_json(path, "a file of folds, or a number of folds", FOLDS_SCHEMA, f"--folds={path}")
     folds: dict[str, int] = {}
@@ -251,7 +249,7 @@ def read_folds(path: Path) -> dict[str, int]:
 
 
 def numbers_of(folds: str | int) -> list[int]:
-    """The fold numbers of a file, or 0 to the number of folds minus 1 (2 to 1000 folds)."""
+    """Return the fold numbers in a file, or 0 to n - 1 for n folds (2 to 1000)."""
     if isinstance(folds, str):
         return sorted(set(read_folds(expand_home(folds, f"--folds={folds}")).values()))
     check_number("folds", folds, int, 2, MOST)

@@ -44,36 +44,36 @@ def evaluate(
     slices: str = "chosen",
     background: str | None = None,
 ) -> None:
-    """Score label maps against references by case, region and lesion, as a challenge does or for labels of your own.
+    """Score label maps against references by case, region and lesion, for the labels of a challenge or your own.
 
-    Both are folders of NIfTI files with the same names. All cases are scored before anything is written. The other
-    commands are protocols, which prints the protocols, page, which draws the page of an evaluation, compare, which
-    compares evaluations, and pool, which makes one of evaluations of different cases.
+    Predictions and references are NIfTI files with the same names. Nothing is written before all cases are scored.
+    Other commands: protocols prints the protocols, page draws the page of an evaluation, compare compares evaluations,
+    and pool merges evaluations of different cases.
 
     Args:
         predictions: folder of CASE.nii.gz or CASE.nii.
-        references: folder of files with the same names; or a datalist (JSON), whose labels are the references.
-        protocol: such as atlas, isles, brats, dice or lesions; the command protocols prints all. By default that of
-            the labels' challenge, and lesions (Dice and lesion F1) for labels of your own.
-        output: folder for metrics.csv, lesions.csv, cases.json, summary.json and evaluation.html; older ones are
-            moved aside, all together when the new ones are complete.
-        challenge: settings of a protocol that has several, such as MET for brats; by default the first.
-        missing: worst, to count an absent prediction as an empty one. Otherwise it is an error.
-        dataset_dir: folder that the datalist's paths start from.
+        references: folder of files with the same names; or a datalist (JSON) with labels, which are the references.
+        protocol: scoring protocol, such as atlas, isles, brats, dice or lesions; the command protocols prints all. By
+            default that of the labels' challenge, or lesions (Dice and lesion F1) for your own labels.
+        output: folder for metrics.csv, lesions.csv, cases.json, summary.json and evaluation.html. Earlier files are
+            moved aside when all new files are complete.
+        challenge: variant of a protocol, such as MET for brats; by default the first.
+        missing: worst counts a missing prediction as empty; by default it is an error.
+        dataset_dir: folder that the datalist's paths are relative to.
         split: split of the datalist.
-        label_convention: of the references where they are a folder; by default the protocol's own, or lesion=1.
+        label_convention: label convention of a folder of references; by default the protocol's, or lesion=1.
         workers: processes; 0 for one per core.
-        slices: cases that get a page to scroll through: none, chosen (those that evaluation.html shows) or all.
-        background: modality on which the page draws slices; by default that on which the labels stand out most.
+        slices: cases with a page to scroll through the slices: none, chosen (the cases of evaluation.html) or all.
+        background: modality of the slices in pictures; by default that on which the labels stand out most.
     """
     OPTIONS["slices"](slices)
     variant = None if challenge is None else str(challenge)
-    given = None if protocol is None else protocol_of(protocol, variant)
+    selected = None if protocol is None else protocol_of(protocol, variant)
     if missing not in (None, "worst"):
         raise InputError(f"--missing={missing}: expected worst")
     check_number("workers", workers, int, 0, 1024)
-    convention, cases = find_cases(predictions, references, given, missing, dataset_dir, split, label_convention)
-    rules = given or protocol_of(None, variant, convention)
+    convention, cases = find_cases(predictions, references, selected, missing, dataset_dir, split, label_convention)
+    rules = selected or protocol_of(None, variant, convention)
     check_background(background, cases)
     folder = _output(output, RESULTS, {"--predictions": predictions, "--references": references})
     source = expand_home(predictions, predictions)
@@ -83,21 +83,21 @@ def evaluate(
     )
     from common import made as origin  # late import: `--help` stays fast
 
-    source_made = origin.read_with_warning(source) or {"checkpoints": {}, "settings": {}}
+    source_record = origin.read_with_warning(source) or {"checkpoints": {}, "settings": {}}
     with claimed("output", folder):
         scores = _scores(cases, rules, convention, workers or os.cpu_count() or 1)
-        made = origin.made_by({"cleanup": source_made["settings"].get("cleanup")}, is_made_up(cases[0].reference))
-        made["checkpoints"] = source_made["checkpoints"]
+        made = origin.made_by({"cleanup": source_record["settings"].get("cleanup")}, is_made_up(cases[0].reference))
+        made["checkpoints"] = source_record["checkpoints"]
         _publish(folder, Details(source.resolve().name, convention, rules, cases, scores, made, background), slices)
 
 
 def protocols() -> None:
-    """Print the protocols: what counts as a lesion, label conventions, settings, and the figures with their units."""
+    """Print the protocols: definition of a lesion, label conventions, settings, and metrics with their units."""
     for card in PROTOCOLS.values():
-        settings = [card.settings, *({"challenge": name, **each} for name, each in card.challenges.items())]
+        settings = [card.settings, *({"challenge": name, **values} for name, values in card.challenges.items())]
         show(f"{card.name}: {card.title}", f"  {card.meaning}")
         show(f"  label conventions: {', '.join([*card.conventions] or ['all'])}, or regions of your own")
-        show(*("  " + ", ".join(f"{name} {value}" for name, value in each.items()) for each in settings if each))
+        show(*("  " + ", ".join(f"{name} {value}" for name, value in values.items()) for values in settings if values))
         for figure in card.figures:
             unit = "a share" if figure.unit == "1" else figure.unit
             better = "higher" if figure.more_is_better else "lower"
@@ -106,7 +106,7 @@ def protocols() -> None:
 
 
 def check_background(background: str | None, cases: Sequence[CaseFiles]) -> None:
-    """Refuse a modality that no case has."""
+    """Raise InputError for a modality that no case has."""
     if background is not None:
         choice("background", background, {name: None for files in cases for name, _ in files.images})
 
@@ -117,11 +117,11 @@ def page(
     """Draw the page of an evaluation, FOLDER/evaluation.html, from the files in its folder. Nothing is scored.
 
     Args:
-        folder: evaluation, with cases.json, as scripts.evaluate or the evaluate.yaml of a bundle wrote it. The label
-            maps and images that it lists are read for the pictures.
-        slices: cases that get a page to scroll through, FOLDER/slices/CASE.html: none, chosen or all.
-        data: other folders from which label maps and images may be read, such as the data set's.
-        background: modality on which slices are drawn; by default that on which the labels stand out most.
+        folder: folder of an evaluation with cases.json, written by this module or by a bundle's evaluate.yaml. The
+            label maps and images that cases.json lists are read for the pictures.
+        slices: cases with a page to scroll through the slices, FOLDER/slices/CASE.html: none, chosen or all.
+        data: further folders from which label maps and images may be read, such as the data set's.
+        background: modality of the slices in pictures; by default that on which the labels stand out most.
     """
     from common.inference.reading import check_images, read  # late imports: `--help` stays fast
     from common.pages import evaluation
@@ -137,21 +137,21 @@ def compare(*folders: str, output: str | None = None, names: str | Sequence[str]
     """Compare evaluations of the same cases by the same protocol, pair by pair, and rank them as BraTS does.
 
     For each pair, region and metric: the mean difference with its 95 % bootstrap interval, the p-value of Wilcoxon's
-    signed-rank test, and the number of cases that the first one wins, ties and loses. Holm's correction covers all
+    signed-rank test, and the numbers of cases that the first system wins, ties and loses. Holm's correction covers all
     tests of the command. The systems are ranked by their cumulative rank, averaged over the cases; the cumulative rank
     of a case is the mean rank over regions and ranked metrics.
 
     Args:
-        folders: two or more, written by this module or by the evaluate.yaml of a bundle.
-        output: folder for comparison.csv and ranking.csv; older ones are replaced.
+        folders: two or more evaluation folders, written by this module or by a bundle's evaluate.yaml.
+        output: folder for comparison.csv and ranking.csv, which are replaced.
         names: names of the systems, such as ours,theirs; by default the shortest distinct ends of the folders' paths.
     """
     from scripts.evaluate import compare as comparing  # late imports: `--help` stays fast
     from scripts.evaluate import folders as several
 
-    found = several.named_folders("compare", [str(folder) for folder in folders], names)
+    paths = several.named_folders("compare", [str(folder) for folder in folders], names)
     target = None if output is None else _output(output, comparing.TABLES, {})
-    comparison = comparing.compare(comparing.read_all(found))
+    comparison = comparing.compare(comparing.read_all(paths))
     if target is not None:
         comparing.write(comparison, target)
     show(*comparing.lines(comparison), *([] if target is None else ["", str(target)]))
@@ -164,28 +164,28 @@ def pool(
     slices: str = "chosen",
     data: str | Sequence[str] | None = None,
 ) -> None:
-    """Pool evaluations of different cases, such as the folds of a cross-validation, into one of all cases.
+    """Merge evaluations of different cases, such as the folds of a cross-validation, into a single evaluation.
 
-    The figures of each case are taken over; nothing is scored again. Means, intervals and counts are over all cases.
+    Each case keeps its scores; nothing is scored again. Means, intervals and counts are over all cases.
 
     Args:
-        folders: two or more, written by this module or by the evaluate.yaml of a bundle, by the same protocol.
-        output: folder for metrics.csv, lesions.csv, cases.json, summary.json and evaluation.html; older ones are
+        folders: two or more folders of evaluations by the same protocol, as for compare.
+        output: folder for metrics.csv, lesions.csv, cases.json, summary.json and evaluation.html. Earlier files are
             moved aside. cases.json and the page name the evaluation of each case.
         names: names of the evaluations, such as fold0,fold1; by default the shortest distinct ends of their paths.
-        slices: cases that get a page to scroll through: none, chosen (those that evaluation.html shows) or all.
-        data: other folders from which label maps and images may be read, such as the data set's.
+        slices: cases with a page to scroll through the slices: none, chosen (the cases of evaluation.html) or all.
+        data: further folders from which label maps and images may be read, such as the data set's.
     """
     OPTIONS["slices"](slices)
     from scripts.evaluate import folders as several
 
-    found = several.named_folders("pool", [str(folder) for folder in folders], names)
-    target = _output(output, RESULTS, {name: str(folder) for name, folder in found.items()})
-    _publish(target, several.pool(found, names_of(data or ())), slices)
+    paths = several.named_folders("pool", [str(folder) for folder in folders], names)
+    target = _output(output, RESULTS, {name: str(folder) for name, folder in paths.items()})
+    _publish(target, several.pool(paths, names_of(data or ())), slices)
 
 
 def _publish(folder: Path, details: Details, slices: str) -> None:
-    """Publish the files and pages of an evaluation; a page that cannot be drawn is a warning."""
+    """Publish the files and pages of an evaluation; warn if a page cannot be drawn."""
     from common.pages import results  # late import: `--help` stays fast
 
     with publishing(folder, "output") as unfinished:
@@ -194,7 +194,7 @@ def _publish(folder: Path, details: Details, slices: str) -> None:
 
 
 def score(files: CaseFiles, protocol: Protocol, convention: str) -> dict[str, Scores]:
-    """The scores of each region of a label convention in a case."""
+    """Return a case's scores for each region of a label convention."""
     return protocol.score(*masks_of(files, convention))
 
 
@@ -213,27 +213,27 @@ def _scores(
 ) -> dict[str, dict[str, Scores]]:
     """Score all cases in worker processes.
 
-    Raises an InputError that names the first invalid file and counts the remaining cases with invalid files.
+    Raise InputError with the first error and the number of further cases with errors.
     """
     voxel = np.ones((1, 1, 1), bool)
     protocol.measure(voxel, voxel, (1, 1, 1))  # imports everything once, before the workers start
     work = partial(_attempt, protocol=protocol, convention=convention)
     done = map_in_processes(work, cases, workers, " scored")
     faults = []
-    for files, found in zip(cases, done, strict=True):
-        if found is None:
+    for files, result in zip(cases, done, strict=True):
+        if result is None:
             faults.append(f"{files.reference}: scoring it killed its process twice; use fewer --workers")
-        elif isinstance(found, str):
-            faults.append(found)
+        elif isinstance(result, str):
+            faults.append(result)
     if faults:
-        others = len(faults) - 1
-        more = f" ({others} more of {len(cases)} cases {'has' if others == 1 else 'have'} errors)" if others else ""
+        further = len(faults) - 1
+        more = f" ({further} more of {len(cases)} cases {'has' if further == 1 else 'have'} errors)" if further else ""
         raise InputError(faults[0] + more)
     return {files.name: measured for files, measured in zip(cases, done, strict=True)}
 
 
 def _attempt(files: CaseFiles, protocol: Protocol, convention: str) -> Any:
-    """The result of `score`, or the message of its error."""
+    """Return the result of `score`, or its error message."""
     try:
         return score(files, protocol, convention)
     except InputError as error:

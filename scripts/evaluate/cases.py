@@ -16,7 +16,7 @@ from common.inference.results import CaseFiles
 from common.metrics.cards import Protocol
 from common.metrics.protocols import check_convention
 
-BINARY = "lesion=1"  # label convention of a folder, if neither the user nor the protocol states it
+BINARY = "lesion=1"  # default label convention of a folder of references
 Images = tuple[tuple[str, Path], ...]  # name and file of each modality
 
 
@@ -29,11 +29,11 @@ def find_cases(
     split: str = "testing",
     label_convention: str | None = None,
 ) -> tuple[str, list[CaseFiles]]:
-    """Find the label convention and the cases of an evaluation, sorted by name; opens no file except a datalist.
+    """Return the label convention and the cases of an evaluation, sorted by name; open no file except a datalist.
 
-    Files that are no images are ignored; a datalist gives the images of its subjects and the label convention, too.
-    Raises an InputError for ambiguous or absent files (`missing="worst"` accepts some absent predictions), and for a
-    convention that is unknown, that the protocol (None: any) does not score, or that a datalist lacks or states itself.
+    Files other than images are ignored. A datalist also gives its subjects' images and the label convention, so that
+    `label_convention` is only for folders. Raise InputError for ambiguous or missing files (`missing="worst"` accepts
+    some missing predictions), and for a convention that is missing, unknown or not scored by the protocol (None: any).
     """
     predicted = _nifti_files("predictions", predictions)
     listed: Mapping[str, Images] = {}
@@ -47,7 +47,7 @@ def find_cases(
         if value != default and (kind == "datalist") != is_datalist:
             raise InputError(f"--{option}={value}: expected only with a {kind} as --references={references}")
     if is_datalist:
-        convention, labels, listed = _of_datalist(path, protocol, dataset_dir, split)
+        convention, labels, listed = _read_datalist(path, protocol, dataset_dir, split)
     else:
         convention = _convention_of(protocol, label_convention)
         labels = _nifti_files("references", references)
@@ -60,7 +60,7 @@ def find_cases(
 
 
 def _convention_of(protocol: Protocol | None, label_convention: str | None) -> str:
-    """The label convention of a folder: the given one, the protocol's own, or `BINARY`."""
+    """Return the label convention of a folder: `label_convention`, else the protocol's, else `BINARY`."""
     if label_convention is None:
         return protocol.conventions[0] if protocol and protocol.conventions else BINARY
     convention = canonical(str(label_convention))
@@ -70,31 +70,31 @@ def _convention_of(protocol: Protocol | None, label_convention: str | None) -> s
 
 
 def _nifti_files(option: str, folder: str | Path) -> dict[str, Path]:
-    """The image files of a folder by name without suffix, in sorted order."""
+    """Return the image files of a folder by name without suffix, sorted."""
     path = expand_home(folder, f"--{option}={folder}")
     if not path.is_dir():
         raise InputError(f"--{option}={folder}: {why_no_folder(path)}; expected a folder of label maps")
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for file in sorted(path.iterdir()):
         if (name := stem_of(file.name)) is None:
             continue
         if file.is_dir() or datalists.UNPRINTABLE.search(name):
-            # if ignored, the case would seem absent and might count as empty
+            # if ignored, the case would seem missing and might count as empty
             raise InputError(f"--{option}={folder}: {json.dumps(file.name)}; expected a file CASE.nii.gz")
-        if name in found:
-            raise InputError(f"--{option}={folder}: two files of one case: {found[name].name} and {file.name}")
-        found[name] = file
-    if not found:
+        if name in files:
+            raise InputError(f"--{option}={folder}: two files of one case: {files[name].name} and {file.name}")
+        files[name] = file
+    if not files:
         raise InputError(
             f"--{option}={folder}: no label map; expected CASE.nii.gz (or .nii, .mgz, .nrrd) for each case"
         )
-    return found
+    return files
 
 
-def _of_datalist(
+def _read_datalist(
     datalist: str | Path, protocol: Protocol | None, dataset_dir: str | Path | None, split: str
 ) -> tuple[str, dict[str, Path], dict[str, Images]]:
-    """The label convention, and labels and images of a split's subjects; only the first image must exist."""
+    """Return the label convention, and a split's labels and images by subject; only first images must exist."""
     if dataset_dir is None:
         raise InputError(f"--dataset_dir: missing; paths in {datalist} are relative to it")
     content = datalists.read(datalist)
@@ -114,7 +114,7 @@ def _check_names(
 ) -> None:
     absent, extra = sorted(labels.keys() - predicted.keys()), sorted(predicted.keys() - labels.keys())
     if {normalize("NFC", name) for name in absent} & {normalize("NFC", name) for name in extra}:
-        absent, extra = [*map(ascii, absent)], [*map(ascii, extra)]  # which would look the same
+        absent, extra = [*map(ascii, absent)], [*map(ascii, extra)]  # otherwise both would look the same
     problems = []
     if absent and (missing is None or len(absent) == len(labels)):
         problems.append(f"no prediction for {len(absent)} of {len(labels)} cases: {shortened(absent)}")

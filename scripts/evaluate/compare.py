@@ -22,10 +22,10 @@ TABLES = ("comparison.csv", "ranking.csv")
 
 
 class PairedTest(NamedTuple):
-    """The first system of a pair against the second; a row of comparison.csv.
+    """Comparison of two systems in a single region and metric; a row of comparison.csv.
 
     `difference` is the mean over cases, first minus second, with its 95 % bootstrap interval (NaN for a single case);
-    `p` is Wilcoxon's, and `p_holm` is corrected for all tests of the comparison.
+    `p` is Wilcoxon's p-value, `p_holm` the p-value corrected for all tests of the comparison.
     """
 
     first: str
@@ -44,7 +44,7 @@ class PairedTest(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A row of ranking.csv; `score` is the mean cumulative rank, 1 for a system that is first in everything."""
+    """A row of ranking.csv; `score` is the mean cumulative rank, 1 for a system that is always first."""
 
     place: int
     system: str
@@ -75,15 +75,15 @@ def compare(systems: Mapping[str, Details]) -> Comparison:
     corrected = holm([test.p for test in tests])
     tests = [test._replace(p_holm=p) for test, p in zip(tests, corrected, strict=True)]
     scores = cumulative_ranks(list(values.values()), protocol).mean(axis=1)
-    places = rankdata(np.round(scores, DIGITS), method="min")
-    ranking = sorted(Place(int(place), name, float(s)) for place, name, s in zip(places, systems, scores, strict=True))
+    ranks = rankdata(np.round(scores, DIGITS), method="min")
+    ranking = sorted(Place(int(rank), name, float(s)) for rank, name, s in zip(ranks, systems, scores, strict=True))
     return Comparison(systems, tests, ranking)
 
 
 def cumulative_ranks(
     systems: Sequence[Mapping[tuple[str, str], NDArray[np.float64]]], protocol: Protocol
 ) -> NDArray[np.float64]:
-    """The cumulative ranks [systems, cases]: the mean of the ranks over regions and ranked metrics (Bakas et al. 2018).
+    """Return cumulative ranks [systems, cases]: mean ranks over regions and ranked metrics (Bakas et al. 2018).
 
     Rank 1 is best, and ties share their mean rank.
     """
@@ -96,35 +96,35 @@ def cumulative_ranks(
 
 
 def read_all(folders: Mapping[str, Path]) -> dict[str, Details]:
-    """Read evaluations of the same cases by the same protocol, by the systems' names.
+    """Read evaluations of the same cases by the same protocol; return them by system name.
 
-    Raises an InputError if they differ in protocol, settings, cases, regions or lesions of the references.
+    Raise InputError if they differ in protocol, settings, cases, regions or reference lesions.
     """
     systems = {name: read(folder) for name, folder in folders.items()}
     (name, first), *others = systems.items()
-    for other, found in others:
-        _check_alike(folders[name], first, folders[other], found)
+    for other, details in others:
+        _check_alike(folders[name], first, folders[other], details)
     return systems
 
 
-def _check_alike(folder: Path, first: Details, place: Path, other: Details) -> None:
-    check_protocol(folder, first.protocol, place, other.protocol)
+def _check_alike(folder: Path, first: Details, path: Path, other: Details) -> None:
+    check_protocol(folder, first.protocol, path, other.protocol)
     if first.scores.keys() != other.scores.keys():
         unpaired = sorted(first.scores.keys() ^ other.scores.keys())
-        where = folder if unpaired[0] in first.scores else place
-        count = f"{len(unpaired)} cases are in one evaluation only, {unpaired[0]} in {where}"
-        raise InputError(f"{place}: {count}; expected the same cases as {folder}")
+        where = folder if unpaired[0] in first.scores else path
+        count = f"{len(unpaired)} cases are in only one evaluation, such as {unpaired[0]} in {where}"
+        raise InputError(f"{path}: {count}; expected the same cases as {folder}")
     if first.regions != other.regions:
-        raise InputError(f"{place}: regions differ from those of {folder}")
+        raise InputError(f"{path}: regions differ from those of {folder}")
     for case, region in product(first.scores, first.regions):
-        expected, found = (_reference(details.scores[case][region]) for details in (first, other))
-        if found != expected:
-            what = f"{region} in the reference of {case}: {shortened(found)}"
-            raise InputError(f"{place}: {what}; expected {shortened(expected)}, as in {folder}: the same references")
+        expected, actual = (_reference(details.scores[case][region]) for details in (first, other))
+        if actual != expected:
+            text = f"{region} in the reference of {case}: {shortened(actual)}"
+            raise InputError(f"{path}: {text}; expected {shortened(expected)}, as in {folder}: the same references")
 
 
 def _reference(scores: Scores) -> list[str]:
-    """A region's reference as an evaluation records it: its volume, and the centres of its lesions."""
+    """Describe the reference of a region: its volume and the centres of its lesions."""
     centres = sorted(lesion.centre for lesion in scores.lesions if lesion.is_reference)
     return [f"{scores.volumes[1]:.5g} mm3", *(f"a lesion at {centre}" for centre in centres)]
 
@@ -136,7 +136,7 @@ def write(comparison: Comparison, folder: Path) -> None:
 
 
 def lines(comparison: Comparison) -> list[str]:
-    """The terminal output."""
+    """Return a comparison as lines for the terminal."""
     first = next(iter(comparison.systems.values()))
     cases = f"{len(first.scores)} {'case' if len(first.scores) == 1 else 'cases'}"
     text = [f"{cases} by {first.protocol.name}; Holm's correction over {len(comparison.tests)} tests"]
@@ -149,7 +149,7 @@ def lines(comparison: Comparison) -> list[str]:
         text.append(f"{head}{'p':>9}{'Holm':>9}  win / tie / loss")
         text += [_line(test) for test in comparison.tests if (test.first, test.second) == pair]
     text += ["", f"{'rank':<6}{'score':>7}  system (mean cumulative rank: lower is better)"]
-    return [*text, *(f"{place.place:<6}{place.score:>7.3f}  {place.system}" for place in comparison.ranking)]
+    return [*text, *(f"{row.place:<6}{row.score:>7.3f}  {row.system}" for row in comparison.ranking)]
 
 
 def _line(test: PairedTest) -> str:

@@ -1,4 +1,4 @@
-"""Evaluations that a single command reads: names, compatibility, and pooling."""
+"""Read several evaluations: names of the folders, compatibility checks, and pooling."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,17 +14,16 @@ from common.metrics.cards import Protocol
 
 
 def named_folders(command: str, folders: Sequence[str], names: str | Sequence[str] | None = None) -> dict[str, Path]:
-    """Folders by name, in order; the default names are the shortest distinct ends of the paths.
+    """Return folders by name, in order; the default names are the shortest distinct ends of the paths.
 
-    Raises an InputError for fewer than two folders, repeated folders, or names that are not distinct or not as many as
-    the folders.
+    Raise InputError for fewer than two folders, repeated folders or names, or a wrong number of names.
     """
     if len(folders) < 2:
         raise InputError(f"{' '.join([command, *folders])}: {len(folders)} folders; expected at least two")
     paths = [expand_home(folder, folder).resolve() for folder in folders]
     if names is None:
         ends = [["/".join(path.parts[-length:]) for path in paths] for length in range(1, 99)]
-        words = next((each for each in ends if len(set(each)) == len(each)), list(map(str, paths)))
+        words = next((labels for labels in ends if len(set(labels)) == len(labels)), list(map(str, paths)))
     else:
         words = names_of(names)
     if len(set(paths)) < len(paths) or len(words) != len(folders) or len(set(words)) < len(words):
@@ -34,9 +33,9 @@ def named_folders(command: str, folders: Sequence[str], names: str | Sequence[st
     return dict(zip(words, paths, strict=True))
 
 
-def check_protocol(first: str | Path, expected: Protocol, other: str | Path, found: Protocol) -> None:
+def check_protocol(first: str | Path, expected: Protocol, other: str | Path, actual: Protocol) -> None:
     """Check that two evaluations have the same protocol and settings; the error names folder, setting and values."""
-    ours, theirs = ({"protocol": protocol.name, **protocol.settings} for protocol in (expected, found))
+    ours, theirs = ({"protocol": protocol.name, **protocol.settings} for protocol in (expected, actual))
     for name in [*ours, *theirs]:
         if ours.get(name) != theirs.get(name):
             value, wanted = theirs.get(name, "none"), ours.get(name, "none")
@@ -46,14 +45,14 @@ def check_protocol(first: str | Path, expected: Protocol, other: str | Path, fou
 def pool(folders: Mapping[str, Path], data: Sequence[str] = ()) -> Details:
     """Pool evaluations of different cases without scoring again; the folders' names become the `part` of their cases.
 
-    Raises an InputError if two evaluations share a case, differ in protocol, settings or label convention, or list
-    files outside of their folders and those in `data`.
+    Raise InputError if two evaluations share a case, differ in protocol, settings or label convention, or list files
+    outside their folders and `data`.
     """
-    found = {name: read(folder) for name, folder in folders.items()}
-    first, expected = next(iter(found.items()))
+    evaluations = {name: read(folder) for name, folder in folders.items()}
+    first, expected = next(iter(evaluations.items()))
     cases: dict[str, tuple[str, Details]] = {}
     files = {}
-    for name, details in found.items():
+    for name, details in evaluations.items():
         check_images(folders[name], details.files, data)
         check_protocol(folders[first], expected.protocol, folders[name], details.protocol)
         if details.convention != expected.convention:
@@ -65,12 +64,12 @@ def pool(folders: Mapping[str, Path], data: Sequence[str] = ()) -> Details:
                 raise InputError(f"{folders[name]}: case {case.name} is also in {other}")
             cases[case.name] = name, details
             files[case.name] = case._replace(part=name)
-    title = ", ".join(dict.fromkeys(details.name for details in found.values()))
+    title = ", ".join(dict.fromkeys(details.name for details in evaluations.values()))
     names = sorted(cases)
     scores = {name: cases[name][1].scores[name] for name in names}
-    sources = [details.made for details in found.values() if details.made]
+    sources = [details.made for details in evaluations.values() if details.made]
     facts = {name: {source.get(name) for source in sources} for name in ("cohort", "split", "cleanup")}
     shared = {name: values.pop() for name, values in facts.items() if len(values) == 1}
-    made = made_by(shared, any(each["made_up"] for each in sources))
-    made["checkpoints"] = {path: sha256 for each in sources for path, sha256 in each["checkpoints"].items()}
+    made = made_by(shared, any(source["made_up"] for source in sources))
+    made["checkpoints"] = {path: sha256 for source in sources for path, sha256 in source["checkpoints"].items()}
     return Details(title, expected.convention, expected.protocol, [files[name] for name in names], scores, made)

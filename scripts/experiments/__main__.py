@@ -32,15 +32,15 @@ def experiments(
     commands: bool = False,
     json: str | None = None,
 ) -> None:
-    """Plan, run or report a study: many trainings, and the tables that they fill.
+    """Plan, run or report a study of many trainings.
 
-    plan lists the jobs, where each stands, and the optimiser steps of each training. run starts the jobs that are
-    missing, interrupted or failed; repeat it to continue a stopped study. report writes OUTPUT/report/report.html and
-    OUTPUT/report/tables: the paper's tables and figures beside the study's results, finished or not. All three take the
-    same places.
+    plan lists the jobs, their states, and the optimiser steps of each training. run starts missing, interrupted and
+    failed jobs; repeat it to continue a stopped study. report writes OUTPUT/report/report.html and
+    OUTPUT/report/tables: the paper's tables and figures beside the study's results, complete or not. All three take the
+    same folders and files.
 
-    A job that fails is marked with its last line and stops only the jobs that need it; the exit status is then 1.
-    Several processes, also of several machines that share the folder, can run one study: no job starts twice, and each
+    A failed job is shown with the last line of its log. Only jobs that need it are skipped; the exit status is then 1.
+    Several processes, also on machines that share the folder, can run the same study: no job starts twice, and each
     process ends when all of its jobs have ended.
 
     Args:
@@ -49,18 +49,18 @@ def experiments(
         output: folder of the results; runs/STUDY by default.
         ukb: folder of the UK Biobank cohort.
         brats: folder of the BraTS cohort.
-        atlas: folder of the ATLAS cohort. A cohort that is not given is made of phantoms if the study says how.
-        dataset_dir: folder of your own data sets: where `data` lies, and paths of a datalist in `files` start.
-        files: further files by the names that the study gives them, such as "{'ct': 'model_swinvit.pt'}".
-        gpus: processes of each training, by torchrun.
+        atlas: folder of the ATLAS cohort. Cohorts without a folder are made of phantoms if the study defines them.
+        dataset_dir: folder of your own data sets; `data` and the paths of a datalist in `files` are relative to it.
+        files: further files by their names in the study, such as "{'ct': 'model_swinvit.pt'}".
+        gpus: processes per training, started by torchrun.
         jobs: run: number of jobs at once; on this machine they share its cores.
-        only: run: pattern of the names of the jobs to run, such as "two_stage/*"; those that they need run, too.
-        stale: run: keep results whose commands, inputs or code have changed (the default), or redo them; the old
-            results are moved aside.
+        only: run: pattern of job names, such as "two_stage/*"; the jobs that they need run, too.
+        stale: run: keep (the default) or redo results whose commands, inputs or code have changed; redo moves the old
+            results aside.
         slurm: run: settings of SLURM jobs by submitit's names, such as "{'slurm_partition': 'gpu', 'gpus_per_node':
-            1}"; without, jobs run on this machine.
-        commands: plan: print the commands of each job, to copy.
-        json: plan: a file that gets the list of jobs, with states and steps.
+            1}"; by default jobs run on this machine.
+        commands: plan: print the command of each job.
+        json: plan: file for the list of jobs, with states and steps.
     """
     choice("action", action, dict.fromkeys(("plan", "run", "report")))
     check_number("gpus", gpus, int, 1, 1024)
@@ -82,7 +82,7 @@ def experiments(
 
 
 def _plan_file(json: Any) -> Path:
-    """The file for a plan, which may replace an earlier plan only."""
+    """Check and return the file for a plan, which may replace only an earlier plan."""
     file = expand_home(json, f"--json={json}")
     check_writable_file(file, f"--json={json}")
     if file.exists():
@@ -102,7 +102,7 @@ def _plan(study: OpenStudy, commands: bool, json: Path | None) -> None:
             line += "; steps unknown yet" if steps is None else f"; {steps:,} steps"
         show(line, *([f"    {job.command}"] if commands else []))
     to_do = [row["steps"] for row in rows if "steps" in row and row["state"] not in ("done", "absent")]
-    unknown = f", and those of {to_do.count(None)} whose datalists do not exist yet" if None in to_do else ""
+    unknown = f"; unknown for {to_do.count(None)} until their datalists exist" if None in to_do else ""
     show(f"{len(to_do)} trainings to do: {sum(steps or 0 for steps in to_do):,} optimiser steps{unknown}")
     if json is not None:
         write_json(json, {"study": study.content["title"], "jobs": rows})
@@ -115,8 +115,8 @@ def _run(study: OpenStudy, jobs: int, only: str, redo: bool, slurm: Mapping[str,
         show(f"{len(absent)} jobs cannot run; the first: {absent[0]}")
     if not selected and len(absent) == len(study.states):
         raise InputError(f"no job can run; {absent[0]}")
-    if kept := {name: state for name, state in study.states.items() if state.name == "stale" and name not in selected}:
-        show(*(f"stale        {name}: {state.reason}" for name, state in kept.items()))
+    if stale := {name: state for name, state in study.states.items() if state.name == "stale" and name not in selected}:
+        show(*(f"stale        {name}: {state.reason}" for name, state in stale.items()))
         show("stale results are kept, and used by jobs that need them; --stale=redo makes them again")
     results = run_jobs(study, selected, launcher(study.places, jobs, slurm), jobs)
     if selected:
@@ -128,31 +128,31 @@ def _run(study: OpenStudy, jobs: int, only: str, redo: bool, slurm: Mapping[str,
 def _opened(
     study: str, output: str | None, roots: Mapping[str, str | None], files: Mapping[str, str] | None, gpus: int
 ) -> OpenStudy:
-    """A study with its jobs and their states; all places are checked."""
+    """Check all folders and files, and open the study with the states of its jobs."""
     name, content = read(study)
     folder = expand_home(output or ROOT / "runs" / name, f"--output={output}").resolve()
     check_writable_folder(folder, f"--output={output or folder}")
-    found = {layout: _existing(layout, root) for layout, root in roots.items() if root is not None}
-    if "dataset_dir" in found:
-        found[OWN] = found.pop("dataset_dir")
+    folders = {layout: _existing(layout, root) for layout, root in roots.items() if root is not None}
+    if "dataset_dir" in folders:
+        folders[OWN] = folders.pop("dataset_dir")
     if files is not None and not isinstance(files, Mapping):
         raise ArgumentError(f"files={files}: expected names and paths, such as \"{{'ct': 'model_swinvit.pt'}}\"")
-    known = {
+    names = {
         file: file
         for part in ("datalists", "runs")
-        for each in content[part].values()
-        for file in each.get("files", [])
+        for entry in content[part].values()
+        for file in entry.get("files", [])
     }
-    others = {choice("files", name, known): _existing("files", path) for name, path in (files or {}).items()}
+    extra_files = {choice("files", name, names): _existing("files", path) for name, path in (files or {}).items()}
     with within(f"study {study}"):
-        return open_study(content, Places(folder, found, others, gpus))
+        return open_study(content, Places(folder, folders, extra_files, gpus))
 
 
 def _existing(name: str, path: Any) -> Path:
-    found = expand_home(path, f"--{name}={path}").resolve()
-    if not found.exists():
+    resolved = expand_home(path, f"--{name}={path}").resolve()
+    if not resolved.exists():
         raise ArgumentError(f"{name}={path}: no such file or folder")
-    return found
+    return resolved
 
 
 if __name__ == "__main__":

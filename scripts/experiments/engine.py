@@ -38,10 +38,10 @@ RECORD = {
     "type": "object",
     "properties": {"state": {"type": "string"}, "last_line": {"type": "string"}, "inputs": {"type": "object"}},
 }
-EVERY = 1.0  # seconds between looks at running jobs
-BAR = re.compile(r"\| *(\S+/\S+) \[[\d:]+<([\d:?]+), [^,\]]+((?:, [^,\]]+)*)\]")  # of tqdm
+POLL_INTERVAL = 1.0  # seconds
+BAR = re.compile(r"\| *(\S+/\S+) \[[\d:]+<([\d:?]+), [^,\]]+((?:, [^,\]]+)*)\]")  # progress bar of tqdm
 SHOWN = 60  # characters of a line of output
-AT_WORK: set[subprocess.Popen[bytes]] = set()  # running commands of this process
+RUNNING: set[subprocess.Popen[bytes]] = set()  # running commands of this process
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class OpenStudy:
 
 
 def log_of(job: StudyJob, output: Path) -> Path:
-    """The log of a job's command."""
+    """Return the log of a job's command."""
     return _folder_of(job, output) / "run.log"
 
 
@@ -78,13 +78,13 @@ def _folder_of(job: StudyJob, output: Path) -> Path:
 
 
 def open_study(content: Mapping[str, Any], places: Places) -> OpenStudy:
-    """Open a study in its places, with the current states of its jobs."""
+    """Open a study: list its jobs and read their current states."""
     jobs = jobs_of(content, places)
     return OpenStudy(content, places, jobs, states_of(jobs, places.output))
 
 
 def states_of(jobs: Mapping[str, StudyJob], output: Path) -> dict[str, State]:
-    """The state of each job; a job that needs a stale job is stale."""
+    """Return the state of each job; a finished job that needs a stale job is stale."""
     states: dict[str, State] = {}
     for name, job in jobs.items():
         states[name] = state = state_of(job, output)
@@ -95,13 +95,13 @@ def states_of(jobs: Mapping[str, StudyJob], output: Path) -> dict[str, State]:
 
 
 def counted(states: Mapping[str, State]) -> str:
-    """The number of jobs in each state, as text."""
+    """Return the number of jobs in each state, as text."""
     counts = Counter(state.name for state in states.values())
     return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
 
 
 def state_of(job: StudyJob, output: Path) -> State:
-    """The state of a job by its inputs and record, regardless of the jobs that it needs."""
+    """Return a job's state from its inputs and record, regardless of the jobs that it needs."""
     folder = _folder_of(job, output)
     if (folder / "lock").exists():
         with lock(folder) as held:
@@ -111,7 +111,7 @@ def state_of(job: StudyJob, output: Path) -> State:
 
 
 def _judge(job: StudyJob, output: Path) -> State:
-    """The state of a job that is not running."""
+    """Return the state of a job that is not running."""
     if job.absent:
         return State("absent", job.absent)
     record = _read_record(_folder_of(job, output))
@@ -121,20 +121,20 @@ def _judge(job: StudyJob, output: Path) -> State:
         return State("interrupted" if record else "missing")
     if not job.target.exists():
         return State("stale", f"{_shown(job.target)} is missing")
-    then = record.get("inputs", {})
-    now = inputs_of(job, then)
-    changed = [name for name in {**now, **then} if then.get(name) != now.get(name)]
+    recorded = record.get("inputs", {})
+    current = inputs_of(job, recorded)
+    changed = [name for name in {**current, **recorded} if recorded.get(name) != current.get(name)]
     more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
     return State("stale", f"{changed[0]}{more} changed") if changed else State("done")
 
 
-def inputs_of(job: StudyJob, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Digests of the command, the files and the code that a job's result depends on, by name.
+def inputs_of(job: StudyJob, recorded: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the command, and digests of the files and code, that a job's result depends on, by name.
 
-    `known` is an earlier return value; files with the same size and time are not read again.
+    `recorded` is an earlier return value; files of the same size and time are not read again.
     """
     inputs: dict[str, Any] = {"its command": job.command.words}
-    inputs |= {_shown(path): _stamp(path, (known or {}).get(_shown(path))) for path in job.inputs}
+    inputs |= {_shown(path): _stamp(path, (recorded or {}).get(_shown(path))) for path in job.inputs}
     if {"monai.bundle", "scripts.evaluate"} & set(job.command.program):
         digests = "".join(_digest(file, *size_and_time(file)) for file in code_files())
         inputs["the code in common/ or its requirements.txt"] = hashlib.sha256(digests.encode()).hexdigest()
@@ -142,14 +142,14 @@ def inputs_of(job: StudyJob, known: Mapping[str, Any] | None = None) -> dict[str
 
 
 def code_files() -> list[Path]:
-    """The code that results depend on: the module that the configs name, and the library versions."""
+    """Return the code that results depend on: the package `common` and the library versions."""
     return [*sorted((ROOT / "common").rglob("*.py")), ROOT / "common/requirements.txt"]
 
 
-def _stamp(path: Path, known: Any) -> Any:
-    """Size, time and SHA-256 of a file, or names, sizes and times of a folder's files; None if it does not exist.
+def _stamp(path: Path, recorded: Any) -> Any:
+    """Return a file's size, time and SHA-256, or a digest of a folder's names, sizes and times; None if absent.
 
-    Returns `known` if the content is the same.
+    Return `recorded` if a file's content is the same.
     """
     if path.is_dir():
         files = [file for file in sorted(path.rglob("*")) if file.is_file()]
@@ -158,11 +158,11 @@ def _stamp(path: Path, known: Any) -> Any:
     if not path.is_file():
         return None
     size, time = size_and_time(path)
-    earlier = known if isinstance(known, list) else []
+    earlier = recorded if isinstance(recorded, list) else []
     if earlier[:2] == [size, time]:
         return earlier
-    found = _digest(path, size, time)
-    return earlier if earlier[2:] == [found] else [size, time, found]
+    sha256 = _digest(path, size, time)
+    return earlier if earlier[2:] == [sha256] else [size, time, sha256]
 
 
 @cache
@@ -175,12 +175,12 @@ def _shown(path: Path) -> str:
 
 
 def _read_record(folder: Path) -> dict[str, Any]:
-    """The record of a job's last attempt; empty if there was none."""
+    """Return the record of a job's last attempt; empty if it is missing or invalid."""
     try:
-        found: dict[str, Any] = valid_json(folder / "record.json", "the record of a job", RECORD)
+        record: dict[str, Any] = valid_json(folder / "record.json", "the record of a job", RECORD)
     except InputError:
         return {}
-    return found
+    return record
 
 
 # A single job
@@ -189,8 +189,8 @@ def _read_record(folder: Path) -> dict[str, Any]:
 def execute(job: StudyJob, output: Path, threads: int | None = None, is_shown: bool = False) -> State:
     """Run a job in this process, unless it is done or another process runs it.
 
-    Output goes to `run.log` in the job's folder, or to that of this process if `is_shown`. Stale results, and results
-    of a different command, are moved aside; a stopped training continues.
+    Output goes to `run.log` in the job's folder or, if `is_shown`, to the output of this process. Stale results, and
+    results of a different command, are moved aside; a stopped training continues.
     """
     folder = _folder_of(job, output)
     with lock(folder, patience=1.0) as held:
@@ -199,8 +199,8 @@ def execute(job: StudyJob, output: Path, threads: int | None = None, is_shown: b
         state, start = _judge(job, output), time.monotonic()
         if state.name in ("absent", "done"):
             return state
-        is_other = state.name == "stale" or _read_record(folder).get("command") != job.command.words
-        if is_other and not job.selects:
+        is_outdated = state.name == "stale" or _read_record(folder).get("command") != job.command.words
+        if is_outdated and not job.selects:
             move_aside(job.results)
         record: dict[str, Any] = {
             "job": job.name,
@@ -219,7 +219,7 @@ def execute(job: StudyJob, output: Path, threads: int | None = None, is_shown: b
         elif status in (PREEMPTED, -signal.SIGINT, 128 + signal.SIGINT):
             state = State("interrupted")
         else:
-            last = _last_line(log) if log and status > 0 else ""  # a killed command has not said why
+            last = _last_line(log) if log and status > 0 else ""  # a killed command prints no reason
             state = State("failed", last or ending_of(status))
         end = {"state": state.name, "last_line": state.reason, "status": status}
         write_json(folder / "record.json", record | end | {"seconds": round(time.monotonic() - start, 1)})
@@ -231,8 +231,9 @@ def _is_newer(file: Path, moment: int) -> bool:
 
 
 def _call(command: CommandLine, log: Path | None, held: int, threads: int | None) -> int:
-    """Run a command that inherits the lock, so that the lock lasts as long as the command, even if this process is
-    killed. Without a log, its output is that of this process.
+    """Run a command and return its status. The command inherits the lock, and keeps it if this process is killed.
+
+    Without a log, output goes to the output of this process.
     """
     shared = {"OMP_NUM_THREADS": str(threads)} if threads else {}
     with open_to_append(log) if log else os.fdopen(os.dup(1), "wb") as file:
@@ -247,23 +248,23 @@ def _call(command: CommandLine, log: Path | None, held: int, threads: int | None
                 stdout=file,
                 stderr=subprocess.STDOUT if log else None,
                 pass_fds=[held],
-                start_new_session=True,  # Ctrl-C reaches it only once, through `run_jobs`
+                start_new_session=True,  # Ctrl-C reaches the command only once, through `run_jobs`
             )
-        except (OSError, ValueError) as error:  # ValueError: a zero byte, or half of a character
+        except (OSError, ValueError) as error:  # ValueError: a NUL byte or a lone surrogate
             file.write(f"{command.arguments[0]}: {getattr(error, 'strerror', None) or error}\n".encode())
             return 127
-    AT_WORK.add(process)
+    RUNNING.add(process)
     try:
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # not reaped yet: its process group keeps its id
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # not reaped yet: the process group keeps its id
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # leftover workers hold memory and the lock
         return process.wait()
     finally:
-        AT_WORK.discard(process)
+        RUNNING.discard(process)
 
 
 def progress_of(name: str, log: Path) -> str:
-    """The progress of a running job by its log: what its bar counts, the time left, loss and score; else its last line.
+    """Return a job's progress from its log: the bar's count, time left, loss and score; or else the last line.
 
     Example:
         tumour 100/240, 01:20 left, loss=0.512, dice=0.430
@@ -274,7 +275,7 @@ def progress_of(name: str, log: Path) -> str:
 
 
 def _last_line(log: Path) -> str:
-    """The last line of a command in its log, "" without any; carriage returns of a progress bar also end lines."""
+    """Return the last line of a command's output, or ""; carriage returns of a progress bar also end lines."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 4096))
         lines = file.read().decode(errors="replace").replace("\r", "\n").splitlines()
@@ -286,7 +287,7 @@ def _last_line(log: Path) -> str:
 
 
 def select(study: OpenStudy, only: str = "*", redo: bool = False) -> list[str]:
-    """The names of the jobs to run: unfinished jobs that match the pattern `only`, and the jobs that they need.
+    """Return the names of the jobs to run: unfinished jobs that match the pattern `only`, and the jobs that they need.
 
     `redo` includes stale jobs.
     """
@@ -304,12 +305,11 @@ def select(study: OpenStudy, only: str = "*", redo: bool = False) -> list[str]:
 
 
 def launcher(places: Places, at_once: int, slurm: Mapping[str, Any] | None = None, is_shown: bool = False) -> Launcher:
-    """A function that runs a job on this machine, whose cores the `at_once` jobs share, or by SLURM.
+    """Return a function that runs a job on this machine, with its cores shared by `at_once` jobs, or by SLURM.
 
-    `is_shown` shows the output of a job that runs here, instead of a log.
-
-    A SLURM job takes the job's lock and writes its record, so that other processes see it as running. If it is
-    preempted or out of time, SLURM requeues it and the training continues.
+    `is_shown` shows the output of a job on this machine instead of writing a log. A SLURM job takes the lock of the
+    study's job and writes its record, so that other processes see it as running. If the SLURM job is preempted or out
+    of time, SLURM requeues it and the training continues.
     """
     if slurm is None:
         threads = max(1, (os.cpu_count() or 1) // (at_once * places.gpus))
@@ -320,8 +320,8 @@ def launcher(places: Places, at_once: int, slurm: Mapping[str, Any] | None = Non
 
     def launch(job: StudyJob, output: Path) -> State:
         array = array_of(slurm, _folder_of(job, output), job.name.replace("/", "-"), 1)
-        found: State = array.call(execute, job, output)
-        return found
+        state: State = array.call(execute, job, output)
+        return state
 
     return launch
 
@@ -329,22 +329,21 @@ def launcher(places: Places, at_once: int, slurm: Mapping[str, Any] | None = Non
 def run_jobs(
     study: OpenStudy, selected: Sequence[str], launch: Launcher, at_once: int, has_logs: bool = True
 ) -> dict[str, State]:
-    """Run the selected jobs, each after the jobs that it needs, print their starts and ends, and return their final
-    states.
+    """Run the selected jobs, each after the jobs that it needs; print starts and ends, and return the final states.
 
-    A failure stops only the jobs that depend on it. A job of another process is waited for, and continued if that
-    process leaves it unfinished. Ctrl-C and the signals of a scheduler or a closed terminal raise KeyboardInterrupt
-    after the trainings have been interrupted, so that they save their state.
+    A failure stops only the jobs that depend on it. If a different process runs a job, this process waits, and
+    continues the job if it is left unfinished. On Ctrl-C, a scheduler's signal or a closed terminal, trainings are
+    interrupted, so that they save their state, and KeyboardInterrupt is raised.
     """
     jobs, output = study.jobs, study.places.output
     order = TopologicalSorter({name: [need for need in jobs[name].needs if need in selected] for name in selected})
     order.prepare()
     results: dict[str, State] = {}
     waiting: list[str] = []
-    watched: set[str] = set()  # of `waiting`, for another process
+    watched: set[str] = set()  # jobs of `waiting` that depend on a job in a different process
     at_work: dict[Future[State], str] = {}
 
-    def log_in_words(name: str) -> str:
+    def log_suffix(name: str) -> str:
         return f"; {log_of(jobs[name], output)}" if has_logs else ""
 
     def end(name: str, state: State) -> None:
@@ -353,7 +352,7 @@ def run_jobs(
         order.done(name)
 
     interrupt_on_signals()
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of a script's background jobs: commands would inherit it
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a script's background job; commands would inherit it
         signal.signal(signal.SIGINT, lambda *_: None)
     line = tqdm(bar_format="{desc}", leave=False, disable=not (has_logs and sys.stderr.isatty()))
     with ThreadPoolExecutor(at_once) as pool, line:
@@ -362,38 +361,38 @@ def run_jobs(
             for name in [*waiting]:
                 if len(at_work) == at_once:
                     break
-                states = {each: results.get(each) or state_of(jobs[each], output) for each in (*jobs[name].needs, name)}
-                if running := next((each for each in states if states[each].name == "running"), None):
+                states = {key: results.get(key) or state_of(jobs[key], output) for key in (*jobs[name].needs, name)}
+                if running := next((key for key in states if states[key].name == "running"), None):
                     if name not in watched:
-                        show(f"waits        {name}: another process runs {running}{log_in_words(running)}")
+                        show(f"waits        {name}: another process runs {running}{log_suffix(running)}")
                     watched.add(name)
                     continue
                 waiting.remove(name)
                 state = states.pop(name)
-                if unmet := next((each for each in states if states[each].name not in ("done", "stale")), None):
+                if unmet := next((key for key in states if states[key].name not in ("done", "stale")), None):
                     end(name, State("missing", f"needs {unmet}, which is {states[unmet].name}"))
                 elif state.name == "done" or (state.name == "failed" and name in watched):
                     end(name, state)
                 else:
-                    show(f"starts       {name}{log_in_words(name)}")
+                    show(f"starts       {name}{log_suffix(name)}")
                     at_work[pool.submit(launch, jobs[name], output)] = name
             try:
-                finished, _ = wait(at_work, EVERY, FIRST_COMPLETED)
-                works = [progress_of(name, log_of(jobs[name], output)) for name in at_work.values()]
-                line.set_description_str(" | ".join(works)[: shutil.get_terminal_size().columns - 1])
+                finished, _ = wait(at_work, POLL_INTERVAL, FIRST_COMPLETED)
+                progress = [progress_of(name, log_of(jobs[name], output)) for name in at_work.values()]
+                line.set_description_str(" | ".join(progress)[: shutil.get_terminal_size().columns - 1])
                 if waiting and not at_work:
-                    time.sleep(EVERY)
+                    time.sleep(POLL_INTERVAL)
             except KeyboardInterrupt:
-                for process in list(AT_WORK):
+                for process in list(RUNNING):
                     process.send_signal(signal.SIGINT)  # trainings save their state
                 raise
             for future in finished:
                 name = at_work.pop(future)
                 try:
                     state = future.result()
-                except (InputError, OSError) as error:  # such as a folder that has been removed
+                except (InputError, OSError) as error:  # such as a removed folder
                     state = State("failed", one_line(error))
-                if state.name == "running":  # another process was faster
+                if state.name == "running":  # a different process was faster
                     waiting.append(name)
                 else:
                     end(name, state)

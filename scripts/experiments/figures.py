@@ -17,11 +17,11 @@ from scripts.experiments.tables import Table
 from scripts.report.charts import floats, over_iterations, panel, smooth
 from scripts.report.runs import Run, read_run
 
-Curves = Sequence[tuple[str, Sequence[int], NDArray[np.float64]]]  # name, iterations and values of each
+Curves = Sequence[tuple[str, Sequence[int], NDArray[np.float64]]]  # (name, iterations, values) of each curve
 
 
 def loss_charts(rows: Mapping[str, Any], jobs: Mapping[str, StudyJob]) -> tuple[list[Markup], list[str]]:
-    """Figure 4: the total losses of the runs of a figure's rows in training and validation, and what is missing."""
+    """Return Figure 4, the total training and validation losses of each row's runs, and errors of missing runs."""
     runs: list[tuple[str, Run]] = []
     missing = []
     for name, row in rows.items():
@@ -40,29 +40,29 @@ def loss_charts(rows: Mapping[str, Any], jobs: Mapping[str, StudyJob]) -> tuple[
         for name, run in runs
         if "total" in run.metrics
     ]
-    found = {"training": training, "validation": validation}
-    return [_losses_chart(which, curves) for which, curves in found.items() if curves], missing
+    curves_of = {"training": training, "validation": validation}
+    return [_losses_chart(split, curves) for split, curves in curves_of.items() if curves], missing
 
 
-def _losses_chart(which: str, curves: Curves) -> Markup:
-    """Total losses over the iterations, one colour for each row."""
+def _losses_chart(split: str, curves: Curves) -> Markup:
+    """Draw total losses over the iterations, with a colour for each row."""
     names = list(dict.fromkeys(name for name, _, _ in curves))
 
     def draw(axes: Axes) -> None:
         labels = dict(enumerate(names))
         for name, iterations, values in curves:
-            place = names.index(name)
-            style: Any = {"label": labels.pop(place, None), "color": SERIES[place % len(SERIES)]}
+            index = names.index(name)
+            style: Any = {"label": labels.pop(index, None), "color": SERIES[index % len(SERIES)]}
             axes.plot(iterations, values, linewidth=1.6, **style)
-        axes.set_ylabel(f"{which} loss, sum of the terms")
+        axes.set_ylabel(f"{split} loss, sum of the terms")
 
-    return over_iterations(f"Figure 4: {which} loss of {', '.join(names)}", draw)
+    return over_iterations(f"Figure 4: {split} loss of {', '.join(names)}", draw)
 
 
 def few_shot_chart(table: Table) -> Markup | None:
-    """Figure 5 from a Table 9: means over the subsets with one standard deviation, the paper's as diamonds.
+    """Draw Figure 5 from Table 9: means over subsets with one standard deviation; diamonds are the paper's means.
 
-    None if the study has no results for the table.
+    Return None if the study has no results for the table.
     """
     entries = {entry.row.rpartition(" ")[::2]: entry for entry in table.entries}
     if not any(entry.ours is not None for entry in entries.values()):
@@ -71,13 +71,13 @@ def few_shot_chart(table: Table) -> Markup | None:
 
     def draw(axes: Axes) -> None:
         for number, system in enumerate(systems):
-            found = [entries.get((system, level)) for level in levels]
-            places = np.arange(len(levels)) + (number - (len(systems) - 1) / 2) * 0.8 / len(systems)
-            ours = floats([entry.ours if entry else None for entry in found])
-            spread = [0.0 if entry is None or math.isnan(entry.sd) else entry.sd for entry in found]
-            axes.errorbar(places, ours, spread, fmt="o", capsize=3, color=SERIES[number % len(SERIES)], label=system)
-            printed = floats([entry.paper if entry else None for entry in found])
-            axes.plot(places, printed, "D", color=INK, markersize=4, label="paper" if number == 0 else None)
+            row = [entries.get((system, level)) for level in levels]
+            positions = np.arange(len(levels)) + (number - (len(systems) - 1) / 2) * 0.8 / len(systems)
+            ours = floats([entry.ours if entry else None for entry in row])
+            spread = [0.0 if entry is None or math.isnan(entry.sd) else entry.sd for entry in row]
+            axes.errorbar(positions, ours, spread, fmt="o", capsize=3, color=SERIES[number % len(SERIES)], label=system)
+            printed = floats([entry.paper if entry else None for entry in row])
+            axes.plot(positions, printed, "D", color=INK, markersize=4, label="paper" if number == 0 else None)
         axes.set_xticks(range(len(levels)), levels)
         axes.set(ylabel="Dice", xlabel="training cases")
 

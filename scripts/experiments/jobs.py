@@ -1,4 +1,4 @@
-"""The jobs of a study, in order, for each combination of values."""
+"""The jobs of a study, in order: a job for each entry and combination of axis values."""
 
 import json
 import os
@@ -18,11 +18,11 @@ from common.errors import InputError
 from common.files import read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-OWN = "own"  # layout of a cohort with a user's datalist
-OF_EVALUATION = ("metrics.csv", "lesions.csv", "cases.json", "summary.json")  # the files of an evaluation
+OWN = "own"  # layout of the user's own data sets
+EVALUATION_FILES = ("metrics.csv", "lesions.csv", "cases.json", "summary.json")
 MOST = 10_000  # jobs of a study
-LONGEST = 200  # bytes of an entry's name, or of a job's values, which name folders
-OF_MACHINE = ("num_workers", "cohort")  # options that an evaluation shares with its training
+LONGEST = 200  # bytes of each part of a job's name; the parts are folder names
+SHARED_OPTIONS = ("num_workers", "cohort")  # options that an evaluation shares with its training
 
 
 @dataclass(frozen=True)
@@ -40,18 +40,18 @@ class CommandLine:
 
     @property
     def arguments(self) -> list[str]:
-        """The arguments to start a process with."""
-        first, *others = self._words
-        return [sys.executable if first == "python" else first, *others]
+        """The arguments for `subprocess`."""
+        program, *rest = self._words
+        return [sys.executable if program == "python" else program, *rest]
 
     def __str__(self) -> str:
         """The command for a shell in the repository's root."""
-        place = "" if self.folder == ROOT else f"cd {os.path.relpath(self.folder, ROOT)} && "
-        return f"{place}{command_line(self._words)}"
+        prefix = "" if self.folder == ROOT else f"cd {os.path.relpath(self.folder, ROOT)} && "
+        return f"{prefix}{command_line(self._words)}"
 
     @property
     def _words(self) -> list[str]:
-        """The words, with values quoted as MONAI takes them if it reads them."""
+        """The words, with values quoted for MONAI if the program is `monai.bundle`."""
         return [*map(argument, self.words)] if "monai.bundle" in self.program else self.words
 
 
@@ -59,10 +59,10 @@ class CommandLine:
 class StudyJob:
     """A command that makes a target.
 
-    `name` is the entry and values, such as `two_stage/tiny-fold0`, plus `/evaluation` if the job scores that run.
-    `inputs` are the files and folders that the result depends on, `needs` the jobs that make some of them. `results` is
-    moved aside when it is stale; `target` exists once the job is done; `absent` is the reason why the job cannot run.
-    A command that `selects` keeps its current results itself, and may leave out subjects, with the status 1.
+    `name` joins entry and axis values, such as `two_stage/tiny-fold0`, plus `/evaluation` if the job scores that run.
+    `inputs` are the files and folders that the result depends on, `needs` the jobs that make some of them. Stale
+    `results` are moved aside; `target` exists once the job is done; `absent` is the reason why the job cannot run.
+    If `selects`, the command itself keeps or replaces earlier results, and status 1 means that it left out subjects.
     """
 
     name: str
@@ -93,9 +93,9 @@ class StudyJob:
 class Places:
     """Locations of a study's data and results.
 
-    `roots` are cohort folders by layout; the study makes a missing cohort if it says how. Under `OWN` is the folder of
-    the user's data sets, which contains `data` and the paths of a datalist in `files`. `files` are named in the study,
-    such as public weights.
+    `roots` are cohort folders by layout; the study makes a missing cohort if it defines one. `roots[OWN]` is the folder
+    of the user's data sets, which `data` and the paths of a datalist in `files` are relative to. `files` are the files
+    that the study names, such as public weights.
     """
 
     output: Path
@@ -106,7 +106,7 @@ class Places:
 
 @dataclass(frozen=True)
 class _Instance:
-    """An entry of a study with the values of a single job; `sources` are the jobs that it starts from."""
+    """An entry of a study with the axis values of a single job; `sources` are the jobs that it starts from."""
 
     name: str
     entry: Mapping[str, Any]
@@ -120,12 +120,12 @@ class _Instance:
 
     @property
     def files(self) -> dict[str, Path | str]:
-        """Paths of the entry's files by name; a placeholder string for a missing option."""
+        """The entry's files by name; a placeholder string for a file without a path."""
         return {name: self.places.files.get(name, f"<{name}>") for name in self.entry.get("files", [])}
 
     @property
     def inputs(self) -> tuple[Path, ...]:
-        """Given files, the targets of the sources, and the cohorts that the study makes."""
+        """The targets of the sources, the cohorts that the study makes, and the entry's files."""
         made = [source.target for source in self.sources.values()]
         cohorts = [source.root for source in self.sources.values() if _is_made(source.root, self.places)]
         return (*made, *cohorts, *(file for file in self.files.values() if isinstance(file, Path)))
@@ -138,15 +138,15 @@ class _Instance:
         return next(iter(reasons), "")
 
     def options(self, part: str, options: Mapping[str, Any] | None = None) -> dict[str, str]:
-        """Options of the entry as text; `part` names the place in the study in messages."""
-        given = self.entry.get("options", {}) if options is None else options
-        return texts_of(given, {**self.values, **self.files}, f"{part}.{self.name}.options.")
+        """Return `options`, by default the entry's, as text; `part` is the section of the study in messages."""
+        values = self.entry.get("options", {}) if options is None else options
+        return texts_of(values, {**self.values, **self.files}, f"{part}.{self.name}.options.")
 
 
 def jobs_of(study: Mapping[str, Any], places: Places) -> dict[str, StudyJob]:
-    """The jobs of a study by name, each after the jobs that it needs.
+    """Return the jobs of a study by name, each after the jobs that it needs.
 
-    Raises an InputError if text in an entry names an unknown axis, or if two jobs have the same name.
+    Raise InputError for unknown axes in text, for repeated or long job names, and for too many jobs.
     """
     jobs: dict[str, StudyJob] = {}
     instances: dict[str, list[StudyJob]] = {}
@@ -168,7 +168,8 @@ def jobs_of(study: Mapping[str, Any], places: Places) -> dict[str, StudyJob]:
             add(_cohort(layout, options, places))
     for name, entry in study["datalists"].items():
         instances[name] = [
-            add(_datalist(_Instance(name, entry, *each, places), jobs)) for each in _joined(entry, instances)
+            add(_datalist(_Instance(name, entry, *combination, places), jobs))
+            for combination in _combinations(entry, instances)
         ]
     for name, entry in study["runs"].items():
         full = {
@@ -177,8 +178,8 @@ def jobs_of(study: Mapping[str, Any], places: Places) -> dict[str, StudyJob]:
             "options": settings.get("options", {}) | entry.get("options", {}),
         }
         instances[name], evaluations = [], []
-        for each in _joined(entry, instances):
-            instance = _Instance(name, full, *each, places)
+        for combination in _combinations(entry, instances):
+            instance = _Instance(name, full, *combination, places)
             instances[name].append(add(_run(instance)))
             if entry.get("evaluate"):
                 evaluations.append(add(_evaluation(instance, instances[name][-1])))
@@ -188,24 +189,24 @@ def jobs_of(study: Mapping[str, Any], places: Places) -> dict[str, StudyJob]:
     return jobs
 
 
-def _joined(
+def _combinations(
     entry: Mapping[str, Any], instances: Mapping[str, list[StudyJob]]
 ) -> Iterator[tuple[dict[str, Any], dict[str, StudyJob]]]:
-    """All combinations of axis values and source jobs whose shared axes agree.
+    """Yield all combinations of axis values and source jobs with the same values on shared axes.
 
-    Values that the entry gives for an axis of its sources select from theirs.
+    For an axis of its sources, the entry's `for` selects values.
     """
     sources = {key: entry[key] for key in ("from", "datalist", "pretrained") if entry.get(key) in instances}
-    own = entry.get("for", {})
+    axes = entry.get("for", {})
     for chosen in product(*(instances[name] for name in sources.values())):
         values: dict[str, Any] = {}
         for job in chosen:
             values |= job.values
         agree = all(values[axis] == value for job in chosen for axis, value in job.values.items())
-        if agree and all(values[axis] in own[axis] for axis in own if axis in values):
-            new = {axis: each for axis, each in own.items() if axis not in values}
-            for combination in product(*new.values()):
-                yield values | dict(zip(new, combination, strict=True)), dict(zip(sources, chosen, strict=True))
+        if agree and all(values[axis] in axes[axis] for axis in axes if axis in values):
+            new_axes = {axis: choices for axis, choices in axes.items() if axis not in values}
+            for combination in product(*new_axes.values()):
+                yield values | dict(zip(new_axes, combination, strict=True)), dict(zip(sources, chosen, strict=True))
 
 
 def _cohort(layout: str, options: Mapping[str, Any], places: Places) -> StudyJob:
@@ -220,100 +221,100 @@ def _is_made(root: Path, places: Places) -> bool:
     return root.parent == places.output / "cohorts"
 
 
-def _datalist(of: _Instance, jobs: Mapping[str, StudyJob]) -> StudyJob:
-    target = of.places.output / "datalists" / f"{'-'.join([of.name, *_values_of(of.values)])}.json"
-    absent, needs, inputs = of.absent, tuple(source.name for source in of.sources.values()), of.inputs
-    given: dict[str, Path | str]
-    if "from" in of.sources:
-        source = of.sources["from"]
-        kind, given, layout, root = kind_of(of.entry), {"datalist": source.target}, source.layout, source.root
-    elif "layout" in of.entry:
-        layout = of.entry["layout"]
+def _datalist(item: _Instance, jobs: Mapping[str, StudyJob]) -> StudyJob:
+    target = item.places.output / "datalists" / f"{'-'.join([item.name, *_values_of(item.values)])}.json"
+    absent, needs, inputs = item.absent, tuple(source.name for source in item.sources.values()), item.inputs
+    origin: dict[str, Path | str]
+    if "from" in item.sources:
+        source = item.sources["from"]
+        kind, origin, layout, root = kind_of(item.entry), {"datalist": source.target}, source.layout, source.root
+    elif "layout" in item.entry:
+        layout = item.entry["layout"]
         cohort = jobs.get(f"cohorts/{layout}")
-        root = of.places.roots.get(layout) or of.places.output / "cohorts" / layout
-        kind, given = layout, {"root": root}
+        root = item.places.roots.get(layout) or item.places.output / "cohorts" / layout
+        kind, origin = layout, {"root": root}
         if cohort:
             needs, inputs = (cohort.name,), (*inputs, root)
-        elif layout not in of.places.roots:
+        elif layout not in item.places.roots:
             absent = absent or f"expected --{layout}, the folder of the cohort"
     else:
-        layout, root = OWN, of.places.roots.get(OWN, Path("<dataset_dir>")) / of.entry.get("data", "")
-        file = of.files.get(of.entry.get("from", ""))
-        kind, given = (kind_of(of.entry), {"datalist": file}) if file else ("generic", {"root": root})
-        if OWN not in of.places.roots:
+        layout, root = OWN, item.places.roots.get(OWN, Path("<dataset_dir>")) / item.entry.get("data", "")
+        file = item.files.get(item.entry.get("from", ""))
+        kind, origin = (kind_of(item.entry), {"datalist": file}) if file else ("generic", {"root": root})
+        if OWN not in item.places.roots:
             absent = absent or "expected --dataset_dir, the folder of the datalist's paths"
         elif not root.is_dir():
             absent = absent or f"expected a folder {root}"
-    options = {name: str(path) for name, path in given.items()} | of.options("datalists") | {"output": str(target)}
+    options = {name: str(path) for name, path in origin.items()} | item.options("datalists") | {"output": str(target)}
     command = CommandLine(("python", "-m", "scripts.datalists", kind), options)
-    return StudyJob(of.job, of.name, of.values, command, inputs, target, target, needs, absent, layout, root)
+    return StudyJob(item.job, item.name, item.values, command, inputs, target, target, needs, absent, layout, root)
 
 
 def kind_of(entry: Mapping[str, Any]) -> str:
-    """The command of `scripts.datalists` that makes a datalist from a datalist."""
+    """Return the command of `scripts.datalists` that derives a datalist from the source."""
     return "fold" if "folds" in entry.get("options", {}) else "subset"
 
 
-def _run(of: _Instance) -> StudyJob:
-    folder, absent, inputs = of.places.output / "runs" / of.job, of.absent, of.inputs
-    if "bundle" in of.entry:
-        command, configs = _training(of, folder)
+def _run(item: _Instance) -> StudyJob:
+    folder, absent, inputs = item.places.output / "runs" / item.job, item.absent, item.inputs
+    if "bundle" in item.entry:
+        command, configs = _training(item, folder)
         target = folder / "models" / "model.pt"
         missing = [file.name for file in configs if not file.is_file()]
-        absent = absent or next((f"{of.entry['bundle']} has no configs/{name}" for name in missing), "")
+        absent = absent or next((f"{item.entry['bundle']} has no configs/{name}" for name in missing), "")
         inputs += configs
-        if "pretrained" not in of.sources:  # the option `pretrained` is a file
+        if "pretrained" not in item.sources:  # the option `pretrained` may be a file
             path = command.folder / command.options.get("pretrained", "")
             inputs += (path,) if path.is_file() else ()
     else:
-        known: dict[str, Any] = {**of.values, "output": folder, **of.files}
-        if "datalist" in of.sources:
-            known |= {"datalist": of.sources["datalist"].target, "dataset_dir": of.sources["datalist"].root}
-        if "pretrained" in of.sources:
-            known["pretrained"] = of.sources["pretrained"].weights
-        where = f"runs.{of.name}.command"
+        variables: dict[str, Any] = {**item.values, "output": folder, **item.files}
+        if "datalist" in item.sources:
+            variables |= {"datalist": item.sources["datalist"].target, "dataset_dir": item.sources["datalist"].root}
+        if "pretrained" in item.sources:
+            variables["pretrained"] = item.sources["pretrained"].weights
+        where = f"runs.{item.name}.command"
         try:
-            words = shlex.split(of.entry["command"])
+            words = shlex.split(item.entry["command"])
         except ValueError as error:
-            raise InputError(f"{where}={of.entry['command']}: {error}; expected words as in a shell") from error
+            raise InputError(f"{where}={item.entry['command']}: {error}; expected words as in a shell") from error
         if not words:
-            raise InputError(f"{where}={of.entry['command']}: no words; expected a command")
-        command = CommandLine(tuple(_fill(word, known, where) for word in words))
-        target = folder / of.entry.get("target", "predictions")
-    needs = tuple(source.name for source in of.sources.values())
-    return StudyJob(of.job, of.name, of.values, command, inputs, folder, target, needs, absent)
+            raise InputError(f"{where}={item.entry['command']}: no words; expected a command")
+        command = CommandLine(tuple(_fill(word, variables, where) for word in words))
+        target = folder / item.entry.get("target", "predictions")
+    needs = tuple(source.name for source in item.sources.values())
+    return StudyJob(item.job, item.name, item.values, command, inputs, folder, target, needs, absent)
 
 
-def _training(of: _Instance, folder: Path) -> tuple[CommandLine, tuple[Path, ...]]:
-    """The command of a training, and the bundle's files that it reads."""
-    bundle, gpus = ROOT / "bundles" / of.entry["bundle"], of.places.gpus
-    overlays = [*of.entry["overlays"], *(["multi_gpu_train.yaml"] if gpus > 1 else [])]
+def _training(item: _Instance, folder: Path) -> tuple[CommandLine, tuple[Path, ...]]:
+    """Return the command of a training, and the config files that it reads."""
+    bundle, gpus = ROOT / "bundles" / item.entry["bundle"], item.places.gpus
+    overlays = [*item.entry["overlays"], *(["multi_gpu_train.yaml"] if gpus > 1 else [])]
     files = [f"configs/{file}" for file in ("train.yaml", *overlays)]
     torchrun = ("torch.distributed.run", f"--nproc_per_node={gpus}", "-m") if gpus > 1 else ()
     options = {
         "config_file": files[0] if len(files) == 1 else text_of(files),
-        **_data_of(of.sources["datalist"]),
+        **_data_of(item.sources["datalist"]),
         "output_dir": str(folder / "eval"),
         "ckpt_dir": str(folder / "models"),
-        **({"pretrained": str(of.sources["pretrained"].weights)} if "pretrained" in of.sources else {}),
+        **({"pretrained": str(item.sources["pretrained"].weights)} if "pretrained" in item.sources else {}),
         "resume": "auto",
-        **of.options("runs"),
+        **item.options("runs"),
     }
     command = CommandLine(("python", "-m", *torchrun, "monai.bundle", "run"), options, bundle)
     return command, tuple(bundle / file for file in files)
 
 
-def _evaluation(of: _Instance, job: StudyJob) -> StudyJob:
-    """The job that scores a run."""
-    folder, datalist = job.results / "eval" / "evaluation", of.sources["datalist"]
-    inputs = (job.target, datalist.target, *([datalist.root] if _is_made(datalist.root, of.places) else []))
-    split = {"split": of.entry["evaluate"]} if isinstance(of.entry["evaluate"], str) else {}
-    if "bundle" in of.entry:
-        bundle = ROOT / "bundles" / of.entry["bundle"]
+def _evaluation(item: _Instance, job: StudyJob) -> StudyJob:
+    """Return the job that scores a run."""
+    folder, datalist = job.results / "eval" / "evaluation", item.sources["datalist"]
+    inputs = (job.target, datalist.target, *([datalist.root] if _is_made(datalist.root, item.places) else []))
+    split = {"split": item.entry["evaluate"]} if isinstance(item.entry["evaluate"], str) else {}
+    if "bundle" in item.entry:
+        bundle = ROOT / "bundles" / item.entry["bundle"]
         inputs += (bundle / "configs" / "evaluate.yaml",)
         options = {"config_file": "configs/evaluate.yaml", **_data_of(datalist), **split}
         options |= {"checkpoint": str(job.target), "output_dir": str(folder)}
-        options |= of.options("runs", _machine_options(of.entry, bundle) | of.entry.get("evaluation", {}))
+        options |= item.options("runs", _shared_options(item.entry, bundle) | item.entry.get("evaluation", {}))
         command = CommandLine(("python", "-m", "monai.bundle", "run"), options, bundle)
     else:
         protocol = COHORTS[datalist.layout].protocol if datalist.layout in COHORTS else "dice"
@@ -326,24 +327,24 @@ def _evaluation(of: _Instance, job: StudyJob) -> StudyJob:
     return StudyJob(name, job.entry, job.values, *about, root=datalist.root, is_evaluation=True)
 
 
-def _machine_options(entry: Mapping[str, Any], bundle: Path) -> dict[str, Any]:
-    """The options that the evaluation shares with its training; the network's options are in the checkpoint."""
-    given: dict[str, Any] = {}
+def _shared_options(entry: Mapping[str, Any], bundle: Path) -> dict[str, Any]:
+    """Return the options that an evaluation takes from its training; the network's options are in the checkpoint."""
+    options: dict[str, Any] = {}
     for overlay in (bundle / "configs" / name for name in entry["overlays"]):
-        given |= read_yaml(overlay)
-    given |= entry["options"]
-    return {name: given[name] for name in OF_MACHINE if name in given}
+        options |= read_yaml(overlay)
+    options |= entry["options"]
+    return {name: options[name] for name in SHARED_OPTIONS if name in options}
 
 
 def _pools(name: str, axis: str, evaluations: Sequence[StudyJob], places: Places) -> Iterator[StudyJob]:
-    """The jobs that pool the evaluations of an entry over an axis, one for each combination of the remaining values.
+    """Yield the jobs that pool an entry's evaluations over an axis, one for each combination of the remaining values.
 
-    Raises an InputError if the entry lacks the axis, is not evaluated, or has only one value of the axis.
+    Raise InputError if the entry lacks the axis, is not evaluated, or has only one value of the axis.
     """
     groups: dict[str, list[StudyJob]] = {}
     for job in evaluations:
         if axis in job.values:
-            rest = {other: value for other, value in job.values.items() if other != axis}
+            rest = {key: value for key, value in job.values.items() if key != axis}
             groups.setdefault(_name_of(name, rest), []).append(job)
     if not groups or any(len(members) < 2 for members in groups.values()):
         raise InputError(
@@ -359,7 +360,7 @@ def _pools(name: str, axis: str, evaluations: Sequence[StudyJob], places: Places
             entry=first.entry,
             values={key: value for key, value in first.values.items() if key != axis},
             command=CommandLine(words, {"names": names, "data": text_of(data), "output": str(folder)}),
-            inputs=tuple(job.results / file for job in members for file in OF_EVALUATION),
+            inputs=tuple(job.results / file for job in members for file in EVALUATION_FILES),
             results=folder,
             target=folder / "summary.json",
             needs=tuple(job.name for job in members),
@@ -369,14 +370,14 @@ def _pools(name: str, axis: str, evaluations: Sequence[StudyJob], places: Places
 
 
 def _data_of(datalist: StudyJob) -> dict[str, str]:
-    """The options that give a bundle its data."""
+    """Return the data options of a bundle."""
     return {"dataset_dir": str(datalist.root), "datalist": str(datalist.target)}
 
 
 def texts_of(options: Mapping[str, Any], values: Mapping[str, Any], where: str) -> dict[str, str]:
-    """Options as text of a command line; lists and mappings in the syntax that MONAI and Fire parse.
+    """Return options as text for a command line; lists and mappings in the syntax that MONAI and Fire parse.
 
-    `values` fill in names in braces; `where` comes before an option's name in messages.
+    `values` replace names in braces; `where` precedes an option's name in messages.
     """
     texts = {}
     for option, value in options.items():
@@ -388,12 +389,12 @@ def texts_of(options: Mapping[str, Any], values: Mapping[str, Any], where: str) 
 
 
 def text_of(value: Any) -> str:
-    """A value in the syntax that MONAI and Fire parse, without blanks between the items of lists and mappings."""
+    """Return a value in the syntax that MONAI and Fire parse, without spaces in lists and mappings."""
     return json.dumps(value) if value is None or isinstance(value, bool) else _literal(value)
 
 
 def _literal(value: Any) -> str:
-    """A value as Python text: within a list or mapping, `true` would stay text."""
+    """Return a value as a Python literal; within a list or mapping, `true` would be parsed as text."""
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{_literal(key)}:{_literal(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
@@ -402,7 +403,7 @@ def _literal(value: Any) -> str:
 
 
 def _fill(text: str, values: Mapping[str, Any], where: str) -> str:
-    """Fill in a job's values for names in braces."""
+    """Replace names in braces with a job's values."""
 
     def value(match: re.Match[str]) -> str:
         if match[1] not in values:
@@ -415,11 +416,10 @@ def _fill(text: str, values: Mapping[str, Any], where: str) -> str:
 
 
 def _name_of(name: str, values: Mapping[str, Any]) -> str:
-    """The name of the job of an entry with these values."""
     return "/".join([name, *_values_of(values)])
 
 
 def _values_of(values: Mapping[str, Any]) -> list[str]:
-    """Values for a file name: words as they are, numbers after the name of their axis, such as `tiny-fold0`."""
-    known = "-".join(value if isinstance(value, str) else f"{axis}{value}" for axis, value in values.items())
-    return [known] if known else []
+    """Join values for a file name, with the axis before each number, such as `tiny-fold0`; empty without values."""
+    joined = "-".join(value if isinstance(value, str) else f"{axis}{value}" for axis, value in values.items())
+    return [joined] if joined else []

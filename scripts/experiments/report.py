@@ -29,7 +29,7 @@ DASH = "–"
 
 
 def write_report(study: OpenStudy) -> Path:
-    """Write OUTPUT/report (report.html and tables/NAME.csv) and return the page."""
+    """Write OUTPUT/report (report.html and tables/NAME.csv) and return the path of the page."""
     folder = study.places.output / "report"
     specs = study.content.get("tables", [])
     seen: Counter[int] = Counter()
@@ -66,7 +66,7 @@ def write_report(study: OpenStudy) -> Path:
     return folder / "report.html"
 
 
-# Numbers in words
+# Text
 
 
 def shown(value: float | None, unit: str = "1", digits: int = 4) -> str:
@@ -85,7 +85,7 @@ def changed(value: float | None, unit: str = "1") -> str:
 
 
 def _texts(entry: Entry) -> list[str]:
-    """An entry as text, one string for each of `SHOWN`."""
+    """Return an entry as text, a string for each column of `SHOWN`."""
     interval = DASH if math.isnan(entry.low) else f"{shown(entry.low, entry.unit)} to {shown(entry.high, entry.unit)}"
     contrast = entry.contrast
     gain = changed(contrast.gain, entry.unit)
@@ -109,7 +109,7 @@ def _texts(entry: Entry) -> list[str]:
 
 
 def _rows(table: Table, folder: Path) -> Iterable[list[Any]]:
-    """The lines of a table's CSV: for each row its average, then its columns."""
+    """Yield the lines of a table's CSV: for each row the average, then the columns."""
     for entry in table.entries:
         yield [
             *(entry.row, "average", entry.metric, entry.unit, entry.quoted, entry.paper, entry.ours, entry.difference),

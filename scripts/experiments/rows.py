@@ -20,7 +20,7 @@ from scripts.experiments.engine import OpenStudy
 from scripts.experiments.jobs import StudyJob
 from scripts.experiments.study import ROW_KEYS
 
-RowScores = Mapping[str, ArrayLike]  # by case: [regions], NaN for regions that do not count; or a number
+RowScores = Mapping[str, ArrayLike]  # case -> scores [regions], NaN for regions that do not count; or a number
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class RowRun:
 
 
 def select(row: Mapping[str, Any], jobs: Mapping[str, StudyJob]) -> list[StudyJob]:
-    """The runs of a row's entry that have the row's values, without their evaluations."""
+    """Return the runs (not evaluations) with the entry and the axis values of a row."""
     fixed = {axis: value for axis, value in row.items() if axis not in ROW_KEYS}
     return [
         job
@@ -51,14 +51,14 @@ def select(row: Mapping[str, Any], jobs: Mapping[str, StudyJob]) -> list[StudyJo
 
 
 def runs_of(row: Mapping[str, Any], study: OpenStudy, metric: str) -> list[RowRun]:
-    """The runs of a table's row with their scores (see `scores_of`), stale runs included."""
+    """Return the runs of a row, stale runs included, with their scores (see `scores_of`)."""
     return [_run(job, study, metric) for job in select(row, study.jobs)]
 
 
 def _run(job: StudyJob, study: OpenStudy, metric: str) -> RowRun:
     name = f"{job.name}/evaluation"
     folder, state = study.jobs[name].results, study.states[name]
-    scores, reason = None, _why(name, study)
+    scores, reason = None, _reason(name, study)
     if state.name in ("done", "stale"):
         try:
             scores = scores_of(_read(folder), metric)
@@ -72,14 +72,14 @@ def _run(job: StudyJob, study: OpenStudy, metric: str) -> RowRun:
 _read = cache(read)  # a table can have several metrics
 
 
-def _why(name: str, study: OpenStudy) -> str:
-    """A job's state if it is not done; a missing job also names the first job that it waits for in vain."""
+def _reason(name: str, study: OpenStudy) -> str:
+    """Explain why a job is not done, or return ""; for a missing job, name the first job that holds it up."""
     state = study.states[name]
     if state.name == "done":
         return ""
     if state.name == "missing":
         for need in study.jobs[name].needs:
-            reason = _why(need, study)
+            reason = _reason(need, study)
             if reason.startswith("missing: "):
                 return reason
             if reason and study.states[need].name not in ("missing", "stale"):
@@ -91,9 +91,9 @@ def _why(name: str, study: OpenStudy) -> str:
 
 
 def scores_of(evaluation: Details, metric: str) -> dict[str, NDArray[np.float64]]:
-    """A metric of each case in each region; `dice_present` is NaN where the region is absent.
+    """Return case -> scores [regions] in a metric; `dice_present` is NaN where the region is absent.
 
-    Raises an InputError if the evaluation lacks the metric.
+    Raise InputError if the evaluation lacks the metric.
     """
     measured, protocol = "dice" if metric == PRESENT else metric, evaluation.protocol
     if measured not in protocol.units:
@@ -107,7 +107,7 @@ def scores_of(evaluation: Details, metric: str) -> dict[str, NDArray[np.float64]
 
 
 def estimate(runs: Sequence[RowScores]) -> float:
-    """The mean of the runs' scores, as the paper averages folds and subsets.
+    """Return the mean of the runs' scores, as the paper averages folds and subsets.
 
     A run's score is the mean over regions of each region's mean over the cases in which it counts.
     """
@@ -115,15 +115,15 @@ def estimate(runs: Sequence[RowScores]) -> float:
 
 
 def spread(runs: Sequence[RowScores]) -> float:
-    """The sample standard deviation of the runs' scores; NaN for a single run."""
+    """Return the sample standard deviation of the runs' scores; NaN for a single run."""
     return float(np.std(_scores_of_runs(runs), ddof=1)) if len(runs) > 1 else math.nan
 
 
 def interval(runs: Sequence[RowScores], seed: int = 0) -> tuple[float, float]:
-    """The 95 % percentile bootstrap interval of `estimate` over cases; the runs are fixed.
+    """Return the 95 % percentile bootstrap interval of `estimate` over cases; the runs are fixed.
 
     Runs on the same test cases (seeds, subsets) are averaged case by case before resampling. Different test sets
-    (folds) are resampled separately and weighted by their numbers of runs, as if independent even where they overlap.
+    (folds) are resampled separately and weighted by their numbers of runs, as if independent even if they overlap.
     The interval is NaN if a test set has only one case.
     """
     from scipy.stats import bootstrap  # late import: takes 0.5 s
@@ -131,19 +131,19 @@ def interval(runs: Sequence[RowScores], seed: int = 0) -> tuple[float, float]:
     sets: dict[tuple[str, ...], list[RowScores]] = {}
     for scores in runs:
         sets.setdefault(tuple(sorted(scores)), []).append(scores)
-    values = [np.mean([_array(scores, cases) for scores in found], axis=0) for cases, found in sets.items()]
-    weights = [len(found) / len(runs) for found in sets.values()]
-    places = [np.arange(len(cases)) for cases in sets]
-    if min(map(len, places)) < 2:
+    values = [np.mean([_array(scores, cases) for scores in group], axis=0) for cases, group in sets.items()]
+    weights = [len(group) / len(runs) for group in sets.values()]
+    indices = [np.arange(len(cases)) for cases in sets]
+    if min(map(len, indices)) < 2:
         return math.nan, math.nan
 
     def mean(*drawn: NDArray[np.int64], axis: int = -1) -> Any:
-        """Takes case indices [resamples, cases] for each test set."""
-        of_sets = zip(weights, values, drawn, strict=True)
-        return sum(weight * _score(of_set[:, at.astype(int)]) for weight, of_set, at in of_sets)
+        """Return the mean for case indices [resamples, cases] of each test set."""
+        parts = zip(weights, values, drawn, strict=True)
+        return sum(weight * _score(scores_of_set[:, at.astype(int)]) for weight, scores_of_set, at in parts)
 
-    found = bootstrap(places, mean, n_resamples=RESAMPLES, method="percentile", batch=100, vectorized=True, rng=seed)
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+    result = bootstrap(indices, mean, n_resamples=RESAMPLES, method="percentile", batch=100, vectorized=True, rng=seed)
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
 class RowContrast(NamedTuple):
@@ -164,15 +164,15 @@ class RowContrast(NamedTuple):
 def contrast(ours: Sequence[RowScores], others: Sequence[RowScores], seed: int = 0) -> RowContrast:
     """Compare two rows on the cases that both have, over trainings and cases.
 
-    Different test sets (folds) give one gain each, and Student's t tests their mean. On a single test set, a bootstrap
-    draws all n cases, and one training fewer than each row has, which makes the variance of their mean unbiased
-    (McCarthy and Snowden 1985, The bootstrap and finite population sampling). The standard deviation of the drawn gains
-    is the error in Student's t, with the trainings' degrees of freedom. A single test set with one training in a row
-    cannot be tested: the effect of the seed is unknown.
+    With several test sets (folds), Student's t tests the mean of their gains. On a single test set, each bootstrap
+    sample draws n of n cases, and from each row one training fewer than it has, which makes the variance of the mean
+    unbiased (McCarthy and Snowden 1985, The bootstrap and finite population sampling). The standard deviation of the
+    resampled gains is the standard error in Student's t, with (all trainings - 2) degrees of freedom. A single
+    test set cannot be tested if a row has only one training: the effect of the seed is unknown.
     """
     from scipy.stats import t, ttest_1samp  # late import: takes 0.5 s
 
-    first, second = (_by_set(runs, _counting(ours) & _counting(others)) for runs in (ours, others))
+    first, second = (_by_set(runs, _counted_cases(ours) & _counted_cases(others)) for runs in (ours, others))
     sets = sorted(first.keys() & second.keys())
     if not sets:
         return RowContrast(0, (0, 0), math.nan)
@@ -180,41 +180,41 @@ def contrast(ours: Sequence[RowScores], others: Sequence[RowScores], seed: int =
     gains = [float(_score(mine.mean(axis=0)) - _score(other.mean(axis=0))) for mine, other in pairs]
     gain = float(np.mean(gains))
     trainings = sum(len(mine) for mine, _ in pairs), sum(len(other) for _, other in pairs)
-    known = RowContrast(len({case for cases in sets for case in cases}), trainings, gain)
+    result = RowContrast(len({case for cases in sets for case in cases}), trainings, gain)
     if len(sets) > 1:
         if np.ptp(gains) < 10.0**-DIGITS:  # equal gains give no error estimate
-            return known
-        found = ttest_1samp(gains, 0)
-        low, high = found.confidence_interval(0.95)
-        return known._replace(low=float(low), high=float(high), p=float(found.pvalue))
-    if min(trainings) < 2 or known.cases < 2:
-        return known
-    error = float(np.std(_drawn(*pairs[0], np.random.default_rng(seed)), ddof=1))
+            return result
+        test = ttest_1samp(gains, 0)
+        low, high = test.confidence_interval(0.95)
+        return result._replace(low=float(low), high=float(high), p=float(test.pvalue))
+    if min(trainings) < 2 or result.cases < 2:
+        return result
+    error = float(np.std(_resampled_gains(*pairs[0], np.random.default_rng(seed)), ddof=1))
     if error < 10.0**-DIGITS:
-        return known
+        return result
     freedom = sum(trainings) - 2
     margin = float(t.ppf(0.975, freedom)) * error
-    return known._replace(low=gain - margin, high=gain + margin, p=float(2 * t.sf(abs(gain) / error, freedom)))
+    return result._replace(low=gain - margin, high=gain + margin, p=float(2 * t.sf(abs(gain) / error, freedom)))
 
 
-def _counting(runs: Sequence[RowScores]) -> set[str]:
-    """The cases that count in at least one region."""
+def _counted_cases(runs: Sequence[RowScores]) -> set[str]:
+    """Return the cases that count in at least one region."""
     return {
         case for scores in runs for case, value in scores.items() if not np.isnan(np.asarray(value, dtype=float)).all()
     }
 
 
-def _by_set(runs: Sequence[RowScores], known: Set[str]) -> dict[tuple[str, ...], list[NDArray[np.float64]]]:
-    """The runs' scores [regions, cases] by test set, restricted to the known cases."""
-    found: dict[tuple[str, ...], list[NDArray[np.float64]]] = {}
+def _by_set(runs: Sequence[RowScores], allowed: Set[str]) -> dict[tuple[str, ...], list[NDArray[np.float64]]]:
+    """Return the runs' scores [regions, cases] by test set, restricted to the allowed cases."""
+    by_set: dict[tuple[str, ...], list[NDArray[np.float64]]] = {}
     for scores in runs:
-        if cases := tuple(sorted(scores.keys() & known)):
-            found.setdefault(cases, []).append(_array(scores, cases))
-    return found
+        if cases := tuple(sorted(scores.keys() & allowed)):
+            by_set.setdefault(cases, []).append(_array(scores, cases))
+    return by_set
 
 
-def _drawn(mine: NDArray[np.float64], other: NDArray[np.float64], draw: np.random.Generator) -> list[float]:
-    """Gains of `RESAMPLES` bootstrap draws from scores [trainings, regions, cases]."""
+def _resampled_gains(mine: NDArray[np.float64], other: NDArray[np.float64], draw: np.random.Generator) -> list[float]:
+    """Return the gains of `RESAMPLES` bootstrap samples of scores [trainings, regions, cases]."""
     count = mine.shape[-1]
     gains = []
     for _ in range(RESAMPLES):
@@ -231,18 +231,18 @@ def _scores_of_runs(runs: Sequence[RowScores]) -> list[float]:
 
 
 def _array(scores: RowScores, cases: Sequence[str]) -> NDArray[np.float64]:
-    """The scores of cases as an array [regions, cases]."""
+    """Return the scores of cases as an array [regions, cases]."""
     return np.array([np.atleast_1d(np.asarray(scores[case], dtype=float)) for case in cases]).T
 
 
 def _score(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean over the cases (last axis), then over the regions (first axis)."""
+    """Return the mean over the cases (last axis), then over the regions (first axis)."""
     return _mean(np.moveaxis(_mean(values), 0, -1))
 
 
 def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean of the last axis without NaN; NaN if all values are."""
-    known = ~np.isnan(values)
-    count = known.sum(axis=-1)
-    total = np.where(known, values, 0).sum(axis=-1)
+    """Return the mean over the last axis, ignoring NaN; NaN if all values are NaN."""
+    valid = ~np.isnan(values)
+    count = valid.sum(axis=-1)
+    total = np.where(valid, values, 0).sum(axis=-1)
     return np.divide(total, count, out=np.full(np.shape(total), math.nan), where=count > 0)

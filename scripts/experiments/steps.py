@@ -12,16 +12,16 @@ from common.values import AUTO
 from scripts.experiments.jobs import CommandLine, StudyJob
 
 LENGTH = ("iterations", "val_interval", "warmup_iterations")
-OF_STEP = (*LENGTH, "batch_size", "global_batch_size", "crops_per_volume")
-OF_A_RUN = ("dataset_dir", "datalist", "output_dir", "ckpt_dir", "pretrained", "seed")  # do not change its steps
+STEP_OPTIONS = (*LENGTH, "batch_size", "global_batch_size", "crops_per_volume")
+RUN_OPTIONS = ("dataset_dir", "datalist", "output_dir", "ckpt_dir", "pretrained", "seed")  # without effect on the steps
 
 
 def steps_of(job: StudyJob, gpus: int) -> int | None:
-    """The optimiser steps of a training; None if they follow from a datalist that does not exist yet."""
+    """Return the optimiser steps of a training; None if they depend on a datalist that does not exist yet."""
     from common.training.length import length
     from common.training.step import accumulation_steps
 
-    shared = tuple(option for option in job.command.options.items() if option[0] not in OF_A_RUN)
+    shared = tuple(option for option in job.command.options.items() if option[0] not in RUN_OPTIONS)
     with within(job.name):
         settings = _settings(shared, job.command.folder)
         batch = settings["batch_size"]
@@ -35,7 +35,7 @@ def steps_of(job: StudyJob, gpus: int) -> int | None:
         if datalist.is_file():
             cases = len(datalists.read(datalist)["training"])
         elif all(isinstance(settings[name], int) for name in LENGTH):
-            cases = per_step  # numbers given in iterations do not depend on the cases
+            cases = per_step  # lengths in iterations do not depend on the number of cases
         else:
             return None
         return length(Options(**{name: settings[name] for name in LENGTH}), cases, per_step).iterations
@@ -44,12 +44,12 @@ def steps_of(job: StudyJob, gpus: int) -> int | None:
 @cache  # a config takes 0.1 s to read, and many trainings share it
 def _settings(options: tuple[tuple[str, str], ...], folder: Path) -> dict[str, Any]:
     parser = config_of(CommandLine((), dict(options), folder))
-    found = {name: parser.get_parsed_content(name) for name in OF_STEP if name in parser}
-    return {name: OPTIONS[name](value) for name, value in found.items()}
+    content = {name: parser.get_parsed_content(name) for name in STEP_OPTIONS if name in parser}
+    return {name: OPTIONS[name](value) for name, value in content.items()}
 
 
 def config_of(command: CommandLine, **replaced: Any) -> Any:
-    """The `ConfigParser` of the run that a bundle's command starts, with its imports, ready to resolve content.
+    """Return the `ConfigParser` of a bundle's command, with its imports, ready to resolve content.
 
     `replaced` overrides options of the command.
     """

@@ -23,17 +23,17 @@ SCORED_TABLES = (4, 5, 6, 8, 9)  # tables of scores; 2 needs no run
 ROW_KEYS = ("run", "baseline", "new")  # all other keys of a row are axes
 
 
-def _object(properties: Mapping[str, Any], *required: str, **others: Any) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False, **others}
+def _object(properties: Mapping[str, Any], *required: str, **keywords: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False, **keywords}
 
 
-def _each(value: Mapping[str, Any], name: Mapping[str, Any], **others: Any) -> dict[str, Any]:
-    """Schema of a mapping from names to values of a kind."""
-    return {"type": "object", "propertyNames": name, "additionalProperties": value, **others}
+def _mapping(value: Mapping[str, Any], name: Mapping[str, Any], **keywords: Any) -> dict[str, Any]:
+    """Return the schema of a mapping; `value` and `name` are schemas."""
+    return {"type": "object", "propertyNames": name, "additionalProperties": value, **keywords}
 
 
-def _list(items: Mapping[str, Any], **others: Any) -> dict[str, Any]:
-    return {"type": "array", "items": items, **others}
+def _list(items: Mapping[str, Any], **keywords: Any) -> dict[str, Any]:
+    return {"type": "array", "items": items, **keywords}
 
 
 NAME = {"type": "string", "pattern": "^[a-z][a-z0-9_]*$"}
@@ -42,10 +42,10 @@ VALUE = {"type": ["string", "number", "boolean", "null", "array", "object"]}
 LAYOUT = {"enum": [*COHORTS]}
 TAKEN = "bundle_root|ckpt_dir|checkpoint|datalist|dataset_dir|layout|output|output_dir|resume|root|split"
 OPTION = {"pattern": rf"^(?!({TAKEN})$)[a-z]\w*(::\w+)*$", "description": "options that the study does not set itself"}
-OPTION_VALUES = _each(VALUE, OPTION)
+OPTION_VALUES = _mapping(VALUE, OPTION)
 COHORT = {**OPTION_VALUES, "properties": {"subjects": {"type": "integer", "minimum": 1}}}
 OVERLAYS = _list({"type": "string", "pattern": r"^[\w-]+\.yaml$"})
-AXES = _each(_list({"type": ["string", "number"], "pattern": r"^\w[\w.-]*$"}, minItems=1, uniqueItems=True), NAME)
+AXES = _mapping(_list({"type": ["string", "number"], "pattern": r"^\w[\w.-]*$"}, minItems=1, uniqueItems=True), NAME)
 DATALIST = _object(
     {
         "layout": LAYOUT,
@@ -75,19 +75,19 @@ RUN = _object(
     oneOf=[{"required": ["bundle", "datalist"]}, {"required": ["command"]}],
 )
 BASELINES = {"anyOf": [TEXT, _list(TEXT, minItems=1)]}
-# A row: a run, and values for the axes that are not averaged over; `new` if the paper has no such row
-ROW = _each(
+# A row: a run, and values of the axes that are not averaged over; `new` if the row is not in the paper
+ROW = _mapping(
     {"type": ["string", "number"]},
     NAME,
     required=["run"],
     properties={"run": NAME, "baseline": BASELINES, "new": {"const": True}},
 )
-ROWS = _each(ROW, TEXT, minProperties=1)
+ROWS = _mapping(ROW, TEXT, minProperties=1)
 TABLE = _object(
     {
         "table": {"enum": [2, *SCORED_TABLES]},
         "note": TEXT,
-        "metric": {"enum": ["dice", "dice_present"]},  # the table's Dice; DIFF-23
+        "metric": {"enum": ["dice", "dice_present"]},  # variant of Dice; DIFF-23
         "columns": NAME,
         "rows": ROWS,
         "baseline": BASELINES,
@@ -102,9 +102,9 @@ TABLE = _object(
 STUDY_SCHEMA = _object(
     {
         "title": {"type": "string"},
-        "cohorts": _each(COHORT, LAYOUT),
-        "datalists": _each(DATALIST, NAME),
-        "runs": _each(RUN, NAME, minProperties=1),
+        "cohorts": _mapping(COHORT, LAYOUT),
+        "datalists": _mapping(DATALIST, NAME),
+        "runs": _mapping(RUN, NAME, minProperties=1),
         "settings": _object({"overlays": OVERLAYS, "options": OPTION_VALUES}),
         "tables": _list(TABLE),
         "figures": _list(_object({"figure": {"const": 4}, "rows": ROWS}, "figure", "rows")),
@@ -120,11 +120,11 @@ def paper() -> dict[int, dict[str, Any]]:
 
 
 def read(study: str) -> tuple[str, dict[str, Any]]:
-    """Read and check a study by its name in `studies` or its YAML file; return its name and content."""
-    known = sorted(path.stem for path in STUDIES.glob("*.yaml"))
-    path = STUDIES / f"{study}.yaml" if study in known else Path(study)
+    """Read and check a study, given by its name in `studies` or its YAML file; return name and content."""
+    names = sorted(path.stem for path in STUDIES.glob("*.yaml"))
+    path = STUDIES / f"{study}.yaml" if study in names else Path(study)
     if not path.is_file():
-        raise InputError(f"study {study}: {why_no_file(path)}; expected one of {', '.join(known)}, or a YAML file")
+        raise InputError(f"study {study}: {why_no_file(path)}; expected one of {', '.join(names)}, or a YAML file")
     content = valid_yaml(path, "a study", name=f"study {path}")
     check(content, f"study {path}")
     warn_of_program(path, "commands")
@@ -135,22 +135,22 @@ def check(content: Any, name: str) -> None:
     """Check the keys and values of a study, and its references to bundles, options, entries and axes."""
     check_schema(content, STUDY_SCHEMA, name, "a study")
     _check_sources(content, name)
-    for place, table in enumerate(content.get("tables", [])):
-        _check_table(content, table, f"{name}: tables.{place}")
-    for place, figure in enumerate(content.get("figures", [])):
+    for index, table in enumerate(content.get("tables", [])):
+        _check_table(content, table, f"{name}: tables.{index}")
+    for index, figure in enumerate(content.get("figures", [])):
         for label, row in figure["rows"].items():
-            where = f"{name}: figures.{place}"
+            where = f"{name}: figures.{index}"
             if "bundle" not in content["runs"].get(row["run"], {}):
                 raise InputError(f"{where}: run={row['run']}: expected a run of a bundle")
             _check_values(content, row, f"{where}.rows.{label!a}")
 
 
 def _check_sources(content: Mapping[str, Any], name: str) -> None:
-    """Reject entries that start from unknown or later entries, and options that their commands do not have."""
+    """Raise InputError if an entry starts from an unknown or later entry, or has an unknown option."""
     from scripts.datalists import __main__ as commands  # late imports: `--help` stays fast
     from scripts.phantoms.cohort import make
 
-    def known(key: str, value: str | None, names: Sequence[str]) -> None:
+    def check_reference(key: str, value: str | None, names: Sequence[str]) -> None:
         if value is not None and value not in names:
             raise InputError(f"{name}: {key}={value}: expected {', '.join(names) or 'none'}, or an entry above")
 
@@ -158,7 +158,7 @@ def _check_sources(content: Mapping[str, Any], name: str) -> None:
         check_arguments(make, options, f"{name}: cohorts.{layout}")
     datalists: list[str] = []
     for label, entry in content["datalists"].items():
-        known(f"datalists.{label}.from", entry.get("from"), [*datalists, *entry.get("files", [])])
+        check_reference(f"datalists.{label}.from", entry.get("from"), [*datalists, *entry.get("files", [])])
         command = kind_of(entry) if "from" in entry else entry.get("layout", "generic")
         check_arguments(commands.COMMANDS[command], entry.get("options", {}), f"{name}: datalists.{label}.options")
         datalists.append(label)
@@ -168,7 +168,7 @@ def _check_sources(content: Mapping[str, Any], name: str) -> None:
         if label in datalists:
             raise InputError(f"{name}: runs.{label}: a datalist has the same name")
         for key, names in (("bundle", bundles), ("datalist", datalists), ("pretrained", runs)):
-            known(f"runs.{label}.{key}", entry.get(key), names)
+            check_reference(f"runs.{label}.{key}", entry.get(key), names)
         if "bundle" in entry:
             settings, configs = content.get("settings", {}), ROOT / "bundles" / entry["bundle"] / "configs"
             files = ["train.yaml", *settings.get("overlays", []), *entry.get("overlays", [])]
@@ -179,38 +179,38 @@ def _check_sources(content: Mapping[str, Any], name: str) -> None:
             options = settings.get("options", {}) | entry.get("options", {})
             axes = {f"{{{axis}}}": values for axis, values in axes_of(content, label).items()}
             varied = [{key: value} for key, text in options.items() for value in axes.get(str(text), [])]
-            for each in [options, *varied]:
-                _check_options(each, [configs / file for file in files], f"{name}: runs.{label}.options")
+            for variant in [options, *varied]:
+                _check_options(variant, [configs / file for file in files], f"{name}: runs.{label}.options")
             evaluation = entry.get("evaluation", {})
             _check_options(evaluation, [configs / "evaluate.yaml"], f"{name}: runs.{label}.evaluation")
         runs.append(label)
 
 
 def check_arguments(command: Callable[..., Any], options: Mapping[str, Any], where: str) -> None:
-    """Reject options that a command does not have, and missing ones."""
-    known = {name: item for name, item in signature(command).parameters.items() if not re.fullmatch(TAKEN, name)}
+    """Raise InputError for unknown and missing options of a command."""
+    parameters = {name: item for name, item in signature(command).parameters.items() if not re.fullmatch(TAKEN, name)}
     for option in options:
-        if option not in known:
-            hint = did_you_mean(option, known, otherwise=f"expected one of {', '.join(known)}")
+        if option not in parameters:
+            hint = did_you_mean(option, parameters, otherwise=f"expected one of {', '.join(parameters)}")
             raise InputError(f"{where}.{option}: no such option{hint}")
-    if missing := [name for name, item in known.items() if item.default is item.empty and name not in options]:
+    if missing := [name for name, item in parameters.items() if item.default is item.empty and name not in options]:
         raise InputError(f"{where}.{missing[0]}: missing")
 
 
 def _check_options(options: Mapping[str, Any], files: Sequence[Path], where: str) -> None:
-    """Reject options that a bundle does not have, and values that they cannot have."""
+    """Raise InputError for unknown options of a bundle and invalid values."""
     from common.configs import parsed  # late imports: `--help` stays fast
     from common.options import OPTIONS, TRAINING_DEFAULTS
 
-    known = {key for file in files if file.is_file() for key in _keys(file)}  # not all bundles evaluate
-    known |= TRAINING_DEFAULTS.keys() if files[0].name == "train.yaml" else set()
+    supported = {key for file in files if file.is_file() for key in _keys(file)}  # not all bundles evaluate
+    supported |= TRAINING_DEFAULTS.keys() if files[0].name == "train.yaml" else set()
     for option, value in options.items():
-        if option.partition("::")[0] not in known:  # the parts of a nested key are known when the config is read
+        if option.partition("::")[0] not in supported:  # a nested key is checked when the job reads its config
             expected = f"expected a key of {', '.join(file.name for file in files)}"
-            hint = did_you_mean(option, known, otherwise=expected)
+            hint = did_you_mean(option, supported, otherwise=expected)
             raise InputError(f"{where}.{option}: no such option of {files[0].parents[1].name}{hint}")
-        of_run = re.search(r"{[a-z]|^[$@]", str(value)) or option == "device"  # known when a job's command is
-        if option in OPTIONS and not of_run:
+        is_deferred = re.search(r"{[a-z]|^[$@]", str(value)) or option == "device"  # value known only in the job
+        if option in OPTIONS and not is_deferred:
             try:
                 OPTIONS[option](parsed(option, value))
             except ArgumentError as error:
@@ -223,7 +223,7 @@ def _keys(file: Path) -> tuple[str, ...]:
 
 
 def _check_table(content: Mapping[str, Any], table: Mapping[str, Any], where: str) -> None:
-    """Reject a table with unknown rows, runs, axes or values."""
+    """Raise InputError for unknown rows, runs, axes or values of a table."""
     for label, row in table.get("rows", {}).items():
         systems = paper()[table["table"]]["systems"]
         if label not in systems and "new" not in row:
@@ -248,12 +248,12 @@ def _check_values(content: Mapping[str, Any], row: Mapping[str, Any], where: str
 
 
 def names_of(baseline: Any) -> list[str]:
-    """The baselines' names as a list; empty for None."""
+    """Return the names of baselines as a list; empty for None."""
     return [] if baseline is None else [baseline] if isinstance(baseline, str) else list(baseline)
 
 
 def axes_of(study: Mapping[str, Any], name: str) -> dict[str, list[Any]]:
-    """The axes of an entry with their values, including those of its sources."""
+    """Return the axes of an entry and its sources, with their values."""
     entry = study["runs"].get(name) or study["datalists"].get(name, {})
     axes: dict[str, list[Any]] = {}
     for key in ("from", "datalist", "pretrained"):

@@ -14,12 +14,12 @@ from scripts.experiments.study import axes_of, names_of, paper
 
 NO_CONTRAST = RowContrast(0, (0, 0), math.nan)
 ABSENT = "not in this study"
-WORDS = "Dice, of cases with the region"  # in place of Dice; DIFF-23
+PRESENT_LABEL = "Dice, of cases with the region"  # instead of Dice; DIFF-23
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A figure of the paper beside ours; None if unknown. `reason` explains a missing or stale one."""
+    """A figure of the paper and ours; None if unknown. `reason` explains why ours is missing or stale."""
 
     label: str
     paper: float | None
@@ -35,7 +35,7 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell(Figure):
-    """The run in a column of a row, such as a fold; `label` is the paper's column, or the study's where it has none."""
+    """A row's run in a column, such as a fold; `label` names the paper's column, or else the run's values."""
 
     record: Path | None = None
     page: Path | None = None
@@ -43,11 +43,11 @@ class Cell(Figure):
 
 @dataclass(frozen=True, kw_only=True)
 class Entry(Figure):
-    """A row of a table in a single metric, whose name is the `label`; unknown statistics are NaN.
+    """A row of a table in a single metric, named by `label`; unknown statistics are NaN.
 
-    `quoted` is the source of a row that the paper took from elsewhere. `ours` is the mean over finished runs of each
-    run's mean over cases, `low` and `high` its 95 % bootstrap interval, `sd` the sample standard deviation over runs.
-    `contrast` compares with the best `baseline`, and `p_holm` is its p-value corrected for all tests of the table.
+    `quoted` is the source of a row that the paper quotes. `ours` is the mean over finished runs of each run's mean over
+    cases, `low` and `high` its 95 % bootstrap interval, `sd` the sample standard deviation over runs. `contrast`
+    compares with the best `baseline`, and `p_holm` is its p-value corrected for all tests of the table.
     """
 
     row: str
@@ -79,18 +79,18 @@ class Table:
 
 
 def table_of(spec: Mapping[str, Any], name: str, study: OpenStudy) -> Table:
-    """Fill a table of a study with its scores."""
+    """Return a table of the paper filled with the study's scores."""
     printed = paper()[spec["table"]]
     entries: list[Entry] = []
     for metric, label in printed["metrics"].items():
         measured = spec.get("metric", metric) if metric == "dice" else metric
-        runs = {row: runs_of(each, study, measured) for row, each in spec["rows"].items()}
+        runs = {row: runs_of(definition, study, measured) for row, definition in spec["rows"].items()}
         for row in dict.fromkeys([*printed["systems"], *runs]):
             entry = _entry(row, metric, label, spec, study, runs)
-            entries.append(entry if measured == metric else replace(entry, metric=measured, label=WORDS))
-    tested = [place for place, entry in enumerate(entries) if not math.isnan(entry.contrast.p)]
-    for place, p in zip(tested, holm([entries[place].contrast.p for place in tested]), strict=True):
-        entries[place] = replace(entries[place], p_holm=p)
+            entries.append(entry if measured == metric else replace(entry, metric=measured, label=PRESENT_LABEL))
+    tested = [index for index, entry in enumerate(entries) if not math.isnan(entry.contrast.p)]
+    for index, p in zip(tested, holm([entries[index].contrast.p for index in tested]), strict=True):
+        entries[index] = replace(entries[index], p_holm=p)
     return Table(
         spec["table"], name, printed["title"], spec.get("note", ""), tuple(entries), tuple(printed["inconsistent"])
     )
@@ -144,7 +144,7 @@ def _scores(runs: Sequence[RowRun]) -> list[RowScores]:
 
 
 def _reason(runs: Sequence[RowRun]) -> str:
-    """The first run's reason, and the number of further runs with a reason."""
+    """Return the first run's reason, and the number of further runs with a reason."""
     reasons = [run.reason for run in runs if run.reason]
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
     return f"{reasons[0]}{more}" if reasons else ""
@@ -153,29 +153,29 @@ def _reason(runs: Sequence[RowRun]) -> str:
 def _cells(
     runs: Sequence[RowRun], axis: str | None, values: Sequence[Any], columns: Sequence[float], labels: Sequence[str]
 ) -> list[Cell]:
-    """One cell for each run, in the paper's column at the place of its value on the axis; then the other columns.
+    """Return a cell for each run, matched with the paper's column by its axis value; then the unmatched columns.
 
-    Without an axis no run has a column of the paper.
+    Without an axis, no run is matched with a column of the paper.
     """
     cells = []
     for run in runs:
-        place = len(columns) if axis is None else values.index(run.values[axis])
+        index = len(columns) if axis is None else values.index(run.values[axis])
         label = " ".join(f"{key} {value}" for key, value in run.values.items()) or "run"
-        label, printed = (labels[place], columns[place]) if place < len(columns) else (label, None)
+        label, printed = (labels[index], columns[index]) if index < len(columns) else (label, None)
         ours = None if run.scores is None else estimate([run.scores])
-        where = {"record": run.record, "page": run.page}
-        cells.append(Cell(label=label, paper=printed, ours=ours, is_stale=run.is_stale, reason=run.reason, **where))
-    others = range(len(values), len(columns)) if axis else ()
-    return cells + [Cell(label=labels[n], paper=columns[n], reason=ABSENT) for n in others]
+        files = {"record": run.record, "page": run.page}
+        cells.append(Cell(label=label, paper=printed, ours=ours, is_stale=run.is_stale, reason=run.reason, **files))
+    unmatched = range(len(values), len(columns)) if axis else ()
+    return cells + [Cell(label=labels[n], paper=columns[n], reason=ABSENT) for n in unmatched]
 
 
 def _tested(entry: Entry, baselines: Sequence[str], runs: Mapping[str, Sequence[RowRun]], rising: bool) -> Entry:
     """Add the test against the best baseline; baselines are not tested against each other."""
-    known = {name: scores for name in baselines if (scores := _scores(runs[name]))}
-    if not known or entry.row in baselines:
+    candidates = {name: scores for name in baselines if (scores := _scores(runs[name]))}
+    if not candidates or entry.row in baselines:
         return entry
-    best = max(known, key=lambda name: (1 if rising else -1) * estimate(known[name]))
-    return replace(entry, baseline=best, contrast=contrast(_scores(runs[entry.row]), known[best]))
+    best = max(candidates, key=lambda name: (1 if rising else -1) * estimate(candidates[name]))
+    return replace(entry, baseline=best, contrast=contrast(_scores(runs[entry.row]), candidates[best]))
 
 
 class Setting(NamedTuple):
@@ -188,11 +188,11 @@ class Setting(NamedTuple):
 
 
 def encoders() -> list[Setting]:
-    """Table 2: the encoder's settings of each size, and the parameters of encoder and proxy heads for one channel."""
+    """Return Table 2: encoder settings by size, and parameters of encoder and proxy heads for a single channel."""
     from common.ssl.networks import SSLHead, settings  # late import: `--help` stays fast
 
     printed = paper()[2]
-    found = []
+    rows = []
     for row, system in printed["systems"].items():
         network = SSLHead(in_channels=1, model_size=system["size"])
         size = settings(system["size"])
@@ -203,5 +203,5 @@ def encoders() -> list[Setting]:
             "feature_size": size.feature_size,
             "bottleneck": network.rotation_head.in_features,
         }
-        found += [Setting(row, key, system.get(key, printed["shared"].get(key)), value) for key, value in ours.items()]
-    return found
+        rows += [Setting(row, key, system.get(key, printed["shared"].get(key)), value) for key, value in ours.items()]
+    return rows

@@ -61,7 +61,10 @@ def test_files_in_one_folder(data):
 
 def test_names_without_a_modality_need_one(data):
     data.touch("images/s1.nii.gz")
-    with pytest.raises(InputError, match=r"no image whose name ends with a modality.*; --modalities=T1=WORDS"):
+    with pytest.raises(
+        InputError,
+        match=r"no image whose name ends with a modality.*; give the last words of the names as --modalities=T1=WORDS",
+    ):
         data.scan()
 
 
@@ -93,13 +96,13 @@ def test_visits_of_a_person_stay_together(data):
         ({"modalities": "T1,"}, "--modalities=T1,: expected distinct names such as T1,FLAIR, or endings of"),
         ({"modalities": "T1=a,PD=A"}, "--modalities=T1=a,PD=A: expected distinct names such as T1,FLAIR, or endings"),
         ({"modalities": "T1,ADC"}, "--modalities=T1,ADC: no ADC in .*; expected some of T1"),
-        ({"label": "gold"}, "--label=gold: no label map in .* has a name that ends so"),
+        ({"label": "gold"}, "--label=gold: matches no label map in "),
         ({"modalities": "T1={person}/T1"}, "expected the end .*, or a pattern such as masks/\\* or {subject}/pre/T1"),
         ({"modalities": "T1=*[z-a]"}, "expected the end of file names or paths"),
         ({"person": "("}, r"--person=\(: not a regular expression"),
         ({"person": "(Q.)"}, r"--person=\(Q.\): does not match the subject S1"),
         ({"person": "()"}, r"--person=\(\): names no person in the subject S1"),
-        ({"person": "S."}, r"--person=S.: no group, which is the person; expected one such as \(.+\)_v"),
+        ({"person": "S."}, r"--person=S.: no group for the person; expected one such as \(.+\)_v"),
     ],
 )
 def test_bad_options_are_named(data, options, message):
