@@ -213,7 +213,7 @@ def test_a_space_that_is_not_of_the_bundle_is_warned_of(tmp_path, capsys, like, 
     file = untrained("atlas_finetune", tmp_path / "model.pt")
     with pytest.raises(InputError, match="no such folder"):
         segment(str(tmp_path / "raw"), "atlas_finetune", str(tmp_path / "out"), file, like)
-    line = f"warning: --like=ukb: expected atlas, unless {file} is of a training on scans like ukb\n"
+    line = f"warning: --like=ukb: expected atlas, unless {file} was trained on scans like ukb\n"
     assert capsys.readouterr().err == (line if warns else "")
 
 
