@@ -31,9 +31,8 @@ def main() -> None:
         expected = f"python -m scripts.{extra[0]}" if extra[0] in titles else "no argument, which lists all commands"
         raise InputError(f"argument {extra[0]}: expected {expected}")
     width = max(map(len, titles))
-    show(
-        "python -m scripts.NAME --help describes a command:", *(f"  {name:<{width}}  {titles[name]}" for name in titles)
-    )
+    lines = (f"  {name:<{width}}  {title}" for name, title in titles.items())
+    show("python -m scripts.NAME --help describes a command:", *lines)
 
 
 if __name__ == "__main__":

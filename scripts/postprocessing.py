@@ -34,8 +34,7 @@ def choose_postprocessing(evaluation: str, checkpoint: str) -> None:
 
     The candidates for each region, outermost first, are a smallest component volume (10 to 1000 mm3), the largest
     component alone, and filled holes. A candidate is kept if it raises the region's mean Dice over the cases and lowers
-    no region's. The checkpoint's metadata record the choice; its predictions are then postprocessed by default, and
-    --cleanup overrides it.
+    no region's. The checkpoint's metadata record the choice, which predictions then follow unless --cleanup is given.
 
     Args:
         evaluation: output folder of evaluate.yaml with --split=validation, or of a pool of these.

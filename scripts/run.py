@@ -4,7 +4,7 @@
 
 BUNDLE is a folder in bundles/, CONFIG one of its configs, such as train, evaluate or inference. Each OVERLAY is a
 further config, such as quickstart, or a YAML file. Options are those of the bundle (python -m scripts.options BUNDLE)
-and --tracking=mlflow; their values are plain text, never expressions. Results go below the bundle's folder, unless
+and --tracking=mlflow; text in their values is never evaluated. Results go below the bundle's folder, unless
 --bundle_root or --output_dir says otherwise; other relative paths start from the current folder.
 
 MONAI's command checks only option values; this command first checks files, keys, references and components, and names

@@ -150,14 +150,9 @@ def describe(state: Mapping[str, Any], name: str = "checkpoint") -> dict[str, An
         )
     unnamed = f"depths {size.depths}, feature size {size.feature_size}"
     model_size = next((label for label, settings in SIZES.items() if settings == size), unnamed)
-    details = {
-        "network": network_of(state),
-        "model_size": model_size,
-        **size._asdict(),
-        "input_channels": stem.shape[1],
-    }
+    facts = {"network": network_of(state), "model_size": model_size, **size._asdict(), "input_channels": stem.shape[1]}
     numbers = sum(tensor.numel() for tensor in state.values() if tensor.is_floating_point())
-    return details | {"tensors": len(state), "parameters": numbers}
+    return facts | {"tensors": len(state), "parameters": numbers}
 
 
 def network_of(state: Mapping[str, Any]) -> str:

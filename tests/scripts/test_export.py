@@ -238,8 +238,8 @@ def test_a_file_that_is_there_is_left_alone(folder, tmp_path, name):
     ("format", "output", "problem"),
     [
         ("state_dict", "o.json", "reserved for the metadata"),
-        ("state_dict", "o.onnx", "a name for onnx"),
-        ("torchscript", "o.safetensors", "a name for state_dict"),
+        ("state_dict", "o.onnx", "reserved for onnx"),
+        ("torchscript", "o.safetensors", "reserved for state_dict"),
     ],
 )
 def test_a_reserved_name_is_refused(format, output, problem):
