@@ -19,7 +19,7 @@ INCHES, DOTS = 2.6, 110  # inches per panel, dots per inch
 
 
 def draw(prepared: Prepared, path: Path, title: str) -> None:
-    """Draw the heads in planes through the middle of the brain as a PNG file, without brain extraction."""
+    """Draw the heads, skull included, in planes through the middle of the brain, as a PNG file."""
     steps = np.sign(np.diag(next(iter(prepared.heads.values())).affine)[:3]).astype(int)
     ras = tuple(slice(None, None, step) for step in steps)  # axes towards right, anterior and superior
     outlines = {TEMPLATE: prepared.template[ras], BRAIN: prepared.brain[ras]}
@@ -35,7 +35,7 @@ def draw(prepared: Prepared, path: Path, title: str) -> None:
 
 
 def draw_labels(scan: Volume, labels: Volume, path: Path, title: str, convention: str) -> None:
-    """Draw a scan and the outlines of its label map's regions, in planes through the largest, as a PNG file."""
+    """Draw a scan and the outlines of its labelled regions, in planes through the largest labelled slice, as a PNG."""
     head, affine = canonical(scan.array, scan.affine)
     values, _ = canonical(labels.array, labels.affine)
     shades, regions = colours(convention), regions_of(convention)

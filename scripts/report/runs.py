@@ -34,9 +34,8 @@ CURVES = _map(CURVE, maxProperties=100, description="up to 100 curves")  # each 
 FATES = dict.fromkeys(("matched", "changed", "missing", "unexpected"), COUNT)
 MEAN = _object(mean=NUMBER, n=COUNT) | {"required": ["mean", "n"]}
 # Of an evaluation's summary.json
-SCORES = _object(
-    cases=COUNT, regions=_map(_object(dice=MEAN, dice_present=MEAN) | {"required": ["dice", "dice_present"]})
-)
+DICE = _object(dice=MEAN, dice_present=MEAN) | {"required": ["dice", "dice_present"]}
+SCORES = _object(cases=COUNT, regions=_map(DICE))
 
 # The content of `run.json`: default for an interrupted run, and schema
 FIELDS: dict[str, tuple[Any, dict[str, Any]]] = {
