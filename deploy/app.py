@@ -49,7 +49,7 @@ def segment(
         prepare: register the scans to each other and to the model's space, and extract the brain if the model expects
             that; results return to the reference series' grid. Preconditions are checked afterwards.
         series_names: YAML file with the site's series names: name or pattern -> modality.
-        replaces: folder with earlier results of this study, to which the new ones refer as replaced.
+        replaces: folder with earlier results of this study, which the new results name as replaced.
     """
     restrict_output()
     required = {"input": input, "bundle": bundle, "output": output}

@@ -124,7 +124,7 @@ def _channels(data_format: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def split_options(text: str) -> list[str]:
-    """Split `--bundle_options`, such as "--model_size=tiny --overlap=0.25", into single options, each once.
+    """Split `--bundle_options`, such as "--model_size=tiny --overlap=0.25", into single options, without repeats.
 
     Options that the application sets itself are refused.
     """

@@ -88,7 +88,7 @@ def fetch(study: str, output: str) -> None:
 def store(input: str) -> None:
     """Store the results of deploy.app by STOW-RS; a repeated call changes nothing.
 
-    The environment is that of `fetch`.
+    The environment variables are those of `fetch`.
 
     Args:
         input: folder with results.

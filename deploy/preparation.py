@@ -55,7 +55,7 @@ class Preparation:
 
     @property
     def remarks(self) -> list[Remark]:
-        """A remark that the scans were prepared, and one for the figures outside their limits."""
+        """Return a remark on the preparation, and a remark for each figure outside its limits."""
         return [
             Remark("prepared", f"scans prepared by this application: {self.description}"),
             *(

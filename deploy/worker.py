@@ -195,7 +195,7 @@ class Service:
             raise
         outcome = mark.state
         if mark.step == HOLD:
-            outcome = f"held for a person to look at: {mark.reason}"
+            outcome = f"held for review: {mark.reason}"
         elif mark.state == "queued":
             outcome = "queued again, as MR images arrived during the attempt"
         elif mark.step != DONE:

@@ -38,7 +38,7 @@ def choose_postprocessing(evaluation: str, checkpoint: str) -> None:
 
     Args:
         evaluation: output folder of evaluate.yaml with --split=validation, or of a pool of these.
-        checkpoint: the model.pt that was evaluated; several, such as those of folds, as ['a.pt','b.pt'].
+        checkpoint: the evaluated model.pt; several files, such as one per fold, as ['a.pt','b.pt'].
     """
     from common.inference.masks import scored_masks  # late imports: `--help` stays fast
     from common.inference.reading import read

@@ -69,7 +69,7 @@ def read_command_line(arguments: Sequence[str], is_distributed: bool = False) ->
     if is_distributed and words[1] == "train" and configs / DISTRIBUTED not in files:
         files.append(configs / DISTRIBUTED)
     if positional:
-        raise InputError(f"argument {positional[0]}", expected="--OPTION=VALUE; configs stand before the options")
+        raise InputError(f"argument {positional[0]}", expected="--OPTION=VALUE; configs come before the options")
     if "config_file" in named:
         raise InputError("--config_file", expected="overlays as words, after BUNDLE CONFIG", value=named["config_file"])
     if empty := next((name for name in named if f"--{name}=" in arguments), None):

@@ -41,7 +41,7 @@ def segment(
     """Prepare raw scans as a model expects them, segment them, and bring the label maps back to the scans' own grids.
 
     Writes OUTPUT/labels/SUBJECT.nii.gz, on the grid of the subject's T1, with a picture, SUBJECT.png, and
-    OUTPUT/labels/volumes.csv, the regions' volumes there; with `grid`, the same in OUTPUT/labels/MODALITY. Look at
+    OUTPUT/labels/volumes.csv, the volumes of the regions; with `grid`, the same in OUTPUT/labels/MODALITY. Look at
     OUTPUT/prepared/overview.html first: it shows how the scans were prepared. OUTPUT/predicted has the label maps in
     the space of the prepared scans. Repeat the command to continue after an interruption or with more scans;
     results of changed scans or weights are replaced, and other label maps stay. A subject that cannot be prepared, or
@@ -78,7 +78,7 @@ def segment(
     path = default if checkpoint is None else weights.path_of("checkpoint", checkpoint)
     file = expand_home(path, f"--checkpoint={checkpoint}")
     if not file.is_file():
-        raise InputError(f"--checkpoint={file}: {why_no_file(file)}; expected one file, of a training of {bundle}")
+        raise InputError(f"--checkpoint={file}: {why_no_file(file)}; expected one file, trained with {bundle}")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # a process that has started OpenMP's threads cannot fork workers that use them
     trained = weights.read(file)
@@ -87,9 +87,9 @@ def segment(
     check_stated(record, file)
     is_swin = record.get("architecture", "swin_unetr") == "swin_unetr"
     if is_swin and (network := network_of(trained.state)) != "SwinUNETR":
-        raise InputError(f"--checkpoint={file}: holds {network}; expected the weights of a training of {bundle}")
-    if (of := record.get("bundle", bundle)) != bundle:
-        raise InputError(f"--checkpoint={file}: of the bundle {of}; expected the weights of a training of {bundle}")
+        raise InputError(f"--checkpoint={file}: holds {network}; expected weights trained with {bundle}")
+    if (trainer := record.get("bundle", bundle)) != bundle:
+        raise InputError(f"--checkpoint={file}: trained with {trainer}; expected weights trained with {bundle}")
     space = usual if like is None else like
     if space in COHORTS and space != usual:
         show(f"warning: --like={like}: expected {usual}, unless {file} was trained on scans like {like}", error=True)

@@ -60,7 +60,7 @@ def prepare(
     missing = kept.missing(data)
     show(f"{len(data)} subjects: {len(data) - len(missing)} stored, {len(missing)} to prepare")
     check_headers(missing, ["warning"])
-    add = kept.attempt  # a SLURM job can import its module, but not this one
+    add = kept.attempt  # a SLURM job can import the module of `Store`, but not this module
     faults = array.map(add, missing, "subject") if array else map_in_processes(add, missing, jobs, "subject")
     failed = [
         f"subject {entry['subject']}: {'its process was killed' if fault is None else fault}"

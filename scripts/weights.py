@@ -29,7 +29,7 @@ def inspect(file: str) -> None:
         "wrapper": layout.wrapper or "none",
         "beside it": ", ".join(layout.beside) or "nothing",
         "prefix": layout.prefix or "none",
-        "encoder": layout.encoder or "no name of its own",
+        "encoder": layout.encoder or "unnamed",
         "left out": ", ".join(layout.left_out) or "nothing",
         **(details := describe(checkpoint.state, file)),
         "modules": weights.by_module(checkpoint.state),

@@ -69,7 +69,7 @@ def make_report(
         content[0].ContentSequence.append(comment)
     headers = {image.SOPInstanceUID: sanitised_header(image) for image in slices}  # each enhanced image once
     return hd.sr.Comprehensive3DSR(
-        evidence=[*headers.values(), segmentation],  # highdicom takes the first for the scanner
+        evidence=[*headers.values(), segmentation],  # highdicom copies patient, study and scanner from the first
         content=content[0],
         series_instance_uid=hd.UID(),
         series_number=series_number(slices[0], STEP),

@@ -48,8 +48,8 @@ class Source:
         file = weights.path_of("checkpoint", checkpoint or self.folder / "models" / "model.pt")
         stated = weights.read(file).metadata
         name = self.folder.name  # a copied bundle may be renamed
-        if self.folder.parent == BUNDLES and (of := stated.get("bundle", name)) != name:
-            raise InputError(f"checkpoint {file}: of the bundle {of}; expected one of {name}")
+        if self.folder.parent == BUNDLES and (trainer := stated.get("bundle", name)) != name:
+            raise InputError(f"checkpoint {file}: trained with {trainer}; expected a checkpoint of {name}")
         DEVICE.parse("device", device)
         check([self.folder / CONFIG], {})
         self.parser = ConfigParser()

@@ -42,7 +42,7 @@ def folds(
         bundle: bundle to train, such as brats_finetune.
         datalist: JSON file of labelled subjects, not yet divided into folds.
         dataset_dir: folder that its paths start from.
-        output: folder of all results; that of an earlier run to continue it.
+        output: folder of all results; give an earlier run's folder to continue the run.
         folds: number of random folds, with all visits of a person in the same fold; or a JSON file like SwinUNETR's
             brats21_folds.json.
         fold_to: split of the held-out fold. In `testing` it only gives the score, and --validation sets aside subjects

@@ -98,7 +98,7 @@ def make_plan(root: Path, asked: Mapping[str, Any], hours: float, device: str) -
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == AUTO else DEVICE.parse("device", device)
     data = find(root, asked)
     sample = spread(data.cases)
-    show(f"measuring {len(sample)} subjects, and a step of a training on this machine")
+    show(f"measuring {len(sample)} subjects, and a training step on this machine")
     is_raw, evidence = judged([data.case(subject) for subject in sample])
     all_edges = edges_of(data)
     edges = [round(float(edge), 2) for edge in np.median(all_edges, axis=0)]

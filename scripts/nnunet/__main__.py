@@ -36,7 +36,7 @@ def baseline(
     """Train nnU-Net on a datalist's training subjects and predict its held-out ones.
 
     Planning, preprocessing, network, augmentation, schedule and prediction are nnU-Net's own; the training and
-    validation splits are the datalist's. Regions (WT, TC, ET) are trained as such, and label maps have the datalist's
+    validation splits are the datalist's. Regions (WT, TC, ET) are trained directly, and label maps have the datalist's
     values. Repeat the command to continue an interrupted run: finished steps are skipped. `python -m
     scripts.evaluate` scores OUTPUT/predictions. OUTPUT/run.json has settings, plan, time, memory and losses.
 

@@ -93,5 +93,5 @@ def _top_folder(archive: Path, entries: list[zipfile.ZipInfo]) -> str:
     tops = {parts[0] for parts in names}
     files = [parts for entry, parts in zip(entries, names, strict=True) if not entry.is_dir()]
     if len(tops) != 1 or not files or ["".join(tops)] in files:
-        raise InputError(f"{archive}: expected one folder in it, named as the bundle")
+        raise InputError(f"{archive}: expected a single top folder, named as the bundle")
     return tops.pop()

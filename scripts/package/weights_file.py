@@ -107,7 +107,7 @@ def add_safetensors(folder: Path) -> None:
 
 
 def check_safetensors(folder: Path, name: str) -> None:
-    """Raise an InputError if models/model.safetensors has other tensors than models/model.pt."""
+    """Raise an InputError if the tensors of models/model.safetensors and models/model.pt differ."""
     from safetensors.torch import load_file
 
     try:

@@ -139,7 +139,7 @@ def _waves(rng: Generator, positions: Array, scale: float) -> Array:
 
 
 def _enclosing(radius: Array, volume: float, spacing: float) -> float:
-    """The level of the distance map `radius` (mm) below which `volume` (cm3) lies, at least one voxel."""
+    """Return the level of the distance map `radius` (mm) that encloses `volume` (cm3), at least one voxel."""
     count = min(max(round(volume * 1000 / spacing**3), 1), len(radius) - 1)
     return float(np.mean(np.partition(radius, (count - 1, count))[count - 1 : count + 1]))
 

@@ -50,13 +50,13 @@ def prepare(
         series: subject -> DICOM series to use, by number or UID, such as "{'sub-01': 'T1=5,T1ce=9'}", for unclear
             headers; rules choose the others (deploy/README.md).
         labels: words that end the names or paths of label maps, such as lesion_mask, or their pattern, such as
-            "masks/*"; by default the usual ones, as of python -m scripts.datalists generic; none to leave label
+            "masks/*"; by default the usual words, as in python -m scripts.datalists generic; none to leave label
             maps out. Each is resampled from the grid of its scan, as SUBJECT_seg.nii.gz.
-        missing: refuse a subject that lacks a modality, or keep it, prepared with those that it has (NIfTI only).
+        missing: refuse a subject that lacks a modality, or keep it with its available modalities (NIfTI only).
         spacing: edge of the result's voxels in mm, 1 to 4. The models were trained on 1.
         device: cpu or cuda, for the brain extraction.
-        accept: subjects outside the limits whose pictures look right, such as
-            "sub-01,sub-02", or all. They stay accepted as long as their files and the settings stay the same.
+        accept: subjects outside the limits whose pictures look right, such as "sub-01,sub-02", or all. They stay
+            accepted as long as their files and the settings stay the same.
         jobs: subjects at a time; each takes up to 2 GB of memory at 1 mm. With `slurm`, the number of SLURM jobs, each
             of which prepares its part of the subjects, one at a time.
         slurm: settings of SLURM jobs, named as in submitit, such as "{'slurm_partition': 'cpu', 'cpus_per_task': 2}";

@@ -146,7 +146,7 @@ def _faults(data: DataSet, naming: Naming, masks: str | None) -> dict[str, str]:
     for clash in clashes:
         words = cures[clash.kind]
         option = f"--labels={words}" if clash.kind == LABEL else f'--patterns="{ ({clash.kind: words}) }"'
-        cure = f"{option} chooses" if words else "no words or pattern give each subject one"
+        cure = f"{option} chooses" if words else "no words or pattern select one for each subject"
         cure = f"--brain={masks} matches both" if clash.kind == BRAIN else cure
         faults.setdefault(clash.subject, f"{clash}; expected one ({cure})")
     return faults

@@ -214,7 +214,7 @@ def test_weights_whose_output_is_not_finite_are_to_blame_and_not_the_format():
 @pytest.mark.parametrize(
     ("stated", "message"),
     [
-        ({"bundle": "brats_finetune"}, f"of the bundle brats_finetune; expected one of {SEGMENTATION}"),
+        ({"bundle": "brats_finetune"}, f"trained with brats_finetune; expected a checkpoint of {SEGMENTATION}"),
         ({"architecture": "segresnet", "patch_size": [64, 64, 72]}, "architecture segresnet cannot be exported; .*"),
     ],
 )

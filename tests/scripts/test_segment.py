@@ -68,7 +68,7 @@ def test_a_checkpoint_that_is_missing_is_refused_before_anything_is_written(tmp_
     for options, message in (
         (
             {"bundle": "atlas_finetune", "checkpoint": other},
-            "other.pt: of the bundle brats_finetune; expected the weig",
+            "other.pt: trained with brats_finetune; expected weights",
         ),
         (
             {"bundle": "atlas_finetune", "checkpoint": str(tmp_path / "no.pt")},

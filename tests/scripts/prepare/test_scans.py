@@ -32,7 +32,7 @@ def test_two_files_of_a_modality_need_a_pattern(tmp_path):
     assert found(root, ["T1"], {"T1": "run-1_T1w"})["a"] == {"T1": "run-1_T1w.nii.gz"}
     assert found(root, ["T1"], {"T1": "run-2_*"})["a"] == {"T1": "run-2_T1w.nii.gz"}
     root = folder_with(tmp_path / "other", "b/b_T1.nii", "b/b_T1.nii.gz")
-    assert found(root, ["T1"])["b"].endswith("expected one (no words or pattern give each subject one)")
+    assert found(root, ["T1"])["b"].endswith("expected one (no words or pattern select one for each subject)")
 
 
 def test_a_modality_that_no_subject_has_is_refused(tmp_path):
