@@ -72,13 +72,13 @@ def test_a_checkpoint_that_is_missing_is_refused_before_anything_is_written(tmp_
         ),
         (
             {"bundle": "atlas_finetune", "checkpoint": str(tmp_path / "no.pt")},
-            "no.pt: no such file; expected one file, of a",
+            "no.pt: no such file; expected one file, trained",
         ),
         (
             {"bundle": "atlas_finetune", "checkpoint": [file, other]},
             r"^checkpoint=\[.*\]: expected the path of one file",
         ),
-        ({"bundle": "atlas_finetune", "checkpoint": file}, "ssl.pt: holds SSLHead; expected the weights of a tr"),
+        ({"bundle": "atlas_finetune", "checkpoint": file}, "ssl.pt: holds SSLHead; expected weights tr"),
         ({"bundle": "brats_stage2"}, "bundle=brats_stage2: expected one of atlas_finetune, brats_finetune"),
     ):
         with pytest.raises(InputError, match=message) as error:
