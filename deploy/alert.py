@@ -11,22 +11,22 @@ TIMEOUTS = (5, 10)  # for connecting and for each read, seconds
 
 
 def check_address(address: str) -> str:
-    """The address of a webhook, or empty. Messages leave it out, since it may contain a key."""
+    """Check the address of a webhook, which may be empty. Messages omit it, since it may contain a key."""
     if address and not re.fullmatch(r"https?://[^/\s]+(/\S*)?", address):
         raise InputError("--alert: expected an address such as https://alerts.example/hook")
     return address
 
 
 def send_alert(address: str, **content: str) -> str:
-    """POST JSON such as {"study": "s5f3a9c01", "state": "held", "reason": "..."}; return what went wrong, else "".
+    """POST JSON such as {"study": "s5f3a9c01", "state": "held", "reason": "..."}; return an error message, else "".
 
-    An empty address sends nothing. The proxy of the environment is used, unlike for Orthanc: the JSON names no patient.
+    An empty address sends nothing. Unlike requests to Orthanc, alerts may use a proxy: the JSON names no patient.
     """
     if not address:
         return ""
     try:
         with requests.post(address, json=content, timeout=TIMEOUTS, stream=True, allow_redirects=False) as answer:
             delivered, what = answer.status_code // 100 == 2, f"status {answer.status_code}"
-    except (requests.RequestException, HTTPError, UnicodeError) as error:  # the last two: of no host
+    except (requests.RequestException, HTTPError, UnicodeError) as error:  # the last two: invalid host
         delivered, what = False, type(error).__name__
     return "" if delivered else f"--alert: not delivered ({what})"

@@ -47,9 +47,9 @@ def segment(
         bundle_options: additional options of the bundle's inference, such as "--model_size=tiny --overlap=0.25".
         force: continue when a precondition is not met, and say so in the summary.
         prepare: register the scans to each other and to the model's space, and extract the brain if the model expects
-            that; the result returns to the reference series. Preconditions are checked after that.
-        series_names: YAML file with the site's own names of series: a name or pattern -> modality.
-        replaces: folder with earlier results of this study, to which the new ones refer as replaced.
+            that; results return to the reference series' grid. Preconditions are checked afterwards.
+        series_names: YAML file with the site's series names: name or pattern -> modality.
+        replaces: folder with earlier results of this study, which the new results name as replaced.
     """
     restrict_output()
     required = {"input": input, "bundle": bundle, "output": output}
@@ -69,18 +69,18 @@ def segment(
     study = next(iter(choice.series.values())).header.StudyInstanceUID
     replaced = read_replaced(path_of("replaces", replaces), study) if replaces else []
     choice.remarks += remark_on(replaced)
-    for one in choice.series.values():
-        check_grid(grid_of([instance.header for instance in one.instances], one.name)[0], one.name)
-    for modality, one in choice.series.items():
-        show(f"{modality}: {one.name}, {len(one.instances)} images; {choice.reasons[modality]}")
+    for selected in choice.series.values():
+        check_grid(grid_of([instance.header for instance in selected.instances], selected.name)[0], selected.name)
+    for modality, selected in choice.series.items():
+        show(f"{modality}: {selected.name}, {len(selected.instances)} images; {choice.reasons[modality]}")
     temporary = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.absolute()))  # only this user can read it
     try:
         work, results = temporary / "work", temporary / "results"
         work.mkdir()
         results.mkdir()
-        place = reference or model.task.reference
-        chosen = {modality: one.without_headers() for modality, one in choice.series.items()}
-        job = Job(model, chosen, choice.reasons, place, work, results, options, force, prepare, choice.remarks)
+        grid_modality = reference or model.task.reference
+        chosen = {modality: selected.without_headers() for modality, selected in choice.series.items()}
+        job = Job(model, chosen, choice.reasons, grid_modality, work, results, options, force, prepare, choice.remarks)
         job.replaced = replaced
         run_guarded(_run_operators, job)
         for remark in json.loads((results / REPORT).read_text())["remarks"]:
@@ -92,7 +92,7 @@ def segment(
 
 
 def check_installed() -> None:
-    """Refuse an environment without MONAI Deploy, which this imports."""
+    """Raise an InputError if MONAI Deploy is not installed. Imports `monai`."""
     if importlib.util.find_spec("monai.deploy") is None:
         raise InputError("MONAI Deploy is not installed; run make deploy, then use .venv-deploy/bin/python")
 

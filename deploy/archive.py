@@ -1,4 +1,4 @@
-"""Client of Orthanc as the service uses it: studies, their marks and their results. Every request can be repeated."""
+"""The service's Orthanc client: studies, their marks and their results. Every request can be repeated."""
 
 import io
 import re
@@ -20,11 +20,11 @@ from common.files import parse_json
 from deploy.job import MANUFACTURER, RESULT_FILES
 from deploy.login import hint_of, session_of
 
-MARK, KEPT = 4711, 4712  # Orthanc's numbers of the mark (metadata) and the results (attachment), user-defined
+MARK, KEPT = 4711, 4712  # user-defined numbers of the mark (Orthanc metadata) and the results (attachment)
 CONNECT, READ = 10, 300  # timeouts for connecting and for reading, seconds
 RETRIES = 6  # of an unanswered request; about a minute with the waits
 LIMIT = 600  # seconds for a request with its retries
-LARGEST = 2**30  # bytes of an answer
+LARGEST = 2**30  # maximum bytes of an answer
 # Shapes of answers, see `_fits`
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{8}){4}")  # Orthanc's, a SHA-1
 STUDY = {
@@ -40,7 +40,7 @@ class ArchiveError(InputError):
 
 
 class RefusedError(ArchiveError):
-    """Orthanc answers with the status of a failure, or not as expected."""
+    """Orthanc answers with an error status or unexpected content."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class StoredStudy:
     id: str
     stable: bool
     updated: str
-    scanned: str  # YYYYMMDD; the day of `updated` if the study does not say
+    scanned: str  # YYYYMMDD; the day of `updated` for a study without a date
     mark: str | None  # text of its mark
 
 
@@ -81,11 +81,11 @@ class Archive:
         """All studies, the least recently updated first."""
         content = {"Resources": self._json("GET", "studies", [ID]), "Level": "Study", "Metadata": True}
         studies = []
-        for each in self._json("POST", "tools/bulk-content", [STUDY], json=content):
-            updated = each.get("LastUpdate") or ""
-            scanned = (each["MainDicomTags"].get("StudyDate") or "").replace(".", "")  # 2026.11.20: of ACR-NEMA
-            mark = each["Metadata"].get(str(MARK))
-            studies.append(StoredStudy(each["ID"], each["IsStable"], updated, scanned or updated[:8], mark))
+        for item in self._json("POST", "tools/bulk-content", [STUDY], json=content):
+            updated = item.get("LastUpdate") or ""
+            scanned = (item["MainDicomTags"].get("StudyDate") or "").replace(".", "")  # ACR-NEMA: 2026.11.20
+            mark = item["Metadata"].get(str(MARK))
+            studies.append(StoredStudy(item["ID"], item["IsStable"], updated, scanned or updated[:8], mark))
         return sorted(studies, key=lambda study: (study.updated, study.id))
 
     def images(self, study: str) -> list[str]:
@@ -98,8 +98,8 @@ class Archive:
 
     def _instances(self, study: str, keyword: str, value: str) -> list[str]:
         series = self._json("GET", f"studies/{study}/series", [SERIES])
-        chosen = [each for each in series if each["MainDicomTags"].get(keyword) == value]
-        return sorted(instance for each in chosen for instance in each["Instances"])
+        chosen = [item for item in series if item["MainDicomTags"].get(keyword) == value]
+        return sorted(instance for item in chosen for instance in item["Instances"])
 
     def has(self, study: str) -> bool:
         """Whether Orthanc still has a study."""
@@ -125,12 +125,12 @@ class Archive:
         self._request("PUT", f"studies/{study}/attachments/{KEPT}", data=results)
 
     def kept(self, study: str) -> bytes | None:
-        """The zip archive of results that is kept with a study; None if there is none, or it is damaged."""
+        """Return the zip archive of results kept with a study; None if missing or damaged."""
         answer = self._request("GET", f"studies/{study}/attachments/{KEPT}/data", may_be_missing=True)
         return answer if answer and results_in(answer) else None
 
     def drop(self, study: str) -> None:
-        """Remove the results that are kept with a study, if any."""
+        """Remove the results kept with a study, if any."""
         self._request("DELETE", f"studies/{study}/attachments/{KEPT}", may_be_missing=True)
 
     def delete(self, instances: Iterable[str]) -> None:
@@ -145,7 +145,7 @@ class Archive:
         """
         expected = len(zipfile.ZipFile(io.BytesIO(results)).namelist())
         answers = self._json("POST", "instances", [STORED], data=results)
-        stored = [one["ID"] for one in answers if one.get("Status") in ("Success", "AlreadyStored")]
+        stored = [item["ID"] for item in answers if item.get("Status") in ("Success", "AlreadyStored")]
         if len(stored) != expected:
             raise ArchiveError(f"Orthanc has stored {len(stored)} of {expected} results")
         return stored
@@ -164,24 +164,24 @@ class Archive:
             raise ArchiveError(f"DICOM node {modality}: {problem}") from None
 
     def _json(self, method: str, path: str, shape: Any, **options: Any) -> Any:
-        """JSON of a shape; see `_fits`."""
+        """Return the JSON content of an answer of this shape; see `_fits`."""
         answer = self._request(method, path, **options) or b""
         try:
             content = parse_json(answer)
         except ValueError:
-            raise RefusedError(f"Orthanc answers {_named(method, path)} with invalid JSON") from None
+            raise RefusedError(f"Orthanc answers {_route(method, path)} with invalid JSON") from None
         if not _fits(content, shape):
             what = type(content).__name__
-            raise RefusedError(f"Orthanc answers {_named(method, path)} with a {what} of unexpected content")
+            raise RefusedError(f"Orthanc answers {_route(method, path)} with a {what} of unexpected content")
         return content
 
     def _request(self, method: str, path: str, may_be_missing: bool = False, **options: Any) -> bytes | None:
-        """The content of an answer; None if what may be missing is."""
+        """Return the content of an answer; None for a missing resource, if `may_be_missing`."""
         options |= {"timeout": (CONNECT, READ), "stream": True, "allow_redirects": False}
         content = bytearray()
 
         def expire(*_: object) -> None:
-            raise ArchiveError(f"Orthanc does not answer {_named(method, path)} within {self.limit} s")
+            raise ArchiveError(f"Orthanc does not answer {_route(method, path)} within {self.limit} s")
 
         signal.signal(signal.SIGALRM, expire)  # READ limits only the wait for the next byte
         signal.alarm(self.limit)
@@ -189,15 +189,15 @@ class Archive:
             with self._session.request(method, f"{self._url}/{path}", **options) as answer:
                 if may_be_missing and answer.status_code == requests.codes.not_found:
                     return None
-                if answer.status_code // 100 != 2:  # a redirect could take images and password elsewhere
+                if answer.status_code // 100 != 2:  # a redirect could send images and password elsewhere
                     is_login = answer.status_code == requests.codes.unauthorized
                     hint = "; see ORTHANC_USER and ORTHANC_PASSWORD_FILE" if is_login else ""
-                    raise RefusedError(f"Orthanc answers {_named(method, path)} with status {answer.status_code}{hint}")
+                    raise RefusedError(f"Orthanc answers {_route(method, path)} with status {answer.status_code}{hint}")
                 for part in answer.iter_content(2**20):
                     content += part
                     if len(content) > LARGEST:
-                        raise RefusedError(f"Orthanc answers {_named(method, path)} with more than {LARGEST} bytes")
-        except (requests.RequestException, HTTPError, UnicodeError) as error:  # the last two: of no host
+                        raise RefusedError(f"Orthanc answers {_route(method, path)} with more than {LARGEST} bytes")
+        except (requests.RequestException, HTTPError, UnicodeError) as error:  # the last two: invalid host
             what = f"{type(error).__name__}){hint_of(error, 'Orthanc')}"
             raise ArchiveError(f"Orthanc does not answer at ORTHANC_URL ({what}") from None
         finally:
@@ -206,27 +206,27 @@ class Archive:
 
 
 def results_in(packed: bytes) -> dict[str, bytes]:
-    """The results in a zip archive, by file name; none if it is damaged or too large."""
+    """Return the results in a zip archive, by file name; empty if the archive is damaged or too large."""
     try:
         with zipfile.ZipFile(io.BytesIO(packed)) as archive:
-            if sum(each.file_size for each in archive.infolist()) > LARGEST:
+            if sum(entry.file_size for entry in archive.infolist()) > LARGEST:
                 raise zipfile.BadZipFile
-            return {each: archive.read(each) for each in archive.namelist() if each in RESULT_FILES}
+            return {name: archive.read(name) for name in archive.namelist() if name in RESULT_FILES}
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
         return {}
 
 
-def _named(method: str, path: str) -> str:
-    """A request without the ids in its path."""
+def _route(method: str, path: str) -> str:
+    """Describe a request without the ids in its path."""
     return f"{method} {path.partition('/')[0]}"
 
 
 def _fits(content: Any, shape: Any) -> bool:
-    """Whether JSON has a shape: a type, a pattern, a list of a shape, or a mapping's shapes by key."""
+    """Whether JSON content matches a shape: a type, a pattern, a list of a shape, or a mapping of keys to shapes."""
     if isinstance(shape, dict):
         return isinstance(content, dict) and all(_fits(content.get(key), inner) for key, inner in shape.items())
     if isinstance(shape, list):
-        return isinstance(content, list) and all(_fits(each, shape[0]) for each in content)
+        return isinstance(content, list) and all(_fits(item, shape[0]) for item in content)
     if isinstance(shape, re.Pattern):
         return isinstance(content, str) and shape.fullmatch(content) is not None
     return isinstance(content, shape)

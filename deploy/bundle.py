@@ -30,7 +30,7 @@ RESERVED_OPTIONS = (  # set by the application
 
 
 def _mapping(**properties: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON schema of a mapping that has these keys."""
+    """Return the JSON schema of a mapping with these keys."""
     return {"type": "object", "required": [*properties], "properties": properties}
 
 
@@ -57,7 +57,7 @@ class Bundle:
     modalities: tuple[str, ...]  # in the order of the network's input channels
     task: Task
     checkpoint_sha256: str
-    trained_on: str  # a phrase for readers
+    trained_on: str  # training data, in words
     spacing: tuple[float, float]  # smallest and largest voxel edge in training, mm
     cleanup: str | None  # postprocessing that the checkpoint states
 
@@ -86,10 +86,10 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
     path = checkpoint or folder / "models" / "model.pt"
     record = weights.read(path).metadata  # refuses pickled code and the record of a different file
     if tasks := record.get("tasks"):
-        raise InputError(f"checkpoint {path}: learnt {', '.join(tasks)} without labels; expected weights that segment")
+        raise InputError(f"checkpoint {path}: self-supervised ({', '.join(tasks)}); expected segmentation weights")
     regions = {segment.region for segment in task.segments}
-    if (convention := record.get("label_convention")) is not None and set(found := regions_of(convention)) != regions:
-        raise InputError(f"checkpoint {path}: segments {', '.join(found)}; expected {', '.join(sorted(regions))}")
+    if (convention := record.get("label_convention")) is not None and set(learnt := regions_of(convention)) != regions:
+        raise InputError(f"checkpoint {path}: segments {', '.join(learnt)}; expected {', '.join(sorted(regions))}")
     if (stripped := is_skull_stripped(record)) is not None:
         task = replace(task, skull_stripped=stripped)
     return Bundle(
@@ -124,7 +124,7 @@ def _channels(data_format: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def split_options(text: str) -> list[str]:
-    """Split `--bundle_options`, such as "--model_size=tiny --overlap=0.25", into single options, each once.
+    """Split `--bundle_options`, such as "--model_size=tiny --overlap=0.25", into single options, without repeats.
 
     Options that the application sets itself are refused.
     """
@@ -142,10 +142,10 @@ def split_options(text: str) -> list[str]:
 
 def check_options(options: Sequence[str], bundle: Bundle) -> None:
     """Check the names of `--bundle_options`, and the values of documented options, before any work."""
-    given = options_of(options)[1]
+    named = options_of(options)[1]
     try:
-        check_known(given, [bundle.config])
-        for name, value in given.items():
+        check_known(named, [bundle.config])
+        for name, value in named.items():
             argument(f"--{name}={value}")  # refuses expressions
             if name in OPTIONS:
                 OPTIONS[name](parsed(name, value))

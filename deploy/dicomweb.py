@@ -1,4 +1,4 @@
-"""DICOMweb: `python -m deploy.dicomweb fetch --study=UID --output=STUDY`, deploy.app, and `store --input=RESULT`.
+"""DICOMweb client: `python -m deploy.dicomweb fetch --study=UID --output=STUDY`, and `store --input=RESULT`.
 
 The service (service.py) needs Orthanc's own interface, since DICOMweb cannot mark a study.
 """
@@ -27,15 +27,15 @@ AS_STORED = (("application/dicom", "*"),)  # in any transfer syntax
 
 @contextmanager
 def _client() -> Iterator[DICOMwebClient]:
-    """A client of the server that the environment names; its failures are InputErrors that name no study."""
+    """Yield a client of the server that the environment names; failures become InputErrors that name no study."""
     url, user, password = login("DICOMWEB_URL", "DICOMWEB_USER", "DICOMWEB_PASSWORD_FILE")
     session = session_of(user, password)
-    session.max_redirects = 0  # a redirect could take images and password elsewhere
+    session.max_redirects = 0  # a redirect could send images and password elsewhere
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             client = DICOMwebClient(url.rstrip("/"), session, timeout=TIMEOUTS)
-            client.set_http_retry_params(retry=False)  # a second try of a large POST would be empty
+            client.set_http_retry_params(retry=False)  # a retry of a large POST would have no body
             yield client
     except InputError:
         raise
@@ -67,28 +67,28 @@ def fetch(study: str, output: str) -> None:
     with _client() as client:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder.parent) as temporary:
-            place, count = Path(temporary, "study"), 0
-            place.mkdir()
+            staging, count = Path(temporary, "study"), 0
+            staging.mkdir()
             for series in client.search_for_series(study, search_filters={"Modality": "MR"}, get_remaining=True):
                 uid = series["0020000E"]["Value"][0]
                 images = client.search_for_instances(study, uid, get_remaining=True)
                 expected = {image["00080018"]["Value"][0] for image in images}
                 for image in client.iter_series(study, uid, AS_STORED):
                     expected.discard(image.SOPInstanceUID)
-                    image.save_as(place / f"{count:06d}.dcm", enforce_file_format=True)
+                    image.save_as(staging / f"{count:06d}.dcm", enforce_file_format=True)
                     count += 1
                 if expected:
-                    raise InputError(f"DICOMWEB_URL: the server gave all but {len(expected)} images of a series")
+                    raise InputError(f"DICOMWEB_URL: the server did not send {len(expected)} images of a series")
             if not count:
-                raise InputError("--study: no MR images at DICOMWEB_URL; expected a study with some")
-            place.rename(folder)
+                raise InputError("--study: no MR images at DICOMWEB_URL; expected a study with MR images")
+            staging.rename(folder)
     show(f"wrote {count} images")
 
 
 def store(input: str) -> None:
     """Store the results of deploy.app by STOW-RS; a repeated call changes nothing.
 
-    The environment is that of `fetch`.
+    The environment variables are those of `fetch`.
 
     Args:
         input: folder with results.
@@ -103,9 +103,9 @@ def store(input: str) -> None:
         raise InputError(f"--input: {type(error).__name__} in a result; expected results of deploy.app") from None
     with _client() as client:
         answer = client.store_instances(results)
-        stored = {one.ReferencedSOPInstanceUID for one in answer.get("ReferencedSOPSequence", [])}
-        if failed := [one for one in results if one.SOPInstanceUID not in stored]:
-            raise InputError(f"DICOMWEB_URL: the server has stored all but {len(failed)} of {len(results)} results")
+        stored = {item.ReferencedSOPInstanceUID for item in answer.get("ReferencedSOPSequence", [])}
+        if failed := [result for result in results if result.SOPInstanceUID not in stored]:
+            raise InputError(f"DICOMWEB_URL: the server did not store {len(failed)} of {len(results)} results")
     show(f"stored {len(results)} results")
 
 

@@ -54,15 +54,15 @@ def infer(bundle: Bundle, aligned: Mapping[str, Volume], work: Path, options: Se
 def run_command(command: Sequence[str], folder: Path, work: Path) -> None:
     """Run the bundle's inference command in `folder` without showing its output.
 
-    The error of a failed command gives the reason for the case, or else the first exception, or the last line of
-    stderr. It omits the path of `work`, which may identify the patient.
+    The error of a failed command gives the reason for the case, else the first exception, else the last line of stderr.
+    It omits the path of `work`, which may identify the patient.
     """
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # the bundle's own code
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
         lines = [line for line in result.stderr.splitlines() if line.strip()] or ["no message"]
         reasons = [line[line.index(FAILURE) :] for line in lines if FAILURE in line]  # can follow a progress bar
-        causes = [line for line in lines if re.match(r"[\w.]+Error: ", line)]  # of which MONAI's last says little
+        causes = [line for line in lines if re.match(r"[\w.]+Error: ", line)]  # MONAI's last exception says little
         message = (reasons[-1:] or causes[:1] or lines[-1:])[0].replace(f"{work}/", "")
         why = f": {message[:300]}" if result.returncode > 0 else ""
         raise InputError(f"the bundle's inference {ending_of(result.returncode)}{why}")

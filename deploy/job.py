@@ -47,8 +47,8 @@ def prepare_output(output: Path) -> None:
         output.mkdir(parents=True, exist_ok=True)
         existing = next((name for name in RESULT_FILES if (output / name).exists()), None)
     except OSError as error:
-        found = why_no_folder(output) if isinstance(error, FileExistsError) else error.strerror
-        raise InputError(f"--output: {found}; expected a writable folder") from error
+        reason = why_no_folder(output) if isinstance(error, FileExistsError) else error.strerror
+        raise InputError(f"--output: {reason}; expected a writable folder") from error
     if existing:
         raise InputError(f"--output: contains {existing}; expected a folder without results")
     if not os.access(output, os.W_OK):

@@ -1,4 +1,4 @@
-"""Addresses, passwords and certificates from the environment, for the services that the commands of this folder ask."""
+"""Read the addresses, passwords and certificates of remote services from the environment."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ from common.files import check_regular
 
 
 def login(address_name: str, user_name: str, file_name: str) -> tuple[str, str, str]:
-    """The address, user and password of a service, by the names of their variables; certificates are checked, too."""
+    """Return a service's address, user and password from these environment variables; check the certificates, too."""
     url, user, password_file = (os.environ.get(name, "") for name in (address_name, user_name, file_name))
     if missing := next((name for name in (address_name, user_name, file_name) if not os.environ.get(name)), None):
         raise InputError(f"{missing}: missing from the environment")
@@ -42,7 +42,7 @@ def login(address_name: str, user_name: str, file_name: str) -> tuple[str, str, 
 
 
 def session_of(user: str, password: str) -> requests.Session:
-    """A session for patients' data: it uses no proxy and no credentials of .netrc, and verifies certificates."""
+    """Return a session for patient data: no proxies, no .netrc credentials, verified certificates."""
     session = requests.Session()
     session.trust_env = False
     session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True  # "" would verify nothing
@@ -51,6 +51,6 @@ def session_of(user: str, password: str) -> requests.Session:
 
 
 def hint_of(error: Exception, what: str) -> str:
-    """How to mend a failure of TLS, as the end of a message; else empty."""
+    """Return a hint to append to the message of a TLS error; empty for other errors."""
     is_tls = isinstance(error, requests.exceptions.SSLError)
-    return f"; REQUESTS_CA_BUNDLE names the file of {what}'s certificate or of its authority" if is_tls else ""
+    return f"; set REQUESTS_CA_BUNDLE to the file of {what}'s certificate or of its authority" if is_tls else ""

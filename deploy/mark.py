@@ -13,7 +13,7 @@ SEGMENT, HOLD, DELIVER, DONE = "segment", "hold", "deliver", "done"
 OUTCOMES = ("failed", "given_up", "held", "done")  # of an attempt
 STATES = ("queued", "running", *OUTCOMES)
 RUNNING = "an attempt is in progress"
-FIRST_WAIT, FACTOR = 60.0, 10  # seconds until the second attempt; each further wait is this many times as long
+FIRST_WAIT, FACTOR = 60.0, 10  # seconds before the second attempt; growth factor of later waits
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Mark:
 
     pseudonym: str  # random name of the study in the log, unrelated to the patient
     images: str  # digest of the MR images; if they change, the study counts as new
-    step: str = SEGMENT  # next step: SEGMENT, HOLD (the kept results, for a person), DELIVER (them) or DONE
+    step: str = SEGMENT  # next step: SEGMENT, HOLD (results wait for a person), DELIVER or DONE
     attempts: int = 0  # at this step, the current attempt included
     due: float = 0.0  # earliest time of the next attempt, seconds since 1970
     reason: str = ""  # of the last failure, or for holding the results
@@ -37,7 +37,7 @@ class Mark:
 
     @property
     def is_open(self) -> bool:
-        """Whether the service has to do the next step, and may try."""
+        """Whether the service has a step and attempts left."""
         return self.step in (SEGMENT, DELIVER) and self.attempts < self.limit
 
     @property
@@ -50,7 +50,7 @@ class Mark:
         return "given_up" if not self.is_open else "failed" if self.reason else "queued"
 
     def next_attempt(self, now: float) -> float:
-        """Time of the next attempt; `now` also if `due` is beyond any wait, as after the clock was set back."""
+        """Return the time of the next attempt: `due`, or `now` if `due` has passed or the clock was set back."""
         return self.due if now < self.due <= now + self._wait else now
 
     @property
@@ -58,7 +58,7 @@ class Mark:
         return FIRST_WAIT * FACTOR ** min(max(self.attempts - 1, 0), 9)  # seconds after a failed attempt
 
     def begun(self, owner: str, limit: int) -> "Mark":
-        """The mark during the next attempt, which counts even if the service is killed."""
+        """Return the mark for a new attempt, which counts even if the service is killed."""
         return replace(self, attempts=self.attempts + 1, reason=RUNNING, owner=owner, limit=limit)
 
     def failed(self, reason: str, now: float) -> "Mark":
@@ -76,7 +76,7 @@ class Mark:
         return replace(self, attempts=0, due=0.0, reason="")
 
     def released(self, discard: bool) -> "Mark":
-        """The mark after a person saw the held results: to be delivered, or the study closed without results."""
+        """Return the mark after a person reviewed the held results: deliver or `discard` them."""
         return replace(self, step=DONE if discard else DELIVER, attempts=0, due=0.0, reason="")
 
     def moved_to(self, step: str, **changes: Any) -> "Mark":
@@ -85,23 +85,23 @@ class Mark:
 
 
 def digest_of(words: Sequence[str]) -> str:
-    """A digest that detects changes of a list."""
+    """Return a SHA-256 that changes with the list."""
     return hashlib.sha256(json.dumps(list(words)).encode()).hexdigest()
 
 
 def parsed(text: str | None) -> Mark | None:
-    """The mark in a text; None if there is no text or the service cannot have written it."""
+    """Parse a mark; None if the text is missing or invalid."""
     try:
         mark = Mark(**parse_json(text or "null"))
     except (TypeError, ValueError):
         return None
     numbers, texts = (mark.attempts, mark.due, mark.limit), (mark.pseudonym, mark.images, mark.reason, mark.owner)
-    valid = all(isinstance(each, int | float) for each in numbers) and all(isinstance(each, str) for each in texts)
+    valid = all(isinstance(value, int | float) for value in numbers) and all(isinstance(value, str) for value in texts)
     return mark if valid and mark.step in (SEGMENT, HOLD, DELIVER, DONE) else None
 
 
 def mark_of(text: str | None, images: str) -> Mark:
-    """The mark of a study with these images; a new mark if the text is missing, invalid or about different images."""
+    """Return the study's mark; a new one if the text is missing or invalid, or if the images have changed."""
     mark = parsed(text)
     if mark is None:
         return Mark(f"s{secrets.token_hex(4)}", images)  # python-fire reads text such as 1e234567 as a number

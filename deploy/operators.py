@@ -1,6 +1,6 @@
 """The operators of the application: from the chosen series to the result files.
 
-MONAI Deploy's own operators are not used; docs/explanation/architecture.md says what they get wrong. Its selector
+MONAI Deploy's own operators are not used; docs/explanation/architecture.md lists their faults. Its series selector
 cannot express "T1 without contrast agent".
 """
 
@@ -80,9 +80,9 @@ class Prepare(JobOperator):
         task = job.bundle.task
         failed += failed_checks(volumes, aligned, job.reference, task.skull_stripped, task.in_mni_space)
         if failed and not job.force:
-            mend = "" if job.prepare else "--prepare prepares scans, "
+            hint = "" if job.prepare else "--prepare prepares scans, "
             text = "; ".join(failed)
-            raise InputError(f"{text}. See deploy/README.md, Preconditions; {mend}--force continues anyway")
+            raise InputError(f"{text}. See deploy/README.md, Preconditions; {hint}--force continues anyway")
         job.remarks += [] if preparation is None else preparation.remarks
         job.remarks += [Remark("precondition", text) for text in failed]
         job.remarks += spacing_remarks(aligned[job.reference], job.bundle.spacing)
@@ -104,9 +104,9 @@ class Infer(JobOperator):
         try:
             label = infer(job.bundle, scans.aligned, job.work, inference_options(job))
         except InputError as error:
-            place = "; options of the bundle go into --bundle_options" if "--" in str(error) else ""
+            hint = "; options of the bundle go into --bundle_options" if "--" in str(error) else ""
             changed = f"; changed here: {' '.join(job.options)}" if job.options else ""
-            raise InputError(f"{error}{place}{changed}") from error
+            raise InputError(f"{error}{hint}{changed}") from error
         segments = label_segments(label, job.bundle.task.segments)
         if scans.preparation is not None:
             segments = scans.preparation.segments_on(scans.reference.grid, segments)
@@ -114,10 +114,10 @@ class Infer(JobOperator):
 
 
 def inference_options(job: Job) -> list[str]:
-    """The user's options for the bundle's inference, plus the preparation checks to accept unless the user lists them.
+    """Return the user's options for the bundle's inference, with --accept unless the user sets it.
 
-    Spacing is reported here (`spacing_remarks`), and alignment was checked before thick slices were interpolated. With
-    --force all checks are accepted.
+    Spacing is accepted because a remark reports it (`spacing_remarks`), alignment because it was checked before thick
+    slices were interpolated. --force accepts all checks.
     """
     if "accept" in options_of(job.options)[1] and not job.force:
         return [*job.options]

@@ -1,6 +1,6 @@
-"""The page of the service: the studies that failed or are held, summaries of held results, and buttons.
+"""The web page of the service: failed and held studies, summaries of held results, and buttons to settle them.
 
-It listens on 127.0.0.1. Its address has a random part, which other users of the machine and other sites cannot know.
+It listens on 127.0.0.1 only; a random part of its address keeps out other users of the machine and other sites.
 """
 
 import base64
@@ -22,14 +22,14 @@ from PIL import Image
 from common.errors import InputError, show
 from deploy.mark import STATES, Mark
 
-ACTIONS = {  # by state; a held study has them beside its summary only
+ACTIONS = {  # by state; a held study shows its buttons only beside the summary
     "failed": ["retry"],
     "given_up": ["retry", "discard"],
     "held": ["release", "discard", "retry"],
     "running": [],
 }
-IDENTITY = ("PatientID", "StudyDate", "AccessionNumber")  # by which a person finds the study in the PACS
-LONGEST = 1000  # bytes of a form
+IDENTITY = ("PatientID", "StudyDate", "AccessionNumber")  # to find the study in the PACS
+LONGEST = 1000  # maximum bytes of a form
 STYLE = (
     "body{font:16px/1.5 sans-serif;margin:2rem;color-scheme:light dark}img{max-width:100%}"
     "table{border-collapse:collapse}th,td{border:1px solid gray;padding:.3rem .6rem;text-align:left}"
@@ -46,10 +46,10 @@ HEADERS = {
 
 
 class Page(HTTPServer):
-    """The server of the page.
+    """HTTP server of the page.
 
-    `look` gives the marks, `results` the held results of a study by file name, and each of `actions` settles a study
-    and returns a line.
+    `look` returns the marks, `results` returns the held results of a study by file name, and each of `actions` settles
+    a study and returns a message.
     """
 
     def __init__(
@@ -67,20 +67,20 @@ class Page(HTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
 
     def handle_error(self, *_: object) -> None:
-        """Report an unexpected error by its type: its message could name the patient."""
+        """Report only the type of an unexpected error, because its message could name the patient."""
         show(f"error: {type(sys.exception()).__name__} (message withheld)", error=True)
 
     @property
     def address(self) -> str:
-        """The page's address."""
+        """URL of the page, token included."""
         return f"http://127.0.0.1:{self.server_port}/{self.token}/"
 
     def summary(self, study: str) -> pydicom.Dataset:
-        """The summary of held results."""
+        """Return the summary picture of a study's held results."""
         return pydicom.dcmread(io.BytesIO(self.results(study)["summary.dcm"]))
 
     def render(self, study: str = "") -> str:
-        """The page of all studies, or of a held one."""
+        """Return the HTML of the overview, or of a held study's page."""
         marks, message, identity = self.look(), self.message, {}
         self.message = ""
         counts = {} if study else {state.replace("_", " "): 0 for state in STATES}
@@ -96,7 +96,7 @@ class Page(HTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: Page
-    timeout = 2  # seconds for a request; browsers open connections ahead, and requests are answered one by one
+    timeout = 2  # seconds to receive a request; the server has one thread, and browsers open idle connections
 
     def do_GET(self) -> None:
         if (name := self._name()) is None:
@@ -117,7 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._guarded(lambda: self._settle(form.get("action", [""])[0], form.get("study", [""])[0]))
 
     def _name(self) -> str | None:
-        """What follows the page's address; None if the request is for another address."""
+        """Return the path below the page's address; None for a request to a different address."""
         path, start = self.path.partition("?")[0].encode(), f"/{self.server.token}/".encode()
         is_here = re.fullmatch(r"(127\.0\.0\.1|localhost)(:\d+)?", self.headers.get("Host", ""))  # no DNS rebinding
         return path[len(start) :].decode() if is_here and secrets.compare_digest(path[: len(start)], start) else None
@@ -136,14 +136,14 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(303)
 
     def _guarded(self, answer: Callable[[], None]) -> None:
-        """Answer, or say in one line why not."""
+        """Answer; on an InputError, send its message."""
         try:
             answer()
         except InputError as error:
             self._answer(503, "text/plain; charset=utf-8", f"{error}\n".encode())
 
     def _answer(self, status: int, kind: str = "text/plain", content: bytes = b"") -> None:
-        self.connection.settimeout(60)  # to send it
+        self.connection.settimeout(60)  # seconds to send the answer
         self.send_response(status)
         for name, value in (HEADERS | {"Content-Type": kind, "Content-Length": str(len(content))}).items():
             self.send_header(name, value)
@@ -153,4 +153,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *_: object) -> None:
-        """Log nothing: addresses have the token."""
+        """Log nothing, because addresses contain the token."""

@@ -26,36 +26,36 @@ from deploy.bundle import Bundle
 from deploy.source_header import burned_in_annotation
 
 LEAST = 0.5  # least volume of a brain, voxels above zero, litres
-BELOW = 0.05  # largest share of voxels below zero, which interpolation makes at the brain's edge; background is more
+BELOW = 0.05  # largest share of voxels below zero: interpolation at the brain's edge; a negative background has more
 COVERAGE = LIMITS["modality"]["coverage"][0]
-COVERED = 0.95  # least share of the reference's brain in the field of view of another series, prepared elsewhere
-LEAST_EXTENT = 100.0  # mm, least length of a brain along each axis; an adult's is 110 to 190 long
-LOST = 3  # most slices that a damaged export lacks at the ends, of two series on one grid
+COVERED = 0.95  # least share of the reference's brain that a series prepared elsewhere must cover
+LEAST_EXTENT = 100.0  # mm, least length of a brain along each axis; adult brains: 110 to 190
+LOST = 3  # most end slices missing from a damaged export, compared with a series on the same grid
 IN_MNI = LIMITS["subject"]["overlap"][0]
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What a preparation did, and its quality figures."""
+    """Description and quality figures of a finished preparation."""
 
     description: str
     grid: Grid
     figures: Figures
     back: NDArray[np.float64]  # [4, 4] from mm of the reference series to mm of the prepared scans, RAS+
-    cause: str = ""  # of figures outside their limits, if there is evidence
+    cause: str = ""  # of figures outside their limits, if known
 
     @property
     def failed(self) -> list[str]:
         """A sentence for each scan that shows less than a brain."""
         return [
-            f"{modality}: shows {values['coverage']:.0%} of a brain; expected a whole one"
+            f"{modality}: shows {values['coverage']:.0%} of a brain; expected a whole brain"
             for modality, values in self.figures.modalities.items()
             if values["coverage"] < COVERAGE
         ]
 
     @property
     def remarks(self) -> list[Remark]:
-        """A remark that the scans were prepared, and one for the figures outside their limits."""
+        """Return a remark on the preparation, and a remark for each figure outside its limits."""
         return [
             Remark("prepared", f"scans prepared by this application: {self.description}"),
             *(
@@ -79,7 +79,7 @@ def prepare_scans(
 ) -> tuple[dict[str, Volume], Preparation]:
     """Register a study's scans, extract the brain if the model expects that, and resample them.
 
-    Voxels have the shortest edge of the training's, 1 to 4 mm. `reference` only sets the grid of the result;
+    The voxel edge is the shortest in training, within 1 to 4 mm. `reference` only sets the grid of the result;
     registration uses T1 as its reference.
     """
     for modality, volume in volumes.items():
@@ -102,7 +102,7 @@ def failed_checks(
     skull_stripped: bool,
     in_mni_space: bool,
 ) -> list[str]:
-    """A sentence for each precondition of the model that is not met.
+    """Return a sentence for each unmet precondition of the model.
 
     `volumes` are the scans as acquired, and `aligned` those on the grid of the reference. Models for skull-stripped
     brains also require registered modalities.
@@ -130,11 +130,11 @@ def annotation_checks(slices: Mapping[str, Sequence[Dataset]]) -> list[str]:
 
 
 def missing_slices(slices: Mapping[str, Sequence[Dataset]], volumes: Mapping[str, Volume]) -> list[str]:
-    """A sentence for each modality that lacks images by ImagesInAcquisition, or slices that a series on its grid has.
+    """Return a sentence for each modality with missing slices, by its headers or by a series on the same grid.
 
-    A slice that is missing between others has been refused before, by the distance of its neighbours. An acquisition of
-    several echoes counts the images of all its series, so a multiple is no lack. If only every second slice is left,
-    the distance is twice SpacingBetweenSlices, which some writers use for the gap: then slices are thicker.
+    Gaps inside a series were refused before, by the slice distances. ImagesInAcquisition counts all echoes, so a
+    multiple of the images is accepted. If every second slice is lost, the distance is twice SpacingBetweenSlices;
+    writers that store the gap there have thicker slices.
     """
     failed = []
     for modality, images in slices.items():
@@ -154,7 +154,7 @@ def missing_slices(slices: Mapping[str, Sequence[Dataset]], volumes: Mapping[str
 
 
 def _lost_at_the_ends(grid: Grid, other: Grid) -> int:
-    """The number of slices, 0 to `LOST`, that a grid lacks at its ends, of a grid that is equal otherwise."""
+    """Count the end slices, at most `LOST`, that a grid lacks of an otherwise equal grid; else 0."""
     lost = other.shape[2] - grid.shape[2]
     if not 0 < lost <= LOST:
         return 0
@@ -192,8 +192,8 @@ def _check_foreground(modality: str, volume: Volume, skull_stripped: bool) -> li
     size = f"{modality}: {content:.1f} L are above zero"
     if content < LEAST:
         return [f"{size}, less than a brain"]
-    places = np.argwhere(above)
-    shortest = float(((np.ptp(places, axis=0) + 1) * volume.spacing).min())
+    indices = np.argwhere(above)
+    shortest = float(((np.ptp(indices, axis=0) + 1) * volume.spacing).min())
     if shortest < LEAST_EXTENT:
         return [f"{modality}: shows {shortest:.0f} mm of a head along one axis; expected a whole brain"]
     if skull_stripped and not has_no_skull:

@@ -31,20 +31,20 @@ def restrict_output() -> None:
     than `InputError` are reported by type and location, without their message.
     """
     os.environ["HOLOSCAN_LOG_LEVEL"] = "OFF"
-    os.environ.setdefault("CUPY_CACHE_DIR", tempfile.gettempdir())  # CuPy makes it on import, else in the home folder
+    os.environ.setdefault("CUPY_CACHE_DIR", tempfile.gettempdir())  # created on import, by default in the home folder
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     report_in_one_line(otherwise=_report_without_message)
 
 
 def _report_without_message(kind: type[BaseException], _: BaseException, trace: TracebackType | None) -> None:
-    places = (f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(trace))
-    show(f"error: {kind.__name__} (message withheld) at", *(f"  {place}" for place in places), error=True)
+    locations = (f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(trace))
+    show(f"error: {kind.__name__} (message withheld) at", *(f"  {location}" for location in locations), error=True)
     raise SystemExit(1)
 
 
 def exit_cleanly_on_signals() -> None:
-    """Make SIGTERM and SIGHUP raise SystemExit, so that `finally` blocks run, except a SIGHUP that nohup ignores.
+    """Make SIGTERM and SIGHUP (unless ignored, as by nohup) raise SystemExit, so that `finally` blocks run.
 
     Call this after importing MONAI Deploy, as Holoscan replaces the handler of SIGHUP.
     """
@@ -66,11 +66,11 @@ def run_guarded(work: Callable[..., None], *arguments: Any) -> None:
     the child's status if the function fails, and InputError if a signal ends the child.
     """
     context = multiprocessing.get_context("spawn")
-    held, theirs = context.Pipe()  # the child ends once `held` is closed, even by a SIGKILL of this process
-    process = context.Process(target=_lead_process_group, args=(theirs, work, *arguments))
+    parent_end, child_end = context.Pipe()  # the child exits when `parent_end` closes, even by SIGKILL of this process
+    process = context.Process(target=_lead_process_group, args=(child_end, work, *arguments))
     try:
         process.start()
-        theirs.close()
+        child_end.close()
         process.join()
     except BaseException:
         if process.pid is not None:
@@ -80,7 +80,7 @@ def run_guarded(work: Callable[..., None], *arguments: Any) -> None:
             process.join()
         raise
     finally:
-        held.close()
+        parent_end.close()
     if process.exitcode and process.exitcode < 0:
         raise InputError(f"a process of this command {ending_of(process.exitcode)}")
     if process.exitcode:
@@ -98,6 +98,6 @@ def _lead_process_group(pipe: Connection, work: Callable[..., None], *arguments:
 
 
 def _end_with(pipe: Connection) -> None:
-    """Kill this process group once the other end of the pipe closes, as by SIGKILL of the parent."""
+    """Kill this process group once the other end of the pipe closes, such as by SIGKILL of the parent."""
     wait([pipe])
     os.killpg(0, signal.SIGKILL)

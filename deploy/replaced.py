@@ -1,7 +1,7 @@
 """Earlier results of a study, which new ones replace (`--replaces`).
 
-The new report names the earlier one as its predecessor (measurements.py), the segmentation refers to the earlier one,
-and a remark says so. DICOM has no predecessor of a segmentation.
+The new report names the earlier report as its predecessor (measurements.py). DICOM defines no predecessor of a
+segmentation, so the new one refers to the earlier one. A remark says so.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,8 +21,8 @@ PURPOSE = {"CodeValue": "replaced", "CodingSchemeDesignator": "99BSF", "CodeMean
 
 
 def read_replaced(folder: Path, study: str) -> list[Dataset]:
-    """The references of new results to the earlier DICOM results in a folder, which must be of this study."""
-    found, culprit = [], ""
+    """Read references to the earlier DICOM results in a folder; all must belong to this study."""
+    references, culprit = [], ""
     try:
         for path in sorted(folder.glob("*.dcm")):
             name = path.name if path.name in RESULT_FILES else "a file"  # other names may identify the patient
@@ -31,28 +31,28 @@ def read_replaced(folder: Path, study: str) -> list[Dataset]:
             image = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*KEYWORDS, "Manufacturer"])
             if image.Manufacturer != MANUFACTURER or image.StudyInstanceUID != study:
                 raise ValueError
-            found.append(_dataset({keyword: image[keyword].value for keyword in KEYWORDS}))
+            references.append(_dataset({keyword: image[keyword].value for keyword in KEYWORDS}))
     except Exception:  # pydicom raises many types, and their messages quote values
-        found = []
-    if not found:
+        references = []
+    if not references:
         expected = "expected a folder with DICOM results of this application for the same study"
         raise InputError(f"--replaces: {culprit}{expected}")
-    return found
+    return references
 
 
 def remark_on(replaced: Sequence[Dataset]) -> list[Remark]:
-    """A remark that these results are replaced, if there are any."""
-    numbers = ", ".join(sorted({str(one.SeriesNumber) for one in replaced}))
+    """Return a remark on the replaced results, if any."""
+    numbers = ", ".join(sorted({str(image.SeriesNumber) for image in replaced}))
     return [Remark("replaces", f"replaces earlier results of this study, series {numbers}")] if replaced else []
 
 
 def refer_to_replaced(segmentation: Dataset, replaced: Sequence[Dataset]) -> None:
-    """Let a segmentation refer to the earlier ones that it replaces (PS3.3, General Reference Module)."""
-    earlier = [one for one in replaced if one.SOPClassUID == SegmentationStorage]
-    for one in earlier:
-        reference = {"ReferencedSOPClassUID": one.SOPClassUID, "ReferencedSOPInstanceUID": one.SOPInstanceUID}
-        series = {"SeriesInstanceUID": one.SeriesInstanceUID, "ReferencedInstanceSequence": [_dataset(reference)]}
-        segmentation.ReferencedSeriesSequence.append(_dataset(series))  # after the source, which viewers take first
+    """Add references to the earlier segmentations that this one replaces (PS3.3, General Reference Module)."""
+    earlier = [image for image in replaced if image.SOPClassUID == SegmentationStorage]
+    for image in earlier:
+        reference = {"ReferencedSOPClassUID": image.SOPClassUID, "ReferencedSOPInstanceUID": image.SOPInstanceUID}
+        series = {"SeriesInstanceUID": image.SeriesInstanceUID, "ReferencedInstanceSequence": [_dataset(reference)]}
+        segmentation.ReferencedSeriesSequence.append(_dataset(series))  # after the source: viewers use the first
         purpose = {"PurposeOfReferenceCodeSequence": [_dataset(PURPOSE)]}
         segmentation.ReferencedImageSequence = [
             *segmentation.get("ReferencedImageSequence", []),

@@ -1,4 +1,4 @@
-"""The dry run: `python -m deploy.series STUDY_OR_LIST` prints which series would be chosen, on which evidence."""
+"""Dry run: `python -m deploy.series STUDY_OR_LIST` prints the series that would be chosen, with the evidence."""
 
 from pathlib import Path
 
@@ -19,15 +19,15 @@ MODALITIES = ("FLAIR", "T1ce", "T1", "T2")
 
 
 def preview(study: str, series_names: str = "", modalities: str = ",".join(MODALITIES), prepare: bool = False) -> None:
-    """Print the series that would be chosen, the evidence for each series, and what is doubtful; write nothing.
+    """Print the series that would be chosen, the evidence for each series, and doubts; write nothing.
 
-    A question is no error: the exit status is 0. Damaged files are left out with a warning; deploy.app refuses them.
+    The exit status is 0 even with questions. Damaged files are skipped with a warning; deploy.app refuses them.
 
     Args:
         study: folder with the files of one or more studies, or text file with a series name in each line.
-        series_names: YAML file with the site's own names of series: a name or pattern -> modality.
+        series_names: YAML file with the site's series names: name or pattern -> modality.
         modalities: modalities of the model; T1 for strokes.
-        prepare: whether series from several frames of reference are accepted, as by deploy.app --prepare.
+        prepare: accept series from several frames of reference, as deploy.app --prepare does.
     """
     restrict_output()
     prepare, wanted = flag("prepare", prepare), names_of(modalities)
@@ -45,7 +45,7 @@ def preview(study: str, series_names: str = "", modalities: str = ",".join(MODAL
             series = series_of(paths)
             _show_series(series, names)
             choice = choose_series(series, wanted, {}, not prepare, names)
-            show(*(f"  {modality}: {one.name}; {choice.reasons[modality]}" for modality, one in choice.series.items()))
+            show(*(f"  {name}: {chosen.name}; {choice.reasons[name]}" for name, chosen in choice.series.items()))
             show(*(f"  remark: {remark.text}" for remark in choice.remarks))
         except InputError as error:
             failed += 1
@@ -64,14 +64,14 @@ def _show_names(path: Path, names: Names) -> None:
     for name in filter(None, lines):
         header = Dataset()
         header.SeriesDescription = name
-        found = candidate_of_header(header, names)
-        modality = "doubtful" if found.modality in (ASK, None) else found.modality
-        show(f"{modality}: {name}: {found.reason}")
+        candidate = candidate_of_header(header, names)
+        modality = "doubtful" if candidate.modality in (ASK, None) else candidate.modality
+        show(f"{modality}: {name}: {candidate.reason}")
 
 
 def _show_series(series: list[Series], names: Names) -> None:
-    for one in candidates_of(series, names):
-        show(f"  {one.series.name}, {len(one.series.instances)} images: {one.reason}")
+    for candidate in candidates_of(series, names):
+        show(f"  {candidate.series.name}, {len(candidate.series.instances)} images: {candidate.reason}")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from deploy.process import exit_cleanly_on_signals, restrict_output, run_guarded
 from deploy.worker import HEARTBEAT, PREFIX, Service, log, studies_to_segment
 
 SINCE = os.environ.get("ORTHANC_SINCE", "")
-ALERT, ALERTED = os.environ.get("ORTHANC_ALERT", ""), "alerted"  # the file in --work is there while health has trouble
+ALERT, ALERTED = os.environ.get("ORTHANC_ALERT", ""), "alerted"  # ALERTED: file in --work while unhealthy
 SILENCE = 600.0  # seconds without a heartbeat that count as failure
 
 
@@ -54,7 +54,7 @@ def serve(
     The environment variables ORTHANC_URL, ORTHANC_USER and ORTHANC_PASSWORD_FILE give Orthanc's address and the login.
 
     Args:
-        work: folder for temporary files, which hold patients' images while a study is segmented, and for the heartbeat.
+        work: folder for the heartbeat and temporary files, with patients' images while a study is segmented.
         bundle: folder of brats_finetune or atlas_finetune, with weights. In a container HOLOSCAN_MODEL_PATH.
         checkpoint: file of weights; by default models/model.pt of the bundle.
         reference: modality whose series gives the grid of the result; by default T1ce for tumours, T1 for strokes.
@@ -64,11 +64,11 @@ def serve(
             the variable ORTHANC_SEND_TO, else none.
         time_limit: seconds for the segmentation of one study.
         attempts: number of attempts at a study; the waits between attempts are 1 minute, 10 minutes, and so on.
-        once: end when no study is left that can be tried now.
+        once: exit when no study can be tried now.
         since: first day of the scans to segment, such as 2026-11-25, or all; by default the variable ORTHANC_SINCE.
-        hold: kinds of remarks; results with one of them are held until a person releases them. "none" holds none.
+        hold: kinds of remarks that hold results until a person releases them; "none" holds none.
         delete_replaced: delete earlier results of a study in Orthanc once new ones that replace them are delivered.
-        adopt: take over the studies of another service on this Orthanc, which must have ended.
+        adopt: take over the studies of a stopped service on this Orthanc.
         alert: address that gets a POST of JSON when a study fails, is given up or is held; by default the variable
             ORTHANC_ALERT.
     """
@@ -84,11 +84,11 @@ def serve(
     archive, folder = _open(), Path(FOLDER.parse("work", work))
     with claimed("work", folder):
         command = _command(bundle, checkpoint, reference, bundle_options, prepare)
-        known = archive.modalities()
-        if send_to and str(send_to) not in known:
-            raise InputError(f"--send_to={send_to}: expected a name of Orthanc's DicomModalities: {', '.join(known)}")
-        for left in folder.glob(f"{PREFIX}*"):  # left by a killed service
-            shutil.rmtree(left, ignore_errors=True)
+        nodes = archive.modalities()
+        if send_to and str(send_to) not in nodes:
+            raise InputError(f"--send_to={send_to}: expected one of Orthanc's DicomModalities: {', '.join(nodes)}")
+        for leftover in folder.glob(f"{PREFIX}*"):  # of a killed service
+            shutil.rmtree(leftover, ignore_errors=True)
         log("waiting for studies" + (f" scanned on {since} or later" if first_day else ""))
         service = Service(
             archive,
@@ -152,12 +152,12 @@ def _open(retries: int = RETRIES) -> Archive:
 
 
 def health(work: str, given_up: int = 0, alert: str = ALERT) -> None:
-    """End with status 0 if the service is alive, Orthanc answers and no study was given up, else with 1 and a line.
+    """Exit with status 0 if the service is alive, Orthanc answers and no study was given up, else with 1 and a reason.
 
     Args:
         work: folder of the service.
-        given_up: number of studies given up that do not count as failure.
-        alert: address that gets a POST of JSON, once until the service is healthy again; by default ORTHANC_ALERT.
+        given_up: number of given-up studies to tolerate.
+        alert: address that gets a single POST of JSON until the service recovers; by default ORTHANC_ALERT.
     """
     restrict_output()
     check_number("given_up", given_up, int, 0)
@@ -170,7 +170,7 @@ def health(work: str, given_up: int = 0, alert: str = ALERT) -> None:
         if abs(age) > SILENCE:  # below 0 after the clock was set back
             trouble = f"no heartbeat for {age:.0f} s"
         elif len(lost) > given_up:
-            trouble = f"{len(lost)} studies given up; status lists them, retry and release --discard deal with them"
+            trouble = f"studies given up: {len(lost)}; status lists them, retry or release --discard settles them"
     except OSError:
         trouble = "no heartbeat"
     except ArchiveError as error:
@@ -189,7 +189,7 @@ def health(work: str, given_up: int = 0, alert: str = ALERT) -> None:
 
 
 def status(json: bool = False, since: str = SINCE) -> None:
-    """Count the studies by state; a line for each that has failed or is held says why.
+    """Print the number of studies by state, and the reason for each failed or held study.
 
     Args:
         json: print one JSON object.
@@ -220,7 +220,7 @@ def retry(study: str) -> None:
     """Let the service try studies again, as if new; those with results are segmented again.
 
     Args:
-        study: name of a study in the log, or `failed` for all that have failed.
+        study: name of a study in the log, or `failed` for all failed studies.
     """
     restrict_output()
     show(_retry(_open(retries=1), study))
@@ -234,7 +234,7 @@ def _retry(archive: Archive, study: str) -> str:
 
 
 def inspect(study: str, output: str) -> None:
-    """Write the held results of a study to a folder, for a person to look at. They identify the patient.
+    """Write the held results of a study to a folder for review. They identify the patient.
 
     Args:
         study: name of a study in the log.
@@ -262,10 +262,10 @@ def _held_results(archive: Archive, study: str) -> dict[str, bytes]:
 
 
 def release(study: str, discard: bool = False) -> None:
-    """Let the service deliver the held results of a study, or close the study without any.
+    """Let the service deliver the held results of a study, or close the study without results.
 
     Args:
-        study: name of a study in the log, or `held` for all that are held.
+        study: name of a study in the log, or `held` for all held studies.
         discard: discard the results; also closes a study that was given up.
     """
     restrict_output()
@@ -276,7 +276,7 @@ def _release(archive: Archive, study: str, discard: bool = False) -> str:
     chosen = _chosen(archive, study, "held")
     for mark in chosen.values():
         if mark.state != "held" and not (discard and mark.state == "given_up"):
-            raise InputError(f"--study={study}: {mark.state}; expected a study that is held")
+            raise InputError(f"--study={study}: {mark.state}; expected a held study")
     for name, mark in chosen.items():
         archive.set_mark(name, mark.released(discard).text())
         if discard:
@@ -288,7 +288,7 @@ def page(port: int = 8043, since: str = SINCE) -> None:
     """Serve a page on this machine: failed and held studies, the summaries of held results, buttons to settle them.
 
     Args:
-        port: port on 127.0.0.1; 0 is any that is free.
+        port: port on 127.0.0.1; 0 picks a free port.
         since: first day of the scans that the service segments; by default the variable ORTHANC_SINCE, else all.
     """
     restrict_output()
@@ -318,8 +318,8 @@ def page(port: int = 8043, since: str = SINCE) -> None:
 
 
 def _chosen(archive: Archive, study: str, word: str = "", *states: str) -> dict[str, Mark]:
-    """The marks of the studies that `study` names, by Orthanc's id; `word` names those in a state: it, or `states`."""
-    marks = {each.id: mark for each in archive.studies() if (mark := parsed(each.mark))}
+    """Return marks by Orthanc's id: of the study named in the log, or, for `word`, of all in that state or `states`."""
+    marks = {stored.id: mark for stored in archive.studies() if (mark := parsed(stored.mark))}
     if word and str(study) == word:
         return {name: mark for name, mark in marks.items() if mark.state in (word, *states)}
     chosen = {name: mark for name, mark in marks.items() if mark.pseudonym == str(study)}

@@ -1,4 +1,4 @@
-"""The attributes that results inherit from source images: those by which a PACS identifies patient and study.
+"""Attributes that results inherit from source images, by which a PACS identifies patient and study.
 
 highdicom copies all patient and study attributes, institution and scanner. It therefore receives headers that contain
 only the attributes listed below.
@@ -82,11 +82,11 @@ def _sanitised(keyword: str, value: object) -> object:
 
 
 def source_images(slices: Sequence[Dataset]) -> list[Dataset]:
-    """Headers of the source images in the form that highdicom needs for a segmentation of these slices.
+    """Return source image headers as highdicom needs them for a segmentation of these slices.
 
-    Takes at least two slices of a volume: single-frame images, or all frames of an enhanced image, which gives one
-    header. Orientation and positions are those of the volume's grid, since readers of segmentations tolerate less
-    rounding than scanners write. A missing slice thickness becomes the slice distance.
+    The slices are at least two single-frame images, or all frames of an enhanced image, which give a single header.
+    Orientation and positions come from the volume's grid, since readers of segmentations tolerate less rounding than
+    scanners write. A missing slice thickness becomes the slice distance.
     """
     headers = [sanitised_header(image) for image in slices]
     grid, order = grid_of(slices, "source images")
@@ -118,7 +118,7 @@ def _numbers(values: NDArray[np.float64]) -> list[str]:
 
 
 def _groups(header: Dataset, **keywords: Sequence[str]) -> Dataset:
-    """Functional groups (group name -> keywords) with attributes of a header."""
+    """Make functional groups (group name -> keywords) from a header's attributes."""
     result = Dataset()
     for name, members in keywords.items():
         group = Dataset()
@@ -128,6 +128,6 @@ def _groups(header: Dataset, **keywords: Sequence[str]) -> Dataset:
 
 
 def burned_in_annotation(images: Iterable[Dataset]) -> str | None:
-    """BurnedInAnnotation of a result: "YES" if any image says so, "NO" if all do, else None (PS3.3, C.7.6.1)."""
+    """BurnedInAnnotation of a result: "YES" if any image has YES, "NO" if all have NO, else None (PS3.3, C.7.6.1)."""
     values = {str(image.get("BurnedInAnnotation")) for image in images}
     return "YES" if any("YES" in value for value in values) else "NO" if values == {"NO"} else None

@@ -1,4 +1,4 @@
-"""What a bundle segments: its segments, label values and SNOMED CT codes, from the cohorts' cards."""
+"""Segmentation tasks of the bundles: segments, label values and SNOMED CT codes, from the cohorts' cards."""
 
 from dataclasses import dataclass
 

@@ -1,7 +1,7 @@
 """The loop of the service (service.py has its commands).
 
-It segments the studies that Orthanc receives one by one, in a separate process each, and stores the results in Orthanc.
-Its state is a mark on each study in Orthanc (mark.py), so it can be killed at any time.
+It segments the studies in Orthanc one by one, each in a separate process, and stores the results there. Its state is a
+mark on each study in Orthanc (mark.py), so it can be killed at any time.
 """
 
 import io
@@ -33,7 +33,7 @@ LOOK = 600.0  # seconds between looks at all studies, even if Orthanc reports no
 GRACE = 20.0  # seconds between SIGTERM and SIGKILL
 FAREWELL = 5  # seconds for a request after a signal
 ROOT = Path(__file__).resolve().parents[1]  # where `python -m deploy.app` runs
-PREFIX = ".unfinished-study-"  # of the folders of single studies
+PREFIX = ".unfinished-study-"  # of the temporary folder of a study
 
 
 class AttemptError(Exception):
@@ -62,10 +62,10 @@ class Service:
     hold: Collection[str] = ()  # kinds of remarks that a person must see before the results are delivered
     delete_replaced: bool = False
     adopt: bool = False  # take over the studies of another service
-    alert: str = ""  # address of a webhook that learns of studies that failed or are held
-    settle: float = 2.0  # seconds until a service that has marked a new study at the same moment shows
+    alert: str = ""  # address of a webhook for failed and held studies
+    settle: float = 2.0  # seconds to wait for the mark of a second service on a new study
     known: dict[str, tuple[str, str]] = field(default_factory=dict)  # by study: last update, digest of its images
-    barred: dict[str, float] = field(default_factory=dict)  # by study: until when, as Orthanc refuses its mark
+    barred: dict[str, float] = field(default_factory=dict)  # by study: end of the wait after a refused mark
     counts: Counter[str] = field(default_factory=Counter)  # of attempts by their outcome
 
     @property
@@ -100,10 +100,10 @@ class Service:
             except (InputError, OSError) as error:
                 if isinstance(error, SharedError) or not (started or isinstance(error, ArchiveError)):
                     raise
-                now = str(error) if isinstance(error, InputError) else f"--work: {reason_of(error)}"
-                if now != trouble:
-                    log(now)
-                trouble, seen = now, -1
+                problem = str(error) if isinstance(error, InputError) else f"--work: {reason_of(error)}"
+                if problem != trouble:
+                    log(problem)
+                trouble, seen = problem, -1
             time.sleep(self.poll)
 
     def _beat(self) -> None:
@@ -118,13 +118,13 @@ class Service:
             reason = "the service ended during this attempt" if mark.reason == RUNNING else mark.reason
             if (owned := replace(mark, owner=self.owner, reason=reason)) != mark:
                 self.archive.set_mark(name, owned.text())
-        self._write_metrics(Counter())  # finds a folder that cannot be written to
+        self._write_metrics(Counter())  # fails early if the folder is not writable
 
     def _check_owner(self, mark: Mark | None) -> None:
         if mark is not None and mark.owner not in ("", self.owner):
             raise SharedError(
-                f"ORTHANC_URL: the service {mark.owner} works on this Orthanc, and this one is {self.owner}; "
-                "once the first has ended, --adopt takes over"
+                f"ORTHANC_URL: the service {mark.owner} works on this Orthanc, not {self.owner}; "
+                "once it has stopped, --adopt takes over"
             )
 
     def _set_mark(self, study: StoredStudy, mark: Mark | None = None) -> None:
@@ -132,9 +132,9 @@ class Service:
         if mark is not None:
             self._check_owner(parsed(self.archive.mark(study.id)))
             self.archive.set_mark(study.id, mark.text())
-        found = parsed(self.archive.mark(study.id))
-        self._check_owner(found)
-        if found is None:
+        stored = parsed(self.archive.mark(study.id))
+        self._check_owner(stored)
+        if stored is None:
             raise RefusedError("Orthanc does not keep the mark")
 
     def _next(self) -> tuple[tuple[StoredStudy, Mark] | None, float]:
@@ -152,7 +152,7 @@ class Service:
         return task, next_look
 
     def _work_on(self, study: StoredStudy, mark: Mark) -> None:
-        """Try a study once; if Orthanc refuses its mark, forget it if it was deleted, else bar it for a while."""
+        """Try a study once; if Orthanc refuses its mark, forget a deleted study, and bar any other for a while."""
         try:
             self._try(study, mark)
         except RefusedError as error:
@@ -173,7 +173,7 @@ class Service:
                 time.sleep(self.settle)
                 self._set_mark(study)
             kept = self.archive.kept(study.id) if mark.step == DELIVER else None
-            if mark.step == DELIVER and kept is None:  # they are lost
+            if mark.step == DELIVER and kept is None:  # the results are lost
                 mark = replace(mark, step=SEGMENT)
             if mark.step == SEGMENT:
                 mark, kept = self._segment(study, mark)
@@ -195,7 +195,7 @@ class Service:
             raise
         outcome = mark.state
         if mark.step == HOLD:
-            outcome = f"held for a person to look at: {mark.reason}"
+            outcome = f"held for review: {mark.reason}"
         elif mark.state == "queued":
             outcome = "queued again, as MR images arrived during the attempt"
         elif mark.step != DONE:
@@ -236,9 +236,9 @@ class Service:
         return mark.moved_to(HOLD if reasons else DELIVER, kept=source, reason=_without_uids("; ".join(reasons))), kept
 
     def _deliver(self, study: StoredStudy, mark: Mark, kept: bytes) -> Mark:
-        """Store the kept results in Orthanc, send them to the PACS, and delete those that they replace, if configured.
+        """Store the kept results in Orthanc; if configured, send them to the PACS and delete the results they replace.
 
-        Their UIDs stay the same on every attempt.
+        The UIDs of the results are the same on every attempt.
         """
         instances = self.archive.store(kept)
         if self.send_to:
@@ -247,17 +247,17 @@ class Service:
         if self.delete_replaced:
             self.archive.delete(replaced)
         if replaced:
-            there = "deleted in Orthanc" if self.delete_replaced else "left in Orthanc"
-            log(f"study {mark.pseudonym}: the results replace {len(replaced)} earlier objects, {there}")
+            fate = "deleted in Orthanc" if self.delete_replaced else "left in Orthanc"
+            log(f"study {mark.pseudonym}: the results replace {len(replaced)} earlier objects, {fate}")
         return mark.moved_to(DONE, delivered=mark.kept)
 
     def _write_metrics(self, states: Counter[str]) -> None:
         """Write Prometheus's text format for the textfile collector of its node exporter."""
         lines = ["# HELP brainsegfounder_attempts_total Attempts since the service started, by outcome."]
         lines += ["# TYPE brainsegfounder_attempts_total counter"]
-        lines += [f'brainsegfounder_attempts_total{{outcome="{each}"}} {self.counts[each]}' for each in OUTCOMES]
+        lines += [f'brainsegfounder_attempts_total{{outcome="{name}"}} {self.counts[name]}' for name in OUTCOMES]
         lines += ["# HELP brainsegfounder_studies Studies by state.", "# TYPE brainsegfounder_studies gauge"]
-        lines += [f'brainsegfounder_studies{{state="{each}"}} {states[each]}' for each in ("queued", *OUTCOMES)]
+        lines += [f'brainsegfounder_studies{{state="{state}"}} {states[state]}' for state in ("queued", *OUTCOMES)]
         with atomic_write(self.work / METRICS) as file:
             file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
@@ -297,25 +297,25 @@ class Service:
 
 
 def studies_to_segment(
-    archive: Archive, since: str, known: dict[str, tuple[str, str]]
+    archive: Archive, since: str, cache: dict[str, tuple[str, str]]
 ) -> Iterator[tuple[StoredStudy, Mark]]:
     """The studies with MR images, the least recently updated first, each with its mark.
 
-    A study without a mark counts if it is complete and was scanned on or after `since`, YYYYMMDD. `known` keeps the
-    last update of each study and the digest of its images, so that only those of changed studies are listed again.
-    A study whose images Orthanc refuses to list counts, too: its attempt reports that.
+    A study without a mark counts if it is complete and was scanned on or after `since`, YYYYMMDD. `cache` keeps the
+    last update of each study and the digest of its images, so that images are listed again only after a change.
+    A study counts even if Orthanc refuses to list its images: its attempt reports that.
     """
     for study in archive.studies():
         if study.mark is None and (not study.stable or study.scanned < since):
             continue
-        if known.get(study.id, (None,))[0] != study.updated:
+        if cache.get(study.id, (None,))[0] != study.updated:
             try:
                 images = archive.images(study.id)
             except RefusedError:
                 yield study, parsed(study.mark) or mark_of(None, "")
                 continue
-            known[study.id] = study.updated, digest_of(images) if images else ""
-        if digest := known[study.id][1]:
+            cache[study.id] = study.updated, digest_of(images) if images else ""
+        if digest := cache[study.id][1]:
             yield study, mark_of(study.mark, digest)
 
 
@@ -325,7 +325,7 @@ def log(text: str) -> None:
 
 
 def reason_of(error: Exception) -> str:
-    """The reason of a failure in one line without parts of UIDs.
+    """Return the reason of a failure in one line, without UIDs.
 
     Unexpected exceptions give only their type, since their messages may quote header values.
     """

@@ -6,12 +6,12 @@ import signal
 import sys
 
 COMMAND = os.getpid()
-LEAST = 2**28  # bytes of addresses; with fewer, NumPy's import never ends
+LEAST = 2**28  # bytes of address space; with less, importing NumPy hangs
 IS_TRAINING = sys.orig_argv[-len(sys.argv) :][0].endswith("scripts.run") and sys.argv[2:3] == ["train"]
 
 
 def _end(number: int, _: object) -> None:
-    """End a command in one line: an exception could be lost in the callbacks of imports; a training: with status 75."""
+    """Exit with one line, a training with status 75; an exception could be lost in callbacks during imports."""
     if os.getpid() == COMMAND and os.environ.get("RANK", "0") == "0":
         name = "interrupted" if number == signal.SIGINT else f"{signal.Signals(number).name}: ended"
         os.write(2, f"{name}\n".encode())
@@ -21,7 +21,7 @@ def _end(number: int, _: object) -> None:
     os.kill(os.getpid(), number)
 
 
-if sys.argv[:1] == ["-m"]:  # a command starts; `common.errors.let_interrupts_raise` follows
+if sys.argv[:1] == ["-m"]:  # a command is starting; `common.errors.let_interrupts_raise` takes over later
     for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(signal_number) is not signal.SIG_IGN:
             signal.signal(signal_number, _end)

@@ -26,12 +26,13 @@ def commands() -> dict[str, str]:
 def main() -> None:
     """Print the commands."""
     report_in_one_line()
-    known = commands()
-    if given := [argument for argument in sys.argv[1:] if argument not in ("-h", "--help")]:
-        expected = f"python -m scripts.{given[0]}" if given[0] in known else "no argument, which lists all commands"
-        raise InputError(f"argument {given[0]}: expected {expected}")
-    width = max(map(len, known))
-    show("python -m scripts.NAME --help describes a command:", *(f"  {name:<{width}}  {known[name]}" for name in known))
+    titles = commands()
+    if extra := [argument for argument in sys.argv[1:] if argument not in ("-h", "--help")]:
+        expected = f"python -m scripts.{extra[0]}" if extra[0] in titles else "no argument, which lists all commands"
+        raise InputError(f"argument {extra[0]}: expected {expected}")
+    width = max(map(len, titles))
+    lines = (f"  {name:<{width}}  {title}" for name, title in titles.items())
+    show("python -m scripts.NAME --help describes a command:", *lines)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 
 from common.bars import tqdm
 
-os.environ.setdefault("SUBMITIT_PREEMPT_SIGNAL", "USR1")  # a training saves its state on it and exits
+os.environ.setdefault("SUBMITIT_PREEMPT_SIGNAL", "USR1")  # on it, a training saves its state and exits
 
 import submitit
 
@@ -21,7 +21,7 @@ FAILURES = (submitit.core.utils.FailedJobError, submitit.core.utils.UncompletedJ
 
 
 class _Call(submitit.helpers.Checkpointable):
-    """The content of a job; SLURM requeues a job that is preempted or out of time, and it repeats the call."""
+    """The call that a job makes, and repeats after SLURM requeues it (preempted or out of time)."""
 
     def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return function(*arguments)
@@ -60,7 +60,7 @@ class JobArray:
             return []
         parts = [range(first, len(items), self.jobs) for first in range(min(self.jobs, len(items)))]
         try:
-            orders = [(_map, function, [items[place] for place in part], unit) for part in parts]
+            orders = [(_map, function, [items[index] for index in part], unit) for part in parts]
             jobs = self.executor.map_array(_Call(), *zip(*orders, strict=True))
         except (OSError, submitit.core.utils.FailedJobError) as error:
             raise InputError(f"--slurm: {_failure_of(error)}") from error
@@ -75,8 +75,8 @@ class JobArray:
             for job in submitit.helpers.as_completed(jobs, poll_frequency=EVERY):
                 part = parts_by_job[job.job_id]
                 try:
-                    for place, result in zip(part, job.result(), strict=True):
-                        results[place] = result
+                    for index, result in zip(part, job.result(), strict=True):
+                        results[index] = result
                 except FAILURES as error:
                     failed.append(f"{job.job_id}: {_failure_of(error)}")
                 bar.update(len(part))

@@ -21,7 +21,7 @@ DEFAULTS = {  # in words, for defaults that the config computes
 
 
 class Row(NamedTuple):
-    """An option as the tables show it."""
+    """A row of the table of options."""
 
     option: str
     default: str
@@ -34,15 +34,15 @@ def options(bundle: str, workflow: str | None = None) -> None:
 
     Args:
         bundle: such as brats_finetune.
-        workflow: train, evaluate or inference; all of the bundle by default.
+        workflow: train, evaluate or inference; by default all workflows of the bundle.
     """
-    known = sorted(path.parents[1].name for path in BUNDLES.glob("*/configs/train.yaml"))
-    choice("bundle", bundle, dict.fromkeys(known))
+    bundles = sorted(path.parents[1].name for path in BUNDLES.glob("*/configs/train.yaml"))
+    choice("bundle", bundle, dict.fromkeys(bundles))
     folder = BUNDLES / bundle
-    there = [name for name in WORKFLOWS if (folder / f"configs/{name}.yaml").is_file()]
+    available = [name for name in WORKFLOWS if (folder / f"configs/{name}.yaml").is_file()]
     if workflow is not None:
-        choice("workflow", workflow, dict.fromkeys(there))
-    for name in there if workflow is None else [workflow]:
+        choice("workflow", workflow, dict.fromkeys(available))
+    for name in available if workflow is None else [workflow]:
         rows = options_of_config(folder / f"configs/{name}.yaml")
         columns = [max(map(len, column)) for column in zip(*rows, strict=True)]
         show(f"{bundle}/configs/{name}.yaml: --OPTION=VALUE")

@@ -15,13 +15,13 @@ from typing import Any
 
 from common.bars import REPORTS, tqdm
 
-EVERY = 1.0  # seconds between looks at the stages of the items in progress; in a log, 20 times as many
+EVERY = 1.0  # seconds between updates of the stages; 20 times as long in a log
 
 
 class Stages:
-    """The stages of the items in progress (`common.bars.stage`), which processes report through a pipe.
+    """Stages of the items in progress (`common.bars.stage`), reported by processes through a pipe.
 
-    A report is shorter than what a pipe takes at once: a killed process leaves no half of one, and holds no lock.
+    Reports fit into one atomic write to the pipe: a killed process leaves no partial report, and holds no lock.
     """
 
     def __init__(self, bar: Any) -> None:
@@ -32,14 +32,14 @@ class Stages:
         for end in (self._reader, self.writer):
             os.set_blocking(end, False)
 
-    def end(self, places: Sequence[int], are_done: bool = True) -> None:
+    def end(self, indices: Sequence[int], are_done: bool = True) -> None:
         """Forget items that are no longer in progress."""
         self._read()
-        self.done.update(places if are_done else ())
-        self._stages = {place: stage for place, stage in self._stages.items() if place not in places}
+        self.done.update(indices if are_done else ())
+        self._stages = {index: stage for index, stage in self._stages.items() if index not in indices}
 
     def draw(self) -> None:
-        """Draw what is done: whole items, and the shares of those in progress, whose stages are named."""
+        """Draw the bar: finished items plus the shares of those in progress, and the names of their stages."""
         self._read()
         parts = round(sum(share for _, share in self._stages.values()), 1)
         self.bar.n = len(self.done) + parts if self._stages else len(self.done)
@@ -52,9 +52,9 @@ class Stages:
     def _read(self) -> None:
         with suppress(BlockingIOError):
             for line in os.read(self._reader, 2**20).decode().splitlines():
-                place, share, name = line.split(" ", 2)
-                if int(place) not in self.done:
-                    self._stages[int(place)] = name, float(share)
+                index, share, name = line.split(" ", 2)
+                if int(index) not in self.done:
+                    self._stages[int(index)] = name, float(share)
 
     def close(self) -> None:
         """Close the pipe."""
@@ -72,22 +72,22 @@ def map_in_processes(
 ) -> list[Any]:
     """Apply a function to each item in other processes, with a progress bar; 0 workers: one per core.
 
-    The bar names the stages of the items in progress and counts their shares, so that the time left follows from all
-    work that is done in parallel. If a process is killed, for example for lack of memory, the items in progress are
+    The bar names the stages of the items in progress and counts their shares, so that the time left covers all
+    parallel work. If a process is killed, for example for lack of memory, the items in progress are
     tried once more, each in a separate process. Results are in the order of the items; a result is None if the function
     killed its process twice.
     """
     results: list[Any] = [None] * len(items)
 
     def work_off(waiting: deque[int], workers: int) -> list[int]:
-        """Work until no item waits or a process is killed; return the items that were in progress then."""
+        """Work until no item waits or a process is killed; return the interrupted items."""
         running: dict[Future[Any], int] = {}
         with ProcessPoolExecutor(min(workers, len(waiting)), initializer=_end_with_parent) as pool:
             try:
                 while waiting or running:
                     while waiting and len(running) < 2 * workers:
-                        place = waiting[0]
-                        running[pool.submit(_work, stages.writer, function, place, items[place])] = place
+                        index = waiting[0]
+                        running[pool.submit(_work, stages.writer, function, index, items[index])] = index
                         waiting.popleft()
                     for future in wait(running, EVERY, FIRST_COMPLETED).done:
                         result = results[running[future]] = future.result()
@@ -118,12 +118,12 @@ def map_in_processes(
     return results
 
 
-def _work(writer: int, function: Callable[[Any], Any], place: int, item: Any) -> Any:
-    """Call the function in a process of the pool, whose stages go to the pipe."""
+def _work(writer: int, function: Callable[[Any], Any], index: int, item: Any) -> Any:
+    """Call the function in a pool process, and report its stages through the pipe."""
 
     def report(name: str, done: float) -> None:
         with suppress(OSError):  # a full pipe
-            os.write(writer, f"{place} {done:.3f} {name}\n".encode())
+            os.write(writer, f"{index} {done:.3f} {name}\n".encode())
 
     REPORTS[:] = [report]
     return function(item)

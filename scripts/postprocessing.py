@@ -30,16 +30,15 @@ class Case(NamedTuple):
 
 
 def choose_postprocessing(evaluation: str, checkpoint: str) -> None:
-    """Choose the postprocessing of a checkpoint's predictions on evaluated validation cases, and store it there.
+    """Choose a checkpoint's postprocessing on evaluated validation cases, and store it in the checkpoint.
 
-    For each region, outermost first, are tried: the smallest volume of a component (10 to 1000 mm3), the largest
+    The candidates for each region, outermost first, are a smallest component volume (10 to 1000 mm3), the largest
     component alone, and filled holes. A candidate is kept if it raises the region's mean Dice over the cases and lowers
-    no region's. The checkpoint's metadata then state the choice, and predictions by it are postprocessed unless
-    --cleanup says otherwise.
+    no region's. The checkpoint's metadata record the choice, which predictions then follow unless --cleanup is given.
 
     Args:
-        evaluation: folder of evaluate.yaml with --split=validation; or a pool of such folders.
-        checkpoint: the model.pt that was evaluated; several, such as those of folds, as ['a.pt','b.pt'].
+        evaluation: output folder of evaluate.yaml with --split=validation, or of a pool of these.
+        checkpoint: the evaluated model.pt; several files, such as one per fold, as ['a.pt','b.pt'].
     """
     from common.inference.masks import scored_masks  # late imports: `--help` stays fast
     from common.inference.reading import read
@@ -79,7 +78,7 @@ def choose_postprocessing(evaluation: str, checkpoint: str) -> None:
 
 
 def choose(cases: Sequence[Case], convention: str) -> tuple[dict[str, Steps], dict[str, float], dict[str, float]]:
-    """The steps by region that raise Dice, and mean Dice by region before and after.
+    """Return the steps by region that raise Dice, and mean Dice by region before and after.
 
     A candidate is tried on top of those already chosen, as in nnU-Net v2 (`determine_postprocessing`); DIFF-37.
     """

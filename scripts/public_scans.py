@@ -29,11 +29,11 @@ MUSE = {
 
 @dataclass(frozen=True)
 class Source:
-    """A data set and its place in a repository.
+    """A data set in a repository.
 
-    `files` has the templates of each kind's paths, `subject` the regular expression of the names in them; `place` is
-    the template of the written files. `one_grid` leaves out subjects whose files have different grids; `shape` None
-    accepts all shapes.
+    `files` maps each kind to its path templates, `subject` is the regular expression of subject names, and `target` is
+    the template of output files. `one_grid` skips subjects whose files have different grids; without `shape`, all
+    shapes are accepted.
     """
 
     repository: str
@@ -41,7 +41,7 @@ class Source:
     citation: str
     description: str
     files: Mapping[str, tuple[str, ...]]
-    place: str = "{subject}/{subject}_{kind}.nii.gz"
+    target: str = "{subject}/{subject}_{kind}.nii.gz"
     one_grid: bool = False
     shape: tuple[int, int, int] | None = None
     subject: str = "[A-Za-z0-9-]+?"
@@ -93,10 +93,10 @@ SETS = {
 
 
 def public_scans(clones: str, output: str) -> None:
-    """Lay out three public sets of real people's scans for `python -m scripts.datalists generic`.
+    """Lay out three public data sets of real scans for `python -m scripts.datalists generic`.
 
-    Each becomes a folder of OUTPUT with its licence and citation in SOURCE.md; one that is there stays as it is. A set
-    whose clone is missing is left out.
+    Each becomes a folder in OUTPUT, with licence and citation in SOURCE.md. Existing folders stay as they are; data
+    sets without a clone are skipped.
 
     Args:
         clones: folder of clones, each made by `git clone --bare https://github.com/OWNER/NAME` (CBICA/NiChart_Project
@@ -104,12 +104,12 @@ def public_scans(clones: str, output: str) -> None:
         output: folder for the data sets.
     """
     folder, target = expand_home(clones, f"--clones={clones}"), expand_home(output, f"--output={output}")
-    found = {name: folder / f"{source.repository.rpartition('/')[2]}.git" for name, source in SETS.items()}
-    if not any(clone.is_dir() for clone in found.values()):
-        expected = ", ".join(dict.fromkeys(clone.name for clone in found.values()))
+    clone_folders = {name: folder / f"{source.repository.rpartition('/')[2]}.git" for name, source in SETS.items()}
+    if not any(clone.is_dir() for clone in clone_folders.values()):
+        expected = ", ".join(dict.fromkeys(clone.name for clone in clone_folders.values()))
         raise InputError(f"--clones={clones}: no clone in this folder; expected some of {expected}")
     with reporting_path_errors(f"--output={output}"), claimed("output", target):
-        for name, clone in found.items():
+        for name, clone in clone_folders.items():
             source = SETS[name]
             if (target / name).exists():
                 show(f"{name}: {target / name} exists; left as it is")
@@ -133,12 +133,12 @@ def _files(clone: Path) -> dict[str, str]:
     """Map each path in the clone's history to the hash of its newest version."""
     changes = _git(clone, "log", "--all", "-m", "-z", "--raw", "--no-abbrev", "--no-renames", "--format=")
     entries = changes.decode(errors="replace").split("\0")
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
     for change, path in zip(entries[::2], entries[1::2], strict=False):
         digest, status = change.split()[3:]
         if status in ("A", "M"):
-            found.setdefault(path, digest)
-    return found
+            digests.setdefault(path, digest)
+    return digests
 
 
 def _lay_out(source: Source, clone: Path, folder: Path) -> int:
@@ -209,7 +209,7 @@ def _write(scans: Mapping[str, Any], source: Source, folder: Path, subject: str)
     for kind, voxels in volumes.items():
         array = voxels if kind in ("T1", "FLAIR") else voxels.astype(np.uint8)
         forms = forms_of(scans.get(kind, scans["T1"])[0])
-        write_volume(folder / source.place.format(subject=subject, kind=kind), array, forms, compresslevel=1)
+        write_volume(folder / source.target.format(subject=subject, kind=kind), array, forms, compresslevel=1)
 
 
 if __name__ == "__main__":

@@ -18,15 +18,15 @@ from scripts.experiments.jobs import Places
 from scripts.experiments.study import read
 
 ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONWARNINGS": "ignore"}  # waiting threads yield their cores
-# Jobs and how many run at once: the cohort of the first picture, then the others; stage 1 on all cores; then two
-# branches on half of the cores each, because the threads of a single process wait for each other
+# Jobs, and how many run at once: the cohort of the first picture, then the other cohorts; stage 1 on all cores; then
+# both branches on half of the cores each, because the threads of a single process wait for each other
 STEPS = ((("brats",), 1), (("look", "ukb", "atlas"), 3), (("ukb_ssl_pretrain",), 1), (("*",), 2))
 MIN_DICE = {"brats_finetune": 0.75, "atlas_finetune": 0.65}  # mean over held-out subjects, of every region
 MAX_LOSS_RATIO = 0.95  # last to first loss, on held-out crops (fine-tuning: training crops)
 
 
 def quickstart(*, output: str = "runs/quickstart") -> None:
-    """Run all stages small on the embedded cohort, evaluate them and write OUTPUT/report.html.
+    """Run all stages at a small scale on the embedded cohort, evaluate them and write OUTPUT/report.html.
 
     Args:
         output: folder for all files; an existing one is renamed, not overwritten.
@@ -93,10 +93,10 @@ def _losses(record: Mapping[str, Any]) -> dict[str, list[float]]:
 
 
 def shortfalls(summary: Mapping[str, Any]) -> list[str]:
-    """Missed thresholds, one line each.
+    """Return the missed thresholds, one line each.
 
-    Of a pretraining, the terms count that a training of this length must lower. The contrastive term is left out: it is
-    measured against two negatives, on crops of four held-out subjects.
+    For a pretraining, only loss terms that a training of this length must lower count. The contrastive term does not:
+    it is measured against two negatives, on crops of four held-out subjects.
     """
     lines = [
         f"{bundle}: mean Dice of {region} is {score['dice']:.3f}, expected at least {MIN_DICE[bundle]:.2f}"
@@ -106,7 +106,7 @@ def shortfalls(summary: Mapping[str, Any]) -> list[str]:
     ]
     for bundle, losses in summary["losses"].items():
         terms = [term for term in losses if term not in ("total", "contrastive")] or ["total"]
-        first, last = (sum(losses[term][place] for term in terms) for place in (0, 1))
+        first, last = (sum(losses[term][index] for term in terms) for index in (0, 1))
         if not last < MAX_LOSS_RATIO * first:
             change = f"{' + '.join(terms)} went from {first:.3f} to {last:.3f}"
             lines.append(f"{bundle}: {change}, expected below {MAX_LOSS_RATIO} of the first")

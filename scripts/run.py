@@ -2,15 +2,15 @@
 
     python -m scripts.run BUNDLE CONFIG [OVERLAY ...] [--OPTION=VALUE ...]
 
-BUNDLE is a folder in bundles/, CONFIG one of its configs, such as train, evaluate or inference. Each OVERLAY is another
-of its configs, such as quickstart, or a YAML file. Options are those of the bundle (python -m scripts.options BUNDLE)
-and --tracking=mlflow; their text stays text, whatever it begins with. Results go below the bundle's folder, unless
+BUNDLE is a folder in bundles/, CONFIG one of its configs, such as train, evaluate or inference. Each OVERLAY is a
+further config, such as quickstart, or a YAML file. Options are those of the bundle (python -m scripts.options BUNDLE)
+and --tracking=mlflow; text in their values is never evaluated. Results go below the bundle's folder, unless
 --bundle_root or --output_dir says otherwise; other relative paths start from the current folder.
 
-MONAI's command checks only the values of the options; this one checks files, keys, references and components first, and
-names the overlay or option of a component that cannot be built. It reports every other failure in one line, too; an
-unexpected one has status 1, and its traceback is in error.log in the output folder.
-Under torchrun it adds the overlay multi_gpu_train to train.
+MONAI's command checks only option values; this command first checks files, keys, references and components, and names
+the overlay or option behind a component that cannot be built. Every failure is reported in one line; an unexpected
+failure exits with status 1 and writes its traceback to error.log in the output folder.
+Under torchrun, train gets the overlay multi_gpu_train.
 --recipe=table and --recipe=code, for train, add the overlays recipe_table and recipe_code before all others: the values
 of the paper's Table 3 and of its public code. --recipe=robust, of the fine-tunings, adds recipe_robust.
 """
@@ -56,30 +56,30 @@ RECIPES = {"text": None, "table": "recipe_table.yaml", "code": "recipe_code.yaml
 def read_command_line(arguments: Sequence[str], is_distributed: bool = False) -> tuple[list[str], dict[str, Any]]:
     """Split a command line into config files and options for `monai.bundle.create_workflow`."""
     words = list(takewhile(lambda argument: not argument.startswith("-"), arguments))
-    bundle = _one_of("BUNDLE", words[:1], [folder.name for folder in BUNDLES.iterdir()])
+    bundle = _check_word("BUNDLE", words[:1], [folder.name for folder in BUNDLES.iterdir()])
     configs = Path(os.path.relpath(BUNDLES / bundle / "configs"))
-    known = [file.stem for file in configs.glob("*.yaml")]
-    files = [configs / f"{_one_of('CONFIG', words[1:2], known)}.yaml"]
-    positional, given = options_of(arguments[len(words) :])
-    if words[1] == "train" and (recipe := choice("recipe", given.pop("recipe", "text"), RECIPES)):
+    names = [file.stem for file in configs.glob("*.yaml")]
+    files = [configs / f"{_check_word('CONFIG', words[1:2], names)}.yaml"]
+    positional, named = options_of(arguments[len(words) :])
+    if words[1] == "train" and (recipe := choice("recipe", named.pop("recipe", "text"), RECIPES)):
         files.append(configs / recipe)
     for overlay in words[2:]:
         is_file = Path(overlay).suffix in (".yaml", ".yml", ".json")
-        files.append(Path(overlay) if is_file else configs / f"{_one_of('OVERLAY', [overlay], known)}.yaml")
+        files.append(Path(overlay) if is_file else configs / f"{_check_word('OVERLAY', [overlay], names)}.yaml")
     if is_distributed and words[1] == "train" and configs / DISTRIBUTED not in files:
         files.append(configs / DISTRIBUTED)
     if positional:
-        raise InputError(f"argument {positional[0]}", expected="--OPTION=VALUE; configs stand before the options")
-    if "config_file" in given:
-        raise InputError("--config_file", expected="overlays as words, after BUNDLE CONFIG", value=given["config_file"])
-    if empty := next((name for name in given if f"--{name}=" in arguments), None):
+        raise InputError(f"argument {positional[0]}", expected="--OPTION=VALUE; configs come before the options")
+    if "config_file" in named:
+        raise InputError("--config_file", expected="overlays as words, after BUNDLE CONFIG", value=named["config_file"])
+    if empty := next((name for name in named if f"--{name}=" in arguments), None):
         raise InputError(f"--{empty}", "no value")
-    options = {"bundle_root": str(configs.parent)} | {name: parsed(name, value) for name, value in given.items()}
+    options = {"bundle_root": str(configs.parent)} | {name: parsed(name, value) for name, value in named.items()}
     return [str(file) for file in files], options
 
 
 def check_early(files: Sequence[str | Path], options: Mapping[str, Any]) -> None:
-    """Refuse what is wrong with the options alone: within a second, as nothing slow is imported yet."""
+    """Refuse bad options within a second, before slow imports."""
     values = check_values(files, options)
     if all(isinstance(vars(values).get(name), int) for name in ("iterations", "val_interval", "warmup_iterations")):
         length(values, cases=1, cases_per_step=1)
@@ -87,21 +87,21 @@ def check_early(files: Sequence[str | Path], options: Mapping[str, Any]) -> None
         datalists.read(datalist)
 
 
-def _one_of(what: str, words: Sequence[str], known: Sequence[str]) -> str:
-    """Return the word if it is known, else raise an InputError."""
-    if words and words[0] in known:
+def _check_word(what: str, words: Sequence[str], names: Sequence[str]) -> str:
+    """Return the first word if it is in `names`, else raise an InputError."""
+    if words and words[0] in names:
         return words[0]
-    expected = f"expected one of {', '.join(sorted(known))}"
+    expected = f"expected one of {', '.join(sorted(names))}"
     if not words:
         raise InputError(what, f"missing; {expected}")
-    raise InputError(f"unknown {what.lower()} '{words[0]}'{did_you_mean(words[0], known, otherwise=expected)}")
+    raise InputError(f"unknown {what.lower()} '{words[0]}'{did_you_mean(words[0], names, otherwise=expected)}")
 
 
 @contextmanager
 def blaming(changes: Sequence[Change]) -> Iterator[None]:
-    """Raise an InputError if what MONAI failed to resolve is in an overlay or option, and no bug of a user's code.
+    """Raise an InputError if MONAI fails to resolve an overlay or option, unless the fault is in user code.
 
-    A note on any other exception names the components that were changed.
+    Other exceptions get a note that names the changed components.
     """
     try:
         yield
@@ -109,16 +109,16 @@ def blaming(changes: Sequence[Change]) -> Iterator[None]:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler raises when a DataLoader's worker dies
         key, cause = f"{key_of(error)}::", [*chain_of(error)][-1]
         reason = explained(error) or explain_out_of_memory(error, {}) or place_in_user_code(error)
-        if not reason and not key.startswith("run::"):  # whose steps are the run itself
+        if not reason and not key.startswith("run::"):  # the steps of the run itself
             for change in reversed(changes):
                 is_changed = key.startswith(f"{change.id}::") or change.id.startswith(key)
                 if is_changed or (change.id == "imports" and isinstance(cause, NameError)):
                     raise change.error(one_line(cause)) from error
         ours = f"{os.path.relpath(BUNDLES)}/"
-        users = [each for each in changes if each.id.partition("::")[0] not in OPTIONS]
-        if users := [each for each in users if not each.place.startswith(ours)]:
-            note = f"changed here: {shortened([str(each.error()) for each in users], most=2)}"
-            if "cannot be prepared" in reason:  # maybe by what was changed
+        users = [change for change in changes if change.id.partition("::")[0] not in OPTIONS]
+        if users := [change for change in users if not change.place.startswith(ours)]:
+            note = f"changed here: {shortened([str(change.error()) for change in users], most=2)}"
+            if "cannot be prepared" in reason:  # perhaps due to a change
                 raise InputError(f"{reason}; {note}") from error
             error.add_note(note)
         raise
@@ -135,13 +135,13 @@ def main() -> None:
     files, options = read_command_line(sys.argv[1:], is_distributed="RANK" in os.environ)
     values |= options
     check_early(files, options)
-    gc.disable()  # the collector takes a third of the import of PyTorch and MONAI, and finds nothing
+    gc.disable()  # collection takes a third of the time to import PyTorch and MONAI, and frees nothing
     changes = check(files, options)
     from monai.bundle import create_workflow
 
     gc.freeze()  # exclude these objects from later collections, also in DataLoader workers
     gc.enable()
-    warnings.filterwarnings("ignore", message="parsing config_file")  # `check` has warned of those that are not ours
+    warnings.filterwarnings("ignore", message="parsing config_file")  # `check` has already warned of foreign configs
     let_interrupts_raise()
     with blaming(changes):
         workflow = create_workflow(config_file=files, **{name: as_data(name, value) for name, value in options.items()})

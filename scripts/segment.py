@@ -41,10 +41,10 @@ def segment(
     """Prepare raw scans as a model expects them, segment them, and bring the label maps back to the scans' own grids.
 
     Writes OUTPUT/labels/SUBJECT.nii.gz, on the grid of the subject's T1, with a picture, SUBJECT.png, and
-    OUTPUT/labels/volumes.csv, the regions' volumes there; with `grid`, the same in OUTPUT/labels/MODALITY. Look at
+    OUTPUT/labels/volumes.csv, the volumes of the regions; with `grid`, the same in OUTPUT/labels/MODALITY. Look at
     OUTPUT/prepared/overview.html first: it shows how the scans were prepared. OUTPUT/predicted has the label maps in
-    the space of the prepared scans. Repeat the command to go on after an interruption, or with more scans; what was
-    made of other scans or other weights is replaced, and other label maps stay. A subject that cannot be prepared, or
+    the space of the prepared scans. Repeat the command to continue after an interruption or with more scans;
+    results of changed scans or weights are replaced, and other label maps stay. A subject that cannot be prepared, or
     whose preparation is outside its limits, is reported in one line and left out; the exit status is then 1.
 
     Args:
@@ -56,12 +56,12 @@ def segment(
         brain: brain extraction, by default that of the training's scans; see python -m scripts.prepare.
         patterns: modality -> pattern of its files' names; see python -m scripts.prepare.
         series: subject -> DICOM series to use; see python -m scripts.prepare.
-        missing: refuse a subject that lacks a modality, or keep it, for a model that was trained with missing ones.
+        missing: refuse or keep a subject that lacks a modality; keep is for models trained with missing modalities.
         device: cpu or cuda.
-        accept: subjects that are outside the limits but right, by their pictures; see python -m scripts.prepare.
+        accept: subjects outside the limits whose pictures look right; see python -m scripts.prepare.
         jobs: number of subjects prepared at a time.
-        grid: modality of the checkpoint with the raw grid to use, such as FLAIR, on which lesions are drawn, or all; by
-            default that of the preparation's reference (T1, or else T1ce, or else the first).
+        grid: modality whose raw grid the label maps get, such as FLAIR, on which lesions are drawn, or all; by default
+            the preparation's reference (T1, or else T1ce, or else the first).
     """
     import torch  # late imports: `--help` stays fast
 
@@ -69,16 +69,16 @@ def segment(
     from common.prepare.subject import Settings
     from scripts.prepare.steps import output_folder, prepare_scans
 
-    interrupt_on_signals()  # so that the inference ends, too
+    interrupt_on_signals()  # so that the inference process ends, too
     usual = choice("bundle", bundle, LIKE)
     root = expand_home(scans, scans)
     folder = output_folder(output, root)
     check_made_here(folder)
     default = ROOT / "bundles" / bundle / "models" / "model.pt"
-    given = default if checkpoint is None else weights.path_of("checkpoint", checkpoint)
-    file = expand_home(given, f"--checkpoint={checkpoint}")
+    path = default if checkpoint is None else weights.path_of("checkpoint", checkpoint)
+    file = expand_home(path, f"--checkpoint={checkpoint}")
     if not file.is_file():
-        raise InputError(f"--checkpoint={file}: {why_no_file(file)}; expected one file, of a training of {bundle}")
+        raise InputError(f"--checkpoint={file}: {why_no_file(file)}; expected one file, trained with {bundle}")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # a process that has started OpenMP's threads cannot fork workers that use them
     trained = weights.read(file)
@@ -87,14 +87,12 @@ def segment(
     check_stated(record, file)
     is_swin = record.get("architecture", "swin_unetr") == "swin_unetr"
     if is_swin and (network := network_of(trained.state)) != "SwinUNETR":
-        raise InputError(f"--checkpoint={file}: holds {network}; expected the weights of a training of {bundle}")
-    if (of := record.get("bundle", bundle)) != bundle:
-        raise InputError(f"--checkpoint={file}: of the bundle {of}; expected the weights of a training of {bundle}")
+        raise InputError(f"--checkpoint={file}: holds {network}; expected weights trained with {bundle}")
+    if (trainer := record.get("bundle", bundle)) != bundle:
+        raise InputError(f"--checkpoint={file}: trained with {trainer}; expected weights trained with {bundle}")
     space = usual if like is None else like
     if space in COHORTS and space != usual:
-        show(
-            f"warning: --like={like}: expected {usual}, unless {file} is of a training on scans like {like}", error=True
-        )
+        show(f"warning: --like={like}: expected {usual}, unless {file} was trained on scans like {like}", error=True)
     convention = record.get("label_convention", next(iter(COHORTS[usual].conventions)))
     target = choice("like", space, COHORTS)
     settings = {"modalities": target.modalities, "brain": target.space.brain} | _as_trained(record) | {"device": device}
@@ -102,7 +100,7 @@ def segment(
     settled = Settings(space, **settings)
     names = settled.modalities
     grids = [None] if grid is None else choice("grid", grid, {name: [name] for name in names} | {"all": [*names]})
-    tables = {name: Volumes(str(labels_folder(folder, name)), convention) for name in grids}  # checks earlier ones
+    tables = {name: Volumes(str(labels_folder(folder, name)), convention) for name in grids}  # checks earlier tables
     options: dict[str, Any] = {"patterns": patterns, "series": series, "missing": missing}
     options |= {"labels": "none", "accept": accept, "jobs": jobs}
     outcomes = prepare_scans(root, folder / PREPARED, settled, **options)
@@ -128,7 +126,7 @@ def labels_folder(folder: Path, modality: str | None) -> Path:
 def bring_back(
     maps: Mapping[str, Path], folder: Path, modality: str | None, convention: str, volumes: Any, skips_missing: bool
 ) -> list[Any]:
-    """Write label maps on a modality's raw grids, with pictures and volumes; the outcome of each subject."""
+    """Write label maps on a modality's raw grids, with pictures and volumes; return each subject's outcome."""
     from common.inference.segmentations import write_label_tables
     from scripts.prepare.labels import read_labels
     from scripts.prepare.picture import draw_labels
@@ -162,7 +160,7 @@ def bring_back(
 
 
 def check_made_here(folder: Path) -> None:
-    """Refuse label maps that no earlier run has made, which would be replaced."""
+    """Refuse to replace label maps that no earlier run has made."""
     from common import made
 
     for part in (folder / PREDICTED, folder / LABELS, *(folder / LABELS).glob("*/")):
@@ -185,10 +183,10 @@ def _as_trained(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def predict(bundle: str, checkpoint: Path, folder: Path, device: str) -> bool:
-    """Run inference on the prepared scans, which reports its failures; return whether it succeeds for all subjects.
+    """Run inference on the prepared scans, which reports its failures; return whether all subjects succeeded.
 
-    A process ends with its memory, and its exit status tells subjects that fail from input that is bad for all. Label
-    maps of other weights are replaced.
+    The separate process frees its memory at its end, and its exit status distinguishes failed subjects from input that
+    is bad for all. Label maps of other weights are replaced.
     """
     from common import made
 
@@ -199,7 +197,7 @@ def predict(bundle: str, checkpoint: Path, folder: Path, device: str) -> bool:
     command = ["-m", "scripts.run", bundle, "inference", *options, f"--device={device}"]
     status = subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode
     if status:
-        show(f"the options named above are those of: {cli.command_line(['python', *command])}", error=True)
+        show(f"the options named above belong to: {cli.command_line(['python', *command])}", error=True)
     if status == 2:  # such as a full disk
         raise SystemExit(status)
     return status == 0

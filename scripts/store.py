@@ -58,9 +58,9 @@ def prepare(
     kept = Store(folder, transform)
     array = None if slurm is None else array_of(slurm, folder, "store", jobs or os.cpu_count() or 1)
     missing = kept.missing(data)
-    show(f"{len(data)} subjects: {len(data) - len(missing)} are there, {len(missing)} to prepare")
+    show(f"{len(data)} subjects: {len(data) - len(missing)} stored, {len(missing)} to prepare")
     check_headers(missing, ["warning"])
-    add = kept.attempt  # a SLURM job can import its module, but not this one
+    add = kept.attempt  # a SLURM job can import the module of `Store`, but not this module
     faults = array.map(add, missing, "subject") if array else map_in_processes(add, missing, jobs, "subject")
     failed = [
         f"subject {entry['subject']}: {'its process was killed' if fault is None else fault}"
@@ -78,7 +78,7 @@ def prepare(
 def _training(
     bundle: str, overlays: Sequence[str], options: Mapping[str, str], unused: Path
 ) -> tuple[Sequence[dict[str, Any]], Any]:
-    """The entries that a training reads, and its transforms; `unused` is an empty folder for its outputs."""
+    """Return a training's entries and transforms; `unused` is an empty folder for its outputs."""
     fixed = {"output_dir": unused, "ckpt_dir": unused, "resume": "false", "pretrained": "null", "warmup_iterations": 0}
     words = [f"--{name}={value}" for name, value in {**options, **fixed}.items()]
     files, values = read_command_line([bundle, "train", *overlays, *words])
@@ -86,12 +86,12 @@ def _training(
     parser = read(files, values)
     with blaming(changes):
         parser.get_parsed_content("imports")  # `common`, which other values refer to
-        found = parser.get_parsed_content("plan").load("training"), parser.get_parsed_content("train::preprocessing")
+        loaded = parser.get_parsed_content("plan").load("training"), parser.get_parsed_content("train::preprocessing")
     from common.training.signals import handled  # late import: `--help` stays fast
 
     for number, default in handled().items():
         signal.signal(number, default)  # no training will start
-    return found
+    return loaded
 
 
 if __name__ == "__main__":

@@ -29,12 +29,12 @@ def inspect(file: str) -> None:
         "wrapper": layout.wrapper or "none",
         "beside it": ", ".join(layout.beside) or "nothing",
         "prefix": layout.prefix or "none",
-        "encoder": layout.encoder or "no name of its own",
+        "encoder": layout.encoder or "unnamed",
         "left out": ", ".join(layout.left_out) or "nothing",
-        **(found := describe(checkpoint.state, file)),
+        **(details := describe(checkpoint.state, file)),
         "modules": weights.by_module(checkpoint.state),
         "modalities": None,
-        **{name: _stated(name, value) for name, value in checkpoint.metadata.items() if name not in found},
+        **{name: _stated(name, value) for name, value in checkpoint.metadata.items() if name not in details},
     }
     show(*(f"{name:<18} {_text(value)}" for name, value in lines.items()))
 
@@ -62,8 +62,8 @@ def convert(
 ) -> None:
     """Convert a checkpoint to this project's layout, which includes a description of the network and its training.
 
-    Metadata in the file are kept; metadata that neither the file nor an option gives are recorded as unknown. A file
-    that names its modalities states what it was trained with: they are not renamed, a training has `modality_aliases`.
+    Metadata in the file are kept; metadata that neither the file nor an option gives are recorded as unknown.
+    Modalities in the file are those of its training and are not renamed; a training has `modality_aliases`.
 
     Args:
         file: a checkpoint of any layout that `inspect` reads.
@@ -77,20 +77,20 @@ def convert(
     is_plain = target.suffix == weights.SAFETENSORS
     check_new_files(f"--output={output}", target, *([weights.record_of(target)] if is_plain else []))
     checkpoint = weights.read(file)
-    found = describe(checkpoint.state, file)
+    details = describe(checkpoint.state, file)
     names = None if modalities is None else names_of(modalities)
     stated: dict[str, Any] = {"patch_size": None, "versions": None, "modalities": None} | checkpoint.metadata
     for option, value in {"modalities": names, "patch_size": patch_size}.items():
-        given = None if value is None else OPTIONS[option](value)
-        if given is not None and stated[option] is not None and _text(given) != _text(stated[option]):
+        wanted = None if value is None else OPTIONS[option](value)
+        if wanted is not None and stated[option] is not None and _text(wanted) != _text(stated[option]):
             raise InputError(
-                f"--{option}={_text(given)}: {file} states {_text(stated[option])}; leave the option out; a training "
+                f"--{option}={_text(wanted)}: {file} states {_text(stated[option])}; leave the option out; a training "
                 "takes a different modality's filters by --modality_aliases"
             )
-        stated[option] = stated[option] if given is None else given
-    if stated["modalities"] is None or len(stated["modalities"]) != found["input_channels"]:
+        stated[option] = stated[option] if wanted is None else wanted
+    if stated["modalities"] is None or len(stated["modalities"]) != details["input_channels"]:
         raise InputError(
-            f"--modalities={_text(stated['modalities'])}: {file} has {found['input_channels']} input channels; "
+            f"--modalities={_text(stated['modalities'])}: {file} has {details['input_channels']} input channels; "
             "expected their names in order, such as T1,FLAIR"
         )
     if stated["patch_size"] is not None:
@@ -100,14 +100,14 @@ def convert(
     history = stated.get("conversions", [])
     if not isinstance(history, list):
         raise InputError(f"{file}: metadata's conversions {history!r:.80}; expected a list")
-    metadata = stated | found | {"conversions": [*history, conversion]}
+    metadata = stated | details | {"conversions": [*history, conversion]}
     if is_plain:
         with atomic_write(target) as temporary:
             temporary.write_bytes(as_safetensors(checkpoint.state))
             weights.write_record(target, digest(temporary), metadata)
     else:
         weights.write({"network": checkpoint.state, "metadata": metadata}, target)
-    show(f"{output}: {found['network']}, {found['model_size']}, {', '.join(stated['modalities'])}")
+    show(f"{output}: {details['network']}, {details['model_size']}, {', '.join(stated['modalities'])}")
     for name in stated["modalities"]:
         if (usual := modality_of(name)) not in (None, name):
             show(f"--modalities: datalists usually write {usual}, not {name}; a training matches filters by name")
@@ -126,7 +126,7 @@ def describe(state: Mapping[str, Any], name: str = "checkpoint") -> dict[str, An
     """Describe a checkpoint's network by its tensors: kind, size, channels and numbers of tensors and parameters.
 
     Raises an InputError if there is no SwinUNETR encoder that MONAI can build. A training that starts from the
-    checkpoint reports which of the other tensors fit.
+    checkpoint reports which other tensors fit.
     """
     from common.ssl import SIZES, SSLHead  # late import: `--help` stays fast
 
@@ -139,20 +139,20 @@ def describe(state: Mapping[str, Any], name: str = "checkpoint") -> dict[str, An
     size = _size(state, name)
     try:
         encoder = SSLHead(stem.shape[1], size, tasks=[]).state_dict()
-    except (ArithmeticError, ValueError) as error:  # MONAI's check of the feature size; heads of no width
+    except (ArithmeticError, ValueError) as error:  # MONAI's check of the feature size, or heads of width 0
         raise InputError(f"{name}: not a variant of SwinUNETR that MONAI can build: {error}") from error
     expected = {key: tensor.shape for key, tensor in encoder.items()}
-    given = {key: tensor.shape for key, tensor in state.items() if key.startswith(weights.ENCODER)}
-    if wrong := sorted(key for key in expected.keys() | given.keys() if expected.get(key) != given.get(key)):
+    shapes = {key: tensor.shape for key, tensor in state.items() if key.startswith(weights.ENCODER)}
+    if wrong := sorted(key for key in expected.keys() | shapes.keys() if expected.get(key) != shapes.get(key)):
         raise InputError(
             f"{name}: an unknown variant of SwinUNETR's encoder; expected MONAI's, version 1; {len(wrong)} tensors are "
             f"missing, unexpected or have another shape, first {wrong[0]}"
         )
     unnamed = f"depths {size.depths}, feature size {size.feature_size}"
-    model_size = next((known for known, settings in SIZES.items() if settings == size), unnamed)
-    found = {"network": network_of(state), "model_size": model_size, **size._asdict(), "input_channels": stem.shape[1]}
+    model_size = next((label for label, settings in SIZES.items() if settings == size), unnamed)
+    facts = {"network": network_of(state), "model_size": model_size, **size._asdict(), "input_channels": stem.shape[1]}
     numbers = sum(tensor.numel() for tensor in state.values() if tensor.is_floating_point())
-    return found | {"tensors": len(state), "parameters": numbers}
+    return facts | {"tensors": len(state), "parameters": numbers}
 
 
 def network_of(state: Mapping[str, Any]) -> str:
@@ -179,7 +179,7 @@ def _size(state: Mapping[str, Any], name: str) -> Any:
     if not all(tables.values()):
         raise InputError(f"{name}: SwinUNETR's encoder lacks levels; expected blocks in layers1 to layers4")
     edge = round(len(tables["1"][0]) ** (1 / 3))
-    heads = tuple(found[0].shape[1] for found in tables.values())
+    heads = tuple(level[0].shape[1] for level in tables.values())
     size = ModelSize(tuple(map(len, tables.values())), state[weights.STEM].shape[0], (edge + 1) // 2, heads)
     blocks = sum(size.depths)
     stored = sum(tensor.numel() for key, tensor in state.items() if key.startswith(weights.ENCODER))

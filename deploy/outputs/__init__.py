@@ -1,7 +1,7 @@
-"""The DICOM objects that a run makes: a module for each, whose name is its file's. To add one, add a module.
+"""DICOM results: each module here makes the object of the same file name. To add an object, add a module.
 
-A module has STEP, the order in which it is made and the last digit of its series number, and `make(case, made)`, which
-returns the object; `made` has those of lower steps by name.
+A module defines STEP, its order and the last digit of its series number, and `make(case, made)`, which returns the
+object; `made` maps names to the objects of lower steps.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,17 +22,17 @@ NAMES = tuple(module.name for module in iter_modules(__path__))
 
 @dataclass(frozen=True)
 class Case:
-    """What a run has found.
+    """The results of a segmentation, from which the objects are made.
 
     Attributes:
-        segments: numbers of segments [columns, rows, slices], on the grid of the reference.
-        reference: the scan that gives the grid.
-        slices: its images, which follow the last axis.
+        segments: segment numbers [columns, rows, slices] on the grid of the reference.
+        reference: scan that gives the grid.
+        slices: images of the reference, in the order of the last axis.
         volumes: mL of each segment, by label.
         bundle: the bundle that segmented it.
-        remarks: texts.
+        remarks: texts for the results.
         replaced: earlier results of the study.
-        burned_in: BurnedInAnnotation; None leaves it out.
+        burned_in: value of BurnedInAnnotation; None omits it.
     """
 
     segments: "NDArray[Any]"
@@ -46,7 +46,7 @@ class Case:
 
 
 def make_all(case: Case) -> "dict[str, Any]":
-    """All objects of a case by name."""
+    """Make all objects of a case, by name."""
     modules = {name: import_module(f"{__name__}.{name}") for name in NAMES}
     made: dict[str, Any] = {}
     for name in sorted(NAMES, key=lambda name: modules[name].STEP):

@@ -20,11 +20,11 @@ from deploy.source_header import sanitised_header
 from deploy.tasks import Segment
 
 STEP = 3
-PROCEDURE = Code("24590-2", "LN", "MR Brain")  # CID 100, which may be extended, has no MRI of the brain
+PROCEDURE = Code("24590-2", "LN", "MR Brain")  # CID 100 lacks brain MRI, but is extensible
 
 
 def make(case: Case, made: Mapping[str, Dataset]) -> hd.sr.Comprehensive3DSR:
-    """The report of a case, which refers to its segmentation."""
+    """Make the report of a case, which refers to its segmentation."""
     return make_report(case.volumes, made["segmentation"], case.slices, case.bundle, case.remarks, case.replaced)
 
 
@@ -38,7 +38,7 @@ def make_report(
 ) -> hd.sr.Comprehensive3DSR:
     """Make the structured report from the volume in mL of each segment, by label. Remarks become comments.
 
-    It names earlier reports among `replaced` as its predecessors.
+    Earlier reports among `replaced` become its predecessors.
     """
     observer = hd.sr.ObserverContext(
         observer_type=codes.DCM.Device,
@@ -69,7 +69,7 @@ def make_report(
         content[0].ContentSequence.append(comment)
     headers = {image.SOPInstanceUID: sanitised_header(image) for image in slices}  # each enhanced image once
     return hd.sr.Comprehensive3DSR(
-        evidence=[*headers.values(), segmentation],  # highdicom takes the first for the scanner
+        evidence=[*headers.values(), segmentation],  # highdicom copies patient, study and scanner from the first
         content=content[0],
         series_instance_uid=hd.UID(),
         series_number=series_number(slices[0], STEP),
@@ -78,7 +78,7 @@ def make_report(
         **equipment(bundle),
         series_description=f"Volumes of segments. {CAUTION}",
         is_complete=True,
-        previous_versions=[one for one in replaced if one.SOPClassUID == Comprehensive3DSRStorage] or None,
+        previous_versions=[image for image in replaced if image.SOPClassUID == Comprehensive3DSRStorage] or None,
     )
 
 

@@ -1,7 +1,7 @@
 """Convert a label map to a DICOM segmentation with SNOMED CT codes and the model's name.
 
-It calls highdicom directly, because MONAI Deploy's writer takes over rounded positions, which readers misplace, omits
-the series description, and names MONAI as the manufacturer.
+It calls highdicom directly: MONAI Deploy's writer keeps rounded positions, which readers misplace, omits the series
+description, and names MONAI as the manufacturer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,25 +31,25 @@ LONG_STRING = 64  # maximum number of characters of a DICOM name (LO)
 def label_segments(label: NDArray[np.uint8], segments: Sequence[Segment]) -> NDArray[np.uint8]:
     """Convert label values to segment numbers: 1, 2, ... in the order of the segments, 0 elsewhere.
 
-    Unknown values are refused, and so are two values of one segment, which mix label conventions (3 and 4 are both
-    enhancing tumour, in different years of BraTS).
+    Raise an InputError for an unknown value, and for two values of one segment, which indicate mixed label conventions
+    (3 and 4 both mean enhancing tumour, in different years of BraTS).
     """
-    found = set(np.unique(label).tolist()) - {0}
-    known = {value for segment in segments for value in segment.values}
-    if unknown := found - known:
+    present = set(np.unique(label).tolist()) - {0}
+    expected = {value for segment in segments for value in segment.values}
+    if unknown := present - expected:
         raise InputError(
-            f"label {min(unknown)} in the bundle's label map; expected {', '.join(map(str, sorted(known)))}"
+            f"label {min(unknown)} in the bundle's label map; expected {', '.join(map(str, sorted(expected)))}"
         )
     result = np.zeros_like(label)
     for number, segment in enumerate(segments, 1):
-        if len(found.intersection(segment.values)) > 1:
+        if len(present.intersection(segment.values)) > 1:
             raise InputError(f"labels {', '.join(map(str, segment.values))} in one label map; expected one of them")
         result[np.isin(label, segment.values)] = number
     return result
 
 
 def series_number(source: Dataset, step: int) -> int:
-    """A number for a new series, above the usual numbers of scanners (below 1000)."""
+    """Return a number for a new series, above those of scanners (usually below 1000)."""
     value = source.get("SeriesNumber")
     number = 1000 + step + 10 * (int(value) if value not in (None, "") else 0)
     return number if 0 < number < 2**31 else 1000 + step  # the range of DICOM's integer strings (IS)
@@ -66,7 +66,7 @@ def equipment(bundle: Bundle) -> dict[str, Any]:
 
 
 def make(case: Case, made: Mapping[str, Dataset]) -> hd.seg.Segmentation:
-    """The segmentation of a case."""
+    """Make the segmentation of a case."""
     result = make_segmentation(case.segments, case.slices, case.bundle, case.burned_in)
     refer_to_replaced(result, case.replaced)
     return result

@@ -58,8 +58,8 @@ def draw_summary(
                         )
                 axes = figure.add_subplot(layout[row, column])
                 axes.imshow(pixels.copy(), aspect=edges[vertical] / edges[horizontal], interpolation="nearest")
-                for place, text in zip((0.02, 0.94), sides, strict=True):
-                    axes.text(place, 0.5, text, color="white", transform=axes.transAxes)
+                for position, text in zip((0.02, 0.94), sides, strict=True):
+                    axes.text(position, 0.5, text, color="white", transform=axes.transAxes)
                 axes.set_axis_off()
         texts = [
             (bundle.name, "white"),
@@ -91,7 +91,7 @@ def _write(axes: Axes, texts: Sequence[tuple[str, str]]) -> None:
 
 
 def make(case: Case, made: Mapping[str, Dataset]) -> hd.sc.SCImage:
-    """The picture of a case."""
+    """Make the summary of a case."""
     figure = draw_summary(case.reference, case.segments, case.bundle, case.volumes, case.remarks)
     return make_capture(figure, case.slices[0], case.bundle, case.burned_in)
 
@@ -119,7 +119,7 @@ def make_capture(figure: Figure, source: Dataset, bundle: Bundle, burned_in: str
     if "IssuerOfPatientID" in header:  # highdicom does not copy it
         capture.IssuerOfPatientID = header.IssuerOfPatientID
     capture.BodyPartExamined = "BRAIN"
-    capture.PatientOrientation = []  # empty, as it shows three planes
+    capture.PatientOrientation = []  # empty: the picture shows three planes
     capture.SeriesDescription = f"Summary of segmentation. {CAUTION}"
     capture.ManufacturerModelName = bundle.name[:LONG_STRING]
     capture.SoftwareVersions = bundle.version

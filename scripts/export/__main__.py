@@ -37,12 +37,12 @@ def export(
         format: torchscript (traced, for windows of one size), onnx (the same) or state_dict.
         output: file to write; an existing file is not overwritten. A state dict is written as safetensors if the name
             ends in .safetensors.
-        datalist: JSON file that names the held-out case: the first with all modalities of the split of the bundle's
-            inference.yaml, or of validation if that is all.
-        dataset_dir: root of its paths.
+        datalist: JSON file with the held-out case: the first with all modalities in the split of inference.yaml, or in
+            validation if that split is `all`.
+        dataset_dir: root of the datalist's paths.
         checkpoint: weights, which state their modalities, model size, patch size and label convention;
             models/model.pt of the bundle by default.
-        device: cpu or cuda; a trace only runs on the kind of device that it was made on.
+        device: cpu or cuda; a trace runs only on its own kind of device.
     """
     from scripts.export import formats  # slow import; `--help` does without
     from scripts.export.source import Source
@@ -50,8 +50,8 @@ def export(
     tolerance = choice("format", format, TOLERANCES)
     file = weights.path_of("output", output)
     beside = [file.with_suffix(".json")] if format == "state_dict" else []
-    if (own := SUFFIXES.get(file.suffix, format)) != format:
-        raise InputError(f"--output={output}: a name for {own}; expected a different suffix for --format={format}")
+    if (owner := SUFFIXES.get(file.suffix, format)) != format:
+        raise InputError(f"--output={output}: reserved for {owner}; expected a different suffix for --format={format}")
     if file in beside:
         raise InputError(f"--output={output}: reserved for the metadata; use a different suffix, such as .pt")
     check_new_files(f"--output={output}", file, *beside)
@@ -63,18 +63,18 @@ def export(
         formats.write(source, kind, temporary)
         exported = formats.load(source, kind, temporary)
         inferer, convention = source.parser.get_parsed_content("inferer"), source.metadata["label_convention"]
-        found = formats.compare(source.traceable, exported, image, inferer, convention)
-        if not found.difference <= tolerance:
+        deviation = formats.compare(source.traceable, exported, image, inferer, convention)
+        if not deviation.difference <= tolerance:
             raise InputError(
-                f"--format={format}: differs from the network by up to {found.difference:.3g} on {subject}; "
+                f"--format={format}: differs from the network by up to {deviation.difference:.3g} on {subject}; "
                 f"expected at most {tolerance:g}; nothing is written"
             )
         if beside:
             weights.write_record(file, digest(temporary), source.metadata)
-    agreement = f"; {found.agreement:.4%} of voxels with the same label" if convention else ""
+    agreement = f"; {deviation.agreement:.4%} of voxels with the same label" if convention else ""
     show(f"{file}: {format} of {source.folder.name}, {file.stat().st_size / 1e6:.1f} MB")
-    difference = f"differs by up to {found.difference:.2g} (tolerance {tolerance:g})"
-    show(f"{subject}, {found.windows} windows: {difference}{agreement}")
+    difference = f"differs by up to {deviation.difference:.2g} (tolerance {tolerance:g})"
+    show(f"{subject}, {deviation.windows} windows: {difference}{agreement}")
 
 
 if __name__ == "__main__":

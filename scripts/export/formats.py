@@ -65,8 +65,8 @@ def _write_safetensors(source: Source, stream: BinaryIO) -> None:
 def _write_torchscript(source: Source, stream: BinaryIO) -> None:
     traced = convert_to_torchscript(source.traceable, inputs=[source.window()], use_trace=True, check_trace=False)
     stated = read_yaml(source.folder / CONFIG)
-    own = {name: stated[name] for name in ("amp", "bundle_root", "device")}  # defaults, not this machine's
-    config = json.dumps(source.parser.get() | own, default=str).encode()
+    defaults = {name: stated[name] for name in ("amp", "bundle_root", "device")}  # not this machine's
+    config = json.dumps(source.parser.get() | defaults, default=str).encode()
     files = {"inference.json": config, "export.json": json.dumps(source.metadata).encode()}
     save_net_with_metadata(traced, stream, meta_values=_bundle_metadata(source), more_extra_files=files)
 
@@ -135,8 +135,8 @@ def _onnx_network(path: str | Path) -> Callable[[torch.Tensor], Any]:
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def run(image: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        found = session.run(None, {"image": image.numpy(force=True)})
-        return tuple(torch.from_numpy(array).to(image.device) for array in found)
+        outputs = session.run(None, {"image": image.numpy(force=True)})
+        return tuple(torch.from_numpy(array).to(image.device) for array in outputs)
 
     return run
 
@@ -165,10 +165,10 @@ def compare(
     counts: list[int] = []
 
     def both(windows: torch.Tensor, *_: Any) -> tuple[torch.Tensor, ...]:
-        found = (network(windows), exported(windows))
-        ours, theirs = ((each,) if isinstance(each, torch.Tensor) else tuple(each) for each in found)
+        outputs = (network(windows), exported(windows))
+        ours, theirs = ((output,) if isinstance(output, torch.Tensor) else tuple(output) for output in outputs)
         check_finite(*ours)
-        differences.extend((one - other).abs().max().item() for one, other in zip(ours, theirs, strict=True))
+        differences.extend((a - b).abs().max().item() for a, b in zip(ours, theirs, strict=True))
         counts.append(len(windows))
         return (*ours, *theirs)
 
@@ -179,6 +179,6 @@ def compare(
         else:
             to_label = RegionsToLabeld("label", str(convention))
             stitched = SlidingWindowInferer.__call__(inferer, image[None], both)  # includes empty windows
-            one, other = (to_label({"label": logits[0] > 0})["label"] for logits in stitched)
-            agreement = (one == other).double().mean().item()
+            original, export = (to_label({"label": logits[0] > 0})["label"] for logits in stitched)
+            agreement = (original == export).double().mean().item()
     return Deviation(float(np.max(differences)), agreement, sum(counts))

@@ -22,7 +22,7 @@ from scripts.package.weights_file import PRIVATE
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
 CONFIG = "configs/inference.yaml"
-KNOWN = "swin_unetr"  # architecture
+EXPORTABLE = "swin_unetr"  # the only architecture that can be exported
 
 
 class Encoder(nn.Module):
@@ -47,15 +47,15 @@ class Source:
         self.folder = _bundle(bundle)
         file = weights.path_of("checkpoint", checkpoint or self.folder / "models" / "model.pt")
         stated = weights.read(file).metadata
-        name = self.folder.name  # a copy of a bundle has one of its own
-        if self.folder.parent == BUNDLES and (of := stated.get("bundle", name)) != name:
-            raise InputError(f"checkpoint {file}: of the bundle {of}; expected one of {name}")
+        name = self.folder.name  # a copied bundle may be renamed
+        if self.folder.parent == BUNDLES and (trainer := stated.get("bundle", name)) != name:
+            raise InputError(f"checkpoint {file}: trained with {trainer}; expected a checkpoint of {name}")
         DEVICE.parse("device", device)
         check([self.folder / CONFIG], {})
         self.parser = ConfigParser()
         self.parser.read_config(self.folder / CONFIG)
-        given = {"bundle_root": str(self.folder), "device": device, "checkpoint": str(file), "amp": False}
-        for name, value in given.items():
+        overrides = {"bundle_root": str(self.folder), "device": device, "checkpoint": str(file), "amp": False}
+        for name, value in overrides.items():
             self.parser[name] = as_data(name, value)
         self.parser.get_parsed_content("imports")
         values = {}  # from the checkpoint, else the config's defaults
@@ -64,8 +64,8 @@ class Source:
         for name, value in values.items():
             self.parser[name] = value  # TorchScript files contain this config and are used without the checkpoint
         self.modalities, self.patch_size = values["modalities"], values["patch_size"]
-        if (trained := values.get("architecture", KNOWN)) != KNOWN:
-            raise InputError(f"checkpoint {file}: architecture {trained} cannot be exported; expected {KNOWN}")
+        if (trained := values.get("architecture", EXPORTABLE)) != EXPORTABLE:
+            raise InputError(f"checkpoint {file}: architecture {trained} cannot be exported; expected {EXPORTABLE}")
         check_network(self.patch_size)
         self.network: nn.Module = self.parser.get_parsed_content("network_def").to(device).eval()
         weights.restore(self.network, file, self.modalities)
@@ -98,7 +98,7 @@ class Source:
         return channels | settings(arguments["model_size"])._asdict() | {"use_flash_attention": True}
 
     def window(self) -> torch.Tensor:
-        """A window of noise with the export's window size."""
+        """Return a window of noise in the export's window size."""
         shape = (1, len(self.modalities), *self.patch_size)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
         return noise.to(next(self.network.parameters()).device)
@@ -119,5 +119,5 @@ def _bundle(name: str) -> Path:
     for folder in (Path(str(name)), BUNDLES / str(name)):
         if (folder / CONFIG).is_file() and (folder / "configs" / "metadata.json").is_file():
             return folder.resolve()
-    known = ", ".join(sorted(path.name for path in BUNDLES.iterdir()))
-    raise InputError(f"bundle {name}: no configs/inference.yaml and metadata.json there; expected a folder, or {known}")
+    names = ", ".join(sorted(path.name for path in BUNDLES.iterdir()))
+    raise InputError(f"bundle {name}: no configs/inference.yaml and metadata.json there; expected a folder, or {names}")

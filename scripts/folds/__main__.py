@@ -30,32 +30,32 @@ def folds(
 ) -> None:
     """Train one model for each fold, score all held-out cases together, and print how to use the models as an ensemble.
 
-    Repeat the command to continue what was stopped. A fold that fails is named with its log and does not stop the
-    others; the exit status is then 1. The folds share out the subjects of `training` and `validation`; those of
-    `testing` stay out of everything, so that they can test the ensemble.
+    Repeat the command to continue an interrupted run. A failed fold is reported with its log and does not stop the
+    others; the exit status is then 1. The folds divide the subjects of `training` and `validation`; those of `testing`
+    are not used, so that they can test the ensemble.
 
-    All further options are the bundle's, such as --model_size=tiny or --pretrained=FILE. `{fold}` in their values
-    stands for the number of the fold, as in --pretrained=stage2/fold{fold}.pt or --device=cuda:{fold}. SLURM jobs need
+    All further options are the bundle's, such as --model_size=tiny or --pretrained=FILE. In their values, `{fold}`
+    becomes the number of the fold, as in --pretrained=stage2/fold{fold}.pt or --device=cuda:{fold}. SLURM jobs need
     settings such as --slurm="{'slurm_partition': 'gpu', 'gpus_per_node': 1, 'timeout_min': 1440}".
 
     Args:
         bundle: bundle to train, such as brats_finetune.
         datalist: JSON file of labelled subjects, not yet divided into folds.
         dataset_dir: folder that its paths start from.
-        output: folder of all results; that of an earlier run to continue it.
-        folds: number of folds, into which people are dealt at random, all visits of a person into the same; or a JSON
-            file in the form of SwinUNETR's brats21_folds.json.
-        fold_to: use of the held-out fold. In `testing` it only gives the score, and --validation of the others choose
-            the checkpoint. In `validation` it does both, as in the paper.
-        validation: number or fraction of the other people who choose the checkpoint; 0.1 by default.
+        output: folder of all results; give an earlier run's folder to continue the run.
+        folds: number of random folds, with all visits of a person in the same fold; or a JSON file like SwinUNETR's
+            brats21_folds.json.
+        fold_to: split of the held-out fold. In `testing` it only gives the score, and --validation sets aside subjects
+            to choose the checkpoint. In `validation` it does both, as in the paper.
+        validation: number or fraction of the other people used to choose the checkpoint; 0.1 by default.
         folds_seed: seed of the folds, 0 or more; --seed is the seed of the trainings.
-        person: regular expression whose first group is the person in a subject's name, as of `datalists generic`.
+        person: regular expression whose first group is the person in a subject's name, as in `datalists generic`.
         overlays: configs of the bundle over its train.yaml, such as segresnet.yaml.
         jobs: number of jobs at once; on this machine they share its cores.
         gpus: processes of each training, by torchrun.
         stale: keep results whose commands, inputs or code have changed (the default), or redo them; the old results are
             moved aside.
-        slurm: settings of SLURM jobs by the names of submitit's parameters; without, jobs run on this machine.
+        slurm: settings of SLURM jobs, named as submitit's parameters; without them, jobs run on this machine.
         options: those of the bundle, which python -m scripts.options BUNDLE lists.
     """
     check_number("jobs", jobs, int, 1, 1024)
@@ -66,16 +66,16 @@ def folds(
     dealing = (folds, fold_to, validation, folds_seed, person)
     words = [] if overlays is None else names_of(overlays)
     setup = set_up(bundle, datalist, dataset_dir, output, *dealing, words, gpus, options)
-    study, place = setup.study, setup.study.places.output
+    study, folder = setup.study, setup.study.places.output
     selected = select(study, redo=redo)
     count = f"{len(study.jobs)} jobs, {counted(study.states)}; {len(selected)} to do"
     show(f"{len(setup.numbers)} folds of {bundle}: {count}")
     ended = run_jobs(study, selected, launcher(study.places, jobs, slurm), jobs)
-    states = states_of(study.jobs, place) | {name: state for name, state in ended.items() if state.name == "failed"}
+    states = states_of(study.jobs, folder) | {name: state for name, state in ended.items() if state.name == "failed"}
     if unfinished := {name: state for name, state in states.items() if state.name != "done"}:
         for name, state in unfinished.items():
             if not unfinished.keys() & set(study.jobs[name].needs):  # the others only wait for these
-                log = log_of(study.jobs[name], place)
+                log = log_of(study.jobs[name], folder)
                 show(f"{name} is {state.name}: {state.reason}" + (f"; log {log}" if log.is_file() else ""))
         if any(state.name == "stale" for state in unfinished.values()):
             show("stale results were kept; --stale=redo makes them again")

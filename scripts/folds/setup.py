@@ -25,7 +25,7 @@ RESERVED = ("bundle_root", "split", "checkpoint", "output_dir", "ckpt_dir", "res
 class Setup:
     """A checked cross-validation, ready to start.
 
-    `entry` is the entry of the trainings in the study.
+    `entry` describes the trainings in the study.
     """
 
     bundle: str
@@ -112,13 +112,13 @@ def _absolute(name: str, path: Any) -> Path:
 
 def _with_weights(options: Mapping[str, Any], numbers: Sequence[int]) -> dict[str, Any]:
     """Make `pretrained` absolute, because the bundle runs in a different folder."""
-    given = options.get("pretrained")
-    if optional(given) is None:
+    value = options.get("pretrained")
+    if optional(value) is None:
         return dict(options)
-    path = _absolute("pretrained", given)
+    path = _absolute("pretrained", value)
     for number in numbers:
         if not (file := Path(str(path).replace("{fold}", str(number)))).is_file():
-            raise ArgumentError(f"pretrained={given}: no file {file}; expected a checkpoint")
+            raise ArgumentError(f"pretrained={value}: no file {file}; expected a checkpoint")
     return dict(options) | {"pretrained": str(path)}
 
 
@@ -130,10 +130,10 @@ def _split_options(
     Raises an InputError for an unknown overlay or option, and for options that this command sets.
     """
     configs = BUNDLES / bundle / "configs"
-    known = [path.name for path in sorted(configs.glob("*.yaml")) if "run" not in read_yaml(path)]
+    available = [path.name for path in sorted(configs.glob("*.yaml")) if "run" not in read_yaml(path)]
     for name in overlays:
-        if name not in known:
-            raise ArgumentError(f"overlays={name}: {bundle} has no such overlay; expected some of {', '.join(known)}")
+        if name not in available:
+            raise ArgumentError(f"overlays={name}: no overlay of {bundle}; expected some of {', '.join(available)}")
     for name in RESERVED:
         if name in options:
             raise ArgumentError(f"{name}={options[name]}: set by this command for each fold; leave it out")
@@ -163,5 +163,5 @@ def _resolved(command: CommandLine, datalist: Path, *names: str) -> Any:
     # The fold's datalist is written later; a cluster's head node has no GPU
     with blaming([Change(name, value) for name, value in command.options.items()]):
         parser = config_of(command, datalist=str(datalist), device="cpu")
-        found = {name: parser.get_parsed_content(name) for name in names if name in parser}
-    return found[names[0]]
+        contents = {name: parser.get_parsed_content(name) for name in names if name in parser}
+    return contents[names[0]]

@@ -23,25 +23,25 @@ def mine(
     hours: float = 8,
     device: str = "auto",
 ) -> None:
-    """Plan what leads from your scans to a model and its scores, show the plan, and carry it out.
+    """Plan the steps from your scans to a model and its scores, show the plan, and carry it out.
 
     The plan is OUTPUT/plan.yaml, and its steps are commands that you can run yourself: prepare, datalists, check, train
     and evaluate. Without --yes the command ends after the plan or, in a terminal, asks. Edit the file as you like, and
-    repeat the command: a plan that exists is taken as it is, and what is done already stays unless its command or its
-    input has changed. Results that are made again are moved aside first. See docs/how-to/one-command.md.
+    repeat the command: an existing plan is used as it is, and finished steps are skipped unless their command or input
+    has changed. Old results are moved aside before a step is repeated. See docs/how-to/one-command.md.
 
     Args:
         root: folder of the scans, each subject with a label map, in any layout that python -m scripts.datalists generic
-            reads. Scans without skull whose modalities share a grid are used as they are; others are prepared.
+            reads. Skull-stripped scans whose modalities share a grid are used as they are; others are prepared.
         output: folder of the plan and all results.
-        plan: plan to carry out instead, such as an edited copy of that of other results.
-        yes: carry the plan out without a question.
-        modalities: modalities to take, in channel order, such as T1,FLAIR, or words for their names, as of python -m
+        plan: plan to carry out instead, such as an edited copy from a different output folder.
+        yes: carry the plan out without asking.
+        modalities: modalities to use, in channel order, such as T1,FLAIR, with their file names as in python -m
             scripts.datalists generic; by default those that every subject has.
-        label: words that end the names of label maps, or their pattern; by default the usual ones.
-        regions: YAML file that names each region, outermost first; by default one for each value in the label maps.
+        label: words at the end of the names of label maps, or their pattern; by default the usual words.
+        regions: YAML file that names each region, outermost first; by default one region for each label value.
         person: regular expression whose first group is the person in a subject's name, such as '(.+)_v[0-9]+'.
-        hours: longest time of the training; its number of steps follows from the time of a step on this machine.
+        hours: maximum time of the training; the number of steps follows from the time of a step on this machine.
         device: cpu or cuda; by default cuda if there is a GPU.
     """
     from scripts.mine.plan import carry_out, check_plan, read_plan, screen, write_plan  # late: `--help` stays fast
@@ -61,8 +61,8 @@ def mine(
         made = make_plan(expand_home(root, f"--root={root}"), asked, float(hours), device)
         check_plan(made, here)
     else:
-        if given := [name for name, value in asked.items() if value is not None]:
-            raise InputError(f"--{given[0]}", f"there is a plan, {source}", "an edited plan, or another --output")
+        if fixed := [name for name, value in asked.items() if value is not None]:
+            raise InputError(f"--{fixed[0]}", f"no effect on the plan {source}", "an edited plan, or another --output")
         made = read_plan(source)
         if root is not None and str(expand_home(root, root).resolve()) != made["root"]:
             raise InputError(f"--root={root}", f"the plan {source} is for {made['root']}", "that, or another --output")
@@ -76,7 +76,7 @@ def mine(
 
 
 def _agrees() -> bool:
-    """Whether somebody at a terminal says yes."""
+    """Ask for agreement at a terminal; without a terminal, return False."""
     if not (sys.stdin and sys.stdin.isatty() and sys.stdout.isatty()):
         return False
     return input("\nCarry it out? [y/N] ").strip().lower() in ("y", "yes")

@@ -1,4 +1,4 @@
-"""A plan in YAML: what it rests on, and the options of each command that leads from scans to scores."""
+"""A plan in YAML: the findings behind it, and the options of each command from scans to scores."""
 
 import os
 import sys
@@ -22,11 +22,11 @@ from scripts.experiments.jobs import ROOT, CommandLine, Places, StudyJob, text_o
 from scripts.experiments.study import check_arguments
 
 HEADER = """\
-# What python -m scripts.mine carries out: the options of each command. Edit them, and repeat the command; what is not
-# here has the commands' defaults. `prepare: null` uses the scans as they are. `about` and `seconds` are to be read.
+# The options of each command that python -m scripts.mine carries out. Edit them, and repeat the command; options not
+# here keep the commands' defaults. `prepare: null` uses the scans as they are. `about` and `seconds` are information.
 """
 EXPECTED = "a plan as python -m scripts.mine writes it"
-GIVEN = {"type": "object", "propertyNames": {"pattern": r"^[a-z]\w*$"}}
+OPTIONS_SCHEMA = {"type": "object", "propertyNames": {"pattern": r"^[a-z]\w*$"}}
 STEPS = ("prepare", "datalist", "check", "train", "evaluate")
 SCHEMA = {
     "type": "object",
@@ -36,13 +36,13 @@ SCHEMA = {
         "root": {"type": "string", "minLength": 1},
         "bundle": {"enum": [f"{name}_finetune" for name, card in COHORTS.items() if card.conventions]},
         "regions": {"type": "object", "minProperties": 1},
-        **dict.fromkeys(STEPS, GIVEN),
-        "prepare": {"anyOf": [GIVEN | {"required": ["like", "modalities"]}, {"type": "null"}]},
+        **dict.fromkeys(STEPS, OPTIONS_SCHEMA),
+        "prepare": {"anyOf": [OPTIONS_SCHEMA | {"required": ["like", "modalities"]}, {"type": "null"}]},
         "about": {"type": "object", "additionalProperties": {"type": "string"}},
         "seconds": {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}},
     },
 }
-Plan = Mapping[str, Any]  # of the schema
+Plan = Mapping[str, Any]  # as in SCHEMA
 
 
 def read_plan(path: Path) -> dict[str, Any]:
@@ -69,8 +69,8 @@ def check_plan(plan: Plan, path: Path) -> None:
         if plan["prepare"] is not None:
             check_arguments(prepare, plan["prepare"], "prepare")
             choice("like", plan["prepare"]["like"], COHORTS)
-        for step, others in {"train": {"recipe"}, "evaluate": set[str]()}.items():
-            if foreign := next((name for name in plan[step] if name not in OPTIONS.keys() | others), None):
+        for step, extra in {"train": {"recipe"}, "evaluate": set[str]()}.items():
+            if foreign := next((name for name in plan[step] if name not in OPTIONS.keys() | extra), None):
                 hint = did_you_mean(foreign, OPTIONS, otherwise=f"see python -m scripts.options {plan['bundle']}")
                 raise InputError(f"{step}.{foreign}: no option{hint}")  # such as `loss`, which could name any function
             words = [f"--{name}={text}" for name, text in texts_in(plan[step]).items()]
@@ -78,12 +78,12 @@ def check_plan(plan: Plan, path: Path) -> None:
 
 
 def texts_in(options: Mapping[str, Any]) -> dict[str, str]:
-    """Options as text of a command line; their order in the file means nothing."""
+    """Return options as command-line text, sorted, because their order in the file means nothing."""
     return {name: value if isinstance(value, str) else text_of(value) for name, value in sorted(options.items())}
 
 
 def write_plan(plan: Plan, path: Path) -> None:
-    """Write a plan, unless the file has it."""
+    """Write a plan, unless the file already holds it."""
     if path.exists() and valid_yaml(path, EXPECTED) == plan:
         return
     with atomic_write(path) as file:
@@ -92,7 +92,7 @@ def write_plan(plan: Plan, path: Path) -> None:
 
 
 def jobs_of(plan: Plan, output: Path) -> dict[str, StudyJob]:
-    """The jobs of a plan by name, each after the one that it needs."""
+    """Return the jobs of a plan by name, in the order of their dependence."""
     root, is_raw = Path(plan["root"]), plan["prepare"] is not None
     data = output / "prepared" if is_raw else root
     listed, regions, datalist = output / "all.json", output / "regions.yaml", output / "datalist.json"
@@ -104,8 +104,8 @@ def jobs_of(plan: Plan, output: Path) -> dict[str, StudyJob]:
     def add(
         name: str, program: str, places: Mapping[str, Any], inputs: tuple[Path, ...], target: Path, results: Path
     ) -> None:
-        if twice := next((option for option in plan[name] if option in places), None):
-            raise InputError(f"{name}.{twice}", "follows from --output", "the plan without it", plan[name][twice])
+        if conflict := next((option for option in plan[name] if option in places), None):
+            raise InputError(f"{name}.{conflict}", "follows from --output", "the plan without it", plan[name][conflict])
         options = {option: shown(value) for option, value in places.items()} | texts_in(plan[name])
         command, needs = CommandLine(("python", "-m", *program.split()), options), tuple(jobs)[-1:]
         selects = name in ("prepare", "check")
@@ -127,13 +127,13 @@ def jobs_of(plan: Plan, output: Path) -> dict[str, StudyJob]:
 
 
 def shown(path: Any) -> str:
-    """A path for a command in the repository's root."""
+    """Return a path as text, relative to the repository's root if inside it."""
     is_below = isinstance(path, Path) and path.is_relative_to(ROOT)
     return str(path.relative_to(ROOT) if is_below else path)
 
 
 def screen(plan: Plan, output: Path) -> list[str]:
-    """A plan in one screen: what it rests on, its choices, its time, and its commands."""
+    """Summarise a plan on one screen: findings, choices, time and commands."""
     train, prepare, about = plan["train"], plan["prepare"], plan.get("about", {})
     rows = {"scans": plan["root"]} | about | {"regions": declaration(plan["regions"]).replace(",", ", ")}
     rows["prepare"] = "no, as they are: spacing " + str(train.get("spacing", "of the files"))
@@ -152,7 +152,7 @@ def screen(plan: Plan, output: Path) -> list[str]:
 
 
 def time_of(plan: Plan) -> str:
-    """The estimated time of the steps; that of a training follows its length."""
+    """Return the estimated time of the steps; that of the training follows from its length."""
     iterations = plan["train"].get("iterations")
     counts = {"step": iterations if isinstance(iterations, int) else 0}
     seconds = {name: value * counts.get(name, 1) for name, value in plan.get("seconds", {}).items()}
@@ -163,7 +163,7 @@ def time_of(plan: Plan) -> str:
 
 
 def carry_out(plan: Plan, output: Path) -> None:
-    """Run the commands of a plan that are not done, in this terminal; name the results, and open the page."""
+    """Run the unfinished commands of a plan in this terminal, print the paths of the results, and open the page."""
     regions, content = output / "regions.yaml", yaml.safe_dump(plan["regions"], sort_keys=False)
     if not regions.is_file() or regions.read_text(encoding="utf-8") != content:
         with atomic_write(regions) as file:

@@ -1,4 +1,4 @@
-"""Make a plan: what a folder holds, whether it is prepared, and a training that fits this machine and a time."""
+"""Make a plan: inspect a folder, decide whether to prepare its scans, and fit a training to a machine and a time."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -42,27 +42,27 @@ from scripts.datalists.splits import RandomSplits, person_finder
 from scripts.experiments.jobs import ROOT
 
 BUNDLE, RECIPE = "brats_finetune", "robust"
-SHARE = 0.15  # of the people, for validation and again for testing
+SHARE = 0.15  # of the people for validation, and the same for testing
 MOST = 50_000  # steps of a training; paper, section 2.4.2
-VALIDATIONS = (2, 20)  # fewest and most of a training, which take a quarter of its time at most
-BATCHES = {"cpu": (1,), "cuda": (1, 2)}  # crops of a step: of the quick start; of the paper, section 2.4.2
-EDGES = (96, 64)  # of crops in voxels, the paper's first
+VALIDATIONS = (2, 20)  # fewest and most in a training; they should take at most a quarter of its time
+BATCHES = {"cpu": (1,), "cuda": (1, 2)}  # crops per step: quick start; up to the paper's, section 2.4.2
+EDGES = (96, 64)  # edges of a crop in voxels, the paper's first
 CONFIGS = ("train", "recipe_robust")
-SPACINGS = (1.0, 4.0)  # mm, that scripts.prepare makes
+SPACINGS = (1.0, 4.0)  # mm, range of scripts.prepare
 CPU: dict[str, Any] = {
     "model_size": "micro",
     "learning_rate": 6.0e-03,
-}  # of the quick start; a step of `small`: a minute
+}  # as in the quick start; a step of `small` takes a minute
 GPU: dict[str, Any] = {"model_size": "small", "learning_rate": 1.0e-04}  # the paper's
-BRAIN = (140, 180, 140)  # mm; its extent, for estimates
-SUBJECT = 40.0  # seconds of a core to prepare T1 and FLAIR of 2 mm; 35 to 57 measured
-OVERHEAD = 1.2  # of a step's time: reading, augmentation, optimiser
+BRAIN = (140, 180, 140)  # mm; extent for estimates
+SUBJECT = 40.0  # core seconds to prepare T1 and FLAIR of 2 mm; 35 to 57 measured
+OVERHEAD = 1.2  # factor on a step's time, for reading, augmentation and optimiser
 CACHED = 0.25  # share of the free memory that volumes may take
-PREPARED = 2.0  # GiB that the preparation of a subject takes
+PREPARED = 2.0  # GiB of memory to prepare a subject
 
 
 class Data(NamedTuple):
-    """What a folder holds: the subjects with all modalities and a label map, and their people by split."""
+    """The usable content of a folder: subjects with all modalities and a label map, and their people by split."""
 
     root: Path
     naming: Naming
@@ -76,13 +76,13 @@ class Data(NamedTuple):
         return self.scan.modalities
 
     def case(self, subject: SubjectFiles) -> dict[str, Any]:
-        """A subject as checks of scans take it."""
+        """Return a subject in the form of the scan checks."""
         files = [str(self.root / subject.files[name]) for name in self.modalities]
         return {"subject": subject.name, "image": files, "label": str(self.root / str(subject.label))}
 
 
 class Fit(NamedTuple):
-    """What fits a machine: options of a training, seconds of a step and of a forward pass, and memory in words."""
+    """A training that fits a machine: options, seconds of a step and of a forward pass, and memory in words."""
 
     options: dict[str, Any]
     step: float
@@ -91,22 +91,22 @@ class Fit(NamedTuple):
 
 
 def make_plan(root: Path, asked: Mapping[str, Any], hours: float, device: str) -> dict[str, Any]:
-    """A plan for the scans below `root`, with the modalities, label, regions and person that a user `asked` for.
+    """Make a plan for the scans below `root`; `asked` holds the user's modalities, label, regions and person.
 
-    Raises an InputError if there is nothing to learn from, or too few people.
+    Raises an InputError without label maps, or with too few people.
     """
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == AUTO else DEVICE.parse("device", device)
     data = find(root, asked)
-    some = spread(data.cases)
-    show(f"measuring {len(some)} subjects, and a step of a training on this machine")
-    is_raw, found = judged([data.case(subject) for subject in some])
+    sample = spread(data.cases)
+    show(f"measuring {len(sample)} subjects, and a training step on this machine")
+    is_raw, evidence = judged([data.case(subject) for subject in sample])
     all_edges = edges_of(data)
     edges = [round(float(edge), 2) for edge in np.median(all_edges, axis=0)]
     prepare = preparation(data, edges) if is_raw else None
     spacing = [prepare["spacing"]] * 3 if prepare else edges
     fit = fit_training(data, device)
     patch = fit.options["patch_size"]
-    windows = prod(max(1, ceil(2 * mm / (one * size)) - 1) for mm, one, size in zip(BRAIN, spacing, patch, strict=True))
+    windows = prod(max(1, ceil(2 * mm / (edge * n)) - 1) for mm, edge, n in zip(BRAIN, spacing, patch, strict=True))
     of_windows = windows * fit.window
     validation = of_windows * len(data.people["validation"])
     count = int(np.clip(900 * hours / validation, *VALIDATIONS))
@@ -124,7 +124,7 @@ def make_plan(root: Path, asked: Mapping[str, Any], hours: float, device: str) -
     }
     about = {
         "subjects": subjects_in_words(data),
-        "found": f"{found}; voxels of {' x '.join(f'{edge:g}' for edge in edges)} mm in the median",
+        "found": f"{evidence}; voxels of {' x '.join(f'{edge:g}' for edge in edges)} mm in the median",
         "memory": fit.memory,
         "a GPU": gpu_in_words(device),
     }
@@ -143,7 +143,7 @@ def make_plan(root: Path, asked: Mapping[str, Any], hours: float, device: str) -
 
 
 def find(root: Path, asked: Mapping[str, Any]) -> Data:
-    """The labelled subjects of a folder, found and split as `scripts.datalists generic` does."""
+    """Find and split the labelled subjects of a folder as `scripts.datalists generic` does."""
     names = naming(asked["modalities"], asked["label"])
     person, regions = asked["person"], asked["regions"]
     if regions is not None:
@@ -158,13 +158,13 @@ def find(root: Path, asked: Mapping[str, Any]) -> Data:
     try:
         drawn = RandomSplits(SHARE, SHARE).draw(people)
     except InputError as error:
-        found = f"{len(people)} people with {', '.join(scan.modalities)} and a label map"
-        raise InputError(f"--root={root}", found, "4 or more") from error
+        problem = f"{len(people)} people with {', '.join(scan.modalities)} and a label map"
+        raise InputError(f"--root={root}", problem, "4 or more") from error
     return Data(root, names, scan, cases, drawn | {"testing": [*drawn["testing"], *scan.held_out]})
 
 
 def subjects_in_words(data: Data) -> str:
-    """The subjects, their people by split, and those who are left out."""
+    """Describe the subjects, their people by split, and the subjects left out."""
     splits = ", ".join(f"{len(people)} {split}" for split, people in data.people.items())
     left = len(data.scan.visits) - len(data.cases)
     unused = f"; {left} left out, without label map or some modality" if left else ""
@@ -172,7 +172,7 @@ def subjects_in_words(data: Data) -> str:
 
 
 def judged(cases: Sequence[Mapping[str, Any]]) -> tuple[bool, str]:
-    """Whether scans are raw, and how they were found, in words."""
+    """Return whether scans are raw, and the evidence in words."""
     problems = [problem for case in cases for problem in read_headers(case, "")[0] if problem.check in OFF_GRID]
     if problems:
         return True, "files of a subject on different grids"
@@ -181,7 +181,7 @@ def judged(cases: Sequence[Mapping[str, Any]]) -> tuple[bool, str]:
 
 
 def edges_of(data: Data) -> NDArray[np.float64]:
-    """The edges of the voxels of all scans [N, 3] along right, anterior and superior, in mm; without damaged files."""
+    """Return the voxel edges of all readable scans [N, 3] along right, anterior and superior, in mm."""
     edges = []
     for file in (file for subject in data.cases for file in data.case(subject)["image"]):
         with suppress(Exception):  # the checks of files report them
@@ -194,7 +194,7 @@ def edges_of(data: Data) -> NDArray[np.float64]:
 
 
 def preparation(data: Data, edges: Sequence[float]) -> dict[str, Any]:
-    """The options of `scripts.prepare` for raw scans: voxels of the median volume, of the sizes that it makes."""
+    """Return the options of `scripts.prepare` for raw scans; the spacing follows from the median voxel volume."""
     labels = {} if data.naming.label is None else {"labels": data.naming.label}
     patterns = {name: words for name, words in data.naming.spelled.items() if words}
     has_t1 = {"T1", "T1ce"} & {*data.modalities}
@@ -219,30 +219,30 @@ def datalist(data: Data, asked: Mapping[str, Any], is_raw: bool) -> dict[str, An
 
 
 def fit_training(data: Data, device: str) -> Fit:
-    """The network of a device with the largest crops and batch that fit its memory, and the time of a step there."""
+    """Choose the device's network and the largest crops and batch that fit its memory, and time a step."""
     is_gpu = device.startswith("cuda")
     edges = EDGES if is_gpu else EDGES[-1:]
     for edge in edges:
         options = (GPU if is_gpu else CPU) | {"patch_size": [edge] * 3}
-        given = options | {"modalities": list(data.modalities), "label_convention": data.scan.convention}
-        given |= {"device": device, "amp": automatic_amp(device, trains=True), "flips": []}
-        parser = configs.read([ROOT / f"bundles/{BUNDLE}/configs/{name}.yaml" for name in CONFIGS], given)
+        settings = options | {"modalities": list(data.modalities), "label_convention": data.scan.convention}
+        settings |= {"device": device, "amp": automatic_amp(device, trains=True), "flips": []}
+        parser = configs.read([ROOT / f"bundles/{BUNDLE}/configs/{name}.yaml" for name in CONFIGS], settings)
         parser.get_parsed_content("imports")
         network, config = parser.get_parsed_content("network"), parser.ref_resolver
-        values: Any = SimpleNamespace(**given)
+        values: Any = SimpleNamespace(**settings)
         if sizes := fitting_sizes(config, network, values, BATCHES["cuda" if is_gpu else "cpu"]):
             break
     else:
         raise InputError(f"--device={device}", f"a crop of {edges[-1]} voxels does not fit into its memory", "more")
     step = OVERHEAD * seconds_of_step(config, network, values, sizes[-1])
-    free, whole = (memory(device) / 2**30 for memory in (free_memory, device_memory))
-    words = f"{free:.1f} of {whole:.1f} GiB free on the {'GPU' if is_gpu else 'machine'}"
+    free, total = (memory(device) / 2**30 for memory in (free_memory, device_memory))
+    words = f"{free:.1f} of {total:.1f} GiB free on the {'GPU' if is_gpu else 'machine'}"
     window = step / sizes[-1] / 3  # the backward pass takes twice the forward pass
     return Fit(options | {"batch_size": sizes[-1]}, step, window, words)
 
 
 def training(data: Data, fit: Fit, spacing: Sequence[float], device: str) -> dict[str, Any]:
-    """The options of the training but its length."""
+    """Return the options of the training, without its length."""
     cores, volumes = os.cpu_count() or 1, len(data.cases) * (len(data.modalities) + 1)
     is_cached = volumes * prod(BRAIN) / prod(spacing) * 4 < CACHED * free_memory()  # float32
     return {
@@ -257,7 +257,7 @@ def training(data: Data, fit: Fit, spacing: Sequence[float], device: str) -> dic
 
 
 def gpu_in_words(device: str) -> str:
-    """What a GPU would change."""
+    """Describe the GPU, or the training that a GPU would allow."""
     if device.startswith("cuda"):
         return f"there is one, {torch.cuda.get_device_name(device)}"
     edge = EDGES[0]

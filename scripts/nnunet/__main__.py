@@ -36,18 +36,18 @@ def baseline(
     """Train nnU-Net on a datalist's training subjects and predict its held-out ones.
 
     Planning, preprocessing, network, augmentation, schedule and prediction are nnU-Net's own; the training and
-    validation splits are the datalist's. Regions (WT, TC, ET) are trained as such, and label maps have the datalist's
-    values. Repeat the command to continue an interrupted run: what is finished is not done again. `python -m
+    validation splits are the datalist's. Regions (WT, TC, ET) are trained directly, and label maps have the datalist's
+    values. Repeat the command to continue an interrupted run: finished steps are skipped. `python -m
     scripts.evaluate` scores OUTPUT/predictions. OUTPUT/run.json has settings, plan, time, memory and losses.
 
     Args:
         datalist: JSON file with labelled training and validation subjects.
         dataset_dir: the cohort's folder, where the datalist's paths start.
-        output: folder for everything; a new one, or that of an interrupted run with the same settings.
+        output: new folder for all files, or the folder of an interrupted run with the same settings.
         plans: default (the U-Net of Isensee et al. 2021, planned for 8 GB of GPU memory) or resenc_l (residual encoder
             L, which nnU-Net has recommended since 2024, for 24 GB).
-        epochs: nnU-Net's default is 1000.
-        iterations_per_epoch: nnU-Net's default is 250; the validation after each epoch takes a fifth as many.
+        epochs: number of epochs; 1000 in nnU-Net.
+        iterations_per_epoch: number of iterations, 250 in nnU-Net; the validation of an epoch takes a fifth as many.
         modalities: modalities to use, in this order, such as ['T1','T2']. All by default.
         split: split to predict; predictions of a split other than testing are in OUTPUT/predictions-SPLIT.
         num_workers: processes that preprocess and augment; 0 augments in the main process.

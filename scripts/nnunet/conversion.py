@@ -23,9 +23,9 @@ Case = Mapping[str, Any]
 class LabelScheme:
     """A label convention in nnU-Net's terms.
 
-    `values` maps values in the files to nnU-Net's consecutive ones, `labels` is that entry of dataset.json, outermost
-    region first. `class_order` (`regions_class_order`) gives, in the convention's values, the label of each region's
-    voxels outside later regions; None for a single region, which is plain segmentation.
+    `values` maps the convention's labels to nnU-Net's consecutive ones; `labels` is an entry of dataset.json, outermost
+    region first. `class_order` (`regions_class_order`) lists, for each region, the convention's label of the voxels
+    outside its inner regions; None for a single region, which is plain segmentation.
 
     Example:
         >>> scheme = LabelScheme("brats2021")

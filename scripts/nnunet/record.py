@@ -1,4 +1,4 @@
-"""The record of a baseline, run.json, which tells a repeated command which steps are done."""
+"""The record of a baseline, run.json, from which a repeated command reads the finished steps."""
 
 import resource
 import sys
@@ -23,9 +23,9 @@ def check_settings(output: Path, settings: Mapping[str, Any]) -> None:
             raise InputError(f"--output={output}: not empty, and without run.json; expected a new folder")
         return
     for name, value in settings.items():
-        known = earlier.get("config", {}).get(name)
-        if name not in MAY_DIFFER and known != value:
-            raise InputError(f"--output={output}: holds a run with {name}={known}, not {value}; expected a new folder")
+        saved = earlier.get("config", {}).get(name)
+        if name not in MAY_DIFFER and saved != value:
+            raise InputError(f"--output={output}: holds a run with {name}={saved}, not {value}; expected a new folder")
 
 
 def read_record(output: Path) -> dict[str, Any]:

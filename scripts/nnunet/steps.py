@@ -151,9 +151,7 @@ def _augmenting_by(workers: int) -> Iterator[None]:
 
 
 def history(trainer: Any, iterations: int) -> dict[str, Any]:
-    """Parameters, losses and validations of a trainer; None for values that are not finite, such as a Dice of no
-    voxels.
-    """
+    """Return a trainer's parameters, losses and validations; None for non-finite values, as the Dice of empty masks."""
 
     def logged(name: str) -> list[float | None]:
         values = [float(value) for value in trainer.logger.get_value(name, step=None)]
@@ -190,6 +188,6 @@ def predict(work: Work, cases: Sequence[Mapping[str, Any]], output: Path) -> Non
         image, properties = reader.read_images(case["image"])
         labels = predictor.predict_single_npy_array(image, properties)
         reader.write_seg(labels, str(written), properties)
-        forms = forms_of(open_volume(case["image"][0]))  # nnU-Net knows only SimpleITK's reading
+        forms = forms_of(open_volume(case["image"][0]))  # nnU-Net keeps only SimpleITK's header
         write_volume(prediction(output, case), read_scan(written)[1].astype(np.uint8), forms, is_label=True)
         written.unlink()

@@ -25,7 +25,7 @@ def package(
 ) -> None:
     """Build OUTPUT/BUNDLE, its zip and its list of SHA-256, and verify them; on failure nothing is left.
 
-    Another command, `verify PACKAGE`, checks a folder or zip of any origin.
+    The command `verify PACKAGE` checks a folder or zip of any origin.
 
     Args:
         bundle: name of a folder in bundles/.

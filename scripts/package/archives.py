@@ -25,14 +25,14 @@ def files_of(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: {why_no_folder(folder)}; expected the folder of a package")
-    found: list[Path] = []
+    names: list[Path] = []
     for path in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix()):
         name = path.relative_to(folder)
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise InputError(f"{folder}: {name} is a symlink or another special file; expected only files and folders")
         if path.is_file():
-            found.append(name)
-    return found
+            names.append(name)
+    return names
 
 
 def listing(folder: Path, leave_out: Iterable[str] = ()) -> str:
@@ -58,8 +58,7 @@ def pack(folder: Path, archive: Path) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> Path:
-    """Unpack a zip from any source that has a single folder at the top into an empty folder; return the unpacked
-    folder.
+    """Unpack an untrusted zip with a single top folder into an empty folder; return the unpacked folder.
 
     Raises an InputError for a zip that is damaged, encrypted or too large, or has an entry that would land outside. The
     last two are found before anything is written.
@@ -82,7 +81,7 @@ def _top_folder(archive: Path, entries: list[zipfile.ZipInfo]) -> str:
     if len(entries) > MOST_FILES:
         raise InputError(f"{archive}: {len(entries)} files in it; expected {MOST_FILES} at most; not unpacked")
     if min((entry.header_offset for entry in entries), default=0):  # such as the weights at the end of a cut package
-        raise InputError(f"{archive}: cut, or data before the zip entries; expected an unchanged package")
+        raise InputError(f"{archive}: truncated, or data before the zip entries; expected an unchanged package")
     names = [entry.filename.rstrip("/").split("/") for entry in entries]
     if len({"/".join(parts).casefold() for parts in names}) < len(names):  # one would replace the other
         raise InputError(f"{archive}: an entry occurs twice; expected an unchanged package; not unpacked")
@@ -94,5 +93,5 @@ def _top_folder(archive: Path, entries: list[zipfile.ZipInfo]) -> str:
     tops = {parts[0] for parts in names}
     files = [parts for entry, parts in zip(entries, names, strict=True) if not entry.is_dir()]
     if len(tops) != 1 or not files or ["".join(tops)] in files:
-        raise InputError(f"{archive}: expected one folder in it, named as the bundle")
+        raise InputError(f"{archive}: expected a single top folder, named as the bundle")
     return tops.pop()

@@ -40,8 +40,8 @@ def build(
         for path in (output / bundle, output / f"{name}.zip", output / f"{name}.sha256"):
             if path.exists():
                 raise InputError(f"{path}: exists already; move it away")
-        for left in output.glob(f".{bundle}.{'?' * 8}"):
-            shutil.rmtree(left, ignore_errors=True)  # of a build that was killed
+        for leftover in output.glob(f".{bundle}.{'?' * 8}"):
+            shutil.rmtree(leftover, ignore_errors=True)  # of a killed build
         with TemporaryDirectory(prefix=f".{bundle}.", dir=output) as temporary:
             (folder := Path(temporary) / bundle).mkdir()
             settings = add_weights(folder, source, weights, weights_url)
@@ -64,9 +64,9 @@ def build(
 
 
 def _folder(bundle: str) -> Path:
-    known = sorted(path.name for path in (ROOT / "bundles").iterdir() if (path / "configs/metadata.json").is_file())
-    if bundle not in known:
-        raise InputError(f"bundle {bundle}: expected one of {', '.join(known)}")
+    bundles = sorted(path.name for path in (ROOT / "bundles").iterdir() if (path / "configs/metadata.json").is_file())
+    if bundle not in bundles:
+        raise InputError(f"bundle {bundle}: expected one of {', '.join(bundles)}")
     return ROOT / "bundles" / bundle
 
 

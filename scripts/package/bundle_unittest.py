@@ -27,9 +27,9 @@ from monai.fl.utils.constants import ExtraItems, WeightType
 from monai.fl.utils.exchange_object import ExchangeObject
 
 NAME = Path(__file__).stem.removeprefix("test_")
-BESIDE = Path(__file__).resolve().parents[1]  # the package that contains this file
-PLACES = (Path(os.environ.get("BUNDLE_ROOT", BESIDE)), BESIDE.parent / "models" / NAME)
-BUNDLE = next((place for place in PLACES if (place / "configs/metadata.json").is_file()), PLACES[0])
+PACKAGE = Path(__file__).resolve().parents[1]  # the package that contains this file
+ROOTS = (Path(os.environ.get("BUNDLE_ROOT", PACKAGE)), PACKAGE.parent / "models" / NAME)
+BUNDLE = next((root for root in ROOTS if (root / "configs/metadata.json").is_file()), ROOTS[0])
 sys.path.insert(0, str(BUNDLE))  # for the bundle's own code
 
 INFERENCE = BUNDLE / "configs/inference.json"
@@ -46,7 +46,7 @@ SUBJECTS = {"training": 2, "validation": 2, "testing": 1}
 
 
 def are_finite(metrics: Mapping[str, float]) -> bool:
-    """Whether all metrics are finite, apart from means over cases with a region if no case has the region."""
+    """Whether all metrics are finite, except `..._present`, which is NaN if no case has the region."""
     return all(np.isfinite(value) for name, value in metrics.items() if not name.endswith("_present"))
 
 
@@ -68,7 +68,7 @@ class TestNetwork(unittest.TestCase):
         cls.weights = BUNDLE / "models/model.pt"
         if not cls.weights.exists():
             cls.weights = cls.folder / "model.pt"
-            torch.save(of_inference("network_def").state_dict(), cls.weights)
+            torch.save(inference_value("network_def").state_dict(), cls.weights)
 
     def test_load(self) -> None:
         """`monai.bundle.load` gives a network with exactly the file's weights, from any folder, and writes nothing."""
@@ -76,13 +76,13 @@ class TestNetwork(unittest.TestCase):
         for kind in ("train", "inference"):
             options = {"model_file": file, "bundle_dir": BUNDLE.parent, "workflow_type": kind, "device": "cpu"}
             network = monai.bundle.load(BUNDLE.name, **options)
-            expected, given = torch.load(file, weights_only=True), network.state_dict()
-            self.assertEqual(given.keys(), expected.keys())
-            self.assertEqual([name for name in expected if not torch.equal(given[name], expected[name])], [])
+            expected, loaded = torch.load(file, weights_only=True), network.state_dict()
+            self.assertEqual(loaded.keys(), expected.keys())
+            self.assertEqual([name for name in expected if not torch.equal(loaded[name], expected[name])], [])
         self.assertEqual([*Path.cwd().iterdir(), *BUNDLE.glob("eval/*")], before)
 
     def test_torchscript(self) -> None:
-        """The exported network, a trace of one window, returns the network's outputs, in the shapes of the metadata."""
+        """The exported trace returns the outputs of the network, in the shapes of metadata.json."""
         script = self.folder / "model.ts"
         monai.bundle.ckpt_export(
             "network_def",
@@ -92,19 +92,19 @@ class TestNetwork(unittest.TestCase):
             config_file=str(INFERENCE),
             bundle_root=str(BUNDLE),
         )
-        network, test = of_inference("network_def").eval(), torch.randn(self.image)
+        network, test = inference_value("network_def").eval(), torch.randn(self.image)
         network.load_state_dict(torch.load(self.weights, weights_only=True))
         with torch.no_grad():
-            expected, given = network(test), torch.jit.load(script)(test)
-        expected, given = ({"pred": out} if isinstance(out, torch.Tensor) else out for out in (expected, given))
+            expected, exported = network(test), torch.jit.load(script)(test)
+        expected, exported = ({"pred": out} if isinstance(out, torch.Tensor) else out for out in (expected, exported))
         described = {
-            name: ([1, said["num_channels"], *said["spatial_shape"]], f"torch.{said['dtype']}")
-            for name, said in self.outputs.items()
+            name: ([1, form["num_channels"], *form["spatial_shape"]], f"torch.{form['dtype']}")
+            for name, form in self.outputs.items()
         }
-        found = {name: (list(tensor.shape), str(tensor.dtype)) for name, tensor in expected.items()}
-        self.assertEqual(found, described, "outputs of the network, and those of metadata.json")
+        actual = {name: (list(tensor.shape), str(tensor.dtype)) for name, tensor in expected.items()}
+        self.assertEqual(actual, described, "outputs of the network, and those of metadata.json")
         for name, tensor in expected.items():
-            torch.testing.assert_close(given[name], tensor, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(exported[name], tensor, rtol=1e-4, atol=1e-4)
 
 
 class TestBundle(unittest.TestCase):
@@ -154,29 +154,29 @@ class TestBundle(unittest.TestCase):
         """Scores of the test split."""
         if not (BUNDLE / "configs/evaluate.json").is_file():
             self.skipTest("nothing to evaluate")
-        place = self.folder / "evaluation"
-        evaluator = self.workflow("evaluate", "infer", output_dir=str(place), checkpoint=str(self.checkpoint()))
+        folder = self.folder / "evaluation"
+        evaluator = self.workflow("evaluate", "infer", output_dir=str(folder), checkpoint=str(self.checkpoint()))
         evaluator.run()
         self.assertEqual(evaluator.evaluator.state.iteration, SUBJECTS["testing"])
         for file in ("metrics.csv", "evaluation.html"):
-            self.assertTrue((place / file).is_file(), file)
+            self.assertTrue((folder / file).is_file(), file)
         evaluator.finalize()
 
     def test_inference(self) -> None:
         """Outputs for the test split."""
-        place = self.folder / "inference"
-        options = {"split": "testing", "output_dir": str(place), "checkpoint": str(self.checkpoint())}
+        folder = self.folder / "inference"
+        options = {"split": "testing", "output_dir": str(folder), "checkpoint": str(self.checkpoint())}
         inferrer = self.workflow("inference", "infer", **options)
         inferrer.run()
         self.assertEqual(inferrer.evaluator.state.iteration, SUBJECTS["testing"])
-        self.assertTrue([file for file in place.rglob("*") if file.suffix in (".gz", ".npz")])
+        self.assertTrue([file for file in folder.rglob("*") if file.suffix in (".gz", ".npz")])
         inferrer.finalize()
 
     def test_federated(self) -> None:
         """A client's round: receive global weights, train on local data, send the difference."""
-        place = self.folder / "client"
-        places = {"output_dir": str(place / "eval"), "ckpt_dir": str(place / "models")}
-        options = {**self.data, **NETWORK, **SHORT, **places}
+        folder = self.folder / "client"
+        folders = {"output_dir": str(folder / "eval"), "ckpt_dir": str(folder / "models")}
+        options = {**self.data, **NETWORK, **SHORT, **folders}
         client = MonaiAlgo(
             bundle_root=str(BUNDLE),
             config_train_filename="configs/train.json",
@@ -207,8 +207,8 @@ def empty_folder(case: type[unittest.TestCase]) -> Path:
     return folder
 
 
-def of_inference(name: str) -> Any:
-    """A value of the inference config."""
+def inference_value(name: str) -> Any:
+    """Return a value of the inference config; None if the config lacks it."""
     parser = ConfigParser()
     parser.read_config(str(INFERENCE))
     parser.get_parsed_content("imports")
@@ -218,7 +218,7 @@ def of_inference(name: str) -> Any:
 def make_cohort(folder: Path) -> dict[str, Any]:
     """Write noisy balls, with a lesion if the bundle trains with labels; return options of the configs."""
     data = import_module(f"{NAME}_common.data")
-    convention, modalities = of_inference("label_convention"), of_inference("modalities")
+    convention, modalities = inference_value("label_convention"), inference_value("modalities")
     splits: dict[str, list[dict[str, Any]]] = {}
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)

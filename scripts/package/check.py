@@ -41,21 +41,21 @@ SECONDS = 1800  # limit for all tests, which take a minute or two
 
 
 def check_package(package: Path, run: bool = True) -> list[str]:
-    """Check a folder or zip, of which only a copy is run; return remarks on a package that breaks no rule.
+    """Check a package folder or zip, and run a copy of it; return remarks on a package that breaks no rule.
 
     `run=False` executes no code. Raises an InputError if the package breaks a rule.
     """
     with tempfile.TemporaryDirectory(prefix="package-") as temporary:
-        place = Path(temporary) / "package"  # empty: no package name can clash
-        place.mkdir()
-        folder = place / package.resolve().name  # resolves "."
+        parent = Path(temporary) / "package"  # empty, so no package name clashes
+        parent.mkdir()
+        folder = parent / package.resolve().name  # resolves "."
         if not package.exists():
             raise InputError(f"{package}: no such file or folder; expected a package")
         try:
             if package.is_dir():
                 _copy(package, folder)
             else:
-                folder = unpack(package, place)
+                folder = unpack(package, parent)
         except OSError as error:
             expected = "expected space for a copy of the package"
             raise InputError(f"TMPDIR={tempfile.gettempdir()}: {error.strerror}; {expected}") from error
@@ -63,7 +63,7 @@ def check_package(package: Path, run: bool = True) -> list[str]:
             notes = check_files(folder)
         except InputError as error:  # the copy is deleted
             archive = f"{package}: " if package.is_file() else ""
-            raise InputError(archive + str(error).replace(f"{place}/", "")) from error
+            raise InputError(archive + str(error).replace(f"{parent}/", "")) from error
         if run:
             shutil.copy(UNITTEST, folder / f"tests/test_{folder.name}.py")  # our test replaces the package's own
             run_package(folder, Path(temporary))
@@ -92,8 +92,8 @@ def check_files(folder: Path) -> list[str]:
     files = [file.as_posix() for file in files_of(folder)]
     for file in (*REQUIRED, f"tests/test_{name}.py", f"{name}_common/__init__.py"):
         if file not in files:
-            others = [found[1] for other in files if (found := re.fullmatch(r"tests/test_(\w+)\.py", other))]
-            hint = f"; its tests are those of {others[0]}, which a folder of this name has" if others else ""
+            tested = [match[1] for path in files if (match := re.fullmatch(r"tests/test_(\w+)\.py", path))]
+            hint = f"; its tests are for {tested[0]}; expected a folder of that name" if tested else ""
             raise InputError(f"{name}: {file} is missing{hint if file.startswith('tests/') else ''}")
     if odd := [file for file in files if file != "LICENSE" and Path(file).suffix[1:] not in KINDS.split()]:
         hint = "; delete __pycache__, which Python makes again" if "__pycache__" in odd[0] else f"; expected {KINDS}"
@@ -124,9 +124,9 @@ def _check_weights(file: Path, name: str, configs: Mapping[str, Mapping[str, Any
     if not (record := file.with_suffix(".json")).is_file():
         raise InputError(f"{name}: no {record.name} beside it, with its SHA-256 and metadata")
     for config, option in product(CONFIGS, TAKEN_OPTIONS):
-        stated, given = checkpoint.metadata.get(option), configs.get(f"configs/{config}", {}).get(option)
-        if None not in (stated, given) and given != stated and not str(given).startswith(("$", "@")):
-            raise InputError(f"{name}: {record.name} states {option}={stated}; configs/{config} has {given}")
+        stated, configured = checkpoint.metadata.get(option), configs.get(f"configs/{config}", {}).get(option)
+        if None not in (stated, configured) and configured != stated and not str(configured).startswith(("$", "@")):
+            raise InputError(f"{name}: {record.name} states {option}={stated}; configs/{config} has {configured}")
 
 
 def _check_large_files(folder: Path, files: list[str]) -> list[str]:
@@ -147,17 +147,17 @@ def _check_large_files(folder: Path, files: list[str]) -> list[str]:
     return notes
 
 
-def run_package(folder: Path, place: Path) -> None:
-    """Run a package's unit tests in a process that sees nothing else of this repository.
+def run_package(folder: Path, work: Path) -> None:
+    """Run a package's unit tests in a process without access to this repository.
 
-    `place` is an empty folder for the home folder and the log. Raises an InputError if a test fails.
+    `work` is an empty folder for the home folder and the log. Raises an InputError if a test fails.
     """
-    (home := place / "home").mkdir()
-    kept = {name: os.environ[name] for name in ("PATH", "LANG", "OMP_NUM_THREADS", "TMPDIR") if name in os.environ}
-    environment = kept | {"HOME": str(home), "USER": "test", "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    (home := work / "home").mkdir()
+    host = {name: os.environ[name] for name in ("PATH", "LANG", "OMP_NUM_THREADS", "TMPDIR") if name in os.environ}
+    environment = host | {"HOME": str(home), "USER": "test", "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
     environment |= {"PYTHONWARNINGS": "ignore", "OMP_WAIT_POLICY": "PASSIVE", "BUNDLE_ROOT": str(folder)}
     command = [sys.executable, "-P", str(folder / f"tests/test_{folder.name}.py"), "--verbose"]
-    log, status, reason = place / "log", None, f"not finished after {SECONDS} s"
+    log, status, reason = work / "log", None, f"not finished after {SECONDS} s"
     with log.open("wb") as noise, suppress(subprocess.TimeoutExpired):
         status = subprocess.run(
             command, cwd=home, env=environment, stdout=noise, stderr=noise, timeout=SECONDS, check=False

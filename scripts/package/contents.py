@@ -20,7 +20,7 @@ from scripts.package.weights_file import CONFIGS, TAKEN_OPTIONS
 QUICKSTART = "quickstart.yaml"  # overlay of this repository's studies
 SOURCES = ("LICENSE", "configs/*.yaml", "configs/metadata.json", "configs/logging.conf", "docs/*")
 CODE = {".py", ".json", ".css", ".j2", ".js"}  # file types of common
-NOT_OF_BUNDLES = {"prepare", "dicom", "__pycache__"}  # folders of common; only scripts and deploy use these
+EXCLUDED = {"prepare", "dicom", "__pycache__"}  # folders of common that only scripts and deploy use
 METADATA, README = "configs/metadata.json", "docs/README.md"
 COMMON = re.compile(r'\bcommon(?=\.\w|"$)', re.MULTILINE)  # in configs
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
@@ -32,17 +32,17 @@ DATA_REFERENCES = (
 
 
 def contents(source: Path, settings: Mapping[str, Any], format: str = "bundle") -> dict[str, bytes]:
-    """The files of a package by name, without its weights; `common` takes the bundle's name, so that two can be loaded.
+    """Return a package's files by name, without weights; `common` is renamed, so that two bundles can be loaded.
 
     `settings` is the metadata of the weights (empty without weights): it fills the configs' options, metadata.json and
     the README. The format `huggingface` adds a model card.
     """
-    found = (path for pattern in SOURCES for path in source.glob(pattern) if path.name != QUICKSTART)
-    paths = {path.relative_to(source).as_posix(): path for path in found}
+    sources = (path for pattern in SOURCES for path in source.glob(pattern) if path.name != QUICKSTART)
+    paths = {path.relative_to(source).as_posix(): path for path in sources}
     common, package = (source / "common").resolve(), f"{source.name}_common"
     for path in common.rglob("*"):
         name = path.relative_to(common)
-        if path.suffix in CODE and not NOT_OF_BUNDLES & {*name.parts}:
+        if path.suffix in CODE and not EXCLUDED & {*name.parts}:
             paths[f"{package}/{name.as_posix()}"] = path
     content = {name: path.read_bytes() for name, path in sorted(paths.items()) if path.is_file()}
     for file in [file for file in content if file.endswith(".yaml")]:
@@ -96,7 +96,7 @@ def _described(metadata: bytes, settings: Mapping[str, Any]) -> bytes:
         described["description"] = described["description"].replace(f" on {made_for} images", " on images")
         described["data_source"] = f"{trained_on(settings)}; no data is shipped"
         described["data_type"] = f"NIfTI: {names} brain MRI, on one grid"
-        described["references"] = [each for each in described["references"] if not each.endswith(DATA_REFERENCES)]
+        described["references"] = [link for link in described["references"] if not link.endswith(DATA_REFERENCES)]
     convention = settings.get("label_convention")
     regions = regions_of(convention) if convention else {}
     if convention in CONVENTIONS and len(regions) == outputs["pred"]["num_channels"]:
@@ -131,8 +131,8 @@ def _with_weights(readme: bytes, settings: Mapping[str, Any]) -> bytes:
     section = (
         f"## Weights\n\n`models/model.pt` is a plain state dict, trained on {trained_on(settings)}. "
         "`models/model.json` has its SHA-256 and the record of its training.\n\n"
-        "The following sections describe the data and the training that this bundle is made for. Where they name "
-        "another default than the configs of this package, the configs have the value of these weights.\n"
+        "The following sections describe the data and the training that this bundle is made for. Where their defaults "
+        "differ from the configs of this package, the configs have the values of these weights.\n"
     )
     before, heading, after = rest.partition("\n## Data\n")
     for sign in (", ", " x ") if settings.get("patch_size") else ():
@@ -157,14 +157,14 @@ def _model_card(content: Mapping[str, bytes], bundle: str, settings: Mapping[str
 
 
 def _from_docs(link: str) -> str:
-    """A link of docs/README.md as one from the folder above."""
+    """Rewrite a link of docs/README.md for the folder above."""
     inside = "://" not in link and not link.startswith("#")
     return normpath(PurePosixPath("docs", link.replace("../../../docs/", ""))) if inside else link
 
 
 @contextmanager
 def _naming(file: Path) -> Iterator[None]:
-    """Name a file of the bundle that cannot be read as its kind."""
+    """Context manager: name a file of the bundle in errors about its content."""
     try:
         yield
     except (KeyError, TypeError, ValueError) as error:
@@ -172,7 +172,7 @@ def _naming(file: Path) -> Iterator[None]:
 
 
 def _linked(name: str, text: bytes, content: Mapping[str, bytes]) -> bytes:
-    """A document with links to the package's other files; links to what it lacks become text."""
+    """Adapt a document's links to the package; links to files that it lacks become text."""
 
     def link(match: re.Match[str]) -> str:
         target = match[2].replace("../../../docs/", "")  # from a bundle's documents to the project's

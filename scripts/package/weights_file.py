@@ -26,7 +26,7 @@ ENTRY = {
     "hash_type": {"const": "sha256"},
 }
 TASKS = ["reconstruction", "rotation", "contrastive"]  # of the published weights
-STATED_SCHEMA = {  # what the documents of a package say of its weights
+STATED_SCHEMA = {  # metadata that the documents of a package quote
     "type": "object",
     "properties": {
         "reached": {"type": ["object", "null"], "additionalProperties": {"type": "number"}},
@@ -100,22 +100,22 @@ def _copy_weights(weights: str, file: Path, source: Path) -> Mapping[str, Any]:
 
 
 def add_safetensors(folder: Path) -> None:
-    """Write the tensors of a package's models/model.pt as models/model.safetensors, too."""
+    """Write the tensors of a package's models/model.pt also as models/model.safetensors."""
     (file := folder / SAFETENSORS).write_bytes(as_safetensors(checkpoints.read(folder / WEIGHTS).state))
     record = checkpoints.record_of(file)
     write_json(record, read_json(record) | {checkpoints.OTHER_HASH: digest(file)})
 
 
 def check_safetensors(folder: Path, name: str) -> None:
-    """Raise an InputError if models/model.safetensors has other tensors than models/model.pt."""
+    """Raise an InputError if the tensors of models/model.safetensors and models/model.pt differ."""
     from safetensors.torch import load_file
 
     try:
-        given = load_file(folder / SAFETENSORS)
-    except Exception as error:  # its own for a broken file, several of PyTorch for a tensor of impossible shape
+        tensors = load_file(folder / SAFETENSORS)
+    except Exception as error:  # safetensors' own for a broken file, several of PyTorch's for an impossible shape
         raise InputError(f"{name}: {SAFETENSORS}: cannot be read ({error})") from error
     expected = checkpoints.read(folder / WEIGHTS).state
-    if given.keys() != expected.keys() or any(not given[each].equal(expected[each]) for each in given):
+    if tensors.keys() != expected.keys() or any(not tensors[key].equal(expected[key]) for key in tensors):
         raise InputError(f"{name}: tensors of {SAFETENSORS} differ from those of {WEIGHTS}")
 
 

@@ -164,7 +164,7 @@ def make_head(rng: Generator, grid: PhantomGrid, swellings: Sequence[Swelling], 
 
 
 def _warp(rng: Generator, grid: PhantomGrid, positions: Array, swellings: Sequence[Swelling]) -> Array:
-    """Template position of each position, mm: affine, smooth and local deformation."""
+    """Map positions to the template, mm, by an affine, a smooth and local deformations."""
     from scipy.spatial.transform import Rotation
 
     turn = Rotation.from_euler("xyz", rng.normal(0, 2.0, 3), degrees=True).as_matrix()
@@ -174,7 +174,7 @@ def _warp(rng: Generator, grid: PhantomGrid, positions: Array, swellings: Sequen
     for axis in range(3):
         warped[axis] += 3.0 * grid.smooth_field(rng, 45.0) + 1.2 * grid.smooth_field(rng, 18.0)
     for swelling in swellings:
-        centre, reach = (np.array(each, np.float32).reshape(3, 1, 1, 1) for each in (swelling.centre, swelling.reach))
+        centre, reach = (np.array(mm, np.float32).reshape(3, 1, 1, 1) for mm in (swelling.centre, swelling.reach))
         offset = positions - centre
         warped -= offset * (swelling.amount * np.exp(-0.5 * np.sum((offset / reach) ** 2, axis=0)))
     return warped
@@ -245,8 +245,8 @@ def add_glioma(rng: Generator, head: Head, centres: Array) -> None:
     Whole tumour 35-150 cm3, core a quarter to half of it, rim about 5-8 mm: the range of BraTS 2021.
     """
     spacing = head.grid.spacing
-    whole = float(np.clip(rng.lognormal(np.log(80), 0.45), 35, 150))
-    core = whole * rng.uniform(0.25, 0.5)
+    volume = float(np.clip(rng.lognormal(np.log(80), 0.45), 35, 150))
+    core = volume * rng.uniform(0.25, 0.5)
     radius = np.min([_radius(rng, head, centre, 0.2, 0.18) for centre in centres], axis=0)
     radius = radius + np.clip(6 - head.depth, 0, 36)  # mm; keeps necrosis away from the brain's surface
     edge = _level(radius, core, spacing)
@@ -254,7 +254,7 @@ def add_glioma(rng: Generator, head: Head, centres: Array) -> None:
     barrier = 0.4 * head.fractions["GM"] + 1.2 * head.fractions["CSF"]
     reach = radius * (1 + barrier) * np.exp(0.15 * head.field(rng, 14.0))
     reach = np.where(radius < edge, 0, reach)
-    far = _level(reach, whole, spacing)
+    far = _level(reach, volume, spacing)
     head.replace("ED", head.soft(far - reach) * _mottled(rng, head, 0.8))
     head.replace("ET", head.soft(edge - radius) * _mottled(rng, head, 0.85))
     head.replace("NCR", head.soft(edge - rim - radius))

@@ -95,16 +95,16 @@ def write_series(
 ) -> list[FileDataset]:
     """Write a series, one file per slice of the last axis; return its instances in the order of that axis.
 
-    The array holds integers [columns, rows, slices], at least 0; the affine leads to mm in RAS+. With `shuffle` file
-    names and instance numbers are in random order. Attributes are for every instance; None omits one. The UIDs of the
-    instances follow from their content.
+    `array` holds non-negative integers [columns, rows, slices]; `affine` maps to mm in RAS+. With `shuffle`, file names
+    and instance numbers are in random order. `attributes` apply to every instance; a value of None omits the attribute.
+    The UIDs of the instances follow from their content.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lps = np.diag([-1, -1, 1, 1]) @ affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
     cosines = lps[:3, :3] / spacing
     rng = np.random.default_rng(number)
-    places = rng.permutation(array.shape[2]) if shuffle else np.arange(array.shape[2])
+    order = rng.permutation(array.shape[2]) if shuffle else np.arange(array.shape[2])
     values = IMAGE | {
         "PatientName": study.name,
         "PatientID": study.identifier,
@@ -125,18 +125,18 @@ def write_series(
             values
             | attributes
             | {
-                "InstanceNumber": int(places[index]) + 1,
+                "InstanceNumber": int(order[index]) + 1,
                 "ImagePositionPatient": [_ds(value) for value in lps[:3, 3] + index * lps[:3, 2]],
                 "PixelData": np.ascontiguousarray(np.round(array[:, :, index]).T.astype(np.uint16)).tobytes(),
             }
         )
-        image.save_as(folder / f"{number:03d}-{places[index]:04d}.dcm", enforce_file_format=True)
+        image.save_as(folder / f"{number:03d}-{order[index]:04d}.dcm", enforce_file_format=True)
         instances.append(image)
     return instances
 
 
 def _ds(value: float) -> str:
-    """A number in the 16 characters of a DICOM decimal string."""
+    """Format a number as a DICOM decimal string (16 characters)."""
     return format_number_as_ds(float(value))
 
 

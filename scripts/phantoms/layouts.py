@@ -1,4 +1,4 @@
-"""The embedded cohort's heads, grids and files, as the cohorts' cards say."""
+"""Heads, grids and files of the embedded cohort, from the cohorts' cards."""
 
 import numpy as np
 from numpy.random import Generator
@@ -45,7 +45,11 @@ def _head_with_strokes(rng: Generator, grid: PhantomGrid, skull_stripped: bool) 
     return head
 
 
-HEADS = {"aged": _aged_head, "glioma": _head_with_glioma, "strokes": _head_with_strokes}  # of cohorts' cards
+HEADS = {
+    "aged": _aged_head,
+    "glioma": _head_with_glioma,
+    "strokes": _head_with_strokes,
+}  # names in the cohorts' cards
 
 
 def grid_of(cohort: Cohort, spacing: float) -> PhantomGrid:
@@ -54,7 +58,7 @@ def grid_of(cohort: Cohort, spacing: float) -> PhantomGrid:
 
 
 def head_of(cohort: Cohort, rng: Generator, grid: PhantomGrid, skull_stripped: bool) -> Head:
-    """A computed head of a cohort."""
+    """Return a computed head of a cohort."""
     return HEADS[cohort.head](rng, grid, skull_stripped)
 
 

@@ -38,7 +38,7 @@ ISOINTENSE = 0.35  # fraction of lesions that are faint in a single modality, if
 FAINT = (0.0, 0.15)  # contrast in that modality, uniform
 MIMICS = ("WMH", "PVS", "vessel")  # unlabelled tissues that resemble lesions
 CLEARANCE = 1.0  # mm between lesions and mimics
-FAR = 1000.0  # mm; as good as infinite
+FAR = 1000.0  # mm; effectively infinite
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def make_medium_head(
     contrast = {name: np.ones(size, np.float32) for name in modalities}
     made = MediumHead(head, contrast, np.full(size, FAR, dtype=np.float32))
     if has_tumours:
-        _place(rng, made)
+        _place_tumours(rng, made)
     _add_mimics(rng, head, made.clearance)
     made.host = dict(head.fractions)
     for tissue, share in made.shares.items():
@@ -99,20 +99,20 @@ def _widen_sulci(head: Head, atrophy: float) -> None:
     head.replace("CSF", np.float32(atrophy) * 4 * fluid * np.clip(1 - fluid, 0, 1) * (head.depth > 0))
 
 
-def _place(rng: Generator, lesions: MediumHead) -> None:
+def _place_tumours(rng: Generator, lesions: MediumHead) -> None:
     """Draw tumours, the largest first and apart from each other; those without room are left out."""
     least, beyond, most = LESIONS
     spacing = lesions.head.grid.spacing
     drawn = np.exp(rng.normal(np.log(MEDIAN), SPREAD, min(least + rng.poisson(beyond), most)))
     volumes = np.sort(np.clip(drawn, LEAST, MOST))[::-1]  # cm3
     radii = np.cbrt(3 * volumes * 1000 / (4 * np.pi))  # mm
-    places = seed_points(rng, spacing, 20 * len(volumes), (6, 60), white=False)
+    candidates = seed_points(rng, spacing, 20 * len(volumes), (6, 60), white=False)
     taken: list[tuple[Array, float]] = []
     for volume, radius in zip(volumes, radii, strict=True):
         free = [
-            place
-            for place in places
-            if all(np.linalg.norm(place - other) > 1.7 * (radius + size) + 2 * spacing for other, size in taken)
+            point
+            for point in candidates
+            if all(np.linalg.norm(point - centre) > 1.7 * (radius + size) + 2 * spacing for centre, size in taken)
         ]
         if free:
             taken.append((free[0], radius))
@@ -139,7 +139,7 @@ def _waves(rng: Generator, positions: Array, scale: float) -> Array:
 
 
 def _enclosing(radius: Array, volume: float, spacing: float) -> float:
-    """The level of the distance map `radius` (mm) below which `volume` (cm3) lies, at least one voxel."""
+    """Return the level of the distance map `radius` (mm) that encloses `volume` (cm3), at least one voxel."""
     count = min(max(round(volume * 1000 / spacing**3), 1), len(radius) - 1)
     return float(np.mean(np.partition(radius, (count - 1, count))[count - 1 : count + 1]))
 
@@ -150,11 +150,11 @@ def _add_share(lesions: MediumHead, tissue: str, near: NDArray[np.intp], share: 
 
 
 def _finish(rng: Generator, lesions: MediumHead, near: NDArray[np.intp], from_outline: Array) -> None:
-    """Record the lesion's space, and its contrast in each modality; `from_outline` is in mm, positive outside."""
+    """Record a lesion's clearance, and its contrast per modality; `from_outline` is in mm, positive outside."""
     lesions.clearance[near] = np.minimum(lesions.clearance[near], from_outline)
     body = near[from_outline < lesions.head.grid.spacing]
-    whole = rng.uniform(*CONTRAST)
-    shown = {name: np.clip(whole * rng.normal(1, 0.1), 0, 1) for name in lesions.contrast}
+    overall = rng.uniform(*CONTRAST)
+    shown = {name: np.clip(overall * rng.normal(1, 0.1), 0, 1) for name in lesions.contrast}
     if len(shown) > 1 and rng.random() < ISOINTENSE:
         shown[str(rng.choice(list(shown)))] = rng.uniform(*FAINT)
     for name, value in shown.items():
@@ -197,7 +197,7 @@ def _tubes(rng: Generator, head: Head, starts: Array, tubes: _Tubes) -> Array:
     points, radii = [], []
     for start in starts:
         length, radius = rng.uniform(*tubes.length), rng.uniform(*tubes.radius)
-        along, bend = (each / np.linalg.norm(each) for each in rng.normal(0, 1, (2, 3)))
+        along, bend = (vector / np.linalg.norm(vector) for vector in rng.normal(0, 1, (2, 3)))
         run = np.arange(0.0, length, 0.5)[:, None]  # mm
         points.append(start + run * along + run**2 / (2 * length) * bend)
         radii.append(np.full(len(run), radius))
@@ -205,9 +205,9 @@ def _tubes(rng: Generator, head: Head, starts: Array, tubes: _Tubes) -> Array:
     bound = tubes.radius[1] + head.grid.spacing
     inside = np.flatnonzero(head.depth > -head.grid.spacing)
     distance, nearest = KDTree(np.concatenate(points)).query(head.positions[:, inside].T, distance_upper_bound=bound)
-    found = np.isfinite(distance)
-    radius = size[nearest[found]]
+    is_near = np.isfinite(distance)
+    radius = size[nearest[is_near]]
     share = np.zeros(len(head.depth), np.float32)
     filled = np.minimum(1, (2 * radius / head.grid.spacing) ** 2)  # a thin tube fills only part of a voxel
-    share[inside[found]] = head.soft(radius - distance[found].astype(np.float32)) * filled
+    share[inside[is_near]] = head.soft(radius - distance[is_near].astype(np.float32)) * filled
     return share

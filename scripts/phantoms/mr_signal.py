@@ -18,7 +18,7 @@ GAMMA = (0.7, 1.4)  # exponent of the signal relative to white matter, log-unifo
 FIELD = (0.05, 0.3)  # standard deviation of the logarithm of the receive field
 SMOOTHING = (0.0, 2.0)  # mm; full width at half maximum in all directions
 SLICE = (1.0, 5.0)  # mm; full width at half maximum across slices, along one of the axes
-WIDTH_TO_SIGMA = 1 / np.sqrt(8 * np.log(2))  # of a Gaussian
+WIDTH_TO_SIGMA = 1 / np.sqrt(8 * np.log(2))  # full width at half maximum to sigma of a Gaussian
 
 
 @dataclass(frozen=True)
@@ -161,5 +161,5 @@ def _blur(image: NDArray[np.float32], head: Head, scanner: Scanner) -> NDArray[n
     sigma = widths * WIDTH_TO_SIGMA / head.grid.spacing  # voxels
     volume = np.zeros((2, *head.grid.shape), np.float32)
     volume[:, head.inside] = image, np.ones_like(image)
-    total, weight = (ndimage.gaussian_filter(each, sigma)[head.inside] for each in volume)
+    total, weight = (ndimage.gaussian_filter(array, sigma)[head.inside] for array in volume)
     return np.asarray(total / weight, np.float32)

@@ -1,4 +1,4 @@
-"""Raw head scans to what the models expect, and predictions back: `python -m scripts.prepare [back]`."""
+"""Prepare raw head scans for the models, and bring predictions back: `python -m scripts.prepare [back]`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,29 +38,29 @@ def prepare(
     Args:
         root: folder of raw scans: a folder for each subject, flat files SUBJECT_MODALITY.nii.gz, BIDS or nnU-Net's
             layout, as python -m scripts.datalists generic reads them; or SUBJECT/ with the DICOM files of one study,
-            under any names. Where a subject has NIfTI files, too, these are taken.
+            under any names. A subject's NIfTI files take precedence over DICOM.
         output: folder of the prepared subjects.
         like: ukb, brats or atlas: space, grid, modalities and brain as in that cohort.
         modalities: modalities to prepare, in channel order, such as [T1,FLAIR]; by default the cohort's. T1, or
             else T1ce, or else the first is registered to the template, the others to it.
-        brain: deepbet (for T1 of adults), a pattern of the names of your own masks on that scan's grid, such as
+        brain: deepbet (for T1 of adults), a file name pattern of your masks on that scan's grid, such as
             "*_brain.nii.gz", or none (keep the head); by default as in the cohort.
-        patterns: modality -> pattern of its files, such as "{'T1': '*_T1w.nii.gz'}", or the words that end their names
-            or paths, such as pre/T1, instead of the usual.
-        series: subject -> DICOM series to use, by number or UID, such as "{'sub-01': 'T1=5,T1ce=9'}", where the headers
-            do not tell; rules choose the others (deploy/README.md).
+        patterns: modality -> pattern of its files, such as "{'T1': '*_T1w.nii.gz'}", or the words at the end of
+            their names or paths, such as pre/T1, instead of the usual words.
+        series: subject -> DICOM series to use, by number or UID, such as "{'sub-01': 'T1=5,T1ce=9'}", for unclear
+            headers; rules choose the others (deploy/README.md).
         labels: words that end the names or paths of label maps, such as lesion_mask, or their pattern, such as
-            "masks/*"; by default the usual ones, as of python -m scripts.datalists generic; none to leave label
-            maps out. Each is brought along from the grid of the scan that it was drawn on, as SUBJECT_seg.nii.gz.
-        missing: refuse a subject that lacks a modality, or keep it, prepared with those that it has (NIfTI only).
+            "masks/*"; by default the usual words, as in python -m scripts.datalists generic; none to leave label
+            maps out. Each is resampled from the grid of its scan, as SUBJECT_seg.nii.gz.
+        missing: refuse a subject that lacks a modality, or keep it with its available modalities (NIfTI only).
         spacing: edge of the result's voxels in mm, 1 to 4. The models were trained on 1.
         device: cpu or cuda, for the brain extraction.
-        accept: subjects whose figures are outside their limits, but whose pictures show that they are right, such as
-            "sub-01,sub-02", or all. They stay accepted as long as their files and the settings stay the same.
+        accept: subjects outside the limits whose pictures look right, such as "sub-01,sub-02", or all. They stay
+            accepted as long as their files and the settings stay the same.
         jobs: subjects at a time; each takes up to 2 GB of memory at 1 mm. With `slurm`, the number of SLURM jobs, each
             of which prepares its part of the subjects, one at a time.
-        slurm: settings of SLURM jobs by submitit's names, such as "{'slurm_partition': 'cpu', 'cpus_per_task': 2}";
-            without, subjects are prepared on this machine. All nodes must share the folders.
+        slurm: settings of SLURM jobs, named as in submitit, such as "{'slurm_partition': 'cpu', 'cpus_per_task': 2}";
+            without them, subjects are prepared on this machine. All nodes must share the folders.
     """
     from common.prepare.subject import Settings  # imported late to keep `--help` fast, as below
     from scripts.prepare.steps import output_folder, prepare_scans
@@ -85,7 +85,7 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
     Args:
         prepared: output folder of `python -m scripts.prepare`.
         predictions: folder of label maps SUBJECT.nii.gz.
-        output: folder for the results; those of other label maps or preparations are replaced.
+        output: folder for the results; results of changed label maps or preparations are replaced.
         modality: modality with the raw grid to use; by default the reference.
         jobs: subjects at a time.
     """

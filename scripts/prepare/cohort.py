@@ -79,9 +79,9 @@ def prepare_cohort(
         regions = next((subject.regions for subject in subjects if subject.labels), None)
         _write_tables(ordered, settings, regions, output)
         results.add({}, finished=True)
-        others = sorted(file.parent.name for file in output.glob(f"*/{RECORD}") if file.parent.name not in outcomes)
-        if others:
-            show(f"warning: {output} also has {shortened(others)}, of earlier runs, not in {DATALIST}", error=True)
+        unlisted = sorted(file.parent.name for file in output.glob(f"*/{RECORD}") if file.parent.name not in outcomes)
+        if unlisted:
+            show(f"warning: {output} also has {shortened(unlisted)}, of earlier runs, not in {DATALIST}", error=True)
     return ordered
 
 

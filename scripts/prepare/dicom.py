@@ -1,4 +1,4 @@
-"""Raw scans from DICOM studies: one series per modality, read by deploy/.
+"""Raw scans from DICOM studies: one series per modality, read by `common.dicom`.
 
 Header values and file names may name the patient, so messages, warnings and records quote none of them.
 """
@@ -72,7 +72,7 @@ def choose_scans(
 
 @contextmanager
 def _without_values() -> Iterator[None]:
-    """Context manager that keeps values and paths in pydicom's warnings, log and exceptions from being printed."""
+    """Context manager: suppress pydicom's warnings and log, and withhold the messages of unexpected exceptions."""
     log = logging.getLogger("pydicom")
     before = log.level
     log.setLevel(logging.CRITICAL + 1)

@@ -8,16 +8,16 @@ from common.data.scan_checks import label_counts, read_scan
 from common.errors import InputError
 from common.prepare.volumes import Grid, Volume
 
-HIGHEST = 65535  # of a label; the results are integers of 16 bits at most
+HIGHEST = 65535  # label value; results have at most 16 bits
 MOST = 64  # labels in a map; a file with more is probably an image
 
 
 def read_labels(path: Path, expected: Grid | None = None, of: str = "the prepared scans") -> Volume:
-    """Read a NIfTI label map, on the grid `expected` of a scan if given; refuse images and damaged files."""
+    """Read a NIfTI label map, which must be on the grid `expected`, if any; refuse images and damaged files."""
     image, voxels = read_scan(path)
     if expected is not None and not Grid(voxels.shape, image.affine).is_same(expected):
         shape, here = (" x ".join(map(str, edges)) for edges in (voxels.shape, expected.shape))
-        raise InputError(f"{path}: {shape} voxels on another grid; expected the {here} of {of}")
+        raise InputError(f"{path}: wrong grid ({shape} voxels); expected that of {of} ({here})")
     values, _ = label_counts(voxels)
     if not np.isfinite(values).all() or (values != values.round()).any() or values.min() < 0 or values.max() > HIGHEST:
         raise InputError(

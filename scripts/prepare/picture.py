@@ -20,7 +20,7 @@ PERIOD = 800  # milliseconds of each picture of a flicker
 
 
 def draw(prepared: Prepared, path: Path, title: str, labels: NDArray[Any] | None = None) -> None:
-    """Draw the heads in planes through the middle of the brain as a PNG file, without brain extraction.
+    """Draw the heads in planes through the middle of the brain as a PNG file, skull included.
 
     The planes go through the label map [x, y, z] instead, if it has a label.
     """
@@ -61,7 +61,7 @@ def _panels(prepared: Prepared, modality: str, outlines: Mapping[str, NDArray[An
 
 
 def draw_labels(scan: Volume, labels: Volume, path: Path, title: str, convention: str) -> None:
-    """Draw a scan and the outlines of its label map's regions, in planes through the largest, as a PNG file."""
+    """Draw a scan and the outlines of its labelled regions, in planes through the largest labelled slice, as a PNG."""
     head, affine = canonical(scan.array, scan.affine)
     values, _ = canonical(labels.array, labels.affine)
     shades, regions = colours(convention), regions_of(convention)

@@ -41,7 +41,7 @@ class NiftiScan:
         return read_volume(self.file)
 
     def record(self) -> dict[str, Any]:
-        """The scan's file, and its header's place for label maps on its grid."""
+        """Return the scan's file, and its header's forms, for label maps on its grid."""
         return {"file": str(self.file.absolute()), "forms": forms_of(open_volume(self.file)).hex()}
 
 
@@ -95,27 +95,27 @@ def find_subjects(
         studies = [name for name in idle if _is_study(root / name)]
     lines = data.account((*modalities, BRAIN), labels != "none", apart=studies)
     faults = _faults(data, naming, masks)
-    found = [_subject(data, name, modalities, keeps_missing, masks, faults.get(name, "")) for name in data.subjects]
+    subjects = [_subject(data, name, modalities, keeps_missing, masks, faults.get(name, "")) for name in data.subjects]
     requested = series or {}
     if unknown := next((name for name in requested if name not in studies), None):
         raise InputError(f"--series: {unknown} is not a folder with DICOM files in {root}")
     try:
-        if not (found or studies or (patterns and listing.files)):  # else a pattern is to blame
+        if not (subjects or studies or (patterns and listing.files)):  # otherwise a pattern is at fault
             raise InputError(f"{root}: no scans; expected {FORMS}")
         if not studies:
             _check_found(data, modalities, patterns, labels, keeps_missing)
     finally:
         show(*lines)
-    found += [Subject(name, study=root / name, requested=requested.get(name, {})) for name in studies]
-    for place, subject in enumerate(found):
+    subjects += [Subject(name, study=root / name, requested=requested.get(name, {})) for name in studies]
+    for index, subject in enumerate(subjects):
         if len(subject.name) > LONGEST:
             fault = f"a name of {len(subject.name)} characters; expected {LONGEST} at most"
-            found[place] = Subject(subject.name, fault=fault)
+            subjects[index] = Subject(subject.name, fault=fault)
         elif UNPRINTABLE.search(subject.name) or "\\" in subject.name:  # ITK crashes on a name that is not UTF-8
-            found[place] = Subject(subject.name, fault="expected a name of one line in Unicode, without a backslash")
+            subjects[index] = Subject(subject.name, fault="expected a name of one line in Unicode, without a backslash")
         elif subject.name in FILES:
-            found[place] = Subject(subject.name, fault="the name of a file of the output; expected another")
-    return sorted(found, key=lambda subject: subject.name)
+            subjects[index] = Subject(subject.name, fault="reserved for an output file; expected another name")
+    return sorted(subjects, key=lambda subject: subject.name)
 
 
 def _is_study(folder: Path) -> bool:
@@ -125,28 +125,28 @@ def _is_study(folder: Path) -> bool:
 def _check_found(
     data: DataSet, modalities: Sequence[str], patterns: Mapping[str, str], labels: str | None, keeps_missing: bool
 ) -> None:
-    there = {kind for subject in data.subjects.values() for kind in subject.files}
-    known = SPELLINGS.keys() - patterns.keys()  # others may be misspelt
-    may_lack = keeps_missing and not there.isdisjoint(modalities)
+    available = {kind for subject in data.subjects.values() for kind in subject.files}
+    standard = SPELLINGS.keys() - patterns.keys()  # other names may be misspelt
+    may_lack = keeps_missing and not available.isdisjoint(modalities)
     for modality in modalities:
-        if modality not in there and not (may_lack and modality in known):
+        if modality not in available and not (may_lack and modality in standard):
             option = f"--patterns={dict(patterns)}" if modality in patterns else str(data.root)
             words = patterns.get(modality) or " or ".join(SPELLINGS.get(modality, (modality,)))
-            masks = "; files that --brain matches are masks" if BRAIN in there else ""
+            masks = "; files that --brain matches are masks" if BRAIN in available else ""
             raise InputError(f"{option}: no file of {modality} ({words}){masks}; expected one of at least one subject")
-    if labels not in (None, "none") and LABEL not in there:
+    if labels not in (None, "none") and LABEL not in available:
         raise InputError(f"--labels={labels}: no subject has such a label map")
 
 
 def _faults(data: DataSet, naming: Naming, masks: str | None) -> dict[str, str]:
-    """Subject -> the first of its clashes, with the option that chooses."""
+    """Map each subject to its first clash of files, with the option that resolves it."""
     faults: dict[str, str] = {}
     clashes = data.clashing(naming.modalities)
     cures = {kind: choosing(data, naming, kind)[0] for kind in {clash.kind for clash in clashes}}
     for clash in clashes:
         words = cures[clash.kind]
         option = f"--labels={words}" if clash.kind == LABEL else f'--patterns="{ ({clash.kind: words}) }"'
-        cure = f"{option} chooses" if words else "no words or pattern give each subject one"
+        cure = f"{option} chooses" if words else "no words or pattern select one for each subject"
         cure = f"--brain={masks} matches both" if clash.kind == BRAIN else cure
         faults.setdefault(clash.subject, f"{clash}; expected one ({cure})")
     return faults

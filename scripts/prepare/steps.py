@@ -37,7 +37,7 @@ def prepare_scans(
     slurm: Mapping[str, Any] | None = None,
 ) -> list[Outcome]:
     """Prepare the subjects of a folder and print a summary; the options are those of `python -m scripts.prepare`."""
-    if slurm is None:  # else its nodes have the devices
+    if slurm is None:  # with SLURM, the nodes have the devices
         DEVICE.parse("device", settings.device)
     check_number("jobs", jobs, int, 1, 1024)
     names = settings.modalities
@@ -61,7 +61,7 @@ def send_all(
 ) -> list[Outcome]:
     """Write the label maps of prepared subjects to the grids of their raw scans, and print a summary.
 
-    A result of the same label map and preparation stays, as its record in `target` says: it may have been corrected by
+    A result stays if the record in `target` names the same label map and preparation: it may have been corrected by
     hand.
     """
     source = origin.read(next(iter(files.values())).parent) or {"checkpoints": {}}
@@ -95,7 +95,7 @@ def output_folder(output: str, *sources: Path) -> Path:
     folder = expand_home(output, name)
     check_writable_folder(folder, name)
     with reporting_path_errors(name):
-        if source := next((each for each in sources if folder.resolve().is_relative_to(each.resolve())), None):
+        if source := next((path for path in sources if folder.resolve().is_relative_to(path.resolve())), None):
             raise InputError(f"{name}: lies in {source}; expected a folder outside the input")
     return folder
 

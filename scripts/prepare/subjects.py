@@ -32,7 +32,7 @@ LEFT_OUT = ".left_out"  # folder in the output for subjects left out; readers sk
 WORK = ".prepare"  # folder in the output for unfinished work
 LABELS = "seg"  # suffix of label maps, as in BraTS
 FORMAT = 8  # version of the method; a new number prepares all subjects again
-STRIPPED = "{} has no skull already: its brain was used"
+STRIPPED = "{} is already skull-stripped: its brain was used"
 COMPRESSION = 1  # level; 6 takes five times as long and saves a tenth
 VERSIONS = ("antspyx", "deepbet", "SimpleITK", "numpy", "nibabel", "nilearn")
 NIFTI = {"file": {"type": "string"}, "forms": {"type": "string", "pattern": r"\A([0-9a-f]{696}|[0-9a-f]{1080})\Z"}}
@@ -114,7 +114,7 @@ def flicker_file(subject: str) -> str:
 
 
 def folder_of(output: Path, subject: str, is_left_out: bool) -> Path:
-    """The folder of a subject: in the output, or among those left out."""
+    """Return the folder of a subject, in the output or among the subjects left out."""
     return output / LEFT_OUT / subject if is_left_out else output / subject
 
 
@@ -127,25 +127,25 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
     start = time.monotonic()
     scans, remarks = subject.scans(settings.modalities)
     settings = settings.limited_to(scans)
-    others = {LABELS: subject.labels, "brain": subject.brain}
+    masks = {LABELS: subject.labels, "brain": subject.brain}
     digests = {modality: scan.digest() for modality, scan in scans.items()}
     wanted: dict[str, Any] = {
         "format": FORMAT,
         "settings": {**asdict(settings), "modalities": list(settings.modalities)},
-        "digests": digests | {name: NiftiScan(file).digest() for name, file in others.items() if file is not None},
+        "digests": digests | {name: NiftiScan(file).digest() for name, file in masks.items() if file is not None},
     }
     files = [scan.file for scan in scans.values() if isinstance(scan, NiftiScan)]
-    remarks += _remarks(*files, *filter(None, others.values()))
+    remarks += _remarks(*files, *filter(None, masks.values()))
     made = [mask_file(subject.name), *(scan_file(subject.name, name) for name in wanted["digests"] if name != "brain")]
     for is_out in (False, True):
         folder = folder_of(output, subject.name, is_out)
         if (earlier := _earlier(folder, made, wanted)) is not None:
-            found = _outside(Figures(**earlier["figures"]), earlier.get("cause", ""))
+            figures = _outside(Figures(**earlier["figures"]), earlier.get("cause", ""))
             remarks = earlier.get("remarks", remarks)
             outcome = Outcome(
-                subject.name, outside=found, is_accepted=is_accepted or not is_out, remarks=tuple(remarks)
+                subject.name, outside=figures, is_accepted=is_accepted or not is_out, remarks=tuple(remarks)
             )
-            _place(folder, output, subject.name, outcome.is_left_out)
+            _move(folder, output, subject.name, outcome.is_left_out)
             return outcome
     volumes = {modality: scan.read() for modality, scan in scans.items()}
     raise_problem(copy_problem({modality: volume.array for modality, volume in volumes.items()}))
@@ -158,7 +158,7 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
             raise InputError(f"{subject.brain}: no voxel above 0; expected a brain mask")
     prepared = prepare_subject(volumes, settings, brain)
     remarks += [STRIPPED.format(settings.reference)] if prepared.is_stripped else []
-    brought = None if labels is None else labels_on(labels, settings.grid, prepared.matrices[drawn_on])
+    resampled = None if labels is None else labels_on(labels, settings.grid, prepared.matrices[drawn_on])
     seconds = round(time.monotonic() - start, 1)
     record = {
         "subject": subject.name,
@@ -177,10 +177,10 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
         "versions": {name: version(name) for name in VERSIONS} | {"python": platform.python_version()},
         "seconds": seconds,
     }
-    found = _outside(prepared.figures, prepared.cause)
-    outcome = Outcome(subject.name, True, found, is_accepted, remarks=tuple(remarks), seconds=seconds)
+    figures = _outside(prepared.figures, prepared.cause)
+    outcome = Outcome(subject.name, True, figures, is_accepted, remarks=tuple(remarks), seconds=seconds)
     with _appearing(output, subject.name, outcome.is_left_out) as folder:
-        _write(folder, subject.name, prepared, settings, record, brought)
+        _write(folder, subject.name, prepared, settings, record, resampled)
     return outcome
 
 
@@ -191,7 +191,7 @@ def _outside(figures: Figures, cause: str) -> tuple[str, ...]:
 
 
 def _remarks(*files: Path) -> list[str]:
-    """A line for each file whose place is a guess or a choice."""
+    """Return a line for each file whose header leaves its orientation ambiguous."""
     return [str(problem) for problem in read_headers({"image": files}, "")[0] if problem.check == "orientation"]
 
 
@@ -236,12 +236,12 @@ def _write(
 
 @contextmanager
 def _appearing(output: Path, subject: str, is_left_out: bool) -> Iterator[Path]:
-    """Context manager: fill a temporary folder, which then becomes the subject's."""
+    """Context manager: yield a temporary folder, which becomes the subject's folder at the end."""
     new = output / WORK / f"{subject}.{os.getpid()}"
     try:
         new.mkdir(parents=True)
         yield new
-        _place(new, output, subject, is_left_out)
+        _move(new, output, subject, is_left_out)
     finally:
         shutil.rmtree(new, ignore_errors=True)
 
@@ -249,40 +249,40 @@ def _appearing(output: Path, subject: str, is_left_out: bool) -> Iterator[Path]:
 def leave_out(output: Path, subject: str) -> None:
     """Hide a subject's earlier results from readers."""
     if (output / subject).is_dir():
-        _place(output / subject, output, subject, is_left_out=True)
+        _move(output / subject, output, subject, is_left_out=True)
 
 
 def check_made_here(folder: Path) -> None:
-    """Refuse a subject's folder that is not of an earlier preparation, which would be replaced."""
+    """Refuse to replace a subject's folder that no earlier preparation has made."""
     if folder.exists() and not (folder / RECORD).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
         raise InputError(f"{folder}: not of an earlier preparation (no {RECORD}); expected another --output")
 
 
-def _place(source: Path, output: Path, subject: str, is_left_out: bool) -> None:
-    """Move a folder to where `folder_of` says, in place of the subject's earlier ones."""
+def _move(source: Path, output: Path, subject: str, is_left_out: bool) -> None:
+    """Move a folder to its path by `folder_of`, replacing the subject's earlier folders."""
     target = folder_of(output, subject, is_left_out)
     made = re.compile(rf"{re.escape(subject)}_(\w+\.(nii\.gz|tfm)|flicker\.png)")
     with reporting_path_errors(str(target)):
         target.parent.mkdir(exist_ok=True)
         for earlier in (folder_of(output, subject, is_out) for is_out in (False, True)):
             if earlier != source and earlier.exists():
-                doomed = output / WORK / f"{subject}.earlier.{os.getpid()}"  # is never a subject that lost some files
+                doomed = output / WORK / f"{subject}.earlier.{os.getpid()}"  # hides it from readers before deletion
                 doomed.parent.mkdir(exist_ok=True)
                 earlier.rename(doomed)
-                if doomed.is_symlink():  # made by the user; the folder stays where it lies
+                if doomed.is_symlink():  # made by the user; its target stays
                     doomed.unlink()
                 else:
                     for path in doomed.iterdir():
                         is_made = made.fullmatch(path.name) or path.name in (RECORD, picture_file(subject))
                         if not is_made and not (source / path.name).exists():
-                            path.rename(source / path.name)  # the user's own, such as notes
+                            path.rename(source / path.name)  # the user's files, such as notes
                     shutil.rmtree(doomed)
         if source != target:
             source.rename(target)
 
 
 def _earlier(folder: Path, files: Sequence[str], wanted: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The record of a subject's earlier results; None unless all can be read and were made of `wanted`."""
+    """Return the record of a subject's earlier results; None if a file is unreadable or the record lacks `wanted`."""
     try:
         record = read_record(folder)
         if any(record.get(key) != value for key, value in wanted.items()):
@@ -295,7 +295,7 @@ def _earlier(folder: Path, files: Sequence[str], wanted: Mapping[str, Any]) -> d
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The record of a prepared subject; refuse a missing or invalid one."""
+    """Read the record of a prepared subject; refuse a missing or invalid record."""
     path = folder / RECORD
     record: dict[str, Any] = valid_json(path, "the record of a prepared subject", SCHEMA)
     for name, grid in (("grid", record["grid"]), *record["sources"].items()):
@@ -306,7 +306,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def raw_scan(prepared: Path, name: str, modality: str) -> Volume:
-    """A modality's scan on its raw grid: its file, or, of DICOM or a file that has moved, the prepared scan there."""
+    """Return a modality's scan on its raw grid: its file, or, for DICOM or a moved file, the resampled scan."""
     record = read_record(prepared / name)
     source = record["sources"][modality]
     if Path(file := source.get("file", "")).is_file():
@@ -328,9 +328,9 @@ def send_back(file: Path, name: str, prepared: Path, output: Path, modality: str
     if record.get("subject") != name:
         raise InputError(f"{prepared / name / RECORD}: of the subject {record.get('subject')}; expected that of {name}")
     chosen = modality or record["reference"]
-    if chosen not in (known := [name for name in record["transforms"] if name in record["sources"]]):
-        place = chosen if modality else f"{prepared / name / RECORD}: the reference {chosen}"
-        raise InputError(f"{place}: not prepared; expected one of {', '.join(known)}")
+    if chosen not in (names := [name for name in record["transforms"] if name in record["sources"]]):
+        culprit = chosen if modality else f"{prepared / name / RECORD}: the reference {chosen}"
+        raise InputError(f"{culprit}: not prepared; expected one of {', '.join(names)}")
     target = output / f"{name}.nii.gz"
     if target.exists() and not is_label_map(target):
         raise InputError(f"{target}: not of an earlier run; expected another --output")
@@ -341,7 +341,7 @@ def send_back(file: Path, name: str, prepared: Path, output: Path, modality: str
             raise InputError(f"{scan}: changed since it was prepared; expected that scan, or repeat scripts.prepare")
     raw, forms = _grid_of(source), bytes.fromhex(source.get("forms", ""))  # DICOM has none
     if forms and not raw.is_same(Grid(raw.shape, affine_in(forms))):
-        raise InputError(f"{prepared / name / RECORD}: forms of {chosen} contradict its affine; expected one place")
-    found = labels_on(labels, raw, np.linalg.inv(record["transforms"][chosen]["matrix"]))
-    write_volume(target, found.array, forms or raw.affine, is_label=True)
+        raise InputError(f"{prepared / name / RECORD}: forms of {chosen} contradict its affine; expected agreement")
+    resampled = labels_on(labels, raw, np.linalg.inv(record["transforms"][chosen]["matrix"]))
+    write_volume(target, resampled.array, forms or raw.affine, is_label=True)
     return Outcome(name, is_new=True, remarks=tuple(_remarks(file, target)))

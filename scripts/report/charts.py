@@ -1,4 +1,4 @@
-"""The charts of the report of runs, and what the report of a study draws alike."""
+"""Charts of the report of runs, with the parts that the report of a study shares."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ HEIGHT = 2.9  # inches
 def loss_chart(
     bundle: str, name: str, quantity: str, train: Mapping[str, Any], validation: Mapping[str, Any]
 ) -> Markup:
-    """A single loss term: faint as recorded, smoothed on top, held-out values as markers; `quantity` names the axis."""
+    """Plot a loss term: raw values faint, smoothed on top, held-out values as markers; `quantity` names the axis."""
     iterations, values = train["iteration"], floats(train["loss"][name])
     held_out = validation.get("metrics", {}).get(name, [])
 
@@ -35,7 +35,7 @@ def loss_chart(
 
 
 def metrics_chart(bundle: str, iterations: Sequence[int], metrics: Mapping[str, Sequence[float | None]]) -> Markup:
-    """Metrics on the held-out subjects, except losses, in a single panel."""
+    """Plot metrics on the held-out subjects, except losses, in a single panel."""
 
     def draw(axes: Axes) -> None:
         for n, (name, values) in enumerate(metrics.items()):
@@ -50,9 +50,9 @@ def metrics_chart(bundle: str, iterations: Sequence[int], metrics: Mapping[str, 
 def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """The centred moving mean over a twentieth of the curve; the window shrinks at the ends, and NaN is skipped."""
     window = np.ones(max(1, len(values) // 20))
-    known = np.isfinite(values)
-    total = np.convolve(np.where(known, values, 0), window, mode="same")
-    count = np.convolve(known, window, mode="same")
+    finite = np.isfinite(values)
+    total = np.convolve(np.where(finite, values, 0), window, mode="same")
+    count = np.convolve(finite, window, mode="same")
     return np.divide(total, count, out=np.full(len(values), math.nan), where=count > 0.5)
 
 

@@ -38,14 +38,14 @@ def page(folder: Path, stages: Sequence[Stage]) -> str:
 
 
 def _pages(folder: Path, stages: Sequence[Stage]) -> dict[Path, list[tuple[str, str]]]:
-    """Names and links of evaluation pages by the folder of a stage's run; a page belongs to the nearest run."""
-    found: dict[Path, list[tuple[str, str]]] = {stage.run.folder: [] for stage in stages}
+    """Map the folder of each stage's run to names and links of its evaluation pages; the nearest run owns a page."""
+    pages: dict[Path, list[tuple[str, str]]] = {stage.run.folder: [] for stage in stages}
     for page in sorted(path for path in folder.rglob(PAGE) if not is_earlier(path.relative_to(folder))):
-        owner = next((parent for parent in page.parents if parent in found), None)
+        owner = next((parent for parent in page.parents if parent in pages), None)
         if owner is not None:
             link = quote(page.relative_to(folder).as_posix())
-            found[owner].append((page.relative_to(owner).as_posix(), link))
-    return found
+            pages[owner].append((page.relative_to(owner).as_posix(), link))
+    return pages
 
 
 def _duration(seconds: float) -> str:
@@ -62,7 +62,7 @@ def embedded(picture: Path) -> str | None:
 
 
 def is_png(path: Path) -> bool:
-    """Whether a file is there and begins as a PNG does."""
+    """Whether a file exists and begins like a PNG."""
     if not path.is_file():
         return False
     with path.open("rb") as file:

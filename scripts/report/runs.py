@@ -20,21 +20,22 @@ TEXTS = {"type": "array", "items": TEXT}
 OBJECT = {"type": "object"}
 
 
-def _by_name(values: dict[str, Any], **others: Any) -> dict[str, Any]:
+def _map(values: dict[str, Any], **others: Any) -> dict[str, Any]:
     return OBJECT | {"additionalProperties": values} | others
 
 
-def _of(**properties: Any) -> dict[str, Any]:
+def _object(**properties: Any) -> dict[str, Any]:
     return OBJECT | {"properties": properties}
 
 
 AXIS = {"type": "array", "items": COUNT}
 CURVE = {"type": "array", "items": NUMBER, "maxItems": 100_000, "description": "up to 100,000 values"}
-CURVES = _by_name(CURVE, maxProperties=100, description="up to 100 curves")  # each takes a moment to draw
+CURVES = _map(CURVE, maxProperties=100, description="up to 100 curves")  # each takes a moment to draw
 FATES = dict.fromkeys(("matched", "changed", "missing", "unexpected"), COUNT)
-MEAN = _of(mean=NUMBER, n=COUNT) | {"required": ["mean", "n"]}
+MEAN = _object(mean=NUMBER, n=COUNT) | {"required": ["mean", "n"]}
 # Of an evaluation's summary.json
-SCORES = _of(cases=COUNT, regions=_by_name(_of(dice=MEAN, dice_present=MEAN) | {"required": ["dice", "dice_present"]}))
+DICE = _object(dice=MEAN, dice_present=MEAN) | {"required": ["dice", "dice_present"]}
+SCORES = _object(cases=COUNT, regions=_map(DICE))
 
 # The content of `run.json`: default for an interrupted run, and schema
 FIELDS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -48,18 +49,18 @@ FIELDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "peak_gpu_memory_gib": (math.nan, POSITIVE),
     "device": ("", TEXT),
     "world_size": (1, COUNT),
-    "versions": ({}, _by_name(TEXT)),
+    "versions": ({}, _map(TEXT)),
     "git_commit": ("not recorded", TEXT),
     "config": ({}, OBJECT),
     "made_up": (False, {"type": "boolean"}),
-    "checkpoints": ({}, _by_name(TEXT)),
-    "weights": ({}, _of(source={"type": ["string", "null"]}, tensors=_by_name(TEXTS), **FATES)),
-    "quantities": ({}, _by_name(TEXT)),
-    "train": ({}, _of(iteration=AXIS, loss=CURVES)),
-    "validation": ({}, _of(iteration=AXIS, metrics=CURVES)),
+    "checkpoints": ({}, _map(TEXT)),
+    "weights": ({}, _object(source={"type": ["string", "null"]}, tensors=_map(TEXTS), **FATES)),
+    "quantities": ({}, _map(TEXT)),
+    "train": ({}, _object(iteration=AXIS, loss=CURVES)),
+    "validation": ({}, _object(iteration=AXIS, metrics=CURVES)),
     "pictures": ([], TEXTS | {"items": TEXT | {"pattern": r"\A[^\0]{1,4000}\Z"}}),
 }
-SCHEMA = _of(**{name: schema for name, (_, schema) in FIELDS.items()}) | {"required": ["bundle", "workflow"]}
+SCHEMA = _object(**{name: schema for name, (_, schema) in FIELDS.items()}) | {"required": ["bundle", "workflow"]}
 
 
 class Run:
@@ -95,7 +96,7 @@ class Run:
 
     @property
     def other_metrics(self) -> dict[str, list[float | None]]:
-        """The Dice of all regions and of each over all subjects: metrics except losses and those of `..._present`."""
+        """Metrics except losses and `..._present`: Dice over all subjects, of all regions and of each."""
         named = self.metrics.items()
         return {name: values for name, values in named if name not in self.losses and not name.endswith("_present")}
 
@@ -119,7 +120,7 @@ class Stage:
 
 
 def read_stages(folder: Path) -> list[Stage]:
-    """The stages in a folder and below it by start time, without MLflow's copies and earlier results.
+    """Read the stages in and below a folder, by start time, without MLflow's copies and earlier results.
 
     A training and the evaluation of its weights in its folder are one stage. Raises an InputError if the folder does
     not exist or holds no `run.json`, or if a record is malformed.
@@ -181,6 +182,6 @@ def _is_outdated(evaluation: Run, training: Run) -> bool:
 
 
 def mean(values: Iterable[float | None]) -> float | None:
-    """The mean of the known values; None if there are none."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    """Return the mean without None values; None if no value is left."""
+    numbers = [value for value in values if value is not None]
+    return sum(numbers) / len(numbers) if numbers else None

@@ -56,7 +56,7 @@ def test_a_training_reads_the_same_crops_from_a_store(bundle, scans, tmp_path):
     result = prepare(bundle, store, places)
     assert result.returncode == 0, result.stderr
     assert result.stderr.count("sform and qform place voxels up to 40 mm apart; expected equal positions") == 1
-    assert "3 subjects: 0 are there, 3 to prepare" in result.stdout
+    assert "3 subjects: 0 stored, 3 to prepare" in result.stdout
     several = {"crops_per_volume": 2} if bundle == "ukb_ssl_pretrain" else {}
     plain = batches(bundle, places, tmp_path, **several)
     assert plain[0]["image"].shape == (2, len(MODALITIES[bundle]), *PATCH)
@@ -75,10 +75,10 @@ def test_a_store_is_for_its_files_and_settings_only(scans, tmp_path, monkeypatch
     entry = json.loads((tmp_path / "brats.json").read_text())["training"][0]
     (tmp_path / "brats" / entry["label"]).touch()
     assert "lacks 1 of 3 subjects" in refusal(bundle, places, tmp_path, **read)
-    assert "2 are there, 1 to prepare" in prepare(bundle, store, places).stdout
+    assert "2 stored, 1 to prepare" in prepare(bundle, store, places).stdout
     max(store.glob("*.label.b2nd"), key=lambda path: path.stat().st_mtime_ns).unlink()
     assert "lacks 1 of 3 subjects" in refusal(bundle, places, tmp_path, **read)
-    assert "2 are there, 1 to prepare" in prepare(bundle, store, places).stdout
+    assert "2 stored, 1 to prepare" in prepare(bundle, store, places).stdout
     assert len(batches(bundle, places, tmp_path, cache_rate=1.0, **read)) == 3
 
 

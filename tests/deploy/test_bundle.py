@@ -75,7 +75,7 @@ def test_weights_that_segment_something_else_are_refused(bundle, models):
 
 def test_weights_of_a_pretraining_are_refused_before_a_study_is_read(bundle, tmp_path):
     weights.write_plain({"a": torch.ones(1)}, {"tasks": ["rotation", "contrastive"]}, tmp_path / "model.pt")
-    message = f"checkpoint {tmp_path / 'model.pt'}: learnt rotation, contrastive without labels; expected weights that"
+    message = f"checkpoint {tmp_path / 'model.pt'}: self-supervised (rotation, contrastive); expected"
     assert refusal(open_bundle, bundle, tmp_path / "model.pt").startswith(message)
 
 

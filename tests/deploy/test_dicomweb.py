@@ -78,7 +78,7 @@ def test_nothing_is_left_of_a_study_that_arrives_in_part(sent, tmp_path, monkeyp
     study, _ = sent
     output, whole = str(tmp_path / "out/study"), DICOMwebClient.iter_series
     monkeypatch.setattr(DICOMwebClient, "iter_series", lambda *arguments: list(whole(*arguments))[1:])
-    assert refusal(dicomweb.fetch, study, output) == "DICOMWEB_URL: the server gave all but 1 images of a series"
+    assert refusal(dicomweb.fetch, study, output) == "DICOMWEB_URL: the server did not send 1 images of a series"
     assert list((tmp_path / "out").iterdir()) == []
 
 

@@ -64,7 +64,7 @@ def test_prepared_heads_meet_the_preconditions_and_results_return_to_the_referen
     assert failed_checks(volumes, volumes, "T1ce", True, False) == preparation.failed == []
     half = {**preparation.figures.modalities, "T2": {"coverage": 0.5}}
     part = replace(preparation, figures=replace(preparation.figures, modalities=half))
-    assert part.failed == ["T2: shows 50% of a brain; expected a whole one"]
+    assert part.failed == ["T2: shows 50% of a brain; expected a whole brain"]
     back = preparation.segments_on(heads["T1ce"].grid, (volumes["T1ce"].array > 0).astype(np.uint8))
     truth = read(brats_files(cohorts("brats"))["T1ce"])[0] > 0
     assert back.shape == truth.shape

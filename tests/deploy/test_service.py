@@ -543,7 +543,7 @@ def test_studies_that_were_given_up_are_counted_and_make_the_service_unhealthy(h
     service.release(mark.pseudonym, discard=True)
     service.health(str(hospital.work))
     lines = capsys.readouterr().out.splitlines()[1:]
-    assert lines[0].startswith("unhealthy: 1 studies given up")
+    assert lines[0].startswith("unhealthy: studies given up: 1")
     assert [line.split(" ")[0] for line in lines[1:]] == ["healthy:", "studies", "healthy:"]
     metrics = (hospital.work / "metrics.prom").read_text()
     assert 'brainsegfounder_attempts_total{outcome="given_up"} 1\n' in metrics
@@ -582,7 +582,7 @@ def test_a_webhook_gets_failures_and_held_results_and_its_own_failure_stops_noth
     with pytest.raises(SystemExit):
         service.health(str(hospital.work), alert=address)
     doubt = "T1ce: series 2 was chosen by its words alone"
-    given_up = "1 studies given up; status lists them, retry and release --discard deal with them"
+    given_up = "studies given up: 1; status lists them, retry or release --discard settles them"
     assert received == [
         {"study": names[0], "state": "given_up", "reason": "status 1: series 2: has no slice; expected one"},
         {"study": names[1], "state": "held", "reason": doubt},

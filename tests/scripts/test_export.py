@@ -214,7 +214,7 @@ def test_weights_whose_output_is_not_finite_are_to_blame_and_not_the_format():
 @pytest.mark.parametrize(
     ("stated", "message"),
     [
-        ({"bundle": "brats_finetune"}, f"of the bundle brats_finetune; expected one of {SEGMENTATION}"),
+        ({"bundle": "brats_finetune"}, f"trained with brats_finetune; expected a checkpoint of {SEGMENTATION}"),
         ({"architecture": "segresnet", "patch_size": [64, 64, 72]}, "architecture segresnet cannot be exported; .*"),
     ],
 )
@@ -238,8 +238,8 @@ def test_a_file_that_is_there_is_left_alone(folder, tmp_path, name):
     ("format", "output", "problem"),
     [
         ("state_dict", "o.json", "reserved for the metadata"),
-        ("state_dict", "o.onnx", "a name for onnx"),
-        ("torchscript", "o.safetensors", "a name for state_dict"),
+        ("state_dict", "o.onnx", "reserved for onnx"),
+        ("torchscript", "o.safetensors", "reserved for state_dict"),
     ],
 )
 def test_a_reserved_name_is_refused(format, output, problem):

@@ -68,17 +68,17 @@ def test_a_checkpoint_that_is_missing_is_refused_before_anything_is_written(tmp_
     for options, message in (
         (
             {"bundle": "atlas_finetune", "checkpoint": other},
-            "other.pt: of the bundle brats_finetune; expected the weig",
+            "other.pt: trained with brats_finetune; expected weights",
         ),
         (
             {"bundle": "atlas_finetune", "checkpoint": str(tmp_path / "no.pt")},
-            "no.pt: no such file; expected one file, of a",
+            "no.pt: no such file; expected one file, trained",
         ),
         (
             {"bundle": "atlas_finetune", "checkpoint": [file, other]},
             r"^checkpoint=\[.*\]: expected the path of one file",
         ),
-        ({"bundle": "atlas_finetune", "checkpoint": file}, "ssl.pt: holds SSLHead; expected the weights of a tr"),
+        ({"bundle": "atlas_finetune", "checkpoint": file}, "ssl.pt: holds SSLHead; expected weights tr"),
         ({"bundle": "brats_stage2"}, "bundle=brats_stage2: expected one of atlas_finetune, brats_finetune"),
     ):
         with pytest.raises(InputError, match=message) as error:
@@ -213,7 +213,7 @@ def test_a_space_that_is_not_of_the_bundle_is_warned_of(tmp_path, capsys, like, 
     file = untrained("atlas_finetune", tmp_path / "model.pt")
     with pytest.raises(InputError, match="no such folder"):
         segment(str(tmp_path / "raw"), "atlas_finetune", str(tmp_path / "out"), file, like)
-    line = f"warning: --like=ukb: expected atlas, unless {file} is of a training on scans like ukb\n"
+    line = f"warning: --like=ukb: expected atlas, unless {file} was trained on scans like ukb\n"
     assert capsys.readouterr().err == (line if warns else "")
 
 

@@ -79,7 +79,7 @@ def test_weights_can_be_those_of_each_fold(prepare, own, monkeypatch):
         ({"overlays": ["../configs/train.yaml"]}, "--overlays=../configs/train.yaml: brats_finetune has no such"),
         (
             {"overlays": ["evaluate.yaml"]},
-            "--overlays=evaluate.yaml: brats_finetune has no such overlay; expected some of",
+            "--overlays=evaluate.yaml: no overlay of brats_finetune; expected some of",
         ),
         ({"ckpt_dir": "/x"}, "--ckpt_dir=/x: set by this command for each fold; leave it out"),
         ({"model_sise": "tiny"}, "--model_sise=tiny: no such option in "),

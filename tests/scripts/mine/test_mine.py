@@ -160,7 +160,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(raw, planned, tmp_path):
         ([tmp_path / "three", f"--output={new}"], "3 people with T1 and a label map; expected 4 or more"),
         ([raw, f"--output={new}", "--hours=0"], "--hours=0: expected a number from 0.01"),
         ([raw, f"--output={new}", "--device=gpu"], "--device=gpu: expected "),
-        ([raw, f"--output={output}", "--modalities=T1"], "--modalities: there is a plan, "),
+        ([raw, f"--output={output}", "--modalities=T1"], "--modalities: no effect on the plan "),
         ([bare, f"--output={output}"], f"--root={bare}: the plan "),
         ([f"--plan={tmp_path / 'none.yaml'}", f"--output={new}"], f"{tmp_path / 'none.yaml'}: No such file"),
     ):

@@ -124,6 +124,6 @@ def test_a_package_that_is_cut_after_its_weights_is_not_read_as_the_weights(tmp_
     inner = made(tmp_path / "model.pt", [("model/data.pkl", b"weights")]).read_bytes()
     whole = made(tmp_path / "package.zip", [("bundle/models/model.pt", inner)]).read_bytes()
     (tmp_path / "cut.zip").write_bytes(whole[: whole.index(inner) + len(inner)])
-    with pytest.raises(InputError, match=r"cut\.zip: cut, or data before the zip entries"):
+    with pytest.raises(InputError, match=r"cut\.zip: truncated, or data before the zip entries"):
         archives.unpack(tmp_path / "cut.zip", place)
     assert not [*place.iterdir()]

@@ -32,7 +32,7 @@ def test_two_files_of_a_modality_need_a_pattern(tmp_path):
     assert found(root, ["T1"], {"T1": "run-1_T1w"})["a"] == {"T1": "run-1_T1w.nii.gz"}
     assert found(root, ["T1"], {"T1": "run-2_*"})["a"] == {"T1": "run-2_T1w.nii.gz"}
     root = folder_with(tmp_path / "other", "b/b_T1.nii", "b/b_T1.nii.gz")
-    assert found(root, ["T1"])["b"].endswith("expected one (no words or pattern give each subject one)")
+    assert found(root, ["T1"])["b"].endswith("expected one (no words or pattern select one for each subject)")
 
 
 def test_a_modality_that_no_subject_has_is_refused(tmp_path):
@@ -89,7 +89,7 @@ def test_a_name_that_no_datalist_takes_is_a_fault(tmp_path):
     short, long = find_subjects(folder_with(tmp_path, *(f"{'a' * n}/T1.nii.gz" for n in (200, 201))), ["T1"], {})
     assert (short.fault, long.fault) == ("", "a name of 201 characters; expected 200 at most")
     (taken,) = find_subjects(folder_with(tmp_path / "c", "quality.csv/T1.nii.gz"), ["T1"], {})
-    assert taken.fault == "the name of a file of the output; expected another"
+    assert taken.fault == "reserved for an output file; expected another name"
     odd = find_subjects(
         folder_with(tmp_path / "b", "\udcff/T1.nii.gz", "a\nb/T1.nii.gz", r"a\b/T1.nii.gz", "é ü/T1.nii.gz"), ["T1"], {}
     )
