@@ -208,7 +208,7 @@ def show_error(message: str) -> None:
 
 
 def report_in_one_line(otherwise: Hook | None = None) -> None:
-    """Install a hook that reports an uncaught `InputError` in one line, with exit status 2; Ctrl-C also prints one line.
+    """Install a hook that reports an uncaught `InputError` in one line, with exit status 2, and Ctrl-C in one line.
 
     `otherwise` handles other exceptions, and bugs in user code; None keeps an earlier call's hook, or by default prints
     a traceback.
@@ -382,7 +382,7 @@ def traceback_of(error: BaseException) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Describe an exception in one line: its `InputError`'s message, its path and reason, or its type and first line."""
+    """Describe an exception in one line: its input error's message, its path and reason, or its type and first line."""
     message = input_error_message(error) or path_error(error)
     if message is None:
         lines = str(error).strip().splitlines() or [""]

@@ -80,7 +80,7 @@ def test_readers_are_told_of_a_preparation_that_was_interrupted(tmp_path, monkey
                 prepare(root=str(tmp_path / "raw"), output=str(out), like="atlas")
         capsys.readouterr()
         list_images(out)
-        warning = f"warning: {out}: incomplete; expected the end of its command: python "
+        warning = f"warning: {out}: incomplete: its command has not finished: python "
         assert capsys.readouterr().err.startswith(warning) == interrupted
     (out / "made.json").write_text("of another program")
     list_images(out)
