@@ -174,7 +174,7 @@ _ALL = (
     Option(
         "divisible_foreground",
         flags(),
-        "pad the foreground, from which crops are taken, to multiples of the patch (DIFF-20, DIFF-24)",
+        "pad the foreground or volume to multiples of the patch before crops are taken (DIFF-20, DIFF-24)",
     ),
     Option(
         "modality_dropout",
@@ -235,7 +235,7 @@ _ALL = (
     Option(
         "flips",
         AXES,
-        "axes of test-time mirroring; logits of all mirror images are averaged; a training sets its checkpoint's default",
+        "axes of test-time mirroring, which averages the logits; a training sets its checkpoint's default",
     ),
     Option(
         "cleanup",
