@@ -489,8 +489,8 @@ def _check_together(options: Options, self_supervised: bool) -> None:
         if options.pretrained is None:
             raise ArgumentError("modality_aliases", aliases, "needs --pretrained, the checkpoint with these filters")
         if unknown_names := [modality for modality in aliases if modality not in options.modalities]:
-            names = ", ".join(options.modalities)
-            raise ArgumentError("modality_aliases", aliases, f"{unknown_names[0]} is not in modalities", names)
+            available = ", ".join(options.modalities)
+            raise ArgumentError("modality_aliases", aliases, f"{unknown_names[0]} is not in modalities", available)
 
 
 def _check_missing(missing: Sequence[str], modalities: Sequence[str]) -> None:
