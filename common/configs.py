@@ -247,7 +247,7 @@ def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> list[Chang
     try:
         parser.resolve_macro_and_relative_ids()
     except Exception as error:  # MONAI's, for a text that begins with %
-        problem = f"MONAI takes % for another config ({error})"
+        problem = f"MONAI reads % as a reference to a config file ({error})"
         culprits = [change.error(problem) for change in changes if "%" in str(change.value)]
         raise (culprits[0] if culprits else InputError(names, problem)) from error
 

@@ -19,7 +19,7 @@ MONAI = {
     "MONAI_TRACE_TRANSFORM": "1",
     "USE_META_DICT": "0",
 }
-MATPLOTLIB = {"MPLBACKEND": "agg", "MATPLOTLIBRC": os.devnull}  # no user settings, nor in child processes
+MATPLOTLIB = {"MPLBACKEND": "agg", "MATPLOTLIBRC": os.devnull}  # ignore user settings, also in child processes
 
 
 def prepare_process(otherwise: Hook | None = None) -> None:
@@ -36,7 +36,7 @@ def prepare_process(otherwise: Hook | None = None) -> None:
     use_open_files()
     for name, value in MONAI.items():
         if os.environ.get(name, value) != value:
-            raise InputError(name, expected=f"{value}, or no such variable", value=os.environ[name])
+            raise InputError(name, expected=f"{value} or unset", value=os.environ[name])
     actions = [option.partition(":")[0] for option in sys.warnoptions]
     if any(action and "error".startswith(action) for action in actions):
         variable = "PYTHONWARNINGS=" + os.environ["PYTHONWARNINGS"] if "PYTHONWARNINGS" in os.environ else "-W error"
@@ -50,7 +50,7 @@ def prepare_process(otherwise: Hook | None = None) -> None:
 
 
 def check_help() -> None:
-    """Refuse --help if Python has removed the docstrings, its texts."""
+    """Refuse --help if Python has removed the docstrings, which hold the help texts."""
     if sys.flags.optimize > 1:
         variable = "PYTHONOPTIMIZE=" + os.environ["PYTHONOPTIMIZE"] if "PYTHONOPTIMIZE" in os.environ else "-OO"
-        raise InputError(variable, "removes the texts of --help", "1, -O or neither")
+        raise InputError(variable, "removes the help texts", "1, -O or unset")

@@ -118,7 +118,7 @@ def did_you_mean(
 
 
 def shortened(names: Sequence[str], most: int = 5) -> str:
-    """Join names with commas; a longer list is cut after `most` names.
+    """Join the first `most` names with commas, and count the rest.
 
     Example:
         >>> shortened(["a", "b", "c", "d"], most=2)

@@ -154,7 +154,7 @@ def _checked(content: Any) -> Any:
     for value in values_in(content):
         if isinstance(value, int | float) and not abs(value) < HIGHEST:
             raise ValueError(
-                f"{value:.3g}: beyond {HIGHEST:g}" if isinstance(value, float) else "a number of too many digits"
+                f"{value:.3g}: beyond {HIGHEST:g}" if isinstance(value, float) else "a number with too many digits"
             )
     return content
 

@@ -451,7 +451,7 @@ def _check_together(options: Options, self_supervised: bool) -> None:
         check_network(**{name: values[name] for name in names if name in values})
     if self_supervised and options.patch_size[0] != options.patch_size[1]:
         raise ArgumentError(
-            "patch_size", options.patch_size, expected="equal x and y, because crops are turned about z"
+            "patch_size", options.patch_size, expected="equal x and y, because crops are rotated about z"
         )
     if values.get("mask_edge", 1) >= max(values.get("patch_size", [96])):
         raise ArgumentError(

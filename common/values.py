@@ -132,7 +132,7 @@ def _device(value: Any) -> Any:
     _check(device.type in ("cpu", "cuda"))
     count = torch.cuda.device_count()  # is_available could break CUDA in forked processes
     if device.type == "cuda" and (device.index or 0) >= count:
-        raise InputError("GPUs here", count, f"cuda:0 to cuda:{count - 1} or cpu" if count else "cpu")
+        raise InputError("available GPUs", count, f"cuda:0 to cuda:{count - 1} or cpu" if count else "cpu")
     return value
 
 

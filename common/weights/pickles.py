@@ -35,7 +35,7 @@ class Value:
     Attributes:
         kind: Name of the step that made it, or of a global.
         size: Number of values in it, including itself.
-        is_held: Whether a second value contains it.
+        is_held: Whether a different value contains it.
         text: Content of a string.
         keys: String keys of a dictionary.
     """
@@ -141,4 +141,4 @@ def _check_step(name: str, argument: Any, operands: list[Value]) -> None:
     if name in ("SETITEM", "SETITEMS") and (unsupported := set(kinds[::2]) - KEYS):
         raise InputError(f"a key of a dictionary is of the kind {min(unsupported)}; expected text or a number")
     if isinstance(argument, int) and abs(argument) >= HIGHEST:
-        raise InputError("a number of too many digits")
+        raise InputError("a number with too many digits")

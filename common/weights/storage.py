@@ -106,7 +106,7 @@ def _is_archive(path: Path, verifies: bool) -> bool:
 
 
 def _check_size(content: Any, most: int) -> None:
-    """Refuse tensors that need much more memory than their file, such as an expanded single number."""
+    """Refuse tensors that need much more memory than their file, such as a single number expanded to a large shape."""
     tensors = {id(value): value for value in values_in(content) if torch.is_tensor(value)}
     sizes = {key: tensor.numel() * tensor.element_size() for key, tensor in tensors.items()}
     if sum(sizes.values()) > most:
@@ -118,7 +118,7 @@ def _check_size(content: Any, most: int) -> None:
 
 
 def _check_start(path: Path) -> None:
-    """Refuse a file that does not begin like files of torch.save before PyTorch 1.6."""
+    """Refuse a file that does not begin like torch.save files from before PyTorch 1.6."""
     with path.open("rb") as file:
         start = file.read(100)
     if not start.startswith(pickles.OLD_START):
@@ -181,7 +181,7 @@ def read_record(path: str | Path) -> dict[str, Any] | None:
 
 
 def path_of(argument: str, value: Any) -> Path:
-    """Return an argument as a path; refuse numbers and lists, as which a command line reads `5` and `[a]`."""
+    """Return an argument as a path; refuse numbers and lists, which a command line makes of `5` and `[a]`."""
     if not _is_path(value):
         raise ArgumentError(argument, value, NOT_A_PATH)
     return expand_home(value, f"--{argument}={value}")

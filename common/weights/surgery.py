@@ -274,7 +274,7 @@ def restore(
     if wrong := sorted(name for name in shapes.keys() | stored.keys() if shapes.get(name) != stored.get(name)):
         kind, built = checkpoint.metadata.get("network"), type(network).__name__
         if isinstance(kind, str) and kind != built:
-            expected = f"the overlay that its training had; this config builds a {built}"
+            expected = f"the overlay used in its training; this config builds a {built}"
             raise InputError(f"checkpoint {path}", f"of a {kind}", expected)
         first = f"{wrong[0]} is {_shape(stored.get(wrong[0]))}, expected {_shape(shapes.get(wrong[0]))}"
         stated = [

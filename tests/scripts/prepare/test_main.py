@@ -25,7 +25,7 @@ from tests.support import one_line
             {"patterns": {"T1": "*_t1w.nii.gz"}},
             "--patterns={'T1': '*_t1w.nii.gz'}: no file of T1 (*_t1w.nii.gz); expected",
         ),
-        ({"device": "cuda"}, "--device=cuda: GPUs here: 0; expected cpu"),
+        ({"device": "cuda"}, "--device=cuda: available GPUs: 0; expected cpu"),
     ],
 )
 def test_a_bad_option_is_refused(tmp_path, monkeypatch, options, message):
