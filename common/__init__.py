@@ -32,7 +32,7 @@ __all__ = [
 def lazy(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return a package's `__getattr__`, which imports each name on first use, and its `__dir__`.
 
-    `names` maps a module to the names that it offers, separated by blanks.
+    `names` maps each module to its exported names, separated by spaces.
     """
     modules = {name: module for module, listed in names.items() for name in listed.split()}
 
@@ -47,13 +47,13 @@ def lazy(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], 
 
 
 def bundle_root() -> str:
-    """The folder of the bundle that Python imports this package from, relative to the current folder."""
+    """Return the folder of the bundle that contains this package, relative to the current folder."""
     return relpath(Path(__path__[0]).parent)
 
 
-try:  # `import monai` needs the user's name, which the machine may not know, as after `docker run --user`
+try:  # `import monai` needs a user name; a container started with `docker run --user` may have none
     getpass.getuser()
-except (KeyError, OSError):  # from Python 3.13 on OSError
+except (KeyError, OSError):  # OSError from Python 3.13 on
     os.environ["USER"] = f"uid{os.getuid()}"
 
 __getattr__, __dir__ = lazy(__name__, dict.fromkeys(__all__, ""))

@@ -1,6 +1,6 @@
-"""tqdm progress bars with a lock for each process; variables of the environment that tqdm cannot use are refused.
+"""tqdm progress bars with one lock per process; environment variables that tqdm cannot use are refused.
 
-tqdm shares its lock with forked processes; if a DataLoader's worker died holding it, the next bar would wait forever.
+tqdm shares its lock with forked processes: if a DataLoader worker died holding it, the next bar would wait forever.
 """
 
 import os
@@ -26,18 +26,18 @@ except Exception as failed:
     raise InputError(f"{' '.join(VARIABLES)}: {one_line(failed)}; expected values that tqdm can use") from failed
 
 
-REPORTS: list[Callable[[str, float], None]] = []  # at most one: what this process tells of its work
+REPORTS: list[Callable[[str, float], None]] = []  # at most one callback, which reports progress to the parent process
 
 
 def stage(name: str, done: float) -> None:
-    """Tell the progress bar, if there is one, which stage of an item begins, and the share of its work before."""
+    """Report, if a callback is registered, that a stage of an item begins and which share of its work is done."""
     for report in REPORTS:
         report(name, done)
 
 
-def _own_lock() -> None:
+def _renew_lock() -> None:
     tqdm.set_lock(RLock())
 
 
-_own_lock()
-os.register_at_fork(after_in_child=_own_lock)  # a thread of the parent may hold the parent's lock during the fork
+_renew_lock()
+os.register_at_fork(after_in_child=_renew_lock)  # a thread of the parent may hold the lock during the fork

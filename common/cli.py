@@ -1,4 +1,4 @@
-"""Run command lines with python-fire, and report bad input in one line with status 2."""
+"""Run command lines with python-fire; bad input is reported in one line, with exit status 2."""
 
 import inspect
 import os
@@ -37,10 +37,10 @@ Command = Callable[..., Any]
 def run(
     commands: Command | Mapping[str, Command], name: str, default: Command | None = None, confidential: bool = False
 ) -> None:
-    """Run the command that the command line names; exit with 0, with 2 on bad input, or with 1 (see `log_unexpected`).
+    """Run the command named on the command line; exit status 0, 2 for bad input, or 1 (see `log_unexpected`).
 
-    A parameter for text takes it as typed, never as a Python literal (`reader_of`). `confidential` keeps unexpected
-    arguments, which may name a patient, out of messages.
+    Text parameters receive the argument as typed, not parsed as a Python literal (see `reader_of`). `confidential`
+    keeps unexpected arguments, which may name a patient, out of messages.
     """
     import fire  # imported here so that configs do not need it
 
@@ -51,9 +51,9 @@ def run(
         check_help()
     if default is not None and isinstance(commands, Mapping) and (not arguments or arguments[0] not in commands):
         if arguments and not arguments[0].startswith("-"):
-            *others, last = commands
-            known = " or ".join([", ".join(others), last] if others else [last])
-            raise InputError(f"command {arguments[0]}", expected=f"{known}, or only options")
+            *first, last = commands
+            names = " or ".join([", ".join(first), last] if first else [last])
+            raise InputError(f"command {arguments[0]}", expected=f"{names}, or only options")
         if asks_for_help:
             vars(default).update(commands)  # python-fire's help lists them
         commands = default
@@ -67,14 +67,14 @@ def run(
     let_interrupts_raise()
     try:
         fire.Fire(commands, name=f"python -m {name if '.' in name else f'scripts.{name}'}")
-        if sys.stdout is not None:  # closed, as by `>&-`
+        if sys.stdout is not None:  # None if closed, as by `>&-`
             sys.stdout.flush()
     except fire.core.FireExit:
-        if asks_for_help:  # python-fire fails where a required argument is missing beside --help
+        if asks_for_help:  # python-fire fails if --help comes without a required argument
             sys.exit(0)
         raise
-    except BrokenPipeError:  # the reader of standard output has ended, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
+    except BrokenPipeError:  # the reader of standard output has exited, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes again at exit
         sys.exit(128 + signal.SIGPIPE)
 
 
@@ -83,22 +83,22 @@ def log_unexpected(
 ) -> None:
     """Report an unexpected exception in one line, write its traceback to a log, and exit with status 1.
 
-    The line names the innermost line of user code, such as an overlay's transform, that the exception passed; has the
-    exception's notes; and lists variables of the environment that may have caused it.
+    The line contains the exception's notes, the innermost line of user code in its traceback, such as an overlay's
+    transform, and the environment variables that may have caused it.
 
-    The log is error.log in the output folder of a run with these options (error1.log of the process of rank 1), or else
-    in a new folder for temporary files. Lack of memory and paths that cannot be used end with status 2.
+    The log is error.log (error1.log for rank 1) in the run's output folder, otherwise in a new temporary folder. If
+    memory runs out or a path cannot be used, there is no log, and the exit status is 2.
     """
     status, line = 2, explain_out_of_memory(error, options)
     cause = error
-    while cause.__cause__ is not None:  # not the context: a mistake in code that handles a missing file is none
+    while cause.__cause__ is not None:  # not __context__: a bug in the handler of a path error is still a bug
         cause = cause.__cause__
     if (line := line or path_error(cause)) is None:
         links = list(chain_of(error))
         component = re.findall(r"Failed to instantiate component '(.+?)'", "\n".join(map(str, links)))
         culprit = f"{component[-1]}: " if component else ""
-        message, place = input_error_message(error) or one_line(links[-1]), place_in_user_code(error)
-        where = f" at {place}" if place not in message else ""
+        message, user_line = input_error_message(error) or one_line(links[-1]), place_in_user_code(error)
+        where = f" at {user_line}" if user_line not in message else ""
         notes = "".join(f"; {note}" for note in (*getattr(error, "__notes__", ()), *_variables(error)))
         status, line = 1, f"{culprit}{message}{where}{notes}; the traceback is in {_log(error, options)}"
     with suppress(OSError):  # a full or closed standard error does not change the status
@@ -107,7 +107,7 @@ def log_unexpected(
 
 
 def _variables(error: BaseException) -> list[str]:
-    """Variables of the environment that change PyTorch, if it raised an exception, such as TORCH_LOGS."""
+    """List environment variables that configure PyTorch, such as TORCH_LOGS, if PyTorch raised the exception."""
     libraries = re.findall(r"/(?:site|dist)-packages/(\w+)", traceback_of(error))
     prefixes = ("TORCH", "PYTORCH") if libraries[-1:] == ["torch"] else ()
     return [f"the environment has {name}={value}" for name, value in os.environ.items() if name.startswith(prefixes)]
@@ -120,23 +120,23 @@ def _log(error: BaseException, options: Mapping[str, Any]) -> Path:
         log = Path(folder or tempfile.mkdtemp(prefix="traceback-")) / name
         with atomic_write(log) as file:
             file.write_text(traceback_of(error), encoding="utf-8", errors="backslashreplace")
-    except (InputError, OSError, ValueError):  # no temporary folder, a path with a zero byte
+    except (InputError, OSError, ValueError):  # no temporary folder, or a path with a zero byte
         return _log(error, {}) if folder else Path(os.devnull)
     return log
 
 
 def _read_by_annotation(command: Command) -> None:
-    """Let python-fire read each argument as its parameter's annotation says; see `reader_of`."""
+    """Make python-fire read each argument by its parameter's annotation; see `reader_of`."""
     from fire.decorators import SetParseFn
 
-    SetParseFn(str)(command)  # of *arguments and **options
+    SetParseFn(str)(command)  # for *arguments and **options
     for parameter in inspect.signature(command).parameters.values():
         if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             SetParseFn(reader_of(parameter.annotation), parameter.name)(command)
 
 
 def reader_of(annotation: Any) -> Callable[[str], Any]:
-    """The function that reads an argument's text for a parameter with this annotation; text stays as typed.
+    """Return the function that parses the arguments of a parameter with this annotation; text stays as typed.
 
     Example:
         >>> reader_of(str | None)("1.10"), reader_of(str | float)("all"), reader_of(Sequence[str])("1.10,b")
@@ -156,8 +156,8 @@ def _check(commands: Command | Mapping[str, Command], arguments: Sequence[str], 
     """Refuse unknown and missing arguments, which python-fire notices only after the command has run."""
     if isinstance(commands, Mapping):
         if not arguments or arguments[0] not in commands:
-            given = arguments[0] if arguments else "nothing"
-            raise InputError(f"command {given}", expected=f"one of {', '.join(commands)}")
+            word = arguments[0] if arguments else "nothing"
+            raise InputError(f"command {word}", expected=f"one of {', '.join(commands)}")
         command, arguments = commands[arguments[0]], arguments[1:]
     else:
         command = commands
@@ -169,10 +169,8 @@ def _check(commands: Command | Mapping[str, Command], arguments: Sequence[str], 
     for option, value in options.items():
         if option not in parameters and not takes_any_option:
             hint = did_you_mean(option, parameters, "--", f"expected one of --{', --'.join(parameters)}")
-            place = next(
-                place for place, text in enumerate(arguments, 1) if text[:1] == "-" and _name_of(text) == option
-            )
-            culprit = f"argument {place}" if confidential else f"--{option}={value}"  # its name may hold a path, too
+            number = next(i for i, text in enumerate(arguments, 1) if text[:1] == "-" and _name_of(text) == option)
+            culprit = f"argument {number}" if confidential else f"--{option}={value}"  # a name may hold a path, too
             raise InputError(culprit, f"no such option{hint}")
     for option, value in options.items():
         is_flag = option in parameters and parameters[option].annotation in (bool, bool | None)
@@ -181,12 +179,12 @@ def _check(commands: Command | Mapping[str, Command], arguments: Sequence[str], 
     if "" in positional:
         raise InputError("argument ''", "empty", "a value")
     unset = [parameter for parameter in parameters.values() if parameter.name not in options]
-    places = [parameter for parameter in unset if parameter.kind is not parameter.KEYWORD_ONLY]
-    if len(positional) > len(places) and not takes_any_number:
+    slots = [parameter for parameter in unset if parameter.kind is not parameter.KEYWORD_ONLY]
+    if len(positional) > len(slots) and not takes_any_number:
         culprit = "" if confidential else f" {positional[-1]}"
         raise InputError(f"argument{culprit}", f"unexpected; options are --{', --'.join(parameters)}")
     for parameter in unset:
-        if parameter not in places[: len(positional)] and parameter.default is inspect.Parameter.empty:
+        if parameter not in slots[: len(positional)] and parameter.default is inspect.Parameter.empty:
             raise InputError(f"--{parameter.name}", "missing; it has no default")
 
 
@@ -194,7 +192,7 @@ def options_of(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Split a command line into positional arguments and options, as python-fire reads them.
 
     Options are `--name value`, `--name=value` and `--flag` (value `""`), also with a single dash before a letter; `-`
-    in a name counts as `_`. Of an option that is given twice the last value counts, with a warning.
+    in a name counts as `_`. If an option is repeated with different values, the last wins, with a warning.
     """
     positional: list[str] = []
     options: dict[str, str] = {}
@@ -220,5 +218,5 @@ def _name_of(argument: str) -> str:
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """Quote arguments for a shell, in double quotes where they read better than single ones."""
+    """Join arguments, quoted for a shell; those with apostrophes are double-quoted if possible."""
     return " ".join(f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else quote(word) for word in arguments)

@@ -1,4 +1,4 @@
-"""Connected components of masks, and the boxes around masks."""
+"""Connected components and bounding boxes of masks."""
 
 from typing import Any, Literal
 
@@ -14,13 +14,13 @@ Connectivity = Literal[6, 18, 26]  # number of neighbours of a voxel
 
 def components(mask: Mask, connectivity: Connectivity) -> Labels:
     """Label the components of a mask [x, y, z] from 1."""
-    # Not booleans: for them cc3d 4.1.1 reserves one label per eight voxels, which is too few if a side is odd
+    # Not as booleans: cc3d 4.1.1 then allocates one label per eight voxels, too few if a side is odd
     labels: Labels = cc3d.connected_components(np.array(mask, dtype=np.uint8, order="C"), connectivity=connectivity)
     return labels
 
 
 def box_of(mask: Mask, margin: int = 0) -> Box:
-    """The smallest box around a mask [x, y, z], widened by a margin, which slicing clips; empty for an empty mask."""
+    """Return the bounding box of a mask [x, y, z] plus a margin; slicing clips it; empty for an empty mask."""
     sides = []
     for axis in range(3):
         inside = np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))

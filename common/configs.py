@@ -1,6 +1,6 @@
 """Check the keys, references and components of a run's configs, overlays and options before MONAI reads them.
 
-MONAI merges them without checking keys, and reports a wrong one from deep inside.
+MONAI merges them without checking keys; a wrong key fails later, with an obscure error.
 """
 
 import os
@@ -17,16 +17,16 @@ from .files import valid_json, valid_yaml, why_no_file
 from .literals import literal, names_of
 from .options import OPTIONS, TRAINING_DEFAULTS, Options, check_plain
 
-# MONAI's option `tracking`, and the options that apply with it
+# MONAI's option `tracking`, and the options that need it
 TRACKING = {"tracking", "tracking_uri", "experiment_name", "run_name", "save_execute_config"}
-EPOCHS = ("epochs", "max_epochs")  # names that people try for the option iterations
+EPOCHS = ("epochs", "max_epochs")  # common guesses for the option `iterations`
 OURS = [Path(__file__).resolve().parents[1] / name for name in ("bundles", "studies")]
 
 
 def warn_of_program(path: str | Path, runs: str = "expressions") -> None:
-    """Warn, before any of it runs, that a config, study or package from elsewhere is a program.
+    """Warn, before it runs, that a config, study or package from outside this repository is a program.
 
-    `runs` says which of its parts run. Links do not make a file ours; of several processes, the first warns.
+    `runs` names the executable parts. Links are resolved first; only the process of rank 0 warns.
     """
     is_ours = any(Path(os.path.realpath(path)).is_relative_to(folder) for folder in OURS)
     if not is_ours and os.environ.get("RANK", "0") == "0":
@@ -35,9 +35,9 @@ def warn_of_program(path: str | Path, runs: str = "expressions") -> None:
 
 
 def parsed(name: str, text: Any) -> Any:
-    """An option's value from its text: as its entry in `OPTIONS` reads it, else as MONAI's command does.
+    """Parse an option's text: by its entry in `OPTIONS`, otherwise as MONAI's command does.
 
-    Values that are not text stay; no text is True.
+    Values that are not text are returned unchanged; an empty text is True.
 
     Example:
         >>> parsed("output_dir", "2026_11_27"), parsed("patch_size", "64,64,64"), parsed("loss::gamma", "1e-1")
@@ -53,14 +53,14 @@ def parsed(name: str, text: Any) -> Any:
     if name in TRACKING:
         return text
     value = literal(text)
-    is_list = isinstance(value, str) and re.fullmatch(r"\[[^][{}'\"]+\]", value)  # of paths
+    is_list = isinstance(value, str) and re.fullmatch(r"\[[^][{}'\"]+\]", value)  # a list of paths
     return names_of(value) if is_list else value
 
 
 def as_data(name: str, value: Any) -> Any:
-    r"""The value of an option as MONAI takes it, which evaluates text with $, and follows @, % and #: quoted.
+    r"""Quote an option's value so that MONAI takes it literally: it evaluates $, and follows @, % and #.
 
-    Raises an InputError for an expression, reference or macro in an option that is a component's argument.
+    Raise InputError for an expression, reference or macro in an option that overrides a component's argument.
 
     Example:
         >>> print(as_data("output_dir", "/data/$x #1"), as_data("checkpoint", ["a", "@b"]))
@@ -81,12 +81,12 @@ def as_data(name: str, value: Any) -> Any:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether MONAI takes a value for itself: no text with its signs, and no key such as _target_."""
+    """Return whether MONAI takes a value literally: no text with $, @, % or #, and no key such as _target_."""
     return not isinstance(value, str) or not re.search(r"[$@%#]|^_", value)
 
 
 def _quoted(value: Any) -> str:
-    """A Python expression for a value, in which text has no character that MONAI reads."""
+    """Return a Python expression for a value, with MONAI's special characters escaped."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{_quoted(key)}: {_quoted(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
@@ -97,7 +97,7 @@ def _quoted(value: Any) -> str:
 
 
 def argument(word: str) -> str:
-    """Rewrite `--option=text` so that MONAI's own command reads the value that ours reads.
+    """Rewrite `--option=text` so that MONAI's command reads the same value as ours.
 
     Example:
         >>> argument("--output_dir=runs/mine"), argument("--output_dir=2026_11_27"), argument("--amp")
@@ -117,7 +117,7 @@ def argument(word: str) -> str:
 def read(files: Sequence[str | Path], options: Mapping[str, Any] | None = None) -> Any:
     """Build the `ConfigParser` of a run without starting it; later files override earlier ones.
 
-    A training has the options that its config need not name. A caller that resolves content resolves `imports` first.
+    A training's config gets the missing `TRAINING_DEFAULTS`. Resolve `imports` before any other content.
     """
     from monai.bundle import ConfigParser  # imported here because it is slow
 
@@ -134,7 +134,7 @@ def _add_defaults(parser: Any) -> None:
 
 
 class Change(NamedTuple):
-    """A change of a config's key by an overlay, or by an option, which has no `file`."""
+    """A config key that an overlay (`file`) or an option (no `file`) changes."""
 
     key: str
     value: Any
@@ -142,48 +142,48 @@ class Change(NamedTuple):
 
     @property
     def id(self) -> str:
-        """The key without the sign that adds to a section."""
+        """The key without the `+` that merges a value into a section."""
         return self.key.removeprefix("+")
 
     @property
     def place(self) -> str:
-        """The option, or the overlay and its key."""
+        """The option as `--key`, or the overlay's file and key."""
         return f"--{self.key}" if self.file is None else f"{self.file}: {self.key}"
 
     def error(self, problem: str = "", expected: str = "") -> InputError:
-        """The error that names this change."""
+        """Return an error that names this change."""
         return InputError(self.place, problem, expected, self.value)
 
     def unknown(self, parser: Any, files: str) -> InputError:
-        """The error for a key that a config lacks, with the nearest key that it has."""
+        """Return the error for an unknown key, with the nearest key of the config as a hint."""
         dashes, kind = ("--", "option") if self.file is None else ("", "key")
         if self.id in EPOCHS:
             return self.error(f"no such {kind}; did you mean {dashes}iterations='N epochs'?")
-        section, known = "", parser.config
+        section, content = "", parser.config
         for part in self.id.split("::"):
-            if not isinstance(known, Mapping) or part not in known:
+            if not isinstance(content, Mapping) or part not in content:
                 break
-            section, known = f"{section}{part}::", known[part]
-        if not isinstance(known, Mapping):
+            section, content = f"{section}{part}::", content[part]
+        if not isinstance(content, Mapping):
             return self.error(f"no such {kind} in {files}; {section.removesuffix('::')} has no keys of its own")
-        keys = [str(key) for key, value in known.items() if section or not isinstance(value, Mapping)]
+        keys = [str(key) for key, value in content.items() if section or not isinstance(value, Mapping)]
         expected = f"expected one of {shortened(keys, most=12)}"
-        hint = did_you_mean(part, map(str, known), f"{dashes}{section}", expected)
+        hint = did_you_mean(part, map(str, content), f"{dashes}{section}", expected)
         return self.error(f"no such {kind} in {files}{hint}")
 
 
-def check_known(given: Mapping[str, Any], files: Sequence[str | Path]) -> None:
+def check_known(options: Mapping[str, Any], files: Sequence[str | Path]) -> None:
     """Refuse options that no config file has."""
     parser = read(files)
-    for change in (Change(name, value) for name, value in given.items()):
+    for change in (Change(name, value) for name, value in options.items()):
         if change.id in EPOCHS or change.key not in parser:
             raise change.unknown(parser, ", ".join(map(str, files)))
 
 
 def check_values(files: Sequence[str | Path], options: Mapping[str, Any]) -> Options:
-    """Refuse unknown options, and values that no run can have, before MONAI and PyTorch are imported.
+    """Refuse unknown options and invalid values before MONAI and PyTorch are imported.
 
-    Only plain values are checked, which no expression gives, and returned; `common.options.read` checks all.
+    Expressions and references are neither checked nor returned; `common.options.read` checks all values later.
     """
     contents = [_load(file) for file in files]
     merged = {key.removeprefix("+"): value for content in contents for key, value in content.items()}
@@ -199,9 +199,9 @@ def check_values(files: Sequence[str | Path], options: Mapping[str, Any]) -> Opt
 
 
 def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> list[Change]:
-    """Check a run's configs and the options that change them: files, keys, references, and names of components.
+    """Check a run's configs and options: files, keys, references, and names of components; return the changes.
 
-    A new key is accepted in a component, or if something refers to it. Returns the changes.
+    A new key is accepted as a component's argument, or if a reference uses it.
     """
     from monai.bundle import ConfigParser, ReferenceResolver
     from monai.bundle.utils import merge_kv
@@ -222,11 +222,11 @@ def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> list[Chang
         for file, overlay in zip(files[1:], overlays, strict=True)
         for key, value in overlay.items()
     ]
-    own = set()
+    for_monai = set()
     if options.get("tracking") is not None:
-        own = TRACKING
+        for_monai = TRACKING
         choice("tracking", options["tracking"], {"mlflow": None})
-    changes += [Change(key, value) for key, value in options.items() if key not in own]
+    changes += [Change(key, value) for key, value in options.items() if key not in for_monai]
     new: dict[str, InputError] = {}
     replaced: dict[str, str] = {}
     for change in changes:
@@ -234,55 +234,55 @@ def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> list[Chang
         if value is None and change.file is None:
             raise change.error("MONAI ignores None; write null, or leave the option out")
         section = id.rpartition("::")[0]
-        there = parser.get(section, None) if section else {}
-        if not all(id.split("::")) or id in EPOCHS or not isinstance(there, dict | list):
+        parent = parser.get(section, None) if section else {}
+        if not all(id.split("::")) or id in EPOCHS or not isinstance(parent, dict | list):
             raise change.unknown(parser, names)
-        if id not in parser and not _is_component(there):
+        if id not in parser and not _is_component(parent):
             new[id] = change.unknown(parser, names)
         if id == change.key and id not in OPTIONS:
-            _check_shape(parser.get(id, None), change)
+            _check_kind(parser.get(id, None), change)
         if id == change.key and isinstance(value, Mapping) and id in parser:
             replaced[f"{id}::"] = f"{change.place} replaces the whole section; +{id} changes a part of it"
         merge_kv(parser, change.key, as_data(id, value) if change.file is None else value)
     try:
         parser.resolve_macro_and_relative_ids()
-    except Exception as error:  # of MONAI, for a text that begins with %
-        problem = f"MONAI takes % for another config ({error})"
+    except Exception as error:  # MONAI's, for a text that begins with %
+        problem = f"MONAI reads % as a reference to a config file ({error})"
         culprits = [change.error(problem) for change in changes if "%" in str(change.value)]
         raise (culprits[0] if culprits else InputError(names, problem)) from error
 
     items = dict(_items(parser.config))
     referred = {id: list(ReferenceResolver.match_refs_pattern(it)) for id, it in items.items() if isinstance(it, str)}
-    all_referred = {f"{other}::" for others in referred.values() for other in others}
+    all_referred = {f"{target}::" for targets in referred.values() for target in targets}
     for id, unknown in new.items():
-        if not any(other.startswith(f"{id}::") for other in all_referred):
+        if not any(target.startswith(f"{id}::") for target in all_referred):
             raise unknown
-    for id, others in referred.items():
-        for other in others:
-            if other not in items:
-                causes = [f"; {cause}" for section, cause in replaced.items() if other.startswith(section)]
-                hint = causes[-1] if causes else did_you_mean(other, items, "@")
-                raise InputError(names, f"no @{other}, which {id} refers to{hint}")
-    _check_circles(referred, items, names)
+    for id, targets in referred.items():
+        for target in targets:
+            if target not in items:
+                causes = [f"; {cause}" for section, cause in replaced.items() if target.startswith(section)]
+                hint = causes[-1] if causes else did_you_mean(target, items, "@")
+                raise InputError(names, f"no @{target}, which {id} refers to{hint}")
+    _check_cycles(referred, items, names)
     for id, item in items.items():
         if _is_component(item):
             _check_component(item, f"{names}: {id}", parser.locator)
     return changes
 
 
-def _check_shape(there: Any, change: Change) -> None:
-    """Refuse a value that replaces a component or list by something else; null, references and expressions pass."""
+def _check_kind(current: Any, change: Change) -> None:
+    """Refuse to replace a component or list by a value of a different kind, unless null, reference or expression."""
     if change.value is None or str(change.value).startswith(("$", "@", "%")):
         return
-    if _is_component(there) and not _is_component(change.value):
-        raise change.error(expected=f"a component, such as {{_target_: {there['_target_']}}}")
-    if isinstance(there, list) and not isinstance(change.value, list | tuple):
+    if _is_component(current) and not _is_component(change.value):
+        raise change.error(expected=f"a component, such as {{_target_: {current['_target_']}}}")
+    if isinstance(current, list) and not isinstance(change.value, list | tuple):
         raise change.error(expected="a list, as it replaces one")
 
 
-def _check_circles(referred: Mapping[str, Sequence[str]], items: Mapping[str, Any], names: str) -> None:
-    """Refuse an item that refers to itself, perhaps by others or from within."""
-    graph: dict[str, list[str]] = {id: [*others] for id, others in referred.items()}
+def _check_cycles(referred: Mapping[str, Sequence[str]], items: Mapping[str, Any], names: str) -> None:
+    """Refuse an item that refers to itself, directly, through further items, or from a nested item."""
+    graph: dict[str, list[str]] = {id: [*targets] for id, targets in referred.items()}
     for id in items:
         graph.setdefault(id.rpartition("::")[0], []).append(id)
     try:
@@ -292,7 +292,7 @@ def _check_circles(referred: Mapping[str, Sequence[str]], items: Mapping[str, An
 
 
 def _items(config: Any, id: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield a config's items by id, as MONAI counts them."""
+    """Yield each nested item of a config with its MONAI id, such as `train::handlers::0`."""
     if id:
         yield id, config
     if isinstance(config, Mapping | list):
@@ -305,30 +305,29 @@ def _is_component(item: Any) -> bool:
     return isinstance(item, Mapping) and "_target_" in item
 
 
-def _check_component(item: Mapping[str, Any], place: str, locator: Any) -> None:
-    """Check that a component's class or function exists; a name without a dot is MONAI's, which `locator` finds."""
+def _check_component(item: Mapping[str, Any], where: str, locator: Any) -> None:
+    """Check that a component's class or function exists; `locator` looks up names without a dot in MONAI."""
     target = str(item["_target_"])
     if str(item.get("_disabled_", "")).lower() == "true" or target.startswith(("$", "@")):
         return
     module, _, name = target.rpartition(".")
     if not module and locator.get_component_module_name(target) is None:
-        raise InputError(place, f"no class or function {target} of MONAI")
+        raise InputError(where, f"no class or function {target} of MONAI")
     if module and pydoc.locate(target) is None:
-        found = pydoc.locate(module)
-        known = [] if found is None else dir(found)
-        raise InputError(place, f"no class or function {target}{did_you_mean(name, known, f'{module}.')}")
+        parent = pydoc.locate(module)
+        candidates = [] if parent is None else dir(parent)
+        raise InputError(where, f"no class or function {target}{did_you_mean(name, candidates, f'{module}.')}")
 
 
 def _load(file: str | Path) -> dict[str, Any]:
-    """The content of a config file."""
     path = Path(file)
     if not path.is_file():
-        near = [each.name for each in path.parent.glob("*.*") if each.name != path.name]
+        near = [sibling.name for sibling in path.parent.glob("*.*") if sibling.name != path.name]
         hint = did_you_mean(path.name, near, f"{path.parent}/", "expected a YAML file")
         raise InputError(file, why_no_file(path) + hint)
     expected = "a mapping of options, such as {batch_size: 2}"
     content = (valid_json if path.suffix == ".json" else valid_yaml)(path, expected, name=str(file))
     if not isinstance(content, Mapping):
-        found = "empty" if content is None else f"of type {type(content).__name__}"
-        raise InputError(file, found, expected)
+        problem = "empty" if content is None else f"of type {type(content).__name__}"
+        raise InputError(file, problem, expected)
     return dict(content)

@@ -1,7 +1,7 @@
 """Figures: the only module that imports Matplotlib.
 
-Figures are made and rendered under Matplotlib's own defaults and never on a screen, so that the user's settings
-(matplotlibrc, styles, MPLBACKEND, a notebook's) neither change nor stop a picture, and stay as they are.
+Figures are created and rendered off screen with Matplotlib's defaults. The user's settings (matplotlibrc, styles,
+MPLBACKEND, a notebook's) neither affect them nor change.
 """
 
 import io
@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 
 __all__ = ["Axes", "Figure", "MaxNLocator", "Patch", "new_figure", "pixels_of", "svg_of"]
 
-Style = Mapping[Any, Any]  # Matplotlib's settings by name
+Style = Mapping[Any, Any]  # Matplotlib settings by name
 DEFAULTS: dict[Any, Any] = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
 @contextmanager
 def new_figure(style: Style = MappingProxyType({}), **options: Any) -> Iterator[Figure]:
-    """Context manager: yield a new figure to draw into; `style` changes Matplotlib's defaults in the block.
+    """Context manager: yield a new figure; within the block, `style` overrides Matplotlib's defaults.
 
     Args:
         style: Settings, such as {"font.size": 10}.
@@ -45,7 +45,7 @@ def new_figure(style: Style = MappingProxyType({}), **options: Any) -> Iterator[
 
 
 def pixels_of(figure: Figure, dots: float) -> NDArray[np.uint8]:
-    """Render a figure as RGB [rows, columns, 3], with `dots` per inch."""
+    """Render a figure as RGB [rows, columns, 3], at `dots` per inch."""
     figure.set_dpi(dots)
     canvas = FigureCanvasAgg(figure)
     with matplotlib.rc_context(DEFAULTS):
@@ -54,7 +54,7 @@ def pixels_of(figure: Figure, dots: float) -> NDArray[np.uint8]:
 
 
 def svg_of(figure: Figure, style: Style) -> str:
-    """Render a figure as SVG with a transparent background, the same bytes for the same figure and style."""
+    """Render a figure as SVG with a transparent background; equal figures and styles give equal bytes."""
     content = io.StringIO()
     with matplotlib.rc_context({**DEFAULTS, **style}):
         figure.savefig(content, format="svg", transparent=True, metadata=NO_METADATA)

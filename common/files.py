@@ -18,16 +18,16 @@ from typing import Any, BinaryIO
 
 from .errors import InputError
 
-# Limits of JSON and YAML from outside: bytes, levels, values, and numbers, which must fit into a float
+# Limits for untrusted JSON and YAML: bytes, nesting levels, values, and magnitude of numbers (to fit into a float)
 LARGEST_JSON, LARGEST_YAML = 2**28, 2**20
 DEEPEST, MOST, HIGHEST = 64, 10_000_000, 1e100
-NUMBERS = {  # of YAML 1.2, without octal and hexadecimal ones
+NUMBERS = {  # YAML 1.2's, except octal and hexadecimal numbers
     "tag:yaml.org,2002:int": r"[-+]?(0|[1-9]\d*)\Z",
     "tag:yaml.org,2002:float": r"[-+]?((\d+\.\d*|\.\d+)([eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.inf|\.nan)\Z",
 }
 TEXT = "tag:yaml.org,2002:str"
-DESCRIBED = ("pattern", "contains", "maxLength", "maxItems", "maxProperties")  # rules whose messages say too little
-LONGEST = 2**20  # characters of a line of CSV that are read at once; its module refuses fields of 131,072
+DESCRIBED = ("pattern", "contains", "maxLength", "maxItems", "maxProperties")  # rules with unhelpful messages
+LONGEST = 2**20  # most characters of a CSV line read at once; the csv module refuses fields above 131,072
 FORMULA = re.compile(r"'*[=+\-@＝＋－＠\t\r\n]")  # starts a formula in a spreadsheet (OWASP, "CSV Injection")
 
 
@@ -45,7 +45,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        check_regular(path)  # as root, a device would be replaced
+        check_regular(path)  # root could replace a device
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.unlink(missing_ok=True)  # it could be a link
         try:
@@ -60,26 +60,26 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Write JSON atomically; equal content gives equal bytes, and a number that is not finite raises ValueError."""
+    """Write JSON atomically; equal content gives equal bytes; raise ValueError for infinite numbers and NaN."""
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     with atomic_write(path) as file:
-        file.write_bytes(text.encode("utf-8", "backslashreplace"))  # names that are not UTF-8: JSON's escapes
+        file.write_bytes(text.encode("utf-8", "backslashreplace"))  # JSON escapes for names that are not UTF-8
 
 
 def open_to_append(path: Path) -> BinaryIO:
-    """Open a file for appending, without following a link or waiting for the reader of a pipe."""
+    """Open a file for appending; links are refused, and a pipe does not block."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
     return os.fdopen(os.open(path, flags, 0o666), "wb")
 
 
 def check_regular(path: str | Path) -> None:
-    """Refuse a pipe, device or socket with OSError: opening it could block, and reading it might never end."""
+    """Raise OSError for a pipe, device or socket: opening or reading it might never end."""
     if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):
         raise OSError(errno.EINVAL, "not a regular file")
 
 
 def why_no_file(path: str | Path) -> str:
-    """What is at a path where a regular file was expected, in words."""
+    """Describe a path that is not the expected regular file: "a folder", "no such file", ..."""
     path = Path(path)
     if path.is_dir():
         return "a folder"
@@ -87,7 +87,7 @@ def why_no_file(path: str | Path) -> str:
 
 
 def why_no_folder(path: str | Path) -> str:
-    """What is at a path where a folder was expected, in words."""
+    """Describe a path that is not the expected folder: "a file", "no such folder", ..."""
     return "a file" if Path(path).is_file() else why_no_file(path).replace("such file", "such folder")
 
 
@@ -103,13 +103,13 @@ def read_yaml(path: str | Path) -> Any:
 
 def _read(path: str | Path, largest: int) -> str:
     check_regular(path)
-    if Path(path).stat().st_size > largest:  # reading up to a limit would allocate as much
+    if Path(path).stat().st_size > largest:  # checked first: a bounded read would allocate the limit
         raise ValueError(f"more than {largest} bytes")
     return Path(path).read_bytes().decode()
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Parse JSON within this module's limits; duplicate keys and invalid JSON raise ValueError."""
+    """Parse JSON; raise ValueError if it is invalid, has duplicate keys, or exceeds this module's limits."""
     try:
         return _checked(json.loads(text, object_pairs_hook=_object))
     except RecursionError as error:
@@ -117,9 +117,9 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """Parse YAML, without objects, as `parse_json` parses JSON; keys such as 1, on or 2026-01-01 are text.
+    """Parse plain YAML with the checks of `parse_json`; keys such as 1, on or 2026-01-01 are text.
 
-    Numbers are decimal: 1e-4 is one; 010, 0x1 and 1:30, which YAML 1.1 reads as 8, 1 and 90, are text.
+    Only decimal numbers are numbers, such as 1e-4; 010, 0x1 and 1:30, in YAML 1.1 8, 1 and 90, are text.
     """
     import yaml  # imported here, as few callers need it
 
@@ -130,9 +130,9 @@ def parse_yaml(text: str) -> Any:
 
         def flatten_mapping(self, node: yaml.MappingNode) -> None:
             super().flatten_mapping(node)
-            for place, (key, value) in enumerate(node.value):
+            for index, (key, value) in enumerate(node.value):
                 if isinstance(key, yaml.ScalarNode):
-                    node.value[place] = yaml.ScalarNode(TEXT, key.value, key.start_mark), value
+                    node.value[index] = yaml.ScalarNode(TEXT, key.value, key.start_mark), value
 
     Loader.yaml_implicit_resolvers = {
         first: [(tag, form) for tag, form in resolvers if tag not in NUMBERS]
@@ -145,24 +145,24 @@ def parse_yaml(text: str) -> Any:
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise ValueError(f"{line}{error.problem}") from error
-    except (RecursionError, TypeError, AttributeError, yaml.YAMLError) as error:  # of nodes that contain themselves
+    except (RecursionError, TypeError, AttributeError, yaml.YAMLError) as error:  # from nodes that contain themselves
         raise ValueError("nested too deeply" if isinstance(error, RecursionError) else str(error)) from error
 
 
 def _checked(content: Any) -> Any:
-    """Return content whose numbers are finite and within the limits; otherwise raise ValueError."""
+    """Return the content; raise ValueError if it exceeds this module's limits or holds infinite numbers or NaN."""
     for value in values_in(content):
         if isinstance(value, int | float) and not abs(value) < HIGHEST:
             raise ValueError(
-                f"{value:.3g}: beyond {HIGHEST:g}" if isinstance(value, float) else "a number of too many digits"
+                f"{value:.3g}: beyond {HIGHEST:g}" if isinstance(value, float) else "a number with too many digits"
             )
     return content
 
 
 def values_in(content: Any, most: int = MOST) -> Iterator[Any]:
-    """Every value in nested dictionaries and sequences, as often as it occurs, level by level.
+    """Yield every value in nested dictionaries and sequences, level by level; a shared value is yielded repeatedly.
 
-    More than `most` values or `DEEPEST` levels, which content that contains itself has, raise ValueError.
+    Raise ValueError beyond `most` values or `DEEPEST` levels, as for content that contains itself.
     """
     level, left = [content], most
     for _ in range(DEEPEST):
@@ -188,10 +188,10 @@ def valid_json(
     name: str | None = None,
     read: Callable[[str | Path], Any] = read_json,
 ) -> Any:
-    """Read and check a JSON file from outside; raise a one-line `InputError` if it is invalid.
+    """Read and check an untrusted JSON file; raise a one-line `InputError` if it is invalid.
 
-    `expected` describes the content, such as "a datalist"; `name` replaces the path in messages. `valid_yaml` does the
-    same with YAML.
+    `expected` describes the content, such as "a datalist"; `name` replaces the path in messages. `valid_yaml` is the
+    same for YAML.
     """
     name = name or str(path)
     try:
@@ -210,10 +210,10 @@ valid_yaml = partial(valid_json, read=read_yaml)
 
 
 def check_schema(content: Any, schema: Mapping[str, Any], name: str, expected: str) -> None:
-    """Check content from outside against a JSON schema (2020-12, unless `$schema` says otherwise).
+    """Check untrusted content against a JSON schema (draft 2020-12 unless `$schema` names a different draft).
 
-    The `InputError` names the entry, its value and the rule, or the `description` of an entry whose pattern or size is
-    wrong; `name` is the content's name, such as "--flow=F.json".
+    The `InputError` names the entry, its value and the broken rule; for a wrong pattern or size, it quotes the schema's
+    `description` instead of the rule. `name` is the content's name, such as "--flow=F.json".
     """
     from jsonschema import Draft202012Validator  # imported here, as few callers need it
     from jsonschema.exceptions import best_match
@@ -230,7 +230,7 @@ def check_schema(content: Any, schema: Mapping[str, Any], name: str, expected: s
 
 
 def _check_pattern(check: Callable[..., Any], validator: Any, pattern: str, *rest: Any) -> Any:
-    r"""Check a pattern as JSON Schema means it: `$` is the end of the text; Python's also matches before a last \n."""
+    r"""Check a pattern with JSON Schema's `$`, the end of the text; Python's also matches before a final \n."""
     return check(validator, re.sub(r"(?<!\\)\$(?=\)|$)", r"\\Z", pattern), *rest)
 
 
@@ -242,15 +242,15 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_unique(keys: Iterable[str]) -> None:
-    if twice := next((key for key, count in Counter(keys).items() if count > 1), None):
-        raise ValueError(f"the key {json.dumps(twice)[:80]} occurs twice")
+    if duplicate := next((key for key, count in Counter(keys).items() if count > 1), None):
+        raise ValueError(f"the key {json.dumps(duplicate)[:80]} occurs twice")
 
 
 def write_csv(path: str | Path, rows: Iterable[Sequence[Any]]) -> None:
-    """Write comma-separated values in UTF-8 atomically; the first row has the column names.
+    """Write comma-separated values atomically, in UTF-8; the first row holds the column names.
 
-    None and NaN give empty cells. Text that a spreadsheet would run as a formula gets a leading apostrophe, which
-    `cell_text` removes.
+    None and NaN become empty cells. Text that a spreadsheet would evaluate as a formula gets a leading apostrophe,
+    which `cell_text` removes.
     """
     with atomic_write(path) as file, file.open("w", newline="", encoding="utf-8") as content:
         content.writelines(map(_line, rows))
@@ -258,7 +258,7 @@ def write_csv(path: str | Path, rows: Iterable[Sequence[Any]]) -> None:
 
 def _line(row: Sequence[Any]) -> str:
     line = io.StringIO(newline="")
-    csv.writer(line).writerow(map(_cell, row))  # with \r\n as line end, the writer quotes a lone \r, too
+    csv.writer(line).writerow(map(_cell, row))  # with line end \r\n, the writer also quotes a single \r
     return line.getvalue().removesuffix("\r\n") + "\n"
 
 
@@ -277,7 +277,7 @@ def _is_number(text: str) -> bool:
 
 
 def cell_text(cell: str) -> str:
-    """The text of a cell that `write_csv` wrote.
+    """Undo `write_csv`'s protection against formulas in a cell.
 
     Example:
         >>> cell_text("'=P1"), cell_text("-1.5")
@@ -287,9 +287,9 @@ def cell_text(cell: str) -> str:
 
 
 def read_csv(path: Path, columns: tuple[str, ...], expected: str) -> Iterator[list[str]]:
-    """Yield the cells of each row of a table from `write_csv`.
+    """Yield the cells of each row of a table from `write_csv`, without the header.
 
-    Raises an InputError if the file cannot be read or has other columns; `expected` describes it.
+    Raise InputError if the file cannot be read or its columns differ; `expected` describes the table.
     """
     expected = f"expected {expected}, with the columns {', '.join(columns)}"
     try:
@@ -309,20 +309,20 @@ def read_csv(path: Path, columns: tuple[str, ...], expected: str) -> Iterator[li
 
 
 def digest(path: str | Path, kind: str = "sha256") -> str:
-    """Hash a regular file; hexadecimal digits."""
+    """Return the hash of a regular file in hexadecimal digits."""
     check_regular(path)
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, kind).hexdigest()
 
 
 def size_and_time(path: str | Path) -> tuple[int, int]:
-    """Size in bytes, and time of the last change in ns."""
-    found = Path(path).stat()
-    return found.st_size, found.st_mtime_ns
+    """Return a file's size in bytes and modification time in ns."""
+    status = Path(path).stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def aside_of(path: Path) -> Path:
-    """A free name for an earlier file or folder, from the time of its last change: run-20261121T080000.json."""
+    """Return an unused path to rename a file or folder to, with its modification time: run-20261121T080000.json."""
     changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
     target = path.with_name(f"{path.stem}-{changed:%Y%m%dT%H%M%S}{path.suffix}")
     while target.exists():
@@ -331,15 +331,15 @@ def aside_of(path: Path) -> Path:
 
 
 def move_aside(path: Path) -> None:
-    """Rename a file or folder, if it exists; see `aside_of`."""
+    """Rename a file or folder, if it exists, to `aside_of` its path."""
     if path.exists():
         path.rename(aside_of(path))
 
 
 def expand_home(path: str | Path, name: str) -> Path:
-    """Replace `~` by the home folder; raise `InputError`, which names the path as `name`, if there is none.
+    """Replace `~` by the home folder; raise `InputError` if there is none, or if the path is empty.
 
-    An empty path, which Python takes for the current folder, is refused.
+    `name` names the path in messages. Python would take an empty path for the current folder.
     """
     if not str(path).strip():
         raise InputError(f"{name}: empty; expected a path")
@@ -348,9 +348,9 @@ def expand_home(path: str | Path, name: str) -> Path:
 
 
 def check_no_link(folder: str | Path, file: Path) -> None:
-    """Refuse symbolic links between a folder and a file below it, before the file is written or deleted.
+    """Before a file is written or deleted, refuse symbolic links between it (a relative path) and a folder above.
 
-    `folder` may itself be a link; a link at the end of `file` is replaced, not followed.
+    `folder` itself and the file may be links; a link in place of the file is replaced, not followed.
     """
     for parent in file.parents[:-1]:
         if (Path(folder) / parent).is_symlink():
@@ -358,42 +358,42 @@ def check_no_link(folder: str | Path, file: Path) -> None:
 
 
 def check_writable_file(path: str | Path, name: str) -> None:
-    """Check before long work that a file can be written; its folders may be missing."""
+    """Check, before long work, that a file can be written; its folders may be missing."""
     check_writable_folder(Path(path).absolute().parent, name, [Path(path).name or "."])
 
 
 def check_new_files(name: str, *paths: Path) -> None:
-    """Check before long work that files can be written and that none exists."""
+    """Check, before long work, that files can be written and that none exists."""
     for path in paths:
         if path.exists():
-            raise InputError(f"{_of(name, path)}: exists already; expected a new file")
+            raise InputError(f"{_label(name, path)}: exists already; expected a new file")
         check_writable_file(path, name)
 
 
 def check_writable_folder(folder: str | Path, name: str, files: Sequence[str] = ()) -> None:
-    """Check before long work that files can be written to a folder, which may be missing; refuse broken links."""
+    """Check, before long work, that files can be written to a folder, which may be missing; refuse broken links."""
     with reporting_path_errors(name):
-        place = Path(folder).absolute()
-        for path in (place / file for file in files):
+        target = Path(folder).absolute()
+        for path in (target / file for file in files):
             if os.path.lexists(path) and not path.is_file():
-                raise InputError(f"{_of(name, path)}: {why_no_file(path)}; expected a file")
-        nearest = next(path for path in (place, *place.parents) if os.path.lexists(path))
+                raise InputError(f"{_label(name, path)}: {why_no_file(path)}; expected a file")
+        nearest = next(path for path in (target, *target.parents) if os.path.lexists(path))
         if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-            found = "read-only" if nearest.is_dir() else why_no_folder(nearest)
-            raise InputError(f"{_of(name, nearest)}: {found}; expected a folder that can be written to")
+            problem = "read-only" if nearest.is_dir() else why_no_folder(nearest)
+            raise InputError(f"{_label(name, nearest)}: {problem}; expected a folder that can be written to")
 
 
-def _of(name: str, path: Path) -> str:
+def _label(name: str, path: Path) -> str:
     return name if name.endswith(path.name) else f"{name}: {path.name}"
 
 
 @contextmanager
 def reporting_path_errors(name: str, expected: str = "a path that can be read") -> Iterator[None]:
-    """Report in one line why a block cannot access a path: no permission, name too long, unknown home folder."""
+    """Context manager: report path errors in one line: no permission, name too long, unknown home folder."""
     try:
         yield
     except (OSError, RuntimeError) as error:  # RuntimeError: `Path.expanduser`
-        what = getattr(error, "strerror", None) or error
-        culprit = str(getattr(error, "filename", None) or "")  # may lie deeper
+        reason = getattr(error, "strerror", None) or error
+        culprit = str(getattr(error, "filename", None) or "")  # may be inside the path
         where = name if culprit in name else f"{name}: {culprit}"
-        raise InputError(f"{where}: {what}; expected {expected}") from error
+        raise InputError(f"{where}: {reason}; expected {expected}") from error

@@ -1,4 +1,4 @@
-"""Read text from a command line: as typed, as names, or as a Python literal."""
+"""Parse command-line text: numbers, names, mappings, or Python literals."""
 
 import ast
 import re
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def literal(text: str) -> Any:
-    """A Python literal, in which words need no quotes, as MONAI's command (python-fire) reads it; other text stays.
+    """Parse a Python literal with optional quotes, as MONAI's command (python-fire) does; other text stays.
 
     Example:
         >>> literal("1,1,2"), literal("1e-4"), literal("600 epochs")
@@ -18,13 +18,13 @@ def literal(text: str) -> Any:
     from fire.parser import DefaultParseValue  # imported here so that configs do not need it
 
     with warnings.catch_warnings(), suppress(TypeError, RecursionError, MemoryError):  # {[1]: 2}; a hundred brackets
-        warnings.simplefilter("ignore", SyntaxWarning)  # of "1if 1else 2"
+        warnings.simplefilter("ignore", SyntaxWarning)  # for "1if 1else 2"
         return DefaultParseValue(text)
     return text
 
 
 def number_or_text(text: str) -> Any:
-    """A number in up to 100 plain digits, such as 5, 0.2 or 1e-4; other text stays, also 1_000.
+    """Parse a number of up to 100 characters, such as 5, 0.2 or 1e-4; other text stays, also 1_000.
 
     Example:
         >>> number_or_text("5"), number_or_text("0.2"), number_or_text("2026_11")
@@ -36,13 +36,13 @@ def number_or_text(text: str) -> Any:
 
 
 def names_of(text: Any) -> list[str]:
-    """Names separated by commas, perhaps in brackets and quotes; a list stays.
+    """Split names at commas, with optional brackets and quotes; a list stays a list.
 
     Example:
         >>> names_of("['T1', FLAIR]"), names_of("1.10,2026_11")
         (['T1', 'FLAIR'], ['1.10', '2026_11'])
     """
-    if isinstance(text, int | float):  # from Python
+    if isinstance(text, int | float):  # from Python code
         text = str(text)
     if not isinstance(text, str):
         return [str(name).strip() for name in text]
@@ -55,12 +55,12 @@ def names_of(text: Any) -> list[str]:
     words.whitespace, words.whitespace_split, words.commenters, words.escape = ",", True, "", ""
     try:
         return [word.strip() for word in words]
-    except ValueError:  # a single quote, as in "it's"
+    except ValueError:  # an unmatched quote, as in "it's"
         return [word.strip() for word in inner.split(",")]
 
 
 def texts_of(text: str) -> Any:
-    """A mapping of texts, such as {'T1': '*_T1w.nii.gz'}; text that is no mapping stays.
+    """Parse a mapping of texts, such as {'T1': '*_T1w.nii.gz'}; other text stays.
 
     Example:
         >>> texts_of("{'T1': 'a', 2026_11: 1.10}")
@@ -74,10 +74,10 @@ def texts_of(text: str) -> Any:
         return text
     pairs = [[_typed(text.strip(), part) for part in pair] for pair in zip(tree.keys, tree.values, strict=True)]
     texts = dict(pairs)
-    return texts if len(texts) == len(pairs) else text  # of two values for a key, none is right
+    return texts if len(texts) == len(pairs) else text  # duplicate keys: not a mapping
 
 
 def _typed(text: str, tree: Any) -> str:
-    """A string without its quotes; the source of anything else."""
+    """Return a string node without its quotes, and any other node as typed."""
     is_text = isinstance(tree, ast.Constant) and isinstance(tree.value, str)
     return str(tree.value if is_text else ast.get_source_segment(text, tree))

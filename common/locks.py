@@ -1,4 +1,4 @@
-"""Locks: only one process writes to a folder at a time; an error names the process that has it."""
+"""Locks: only one process at a time writes to a folder; the error for a second process names the first."""
 
 import atexit
 import errno
@@ -17,17 +17,17 @@ from .errors import ArgumentError, InputError, show
 from .files import check_writable_folder, open_to_append
 
 CLAIM = ".in_use"  # lock file in a claimed folder
-NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}  # raised by file systems without locks
-_HELD: dict[tuple[int, Path], BinaryIO] = {}  # by process and folder: a fork inherits this table, but not the locks
-_MADE: dict[tuple[int, Path], list[Path]] = {}  # folders that `claim` made, the innermost first
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}  # from file systems without locks
+_HELD: dict[tuple[int, Path], BinaryIO] = {}  # by process and folder: forks inherit the table, but not the locks
+_MADE: dict[tuple[int, Path], list[Path]] = {}  # folders that `claim` created, innermost first
 
 
 @contextmanager
 def lock(folder: Path, patience: float = 0.0) -> Iterator[int | None]:
-    """Lock a folder by its file `lock`; yield the descriptor, or None if another process has the lock.
+    """Context manager: lock a folder by its file `lock`; yield the descriptor, or None if a different process holds it.
 
-    The system frees the lock when this process and all that inherit the descriptor have ended. `patience` is the number
-    of seconds to wait for a process that only reads.
+    The lock ends with the block, or when this process and all that inherit the descriptor have exited. `patience` is
+    the time to wait for the lock, in seconds.
     """
     end = time.monotonic() + patience
     try:
@@ -49,42 +49,42 @@ def lock(folder: Path, patience: float = 0.0) -> Iterator[int | None]:
 
 
 def claim(name: str, folder: str | Path) -> None:
-    """Keep other processes from writing to a folder until `release` or the end of this process.
+    """Reserve a folder for this process until `release` or its exit; create the folder if it is missing.
 
-    Unfinished files of killed writers are removed. Forks do not inherit this POSIX lock on `.in_use`, so that a
-    DataLoader's worker that outlives its run does not block the next; a file system without locks gets a warning.
+    Remove unfinished files of killed writers. The lock is a POSIX lock on `.in_use`, which forks do not inherit: a
+    DataLoader worker that outlives its run does not block the next. On a file system without locks, print a warning.
     """
-    place = Path(os.path.realpath(folder))  # `Path.resolve` raises RuntimeError at a loop of links
-    key = os.getpid(), place
-    if key in _HELD and _is_in_place(_HELD[key], place):
+    target = Path(os.path.realpath(folder))  # `Path.resolve` raises RuntimeError for circular links
+    key = os.getpid(), target
+    if key in _HELD and _is_current(_HELD[key], target):
         return
     check_writable_folder(folder, f"--{name}={folder}")
     try:
-        _MADE[key] = [each for each in (place, *place.parents) if not each.exists()]
-        place.mkdir(parents=True, exist_ok=True)
+        _MADE[key] = [parent for parent in (target, *target.parents) if not parent.exists()]
+        target.mkdir(parents=True, exist_ok=True)
         while True:
-            file = open_to_append(place / CLAIM)
+            file = open_to_append(target / CLAIM)
             if not _is_locked(file, f"--{name}={folder}"):
-                holder = (place / CLAIM).read_text(encoding="utf-8").strip() or "another process"
+                holder = (target / CLAIM).read_text(encoding="utf-8").strip() or "another process"
                 cure = "choose a different folder, or wait until that run has ended"
                 raise ArgumentError(name, folder, f"in use by {holder}; {cure}")
-            if _is_in_place(file, place):
+            if _is_current(file, target):
                 break
-            file.close()  # its holder has just removed it
+            file.close()  # the previous holder has just removed it
         _HELD[key] = file
         file.truncate(0)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         file.write(f"process {os.getpid()} on {socket.gethostname()} since {now}\n".encode())
         file.flush()
-        for left in place.glob(".*.[0-9]*"):  # see `common.files.atomic_write`
-            if re.search(r"\.\d+$", left.name):
-                left.unlink(missing_ok=True)
+        for leftover in target.glob(".*.[0-9]*"):  # see `common.files.atomic_write`
+            if re.search(r"\.\d+$", leftover.name):
+                leftover.unlink(missing_ok=True)
     except OSError as error:
         raise ArgumentError(name, folder, f"cannot be written: {error.strerror}") from error
 
 
 def _is_locked(file: BinaryIO, name: str) -> bool:
-    """Lock a file; false if another process has the lock."""
+    """Lock a file and return True, or close it and return False if a different process holds the lock."""
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -97,36 +97,36 @@ def _is_locked(file: BinaryIO, name: str) -> bool:
     return True
 
 
-def _is_in_place(file: BinaryIO, folder: Path) -> bool:
-    """Whether an open lock file is still the one in its folder."""
+def _is_current(file: BinaryIO, folder: Path) -> bool:
+    """Return whether an open lock file is still the folder's lock file."""
     with suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(file.fileno()), (folder / CLAIM).stat())
     return False
 
 
 def release(folder: str | Path) -> None:
-    """Release a folder that this process has claimed, and remove what `claim` made, if it is empty."""
-    place = Path(os.path.realpath(folder))
-    key = os.getpid(), place
+    """Release a claimed folder; remove its lock file and the folders that `claim` created, if they are empty."""
+    target = Path(os.path.realpath(folder))
+    key = os.getpid(), target
     if (file := _HELD.pop(key, None)) is not None:
-        with suppress(OSError):  # such as a folder that has been removed
-            if _is_in_place(file, place):
-                (place / CLAIM).unlink()
-            for made in _MADE.pop(key):
-                made.rmdir()  # if it is empty, as after a run that was refused
+        with suppress(OSError):  # such as a removed folder
+            if _is_current(file, target):
+                (target / CLAIM).unlink()
+            for created in _MADE.pop(key):
+                created.rmdir()  # fails unless empty, as after a refused run
         with suppress(OSError):  # such as a full disk
-            file.close()  # after the file is removed, so that no process locks a file about to be deleted
+            file.close()  # after its removal, so that no process locks a file about to be deleted
 
 
 @atexit.register
 def _release_all() -> None:
-    for _, place in reversed(list(_HELD)):  # the last, whose parents an earlier claim may hold, first
-        release(place)
+    for _, folder in reversed(list(_HELD)):  # latest first: an earlier claim may hold a parent folder
+        release(folder)
 
 
 @contextmanager
 def claimed(name: str, folder: str | Path) -> Iterator[None]:
-    """Context manager: claim a folder during a block; see `claim`."""
+    """Context manager: claim a folder within the block; see `claim`."""
     claim(name, folder)
     try:
         yield

@@ -1,6 +1,6 @@
-"""What made a result: command, time, software, cohort and weights; and `made.json`, which says so in its folder.
+"""Provenance of results: command, time, software, cohort and weights, recorded in their folder's `made.json`.
 
-Whoever reuses or skips results asks `Results`; `read_with_warning` tells whoever reads them that more are to come.
+`Results` decides which results can be reused; `read_with_warning` warns readers of incomplete results.
 """
 
 import hashlib
@@ -29,12 +29,11 @@ Inputs = Sequence[str | Path | None]
 
 
 def made_by(settings: Mapping[str, Any], made_up: bool = False) -> dict[str, Any]:
-    """The command, time, versions and commit of this process; of its settings, the cohort, the split, the cleanup and
-    the checkpoints' SHA-256.
+    """Record this process (command, time, versions, commit) and its data (cohort, split, cleanup, checkpoint hashes).
 
-    `made_up` says that the subjects are computed; they are, whatever it says, if the cohort is `embedded`.
+    `made_up` marks synthetic subjects; those of the cohort `embedded` are always marked.
     """
-    from .weights.storage import versions  # late import: readers of made.json do without PyTorch
+    from .weights.storage import versions  # late import: readers of made.json need no PyTorch
 
     checkpoints = settings.get("checkpoint") or []
     paths = [checkpoints] if isinstance(checkpoints, str | Path) else checkpoints
@@ -50,38 +49,38 @@ def made_by(settings: Mapping[str, Any], made_up: bool = False) -> dict[str, Any
 
 
 def made_of(options: Any) -> dict[str, Any]:
-    """What makes the results of an inference with these `common.options.Options`: `made_by`, and the "settings"."""
+    """Return the provenance record of an inference with these `common.options.Options`: `made_by` plus "settings"."""
     return made_by(options.record()) | {"settings": options.of_results()}
 
 
 def read(folder: str | Path) -> dict[str, Any] | None:
-    """What made a folder's results; None if it does not say."""
+    """Read the provenance record of a folder's results; None if there is none."""
     file = Path(folder) / MADE
     return valid_json(file, "what made the results", SCHEMA) if file.exists() else None
 
 
 def read_with_warning(folder: str | Path) -> dict[str, Any] | None:
-    """What made the results that a command reads, with a warning if the command that makes them has not ended.
+    """Read the provenance record of a folder's results, and warn if the command that makes them has not finished.
 
-    None if the folder does not say, also where a file of another program has the name of ours.
+    None if there is no record, also if a different program wrote `made.json`.
     """
     made = None
     with suppress(InputError):
         made = read(folder)
     if made is not None and not made.get("finished", True):
         command = made.get("command", "unknown")
-        show(f"warning: {folder}: incomplete; expected the end of its command: {command}", error=True)
+        show(f"warning: {folder}: incomplete: its command has not finished: {command}", error=True)
     return made
 
 
 class Results:
-    """The results of units, such as subjects, in a folder; `made.json` says what made them, and of what.
+    """A folder's results by unit, such as a subject; `made.json` records their weights, settings and input files.
 
-    The results of a folder share weights and settings. A unit is current if it was made by them, of the same inputs.
+    All results of a folder share weights and settings. A unit is current if these and its input files are unchanged.
 
     Args:
         folder: Folder of the results.
-        made: What makes them now: `made_by`, with "settings".
+        made: Provenance record of this command: `made_by` plus "settings".
     """
 
     def __init__(self, folder: str | Path, made: Mapping[str, Any]) -> None:
@@ -89,25 +88,25 @@ class Results:
         self.difference = _difference(earlier, made)
         self.inputs: dict[str, str] = {} if earlier is None or self.difference else dict(earlier.get("inputs", {}))
 
-    def check(self, kept: Collection[str]) -> None:
-        """Refuse to put results beside those that the units `kept` have from other weights or settings."""
-        if kept and self.difference:
-            units, cure = shortened(sorted(kept)), "another output_dir, or existing=replace for all of these"
+    def check(self, retained: Collection[str]) -> None:
+        """Refuse to mix new results with the retained units' results if weights or settings differ."""
+        if retained and self.difference:
+            units, cure = shortened(sorted(retained)), "a different output_dir, or existing=replace for all of these"
             raise InputError(f"{self.folder}: {self.difference}: {units}; expected {cure}")
 
     def is_current(self, unit: str, files: Inputs) -> bool:
-        """Whether a unit has results of these files."""
+        """Return whether a unit has results from these input files."""
         return self.inputs.get(unit) == _digest_of(files)
 
     def begin(self, units: Collection[str] = ()) -> None:
-        """State what makes the results; these units have none until `add`."""
+        """Write the record before the work; these units have no results until `add`."""
         self.inputs = {unit: digests for unit, digests in self.inputs.items() if unit not in units}
         self._write(finished=False)
 
     def add(self, units: Mapping[str, Inputs], finished: bool = False) -> None:
-        """State that the results of units are complete, with the files that they were made of.
+        """Record that the results of units are complete, with their input files.
 
-        `finished` says that the command ends.
+        `finished` records that the whole command is complete.
         """
         self.inputs |= {unit: _digest_of(files) for unit, files in units.items()}
         self._write(finished)
@@ -117,20 +116,20 @@ class Results:
 
 
 def _digest_of(files: Inputs) -> str:
-    """SHA-256 over the SHA-256 of files, in their order; a file that is None or missing counts as such."""
+    """Hash the SHA-256 digests of files, in order; None and missing files count as empty digests."""
     digests = [digest(file) if file and Path(file).is_file() else "" for file in files]
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def _difference(earlier: Mapping[str, Any] | None, made: Mapping[str, Any]) -> str:
-    """The first difference in what made two sets of results, in words; empty if there is none.
+    """Describe the first difference between two provenance records; empty if there is none.
 
-    Weights are compared by their SHA-256, wherever the files lie.
+    Weights are compared by SHA-256, not by path.
     """
     if earlier is None:
         return f"results of unknown weights (no {MADE})"
     if sorted(earlier["checkpoints"].values()) != sorted(made["checkpoints"].values()):
-        old, new = (shortened([*each["checkpoints"]]) for each in (earlier, made))
+        old, new = (shortened([*record["checkpoints"]]) for record in (earlier, made))
         return f"results of the weights {old}, not of {new}"
     theirs, ours = earlier["settings"], made["settings"]
     names = [name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name)]
@@ -138,14 +137,14 @@ def _difference(earlier: Mapping[str, Any] | None, made: Mapping[str, Any]) -> s
 
 
 def _command() -> str:
-    """The command line of this process, quoted for a shell."""
+    """Return this process's command line, quoted for a shell."""
     module = getattr(sys.modules["__main__"], "__spec__", None)
     program = sys.argv[:1] if module is None else ["-m", module.name.removesuffix(".__main__")]
     return command_line(["python", *program, *sys.argv[1:]])
 
 
 def _git_commit() -> str | None:
-    """The commit of the checkout that tracks this file, with `-dirty` for uncommitted changes."""
+    """Return the commit of the checkout that tracks this file, with `-dirty` for uncommitted changes."""
     file = Path(__file__).resolve()
 
     def git(*arguments: str) -> str:

@@ -1,7 +1,7 @@
 """The options of the configs: meanings, accepted values, and `read`.
 
-`OPTIONS` defines each option once, and a config gives its default. `read` checks and converts a run's values,
-`Options.record` is kept in checkpoints and run.json, and `python -m scripts.options BUNDLE` prints the table.
+`OPTIONS` defines each option once; the configs hold the defaults. `read` checks and converts a run's values,
+checkpoints and run.json hold `Options.record`, and `python -m scripts.options BUNDLE` prints the table.
 """
 
 import os
@@ -54,9 +54,9 @@ from .values import (
 
 @dataclass(frozen=True)
 class Option:
-    """One option of the configs; `name` is its top-level key in a config, and `--name` on a command line.
+    """An option of the configs: top-level key `name` in a config, `--name` on a command line.
 
-    A resumed run may change it if `resumable`; a checkpoint, run.json and embeddings.npz keep it if `recorded`.
+    A resumed run may change it if `resumable`; checkpoints, run.json and embeddings.npz hold it if `recorded`.
     """
 
     name: str
@@ -68,54 +68,46 @@ class Option:
 
     @property
     def values(self) -> str:
-        """The accepted values in words, with the unit."""
+        """Description of the accepted values, with the unit."""
         return f"{self.kind.values}, null" if self.nullable else self.kind.values
 
     def __call__(self, value: Any) -> Any:
-        """Convert a value to its type, and null to None where accepted; raise `ArgumentError` if it is invalid."""
+        """Convert a value to its type, and null to None if `nullable`; raise `ArgumentError` if it is invalid."""
         return None if self.nullable and optional(value) is None else self.kind.parse(self.name, value)
 
 
 def _unrecorded(name: str, kind: Kind, meaning: str, nullable: bool = False) -> Option:
-    """An option that a checkpoint does not keep."""
     return Option(name, kind, meaning, nullable, recorded=False)
 
 
 def _resumable(name: str, kind: Kind, meaning: str, nullable: bool = False) -> Option:
-    """An option that a resumed run may change."""
     return Option(name, kind, meaning, nullable, resumable=True)
 
 
-# Parts of recipe_robust that `without` leaves out
+# Parts of recipe_robust that `without` may leave out
 PARTS = (
     *("crops", "rotation", "zoom", "flips", "noise", "blur", "brightness", "contrast", "low_resolution", "gamma"),
     *("prior", "cross_entropy", "clipping", "average"),
 )
 
 _ALL = (
-    # Data and places
+    # Data and folders
     _unrecorded("bundle_root", FOLDER, "the bundle"),
-    _unrecorded(
-        "dataset_dir", FOLDER, "folder of the cohort, to which paths are relative; for inference, of the scans"
-    ),
+    _unrecorded("dataset_dir", FOLDER, "folder of the cohort, base of relative paths; for inference, of the scans"),
     _resumable("datalist", FILE, "subjects, files and splits in JSON", nullable=True),
     Option(
         "split", words("training, validation, testing, unlabelled, all"), "part of the datalist; all: every subject"
     ),
     _unrecorded("output_dir", FOLDER, "results: run.json, TensorBoard events, pictures, predictions"),
     _unrecorded("ckpt_dir", FOLDER, "model.pt (best on validation) and iteration-N.pt (to resume from)"),
-    Option("checkpoint", FILES, "weights to predict with; several are an ensemble"),
-    _unrecorded("existing", words("refuse, skip, replace"), "treatment of results that exist already"),
+    Option("checkpoint", FILES, "weights for prediction; several files form an ensemble"),
+    _unrecorded("existing", words("refuse, skip, replace"), "action if results exist already"),
     _resumable("cohort", COHORT, "name of the data in run.json and in packages"),
-    Option("modalities", MODALITIES, "channel order, by the datalist's names"),
+    Option("modalities", MODALITIES, "modalities in channel order, as named in the datalist"),
     Option("label_convention", CONVENTION, "meaning of the label values"),
-    Option(
-        "normalization", words("brain, nonzero"), "voxels whose mean and standard deviation scale an image (DIFF-9)"
-    ),
-    Option(
-        "spacing", SPACING, "edges of the voxels that images are resampled to; null: as in the files", nullable=True
-    ),
-    _unrecorded("accept", CHECKS_OF_PREPARATION, "checks of the scans' preparation that may fail"),
+    Option("normalization", words("brain, nonzero"), "voxels that give the mean and standard deviation (DIFF-9)"),
+    Option("spacing", SPACING, "voxel size to which images are resampled; null: as in the files", nullable=True),
+    _unrecorded("accept", CHECKS_OF_PREPARATION, "preparation checks that may fail"),
     # Network and training
     Option(
         "architecture",
@@ -126,159 +118,157 @@ _ALL = (
     Option(
         "model_size",
         words("tiny, small, base, micro, micro_tiny, micro_small, micro_base"),
-        "size of the network: paper, Table 2, where base is Big; the micro sizes are for trials (DIFF-14)",
+        "network size (paper, Table 2, which calls base Big); micro sizes are for trials (DIFF-14)",
     ),
-    Option("patch_size", PATCH_SIZE, "edges of a crop or window"),
+    Option("patch_size", PATCH_SIZE, "size of a crop or window"),
     Option(
         "batch_size",
         or_auto(integers(1, unit="crops")),
-        "crops that a GPU takes at a time; auto: the most that fit and divide global_batch_size (DIFF-16)",
+        "crops per GPU and pass; auto: the largest number that fits and divides global_batch_size (DIFF-16)",
     ),
     Option(
         "global_batch_size",
         integers(1, unit="crops"),
-        "crops of an optimiser step over all GPUs, by accumulation; null: one batch of each GPU",
+        "crops per optimiser step over all GPUs, with gradient accumulation; null: one batch per GPU",
         nullable=True,
     ),
-    Option("crops_per_volume", integers(1, unit="crops"), "crops of each volume that is read, for one batch (DIFF-20)"),
-    Option("learning_rate", numbers(1e-12, 1e3), "peak of the learning rate, after the warm-up"),
-    Option(
-        "pretrained_lr_factor",
-        numbers(1e-6, 1),
-        "factor of the learning rate for tensors that come from pretrained (DIFF-34)",
-    ),
+    Option("crops_per_volume", integers(1, unit="crops"), "crops per volume in a batch (DIFF-20)"),
+    Option("learning_rate", numbers(1e-12, 1e3), "peak learning rate, after the warm-up"),
+    Option("pretrained_lr_factor", numbers(1e-6, 1), "learning-rate factor for tensors from --pretrained (DIFF-34)"),
     Option(
         "frozen_iterations",
         integers(0, unit="iterations"),
-        "first iterations, in which tensors that come from pretrained do not change; then they warm up (DIFF-34)",
+        "initial iterations in which tensors from --pretrained stay fixed; their warm-up follows (DIFF-34)",
     ),
     Option("warmup_iterations", lengths(0), "linear warm-up of the learning rate"),
     Option(
         "max_grad_norm",
         numbers(1e-6, 1e6),
-        "largest norm of a step's gradients, which are scaled down to it; null: no limit",
+        "norm to which larger gradients are scaled down; null: no limit",
         nullable=True,
     ),
     Option(
         "average_decay",
         numbers(0, 0.99999),
-        "decay a step of the moving average of the weights, which is then what is validated and saved; 0: no average",
+        "decay per step of the weights' moving average, which is validated and saved; 0: no average",
     ),
     _resumable(
         "patience",
         integers(1, unit="validations"),
-        "validations in a row without a new best after which a training ends; null: it never ends early",
+        "consecutive validations without a new best that end the training; null: no early stop",
         nullable=True,
     ),
     Option("without", some_of(*PARTS), "parts of recipe_robust to leave out"),
-    _resumable("iterations", lengths(1), "length of the training; epochs are rounded up to a multiple of val_interval"),
+    _resumable("iterations", lengths(1), "training length; epochs are rounded up to a multiple of val_interval"),
     Option("val_interval", lengths(1), "interval between validations; epochs are rounded up to an iteration"),
-    _resumable("save_interval", integers(1, unit="iterations"), "interval between two iteration-N.pt"),
-    _resumable("keep", integers(1), "number of iteration-N.pt that are kept"),
-    Option("mask_share", numbers(0.01, 0.99), "part of the blocks that the task masked hides (DIFF-33)"),
-    Option("mask_edge", integers(1, unit="voxels"), "edge of the blocks that the task masked hides (DIFF-33)"),
+    _resumable("save_interval", integers(1, unit="iterations"), "interval between saved iteration-N.pt"),
+    _resumable("keep", integers(1), "number of iteration-N.pt to keep"),
+    Option("mask_share", numbers(0.01, 0.99), "share of the blocks that the task `masked` hides (DIFF-33)"),
+    Option("mask_edge", integers(1, unit="voxels"), "edge of the blocks that the task `masked` hides (DIFF-33)"),
     Option("gather_negatives", flags(), "take contrastive negatives from all GPUs (DIFF-20)"),
-    Option("head_tokens", words("corner, mean"), "tokens that the rotation and contrastive heads read (DIFF-31)"),
+    Option("head_tokens", words("corner, mean"), "input tokens of the rotation and contrastive heads (DIFF-31)"),
     Option("loss_weights", LOSS_WEIGHTS, "weight of each proxy task in the loss, in the order of `tasks` or by name"),
     Option("best_metric", TASK, "held-out loss term that chooses model.pt (DIFF-26)"),
-    Option("normalize_crops", flags(), "z-score of each training crop instead of its volume (DIFF-24)"),
-    Option("crop_foreground", flags(), "cut away the background before all else (DIFF-20)"),
+    Option("normalize_crops", flags(), "compute z-scores per training crop, not per volume (DIFF-24)"),
+    Option("crop_foreground", flags(), "crop volumes to the foreground first (DIFF-20)"),
     Option(
         "divisible_foreground",
         flags(),
-        "pad the region that crops are taken from to multiples of the patch (DIFF-20, DIFF-24)",
+        "pad the foreground or volume to multiples of the patch before crops are taken (DIFF-20, DIFF-24)",
     ),
     Option(
         "modality_dropout",
         numbers(0, 1),
-        "probability that a training crop loses some of its modalities, for scans that lack them",
+        "probability that a training crop loses some modalities, to prepare for scans without them",
     ),
     # 99,999, because each process adds 100,000 times its rank
-    Option("seed", integers(0, 99_999), "seed of every random number"),
-    _unrecorded("pretrained", FILE, "checkpoint whose weights the training starts from", nullable=True),
+    Option("seed", integers(0, 99_999), "random seed"),
+    _unrecorded("pretrained", FILE, "checkpoint with the initial weights of the training", nullable=True),
     Option(
         "modality_aliases",
         ALIASES,
-        "modalities that start from the filters of others: {'T2': 'FLAIR'} gives T2, which pretrained lacks, FLAIR's",
+        "source of filters for modalities that --pretrained lacks: {'T2': 'FLAIR'} starts T2 with FLAIR's filters",
         nullable=True,
     ),
     _unrecorded("resume", flags("auto"), "continue from the last iteration-N.pt; auto: if there is one"),
     _unrecorded(
         "resume_changes",
         some_of("subjects", "learning_rate"),
-        "differences from the resumed run to accept: other subjects for training, another learning rate",
+        "accepted differences from the resumed run: training subjects or learning rate",
     ),
     # Machine
     _unrecorded("device", DEVICE, "device of the network"),
-    _resumable("num_workers", integers(0, 512), "processes that read volumes, for each GPU"),
+    _resumable("num_workers", integers(0, 512), "processes that read volumes, per GPU"),
     _resumable(
-        "cache_rate", numbers(0, 1), "share of the volumes kept in memory after the fixed transforms; none with a store"
+        "cache_rate",
+        numbers(0, 1),
+        "share of the volumes kept in memory after the fixed transforms; ignored with a store",
     ),
-    _unrecorded("store", FOLDER, "volumes that python -m scripts.store prepared: crops are read faster", nullable=True),
+    _unrecorded("store", FOLDER, "folder of python -m scripts.store, for faster reading of crops", nullable=True),
     Option(
         "amp",
         AMP,
-        "mixed precision; auto: true on a GPU, and to predict on a CPU with bfloat16; true: bf16 where the GPU has it "
-        "(DIFF-21)",
+        "mixed precision; auto: true on a GPU, and for prediction on a CPU with bfloat16; true: bf16 if the GPU "
+        "supports it (DIFF-21)",
     ),
     _resumable(
         "attention",
         words("auto, stored, recomputed, fused"),
-        "attention scores until the backward pass: stored, as in MONAI, recomputed, or fused, in one kernel on a GPU; "
+        "attention scores for the backward pass: stored (as in MONAI), recomputed, or fused into one GPU kernel; "
         "auto: fused on a GPU, recomputed on a CPU",
     ),
     _resumable("compile", flags("auto"), "torch.compile of the network's blocks; auto: on a GPU with Triton"),
     _resumable("activation_checkpointing", flags(), "recompute the encoder's activations: less memory, more time"),
     # Inference and evaluation
-    Option("window_weighting", words("gaussian, constant"), "weight of the voxels of overlapping windows (DIFF-25)"),
+    Option("window_weighting", words("gaussian, constant"), "voxel weights in overlapping windows (DIFF-25)"),
     Option("overlap", numbers(0, 0.99), "overlap of neighbouring windows, as a share of the patch"),
     _unrecorded(
         "window_batch_size",
         or_auto(integers(1, unit="windows")),
-        "windows that the network takes at a time, halved where a GPU's memory is full; auto: 8 on a GPU, 2 on a CPU",
+        "windows per pass, halved when GPU memory runs out; auto: 8 on a GPU, 2 on a CPU",
     ),
     _unrecorded(
         "stitch_device",
         or_auto(DEVICE),
-        "device that stitches windows; cpu keeps volumes out of the GPU's memory; auto: the GPU if it has room",
+        "device that stitches windows; cpu saves GPU memory; auto: the GPU if the volume fits",
     ),
     Option(
         "flips",
         AXES,
-        "axes to mirror along; the logits of all mirror images are averaged; a training's are its checkpoint's default",
+        "axes of test-time mirroring, which averages the logits; a training sets its checkpoint's default",
     ),
     Option(
         "cleanup",
         CLEANUP,
-        "postprocessing of each region: smallest component, largest alone, holes filled; python -m "
-        "scripts.postprocessing chooses a checkpoint's default; none: off (DIFF-37)",
+        "postprocessing of each region: minimum component size, largest component only, holes filled; none: off; "
+        "python -m scripts.postprocessing chooses a checkpoint's default (DIFF-37)",
         nullable=True,
     ),
     _unrecorded(
         "slices",
         words("none, chosen, all"),
-        "cases that get a page to scroll through; chosen: those that evaluation.html shows",
+        "cases with a page of all slices; chosen: those that evaluation.html shows",
     ),
-    _unrecorded("probabilities", flags(), "write each region's probabilities, too"),
-    _unrecorded("levels", flags(), "write a vector for each of the encoder's five levels, too"),
-    Option("missing_modalities", NAMES, "modalities to leave out of every subject, as if they had not been acquired"),
+    _unrecorded("probabilities", flags(), "also write each region's probabilities"),
+    _unrecorded("levels", flags(), "also write a vector for each of the encoder's five levels"),
+    Option("missing_modalities", NAMES, "modalities to treat as not acquired in every subject"),
     Option(
         "protocol",
         words(", ".join(PROTOCOLS)),
-        "scoring protocol; python -m scripts.evaluate protocols explains all; null: that of the labels' challenge, or "
-        "else lesions (Dice and lesion F1)",
+        "scoring protocol, explained by python -m scripts.evaluate protocols; null: that of the labels' challenge, "
+        "otherwise lesions (Dice and lesion F1)",
         nullable=True,
     ),
     _unrecorded(
         "background",
         TEXT,
-        "modality on which the page draws slices; null: that on which the labels stand out most",
+        "modality drawn behind the labels; null: the modality in which the labels have the highest contrast",
         nullable=True,
     ),
-    Option("challenge", words(", ".join(CHALLENGES)), "challenge of the protocol; null: its first", nullable=True),
+    Option("challenge", words(", ".join(CHALLENGES)), "challenge of the protocol; null: the first", nullable=True),
 )
 OPTIONS = {option.name: option for option in _ALL}
-# Options of every training that its config need not name
+# Options that a training config may omit, with their defaults
 TRAINING_DEFAULTS: dict[str, Any] = {
     "global_batch_size": None,
     "save_interval": 100,
@@ -288,31 +278,31 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "patience": None,
     "cohort": "unnamed",
 }
-# Sections of a config that a checkpoint and run.json keep
+# Config sections that checkpoints and run.json record
 COMPONENTS = ("tasks", "loss", "optimizer", "lr_scheduler", "deterministic_transforms", "train::random_transforms")
 
 
 class Options(SimpleNamespace):
-    """The options of a run by name, converted."""
+    """A run's converted options, as attributes."""
 
     def record(self, **facts: Any) -> dict[str, Any]:
-        """The options that determine the result, and further facts of the run, for a checkpoint and run.json."""
+        """Return the options that determine the result, plus `facts` about the run, for a checkpoint and run.json."""
         return {name: value for name, value in vars(self).items() if OPTIONS[name].recorded} | facts
 
     def of_results(self) -> dict[str, Any]:
-        """The options that determine an inference's results, besides its weights; `amp` follows the device."""
-        others = ("checkpoint", "split", "amp")
+        """Return the options that determine an inference's results, except its weights and the device's `amp`."""
+        excluded = ("checkpoint", "split", "amp")
         return {
-            name: value for name, value in self.record().items() if not OPTIONS[name].resumable and name not in others
+            name: value for name, value in self.record().items() if not OPTIONS[name].resumable and name not in excluded
         }
 
     def make_folders(self) -> None:
-        """Make the run's output folders and claim them; see `common.locks.claim`."""
-        has_events = bool({"ckpt_dir", "protocol"} & vars(self).keys())  # of a training or evaluation
+        """Create and claim the run's output folders; see `common.locks.claim`."""
+        has_events = bool({"ckpt_dir", "protocol"} & vars(self).keys())  # a training or evaluation
         if has_events and re.search("[\udc80-\udcff]", self.output_dir):  # bytes that are not UTF-8
             raise ArgumentError("output_dir", self.output_dir, "not UTF-8; TensorBoard expects UTF-8")
         for name, folder in self._folders().items():
-            if folder.startswith("~"):  # no shell replaces it after `=`, so it would become a folder of that name
+            if folder.startswith("~"):  # shells do not expand it after `=`, so a folder `~` would be created
                 raise ArgumentError(name, folder, "`~` is not expanded after `=`; give the full path")
             check_apart(name, folder, vars(self).get("dataset_dir", os.devnull))
             claim(name, folder)
@@ -327,7 +317,7 @@ class Options(SimpleNamespace):
 
 
 def check_apart(name: str, folder: str | Path, dataset_dir: str) -> None:
-    """Refuse a folder for output that is the one of the scans."""
+    """Refuse an output folder that is also the folder of the scans."""
     if os.path.realpath(folder) == os.path.realpath(dataset_dir):
         raise ArgumentError(name, folder, "holds the scans", "another folder, or a subfolder")
 
@@ -335,15 +325,15 @@ def check_apart(name: str, folder: str | Path, dataset_dir: str) -> None:
 def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None) -> Options:
     """Read and check the options of the calling config, before anything else is read or written.
 
-    Afterwards `@name` is the checked, converted value everywhere in the config. Uncaught `InputError`s end the process
-    with one line.
+    Afterwards `@name` is the checked, converted value everywhere in the config. An uncaught `InputError` ends the
+    process with a one-line message.
 
     Args:
         self_supervised: Whether the network learns from two views of each crop.
         trained: Settings of the checkpoint's training (`common.weights.settings_of`).
 
     Raises:
-        InputError: an option is misspelt, is invalid, or conflicts with an option, the machine or the checkpoint.
+        InputError: an option is misspelt or invalid, or conflicts with a second option, the machine or the checkpoint.
     """
     prepare_process()
     config = resolver()
@@ -365,9 +355,9 @@ def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None
 
 
 def check_plain(values: Mapping[str, Any]) -> Options:
-    """Refuse values of options that are wrong whatever the machine, and return them, without expressions and devices.
+    """Check the values that are plain, neither expressions nor devices, on any machine; return them converted.
 
-    Those of a training are also checked together.
+    A training's options are also checked in combination.
     """
     options = Options()
     for name in values.keys() & OPTIONS.keys() - {"device", "stitch_device"}:
@@ -379,24 +369,24 @@ def check_plain(values: Mapping[str, Any]) -> Options:
 
 
 def automatic_amp(device: Any, trains: bool = False) -> bool:
-    """Whether mixed precision is faster and safe: on a GPU, or to predict on a processor with bfloat16."""
+    """Return whether mixed precision is fast and safe: on a GPU, or for prediction on a CPU with bfloat16."""
     import torch  # imported here because it is slow
 
     if torch.device(device).type == "cuda":
         return True
-    known = torch.cpu.get_capabilities()
-    return not trains and any(known.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    capabilities = torch.cpu.get_capabilities()
+    return not trains and any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def check_stated(trained: Mapping[str, Any], checkpoint: Any) -> None:
-    """Refuse settings in a checkpoint's metadata that no training has; they are the defaults of the options."""
+    """Refuse invalid settings in a checkpoint's metadata, which become the options' defaults."""
     with within(f"checkpoint {checkpoint}: metadata"):
         stated = {name: OPTIONS[name](value) for name, value in trained.items() if name in OPTIONS}
         _check_together(Options(**stated), self_supervised=False)
 
 
 def _check_spelling(config: Any, names: Sequence[str]) -> None:
-    """Refuse a plain value whose key is nearly that of an option: MONAI's command adds misspelt options silently."""
+    """Refuse a key with a plain value that resembles an option: MONAI's command silently adds misspelt options."""
     for name, item in config.items.items():
         value = item.get_config()
         if name in OPTIONS or "::" in name or isinstance(value, Mapping | list) or str(value).startswith(("$", "@")):
@@ -410,9 +400,9 @@ def _check_spelling(config: Any, names: Sequence[str]) -> None:
 
 
 def components() -> dict[str, Any]:
-    """The loss, optimiser, schedule and transforms of the calling config, with the options' values filled in.
+    """Return the loss, optimiser, schedule and transforms of the calling config, with the options' values filled in.
 
-    Other references stay text, because objects cannot be recorded. Empty outside of a config.
+    References to objects stay text, because objects cannot be recorded. Empty outside a config.
     """
     config = resolver()
     return (
@@ -438,7 +428,7 @@ def check_network(
     architecture: str = "swin_unetr",
     activation_checkpointing: bool = False,
 ) -> None:
-    """Check a network's options against its architecture; see `common.baselines.segmentation_network`."""
+    """Check options of a network against its architecture; see `common.baselines.segmentation_network`."""
     is_swin = architecture in ("swin_unetr", "swin_unetr_v2")
     has_swin = is_swin or architecture == "probe"
     multiple = 32 if has_swin else 8
@@ -446,7 +436,7 @@ def check_network(
         raise ArgumentError(
             "patch_size",
             patch_size,
-            expected=f"three multiples of {multiple}, one of them at least 64, such as [96,96,96]",
+            expected=f"three multiples of {multiple}, the largest at least 64, such as [96,96,96]",
         )
     if not has_swin and model_size not in (None, "small", "micro"):
         raise ArgumentError("model_size", model_size, expected=f"one of small, micro with architecture={architecture}")
@@ -461,7 +451,7 @@ def _check_together(options: Options, self_supervised: bool) -> None:
         check_network(**{name: values[name] for name in names if name in values})
     if self_supervised and options.patch_size[0] != options.patch_size[1]:
         raise ArgumentError(
-            "patch_size", options.patch_size, expected="equal x and y, because crops are turned about z"
+            "patch_size", options.patch_size, expected="equal x and y, because crops are rotated about z"
         )
     if values.get("mask_edge", 1) >= max(values.get("patch_size", [96])):
         raise ArgumentError(
@@ -498,29 +488,29 @@ def _check_together(options: Options, self_supervised: bool) -> None:
     if aliases := values.get("modality_aliases"):
         if options.pretrained is None:
             raise ArgumentError("modality_aliases", aliases, "needs --pretrained, the checkpoint with these filters")
-        if others := [modality for modality in aliases if modality not in options.modalities]:
-            known = ", ".join(options.modalities)
-            raise ArgumentError("modality_aliases", aliases, f"{others[0]} is not in modalities", known)
+        if unknown_names := [modality for modality in aliases if modality not in options.modalities]:
+            available = ", ".join(options.modalities)
+            raise ArgumentError("modality_aliases", aliases, f"{unknown_names[0]} is not in modalities", available)
 
 
 def _check_missing(missing: Sequence[str], modalities: Sequence[str]) -> None:
-    known = ", ".join(modalities)
-    if others := [name for name in missing if name not in modalities]:
-        raise ArgumentError("missing_modalities", missing, f"{others[0]} is not in modalities", f"some of {known}")
+    names = ", ".join(modalities)
+    if unknown := [name for name in missing if name not in modalities]:
+        raise ArgumentError("missing_modalities", missing, f"{unknown[0]} is not in modalities", f"some of {names}")
     if set(missing) == set(modalities):
-        raise ArgumentError("missing_modalities", missing, f"leaves none of the modalities {known}")
+        raise ArgumentError("missing_modalities", missing, f"leaves none of the modalities {names}")
 
 
 def check_trained(options: Mapping[str, Any], trained: Mapping[str, Any]) -> None:
     """Refuse an option that contradicts the settings of the checkpoint's training (`common.weights.settings_of`)."""
     for name, stated in trained.items():
         value = stated if name in ("flips", "cleanup") else options.get(name, stated)
-        same = _regions(value) == _regions(stated) if name == "label_convention" else value == stated
-        if not same:
+        is_same = _regions(value) == _regions(stated) if name == "label_convention" else value == stated
+        if not is_same:
             hint = "expected the same regions" if name == "label_convention" else "leave the option out"
             raise ArgumentError(name, value, f"{options['checkpoint']} was trained with {stated}; {hint}")
 
 
 def _regions(convention: str) -> list[str]:
-    """Region names of a convention; label values may differ between training and scored labels."""
+    """Return a convention's region names; label values may differ between training and scored labels."""
     return list(regions_of(convention))

@@ -1,7 +1,7 @@
-"""Find the config, and the key, that MONAI is resolving; the only module that relies on internals of MONAI's bundles.
+"""Find the config and the key that MONAI is resolving; the only module that relies on internals of MONAI's bundles.
 
-MONAI passes a component only its own arguments, but `common.options.read` needs all options: the resolver is taken from
-the call stack. tests/common/test_resolver.py names the version of MONAI.
+MONAI passes a component only its arguments, but `common.options.read` needs all options, so it takes the resolver from
+the call stack. tests/common/test_resolver.py names the MONAI version.
 """
 
 import inspect
@@ -12,19 +12,19 @@ from .errors import chain_of
 
 
 def resolver() -> Any:
-    """The `monai.bundle.ReferenceResolver` that evaluates the calling component; None outside of a config."""
+    """Return the `monai.bundle.ReferenceResolver` that evaluates the calling component; None outside a config."""
     from monai.bundle import ReferenceResolver  # imported here because it is slow
 
     frame = inspect.currentframe()
     while frame is not None:
-        if isinstance(found := frame.f_locals.get("self"), ReferenceResolver):
-            return found
+        if isinstance(caller := frame.f_locals.get("self"), ReferenceResolver):
+            return caller
         frame = frame.f_back
     return None
 
 
 def key_of(error: BaseException) -> str:
-    """The key of a config that was being resolved when an exception was raised; empty if there is none."""
+    """Return the config key that MONAI was resolving when an exception was raised; empty if there is none."""
     frames = [frame for link in chain_of(error) for frame, _ in walk_tb(link.__traceback__)]
     keys = [frame.f_locals["id"] for frame in frames if frame.f_code.co_name == "_resolve_one_item"]
     return keys[-1] if keys else ""

@@ -1,4 +1,4 @@
-"""Kinds of option values: each converts a value, which may be text from a command line, or refuses it."""
+"""Kinds of option values: each converts or refuses a value, which may be text from a command line."""
 
 import ast
 import math
@@ -14,18 +14,18 @@ from .data.regions import CONVENTIONS, canonical
 from .errors import ArgumentError, InputError
 from .literals import literal, names_of, texts_of
 
-# no text that a config evaluates, such as "$print()", or that a file's name cannot have
+# excludes text that a config evaluates, such as "$print()", and characters that file names cannot have
 PLAIN_TEXT = re.compile(r"\w[^$@%{}\[\]/\\\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]{0,2000}")
-LARGEST = 1e12  # of any number: what is computed from it fits into a float
+LARGEST = 1e12  # limit of any number, so that results computed from it fit into a float
 
 AUTO = "auto"
 
 
 class Kind(NamedTuple):
-    """A kind of values; `values` describes them in words, with the unit.
+    """A kind of option values; `values` describes them, with the unit.
 
-    `convert` raises ValueError or TypeError, or an `InputError` with a specific message. `read` reads the text of a
-    command line: `str` leaves it as typed.
+    `convert` raises ValueError or TypeError for an invalid value, or an `InputError` with a specific message. `read`
+    parses command-line text; `str` keeps it as typed.
     """
 
     values: str
@@ -50,7 +50,7 @@ def _check(is_accepted: bool) -> None:
 
 
 def numbers(lowest: float, highest: float = math.inf, unit: str = "", kind: type = float) -> Kind:
-    """Numbers of a type, int or float, from `lowest` to `highest`, in a unit."""
+    """Return the kind of numbers of a type, int or float, from `lowest` to `highest`, in a unit."""
 
     def convert(value: Any) -> Any:
         kinds = (int,) if kind is int else (int, float)
@@ -64,17 +64,17 @@ def numbers(lowest: float, highest: float = math.inf, unit: str = "", kind: type
 
 
 def integers(lowest: int, highest: float = math.inf, unit: str = "") -> Kind:
-    """Whole numbers from `lowest` to `highest`, in a unit."""
+    """Return the kind of whole numbers from `lowest` to `highest`, in a unit."""
     return numbers(lowest, highest, unit, int)
 
 
 def or_auto(kind: Kind) -> Kind:
-    """A kind of values, or the word auto."""
+    """Extend a kind by the word auto."""
     return Kind(f"{kind.values}, or {AUTO}", lambda value: value if value == AUTO else kind.convert(value), kind.read)
 
 
 def lengths(lowest: int) -> Kind:
-    """Iterations, or text such as "5 epochs", which `common.training.plan` converts to iterations."""
+    """Return the kind of training lengths: iterations, or "5 epochs", which `common.training.plan` converts."""
 
     def convert(value: Any) -> Any:
         if match := re.fullmatch(r"([0-9]*\.?[0-9]+) ?epochs?", str(value)):
@@ -87,7 +87,7 @@ def lengths(lowest: int) -> Kind:
 
 
 def words(values: str) -> Kind:
-    """One of several words, which `values` separates by commas."""
+    """Return the kind of words listed in `values`, separated by commas."""
 
     def convert(value: Any) -> Any:
         _check(value in values.split(", "))
@@ -97,14 +97,14 @@ def words(values: str) -> Kind:
 
 
 def flags(*others: str) -> Kind:
-    """True, false, or one of `others`; a command line passes all of them as text."""
-    known: dict[str, Any] = {"true": True, "false": False} | {word: word for word in others}
+    """Return the kind of true, false, or one of `others`; a command line passes all of them as text."""
+    choices: dict[str, Any] = {"true": True, "false": False} | {word: word for word in others}
 
     def convert(value: Any) -> Any:
-        _check(str(value).lower() in known)
-        return known[str(value).lower()]
+        _check(str(value).lower() in choices)
+        return choices[str(value).lower()]
 
-    return Kind(" or ".join(filter(None, [", ".join([*known][:-1]), [*known][-1]])), convert, str)
+    return Kind(" or ".join(filter(None, [", ".join([*choices][:-1]), [*choices][-1]])), convert, str)
 
 
 def flag(name: str, value: Any, *others: str) -> Any:
@@ -113,7 +113,7 @@ def flag(name: str, value: Any, *others: str) -> Any:
 
 
 def optional(value: Any) -> Any:
-    """Convert null or none to None; a command line passes them as text because MONAI drops None."""
+    """Convert the texts null and none to None; command lines need text, because MONAI drops None."""
     return None if str(value).lower() in ("null", "none") else value
 
 
@@ -132,7 +132,7 @@ def _device(value: Any) -> Any:
     _check(device.type in ("cpu", "cuda"))
     count = torch.cuda.device_count()  # is_available could break CUDA in forked processes
     if device.type == "cuda" and (device.index or 0) >= count:
-        raise InputError("GPUs here", count, f"cuda:0 to cuda:{count - 1} or cpu" if count else "cpu")
+        raise InputError("available GPUs", count, f"cuda:0 to cuda:{count - 1} or cpu" if count else "cpu")
     return value
 
 
@@ -150,7 +150,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _names(value: Any) -> list[str]:
-    _check(all(isinstance(each, str) for each in _list(value)))
+    _check(all(isinstance(name, str) for name in _list(value)))
     return list(value)
 
 
@@ -165,33 +165,33 @@ def _plain(value: Any) -> str:
 
 
 def _literal(value: Any) -> Any:
-    """Parse a value that a command line may pass as Python text, such as a mapping."""
+    """Parse text as a Python literal, such as a mapping; other values stay."""
     return ast.literal_eval(value) if isinstance(value, str) else value
 
 
 def _aliases(value: Any) -> dict[str, str]:
-    given = _literal(value)
-    _check(isinstance(given, Mapping) and len(given) > 0)
-    _check(all(isinstance(each, str) and each for pair in given.items() for each in pair))
-    return dict(given)
+    aliases = _literal(value)
+    _check(isinstance(aliases, Mapping) and len(aliases) > 0)
+    _check(all(isinstance(name, str) and name for pair in aliases.items() for name in pair))
+    return dict(aliases)
 
 
 def _three(kind: type, accepts: Callable[[Sequence[Any]], bool]) -> Callable[[Any], list[Any]]:
-    """Converter for three numbers of a type, int or float."""
+    """Return a converter for three numbers of a type, int or float."""
 
     def convert(value: Any) -> list[Any]:
-        _check(len(_list(value)) == 3 and all(type(each) in (int, kind) for each in value) and accepts(value))
-        return [kind(each) for each in value]
+        _check(len(_list(value)) == 3 and all(type(number) in (int, kind) for number in value) and accepts(value))
+        return [kind(number) for number in value]
 
     return convert
 
 
 def _loss_weights(value: Any) -> list[float] | dict[str, float]:
-    given = _literal(value)
-    weights = _list(list(given.values()) if isinstance(given, Mapping) else given)
-    _check(len(weights) > 0 and all(type(each) in (int, float) and 0 <= each <= 1e3 for each in weights))
-    if isinstance(given, Mapping):
-        return {str(task): float(weight) for task, weight in given.items()}
+    entries = _literal(value)
+    weights = _list(list(entries.values()) if isinstance(entries, Mapping) else entries)
+    _check(len(weights) > 0 and all(type(weight) in (int, float) and 0 <= weight <= 1e3 for weight in weights))
+    if isinstance(entries, Mapping):
+        return {str(task): float(weight) for task, weight in entries.items()}
     return [float(weight) for weight in weights]
 
 
@@ -205,7 +205,7 @@ def _files(text: str) -> str | list[str]:
 
 
 def some_of(*names: str) -> Kind:
-    """A list of some of these names, which may be empty."""
+    """Return the kind of lists of some of these names, possibly empty."""
 
     def convert(value: Any) -> list[str]:
         _check(set(_names(value)) <= set(names))
@@ -229,7 +229,7 @@ MODALITIES = Kind("a list of names, such as ['T1','FLAIR']", _modalities, names_
 NAMES = Kind("a list of names, which may be empty", _names, names_of)
 ALIASES = Kind("a mapping of names, such as {'T2': 'FLAIR'}", _aliases, texts_of)
 PATCH_SIZE = Kind(
-    "three multiples of 32 up to 512, one of them at least 64, such as [96,96,96], voxels",
+    "three multiples of 32 up to 512, the largest at least 64, such as [96,96,96], voxels",
     _three(int, lambda edges: min(edges) >= 32 and 64 <= max(edges) <= 512),
 )
 SPACING = Kind(
@@ -245,4 +245,4 @@ CONVENTION = Kind(
 CLEANUP = Kind(EXPECTED, lambda value: text_of(steps_of(_plain(value))), str)
 LOSS_WEIGHTS = Kind("numbers from 0 to 1000, such as [1,1,1] or {'rotation': 0}", _loss_weights)
 CHECKS_OF_PREPARATION = some_of(*PREPARATION_CHECKS)
-AXES = Kind("a list of the axes 0, 1, 2, each once at most, such as [0]", _axes)
+AXES = Kind("a list of different axes from 0, 1, 2, such as [0]", _axes)

@@ -1,4 +1,4 @@
-"""The segmentation networks by `architecture`: the paper's own and the baselines that it compares."""
+"""The segmentation networks by `architecture`: the paper's network and baselines."""
 
 from .. import lazy
 

@@ -1,4 +1,4 @@
-"""One function that builds the segmentation network of an architecture and a model size."""
+"""Build the segmentation network of an architecture and a model size."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from ..ssl import swin_unetr
 from .probe import Probe
 from .transbts import TransBTS
 
-NETWORKS = {  # the class of each architecture, as checkpoints and run.json name it
+NETWORKS = {  # architecture -> class name, as in checkpoints and run.json
     "swin_unetr": "SwinUNETR",
     "swin_unetr_v2": "SwinUNETR",
     "segresnet": "SegResNet",
@@ -20,7 +20,7 @@ NETWORKS = {  # the class of each architecture, as checkpoints and run.json name
     "probe": "Probe",
 }
 
-# DIFF-30: "small" is the published network, "micro" is for trials on a CPU (DIFF-14)
+# DIFF-30: "small" is the published network; "micro" is for trials on a CPU (DIFF-14)
 SEGRESNET: dict[str, dict[str, Any]] = {
     "small": {"init_filters": 16, "blocks_down": (1, 2, 2, 4)},  # the Model Zoo's brats_mri_segmentation
     "micro": {"init_filters": 8, "blocks_down": (1, 1, 1, 1)},
@@ -41,34 +41,34 @@ def segmentation_network(
     use_checkpoint: bool = False,
     prior: float | None = None,
 ) -> nn.Module:
-    """The segmentation network of an architecture, from images to logits of regions.
+    """Build a segmentation network, from images to logits of regions.
 
     * swin_unetr: MONAI's SwinUNETR of a model size (paper, Table 2).
-    * swin_unetr_v2: the same with a residual block of convolutions before each level of the encoder (the paper's
+    * swin_unetr_v2: SwinUNETR with a residual block of convolutions before each level of the encoder (the paper's
       residual variant; He et al., MICCAI 2023).
     * segresnet: MONAI's SegResNet (Myronenko, 2018) with the settings of the Model Zoo's brats_mri_segmentation.
     * transbts: `TransBTS` (Wang et al., MICCAI 2021).
     * probe: `Probe`, a linear segmentation of the frozen encoder's features.
 
     Args:
-        architecture: one of these names.
-        in_channels: number of modalities.
-        out_channels: number of regions.
+        architecture: Name from this list.
+        in_channels: Number of modalities.
+        out_channels: Number of regions.
         model_size: Network size: for SwinUNETR and Probe one of `common.ssl.networks.SIZES`; for SegResNet and TransBTS
             small, the published network, or micro.
-        patch_size: edges of a window in voxels, multiples of 32 (SegResNet and TransBTS: of 8); TransBTS
-            takes no other size.
-        drop_rate: dropout in SwinUNETR's encoder, from 0 to 1; SegResNet (0.2) and TransBTS (0.1; 0.2 after its first
-            layer) keep their own, and Probe has none.
-        use_checkpoint: recompute the activations of SwinUNETR's encoder in the backward pass; the others cannot.
-        prior: probability, between 0 and 1, that an untrained network gives to each region in each voxel, by the bias
-            of its last convolution (Lin et al., ICCV 2017, section 4.1); None: about a half.
+        patch_size: Edges of a window in voxels, multiples of 32 (SegResNet and TransBTS: of 8); TransBTS accepts only
+            windows of this size.
+        drop_rate: Dropout in SwinUNETR's encoder, from 0 to 1; ignored by SegResNet (0.2), TransBTS (0.1; 0.2 after its
+            first layer) and Probe (none).
+        use_checkpoint: Whether to recompute the activations of SwinUNETR's encoder in the backward pass.
+        prior: Initial probability, between 0 and 1, of each region in each voxel, set by the bias of the last
+            convolution (Lin et al., ICCV 2017, section 4.1); None: about 0.5.
 
     Shapes:
         input [B, in_channels, *patch_size], output [B, out_channels, *patch_size].
 
     Raises:
-        ArgumentError: there is no such architecture, or it has no such size or setting.
+        ArgumentError: the architecture is unknown, or does not have this size or setting.
 
     Example:
         >>> sum(p.numel() for p in segmentation_network("segresnet", 4, 3).parameters())

@@ -1,4 +1,4 @@
-"""A probe: how much of a segmentation can be read from an encoder's features as they are."""
+"""A linear probe: how well a frozen encoder's features segment."""
 
 from collections.abc import Iterable
 from typing import Self
@@ -11,11 +11,10 @@ from ..ssl.networks import ModelSize, encoder, settings
 
 
 class Probe(nn.Module):
-    """A linear segmentation of the features of SwinUNETR's encoder, which is frozen.
+    """A linear segmentation of the features of SwinUNETR's frozen encoder.
 
-    A 1x1x1 convolution maps each of the encoder's five levels to logits, which are interpolated to the size of the
-    image and added. Nothing leads around the encoder, whose parameters `swinViT.*` are those of `common.ssl.SSLHead`
-    and of SwinUNETR.
+    A 1x1x1 convolution maps each of the encoder's five levels to logits, which are interpolated to the image size and
+    added. No path bypasses the encoder. Its parameters `swinViT.*` match `common.ssl.SSLHead` and SwinUNETR.
 
     Args:
         in_channels: Number of modalities.

@@ -10,39 +10,39 @@ from torch.nn import functional as F
 
 from ..errors import ArgumentError
 
-BLOCKS = (1, 2, 2, 4)  # residual blocks of the encoder's levels
-STRIDE = 8  # voxels of a token's edge: three steps of stride 2
-GROUPS = 8  # of the encoder's group norm
+BLOCKS = (1, 2, 2, 4)  # residual blocks per encoder level
+STRIDE = 8  # voxels; edge of a token, from three steps of stride 2
+GROUPS = 8  # groups of the encoder's group norm
 
 
 class TransBTS(nn.Module):
     """TransBTS (Wang et al., MICCAI 2021, <https://arxiv.org/abs/2103.04430>), with logits as output.
 
-    The encoder (paper: 3D CNN) halves the window three times; a convolution widens the features to tokens of
-    8 x 8 x 8 voxels (linear projection), which get learned positions and pass the transformer; two blocks narrow the
-    tokens (feature mapping), and the decoder doubles the window three times, each time with the encoder's features of
-    that size (skip connections).
+    The encoder (paper: 3D CNN) halves the window three times. A convolution widens the features to tokens of
+    8 x 8 x 8 voxels (linear projection), the transformer processes the tokens with learned positions, and two blocks
+    narrow them (feature mapping). The decoder doubles the window three times, each time with the encoder's features of
+    the same size (skip connections).
 
-    With 4 modalities, 4 classes and windows of 128^3 the network has 32,723,908 parameters. The authors' public one has
-    32,987,588: also a linear encoding (262,656) and a last layer norm (1,024), neither of which its output depends on.
-    DIFF-30 has the other departures.
+    With 4 modalities, 4 classes and windows of 128^3 the network has 32,723,908 parameters. The authors' public network
+    has 32,987,588: its linear encoding (262,656) and last layer norm (1,024) do not affect the output and are left out.
+    DIFF-30 lists further departures.
 
     Args:
-        in_channels: number of modalities.
-        out_channels: number of regions.
-        patch_size: edges of the window in voxels, multiples of 8; the positions are learned for this size alone.
-        width: filters of the first level (paper: 16), a multiple of 8.
-        embedding: length of a token (paper: d = 512), a multiple of `heads`.
+        in_channels: Number of modalities.
+        out_channels: Number of regions.
+        patch_size: Edges of the window in voxels, multiples of 8; positions are learned for this size only.
+        width: Filters of the first level (paper: 16), a multiple of 8.
+        embedding: Length of a token (paper: d = 512), a multiple of `heads`.
         layers: Layers of the transformer (paper: L = 4).
         heads: Attention heads (paper: 8).
-        hidden: width of its feed-forward network (public code: 4,096).
+        hidden: Width of the transformer's feed-forward network (public code: 4,096).
         dropout: Dropout in the transformer, from 0 to 1 (public code: 0.1).
 
     Shapes:
         input [B, in_channels, *patch_size], output [B, out_channels, *patch_size] (logits).
 
     Raises:
-        ArgumentError: an edge of `patch_size` is no multiple of 8; in `forward`, the window has another size.
+        ArgumentError: an edge of `patch_size` is not a multiple of 8, or `forward` gets a window of a different size.
 
     Example:
         >>> TransBTS(4, 3, (64, 64, 64), width=8, embedding=64)(torch.rand(1, 4, 64, 64, 64)).shape
@@ -123,10 +123,10 @@ class _EncoderBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention of tokens [B, tokens, embedding], with dropout in training.
+    """Multi-head self-attention of tokens [B, tokens, embedding], with dropout only in training.
 
-    MONAI's `SABlock` drops in evaluation, too, where it computes attention in blocks; otherwise it holds the weights
-    of 4,096 x 4,096 pairs for each head.
+    MONAI's `SABlock` with flash attention also applies dropout in evaluation; without, it stores 4,096 x 4,096
+    attention weights per head.
     """
 
     def __init__(self, embedding: int, heads: int, dropout: float) -> None:
@@ -145,10 +145,9 @@ class Attention(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """Self-attention and a feed-forward network, each after a layer norm and beside an identity.
+    """Self-attention and a feed-forward network, each after a layer norm and with a residual connection.
 
-    MONAI's `TransformerBlock` would have the same parts and a layer norm for cross-attention that nothing uses, which
-    DistributedDataParallel refuses.
+    MONAI's `TransformerBlock` adds an unused layer norm for cross-attention, which DistributedDataParallel refuses.
     """
 
     def __init__(self, embedding: int, heads: int, hidden: int, dropout: float) -> None:
@@ -187,7 +186,7 @@ class _DecoderBlock(nn.Module):
 
 
 class _Doubling(nn.Module):
-    """Twice the window, fewer filters, joined with the encoder's features of that size."""
+    """Reduce filters, double the window, and join the encoder's features of the same size."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()

@@ -1,1 +1,1 @@
-"""Bring a subject's raw head scans to a common space: register, extract the brain, resample. No config uses this."""
+"""Register raw head scans to a common space, extract the brain, and resample. No config uses this package."""

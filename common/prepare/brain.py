@@ -1,4 +1,4 @@
-"""Brain extraction from a T1 by deepbet (Fisch et al., Computers in Biology and Medicine 2024)."""
+"""Brain extraction from T1 scans by deepbet (Fisch et al., Computers in Biology and Medicine 2024)."""
 
 from functools import cache
 from typing import Any
@@ -16,10 +16,7 @@ DEEPBET = "deepbet"
 
 
 def brain_of(scan: Volume, device: str = "cpu") -> NDArray[np.bool_]:
-    """The brain in a raw T1 of an adult, as a mask on its grid.
-
-    Raises InputError if no brain is found.
-    """
+    """Return a mask of the brain in an adult's raw T1, on the scan's grid; raise InputError if no brain is found."""
     try:
         _, image, _ = _deepbet(device).run(nibabel.Nifti1Image(scan.array.astype(np.float32), scan.affine))
     except (AssertionError, ValueError):  # deepbet 1.0.2 found no brain
@@ -31,15 +28,15 @@ def brain_of(scan: Volume, device: str = "cpu") -> NDArray[np.bool_]:
 
 
 def stripped_brain(scan: Volume) -> NDArray[np.bool_] | None:
-    """The brain in a scan without skull, with its holes filled; None if it shows a head."""
+    """Return a filled mask of the brain in a skull-stripped scan; None if the scan shows a whole head."""
     inside = scan.array != 0
     return np.asarray(ndimage.binary_fill_holes(inside)) if is_brain(inside, scan.spacing.tolist()) else None
 
 
 def mirrored_brain(scan: Volume, device: str = "cpu") -> NDArray[np.bool_]:
-    """The brain in a T1 that is mirrored left to right: a second opinion, empty if none is found.
+    """Return a second mask, for comparison: the brain in the T1 mirrored left to right, on the scan's grid.
 
-    The mask is on the grid of the scan.
+    The mask is empty if no brain is found.
     """
     try:
         return brain_of(Volume(scan.array, np.diag([-1.0, 1, 1, 1]) @ scan.affine), device)

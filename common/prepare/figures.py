@@ -13,8 +13,8 @@ from .resampling import resample
 from .targets import template_brain, template_mask
 from .volumes import Volume
 
-UNITS = {"volume": "mL"}  # of the others: 1; docs/explanation/preparation.md says what each is
-LIMITS = {  # of a subject, its reference and its other modalities; sources in docs/explanation/preparation.md
+UNITS = {"volume": "mL"}  # the rest are dimensionless; definitions in docs/explanation/preparation.md
+LIMITS = {  # lowest and highest acceptable values; sources in docs/explanation/preparation.md
     "subject": {"overlap": (0.925, 1.0), "volume": (1000.0, 2100.0), "scale": (0.8, 1.25), "agreement": (0.94, 1.0)},
     "reference": {"coverage": (0.98, 1.0), "information": (0.02, 1.0)},
     "modality": {"coverage": (0.98, 1.0), "information": (0.05, 1.0)},
@@ -23,14 +23,14 @@ LIMITS = {  # of a subject, its reference and its other modalities; sources in d
 
 @dataclass(frozen=True)
 class Figures:
-    """Figures of the subject, and of each modality by name; see docs/explanation/preparation.md."""
+    """Quality figures of a subject and of each modality, by name; see docs/explanation/preparation.md."""
 
     reference: str
     subject: Mapping[str, float]
     modalities: Mapping[str, Mapping[str, float]]
 
     def record(self) -> dict[str, Any]:
-        """The figures as JSON data."""
+        """Return the figures as JSON data."""
         return asdict(self)
 
 
@@ -38,59 +38,59 @@ def measure(
     heads: Mapping[str, Volume],
     covered: Mapping[str, NDArray[np.bool_]],
     brain: NDArray[np.bool_],
-    found: Volume,
+    mask: Volume,
     mirrored: NDArray[np.bool_] | None,
     affine: NDArray[np.float64],
     matrix: NDArray[np.float64],
     reference: str,
 ) -> Figures:
-    """Measure a prepared subject. Heads and masks are on the target's grid, except for `found` and `mirrored`.
+    """Measure a prepared subject; `heads`, `covered` and `brain` are on the target's grid.
 
-    These are brain masks on the grid of the reference's scan; `mirrored` is deepbet's in the mirrored T1, if any.
-    `affine` (MNI space, 12 degrees of freedom) and `matrix` (target's space) map to mm of that scan. The template is
-    compared as `affine` places it, however the target was registered.
+    `mask` and `mirrored` are brain masks on the grid of the reference's scan; `mirrored` is deepbet's mask of the
+    mirrored T1, if any. `affine` maps mm in MNI space (12 degrees of freedom), `matrix` mm in the target's space, to mm
+    of that scan. The template is always placed by `affine`, even if the target's registration is rigid.
     """
     growth = float(abs(np.linalg.det(matrix[:3, :3])))
     spacing = heads[reference].grid.spacing
     subject = {
-        "overlap": template_overlap(found, affine),
+        "overlap": template_overlap(mask, affine),
         "volume": float(brain.sum() * spacing.prod() * growth / 1000),
         "scale": float(abs(np.linalg.det(affine[:3, :3]))) ** (-1 / 3),
     }
     if mirrored is not None:
-        subject["agreement"] = dice(found.array, mirrored)
+        subject["agreement"] = dice(mask.array, mirrored)
     grid, back = heads[reference].grid, np.linalg.inv(affine) @ matrix
-    standard, whole = (resample(volume, grid, back) for volume in (template_brain(), template_mask()))
+    standard, template = (resample(volume, grid, back) for volume in (template_brain(), template_mask()))
     modalities = {}
     for modality, head in heads.items():
         other = standard if modality == reference else heads[reference]
         modalities[modality] = {
-            "coverage": float(covered[modality][whole.array > 0.5].mean()),
+            "coverage": float(covered[modality][template.array > 0.5].mean()),
             "information": information(head.array[brain], other.array[brain]),
         }
     return Figures(reference, subject, modalities)
 
 
-def template_overlap(found: Volume, affine: NDArray[np.float64] | None = None) -> float:
-    """Dice of a brain mask and the template's brain at 2 mm.
+def template_overlap(mask: Volume, affine: NDArray[np.float64] | None = None) -> float:
+    """Return the Dice of a brain mask and the template's brain at 2 mm.
 
     `affine` maps mm in MNI space to mm of the mask (default: identity).
     """
     grid, template = coarse_grid(template_brain(), template_mask().array > 0)
-    return dice(resample(found, grid, affine).array > 0.5, template)
+    return dice(resample(mask, grid, affine).array > 0.5, template)
 
 
 def rows(figures: Figures) -> list[tuple[str, str, float, float, float]]:
-    """The figures one by one: modality ("" for the subject), figure, value, lowest and highest acceptable value."""
-    found = [("", name, value, *LIMITS["subject"][name]) for name, value in figures.subject.items()]
+    """List the figures: modality ("" for the subject), name, value, lowest and highest acceptable value."""
+    table = [("", name, value, *LIMITS["subject"][name]) for name, value in figures.subject.items()]
     for modality, values in figures.modalities.items():
         limits = LIMITS["reference" if modality == figures.reference else "modality"]
-        found += [(modality, name, value, *limits[name]) for name, value in values.items()]
-    return found
+        table += [(modality, name, value, *limits[name]) for name, value in values.items()]
+    return table
 
 
 def outside(figures: Figures) -> list[str]:
-    """A phrase for each figure outside its limits."""
+    """Describe each figure outside its limits in a phrase."""
     phrases = []
     for modality, name, value, lowest, highest in rows(figures):
         unit = f" {UNITS[name]}" if name in UNITS else ""
@@ -101,13 +101,13 @@ def outside(figures: Figures) -> list[str]:
 
 
 def likely_cause(figures: Figures, is_stripped: bool) -> str:
-    """What probably put figures outside their limits, in a phrase with its evidence; "" without evidence."""
+    """Describe the likely cause of figures outside their limits, with its evidence; "" without evidence."""
     limits = LIMITS["subject"]
     coverage, worst = min((values["coverage"], name) for name, values in figures.modalities.items())
     if coverage < LIMITS["modality"]["coverage"][0]:
         return f"a cut field of view: {1 - coverage:.0%} of the brain lies outside that of {worst}"
     if figures.subject["overlap"] < limits["overlap"][0] and is_stripped:
-        return "a brain that was extracted badly before: it has no skull; give the raw scan"
+        return "a poor skull-stripping before the preparation; give the raw scan"
     if figures.subject["volume"] < limits["volume"][0]:
         volume = f"{figures.subject['volume']:.0f} mL"
         return f"a small brain, {volume}, as of a child: give masks by HD-BET or SynthStrip as --brain"

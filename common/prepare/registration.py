@@ -1,6 +1,6 @@
-"""Rigid and affine registration of head scans by ANTs (Avants et al., NeuroImage 2011) from several starts.
+"""Rigid and affine registration of head scans by ANTs (Avants et al., NeuroImage 2011) from several starting positions.
 
-A matrix [4, 4] maps mm of the fixed scan to mm of the moving scan, RAS+, as resampling needs it.
+A matrix [4, 4] maps mm of the fixed scan to mm of the moving scan, RAS+, as resampling requires.
 """
 
 import os
@@ -18,23 +18,23 @@ from .resampling import resample
 from .volumes import Grid, Volume, matrix_of, to_image, upright
 
 KINDS = {6: "Rigid", 12: "Affine"}
-EDGE = 2.0  # mm; voxels for measuring similarity
-FINEST = 1.0  # mm; ANTs' finest voxels
-BINS = 48  # of the joint histogram
-SAMPLED = 0.3  # share of the voxels
+EDGE = 2.0  # mm; voxel size for measuring similarity
+FINEST = 1.0  # mm; finest voxel size for ANTs
+BINS = 48  # per axis of the joint histogram
+SAMPLED = 0.3  # share of voxels that ANTs samples
 SHRINKING = (6, 4, 2, 1)  # ANTs' default shrink factors
 SMOOTHING = (3, 2, 1, 0)  # ANTs' default standard deviations, voxels
 COARSE: dict[str, Any] = {"aff_shrink_factors": (6, 4), "aff_iterations": (2100, 1200)}
-COARSEST = 8.0  # mm; largest voxels of a level
+COARSEST = 8.0  # mm; largest voxel size of a level
 FIXED_SEED = {"ANTS_RANDOM_SEED": "1", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"}  # makes results reproducible
 Matrix = NDArray[np.float64]
 
 
 def register(fixed: Volume, moving: Volume, dof: int, mask: NDArray[np.bool_], starts: Sequence[Matrix] = ()) -> Matrix:
-    """The position of highest mutual information within a mask of the fixed scan: ANTs' result or a start.
+    """Return the position with the highest mutual information within a mask of the fixed scan.
 
-    From each start ANTs first registers the whole scans coarsely, to recover from large offsets, and then refines the
-    best position within the mask. The result is never less similar than the position in the headers.
+    From the headers' position and each start, ANTs first registers the whole scans coarsely, to recover from large
+    offsets; it then refines the best position within the mask. The result is at least as good as every start.
     """
     grid, inside = coarse_grid(fixed, mask)
     coarse = resample(fixed, grid)
@@ -42,15 +42,15 @@ def register(fixed: Volume, moving: Volume, dof: int, mask: NDArray[np.bool_], s
     def similarity(matrix: Matrix) -> float:
         return information(coarse.array[inside], resample(moving, grid, matrix).array[inside])
 
-    known = [np.eye(4), *starts]
-    known += [_by_ants(coarse, moving, 6, start, **COARSE) for start in known]
-    best = max(known, key=similarity)
+    candidates = [np.eye(4), *starts]
+    candidates += [_by_ants(coarse, moving, 6, start, **COARSE) for start in candidates]
+    best = max(candidates, key=similarity)
     fine_grid, within = coarse_grid(fixed, mask, FINEST)
     return max(best, _by_ants(resample(fixed, fine_grid), moving, dof, best, within), key=similarity)
 
 
 def coarse_grid(fixed: Volume, mask: NDArray[np.bool_], edge: float = EDGE) -> tuple[Grid, NDArray[np.bool_]]:
-    """The grid of a scan with voxels of at least `edge` mm, and its mask on that grid."""
+    """Return a scan's grid, coarsened to voxels of at least `edge` mm, and the mask on that grid."""
     edges = np.maximum(fixed.spacing, edge)
     factors = edges / fixed.spacing
     affine = fixed.affine @ np.diag([*factors, 1])
@@ -63,10 +63,10 @@ def coarse_grid(fixed: Volume, mask: NDArray[np.bool_], edge: float = EDGE) -> t
 def _by_ants(
     fixed: Volume, moving: Volume, dof: int, start: Matrix, mask: NDArray[np.bool_] | None = None, **levels: Any
 ) -> Matrix:
-    """ANTs' result from a start, or the start if ANTs finds no overlap.
+    """Return ANTs' result from a start, or the start if ANTs finds no overlap.
 
-    The start is written into the header of the moving scan. Scans are smoothed by mm, not by voxels, which in slices of
-    3 mm took ANTs away from a good start.
+    The start goes into the moving scan's header. Smoothing is in mm, because smoothing in voxels moved ANTs away from
+    good starts on slices of 3 mm.
     """
     ants = _ants()
     placed = Volume(moving.array, np.linalg.inv(start) @ moving.affine)
@@ -75,7 +75,7 @@ def _by_ants(
     settings = {"aff_shrink_factors": tuple(min(factor, most) for factor in SHRINKING)} | levels
     with TemporaryDirectory() as folder:
         try:
-            found = ants.registration(
+            registered = ants.registration(
                 _image(fixed),
                 _image(placed),
                 KINDS[dof],
@@ -89,13 +89,13 @@ def _by_ants(
             )
         except RuntimeError:
             return start
-        transform = ants.read_transform(found["fwdtransforms"][0])
+        transform = ants.read_transform(registered["fwdtransforms"][0])
     return start @ _shear(placed) @ matrix_of(transform.apply_to_point) @ np.linalg.inv(_shear(fixed))
 
 
 @cache
 def _ants() -> Any:
-    """ANTs, imported late: the import takes seconds and reads the environment."""
+    """Import ANTs late: the import takes seconds, and it reads the environment."""
     os.environ.update(FIXED_SEED)
     import ants
 
@@ -103,22 +103,20 @@ def _ants() -> Any:
 
 
 def _shear(volume: Volume) -> Matrix:
-    """From mm of the image that ANTs gets to mm of the volume."""
+    """Return the matrix from mm of the volume's ANTs image, which has no shear, to mm of the volume."""
     return np.asarray(volume.affine @ np.linalg.inv(upright(volume.affine)))
 
 
 def _image(volume: Volume) -> Any:
-    like = to_image(Volume(np.broadcast_to(np.uint8(0), volume.array.shape), volume.affine))
-    direction = np.reshape(like.GetDirection(), (3, 3))
-    return _ants().from_numpy(volume.array.astype(np.float32), like.GetOrigin(), like.GetSpacing(), direction)
+    header = to_image(Volume(np.broadcast_to(np.uint8(0), volume.array.shape), volume.affine))
+    direction = np.reshape(header.GetDirection(), (3, 3))
+    return _ants().from_numpy(volume.array.astype(np.float32), header.GetOrigin(), header.GetSpacing(), direction)
 
 
-def between_centres(
-    fixed: Volume, inside: NDArray[np.bool_], moving: Volume, other: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    """A start: the translation from the centre of the fixed scan's mask to that of the moving scan's."""
+def between_centres(fixed: Volume, fixed_mask: NDArray[np.bool_], moving: Volume, mask: NDArray[np.bool_]) -> Matrix:
+    """Return a start: the translation from the centre of the fixed scan's mask to that of the moving scan's mask."""
     start = np.eye(4)
-    start[:3, 3] = _centre(moving.affine, other) - _centre(fixed.affine, inside)
+    start[:3, 3] = _centre(moving.affine, mask) - _centre(fixed.affine, fixed_mask)
     return start
 
 
@@ -127,19 +125,20 @@ def _centre(affine: NDArray[np.float64], mask: NDArray[np.bool_]) -> NDArray[np.
 
 
 def foreground(scan: Volume) -> NDArray[np.bool_]:
-    """The voxels of a head above Otsu's threshold."""
+    """Return a mask of the voxels above Otsu's threshold."""
     return np.asarray(sitk.GetArrayFromImage(sitk.OtsuThreshold(to_image(scan), 0, 1, 128)).T > 0)
 
 
-def information(one: NDArray[Any], other: NDArray[Any]) -> float:
-    """Mutual information divided by the mean entropy: 0 if independent, 1 if one image determines the other.
+def information(fixed: NDArray[Any], moving: NDArray[Any]) -> float:
+    """Return the normalized mutual information of two images: 0 if independent, 1 if they determine each other.
 
-    Intensities are binned between percentiles 1 and 99. A constant image gives 0.
+    The mutual information is divided by the mean entropy. Intensities are binned between percentiles 1 and 99. A
+    constant image gives 0.
     """
-    edges = [np.percentile(values, (1, 99)) for values in (one, other)]
+    edges = [np.percentile(values, (1, 99)) for values in (fixed, moving)]
     if any(high <= low for low, high in edges):
         return 0.0
-    first, second = (np.clip(values, *limits) for values, limits in zip((one, other), edges, strict=True))
+    first, second = (np.clip(values, *limits) for values, limits in zip((fixed, moving), edges, strict=True))
     joint = np.histogram2d(first, second, bins=BINS)[0]
     joint /= joint.sum()
     entropies = [_entropy(joint.sum(axis=axis)) for axis in (0, 1)]

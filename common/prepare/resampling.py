@@ -10,13 +10,13 @@ from .volumes import Grid, Volume
 def resample(volume: Volume, grid: Grid, matrix: NDArray[np.float64] | None = None) -> Volume:
     """Resample a volume linearly to a grid; 0 outside its field of view.
 
-    `matrix` [4, 4] maps mm of the grid to mm of the volume, RAS+ (default: identity). A volume that is already on the
-    grid stays unchanged.
+    `matrix` [4, 4] maps mm of the grid to mm of the volume, RAS+ (default: identity). Without it, a volume that is
+    already on the grid stays unchanged.
     """
     if matrix is None and volume.grid.is_same(grid):
         return Volume(volume.array, grid.affine)
     onto = np.linalg.inv(volume.affine) @ (np.eye(4) if matrix is None else matrix) @ grid.affine
-    transform = sitk.AffineTransform(3)  # between voxels, as images of ITK have no shear
+    transform = sitk.AffineTransform(3)  # in voxels, because ITK images have no shear
     transform.SetMatrix(onto[:3, :3].ravel().tolist())
     transform.SetTranslation(onto[:3, 3].tolist())
     image = sitk.Resample(
@@ -30,19 +30,19 @@ def resample(volume: Volume, grid: Grid, matrix: NDArray[np.float64] | None = No
 
 
 def field_of_view(volume: Volume, grid: Grid, matrix: NDArray[np.float64] | None = None) -> NDArray[np.bool_]:
-    """Mask of a grid's voxels inside a volume's field of view; see `resample`."""
+    """Return a mask of a grid's voxels inside a volume's field of view; see `resample`."""
     return resample(Volume(np.ones_like(volume.array), volume.affine), grid, matrix).array > 0.5
 
 
 def labels_on(labels: Volume, grid: Grid, matrix: NDArray[np.float64]) -> Volume:
     """Resample a label map to a grid: each voxel gets the label with the largest share, on ties the smaller label.
 
-    The share is the label's mask averaged over the voxel, by linear interpolation at points at most 1 mm apart.
-    `matrix` [4, 4] maps mm of the grid to mm of the labels, RAS+.
+    The share is the mean of the label's mask over the voxel, interpolated linearly at points about as far apart as the
+    labels' voxels. `matrix` [4, 4] maps mm of the grid to mm of the labels, RAS+.
     """
     step = labels.grid.spacing.max()
     counts = np.maximum(1, np.ceil(grid.spacing / step - 0.25)).astype(int)
-    points = [(np.array(place) + 0.5) / counts - 0.5 for place in np.ndindex(*counts)]  # in voxels, from the centre
+    points = [(np.array(index) + 0.5) / counts - 0.5 for index in np.ndindex(*counts)]  # in voxels, from the centre
     best = np.zeros(grid.shape, np.float32)
     result = np.zeros(grid.shape, labels.array.dtype)
     values = np.unique(labels.array)

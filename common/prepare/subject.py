@@ -20,13 +20,13 @@ from .volumes import Grid, Volume, check_transform, frame_of, in_frame
 
 @dataclass(frozen=True)
 class Settings:
-    """How scans are prepared; an invalid value raises InputError."""
+    """Settings of the preparation; raise InputError for an invalid value."""
 
-    like: str  # cohort whose space and grid the result has, a key of `COHORTS`
-    modalities: tuple[str, ...]  # to prepare, in this order
-    brain: str = DEEPBET  # or a pattern of mask files, or `none`, which keeps the head
-    spacing: float = 1.0  # edge of the result's voxels, mm
-    device: str = "cpu"  # cpu or cuda, for the brain extraction
+    like: str  # cohort with the target space and grid, a key of `COHORTS`
+    modalities: tuple[str, ...]  # modalities to prepare, in order
+    brain: str = DEEPBET  # or a pattern of mask files, or `none` to keep the head
+    spacing: float = 1.0  # voxel size of the result, mm
+    device: str = "cpu"  # device of the brain extraction, cpu or cuda
 
     def __post_init__(self) -> None:
         names = self.modalities
@@ -46,7 +46,7 @@ class Settings:
 
     @property
     def mask_pattern(self) -> str | None:
-        """The pattern of the users' own brain masks, if `brain` is one."""
+        """The pattern of the user's brain masks, if `brain` is a pattern."""
         return self.brain if "*" in self.brain else None
 
     @property
@@ -56,24 +56,24 @@ class Settings:
 
     @property
     def reference(self) -> str:
-        """The modality that is registered to the template; the rest are registered to it."""
+        """The modality registered to the template; the rest are registered to this modality."""
         return default_reference(self.modalities)
 
     @property
     def grid(self) -> Grid:
-        """The grid of the result, over the same field of view at each spacing."""
+        """The grid of the result, with the same field of view at every spacing."""
         affine = self.target.affine(self.spacing)
         affine[:3, 3] += (self.spacing - 1) / 2 * np.array(self.target.flip)
         return Grid(self.target.edges(self.spacing), affine)
 
     def describe(self, is_stripped: bool = False) -> str:
-        """Space, voxel size and brain extraction, for records; `is_stripped`: the scan has no skull."""
+        """Describe space, voxel size and brain extraction, for records; `is_stripped`: the scan has no skull."""
         brain = "head kept" if self.brain == "none" else f"brain extracted by {self.brain}"
         brain = "brain as in the scan, which has no skull" if is_stripped else brain
         return f"{self.target.description}; voxels of {self.spacing:g} mm; {brain}"
 
     def limited_to(self, modalities: Collection[str]) -> "Settings":
-        """The settings for a subject that has only these modalities."""
+        """Return the settings for a subject with only these modalities."""
         return replace(self, modalities=tuple(name for name in self.modalities if name in modalities))
 
 
@@ -82,17 +82,17 @@ class Prepared:
     """A prepared subject; volumes and masks are on the target's grid."""
 
     images: Mapping[str, Volume]  # float32, by modality
-    heads: Mapping[str, Volume]  # the same with the head around the brain
+    heads: Mapping[str, Volume]  # the same, with the whole head
     brain: NDArray[np.bool_]
     template: NDArray[np.bool_]  # the template's brain
     matrices: Mapping[str, NDArray[np.float64]]  # [4, 4] from mm in the target's space to mm of each scan, RAS+
     figures: Figures
-    is_stripped: bool  # the reference has no skull, and its own brain was taken
-    cause: str  # of figures outside their limits, if there is evidence
+    is_stripped: bool  # the reference has no skull, and no brain extraction ran
+    cause: str  # likely cause of figures outside their limits; empty without evidence
 
 
 def default_reference(modalities: Sequence[str]) -> str:
-    """T1 if present, else T1ce, else the first modality."""
+    """Return T1 if present, else T1ce, else the first modality."""
     return next((modality for modality in ("T1", "T1ce") if modality in modalities), modalities[0])
 
 
@@ -101,16 +101,16 @@ def prepare_subject(
 ) -> Prepared:
     """Prepare the scans of a subject, float32 by modality.
 
-    The reference is registered to the template, and the rest rigidly to the reference, within its brain. Each scan is
-    resampled once by the combined transform. All is done in the reference's own frame, whichever way scans are stored.
-    `mask` is the brain on the reference's grid, if `settings.brain` is a file pattern.
+    The reference is registered to the template, and the remaining scans rigidly to the reference, within its brain.
+    Each scan is resampled once, by the combined transform. All computations use the reference's frame (`frame_of`), so
+    the storage order of axes does not matter. `mask` is the user's brain mask on the reference's grid, if any.
     """
     frame = frame_of(volumes[settings.reference])
     scans = {modality: in_frame(volumes[modality], frame) for modality in settings.modalities}
     reference, target, grid = scans[settings.reference], settings.target, settings.grid
-    stage("brain", 0.0)  # shares of the time, measured on two people with T1 and FLAIR
+    stage("brain", 0.0)  # shares of the time, measured on two subjects with T1 and FLAIR
     stripped = stripped_brain(reference) if mask is None else None
-    if mask is None:  # if the head is kept, only to measure
+    if mask is None:  # also if the head is kept: the figures need the brain
         with within(settings.reference):
             mask = brain_of(reference, settings.device) if stripped is None else stripped
     else:
@@ -151,9 +151,9 @@ def prepare_subject(
 
 
 def _to_template(scan: Volume, brain: NDArray[np.bool_], dof: int) -> NDArray[np.float64]:
-    """Matrix from MNI space to the scan, registered within the brain, as the template has no skull.
+    """Return the matrix from MNI space to the scan, registered within the brain, as the template has no skull.
 
-    2 mm suffice, since people differ by more.
+    A resolution of 2 mm suffices, because brains differ by more.
     """
     grid, near = coarse_grid(template_brain(), near_brain())
     start = between_centres(template_brain(), template_mask().array > 0, scan, brain)
@@ -162,6 +162,6 @@ def _to_template(scan: Volume, brain: NDArray[np.bool_], dof: int) -> NDArray[np
 
 
 def _to_reference(reference: Volume, brain: NDArray[np.bool_], scan: Volume) -> NDArray[np.float64]:
-    """Matrix from the reference to a scan, starting from the scanner positions and from the centres of both heads."""
+    """Return the matrix from the reference to a scan; starts are the scanner positions and the heads' centres."""
     start = between_centres(reference, foreground(reference), scan, foreground(scan))
     return register(reference, scan, 6, brain, [start])

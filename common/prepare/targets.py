@@ -1,6 +1,6 @@
-"""The head template of all target spaces: the ICBM152 2009a average brain at 1 mm, without skull, from nilearn.
+"""The template of all target spaces: nilearn's ICBM152 2009a average brain at 1 mm, without skull.
 
-Registration uses its coordinates, MNI space; a cohort's space adds a grid and the position of MNI space on it.
+Registration uses its coordinates, MNI space; a cohort's space adds a grid and the position of MNI space on the grid.
 """
 
 from functools import cache
@@ -13,19 +13,19 @@ from scipy import ndimage
 from .volumes import Volume
 
 MARGIN = 4  # mm
-CLOSING = 6  # mm; fills sulci up to twice as wide, as in the cohorts' brain masks
+CLOSING = 6  # mm; fills sulci up to 12 mm wide, as in the cohorts' brain masks
 
 
 @cache
 def template_brain() -> Volume:
-    """The T1 template in MNI space at 1 mm, without skull, 0 to 1."""
+    """Return the T1 template in MNI space at 1 mm, without skull, values 0 to 1."""
     image = datasets.load_mni152_template(resolution=1)
     return Volume(np.asarray(image.dataobj, np.float32), image.affine)
 
 
 @cache
 def template_mask() -> Volume:
-    """The template's brain with its fluid, 0 or 1: nilearn's mask, closed and filled."""
+    """Return the template's brain mask (0 or 1) including fluid: nilearn's mask, closed and filled."""
     image = datasets.load_mni152_brain_mask(resolution=1)
     brain = np.pad(np.asarray(image.dataobj) > 0, CLOSING + 1)
     filled = ndimage.binary_fill_holes(ndimage.binary_closing(brain, iterations=CLOSING))
@@ -35,5 +35,5 @@ def template_mask() -> Volume:
 
 @cache
 def near_brain() -> NDArray[np.bool_]:
-    """The template's brain and a margin of 4 mm: the region for registration, as the template has no skull."""
+    """Return the region for registration: the template's brain and a margin of 4 mm, as it has no skull."""
     return np.asarray(ndimage.binary_dilation(template_mask().array > 0, iterations=MARGIN))

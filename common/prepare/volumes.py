@@ -1,6 +1,6 @@
-"""Volumes as arrays with an affine, their files, and conversion to SimpleITK.
+"""Volumes (arrays with an affine): reading, checks, and conversion to SimpleITK.
 
-NIfTI uses RAS+ and SimpleITK LPS+; only this module converts between them.
+NIfTI uses RAS+ and SimpleITK LPS+; only this module converts between the two.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,13 +19,13 @@ from ..errors import InputError
 
 UNITS = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # between RAS+ and LPS+
-SHEAR = 0.01  # largest cosine between two axes of a scan; scanners round directions to about 0.001
-EDGES = (0.2, 10.0)  # mm; accepted voxel edges
-NARROWEST, WIDEST = 50.0, 1000.0  # mm; accepted edges of a field of view
-SCALES = (0.2, 5.0)  # accepted along the axes of a transform; those of the heads of adults differ by less than 2
+SHEAR = 0.01  # largest accepted cosine between two axes of a scan; scanners round directions to about 0.001
+EDGES = (0.2, 10.0)  # mm; range of accepted voxel edges
+NARROWEST, WIDEST = 50.0, 1000.0  # mm; smallest and largest accepted field of view along an axis
+SCALES = (0.2, 5.0)  # range of accepted scales of a transform; adult heads differ by a factor below 2
 FEWEST = 4  # least number of voxels along an axis
-FILLED = 0.25  # least content of a slice within the head, as a share of the fullest slice's
-FINEST = np.array([1e-5, 1e-5, 1e-5, 1e-3])  # mm; steps of affines in a frame, coarser than the rounding of headers
+FILLED = 0.25  # least share of non-background voxels of a slice within the head, relative to the fullest slice
+FINEST = np.array([1e-5, 1e-5, 1e-5, 1e-3])  # mm; steps for rounding affines in a frame, coarser than headers' rounding
 ORDINALS = ("first", "second", "third")
 
 
@@ -42,7 +42,7 @@ class Grid:
         return nibabel.affines.voxel_sizes(self.affine)
 
     def is_same(self, other: "Grid") -> bool:
-        """Whether two grids are equal within 0.001 mm."""
+        """Return whether two grids are equal within 0.001 mm."""
         return self.shape == other.shape and np.allclose(self.affine, other.affine, rtol=0, atol=1e-3)
 
 
@@ -73,8 +73,8 @@ class Volume:
 def read_volume(path: Path) -> Volume:
     """Read a raw scan as float32.
 
-    Refuses files that are missing, damaged, not 3D, empty, sheared, without orientation or with an empty slice inside
-    the head.
+    Refuse files that are missing, damaged, not 3D, empty, sheared or without orientation, or that have an empty slice
+    within the head.
     """
     scan, voxels = read_scan(path, np.float32)
     if is_assumed(scan):
@@ -86,7 +86,7 @@ def read_volume(path: Path) -> Volume:
 
 
 def check_scan(volume: Volume, name: str) -> None:
-    """Check that a volume can be a head scan: a plausible, wide grid without shear, finite and varying values."""
+    """Check that a volume can be a head scan: plausible voxels and field of view, no shear, finite, varying values."""
     check_grid(volume.grid, name)
     view = volume.spacing * volume.array.shape
     if view.min() < NARROWEST:
@@ -96,11 +96,11 @@ def check_scan(volume: Volume, name: str) -> None:
 
 
 def check_gaps(array: NDArray[Any], name: str) -> None:
-    """Refuse a scan with an empty slice, of a single value, between slices that show the head."""
+    """Refuse a scan with an empty (constant) slice between slices of the head."""
     for axis, ordinal in enumerate(ORDINALS):
         slices = np.moveaxis(array, axis, 0)
         is_empty = np.ptp(slices, axis=(1, 2)) == 0
-        for value in np.unique(slices[is_empty, 0, 0]):  # the background's, whichever it is
+        for value in np.unique(slices[is_empty, 0, 0]):  # the background value, 0 or not
             filled = np.count_nonzero(slices != value, axis=(1, 2))
             head = np.flatnonzero(filled > FILLED * filled.max())
             if len(head) and not (within := filled[head[0] : head[-1]]).all():
@@ -109,7 +109,7 @@ def check_gaps(array: NDArray[Any], name: str) -> None:
 
 
 def check_grid(grid: Grid, name: str) -> None:
-    """Check that a grid can be that of a head scan; see `check_scan`."""
+    """Check that a head scan can have this grid; see `check_scan`."""
     if min(grid.shape) < FEWEST:
         shape = " x ".join(map(str, grid.shape))
         raise InputError(f"{name}: {shape} voxels; expected at least {FEWEST} along each axis")
@@ -125,16 +125,16 @@ def check_grid(grid: Grid, name: str) -> None:
 
 
 def check_transform(matrix: NDArray[np.float64], name: str) -> None:
-    """Check that a matrix [4, 4] can lead from a template to a head: plausible scales, without a reflection."""
+    """Check that a matrix [4, 4] can map a template to a head: plausible scales, no reflection."""
     linear = matrix[:3, :3]
     scales = np.linalg.svd(linear, compute_uv=False) * [1, 1, np.sign(np.linalg.det(linear))]
     if not (scales[2] >= SCALES[0] and scales[0] <= SCALES[1]):
-        found = " x ".join(f"{scale:.4g}" for scale in scales)
-        raise InputError(f"{name} scales by {found}; expected {SCALES[0]:g} to {SCALES[1]:g} along each axis")
+        factors = " x ".join(f"{scale:.4g}" for scale in scales)
+        raise InputError(f"{name} scales by {factors}; expected {SCALES[0]:g} to {SCALES[1]:g} along each axis")
 
 
 def upright(affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The nearest affine with right angles between its axes: all that images of ITK and ANTs can have."""
+    """Return the nearest affine without shear, because ITK and ANTs images cannot have shear."""
     spacing = nibabel.affines.voxel_sizes(affine)
     left, _, right = np.linalg.svd(affine[:3, :3] / spacing)
     result = affine.copy()
@@ -143,10 +143,10 @@ def upright(affine: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def frame_of(scan: Volume) -> NDArray[np.float64]:
-    """The rigid matrix from a scan's own frame to mm of its header, RAS+.
+    """Return the rigid matrix from a scan's frame to mm of its header, RAS+.
 
-    The frame's axes are the scan's, in the order and directions nearest to RAS, and its origin is the scan's centre. In
-    this frame a scan is the same however it is stored: with axes permuted or flipped, or with its header turned.
+    The frame's axes are the scan's, in the order and directions nearest to RAS, and its origin is the scan's centre. A
+    scan's position in this frame does not change if its stored axes are permuted or flipped, or its header is rotated.
     """
     ras = Volume(*canonical(scan.array, scan.affine))
     centred = np.diag([*ras.spacing, 1])
@@ -155,13 +155,13 @@ def frame_of(scan: Volume) -> NDArray[np.float64]:
 
 
 def in_frame(scan: Volume, frame: NDArray[np.float64]) -> Volume:
-    """A scan in a frame from `frame_of`, with axes nearest to RAS; its voxels stay as they are."""
+    """Express a scan in a frame from `frame_of`, with axes nearest to RAS; voxels are reordered, not resampled."""
     array, affine = canonical(scan.array, scan.affine)
     return Volume(array, np.round(np.linalg.inv(frame) @ affine / FINEST) * FINEST)
 
 
 def to_image(volume: Volume) -> sitk.Image:
-    """The SimpleITK image of a volume, on its `upright` affine."""
+    """Convert a volume to a SimpleITK image with its `upright` affine."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array.T))
     spacing, lps = volume.grid.spacing, FLIP @ upright(volume.affine)
     image.SetSpacing(spacing.tolist())
@@ -171,7 +171,7 @@ def to_image(volume: Volume) -> sitk.Image:
 
 
 def to_transform(matrix: NDArray[np.float64]) -> sitk.AffineTransform:
-    """The SimpleITK transform of a matrix [4, 4] in RAS+, mm."""
+    """Convert a matrix [4, 4] in RAS+, mm, to a SimpleITK transform."""
     lps = FLIP @ matrix @ FLIP
     transform = sitk.AffineTransform(3)
     transform.SetMatrix(lps[:3, :3].ravel().tolist())
@@ -180,7 +180,7 @@ def to_transform(matrix: NDArray[np.float64]) -> sitk.AffineTransform:
 
 
 def matrix_of(transform: Callable[[tuple[float, float, float]], Sequence[float]]) -> NDArray[np.float64]:
-    """The matrix [4, 4] in RAS+, mm, of a linear transform of LPS+ points."""
+    """Return the matrix [4, 4] in RAS+, mm, of an affine transform of LPS+ points."""
     start = np.array(transform((0.0, 0.0, 0.0)))
     lps = np.eye(4)
     lps[:3, :3] = np.column_stack([np.array(transform(unit)) - start for unit in UNITS])

@@ -1,4 +1,4 @@
-"""Checkpoints: read any known format, and fit the weights to a network by modality name."""
+"""Checkpoints: read any known layout, and fit the weights to a network by modality name."""
 
 from .. import lazy
 

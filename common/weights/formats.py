@@ -1,4 +1,4 @@
-"""Read checkpoints of any known layout; tensors get the names of this project's networks."""
+"""Read checkpoints of any known layout, and rename their tensors as in this project's networks."""
 
 import re
 from collections import Counter
@@ -13,40 +13,44 @@ from ..errors import InputError, report_in_one_line, within
 from ..values import AXES, CLEANUP, EDGES, LENGTHS, MODALITIES, TEXT
 from .storage import load, path_of, read_record
 
-ENCODER = "swinViT."  # prefix of the encoder, the part that pretraining passes on
-STEM = f"{ENCODER}patch_embed.proj.weight"  # the encoder's first layer; its name marks an encoder in a file
+ENCODER = "swinViT."  # prefix of the encoder, the pretrained part
+STEM = f"{ENCODER}patch_embed.proj.weight"  # the encoder's first layer; files with this name contain an encoder
 
-# The known layouts. All names may share a further prefix, such as `module.` of DistributedDataParallel.
+# The known layouts. All names may share an additional prefix, such as `module.` of DistributedDataParallel.
 WRAPPERS = ("network", "state_dict", "model", "model_state_dict")  # ours; common; MONAI's; the public BraTS code's
-ENCODERS = {  # prefix of the encoder -> tensors in its files that our networks lack
+ENCODERS = {  # prefix of the encoder -> prefix of tensors in the same files that our networks lack
     ENCODER: None,  # our networks, the paper's and MONAI's
-    "encoder.": "out.",  # MONAI's ssl_pretrained_weights.pth; this layer restores the image, it does not segment
+    "encoder.": "out.",  # MONAI's ssl_pretrained_weights.pth, whose `out` restores the image
     "": None,  # MONAI's model_swinvit.pt
 }
-ENCODER_PART = re.compile(r"(patch_embed|layers\d\w*|norm|mask_token)(\.|$)")  # a name after the encoder's prefix
-RENAMED = {  # within the encoder: pattern and replacement
+ENCODER_PART = re.compile(r"(patch_embed|layers\d\w*|norm|mask_token)(\.|$)")  # tensor name after the encoder's prefix
+RENAMED = {  # pattern in names of encoder tensors -> replacement
     r"\.mlp\.fc([12])\.": r".mlp.linear\1.",  # model_swinvit.pt
     r"^(layers\d)\.0\.0\.": r"\1.0.",  # ssl_pretrained_weights.pth
 }
 LEFT_OUT = re.compile(r"(norm\.(weight|bias)|mask_token)$")  # encoder tensors that MONAI's encoder lacks
 
-# Metadata that become options of configs; sizes of a training by Python may be others than an option takes
+# Metadata that become options of configs; trainings in Python may use sizes that no option accepts
 STATED = dict.fromkeys(("bundle", "architecture", "model_size", "label_convention", "normalization"), TEXT)
 STATED |= {"modalities": MODALITIES, "tasks": MODALITIES, "patch_size": EDGES, "spacing": LENGTHS, "flips": AXES}
 STATED["cleanup"] = CLEANUP
-FIGURES = {"spacing": (2, 3), "extent": (2, 3), "volume": (2,), "air": (2,), "overlap": (2,)}  # of data.measure
+FIGURES = {"spacing": (2, 3), "extent": (2, 3), "volume": (2,), "air": (2,), "overlap": (2,)}  # shapes in data.measure
 MOST_AXES = 8
-LARGEST = 1e9  # of a weight or running variance; trained ones stay far below, and its square fits into float32
+LARGEST = 1e9  # limit of weights and running variances; trained values are far smaller, and its square fits float32
 PLAIN = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 PLAIN |= {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a file stores its tensors.
+    """A file's layout of tensors.
 
-    `wrapper` is the key of their dictionary (None: top level), `beside` the keys next to it, `prefix` is shared by all
-    names, and `encoder` follows it (None: no encoder). MONAI's networks and SSLHead lack `left_out` tensors.
+    Attributes:
+        wrapper: Key of the tensors' dictionary; None at the top level.
+        beside: Keys next to `wrapper`, except metadata.
+        prefix: Prefix of all names.
+        encoder: Prefix of the encoder, after `prefix`; None without an encoder.
+        left_out: Tensors that MONAI's networks and SSLHead lack.
     """
 
     wrapper: str | None
@@ -58,7 +62,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file's tensors by parameter name, its metadata (empty for a foreign file), and its layout."""
+    """A file's tensors by parameter name, its metadata (empty if not from this project), and its layout."""
 
     state: dict[str, torch.Tensor]
     metadata: dict[str, Any]
@@ -66,18 +70,18 @@ class Checkpoint:
 
 
 def read(path: str | Path) -> Checkpoint:
-    """Read a checkpoint without unpickling anything; tensors get the names that SSLHead and SwinUNETR use.
+    """Read a checkpoint without unpickling; rename its tensors as in SSLHead and SwinUNETR.
 
-    Known layouts: a state dict, at the top level or under one of `WRAPPERS`; with or without a prefix that all names
-    share, such as DistributedDataParallel's `module.`; the encoder under a prefix in `ENCODERS`. This covers our files,
-    those of the paper's authors (other heads: DIFF-29), and the two that MONAI publishes for SwinUNETR
+    Known layouts: a state dict, at the top level or under one of `WRAPPERS`, with or without a prefix of all names,
+    such as DistributedDataParallel's `module.`; the encoder under a prefix in `ENCODERS`. This covers our files, those
+    of the paper's authors (different heads: DIFF-29), and the two that MONAI publishes for SwinUNETR
     (docs/how-to/use-public-weights.md). Metadata are in the file, or in the JSON beside a plain state dict (see
     `common.weights.write_plain`).
 
     Raises:
         InputError: the file is missing or cannot be read safely; it has no named tensors, or tensors that are not
-            finite or not plain numbers; its names are ambiguous; its modalities, model size, patch size or label
-            convention are more than plain words and numbers; or the JSON beside it describes a different file.
+            finite or not plain numbers; its names are ambiguous; its metadata in `STATED` are invalid; or the JSON
+            beside it describes a different file.
     """
     content = load(path)
     with within(f"checkpoint {path}"):
@@ -85,98 +89,98 @@ def read(path: str | Path) -> Checkpoint:
 
 
 def _read(content: Mapping[str, Any], path: str | Path) -> Checkpoint:
-    wrapper, given = _tensors(content)
-    prefix, encoder = _prefix_and_encoder(given)
-    names = {name: _own_name(name.removeprefix(prefix), encoder) for name in given}
-    state = {own: given[name] for name, own in names.items() if own is not None}
-    left_out = [name for name, own in names.items() if own is None]
-    if len(state) + len(left_out) < len(given):
-        twice = Counter(filter(None, names.values())).most_common(1)[0][0]
-        raise InputError(f"several tensors map to {twice}")
-    beside = [str(name) for name in content if name not in given and name not in (wrapper, "metadata")]
+    wrapper, tensors = _tensors(content)
+    prefix, encoder = _prefix_and_encoder(tensors)
+    names = {name: _parameter_name(name.removeprefix(prefix), encoder) for name in tensors}
+    state = {parameter: tensors[name] for name, parameter in names.items() if parameter is not None}
+    left_out = [name for name, parameter in names.items() if parameter is None]
+    if len(state) + len(left_out) < len(tensors):
+        duplicate = Counter(filter(None, names.values())).most_common(1)[0][0]
+        raise InputError(f"several tensors map to {duplicate}")
+    beside = [str(name) for name in content if name not in tensors and name not in (wrapper, "metadata")]
     return Checkpoint(state, _metadata(content, path), Layout(wrapper, beside, prefix, encoder, left_out))
 
 
 def settings_of(checkpoint: str | Path | Sequence[str]) -> dict[str, Any]:
-    """Settings of a checkpoint's network and training images: those of `STATED` that a file has.
+    """Return the settings of a checkpoint's network and training images: its metadata listed in `STATED`.
 
     Args:
-        checkpoint: File, or several files that must agree. Foreign and missing files state nothing: a config can be
-            read before there are weights, and loading them reports a missing file.
+        checkpoint: File, or several files that must agree. Missing files, and files without metadata, state no
+            settings, so that a config can be read before its weights exist; loading them reports a missing file.
 
     Raises:
-        InputError: a file cannot be read, or two disagree.
+        InputError: a file cannot be read, or two files disagree.
     """
     report_in_one_line()  # before `common.options.read`, which uses these as defaults
     files = checkpoint_files(checkpoint)
-    known = [metadata_of(file) if file.exists() else {} for file in files]
+    metadata = [metadata_of(file) if file.exists() else {} for file in files]
     stated: dict[str, Any] = {}
     for name in STATED:
-        found = [(file, settings[name]) for file, settings in zip(files, known, strict=True) if name in settings]
-        for file, value in found[1:]:
-            if value != found[0][1]:
+        entries = [(file, settings[name]) for file, settings in zip(files, metadata, strict=True) if name in settings]
+        for file, value in entries[1:]:
+            if value != entries[0][1]:
                 raise InputError(
                     f"checkpoint {file}",
-                    f"trained with {name}={value}, but {found[0][0]} with {found[0][1]}; an ensemble "
+                    f"trained with {name}={value}, but {entries[0][0]} with {entries[0][1]}; an ensemble "
                     "needs equal settings",
                 )
-        if found and found[0][1] is not None:
-            stated[name] = found[0][1]
+        if entries and entries[0][1] is not None:
+            stated[name] = entries[0][1]
     return stated
 
 
 def measured_of(checkpoint: str | Path | Sequence[str]) -> list[dict[str, Any]]:
-    """Measured preparation of the checkpoints' training scans, for each file that states it.
+    """Return how the training scans were prepared, as measured, for each checkpoint that states it.
 
-    `spacing` is the network's input spacing, after resampling if the training resampled.
+    `spacing` is the network's input spacing, after any resampling.
 
     Args:
         checkpoint: File or several files; see `settings_of`.
 
     Raises:
-        InputError: a file cannot be read, or its figures are not pairs, of finite numbers or lists, named in `FIGURES`.
+        InputError: a file cannot be read, or its figures are not finite ranges with the names and shapes of `FIGURES`.
     """
     report_in_one_line()  # as in `settings_of`
-    found = []
+    ranges = []
     for file in checkpoint_files(checkpoint):
         metadata = metadata_of(file) if file.exists() else {}
         measured, spacing = metadata.get("measured"), metadata.get("spacing")
         if measured is not None and not _are_ranges(measured):
             raise InputError(f"checkpoint {file}", f"metadata: measured={measured!s:.80}: expected ranges of figures")
         if measured is not None:
-            found.append(dict(measured) | ({"spacing": [spacing, spacing]} if spacing else {}))
-    return found
+            ranges.append(dict(measured) | ({"spacing": [spacing, spacing]} if spacing else {}))
+    return ranges
 
 
 def _are_ranges(measured: Any) -> bool:
     try:
         ranges = {name: torch.tensor(value) for name, value in measured.items()}
-    except (AttributeError, OverflowError, RuntimeError, TypeError, ValueError):  # no mapping, or not of numbers
+    except (AttributeError, OverflowError, RuntimeError, TypeError, ValueError):  # not a mapping, or not numbers
         return False
     shapes = {name: tuple(ends.shape) for name, ends in ranges.items()}
     return shapes == FIGURES and all(ends.isfinite().all() for ends in ranges.values())
 
 
 def checkpoint_files(checkpoint: str | Path | Sequence[str]) -> list[Path]:
-    """The files that the option `checkpoint` names, one or several."""
-    several = list(checkpoint) if isinstance(checkpoint, list | tuple) else [checkpoint]
-    return [path_of("checkpoint", file) for file in several]
+    """Return the paths in the option `checkpoint`, a file or a list of files."""
+    files = list(checkpoint) if isinstance(checkpoint, list | tuple) else [checkpoint]
+    return [path_of("checkpoint", file) for file in files]
 
 
 def metadata_of(checkpoint: str | Path) -> dict[str, Any]:
-    """A checkpoint's metadata of its training; empty for a foreign file."""
+    """Read a checkpoint's metadata; empty if it is not from this project."""
     content = load(checkpoint, lazily=True)
     with within(f"checkpoint {checkpoint}"):
         return _metadata(content, checkpoint)
 
 
 def _tensors(content: Mapping[str, Any]) -> tuple[str | None, dict[str, torch.Tensor]]:
-    """The key of the tensors (None: top level), and the tensors by name, checked to be finite plain numbers."""
-    under = {key: _named(content[key]) for key in WRAPPERS if isinstance(content.get(key), Mapping)}
-    found = {key: tensors for key, tensors in under.items() if tensors}
-    if len(found) > 1:
-        raise InputError(f"tensors under {' and '.join(found)}; expected one network")
-    wrapper, tensors = next(iter(found.items()), (None, _named(content)))
+    """Return the key of the tensors (None: top level), and the tensors by name; refuse all but finite plain numbers."""
+    candidates = {key: _named(content[key]) for key in WRAPPERS if isinstance(content.get(key), Mapping)}
+    networks = {key: tensors for key, tensors in candidates.items() if tensors}
+    if len(networks) > 1:
+        raise InputError(f"tensors under {' and '.join(networks)}; expected one network")
+    wrapper, tensors = next(iter(networks.items()), (None, _named(content)))
     if not tensors:
         keys = ", ".join(map(str, content)) or "nothing"
         raise InputError(
@@ -195,11 +199,11 @@ def _tensors(content: Mapping[str, Any]) -> tuple[str | None, dict[str, torch.Te
 
 
 def _named(entries: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
-    return {name: each for name, each in entries.items() if isinstance(name, str) and isinstance(each, torch.Tensor)}
+    return {name: value for name, value in entries.items() if isinstance(name, str) and torch.is_tensor(value)}
 
 
 def _prefix_and_encoder(names: Collection[str]) -> tuple[str, str | None]:
-    """The prefix shared by all names, and the encoder's prefix after it (None without an encoder)."""
+    """Return the prefix of all names, and the encoder's prefix after it (None without an encoder)."""
     stem = STEM.removeprefix(ENCODER)
     stems = [name for name in names if name.endswith(stem)]
     if len(stems) > 1:
@@ -211,19 +215,20 @@ def _prefix_and_encoder(names: Collection[str]) -> tuple[str, str | None]:
         prefix = before.removesuffix(encoder)
     if not prefix and any(name.startswith("module.") for name in names):
         prefix = "module."
-    if others := [name for name in names if not name.startswith(prefix)]:
+    if unprefixed := [name for name in names if not name.startswith(prefix)]:
+        count = len(unprefixed)
         raise InputError(
-            f"{len(names) - len(others)} tensors begin with {prefix} and {len(others)} do not, first {others[0]}; "
+            f"{len(names) - count} tensors begin with {prefix} and {count} do not, first {unprefixed[0]}; "
             "expected all or none"
         )
     return prefix, encoder
 
 
-def _own_name(name: str, encoder: str | None) -> str | None:
-    """A tensor's name in SSLHead and SwinUNETR; None if they lack it."""
+def _parameter_name(name: str, encoder: str | None) -> str | None:
+    """Return a tensor's name in SSLHead and SwinUNETR; None if they lack it."""
     if encoder is None:
         return name
-    if (besides := ENCODERS[encoder]) and name.startswith(besides):
+    if (lacking := ENCODERS[encoder]) and name.startswith(lacking):
         return None
     part = name.removeprefix(encoder)
     if not name.startswith(encoder) or not ENCODER_PART.match(part):
@@ -236,18 +241,18 @@ def _own_name(name: str, encoder: str | None) -> str | None:
 
 
 def _is_plain(content: Mapping[str, Any]) -> bool:
-    """Whether a file holds only tensors by name."""
+    """Return whether a file holds only tensors."""
     return bool(content) and all(isinstance(value, torch.Tensor) for value in content.values())
 
 
 def _metadata(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
-    """A file's metadata, with modalities as a list; empty for a foreign file."""
-    found = read_record(path) if _is_plain(content) else content.get("metadata")
-    if found is None:
+    """Return a file's metadata, with `STATED` entries converted; empty if it is not from this project."""
+    record = read_record(path) if _is_plain(content) else content.get("metadata")
+    if record is None:
         return {}
-    if not isinstance(found, Mapping):
-        raise InputError(f"metadata of type {type(found).__name__}; expected names and values")
-    metadata = dict(found)
+    if not isinstance(record, Mapping):
+        raise InputError(f"metadata of type {type(record).__name__}; expected names and values")
+    metadata = dict(record)
     with within(f"checkpoint {path}: metadata"):
         stated = {
             name: kind.parse(name, metadata[name]) for name, kind in STATED.items() if metadata.get(name) is not None

@@ -1,4 +1,4 @@
-"""The program in a file of `torch.save`, checked before it runs: it makes tensors and plain values, in bounded work."""
+"""Check the pickle program in a `torch.save` file before it runs: only tensors and plain values, with bounded work."""
 
 import pickletools
 import re
@@ -11,20 +11,20 @@ import torch
 
 from ..errors import InputError
 
-MOST = 1_000_000  # steps and values, each as often as it occurs; a large network with its optimizer takes 100,000
-HIGHEST = 1 << 80  # old files begin with a number of 77 bits
-OLD_START = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")  # that number
+MOST = 1_000_000  # steps and values, counted at each occurrence; a large network with its optimizer takes 100,000
+HIGHEST = 1 << 80  # limit of whole numbers; files from before PyTorch 1.6 begin with a magic number of 77 bits
+OLD_START = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")  # the pickled magic number
 PROTOCOL = 2
-OLD_PARTS = 5  # pickles of an old file: the number, a version, the machine, the content, the names of the storages
+OLD_PARTS = 5  # pickles in such a file: magic number, version, machine, content, names of the storages
 REMEDY = "whoever made it can save the tensors alone with torch.save({'state_dict': model.state_dict()}, 'G.pt')"
 
-METADATA = "_metadata"  # attribute of a state dict
+METADATA = "_metadata"  # only attribute of a state dict
 DICT = "collections.OrderedDict"
 CALLED = {DICT, "torch.device"}
 CALLED |= {f"torch._utils.{name}" for name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter")}
 NAMED = re.compile(r"torch\.(\w+Storage|bool|u?int\d+|b?float\d+|complex\d+)")
-IN_PLACE = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "BUILD"}  # these change the value below their operands
-# Kinds of keys, without LONG1: many long integers share a hash
+IN_PLACE = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "BUILD"}  # steps that change the value below their operands
+# Kinds of dictionary keys; not LONG1, because many long integers share a hash
 KEYS = {"BINUNICODE", "SHORT_BINSTRING", "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "BINFLOAT"}
 
 
@@ -32,8 +32,12 @@ KEYS = {"BINUNICODE", "SHORT_BINSTRING", "NONE", "NEWTRUE", "NEWFALSE", "BININT"
 class Value:
     """A value on the program's stack.
 
-    `kind` is the step that made it, or the name of a global; `size` counts the values that it holds, `is_held` states
-    that another value holds it. `text` is that of a string, and `keys` those of a dictionary's strings.
+    Attributes:
+        kind: Name of the step that made it, or of a global.
+        size: Number of values in it, including itself.
+        is_held: Whether a different value contains it.
+        text: Content of a string.
+        keys: String keys of a dictionary.
     """
 
     kind: str
@@ -46,37 +50,37 @@ class Value:
 def check(path: Path, is_archive: bool) -> None:
     """Refuse a program that calls anything but constructors of tensors, or makes more than `MOST` values.
 
-    PyTorch's own reader without unpickling (`weights_only=True`) bounds neither: to hash 1 kB of nested tuples that
-    share their items takes years.
+    PyTorch's safe reader (`weights_only=True`) does not bound the work: hashing 1 kB of nested tuples with shared items
+    takes years.
 
     Raises:
         InputError: with the reason and the remedy, without the file's name.
     """
     try:
-        if is_archive:  # by the reader of torch.load: another one may see another archive in the same bytes
+        if is_archive:  # torch.load's reader, because zipfile may find a different archive in the same bytes
             record = torch._C.PyTorchFileReader(str(path)).get_record("data.pkl")
             _follow(pickletools.genops(record))
         else:
             with path.open("rb") as file:
                 for _ in range(OLD_PARTS):
                     _follow(pickletools.genops(file))
-    except LookupError as error:  # a step takes what is not there
+    except LookupError as error:  # a step reads beyond the stack or memo
         raise InputError("a damaged pickle; expected a complete file of torch.save") from error
 
 
 def _follow(program: Iterable[tuple[pickletools.OpcodeInfo, Any, int | None]]) -> None:
-    """Run one program with sizes in place of values."""
+    """Simulate a program, with sizes in place of values."""
     stack: list[Value] = []
     marks: list[int] = []
     memo: dict[int, Value] = {}
     count = 0
-    for opcode, argument, place in program:
+    for opcode, argument, position in program:
         name = opcode.name
         count += 1
         if name == "PROTO":
             if count > 1 or argument != PROTOCOL:
                 raise InputError(
-                    f"pickle protocol {argument} at byte {place}; expected {PROTOCOL}, as torch.save writes"
+                    f"pickle protocol {argument} at byte {position}; expected {PROTOCOL}, as torch.save writes"
                 )
         elif name == "MARK":
             marks.append(len(stack))
@@ -85,46 +89,45 @@ def _follow(program: Iterable[tuple[pickletools.OpcodeInfo, Any, int | None]]) -
         elif name in ("BINGET", "LONG_BINGET"):
             stack.append(memo[argument])
         elif name != "STOP":
-            taken = _taken(opcode, stack, marks)
-            size = sum(value.size for value in taken)
+            operands = _pop_operands(opcode, stack, marks)
+            size = sum(value.size for value in operands)
             count += size
             called = argument.replace(" ", ".") if name == "GLOBAL" else ""
-            _check_step(name, called or argument, taken)
+            _check_step(name, called or argument, operands)
             if name in IN_PLACE:
-                _change(stack[-1], name, taken, size)
+                _extend(stack[-1], name, operands, size)
             else:
                 stack.append(Value(called or name, 1 + size, text=argument if isinstance(argument, str) else ""))
         if count > MOST:
             raise InputError(f"more than {MOST} values, each counted as often as it occurs")
 
 
-def _change(container: Value, name: str, taken: list[Value], size: int) -> None:
-    """Put values into a list or dictionary, which no other value may hold yet: its size would be that of before."""
+def _extend(container: Value, name: str, operands: list[Value], size: int) -> None:
+    """Add values to a list or dictionary; refuse if a value already contains it, whose size would be outdated."""
     if container.is_held:
         raise InputError("a list or dictionary changes after another holds it, or holds itself")
     container.size += size
     if name in ("SETITEM", "SETITEMS"):
-        container.keys |= {key.text for key in taken[::2]}
+        container.keys |= {key.text for key in operands[::2]}
 
 
-def _taken(opcode: pickletools.OpcodeInfo, stack: list[Value], marks: list[int]) -> list[Value]:
-    """Take from the stack what a step needs."""
+def _pop_operands(opcode: pickletools.OpcodeInfo, stack: list[Value], marks: list[int]) -> list[Value]:
     if pickletools.markobject in opcode.stack_before:
         start = marks.pop()
     else:
         start = len(stack) - len(opcode.stack_before) + (opcode.name in IN_PLACE)
     if start < 0 or (opcode.name in IN_PLACE and not start):
         raise IndexError("the stack is too short")
-    taken = stack[start:]
+    operands = stack[start:]
     del stack[start:]
-    for value in taken:
+    for value in operands:
         value.is_held = True
-    return taken
+    return operands
 
 
-def _check_step(name: str, argument: Any, taken: list[Value]) -> None:
-    """Refuse a call of what no tensor needs, a number of too many digits, and a key that is not plain."""
-    kinds = [value.kind for value in taken]
+def _check_step(name: str, argument: Any, operands: list[Value]) -> None:
+    """Refuse calls that no tensor needs, attributes, keys other than text or numbers, and numbers beyond `HIGHEST`."""
+    kinds = [value.kind for value in operands]
     if name == "GLOBAL" and argument not in CALLED and not NAMED.fullmatch(argument):
         if argument.startswith(("torch._utils.", "torch._tensor.")):
             raise InputError(
@@ -133,9 +136,9 @@ def _check_step(name: str, argument: Any, taken: list[Value]) -> None:
         raise InputError(f"it needs {argument}, and unpickling can run any code; {REMEDY}")
     if name == "REDUCE" and (kinds[0] not in CALLED or (kinds[0] == DICT and kinds[1] != "EMPTY_TUPLE")):
         raise InputError(f"it calls {kinds[0]} as torch.save never does; {REMEDY}")
-    if name == "BUILD" and taken[0].keys != {METADATA}:  # attributes such as `items` would replace methods
-        raise InputError(f"attributes of a dictionary, {', '.join(sorted(taken[0].keys))[:80]}; expected {METADATA}")
-    if name in ("SETITEM", "SETITEMS") and (odd := set(kinds[::2]) - KEYS):
-        raise InputError(f"a key of a dictionary is of the kind {min(odd)}; expected text or a number")
+    if name == "BUILD" and operands[0].keys != {METADATA}:  # attributes such as `items` would replace methods
+        raise InputError(f"attributes of a dictionary, {', '.join(sorted(operands[0].keys))[:80]}; expected {METADATA}")
+    if name in ("SETITEM", "SETITEMS") and (unsupported := set(kinds[::2]) - KEYS):
+        raise InputError(f"a key of a dictionary is of the kind {min(unsupported)}; expected text or a number")
     if isinstance(argument, int) and abs(argument) >= HIGHEST:
-        raise InputError("a number of too many digits")
+        raise InputError("a number with too many digits")

@@ -1,7 +1,7 @@
 """Load and save checkpoint files safely: without unpickling, and atomically.
 
-A training's checkpoint holds tensors and metadata. A plain state dict, as MONAI's tools read it, holds tensors by name;
-the JSON beside it (`model.json` of `model.pt`) has its SHA-256 and the metadata.
+A training's checkpoint holds tensors and metadata. A plain state dict, which MONAI's tools can read, holds only
+tensors; the JSON beside it (`model.json` for `model.pt`) holds its SHA-256 and the metadata.
 """
 
 import json
@@ -22,12 +22,12 @@ from ..errors import ArgumentError, InputError, within
 from ..files import atomic_write, digest, expand_home, valid_json, values_in, why_no_file, write_json
 from . import pickles
 
-SHARED, SPARE = 2, 2**28  # bytes of all tensors: at most SHARED times the file's, for tied weights, and SPARE
+SHARED, SPARE = 2, 2**28  # limit of tensor bytes: SHARED times the file's size, for tied weights, plus SPARE
 SAFETENSORS = ".safetensors"  # suffix
-END = 22  # bytes of the last record of a zip without a comment
-HASH = "sha256"  # entry that binds the record to one file
-OTHER_HASH = "safetensors_sha256"  # the same for the same tensors as safetensors
-OTHERS = {  # first bytes of files that people take for checkpoints -> what they are
+END = 22  # bytes of a zip's last record, without comment
+HASH = "sha256"  # record entry with the hash of its file
+OTHER_HASH = "safetensors_sha256"  # record entry with the hash of the same tensors in a safetensors file
+KINDS = {  # pattern for the first bytes of a file that is no checkpoint -> its kind
     rb"version https://git-lfs": "a pointer of Git LFS, which `git lfs pull` replaces",
     rb"\s*<(!|html|\?xml)": "a web page",
     rb"\x80[\2-\5]": "a plain pickle",
@@ -67,7 +67,7 @@ def _load(path: str | Path, lazily: bool) -> Mapping[str, Any]:
     except InputError:
         raise
     except Exception as error:  # torch.load's readers raise many exceptions
-        if "unable to mmap" in str(error):  # the memory ran out
+        if "unable to mmap" in str(error):  # out of memory
             raise
         raise InputError(UNREAD, f"{_reason(error)}; {expected}") from error
     if not isinstance(content, Mapping):
@@ -76,9 +76,9 @@ def _load(path: str | Path, lazily: bool) -> Mapping[str, Any]:
 
 
 def _is_archive(path: Path, verifies: bool) -> bool:
-    """Whether a file is a zip; one with compressed entries or wrong checksums is refused.
+    """Return whether a file is a zip; refuse a zip with compressed entries or wrong checksums.
 
-    torch.load verifies no checksum, so a flipped bit would change a weight.
+    torch.load does not verify checksums, so a flipped bit would change a weight unnoticed.
     """
     try:
         if not is_zipfile(path):
@@ -86,7 +86,7 @@ def _is_archive(path: Path, verifies: bool) -> bool:
         with ZipFile(path) as archive:
             compressed = [entry.filename for entry in archive.infolist() if entry.compress_type != ZIP_STORED]
             starts_late = min(entry.header_offset for entry in archive.infolist()) > 0
-            inflated = [name for name in compressed if name.split("/")[1:2] != ["code"]]  # TorchScript compresses that
+            inflated = [name for name in compressed if name.split("/")[1:2] != ["code"]]  # which TorchScript compresses
             is_saved = any(name.endswith("/data.pkl") for name in archive.namelist())
             broken = archive.testzip() if verifies and not inflated else None
     except Exception as error:  # zipfile raises many exceptions for damaged archives
@@ -106,7 +106,7 @@ def _is_archive(path: Path, verifies: bool) -> bool:
 
 
 def _check_size(content: Any, most: int) -> None:
-    """Refuse tensors that take much more than their file, as those of which a single number is stored."""
+    """Refuse tensors that need much more memory than their file, such as a single number expanded to a large shape."""
     tensors = {id(value): value for value in values_in(content) if torch.is_tensor(value)}
     sizes = {key: tensor.numel() * tensor.element_size() for key, tensor in tensors.items()}
     if sum(sizes.values()) > most:
@@ -118,24 +118,24 @@ def _check_size(content: Any, most: int) -> None:
 
 
 def _check_start(path: Path) -> None:
-    """Refuse a file that is neither a zip nor begins like a file of torch.save before PyTorch 1.6."""
+    """Refuse a file that does not begin like torch.save files from before PyTorch 1.6."""
     with path.open("rb") as file:
         start = file.read(100)
     if not start.startswith(pickles.OLD_START):
         kind = next(
-            (kind for pattern, kind in OTHERS.items() if re.match(pattern, start, re.IGNORECASE | re.DOTALL)), "damaged"
+            (kind for pattern, kind in KINDS.items() if re.match(pattern, start, re.IGNORECASE | re.DOTALL)), "damaged"
         )
         raise InputError(UNREAD, f"{kind}; {EXPECTED}")
 
 
 def _reason(error: Exception) -> str:
-    """The first sentence of an error, which PyTorch's readers let pages follow."""
+    """Return the first sentence of an error, because PyTorch's messages may fill pages."""
     return (str(error).split(". ")[0].splitlines() or [type(error).__name__])[0][:120]
 
 
 def write(content: Mapping[str, Any], path: str | Path) -> None:
     """Save a checkpoint atomically; see `common.files.atomic_write`."""
-    with atomic_write(path) as temporary, temporary.open("wb") as file:  # a path would hide the OSError of a full disk
+    with atomic_write(path) as temporary, temporary.open("wb") as file:  # a path would hide a full disk's OSError
         try:
             torch.save(dict(content), file)
         except RuntimeError as error:  # raised after the OSError, when the archive is closed
@@ -145,18 +145,18 @@ def write(content: Mapping[str, Any], path: str | Path) -> None:
 
 
 def record_of(path: str | Path) -> Path:
-    """The JSON beside a plain state dict: `models/model.json` of `models/model.pt`."""
+    """Return the path of the JSON beside a plain state dict: `models/model.json` for `models/model.pt`."""
     return Path(path).with_suffix(".json")
 
 
 def write_plain(state: Mapping[str, torch.Tensor], metadata: Mapping[str, Any], path: str | Path) -> None:
-    """Save tensors as a plain state dict, and their metadata in the JSON beside it; see `write_record`."""
+    """Save tensors as a plain state dict, with their metadata in the JSON beside it; see `write_record`."""
     write(state, path)
     write_record(path, digest(path), metadata)
 
 
 def write_record(path: str | Path, sha256: str, metadata: Mapping[str, Any]) -> None:
-    """Write the JSON beside a plain state dict."""
+    """Write the JSON beside a plain state dict: its SHA-256 and metadata."""
     record = {HASH: sha256, **metadata}
     try:
         json.dumps(record, allow_nan=False)
@@ -166,22 +166,22 @@ def write_record(path: str | Path, sha256: str, metadata: Mapping[str, Any]) -> 
 
 
 def read_record(path: str | Path) -> dict[str, Any] | None:
-    """The metadata of a plain state dict, or None without JSON; `InputError` if the JSON describes a different file."""
+    """Read a plain state dict's metadata; None without JSON, `InputError` if the JSON describes a different file."""
     file = record_of(path)
     if not file.exists():
         return None
     expected = f"the SHA-256 of {Path(path).name} and its metadata"
     record = valid_json(file, expected)
-    stated, other = (record.pop(key, None) if isinstance(record, dict) else None for key in (HASH, OTHER_HASH))
+    stated, converted = (record.pop(key, None) if isinstance(record, dict) else None for key in (HASH, OTHER_HASH))
     if not isinstance(stated, str):
         raise InputError(file, f"names no {HASH}", f"{expected}, or no file of this name beside {path}")
-    if (own := digest(path)) not in (stated, other):
-        raise InputError(f"checkpoint {path}", f"its SHA-256 is {own}; {file} belongs to a file with {stated:.64}")
+    if (actual := digest(path)) not in (stated, converted):
+        raise InputError(f"checkpoint {path}", f"its SHA-256 is {actual}; {file} belongs to a file with {stated:.64}")
     return record
 
 
 def path_of(argument: str, value: Any) -> Path:
-    """Check that an argument is a path: a command line reads `5` as a number and `[a]` as a list."""
+    """Return an argument as a path; refuse numbers and lists, which a command line makes of `5` and `[a]`."""
     if not _is_path(value):
         raise ArgumentError(argument, value, NOT_A_PATH)
     return expand_home(value, f"--{argument}={value}")
@@ -192,7 +192,7 @@ def _is_path(value: Any) -> bool:
 
 
 def versions() -> dict[str, str]:
-    """Versions of this software, Python and the main packages, for checkpoints and run records."""
+    """Return the versions of this software, Python and the main packages, for checkpoints and run records."""
     packages = {"torch": "torch", "monai": "monai", "ignite": "pytorch-ignite", "numpy": "numpy"}
     ours = {"brainsegfounder": __version__, "python": platform.python_version()}
     return ours | {name: version(package) for name, package in packages.items()}

@@ -14,7 +14,7 @@ from ..errors import ArgumentError, InputError, show
 from .formats import ENCODER, STEM, Checkpoint, read
 from .storage import path_of, record_of
 
-# Tensors with one slice per modality, and the axis of the slices; networks of ours may add a `modality_axes`
+# Tensors with one slice per modality -> axis of the slices; a network may add more by its attribute `modality_axes`
 MODALITY_AXES = {
     STEM: 1,
     "encoder1.layer.conv1.conv.weight": 1,
@@ -22,8 +22,8 @@ MODALITY_AXES = {
     "convInit.conv.weight": 1,  # SegResNet
     "first.weight": 1,  # TransBTS
 }
-NETWORK = ("architecture", "model_size", "patch_size")  # options that define a supervised network
-VERSION_2 = re.compile(re.escape(ENCODER) + r"layers\dc\.")  # residual blocks that SwinUNETR's version 2 adds
+NETWORK = ("architecture", "model_size", "patch_size")  # metadata that define a supervised network
+VERSION_2 = re.compile(re.escape(ENCODER) + r"layers\dc\.")  # residual blocks that only SwinUNETR version 2 has
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Report:
         missing: Tensors in the network only, which keep their initial values.
         unexpected: Tensors in the checkpoint only, which are ignored.
         modalities: Modalities of the network, in channel order.
-        shares: Each channel's share of a changed layer's response, by layer (see `response_shares`).
-        aliases: Modalities of the network that take the filters of a different modality -> that modality.
+        shares: Each channel's share of the response of each changed layer, by layer (see `response_shares`).
+        aliases: Modalities of the network -> modalities of the checkpoint that supply their filters.
     """
 
     source: str | None
@@ -55,11 +55,11 @@ class Report:
         return {kind: len(getattr(self, kind)) for kind in ("matched", "changed", "missing", "unexpected")}
 
     def carried(self) -> set[str]:
-        """Names of the tensors that come from the checkpoint, unchanged or adapted."""
+        """Return the names of the tensors loaded from the checkpoint, unchanged or adapted."""
         return {*self.matched, *(line.split(":")[0] for line in self.changed)}
 
     def lines(self) -> list[str]:
-        """The report as a run prints it."""
+        """Return the report as printed lines."""
         if self.source is None:
             return [f"weights: from scratch: all {len(self.missing)} tensors keep their initial values"]
         counts = ", ".join(f"{count} {kind}" for kind, count in self.counts().items())
@@ -67,23 +67,23 @@ class Report:
         lines += [f"  alias      {modality} takes {source}'s filters" for modality, source in self.aliases.items()]
         lines += [f"  changed    {name}" for name in self.changed]
         for name, shares in self.shares.items():
-            each = ", ".join(f"{modality} {share:.0%}" for modality, share in zip(self.modalities, shares, strict=True))
-            lines.append(f"  response   {name}: {each}")
+            parts = [f"{modality} {share:.0%}" for modality, share in zip(self.modalities, shares, strict=True)]
+            lines.append(f"  response   {name}: {', '.join(parts)}")
         lines += [f"  {kind:<10} {by_module(names)}" for kind, names in self.gaps().items() if names]
         return lines
 
     def content(self) -> dict[str, Any]:
-        """The report for `run.json`."""
+        """Return the report for `run.json`."""
         tensors = {"changed": self.changed, **self.gaps()}
         return {"source": self.source, **self.counts(), "tensors": tensors, "shares": self.shares}
 
     def gaps(self) -> dict[str, list[str]]:
-        """Names only in the network (missing) and only in the checkpoint (unexpected)."""
+        """Return the names only in the network (missing) and only in the checkpoint (unexpected)."""
         return {"missing": self.missing, "unexpected": self.unexpected}
 
 
 def by_module(names: Collection[str]) -> str:
-    """Count tensors by the first part of their names, as text such as `rotation_head (2), conv (12)`."""
+    """Count tensors by module, the first part of their names: `rotation_head (2), conv (12)`."""
     counts = Counter(name.split(".")[0] for name in names)
     return ", ".join(f"{module} ({count})" for module, count in counts.items())
 
@@ -101,14 +101,14 @@ def initialise(
 
     Args:
         network: Network, changed in place.
-        pretrained: Checkpoint that names its modalities; None (or the text null or none) changes nothing.
+        pretrained: Checkpoint that names its modalities; None changes nothing.
         modalities: Names of the network's input channels, in order.
         modality_aliases: Modalities that the checkpoint lacks -> modalities that supply their filters, such as {"T2":
-            "FLAIR"}; T2 then counts as FLAIR, even if FLAIR is also a channel.
+            "FLAIR"}, which treats T2 as FLAIR, even if FLAIR is also a channel.
 
     Raises:
         InputError: the checkpoint cannot be read, does not name its modalities, or has a different encoder.
-        ArgumentError: an alias is not in `modalities`, is known to the checkpoint, or refers to an unknown modality.
+        ArgumentError: an alias is not in `modalities`, is in the checkpoint, or refers to a modality that is not.
     """
     if pretrained is None:
         return Report(None, missing=list(network.state_dict()))
@@ -116,7 +116,7 @@ def initialise(
     if checkpoint.metadata.get("modalities") is None:
         raise InputError(
             f"checkpoint {pretrained}",
-            f"does not name its modalities{_missing(pretrained, checkpoint)}; add them once "
+            f"does not name its modalities{_hint_of_record(pretrained, checkpoint)}; add them once "
             f"with python -m scripts.weights convert FILE --modalities=T1,FLAIR --output=G.pt",
         )
     aliases = dict(modality_aliases or {})
@@ -126,52 +126,52 @@ def initialise(
     return report
 
 
-def _check_aliases(aliases: dict[str, str], modalities: Sequence[str], known: Sequence[str], path: str) -> None:
+def _check_aliases(aliases: dict[str, str], modalities: Sequence[str], trained: Sequence[str], path: str) -> None:
     for modality, source in aliases.items():
         if modality not in modalities:
             problem = f"{modality} is not in modalities; expected {', '.join(modalities)}"
-        elif modality in known:
+        elif modality in trained:
             problem = f"checkpoint {path} already has filters for {modality}; name a modality that it lacks"
-        elif source not in known:
-            problem = f"checkpoint {path} has no filters for {source}, only for {', '.join(known)}"
+        elif source not in trained:
+            problem = f"checkpoint {path} has no filters for {source}, only for {', '.join(trained)}"
         else:
             continue
         raise ArgumentError("modality_aliases", aliases, problem)
 
 
 def _fit(network: nn.Module, checkpoint: Checkpoint, report: Report) -> None:
-    path, known = report.source, checkpoint.metadata["modalities"]
-    wanted = [report.aliases.get(modality, modality) for modality in report.modalities]
+    path, source = report.source, checkpoint.metadata["modalities"]
+    target = [report.aliases.get(modality, modality) for modality in report.modalities]
     axes, state = MODALITY_AXES | getattr(network, "modality_axes", {}), network.state_dict()
     if not state.keys() & checkpoint.state.keys():
         raise InputError(f"checkpoint {path}", "has no tensor in common with the network")
     report.unexpected.extend(name for name in checkpoint.state if name not in state)
     for name, initial in network.state_dict().items():
-        given = checkpoint.state.get(name)
+        tensor = checkpoint.state.get(name)
         axis = axes.get(name)
-        if given is not None and axis is not None and known != wanted and _differ_only_in(axis, given, initial):
-            state[name] = transfer(given, initial, axis, known, wanted, f"{path}: {name}")
-            report.changed.append(f"{name}: {', '.join(known)} -> {', '.join(report.modalities)}")
+        if tensor is not None and axis is not None and source != target and _differ_only_in(axis, tensor, initial):
+            state[name] = transfer(tensor, initial, axis, source, target, f"{path}: {name}")
+            report.changed.append(f"{name}: {', '.join(source)} -> {', '.join(report.modalities)}")
             if initial.ndim > 1:
                 report.shares[name] = response_shares(state[name], axis)
-        elif given is not None and given.shape == initial.shape:
-            state[name] = given
+        elif tensor is not None and tensor.shape == initial.shape:
+            state[name] = tensor
             report.matched.append(name)
         else:
             report.missing.append(name)
-            report.unexpected.extend([name] if given is not None else [])  # the shape differs
+            report.unexpected.extend([name] if tensor is not None else [])  # the shape differs
     _refuse_other_encoder(report, checkpoint.metadata)
     network.load_state_dict(state)
 
 
-def _differ_only_in(axis: int, given: torch.Tensor, initial: torch.Tensor) -> bool:
-    """Whether two shapes differ at most in this axis."""
-    shapes = [[length for i, length in enumerate(tensor.shape) if i != axis] for tensor in (given, initial)]
+def _differ_only_in(axis: int, *tensors: torch.Tensor) -> bool:
+    """Return whether two tensors' shapes are equal except for this axis."""
+    shapes = [[length for i, length in enumerate(tensor.shape) if i != axis] for tensor in tensors]
     return shapes[0] == shapes[1]
 
 
 def _refuse_other_encoder(report: Report, metadata: Mapping[str, Any]) -> None:
-    """Refuse an encoder that fits only in part; version 2's additional blocks may all be missing together."""
+    """Refuse an encoder that fits only in part, except that all additional blocks of version 2 may be missing."""
     size = metadata.get("model_size", "unknown")
     loaded = [*report.matched, *report.changed, *report.unexpected]
     is_first_version = not any(VERSION_2.match(name) for name in loaded)
@@ -189,44 +189,43 @@ def _refuse_other_encoder(report: Report, metadata: Mapping[str, Any]) -> None:
 
 
 def transfer(
-    given: torch.Tensor,
+    tensor: torch.Tensor,
     initial: torch.Tensor,
     axis: int,
-    known: Sequence[str],
-    wanted: Sequence[str],
+    source: Sequence[str],
+    target: Sequence[str],
     name: str = "tensor",
 ) -> torch.Tensor:
-    """Adapt a tensor with one slice per modality to different modalities, by name (paper, section 2.4.1; DIFF-11).
+    """Adapt a tensor from source to target modalities, one slice each, by name (paper, section 2.4.1; DIFF-11).
 
-    A known modality keeps its filters, and a modality that is not wanted is dropped. On the input axis, a modality that
-    is wanted n times gets 1/n of its filters in each slice, so that the layer responds to it as before; filters of a
-    modality that was known several times are added. On an output axis, filters are copied and averaged instead.
+    Modalities in both keep their filters; those only in `source` are dropped. On the input axis, a modality that occurs
+    n times in `target` gets 1/n of its filters in each slice, so that the layer responds to it as before; filters of a
+    modality that occurs several times in `source` are added. On an output axis they are copied and averaged instead.
 
     Filters of a new modality are normal with a standard deviation of sqrt(2 / fan) (He et al., ICCV 2015), where fan
-    is the number of weights that lead away from one input channel: filters times voxels, as the paper's code means it.
-    A new output channel and its bias keep their initial values, as its fan-out does not determine its scale.
+    is the number of weights of an input channel: filters times voxels, as in the paper's code. A new output channel and
+    its bias keep their initial values, because its fan-out does not determine its scale.
     """
     expected = [*initial.shape]
-    expected[axis] = len(known)
-    if list(given.shape) != expected:
-        raise InputError(f"checkpoint {name}", f"shape {list(given.shape)}", f"{expected} for {', '.join(known)}")
+    expected[axis] = len(source)
+    if list(tensor.shape) != expected:
+        raise InputError(f"checkpoint {name}", f"shape {list(tensor.shape)}", f"{expected} for {', '.join(source)}")
     result, is_input = initial.clone(), axis == 1
     if is_input:
-        nn.init.kaiming_normal_(result, mode="fan_out")  # each input slice has the fan-out of the whole
-    for channel, modality in enumerate(wanted):
-        if modality in known:
-            slices = torch.stack([given.select(axis, i) for i, other in enumerate(known) if other == modality])
-            filters = slices.sum(0) / list(wanted).count(modality) if is_input else slices.mean(0)
+        nn.init.kaiming_normal_(result, mode="fan_out")  # the fan-out is the same for each input slice
+    for channel, modality in enumerate(target):
+        if modality in source:
+            slices = torch.stack([tensor.select(axis, i) for i, label in enumerate(source) if label == modality])
+            filters = slices.sum(0) / list(target).count(modality) if is_input else slices.mean(0)
             result.select(axis, channel).copy_(filters)
     return result
 
 
 def response_shares(weight: torch.Tensor, axis: int) -> list[float]:
-    """Each channel's share of a convolution's response: its squared weights over all squared weights.
+    """Return each channel's share of a convolution's response: its squared weights divided by all squared weights.
 
-    For an input channel this is its share of the output's variance if all voxels are independent with equal variance.
-    Voxels of real images are correlated, so shares only compare initialisations. If all weights are zero, so are the
-    shares.
+    An input channel's share is its share of the output variance if all voxels are independent with equal variance.
+    Voxels of real images are correlated, so shares only compare initialisations. All shares are 0 if all weights are 0.
 
     Example:
         >>> response_shares(torch.tensor([[3.0, 4.0]]), axis=1)
@@ -243,10 +242,10 @@ def restore(
 
     Args:
         network: Network, changed in place.
-        path: Checkpoint; if it does not name its modalities or normalization, the given ones are assumed, and a line
-            says so.
+        path: Checkpoint; if it does not name its modalities or normalization, the arguments are assumed, and a line
+            is printed.
         modalities: Names of the network's input channels, in order.
-        normalization: Normalization of the network's images (see `common.data.NormalizeBraind`); None checks nothing.
+        normalization: Normalization of the network's images (see `common.data.NormalizeBraind`); None skips the check.
 
     Returns:
         The checkpoint.
@@ -256,48 +255,48 @@ def restore(
             is missing, unexpected or of a different shape.
     """
     checkpoint = read(path)
-    known = checkpoint.metadata.get("modalities")
-    if known is None:
+    trained = checkpoint.metadata.get("modalities")
+    if trained is None:
         names = ", ".join(modalities)
-        show(f"checkpoint {path}: does not name its modalities{_missing(path, checkpoint)}; assuming {names}")
-    elif known != list(modalities):
-        raise InputError(f"checkpoint {path}", f"trained with {', '.join(known)}", ", ".join(modalities))
+        show(f"checkpoint {path}: does not name its modalities{_hint_of_record(path, checkpoint)}; assuming {names}")
+    elif trained != list(modalities):
+        raise InputError(f"checkpoint {path}", f"trained with {', '.join(trained)}", ", ".join(modalities))
     if normalization is not None:
         _check_normalization(checkpoint.metadata.get("normalization"), normalization, path)
-    own = {name: tensor.shape for name, tensor in network.state_dict().items()}
-    given = {name: tensor.shape for name, tensor in checkpoint.state.items()}
+    shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    stored = {name: tensor.shape for name, tensor in checkpoint.state.items()}
     if tasks := checkpoint.metadata.get("tasks"):
         if not hasattr(network, "tasks"):
             learnt = f"learnt {', '.join(tasks)} without labels"
             raise InputError(f"checkpoint {path}", f"{learnt}; start a training from it by --pretrained={path}")
         if not {task.name for task in network.tasks}.issuperset(tasks):  # the heads of a user's tasks are not needed
-            given = {name: shape for name, shape in given.items() if name in own or name.startswith(ENCODER)}
-    if wrong := sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name)):
-        trained, built = checkpoint.metadata.get("network"), type(network).__name__
-        if isinstance(trained, str) and trained != built:
-            expected = f"the overlay that its training had; this config builds a {built}"
-            raise InputError(f"checkpoint {path}", f"of a {trained}", expected)
-        first = f"{wrong[0]} is {_shape(given.get(wrong[0]))}, expected {_shape(own.get(wrong[0]))}"
+            stored = {name: shape for name, shape in stored.items() if name in shapes or name.startswith(ENCODER)}
+    if wrong := sorted(name for name in shapes.keys() | stored.keys() if shapes.get(name) != stored.get(name)):
+        kind, built = checkpoint.metadata.get("network"), type(network).__name__
+        if isinstance(kind, str) and kind != built:
+            expected = f"the overlay used in its training; this config builds a {built}"
+            raise InputError(f"checkpoint {path}", f"of a {kind}", expected)
+        first = f"{wrong[0]} is {_shape(stored.get(wrong[0]))}, expected {_shape(shapes.get(wrong[0]))}"
         stated = [
             f"{name} {checkpoint.metadata[name]}" for name in NETWORK if checkpoint.metadata.get(name) is not None
         ]
-        shown = ", ".join(stated) or f"which states no network{_missing(path, checkpoint)}"
+        shown = ", ".join(stated) or f"which states no network{_hint_of_record(path, checkpoint)}"
         raise InputError(f"checkpoint {path} ({shown})", f"{len(wrong)} tensors do not fit; first {first}")
-    network.load_state_dict({name: checkpoint.state[name] for name in given})
+    network.load_state_dict({name: checkpoint.state[name] for name in stored})
     return checkpoint
 
 
-def _missing(path: str | Path, checkpoint: Checkpoint) -> str:
-    """The JSON that would describe a plain state dict, as a hint."""
+def _hint_of_record(path: str | Path, checkpoint: Checkpoint) -> str:
+    """Return a hint that the JSON beside a plain state dict is missing; empty if there is metadata or JSON."""
     record = record_of(path)
     return "" if checkpoint.metadata or record.exists() else f", and {record} is missing"
 
 
-def _check_normalization(known: str | None, used: str, path: str | Path) -> None:
-    if known is None:
+def _check_normalization(trained: str | None, used: str, path: str | Path) -> None:
+    if trained is None:
         show(f"checkpoint {path}: does not name its normalization; assuming {used}")
-    elif known != used:
-        raise InputError(f"checkpoint {path}", f"trained with normalization={known}, not {used}")
+    elif trained != used:
+        raise InputError(f"checkpoint {path}", f"trained with normalization={trained}, not {used}")
 
 
 def _shape(shape: torch.Size | None) -> str:

@@ -184,7 +184,7 @@ def test_monai_runs_the_same_text_in_a_config_and_on_its_own_command_line(tmp_pa
         ({"lerning_rate": 5}, ": lerning_rate", "did you mean learning_rate?"),
         ({"max_epochs": 5}, ": max_epochs", "did you mean iterations='N epochs'?"),
         ({"my_loss": {"_target_": "DiceCELoss"}}, ": my_loss", "no such key"),
-        ({"learning_rate": "%x"}, ": learning_rate", "MONAI takes % for another config"),
+        ({"learning_rate": "%x"}, ": learning_rate", "MONAI reads % as a reference to a config file"),
         ({"bundle_root": ".", "run": []}, "", "a config that runs by itself; expected an overlay"),
         # files that hold no options
         ("", "", "empty; expected a mapping of options, such as {batch_size: 2}"),

@@ -86,7 +86,7 @@ def test_a_refusal_says_what_was_expected():
     for name, value, text in (
         ("batch_size", "two", "batch_size=two: expected a whole number from 1, crops"),
         ("learning_rate", "1e-4", "learning_rate=1e-4: YAML reads this as text; write a point and a sign, as in 1.0e-"),
-        ("device", "cuda:99", "device=cuda:99: GPUs here: "),
+        ("device", "cuda:99", "device=cuda:99: available GPUs: "),
         ("pretrained", 5, "pretrained=5: expected a path; prefix numbers"),
         ("label_convention", "brats", "label_convention=brats: expected one of atlas, brats2021, "),
     ):

@@ -122,7 +122,7 @@ def test_one_folder_holds_the_results_of_one_model(tmp_path):
         scan(tmp_path / f"{name}.nii.gz")
     (tmp_path / "out/volumes.csv").write_text("subject,region,volume_ml,voxels\nP1,lesion,0,0\n")
     ask, out = [tmp_path / "in", ["T1"], None, "testing"], tmp_path / "out"
-    unknown = rf"^{out}: results of unknown weights \(no made.json\): P1; expected another output_dir"
+    unknown = rf"^{out}: results of unknown weights \(no made.json\): P1; expected a different output_dir"
     with pytest.raises(InputError, match=unknown):
         find_cases(*ask, results(out), "skip")
     results(out).add({"P1": [tmp_path / "in/P1.nii.gz"]})
@@ -132,7 +132,7 @@ def test_one_folder_holds_the_results_of_one_model(tmp_path):
         (results(out, "2", file="b.pt"), "results of the weights a.pt, not of b.pt"),
         (results(out, overlap=0.1), "results with overlap=0.5, not 0.1"),
     ):
-        with pytest.raises(InputError, match=f"^{out}: {why}: P1; expected another output_dir, or existing=replace"):
+        with pytest.raises(InputError, match=f"^{out}: {why}: P1; expected a different output_dir, or existing="):
             find_cases(*ask, other, "skip")
         assert list(found(*ask, other, existing="replace")) == ["P1", "P2"]
     results(out).add({"P1": [tmp_path / "in/another.nii.gz"]})

@@ -174,7 +174,7 @@ def test_coverage_is_the_share_of_the_templates_brain_in_the_field_of_view(stand
     ("overlap", "volume", "coverage", "is_stripped", "cause"),
     [
         (0.9, 1400.0, 0.88, False, "a cut field of view: 12% of the brain lies outside that of FLAIR"),
-        (0.8, 1400.0, 1.0, True, "a brain that was extracted badly before"),
+        (0.8, 1400.0, 1.0, True, "a poor skull-stripping before the preparation"),
         (0.95, 820.0, 1.0, False, "a small brain, 820 mL, as of a child"),
         (0.8, 1400.0, 1.0, False, ""),
         (0.95, 2200.0, 1.0, False, ""),

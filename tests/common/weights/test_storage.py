@@ -123,7 +123,7 @@ def shared(levels):
     [
         ({"metadata": {"x": shared(60)}}, "more than 1000000 values"),
         ({"metadata": {"x": [[]] * 10**6}}, "more than 1000000 values"),
-        ({"metadata": {"x": 10**5000}}, "a number of too many digits"),
+        ({"metadata": {"x": 10**5000}}, "a number with too many digits"),
         ({str(key): torch.zeros(1).expand(10**6) for key in range(1000)}, "of shape [1000000], take 4"),
         ({"a": torch.zeros(1).expand(10**6, 10**5)}, "one of shape [1000000, 100000], take 4"),
         ({"a": [{"b": torch.zeros(1).expand(10**6, 10**5)}]}, "one of shape [1000000, 100000], take 4"),

@@ -337,7 +337,7 @@ NORMALIZED = "trained with normalization=nonzero, not"
             {"b": (1,)},
             {"network": "UNet"},
             UKB,
-            "of a UNet; expected the overlay that its training had; this config builds",
+            "of a UNet; expected the overlay used in its training; this config builds",
         ),
         ({BIAS: (5,)}, {"patch_size": [9] * 3}, UKB, f"(patch_size [9, 9, 9]): {UNFIT} {BIAS} is [5], expected [4]"),
     ],

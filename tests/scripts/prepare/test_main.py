@@ -25,7 +25,7 @@ from tests.support import one_line
             {"patterns": {"T1": "*_t1w.nii.gz"}},
             "--patterns={'T1': '*_t1w.nii.gz'}: no file of T1 (*_t1w.nii.gz); expected",
         ),
-        ({"device": "cuda"}, "--device=cuda: GPUs here: 0; expected cpu"),
+        ({"device": "cuda"}, "--device=cuda: available GPUs: 0; expected cpu"),
     ],
 )
 def test_a_bad_option_is_refused(tmp_path, monkeypatch, options, message):
@@ -80,7 +80,7 @@ def test_readers_are_told_of_a_preparation_that_was_interrupted(tmp_path, monkey
                 prepare(root=str(tmp_path / "raw"), output=str(out), like="atlas")
         capsys.readouterr()
         list_images(out)
-        warning = f"warning: {out}: incomplete; expected the end of its command: python "
+        warning = f"warning: {out}: incomplete: its command has not finished: python "
         assert capsys.readouterr().err.startswith(warning) == interrupted
     (out / "made.json").write_text("of another program")
     list_images(out)
