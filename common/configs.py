@@ -63,8 +63,8 @@ def as_data(name: str, value: Any) -> Any:
     Raise InputError for an expression, reference or macro in an option that overrides a component's argument.
 
     Example:
-        >>> print(as_data("output_dir", "/data/$x #1"), as_data("checkpoint", ["a", "@b"]))
-        $'/data/\U00000024x \U000000231' ['a', "$'\U00000040b'"]
+        >>> print(as_data("output_dir", "/data/$x #1"))
+        $'/data/\U00000024x \U000000231'
     """
     is_option = name.removeprefix("+") in OPTIONS.keys() | TRACKING
     if isinstance(value, list | tuple):

@@ -143,7 +143,8 @@ class Archive:
 
         Instances that Orthanc already has stay unchanged.
         """
-        expected = len(zipfile.ZipFile(io.BytesIO(results)).namelist())
+        with zipfile.ZipFile(io.BytesIO(results)) as content:
+            expected = len(content.namelist())
         answers = self._json("POST", "instances", [STORED], data=results)
         stored = [item["ID"] for item in answers if item.get("Status") in ("Success", "AlreadyStored")]
         if len(stored) != expected:

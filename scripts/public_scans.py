@@ -204,7 +204,7 @@ def _write(scans: Mapping[str, Any], source: Source, folder: Path, subject: str)
         values = volumes[LABELS].astype(int)
         volumes[LABELS] = sum(label * np.isin(values, members) for label, members in enumerate(MUSE.values(), 1))
         volumes["brain"] = values > 0
-    elif LABELS in volumes:
+    else:
         volumes[LABELS] = volumes[LABELS] > 0.5
     for kind, voxels in volumes.items():
         array = voxels if kind in ("T1", "FLAIR") else voxels.astype(np.uint8)

@@ -88,7 +88,7 @@ def convert(
                 "takes a different modality's filters by --modality_aliases"
             )
         stated[option] = stated[option] if wanted is None else wanted
-    if stated["modalities"] is None or len(stated["modalities"]) != details["input_channels"]:
+    if not isinstance(stated["modalities"], list | tuple) or len(stated["modalities"]) != details["input_channels"]:
         raise InputError(
             f"--modalities={_text(stated['modalities'])}: {file} has {details['input_channels']} input channels; "
             "expected their names in order, such as T1,FLAIR"

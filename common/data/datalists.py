@@ -24,6 +24,7 @@ from typing import Any
 
 from ..errors import ArgumentError, InputError, check_number, within
 from ..files import check_schema, expand_home, read_json, valid_json, why_no_file, why_no_folder, write_json
+from .layouts.listing import bare_of
 from .layouts.subjects import person_of
 from .modalities import missing_in, split_name
 from .regions import CONVENTIONS, declaration, mapping_of, regions_of
@@ -289,7 +290,7 @@ def person_in(entry: Mapping[str, Any]) -> str:
 
 def _out_of_order(images: Sequence[str | None], modalities: Sequence[str]) -> str | None:
     """Describe the first image out of order if the file names spell exactly the modalities; else return None."""
-    named = [split_name((file or "").rpartition("/")[2].partition(".nii")[0])[1] for file in images]
+    named = [split_name(bare_of((file or "").rpartition("/")[2]))[1] for file in images]
     if named == modalities or sorted(map(str, named)) != sorted(modalities):
         return None
     modality, file, name = next(row for row in zip(modalities, images, named, strict=True) if row[0] != row[2])

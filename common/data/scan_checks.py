@@ -122,9 +122,9 @@ def _summarize(problems: Mapping[str, Problem], cases: int) -> str:
 def check_labels(cases: Sequence[Mapping[str, Any]]) -> None:
     """Refuse a label map that is a copy of another subject's; maps without foreground may be equal.
 
-    Compares only .gz files, by length and checksum first; `python -m scripts.datalists check` compares all voxels.
+    Compares only compressed files, by length and checksum first; `python -m scripts.datalists check` compares all voxels.
     """
-    labelled = [case for case in cases if str(case.get("label")).endswith(".gz")]
+    labelled = [case for case in cases if str(case.get("label")).lower().endswith((".gz", ".mgz"))]
     with ThreadPoolExecutor(THREADS) as pool:
         ends = list(pool.map(lambda case: (Path(case["label"]).stat().st_size, _end_of(case["label"])), labelled))
     owners: dict[tuple[int, bytes], Mapping[str, Any]] = {}
@@ -273,9 +273,9 @@ def _is_complete(path: str, scan: Any) -> bool:
     A gzip file ends with the length of its last member, modulo 2**32. Reading .nii files is cheap, as they are memory
     maps; further formats count as complete.
     """
-    if path.endswith(".nii.gz"):
+    if path.lower().endswith(".nii.gz"):
         return int.from_bytes(_end_of(path)[4:], "little") == length_of(scan) % 2**32
-    return not path.endswith(".nii")
+    return not path.lower().endswith(".nii")
 
 
 # Grids

@@ -175,10 +175,10 @@ def _verified(scan: Any, path: str | Path) -> Any:
     import nibabel
 
     proxy, name = scan.dataobj, str(path)
-    if isinstance(proxy, nibabel.arrayproxy.ArrayProxy) and name.endswith((".nii.gz", ".mgz")):
+    if isinstance(proxy, nibabel.arrayproxy.ArrayProxy) and name.lower().endswith((".nii.gz", ".mgz")):
         described = proxy.shape, proxy.dtype, proxy.offset, proxy.slope, proxy.inter
         return type(proxy)(io.BytesIO(_content(name, length_of(scan))), described, mmap=False, order=proxy.order)
-    if name.endswith(".nii") and (size := Path(path).stat().st_size) < length_of(scan):
+    if name.lower().endswith(".nii") and (size := Path(path).stat().st_size) < length_of(scan):
         raise EOFError(f"{size} of {length_of(scan)} bytes")  # before a reader allocates memory for them
     return proxy
 

@@ -37,7 +37,7 @@ def benchmark(name: str, repeats: int = 3, json: str | None = None) -> None:
             (lesion-wise scores of a case), gpu (steps, profiles, cases and trainings on a GPU; stops after nine
             minutes; run it again to continue), or all (everything except gpu; takes an hour and updates the tables in
             docs/reference/benchmarks.md).
-        repeats: number of timings per variant.
+        repeats: number of timings per variant; kernels and gpu ignore it.
         json: file for the results: a list of {work, variant, seconds, ratio, peak_gib}, or for kernels of {work,
             variant, kernels, waits}; for gpu, gpu.json by default.
     """

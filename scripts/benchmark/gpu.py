@@ -26,7 +26,6 @@ READERS = 4  # worker processes of a training's loader
 CASE, BRAIN = (240, 240, 155), (151, 186, 155)  # voxels of a BraTS case, and of its brain box, to which our code crops
 
 
-KEYS = ("machine", "job", "work", "variant")
 
 
 class Setting(NamedTuple):

@@ -219,7 +219,7 @@ def _write(result: Result, output: Path, root: str, workers: int) -> list[str]:
         {"case": result.cases[index], "problems": problems.get(index, []), "picture": picture}
         for index, picture in zip(shown, drawn, strict=True)
     ]
-    made_up = any(is_made_up(Path(root, first_image(case))) for case in result.cases[:1])
+    made_up = any(is_made_up(Path(root, first_image(result.cases[index]))) for index in shown)
     with atomic_write(site) as path:
         path.write_text(page(result, subjects, cohort, made_up), encoding="utf-8")
     return ["", str(table), str(site)]

@@ -33,8 +33,8 @@ def compare(
 
 def _odd_orientations(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> Iterator[tuple[int, Problem]]:
     orientations = Counter(record.orientation for record in records if record.orientation)
+    majority, count = orientations.most_common(1)[0] if orientations else ("", 0)
     for index, (case, record) in enumerate(zip(cases, records, strict=True)):
-        majority, count = orientations.most_common(1)[0] if orientations else ("", 0)
         if record.orientation and record.orientation != majority:
             expected = f"{majority}, as {count} of {orientations.total()} subjects"
             yield index, Problem("orientation", first_image(case), record.orientation, expected)
