@@ -122,7 +122,7 @@ def _summarize(problems: Mapping[str, Problem], cases: int) -> str:
 def check_labels(cases: Sequence[Mapping[str, Any]]) -> None:
     """Refuse a label map that is a copy of another subject's; maps without foreground may be equal.
 
-    Compares only compressed files, by length and checksum first; `python -m scripts.datalists check` compares all voxels.
+    Compares only compressed files, by length and checksum first; `scripts.datalists check` compares all voxels.
     """
     labelled = [case for case in cases if str(case.get("label")).lower().endswith((".gz", ".mgz"))]
     with ThreadPoolExecutor(THREADS) as pool:

@@ -26,8 +26,6 @@ READERS = 4  # worker processes of a training's loader
 CASE, BRAIN = (240, 240, 155), (151, 186, 155)  # voxels of a BraTS case, and of its brain box, to which our code crops
 
 
-
-
 class Setting(NamedTuple):
     """Device, data type and sizes of the measurements; the defaults match the published tables."""
 
