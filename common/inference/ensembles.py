@@ -66,11 +66,9 @@ def ensemble(
     networks = [network, *(deepcopy(network) for _ in files[1:])]
     for member, file in zip(networks, files, strict=True):
         weights.restore(member, file, modalities, normalization)
-    for (file, first), (repeated, second) in combinations(zip(files, networks, strict=True), 2):
+    for (file, first), (copy, second) in combinations(zip(files, networks, strict=True), 2):
         if all(map(torch.equal, first.state_dict().values(), second.state_dict().values())):
-            raise ArgumentError(
-                "checkpoint", repeated, f"has the weights of {file}; an ensemble needs different networks"
-            )
+            raise ArgumentError("checkpoint", copy, f"has the weights of {file}; an ensemble needs different networks")
     if len(files) > 1:
-        show(f"ensemble: averages the logits of {len(files)} checkpoints")
+        show(f"ensemble: averaging the logits of {len(files)} checkpoints")
     return Ensemble(networks, flips)

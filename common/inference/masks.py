@@ -52,11 +52,9 @@ def scored_masks(files: CaseFiles, details: Details) -> CaseMasks:
     for region, scored in details.scores[files.name].items():
         layers = (files.prediction, masks.predictions), (files.reference, masks.references)
         for (file, regions), volume in zip(layers, scored.volumes, strict=True):
-            current = voxel * np.count_nonzero(regions[region])
-            if not math.isclose(current, volume, rel_tol=1e-4, abs_tol=voxel / 2):
-                raise InputError(
-                    f"{file}: {current:.6g} mm3 of {region}; expected {volume:.6g}, the file that was scored"
-                )
+            mm3 = voxel * np.count_nonzero(regions[region])
+            if not math.isclose(mm3, volume, rel_tol=1e-4, abs_tol=voxel / 2):
+                raise InputError(f"{file}: {mm3:.6g} mm3 of {region}; expected {volume:.6g}, the file that was scored")
     return masks
 
 

@@ -48,7 +48,7 @@ class WindowInferer(SlidingWindowInferer):
 
     Shapes:
         inputs [N, C, H, W, D]; the network maps windows [M, C, *roi_size] to logits [M, R, *roi_size]. Windows must not
-        affect each other, as in batch norm during training.
+        affect each other, as they do in batch norm during training.
 
     Raises:
         InputError: A logit is not finite.
@@ -77,10 +77,8 @@ class WindowInferer(SlidingWindowInferer):
         def logits(windows: torch.Tensor) -> torch.Tensor:
             return self._in_batches(lambda part: in_precision(network, self.dtype)(part, *args, **kwargs), windows)
 
-        def predict(windows: torch.Tensor, positions: Sequence[Sequence[slice]]) -> torch.Tensor:
-            has_brain = [
-                bool(occupied[slices[0], *slices[2:]].any()) for slices in positions
-            ]  # slices[1]: all channels
+        def predict(windows: torch.Tensor, boxes: Sequence[Sequence[slice]]) -> torch.Tensor:
+            has_brain = [bool(occupied[box[0], *box[2:]].any()) for box in boxes]  # box[1]: all channels
             if all(has_brain):
                 return logits(windows)
             if not outside:

@@ -48,7 +48,7 @@ SHORT_REPETITION = 1000.0  # shorter T2 are T2* or steady-state; spin echoes tak
 REFORMATS = {"MPR", "REFORMATTED", "RESAMPLED_MPR", "CPR"}
 NO_AGENT = {"", "none", "no", "n", "0", "na", "n/a", "nil", "keine", "kein", "nein", "nessuno", "ninguno", "aucun"}
 NO_AGENT |= {"geen", "brak", "unknown", "false", "-", "not applicable", "nihil", "yok", "ingen"}
-NEAR, FAR = 60.0, 4 * 3600.0  # s from the injection: nearer is undecided, farther is an input error or another day
+NEAR, FAR = 60.0, 4 * 3600.0  # s from the injection: nearer is undecided, farther is an error or a different day
 BRAIN_EXTENT = 120.0  # mm, smallest edge of a field of view that contains a brain (about 120 mm high)
 UNKNOWN, SILENT = "a part of its name is unknown", "neither words nor times say what it is"
 DOUBTS = {UNKNOWN, SILENT, "its words and its times contradict each other"}
@@ -102,7 +102,7 @@ class Candidate:
 
     @property
     def header(self) -> str | None:
-        """WITH or WITHOUT according to clear evidence in the header, the injection's time; None without it."""
+        """WITH or WITHOUT by the time of the injection, the only clear evidence in headers; None if unknown."""
         return next((evidence.says for evidence in self.evidence if evidence.kind == "header" and evidence.clear), None)
 
     @property
@@ -143,11 +143,9 @@ class Candidate:
 
 def candidates_of(study: Sequence[Series], names: Names = ()) -> list[Candidate]:
     """Return the series of a study with all evidence except that of pairs; `names` is the site's own table."""
-    candidates = [_candidate(series, names) for series in study]
-    volumes = [scan for scan in candidates if scan.is_volume]
-    return [
-        replace(scan, evidence=_contrast_evidence(scan, volumes)) if scan.kind == "T1" else scan for scan in candidates
-    ]
+    scans = [_candidate(series, names) for series in study]
+    volumes = [scan for scan in scans if scan.is_volume]
+    return [replace(scan, evidence=_contrast_evidence(scan, volumes)) if scan.kind == "T1" else scan for scan in scans]
 
 
 def candidate_of_header(header: Dataset, names: Names = ()) -> Candidate:

@@ -64,9 +64,7 @@ PHRASES = [  # replacements for sequences of classes, in this order; 1: with age
     ("A[Aivg]*|p|X", "1"),
 ]
 AGENTS = set("ACavjcyX+P")  # classes that state an agent, alone or beside "post"
-BESIDE_POST = set(
-    "Tk2LGIDFlgNhep"
-)  # compatible with "post" as after agent: weighting, plane, sequence, part of the head
+BESIDE_POST = set("Tk2LGIDFlgNhep")  # leave "post" to mean agent: weighting, plane, sequence, part of the head
 _TOOLS = r"\(enhanced conversion\)|: *processed(?:[ _]captk)? *$"  # added by highdicom and by CaPTk
 _ROMANCE = r"contr|ga?d|mdc|(?:civ|cte)(?!\w)"
 _SIGNED = r"(?:gd|gad|gado|km|ce|kl|mdc|contrast\w*|kontrast\w*)"
@@ -242,7 +240,7 @@ def _class(word: str) -> str:
         return "N" if word.strip("0.,") else "Z"
     if word in VOCABULARY:
         return VOCABULARY[word]
-    for end in range(len(word) - 1, 0, -1):  # longest first part first
+    for end in range(len(word) - 1, 0, -1):  # longest part first
         first = word[:end]
         if (
             first in VOCABULARY
