@@ -17,7 +17,7 @@ from .results import CaseFiles, Details
 class CaseMasks(NamedTuple):
     """Masks [x, y, z] by region, in display order, on the grid of the reference.
 
-    Missing predictions give empty masks.
+    A missing prediction gives empty masks.
     """
 
     predictions: dict[str, NDArray[np.bool_]]

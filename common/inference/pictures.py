@@ -51,7 +51,7 @@ def draw_inpainting(
     """Draw corrupted input, reconstruction and clean crop of the first views in a batch.
 
     Each modality of a view is a row; many modalities reduce the views, to about six rows in total. Each prediction with
-    the image's shape is a column, such as that of `common.ssl.Reconstruction`; without any, nothing is drawn.
+    the image's shape is a column, such as that of `common.ssl.Reconstruction`; without predictions, nothing is drawn.
 
     Args:
         output: Output of an engine with a `common.ssl.SSLHead`.

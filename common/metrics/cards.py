@@ -65,7 +65,7 @@ class Protocol:
     Attributes:
         name: name on command lines, such as isles.
         title: title on pages, such as ISLES'22.
-        meaning: definition of a lesion, and of a lesion that is found.
+        meaning: definition of a lesion and of a found lesion.
         conventions: label conventions that the protocol scores, its own first; empty: all. Conventions that no protocol
             lists, such as custom regions, are always scored.
         figures: figures in the order of tables, with `DICE` (DIFF-23); the first figure orders the cases of a page.

@@ -113,7 +113,7 @@ def as_spacing(spacing: Sequence[float]) -> Spacing:
     """Check that a spacing is three numbers above zero, in mm.
 
     Raises:
-        InputError: the spacing is different.
+        InputError: the spacing is not three numbers above zero.
     """
     values = tuple(float(value) for value in spacing)
     if len(values) != 3 or not all(0 < value < np.inf for value in values):

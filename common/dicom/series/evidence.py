@@ -80,7 +80,7 @@ class Candidate:
     agent: bool = False  # the header names a contrast agent
     acquired: float | None = None  # start of the scan, s; all series of a study share the clock
     injected: float | None = None  # start of the injection, s, on the same clock
-    reformat: bool = False  # computed from another series
+    reformat: bool = False  # computed from a different series
     evidence: tuple[Evidence, ...] = ()  # on contrast agent; T1 only
     requested: bool = False
     note: str = ""  # for readers of the result
