@@ -1,1 +1,1 @@
-"""Read DICOM studies: images grouped into series, volumes, and the choice of series. No config uses this."""
+"""Read DICOM studies, build volumes, and choose series. No config uses this package."""

@@ -21,21 +21,21 @@ REQUIRED = (  # to decode voxels
     *("BitsAllocated", "BitsStored", "PixelRepresentation", "SamplesPerPixel"),
     *("PhotometricInterpretation", "PixelData"),
 )
-SCALING = {"RescaleSlope": 1.0, "RescaleIntercept": 0.0}  # and the values of images without them
+SCALING = {"RescaleSlope": 1.0, "RescaleIntercept": 0.0}  # attributes, and defaults for images without them
 ECHOES = 1.2  # largest ratio of the echo times of a volume's slices
-MAX_OFFSET = 1.0  # mm, of a slice from the line through the first and the last; half a pixel if that is less
+MAX_OFFSET = 1.0  # mm, from a slice to the line through the first and last slices; half a pixel if that is less
 TOLERANCE = 0.01  # relative for distances, absolute for cosines; scanners round positions to about 0.001 mm
-ROUNDING = 0.15  # mm, of the distance of two slices whose positions are rounded to 0.1 mm in each coordinate
+ROUNDING = 0.15  # mm, error of a slice distance if each coordinate is rounded to 0.1 mm
 
 
 def grid_of(headers: Sequence[Dataset], name: str) -> tuple[Grid, tuple[int, ...]]:
     """Compute the grid of a series, [columns, rows, slices], and the order of its slices along their normal.
 
-    Accepts headers in any order. Raises InputError unless they form a single stack of at least two evenly spaced,
-    parallel slices without shear.
+    Headers may have any order. Raise InputError unless they form a single stack of at least two evenly spaced, parallel
+    slices without shear.
     """
     if len(headers) < 2:
-        raise InputError(f"{name}: a single slice; expected a stack of them")
+        raise InputError(f"{name}: 1 slice; expected at least 2")
     first = headers[0]
     if "ReferencedFrameNumber" in first and len({header.SOPInstanceUID for header in headers}) > 1:
         raise InputError(f"{name}: several multi-frame images; expected one volume in one image")
@@ -59,7 +59,7 @@ def grid_of(headers: Sequence[Dataset], name: str) -> tuple[Grid, tuple[int, ...
         if not same:
             raise InputError(f"{name}: slices differ in size, spacing or orientation; expected one grid")
     left, _, right = np.linalg.svd(axes, full_matrices=False)
-    along_row, along_column = left @ right  # the nearest right angle, since cosines are rounded
+    along_row, along_column = left @ right  # nearest orthogonal axes, since cosines are rounded
     normal = np.asarray(np.cross(along_row, along_column), np.float64)
     positions = np.array([_numbers(header, "ImagePositionPatient", name) for header in headers])
     order = np.argsort(positions @ normal, kind="stable")
@@ -86,7 +86,7 @@ def _numbers(header: Dataset, keyword: str, name: str) -> NDArray[np.float64]:
 def _step(
     positions: NDArray[np.float64], normal: NDArray[np.float64], max_offset: float, name: str
 ) -> NDArray[np.float64]:
-    """The vector from one slice to the next, mm; the positions are sorted along the normal."""
+    """Return the vector from a slice to the next, mm; the positions are sorted along the normal."""
     step = (positions[-1] - positions[0]) / (len(positions) - 1)
     distances = np.diff(positions @ normal)
     usual = float(np.median(distances))
@@ -102,14 +102,14 @@ def _step(
     if offsets.max() > max_offset:
         number = int(offsets.argmax()) + 1
         raise InputError(
-            f"{name}: slice {number} lies {offsets[number - 1]:.1f} mm beside the line through the first and the last; "
+            f"{name}: slice {number} lies {offsets[number - 1]:.1f} mm off the line through the first and last slices; "
             f"expected {max_offset:.1f} mm at most"
         )
     return step
 
 
 def read_series(series: Series) -> tuple[Volume, list[Dataset]]:
-    """Read the volume of a series and its slices in order, as `volume_of`. Error messages name no file."""
+    """Read the volume of a series and its ordered slices, as `volume_of` does. Error messages name no file."""
     try:
         images = [pydicom.dcmread(file) for file in series.files]
     except Exception as error:  # pydicom raises many types, and their messages quote values
@@ -120,7 +120,7 @@ def read_series(series: Series) -> tuple[Volume, list[Dataset]]:
 def volume_of(images: Sequence[Dataset], name: str) -> tuple[Volume, list[Dataset]]:
     """Build the volume of a series from images with voxels: single-frame images in any order, or one enhanced image.
 
-    Also returns the slices (images or frames) in the order of the volume's last axis. Messages call the series `name`.
+    Also return the slices (images or frames) in the order of the volume's last axis. Messages call the series `name`.
     """
     try:
         slices = [frame for image in images for frame in frames_of(image)]
@@ -134,7 +134,7 @@ def volume_of(images: Sequence[Dataset], name: str) -> tuple[Volume, list[Datase
 
 
 def _values(image: Dataset, name: str) -> NDArray[np.float32]:
-    """The rescaled values of a slice, [rows, columns]; padding is 0, the background of MR."""
+    """Return the rescaled values of a slice, [rows, columns]; padding becomes 0, the background of MR."""
     try:
         stored = voxels_of(image)
         padding = _padding(image, stored)
@@ -150,7 +150,7 @@ def _values(image: Dataset, name: str) -> NDArray[np.float32]:
     if image.PhotometricInterpretation != "MONOCHROME2" or slope < 0 or "ModalityLUTSequence" in image:
         expected = "MONOCHROME2, RescaleSlope above 0 and no ModalityLUTSequence"
         raise InputError(f"{name}: colour or inverted images; expected {expected}")
-    if bits <= 8 and image.get("LossyImageCompression") == "01":  # for the eye: tools scale each slice to its own range
+    if bits <= 8 and image.get("LossyImageCompression") == "01":  # for viewing only: each slice has its own scale
         raise InputError(f"{name}: {bits} bits, compressed with loss; expected the scanner's values")
     if stored.shape != _size(image, name):
         raise InputError(f"{name}: {image_name(image)} holds several frames or samples; expected one value per voxel")
@@ -165,9 +165,9 @@ def _values(image: Dataset, name: str) -> NDArray[np.float32]:
 
 
 def _padding(image: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_]:
-    """Mask of padding voxels: of one stored value, or a range (PS3.3, C.7.5.1.1.2).
+    """Return a mask of padding voxels: a single stored value or a range (PS3.3, C.7.5.1.1.2).
 
-    The limits are cast to the voxels' type, as some writers store those of signed voxels unsigned.
+    Limits are cast to the voxel type, as some writers store unsigned limits for signed voxels.
     """
     limits = [image.get(keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
     if limits[0] is None:
@@ -178,7 +178,7 @@ def _padding(image: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _unreadable(image: Dataset, name: str, error: Exception) -> InputError:
-    """The error for voxels that cannot be decoded; it omits the decoder's text, which may quote header values."""
+    """Return the error for undecodable voxels, without the decoder's text, which may quote header values."""
     if missing := next((word for word in REQUIRED if image.get(word) in (None, "", b"")), None):
         return InputError(f"{name}: {image_name(image)} has no {missing}")
     syntax = image.file_meta.get("TransferSyntaxUID")

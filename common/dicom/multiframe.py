@@ -15,8 +15,8 @@ from pydicom.valuerep import format_number_as_ds
 
 ENHANCED_MR = (EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
 GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")  # per-frame groups take precedence
-NOT_OF_FRAMES = (*GROUPS, "NumberOfFrames", "PixelData")
-ENHANCED_ATTRIBUTES = (  # attributes of an image that `frames_of` uses
+IMAGE_ONLY = (*GROUPS, "NumberOfFrames", "PixelData")
+ENHANCED_ATTRIBUTES = (  # image attributes that `frames_of` reads
     *GROUPS,
     "NumberOfFrames",
     "AcquisitionDateTime",
@@ -31,20 +31,20 @@ SCANNING_SEQUENCES = {"SPIN": ["SE"], "GRADIENT": ["GR"], "BOTH": ["SE", "GR"]} 
 
 
 def frames_of(image: Dataset) -> list[Dataset]:
-    """The frames of an enhanced MR image as single-frame data sets, in order; any other image unchanged.
+    """Return the frames of an enhanced MR image as single-frame data sets, in order; [image] for other images.
 
     Frames have their number, from 1, in ReferencedFrameNumber, and uncompressed voxels if the image has voxels.
     Exceptions from pydicom pass through, and their messages may quote header values.
     """
     if image.get("SOPClassUID") not in ENHANCED_MR:
         return [image]
-    shared, own = (image.get(keyword) or [] for keyword in GROUPS)
-    if not own or len(own) != image.get("NumberOfFrames"):
+    shared, per_frame = (image.get(keyword) or [] for keyword in GROUPS)
+    if not per_frame or len(per_frame) != image.get("NumberOfFrames"):
         raise ValueError("a frame has no functional groups")
     common = Dataset()
-    common.update({element.tag: element for element in image if element.keyword not in NOT_OF_FRAMES})
+    common.update({element.tag: element for element in image if element.keyword not in IMAGE_ONLY})
     frames = []
-    for number, groups in enumerate(own, 1):
+    for number, groups in enumerate(per_frame, 1):
         frame = Dataset()
         frame.update(common)
         for group in (element for item in (*shared, groups) for element in item if element.VR == "SQ"):
@@ -53,7 +53,7 @@ def frames_of(image: Dataset) -> list[Dataset]:
         _add_single_frame_attributes(frame)
         frames.append(frame)
     if "PixelData" in image:
-        pixels = voxels_of(image).reshape(len(own), image.Rows, image.Columns)
+        pixels = voxels_of(image).reshape(len(per_frame), image.Rows, image.Columns)
         for frame, values in zip(frames, pixels, strict=True):
             frame.file_meta = FileMetaDataset()
             frame.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -63,7 +63,7 @@ def frames_of(image: Dataset) -> list[Dataset]:
 
 
 def voxels_of(image: Dataset) -> NDArray[Any]:
-    """The stored values of an image. A warning of the decoder, such as of voxels in excess, is raised."""
+    """Return the stored values of an image. Warnings of the decoder, such as excess voxels, become errors."""
     with warnings.catch_warnings():
         warnings.filterwarnings("error", module=r"pydicom\.pixels")
         return image.pixel_array
@@ -72,7 +72,7 @@ def voxels_of(image: Dataset) -> NDArray[Any]:
 def _add_single_frame_attributes(frame: Dataset) -> None:
     """Add missing attributes of MR Image Storage that enhanced MR stores under different names."""
     moment = str(frame.get("FrameAcquisitionDateTime") or frame.get("AcquisitionDateTime") or "")
-    found = {
+    attributes = {
         "EchoTime": _as_ds(frame.get("EffectiveEchoTime")),
         "InversionTime": _as_ds(frame.get("InversionTimes")),
         "SequenceName": frame.get("PulseSequenceName"),
@@ -82,7 +82,7 @@ def _add_single_frame_attributes(frame: Dataset) -> None:
         "AcquisitionDate": moment[:8],
         "AcquisitionTime": moment[8:].partition("+")[0].partition("-")[0],  # without the offset from UTC
     }
-    for keyword, value in found.items():
+    for keyword, value in attributes.items():
         if keyword not in frame and value:
             setattr(frame, keyword, value)
     component = frame.get("ComplexImageComponent", "MAGNITUDE")  # or PHASE, REAL, IMAGINARY, MIXED
@@ -91,13 +91,13 @@ def _add_single_frame_attributes(frame: Dataset) -> None:
 
 
 def _as_ds(value: float | MultiValue[float] | None) -> str | None:
-    """The first number as a DICOM decimal string; None without a number."""
+    """Return the first number as a DICOM decimal string; None without a number."""
     first = value[0] if isinstance(value, MultiValue) else value
     return None if first is None else format_number_as_ds(float(first))
 
 
 def _body_part(frame: Dataset) -> str:
-    """The part of the body by the code of the frame's anatomy: "HEAD" or "OTHER PART"; empty without a code."""
+    """Return "HEAD" or "OTHER PART", by the code of the frame's anatomic region; empty without a code."""
     codes = [str(region.get("CodeValue") or "") for region in frame.get("AnatomicRegionSequence") or []]
     return "" if not any(codes) else "HEAD" if HEAD & set(codes) else "OTHER PART"
 
@@ -109,7 +109,7 @@ def _scanning_sequence(frame: Dataset) -> list[str]:
 
 
 def _contrast_agent(frame: Dataset) -> dict[str, str]:
-    """Name and start time of the contrast agent; "NONE" if the frame's own group states that none was given."""
+    """Return name and start time of the contrast agent; name "NONE" if the frame states that none was given."""
     if frame.get("ContrastBolusAgentAdministered") == "NO" or frame.get("ContrastBolusAgentPhase") == "PRE_CONTRAST":
         return {"ContrastBolusAgent": "NONE"}
     for agent in frame.get("ContrastBolusAgentSequence") or []:

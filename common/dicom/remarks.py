@@ -9,7 +9,7 @@ KINDS: tuple[str, ...] = get_args(Kind)
 
 
 class Remark(NamedTuple):
-    """A remark and its kind, by which the service decides whether a person must look first."""
+    """A remark and its kind, which tells the service whether a person must review the result."""
 
     kind: Kind
     text: str

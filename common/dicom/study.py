@@ -1,7 +1,7 @@
 """Read the headers of a DICOM study and group its images into series.
 
-Messages name no patient, file or description, because all may contain patients' names. A series is identified by its
-number and the last eight characters of its UID.
+Messages omit patients, file names and descriptions, since all may contain patients' names. They identify a series by
+its number and the last eight characters of its UID.
 """
 
 import os
@@ -33,9 +33,9 @@ from ..errors import InputError, show
 from ..files import why_no_folder
 from .multiframe import ENHANCED_ATTRIBUTES, frames_of
 
-LARGEST = 2**30  # bytes of an inflated file
+LARGEST = 2**30  # bytes, maximum size of an inflated file
 
-KEYWORDS = [  # all attributes that are read
+KEYWORDS = [  # all attributes to read
     "SOPClassUID",
     "SOPInstanceUID",
     "PatientID",
@@ -80,8 +80,8 @@ KEYWORDS = [  # all attributes that are read
     "LossyImageCompression",
 ]
 UIDS = ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
-UID = re.compile(r"[0-9.]{1,64}")  # messages quote its end
-HIGHEST = 1e12  # of numbers; positions beyond it differ by less than floats can
+UID = re.compile(r"[0-9.]{1,64}")  # messages quote the last characters
+HIGHEST = 1e12  # limit of numbers; beyond it, floats do not resolve slice positions
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 LOSSY = {JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, JPEG2000MC}  # unless the header says "00"
 
@@ -114,7 +114,7 @@ class Series:
 
     @property
     def number(self) -> int | None:
-        """SeriesNumber, which some scanners leave empty."""
+        """SeriesNumber; None if the scanner left it empty."""
         value = self.header.get("SeriesNumber")
         return None if value in (None, "") else int(value)
 
@@ -129,16 +129,17 @@ class Series:
         return any(instance.header.get("LossyImageCompression") == "01" for instance in self.instances)
 
     def without_headers(self) -> "Series":
-        """The series with only its number in the headers: anonymous, and its copies check no UID."""
+        """Return the series with only its number in the headers: anonymous, and copied without checks of UIDs."""
         header = Dataset()
         header.SeriesNumber = self.number
         return Series(str(self.uid), tuple(Instance(path, header) for path in self.files))
 
 
 def read_study(folder: Path, name: str = "--input") -> list[Series]:
-    """Read the one study in a folder and its subfolders; return its series by number. Messages call the folder `name`.
+    """Read the only study in a folder and its subfolders; return its series, sorted by number.
 
-    Raises InputError for damaged files, links outside the folder, conflicting copies, and several patients or studies.
+    Messages call the folder `name`. Raise InputError for damaged files, links outside the folder, conflicting copies,
+    and several patients or studies.
     """
     studies = studies_in(folder, name)
     if len(studies) > 1:
@@ -150,10 +151,10 @@ def read_study(folder: Path, name: str = "--input") -> list[Series]:
 
 
 def studies_in(folder: Path, name: str = "--input", accept_damaged: bool = False) -> dict[str, list[Path]]:
-    """Sort the DICOM files in a folder and its subfolders by StudyInstanceUID; at least one study.
+    """Group the DICOM files in a folder and its subfolders by StudyInstanceUID.
 
-    Files that are not DICOM are ignored with a warning, DICOMDIR without. Raises InputError for links outside the
-    folder and for damaged files, unless `accept_damaged` leaves these out with a warning.
+    Files other than DICOM are ignored with a warning, DICOMDIR silently. Raise InputError without any study, for links
+    outside the folder, and for damaged files, which `accept_damaged` leaves out with a warning instead.
     """
     studies: dict[str, list[Path]] = {}
     ignored = damaged = 0
@@ -184,9 +185,9 @@ def studies_in(folder: Path, name: str = "--input", accept_damaged: bool = False
 
 
 def series_of(paths: Iterable[Path]) -> list[Series]:
-    """The series by number in the files of a study; identical copies count once.
+    """Return the series of a study's files, sorted by number; identical copies count once.
 
-    Raises InputError for invalid headers, conflicting copies and several patients.
+    Raise InputError for invalid headers, conflicting copies and several patients.
     """
     instances: list[Instance] = []
     first: dict[str, Path] = {}
@@ -202,12 +203,12 @@ def series_of(paths: Iterable[Path]) -> list[Series]:
 
 
 def _files(folder: Path) -> Iterable[Path]:
-    """All files below a folder, sorted by name. Links within the folder are followed."""
+    """Yield all files below a folder, sorted by name. Links within the folder are followed."""
     root = os.path.realpath(folder)
-    for place, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder):
         folders.sort()
-        for name in sorted(names) + [name for name in folders if Path(place, name).is_symlink()]:
-            path = Path(place, name)
+        for name in sorted(names) + [name for name in folders if Path(parent, name).is_symlink()]:
+            path = Path(parent, name)
             if path.is_symlink() and not (path.exists() and Path(os.path.realpath(path)).is_relative_to(root)):
                 raise InputError("contains a link that is broken or leads outside it; expected the files themselves")
             if not path.is_dir():
@@ -215,10 +216,10 @@ def _files(folder: Path) -> Iterable[Path]:
 
 
 def check_inflated(path: Path) -> None:
-    """Refuse a deflated DICOM file that holds more than `LARGEST` bytes, which pydicom inflates as a whole.
+    """Refuse a deflated DICOM file of more than `LARGEST` bytes: pydicom inflates the entire file.
 
     Raises:
-        InputError: It is larger.
+        InputError: The inflated file is larger.
         InvalidDicomError: The file is not DICOM.
     """
     meta = read_file_meta_info(path)
@@ -236,7 +237,7 @@ def check_inflated(path: Path) -> None:
 
 
 def _study_uid(path: Path) -> str:
-    """StudyInstanceUID of a file; empty if it is not DICOM."""
+    """Return the StudyInstanceUID of a file; empty if it is not DICOM."""
     image, _ = _open(path, ["SOPInstanceUID", "StudyInstanceUID"]) if path.is_file() else (None, False)
     if image is None:
         return ""
@@ -245,7 +246,7 @@ def _study_uid(path: Path) -> str:
 
 
 def _read_headers(path: Path) -> tuple[list[Dataset], bool]:
-    """The headers of a file's frames, one unless it is enhanced MR, and whether voxels follow."""
+    """Return the headers of a file's frames (several only for enhanced MR), and whether the file has voxels."""
     image, has_voxels = _open(path, [*KEYWORDS, *ENHANCED_ATTRIBUTES])
     try:
         with warnings.catch_warnings():
@@ -258,7 +259,7 @@ def _read_headers(path: Path) -> tuple[list[Dataset], bool]:
 
 
 def _open(path: Path, keywords: Sequence[str]) -> tuple[Dataset | None, bool]:
-    """These attributes of a DICOM file, None if it is not DICOM; whether voxels follow."""
+    """Read attributes of a DICOM file, None if it is not DICOM; also return whether the file has voxels."""
     try:
         with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")
@@ -269,10 +270,10 @@ def _open(path: Path, keywords: Sequence[str]) -> tuple[Dataset | None, bool]:
             syntax = image.file_meta.get("TransferSyntaxUID")
             if syntax in LOSSY and not image.get("LossyImageCompression"):
                 image.LossyImageCompression = "01"
-            is_read = syntax == DeflatedExplicitVRLittleEndian  # as a whole
-            return image, is_read or len(file.read(13)) > 12
+            is_fully_read = syntax == DeflatedExplicitVRLittleEndian
+            return image, is_fully_read or len(file.read(13)) > 12
     except InvalidDicomError:
-        if _may_be_an_image(path):  # of an interrupted export, or damaged
+        if _may_be_an_image(path):  # from an interrupted export, or damaged
             raise InputError(f"contains a DICOM file that is empty or damaged ({path.stat().st_size} bytes)") from None
         return None, False
     except InputError:
@@ -286,7 +287,7 @@ def _unreadable(error: Exception) -> InputError:
 
 
 def _may_be_an_image(path: Path) -> bool:
-    """Whether a file that is not DICOM may have been an image: by its suffix, empty, or without suffix and no text."""
+    """Return whether a non-DICOM file may be a damaged image: by its suffix, if empty, or if binary without suffix."""
     suffix = path.suffix.lower()
     if suffix in DICOM_SUFFIXES or path.stat().st_size == 0:
         return True
@@ -312,7 +313,7 @@ def _check(image: Dataset, keyword: str) -> None:
 
 
 def _is_valid(image: Dataset, keyword: str) -> bool:
-    """Whether an attribute has a valid count of finite numbers or UIDs; text is not checked."""
+    """Return whether an attribute has a valid count of finite numbers or UIDs; text is not checked."""
     try:
         element = image[keyword]
         if element.VM == 0 or dictionary_VR(keyword) not in ("DS", "IS", "UI", "US"):
@@ -328,17 +329,17 @@ def _is_valid(image: Dataset, keyword: str) -> bool:
 
 
 def image_name(image: Dataset) -> str:
-    """Name of an image in messages."""
+    """Return the name of an image in messages."""
     uid = str(image.get("SOPInstanceUID", ""))
     return f"an image (UID ...{uid[-8:]})" if UID.fullmatch(uid) else "a DICOM file"
 
 
-def _same_content(one: Path, other: Path) -> bool:
-    """Whether two files contain the same data set and voxels; file meta information may differ."""
+def _same_content(path: Path, other: Path) -> bool:
+    """Return whether two files contain the same data set and voxels; file meta information may differ."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return pydicom.dcmread(one) == pydicom.dcmread(other)
+            return pydicom.dcmread(path) == pydicom.dcmread(other)
     except Exception:  # pydicom's messages quote values
         return False
 
@@ -350,7 +351,7 @@ def _check_one_patient(headers: Sequence[Dataset]) -> None:
 
 
 def _patient(header: Dataset) -> tuple[str, ...]:
-    """A key that identifies a patient: ID and issuer or, without an ID, name and birth date."""
+    """Return a key of a patient: ID and issuer or, without an ID, name and birth date."""
     if identifier := str(header.get("PatientID", "")).strip():
         return identifier, str(header.get("IssuerOfPatientID", "")).strip()
     return _name(header), _birth_date(header)
@@ -361,12 +362,12 @@ def _birth_date(header: Dataset) -> str:
 
 
 def _name(header: Dataset) -> str:
-    """The patient's name in letters and digits, without case: systems write the rest in different ways."""
+    """Return the letters and digits of the patient's name in lower case: systems write the rest differently."""
     return re.sub(r"[\W_]+", " ", str(header.get("PatientName") or "").partition("=")[0]).strip().casefold()
 
 
 def values_of(header: Dataset, keyword: str) -> list[Any]:
-    """The values of an attribute as a list; empty if it is missing."""
+    """Return the values of an attribute as a list; empty if it is missing."""
     value = header.get(keyword)
     return [] if value in (None, "") else [value] if isinstance(value, str | int | float) else list(value)
 
@@ -377,9 +378,9 @@ def _is_image(instance: Instance) -> bool:
 
 
 def _group(instances: Iterable[Instance]) -> list[Series]:
-    """Series by number, without objects beside images that are none, such as the raw data that Philips adds."""
+    """Group images into series, sorted by number; drop other objects beside images, such as raw data from Philips."""
     groups: dict[str, list[Instance]] = {}
     for instance in instances:
         groups.setdefault(instance.header.SeriesInstanceUID, []).append(instance)
     series = [Series(uid, tuple(filter(_is_image, members)) or tuple(members)) for uid, members in groups.items()]
-    return sorted(series, key=lambda one: (one.number is None, one.number or 0, one.uid))
+    return sorted(series, key=lambda entry: (entry.number is None, entry.number or 0, entry.uid))

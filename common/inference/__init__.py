@@ -1,4 +1,4 @@
-"""Cases, ensembles, segmentations and their tables, pictures."""
+"""Inference: cases, ensembles, segmentations, tables and pictures."""
 
 from .. import lazy
 

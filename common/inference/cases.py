@@ -1,4 +1,4 @@
-"""Find the cases of an inference run, and check their files."""
+"""Find and check the cases of an inference run."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -31,59 +31,59 @@ def find_cases(
 ) -> list[dict[str, Any]]:
     """Find the cases to segment: a split of a datalist, or every scan in a folder and its subfolders.
 
-    A folder is read by `common.data.layouts.reading.recognised`, without the folder of the results. A network with a
-    single modality does not need its name in that of a file. Images that are not used are counted, with the reason.
+    `common.data.layouts.reading.recognised` reads a folder, except the results in it. A network with a single modality
+    needs no modality in file names. Unused images are counted, with the reason.
 
     Args:
-        root: Folder of the scans; the paths in a datalist are relative to it.
+        root: Folder of the scans; paths in a datalist are relative to it.
         modalities: Modalities of the network, in channel order.
-        datalist: JSON file; None (or the text null) to search the folder.
+        datalist: JSON file; None to search the folder.
         split: Split of the datalist.
         results: Results of the run and their folder; see `common.inference.files_of`.
-        existing: Treatment of subjects with results: refuse, skip (if complete, and of the same scans) or replace.
+        existing: Treatment of subjects with results: refuse, skip (if complete and from the same scans) or replace.
         probabilities: Whether probability maps count as results.
         missing: Modalities to leave out of every subject.
 
     Returns:
-        A dictionary for each subject: "subject", and "image", absolute paths in the order of `modalities`, None for a
-            modality that is missing by the datalist or `missing`. A file not found in a folder has the path "", which
+        A dictionary for each subject: "subject", and "image": absolute paths in the order of `modalities`, None for
+            modalities missing in the datalist or listed in `missing`, and "" for files missing in a folder, which
             `check_missing` or `CheckFilesd` handles.
 
     Raises:
-        InputError: the folder or the datalist cannot be read, there is no case, a result exists already, a result
-            would replace a scan, the folder of the results holds a scan by its name (not for a network with a single
-            modality), or it keeps results of other weights or settings.
+        InputError: the folder or datalist cannot be read; there is no case; a result exists already or would overwrite
+            a scan; the results folder holds a file named like a scan (unless the network has a single modality), or
+            results of different weights or settings.
     """
     choice("existing", existing, dict.fromkeys(("refuse", "replace", "skip")))
     if datalist is not None:
-        found = datalists.Datalist(datalist, root).load(split, modalities, must_exist=False, missing=missing)
+        cases = datalists.Datalist(datalist, root).load(split, modalities, must_exist=False, missing=missing)
     else:
-        found = _in_folder(root, modalities, None if results is None else results.folder, missing)
+        cases = _cases_in(root, modalities, None if results is None else results.folder, missing)
     if results is None:
-        return found
-    files = {case["subject"]: files_of(case["subject"], results.folder, probabilities) for case in found}
-    _spare_scans(found, files)
+        return cases
+    files = {case["subject"]: files_of(case["subject"], results.folder, probabilities) for case in cases}
+    _check_no_overwrite(cases, files)
     results.check(measured_in(results.folder) - ({*files} if existing == "replace" else set()))
-    there = [path for paths in files.values() for path in paths if path.exists()]
-    if existing == "refuse" and there:
-        count = f"{len(there)} results exist" if len(there) > 1 else "1 result exists"
-        raise InputError(f"{count} already, first {there[0]}; expected existing=skip or replace")
+    present = [path for paths in files.values() for path in paths if path.exists()]
+    if existing == "refuse" and present:
+        count = f"{len(present)} results exist" if len(present) > 1 else "1 result exists"
+        raise InputError(f"{count} already, first {present[0]}; expected existing=skip or replace")
     done = whole(files) if existing == "skip" else set()
     return [
-        case for case in found if case["subject"] not in done or not results.is_current(case["subject"], case["image"])
+        case for case in cases if case["subject"] not in done or not results.is_current(case["subject"], case["image"])
     ]
 
 
-def _spare_scans(found: Sequence[Mapping[str, Any]], results: Mapping[str, Sequence[Path]]) -> None:
-    """Refuse a result that would overwrite a scan."""
-    places = {path.parent.resolve() / path.name for paths in results.values() for path in paths}
-    for case in found:
+def _check_no_overwrite(cases: Sequence[Mapping[str, Any]], results: Mapping[str, Sequence[Path]]) -> None:
+    """Refuse results that would overwrite a scan."""
+    outputs = {path.parent.resolve() / path.name for paths in results.values() for path in paths}
+    for case in cases:
         for image in filter(None, case["image"]):
-            if Path(image).parent.resolve() / Path(image).name in places:
+            if Path(image).parent.resolve() / Path(image).name in outputs:
                 raise InputError(f"{image}: a result would overwrite this scan; expected another output_dir")
 
 
-def _in_folder(
+def _cases_in(
     root: str | Path, modalities: Sequence[str], results: Path | None, missing: Sequence[str]
 ) -> list[dict[str, Any]]:
     folder = expand_home(root, f"--dataset_dir={root}").absolute()
@@ -95,26 +95,26 @@ def _in_folder(
     if len(modalities) > 1 and results is not None and results.resolve().is_relative_to(folder.resolve()):
         names = [entry.name for entry in walk(results) if not entry.is_folder] if results.is_dir() else []
         scans = [name for name in names if (stem := stem_of(name)) and naming.parse(stem).kind in modalities]
-        if scans:  # with a single modality, a label map has a scan's name
+        if scans:  # with a single modality, label maps are named like scans
             raise ArgumentError(f"output_dir={results}: holds the scan {scans[0]}; expected a folder without scans")
     data = recognised(list_images(folder, without=results), naming)
     if clashes := [clash for clash in data.clashes if clash.kind in modalities]:
         raise ArgumentError("dataset_dir", root, clashes[0], "one")
     show(*data.account(modalities, takes_labels=False))
-    found = {
+    images = {
         subject.name: {name: str(folder / path) for name, path in subject.images.items()}
         for subject in data.subjects.values()
         if not subject.images.keys().isdisjoint(modalities)
     }
-    for subject, files in found.items():
+    for subject, files in images.items():
         if datalists.UNPRINTABLE.search(subject):
             raise InputError(f"{next(iter(files.values()))!a}: its name is not one line of Unicode")
-    if not found:
+    if not images:
         example = "SUBJECT.nii.gz" if len(modalities) == 1 else f"SUBJECT_{modalities[0].lower()}.nii.gz"
         raise ArgumentError(f"dataset_dir={root}: contains no scan; expected files such as {example}, or a datalist")
     return [
         {"subject": subject, "image": [None if name in missing else files.get(name, "") for name in modalities]}
-        for subject, files in found.items()
+        for subject, files in images.items()
     ]
 
 
@@ -123,15 +123,15 @@ def check_missing(
 ) -> list[dict[str, Any]]:
     """Check that a network works without the missing modalities of the cases, and print their counts.
 
-    It does if it was trained with `modality_dropout`, or on some subjects without these modalities.
+    It must have been trained with `modality_dropout`, or on some subjects without these modalities.
 
     Args:
         cases: Cases as returned by `find_cases` and `common.data.Datalist.load`.
         modalities: Modalities of the network, in channel order.
-        checkpoint: File, or a list of files, all of which are checked.
+        checkpoint: File or list of files; all are checked.
 
     Returns:
-        The cases. A file not found (the path "") becomes None if the network works without it.
+        The cases. A missing file (the path "") becomes None if the network works without it.
 
     Raises:
         InputError: the network needs a modality that a subject lacks (None), or a checkpoint cannot be read.
@@ -156,16 +156,16 @@ def check_missing(
 
 
 def _needed(metadata: Mapping[str, Any], modalities: Sequence[str]) -> list[str]:
-    """The modalities that no training subject of a checkpoint lacked."""
+    """Return the modalities that a checkpoint needs, since no training subject lacked them."""
     if metadata.get("modality_dropout"):
         return []
     return [name for name in modalities if name not in metadata.get("missing_modalities", ())]
 
 
 class CheckFilesd(Transform):
-    """Check the files of a case before they are read.
+    """Check the files of a case before reading them.
 
-    MONAI Label's server gives a path instead of a list, and no subject.
+    MONAI Label's server passes a path instead of a list, and no subject.
 
     Args:
         keys: Key of the list of files in the order of `modalities`, or of a single path.
@@ -179,9 +179,9 @@ class CheckFilesd(Transform):
         self.key, self.modalities = keys, list(modalities)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
-        given = data[self.key]
-        given = [given] if isinstance(given, str | Path) else given
-        files = [None if file is None else str(file) for file in given]
+        paths = data[self.key]
+        paths = [paths] if isinstance(paths, str | Path) else paths
+        files = [None if path is None else str(path) for path in paths]
         if len(files) != len(self.modalities):
             names = ", ".join(self.modalities)
             raise InputError(f"{files[0]}: {len(files)} files of a subject; expected one for each of {names}")
@@ -195,5 +195,5 @@ class CheckFilesd(Transform):
             if named != modality and named in self.modalities:
                 raise InputError(f"{file}: its name says {named}; expected {modality} here")
         subject = data.get("subject", Path(files[0] or "").name)
-        check_headers([{"subject": subject, "image": files}], ["error"])  # the config has the warnings printed
+        check_headers([{"subject": subject, "image": files}], ["error"])  # the config prints the warnings
         return data

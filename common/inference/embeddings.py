@@ -1,4 +1,4 @@
-"""The output of an embedding run: a file of vectors."""
+"""Write the vectors of an embedding run to a file."""
 
 import json
 from collections.abc import Mapping
@@ -14,20 +14,20 @@ from .segmentations import subjects_of
 
 
 class EmbeddingFile:
-    """Collect the vectors of a run and write them atomically to `OUTPUT_DIR/embeddings.npz` when it ends.
+    """Collect the vectors of a run, and write `OUTPUT_DIR/embeddings.npz` atomically at its end.
 
-    The arrays are "subject" [N] (text, in alphabetical order), "split" [N] (text), "embedding" [N, C], "level_0" to
-    "level_4" [N, C_l] if the run has them, vectors in float32, and "settings", JSON text. Nothing is pickled:
-    `numpy.load` needs no options.
+    The arrays are "subject" [N] (text, in alphabetical order), "split" [N] (text), "embedding" [N, C], optionally
+    "level_0" to "level_4" [N, C_l], and "settings" (JSON text). Vectors are float32. `numpy.load` needs no options,
+    since nothing is pickled.
 
     The engine's output is decollated: "pred" is the output of `EmbeddingInferer` without its first axis; the batch has
-    "subject". Without any vector, no file is written.
+    "subject". A run without vectors writes no file.
 
     Args:
         output_dir: Folder of the file.
-        settings: Settings of the run, saved with the vectors to identify the network.
+        settings: Settings of the run, saved to identify the network.
         existing: Treatment of an existing file: refuse or replace.
-        splits: Split of each subject; None leaves out "split".
+        splits: Split of each subject; None omits "split".
 
     Raises:
         InputError: the file cannot be written, or exists and may not be replaced.
@@ -70,7 +70,7 @@ class EmbeddingFile:
             np.savez(file, subject=np.array(subjects), settings=np.array(settings), **arrays)
 
     def figures(self, engine: Engine) -> list[str]:
-        """The number of subjects and of values; empty without vectors."""
+        """Return a summary line, the numbers of subjects and values; empty without vectors."""
         if not self.vectors:
             return []
         values = len(next(iter(self.vectors.values()))["embedding"])

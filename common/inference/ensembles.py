@@ -1,4 +1,4 @@
-"""Ensembles: the mean of several networks, optionally with mirrored inputs."""
+"""Ensembles: average several networks, optionally over mirrored inputs."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -16,7 +16,7 @@ from ..errors import ArgumentError, show
 class Ensemble(nn.Module):
     """Average the logits of several networks over all mirror images along the spatial axes in `flips` (0 to 2).
 
-    That takes 2 ** len(flips) passes for each network.
+    Each network runs 2 ** len(flips) times.
     """
 
     def __init__(self, networks: Sequence[nn.Module], flips: Sequence[int] = ()) -> None:
@@ -26,7 +26,7 @@ class Ensemble(nn.Module):
         self.mirrors = list(chain.from_iterable(combinations(axes, count) for count in range(len(axes) + 1)))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Logits [N, R, x, y, z] of windows [N, C, x, y, z]."""
+        """Return the mean logits [N, R, x, y, z] of windows [N, C, x, y, z]."""
         total: Any = 0
         for network in self.networks:
             for mirror in self.mirrors:
@@ -41,18 +41,18 @@ def ensemble(
     flips: Sequence[int] = (),
     normalization: str | None = None,
 ) -> Ensemble:
-    """Build an ensemble of the networks in one or several checkpoints.
+    """Build an ensemble from one or more checkpoints.
 
     Args:
-        network: Network of the checkpoints' architecture; the first checkpoint is loaded into it.
-        checkpoint: File, or a list of files, such as one for each fold.
-        modalities: Modalities that every checkpoint must have been trained with.
-        flips: Spatial axes (0 to 2) to mirror along; all combinations are averaged, in 2 ** len(flips) passes.
+        network: Network with the checkpoints' architecture; the first checkpoint is loaded into it.
+        checkpoint: File or list of files, such as one per fold.
+        modalities: Training modalities that all checkpoints must have.
+        flips: Spatial axes (0 to 2) to mirror along; all combinations are averaged.
         normalization: Normalization of the images (see `common.weights.restore`).
 
     Raises:
-        InputError: no checkpoint is given, one does not fit (see `common.weights.restore`), or `flips` is not a list of
-            distinct axes from 0 to 2.
+        InputError: no checkpoint, a checkpoint that does not fit (see `common.weights.restore`), repeated weights, or
+            `flips` that are not distinct axes from 0 to 2.
     """
     files = weights.checkpoint_files(checkpoint)
     if not files:
@@ -64,11 +64,11 @@ def ensemble(
     ):
         raise ArgumentError("flips", flips, expected="a list of the axes 0, 1, 2, each at most once, such as [0]")
     networks = [network, *(deepcopy(network) for _ in files[1:])]
-    for each, file in zip(networks, files, strict=True):
-        weights.restore(each, file, modalities, normalization)
-    for (one, first), (two, second) in combinations(zip(files, networks, strict=True), 2):
+    for member, file in zip(networks, files, strict=True):
+        weights.restore(member, file, modalities, normalization)
+    for (file, first), (copy, second) in combinations(zip(files, networks, strict=True), 2):
         if all(map(torch.equal, first.state_dict().values(), second.state_dict().values())):
-            raise ArgumentError("checkpoint", two, f"has the weights of {one}; an ensemble needs different networks")
+            raise ArgumentError("checkpoint", copy, f"has the weights of {file}; an ensemble needs different networks")
     if len(files) > 1:
-        show(f"ensemble: {len(files)} checkpoints, whose logits are averaged")
+        show(f"ensemble: averaging the logits of {len(files)} checkpoints")
     return Ensemble(networks, flips)

@@ -1,4 +1,4 @@
-"""Read and check the masks of a case: prediction and reference."""
+"""Read and check the predicted and reference masks of a case."""
 
 import math
 from pathlib import Path
@@ -17,7 +17,7 @@ from .results import CaseFiles, Details
 class CaseMasks(NamedTuple):
     """Masks [x, y, z] by region, in display order, on the grid of the reference.
 
-    Without a prediction, its masks are empty.
+    A missing prediction gives empty masks.
     """
 
     predictions: dict[str, NDArray[np.bool_]]
@@ -26,19 +26,19 @@ class CaseMasks(NamedTuple):
 
 
 def masks_of(files: CaseFiles, convention: str) -> CaseMasks:
-    """Read and check a case's regions.
+    """Read and check the masks of a case.
 
     Trailing axes of length 1 are dropped. brats2021 and brats2023 are read alike: enhancing tumour is 3 or 4, but not
-    both. Unreadable files, unknown labels and different grids (affines by more than 0.001 mm) raise `InputError`.
+    both. Raise `InputError` for unreadable files, unknown labels and different grids (affines by more than 0.001 mm).
     """
     reference, affine = _read(files.reference, convention)
     prediction = np.zeros_like(reference)
     if files.prediction is not None:
-        prediction, own = _read(files.prediction, convention, may_fill=True)
+        prediction, grid = _read(files.prediction, convention, may_fill=True)
         expected = reference.shape, affine
-        raise_problem(grid_problem(str(files.prediction), (prediction.shape, own), expected, "the reference"))
-    found = regions_of(alike(convention)[0])
-    values = {region: tuple(found[region]) for region in display_order(found)}
+        raise_problem(grid_problem(str(files.prediction), (prediction.shape, grid), expected, "the reference"))
+    labels_of = regions_of(alike(convention)[0])
+    values = {region: tuple(labels_of[region]) for region in display_order(labels_of)}
     predicted, true = (
         {region: np.isin(volume, labels) for region, labels in values.items()} for volume in (prediction, reference)
     )
@@ -46,25 +46,25 @@ def masks_of(files: CaseFiles, convention: str) -> CaseMasks:
 
 
 def scored_masks(files: CaseFiles, details: Details) -> CaseMasks:
-    """The masks of a scored case; a file with other volumes than the scored ones raises `InputError`."""
+    """Return the masks of a scored case; raise `InputError` if volumes differ from the scored ones."""
     masks = masks_of(files, details.convention)
     voxel = math.prod(spacing_of(masks.affine))
     for region, scored in details.scores[files.name].items():
         layers = (files.prediction, masks.predictions), (files.reference, masks.references)
-        for (file, found), volume in zip(layers, scored.volumes, strict=True):
-            now = voxel * np.count_nonzero(found[region])
-            if not math.isclose(now, volume, rel_tol=1e-4, abs_tol=voxel / 2):
-                raise InputError(f"{file}: {now:.6g} mm3 of {region}; expected {volume:.6g}, the file that was scored")
+        for (file, regions), volume in zip(layers, scored.volumes, strict=True):
+            mm3 = voxel * np.count_nonzero(regions[region])
+            if not math.isclose(mm3, volume, rel_tol=1e-4, abs_tol=voxel / 2):
+                raise InputError(f"{file}: {mm3:.6g} mm3 of {region}; expected {volume:.6g}, the file that was scored")
     return masks
 
 
 def _read(path: Path, convention: str, may_fill: bool = False) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Labels [x, y, z] with their aliases replaced, and affine of a label map."""
+    """Read the labels [x, y, z] of a label map, with aliases replaced, and its affine."""
     file, conventions = str(path), alike(convention)
     scan, voxels = read_scan(file)
-    found, _ = label_counts(voxels)
-    raise_problem(label_problem(file, found, conventions, may_fill))
-    values = whole_labels(found)
+    counts, _ = label_counts(voxels)
+    raise_problem(label_problem(file, counts, conventions, may_fill))
+    values = whole_labels(counts)
     labels = voxels if voxels.dtype == np.uint8 else np.rint(voxels).astype(np.uint8)
     for value, other in aliases_of(conventions).items():
         if value in values:

@@ -1,4 +1,4 @@
-"""Slices of volumes as pixels, with one grey scale and orientation for all pictures.
+"""Draw slices of volumes as pixels, with the same grey scale and orientation in all pictures.
 
 Slices follow the radiological convention: the patient's right is on the left of the picture.
 """
@@ -12,33 +12,33 @@ from numpy.typing import ArrayLike, NDArray
 
 AXES = {"axial": (1, 0), "coronal": (2, 0), "sagittal": (2, 1)}  # axes of the volume along rows and columns of a slice
 PLANES = tuple(AXES)
-GREYS = 64  # grey levels; they take two thirds of the bytes of 256
+GREYS = 64  # grey levels; pictures are a third smaller than with 256
 
-Outlines = Mapping[str, NDArray[np.bool_]]  # masks [x, y, z] by their colour, #rrggbb
+Outlines = Mapping[str, NDArray[np.bool_]]  # masks [x, y, z] by colour, #rrggbb
 
 
 def window_of(volume: NDArray[Any]) -> tuple[float, float]:
-    """The values drawn black and white: percentiles 0.5 and 99.8 of the finite non-zero voxels."""
-    known = volume[np.isfinite(volume) & (volume != 0)]
-    low, high = np.percentile(known, (0.5, 99.8)) if known.size else (0.0, 1.0)
+    """Return the values drawn black and white: percentiles 0.5 and 99.8 of the finite non-zero voxels."""
+    voxels = volume[np.isfinite(volume) & (volume != 0)]
+    low, high = np.percentile(voxels, (0.5, 99.8)) if voxels.size else (0.0, 1.0)
     return float(low), float(max(high, low + 1e-6))
 
 
 def grey_levels(volume: NDArray[Any], like: NDArray[Any] | None = None) -> NDArray[np.uint8]:
-    """Scale voxels to grey levels, 0 to 255, by the window of `like` or the volume; 0 and non-finite are black."""
+    """Scale voxels to grey levels, 0 to 255, by the window of `like` (default: the volume); 0, NaN, inf are black."""
     low, high = window_of(volume if like is None else like)
     shown = np.where(np.isfinite(volume) & (volume != 0), volume, low)
     return np.asarray(np.clip((shown - low) / (high - low), 0, 1) * 255, dtype=np.uint8)
 
 
 def plane_of(volume: NDArray[Any], plane: str, at: int) -> NDArray[Any]:
-    """A slice [rows, columns] of a volume [x, y, z] in RAS orientation, as displayed, first row on top."""
+    """Return a slice [rows, columns] of a volume [x, y, z] in RAS orientation, as displayed, first row on top."""
     shown = volume[at] if plane == "sagittal" else volume[::-1, :, at] if plane == "axial" else volume[::-1, at]
     return np.asarray(shown).T[::-1]
 
 
 def centre_of(mask: NDArray[Any]) -> tuple[int, int, int]:
-    """The centre (x, y, z) of a mask [x, y, z] in its largest axial slice; the volume's centre if the mask is empty."""
+    """Return the centre (x, y, z) of a mask in its largest axial slice; the volume's centre for an empty mask."""
     if not mask.any():
         x, y, z = (side // 2 for side in mask.shape)
         return x, y, z
@@ -55,12 +55,12 @@ def panel(
     outlines: Outlines | None = None,
     edge: int | None = None,
 ) -> NDArray[np.uint8]:
-    """Draw a slice with the outlines of masks, later ones on top, as RGB [rows, columns, 3].
+    """Draw a slice with outlines of masks, later masks on top, as RGB [rows, columns, 3].
 
     `levels` is [x, y, z] in RAS orientation (see `grey_levels`), `at` the slice's index, `spacing` in mm. `edge` is the
     number of pixels along the volume's longest edge; None gives a pixel per voxel.
     """
-    from PIL import Image  # imported here and below, so that `--help` need not wait
+    from PIL import Image  # imported here and below to keep `--help` fast
 
     axes, sizes = AXES[plane], np.asarray(spacing) * levels.shape
     scale = None if edge is None else edge / sizes.max()
@@ -79,14 +79,14 @@ def panel(
 
 
 def _outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The pixels of a mask with a neighbour outside the mask or the picture."""
+    """Return the pixels of a mask with a neighbour outside the mask or the picture."""
     inner = np.pad(mask, 1)
     inside = inner[:-2, 1:-1] & inner[2:, 1:-1] & inner[1:-1, :-2] & inner[1:-1, 2:]
     return np.asarray(mask & ~inside)
 
 
 def png(*frames: NDArray[np.uint8], period: int = 1000) -> bytes:
-    """Encode RGB [rows, columns, 3] as PNG; with up to 256 colours, a byte for each pixel.
+    """Encode RGB [rows, columns, 3] as PNG; with a palette for up to 256 colours.
 
     Several pictures of one size alternate without end, each for `period` milliseconds.
     """
@@ -109,7 +109,7 @@ def png(*frames: NDArray[np.uint8], period: int = 1000) -> bytes:
 
 
 def side_by_side(panels: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Panels of any height in a row, on black."""
+    """Join panels of any height in a row, on black."""
     height = max(map(len, panels))
     above = [(height - len(pixels)) // 2 for pixels in panels]
     margins = [((top, height - len(pixels) - top), (1, 1), (0, 0)) for top, pixels in zip(above, panels, strict=True)]

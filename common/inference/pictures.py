@@ -1,4 +1,4 @@
-"""Figures of panels (`common.inference.panels`), such as a network's input, target and output."""
+"""Draw figures of panels (`common.inference.panels`), such as a network's input, target and output."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,7 +24,7 @@ def figure_of(
     title: str = "",
     inches: float = 1.7,
 ) -> Figure:
-    """Lay out panels in labelled rows; `legend` has colours by name, and `inches` is the edge of a panel."""
+    """Lay out panels in labelled rows; `legend` maps names to colours, and `inches` is the edge of a panel."""
     columns = max(map(len, rows.values()))
     size = (inches * columns, inches * len(rows) + 0.6)
     with new_figure(figsize=size, facecolor=PAPER, layout="constrained") as figure:
@@ -48,15 +48,14 @@ def figure_of(
 def draw_inpainting(
     output: Mapping[str, Any], batch: Any = None, *, modalities: Sequence[str], samples: int = 3
 ) -> dict[str, Figure]:
-    """Draw the corrupted input, the reconstruction and the clean crop of a batch's first views.
+    """Draw corrupted input, reconstruction and clean crop of the first views in a batch.
 
-    Each modality of a view is a row; with many modalities fewer views are drawn, for about six rows in total. Each
-    prediction of the image's shape is a column, such as that of `common.ssl.Reconstruction`; without any, nothing is
-    drawn.
+    Each modality of a view is a row; many modalities reduce the views, to about six rows in total. Each prediction with
+    the image's shape is a column, such as that of `common.ssl.Reconstruction`; without predictions, nothing is drawn.
 
     Args:
         output: Output of an engine with a `common.ssl.SSLHead`.
-        batch: Not used; `common.training.Pictures` passes it.
+        batch: Unused; `common.training.Pictures` passes it.
         modalities: Names of the input channels.
         samples: Largest number of views.
     """
@@ -85,14 +84,14 @@ def draw_segmentations(
     convention: str,
     name: str | None = None,
 ) -> dict[str, Figure]:
-    """Draw input, reference and prediction of each case, in three planes through the lesion's largest axial slice.
+    """Draw input, reference and prediction of each case, in three planes through the largest axial slice of its lesion.
 
     Args:
         outputs: Decollated outputs: "image" [C, H, W, D], "label" and "pred" [R, H, W, D] of 0 and 1.
-        batch: Decollated items, with the "subject" that names the figure.
-        modalities: Names of the input channels; the first two that the case has are drawn.
+        batch: Decollated items; "subject" is the title of the figure.
+        modalities: Names of the input channels; the first two present in the case are drawn.
         convention: Label convention of the regions.
-        name: Name of the figure, by default the subject's.
+        name: Name of the figure; None: the subject.
     """
     return {
         name or item["subject"]: _draw_case(output, modalities, convention, item["subject"])
@@ -115,7 +114,7 @@ def _draw_case(output: Mapping[str, Any], modalities: Sequence[str], convention:
 
 
 def _filled(pixels: NDArray[np.uint8], masks: NDArray[Any], convention: str, plane: str, at: int) -> NDArray[np.uint8]:
-    """A panel with masks [R, x, y, z] in colour; of nested regions, the inner region is on top."""
+    """Return a panel with masks [R, x, y, z] in colour, inner regions on top."""
     picture = pixels.astype(float)
     shades = [np.array([*bytes.fromhex(colours(convention)[name][1:])]) for name in regions_of(convention)]
     for channel, _ in painting_order(convention):
@@ -125,6 +124,6 @@ def _filled(pixels: NDArray[np.uint8], masks: NDArray[Any], convention: str, pla
 
 
 def _array(volume: torch.Tensor) -> NDArray[Any]:
-    """A volume [C, H, W, D], reoriented to RAS if it has an affine."""
+    """Return a volume [C, H, W, D], reoriented to RAS if it has an affine."""
     turned = Orientation("RAS", labels=None)(volume) if isinstance(volume, MetaTensor) else volume
     return np.asarray(turned.detach().float().cpu())

@@ -1,4 +1,4 @@
-"""MONAI's evaluator for many cases: a failed case does not stop the rest."""
+"""Evaluate many cases; a failed case does not stop the rest."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,17 +11,17 @@ from ..memory import explain_out_of_memory
 
 
 class Predictor(SupervisedEvaluator):
-    """MONAI's evaluator for many cases: a failed case is reported on stderr, and the rest continue.
+    """MONAI's evaluator for many cases: failed cases are reported on stderr, and the rest continue.
 
-    A disk that is full or read-only ends all: no other case can be written either.
+    A full or read-only disk ends the run, since no more results can be written.
 
     Args:
-        val_data_loader: Loader of batches of one case, with the key "subject".
-        options: Options of the run, which the message of a lack of memory names.
+        val_data_loader: Loader of batches of a single case, with the key "subject".
+        options: Options of the run, for the advice in out-of-memory messages.
         kwargs: Further arguments of `SupervisedEvaluator`.
 
     Attributes:
-        failures: Message of each failed case.
+        failures: Messages of the failed cases.
         cases: Number of cases.
     """
 
@@ -32,7 +32,7 @@ class Predictor(SupervisedEvaluator):
         self.cases = len(val_data_loader)
 
     def run(self, global_epoch: int = 1) -> None:
-        """Process all cases, if there are any."""
+        """Process all cases, if any."""
         if self.cases:
             super().run(global_epoch)
         else:
@@ -51,7 +51,7 @@ class Predictor(SupervisedEvaluator):
             raise error
         self.failures.append(subject + (explain_out_of_memory(error, self.options) or one_line(error)))
         show(f"failed: {self.failures[-1]}", error=True)
-        self.state.output = []  # otherwise handlers would take the previous case's output for this case's
+        self.state.output = []  # otherwise handlers would reuse the output of the previous case
         return []
 
     def finish(self) -> None:
@@ -62,7 +62,7 @@ class Predictor(SupervisedEvaluator):
 
 
 class _Attempts:
-    """The batches of a loader, with an exception in place of each unreadable batch."""
+    """Batches of a loader, with an exception in place of each unreadable batch."""
 
     def __init__(self, loader: Any) -> None:
         self.loader = loader
@@ -77,7 +77,7 @@ class _Attempts:
                 yield next(batches)
             except (InputError, MemoryError) as error:
                 yield error
-            except RuntimeError as error:  # from a worker; without an InputError in it, the loader itself broke
+            except RuntimeError as error:  # from a worker; without an InputError inside, the loader itself failed
                 if input_error_message(error) is None:
                     raise
                 yield error

@@ -1,8 +1,7 @@
-"""Publish an evaluation's results in their folder once all are complete.
+"""Publish the results of an evaluation once all are complete.
 
 Results are written to `.unfinished` and renamed at the end, summary.json last; earlier results move together to
-`earlier-TIME`. A failed run changes nothing. The folder may be foreign: only its names are moved, and no link is
-followed.
+`earlier-TIME`. A failed run changes nothing. The folder may be untrusted, so links are never followed.
 """
 
 import atexit
@@ -17,19 +16,19 @@ from ..locks import claim, release
 
 UNFINISHED, EARLIER = ".unfinished", "earlier"
 SUMMARY, PAGE = "summary.json", "evaluation.html"
-SLICES = "slices"  # folder of the pages of single cases
-_BEGUN: set[Path] = set()  # folders with results that this process has not finished
+SLICES = "slices"  # folder of the pages of cases
+_BEGUN: set[Path] = set()  # folders with unfinished results of this process
 
 
 def begin(folder: str | Path, name: str = "output_dir") -> str:
-    """Claim `folder`, and return an empty folder in it for the results until they are complete.
+    """Claim `folder`, and return an empty subfolder for the unfinished results.
 
     Args:
-        folder: Folder in which the results will appear.
-        name: Name of the argument, for messages.
+        folder: Final folder of the results.
+        name: Name of the argument in messages.
 
     Raises:
-        InputError: the folder cannot be written to, or is claimed by a different process.
+        InputError: the folder is not writable, or a different process has claimed it.
     """
     claim(name, folder)
     unfinished = Path(folder) / UNFINISHED
@@ -44,15 +43,15 @@ def begin(folder: str | Path, name: str = "output_dir") -> str:
 
 @atexit.register
 def _discard() -> None:
-    """Remove the results of a failed run before its claim of the folder ends."""
+    """Remove the results of a failed run before it releases the folder."""
     for unfinished in _BEGUN:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def finish(folder: str | Path) -> None:
-    """Publish the results written to `begin`'s folder, and release the claim.
+    """Publish the results in the folder from `begin`, and release the claim.
 
-    Earlier results of the same names and their pages are moved aside together; other files stay.
+    Earlier results with the same names, and their pages, are moved aside together; all else stays.
     """
     folder = Path(folder)
     unfinished, earlier = folder / UNFINISHED, folder / EARLIER
@@ -74,9 +73,9 @@ def finish(folder: str | Path) -> None:
 
 @contextmanager
 def publishing(folder: str | Path, name: str) -> Iterator[Path]:
-    """Context manager: yield a folder for results; at the end of the block they appear in `folder`.
+    """Context manager: yield a folder for results, and publish them in `folder` at the end of the block.
 
-    If the block fails, the earlier results stay.
+    If the block fails, earlier results stay.
     """
     unfinished = Path(begin(folder, name))
     try:
@@ -89,12 +88,12 @@ def publishing(folder: str | Path, name: str) -> Iterator[Path]:
         raise
 
 
-def place_of(folder: str | Path) -> Path:
-    """The final folder for a folder that `begin` returned; any other folder itself."""
+def final_folder(folder: str | Path) -> Path:
+    """Return the final folder for a folder from `begin`; any other folder is returned unchanged."""
     folder = Path(folder)
     return folder.parent if folder.name == UNFINISHED else folder
 
 
 def is_earlier(path: Path) -> bool:
-    """Whether a path leads into results that were moved aside or are not yet published."""
+    """Return whether a path is inside results that were moved aside or are not yet published."""
     return any(part == UNFINISHED or part.startswith(f"{EARLIER}-") for part in path.parts)

@@ -1,4 +1,4 @@
-"""Read the record of an evaluation, cases.json, which `common.inference.results` writes."""
+"""Read cases.json, the record of an evaluation from `common.inference.results`."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,23 +16,23 @@ from .results import CASES, CaseFiles, Details
 
 EVALUATION = "an evaluation by scripts.evaluate or evaluate.yaml"
 TEXT = {"type": "string", "pattern": rf"\A[^{UNPRINTABLE.pattern[1:]}+\Z"}
-PATH = {"type": "string", "pattern": r"\A(?!([^\0]*/)?\.\.(/|\Z))[^\0]+\Z"}  # no part is ..; see `check_images`
+PATH = {"type": "string", "pattern": r"\A(?!([^\0]*/)?\.\.(/|\Z))[^\0]+\Z"}  # without the part ".."; see `check_images`
 TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
-KNOWN = {"type": ["string", "null"]}
+OPTIONAL_TEXT = {"type": ["string", "null"]}
 FLAG, COUNT, AMOUNT = {"type": "boolean"}, {"type": "integer", "minimum": 0}, {"type": "number", "minimum": 0}
 SHARE = AMOUNT | {"maximum": 1}
 
 
 def _object(required: Mapping[str, Any], **optional: Any) -> dict[str, Any]:
-    """The schema of an object with these entries."""
+    """Return the JSON schema of an object with required and optional entries."""
     return {"type": "object", "required": [*required], "properties": {**required, **optional}}
 
 
 MADE = _object(  # see `common.made.made_by`
-    {"command": {"type": "string"}, "started": {"type": "string"}, "git_commit": KNOWN, "cohort": KNOWN}
+    {"command": {"type": "string"}, "started": {"type": "string"}, "git_commit": OPTIONAL_TEXT, "cohort": OPTIONAL_TEXT}
     | {"versions": TEXTS, "made_up": FLAG, "checkpoints": TEXTS},
-    split=KNOWN,
-    cleanup=KNOWN,
+    split=OPTIONAL_TEXT,
+    cleanup=OPTIONAL_TEXT,
 )
 HEAD = _object(
     {"name": {"type": "string"}, "label_convention": {"type": "string"}, "protocol": {"type": "string"}}
@@ -47,7 +47,7 @@ LESION = _object(
 
 
 def _schema_of_cases(protocol: Protocol, regions: Iterable[str]) -> dict[str, Any]:
-    """The schema of the cases that a protocol has scored."""
+    """Return the JSON schema of cases scored by a protocol."""
     values = _object({name: SHARE if unit == "1" else AMOUNT for name, unit in protocol.units.items()})
     volumes = {"type": "array", "minItems": 2, "maxItems": 2, "items": AMOUNT}
     lesions = {"type": "array", "items": LESION}
@@ -62,14 +62,14 @@ def _schema_of_cases(protocol: Protocol, regions: Iterable[str]) -> dict[str, An
         missing_modalities={"type": "array", "items": TEXT},
         modalities={"type": "object", "propertyNames": TEXT, "additionalProperties": PATH},
     )
-    names = {"pattern": r"\A(?!\.\.?\Z)[^/\x00-\x1f]+\Z"}  # a page of slices has the case's name
+    names = {"pattern": r"\A(?!\.\.?\Z)[^/\x00-\x1f]+\Z"}  # case names become file names of pages
     return {"type": "object", "minProperties": 1, "propertyNames": names, "additionalProperties": case}
 
 
 def read(folder: str | Path) -> Details:
-    """Read an evaluation; its cases are sorted.
+    """Read an evaluation, with sorted cases.
 
-    Raises an InputError that names what cases.json should have.
+    Raise an InputError with the expected content if cases.json is missing or invalid.
     """
     folder = expand_home(folder, str(folder))
     if not folder.is_dir():
@@ -110,21 +110,21 @@ def _files(folder: Path, case: str, entry: Mapping[str, Any]) -> CaseFiles:
 
 
 def check_images(folder: str | Path, cases: Iterable[CaseFiles], data: Sequence[str | Path] = ()) -> None:
-    """Refuse an evaluation of somebody else that would put private scans into a page.
+    """Refuse an untrusted evaluation that would put private scans into a page.
 
     Args:
-        folder: Folder of the evaluation; links out of it are not followed.
-        cases: Its cases.
-        data: Further folders whose files may be read; links in them are the user's own.
+        folder: Folder of the evaluation; links that lead outside are refused.
+        cases: Cases of the evaluation.
+        data: Further folders of readable files; links in them are trusted.
 
     Raises:
-        InputError: a listed file lies elsewhere.
+        InputError: a listed file is outside these folders.
     """
-    inside, own = Path(folder).resolve(), [Path(place).absolute() for place in data]
+    inside, trusted = Path(folder).resolve(), [Path(root).absolute() for root in data]
     for case in cases:
         for file in filter(None, (case.prediction, case.reference, *(file for _, file in case.images))):
             if not (
-                file.resolve().is_relative_to(inside) or any(file.absolute().is_relative_to(place) for place in own)
+                file.resolve().is_relative_to(inside) or any(file.absolute().is_relative_to(root) for root in trusted)
             ):
                 hint = f"expected --data={file.parent}, or a folder above, if you trust the evaluation"
                 raise InputError(f"{file}: listed by {folder}, but outside of it; {hint}")

@@ -1,4 +1,4 @@
-"""Write the files of an evaluation: cases.json, its record; metrics.csv, lesions.csv and summary.json, for people.
+"""Write the files of an evaluation: cases.json for programs; metrics.csv, lesions.csv and summary.json for people.
 
 docs/reference/evaluation.md defines each column and key.
 """
@@ -18,21 +18,21 @@ from ..files import write_csv, write_json
 from ..metrics.cards import PRESENT, Protocol, Scores, figures
 from ..metrics.lesions import Lesion
 from ..metrics.statistics import RESAMPLES, describe
-from .publishing import SUMMARY, place_of
+from .publishing import SUMMARY, final_folder
 
 Cases = Mapping[str, Mapping[str, Scores]]  # by case and region
 
 CASES = "cases.json"
 METRICS = ("case", "region", "metric", "value", "unit")
-# x, y, z: voxel at the centre of mass, counted from 0
+# x, y, z: voxel at the centre of mass, from 0
 LESIONS = ("case", "region", "lesion", "kind", "volume_mm3", "scored", "found", "dice", "hd95_mm", "x", "y", "z")
 
 
 class CaseFiles(NamedTuple):
-    """The files of a case; an absent prediction (None) counts as empty.
+    """The files of a case; a missing prediction (None) counts as empty.
 
-    `images` are by modality; the prediction was made without the `missing` ones. `part` is the case's part of a pooled
-    evaluation, such as a fold.
+    `images` pairs modalities with files; the prediction was made without the `missing` modalities. `part` names the
+    case's part of a pooled evaluation, such as its fold.
     """
 
     name: str
@@ -44,9 +44,9 @@ class CaseFiles(NamedTuple):
 
 
 class Details(NamedTuple):
-    """All data of an evaluation's page except the voxels.
+    """All data of an evaluation page except voxels.
 
-    `name` is the page's title; `files` are in the order of the scores; `made` is from `common.made.made_by`.
+    `name` is the title of the page; `files` have the order of `scores`; `made` comes from `common.made.made_by`.
     """
 
     name: str
@@ -55,16 +55,16 @@ class Details(NamedTuple):
     files: Sequence[CaseFiles]
     scores: Cases
     made: Mapping[str, Any] = {}
-    background: str | None = None  # modality of the page's pictures; None: that on which the labels stand out
+    background: str | None = None  # modality of the pictures; None: that with the best contrast of labels
 
     @property
     def missing(self) -> list[str]:
-        """The cases without a prediction, which were scored as empty."""
+        """Names of cases without a prediction, scored as empty."""
         return [case.name for case in self.files if case.prediction is None]
 
     @property
     def without(self) -> Counter[str]:
-        """Numbers of cases that were predicted without modalities, such as "T2, FLAIR"."""
+        """Number of cases by the modalities that their prediction lacked, such as "T2, FLAIR"."""
         return Counter(", ".join(case.missing) for case in self.files if case.missing)
 
     @property
@@ -74,7 +74,7 @@ class Details(NamedTuple):
 
     @property
     def values(self) -> dict[tuple[str, str], NDArray[np.float64]]:
-        """Values by region and metric, one for each case."""
+        """Values by region and metric, one per case."""
         return {
             (region, metric): np.array([scores[region].values[metric] for scores in self.scores.values()], dtype=float)
             for region in self.regions
@@ -83,9 +83,9 @@ class Details(NamedTuple):
 
 
 def write(folder: str | Path, details: Details) -> dict[str, Any]:
-    """Write cases.json, metrics.csv, lesions.csv and summary.json, and return the content of the last.
+    """Write cases.json, metrics.csv, lesions.csv and summary.json; return the content of summary.json.
 
-    Existing files are replaced one by one; to publish all at once, use a folder from `begin` or `publishing`.
+    Existing files are replaced one by one; to publish all together, use a folder from `begin` or `publishing`.
     """
     folder = Path(folder)
     summary = summarise(details)
@@ -97,7 +97,7 @@ def write(folder: str | Path, details: Details) -> dict[str, Any]:
 
 
 def summarise(details: Details) -> dict[str, Any]:
-    """The content of summary.json: the protocol with its settings, and metrics and lesion counts by region."""
+    """Return the content of summary.json: the protocol with its settings, and metrics and lesion counts by region."""
     protocol, scores = details.protocol, details.scores
     return {
         "protocol": protocol.name,
@@ -120,7 +120,7 @@ def summarise(details: Details) -> dict[str, Any]:
 
 
 def lines(details: Details, summary: Mapping[str, Any]) -> list[str]:
-    """The terminal output of an evaluation: means by region and figure."""
+    """Return the terminal output of an evaluation: means by region and figure."""
     count, absent = summary["cases"], details.missing
     cases = "case" if count == 1 else "cases"
     counted = f", {len(absent)} without prediction counted as empty" if absent else ""
@@ -128,17 +128,17 @@ def lines(details: Details, summary: Mapping[str, Any]) -> list[str]:
     text += [f"without {names}: {number} of {count} {cases}" for names, number in details.without.items()]
     text += ["", f"{'region':<8}{'metric':<25}{'mean':>9}{'cases':>7}  95 % interval"]
     for region, means in summary["regions"].items():
-        for name, found in means.items():
-            unit = "" if found["unit"] == "1" else f" {found['unit']}"
-            mean = "-" if found["mean"] is None else f"{found['mean']:.4g}"
-            interval = "" if found["ci95"] is None else "[{:.4g}, {:.4g}]".format(*found["ci95"])
-            text.append(f"{region:<8}{name:<25}{mean:>9}{found['n']:>7}  {interval}{unit}".rstrip())
-    text += ["", "dice: all cases; one without the region gets 1 if nothing is predicted, else 0"]
-    return [*text, f"{PRESENT}: the cases whose reference has the region, as the paper's code counts"]
+        for name, statistics in means.items():
+            unit = "" if statistics["unit"] == "1" else f" {statistics['unit']}"
+            mean = "-" if statistics["mean"] is None else f"{statistics['mean']:.4g}"
+            interval = "" if statistics["ci95"] is None else "[{:.4g}, {:.4g}]".format(*statistics["ci95"])
+            text.append(f"{region:<8}{name:<25}{mean:>9}{statistics['n']:>7}  {interval}{unit}".rstrip())
+    text += ["", "dice: all cases; a case without the region scores 1 if nothing is predicted, else 0"]
+    return [*text, f"{PRESENT}: only cases with the region in the reference, as in the paper's code"]
 
 
 def count_lesions(lesions: Sequence[Lesion]) -> dict[str, int]:
-    """Count lesions of the references (all, scored, scored and found), and false lesions."""
+    """Count reference lesions (all, scored, scored and found) and false lesions."""
     scored = [lesion for lesion in lesions if lesion.is_reference and lesion.is_scored]
     return {
         "reference": sum(lesion.is_reference for lesion in lesions),
@@ -149,7 +149,6 @@ def count_lesions(lesions: Sequence[Lesion]) -> dict[str, int]:
 
 
 def _rows_of_metrics(details: Details) -> Iterable[Sequence[Any]]:
-    """The rows of metrics.csv."""
     for case, scores in details.scores.items():
         for region in details.regions:
             for metric, unit in details.protocol.units.items():
@@ -157,7 +156,6 @@ def _rows_of_metrics(details: Details) -> Iterable[Sequence[Any]]:
 
 
 def _rows_of_lesions(details: Details) -> Iterable[Sequence[Any]]:
-    """The rows of lesions.csv."""
     for case, scores in details.scores.items():
         for region in details.regions:
             for count, lesion in enumerate(scores[region].lesions, 1):
@@ -168,7 +166,7 @@ def _rows_of_lesions(details: Details) -> Iterable[Sequence[Any]]:
 
 
 def _cases(folder: Path, details: Details) -> dict[str, Any]:
-    """The content of cases.json; volumes are pairs of prediction and reference."""
+    """Return the content of cases.json."""
     cases = {}
     for case in details.files:
         optional = {
@@ -188,7 +186,7 @@ def _cases(folder: Path, details: Details) -> dict[str, Any]:
 
 
 def _scores(scores: Scores) -> dict[str, Any]:
-    """Scores of a region in cases.json; an infinite HD95 is null."""
+    """Return the scores of a region for cases.json; volumes are of prediction and reference."""
     return {
         "values": {name: float(value) for name, value in scores.values.items()},
         "volumes_mm3": list(map(float, scores.volumes)),
@@ -197,16 +195,17 @@ def _scores(scores: Scores) -> dict[str, Any]:
 
 
 def _lesion(lesion: Lesion) -> dict[str, Any]:
+    """Return a lesion for cases.json; an infinite HD95 becomes null."""
     plain = {"volume": float(lesion.volume), "centre": list(map(int, lesion.centre)), "dice": float(lesion.dice)}
     return asdict(lesion) | plain | {"hd95": float(lesion.hd95) if math.isfinite(lesion.hd95) else None}
 
 
 def _path(folder: Path, file: Path | None) -> str | None:
-    """A file's path: relative if it is inside the folder, which may be moved, else absolute."""
+    """Return a file's path: relative inside the folder, which may be moved, else absolute."""
     if file is None:
         return None
     path = file.parent.resolve() / file.name
-    for root in (folder.resolve(), place_of(folder.resolve())):
+    for root in (folder.resolve(), final_folder(folder.resolve())):
         if path.is_relative_to(root):
             return path.relative_to(root).as_posix()
     return str(path)

@@ -1,4 +1,4 @@
-"""Write the results of an inference in the geometry of its scans: label maps, probabilities and a table of volumes."""
+"""Write the results of inference in the geometry of the scans: label maps, probabilities and a table of volumes."""
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +26,7 @@ COLUMNS = ("subject", "region", "volume_ml", "voxels")
 
 
 def files_of(subject: str, output_dir: str | Path, probabilities: bool = False) -> list[Path]:
-    """The result files of a subject: its label map and, on request, its probabilities.
+    """Return the result files of a subject: its label map and, on request, its probabilities.
 
     Example:
         >>> [path.as_posix() for path in files_of("P1", "out", probabilities=True)]
@@ -38,24 +38,24 @@ def files_of(subject: str, output_dir: str | Path, probabilities: bool = False) 
 
 
 def whole(files: Mapping[str, Sequence[Path]]) -> set[str]:
-    """The subjects whose files all exist and can be read to their ends."""
-    found = [subject for subject in files if all(path.exists() for path in files[subject])]
+    """Return the subjects with complete results: all files exist and are readable to the end."""
+    candidates = [subject for subject in files if all(path.exists() for path in files[subject])]
     with ThreadPoolExecutor() as pool:
-        broken = dict(zip(found, pool.map(lambda subject: broken_file(files[subject]), found), strict=True))
+        broken = dict(zip(candidates, pool.map(lambda subject: broken_file(files[subject]), candidates), strict=True))
     show(*(f"made again: {': '.join(faulty)}" for faulty in broken.values() if faulty))
-    return {subject for subject in found if not broken[subject]}
+    return {subject for subject in candidates if not broken[subject]}
 
 
 def measured_in(output_dir: str | Path) -> set[str]:
-    """The subjects that volumes.csv has."""
+    """Return the subjects in volumes.csv."""
     return {subject for subject, _ in _rows(Path(output_dir) / VOLUMES)}
 
 
 def write_label_tables(folder: str | Path, convention: str) -> None:
-    """Write names and colours of label values for other programs: BIDS, 3D Slicer and ITK-SNAP.
+    """Write names and colours of label values for BIDS, 3D Slicer and ITK-SNAP.
 
-    Sources: BIDS 1.10, common image-derived labels; Slicer's colour tables, whose names have no blanks; ITK-SNAP's
-    label descriptions.
+    Formats: BIDS 1.10, image-derived labels; Slicer's colour tables (names without blanks); ITK-SNAP's label
+    descriptions.
     """
     tsv, ctbl = ["index\tname\tcolor"], ["# Color table file", "0 background 0 0 0 0"]
     snap = ["# ITK-SNAP Label Description File", "# IDX -R- -G- -B- -A- VIS MSH LABEL", '0 0 0 0 0 0 0 "Clear Label"']
@@ -73,18 +73,18 @@ def write_label_tables(folder: str | Path, convention: str) -> None:
 
 
 class SaveVolumed(Transform):
-    """Write a volume as OUTPUT_DIR/SUBJECT.nii.gz, in the geometry of the file that it was read from.
+    """Write a volume as OUTPUT_DIR/SUBJECT.nii.gz, in the geometry of its source file.
 
-    The file appears only when it is complete. On the grid of the subject's first image it has both forms of that file,
-    bit for bit (`common.data.volumes.forms_of`), and else the volume's affine. A case without a subject writes nothing:
-    a server, such as MONAI Label's, writes its own files.
+    The file is written atomically. On the grid of the subject's first image, it gets that file's qform and sform, bit
+    for bit (`common.data.volumes.forms_of`), otherwise the volume's affine. A case without "subject" writes nothing:
+    servers, such as MONAI Label's, write their own files.
 
     Args:
-        keys: Key of the volume, a MetaTensor [C, x, y, z] in the geometry of its file; several channels become a fourth
-            axis.
+        keys: Key of the volume, a MetaTensor [C, x, y, z] in the geometry of its source file; several channels become a
+            fourth axis.
         output_dir: Folder of the files.
         dtype: Data type of the voxels, such as uint8.
-        convention: Label convention of a label map, whose names and colours are written beside it; None otherwise.
+        convention: Label convention of a label map, for tables of names and colours beside it; None: no label map.
 
     Raises:
         InputError: the file cannot be written.
@@ -112,7 +112,7 @@ class SaveVolumed(Transform):
 
 
 def _rows(table: Path) -> dict[tuple[str, str], tuple[str, str]]:
-    """Volume and voxels by subject and region; empty if there is no table."""
+    """Read volume and voxels by subject and region; empty without a table."""
     if not table.exists():
         return {}
     rows = read_csv(table, COLUMNS, "an earlier table of inference")
@@ -120,18 +120,18 @@ def _rows(table: Path) -> dict[tuple[str, str], tuple[str, str]]:
 
 
 class Volumes:
-    """Write OUTPUT_DIR/volumes.csv: subject, region, volume_ml, voxels. It is rewritten after each case.
+    """Write OUTPUT_DIR/volumes.csv (subject, region, volume_ml, voxels), again after each case.
 
-    Rows of other subjects, from an earlier run, are kept.
+    Subjects of earlier runs keep their rows.
 
     Args:
         output_dir: Folder of the table.
         convention: Label convention of the label maps.
-        results: What makes the results of that folder; rows of subjects without current results are dropped first.
-        cases: Cases of the run, with their scans, whose earlier results are forgotten first.
+        results: Record of the results in the folder; rows of subjects without current results are dropped first.
+        cases: Cases of the run, with their scans; their earlier rows are dropped first.
 
     Raises:
-        InputError: the file exists with a different table.
+        InputError: the existing file is a different table.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class Volumes:
         self.measured: list[str] = []
 
     def attach(self, engine: Engine) -> None:
-        """Measure the output of `engine`: "pred", label maps [1, x, y, z] with their affine."""
+        """Measure "pred" in the output of `engine`: label maps [1, x, y, z] with their affine."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
         if self.results is not None:
             engine.add_event_handler(Events.STARTED, self._begin, self.results)
@@ -169,7 +169,7 @@ class Volumes:
             self.results.add({item["subject"]: self.scans[item["subject"]] for item in engine.state.batch})
 
     def measure(self, subject: str, label: Any, affine: Any) -> None:
-        """Measure a label map (0 to 255, any shape) with its affine to mm."""
+        """Measure a label map (0 to 255, any shape); the affine maps voxels to mm."""
         voxel = abs(np.linalg.det(np.asarray(affine, dtype=float)[:3, :3])) / 1000  # ml
         counts = torch.bincount(torch.as_tensor(label).flatten().long(), minlength=256).tolist()
         for region, values in self.regions.items():
@@ -187,7 +187,7 @@ class Volumes:
         write_csv(self.path, [COLUMNS, *((*key, *figures) for key, figures in self.rows.items())])
 
     def figures(self, engine: Engine) -> list[str]:
-        """The number of subjects in this run and each region's median volume; empty without subjects."""
+        """Return a summary line, the number of subjects and median volumes of the run; empty without subjects."""
         if not self.measured:
             return []
         volumes = {
@@ -198,7 +198,7 @@ class Volumes:
 
 
 def subjects_of(done: Collection[str], engine: Engine) -> str:
-    """The number of subjects processed, and the total if some failed; a batch is a subject."""
+    """Return the number of processed subjects, with the total if some failed; each batch is a subject."""
     cases = engine.state.epoch_length
     return (
         f"{len(done)} {'subject' if cases == 1 else 'subjects'}"

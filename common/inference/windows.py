@@ -1,4 +1,4 @@
-"""MONAI's inferers in mixed precision on any device, with a single pass for all empty windows."""
+"""MONAI's inferers in mixed precision; all empty windows share a single pass."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +11,8 @@ from ..memory import FLOAT, free_memory
 from ..ssl.networks import check_finite, in_precision
 from ..values import AUTO
 
-AT_FIRST = {"cpu": 2, "cuda": 8}  # windows at a time
-STITCHED = 16  # float32 values of a voxel: logits of three regions, their weights, and copies after the network
+BATCH = {"cpu": 2, "cuda": 8}  # default number of windows per batch
+STITCHED = 16  # float32 values per voxel: logits of three regions, their weights, and copies after the network
 
 
 class CropInferer(SimpleInferer):
@@ -31,24 +31,24 @@ class CropInferer(SimpleInferer):
 
 
 class WindowInferer(SlidingWindowInferer):
-    """MONAI's `SlidingWindowInferer`, with a network that computes in `dtype`, and only once for all empty windows.
+    """MONAI's `SlidingWindowInferer` with a network that computes in `dtype`, and a single pass for all empty windows.
 
-    Images are 0 outside the brain, and all windows that are 0 in every channel give the same logits. The host decides
-    once a volume which windows are empty, so no batch waits for the GPU. Logits are stitched in float32. Where the
-    GPU's memory is full, batches are halved, down to a window.
+    Images are 0 outside the brain, and all windows that are 0 in every channel give the same logits. The host finds
+    empty windows once per volume, so no batch waits for the GPU. Logits are stitched in float32. If the GPU's memory is
+    full, batches are halved, down to a single window.
 
     Args:
         roi_size: Edges of a window in voxels.
-        sw_batch_size: Windows that the network takes at a time; auto: those of `AT_FIRST`.
+        sw_batch_size: Windows per batch; auto: from `BATCH`.
         sw_device: Device of the network; None: that of the inputs.
-        device: Device that stitches windows; None: that of the inputs. auto: `sw_device`, if its free memory is twice
-            what a volume takes there, otherwise the host.
+        device: Device that stitches windows; None: that of the inputs; auto: `sw_device` if its free memory is at least
+            twice the size of a stitched volume, otherwise the host.
         dtype: Data type of the network's computation: float32, or bfloat16 or float16 under autocast.
         kwargs: Further arguments of `SlidingWindowInferer`.
 
     Shapes:
-        inputs [N, C, H, W, D]; the network maps windows [M, C, *roi_size] to logits [M, R, *roi_size], independently of
-        each other, as with instance and layer norm, but not with batch norm in training.
+        inputs [N, C, H, W, D]; the network maps windows [M, C, *roi_size] to logits [M, R, *roi_size]. Windows must not
+        affect each other, as they do in batch norm during training.
 
     Raises:
         InputError: A logit is not finite.
@@ -65,7 +65,7 @@ class WindowInferer(SlidingWindowInferer):
         dtype: torch.dtype = torch.float32,
         **kwargs: Any,
     ) -> None:
-        size: Any = AT_FIRST[torch.device(sw_device or "cpu").type] if sw_batch_size == AUTO else sw_batch_size
+        size: Any = BATCH[torch.device(sw_device or "cpu").type] if sw_batch_size == AUTO else sw_batch_size
         super().__init__(roi_size, size, sw_device=sw_device, device=None if device == AUTO else device, **kwargs)
         self.with_coord, self.dtype, self.stitches_where_free = True, dtype, device == AUTO
 
@@ -77,8 +77,8 @@ class WindowInferer(SlidingWindowInferer):
         def logits(windows: torch.Tensor) -> torch.Tensor:
             return self._in_batches(lambda part: in_precision(network, self.dtype)(part, *args, **kwargs), windows)
 
-        def predict(windows: torch.Tensor, places: Sequence[Sequence[slice]]) -> torch.Tensor:
-            has_brain = [bool(occupied[place[0], *place[2:]].any()) for place in places]  # [1] are all channels
+        def predict(windows: torch.Tensor, boxes: Sequence[Sequence[slice]]) -> torch.Tensor:
+            has_brain = [bool(occupied[box[0], *box[2:]].any()) for box in boxes]  # box[1]: all channels
             if all(has_brain):
                 return logits(windows)
             if not outside:
@@ -98,7 +98,7 @@ class WindowInferer(SlidingWindowInferer):
         return device if 2 * size <= free_memory(device) else "cpu"
 
     def _in_batches(self, network: Any, windows: torch.Tensor) -> torch.Tensor:
-        """The logits of windows, in batches that are halved where the GPU's memory is full."""
+        """Compute logits of windows in batches; halve the batches if the GPU's memory is full."""
         while True:
             size = min(self.sw_batch_size, len(windows))
             try:

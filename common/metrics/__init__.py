@@ -1,4 +1,4 @@
-"""Scores of segmentations: pure functions of arrays."""
+"""Score segmentations: pure functions of arrays."""
 
 from .. import lazy
 

@@ -1,4 +1,4 @@
-"""The card of a scoring protocol: what it states of itself, and the scores that it gives."""
+"""Cards of scoring protocols: description, figures and scores."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,20 +10,20 @@ from numpy.typing import ArrayLike
 from .lesions import Lesion
 from .measures import Mask, as_spacing, as_volumes, count_voxels, spacing_of
 
-PRESENT = "dice_present"  # Dice of the cases whose reference has the region; DIFF-23
+PRESENT = "dice_present"  # Dice over the cases with the region in the reference; DIFF-23
 
 
 class Figure(NamedTuple):
     """A figure of a region.
 
     Attributes:
-        name: in tables, such as lesion_f1.
-        title: on pages, such as Lesion F1.
-        meaning: definition, and the value for empty masks.
-        unit: 1 marks a fraction.
+        name: name in tables, such as lesion_f1.
+        title: title on pages, such as Lesion F1.
+        meaning: definition, and value for empty masks.
+        unit: unit; 1 for a fraction.
         digits: decimals on pages.
         more_is_better: whether higher is better.
-        ranks: whether it ranks systems, as in the challenge.
+        ranks: whether the figure ranks systems, as in the challenge.
     """
 
     name: str
@@ -40,12 +40,12 @@ DICE = Figure("dice", "Dice", "2 |P and R| / (|P| + |R|) over all voxels of the 
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of one region.
+    """The scores of a region.
 
     Attributes:
-        values: figures by name; `Protocol.units` has their units.
-        lesions: lesions of the reference, then predicted components that hit none, each from large to small.
-        volumes: volumes of the prediction and of the reference, mm3.
+        values: figures by name, in `Protocol.units`.
+        lesions: reference lesions, then false components, each from large to small.
+        volumes: volumes of prediction and reference, mm3.
     """
 
     values: Mapping[str, float]
@@ -54,25 +54,25 @@ class Scores:
 
     @property
     def is_present(self) -> bool:
-        """Whether the reference has the region; only then does the case count in `dice_present`."""
+        """Whether the reference has the region, so that the case counts in `dice_present`."""
         return self.volumes[1] > 0
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """A way to score a region, a prediction against a reference.
+    """A protocol that scores a predicted region against a reference.
 
     Attributes:
-        name: as on command lines, such as isles.
-        title: on pages, such as ISLES'22.
-        meaning: what counts as a lesion and when it counts as found.
-        conventions: names of the label conventions that it scores, its own first; none: all. Those that no protocol
-            names, as regions of one's own, always.
-        figures: in the order of tables; the first one orders the cases of a page, and one is `DICE` (DIFF-23).
-        function: (prediction, reference, spacing) -> figures by name, and lesions; the masks are boolean [x, y, z].
-        has_lesions: whether it scores lesions, besides the region.
+        name: name on command lines, such as isles.
+        title: title on pages, such as ISLES'22.
+        meaning: definition of a lesion and of a found lesion.
+        conventions: label conventions that the protocol scores, its own first; empty: all. Conventions that no protocol
+            lists, such as custom regions, are always scored.
+        figures: figures in the order of tables, with `DICE` (DIFF-23); the first figure orders the cases of a page.
+        function: (prediction, reference, spacing) -> figures by name, and lesions; masks are boolean [x, y, z].
+        has_lesions: whether the protocol also scores lesions.
         settings: fixed settings, for records.
-        challenges: further arguments of the function by challenge, the default first.
+        challenges: further arguments of `function` by challenge, default first.
     """
 
     name: str
@@ -91,7 +91,7 @@ class Protocol:
         return {figure.name: figure.unit for figure in self.figures}
 
     def figure(self, name: str) -> Figure:
-        """The figure of a name."""
+        """Return a figure by its name."""
         return next(figure for figure in self.figures if figure.name == name)
 
     def measure(self, prediction: ArrayLike, reference: ArrayLike, spacing: Sequence[float] = (1, 1, 1)) -> Scores:
@@ -103,8 +103,8 @@ class Protocol:
             spacing: voxel spacing, mm.
 
         Raises:
-            InputError: a value other than 0 and 1, different shapes, other than three axes, or a spacing that is not
-                three numbers above zero.
+            InputError: a value other than 0 and 1, different shapes, not three axes, or a spacing other than three
+                numbers above zero.
         """
         size = as_spacing(spacing)
         masks: tuple[Mask, Mask] = as_volumes(prediction, reference)
@@ -115,16 +115,16 @@ class Protocol:
     def score(
         self, predictions: Mapping[str, Any], references: Mapping[str, Any], affine: ArrayLike
     ) -> dict[str, Scores]:
-        """Score all regions of a case: masks by region, and the affine [4, 4] of their grid."""
+        """Score all regions of a case, from masks by region and the affine [4, 4] of their grid."""
         spacing = spacing_of(affine)
         return {region: self.measure(predictions[region], references[region], spacing) for region in references}
 
 
 def figures(scores: Sequence[Scores], protocol: Protocol) -> dict[str, list[float]]:
-    """The values of a region that make its means: each figure over all cases, and `PRESENT` after `dice`.
+    """Return the values behind a region's means: each figure over all cases, and `PRESENT` after `dice`.
 
     Args:
-        scores: Scores of the region, one for each case.
+        scores: Scores of the region, one per case.
         protocol: Scoring protocol.
     """
     values = {}

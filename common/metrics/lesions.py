@@ -1,4 +1,4 @@
-"""Match predicted components with the lesions of a reference, for the lesion-wise protocols of `common.metrics`."""
+"""Match predicted components with reference lesions, for the lesion-wise protocols of `common.metrics`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from .surfaces import Spacing, Surface, percentile_distance, surface_of
 
 @dataclass(frozen=True)
 class Lesion:
-    """A lesion of the reference, or a predicted component that hits none.
+    """A lesion of the reference, or a false component: a predicted component that hits no lesion.
 
     Attributes:
-        is_reference: false for a predicted component that hits no lesion.
-        volume: mm3.
-        centre: the voxel at its centre of mass.
-        is_scored: false for a lesion too small to count.
+        is_reference: whether it is a lesion of the reference.
+        volume: volume, mm3.
+        centre: voxel at the centre of mass.
+        is_scored: whether it is large enough to count.
         is_found: whether the prediction hits it.
-        dice: Dice of the lesion and the union of all components that hit it; 0 if none does.
-        hd95: HD95 of the same pair, mm; the penalty if none does.
+        dice: Dice of the lesion and the union of all components that hit it; 0 without a hit.
+        hd95: HD95 of the same pair, mm; the penalty without a hit.
     """
 
     is_reference: bool
@@ -39,8 +39,8 @@ class Matching(NamedTuple):
     """The result of `match`.
 
     Attributes:
-        lesions: lesions of the reference, then predicted components that hit none, each from large to small.
-        components: number of predicted components, whether they hit a lesion or not.
+        lesions: reference lesions, then false components, each from large to small.
+        components: number of all predicted components.
     """
 
     lesions: tuple[Lesion, ...]
@@ -67,18 +67,18 @@ def match(
 ) -> Matching:
     """Match the components of a prediction with the lesions of a reference.
 
-    The reference is dilated; its parts whose dilations form one component are one lesion. A component hits a lesion if
-    it shares a voxel with that lesion's own dilation. It may hit several lesions, and counts entirely for each.
+    Parts of the reference that join when it is dilated are a single lesion. A component hits a lesion if it shares a
+    voxel with the dilation of that lesion. It may hit several lesions, and counts in full for each.
 
     Args:
-        prediction: [x, y, z].
+        prediction: mask [x, y, z].
         reference: mask of the same shape.
         spacing: voxel spacing, mm.
         connectivity: 6, 18 or 26 neighbours.
-        dilations: number of dilations of the reference, see `dilate`; with 0, lesions are components and a hit shares
-            a voxel with the lesion itself.
-        smallest: mm3; lesions of the reference up to this volume are not scored.
-        penalty: mm; HD95 of a missed lesion or a false component. Other lesions can exceed it, as in the challenges'
+        dilations: number of dilations of the reference (see `dilate`); 0: lesions are components, and hits share a
+            voxel with the lesion itself.
+        smallest: largest volume of a reference lesion that is not scored, mm3.
+        penalty: HD95 of a missed lesion or a false component, mm. Found lesions can exceed it, as in the challenges'
             code.
     """
     either = prediction | reference
@@ -88,11 +88,11 @@ def match(
     corner = np.array([side.start for side in box])
     labels = components(prediction[box], connectivity)
     predicted = {part.label: part for part in _parts(labels)}
-    lesions = _merged(reference[box], connectivity, dilations)
+    lesions = _label_lesions(reference[box], connectivity, dilations)
     mm3 = float(np.prod(spacing))
     surfaces: dict[tuple[int, ...], Surface] = {}
     hit: set[int] = set()
-    found = []
+    actual = []
     for part in _parts(lesions):
         volume = part.voxels * mm3
         hits = _hits(labels, lesions, part, dilations)
@@ -105,26 +105,26 @@ def match(
             dice = _dice(labels, parts, lesions, part)
             hd95 = percentile_distance(surfaces[hits], truth, spacing)
             hit.update(hits)
-        found.append(Lesion(True, volume, _place(part, corner), volume > smallest, bool(hits), dice, hd95))
+        actual.append(Lesion(True, volume, _centre_of(part, corner), volume > smallest, bool(hits), dice, hd95))
     false = [
-        Lesion(False, part.voxels * mm3, _place(part, corner), True, False, 0.0, penalty)
+        Lesion(False, part.voxels * mm3, _centre_of(part, corner), True, False, 0.0, penalty)
         for label, part in predicted.items()
         if label not in hit
     ]
-    order = [sorted(group, key=lambda lesion: (-lesion.volume, lesion.centre)) for group in (found, false)]
+    order = [sorted(group, key=lambda lesion: (-lesion.volume, lesion.centre)) for group in (actual, false)]
     return Matching((*order[0], *order[1]), len(predicted))
 
 
 def dilate(mask: Mask, times: int) -> Mask:
-    """Dilate a mask a number of times by the 18 neighbours that share a face or an edge, within its array."""
-    from scipy import ndimage  # imported here, as it is slow
+    """Dilate a mask repeatedly by the 18 neighbours that share a face or an edge, within its array."""
+    from scipy import ndimage  # imported here, as it loads slowly
 
     structure = ndimage.generate_binary_structure(3, 2)
     return np.asarray(ndimage.binary_dilation(mask, structure, times)) if times else mask
 
 
-def _merged(reference: Mask, connectivity: Connectivity, dilations: int) -> Labels:
-    """Label the lesions of a reference: the parts inside one component of its dilation are one lesion."""
+def _label_lesions(reference: Mask, connectivity: Connectivity, dilations: int) -> Labels:
+    """Label reference lesions: all parts inside a component of the dilated reference are one lesion."""
     return components(dilate(reference, dilations), connectivity) * reference
 
 
@@ -136,20 +136,20 @@ def _parts(labels: Labels) -> list[_Part]:
     ]
 
 
-def _place(part: _Part, corner: NDArray[np.int64]) -> tuple[int, int, int]:
+def _centre_of(part: _Part, corner: NDArray[np.int64]) -> tuple[int, int, int]:
     x, y, z = (round(float(value)) for value in corner + part.centre)
     return x, y, z
 
 
 def _hits(labels: Labels, lesions: Labels, part: _Part, dilations: int) -> tuple[int, ...]:
-    """Labels of the predicted components that share a voxel with a lesion's dilation."""
+    """Return the labels of predicted components that share a voxel with the dilated lesion."""
     box = _around([part.box], labels.shape, dilations)
     grown = dilate(lesions[box] == part.label, dilations)
     return tuple(np.unique(labels[box][grown & (labels[box] > 0)]).tolist())
 
 
 def _around(boxes: Sequence[Box], shape: Sequence[int], margin: int = 0) -> Box:
-    """The smallest box around several boxes, widened by a margin but kept inside the array."""
+    """Return the smallest box around several boxes, widened by a margin within the array."""
     x, y, z = (
         slice(
             max(0, min(box[axis].start for box in boxes) - margin),

@@ -1,4 +1,4 @@
-"""Dice and 95th percentile Hausdorff distance of one region, and the checks of their input."""
+"""Dice and 95th percentile Hausdorff distance of a region, with checks of their input."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,11 +11,11 @@ from .surfaces import Spacing, percentile_distance, surface_of
 
 Mask = NDArray[np.bool_]
 
-SINGLE = 1e-7  # relative error of an edge whose components are rounded to single precision: below 2^-24
+SINGLE = 1e-7  # relative tolerance of an edge rounded to single precision, whose error is below 2^-24
 
 
 def dice(prediction: ArrayLike, reference: ArrayLike) -> float:
-    """Dice of two masks, 2 |P and R| / (|P| + |R|), from 0 to 1; 1 if both are empty.
+    """Return the Dice of two masks, 2 |P and R| / (|P| + |R|), from 0 to 1; 1 if both are empty.
 
     Args:
         prediction: array or tensor of any shape; bool, or numbers that are 0 or 1.
@@ -34,7 +34,7 @@ def dice(prediction: ArrayLike, reference: ArrayLike) -> float:
 
 
 def hd95(prediction: ArrayLike, reference: ArrayLike, spacing: Sequence[float] = (1, 1, 1)) -> float:
-    """The 95th percentile of the Hausdorff distance in mm, weighted by surface area: see `common.metrics.surfaces`.
+    """Return the 95th percentile Hausdorff distance in mm, weighted by surface area (`common.metrics.surfaces`).
 
     Args:
         prediction: array or tensor [x, y, z]; bool, or numbers that are 0 or 1.
@@ -42,11 +42,11 @@ def hd95(prediction: ArrayLike, reference: ArrayLike, spacing: Sequence[float] =
         spacing: voxel spacing, mm.
 
     Returns:
-        0 if both masks are empty, infinity if one is.
+        0 if both masks are empty, infinity if only one is.
 
     Raises:
-        InputError: a value other than 0 and 1, different shapes, other than three axes, or a spacing that is not three
-            numbers above zero.
+        InputError: a value other than 0 and 1, different shapes, not three axes, or a spacing other than three numbers
+            above zero.
     """
     size = as_spacing(spacing)
     first, second = (surface_of(mask, size) for mask in as_volumes(prediction, reference))
@@ -54,10 +54,10 @@ def hd95(prediction: ArrayLike, reference: ArrayLike, spacing: Sequence[float] =
 
 
 def spacing_of(affine: ArrayLike) -> Spacing:
-    """Voxel spacing in mm, from an affine [4, 4].
+    """Return the voxel spacing in mm of an affine [4, 4].
 
-    NIfTI stores single precision: 0.7 becomes 0.699999988, and the edge of an oblique grid gets an error of the same
-    size. The result is the shortest decimal within `SINGLE` of the stored value.
+    NIfTI stores single precision: 0.7 becomes 0.699999988, and edges of oblique grids get errors of the same size. The
+    result is the shortest decimal within `SINGLE` of the stored value.
     """
     x, y, z = (_decimal(float(edge)) for edge in np.linalg.norm(np.asarray(affine, float)[:3, :3], axis=0))
     return x, y, z
@@ -69,7 +69,7 @@ def _decimal(edge: float) -> float:
 
 
 def count_voxels(mask: Mask) -> int:
-    """Count voxels, as a Python number: a checkpoint with a NumPy number would need NumPy's pickles."""
+    """Count voxels as a Python number; a NumPy number in a checkpoint would need NumPy to unpickle."""
     return int(np.count_nonzero(mask))
 
 
@@ -89,7 +89,7 @@ def as_volumes(prediction: Any, reference: Any) -> tuple[Mask, Mask]:
     """Convert two arrays or tensors [x, y, z] of 0 and 1 to boolean arrays.
 
     Raises:
-        InputError: as for `as_masks`, or other than three axes.
+        InputError: as for `as_masks`, or not three axes.
     """
     masks = as_masks(prediction, reference)
     if masks[0].ndim != 3:
@@ -98,7 +98,7 @@ def as_volumes(prediction: Any, reference: Any) -> tuple[Mask, Mask]:
 
 
 def _as_mask(values: Any, name: str) -> Mask:
-    """Convert an array or tensor of 0 and 1 to booleans; any other value could be a label or a probability."""
+    """Convert an array or tensor of 0 and 1 to booleans; refuse other values, such as labels or probabilities."""
     array = values.detach() if hasattr(values, "detach") else np.asarray(values)
     if array.dtype == bool:
         return np.asarray(array)
@@ -113,7 +113,7 @@ def as_spacing(spacing: Sequence[float]) -> Spacing:
     """Check that a spacing is three numbers above zero, in mm.
 
     Raises:
-        InputError: it is not.
+        InputError: the spacing is not three numbers above zero.
     """
     values = tuple(float(value) for value in spacing)
     if len(values) != 3 or not all(0 < value < np.inf for value in values):

@@ -11,9 +11,9 @@ DIGITS = 12  # decimals of a difference; rounding errors count as ties
 
 
 def describe(values: Sequence[float]) -> dict[str, Any]:
-    """Mean, sample standard deviation, median, 95 % bootstrap interval of the mean, and number of values.
+    """Return mean, sample standard deviation, median, 95 % bootstrap interval of the mean, and number of values.
 
-    For a single value, standard deviation and interval are None; for none, all are.
+    A single value has neither standard deviation nor interval (None); without values, mean and median are None, too.
     """
     spreads = len(values) > 1
     return {
@@ -26,8 +26,8 @@ def describe(values: Sequence[float]) -> dict[str, Any]:
 
 
 def mean_interval(values: ArrayLike, seed: int = 0) -> tuple[float, float]:
-    """The 95 % interval of the mean of at least two values: percentiles over `RESAMPLES` resamples (Efron, 1979)."""
-    from scipy.stats import bootstrap  # imported here and below: it takes half a second
+    """Return the 95 % percentile bootstrap interval of the mean of at least two values (Efron, 1979)."""
+    from scipy.stats import bootstrap  # imported here and below, since it takes half a second
 
     interval = bootstrap(
         (np.asarray(values),), np.mean, n_resamples=RESAMPLES, method="percentile", batch=100, rng=seed
@@ -36,19 +36,19 @@ def mean_interval(values: ArrayLike, seed: int = 0) -> tuple[float, float]:
 
 
 def signed_rank(differences: NDArray[np.float64]) -> float:
-    """The two-sided p-value of Wilcoxon's signed-rank test; 1 if all differences are zero.
+    """Return the two-sided p-value of Wilcoxon's signed-rank test; 1 if all differences are zero.
 
-    Zeros are left out, as in Wilcoxon's paper. The p-value is exact for up to 13 differences, or up to 50 without ties;
+    Zeros are dropped, as in Wilcoxon's paper. The p-value is exact for up to 13 differences, or up to 50 without ties;
     otherwise it is the normal approximation, corrected for ties.
     """
     from scipy.stats import wilcoxon
 
-    left = differences[differences != 0]
-    return float(wilcoxon(left, method="auto").pvalue) if len(left) else 1.0
+    nonzero = differences[differences != 0]
+    return float(wilcoxon(nonzero, method="auto").pvalue) if len(nonzero) else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction (1979): the k-th smallest of m p-values times m - k + 1, made monotonic, at most 1.
+    """Apply Holm's step-down correction (1979): the k-th smallest of m p-values times m - k + 1, monotonic, at most 1.
 
     Example:
         >>> holm([0.01, 0.04, 0.03])

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: templates, charts, pages of evaluations and of slices."""
+"""Self-contained HTML pages: templates, charts, evaluations and slices."""
 
 from .. import lazy
 

@@ -1,4 +1,4 @@
-"""Charts as inline SVG in the colours of the page's style sheet, for screen (light or dark) and print."""
+"""Draw charts as inline SVG in the colours of the page's style sheet, for screen (light or dark) and print."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -35,17 +35,17 @@ STYLE: Any = {
     "legend.handlelength": 1.4,
     "legend.columnspacing": 1.2,
 }
-WIDTH = 4.8  # width of a chart in inches; the SVG has 72 units per inch
+WIDTH = 4.8  # inches, width of a chart; the SVG has 72 units per inch
 
 
 def svg(figure: Figure, alternative: str) -> Markup:
     """Convert a figure to an SVG element with a text alternative, in the page's colours and typeface."""
-    # The salt keeps the identifiers of several charts on a page distinct, and the same from run to run.
+    # The salt makes identifiers distinct between the charts on a page, and reproducible.
     drawing = svg_of(figure, STYLE | {"svg.hashsalt": alternative})
     drawing = drawing[drawing.index("<svg ") + len("<svg ") :]
     drawing = re.sub(r'<g id="[^"]*"', "<g", drawing)
     drawing = re.sub(r" font-family: [^;]*;", "", drawing)
-    # A hundredth of a point is invisible. Text between tags keeps its digits.
+    # Drop digits of coordinates below a hundredth of a point; text between tags keeps its digits.
     drawing = re.sub(r"<[^<>]*>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), drawing)
     for placeholder, variable in VARIABLES.items():
         drawing = drawing.replace(placeholder, f"var({variable})")
@@ -53,17 +53,17 @@ def svg(figure: Figure, alternative: str) -> Markup:
 
 
 def scores_chart(label: str, unit: str, values: Mapping[str, Sequence[float]]) -> Markup:
-    """Draw a metric as a row of dots for each region, with the median and a box from the lower to the upper quartile.
+    """Draw a metric as a row of dots for each region, with the median and a box from lower to upper quartile.
 
-    The unit 1 is a share; others have an axis that is logarithmic from 1. Dots are spread at random across their row.
+    The axis of unit 1 runs from 0 to 1; that of other units is logarithmic above 1. Dots are spread at random in rows.
     """
     random = np.random.default_rng(0)
     with new_figure(STYLE, figsize=(WIDTH, 0.8 + 0.62 * len(values)), layout="constrained") as figure:
         axes = figure.add_subplot()
         for row, numbers in enumerate(values.values()):
-            places = row + random.uniform(-0.3, 0.3, len(numbers))
-            # strokes of no length with round ends, in a single path: a tenth of the bytes of markers
-            x, y = (np.column_stack([of, of, np.full(len(of), np.nan)]).ravel() for of in (numbers, places))
+            heights = row + random.uniform(-0.3, 0.3, len(numbers))
+            # zero-length strokes with round ends, in a single path, take a tenth of the bytes of markers
+            x, y = (np.column_stack([at, at, np.full(len(at), np.nan)]).ravel() for at in (numbers, heights))
             size = 6 if len(numbers) < 50 else 3
             axes.plot(x, y, color=SERIES[0], linewidth=size, solid_capstyle="round", alpha=0.6)
         lines: Any = {f"{part}props": {"color": SERIES[1], "linewidth": 1.6} for part in ("box", "median")}

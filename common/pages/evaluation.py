@@ -1,4 +1,4 @@
-"""The page of an evaluation, evaluation.html: one file with its style and pictures, and no script."""
+"""Write evaluation.html, the page of an evaluation: a single file with style and pictures, without scripts."""
 
 from collections.abc import Collection, Sequence
 from itertools import pairwise
@@ -21,18 +21,18 @@ from .scenes import scene_of
 from .slices import link_of, write_case
 from .templates import png_uri, render
 
-SHOWN = 3  # number of worst, median and best cases, each
+SHOWN = 3  # largest number each of worst, median and best cases
 EDGE = 320  # pixels of a slice's longer edge
 REFERENCE, PREDICTION = "#ffa200", "#2ba6ff"  # colours of the outlines
-EDGES = (0, 10, 100, 1_000, 10_000, inf)  # mm3, edges of the bins of volume
-MEANS = {  # two of one figure; DIFF-23
+EDGES = (0, 10, 100, 1_000, 10_000, inf)  # mm3, edges of the volume bins
+MEANS = {  # the two means of Dice; DIFF-23
     "dice": DICE._replace(title="Dice, all cases"),
     PRESENT: DICE._replace(title="Dice, cases with the region"),
 }
 
 
 class Chosen(NamedTuple):
-    """A case to show, its score, and the reason, such as "Worst, 2 of 3"."""
+    """A case on the page, its score, and its rank, such as "Worst, 2 of 3"."""
 
     rank: str
     name: str
@@ -40,9 +40,9 @@ class Chosen(NamedTuple):
 
 
 def write_pages(folder: str | Path, details: Details, slices: str = "chosen") -> Path:
-    """Write evaluation.html, and return its path; also write pages to scroll through cases (`common.pages.slices`).
+    """Write evaluation.html and pages of slices (`common.pages.slices`); return the path of evaluation.html.
 
-    `slices` selects their cases: none, chosen (those that evaluation.html shows) or all.
+    `slices` selects the cases with a page of slices: none, chosen (those on evaluation.html) or all.
     """
     page = Path(folder) / PAGE
     check_writable_folder(folder, str(folder), [PAGE])
@@ -57,7 +57,7 @@ def write_pages(folder: str | Path, details: Details, slices: str = "chosen") ->
 
 
 def page_of(details: Details, linked: Collection[str] = ()) -> str:
-    """Draw the page as HTML, with links to the pages of slices of `linked` cases; the shown cases' files are read."""
+    """Return the page as HTML, with links to the pages of slices of `linked` cases; read the files of shown cases."""
     protocol = details.protocol
     files = {case.name: case for case in details.files}
     return render(
@@ -79,8 +79,8 @@ def page_of(details: Details, linked: Collection[str] = ()) -> str:
 def choose(details: Details) -> list[Chosen]:
     """Choose the worst, median and best cases by the protocol's first figure, averaged over regions; no case twice.
 
-    Up to three of each, at most a third of the cases; of two cases the worst and the best. Cases without a prediction,
-    or with both masks empty, are left out.
+    Up to three of each, at most a third of the cases; of two cases, the worst and the best. Cases without a prediction
+    or with only empty masks are left out.
     """
     primary = details.protocol.figures[0].name
     ranked = []
@@ -98,23 +98,23 @@ def choose(details: Details) -> list[Chosen]:
     share = min(SHOWN, count // 3)
     groups = {"Worst": ranked[:share], "Median": ranked[(count - share) // 2 :][:share], "Best": ranked[::-1][:share]}
     return [
-        Chosen(label if share == 1 else f"{label}, {place} of {share}", name, mean)
+        Chosen(label if share == 1 else f"{label}, {number} of {share}", name, mean)
         for label, group in groups.items()
-        for place, (mean, _, name) in enumerate(group, 1)
+        for number, (mean, _, name) in enumerate(group, 1)
     ]
 
 
 def _distributions(details: Details) -> list[tuple[str, Markup]]:
-    """The title of each figure, and its chart."""
+    """Return the title and chart of each figure."""
     values, charts = details.values, []
     for figure in details.protocol.figures:
-        of_regions = {region: values[region, figure.name].tolist() for region in details.regions}
-        charts.append((figure.title, scores_chart(figure.title, figure.unit, of_regions)))
+        by_region = {region: values[region, figure.name].tolist() for region in details.regions}
+        charts.append((figure.title, scores_chart(figure.title, figure.unit, by_region)))
     return charts
 
 
 def _by_volume(details: Details) -> list[dict[str, Any]]:
-    """Counts of scored and false lesions by region and volume, in mm3."""
+    """Count scored and false lesions by region and volume, in mm3."""
     rows = []
     for region in details.regions:
         lesions = [lesion for scores in details.scores.values() for lesion in scores[region].lesions]
@@ -126,20 +126,19 @@ def _by_volume(details: Details) -> list[dict[str, Any]]:
 
 
 def _draw(files: CaseFiles, details: Details) -> tuple[Sequence[str], list[tuple[Any, ...]]]:
-    """Draw each region of a case in three planes through the largest extent of its reference, or of its prediction.
+    """Draw each region of a case in three planes through its reference or, if that is empty, its prediction.
 
-    Returns faults of the images; and of each region its name, scores, modality, picture, and numbered missed and false
-    lesions.
+    Return image faults, and for each region: name, scores, modality, picture, numbered missed and false lesions.
     """
     predictions, references, affine = scored_masks(files, details)
     scene = scene_of({"reference": references, "prediction": predictions}, affine, files.images)
-    nothing = np.zeros(scene.shape, np.float32)
+    blank = np.zeros(scene.shape, np.float32)
     rows = []
     for region in details.regions:
         masks = [scene.masks[layer][region] for layer in ("reference", "prediction")]
         largest = next((mask for mask in masks if mask.any()), scene.union)
         modality, centre = scene.background(largest, details.background), centre_of(largest)
-        levels = grey_levels(scene.images.get(modality or "", nothing))
+        levels = grey_levels(scene.images.get(modality or "", blank))
         outlines = dict(zip((REFERENCE, PREDICTION), masks, strict=True))
         slices = zip(PLANES, centre[::-1], strict=True)
         pixels = side_by_side([panel(levels, plane, at, scene.spacing, outlines, EDGE) for plane, at in slices])

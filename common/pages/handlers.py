@@ -1,4 +1,4 @@
-"""Handlers that write the files and pages of an evaluation."""
+"""Handlers that write and publish an evaluation."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,12 +29,12 @@ class EvaluationFiles:
         convention: Label convention of the label maps.
         name: Title of the page.
         modalities: Modalities of the images, in channel order.
-        slices: Cases with a page to scroll through: none, chosen (those that evaluation.html shows) or all.
-        settings: Settings of the run, whose cohort and checkpoints the pages name.
-        background: Modality of the page's pictures; None: that on which the labels stand out most.
+        slices: Cases with a page of slices: none, chosen (those on evaluation.html) or all.
+        settings: Settings of the run; the pages state its cohort and checkpoints.
+        background: Modality of the pictures; None: that with the best contrast of labels.
 
     Raises:
-        InputError: a file other than a page cannot be written.
+        InputError: a file cannot be written (for a page, a warning).
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class EvaluationFiles:
         self.lines: list[str] = []
 
     def attach(self, engine: Engine) -> None:
-        """Write after the evaluator `engine` has ended; its key metric must be a `common.training.RegionScores`."""
+        """Write when the evaluator `engine` has ended; its key metric must be a `common.training.RegionScores`."""
         if idist.get_rank() == 0:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
@@ -71,14 +71,14 @@ class EvaluationFiles:
         self.lines = write(self.folder, details, self.slices)
 
     def figures(self, engine: Engine) -> list[str]:
-        """The terminal output."""
+        """Return the terminal output."""
         return self.lines
 
 
 class Publish:
-    """Publish the results of an evaluation after it has ended, and release their folder.
+    """Publish the results at the end of an evaluation, and release their folder.
 
-    List it after the handlers that write.
+    List this handler after the handlers that write.
 
     Args:
         output_dir: Final folder of the results, as passed to `common.inference.begin`.
@@ -88,7 +88,7 @@ class Publish:
         self.folder = output_dir
 
     def attach(self, engine: Engine) -> None:
-        """Publish when `engine` has ended without an error."""
+        """Publish when `engine` ends without an error."""
         engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self) -> None:

@@ -1,4 +1,4 @@
-"""The volumes of a case for drawing, in RAS orientation; damaged files are tolerated."""
+"""Prepare the volumes of a case for drawing, in RAS orientation; damaged images are left out."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,18 +14,18 @@ from ..data.volumes import canonical, open_volume, read_voxels
 from ..inference.panels import grey_levels
 from ..metrics.measures import spacing_of
 
-SAME_GRID = 0.01  # mm; tolerance between the affines of image and label map
+SAME_GRID = 0.01  # mm, tolerance between the affines of image and label map
 DARK = 8  # highest grey level of the background
-SURROUNDING = 3  # voxels around a mask, with which its intensity is compared
-MARGIN = 20.0  # margin in mm around the masks without an image; two voxels with one
+SURROUNDING = 3  # voxels, width of the shell around a mask for contrast
+MARGIN = 20.0  # mm, margin around the masks without images; with images, two voxels around the head
 
 
 def read_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray] | None:
-    """Read voxels [x, y, z] and affine (mm) of a file's first volume, reoriented to RAS; None if it is damaged."""
+    """Read voxels [x, y, z] and affine (mm) of a file's first volume, reoriented to RAS; None if damaged."""
     try:
         scan = open_volume(path)
         voxels, affine = canonical(read_voxels(scan, path, np.float32), scan.affine)
-    except Exception:  # damaged file; the header checks report it
+    except Exception:  # the header checks report damaged files
         return None
     spacing = nibabel.affines.voxel_sizes(affine)
     if voxels.ndim < 3 or not voxels.size or not (np.isfinite(spacing) & (spacing > 0)).all():
@@ -36,8 +36,8 @@ def read_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray] | None:
 class Scene(NamedTuple):
     """A case in RAS orientation, cropped to the head and the masks.
 
-    `masks` is by layer (prediction, reference) and region. `affine` maps voxels to mm, and `to_scene` voxels of the
-    label map to voxels; `faults` explains images that are left out.
+    `masks` are by layer (prediction, reference) and region. `affine` maps voxels to mm; `to_scene` maps voxels of the
+    label map to voxels of the scene. `faults` explains why images are left out.
     """
 
     masks: Mapping[str, Mapping[str, NDArray[np.bool_]]]
@@ -52,7 +52,7 @@ class Scene(NamedTuple):
 
     @property
     def spacing(self) -> NDArray[np.float64]:
-        """Edges of a voxel, mm."""
+        """Voxel spacing, mm."""
         return np.array(spacing_of(self.affine))
 
     @property
@@ -61,10 +61,10 @@ class Scene(NamedTuple):
         return np.logical_or.reduce([mask for regions in self.masks.values() for mask in regions.values()])
 
     def background(self, mask: NDArray[np.bool_], preferred: str | None = None) -> str | None:
-        """The preferred image, or, without one, that on which a mask stands out most; None without images.
+        """Return the preferred image or, if absent, the image with the best contrast of a mask; None without images.
 
-        An image's contrast is the distance between the means in the mask and around it, in standard deviations of the
-        voxels that are not 0. The first image is that of an empty mask.
+        Contrast is the distance between the means in the mask and around it, in standard deviations of the non-zero
+        voxels. An empty mask gets the first image.
         """
         if preferred in self.images:
             return preferred
@@ -74,7 +74,7 @@ class Scene(NamedTuple):
 
         def contrast(name: str) -> float:
             part = self.images[name][box]
-            means = [part[where & (part != 0)] for where in (inside, around)]
+            means = [part[area & (part != 0)] for area in (inside, around)]
             spread = float(self.images[name][self.images[name] != 0].std())
             return abs(float(means[0].mean() - means[1].mean())) / spread if all(map(len, means)) and spread else 0.0
 
@@ -86,15 +86,15 @@ def scene_of(
     affine: NDArray[np.float64],
     images: Iterable[tuple[str, Path]],
 ) -> Scene:
-    """Read a case's images, and reorient and crop all volumes alike; the masks [x, y, z] share `affine`."""
-    turned = nibabel.io_orientation(affine)
+    """Read a case's images, and reorient and crop all volumes alike; masks are [x, y, z] on the grid of `affine`."""
+    orientation = nibabel.io_orientation(affine)
     shape = next(iter(next(iter(masks.values())).values())).shape
-    canonical = affine @ nibabel.orientations.inv_ornt_aff(turned, shape)
+    canonical = affine @ nibabel.orientations.inv_ornt_aff(orientation, shape)
     layers = {
-        layer: {region: nibabel.orientations.apply_orientation(mask, turned) for region, mask in regions.items()}
+        layer: {region: nibabel.orientations.apply_orientation(mask, orientation) for region, mask in regions.items()}
         for layer, regions in masks.items()
     }
-    found, faults = {}, []
+    volumes, faults = {}, []
     head = Scene(layers, {}, (), canonical, affine).union
     for name, path in images:
         volume = read_volume(path)
@@ -103,13 +103,13 @@ def scene_of(
         elif volume[0].shape != head.shape or not np.allclose(volume[1], canonical, atol=SAME_GRID):
             faults.append(f"{name} is on another grid and is not shown.")
         else:
-            found[name] = volume[0]
-    for voxels in found.values():
+            volumes[name] = volume[0]
+    for voxels in volumes.values():
         head = head | (grey_levels(voxels) > DARK)
-    margin = np.full(3, 2) if found else np.ceil(MARGIN / np.array(spacing_of(canonical))).astype(int)
+    margin = np.full(3, 2) if volumes else np.ceil(MARGIN / np.array(spacing_of(canonical))).astype(int)
     sides = box_of(head) if head.any() else tuple(slice(0, side) for side in head.shape)
     box = tuple(slice(max(0, side.start - reach), side.stop + reach) for side, reach in zip(sides, margin, strict=True))
     cropped = {layer: {region: mask[box] for region, mask in regions.items()} for layer, regions in layers.items()}
     canonical = canonical @ nibabel.affines.from_matvec(np.eye(3), [side.start for side in box])
-    images_of = {name: volume[box] for name, volume in found.items()}
-    return Scene(cropped, images_of, faults, canonical, np.linalg.inv(canonical) @ affine)
+    drawn = {name: voxels[box] for name, voxels in volumes.items()}
+    return Scene(cropped, drawn, faults, canonical, np.linalg.inv(canonical) @ affine)

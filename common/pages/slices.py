@@ -1,6 +1,6 @@
-"""Pages to scroll through a case's images and masks in three planes, in NiiVue.
+"""Write pages of slices: NiiVue scrolls through the images and masks of a case in three planes.
 
-A page is one self-contained file with NiiVue and 8-bit NIfTI volumes, cropped to the head and in RAS orientation.
+A page is a self-contained file with NiiVue and 8-bit NIfTI volumes, cropped to the head and in RAS orientation.
 Slices follow the radiological convention.
 """
 
@@ -27,14 +27,14 @@ from .scenes import scene_of
 from .templates import hash_of, render
 
 HERE = Path(__file__).parent
-# 0.69.0, as npm has it; SHA-256 47b896b77ec4a5be3ef1949c33ad393b6f45629921f326c279000bcf51bdb4af
+# 0.69.0, from npm; SHA-256 47b896b77ec4a5be3ef1949c33ad393b6f45629921f326c279000bcf51bdb4af
 NIIVUE = "niivue.umd.js"
 RANGE = (0.05, 99.95)  # percentiles of a modality that become 0 and 255
 Masks = Mapping[str, NDArray[np.bool_]]  # [x, y, z] by region
 
 
 def link_of(name: str) -> str:
-    """The link from a page in the results' folder to a case's page; append `#X,Y,Z` to open it at a voxel.
+    """Return the link from a page in the results folder to a case's page; append `#X,Y,Z` to open it at a voxel.
 
     Example:
         >>> link_of("P 1")
@@ -44,9 +44,9 @@ def link_of(name: str) -> str:
 
 
 def write_case(folder: str | Path, files: CaseFiles, details: Details) -> Path:
-    """Write the page of a case of an evaluation, FOLDER/slices/CASE.html, and return its path.
+    """Write a case's page, FOLDER/slices/CASE.html, with a list of its lesions; return the path.
 
-    Its lesions are listed. Images on a different grid are left out, and the page says so.
+    Images on a different grid are left out; the page says so.
     """
     path = Path(folder) / SLICES / f"{files.name}.html"
     check_no_link(folder, path.relative_to(folder))
@@ -65,7 +65,7 @@ def _kind(lesion: Lesion) -> str:
 
 
 def page_of(files: CaseFiles, details: Details) -> str:
-    """Draw the page of a case of an evaluation as HTML."""
+    """Return a case's page as HTML."""
     predictions, references, affine = scored_masks(files, details)
     layers = {"prediction": predictions, "reference": references}
     scene = scene_of(layers, affine, files.images)
@@ -92,7 +92,7 @@ def page_of(files: CaseFiles, details: Details) -> str:
             "layers": list(layers),
             "regions": regions,
             "colours": colours(details.convention),
-            "codes": [sorted((regions[each] for each in of), key=sizes.__getitem__) for of in regions_of_code],
+            "codes": [sorted((regions[i] for i in members), key=sizes.__getitem__) for members in regions_of_code],
             "shape": list(scene.shape),
             "to_scene": np.round(scene.to_scene[:3], 6).tolist(),
             "start": list(centre_of(largest)),
@@ -112,18 +112,18 @@ def page_of(files: CaseFiles, details: Details) -> str:
 
 
 def _codes(layers: Mapping[str, Masks]) -> tuple[list[NDArray[np.uint8]], list[list[int]]]:
-    """A volume of codes for each layer, and the regions of each code by number; code 0 has none."""
+    """Return a volume of codes for each layer, and the indices of the regions in each code; code 0 has none."""
     bits = [
         np.bitwise_or.reduce([mask.astype(np.int64) << count for count, mask in enumerate(masks.values())])
         for masks in layers.values()
     ]
     values = np.unique(np.concatenate([[0], *map(np.unique, bits)]))
     regions = [[count for count in range(64) if value >> count & 1] for value in values.tolist()]
-    return [np.searchsorted(values, each).astype(np.uint8) for each in bits], regions
+    return [np.searchsorted(values, layer).astype(np.uint8) for layer in bits], regions
 
 
 def _bytes_of(voxels: NDArray[np.float32], affine: NDArray[np.float64]) -> tuple[str, dict[str, list[float]]]:
-    """An 8-bit image, its range and its initial window."""
+    """Return an 8-bit image, its range and its initial window."""
     finite = np.where(np.isfinite(voxels), voxels, np.float32(0))
     low, high = map(float, np.percentile(finite, RANGE))
     slope = max(high - low, 1e-6) / 255
@@ -132,12 +132,12 @@ def _bytes_of(voxels: NDArray[np.float32], affine: NDArray[np.float64]) -> tuple
 
 
 def _nifti(voxels: NDArray[np.uint8], affine: NDArray[np.float64], slope: float = 1.0, inter: float = 0.0) -> str:
-    """A volume as .nii.gz in base 64; a voxel's value is its byte x slope + inter."""
+    """Return a volume as .nii.gz in base 64; a voxel's value is byte x slope + inter."""
     return base64.b64encode(gzip.compress(content_of(voxels, header_on(affine), slope, inter), 6, mtime=0)).decode()
 
 
 @cache
 def _niivue() -> tuple[str, str]:
-    """NiiVue's script, gzipped in base 64, and the hash that allows it to run."""
+    """Return NiiVue's script, gzipped in base 64, and the hash that allows it to run."""
     content = (HERE / NIIVUE).read_bytes()
     return base64.b64encode(gzip.compress(content, mtime=0)).decode(), hash_of(content)

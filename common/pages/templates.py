@@ -16,12 +16,11 @@ SOFTWARE = {"brainsegfounder": "BrainSegFounder", "monai": "MONAI", "torch": "Py
 def render(
     template: Path, filters: Mapping[str, Callable[..., Any]] | None = None, *, made: Mapping[str, Any], **content: Any
 ) -> str:
-    """Render a Jinja template, which may include files of its folder and this folder; an unknown name is an error.
+    """Render a Jinja template, which may include files of its own and this folder; unknown names are errors.
 
-    Names of files that are not UTF-8 are escaped.
-    `made` is from `common.made.made_by`, or empty if not recorded; the page ends with it. `filters` and `content`
-    are by their names in the template. `<nav class="contents"></nav>` gets a list of the sections with an id and a
-    heading.
+    File names that are not UTF-8 are escaped. `made` comes from `common.made.made_by` (empty: not recorded) and ends
+    the page. Keys of `filters` and `content` are names in the template. `<nav class="contents"></nav>` becomes the list
+    of sections with an id and a heading.
     """
     environment = Environment(
         loader=FileSystemLoader([template.parent, Path(__file__).parent]),
@@ -37,7 +36,7 @@ def render(
 
 
 def _facts(made: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What made a page: names and facts."""
+    """Return names and values of the facts about the origin of a page."""
     if not made:
         return [("made by", "not recorded")]
     software = [f"{name} {made['versions'][key]}" for key, name in SOFTWARE.items() if key in made["versions"]]
@@ -53,8 +52,8 @@ def _facts(made: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _with_contents(page: str) -> str:
-    before, place, after = page.partition('<nav class="contents"></nav>')
-    if not place:
+    before, contents, after = page.partition('<nav class="contents"></nav>')
+    if not contents:
         return page
     sections = re.findall(r'<section id="([^"]+)">\s*<h2>(.*?)</h2>', after)
     items = (f'<li><a href="#{name}">{re.sub("<.*", "", heading).strip()}</a></li>' for name, heading in sections)
@@ -62,10 +61,10 @@ def _with_contents(page: str) -> str:
 
 
 def png_uri(content: bytes) -> str:
-    """A PNG picture as a data URI."""
+    """Return a PNG picture as a data URI."""
     return f"data:image/png;base64,{base64.b64encode(content).decode()}"
 
 
 def hash_of(script: bytes) -> str:
-    """A script's SHA-256 in base 64, for `script_hashes` of a template, which allows it to run."""
+    """Return a script's SHA-256 in base 64; in `script_hashes` of a template, it allows the script to run."""
     return base64.b64encode(hashlib.sha256(script).digest()).decode()

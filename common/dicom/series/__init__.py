@@ -1,1 +1,1 @@
-"""Choose the series of a study by evidence: words, header, times and voxels; docs/explanation/dicom-series.md."""
+"""Choose the series of a study by words, header, times and voxels; see docs/explanation/dicom-series.md."""

@@ -1,9 +1,8 @@
-"""Choose the series of a DICOM study for each modality: the one rule that combines the evidence.
+"""Choose the series of a DICOM study for each modality, by the rule in docs/explanation/dicom-series.md.
 
-docs/explanation/dicom-series.md states it. If the evidence is unclear, the run stops and lists the candidates
-with their evidence. Messages quote no header text.
+If the evidence is unclear, the run stops and lists the candidates with their evidence. Messages quote no header text.
 
-A T1ce needs two kinds of evidence that agree, of words, header, order of the scans and voxels, or the site's own table.
+A T1ce needs two agreeing kinds of evidence (words, header, scan order, voxels), or the site's own table.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,14 +22,14 @@ PAIR = ("T1ce", "T1")
 DOUBT = "the evidence is doubtful"
 ONE_KIND = "one kind of evidence alone shows contrast agent"
 NO_AGENT_SEEN = "no series shows contrast agent by words or header"
-THIN = 1.5  # mm, largest edge of a voxel of a 3D scan; the consensus protocol for brain tumours asks for 1.5 or less
+THIN = 1.5  # mm, largest voxel edge of a thin 3D scan; the consensus protocol for brain tumours asks for 1.5 or less
 VOLUME = f"{MIN_SLICES} or more MR images in one orientation"
-PARALLEL = 0.9  # least cosine between the normals of slices in one plane
-ONE_INJECTION = 3600.0  # s between scans after the same injection; chosen: lesions enhance for about an hour
+PARALLEL = 0.9  # smallest cosine between the slice normals of parallel scans
+ONE_INJECTION = 3600.0  # s, longest time between scans after the same injection; lesions enhance for about an hour
 
 
 class SeriesError(InputError):
-    """A request for a series that failed, or without `number` a question that one answers; `option` spells requests."""
+    """A failed request for a series or, with an empty `number`, a question to the user; `option` formats requests."""
 
     def __init__(
         self,
@@ -48,13 +47,13 @@ class SeriesError(InputError):
             super().__init__(modality, f"{reason}; select one with {request}")
 
     def spelled(self, option: Callable[[str], str]) -> "SeriesError":
-        """The same error for a command whose option is spelled differently."""
+        """Return the same error for a command with a different spelling of the option."""
         return SeriesError(self.modality, self.number, self.reason, self.expected, option)
 
 
 @dataclass
 class Choice:
-    """The chosen series by modality, the evidence for each in fixed words, and remarks for readers of the result."""
+    """The chosen series and the evidence for it (in fixed words) by modality, and remarks for readers of the result."""
 
     series: dict[str, Series]
     reasons: dict[str, str]
@@ -70,9 +69,9 @@ def choose_series(
 ) -> Choice:
     """Choose one series for each modality, in the order of the model's modalities.
 
-    `requested` maps a modality to the number or UID of a series; rules choose the rest. With `one_frame` the chosen
-    series must share a frame of reference, as they must unless they are registered. `names` is the site's own table.
-    Raises InputError if the evidence is missing or unclear.
+    `requested` maps modalities to the number or UID of a series; the rule chooses the others. With `one_frame`, needed
+    unless registration follows, the chosen series must share a frame of reference. `names` is the site's own table.
+    Raise InputError if the evidence is missing or unclear.
 
     Example:
         >>> choose_series([], ["T1"], {})
@@ -83,18 +82,18 @@ def choose_series(
     named = {modality: _requested_series(study, modality, value).uid for modality, value in requested.items()}
     if len(set(named.values())) < len(named):
         raise InputError("--series: one series is given for two modalities; expected a different one for each")
-    candidates = {one.series.uid: one for one in candidates_of(study, names)}
-    given = {modality: _as_requested(candidates[uid], modality) for modality, uid in named.items()}
+    candidates = {candidate.series.uid: candidate for candidate in candidates_of(study, names)}
+    pinned = {modality: _as_requested(candidates[uid], modality) for modality, uid in named.items()}
     pairs = Pairs()
-    chosen = _choose(candidates, modalities, given, pairs)
+    chosen = _choose(candidates, modalities, pinned, pairs)
     series = {modality: chosen[modality].series for modality in modalities}
     if one_frame:
         _check_frame(series)
     texts = [_remark(modality, candidates[uid]) for modality, uid in named.items()]
-    texts += [f"{modality}: {one.note}" for modality, one in chosen.items() if one.note]
+    texts += [f"{modality}: {scan.note}" for modality, scan in chosen.items() if scan.note]
     remarks = [Remark("series", text) for text in texts if text]
-    lossy = [f"{modality}: {one.name} was compressed with loss" for modality, one in series.items() if one.is_lossy]
-    remarks += [Remark("quality", text) for text in lossy]  # the models were trained without
+    lossy = [f"{modality}: {scan.name} was compressed with loss" for modality, scan in series.items() if scan.is_lossy]
+    remarks += [Remark("quality", text) for text in lossy]  # the models were trained on lossless images
     reasons = {modality: chosen[modality].reason for modality in modalities}
     if {"T1", "T1ce"} <= chosen.keys():
         native, enhanced = chosen["T1"], chosen["T1ce"]
@@ -107,115 +106,116 @@ def choose_series(
 
 
 def _check_frame(chosen: Mapping[str, Series]) -> None:
-    frames = {instance.header.get("FrameOfReferenceUID") for one in chosen.values() for instance in one.instances}
+    frames = {instance.header.get("FrameOfReferenceUID") for series in chosen.values() for instance in series.instances}
     if len(frames) > 1 or not all(frames):
-        names = ", ".join(f"{modality} {one.name}" for modality, one in chosen.items())
-        what = f"{len(frames)} frames of reference" if all(frames) else "images without FrameOfReferenceUID"
-        raise InputError(f"--input: {what} among {names}; expected one that all share")
+        names = ", ".join(f"{modality} {series.name}" for modality, series in chosen.items())
+        problem = f"{len(frames)} frames of reference" if all(frames) else "images without FrameOfReferenceUID"
+        raise InputError(f"--input: {problem} among {names}; expected a single shared frame of reference")
 
 
 def _choose(
-    study: Mapping[str, Candidate], modalities: Sequence[str], given: Mapping[str, Candidate], pairs: Pairs
+    study: Mapping[str, Candidate], modalities: Sequence[str], requested: Mapping[str, Candidate], pairs: Pairs
 ) -> dict[str, Candidate]:
-    """Choose the series that the user did not request, from a study by UID. T1 comes last, as it must fit the T1ce."""
-    chosen, after = dict(given), []
-    taken = {one.series.uid for one in given.values()}
-    free = [one for uid, one in study.items() if uid not in taken]
+    """Choose the series that the user did not request from `study`, by UID. T1 comes last, as it must fit the T1ce."""
+    chosen, after = dict(requested), []
+    taken = {scan.series.uid for scan in requested.values()}
+    free = [scan for uid, scan in study.items() if uid not in taken]
     for modality in [
         *(name for name in modalities if name not in PAIR),
         *(name for name in PAIR if name in modalities),
     ]:
         if modality == "T1":
-            after = [chosen["T1ce"]] if "T1ce" in modalities else [one for one in free if one.contrast == WITH]
+            after = [chosen["T1ce"]] if "T1ce" in modalities else [scan for scan in free if scan.contrast == WITH]
         if modality not in chosen:
-            rest = [one for one in free if one.series.uid not in {later.series.uid for later in after}]
-            fitting = next(filter(None, _fitting(modality, rest, after, given.get("T1"), pairs)), [])
-            like = chosen.get("T1ce") if modality == "T1" else None
-            chosen[modality] = _select(modality, fitting, [*rest, *after], like)
-    if "T1" in modalities and not {*PAIR} & {*modalities} <= given.keys():
-        _check_evidence(chosen["T1"], after, [pairs(chosen["T1"], one) for one in after], "T1ce" in modalities)
+            rest = [scan for scan in free if scan.series.uid not in {later.series.uid for later in after}]
+            fitting = next(filter(None, _fitting(modality, rest, after, requested.get("T1"), pairs)), [])
+            enhanced = chosen.get("T1ce") if modality == "T1" else None
+            chosen[modality] = _select(modality, fitting, [*rest, *after], enhanced)
+    if "T1" in modalities and not {*PAIR} & {*modalities} <= requested.keys():
+        _check_evidence(chosen["T1"], after, [pairs(chosen["T1"], later) for later in after], "T1ce" in modalities)
     return chosen
 
 
 def _fitting(
     modality: str, study: Sequence[Candidate], after: Sequence[Candidate], native: Candidate | None, pairs: Pairs
 ) -> Iterator[list[Candidate]]:
-    """The series that fit a modality, in the order of preference: the first list that is not empty counts.
+    """Yield lists of series that fit a modality, in order of preference; the caller takes the first non-empty list.
 
-    A T1 must not be scanned after any series in `after`: the T1ce or, for a model without it, all T1 series clearly
-    after agent. `native` is the T1 that the user requested.
+    A T1 must not be scanned after any series in `after`: the T1ce or, for a model without T1ce, all T1 series that
+    were clearly scanned with agent. `native` is the T1 that the user requested.
     """
-    fit = [one for one in study if one.kind == modality[:2] or one.kind == modality]
+    fit = [scan for scan in study if scan.kind == modality[:2] or scan.kind == modality]
     if modality not in PAIR:
-        for some in ([one for one in fit if one.source != "words and times"], fit):
-            yield [one for one in some if one.says != WITH]  # before agent is preferred
-            yield some
+        for group in ([scan for scan in fit if scan.source != "words and times"], fit):
+            yield [scan for scan in group if scan.says != WITH]  # scans without agent are preferred
+            yield group
         return
-    fit = [one for one in fit if not one.contradictory]
-    natives = [one for one in fit if one.contrast != WITH]
+    fit = [scan for scan in fit if not scan.contradictory]
+    natives = [scan for scan in fit if scan.contrast != WITH]
     if modality == "T1ce":
-        enhanced = [one for one in fit if one.contrast == WITH]
+        enhanced = [scan for scan in fit if scan.contrast == WITH]
         earlier = [native] if native else natives
         if len(enhanced) != 1:
-            later = enhanced or [one for one in fit if one.contrast != WITHOUT]
-            yield [one for one in later if any(pairs(other, one).is_proven for other in earlier if other is not one)]
+            later = enhanced or [scan for scan in fit if scan.contrast != WITHOUT]
+            yield [scan for scan in later if any(pairs(t1, scan).is_proven for t1 in earlier if t1 is not scan)]
         yield enhanced
         return
-    yield [one for one in natives if one.contrast == WITHOUT]
-    early = [one for one in natives if all(pairs(one, later).order >= 0 for later in after)]
-    yield [one for one in early if one.contrast is None]
-    weak = [one for one in early if one.contrast == UNCLEAR]
-    yield [one for one in weak if any(pairs(one, later).is_proven for later in after)]
+    yield [scan for scan in natives if scan.contrast == WITHOUT]
+    early = [scan for scan in natives if all(pairs(scan, later).order >= 0 for later in after)]
+    yield [scan for scan in early if scan.contrast is None]
+    weak = [scan for scan in early if scan.contrast == UNCLEAR]
+    yield [scan for scan in weak if any(pairs(scan, later).is_proven for later in after)]
 
 
 def _select(
-    modality: str, fitting: Sequence[Candidate], study: Sequence[Candidate], like: Candidate | None
+    modality: str, fitting: Sequence[Candidate], study: Sequence[Candidate], enhanced: Candidate | None
 ) -> Candidate:
-    """The series to take of those that fit: the only one that is no reformat, or the best by `_best`.
+    """Select from the fitting series: the only original (not reformatted) series, or the best by `_best`.
 
-    Raises an error that lists the series that fit, or else the study's, with their evidence.
+    Otherwise raise an error that lists the fitting series, or those of the study if none fits, with their evidence.
     """
-    times = [one.acquired for one in fitting if one.acquired is not None]
+    times = [scan.acquired for scan in fitting if scan.acquired is not None]
     several_injections = modality == "T1ce" and times and max(times) - min(times) > ONE_INJECTION
-    found = [one for one in fitting if not one.reformat]
-    best = None if several_injections else _best(found, like)
-    if best or len(found or fitting) == 1:
-        return best or (found or fitting)[0]
+    originals = [scan for scan in fitting if not scan.reformat]
+    best = None if several_injections else _best(originals, enhanced)
+    matching = originals or fitting
+    if best or len(matching) == 1:
+        return best or matching[0]
     if fitting:
-        raise _question(modality, f"{len(found or fitting)} series match", found or fitting)
-    t1 = [one for one in study if one.kind == "T1"]
+        raise _question(modality, f"{len(matching)} series match", matching)
+    t1 = [scan for scan in study if scan.kind == "T1"]
     problem = "no series matches among"
     if modality == "T1ce":
-        problem = DOUBT if any(one.contrast in (WITH, UNCLEAR) for one in t1) else NO_AGENT_SEEN
+        problem = DOUBT if any(scan.contrast in (WITH, UNCLEAR) for scan in t1) else NO_AGENT_SEEN
     elif modality == "T1" and t1:
         problem = DOUBT
     first = modality in PAIR  # list T1 first
-    raise _question(modality, problem, sorted(study, key=lambda one: first and one.kind != "T1"))
+    raise _question(modality, problem, sorted(study, key=lambda scan: first and scan.kind != "T1"))
 
 
-def _check_evidence(native: Candidate, after: Sequence[Candidate], found: Sequence[Pair], both: bool) -> None:
-    """Check that no pair contradicts the native T1 and the series in `after`, and that weak evidence is proven.
+def _check_evidence(native: Candidate, after: Sequence[Candidate], pairs: Sequence[Pair], both: bool) -> None:
+    """Check that no pair contradicts the native T1 and the series in `after`, and that a pair proves weak evidence.
 
-    `both`: the model takes a T1ce, which always needs proof.
+    `both`: whether the model takes a T1ce, which always needs proof.
     """
-    weak_after = any(one.weak for one in after)
-    if not any(pair.is_contradicted for pair in found):
-        if not (both or native.weak or weak_after) or any(pair.is_proven for pair in found):
+    weak_after = any(later.weak for later in after)
+    if not any(pair.is_contradicted for pair in pairs):
+        if not (both or native.weak or weak_after) or any(pair.is_proven for pair in pairs):
             return
         if not (native.weak or weak_after):
-            raise _question("T1ce", ONE_KIND, [native, *after], found)
-    raise _question("T1ce" if both and weak_after else "T1", DOUBT, [native, *after], found)
+            raise _question("T1ce", ONE_KIND, [native, *after], pairs)
+    raise _question("T1ce" if both and weak_after else "T1", DOUBT, [native, *after], pairs)
 
 
 def _remark(modality: str, candidate: Candidate) -> str:
-    """A remark if the evidence contradicts a requested series; missing evidence gives none."""
+    """Return a remark if the evidence contradicts a requested series, else an empty text, also without evidence."""
     if candidate.modality in (modality, ASK, None) or (modality == "T1ce" and candidate.contrast is None):
         return ""
     return f"{modality}: {candidate.series.name} was requested; the evidence was: {candidate.reason}"
 
 
 def _pair_remarks(pair: Pair) -> list[str]:
-    """Remarks on evidence that contradicts the pair, is weak, or comes from names alone, and without enhancement."""
+    """Return remarks on contradicting or weak evidence, on evidence from names alone, and on missing enhancement."""
     native, enhanced = pair.native, pair.enhanced
     if pair.is_contradicted:
         return [f"T1ce: {pair.reason}, unlike a T1ce"]
@@ -232,24 +232,24 @@ def _pair_remarks(pair: Pair) -> list[str]:
 
 
 def _requested_series(study: Sequence[Series], modality: str, value: str) -> Series:
-    found = [series for series in study if value in (str(series.number), series.uid)]
-    if len(found) != 1:
-        problem = f"{len(found)} series match" if found else "no such series"
+    matching = [series for series in study if value in (str(series.number), series.uid)]
+    if len(matching) != 1:
+        problem = f"{len(matching)} series match" if matching else "no such series"
         raise SeriesError(modality, value, problem, "the number or UID of one series")
-    if unusable := why_no_volume(found[0]):
+    if unusable := why_no_volume(matching[0]):
         raise SeriesError(modality, value, unusable, VOLUME)
-    return found[0]
+    return matching[0]
 
 
 def _as_requested(candidate: Candidate, modality: str) -> Candidate:
-    """A candidate that counts as `modality` because the user requested it, whatever its evidence."""
+    """Return a candidate as `modality`, as requested by the user, whatever its evidence."""
     says = {"T1": WITHOUT, "T1ce": WITH}.get(modality)
     evidence = () if says is None else (Evidence("words", says, True, ""),)
     return replace(candidate, words=None, evidence=evidence, requested=True)
 
 
 def parse_series_option(text: str | int, modalities: Sequence[str]) -> dict[str, str]:
-    """Parse `--series`, such as "T1=5,T1ce=9", into modality -> number or UID, both as text.
+    """Parse `--series`, such as "T1=5,T1ce=9", into modality -> number or UID, as text.
 
     For a model with one modality, the number alone is enough.
     """
@@ -266,52 +266,52 @@ def parse_series_option(text: str | int, modalities: Sequence[str]) -> dict[str,
     return requested
 
 
-def _best(found: Sequence[Candidate], like: Candidate | None) -> Candidate | None:
-    """The best of several scans: the only thin 3D scan, or without any 3D the only axial one; else None.
+def _best(scans: Sequence[Candidate], enhanced: Candidate | None) -> Candidate | None:
+    """Return the best of several scans: the only thin 3D scan or, if none is 3D, the only axial scan; else None.
 
-    With `like`, the last scan of the same kind and orientation comes before these, and if none is, the last of several
-    that are repeats. They share a frame of reference, and the field of view must contain a brain.
+    With the T1ce as `enhanced`, the last T1 scanned like it takes precedence, or, if none was and all scans are
+    repeats, the last repeat. All scans must share a frame of reference, and the best must cover a whole brain.
     """
-    if len(found) < 2 or len({str(one.series.header.get("FrameOfReferenceUID") or "") for one in found}) > 1:
+    if len(scans) < 2 or len({str(scan.series.header.get("FrameOfReferenceUID") or "") for scan in scans}) > 1:
         return None
-    alike = [one for one in found if like and _are_alike(one, like)]
-    if like and not alike and all(_are_alike(found[0], one) for one in found):
-        alike = [*found]
-    last = max((one.acquired for one in alike if one.acquired is not None), default=None)
-    alike = alike if len(alike) == 1 else [one for one in alike if last is not None and one.acquired in (None, last)]
-    volumes = [one for one in found if one.series.header.get("MRAcquisitionType") == "3D"]
-    fitting = [one for one in volumes or found if _is_preferred(one, bool(volumes))]
+    alike = [scan for scan in scans if enhanced and _are_alike(scan, enhanced)]
+    if enhanced and not alike and all(_are_alike(scans[0], scan) for scan in scans):
+        alike = [*scans]
+    last = max((scan.acquired for scan in alike if scan.acquired is not None), default=None)
+    alike = alike if len(alike) == 1 else [scan for scan in alike if last is not None and scan.acquired in (None, last)]
+    volumes = [scan for scan in scans if scan.series.header.get("MRAcquisitionType") == "3D"]
+    fitting = [scan for scan in volumes or scans if _is_preferred(scan, bool(volumes))]
     if len(alike) == 1:
         best, why = alike[0], "the last such scan before the T1ce"
     elif len(volumes) < 2 and len(fitting) == 1:
         best, why = fitting[0], f"the only {'3D' if volumes else 'axial'} scan among them"
     else:
         return None
-    return replace(best, note=f"{len(found)} series fit; {best.series.name} was chosen as {why}")
+    return replace(best, note=f"{len(scans)} series fit; {best.series.name} was chosen as {why}")
 
 
-def _are_alike(one: Candidate, other: Candidate) -> bool:
-    """Whether two T1 were scanned alike, both of them around the whole brain and in the same plane."""
-    if one.whole is None or other.whole is None or not same_kind(one.series.header, other.series.header):
+def _are_alike(scan: Candidate, other: Candidate) -> bool:
+    """Return whether two T1 scans are of the same kind and plane, and both cover a whole brain."""
+    if scan.brain_grid is None or other.brain_grid is None or not same_kind(scan.series.header, other.series.header):
         return False
-    first, second = (grid.affine[:3, 2] / grid.spacing[2] for grid in (one.whole, other.whole))
+    first, second = (grid.affine[:3, 2] / grid.spacing[2] for grid in (scan.brain_grid, other.brain_grid))
     return bool(abs(first @ second) > PARALLEL)
 
 
-def _is_preferred(one: Candidate, thin: bool) -> bool:
-    """Whether a series shows a whole brain, in thin voxels or else in axial slices."""
-    if one.whole is None:
+def _is_preferred(scan: Candidate, thin: bool) -> bool:
+    """Return whether a scan covers a whole brain, in thin voxels (`thin`) or else in axial slices."""
+    if scan.brain_grid is None:
         return False
-    normal = np.abs(one.whole.affine[:3, 2])
-    return bool(one.whole.spacing.max() <= THIN if thin else normal.argmax() == 2)
+    normal = np.abs(scan.brain_grid.affine[:3, 2])
+    return bool(scan.brain_grid.spacing.max() <= THIN if thin else normal.argmax() == 2)
 
 
 def _question(modality: str, problem: str, candidates: Sequence[Candidate], pairs: Sequence[Pair] = ()) -> InputError:
-    """The error that asks for `--series` if that can help; it lists the candidates with their evidence, and pairs."""
-    names = "; ".join([f"{one.series.name}: {one.reason}" for one in candidates] + [pair.reason for pair in pairs])
+    """Return an error that lists candidates and pairs with their evidence, and asks for `--series` if that helps."""
+    names = "; ".join([f"{scan.series.name}: {scan.reason}" for scan in candidates] + [pair.reason for pair in pairs])
     reason = f"{problem}: {names or 'none'}"
-    if not any(one.is_volume for one in candidates):
+    if not any(scan.is_volume for scan in candidates):
         return InputError(modality, reason, VOLUME)
-    if not any(one.kind in (modality, modality[:2]) or one.is_doubtful for one in candidates):
+    if not any(scan.kind in (modality, modality[:2]) or scan.is_doubtful for scan in candidates):
         return InputError(modality, reason, f"a study with a series of {modality}")
     return SeriesError(modality, "", reason)

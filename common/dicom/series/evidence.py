@@ -1,4 +1,4 @@
-"""The evidence on each series: one function for each kind, words, times, header and injection; pairs.py has the voxels.
+"""The evidence on a single series: words, times, header and injection. `pairs.py` compares two series.
 
 Evidence is stated in fixed words because it appears in messages and results; header text is never quoted.
 """
@@ -22,15 +22,15 @@ from .names import Names, read_names
 from .words import NO_MODALITY, UNCLEAR, WITH, WITHOUT, Words, read_words
 
 MR_IMAGES = {MRImageStorage, *ENHANCED_MR}
-SAME_COSINE = 0.01  # images of a localiser differ by more, slices of a volume by rounding
-MIN_SLICES = 10  # a localiser or a sample has fewer; the thickest clinical series of a brain have about 20
-OTHER_IMAGES = {  # values of ImageType; F, R and I are Philips's fat, real and imaginary images, OP those out of phase
+SAME_COSINE = 0.01  # localiser images differ by more, slices of a volume only by rounding
+MIN_SLICES = 10  # localisers and samples have fewer; the thickest clinical brain series have about 20
+OTHER_IMAGES = {  # values of ImageType; from Philips: F, R and I (fat, real and imaginary images), OP (out of phase)
     *("LOCALIZER", "SUB", "MIP", "MINIP", "ADC", "DIFFUSION", "TRACEW", "PERFUSION", "PHASE", "PHASE MAP", "P"),
     *("T1 MAP", "T2 MAP", "MAP", "FA", "MOSAIC", "ANGIO", "SCREEN SAVE", "SYNTHETIC", "F", "FF", "FAT", "FAT_FRACTION"),
     *("R", "I", "REAL", "IMAGINARY", "OP", "OUT_PHASE", "OPP_PHASE", "OUT_OF_PHASE"),
 }
 OTHER_IMAGE_STEMS = ("SUBTR", "MAX_IP", "MIN_IP", "PROJECTION")  # such as SUBTRACTION_M, PROJECTION IMAGE
-OTHER_NAMES = {  # what a name that is not read as a whole says plainly; only of series that are ruled out for it
+OTHER_NAMES = {  # image type -> pattern; a series with unknown words in its name is ruled out by a match
     "diffusion": r"diff|dwi|dti|tensor|(?<![a-z])(?:adc|trace|b ?\d{3,4})(?![a-z])",
     "functional imaging": r"fmri|bold|resting|(?<![a-z])rs(?![a-z])",
     "perfusion": r"perf|(?<![a-z])(?:dsc|dce|p?c?asl|cbf|cbv)(?![a-z])",
@@ -42,25 +42,25 @@ OTHER_NAMES = {  # what a name that is not read as a whole says plainly; only of
 HEAD_STEMS = ("HEAD", "BRAIN", "SKULL", "CRAN", "CEREB", "ENCEPH", "ENCEF", "KOPF", "SCHAEDEL", "NEURO")
 NO_BODY_PART = {"", "UNKNOWN", "UNDEFINED", "OTHER", "NONE", "NA", "N/A"}
 # Times in ms. Chosen from usual protocols: T1 has TE up to 30 (T1 FLAIR), T2 and FLAIR from 60. Fluid (T1 4.3 s) is
-# nulled at TI = T1 ln(2 / (1 + exp(-TR / T1))): 1.8 s at TR 5 s, 2.5 s at 9 s; FLAIR is left a margin below that.
+# nulled at TI = T1 ln(2 / (1 + exp(-TR / T1))): 1.8 s at TR 5 s, 2.5 s at 9 s; the limit leaves a margin below that.
 LONG_ECHO, NULLS_FLUID, LONG_INVERSION = 45.0, 1200.0, 1500.0
-SHORT_REPETITION = 1000.0  # a T2 below it is T2* or steady-state; spin echoes take 2 s and more
+SHORT_REPETITION = 1000.0  # shorter T2 are T2* or steady-state; spin echoes take at least 2 s
 REFORMATS = {"MPR", "REFORMATTED", "RESAMPLED_MPR", "CPR"}
 NO_AGENT = {"", "none", "no", "n", "0", "na", "n/a", "nil", "keine", "kein", "nein", "nessuno", "ninguno", "aucun"}
 NO_AGENT |= {"geen", "brak", "unknown", "false", "-", "not applicable", "nihil", "yok", "ingen"}
-NEAR, FAR = 60.0, 4 * 3600.0  # s from the injection: nearer is undecided, farther is an entry error or a different day
-WHOLE = 120.0  # mm, least edge of a field of view that contains a brain (about 120 mm high)
+NEAR, FAR = 60.0, 4 * 3600.0  # s from the injection: nearer is undecided, farther is an error or a different day
+BRAIN_EXTENT = 120.0  # mm, smallest edge of a field of view that contains a brain (about 120 mm high)
 UNKNOWN, SILENT = "a part of its name is unknown", "neither words nor times say what it is"
 DOUBTS = {UNKNOWN, SILENT, "its words and its times contradict each other"}
 TABLE = "name in the site's table"
-ASK = "ask"  # instead of a modality if the evidence on agent is weak or contradictory
+ASK = "ask"  # in place of a modality, if the evidence on agent is weak or contradictory
 
 
 @dataclass(frozen=True)
 class Evidence:
     """A reason to believe that a T1 was scanned with or without contrast agent, or that this is unclear."""
 
-    kind: str  # "words", "post" for a word that may mean after anything, or "header"
+    kind: str  # "words", "header", or "post": the word "post", which may refer to any event
     says: str  # WITH, WITHOUT or UNCLEAR
     clear: bool  # sufficient on its own
     text: str
@@ -68,65 +68,65 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A series, its content, and for a T1 the evidence on contrast agent."""
+    """A series, its kind, and, for a T1, the evidence on contrast agent."""
 
     series: Series
-    kind: str | None  # T1, T2 or FLAIR; None if unknown or something else
-    source: str  # of the kind: "words", "times" or "the site's table"; without a kind the reason, in fixed words
-    words: Evidence | None = None  # what they say of contrast agent; unclear if a part of the name may mean anything
+    kind: str | None  # T1, T2 or FLAIR; None if unknown or a different image
+    source: str  # of the kind: "words", "times", "words and times" or TABLE; without a kind, the reason in fixed words
+    words: Evidence | None = None  # evidence of the name on contrast agent; UNCLEAR if part of the name is unknown
     is_volume: bool = True
-    hint: bool = False  # of the words that are read, some state an agent
-    whole: Grid | None = None  # its grid if the field of view contains a brain
+    hint: bool = False  # some known words of the name state an agent
+    brain_grid: Grid | None = None  # grid of the series, if its field of view contains a brain
     agent: bool = False  # the header names a contrast agent
-    acquired: float | None = None  # start of the scan, seconds on a clock that all series of a study share
-    injected: float | None = None  # start of the injection, on the same clock
-    reformat: bool = False  # computed from another series
-    evidence: tuple[Evidence, ...] = ()  # on contrast agent, of a T1
+    acquired: float | None = None  # start of the scan, s; all series of a study share the clock
+    injected: float | None = None  # start of the injection, s, on the same clock
+    reformat: bool = False  # computed from a different series
+    evidence: tuple[Evidence, ...] = ()  # on contrast agent; T1 only
     requested: bool = False
     note: str = ""  # for readers of the result
 
     @property
     def named(self) -> bool:
-        """Whether the site's own table or the user states the modality; then one kind of evidence is enough."""
+        """Whether the site's own table or the user states the modality, so that a single kind of evidence is enough."""
         return self.requested or self.source == TABLE
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether it is a volume of which nothing says what it is not."""
+        """Whether the kind is unknown although nothing rules the series out."""
         return self.kind is None and self.source in DOUBTS
 
     @property
     def says(self) -> str | None:
-        """The evidence of the words on contrast agent."""
+        """WITH, WITHOUT or UNCLEAR according to the words; None if they do not mention contrast agent."""
         return None if self.words is None else self.words.says
 
     @property
     def header(self) -> str | None:
-        """The evidence of the injection's time on contrast agent."""
-        return next((one.says for one in self.evidence if one.kind == "header" and one.clear), None)
+        """WITH or WITHOUT by the time of the injection, the only clear evidence in headers; None if unknown."""
+        return next((evidence.says for evidence in self.evidence if evidence.kind == "header" and evidence.clear), None)
 
     @property
     def contrast(self) -> str | None:
-        """With or without agent; "unclear" if clear evidence disagrees or only weak exists; None without evidence."""
-        clear = {one.says for one in self.evidence if one.clear}
+        """WITH or WITHOUT agent; UNCLEAR if evidence disagrees or only weak evidence suggests agent; None otherwise."""
+        clear = {evidence.says for evidence in self.evidence if evidence.clear}
         if len(clear) == 1 and self.says != UNCLEAR:
             return clear.pop()
-        return UNCLEAR if any(one.says != WITHOUT for one in self.evidence) else None
+        return UNCLEAR if any(evidence.says != WITHOUT for evidence in self.evidence) else None
 
     @property
     def contradictory(self) -> bool:
         """Whether clear evidence disagrees."""
-        return len({one.says for one in self.evidence if one.clear}) > 1
+        return len({evidence.says for evidence in self.evidence if evidence.clear}) > 1
 
     @property
     def weak(self) -> bool:
-        """Whether the pair must prove the evidence: nothing is clear, or something contradicts what is clear."""
+        """Whether a pair must confirm the evidence: it is unclear, or some of it contradicts the clear part."""
         against = {WITH: WITHOUT, WITHOUT: WITH}.get(str(self.contrast))
-        return self.contrast == UNCLEAR or any(one.says == against for one in self.evidence)
+        return self.contrast == UNCLEAR or any(evidence.says == against for evidence in self.evidence)
 
     @property
     def modality(self) -> str | None:
-        """T1, T1ce, T2 or FLAIR; "ask" for a T1 with only weak evidence; None for all else."""
+        """T1, T1ce, T2 or FLAIR; ASK for a T1 with unclear evidence on agent; None without a kind."""
         if self.kind != "T1":
             return self.kind
         return {WITH: "T1ce", UNCLEAR: ASK}.get(str(self.contrast), "T1")
@@ -138,48 +138,48 @@ class Candidate:
             return "requested by --series"
         if self.kind is None:
             return self.source
-        return ", ".join([f"{self.kind} by its {self.source}", *(one.text for one in self.evidence)])
+        return ", ".join([f"{self.kind} by its {self.source}", *(evidence.text for evidence in self.evidence)])
 
 
 def candidates_of(study: Sequence[Series], names: Names = ()) -> list[Candidate]:
-    """The series of a study with all evidence but that of pairs; `names` is the site's own table."""
-    found = [_candidate(series, names) for series in study]
-    volumes = [one for one in found if one.is_volume]
-    return [replace(one, evidence=contrast_evidence(one, volumes)) if one.kind == "T1" else one for one in found]
+    """Return the series of a study with all evidence except that of pairs; `names` is the site's own table."""
+    scans = [_candidate(series, names) for series in study]
+    volumes = [scan for scan in scans if scan.is_volume]
+    return [replace(scan, evidence=_contrast_evidence(scan, volumes)) if scan.kind == "T1" else scan for scan in scans]
 
 
 def candidate_of_header(header: Dataset, names: Names = ()) -> Candidate:
-    """A series on its own, by its header alone."""
-    found = read_header(Series("", (Instance(Path(), header),)), acquired_at(header), names)
-    return replace(found, evidence=contrast_evidence(found, [found])) if found.kind == "T1" else found
+    """Return a series with the evidence in its header alone, without the rest of its study."""
+    scan = read_header(Series("", (Instance(Path(), header),)), acquired_at(header), names)
+    return replace(scan, evidence=_contrast_evidence(scan, [scan])) if scan.kind == "T1" else scan
 
 
-def contrast_evidence(one: Candidate, volumes: Sequence[Candidate]) -> tuple[Evidence, ...]:
-    """The evidence that a T1 was scanned with or without agent, beside all volumes of its study, itself included."""
-    return tuple(filter(None, (one.words, _by_injection(one, volumes), _by_header(one, volumes))))
+def _contrast_evidence(scan: Candidate, volumes: Sequence[Candidate]) -> tuple[Evidence, ...]:
+    """Return the evidence on contrast agent of a T1; `volumes` are all volumes of its study, itself included."""
+    return tuple(filter(None, (scan.words, _by_injection(scan, volumes), _by_header(scan, volumes))))
 
 
 def _candidate(series: Series, names: Names) -> Candidate:
     if unusable := why_no_volume(series):
         return Candidate(series, None, unusable, is_volume=False)
     times = [time for instance in series.instances if (time := acquired_at(instance.header)) is not None]
-    return read_header(series, min(times, default=None), names, whole_grid(series))
+    return read_header(series, min(times, default=None), names, _brain_grid(series))
 
 
-def whole_grid(series: Series) -> Grid | None:
-    """The grid of a series whose field of view contains a brain; None for any other."""
+def _brain_grid(series: Series) -> Grid | None:
+    """Return the grid of a series if its field of view contains a brain, else None."""
     try:
         grid, _ = grid_of([instance.header for instance in series.instances], series.name)
-    except InputError:  # reported once the series is chosen
+    except InputError:  # reported if the series is chosen
         return None
-    return grid if (grid.spacing * grid.shape).min() >= WHOLE else None
+    return grid if (grid.spacing * grid.shape).min() >= BRAIN_EXTENT else None
 
 
-def read_header(series: Series, acquired: float | None, names: Names = (), whole: Grid | None = None) -> Candidate:
-    """Evidence in the header of a series alone; `acquired` is the start of its scan. `whole`: see `Candidate`."""
+def read_header(series: Series, acquired: float | None, names: Names = (), brain_grid: Grid | None = None) -> Candidate:
+    """Return a series with the evidence in its header; `acquired` and `brain_grid` as in `Candidate`."""
     header = series.header
-    texts = read_names(header, names, whole is not None)
-    kind, source = kind_of(header, texts, whole is not None)
+    texts = read_names(header, names, brain_grid is not None)
+    kind, source = kind_of(header, texts, brain_grid is not None)
     if kind is None:
         return Candidate(series, None, source)
     return Candidate(
@@ -187,8 +187,8 @@ def read_header(series: Series, acquired: float | None, names: Names = (), whole
         kind,
         source,
         words=_by_words(texts, kind),
-        hint=any(one.contrast == WITH for one in texts if one.kind == kind),
-        whole=whole,
+        hint=any(words.contrast == WITH for words in texts if words.kind == kind),
+        brain_grid=brain_grid,
         agent=_names_agent(header),
         acquired=acquired,
         injected=_seconds(header, "ContrastBolusStartTime"),
@@ -196,23 +196,23 @@ def read_header(series: Series, acquired: float | None, names: Names = (), whole
     )
 
 
-def kind_of(header: Dataset, texts: Sequence[Words], whole: bool = False) -> tuple[str | None, str]:
-    """T1, T2 or FLAIR and its source; or None and the reason. `texts` are the words of description and protocol.
+def kind_of(header: Dataset, texts: Sequence[Words], covers_brain: bool = False) -> tuple[str | None, str]:
+    """Return T1, T2 or FLAIR and its source, or None and the reason. `texts`: words of description and protocol.
 
-    The site's table decides, else the words of the description, else those of the protocol, else times if every word is
-    known. Any of them can rule a series out, and so can the header. A name with unknown words needs proof: a T1 by its
-    pair, any other by its times and a field of view that contains a brain (`whole`).
+    The site's table decides, then the words of the description, then those of the protocol, then, if every word is
+    known, the times. Each of these, and the header, can rule a series out. A name with unknown words needs proof: a T1
+    by its pair, T2 and FLAIR by their times and a field of view that contains a brain (`covers_brain`).
     """
     words = next((words for words in texts if words.kind), None)
     by_times = _by_times(header)
     kind, source = (words.kind, TABLE if words.named else "words") if words else (by_times, "times")
     if words and words.kind == NO_MODALITY:
         return None, "the site's table leaves it out"
-    unread = any(one.unread for one in texts if one is texts[0] or one.kind == kind or not words)
+    unread = any(text.unread for text in texts if text is texts[0] or text.kind == kind or not words)
     if unread:
         if other := _other_name(header):
             return None, f"{other} by its name"
-        if not words or (kind != "T1" and not (whole and by_times == kind)):
+        if not words or (kind != "T1" and not (covers_brain and by_times == kind)):
             return None, UNKNOWN
         source = "words" if kind == "T1" else "words and times"
     if kind is None:
@@ -225,7 +225,7 @@ def kind_of(header: Dataset, texts: Sequence[Words], whole: bool = False) -> tup
 
 
 def _by_words(texts: Sequence[Words], kind: str) -> Evidence | None:
-    """What words say of contrast agent. A protocol name of this kind counts, too, but may describe the whole study."""
+    """Return the words' evidence on agent. A protocol name of this kind counts, but may describe the entire study."""
     description, protocol = texts
     says, same_kind = description.contrast, protocol.kind == kind
     if same_kind and protocol.contrast and says is None:
@@ -238,12 +238,12 @@ def _by_words(texts: Sequence[Words], kind: str) -> Evidence | None:
         return None
     text = "its words are unclear" if says == UNCLEAR else f"its words say {says} agent"
     text = f"the site's table says {says} agent" if description.named else text
-    post_only = says == WITH and all(one.post_only for one in texts if one.contrast == WITH)
+    post_only = says == WITH and all(words.post_only for words in texts if words.contrast == WITH)
     return Evidence("post" if post_only else "words", says, says != UNCLEAR, text)
 
 
 def _by_times(header: Dataset) -> str | None:
-    """Kind from echo, repetition and inversion time; None if times are missing or fit no kind."""
+    """Return the kind by echo, repetition and inversion time; None if times are missing or fit no kind."""
     echo, repetition, inversion = (number_of(header, f"{name}Time") for name in ("Echo", "Repetition", "Inversion"))
     if echo is None or repetition is None:
         return None
@@ -253,20 +253,20 @@ def _by_times(header: Dataset) -> str | None:
     return "T1" if echo <= 15 and (inverted or 200 <= repetition <= 1000) else None
 
 
-def _by_injection(one: Candidate, volumes: Sequence[Candidate]) -> Evidence | None:
-    """Whether a series was scanned before or after the first injection that any volume of the study states."""
+def _by_injection(scan: Candidate, volumes: Sequence[Candidate]) -> Evidence | None:
+    """Return evidence from the order of a scan and the first injection that any volume of the study states."""
     injected = min((other.injected for other in volumes if other.injected is not None), default=None)
-    if injected is None or one.acquired is None or not NEAR < abs(one.acquired - injected) < FAR:
+    if injected is None or scan.acquired is None or not NEAR < abs(scan.acquired - injected) < FAR:
         return None
-    says, order = (WITH, "after") if one.acquired > injected else (WITHOUT, "before")
+    says, order = (WITH, "after") if scan.acquired > injected else (WITHOUT, "before")
     return Evidence("header", says, True, f"scanned {order} the injection")
 
 
-def _by_header(one: Candidate, volumes: Sequence[Candidate]) -> Evidence | None:
-    """Whether the header names an agent: weak, since scanners keep an agent once it was entered."""
-    if one.agent and all(other.agent for other in volumes):
+def _by_header(scan: Candidate, volumes: Sequence[Candidate]) -> Evidence | None:
+    """Return evidence from the agent named in headers: weak, since scanners keep an agent once it is entered."""
+    if scan.agent and all(other.agent for other in volumes):
         return Evidence("header", UNCLEAR, False, "its header names an agent, as those of all series do")
-    if one.agent:
+    if scan.agent:
         return Evidence("header", WITH, False, "its header names an agent")
     if any(other.agent and other.kind == "T1" for other in volumes):
         return Evidence("header", WITHOUT, False, "its header names no agent")
@@ -274,7 +274,7 @@ def _by_header(one: Candidate, volumes: Sequence[Candidate]) -> Evidence | None:
 
 
 def why_no_volume(series: Series) -> str:
-    """The reason why a series cannot be a volume of a head, in fixed words; empty if it can."""
+    """Return why a series cannot be a volume of a head, in fixed words; empty if it can."""
     header = series.header
     classes, modalities = (
         {str(instance.header.get(word)) for instance in series.instances} for word in ("SOPClassUID", "Modality")
@@ -295,14 +295,14 @@ def why_no_volume(series: Series) -> str:
 
 
 def _other_name(header: Dataset) -> str:
-    """What a name says that is not read as a whole, of `OTHER_NAMES`; empty if it says none of them."""
+    """Return the image type of `OTHER_NAMES` that a name states; empty if it states none."""
     text = " ".join(str(header.get(word) or "") for word in ("SeriesDescription", "ProtocolName")).lower()
     text = text.replace("_", " ")
     return next((other for other, pattern in OTHER_NAMES.items() if re.search(pattern, text)), "")
 
 
 def _other_image(header: Dataset, kind: str) -> str:
-    """The reason why this is not an anatomical head image of this kind, in fixed words; empty if it may be."""
+    """Return why the image cannot be an anatomical head image of this kind, in fixed words; empty if it can."""
     types = _image_types(header)
     if OTHER_IMAGES & types or any(value.startswith(OTHER_IMAGE_STEMS) for value in types):
         return "its image type is not that of a plain scan"
@@ -321,7 +321,7 @@ def _other_image(header: Dataset, kind: str) -> str:
 
 
 def _contradicts(header: Dataset, kind: str) -> bool:
-    """Whether the scan's times rule out the kind that its words state."""
+    """Return whether a scan's times rule out the kind that its words state."""
     echo, inversion = number_of(header, "EchoTime"), number_of(header, "InversionTime")
     if echo is not None and echo > 0 and (echo >= LONG_ECHO) != (kind in ("T2", "FLAIR")):
         return True
@@ -334,7 +334,7 @@ def _contradicts(header: Dataset, kind: str) -> bool:
 
 
 def number_of(header: Dataset, keyword: str) -> float | None:
-    """The number of an attribute; None if it is missing."""
+    """Return an attribute as a number; None if it is missing."""
     value = header.get(keyword)
     return None if value in (None, "") else float(value)
 
@@ -349,7 +349,7 @@ def _names_agent(header: Dataset) -> bool:
 
 
 def acquired_at(header: Dataset) -> float | None:
-    """Time of an image's acquisition in seconds; None if the header does not state it.
+    """Return the time of an image's acquisition in seconds; None if the header does not state it.
 
     ContentTime counts only for original images, because converters and workstations overwrite it.
     """
@@ -366,13 +366,13 @@ def _seconds(header: Dataset, keyword: str) -> float | None:
 
 
 def _clock(day: str, time: str) -> float | None:
-    """A DICOM date and time in seconds; minutes and seconds are optional. None if either is invalid."""
-    found = re.match(r"(\d\d):?(\d\d)?:?(\d\d(?:\.\d+)?)?", time.strip())
+    """Convert a DICOM date and time to seconds; minutes and seconds are optional. None if either is invalid."""
+    clock = re.match(r"(\d\d):?(\d\d)?:?(\d\d(?:\.\d+)?)?", time.strip())
     try:
         days = date(int(day[:4]), int(day[4:6]), int(day[6:8])).toordinal()
     except ValueError:
         return None
-    if not found:
+    if not clock:
         return None
-    hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    hours, minutes, seconds = (float(part or 0) for part in clock.groups())
     return 86400 * days + 3600 * hours + 60 * minutes + seconds

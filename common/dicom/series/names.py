@@ -1,4 +1,4 @@
-"""The site's own names of series: a YAML file from names or patterns to modalities (`--series_names`)."""
+"""The site's own table of series names: a YAML file that maps names or patterns to modalities (`--series_names`)."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -18,13 +18,13 @@ MEANINGS = {
     "FLAIR": Words("FLAIR", None, named=True),
     NO_MODALITY: Words(NO_MODALITY, None, named=True),
 }
-Names = Sequence[tuple[str, Words]]  # a pattern in lower case, and the meaning of the names that match it
+Names = Sequence[tuple[str, Words]]  # pattern in lower case, and the meaning of matching names
 
 
 def read_table(path: Path | None) -> Names:
     """Read the site's table, such as `{"T1 KOPF S1": T1, "*_gd_v?": T1ce, "scout*": none}`; empty without a file.
 
-    A name is matched as a whole, whatever its case; * stands for any letters and ? for one.
+    Names match in full, without regard to case; * matches any characters, ? a single character.
     """
     if path is None:
         return ()
@@ -37,18 +37,18 @@ def read_table(path: Path | None) -> Names:
     return [(name.strip().lower(), MEANINGS[modality]) for name, modality in table.items()]
 
 
-def read_names(header: Dataset, names: Names = (), whole: bool = False) -> tuple[Words, Words]:
-    """The meaning of the description and of the protocol name; of a name in the site's table by the table alone.
+def read_names(header: Dataset, names: Names = (), covers_brain: bool = False) -> tuple[Words, Words]:
+    """Return the meanings of description and protocol name; for a name in the site's table, only that of the table.
 
-    `whole`: see `read_words`.
+    `covers_brain`: see `read_words`.
     """
     texts = (values_of(header, word) for word in ("SeriesDescription", "ProtocolName"))
     description, protocol = ("\\".join(map(str, values)) for values in texts)  # a backslash separates values
     name = (description or protocol).strip().lower()
-    found = {words for pattern, words in names if fnmatchcase(name, pattern.replace("[", "[[]"))}
+    matching = {words for pattern, words in names if fnmatchcase(name, pattern.replace("[", "[[]"))}
     exact = {words for pattern, words in names if name == pattern}
-    if len(exact or found) > 1:
+    if len(exact or matching) > 1:
         raise InputError("--series_names: two patterns give one series different modalities")
-    if named := next(iter(exact or found), None):
+    if named := next(iter(exact or matching), None):
         return named, Words(None, None)
-    return read_words(description, whole), read_words(protocol, whole)
+    return read_words(description, covers_brain), read_words(protocol, covers_brain)

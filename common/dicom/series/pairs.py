@@ -1,4 +1,4 @@
-"""The evidence of two T1 series together: the order of their scans, and their voxels."""
+"""The evidence from two T1 series together: scan order and voxels."""
 
 import re
 from collections.abc import Callable
@@ -15,69 +15,69 @@ from .evidence import Candidate, number_of
 from .voxels import brighter
 from .words import UNCLEAR, WITH, WITHOUT
 
-ALIKE = 0.3  # relative tolerance of times; chosen: half the least step between kinds (MPRAGE to spin echo)
-LEAST_ECHO = 3.0  # ms, least tolerance of echo times; chosen: in and out of phase differ by 1.1 ms at 3 T
+ALIKE = 0.3  # relative tolerance of times: half the smallest step between kinds (MPRAGE to spin echo)
+LEAST_ECHO = 3.0  # ms, smallest tolerance of echo times; in phase and out of phase differ by 1.1 ms at 3 T
 
 
 class Pair:
-    """The evidence that a contrast agent was given between two T1 scans, of which the first is to be the native one."""
+    """The evidence that contrast agent was given between two T1 scans, `native` and `enhanced`."""
 
     def __init__(self, native: Candidate, enhanced: Candidate, compare: Callable[[Series, Series], int | None]) -> None:
         self.native, self.enhanced, self._compare = native, enhanced, compare
 
     @cached_property
     def order(self) -> int:
-        """1 if the native series was scanned first, -1 if it was scanned last, 0 if unknown."""
+        """1 if the native series was scanned first, -1 if last, 0 if unknown."""
         first, last = self.native.acquired, self.enhanced.acquired
         return 0 if first is None or last is None else (last > first) - (last < first)
 
     @cached_property
     def voxels(self) -> int | None:
-        """1 if voxels show agent in the enhanced series, -1 if in the native one, 0 if in neither, None if unknown.
+        """1 if voxels show agent in the enhanced series, -1 if in the native, 0 if in neither, None if unknown.
 
-        Only scans of one kind can be compared.
+        Only scans of the same kind can be compared.
         """
         alike = same_kind(self.native.series.header, self.enhanced.series.header)
         return self._compare(self.native.series, self.enhanced.series) if alike else None
 
     @property
     def is_contradicted(self) -> bool:
-        """Whether order or voxels show that the pair is swapped."""
+        """Whether scan order or voxels show that the series are swapped."""
         return self.order < 0 or self.voxels == -1
 
     @cached_property
     def support(self) -> list[str]:
-        """The kinds of evidence: words, post (a word that may mean after anything), header, order and voxels.
+        """The kinds of evidence: words, post (the word "post", which may refer to any event), header, order and voxels.
 
-        The order counts beside a word or an injection, or between scans of one kind, as any later scan has it.
+        Order alone proves little, so it counts only beside a word or an injection, or between scans of the same kind.
         """
         native, enhanced = self.native, self.enhanced
         words = enhanced.words if enhanced.says == WITH and native.says != WITH else None
         injected = enhanced.header == WITH and native.header != WITH
-        found = [words.kind] if words else []
-        found += ["header"] if injected or (enhanced.agent and not native.agent) else []
+        kinds = [words.kind] if words else []
+        kinds += ["header"] if injected or (enhanced.agent and not native.agent) else []
         alike = same_kind(native.series.header, enhanced.series.header)
-        found += ["order"] if self.order > 0 and (words or enhanced.hint or injected or alike) else []
-        return found + (["voxels"] if self.voxels == 1 else [])
+        kinds += ["order"] if self.order > 0 and (words or enhanced.hint or injected or alike) else []
+        return kinds + (["voxels"] if self.voxels == 1 else [])
 
     @property
     def is_seen(self) -> bool:
-        """Whether header or voxels show the agent, which no name can."""
+        """Whether header or voxels, not only names, show the agent."""
         return bool({"header", "voxels"} & {*self.support})
 
     @property
     def is_proven(self) -> bool:
         """Whether two kinds of evidence, the site's table or the user confirm the pair, and nothing contradicts it.
 
-        "post" and the order are one kind. If a name is unclear, the field of view must contain a brain, and header or
-        voxels must show the agent; if both are, the injection lies between them, or header and voxels agree. Voxels
-        that could show agent, but do not, refute an unclear name of the enhanced series.
+        "post" and scan order count as a single kind. A series with an unclear name must cover a brain, and header or
+        voxels must show the agent. If both names are unclear, the injection must lie between the scans, or header and
+        voxels must agree. An unclear enhanced series is refuted if comparable voxels show no agent.
         """
         if self.is_contradicted:
             return False
         kinds = {*self.support} - ({"order"} if "post" in self.support else set())
-        unclear = [one for one in (self.native, self.enhanced) if one.says == UNCLEAR]
-        if unclear and not all(one.whole for one in unclear):
+        unclear = [scan for scan in (self.native, self.enhanced) if scan.says == UNCLEAR]
+        if unclear and not all(scan.brain_grid for scan in unclear):
             return False
         if len(unclear) == 2:
             between = self.native.header == WITHOUT and self.enhanced.header == WITH
@@ -90,7 +90,7 @@ class Pair:
 
     @property
     def reason(self) -> str:
-        """The evidence from order and voxels in fixed words."""
+        """The evidence from scan order and voxels, in fixed words."""
         native, enhanced = self.native.series.name, self.enhanced.series.name
         order = {1: f"was scanned after {native}", -1: f"was scanned before {native}"}.get(self.order)
         brightness = {1: f"is brighter by its voxels than {native}", -1: f"is darker by its voxels than {native}"}
@@ -100,24 +100,24 @@ class Pair:
 
 
 class Pairs:
-    """The pairs of the T1 series of a study. Voxels are read once, and only when needed."""
+    """Pairs of T1 series of a study. Voxels are read once, and only when needed."""
 
     def __init__(self) -> None:
         self._results: dict[tuple[str, str], int | None] = {}
         self._volumes: dict[str, Volume | None] = {}
 
     def __call__(self, native: Candidate, enhanced: Candidate) -> Pair:
-        """The pair of two series."""
+        """Return the pair of two series."""
         return Pair(native, enhanced, self._compare)
 
     def identical(self, native: Candidate, enhanced: Candidate) -> bool:
-        """Whether both series have the same voxels."""
+        """Return whether both series have the same voxels."""
         before, after = self._volume(native.series), self._volume(enhanced.series)
         return before is not None and after is not None and np.array_equal(before.array, after.array)
 
     def _compare(self, native: Series, enhanced: Series) -> int | None:
-        """See `Pair.voxels`; two series are compared once, whichever is to be the native one."""
-        first, second = sorted((native, enhanced), key=lambda one: one.uid)
+        """Return the value of `Pair.voxels`; two series are compared once, in either order."""
+        first, second = sorted((native, enhanced), key=lambda series: series.uid)
         if (first.uid, second.uid) not in self._results:
             before, after = self._volume(first), self._volume(second)
             self._results[first.uid, second.uid] = brighter(after, before) if before and after else None
@@ -125,7 +125,7 @@ class Pairs:
         return result if result is None or first is native else -result
 
     def _volume(self, series: Series) -> Volume | None:
-        """The volume of a series; None if it has none, which is reported once the series is chosen."""
+        """Return the volume of a series; None if it is invalid, which is reported if the series is chosen."""
         if series.uid not in self._volumes:
             try:
                 volume, _ = read_series(series)
@@ -136,8 +136,8 @@ class Pairs:
         return self._volumes[series.uid]
 
 
-def same_kind(one: Dataset, other: Dataset) -> bool:
-    """Whether two T1 series were scanned alike, so that their voxels are comparable. Missing values count as different.
+def same_kind(header: Dataset, other: Dataset) -> bool:
+    """Return whether two T1 series were scanned alike, with comparable voxels. Missing values count as different.
 
     Example:
         >>> spin_echo, mprage = Dataset(), Dataset()
@@ -147,18 +147,18 @@ def same_kind(one: Dataset, other: Dataset) -> bool:
         (True, False)
     """
     for keyword, least in (("EchoTime", LEAST_ECHO), ("RepetitionTime", 0.0), ("InversionTime", 0.0)):
-        first, second = number_of(one, keyword), number_of(other, keyword)
+        first, second = number_of(header, keyword), number_of(other, keyword)
         if first is None or second is None:
             if keyword == "InversionTime" and first is second:
-                continue  # neither uses inversion
+                continue  # neither has an inversion pulse
             return False
         if abs(first - second) > max(ALIKE * max(first, second), least):
             return False
     alike = all(
-        set(values_of(one, keyword)) == set(values_of(other, keyword))
+        set(values_of(header, keyword)) == set(values_of(other, keyword))
         for keyword in ("ScanningSequence", "MRAcquisitionType")
     )
-    return alike and _fat_suppressed(one) == _fat_suppressed(other)
+    return alike and _fat_suppressed(header) == _fat_suppressed(other)
 
 
 def _fat_suppressed(header: Dataset) -> bool:

@@ -1,7 +1,7 @@
-"""Decide by voxels which of two T1 series was scanned after contrast agent.
+"""Decide from voxels which of two T1 series was scanned after contrast agent.
 
-Agent brightens a small part of the head (vessels, mucosa, choroid plexus, enhancing lesions), so after matching
-resolution and brightness the difference has one long tail. Noise and motion lengthen both tails.
+Agent brightens a small part of the head (vessels, mucosa, choroid plexus, enhancing lesions). With resolution and
+brightness matched, the histogram of the difference therefore has one long tail; noise and motion lengthen both.
 """
 
 import numpy as np
@@ -11,25 +11,25 @@ from scipy import ndimage
 
 from ...prepare.volumes import Volume, to_image
 
-# Chosen on phantoms to detect as many enhanced scans as possible without a false decision between native scans;
-# docs/explanation/dicom-series.md has the figures. Brightness is relative to the median of the head.
-EDGE = 2.5  # mm, edge of a voxel of the common grid
-FIELD = 20.0  # mm, standard deviation of the kernel for the receive fields
+# Chosen on phantoms to detect as many enhanced scans as possible without false detections between native scans; see
+# docs/explanation/dicom-series.md. Brightness is relative to the median of the head.
+EDGE = 2.5  # mm, voxel edge of the common grid
+FIELD = 20.0  # mm, standard deviation of the Gaussian kernel for the receive fields
 TAIL = 0.25  # % of the head in a tail: 4 mL of a brain, 10 mL of a head
-LEAST_GAIN = 0.15  # least difference of the tails; two native scans differ by up to 0.02, also after motion
-LEAST_RATIO = 1.5  # least ratio of the tails; up to 1.2 in native scans
-LEAST_HEAD = 300.0  # mL, least common volume: a quarter of a brain, with tails of 0.75 mL
-DARKEST = 0.02  # lower bound of brightness, since ratios below are noise
-CLIP = (2.0, 0.3)  # of the log ratio in each pass: first all but outliers, then the range of native tissue
-BACKGROUND = 0.25  # of the 75th percentile: air and noise are below it, CSF in T1 is above
+LEAST_GAIN = 0.15  # smallest difference of the tails; two native scans differ by up to 0.02, even after motion
+LEAST_RATIO = 1.5  # smallest ratio of the tails; up to 1.2 between native scans
+LEAST_HEAD = 300.0  # mL, smallest common volume: a quarter of a brain, with tails of 0.75 mL
+DARKEST = 0.02  # lower bound of brightness; ratios of darker voxels are noise
+CLIP = (2.0, 0.3)  # limit of the log ratio in each pass: outliers only, then the range of native tissue
+BACKGROUND = 0.25  # fraction of the 75th percentile: air and noise are below it, CSF in T1 is above
 
 
-def brighter(one: Volume, other: Volume) -> int | None:
-    """1 if contrast agent brightened `one`, -1 if it brightened `other`, 0 if neither, None if they share no head.
+def brighter(scan: Volume, other: Volume) -> int | None:
+    """Return 1 if contrast agent brightened `scan`, -1 if `other`, 0 if neither, None if they share no head.
 
-    Both are T1 series of the same kind, on any grids, in scanner units. The second is aligned with the first.
+    Both are T1 series of the same kind, on any grids, in scanner units. `other` is aligned with `scan`.
     """
-    lengths = tails(one, other)
+    lengths = tails(scan, other)
     if lengths is None:
         return None
     (low, high), longer, shorter = lengths, max(lengths), min(lengths)
@@ -38,12 +38,12 @@ def brighter(one: Volume, other: Volume) -> int | None:
     return 1 if high > low else -1
 
 
-def tails(one: Volume, other: Volume) -> tuple[float, float] | None:
-    """Lengths of the lower and the upper tail of `one` minus `other`, relative to the median of the head they share.
+def tails(scan: Volume, other: Volume) -> tuple[float, float] | None:
+    """Return the lengths of the lower and upper tail of `scan` - `other`, relative to the median of their common head.
 
-    None if they share none.
+    None if they share no head.
     """
-    first, second = _on_one_grid(one, other)
+    first, second = _on_common_grid(scan, other)
     head = ndimage.binary_erosion(_foreground(first) & _foreground(second))
     if head.sum() * EDGE**3 / 1000 < LEAST_HEAD:
         return None
@@ -55,7 +55,7 @@ def tails(one: Volume, other: Volume) -> tuple[float, float] | None:
 
 
 def _receive_field(ratio: NDArray[np.float32], head: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The smooth part of a log ratio within the head; a second pass clips outliers from the first estimate."""
+    """Return the smooth part of a log ratio within the head; the second pass clips outliers of the first estimate."""
     weight = np.maximum(ndimage.gaussian_filter(head.astype(np.float32), FIELD / EDGE), 1e-3)
     field = np.zeros_like(ratio)
     for limit in CLIP:
@@ -69,10 +69,10 @@ def _foreground(image: NDArray[np.float32]) -> NDArray[np.bool_]:
     return image > BACKGROUND * np.percentile(above, 75) if above.size else np.zeros(image.shape, bool)
 
 
-def _on_one_grid(one: Volume, other: Volume) -> list[NDArray[np.float32]]:
-    """Both series on a grid with edge `EDGE` over the first, blurred to the thicker slices of the two."""
-    sigma = max(EDGE, *one.spacing, *other.spacing) / 2
-    images = [_smooth(to_image(volume), sigma) for volume in (one, other)]
+def _on_common_grid(scan: Volume, other: Volume) -> list[NDArray[np.float32]]:
+    """Resample both series to a grid over the first with edge `EDGE`, blurred to the thicker slices of the two."""
+    sigma = max(EDGE, *scan.spacing, *other.spacing) / 2
+    images = [_smooth(to_image(volume), sigma) for volume in (scan, other)]
     first = images[0]
     size = [
         max(1, round(count * spacing / EDGE))
@@ -88,7 +88,7 @@ def _on_one_grid(one: Volume, other: Volume) -> list[NDArray[np.float32]]:
 
 
 def _rigid(fixed: sitk.Image, moving: sitk.Image) -> sitk.Transform:
-    """The rigid motion of the patient between two scans of one kind, from points of `fixed` to those of `moving`."""
+    """Return the rigid motion between two scans of the same kind, from points of `fixed` to points of `moving`."""
     start = sitk.CenteredTransformInitializer(
         fixed, moving, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.GEOMETRY
     )
@@ -102,7 +102,7 @@ def _rigid(fixed: sitk.Image, moving: sitk.Image) -> sitk.Transform:
     method.SetShrinkFactorsPerLevel([4, 2])
     method.SetSmoothingSigmasPerLevel([0.0, 0.0])
     method.SetInitialTransform(start)
-    method.SetNumberOfThreads(1)  # the same result in each run
+    method.SetNumberOfThreads(1)  # for reproducible results
     try:
         return method.Execute(fixed, moving)
     except RuntimeError:  # no common head

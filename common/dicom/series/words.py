@@ -1,8 +1,8 @@
 """Read a series name: its weighting, and whether it states contrast agent.
 
-A name is read only as a whole. Its words become classes of `vocabulary.yaml`, and `PHRASES` joins the classes to
-statements. Whatever is left over makes the name doubtful: an unlisted word, a single letter, a sign, a second negation.
-A word is listed as such, by its beginning, as two listed words written together, or with one mistake if it is long.
+Every word of a name becomes a class of `vocabulary.yaml`, and `PHRASES` combines classes into statements. Any
+remainder makes the name doubtful: an unlisted word, a single letter, a sign, a second negation. A word counts as listed
+if it is in the vocabulary, starts with a listed beginning, joins listed words, or is long and has a single mistake.
 """
 
 import re
@@ -16,16 +16,16 @@ from pathlib import Path
 import yaml
 
 WITH, WITHOUT, UNCLEAR = "with", "without", "unclear"
-NO_MODALITY = "none"  # of a series that the site's own table leaves out
-# what may follow a beginning: no letters of "ce", "gd", "km", "enh", "inj", "post" or "free"
+NO_MODALITY = "none"  # in the site's own table: series to leave out
+# permitted after a listed beginning; too few letters for "ce", "gd", "km", "enh", "inj", "post" or "free"
 ENDING = "[^\\W\\d_cfghjkpvwxzкгп]{0,7}"
-SURE = 6  # letters from which on a word with one mistake is still the word
+SURE = 6  # letters, smallest length of a word in which a single mistake is accepted
 LETTERS = str.maketrans("łıđð[]{}–—−\\", "lidd()()---/") | {ord("ß"): "ss", ord("æ"): "ae", ord("ø"): "oe"}
-LETTERS |= str.maketrans(  # traditional and Japanese forms of Chinese letters, as simplified ones
+LETTERS |= str.maketrans(  # traditional Chinese and Japanese characters -> simplified
     "藥薬顯対對軸狀橫斷腦脳頭顱強増劑剤單単純掃無術層體張給検檢權壓飽臥後電訓練縱鬆弛濾釓導続續圖図側蓋実內",
     "药药显对对轴状横断脑脑头颅强增剂剂单单纯扫无术层体张给检检权压饱卧后电训练纵松弛滤钆导续续图图侧盖实内",
 )
-LATIN = str.maketrans(  # as technicians write Russian and Greek
+LATIN = str.maketrans(  # Cyrillic and Greek -> Latin, as technicians transliterate
     "абвгґдезиіјклмнопрстуфхыэћђαβγδεζηικλμνξοπρσςτυφω", "abvggdeziijklmnoprstufhyecdavgdeziiklmnxoprsstyfo"
 ) | str.maketrans(
     {"ж": "zh", "ц": "ts", "ч": "ch", "ш": "sh", "щ": "sch", "ю": "yu", "я": "ya", "ъ": "", "ь": ""}
@@ -37,10 +37,10 @@ _CODES = """
     gradient=G inversion=I dixon=D fat=F water=l neutral=N repeats=S study=S setting=s
     purpose=u treatment=r detail=h extent=e
 """
-CODES = dict(pair.split("=") for pair in _CODES.split())  # one character for a class; "?" is an unlisted word or sign
+CODES = dict(pair.split("=") for pair in _CODES.split())  # one character per class; "?": unlisted word or sign
 _AGENT = "[ivg]*(?:[Aav][Aavig]*|c(?![ivg]*[Aav]))"
-PHRASES = [  # what classes state together, in this order: 1 is with agent, 0 without
-    ("^([TFGINDk]*)j([TFGINDk]*)$", r"\g<1>1\2"),  # "T1 INJ" and nothing that may deny it
+PHRASES = [  # replacements for sequences of classes, in this order; 1: with agent, 0: without
+    ("^([TFGINDk]*)j([TFGINDk]*)$", r"\g<1>1\2"),  # "T1 INJ" without possible negation
     ("j", "a"),
     ("s(?=C)", "?"),  # "standard contrast" is a property of the image
     ("[AavCX+P]d|d(?=[AavC+P]|$)", "?"),  # a minus rather than a dash
@@ -63,8 +63,8 @@ PHRASES = [  # what classes state together, in this order: 1 is with agent, 0 wi
     ("V|B|O$", "0"),
     ("A[Aivg]*|p|X", "1"),
 ]
-AGENTS = set("ACavjcyX+P")  # classes that state an agent, or do beside "post"
-BESIDE_POST = set("Tk2LGIDFlgNhep")  # weighting, plane, sequence, part of the head
+AGENTS = set("ACavjcyX+P")  # classes that state an agent, alone or beside "post"
+BESIDE_POST = set("Tk2LGIDFlgNhep")  # leave "post" to mean agent: weighting, plane, sequence, part of the head
 _TOOLS = r"\(enhanced conversion\)|: *processed(?:[ _]captk)? *$"  # added by highdicom and by CaPTk
 _ROMANCE = r"contr|ga?d|mdc|(?:civ|cte)(?!\w)"
 _SIGNED = r"(?:gd|gad|gado|km|ce|kl|mdc|contrast\w*|kontrast\w*)"
@@ -76,27 +76,27 @@ NUMBERED = re.compile(
 )  # "d7 post", "post 6": days, weeks or visits
 
 
-def _of_bids(name: str) -> str:
-    """The words of a name by BIDS, without its subject and numbers: "sub-01_ses-2_ce-gd_T1w" is "with gd_T1w"."""
+def _bids_words(name: str) -> str:
+    """Return the words of a BIDS name without subject and numbers: "sub-01_ses-2_ce-gd_T1w" gives "with gd_T1w"."""
     name = re.sub(r"^sub-[a-z\d]+_|(?<=_)(?:ses|run)-\d+_", "", name)
     return re.sub(r"(?:ses|run|acq|rec)-", " ", re.sub(r"(?<![a-z])ce-", " with ", name))
 
 
-def _without_dots(found: re.Match[str]) -> str:
-    return found[1].replace(".", "")
+def _without_dots(match: re.Match[str]) -> str:
+    return match[1].replace(".", "")
 
 
-def _prefixed(found: re.Match[str]) -> str:
-    """T1 or T2 apart from a prefix that changes nothing, such as that of "axT1", or a letter, as Philips writes it."""
-    prefix, weighting = found[1], found[2]
+def _split_prefix(match: re.Match[str]) -> str:
+    """Separate T1 or T2 from a neutral prefix, as in "axT1", and drop the letter that Philips puts before it."""
+    prefix, weighting = match[1], match[2]
     if len(prefix) == 1 and prefix in ("sevmr" if weighting == "t1" else "sevmrd"):
         return f" {weighting} "
-    return f"{prefix} {weighting} " if not prefix or VOCABULARY.get(prefix, "?") in "NSFGIDsA" else found[0]
+    return f"{prefix} {weighting} " if not prefix or VOCABULARY.get(prefix, "?") in "NSFGIDsA" else match[0]
 
 
-REWRITINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [  # in this order, of plain text
+REWRITINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [  # applied to plain text in this order
     (_TOOLS, " "),
-    (r"^(?:\*|opt[ _])", ""),  # of Siemens's and Fujifilm's sequences
+    (r"^(?:\*|opt[ _])", ""),  # marks of Siemens and Fujifilm sequences
     (r"[_^|]", " "),
     (r"[тτ](?=[12])", "t"),  # a Cyrillic or Greek letter
     (r"(?<=t1)(w?) mpr(?![a-z]| ?(?:a[xks]|tra|[ck]or|obl|par|\d+ ?mm)(?![a-z]))", r"\1 mprage"),  # else a reformat
@@ -118,14 +118,14 @@ REWRITINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [  # in thi
     (r"(?<=\w)-(?!\w)", " ⊖ "),
     (r"(?<!\w)-(?!\w)", " ~ "),  # a dash or a minus
     # numbers
-    (r"(?<![^\s(])(?:2|ii)(?:nd|[.)])?(?!\S| ?(?:[23]?d|mm|cm|t)(?![a-z]))", " second "),  # maybe the one after agent
+    (r"(?<![^\s(])(?:2|ii)(?:nd|[.)])?(?!\S| ?(?:[23]?d|mm|cm|t)(?![a-z]))", " second "),  # maybe the scan after agent
     (r"(?<![\d.,])(?=[\d.,]*[1-9])\d*[.,]?\d+ ?(?:ml|cc|mmol(?:/kg)?)(?![a-z])", " ⊛ "),  # a dose that is not zero
     (r"[23] ?d(?![a-z])|(?<!\w)[23]d", " "),
     (r"(?<![a-z])p(?=\d)", " "),  # p2: parallel imaging
     (r"(?<![a-z]\d)(?<=\d) ?cm(?![a-z])", " mm "),
     (r"(?<![a-z]\d)(?<=\d) ?t(?![a-z\d])", " tesla "),
     (r"(?<=\d)[xp×](?=\d)", " "),
-    # abbreviations of prepositions: a letter with a slash or a dot, or written together with KM
+    # abbreviated prepositions: a letter with a slash or dot, or joined to KM
     (r"(?<=t[12])w ?[/.-] ?o(?:ut)?(?![a-z])|(?<!\w)w ?[/. -]? ?o(?:ut)?(?![a-z])", " without "),
     (r"(?<!\w)w ?/|(?<!\w)w (?=(?:con|cont|contrast|gad|gado|gadolinium|gd)(?!\w))", " with "),
     (rf"(?<!\w)s/ ?(?={_ROMANCE})|(?<!\w)s(?=mdc(?!\w))|(?<!\w)s/(?=c(?!\w| ?contr))", " without "),
@@ -137,23 +137,23 @@ REWRITINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [  # in thi
     # T1 and T2 with a prefix or a suffix
     (r"t1c(?![a-z-]| ?[+⊕⊖])", "t1 ce "),
     (r"t1n(?![a-z])", "t1 native "),
-    (r"(?<![a-z])([a-z]*)(t[12])(?!\d)(?:wi(?!th)|w(?!ith))?", _prefixed),
+    (r"(?<![a-z])([a-z]*)(t[12])(?!\d)(?:wi(?!th)|w(?!ith))?", _split_prefix),
 ]  # fmt: skip
 
 
 def _plain(text: str) -> str:
-    """Text in lower case without accents."""
+    """Return text in lower case without accents."""
     letters = (letter for letter in unicodedata.normalize("NFKD", text).lower() if unicodedata.category(letter) != "Mn")
     return "".join(letters).translate(LETTERS)
 
 
 GROUPS = yaml.safe_load(Path(__file__).with_name("vocabulary.yaml").read_text(encoding="utf-8"))
-GROUPS["neutral"] = " ".join(GROUPS["neutral"].values())  # they are sorted by topic
+GROUPS["neutral"] = " ".join(GROUPS["neutral"].values())  # a mapping by topic
 _WORDS = {word: CODES[name] for name, words in GROUPS.items() for word in _plain(words).split()}
 _WORDS = {word.translate(LATIN): code for word, code in _WORDS.items() if len(word) > 3} | _WORDS
 VOCABULARY = {word.replace("_", ""): code for word, code in _WORDS.items() if "*" not in word}
 BEGINNINGS = {word[:-1]: code for word, code in _WORDS.items() if word.endswith("*")}
-JOINED = [  # of several words, the longest first
+JOINED = [  # terms of several words, longest first
     (re.compile(rf"(?<![^\W\d_]){word.replace('_', '[ -]*')}(?![^\W\d_])"), f" {word.replace('_', '')} ")
     for word in sorted(_WORDS, key=len, reverse=True)
     if "_" in word
@@ -167,9 +167,8 @@ MISSPELT = {
 class Words:
     """The meaning of a name.
 
-    `kind` is T1, T2, FLAIR or None, and `contrast` WITH, WITHOUT, UNCLEAR or None. If `unread`, some part of
-    the name may mean anything. `named`: the site's own table has the name. `post_only`: the only
-    word for the agent is "post".
+    `kind` is T1, T2, FLAIR or None, and `contrast` WITH, WITHOUT, UNCLEAR or None. `unread`: part of the name is not
+    understood. `named`: the site's own table has the name. `post_only`: "post" is the only word for the agent.
     """
 
     kind: str | None
@@ -180,8 +179,8 @@ class Words:
 
 
 @cache
-def read_words(text: str, whole: bool = False) -> Words:
-    """Read a series description or a protocol name; `whole`: the field of view of the series contains a brain.
+def read_words(text: str, covers_brain: bool = False) -> Words:
+    """Read a series description or protocol name; `covers_brain`: whether the field of view contains a brain.
 
     Example:
         >>> read_words("AX T1 SANS GADO")
@@ -197,7 +196,7 @@ def read_words(text: str, whole: bool = False) -> Words:
     without_agent = "p" in classes and not AGENTS & set(classes)
     beside = set(re.sub("[nOwc][Fs]+", "F", classes)) - BESIDE_POST
     if without_agent and (beside or NUMBERED.search(_plain(text))):
-        classes = classes.replace("p", "o")  # after a treatment, a seizure, a visit or anything else
+        classes = classes.replace("p", "o")  # after any event, such as a treatment, a seizure or a visit
     classes = classes.replace("S", "N")
     present = set(classes)
     kind = next((kind for kind, code in {"T1": "T", "FLAIR": "L", "T2": "2"}.items() if code in present), None)
@@ -207,25 +206,25 @@ def read_words(text: str, whole: bool = False) -> Words:
     stated = {WITHOUT: "0", WITH: "1"}
     contrast = [says for says, code in stated.items() if code in classes]
     neutral = "NsZTFDLg201"
-    neutral += "GIh" if kind == "T1" else "I" if kind == "FLAIR" else ""  # a T2 by "G" is T2*, and by "I" STIR
+    neutral += "GIh" if kind == "T1" else "I" if kind == "FLAIR" else ""  # T2 with "G" is T2*, with "I" STIR
     neutral += "k" if "T" in present or (contrast and kind == "T1") else ""
     neutral += "ur" if contrast or kind != "T1" else ""
     neutral += "l" if "D" in present or not contrast else ""
     neutral += "AavpBbqwcyzo+PM" if kind in ("T2", "FLAIR") else ""  # agent does not change the kind
-    if kind == "T1" and not contrast:  # fat is mostly suppressed after agent
+    if kind == "T1" and not contrast:  # fat is mostly suppressed in scans after agent
         neutral = neutral.replace("F", "")
-    neutral += "eh" if whole else ""
+    neutral += "eh" if covers_brain else ""
     unread = not set(classes) <= set(neutral) or {"T", "2"} <= present or {"D", "F"} <= present
     says = UNCLEAR if len(contrast) > 1 else next(iter(contrast), None)
     return Words(kind, says, unread, post_only=without_agent and says == WITH)
 
 
 def _classes(text: str) -> str:
-    """The classes of a name's words, one character each."""
-    text = re.sub(r"(?<![^\W_])KL(?![^\W_]| ?FOV)", "KM", text)  # Czech; "kl" may be small
+    """Return the classes of a name's words, a character each."""
+    text = re.sub(r"(?<![^\W_])KL(?![^\W_]| ?FOV)", "KM", text)  # Czech for agent; "kl" may mean small
     text = _plain(re.sub(r"(?<=[a-z]{2})(?=[A-Z])|(?<=[A-Z][a-z])(?=[A-Z][a-z])", " ", text))  # mpragePost
     if BIDS.fullmatch(text):
-        text = _of_bids(text)
+        text = _bids_words(text)
     for pattern, replacement in REWRITINGS:
         text = re.sub(pattern, replacement, text)
     for joined, word in JOINED:
@@ -234,14 +233,14 @@ def _classes(text: str) -> str:
 
 
 def _class(word: str) -> str:
-    """The class of a word, of a number, or the classes of listed words that are written together."""
+    """Return the class of a word or number, or the classes of joined listed words."""
     if signs := {"+": "+", "⊕": "P", "⊖": "M", "⊛": "m", "~": "d"}.get(word):
         return signs
     if word[0].isdigit():
         return "N" if word.strip("0.,") else "Z"
     if word in VOCABULARY:
         return VOCABULARY[word]
-    for end in range(len(word) - 1, 0, -1):  # the longest first part
+    for end in range(len(word) - 1, 0, -1):  # longest part first
         first = word[:end]
         if (
             first in VOCABULARY
@@ -254,22 +253,22 @@ def _class(word: str) -> str:
         if re.fullmatch(beginning + ENDING, word):
             return code
     similar = {code for listed, code in MISSPELT.items() if len(word) >= SURE and _one_mistake(word, listed)}
-    latin = word.translate(LATIN)  # one Slavic word may be listed in Latin letters only
+    latin = word.translate(LATIN)  # some Slavic words are listed in Latin letters only
     if not similar and latin != word and len(latin) > 3:
         return _class(latin)
     return similar.pop() if len(similar) == 1 else "?"
 
 
 def _one_mistake(word: str, listed: str) -> bool:
-    """Whether one letter is missing, doubled, swapped with the next, or not the last one and changed."""
+    """Return whether one letter is missing, doubled, swapped with the next, or (unless it is the last) changed."""
     same = sum(1 for _ in takewhile(lambda letters: letters[0] == letters[1], zip(word, listed, strict=False)))
-    one, other = word[same:], listed[same:]
-    swapped = one[:2] == other[1::-1] and one[2:] == other[2:]
-    doubled = one[1:] == other and one[:1] == word[same - 1 : same]
-    changed = len(one) > 1 and one[1:] == other[1:]
-    return same > 0 and (swapped or doubled or changed or one == other[1:])
+    rest, expected = word[same:], listed[same:]
+    swapped = rest[:2] == expected[1::-1] and rest[2:] == expected[2:]
+    doubled = rest[1:] == expected and rest[:1] == word[same - 1 : same]
+    changed = len(rest) > 1 and rest[1:] == expected[1:]
+    return same > 0 and (swapped or doubled or changed or rest == expected[1:])
 
 
 def _may_join(word: str) -> bool:
-    """Whether a word may be part of a longer one: "trace" is not "tra" and "ce"."""
+    """Return whether a word may be part of a joined word: "trace" is not "tra" and "ce"."""
     return len(word) > 2 or word in ("gd", "km", "ax", "fs", "se") or not word.isascii()

@@ -1,10 +1,10 @@
-"""Scoring protocols: a module for each, whose `PROTOCOL` is its card. To add a protocol, add a module.
+"""Scoring protocols: each module defines a card, `PROTOCOL`. To add a protocol, add a module.
 
-Protocols differ in what counts as a lesion and when it counts as found, so never compare figures of different
-protocols. `python -m scripts.evaluate protocols` prints them.
+Protocols define lesions and hits differently, so never compare figures of different protocols. `python -m
+scripts.evaluate protocols` prints them.
 
-The figures of a case without the region, 1 or 0 for Dice, come from the challenges. Over cases there are two means of
-Dice: of all cases (`dice`), and of those whose reference has the region (`dice_present`), as in the paper (DIFF-23).
+Cases without the region score as in the challenges: 1 or 0 for Dice. There are two means of Dice: over all cases
+(`dice`), and over cases with the region in the reference (`dice_present`), as in the paper (DIFF-23).
 """
 
 from dataclasses import replace
@@ -24,8 +24,8 @@ def protocol(name: str | None, challenge: str | None = None, convention: str | N
     """Get a protocol by its name.
 
     Args:
-        name: Name of the protocol, such as isles; None: that of the convention's challenge, else lesions.
-        challenge: One of the protocol's challenges, such as MET for brats; by default the first.
+        name: Name of the protocol, such as isles; None: the protocol of the convention's challenge, else lesions.
+        challenge: Challenge of the protocol, such as MET for brats; None: the first.
         convention: Label convention.
 
     Raises:
@@ -51,7 +51,7 @@ def protocol(name: str | None, challenge: str | None = None, convention: str | N
 
 
 def check_convention(name: str, convention: str) -> None:
-    """Refuse labels of a convention that only other protocols score."""
+    """Raise InputError if the protocol does not score labels of the convention, but others do."""
     scoring = [other for other, card in PROTOCOLS.items() if not card.conventions or convention in card.conventions]
     is_listed = any(convention in card.conventions for card in PROTOCOLS.values())
     if is_listed and name not in scoring:

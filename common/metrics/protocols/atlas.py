@@ -1,4 +1,4 @@
-"""ATLAS v2.0: lesions are 6-connected components, and volumes differ in voxels."""
+"""ATLAS v2.0: lesions are 6-connected components, and volume differences are in voxels."""
 
 from ..cards import DICE, Figure, Protocol
 from ..lesions import Connectivity, Lesion, match
@@ -33,13 +33,13 @@ VOLUME_DIFFERENCE = Figure(
 def by_components(
     prediction: Mask, reference: Mask, spacing: Spacing, connectivity: Connectivity
 ) -> tuple[dict[str, float], tuple[Lesion, ...]]:
-    """The figures over components; the spacing affects the lesions' volumes and distances alone."""
+    """Score a region by its components; the spacing affects only volumes and distances of lesions."""
     lesions, components = match(prediction, reference, spacing, connectivity)
-    found, of_reference = (sum(getattr(lesion, name) for lesion in lesions) for name in ("is_found", "is_reference"))
+    hits, references = (sum(getattr(lesion, name) for lesion in lesions) for name in ("is_found", "is_reference"))
     figures = {
         "dice": dice(prediction, reference),
-        "lesion_f1": found / (found + (len(lesions) - found) / 2) if lesions else 1.0,
-        "lesion_count_difference": float(abs(components - of_reference)),
+        "lesion_f1": hits / (hits + (len(lesions) - hits) / 2) if lesions else 1.0,
+        "lesion_count_difference": float(abs(components - references)),
         "volume_difference": float(abs(count_voxels(prediction) - count_voxels(reference))),
     }
     return figures, lesions

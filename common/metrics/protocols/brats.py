@@ -1,4 +1,4 @@
-"""BraTS 2023, lesion by lesion: glioma, metastases, meningioma, sub-Saharan Africa, children."""
+"""BraTS 2023, lesion-wise: glioma, metastases, meningioma, Sub-Saharan Africa, paediatric."""
 
 import numpy as np
 
@@ -8,8 +8,7 @@ from ..measures import Mask, dice, hd95
 from ..surfaces import Spacing
 
 PENALTY = 374.0  # mm; HD95 of a missed lesion or a false component, from BraTS 2023's scoring code
-# In which the scoring code of the challenges differs: dilations of the reference, and the volume in mm3 up to which
-# its lesions are not scored
+# Settings of the challenges' scoring code: dilations of the reference, and the largest lesion volume that is not scored
 CHALLENGES = {
     "GLI": {"dilations": 3, "smallest_mm3": 50.0},  # glioma
     "MET": {"dilations": 1, "smallest_mm3": 2.0},  # metastases
@@ -40,10 +39,10 @@ def brats(
 ) -> tuple[dict[str, float], tuple[Lesion, ...]]:
     """Score a region as the challenges do.
 
-    The reference is dilated; its parts whose dilations form one component are one lesion. A lesion is compared with
-    the entire predicted components that touch its own dilation; a component may count for several lesions. Components
-    that touch no lesion are false. Components that touch only lesions too small to score are ignored. The spacing
-    affects volumes and distances, not the dilation.
+    Parts of the reference that join when it is dilated are a single lesion. A lesion is compared with all predicted
+    components, in full, that touch its dilation; a component may count for several lesions. Components that touch no
+    lesion are false; components that touch only lesions too small to score are ignored. The spacing affects volumes and
+    distances, not the dilation.
     """
     lesions, _ = match(prediction, reference, spacing, 26, dilations, smallest_mm3, PENALTY)
     scored = [lesion for lesion in lesions if lesion.is_scored]
@@ -61,20 +60,20 @@ PROTOCOL = Protocol(
     name="brats",
     title="BraTS 2023, lesion-wise",
     meaning="A lesion is the part of the reference inside one 26-connected component of its dilation, by the 18 "
-    "neighbours of each voxel. It is scored separately, against all predicted components, complete, that touch its own "
+    "neighbours of each voxel. It is scored separately, against all predicted components, in full, that touch its own "
     "dilation. Lesions of the reference up to smallest_mm3 are not scored; false components of any size are.",
     conventions=("brats2023", "brats2024", "brats2024peds", "brats2021"),
     figures=(
         Figure(
             "lesionwise_dice",
             "Lesion-wise Dice",
-            "Mean over scored lesions and false components; a missed lesion and a false component count 0. 1 if there "
-            "is neither.",
+            "Mean over scored lesions and false components; missed lesions and false components count 0. 1 if there "
+            "are none.",
         ),
         Figure(
             "lesionwise_hd95",
             "Lesion-wise HD95",
-            f"Mean over the same; a missed lesion and a false component count {PENALTY:g} mm. 0 if there is neither.",
+            f"Mean over the same; missed lesions and false components count {PENALTY:g} mm. 0 if there are none.",
             "mm",
             digits=1,
             more_is_better=False,

@@ -1,4 +1,4 @@
-"""ISLES'22: as ATLAS v2.0, but lesions are 26-connected components, and volumes differ in millilitres."""
+"""ISLES'22: like ATLAS v2.0, but lesions are 26-connected, and volume differences are in millilitres."""
 
 import numpy as np
 

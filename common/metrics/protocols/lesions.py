@@ -1,4 +1,4 @@
-"""Dice of the region, and F1 of its lesions; not from a challenge: for labels of one's own."""
+"""Dice and lesion F1 of a region, for custom labels; not from a challenge."""
 
 from ..cards import DICE, Protocol
 from .atlas import LESION_F1

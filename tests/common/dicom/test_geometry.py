@@ -190,7 +190,7 @@ def test_slices_beside_one_line_are_refused(slices, beside):
     for k, image in enumerate(slices):
         image.ImagePositionPatient = [beside(k), 0, 3 * k]
     message = refusal(grid_of, slices, "x")
-    assert "mm beside the line through the first and the last; expected 1.0 mm at most" in message
+    assert "mm off the line through the first and last slices; expected 1.0 mm at most" in message
     for k, image in enumerate(slices):
         image.ImagePositionPatient = [beside(k) / 2, 0, 3 * k]
     assert grid_of(slices, "x")[0].shape == (7, 5, 12)
