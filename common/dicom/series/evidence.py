@@ -51,8 +51,11 @@ NO_AGENT |= {"geen", "brak", "unknown", "false", "-", "not applicable", "nihil",
 NEAR, FAR = 60.0, 4 * 3600.0  # s from the injection: nearer is undecided, farther is an error or a different day
 BRAIN_EXTENT = 120.0  # mm, smallest edge of a field of view that contains a brain (about 120 mm high)
 UNKNOWN, SILENT = "a part of its name is unknown", "neither words nor times say what it is"
-DOUBTS = {UNKNOWN, SILENT, "its words and its times contradict each other"}
 TABLE = "name in the site's table"
+CONTRADICTIONS = {
+    source: f"its {source} and its times contradict each other" for source in ("words", "words and times", TABLE)
+}
+DOUBTS = {UNKNOWN, SILENT, *CONTRADICTIONS.values()}
 ASK = "ask"  # in place of a modality, if the evidence on agent is weak or contradictory
 
 
@@ -220,7 +223,7 @@ def kind_of(header: Dataset, texts: Sequence[Words], covers_brain: bool = False)
     if other := _other_image(header, kind):
         return None, other
     if words and _contradicts(header, kind):
-        return None, f"its {source} and its times contradict each other"
+        return None, CONTRADICTIONS[source]
     return kind, source
 
 
