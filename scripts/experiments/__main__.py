@@ -53,7 +53,7 @@ def experiments(
         dataset_dir: folder of your own data sets; `data` and the paths of a datalist in `files` are relative to it.
         files: further files by their names in the study, such as "{'ct': 'model_swinvit.pt'}".
         gpus: processes per training, started by torchrun.
-        jobs: run: number of jobs at once; on this machine they share its cores.
+        jobs: run: number of jobs at once; on this machine they share its cores and GPUs.
         only: run: pattern of job names, such as "two_stage/*"; the jobs that they need run, too.
         stale: run: keep (the default) or redo results whose commands, inputs or code have changed; redo moves the old
             results aside.

@@ -30,6 +30,7 @@ from common.errors import ArgumentError, InputError, ending_of, one_line, show
 from common.files import digest, move_aside, open_to_append, size_and_time, valid_json, write_json
 from common.locks import lock
 from common.training.signals import PREEMPTED, interrupt_on_signals
+from scripts.experiments.gpus import GpuPool, visible_gpus
 from scripts.experiments.jobs import ROOT, CommandLine, Places, StudyJob, jobs_of
 
 Launcher = Callable[[StudyJob, Path], "State"]
@@ -186,7 +187,9 @@ def _read_record(folder: Path) -> dict[str, Any]:
 # A single job
 
 
-def execute(job: StudyJob, output: Path, threads: int | None = None, is_shown: bool = False) -> State:
+def execute(
+    job: StudyJob, output: Path, threads: int | None = None, is_shown: bool = False, gpus: GpuPool | None = None
+) -> State:
     """Run a job in this process, unless it is done or another process runs it.
 
     Output goes to `run.log` in the job's folder or, if `is_shown`, to the output of this process. Stale results, and
@@ -213,7 +216,8 @@ def execute(job: StudyJob, output: Path, threads: int | None = None, is_shown: b
         write_json(folder / "record.json", record)
         job.target.parent.mkdir(parents=True, exist_ok=True)
         log, begun = None if is_shown else log_of(job, output), time.time_ns()
-        status = _call(job.command, log, held, threads)
+        with (gpus or GpuPool([], 1)).lend() as lent:
+            status = _call(job.command, log, held, threads, lent)
         if status == 0 or (status == 1 and job.selects and _is_newer(job.target, begun)):
             state = State("done") if job.target.exists() else State("failed", f"{job.target}: not written")
         elif status in (PREEMPTED, -signal.SIGINT, 128 + signal.SIGINT):
@@ -230,7 +234,7 @@ def _is_newer(file: Path, moment: int) -> bool:
     return file.exists() and size_and_time(file)[1] >= moment
 
 
-def _call(command: CommandLine, log: Path | None, held: int, threads: int | None) -> int:
+def _call(command: CommandLine, log: Path | None, held: int, threads: int | None, lent: Mapping[str, str]) -> int:
     """Run a command and return its status. The command inherits the lock, and keeps it if this process is killed.
 
     Without a log, output goes to the output of this process.
@@ -243,7 +247,7 @@ def _call(command: CommandLine, log: Path | None, held: int, threads: int | None
             process = subprocess.Popen(
                 command.arguments,
                 cwd=command.folder,
-                env=shared | os.environ,  # the user's environment wins
+                env={**shared, **os.environ, **lent},  # the user's number of threads wins
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT if log else None,
@@ -305,7 +309,7 @@ def select(study: OpenStudy, only: str = "*", redo: bool = False) -> list[str]:
 
 
 def launcher(places: Places, at_once: int, slurm: Mapping[str, Any] | None = None, is_shown: bool = False) -> Launcher:
-    """Return a function that runs a job on this machine, with its cores shared by `at_once` jobs, or by SLURM.
+    """Return a function that runs a job on this machine, whose cores and GPUs `at_once` jobs share, or by SLURM.
 
     `is_shown` shows the output of a job on this machine instead of writing a log. A SLURM job takes the lock of the
     study's job and writes its record, so that other processes see it as running. If the SLURM job is preempted or out
@@ -313,7 +317,8 @@ def launcher(places: Places, at_once: int, slurm: Mapping[str, Any] | None = Non
     """
     if slurm is None:
         threads = max(1, (os.cpu_count() or 1) // (at_once * places.gpus))
-        return partial(execute, threads=threads, is_shown=is_shown)
+        pool = GpuPool(visible_gpus() if at_once > 1 else [], places.gpus)
+        return partial(execute, threads=threads, is_shown=is_shown, gpus=pool)
     from scripts.arrays import array_of  # late import: `--help` stays fast
 
     array_of(slurm, places.output, "study", 1)  # reject bad settings before the first job
