@@ -1,5 +1,6 @@
 """Inspect and convert checkpoints: `python -m scripts.weights inspect|convert`."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -115,11 +116,25 @@ def convert(
         show(f"tensors left out, as SSLHead and SwinUNETR lack them: {', '.join(left_out)}")
 
 
+def arguments_of(state: Mapping[str, Any], name: str = "checkpoint") -> dict[str, Any] | None:
+    """Return the arguments with which MONAI's SwinUNETR takes these tensors; None for other networks."""
+    if network_of(state) != "SwinUNETR":
+        return None
+    from common.ssl import ModelSize  # late import: `--help` stays fast
+
+    details = describe(state, name)
+    channels = {"in_channels": details["input_channels"], "out_channels": len(state["out.conv.conv.bias"])}
+    return channels | {setting: details[setting] for setting in ModelSize._fields}
+
+
 def as_safetensors(state: Mapping[str, Any]) -> bytes:
-    """The content of a safetensors file with these tensors, for PyTorch."""
+    """Return the content of a safetensors file; its header has the arguments of MONAI's SwinUNETR."""
     from safetensors.torch import save  # late import: `--help` stays fast
 
-    return save({name: tensor.contiguous().clone() for name, tensor in state.items()}, {"format": "pt"})
+    header = {"format": "pt"}
+    if arguments := arguments_of(state):
+        header |= {"network": "monai.networks.nets.SwinUNETR", "arguments": json.dumps(arguments)}
+    return save({name: tensor.contiguous().clone() for name, tensor in state.items()}, header)
 
 
 def describe(state: Mapping[str, Any], name: str = "checkpoint") -> dict[str, Any]:

@@ -17,6 +17,21 @@ from common.files import parse_yaml
 from scripts.package.check import UNITTEST
 from scripts.package.weights_file import CONFIGS, TAKEN_OPTIONS
 
+WITH_MONAI = """
+## The network with MONAI alone
+
+```python
+from json import loads
+from monai.networks.nets import SwinUNETR
+from safetensors import safe_open
+with safe_open("models/model.safetensors", "pt") as file:
+    network = SwinUNETR(**loads(file.metadata()["arguments"]))
+    network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})
+```
+
+It takes images prepared as above, and returns logits of the regions. `configs/inference.yaml` has the sliding window and
+the postprocessing.
+"""
 QUICKSTART = "quickstart.yaml"  # overlay of this repository's studies
 SOURCES = ("LICENSE", "configs/*.yaml", "configs/metadata.json", "configs/logging.conf", "docs/*")
 CODE = {".py", ".json", ".css", ".j2", ".js"}  # file types of common
@@ -153,6 +168,7 @@ def _model_card(content: Mapping[str, bytes], bundle: str, settings: Mapping[str
         result = {"task": {"type": task}, "dataset": dataset, "metrics": [metric]}
         card |= {"metrics": ["dice"], "model-index": [{"name": bundle, "results": [result]}]}
     text = LINK.sub(lambda link: f"[{link[1]}]({_from_docs(link[2])})", content[README].decode())
+    text += WITH_MONAI if "arguments" in settings else ""
     return f"---\n{yaml.safe_dump(card, sort_keys=False)}---\n{text}".encode()
 
 

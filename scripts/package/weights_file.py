@@ -11,7 +11,7 @@ import yaml
 from common import weights as checkpoints
 from common.errors import InputError
 from common.files import check_schema, digest, read_json, read_yaml, valid_yaml, write_json
-from scripts.weights import as_safetensors
+from scripts.weights import arguments_of, as_safetensors
 
 WEIGHTS = "models/model.pt"
 SAFETENSORS = "models/model.safetensors"
@@ -90,6 +90,8 @@ def _copy_weights(weights: str, file: Path, source: Path) -> Mapping[str, Any]:
     check_stated(checkpoints.settings_of(weights), weights)
     checkpoints.measured_of(weights)  # rejects invalid ranges
     metadata = {name: value for name, value in stated.items() if name not in PRIVATE}
+    if arguments := arguments_of(checkpoint.state, f"--weights={weights}"):
+        metadata["arguments"] = arguments
     check_schema(metadata, STATED_SCHEMA, f"--weights={weights}: metadata", "those of a training")
     try:
         json.dumps(metadata, allow_nan=False)

@@ -294,6 +294,11 @@ def test_a_package_for_hugging_face_has_a_card_and_the_same_tensors_as_safetenso
     expected = torch.load(folder / "models/model.pt", weights_only=True)
     assert given.keys() == expected.keys()
     assert all(given[name].equal(tensor) for name, tensor in expected.items())
+    (example,) = re.findall(r"```python\n(from json.*?)```", text, re.DOTALL)
+    names: dict = {}
+    exec(example.replace("models/model", f"{folder}/models/model"), names)  # the card's own lines
+    assert names["network"].state_dict().keys() == expected.keys()
+    assert json.loads((folder / "models/model.json").read_text())["arguments"]["out_channels"] == 3
     save_file({name: tensor + 1 for name, tensor in given.items()}, folder / "models/model.safetensors")
     refused(
         "tensors of models/model.safetensors differ from those of models/model.pt", package_check.check_files, folder
