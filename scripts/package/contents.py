@@ -29,8 +29,8 @@ with safe_open("models/model.safetensors", "pt") as file:
     network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})
 ```
 
-It takes images prepared as above, and returns logits of the regions. `configs/inference.yaml` has the sliding window and
-the postprocessing.
+It takes images prepared as above, and returns logits of the regions. `configs/inference.yaml` has the sliding window
+and the postprocessing.
 """
 QUICKSTART = "quickstart.yaml"  # overlay of this repository's studies
 SOURCES = ("LICENSE", "configs/*.yaml", "configs/metadata.json", "configs/logging.conf", "docs/*")
