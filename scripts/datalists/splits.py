@@ -1,6 +1,7 @@
 """Assign the people of a cohort or a datalist to splits: at random, or by cross-validation folds."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,6 +19,7 @@ BATCH = 2  # least number of people for training: the smallest batch of a stage
 VALIDATION = 0.1  # default fraction of people for validation
 ALL = "all"  # people for testing
 FOLD_SPLITS = ("training", "validation")  # splits that the folds divide
+IMAGE = {"type": "string", "minLength": 1}
 FOLDS_SCHEMA = {
     "type": "object",
     "required": ["training"],
@@ -30,7 +32,7 @@ FOLDS_SCHEMA = {
                 "required": ["fold", "image"],
                 "properties": {
                     "fold": {"type": "integer", "minimum": 0, "maximum": MOST - 1},
-                    "image": {"type": "array", "minItems": 1, "items": {"type": "string"}},
+                    "image": {"anyOf": [IMAGE, {"type": "array", "minItems": 1, "items": IMAGE}]},
                 },
             },
         }
@@ -165,7 +167,9 @@ def hold_out(
     people = sorted({person_in[subject] for subject in labelled})
     unlabelled = set(person_in.values()) - set(people)
     if isinstance(folds, str):
-        fold_of, source = _published_folds(expand_home(folds, f"--folds={folds}"), person_in, labelled)
+        files = Counter(name for entry in entries.values() for name in _file_names(entry))
+        owners = {name: subject for subject in entries for name in _file_names(entries[subject]) if files[name] == 1}
+        fold_of, source = _published_folds(expand_home(folds, f"--folds={folds}"), person_in, labelled, owners)
         unlabelled = {member for member in unlabelled if fold_of.get(member, fold) != fold}
     else:
         fold_of, source = random_folds(folds, people, seed)
@@ -202,14 +206,18 @@ def random_folds(number: int, people: Sequence[str], seed: int) -> tuple[dict[st
     return fold_of, {"source": f"assigned at random, seed {seed}"}
 
 
+def _file_names(entry: Mapping[str, Any]) -> list[str]:
+    return [PurePosixPath(image).name for image in entry["image"] if image]
+
+
 def _published_folds(
-    path: Path, person_in: Mapping[str, str], labelled: Collection[str]
+    path: Path, person_in: Mapping[str, str], labelled: Collection[str], owners: Mapping[str, str]
 ) -> tuple[dict[str, int], dict[str, Any]]:
     """Return person -> fold from a file, and the folds' source; print subjects that only the file or the datalist has.
 
     A single visit in the file puts all visits of the person into the fold.
     """
-    fold_of_subject = read_folds(path)
+    fold_of_subject = _read_folds(path, owners)
     fold_of: dict[str, int] = {}
     for subject, person in person_in.items():
         fold = fold_of_subject.get(subject)
@@ -229,18 +237,18 @@ def _published_folds(
     return fold_of, {"source": path.name, "sha256": digest(path)}
 
 
-def read_folds(path: Path) -> dict[str, int]:
-    """Return subject -> fold from a JSON file in the format of SwinUNETR's brats21_folds.json.
+def _read_folds(path: Path, owners: Mapping[str, str]) -> dict[str, int]:
+    """Return subject -> fold from a JSON file in the format of SwinUNETR's brats21_folds.json and MONAI's Auto3DSeg.
 
         {"training": [{"fold": 0, "image": ["TrainingData/BraTS2021_01146/BraTS2021_01146_flair.nii.gz", ...]}, ...]}
 
-    The folder of an entry's first image names the subject.
+    The name of an entry's first image decides the subject, by `owners`; for other names, the image's folder does.
     """
-    content = valid_json(path, "a file of folds, or a number of folds", FOLDS_SCHEMA, f"--folds={path}")
     folds: dict[str, int] = {}
-    for entry in content["training"]:
-        image = entry["image"][0]
-        subject = PurePosixPath(image).parent.name
+    for entry in _fold_entries(path):
+        image = entry["image"] if isinstance(entry["image"], str) else entry["image"][0]
+        file = PurePosixPath(image)
+        subject = owners.get(file.name) or file.parent.name
         if not subject:
             raise InputError(f"--folds={path}: image {image} is in no folder; expected a folder named as the subject")
         if folds.setdefault(subject, entry["fold"]) != entry["fold"]:
@@ -248,9 +256,16 @@ def read_folds(path: Path) -> dict[str, int]:
     return folds
 
 
+def _fold_entries(path: Path) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = valid_json(
+        path, "a file of folds, or a number of folds", FOLDS_SCHEMA, f"--folds={path}"
+    )["training"]
+    return entries
+
+
 def numbers_of(folds: str | int) -> list[int]:
     """Return the fold numbers in a file, or 0 to n - 1 for n folds (2 to 1000)."""
     if isinstance(folds, str):
-        return sorted(set(read_folds(expand_home(folds, f"--folds={folds}")).values()))
+        return sorted({entry["fold"] for entry in _fold_entries(expand_home(folds, f"--folds={folds}"))})
     check_number("folds", folds, int, 2, MOST)
     return list(range(folds))

@@ -1,11 +1,13 @@
 """Datalists as the input of MONAI's Auto3DSeg, read by MONAI."""
 
+import json
+
 import pytest
 import yaml
 from monai.auto3dseg.utils import datafold_read
 
 from common.errors import InputError
-from scripts.datalists.__main__ import auto3dseg
+from scripts.datalists.__main__ import auto3dseg, fold
 from tests.support import one_line
 
 SUBJECTS = [f"P{person}_v{visit}" for person in range(6) for visit in (1, 2)]
@@ -42,8 +44,8 @@ def test_monai_reads_each_person_in_one_fold_and_the_regions(data, datalist):
     assert settings["class_names"] == [{"name": "whole", "index": [1, 2]}, {"name": "core", "index": [2]}]
     assert settings["sigmoid"]
     held = []
-    for fold in range(5):
-        training, validation = datafold_read(settings["datalist"], settings["dataroot"], fold)
+    for number in range(5):
+        training, validation = datafold_read(settings["datalist"], settings["dataroot"], number)
         assert len(training) == 8
         assert all((data.root / file).is_file() for entry in validation for file in [*entry["image"], entry["label"]])
         people = {entry["label"].split("/")[-1][:2] for entry in validation}
@@ -71,3 +73,19 @@ def test_what_auto3dseg_could_not_train_on_is_refused(data, datalist, changed, m
         auto3dseg(file, str(data.root), str(data.folder / "out"), folds=2)
     assert message in one_line(error)
     assert not (data.folder / "out").exists()
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_the_folds_of_auto3dseg_are_read_back(data, datalist, single):
+    """Images that lie side by side name their subjects themselves; a path is as good as a list of one."""
+    out, source = data.folder / "out", datalist()
+    auto3dseg(source, str(data.root), str(out), folds=5)
+    content = json.loads((out / "datalist.json").read_text())
+    for entry in content["training"]:
+        entry["image"] = f"elsewhere/imagesTr/{entry['image'][0]}" if single else entry["image"]
+    (out / "datalist.json").write_text(json.dumps(content))
+    for number in range(5):
+        fold(source, str(data.folder / "fold.json"), folds=str(out / "datalist.json"), fold=number)
+        expected = {entry["label"] for entry in content["training"] if entry["fold"] == number}
+        held = json.loads((data.folder / "fold.json").read_text())["validation"]
+        assert {entry["label"] for entry in held} == expected

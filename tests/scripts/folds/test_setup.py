@@ -76,7 +76,7 @@ def test_weights_can_be_those_of_each_fold(prepare, own, monkeypatch):
     [
         ({"bundle": "ukb_ssl_pretrain"}, "--bundle=ukb_ssl_pretrain: expected one of atlas_finetune, brats_finetune"),
         ({"validation": 0}, "--validation=0: leaves 0 of 4 people to select the checkpoint; need 1"),
-        ({"overlays": ["../configs/train.yaml"]}, "--overlays=../configs/train.yaml: brats_finetune has no such"),
+        ({"overlays": ["../configs/train.yaml"]}, "--overlays=../configs/train.yaml: no overlay of brats_finetune"),
         (
             {"overlays": ["evaluate.yaml"]},
             "--overlays=evaluate.yaml: no overlay of brats_finetune; expected some of",
