@@ -22,9 +22,7 @@ def test_each_key_of_an_overlay_exists_in_its_base_and_none_is_addressed_by_posi
         content = config(bundle, path.stem)
         assert not [key for key in content if any(part.isdigit() for part in key.split("::"))]
         if path.stem not in ("train", "evaluate", "inference"):
-            known = {*TRAINING_DEFAULTS} | (
-                {"without", "network_def::prior"} if path.stem == "recipe_robust" else set()
-            )
+            known = {*TRAINING_DEFAULTS} | ({"without"} if path.stem == "recipe_robust" else set())
             assert [key for key in content if key not in base and key not in known] == []
 
 
