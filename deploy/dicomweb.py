@@ -50,7 +50,7 @@ def _client() -> Iterator[DICOMwebClient]:
 
 
 def fetch(study: str, output: str) -> None:
-    """Fetch the MR series of a study by QIDO-RS and WADO-RS, all or nothing.
+    """Fetch the MR series of a study by QIDO-RS and WADO-RS; write nothing unless all images arrive.
 
     The environment variables DICOMWEB_URL, DICOMWEB_USER and DICOMWEB_PASSWORD_FILE give the server and the login.
 
@@ -91,7 +91,7 @@ def store(input: str) -> None:
     The environment variables are those of `fetch`.
 
     Args:
-        input: folder with results.
+        input: folder with results of deploy.app.
     """
     _start()
     folder = Path(FOLDER.parse("input", input))
