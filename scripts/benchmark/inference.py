@@ -15,7 +15,7 @@ FINE_TUNING = ROOT / "bundles/brats_finetune"
 
 
 def inference() -> Works:
-    """Return the variants that segment a BraTS case [240, 240, 155]. Weights are random; they do not affect the time."""
+    """Return the variants that segment a BraTS case [240, 240, 155]; random weights, which do not affect the time."""
     folder = TemporaryDirectory()
     atexit.register(folder.cleanup)
     ours, stock = commands("cpu", Path(folder.name))

@@ -27,7 +27,7 @@ RowScores = Mapping[str, ArrayLike]  # case -> scores [regions], NaN for regions
 class RowRun:
     """A run of a row: its scores in a single metric, or the reason why it has none.
 
-    `reason` also explains stale scores; `record` is the training's run.json, `page` the evaluation's page.
+    `reason` also explains stale scores; `record` is the training run's run.json, `page` the evaluation's page.
     """
 
     values: Mapping[str, Any]
@@ -150,7 +150,7 @@ class RowContrast(NamedTuple):
     """The comparison of two rows on the `cases` that both have; unknown numbers are NaN.
 
     `trainings` counts the runs of each row. `gain` is the first row's score minus the second's, with its 95 % interval
-    and two-sided p-value over trainings and cases.
+    and two-sided p-value over training runs and cases.
     """
 
     cases: int
@@ -162,13 +162,13 @@ class RowContrast(NamedTuple):
 
 
 def contrast(ours: Sequence[RowScores], others: Sequence[RowScores], seed: int = 0) -> RowContrast:
-    """Compare two rows on the cases that both have, over trainings and cases.
+    """Compare two rows on the cases that both have, over training runs and cases.
 
     With several test sets (folds), Student's t tests the mean of their gains. On a single test set, each bootstrap
-    sample draws n of n cases, and from each row one training fewer than it has, which makes the variance of the mean
+    sample draws n of n cases, and from each row one run fewer than it has, which makes the variance of the mean
     unbiased (McCarthy and Snowden 1985, The bootstrap and finite population sampling). The standard deviation of the
-    resampled gains is the standard error in Student's t, with (all trainings - 2) degrees of freedom. A single
-    test set cannot be tested if a row has only one training: the effect of the seed is unknown.
+    resampled gains is the standard error in Student's t, with (runs of both rows - 2) degrees of freedom. A single
+    test set cannot be tested if a row has only one run, because the effect of the seed is unknown.
     """
     from scipy.stats import t, ttest_1samp  # late import: takes 0.5 s
 
@@ -214,7 +214,7 @@ def _by_set(runs: Sequence[RowScores], allowed: Set[str]) -> dict[tuple[str, ...
 
 
 def _resampled_gains(mine: NDArray[np.float64], other: NDArray[np.float64], draw: np.random.Generator) -> list[float]:
-    """Return the gains of `RESAMPLES` bootstrap samples of scores [trainings, regions, cases]."""
+    """Return the gains of `RESAMPLES` bootstrap samples of the scores [runs, regions, cases] of two rows."""
     count = mine.shape[-1]
     gains = []
     for _ in range(RESAMPLES):

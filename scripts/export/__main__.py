@@ -42,7 +42,7 @@ def export(
         dataset_dir: root of the datalist's paths.
         checkpoint: weights, which state their modalities, model size, patch size and label convention;
             models/model.pt of the bundle by default.
-        device: cpu or cuda; a trace runs only on its own kind of device.
+        device: cpu or cuda; a trace runs only on the kind of device on which it was made.
     """
     from scripts.export import formats  # slow import; `--help` does without
     from scripts.export.source import Source

@@ -92,7 +92,7 @@ def write_plan(plan: Plan, path: Path) -> None:
 
 
 def jobs_of(plan: Plan, output: Path) -> dict[str, StudyJob]:
-    """Return the jobs of a plan by name, in the order of their dependence."""
+    """Return the jobs of a plan by name, each after the jobs that it needs."""
     root, is_raw = Path(plan["root"]), plan["prepare"] is not None
     data = output / "prepared" if is_raw else root
     listed, regions, datalist = output / "all.json", output / "regions.yaml", output / "datalist.json"
@@ -152,7 +152,10 @@ def screen(plan: Plan, output: Path) -> list[str]:
 
 
 def time_of(plan: Plan) -> str:
-    """Return the estimated time of the steps; that of the training follows from its length."""
+    """Return the estimated times of the steps as text; "unknown" if the plan has none.
+
+    The time of training is the time of an optimiser step times the number of iterations.
+    """
     iterations = plan["train"].get("iterations")
     counts = {"step": iterations if isinstance(iterations, int) else 0}
     seconds = {name: value * counts.get(name, 1) for name, value in plan.get("seconds", {}).items()}
@@ -163,7 +166,10 @@ def time_of(plan: Plan) -> str:
 
 
 def carry_out(plan: Plan, output: Path) -> None:
-    """Run the unfinished commands of a plan in this terminal, print the paths of the results, and open the page."""
+    """Run the unfinished commands of a plan in this terminal, print the paths of the results, and open the page.
+
+    Raise SystemExit with status 1 if a command fails.
+    """
     regions, content = output / "regions.yaml", yaml.safe_dump(plan["regions"], sort_keys=False)
     if not regions.is_file() or regions.read_text(encoding="utf-8") != content:
         with atomic_write(regions) as file:

@@ -33,7 +33,7 @@ def baseline(
     device: str = "cuda",
     seed: int = 0,
 ) -> None:
-    """Train nnU-Net on a datalist's training subjects and predict its held-out ones.
+    """Train nnU-Net on a datalist's training subjects and predict its held-out subjects.
 
     Planning, preprocessing, network, augmentation, schedule and prediction are nnU-Net's own; the training and
     validation splits are the datalist's. Regions (WT, TC, ET) are trained directly, and label maps have the datalist's

@@ -176,7 +176,7 @@ def prediction(output: Path, case: Mapping[str, Any]) -> Path:
 
 
 def predict(work: Work, cases: Sequence[Mapping[str, Any]], output: Path) -> None:
-    """Write OUTPUT/SUBJECT.nii.gz for each case, with the forms of its first image, by `checkpoint_final.pth`.
+    """Write OUTPUT/SUBJECT.nii.gz for each case by `checkpoint_final.pth`, with its first image's sform and qform.
 
     Windows overlap by half and are mirrored on all axes, nnU-Net's default.
     """

@@ -60,8 +60,8 @@ def pack(folder: Path, archive: Path) -> None:
 def unpack(archive: Path, folder: Path) -> Path:
     """Unpack an untrusted zip with a single top folder into an empty folder; return the unpacked folder.
 
-    Raises an InputError for a zip that is damaged, encrypted or too large, or has an entry that would land outside. The
-    last two are found before anything is written.
+    Raises an InputError for a zip that is damaged, encrypted or too large, or has an entry that would land outside the
+    folder. Sizes and paths are checked before anything is written.
     """
     try:
         with zipfile.ZipFile(archive) as content:

@@ -133,7 +133,9 @@ def _check_found(
             option = f"--patterns={dict(patterns)}" if modality in patterns else str(data.root)
             words = patterns.get(modality) or " or ".join(SPELLINGS.get(modality, (modality,)))
             masks = "; files that --brain matches are masks" if BRAIN in available else ""
-            raise InputError(f"{option}: no file of {modality} ({words}){masks}; expected one of at least one subject")
+            raise InputError(
+                f"{option}: no file of {modality} ({words}){masks}; expected a file of at least one subject"
+            )
     if labels not in (None, "none") and LABEL not in available:
         raise InputError(f"--labels={labels}: no subject has such a label map")
 
@@ -146,7 +148,7 @@ def _faults(data: DataSet, naming: Naming, masks: str | None) -> dict[str, str]:
     for clash in clashes:
         words = cures[clash.kind]
         option = f"--labels={words}" if clash.kind == LABEL else f'--patterns="{ ({clash.kind: words}) }"'
-        cure = f"{option} chooses" if words else "no words or pattern select one for each subject"
+        cure = f"use {option}" if words else "no words or pattern select one for each subject"
         cure = f"--brain={masks} matches both" if clash.kind == BRAIN else cure
         faults.setdefault(clash.subject, f"{clash}; expected one ({cure})")
     return faults
@@ -155,7 +157,7 @@ def _faults(data: DataSet, naming: Naming, masks: str | None) -> dict[str, str]:
 def _subject(
     data: DataSet, name: str, modalities: Sequence[str], keeps_missing: bool, masks: str | None, fault: str
 ) -> Subject:
-    """A subject, or the reason why it cannot be prepared, judged by file names."""
+    """Return a subject by its file names; if it cannot be prepared, only its name and the `fault`."""
     paths = {kind: Path(data.root, path) for kind, path in data.subjects[name].files.items()}
     missing = data.subjects[name].lacks(modalities)
     if paths.keys() == {BRAIN}:
@@ -164,7 +166,7 @@ def _subject(
     elif masks is not None and BRAIN not in paths:
         fault = fault or f"no file; expected one brain mask (--brain={masks})"
     elif missing and not keeps_missing:
-        cure = "--patterns chooses by name, --missing=keep does without"
+        cure = "name it with --patterns, or accept its absence with --missing=keep"
         fault = fault or f"{missing[0]}: no file; expected one file ({cure})"
     elif len(missing) == len(modalities):
         fault = fault or f"none of {', '.join(modalities)}; expected one file at least"
