@@ -27,7 +27,10 @@ AS_STORED = (("application/dicom", "*"),)  # in any transfer syntax
 
 @contextmanager
 def _client() -> Iterator[DICOMwebClient]:
-    """Yield a client of the server that the environment names; failures become InputErrors that name no study."""
+    """Context manager: yield a client of the server that the environment names.
+
+    Any failure in the block is raised as an InputError that names no study.
+    """
     url, user, password = login("DICOMWEB_URL", "DICOMWEB_USER", "DICOMWEB_PASSWORD_FILE")
     session = session_of(user, password)
     session.max_redirects = 0  # a redirect could send images and password elsewhere

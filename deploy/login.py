@@ -55,6 +55,6 @@ def session_of(user: str, password: str) -> requests.Session:
 
 
 def hint_of(error: Exception, what: str) -> str:
-    """Return a hint to append to the message of a TLS error; empty for other errors."""
+    """Return a hint on the certificate of the server `what` for a TLS error, else ""."""
     is_tls = isinstance(error, requests.exceptions.SSLError)
     return f"; set REQUESTS_CA_BUNDLE to the file of {what}'s certificate or of its authority" if is_tls else ""

@@ -32,7 +32,7 @@ class Mark:
     limit: int = 3  # attempts at each step
 
     def text(self) -> str:
-        """The mark as Orthanc stores it."""
+        """The mark as JSON, as Orthanc stores it."""
         return json.dumps(asdict(self))
 
     @property
@@ -101,7 +101,7 @@ def parsed(text: str | None) -> Mark | None:
 
 
 def mark_of(text: str | None, images: str) -> Mark:
-    """Return the mark in `text`, or a new mark if the text is missing or invalid or the digest `images` differs."""
+    """Return the mark in `text`; a new mark if `text` is missing or invalid, or if its digest is not `images`."""
     mark = parsed(text)
     if mark is None:
         return Mark(f"s{secrets.token_hex(4)}", images)  # python-fire reads text such as 1e234567 as a number

@@ -59,7 +59,7 @@ class JobOperator(Operator):
 
 
 class Prepare(JobOperator):
-    """Read the series onto one grid, prepare them if requested, and check the preconditions."""
+    """Read the series, prepare them if requested or else resample them to one grid, and check the preconditions."""
 
     def setup(self, spec: OperatorSpec) -> None:
         spec.output("scans")

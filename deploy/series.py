@@ -21,7 +21,7 @@ MODALITIES = ("FLAIR", "T1ce", "T1", "T2")
 def preview(study: str, series_names: str = "", modalities: str = ",".join(MODALITIES), prepare: bool = False) -> None:
     """Print the series that would be chosen, the evidence for each series, and doubts; write nothing.
 
-    Doubts do not change the exit status, 0. Damaged files are skipped with a warning; deploy.app refuses them.
+    The exit status is 0 even if there are doubts. Damaged files are skipped with a warning; deploy.app refuses them.
 
     Args:
         study: folder with the files of one or more studies, or text file with a series name in each line.

@@ -55,7 +55,7 @@ def serve(
 
     Args:
         work: folder for the heartbeat and temporary files, with patients' images while a study is segmented.
-        bundle: folder of brats_finetune or atlas_finetune, with weights. In a container HOLOSCAN_MODEL_PATH.
+        bundle: folder of brats_finetune or atlas_finetune, with weights; by default the variable HOLOSCAN_MODEL_PATH.
         checkpoint: file of weights; by default models/model.pt of the bundle.
         reference: modality whose series gives the grid of the result; by default T1ce for tumours, T1 for strokes.
         bundle_options: additional options of the bundle's inference, such as "--model_size=tiny --overlap=0.25".
@@ -70,7 +70,7 @@ def serve(
         delete_replaced: delete earlier results of a study in Orthanc once new ones that replace them are delivered.
         adopt: take over the studies of a stopped service on this Orthanc.
         alert: address that gets a POST of JSON when a study fails, is given up or is held; by default the variable
-            ORTHANC_ALERT.
+            ORTHANC_ALERT, else none.
     """
     restrict_output()
     exit_cleanly_on_signals()
@@ -126,7 +126,7 @@ def _kinds(hold: str | Sequence[str]) -> list[str]:
 
 
 def _command(bundle: str, checkpoint: str, reference: str, bundle_options: str, prepare: bool) -> list[str]:
-    """The application's command line, after checking everything that does not depend on a study."""
+    """Return the application's command line; raise an InputError for an option that is invalid for every study."""
     if not str(bundle).strip():
         raise InputError("--bundle: missing; it has no default")
     run_guarded(_check_model, bundle, checkpoint, reference, bundle_options)  # frees PyTorch's memory
@@ -253,7 +253,7 @@ def inspect(study: str, output: str) -> None:
 
 
 def _held_results(archive: Archive, study: str) -> dict[str, bytes]:
-    """The held results of a study, by file name."""
+    """Return the held results of a study by file name; raise an InputError if there are none or they are damaged."""
     name, mark = next(iter(_chosen(archive, study).items()))
     if mark.step != HOLD:
         raise InputError(f"--study={study}: holds no results; `status` lists the held studies")

@@ -111,7 +111,7 @@ class Service:
         (self.work / HEARTBEAT).touch()
 
     def _start(self) -> None:
-        """Take over the studies of other services with `adopt`, else raise SharedError if there are any.
+        """With `adopt`, take over the studies of other services; without it, raise SharedError if they have any.
 
         Attempts that a killed service left in progress are marked as failed.
         """
@@ -132,7 +132,7 @@ class Service:
             )
 
     def _set_mark(self, study: StoredStudy, mark: Mark | None = None) -> None:
-        """Mark a study, or without `mark` only check its mark.
+        """Mark a study; without `mark`, only check the mark that it has.
 
         Raise SharedError if another service has marked the study, and RefusedError if Orthanc has no valid mark of it.
         """
@@ -159,7 +159,7 @@ class Service:
         return task, next_look
 
     def _work_on(self, study: StoredStudy, mark: Mark) -> None:
-        """Try a study once. If Orthanc refuses its mark, forget the study if it was deleted, else bar it for `LOOK`."""
+        """Try a study once; if Orthanc refuses its mark, forget a deleted study, and try any other after `LOOK`."""
         try:
             self._try(study, mark)
         except RefusedError as error:

@@ -33,7 +33,7 @@ def options(bundle: str, workflow: str | None = None) -> None:
     """Print the options of a bundle: name, default, accepted values, and meaning.
 
     Args:
-        bundle: such as brats_finetune.
+        bundle: name of a bundle, such as brats_finetune.
         workflow: train, evaluate or inference; by default all workflows of the bundle.
     """
     bundles = sorted(path.parents[1].name for path in BUNDLES.glob("*/configs/train.yaml"))

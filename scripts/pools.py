@@ -75,7 +75,7 @@ def map_in_processes(
     The bar names the stages of the items in progress and counts their completed fractions, so that the time left covers
     all parallel work. If a process is killed, for example for lack of memory, the items in progress are tried once
     more, each in a separate process. Return the results in the order of the items; a result is None if the function
-    killed its process twice. `on_result` gets each other result as soon as it is there.
+    killed its process twice. `on_result` is called with each result that arrives.
     """
     results: list[Any] = [None] * len(items)
 

@@ -174,7 +174,7 @@ def check_made_here(folder: Path) -> None:
 
 
 def _as_trained(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of the preparation that a checkpoint's record sets: modalities, brain and spacing."""
+    """Return the preparation options that a checkpoint's record determines: any of modalities, brain and spacing."""
     options: dict[str, Any] = {}
     if modalities := record.get("modalities"):
         options["modalities"] = list(modalities)

@@ -43,7 +43,8 @@ def prepare(
         options: options of training, such as --dataset_dir and --datalist.
 
     Raises:
-        InputError: an option is invalid. A subject that cannot be read is reported in one line; the exit status is 1.
+        InputError: an option is invalid.
+        SystemExit: some subjects cannot be read (status 1); each is reported in one line.
     """
     check_number("jobs", jobs, int, 0, 1024)
     folder = expand_home(store, f"--store={store}").absolute()  # a training runs in a different folder

@@ -39,7 +39,7 @@ class Counted(NamedTuple):
 
 
 def count(run: Callable[[], Any]) -> Counted:
-    """Count the kernels and host waits of `run`; every value that it reads from the device is 1.
+    """Count the kernels and host waits of `run`; values that it reads from the device are 1, as `meta` has none.
 
     As on a GPU, attention is a single kernel, and optimisers and gradient norms process lists of tensors.
     """

@@ -90,7 +90,7 @@ def _assign(cohort: Scan, visits: Sequence[SubjectFiles], splits: RandomSplits) 
 
 
 def _remaining(text: str, before: Sequence[SubjectFiles], visits: list[SubjectFiles]) -> list[SubjectFiles]:
-    """Return `visits` unchanged; print how many people and visits of `before` they are, unless they are all."""
+    """Return `visits` unchanged; if they are fewer than `before`, print how many people and visits remain."""
     if len(visits) < len(before):
         people, all_people = (len({visit.person for visit in group}) for group in (visits, before))
         show(f"{text}: {people} of {all_people} people, {len(visits)} of {len(before)} visits")

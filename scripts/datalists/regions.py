@@ -19,7 +19,7 @@ EXAMPLE = "a YAML file of regions, outermost first, such as {whole: {labels: [1,
 def read_regions(path: Path, name: str) -> str:
     """Read a YAML file of regions and return its regions as text (`common.data.regions`).
 
-    An InputError, in which `name` stands for the file, reports invalid content.
+    Raise an InputError, which calls the file `name`, for invalid content.
     """
     content = valid_yaml(path, EXAMPLE, name=name)
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):

@@ -78,7 +78,7 @@ def scan_any(
 
 
 def _refuse_clashes(data: DataSet, naming: Naming) -> None:
-    """Raise an InputError, which suggests options that choose, if two files fit the same image or label map."""
+    """Raise an InputError if two files fit the same image or label map; the message suggests options."""
     if clashes := data.clashing(naming.modalities):
         options = " ".join(f"--{name}={value}" for name, value in options_of(data, naming).items())
         expected = f"a choice, such as {options}" if options else "one file of each kind per subject"

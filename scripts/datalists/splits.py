@@ -105,7 +105,7 @@ def _shuffled(people: Sequence[str], seed: int) -> list[str]:
 def person_finder(pattern: str) -> Callable[[str], str]:
     """Return a function that takes a subject's name and returns the person, the first group of `pattern`.
 
-    Both raise an InputError: for an invalid pattern, and for a name that does not match or has an empty group.
+    Raise an InputError for an invalid pattern; the function raises it for a name without a match or a person.
     """
     try:
         form = re.compile(str(pattern))

@@ -123,7 +123,7 @@ def interval(runs: Sequence[RowScores], seed: int = 0) -> tuple[float, float]:
     """Return the 95 % percentile bootstrap interval of `estimate` over cases; the runs are fixed.
 
     Runs on the same test cases (seeds, subsets) are averaged case by case before resampling. Different test sets
-    (folds) are resampled separately and weighted by their numbers of runs, as if independent even if they overlap.
+    (folds) are resampled separately and weighted by their numbers of runs, as if independent, even if they overlap.
     The interval is NaN if a test set has only one case.
     """
     from scipy.stats import bootstrap  # late import: takes 0.5 s
@@ -138,7 +138,7 @@ def interval(runs: Sequence[RowScores], seed: int = 0) -> tuple[float, float]:
         return math.nan, math.nan
 
     def mean(*drawn: NDArray[np.int64], axis: int = -1) -> Any:
-        """Return the mean for case indices [resamples, cases] of each test set."""
+        """Return the mean of each resample; `drawn` holds case indices [resamples, cases] for each test set."""
         parts = zip(weights, values, drawn, strict=True)
         return sum(weight * _score(scores_of_set[:, at.astype(int)]) for weight, scores_of_set, at in parts)
 

@@ -47,7 +47,7 @@ def folds(
             brats21_folds.json.
         fold_to: split of the held-out fold. In `testing` it only gives the score, and --validation sets aside subjects
             to choose the checkpoint. In `validation` it does both, as in the paper.
-        validation: number or fraction of the other people used to choose the checkpoint; 0.1 by default.
+        validation: number or fraction of the people outside the fold, used to choose the checkpoint; 0.1 by default.
         folds_seed: seed of the folds, 0 or more; --seed is the seed of the training runs.
         person: regular expression whose first group is the person in a subject's name, as in `datalists generic`.
         overlays: configs of the bundle over its train.yaml, such as segresnet.yaml.

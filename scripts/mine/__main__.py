@@ -23,7 +23,7 @@ def mine(
     hours: float = 8,
     device: str = "auto",
 ) -> None:
-    """Plan the steps from your scans to a model and its scores, show the plan, and carry it out.
+    """Plan the steps from your scans to a model and its scores, show the plan, and run it.
 
     The plan is OUTPUT/plan.yaml, and its steps are commands that you can run yourself: prepare, datalists, check, train
     and evaluate. Without --yes the command ends after the plan or, in a terminal, asks whether to run it. You may edit
@@ -38,10 +38,10 @@ def mine(
         yes: run the plan without asking.
         modalities: modalities to use, in channel order, such as T1,FLAIR, with their file names as in python -m
             scripts.datalists generic; by default the modalities that every subject has.
-        label: words at the end of the names of label maps, or their pattern; by default the usual words.
+        label: words at the end of label maps' names, or a pattern of the names; by default seg, label, mask and so on.
         regions: YAML file that names each region, outermost first; by default one region for each label value.
         person: regular expression whose first group is the person in a subject's name, such as '(.+)_v[0-9]+'.
-        hours: maximum time of the training; the number of steps follows from the time of a step on this machine.
+        hours: maximum training time; the number of steps follows from the time of a step on this machine.
         device: cpu or cuda; by default cuda if there is a GPU.
     """
     from scripts.mine.plan import carry_out, check_plan, read_plan, screen, write_plan  # late: `--help` stays fast

@@ -46,14 +46,14 @@ Plan = Mapping[str, Any]  # as in SCHEMA
 
 
 def read_plan(path: Path) -> dict[str, Any]:
-    """Read a plan; refuse options that its commands do not have, and a folder of scans that does not exist."""
+    """Read a plan; raise an InputError if it does not match `SCHEMA` or has an invalid value (`check_plan`)."""
     plan: dict[str, Any] = valid_yaml(path, EXPECTED, SCHEMA)
     check_plan(plan, path)
     return plan
 
 
 def check_plan(plan: Plan, path: Path) -> None:
-    """Check the values of a plan, whose structure the schema checks."""
+    """Raise an InputError for an invalid value in a plan that matches `SCHEMA`."""
     from scripts.datalists.__main__ import check, generic  # late imports: slow
     from scripts.prepare.__main__ import prepare
     from scripts.run import check_early, read_command_line

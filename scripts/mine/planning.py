@@ -210,7 +210,7 @@ def preparation(data: Data, edges: Sequence[float]) -> dict[str, Any]:
 
 
 def datalist(data: Data, asked: Mapping[str, Any], is_raw: bool) -> dict[str, Any]:
-    """The options of `scripts.datalists generic`; prepared scans have the usual names."""
+    """Return the options of `scripts.datalists generic`; if `is_raw`, without name patterns, as files get new names."""
     spelled = {name: data.naming.spelled.get(name, "") for name in data.modalities}
     names = [name if is_raw or not words else f"{name}={words}" for name, words in spelled.items()]
     label = {} if is_raw or data.naming.label is None else {"label": data.naming.label}
@@ -242,7 +242,7 @@ def fit_training(data: Data, device: str) -> Fit:
 
 
 def training(data: Data, fit: Fit, spacing: Sequence[float], device: str) -> dict[str, Any]:
-    """Return the options of the training, without its length."""
+    """Return the options of the step `train`, without the number of iterations."""
     cores, volumes = os.cpu_count() or 1, len(data.cases) * (len(data.modalities) + 1)
     is_cached = volumes * prod(BRAIN) / prod(spacing) * 4 < CACHED * free_memory()  # float32
     return {

@@ -157,7 +157,7 @@ def _with_weights(readme: bytes, settings: Mapping[str, Any]) -> bytes:
 
 
 def _model_card(content: Mapping[str, bytes], bundle: str, settings: Mapping[str, Any]) -> bytes:
-    """The bundle's README for the top of the package, with Hugging Face's YAML header."""
+    """Return the README.md at the top of the package: the bundle's README with Hugging Face's YAML header."""
     segments = "pred" in json.loads(content[METADATA])["network_data_format"]["outputs"]
     task = "image-segmentation" if segments else "image-feature-extraction"
     card: dict[str, Any] = {"license": "apache-2.0", "library_name": "monai", "pipeline_tag": task}

@@ -86,7 +86,7 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
         prepared: output folder of `python -m scripts.prepare`.
         predictions: folder of label maps SUBJECT.nii.gz.
         output: folder for the results; results of changed label maps or preparations are replaced.
-        modality: modality with the raw grid to use; by default the reference.
+        modality: modality of the raw scans whose grids to use; by default the reference.
         jobs: subjects at a time.
     """
     from scripts.prepare.steps import output_folder, send_all

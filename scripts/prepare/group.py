@@ -15,7 +15,7 @@ NOTABLE = 0.05  # smallest deviation from the median, as a share of the range be
 
 
 class Spread(NamedTuple):
-    """A figure of all subjects."""
+    """A quality figure of all subjects, or of all subjects with a modality."""
 
     figure: str
     modality: str  # "" for a figure of the subject

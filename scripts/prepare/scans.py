@@ -59,7 +59,7 @@ class Subject:
     fault: str = ""  # reason why it cannot be prepared, or ""
 
     def scans(self, modalities: Sequence[str]) -> tuple[Mapping[str, NiftiScan | SeriesScan], list[str]]:
-        """The scan of each modality, and remarks on the choice of DICOM series."""
+        """Return modality -> scan for the available modalities, and remarks on the choice of DICOM series."""
         if self.study is not None:
             return choose_scans(self.study, modalities, self.requested)
         return {modality: NiftiScan(self.files[modality]) for modality in modalities if modality in self.files}, []
@@ -74,10 +74,11 @@ def find_subjects(
     keeps_missing: bool = False,
     masks: str | None = None,
 ) -> list[Subject]:
-    """All subjects below a root, sorted by name; a `fault` marks missing or ambiguous NIfTI files.
+    """Return all subjects below a root, sorted by name; their `fault` reports missing or ambiguous NIfTI files.
 
-    A folder that contains DICOM and no NIfTI is a study, which is read when the subject is prepared. With `labels` None
-    the usual names are recognised, and "none" skips label maps; `masks` None skips brain masks.
+    A folder that contains DICOM and no NIfTI is a study, which is read only when the subject is prepared. `labels`
+    None recognises the usual names of label maps, "none" skips label maps; `masks` None skips brain masks. Raise an
+    InputError if there are no scans.
     """
     if labels is not None and not isinstance(labels, str):
         raise InputError(f"--labels={labels}: expected words that end file names, such as seg, or a pattern")

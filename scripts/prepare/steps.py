@@ -59,7 +59,7 @@ def prepare_scans(
 def send_all(
     files: Mapping[str, Path], prepared: Path, target: Path, modality: str | None = None, jobs: int = 1
 ) -> list[Outcome]:
-    """Write the label maps of prepared subjects to the grids of their raw scans, and print a summary.
+    """Resample the label maps of prepared subjects to the grids of their raw scans, and print a summary.
 
     An existing result stays if the record in `target` names the same label map and preparation, because the user may
     have corrected it by hand.

@@ -114,7 +114,7 @@ def flicker_file(subject: str) -> str:
 
 
 def folder_of(output: Path, subject: str, is_left_out: bool) -> Path:
-    """Return the folder of a subject, in the output or among the subjects left out."""
+    """Return the folder of a subject: in the hidden folder `LEFT_OUT` of the output if left out, else in the output."""
     return output / LEFT_OUT / subject if is_left_out else output / subject
 
 
@@ -247,7 +247,7 @@ def _appearing(output: Path, subject: str, is_left_out: bool) -> Iterator[Path]:
 
 
 def leave_out(output: Path, subject: str) -> None:
-    """Hide a subject's earlier results from readers."""
+    """Move a subject's earlier results, if any, to the hidden folder `LEFT_OUT`."""
     if (output / subject).is_dir():
         _move(output / subject, output, subject, is_left_out=True)
 
