@@ -26,7 +26,7 @@ def read_replaced(folder: Path, study: str) -> list[Dataset]:
     try:
         for path in sorted(folder.glob("*.dcm")):
             name = path.name if path.name in RESULT_FILES else "a file"  # other names may identify the patient
-            culprit = f"{name}: damaged or of another study; "
+            culprit = f"{name}: damaged or from a different study; "
             check_inflated(path)
             image = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*KEYWORDS, "Manufacturer"])
             if image.Manufacturer != MANUFACTURER or image.StudyInstanceUID != study:

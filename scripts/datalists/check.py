@@ -169,7 +169,9 @@ def _check_root(cases: Sequence[Mapping[str, Any]], root: str, folder: Path) -> 
     files = {file for case in cases for file in files_in(case)}
     if not any((folder / file).exists() for file in files):
         example = first_image(cases[0])
-        raise InputError(f"--root={root}: none of the {len(files)} files is below --root; expected {example} there")
+        raise InputError(
+            f"--root={root}: none of the {len(files)} listed files is in this folder; expected {example} there"
+        )
 
 
 def _ordered(

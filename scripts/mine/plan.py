@@ -60,7 +60,7 @@ def check_plan(plan: Plan, path: Path) -> None:
 
     with within(path):
         if not Path(plan["root"]).is_dir():
-            raise InputError("root", "no such folder", "that of the scans", value=plan["root"])
+            raise InputError("root", "no such folder", "the folder of the scans", value=plan["root"])
         declaration(plan["regions"])
         check_arguments(generic, plan["datalist"], "datalist")
         splits = ("validation", "testing", "seed")
