@@ -150,7 +150,7 @@ def _augmenting_by(workers: int) -> Iterator[None]:
 
 
 def history(trainer: Any, iterations: int) -> dict[str, Any]:
-    """Return a trainer's parameters, losses and validations; None for non-finite values, such as Dice of empty masks."""
+    """Return a trainer's parameters, losses and validations; non-finite values (Dice of empty masks) become None."""
 
     def logged(name: str) -> list[float | None]:
         values = [float(value) for value in trainer.logger.get_value(name, step=None)]
