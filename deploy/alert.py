@@ -1,4 +1,4 @@
-"""Alerts: a POST of JSON without identity to a webhook."""
+"""Send alerts to a webhook: a POST of JSON that names no patient."""
 
 import re
 
@@ -11,16 +11,19 @@ TIMEOUTS = (5, 10)  # for connecting and for each read, seconds
 
 
 def check_address(address: str) -> str:
-    """Check the address of a webhook, which may be empty. Messages omit it, since it may contain a key."""
+    """Return a webhook's address, which may be empty; raise an InputError if it is no URL.
+
+    The message omits the address, since it may contain a key.
+    """
     if address and not re.fullmatch(r"https?://[^/\s]+(/\S*)?", address):
         raise InputError("--alert: expected an address such as https://alerts.example/hook")
     return address
 
 
 def send_alert(address: str, **content: str) -> str:
-    """POST JSON such as {"study": "s5f3a9c01", "state": "held", "reason": "..."}; return an error message, else "".
+    """POST JSON such as {"study": "s5f3a9c01", "state": "held", "reason": "..."}; return "" or an error message.
 
-    An empty address sends nothing. Unlike requests to Orthanc, alerts may use a proxy: the JSON names no patient.
+    Without an address, nothing is sent. Unlike requests to Orthanc, alerts may use a proxy: the JSON names no patient.
     """
     if not address:
         return ""

@@ -38,18 +38,19 @@ def segment(
     """Segment a DICOM study; write segmentation.dcm, measurements.dcm, summary.dcm and result.json.
 
     Args:
-        input: folder with the DICOM files of one study; subfolders are searched. In a container HOLOSCAN_INPUT_PATH.
-        bundle: folder of brats_finetune or atlas_finetune, with weights. In a container HOLOSCAN_MODEL_PATH.
-        output: folder for the results; it is created if missing. In a container HOLOSCAN_OUTPUT_PATH.
-        series: series to use, such as T1=5,T1ce=9 (numbers or UIDs); rules choose the others.
+        input: folder with the DICOM files of one study, also in subfolders; by default the variable
+            HOLOSCAN_INPUT_PATH.
+        bundle: folder of brats_finetune or atlas_finetune, with weights; by default the variable HOLOSCAN_MODEL_PATH.
+        output: folder for the results, created if missing; by default the variable HOLOSCAN_OUTPUT_PATH.
+        series: numbers or UIDs of series, such as T1=5,T1ce=9; rules choose the series of the remaining modalities.
         reference: modality whose series gives the grid of the result; by default T1ce for tumours, T1 for strokes.
         checkpoint: file of weights; by default models/model.pt of the bundle.
         bundle_options: additional options of the bundle's inference, such as "--model_size=tiny --overlap=0.25".
-        force: continue when a precondition is not met, and say so in the summary.
+        force: continue despite unmet preconditions; the summary lists them.
         prepare: register the scans to each other and to the model's space, and extract the brain if the model expects
-            that; results return to the reference series' grid. Preconditions are checked afterwards.
+            that. Preconditions are checked afterwards, and results are resampled to the grid of the reference series.
         series_names: YAML file with the site's series names: name or pattern -> modality.
-        replaces: folder with earlier results of this study, which the new results name as replaced.
+        replaces: folder with earlier results of this study; the new results refer to them as replaced.
     """
     restrict_output()
     required = {"input": input, "bundle": bundle, "output": output}
@@ -98,7 +99,7 @@ def check_installed() -> None:
 
 
 def open_model(bundle: str, checkpoint: str, reference: str, bundle_options: str) -> tuple[Bundle, list[str]]:
-    """Check everything that does not depend on a study; return the bundle and its split options."""
+    """Check the options that do not depend on a study; return the bundle, and `bundle_options` as a list."""
     check_installed()
     options = split_options(bundle_options)
     model = open_bundle(path_of("bundle", bundle), path_of("checkpoint", checkpoint) if checkpoint else None)

@@ -1,4 +1,4 @@
-"""The service's Orthanc client: studies, their marks and their results. Every request can be repeated."""
+"""The service's Orthanc client: studies, their marks (mark.py) and results. Every request can safely be repeated."""
 
 import io
 import re
@@ -36,7 +36,7 @@ STORED = {"ID": str | None, "Status": str | None}
 
 
 class ArchiveError(InputError):
-    """Orthanc does not answer, or not as expected. The message contains no URL, since URLs name studies."""
+    """Orthanc gave no answer or an unexpected answer. The message contains no URL, since URLs name studies."""
 
 
 class RefusedError(ArchiveError):
@@ -47,14 +47,14 @@ class RefusedError(ArchiveError):
 class StoredStudy:
     """A study in Orthanc.
 
-    Orthanc derives `id` from the patient's identity, so it must never be logged. `updated` sorts by time.
+    Orthanc derives `id` from the patient's identity, so it must never be logged. `updated` is a time as sortable text.
     """
 
     id: str
     stable: bool
     updated: str
     scanned: str  # YYYYMMDD; the day of `updated` for a study without a date
-    mark: str | None  # text of its mark
+    mark: str | None  # text of the mark; None without a mark
 
 
 class Archive:
@@ -139,9 +139,9 @@ class Archive:
             self._request("DELETE", f"instances/{instance}", may_be_missing=True)
 
     def store(self, results: bytes) -> list[str]:
-        """Store the DICOM files of a zip archive and return Orthanc's ids of them.
+        """Store the DICOM files of a zip archive in Orthanc and return their Orthanc ids.
 
-        Instances that Orthanc already has stay unchanged.
+        Files that Orthanc already has stay unchanged. Raise an ArchiveError if a file is not stored.
         """
         with zipfile.ZipFile(io.BytesIO(results)) as content:
             expected = len(content.namelist())
@@ -152,7 +152,7 @@ class Archive:
         return stored
 
     def send(self, modality: str, instances: list[str]) -> None:
-        """Send instances to a DICOM node by C-STORE and wait until it has received all of them."""
+        """Send instances to a DICOM node by C-STORE; return when the node has received all of them."""
         content = {"Resources": instances, "Synchronous": True, "Permissive": False}
         try:
             self._request("POST", f"modalities/{modality}/store", json=content)
@@ -165,7 +165,7 @@ class Archive:
             raise ArchiveError(f"DICOM node {modality}: {problem}") from None
 
     def _json(self, method: str, path: str, shape: Any, **options: Any) -> Any:
-        """Return the JSON content of an answer of this shape; see `_fits`."""
+        """Return the JSON content of an answer; raise a RefusedError if it does not match `shape` (see `_fits`)."""
         answer = self._request(method, path, **options) or b""
         try:
             content = parse_json(answer)
@@ -223,7 +223,7 @@ def _route(method: str, path: str) -> str:
 
 
 def _fits(content: Any, shape: Any) -> bool:
-    """Whether JSON content matches a shape: a type, a pattern, a list of a shape, or a mapping of keys to shapes."""
+    """Whether JSON content matches a shape: a type, a pattern for text, [shape of every item] or {key: shape}."""
     if isinstance(shape, dict):
         return isinstance(content, dict) and all(_fits(content.get(key), inner) for key, inner in shape.items())
     if isinstance(shape, list):

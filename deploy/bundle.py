@@ -30,7 +30,7 @@ RESERVED_OPTIONS = (  # set by the application
 
 
 def _mapping(**properties: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the JSON schema of a mapping with these keys."""
+    """Return the JSON schema of a mapping in which all these keys are required."""
     return {"type": "object", "required": [*properties], "properties": properties}
 
 
@@ -46,7 +46,7 @@ METADATA = _mapping(name=LINE, version=LINE, network_data_format=FORMATS)
 class Bundle:
     """A bundle that is ready for inference.
 
-    `name` comes from metadata.json, with the checkpoint's training data in place of the bundle's default.
+    `name` is the name in metadata.json, in which the checkpoint's training data replace the bundle's intended data.
     """
 
     root: Path
@@ -63,9 +63,9 @@ class Bundle:
 
 
 def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
-    """Open a bundle's folder and check that its checkpoint contains only tensors.
+    """Open a bundle's folder; raise an InputError if it is unsuitable or its checkpoint contains more than tensors.
 
-    Archives are refused because unpacking an untrusted archive can write anywhere.
+    The default checkpoint is models/model.pt. Archives are refused: unpacking an untrusted archive can write anywhere.
     """
     if folder.is_file():
         raise InputError(f"--bundle={folder}: a file; expected the bundle's folder, as archives are not unpacked")
@@ -108,7 +108,7 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
 
 
 def _ascii(text: str) -> str:
-    """Text in DICOM's default characters: without accents, and with ? for letters of other scripts."""
+    """Return text in ASCII, DICOM's default: without accents, and with a question mark for each remaining character."""
     letters = (letter for letter in normalize("NFKD", text) if not combining(letter))
     return "".join(letters).encode("ascii", "replace").decode()
 
@@ -124,9 +124,9 @@ def _channels(data_format: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def split_options(text: str) -> list[str]:
-    """Split `--bundle_options`, such as "--model_size=tiny --overlap=0.25", into single options, without repeats.
+    """Split `--bundle_options`, such as "--model_size=tiny --overlap=0.25", into a list of options.
 
-    Options that the application sets itself are refused.
+    The last value of a repeated option counts. Raise an InputError for an option that the application sets itself.
     """
     try:
         options = shlex.split(str(text))
@@ -141,7 +141,7 @@ def split_options(text: str) -> list[str]:
 
 
 def check_options(options: Sequence[str], bundle: Bundle) -> None:
-    """Check the names of `--bundle_options`, and the values of documented options, before any work."""
+    """Raise an InputError for an unknown name in `--bundle_options`, or an invalid value of a documented option."""
     named = options_of(options)[1]
     try:
         check_known(named, [bundle.config])

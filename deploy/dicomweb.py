@@ -27,7 +27,10 @@ AS_STORED = (("application/dicom", "*"),)  # in any transfer syntax
 
 @contextmanager
 def _client() -> Iterator[DICOMwebClient]:
-    """Yield a client of the server that the environment names; failures become InputErrors that name no study."""
+    """Context manager: yield a client of the server that the environment names.
+
+    Any failure in the block is raised as an InputError that names no study.
+    """
     url, user, password = login("DICOMWEB_URL", "DICOMWEB_USER", "DICOMWEB_PASSWORD_FILE")
     session = session_of(user, password)
     session.max_redirects = 0  # a redirect could send images and password elsewhere
@@ -50,7 +53,7 @@ def _client() -> Iterator[DICOMwebClient]:
 
 
 def fetch(study: str, output: str) -> None:
-    """Fetch the MR series of a study by QIDO-RS and WADO-RS, all or nothing.
+    """Fetch the MR series of a study by QIDO-RS and WADO-RS; write nothing unless all images arrive.
 
     The environment variables DICOMWEB_URL, DICOMWEB_USER and DICOMWEB_PASSWORD_FILE give the server and the login.
 
@@ -91,7 +94,7 @@ def store(input: str) -> None:
     The environment variables are those of `fetch`.
 
     Args:
-        input: folder with results.
+        input: folder with results of deploy.app.
     """
     _start()
     folder = Path(FOLDER.parse("input", input))

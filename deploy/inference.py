@@ -29,7 +29,7 @@ FAILURE = f"failed: subject {CASE}: "  # the bundle prints the reason after this
 def infer(bundle: Bundle, aligned: Mapping[str, Volume], work: Path, options: Sequence[str] = ()) -> NDArray[np.uint8]:
     """Run the bundle's inference on volumes that share a grid; return the label map on that grid.
 
-    `work` is a folder for temporary files, whose names do not identify the patient.
+    `work` is a folder for temporary files; their names do not identify the patient.
     """
     images = {modality: f"{CASE}_{modality}.nii.gz" for modality in bundle.modalities}
     for modality, name in images.items():
@@ -54,8 +54,8 @@ def infer(bundle: Bundle, aligned: Mapping[str, Volume], work: Path, options: Se
 def run_command(command: Sequence[str], folder: Path, work: Path) -> None:
     """Run the bundle's inference command in `folder` without showing its output.
 
-    The error of a failed command gives the reason for the case, else the first exception, else the last line of stderr.
-    It omits the path of `work`, which may identify the patient.
+    If the command fails, raise an InputError with the bundle's reason for the case, or else the first exception, or
+    else the last line of stderr. The message omits the path of `work`, which may identify the patient.
     """
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # the bundle's own code
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)

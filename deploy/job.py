@@ -35,7 +35,7 @@ class Job:
     force: bool = False  # continue if a precondition is not met
     prepare: bool = False
     remarks: list[Remark] = field(default_factory=list)  # operators add to them
-    replaced: "list[Dataset]" = field(default_factory=list)  # earlier results of the study, their references only
+    replaced: "list[Dataset]" = field(default_factory=list)  # references to earlier results of the study
 
 
 def prepare_output(output: Path) -> None:

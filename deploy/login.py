@@ -14,7 +14,11 @@ from common.files import check_regular
 
 
 def login(address_name: str, user_name: str, file_name: str) -> tuple[str, str, str]:
-    """Return a service's address, user and password from these environment variables; check the certificates, too."""
+    """Return a service's address, user and password from the environment variables with these names.
+
+    The variable `file_name` holds the path of a password file. Raise an InputError for a missing or invalid variable;
+    REQUESTS_CA_BUNDLE is checked, too.
+    """
     url, user, password_file = (os.environ.get(name, "") for name in (address_name, user_name, file_name))
     if missing := next((name for name in (address_name, user_name, file_name) if not os.environ.get(name)), None):
         raise InputError(f"{missing}: missing from the environment")
@@ -51,6 +55,6 @@ def session_of(user: str, password: str) -> requests.Session:
 
 
 def hint_of(error: Exception, what: str) -> str:
-    """Return a hint to append to the message of a TLS error; empty for other errors."""
+    """Return a hint on the certificate of the server `what` for a TLS error, else ""."""
     is_tls = isinstance(error, requests.exceptions.SSLError)
     return f"; set REQUESTS_CA_BUNDLE to the file of {what}'s certificate or of its authority" if is_tls else ""

@@ -32,7 +32,7 @@ class Mark:
     limit: int = 3  # attempts at each step
 
     def text(self) -> str:
-        """The mark as Orthanc stores it."""
+        """The mark as JSON, as Orthanc stores it."""
         return json.dumps(asdict(self))
 
     @property
@@ -66,7 +66,7 @@ class Mark:
         return replace(self, due=now + self._wait, reason=reason)
 
     def stopped(self) -> "Mark":
-        """The mark after a signal stopped an attempt, which then does not count."""
+        """The mark after an interrupted attempt, which does not count."""
         return replace(self, attempts=max(self.attempts - 1, 0), reason="")
 
     def renewed(self) -> "Mark":
@@ -80,12 +80,12 @@ class Mark:
         return replace(self, step=DONE if discard else DELIVER, attempts=0, due=0.0, reason="")
 
     def moved_to(self, step: str, **changes: Any) -> "Mark":
-        """The mark after a successful step."""
+        """The mark after a successful step: `step` is next, and `changes` are values of further fields."""
         return replace(self, **{"step": step, "attempts": int(step != DONE), "due": 0.0, "reason": "", **changes})
 
 
 def digest_of(words: Sequence[str]) -> str:
-    """Return a SHA-256 that changes with the list."""
+    """Return the SHA-256 digest of a list of texts, in their order."""
     return hashlib.sha256(json.dumps(list(words)).encode()).hexdigest()
 
 
@@ -101,7 +101,7 @@ def parsed(text: str | None) -> Mark | None:
 
 
 def mark_of(text: str | None, images: str) -> Mark:
-    """Return the study's mark; a new one if the text is missing or invalid, or if the images have changed."""
+    """Return the mark in `text`; a new mark if `text` is missing or invalid, or if its digest is not `images`."""
     mark = parsed(text)
     if mark is None:
         return Mark(f"s{secrets.token_hex(4)}", images)  # python-fire reads text such as 1e234567 as a number

@@ -59,7 +59,7 @@ class JobOperator(Operator):
 
 
 class Prepare(JobOperator):
-    """Read the series onto one grid, prepare them if requested, and check the preconditions."""
+    """Read the series, prepare them if requested or else resample them to one grid, and check the preconditions."""
 
     def setup(self, spec: OperatorSpec) -> None:
         spec.output("scans")
@@ -114,10 +114,10 @@ class Infer(JobOperator):
 
 
 def inference_options(job: Job) -> list[str]:
-    """Return the user's options for the bundle's inference, with --accept unless the user sets it.
+    """Return the user's options for the bundle's inference, with --accept added unless the user sets it.
 
     Spacing is accepted because a remark reports it (`spacing_remarks`), alignment because it was checked before thick
-    slices were interpolated. --force accepts all checks.
+    slices were interpolated. With --force, all checks are accepted, even if the user sets --accept.
     """
     if "accept" in options_of(job.options)[1] and not job.force:
         return [*job.options]

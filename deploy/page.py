@@ -136,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(303)
 
     def _guarded(self, answer: Callable[[], None]) -> None:
-        """Answer; on an InputError, send its message."""
+        """Call `answer`; if it raises an InputError, send the message with status 503."""
         try:
             answer()
         except InputError as error:

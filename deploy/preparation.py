@@ -46,7 +46,7 @@ class Preparation:
 
     @property
     def failed(self) -> list[str]:
-        """A sentence for each scan that shows less than a brain."""
+        """A sentence for each scan that covers too little of the brain."""
         return [
             f"{modality}: shows {values['coverage']:.0%} of a brain; expected a whole brain"
             for modality, values in self.figures.modalities.items()
@@ -104,8 +104,8 @@ def failed_checks(
 ) -> list[str]:
     """Return a sentence for each unmet precondition of the model.
 
-    `volumes` are the scans as acquired, and `aligned` those on the grid of the reference. Models for skull-stripped
-    brains also require registered modalities.
+    `volumes` are the scans as acquired, or prepared; `aligned` are the same scans on the grid of the reference. Models
+    for skull-stripped brains also require registered modalities.
     """
     failed = [text for modality in volumes for text in _check_foreground(modality, volumes[modality], skull_stripped)]
     if skull_stripped:  # alignment is measured on brains
@@ -118,9 +118,9 @@ def failed_checks(
 
 
 def annotation_checks(slices: Mapping[str, Sequence[Dataset]]) -> list[str]:
-    """A sentence for each modality with burned-in text, by BurnedInAnnotation.
+    """Return a sentence for each modality whose BurnedInAnnotation reports text in the images.
 
-    The models were trained without text in the images, and the summary shows the text, which can identify the patient.
+    The models were trained on images without text, and the summary would show the text, which may name the patient.
     """
     return [
         f"{modality}: text is burned into its images (BurnedInAnnotation is YES), and would show in the summary"
@@ -132,9 +132,9 @@ def annotation_checks(slices: Mapping[str, Sequence[Dataset]]) -> list[str]:
 def missing_slices(slices: Mapping[str, Sequence[Dataset]], volumes: Mapping[str, Volume]) -> list[str]:
     """Return a sentence for each modality with missing slices, by its headers or by a series on the same grid.
 
-    Gaps inside a series were refused before, by the slice distances. ImagesInAcquisition counts all echoes, so a
-    multiple of the images is accepted. If every second slice is lost, the distance is twice SpacingBetweenSlices;
-    writers that store the gap there have thicker slices.
+    Unequal slice distances were refused earlier. ImagesInAcquisition counts all echoes, so a multiple of the number of
+    images is accepted. If every second slice is missing, the slice distance is twice SpacingBetweenSlices. Some writers
+    store the gap between slices in that attribute; their SliceThickness exceeds it.
     """
     failed = []
     for modality, images in slices.items():
@@ -154,7 +154,7 @@ def missing_slices(slices: Mapping[str, Sequence[Dataset]], volumes: Mapping[str
 
 
 def _lost_at_the_ends(grid: Grid, other: Grid) -> int:
-    """Count the end slices, at most `LOST`, that a grid lacks of an otherwise equal grid; else 0."""
+    """Return how many end slices (1 to `LOST`) a grid lacks compared with an otherwise equal grid; else 0."""
     lost = other.shape[2] - grid.shape[2]
     if not 0 < lost <= LOST:
         return 0
@@ -169,9 +169,9 @@ def _shift(slices: int) -> NDArray[np.float64]:
 
 
 def spacing_remarks(volume: Volume, trained: tuple[float, float] = (1.0, 1.0)) -> list[Remark]:
-    """A remark if the voxel edges are outside those of the training (smallest and largest, mm).
+    """Return a remark if a voxel edge is outside the training data's range (mm) by more than a factor of `SPACING`.
 
-    The loss of accuracy was not measured.
+    The list is empty otherwise. The loss of accuracy was not measured.
     """
     edges = volume.spacing
     low, high = trained
@@ -220,7 +220,7 @@ def _check_alignment(modality: str, volume: Volume, reference: str, target: Volu
 
 
 def _check_mni(volume: Volume, skull_stripped: bool) -> list[str]:
-    """Check that the brain lies where the template's does; registration (`--prepare`) moves it there."""
+    """Return a sentence if the brain overlaps the template's brain too little; `--prepare` would register it."""
     try:
         brain = volume.array > 0 if skull_stripped else brain_of(volume)
     except InputError as error:

@@ -1,4 +1,4 @@
-"""Keep patient data out of the output of a process, and end its child processes with it.
+"""Keep patient data out of a process's output, and end its child processes when it ends.
 
 Header values may name the patient, so library output is suppressed. Holoscan exits on SIGTERM without clean-up, so it
 runs in a child process and the parent cleans up.
@@ -98,6 +98,6 @@ def _lead_process_group(pipe: Connection, work: Callable[..., None], *arguments:
 
 
 def _end_with(pipe: Connection) -> None:
-    """Kill this process group once the other end of the pipe closes, such as by SIGKILL of the parent."""
+    """Kill this process group when the other end of the pipe closes, for example because the parent was killed."""
     wait([pipe])
     os.killpg(0, signal.SIGKILL)

@@ -1,7 +1,7 @@
-"""Earlier results of a study, which new ones replace (`--replaces`).
+"""Earlier results of a study, which new results replace (`--replaces`).
 
 The new report names the earlier report as its predecessor (measurements.py). DICOM defines no predecessor of a
-segmentation, so the new one refers to the earlier one. A remark says so.
+segmentation, so the new segmentation refers to the earlier segmentation. A remark lists the replaced series.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,12 +21,12 @@ PURPOSE = {"CodeValue": "replaced", "CodingSchemeDesignator": "99BSF", "CodeMean
 
 
 def read_replaced(folder: Path, study: str) -> list[Dataset]:
-    """Read references to the earlier DICOM results in a folder; all must belong to this study."""
+    """Return references to the DICOM results in a folder; raise an InputError unless it has some, all of this study."""
     references, culprit = [], ""
     try:
         for path in sorted(folder.glob("*.dcm")):
             name = path.name if path.name in RESULT_FILES else "a file"  # other names may identify the patient
-            culprit = f"{name}: damaged or of another study; "
+            culprit = f"{name}: damaged or from a different study; "
             check_inflated(path)
             image = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*KEYWORDS, "Manufacturer"])
             if image.Manufacturer != MANUFACTURER or image.StudyInstanceUID != study:

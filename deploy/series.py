@@ -21,12 +21,12 @@ MODALITIES = ("FLAIR", "T1ce", "T1", "T2")
 def preview(study: str, series_names: str = "", modalities: str = ",".join(MODALITIES), prepare: bool = False) -> None:
     """Print the series that would be chosen, the evidence for each series, and doubts; write nothing.
 
-    The exit status is 0 even with questions. Damaged files are skipped with a warning; deploy.app refuses them.
+    The exit status is 0 even if there are doubts. Damaged files are skipped with a warning; deploy.app refuses them.
 
     Args:
         study: folder with the files of one or more studies, or text file with a series name in each line.
         series_names: YAML file with the site's series names: name or pattern -> modality.
-        modalities: modalities of the model; T1 for strokes.
+        modalities: modalities of the model, such as T1 for a stroke model; by default those of a tumour model.
         prepare: accept series from several frames of reference, as deploy.app --prepare does.
     """
     restrict_output()
@@ -54,13 +54,17 @@ def preview(study: str, series_names: str = "", modalities: str = ",".join(MODAL
 
 
 def _show_names(path: Path, names: Names) -> None:
-    """Print the modality that each name in a text file states, with the evidence."""
+    """Print the modality of each series name in a text file, with the evidence; `doubtful` if it is not clear."""
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except UnicodeError:
-        raise InputError("study: not UTF-8 text; expected a folder, or a text file with a name in each line") from None
+        raise InputError(
+            "study: not UTF-8 text; expected a folder, or a text file with one series name per line"
+        ) from None
     if not any(lines):
-        raise InputError("study: an empty file; expected a folder, or a text file with a name in each line")
+        raise InputError(
+            "study: the file contains no names; expected a folder, or a text file with one series name per line"
+        )
     for name in filter(None, lines):
         header = Dataset()
         header.SeriesDescription = name

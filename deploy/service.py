@@ -55,7 +55,7 @@ def serve(
 
     Args:
         work: folder for the heartbeat and temporary files, with patients' images while a study is segmented.
-        bundle: folder of brats_finetune or atlas_finetune, with weights. In a container HOLOSCAN_MODEL_PATH.
+        bundle: folder of brats_finetune or atlas_finetune, with weights; by default the variable HOLOSCAN_MODEL_PATH.
         checkpoint: file of weights; by default models/model.pt of the bundle.
         reference: modality whose series gives the grid of the result; by default T1ce for tumours, T1 for strokes.
         bundle_options: additional options of the bundle's inference, such as "--model_size=tiny --overlap=0.25".
@@ -70,7 +70,7 @@ def serve(
         delete_replaced: delete earlier results of a study in Orthanc once new ones that replace them are delivered.
         adopt: take over the studies of a stopped service on this Orthanc.
         alert: address that gets a POST of JSON when a study fails, is given up or is held; by default the variable
-            ORTHANC_ALERT.
+            ORTHANC_ALERT, else none.
     """
     restrict_output()
     exit_cleanly_on_signals()
@@ -107,7 +107,7 @@ def serve(
 
 
 def _first_day(since: str) -> str:
-    """The option `--since` as YYYYMMDD; empty for all."""
+    """Return the option `--since` as YYYYMMDD, or "" for `all`; raise an InputError if it is no date."""
     try:
         return "" if str(since) == "all" else f"{date.fromisoformat(str(since)):%Y%m%d}"
     except ValueError:
@@ -117,7 +117,7 @@ def _first_day(since: str) -> str:
 
 
 def _kinds(hold: str | Sequence[str]) -> list[str]:
-    """The option `--hold` as a list."""
+    """Return the option `--hold` as a list of remark kinds; empty for `none`."""
     words = names_of(hold)
     kinds = [] if words == ["none"] else words
     if not set(kinds) <= set(KINDS):
@@ -126,7 +126,7 @@ def _kinds(hold: str | Sequence[str]) -> list[str]:
 
 
 def _command(bundle: str, checkpoint: str, reference: str, bundle_options: str, prepare: bool) -> list[str]:
-    """The application's command line, after checking everything that does not depend on a study."""
+    """Return the application's command line; raise an InputError for an option that is invalid for every study."""
     if not str(bundle).strip():
         raise InputError("--bundle: missing; it has no default")
     run_guarded(_check_model, bundle, checkpoint, reference, bundle_options)  # frees PyTorch's memory
@@ -147,7 +147,7 @@ def _check_model(bundle: str, checkpoint: str, reference: str, bundle_options: s
 
 
 def _open(retries: int = RETRIES) -> Archive:
-    """A client of the Orthanc that the environment names."""
+    """Return a client of the Orthanc server that the environment variables name."""
     return Archive(*login("ORTHANC_URL", "ORTHANC_USER", "ORTHANC_PASSWORD_FILE"), retries)
 
 
@@ -157,7 +157,8 @@ def health(work: str, given_up: int = 0, alert: str = ALERT) -> None:
     Args:
         work: folder of the service.
         given_up: number of given-up studies to tolerate.
-        alert: address that gets a single POST of JSON until the service recovers; by default ORTHANC_ALERT.
+        alert: address that gets one POST of JSON when the service becomes unhealthy, and no more until it recovers; by
+            default the variable ORTHANC_ALERT.
     """
     restrict_output()
     check_number("given_up", given_up, int, 0)
@@ -217,10 +218,10 @@ def _marks(archive: Archive, first_day: str) -> list[Mark]:
 
 
 def retry(study: str) -> None:
-    """Let the service try studies again, as if new; those with results are segmented again.
+    """Give studies all attempts again; the service segments studies that have results once more.
 
     Args:
-        study: name of a study in the log, or `failed` for all failed studies.
+        study: name of a study in the log, or `failed` for all failed, given-up and running studies.
     """
     restrict_output()
     show(_retry(_open(retries=1), study))
@@ -234,7 +235,7 @@ def _retry(archive: Archive, study: str) -> str:
 
 
 def inspect(study: str, output: str) -> None:
-    """Write the held results of a study to a folder for review. They identify the patient.
+    """Write the held results of a study to a folder for review. The results identify the patient.
 
     Args:
         study: name of a study in the log.
@@ -252,7 +253,7 @@ def inspect(study: str, output: str) -> None:
 
 
 def _held_results(archive: Archive, study: str) -> dict[str, bytes]:
-    """The held results of a study, by file name."""
+    """Return the held results of a study by file name; raise an InputError if there are none or they are damaged."""
     name, mark = next(iter(_chosen(archive, study).items()))
     if mark.step != HOLD:
         raise InputError(f"--study={study}: holds no results; `status` lists the held studies")
@@ -318,13 +319,16 @@ def page(port: int = 8043, since: str = SINCE) -> None:
 
 
 def _chosen(archive: Archive, study: str, word: str = "", *states: str) -> dict[str, Mark]:
-    """Return marks by Orthanc's id: of the study named in the log, or, for `word`, of all in that state or `states`."""
+    """Return Orthanc's id -> mark of the study with this name in the log; raise an InputError if there is none.
+
+    If `study` is `word`, return the marks of all studies in the states `word` and `states` instead, possibly none.
+    """
     marks = {stored.id: mark for stored in archive.studies() if (mark := parsed(stored.mark))}
     if word and str(study) == word:
         return {name: mark for name, mark in marks.items() if mark.state in (word, *states)}
     chosen = {name: mark for name, mark in marks.items() if mark.pseudonym == str(study)}
     if not chosen:
-        raise InputError(f"--study={study}: no such study; use a name from the log" + (f", or {word}" if word else ""))
+        raise InputError(f"--study={study}: unknown; expected a name from the log" + (f", or {word}" if word else ""))
     return chosen
 
 

@@ -1,7 +1,7 @@
 """The loop of the service (service.py has its commands).
 
-It segments the studies in Orthanc one by one, each in a separate process, and stores the results there. Its state is a
-mark on each study in Orthanc (mark.py), so it can be killed at any time.
+The service segments the studies in Orthanc one by one, each in a separate process, and stores the results there. Its
+state is a mark on each study in Orthanc (mark.py), so it can be killed at any time.
 """
 
 import io
@@ -23,7 +23,7 @@ from pathlib import Path
 from common.errors import InputError, ending_of, show
 from common.files import atomic_write, parse_json
 from deploy.alert import send_alert
-from deploy.archive import Archive, ArchiveError, RefusedError, StoredStudy
+from deploy.archive import MARK, Archive, ArchiveError, RefusedError, StoredStudy
 from deploy.job import REPORT
 from deploy.mark import DELIVER, DONE, HOLD, OUTCOMES, RUNNING, SEGMENT, Mark, digest_of, mark_of, parsed
 
@@ -48,7 +48,8 @@ class SharedError(InputError):
 class Service:
     """The loop over the studies in Orthanc.
 
-    `command` segments a study from `--input` to `--output` and exits with 0 if all results exist.
+    `command` is a command line that segments the study in `--input` and exits with status 0 if all results exist in
+    `--output`.
     """
 
     archive: Archive
@@ -110,7 +111,10 @@ class Service:
         (self.work / HEARTBEAT).touch()
 
     def _start(self) -> None:
-        """Take over other services' studies, if allowed, and end the attempts that a killed service left."""
+        """With `adopt`, take over the studies of other services; without it, raise SharedError if they have any.
+
+        Attempts that a killed service left in progress are marked as failed.
+        """
         marks = {study.id: mark for study in self.archive.studies() if (mark := parsed(study.mark))}
         for mark in () if self.adopt else marks.values():
             self._check_owner(mark)
@@ -128,17 +132,20 @@ class Service:
             )
 
     def _set_mark(self, study: StoredStudy, mark: Mark | None = None) -> None:
-        """Mark a study, unless another service has marked it, and check that Orthanc keeps the mark."""
+        """Mark a study; without `mark`, only check the mark that it has.
+
+        Raise SharedError if another service has marked the study, and RefusedError if Orthanc has no valid mark of it.
+        """
         if mark is not None:
             self._check_owner(parsed(self.archive.mark(study.id)))
             self.archive.set_mark(study.id, mark.text())
         stored = parsed(self.archive.mark(study.id))
         self._check_owner(stored)
         if stored is None:
-            raise RefusedError("Orthanc does not keep the mark")
+            raise RefusedError(f"Orthanc does not keep the mark (metadata {MARK})")
 
     def _next(self) -> tuple[tuple[StoredStudy, Mark] | None, float]:
-        """The next study to try, if any, and the time of the next full look at all studies."""
+        """Return the next study to try with its mark, or None, and the time of the next look at all studies."""
         now = time.time()
         next_look, states, task = now + LOOK, Counter[str](), None
         for study, mark in studies_to_segment(self.archive, self.since, self.known):
@@ -152,7 +159,7 @@ class Service:
         return task, next_look
 
     def _work_on(self, study: StoredStudy, mark: Mark) -> None:
-        """Try a study once; if Orthanc refuses its mark, forget a deleted study, and bar any other for a while."""
+        """Try a study once; if Orthanc refuses its mark, forget a deleted study, and try any other after `LOOK`."""
         try:
             self._try(study, mark)
         except RefusedError as error:
@@ -209,9 +216,10 @@ class Service:
                 log(problem)
 
     def _segment(self, study: StoredStudy, mark: Mark) -> tuple[Mark, bytes | None]:
-        """Segment a study and keep the results in Orthanc, unless the last results came from the same series.
+        """Segment a study and keep the results in Orthanc; return the next mark and the results as a zip archive.
 
-        If MR images arrive meanwhile, the results are dropped and the attempt does not count.
+        Nothing is kept, and None is returned for the results, if the delivered results came from the same series, or if
+        MR images arrived during the attempt, which then does not count.
         """
         with tempfile.TemporaryDirectory(prefix=PREFIX, dir=self.work) as temporary:
             folder = Path(temporary)
@@ -238,7 +246,7 @@ class Service:
     def _deliver(self, study: StoredStudy, mark: Mark, kept: bytes) -> Mark:
         """Store the kept results in Orthanc; if configured, send them to the PACS and delete the results they replace.
 
-        The UIDs of the results are the same on every attempt.
+        The UIDs of the results are the same on every attempt. Return the mark of a finished study.
         """
         instances = self.archive.store(kept)
         if self.send_to:
@@ -252,7 +260,7 @@ class Service:
         return mark.moved_to(DONE, delivered=mark.kept)
 
     def _write_metrics(self, states: Counter[str]) -> None:
-        """Write Prometheus's text format for the textfile collector of its node exporter."""
+        """Write the counts in Prometheus's text format, for the textfile collector of its node exporter."""
         lines = ["# HELP brainsegfounder_attempts_total Attempts since the service started, by outcome."]
         lines += ["# TYPE brainsegfounder_attempts_total counter"]
         lines += [f'brainsegfounder_attempts_total{{outcome="{name}"}} {self.counts[name]}' for name in OUTCOMES]
@@ -262,7 +270,10 @@ class Service:
             file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
     def _call(self, folder: Path, options: list[str]) -> None:
-        """Run the command from `folder`/input to `folder`/output. It gets SIGTERM whenever this process ends."""
+        """Run the command from `folder`/input to `folder`/output; raise an AttemptError if it fails.
+
+        The command gets SIGTERM whenever this process ends.
+        """
         options = [f"--input={folder / 'input'}", f"--output={folder / 'output'}", *options]
         with (folder / "messages").open("w+b") as messages:
             process = subprocess.Popen(
@@ -299,11 +310,11 @@ class Service:
 def studies_to_segment(
     archive: Archive, since: str, cache: dict[str, tuple[str, str]]
 ) -> Iterator[tuple[StoredStudy, Mark]]:
-    """The studies with MR images, the least recently updated first, each with its mark.
+    """Yield the studies with MR images, the least recently updated first, each with its mark.
 
     A study without a mark counts if it is complete and was scanned on or after `since`, YYYYMMDD. `cache` keeps the
     last update of each study and the digest of its images, so that images are listed again only after a change.
-    A study counts even if Orthanc refuses to list its images: its attempt reports that.
+    A study counts even if Orthanc refuses to list its images, because its attempt reports the refusal.
     """
     for study in archive.studies():
         if study.mark is None and (not study.stable or study.scanned < since):

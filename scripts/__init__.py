@@ -11,7 +11,10 @@ IS_TRAINING = sys.orig_argv[-len(sys.argv) :][0].endswith("scripts.run") and sys
 
 
 def _end(number: int, _: object) -> None:
-    """Exit with one line, a training with status 75; an exception could be lost in callbacks during imports."""
+    """Print a line and end this process by the signal, or training on SIGTERM and SIGHUP with status 75.
+
+    An exception could be lost in callbacks during imports.
+    """
     if os.getpid() == COMMAND and os.environ.get("RANK", "0") == "0":
         name = "interrupted" if number == signal.SIGINT else f"{signal.Signals(number).name}: ended"
         os.write(2, f"{name}\n".encode())

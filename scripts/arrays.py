@@ -8,7 +8,7 @@ from typing import Any
 
 from common.bars import tqdm
 
-os.environ.setdefault("SUBMITIT_PREEMPT_SIGNAL", "USR1")  # on it, a training saves its state and exits
+os.environ.setdefault("SUBMITIT_PREEMPT_SIGNAL", "USR1")  # on this signal, training saves its state and exits
 
 import submitit
 
@@ -21,7 +21,7 @@ FAILURES = (submitit.core.utils.FailedJobError, submitit.core.utils.UncompletedJ
 
 
 class _Call(submitit.helpers.Checkpointable):
-    """The call that a job makes, and repeats after SLURM requeues it (preempted or out of time)."""
+    """A job's function call, which is repeated after SLURM requeues the job (preempted or out of time)."""
 
     def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return function(*arguments)
@@ -45,16 +45,17 @@ class JobArray:
     jobs: int
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a function in a single job and wait for its result."""
+        """Call a function in a single job, wait, and return its result; raise an InputError if the job fails."""
         try:
             return self.executor.submit(_Call(), function, *arguments).result()
         except (OSError, *FAILURES) as error:
             raise InputError(_failure_of(error)) from error
 
     def map(self, function: Callable[[Any], Any], items: Sequence[Any], unit: str) -> list[Any]:
-        """Apply a function to each item and wait, with a progress bar.
+        """Apply a function to each item in a job array, and wait with a progress bar.
 
-        Results are in the order of the items; a result is None if the function killed its process twice.
+        Return the results in the order of the items; a result is None if the function killed its process twice. Raise
+        an InputError, after all jobs have ended, if a job fails.
         """
         if not items:
             return []
@@ -89,9 +90,10 @@ class JobArray:
 
 
 def array_of(settings: Mapping[str, Any], output: Path, name: str, jobs: int) -> JobArray:
-    """Create jobs that log to a folder in `output`, which all nodes must share; writes nothing.
+    """Return a `JobArray` of at most `jobs` jobs; nothing is submitted or written yet.
 
-    `settings` are submitit's, such as slurm_partition, gpus_per_node, cpus_per_task and timeout_min.
+    The jobs log to a folder in `output`, which all nodes must share. `settings` are submitit's, such as
+    slurm_partition, gpus_per_node, cpus_per_task and timeout_min; an ArgumentError reports invalid settings.
     """
     if not isinstance(settings, Mapping):
         raise ArgumentError(f"slurm={settings}: expected settings such as \"{{'slurm_partition': 'gpu'}}\"")
@@ -104,7 +106,7 @@ def array_of(settings: Mapping[str, Any], output: Path, name: str, jobs: int) ->
 
 
 def _failure_of(error: Exception) -> str:
-    """The last lines of an error's message, without the traceback and log paths that submitit adds."""
+    """Return the last lines of an error's message, about 200 characters, without submitit's traceback and log paths."""
     text, _, _ = str(error).partition("You can check full logs")
     lines = [" ".join(line.split()) for line in text.strip("- \n").splitlines()]
     while len(lines) > 1 and len(" ".join(lines)) > 200:

@@ -33,7 +33,7 @@ def options(bundle: str, workflow: str | None = None) -> None:
     """Print the options of a bundle: name, default, accepted values, and meaning.
 
     Args:
-        bundle: such as brats_finetune.
+        bundle: name of a bundle, such as brats_finetune.
         workflow: train, evaluate or inference; by default all workflows of the bundle.
     """
     bundles = sorted(path.parents[1].name for path in BUNDLES.glob("*/configs/train.yaml"))
@@ -53,7 +53,7 @@ def options(bundle: str, workflow: str | None = None) -> None:
 
 
 def options_of_config(path: Path) -> list[Row]:
-    """The options of a config, in its order, with their defaults."""
+    """Return the documented options of a config, in the config's order, with their defaults in words."""
     config = read_yaml(path)
     config = config | {
         name: config.get(name, value) for name, value in TRAINING_DEFAULTS.items() if "ckpt_dir" in config

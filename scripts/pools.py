@@ -33,13 +33,13 @@ class Stages:
             os.set_blocking(end, False)
 
     def end(self, indices: Sequence[int], are_done: bool = True) -> None:
-        """Forget items that are no longer in progress."""
+        """Forget items that are no longer in progress; with `are_done`, count them as finished."""
         self._read()
         self.done.update(indices if are_done else ())
         self._stages = {index: stage for index, stage in self._stages.items() if index not in indices}
 
     def draw(self) -> None:
-        """Draw the bar: finished items plus the shares of those in progress, and the names of their stages."""
+        """Update the bar: finished items plus the completed fraction of each item in progress, and the stage names."""
         self._read()
         parts = round(sum(share for _, share in self._stages.values()), 1)
         self.bar.n = len(self.done) + parts if self._stages else len(self.done)
@@ -72,10 +72,10 @@ def map_in_processes(
 ) -> list[Any]:
     """Apply a function to each item in other processes, with a progress bar; 0 workers: one per core.
 
-    The bar names the stages of the items in progress and counts their shares, so that the time left covers all
-    parallel work. If a process is killed, for example for lack of memory, the items in progress are
-    tried once more, each in a separate process. Results are in the order of the items; a result is None if the function
-    killed its process twice.
+    The bar names the stages of the items in progress and counts their completed fractions, so that the time left covers
+    all parallel work. If a process is killed, for example for lack of memory, the items in progress are tried once
+    more, each in a separate process. Return the results in the order of the items; a result is None if the function
+    killed its process twice. `on_result` is called with each result that arrives.
     """
     results: list[Any] = [None] * len(items)
 

@@ -51,13 +51,13 @@ def choose_postprocessing(evaluation: str, checkpoint: str) -> None:
     if made.get("cleanup"):
         raise InputError(folder, f"postprocessed by {made['cleanup']}", "an evaluation with --cleanup=none")
     if made.get("split") == "testing":
-        raise InputError(folder, "of the split testing", "an evaluation with --split=validation")
+        raise InputError(folder, "evaluated on the split testing", "an evaluation with --split=validation")
     contents = {file: weights.load(file) for file in files}
     if foreign := [file for file in files if not isinstance(contents[file].get("metadata"), Mapping)]:
-        raise ArgumentError("checkpoint", foreign[0], "no metadata", "the model.pt of a training")
+        raise ArgumentError("checkpoint", foreign[0], "no metadata", "the model.pt that a training run wrote")
     if sorted(made.get("checkpoints", {}).values()) != sorted(map(digest, files)):
         listed = ", ".join(made.get("checkpoints", {})) or "unknown weights"
-        raise ArgumentError("checkpoint", checkpoint, "changed, or not what was evaluated", f"{listed}, as evaluated")
+        raise ArgumentError("checkpoint", checkpoint, "not the evaluated weights", f"{listed}, unchanged")
     regions = [*regions_of(details.convention)]
     cases = []
     for case in details.files:
@@ -80,7 +80,8 @@ def choose_postprocessing(evaluation: str, checkpoint: str) -> None:
 def choose(cases: Sequence[Case], convention: str) -> tuple[dict[str, Steps], dict[str, float], dict[str, float]]:
     """Return the steps by region that raise Dice, and mean Dice by region before and after.
 
-    A candidate is tried on top of those already chosen, as in nnU-Net v2 (`determine_postprocessing`); DIFF-37.
+    Each candidate is tried together with the steps already chosen, as in nnU-Net v2 (`determine_postprocessing`);
+    DIFF-37.
     """
     names = [*regions_of(convention)]
     chosen: dict[str, Steps] = {}

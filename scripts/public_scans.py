@@ -95,8 +95,8 @@ SETS = {
 def public_scans(clones: str, output: str) -> None:
     """Lay out three public data sets of real scans for `python -m scripts.datalists generic`.
 
-    Each becomes a folder in OUTPUT, with licence and citation in SOURCE.md. Existing folders stay as they are; data
-    sets without a clone are skipped.
+    Each data set becomes a folder in OUTPUT, with licence and citation in SOURCE.md. Existing folders stay as they are;
+    data sets without a clone are skipped.
 
     Args:
         clones: folder of clones, each made by `git clone --bare https://github.com/OWNER/NAME` (CBICA/NiChart_Project

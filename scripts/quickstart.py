@@ -29,7 +29,7 @@ def quickstart(*, output: str = "runs/quickstart") -> None:
     """Run all stages at a small scale on the embedded cohort, evaluate them and write OUTPUT/report.html.
 
     Args:
-        output: folder for all files; an existing one is renamed, not overwritten.
+        output: folder for all files; an existing folder is renamed, not overwritten.
 
     The exit status is 1 if a Dice or a loss misses its threshold; the duration does not matter.
     """
@@ -95,8 +95,8 @@ def _losses(record: Mapping[str, Any]) -> dict[str, list[float]]:
 def shortfalls(summary: Mapping[str, Any]) -> list[str]:
     """Return the missed thresholds, one line each.
 
-    For a pretraining, only loss terms that a training of this length must lower count. The contrastive term does not:
-    it is measured against two negatives, on crops of four held-out subjects.
+    For pretraining, only the loss terms that must fall in a run of this length count. The contrastive term does not
+    count, because it is measured against two negatives, on crops of four held-out subjects.
     """
     lines = [
         f"{bundle}: mean Dice of {region} is {score['dice']:.3f}, expected at least {MIN_DICE[bundle]:.2f}"
@@ -114,7 +114,7 @@ def shortfalls(summary: Mapping[str, Any]) -> list[str]:
 
 
 def conclusion(summary: Mapping[str, Any], runs: Path) -> str:
-    """The final text of the quick start; `summary` also needs its `seconds`."""
+    """Return the final text of the quick start; `summary` is the content of summary.json."""
     lines = [
         f"\nquick start: {summary['seconds'] / 60:.1f} min; mean Dice on held-out subjects of the embedded cohort,",
         "all subjects (only those that have the region, and their number):",

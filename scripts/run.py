@@ -79,7 +79,7 @@ def read_command_line(arguments: Sequence[str], is_distributed: bool = False) ->
 
 
 def check_early(files: Sequence[str | Path], options: Mapping[str, Any]) -> None:
-    """Refuse bad options within a second, before slow imports."""
+    """Raise an InputError for an invalid option or datalist, within a second, before slow imports."""
     values = check_values(files, options)
     if all(isinstance(vars(values).get(name), int) for name in ("iterations", "val_interval", "warmup_iterations")):
         length(values, cases=1, cases_per_step=1)

@@ -38,7 +38,7 @@ def segment(
     jobs: int = 1,
     grid: str | None = None,
 ) -> None:
-    """Prepare raw scans as a model expects them, segment them, and bring the label maps back to the scans' own grids.
+    """Prepare raw scans as a model expects them, segment them, and resample the label maps to the raw scans' grids.
 
     Writes OUTPUT/labels/SUBJECT.nii.gz, on the grid of the subject's T1, with a picture, SUBJECT.png, and
     OUTPUT/labels/volumes.csv, the volumes of the regions; with `grid`, the same in OUTPUT/labels/MODALITY. Look at
@@ -51,9 +51,9 @@ def segment(
         scans: folder of raw scans, NIfTI or DICOM, as python -m scripts.prepare reads it.
         bundle: bundle of the model: brats_finetune or atlas_finetune.
         output: folder of all results.
-        checkpoint: weights of a training; by default models/model.pt of the bundle.
-        like: target space of the training's scans: ukb, brats or atlas; by default the bundle's.
-        brain: brain extraction, by default that of the training's scans; see python -m scripts.prepare.
+        checkpoint: weights of a training run; by default models/model.pt of the bundle.
+        like: target space of the training scans: ukb, brats or atlas; by default the bundle's.
+        brain: brain extraction, by default as for the training scans; see python -m scripts.prepare.
         patterns: modality -> pattern of its files' names; see python -m scripts.prepare.
         series: subject -> DICOM series to use; see python -m scripts.prepare.
         missing: refuse or keep a subject that lacks a modality; keep is for models trained with missing modalities.
@@ -126,7 +126,10 @@ def labels_folder(folder: Path, modality: str | None) -> Path:
 def bring_back(
     maps: Mapping[str, Path], folder: Path, modality: str | None, convention: str, volumes: Any, skips_missing: bool
 ) -> list[Any]:
-    """Write label maps on a modality's raw grids, with pictures and volumes; return each subject's outcome."""
+    """Write label maps on a modality's raw grids, with pictures and volumes; return each subject's outcome.
+
+    With `skips_missing`, subjects without the modality are left out.
+    """
     from common.inference.segmentations import write_label_tables
     from scripts.prepare.labels import read_labels
     from scripts.prepare.picture import draw_labels
@@ -142,7 +145,7 @@ def bring_back(
     outcomes = send_all(maps, prepared, target, modality)
     labels = {file.name.removesuffix(".nii.gz"): file for file in sorted(target.glob("*.nii.gz"))}
     if earlier := sorted(labels.keys() - maps.keys()):
-        show(f"warning: {target} keeps {shortened(earlier)}, of an earlier run", error=True)
+        show(f"warning: {target} still contains label maps of an earlier run: {shortened(earlier)}", error=True)
     volumes.keep(labels)
     failed = {outcome.name for outcome in outcomes if outcome.fault}
     for subject in sorted(maps.keys() & labels.keys()):  # an affine registration has changed the volumes
@@ -160,18 +163,18 @@ def bring_back(
 
 
 def check_made_here(folder: Path) -> None:
-    """Refuse to replace label maps that no earlier run has made."""
+    """Raise an InputError if the folders of the results contain label maps that scripts.segment did not write."""
     from common import made
 
     for part in (folder / PREDICTED, folder / LABELS, *(folder / LABELS).glob("*/")):
         subjects = (made.read(part) or {}).get("inputs", {})
         for file in part.glob("*.nii.gz"):
             if file.name.removesuffix(".nii.gz") not in subjects and not is_label_map(file):
-                raise InputError(f"{file}: not of an earlier run; expected another --output")
+                raise InputError(f"{file}: not written by scripts.segment; expected a different --output")
 
 
 def _as_trained(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of the preparation that a checkpoint's record sets: modalities, brain and spacing."""
+    """Return the preparation options that a checkpoint's record determines: any of modalities, brain and spacing."""
     options: dict[str, Any] = {}
     if modalities := record.get("modalities"):
         options["modalities"] = list(modalities)
@@ -183,10 +186,10 @@ def _as_trained(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def predict(bundle: str, checkpoint: Path, folder: Path, device: str) -> bool:
-    """Run inference on the prepared scans, which reports its failures; return whether all subjects succeeded.
+    """Run inference on the prepared scans in a separate process; return whether all subjects succeeded.
 
-    The separate process frees its memory at its end, and its exit status distinguishes failed subjects from input that
-    is bad for all. Label maps of other weights are replaced.
+    The process reports failures and frees its memory at its end. Raise SystemExit with its status if the input is bad
+    for all subjects. Label maps by different weights are replaced.
     """
     from common import made
 

@@ -1,8 +1,8 @@
-"""Prepare the volumes of a training once, so that it reads only its crops.
+"""Preprocess the volumes of a training run once and store them, so that training reads only the crops that it needs.
 
     python -m scripts.store BUNDLE [OVERLAY ...] --store=FOLDER [--OPTION=VALUE ...]
 
-Then start the training with the same `--store` and the same options.
+Then start training with the same `--store` and the same options.
 """
 
 import os
@@ -31,18 +31,20 @@ def prepare(
     slurm: Mapping[str, Any] | None = None,
     **options: str,
 ) -> None:
-    """Prepare and store the volumes of each subject that the store lacks.
+    """Preprocess and store the volumes of each subject that the store lacks.
 
     Args:
-        bundle: such as brats_finetune.
-        overlays: its configs over train.yaml, such as quickstart, or YAML files.
+        bundle: bundle to train, such as brats_finetune.
+        overlays: configs of the bundle over its train.yaml, such as quickstart, or YAML files.
         store: folder of the prepared volumes; two to three times as large as the .nii.gz files.
         jobs: subjects at a time, each in a process; 0 for one per core; with slurm, the number of SLURM jobs.
-        slurm: settings of submitit, such as "{'slurm_partition': 'cpu'}": SLURM jobs prepare the subjects.
-        options: those of the training, such as --dataset_dir and --datalist.
+        slurm: settings of SLURM jobs, named as in submitit, such as "{'slurm_partition': 'cpu'}"; by default subjects
+            are prepared on this machine.
+        options: options of training, such as --dataset_dir and --datalist.
 
     Raises:
-        InputError: an option is bad. Subjects that cannot be read are reported, a line each; the exit status is then 1.
+        InputError: an option is invalid.
+        SystemExit: some subjects cannot be read (status 1); each is reported in one line.
     """
     check_number("jobs", jobs, int, 0, 1024)
     folder = expand_home(store, f"--store={store}").absolute()  # a training runs in a different folder
@@ -78,7 +80,7 @@ def prepare(
 def _training(
     bundle: str, overlays: Sequence[str], options: Mapping[str, str], unused: Path
 ) -> tuple[Sequence[dict[str, Any]], Any]:
-    """Return a training's entries and transforms; `unused` is an empty folder for its outputs."""
+    """Return the datalist entries for training, and the preprocessing; `unused` is an empty folder for outputs."""
     fixed = {"output_dir": unused, "ckpt_dir": unused, "resume": "false", "pretrained": "null", "warmup_iterations": 0}
     words = [f"--{name}={value}" for name, value in {**options, **fixed}.items()]
     files, values = read_command_line([bundle, "train", *overlays, *words])

@@ -64,7 +64,7 @@ def convert(
     """Convert a checkpoint to this project's layout, which includes a description of the network and its training.
 
     Metadata in the file are kept; metadata that neither the file nor an option gives are recorded as unknown.
-    Modalities in the file are those of its training and are not renamed; a training has `modality_aliases`.
+    The modalities that the file states are not renamed; to train with other names, use the option `modality_aliases`.
 
     Args:
         file: a checkpoint of any layout that `inspect` reads.
@@ -85,8 +85,8 @@ def convert(
         wanted = None if value is None else OPTIONS[option](value)
         if wanted is not None and stated[option] is not None and _text(wanted) != _text(stated[option]):
             raise InputError(
-                f"--{option}={_text(wanted)}: {file} states {_text(stated[option])}; leave the option out; a training "
-                "takes a different modality's filters by --modality_aliases"
+                f"--{option}={_text(wanted)}: {file} states {_text(stated[option])}; leave the option out; to start a "
+                "modality from the filters of a different modality, train with --modality_aliases"
             )
         stated[option] = stated[option] if wanted is None else wanted
     if not isinstance(stated["modalities"], list | tuple) or len(stated["modalities"]) != details["input_channels"]:
@@ -111,7 +111,7 @@ def convert(
     show(f"{output}: {details['network']}, {details['model_size']}, {', '.join(stated['modalities'])}")
     for name in stated["modalities"]:
         if (usual := modality_of(name)) not in (None, name):
-            show(f"--modalities: datalists usually write {usual}, not {name}; a training matches filters by name")
+            show(f"--modalities: datalists usually write {usual}, not {name}; training matches filters by name")
     if left_out := checkpoint.layout.left_out:
         show(f"tensors left out, as SSLHead and SwinUNETR lack them: {', '.join(left_out)}")
 
@@ -140,8 +140,8 @@ def as_safetensors(state: Mapping[str, Any]) -> bytes:
 def describe(state: Mapping[str, Any], name: str = "checkpoint") -> dict[str, Any]:
     """Describe a checkpoint's network by its tensors: kind, size, channels and numbers of tensors and parameters.
 
-    Raises an InputError if there is no SwinUNETR encoder that MONAI can build. A training that starts from the
-    checkpoint reports which other tensors fit.
+    Raises an InputError if there is no SwinUNETR encoder that MONAI can build. The remaining tensors are not checked;
+    training that starts from the checkpoint reports which of them fit.
     """
     from common.ssl import SIZES, SSLHead  # late import: `--help` stays fast
 
@@ -171,7 +171,7 @@ def describe(state: Mapping[str, Any], name: str = "checkpoint") -> dict[str, An
 
 
 def network_of(state: Mapping[str, Any]) -> str:
-    """The kind of SwinUNETR's network that has these tensors, by their names alone."""
+    """Return which network of the SwinUNETR family has these tensors, judged by their names alone."""
     modules = {key.split(".")[0] for key in state}
     if modules >= {"rotation_head", "contrastive_head"} or "masked_out" in modules:
         return "SSLHead"
@@ -181,7 +181,7 @@ def network_of(state: Mapping[str, Any]) -> str:
 
 
 def _size(state: Mapping[str, Any], name: str) -> Any:
-    """An encoder's size, from the names and shapes of its attention tables: [(2 window - 1)^3, heads]."""
+    """Return an encoder's size by the names and shapes of its attention tables: [(2 window - 1)^3, heads]."""
     from common.ssl import ModelSize
 
     block = re.compile(

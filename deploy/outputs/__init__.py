@@ -1,7 +1,7 @@
-"""DICOM results: each module here makes the object of the same file name. To add an object, add a module.
+"""DICOM results: each module here makes the object that has its name. To add an object, add a module.
 
-A module defines STEP, its order and the last digit of its series number, and `make(case, made)`, which returns the
-object; `made` maps names to the objects of lower steps.
+A module defines `STEP` and `make(case, made)`. `STEP` orders the objects and is the last digit of the series number.
+`make` returns the object; its argument `made` maps names to the objects of lower steps.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,8 +28,8 @@ class Case:
         segments: segment numbers [columns, rows, slices] on the grid of the reference.
         reference: scan that gives the grid.
         slices: images of the reference, in the order of the last axis.
-        volumes: mL of each segment, by label.
-        bundle: the bundle that segmented it.
+        volumes: volume of each segment in mL, by label.
+        bundle: bundle that made the segmentation.
         remarks: texts for the results.
         replaced: earlier results of the study.
         burned_in: value of BurnedInAnnotation; None omits it.

@@ -36,7 +36,7 @@ def make_report(
     remarks: Sequence[str] = (),
     replaced: Sequence[Dataset] = (),
 ) -> hd.sr.Comprehensive3DSR:
-    """Make the structured report from the volume in mL of each segment, by label. Remarks become comments.
+    """Make the structured report; `volumes` are the volumes in mL by segment label, and remarks become comments.
 
     Earlier reports among `replaced` become its predecessors.
     """
@@ -85,7 +85,7 @@ def make_report(
 def _measure(
     number: int, segment: Segment, volume: float, segmentation: Dataset, source: Dataset, bundle: Bundle
 ) -> hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
-    """The measurement group of a segment with its volume."""
+    """Return the measurement group that holds a segment's volume in mL."""
     description = segmentation.SegmentSequence[number - 1]
     return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=hd.sr.TrackingIdentifier(description.TrackingUID, description.TrackingID),

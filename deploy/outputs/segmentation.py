@@ -1,7 +1,7 @@
 """Convert a label map to a DICOM segmentation with SNOMED CT codes and the model's name.
 
-It calls highdicom directly: MONAI Deploy's writer keeps rounded positions, which readers misplace, omits the series
-description, and names MONAI as the manufacturer.
+This module calls highdicom directly: MONAI Deploy's writer keeps rounded positions, which readers misplace, omits the
+series description, and names MONAI as the manufacturer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,7 +49,7 @@ def label_segments(label: NDArray[np.uint8], segments: Sequence[Segment]) -> NDA
 
 
 def series_number(source: Dataset, step: int) -> int:
-    """Return a number for a new series, above those of scanners (usually below 1000)."""
+    """Return a number for a new series that ends in `step`; scanners' numbers are usually below 1000."""
     value = source.get("SeriesNumber")
     number = 1000 + step + 10 * (int(value) if value not in (None, "") else 0)
     return number if 0 < number < 2**31 else 1000 + step  # the range of DICOM's integer strings (IS)

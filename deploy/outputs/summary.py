@@ -1,6 +1,6 @@
 """Draw the summary for radiologists: overlays in three planes, volumes, model and remarks.
 
-It is stored as a secondary capture, which every viewer shows. No text comes from DICOM headers.
+The summary is stored as a secondary capture, which every viewer shows. No text comes from DICOM headers.
 """
 
 import textwrap
@@ -36,7 +36,7 @@ def draw_summary(
 ) -> Figure:
     """Draw the planes with the largest segment areas (plain above, overlay below) and the text on the right.
 
-    `volumes` are in mL by segment label.
+    Without any segment, the middle planes are drawn. `volumes` are in mL by segment label.
     """
     with new_figure(figsize=SIZE, facecolor="black") as figure:
         layout = figure.add_gridspec(2, 4, width_ratios=[1, 1, 1, 1.3], left=0.01, right=0.99, wspace=0.03, hspace=0.03)

@@ -34,8 +34,8 @@ def benchmark(name: str, repeats: int = 3, json: str | None = None) -> None:
     Args:
         name: kernels (counts the kernels of a step without a GPU), step (optimiser steps of pretraining and
             fine-tuning), reader (reads crops from disk), inference (segments a whole case, start-up included), metrics
-            (lesion-wise scores of a case), gpu (steps, profiles, cases and trainings on a GPU; stops after nine
-            minutes; run it again to continue), or all (everything except gpu; takes an hour and updates the tables in
+            (lesion-wise scores of a case), gpu (steps, profiles, cases and training on a GPU; stops after nine minutes;
+            run it again to continue), or all (everything except gpu; takes an hour and updates the tables in
             docs/reference/benchmarks.md).
         repeats: number of timings per variant; kernels and gpu ignore it.
         json: file for the results: a list of {work, variant, seconds, ratio, peak_gib}, or for kernels of {work,
@@ -121,9 +121,9 @@ def _rows(work: str, variants: Any, repeats: int) -> dict[str, dict[str, float]]
 
 
 def update(page: Path, name: str, table: list[str], setting: str) -> None:
-    """Replace a benchmark's table in a page; raise InputError if the page lacks its markers.
+    """Replace the table of the benchmark `name` in a page; raise an InputError if the page lacks the table's markers.
 
-    `setting` is text about versions and processor.
+    `setting` is text that describes the versions and the processor.
     """
     day = f"Measured on {date.today():%Y-%m-%d}. {setting}."
     before, mark, rest = page.read_text(encoding="utf-8").partition(f"<!-- table: {name} -->\n")

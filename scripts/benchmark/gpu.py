@@ -1,4 +1,4 @@
-"""Time steps, a case and a training on a GPU: ours, stock, and stock with faster settings.
+"""Benchmark optimiser steps, inference on a case and training on a GPU: our code, and stock code with several settings.
 
 Each measurement runs in its own process, `python -m scripts.benchmark.gpu`, the most important first. Results are
 written after each measurement, so that a later call continues where an earlier call stopped.
@@ -22,7 +22,7 @@ from scripts.benchmark.timing import ROOT
 MODULE = "scripts.benchmark.gpu"
 LIMIT = 540  # seconds per call
 HEAVIEST = 10  # kernels listed per profile
-READERS = 4  # worker processes of a training's loader
+READERS = 4  # worker processes of the training loader
 CASE, BRAIN = (240, 240, 155), (151, 186, 155)  # voxels of a BraTS case, and of its brain box, to which our code crops
 
 
@@ -57,9 +57,10 @@ def jobs() -> Iterator[tuple[str, str, str]]:
 
 
 def gpu(file: Path, machine: str, setting: Setting = FULL, limit: float = LIMIT) -> list[dict[str, Any]]:
-    """Take the measurements of a machine that `file` lacks, for at most `limit` seconds; return the machine's rows.
+    """Take the measurements that `file` lacks for `machine`, for at most `limit` seconds; return the machine's rows.
 
-    A row has the work, the variant, and figures or an error. The next call continues where `limit` stopped this call.
+    A row has the work, the variant, and figures or an error. A measurement that `limit` cuts off has no row; the next
+    call repeats it.
     """
     end, rows = time.monotonic() + limit, read_json(file) if file.exists() else []
     done = {(row["job"], row["work"], row["variant"]) for row in rows if row["machine"] == machine}
@@ -184,7 +185,10 @@ def disk(work: str, code: str, folder: str, setting: Setting) -> dict[str, Any]:
 
 
 def training(work: str, kind: str, folder: str, setting: Setting) -> dict[str, Any]:
-    """Measure a pretraining step on data from `files` or a `store`: seconds, and the share spent waiting for data."""
+    """Measure a pretraining step, and the share of it spent waiting for data.
+
+    `kind` is the source of the data: `files` (.nii.gz) or a `store`.
+    """
     from common.data.datasets import Steps
 
     entries, store = reader.entries_of(f"{folder}/ukb", setting.spacing), f"{folder}/store" if kind == "store" else None

@@ -15,7 +15,7 @@ FINE_TUNING = ROOT / "bundles/brats_finetune"
 
 
 def inference() -> Works:
-    """Return the variants that segment a BraTS case [240, 240, 155]. Random weights: they do not affect the time."""
+    """Return the variants that segment a BraTS case [240, 240, 155]; random weights, which do not affect the time."""
     folder = TemporaryDirectory()
     atexit.register(folder.cleanup)
     ours, stock = commands("cpu", Path(folder.name))
@@ -26,7 +26,10 @@ def inference() -> Works:
 def commands(
     device: str, folder: Path, size: str = SIZE, edge: int = EDGE, spacing: float = 1.0
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return functions that measure our command and the stock one on a phantom in `folder`, made if absent."""
+    """Return two functions that measure our command and the stock command on a phantom in `folder`.
+
+    The phantom and a checkpoint are made if `folder` has none.
+    """
     from scripts.phantoms.cohort import make
 
     if not (folder / "model.pt").exists():

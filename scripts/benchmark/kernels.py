@@ -39,7 +39,7 @@ class Counted(NamedTuple):
 
 
 def count(run: Callable[[], Any]) -> Counted:
-    """Count the kernels and host waits of `run`; every value that it reads from the device is 1.
+    """Count the kernels and host waits of `run`; values that it reads from the device are 1, as `meta` has none.
 
     As on a GPU, attention is a single kernel, and optimisers and gradient norms process lists of tensors.
     """
@@ -60,7 +60,7 @@ def kernels(size: str = SIZE, edge: int = EDGE) -> dict[str, dict[str, Counted]]
 
 
 def second_step(work: str, code: str, size: str, edge: int) -> Counted:
-    """Count the second step, because the first fills caches; see `step.one_step`."""
+    """Count the kernels and host waits of the second step, because the first step fills caches; see `step.one_step`."""
     run = one_step(work, code, DEVICE, "float32", size, str(edge))
     count(run)
     return count(run)

@@ -65,7 +65,10 @@ def batch(folder: str, kind: str) -> Callable[[], Any]:
 def loader(
     entries: list[dict[str, Any]], store: str | None, crops: int = BATCH_SIZE, workers: int = 0, edge: int = EDGE
 ) -> Any:
-    """Return an endless loader of training batches with stage 1's transforms and one crop per volume read."""
+    """Return an endless loader of training batches with stage 1's transforms and one crop per volume read.
+
+    `store` is the folder of a store, which is filled if necessary; with None, volumes are read from the files.
+    """
     from monai.bundle import ConfigParser
     from monai.data import DataLoader
     from monai.transforms import Compose

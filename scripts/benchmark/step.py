@@ -34,7 +34,9 @@ def one_step(
     edge: str = str(EDGE),
     batches: Iterator[Any] | None = None,
 ) -> Callable[[], Any]:
-    """Return a function that takes an optimiser step of `work` on a random batch or, for `ours`, the next of `batches`.
+    """Return a function that takes an optimiser step of `work` on a random batch.
+
+    For `ours`, `batches` can supply the batch of each step instead.
 
     Pretraining is stage 1 on two modalities, fine-tuning stage 3 on four. `code` is `ours`, optionally with a value of
     the option `attention`, or `stock`, which makes the views on the host and runs a forward pass for each. Both accept

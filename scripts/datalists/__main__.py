@@ -33,9 +33,9 @@ OPTIONS = """
         seed: seed of the random choice, 0 or more.
         label_convention: meaning of the label values, such as brats2024, or regions such as core=1+3,whole=1+2+3. By
             default it is recognised from the folder names.
-        min_slices: fewest axial slices with a voxel above zero; a visit with fewer in an image is left out. The paper
-            uses 100. (Volumes in MNI space have 182 slices; empty slices do not count.) Every voxel is read, an hour
-            on one core for 41,400 people; 0 opens no image.
+        min_slices: fewest axial slices with a voxel above zero in each image; visits with fewer are left out. The paper
+            uses 100, of 182 slices in MNI space. Every voxel is read, an hour on one core for 41,400 people; 0 opens
+            no image.
         visits: all, or first for each person's first complete visit only.
         workers: processes that count slices; 0 for one per core.
     """
@@ -86,9 +86,10 @@ def generic(
 
     The layouts are `folders` (SUBJECT/MODALITY or SUBJECT/SUBJECT_MODALITY), `flat` (SUBJECT_MODALITY in any folders,
     or MODALITY/SUBJECT), `bids` (sub-X/anat or sub-X/ses-Y/anat, label maps in derivatives) and `nnunet` (imagesTr,
-    labelsTr, imagesTs and dataset.json). Unused images are counted, with the reason. The usual spellings of FLAIR,
-    T1ce, T1, T2, PD, T2star, SWI, DWI and ADC are recognised. Label maps are files with names that end with seg, label,
-    mask, lesion or similar. Without label maps, the datalist suits self-supervised stages and inference.
+    labelsTr, imagesTs and dataset.json). The command prints how many images it did not use, and why. The usual
+    spellings of FLAIR, T1ce, T1, T2, PD, T2star, SWI, DWI and ADC are recognised. Label maps are files with names that
+    end with seg, label, mask, lesion or similar. Without label maps, the datalist suits self-supervised stages and
+    inference.
 
     Args:
         root: folder of the data set.

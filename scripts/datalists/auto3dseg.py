@@ -14,13 +14,13 @@ from scripts.datalists.splits import random_folds
 def auto3dseg(datalist: str, root: str, output: str, folds: int = 5, seed: int = 0) -> None:
     """Write a datalist as the input of MONAI's Auto3DSeg: OUTPUT/input.yaml and OUTPUT/datalist.json.
 
-    The people of training and validation are dealt into folds; those of testing stay apart. Then run
+    People in training and validation are assigned to folds; people in testing are not. Then run
     `python -m monai.apps.auto3dseg AutoRunner run --input=OUTPUT/input.yaml`.
 
     Args:
-        datalist: JSON file to take from; each subject needs all modalities and a label.
+        datalist: JSON file to convert; each subject needs all modalities and a label.
         root: folder of the scans.
-        output: a folder.
+        output: folder for the two files.
         folds: number of folds. All visits of a person are in the same fold.
         seed: seed of the random folds, 0 or more.
     """
@@ -33,7 +33,7 @@ def auto3dseg(datalist: str, root: str, output: str, folds: int = 5, seed: int =
     parts = {split: cohort.content.get(split, []) for split in ("training", "validation", "testing")}
     for split, entries in parts.items():
         if entries:
-            cohort.load(split, label_convention=convention)  # all files and modalities are there
+            cohort.load(split, label_convention=convention)  # raises if a file or modality is missing
     dealt = parts["training"] + parts["validation"]
     fold_of, _ = random_folds(folds, sorted({datalists.person_in(entry) for entry in dealt}), seed)
     training = [{"fold": fold_of[datalists.person_in(entry)], **_listed(entry)} for entry in dealt]

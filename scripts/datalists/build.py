@@ -73,7 +73,10 @@ def sizes(content: Mapping[str, Any]) -> str:
 
 
 def _assign(cohort: Scan, visits: Sequence[SubjectFiles], splits: RandomSplits) -> dict[str, list[SubjectFiles]]:
-    """Return split -> visits. The layout's held-out people are for testing."""
+    """Return split -> visits. People that the layout holds out go to testing, visits without a label to unlabelled.
+
+    `unlabelled` exists only if some visits have a label and others lack it.
+    """
     unlabelled = {visit.name for visit in visits if cohort.convention is not None and visit.label is None}
     people = {str(visit.person) for visit in visits if visit.name not in unlabelled} - cohort.held_out
     split_of = {person: name for name, members in splits.draw(sorted(people)).items() for person in members}
@@ -87,7 +90,7 @@ def _assign(cohort: Scan, visits: Sequence[SubjectFiles], splits: RandomSplits) 
 
 
 def _remaining(text: str, before: Sequence[SubjectFiles], visits: list[SubjectFiles]) -> list[SubjectFiles]:
-    """Return the visits; print how many people and visits remain, if some were left out."""
+    """Return `visits` unchanged; if they are fewer than `before`, print how many people and visits remain."""
     if len(visits) < len(before):
         people, all_people = (len({visit.person for visit in group}) for group in (visits, before))
         show(f"{text}: {people} of {all_people} people, {len(visits)} of {len(before)} visits")
@@ -95,7 +98,7 @@ def _remaining(text: str, before: Sequence[SubjectFiles], visits: list[SubjectFi
 
 
 def _select(cohort: Scan, root: Path, min_slices: int, keep_missing: bool, workers: int) -> list[SubjectFiles]:
-    """Return the visits with enough images and slices."""
+    """Return the visits with enough images and slices; print each visit that is left out, with the reason."""
     most = len(cohort.modalities) - 1 if keep_missing else 0  # modalities that a visit may lack
     lacking = {visit.name: visit.lacks(cohort.modalities) for visit in cohort.visits}
     for name, missing in lacking.items():
@@ -115,7 +118,7 @@ def _select(cohort: Scan, root: Path, min_slices: int, keep_missing: bool, worke
         elif few := [modality for modality, count in counts.items() if (count or 0) < min_slices]:
             short.add(visit.name)
             numbers = ", ".join(f"{counts[modality]} in {modality}" for modality in few)
-            show(f"left out: {visit.name} has {numbers}; expected {min_slices} slices with signal")
+            show(f"left out: {visit.name}: too few slices with signal ({numbers}); expected at least {min_slices}")
     long = [visit for visit in visits if visit.name not in short]
     return _remaining(f"with {min_slices} slices or more in each", visits, long)
 
@@ -133,10 +136,10 @@ def _entry(visit: SubjectFiles, modalities: Sequence[str]) -> dict[str, Any]:
 def count_slices(
     visits: Sequence[SubjectFiles], modalities: Sequence[str], root: str | Path, workers: int = 0
 ) -> list[tuple[int | None, ...]]:
-    """Return, for each visit, the slices with signal in each image; None for an unreadable image. Show progress.
+    """Return, for each visit, the number of slices with signal in each image, with a progress bar.
 
-    Every voxel is read: 82,800 images take an hour on one core. An image also counts as unreadable if its process is
-    killed, for example for lack of memory.
+    The number is None for an image that is unreadable or kills its process, for example for lack of memory. Every voxel
+    is read: 82,800 images take an hour on one core.
     """
     paths = [f"{root}/{visit.files[modality]}" for visit in visits for modality in modalities]
     counts = iter(map_in_processes(slices_with_signal, paths, workers, "image", "slices with signal"))

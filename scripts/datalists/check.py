@@ -90,7 +90,7 @@ def check(
     accept: str | Sequence[str] = (),
     workers: int = 0,
 ) -> None:
-    """Open every file of a datalist and report problems that would stop a training, spoil it, or inflate its scores.
+    """Open every file of a datalist and report problems that would stop training, spoil it or inflate the scores.
 
     Errors: a file that is missing, damaged, too large, not 3D or not on its subject's grid; NaN, infinite or constant
     voxels; a label that is missing, has unknown values or is listed as an image; two modalities with the same voxels; a
@@ -165,17 +165,19 @@ def _accepted(accept: str | Sequence[str]) -> set[str]:
 
 
 def _check_root(cases: Sequence[Mapping[str, Any]], root: str, folder: Path) -> None:
-    """Raise InputError if no file exists below the root, which is then the wrong folder."""
+    """Raise an InputError if no listed file exists below the root, because the root is then probably wrong."""
     files = {file for case in cases for file in files_in(case)}
     if not any((folder / file).exists() for file in files):
         example = first_image(cases[0])
-        raise InputError(f"--root={root}: none of the {len(files)} files is below --root; expected {example} there")
+        raise InputError(
+            f"--root={root}: none of the {len(files)} listed files is in this folder; expected {example} there"
+        )
 
 
 def _ordered(
     cases: Sequence[Mapping[str, Any]], records: Sequence[Record], cohort_findings: Sequence[tuple[int, Problem]]
 ) -> list[tuple[int, Problem]]:
-    """Return all findings, ordered by datalist, file and `CHECKS`."""
+    """Return all findings: first those on the whole cohort, then by case, file and position in `CHECKS`."""
     subject_findings = [(index, problem) for index, record in enumerate(records) for problem in record.problems]
     order = list(CHECKS)
 
@@ -226,7 +228,7 @@ def _write(result: Result, output: Path, root: str, workers: int) -> list[str]:
 
 
 def _exclude(content: Mapping[str, Any], result: Result, fixed: str, accepted: Collection[str]) -> list[str]:
-    """Write the datalist without the subjects that have errors; return lines that name them.
+    """Write the datalist without the subjects that have errors; return lines for the terminal that name these subjects.
 
     Raise InputError if no subject is left for training.
     """

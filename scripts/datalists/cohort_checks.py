@@ -67,14 +67,14 @@ def _absent_regions(records: Sequence[Record], convention: str) -> Iterator[tupl
         if label_sets and not any(values & labels for labels in label_sets):
             numbers = "+".join(map(str, sorted(values)))
             value = f"no voxel of {name} ({numbers}) in {len(label_sets)} label maps"
-            yield -1, Problem("absent_region", "", value, "regions that some subject has")
+            yield -1, Problem("absent_region", "", value, "each region in some label map")
 
 
 def _repeated(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> Iterator[tuple[int, Problem]]:
     """Find subjects, people and images that occur twice; report the copy, with the name of the case to keep.
 
-    Cases without errors are kept first, then the most strictly held-out, then the first in the datalist. Visits of a
-    person may share a split or be unlabelled.
+    The case to keep is a case without errors, else the case in the most strictly held-out split, else the first in the
+    datalist. Visits of a person may share a split or be unlabelled.
     """
 
     def rank(index: int) -> tuple[bool, int, int]:

@@ -65,7 +65,7 @@ def _ordered(names: dict[str, str]) -> list[str]:
 
 
 def _split(root: Path, image: ImageFile, output: Path, names: Sequence[str]) -> None:
-    """Write each volume of an image as CASE_0000.nii.gz and so on."""
+    """Write each modality of a 4D image to a separate file: CASE_0000.nii.gz, CASE_0001.nii.gz, ..."""
     file = root / image.path
     try:
         scan = open_volume(file)

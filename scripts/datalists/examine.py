@@ -37,7 +37,7 @@ class Record(NamedTuple):
 
 
 def examine(case: Mapping[str, Any], root: str, convention: str | None) -> Record:
-    """Read all files of a case completely. Every exception becomes a problem.
+    """Read all files of a case completely, and return its problems and figures; every exception becomes a problem.
 
     `convention` is a label convention (`common.data.regions`); None accepts all whole numbers as labels.
     """
@@ -78,7 +78,7 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
     if is_sound and not any(volume.max() > 0 for volume, _ in volumes):
         problems.append(Problem("no_signal", first_image(case), "no voxel above zero", "a brain, as voxels above zero"))
     if convention is not None and "label" not in case and case.get("split") != "unlabelled":
-        problems.append(Problem("no_label", first_image(case), "no label", f"one that follows {convention}"))
+        problems.append(Problem("no_label", first_image(case), "no label", f"a label map that follows {convention}"))
     return Record(
         tuple(problems),
         "" if reference is None else "".join(nibabel.aff2axcodes(reference.affine)),

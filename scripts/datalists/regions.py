@@ -17,7 +17,10 @@ EXAMPLE = "a YAML file of regions, outermost first, such as {whole: {labels: [1,
 
 
 def read_regions(path: Path, name: str) -> str:
-    """Read a YAML file of regions as text (`common.data.regions`); `name` is the file's name in messages."""
+    """Read a YAML file of regions and return its regions as text (`common.data.regions`).
+
+    Raise an InputError, which calls the file `name`, for invalid content.
+    """
     content = valid_yaml(path, EXAMPLE, name=name)
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise InputError(f"{name}: {json.dumps(content, default=str)[:80]}; expected {EXAMPLE}")
@@ -28,9 +31,10 @@ def read_regions(path: Path, name: str) -> str:
 
 
 def from_labels(root: str, files: Sequence[str], workers: int, is_asking: bool = True) -> str:
-    """Return the region text for label maps: `lesion=1` if 1 is their only value. Show progress.
+    """Return the regions of label maps as text: `lesion=1` if 1 is their only value above 0. Show progress.
 
-    For other values, raise InputError with an example file of regions or, if not `is_asking`, make each value a region.
+    For any other values, raise an InputError that shows an example file of regions or, if not `is_asking`, return a
+    region for each value, such as `label1=1,label2=2`.
     """
     results = map_in_processes(partial(label_values, root=root), files, workers, "label map", "label values")
     for file, values in zip(files, results, strict=True):

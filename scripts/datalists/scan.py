@@ -50,9 +50,9 @@ def scan_any(
 ) -> Scan:
     """Scan any data set and print its layout, modalities and regions. Options that are None are detected.
 
-    `person` takes a subject's name and returns the person. Without modalities in `naming`, those of all subjects are
-    taken or, with `keep_missing`, those of any subject. `is_asking` raises InputError for label maps with unnamed
-    regions (`from_labels`).
+    `person` takes a subject's name and returns the person. If `naming` lists no modalities, the modalities that all
+    subjects have are taken or, with `keep_missing`, those that any subject has. For label maps with unnamed regions,
+    `is_asking` raises an InputError (`from_labels`).
     """
     with reporting_path_errors(f"--root={root}", "a folder of scans"):
         listing = list_images(root)
@@ -78,7 +78,7 @@ def scan_any(
 
 
 def _refuse_clashes(data: DataSet, naming: Naming) -> None:
-    """Raise InputError if two files fit the same image or label map, with options that choose between them."""
+    """Raise an InputError if two files fit the same image or label map; the message suggests options."""
     if clashes := data.clashing(naming.modalities):
         options = " ".join(f"--{name}={value}" for name, value in options_of(data, naming).items())
         expected = f"a choice, such as {options}" if options else "one file of each kind per subject"
@@ -86,7 +86,7 @@ def _refuse_clashes(data: DataSet, naming: Naming) -> None:
 
 
 def options_of(data: DataSet, naming: Naming) -> dict[str, str]:
-    """Return options that give most subjects one file of each kind; empty if none do."""
+    """Return command options (name -> value) that select one file of each kind for most subjects; empty if none do."""
     layout, words = remedy(data, naming) if data.name else ("", {})
     options = {"layout": layout} if layout not in ("", data.name) else {}
     if words.keys() - {LABEL}:
@@ -133,7 +133,7 @@ def _modalities(
 def _convention(
     data: DataSet, subjects: list[SubjectFiles], naming: Naming, regions: str | None, workers: int, is_asking: bool
 ) -> str | None:
-    """Return the label convention: `regions`, the layout's or from the label maps; None without label maps."""
+    """Return the label convention: `regions`, else the layout's, else from the label maps; None without label maps."""
     labels = [subject.label for subject in subjects if subject.label is not None]
     if not labels:
         if naming.label is not None:

@@ -44,9 +44,9 @@ FOLDS_SCHEMA = {
 class RandomSplits:
     """Splits drawn at random.
 
-    `validation` and `testing` are numbers or, below 1, fractions of people; a fraction above 0 gives at least one
-    person. "all" for `testing` reserves everyone, None draws only a validation split. `least` is the smallest number of
-    people for validation.
+    `validation` and `testing` are numbers of people (int) or fractions from 0 to below 1 (float); a fraction above 0
+    gives at least one person. For `testing`, "all" reserves everyone, and None draws only a validation split. `least`
+    is the smallest number of people for validation.
 
     Raises:
         InputError: an option is invalid or, from `draw`, too few people are left for training or validation.
@@ -73,7 +73,10 @@ class RandomSplits:
             raise InputError(f"--validation={self.validation}: cannot be combined with --testing={ALL}")
 
     def draw(self, people: Sequence[str]) -> dict[str, list[str]]:
-        """Return split -> sorted people. The choice for testing does not depend on `validation`."""
+        """Return split -> sorted people, for training, validation and testing.
+
+        The choice for testing does not depend on `validation`. Without people, all splits are empty.
+        """
         if not people or self.testing == ALL:
             return {"training": [], "validation": [], "testing": list(people)}
         tested, validated = (_count(value or 0, len(people)) for value in (self.testing, self.validation))
@@ -102,7 +105,10 @@ def _shuffled(people: Sequence[str], seed: int) -> list[str]:
 
 
 def person_finder(pattern: str) -> Callable[[str], str]:
-    """Return a function that takes a subject's name and returns the person, the first group of `pattern`."""
+    """Return a function that takes a subject's name and returns the person, the first group of `pattern`.
+
+    Raise an InputError for an invalid pattern; the function raises it for a name without a match or a person.
+    """
     try:
         form = re.compile(str(pattern))
     except re.error as error:
@@ -131,15 +137,15 @@ def hold_out(
     seed: int,
     person: str | None = None,
 ) -> dict[str, Any]:
-    """Return a datalist with one fold, from a file of folds or of random folds, held out in the split `fold_to`.
+    """Return a datalist in which fold number `fold` is held out in the split `fold_to`, validation or testing.
 
-    A fold for testing replaces the test subjects of the datalist; `validation` is then the number or fraction of the
-    remaining people for validation (default 0.1). Subjects without label are for training, unless their person is held
-    out. `person` is the pattern of a person in a subject's name (by default as in the datalist). The datalist records
-    the fold under `folds`.
+    `folds` is a file of folds, or a number of random folds. A fold for testing replaces the test subjects of the
+    datalist; `validation` is then the number or fraction of the remaining people for validation (default 0.1). Subjects
+    without a label are for training, unless their person is held out. `person` is the pattern of a person in a
+    subject's name (by default as in the datalist). The datalist records the fold under `folds`.
 
     Raises:
-        InputError: the fold does not exist, or the fold or the rest is too small.
+        InputError: the fold does not exist, or too few people are in the fold or outside it.
     """
     validates = choice("fold_to", fold_to, {"validation": True, "testing": False})
     if validates and validation is not None:
@@ -177,8 +183,8 @@ def hold_out(
     remaining = [member for member in people if fold_of.get(member, fold) != fold]
     if not held or len(remaining) < BATCH:
         raise InputError(
-            f"--fold={fold}: {len(held)} people in this fold and {len(remaining)} in the others; need 1 and "
-            f"{BATCH} (a batch)"
+            f"--fold={fold}: {len(held)} people in this fold and {len(remaining)} in the others; expected at least "
+            f"1 in the fold and {BATCH} (one batch) in the others"
         )
     parts = {"training": remaining, "validation": held} if validates else random.draw(remaining) | {"testing": held}
     split_of = {member: split for split, members in parts.items() for member in members}
@@ -199,7 +205,10 @@ def hold_out(
 
 
 def random_folds(number: int, people: Sequence[str], seed: int) -> tuple[dict[str, int], dict[str, Any]]:
-    """Return person -> fold, drawn by the seed, and the folds' source; fold sizes differ by at most one."""
+    """Return person -> fold, drawn by the seed, and the datalist's entries on the source of the folds.
+
+    Fold sizes differ by at most one person. Raise an InputError for more folds than people.
+    """
     if number > len(people):
         raise InputError(f"--folds={number}: only {len(people)} people have labels; expected at most as many folds")
     fold_of = {person: index % number for index, person in enumerate(_shuffled(people, seed))}
@@ -213,9 +222,10 @@ def _file_names(entry: Mapping[str, Any]) -> list[str]:
 def _published_folds(
     path: Path, person_in: Mapping[str, str], labelled: Collection[str], owners: Mapping[str, str]
 ) -> tuple[dict[str, int], dict[str, Any]]:
-    """Return person -> fold from a file, and the folds' source; print subjects that only the file or the datalist has.
+    """Return person -> fold from a file, and the datalist's entries on the source of the folds.
 
-    A single visit in the file puts all visits of the person into the fold.
+    Print how many subjects only the file or only the datalist has. A single visit in the file puts all visits of the
+    person into the fold. Raise an InputError if a person is in two folds, or no labelled subject is in the file.
     """
     fold_of_subject = _read_folds(path, owners)
     fold_of: dict[str, int] = {}
@@ -264,7 +274,7 @@ def _fold_entries(path: Path) -> list[dict[str, Any]]:
 
 
 def numbers_of(folds: str | int) -> list[int]:
-    """Return the fold numbers in a file, or 0 to n - 1 for n folds (2 to 1000)."""
+    """Return the fold numbers: those in the file if `folds` is a path, 0 to n - 1 if it is a count n (2 to 1000)."""
     if isinstance(folds, str):
         return sorted({entry["fold"] for entry in _fold_entries(expand_home(folds, f"--folds={folds}"))})
     check_number("folds", folds, int, 2, MOST)

@@ -54,17 +54,17 @@ def evaluate(
         predictions: folder of CASE.nii.gz or CASE.nii.
         references: folder of files with the same names; or a datalist (JSON) with labels, which are the references.
         protocol: scoring protocol, such as atlas, isles, brats, dice or lesions; the command protocols prints all. By
-            default that of the labels' challenge, or lesions (Dice and lesion F1) for your own labels.
+            default the protocol of the labels' challenge, or lesions (Dice and lesion F1) for your own labels.
         output: folder for metrics.csv, lesions.csv, cases.json, summary.json and evaluation.html. Earlier files are
             moved aside when all new files are complete.
         challenge: variant of a protocol, such as MET for brats; by default the first.
-        missing: worst counts a missing prediction as empty; by default it is an error.
+        missing: worst counts a missing prediction as empty; by default a missing prediction is an error.
         dataset_dir: folder that the datalist's paths are relative to.
         split: split of the datalist.
         label_convention: label convention of a folder of references; by default the protocol's, or lesion=1.
         workers: processes; 0 for one per core.
         slices: cases with a page to scroll through the slices: none, chosen (the cases of evaluation.html) or all.
-        background: modality of the slices in pictures; by default that on which the labels stand out most.
+        background: modality of the slices in pictures; by default the modality on which the labels stand out most.
     """
     OPTIONS["slices"](slices)
     variant = None if challenge is None else str(challenge)
@@ -121,7 +121,7 @@ def page(
             label maps and images that cases.json lists are read for the pictures.
         slices: cases with a page to scroll through the slices, FOLDER/slices/CASE.html: none, chosen or all.
         data: further folders from which label maps and images may be read, such as the data set's.
-        background: modality of the slices in pictures; by default that on which the labels stand out most.
+        background: modality of the slices in pictures; by default the modality on which the labels stand out most.
     """
     from common.inference.reading import check_images, read  # late imports: `--help` stays fast
     from common.pages import evaluation
@@ -199,7 +199,7 @@ def score(files: CaseFiles, protocol: Protocol, convention: str) -> dict[str, Sc
 
 
 def _output(output: str, names: Sequence[str], inputs: Mapping[str, str]) -> Path:
-    """Check the output folder before the work starts."""
+    """Return the output folder; raise an InputError if it is an input folder, or a file in it cannot be written."""
     folder = expand_home(output, f"--output={output}")
     for name, value in inputs.items():
         if expand_home(value, f"{name}={value}").resolve() == folder.resolve():
@@ -211,9 +211,9 @@ def _output(output: str, names: Sequence[str], inputs: Mapping[str, str]) -> Pat
 def _scores(
     cases: Sequence[CaseFiles], protocol: Protocol, convention: str, workers: int
 ) -> dict[str, dict[str, Scores]]:
-    """Score all cases in worker processes.
+    """Score all cases in worker processes; return case -> region -> scores.
 
-    Raise InputError with the first error and the number of further cases with errors.
+    If cases fail, raise an InputError with the first error and the number of further errors.
     """
     voxel = np.ones((1, 1, 1), bool)
     protocol.measure(voxel, voxel, (1, 1, 1))  # imports everything once, before the workers start
@@ -233,7 +233,7 @@ def _scores(
 
 
 def _attempt(files: CaseFiles, protocol: Protocol, convention: str) -> Any:
-    """Return the result of `score`, or its error message."""
+    """Return the result of `score`, or an error message as text."""
     try:
         return score(files, protocol, convention)
     except InputError as error:

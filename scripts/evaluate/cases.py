@@ -94,13 +94,16 @@ def _nifti_files(option: str, folder: str | Path) -> dict[str, Path]:
 def _read_datalist(
     datalist: str | Path, protocol: Protocol | None, dataset_dir: str | Path | None, split: str
 ) -> tuple[str, dict[str, Path], dict[str, Images]]:
-    """Return the label convention, and a split's labels and images by subject; only first images must exist."""
+    """Return the label convention, and the labels and images of a split by subject.
+
+    Raise an InputError if a subject's label or first image is missing.
+    """
     if dataset_dir is None:
         raise InputError(f"--dataset_dir: missing; paths in {datalist} are relative to it")
     content = datalists.read(datalist)
     convention = content["label_convention"]
     if convention is None:
-        raise InputError(f"{datalist}: label_convention null; expected that of the labels")
+        raise InputError(f"{datalist}: label_convention null; expected the convention of the labels")
     if protocol is not None:
         check_convention(protocol.name, convention)
     entries = datalists.Datalist(datalist, dataset_dir).load(str(split), None, convention, must_exist=False, missing=())

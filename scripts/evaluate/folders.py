@@ -19,7 +19,7 @@ def named_folders(command: str, folders: Sequence[str], names: str | Sequence[st
     Raise InputError for fewer than two folders, repeated folders or names, or a wrong number of names.
     """
     if len(folders) < 2:
-        raise InputError(f"{' '.join([command, *folders])}: {len(folders)} folders; expected at least two")
+        raise InputError(f"{' '.join([command, *folders])}: too few folders; expected at least two")
     paths = [expand_home(folder, folder).resolve() for folder in folders]
     if names is None:
         ends = [["/".join(path.parts[-length:]) for path in paths] for length in range(1, 99)]

@@ -32,9 +32,9 @@ def experiments(
     commands: bool = False,
     json: str | None = None,
 ) -> None:
-    """Plan, run or report a study of many trainings.
+    """Plan, run or report a study of many training runs.
 
-    plan lists the jobs, their states, and the optimiser steps of each training. run starts missing, interrupted and
+    plan lists the jobs, their states, and the optimiser steps of each training run. run starts missing, interrupted and
     failed jobs; repeat it to continue a stopped study. report writes OUTPUT/report/report.html and
     OUTPUT/report/tables: the paper's tables and figures beside the study's results, complete or not. All three take the
     same folders and files.
@@ -52,7 +52,7 @@ def experiments(
         atlas: folder of the ATLAS cohort. Cohorts without a folder are made of phantoms if the study defines them.
         dataset_dir: folder of your own data sets; `data` and the paths of a datalist in `files` are relative to it.
         files: further files by their names in the study, such as "{'ct': 'model_swinvit.pt'}".
-        gpus: processes per training, started by torchrun.
+        gpus: processes per training run, started by torchrun.
         jobs: run: number of jobs at once; on this machine they share its cores and GPUs.
         only: run: pattern of job names, such as "two_stage/*"; the jobs that they need run, too.
         stale: run: keep (the default) or redo results whose commands, inputs or code have changed; redo moves the old
@@ -103,7 +103,7 @@ def _plan(study: OpenStudy, commands: bool, json: Path | None) -> None:
         show(line, *([f"    {job.command}"] if commands else []))
     to_do = [row["steps"] for row in rows if "steps" in row and row["state"] not in ("done", "absent")]
     unknown = f"; unknown for {to_do.count(None)} until their datalists exist" if None in to_do else ""
-    show(f"{len(to_do)} trainings to do: {sum(steps or 0 for steps in to_do):,} optimiser steps{unknown}")
+    show(f"{len(to_do)} training runs to do: {sum(steps or 0 for steps in to_do):,} optimiser steps{unknown}")
     if json is not None:
         write_json(json, {"study": study.content["title"], "jobs": rows})
 

@@ -193,7 +193,7 @@ def execute(
     """Run a job in this process, unless it is done or another process runs it.
 
     Output goes to `run.log` in the job's folder or, if `is_shown`, to the output of this process. Stale results, and
-    results of a different command, are moved aside; a stopped training continues.
+    results of a different command, are moved aside; stopped training continues. Return the final state.
     """
     folder = _folder_of(job, output)
     with lock(folder, patience=1.0) as held:
@@ -293,7 +293,7 @@ def _last_line(log: Path) -> str:
 def select(study: OpenStudy, only: str = "*", redo: bool = False) -> list[str]:
     """Return the names of the jobs to run: unfinished jobs that match the pattern `only`, and the jobs that they need.
 
-    `redo` includes stale jobs.
+    `redo` includes stale jobs. Raise an ArgumentError if no job has a matching name.
     """
     to_do = ("missing", "interrupted", "failed", "running", *(["stale"] if redo else []))
     asked = [name for name in study.jobs if fnmatch(name, only)]
@@ -313,7 +313,7 @@ def launcher(places: Places, at_once: int, slurm: Mapping[str, Any] | None = Non
 
     `is_shown` shows the output of a job on this machine instead of writing a log. A SLURM job takes the lock of the
     study's job and writes its record, so that other processes see it as running. If the SLURM job is preempted or out
-    of time, SLURM requeues it and the training continues.
+    of time, SLURM requeues it and training continues.
     """
     if slurm is None:
         threads = max(1, (os.cpu_count() or 1) // (at_once * places.gpus))
@@ -337,8 +337,8 @@ def run_jobs(
     """Run the selected jobs, each after the jobs that it needs; print starts and ends, and return the final states.
 
     A failure stops only the jobs that depend on it. If a different process runs a job, this process waits, and
-    continues the job if it is left unfinished. On Ctrl-C, a scheduler's signal or a closed terminal, trainings are
-    interrupted, so that they save their state, and KeyboardInterrupt is raised.
+    continues the job if it is left unfinished. On Ctrl-C, a scheduler's signal or a closed terminal, running jobs are
+    interrupted, so that training saves its state, and KeyboardInterrupt is raised.
     """
     jobs, output = study.jobs, study.places.output
     order = TopologicalSorter({name: [need for need in jobs[name].needs if need in selected] for name in selected})
@@ -389,7 +389,7 @@ def run_jobs(
                     time.sleep(POLL_INTERVAL)
             except KeyboardInterrupt:
                 for process in list(RUNNING):
-                    process.send_signal(signal.SIGINT)  # trainings save their state
+                    process.send_signal(signal.SIGINT)  # training saves its state
                 raise
             for future in finished:
                 name = at_work.pop(future)

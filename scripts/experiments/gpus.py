@@ -13,8 +13,8 @@ class GpuPool:
     """Lends each job the GPUs that the fewest jobs use.
 
     Args:
-        gpus: Indices or names of GPUs, as in CUDA_VISIBLE_DEVICES; without enough for a job, none are lent.
-        per_job: GPUs of a job.
+        gpus: indices or names of GPUs, as in CUDA_VISIBLE_DEVICES; if a job needs more than these, none are lent.
+        per_job: number of GPUs for each job.
 
     Example:
         >>> pool = GpuPool(["0", "1"], 1)
@@ -43,7 +43,7 @@ class GpuPool:
 
 
 def visible_gpus() -> list[str]:
-    """Return the GPUs that this process may use, by CUDA_VISIBLE_DEVICES or else nvidia-smi; empty without any."""
+    """Return the GPUs that this process may use, by CUDA_VISIBLE_DEVICES or else nvidia-smi; empty if none."""
     if (stated := os.environ.get(VISIBLE)) is not None:
         return [gpu.strip() for gpu in stated.split(",") if gpu.strip()]
     command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]

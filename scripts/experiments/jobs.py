@@ -192,9 +192,10 @@ def jobs_of(study: Mapping[str, Any], places: Places) -> dict[str, StudyJob]:
 def _combinations(
     entry: Mapping[str, Any], instances: Mapping[str, list[StudyJob]]
 ) -> Iterator[tuple[dict[str, Any], dict[str, StudyJob]]]:
-    """Yield all combinations of axis values and source jobs with the same values on shared axes.
+    """Yield (axis values, source jobs by key) for each combination of source jobs and values of the entry's axes.
 
-    For an axis of its sources, the entry's `for` selects values.
+    Source jobs are combined only if they have equal values on shared axes. If `for` names an axis of a source, its
+    values select source jobs.
     """
     sources = {key: entry[key] for key in ("from", "datalist", "pretrained") if entry.get(key) in instances}
     axes = entry.get("for", {})
@@ -286,7 +287,7 @@ def _run(item: _Instance) -> StudyJob:
 
 
 def _training(item: _Instance, folder: Path) -> tuple[CommandLine, tuple[Path, ...]]:
-    """Return the command of a training, and the config files that it reads."""
+    """Return the command of a training run, and the config files that it reads."""
     bundle, gpus = ROOT / "bundles" / item.entry["bundle"], item.places.gpus
     overlays = [*item.entry["overlays"], *(["multi_gpu_train.yaml"] if gpus > 1 else [])]
     files = [f"configs/{file}" for file in ("train.yaml", *overlays)]
@@ -328,7 +329,7 @@ def _evaluation(item: _Instance, job: StudyJob) -> StudyJob:
 
 
 def _shared_options(entry: Mapping[str, Any], bundle: Path) -> dict[str, Any]:
-    """Return the options that an evaluation takes from its training; the network's options are in the checkpoint."""
+    """Return the options that an evaluation takes from its training run; the checkpoint has the network's options."""
     options: dict[str, Any] = {}
     for overlay in (bundle / "configs" / name for name in entry["overlays"]):
         options |= read_yaml(overlay)
@@ -403,7 +404,7 @@ def _literal(value: Any) -> str:
 
 
 def _fill(text: str, values: Mapping[str, Any], where: str) -> str:
-    """Replace names in braces with a job's values."""
+    """Replace names in braces with a job's values; raise an InputError that begins with `where` for an unknown name."""
 
     def value(match: re.Match[str]) -> str:
         if match[1] not in values:

@@ -27,7 +27,7 @@ RowScores = Mapping[str, ArrayLike]  # case -> scores [regions], NaN for regions
 class RowRun:
     """A run of a row: its scores in a single metric, or the reason why it has none.
 
-    `reason` also explains stale scores; `record` is the training's run.json, `page` the evaluation's page.
+    `reason` also explains stale scores; `record` is the training run's run.json, `page` the evaluation's page.
     """
 
     values: Mapping[str, Any]
@@ -123,7 +123,7 @@ def interval(runs: Sequence[RowScores], seed: int = 0) -> tuple[float, float]:
     """Return the 95 % percentile bootstrap interval of `estimate` over cases; the runs are fixed.
 
     Runs on the same test cases (seeds, subsets) are averaged case by case before resampling. Different test sets
-    (folds) are resampled separately and weighted by their numbers of runs, as if independent even if they overlap.
+    (folds) are resampled separately and weighted by their numbers of runs, as if independent, even if they overlap.
     The interval is NaN if a test set has only one case.
     """
     from scipy.stats import bootstrap  # late import: takes 0.5 s
@@ -138,7 +138,7 @@ def interval(runs: Sequence[RowScores], seed: int = 0) -> tuple[float, float]:
         return math.nan, math.nan
 
     def mean(*drawn: NDArray[np.int64], axis: int = -1) -> Any:
-        """Return the mean for case indices [resamples, cases] of each test set."""
+        """Return the mean of each resample; `drawn` holds case indices [resamples, cases] for each test set."""
         parts = zip(weights, values, drawn, strict=True)
         return sum(weight * _score(scores_of_set[:, at.astype(int)]) for weight, scores_of_set, at in parts)
 
@@ -150,7 +150,7 @@ class RowContrast(NamedTuple):
     """The comparison of two rows on the `cases` that both have; unknown numbers are NaN.
 
     `trainings` counts the runs of each row. `gain` is the first row's score minus the second's, with its 95 % interval
-    and two-sided p-value over trainings and cases.
+    and two-sided p-value over training runs and cases.
     """
 
     cases: int
@@ -162,13 +162,13 @@ class RowContrast(NamedTuple):
 
 
 def contrast(ours: Sequence[RowScores], others: Sequence[RowScores], seed: int = 0) -> RowContrast:
-    """Compare two rows on the cases that both have, over trainings and cases.
+    """Compare two rows on the cases that both have, over training runs and cases.
 
     With several test sets (folds), Student's t tests the mean of their gains. On a single test set, each bootstrap
-    sample draws n of n cases, and from each row one training fewer than it has, which makes the variance of the mean
+    sample draws n of n cases, and from each row one run fewer than it has, which makes the variance of the mean
     unbiased (McCarthy and Snowden 1985, The bootstrap and finite population sampling). The standard deviation of the
-    resampled gains is the standard error in Student's t, with (all trainings - 2) degrees of freedom. A single
-    test set cannot be tested if a row has only one training: the effect of the seed is unknown.
+    resampled gains is the standard error in Student's t, with (runs of both rows - 2) degrees of freedom. A single
+    test set cannot be tested if a row has only one run, because the effect of the seed is unknown.
     """
     from scipy.stats import t, ttest_1samp  # late import: takes 0.5 s
 
@@ -214,7 +214,7 @@ def _by_set(runs: Sequence[RowScores], allowed: Set[str]) -> dict[tuple[str, ...
 
 
 def _resampled_gains(mine: NDArray[np.float64], other: NDArray[np.float64], draw: np.random.Generator) -> list[float]:
-    """Return the gains of `RESAMPLES` bootstrap samples of scores [trainings, regions, cases]."""
+    """Return the gains of `RESAMPLES` bootstrap samples of the scores [runs, regions, cases] of two rows."""
     count = mine.shape[-1]
     gains = []
     for _ in range(RESAMPLES):

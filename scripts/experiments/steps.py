@@ -1,4 +1,4 @@
-"""The optimiser steps of a study's trainings, from their configs."""
+"""The optimiser steps of a study's training runs, from their configs."""
 
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ RUN_OPTIONS = ("dataset_dir", "datalist", "output_dir", "ckpt_dir", "pretrained"
 
 
 def steps_of(job: StudyJob, gpus: int) -> int | None:
-    """Return the optimiser steps of a training; None if they depend on a datalist that does not exist yet."""
+    """Return the number of optimiser steps of a training run; None if it depends on a datalist that is not made yet."""
     from common.training.length import length
     from common.training.step import accumulation_steps
 
@@ -41,7 +41,7 @@ def steps_of(job: StudyJob, gpus: int) -> int | None:
         return length(Options(**{name: settings[name] for name in LENGTH}), cases, per_step).iterations
 
 
-@cache  # a config takes 0.1 s to read, and many trainings share it
+@cache  # a config takes 0.1 s to read, and many training runs share it
 def _settings(options: tuple[tuple[str, str], ...], folder: Path) -> dict[str, Any]:
     parser = config_of(CommandLine((), dict(options), folder))
     content = {name: parser.get_parsed_content(name) for name in STEP_OPTIONS if name in parser}

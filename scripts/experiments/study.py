@@ -1,4 +1,4 @@
-"""A study in YAML: the trainings, their data, and the tables of the paper that they fill.
+"""A study in YAML: the training runs, their data, and the tables of the paper that they fill.
 
 Entries are `datalists` and `runs`, which start from datalists and from earlier runs. `for` gives an entry axes, such as
 `fold: [0, 1]`; an entry inherits the axes of its sources and has one job for each combination of values. `"{fold}"` in

@@ -19,7 +19,7 @@ PRESENT_LABEL = "Dice, of cases with the region"  # instead of Dice; DIFF-23
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A figure of the paper and ours; None if unknown. `reason` explains why ours is missing or stale."""
+    """A figure in the paper and in the study (`ours`), None if unknown; `reason` explains a missing or stale `ours`."""
 
     label: str
     paper: float | None
@@ -144,7 +144,7 @@ def _scores(runs: Sequence[RowRun]) -> list[RowScores]:
 
 
 def _reason(runs: Sequence[RowRun]) -> str:
-    """Return the first run's reason, and the number of further runs with a reason."""
+    """Return the first reason that a run has, with the number of further runs that have a reason; "" without any."""
     reasons = [run.reason for run in runs if run.reason]
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
     return f"{reasons[0]}{more}" if reasons else ""
@@ -153,9 +153,9 @@ def _reason(runs: Sequence[RowRun]) -> str:
 def _cells(
     runs: Sequence[RowRun], axis: str | None, values: Sequence[Any], columns: Sequence[float], labels: Sequence[str]
 ) -> list[Cell]:
-    """Return a cell for each run, matched with the paper's column by its axis value; then the unmatched columns.
+    """Return a cell for each run, with the paper's figure at its axis value; then a cell for each unmatched column.
 
-    Without an axis, no run is matched with a column of the paper.
+    Without an axis, only the runs have cells, without figures of the paper.
     """
     cells = []
     for run in runs:
@@ -170,7 +170,7 @@ def _cells(
 
 
 def _tested(entry: Entry, baselines: Sequence[str], runs: Mapping[str, Sequence[RowRun]], rising: bool) -> Entry:
-    """Add the test against the best baseline; baselines are not tested against each other."""
+    """Add the test against the best baseline that has scores; a baseline itself is returned without a test."""
     candidates = {name: scores for name in baselines if (scores := _scores(runs[name]))}
     if not candidates or entry.row in baselines:
         return entry

@@ -39,10 +39,10 @@ def export(
             ends in .safetensors.
         datalist: JSON file with the held-out case: the first with all modalities in the split of inference.yaml, or in
             validation if that split is `all`.
-        dataset_dir: root of the datalist's paths.
+        dataset_dir: folder that the datalist's paths are relative to.
         checkpoint: weights, which state their modalities, model size, patch size and label convention;
             models/model.pt of the bundle by default.
-        device: cpu or cuda; a trace runs only on its own kind of device.
+        device: cpu or cuda; a trace runs only on the kind of device on which it was made.
     """
     from scripts.export import formats  # slow import; `--help` does without
     from scripts.export.source import Source

@@ -104,7 +104,10 @@ class Source:
         return noise.to(next(self.network.parameters()).device)
 
     def case(self, datalist: str, dataset_dir: str) -> tuple[str, torch.Tensor]:
-        """Name and image of the first held-out subject with all modalities."""
+        """Return the name and the preprocessed image [C, H, W, D] of the first held-out subject with all modalities.
+
+        The subject is from the split of inference.yaml, or from validation if that split is `all`.
+        """
         split = "validation" if self.parser["split"] == datalists.ALL else self.parser["split"]
         entries = datalists.Datalist(datalist, dataset_dir).load(split, self.modalities, missing=())
         complete = [entry for entry in entries if not missing_in(entry, self.modalities)]

@@ -31,8 +31,8 @@ def folds(
     """Train one model for each fold, score all held-out cases together, and print how to use the models as an ensemble.
 
     Repeat the command to continue an interrupted run. A failed fold is reported with its log and does not stop the
-    others; the exit status is then 1. The folds divide the subjects of `training` and `validation`; those of `testing`
-    are not used, so that they can test the ensemble.
+    others; the exit status is then 1. The folds divide the subjects of `training` and `validation`; the subjects of
+    `testing` are not used, so that they can test the ensemble.
 
     All further options are the bundle's, such as --model_size=tiny or --pretrained=FILE. In their values, `{fold}`
     becomes the number of the fold, as in --pretrained=stage2/fold{fold}.pt or --device=cuda:{fold}. SLURM jobs need
@@ -41,22 +41,22 @@ def folds(
     Args:
         bundle: bundle to train, such as brats_finetune.
         datalist: JSON file of labelled subjects, not yet divided into folds.
-        dataset_dir: folder that its paths start from.
+        dataset_dir: folder that the datalist's paths are relative to.
         output: folder of all results; give an earlier run's folder to continue the run.
         folds: number of random folds, with all visits of a person in the same fold; or a JSON file like SwinUNETR's
             brats21_folds.json.
         fold_to: split of the held-out fold. In `testing` it only gives the score, and --validation sets aside subjects
             to choose the checkpoint. In `validation` it does both, as in the paper.
-        validation: number or fraction of the other people used to choose the checkpoint; 0.1 by default.
-        folds_seed: seed of the folds, 0 or more; --seed is the seed of the trainings.
+        validation: number or fraction of the people outside the fold, used to choose the checkpoint; 0.1 by default.
+        folds_seed: seed of the folds, 0 or more; --seed is the seed of the training runs.
         person: regular expression whose first group is the person in a subject's name, as in `datalists generic`.
         overlays: configs of the bundle over its train.yaml, such as segresnet.yaml.
         jobs: number of jobs at once; on this machine they share its cores.
-        gpus: processes of each training, by torchrun.
+        gpus: processes of each training run, started by torchrun.
         stale: keep results whose commands, inputs or code have changed (the default), or redo them; the old results are
             moved aside.
         slurm: settings of SLURM jobs, named as submitit's parameters; without them, jobs run on this machine.
-        options: those of the bundle, which python -m scripts.options BUNDLE lists.
+        options: further options of the bundle; python -m scripts.options BUNDLE lists them.
     """
     check_number("jobs", jobs, int, 1, 1024)
     check_number("gpus", gpus, int, 1, 1024)

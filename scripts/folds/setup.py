@@ -1,4 +1,4 @@
-"""Set up a cross-validation: a study with one training for each fold, checked before anything starts."""
+"""Set up a cross-validation: a study with one training run for each fold, checked before anything starts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ RESERVED = ("bundle_root", "split", "checkpoint", "output_dir", "ckpt_dir", "res
 class Setup:
     """A checked cross-validation, ready to start.
 
-    `entry` describes the trainings in the study.
+    `entry` describes the training runs in the study; `numbers` are the folds.
     """
 
     bundle: str
@@ -57,7 +57,7 @@ def set_up(
     gpus: int,
     options: Mapping[str, Any],
 ) -> Setup:
-    """Check everything that does not need trained models; writes nothing.
+    """Return a cross-validation after checking everything that needs no trained model; write nothing.
 
     `scripts.datalists.splits.hold_out` makes the folds. `{fold}` in text of `options` is replaced with the fold's
     number.
@@ -111,7 +111,7 @@ def _absolute(name: str, path: Any) -> Path:
 
 
 def _with_weights(options: Mapping[str, Any], numbers: Sequence[int]) -> dict[str, Any]:
-    """Make `pretrained` absolute, because the bundle runs in a different folder."""
+    """Make `pretrained` absolute, because the bundle runs in a different folder; raise if a fold's file is missing."""
     value = options.get("pretrained")
     if optional(value) is None:
         return dict(options)
@@ -125,7 +125,7 @@ def _with_weights(options: Mapping[str, Any], numbers: Sequence[int]) -> dict[st
 def _split_options(
     bundle: str, overlays: Sequence[str], options: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Separate the options of trainings and evaluations.
+    """Return the options of training and the options of evaluation; an option may belong to both.
 
     Raises an InputError for an unknown overlay or option, and for options that this command sets.
     """
@@ -159,7 +159,7 @@ def _check_configs(setup: Setup) -> None:
 
 
 def _resolved(command: CommandLine, datalist: Path, *names: str) -> Any:
-    """Resolve keys of a config as a run with this command does; return the content of the first."""
+    """Resolve the keys `names` of a config as a run with this command does; return the value of the first key."""
     # The fold's datalist is written later; a cluster's head node has no GPU
     with blaming([Change(name, value) for name, value in command.options.items()]):
         parser = config_of(command, datalist=str(datalist), device="cpu")

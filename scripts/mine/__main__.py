@@ -23,25 +23,25 @@ def mine(
     hours: float = 8,
     device: str = "auto",
 ) -> None:
-    """Plan the steps from your scans to a model and its scores, show the plan, and carry it out.
+    """Plan the steps from your scans to a model and its scores, show the plan, and run it.
 
     The plan is OUTPUT/plan.yaml, and its steps are commands that you can run yourself: prepare, datalists, check, train
-    and evaluate. Without --yes the command ends after the plan or, in a terminal, asks. Edit the file as you like, and
-    repeat the command: an existing plan is used as it is, and finished steps are skipped unless their command or input
-    has changed. Old results are moved aside before a step is repeated. See docs/how-to/one-command.md.
+    and evaluate. Without --yes the command ends after the plan or, in a terminal, asks whether to run it. You may edit
+    the file and repeat the command: an existing plan is used as it is, and finished steps are skipped unless their
+    command or input has changed. Old results are moved aside before a step is repeated. See docs/how-to/one-command.md.
 
     Args:
         root: folder of the scans, each subject with a label map, in any layout that python -m scripts.datalists generic
             reads. Skull-stripped scans whose modalities share a grid are used as they are; others are prepared.
         output: folder of the plan and all results.
-        plan: plan to carry out instead, such as an edited copy from a different output folder.
-        yes: carry the plan out without asking.
+        plan: plan to run instead of OUTPUT/plan.yaml, such as an edited copy from a different output folder.
+        yes: run the plan without asking.
         modalities: modalities to use, in channel order, such as T1,FLAIR, with their file names as in python -m
-            scripts.datalists generic; by default those that every subject has.
-        label: words at the end of the names of label maps, or their pattern; by default the usual words.
+            scripts.datalists generic; by default the modalities that every subject has.
+        label: words at the end of label maps' names, or a pattern of the names; by default seg, label, mask and so on.
         regions: YAML file that names each region, outermost first; by default one region for each label value.
         person: regular expression whose first group is the person in a subject's name, such as '(.+)_v[0-9]+'.
-        hours: maximum time of the training; the number of steps follows from the time of a step on this machine.
+        hours: maximum training time; the number of steps follows from the time of a step on this machine.
         device: cpu or cuda; by default cuda if there is a GPU.
     """
     from scripts.mine.plan import carry_out, check_plan, read_plan, screen, write_plan  # late: `--help` stays fast
@@ -62,24 +62,27 @@ def mine(
         check_plan(made, here)
     else:
         if fixed := [name for name, value in asked.items() if value is not None]:
-            raise InputError(f"--{fixed[0]}", f"no effect on the plan {source}", "an edited plan, or another --output")
+            raise InputError(
+                f"--{fixed[0]}", f"no effect on the plan {source}", "an edited plan, or a different --output"
+            )
         made = read_plan(source)
         if root is not None and str(expand_home(root, root).resolve()) != made["root"]:
-            raise InputError(f"--root={root}", f"the plan {source} is for {made['root']}", "that, or another --output")
+            problem = f"the plan {source} is for {made['root']}"
+            raise InputError(f"--root={root}", problem, "that folder, or a different --output")
     write_plan(made, here)
     show(*screen(made, folder))
     again = shlex.join(["python", "-m", "scripts.mine", f"--output={output}", "--yes"])
     if is_agreed or _agrees():
         carry_out(made, folder)
     else:
-        show("", f"edit {here} as you like; to carry it out: {again}")
+        show("", f"you may edit {here}; to run the plan: {again}")
 
 
 def _agrees() -> bool:
-    """Ask for agreement at a terminal; without a terminal, return False."""
+    """Ask for confirmation on a terminal; return False without a terminal."""
     if not (sys.stdin and sys.stdin.isatty() and sys.stdout.isatty()):
         return False
-    return input("\nCarry it out? [y/N] ").strip().lower() in ("y", "yes")
+    return input("\nRun this plan? [y/N] ").strip().lower() in ("y", "yes")
 
 
 if __name__ == "__main__":

@@ -46,21 +46,21 @@ Plan = Mapping[str, Any]  # as in SCHEMA
 
 
 def read_plan(path: Path) -> dict[str, Any]:
-    """Read a plan; refuse options that its commands do not have, and a folder of scans that does not exist."""
+    """Read a plan; raise an InputError if it does not match `SCHEMA` or has an invalid value (`check_plan`)."""
     plan: dict[str, Any] = valid_yaml(path, EXPECTED, SCHEMA)
     check_plan(plan, path)
     return plan
 
 
 def check_plan(plan: Plan, path: Path) -> None:
-    """Check the values of a plan, whose structure the schema checks."""
+    """Raise an InputError for an invalid value in a plan that matches `SCHEMA`."""
     from scripts.datalists.__main__ import check, generic  # late imports: slow
     from scripts.prepare.__main__ import prepare
     from scripts.run import check_early, read_command_line
 
     with within(path):
         if not Path(plan["root"]).is_dir():
-            raise InputError("root", "no such folder", "that of the scans", value=plan["root"])
+            raise InputError("root", "no such folder", "the folder of the scans", value=plan["root"])
         declaration(plan["regions"])
         check_arguments(generic, plan["datalist"], "datalist")
         splits = ("validation", "testing", "seed")
@@ -92,7 +92,7 @@ def write_plan(plan: Plan, path: Path) -> None:
 
 
 def jobs_of(plan: Plan, output: Path) -> dict[str, StudyJob]:
-    """Return the jobs of a plan by name, in the order of their dependence."""
+    """Return the jobs of a plan by name, each after the jobs that it needs."""
     root, is_raw = Path(plan["root"]), plan["prepare"] is not None
     data = output / "prepared" if is_raw else root
     listed, regions, datalist = output / "all.json", output / "regions.yaml", output / "datalist.json"
@@ -152,7 +152,10 @@ def screen(plan: Plan, output: Path) -> list[str]:
 
 
 def time_of(plan: Plan) -> str:
-    """Return the estimated time of the steps; that of the training follows from its length."""
+    """Return the estimated times of the steps as text; "unknown" if the plan has none.
+
+    The time of training is the time of an optimiser step times the number of iterations.
+    """
     iterations = plan["train"].get("iterations")
     counts = {"step": iterations if isinstance(iterations, int) else 0}
     seconds = {name: value * counts.get(name, 1) for name, value in plan.get("seconds", {}).items()}
@@ -163,7 +166,10 @@ def time_of(plan: Plan) -> str:
 
 
 def carry_out(plan: Plan, output: Path) -> None:
-    """Run the unfinished commands of a plan in this terminal, print the paths of the results, and open the page."""
+    """Run the unfinished commands of a plan in this terminal, print the paths of the results, and open the page.
+
+    Raise SystemExit with status 1 if a command fails.
+    """
     regions, content = output / "regions.yaml", yaml.safe_dump(plan["regions"], sort_keys=False)
     if not regions.is_file() or regions.read_text(encoding="utf-8") != content:
         with atomic_write(regions) as file:

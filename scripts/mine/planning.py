@@ -1,4 +1,4 @@
-"""Make a plan: inspect a folder, decide whether to prepare its scans, and fit a training to a machine and a time."""
+"""Make a plan: inspect a folder, decide whether to prepare its scans, and fit training to a machine and time limit."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -43,8 +43,8 @@ from scripts.experiments.jobs import ROOT
 
 BUNDLE, RECIPE = "brats_finetune", "robust"
 SHARE = 0.15  # of the people for validation, and the same for testing
-MOST = 50_000  # steps of a training; paper, section 2.4.2
-VALIDATIONS = (2, 20)  # fewest and most in a training; they should take at most a quarter of its time
+MOST = 50_000  # training steps; paper, section 2.4.2
+VALIDATIONS = (2, 20)  # fewest and most in a training run; they should take at most a quarter of its time
 BATCHES = {"cpu": (1,), "cuda": (1, 2)}  # crops per step: quick start; up to the paper's, section 2.4.2
 EDGES = (96, 64)  # edges of a crop in voxels, the paper's first
 CONFIGS = ("train", "recipe_robust")
@@ -62,7 +62,7 @@ PREPARED = 2.0  # GiB of memory to prepare a subject
 
 
 class Data(NamedTuple):
-    """The usable content of a folder: subjects with all modalities and a label map, and their people by split."""
+    """The usable content of a folder: subjects with all modalities and a label map, and the people in each split."""
 
     root: Path
     naming: Naming
@@ -82,7 +82,7 @@ class Data(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """A training that fits a machine: options, seconds of a step and of a forward pass, and memory in words."""
+    """Training options that fit a machine, seconds of a step and of a crop's forward pass, and the memory in words."""
 
     options: dict[str, Any]
     step: float
@@ -91,9 +91,9 @@ class Fit(NamedTuple):
 
 
 def make_plan(root: Path, asked: Mapping[str, Any], hours: float, device: str) -> dict[str, Any]:
-    """Make a plan for the scans below `root`; `asked` holds the user's modalities, label, regions and person.
+    """Make a plan for the scans below `root`; `asked` holds the options modalities, label, regions and person.
 
-    Raises an InputError without label maps, or with too few people.
+    Raises an InputError if there are no label maps or too few people.
     """
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == AUTO else DEVICE.parse("device", device)
     data = find(root, asked)
@@ -210,7 +210,7 @@ def preparation(data: Data, edges: Sequence[float]) -> dict[str, Any]:
 
 
 def datalist(data: Data, asked: Mapping[str, Any], is_raw: bool) -> dict[str, Any]:
-    """The options of `scripts.datalists generic`; prepared scans have the usual names."""
+    """Return the options of `scripts.datalists generic`; if `is_raw`, without name patterns, as files get new names."""
     spelled = {name: data.naming.spelled.get(name, "") for name in data.modalities}
     names = [name if is_raw or not words else f"{name}={words}" for name, words in spelled.items()]
     label = {} if is_raw or data.naming.label is None else {"label": data.naming.label}
@@ -242,7 +242,7 @@ def fit_training(data: Data, device: str) -> Fit:
 
 
 def training(data: Data, fit: Fit, spacing: Sequence[float], device: str) -> dict[str, Any]:
-    """Return the options of the training, without its length."""
+    """Return the options of the step `train`, without the number of iterations."""
     cores, volumes = os.cpu_count() or 1, len(data.cases) * (len(data.modalities) + 1)
     is_cached = volumes * prod(BRAIN) / prod(spacing) * 4 < CACHED * free_memory()  # float32
     return {

@@ -33,7 +33,7 @@ def baseline(
     device: str = "cuda",
     seed: int = 0,
 ) -> None:
-    """Train nnU-Net on a datalist's training subjects and predict its held-out ones.
+    """Train nnU-Net on a datalist's training subjects and predict its held-out subjects.
 
     Planning, preprocessing, network, augmentation, schedule and prediction are nnU-Net's own; the training and
     validation splits are the datalist's. Regions (WT, TC, ET) are trained directly, and label maps have the datalist's
@@ -42,7 +42,7 @@ def baseline(
 
     Args:
         datalist: JSON file with labelled training and validation subjects.
-        dataset_dir: the cohort's folder, where the datalist's paths start.
+        dataset_dir: folder that the datalist's paths are relative to.
         output: new folder for all files, or the folder of an interrupted run with the same settings.
         plans: default (the U-Net of Isensee et al. 2021, planned for 8 GB of GPU memory) or resenc_l (residual encoder
             L, which nnU-Net has recommended since 2024, for 24 GB).

@@ -23,9 +23,9 @@ Case = Mapping[str, Any]
 class LabelScheme:
     """A label convention in nnU-Net's terms.
 
-    `values` maps the convention's labels to nnU-Net's consecutive ones; `labels` is an entry of dataset.json, outermost
-    region first. `class_order` (`regions_class_order`) lists, for each region, the convention's label of the voxels
-    outside its inner regions; None for a single region, which is plain segmentation.
+    `values` maps the convention's labels to nnU-Net's consecutive labels; `labels` is an entry of dataset.json, the
+    outermost region first. `class_order` (`regions_class_order`) lists, for each region, the convention's label of the
+    voxels outside its inner regions; None for a single region, which is plain segmentation.
 
     Example:
         >>> scheme = LabelScheme("brats2021")
@@ -56,8 +56,8 @@ def convert(
 ) -> None:
     """Write dataset.json and splits_final.json, and new label maps if the values have gaps.
 
-    nnU-Net copies the split when it plans, and computes its fingerprint from all these cases. Raises an InputError if
-    the files are not all .nii.gz or all .nii, or if a label map has an unknown value.
+    nnU-Net copies the split when it plans, and computes its fingerprint from training and validation cases. Raises an
+    InputError if the files are not all .nii.gz or all .nii, or if a label map has an unknown value.
     """
     scheme = LabelScheme(convention)
     cases = [*training, *validation]

@@ -17,7 +17,7 @@ MAY_DIFFER = ("datalist",)  # the path may differ; its subjects must not
 
 
 def check_settings(output: Path, settings: Mapping[str, Any]) -> None:
-    """Check that a folder is new or holds a run with the same settings."""
+    """Raise an InputError unless a folder is missing, empty, or holds a run with the same settings."""
     if not (earlier := read_record(output)):
         if output.is_dir() and any(output.iterdir()):
             raise InputError(f"--output={output}: not empty, and without run.json; expected a new folder")
@@ -51,9 +51,9 @@ class BaselineRecord(RunRecord):
 
     @contextmanager
     def step(self, name: str, redo: bool = False) -> Iterator[bool]:
-        """Time a step that runs only once; yields whether it must run.
+        """Context manager: yield whether a step must run, and record its time and memory at the end.
 
-        `redo` repeats a finished step, because its files are missing.
+        A finished step need not run, unless `redo` requests it because its files are missing.
         """
         if name in self.content["steps"] and not redo:
             yield False

@@ -74,10 +74,10 @@ class Work:
 
 
 def prepare(work: Work) -> dict[str, Any]:
-    """Compute the data's fingerprint, plan, resample and normalise; replaces the files of an interrupted run.
+    """Compute the data's fingerprint, plan, resample and normalise; replace the files of an interrupted run.
 
-    nnU-Net samples 10^8 intensities of each channel from the whole cohort; four channels take 5 GiB. Returns the plan's
-    patch and batch size, spacing in mm, and network.
+    Return the plan's patch size, batch size, spacing in mm, and network. nnU-Net samples 10^8 intensities of each
+    channel from the whole cohort; four channels take 5 GiB.
     """
     planner, memory, name = PLANS[work.plans]
     processes = max(1, work.workers)
@@ -101,8 +101,7 @@ def prepare(work: Work) -> dict[str, Any]:
 
 
 def train(work: Work, epochs: int, iterations: int, seed: int) -> dict[str, Any]:
-    """Train with nnU-Net's trainer and schedule, or continue from an interrupted run's checkpoint; return the record's
-    entries.
+    """Train with nnU-Net's trainer and schedule, or continue an interrupted run; return entries for the record.
 
     The learning rate falls to 0 over the epochs; each validation takes a fifth of an epoch's iterations. With workers,
     the seed covers only the initial weights, because nnU-Net does not seed its workers.
@@ -151,7 +150,7 @@ def _augmenting_by(workers: int) -> Iterator[None]:
 
 
 def history(trainer: Any, iterations: int) -> dict[str, Any]:
-    """Return a trainer's parameters, losses and validations; None for non-finite values, as the Dice of empty masks."""
+    """Return a trainer's parameters, losses and validations; non-finite values (Dice of empty masks) become None."""
 
     def logged(name: str) -> list[float | None]:
         values = [float(value) for value in trainer.logger.get_value(name, step=None)]
@@ -176,7 +175,7 @@ def prediction(output: Path, case: Mapping[str, Any]) -> Path:
 
 
 def predict(work: Work, cases: Sequence[Mapping[str, Any]], output: Path) -> None:
-    """Write OUTPUT/SUBJECT.nii.gz for each case, with the forms of its first image, by `checkpoint_final.pth`.
+    """Write OUTPUT/SUBJECT.nii.gz for each case by `checkpoint_final.pth`, with its first image's sform and qform.
 
     Windows overlap by half and are mirrored on all axes, nnU-Net's default.
     """

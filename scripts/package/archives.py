@@ -1,4 +1,4 @@
-"""Zip archives: write them reproducibly, and unpack untrusted ones safely."""
+"""Zip archives: write them reproducibly, and unpack untrusted archives safely."""
 
 import shutil
 import stat
@@ -36,7 +36,7 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def listing(folder: Path, leave_out: Iterable[str] = ()) -> str:
-    """SHA-256 and name of each file, one per line, in the format of `sha256sum`."""
+    """Return a line with SHA-256 and name for each file not in `leave_out`, in the format of `sha256sum`."""
     names = [name for name in files_of(folder) if name.as_posix() not in set(leave_out)]
     return "".join(f"{digest(folder / name)}  {name.as_posix()}\n" for name in names)
 
@@ -60,8 +60,8 @@ def pack(folder: Path, archive: Path) -> None:
 def unpack(archive: Path, folder: Path) -> Path:
     """Unpack an untrusted zip with a single top folder into an empty folder; return the unpacked folder.
 
-    Raises an InputError for a zip that is damaged, encrypted or too large, or has an entry that would land outside. The
-    last two are found before anything is written.
+    Raises an InputError for a zip that is damaged, encrypted or too large, or has an entry that would land outside the
+    folder. Sizes and paths are checked before anything is written.
     """
     try:
         with zipfile.ZipFile(archive) as content:

@@ -41,9 +41,9 @@ SECONDS = 1800  # limit for all tests, which take a minute or two
 
 
 def check_package(package: Path, run: bool = True) -> list[str]:
-    """Check a package folder or zip, and run a copy of it; return remarks on a package that breaks no rule.
+    """Check a package folder or zip, and run the tests of a copy of it; return remarks, possibly none.
 
-    `run=False` executes no code. Raises an InputError if the package breaks a rule.
+    `run=False` executes no code. Raises an InputError if the package breaks a rule or fails a test.
     """
     with tempfile.TemporaryDirectory(prefix="package-") as temporary:
         parent = Path(temporary) / "package"  # empty, so no package name clashes
@@ -83,7 +83,7 @@ def _copy(package: Path, folder: Path) -> None:
 
 
 def check_files(folder: Path) -> list[str]:
-    """Check the files of a package without running any; return remarks on files that break no rule.
+    """Check the files of a package without running any; return remarks, possibly none.
 
     Raises an InputError for a missing or unneeded file, a symlink, a file that does not match large_files.yml, weights
     that are not a plain state dict with their JSON, or invalid metadata.

@@ -29,8 +29,8 @@ with safe_open("models/model.safetensors", "pt") as file:
     network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})
 ```
 
-It takes images prepared as above, and returns logits of the regions. `configs/inference.yaml` has the sliding window
-and the postprocessing.
+The network takes images prepared as above, and returns logits of the regions. `configs/inference.yaml` has the sliding
+window and the postprocessing.
 """
 QUICKSTART = "quickstart.yaml"  # overlay of this repository's studies
 SOURCES = ("LICENSE", "configs/*.yaml", "configs/metadata.json", "configs/logging.conf", "docs/*")
@@ -47,10 +47,11 @@ DATA_REFERENCES = (
 
 
 def contents(source: Path, settings: Mapping[str, Any], format: str = "bundle") -> dict[str, bytes]:
-    """Return a package's files by name, without weights; `common` is renamed, so that two bundles can be loaded.
+    """Return the content of a package's files by name, without weights.
 
-    `settings` is the metadata of the weights (empty without weights): it fills the configs' options, metadata.json and
-    the README. The format `huggingface` adds a model card.
+    `common` is renamed to BUNDLE_common, so that two packages can be loaded in one process. `settings` is the metadata
+    of the weights (empty without weights), which changes options of the configs, metadata.json and the README. The
+    format `huggingface` adds a model card.
     """
     sources = (path for pattern in SOURCES for path in source.glob(pattern) if path.name != QUICKSTART)
     paths = {path.relative_to(source).as_posix(): path for path in sources}
@@ -156,7 +157,7 @@ def _with_weights(readme: bytes, settings: Mapping[str, Any]) -> bytes:
 
 
 def _model_card(content: Mapping[str, bytes], bundle: str, settings: Mapping[str, Any]) -> bytes:
-    """The bundle's README for the top of the package, with Hugging Face's YAML header."""
+    """Return the README.md at the top of the package: the bundle's README with Hugging Face's YAML header."""
     segments = "pred" in json.loads(content[METADATA])["network_data_format"]["outputs"]
     task = "image-segmentation" if segments else "image-feature-extraction"
     card: dict[str, Any] = {"license": "apache-2.0", "library_name": "monai", "pipeline_tag": task}

@@ -92,7 +92,7 @@ def _copy_weights(weights: str, file: Path, source: Path) -> Mapping[str, Any]:
     metadata = {name: value for name, value in stated.items() if name not in PRIVATE}
     if arguments := arguments_of(checkpoint.state, f"--weights={weights}"):
         metadata["arguments"] = arguments
-    check_schema(metadata, STATED_SCHEMA, f"--weights={weights}: metadata", "those of a training")
+    check_schema(metadata, STATED_SCHEMA, f"--weights={weights}: metadata", "the metadata that training writes")
     try:
         json.dumps(metadata, allow_nan=False)
     except (TypeError, ValueError) as error:

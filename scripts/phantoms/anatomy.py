@@ -63,7 +63,8 @@ def _spline_weights(size: int, step: float) -> Array:
 class Swelling:
     """A magnified region, such as ventricles enlarged by age or tissue by a tumour: `centre` and `reach` in mm.
 
-    `amount` (0 to 0.5) is the fraction of the distance to the centre that disappears at the centre.
+    `amount` (up to 0.5) is the relative reduction of template distances near the centre: 0.5 magnifies twofold, and a
+    negative amount shrinks.
     """
 
     centre: Sequence[float]
@@ -266,8 +267,8 @@ def add_glioma(rng: Generator, head: Head, centres: Array) -> None:
 def add_strokes(rng: Generator, head: Head, centres: Array) -> None:
     """Add chronic strokes in place, label 1: a fluid-filled cavity with a gliotic rim at each of the centres, mm.
 
-    The first is a territorial infarct (12-150 cm3), the rest are lacunes (0.1-1 cm3). Unlike ATLAS v2.0, the cohort has
-    no subjects with only small lesions.
+    The first stroke is a territorial infarct (12-150 cm3), the rest are lacunes (0.1-1 cm3). Unlike ATLAS v2.0, the
+    cohort has no subjects with only small lesions.
     """
     territorial = np.clip(rng.lognormal(np.log(50), 0.6), 12, 150)
     lacunes = np.exp(rng.uniform(np.log(0.1), 0, len(centres) - 1))

@@ -81,7 +81,7 @@ def make(
 def _make_subject(
     index: int, root: Path, layout: str, seed: int, spacing: float, skull_stripped: bool, is_medium: bool, dicom: bool
 ) -> bool:
-    """Make and write one person, determined by seed and index alone. Always returns True."""
+    """Make and write the person with this index. Return True, which tells a finished subject from a killed process."""
     cohort = COHORTS[layout]
     images, label = files_of(cohort, index)
     contrasts = {modality: cohort.contrasts.get(modality, modality) for modality in images}

@@ -49,9 +49,9 @@ class Study:
 def write_study(
     folder: Path, images: Mapping[str, NDArray[Any]], affine: NDArray[np.float64], person: str, seed: str
 ) -> None:
-    """Write the images of a head, by modality, as a scanner exports them: a folder for each series, in order of time.
+    """Write the images of a head, by modality, as a scanner exports them: a folder for each series.
 
-    All UIDs follow from `seed`.
+    Series are numbered from 2 in order of acquisition. All UIDs follow from `seed`.
     """
     study, frame = (generate_uid(entropy_srcs=[seed, word]) for word in ("study", "frame"))
     identity = Study(study, frame, f"PHANTOM^{person}", person)

@@ -100,7 +100,7 @@ def _widen_sulci(head: Head, atrophy: float) -> None:
 
 
 def _place_tumours(rng: Generator, lesions: MediumHead) -> None:
-    """Draw tumours, the largest first and apart from each other; those without room are left out."""
+    """Draw tumours, the largest first and apart from each other; a tumour that finds no room is left out."""
     least, beyond, most = LESIONS
     spacing = lesions.head.grid.spacing
     drawn = np.exp(rng.normal(np.log(MEDIAN), SPREAD, min(least + rng.poisson(beyond), most)))
@@ -120,7 +120,10 @@ def _place_tumours(rng: Generator, lesions: MediumHead) -> None:
 
 
 def _outline(rng: Generator, lesions: MediumHead, centre: Array, reach: float) -> tuple[NDArray[np.intp], Array]:
-    """Indices of the voxels around a position, and their distance from it (mm), distorted into an irregular body."""
+    """Return the indices of the voxels within `reach` mm of `centre`, and their distances from it in mm.
+
+    The distances are distorted, so that the bodies that they enclose are irregular.
+    """
     axes, head = random_axes(rng, 0.2), lesions.head
     offset = head.positions - centre[:, None]
     near = np.flatnonzero(np.sum(offset**2, axis=0) < reach**2)

@@ -1,4 +1,4 @@
-"""Prepare raw head scans for the models, and bring predictions back: `python -m scripts.prepare [back]`."""
+"""Prepare raw head scans for the models, and resample predictions to raw grids: `python -m scripts.prepare [back]`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,15 +40,15 @@ def prepare(
             layout, as python -m scripts.datalists generic reads them; or SUBJECT/ with the DICOM files of one study,
             under any names. A subject's NIfTI files take precedence over DICOM.
         output: folder of the prepared subjects.
-        like: ukb, brats or atlas: space, grid, modalities and brain as in that cohort.
-        modalities: modalities to prepare, in channel order, such as [T1,FLAIR]; by default the cohort's. T1, or
-            else T1ce, or else the first is registered to the template, the others to it.
-        brain: deepbet (for T1 of adults), a file name pattern of your masks on that scan's grid, such as
+        like: cohort whose space, grid, modalities and brain extraction to use: ukb, brats or atlas.
+        modalities: modalities to prepare, in channel order, such as [T1,FLAIR]; by default the cohort's. The reference
+            (T1, or else T1ce, or else the first) is registered to the template, the rest to the reference.
+        brain: deepbet (for T1 of adults), a file name pattern of your masks on the reference's grid, such as
             "*_brain.nii.gz", or none (keep the head); by default as in the cohort.
         patterns: modality -> pattern of its files, such as "{'T1': '*_T1w.nii.gz'}", or the words at the end of
             their names or paths, such as pre/T1, instead of the usual words.
         series: subject -> DICOM series to use, by number or UID, such as "{'sub-01': 'T1=5,T1ce=9'}", for unclear
-            headers; rules choose the others (deploy/README.md).
+            headers; rules choose the remaining series (deploy/README.md).
         labels: words that end the names or paths of label maps, such as lesion_mask, or their pattern, such as
             "masks/*"; by default the usual words, as in python -m scripts.datalists generic; none to leave label
             maps out. Each is resampled from the grid of its scan, as SUBJECT_seg.nii.gz.
@@ -77,7 +77,7 @@ def prepare(
 
 
 def back(prepared: str, predictions: str, output: str, modality: str | None = None, jobs: int = 1) -> None:
-    """Write label maps in the space of prepared scans back to the grids of the raw scans, as OUTPUT/SUBJECT.nii.gz.
+    """Resample label maps of prepared scans to the grids of the raw scans, as OUTPUT/SUBJECT.nii.gz.
 
     Each voxel gets the label that fills most of it. A label map that fails is reported in one line; the exit status is
     then 1.
@@ -86,7 +86,7 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
         prepared: output folder of `python -m scripts.prepare`.
         predictions: folder of label maps SUBJECT.nii.gz.
         output: folder for the results; results of changed label maps or preparations are replaced.
-        modality: modality with the raw grid to use; by default the reference.
+        modality: modality of the raw scans whose grids to use; by default the reference.
         jobs: subjects at a time.
     """
     from scripts.prepare.steps import output_folder, send_all

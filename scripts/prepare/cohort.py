@@ -47,16 +47,16 @@ def prepare_cohort(
     accepted: Collection[str] = (),
     array: JobArray | None = None,
 ) -> list[Outcome]:
-    """Prepare subjects, and write datalist.json, quality.csv and overview.html.
+    """Prepare subjects, write datalist.json, quality.csv and overview.html, and return an outcome for each subject.
 
     Subjects with unchanged files and settings are not prepared again and stay accepted. Subjects that fail, or exceed
-    their limits without being accepted, are left out of datalist.json and hidden from readers.
+    their limits without being accepted, are left out of datalist.json, and their folders are hidden.
     """
     with claimed("output", output):
         foreign = None if read(output) else next((name for name in FILES if (output / name).exists()), None)
         if foreign:
             raise InputError(
-                f"{output / foreign}: not of an earlier preparation (no {MADE}); expected another --output"
+                f"{output / foreign}: not written by scripts.prepare (no {MADE}); expected a different --output"
             )
         for subject in subjects:
             check_made_here(output / subject.name)
@@ -154,8 +154,8 @@ def _write_tables(outcomes: Sequence[Outcome], settings: Settings, regions: str 
     figures = {name: Figures(**record["figures"]) for name, record in records.items()}
     table = [
         (name, modality, figure, f"{value:.6g}", UNITS.get(figure, "1"), lowest, highest)
-        for name, found in figures.items()
-        for modality, figure, value, lowest, highest in rows(found)
+        for name, of_subject in figures.items()
+        for modality, figure, value, lowest, highest in rows(of_subject)
     ]
     write_csv(output / QUALITY, [("subject", "modality", "figure", "value", "unit", "lowest", "highest"), *table])
     compared = group.spreads(figures)

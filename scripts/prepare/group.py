@@ -15,7 +15,7 @@ NOTABLE = 0.05  # smallest deviation from the median, as a share of the range be
 
 
 class Spread(NamedTuple):
-    """A figure of all subjects."""
+    """A quality figure of all subjects, or of all subjects with a modality."""
 
     figure: str
     modality: str  # "" for a figure of the subject
@@ -24,7 +24,7 @@ class Spread(NamedTuple):
 
     @property
     def outliers(self) -> dict[str, float]:
-        """Values that lie apart from those of the group; none of fewer than LEAST subjects."""
+        """The values far from the median, by subject; empty for fewer than LEAST subjects."""
         numbers = np.array([*self.values.values()])
         if len(numbers) < LEAST:
             return {}
@@ -39,20 +39,20 @@ class Spread(NamedTuple):
 
 
 def spreads(figures: Mapping[str, Figures]) -> list[Spread]:
-    """Each figure of all subjects; those of a modality have the subjects that have it."""
-    found: dict[tuple[str, str], Spread] = {}
+    """Return a `Spread` for each figure over all subjects, or over the subjects with the modality that it concerns."""
+    by_figure: dict[tuple[str, str], Spread] = {}
     for subject, of_subject in figures.items():
         for modality, figure, value, lowest, highest in rows(of_subject):
-            spread = found.setdefault((figure, modality), Spread(figure, modality, {}, (lowest, highest)))
+            spread = by_figure.setdefault((figure, modality), Spread(figure, modality, {}, (lowest, highest)))
             spread.values[subject] = value
-    return sorted(found.values(), key=lambda spread: spread.modality != "")
+    return sorted(by_figure.values(), key=lambda spread: spread.modality != "")
 
 
-def charts(found: list[Spread]) -> list[Markup]:
+def charts(compared: list[Spread]) -> list[Markup]:
     """A chart of each figure, with a row for each modality."""
     drawn = []
-    for figure in dict.fromkeys(spread.figure for spread in found):
-        same = [spread for spread in found if spread.figure == figure]
+    for figure in dict.fromkeys(spread.figure for spread in compared):
+        same = [spread for spread in compared if spread.figure == figure]
         unit = f" ({UNITS[figure]})" if figure in UNITS else ""
         drawn.append(
             group_chart(

@@ -13,11 +13,11 @@ MOST = 64  # labels in a map; a file with more is probably an image
 
 
 def read_labels(path: Path, expected: Grid | None = None, of: str = "the prepared scans") -> Volume:
-    """Read a NIfTI label map, which must be on the grid `expected`, if any; refuse images and damaged files."""
+    """Read a NIfTI label map; raise an InputError for an image, a damaged file, or a grid other than `expected`."""
     image, voxels = read_scan(path)
     if expected is not None and not Grid(voxels.shape, image.affine).is_same(expected):
         shape, here = (" x ".join(map(str, edges)) for edges in (voxels.shape, expected.shape))
-        raise InputError(f"{path}: wrong grid ({shape} voxels); expected that of {of} ({here})")
+        raise InputError(f"{path}: wrong grid ({shape} voxels); expected the grid of {of} ({here})")
     values, _ = label_counts(voxels)
     if not np.isfinite(values).all() or (values != values.round()).any() or values.min() < 0 or values.max() > HIGHEST:
         raise InputError(

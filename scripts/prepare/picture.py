@@ -22,7 +22,7 @@ PERIOD = 800  # milliseconds of each picture of a flicker
 def draw(prepared: Prepared, path: Path, title: str, labels: NDArray[Any] | None = None) -> None:
     """Draw the heads in planes through the middle of the brain as a PNG file, skull included.
 
-    The planes go through the label map [x, y, z] instead, if it has a label.
+    Labels [x, y, z], unless all are 0, are outlined, and the planes go through their middle instead.
     """
     outlines = {TEMPLATE: prepared.template, BRAIN: prepared.brain}
     legend = {"template": TEMPLATE, "brain found": BRAIN}
@@ -34,7 +34,7 @@ def draw(prepared: Prepared, path: Path, title: str, labels: NDArray[Any] | None
 
 
 def draw_flicker(prepared: Prepared, reference: str, path: Path, title: str) -> None:
-    """Draw the reference and the registered modalities in turn, as an animated PNG file: what moves is not aligned."""
+    """Draw the reference and the registered modalities in turn, as an animated PNG: parts that move are not aligned."""
     moving = [modality for modality in prepared.heads if modality != reference]
     turns = (dict.fromkeys(moving, reference), {modality: modality for modality in moving})
     frames = [
@@ -48,7 +48,7 @@ def draw_flicker(prepared: Prepared, reference: str, path: Path, title: str) -> 
 
 
 def _panels(prepared: Prepared, modality: str, outlines: Mapping[str, NDArray[Any]]) -> list[NDArray[np.uint8]]:
-    """The three planes of a head through the middle of the last of its outlines."""
+    """Return three planes of a head, through the middle of the last mask in `outlines` (colour -> mask)."""
     head = prepared.heads[modality]
     steps = np.sign(np.diag(head.affine)[:3]).astype(int)
     ras = tuple(slice(None, None, step) for step in steps)  # axes towards right, anterior and superior
@@ -83,6 +83,6 @@ def _pixels(rows: Mapping[str, Sequence[NDArray[Any]]], legend: Mapping[str, str
 
 
 def _write(path: Path, frames: Sequence[NDArray[np.uint8]]) -> None:
-    """Write pictures as a PNG file, which shows several in turn."""
+    """Write a picture as a PNG file, or several pictures as an animated PNG file."""
     with atomic_write(path) as file:
         file.write_bytes(png(*frames, period=PERIOD))

@@ -59,7 +59,7 @@ class Subject:
     fault: str = ""  # reason why it cannot be prepared, or ""
 
     def scans(self, modalities: Sequence[str]) -> tuple[Mapping[str, NiftiScan | SeriesScan], list[str]]:
-        """The scan of each modality, and remarks on the choice of DICOM series."""
+        """Return modality -> scan for the available modalities, and remarks on the choice of DICOM series."""
         if self.study is not None:
             return choose_scans(self.study, modalities, self.requested)
         return {modality: NiftiScan(self.files[modality]) for modality in modalities if modality in self.files}, []
@@ -74,10 +74,11 @@ def find_subjects(
     keeps_missing: bool = False,
     masks: str | None = None,
 ) -> list[Subject]:
-    """All subjects below a root, sorted by name; a `fault` marks missing or ambiguous NIfTI files.
+    """Return all subjects below a root, sorted by name; their `fault` reports missing or ambiguous NIfTI files.
 
-    A folder that contains DICOM and no NIfTI is a study, which is read when the subject is prepared. With `labels` None
-    the usual names are recognised, and "none" skips label maps; `masks` None skips brain masks.
+    A folder that contains DICOM and no NIfTI is a study, which is read only when the subject is prepared. `labels`
+    None recognises the usual names of label maps, "none" skips label maps; `masks` None skips brain masks. Raise an
+    InputError if there are no scans.
     """
     if labels is not None and not isinstance(labels, str):
         raise InputError(f"--labels={labels}: expected words that end file names, such as seg, or a pattern")
@@ -133,7 +134,9 @@ def _check_found(
             option = f"--patterns={dict(patterns)}" if modality in patterns else str(data.root)
             words = patterns.get(modality) or " or ".join(SPELLINGS.get(modality, (modality,)))
             masks = "; files that --brain matches are masks" if BRAIN in available else ""
-            raise InputError(f"{option}: no file of {modality} ({words}){masks}; expected one of at least one subject")
+            raise InputError(
+                f"{option}: no file of {modality} ({words}){masks}; expected a file of at least one subject"
+            )
     if labels not in (None, "none") and LABEL not in available:
         raise InputError(f"--labels={labels}: no subject has such a label map")
 
@@ -146,7 +149,7 @@ def _faults(data: DataSet, naming: Naming, masks: str | None) -> dict[str, str]:
     for clash in clashes:
         words = cures[clash.kind]
         option = f"--labels={words}" if clash.kind == LABEL else f'--patterns="{ ({clash.kind: words}) }"'
-        cure = f"{option} chooses" if words else "no words or pattern select one for each subject"
+        cure = f"use {option}" if words else "no words or pattern select one for each subject"
         cure = f"--brain={masks} matches both" if clash.kind == BRAIN else cure
         faults.setdefault(clash.subject, f"{clash}; expected one ({cure})")
     return faults
@@ -155,7 +158,7 @@ def _faults(data: DataSet, naming: Naming, masks: str | None) -> dict[str, str]:
 def _subject(
     data: DataSet, name: str, modalities: Sequence[str], keeps_missing: bool, masks: str | None, fault: str
 ) -> Subject:
-    """A subject, or the reason why it cannot be prepared, judged by file names."""
+    """Return a subject by its file names; if it cannot be prepared, only its name and the `fault`."""
     paths = {kind: Path(data.root, path) for kind, path in data.subjects[name].files.items()}
     missing = data.subjects[name].lacks(modalities)
     if paths.keys() == {BRAIN}:
@@ -164,7 +167,7 @@ def _subject(
     elif masks is not None and BRAIN not in paths:
         fault = fault or f"no file; expected one brain mask (--brain={masks})"
     elif missing and not keeps_missing:
-        cure = "--patterns chooses by name, --missing=keep does without"
+        cure = "name it with --patterns, or accept its absence with --missing=keep"
         fault = fault or f"{missing[0]}: no file; expected one file ({cure})"
     elif len(missing) == len(modalities):
         fault = fault or f"none of {', '.join(modalities)}; expected one file at least"

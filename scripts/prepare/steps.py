@@ -1,6 +1,6 @@
-"""Prepare raw scans and send label maps back: the steps that `scripts.prepare` and `scripts.segment` share.
+"""Prepare raw scans, and resample label maps to raw grids: steps shared by `scripts.prepare` and `scripts.segment`.
 
-Options that a function checks have the same name in both commands.
+Error messages here name options, so both commands must use the same names for them.
 """
 
 import shlex
@@ -59,10 +59,10 @@ def prepare_scans(
 def send_all(
     files: Mapping[str, Path], prepared: Path, target: Path, modality: str | None = None, jobs: int = 1
 ) -> list[Outcome]:
-    """Write the label maps of prepared subjects to the grids of their raw scans, and print a summary.
+    """Resample the label maps of prepared subjects to the grids of their raw scans, and print a summary.
 
-    A result stays if the record in `target` names the same label map and preparation: it may have been corrected by
-    hand.
+    An existing result stays if the record in `target` names the same label map and preparation, because the user may
+    have corrected it by hand.
     """
     source = origin.read(next(iter(files.values())).parent) or {"checkpoints": {}}
     made = origin.made_by({}) | {"checkpoints": source["checkpoints"], "settings": {"modality": modality}}
@@ -80,7 +80,7 @@ def send_all(
 
 
 def accepted_of(accept: str | None, subjects: Sequence[str]) -> list[str]:
-    """The subjects that `--accept` names; refuse names that are not in `subjects`."""
+    """Return the subjects that `--accept` names (None: none); raise an InputError for a name not in `subjects`."""
     if accept is None or accept == "all":
         return [] if accept is None else [*subjects]
     names = [accept] if accept in subjects else str(accept).split(",")
@@ -90,7 +90,7 @@ def accepted_of(accept: str | None, subjects: Sequence[str]) -> list[str]:
 
 
 def output_folder(output: str, *sources: Path) -> Path:
-    """The output folder, which can be written to or created; it must not lie in an input folder."""
+    """Return the output folder; raise an InputError if it cannot be written or created, or lies in an input folder."""
     name = f"--output={output}"
     folder = expand_home(output, name)
     check_writable_folder(folder, name)

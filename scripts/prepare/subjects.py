@@ -1,4 +1,4 @@
-"""Prepare a subject into a folder that appears atomically, and bring label maps back to the raw scans."""
+"""Prepare a subject into a folder that appears atomically, and resample label maps to the grids of the raw scans."""
 
 import os
 import platform
@@ -89,7 +89,7 @@ class Outcome:
 
     @property
     def is_usable(self) -> bool:
-        """Whether there is a result that readers see."""
+        """Whether the subject has a result to use: it did not fail and was not left out."""
         return not self.fault and not self.is_left_out
 
 
@@ -114,12 +114,12 @@ def flicker_file(subject: str) -> str:
 
 
 def folder_of(output: Path, subject: str, is_left_out: bool) -> Path:
-    """Return the folder of a subject, in the output or among the subjects left out."""
+    """Return the folder of a subject: in the hidden folder `LEFT_OUT` of the output if left out, else in the output."""
     return output / LEFT_OUT / subject if is_left_out else output / subject
 
 
 def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted: bool) -> Outcome:
-    """Prepare a subject from `find_subjects`, unless its files and settings are unchanged.
+    """Prepare a subject from `find_subjects`, unless its files and settings are unchanged; return the outcome.
 
     `is_accepted` allows figures outside their limits. Raises InputError if a scan cannot be prepared or the folder
     cannot be written.
@@ -205,12 +205,12 @@ def _grid_of(record: Mapping[str, Any]) -> Grid:
 
 
 def _drawn_on(file: str, labels: Volume, volumes: Mapping[str, Volume], reference: str) -> str:
-    """The modality whose grid a label map uses; the reference if several match."""
+    """Return the modality on whose grid a label map is, the reference first; raise an InputError if there is none."""
     for modality in sorted(volumes, key=lambda name: name != reference):
         if labels.grid.is_same(volumes[modality].grid):
             return modality
     shape = " x ".join(map(str, labels.grid.shape))
-    raise InputError(f"{file}: {shape} voxels, not on the grid of a scan; expected that of {' or '.join(volumes)}")
+    raise InputError(f"{file}: {shape} voxels, not on the grid of a scan; expected the grid of {' or '.join(volumes)}")
 
 
 def _write(
@@ -247,15 +247,15 @@ def _appearing(output: Path, subject: str, is_left_out: bool) -> Iterator[Path]:
 
 
 def leave_out(output: Path, subject: str) -> None:
-    """Hide a subject's earlier results from readers."""
+    """Move a subject's earlier results, if any, to the hidden folder `LEFT_OUT`."""
     if (output / subject).is_dir():
         _move(output / subject, output, subject, is_left_out=True)
 
 
 def check_made_here(folder: Path) -> None:
-    """Refuse to replace a subject's folder that no earlier preparation has made."""
+    """Raise an InputError for a folder that is neither empty nor written by scripts.prepare."""
     if folder.exists() and not (folder / RECORD).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise InputError(f"{folder}: not of an earlier preparation (no {RECORD}); expected another --output")
+        raise InputError(f"{folder}: not written by scripts.prepare (no {RECORD}); expected a different --output")
 
 
 def _move(source: Path, output: Path, subject: str, is_left_out: bool) -> None:
@@ -317,7 +317,7 @@ def raw_scan(prepared: Path, name: str, modality: str) -> Volume:
 
 
 def send_back(file: Path, name: str, prepared: Path, output: Path, modality: str | None) -> Outcome:
-    """Write a label map of prepared scans to the grid of a raw scan, as OUTPUT/SUBJECT.nii.gz.
+    """Resample a label map of prepared scans to the grid of a raw scan, and write OUTPUT/SUBJECT.nii.gz.
 
     `modality` selects the raw scan (default: the reference). Raises InputError if the subject was not prepared or the
     label map is not on its grid.
@@ -326,14 +326,16 @@ def send_back(file: Path, name: str, prepared: Path, output: Path, modality: str
         raise InputError(f"not among the subjects of {prepared}; expected a label map of one of them")
     record = read_record(prepared / name)
     if record.get("subject") != name:
-        raise InputError(f"{prepared / name / RECORD}: of the subject {record.get('subject')}; expected that of {name}")
+        raise InputError(
+            f"{prepared / name / RECORD}: record of {record.get('subject')}; expected the record of {name}"
+        )
     chosen = modality or record["reference"]
     if chosen not in (names := [name for name in record["transforms"] if name in record["sources"]]):
         culprit = chosen if modality else f"{prepared / name / RECORD}: the reference {chosen}"
         raise InputError(f"{culprit}: not prepared; expected one of {', '.join(names)}")
     target = output / f"{name}.nii.gz"
     if target.exists() and not is_label_map(target):
-        raise InputError(f"{target}: not of an earlier run; expected another --output")
+        raise InputError(f"{target}: not written by this software; expected a different --output")
     labels = read_labels(file, _grid_of(record["grid"]))
     source = record["sources"][chosen]
     with suppress(OSError):  # a scan that has moved cannot be checked

@@ -62,7 +62,7 @@ def test_only_results_of_the_study_can_be_replaced(write, tmp_path):
     write("second")
     (tmp_path / "first/SENTINEL.dcm").write_text("no DICOM")
     (tmp_path / "second/segmentation.dcm").write_text("no DICOM")
-    wrong = "damaged or of another study; "
+    wrong = "damaged or from a different study; "
     for folder, of, culprit in (
         ("first", study, f"a file: {wrong}"),
         ("in", study, f"a file: {wrong}"),

@@ -198,7 +198,7 @@ def test_a_killed_service_leaves_nothing_undone_and_does_nothing_twice(hospital)
             "series",
             "failed to segment, attempt 1 of 3, next in 60 s: Orthanc answers GET studies with status 404 (",
         ),
-        ("GET", "metadata", "Orthanc does not keep the mark, next attempt in 600 s"),
+        ("GET", "metadata", "Orthanc does not keep the mark (metadata 4711), next attempt in 600 s"),
         ("PUT", "metadata", "Orthanc answers PUT studies with status 404, next attempt in 600 s"),
     ],
 )
@@ -513,7 +513,7 @@ def test_doubtful_results_are_held_until_a_person_releases_them(hospital, capsys
     reason = "T1ce: series 2 was chosen by its words alone"
     assert held == {"study": held["study"], "state": "held", "attempts": 1, "reason": reason}
 
-    with pytest.raises(InputError, match="no such study"):
+    with pytest.raises(InputError, match="unknown; expected a name from the log"):
         service.inspect("other", str(hospital.folder / "look"))
     assert not (hospital.folder / "look").exists()
     service.inspect(held["study"], str(hospital.folder / "look"))
@@ -620,7 +620,7 @@ def test_bad_options_are_refused_in_one_line(hospital, monkeypatch):
     monkeypatch.setattr(service, "exit_cleanly_on_signals", lambda: None)
     port = hospital.pacs.http
     assert refusal(service.page, port) == f"--port={port}: Address already in use; expected a free port"
-    message = "--study=s00000000: no such study; use a name from the log, or failed"
+    message = "--study=s00000000: unknown; expected a name from the log, or failed"
     assert refusal(service.retry, "s00000000") == message
     monkeypatch.setenv("ORTHANC_URL", "http://user:SENTINEL@orthanc")
     assert refusal(service._first_day, "soon").startswith("--since=soon: expected the first day of the scans")

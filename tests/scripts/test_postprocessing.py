@@ -133,5 +133,5 @@ def test_postprocessed_predictions_and_test_cases_are_refused(name, value, tmp_p
 def test_a_file_without_metadata_is_refused(tmp_path):
     torch.save({"a.weight": torch.ones(3)}, tmp_path / "plain.pt")
     folder = evaluated(tmp_path / "e", [(boxes(LESION), boxes(LESION))], tmp_path / "plain.pt")
-    with refused("checkpoint", text="no metadata; expected the model.pt of a training"):
+    with refused("checkpoint", text="no metadata; expected the model.pt that a training run wrote"):
         choose_postprocessing(folder, str(tmp_path / "plain.pt"))

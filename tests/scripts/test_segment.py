@@ -90,7 +90,9 @@ def test_a_checkpoint_that_is_missing_is_refused_before_anything_is_written(tmp_
 def test_label_maps_of_another_origin_are_not_removed(tmp_path):
     (tmp_path / "out/labels").mkdir(parents=True)
     (tmp_path / "out/labels/truth.nii.gz").touch()
-    with pytest.raises(InputError, match=r"labels/truth\.nii\.gz: not of an earlier run; expected another --output$"):
+    with pytest.raises(
+        InputError, match=r"labels/truth\.nii\.gz: not written by scripts\.segment; expected a different --output$"
+    ):
         segment(str(tmp_path / "raw"), "atlas_finetune", str(tmp_path / "out"))
     assert (tmp_path / "out/labels/truth.nii.gz").exists()
 

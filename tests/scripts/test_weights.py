@@ -285,7 +285,7 @@ def test_a_file_of_ours_keeps_what_it_says_and_every_conversion_is_remembered(fi
 def test_a_file_of_ours_is_not_renamed_and_the_option_that_does_is_named(file, output):
     with pytest.raises(InputError, match=r"--modalities=T1, T2: .* states T1, FLAIR; leave the option out") as error:
         convert(ours(file), output, modalities="T1,T2")
-    assert one_line(error).endswith("a training takes a different modality's filters by --modality_aliases")
+    assert one_line(error).endswith("from the filters of a different modality, train with --modality_aliases")
     network = SSLHead(2, "micro")
     weights.initialise(network, file, ["T1", "T2"], modality_aliases={"T2": "FLAIR"})
     assert torch.equal(network.state_dict()[STEM], micro()[STEM])

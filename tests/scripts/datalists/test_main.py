@@ -113,8 +113,8 @@ def test_participants_are_counted_at_each_step(biobank, capsys):
     printed = capsys.readouterr().out
     assert "with T1 and FLAIR: 9 of 10 people, 11 of 12 visits\n" in printed
     assert "with 6 slices or more in each: 6 of 9 people, 7 of 11 visits\n" in printed
-    assert "left out: 1000005_2_0 has 5 in T1; expected 6 slices with signal\n" in printed
-    assert "left out: 1000006_2_0 has 5 in T1, 5 in FLAIR; expected 6 slices with signal\n" in printed
+    assert "left out: 1000005_2_0: too few slices with signal (5 in T1); expected at least 6\n" in printed
+    assert "left out: 1000006_2_0: too few slices with signal (5 in T1, 5 in FLAIR); expected at least 6\n" in printed
     assert "left out: 1000008_2_0: FLAIR cannot be read\n" in printed
 
 

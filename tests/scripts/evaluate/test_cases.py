@@ -149,7 +149,7 @@ def test_faults_of_a_datalist_are_named(datalist, tmp_path):
     with pytest.raises(InputError, match="no prediction for 1 of 2 cases: s2;"):
         find_cases(predictions, datalist, BRATS, dataset_dir=root)
     datalist.write_text(datalist.read_text().replace('"brats2021"', "null"))
-    with pytest.raises(InputError, match=r"toy.json: label_convention null; expected that of the labels$"):
+    with pytest.raises(InputError, match=r"toy.json: label_convention null; expected the convention of the labels$"):
         find_cases(predictions, datalist, BRATS, dataset_dir=root)
 
 

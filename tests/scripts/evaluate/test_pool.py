@@ -78,7 +78,7 @@ def test_evaluations_that_cannot_be_pooled_are_named(parts):
         (["first/out", "second/out"], "second/out: protocol isles; expected atlas, as in "),
         (["one/out", "two/out"], "two/out: label_convention atlas; expected lesion=1, as in "),
         (["first/out", "whole/out"], "whole/out: case c0 is also in .*first/out"),
-        (["first/out"], "1 folders; expected at least two"),
+        (["first/out"], "too few folders; expected at least two"),
     ):
         with pytest.raises(InputError, match=message) as error:
             pool(*(str(parts / folder) for folder in folders), output=str(parts / "pooled"), data=str(parts))

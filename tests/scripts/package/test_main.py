@@ -236,8 +236,11 @@ def test_weights_of_ones_own_regions_and_modalities(dist, checkpoint):
         ({"architecture": "segresnet", "network": "SegResNet"}, "architecture segresnet; expected swin_unetr"),
         ({"modalities": None}, "cannot|modalities"),
         ({"patch_size": [65, 65, 65]}, "metadata: patch_size=.* expected three multiples of 32"),
-        ({"reached": {"dice": "0.9"}}, r"metadata: \$.reached.dice = \"0.9\": .*expected those of a training"),
-        ({"dataset": "ATLAS"}, r"metadata: \$.dataset = \"ATLAS\": .*expected those of a training"),
+        (
+            {"reached": {"dice": "0.9"}},
+            r"metadata: \$.reached.dice = \"0.9\": .*expected the metadata that training writes",
+        ),
+        ({"dataset": "ATLAS"}, r"metadata: \$.dataset = \"ATLAS\": .*expected the metadata that training writes"),
         ({"learning_rate": float("nan")}, "metadata: .*; expected plain words and numbers"),
     ],
 )

@@ -67,7 +67,7 @@ def test_what_is_not_of_an_earlier_run_is_not_replaced(cohort, places, tmp_path,
     before = (tmp_path / "b/lacking.nii.gz").read_bytes()
     with pytest.raises(SystemExit, match="1"):
         back(**places)
-    assert "b/lacking.nii.gz: not of an earlier run; expected another --output" in capsys.readouterr().out
+    assert "b/lacking.nii.gz: not written by this software; expected a different --output" in capsys.readouterr().out
     assert (tmp_path / "b/lacking.nii.gz").read_bytes() == before
     with pytest.raises(InputError, match=r"^--output=.*out/x: lies in .*out; expected a folder outside the input$"):
         back(**places | {"output": str(cohort.folder / "out/x")})
@@ -138,5 +138,5 @@ def test_a_record_without_its_reference_is_named_and_not_an_option(tmp_path):
     with pytest.raises(InputError, match=r"a/prepare\.json: the reference T9: not prepared; expected one of T1$"):
         send_back(tmp_path / "a.nii.gz", "a", tmp_path, tmp_path / "out", None)
     (tmp_path / "a").rename(tmp_path / "b")
-    with pytest.raises(InputError, match=r"b/prepare\.json: of the subject a; expected that of b$"):
+    with pytest.raises(InputError, match=r"b/prepare\.json: record of a; expected the record of b$"):
         send_back(tmp_path / "a.nii.gz", "b", tmp_path, tmp_path / "out", None)

@@ -41,7 +41,7 @@ def test_a_label_map_goes_to_the_template_and_back(cohort, tmp_path):
         (np.full((2, 2, 2), 0.5, np.float32), "values from 0.5 to 0.5; expected whole numbers"),
         (np.full((2, 2, 2), 65536, np.int32), "values from 65536 to 65536; expected whole numbers from 0 to 65535"),
         (np.arange(125, dtype=np.int16).reshape(5, 5, 5), "125 different values; expected a label map"),
-        (np.ones((5, 6, 7), np.uint8), "wrong grid (5 x 6 x 7 voxels); expected that of the prepared"),
+        (np.ones((5, 6, 7), np.uint8), "wrong grid (5 x 6 x 7 voxels); expected the grid of the prepared"),
     ],
 )
 def test_what_is_no_label_map_on_the_grid_is_refused(tmp_path, voxels, message):

@@ -63,7 +63,9 @@ def test_a_page_of_another_origin_is_not_replaced(tmp_path):
     (tmp_path / "raw/a/a_T1.nii.gz").write_bytes(b"")
     (tmp_path / "out").mkdir()
     (tmp_path / "out/overview.html").write_text("mine")
-    with pytest.raises(InputError, match=r"overview\.html: not of an earlier preparation \(no made\.json\); expected"):
+    with pytest.raises(
+        InputError, match=r"overview\.html: not written by scripts\.prepare \(no made\.json\); expected"
+    ):
         prepare(root=str(tmp_path / "raw"), output=str(tmp_path / "out"), like="atlas")
     assert (tmp_path / "out/overview.html").read_text() == "mine"
 

@@ -96,7 +96,7 @@ def test_a_subject_that_fails_is_one_line_and_the_others_go_on(cohort):
     assert cohort.result.returncode == 1
     assert "2 new, 0 done before, 1 failed (broken), 0 outside limits" in cohort.result.stdout
     assert cohort.result.stdout.count("broken: ") == 1
-    assert "seg.nii.gz: 5 x 6 x 7 voxels, not on the grid of a scan; expected that of T1\n" in cohort.result.stdout
+    assert "seg.nii.gz: 5 x 6 x 7 voxels, not on the grid of a scan; expected the grid of T1\n" in cohort.result.stdout
     assert "Traceback" not in cohort.result.stderr
     assert not (cohort.folder / "out/broken").exists()
 

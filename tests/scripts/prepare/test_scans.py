@@ -26,7 +26,7 @@ def test_two_files_of_a_modality_need_a_pattern(tmp_path):
     root = folder_with(tmp_path, "a/run-1_T1w.nii.gz", "a/run-2_T1w.nii.gz")
     fault = (
         "two files for the T1 of a: a/run-1_T1w.nii.gz and a/run-2_T1w.nii.gz; "
-        "expected one (--patterns=\"{'T1': 'run-1_T1w'}\" chooses)"
+        "expected one (use --patterns=\"{'T1': 'run-1_T1w'}\")"
     )
     assert found(root, ["T1"])["a"] == fault
     assert found(root, ["T1"], {"T1": "run-1_T1w"})["a"] == {"T1": "run-1_T1w.nii.gz"}
@@ -37,7 +37,7 @@ def test_two_files_of_a_modality_need_a_pattern(tmp_path):
 
 def test_a_modality_that_no_subject_has_is_refused(tmp_path):
     root = folder_with(tmp_path, "a/a_T1.nii.gz", "b/b_T1.nii.gz")
-    with pytest.raises(InputError, match=r": no file of FLARE \(FLARE\); expected one of at least one sub"):
+    with pytest.raises(InputError, match=r": no file of FLARE \(FLARE\); expected a file of at least one sub"):
         find_subjects(root, ["T1", "FLARE"], {})
     with pytest.raises(InputError, match=": no file of FLARE"):
         find_subjects(root, ["T1", "FLARE"], {}, keeps_missing=True)
@@ -70,8 +70,7 @@ def test_label_maps_are_no_scans(tmp_path):
     a, b, c = find_subjects(root, ["T1"], {}, labels="seg")
     assert (a.files["T1"].name, a.labels.name, b.labels) == ("a_T1.nii.gz", "a_T1_seg.nii.gz", None)
     assert (
-        c.fault
-        == "two files for the label of c: c/one_seg.nii and c/two_seg.nii; expected one (--labels=one_seg chooses)"
+        c.fault == "two files for the label of c: c/one_seg.nii and c/two_seg.nii; expected one (use --labels=one_seg)"
     )
     assert find_subjects(root, ["T1"], {}, labels="*_seg.nii.gz")[0].labels == a.labels
     assert find_subjects(root, ["T1"], {})[0].labels == a.labels

@@ -80,12 +80,12 @@ def test_what_is_not_of_an_earlier_preparation_is_not_replaced(tmp_path):
     (tmp_path / "out/a").mkdir(parents=True)
     (tmp_path / "out/a/notes.txt").touch()
     with pytest.raises(
-        InputError, match=r"out/a: not of an earlier preparation \(no prepare\.json\); expected another"
+        InputError, match=r"out/a: not written by scripts\.prepare \(no prepare\.json\); expected a different"
     ):
         prepare_cohort([Subject("a", fault="none")], Settings("ukb", ("T1",)), tmp_path / "out", jobs=1)
     assert (tmp_path / "out/a/notes.txt").exists()
     write_json(tmp_path / "out/datalist.json", {"training": []})
-    with pytest.raises(InputError, match=r"datalist\.json: not of an earlier preparation \(no made\.json\)"):
+    with pytest.raises(InputError, match=r"datalist\.json: not written by scripts\.prepare \(no made\.json\)"):
         prepare_cohort([], Settings("ukb", ("T1",)), tmp_path / "out", jobs=1)
 
 
