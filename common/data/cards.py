@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from .layouts.files import FileLayout
 
-GREEN, YELLOW, RED, BLUE, VIOLET, BROWN = "#4dac6d", "#e9c46a", "#d1495b", "#4c86c6", "#9d6bb8", "#b5835a"
+# Okabe and Ito, Color Universal Design, 2008: told apart with every kind of colour vision
+VERMILION, SKY, YELLOW, BLUE, PURPLE, ORANGE = "#d55e00", "#56b4e9", "#f0e442", "#0072b2", "#cc79a7", "#e69f00"
 
 
 class Region(NamedTuple):

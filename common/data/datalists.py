@@ -6,7 +6,7 @@
      "validation": [...], "testing": [...], "unlabelled": [...]}
 
 Paths are relative to the cohort's root folder, with forward slashes; null marks a missing modality. Custom regions
-replace `label_convention`: `"regions": {"whole": [1, 2], "core": {"labels": [1], "colour": "#d1495b"}}`. `preparation`
+replace `label_convention`: `"regions": {"whole": [1, 2], "core": {"labels": [1], "colour": "#d55e00"}}`. `preparation`
 describes the owner's preprocessing. `unlabelled` lists subjects of a labelled cohort without masks (the test part of
 ATLAS), for inference only. `folds` and `subset` record how the splits were drawn. All of these keys are optional;
 `datalist.schema.json` is the schema.

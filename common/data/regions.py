@@ -11,14 +11,14 @@ from itertools import cycle, product
 from typing import Any
 
 from ..errors import ArgumentError
-from .cards import BLUE, BROWN, GREEN, RED, VIOLET, YELLOW, Region
+from .cards import BLUE, ORANGE, PURPLE, SKY, VERMILION, YELLOW, Region
 from .cohorts import COHORTS
 
 # The regions of each named convention in channel order; overlapping regions are nested, 0 is background
 CONVENTIONS = {name: regions for cohort in COHORTS.values() for name, regions in cohort.conventions.items()}
 ALIKE = ("brats2023", "brats2021")  # the same regions; readers accept the labels of both
 ALIASES = {4: 3}  # label of brats2021 -> of brats2023: enhancing tumour
-PALETTE = (RED, GREEN, BLUE, YELLOW, VIOLET, BROWN)  # colours for regions that declare none
+PALETTE = (VERMILION, SKY, YELLOW, BLUE, PURPLE, ORANGE)  # colours for regions that declare none
 EXPECTED = f"one of {', '.join(CONVENTIONS)}, or regions and their labels, such as core=1+3,whole=1+2+3"
 LIMIT = 32  # regions
 
@@ -72,8 +72,8 @@ def declaration(regions: Mapping[str, Any]) -> str:
     Labels are a whole number, a list of them, or {"labels": ..., "colour": "#rrggbb"}.
 
     Example:
-        >>> declaration({"core": [1, 3], "whole": {"labels": [1, 2, 3], "colour": "#4dac6d"}})
-        'core=1+3,whole=1+2+3:4dac6d'
+        >>> declaration({"core": [1, 3], "whole": {"labels": [1, 2, 3], "colour": "#56b4e9"}})
+        'core=1+3,whole=1+2+3:56b4e9'
     """
     parts = []
     for name, value in regions.items():
@@ -149,7 +149,7 @@ def label_names(convention: str) -> dict[int, tuple[str, str]]:
 
     Example:
         >>> label_names("brats2021")[2]
-        ('WT outside TC', '#4dac6d')
+        ('WT outside TC', '#56b4e9')
     """
     regions, shades, names = regions_of(convention), colours(convention), {}
     for label in sorted(known_labels(convention) - {0}):

@@ -14,6 +14,12 @@ AXES = {"axial": (1, 0), "coronal": (2, 0), "sagittal": (2, 1)}  # axes of the v
 PLANES = tuple(AXES)
 GREYS = 64  # grey levels; pictures are a third smaller than with 256
 
+SIDES = {  # pixels of the letters, a line for each row
+    "R": ("1110", "1001", "1110", "1010", "1001"),
+    "L": ("1000", "1000", "1000", "1000", "1111"),
+}
+LETTERS = 224  # grey level of the letters
+
 Outlines = Mapping[str, NDArray[np.bool_]]  # masks [x, y, z] by colour, #rrggbb
 
 
@@ -58,7 +64,8 @@ def panel(
     """Draw a slice with outlines of masks, later masks on top, as RGB [rows, columns, 3].
 
     `levels` is [x, y, z] in RAS orientation (see `grey_levels`), `at` the slice's index, `spacing` in mm. `edge` is the
-    number of pixels along the volume's longest edge; None gives a pixel per voxel.
+    number of pixels along the volume's longest edge; None gives a pixel per voxel. With an edge, axial and coronal
+    slices have an R and an L in the upper corners, for the patient's right and left.
     """
     from PIL import Image  # imported here and below to keep `--help` fast
 
@@ -75,7 +82,19 @@ def panel(
     for colour, mask in (outlines or {}).items():
         inside = cut(mask.astype(np.uint8), Image.Resampling.NEAREST) > 0
         picture[_outline(inside)] = list(bytes.fromhex(colour[1:]))
+    if edge is not None and plane != "sagittal":
+        _mark_sides(picture, max(1, edge // 80))
     return picture
+
+
+def _mark_sides(picture: NDArray[np.uint8], size: int) -> None:
+    """Draw R and L in the upper corners; each pixel of a letter is `size` pixels wide."""
+    for side, rows in SIDES.items():
+        letter = np.kron([[*map(int, row)] for row in rows], np.ones((size, size), int)) > 0
+        height, width = letter.shape
+        start = 2 * size if side == "R" else picture.shape[1] - width - 2 * size
+        if 2 * size + height <= len(picture) and start >= 0:
+            picture[2 * size : 2 * size + height, start : start + width][letter] = LETTERS
 
 
 def _outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

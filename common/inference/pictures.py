@@ -1,6 +1,6 @@
 """Draw figures of panels (`common.inference.panels`), such as a network's input, target and output."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,13 @@ def figure_of(
     legend: Mapping[str, str] | None = None,
     title: str = "",
     inches: float = 1.7,
+    sides: Collection[str] = (),
 ) -> Figure:
-    """Lay out panels in labelled rows; `legend` maps names to colours, and `inches` is the edge of a panel."""
+    """Lay out panels in labelled rows.
+
+    `legend` maps names to colours, `inches` is the edge of a panel, and `sides` are the rows with an R and an L in the
+    upper corners.
+    """
     columns = max(map(len, rows.values()))
     size = (inches * columns, inches * len(rows) + 0.6)
     with new_figure(figsize=size, facecolor=PAPER, layout="constrained") as figure:
@@ -33,12 +38,15 @@ def figure_of(
             for axis, pixels in zip(row, panels, strict=True):
                 axis.imshow(pixels)
                 axis.set(xticks=[], yticks=[], frame_on=False)
+                for side, position in (("R", 0.04), ("L", 0.96)) if label in sides else ():
+                    style: Any = {"color": INK, "fontsize": 8, "ha": "center", "va": "top"}
+                    axis.text(position, 0.97, side, transform=axis.transAxes, **style)
             row[0].set_ylabel(label, color=INK, fontsize=8)
         for axis, name in zip(axes[0], titles, strict=False):
             axis.set_title(name, color=INK, fontsize=8)
         if legend:
             handles = [Patch(color=colour, label=name) for name, colour in legend.items()]
-            style: Any = {"ncols": min(len(handles), 6), "labelcolor": INK, "fontsize": 8, "frameon": False}
+            style = {"ncols": min(len(handles), 6), "labelcolor": INK, "fontsize": 8, "frameon": False}
             figure.legend(handles=handles, loc="outside lower center", **style)
         if title:
             figure.suptitle(title, color=INK, fontsize=9)
@@ -110,7 +118,7 @@ def _draw_case(output: Mapping[str, Any], modalities: Sequence[str], convention:
         filled = [_filled(panels[0], mask, convention, plane, at) for mask in (truth, prediction)]
         rows[plane] = [*panels, *filled]
     titles = [*(modalities[channel] for channel in shown), "truth", "prediction"]
-    return figure_of(rows, titles, colours(convention), title)
+    return figure_of(rows, titles, colours(convention), title, sides=("axial", "coronal"))
 
 
 def _filled(pixels: NDArray[np.uint8], masks: NDArray[Any], convention: str, plane: str, at: int) -> NDArray[np.uint8]:

@@ -35,7 +35,12 @@ class Figure(NamedTuple):
     ranks: bool = True
 
 
-DICE = Figure("dice", "Dice", "2 |P and R| / (|P| + |R|) over all voxels of the region; 1 if both masks are empty.")
+DICE = Figure(
+    "dice",
+    "Dice",
+    "Overlap of prediction P and reference R: 1 if they are equal, 0 if they share no voxel. 2 |P and R| / (|P| + |R|) "
+    "over all voxels of the region; 1 if both masks are empty.",
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Protocol:
     Attributes:
         name: name on command lines, such as isles.
         title: title on pages, such as ISLES'22.
-        meaning: definition of a lesion and of a found lesion.
+        meaning: definition of a lesion and of a found lesion; with challenges, a format of the settings.
         conventions: label conventions that the protocol scores, its own first; empty: all. Conventions that no protocol
             lists, such as custom regions, are always scored.
         figures: figures in the order of tables, with `DICE` (DIFF-23); the first figure orders the cases of a page.

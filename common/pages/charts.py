@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup, escape
+from numpy.typing import ArrayLike
 
 from ..drawing import Figure, new_figure, svg_of
 
@@ -82,6 +83,26 @@ def scores_chart(label: str, unit: str, values: Mapping[str, Sequence[float]]) -
         axes.set_yticks(rows, [*values])
         axes.grid(axis="y", visible=False)
         return svg(figure, f"{label} of every case in {', '.join(values)}")
+
+
+def agreement_chart(region: str, predicted: ArrayLike, reference: ArrayLike) -> Markup:
+    """Draw a Bland-Altman plot of volumes in ml: a dot for each case, with the mean difference and 95 % limits dashed.
+
+    The limits are 1.96 sample standard deviations from the mean; they take at least two cases.
+    """
+    volumes = np.array([predicted, reference], dtype=float)
+    means, differences = volumes.mean(axis=0), volumes[0] - volumes[1]
+    middle, reach = differences.mean(), 1.96 * differences.std(ddof=1)
+    with new_figure(STYLE, figsize=(WIDTH, 2.9), layout="constrained") as figure:
+        axes = figure.add_subplot()
+        axes.plot(means, differences, "o", color=SERIES[0], markersize=4, alpha=0.7)
+        axes.axhline(middle, color=SERIES[1], linewidth=1.6, label=f"mean {middle:+.2f} ml")
+        limits = f"95 % limits {middle - reach:+.2f} to {middle + reach:+.2f} ml"
+        for bound, label in ((middle - reach, limits), (middle + reach, None)):
+            axes.axhline(bound, color=SERIES[1], linewidth=1.2, linestyle="--", label=label)
+        axes.set(xlabel="mean of both volumes (ml)", ylabel="predicted - reference (ml)")
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=2, borderaxespad=0)
+        return svg(figure, f"Volumes of {region}: predicted minus reference against the mean of both, every case")
 
 
 def group_chart(

@@ -16,7 +16,7 @@ from ..inference.panels import PLANES, centre_of, grey_levels, panel, png, side_
 from ..inference.publishing import PAGE
 from ..inference.results import CaseFiles, Details, count_lesions, summarise
 from ..metrics.cards import DICE, PRESENT
-from .charts import scores_chart
+from .charts import agreement_chart, scores_chart
 from .scenes import scene_of
 from .slices import link_of, write_case
 from .templates import png_uri, render
@@ -25,7 +25,7 @@ SHOWN = 3  # largest number each of worst, median and best cases
 EDGE = 320  # pixels of a slice's longer edge
 REFERENCE, PREDICTION = "#ffa200", "#2ba6ff"  # colours of the outlines
 EDGES = (0, 10, 100, 1_000, 10_000, inf)  # mm3, edges of the volume bins
-MEANS = {  # the two means of Dice; DIFF-23
+MEANS = {  # the two means of Dice, which are the same where all cases have the region; DIFF-23
     "dice": DICE._replace(title="Dice, all cases"),
     PRESENT: DICE._replace(title="Dice, cases with the region"),
 }
@@ -62,14 +62,15 @@ def page_of(details: Details, linked: Collection[str] = ()) -> str:
     files = {case.name: case for case in details.files}
     return render(
         Path(__file__).with_name("evaluation.html.j2"),
-        {"digits": _with_digits, "lesions": count_lesions},
+        {"digits": _with_digits, "percent": _percent, "lesions": count_lesions},
         made=details.made,
         details=details,
         links={name: link_of(name) for name in linked},
         protocol=protocol,
         summary=summarise(details),
         means={figure.name: figure for figure in protocol.figures} | MEANS,
-        distributions=_distributions(details),
+        distributions=_distributions(details) if len(details.scores) > 1 else [],
+        agreements=_agreements(details) if len(details.scores) > 1 else [],
         volumes=_by_volume(details),
         shown=[(case, files[case.name], *_draw(files[case.name], details)) for case in choose(details)],
         colours={"reference": REFERENCE, "prediction": PREDICTION},
@@ -113,6 +114,15 @@ def _distributions(details: Details) -> list[tuple[str, Markup]]:
     return charts
 
 
+def _agreements(details: Details) -> list[tuple[str, Markup]]:
+    """Return each region with the chart of its volumes."""
+    charts = []
+    for region in details.regions:
+        predicted, reference = np.array([scores[region].volumes for scores in details.scores.values()]).T / 1000
+        charts.append((region, agreement_chart(region, predicted, reference)))
+    return charts
+
+
 def _by_volume(details: Details) -> list[dict[str, Any]]:
     """Count scored and false lesions by region and volume, in mm3."""
     rows = []
@@ -147,6 +157,11 @@ def _draw(files: CaseFiles, details: Details) -> tuple[Sequence[str], list[tuple
         wrong = [(number, lesion) for number, lesion in numbered if lesion.is_scored and not lesion.is_found]
         rows.append((region, measured, modality, png_uri(png(pixels)), wrong))
     return scene.faults, rows
+
+
+def _percent(part: int, whole: int) -> str:
+    """Format a share, such as 67 %; a dash of nothing."""
+    return f"{part / whole:.0%}".replace("%", " %") if whole else "–"
 
 
 def _with_digits(value: float | None, digits: int) -> str:

@@ -20,9 +20,9 @@
 
   const viewer = new niivue.Niivue({
     isRadiologicalConvention: true, isNearestInterpolation: true, multiplanarShowRender: 1, dragAndDropEnabled: false,
-    viewModeHotKey: "", clipPlaneHotKey: "", dragMode: 0, logLevel: "error", crosshairWidth: 1.3, crosshairWidthUnit: "mm",
-    crosshairColor: [0.55, 0.95, 0.55, 0.7], fontSizeScaling: 0.6, multiplanarLayout: 2, multiplanarPadPixels: 6,
-    backColor: [0, 0, 0, 1],
+    viewModeHotKey: "", clipPlaneHotKey: "", dragMode: 0, logLevel: "error", crosshairWidth: 1, crosshairWidthUnit: "mm",
+    crosshairColor: [1, 1, 1, 0.75], showAllOrientationMarkers: true, fontSizeScaling: 0.6, multiplanarLayout: 2,
+    multiplanarPadPixels: 6, backColor: [0, 0, 0, 1],
   });
   await viewer.attachToCanvas(element("canvas"));
   const open = async (id) => { await viewer.loadFromArrayBuffer(bytes(id).buffer, `${id}.nii.gz`); return viewer.volumes.at(-1); };
@@ -101,7 +101,6 @@
   const contours = () => {
     const over = element("contours"), pen = over.getContext("2d");
     [over.width, over.height] = [element("canvas").width, element("canvas").height];
-    pen.lineWidth = 1.5 * devicePixelRatio;
     for (const { axCorSag, leftTopWidthHeight: [left, top, width, height] } of viewer.screenSlices) {
       if (axCorSag > 2) continue;  // the 3D view
       const [across, up] = [[0, 1], [0, 2], [1, 2]][axCorSag];
@@ -118,25 +117,27 @@
           const place = axCorSag < 2 ? columns - column : column;  // the patient's right is on the left
           pen[end ? "lineTo" : "moveTo"](left + width * place / columns, top + height * (1 - row / rows));
         });
-        pen.strokeStyle = colour(layer, name);
         pen.beginPath();
         for (let row = 0; row <= rows; row++) for (let column = 0; column <= columns; column++) {
           if (inside(column, row) !== inside(column - 1, row)) line([column, row], [column, row + 1]);
           if (inside(column, row) !== inside(column, row - 1)) line([column, row], [column + 1, row]);
         }
-        pen.stroke();
+        for (const [shade, pixels] of [["#000000", 4], [colour(layer, name), 1.75]]) {  // dark edges stand out from a fill
+          [pen.strokeStyle, pen.lineWidth] = [shade, pixels * devicePixelRatio];
+          pen.stroke();
+        }
       }
     }
   };
   const key = () => {
     const entries = region.value === "all"
-      ? [...data.regions.map((name) => [data.colours[name], name]), ...data.layers.map((layer) => ["", `${layer}: ${mode(layer)}`])]
+      ? [...data.regions.map((name) => [data.colours[name], name]), ...data.layers.map((layer) => ["", `${layer}: ${mode(layer)}`, mode(layer)])]
       : data.layers.map((layer) => [COLOURS[layer], `${layer}: ${mode(layer)}`]);
     const areBothFilled = data.layers.every((layer) => mode(layer) === "fill");
     if (region.value !== "all" && areBothFilled) entries.push([MIXED, "both"]);
-    element("key").replaceChildren(...entries.map(([shade, text]) => {
+    element("key").replaceChildren(...entries.map(([shade, text, kind]) => {
       const entry = document.createElement("span");
-      if (shade) entry.append(Object.assign(document.createElement("i"), { className: "swatch", style: `background: ${shade}` }), " ");
+      entry.append(Object.assign(document.createElement("i"), { className: `swatch ${kind ?? ""}`, style: shade && `background: ${shade}` }), " ");
       entry.append(text);
       return entry;
     }));

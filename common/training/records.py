@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import ignite.distributed as idist
@@ -82,8 +83,9 @@ class TrainingRecord(RunRecord):
     """The record of a training; adds the weights report, the losses and the metrics of each validation.
 
     Losses are averaged over all processes and over intervals: about a thousand equal intervals, which validations and
-    saved states also end. Trackers get the same points: TensorBoard in `tensorboard/train` and
-    `tensorboard/validation`, and `trackers`, which also get `files` at the end.
+    saved states also end. Each interval has its learning rate and its seconds per step, without validations. Trackers
+    get the same points: TensorBoard in `tensorboard/train` and `tensorboard/validation`, and `trackers`, which also get
+    `files` at the end.
 
     After the warm-up, a warning is printed if the held-out loss is above that of the pretrained weights, as measured
     before the first iteration: the learning rate is too high and destroys the pretraining. A second warning is printed
@@ -109,6 +111,7 @@ class TrainingRecord(RunRecord):
         self.content["validation"] = {"iteration": [], "metrics": {}}
         self._sums: dict[str, torch.Tensor] = {}
         self._steps = self._iteration = 0
+        self._interval_start = time.monotonic()
         self._has_warned = self._has_collapsed = False
 
     def attach(self, engine: Engine) -> None:
@@ -117,6 +120,7 @@ class TrainingRecord(RunRecord):
             show(*self.report.lines())
         self._trainer = engine
         engine.add_event_handler(Events.STARTED, self._begin)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start_interval)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         self.validator.add_event_handler(Events.EPOCH_COMPLETED, self._record_validation, engine)
         super().attach(engine)
@@ -156,8 +160,16 @@ class TrainingRecord(RunRecord):
         if self._steps:
             count = self._steps * idist.get_world_size()
             means = {name: round(idist.all_reduce(value).item() / count, 6) for name, value in self._sums.items()}
-            self._append("train", "loss", self._iteration, means)
+            rates = {
+                "learning_rate": self._trainer.optimizer.param_groups[0]["lr"],
+                "seconds_per_step": round((time.monotonic() - self._interval_start) / self._steps, 6),
+            }
+            self._append("train", "loss", self._iteration, means, rates)
             self._sums, self._steps = {}, 0
+            self._start_interval()
+
+    def _start_interval(self) -> None:
+        self._interval_start = time.monotonic()
 
     def _record_validation(self, trainer: Engine) -> None:
         measured = self.validator.state.metrics.items()
@@ -195,13 +207,21 @@ class TrainingRecord(RunRecord):
                     f"nearly identical; a learning_rate below {self.plan.options.learning_rate:g} may help"
                 )
 
-    def _append(self, section: str, kind: str, iteration: int, values: Mapping[str, float | None]) -> None:
+    def _append(
+        self,
+        section: str,
+        kind: str,
+        iteration: int,
+        values: Mapping[str, float | None],
+        rates: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        earlier = len(self.content[section]["iteration"])
         self.content[section]["iteration"].append(iteration)
-        for name, value in values.items():
-            self.content[section][kind].setdefault(name, []).append(value)
+        for curves, points in ((self.content[section][kind], values), (self.content[section], rates)):
+            for name, value in points.items():
+                curves.setdefault(name, [None] * earlier).append(value)  # a resumed record may lack the rates
         if idist.get_rank() == 0:
-            rate = {"learning_rate": self._trainer.optimizer.param_groups[0]["lr"]} if section == "train" else {}
-            finite = {name: value for name, value in {**values, **rate}.items() if value is not None}
+            finite = {name: value for name, value in {**values, **rates}.items() if value is not None}
             for tracker in self.trackers:
                 tracker.log(section, finite, iteration)
 

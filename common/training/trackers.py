@@ -27,7 +27,7 @@ class Tracker(ABC):
 
     @abstractmethod
     def log(self, section: str, values: Mapping[str, float], iteration: int) -> None:
-        """Log finite values of a section: train (losses and learning_rate), validation, or evaluation."""
+        """Log finite values of a section: train (losses, learning_rate, seconds_per_step), validation or evaluation."""
 
     def end(self, files: Sequence[Path]) -> None:  # noqa: B027  optional
         """End a successful run; `files` are its records, tables and weights."""

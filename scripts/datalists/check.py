@@ -38,6 +38,8 @@ class Result:
     cases: Sequence[Mapping[str, Any]]  # of all splits, each with its "split"
     findings: Sequence[tuple[int, Problem]]  # case index (-1: the whole cohort) and problem
     cohort: Mapping[str, str]  # facts about the cohort
+    modalities: Sequence[str]
+    convention: str | None  # label convention
 
     @property
     def rows(self) -> list[tuple[str, ...]]:
@@ -142,9 +144,9 @@ def check(
     facts = {"scans": describe(union(measured)) if measured else "no readable image"}
     if lacking := count_missing(cases, content["modalities"]):
         facts["missing"] = ", ".join(f"{names} in {count} subjects" for names, count in lacking.items())
-    result = Result(
-        source.name, cases, _ordered(cases, records, compare(cases, records, content["label_convention"])), facts
-    )
+    convention = content["label_convention"]
+    findings = _ordered(cases, records, compare(cases, records, convention))
+    result = Result(source.name, cases, findings, facts, content["modalities"], convention)
     lines = _lines(result)
     try:
         if target is not None:
@@ -216,7 +218,8 @@ def _write(result: Result, output: Path, root: str, workers: int) -> list[str]:
     sample = clean[:: -(-len(clean) // SAMPLE) or 1]
     shown = [*list(problems)[:PICTURES], *sample]
     orders = [(result.cases[index], problems[index][0].file if index in problems else None) for index in shown]
-    drawn = map_in_processes(partial(draw, root=root), orders, workers, "picture")
+    work = partial(draw, root=root, modalities=result.modalities, convention=result.convention)
+    drawn = map_in_processes(work, orders, workers, "picture")
     subjects = [
         {"case": result.cases[index], "problems": problems.get(index, []), "picture": picture}
         for index, picture in zip(shown, drawn, strict=True)

@@ -11,15 +11,15 @@ from typing import Any
 import nibabel
 import numpy as np
 
-from common.data.regions import RED
+from common.data.regions import colours, regions_of
 from common.data.scan_checks import CHECKS, Problem
 from common.inference.panels import PLANES, centre_of, grey_levels, panel, png, side_by_side
 from common.made import made_by
 from common.pages.scenes import read_volume
 from common.pages.templates import png_uri, render
 
-EDGE = 128  # pixels of the longest edge of a volume in a picture
-NOT_FINITE = "#ff00ff"
+EDGE = 224  # pixels of the longest edge of a volume in a picture
+INVALID = "#ff00ff"  # non-finite voxels, and labels of no region
 
 
 def page(result: Any, subjects: Sequence[Mapping[str, Any]], cohort: Sequence[Problem], made_up: bool = False) -> str:
@@ -31,23 +31,27 @@ def page(result: Any, subjects: Sequence[Mapping[str, Any]], cohort: Sequence[Pr
         suspects=[subject for subject in subjects if subject["problems"]],
         sample=[subject for subject in subjects if not subject["problems"]],
         cohort=cohort,
+        colours=colours(result.convention) if result.convention else {},
+        invalid=INVALID,
         severities=CHECKS,
     )
 
 
-def draw(order: tuple[Mapping[str, Any], str | None], root: str) -> tuple[str, str] | None:
-    """Draw three planes of a file, or else of the first readable image; return the drawn file and a data URI, or None.
+def draw(
+    order: tuple[Mapping[str, Any], str | None], root: str, modalities: Sequence[str], convention: str | None
+) -> tuple[str, str, str] | None:
+    """Draw three planes of a file, or else of the first readable image; return file, modality and data URI, or None.
 
-    The planes pass through the centre of the non-finite voxels (outlined in magenta), else of the label (red), else of
-    the volume.
+    The planes pass through the centre of the non-finite voxels, else of the label, else of the volume.
     """
     case, file = order
     label = _volume(root, case.get("label"))
     for image in dict.fromkeys(filter(None, [file, *case["image"]])):
         volume = None if image == case.get("label") else _volume(root, image)
         if volume is not None:
-            return image, _picture(*volume, label[0] if label is not None else None)
-    return (case["label"], _picture(*label, label[0])) if label is not None else None
+            modality = modalities[case["image"].index(image)]
+            return image, modality, _picture(*volume, label[0] if label is not None else None, convention)
+    return (case["label"], "label", _picture(*label, label[0], convention)) if label is not None else None
 
 
 def _volume(root: str, file: str | None) -> tuple[np.ndarray, np.ndarray] | None:
@@ -58,10 +62,15 @@ def _volume(root: str, file: str | None) -> tuple[np.ndarray, np.ndarray] | None
     return volume and (volume[0], nibabel.affines.voxel_sizes(volume[1]))
 
 
-def _picture(volume: np.ndarray, spacing: np.ndarray, label: np.ndarray | None) -> str:
+def _picture(volume: np.ndarray, spacing: np.ndarray, label: np.ndarray | None, convention: str | None) -> str:
     invalid = ~np.isfinite(volume)
-    mask = label > 0 if label is not None and label.shape == volume.shape else np.zeros_like(invalid)
-    centre = centre_of(invalid if invalid.any() else mask)
-    levels, outlines = grey_levels(volume), {RED: mask, NOT_FINITE: invalid}
+    values = label if label is not None and label.shape == volume.shape else np.zeros_like(volume)
+    centre = centre_of(invalid if invalid.any() else values > 0)
+    levels, known, outlines = grey_levels(volume), values == 0, dict[str, Any]()
+    for name, colour in (colours(convention) if convention else {}).items():
+        region = np.isin(values, [*regions_of(convention or "")[name]])
+        outlines[colour] = outlines.get(colour, False) | region
+        known |= region
+    outlines[INVALID] = invalid | ~known
     panels = [panel(levels, plane, at, spacing, outlines, EDGE) for plane, at in zip(PLANES, centre[::-1], strict=True)]
     return png_uri(png(side_by_side(panels)))

@@ -95,7 +95,7 @@ def protocols() -> None:
     """Print the protocols: definition of a lesion, label conventions, settings, and metrics with their units."""
     for card in PROTOCOLS.values():
         settings = [card.settings, *({"challenge": name, **values} for name, values in card.challenges.items())]
-        show(f"{card.name}: {card.title}", f"  {card.meaning}")
+        show(f"{card.name}: {card.title}", f"  {protocol_of(card.name).meaning}")
         show(f"  label conventions: {', '.join([*card.conventions] or ['all'])}, or regions of your own")
         show(*("  " + ", ".join(f"{name} {value}" for name, value in values.items()) for values in settings if values))
         for figure in card.figures:

@@ -14,7 +14,7 @@ from common.pages.charts import INK, SERIES
 from scripts.experiments.jobs import StudyJob
 from scripts.experiments.rows import select
 from scripts.experiments.tables import Table
-from scripts.report.charts import floats, over_iterations, panel, smooth
+from scripts.report.charts import floats, over_iterations, panel, smooth, thin
 from scripts.report.runs import Run, read_run
 
 Curves = Sequence[tuple[str, Sequence[int], NDArray[np.float64]]]  # (name, iterations, values) of each curve
@@ -53,7 +53,7 @@ def _losses_chart(split: str, curves: Curves) -> Markup:
         for name, iterations, values in curves:
             index = names.index(name)
             style: Any = {"label": labels.pop(index, None), "color": SERIES[index % len(SERIES)]}
-            axes.plot(iterations, values, linewidth=1.6, **style)
+            axes.plot(*thin(iterations, values), linewidth=1.6, **style)
         axes.set_ylabel(f"{split} loss, sum of the terms")
 
     return over_iterations(f"Figure 4: {split} loss of {', '.join(names)}", draw)

@@ -13,6 +13,8 @@ from common.pages.charts import SERIES, STYLE, WIDTH, svg
 
 RANGES = dict.fromkeys(("DiceLoss", "GeneralizedDiceLoss", "TverskyLoss"), " (0 to 1)")  # of MONAI's losses
 HEIGHT = 2.9  # inches
+RATES = {"learning_rate": "learning rate", "seconds_per_step": "seconds per step"}
+POINTS = 600  # largest number of points of a drawn curve
 
 
 def loss_chart(
@@ -24,11 +26,12 @@ def loss_chart(
 
     def draw(axes: Axes) -> None:
         marker = "." if len(values) == 1 else ""
-        axes.plot(iterations, values, color=SERIES[0], alpha=0.3, linewidth=0.8, label="training")
-        axes.plot(iterations, smooth(values), marker=marker, color=SERIES[0], linewidth=1.8, label="smoothed")
+        axes.plot(*thin(iterations, values), color=SERIES[0], alpha=0.3, linewidth=0.8, label="training")
+        style: Any = {"marker": marker, "color": SERIES[0], "linewidth": 1.8, "label": "smoothed"}
+        axes.plot(*thin(iterations, smooth(values)), **style)
         if held_out:
-            style: Any = {"color": SERIES[1], "linewidth": 1, "linestyle": ":", "marker": "o", "markersize": 4.5}
-            axes.plot(validation["iteration"], floats(held_out), label="held-out", **style)
+            style = {"color": SERIES[1], "linewidth": 1, "linestyle": ":", "marker": "o", "markersize": 4.5}
+            axes.plot(*thin(validation["iteration"], floats(held_out)), label="held-out", **style)
         axes.set_ylabel(quantity + RANGES.get(quantity, ""))
 
     return over_iterations(f"{bundle}: {name} loss over the iterations, training and held-out", draw)
@@ -40,11 +43,36 @@ def metrics_chart(bundle: str, iterations: Sequence[int], metrics: Mapping[str, 
     def draw(axes: Axes) -> None:
         for n, (name, values) in enumerate(metrics.items()):
             style: Any = {"color": SERIES[n % len(SERIES)], "marker": "osD^"[n % 4], "markersize": 4.5}
-            axes.plot(iterations, floats(values), label=name, linewidth=2.2 if n == 0 else 1.1, **style)
+            axes.plot(*thin(iterations, floats(values)), label=name, linewidth=2.2 if n == 0 else 1.1, **style)
         axes.set_ylabel("Dice (0 to 1)")
         axes.set_ylim(-0.03, 1.03)
 
     return over_iterations(f"{bundle}: held-out {', '.join(metrics)} over the iterations", draw)
+
+
+def rate_chart(bundle: str, name: str, train: Mapping[str, Any]) -> Markup:
+    """Plot the learning rate, or the seconds per step, of each interval."""
+
+    def draw(axes: Axes) -> None:
+        values = floats(train[name])
+        marker = "." if len(values) == 1 else ""
+        axes.plot(*thin(train["iteration"], values), marker=marker, color=SERIES[0], linewidth=1.4, label=RATES[name])
+        axes.set_ylim(bottom=0)
+
+    return over_iterations(f"{bundle}: {RATES[name]} over the iterations", draw)
+
+
+def thin(iterations: Sequence[int], values: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Keep about `POINTS` points of a curve: the lowest and the highest of each of equal parts, so that peaks stay."""
+    steps = np.asarray(iterations)
+    if len(values) <= POINTS:
+        return steps, values
+    kept = set()
+    for part in np.array_split(np.arange(len(values)), POINTS // 2):
+        numbers = part[np.isfinite(values[part])]
+        kept |= {numbers[values[numbers].argmin()], numbers[values[numbers].argmax()]} if len(numbers) else {part[0]}
+    indices = sorted(kept)
+    return steps[indices], values[indices]
 
 
 def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -56,7 +56,7 @@ FIELDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "checkpoints": ({}, _map(TEXT)),
     "weights": ({}, _object(source={"type": ["string", "null"]}, tensors=_map(TEXTS), **FATES)),
     "quantities": ({}, _map(TEXT)),
-    "train": ({}, _object(iteration=AXIS, loss=CURVES)),
+    "train": ({}, _object(iteration=AXIS, loss=CURVES, learning_rate=CURVE, seconds_per_step=CURVE)),
     "validation": ({}, _object(iteration=AXIS, metrics=CURVES)),
     "pictures": ([], TEXTS | {"items": TEXT | {"pattern": r"\A[^\0]{1,4000}\Z"}}),
 }
@@ -83,6 +83,11 @@ class Run:
     def start(self) -> datetime | None:
         """Start of the run; None if it was not recorded."""
         return datetime.fromisoformat(self.started) if self.started else None
+
+    @property
+    def tensors(self) -> list[int]:
+        """Numbers of matched, changed, missing and unexpected tensors of the loaded weights."""
+        return [self.weights.get(fate, 0) for fate in FATES]
 
     @property
     def losses(self) -> dict[str, list[float | None]]:
@@ -157,7 +162,8 @@ def read_run(path: Path) -> Run:
         _ = run.start and run.start.timestamp()
     except (ValueError, OverflowError):
         raise InputError(f"{path}: $.started is {run.started!r}; expected a date and time in ISO 8601") from None
-    for axis, curves in ((run.train, run.losses), (run.validation, run.metrics)):
+    rates = {name: run.train[name] for name in ("learning_rate", "seconds_per_step") if name in run.train}
+    for axis, curves in ((run.train, {**run.losses, **rates}), (run.validation, run.metrics)):
         length = len(axis.get("iteration", []))
         for name, values in curves.items():
             if len(values) != length:

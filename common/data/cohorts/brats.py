@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from ..cards import BLUE, GREEN, RED, YELLOW, Cohort, Region, Segment, Space
+from ..cards import BLUE, SKY, VERMILION, YELLOW, Cohort, Region, Segment, Space
 from ..layouts.files import FileLayout
 from ..layouts.names import LABEL
 
@@ -60,24 +60,24 @@ COHORT = Cohort(
     conventions={
         "brats2021": {  # channels in the order of SwinUNETR's outputs
             "TC": Region(frozenset({1, 4}), YELLOW),
-            "WT": Region(frozenset({1, 2, 4}), GREEN),
-            "ET": Region(frozenset({4}), RED),
+            "WT": Region(frozenset({1, 2, 4}), SKY),
+            "ET": Region(frozenset({4}), VERMILION),
         },
         "brats2023": {
             "TC": Region(frozenset({1, 3}), YELLOW),
-            "WT": Region(frozenset({1, 2, 3}), GREEN),
-            "ET": Region(frozenset({3}), RED),
+            "WT": Region(frozenset({1, 2, 3}), SKY),
+            "ET": Region(frozenset({3}), VERMILION),
         },
         "brats2024": {  # glioma after treatment: 1 NETC, 2 SNFH, 3 ET, 4 RC (de Verdier et al., 2024)
             "TC": Region(frozenset({1, 3}), YELLOW),
-            "WT": Region(frozenset({1, 2, 3}), GREEN),
-            "ET": Region(frozenset({3}), RED),
+            "WT": Region(frozenset({1, 2, 3}), SKY),
+            "ET": Region(frozenset({3}), VERMILION),
             "RC": Region(frozenset({4}), BLUE),  # resection cavity
         },
         "brats2024peds": {  # paediatric: 1 ET, 2 NET, 3 CC, 4 ED (Fathi Kazerooni et al., 2024)
             "TC": Region(frozenset({1, 2, 3}), YELLOW),
-            "WT": Region(frozenset({1, 2, 3, 4}), GREEN),
-            "ET": Region(frozenset({1}), RED),
+            "WT": Region(frozenset({1, 2, 3, 4}), SKY),
+            "ET": Region(frozenset({1}), VERMILION),
             "CC": Region(frozenset({3}), BLUE),  # cystic component
         },
     },
@@ -85,8 +85,8 @@ COHORT = Cohort(
     outputs=frozenset({"tumour core (TC)", "whole tumour (WT)", "enhancing tumour (ET)"}),
     segments=(
         Segment((1,), "Necrotic tumour core (NCR)", "6574001", "Necrosis", "TC", YELLOW),
-        Segment((2,), "Peritumoural oedema (ED)", "79654002", "Edema", "WT", GREEN),
-        Segment((3, 4), "Enhancing tumour (ET)", "108369006", "Neoplasm", "ET", RED),  # 3 since 2023, 4 in 2021
+        Segment((2,), "Peritumoural oedema (ED)", "79654002", "Edema", "WT", SKY),
+        Segment((3, 4), "Enhancing tumour (ET)", "108369006", "Neoplasm", "ET", VERMILION),  # 3 since 2023, 4 in 2021
     ),
     reference="T1ce",
 )

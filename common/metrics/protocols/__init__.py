@@ -47,7 +47,8 @@ def protocol(name: str | None, challenge: str | None = None, convention: str | N
     challenge = next(iter(card.challenges)) if challenge is None else challenge
     settings = choice("challenge", challenge, card.challenges)
     stated = {**card.settings, "challenge": challenge, **settings}
-    return replace(card, function=partial(card.function, **settings), settings=stated)
+    meaning = card.meaning.format_map(stated)
+    return replace(card, function=partial(card.function, **settings), settings=stated, meaning=meaning)
 
 
 def check_convention(name: str, convention: str) -> None:

@@ -8,9 +8,9 @@ from ..surfaces import Spacing
 LESION_F1 = Figure(
     "lesion_f1",
     "Lesion F1",
-    "TP / (TP + (FP + FN) / 2): components of the reference that share a voxel with the prediction (TP), those that do "
-    "not (FN), and predicted components that share none with the reference (FP), of any size; 1 if both masks are "
-    "empty.",
+    "1 if each lesion is found and none is false. TP / (TP + (FP + FN) / 2): components of the reference that share a "
+    "voxel with the prediction (TP), those that do not (FN), and predicted components that share none with the "
+    "reference (FP), of any size; 1 if both masks are empty.",
 )
 COUNT_DIFFERENCE = Figure(
     "lesion_count_difference",

@@ -19,7 +19,8 @@ CHALLENGES = {
 HD95 = Figure(
     "hd95",
     "HD95",
-    "Robust Hausdorff distance: 95 % of the surface area lies within it, in the worse of both directions; "
+    "How far the two outlines lie apart: 95 % of the surface area lies within this distance, in the worse of both "
+    "directions (robust Hausdorff distance); "
     f"{PENALTY:g} mm if one mask is empty, 0 if both are.",
     "mm",
     digits=1,
@@ -61,19 +62,20 @@ PROTOCOL = Protocol(
     title="BraTS 2023, lesion-wise",
     meaning="A lesion is the part of the reference inside one 26-connected component of its dilation, by the 18 "
     "neighbours of each voxel. It is scored separately, against all predicted components, in full, that touch its own "
-    "dilation. Lesions of the reference up to smallest_mm3 are not scored; false components of any size are.",
+    "dilation. Lesions of the reference of at most {smallest_mm3:g} mm³ are not scored; false components of any size "
+    "are.",
     conventions=("brats2023", "brats2024", "brats2024peds", "brats2021"),
     figures=(
         Figure(
             "lesionwise_dice",
             "Lesion-wise Dice",
-            "Mean over scored lesions and false components; missed lesions and false components count 0. 1 if there "
-            "are none.",
+            "Dice lesion by lesion: every missed or false lesion counts equally, whatever its size. Mean over scored "
+            "lesions and false components; missed lesions and false components count 0. 1 if there are none.",
         ),
         Figure(
             "lesionwise_hd95",
             "Lesion-wise HD95",
-            f"Mean over the same; missed lesions and false components count {PENALTY:g} mm. 0 if there are none.",
+            f"HD95 lesion by lesion: missed lesions and false components count {PENALTY:g} mm. 0 if there are none.",
             "mm",
             digits=1,
             more_is_better=False,

@@ -1,3 +1,5 @@
+from itertools import combinations
+
 import numpy as np
 import pytest
 import torch
@@ -39,6 +41,31 @@ def test_regions_of_ones_own_are_declared_by_text_or_in_a_datalist():
     assert list(regions.colours(OWN)) == ["core", "whole", "cavity"]
     assert len(set(regions.colours(OWN).values())) == 3
     assert list(regions.colours("brats2021")) == ["WT", "TC", "ET"]
+
+
+VISION = {  # of linear RGB; Machado et al., IEEE TVCG 2009, severity 1
+    "normal": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+}
+
+
+def seen(colour, vision):
+    """A colour in CIELAB."""
+    levels = np.array([*bytes.fromhex(colour[1:])]) / 255
+    linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+    to_xyz = [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.072175], [0.0193339, 0.119192, 0.9503041]]
+    x, y, z = np.cbrt(to_xyz @ np.clip(VISION[vision] @ linear, 0.01, 1) / [0.95047, 1, 1.08883])
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("vision", VISION)
+@pytest.mark.parametrize("convention", [*regions.CONVENTIONS, "a=1,b=2,c=3,d=4,e=5,f=6"])
+def test_colours_of_regions_are_told_apart_with_every_kind_of_colour_vision(convention, vision):
+    """A distance of 2 is just noticed; green and red of the same lightness, #4dac6d and #d1495b, are 8 apart."""
+    pairs = combinations(regions.colours(convention).values(), 2)
+    assert all(np.linalg.norm(seen(one, vision) - seen(other, vision)) > 15 for one, other in pairs)
 
 
 @pytest.mark.parametrize(

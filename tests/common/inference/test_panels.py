@@ -45,6 +45,17 @@ def test_a_panel_is_as_large_as_its_slice_in_mm_and_the_outline_is_where_the_lab
     assert panel(levels, "coronal", 3, (1.0, 1.0, 2.0), edge=48).shape == (10, 24, 3)
 
 
+def test_the_patients_right_and_left_are_marked():
+    levels = np.zeros((40, 40, 40), np.uint8)
+    for plane, is_marked in {"axial": True, "coronal": True, "sagittal": False}.items():
+        marked = panel(levels, plane, 20, edge=80)[..., 0] > 0
+        assert not marked[40:].any()
+        left, right = marked[:, :40].sum(axis=0), marked[:, 40:].sum(axis=0)
+        assert sorted(left[left > 0]) == ([2, 2, 3, 5] if is_marked else [])  # columns of an R
+        assert sorted(right[right > 0]) == ([1, 1, 1, 5] if is_marked else [])  # and of an L
+    assert not panel(levels, "axial", 20).any(), "a pixel per voxel: data, not a picture"
+
+
 @pytest.mark.parametrize("colours", [3, 1000])
 def test_a_png_has_the_pixels(colours):
     pixels = np.random.default_rng(0).integers(0, 256, (colours, 3), np.uint8)[np.arange(1200) % colours]

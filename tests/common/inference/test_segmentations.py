@@ -65,7 +65,7 @@ def test_label_maps_have_names_and_colours_for_other_programs(tmp_path, capsys):
     """As each program's own documents lay its file out: BIDS, ITK-SNAP, Slicer."""
     write_label_tables(tmp_path, "brats2021")
     names = {1: "TC outside ET", 2: "WT outside TC", 4: "ET"}
-    shades = {1: "#e9c46a", 2: "#4dac6d", 4: "#d1495b"}
+    shades = {1: "#f0e442", 2: "#56b4e9", 4: "#d55e00"}
     with (tmp_path / "dseg.tsv").open(newline="") as file:
         found = {int(row["index"]): (row["name"], row["color"]) for row in csv.DictReader(file, delimiter="\t")}
     assert found == {label: (names[label], shades[label]) for label in names}

@@ -2,6 +2,7 @@
 
 import base64
 import re
+import statistics
 import xml.etree.ElementTree as ElementTree
 from functools import partial
 from io import BytesIO
@@ -14,10 +15,11 @@ from matplotlib.image import imread
 
 from common.errors import InputError
 from common.inference.masks import masks_of
+from common.inference.panels import LETTERS
 from common.inference.results import CaseFiles, Details
 from common.metrics import Scores, protocol
 from common.metrics.measures import spacing_of
-from common.pages.charts import scores_chart
+from common.pages.charts import agreement_chart, scores_chart
 from common.pages.evaluation import PREDICTION, REFERENCE, choose
 from common.pages.evaluation import page_of as draw_page
 from common.pages.slices import page_of as draw_slices
@@ -126,19 +128,37 @@ def test_hostile_names_are_escaped(tmp_path):
 
 def test_header_says_protocol_settings_and_cases(html):
     text = text_of(html)
-    assert "5 cases, scored by the protocol ATLAS v2.0 (connectivity 6)." in text
+    assert "5 cases, scored by the protocol ATLAS v2.0." in text
+    prose = text_of(re.sub("<dl.*?</dl>", "", html, flags=re.DOTALL))
+    assert "connectivity" in text
+    assert "connectivity" not in prose, "settings are in a list"
     assert "do not compare figures across protocols" in text
     assert "1 of 5 cases has no prediction, scored as empty: absent." in text
+
+
+def test_two_means_of_dice_that_are_the_same_are_one_row(cohort):
+    """All cases but `healthy` have the lesion."""
+    text = text_of(page_of(cohort[:4]))
+    assert "Dice, " not in text.split("Distribution of the scores")[1]
+    assert re.search(r"lesionDice [\d.]+ [\d.]+ to [\d.]+ 4 ", text)
+    assert "lesionDice, all cases" not in text
+    assert "lesionDice, cases with the region" not in text
+
+
+def test_the_settings_of_a_challenge_are_in_the_words_of_its_protocol():
+    for challenge, limit in (("GLI", "50 mm³"), ("MET", "2 mm³")):
+        assert f"of at most {limit} are not scored" in protocol("brats", challenge).meaning
 
 
 def test_summary_and_counts(html, cohort):
     """Found lesions: 2 of `hit`, 1 of `partly`, 1 of `half`; `partly` and `absent` miss one each."""
     text = text_of(html)
     scores = [scores_of(files)["lesion"].values["dice"] for files in cohort]
-    assert f"lesionDice, all cases 5 {np.mean(scores):.3f} " in text
+    assert re.search(rf"lesionDice, all cases {np.mean(scores):.3f} [\d.]+ to [\d.]+ 5 ", text)
     with_lesion = scores[:4]  # `healthy` has none
-    assert f"lesionDice, cases with the region 4 {np.mean(with_lesion):.3f} " in text
-    assert "lesion: 4 of 6 lesions found, 1 false." in text
+    assert re.search(rf"lesionDice, cases with the region {np.mean(with_lesion):.3f} [\d.]+ to [\d.]+ 4 ", text)
+    assert f"lesion: mean overlap with the reference (Dice) {np.mean(scores):.2f}, on a scale from 0 to 1 (95" in text
+    assert "lesion: 4 of 6 lesions found (recall 67 %), 1 false (precision 80 %)." in text, "4 / 6 and 4 / 5"
     volumes = re.findall(r"lesionfrom (\d+) to below (\d+) (\d+)(\d)(\d)", re.sub(r"\s+", " ", text))
     assert volumes == [("10", "100", "2", "1", "1"), ("1000", "10000", "4", "3", "0")], "MISSED has 64 mm3, FAR 36"
 
@@ -246,10 +266,14 @@ def test_missed_and_false_lesions_are_listed_and_a_bad_image_is_left_out(tmp_pat
     assert "Missed lesion 2 (64 mm³). False lesion 3 (36 mm³)." in text
     assert "T1 is on another grid and is not shown." in text
     (pixels,) = pictures(html)
-    assert {tuple(colour) for colour in np.unique(pixels.reshape(-1, 3), axis=0)} == {
-        (0, 0, 0),
-        *(tuple(bytes.fromhex(colour[1:])) for colour in (REFERENCE, PREDICTION)),
-    }
+    assert (
+        {tuple(colour) for colour in np.unique(pixels.reshape(-1, 3), axis=0)}
+        == {
+            (0, 0, 0),
+            (LETTERS,) * 3,  # R and L
+            *(tuple(bytes.fromhex(colour[1:])) for colour in (REFERENCE, PREDICTION)),
+        }
+    )
 
 
 def test_dots_and_box_of_a_chart_lie_at_the_values():
@@ -273,6 +297,19 @@ def test_charts_of_shares_have_one_axis():
     assert lines[0] == pytest.approx(lines[1], abs=0.02)
 
 
+def test_volumes_are_drawn_as_bland_and_altman_do():
+    """Statistics, by the standard library, of the differences 1, -1 and 3 ml: mean 1, sample standard deviation 2."""
+    predicted, reference = [11.0, 19.0, 33.0], [10.0, 20.0, 30.0]
+    chart = agreement_chart("WT", predicted, reference)
+    differences = [1.0, -1.0, 3.0]
+    reach = 1.96 * statistics.stdev(differences)
+    assert f"mean {statistics.mean(differences):+.2f} ml" in chart
+    assert f"95 % limits {1 - reach:+.2f} to {1 + reach:+.2f} ml" in chart
+    dots = [(float(x), float(y)) for x, y in re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)"[^>]*--series-1', chart)]
+    assert np.corrcoef([x for x, _ in dots], [10.5, 19.5, 31.5])[0, 1] == pytest.approx(1)
+    assert np.corrcoef([y for _, y in dots], differences)[0, 1] == pytest.approx(-1), "up is negative in SVG"
+
+
 def test_any_values_give_a_chart():
     for values in ([], [0.0], [5e6, 0.0], [3.0] * 1251):
         ElementTree.fromstring(scores_chart("difference", "voxels", {"lesion": values}))
@@ -283,4 +320,6 @@ def test_a_cohort_of_one(tmp_path, prediction, reference):
     html = page_of([files_of(tmp_path, "a", prediction, reference)], BRATS)
     drawn = prediction is not None and bool(prediction.any() or reference.any())
     assert ("The only case: a" in html) == drawn
+    assert "A single case has no distribution" in text_of(html)
+    assert "<svg" not in html
     assert ("There is nothing to draw" in html) != drawn

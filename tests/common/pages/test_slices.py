@@ -24,6 +24,7 @@ from common.inference.masks import masks_of
 from common.inference.results import CaseFiles, Details
 from common.metrics.measures import spacing_of
 from common.metrics.protocols import protocol
+from common.pages import slices
 from common.pages.slices import link_of, page_of, write_case
 from tests.html_pages import Page, text_of
 from tests.support import oblique
@@ -205,10 +206,18 @@ def test_a_browser_shows_the_voxel_of_the_address_and_the_patients_right_on_the_
     assert said["slice"].startswith("Voxel 9, 11, 7: FLAIR ")  # 2 mm higher
     value = nibabel.load(files.images[1][1]).get_fdata()[9, 11, 7]
     assert float(re.search(r" T1 ([\d.]+);", said["image"])[1]) == pytest.approx(value, abs=0.02)
-    slices = np.asarray(Image.open(BytesIO(base64.b64decode(said["slices"].split(",")[1]))).convert("RGB")).astype(int)
-    coronal = slices[: slices.shape[0] // 2, : slices.shape[1] // 2]
+    drawn = np.asarray(Image.open(BytesIO(base64.b64decode(said["slices"].split(",")[1]))).convert("RGB")).astype(int)
+    coronal = drawn[: drawn.shape[0] // 2, : drawn.shape[1] // 2]
     coloured = np.ptp(coronal, axis=2) > 60
     assert coloured.any()
     assert np.nonzero(coloured)[1].mean() < coronal.shape[1] / 2
     assert float(said["window"].split(" to ")[0]) > 1
     assert said["darker"] == "true"
+    assert {"0,0,0", "86,180,233"} <= {*said["contours"].split()}, "WT's colour with dark edges, apart from its fill"
+    assert said["beside"] == "true", "key and controls beside the slices at 1280 x 900"
+
+
+def test_the_crosshair_has_no_colour_of_a_region():
+    script = (Path(slices.__file__).with_name("slices.js")).read_text()
+    red, green, blue, _ = json.loads(re.search(r"crosshairColor: (\[.*?\])", script)[1])
+    assert red == green == blue

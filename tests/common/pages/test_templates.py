@@ -41,6 +41,15 @@ def test_the_policy_allows_no_more_than_a_page_needs(content, more):
     assert directives == none | {"style-src": "'unsafe-inline'"} | more
 
 
+def test_tables_that_scroll_have_shadows_at_their_edges():
+    (rule,) = re.findall(r"\n\.scroll, \.wide \{(.*?)\}", render(BASE, made={}), re.DOTALL)
+    assert "overflow-x: auto" in rule
+    gradients = re.findall(r"to (left|right), var\(--(paper|shadow)\).*?(local|scroll)[,;]", rule)
+    assert sorted(gradients) == [
+        (side, *kind) for side in ("left", "right") for kind in (("paper", "local"), ("shadow", "scroll"))
+    ]
+
+
 def test_a_name_that_is_not_utf_8_is_escaped():
     made = dict.fromkeys(("git_commit", "cohort", "made_up")) | {"versions": {}, "checkpoints": {}, "started": "2026"}
     assert r"Dos\udce9 é" in render(BASE, made=made | {"command": "Dos\udce9 é"})

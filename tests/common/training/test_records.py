@@ -40,6 +40,8 @@ def test_a_training_leaves_its_record_which_a_resumed_run_continues(tmp_path):
     continued = record_of(tmp_path)
     assert continued["train"]["iteration"] == list(range(1, 10))
     assert continued["train"]["loss"]["total"] == pytest.approx(run.losses + resumed.losses, abs=1e-6)
+    assert [len(continued["train"][name]) for name in ("learning_rate", "seconds_per_step")] == [9, 9]
+    assert all(0 <= seconds < 5 for seconds in continued["train"]["seconds_per_step"])
     assert continued["validation"] == {"iteration": [3, 6, 9], "metrics": {"score": [0.25, 0.75, 0.3]}}
     assert continued["started"] == record["started"]
     assert continued["seconds"] >= record["seconds"]

@@ -112,6 +112,12 @@ def test_the_page_loads_nothing_and_its_links_exist(reported):
 HOSTILE = "<script>alert(1)</script>|`x`"
 
 
+def test_a_study_without_tables_does_not_explain_them(reported, tmp_path):
+    _, page = pages(written(tmp_path, content_of() | {"tables": []}))
+    assert "How to read the tables" not in page
+    assert "How to read the tables" in reported[1]
+
+
 def test_a_study_of_which_nothing_is_done_has_a_report_in_which_hostile_text_is_escaped(tmp_path):
     content = content_of(note=HOSTILE) | {"title": HOSTILE}
     content["tables"][1]["rows"][HOSTILE] = {"run": "bsf", "new": True}

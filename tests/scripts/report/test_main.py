@@ -11,7 +11,7 @@ from matplotlib.image import imsave
 
 from common.errors import InputError
 from scripts.report.__main__ import report
-from scripts.report.charts import smooth
+from scripts.report.charts import POINTS, smooth, thin
 from scripts.report.runs import read_stages
 from tests.html_pages import Page, text_of
 from tests.support import one_line
@@ -46,7 +46,11 @@ def record(bundle: str, minute: int, source: str | None = None) -> dict:
             "tensors": {"changed": ["proj.weight: T1 -> T2"], "missing": ["decoder.one", "decoder.two"]},
         },
         "quantities": {"total": "DiceFocalLoss"} if len(terms) == 1 else dict.fromkeys(terms, "nats"),
-        "train": {"iteration": [1, 2, 3, 4], "loss": {term: [4.0, 3.0, None, 1.0] for term in terms}},
+        "train": {
+            "iteration": [1, 2, 3, 4],
+            "loss": {term: [4.0, 3.0, None, 1.0] for term in terms},
+            **{"learning_rate": [None, 1e-4, 2e-4, 1e-4], "seconds_per_step": [None, 2.0, 1.0, 1.0]},
+        },
         "validation": {"iteration": [0, 4], "metrics": {name: [0.1, 0.625] for name in metrics}},
         "pictures": [],
     }
@@ -116,7 +120,10 @@ def test_page_shows_every_stage_with_its_command_losses_and_weights(page: str) -
     for bundle in ORDER:
         assert record(bundle, 0)["command"] in text
         assert f"{bundle}: total loss over the iterations" in page
-    assert "120 matched, 1 changed, 2 missing, 0 unexpected" in text
+    assert "Of this network's 123 tensors, it supplied 120 unchanged and 1 adapted, for example" in text
+    assert "121 of 123 tensors pretrained" in text
+    for name, title in {"learning_rate": "learning rate", "seconds_per_step": "seconds per step"}.items():
+        assert f"brats_finetune: {title} over the iterations" in page, name
     assert "decoder.two" in text
     assert len(re.findall(">DiceFocalLoss</text>", page)) == 1, "the loss names its axis"
     assert "python 3.11.7, torch 2.13.0, git commit abcdef; 1 × cpu" in text
@@ -211,6 +218,7 @@ def test_any_part_may_be_missing(single: Path) -> None:
         ("bundle", 3, "the record of a run"),
         ("started", "yesterday", "a date and time in ISO 8601"),
         ("train", {"iteration": [1, 2], "loss": {"total": [1.0]}}, "2, one per iteration"),
+        ("train", {"iteration": [1, 2], "learning_rate": [1.0]}, "2, one per iteration"),
         ("train", {"iteration": [1], "loss": {f"term {n}": [1.0] for n in range(101)}}, "up to 100 curves"),
         ("train", {"iteration": [1], "loss": {"total": [1.0] * 100_001}}, "up to 100,000 values"),
         ("pictures", ["../../secret.png"], "a path relative to it"),
@@ -238,6 +246,26 @@ def test_a_missing_picture_is_said(runs: Path, capsys: pytest.CaptureFixture[str
         spoil()
         assert "The picture inpainting.png is missing or no PNG." in text_of(page_of(runs))
         assert capsys.readouterr().err == f"warning: {picture}: missing or no PNG\n"
+
+
+def test_a_long_curve_is_thinned_and_keeps_its_peaks() -> None:
+    values = np.random.default_rng(0).normal(size=100_000)
+    values[[5, 30_000, 99_999]] = np.nan, 50.0, -50.0
+    iterations, kept = thin(range(100_000), values)
+    assert len(kept) <= POINTS
+    assert {50.0, -50.0} <= {*kept}
+    np.testing.assert_array_equal(kept, values[iterations])
+    assert np.all(np.diff(iterations) > 0)
+    assert thin([1, 2], np.array([3.0, np.nan]))[0].tolist() == [1, 2], "a short curve stays as it is"
+
+
+def test_a_hundred_thousand_steps_make_a_small_page(tmp_path: Path) -> None:
+    numbers = np.random.default_rng(0).normal(size=100_000).round(4).tolist()
+    curves = {"learning_rate": numbers, "seconds_per_step": numbers, "loss": {"total": numbers}}
+    long = {"train": {"iteration": list(range(100_000)), **curves}}
+    long["validation"] = {"iteration": long["train"]["iteration"], "metrics": {"dice": numbers, "total": numbers}}
+    put(tmp_path, record("brats_finetune", 0) | long)
+    assert len(page_of(tmp_path)) < 600_000
 
 
 def test_smooth_is_the_mean_of_the_finite_neighbours() -> None:
