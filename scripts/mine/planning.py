@@ -54,6 +54,7 @@ CPU: dict[str, Any] = {
     "learning_rate": 6.0e-03,
 }  # as in the quick start; a step of `small` takes a minute
 GPU: dict[str, Any] = {"model_size": "small", "learning_rate": 1.0e-04}  # the paper's
+WARMUP = {"cpu": 0.2, "cuda": 0.01}  # share of the iterations; a high learning rate needs more: docs/real.md
 BRAIN = (140, 180, 140)  # mm; extent for estimates
 SUBJECT = 40.0  # core seconds to prepare T1 and FLAIR of 2 mm; 35 to 57 measured
 OVERHEAD = 1.2  # factor on a step's time, for reading, augmentation and optimiser
@@ -112,7 +113,7 @@ def make_plan(root: Path, asked: Mapping[str, Any], hours: float, device: str) -
     count = int(np.clip(900 * hours / validation, *VALIDATIONS))
     interval = max(1, int(min(MOST, max(1800 * hours, 3600 * hours - count * validation) / fit.step)) // count)
     train = training(data, fit, spacing, device) | {"iterations": count * interval, "val_interval": interval}
-    train["warmup_iterations"] = train["iterations"] // 100
+    train["warmup_iterations"] = int(train["iterations"] * WARMUP[device.partition(":")[0]])
     if not is_raw and (all_edges.max(axis=0) / all_edges.min(axis=0)).max() > SPACING:
         train["spacing"] = edges
     subjects = len(data.cases) / prepare["jobs"] if prepare else 0

@@ -144,7 +144,7 @@ def test_faults_of_a_datalist_are_named(datalist, tmp_path):
         InputError, match=r"^labels of brats2021: not scored by .* isles; expected .*=brats or dice or lesions"
     ):
         find_cases(predictions, datalist, protocol("isles"), dataset_dir=root)
-    with pytest.raises(InputError, match="the split training has no subject"):
+    with pytest.raises(InputError, match="the split training is empty"):
         find_cases(predictions, datalist, BRATS, dataset_dir=root, split="training")
     with pytest.raises(InputError, match="no prediction for 1 of 2 cases: s2;"):
         find_cases(predictions, datalist, BRATS, dataset_dir=root)
