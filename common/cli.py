@@ -219,5 +219,5 @@ def _name_of(argument: str) -> str:
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """Join arguments, quoted for a shell; those with apostrophes are double-quoted if possible."""
+    """Join arguments, quoted for a shell; an argument with apostrophes gets double quotes if possible."""
     return " ".join(f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else quote(word) for word in arguments)

@@ -47,7 +47,7 @@ def modality_of(text: str) -> str | None:
 
 
 def split_name(name: str) -> tuple[str, str | None]:
-    """Split a file name without extension into its beginning and its final modality (None without one).
+    """Split a file name without extension into its beginning and its final modality (None if it names no modality).
 
     Words are separated by `_`, `-`, `.` or a space; the longest spelling wins.
 

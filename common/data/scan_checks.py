@@ -141,7 +141,7 @@ def check_labels(cases: Sequence[Mapping[str, Any]]) -> None:
 
 
 def absent_regions(cases: Sequence[Mapping[str, Any]], convention: str) -> list[str]:
-    """Return the regions that are in no label map, reading maps until all regions are seen; refuse only empty maps."""
+    """Return the regions in no label map, reading maps until all regions are seen; raise if all maps are empty."""
     labels = [case["label"] for case in cases if "label" in case]
     absent, is_empty = dict(regions_of(convention)), True
     for label in labels:
@@ -151,7 +151,8 @@ def absent_regions(cases: Sequence[Mapping[str, Any]], convention: str) -> list[
         if not absent:
             break
     if labels and is_empty:
-        raise InputError(f"{labels[0]}: no labelled voxel in all {len(labels)} label maps; expected labelled regions")
+        problem = f"no labelled voxel in any of the {len(labels)} label maps"
+        raise InputError(f"{labels[0]}: {problem}; expected labelled regions")
     return list(absent) if labels else []
 
 

@@ -114,7 +114,7 @@ class EarlyStop:
 
 
 class RunStates:
-    """Save `iteration-N.pt`, from which a run continues bit for bit, and stop the run cleanly after a signal.
+    """Save `iteration-N.pt`, from which a run continues bit for bit; save and stop the run after a signal.
 
     After SIGTERM, SIGUSR1, SIGHUP or Ctrl-C to any process, the run finishes its iteration or validation, saves, and
     exits with status 75. List this handler first: it resumes before other handlers start, and saves after all handlers

@@ -75,7 +75,7 @@ def _last_readable(saved: Sequence[Path], falls_back: bool) -> tuple[Path, Any]:
 
 
 def _changes(before: Any, now: Mapping[str, Any], file: Path, accepted: Sequence[str]) -> tuple[Mapping[str, Any], ...]:
-    """Return a run's changes so far; raise if settings differ, except those for length, speed and data location.
+    """Return a run's changes so far; raise if settings differ other than for length, speed and data location.
 
     `accepted` holds keys of `CHANGES`, which may differ too.
     """

@@ -74,7 +74,7 @@ class Entry(NamedTuple):
 
 
 def walk(root: str | Path, enters: Callable[[str], bool] = lambda folder: True) -> Iterator[Entry]:
-    """Yield the files and folders below a root, sorted, without hidden ones; follow links to folders outside the root.
+    """Yield the sorted, not hidden files and folders below a root; follow links to folders outside the root.
 
     `enters` takes a folder's path below the root and returns whether to list the folder and its content.
     """

@@ -176,7 +176,7 @@ def _fitting(
 def _select(
     modality: str, fitting: Sequence[Candidate], study: Sequence[Candidate], enhanced: Candidate | None
 ) -> Candidate:
-    """Return the best of the original (not reformatted) fitting series by `_best`, or the only one that fits.
+    """Return the best of the original (not reformatted) fitting series by `_best`, or the only series that fits.
 
     Otherwise raise an error that lists the fitting series, or those of the study if none fits, with their evidence.
     """
