@@ -1,4 +1,4 @@
-"""Import packages lazily: configs name `common.PACKAGE.NAME`."""
+"""Import subpackages on first use; configs refer to their names as `common.PACKAGE.NAME`."""
 
 import getpass
 import os

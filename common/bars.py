@@ -1,4 +1,4 @@
-"""tqdm progress bars with one lock per process; environment variables that tqdm cannot use are refused.
+"""tqdm progress bars with a lock for each process; raise InputError if tqdm cannot use a TQDM_* variable.
 
 tqdm shares its lock with forked processes: if a DataLoader worker died holding it, the next bar would wait forever.
 """
@@ -30,7 +30,7 @@ REPORTS: list[Callable[[str, float], None]] = []  # at most one callback, which 
 
 
 def stage(name: str, done: float) -> None:
-    """Report, if a callback is registered, that a stage of an item begins and which share of its work is done."""
+    """Pass the name of a starting stage and the completed fraction of the item, 0 to 1, to the callback, if any."""
     for report in REPORTS:
         report(name, done)
 

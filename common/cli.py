@@ -37,10 +37,11 @@ Command = Callable[..., Any]
 def run(
     commands: Command | Mapping[str, Command], name: str, default: Command | None = None, confidential: bool = False
 ) -> None:
-    """Run the command named on the command line; exit status 0, 2 for bad input, or 1 (see `log_unexpected`).
+    """Run the command named by the first argument, or `default` if that is an option or missing.
 
-    Text parameters receive the argument as typed, not parsed as a Python literal (see `reader_of`). `confidential`
-    keeps unexpected arguments, which may name a patient, out of messages.
+    Exit status: 0; 2 for bad input; 1 for other errors (see `log_unexpected`). Text parameters receive the argument as
+    typed, not parsed as a Python literal (see `reader_of`). `confidential` keeps unexpected arguments, which may name a
+    patient, out of messages.
     """
     import fire  # imported here so that configs do not need it
 
@@ -107,7 +108,7 @@ def log_unexpected(
 
 
 def _variables(error: BaseException) -> list[str]:
-    """List environment variables that configure PyTorch, such as TORCH_LOGS, if PyTorch raised the exception."""
+    """List the environment variables that configure PyTorch, such as TORCH_LOGS, if PyTorch raised the exception."""
     libraries = re.findall(r"/(?:site|dist)-packages/(\w+)", traceback_of(error))
     prefixes = ("TORCH", "PYTORCH") if libraries[-1:] == ["torch"] else ()
     return [f"the environment has {name}={value}" for name, value in os.environ.items() if name.startswith(prefixes)]
@@ -218,5 +219,5 @@ def _name_of(argument: str) -> str:
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """Join arguments, quoted for a shell; those with apostrophes are double-quoted if possible."""
+    """Join arguments, quoted for a shell; an argument with apostrophes gets double quotes if possible."""
     return " ".join(f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else quote(word) for word in arguments)

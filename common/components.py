@@ -13,14 +13,17 @@ Connectivity = Literal[6, 18, 26]  # number of neighbours of a voxel
 
 
 def components(mask: Mask, connectivity: Connectivity) -> Labels:
-    """Label the components of a mask [x, y, z] from 1."""
+    """Label the connected components of a mask [x, y, z] from 1; the background is 0."""
     # Not as booleans: cc3d 4.1.1 then allocates one label per eight voxels, too few if a side is odd
     labels: Labels = cc3d.connected_components(np.array(mask, dtype=np.uint8, order="C"), connectivity=connectivity)
     return labels
 
 
 def box_of(mask: Mask, margin: int = 0) -> Box:
-    """Return the bounding box of a mask [x, y, z] plus a margin; slicing clips it; empty for an empty mask."""
+    """Return the bounding box of a mask [x, y, z], enlarged by `margin` voxels; empty slices for an empty mask.
+
+    The box may extend beyond the end of an axis, where slicing clips it.
+    """
     sides = []
     for axis in range(3):
         inside = np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))

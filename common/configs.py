@@ -24,9 +24,9 @@ OURS = [Path(__file__).resolve().parents[1] / name for name in ("bundles", "stud
 
 
 def warn_of_program(path: str | Path, runs: str = "expressions") -> None:
-    """Warn, before it runs, that a config, study or package from outside this repository is a program.
+    """Warn that a config, study or package from outside this repository can run any code.
 
-    `runs` names the executable parts. Links are resolved first; only the process of rank 0 warns.
+    `runs` names the executable parts in the message. Links are resolved first; only the process of rank 0 warns.
     """
     is_ours = any(Path(os.path.realpath(path)).is_relative_to(folder) for folder in OURS)
     if not is_ours and os.environ.get("RANK", "0") == "0":
@@ -35,9 +35,9 @@ def warn_of_program(path: str | Path, runs: str = "expressions") -> None:
 
 
 def parsed(name: str, text: Any) -> Any:
-    """Parse an option's text: by its entry in `OPTIONS`, otherwise as MONAI's command does.
+    """Parse an option's text by its entry in `OPTIONS`; without an entry, parse it as MONAI's command does.
 
-    Values that are not text are returned unchanged; an empty text is True.
+    Values that are not text, and tracking options, are returned unchanged; an empty text is True.
 
     Example:
         >>> parsed("output_dir", "2026_11_27"), parsed("patch_size", "64,64,64"), parsed("loss::gamma", "1e-1")
@@ -58,9 +58,9 @@ def parsed(name: str, text: Any) -> Any:
 
 
 def as_data(name: str, value: Any) -> Any:
-    r"""Quote an option's value so that MONAI takes it literally: it evaluates $, and follows @, % and #.
+    r"""Quote an option's value so that MONAI takes it literally; unquoted, MONAI evaluates $ and follows @, % and #.
 
-    Raise InputError for an expression, reference or macro in an option that overrides a component's argument.
+    Raise InputError for an expression, reference or macro as the value of a name that is not in `OPTIONS`.
 
     Example:
         >>> print(as_data("output_dir", "/data/$x #1"))
@@ -97,7 +97,7 @@ def _quoted(value: Any) -> str:
 
 
 def argument(word: str) -> str:
-    """Rewrite `--option=text` so that MONAI's command reads the same value as ours.
+    """Rewrite `--option=text` so that MONAI's command reads the same value as our commands.
 
     Example:
         >>> argument("--output_dir=runs/mine"), argument("--output_dir=2026_11_27"), argument("--amp")
@@ -117,7 +117,7 @@ def argument(word: str) -> str:
 def read(files: Sequence[str | Path], options: Mapping[str, Any] | None = None) -> Any:
     """Build the `ConfigParser` of a run without starting it; later files override earlier ones.
 
-    A training's config gets the missing `TRAINING_DEFAULTS`. Resolve `imports` before any other content.
+    A training config gets the `TRAINING_DEFAULTS` that it lacks. The caller must resolve `imports` first.
     """
     from monai.bundle import ConfigParser  # imported here because it is slow
 
@@ -181,7 +181,7 @@ def check_known(options: Mapping[str, Any], files: Sequence[str | Path]) -> None
 
 
 def check_values(files: Sequence[str | Path], options: Mapping[str, Any]) -> Options:
-    """Refuse unknown options and invalid values before MONAI and PyTorch are imported.
+    """Return a run's options; refuse unknown options and invalid values. Imports neither MONAI nor PyTorch.
 
     Expressions and references are neither checked nor returned; `common.options.read` checks all values later.
     """
@@ -199,9 +199,9 @@ def check_values(files: Sequence[str | Path], options: Mapping[str, Any]) -> Opt
 
 
 def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> list[Change]:
-    """Check a run's configs and options: files, keys, references, and names of components; return the changes.
+    """Check the files, keys, references and component names of a run; return the changes by overlays and options.
 
-    A new key is accepted as a component's argument, or if a reference uses it.
+    A new key is accepted if it is an argument of a component, or if a reference uses it.
     """
     from monai.bundle import ConfigParser, ReferenceResolver
     from monai.bundle.utils import merge_kv
@@ -271,7 +271,7 @@ def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> list[Chang
 
 
 def _check_kind(current: Any, change: Change) -> None:
-    """Refuse to replace a component or list by a value of a different kind, unless null, reference or expression."""
+    """Refuse to replace a component or list with a value of a different kind, except null, reference or expression."""
     if change.value is None or str(change.value).startswith(("$", "@", "%")):
         return
     if _is_component(current) and not _is_component(change.value):
@@ -281,7 +281,7 @@ def _check_kind(current: Any, change: Change) -> None:
 
 
 def _check_cycles(referred: Mapping[str, Sequence[str]], items: Mapping[str, Any], names: str) -> None:
-    """Refuse an item that refers to itself, directly, through further items, or from a nested item."""
+    """Refuse an item that refers to itself: directly, through other items, or from an item nested in it."""
     graph: dict[str, list[str]] = {id: [*targets] for id, targets in referred.items()}
     for id in items:
         graph.setdefault(id.rpartition("::")[0], []).append(id)

@@ -1,4 +1,4 @@
-"""Environment variables of a command: set or refuse those that would break it or change its results."""
+"""Set environment variables for a command; refuse variables that would break the command or change its results."""
 
 import os
 import sys

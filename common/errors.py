@@ -190,7 +190,7 @@ class _PersistentStream(io.FileIO):
 
 
 def outlive_readers() -> None:
-    """Keep running after the output's reader has exited: Ctrl-C also ends `tee`, but a training must still save."""
+    """Keep running after the reader of the output has exited: Ctrl-C also ends `tee`, but the run must still save."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper) and stream is getattr(sys, f"__{name}__"):  # not replaced already
@@ -239,13 +239,13 @@ def _report_thread(failed: threading.ExceptHookArgs) -> None:
 
 
 def let_interrupts_raise() -> None:
-    """Let Ctrl-C raise KeyboardInterrupt again (`scripts` makes it end a starting command), unless it is ignored."""
+    """Make Ctrl-C raise KeyboardInterrupt, unless it is ignored; during startup, `scripts` lets it end the process."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _let_interrupts_end() -> None:
-    """Let signals that would raise KeyboardInterrupt in a child end it quietly, because its parent reports them."""
+    """In a forked child, let signals end the process quietly, not raise KeyboardInterrupt: the parent reports them."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         if signal.getsignal(number) is signal.default_int_handler:
             signal.signal(number, signal.SIG_DFL)
@@ -377,7 +377,7 @@ def place_in_user_code(error: BaseException) -> str:
 
 
 def traceback_of(error: BaseException) -> str:
-    """Return an exception's traceback followed by the worker's, which `InputError` would print escaped."""
+    """Return an exception's traceback, followed by that of a DataLoader worker, if any, with its line breaks."""
     return "".join([*traceback.format_exception(error), *map(_text_of_worker, chain_of(error))])
 
 

@@ -35,7 +35,7 @@ FORMULA = re.compile(r"'*[=+\-@＝＋－＠\t\r\n]")  # starts a formula in a sp
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Context manager: write a temporary file, then replace `path` atomically.
 
-    If the block fails, the old content stays. Missing folders are created.
+    If the block fails, the old content stays. Missing folders are created. An OSError becomes an `InputError`.
 
     Example:
         >>> with atomic_write("/tmp/figures.json") as file:
@@ -119,7 +119,7 @@ def parse_json(text: str | bytes) -> Any:
 def parse_yaml(text: str) -> Any:
     """Parse plain YAML with the checks of `parse_json`; keys such as 1, on or 2026-01-01 are text.
 
-    Only decimal numbers are numbers, such as 1e-4; 010, 0x1 and 1:30, in YAML 1.1 8, 1 and 90, are text.
+    Only decimal notation, such as 1e-4, gives a number. 010, 0x1 and 1:30 stay text; YAML 1.1 would read 8, 1 and 90.
     """
     import yaml  # imported here, as few callers need it
 
@@ -348,9 +348,10 @@ def expand_home(path: str | Path, name: str) -> Path:
 
 
 def check_no_link(folder: str | Path, file: Path) -> None:
-    """Before a file is written or deleted, refuse symbolic links between it (a relative path) and a folder above.
+    """Refuse symbolic links among the folders between `folder` and `file`, a path relative to `folder`.
 
-    `folder` itself and the file may be links; a link in place of the file is replaced, not followed.
+    Call this before the file is written or deleted. `folder` itself may be a link. The file may be a link, too, because
+    it is replaced, not followed.
     """
     for parent in file.parents[:-1]:
         if (Path(folder) / parent).is_symlink():
@@ -389,7 +390,7 @@ def _label(name: str, path: Path) -> str:
 
 @contextmanager
 def reporting_path_errors(name: str, expected: str = "a path that can be read") -> Iterator[None]:
-    """Context manager: report path errors in one line: no permission, name too long, unknown home folder."""
+    """Context manager: turn path errors (no permission, name too long, unknown home folder) into an `InputError`."""
     try:
         yield
     except (OSError, RuntimeError) as error:  # RuntimeError: `Path.expanduser`

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def literal(text: str) -> Any:
-    """Parse a Python literal with optional quotes, as MONAI's command (python-fire) does; other text stays.
+    """Parse a Python literal with optional quotes, as MONAI's command (python-fire) does; return other text unchanged.
 
     Example:
         >>> literal("1,1,2"), literal("1e-4"), literal("600 epochs")
@@ -24,7 +24,7 @@ def literal(text: str) -> Any:
 
 
 def number_or_text(text: str) -> Any:
-    """Parse a number of up to 100 characters, such as 5, 0.2 or 1e-4; other text stays, also 1_000.
+    """Parse a number of up to 100 characters, such as 5, 0.2 or 1e-4; return other text, such as 1_000, unchanged.
 
     Example:
         >>> number_or_text("5"), number_or_text("0.2"), number_or_text("2026_11")
@@ -36,7 +36,7 @@ def number_or_text(text: str) -> Any:
 
 
 def names_of(text: Any) -> list[str]:
-    """Split names at commas, with optional brackets and quotes; a list stays a list.
+    """Split names at commas, with optional brackets and quotes; the items of a list become text.
 
     Example:
         >>> names_of("['T1', FLAIR]"), names_of("1.10,2026_11")
@@ -60,7 +60,7 @@ def names_of(text: Any) -> list[str]:
 
 
 def texts_of(text: str) -> Any:
-    """Parse a mapping of texts, such as {'T1': '*_T1w.nii.gz'}; other text stays.
+    """Parse a mapping of texts, such as {'T1': '*_T1w.nii.gz'}; return other text unchanged.
 
     Example:
         >>> texts_of("{'T1': 'a', 2026_11: 1.10}")

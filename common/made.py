@@ -29,9 +29,9 @@ Inputs = Sequence[str | Path | None]
 
 
 def made_by(settings: Mapping[str, Any], made_up: bool = False) -> dict[str, Any]:
-    """Record this process (command, time, versions, commit) and its data (cohort, split, cleanup, checkpoint hashes).
+    """Return a record of this process (command, time, versions, commit) and its data (cohort, split, cleanup, weights).
 
-    `made_up` marks synthetic subjects; those of the cohort `embedded` are always marked.
+    `made_up` marks synthetic subjects; the cohort `embedded` is always marked.
     """
     from .weights.storage import versions  # late import: readers of made.json need no PyTorch
 
@@ -62,7 +62,7 @@ def read(folder: str | Path) -> dict[str, Any] | None:
 def read_with_warning(folder: str | Path) -> dict[str, Any] | None:
     """Read the provenance record of a folder's results, and warn if the command that makes them has not finished.
 
-    None if there is no record, also if a different program wrote `made.json`.
+    Return None without a record, or if `made.json` does not have the format of a record.
     """
     made = None
     with suppress(InputError):
@@ -76,7 +76,8 @@ def read_with_warning(folder: str | Path) -> dict[str, Any] | None:
 class Results:
     """A folder's results by unit, such as a subject; `made.json` records their weights, settings and input files.
 
-    All results of a folder share weights and settings. A unit is current if these and its input files are unchanged.
+    All results of a folder share weights and settings. A unit is current if weights, settings and its input files are
+    unchanged.
 
     Args:
         folder: Folder of the results.
@@ -99,7 +100,7 @@ class Results:
         return self.inputs.get(unit) == _digest_of(files)
 
     def begin(self, units: Collection[str] = ()) -> None:
-        """Write the record before the work; these units have no results until `add`."""
+        """Record, before the work, that these units have no results; `add` records results later."""
         self.inputs = {unit: digests for unit, digests in self.inputs.items() if unit not in units}
         self._write(finished=False)
 
@@ -144,7 +145,7 @@ def _command() -> str:
 
 
 def _git_commit() -> str | None:
-    """Return the commit of the checkout that tracks this file, with `-dirty` for uncommitted changes."""
+    """Return the commit of the checkout that tracks this file, with `-dirty` for uncommitted changes; None without."""
     file = Path(__file__).resolve()
 
     def git(*arguments: str) -> str:

@@ -73,7 +73,7 @@ def device_memory(device: Any) -> int:
 
 
 def free_memory(device: Any = "cpu") -> int:
-    """Return a device's free memory in bytes; for a CPU, at most what the container's limit leaves."""
+    """Return a device's free memory in bytes; for a CPU, the host's or, if less, the container's."""
     import torch  # imported here because it is slow
 
     if torch.device(device).type == "cuda":  # free in the driver, plus reserved but unused by PyTorch
@@ -90,7 +90,7 @@ def free_memory(device: Any = "cpu") -> int:
 
 
 def check_crops(options: Mapping[str, Any], views: int = 1) -> None:
-    """Refuse a batch if its crops alone, without activations, exceed the memory; `views` is the number per crop."""
+    """Refuse a batch if its crops alone, without activations, exceed the device's memory; `views` counts per crop."""
     crops, channels = options.get("batch_size", 1) * views, len(options["modalities"])
     crop = channels * math.prod(options["patch_size"]) * FLOAT  # bytes
     memory = device_memory(options["device"])

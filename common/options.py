@@ -232,11 +232,7 @@ _ALL = (
         or_auto(DEVICE),
         "device that stitches windows; cpu saves GPU memory; auto: the GPU if the volume fits",
     ),
-    Option(
-        "flips",
-        AXES,
-        "axes of test-time mirroring, which averages the logits; a training sets its checkpoint's default",
-    ),
+    Option("flips", AXES, "axes of test-time mirroring, which averages the logits; checkpoints hold their default"),
     Option(
         "cleanup",
         CLEANUP,
@@ -290,7 +286,7 @@ class Options(SimpleNamespace):
         return {name: value for name, value in vars(self).items() if OPTIONS[name].recorded} | facts
 
     def of_results(self) -> dict[str, Any]:
-        """Return the options that determine an inference's results, except its weights and the device's `amp`."""
+        """Return the options that determine the results of inference, except `checkpoint`, `split` and `amp`."""
         excluded = ("checkpoint", "split", "amp")
         return {
             name: value for name, value in self.record().items() if not OPTIONS[name].resumable and name not in excluded
@@ -355,9 +351,9 @@ def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None
 
 
 def check_plain(values: Mapping[str, Any]) -> Options:
-    """Check the values that are plain, neither expressions nor devices, on any machine; return them converted.
+    """Return the options with plain values, converted, without devices and expressions; raise if a value is invalid.
 
-    A training's options are also checked in combination.
+    The result is the same on any machine. Options of a training config are also checked in combination.
     """
     options = Options()
     for name in values.keys() & OPTIONS.keys() - {"device", "stitch_device"}:

@@ -97,7 +97,7 @@ def words(values: str) -> Kind:
 
 
 def flags(*others: str) -> Kind:
-    """Return the kind of true, false, or one of `others`; a command line passes all of them as text."""
+    """Return a kind that accepts true, false or any of `others`, also as text, because a command line passes text."""
     choices: dict[str, Any] = {"true": True, "false": False} | {word: word for word in others}
 
     def convert(value: Any) -> Any:
@@ -113,7 +113,7 @@ def flag(name: str, value: Any, *others: str) -> Any:
 
 
 def optional(value: Any) -> Any:
-    """Convert the texts null and none to None; command lines need text, because MONAI drops None."""
+    """Convert the texts null and none to None, and return other values; MONAI drops None on command lines."""
     return None if str(value).lower() in ("null", "none") else value
 
 

@@ -1,4 +1,4 @@
-"""The segmentation networks by `architecture`: the paper's network and baselines."""
+"""The segmentation networks that the option `architecture` selects: the paper's network and baselines."""
 
 from .. import lazy
 

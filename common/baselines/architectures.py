@@ -41,7 +41,7 @@ def segmentation_network(
     use_checkpoint: bool = False,
     prior: float | None = None,
 ) -> nn.Module:
-    """Build a segmentation network, from images to logits of regions.
+    """Build a segmentation network, which maps images to the logits of each region.
 
     * swin_unetr: MONAI's SwinUNETR of a model size (paper, Table 2).
     * swin_unetr_v2: SwinUNETR with a residual block of convolutions before each level of the encoder (the paper's
@@ -54,21 +54,21 @@ def segmentation_network(
         architecture: Name from this list.
         in_channels: Number of modalities.
         out_channels: Number of regions.
-        model_size: Network size: for SwinUNETR and Probe one of `common.ssl.networks.SIZES`; for SegResNet and TransBTS
-            small, the published network, or micro.
+        model_size: Network size: for SwinUNETR and Probe, a name in `common.ssl.networks.SIZES`; for SegResNet and
+            TransBTS, "small" (the published network) or "micro".
         patch_size: Edges of a window in voxels, multiples of 32 (SegResNet and TransBTS: of 8); TransBTS accepts only
             windows of this size.
         drop_rate: Dropout in SwinUNETR's encoder, from 0 to 1; ignored by SegResNet (0.2), TransBTS (0.1; 0.2 after its
             first layer) and Probe (none).
         use_checkpoint: Whether to recompute the activations of SwinUNETR's encoder in the backward pass.
         prior: Initial probability, between 0 and 1, of each region in each voxel, set by the bias of the last
-            convolution (Lin et al., ICCV 2017, section 4.1); None: about 0.5.
+            convolution (Lin et al., ICCV 2017, section 4.1); None keeps the default bias, which gives about 0.5.
 
     Shapes:
         input [B, in_channels, *patch_size], output [B, out_channels, *patch_size].
 
     Raises:
-        ArgumentError: the architecture is unknown, or does not have this size or setting.
+        ArgumentError: `architecture` is unknown, or does not support this size or `use_checkpoint`.
 
     Example:
         >>> sum(p.numel() for p in segmentation_network("segresnet", 4, 3).parameters())

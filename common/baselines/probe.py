@@ -14,12 +14,13 @@ class Probe(nn.Module):
     """A linear segmentation of the features of SwinUNETR's frozen encoder.
 
     A 1x1x1 convolution maps each of the encoder's five levels to logits, which are interpolated to the image size and
-    added. No path bypasses the encoder. Its parameters `swinViT.*` match `common.ssl.SSLHead` and SwinUNETR.
+    added. No path bypasses the encoder. The encoder's parameters, `swinViT.*`, have the names that `common.ssl.SSLHead`
+    and SwinUNETR use.
 
     Args:
         in_channels: Number of modalities.
         out_channels: Number of regions.
-        model_size: One of `common.ssl.SIZES`, or settings.
+        model_size: Name in `common.ssl.SIZES`, or a `ModelSize`.
 
     Shapes:
         input [B, in_channels, H, W, D], edges multiples of 32 voxels, one of them at least 64; output

@@ -125,7 +125,7 @@ class _EncoderBlock(nn.Module):
 class Attention(nn.Module):
     """Multi-head self-attention of tokens [B, tokens, embedding], with dropout only in training.
 
-    MONAI's `SABlock` with flash attention also applies dropout in evaluation; without, it stores 4,096 x 4,096
+    MONAI's `SABlock` applies dropout in evaluation, too, if it uses flash attention; otherwise it stores 4,096 x 4,096
     attention weights per head.
     """
 
@@ -186,7 +186,7 @@ class _DecoderBlock(nn.Module):
 
 
 class _Doubling(nn.Module):
-    """Reduce filters, double the window, and join the encoder's features of the same size."""
+    """Reduce the filters, double each edge, and merge the result with the encoder's features of the same size."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()

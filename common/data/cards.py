@@ -1,4 +1,4 @@
-"""The card of a cohort: all facts that this software needs about it."""
+"""Cards of cohorts: all facts that this software needs about a cohort."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,11 +25,11 @@ class Segment(NamedTuple):
     """A segment of a DICOM segmentation.
 
     Attributes:
-        values: Label values, at most one in each label convention.
+        values: Label values; each label convention has at most one of them.
         label: Name in viewers.
         code: SNOMED CT code.
         meaning: Meaning of the code.
-        region: Innermost region that contains the segment.
+        region: Name of the innermost region that contains the segment.
         colour: Colour of the region, #rrggbb.
     """
 
@@ -43,12 +43,12 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True)
 class Space:
-    """The space of a cohort's scans.
+    """The grid and orientation of a cohort's scans.
 
     Attributes:
-        description: Text for records.
+        description: Description of the space in records.
         shape: Number of voxels along each axis, at 1 mm.
-        flip: Direction of each voxel axis in RAS+: 1 or -1.
+        flip: Sign of each voxel axis in RAS+: 1 or -1.
         origin: Position of the first voxel, mm.
         mni_origin: Position of MNI space's origin, mm.
         dof: Degrees of freedom of the registration: 6 (rigid) or 12 (affine).
@@ -85,22 +85,24 @@ class Space:
 
 @dataclass(frozen=True)
 class Cohort:
-    """A cohort.
+    """The facts about a cohort.
 
     Attributes:
         layouts: Layouts of its releases; the embedded cohort uses the first.
         about: Help of `python -m scripts.datalists NAME`: a summary line and paragraphs.
         root: Description of the cohort's folder, for help texts.
         space: Space of its scans.
-        phantom: Function from a synthetic person's index to `person` and the values of the first layout's fields.
+        phantom: Function that returns, for the index of a synthetic person, the values of the first layout's fields,
+            including `person`.
         head: Kind of the synthetic heads, a key of `scripts.phantoms.layouts.HEADS`.
-        conventions: Label conventions, the bundle's first; regions are in channel order, overlapping regions are
-            nested, 0 is background.
-        contrasts: Modality -> modality that its synthetic scans imitate, for modalities without a sequence in
+        conventions: Label conventions, starting with the bundle's; regions are in channel order, overlapping regions
+            are nested, 0 is background.
+        contrasts: Modality to imitate in synthetic scans, for each modality without a sequence in
             `scripts.phantoms.mr_signal`.
         protocol: Scoring protocol.
         dtype: Voxel type of images on disk.
-        outputs: Output channels of the cohort's bundles in metadata.json, which identify the DICOM segments.
+        outputs: Names of the output channels in the metadata.json of the cohort's bundles; the DICOM service
+            recognises the bundles by them.
         segments: DICOM segments, numbered from 1 in this order.
         reference: Modality whose series defines the DICOM grid by default.
     """

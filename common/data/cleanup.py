@@ -1,4 +1,4 @@
-"""Postprocess segmented regions by connected components, with steps such as `WT=100mm3+largest,ET=holes`.
+"""Remove and fill connected components of segmented regions, by steps such as `WT=100mm3+largest,ET=holes`.
 
 `scripts.postprocessing` selects the steps on validation cases; checkpoints record them as `cleanup`.
 """
@@ -21,11 +21,11 @@ Masks = NDArray[np.bool_]
 
 
 class Steps(NamedTuple):
-    """The steps of a region, in order; components are 26-connected, holes 6-connected.
+    """The steps of a region, applied in this order; components are 26-connected, holes 6-connected.
 
     Attributes:
         smallest: Minimum volume of a component to keep, mm3.
-        largest: Whether to keep only the largest component (the first in array order of equally large components).
+        largest: Whether to keep only the largest component (if several are equally large, the first in array order).
         holes: Whether to fill holes.
     """
 
@@ -35,10 +35,10 @@ class Steps(NamedTuple):
 
 
 def steps_of(cleanup: str) -> dict[str, Steps]:
-    """Parse text into steps by region.
+    """Parse the text of `cleanup` into the steps of each region.
 
     Raises:
-        InputError: a region is listed twice, or a step is unknown or repeated.
+        InputError: a region's name is invalid or repeated, a step is unknown or repeated, or a volume is 0.
 
     Example:
         >>> steps_of("ET=holes, WT=100mm3+largest")["WT"]
@@ -61,7 +61,7 @@ def steps_of(cleanup: str) -> dict[str, Steps]:
 
 
 def text_of(steps: Mapping[str, Steps]) -> str:
-    """Return the text of steps by region, omitting regions without steps.
+    """Return the text that `steps_of` parses into these steps; regions without steps are omitted.
 
     Example:
         >>> text_of({"WT": Steps(smallest=100, largest=True), "TC": Steps()})
@@ -75,14 +75,14 @@ def text_of(steps: Mapping[str, Steps]) -> str:
 
 
 def cleaned(masks: Masks, convention: str, steps: Mapping[str, Steps], voxel: float) -> Masks:
-    """Apply steps to nested or disjoint regions [R, x, y, z], as in a label map; they stay nested or disjoint.
+    """Return the masks [R, x, y, z] of regions after their steps; nested or disjoint regions stay so.
 
-    Steps run from the outermost region inwards. Voxels removed from a region are removed from its inner regions; filled
-    holes are added to its outer regions, except voxels of disjoint regions. A region whose labels all belong to inner
-    regions becomes their union.
+    Steps run from the outermost region inwards. Voxels removed from a region are removed from its inner regions. Filled
+    holes are added to its outer regions; voxels of disjoint regions are not filled. If inner regions have all labels of
+    a region, the region becomes their union.
 
     Args:
-        masks: Regions in channel order.
+        masks: Masks of the regions in channel order, nested or disjoint as in a label map.
         convention: Label convention.
         steps: Steps by region.
         voxel: Volume of a voxel, mm3.

@@ -8,8 +8,8 @@
 Paths are relative to the cohort's root folder, with forward slashes; null marks a missing modality. Custom regions
 replace `label_convention`: `"regions": {"whole": [1, 2], "core": {"labels": [1], "colour": "#d55e00"}}`. `preparation`
 describes the owner's preprocessing. `unlabelled` lists subjects of a labelled cohort without masks (the test part of
-ATLAS), for inference only. `folds` and `subset` record how the splits were drawn. All of these keys are optional;
-`datalist.schema.json` is the schema.
+ATLAS), for inference only. `folds` and `subset` record how the splits were drawn. Only `name`, `modalities`, and
+`label_convention` or `regions` are required; `datalist.schema.json` is the schema.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ SCHEMA = Path(__file__).with_name("datalist.schema.json")
 
 
 class Datalist:
-    """A datalist, read once, and the root folder of its paths.
+    """A datalist, which is read once, and the root folder of its paths.
 
     Args:
         path: JSON file of the datalist.
@@ -68,9 +68,9 @@ class Datalist:
             split: Name of the split: "training", "validation", "testing", "unlabelled", or "all" for every subject of
                 the datalist.
             modalities: Names in channel order, with repeats allowed. All of the datalist by default.
-            label_convention: Label convention, which requires a label of every subject; None loads no labels.
+            label_convention: Label convention, for which every subject must have a label; None loads no labels.
             must_exist: Whether every file must exist.
-            missing: Modalities to treat as missing in every subject, besides those that it lacks; None refuses subjects
+            missing: Modalities to treat as missing in every subject, even if their files exist; None refuses subjects
                 with missing modalities.
 
         Returns:
@@ -134,13 +134,13 @@ class Datalist:
 
     @property
     def leaked(self) -> list[str]:
-        """The people with visits in several splits (see `person_in`), except "unlabelled"."""
+        """The people (see `person_in`) with visits in more than one of training, validation and testing, sorted."""
         people = {(person_in(entry), split) for split in SPLITS[:3] for entry in self.content.get(split, [])}
         return sorted(person for person, count in Counter(person for person, _ in people).items() if count > 1)
 
     @property
     def preparation(self) -> str | None:
-        """The description of the owner's preprocessing."""
+        """The description of the owner's preprocessing; None if the datalist has none."""
         return self.content.get("preparation")
 
     @property
@@ -151,7 +151,7 @@ class Datalist:
         }
 
     def digest(self, splits: Sequence[str] = SPLITS) -> str:
-        """Return the SHA-256 of the subjects in each split, independent of their order and files."""
+        """Return a SHA-256 of the subjects' names in each split, independent of their order and files."""
         subjects = {split: sorted(entry["subject"] for entry in self.content.get(split, [])) for split in splits}
         return hashlib.sha256(json.dumps(subjects).encode()).hexdigest()
 
@@ -159,7 +159,7 @@ class Datalist:
 def read(datalist: str | Path, may_repeat: bool = False) -> dict[str, Any]:
     """Read a datalist, and check it against the schema and the rules of `check`.
 
-    The result has the label convention as text (see `common.data.regions`), even for custom regions.
+    In the result, `label_convention` is text (see `common.data.regions`) and replaces `regions`.
     """
     content = valid_json(str(datalist), "a datalist", name=f"datalist {datalist}")
     check(content, datalist, may_repeat)
@@ -171,7 +171,7 @@ def read(datalist: str | Path, may_repeat: bool = False) -> dict[str, Any]:
 
 
 def _convention(content: Mapping[str, Any]) -> str | None:
-    """Return the label convention, as text, that a file names or declares under `regions`."""
+    """Return the label convention that a datalist names or declares under `regions`, as text; None for null."""
     if "regions" in content:
         return declaration(content["regions"])
     stated: str | None = content["label_convention"]
@@ -182,7 +182,7 @@ def _convention(content: Mapping[str, Any]) -> str | None:
 
 
 def convention_of(datalist: str | Path, default: str) -> str:
-    """Return the label convention of a datalist, or `default` if it states none or is not a datalist."""
+    """Return the label convention of a datalist, or `default` if it states none or cannot be read as a datalist."""
     try:
         return _convention(read_json(str(datalist))) or default
     except (OSError, ValueError, TypeError, AttributeError, KeyError):
@@ -190,15 +190,15 @@ def convention_of(datalist: str | Path, default: str) -> str:
 
 
 def check_replaceable(path: str | Path) -> None:
-    """Refuse to replace a file that is not JSON."""
+    """Refuse to replace an existing file that is not JSON."""
     if Path(path).is_file():
         valid_json(Path(path), "a new file, or a datalist to replace")
 
 
 def write(content: Mapping[str, Any], path: str | Path) -> None:
-    """Check and write a datalist atomically; equal content gives equal bytes. `content` has the convention as text.
+    """Check a datalist and write it atomically; equal content gives equal bytes.
 
-    Only a JSON file is replaced.
+    `content` has the form that `read` returns. An existing file is replaced only if it is JSON.
     """
     check_replaceable(path)
     convention = content.get("label_convention")
@@ -212,8 +212,8 @@ def write(content: Mapping[str, Any], path: str | Path) -> None:
 def subset(content: Mapping[str, Any], fraction: float, seed: int = 0, nested: bool = False) -> dict[str, Any]:
     """Return a datalist with a fraction of the training subjects, for learning curves; other splits are unchanged.
 
-    Subjects are ranked by the SHA-256 of seed, fraction and name, so that every machine selects the same. `nested`
-    leaves the fraction out of the hash, so that larger subsets contain smaller ones.
+    Subjects are ranked by the SHA-256 of seed, fraction and name, so that every machine selects the same subjects, at
+    least one. `nested` leaves the fraction out of the hash, so that a larger subset contains every smaller subset.
 
     Example:
         >>> entries = [{"subject": str(n), "image": [f"{n}.nii.gz"]} for n in range(40)]
@@ -244,11 +244,11 @@ def subset(content: Mapping[str, Any], fraction: float, seed: int = 0, nested: b
 
 
 def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False) -> None:
-    """Check a datalist's content against the schema and further rules; messages call it `name`.
+    """Check a datalist's content against the schema and the rules below; messages call the datalist `name`.
 
     A subject occurs once (unless `may_repeat`) and has an image per modality, at least one of them not null. Paths are
-    relative, stay below the root and occur once; text is printable. File names that spell exactly the modalities must
-    follow their order.
+    relative, stay below the root and occur once; text is printable. If a subject's file names name exactly the
+    datalist's modalities, the images must be in that order.
     """
     check_schema(content, _schema(), f"datalist {name}", "a datalist")
     if ("regions" in content) == ("label_convention" in content):
@@ -283,13 +283,13 @@ def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False
 
 
 def person_in(entry: Mapping[str, Any]) -> str:
-    """Return an entry's person: as stated, or else from the subject's name."""
+    """Return an entry's `person` or, if it states none, the person in the subject's name (`person_of`)."""
     person: str = entry.get("person") or person_of(entry["subject"])
     return person
 
 
 def _out_of_order(images: Sequence[str | None], modalities: Sequence[str]) -> str | None:
-    """Describe the first image out of order if the file names spell exactly the modalities; else return None."""
+    """Describe the first image out of order; None if there is none, or if file names do not name all modalities."""
     named = [split_name(bare_of((file or "").rpartition("/")[2]))[1] for file in images]
     if named == modalities or sorted(map(str, named)) != sorted(modalities):
         return None

@@ -1,7 +1,7 @@
 """The cases of a datalist as a MONAI dataset, and their endless training order.
 
-The data depend only on the seed and the position in that order, so a resumed run, or a run with a different number of
-workers, sees the same data as an uninterrupted run.
+The data depend only on the seed and the position in the order. A resumed run, or a run with a different number of
+workers, therefore sees the same data as an uninterrupted run.
 """
 
 import sys
@@ -30,7 +30,7 @@ from .store import Store
 class Draw(int):
     """The index of a case, with the seed for its random transforms.
 
-    It is an int, so MONAI's own datasets accept it, too, and ignore the seed.
+    As an int, it is also a valid index of MONAI's own datasets, which ignore the seed.
     """
 
     seed: int
@@ -120,13 +120,13 @@ def _errors_naming(entry: Mapping[str, Any]) -> Iterator[None]:
 
 
 def files_of(dataset: CaseDataset, subjects: Iterable[str]) -> list[str]:
-    """Return the files of the listed subjects of a dataset, without duplicates."""
+    """Return the files of these subjects in a dataset, without duplicates; unknown subjects are ignored."""
     entries = [entry for entry in dataset.data if entry["subject"] in set(subjects)]
     return list(dict.fromkeys(file for entry in entries for file in files_in(entry)))
 
 
 class CaseSampler(Sampler[Draw]):
-    """The order of cases in a training: endless passes, each in a new random order.
+    """An endless training order: passes over all cases, each in a new random order.
 
     Args:
         data: Cases.
@@ -150,9 +150,9 @@ class CaseSampler(Sampler[Draw]):
 
 
 def fixed_draws(data: CaseDataset, seed: int = 0) -> list[Draw]:
-    """Return the order of a self-supervised validation: each case once, always with the same random crops.
+    """Return the draws of a self-supervised validation: each case once, in order, always with the same random crops.
 
-    The crops of a case depend only on `seed` and the subject's name, not on the other subjects, workers or processes.
+    A case's crops depend only on `seed` and the subject's name, not on the other subjects, the workers or processes.
 
     Args:
         data: Cases.
@@ -177,7 +177,7 @@ class Batches:
 
 
 def copied_ahead(batches: Iterator[dict[str, Any]], device: torch.device) -> Iterator[dict[str, Any]]:
-    """Yield the batches with their tensors on a GPU; each is copied from pinned memory while the previous is in use."""
+    """Yield batches with their tensors on a GPU; each is copied from pinned memory while the previous batch is used."""
     stream = torch.cuda.Stream(device)
 
     def copied() -> dict[str, Any]:
@@ -198,15 +198,15 @@ def copied_ahead(batches: Iterator[dict[str, Any]], device: torch.device) -> Ite
 
 
 class Steps:
-    """The endless optimiser steps of a training, each with its `Batches`.
+    """Endless iterator over the optimiser steps of a training run; each item is the step's `Batches`.
 
     Args:
         dataloader: Loader of the batches, with a `CaseSampler`.
         accumulation_steps: Batches per step.
-        device: Training device; the loader's tensors are copied to a GPU one batch ahead, while it computes.
+        device: Training device; on a GPU, a batch is copied while the previous batch is processed.
 
     Attributes:
-        waited: Seconds that this process has waited for batches.
+        waited: Total time that this process has waited for batches, in seconds.
     """
 
     def __init__(self, dataloader: DataLoader, accumulation_steps: int = 1, device: str | torch.device = "cpu") -> None:
@@ -229,5 +229,5 @@ class Steps:
             start = time.monotonic()
 
     def begin_after(self, iteration: int) -> None:
-        """Make the next iteration over the steps start after `iteration` steps of the training."""
+        """Make the next iterator start after the first `iteration` steps of the run."""
         self.dataloader.sampler.position = iteration * self.accumulation_steps * self.dataloader.batch_size

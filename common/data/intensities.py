@@ -1,4 +1,4 @@
-"""z-scores over the brain, which put images with and without skull on one scale; deepbet segments a head's brain."""
+"""z-scores over the brain, which put images with and without skull on the same scale; deepbet finds a head's brain."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cache
@@ -28,11 +28,11 @@ class NormalizeBraind(MapTransform):
 
     Args:
         keys: Keys of the images. A `MetaTensor` has its voxel size; other tensors are assumed to have 1 mm voxels.
-        normalization: "brain" uses the masks of `brain_and_head`, "nonzero" takes zeros as background. Both are
-            identical for images without skull. A constant channel becomes zero.
+        normalization: "brain" uses the masks of `brain_and_head`; "nonzero" treats zeros as background. Both give the
+            same result for images without skull. A constant channel becomes zero.
 
     Raises:
-        ArgumentError: `normalization` is neither of these.
+        ArgumentError: `normalization` is neither "brain" nor "nonzero".
     """
 
     def __init__(self, keys: KeysCollection, normalization: str = "brain", allow_missing_keys: bool = False) -> None:
@@ -63,12 +63,12 @@ def _z_scores(channel: torch.Tensor, brain: torch.Tensor, foreground: torch.Tens
 
 
 def brain_and_head(channel: torch.Tensor, spacing: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return masks [H, W, D] of brain and head in an MR image [H, W, D] in RAS order; `spacing` in mm.
+    """Return the brain mask and the head mask, [H, W, D], of an MR image [H, W, D] in RAS order; `spacing` in mm.
 
     If the non-zero voxels are a brain without skull (`is_brain`), both masks are these voxels. Otherwise deepbet's
     first network (Fisch et al., Computers in Biology and Medicine 2024) segments the brain (all non-zero voxels if it
-    finds none), and Otsu's threshold in 4 mm voxels, closed and filled, gives the head. The masks are precise enough to
-    measure intensities, not to remove a skull.
+    finds none), and the voxels above Otsu's threshold, in 4 mm voxels, closed and filled, are the head. The masks are
+    precise enough to measure intensities, not to remove a skull.
     """
     inside = channel != 0
     if is_brain(inside.cpu().numpy(), spacing):

@@ -1,4 +1,4 @@
-"""Modalities: names, spellings in file names and data sets, and missing ones."""
+"""Modalities: their names, their spellings in file names and data sets, and the missing modalities of cases."""
 
 import re
 from collections import Counter
@@ -47,7 +47,7 @@ def modality_of(text: str) -> str | None:
 
 
 def split_name(name: str) -> tuple[str, str | None]:
-    """Split a file name without extension into its beginning and its final modality (None without one).
+    """Split a file name without extension into its beginning and its final modality (None if it names no modality).
 
     Words are separated by `_`, `-`, `.` or a space; the longest spelling wins.
 
@@ -82,7 +82,7 @@ def count_missing(cases: Sequence[Mapping[str, Any]], modalities: Sequence[str])
 
 
 def images_of(case: Mapping[str, Any], modalities: Sequence[str]) -> tuple[tuple[str, Path], ...]:
-    """Return the modality and file of each image of a case; `modalities` are in channel order."""
+    """Return the modality and file of each image that a case has; `modalities` are in channel order."""
     return tuple((name, Path(file)) for name, file in zip(modalities, case["image"], strict=True) if file)
 
 

@@ -56,7 +56,7 @@ def open_nrrd(path: str | Path) -> Any:
     """Read a single-volume file as a NIfTI image; its sform is the NRRD space, its voxels are read on demand.
 
     Raises:
-        ValueError: the header is damaged, states no space in mm, or states several values per voxel or a data file.
+        ValueError: the header is damaged or of an unsupported type, states no space in mm, or names a data file.
     """
     import nibabel  # slow
 

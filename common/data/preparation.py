@@ -35,7 +35,7 @@ PREPARATION_CHECKS = ("spacing", "skull", "extent", "air", "alignment")  # names
 
 
 def measure(image: NDArray[Any], affine: NDArray[Any]) -> dict[str, list[Any]]:
-    """Measure a scan [C, H, W, D] in RAS orientation, ignoring empty channels; both ends of a range are the figure.
+    """Measure a scan [C, H, W, D] in RAS orientation, without empty channels; return each figure as [value, value].
 
     "spacing" and "extent" (of voxels above zero) are in mm along right, anterior and superior; "volume" is the largest
     channel volume above zero, in L; "air" is the share of border voxels that are not 0; "overlap" is the lowest Dice of
@@ -105,7 +105,7 @@ def measure_case(case: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def union(measured: Sequence[Ranges]) -> dict[str, list[Any]]:
-    """Return the union of several scans' ranges."""
+    """Return, for each figure, the smallest range that contains the ranges of all scans."""
     return {
         name: [
             np.min([ranges[name][0] for ranges in measured], axis=0).tolist(),
@@ -131,14 +131,15 @@ def describe(ranges: Ranges) -> str:
 def differences(
     ranges: Ranges, expected: Ranges | None, spacing: Sequence[float] | None = None, file: str = ""
 ) -> dict[str, Problem]:
-    """Return the problems of a scan's figures or a cohort's ranges, by the failed check of `PREPARATION_CHECKS`.
+    """Return the failed checks of `PREPARATION_CHECKS`, with their problems, for the ranges of a scan or cohort.
 
-    Without `expected`, only the alignment is checked. `spacing` is the voxel size after resampling, in mm.
+    `expected` holds the ranges of the training data; if None, only the alignment is checked. `spacing` is the voxel
+    size after resampling, in mm.
     """
     differ: dict[str, tuple[str, str]] = {}  # check -> measured and expected value, in words
     if ranges["overlap"][0] < OVERLAP_ON_ONE_GRID:
         overlap = f"modalities' brains overlap by Dice {ranges['overlap'][0]:.2f}"
-        differ["alignment"] = overlap, f"{OVERLAP_ON_ONE_GRID} or more between scans of one head; a mask is not a scan"
+        differ["alignment"] = overlap, f"{OVERLAP_ON_ONE_GRID} or more between scans of one head (not masks)"
     if expected is not None:
         edges = ranges["spacing"] if spacing is None else [spacing, spacing]
         if _is_outside(edges, expected["spacing"], SPACING):
@@ -154,7 +155,7 @@ def differences(
 
 
 def doubts(measured: Mapping[str, Ranges], spacing: Sequence[float] | None = None) -> dict[str, Problem]:
-    """Return the problems of implausible or inconsistent training scans, by check: extent, spacing or air.
+    """Return the first problem of each check (extent, spacing, air) with implausible or inconsistent training scans.
 
     `measured` maps a scan's name in messages to its figures. `spacing` is the voxel size after resampling, in mm.
     """
@@ -181,7 +182,7 @@ def _is_outside(measured: Sequence[Any], expected: Sequence[Any], factor: float)
 
 
 def skull_in(ranges: Ranges) -> str:
-    """Return "brains without skull" or "whole heads"; "" for mixtures and brain-sized volumes up to the border."""
+    """Return "brains without skull" or "whole heads"; "" for a mixture or brain-sized volumes that reach the border."""
     low, high = ranges["volume"]
     if high <= BRAIN:
         return WITHOUT_SKULL if ranges["air"][1] <= REACHING else ""
@@ -199,7 +200,7 @@ def _mm(edges: Sequence[Any]) -> str:
 
 
 def refuse(problems: Mapping[str, Problem], accept: Collection[str]) -> None:
-    """Raise `InputError` for problems from `differences`, except the accepted checks."""
+    """Raise `InputError` for the problems from `differences`, except those of the accepted checks."""
     refused = {name: problem for name, problem in problems.items() if name not in accept}
     if not refused:
         return

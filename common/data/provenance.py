@@ -13,7 +13,7 @@ KNOWN = {EMBEDDED: "the embedded cohort, which is synthetic: computed from an an
 
 
 def cohort_of(record: Mapping[str, Any]) -> str | None:
-    """Return the training's option `cohort`; None if it is not set or not plain words."""
+    """Return the option `cohort` in a checkpoint's record; None if it is not set or not plain words."""
     name = record.get("cohort")
     return name if isinstance(name, str) and NAME.fullmatch(name) and name != UNNAMED else None
 
@@ -35,7 +35,7 @@ def model_name(name: str, record: Mapping[str, Any]) -> str:
 
 
 def trained_on(record: Mapping[str, Any]) -> str:
-    """Describe a training's data in a phrase: cohort, number of subjects, modalities and preparation.
+    """Describe the training data in a phrase: cohort, number of subjects, modalities and preparation.
 
     Example:
         >>> trained_on({"cohort": "hospital A", "dataset": {"name": "a", "training": 12}, "modalities": ["T1", "T2"]})
@@ -54,6 +54,6 @@ def trained_on(record: Mapping[str, Any]) -> str:
 
 
 def is_skull_stripped(record: Mapping[str, Any]) -> bool | None:
-    """Whether a training's scans were measured to be without skull; None if unknown or mixed."""
+    """Whether the training scans were measured to be without skull; None if unknown or mixed."""
     measured = record.get("measured")
     return {"brains without skull": True, "whole heads": False}.get(skull_in(measured)) if measured else None

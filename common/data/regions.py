@@ -67,9 +67,9 @@ def canonical(text: str) -> str:
 
 
 def declaration(regions: Mapping[str, Any]) -> str:
-    """Return the convention of regions in a datalist or file, a mapping from names, in channel order, to labels.
+    """Return the convention that `regions` in a datalist or file declares: a mapping from region names to labels.
 
-    Labels are a whole number, a list of them, or {"labels": ..., "colour": "#rrggbb"}.
+    Names are in channel order; labels are a whole number, a list of them, or {"labels": ..., "colour": "#rrggbb"}.
 
     Example:
         >>> declaration({"core": [1, 3], "whole": {"labels": [1, 2, 3], "colour": "#56b4e9"}})
@@ -124,9 +124,9 @@ def known_labels(convention: str) -> frozenset[int]:
 
 
 def painting_order(convention: str) -> list[tuple[int, int]]:
-    """Return (channel, label value) of each region, largest first, so that the innermost region labels a voxel.
+    """Return (channel, label value) of each region, outermost first; painted so, the innermost region labels a voxel.
 
-    The value is the smallest outside all inner regions, or the region's smallest if inner regions have them all.
+    The value is the region's smallest label that no inner region has or, if there is none, its smallest label.
     """
     regions = list(regions_of(convention).values())
     channels = sorted(range(len(regions)), key=lambda channel: -len(regions[channel]))
@@ -163,7 +163,7 @@ def label_names(convention: str) -> dict[int, tuple[str, str]]:
 
 
 def display_order(names: Iterable[str]) -> list[str]:
-    """Sort region names for display: those of `CONVENTIONS`, outermost first, then the rest in their order."""
+    """Sort region names for display: names in `CONVENTIONS`, outermost first, then all others in their given order."""
     order: list[str] = []
     for regions in CONVENTIONS.values():
         order += sorted(regions, key=lambda name: -len(regions[name].labels))
@@ -176,5 +176,5 @@ def alike(convention: str) -> tuple[str, ...]:
 
 
 def aliases_of(conventions: Iterable[str]) -> dict[int, int]:
-    """Return the label aliases of conventions, as label value -> equivalent value."""
+    """Return the label aliases of conventions, as label value -> equivalent value; {} if they have none."""
     return ALIASES if "brats2021" in conventions else {}

@@ -4,7 +4,7 @@
 `image_problem`, `label_problem` and `grid_problem` check data in memory; `what_broke` explains later failures of a
 case.
 
-A case is a dictionary with "subject", "image" (a file for each modality, None if missing) and maybe "label" (a file).
+A case is a dictionary with "subject", "image" (a file per modality, None if missing) and, optionally, "label" (a file).
 """
 
 import os
@@ -50,7 +50,7 @@ Shaped = tuple[Sequence[int], NDArray[Any]]  # a volume's shape, and its affine 
 
 
 class Problem(NamedTuple):
-    """A failed check: its name, the file ("" if not of a single file), the actual value and the expected value."""
+    """A failed check: its name, the file ("" if there is not exactly one), the actual value and the expected value."""
 
     check: str
     file: str
@@ -92,7 +92,7 @@ def check_headers(cases: Sequence[Mapping[str, Any]], severities: Sequence[str] 
 
     Args:
         cases: Entries as `common.data.Datalist.load` returns them.
-        severities: Severities to report: an error is raised, warnings (ambiguous positions) print a line for each kind.
+        severities: Severities to report: "error" raises an error; "warning" prints a line for each kind of warning.
 
     Raises:
         InputError: a header check fails; names the subject, the file, the actual value and the expected value.
@@ -114,7 +114,7 @@ def check_headers(cases: Sequence[Mapping[str, Any]], severities: Sequence[str] 
 def _summarize(problems: Mapping[str, Problem], cases: int) -> str:
     """Describe the first subject's problem, and count the other subjects with problems."""
     subject, problem = next(iter(problems.items()))
-    more = f" ({len(problems) - 1} more of {cases} subjects have such a file)" if len(problems) > 1 else ""
+    more = f" ({len(problems) - 1} more of {cases} subjects fail a check)" if len(problems) > 1 else ""
     cure = f"; {CURE}" if problem.check in OFF_GRID else ""
     return f"subject {subject}: {problem}{cure}{more}"
 
@@ -122,7 +122,7 @@ def _summarize(problems: Mapping[str, Problem], cases: int) -> str:
 def check_labels(cases: Sequence[Mapping[str, Any]]) -> None:
     """Refuse a label map that is a copy of another subject's; maps without foreground may be equal.
 
-    Compares only compressed files, by length and checksum first; `scripts.datalists check` compares all voxels.
+    Only compressed files are compared, first by length and checksum; `scripts.datalists check` compares all voxels.
     """
     labelled = [case for case in cases if str(case.get("label")).lower().endswith((".gz", ".mgz"))]
     with ThreadPoolExecutor(THREADS) as pool:
@@ -141,7 +141,7 @@ def check_labels(cases: Sequence[Mapping[str, Any]]) -> None:
 
 
 def absent_regions(cases: Sequence[Mapping[str, Any]], convention: str) -> list[str]:
-    """Return the regions that no label map has, reading until all are seen; refuse maps that are all empty."""
+    """Return the regions in no label map, reading maps until all regions are seen; raise if all maps are empty."""
     labels = [case["label"] for case in cases if "label" in case]
     absent, is_empty = dict(regions_of(convention)), True
     for label in labels:
@@ -151,7 +151,8 @@ def absent_regions(cases: Sequence[Mapping[str, Any]], convention: str) -> list[
         if not absent:
             break
     if labels and is_empty:
-        raise InputError(f"{labels[0]}: no voxel is labelled, as in all {len(labels)} label maps; expected lesions")
+        problem = f"no labelled voxel in any of the {len(labels)} label maps"
+        raise InputError(f"{labels[0]}: {problem}; expected labelled regions")
     return list(absent) if labels else []
 
 
@@ -163,10 +164,10 @@ def _end_of(path: str) -> bytes:
 
 
 def read_headers(case: Mapping[str, Any], root: str) -> tuple[list[Problem], dict[str, Any], Any]:
-    """Return a case's header problems, its header-only images by file, and its first image, which defines the grid.
+    """Return a case's header problems, its images by file, without voxels, and its first image, which defines the grid.
 
-    Images must have the first image's shape to be returned; the first image is None if no file can be read. `root` is
-    "" for absolute paths.
+    Images that differ in shape from the first are left out; the first image is None if no file can be opened. `root` is
+    the folder of relative paths.
     """
     problems: list[Problem] = []
     opened: dict[str, Any] = {}
@@ -251,7 +252,7 @@ def _header_problem(file: str, scan: Any, path: str) -> Problem | None:
     if scan.get_data_dtype().kind not in "biuf":
         return Problem("type", file, f"voxels of type {scan.get_data_dtype()}", "real numbers")
     if not np.isfinite(scan.affine).all() or abs(np.linalg.det(scan.affine)) < 1e-9:
-        return Problem("affine", file, "an affine that cannot be inverted", "one that maps voxels to mm")
+        return Problem("affine", file, "an affine that cannot be inverted", "an affine from voxels to mm")
     lowest = getattr(scan.header, "single_vox_offset", 0) if getattr(scan.header, "is_single", False) else 0
     if scan.dataobj.offset < lowest:
         return Problem(
@@ -282,7 +283,7 @@ def _is_complete(path: str, scan: Any) -> bool:
 
 
 def edges_of(scan: Any) -> tuple[int, ...]:
-    """Return the shape without the ones that some tools append after three dimensions."""
+    """Return the shape without the axes of length 1 that some tools append to three dimensions."""
     edges = tuple(scan.shape)
     while len(edges) > 3 and edges[-1] == 1:
         edges = edges[:-1]
@@ -290,7 +291,7 @@ def edges_of(scan: Any) -> tuple[int, ...]:
 
 
 def grid_problem(file: str, grid: Shaped, expected: Shaped, other: str) -> Problem | None:
-    """Return the problem of a grid that differs from `other`'s in shape, or in the affine by more than 0.001 mm."""
+    """Return a problem if a grid differs from that of `other` in shape, or by more than 0.001 mm in the affine."""
     (shape, affine), (edges, reference) = grid, expected
     if tuple(shape) != tuple(edges):
         return Problem("shape", file, f"shape {_shape(shape)}", f"{_shape(edges)}, that of {other}")
@@ -305,7 +306,7 @@ def grid_problem(file: str, grid: Shaped, expected: Shaped, other: str) -> Probl
 
 
 def orientation_problem(file: str, scan: Any) -> Problem | None:
-    """Return the problem of a NIfTI header with ambiguous positions: both codes are 0, or two affines contradict."""
+    """Return a problem if a NIfTI header leaves positions ambiguous: both form codes are 0, or its affines disagree."""
     import nibabel
 
     def axes_of(affine: Any) -> str:  # a degenerate affine leaves axes without a direction
@@ -332,10 +333,10 @@ def _shape(shape: Sequence[int]) -> str:
 
 
 def image_problem(file: str, volume: NDArray[Any]) -> Problem | None:
-    """Return the problem of an image with non-finite voxels, a single non-zero value, or an outlier."""
+    """Return a problem if an image has non-finite voxels, fewer than two different non-zero values, or an outlier."""
     if not np.isfinite(volume).all():
         count = f"{np.isnan(volume).sum()} voxels NaN, {np.isinf(volume).sum()} infinite"
-        return Problem("not_finite", file, count, "finite ones in float32")
+        return Problem("not_finite", file, count, "finite values in float32")
     if not volume.any():
         return Problem("constant", file, "zero everywhere", "a brain")
     values = volume[volume != 0]
@@ -351,7 +352,7 @@ def image_problem(file: str, volume: NDArray[Any]) -> Problem | None:
 
 
 def copy_problem(volumes: Mapping[str, NDArray[Any]]) -> Problem | None:
-    """Return the problem of a modality whose volume is a copy of a different modality's."""
+    """Return a problem if two modalities have equal volumes."""
     for (name, volume), (other, copy) in combinations(volumes.items(), 2):
         if np.array_equal(volume, copy):
             return Problem("copy", other, f"a copy of {name}", "a different image")
@@ -359,7 +360,7 @@ def copy_problem(volumes: Mapping[str, NDArray[Any]]) -> Problem | None:
 
 
 def label_counts(voxels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Return a label map's sorted values and the number of voxels of each."""
+    """Return a label map's sorted values and the number of voxels with each value."""
     values, counts = np.unique(voxels[voxels != 0], return_counts=True)  # only the few non-zero voxels are sorted
     if background := voxels.size - counts.sum():
         values, counts = np.append(values, values.dtype.type(0)), np.append(counts, background)
@@ -375,10 +376,10 @@ def whole_labels(values: NDArray[Any]) -> frozenset[int]:
 def label_problem(
     file: str, values: NDArray[Any], conventions: Collection[str] = (), may_fill: bool = False
 ) -> Problem | None:
-    """Return the problem of a label map's distinct values: not whole numbers or, with `conventions`, not their labels.
+    """Return a problem if a label map's values are not whole numbers or, with `conventions`, not labels of any of them.
 
-    Labels 3 and 4 are never confused. A header's scaling may put values off whole numbers by 0.00001. With conventions,
-    a label map must have a background, unless it `may_fill` the volume, as predictions may.
+    Deviations of up to 0.00001 from a whole number are accepted, as headers may scale values. With `conventions`, 3 and
+    4 must not occur together for enhancing tumour, and 0 must occur unless `may_fill` (for predictions).
     """
     if not np.isfinite(values).all():
         return Problem("not_finite", file, "NaN or infinite labels", "whole numbers")

@@ -1,4 +1,4 @@
-"""A store of prepared volumes, compressed in chunks with checksums, so that a training reads only its crops.
+"""A store of prepared volumes, compressed in chunks with checksums, so that training reads only the crops it needs.
 
 `python -m scripts.store` runs the deterministic transforms once, and any number of processes read the result. Crops are
 identical to those without a store, because the same transforms draw them, from volumes that are read lazily.
@@ -33,10 +33,10 @@ CROPS = ("RandSpatialCropd", "RandSpatialCropSamplesd")  # crops whose position 
 
 
 class Store:
-    """The output of a training's deterministic transforms, stored for each subject.
+    """The output of a training config's deterministic transforms, stored for each subject.
 
-    A subject has `SUBJECT-DIGEST.json`, and `SUBJECT-DIGEST.KEY.b2nd` for image and label. The digest covers its files
-    (path, size, modification time), the transforms and MONAI's version, so that no changed input or setting matches.
+    A subject has `SUBJECT-DIGEST.json`, and `SUBJECT-DIGEST.KEY.b2nd` for image and label. The digest covers the scans
+    (path, size, modification time), the transforms and MONAI's version: after a change, stored files are not found.
     """
 
     def __init__(self, folder: str | Path, transform: Compose) -> None:
@@ -51,7 +51,7 @@ class Store:
         self._verified: set[Path] = set()
 
     def path_of(self, entry: Mapping[str, Any]) -> Path:
-        """Return the JSON file of a datalist's entry; raise `InputError` if a scan is missing."""
+        """Return the path of an entry's JSON file, stored or not; raise `InputError` if a scan of it is missing."""
         if entry["subject"] not in self._entries:
             files = [entry["image"], entry.get("label"), *map(_state, files_in(entry))]
             described = json.dumps([self._settings, files]).encode()
@@ -70,15 +70,15 @@ class Store:
         return all(file.is_file() for file in (path, *volumes))
 
     def check_complete(self, data: Sequence[Mapping[str, Any]]) -> None:
-        """Check that all subjects of a training are in the store."""
+        """Raise `ArgumentError` unless all entries of a datalist are in the store."""
         if missing := self.missing(data):
             raise ArgumentError(
                 f"store={self.folder}: lacks {len(missing)} of {len(data)} subjects with these files and settings, "
-                f"such as {missing[0]['subject']}; run python -m scripts.store with this training's options"
+                f"such as {missing[0]['subject']}; run python -m scripts.store with the options of this run"
             )
 
     def add(self, entry: Mapping[str, Any]) -> None:
-        """Prepare and write a subject."""
+        """Apply the deterministic transforms to a datalist's entry, and store the result."""
         blosc2 = _blosc2()
         path = self.path_of(entry)
         item = self.transform(dict(entry), end=self.first)
@@ -98,9 +98,9 @@ class Store:
             file.write_text(json.dumps(content))
 
     def attempt(self, entry: Mapping[str, Any]) -> str:
-        """Prepare and write a subject on one core; return the error in one line, or "".
+        """Store an entry on one core; return the error in one line, or "" without an error.
 
-        A full or read-only disk raises, as no further subject can be written.
+        Raise an error if the disk is full or read-only, as no further entry can be stored.
         """
         torch.set_num_threads(1)
         try:
@@ -112,7 +112,7 @@ class Store:
         return ""
 
     def read(self, entry: Mapping[str, Any]) -> Any:
-        """Return a subject after all transforms; if the first random transform crops, decompress only the crop."""
+        """Return a stored entry after all transforms; if `CROPS` has the first random transform, read only its crop."""
         path = self.path_of(entry)
         volumes = _volumes(path)
         if self.crops:
@@ -175,7 +175,7 @@ def _geometry(volume: MetaTensor) -> dict[str, Any]:
 
 
 def _meta(volume: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a volume's metadata, as the training's transforms read it."""
+    """Return the metadata that the random transforms need of a stored volume."""
     missing = {} if volume["missing"] is None else {MISSING: torch.tensor(volume["missing"])}
     return {"affine": torch.tensor(volume["affine"], dtype=torch.float64), "filename_or_obj": volume["file"], **missing}
 
@@ -195,7 +195,7 @@ def _checksum(volumes: Mapping[str, Any]) -> int:
 
 
 def _slices_of(crop: torch.Tensor, volume: torch.Tensor) -> tuple[slice, ...]:
-    """Return the position of a crop in its volume; the crop must be a view of it."""
+    """Return the position of a crop in its volume; the crop must share the volume's memory."""
     if crop.stride() != volume.stride() or crop.untyped_storage().data_ptr() != volume.untyped_storage().data_ptr():
         raise RuntimeError(f"the crop {tuple(crop.shape)} is not a view of the volume {tuple(volume.shape)}")
     slices, rest = [], crop.storage_offset()

@@ -99,8 +99,8 @@ class CheckScand(Transform):
         label: Key of the label map, which must lie on the image's grid; None without label.
 
     Raises:
-        InputError: the number of channels differs, a value is not finite, the non-zero voxels of a channel have a
-            single value or are absent, two modalities are equal, no voxel is above zero, or the label's shape or affine
+        InputError: the number of channels differs, a value is not finite or an outlier, a channel has fewer than two
+            different non-zero values, two modalities are equal, no voxel is above zero, or the label's shape or affine
             (by more than 0.001 mm) differs from the image's.
     """
 
@@ -166,7 +166,7 @@ class RandModalityDropoutd(RandomizableTransform, MapTransform):
 
     The remaining modalities are drawn uniformly from the non-empty proper subsets of the subject's modalities (after
     ModDrop, which drops each independently: Neverova et al., IEEE TPAMI 2016). Modalities that the subject lacks are
-    reset to zero, as in inference, so list this transform after those that shift intensities.
+    reset to zero, as in inference, so list this transform after all transforms that shift intensities.
 
     Args:
         keys: Keys of the images; modalities are drawn for each image.
@@ -178,7 +178,7 @@ class RandModalityDropoutd(RandomizableTransform, MapTransform):
         RandomizableTransform.__init__(self, prob)
 
     def randomize(self, data: Sequence[int]) -> list[int]:
-        """Draw the channels to keep from those that are present."""
+        """Draw the channels to keep from `data`, the present channels."""
         super().randomize(None)
         if not self._do_transform or len(data) < 2:
             return list(data)
@@ -199,9 +199,9 @@ class RandModalityDropoutd(RandomizableTransform, MapTransform):
 class RandRegionCropd(RandCropByLabelClassesd):
     """Crop a scan: with probability `share` around a voxel of one of its regions, else anywhere.
 
-    All regions in the scan are equally likely, whatever their size, as are a region's voxels, and all positions
-    elsewhere; crops stay within the volume. nnU-Net draws a third of its patches around a region's voxel (Isensee et
-    al., Nature Methods 2021).
+    All regions in the scan are equally likely, whatever their size, and so are all voxels of the drawn region. A crop
+    drawn anywhere is uniform over all positions. Crops stay within the volume. nnU-Net draws a third of its patches
+    around a region's voxel (Isensee et al., Nature Methods 2021).
 
     Args:
         keys: Keys of image and regions, [C, H, W, D], each edge at least as long as the crop's.
@@ -241,7 +241,7 @@ class LabelToRegionsd(MapTransform):
         convention: Label convention; see `common.data.regions`.
 
     Raises:
-        InputError: a label map has a value that the convention lacks; 3 and 4 are never confused.
+        InputError: a label map has a value that is not in the convention (3 does not count as 4), or no background.
     """
 
     def __init__(self, keys: KeysCollection, convention: str) -> None:
@@ -268,7 +268,7 @@ def _is_any(label: torch.Tensor, values: frozenset[int]) -> torch.Tensor:
 
 
 class NestRegionsd(MapTransform):
-    """Make regions consistent with each other: replace them by those of the label map from `RegionsToLabeld`.
+    """Make regions consistent with each other: convert them to a label map (`RegionsToLabeld`) and back to regions.
 
     A network predicts each region separately, so enhancing tumour may extend beyond whole tumour, or disjoint regions
     may overlap. Metrics must measure the label map that users get.
@@ -295,9 +295,9 @@ class CleanRegionsd(MapTransform):
     """Postprocess regions: see `common.data.cleanup`.
 
     Args:
-        keys: Keys of the regions [R, H, W, D], 0 or 1, with an affine; they are nested first.
+        keys: Keys of the regions [R, H, W, D], 0 or 1, with an affine.
         convention: Label convention; see `common.data.regions`.
-        cleanup: Text of the steps; None changes nothing.
+        cleanup: Text of the steps, which follow `NestRegionsd`; None changes nothing.
     """
 
     def __init__(self, keys: KeysCollection, convention: str, cleanup: str | None) -> None:
@@ -318,8 +318,8 @@ class CleanRegionsd(MapTransform):
 class RegionsToLabeld(MapTransform):
     """Convert one binary channel per region [R, H, W, D] to a label map [1, H, W, D] of uint8.
 
-    The innermost region of a voxel decides. In BraTS, a voxel in ET is enhancing tumour; in TC without ET, necrosis; in
-    WT alone, oedema.
+    A voxel gets the label of the innermost region that contains it. In BraTS, a voxel in ET is enhancing tumour; in TC
+    without ET, necrosis; in WT alone, oedema.
 
     Args:
         keys: Keys of the regions.
@@ -342,12 +342,12 @@ class RegionsToLabeld(MapTransform):
 
 
 class ResampleScand(Spacingd):
-    """Resample images and the regions of labels to a spacing, linearly, as MONAI's `Spacingd`; `Invertd` inverts it.
+    """Resample images and label regions linearly to a spacing, like MONAI's `Spacingd`; `Invertd` can invert this.
 
     Args:
         keys: Keys of images and regions [C, H, W, D].
         spacing: Voxel size in mm; None changes nothing.
-        label: Key of the regions among `keys`; their resampled values of at least 0.5 become 1, others 0.
+        label: Key of the regions among `keys`; resampled values of at least 0.5 become 1, all others 0.
     """
 
     def __init__(self, keys: KeysCollection, spacing: Sequence[float] | None, label: str | None = None) -> None:

@@ -31,7 +31,7 @@ ROTATION = 5e-5  # tolerance of a qform's direction cosines; within it ITK, too,
 
 
 def open_volume(path: str | Path) -> Any:
-    """Read a volume's header; the result's `dataobj` reads voxels on demand, its `affine` maps them to mm in RAS+.
+    """Open a volume without reading voxels: `dataobj` reads them on demand, `affine` maps voxels to mm in RAS+.
 
     A NIfTI file's affine is the sform if its code is above 0, else the qform if its code is above 0, else an assumption
     (`is_assumed`): LAS voxels of the stated size, centred on 0 mm. pixdim never changes an sform. Damaged files raise
@@ -93,9 +93,9 @@ def _grid_header(stored: Any) -> Any:
 
 
 def header_on(grid: NDArray[Any] | bytes, code: int = 1) -> Any:
-    """Return a NIfTI header for a grid: an affine [4, 4] in mm, RAS+, or `forms_of` a scan.
+    """Return a NIfTI header for a grid: an affine [4, 4] in mm, RAS+, or a header from `forms_of`.
 
-    An affine becomes sform and qform with this code; a sheared affine becomes only the sform, as a qform has no shear.
+    An affine becomes sform and qform with form code `code`; a sheared affine only sform, as a qform has no shear.
     """
     import nibabel
 
@@ -222,7 +222,7 @@ def write_volume(
 ) -> None:
     """Write voxels [x, y, z(, t)] as .nii.gz or .nii, by the file's name; equal content gives equal bytes.
 
-    `grid` and form code (0 unknown, 1 scanner, 2 aligned, 3 Talairach, 4 MNI) are those of `header_on`. Level 6
+    See `header_on` for `grid` and the form code (0 unknown, 1 scanner, 2 aligned, 3 Talairach, 4 MNI). Level 6
     compresses a brain's label map in 0.1 s. Label maps get the intent NIFTI_INTENT_LABEL; a description has up to 79
     bytes.
     """

@@ -86,7 +86,7 @@ def _numbers(header: Dataset, keyword: str, name: str) -> NDArray[np.float64]:
 def _step(
     positions: NDArray[np.float64], normal: NDArray[np.float64], max_offset: float, name: str
 ) -> NDArray[np.float64]:
-    """Return the vector from a slice to the next, mm; the positions are sorted along the normal."""
+    """Return the mean vector from a slice to the next, mm; `positions` must be sorted along the normal."""
     step = (positions[-1] - positions[0]) / (len(positions) - 1)
     distances = np.diff(positions @ normal)
     usual = float(np.median(distances))
@@ -109,7 +109,7 @@ def _step(
 
 
 def read_series(series: Series) -> tuple[Volume, list[Dataset]]:
-    """Read the volume of a series and its ordered slices, as `volume_of` does. Error messages name no file."""
+    """Read the files of a series; return its volume and ordered slices (`volume_of`). Error messages name no file."""
     try:
         images = [pydicom.dcmread(file) for file in series.files]
     except Exception as error:  # pydicom raises many types, and their messages quote values

@@ -129,7 +129,7 @@ class Series:
         return any(instance.header.get("LossyImageCompression") == "01" for instance in self.instances)
 
     def without_headers(self) -> "Series":
-        """Return the series with only its number in the headers: anonymous, and copied without checks of UIDs."""
+        """Return an anonymous copy of the series, with only its number in the headers and its UID as plain text."""
         header = Dataset()
         header.SeriesNumber = self.number
         return Series(str(self.uid), tuple(Instance(path, header) for path in self.files))
@@ -153,8 +153,8 @@ def read_study(folder: Path, name: str = "--input") -> list[Series]:
 def studies_in(folder: Path, name: str = "--input", accept_damaged: bool = False) -> dict[str, list[Path]]:
     """Group the DICOM files in a folder and its subfolders by StudyInstanceUID.
 
-    Files other than DICOM are ignored with a warning, DICOMDIR silently. Raise InputError without any study, for links
-    outside the folder, and for damaged files, which `accept_damaged` leaves out with a warning instead.
+    Files other than DICOM are ignored with a warning, DICOMDIR silently. Raise InputError if there is no study, a link
+    leads outside the folder, or a file is damaged; `accept_damaged` leaves damaged files out with a warning instead.
     """
     studies: dict[str, list[Path]] = {}
     ignored = damaged = 0
@@ -378,7 +378,7 @@ def _is_image(instance: Instance) -> bool:
 
 
 def _group(instances: Iterable[Instance]) -> list[Series]:
-    """Group images into series, sorted by number; drop other objects beside images, such as raw data from Philips."""
+    """Group instances into series, sorted by number; drop objects other than images from series that have images."""
     groups: dict[str, list[Instance]] = {}
     for instance in instances:
         groups.setdefault(instance.header.SeriesInstanceUID, []).append(instance)

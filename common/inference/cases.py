@@ -32,7 +32,7 @@ def find_cases(
     """Find the cases to segment: a split of a datalist, or every scan in a folder and its subfolders.
 
     `common.data.layouts.reading.recognised` reads a folder, except the results in it. A network with a single modality
-    needs no modality in file names. Unused images are counted, with the reason.
+    needs no modality in file names. Unused images are printed, with the reason.
 
     Args:
         root: Folder of the scans; paths in a datalist are relative to it.
@@ -123,7 +123,7 @@ def check_missing(
 ) -> list[dict[str, Any]]:
     """Check that a network works without the missing modalities of the cases, and print their counts.
 
-    It must have been trained with `modality_dropout`, or on some subjects without these modalities.
+    The network must have been trained with `modality_dropout`, or on some subjects without these modalities.
 
     Args:
         cases: Cases as returned by `find_cases` and `common.data.Datalist.load`.
@@ -146,8 +146,9 @@ def check_missing(
         if any(case["image"]) and needed.keys().isdisjoint(lacking):
             case["image"] = [file or None for file in case["image"]]
         if unfit := [name for name in missing_in(case, modalities) if name in needed]:
+            trained = f"{needed[unfit[0]]} always had {unfit[0]} in training"
             raise InputError(
-                f"subject {case['subject']} lacks {', '.join(unfit)}, which {needed[unfit[0]]} never trained without; "
+                f"subject {case['subject']} lacks {', '.join(unfit)}; {trained}; "
                 "give complete subjects, or a checkpoint trained with modality_dropout above 0"
             )
     for names, count in count_missing(checked, modalities).items():
@@ -165,7 +166,7 @@ def _needed(metadata: Mapping[str, Any], modalities: Sequence[str]) -> list[str]
 class CheckFilesd(Transform):
     """Check the files of a case before reading them.
 
-    MONAI Label's server passes a path instead of a list, and no subject.
+    MONAI Label's server passes a single path instead of a list, without "subject".
 
     Args:
         keys: Key of the list of files in the order of `modalities`, or of a single path.

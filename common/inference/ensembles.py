@@ -14,7 +14,7 @@ from ..errors import ArgumentError, show
 
 
 class Ensemble(nn.Module):
-    """Average the logits of several networks over all mirror images along the spatial axes in `flips` (0 to 2).
+    """Average the logits of several networks, each over all combinations of mirroring along the axes `flips` (0 to 2).
 
     Each network runs 2 ** len(flips) times.
     """
@@ -46,7 +46,7 @@ def ensemble(
     Args:
         network: Network with the checkpoints' architecture; the first checkpoint is loaded into it.
         checkpoint: File or list of files, such as one per fold.
-        modalities: Training modalities that all checkpoints must have.
+        modalities: Modalities, in channel order, with which all checkpoints must have been trained.
         flips: Spatial axes (0 to 2) to mirror along; all combinations are averaged.
         normalization: Normalization of the images (see `common.weights.restore`).
 

@@ -28,8 +28,8 @@ class CaseMasks(NamedTuple):
 def masks_of(files: CaseFiles, convention: str) -> CaseMasks:
     """Read and check the masks of a case.
 
-    Trailing axes of length 1 are dropped. brats2021 and brats2023 are read alike: enhancing tumour is 3 or 4, but not
-    both. Raise `InputError` for unreadable files, unknown labels and different grids (affines by more than 0.001 mm).
+    Trailing axes of length 1 are dropped. For brats2021 and brats2023, enhancing tumour may be 3 or 4, but not both.
+    Raise `InputError` for unreadable files, unknown labels and different grids (affines by more than 0.001 mm).
     """
     reference, affine = _read(files.reference, convention)
     prediction = np.zeros_like(reference)
@@ -46,7 +46,7 @@ def masks_of(files: CaseFiles, convention: str) -> CaseMasks:
 
 
 def scored_masks(files: CaseFiles, details: Details) -> CaseMasks:
-    """Return the masks of a scored case; raise `InputError` if volumes differ from the scored ones."""
+    """Return the masks of a scored case; raise `InputError` if their volumes differ from the scored volumes."""
     masks = masks_of(files, details.convention)
     voxel = math.prod(spacing_of(masks.affine))
     for region, scored in details.scores[files.name].items():

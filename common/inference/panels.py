@@ -24,7 +24,7 @@ Outlines = Mapping[str, NDArray[np.bool_]]  # masks [x, y, z] by colour, #rrggbb
 
 
 def window_of(volume: NDArray[Any]) -> tuple[float, float]:
-    """Return the values drawn black and white: percentiles 0.5 and 99.8 of the finite non-zero voxels."""
+    """Return the values drawn black and white: percentiles 0.5 and 99.8 of the finite non-zero voxels, if any."""
     voxels = volume[np.isfinite(volume) & (volume != 0)]
     low, high = np.percentile(voxels, (0.5, 99.8)) if voxels.size else (0.0, 1.0)
     return float(low), float(max(high, low + 1e-6))
@@ -44,7 +44,7 @@ def plane_of(volume: NDArray[Any], plane: str, at: int) -> NDArray[Any]:
 
 
 def centre_of(mask: NDArray[Any]) -> tuple[int, int, int]:
-    """Return the centre (x, y, z) of a mask in its largest axial slice; the volume's centre for an empty mask."""
+    """Return the median voxel (x, y, z) of a mask in its largest axial slice; the volume's centre for an empty mask."""
     if not mask.any():
         x, y, z = (side // 2 for side in mask.shape)
         return x, y, z

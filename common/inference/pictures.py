@@ -58,8 +58,8 @@ def draw_inpainting(
 ) -> dict[str, Figure]:
     """Draw corrupted input, reconstruction and clean crop of the first views in a batch.
 
-    Each modality of a view is a row; many modalities reduce the views, to about six rows in total. Each prediction with
-    the image's shape is a column, such as that of `common.ssl.Reconstruction`; without predictions, nothing is drawn.
+    Each modality of a view is a row; with many modalities, fewer views are drawn, in about six rows. Each prediction
+    with the image's shape, such as that of `common.ssl.Reconstruction`, is a column; without any, nothing is drawn.
 
     Args:
         output: Output of an engine with a `common.ssl.SSLHead`.
@@ -92,7 +92,7 @@ def draw_segmentations(
     convention: str,
     name: str | None = None,
 ) -> dict[str, Figure]:
-    """Draw input, reference and prediction of each case, in three planes through the largest axial slice of its lesion.
+    """Draw input, reference and prediction of each case, in three planes through `centre_of` its reference lesion.
 
     Args:
         outputs: Decollated outputs: "image" [C, H, W, D], "label" and "pred" [R, H, W, D] of 0 and 1.

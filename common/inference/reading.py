@@ -126,5 +126,5 @@ def check_images(folder: str | Path, cases: Iterable[CaseFiles], data: Sequence[
             if not (
                 file.resolve().is_relative_to(inside) or any(file.absolute().is_relative_to(root) for root in trusted)
             ):
-                hint = f"expected --data={file.parent}, or a folder above, if you trust the evaluation"
-                raise InputError(f"{file}: listed by {folder}, but outside of it; {hint}")
+                hint = f"if you trust the evaluation, add --data={file.parent} or a parent folder"
+                raise InputError(f"{file}: listed by {folder}, but outside it; {hint}")

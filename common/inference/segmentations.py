@@ -38,16 +38,16 @@ def files_of(subject: str, output_dir: str | Path, probabilities: bool = False) 
 
 
 def whole(files: Mapping[str, Sequence[Path]]) -> set[str]:
-    """Return the subjects with complete results: all files exist and are readable to the end."""
+    """Return the subjects with complete results: all files exist and can be read to the end. Print damaged files."""
     candidates = [subject for subject in files if all(path.exists() for path in files[subject])]
     with ThreadPoolExecutor() as pool:
         broken = dict(zip(candidates, pool.map(lambda subject: broken_file(files[subject]), candidates), strict=True))
-    show(*(f"made again: {': '.join(faulty)}" for faulty in broken.values() if faulty))
+    show(*(f"damaged result, to be replaced: {': '.join(faulty)}" for faulty in broken.values() if faulty))
     return {subject for subject in candidates if not broken[subject]}
 
 
 def measured_in(output_dir: str | Path) -> set[str]:
-    """Return the subjects in volumes.csv."""
+    """Return the subjects in volumes.csv; empty without the file."""
     return {subject for subject, _ in _rows(Path(output_dir) / VOLUMES)}
 
 
@@ -75,9 +75,9 @@ def write_label_tables(folder: str | Path, convention: str) -> None:
 class SaveVolumed(Transform):
     """Write a volume as OUTPUT_DIR/SUBJECT.nii.gz, in the geometry of its source file.
 
-    The file is written atomically. On the grid of the subject's first image, it gets that file's qform and sform, bit
-    for bit (`common.data.volumes.forms_of`), otherwise the volume's affine. A case without "subject" writes nothing:
-    servers, such as MONAI Label's, write their own files.
+    The file is written atomically. If the volume is on the grid of the subject's first image, the file gets the image's
+    qform and sform, bit for bit (`common.data.volumes.forms_of`); otherwise it gets the volume's affine. A case without
+    "subject" writes nothing, because servers such as MONAI Label's write their own files.
 
     Args:
         keys: Key of the volume, a MetaTensor [C, x, y, z] in the geometry of its source file; several channels become a
@@ -187,7 +187,7 @@ class Volumes:
         write_csv(self.path, [COLUMNS, *((*key, *figures) for key, figures in self.rows.items())])
 
     def figures(self, engine: Engine) -> list[str]:
-        """Return a summary line, the number of subjects and median volumes of the run; empty without subjects."""
+        """Return a line with the number of subjects and the median volumes of the run; empty without subjects."""
         if not self.measured:
             return []
         volumes = {

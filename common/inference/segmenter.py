@@ -15,18 +15,19 @@ from .cases import check_missing
 
 
 class Segmenter:
-    """A bundle's network with the weights of a training, called with the images of one subject at a time.
+    """A bundle's trained network, called with the images of one subject at a time.
 
-    Preparation, windows and postprocessing are those of the bundle's `inference.yaml`, so the label maps are equal to
-    its own. The scans must be prepared as the training's were; `python -m scripts.segment` prepares raw scans.
+    Preprocessing, windows and postprocessing come from the bundle's `inference.yaml`, so the label maps equal those of
+    the bundle's own inference. Scans must be prepared like the training scans; `python -m scripts.segment` prepares raw
+    scans.
 
     Args:
         bundle_root: Folder of a bundle, such as bundles/brats_finetune.
-        checkpoint: Weights of a training; by default models/model.pt of the bundle.
+        checkpoint: File with trained weights; by default models/model.pt of the bundle.
         options: Further options of `inference.yaml`, such as device="cuda" or overlap=0.25.
 
     Attributes:
-        modalities: Names of the images to give, in channel order.
+        modalities: Names of the images that a call takes, in channel order.
         convention: Label convention of the label maps; see `common.data.regions_of`.
 
     Raises:
@@ -65,14 +66,14 @@ class Segmenter:
         """Segment one subject.
 
         Args:
-            images: File of each modality; one may lack if the network was trained with missing modalities.
+            images: File of each modality; modalities may be left out if the network was trained without some.
 
         Returns:
             Label map [H, W, D], uint8, on the grid of the first image, with its `affine`.
 
         Raises:
-            InputError: a file cannot be read, is not prepared as the training's scans were, or a modality is missing
-                that the network needs.
+            InputError: a file cannot be read, a scan is prepared differently from the training scans, or a modality
+                that the network needs is missing.
         """
         for name in images:
             if name not in self.modalities:

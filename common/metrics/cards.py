@@ -14,7 +14,7 @@ PRESENT = "dice_present"  # Dice over the cases with the region in the reference
 
 
 class Figure(NamedTuple):
-    """A figure of a region.
+    """A figure (measured value) of a region.
 
     Attributes:
         name: name in tables, such as lesion_f1.

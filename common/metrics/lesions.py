@@ -68,7 +68,7 @@ def match(
     """Match the components of a prediction with the lesions of a reference.
 
     Parts of the reference that join when it is dilated are a single lesion. A component hits a lesion if it shares a
-    voxel with the dilation of that lesion. It may hit several lesions, and counts in full for each.
+    voxel with the dilated lesion. A component may hit several lesions, and counts in full for each.
 
     Args:
         prediction: mask [x, y, z].

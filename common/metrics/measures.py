@@ -110,7 +110,7 @@ def _as_mask(values: Any, name: str) -> Mask:
 
 
 def as_spacing(spacing: Sequence[float]) -> Spacing:
-    """Check that a spacing is three numbers above zero, in mm.
+    """Return a spacing in mm as three Python floats.
 
     Raises:
         InputError: the spacing is not three numbers above zero.

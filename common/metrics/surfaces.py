@@ -17,7 +17,7 @@ Spacing = tuple[float, float, float]
 
 
 class Surface(NamedTuple):
-    """Surface elements: positions [N, 3] in voxels, half a voxel below the element, and areas [N] in mm2."""
+    """Surface elements: positions [N, 3] in voxels, half a voxel below the element on each axis; areas [N] in mm2."""
 
     places: NDArray[np.int64]
     areas: NDArray[np.float64]

@@ -113,7 +113,8 @@ def group_chart(
 ) -> Markup:
     """Draw a figure of all subjects as a row of dots for each modality, with limits dashed and outliers named.
 
-    `values` and `outliers` have subjects by name, within rows by name. A limit beyond the dots is not drawn.
+    `values` and `outliers` map a row's name to figures by subject, `limits` to the lowest and highest acceptable
+    figure. A limit beyond the dots is not drawn.
     """
     random = np.random.default_rng(0)
     with new_figure(STYLE, figsize=(WIDTH, 0.8 + 0.62 * len(values)), layout="constrained") as figure:

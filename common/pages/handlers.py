@@ -31,10 +31,10 @@ class EvaluationFiles:
         modalities: Modalities of the images, in channel order.
         slices: Cases with a page of slices: none, chosen (those on evaluation.html) or all.
         settings: Settings of the run; the pages state its cohort and checkpoints.
-        background: Modality of the pictures; None: that with the best contrast of labels.
+        background: Modality of the pictures; None: the modality in which the labels have the highest contrast.
 
     Raises:
-        InputError: a file cannot be written (for a page, a warning).
+        InputError: a file other than a page cannot be written; a failed page is only a warning.
     """
 
     def __init__(

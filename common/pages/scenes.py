@@ -61,10 +61,10 @@ class Scene(NamedTuple):
         return np.logical_or.reduce([mask for regions in self.masks.values() for mask in regions.values()])
 
     def background(self, mask: NDArray[np.bool_], preferred: str | None = None) -> str | None:
-        """Return the preferred image or, if absent, the image with the best contrast of a mask; None without images.
+        """Return the name of the preferred image or, if it is absent, of the image in which the mask has most contrast.
 
         Contrast is the distance between the means in the mask and around it, in standard deviations of the non-zero
-        voxels. An empty mask gets the first image.
+        voxels. Return the first image for an empty mask, None without images.
         """
         if preferred in self.images:
             return preferred

@@ -112,7 +112,7 @@ def page_of(files: CaseFiles, details: Details) -> str:
 
 
 def _codes(layers: Mapping[str, Masks]) -> tuple[list[NDArray[np.uint8]], list[list[int]]]:
-    """Return a volume of codes for each layer, and the indices of the regions in each code; code 0 has none."""
+    """Return a volume of codes for each layer, and the indices of the regions that each code means; 0 means none."""
     bits = [
         np.bitwise_or.reduce([mask.astype(np.int64) << count for count, mask in enumerate(masks.values())])
         for masks in layers.values()

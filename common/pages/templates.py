@@ -16,11 +16,11 @@ SOFTWARE = {"brainsegfounder": "BrainSegFounder", "monai": "MONAI", "torch": "Py
 def render(
     template: Path, filters: Mapping[str, Callable[..., Any]] | None = None, *, made: Mapping[str, Any], **content: Any
 ) -> str:
-    """Render a Jinja template, which may include files of its own and this folder; unknown names are errors.
+    """Render a Jinja template, which may include files from its folder and this folder; unknown names are errors.
 
-    File names that are not UTF-8 are escaped. `made` comes from `common.made.made_by` (empty: not recorded) and ends
-    the page. Keys of `filters` and `content` are names in the template. `<nav class="contents"></nav>` becomes the list
-    of sections with an id and a heading.
+    File names that are not UTF-8 are escaped. `made`, a record from `common.made.made_by` or empty, is printed at the
+    end of the page. Keys of `filters` and `content` are names in the template. `<nav class="contents"></nav>` becomes
+    the list of sections with an id and a heading.
     """
     environment = Environment(
         loader=FileSystemLoader([template.parent, Path(__file__).parent]),

@@ -34,7 +34,7 @@ def stripped_brain(scan: Volume) -> NDArray[np.bool_] | None:
 
 
 def mirrored_brain(scan: Volume, device: str = "cpu") -> NDArray[np.bool_]:
-    """Return a second mask, for comparison: the brain in the T1 mirrored left to right, on the scan's grid.
+    """Return a second brain mask, for comparison: extracted from the T1 mirrored left to right, on the scan's grid.
 
     The mask is empty if no brain is found.
     """

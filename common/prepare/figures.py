@@ -47,8 +47,8 @@ def measure(
     """Measure a prepared subject; `heads`, `covered` and `brain` are on the target's grid.
 
     `mask` and `mirrored` are brain masks on the grid of the reference's scan; `mirrored` is deepbet's mask of the
-    mirrored T1, if any. `affine` maps mm in MNI space (12 degrees of freedom), `matrix` mm in the target's space, to mm
-    of that scan. The template is always placed by `affine`, even if the target's registration is rigid.
+    mirrored T1, if any. Two matrices [4, 4] map to mm of that scan: `affine` (12 degrees of freedom) from mm in MNI
+    space, `matrix` from mm in the target's space. `affine` places the template, even if the registration is rigid.
     """
     growth = float(abs(np.linalg.det(matrix[:3, :3])))
     spacing = heads[reference].grid.spacing

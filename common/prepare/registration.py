@@ -31,10 +31,11 @@ Matrix = NDArray[np.float64]
 
 
 def register(fixed: Volume, moving: Volume, dof: int, mask: NDArray[np.bool_], starts: Sequence[Matrix] = ()) -> Matrix:
-    """Return the position with the highest mutual information within a mask of the fixed scan.
+    """Return the matrix with the highest mutual information of the scans within a mask of the fixed scan.
 
-    From the headers' position and each start, ANTs first registers the whole scans coarsely, to recover from large
-    offsets; it then refines the best position within the mask. The result is at least as good as every start.
+    From the identity and each start, ANTs first registers the whole scans coarsely and rigidly, to recover from large
+    offsets; it then refines the best matrix within the mask, with `dof` degrees of freedom (6 or 12). The result is at
+    least as good as every start.
     """
     grid, inside = coarse_grid(fixed, mask)
     coarse = resample(fixed, grid)

@@ -35,5 +35,5 @@ def template_mask() -> Volume:
 
 @cache
 def near_brain() -> NDArray[np.bool_]:
-    """Return the region for registration: the template's brain and a margin of 4 mm, as it has no skull."""
+    """Return the region for registration: the template's brain with a margin of 4 mm, as the template has no skull."""
     return np.asarray(ndimage.binary_dilation(template_mask().array > 0, iterations=MARGIN))

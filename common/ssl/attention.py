@@ -1,7 +1,7 @@
 """Window attention that does not store its scores: faster and smaller, with MONAI's parameters and results.
 
 For the backward pass, MONAI's `WindowAttention` stores the scores of all token pairs in all windows: most of the memory
-of a training. On a GPU, one PyTorch kernel computes attention and the gradients of its inputs and bias (fused). A CPU
+in training. On a GPU, one PyTorch kernel computes attention and the gradients of its inputs and bias (fused). A CPU
 lacks this kernel: the backward pass computes the scores again, a few windows at a time, so that they stay in the
 processor's cache (recomputed). Without gradients, MONAI's own `use_flash_attention` stores no scores either, but makes
 a mask for each window.
@@ -32,10 +32,11 @@ APART = 16.0  # code value; lowers the scores of non-neighbours by 2 x 16^2 x sc
 def window_codes(
     grid: tuple[int, ...], window: tuple[int, ...], shift: tuple[int, ...], device: torch.device
 ) -> torch.Tensor:
-    """Extra channels of queries and keys that separate tokens which are not neighbours in a rolled volume.
+    """Return query and key channels that stop attention between tokens that only the roll of the volume made adjacent.
 
-    MONAI's `compute_mask` adds -100 to their scores with a mask for each window: 160 MiB at stage 1. The product of
-    these channels is exactly 0 for neighbours and below -64 for other tokens, so all windows share one bias.
+    MONAI's `compute_mask` adds -100 to the scores of these tokens, with a mask for each window (160 MiB at stage 1).
+    The scaled product of these channels is exactly 0 for true neighbours and otherwise at most -64, with up to 64
+    channels per head, so all windows share one bias.
 
     Args:
         grid: Number of windows along each axis.
@@ -147,7 +148,7 @@ def set_attention(
     Args:
         network: Network, changed in place.
         attention: Handling of the scores: stored (MONAI's code), recomputed, fused (one PyTorch kernel, which stores
-            them on a CPU), or auto: fused on a GPU, otherwise recomputed.
+            the scores on a CPU), or auto: fused on a GPU, otherwise recomputed.
         device: Target device of the network; None: not moved.
         memory_format: Memory format of the weights on `device`: contiguous_format or channels_last_3d.
         compiled: Whether to compile blocks: true, false or auto; see `compile_blocks`.

@@ -18,10 +18,10 @@ Encoder = Callable[[torch.Tensor], Sequence[torch.Tensor]]
 class EmbeddingInferer(Inferer):
     """Average an encoder's features over the brain, in sliding windows.
 
-    Foreground voxels are nonzero in at least one channel. Each takes the features of its token, averaged over the
-    windows that contain it; a level's vector is the mean over all foreground voxels. Each counts once: background, zero
-    padding and window overlap do not change the weights. (Background still reaches a token through attention, as in
-    training.)
+    Foreground voxels are nonzero in at least one channel. A foreground voxel takes the features of its token, averaged
+    over the windows that contain the voxel; a level's vector is the mean over all foreground voxels. All foreground
+    voxels weigh the same, regardless of background, zero padding and window overlap. (Background still reaches a token
+    through attention, as in training.)
 
     Args:
         roi_size: Window size in voxels; use that of the training crops.

@@ -137,7 +137,7 @@ class SSLHead(Scriptable):
 
     Args:
         in_channels: Number of modalities.
-        model_size: tiny, small, base (paper, Table 2), a micro size, or settings.
+        model_size: tiny, small, base (paper, Table 2), a micro size, or a `ModelSize`.
         use_checkpoint: Whether to recompute the encoder's activations in the backward pass, to save memory.
         head_tokens: Input of the rotation and contrastive heads: corner (the first and second bottleneck token, at a
             corner of the crop, as in the public code) or mean (over all tokens). DIFF-31
@@ -146,7 +146,7 @@ class SSLHead(Scriptable):
         window: Window size that `torch.jit.script` traces, in voxels.
 
     Attributes:
-        modality_axes: Axis of the modalities in each head tensor with a slice per modality, by tensor name.
+        modality_axes: Axis of the modality slices, by name, for each head tensor with a slice per modality.
 
     Raises:
         ArgumentError: `head_tokens` is unknown.
@@ -201,7 +201,7 @@ def swin_unetr(
     Args:
         in_channels: Number of modalities.
         out_channels: Number of regions.
-        model_size: Name in `SIZES`, or settings.
+        model_size: Name in `SIZES`, or a `ModelSize`.
         window: Window size that `torch.jit.script` traces, in voxels.
         options: Further arguments of SwinUNETR, such as `drop_rate` and `use_checkpoint`.
 

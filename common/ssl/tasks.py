@@ -22,9 +22,9 @@ from .losses import NTXentLoss
 
 @dataclass
 class Views:
-    """Both views of each crop in a batch, all first views, then all second; proxy tasks make targets from them.
+    """Both views of each crop in a batch: all first views, then all second views.
 
-    Tasks may replace tensors, but not change them in place.
+    Proxy tasks make their targets from the views. They may replace tensors, but not change them in place.
 
     Attributes:
         inputs: Inputs of the network [2B, C, H, W, D].
@@ -59,11 +59,11 @@ class ProxyTask(ABC):
     """A proxy task: its heads, its target and its loss.
 
     Attributes:
-        name: Name of its prediction, target, loss and curve.
-        quantity: Quantity that its loss measures, with the unit.
-        least_crops: Fewest crops in a batch for its loss; validation skips smaller batches.
-        corrupts: Whether it needs corrupted views; views stay clean if no task does.
-        modality_axes: Axis of the modalities in each head tensor with a slice per modality, by tensor name.
+        name: Name of the task's prediction, target, loss and curve.
+        quantity: Quantity that the loss measures, with the unit.
+        least_crops: Fewest crops in a batch for the loss; validation skips smaller batches.
+        corrupts: Whether the task needs corrupted views; views stay clean if no task does.
+        modality_axes: Axis of the modality slices, by name, for each head tensor with a slice per modality.
     """
 
     name: str
@@ -196,7 +196,7 @@ class Contrastive(TokenTask):
         return log(max(1, 2 * crops - 1))
 
     def cosine(self, prediction: torch.Tensor) -> torch.Tensor:
-        """Return the mean over all pairs of views of different crops; 0 for a single crop."""
+        """Return the mean cosine over all pairs of views of different crops; 0 for a single crop."""
         first, second = F.normalize(prediction.float(), dim=1).chunk(2)
         crops, pairs = len(first), first + second
         between = pairs.sum(dim=0).square().sum() - pairs.square().sum()

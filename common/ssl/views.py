@@ -1,6 +1,6 @@
 """Two rotated, corrupted views of a batch of crops: the `prepare_batch` of self-supervised training.
 
-The method comes from Tang et al., CVPR 2022; the paper follows it (section 2.3). Turns, boxes and swap partners are
+The method is that of Tang et al., CVPR 2022, which the paper follows (section 2.3). Turns, boxes and swap partners are
 drawn on the host from a separate generator, so the run's remaining random numbers do not affect them. Voxels change on
 the batch's device, by the same few operations for any number of boxes. Nothing waits for the device: on a GPU the work
 is only queued.
@@ -34,7 +34,7 @@ class TwoViews:
     "rotation": k [2B]}. "clean" holds the clean turned crops, for pictures. Crops need equal edges in x and y.
 
     Attached to an engine as a handler, it restarts from its seed at the start of each run. All validations then use the
-    same views, so their metrics are comparable over a training.
+    same views, so their metrics are comparable throughout a training run.
 
     The seed fixes turns, boxes and partners on every kind of device. The noise in the boxes comes from the device's
     generator, so it is reproducible only on the same kind of device.
@@ -69,7 +69,7 @@ class TwoViews:
         engine.add_event_handler(Events.STARTED, self.restart)
 
     def restart(self) -> None:
-        """Restart from the seed: the next views are the first ones again."""
+        """Restart from the seed: the next draws repeat the first draws."""
         self._generator.manual_seed(self.seed)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
@@ -127,7 +127,7 @@ def corrupt(crops: torch.Tensor, generator: torch.Generator, views: int = 1) -> 
 
 
 def _partners(count: int, views: int, generator: torch.Generator) -> torch.Tensor:
-    """Draw a partner [views x count] for each crop, uniformly from its view, itself included."""
+    """Draw a swap partner for each crop, uniformly from all crops of its view; return indices [views x count]."""
     partners = torch.randint(count, (views, count), generator=generator)
     return (partners + count * torch.arange(views)[:, None]).flatten()
 

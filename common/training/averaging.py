@@ -1,4 +1,4 @@
-"""A moving average of a network's weights during a training."""
+"""A moving average of a network's weights during training."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ HORIZON = 10  # steps; the decay grows with the step number, so the initial weig
 
 
 class Average:
-    """The network that a training validates and saves: the trained one, or a moving average of its weights.
+    """The network that a run validates and saves: the trained network, or a copy with a moving average of its weights.
 
     After step n the average becomes d * average + (1 - d) * weights, with d the smaller of `decay` and n / (n + 9), as
     in TensorFlow's ExponentialMovingAverage with `num_updates`. Buffers are copied from the network.
@@ -22,7 +22,7 @@ class Average:
         decay: Decay per step, from 0 to 1; 0: no average.
 
     Attributes:
-        network: The averaged network, or the trained one.
+        network: The copy with averaged weights; without an average, the trained network.
     """
 
     def __init__(self, network: nn.Module, decay: float = 0.0) -> None:

@@ -25,7 +25,7 @@ from .signals import PREEMPTED, StopRequest
 
 
 class BestModel:
-    """Save the network and its settings as `model.pt` whenever a validation improves on all earlier ones.
+    """Save the network and its settings as `model.pt` whenever a validation is better than all earlier validations.
 
     A validation before the first iteration does not count. A network with NaN raises `InputError` instead.
     """
@@ -82,7 +82,7 @@ class BestModel:
 
 
 class EarlyStop:
-    """End a training after `patience` validations in a row without a new best; resumed runs continue the count."""
+    """End the run after `patience` validations in a row without a new best; resumed runs continue the count."""
 
     def __init__(self, patience: int, best: BestModel) -> None:
         self.best = best
@@ -114,11 +114,11 @@ class EarlyStop:
 
 
 class RunStates:
-    """Save `iteration-N.pt`, from which a run continues bit for bit, and stop the run cleanly after a signal.
+    """Save `iteration-N.pt`, from which a run continues bit for bit; save and stop the run after a signal.
 
     After SIGTERM, SIGUSR1, SIGHUP or Ctrl-C to any process, the run finishes its iteration or validation, saves, and
-    exits with status 75. List it first: it resumes before other handlers start, and saves after all handlers of an
-    epoch.
+    exits with status 75. List this handler first: it resumes before other handlers start, and saves after all handlers
+    of an epoch.
     """
 
     def __init__(
@@ -206,11 +206,15 @@ class RunStates:
         self.steps.begin_after(reached)
         if idist.get_rank() == 0:
             if ranks != idist.get_world_size():
-                show(f"resume: {ranks} processes wrote {file}; random numbers start anew")
+                here = f"{ranks} processes, but this run has {idist.get_world_size()}"
+                show(f"resume: {file} was written by {here}; random states are not restored")
             show(f"resume: {file}, iteration {reached}")
 
     def _set_state(self, trainer: Engine, content: Mapping[str, Any]) -> int:
-        """Restore all objects' states from a file; return the number of processes that wrote it."""
+        """Restore the states shared by all processes and, if as many processes wrote the file, this process's states.
+
+        Return the number of processes that wrote the file.
+        """
         max_epochs = trainer.state.max_epochs
         groups = _settings(self.objects.get("optimizer"))
         for name, item in self._shared(trainer).items():

@@ -1,4 +1,4 @@
-"""The process group of a training, its ranks and devices."""
+"""The process group of a training run, with its ranks and devices."""
 
 import atexit
 import gc
@@ -72,11 +72,11 @@ class Processes:
         return outcome[0]
 
     def smallest(self, value: int) -> int:
-        """Return the smallest value of all processes; all must call this."""
+        """Return the smallest value of all processes, which must all call this."""
         return int(idist.all_reduce(value, "MIN"))
 
     def seed(self, seed: int) -> int:
-        """Derive this process's seed from the run's."""
+        """Return this process's seed, derived from the run's seed."""
         return seed + SEED_STEP * self.rank
 
     def share(self, split: str, cases: Sequence[Any]) -> list[Any]:

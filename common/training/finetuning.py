@@ -14,10 +14,11 @@ from ..weights.surgery import Report
 
 
 def parameters(network: nn.Module, weights_report: Report, options: Options, warmup_iterations: int = 0) -> list[Any]:
-    """Return the parameters of a fine-tuning for an optimiser, in groups if the options need them (DIFF-34).
+    """Return a network's parameters for an optimiser, in groups if the options need them (DIFF-34).
 
     With the default `pretrained_lr_factor` and `frozen_iterations`, return the network's list of parameters. Otherwise
-    new parameters form the first group, and those carried over, according to the weights report, the second.
+    the first group has the new parameters, the second the parameters that were carried over, according to the weights
+    report; empty groups are left out.
 
     Args:
         network: Network on its device.

@@ -56,9 +56,9 @@ def _largest(config: Any, options: Options, processes: Processes) -> int:
 
 
 def fitting_sizes(config: Any, network: nn.Module, options: Options, sizes: Sequence[int]) -> list[int]:
-    """Return those of the ascending batch sizes that fit into the memory of the options' device.
+    """Return the batch sizes, out of ascending `sizes`, that fit into the memory of the options' device.
 
-    `config` is the resolver of a training's config, and `network` the config's network.
+    `config` is the resolver of a training config, and `network` the config's network.
     """
     device = torch.device(options.device)
     if device.type == "cuda":
@@ -79,7 +79,7 @@ def seconds_of_step(config: Any, network: nn.Module, options: Options, size: int
 
 
 def candidates(options: Options, processes: int) -> list[int]:
-    """Return the batch sizes that divide the global batch, in ascending order."""
+    """Return the batch sizes that divide the global batch, in ascending order; raise `ArgumentError` if none does."""
     total, crops = options.global_batch_size, getattr(options, "crops_per_volume", 1)
     if total is None:
         raise ArgumentError(

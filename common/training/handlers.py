@@ -33,7 +33,7 @@ from .records import peak_memory
 
 
 class Forecast:
-    """Print a training's cost: steps, crops and disk before it starts; time, memory and data-wait after some steps.
+    """Print the cost of a training run: steps, crops and disk at first; time, memory and data-wait after some steps.
 
     Raise `ArgumentError` if the disk is too small for the checkpoints. The estimate assumes an optimiser with two
     moments per parameter, such as AdamW.
@@ -149,7 +149,7 @@ class Pictures:
         output_dir: Folder of `pictures`, for the files, and of `tensorboard/pictures`, for the events.
         draw: Function from the engine's output and batch to figures by file name; see `common.inference.pictures`.
         last_only: Whether to draw only the last batch of a run.
-        epoch_length: Iterations of a training's epoch, the unit of TensorBoard's steps; 1 for an evaluation.
+        epoch_length: Iterations per epoch, so that TensorBoard's steps count iterations; 1 for an evaluation.
     """
 
     def __init__(
@@ -204,7 +204,7 @@ class Pictures:
 
 
 class LossTerms(Metric):
-    """The mean of each term of the self-supervised loss over the views of a run, and their sum.
+    """The mean of each term of the self-supervised loss over the views of a run, and the weighted sum of the means.
 
     A task may need several crops in a batch (`least_crops`); its mean is over the batches with enough crops.
     `engine.state.metrics` gets the total under the metric's name, each term under its task's name, and

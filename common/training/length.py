@@ -1,4 +1,4 @@
-"""The length of a training, given in iterations or in epochs."""
+"""The length of a training run, from options in iterations or epochs."""
 
 from fractions import Fraction
 from math import ceil, isqrt, log
@@ -9,7 +9,7 @@ from ..options import Options
 
 
 class Length(NamedTuple):
-    """The length of a training in optimiser steps (`iterations`, a multiple of `val_interval`) and in epochs.
+    """The length of a training run in optimiser steps (`iterations`, a multiple of `val_interval`) and in epochs.
 
     In an epoch, each training case is read once on average.
     """
@@ -21,15 +21,18 @@ class Length(NamedTuple):
 
 
 def steps_in(length: int | str, cases: int, cases_per_step: int) -> int:
-    """Convert a length in iterations or epochs to optimiser steps, rounded up; cases count over all processes."""
+    """Convert a length in iterations or epochs to optimiser steps, rounded up.
+
+    `cases` and `cases_per_step` are totals over all processes.
+    """
     return length if isinstance(length, int) else ceil(Fraction(length.split()[0]) * cases / cases_per_step)
 
 
 def length(options: Options, cases: int, cases_per_step: int) -> Length:
-    """Return the length of a training from its options; raise `ArgumentError` if they are inconsistent.
+    """Return the length of a training run from its options; raise `ArgumentError` if they are inconsistent.
 
     A length in iterations is kept, and `val_interval` becomes its closest divisor, by ratio. A length in epochs is
-    rounded up to whole steps, then to whole intervals. `cases` and `cases_per_step` count over all processes.
+    rounded up to whole steps, then to whole intervals. `cases` and `cases_per_step` are totals over all processes.
 
     Example:
         >>> length(Options(iterations="600 epochs", val_interval="5 epochs", warmup_iterations=500), 555, 4)

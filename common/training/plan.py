@@ -1,4 +1,4 @@
-"""A training's options, data, length and starting state."""
+"""The options, data, length and starting state of a training run."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from .step import accumulation_steps
 
 
 class Plan:
-    """Read a training's datalist, make its folders and find the state to resume, before anything else runs.
+    """Read the datalist of a training run, make the folders and find the state to resume, before anything else runs.
 
     Args:
         bundle: Name of the bundle.
@@ -36,7 +36,7 @@ class Plan:
         crops_per_volume: Crops from each volume that is read.
         volumes_per_batch: Volumes per batch on each process.
         training_cases: Size of the training split, over all processes.
-        length: Length of the training; see `length`.
+        length: Length of the run; see `length`.
         settings: Settings stored in checkpoints and run.json, with the accepted changes of a resumed run.
         resumed_from: State file from which the run continues; None for a new run.
 
@@ -72,7 +72,7 @@ class Plan:
             self._record_missing()
         self._cases: dict[str, list[dict[str, Any]]] = {}
         if options.pretrained and Path(options.pretrained).resolve() == (Path(options.ckpt_dir) / "model.pt").resolve():
-            expected = "expected another folder: this training writes its own there"
+            expected = "expected a checkpoint elsewhere, as this run replaces that file"
             raise ArgumentError("pretrained", options.pretrained, f"the model.pt of --ckpt_dir; {expected}")
         self.resumed_from, changes = processes.on_main(
             lambda: resumable(options.ckpt_dir, options.resume, self.settings, options.resume_changes)
@@ -91,7 +91,10 @@ class Plan:
         return result
 
     def begin(self) -> None:
-        """Make and claim the run's folders on the main process; all processes must call this, and raise its errors."""
+        """Create and claim the run's folders on the main process; all processes must call this.
+
+        An `InputError` there is raised on all processes.
+        """
         self.processes.on_main(self.options.make_folders)
 
     def end(self) -> None:

@@ -72,7 +72,7 @@ class RunRecord:
 
 
 def peak_memory() -> dict[str, float]:
-    """Peak memory of this process, and of its GPU if it uses one, in GiB."""
+    """Return the peak memory of this process and, if there is a GPU, the peak that it allocated there, in GiB."""
     peak = {"peak_memory_gib": peak_resident()}
     if torch.cuda.is_available():
         peak["peak_gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
@@ -80,12 +80,12 @@ def peak_memory() -> dict[str, float]:
 
 
 class TrainingRecord(RunRecord):
-    """The record of a training; adds the weights report, the losses and the metrics of each validation.
+    """The record of a training run; adds the weights report, the losses and the metrics of each validation.
 
-    Losses are averaged over all processes and over intervals: about a thousand equal intervals, which validations and
-    saved states also end. Each interval has its learning rate and its seconds per step, without validations. Trackers
-    get the same points: TensorBoard in `tensorboard/train` and `tensorboard/validation`, and `trackers`, which also get
-    `files` at the end.
+    Losses are averaged over all processes and over intervals: about a thousand equal intervals per run; validations and
+    saved states also end an interval. Each interval has its learning rate and its seconds per step, without
+    validations. Trackers get the same points: TensorBoard in `tensorboard/train` and `tensorboard/validation`, and
+    `trackers`, which also get `files` at the end.
 
     After the warm-up, a warning is printed if the held-out loss is above that of the pretrained weights, as measured
     before the first iteration: the learning rate is too high and destroys the pretraining. A second warning is printed
@@ -115,7 +115,7 @@ class TrainingRecord(RunRecord):
         self._has_warned = self._has_collapsed = False
 
     def attach(self, engine: Engine) -> None:
-        """Record the run of the trainer `engine`; its output must have the loss terms by name as `terms`."""
+        """Record the run of the trainer `engine`, whose output must have a mapping of named loss terms, `terms`."""
         if idist.get_rank() == 0 and not self.plan.resumed_from:
             show(*self.report.lines())
         self._trainer = engine
@@ -240,10 +240,8 @@ class TrainingRecord(RunRecord):
         """Continue the record of the resumed run."""
         requested, source = (weights["source"] for weights in (self.content["weights"], state["weights"]))
         if requested not in (None, source) and idist.get_rank() == 0:
-            show(
-                f"warning: --pretrained={requested}: not used, as the resumed run started from {source or 'none'}",
-                error=True,
-            )
+            origin = source or "random weights"
+            show(f"warning: --pretrained={requested}: ignored; the resumed run started from {origin}", error=True)
         self.content |= {name: value for name, value in state.items() if name != "seconds"}
         self._is_new = False
         self._before = state["seconds"]

@@ -75,14 +75,14 @@ def _last_readable(saved: Sequence[Path], falls_back: bool) -> tuple[Path, Any]:
 
 
 def _changes(before: Any, now: Mapping[str, Any], file: Path, accepted: Sequence[str]) -> tuple[Mapping[str, Any], ...]:
-    """Return a run's changes so far; raise if settings differ, except those for length, speed and data location.
+    """Return a run's changes so far; raise if settings differ other than for length, speed and data location.
 
     `accepted` holds keys of `CHANGES`, which may differ too.
     """
     if not isinstance(before, Mapping):
         raise InputError(file, "lacks the settings of its run")
     if (bundle := now.get("bundle")) not in (None, before.get("bundle")):
-        raise InputError(file, f"from a training of {before.get('bundle')}", f"a training of {bundle}")
+        raise InputError(file, f"written by the bundle {before.get('bundle')}", f"the bundle {bundle}")
     may_differ = {setting for change in accepted for setting in CHANGES[change]}
     if before.get("subjects") != now.get("subjects"):
         is_training = before.get("held_out") == now.get("held_out")

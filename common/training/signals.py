@@ -1,4 +1,4 @@
-"""Signals that ask a training to stop: its main process defers them, its data workers ignore them."""
+"""Signals that ask a training run to stop: its processes defer them, its data workers ignore them."""
 
 import os
 import signal
@@ -55,7 +55,7 @@ def interrupt_on_signals() -> None:
 
 
 class StopRequest:
-    """Remember a signal's `number` (0: none) until the training has finished its iteration or validation.
+    """Remember a signal's `number` (0: none) until the run has finished its iteration or validation.
 
     A second Ctrl-C ends the process at once.
     """
@@ -101,7 +101,7 @@ class _Deferring(ForkContext):
 def _start_worker(before: Callable[[int], None] | None, number: int) -> None:
     """Initialise a DataLoader worker that obeys SIGTERM only from its parent.
 
-    SLURM signals every process of a run, which needs its workers to finish the iteration.
+    SLURM sends SIGTERM to every process of a run, but the run still needs its workers to finish the iteration.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # blocked already if `_Deferring` forked
     Thread(target=_end_with_parent, daemon=True).start()

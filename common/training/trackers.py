@@ -1,6 +1,6 @@
 """Trackers that follow a run: TensorBoard, MLflow, and custom `Tracker` classes.
 
-A config lists further trackers among its handlers. In a training, they get the same values as its run.json.
+A config lists further trackers among its handlers. In training, trackers get the same values as run.json.
 """
 
 import json
@@ -108,7 +108,7 @@ class Tracking:
     Args:
         trackers: Trackers.
         name: Name of the run.
-        files: Files at the end of the run.
+        files: Files to send at the end of the run.
     """
 
     def __init__(self, trackers: Sequence[Tracker], name: str, files: Sequence[Path]) -> None:

@@ -1,4 +1,4 @@
-"""Handlers shared by all trainings, evaluations and inferences of the bundles."""
+"""Handlers shared by all training, evaluation and inference runs of the bundles."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -39,23 +39,23 @@ def training_handlers(
     best_metric: str | None = None,
     loss: Any = None,
 ) -> list[Any]:
-    """Return the handlers of a training: saved states, schedule, validation, `model.pt`, `run.json`, TensorBoard.
+    """Return the handlers of a training run: saved states, schedule, validation, `model.pt`, `run.json`, TensorBoard.
 
     Args:
-        plan: Plan of the training.
+        plan: Plan of the run.
         network: Network without the wrapper for several processes.
-        optimizer: Optimiser of the training.
+        optimizer: Optimiser of the network.
         lr_scheduler: Learning-rate schedule, stepped once an iteration.
         step: The trainer's `iteration_update`.
-        steps: Data of the training.
+        steps: Training data, as optimiser steps.
         validator: Evaluator, which runs after each epoch.
         weights_report: Report of the loaded weights.
         average: Average of the network's weights, which is validated and saved; None for the network itself.
         handlers: Further handlers and trackers, such as the `MLFlowHandler` of `--tracking mlflow`.
-        views: Views of a self-supervised training, which also validates before its first step.
-        best_metric: Held-out loss that selects `model.pt` of a self-supervised training; None for the validator's key
+        views: Views of self-supervised training, which also validates before its first step; None otherwise.
+        best_metric: Held-out loss that selects `model.pt` in self-supervised training; None for the validator's key
             metric, a score.
-        loss: Loss of a self-supervised training; its chance level is compared with the result.
+        loss: Loss of self-supervised training, to compare the result with its chance level; None otherwise.
 
     Returns:
         Handlers, in the order in which they must be attached.
@@ -124,8 +124,8 @@ class Conclusion:
     """Print a run's figures and the paths of its results once it has succeeded.
 
     Args:
-        figures: Function from the engine to lines; if it returns none, nothing is printed.
-        results: Files and folders by name; missing ones are not printed.
+        figures: Function from the engine to lines; without lines, nothing is printed.
+        results: Files and folders by name; missing paths are not printed.
     """
 
     def __init__(self, figures: Callable[[Engine], Sequence[str]], results: Mapping[str, Path]) -> None:
@@ -144,7 +144,7 @@ class Conclusion:
 
 
 def best_validation(record: TrainingRecord, best: BestModel, chance: Mapping[str, float], iterations: int) -> list[str]:
-    """Return the lines about the best validation of a training, with warnings of losses close to chance."""
+    """Return lines about the best validation of a run, with warnings about losses close to chance."""
     validation = record.best(best.name, best.best)
     if validation is None:
         return [f"no model was saved: {best.name} was never finite"]

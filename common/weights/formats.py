@@ -130,7 +130,7 @@ def settings_of(checkpoint: str | Path | Sequence[str]) -> dict[str, Any]:
 
 
 def measured_of(checkpoint: str | Path | Sequence[str]) -> list[dict[str, Any]]:
-    """Return how the training scans were prepared, as measured, for each checkpoint that states it.
+    """Return the measured preparation of the training scans (`FIGURES`) for each checkpoint that states it.
 
     `spacing` is the network's input spacing, after any resampling.
 
@@ -194,7 +194,8 @@ def _tensors(content: Mapping[str, Any]) -> tuple[str | None, dict[str, torch.Te
             raise InputError(f"{name} has type {tensor.dtype}; expected weights such as float32")
     weights = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
     if broken := [name for name, tensor in weights.items() if not (tensor.abs() <= LARGEST).all()]:
-        raise InputError(f"{len(broken)} tensors beyond {LARGEST:g} or not finite, first {broken[0]}")
+        problem = f"have values above {LARGEST:g} in magnitude or not finite"
+        raise InputError(f"{len(broken)} tensors {problem}, first {broken[0]}")
     return wrapper, tensors
 
 

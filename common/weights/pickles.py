@@ -103,9 +103,9 @@ def _follow(program: Iterable[tuple[pickletools.OpcodeInfo, Any, int | None]]) -
 
 
 def _extend(container: Value, name: str, operands: list[Value], size: int) -> None:
-    """Add values to a list or dictionary; refuse if a value already contains it, whose size would be outdated."""
+    """Add values to a list or dictionary; refuse if another value, with a size counted before, contains it already."""
     if container.is_held:
-        raise InputError("a list or dictionary changes after another holds it, or holds itself")
+        raise InputError("a list or dictionary changes after another value contains it, or contains itself")
     container.size += size
     if name in ("SETITEM", "SETITEMS"):
         container.keys |= {key.text for key in operands[::2]}
@@ -130,9 +130,7 @@ def _check_step(name: str, argument: Any, operands: list[Value]) -> None:
     kinds = [value.kind for value in operands]
     if name == "GLOBAL" and argument not in CALLED and not NAMED.fullmatch(argument):
         if argument.startswith(("torch._utils.", "torch._tensor.")):
-            raise InputError(
-                f"it needs {argument}", "an unsupported kind of tensor", "dense ones of numbers such as float32"
-            )
+            raise InputError(argument, "unsupported tensor type", "dense tensors of a numeric type such as float32")
         raise InputError(f"it needs {argument}, and unpickling can run any code; {REMEDY}")
     if name == "REDUCE" and (kinds[0] not in CALLED or (kinds[0] == DICT and kinds[1] != "EMPTY_TUPLE")):
         raise InputError(f"it calls {kinds[0]} as torch.save never does; {REMEDY}")

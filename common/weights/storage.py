@@ -1,6 +1,6 @@
 """Load and save checkpoint files safely: without unpickling, and atomically.
 
-A training's checkpoint holds tensors and metadata. A plain state dict, which MONAI's tools can read, holds only
+A checkpoint from training holds tensors and metadata. A plain state dict, which MONAI's tools can read, holds only
 tensors; the JSON beside it (`model.json` for `model.pt`) holds its SHA-256 and the metadata.
 """
 
@@ -36,7 +36,7 @@ KINDS = {  # pattern for the first bytes of a file that is no checkpoint -> its 
 }
 UNREAD = "cannot be read as tensors alone"
 EXPECTED = "expected a complete file of torch.save (docs/how-to/use-public-weights.md)"
-NOT_A_PATH = "expected the path of one file; write ./ in front if the name reads as a number or a list"
+NOT_A_PATH = "expected the path of one file; prefix a name such as 5 or [a] with ./"
 
 
 def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
@@ -174,14 +174,14 @@ def read_record(path: str | Path) -> dict[str, Any] | None:
     record = valid_json(file, expected)
     stated, converted = (record.pop(key, None) if isinstance(record, dict) else None for key in (HASH, OTHER_HASH))
     if not isinstance(stated, str):
-        raise InputError(file, f"names no {HASH}", f"{expected}, or no file of this name beside {path}")
+        raise InputError(file, f"no entry {HASH}", f"{expected}, or no file of this name beside {path}")
     if (actual := digest(path)) not in (stated, converted):
         raise InputError(f"checkpoint {path}", f"its SHA-256 is {actual}; {file} belongs to a file with {stated:.64}")
     return record
 
 
 def path_of(argument: str, value: Any) -> Path:
-    """Return an argument as a path; refuse numbers and lists, which a command line makes of `5` and `[a]`."""
+    """Return an argument as a path, with `~` expanded; refuse empty text, numbers and lists (from `5` and `[a]`)."""
     if not _is_path(value):
         raise ArgumentError(argument, value, NOT_A_PATH)
     return expand_home(value, f"--{argument}={value}")

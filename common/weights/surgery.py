@@ -108,7 +108,8 @@ def initialise(
 
     Raises:
         InputError: the checkpoint cannot be read, does not name its modalities, or has a different encoder.
-        ArgumentError: an alias is not in `modalities`, is in the checkpoint, or refers to a modality that is not.
+        ArgumentError: an alias is not in `modalities`, the checkpoint already has filters for it, or the checkpoint
+            lacks the modality that should supply the filters.
     """
     if pretrained is None:
         return Report(None, missing=list(network.state_dict()))
@@ -268,7 +269,7 @@ def restore(
     if tasks := checkpoint.metadata.get("tasks"):
         if not hasattr(network, "tasks"):
             learnt = f"learnt {', '.join(tasks)} without labels"
-            raise InputError(f"checkpoint {path}", f"{learnt}; start a training from it by --pretrained={path}")
+            raise InputError(f"checkpoint {path}", f"{learnt}; start training from it with --pretrained={path}")
         if not {task.name for task in network.tasks}.issuperset(tasks):  # the heads of a user's tasks are not needed
             stored = {name: shape for name, shape in stored.items() if name in shapes or name.startswith(ENCODER)}
     if wrong := sorted(name for name in shapes.keys() | stored.keys() if shapes.get(name) != stored.get(name)):

@@ -158,7 +158,7 @@ def test_a_torchrun_that_is_told_saves_and_goes_on_with_other_processes(start, t
     assert f"status {PREEMPTED}" in log.read_text()
 
     finish(folder, start(folder, [], *options, "--resume=true"))
-    assert "resume: 2 processes wrote " in log.read_text()
+    assert " was written by 2 processes, but this run has 1; " in log.read_text()
     assert "steps of 4 crops (2 x 2 batches x 1 processes)" in log.read_text()
     assert len(state(folder)["ranks"]) == 1
 

@@ -32,7 +32,7 @@ PARTS = ("phase", "real", "imag")  # parts of complex images; only the magnitude
 
 @dataclass(frozen=True)
 class BidsFile:
-    """A parsed file name; `name_in_session` omits the entities of subject and session."""
+    """A parsed path; `name_in_session` is the file's name without the entities of subject and session."""
 
     file: ImageFile
     subject: str
@@ -45,7 +45,7 @@ class BidsFile:
 
     @property
     def name(self) -> str:
-        """The name of the session."""
+        """The subject and session, such as sub-1_ses-2, or the subject alone without sessions."""
         return f"{self.subject}_{self.session}" if self.session else self.subject
 
     @property
@@ -98,7 +98,7 @@ def read_bids(listing: Listing, naming: Naming) -> DataSet:
 
 
 def _claims(data: DataSet, name: BidsFile, naming: Naming) -> Iterator[Claim]:
-    """Yield the images that a file may be; names equal to the user's words rank before names that end with them."""
+    """Yield a claim for each modality that a file may be; names equal to the user's words rank before longer names."""
     path, has_agent = name.file.path, "ce" in name.entities
     for modality, words in naming.spelled.items():
         is_named = words and fits(name.file.bare, words) and (name.pipeline is None or "/" in words)
@@ -124,7 +124,7 @@ def _is_series(path: Path) -> bool:
 
 
 def _put_labels(data: DataSet, files: list[BidsFile], naming: Naming) -> None:
-    """Assign label maps to sessions: those that `--label` names, else lesion maps, else maps that name no content."""
+    """Assign label maps to sessions: maps that `--label` names, else lesion maps, else maps that state no content."""
     pipeline, _, words = (naming.label or "").rpartition("/")
     images = {path for subject in data.subjects.values() for path in subject.images.values()}
     chosen: list[BidsFile] = []
@@ -136,7 +136,7 @@ def _put_labels(data: DataSet, files: list[BidsFile], naming: Naming) -> None:
             if (fits(name.file.bare, words) and pipeline in ("", name.pipeline)) or fits(name.file.bare, naming.label):
                 chosen.append(name)
         elif name.is_label and name.suffix == "probseg":
-            data.leave("probability maps (--label=probseg takes those in whole numbers)", [name.file.path])
+            data.leave("probability maps (--label=probseg uses maps of whole numbers)", [name.file.path])
         elif name.is_label and name.shows_lesions is not False:
             (chosen if name.shows_lesions else unnamed).append(name)
         elif name.is_label:

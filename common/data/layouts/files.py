@@ -13,9 +13,11 @@ from .templates import Template
 
 @dataclass(frozen=True)
 class FileLayout:
-    """Path templates without suffix, by kind (a modality or `LABEL`), and the template of a subject's name, `subject`.
+    """A layout with a fixed path for each kind of file.
 
-    A subject's files share the values of the template fields; the field `person`, if any, identifies the person.
+    `files` maps a kind (a modality or `LABEL`) to the template of its path, without suffix; `subject` is the template
+    of a subject's name. A subject's files share the values of the template fields; the field `person`, if any,
+    identifies the person.
     """
 
     title: str
@@ -46,7 +48,7 @@ class FileLayout:
         ]
 
     def enters(self, folder: str) -> bool:
-        """Whether to list a folder."""
+        """Whether to list a folder; with `skims`, only top folders and folders that a template matches."""
         return not self.skims or "/" not in folder or any(parent.match(folder) is not None for parent in self._folders)
 
     def fits(self, listing: Listing) -> bool:
@@ -59,7 +61,7 @@ class FileLayout:
         return [(kind, fields) for kind, fields in matches if fields is not None]
 
     def read(self, listing: Listing) -> DataSet:
-        """Read the subjects of a listing."""
+        """Read the subjects of a listing; raise `InputError` if a subject occurs in two places."""
         data = DataSet(listing, self.title, order=self.modalities, convention=self.convention)
         data.leave("not part of the layout", [file.path for file in listing.files])
         firsts: dict[str, tuple[dict[str, str], str]] = {}

@@ -25,8 +25,8 @@ def kind_of_folder(name: str) -> str | None:
 def _collections(listing: Listing) -> dict[str, str]:
     """Map the top folders that hold files of all subjects to their kinds.
 
-    A folder named by a modality counts only if all its files may be of that modality and, where the name merely ends
-    with it (IXI-T1, or the timepoint P1_T1), there are several.
+    A folder named after a modality counts only if none of its files states a different kind. If the name merely ends
+    with the modality (IXI-T1, or the timepoint P1_T1), the folder must also hold several files.
     """
     kinds = {}
     for folder, files in listing.tops.items():
@@ -39,7 +39,7 @@ def _collections(listing: Listing) -> dict[str, str]:
 
 
 def is_folders(listing: Listing) -> bool:
-    """Whether top folders hold the images of single subjects, and none holds a modality of all subjects."""
+    """Whether a top folder holds the images of a single subject, and no top folder a modality of all subjects."""
     kinds = _collections(listing)
     is_named = any(kind not in (IMAGES[0], LABEL, ANATOMY) for kind in kinds.values())
     return not is_named and any(files for folder, files in listing.tops.items() if folder not in kinds)
@@ -55,7 +55,8 @@ def is_flat(listing: Listing) -> bool:
 def read_folders(listing: Listing, naming: Naming) -> DataSet:
     """Read a root with a folder for each subject, with files MODALITY, SUBJECT_MODALITY or MODALITY/FILE.
 
-    Files in the subject's folder rank before those in subfolders, and matches of a whole name before those of its end.
+    Files in the subject's folder rank before files in its subfolders. A name that equals the user's words ranks before
+    a longer name that ends with them.
     """
     data = DataSet(listing, "a folder for each subject")
     data.leave("not in a subject's folder", [file.path for file in listing.files if not file.folders])
@@ -76,7 +77,7 @@ def read_folders(listing: Listing, naming: Naming) -> DataSet:
 def read_flat(listing: Listing, naming: Naming) -> DataSet:
     """Read a root with files SUBJECT_MODALITY, in any folders, or MODALITY/SUBJECT.
 
-    A folder gives the subject of files named by a modality alone, and the kind of files whose names state none.
+    A file named by a modality alone takes its subject from a folder; a file that states no kind takes its kind so.
     """
     data = DataSet(listing, "the subject in each file's name")
     images, labels = [], []

@@ -35,7 +35,7 @@ class ImageFile(NamedTuple):
 
 @dataclass(frozen=True)
 class Listing:
-    """The sorted image files and folders below a root; `unread` maps reasons to paths that cannot be read."""
+    """The sorted image files and folders below a root; `unread` maps a reason to the paths not read for it."""
 
     root: str
     files: tuple[ImageFile, ...] = ()
@@ -44,7 +44,7 @@ class Listing:
 
     @property
     def tops(self) -> dict[str, list[ImageFile]]:
-        """The files below each top folder."""
+        """The files below each top folder, by the folder's name."""
         tops: dict[str, list[ImageFile]] = {folder: [] for folder in self.folders if "/" not in folder}
         for file in self.files:
             if "/" in file.path:
@@ -74,7 +74,7 @@ class Entry(NamedTuple):
 
 
 def walk(root: str | Path, enters: Callable[[str], bool] = lambda folder: True) -> Iterator[Entry]:
-    """Yield the files and folders below a root, sorted, except hidden ones; follow links to folders outside it.
+    """Yield the sorted, not hidden files and folders below a root; follow links to folders outside the root.
 
     `enters` takes a folder's path below the root and returns whether to list the folder and its content.
     """

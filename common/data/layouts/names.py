@@ -66,10 +66,11 @@ def _template(words: str) -> Template:
 
 @dataclass(frozen=True)
 class Naming:
-    """How a data set names its files; `modalities` are in order (None: those that every subject has).
+    """The naming of a data set's files, from the options `--modalities` and `--label`.
 
-    `spelled` maps a modality to the words that end its file names, or a pattern, in place of `SPELLINGS`; empty words
-    match names that state no modality. A modality in neither is spelled as it is. `label` replaces `LABEL_WORDS`.
+    `modalities` lists modalities in channel order; None selects those that every subject has. `spelled` maps a modality
+    to the words that end its file names, or to a pattern, and replaces `SPELLINGS`; empty words match names that state
+    no modality. A modality without spelling is spelled as it is. `label` replaces `LABEL_WORDS`.
     """
 
     modalities: tuple[str, ...] | None = None
@@ -82,7 +83,7 @@ class Naming:
         return any(SUBJECT in words for words in (self.label or "", *self.spelled.values()))
 
     def parse(self, stem: str, bare: str = "", folder: str | None = None) -> Name:
-        """Parse a name without suffix; `bare` is its path, without suffix, and `folder` its folder's modality.
+        """Parse a file's name without suffix; `bare` is its path without suffix, `folder` the modality of its folder.
 
         Example:
             >>> [Naming().parse(name).kind for name in ("S1_T1_Gd", "S1_lesion_mask", "S1_brain_mask")]
@@ -128,7 +129,7 @@ class Naming:
         return replace(self, modalities=(*(self.modalities or ()), kind), spelled={**self.spelled, kind: words})
 
     def subject_of_label(self, before: str, subjects: Mapping[str, Any]) -> str:
-        """Return the subject of a label map whose name may contain a modality, as in S1_FLAIR_lesion."""
+        """Return a label map's subject from `before`, which may end with a modality, as in S1_FLAIR_lesion."""
         if before in subjects:
             return before
         shorter = self.parse(before).before
@@ -136,7 +137,10 @@ class Naming:
 
 
 def _cut(stem: str, words: str) -> str:
-    """Cut the matching words, or the text after a template's last wildcard, from a name's end."""
+    """Return the part of a name before the matching words, or before the text after a template's last wildcard.
+
+    If the template ends with a wildcard, return the part before the label words or the modality.
+    """
     if end := re.split(r"[*?\]}]", words)[-1]:
         return stem[: -len(end)].rstrip(SIGNS)
     before = before_label(stem)
@@ -159,7 +163,7 @@ def before_label(stem: str) -> str | None:
 
 
 def naming(modalities: str | Sequence[str] | None, label: Any) -> Naming:
-    """Check and convert the options `--modalities` and `--label`."""
+    """Return the `Naming` of the options `--modalities` and `--label`; raise `InputError` if they are invalid."""
     words = None if label is None else words_of(str(label), f"--label={label}")
     if modalities is None:
         return Naming(label=words)
@@ -191,7 +195,7 @@ def words_of(text: str, option: str) -> str:
 
 
 def plain_name(name: str) -> str:
-    """Return a region's name in letters, digits, _ and -, starting with a letter.
+    """Return a region's name in up to 40 letters, digits, _ and -, starting with a letter.
 
     Example:
         >>> plain_name("Gray Matter"), plain_name("3rd ventricle")

@@ -35,7 +35,7 @@ SPECIAL = ("nnunet", "bids")
 
 
 def layouts_of(listing: Listing, naming: Naming) -> list[str]:
-    """Return the names in `LAYOUTS` that fit a folder: none, one or several.
+    """Return the names of the `LAYOUTS` that fit a folder: none, one or several.
 
     A template with the subject's name selects flat, the only layout that uses it.
     """
@@ -48,10 +48,10 @@ def layouts_of(listing: Listing, naming: Naming) -> list[str]:
 def read_layout(
     listing: Listing, naming: Naming, name: str | None = None, states_regions: bool = False, option: str = ""
 ) -> DataSet:
-    """Read a data set in the layout `name`, by default the only fitting layout; if none fits, there are no subjects.
+    """Read a data set in the layout `name`, by default the only fitting layout.
 
-    `states_regions` reads the regions from nnU-Net's dataset.json. `option` is the folder's option with its value, for
-    commands that have --layout.
+    If no layout fits, the result has no subjects; if several fit, raise InputError. `states_regions` reads the regions
+    from nnU-Net's dataset.json. Commands with --layout pass the folder's option and value as `option`, for messages.
     """
     names = layouts_of(listing, naming) if name is None else [name]
     if len(names) > 1:
@@ -73,7 +73,7 @@ def _read(listing: Listing, naming: Naming, name: str) -> DataSet:
 
 
 def read_cohort(cohort: str, root: Path) -> DataSet:
-    """Read the visits below a root, with a progress bar; file names decide between the cohort's layouts."""
+    """Read a cohort's visits below a root, with a progress bar; raise `InputError` unless exactly one layout fits."""
     layouts = COHORTS[cohort].layouts
     with reporting_path_errors(f"--root={root}"):
         listing = list_images(root, lambda folder: any(layout.enters(folder) for layout in layouts))
@@ -91,7 +91,7 @@ def read_cohort(cohort: str, root: Path) -> DataSet:
 def recognised(listing: Listing, naming: Naming) -> DataSet:
     """Read a folder in a fitting layout of a cohort, or else in the fitting layout of `LAYOUTS`.
 
-    If several of `LAYOUTS` fit, or the layout yields two files for an image, read the folder as flat.
+    If none or several of `LAYOUTS` fit, or the layout yields two files for an image, read the folder as flat.
     """
     for layout in (layout for cohort in COHORTS.values() for layout in cohort.layouts):
         if layout.fits(listing):
@@ -105,9 +105,9 @@ def recognised(listing: Listing, naming: Naming) -> DataSet:
 
 
 def remedy(data: DataSet, naming: Naming) -> tuple[str, dict[str, str]]:
-    """Find the layout and, by kind, the words or template that give the most subjects one file of each kind.
+    """Return the layout and, for each clashing kind, the words or template that give the most subjects a single file.
 
-    Tries the current layout and flat. Returns ("", {}) if nothing helps.
+    Tries the current layout and, except for `SPECIAL` layouts, flat. Returns ("", {}) if nothing helps.
     """
     best, most = ("", dict[str, str]()), 0
     for name in dict.fromkeys([data.name] if data.name in SPECIAL else [data.name, "flat"]):
@@ -121,9 +121,9 @@ def remedy(data: DataSet, naming: Naming) -> tuple[str, dict[str, str]]:
 
 
 def choosing(data: DataSet, naming: Naming, kind: str) -> tuple[str | None, int]:
-    """Find the words or template that give the most subjects one file of a clashing kind, and count these subjects.
+    """Return the words or template that give the most subjects a single file of a clashing kind, and their number.
 
-    Tries the ends of the clashing paths, with `*` for the subject's name.
+    Tries the ends of the clashing paths, with `*` for the subject's name. Returns (None, 0) if nothing helps.
     """
     best, most = None, 0
     clash = next(clash for clash in data.clashes if clash.kind == kind)

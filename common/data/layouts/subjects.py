@@ -69,7 +69,8 @@ class DataSet:
     """The subjects of a listing.
 
     `order`, `convention` and `held_out` (test subjects) are set if the layout defines them. `left` maps unused files to
-    the reason, by default `NEITHER`. `remarks` are lines to print. `name` is a key of `LAYOUTS`.
+    reasons; unused files not in it count as `NEITHER`. `remarks` are lines to print. `layout` describes the layout in
+    words; `name` is its key in `LAYOUTS`, if any.
     """
 
     listing: Listing
@@ -126,7 +127,7 @@ class DataSet:
         self.left |= dict.fromkeys(paths, why)
 
     def unused(self, modalities: Collection[str], takes_labels: bool = True) -> dict[str, list[str]]:
-        """Return the files unused with these modalities, with or without label maps, as reason -> paths."""
+        """Return the paths that a datalist of these modalities, with or without label maps, does not use, by reason."""
         left = dict(self.left)
         used = set()
         for subject in self.subjects.values():
@@ -147,7 +148,7 @@ class DataSet:
     def account(self, modalities: Collection[str], takes_labels: bool = True, apart: Collection[str] = ()) -> list[str]:
         """Return lines that list the unused files by reason, and the top folders without a used image.
 
-        In BIDS only subjects' folders count. Folders in `apart` are omitted.
+        If there are sub-* folders, only they count. Folders in `apart` are omitted.
         """
         unused = self.unused(modalities, takes_labels)
         lines = [f"skipped, {why}: {shortened(paths, most=3)}" for why, paths in unused.items()]

@@ -13,7 +13,8 @@ _WILD = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 class Template:
     """A path with fields in braces; `*`, `?` and `[...]` match characters of a name, `**` also matches folders.
 
-    `fields` maps a field to the regular expression of its values, by default any name; its named groups become fields.
+    `fields` maps a field to the regular expression of its values, by default any name; named groups in the expression
+    become fields, too.
 
     Example:
         >>> Template("{subject}/pre/{subject}_T1").match("P1/pre/P1_T1"), Template("*/T1").match("P1/T1")

@@ -29,7 +29,10 @@ ONE_INJECTION = 3600.0  # s, longest time between scans after the same injection
 
 
 class SeriesError(InputError):
-    """A failed request for a series or, with an empty `number`, a question to the user; `option` formats requests."""
+    """An invalid request for a series or, if `number` is empty, a question to the user.
+
+    `option` returns the command's spelling of the option `--series` for a value such as T1=5.
+    """
 
     def __init__(
         self,
@@ -81,7 +84,7 @@ def choose_series(
     """
     named = {modality: _requested_series(study, modality, value).uid for modality, value in requested.items()}
     if len(set(named.values())) < len(named):
-        raise InputError("--series: one series is given for two modalities; expected a different one for each")
+        raise InputError("--series: the same series is given for two modalities; expected a different series for each")
     candidates = {candidate.series.uid: candidate for candidate in candidates_of(study, names)}
     pinned = {modality: _as_requested(candidates[uid], modality) for modality, uid in named.items()}
     pairs = Pairs()
@@ -116,7 +119,10 @@ def _check_frame(chosen: Mapping[str, Series]) -> None:
 def _choose(
     study: Mapping[str, Candidate], modalities: Sequence[str], requested: Mapping[str, Candidate], pairs: Pairs
 ) -> dict[str, Candidate]:
-    """Choose the series that the user did not request from `study`, by UID. T1 comes last, as it must fit the T1ce."""
+    """Return the requested series, and choose from `study` (series by UID) for all other modalities.
+
+    T1 is chosen last, as it must fit the T1ce.
+    """
     chosen, after = dict(requested), []
     taken = {scan.series.uid for scan in requested.values()}
     free = [scan for uid, scan in study.items() if uid not in taken]
@@ -170,7 +176,7 @@ def _fitting(
 def _select(
     modality: str, fitting: Sequence[Candidate], study: Sequence[Candidate], enhanced: Candidate | None
 ) -> Candidate:
-    """Select from the fitting series: the only original (not reformatted) series, or the best by `_best`.
+    """Return the best of the original (not reformatted) fitting series by `_best`, or the only series that fits.
 
     Otherwise raise an error that lists the fitting series, or those of the study if none fits, with their evidence.
     """
@@ -194,9 +200,9 @@ def _select(
 
 
 def _check_evidence(native: Candidate, after: Sequence[Candidate], pairs: Sequence[Pair], both: bool) -> None:
-    """Check that no pair contradicts the native T1 and the series in `after`, and that a pair proves weak evidence.
+    """Raise an error if a pair contradicts the roles of `native` and `after`, or if no pair proves them where required.
 
-    `both`: whether the model takes a T1ce, which always needs proof.
+    Proof is required for weak evidence, and always if the model takes a T1ce (`both`).
     """
     weak_after = any(later.weak for later in after)
     if not any(pair.is_contradicted for pair in pairs):
@@ -208,7 +214,7 @@ def _check_evidence(native: Candidate, after: Sequence[Candidate], pairs: Sequen
 
 
 def _remark(modality: str, candidate: Candidate) -> str:
-    """Return a remark if the evidence contradicts a requested series, else an empty text, also without evidence."""
+    """Return a remark if evidence contradicts the requested modality of a series; empty if no evidence does."""
     if candidate.modality in (modality, ASK, None) or (modality == "T1ce" and candidate.contrast is None):
         return ""
     return f"{modality}: {candidate.series.name} was requested; the evidence was: {candidate.reason}"
@@ -242,7 +248,7 @@ def _requested_series(study: Sequence[Series], modality: str, value: str) -> Ser
 
 
 def _as_requested(candidate: Candidate, modality: str) -> Candidate:
-    """Return a candidate as `modality`, as requested by the user, whatever its evidence."""
+    """Return a candidate with the user's request for `modality` in place of its evidence."""
     says = {"T1": WITHOUT, "T1ce": WITH}.get(modality)
     evidence = () if says is None else (Evidence("words", says, True, ""),)
     return replace(candidate, words=None, evidence=evidence, requested=True)
@@ -267,10 +273,10 @@ def parse_series_option(text: str | int, modalities: Sequence[str]) -> dict[str,
 
 
 def _best(scans: Sequence[Candidate], enhanced: Candidate | None) -> Candidate | None:
-    """Return the best of several scans: the only thin 3D scan or, if none is 3D, the only axial scan; else None.
+    """Return the best of several scans: the only 3D scan, if thin, or, if none is 3D, the only axial scan; else None.
 
-    With the T1ce as `enhanced`, the last T1 scanned like it takes precedence, or, if none was and all scans are
-    repeats, the last repeat. All scans must share a frame of reference, and the best must cover a whole brain.
+    With the T1ce as `enhanced`, the last T1 that was scanned like the T1ce takes precedence; if none was and all scans
+    are repeats, the last repeat. All scans must share a frame of reference, and the best must cover a whole brain.
     """
     if len(scans) < 2 or len({str(scan.series.header.get("FrameOfReferenceUID") or "") for scan in scans}) > 1:
         return None

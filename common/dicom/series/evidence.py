@@ -228,7 +228,10 @@ def kind_of(header: Dataset, texts: Sequence[Words], covers_brain: bool = False)
 
 
 def _by_words(texts: Sequence[Words], kind: str) -> Evidence | None:
-    """Return the words' evidence on agent. A protocol name of this kind counts, but may describe the entire study."""
+    """Return the evidence on agent in the words of description and protocol name; None if they do not mention agent.
+
+    A protocol name of the same kind counts; agent only there is unclear, because it may describe the entire study.
+    """
     description, protocol = texts
     says, same_kind = description.contrast, protocol.kind == kind
     if same_kind and protocol.contrast and says is None:
@@ -257,7 +260,7 @@ def _by_times(header: Dataset) -> str | None:
 
 
 def _by_injection(scan: Candidate, volumes: Sequence[Candidate]) -> Evidence | None:
-    """Return evidence from the order of a scan and the first injection that any volume of the study states."""
+    """Return evidence from the times of a scan and of the study's first stated injection; None if undecided."""
     injected = min((other.injected for other in volumes if other.injected is not None), default=None)
     if injected is None or scan.acquired is None or not NEAR < abs(scan.acquired - injected) < FAR:
         return None

@@ -38,7 +38,7 @@ def read_table(path: Path | None) -> Names:
 
 
 def read_names(header: Dataset, names: Names = (), covers_brain: bool = False) -> tuple[Words, Words]:
-    """Return the meanings of description and protocol name; for a name in the site's table, only that of the table.
+    """Return the meanings of description and protocol name; a name in the site's table has only the table's meaning.
 
     `covers_brain`: see `read_words`.
     """

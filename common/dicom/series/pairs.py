@@ -49,7 +49,7 @@ class Pair:
     def support(self) -> list[str]:
         """The kinds of evidence: words, post (the word "post", which may refer to any event), header, order and voxels.
 
-        Order alone proves little, so it counts only beside a word or an injection, or between scans of the same kind.
+        Order alone proves little, so it counts only with a word or an injection, or between scans of the same kind.
         """
         native, enhanced = self.native, self.enhanced
         words = enhanced.words if enhanced.says == WITH and native.says != WITH else None
@@ -90,7 +90,7 @@ class Pair:
 
     @property
     def reason(self) -> str:
-        """The evidence from scan order and voxels, in fixed words."""
+        """The evidence from scan order and voxels, in predefined phrases (no free text from headers)."""
         native, enhanced = self.native.series.name, self.enhanced.series.name
         order = {1: f"was scanned after {native}", -1: f"was scanned before {native}"}.get(self.order)
         brightness = {1: f"is brighter by its voxels than {native}", -1: f"is darker by its voxels than {native}"}
@@ -111,12 +111,12 @@ class Pairs:
         return Pair(native, enhanced, self._compare)
 
     def identical(self, native: Candidate, enhanced: Candidate) -> bool:
-        """Return whether both series have the same voxels."""
+        """Return whether both series have the same voxels; False if either is not a valid volume."""
         before, after = self._volume(native.series), self._volume(enhanced.series)
         return before is not None and after is not None and np.array_equal(before.array, after.array)
 
     def _compare(self, native: Series, enhanced: Series) -> int | None:
-        """Return the value of `Pair.voxels`; two series are compared once, in either order."""
+        """Return the value of `Pair.voxels`, cached: two series are compared once, even if passed in either order."""
         first, second = sorted((native, enhanced), key=lambda series: series.uid)
         if (first.uid, second.uid) not in self._results:
             before, after = self._volume(first), self._volume(second)

@@ -25,9 +25,10 @@ BACKGROUND = 0.25  # fraction of the 75th percentile: air and noise are below it
 
 
 def brighter(scan: Volume, other: Volume) -> int | None:
-    """Return 1 if contrast agent brightened `scan`, -1 if `other`, 0 if neither, None if they share no head.
+    """Return 1 if contrast agent brightened `scan`, -1 if it brightened `other`, 0 if neither.
 
-    Both are T1 series of the same kind, on any grids, in scanner units. `other` is aligned with `scan`.
+    Return None if their heads hardly overlap. Both must be T1 series of the same kind, in scanner units; their grids
+    may differ, because `other` is registered to `scan` first.
     """
     lengths = tails(scan, other)
     if lengths is None:
@@ -41,7 +42,7 @@ def brighter(scan: Volume, other: Volume) -> int | None:
 def tails(scan: Volume, other: Volume) -> tuple[float, float] | None:
     """Return the lengths of the lower and upper tail of `scan` - `other`, relative to the median of their common head.
 
-    None if they share no head.
+    None if the common head is smaller than `LEAST_HEAD`.
     """
     first, second = _on_common_grid(scan, other)
     head = ndimage.binary_erosion(_foreground(first) & _foreground(second))
@@ -70,7 +71,10 @@ def _foreground(image: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def _on_common_grid(scan: Volume, other: Volume) -> list[NDArray[np.float32]]:
-    """Resample both series to a grid over the first with edge `EDGE`, blurred to the thicker slices of the two."""
+    """Blur both series to their coarsest spacing (at least `EDGE`), register the second rigidly to the first, resample.
+
+    The grid covers the first series, with voxels of `EDGE`.
+    """
     sigma = max(EDGE, *scan.spacing, *other.spacing) / 2
     images = [_smooth(to_image(volume), sigma) for volume in (scan, other)]
     first = images[0]

@@ -220,7 +220,7 @@ def read_words(text: str, covers_brain: bool = False) -> Words:
 
 
 def _classes(text: str) -> str:
-    """Return the classes of a name's words, a character each."""
+    """Return the classes of a name's words, one character for each."""
     text = re.sub(r"(?<![^\W_])KL(?![^\W_]| ?FOV)", "KM", text)  # Czech for agent; "kl" may mean small
     text = _plain(re.sub(r"(?<=[a-z]{2})(?=[A-Z])|(?<=[A-Z][a-z])(?=[A-Z][a-z])", " ", text))  # mpragePost
     if BIDS.fullmatch(text):
@@ -260,7 +260,7 @@ def _class(word: str) -> str:
 
 
 def _one_mistake(word: str, listed: str) -> bool:
-    """Return whether one letter is missing, doubled, swapped with the next, or (unless it is the last) changed."""
+    """Return whether a letter of `listed` is missing, doubled, swapped with the next, or (except the last) changed."""
     same = sum(1 for _ in takewhile(lambda letters: letters[0] == letters[1], zip(word, listed, strict=False)))
     rest, expected = word[same:], listed[same:]
     swapped = rest[:2] == expected[1::-1] and rest[2:] == expected[2:]

@@ -21,12 +21,12 @@ CHALLENGES = tuple(name for card in _CARDS for name in card.challenges)
 
 
 def protocol(name: str | None, challenge: str | None = None, convention: str | None = None) -> Protocol:
-    """Get a protocol by its name.
+    """Return a scoring protocol with the settings of a challenge.
 
     Args:
         name: Name of the protocol, such as isles; None: the protocol of the convention's challenge, else lesions.
         challenge: Challenge of the protocol, such as MET for brats; None: the first.
-        convention: Label convention.
+        convention: Label convention, used only without a name.
 
     Raises:
         ArgumentError: the name or the challenge is unknown, or the protocol has no challenges.

@@ -30,7 +30,7 @@ HD95 = Figure(
 
 
 def hd95_of(prediction: Mask, reference: Mask, spacing: Spacing) -> float:
-    """HD95 of a region, mm; `PENALTY` if one mask is empty."""
+    """Return the HD95 of a region in mm; `PENALTY` if one mask is empty, 0 if both are."""
     distance = hd95(prediction, reference, spacing)
     return distance if np.isfinite(distance) else PENALTY
 

@@ -65,7 +65,7 @@ def test_two_candidates_are_reported_and_one_can_be_requested(study):
         ({"T1ce": "4"}, "T1: the evidence is doubtful: series 3"),  # it is no candidate for T1 any more
         ({"T1": "77"}, "--series=T1=77: no such series"),
         ({"T1": "1"}, "--series=T1=1: a localiser; expected 10 or more MR images in one orientation"),
-        ({"T1": "2", "T2": "2"}, "--series: one series is given for two modalities"),
+        ({"T1": "2", "T2": "2"}, "--series: the same series is given for two modalities"),
     ],
 )
 def test_an_unusable_request_is_refused(study, requested, message):

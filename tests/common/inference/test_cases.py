@@ -221,7 +221,7 @@ def test_a_network_that_has_not_is_refused(tmp_path, trained):
     with pytest.raises(InputError) as error:
         check_missing(LACKING, BRATS, [able, file])
     assert str(error.value) == (
-        f"subject P2 lacks {names}, which {file} never trained without; give complete subjects, or a "
+        f"subject P2 lacks {names}; {file} always had {names.split(', ')[0]} in training; give complete subjects, or a "
         "checkpoint trained with modality_dropout above 0"
     )
 

@@ -185,4 +185,6 @@ def test_the_files_of_a_subject_are_whole(tmp_path, capsys):
     assert capsys.readouterr().out == ""
     cut(tmp_path / "measured.nii.gz", 0.9)
     assert whole({subject: files_of(subject, tmp_path) for subject in subjects}) == {"both"}
-    assert re.match(rf"made again: {re.escape(str(tmp_path))}/measured.nii.gz: .*", capsys.readouterr().out)
+    assert re.match(
+        rf"damaged result, to be replaced: {re.escape(str(tmp_path))}/measured.nii.gz: .*", capsys.readouterr().out
+    )

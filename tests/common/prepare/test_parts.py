@@ -56,7 +56,7 @@ def without_orientation(path):
     ("array", "affine", "damage", "message"),
     [
         (np.zeros((8, 9, 10), np.int16), WIDE, None, "zero everywhere; expected a brain"),
-        (SCAN * 1e300, WIDE, None, " infinite; expected finite ones in float32"),
+        (SCAN * 1e300, WIDE, None, " infinite; expected finite values in float32"),
         (SCAN * (np.arange(9) != 4)[:, None], WIDE, None, "slice 5 of 9 along the second axis is empty"),
         (SCAN[:, :, :2], np.eye(4), None, "8 x 9 x 2 voxels; expected at least 4 along each axis"),
         (SCAN, np.diag([8, 8, 4.8, 1]), None, "field of view of 64 x 72 x 48 mm; expected at least 50 mm along each"),

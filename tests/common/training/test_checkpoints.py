@@ -86,7 +86,7 @@ def test_what_is_compared_above_is_the_whole_state(straight):
 def test_other_processes_than_before_go_on_with_new_random_numbers(tmp_path, stop_at, capsys):
     stop_at(3, ranks=[{}, {}])
     assert Training(tmp_path, 2, resume=True).trainer.state.iteration == 6
-    line = f"resume: 2 processes wrote {tmp_path}/models/iteration-0000003.pt; random numbers start anew"
+    line = f"resume: {tmp_path}/models/iteration-0000003.pt was written by 2 processes, but this run has 1; random"
     assert line in capsys.readouterr().out
 
 
@@ -141,7 +141,7 @@ def test_a_resumed_run_keeps_what_makes_its_result(tmp_path, changed, accepted, 
 
 
 def test_a_run_of_another_bundle_and_a_new_run_with_changes_are_refused(tmp_path):
-    with refused(stopped(tmp_path), text="from a training of toy; expected a training of b"):
+    with refused(stopped(tmp_path), text="written by the bundle toy; expected the bundle b"):
         resumable(tmp_path, True, BEFORE | {"bundle": "b", "amp": True, "subjects": "y"})
     with refused("resume_changes", ["subjects"]):
         resumable(tmp_path, False, BEFORE, ["subjects"])

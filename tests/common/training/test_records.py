@@ -96,7 +96,7 @@ def test_the_record_of_an_earlier_run_is_kept(tmp_path):
 def test_weights_that_a_resumed_run_does_not_read_are_warned_of(tmp_path, capsys):
     state = {"started": "", "weights": {"source": "a.pt"}, "train": {}, "validation": {}, "seconds": 1.0}
     for source, warned in (
-        ("b.pt", "warning: --pretrained=b.pt: not used, as the resumed run started from a.pt\n"),
+        ("b.pt", "warning: --pretrained=b.pt: ignored; the resumed run started from a.pt\n"),
         (None, ""),
     ):
         record = TrainingRecord(plan_of(tmp_path), Engine(print), Report(source))

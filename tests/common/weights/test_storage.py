@@ -154,7 +154,7 @@ EXPANDED = b"ctorch._utils\n_rebuild_tensor_v2\n(" + STORAGE + b"K\0%b%b\x89ccol
         (b"ccollections\nOrderedDict\n" + EXPANDED + b"\x85R", "calls collections.OrderedDict as torch.save never"),
         (b"ctorch\nSize\n" + EXPANDED + b"\x85R", "it needs torch.Size"),
         (b"c__builtin__\nbytearray\nJ\0\0\0\x7f\x85R", "it needs __builtin__.bytearray"),
-        (b"]q\0\x85h\0K\1a", "changes after another holds it"),
+        (b"]q\0\x85h\0K\1a", "changes after another value contains it"),
         (b"}" + SHARED[:53] + b"\x80\2" + SHARED[53:] + b"Ns", "pickle protocol 2 at byte 56; expected 2"),
         (b")\x86", "a damaged pickle"),
         (b"ccollections\nOrderedDict\n)R}U\5itemsNsb", "attributes of a dictionary, items; expected _metadata"),
@@ -279,7 +279,7 @@ def test_a_record_of_another_file_is_refused(plain, tmp_path, reader):
     ("text", "message"),
     [
         ("{", "not JSON"),
-        ('{"sha256": 7}', "names no sha256; expected the SHA-256 of model.pt and its metadata, or no file of this"),
+        ('{"sha256": 7}', "no entry sha256; expected the SHA-256 of model.pt and its metadata, or no file of this"),
         ('{"sha256": "a", "sha256": "b"}', 'the key "sha256" occurs twice'),
     ],
 )

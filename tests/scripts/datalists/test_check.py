@@ -86,7 +86,7 @@ def test_a_finding_is_a_line_of_the_csv_and_of_the_terminal(cohort, capsys):
     volume = image(3).astype(np.float32)
     volume[5, 5, 5:7] = np.nan
     save(cohort / "root/s1/t2.nii.gz", volume)
-    expected = "finite ones in float32"
+    expected = "finite values in float32"
     row = ["s1", "training", "s1/t2.nii.gz", "error", "not_finite", "2 voxels NaN, 0 infinite", expected]
     names = ("subject", "split", "file", "severity", "check", "value", "expected")
     assert check(cohort) == (1, [dict(zip(names, row, strict=True))])

@@ -79,7 +79,7 @@ def test_two_places_of_a_label_map_are_warned_of(cohort, capsys):
         nifti.contradict(folder / file)
     run(folder, folder / "out")
     line = "sform and qform place voxels up to 40 mm apart; expected equal positions (the sform is used)"
-    more = " (1 more of 5 subjects have such a file)"
+    more = " (1 more of 5 subjects fail a check)"
     assert capsys.readouterr().err.splitlines()[0] == f"warning: subject c1: {folder}/r/c1.nii.gz: {line}{more}"
 
 

@@ -129,7 +129,7 @@ def test_an_evaluation_of_somebody_else_shows_no_private_scan(parts, tmp_path, w
     (theirs / "cases.json").write_text(json.dumps(listed))
     before = (theirs / "evaluation.html").read_bytes()
     for draw in (page, partial(pool, f"{parts}/second/out", output=f"{parts}/pooled", data=f"{parts}/second")):
-        with pytest.raises(InputError, match=r"(c0|scan)\.nii\.gz: listed by .*, but outside of it; expected --data="):
+        with pytest.raises(InputError, match=r"(c0|scan)\.nii\.gz: listed by .*, but outside it; .*, add --data="):
             draw(str(theirs))
     assert (theirs / "evaluation.html").read_bytes() == before
     assert not (parts / "pooled").exists()
