@@ -164,7 +164,7 @@ def _write_tables(outcomes: Sequence[Outcome], settings: Settings, regions: str 
         made=made_by({}),
         outcomes=outcomes,
         settings=settings,
-        charts=group.charts(compared) if len(figures) > 1 else [],
+        charts=group.charts(compared) if len(figures) >= group.LEAST else [],
         outliers=[spread for spread in compared if spread.outliers],
         pictures=[
             {
