@@ -32,7 +32,7 @@ ALLOWED = {  # see docs/explanation/architecture.md; `common` is the lazy `__ini
         "common.weights": "common errors files values",
         "common.made": "cli errors files weights",
         "common.data": "common bars components errors files made memory",
-        "common.inference": "common drawing errors files locks made memory ssl metrics values weights data",
+        "common.inference": "common configs drawing errors files locks made memory ssl metrics values weights data",
         "common.prepare": "common bars errors metrics data",
         "common.dicom": "common errors files prepare",
         "common.pages": "common components drawing errors files made metrics data inference",

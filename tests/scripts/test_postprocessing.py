@@ -69,7 +69,7 @@ def test_what_helps_is_stored_and_everything_else_of_the_checkpoint_stays(tmp_pa
     assert f"WT: 10mm3+holes, mean Dice of 2 cases {first:.4f} -> 1.0000" in lines
     assert "ET: nothing, mean Dice of 2 cases 1.0000 -> 1.0000" in lines
     assert weights.settings_of(file) == {"model_size": "micro", "cleanup": "WT=10mm3+holes"}
-    with refused("checkpoint", str(file), f"expected {file}, as evaluated"):
+    with refused("checkpoint", str(file), f"expected {file}, unchanged"):
         choose_postprocessing(folder, str(file))  # which have changed
 
 
@@ -107,7 +107,7 @@ def test_folds_of_a_pool_get_the_same_choice(tmp_path):
     pairs = [(boxes(LESION, SPECK), boxes(LESION))]
     folders = [evaluated(tmp_path / f"e{file.parent.name}", pairs, file) for file in files]
     pool_evaluations(*folders, output=str(tmp_path / "pool"), slices="none")
-    with refused("checkpoint", str(files[0]), f"{files[1]}, as evaluated"):
+    with refused("checkpoint", str(files[0]), f"{files[1]}, unchanged"):
         choose_postprocessing(str(tmp_path / "pool"), str(files[0]))
     choose_postprocessing(str(tmp_path / "pool"), str([*map(str, files)]))
     assert [weights.load(file)["metadata"]["cleanup"] for file in files] == ["WT=10mm3"] * 2

@@ -98,7 +98,7 @@ def state(run: Run) -> dict:
     """The last state of a run that has ended well, without its times."""
     assert run.process.wait(PATIENCE * 2) == 0, run.log.read_text()
     content = torch.load(run.models / f"iteration-{ITERATIONS:07d}.pt", weights_only=True)
-    del content["record"]["seconds"], content["record"]["started"]
+    del content["record"]["seconds"], content["record"]["started"], content["record"]["train"]["seconds_per_step"]
     return content
 
 

@@ -29,7 +29,7 @@ def saved(folder):
 
 def state(folder, iteration):
     content = torch.load(folder / "models" / f"iteration-{iteration:07d}.pt", weights_only=True)
-    del content["record"]["seconds"], content["record"]["started"]
+    del content["record"]["seconds"], content["record"]["started"], content["record"]["train"]["seconds_per_step"]
     return content
 
 

@@ -80,7 +80,7 @@ def test_labels_of_children_are_those_of_2023_unless_another_year_is_asked_for(r
     subjects = [f"BraTS-PED-0000{number}-000" for number in range(3)]
     touch(root, *(f"{subject}/{subject}-{kind}.nii.gz" for subject in subjects for kind in BRATS_2023))
     assert written(brats, root)["label_convention"] == "brats2023"
-    assert "from 2024 on: --label_convention=brats2024peds" in capsys.readouterr().out
+    assert "since 2024: --label_convention=brats2024peds" in capsys.readouterr().out
     assert written(brats, root, label_convention="brats2024peds")["label_convention"] == "brats2024peds"
     assert "PED" not in capsys.readouterr().out
 

@@ -38,8 +38,11 @@ REFUSED = [
     *((["bundle/LICENSE", name], "would land outside") for name in ("../evil", "bundle/../../evil", "/etc/passwd")),
     (["bundle/LICENSE", "bundle/" * 3000 + "x"], "folders nested 3001 deep; expected 32 at most"),
     (["bundle/LICENSE", "bundle/License"], "an entry occurs twice"),
-    (["bundle/LICENSE", "\x1b[31m"], "expected one folder in it"),
-    *((names, "expected one folder in it") for names in ([], ["LICENSE"], ["a/x", "b/x"], ["a/"])),
+    (["bundle/LICENSE", "\x1b[31m"], "expected a single top folder, named as the bundle"),
+    *(
+        (names, "expected a single top folder, named as the bundle")
+        for names in ([], ["LICENSE"], ["a/x", "b/x"], ["a/"])
+    ),
 ]
 
 

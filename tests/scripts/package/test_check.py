@@ -87,7 +87,7 @@ BROKEN = {
     "configs/train.json: not JSON": write("configs/train.json", b"{"),
     'configs/train.yaml: not YAML .the key "a" occurs twice': write("configs/train.yaml", b"a: 1\na: 2"),
     r"large_files.yml: \$.large_files = 5": write("large_files.yml", b"large_files: 5"),
-    f"{NAME}/models/model.json: names no sha256": lambda folder: (
+    f"{NAME}/models/model.json: no entry sha256": lambda folder: (
         plain_weights(folder),
         write("models/model.json", b'{"sha256": 5}')(folder),
     ),
