@@ -162,7 +162,7 @@ def _checked(content: Any) -> Any:
 def values_in(content: Any, most: int = MOST) -> Iterator[Any]:
     """Yield every value in nested dictionaries and sequences, level by level; a shared value is yielded repeatedly.
 
-    Raise ValueError beyond `most` values or `DEEPEST` levels, as for content that contains itself.
+    Raise ValueError beyond `most` values or `DEEPEST` levels; content that contains itself is always beyond.
     """
     level, left = [content], most
     for _ in range(DEEPEST):

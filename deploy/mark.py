@@ -70,7 +70,7 @@ class Mark:
         return replace(self, attempts=max(self.attempts - 1, 0), reason="")
 
     def renewed(self) -> "Mark":
-        """The mark after a user requested further attempts; a study with results is segmented again."""
+        """The mark after a user requested further attempts. A held or finished study is segmented again."""
         if self.step in (HOLD, DONE):
             return Mark(self.pseudonym, self.images, owner=self.owner)
         return replace(self, attempts=0, due=0.0, reason="")

@@ -55,7 +55,7 @@ class Preparation:
 
     @property
     def remarks(self) -> list[Remark]:
-        """Return a remark on the preparation, and a remark for each figure outside its limits."""
+        """Return a remark on the preparation, one for each figure outside its limits, and one on the probable cause."""
         return [
             Remark("prepared", f"scans prepared by this application: {self.description}"),
             *(

@@ -218,7 +218,7 @@ def _marks(archive: Archive, first_day: str) -> list[Mark]:
 
 
 def retry(study: str) -> None:
-    """Give studies all attempts again; the service segments studies that have results once more.
+    """Reset the attempts of studies. Held and finished studies are segmented again, others repeat their step.
 
     Args:
         study: name of a study in the log, or `failed` for all failed, given-up and running studies.

@@ -77,9 +77,9 @@ def text_of(steps: Mapping[str, Steps]) -> str:
 def cleaned(masks: Masks, convention: str, steps: Mapping[str, Steps], voxel: float) -> Masks:
     """Return the masks [R, x, y, z] of regions after their steps; nested or disjoint regions stay so.
 
-    Steps run from the outermost region inwards. Voxels removed from a region are removed from its inner regions. Filled
-    holes are added to its outer regions; voxels of disjoint regions are not filled. If inner regions have all labels of
-    a region, the region becomes their union.
+    Steps run from the outermost region inwards. Voxels removed from a region are also removed from the regions
+    inside it. Holes filled in a region are also added to the regions around it, except voxels of a disjoint region. A
+    region whose labels all belong to its inner regions becomes their union.
 
     Args:
         masks: Masks of the regions in channel order, nested or disjoint as in a label map.

@@ -138,7 +138,7 @@ def lines(details: Details, summary: Mapping[str, Any]) -> list[str]:
 
 
 def count_lesions(lesions: Sequence[Lesion]) -> dict[str, int]:
-    """Count reference lesions (all, scored, scored and found) and false lesions."""
+    """Count the reference lesions, those scored, and those scored and found; count the false lesions."""
     scored = [lesion for lesion in lesions if lesion.is_reference and lesion.is_scored]
     return {
         "reference": sum(lesion.is_reference for lesion in lesions),

@@ -33,7 +33,7 @@ class Value:
     """A value on the program's stack.
 
     Attributes:
-        kind: Name of the step that made it, or of a global.
+        kind: Name of the pickle opcode that made it; for a global, its dotted name, such as torch.device.
         size: Number of values in it, including itself.
         is_held: Whether a different value contains it.
         text: Content of a string.
@@ -103,9 +103,9 @@ def _follow(program: Iterable[tuple[pickletools.OpcodeInfo, Any, int | None]]) -
 
 
 def _extend(container: Value, name: str, operands: list[Value], size: int) -> None:
-    """Add values to a list or dictionary; refuse if another value, with a size counted before, contains it already."""
+    """Add values to a list or dictionary; refuse if another value contains it, as that one's size is already counted."""
     if container.is_held:
-        raise InputError("a list or dictionary changes after another value contains it, or contains itself")
+        raise InputError("a list or dictionary contains itself, or is changed after it was put into another value")
     container.size += size
     if name in ("SETITEM", "SETITEMS"):
         container.keys |= {key.text for key in operands[::2]}

@@ -45,7 +45,7 @@ def find_cases(
         ("label_convention", label_convention, None, "folder"),
     ):
         if value != default and (kind == "datalist") != is_datalist:
-            raise InputError(f"--{option}={value}: expected only with a {kind} as --references={references}")
+            raise InputError(f"--{option}={value}: allowed only if --references is a {kind}, which {references} is not")
     if is_datalist:
         convention, labels, listed = _read_datalist(path, protocol, dataset_dir, split)
     else:

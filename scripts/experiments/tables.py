@@ -153,9 +153,10 @@ def _reason(runs: Sequence[RowRun]) -> str:
 def _cells(
     runs: Sequence[RowRun], axis: str | None, values: Sequence[Any], columns: Sequence[float], labels: Sequence[str]
 ) -> list[Cell]:
-    """Return a cell for each run, with the paper's figure at its axis value; then a cell for each unmatched column.
+    """Return a cell for each run, then a cell for each column of the paper that matches no axis value.
 
-    Without an axis, only the runs have cells, without figures of the paper.
+    A run's cell also holds the paper's figure for its axis value, if there is one. Without an axis, there are only the
+    runs' cells, and none has a figure of the paper.
     """
     cells = []
     for run in runs:

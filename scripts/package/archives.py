@@ -89,7 +89,7 @@ def _top_folder(archive: Path, entries: list[zipfile.ZipInfo]) -> str:
         if len(parts) > DEEPEST:
             raise InputError(f"{archive}: folders nested {len(parts)} deep; expected {DEEPEST} at most; not unpacked")
         if {"", ".", ".."} & {*parts}:
-            raise InputError(f"{archive}: entry {'/'.join(parts)} would land outside the package; not unpacked")
+            raise InputError(f"{archive}: entry {'/'.join(parts)} has an empty, . or .. part in its path; not unpacked")
     tops = {parts[0] for parts in names}
     files = [parts for entry, parts in zip(entries, names, strict=True) if not entry.is_dir()]
     if len(tops) != 1 or not files or ["".join(tops)] in files:

@@ -137,9 +137,9 @@ class Naming:
 
 
 def _cut(stem: str, words: str) -> str:
-    """Return the part of a name before the matching words, or before the text after a template's last wildcard.
+    """Return a name without the `words` that end it, or without the text after the last wildcard of a template.
 
-    If the template ends with a wildcard, return the part before the label words or the modality.
+    If the template ends with a wildcard, the name is cut before its label words or, without any, its modality.
     """
     if end := re.split(r"[*?\]}]", words)[-1]:
         return stem[: -len(end)].rstrip(SIGNS)

@@ -127,7 +127,7 @@ class DataSet:
         self.left |= dict.fromkeys(paths, why)
 
     def unused(self, modalities: Collection[str], takes_labels: bool = True) -> dict[str, list[str]]:
-        """Return the paths that a datalist of these modalities, with or without label maps, does not use, by reason."""
+        """Return reason -> paths of the files that a datalist of these modalities would not use."""
         left = dict(self.left)
         used = set()
         for subject in self.subjects.values():

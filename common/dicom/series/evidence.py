@@ -123,7 +123,7 @@ class Candidate:
 
     @property
     def weak(self) -> bool:
-        """Whether a pair must confirm the evidence: it is unclear, or some of it contradicts the clear part."""
+        """Whether a second T1 must confirm the evidence, which is unclear, or partly contradicts its clear part."""
         against = {WITH: WITHOUT, WITHOUT: WITH}.get(str(self.contrast))
         return self.contrast == UNCLEAR or any(evidence.says == against for evidence in self.evidence)
 
@@ -327,7 +327,7 @@ def _other_image(header: Dataset, kind: str) -> str:
 
 
 def _contradicts(header: Dataset, kind: str) -> bool:
-    """Return whether a scan's times rule out the kind that its words state."""
+    """Return whether the echo or inversion time rules out the kind (T1, T2 or FLAIR) that a series' words state."""
     echo, inversion = number_of(header, "EchoTime"), number_of(header, "InversionTime")
     if echo is not None and echo > 0 and (echo >= LONG_ECHO) != (kind in ("T2", "FLAIR")):
         return True

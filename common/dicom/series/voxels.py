@@ -40,9 +40,9 @@ def brighter(scan: Volume, other: Volume) -> int | None:
 
 
 def tails(scan: Volume, other: Volume) -> tuple[float, float] | None:
-    """Return the lengths of the lower and upper tail of `scan` - `other`, relative to the median of their common head.
+    """Return how far the lower and upper tails of the intensity difference `scan` - `other` reach from its median.
 
-    None if the common head is smaller than `LEAST_HEAD`.
+    Each scan is first divided by its median in the head that both cover; None if that head is below `LEAST_HEAD`.
     """
     first, second = _on_common_grid(scan, other)
     head = ndimage.binary_erosion(_foreground(first) & _foreground(second))

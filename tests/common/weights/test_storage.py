@@ -154,7 +154,7 @@ EXPANDED = b"ctorch._utils\n_rebuild_tensor_v2\n(" + STORAGE + b"K\0%b%b\x89ccol
         (b"ccollections\nOrderedDict\n" + EXPANDED + b"\x85R", "calls collections.OrderedDict as torch.save never"),
         (b"ctorch\nSize\n" + EXPANDED + b"\x85R", "it needs torch.Size"),
         (b"c__builtin__\nbytearray\nJ\0\0\0\x7f\x85R", "it needs __builtin__.bytearray"),
-        (b"]q\0\x85h\0K\1a", "changes after another value contains it"),
+        (b"]q\0\x85h\0K\1a", "is changed after it was put into another value"),
         (b"}" + SHARED[:53] + b"\x80\2" + SHARED[53:] + b"Ns", "pickle protocol 2 at byte 56; expected 2"),
         (b")\x86", "a damaged pickle"),
         (b"ccollections\nOrderedDict\n)R}U\5itemsNsb", "attributes of a dictionary, items; expected _metadata"),

@@ -79,7 +79,7 @@ def test_faulty_folders_are_named(folders, tmp_path):
         with pytest.raises(InputError, match=message) as error:
             find_cases(*arguments, ATLAS)
         assert one_line(error)
-    with pytest.raises(InputError, match=r"^--split=training: expected only with a datalist as --references="):
+    with pytest.raises(InputError, match=r"^--split=training: allowed only if --references is a datalist, which "):
         find_cases(predictions, references, ATLAS, split="training")
 
 
@@ -162,7 +162,7 @@ def test_the_protocol_or_the_user_names_the_label_convention_of_a_folder(folders
     assert find_cases(*folders, None)[0] == "lesion=1"
     for name, references, given, message in (
         ("dice", folders[1], 7, "label_convention=7: expected one of atlas, .*, or regions and"),
-        ("dice", datalist, "atlas", "--label_convention=atlas: expected only with a folder as --references="),
+        ("dice", datalist, "atlas", "--label_convention=atlas: allowed only if --references is a folder, which "),
         (
             "brats",
             folders[1],
