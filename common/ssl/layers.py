@@ -9,7 +9,7 @@ from torch import nn
 
 
 class Merging(PatchMerging):
-    """MONAI's `PatchMerging` with only two copies; MONAI takes eight slices, whose gradient costs 31 passes over the input."""
+    """MONAI's `PatchMerging` with two copies in place of eight slices, whose gradient passes over the input 31 times."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.ndim != 5 or any(edge % 2 for edge in x.shape[1:4]):

@@ -103,7 +103,7 @@ def _follow(program: Iterable[tuple[pickletools.OpcodeInfo, Any, int | None]]) -
 
 
 def _extend(container: Value, name: str, operands: list[Value], size: int) -> None:
-    """Add values to a list or dictionary; refuse if another value contains it, as that one's size is already counted."""
+    """Add values to a list or dictionary; refuse if another value contains it, whose size is already counted."""
     if container.is_held:
         raise InputError("a list or dictionary contains itself, or is changed after it was put into another value")
     container.size += size
