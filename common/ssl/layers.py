@@ -9,7 +9,7 @@ from torch import nn
 
 
 class Merging(PatchMerging):
-    """MONAI's `PatchMerging` with two copies in place of eight slices, whose gradient passes over the input 31 times."""
+    """MONAI's `PatchMerging` with two copies, not eight slices, whose gradient passes over the input 31 times."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.ndim != 5 or any(edge % 2 for edge in x.shape[1:4]):
