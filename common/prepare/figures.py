@@ -89,14 +89,19 @@ def rows(figures: Figures) -> list[tuple[str, str, float, float, float]]:
     return table
 
 
+def in_units(name: str, value: float) -> str:
+    """Return a figure's value with three digits, or as a whole number from 100 on, and its unit."""
+    return " ".join([f"{value:.0f}" if value >= 100 else f"{value:.3g}", *([UNITS[name]] if name in UNITS else [])])
+
+
 def outside(figures: Figures) -> list[str]:
     """Describe each figure outside its limits in a phrase."""
     phrases = []
     for modality, name, value, lowest, highest in rows(figures):
-        unit = f" {UNITS[name]}" if name in UNITS else ""
         if not lowest <= value <= highest:
-            shown = f"{value:.0f}" if value >= 100 else f"{value:.3g}"
-            phrases.append(f"{modality} {name} {shown}{unit}; expected {lowest:g} to {highest:g}{unit}".strip())
+            unit = f" {UNITS[name]}" if name in UNITS else ""
+            stated = f"{name} {in_units(name, value)}; expected {lowest:g} to {highest:g}{unit}"
+            phrases.append(f"{modality} {stated}".strip())
     return phrases
 
 

@@ -6,9 +6,9 @@ import yaml
 
 from common.data import datalists
 from common.data.regions import regions_of
-from common.errors import InputError, show
-from common.files import atomic_write, check_writable_folder, expand_home, write_json
-from scripts.datalists.splits import random_folds
+from common.errors import InputError, check_number, show
+from common.files import atomic_write, check_new_files, expand_home, write_json
+from scripts.datalists.splits import MOST, random_folds
 
 
 def auto3dseg(datalist: str, root: str, output: str, folds: int = 5, seed: int = 0) -> None:
@@ -20,13 +20,15 @@ def auto3dseg(datalist: str, root: str, output: str, folds: int = 5, seed: int =
     Args:
         datalist: JSON file to convert; each subject needs all modalities and a label.
         root: folder of the scans.
-        output: folder for the two files.
+        output: folder for the two files, which must not exist there.
         folds: number of folds. All visits of a person are in the same fold.
         seed: seed of the random folds, 0 or more.
     """
     source = expand_home(datalist, f"--datalist={datalist}")
     target = expand_home(output, f"--output={output}")
-    check_writable_folder(target, f"--output={output}")
+    check_number("folds", folds, int, 2, MOST)
+    check_number("seed", seed, int, 0)
+    check_new_files(f"--output={output}", target / "datalist.json", target / "input.yaml")
     cohort = datalists.Datalist(source, root)
     if (convention := cohort.content["label_convention"]) is None:
         raise InputError(f"datalist {datalist}", "no labels", "labels, as Auto3DSeg trains a segmentation")
@@ -45,7 +47,6 @@ def auto3dseg(datalist: str, root: str, output: str, folds: int = 5, seed: int =
         "sigmoid": True,  # regions may overlap
         "class_names": [{"name": name, "index": sorted(labels)} for name, labels in regions_of(convention).items()],
     }
-    target.mkdir(parents=True, exist_ok=True)
     write_json(target / "datalist.json", content)
     with atomic_write(target / "input.yaml") as file:
         file.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
@@ -55,5 +56,4 @@ def auto3dseg(datalist: str, root: str, output: str, folds: int = 5, seed: int =
 def _listed(entry: dict[str, Any]) -> dict[str, Any]:
     """An entry in MONAI's form: a list of images, or the path of a single image."""
     images = entry["image"]
-    label = {"label": entry["label"]} if "label" in entry else {}
-    return {"image": images if len(images) > 1 else images[0], **label}
+    return {"image": images if len(images) > 1 else images[0], "label": entry["label"]}

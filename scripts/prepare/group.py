@@ -7,7 +7,7 @@ import numpy as np
 from markupsafe import Markup
 
 from common.pages.charts import group_chart
-from common.prepare.figures import UNITS, Figures, rows
+from common.prepare.figures import UNITS, Figures, in_units, rows
 
 LEAST = 8  # subjects, for a median and its spread to mean something
 OUTLYING = 3.5  # modified z-score (Iglewicz and Hoaglin, How to detect and handle outliers, 1993)
@@ -34,8 +34,9 @@ class Spread(NamedTuple):
         return {name: value for (name, value), is_far in zip(self.values.items(), far, strict=True) if is_far}
 
     def __str__(self) -> str:
-        names = ", ".join(f"{name} ({value:.3g})" for name, value in self.outliers.items())
-        return f"{self.modality} {self.figure}: {names}; median {np.median([*self.values.values()]):.3g}".strip()
+        names = ", ".join(f"{name} ({in_units(self.figure, value)})" for name, value in self.outliers.items())
+        median = in_units(self.figure, float(np.median([*self.values.values()])))
+        return f"{self.modality} {self.figure}: {names}; median {median}".strip()
 
 
 def spreads(figures: Mapping[str, Figures]) -> list[Spread]:
@@ -69,7 +70,5 @@ def in_words(figures: Figures) -> str:
     """The figures of a subject in a line, such as "overlap 0.951, volume 1430 mL; T1: coverage 1, information 0.31"."""
     parts: dict[str, list[str]] = {}
     for modality, figure, value, _, _ in rows(figures):
-        unit = f" {UNITS[figure]}" if figure in UNITS else ""
-        shown = f"{value:.0f}" if value >= 100 else f"{value:.3g}"
-        parts.setdefault(modality, []).append(f"{figure} {shown}{unit}")
+        parts.setdefault(modality, []).append(f"{figure} {in_units(figure, value)}")
     return "; ".join((f"{modality}: " if modality else "") + ", ".join(words) for modality, words in parts.items())

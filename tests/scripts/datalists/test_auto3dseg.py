@@ -1,6 +1,7 @@
 """Datalists as the input of MONAI's Auto3DSeg, read by MONAI."""
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -89,3 +90,18 @@ def test_the_folds_of_auto3dseg_are_read_back(data, datalist, single):
         expected = {entry["label"] for entry in content["training"] if entry["fold"] == number}
         held = json.loads((data.folder / "fold.json").read_text())["validation"]
         assert {entry["label"] for entry in held} == expected
+
+
+@pytest.mark.parametrize("options", [{"folds": 0}, {"folds": 1.5}, {"folds": 10**9}, {"seed": -1}])
+def test_a_number_that_cannot_be_is_refused(data, datalist, options):
+    with pytest.raises(InputError, match=f"{next(iter(options))}={next(iter(options.values()))}: expected"):
+        auto3dseg(datalist(), str(data.root), str(data.folder / "out"), **options)
+    assert not (data.folder / "out").exists()
+
+
+def test_a_file_that_is_there_is_not_replaced(data, datalist):
+    Path(datalist()).rename(data.folder / "datalist.json")
+    before = (data.folder / "datalist.json").read_bytes()
+    with pytest.raises(InputError, match=r"datalist\.json"):
+        auto3dseg(str(data.folder / "datalist.json"), str(data.root), str(data.folder))
+    assert (data.folder / "datalist.json").read_bytes() == before

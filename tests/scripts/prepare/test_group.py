@@ -56,3 +56,10 @@ def test_the_figures_of_a_subject_in_a_line():
     assert in_words(figures(0.9512, flair=False)) == (
         "overlap 0.951, volume 1400 mL, scale 1; T1: coverage 1, information 0.3"
     )
+
+
+def test_an_outlier_is_told_in_the_units_of_its_figure(group):
+    large = figures(0.954)
+    large.subject["volume"] = 1874.6
+    (spread,) = (spread for spread in spreads(group | {"large": large}) if spread.outliers)
+    assert str(spread) == "volume: large (1875 mL); median 1400 mL"
