@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 
 from .. import weights
-from ..configs import as_data, check
+from ..configs import check, read
 from ..errors import ArgumentError, InputError, did_you_mean
 from .cases import check_missing
 
@@ -45,10 +44,7 @@ class Segmenter:
         self.checkpoint = str(checkpoint or root / "models" / "model.pt")
         values["checkpoint"] = str(weights.path_of("checkpoint", self.checkpoint))
         check([config], values)
-        parser = ConfigParser()
-        parser.read_config(config)
-        for name, value in values.items():
-            parser[name] = as_data(name, value)
+        parser = read([config], values)
         parser.get_parsed_content("imports")
         settings = parser.get_parsed_content("options")
         if not hasattr(settings, "label_convention"):

@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.bundle import ConfigParser
 from torch import nn
 
 from common import weights
-from common.configs import as_data, check
+from common.configs import check, read
 from common.data import datalists
 from common.data.datasets import CaseDataset
 from common.data.modalities import missing_in
@@ -16,9 +15,10 @@ from common.data.regions import regions_of
 from common.errors import InputError
 from common.files import digest
 from common.options import OPTIONS, check_network
-from common.ssl.networks import SSLHead, settings
+from common.ssl.networks import SSLHead
 from common.values import DEVICE
 from scripts.package.weights_file import PRIVATE
+from scripts.weights import arguments_of
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
 CONFIG = "configs/inference.yaml"
@@ -52,11 +52,8 @@ class Source:
             raise InputError(f"checkpoint {file}: trained with {trainer}; expected a checkpoint of {name}")
         DEVICE.parse("device", device)
         check([self.folder / CONFIG], {})
-        self.parser = ConfigParser()
-        self.parser.read_config(self.folder / CONFIG)
         overrides = {"bundle_root": str(self.folder), "device": device, "checkpoint": str(file), "amp": False}
-        for name, value in overrides.items():
-            self.parser[name] = as_data(name, value)
+        self.parser = read([self.folder / CONFIG], overrides)
         self.parser.get_parsed_content("imports")
         values = {}  # from the checkpoint, else the config's defaults
         for name in weights.STATED.keys() & self.parser.get().keys():
@@ -90,12 +87,10 @@ class Source:
 
     def _arguments(self) -> dict[str, Any]:
         """The arguments that rebuild the network from its class."""
+        if arguments := arguments_of(self.network.state_dict()):
+            return arguments | {"use_flash_attention": True}
         names = [name for name in self.parser["network_def"] if not name.startswith("_")]
-        arguments = {name: self.parser.get_parsed_content(f"network_def::{name}") for name in names}
-        if isinstance(self.network, SSLHead):
-            return arguments
-        channels = {name: arguments[name] for name in ("in_channels", "out_channels")}
-        return channels | settings(arguments["model_size"])._asdict() | {"use_flash_attention": True}
+        return {name: self.parser.get_parsed_content(f"network_def::{name}") for name in names}
 
     def window(self) -> torch.Tensor:
         """Return a window of noise in the export's window size."""
