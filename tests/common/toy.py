@@ -133,6 +133,14 @@ class Training:
         self.losses.append(trainer.state.output["loss"].item())
 
 
+def state_of(file):
+    """A saved state without its record's times, which no two runs share."""
+    content = torch.load(file, weights_only=True)
+    record = content["record"]
+    del record["seconds"], record["started"], record["train"]["seconds_per_step"]
+    return content
+
+
 def same(one, other):
     """Whether two states are equal to the bit."""
     if isinstance(one, dict):

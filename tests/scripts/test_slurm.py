@@ -7,9 +7,8 @@ import sys
 import time
 
 import pytest
-import torch
 
-from tests.common.toy import same
+from tests.common.toy import same, state_of
 from tests.support import ROOT, TINY, execute
 
 SCRIPT = ROOT / "scripts/train.sbatch"
@@ -52,9 +51,7 @@ def submit(slurm, repository):
 
 
 def state(folder, iteration):
-    content = torch.load(folder / "models" / f"iteration-{iteration:07d}.pt", weights_only=True)
-    del content["record"]["seconds"], content["record"]["started"], content["record"]["train"]["seconds_per_step"]
-    return content
+    return state_of(folder / "models" / f"iteration-{iteration:07d}.pt")
 
 
 LENGTH = ["--iterations=8", "--val_interval=8", "--save_interval=2", "--num_workers=1"]

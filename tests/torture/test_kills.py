@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from scripts.quickstart import ENVIRONMENT
 from tests.common import toy
@@ -97,9 +96,7 @@ class Run:
 def state(run: Run) -> dict:
     """The last state of a run that has ended well, without its times."""
     assert run.process.wait(PATIENCE * 2) == 0, run.log.read_text()
-    content = torch.load(run.models / f"iteration-{ITERATIONS:07d}.pt", weights_only=True)
-    del content["record"]["seconds"], content["record"]["started"], content["record"]["train"]["seconds_per_step"]
-    return content
+    return toy.state_of(run.models / f"iteration-{ITERATIONS:07d}.pt")
 
 
 def strike(run: Run, moments: random.Random) -> str:

@@ -18,7 +18,7 @@ from common.training.resume import resumable
 from common.training.signals import PREEMPTED, StopRequest, end_before_the_first_step, handled
 from common.weights.formats import read
 from common.weights.storage import versions, write
-from tests.common.toy import METADATA, Training, plan_of, same
+from tests.common.toy import METADATA, Training, plan_of, same, state_of
 from tests.support import refused
 
 
@@ -28,9 +28,7 @@ def saved(folder):
 
 
 def state(folder, iteration):
-    content = torch.load(folder / "models" / f"iteration-{iteration:07d}.pt", weights_only=True)
-    del content["record"]["seconds"], content["record"]["started"], content["record"]["train"]["seconds_per_step"]
-    return content
+    return state_of(folder / "models" / f"iteration-{iteration:07d}.pt")
 
 
 @pytest.fixture(scope="module")
