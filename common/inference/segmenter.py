@@ -9,7 +9,8 @@ from monai.data import MetaTensor
 
 from .. import weights
 from ..configs import check, read
-from ..errors import ArgumentError, InputError, did_you_mean
+from ..data.datasets import CaseDataset
+from ..errors import ArgumentError, InputError, did_you_mean, input_error_message
 from .cases import check_missing
 
 
@@ -46,16 +47,14 @@ class Segmenter:
         check([config], values)
         parser = read([config], values)
         parser.get_parsed_content("imports")
-        settings = parser.get_parsed_content("options")
+        settings = _parsed(parser, "options")
         if not hasattr(settings, "label_convention"):
             raise InputError(f"bundle_root={root}", "not a bundle that segments", "brats_finetune or atlas_finetune")
         self.modalities: list[str] = list(settings.modalities)
         self.convention: str = settings.label_convention
         self._device = torch.device(settings.device)
-        self._preprocess, self._postprocess = (
-            parser.get_parsed_content(name) for name in ("preprocessing", "postprocessing")
-        )
-        self._network, self._infer = (parser.get_parsed_content(name) for name in ("network", "inferer"))
+        self._preprocess, self._postprocess = (_parsed(parser, name) for name in ("preprocessing", "postprocessing"))
+        self._network, self._infer = (_parsed(parser, name) for name in ("network", "inferer"))
         self._network.to(self._device).eval()
 
     def __call__(self, images: Mapping[str, str | Path]) -> MetaTensor:
@@ -76,9 +75,21 @@ class Segmenter:
                 hint = did_you_mean(name, self.modalities, otherwise=f"expected some of {', '.join(self.modalities)}")
                 raise ArgumentError(f"images: unknown modality {name}{hint}")
         files = [str(images[name]) if name in images else None for name in self.modalities]
-        (case,) = check_missing([{"subject": "images", "image": files}], self.modalities, self.checkpoint)
-        data = self._preprocess({"image": case["image"]})  # without `subject`, nothing is written
+        name = next((Path(file).name for file in files if file), "without images")
+        cases = check_missing([{"subject": name, "image": files}], self.modalities, self.checkpoint)
+        (data,) = CaseDataset(cases, self._preprocess)
+        del data["subject"]  # so that nothing is written
         with torch.no_grad():
             data["pred"] = self._infer(data["image"][None].to(self._device), self._network)[0]
         label: MetaTensor = self._postprocess(data)["pred"][0]
         return label.to(torch.uint8)
+
+
+def _parsed(parser: Any, name: str) -> Any:
+    """Return a config's content by its key; an `InputError` comes without MONAI's exception around it."""
+    try:
+        return parser.get_parsed_content(name)
+    except RuntimeError as error:
+        if message := input_error_message(error):
+            raise InputError(message) from error
+        raise

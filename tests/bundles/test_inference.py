@@ -119,5 +119,12 @@ def test_from_python_the_label_map_is_that_of_the_command(infer, cohorts, tmp_pa
     with pytest.raises(InputError) as error:
         segment({name: images[name] for name in ("FLAIR", "T1ce", "T1")})
     assert "T2" in str(error.value)
+    (tmp_path / "cut.nii.gz").write_bytes(images["T1"].read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"cut\.nii\.gz: Compressed file ended before"):
+        segment(images | {"T1": tmp_path / "cut.nii.gz"})
+    with pytest.raises(InputError, match=r"none\.pt"):
+        Segmenter(ROOT / "bundles/brats_finetune", tmp_path / "none.pt", amp=False)
+    with pytest.raises(InputError):
+        segment({})
     with pytest.raises(InputError, match="unknown modality T1c; did you mean T1ce"):
         segment({"T1c": images["T1ce"]})
