@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from common.drawing import Axes, MaxNLocator, new_figure
 from common.pages.charts import SERIES, STYLE, WIDTH, svg
+from scripts.report.runs import RATES
 
 RANGES = dict.fromkeys(("DiceLoss", "GeneralizedDiceLoss", "TverskyLoss"), " (0 to 1)")  # of MONAI's losses
 HEIGHT = 2.9  # inches
-RATES = {"learning_rate": "learning rate", "seconds_per_step": "seconds per step"}
 POINTS = 600  # largest number of points of a drawn curve
 
 

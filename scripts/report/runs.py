@@ -30,6 +30,7 @@ def _object(**properties: Any) -> dict[str, Any]:
 
 AXIS = {"type": "array", "items": COUNT}
 CURVE = {"type": "array", "items": NUMBER, "maxItems": 100_000, "description": "up to 100,000 values"}
+RATES = {"learning_rate": "learning rate", "seconds_per_step": "seconds per step"}  # curves beside the losses
 CURVES = _map(CURVE, maxProperties=100, description="up to 100 curves")  # each takes a moment to draw
 FATES = dict.fromkeys(("matched", "changed", "missing", "unexpected"), COUNT)
 MEAN = _object(mean=NUMBER, n=COUNT) | {"required": ["mean", "n"]}
@@ -56,7 +57,7 @@ FIELDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "checkpoints": ({}, _map(TEXT)),
     "weights": ({}, _object(source={"type": ["string", "null"]}, tensors=_map(TEXTS), **FATES)),
     "quantities": ({}, _map(TEXT)),
-    "train": ({}, _object(iteration=AXIS, loss=CURVES, learning_rate=CURVE, seconds_per_step=CURVE)),
+    "train": ({}, _object(iteration=AXIS, loss=CURVES, **dict.fromkeys(RATES, CURVE))),
     "validation": ({}, _object(iteration=AXIS, metrics=CURVES)),
     "pictures": ([], TEXTS | {"items": TEXT | {"pattern": r"\A[^\0]{1,4000}\Z"}}),
 }
@@ -162,7 +163,7 @@ def read_run(path: Path) -> Run:
         _ = run.start and run.start.timestamp()
     except (ValueError, OverflowError):
         raise InputError(f"{path}: $.started is {run.started!r}; expected a date and time in ISO 8601") from None
-    rates = {name: run.train[name] for name in ("learning_rate", "seconds_per_step") if name in run.train}
+    rates = {name: run.train[name] for name in RATES if name in run.train}
     for axis, curves in ((run.train, {**run.losses, **rates}), (run.validation, run.metrics)):
         length = len(axis.get("iteration", []))
         for name, values in curves.items():
