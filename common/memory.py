@@ -83,10 +83,22 @@ def free_memory(device: Any = "cpu") -> int:
     if status.is_file():
         sizes = re.findall(r"^MemAvailable:\s*(\d+) kB", status.read_text(), re.MULTILINE)
         bounds += [1024 * int(size) for size in sizes]
-    most, taken = (Path("/sys/fs/cgroup", name) for name in ("memory.max", "memory.current"))
-    if most.is_file() and (limit := most.read_text().strip()).isdecimal():
-        bounds.append(int(limit) - int(taken.read_text()))
-    return min(bounds)
+    return min(bounds + free_in_cgroups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")))
+
+
+def free_in_cgroups(membership: Path, root: Path) -> list[int]:
+    """Return the bytes free in each cgroup (version 2) with a limit that this process is in: a container, a SLURM job.
+
+    `membership` is the process's list of cgroups, `root` the mounted hierarchy. Inactive page cache counts as free.
+    """
+    paths = re.findall(r"^0::/(.*)$", membership.read_text(), re.MULTILINE) if membership.is_file() else []
+    free = []
+    for folder in {parent for path in paths for parent in (root / path, *(root / path).parents)}:
+        most = folder / "memory.max"
+        if folder.is_relative_to(root) and most.is_file() and (limit := most.read_text().strip()).isdecimal():
+            cache = re.findall(r"^inactive_file (\d+)$", (folder / "memory.stat").read_text(), re.MULTILINE)
+            free.append(int(limit) - int((folder / "memory.current").read_text()) + sum(map(int, cache)))
+    return free
 
 
 def check_crops(options: Mapping[str, Any], views: int = 1) -> None:

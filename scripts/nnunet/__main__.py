@@ -25,6 +25,8 @@ def baseline(
     dataset_dir: str,
     output: str,
     plans: str = "default",
+    gpu_memory: float | None = None,
+    spacing: Sequence[float] | None = None,
     epochs: int = 1000,
     iterations_per_epoch: int = 250,
     modalities: Sequence[str] | None = None,
@@ -46,6 +48,8 @@ def baseline(
         output: new folder for all files, or the folder of an interrupted run with the same settings.
         plans: default (the U-Net of Isensee et al. 2021, planned for 8 GB of GPU memory) or resenc_l (residual encoder
             L, which nnU-Net has recommended since 2024, for 24 GB).
+        gpu_memory: GPU memory that nnU-Net plans its patch and network for, in GB; 8 or 24 by default, as above.
+        spacing: spacing that nnU-Net resamples to, in mm, such as [2,2,2]; the data's median by default.
         epochs: number of epochs; 1000 in nnU-Net.
         iterations_per_epoch: number of iterations, 250 in nnU-Net; the validation of an epoch takes a fifth as many.
         modalities: modalities to use, in this order, such as ['T1','T2']. All by default.
@@ -60,6 +64,10 @@ def baseline(
         check_number(name, value, int, 1)
     check_number("num_workers", num_workers, int, 0, 1024)
     check_number("seed", seed, int, 0, 2**32 - 1)
+    if gpu_memory is not None:
+        check_number("gpu_memory", gpu_memory, float, 0.1)
+    if spacing is not None:
+        spacing = OPTIONS["spacing"](spacing)
     names = None if modalities is None else OPTIONS["modalities"](modalities)
     listed = Datalist(expand_home(datalist, f"--datalist={datalist}"), expand_home(dataset_dir, "--dataset_dir"))
     convention = listed.content.get("label_convention")
@@ -84,6 +92,8 @@ def baseline(
         "label_convention": convention,
         "modalities": names,
         "plans": plans,
+        "gpu_memory": gpu_memory,
+        "spacing": spacing,
         "epochs": epochs,
         "iterations_per_epoch": iterations_per_epoch,
         "seed": seed,
@@ -104,7 +114,7 @@ def baseline(
             convert(work.raw, training, validation, names, convention)
     with record.step("plan and preprocess") as to_do:
         if to_do:
-            record.content["plan"] = steps.prepare(work)
+            record.content["plan"] = steps.prepare(work, gpu_memory, spacing)
     with record.step("train", redo=not (steps.checkpoint_folder(work) / steps.FINAL).is_file()) as to_do:
         if to_do:
             record.content |= steps.train(work, epochs, iterations_per_epoch, seed)

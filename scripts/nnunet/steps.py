@@ -73,11 +73,12 @@ class Work:
             os.environ[name] = str(self.folder / name)
 
 
-def prepare(work: Work) -> dict[str, Any]:
+def prepare(work: Work, gpu_memory: float | None = None, spacing: Sequence[float] | None = None) -> dict[str, Any]:
     """Compute the data's fingerprint, plan, resample and normalise; replace the files of an interrupted run.
 
-    Return the plan's patch size, batch size, spacing in mm, and network. nnU-Net samples 10^8 intensities of each
-    channel from the whole cohort; four channels take 5 GiB.
+    `gpu_memory`, in GB, and `spacing`, in mm, replace those that nnU-Net plans for. Return the plan's patch size, batch
+    size, spacing and network. nnU-Net samples 10^8 intensities of each channel from the whole cohort; four channels
+    take 5 GiB.
     """
     planner, memory, name = PLANS[work.plans]
     processes = max(1, work.workers)
@@ -86,7 +87,8 @@ def prepare(work: Work) -> dict[str, Any]:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"nnU-Net refuses the data: {reason}") from error
-    plan_experiment_dataset(1, planner, memory, overwrite_plans_name=name)
+    mm = None if spacing is None else [float(edge) for edge in spacing]
+    plan_experiment_dataset(1, planner, gpu_memory or memory, overwrite_target_spacing=mm, overwrite_plans_name=name)
     preprocess_data_sets([1], name, (CONFIGURATION,), (processes,))
     configuration = work.plans_manager.get_configuration(CONFIGURATION)
     network = configuration.network_arch_init_kwargs

@@ -9,7 +9,14 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from common.memory import check_crops, device_memory, explain_out_of_memory, free_memory, lacks_host_memory
+from common.memory import (
+    check_crops,
+    device_memory,
+    explain_out_of_memory,
+    free_in_cgroups,
+    free_memory,
+    lacks_host_memory,
+)
 from tests.support import refused
 
 GIB = 2**30
@@ -159,3 +166,14 @@ def test_memory_that_a_worker_lacks_and_its_death_are_explained(fail):
 
 def test_free_memory_is_a_part_of_the_machines():
     assert 2**20 < free_memory() < device_memory("cpu")
+
+
+def test_the_limits_of_a_slurm_job_and_of_its_parents_count(tmp_path):
+    membership, job = tmp_path / "cgroup", tmp_path / "root/slurmstepd.scope/job_7"
+    (job / "step_0").mkdir(parents=True)
+    membership.write_text("4:memory:/other\n0::/slurmstepd.scope/job_7/step_0\n")
+    for folder, limit, cache in ((job, "5000", 300), (job / "step_0", "max", 0), (tmp_path, "1", 0)):
+        (folder / "memory.max").write_text(f"{limit}\n")
+        (folder / "memory.current").write_text("4000\n")
+        (folder / "memory.stat").write_text(f"anon 9\ninactive_file {cache}\n")
+    assert free_in_cgroups(membership, tmp_path / "root") == [1300]

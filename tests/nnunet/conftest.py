@@ -17,6 +17,8 @@ from tests.support import ROOT, execute
 SMALL = [
     "--modalities=['FLAIR','T1ce']",  # half the time and memory of four channels
     "--plans=resenc_l",
+    "--gpu_memory=1",
+    "--spacing=[5,5,5]",
     "--epochs=2",
     "--iterations_per_epoch=1",
     "--num_workers=0",

@@ -53,6 +53,8 @@ def test_the_record_says_what_ran(finished):
     assert list(record["steps"]) == ["convert", "plan and preprocess", "train", "predict testing"]
     assert record["versions"]["nnunetv2"] == "2.8.1"
     assert record["plan"]["network"] == "ResidualEncoderUNet"
+    assert record["plan"]["spacing"] == [5, 5, 5], "the spacing that was requested, not the cohort's median of 4 mm"
+    assert max(record["plan"]["patch_size"]) <= 40, "of images of about 36 x 44 x 36 voxels, what 1 GB holds"
     assert record["train"]["iteration"] == [1, 2]
     assert len(record["train"]["loss"]["loss"]) == 2
 
@@ -102,6 +104,8 @@ def refused(cohort, tmp_path):
     [
         ({"plans": "xl"}, "plans=xl: expected one of default, resenc_l"),
         ({"modalities": 3}, "modalities=3: expected a list of names"),
+        ({"gpu_memory": 0}, "gpu_memory=0: expected a number from 0.1"),
+        ({"spacing": [2, 2]}, "spacing=[2, 2]: expected three"),
     ],
 )
 def test_bad_options_are_refused_in_one_line(refused, options, message):
