@@ -32,7 +32,7 @@ FOLDS_SCHEMA = {
                 "required": ["fold", "image"],
                 "properties": {
                     "fold": {"type": "integer", "minimum": 0, "maximum": MOST - 1},
-                    "image": {"anyOf": [IMAGE, {"type": "array", "minItems": 1, "items": IMAGE}]},
+                    "image": {"type": ["string", "array"], "minLength": 1, "minItems": 1, "items": IMAGE},
                 },
             },
         }

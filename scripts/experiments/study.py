@@ -74,7 +74,7 @@ RUN = _object(
     },
     oneOf=[{"required": ["bundle", "datalist"]}, {"required": ["command"]}],
 )
-BASELINES = {"anyOf": [TEXT, _list(TEXT, minItems=1)]}
+BASELINES = TEXT | _list(TEXT, minItems=1) | {"type": ["string", "array"]}
 # A row: a run, and values of the axes that are not averaged over; `new` if the row is not in the paper
 ROW = _mapping(
     {"type": ["string", "number"]},

@@ -37,7 +37,7 @@ SCHEMA = {
         "bundle": {"enum": [f"{name}_finetune" for name, card in COHORTS.items() if card.conventions]},
         "regions": {"type": "object", "minProperties": 1},
         **dict.fromkeys(STEPS, OPTIONS_SCHEMA),
-        "prepare": {"anyOf": [OPTIONS_SCHEMA | {"required": ["like", "modalities"]}, {"type": "null"}]},
+        "prepare": OPTIONS_SCHEMA | {"type": ["object", "null"], "required": ["like", "modalities"]},
         "about": {"type": "object", "additionalProperties": {"type": "string"}},
         "seconds": {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}},
     },

@@ -31,7 +31,7 @@ SCHEMA = {
         },
         "labels": {
             "type": "object",
-            "additionalProperties": {"anyOf": [_VALUE, {"type": "array", "items": _VALUE, "minItems": 1}]},
+            "additionalProperties": _VALUE | {"type": ["integer", "array"], "items": _VALUE, "minItems": 1},
         },
         "file_ending": {"enum": [".nii.gz", ".nii", ".nrrd"]},
     },
