@@ -84,12 +84,11 @@ def segment(
     trained = weights.read(file)
     torch.set_num_threads(threads)
     record = trained.metadata
+    weights.check_bundle(record, file, bundle)
     check_stated(record, file)
     is_swin = record.get("architecture", "swin_unetr") == "swin_unetr"
     if is_swin and (network := network_of(trained.state)) != "SwinUNETR":
         raise InputError(f"--checkpoint={file}: holds {network}; expected weights trained with {bundle}")
-    if (trainer := record.get("bundle", bundle)) != bundle:
-        raise InputError(f"--checkpoint={file}: trained with {trainer}; expected weights trained with {bundle}")
     space = usual if like is None else like
     if space in COHORTS and space != usual:
         show(f"warning: --like={like}: expected {usual}, unless {file} was trained on scans like {like}", error=True)

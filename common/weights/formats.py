@@ -101,6 +101,12 @@ def _read(content: Mapping[str, Any], path: str | Path) -> Checkpoint:
     return Checkpoint(state, _metadata(content, path), Layout(wrapper, beside, prefix, encoder, left_out))
 
 
+def check_bundle(metadata: Mapping[str, Any], checkpoint: Any, bundle: str) -> None:
+    """Refuse a checkpoint of another bundle; a converted file may state none."""
+    if (trainer := metadata.get("bundle", bundle)) != bundle:
+        raise InputError(f"checkpoint {checkpoint}", f"trained with {trainer}", f"a checkpoint of {bundle}")
+
+
 def settings_of(checkpoint: str | Path | Sequence[str]) -> dict[str, Any]:
     """Return the settings of a checkpoint's network and training images: its metadata listed in `STATED`.
 

@@ -47,9 +47,8 @@ class Source:
         self.folder = _bundle(bundle)
         file = weights.path_of("checkpoint", checkpoint or self.folder / "models" / "model.pt")
         stated = weights.read(file).metadata
-        name = self.folder.name  # a copied bundle may be renamed
-        if self.folder.parent == BUNDLES and (trainer := stated.get("bundle", name)) != name:
-            raise InputError(f"checkpoint {file}: trained with {trainer}; expected a checkpoint of {name}")
+        if self.folder.parent == BUNDLES:  # a copied bundle may be renamed
+            weights.check_bundle(stated, file, self.folder.name)
         DEVICE.parse("device", device)
         check([self.folder / CONFIG], {})
         overrides = {"bundle_root": str(self.folder), "device": device, "checkpoint": str(file), "amp": False}

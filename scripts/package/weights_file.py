@@ -75,7 +75,8 @@ def _copy_weights(weights: str, file: Path, source: Path) -> Mapping[str, Any]:
     checkpoint = checkpoints.read(weights)
     config = read_yaml(source / "configs/train.yaml")
     stated = checkpoint.metadata
-    expected: dict[str, Any] = {"bundle": source.name}
+    checkpoints.check_bundle(stated, weights, source.name)
+    expected: dict[str, Any] = {}
     if "architecture" in config:  # a package describes, tests and exports the network of the config's default
         if not isinstance(stated.get("modalities"), list):
             raise InputError(f"--weights={weights}: modalities unknown; expected a checkpoint that states them")
@@ -84,8 +85,8 @@ def _copy_weights(weights: str, file: Path, source: Path) -> Mapping[str, Any]:
         network = config["network_def"]["_target_"].rpartition(".")[2]
         expected |= {"network": network, "modalities": config["modalities"], "tasks": TASKS}
     for what, value in expected.items():
-        # a converted file states no bundle, architecture or tasks
-        if stated.get(what, value if what in ("bundle", "architecture", "tasks") else None) != value:
+        # a converted file states no architecture and no tasks
+        if stated.get(what, value if what in ("architecture", "tasks") else None) != value:
             raise InputError(f"--weights={weights}: {what} {_text(stated.get(what))}; expected {_text(value)}")
     check_stated(checkpoints.settings_of(weights), weights)
     checkpoints.measured_of(weights)  # rejects invalid ranges

@@ -68,7 +68,7 @@ def test_a_checkpoint_that_is_missing_is_refused_before_anything_is_written(tmp_
     for options, message in (
         (
             {"bundle": "atlas_finetune", "checkpoint": other},
-            "other.pt: trained with brats_finetune; expected weights",
+            "other.pt: trained with brats_finetune; expected a checkpoint of atlas_finetune",
         ),
         (
             {"bundle": "atlas_finetune", "checkpoint": str(tmp_path / "no.pt")},
@@ -78,7 +78,7 @@ def test_a_checkpoint_that_is_missing_is_refused_before_anything_is_written(tmp_
             {"bundle": "atlas_finetune", "checkpoint": [file, other]},
             r"^checkpoint=\[.*\]: expected the path of one file",
         ),
-        ({"bundle": "atlas_finetune", "checkpoint": file}, "ssl.pt: holds SSLHead; expected weights tr"),
+        ({"bundle": "atlas_finetune", "checkpoint": file}, "ssl.pt: trained with ukb_ssl_pretrain; expected"),
         ({"bundle": "brats_stage2"}, "bundle=brats_stage2: expected one of atlas_finetune, brats_finetune"),
     ):
         with pytest.raises(InputError, match=message) as error:

@@ -231,7 +231,7 @@ def test_weights_of_ones_own_regions_and_modalities(dist, checkpoint):
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ({"bundle": "brats_stage2"}, "bundle brats_stage2; expected brats_finetune"),
+        ({"bundle": "brats_stage2"}, "trained with brats_stage2; expected a checkpoint of brats_finetune"),
         ({"network": "SSLHead"}, "network SSLHead; expected SwinUNETR"),
         ({"architecture": "segresnet", "network": "SegResNet"}, "architecture segresnet; expected swin_unetr"),
         ({"modalities": None}, "cannot|modalities"),
@@ -241,7 +241,7 @@ def test_weights_of_ones_own_regions_and_modalities(dist, checkpoint):
             r"metadata: \$.reached.dice = \"0.9\": .*expected the metadata that training writes",
         ),
         ({"dataset": "ATLAS"}, r"metadata: \$.dataset = \"ATLAS\": .*expected the metadata that training writes"),
-        ({"learning_rate": float("nan")}, "metadata: .*; expected plain words and numbers"),
+        ({"note": float("nan")}, "metadata: .*; expected plain words and numbers"),
     ],
 )
 def test_weights_of_something_else(dist, checkpoint, said, message):
