@@ -136,14 +136,16 @@ def screen(plan: Plan, output: Path) -> list[str]:
     """Summarise a plan on one screen: findings, choices, time and commands."""
     train, prepare, about = plan["train"], plan["prepare"], plan.get("about", {})
     rows = {"scans": plan["root"]} | about | {"regions": declaration(plan["regions"]).replace(",", ", ")}
-    rows["prepare"] = "no, as they are: spacing " + str(train.get("spacing", "of the files"))
+    rows["prepare"] = "no, as they are"
     if prepare is not None:
         size = "keep their size" if COHORTS[prepare["like"]].space.dof == 6 else "get the template's size"
         edge = prepare.get("spacing", 1)
         rows["prepare"] = f"into the space of {prepare['like']}, where heads {size}; voxels of {edge} mm"
     rows["network"] = f"SwinUNETR {train.get('model_size', 'small')} from scratch, recipe {train.get('recipe', 'text')}"
     edges = " x ".join(map(str, train.get("patch_size", ["96"] * 3)))
-    rows["crops"] = f"{edges} voxels, {train.get('batch_size', 2)} a step"
+    spacing = train.get("spacing")
+    size = f"of {' x '.join(map(str, spacing))} mm" if spacing else "as in the files"
+    rows["crops"] = f"{edges} voxels {size}, {train.get('batch_size', 2)} a step"
     rows["steps"] = f"{train.get('iterations', 50000)}, with a validation every {train.get('val_interval', 500)}"
     rows["time"] = time_of(plan)
     width = max(map(len, rows)) + 2

@@ -55,6 +55,7 @@ CPU: dict[str, Any] = {
 }  # as in the quick start; a step of `small` takes a minute
 GPU: dict[str, Any] = {"model_size": "small", "learning_rate": 1.0e-04}  # the paper's
 WARMUP = {"cpu": 0.2, "cuda": 0.01}  # share of the iterations; a high learning rate needs more: docs/real.md
+FINEST = {"cpu": 2.0, "cuda": 0.0}  # mm; smallest voxel edge in training, so that small crops show enough of a head
 BRAIN = (140, 180, 140)  # mm; extent for estimates
 SUBJECT = 40.0  # core seconds to prepare T1 and FLAIR of 2 mm; 35 to 57 measured
 OVERHEAD = 1.2  # factor on a step's time, for reading, augmentation and optimiser
@@ -104,7 +105,9 @@ def make_plan(root: Path, asked: Mapping[str, Any], hours: float, device: str) -
     all_edges = edges_of(data)
     edges = [round(float(edge), 2) for edge in np.median(all_edges, axis=0)]
     prepare = preparation(data, edges) if is_raw else None
-    spacing = [prepare["spacing"]] * 3 if prepare else edges
+    kind = device.partition(":")[0]
+    stored = [prepare["spacing"]] * 3 if prepare else edges
+    spacing = [max(edge, FINEST[kind]) for edge in stored]
     fit = fit_training(data, device)
     patch = fit.options["patch_size"]
     windows = prod(max(1, ceil(2 * mm / (edge * n)) - 1) for mm, edge, n in zip(BRAIN, spacing, patch, strict=True))
@@ -113,9 +116,10 @@ def make_plan(root: Path, asked: Mapping[str, Any], hours: float, device: str) -
     count = int(np.clip(900 * hours / validation, *VALIDATIONS))
     interval = max(1, int(min(MOST, max(1800 * hours, 3600 * hours - count * validation) / fit.step)) // count)
     train = training(data, fit, spacing, device) | {"iterations": count * interval, "val_interval": interval}
-    train["warmup_iterations"] = int(train["iterations"] * WARMUP[device.partition(":")[0]])
-    if not is_raw and (all_edges.max(axis=0) / all_edges.min(axis=0)).max() > SPACING:
-        train["spacing"] = edges
+    train["warmup_iterations"] = int(train["iterations"] * WARMUP[kind])
+    varies = not is_raw and (all_edges.max(axis=0) / all_edges.min(axis=0)).max() > SPACING
+    if varies or spacing != stored:
+        train["spacing"] = spacing
     subjects = len(data.cases) / prepare["jobs"] if prepare else 0
     seconds = {
         "prepare": subjects * SUBJECT * len(data.modalities) / 2,

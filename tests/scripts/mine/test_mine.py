@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 from scripts.experiments.engine import states_of
+from scripts.mine import planning
 from scripts.mine.plan import jobs_of, read_plan, screen
 from scripts.mine.planning import judged
 from tests.scripts.prepare.moved_heads import make_raw
@@ -65,6 +67,20 @@ def test_the_plan_is_one_screen_of_what_is_there_and_of_commands(planned):
     programs = [line.split()[3:5] for line in lines if line.startswith("$ ")]
     assert [name for name, _ in programs] == ["scripts.prepare", *["scripts.datalists"] * 2, *["scripts.run"] * 2]
     assert [word for _, word in programs[1:3]] == ["generic", "check"]
+
+
+@pytest.mark.parametrize(("device", "spacing"), [("cpu", [5.0] * 3), ("cuda", None)])
+def test_a_small_network_on_a_cpu_trains_on_coarse_voxels(raw, monkeypatch, device, spacing):
+    """The limit is 5 mm here, in place of 2, because the heads have voxels of 4 mm."""
+    monkeypatch.setitem(planning.FINEST, "cpu", 5.0)
+    monkeypatch.setattr(planning, "DEVICE", SimpleNamespace(parse=lambda _, value: value))
+    monkeypatch.setattr(planning, "gpu_in_words", str)
+    fit = planning.Fit({"patch_size": [64] * 3, "batch_size": 1}, 1.0, 0.3, "")
+    monkeypatch.setattr(planning, "fit_training", lambda *_: fit)
+    asked = dict.fromkeys(("modalities", "label", "regions", "person"))
+    plan = planning.make_plan(raw, asked, 1.0, device)
+    assert plan["train"].get("spacing") == spacing
+    assert plan["prepare"]["spacing"] == 4.0, "the stored scans keep their detail"
 
 
 def carried_out(output, plan, folder):
