@@ -44,8 +44,9 @@ def metrics_chart(bundle: str, iterations: Sequence[int], metrics: Mapping[str, 
         for n, (name, values) in enumerate(metrics.items()):
             style: Any = {"color": SERIES[n % len(SERIES)], "marker": "osD^"[n % 4], "markersize": 4.5}
             axes.plot(*thin(iterations, floats(values)), label=name, linewidth=2.2 if n == 0 else 1.1, **style)
-        axes.set_ylabel("Dice (0 to 1)")
-        axes.set_ylim(-0.03, 1.03)
+        is_cosine = all(name.endswith("_cosine") for name in metrics)
+        axes.set_ylabel("mean cosine of different crops" if is_cosine else "Dice (0 to 1)")
+        axes.set_ylim(-1.03 if is_cosine else -0.03, 1.03)
 
     return over_iterations(f"{bundle}: held-out {', '.join(metrics)} over the iterations", draw)
 

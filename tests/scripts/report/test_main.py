@@ -23,7 +23,7 @@ ORDER = {"ukb_ssl_pretrain": None, "brats_stage2": "ukb_ssl_pretrain", "brats_fi
 
 def record(bundle: str, minute: int, source: str | None = None) -> dict:
     terms = ["total"] if bundle.endswith("finetune") else ["total", "reconstruction", "rotation", "contrastive"]
-    metrics = ["dice", "WT", "TC", "ET", *PRESENT] if bundle.endswith("finetune") else terms
+    metrics = ["dice", "WT", "TC", "ET", *PRESENT] if bundle.endswith("finetune") else [*terms, "contrastive_cosine"]
     return {
         "bundle": bundle,
         "workflow": "train",
@@ -126,6 +126,8 @@ def test_page_shows_every_stage_with_its_command_losses_and_weights(page: str) -
         assert f"brats_finetune: {title} over the iterations" in page, name
     assert "decoder.two" in text
     assert len(re.findall(">DiceFocalLoss</text>", page)) == 1, "the loss names its axis"
+    axes = ["Dice (0 to 1)", "mean cosine of different crops"]
+    assert [len(re.findall(f">{re.escape(axis)}</text>", page)) for axis in axes] == [1, 2]
     assert "python 3.11.7, torch 2.13.0, git commit abcdef; 1 × cpu" in text
     assert EMBEDDED in text
 
