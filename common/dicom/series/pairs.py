@@ -15,7 +15,7 @@ from .evidence import Candidate, number_of
 from .voxels import brighter
 from .words import UNCLEAR, WITH, WITHOUT
 
-ALIKE = 0.3  # relative tolerance of times: half the smallest step between kinds (MPRAGE to spin echo)
+ALIKE = 0.3  # relative tolerance of times: half the smallest difference between sequences (MPRAGE, spin echo)
 LEAST_ECHO = 3.0  # ms, smallest tolerance of echo times; in phase and out of phase differ by 1.1 ms at 3 T
 
 
@@ -47,7 +47,7 @@ class Pair:
 
     @cached_property
     def support(self) -> list[str]:
-        """The kinds of evidence: words, post (the word "post", which may refer to any event), header, order and voxels.
+        """The kinds of evidence: words, post (the word "post", which may mean any event), header, order and voxels.
 
         Order alone proves little, so it counts only with a word or an injection, or between scans of the same kind.
         """
@@ -137,7 +137,7 @@ class Pairs:
 
 
 def same_kind(header: Dataset, other: Dataset) -> bool:
-    """Return whether two T1 series were scanned alike, with comparable voxels. Missing values count as different.
+    """Return whether two T1 series were scanned alike. A missing echo or repetition time counts as different.
 
     Example:
         >>> spin_echo, mprage = Dataset(), Dataset()
