@@ -51,7 +51,7 @@ class Scans(NamedTuple):
 
 
 class JobOperator(Operator):
-    """An operator that works on a job."""
+    """An operator with access to the job."""
 
     def __init__(self, fragment: Fragment, *args: Any, job: Job, **kwargs: Any) -> None:
         self.job = job
@@ -175,7 +175,7 @@ class Write(JobOperator):
 
 def write_dicom(image: Dataset, path: Path) -> None:
     """Write a DICOM file atomically."""
-    image.save_as(content := BytesIO())  # in memory: pydicom's error on a full disk holds a traceback
+    image.save_as(content := BytesIO())  # in memory, because pydicom's error on a full disk contains a traceback
     with atomic_write(path) as file:
         file.write_bytes(content.getvalue())
 

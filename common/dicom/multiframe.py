@@ -109,7 +109,7 @@ def _scanning_sequence(frame: Dataset) -> list[str]:
 
 
 def _contrast_agent(frame: Dataset) -> dict[str, str]:
-    """Return the contrast agent's name ("NONE" if no agent was given) and start time; empty if the frame states none."""
+    """Return the contrast agent's name ("NONE" if no agent was given) and start time; empty if unknown."""
     if frame.get("ContrastBolusAgentAdministered") == "NO" or frame.get("ContrastBolusAgentPhase") == "PRE_CONTRAST":
         return {"ContrastBolusAgent": "NONE"}
     for agent in frame.get("ContrastBolusAgentSequence") or []:

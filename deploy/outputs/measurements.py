@@ -1,7 +1,7 @@
 """Report segment volumes as a DICOM structured report: TID 1500, "Measurement Report" (PS3.16).
 
-Programs can read the volumes from it; the measurement groups refer to the segments of the segmentation. No text comes
-from DICOM headers.
+Programs can read the volumes from the report. Each measurement group refers to a segment of the DICOM segmentation. No
+text comes from DICOM headers.
 """
 
 from collections.abc import Mapping, Sequence

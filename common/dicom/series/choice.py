@@ -199,9 +199,9 @@ def _select(
 
 
 def _check_evidence(native: Candidate, after: Sequence[Candidate], pairs: Sequence[Pair], both: bool) -> None:
-    """Raise an error if a pair shows that `native` was scanned after agent, or if required proof is missing.
+    """Raise an error if evidence contradicts a pair of `native` and a later series, or if required proof is missing.
 
-    Weak evidence requires a pair that proves it, and a model that takes a T1ce (`both`) always requires such a pair.
+    A proven pair is required for weak evidence, and always if the model takes a T1ce (`both`).
     """
     weak_after = any(later.weak for later in after)
     if not any(pair.is_contradicted for pair in pairs):
