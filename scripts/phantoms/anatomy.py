@@ -165,7 +165,7 @@ def make_head(rng: Generator, grid: PhantomGrid, swellings: Sequence[Swelling], 
 
 
 def _warp(rng: Generator, grid: PhantomGrid, positions: Array, swellings: Sequence[Swelling]) -> Array:
-    """Map positions to the template, mm, by an affine, a smooth and local deformations."""
+    """Map positions to the template, mm, by an affine, a smooth random deformation and the swellings."""
     from scipy.spatial.transform import Rotation
 
     turn = Rotation.from_euler("xyz", rng.normal(0, 2.0, 3), degrees=True).as_matrix()
@@ -243,7 +243,7 @@ def _mottled(rng: Generator, head: Head, share: float) -> Array:
 def add_glioma(rng: Generator, head: Head, centres: Array) -> None:
     """Add a high-grade glioma in place: necrosis (1), oedema (2) and enhancing rim (4) around centres [foci, 3] in mm.
 
-    Whole tumour 35-150 cm3, core a quarter to half of it, rim about 5-8 mm: the range of BraTS 2021.
+    Whole tumour 35-150 cm3, core a quarter to half of the tumour, rim about 5-8 mm: the range of BraTS 2021.
     """
     spacing = head.grid.spacing
     volume = float(np.clip(rng.lognormal(np.log(80), 0.45), 35, 150))

@@ -33,7 +33,7 @@ class Tissue:
 
 @dataclass(frozen=True)
 class Sequence:
-    """Repetition, echo and inversion time in ms (None: spin echo); `enhanced` by contrast agent or not."""
+    """Repetition, echo and inversion time in ms (None: spin echo); `enhanced`: scanned with contrast agent."""
 
     repetition: float
     echo: float
@@ -111,7 +111,7 @@ def scan(rng: Generator, head: Head, sequence: Sequence, agent: float) -> NDArra
 
 @dataclass(frozen=True)
 class Scanner:
-    """A scanner and its protocol; `axis` is the slice direction."""
+    """A scanner and its protocol, in the units of the constants above; `axis` is the slice direction."""
 
     snr: float
     gamma: float
