@@ -106,7 +106,7 @@ class Archive:
         return self._request("GET", f"studies/{study}", may_be_missing=True) is not None
 
     def mark(self, study: str) -> str | None:
-        """The text of a study's mark; None if it has none."""
+        """The text of a study's mark; None without a mark."""
         answer = self._request("GET", f"studies/{study}/metadata/{MARK}", may_be_missing=True)
         return None if answer is None else answer.decode(errors="replace")
 
@@ -139,7 +139,7 @@ class Archive:
             self._request("DELETE", f"instances/{instance}", may_be_missing=True)
 
     def store(self, results: bytes) -> list[str]:
-        """Store the DICOM files of a zip archive in Orthanc and return their Orthanc ids.
+        """Store the DICOM files of a zip archive in Orthanc and return the Orthanc ids of the files.
 
         Files that Orthanc already has stay unchanged. Raise an ArchiveError if a file is not stored.
         """

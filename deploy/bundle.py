@@ -63,7 +63,7 @@ class Bundle:
 
 
 def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
-    """Open a bundle's folder; raise an InputError if it is unsuitable or its checkpoint contains more than tensors.
+    """Open a bundle's folder; raise an InputError if the bundle is unsuitable or the checkpoint contains code.
 
     The default checkpoint is models/model.pt. Archives are refused: unpacking an untrusted archive can write anywhere.
     """

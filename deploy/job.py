@@ -39,9 +39,9 @@ class Job:
 
 
 def prepare_output(output: Path) -> None:
-    """Create the output folder if missing; refuse one that is not writable or contains results.
+    """Create the output folder if missing; refuse a folder that is not writable or contains results.
 
-    Messages do not name the folder because its name may identify the patient.
+    Messages do not name the folder, because the name may identify the patient.
     """
     try:
         output.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """The operators of the application: from the chosen series to the result files.
 
-MONAI Deploy's own operators are not used; docs/explanation/architecture.md lists their faults. Its series selector
-cannot express "T1 without contrast agent".
+MONAI Deploy's operators are not used; docs/explanation/architecture.md lists the faults. For example, the selector of
+series cannot express "T1 without contrast agent".
 """
 
 from io import BytesIO

@@ -253,7 +253,7 @@ def inspect(study: str, output: str) -> None:
 
 
 def _held_results(archive: Archive, study: str) -> dict[str, bytes]:
-    """Return the held results of a study by file name; raise an InputError if there are none or they are damaged."""
+    """Return the held results of a study by file name; raise an InputError if the results are missing or damaged."""
     name, mark = next(iter(_chosen(archive, study).items()))
     if mark.step != HOLD:
         raise InputError(f"--study={study}: holds no results; `status` lists the held studies")

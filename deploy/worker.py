@@ -1,7 +1,7 @@
 """The loop of the service (service.py has its commands).
 
-The service segments the studies in Orthanc one by one, each in a separate process, and stores the results there. Its
-state is a mark on each study in Orthanc (mark.py), so it can be killed at any time.
+The service segments the studies in Orthanc one by one, each in a separate process, and stores the results there. All
+progress is in a mark on each study in Orthanc (mark.py), so the service can be killed at any time.
 """
 
 import io
@@ -111,7 +111,7 @@ class Service:
         (self.work / HEARTBEAT).touch()
 
     def _start(self) -> None:
-        """With `adopt`, take over the studies of other services; without it, raise SharedError if they have any.
+        """With `adopt`, take over the studies of other services; without `adopt`, raise SharedError if there are any.
 
         Attempts that a killed service left in progress are marked as failed.
         """
@@ -132,7 +132,7 @@ class Service:
             )
 
     def _set_mark(self, study: StoredStudy, mark: Mark | None = None) -> None:
-        """Mark a study; without `mark`, only check the mark that it has.
+        """Mark a study; without `mark`, only check the existing mark.
 
         Raise SharedError if another service has marked the study, and RefusedError if Orthanc has no valid mark of it.
         """

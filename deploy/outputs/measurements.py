@@ -24,7 +24,7 @@ PROCEDURE = Code("24590-2", "LN", "MR Brain")  # CID 100 lacks brain MRI, but is
 
 
 def make(case: Case, made: Mapping[str, Dataset]) -> hd.sr.Comprehensive3DSR:
-    """Make the report of a case, which refers to its segmentation."""
+    """Make the report of a case; the report refers to the segmentation."""
     return make_report(case.volumes, made["segmentation"], case.slices, case.bundle, case.remarks, case.replaced)
 
 

@@ -15,7 +15,7 @@ FINE_TUNING = ROOT / "bundles/brats_finetune"
 
 
 def inference() -> Works:
-    """Return the variants that segment a BraTS case [240, 240, 155]; weights are random, as values do not affect time."""
+    """Return the variants that segment a BraTS case [240, 240, 155], with random weights: values do not affect time."""
     folder = TemporaryDirectory()
     atexit.register(folder.cleanup)
     ours, stock = commands("cpu", Path(folder.name))

@@ -159,7 +159,7 @@ def compare(
     """Compare two networks on all windows of a case, and segmentation networks also by their label maps.
 
     Networks map windows [N, C, x, y, z] to logits or a tuple of features. `image` is [C, H, W, D], preprocessed as in
-    inference.yaml; `convention`, of labels, is needed for logits.
+    inference.yaml; `convention` names the labels of logits.
     """
     differences: list[float] = []
     counts: list[int] = []

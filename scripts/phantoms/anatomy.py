@@ -136,7 +136,7 @@ def _sample(volume: Array, positions: Array, step: float = 1.0) -> Array:
 def seed_points(rng: Generator, spacing: float, count: int, depth: tuple[float, float], white: bool) -> Array:
     """Random positions for lesions in the cerebrum, mm, [count, 3].
 
-    `depth` is the least and greatest distance from the brain's surface, mm. `white` restricts them to white matter.
+    `depth` is the least and greatest distance from the brain's surface, mm. `white` admits only white matter.
     """
     grey_map, white_map, depth_map = _template(spacing)
     step = (slice(None, None, MASK_STEP),) * 3
@@ -220,7 +220,7 @@ def random_axes(rng: Generator, stretch: float) -> Array:
 
 
 def _radius(rng: Generator, head: Head, centre: Array, stretch: float, roughness: float) -> Array:
-    """Distance from `centre` in mm, distorted into an irregular body with random axes; its level sets outline lesions.
+    """Distance from `centre` in mm, distorted by random axes and noise, so that level sets are outlines of lesions.
 
     `stretch` and `roughness` are standard deviations of the log axis lengths and of the log radius.
     """

@@ -122,7 +122,7 @@ class Scanner:
 
 
 def draw_scanner(rng: Generator) -> Scanner:
-    """A random scanner; half of them have axial slices (axis 2)."""
+    """Draw a random scanner, with axial slices (axis 2) in half of the draws."""
     return Scanner(
         snr=float(np.exp(rng.uniform(*np.log(SNR)))),
         gamma=float(np.exp(rng.uniform(*np.log(GAMMA)))),

@@ -355,7 +355,7 @@ def _names_agent(header: Dataset) -> bool:
 
 
 def acquired_at(header: Dataset) -> float | None:
-    """Return the time of an image's acquisition in seconds; None if the header does not state it.
+    """Return the time of an image's acquisition in seconds, see `_clock`; None if the header states no valid time.
 
     ContentTime counts only for original images, because converters and workstations overwrite it.
     """
@@ -372,7 +372,7 @@ def _seconds(header: Dataset, keyword: str) -> float | None:
 
 
 def _clock(day: str, time: str) -> float | None:
-    """Convert a DICOM date and time to seconds; minutes and seconds are optional. None if either is invalid."""
+    """Convert a DICOM date and time to seconds since the year 1; None if invalid. Minutes and seconds are optional."""
     clock = re.match(r"(\d\d):?(\d\d)?:?(\d\d(?:\.\d+)?)?", time.strip())
     try:
         days = date(int(day[:4]), int(day[4:6]), int(day[6:8])).toordinal()

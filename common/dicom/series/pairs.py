@@ -125,7 +125,7 @@ class Pairs:
         return result if result is None or first is native else -result
 
     def _volume(self, series: Series) -> Volume | None:
-        """Return the volume of a series; None if it is invalid, which is reported if the series is chosen."""
+        """Return the volume of a series; None if invalid (the error is raised again if the series is chosen)."""
         if series.uid not in self._volumes:
             try:
                 volume, _ = read_series(series)

@@ -27,8 +27,8 @@ BACKGROUND = 0.25  # fraction of the 75th percentile: air and noise are below it
 def brighter(scan: Volume, other: Volume) -> int | None:
     """Return 1 if contrast agent brightened `scan`, -1 if it brightened `other`, 0 if neither.
 
-    Return None if their heads hardly overlap. Both must be T1 series of the same kind, in scanner units; their grids
-    may differ, because `other` is registered to `scan` first.
+    Return None if the heads hardly overlap. Both volumes must be T1 series of the same kind, in scanner units. Grids may
+    differ, because `other` is registered to `scan` first.
     """
     lengths = tails(scan, other)
     if lengths is None:
@@ -71,9 +71,9 @@ def _foreground(image: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def _on_common_grid(scan: Volume, other: Volume) -> list[NDArray[np.float32]]:
-    """Blur both series to their coarsest spacing (at least `EDGE`), register the second rigidly to the first, resample.
+    """Blur both series to the coarsest spacing of both, at least `EDGE` mm, and register `other` rigidly to `scan`.
 
-    The grid covers the first series, with voxels of `EDGE` mm.
+    Return the volumes on a grid of `EDGE` mm over `scan`, [slices, rows, columns].
     """
     sigma = max(EDGE, *scan.spacing, *other.spacing) / 2
     images = [_smooth(to_image(volume), sigma) for volume in (scan, other)]
