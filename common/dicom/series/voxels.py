@@ -27,8 +27,8 @@ BACKGROUND = 0.25  # fraction of the 75th percentile: air and noise are below it
 def brighter(scan: Volume, other: Volume) -> int | None:
     """Return 1 if contrast agent brightened `scan`, -1 if it brightened `other`, 0 if neither.
 
-    Return None if the heads hardly overlap. Both volumes must be T1 series of the same kind, in scanner units. Grids may
-    differ, because `other` is registered to `scan` first.
+    Return None if the heads hardly overlap. Both volumes must be T1 series of the same kind, in scanner units. The
+    grids may differ, because `other` is registered to `scan` first.
     """
     lengths = tails(scan, other)
     if lengths is None:
