@@ -70,8 +70,9 @@ class Pair:
         """Whether two kinds of evidence, the site's table or the user confirm the pair, and nothing contradicts it.
 
         "post" and scan order count as a single kind. A series with an unclear name must cover a brain, and header or
-        voxels must show the agent. If both names are unclear, the injection must lie between the scans, or header and
-        voxels must agree. An unclear enhanced series is refuted if comparable voxels show no agent.
+        voxels must show the agent unless the table or the user names the enhanced series. If both names are unclear,
+        the injection must lie between the scans, or header and voxels must agree. An enhanced series with an unclear
+        name is refuted if comparable voxels show no agent.
         """
         if self.is_contradicted:
             return False
