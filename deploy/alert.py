@@ -11,9 +11,9 @@ TIMEOUTS = (5, 10)  # for connecting and for each read, seconds
 
 
 def check_address(address: str) -> str:
-    """Return a webhook's address, which may be empty; raise an InputError if it is no URL.
+    """Return a webhook's address, which may be empty; raise an InputError if it is not an HTTP URL.
 
-    The message omits the address, since it may contain a key.
+    The message omits the address, because the address may contain a key.
     """
     if address and not re.fullmatch(r"https?://[^/\s]+(/\S*)?", address):
         raise InputError("--alert: expected an address such as https://alerts.example/hook")

@@ -22,11 +22,11 @@ from deploy.login import hint_of, session_of
 
 MARK, KEPT = 4711, 4712  # user-defined numbers of the mark (Orthanc metadata) and the results (attachment)
 CONNECT, READ = 10, 300  # timeouts for connecting and for reading, seconds
-RETRIES = 6  # of an unanswered request; about a minute with the waits
+RETRIES = 6  # attempts after an unanswered request; about a minute with the waits
 LIMIT = 600  # seconds for a request with its retries
 LARGEST = 2**30  # maximum bytes of an answer
 # Shapes of answers, see `_fits`
-ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{8}){4}")  # Orthanc's, a SHA-1
+ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{8}){4}")  # Orthanc's id of a resource, a SHA-1
 STUDY = {
     **{"ID": ID, "IsStable": bool, "LastUpdate": str | None},
     **{"MainDicomTags": {"StudyDate": str | None}, "Metadata": {str(MARK): str | None}},
@@ -36,7 +36,7 @@ STORED = {"ID": str | None, "Status": str | None}
 
 
 class ArchiveError(InputError):
-    """Orthanc gave no answer or an unexpected answer. The message contains no URL, since URLs name studies."""
+    """Orthanc gave no answer or an unexpected answer. The message contains no URL, because URLs name studies."""
 
 
 class RefusedError(ArchiveError):
@@ -106,7 +106,7 @@ class Archive:
         return self._request("GET", f"studies/{study}", may_be_missing=True) is not None
 
     def mark(self, study: str) -> str | None:
-        """The text of a study's mark; None if it has none."""
+        """The text of a study's mark; None without a mark."""
         answer = self._request("GET", f"studies/{study}/metadata/{MARK}", may_be_missing=True)
         return None if answer is None else answer.decode(errors="replace")
 
@@ -115,7 +115,7 @@ class Archive:
         self._request("PUT", f"studies/{study}/metadata/{MARK}", data=text.encode())
 
     def fetch(self, images: Iterable[str], folder: Path) -> None:
-        """Write images as consecutively numbered DICOM files into a new folder."""
+        """Download images as consecutively numbered DICOM files into a new folder."""
         folder.mkdir()
         for number, image in enumerate(images):
             (folder / f"{number:06d}.dcm").write_bytes(self._request("GET", f"instances/{image}/file") or b"")
@@ -139,7 +139,7 @@ class Archive:
             self._request("DELETE", f"instances/{instance}", may_be_missing=True)
 
     def store(self, results: bytes) -> list[str]:
-        """Store the DICOM files of a zip archive in Orthanc and return their Orthanc ids.
+        """Store the DICOM files of a zip archive in Orthanc and return the Orthanc ids of the files.
 
         Files that Orthanc already has stay unchanged. Raise an ArchiveError if a file is not stored.
         """

@@ -46,7 +46,7 @@ METADATA = _mapping(name=LINE, version=LINE, network_data_format=FORMATS)
 class Bundle:
     """A bundle that is ready for inference.
 
-    `name` is the name in metadata.json, in which the checkpoint's training data replace the bundle's intended data.
+    `name` is the name in metadata.json, with the checkpoint's training data in place of the bundle's intended data.
     """
 
     root: Path
@@ -59,11 +59,11 @@ class Bundle:
     checkpoint_sha256: str
     trained_on: str  # training data, in words
     spacing: tuple[float, float]  # smallest and largest voxel edge in training, mm
-    cleanup: str | None  # postprocessing that the checkpoint states
+    cleanup: str | None  # postprocessing of regions that the checkpoint states, if any
 
 
 def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
-    """Open a bundle's folder; raise an InputError if it is unsuitable or its checkpoint contains more than tensors.
+    """Open a bundle's folder; raise an InputError if the bundle is unsuitable or the checkpoint contains code.
 
     The default checkpoint is models/model.pt. Archives are refused: unpacking an untrusted archive can write anywhere.
     """
@@ -114,7 +114,7 @@ def _ascii(text: str) -> str:
 
 
 def _spacing(record: Mapping[str, Any], measured: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
-    """The smallest and the largest voxel edge in training, mm; 1 mm, as in the cohorts, if unknown."""
+    """Return the smallest and the largest voxel edge in training, mm; both 1 mm, as in the cohorts, if unknown."""
     edges = record.get("spacing") or [edge for ranges in measured for side in ranges["spacing"] for edge in side]
     return (float(min(edges)), float(max(edges))) if edges else (1.0, 1.0)
 

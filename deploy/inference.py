@@ -29,7 +29,7 @@ FAILURE = f"failed: subject {CASE}: "  # the bundle prints the reason after this
 def infer(bundle: Bundle, aligned: Mapping[str, Volume], work: Path, options: Sequence[str] = ()) -> NDArray[np.uint8]:
     """Run the bundle's inference on volumes that share a grid; return the label map on that grid.
 
-    `work` is a folder for temporary files; their names do not identify the patient.
+    Temporary files go into the folder `work`, under names that do not identify the patient.
     """
     images = {modality: f"{CASE}_{modality}.nii.gz" for modality in bundle.modalities}
     for modality, name in images.items():

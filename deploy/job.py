@@ -27,21 +27,21 @@ class Job:
 
     bundle: "Bundle"
     series: "dict[str, Series]"  # by modality, in the order of the model's input channels
-    reasons: dict[str, str]  # modality -> evidence for its series, in fixed words
+    reasons: dict[str, str]  # modality -> evidence for its series, in predefined phrases
     reference: str  # modality whose series gives the grid
     work: Path  # temporary files of the inference
-    results: Path
+    results: Path  # temporary folder of the result files
     options: list[str] = field(default_factory=list)  # of the bundle's inference
     force: bool = False  # continue if a precondition is not met
     prepare: bool = False
-    remarks: list[Remark] = field(default_factory=list)  # operators add to them
+    remarks: list[Remark] = field(default_factory=list)  # operators append to this list
     replaced: "list[Dataset]" = field(default_factory=list)  # references to earlier results of the study
 
 
 def prepare_output(output: Path) -> None:
-    """Create the output folder if missing; refuse one that is not writable or contains results.
+    """Create the output folder if missing; refuse a folder that is not writable or contains results.
 
-    Messages do not name the folder because its name may identify the patient.
+    Messages do not name the folder, because the name may identify the patient.
     """
     try:
         output.mkdir(parents=True, exist_ok=True)

@@ -25,10 +25,10 @@ class Mark:
     step: str = SEGMENT  # next step: SEGMENT, HOLD (results wait for a person), DELIVER or DONE
     attempts: int = 0  # at this step, the current attempt included
     due: float = 0.0  # earliest time of the next attempt, seconds since 1970
-    reason: str = ""  # of the last failure, or for holding the results
+    reason: str = ""  # of the last failure, or for holding the results; RUNNING during an attempt
     kept: str = ""  # digest of the series from which the kept results were made
     delivered: str = ""  # digest of the series from which the delivered results were made
-    owner: str = ""  # the service that works on the study: its machine and folder
+    owner: str = ""  # machine and folder of the service that works on the study
     limit: int = 3  # attempts at each step
 
     def text(self) -> str:
@@ -101,7 +101,7 @@ def parsed(text: str | None) -> Mark | None:
 
 
 def mark_of(text: str | None, images: str) -> Mark:
-    """Return the mark in `text`; a new mark if `text` is missing or invalid, or if its digest is not `images`."""
+    """Return the mark in `text`, or a new mark if the text is missing or invalid, or if the digest `images` differs."""
     mark = parsed(text)
     if mark is None:
         return Mark(f"s{secrets.token_hex(4)}", images)  # python-fire reads text such as 1e234567 as a number

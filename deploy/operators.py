@@ -1,7 +1,7 @@
 """The operators of the application: from the chosen series to the result files.
 
-MONAI Deploy's own operators are not used; docs/explanation/architecture.md lists their faults. Its series selector
-cannot express "T1 without contrast agent".
+MONAI Deploy's operators are not used; docs/explanation/architecture.md lists the faults. For example, the selector of
+series cannot express "T1 without contrast agent".
 """
 
 from io import BytesIO
@@ -51,7 +51,7 @@ class Scans(NamedTuple):
 
 
 class JobOperator(Operator):
-    """An operator that works on a job."""
+    """An operator with access to the job."""
 
     def __init__(self, fragment: Fragment, *args: Any, job: Job, **kwargs: Any) -> None:
         self.job = job
@@ -175,7 +175,7 @@ class Write(JobOperator):
 
 def write_dicom(image: Dataset, path: Path) -> None:
     """Write a DICOM file atomically."""
-    image.save_as(content := BytesIO())  # in memory: pydicom's error on a full disk holds a traceback
+    image.save_as(content := BytesIO())  # in memory, because pydicom's error on a full disk contains a traceback
     with atomic_write(path) as file:
         file.write_bytes(content.getvalue())
 

@@ -1,6 +1,6 @@
-"""The web page of the service: failed and held studies, summaries of held results, and buttons to settle them.
+"""The web page of the service: failed and held studies, summaries of held results, and buttons for the studies.
 
-It listens on 127.0.0.1 only; a random part of its address keeps out other users of the machine and other sites.
+The server listens only on 127.0.0.1; a random part of the address keeps out other users of the machine and other sites.
 """
 
 import base64
@@ -48,8 +48,8 @@ HEADERS = {
 class Page(HTTPServer):
     """HTTP server of the page.
 
-    `look` returns the marks, `results` returns the held results of a study by file name, and each of `actions` settles
-    a study and returns a message.
+    `look` returns the marks of all studies, `results` returns the held results of a study by file name, and each of
+    `actions` changes the state of a study and returns a message.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Prepare a study's scans for the model (`--prepare`), or check that they are prepared.
 
-The models produce plausible but wrong masks on scans that are not registered and, for BraTS, not skull-stripped. The
-limits come from `common.data.preparation` and `common.prepare`; README.md lists them under "Preconditions".
+The models produce plausible but wrong masks on scans that are not registered or, for BraTS models, not skull-stripped.
+The limits come from `common.data.preparation` and `common.prepare`; README.md lists them under "Preconditions".
 """
 
 import math
@@ -36,13 +36,13 @@ IN_MNI = LIMITS["subject"]["overlap"][0]
 
 @dataclass(frozen=True)
 class Preparation:
-    """Description and quality figures of a finished preparation."""
+    """Description, grid and quality figures of a finished preparation."""
 
     description: str
     grid: Grid
     figures: Figures
     back: NDArray[np.float64]  # [4, 4] from mm of the reference series to mm of the prepared scans, RAS+
-    cause: str = ""  # of figures outside their limits, if known
+    cause: str = ""  # probable cause of figures outside their limits
 
     @property
     def failed(self) -> list[str]:
@@ -79,8 +79,8 @@ def prepare_scans(
 ) -> tuple[dict[str, Volume], Preparation]:
     """Register a study's scans, extract the brain if the model expects that, and resample them.
 
-    The voxel edge is the shortest in training, within 1 to 4 mm. `reference` only sets the grid of the result;
-    registration uses T1 as its reference.
+    The voxel edge is the shortest in training, limited to 1 to 4 mm. `reference` only sets the grid of the result;
+    the scans are registered to the T1.
     """
     for modality, volume in volumes.items():
         check_scan(volume, series[modality].name)

@@ -1,7 +1,7 @@
 """Keep patient data out of a process's output, and end its child processes when it ends.
 
-Header values may name the patient, so library output is suppressed. Holoscan exits on SIGTERM without clean-up, so it
-runs in a child process and the parent cleans up.
+Header values may name the patient, so library output is suppressed. Holoscan exits on SIGTERM without clean-up, so
+Holoscan runs in a child process, and the parent cleans up.
 """
 
 import contextlib

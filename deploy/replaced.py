@@ -21,7 +21,7 @@ PURPOSE = {"CodeValue": "replaced", "CodingSchemeDesignator": "99BSF", "CodeMean
 
 
 def read_replaced(folder: Path, study: str) -> list[Dataset]:
-    """Return references to the DICOM results in a folder; raise an InputError unless it has some, all of this study."""
+    """Return references to the DICOM results in a folder; raise an InputError if none or not all are of this study."""
     references, culprit = [], ""
     try:
         for path in sorted(folder.glob("*.dcm")):
@@ -47,7 +47,7 @@ def remark_on(replaced: Sequence[Dataset]) -> list[Remark]:
 
 
 def refer_to_replaced(segmentation: Dataset, replaced: Sequence[Dataset]) -> None:
-    """Add references to the earlier segmentations that this one replaces (PS3.3, General Reference Module)."""
+    """Add references to the earlier segmentations that `segmentation` replaces (PS3.3, General Reference Module)."""
     earlier = [image for image in replaced if image.SOPClassUID == SegmentationStorage]
     for image in earlier:
         reference = {"ReferencedSOPClassUID": image.SOPClassUID, "ReferencedSOPInstanceUID": image.SOPInstanceUID}

@@ -54,7 +54,7 @@ def preview(study: str, series_names: str = "", modalities: str = ",".join(MODAL
 
 
 def _show_names(path: Path, names: Names) -> None:
-    """Print the modality of each series name in a text file, with the evidence; `doubtful` if it is not clear."""
+    """Print the modality of each series name in a text file, with the evidence; `doubtful` if this is unclear."""
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except UnicodeError:

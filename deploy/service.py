@@ -129,7 +129,7 @@ def _command(bundle: str, checkpoint: str, reference: str, bundle_options: str, 
     """Return the application's command line; raise an InputError for an option that is invalid for every study."""
     if not str(bundle).strip():
         raise InputError("--bundle: missing; it has no default")
-    run_guarded(_check_model, bundle, checkpoint, reference, bundle_options)  # frees PyTorch's memory
+    run_guarded(_check_model, bundle, checkpoint, reference, bundle_options)  # a process, to free PyTorch's memory
     values = {
         "bundle": Path(FOLDER.parse("bundle", bundle)).resolve(),
         "checkpoint": Path(FILE.parse("checkpoint", checkpoint)).resolve() if checkpoint else "",
@@ -218,7 +218,7 @@ def _marks(archive: Archive, first_day: str) -> list[Mark]:
 
 
 def retry(study: str) -> None:
-    """Reset the attempts of studies. Held and finished studies are segmented again, others repeat their step.
+    """Reset the attempts of studies. Held and finished studies are segmented again, other studies repeat their step.
 
     Args:
         study: name of a study in the log, or `failed` for all failed, given-up and running studies.
@@ -253,7 +253,7 @@ def inspect(study: str, output: str) -> None:
 
 
 def _held_results(archive: Archive, study: str) -> dict[str, bytes]:
-    """Return the held results of a study by file name; raise an InputError if there are none or they are damaged."""
+    """Return the held results of a study by file name; raise an InputError if the results are missing or damaged."""
     name, mark = next(iter(_chosen(archive, study).items()))
     if mark.step != HOLD:
         raise InputError(f"--study={study}: holds no results; `status` lists the held studies")
@@ -319,9 +319,9 @@ def page(port: int = 8043, since: str = SINCE) -> None:
 
 
 def _chosen(archive: Archive, study: str, word: str = "", *states: str) -> dict[str, Mark]:
-    """Return Orthanc's id -> mark of the study with this name in the log; raise an InputError if there is none.
+    """Map Orthanc's id to the mark for the study with this name in the log; raise an InputError if there is none.
 
-    If `study` is `word`, return the marks of all studies in the states `word` and `states` instead, possibly none.
+    If `study` is `word`, the mapping has all studies in the states `word` and `states` instead, possibly none.
     """
     marks = {stored.id: mark for stored in archive.studies() if (mark := parsed(stored.mark))}
     if word and str(study) == word:

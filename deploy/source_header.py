@@ -55,10 +55,10 @@ SEXES = ("M", "F", "O", "")
 
 
 def sanitised_header(image: Dataset) -> Dataset:
-    """The header of a source image, reduced to `IDENTITY`, references and grid.
+    """The header of a source image, reduced to the attributes in `IDENTITY` and `IMAGE`.
 
-    Missing and invalid attributes become empty and text becomes Unicode, because highdicom fails on some images that a
-    PACS accepts.
+    Missing required and invalid attributes become empty and text becomes Unicode, because highdicom fails on some
+    images that a PACS accepts.
     """
     result = Dataset()
     for keyword in (*IDENTITY, *IMAGE):

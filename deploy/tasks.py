@@ -1,4 +1,4 @@
-"""Segmentation tasks of the bundles: segments, label values and SNOMED CT codes, from the cohorts' cards."""
+"""Segmentation tasks of the bundles: segments, label values and SNOMED CT codes, from `COHORTS`."""
 
 from dataclasses import dataclass
 

@@ -1,7 +1,7 @@
 """The loop of the service (service.py has its commands).
 
-The service segments the studies in Orthanc one by one, each in a separate process, and stores the results there. Its
-state is a mark on each study in Orthanc (mark.py), so it can be killed at any time.
+The service segments the studies in Orthanc one by one, each in a separate process, and stores the results there. All
+progress is in a mark on each study in Orthanc (mark.py), so the service can be killed at any time.
 """
 
 import io
@@ -29,7 +29,7 @@ from deploy.mark import DELIVER, DONE, HOLD, OUTCOMES, RUNNING, SEGMENT, Mark, d
 
 HEARTBEAT, METRICS = "heartbeat", "metrics.prom"  # files in --work
 BEAT = 5.0  # seconds between heartbeats during a segmentation
-LOOK = 600.0  # seconds between looks at all studies, even if Orthanc reports no change
+LOOK = 600.0  # seconds between checks of all studies, even if Orthanc reports no change
 GRACE = 20.0  # seconds between SIGTERM and SIGKILL
 FAREWELL = 5  # seconds for a request after a signal
 ROOT = Path(__file__).resolve().parents[1]  # where `python -m deploy.app` runs
@@ -111,7 +111,7 @@ class Service:
         (self.work / HEARTBEAT).touch()
 
     def _start(self) -> None:
-        """With `adopt`, take over the studies of other services; without it, raise SharedError if they have any.
+        """With `adopt`, take over the studies of other services; without `adopt`, raise SharedError if there are any.
 
         Attempts that a killed service left in progress are marked as failed.
         """
@@ -132,7 +132,7 @@ class Service:
             )
 
     def _set_mark(self, study: StoredStudy, mark: Mark | None = None) -> None:
-        """Mark a study; without `mark`, only check the mark that it has.
+        """Mark a study; without `mark`, only check the existing mark.
 
         Raise SharedError if another service has marked the study, and RefusedError if Orthanc has no valid mark of it.
         """
@@ -145,7 +145,7 @@ class Service:
             raise RefusedError(f"Orthanc does not keep the mark (metadata {MARK})")
 
     def _next(self) -> tuple[tuple[StoredStudy, Mark] | None, float]:
-        """Return the next study to try with its mark, or None, and the time of the next look at all studies."""
+        """Return the next study to try with its mark, or None, and the time of the next check of all studies."""
         now = time.time()
         next_look, states, task = now + LOOK, Counter[str](), None
         for study, mark in studies_to_segment(self.archive, self.since, self.known):
@@ -159,7 +159,7 @@ class Service:
         return task, next_look
 
     def _work_on(self, study: StoredStudy, mark: Mark) -> None:
-        """Try a study once; if Orthanc refuses its mark, forget a deleted study, and try any other after `LOOK`."""
+        """Try a study once. If Orthanc refuses the mark, forget a deleted study, and bar others for `LOOK` seconds."""
         try:
             self._try(study, mark)
         except RefusedError as error:
@@ -224,7 +224,7 @@ class Service:
         with tempfile.TemporaryDirectory(prefix=PREFIX, dir=self.work) as temporary:
             folder = Path(temporary)
             images = self.archive.images(study.id)
-            mark = replace(mark, images=digest_of(images))  # the look may have missed images of the same second
+            mark = replace(mark, images=digest_of(images))  # the digest may lack images of the same second
             self.archive.fetch(images, folder / "input")
             replaced = self.archive.results(study.id)
             if replaced:
@@ -244,7 +244,7 @@ class Service:
         return mark.moved_to(HOLD if reasons else DELIVER, kept=source, reason=_without_uids("; ".join(reasons))), kept
 
     def _deliver(self, study: StoredStudy, mark: Mark, kept: bytes) -> Mark:
-        """Store the kept results in Orthanc; if configured, send them to the PACS and delete the results they replace.
+        """Store the kept results in Orthanc; if configured, send them to the PACS and delete the replaced results.
 
         The UIDs of the results are the same on every attempt. Return the mark of a finished study.
         """
@@ -312,9 +312,9 @@ def studies_to_segment(
 ) -> Iterator[tuple[StoredStudy, Mark]]:
     """Yield the studies with MR images, the least recently updated first, each with its mark.
 
-    A study without a mark counts if it is complete and was scanned on or after `since`, YYYYMMDD. `cache` keeps the
+    A study without a mark is left out if it is incomplete or was scanned before `since`, YYYYMMDD. `cache` keeps the
     last update of each study and the digest of its images, so that images are listed again only after a change.
-    A study counts even if Orthanc refuses to list its images, because its attempt reports the refusal.
+    A study stays in even if Orthanc refuses to list its images, because the attempt then reports the refusal.
     """
     for study in archive.studies():
         if study.mark is None and (not study.stable or study.scanned < since):
@@ -350,7 +350,7 @@ def _without_uids(text: str) -> str:
 
 
 def _packed(folder: Path) -> bytes:
-    """The DICOM files of a folder as a zip archive."""
+    """Return the DICOM files of a folder as a zip archive."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(folder.glob("*.dcm")):

@@ -1,7 +1,7 @@
 """Split enhanced (multi-frame) MR images into single-frame images.
 
 An enhanced image describes its frames in functional groups, shared or per frame (PS3.3, C.7.6.16). Each frame becomes a
-data set with the attribute names of MR Image Storage, so the code downstream reads both kinds alike.
+data set with the attribute names of MR Image Storage, so that enhanced and single-frame images are read alike.
 """
 
 import warnings
@@ -33,8 +33,8 @@ SCANNING_SEQUENCES = {"SPIN": ["SE"], "GRADIENT": ["GR"], "BOTH": ["SE", "GR"]} 
 def frames_of(image: Dataset) -> list[Dataset]:
     """Return the frames of an enhanced MR image as single-frame data sets, in order; [image] for other images.
 
-    Frames have their number, from 1, in ReferencedFrameNumber, and uncompressed voxels if the image has voxels.
-    Exceptions from pydicom pass through, and their messages may quote header values.
+    ReferencedFrameNumber is a frame's number, from 1; voxels, if the image has any, are uncompressed. Raise ValueError
+    if a frame lacks functional groups. Exceptions from pydicom pass through; their messages may quote header values.
     """
     if image.get("SOPClassUID") not in ENHANCED_MR:
         return [image]
@@ -63,7 +63,7 @@ def frames_of(image: Dataset) -> list[Dataset]:
 
 
 def voxels_of(image: Dataset) -> NDArray[Any]:
-    """Return the stored values of an image. Warnings of the decoder, such as excess voxels, become errors."""
+    """Return the stored values of an image. Decoder warnings, for example about excess voxels, become errors."""
     with warnings.catch_warnings():
         warnings.filterwarnings("error", module=r"pydicom\.pixels")
         return image.pixel_array
@@ -109,7 +109,7 @@ def _scanning_sequence(frame: Dataset) -> list[str]:
 
 
 def _contrast_agent(frame: Dataset) -> dict[str, str]:
-    """Return name and start time of the contrast agent; name "NONE" if the frame states that none was given."""
+    """Return the contrast agent's name ("NONE" if no agent was given) and start time; empty if unknown."""
     if frame.get("ContrastBolusAgentAdministered") == "NO" or frame.get("ContrastBolusAgentPhase") == "PRE_CONTRAST":
         return {"ContrastBolusAgent": "NONE"}
     for agent in frame.get("ContrastBolusAgentSequence") or []:

@@ -9,7 +9,7 @@ KINDS: tuple[str, ...] = get_args(Kind)
 
 
 class Remark(NamedTuple):
-    """A remark and its kind, which tells the service whether a person must review the result."""
+    """A remark and its kind; the service holds results with remarks of the kinds in its option `--hold`."""
 
     kind: Kind
     text: str

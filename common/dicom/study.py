@@ -1,7 +1,7 @@
 """Read the headers of a DICOM study and group its images into series.
 
-Messages omit patients, file names and descriptions, since all may contain patients' names. They identify a series by
-its number and the last eight characters of its UID.
+Messages contain no header text and no file names, because both may contain patients' names. Messages identify a series
+by its number and the last eight characters of its UID.
 """
 
 import os
@@ -203,7 +203,7 @@ def series_of(paths: Iterable[Path]) -> list[Series]:
 
 
 def _files(folder: Path) -> Iterable[Path]:
-    """Yield all files below a folder, sorted by name. Links within the folder are followed."""
+    """Yield the files below a folder, sorted by name; refuse links that are broken or lead outside the folder."""
     root = os.path.realpath(folder)
     for parent, folders, names in os.walk(folder):
         folders.sort()
@@ -237,7 +237,7 @@ def check_inflated(path: Path) -> None:
 
 
 def _study_uid(path: Path) -> str:
-    """Return the StudyInstanceUID of a file; empty if it is not DICOM."""
+    """Return the StudyInstanceUID of a file; empty if the file is not DICOM."""
     image, _ = _open(path, ["SOPInstanceUID", "StudyInstanceUID"]) if path.is_file() else (None, False)
     if image is None:
         return ""
@@ -259,7 +259,7 @@ def _read_headers(path: Path) -> tuple[list[Dataset], bool]:
 
 
 def _open(path: Path, keywords: Sequence[str]) -> tuple[Dataset | None, bool]:
-    """Read attributes of a DICOM file, None if it is not DICOM; also return whether the file has voxels."""
+    """Read attributes of a DICOM file, None if the file is not DICOM; also return whether the file has voxels."""
     try:
         with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")
@@ -313,7 +313,7 @@ def _check(image: Dataset, keyword: str) -> None:
 
 
 def _is_valid(image: Dataset, keyword: str) -> bool:
-    """Return whether an attribute has a valid count of finite numbers or UIDs; text is not checked."""
+    """Return whether an attribute is empty or has a valid count of finite numbers or UIDs; text is not checked."""
     try:
         element = image[keyword]
         if element.VM == 0 or dictionary_VR(keyword) not in ("DS", "IS", "UI", "US"):
@@ -367,7 +367,7 @@ def _name(header: Dataset) -> str:
 
 
 def values_of(header: Dataset, keyword: str) -> list[Any]:
-    """Return the values of an attribute as a list; empty if it is missing."""
+    """Return the values of an attribute as a list; empty if the attribute is missing or empty."""
     value = header.get(keyword)
     return [] if value in (None, "") else [value] if isinstance(value, str | int | float) else list(value)
 

@@ -1,4 +1,4 @@
-"""DICOM results: each module here makes the object that has its name. To add an object, add a module.
+"""DICOM results: each module here makes one DICOM object, named like the module. To add an object, add a module.
 
 A module defines `STEP` and `make(case, made)`. `STEP` orders the objects and is the last digit of the series number.
 `make` returns the object; its argument `made` maps names to the objects of lower steps.

@@ -1,7 +1,7 @@
 """Report segment volumes as a DICOM structured report: TID 1500, "Measurement Report" (PS3.16).
 
-Programs can read the volumes from it; the measurement groups refer to the segments of the segmentation. No text comes
-from DICOM headers.
+Programs can read the volumes from the report. Each measurement group refers to a segment of the DICOM segmentation. No
+text comes from DICOM headers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ PROCEDURE = Code("24590-2", "LN", "MR Brain")  # CID 100 lacks brain MRI, but is
 
 
 def make(case: Case, made: Mapping[str, Dataset]) -> hd.sr.Comprehensive3DSR:
-    """Make the report of a case, which refers to its segmentation."""
+    """Make the report of a case; the report refers to the segmentation."""
     return make_report(case.volumes, made["segmentation"], case.slices, case.bundle, case.remarks, case.replaced)
 
 

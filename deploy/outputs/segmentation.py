@@ -49,7 +49,7 @@ def label_segments(label: NDArray[np.uint8], segments: Sequence[Segment]) -> NDA
 
 
 def series_number(source: Dataset, step: int) -> int:
-    """Return a number for a new series that ends in `step`; scanners' numbers are usually below 1000."""
+    """Return a number for a new series: it ends in `step` and is above most scanners' numbers."""
     value = source.get("SeriesNumber")
     number = 1000 + step + 10 * (int(value) if value not in (None, "") else 0)
     return number if 0 < number < 2**31 else 1000 + step  # the range of DICOM's integer strings (IS)
@@ -75,7 +75,7 @@ def make(case: Case, made: Mapping[str, Dataset]) -> hd.seg.Segmentation:
 def make_segmentation(
     segments: NDArray[np.uint8], slices: Sequence[Dataset], bundle: Bundle, burned_in: str | None = None
 ) -> hd.seg.Segmentation:
-    """Make the DICOM segmentation of a series, with a frame for each slice and segment, including empty ones.
+    """Make the DICOM segmentation of a series, with a frame for each slice and segment, even if empty.
 
     `segments` is [columns, rows, slices], and `slices` follow its last axis. Without `burned_in`, BurnedInAnnotation is
     left out.

@@ -22,7 +22,7 @@ from deploy.outputs.segmentation import CAUTION, LONG_STRING, series_number
 from deploy.source_header import sanitised_header
 
 STEP = 2
-SIDES = {"sagittal": ("P", "A"), "coronal": ("R", "L"), "axial": ("R", "L")}  # left and right edge of the picture
+SIDES = {"sagittal": ("P", "A"), "coronal": ("R", "L"), "axial": ("R", "L")}  # letters at the left and right edge
 SIZE = (12.0, 7.5)  # inches
 DOTS = 100  # per inch
 

@@ -26,7 +26,7 @@ FIGURES = ("seconds", "ratio", "peak_gib")
 
 
 def benchmark(name: str, repeats: int = 3, json: str | None = None) -> None:
-    """Time variants in turn (A B A B ...), and print each variant's median time and median ratio to the first.
+    """Time variants in turn (A B A B ...), and print each variant's median time and median ratio to the first variant.
 
     Each timing runs in its own process. Seconds are processor time, or wall-clock time on a GPU.
     docs/reference/benchmarks.md describes the variants.
@@ -73,7 +73,7 @@ def _gpu(file: Path) -> None:
 
 
 def _kernels() -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the figures and the table of the kernel counts."""
+    """Print the kernel counts; return them as rows for the JSON file and as a Markdown table."""
     from scripts.benchmark import kernels
 
     works = kernels.kernels()
@@ -88,7 +88,7 @@ def _kernels() -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def _timed(name: str, repeats: int) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the figures and the table of a timed benchmark."""
+    """Run a timed benchmark; return the results as rows for the JSON file and as a Markdown table."""
     works = {work: _rows(work, variants, repeats) for work, variants in BENCHMARKS[name]().items()}
     figures, table = [], [f"{repeats} repeat{'' if repeats == 1 else 's'}.", ""]
     table += ["| variant | seconds | ratio | peak memory |", "|---|---|---|---|"]
@@ -101,7 +101,7 @@ def _timed(name: str, repeats: int) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def _rows(work: str, variants: Any, repeats: int) -> dict[str, dict[str, float]]:
-    """Print and return each variant's figures: medians, and the lowest and highest ratio to the first variant."""
+    """Time the variants; print and return the medians, and the lowest and highest ratio to the first variant."""
     timings: dict[str, list[Measured]] = {variant: [] for variant in variants}
     for _ in tqdm(range(repeats), desc=work):
         for variant, run in variants.items():
@@ -123,7 +123,7 @@ def _rows(work: str, variants: Any, repeats: int) -> dict[str, dict[str, float]]
 def update(page: Path, name: str, table: list[str], setting: str) -> None:
     """Replace the table of the benchmark `name` in a page; raise an InputError if the page lacks the table's markers.
 
-    `setting` is text that describes the versions and the processor.
+    `setting` describes the versions and the processor.
     """
     day = f"Measured on {date.today():%Y-%m-%d}. {setting}."
     before, mark, rest = page.read_text(encoding="utf-8").partition(f"<!-- table: {name} -->\n")

@@ -1,4 +1,4 @@
-"""Benchmark optimiser steps, inference on a case and training on a GPU: our code, and stock code with several settings.
+"""Benchmark optimiser steps, inference on a case and training on a GPU: several variants of our code and of stock code.
 
 Each measurement runs in its own process, `python -m scripts.benchmark.gpu`, the most important first. Results are
 written after each measurement, so that a later call continues where an earlier call stopped.
@@ -59,8 +59,8 @@ def jobs() -> Iterator[tuple[str, str, str]]:
 def gpu(file: Path, machine: str, setting: Setting = FULL, limit: float = LIMIT) -> list[dict[str, Any]]:
     """Take the measurements that `file` lacks for `machine`, for at most `limit` seconds; return the machine's rows.
 
-    A row has the work, the variant, and figures or an error. A measurement that `limit` cuts off has no row; the next
-    call repeats it.
+    A row has the machine, job, work and variant, and figures or an error. A measurement that `limit` cuts off has no
+    row; the next call repeats the measurement.
     """
     end, rows = time.monotonic() + limit, read_json(file) if file.exists() else []
     done = {(row["job"], row["work"], row["variant"]) for row in rows if row["machine"] == machine}
@@ -87,7 +87,7 @@ def gpu(file: Path, machine: str, setting: Setting = FULL, limit: float = LIMIT)
 
 
 def describe(row: Mapping[str, Any]) -> str:
-    """Return a row's figures as text, without a profile's kernels."""
+    """Return a row as text, without its job, work and variant, and without a profile's kernels."""
     return ", ".join(
         f"{name} {value}" for name, value in row.items() if name not in ("job", "work", "variant", "heaviest")
     )
@@ -122,7 +122,7 @@ def step(work: str, code: str, folder: str, setting: Setting) -> dict[str, Any]:
 
 
 def profile(work: str, code: str, folder: str, setting: Setting) -> dict[str, Any]:
-    """Time and profile steps: the heaviest kernels with their shares of kernel time, and the device's busy share."""
+    """Time and profile steps; add the heaviest kernels by share of kernel time, and the share of time with kernels."""
     from torch.autograd import DeviceType
     from torch.profiler import profile as profiled
 
@@ -185,7 +185,7 @@ def disk(work: str, code: str, folder: str, setting: Setting) -> dict[str, Any]:
 
 
 def training(work: str, kind: str, folder: str, setting: Setting) -> dict[str, Any]:
-    """Measure a pretraining step, and the share of it spent waiting for data.
+    """Measure a pretraining step, and the share of its time that it waits for data.
 
     `kind` is the source of the data: `files` (.nii.gz) or a `store`.
     """

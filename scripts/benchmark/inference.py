@@ -15,7 +15,7 @@ FINE_TUNING = ROOT / "bundles/brats_finetune"
 
 
 def inference() -> Works:
-    """Return the variants that segment a BraTS case [240, 240, 155]; random weights, which do not affect the time."""
+    """Return the variants that segment a BraTS case [240, 240, 155], with random weights: values do not affect time."""
     folder = TemporaryDirectory()
     atexit.register(folder.cleanup)
     ours, stock = commands("cpu", Path(folder.name))
@@ -28,7 +28,7 @@ def commands(
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Return two functions that measure our command and the stock command on a phantom in `folder`.
 
-    The phantom and a checkpoint are made if `folder` has none.
+    The phantom and a checkpoint are made if `folder` has no checkpoint.
     """
     from scripts.phantoms.cohort import make
 

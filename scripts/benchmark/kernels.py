@@ -39,7 +39,7 @@ class Counted(NamedTuple):
 
 
 def count(run: Callable[[], Any]) -> Counted:
-    """Count the kernels and host waits of `run`; values that it reads from the device are 1, as `meta` has none.
+    """Count the kernels and host waits of `run`; values that `run` reads from the device are 1, as `meta` has none.
 
     As on a GPU, attention is a single kernel, and optimisers and gradient norms process lists of tensors.
     """
@@ -54,13 +54,13 @@ def count(run: Callable[[], Any]) -> Counted:
 
 
 def kernels(size: str = SIZE, edge: int = EDGE) -> dict[str, dict[str, Counted]]:
-    """Count the second step of each stage: stock, and ours with each value of the option `attention`."""
+    """Count the second step of each work of `step`: stock, and ours with each value of the option `attention`."""
     codes = ["stock", *(f"ours {attention}" for attention in ATTENTION)]
     return {work: {code: second_step(work, code, size, edge) for code in codes} for work in WORKS}
 
 
 def second_step(work: str, code: str, size: str, edge: int) -> Counted:
-    """Count the kernels and host waits of the second step, because the first step fills caches; see `step.one_step`."""
+    """Count kernels and host waits of a second step, because the first fills caches; arguments as in `one_step`."""
     run = one_step(work, code, DEVICE, "float32", size, str(edge))
     count(run)
     return count(run)

@@ -1,4 +1,4 @@
-"""Lesion-wise scores of a case: ours beside a plain implementation."""
+"""Benchmark of lesion-wise scores of a case: our implementation and a plain implementation."""
 
 import statistics
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Reading training crops: from a store, and from `.nii.gz` with the bundle's transforms or MONAI's."""
+"""Benchmark of reading training crops: from a store, and from `.nii.gz` with the bundle's or MONAI's transforms."""
 
 import atexit
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Optimiser steps of pretraining and fine-tuning: ours, and stock code built from MONAI's components."""
+"""Optimiser steps of pretraining and fine-tuning: our code, and stock code built from MONAI's components."""
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -8,7 +8,7 @@ from typing import Any
 
 from scripts.benchmark.timing import PLAIN_MEMORY, Works, measure
 
-SIZE, EDGE, CROPS = "small", 96, 2  # of a full-size step; EDGE in voxels
+SIZE, EDGE, CROPS = "small", 96, 2  # defaults: a full-size step; EDGE in voxels
 WORKS = ("pretraining", "fine_tuning")
 FUNCTION = "scripts.benchmark.step:one_step"
 
@@ -36,11 +36,9 @@ def one_step(
 ) -> Callable[[], Any]:
     """Return a function that takes an optimiser step of `work` on a random batch.
 
-    For `ours`, `batches` can supply the batch of each step instead.
-
     Pretraining is stage 1 on two modalities, fine-tuning stage 3 on four. `code` is `ours`, optionally with a value of
-    the option `attention`, or `stock`, which makes the views on the host and runs a forward pass for each. Both accept
-    the additional words `channels_last` and `compiled`.
+    the option `attention`, or `stock`, which makes the views on the host and runs a forward pass for each view. Both
+    accept the additional words `channels_last` and `compiled`. For `ours`, `batches` can replace the random batch.
     """
     import torch
     from monai.losses import DiceLoss
@@ -67,7 +65,7 @@ def one_step(
         network.to(memory_format=torch.channels_last_3d)
     if "compiled" in words and kind == "stock":
         network.compile(dynamic=False)
-    # foreach is the default on a GPU
+    # as on a GPU, where foreach is the default
     optimizer = torch.optim.AdamW(network.parameters(), foreach=True if device == "meta" else None)
     if kind == "ours":
         if device == "cuda":

@@ -21,7 +21,7 @@ PLAIN_MEMORY = {"THP_MEM_ALLOC_ENABLE": "0"}  # default memory settings of PyTor
 
 
 class Measured(NamedTuple):
-    """Processor or wall-clock time, and peak memory, of a process."""
+    """Processor or wall-clock time in seconds, and peak memory in GiB, of a process."""
 
     seconds: float
     peak_gib: float
@@ -40,9 +40,9 @@ def measure(
 ) -> Measured:
     """Measure a function or a command in a separate process.
 
-    `program` is a module, run as `python -m module` and measured with its start-up, or `module:name`, a function that
-    returns the function to measure, whose second call counts. `by_clock` measures wall-clock time, because processor
-    time excludes GPU work. Memory and thread variables are not inherited; `environment` adds variables.
+    `program` is a module, run as `python -m module` and measured with its start-up, or `module:name`, a
+    function that returns a function, of which the second call is measured. `by_clock` measures wall-clock time, because
+    processor time excludes GPU work. Memory and thread variables are not inherited; `environment` adds variables.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("THP_", "MALLOC_", "OMP_"))}
     inherited |= {"OMP_NUM_THREADS": str(threads or os.cpu_count() or 1), "OMP_WAIT_POLICY": "PASSIVE"}

@@ -1,7 +1,7 @@
 """Export a bundle's network: `python -m scripts.export BUNDLE --format=torchscript|onnx|state_dict`.
 
-Every export is compared with the original network, window by window, on a held-out case. If they differ by more than a
-tolerance, nothing is written. docs/how-to/export.md describes the formats.
+Every export is compared with the original network, window by window, on a held-out case. If the outputs differ by more
+than a tolerance, nothing is written. docs/how-to/export.md describes the formats.
 """
 
 from common import cli, weights

@@ -65,7 +65,7 @@ def _write_safetensors(source: Source, stream: BinaryIO) -> None:
 def _write_torchscript(source: Source, stream: BinaryIO) -> None:
     traced = convert_to_torchscript(source.traceable, inputs=[source.window()], use_trace=True, check_trace=False)
     stated = read_yaml(source.folder / CONFIG)
-    defaults = {name: stated[name] for name in ("amp", "bundle_root", "device")}  # not this machine's
+    defaults = {name: stated[name] for name in ("amp", "bundle_root", "device")}  # instead of this machine's
     config = json.dumps(source.parser.get() | defaults, default=str).encode()
     files = {"inference.json": config, "export.json": json.dumps(source.metadata).encode()}
     save_net_with_metadata(traced, stream, meta_values=_bundle_metadata(source), more_extra_files=files)
@@ -127,7 +127,7 @@ def load(source: Source, format: str, path: str | Path) -> Callable[[torch.Tenso
 
 
 def _onnx_network(path: str | Path) -> Callable[[torch.Tensor], Any]:
-    """An ONNX file as a network on tensors, run by onnxruntime on the CPU."""
+    """Return an ONNX file as a function on tensors, run by onnxruntime on the CPU."""
     import onnxruntime  # only this format needs it
 
     options = onnxruntime.SessionOptions()
@@ -144,7 +144,7 @@ def _onnx_network(path: str | Path) -> Callable[[torch.Tensor], Any]:
 class Deviation(NamedTuple):
     """The differences between two networks on a case."""
 
-    difference: float  # largest over all outputs and windows; NaN if any is not finite
+    difference: float  # largest over all outputs and windows; NaN or inf if the export's output is not finite
     agreement: float  # fraction of voxels with equal labels; 1 for an encoder, whose features are compared
     windows: int
 
@@ -156,10 +156,10 @@ def compare(
     inferer: SlidingWindowInferer | EmbeddingInferer,
     convention: str | None = None,
 ) -> Deviation:
-    """Compare two networks on all windows of a case, and segmentations on the stitched result.
+    """Compare two networks on all windows of a case, and segmentation networks also by their label maps.
 
     Networks map windows [N, C, x, y, z] to logits or a tuple of features. `image` is [C, H, W, D], preprocessed as in
-    inference.yaml; `convention` is needed for logits.
+    inference.yaml; `convention` names the labels of logits.
     """
     differences: list[float] = []
     counts: list[int] = []

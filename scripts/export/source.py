@@ -39,8 +39,8 @@ class Encoder(nn.Module):
 class Source:
     """A bundle's network with a checkpoint's weights, configured by inference.yaml.
 
-    `network` is in evaluation mode. `traceable` returns only tensors; for a self-supervised bundle it is the encoder
-    alone.
+    `network` is in evaluation mode. `traceable` returns only tensors: it is the network or, for a self-supervised
+    bundle, the encoder alone.
     """
 
     def __init__(self, bundle: str, checkpoint: str | None = None, device: str = "cpu") -> None:

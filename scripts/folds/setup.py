@@ -147,7 +147,7 @@ def _split_options(
 
 
 def _check_configs(setup: Setup) -> None:
-    """Check the first fold's options as its training and evaluation do, and the datalist's files."""
+    """Check the first fold's options as its training run and evaluation do, and the datalist's files."""
     first = setup.numbers[0]
     options = _resolved(setup.training(first).command, setup.datalist, "options")
     data = datalists.Datalist(setup.datalist, setup.study.places.roots[OWN])

@@ -40,7 +40,7 @@ def baseline(
     Planning, preprocessing, network, augmentation, schedule and prediction are nnU-Net's own; the training and
     validation splits are the datalist's. Regions (WT, TC, ET) are trained directly, and label maps have the datalist's
     values. Repeat the command to continue an interrupted run: finished steps are skipped. `python -m
-    scripts.evaluate` scores OUTPUT/predictions. OUTPUT/run.json has settings, plan, time, memory and losses.
+    scripts.evaluate` scores OUTPUT/predictions. OUTPUT/run.json holds settings, plan, time, memory and losses.
 
     Args:
         datalist: JSON file with labelled training and validation subjects.

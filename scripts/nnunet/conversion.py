@@ -56,7 +56,7 @@ def convert(
 ) -> None:
     """Write dataset.json and splits_final.json, and new label maps if the values have gaps.
 
-    nnU-Net copies the split when it plans, and computes its fingerprint from training and validation cases. Raises an
+    In planning, nnU-Net copies the split and computes a fingerprint of the training and validation cases. Raises an
     InputError if the files are not all .nii.gz or all .nii, or if a label map has an unknown value.
     """
     scheme = LabelScheme(convention)

@@ -69,7 +69,7 @@ class BaselineRecord(RunRecord):
         self.write()
 
     def write(self) -> None:
-        """Write the current record; the peak memory is the highest of all runs, workers included."""
+        """Write the current record; the peak memory is the highest so far, earlier attempts and workers included."""
         peaks = peak_memory()
         workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
         highest = max(peaks["peak_memory_gib"], workers, self.content.get("peak_memory_gib", 0))

@@ -1,6 +1,6 @@
 """The steps of nnU-Net: plan, preprocess, train, predict.
 
-They call nnU-Net directly, because MONAI 1.6.1's `nnUNetV2Runner` ignores a failed training and predicts only on CUDA.
+They call nnU-Net directly, because MONAI 1.6.1's `nnUNetV2Runner` ignores failed training and predicts only on CUDA.
 """
 
 import math
@@ -36,7 +36,7 @@ from common.errors import InputError
 FINAL = "checkpoint_final.pth"
 CONFIGURATION = "3d_fullres"
 DATA_SET = "Dataset001_cohort"
-PLANS = {  # value of --plans -> planner, GiB of GPU memory that it plans for, name of the plans
+PLANS = {  # value of --plans -> planner, GB of GPU memory that it plans for, name of the plans
     "default": (ExperimentPlanner, 8, "nnUNetPlans"),
     "resenc_l": (nnUNetPlannerResEncL, 24, "nnUNetResEncUNetLPlans"),
 }
@@ -76,8 +76,8 @@ class Work:
 def prepare(work: Work, gpu_memory: float | None = None, spacing: Sequence[float] | None = None) -> dict[str, Any]:
     """Compute the data's fingerprint, plan, resample and normalise; replace the files of an interrupted run.
 
-    `gpu_memory`, in GB, and `spacing`, in mm, replace those that nnU-Net plans for. Return the plan's patch size, batch
-    size, spacing and network. nnU-Net samples 10^8 intensities of each channel from the whole cohort; four channels
+    `gpu_memory`, in GB, and `spacing`, in mm, replace nnU-Net's own. Return the plan's patch size, batch size, spacing,
+    network and normalization. nnU-Net samples 10^8 intensities of each channel from the whole cohort; four channels
     take 5 GiB.
     """
     planner, memory, name = PLANS[work.plans]
@@ -152,7 +152,7 @@ def _augmenting_by(workers: int) -> Iterator[None]:
 
 
 def history(trainer: Any, iterations: int) -> dict[str, Any]:
-    """Return a trainer's parameters, losses and validations; non-finite values (Dice of empty masks) become None."""
+    """Return parameter count, training time, losses and pseudo-Dice; non-finite values (empty masks) become None."""
 
     def logged(name: str) -> list[float | None]:
         values = [float(value) for value in trainer.logger.get_value(name, step=None)]
@@ -177,9 +177,9 @@ def prediction(output: Path, case: Mapping[str, Any]) -> Path:
 
 
 def predict(work: Work, cases: Sequence[Mapping[str, Any]], output: Path) -> None:
-    """Write OUTPUT/SUBJECT.nii.gz for each case by `checkpoint_final.pth`, with its first image's sform and qform.
+    """Segment each case with `checkpoint_final.pth` into OUTPUT/SUBJECT.nii.gz, with the first image's sform and qform.
 
-    Windows overlap by half and are mirrored on all axes, nnU-Net's default.
+    By nnU-Net's defaults, windows overlap by half and are mirrored on all axes.
     """
     predictor = nnUNetPredictor(device=work.device, allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(str(checkpoint_folder(work).parent), (0,), FINAL)

@@ -12,7 +12,7 @@ from common.errors import InputError, is_disk_full
 from common.files import atomic_write, digest, why_no_folder
 
 LARGEST = 8 * 2**30  # bytes of an unpacked archive; the largest network here takes 0.4 GiB
-MOST_FILES, DEEPEST = 10_000, 32  # files and folders inside folders
+MOST_FILES, DEEPEST = 10_000, 32  # entries; levels of nested folders
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can store
 # zipfile's errors for damaged archives; OSError also for names that no file can have, or an entry below a file
 DAMAGED = (OSError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, UnicodeError, OverflowError, RuntimeError)

@@ -29,8 +29,8 @@ def build(
 ) -> Path:
     """Build a package with the options of `python -m scripts.package`; return its folder.
 
-    Raises an InputError if a result exists, the bundle or the weights are invalid, or the package breaks a rule (see
-    `scripts.package.check`).
+    Raises an InputError if an output exists already, the bundle or the weights are invalid, or the package breaks a
+    rule (see `scripts.package.check`).
     """
     source = _folder(bundle)
     stated = {"type": "object", "required": ["version"], "properties": {"version": {"type": "string"}}}

@@ -60,7 +60,7 @@ class TestNetwork(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        """Change to an empty folder; find the weights, or write random ones."""
+        """Change to an empty folder; find the bundle's weights, or write random weights."""
         cls.folder = empty_folder(cls)
         formats = json.loads((BUNDLE / "configs/metadata.json").read_text())["network_data_format"]
         shape = formats["inputs"]["image"]

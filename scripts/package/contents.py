@@ -141,7 +141,7 @@ def _numbered(names: Iterable[str]) -> dict[str, str]:
 
 
 def _with_weights(readme: bytes, settings: Mapping[str, Any]) -> bytes:
-    """Add a section on the package's weights to the bundle's README, and name their data in its title."""
+    """Add a section on the package's weights to the bundle's README, and name the training data in the title."""
     title, _, rest = readme.decode().partition("\n")
     title = f"# {model_name(title.removeprefix('# '), settings)}"
     section = (
@@ -189,7 +189,7 @@ def _naming(file: Path) -> Iterator[None]:
 
 
 def _linked(name: str, text: bytes, content: Mapping[str, bytes]) -> bytes:
-    """Adapt a document's links to the package; links to files that it lacks become text."""
+    """Adapt a document's links to the package; links to files that the package lacks become text."""
 
     def link(match: re.Match[str]) -> str:
         target = match[2].replace("../../../docs/", "")  # from a bundle's documents to the project's

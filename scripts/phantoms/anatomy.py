@@ -136,7 +136,7 @@ def _sample(volume: Array, positions: Array, step: float = 1.0) -> Array:
 def seed_points(rng: Generator, spacing: float, count: int, depth: tuple[float, float], white: bool) -> Array:
     """Random positions for lesions in the cerebrum, mm, [count, 3].
 
-    `depth` is the least and greatest distance from the brain's surface, mm. `white` restricts them to white matter.
+    `depth` is the least and greatest distance from the brain's surface, mm. `white` admits only white matter.
     """
     grey_map, white_map, depth_map = _template(spacing)
     step = (slice(None, None, MASK_STEP),) * 3
@@ -165,7 +165,7 @@ def make_head(rng: Generator, grid: PhantomGrid, swellings: Sequence[Swelling], 
 
 
 def _warp(rng: Generator, grid: PhantomGrid, positions: Array, swellings: Sequence[Swelling]) -> Array:
-    """Map positions to the template, mm, by an affine, a smooth and local deformations."""
+    """Map positions to the template, mm, by an affine, a smooth random deformation and the swellings."""
     from scipy.spatial.transform import Rotation
 
     turn = Rotation.from_euler("xyz", rng.normal(0, 2.0, 3), degrees=True).as_matrix()
@@ -220,7 +220,7 @@ def random_axes(rng: Generator, stretch: float) -> Array:
 
 
 def _radius(rng: Generator, head: Head, centre: Array, stretch: float, roughness: float) -> Array:
-    """Distance from `centre` in mm, distorted into an irregular body with random axes; its level sets outline lesions.
+    """Distance from `centre` in mm, distorted by random axes and noise, so that level sets are outlines of lesions.
 
     `stretch` and `roughness` are standard deviations of the log axis lengths and of the log radius.
     """
@@ -243,7 +243,7 @@ def _mottled(rng: Generator, head: Head, share: float) -> Array:
 def add_glioma(rng: Generator, head: Head, centres: Array) -> None:
     """Add a high-grade glioma in place: necrosis (1), oedema (2) and enhancing rim (4) around centres [foci, 3] in mm.
 
-    Whole tumour 35-150 cm3, core a quarter to half of it, rim about 5-8 mm: the range of BraTS 2021.
+    Whole tumour 35-150 cm3, core a quarter to half of the tumour, rim about 5-8 mm: the range of BraTS 2021.
     """
     spacing = head.grid.spacing
     volume = float(np.clip(rng.lognormal(np.log(80), 0.45), 35, 150))

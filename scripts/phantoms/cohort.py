@@ -1,6 +1,6 @@
 """Make the embedded cohort: computer-made heads in the folder layouts of UK Biobank, BraTS and ATLAS v2.0.
 
-It tests the code that reads the real cohorts; it proves nothing about patients.
+The cohort tests the code that reads the real cohorts; it proves nothing about patients.
 """
 
 from functools import partial

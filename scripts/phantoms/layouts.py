@@ -1,4 +1,4 @@
-"""Heads, grids and files of the embedded cohort, from the cohorts' cards."""
+"""Heads, grids and files of the embedded cohort, as `common.data.cohorts.COHORTS` defines them."""
 
 import numpy as np
 from numpy.random import Generator
@@ -49,7 +49,7 @@ HEADS = {
     "aged": _aged_head,
     "glioma": _head_with_glioma,
     "strokes": _head_with_strokes,
-}  # names in the cohorts' cards
+}  # values of `Cohort.head`
 
 
 def grid_of(cohort: Cohort, spacing: float) -> PhantomGrid:

@@ -1,8 +1,8 @@
 """Heads of the medium cohort: tumours of all sizes, mimics (structures that resemble lesions) and atrophy.
 
-A lesion's label covers the voxels inside its outline; mimics stay `CLEARANCE` away from outlines. Contrast is the
-visible fraction of a lesion's signal over the replaced tissue, from 0 (isointense) to 1; it varies by lesion and
-modality.
+A lesion's label covers the voxels inside its outline; mimics stay `CLEARANCE` away from outlines. A lesion's contrast,
+from 0 (isointense) to 1, is the share of the lesion in the signal, the rest being the replaced tissue; the contrast
+varies by lesion and modality.
 
 Sources: BraTS-METS 2023 has 3,076 tumours in 402 public studies (Moawad et al., arXiv:2306.00838); perivascular spaces
 are mostly narrower than 3 mm (STRIVE; Wardlaw et al., Lancet Neurol 2013). Values without a source are our choice.
@@ -34,7 +34,7 @@ Array = NDArray[np.float32]
 MEDIAN, SPREAD, LEAST, MOST = 6.0, 1.0, 0.5, 60.0  # cm3; log-normal volumes of tumours, clipped
 CONTRAST = (0.6, 1.0)  # uniform
 LESIONS = (2, 3.0, 9)  # per subject: least, Poisson mean of additional lesions, most
-ISOINTENSE = 0.35  # fraction of lesions that are faint in a single modality, if there are several
+ISOINTENSE = 0.35  # fraction of lesions that are faint in one of several modalities
 FAINT = (0.0, 0.15)  # contrast in that modality, uniform
 MIMICS = ("WMH", "PVS", "vessel")  # unlabelled tissues that resemble lesions
 CLEARANCE = 1.0  # mm between lesions and mimics
@@ -122,7 +122,7 @@ def _place_tumours(rng: Generator, lesions: MediumHead) -> None:
 def _outline(rng: Generator, lesions: MediumHead, centre: Array, reach: float) -> tuple[NDArray[np.intp], Array]:
     """Return the indices of the voxels within `reach` mm of `centre`, and their distances from it in mm.
 
-    The distances are distorted, so that the bodies that they enclose are irregular.
+    The distances are distorted, so that lesions become irregular.
     """
     axes, head = random_axes(rng, 0.2), lesions.head
     offset = head.positions - centre[:, None]
@@ -135,7 +135,7 @@ def _outline(rng: Generator, lesions: MediumHead, centre: Array, reach: float) -
 
 
 def _waves(rng: Generator, positions: Array, scale: float) -> Array:
-    """A random field of standard deviation 1 from six plane waves with wavelengths of at least `scale` mm."""
+    """A random field of standard deviation 1 from six plane waves, mostly longer than `scale` mm."""
     directions = rng.normal(0, 2.0 / scale, (6, 3)).astype(np.float32)
     phases = rng.uniform(0, 2 * np.pi, (6, 1)).astype(np.float32)
     return np.sum(np.sin(directions @ positions + phases), axis=0) / np.float32(np.sqrt(3))
@@ -165,7 +165,7 @@ def _finish(rng: Generator, lesions: MediumHead, near: NDArray[np.intp], from_ou
 
 
 def _draw_tumour(rng: Generator, lesions: MediumHead, centre: Array, volume: float, size: float) -> None:
-    """Draw a tumour of `volume` (cm3) with oedema; the enhancing core is 0.25-0.7 of it, and necrotic if large."""
+    """Draw a tumour of `volume` (cm3) with oedema; 0.25-0.7 of it is the enhancing core, necrotic inside if large."""
     head, spacing = lesions.head, lesions.head.grid.spacing
     near, radius = _outline(rng, lesions, centre, 3 * size + 4 * spacing)
     core = _enclosing(radius, volume * rng.uniform(0.25, 0.7), spacing)

@@ -33,7 +33,7 @@ class Tissue:
 
 @dataclass(frozen=True)
 class Sequence:
-    """Repetition, echo and inversion time in ms (None: spin echo); `enhanced` by contrast agent or not."""
+    """Repetition, echo and inversion time in ms (None: spin echo); `enhanced`: scanned with contrast agent."""
 
     repetition: float
     echo: float
@@ -111,7 +111,7 @@ def scan(rng: Generator, head: Head, sequence: Sequence, agent: float) -> NDArra
 
 @dataclass(frozen=True)
 class Scanner:
-    """A scanner and its protocol; `axis` is the slice direction."""
+    """A scanner and its protocol, in the units of the constants above; `axis` is the slice direction."""
 
     snr: float
     gamma: float
@@ -122,7 +122,7 @@ class Scanner:
 
 
 def draw_scanner(rng: Generator) -> Scanner:
-    """A random scanner; half of them have axial slices (axis 2)."""
+    """Draw a random scanner, with axial slices (axis 2) in half of the draws."""
     return Scanner(
         snr=float(np.exp(rng.uniform(*np.log(SNR)))),
         gamma=float(np.exp(rng.uniform(*np.log(GAMMA)))),

@@ -12,7 +12,7 @@ def report(run_dir: str) -> None:
     The page is self-contained. An old page is replaced only after the new one is complete.
 
     Args:
-        run_dir: folder that holds the runs, each a folder with a `run.json`, at any depth; or one such folder.
+        run_dir: folder of one run, with a `run.json`, or a folder that contains runs at any depth.
     """
     from scripts.report.page import is_png, page  # late import: `--help` stays fast
 

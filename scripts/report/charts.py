@@ -1,4 +1,4 @@
-"""Charts of the report of runs, with the parts that the report of a study shares."""
+"""Charts of the report on runs, and chart functions that the report on a study shares."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +38,7 @@ def loss_chart(
 
 
 def metrics_chart(bundle: str, iterations: Sequence[int], metrics: Mapping[str, Sequence[float | None]]) -> Markup:
-    """Plot metrics on the held-out subjects, except losses, in a single panel."""
+    """Plot Dice metrics on the held-out subjects in a single panel."""
 
     def draw(axes: Axes) -> None:
         for n, (name, values) in enumerate(metrics.items()):

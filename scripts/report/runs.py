@@ -34,7 +34,7 @@ RATES = {"learning_rate": "learning rate", "seconds_per_step": "seconds per step
 CURVES = _map(CURVE, maxProperties=100, description="up to 100 curves")  # each takes a moment to draw
 FATES = dict.fromkeys(("matched", "changed", "missing", "unexpected"), COUNT)
 MEAN = _object(mean=NUMBER, n=COUNT) | {"required": ["mean", "n"]}
-# Of an evaluation's summary.json
+# Schemas of an evaluation's summary.json
 DICE = _object(dice=MEAN, dice_present=MEAN) | {"required": ["dice", "dice_present"]}
 SCORES = _object(cases=COUNT, regions=_map(DICE))
 
@@ -67,7 +67,7 @@ SCHEMA = _object(**{name: schema for name, (_, schema) in FIELDS.items()}) | {"r
 class Run:
     """A `run.json` and its folder; `FIELDS` lists the attributes, with the defaults for an interrupted run.
 
-    `is_outdated` marks an evaluation whose weights a later training has replaced.
+    `is_outdated`: this is an evaluation, and later training has replaced the evaluated weights.
     """
 
     def __init__(self, folder: Path, content: Mapping[str, Any]) -> None:
@@ -102,7 +102,7 @@ class Run:
 
     @property
     def other_metrics(self) -> dict[str, list[float | None]]:
-        """Metrics except losses and `..._present`: Dice over all subjects, of all regions and of each."""
+        """Metrics except losses and `..._present`: Dice over all subjects, of each region and of all regions."""
         named = self.metrics.items()
         return {name: values for name, values in named if name not in self.losses and not name.endswith("_present")}
 
@@ -128,8 +128,8 @@ class Stage:
 def read_stages(folder: Path) -> list[Stage]:
     """Read the stages in and below a folder, by start time, without MLflow's copies and earlier results.
 
-    A training and the evaluation of its weights in its folder are one stage. Raises an InputError if the folder does
-    not exist or holds no `run.json`, or if a record is malformed.
+    A training run and an evaluation of its weights in or below its folder form one stage. Raises an InputError if the
+    folder does not exist or holds no `run.json`, or if a record is malformed.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: {why_no_folder(folder)}; expected a folder that holds run.json files")
@@ -181,7 +181,7 @@ def _evaluates(run: Run, stage: Stage) -> bool:
 
 
 def _is_outdated(evaluation: Run, training: Run) -> bool:
-    """Whether a training has replaced the weights since their evaluation."""
+    """Whether training has replaced the weights since they were evaluated."""
     if evaluation.start and training.start and evaluation.start.timestamp() < training.start.timestamp():
         return True
     weights = {Path(path): sha256 for path, sha256 in evaluation.checkpoints.items()}

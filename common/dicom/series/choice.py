@@ -1,8 +1,7 @@
 """Choose the series of a DICOM study for each modality, by the rule in docs/explanation/dicom-series.md.
 
-If the evidence is unclear, the run stops and lists the candidates with their evidence. Messages quote no header text.
-
-A T1ce needs two agreeing kinds of evidence (words, header, scan order, voxels), or the site's own table.
+If the evidence is unclear, an error lists the candidates with their evidence. Messages quote no header text. A T1ce
+needs two agreeing kinds of evidence (words, header, scan order, voxels), the site's own table, or the user's request.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -56,7 +55,7 @@ class SeriesError(InputError):
 
 @dataclass
 class Choice:
-    """The chosen series and the evidence for it (in fixed words) by modality, and remarks for readers of the result."""
+    """The chosen series and its evidence (in predefined phrases) by modality, and remarks for readers of the result."""
 
     series: dict[str, Series]
     reasons: dict[str, str]
@@ -72,9 +71,9 @@ def choose_series(
 ) -> Choice:
     """Choose one series for each modality, in the order of the model's modalities.
 
-    `requested` maps modalities to the number or UID of a series; the rule chooses the others. With `one_frame`, needed
-    unless registration follows, the chosen series must share a frame of reference. `names` is the site's own table.
-    Raise InputError if the evidence is missing or unclear.
+    `requested` maps modalities to the number or UID of a series; the rule chooses the remaining series. With
+    `one_frame`, needed unless registration follows, the chosen series must share a frame of reference. `names` is the
+    site's own table. Raise InputError for an invalid request, or if the evidence is missing or unclear.
 
     Example:
         >>> choose_series([], ["T1"], {})
@@ -119,7 +118,7 @@ def _check_frame(chosen: Mapping[str, Series]) -> None:
 def _choose(
     study: Mapping[str, Candidate], modalities: Sequence[str], requested: Mapping[str, Candidate], pairs: Pairs
 ) -> dict[str, Candidate]:
-    """Return the requested series, and choose from `study` (series by UID) for all other modalities.
+    """Return the requested series, and choose from `study` (candidates by UID) for the remaining modalities.
 
     T1 is chosen last, as it must fit the T1ce.
     """
@@ -147,8 +146,8 @@ def _fitting(
 ) -> Iterator[list[Candidate]]:
     """Yield lists of series that fit a modality, in order of preference; the caller takes the first non-empty list.
 
-    A T1 must not be scanned after any series in `after`: the T1ce or, for a model without T1ce, all T1 series that
-    were clearly scanned with agent. `native` is the T1 that the user requested.
+    `after` holds the series that a T1 must precede: the T1ce or, for a model without T1ce, all T1 series that were
+    clearly scanned with agent. `native` is the T1 that the user requested, if any.
     """
     fit = [scan for scan in study if scan.kind == modality[:2] or scan.kind == modality]
     if modality not in PAIR:
@@ -176,9 +175,9 @@ def _fitting(
 def _select(
     modality: str, fitting: Sequence[Candidate], study: Sequence[Candidate], enhanced: Candidate | None
 ) -> Candidate:
-    """Return the best of the original (not reformatted) fitting series by `_best`, or the only series that fits.
+    """Return the best original (not reformatted) series of `fitting`, see `_best`, or the only series there.
 
-    Otherwise raise an error that lists the fitting series, or those of the study if none fits, with their evidence.
+    Otherwise, also for T1ce series more than `ONE_INJECTION` apart, raise an error that lists candidates and evidence.
     """
     times = [scan.acquired for scan in fitting if scan.acquired is not None]
     several_injections = modality == "T1ce" and times and max(times) - min(times) > ONE_INJECTION
@@ -200,9 +199,9 @@ def _select(
 
 
 def _check_evidence(native: Candidate, after: Sequence[Candidate], pairs: Sequence[Pair], both: bool) -> None:
-    """Raise an error if a pair contradicts the roles of `native` and `after`, or if no pair proves them where required.
+    """Raise an error if evidence contradicts a pair of `native` and a later series, or if required proof is missing.
 
-    Proof is required for weak evidence, and always if the model takes a T1ce (`both`).
+    A proven pair is required for weak evidence, and always if the model takes a T1ce (`both`).
     """
     weak_after = any(later.weak for later in after)
     if not any(pair.is_contradicted for pair in pairs):
@@ -214,7 +213,7 @@ def _check_evidence(native: Candidate, after: Sequence[Candidate], pairs: Sequen
 
 
 def _remark(modality: str, candidate: Candidate) -> str:
-    """Return a remark if evidence contradicts the requested modality of a series; empty if no evidence does."""
+    """Return a remark if the evidence contradicts the modality that the user requested for a series, else ""."""
     if candidate.modality in (modality, ASK, None) or (modality == "T1ce" and candidate.contrast is None):
         return ""
     return f"{modality}: {candidate.series.name} was requested; the evidence was: {candidate.reason}"
@@ -273,10 +272,11 @@ def parse_series_option(text: str | int, modalities: Sequence[str]) -> dict[str,
 
 
 def _best(scans: Sequence[Candidate], enhanced: Candidate | None) -> Candidate | None:
-    """Return the best of several scans: the only 3D scan, if thin, or, if none is 3D, the only axial scan; else None.
+    """Return the best of several scans with a shared frame of reference; None if no scan is clearly best.
 
-    With the T1ce as `enhanced`, the last T1 that was scanned like the T1ce takes precedence; if none was and all scans
-    are repeats, the last repeat. All scans must share a frame of reference, and the best must cover a whole brain.
+    The best scan is the only 3D scan, if thin, or, without 3D scans, the only axial scan. With the T1ce as `enhanced`,
+    the last T1 that was scanned like the T1ce takes precedence, or, if no T1 was and all scans are repeats, the last
+    repeat. The best scan must cover a whole brain.
     """
     if len(scans) < 2 or len({str(scan.series.header.get("FrameOfReferenceUID") or "") for scan in scans}) > 1:
         return None

@@ -1,6 +1,6 @@
 """The evidence on a single series: words, times, header and injection. `pairs.py` compares two series.
 
-Evidence is stated in fixed words because it appears in messages and results; header text is never quoted.
+Evidence is stated in predefined phrases, because messages and results show it; header text is never quoted.
 """
 
 import re
@@ -23,14 +23,14 @@ from .words import NO_MODALITY, UNCLEAR, WITH, WITHOUT, Words, read_words
 
 MR_IMAGES = {MRImageStorage, *ENHANCED_MR}
 SAME_COSINE = 0.01  # localiser images differ by more, slices of a volume only by rounding
-MIN_SLICES = 10  # localisers and samples have fewer; the thickest clinical brain series have about 20
-OTHER_IMAGES = {  # values of ImageType; from Philips: F, R and I (fat, real and imaginary images), OP (out of phase)
+MIN_SLICES = 10  # localisers have fewer; clinical brain series with the thickest slices have about 20
+OTHER_IMAGES = {  # in ImageType; from Philips: F, R and I (fat, real and imaginary images), OP (out of phase)
     *("LOCALIZER", "SUB", "MIP", "MINIP", "ADC", "DIFFUSION", "TRACEW", "PERFUSION", "PHASE", "PHASE MAP", "P"),
     *("T1 MAP", "T2 MAP", "MAP", "FA", "MOSAIC", "ANGIO", "SCREEN SAVE", "SYNTHETIC", "F", "FF", "FAT", "FAT_FRACTION"),
     *("R", "I", "REAL", "IMAGINARY", "OP", "OUT_PHASE", "OPP_PHASE", "OUT_OF_PHASE"),
 }
 OTHER_IMAGE_STEMS = ("SUBTR", "MAX_IP", "MIN_IP", "PROJECTION")  # such as SUBTRACTION_M, PROJECTION IMAGE
-OTHER_NAMES = {  # image type -> pattern; a series with unknown words in its name is ruled out by a match
+OTHER_NAMES = {  # image type -> pattern; a match rules out a series with unknown words in its name
     "diffusion": r"diff|dwi|dti|tensor|(?<![a-z])(?:adc|trace|b ?\d{3,4})(?![a-z])",
     "functional imaging": r"fmri|bold|resting|(?<![a-z])rs(?![a-z])",
     "perfusion": r"perf|(?<![a-z])(?:dsc|dce|p?c?asl|cbf|cbv)(?![a-z])",
@@ -75,7 +75,7 @@ class Candidate:
 
     series: Series
     kind: str | None  # T1, T2 or FLAIR; None if unknown or a different image
-    source: str  # of the kind: "words", "times", "words and times" or TABLE; without a kind, the reason in fixed words
+    source: str  # of the kind: "words", "times", "words and times" or TABLE; without a kind, the reason
     words: Evidence | None = None  # evidence of the name on contrast agent; UNCLEAR if part of the name is unknown
     is_volume: bool = True
     hint: bool = False  # some known words of the name state an agent
@@ -100,7 +100,7 @@ class Candidate:
 
     @property
     def says(self) -> str | None:
-        """WITH, WITHOUT or UNCLEAR according to the words; None if they do not mention contrast agent."""
+        """WITH, WITHOUT or UNCLEAR according to the name; None if the name does not mention contrast agent."""
         return None if self.words is None else self.words.says
 
     @property
@@ -110,7 +110,7 @@ class Candidate:
 
     @property
     def contrast(self) -> str | None:
-        """WITH or WITHOUT agent; UNCLEAR if evidence disagrees or only weak evidence suggests agent; None otherwise."""
+        """WITH or WITHOUT by clear evidence; UNCLEAR if evidence disagrees or weakly suggests agent; None otherwise."""
         clear = {evidence.says for evidence in self.evidence if evidence.clear}
         if len(clear) == 1 and self.says != UNCLEAR:
             return clear.pop()
@@ -123,7 +123,7 @@ class Candidate:
 
     @property
     def weak(self) -> bool:
-        """Whether a second T1 must confirm the evidence, which is unclear, or partly contradicts its clear part."""
+        """Whether a second T1 must confirm the evidence, because the evidence is unclear or partly contradictory."""
         against = {WITH: WITHOUT, WITHOUT: WITH}.get(str(self.contrast))
         return self.contrast == UNCLEAR or any(evidence.says == against for evidence in self.evidence)
 
@@ -136,7 +136,7 @@ class Candidate:
 
     @property
     def reason(self) -> str:
-        """The evidence in fixed words."""
+        """The evidence in predefined phrases."""
         if self.requested:
             return "requested by --series"
         if self.kind is None:
@@ -158,7 +158,7 @@ def candidate_of_header(header: Dataset, names: Names = ()) -> Candidate:
 
 
 def _contrast_evidence(scan: Candidate, volumes: Sequence[Candidate]) -> tuple[Evidence, ...]:
-    """Return the evidence on contrast agent of a T1; `volumes` are all volumes of its study, itself included."""
+    """Return the evidence on contrast agent of a T1; `volumes` are all volumes of its study, including `scan`."""
     return tuple(filter(None, (scan.words, _by_injection(scan, volumes), _by_header(scan, volumes))))
 
 
@@ -179,7 +179,7 @@ def _brain_grid(series: Series) -> Grid | None:
 
 
 def read_header(series: Series, acquired: float | None, names: Names = (), brain_grid: Grid | None = None) -> Candidate:
-    """Return a series with the evidence in its header; `acquired` and `brain_grid` as in `Candidate`."""
+    """Return a candidate with the kind, words and times in a header; `acquired` and `brain_grid` as in `Candidate`."""
     header = series.header
     texts = read_names(header, names, brain_grid is not None)
     kind, source = kind_of(header, texts, brain_grid is not None)
@@ -200,11 +200,11 @@ def read_header(series: Series, acquired: float | None, names: Names = (), brain
 
 
 def kind_of(header: Dataset, texts: Sequence[Words], covers_brain: bool = False) -> tuple[str | None, str]:
-    """Return T1, T2 or FLAIR and its source, or None and the reason. `texts`: words of description and protocol.
+    """Return T1, T2 or FLAIR and its source, or None and the reason; `texts` are from `read_names`.
 
-    The site's table decides, then the words of the description, then those of the protocol, then, if every word is
-    known, the times. Each of these, and the header, can rule a series out. A name with unknown words needs proof: a T1
-    by its pair, T2 and FLAIR by their times and a field of view that contains a brain (`covers_brain`).
+    The kind comes from the site's table, else the words of the description, else the words of the protocol name, else,
+    if every word is known, the times. Words, times and other attributes can rule a series out. Unknown words require
+    proof: for T1 a pair; for T2 and FLAIR, the times and a field of view that contains a brain (`covers_brain`).
     """
     words = next((words for words in texts if words.kind), None)
     by_times = _by_times(header)
@@ -228,9 +228,9 @@ def kind_of(header: Dataset, texts: Sequence[Words], covers_brain: bool = False)
 
 
 def _by_words(texts: Sequence[Words], kind: str) -> Evidence | None:
-    """Return the evidence on agent in the words of description and protocol name; None if they do not mention agent.
+    """Return the evidence on agent in description and protocol name: unclear with unknown words, None if not mentioned.
 
-    A protocol name of the same kind counts; agent only there is unclear, because it may describe the entire study.
+    A protocol name of this kind counts; an agent stated only there is unclear, as the name may describe the study.
     """
     description, protocol = texts
     says, same_kind = description.contrast, protocol.kind == kind
@@ -280,7 +280,7 @@ def _by_header(scan: Candidate, volumes: Sequence[Candidate]) -> Evidence | None
 
 
 def why_no_volume(series: Series) -> str:
-    """Return why a series cannot be a volume of a head, in fixed words; empty if it can."""
+    """Return why a series cannot be a volume of a head, in a predefined phrase; empty if it can."""
     header = series.header
     classes, modalities = (
         {str(instance.header.get(word)) for instance in series.instances} for word in ("SOPClassUID", "Modality")
@@ -301,14 +301,14 @@ def why_no_volume(series: Series) -> str:
 
 
 def _other_name(header: Dataset) -> str:
-    """Return the image type of `OTHER_NAMES` that a name states; empty if it states none."""
+    """Return the image type of `OTHER_NAMES` that description or protocol name state; empty if they state none."""
     text = " ".join(str(header.get(word) or "") for word in ("SeriesDescription", "ProtocolName")).lower()
     text = text.replace("_", " ")
     return next((other for other, pattern in OTHER_NAMES.items() if re.search(pattern, text)), "")
 
 
 def _other_image(header: Dataset, kind: str) -> str:
-    """Return why the image cannot be an anatomical head image of this kind, in fixed words; empty if it can."""
+    """Return why the image cannot be an anatomical head image of this kind, in a predefined phrase; empty if it can."""
     types = _image_types(header)
     if OTHER_IMAGES & types or any(value.startswith(OTHER_IMAGE_STEMS) for value in types):
         return "its image type is not that of a plain scan"
@@ -327,7 +327,7 @@ def _other_image(header: Dataset, kind: str) -> str:
 
 
 def _contradicts(header: Dataset, kind: str) -> bool:
-    """Return whether the echo or inversion time rules out the kind (T1, T2 or FLAIR) that a series' words state."""
+    """Return whether the echo, repetition or inversion time rules out the kind (T1, T2 or FLAIR) that a name states."""
     echo, inversion = number_of(header, "EchoTime"), number_of(header, "InversionTime")
     if echo is not None and echo > 0 and (echo >= LONG_ECHO) != (kind in ("T2", "FLAIR")):
         return True
@@ -340,7 +340,7 @@ def _contradicts(header: Dataset, kind: str) -> bool:
 
 
 def number_of(header: Dataset, keyword: str) -> float | None:
-    """Return an attribute as a number; None if it is missing."""
+    """Return an attribute as a number; None if the attribute is missing or empty."""
     value = header.get(keyword)
     return None if value in (None, "") else float(value)
 
@@ -355,7 +355,7 @@ def _names_agent(header: Dataset) -> bool:
 
 
 def acquired_at(header: Dataset) -> float | None:
-    """Return the time of an image's acquisition in seconds; None if the header does not state it.
+    """Return the time of an image's acquisition in seconds, see `_clock`; None if the header states no valid time.
 
     ContentTime counts only for original images, because converters and workstations overwrite it.
     """
@@ -372,7 +372,7 @@ def _seconds(header: Dataset, keyword: str) -> float | None:
 
 
 def _clock(day: str, time: str) -> float | None:
-    """Convert a DICOM date and time to seconds; minutes and seconds are optional. None if either is invalid."""
+    """Convert a DICOM date and time to seconds since the year 1; None if invalid. Minutes and seconds are optional."""
     clock = re.match(r"(\d\d):?(\d\d)?:?(\d\d(?:\.\d+)?)?", time.strip())
     try:
         days = date(int(day[:4]), int(day[4:6]), int(day[6:8])).toordinal()

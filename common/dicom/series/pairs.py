@@ -15,7 +15,7 @@ from .evidence import Candidate, number_of
 from .voxels import brighter
 from .words import UNCLEAR, WITH, WITHOUT
 
-ALIKE = 0.3  # relative tolerance of times: half the smallest step between kinds (MPRAGE to spin echo)
+ALIKE = 0.3  # relative tolerance of times: half the smallest difference between sequences (MPRAGE, spin echo)
 LEAST_ECHO = 3.0  # ms, smallest tolerance of echo times; in phase and out of phase differ by 1.1 ms at 3 T
 
 
@@ -47,7 +47,7 @@ class Pair:
 
     @cached_property
     def support(self) -> list[str]:
-        """The kinds of evidence: words, post (the word "post", which may refer to any event), header, order and voxels.
+        """The kinds of evidence: words, post (the word "post", which may mean any event), header, order and voxels.
 
         Order alone proves little, so it counts only with a word or an injection, or between scans of the same kind.
         """
@@ -70,8 +70,9 @@ class Pair:
         """Whether two kinds of evidence, the site's table or the user confirm the pair, and nothing contradicts it.
 
         "post" and scan order count as a single kind. A series with an unclear name must cover a brain, and header or
-        voxels must show the agent. If both names are unclear, the injection must lie between the scans, or header and
-        voxels must agree. An unclear enhanced series is refuted if comparable voxels show no agent.
+        voxels must show the agent unless the table or the user names the enhanced series. If both names are unclear,
+        the injection must lie between the scans, or header and voxels must agree. An enhanced series with an unclear
+        name is refuted if comparable voxels show no agent.
         """
         if self.is_contradicted:
             return False
@@ -125,7 +126,7 @@ class Pairs:
         return result if result is None or first is native else -result
 
     def _volume(self, series: Series) -> Volume | None:
-        """Return the volume of a series; None if it is invalid, which is reported if the series is chosen."""
+        """Return the volume of a series; None if invalid (the error is raised again if the series is chosen)."""
         if series.uid not in self._volumes:
             try:
                 volume, _ = read_series(series)
@@ -137,7 +138,7 @@ class Pairs:
 
 
 def same_kind(header: Dataset, other: Dataset) -> bool:
-    """Return whether two T1 series were scanned alike, with comparable voxels. Missing values count as different.
+    """Return whether two T1 series were scanned alike. A missing echo or repetition time counts as different.
 
     Example:
         >>> spin_echo, mprage = Dataset(), Dataset()

@@ -1,7 +1,7 @@
 """Decide from voxels which of two T1 series was scanned after contrast agent.
 
 Agent brightens a small part of the head (vessels, mucosa, choroid plexus, enhancing lesions). With resolution and
-brightness matched, the histogram of the difference therefore has one long tail; noise and motion lengthen both.
+brightness matched, the histogram of the difference therefore has one long tail; noise and motion lengthen both tails.
 """
 
 import numpy as np
@@ -27,8 +27,8 @@ BACKGROUND = 0.25  # fraction of the 75th percentile: air and noise are below it
 def brighter(scan: Volume, other: Volume) -> int | None:
     """Return 1 if contrast agent brightened `scan`, -1 if it brightened `other`, 0 if neither.
 
-    Return None if their heads hardly overlap. Both must be T1 series of the same kind, in scanner units; their grids
-    may differ, because `other` is registered to `scan` first.
+    Return None if the heads hardly overlap. Both volumes must be T1 series of the same kind, in scanner units. The
+    grids may differ, because `other` is registered to `scan` first.
     """
     lengths = tails(scan, other)
     if lengths is None:
@@ -42,7 +42,7 @@ def brighter(scan: Volume, other: Volume) -> int | None:
 def tails(scan: Volume, other: Volume) -> tuple[float, float] | None:
     """Return how far the lower and upper tails of the intensity difference `scan` - `other` reach from its median.
 
-    Each scan is first divided by its median in the head that both cover; None if that head is below `LEAST_HEAD`.
+    Medians and receive fields of the common head are matched first; None if this head is smaller than `LEAST_HEAD`.
     """
     first, second = _on_common_grid(scan, other)
     head = ndimage.binary_erosion(_foreground(first) & _foreground(second))
@@ -71,9 +71,9 @@ def _foreground(image: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def _on_common_grid(scan: Volume, other: Volume) -> list[NDArray[np.float32]]:
-    """Blur both series to their coarsest spacing (at least `EDGE`), register the second rigidly to the first, resample.
+    """Blur both series to the coarsest spacing of both, at least `EDGE` mm, and register `other` rigidly to `scan`.
 
-    The grid covers the first series, with voxels of `EDGE`.
+    Return the volumes on a grid of `EDGE` mm over `scan`, [slices, rows, columns].
     """
     sigma = max(EDGE, *scan.spacing, *other.spacing) / 2
     images = [_smooth(to_image(volume), sigma) for volume in (scan, other)]
@@ -92,7 +92,7 @@ def _on_common_grid(scan: Volume, other: Volume) -> list[NDArray[np.float32]]:
 
 
 def _rigid(fixed: sitk.Image, moving: sitk.Image) -> sitk.Transform:
-    """Return the rigid motion between two scans of the same kind, from points of `fixed` to points of `moving`."""
+    """Return the rigid motion from points of `fixed` to points of `moving`; the identity without a common head."""
     start = sitk.CenteredTransformInitializer(
         fixed, moving, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.GEOMETRY
     )

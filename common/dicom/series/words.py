@@ -17,7 +17,7 @@ import yaml
 
 WITH, WITHOUT, UNCLEAR = "with", "without", "unclear"
 NO_MODALITY = "none"  # in the site's own table: series to leave out
-# permitted after a listed beginning; too few letters for "ce", "gd", "km", "enh", "inj", "post" or "free"
+# letters allowed after a listed beginning; they cannot spell "ce", "gd", "km", "enh", "inj", "post" or "free"
 ENDING = "[^\\W\\d_cfghjkpvwxzкгп]{0,7}"
 SURE = 6  # letters, smallest length of a word in which a single mistake is accepted
 LETTERS = str.maketrans("łıđð[]{}–—−\\", "lidd()()---/") | {ord("ß"): "ss", ord("æ"): "ae", ord("ø"): "oe"}
@@ -64,7 +64,7 @@ PHRASES = [  # replacements for sequences of classes, in this order; 1: with age
     ("A[Aivg]*|p|X", "1"),
 ]
 AGENTS = set("ACavjcyX+P")  # classes that state an agent, alone or beside "post"
-BESIDE_POST = set("Tk2LGIDFlgNhep")  # leave "post" to mean agent: weighting, plane, sequence, part of the head
+BESIDE_POST = set("Tk2LGIDFlgNhep")  # beside these, "post" means agent: weighting, plane, sequence, part of the head
 _TOOLS = r"\(enhanced conversion\)|: *processed(?:[ _]captk)? *$"  # added by highdicom and by CaPTk
 _ROMANCE = r"contr|ga?d|mdc|(?:civ|cte)(?!\w)"
 _SIGNED = r"(?:gd|gad|gado|km|ce|kl|mdc|contrast\w*|kontrast\w*)"
@@ -87,7 +87,7 @@ def _without_dots(match: re.Match[str]) -> str:
 
 
 def _split_prefix(match: re.Match[str]) -> str:
-    """Separate T1 or T2 from a neutral prefix, as in "axT1", and drop the letter that Philips puts before it."""
+    """Separate T1 or T2 from a neutral prefix, as in "axT1", and drop the letter that Philips puts before T1 or T2."""
     prefix, weighting = match[1], match[2]
     if len(prefix) == 1 and prefix in ("sevmr" if weighting == "t1" else "sevmrd"):
         return f" {weighting} "
@@ -168,7 +168,7 @@ class Words:
     """The meaning of a name.
 
     `kind` is T1, T2, FLAIR or None, and `contrast` WITH, WITHOUT, UNCLEAR or None. `unread`: part of the name is not
-    understood. `named`: the site's own table has the name. `post_only`: "post" is the only word for the agent.
+    understood. `named`: the site's own table lists the name. `post_only`: "post" is the only word for the agent.
     """
 
     kind: str | None
