@@ -95,8 +95,8 @@ def parsed(text: str | None) -> Mark | None:
         mark = Mark(**parse_json(text or "null"))
     except (TypeError, ValueError):
         return None
-    numbers, texts = (mark.attempts, mark.due, mark.limit), (mark.pseudonym, mark.images, mark.reason, mark.owner)
-    valid = all(isinstance(value, int | float) for value in numbers) and all(isinstance(value, str) for value in texts)
+    numbers = ("attempts", "due", "limit")
+    valid = all(isinstance(value, int | float if name in numbers else str) for name, value in asdict(mark).items())
     return mark if valid and mark.step in (SEGMENT, HOLD, DELIVER, DONE) else None
 
 

@@ -51,8 +51,8 @@ def label_segments(label: NDArray[np.uint8], segments: Sequence[Segment]) -> NDA
 def series_number(source: Dataset, step: int) -> int:
     """Return a number for a new series: it ends in `step` and is above most scanners' numbers."""
     value = source.get("SeriesNumber")
-    number = 1000 + step + 10 * (int(value) if value not in (None, "") else 0)
-    return number if 0 < number < 2**31 else 1000 + step  # the range of DICOM's integer strings (IS)
+    number = 1000 + step + 10 * max(0, int(value) if value not in (None, "") else 0)
+    return number if number < 2**31 else 1000 + step  # the range of DICOM's integer strings (IS)
 
 
 def equipment(bundle: Bundle) -> dict[str, Any]:

@@ -87,10 +87,9 @@ def gpu(file: Path, machine: str, setting: Setting = FULL, limit: float = LIMIT)
 
 
 def describe(row: Mapping[str, Any]) -> str:
-    """Return a row as text, without its job, work and variant, and without a profile's kernels."""
-    return ", ".join(
-        f"{name} {value}" for name, value in row.items() if name not in ("job", "work", "variant", "heaviest")
-    )
+    """Return a row as text, without its machine, job, work and variant, and without a profile's kernels."""
+    hidden = ("machine", "job", "work", "variant", "heaviest")
+    return ", ".join(f"{name} {value}" for name, value in row.items() if name not in hidden)
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:

@@ -14,8 +14,11 @@ def test_a_mark_survives_its_way_through_orthanc():
     assert mark_of(mark.text(), "others") == Mark("s5f3a9c01", "others", delivered="delivered", owner="owner")
 
 
+CHANGES = {SEGMENT: "?", "0,": '"0",', '"kept": ""': '"kept": 7'}  # valid -> invalid part of a mark
+
+
 @pytest.mark.parametrize(
-    "text", [None, "[1]", "done", '{"a": 1}', NEW.text().replace(SEGMENT, "?"), NEW.text().replace("0,", '"0",')]
+    "text", [None, "[1]", "done", '{"a": 1}', *(NEW.text().replace(part, other) for part, other in CHANGES.items())]
 )
 def test_a_study_without_a_valid_mark_is_new(text):
     mark = mark_of(text, "images")
