@@ -30,7 +30,7 @@ REPORTS: list[Callable[[str, float], None]] = []  # at most one callback, which 
 
 
 def stage(name: str, done: float) -> None:
-    """Report that a stage starts to the callback, if any; `done` is the completed fraction of the item, 0 to 1."""
+    """Report the start of a stage to the callback, if any; `done` is the completed fraction of the item, 0 to 1."""
     for report in REPORTS:
         report(name, done)
 

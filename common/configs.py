@@ -81,7 +81,7 @@ def as_data(name: str, value: Any) -> Any:
 
 
 def _is_plain(value: Any) -> bool:
-    """Return whether MONAI takes a value literally: no text, or text without $, @, % or # and without initial _."""
+    """Return whether MONAI takes a value literally: any value except text with $, @, % or #, or with an initial _."""
     return not isinstance(value, str) or not re.search(r"[$@%#]|^_", value)
 
 

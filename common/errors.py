@@ -70,7 +70,7 @@ class ArgumentError(InputError):
 
 @contextmanager
 def within(source: object) -> Iterator[None]:
-    """Context manager: prefix the block's input errors with `source`, such as a file, unless they name it first."""
+    """Context manager: prefix the block's input errors with `source`, such as a file, unless they start with it."""
     try:
         yield
     except InputError as error:

@@ -49,7 +49,7 @@ def made_by(settings: Mapping[str, Any], made_up: bool = False) -> dict[str, Any
 
 
 def made_of(options: Any) -> dict[str, Any]:
-    """Return the provenance record of an inference run with these `common.options.Options`: `made_by`, "settings"."""
+    """Return the provenance record of inference with these `common.options.Options`: `made_by` plus "settings"."""
     return made_by(options.record()) | {"settings": options.of_results()}
 
 

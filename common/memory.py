@@ -23,7 +23,7 @@ ON_HOST = (  # messages of Python, PyTorch and oneDNN
 # messages of DataLoader workers, which pass batches through /dev/shm, in a container 64 MB by default
 IN_SHARED = r"Bus error|unable to .*(shared memory|</torch_)(?!.*Cannot allocate memory)"
 
-# Environment variable -> mallopt's parameter and value: blocks up to 256 MiB on the heap, with up to 512 MiB freed
+# Environment variable -> mallopt's parameter and value: heap blocks up to 256 MiB, up to 512 MiB of free heap kept
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": (-3, 2**28), "MALLOC_TRIM_THRESHOLD_": (-1, 2**29)}
 
 
@@ -44,7 +44,7 @@ def use_huge_pages() -> None:
 
 
 def use_open_files() -> None:
-    """Raise this process's limit of open files as far as allowed, to 65,536; raise InputError if fewer than 256 are."""
+    """Raise this process's limit of open files to 65,536 or the allowed maximum; refuse a maximum below 256."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
     if most < FEWEST_FILES:
@@ -102,7 +102,7 @@ def free_in_cgroups(membership: Path, root: Path) -> list[int]:
 
 
 def check_crops(options: Mapping[str, Any], views: int = 1) -> None:
-    """Refuse a batch if its crops alone, without activations, exceed the device's memory; a crop has `views` views."""
+    """Refuse a batch if its crops alone (no activations) exceed the device's memory; each crop has `views` views."""
     crops, channels = options.get("batch_size", 1) * views, len(options["modalities"])
     crop = channels * math.prod(options["patch_size"]) * FLOAT  # bytes
     memory = device_memory(options["device"])

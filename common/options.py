@@ -396,7 +396,7 @@ def _check_spelling(config: Any, names: Sequence[str]) -> None:
 
 
 def components() -> dict[str, Any]:
-    """Return the loss, optimiser, schedule and transforms of the calling config, with the options' values filled in.
+    """Return the tasks, loss, optimiser, schedule and transforms of the calling config, with option values filled in.
 
     References to objects stay text, because objects cannot be recorded. Empty outside a config.
     """
@@ -498,7 +498,7 @@ def _check_missing(missing: Sequence[str], modalities: Sequence[str]) -> None:
 
 
 def check_trained(options: Mapping[str, Any], trained: Mapping[str, Any]) -> None:
-    """Refuse an option that contradicts the settings of the checkpoint's training (`common.weights.settings_of`)."""
+    """Refuse options, except flips and cleanup, that contradict the checkpoint's `common.weights.settings_of`."""
     for name, stated in trained.items():
         value = stated if name in ("flips", "cleanup") else options.get(name, stated)
         is_same = _regions(value) == _regions(stated) if name == "label_convention" else value == stated

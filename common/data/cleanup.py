@@ -16,7 +16,7 @@ from .regions import painting_order, regions_of
 
 EXPECTED = "steps by region, such as WT=100mm3+largest,ET=holes"
 VOLUME = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)mm3")
-SLACK = 1e-4  # relative, as affines are in single precision
+SLACK = 1e-4  # relative tolerance of volumes, as affines are in single precision
 Masks = NDArray[np.bool_]
 
 

@@ -1,4 +1,4 @@
-"""The cases of a datalist as a MONAI dataset, and their endless training order.
+"""Datalists as MONAI datasets, with an endless training order.
 
 The data depend only on the seed and the position in the order. A resumed run, or a run with a different number of
 workers, therefore sees the same data as an uninterrupted run.

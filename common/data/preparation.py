@@ -35,7 +35,7 @@ PREPARATION_CHECKS = ("spacing", "skull", "extent", "air", "alignment")  # names
 
 
 def measure(image: NDArray[Any], affine: NDArray[Any]) -> dict[str, list[Any]]:
-    """Measure a scan [C, H, W, D] in RAS orientation, ignoring empty channels; return [value, value] by measurement.
+    """Measure a scan [C, H, W, D] in RAS orientation, ignoring empty channels; return each measure as [value, value].
 
     "spacing" and "extent" (of voxels above zero) are in mm along right, anterior and superior; "volume" is the largest
     channel volume above zero, in L; "air" is the share of border voxels that are not 0; "overlap" is the lowest Dice of
@@ -64,7 +64,7 @@ def litres(inside: Any, spacing: Sequence[float]) -> float:
 
 
 def is_brain(inside: NDArray[np.bool_], spacing: Sequence[float]) -> bool:
-    """Whether a scan's non-zero voxels, `inside`, are a brain without skull; `spacing` is a voxel's edges in mm."""
+    """Whether a scan's non-zero voxels, `inside`, are a brain without skull; `spacing` is the voxel size in mm."""
     figures = {"volume": litres(inside, spacing), "air": _share_of_border(inside)}
     return skull_in({name: [value, value] for name, value in figures.items()}) == WITHOUT_SKULL
 

@@ -171,7 +171,7 @@ def display_order(names: Iterable[str]) -> list[str]:
 
 
 def alike(convention: str) -> tuple[str, ...]:
-    """Return all conventions with the regions of `convention`, including `convention`."""
+    """Return all conventions with the regions of `convention`, itself included."""
     return ALIKE if convention in ALIKE else (convention,)
 
 

@@ -164,10 +164,10 @@ def _end_of(path: str) -> bytes:
 
 
 def read_headers(case: Mapping[str, Any], root: str) -> tuple[list[Problem], dict[str, Any], Any]:
-    """Return a case's header problems, its images by file, without voxels, and its first image, which defines the grid.
+    """Return a case's header problems, its opened files by path, and the first opened file, which defines the grid.
 
-    Images that differ in shape from the first are left out; the first image is None if no file can be opened. `root` is
-    the folder of relative paths.
+    Files that differ in shape from the first are left out; the first is None if no file can be opened. `root` is the
+    folder of relative paths.
     """
     problems: list[Problem] = []
     opened: dict[str, Any] = {}

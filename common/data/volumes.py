@@ -120,8 +120,8 @@ def alternative_affine(scan: Any) -> tuple[str, NDArray[np.float64], float] | No
     """Return the affine that some programs use in place of a volume's sform.
 
     These programs (ITK, for some codes) read the qform, or scale the sform's axes to pixdim. Returns "qform" or
-    "pixdim", its affine, and the largest shift of a voxel in mm; None if no voxel shifts by more than half a voxel,
-    without an sform, or if the qform is invalid.
+    "pixdim", the affine, and the largest shift of a voxel in mm; None without an sform, with an invalid qform,
+    or if no voxel shifts by more than half a voxel.
     """
     import nibabel
 

@@ -126,7 +126,7 @@ class Protocol:
 
 
 def figures(scores: Sequence[Scores], protocol: Protocol) -> dict[str, list[float]]:
-    """Return the values behind a region's means: each figure over all cases, and `PRESENT` after `dice`.
+    """Return a region's values by figure, over all cases; after `dice` comes `PRESENT`, only cases with the region.
 
     Args:
         scores: Scores of the region, one per case.

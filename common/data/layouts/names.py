@@ -137,7 +137,7 @@ class Naming:
 
 
 def _cut(stem: str, words: str) -> str:
-    """Return a name without the `words` that end it, or without the text after the last wildcard of a template.
+    """Return a name without the `words` that end it; for a template, without the text after the last wildcard.
 
     If the template ends with a wildcard, the name is cut before its label words or, without any, its modality.
     """

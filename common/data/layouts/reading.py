@@ -121,7 +121,7 @@ def remedy(data: DataSet, naming: Naming) -> tuple[str, dict[str, str]]:
 
 
 def choosing(data: DataSet, naming: Naming, kind: str) -> tuple[str | None, int]:
-    """Return the words or template that give the most subjects a single file of a clashing kind, and count these.
+    """Return the words or template with which most subjects have one file of a clashing kind, and count the subjects.
 
     Tries the ends of the clashing paths, with `*` for the subject's name. Returns (None, 0) if nothing helps.
     """

@@ -86,7 +86,6 @@ class DataSet:
 
     @property
     def root(self) -> str:
-        """The folder of the data set."""
         return self.listing.root
 
     @property

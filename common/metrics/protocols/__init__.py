@@ -3,8 +3,8 @@
 Protocols define lesions and hits differently, so never compare figures of different protocols. `python -m
 scripts.evaluate protocols` explains all protocols.
 
-Cases without the region score as in the challenges: 1 or 0 for Dice. There are two means of Dice: over all cases
-(`dice`), and over cases with the region in the reference (`dice_present`), as in the paper (DIFF-23).
+If the reference lacks the region, Dice is 1 for an empty prediction, else 0, as in the challenges. Dice has two means:
+over all cases (`dice`), and over cases with the region in the reference (`dice_present`), as in the paper (DIFF-23).
 """
 
 from dataclasses import replace
