@@ -1,4 +1,4 @@
-"""Import subpackages on first use; configs refer to their names as `common.PACKAGE.NAME`."""
+"""Import subpackages and modules on first use; configs refer to exported names as `common.PACKAGE.NAME`."""
 
 import getpass
 import os
@@ -30,7 +30,7 @@ __all__ = [
 
 
 def lazy(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return a package's `__getattr__`, which imports each name on first use, and its `__dir__`.
+    """Return `__getattr__` and `__dir__` for a package; `__getattr__` imports each name on first use.
 
     `names` maps each module to its exported names, separated by spaces.
     """

@@ -1,6 +1,6 @@
-"""tqdm progress bars with a lock for each process; raise InputError if tqdm cannot use a TQDM_* variable.
+"""tqdm progress bars with a lock for each process; importing this raises InputError for an unusable TQDM_* variable.
 
-tqdm shares its lock with forked processes: if a DataLoader worker died holding it, the next bar would wait forever.
+tqdm shares its lock with forked processes: if a DataLoader worker died with the lock, the next bar would wait forever.
 """
 
 import os
@@ -30,7 +30,7 @@ REPORTS: list[Callable[[str, float], None]] = []  # at most one callback, which 
 
 
 def stage(name: str, done: float) -> None:
-    """Pass the name of a starting stage and the completed fraction of the item, 0 to 1, to the callback, if any."""
+    """Report the start of a stage to the callback, if any; `done` is the completed fraction of the item, 0 to 1."""
     for report in REPORTS:
         report(name, done)
 

@@ -37,7 +37,7 @@ Command = Callable[..., Any]
 def run(
     commands: Command | Mapping[str, Command], name: str, default: Command | None = None, confidential: bool = False
 ) -> None:
-    """Run the command named by the first argument, or `default` if that is an option or missing.
+    """Run `commands` or, from a mapping, the command that the first argument names; without a name, run `default`.
 
     Exit status: 0; 2 for bad input; 1 for other errors (see `log_unexpected`). Text parameters receive the argument as
     typed, not parsed as a Python literal (see `reader_of`). `confidential` keeps unexpected arguments, which may name a
@@ -87,8 +87,8 @@ def log_unexpected(
     The line contains the exception's notes, the innermost line of user code in its traceback, such as an overlay's
     transform, and the environment variables that may have caused it.
 
-    The log is error.log (error1.log for rank 1) in the run's output folder, otherwise in a new temporary folder. If
-    memory runs out or a path cannot be used, there is no log, and the exit status is 2.
+    The log is error.log (error1.log if RANK is 1) in the run's output folder or, without a folder, in a new temporary
+    folder. If memory runs out or a path cannot be used, there is no log, and the exit status is 2.
     """
     status, line = 2, explain_out_of_memory(error, options)
     cause = error

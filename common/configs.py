@@ -1,6 +1,6 @@
 """Check the keys, references and components of a run's configs, overlays and options before MONAI reads them.
 
-MONAI merges them without checking keys; a wrong key fails later, with an obscure error.
+MONAI merges configs without checking keys, so a wrong key fails later, with an obscure error.
 """
 
 import os
@@ -35,7 +35,7 @@ def warn_of_program(path: str | Path, runs: str = "expressions") -> None:
 
 
 def parsed(name: str, text: Any) -> Any:
-    """Parse an option's text by its entry in `OPTIONS`; without an entry, parse it as MONAI's command does.
+    """Parse an option's text as `OPTIONS` defines; if the option is not in `OPTIONS`, parse as MONAI's command does.
 
     Values that are not text, and tracking options, are returned unchanged; an empty text is True.
 
@@ -58,9 +58,9 @@ def parsed(name: str, text: Any) -> Any:
 
 
 def as_data(name: str, value: Any) -> Any:
-    r"""Quote an option's value so that MONAI takes it literally; unquoted, MONAI evaluates $ and follows @, % and #.
+    r"""Quote an option's value so that MONAI takes it literally: MONAI would evaluate $ and follow @, % and #.
 
-    Raise InputError for an expression, reference or macro as the value of a name that is not in `OPTIONS`.
+    Raise InputError if a name outside `OPTIONS` has an expression, reference or macro as its value.
 
     Example:
         >>> print(as_data("output_dir", "/data/$x #1"))
@@ -81,7 +81,7 @@ def as_data(name: str, value: Any) -> Any:
 
 
 def _is_plain(value: Any) -> bool:
-    """Return whether MONAI takes a value literally: no text with $, @, % or #, and no key such as _target_."""
+    """Return whether MONAI takes a value literally: any value except text with $, @, % or #, or with an initial _."""
     return not isinstance(value, str) or not re.search(r"[$@%#]|^_", value)
 
 
@@ -115,9 +115,9 @@ def argument(word: str) -> str:
 
 
 def read(files: Sequence[str | Path], options: Mapping[str, Any] | None = None) -> Any:
-    """Build the `ConfigParser` of a run without starting it; later files override earlier ones.
+    """Build the `ConfigParser` of a run without starting it; later files override earlier files.
 
-    A training config gets the `TRAINING_DEFAULTS` that it lacks. The caller must resolve `imports` first.
+    A training config gets the `TRAINING_DEFAULTS` that it lacks. The caller must resolve `imports` before other items.
     """
     from monai.bundle import ConfigParser  # imported here because it is slow
 
@@ -134,7 +134,7 @@ def _add_defaults(parser: Any) -> None:
 
 
 class Change(NamedTuple):
-    """A config key that an overlay (`file`) or an option (no `file`) changes."""
+    """A config key and its new value from an overlay (`file`) or an option (no `file`)."""
 
     key: str
     value: Any
@@ -155,7 +155,7 @@ class Change(NamedTuple):
         return InputError(self.place, problem, expected, self.value)
 
     def unknown(self, parser: Any, files: str) -> InputError:
-        """Return the error for an unknown key, with the nearest key of the config as a hint."""
+        """Return the error for an unknown key; it suggests the most similar key, or else lists the valid keys."""
         dashes, kind = ("--", "option") if self.file is None else ("", "key")
         if self.id in EPOCHS:
             return self.error(f"no such {kind}; did you mean {dashes}iterations='N epochs'?")
@@ -181,7 +181,7 @@ def check_known(options: Mapping[str, Any], files: Sequence[str | Path]) -> None
 
 
 def check_values(files: Sequence[str | Path], options: Mapping[str, Any]) -> Options:
-    """Return a run's options; refuse unknown options and invalid values. Imports neither MONAI nor PyTorch.
+    """Return a run's options; refuse unknown options and invalid values. This imports neither MONAI nor PyTorch.
 
     Expressions and references are neither checked nor returned; `common.options.read` checks all values later.
     """
@@ -199,7 +199,7 @@ def check_values(files: Sequence[str | Path], options: Mapping[str, Any]) -> Opt
 
 
 def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> list[Change]:
-    """Check the files, keys, references and component names of a run; return the changes by overlays and options.
+    """Check the files, keys, references and component names of a run; return the changes from overlays and options.
 
     A new key is accepted if it is an argument of a component, or if a reference uses it.
     """
@@ -271,7 +271,7 @@ def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> list[Chang
 
 
 def _check_kind(current: Any, change: Change) -> None:
-    """Refuse to replace a component or list with a value of a different kind, except null, reference or expression."""
+    """Refuse to replace a component or list by a value of another kind; accept null, references and expressions."""
     if change.value is None or str(change.value).startswith(("$", "@", "%")):
         return
     if _is_component(current) and not _is_component(change.value):

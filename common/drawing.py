@@ -1,7 +1,7 @@
-"""Figures: the only module that imports Matplotlib.
+"""Draw figures; no other module imports Matplotlib.
 
 Figures are created and rendered off screen with Matplotlib's defaults. The user's settings (matplotlibrc, styles,
-MPLBACKEND, a notebook's) neither affect them nor change.
+MPLBACKEND, a notebook's) stay unchanged and do not affect figures.
 """
 
 import io

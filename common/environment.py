@@ -26,10 +26,10 @@ def prepare_process(otherwise: Hook | None = None) -> None:
     """Prepare a command or a config's run; call this before anything imports MONAI or Matplotlib.
 
     Report exceptions in one line (`otherwise` as in `report_in_one_line`), set up memory and the limit of open files,
-    make Matplotlib ignore the user's settings, and turn off TF32 on GPUs unless the environment sets it.
+    make Matplotlib ignore the user's settings, and turn off TF32 unless the environment sets NVIDIA_TF32_OVERRIDE.
 
     Raises:
-        InputError: an environment variable turns warnings into errors, or changes MONAI's results.
+        InputError: warnings are errors, a variable changes MONAI's results, or the limit of open files is too low.
     """
     use_huge_pages()
     report_in_one_line(otherwise)
@@ -44,7 +44,7 @@ def prepare_process(otherwise: Hook | None = None) -> None:
     os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # DIFF-21
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # OpenMP reads it when PyTorch loads: no spinning threads
     os.environ.update(MATPLOTLIB)
-    if Path("matplotlibrc").is_file():  # Matplotlib reads the one in the current folder first
+    if Path("matplotlibrc").is_file():  # Matplotlib would read this file when it is imported here
         with chdir("/"):
             import_module(f"{__package__}.drawing")
 

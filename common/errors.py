@@ -58,7 +58,7 @@ class InputError(ValueError):
 
 
 class ArgumentError(InputError):
-    """An argument has an invalid value; commands report it as their option, `--name=value: ...`."""
+    """Bad input in an argument; commands report the argument as an option, `--name=value: ...`."""
 
     def __init__(self, name: str, value: Any = ..., problem: object = "", expected: str = "") -> None:
         super().__init__(name, problem, expected, value)
@@ -70,7 +70,7 @@ class ArgumentError(InputError):
 
 @contextmanager
 def within(source: object) -> Iterator[None]:
-    """Context manager: prefix the block's input errors with their `source`, such as a file."""
+    """Context manager: prefix the block's input errors with `source`, such as a file, unless they start with it."""
     try:
         yield
     except InputError as error:
@@ -129,7 +129,7 @@ def shortened(names: Sequence[str], most: int = 5) -> str:
 
 
 def concise(text: str) -> str:
-    """Cut the middle out of long text: words above 120 characters, paths above 400, and lines above 1200.
+    """Cut the middle out of words above 120 characters (400 for paths), then out of a text above 1200 characters.
 
     Example:
         >>> concise(f"--seed={'9' * 5000}: expected a number") == f"--seed={'9' * 53}...{'9' * 39}: expected a number"
@@ -208,10 +208,10 @@ def show_error(message: str) -> None:
 
 
 def report_in_one_line(otherwise: Hook | None = None) -> None:
-    """Install a hook that reports an uncaught `InputError` in one line, with exit status 2, and Ctrl-C in one line.
+    """Install a hook that reports the errors of `explained` in one line, with exit status 2, and Ctrl-C in one line.
 
-    `otherwise` handles other exceptions, and bugs in user code; None keeps an earlier call's hook, or by default prints
-    a traceback.
+    `otherwise` handles other exceptions, and bugs in user code. None keeps the hook of an earlier call; in the first
+    call, None prints tracebacks.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # None if closed, as by `2>&-`: no other file may get its descriptor
@@ -286,7 +286,7 @@ class _Report:
 
 
 def explained(error: BaseException) -> str | None:
-    """Explain bad input, a lost process, a full disk or too many files in one line; None for other exceptions."""
+    """Explain bad input, a lost process, too many open files or a path error in one line; None for other exceptions."""
     if any(re.search("Too many open files|received 0 items of ancdata", str(link)) for link in chain_of(error)):
         return "too many open files: raise their limit, as with `ulimit -n 4096`, or lower --num_workers or --jobs"
     return input_error_message(error) or explain_lost_process(error) or _explain_path(error)
@@ -377,7 +377,7 @@ def place_in_user_code(error: BaseException) -> str:
 
 
 def traceback_of(error: BaseException) -> str:
-    """Return an exception's traceback, followed by that of a DataLoader worker, if any, with its line breaks."""
+    """Return an exception's traceback and, if a DataLoader worker raised the exception, the worker's traceback."""
     return "".join([*traceback.format_exception(error), *map(_text_of_worker, chain_of(error))])
 
 

@@ -1,4 +1,4 @@
-"""Write files atomically, check early that output can be written, and report file errors in one line."""
+"""Read JSON, YAML and CSV with limits, write files atomically, and check early that output can be written."""
 
 import csv
 import errno
@@ -26,7 +26,7 @@ NUMBERS = {  # YAML 1.2's, except octal and hexadecimal numbers
     "tag:yaml.org,2002:float": r"[-+]?((\d+\.\d*|\.\d+)([eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.inf|\.nan)\Z",
 }
 TEXT = "tag:yaml.org,2002:str"
-DESCRIBED = ("pattern", "contains", "maxLength", "maxItems", "maxProperties")  # rules with unhelpful messages
+DESCRIBED = ("pattern", "contains", "maxLength", "maxItems", "maxProperties")  # JSON Schema rules with vague messages
 LONGEST = 2**20  # most characters of a CSV line read at once; the csv module refuses fields above 131,072
 FORMULA = re.compile(r"'*[=+\-@＝＋－＠\t\r\n]")  # starts a formula in a spreadsheet (OWASP, "CSV Injection")
 
@@ -60,14 +60,14 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Write JSON atomically; equal content gives equal bytes; raise ValueError for infinite numbers and NaN."""
+    """Write JSON atomically, with equal bytes for equal content; raise ValueError for infinite numbers and NaN."""
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     with atomic_write(path) as file:
         file.write_bytes(text.encode("utf-8", "backslashreplace"))  # JSON escapes for names that are not UTF-8
 
 
 def open_to_append(path: Path) -> BinaryIO:
-    """Open a file for appending; links are refused, and a pipe does not block."""
+    """Open a file for appending; raise OSError for a symbolic link, and never wait for a pipe."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
     return os.fdopen(os.open(path, flags, 0o666), "wb")
 
@@ -162,7 +162,7 @@ def _checked(content: Any) -> Any:
 def values_in(content: Any, most: int = MOST) -> Iterator[Any]:
     """Yield every value in nested dictionaries and sequences, level by level; a shared value is yielded repeatedly.
 
-    Raise ValueError beyond `most` values or `DEEPEST` levels; content that contains itself is always beyond.
+    Raise ValueError beyond `most` values or `DEEPEST` levels; content that contains itself always exceeds a limit.
     """
     level, left = [content], most
     for _ in range(DEEPEST):
@@ -230,7 +230,7 @@ def check_schema(content: Any, schema: Mapping[str, Any], name: str, expected: s
 
 
 def _check_pattern(check: Callable[..., Any], validator: Any, pattern: str, *rest: Any) -> Any:
-    r"""Check a pattern with JSON Schema's `$`, the end of the text; Python's also matches before a final \n."""
+    r"""Check a pattern with `$` for the end of the text, as in JSON Schema; Python's also matches before a final \n."""
     return check(validator, re.sub(r"(?<!\\)\$(?=\)|$)", r"\\Z", pattern), *rest)
 
 
@@ -289,7 +289,7 @@ def cell_text(cell: str) -> str:
 def read_csv(path: Path, columns: tuple[str, ...], expected: str) -> Iterator[list[str]]:
     """Yield the cells of each row of a table from `write_csv`, without the header.
 
-    Raise InputError if the file cannot be read or its columns differ; `expected` describes the table.
+    Raise InputError if the file cannot be read or has other columns; `expected` describes the table.
     """
     expected = f"expected {expected}, with the columns {', '.join(columns)}"
     try:
@@ -322,7 +322,7 @@ def size_and_time(path: str | Path) -> tuple[int, int]:
 
 
 def aside_of(path: Path) -> Path:
-    """Return an unused path to rename a file or folder to, with its modification time: run-20261121T080000.json."""
+    """Return an unused path for a file or folder, with its modification time in UTC, as run-20261121T080000.json."""
     changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
     target = path.with_name(f"{path.stem}-{changed:%Y%m%dT%H%M%S}{path.suffix}")
     while target.exists():
@@ -331,7 +331,7 @@ def aside_of(path: Path) -> Path:
 
 
 def move_aside(path: Path) -> None:
-    """Rename a file or folder, if it exists, to `aside_of` its path."""
+    """Rename a file or folder, if it exists, to the path from `aside_of`."""
     if path.exists():
         path.rename(aside_of(path))
 
@@ -372,7 +372,7 @@ def check_new_files(name: str, *paths: Path) -> None:
 
 
 def check_writable_folder(folder: str | Path, name: str, files: Sequence[str] = ()) -> None:
-    """Check, before long work, that files can be written to a folder, which may be missing; refuse broken links."""
+    """Check early that a folder, which may be missing, can be written to; existing `files` must be regular files."""
     with reporting_path_errors(name):
         target = Path(folder).absolute()
         for path in (target / file for file in files):
@@ -395,6 +395,6 @@ def reporting_path_errors(name: str, expected: str = "a path that can be read") 
         yield
     except (OSError, RuntimeError) as error:  # RuntimeError: `Path.expanduser`
         reason = getattr(error, "strerror", None) or error
-        culprit = str(getattr(error, "filename", None) or "")  # may be inside the path
+        culprit = str(getattr(error, "filename", None) or "")  # perhaps a file inside the path
         where = name if culprit in name else f"{name}: {culprit}"
         raise InputError(f"{where}: {reason}; expected {expected}") from error

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def literal(text: str) -> Any:
-    """Parse a Python literal with optional quotes, as MONAI's command (python-fire) does; return other text unchanged.
+    """Parse a Python literal, in which quotes are optional, as MONAI's command (python-fire) does; keep other text.
 
     Example:
         >>> literal("1,1,2"), literal("1e-4"), literal("600 epochs")
@@ -17,7 +17,7 @@ def literal(text: str) -> Any:
     """
     from fire.parser import DefaultParseValue  # imported here so that configs do not need it
 
-    with warnings.catch_warnings(), suppress(TypeError, RecursionError, MemoryError):  # {[1]: 2}; a hundred brackets
+    with warnings.catch_warnings(), suppress(TypeError, RecursionError, MemoryError):  # {[1]: 2}; 100 nested brackets
         warnings.simplefilter("ignore", SyntaxWarning)  # for "1if 1else 2"
         return DefaultParseValue(text)
     return text
@@ -36,7 +36,7 @@ def number_or_text(text: str) -> Any:
 
 
 def names_of(text: Any) -> list[str]:
-    """Split names at commas, with optional brackets and quotes; the items of a list become text.
+    """Split text into names at commas, with optional brackets and quotes; convert the items of a sequence to text.
 
     Example:
         >>> names_of("['T1', FLAIR]"), names_of("1.10,2026_11")

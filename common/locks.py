@@ -24,9 +24,9 @@ _MADE: dict[tuple[int, Path], list[Path]] = {}  # folders that `claim` created, 
 
 @contextmanager
 def lock(folder: Path, patience: float = 0.0) -> Iterator[int | None]:
-    """Context manager: lock a folder by its file `lock`; yield the descriptor, or None if a different process holds it.
+    """Context manager: lock a folder by its file `lock`; yield the file's descriptor, or None if the lock is taken.
 
-    The lock ends with the block, or when this process and all that inherit the descriptor have exited. `patience` is
+    The lock lasts until the block has ended and all processes that inherited the descriptor have exited. `patience` is
     the time to wait for the lock, in seconds.
     """
     end = time.monotonic() + patience
@@ -51,8 +51,8 @@ def lock(folder: Path, patience: float = 0.0) -> Iterator[int | None]:
 def claim(name: str, folder: str | Path) -> None:
     """Reserve a folder for this process until `release` or its exit; create the folder if it is missing.
 
-    Remove unfinished files of killed writers. The lock is a POSIX lock on `.in_use`, which forks do not inherit: a
-    DataLoader worker that outlives its run does not block the next. On a file system without locks, print a warning.
+    Raise ArgumentError if it is in use; warn if the file system has no locks. Remove unfinished files of killed
+    writers. Forks do not inherit the POSIX lock on `.in_use`: a worker that outlives its run does not block the next.
     """
     target = Path(os.path.realpath(folder))  # `Path.resolve` raises RuntimeError for circular links
     key = os.getpid(), target

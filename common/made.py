@@ -1,6 +1,6 @@
-"""Provenance of results: command, time, software, cohort and weights, recorded in their folder's `made.json`.
+"""Record the provenance of results (command, time, software, cohort, weights) in the file `made.json` of a folder.
 
-`Results` decides which results can be reused; `read_with_warning` warns readers of incomplete results.
+`Results` decides which results can be reused; `read_with_warning` warns of incomplete results.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ Inputs = Sequence[str | Path | None]
 def made_by(settings: Mapping[str, Any], made_up: bool = False) -> dict[str, Any]:
     """Return a record of this process (command, time, versions, commit) and its data (cohort, split, cleanup, weights).
 
-    `made_up` marks synthetic subjects; the cohort `embedded` is always marked.
+    `made_up` marks results of synthetic subjects; the cohort `embedded` is always marked.
     """
     from .weights.storage import versions  # late import: readers of made.json need no PyTorch
 
@@ -49,7 +49,7 @@ def made_by(settings: Mapping[str, Any], made_up: bool = False) -> dict[str, Any
 
 
 def made_of(options: Any) -> dict[str, Any]:
-    """Return the provenance record of an inference with these `common.options.Options`: `made_by` plus "settings"."""
+    """Return the provenance record of inference with these `common.options.Options`: `made_by` plus "settings"."""
     return made_by(options.record()) | {"settings": options.of_results()}
 
 
@@ -62,7 +62,7 @@ def read(folder: str | Path) -> dict[str, Any] | None:
 def read_with_warning(folder: str | Path) -> dict[str, Any] | None:
     """Read the provenance record of a folder's results, and warn if the command that makes them has not finished.
 
-    Return None without a record, or if `made.json` does not have the format of a record.
+    Return None if `made.json` is missing or invalid.
     """
     made = None
     with suppress(InputError):
@@ -74,10 +74,10 @@ def read_with_warning(folder: str | Path) -> dict[str, Any] | None:
 
 
 class Results:
-    """A folder's results by unit, such as a subject; `made.json` records their weights, settings and input files.
+    """The results of units, such as subjects, in a folder; `made.json` records weights, settings and input files.
 
-    All results of a folder share weights and settings. A unit is current if weights, settings and its input files are
-    unchanged.
+    All results of a folder share weights and settings. A unit is current if the weights, the settings and the unit's
+    input files are unchanged.
 
     Args:
         folder: Folder of the results.
@@ -96,7 +96,7 @@ class Results:
             raise InputError(f"{self.folder}: {self.difference}: {units}; expected {cure}")
 
     def is_current(self, unit: str, files: Inputs) -> bool:
-        """Return whether a unit has results from these input files."""
+        """Return whether a unit has results from these input files, with the same weights and settings."""
         return self.inputs.get(unit) == _digest_of(files)
 
     def begin(self, units: Collection[str] = ()) -> None:
@@ -105,7 +105,7 @@ class Results:
         self._write(finished=False)
 
     def add(self, units: Mapping[str, Inputs], finished: bool = False) -> None:
-        """Record that the results of units are complete, with their input files.
+        """Record that the results of these units are complete; `units` maps each unit to its input files.
 
         `finished` records that the whole command is complete.
         """
@@ -145,7 +145,7 @@ def _command() -> str:
 
 
 def _git_commit() -> str | None:
-    """Return the commit of the checkout that tracks this file, with `-dirty` for uncommitted changes; None without."""
+    """Return the commit of the checkout that tracks this file, with `-dirty` for uncommitted changes, else None."""
     file = Path(__file__).resolve()
 
     def git(*arguments: str) -> str:

@@ -23,7 +23,7 @@ ON_HOST = (  # messages of Python, PyTorch and oneDNN
 # messages of DataLoader workers, which pass batches through /dev/shm, in a container 64 MB by default
 IN_SHARED = r"Bus error|unable to .*(shared memory|</torch_)(?!.*Cannot allocate memory)"
 
-# Environment variable -> mallopt's parameter and value: blocks up to 256 MiB on the heap, which keeps 512 MiB free
+# Environment variable -> mallopt's parameter and value: heap blocks up to 256 MiB, up to 512 MiB of free heap kept
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": (-3, 2**28), "MALLOC_TRIM_THRESHOLD_": (-1, 2**29)}
 
 
@@ -44,7 +44,7 @@ def use_huge_pages() -> None:
 
 
 def use_open_files() -> None:
-    """Raise this process's limit of open files as far as allowed, up to 65,536; raise InputError below 256."""
+    """Raise this process's limit of open files to 65,536 or the allowed maximum; refuse a maximum below 256."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
     if most < FEWEST_FILES:
@@ -73,7 +73,7 @@ def device_memory(device: Any) -> int:
 
 
 def free_memory(device: Any = "cpu") -> int:
-    """Return a device's free memory in bytes; for a CPU, the host's or, if less, the container's."""
+    """Return a device's free memory in bytes; for a CPU, the least of the host and this process's cgroups."""
     import torch  # imported here because it is slow
 
     if torch.device(device).type == "cuda":  # free in the driver, plus reserved but unused by PyTorch
@@ -87,7 +87,7 @@ def free_memory(device: Any = "cpu") -> int:
 
 
 def free_in_cgroups(membership: Path, root: Path) -> list[int]:
-    """Return the bytes free in each cgroup (version 2) with a limit that this process is in: a container, a SLURM job.
+    """Return the free bytes of each cgroup (version 2) of this process with a limit, as of a container or a SLURM job.
 
     `membership` is the process's list of cgroups, `root` the mounted hierarchy. Inactive page cache counts as free.
     """
@@ -102,7 +102,7 @@ def free_in_cgroups(membership: Path, root: Path) -> list[int]:
 
 
 def check_crops(options: Mapping[str, Any], views: int = 1) -> None:
-    """Refuse a batch if its crops alone, without activations, exceed the device's memory; `views` counts per crop."""
+    """Refuse a batch if its crops alone (no activations) exceed the device's memory; each crop has `views` views."""
     crops, channels = options.get("batch_size", 1) * views, len(options["modalities"])
     crop = channels * math.prod(options["patch_size"]) * FLOAT  # bytes
     memory = device_memory(options["device"])

@@ -56,7 +56,7 @@ from .values import (
 class Option:
     """An option of the configs: top-level key `name` in a config, `--name` on a command line.
 
-    A resumed run may change it if `resumable`; checkpoints, run.json and embeddings.npz hold it if `recorded`.
+    A resumed run may change `resumable` options; checkpoints, run.json and embeddings.npz hold `recorded` options.
     """
 
     name: str
@@ -181,7 +181,7 @@ _ALL = (
         numbers(0, 1),
         "probability that a training crop loses some modalities, to prepare for scans without them",
     ),
-    # 99,999, because each process adds 100,000 times its rank
+    # up to 99,999, because each process adds 100,000 times its rank to the seed
     Option("seed", integers(0, 99_999), "random seed"),
     _unrecorded("pretrained", FILE, "checkpoint with the initial weights of the training", nullable=True),
     Option(
@@ -294,7 +294,7 @@ class Options(SimpleNamespace):
 
     def make_folders(self) -> None:
         """Create and claim the run's output folders; see `common.locks.claim`."""
-        has_events = bool({"ckpt_dir", "protocol"} & vars(self).keys())  # a training or evaluation
+        has_events = bool({"ckpt_dir", "protocol"} & vars(self).keys())  # training or evaluation
         if has_events and re.search("[\udc80-\udcff]", self.output_dir):  # bytes that are not UTF-8
             raise ArgumentError("output_dir", self.output_dir, "not UTF-8; TensorBoard expects UTF-8")
         for name, folder in self._folders().items():
@@ -329,7 +329,7 @@ def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None
         trained: Settings of the checkpoint's training (`common.weights.settings_of`).
 
     Raises:
-        InputError: an option is misspelt or invalid, or conflicts with a second option, the machine or the checkpoint.
+        InputError: an option is misspelt or invalid, or conflicts with other options, the machine or the checkpoint.
     """
     prepare_process()
     config = resolver()
@@ -351,9 +351,9 @@ def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None
 
 
 def check_plain(values: Mapping[str, Any]) -> Options:
-    """Return the options with plain values, converted, without devices and expressions; raise if a value is invalid.
+    """Convert and return the options with plain values, except devices; raise `ArgumentError` if a value is invalid.
 
-    The result is the same on any machine. Options of a training config are also checked in combination.
+    Expressions and references are omitted. The options of a training config are also checked in combination.
     """
     options = Options()
     for name in values.keys() & OPTIONS.keys() - {"device", "stitch_device"}:
@@ -382,7 +382,7 @@ def check_stated(trained: Mapping[str, Any], checkpoint: Any) -> None:
 
 
 def _check_spelling(config: Any, names: Sequence[str]) -> None:
-    """Refuse a key with a plain value that resembles an option: MONAI's command silently adds misspelt options."""
+    """Refuse a key that resembles an option and has a plain value: MONAI's command silently adds misspelt options."""
     for name, item in config.items.items():
         value = item.get_config()
         if name in OPTIONS or "::" in name or isinstance(value, Mapping | list) or str(value).startswith(("$", "@")):
@@ -396,7 +396,7 @@ def _check_spelling(config: Any, names: Sequence[str]) -> None:
 
 
 def components() -> dict[str, Any]:
-    """Return the loss, optimiser, schedule and transforms of the calling config, with the options' values filled in.
+    """Return the tasks, loss, optimiser, schedule and transforms of the calling config, with option values filled in.
 
     References to objects stay text, because objects cannot be recorded. Empty outside a config.
     """
@@ -424,7 +424,7 @@ def check_network(
     architecture: str = "swin_unetr",
     activation_checkpointing: bool = False,
 ) -> None:
-    """Check options of a network against its architecture; see `common.baselines.segmentation_network`."""
+    """Check that an architecture supports the other options; see `common.baselines.segmentation_network`."""
     is_swin = architecture in ("swin_unetr", "swin_unetr_v2")
     has_swin = is_swin or architecture == "probe"
     multiple = 32 if has_swin else 8
@@ -498,7 +498,7 @@ def _check_missing(missing: Sequence[str], modalities: Sequence[str]) -> None:
 
 
 def check_trained(options: Mapping[str, Any], trained: Mapping[str, Any]) -> None:
-    """Refuse an option that contradicts the settings of the checkpoint's training (`common.weights.settings_of`)."""
+    """Refuse options, except flips and cleanup, that contradict the checkpoint's `common.weights.settings_of`."""
     for name, stated in trained.items():
         value = stated if name in ("flips", "cleanup") else options.get(name, stated)
         is_same = _regions(value) == _regions(stated) if name == "label_convention" else value == stated

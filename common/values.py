@@ -1,4 +1,4 @@
-"""Kinds of option values: each converts or refuses a value, which may be text from a command line."""
+"""Kinds of option values; a kind converts valid values, also text from a command line, and refuses others."""
 
 import ast
 import math
@@ -16,7 +16,7 @@ from .literals import literal, names_of, texts_of
 
 # excludes text that a config evaluates, such as "$print()", and characters that file names cannot have
 PLAIN_TEXT = re.compile(r"\w[^$@%{}\[\]/\\\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]{0,2000}")
-LARGEST = 1e12  # limit of any number, so that results computed from it fit into a float
+LARGEST = 1e12  # limit of any number, so that numbers computed from options fit into a float
 
 AUTO = "auto"
 
@@ -50,7 +50,7 @@ def _check(is_accepted: bool) -> None:
 
 
 def numbers(lowest: float, highest: float = math.inf, unit: str = "", kind: type = float) -> Kind:
-    """Return the kind of numbers of a type, int or float, from `lowest` to `highest`, in a unit."""
+    """Return the kind of numbers from `lowest` to `highest`, in `unit`; `kind` is their type, int or float."""
 
     def convert(value: Any) -> Any:
         kinds = (int,) if kind is int else (int, float)
@@ -74,7 +74,7 @@ def or_auto(kind: Kind) -> Kind:
 
 
 def lengths(lowest: int) -> Kind:
-    """Return the kind of training lengths: iterations, or "5 epochs", which `common.training.plan` converts."""
+    """Return the kind of training lengths: iterations, or text such as "5 epochs" (see `common.training.plan`)."""
 
     def convert(value: Any) -> Any:
         if match := re.fullmatch(r"([0-9]*\.?[0-9]+) ?epochs?", str(value)):
@@ -205,7 +205,7 @@ def _files(text: str) -> str | list[str]:
 
 
 def some_of(*names: str) -> Kind:
-    """Return the kind of lists of some of these names, possibly empty."""
+    """Return the kind of lists that hold any of these names, and may be empty."""
 
     def convert(value: Any) -> list[str]:
         _check(set(_names(value)) <= set(names))

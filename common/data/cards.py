@@ -1,4 +1,4 @@
-"""Cards of cohorts: all facts that this software needs about a cohort."""
+"""Cohort cards: records of all facts that this software needs about a cohort."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .layouts.files import FileLayout
 
-# Okabe and Ito, Color Universal Design, 2008: told apart with every kind of colour vision
+# Okabe and Ito, Color Universal Design, 2008: distinct with every kind of colour vision
 VERMILION, SKY, YELLOW, BLUE, PURPLE, ORANGE = "#d55e00", "#56b4e9", "#f0e442", "#0072b2", "#cc79a7", "#e69f00"
 
 

@@ -1,4 +1,4 @@
-"""Remove and fill connected components of segmented regions, by steps such as `WT=100mm3+largest,ET=holes`.
+"""Clean segmented regions: remove components and fill holes, by steps such as `WT=100mm3+largest,ET=holes`.
 
 `scripts.postprocessing` selects the steps on validation cases; checkpoints record them as `cleanup`.
 """
@@ -16,12 +16,12 @@ from .regions import painting_order, regions_of
 
 EXPECTED = "steps by region, such as WT=100mm3+largest,ET=holes"
 VOLUME = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)mm3")
-SLACK = 1e-4  # relative, as affines are in single precision
+SLACK = 1e-4  # relative tolerance of volumes, as affines are in single precision
 Masks = NDArray[np.bool_]
 
 
 class Steps(NamedTuple):
-    """The steps of a region, applied in this order; components are 26-connected, holes 6-connected.
+    """The cleanup steps of a region, in order of application; components are 26-connected, holes 6-connected.
 
     Attributes:
         smallest: Minimum volume of a component to keep, mm3.
@@ -75,11 +75,11 @@ def text_of(steps: Mapping[str, Steps]) -> str:
 
 
 def cleaned(masks: Masks, convention: str, steps: Mapping[str, Steps], voxel: float) -> Masks:
-    """Return the masks [R, x, y, z] of regions after their steps; nested or disjoint regions stay so.
+    """Apply cleanup steps to the masks [R, x, y, z] of regions; nested regions stay nested, disjoint regions disjoint.
 
-    Steps run from the outermost region inwards. Voxels removed from a region are also removed from the regions
-    inside it. Holes filled in a region are also added to the regions around it, except voxels of a disjoint region. A
-    region whose labels all belong to its inner regions becomes their union.
+    Steps run from the outermost region inwards. Voxels removed from a region are also removed from the regions inside
+    it. Voxels filled in a region are also added to the regions around it; voxels of a disjoint region are not filled.
+    If all labels of a region belong to its inner regions, the region becomes the union of the inner regions.
 
     Args:
         masks: Masks of the regions in channel order, nested or disjoint as in a label map.

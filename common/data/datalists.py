@@ -298,7 +298,6 @@ def _out_of_order(images: Sequence[str | None], modalities: Sequence[str]) -> st
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Yield all text in JSON content."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping | list):

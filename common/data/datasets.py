@@ -1,4 +1,4 @@
-"""The cases of a datalist as a MONAI dataset, and their endless training order.
+"""Datalists as MONAI datasets, with an endless training order.
 
 The data depend only on the seed and the position in the order. A resumed run, or a run with a different number of
 workers, therefore sees the same data as an uninterrupted run.
@@ -36,7 +36,6 @@ class Draw(int):
     seed: int
 
     def __new__(cls, case: int, seed: int = 0) -> Self:
-        """Make an index with a seed."""
         draw = super().__new__(cls, case)
         draw.seed = seed
         return draw
@@ -52,7 +51,8 @@ class CaseDataset(CacheDataset):
         store: Folder of a `common.data.Store` with all cases, which replaces the cache; None reads the original files.
 
     Raises:
-        InputError: a case cannot be read or transformed.
+        InputError: a case cannot be read or transformed, or an uncached file changed during the run.
+        MemoryError: the host is out of memory.
         ArgumentError: the store lacks cases.
     """
 
@@ -65,7 +65,7 @@ class CaseDataset(CacheDataset):
     ) -> None:
         super().__init__(data, transform, cache_rate=0 if store else cache_rate)
         self.store = None if store is None else Store(expand_home(store, f"--store={store}"), self.transform)
-        self._files: dict[str, tuple[int, int] | None] = {}  # of uncached files, which are read repeatedly
+        self._files: dict[str, tuple[int, int] | None] = {}  # size and time of uncached files
         if self.store is not None:
             self.store.check_complete(data)
         else:
@@ -79,7 +79,7 @@ class CaseDataset(CacheDataset):
     def _fill_cache(self, indices: Sequence[int] | None = None) -> list[Any]:
         """Fill the cache in this thread, with a progress bar on the main process.
 
-        MONAI fills it in other threads, but a main thread that waits for threads can miss signals.
+        MONAI uses other threads, but a main thread that waits for threads can miss signals.
         """
         indices = range(self.cache_num) if indices is None else indices
         is_silent = not indices or idist.get_rank() != 0
@@ -150,9 +150,9 @@ class CaseSampler(Sampler[Draw]):
 
 
 def fixed_draws(data: CaseDataset, seed: int = 0) -> list[Draw]:
-    """Return the draws of a self-supervised validation: each case once, in order, always with the same random crops.
+    """Return the draws for self-supervised validation: each case once, in order, always with the same random crops.
 
-    A case's crops depend only on `seed` and the subject's name, not on the other subjects, the workers or processes.
+    A case's crops depend only on `seed` and the subject's name, not on other subjects, workers or processes.
 
     Args:
         data: Cases.

@@ -1,4 +1,4 @@
-"""z-scores over the brain, which put images with and without skull on the same scale; deepbet finds a head's brain."""
+"""Compute z-scores over the brain, the same scale for images with and without skull; deepbet segments whole heads."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cache
@@ -66,9 +66,9 @@ def brain_and_head(channel: torch.Tensor, spacing: Sequence[float]) -> tuple[tor
     """Return the brain mask and the head mask, [H, W, D], of an MR image [H, W, D] in RAS order; `spacing` in mm.
 
     If the non-zero voxels are a brain without skull (`is_brain`), both masks are these voxels. Otherwise deepbet's
-    first network (Fisch et al., Computers in Biology and Medicine 2024) segments the brain (all non-zero voxels if it
-    finds none), and the voxels above Otsu's threshold, in 4 mm voxels, closed and filled, are the head. The masks are
-    precise enough to measure intensities, not to remove a skull.
+    first network (Fisch et al., Computers in Biology and Medicine 2024) segments the brain; if none is found, the brain
+    mask holds all non-zero voxels. The head mask holds the segmented brain and the voxels above Otsu's threshold, in
+    4 mm voxels, closed and filled. The masks are precise enough to measure intensities, not to remove a skull.
     """
     inside = channel != 0
     if is_brain(inside.cpu().numpy(), spacing):

@@ -1,4 +1,4 @@
-"""Read NRRD files as nibabel images, as bundle packages have neither ITK nor pynrrd.
+"""Read NRRD files as nibabel images, because bundle packages have neither ITK nor pynrrd.
 
 https://teem.sourceforge.net/nrrd/format.html defines the format.
 """
@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 
 LARGEST_HEADER = 2**16  # bytes
 SIDES = {"right": 1, "left": -1, "anterior": 1, "posterior": -1, "superior": 1}  # sign along RAS+
-SHORT = {f"{x}{y}s": f"{x}-{y}-s" for x in "rl" for y in "ap"}  # such as LPS
+SHORT = {f"{x}{y}s": f"{x}-{y}-s" for x in "rl" for y in "ap"}  # LPS is left-posterior-superior, and so on
 TYPES = {"char": "i1", "short": "i2", "int": "i4", "longlong": "i8", "float": "f4", "double": "f8"}
 TYPES |= {f"int{8 * size}": f"i{size}" for size in (1, 2, 4, 8)}
 TYPES |= {f"u{name}": code.replace("i", "u") for name, code in TYPES.items() if code[0] == "i"}
@@ -23,7 +23,7 @@ ENCODINGS = {"raw": False, "gzip": True, "gz": True}
 
 
 class Voxels:
-    """A proxy, like nibabel's, that reads a file's voxels on demand; `offset` is NIfTI's, as NRRD has none."""
+    """A proxy, like nibabel's, that reads a file's voxels on demand; `offset` is that of a NIfTI file."""
 
     is_proxy, offset, slope, inter, ndim = True, 352, 1.0, 0.0, 3
 
@@ -53,10 +53,10 @@ class Voxels:
 
 
 def open_nrrd(path: str | Path) -> Any:
-    """Read a single-volume file as a NIfTI image; its sform is the NRRD space, its voxels are read on demand.
+    """Open a file with one volume as a NIfTI image with the NRRD space as sform; voxels are read on demand.
 
     Raises:
-        ValueError: the header is damaged or of an unsupported type, states no space in mm, or names a data file.
+        ValueError: the header is damaged, names a separate data file, or states an unsupported type or no space in mm.
     """
     import nibabel  # slow
 

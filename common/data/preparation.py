@@ -15,7 +15,7 @@ from .scan_checks import Problem, check_headers, read_scan
 from .volumes import canonical
 
 T = TypeVar("T")
-Ranges = Mapping[str, Sequence[Any]]  # figure -> its lowest and highest value
+Ranges = Mapping[str, Sequence[Any]]  # measurement, such as volume -> lowest and highest value
 
 # Largest volume of a brain without skull, L. In 12 adults of IXI, brains have 1.2 to 1.7 and heads 4.5 to 6.4; in the
 # embedded cohort, 1.8 to 2.4 and at least 3.5
@@ -35,7 +35,7 @@ PREPARATION_CHECKS = ("spacing", "skull", "extent", "air", "alignment")  # names
 
 
 def measure(image: NDArray[Any], affine: NDArray[Any]) -> dict[str, list[Any]]:
-    """Measure a scan [C, H, W, D] in RAS orientation, without empty channels; return each figure as [value, value].
+    """Measure a scan [C, H, W, D] in RAS orientation, ignoring empty channels; return each measure as [value, value].
 
     "spacing" and "extent" (of voxels above zero) are in mm along right, anterior and superior; "volume" is the largest
     channel volume above zero, in L; "air" is the share of border voxels that are not 0; "overlap" is the lowest Dice of
@@ -64,7 +64,7 @@ def litres(inside: Any, spacing: Sequence[float]) -> float:
 
 
 def is_brain(inside: NDArray[np.bool_], spacing: Sequence[float]) -> bool:
-    """Whether a scan's non-zero voxels, `inside`, are a brain without skull; `spacing` is a voxel's edges in mm."""
+    """Whether a scan's non-zero voxels, `inside`, are a brain without skull; `spacing` is the voxel size in mm."""
     figures = {"volume": litres(inside, spacing), "air": _share_of_border(inside)}
     return skull_in({name: [value, value] for name, value in figures.items()}) == WITHOUT_SKULL
 
@@ -105,7 +105,7 @@ def measure_case(case: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def union(measured: Sequence[Ranges]) -> dict[str, list[Any]]:
-    """Return, for each figure, the smallest range that contains the ranges of all scans."""
+    """Return the smallest range of each measurement that contains the ranges of all scans."""
     return {
         name: [
             np.min([ranges[name][0] for ranges in measured], axis=0).tolist(),
@@ -116,7 +116,7 @@ def union(measured: Sequence[Ranges]) -> dict[str, list[Any]]:
 
 
 def usual(measured: Sequence[Ranges]) -> dict[str, list[Any]]:
-    """Return the first and third quartile of each figure of several scans."""
+    """Return the first and third quartile of each measurement over several scans."""
     figures = {name: [ranges[name][0] for ranges in measured] for name in measured[0]}
     return {name: np.quantile(values, (0.25, 0.75), axis=0).tolist() for name, values in figures.items()}
 
@@ -155,9 +155,9 @@ def differences(
 
 
 def doubts(measured: Mapping[str, Ranges], spacing: Sequence[float] | None = None) -> dict[str, Problem]:
-    """Return the first problem of each check (extent, spacing, air) with implausible or inconsistent training scans.
+    """Check training scans for plausible, consistent extent, spacing and air; return the first problem of each check.
 
-    `measured` maps a scan's name in messages to its figures. `spacing` is the voxel size after resampling, in mm.
+    `measured` maps a scan's name in messages to the scan's ranges. `spacing` is the voxel size after resampling, in mm.
     """
     doubted: dict[str, Problem] = {}
     reference = next(iter(measured.values()))

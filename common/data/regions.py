@@ -1,7 +1,7 @@
 """Label conventions: regions, label values and colours.
 
 A convention is text: a name in `CONVENTIONS`, or a declaration such as `core=1+3,whole=1+2+3`, optionally with colours,
-`core=1+3:d1495b` (without #, which MONAI would turn into ::). The cohorts' cards define the named conventions.
+`core=1+3:d1495b` (without #, which MONAI would turn into ::). `common.data.cohorts` defines the named conventions.
 """
 
 import re
@@ -17,7 +17,7 @@ from .cohorts import COHORTS
 # The regions of each named convention in channel order; overlapping regions are nested, 0 is background
 CONVENTIONS = {name: regions for cohort in COHORTS.values() for name, regions in cohort.conventions.items()}
 ALIKE = ("brats2023", "brats2021")  # the same regions; readers accept the labels of both
-ALIASES = {4: 3}  # label of brats2021 -> of brats2023: enhancing tumour
+ALIASES = {4: 3}  # label of enhancing tumour in brats2021 -> in brats2023
 PALETTE = (VERMILION, SKY, YELLOW, BLUE, PURPLE, ORANGE)  # colours for regions that declare none
 EXPECTED = f"one of {', '.join(CONVENTIONS)}, or regions and their labels, such as core=1+3,whole=1+2+3"
 LIMIT = 32  # regions
@@ -67,7 +67,7 @@ def canonical(text: str) -> str:
 
 
 def declaration(regions: Mapping[str, Any]) -> str:
-    """Return the convention that `regions` in a datalist or file declares: a mapping from region names to labels.
+    """Return a convention as text from `regions` in a datalist or file, a mapping from region names to labels.
 
     Names are in channel order; labels are a whole number, a list of them, or {"labels": ..., "colour": "#rrggbb"}.
 
@@ -124,7 +124,7 @@ def known_labels(convention: str) -> frozenset[int]:
 
 
 def painting_order(convention: str) -> list[tuple[int, int]]:
-    """Return (channel, label value) of each region, outermost first; painted so, the innermost region labels a voxel.
+    """Return (channel, label value) of each region, outermost first: painted in order, the innermost label remains.
 
     The value is the region's smallest label that no inner region has or, if there is none, its smallest label.
     """
@@ -171,7 +171,7 @@ def display_order(names: Iterable[str]) -> list[str]:
 
 
 def alike(convention: str) -> tuple[str, ...]:
-    """Return the conventions with the same regions, including `convention`."""
+    """Return all conventions with the regions of `convention`, itself included."""
     return ALIKE if convention in ALIKE else (convention,)
 
 

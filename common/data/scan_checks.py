@@ -23,7 +23,7 @@ from ..errors import InputError, place_in_user_code, shortened, show
 from .regions import CONVENTIONS, aliases_of, known_labels, regions_of
 from .volumes import alternative_affine, is_assumed, length_of, open_volume, read_stored, read_voxels
 
-# Errors break a training or its scores; warnings deserve a look
+# Errors break training or scores; warnings deserve a look
 ERRORS = (
     *("missing", "unreadable", "dimensions", "size", "type", "shape", "affine"),  # of headers
     *("not_finite", "constant", "outlier", "no_signal", "label_values"),  # of voxels
@@ -141,7 +141,7 @@ def check_labels(cases: Sequence[Mapping[str, Any]]) -> None:
 
 
 def absent_regions(cases: Sequence[Mapping[str, Any]], convention: str) -> list[str]:
-    """Return the regions in no label map, reading maps until all regions are seen; raise if all maps are empty."""
+    """Return the regions in no label map, reading until all regions are seen; raise `InputError` if all are empty."""
     labels = [case["label"] for case in cases if "label" in case]
     absent, is_empty = dict(regions_of(convention)), True
     for label in labels:
@@ -164,10 +164,10 @@ def _end_of(path: str) -> bytes:
 
 
 def read_headers(case: Mapping[str, Any], root: str) -> tuple[list[Problem], dict[str, Any], Any]:
-    """Return a case's header problems, its images by file, without voxels, and its first image, which defines the grid.
+    """Return a case's header problems, its opened files by path, and the first opened file, which defines the grid.
 
-    Images that differ in shape from the first are left out; the first image is None if no file can be opened. `root` is
-    the folder of relative paths.
+    Files that differ in shape from the first are left out; the first is None if no file can be opened. `root` is the
+    folder of relative paths.
     """
     problems: list[Problem] = []
     opened: dict[str, Any] = {}
@@ -230,7 +230,7 @@ def what_broke(entry: Mapping[str, Any], error: BaseException) -> str:
 
 
 def _open(file: str, root: str) -> tuple[Any, Problem | None]:
-    """Open a header-only image; return it with the problem of its header or length, if any."""
+    """Open an image without its voxels; return the image with the problem of its header or length, if any."""
     path = os.path.join(root, file)  # noqa: PTH118 (an absolute path stays as it is)
     try:
         scan = open_volume(path)
@@ -269,10 +269,10 @@ def _header_problem(file: str, scan: Any, path: str) -> Problem | None:
 
 
 def _is_complete(path: str, scan: Any) -> bool:
-    """Whether a file seems as long as its header says, without reading it; False for .nii files, to read instead.
+    """Whether a file seems as long as its header says, without decompression.
 
-    A gzip file ends with the length of its last member, modulo 2**32. Reading .nii files is cheap, as they are memory
-    maps; further formats count as complete.
+    A gzip file ends with the length of its last member, modulo 2**32. The answer is False for .nii files, which are
+    cheap to read as memory maps, and True for further formats.
     """
     if path.lower().endswith(".nii.gz"):
         return int.from_bytes(_end_of(path)[4:], "little") == length_of(scan) % 2**32
@@ -369,7 +369,7 @@ def label_counts(voxels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]
 
 
 def whole_labels(values: NDArray[Any]) -> frozenset[int]:
-    """Convert label values to whole numbers; `label_problem` must have passed."""
+    """Convert label values to whole numbers; `label_problem` must have found no problem."""
     return frozenset(np.rint(values).astype(int).tolist())
 
 

@@ -1,7 +1,7 @@
 """A store of prepared volumes, compressed in chunks with checksums, so that training reads only the crops it needs.
 
 `python -m scripts.store` runs the deterministic transforms once, and any number of processes read the result. Crops are
-identical to those without a store, because the same transforms draw them, from volumes that are read lazily.
+identical to crops without a store, because the same transforms draw crops from volumes that are read lazily.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ class Store:
         self._verified: set[Path] = set()
 
     def path_of(self, entry: Mapping[str, Any]) -> Path:
-        """Return the path of an entry's JSON file, stored or not; raise `InputError` if a scan of it is missing."""
+        """Return the path of an entry's JSON file, stored or not; raise `InputError` if a scan is missing."""
         if entry["subject"] not in self._entries:
             files = [entry["image"], entry.get("label"), *map(_state, files_in(entry))]
             described = json.dumps([self._settings, files]).encode()
@@ -112,7 +112,7 @@ class Store:
         return ""
 
     def read(self, entry: Mapping[str, Any]) -> Any:
-        """Return a stored entry after all transforms; if `CROPS` has the first random transform, read only its crop."""
+        """Return a stored entry after all transforms; read only crops if the first random transform is in `CROPS`."""
         path = self.path_of(entry)
         volumes = _volumes(path)
         if self.crops:
@@ -175,7 +175,7 @@ def _geometry(volume: MetaTensor) -> dict[str, Any]:
 
 
 def _meta(volume: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metadata that the random transforms need of a stored volume."""
+    """Return the metadata of a stored volume for the random transforms."""
     missing = {} if volume["missing"] is None else {MISSING: torch.tensor(volume["missing"])}
     return {"affine": torch.tensor(volume["affine"], dtype=torch.float64), "filename_or_obj": volume["file"], **missing}
 

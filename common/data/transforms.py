@@ -89,7 +89,7 @@ def present_channels(image: torch.Tensor) -> list[int]:
 
 
 class CheckScand(Transform):
-    """Refuse a scan that would silently ruin a training or prediction; a valid scan passes unchanged.
+    """Refuse a scan that would silently ruin training or prediction; a valid scan passes unchanged.
 
     Channels of missing modalities (`LoadScand`) are not checked.
 
@@ -141,7 +141,7 @@ class CheckPreparationd(Transform):
         spacing: Voxel size in mm to which the scan is resampled later; None without resampling.
 
     Raises:
-        InputError: the scan differs.
+        InputError: a check that is not in `accept` fails.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class RandModalityDropoutd(RandomizableTransform, MapTransform):
     reset to zero, as in inference, so list this transform after all transforms that shift intensities.
 
     Args:
-        keys: Keys of the images; modalities are drawn for each image.
+        keys: Keys of the images; each image has a separate draw of modalities.
         prob: Probability that modalities are dropped, 0 to 1.
     """
 
@@ -241,7 +241,7 @@ class LabelToRegionsd(MapTransform):
         convention: Label convention; see `common.data.regions`.
 
     Raises:
-        InputError: a label map has a value that is not in the convention (3 does not count as 4), or no background.
+        InputError: a label map has a value that is not in the convention (aliases do not count), or no background.
     """
 
     def __init__(self, keys: KeysCollection, convention: str) -> None:
@@ -297,7 +297,7 @@ class CleanRegionsd(MapTransform):
     Args:
         keys: Keys of the regions [R, H, W, D], 0 or 1, with an affine.
         convention: Label convention; see `common.data.regions`.
-        cleanup: Text of the steps, which follow `NestRegionsd`; None changes nothing.
+        cleanup: Text of the steps, applied after `NestRegionsd`; None leaves the regions unchanged.
     """
 
     def __init__(self, keys: KeysCollection, convention: str, cleanup: str | None) -> None:

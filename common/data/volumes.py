@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..files import atomic_write, why_no_file
 from .nrrd import open_nrrd
 
-MADE_UP = b"made-up subject"  # `descrip` in the header of a made-up subject's file
+MADE_UP = b"made-up subject"  # `descrip` in the header of a synthetic subject's file
 AFTER = 2**20  # bytes; content after the voxels must be shorter
 CODES = ("sform_code", "qform_code")
 HIGHEST_CODE = 5  # form code, in NIfTI-2
@@ -34,8 +34,8 @@ def open_volume(path: str | Path) -> Any:
     """Open a volume without reading voxels: `dataobj` reads them on demand, `affine` maps voxels to mm in RAS+.
 
     A NIfTI file's affine is the sform if its code is above 0, else the qform if its code is above 0, else an assumption
-    (`is_assumed`): LAS voxels of the stated size, centred on 0 mm. pixdim never changes an sform. Damaged files raise
-    any of nibabel's exceptions.
+    (`is_assumed`): LAS voxels of the stated size, centred on 0 mm. pixdim never changes an sform. A missing file
+    raises FileNotFoundError; a damaged file may raise any exception.
     """
     import nibabel  # imported here and below, as it is slow
 
@@ -67,7 +67,7 @@ def open_volume(path: str | Path) -> Any:
 
 
 def is_assumed(scan: Any) -> bool:
-    """Whether a NIfTI header has no form, so that its affine is an assumption."""
+    """Whether a NIfTI header has neither sform nor qform, so that its affine is an assumption."""
     return "stored" in scan.extra and not any(scan.extra["stored"][code] for code in CODES)
 
 
@@ -95,7 +95,7 @@ def _grid_header(stored: Any) -> Any:
 def header_on(grid: NDArray[Any] | bytes, code: int = 1) -> Any:
     """Return a NIfTI header for a grid: an affine [4, 4] in mm, RAS+, or a header from `forms_of`.
 
-    An affine becomes sform and qform with form code `code`; a sheared affine only sform, as a qform has no shear.
+    An affine becomes sform and qform with form code `code`; a sheared affine becomes only sform.
     """
     import nibabel
 
@@ -120,7 +120,8 @@ def alternative_affine(scan: Any) -> tuple[str, NDArray[np.float64], float] | No
     """Return the affine that some programs use in place of a volume's sform.
 
     These programs (ITK, for some codes) read the qform, or scale the sform's axes to pixdim. Returns "qform" or
-    "pixdim", its affine, and the largest distance in mm; None if no voxel is off by more than half a voxel.
+    "pixdim", the affine, and the largest shift of a voxel in mm; None without an sform, with an invalid qform,
+    or if no voxel shifts by more than half a voxel.
     """
     import nibabel
 
@@ -140,7 +141,7 @@ def alternative_affine(scan: Any) -> tuple[str, NDArray[np.float64], float] | No
 
 
 def is_made_up(path: str | Path) -> bool:
-    """Whether a NIfTI file is marked as a made-up subject's; False if it cannot be read."""
+    """Whether a NIfTI file is marked as a synthetic subject's; False if the file cannot be read."""
     try:
         return bool(open_volume(path).header["descrip"] == MADE_UP)
     except Exception:  # the header checks report damaged files
@@ -148,7 +149,7 @@ def is_made_up(path: str | Path) -> bool:
 
 
 def is_label_map(path: str | Path) -> bool:
-    """Whether a NIfTI file is marked as a label map, as this project's are; False if it cannot be read."""
+    """Whether a NIfTI file is marked as a label map, as by `write_volume`; False if the file cannot be read."""
     try:
         return bool(open_volume(path).header.get_intent()[0] == "label")
     except Exception:
@@ -220,7 +221,7 @@ def write_volume(
     is_label: bool = False,
     description: bytes = b"",
 ) -> None:
-    """Write voxels [x, y, z(, t)] as .nii.gz or .nii, by the file's name; equal content gives equal bytes.
+    """Write voxels [x, y, z(, t)] as .nii.gz or .nii, depending on the path; equal content gives equal bytes.
 
     See `header_on` for `grid` and the form code (0 unknown, 1 scanner, 2 aligned, 3 Talairach, 4 MNI). Level 6
     compresses a brain's label map in 0.1 s. Label maps get the intent NIFTI_INTENT_LABEL; a description has up to 79

@@ -1,4 +1,4 @@
-"""Cards of scoring protocols: description, figures and scores."""
+"""Protocol cards: records of scoring protocols and their figures (measured values), and the scores of a region."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -70,7 +70,7 @@ class Protocol:
     Attributes:
         name: name on command lines, such as isles.
         title: title on pages, such as ISLES'22.
-        meaning: definition of a lesion and of a found lesion; with challenges, a format of the settings.
+        meaning: definition of a lesion and of a found lesion; with challenges, a format string for the settings.
         conventions: label conventions that the protocol scores, its own first; empty: all. Conventions that no protocol
             lists, such as custom regions, are always scored.
         figures: figures in the order of tables, with `DICE` (DIFF-23); the first figure orders the cases of a page.
@@ -126,7 +126,7 @@ class Protocol:
 
 
 def figures(scores: Sequence[Scores], protocol: Protocol) -> dict[str, list[float]]:
-    """Return the values behind a region's means: each figure over all cases, and `PRESENT` after `dice`.
+    """Return a region's values by figure, over all cases; after `dice` comes `PRESENT`, only cases with the region.
 
     Args:
         scores: Scores of the region, one per case.

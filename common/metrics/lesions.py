@@ -78,8 +78,8 @@ def match(
         dilations: number of dilations of the reference (see `dilate`); 0: lesions are components, and hits share a
             voxel with the lesion itself.
         smallest: largest volume of a reference lesion that is not scored, mm3.
-        penalty: HD95 of a missed lesion or a false component, mm. Found lesions can exceed it, as in the challenges'
-            code.
+        penalty: HD95 of a missed lesion or a false component, mm. Found lesions can have a larger HD95, as in the
+            challenges' code.
     """
     either = prediction | reference
     box = box_of(either, dilations)

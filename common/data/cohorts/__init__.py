@@ -1,4 +1,4 @@
-"""Cohorts: each module defines a cohort's card, `COHORT`. To add a cohort, add a module."""
+"""Cohorts: each module describes a cohort in `COHORT`, a card (`common.data.cards`). Add a module to add a cohort."""
 
 from importlib import import_module
 from pkgutil import iter_modules

@@ -1,4 +1,4 @@
-"""BIDS data sets: images in sub-*/[ses-*/]anat and dwi, label maps beside them or in derivatives.
+"""BIDS data sets: images in sub-*/[ses-*/]anat, dwi and swi, label maps beside the images or in derivatives.
 
 File names consist of entities, such as `ce-gadolinium`, and a suffix, such as `T1w`, `dseg` (discrete segmentation) or
 `mask`.
@@ -32,7 +32,7 @@ PARTS = ("phase", "real", "imag")  # parts of complex images; only the magnitude
 
 @dataclass(frozen=True)
 class BidsFile:
-    """A parsed path; `name_in_session` is the file's name without the entities of subject and session."""
+    """A file and its parsed path; `name_in_session` is the file's name without the entities of subject and session."""
 
     file: ImageFile
     subject: str
@@ -87,7 +87,7 @@ def is_bids(listing: Listing) -> bool:
 
 
 def read_bids(listing: Listing, naming: Naming) -> DataSet:
-    """Read the sessions of a data set."""
+    """Read a BIDS data set; each session is a subject of the result."""
     data = DataSet(listing, "BIDS")
     names = [(parse(file), file.path) for file in listing.files]
     data.leave("not in a sub-* folder", [path for name, path in names if name is None])
@@ -98,7 +98,7 @@ def read_bids(listing: Listing, naming: Naming) -> DataSet:
 
 
 def _claims(data: DataSet, name: BidsFile, naming: Naming) -> Iterator[Claim]:
-    """Yield a claim for each modality that a file may be; names equal to the user's words rank before longer names."""
+    """Yield a `Claim` for each modality that a file may have; names equal to the user's words rank first."""
     path, has_agent = name.file.path, "ce" in name.entities
     for modality, words in naming.spelled.items():
         is_named = words and fits(name.file.bare, words) and (name.pipeline is None or "/" in words)
@@ -124,7 +124,7 @@ def _is_series(path: Path) -> bool:
 
 
 def _put_labels(data: DataSet, files: list[BidsFile], naming: Naming) -> None:
-    """Assign label maps to sessions: maps that `--label` names, else lesion maps, else maps that state no content."""
+    """Assign label maps to sessions: maps that `--label` names, else lesion maps, else maps with unnamed content."""
     pipeline, _, words = (naming.label or "").rpartition("/")
     images = {path for subject in data.subjects.values() for path in subject.images.values()}
     chosen: list[BidsFile] = []

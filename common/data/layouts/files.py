@@ -37,7 +37,6 @@ class FileLayout:
 
     @cached_property
     def templates(self) -> dict[str, Template]:
-        """The templates by kind."""
         return {kind: Template(text, self.fields) for kind, text in self.files.items()}
 
     @cached_property

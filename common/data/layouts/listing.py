@@ -35,7 +35,7 @@ class ImageFile(NamedTuple):
 
 @dataclass(frozen=True)
 class Listing:
-    """The sorted image files and folders below a root; `unread` maps a reason to the paths not read for it."""
+    """The sorted image files and folders below a root; `unread` maps reasons to the paths of files not to be read."""
 
     root: str
     files: tuple[ImageFile, ...] = ()
@@ -65,7 +65,7 @@ def bare_of(path: str) -> str:
 
 
 class Entry(NamedTuple):
-    """A file or folder of a walk; `fault` is `BROKEN` or `TWICE` for links that are not followed, else ""."""
+    """A file or folder from `walk`; `fault` is `BROKEN` or `TWICE` for links that are not followed, else ""."""
 
     path: str
     name: str
@@ -74,7 +74,7 @@ class Entry(NamedTuple):
 
 
 def walk(root: str | Path, enters: Callable[[str], bool] = lambda folder: True) -> Iterator[Entry]:
-    """Yield the sorted, not hidden files and folders below a root; follow links to folders outside the root.
+    """Yield the sorted files and folders below a root, except hidden names; follow links to hidden or outside folders.
 
     `enters` takes a folder's path below the root and returns whether to list the folder and its content.
     """

@@ -12,7 +12,7 @@ from .listing import stem_of
 from .templates import Template
 
 LABEL = "label"
-ANATOMY = "anatomy"  # kind of a folder
+ANATOMY = "anatomy"  # kind of a folder with masks of anatomy
 NO_LABELS = "\0"  # label words that match no file
 LABEL_WORDS = {"seg", "segm", "segmentation", "dseg", "label", "labels", "mask", "masks", "msk", "lesion", "lesions"}
 LABEL_WORDS |= {"annotation", "roi", "gt", "gtv", "groundtruth", "truth", "wmh"}
@@ -24,7 +24,7 @@ EXAMPLE = "names such as T1,FLAIR, or endings of file names such as T1=t1_mprage
 SIGNS = "_-. "
 SUBJECT = "{subject}"
 WILD = f"a pattern such as masks/* or {SUBJECT}/pre/T1"
-# The name of a registered scan before its target, as S1_FLAIR in S1_FLAIR_to_T1
+# The start of a registered scan's name, before the target: S1_FLAIR_to in S1_FLAIR_to_T1
 MOVED = re.compile(rf"(.+)[{re.escape(SIGNS)}](?:to|2|in)", re.IGNORECASE)
 
 
@@ -68,9 +68,9 @@ def _template(words: str) -> Template:
 class Naming:
     """The naming of a data set's files, from the options `--modalities` and `--label`.
 
-    `modalities` lists modalities in channel order; None selects those that every subject has. `spelled` maps a modality
-    to the words that end its file names, or to a pattern, and replaces `SPELLINGS`; empty words match names that state
-    no modality. A modality without spelling is spelled as it is. `label` replaces `LABEL_WORDS`.
+    `modalities` lists modalities in channel order; None selects the modalities of every subject. `spelled` maps a
+    modality to the words that end its file names, or to a pattern, and replaces `SPELLINGS`; empty words match names
+    without a modality. A listed modality not in `spelled` also matches its own name. `label` replaces `LABEL_WORDS`.
     """
 
     modalities: tuple[str, ...] | None = None
@@ -99,7 +99,7 @@ class Naming:
         if (start := before_label(stem)) is not None:
             return Name(stem, None) if self.label is not None or is_of_anatomy(stem) else Name(start, LABEL)
         name = Name(*split_name(stem))
-        if moved := MOVED.fullmatch(name.before):  # S1_FLAIR_to_T1 is a FLAIR
+        if moved := MOVED.fullmatch(name.before):  # S1_FLAIR_to_T1 is a FLAIR image
             source = Name(*split_name(moved[1]))
             name = source if source.kind else name
         if name.kind is not None and self.takes(name.kind):
@@ -113,7 +113,7 @@ class Naming:
 
     @property
     def wordless(self) -> str | None:
-        """The modality of files whose names state none."""
+        """The modality of files with names that state no modality; None if there is no such modality."""
         return next((modality for modality, words in self.spelled.items() if not words), None)
 
     def takes(self, modality: str) -> bool:
@@ -137,7 +137,7 @@ class Naming:
 
 
 def _cut(stem: str, words: str) -> str:
-    """Return a name without the `words` that end it, or without the text after the last wildcard of a template.
+    """Return a name without the `words` that end it; for a template, without the text after the last wildcard.
 
     If the template ends with a wildcard, the name is cut before its label words or, without any, its modality.
     """

@@ -69,7 +69,7 @@ class DataSet:
     """The subjects of a listing.
 
     `order`, `convention` and `held_out` (test subjects) are set if the layout defines them. `left` maps unused files to
-    reasons; unused files not in it count as `NEITHER`. `remarks` are lines to print. `layout` describes the layout in
+    reasons; other unused files count as `NEITHER`. `remarks` are lines to print. `layout` describes the layout in
     words; `name` is its key in `LAYOUTS`, if any.
     """
 
@@ -86,7 +86,6 @@ class DataSet:
 
     @property
     def root(self) -> str:
-        """The folder of the data set."""
         return self.listing.root
 
     @property
@@ -161,7 +160,7 @@ class DataSet:
 
 
 def person_of(subject: str) -> str:
-    """Return the person of a subject by the patterns of visit names, or else the whole name.
+    """Return the person in a subject's name, if the name has the pattern of a visit, else the whole name.
 
     Example:
         >>> person_of("BraTS-GLI-00007-001"), person_of("patient 7")

@@ -1,10 +1,10 @@
 """Scoring protocols: each module defines a card, `PROTOCOL`. To add a protocol, add a module.
 
 Protocols define lesions and hits differently, so never compare figures of different protocols. `python -m
-scripts.evaluate protocols` prints them.
+scripts.evaluate protocols` explains all protocols.
 
-Cases without the region score as in the challenges: 1 or 0 for Dice. There are two means of Dice: over all cases
-(`dice`), and over cases with the region in the reference (`dice_present`), as in the paper (DIFF-23).
+If the reference lacks the region, Dice is 1 for an empty prediction, else 0, as in the challenges. Dice has two means:
+over all cases (`dice`), and over cases with the region in the reference (`dice_present`), as in the paper (DIFF-23).
 """
 
 from dataclasses import replace
@@ -52,7 +52,7 @@ def protocol(name: str | None, challenge: str | None = None, convention: str | N
 
 
 def check_convention(name: str, convention: str) -> None:
-    """Raise InputError if the protocol does not score labels of the convention, but others do."""
+    """Raise InputError if the protocol does not score labels of the convention, but another protocol does."""
     scoring = [other for other, card in PROTOCOLS.items() if not card.conventions or convention in card.conventions]
     is_listed = any(convention in card.conventions for card in PROTOCOLS.values())
     if is_listed and name not in scoring:
