@@ -49,7 +49,7 @@ def use_open_files() -> None:
     most = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
     if most < FEWEST_FILES:
         raise InputError(f"ulimit -n {most}", "too few open files", f"at least {FEWEST_FILES}")
-    if soft < most:
+    if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
