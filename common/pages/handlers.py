@@ -19,7 +19,7 @@ from .results import write
 
 
 class EvaluationFiles:
-    """Write the files and pages of an evaluation on the main process: see `common.pages.results.write`.
+    """Write the files and pages of an evaluation, on the main process (see `common.pages.results.write`).
 
     Args:
         output_dir: Folder of the files.
@@ -31,7 +31,7 @@ class EvaluationFiles:
         modalities: Modalities of the images, in channel order.
         slices: Cases with a page of slices: none, chosen (those on evaluation.html) or all.
         settings: Settings of the run; the pages state its cohort and checkpoints.
-        background: Modality of the pictures; None: the modality in which the labels have the highest contrast.
+        background: Modality of the pictures; None: that in which the labels have the highest contrast.
 
     Raises:
         InputError: a file other than a page cannot be written; a failed page is only a warning.
@@ -71,7 +71,7 @@ class EvaluationFiles:
         self.lines = write(self.folder, details, self.slices)
 
     def figures(self, engine: Engine) -> list[str]:
-        """Return the terminal output."""
+        """Return the lines to print."""
         return self.lines
 
 

@@ -135,7 +135,7 @@ def _reason(error: Exception) -> str:
 
 def write(content: Mapping[str, Any], path: str | Path) -> None:
     """Save a checkpoint atomically; see `common.files.atomic_write`."""
-    with atomic_write(path) as temporary, temporary.open("wb") as file:  # torch.save(path) would hide a full disk's OSError
+    with atomic_write(path) as temporary, temporary.open("wb") as file:  # a path would hide the OSError of a full disk
         try:
             torch.save(dict(content), file)
         except RuntimeError as error:  # raised after the OSError, when the archive is closed
