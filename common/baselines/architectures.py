@@ -56,8 +56,8 @@ def segmentation_network(
         out_channels: Number of regions.
         model_size: Network size: for SwinUNETR and Probe, a name in `common.ssl.networks.SIZES`; for SegResNet and
             TransBTS, "small" (the published network) or "micro".
-        patch_size: Edges of a window in voxels, multiples of 32 (of 8 for SegResNet and TransBTS). TransBTS accepts no
-            other windows.
+        patch_size: Edges of a window in voxels, multiples of 32 (of 8 for SegResNet and TransBTS). TransBTS accepts
+            only windows of this size.
         drop_rate: Dropout in SwinUNETR's encoder, from 0 to 1; ignored by SegResNet (0.2), TransBTS (0.1; 0.2 after its
             first layer) and Probe (none).
         use_checkpoint: Whether to recompute the activations of SwinUNETR's encoder in the backward pass.

@@ -46,7 +46,7 @@ def masks_of(files: CaseFiles, convention: str) -> CaseMasks:
 
 
 def scored_masks(files: CaseFiles, details: Details) -> CaseMasks:
-    """Return the masks of a scored case; raise `InputError` if a file has changed since: its volumes differ."""
+    """Return the masks of a scored case; raise `InputError` if volumes differ from the scored volumes."""
     masks = masks_of(files, details.convention)
     voxel = math.prod(spacing_of(masks.affine))
     for region, scored in details.scores[files.name].items():

@@ -58,7 +58,7 @@ def draw_inpainting(
 ) -> dict[str, Figure]:
     """Draw corrupted input, reconstruction and clean crop of the first views in a batch, in the middle axial slice.
 
-    Each modality of a view is a row; fewer views are drawn if that gives more than six rows. Each prediction with the
+    Each modality of a view is a row; fewer views are drawn if they need more than six rows. Each prediction with the
     image's shape, such as that of `common.ssl.Reconstruction`, is a column; without one, nothing is drawn.
 
     Args:

@@ -84,7 +84,7 @@ class SaveVolumed(Transform):
             fourth axis.
         output_dir: Folder of the files.
         dtype: Data type of the voxels, such as uint8.
-        convention: Label convention of a label map; names and colours are written beside it. None: not a label map.
+        convention: Label convention of a label map, for tables of names and colours in the folder; None: no label map.
 
     Raises:
         InputError: the file cannot be written.
@@ -127,7 +127,7 @@ class Volumes:
     Args:
         output_dir: Folder of the table.
         convention: Label convention of the label maps.
-        results: Record of the results in the folder, updated after each case; None: not kept.
+        results: Record of the results in the folder, updated after each case; None: no record.
         cases: Cases of the run, with their scans.
 
     Raises:

@@ -57,7 +57,7 @@ def write_pages(folder: str | Path, details: Details, slices: str = "chosen") ->
 
 
 def page_of(details: Details, linked: Collection[str] = ()) -> str:
-    """Return the page as HTML, with links to the slice pages of `linked` cases; reads the files of the shown cases."""
+    """Return the page as HTML, with links to the slice pages of `linked` cases; read the files of the shown cases."""
     protocol = details.protocol
     files = {case.name: case for case in details.files}
     return render(

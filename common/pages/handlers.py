@@ -31,7 +31,7 @@ class EvaluationFiles:
         modalities: Modalities of the images, in channel order.
         slices: Cases with a page of slices: none, chosen (those on evaluation.html) or all.
         settings: Settings of the run; the pages state its cohort and checkpoints.
-        background: Modality of the pictures; None: that in which the labels have the highest contrast.
+        background: Modality of the pictures; None: the modality in which the labels have the highest contrast.
 
     Raises:
         InputError: a file other than a page cannot be written; a failed page is only a warning.

@@ -86,7 +86,7 @@ def scene_of(
     affine: NDArray[np.float64],
     images: Iterable[tuple[str, Path]],
 ) -> Scene:
-    """Read the images of a case; reorient and crop images and masks alike. Masks are [x, y, z] with `affine`."""
+    """Read the images of a case; reorient and crop images and masks alike. Masks [x, y, z] have `affine`."""
     orientation = nibabel.io_orientation(affine)
     shape = next(iter(next(iter(masks.values())).values())).shape
     canonical = affine @ nibabel.orientations.inv_ornt_aff(orientation, shape)

@@ -20,7 +20,7 @@ class Merging(PatchMerging):
 
 @lru_cache
 def _slice_indices(device: torch.device) -> torch.Tensor:
-    """Return the positions of MONAI's slices 000, 100, 010, 001, 110, 101, 011, 111 in 000, 100, 010, 110, 001, ..."""
+    """Return positions of MONAI's slices 000, 100, 010, 001, 110, 101, 011, 111 among 000, 100, 010, 110, 001, ..."""
     with torch.inference_mode(False):  # a cached inference tensor could not be used in training
         return torch.tensor([0, 1, 2, 4, 3, 5, 6, 7], device=device)
 

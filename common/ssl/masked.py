@@ -11,7 +11,7 @@ from ..errors import ArgumentError, check_number
 from .tasks import Encoded, ProxyTask, Views
 from .views import send
 
-MIN_VARIANCE = 0.01  # lower bound of the variance that divides the loss; about 1 in z-scored brain
+MIN_VARIANCE = 0.01  # lower bound of the variance that divides the loss; a z-scored brain has about 1
 LEFT_OUT = ("swinViT", "out")  # SwinUNETR modules: the encoder, which the network already has, and the region layer
 
 

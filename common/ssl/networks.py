@@ -117,7 +117,7 @@ class Trace(nn.Module):
 
 
 class Scriptable(nn.Module):
-    """Base class of networks that `torch.jit.script` cannot compile; a `Trace` for `window` replaces them."""
+    """Base class of networks that `torch.jit.script` cannot compile; it compiles a `Trace` for `window`."""
 
     window: Sequence[int]
 

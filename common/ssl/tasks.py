@@ -24,7 +24,7 @@ from .losses import NTXentLoss
 class Views:
     """Both views of each crop in a batch: all first views, then all second views.
 
-    Proxy tasks make their targets from the views. Tasks may replace these tensors, but not change them in place.
+    Proxy tasks make their targets from the views. Tasks may replace the tensors, but not change them in place.
 
     Attributes:
         inputs: Inputs of the network [2B, C, H, W, D].

@@ -14,8 +14,8 @@ HORIZON = 10  # steps; the decay grows with the step number, so the initial weig
 class Average:
     """The network that a run validates and saves: the trained network, or a copy with a moving average of its weights.
 
-    Step 1 copies the weights. After step n > 1 the average becomes d * average + (1 - d) * weights, with d the smaller
-    of `decay` and n / (n + 9), as in TensorFlow's ExponentialMovingAverage. Buffers are copied from the network.
+    Step 1 copies the weights. Step n > 1 gives d * average + (1 - d) * weights, with d the smaller of `decay` and
+    n / (n + 9), as in TensorFlow's ExponentialMovingAverage with `num_updates`. Buffers are copied from the network.
 
     Args:
         network: Trained network, on its device, without the wrapper for several processes.

@@ -45,7 +45,7 @@ class BestModel:
         self.best = math.inf if lower_is_better else -math.inf
 
     def attach(self, trainer: Engine) -> None:
-        """Save after the validations; `trainer` counts the iterations."""
+        """Save after each validation that is the best so far; `trainer` counts the iterations."""
         self.validator.add_event_handler(Events.EPOCH_COMPLETED, self.save, trainer)
 
     @property

@@ -161,7 +161,7 @@ class Plan:
         return self._cases[split]
 
     def _check_regions(self, cases: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-        """Print a warning of regions that are absent from all label maps of a split."""
+        """Warn of regions that are absent from all label maps of a split."""
         convention = getattr(self.options, "label_convention", None)
         effects = {"training": "it cannot be learnt", "validation": "it is left out of the Dice that chooses model.pt"}
         for split in effects:

@@ -75,7 +75,7 @@ def _last_readable(saved: Sequence[Path], falls_back: bool) -> tuple[Path, Any]:
 
 
 def _changes(before: Any, now: Mapping[str, Any], file: Path, accepted: Sequence[str]) -> tuple[Mapping[str, Any], ...]:
-    """Return the changes accepted so far, with that of this run, if any.
+    """Return the changes accepted so far, including that of this run, if any.
 
     Raise `InputError` if a setting differs that is neither in `RESUMABLE` nor accepted by a key of `CHANGES`.
     """
