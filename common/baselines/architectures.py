@@ -56,19 +56,19 @@ def segmentation_network(
         out_channels: Number of regions.
         model_size: Network size: for SwinUNETR and Probe, a name in `common.ssl.networks.SIZES`; for SegResNet and
             TransBTS, "small" (the published network) or "micro".
-        patch_size: Edges of a window in voxels, multiples of 32 (SegResNet and TransBTS: of 8); TransBTS accepts only
-            windows of this size.
+        patch_size: Edges of a window in voxels, multiples of 32 (of 8 for SegResNet and TransBTS). TransBTS accepts
+            only windows of this size.
         drop_rate: Dropout in SwinUNETR's encoder, from 0 to 1; ignored by SegResNet (0.2), TransBTS (0.1; 0.2 after its
             first layer) and Probe (none).
         use_checkpoint: Whether to recompute the activations of SwinUNETR's encoder in the backward pass.
-        prior: Initial probability, between 0 and 1, of each region in each voxel, set by the bias of the last
+        prior: Initial probability (above 0, below 1) of each region in each voxel, set by the bias of the last
             convolution (Lin et al., ICCV 2017, section 4.1); None keeps the default bias, which gives about 0.5.
 
     Shapes:
         input [B, in_channels, *patch_size], output [B, out_channels, *patch_size].
 
     Raises:
-        ArgumentError: `architecture` is unknown, or does not support this size or `use_checkpoint`.
+        ArgumentError: `architecture` is unknown, or does not support `model_size`, `patch_size` or `use_checkpoint`.
 
     Example:
         >>> sum(p.numel() for p in segmentation_network("segresnet", 4, 3).parameters())

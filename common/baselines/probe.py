@@ -1,4 +1,4 @@
-"""A linear probe: how well a frozen encoder's features segment."""
+"""A linear probe, which measures how well a frozen encoder's features segment."""
 
 from collections.abc import Iterable
 from typing import Self
@@ -14,8 +14,8 @@ class Probe(nn.Module):
     """A linear segmentation of the features of SwinUNETR's frozen encoder.
 
     A 1x1x1 convolution maps each of the encoder's five levels to logits, which are interpolated to the image size and
-    added. No path bypasses the encoder. The encoder's parameters, `swinViT.*`, have the names that `common.ssl.SSLHead`
-    and SwinUNETR use.
+    added. No path bypasses the encoder. The encoder's parameters, `swinViT.*`, are named as in `common.ssl.SSLHead` and
+    SwinUNETR.
 
     Args:
         in_channels: Number of modalities.

@@ -18,10 +18,10 @@ GROUPS = 8  # groups of the encoder's group norm
 class TransBTS(nn.Module):
     """TransBTS (Wang et al., MICCAI 2021, <https://arxiv.org/abs/2103.04430>), with logits as output.
 
-    The encoder (paper: 3D CNN) halves the window three times. A convolution widens the features to tokens of
-    8 x 8 x 8 voxels (linear projection), the transformer processes the tokens with learned positions, and two blocks
-    narrow them (feature mapping). The decoder doubles the window three times, each time with the encoder's features of
-    the same size (skip connections).
+    The encoder (paper: 3D CNN) halves the edges three times. A convolution turns the features into tokens of 8 x 8 x 8
+    voxels (linear projection), the transformer processes the tokens with learned positions, and two blocks reduce the
+    channels (feature mapping). The decoder doubles the edges three times, each time with the encoder's features of the
+    same size (skip connections).
 
     With 4 modalities, 4 classes and windows of 128^3 the network has 32,723,908 parameters. The authors' public network
     has 32,987,588: its linear encoding (262,656) and last layer norm (1,024) do not affect the output and are left out.
@@ -36,7 +36,7 @@ class TransBTS(nn.Module):
         layers: Layers of the transformer (paper: L = 4).
         heads: Attention heads (paper: 8).
         hidden: Width of the transformer's feed-forward network (public code: 4,096).
-        dropout: Dropout in the transformer, from 0 to 1 (public code: 0.1).
+        dropout: Dropout in the transformer and after the positions, from 0 to 1 (public code: 0.1).
 
     Shapes:
         input [B, in_channels, *patch_size], output [B, out_channels, *patch_size] (logits).
@@ -125,8 +125,8 @@ class _EncoderBlock(nn.Module):
 class Attention(nn.Module):
     """Multi-head self-attention of tokens [B, tokens, embedding], with dropout only in training.
 
-    MONAI's `SABlock` applies dropout in evaluation, too, if it uses flash attention; otherwise it stores 4,096 x 4,096
-    attention weights per head.
+    MONAI's `SABlock` applies dropout even in evaluation with flash attention, and without flash attention stores
+    4,096 x 4,096 attention weights per head.
     """
 
     def __init__(self, embedding: int, heads: int, dropout: float) -> None:

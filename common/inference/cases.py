@@ -31,15 +31,15 @@ def find_cases(
 ) -> list[dict[str, Any]]:
     """Find the cases to segment: a split of a datalist, or every scan in a folder and its subfolders.
 
-    `common.data.layouts.reading.recognised` reads a folder, except the results in it. A network with a single modality
-    needs no modality in file names. Unused images are printed, with the reason.
+    In a folder, `common.data.layouts.reading.recognised` finds the scans; the results folder is skipped, and unused
+    images are printed, with the reason. File names need no modality if the network has a single modality.
 
     Args:
         root: Folder of the scans; paths in a datalist are relative to it.
         modalities: Modalities of the network, in channel order.
         datalist: JSON file; None to search the folder.
         split: Split of the datalist.
-        results: Results of the run and their folder; see `common.inference.files_of`.
+        results: Folder of the results, with their record; None skips the checks of earlier results.
         existing: Treatment of subjects with results: refuse, skip (if complete and from the same scans) or replace.
         probabilities: Whether probability maps count as results.
         missing: Modalities to leave out of every subject.
@@ -51,8 +51,8 @@ def find_cases(
 
     Raises:
         InputError: the folder or datalist cannot be read; there is no case; a result exists already or would overwrite
-            a scan; the results folder holds a file named like a scan (unless the network has a single modality), or
-            results of different weights or settings.
+            a scan; or the results folder holds results of different weights or settings, or a file named like a scan
+            (not checked for a single modality, because label maps are named like scans).
     """
     choice("existing", existing, dict.fromkeys(("refuse", "replace", "skip")))
     if datalist is not None:
@@ -75,7 +75,6 @@ def find_cases(
 
 
 def _check_no_overwrite(cases: Sequence[Mapping[str, Any]], results: Mapping[str, Sequence[Path]]) -> None:
-    """Refuse results that would overwrite a scan."""
     outputs = {path.parent.resolve() / path.name for paths in results.values() for path in paths}
     for case in cases:
         for image in filter(None, case["image"]):
@@ -121,7 +120,7 @@ def _cases_in(
 def check_missing(
     cases: Sequence[Mapping[str, Any]], modalities: Sequence[str], checkpoint: str | Path | Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Check that a network works without the missing modalities of the cases, and print their counts.
+    """Check that a network works without the modalities that the cases lack; print how many cases lack them.
 
     The network must have been trained with `modality_dropout`, or on some subjects without these modalities.
 
@@ -131,7 +130,7 @@ def check_missing(
         checkpoint: File or list of files; all are checked.
 
     Returns:
-        The cases. A missing file (the path "") becomes None if the network works without it.
+        The cases. A missing file (the path "") becomes None if the network works without its modality.
 
     Raises:
         InputError: the network needs a modality that a subject lacks (None), or a checkpoint cannot be read.
@@ -157,16 +156,16 @@ def check_missing(
 
 
 def _needed(metadata: Mapping[str, Any], modalities: Sequence[str]) -> list[str]:
-    """Return the modalities that a checkpoint needs, since no training subject lacked them."""
+    """Return the modalities that no training subject lacked; none after training with `modality_dropout`."""
     if metadata.get("modality_dropout"):
         return []
     return [name for name in modalities if name not in metadata.get("missing_modalities", ())]
 
 
 class CheckFilesd(Transform):
-    """Check the files of a case before reading them.
+    """Check the files of a case before they are read.
 
-    MONAI Label's server passes a single path instead of a list, without "subject".
+    MONAI Label's server passes a single path instead of a list, and no "subject".
 
     Args:
         keys: Key of the list of files in the order of `modalities`, or of a single path.

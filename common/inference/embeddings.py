@@ -16,16 +16,16 @@ from .segmentations import subjects_of
 class EmbeddingFile:
     """Collect the vectors of a run, and write `OUTPUT_DIR/embeddings.npz` atomically at its end.
 
-    The arrays are "subject" [N] (text, in alphabetical order), "split" [N] (text), "embedding" [N, C], optionally
-    "level_0" to "level_4" [N, C_l], and "settings" (JSON text). Vectors are float32. `numpy.load` needs no options,
-    since nothing is pickled.
+    The arrays are "subject" [N] (text, in alphabetical order), "embedding" [N, C], "settings" (JSON text), and
+    optionally "split" [N] (text) and "level_0" to "level_4" [N, C_l]. Vectors are float32. Nothing is pickled, so
+    `numpy.load` needs no options. A run without vectors writes no file.
 
-    The engine's output is decollated: "pred" is the output of `EmbeddingInferer` without its first axis; the batch has
-    "subject". A run without vectors writes no file.
+    The engine's output is decollated: "pred" is the output of `EmbeddingInferer` without the first axis. The engine's
+    batch has "subject".
 
     Args:
         output_dir: Folder of the file.
-        settings: Settings of the run, saved to identify the network.
+        settings: Settings of the run, which identify the network.
         existing: Treatment of an existing file: refuse or replace.
         splits: Split of each subject; None omits "split".
 

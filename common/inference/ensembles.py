@@ -46,13 +46,13 @@ def ensemble(
     Args:
         network: Network with the checkpoints' architecture; the first checkpoint is loaded into it.
         checkpoint: File or list of files, such as one per fold.
-        modalities: Modalities, in channel order, with which all checkpoints must have been trained.
+        modalities: Modalities of all checkpoints, in channel order.
         flips: Spatial axes (0 to 2) to mirror along; all combinations are averaged.
         normalization: Normalization of the images (see `common.weights.restore`).
 
     Raises:
-        InputError: no checkpoint, a checkpoint that does not fit (see `common.weights.restore`), repeated weights, or
-            `flips` that are not distinct axes from 0 to 2.
+        InputError: there is no checkpoint, a checkpoint does not fit (see `common.weights.restore`), two checkpoints
+            have equal weights, or `flips` are not distinct axes from 0 to 2.
     """
     files = weights.checkpoint_files(checkpoint)
     if not files:

@@ -29,7 +29,7 @@ def masks_of(files: CaseFiles, convention: str) -> CaseMasks:
     """Read and check the masks of a case.
 
     Trailing axes of length 1 are dropped. For brats2021 and brats2023, enhancing tumour may be 3 or 4, but not both.
-    Raise `InputError` for unreadable files, unknown labels and different grids (affines by more than 0.001 mm).
+    Raise `InputError` if a file cannot be read, has unknown labels, or is on a different grid (tolerance: 0.001 mm).
     """
     reference, affine = _read(files.reference, convention)
     prediction = np.zeros_like(reference)
@@ -46,7 +46,7 @@ def masks_of(files: CaseFiles, convention: str) -> CaseMasks:
 
 
 def scored_masks(files: CaseFiles, details: Details) -> CaseMasks:
-    """Return the masks of a scored case; raise `InputError` if their volumes differ from the scored volumes."""
+    """Return the masks of a scored case; raise `InputError` if volumes differ from the scored volumes."""
     masks = masks_of(files, details.convention)
     voxel = math.prod(spacing_of(masks.affine))
     for region, scored in details.scores[files.name].items():
@@ -59,7 +59,7 @@ def scored_masks(files: CaseFiles, details: Details) -> CaseMasks:
 
 
 def _read(path: Path, convention: str, may_fill: bool = False) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Read the labels [x, y, z] of a label map, with aliases replaced, and its affine."""
+    """Read a label map [x, y, z], with aliases of labels replaced, and its affine."""
     file, conventions = str(path), alike(convention)
     scan, voxels = read_scan(file)
     counts, _ = label_counts(voxels)

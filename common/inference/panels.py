@@ -38,7 +38,7 @@ def grey_levels(volume: NDArray[Any], like: NDArray[Any] | None = None) -> NDArr
 
 
 def plane_of(volume: NDArray[Any], plane: str, at: int) -> NDArray[Any]:
-    """Return a slice [rows, columns] of a volume [x, y, z] in RAS orientation, as displayed, first row on top."""
+    """Return a slice of a volume [x, y, z] in RAS orientation as displayed: [rows, columns], the top row first."""
     shown = volume[at] if plane == "sagittal" else volume[::-1, :, at] if plane == "axial" else volume[::-1, at]
     return np.asarray(shown).T[::-1]
 
@@ -64,8 +64,8 @@ def panel(
     """Draw a slice with outlines of masks, later masks on top, as RGB [rows, columns, 3].
 
     `levels` is [x, y, z] in RAS orientation (see `grey_levels`), `at` the slice's index, `spacing` in mm. `edge` is the
-    number of pixels along the volume's longest edge; None gives a pixel per voxel. With an edge, axial and coronal
-    slices have an R and an L in the upper corners, for the patient's right and left.
+    number of pixels along the volume's longest edge; None draws a pixel per voxel. Unless `edge` is None, axial and
+    coronal slices have an R and an L in the upper corners, for the patient's right and left.
     """
     from PIL import Image  # imported here and below to keep `--help` fast
 
@@ -105,9 +105,9 @@ def _outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def png(*frames: NDArray[np.uint8], period: int = 1000) -> bytes:
-    """Encode RGB [rows, columns, 3] as PNG; with a palette for up to 256 colours.
+    """Encode an RGB picture [rows, columns, 3] as PNG, with a palette for up to 256 colours.
 
-    Several pictures of one size alternate without end, each for `period` milliseconds.
+    Several pictures of the same size become an endless animation, each shown for `period` milliseconds.
     """
     from PIL import Image
 
@@ -128,7 +128,7 @@ def png(*frames: NDArray[np.uint8], period: int = 1000) -> bytes:
 
 
 def side_by_side(panels: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Join panels of any height in a row, on black."""
+    """Join panels of any height in a row, on a black background."""
     height = max(map(len, panels))
     above = [(height - len(pixels)) // 2 for pixels in panels]
     margins = [((top, height - len(pixels) - top), (1, 1), (0, 0)) for top, pixels in zip(above, panels, strict=True)]

@@ -27,8 +27,8 @@ def figure_of(
 ) -> Figure:
     """Lay out panels in labelled rows.
 
-    `legend` maps names to colours, `inches` is the edge of a panel, and `sides` are the rows with an R and an L in the
-    upper corners.
+    `rows` maps labels to panels, `legend` maps names to colours, `inches` is the edge of a panel, and `sides` holds the
+    labels of the rows with an R and an L in the upper corners.
     """
     columns = max(map(len, rows.values()))
     size = (inches * columns, inches * len(rows) + 0.6)
@@ -56,13 +56,13 @@ def figure_of(
 def draw_inpainting(
     output: Mapping[str, Any], batch: Any = None, *, modalities: Sequence[str], samples: int = 3
 ) -> dict[str, Figure]:
-    """Draw corrupted input, reconstruction and clean crop of the first views in a batch.
+    """Draw corrupted input, reconstruction and clean crop of the first views in a batch, in the middle axial slice.
 
-    Each modality of a view is a row; with many modalities, fewer views are drawn, in about six rows. Each prediction
-    with the image's shape, such as that of `common.ssl.Reconstruction`, is a column; without any, nothing is drawn.
+    Each modality of a view is a row; fewer views are drawn if they need more than six rows. Each prediction with the
+    image's shape, such as that of `common.ssl.Reconstruction`, is a column; without one, nothing is drawn.
 
     Args:
-        output: Output of an engine with a `common.ssl.SSLHead`.
+        output: Output of an engine that runs a `common.ssl.SSLHead`.
         batch: Unused; `common.training.Pictures` passes it.
         modalities: Names of the input channels.
         samples: Largest number of views.
@@ -92,14 +92,16 @@ def draw_segmentations(
     convention: str,
     name: str | None = None,
 ) -> dict[str, Figure]:
-    """Draw input, reference and prediction of each case, in three planes through `centre_of` its reference lesion.
+    """Draw input, reference and prediction of each case, in three planes through the lesion (see `centre_of`).
+
+    The lesion is that of the reference or, if the reference is empty, that of the prediction.
 
     Args:
         outputs: Decollated outputs: "image" [C, H, W, D], "label" and "pred" [R, H, W, D] of 0 and 1.
-        batch: Decollated items; "subject" is the title of the figure.
+        batch: Decollated items; "subject" titles the figure.
         modalities: Names of the input channels; the first two present in the case are drawn.
         convention: Label convention of the regions.
-        name: Name of the figure; None: the subject.
+        name: Name of the figure; None: that of the subject.
     """
     return {
         name or item["subject"]: _draw_case(output, modalities, convention, item["subject"])

@@ -55,14 +55,14 @@ class Predictor(SupervisedEvaluator):
         return []
 
     def finish(self) -> None:
-        """Exit with status 1 and the number of failures, if any case failed."""
+        """If any case failed, print the number of failed cases and exit with status 1."""
         if self.failures:
             show(f"{len(self.failures)} of {self.cases} cases failed", error=True)
             raise SystemExit(1)
 
 
 class _Attempts:
-    """Batches of a loader, with an exception in place of each unreadable batch."""
+    """The batches of a loader, with the exception in place of each unreadable batch."""
 
     def __init__(self, loader: Any) -> None:
         self.loader = loader

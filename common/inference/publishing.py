@@ -1,6 +1,6 @@
 """Publish the results of an evaluation once all are complete.
 
-Results are written to `.unfinished` and renamed at the end, summary.json last; earlier results move together to
+Results are written to `.unfinished` and moved out at the end, summary.json last; earlier results move together to
 `earlier-TIME`. A failed run changes nothing. The folder may be untrusted, so links are never followed.
 """
 
@@ -51,7 +51,7 @@ def _discard() -> None:
 def finish(folder: str | Path) -> None:
     """Publish the results in the folder from `begin`, and release the claim.
 
-    Earlier results with the same names, and their pages, are moved aside together; all else stays.
+    Earlier results with the same names, and earlier pages, are moved aside together; all else stays.
     """
     folder = Path(folder)
     unfinished, earlier = folder / UNFINISHED, folder / EARLIER
@@ -89,11 +89,11 @@ def publishing(folder: str | Path, name: str) -> Iterator[Path]:
 
 
 def final_folder(folder: str | Path) -> Path:
-    """Return the final folder for a folder from `begin`; any other folder is returned unchanged."""
+    """Return the final folder of a folder from `begin`; return all other folders unchanged."""
     folder = Path(folder)
     return folder.parent if folder.name == UNFINISHED else folder
 
 
 def is_earlier(path: Path) -> bool:
-    """Return whether a path is inside results that were moved aside or are not yet published."""
+    """Return whether a path is among results that were moved aside or are not yet published."""
     return any(part == UNFINISHED or part.startswith(f"{EARLIER}-") for part in path.parts)

@@ -67,10 +67,7 @@ def _schema_of_cases(protocol: Protocol, regions: Iterable[str]) -> dict[str, An
 
 
 def read(folder: str | Path) -> Details:
-    """Read an evaluation, with sorted cases.
-
-    Raise an InputError with the expected content if cases.json is missing or invalid.
-    """
+    """Read an evaluation, with its cases sorted by name; raise `InputError` if cases.json is missing or invalid."""
     folder = expand_home(folder, str(folder))
     if not folder.is_dir():
         raise InputError(f"{folder}: {why_no_folder(folder)}; expected {EVALUATION}")
@@ -110,12 +107,12 @@ def _files(folder: Path, case: str, entry: Mapping[str, Any]) -> CaseFiles:
 
 
 def check_images(folder: str | Path, cases: Iterable[CaseFiles], data: Sequence[str | Path] = ()) -> None:
-    """Refuse an untrusted evaluation that would put private scans into a page.
+    """Refuse an evaluation that lists files outside its folder and `data`, as a page could then show private scans.
 
     Args:
         folder: Folder of the evaluation; links that lead outside are refused.
         cases: Cases of the evaluation.
-        data: Further folders of readable files; links in them are trusted.
+        data: Further folders with files that may be read; links in these folders are trusted.
 
     Raises:
         InputError: a listed file is outside these folders.

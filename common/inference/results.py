@@ -31,8 +31,8 @@ LESIONS = ("case", "region", "lesion", "kind", "volume_mm3", "scored", "found", 
 class CaseFiles(NamedTuple):
     """The files of a case; a missing prediction (None) counts as empty.
 
-    `images` pairs modalities with files; the prediction was made without the `missing` modalities. `part` names the
-    case's part of a pooled evaluation, such as its fold.
+    `images` pairs modalities with files; `missing` are the modalities that the network did not get. `part` names the
+    case's part of a pooled evaluation, such as the fold.
     """
 
     name: str
@@ -46,7 +46,7 @@ class CaseFiles(NamedTuple):
 class Details(NamedTuple):
     """All data of an evaluation page except voxels.
 
-    `name` is the title of the page; `files` have the order of `scores`; `made` comes from `common.made.made_by`.
+    `name` is the title of the page; `files` have the order of `scores`; `made` is the record of `common.made.made_by`.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Details(NamedTuple):
     files: Sequence[CaseFiles]
     scores: Cases
     made: Mapping[str, Any] = {}
-    background: str | None = None  # modality of the pictures; None: that with the best contrast of labels
+    background: str | None = None  # modality of the pictures; None: highest contrast of the labels
 
     @property
     def missing(self) -> list[str]:
@@ -64,7 +64,7 @@ class Details(NamedTuple):
 
     @property
     def without(self) -> Counter[str]:
-        """Number of cases by the modalities that their prediction lacked, such as "T2, FLAIR"."""
+        """Number of cases by the modalities that the network did not get, such as "T2, FLAIR"."""
         return Counter(", ".join(case.missing) for case in self.files if case.missing)
 
     @property
@@ -120,7 +120,7 @@ def summarise(details: Details) -> dict[str, Any]:
 
 
 def lines(details: Details, summary: Mapping[str, Any]) -> list[str]:
-    """Return the terminal output of an evaluation: means by region and figure."""
+    """Return the terminal output of an evaluation: means by region and metric."""
     count, absent = summary["cases"], details.missing
     cases = "case" if count == 1 else "cases"
     counted = f", {len(absent)} without prediction counted as empty" if absent else ""
@@ -138,7 +138,7 @@ def lines(details: Details, summary: Mapping[str, Any]) -> list[str]:
 
 
 def count_lesions(lesions: Sequence[Lesion]) -> dict[str, int]:
-    """Count the reference lesions, those scored, and those scored and found; count the false lesions."""
+    """Count reference lesions (all; scored; scored and found) and false lesions."""
     scored = [lesion for lesion in lesions if lesion.is_reference and lesion.is_scored]
     return {
         "reference": sum(lesion.is_reference for lesion in lesions),
@@ -186,7 +186,7 @@ def _cases(folder: Path, details: Details) -> dict[str, Any]:
 
 
 def _scores(scores: Scores) -> dict[str, Any]:
-    """Return the scores of a region for cases.json; volumes are of prediction and reference."""
+    """Return the scores of a region for cases.json."""
     return {
         "values": {name: float(value) for name, value in scores.values.items()},
         "volumes_mm3": list(map(float, scores.volumes)),
@@ -201,7 +201,7 @@ def _lesion(lesion: Lesion) -> dict[str, Any]:
 
 
 def _path(folder: Path, file: Path | None) -> str | None:
-    """Return a file's path: relative inside the folder, which may be moved, else absolute."""
+    """Return a file's path: relative if the file is in the folder, which may be moved, else absolute."""
     if file is None:
         return None
     path = file.parent.resolve() / file.name

@@ -38,7 +38,7 @@ def files_of(subject: str, output_dir: str | Path, probabilities: bool = False) 
 
 
 def whole(files: Mapping[str, Sequence[Path]]) -> set[str]:
-    """Return the subjects with complete results: all files exist and can be read to the end. Print damaged files."""
+    """Return the subjects with complete results: all files exist and can be read to the end; print damaged files."""
     candidates = [subject for subject in files if all(path.exists() for path in files[subject])]
     with ThreadPoolExecutor() as pool:
         broken = dict(zip(candidates, pool.map(lambda subject: broken_file(files[subject]), candidates), strict=True))
@@ -52,7 +52,7 @@ def measured_in(output_dir: str | Path) -> set[str]:
 
 
 def write_label_tables(folder: str | Path, convention: str) -> None:
-    """Write names and colours of label values for BIDS, 3D Slicer and ITK-SNAP.
+    """Write names and colours of label values for BIDS, 3D Slicer and ITK-SNAP; warn if earlier tables differ.
 
     Formats: BIDS 1.10, image-derived labels; Slicer's colour tables (names without blanks); ITK-SNAP's label
     descriptions.
@@ -84,7 +84,7 @@ class SaveVolumed(Transform):
             fourth axis.
         output_dir: Folder of the files.
         dtype: Data type of the voxels, such as uint8.
-        convention: Label convention of a label map, for tables of names and colours beside it; None: no label map.
+        convention: Label convention of a label map, for tables of names and colours in the folder; None: no label map.
 
     Raises:
         InputError: the file cannot be written.
@@ -122,13 +122,13 @@ def _rows(table: Path) -> dict[tuple[str, str], tuple[str, str]]:
 class Volumes:
     """Write OUTPUT_DIR/volumes.csv (subject, region, volume_ml, voxels), again after each case.
 
-    Subjects of earlier runs keep their rows.
+    Earlier rows stay. With `results`, only the rows of subjects outside `cases` with current results stay.
 
     Args:
         output_dir: Folder of the table.
         convention: Label convention of the label maps.
-        results: Record of the results in the folder; rows of subjects without current results are dropped first.
-        cases: Cases of the run, with their scans; their earlier rows are dropped first.
+        results: Record of the results in the folder, updated after each case; None: no record.
+        cases: Cases of the run, with their scans.
 
     Raises:
         InputError: the existing file is a different table.
@@ -169,7 +169,7 @@ class Volumes:
             self.results.add({item["subject"]: self.scans[item["subject"]] for item in engine.state.batch})
 
     def measure(self, subject: str, label: Any, affine: Any) -> None:
-        """Measure a label map (0 to 255, any shape); the affine maps voxels to mm."""
+        """Add the rows of a label map (0 to 255, any shape); the affine maps voxels to mm."""
         voxel = abs(np.linalg.det(np.asarray(affine, dtype=float)[:3, :3])) / 1000  # ml
         counts = torch.bincount(torch.as_tensor(label).flatten().long(), minlength=256).tolist()
         for region, values in self.regions.items():
@@ -183,7 +183,6 @@ class Volumes:
         self.rows = {(subject, region): row for (subject, region), row in self.rows.items() if subject in subjects}
 
     def write(self) -> None:
-        """Write the table."""
         write_csv(self.path, [COLUMNS, *((*key, *figures) for key, figures in self.rows.items())])
 
     def figures(self, engine: Engine) -> list[str]:
@@ -198,7 +197,7 @@ class Volumes:
 
 
 def subjects_of(done: Collection[str], engine: Engine) -> str:
-    """Return the number of processed subjects, with the total if some failed; each batch is a subject."""
+    """Describe the number of processed subjects, with the total if some failed; each batch is a subject."""
     cases = engine.state.epoch_length
     return (
         f"{len(done)} {'subject' if cases == 1 else 'subjects'}"

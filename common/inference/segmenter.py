@@ -1,4 +1,4 @@
-"""Segment scans from Python, as a bundle's inference does."""
+"""Segment scans from Python, with the results of a bundle's inference."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,7 +61,7 @@ class Segmenter:
         """Segment one subject.
 
         Args:
-            images: File of each modality; modalities may be left out if the network was trained without some.
+            images: File by modality. Modalities that the network works without may be left out; see `check_missing`.
 
         Returns:
             Label map [H, W, D], uint8, on the grid of the first image, with its `affine`.
@@ -86,7 +86,7 @@ class Segmenter:
 
 
 def _parsed(parser: Any, name: str) -> Any:
-    """Return a config's content by its key; an `InputError` comes without MONAI's exception around it."""
+    """Return a config's content by its key; raise `InputError` without MONAI's exception around it."""
     try:
         return parser.get_parsed_content(name)
     except RuntimeError as error:

@@ -11,7 +11,7 @@ from ..memory import FLOAT, free_memory
 from ..ssl.networks import check_finite, in_precision
 from ..values import AUTO
 
-BATCH = {"cpu": 2, "cuda": 8}  # default number of windows per batch
+BATCH = {"cpu": 2, "cuda": 8}  # windows per batch with `sw_batch_size` auto
 STITCHED = 16  # float32 values per voxel: logits of three regions, their weights, and copies after the network
 
 
@@ -33,22 +33,22 @@ class CropInferer(SimpleInferer):
 class WindowInferer(SlidingWindowInferer):
     """MONAI's `SlidingWindowInferer` with a network that computes in `dtype`, and a single pass for all empty windows.
 
-    Images are 0 outside the brain, and all windows that are 0 in every channel give the same logits. The host finds
-    empty windows once per volume, so no batch waits for the GPU. Logits are stitched in float32. If the GPU's memory is
-    full, batches are halved, down to a single window.
+    Images are 0 outside the brain, and all windows that are 0 in every channel have the same logits. The host finds the
+    empty windows from one mask per volume, so no batch waits for the GPU. Logits are stitched in float32. If the GPU's
+    memory is full, batches are halved, down to a single window.
 
     Args:
         roi_size: Edges of a window in voxels.
         sw_batch_size: Windows per batch; auto: from `BATCH`.
-        sw_device: Device of the network; None: that of the inputs.
-        device: Device that stitches windows; None: that of the inputs; auto: `sw_device` if its free memory is at least
-            twice the size of a stitched volume, otherwise the host.
+        sw_device: Device of the network; None: the device of the inputs.
+        device: Device that stitches windows; None: the device of the inputs; auto: `sw_device` if its free memory is at
+            least twice the memory for stitching a volume, otherwise the host.
         dtype: Data type of the network's computation: float32, or bfloat16 or float16 under autocast.
         kwargs: Further arguments of `SlidingWindowInferer`.
 
     Shapes:
-        inputs [N, C, H, W, D]; the network maps windows [M, C, *roi_size] to logits [M, R, *roi_size]. Windows must not
-        affect each other, as they do in batch norm during training.
+        inputs [N, C, H, W, D]; the network maps windows [M, C, *roi_size] to logits [M, R, *roi_size]. Windows of a
+        batch must not affect each other, as they do in batch norm during training.
 
     Raises:
         InputError: A logit is not finite.

@@ -46,7 +46,7 @@ def svg(figure: Figure, alternative: str) -> Markup:
     drawing = drawing[drawing.index("<svg ") + len("<svg ") :]
     drawing = re.sub(r'<g id="[^"]*"', "<g", drawing)
     drawing = re.sub(r" font-family: [^;]*;", "", drawing)
-    # Drop digits of coordinates below a hundredth of a point; text between tags keeps its digits.
+    # Round coordinates down to hundredths of a point; text between tags keeps all digits.
     drawing = re.sub(r"<[^<>]*>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), drawing)
     for placeholder, variable in VARIABLES.items():
         drawing = drawing.replace(placeholder, f"var({variable})")
@@ -56,14 +56,14 @@ def svg(figure: Figure, alternative: str) -> Markup:
 def scores_chart(label: str, unit: str, values: Mapping[str, Sequence[float]]) -> Markup:
     """Draw a metric as a row of dots for each region, with the median and a box from lower to upper quartile.
 
-    The axis of unit 1 runs from 0 to 1; that of other units is logarithmic above 1. Dots are spread at random in rows.
+    For unit 1, the axis runs from 0 to 1; for other units, it is logarithmic above 1. Dots are scattered within a row.
     """
     random = np.random.default_rng(0)
     with new_figure(STYLE, figsize=(WIDTH, 0.8 + 0.62 * len(values)), layout="constrained") as figure:
         axes = figure.add_subplot()
         for row, numbers in enumerate(values.values()):
             heights = row + random.uniform(-0.3, 0.3, len(numbers))
-            # zero-length strokes with round ends, in a single path, take a tenth of the bytes of markers
+            # a single path of zero-length strokes with round ends takes a tenth of the bytes of markers
             x, y = (np.column_stack([at, at, np.full(len(at), np.nan)]).ravel() for at in (numbers, heights))
             size = 6 if len(numbers) < 50 else 3
             axes.plot(x, y, color=SERIES[0], linewidth=size, solid_capstyle="round", alpha=0.6)
@@ -86,9 +86,9 @@ def scores_chart(label: str, unit: str, values: Mapping[str, Sequence[float]]) -
 
 
 def agreement_chart(region: str, predicted: ArrayLike, reference: ArrayLike) -> Markup:
-    """Draw a Bland-Altman plot of volumes in ml: a dot for each case, with the mean difference and 95 % limits dashed.
+    """Draw a Bland-Altman plot of volumes in ml: a dot for each case, the mean difference, and dashed 95 % limits.
 
-    The limits are 1.96 sample standard deviations from the mean; they take at least two cases.
+    The limits are 1.96 sample standard deviations from the mean, so at least two cases are needed.
     """
     volumes = np.array([predicted, reference], dtype=float)
     means, differences = volumes.mean(axis=0), volumes[0] - volumes[1]
@@ -111,10 +111,10 @@ def group_chart(
     limits: Mapping[str, tuple[float, float]],
     outliers: Mapping[str, Mapping[str, float]],
 ) -> Markup:
-    """Draw a figure of all subjects as a row of dots for each modality, with limits dashed and outliers named.
+    """Draw a measure of all subjects as a row of dots for each modality, with dashed limits and names of outliers.
 
-    `values` and `outliers` map a row's name to figures by subject, `limits` to the lowest and highest acceptable
-    figure. A limit beyond the dots is not drawn.
+    `values` and `outliers` map row names to values by subject; `limits` maps row names, in the same order, to the
+    lowest and highest acceptable value. A limit beyond the dots is not drawn.
     """
     random = np.random.default_rng(0)
     with new_figure(STYLE, figsize=(WIDTH, 0.8 + 0.62 * len(values)), layout="constrained") as figure:

@@ -1,4 +1,4 @@
-"""Write evaluation.html, the page of an evaluation: a single file with style and pictures, without scripts."""
+"""Write evaluation.html, the page of an evaluation: a single file with styles and pictures, without scripts."""
 
 from collections.abc import Collection, Sequence
 from itertools import pairwise
@@ -21,11 +21,11 @@ from .scenes import scene_of
 from .slices import link_of, write_case
 from .templates import png_uri, render
 
-SHOWN = 3  # largest number each of worst, median and best cases
+SHOWN = 3  # largest number of worst cases, of median cases and of best cases
 EDGE = 320  # pixels of a slice's longer edge
 REFERENCE, PREDICTION = "#ffa200", "#2ba6ff"  # colours of the outlines
 EDGES = (0, 10, 100, 1_000, 10_000, inf)  # mm3, edges of the volume bins
-MEANS = {  # the two means of Dice, which are the same where all cases have the region; DIFF-23
+MEANS = {  # the two means of Dice, equal if all cases have the region; DIFF-23
     "dice": DICE._replace(title="Dice, all cases"),
     PRESENT: DICE._replace(title="Dice, cases with the region"),
 }
@@ -57,7 +57,7 @@ def write_pages(folder: str | Path, details: Details, slices: str = "chosen") ->
 
 
 def page_of(details: Details, linked: Collection[str] = ()) -> str:
-    """Return the page as HTML, with links to the pages of slices of `linked` cases; read the files of shown cases."""
+    """Return the page as HTML, with links to the slice pages of `linked` cases; read the files of the shown cases."""
     protocol = details.protocol
     files = {case.name: case for case in details.files}
     return render(
@@ -80,8 +80,8 @@ def page_of(details: Details, linked: Collection[str] = ()) -> str:
 def choose(details: Details) -> list[Chosen]:
     """Choose the worst, median and best cases by the protocol's first figure, averaged over regions; no case twice.
 
-    Up to three of each, at most a third of the cases; of two cases, the worst and the best. Cases without a prediction
-    or with only empty masks are left out.
+    Each group has up to three cases and at most a third of all cases; of two cases, both are chosen. Cases without a
+    prediction or with only empty masks are left out.
     """
     primary = details.protocol.figures[0].name
     ranked = []
@@ -106,7 +106,6 @@ def choose(details: Details) -> list[Chosen]:
 
 
 def _distributions(details: Details) -> list[tuple[str, Markup]]:
-    """Return the title and chart of each figure."""
     values, charts = details.values, []
     for figure in details.protocol.figures:
         by_region = {region: values[region, figure.name].tolist() for region in details.regions}
@@ -115,7 +114,6 @@ def _distributions(details: Details) -> list[tuple[str, Markup]]:
 
 
 def _agreements(details: Details) -> list[tuple[str, Markup]]:
-    """Return each region with the chart of its volumes."""
     charts = []
     for region in details.regions:
         predicted, reference = np.array([scores[region].volumes for scores in details.scores.values()]).T / 1000
@@ -124,7 +122,7 @@ def _agreements(details: Details) -> list[tuple[str, Markup]]:
 
 
 def _by_volume(details: Details) -> list[dict[str, Any]]:
-    """Count scored and false lesions by region and volume, in mm3."""
+    """Count scored lesions, false lesions included, by region and volume in mm3; empty volume bins are left out."""
     rows = []
     for region in details.regions:
         lesions = [lesion for scores in details.scores.values() for lesion in scores[region].lesions]
@@ -136,9 +134,10 @@ def _by_volume(details: Details) -> list[dict[str, Any]]:
 
 
 def _draw(files: CaseFiles, details: Details) -> tuple[Sequence[str], list[tuple[Any, ...]]]:
-    """Draw each region of a case in three planes through its reference or, if that is empty, its prediction.
+    """Draw each region of a case in three planes through the reference or, if that is empty, the prediction.
 
-    Return image faults, and for each region: name, scores, modality, picture, numbered missed and false lesions.
+    Return the faults of the images and, for each region: name, scores, modality, picture, and the missed and false
+    lesions with their numbers.
     """
     predictions, references, affine = scored_masks(files, details)
     scene = scene_of({"reference": references, "prediction": predictions}, affine, files.images)
@@ -160,7 +159,7 @@ def _draw(files: CaseFiles, details: Details) -> tuple[Sequence[str], list[tuple
 
 
 def _percent(part: int, whole: int) -> str:
-    """Format a share, such as 67 %; a dash of nothing."""
+    """Format a percentage, such as 67 %; a dash if `whole` is 0."""
     return f"{part / whole:.0%}".replace("%", " %") if whole else "–"
 
 

@@ -19,7 +19,7 @@ from .results import write
 
 
 class EvaluationFiles:
-    """Write the files and pages of an evaluation on the main process: see `common.pages.results.write`.
+    """Write the files and pages of an evaluation, on the main process (see `common.pages.results.write`).
 
     Args:
         output_dir: Folder of the files.
@@ -71,7 +71,7 @@ class EvaluationFiles:
         self.lines = write(self.folder, details, self.slices)
 
     def figures(self, engine: Engine) -> list[str]:
-        """Return the terminal output."""
+        """Return the lines to print."""
         return self.lines
 
 

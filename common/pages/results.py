@@ -9,9 +9,9 @@ from ..inference.results import Details
 
 
 def write(folder: str | Path, details: Details, slices: str = "chosen") -> list[str]:
-    """Write the files of an evaluation (`common.inference.results`) and its pages; return the terminal output.
+    """Write the files (`common.inference.results`) and pages of an evaluation; return the lines to print.
 
-    Any failure to draw a page becomes a warning. `slices` as in `common.pages.write_pages`.
+    A failure to draw a page only prints a warning. `slices` is that of `common.pages.write_pages`.
     """
     summary = results.write(folder, details)
     try:

@@ -17,11 +17,11 @@ from ..metrics.measures import spacing_of
 SAME_GRID = 0.01  # mm, tolerance between the affines of image and label map
 DARK = 8  # highest grey level of the background
 SURROUNDING = 3  # voxels, width of the shell around a mask for contrast
-MARGIN = 20.0  # mm, margin around the masks without images; with images, two voxels around the head
+MARGIN = 20.0  # mm, margin around the masks if there are no images; otherwise two voxels around the head
 
 
 def read_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray] | None:
-    """Read voxels [x, y, z] and affine (mm) of a file's first volume, reoriented to RAS; None if damaged."""
+    """Read a file's first volume, reoriented to RAS: voxels [x, y, z] and affine (mm); None for a damaged file."""
     try:
         scan = open_volume(path)
         voxels, affine = canonical(read_voxels(scan, path, np.float32), scan.affine)
@@ -36,8 +36,8 @@ def read_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray] | None:
 class Scene(NamedTuple):
     """A case in RAS orientation, cropped to the head and the masks.
 
-    `masks` are by layer (prediction, reference) and region. `affine` maps voxels to mm; `to_scene` maps voxels of the
-    label map to voxels of the scene. `faults` explains why images are left out.
+    `masks` maps layers (prediction, reference) to masks by region. `affine` maps voxels to mm; `to_scene` maps voxels
+    of the label map to voxels of the scene. `faults` explains why images are left out.
     """
 
     masks: Mapping[str, Mapping[str, NDArray[np.bool_]]]
@@ -63,8 +63,8 @@ class Scene(NamedTuple):
     def background(self, mask: NDArray[np.bool_], preferred: str | None = None) -> str | None:
         """Return the name of the preferred image or, if it is absent, of the image in which the mask has most contrast.
 
-        Contrast is the distance between the means in the mask and around it, in standard deviations of the non-zero
-        voxels. Return the first image for an empty mask, None without images.
+        Contrast is the difference between the means inside and around the mask, in standard deviations of the image's
+        non-zero voxels. For an empty mask, return the first image; without images, None.
         """
         if preferred in self.images:
             return preferred
@@ -86,7 +86,7 @@ def scene_of(
     affine: NDArray[np.float64],
     images: Iterable[tuple[str, Path]],
 ) -> Scene:
-    """Read a case's images, and reorient and crop all volumes alike; masks are [x, y, z] on the grid of `affine`."""
+    """Read the images of a case; reorient and crop images and masks alike. Masks [x, y, z] have `affine`."""
     orientation = nibabel.io_orientation(affine)
     shape = next(iter(next(iter(masks.values())).values())).shape
     canonical = affine @ nibabel.orientations.inv_ornt_aff(orientation, shape)

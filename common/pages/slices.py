@@ -1,4 +1,4 @@
-"""Write pages of slices: NiiVue scrolls through the images and masks of a case in three planes.
+"""Write pages of slices, in which NiiVue scrolls through the images and masks of a case in three planes.
 
 A page is a self-contained file with NiiVue and 8-bit NIfTI volumes, cropped to the head and in RAS orientation.
 Slices follow the radiological convention.
@@ -29,7 +29,7 @@ from .templates import hash_of, render
 HERE = Path(__file__).parent
 # 0.69.0, from npm; SHA-256 47b896b77ec4a5be3ef1949c33ad393b6f45629921f326c279000bcf51bdb4af
 NIIVUE = "niivue.umd.js"
-RANGE = (0.05, 99.95)  # percentiles of a modality that become 0 and 255
+RANGE = (0.05, 99.95)  # percentiles of an image that become the bytes 0 and 255
 Masks = Mapping[str, NDArray[np.bool_]]  # [x, y, z] by region
 
 
@@ -112,7 +112,7 @@ def page_of(files: CaseFiles, details: Details) -> str:
 
 
 def _codes(layers: Mapping[str, Masks]) -> tuple[list[NDArray[np.uint8]], list[list[int]]]:
-    """Return a volume of codes for each layer, and the indices of the regions that each code means; 0 means none."""
+    """Return a volume of codes for each layer, and for each code the indices of its regions; code 0 has none."""
     bits = [
         np.bitwise_or.reduce([mask.astype(np.int64) << count for count, mask in enumerate(masks.values())])
         for masks in layers.values()
@@ -123,7 +123,7 @@ def _codes(layers: Mapping[str, Masks]) -> tuple[list[NDArray[np.uint8]], list[l
 
 
 def _bytes_of(voxels: NDArray[np.float32], affine: NDArray[np.float64]) -> tuple[str, dict[str, list[float]]]:
-    """Return an 8-bit image, its range and its initial window."""
+    """Return an image as by `_nifti`, and the lowest and highest values of the range and of the initial window."""
     finite = np.where(np.isfinite(voxels), voxels, np.float32(0))
     low, high = map(float, np.percentile(finite, RANGE))
     slope = max(high - low, 1e-6) / 255
@@ -132,12 +132,12 @@ def _bytes_of(voxels: NDArray[np.float32], affine: NDArray[np.float64]) -> tuple
 
 
 def _nifti(voxels: NDArray[np.uint8], affine: NDArray[np.float64], slope: float = 1.0, inter: float = 0.0) -> str:
-    """Return a volume as .nii.gz in base 64; a voxel's value is byte x slope + inter."""
+    """Return a volume as .nii.gz in base 64; a voxel's value is slope x byte + inter."""
     return base64.b64encode(gzip.compress(content_of(voxels, header_on(affine), slope, inter), 6, mtime=0)).decode()
 
 
 @cache
 def _niivue() -> tuple[str, str]:
-    """Return NiiVue's script, gzipped in base 64, and the hash that allows it to run."""
+    """Return NiiVue's script, gzipped in base 64, and the hash that allows the script to run."""
     content = (HERE / NIIVUE).read_bytes()
     return base64.b64encode(gzip.compress(content, mtime=0)).decode(), hash_of(content)

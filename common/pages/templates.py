@@ -18,9 +18,9 @@ def render(
 ) -> str:
     """Render a Jinja template, which may include files from its folder and this folder; unknown names are errors.
 
-    File names that are not UTF-8 are escaped. `made`, a record from `common.made.made_by` or empty, is printed at the
-    end of the page. Keys of `filters` and `content` are names in the template. `<nav class="contents"></nav>` becomes
-    the list of sections with an id and a heading.
+    File names that are not UTF-8 are escaped. The end of the page prints `made`, a record of `common.made.made_by` or
+    empty. Keys of `filters` and `content` are names in the template. `<nav class="contents"></nav>` becomes the list of
+    sections with an id and a heading.
     """
     environment = Environment(
         loader=FileSystemLoader([template.parent, Path(__file__).parent]),
@@ -36,7 +36,7 @@ def render(
 
 
 def _facts(made: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return names and values of the facts about the origin of a page."""
+    """Return the facts about a page's origin, as pairs of name and value."""
     if not made:
         return [("made by", "not recorded")]
     software = [f"{name} {made['versions'][key]}" for key, name in SOFTWARE.items() if key in made["versions"]]
@@ -66,5 +66,5 @@ def png_uri(content: bytes) -> str:
 
 
 def hash_of(script: bytes) -> str:
-    """Return a script's SHA-256 in base 64; in `script_hashes` of a template, it allows the script to run."""
+    """Return a script's SHA-256 in base 64; a template's `script_hashes` lists the scripts that may run."""
     return base64.b64encode(hashlib.sha256(script).digest()).decode()

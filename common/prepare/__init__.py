@@ -1,1 +1,1 @@
-"""Register raw head scans to a common space, extract the brain, and resample. No config uses this package."""
+"""Register raw head scans to a common space, extract the brain, and resample; used by scripts, not by configs."""

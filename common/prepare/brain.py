@@ -16,7 +16,7 @@ DEEPBET = "deepbet"
 
 
 def brain_of(scan: Volume, device: str = "cpu") -> NDArray[np.bool_]:
-    """Return a mask of the brain in an adult's raw T1, on the scan's grid; raise InputError if no brain is found."""
+    """Return a brain mask on the grid of an adult's raw T1; raise `InputError` if no brain is found."""
     try:
         _, image, _ = _deepbet(device).run(nibabel.Nifti1Image(scan.array.astype(np.float32), scan.affine))
     except (AssertionError, ValueError):  # deepbet 1.0.2 found no brain
@@ -28,15 +28,15 @@ def brain_of(scan: Volume, device: str = "cpu") -> NDArray[np.bool_]:
 
 
 def stripped_brain(scan: Volume) -> NDArray[np.bool_] | None:
-    """Return a filled mask of the brain in a skull-stripped scan; None if the scan shows a whole head."""
+    """Return the brain mask, with holes filled, of a skull-stripped scan; None for a scan with skull."""
     inside = scan.array != 0
     return np.asarray(ndimage.binary_fill_holes(inside)) if is_brain(inside, scan.spacing.tolist()) else None
 
 
 def mirrored_brain(scan: Volume, device: str = "cpu") -> NDArray[np.bool_]:
-    """Return a second brain mask, for comparison: extracted from the T1 mirrored left to right, on the scan's grid.
+    """Return a second brain mask on the scan's grid, for comparison: that of the T1 mirrored left to right.
 
-    The mask is empty if no brain is found.
+    Without a brain, the mask is empty.
     """
     try:
         return brain_of(Volume(scan.array, np.diag([-1.0, 1, 1, 1]) @ scan.affine), device)

@@ -1,4 +1,4 @@
-"""Quality figures of a prepared subject, measured without ground truth and compared with limits."""
+"""Quality measures ("figures") of a prepared subject, without ground truth, and their limits."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -44,10 +44,10 @@ def measure(
     matrix: NDArray[np.float64],
     reference: str,
 ) -> Figures:
-    """Measure a prepared subject; `heads`, `covered` and `brain` are on the target's grid.
+    """Measure a prepared subject; `heads`, `covered` (fields of view) and `brain` are on the target's grid.
 
     `mask` and `mirrored` are brain masks on the grid of the reference's scan; `mirrored` is deepbet's mask of the
-    mirrored T1, if any. Two matrices [4, 4] map to mm of that scan: `affine` (12 degrees of freedom) from mm in MNI
+    mirrored T1, if any. Two matrices [4, 4] map to mm of this scan: `affine` (12 degrees of freedom) from mm in MNI
     space, `matrix` from mm in the target's space. `affine` places the template, even if the registration is rigid.
     """
     growth = float(abs(np.linalg.det(matrix[:3, :3])))
@@ -72,7 +72,7 @@ def measure(
 
 
 def template_overlap(mask: Volume, affine: NDArray[np.float64] | None = None) -> float:
-    """Return the Dice of a brain mask and the template's brain at 2 mm.
+    """Return the Dice of a brain mask and the template's brain, on a grid of 2 mm.
 
     `affine` maps mm in MNI space to mm of the mask (default: identity).
     """
@@ -81,7 +81,7 @@ def template_overlap(mask: Volume, affine: NDArray[np.float64] | None = None) ->
 
 
 def rows(figures: Figures) -> list[tuple[str, str, float, float, float]]:
-    """List the figures: modality ("" for the subject), name, value, lowest and highest acceptable value."""
+    """Return a row for each figure: modality ("" for the subject), name, value, lowest and highest acceptable value."""
     table = [("", name, value, *LIMITS["subject"][name]) for name, value in figures.subject.items()]
     for modality, values in figures.modalities.items():
         limits = LIMITS["reference" if modality == figures.reference else "modality"]
@@ -90,7 +90,7 @@ def rows(figures: Figures) -> list[tuple[str, str, float, float, float]]:
 
 
 def in_units(name: str, value: float) -> str:
-    """Return a figure's value with three digits, or as a whole number from 100 on, and its unit."""
+    """Format a figure's value with three digits, or without decimals from 100 on, and the unit, if any."""
     return " ".join([f"{value:.0f}" if value >= 100 else f"{value:.3g}", *([UNITS[name]] if name in UNITS else [])])
 
 
@@ -106,7 +106,7 @@ def outside(figures: Figures) -> list[str]:
 
 
 def likely_cause(figures: Figures, is_stripped: bool) -> str:
-    """Describe the likely cause of figures outside their limits, with its evidence; "" without evidence."""
+    """Describe the likely cause of figures outside their limits, with the evidence; "" without evidence."""
     limits = LIMITS["subject"]
     coverage, worst = min((values["coverage"], name) for name, values in figures.modalities.items())
     if coverage < LIMITS["modality"]["coverage"][0]:

@@ -21,7 +21,7 @@ KINDS = {6: "Rigid", 12: "Affine"}
 EDGE = 2.0  # mm; voxel size for measuring similarity
 FINEST = 1.0  # mm; finest voxel size for ANTs
 BINS = 48  # per axis of the joint histogram
-SAMPLED = 0.3  # share of voxels that ANTs samples
+SAMPLED = 0.3  # fraction of voxels that ANTs samples
 SHRINKING = (6, 4, 2, 1)  # ANTs' default shrink factors
 SMOOTHING = (3, 2, 1, 0)  # ANTs' default standard deviations, voxels
 COARSE: dict[str, Any] = {"aff_shrink_factors": (6, 4), "aff_iterations": (2100, 1200)}
@@ -34,8 +34,8 @@ def register(fixed: Volume, moving: Volume, dof: int, mask: NDArray[np.bool_], s
     """Return the matrix with the highest mutual information of the scans within a mask of the fixed scan.
 
     From the identity and each start, ANTs first registers the whole scans coarsely and rigidly, to recover from large
-    offsets; it then refines the best matrix within the mask, with `dof` degrees of freedom (6 or 12). The result is at
-    least as good as every start.
+    offsets. ANTs then refines the best matrix within the mask, with `dof` degrees of freedom (6 or 12). The result has
+    at least the mutual information of every start.
     """
     grid, inside = coarse_grid(fixed, mask)
     coarse = resample(fixed, grid)
@@ -64,10 +64,10 @@ def coarse_grid(fixed: Volume, mask: NDArray[np.bool_], edge: float = EDGE) -> t
 def _by_ants(
     fixed: Volume, moving: Volume, dof: int, start: Matrix, mask: NDArray[np.bool_] | None = None, **levels: Any
 ) -> Matrix:
-    """Return ANTs' result from a start, or the start if ANTs finds no overlap.
+    """Return ANTs' result from a start, or the start if ANTs fails, as without overlap.
 
-    The start goes into the moving scan's header. Smoothing is in mm, because smoothing in voxels moved ANTs away from
-    good starts on slices of 3 mm.
+    The start goes into the moving scan's header. Smoothing is in mm, because with smoothing in voxels, ANTs moved away
+    from good starts on slices of 3 mm.
     """
     ants = _ants()
     placed = Volume(moving.array, np.linalg.inv(start) @ moving.affine)
@@ -104,7 +104,7 @@ def _ants() -> Any:
 
 
 def _shear(volume: Volume) -> Matrix:
-    """Return the matrix from mm of the volume's ANTs image, which has no shear, to mm of the volume."""
+    """Return the matrix from mm of the ANTs image, which cannot have shear, to mm of the volume."""
     return np.asarray(volume.affine @ np.linalg.inv(upright(volume.affine)))
 
 
@@ -115,7 +115,7 @@ def _image(volume: Volume) -> Any:
 
 
 def between_centres(fixed: Volume, fixed_mask: NDArray[np.bool_], moving: Volume, mask: NDArray[np.bool_]) -> Matrix:
-    """Return a start: the translation from the centre of the fixed scan's mask to that of the moving scan's mask."""
+    """Return a start: the translation from the centre of the fixed scan's mask to that of the moving scan's."""
     start = np.eye(4)
     start[:3, 3] = _centre(moving.affine, mask) - _centre(fixed.affine, fixed_mask)
     return start

@@ -8,10 +8,10 @@ from .volumes import Grid, Volume
 
 
 def resample(volume: Volume, grid: Grid, matrix: NDArray[np.float64] | None = None) -> Volume:
-    """Resample a volume linearly to a grid; 0 outside its field of view.
+    """Resample a volume linearly to a grid; voxels outside the volume's field of view become 0.
 
-    `matrix` [4, 4] maps mm of the grid to mm of the volume, RAS+ (default: identity). Without it, a volume that is
-    already on the grid stays unchanged.
+    `matrix` [4, 4] maps mm of the grid to mm of the volume, RAS+ (default: identity). Without a matrix, a volume that
+    is already on the grid stays unchanged.
     """
     if matrix is None and volume.grid.is_same(grid):
         return Volume(volume.array, grid.affine)
@@ -37,8 +37,8 @@ def field_of_view(volume: Volume, grid: Grid, matrix: NDArray[np.float64] | None
 def labels_on(labels: Volume, grid: Grid, matrix: NDArray[np.float64]) -> Volume:
     """Resample a label map to a grid: each voxel gets the label with the largest share, on ties the smaller label.
 
-    The share is the mean of the label's mask over the voxel, interpolated linearly at points about as far apart as the
-    labels' voxels. `matrix` [4, 4] maps mm of the grid to mm of the labels, RAS+.
+    A label's share is the mean of the label's mask over the voxel, interpolated linearly at points about as far apart
+    as the voxels of `labels`. `matrix` [4, 4] maps mm of the grid to mm of the labels, RAS+.
     """
     step = labels.grid.spacing.max()
     counts = np.maximum(1, np.ceil(grid.spacing / step - 0.25)).astype(int)

@@ -20,11 +20,11 @@ from .volumes import Grid, Volume, check_transform, frame_of, in_frame
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of the preparation; raise InputError for an invalid value."""
+    """Settings of the preparation; an invalid value raises `InputError`."""
 
     like: str  # cohort with the target space and grid, a key of `COHORTS`
     modalities: tuple[str, ...]  # modalities to prepare, in order
-    brain: str = DEEPBET  # or a pattern of mask files, or `none` to keep the head
+    brain: str = DEEPBET  # brain extraction; or a pattern of mask files, or `none` to keep the head
     spacing: float = 1.0  # voxel size of the result, mm
     device: str = "cpu"  # device of the brain extraction, cpu or cuda
 
@@ -67,7 +67,7 @@ class Settings:
         return Grid(self.target.edges(self.spacing), affine)
 
     def describe(self, is_stripped: bool = False) -> str:
-        """Describe space, voxel size and brain extraction, for records; `is_stripped`: the scan has no skull."""
+        """Describe space, voxel size and brain extraction, for records; `is_stripped`: the scans have no skull."""
         brain = "head kept" if self.brain == "none" else f"brain extracted by {self.brain}"
         brain = "brain as in the scan, which has no skull" if is_stripped else brain
         return f"{self.target.description}; voxels of {self.spacing:g} mm; {brain}"
@@ -82,7 +82,7 @@ class Prepared:
     """A prepared subject; volumes and masks are on the target's grid."""
 
     images: Mapping[str, Volume]  # float32, by modality
-    heads: Mapping[str, Volume]  # the same, with the whole head
+    heads: Mapping[str, Volume]  # the same images before brain extraction
     brain: NDArray[np.bool_]
     template: NDArray[np.bool_]  # the template's brain
     matrices: Mapping[str, NDArray[np.float64]]  # [4, 4] from mm in the target's space to mm of each scan, RAS+
@@ -101,14 +101,14 @@ def prepare_subject(
 ) -> Prepared:
     """Prepare the scans of a subject, float32 by modality.
 
-    The reference is registered to the template, and the remaining scans rigidly to the reference, within its brain.
+    The reference is registered to the template, and the remaining scans rigidly to the reference, within the brain.
     Each scan is resampled once, by the combined transform. All computations use the reference's frame (`frame_of`), so
     the storage order of axes does not matter. `mask` is the user's brain mask on the reference's grid, if any.
     """
     frame = frame_of(volumes[settings.reference])
     scans = {modality: in_frame(volumes[modality], frame) for modality in settings.modalities}
     reference, target, grid = scans[settings.reference], settings.target, settings.grid
-    stage("brain", 0.0)  # shares of the time, measured on two subjects with T1 and FLAIR
+    stage("brain", 0.0)  # fractions of the time, measured on two subjects with T1 and FLAIR
     stripped = stripped_brain(reference) if mask is None else None
     if mask is None:  # also if the head is kept: the figures need the brain
         with within(settings.reference):
@@ -153,7 +153,7 @@ def prepare_subject(
 def _to_template(scan: Volume, brain: NDArray[np.bool_], dof: int) -> NDArray[np.float64]:
     """Return the matrix from MNI space to the scan, registered within the brain, as the template has no skull.
 
-    A resolution of 2 mm suffices, because brains differ by more.
+    A resolution of 2 mm suffices, because brains differ from the template by more.
     """
     grid, near = coarse_grid(template_brain(), near_brain())
     start = between_centres(template_brain(), template_mask().array > 0, scan, brain)
@@ -162,6 +162,6 @@ def _to_template(scan: Volume, brain: NDArray[np.bool_], dof: int) -> NDArray[np
 
 
 def _to_reference(reference: Volume, brain: NDArray[np.bool_], scan: Volume) -> NDArray[np.float64]:
-    """Return the matrix from the reference to a scan; starts are the scanner positions and the heads' centres."""
+    """Return the matrix from the reference to a scan; starts: scanner coordinates, and the centres of the heads."""
     start = between_centres(reference, foreground(reference), scan, foreground(scan))
     return register(reference, scan, 6, brain, [start])

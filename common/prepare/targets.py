@@ -1,6 +1,6 @@
 """The template of all target spaces: nilearn's ICBM152 2009a average brain at 1 mm, without skull.
 
-Registration uses its coordinates, MNI space; a cohort's space adds a grid and the position of MNI space on the grid.
+Registration uses the template's coordinates, MNI space; a cohort's space adds a grid and the position of MNI space.
 """
 
 from functools import cache
@@ -25,7 +25,7 @@ def template_brain() -> Volume:
 
 @cache
 def template_mask() -> Volume:
-    """Return the template's brain mask (0 or 1) including fluid: nilearn's mask, closed and filled."""
+    """Return the template's brain mask (0 or 1), fluid included: nilearn's mask, closed and filled."""
     image = datasets.load_mni152_brain_mask(resolution=1)
     brain = np.pad(np.asarray(image.dataobj) > 0, CLOSING + 1)
     filled = ndimage.binary_fill_holes(ndimage.binary_closing(brain, iterations=CLOSING))

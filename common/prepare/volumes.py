@@ -24,14 +24,14 @@ EDGES = (0.2, 10.0)  # mm; range of accepted voxel edges
 NARROWEST, WIDEST = 50.0, 1000.0  # mm; smallest and largest accepted field of view along an axis
 SCALES = (0.2, 5.0)  # range of accepted scales of a transform; adult heads differ by a factor below 2
 FEWEST = 4  # least number of voxels along an axis
-FILLED = 0.25  # least share of non-background voxels of a slice within the head, relative to the fullest slice
-FINEST = np.array([1e-5, 1e-5, 1e-5, 1e-3])  # mm; steps for rounding affines in a frame, coarser than headers' rounding
+FILLED = 0.25  # the head's first and last slice exceed this fraction of the fullest slice's non-background voxels
+FINEST = np.array([1e-5, 1e-5, 1e-5, 1e-3])  # mm; steps for rounding affines in a frame, coarser than in headers
 ORDINALS = ("first", "second", "third")
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The voxel grid of a volume: `shape` [x, y, z], and `affine` [4, 4] from voxels to mm in RAS+."""
+    """The voxel grid of a volume: `shape` (x, y, z), and `affine` [4, 4] from voxels to mm in RAS+."""
 
     shape: tuple[int, int, int]
     affine: NDArray[np.float64]
@@ -73,8 +73,8 @@ class Volume:
 def read_volume(path: Path) -> Volume:
     """Read a raw scan as float32.
 
-    Refuse files that are missing, damaged, not 3D, empty, sheared or without orientation, or that have an empty slice
-    within the head.
+    Refuse files that are missing, damaged, not 3D, empty, sheared, without orientation, or unlike a head (`check_scan`,
+    `check_gaps`).
     """
     scan, voxels = read_scan(path, np.float32)
     if is_assumed(scan):
@@ -145,8 +145,8 @@ def upright(affine: NDArray[np.float64]) -> NDArray[np.float64]:
 def frame_of(scan: Volume) -> NDArray[np.float64]:
     """Return the rigid matrix from a scan's frame to mm of its header, RAS+.
 
-    The frame's axes are the scan's, in the order and directions nearest to RAS, and its origin is the scan's centre. A
-    scan's position in this frame does not change if its stored axes are permuted or flipped, or its header is rotated.
+    The frame has the scan's axes, in the order and directions nearest to RAS, and the origin at the scan's centre. A
+    scan's position in the frame stays the same if stored axes are permuted or flipped, or the header is rotated.
     """
     ras = Volume(*canonical(scan.array, scan.affine))
     centred = np.diag([*ras.spacing, 1])
@@ -171,7 +171,7 @@ def to_image(volume: Volume) -> sitk.Image:
 
 
 def to_transform(matrix: NDArray[np.float64]) -> sitk.AffineTransform:
-    """Convert a matrix [4, 4] in RAS+, mm, to a SimpleITK transform."""
+    """Convert a matrix [4, 4] between points in RAS+, mm, to a SimpleITK transform."""
     lps = FLIP @ matrix @ FLIP
     transform = sitk.AffineTransform(3)
     transform.SetMatrix(lps[:3, :3].ravel().tolist())
@@ -180,7 +180,7 @@ def to_transform(matrix: NDArray[np.float64]) -> sitk.AffineTransform:
 
 
 def matrix_of(transform: Callable[[tuple[float, float, float]], Sequence[float]]) -> NDArray[np.float64]:
-    """Return the matrix [4, 4] in RAS+, mm, of an affine transform of LPS+ points."""
+    """Return the matrix [4, 4] between points in RAS+, mm, of an affine transform of points in LPS+."""
     start = np.array(transform((0.0, 0.0, 0.0)))
     lps = np.eye(4)
     lps[:3, :3] = np.column_stack([np.array(transform(unit)) - start for unit in UNITS])

@@ -1,10 +1,10 @@
 """Window attention that does not store its scores: faster and smaller, with MONAI's parameters and results.
 
 For the backward pass, MONAI's `WindowAttention` stores the scores of all token pairs in all windows: most of the memory
-in training. On a GPU, one PyTorch kernel computes attention and the gradients of its inputs and bias (fused). A CPU
-lacks this kernel: the backward pass computes the scores again, a few windows at a time, so that they stay in the
-processor's cache (recomputed). Without gradients, MONAI's own `use_flash_attention` stores no scores either, but makes
-a mask for each window.
+in training. On a GPU, one PyTorch kernel computes attention and the gradients of its inputs and bias (fused). CPUs lack
+this kernel, so the backward pass computes the scores again, a few windows at a time, so that the scores stay in the
+processor's cache (recomputed). Without gradients, MONAI's `use_flash_attention` stores no scores either, but makes a
+mask for each window.
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ APART = 16.0  # code value; lowers the scores of non-neighbours by 2 x 16^2 x sc
 def window_codes(
     grid: tuple[int, ...], window: tuple[int, ...], shift: tuple[int, ...], device: torch.device
 ) -> torch.Tensor:
-    """Return query and key channels that stop attention between tokens that only the roll of the volume made adjacent.
+    """Return query and key channels that stop attention between tokens that are adjacent only after the volume's roll.
 
     MONAI's `compute_mask` adds -100 to the scores of these tokens, with a mask for each window (160 MiB at stage 1).
     The scaled product of these channels is exactly 0 for true neighbours and otherwise at most -64, with up to 64
@@ -101,13 +101,13 @@ class FusedAttention(WindowAttention):
 
         PyTorch's memory-efficient kernel rejects or copies unaligned rows.
         """
-        # Indexing sums its gradient in an order that varies between runs; an embedding always in the same order.
+        # The gradient of indexing is a sum in an order that varies between runs; that of an embedding is reproducible.
         index = pad(self.relative_position_index[:n, :n], (0, -n % ALIGNED))
         bias = embedding(index, self.relative_position_bias_table).permute(2, 0, 1)
         return bias.to(dtype).contiguous()[None, :, :, :n]
 
     def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        """softmax(scale q k^T + bias) v, with dropout in training.
+        """Return softmax(scale q k^T + bias) v, with dropout in training.
 
         Args:
             q: Queries [windows, heads, n, channels].
@@ -120,7 +120,7 @@ class FusedAttention(WindowAttention):
 
 
 class RecomputedAttention(FusedAttention):
-    """`FusedAttention` that computes the scores again in the backward pass; deterministic."""
+    """`FusedAttention` that computes the scores again in the backward pass, with reproducible gradients."""
 
     def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         has_dropout = self.training and self.attn_drop.p > 0
@@ -143,13 +143,13 @@ def set_attention(
     memory_format: str = "contiguous_format",
     compiled: bool | str = False,
 ) -> nn.Module:
-    """Choose how MONAI's Swin transformers compute window attention; parameters, their names and results stay the same.
+    """Choose how MONAI's Swin transformers compute window attention; parameters, names and results stay the same.
 
     Args:
         network: Network, changed in place.
         attention: Handling of the scores: stored (MONAI's code), recomputed, fused (one PyTorch kernel, which stores
             the scores on a CPU), or auto: fused on a GPU, otherwise recomputed.
-        device: Target device of the network; None: not moved.
+        device: Device to which the network is moved; None: not moved.
         memory_format: Memory format of the weights on `device`: contiguous_format or channels_last_3d.
         compiled: Whether to compile blocks: true, false or auto; see `compile_blocks`.
 
@@ -206,7 +206,7 @@ class _Recomputed(torch.autograd.Function):
 
 
 def _chunks(q: torch.Tensor) -> Iterator[tuple[slice, slice]]:
-    """Split windows and heads of q [windows, heads, n, channels] by `CHUNK` bytes of scores, at least one head each."""
+    """Split q [windows, heads, n, channels] into slices of up to `CHUNK` bytes of scores, at least one head each."""
     windows, heads, n, _ = q.shape
     size = CHUNK["cpu"] * torch.get_num_threads() if q.device.type == "cpu" else CHUNK["cuda"]
     max_heads = max(1, size // (4 * n * n))  # over all windows of a chunk

@@ -12,7 +12,7 @@ from torch import nn
 from ..errors import show
 
 BLOCKS = (SwinTransformerBlock, UnetResBlock)
-GRAPHS = 64  # most per block class: four stages, shifted or not, with gradients or not, each number of windows
+GRAPHS = 64  # limit per block class: four stages, shifted or not, with gradients or not, several numbers of windows
 
 
 def compile_blocks(network: nn.Module, wanted: bool | str, backend: str = "inductor") -> None:
@@ -20,12 +20,12 @@ def compile_blocks(network: nn.Module, wanted: bool | str, backend: str = "induc
 
     Blocks of the same class and shape share a graph; shapes are static. CUDA graphs (mode `reduce-overhead`) are not
     used: each call overwrites the previous outputs, which several blocks, accumulated batches, checkpointed activations
-    and DistributedDataParallel still need. A block that fails to compile runs uncompiled with a warning, and so do all
-    later blocks.
+    and DistributedDataParallel still need. After a failed compilation, which prints a warning, all further blocks run
+    uncompiled.
 
     Args:
         network: Network on its device.
-        wanted: Whether to compile; auto: only on a GPU that Triton supports.
+        wanted: Whether to compile: true, false, or auto (only on a GPU that Triton supports).
         backend: Backend of `torch.compile`.
     """
     if wanted == "auto":

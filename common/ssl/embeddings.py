@@ -20,11 +20,11 @@ class EmbeddingInferer(Inferer):
 
     Foreground voxels are nonzero in at least one channel. A foreground voxel takes the features of its token, averaged
     over the windows that contain the voxel; a level's vector is the mean over all foreground voxels. All foreground
-    voxels weigh the same, regardless of background, zero padding and window overlap. (Background still reaches a token
+    voxels weigh the same, regardless of background, zero padding and window overlap. (Background still affects tokens
     through attention, as in training.)
 
     Args:
-        roi_size: Window size in voxels; use that of the training crops.
+        roi_size: Window size in voxels; use the size of the training crops.
         overlap: Overlap of neighbouring windows, as a fraction of the window.
         sw_batch_size: Number of windows per forward pass.
         levels: Whether to return the vector of every level, not only of the deepest.

@@ -9,7 +9,7 @@ from torch import nn
 
 
 class Merging(PatchMerging):
-    """MONAI's `PatchMerging` with two copies, not eight slices, whose gradient passes over the input 31 times."""
+    """MONAI's `PatchMerging` by two copies; the gradient of MONAI's eight slices passes over the input 31 times."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.ndim != 5 or any(edge % 2 for edge in x.shape[1:4]):
@@ -20,7 +20,7 @@ class Merging(PatchMerging):
 
 @lru_cache
 def _slice_indices(device: torch.device) -> torch.Tensor:
-    """Indices of MONAI's slices 000, 100, 010, 001, 110, 101, 011, 111 in the order 000, 100, 010, 110, 001, ..."""
+    """Return positions of MONAI's slices 000, 100, 010, 001, 110, 101, 011, 111 among 000, 100, 010, 110, 001, ..."""
     with torch.inference_mode(False):  # a cached inference tensor could not be used in training
         return torch.tensor([0, 1, 2, 4, 3, 5, 6, 7], device=device)
 

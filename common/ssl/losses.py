@@ -16,10 +16,10 @@ class NTXentLoss(nn.Module):
 
     Args:
         temperature: Temperature t, above 0; 0.5 in the method.
-        gather: Whether the views of all processes serve as negatives; every process needs the same number.
-            DistributedDataParallel's averaged gradients then equal those of a single process with all views. No effect
-            without a process group, with one process, or on embeddings without gradients, as processes may have
-            different numbers of validation batches.
+        gather: Whether the views of all processes serve as negatives; every process needs the same number of views.
+            DistributedDataParallel's averaged gradients then equal those of a single process with all views. Ignored
+            without a process group, and for embeddings without gradients, because processes may have different numbers
+            of validation batches.
 
     Shapes:
         input [2N, E]: the N first views of a batch, then the N second views. Output: a scalar, computed in at least
@@ -53,7 +53,7 @@ class NTXentLoss(nn.Module):
 
 
 class _Gathered(torch.autograd.Function):
-    """Concatenate the rows of all processes in rank order; every process has the same number.
+    """Concatenate the rows of all processes in rank order; every process needs the same number of rows.
 
     A row's gradient is the sum over the losses of all processes. PyTorch's differentiable collective is deprecated.
     """

@@ -11,18 +11,18 @@ from ..errors import ArgumentError, check_number
 from .tasks import Encoded, ProxyTask, Views
 from .views import send
 
-MIN_VARIANCE = 0.01  # lower bound of the variance that divides the loss; z-scored brain has about 1
+MIN_VARIANCE = 0.01  # lower bound of the variance that divides the loss; a z-scored brain has about 1
 LEFT_OUT = ("swinViT", "out")  # SwinUNETR modules: the encoder, which the network already has, and the region layer
 
 
 class Masked(ProxyTask):
-    """Restore hidden blocks of the clean turned crop by SwinUNETR's encoder and decoder (DIFF-33).
+    """Restore hidden blocks of the turned, uncorrupted crop by SwinUNETR's encoder and decoder (DIFF-33).
 
     Modules are named as in SwinUNETR, `encoder1` to `decoder1`, so fine-tuning starts from a pretrained encoder and
     decoder. The last layer, `masked_out`, is not carried over.
 
-    The loss is the mean squared error over the hidden voxels of all views, divided by their variance (at least 0.01)
-    around the mean of each view and channel. Predicting these means therefore gives 1, the chance level.
+    The loss is the mean squared error over the hidden voxels of all views, divided by the variance of these voxels (at
+    least 0.01) around the mean of each view and channel. Predicting the means gives 1, the chance level.
 
     Args:
         share: Fraction of hidden blocks, the same blocks in all channels.
@@ -75,14 +75,14 @@ class Masked(ProxyTask):
         return squared / torch.maximum(deviations, MIN_VARIANCE * clean.shape[1] * counts.sum())
 
     def chance(self, crops: int) -> float:
-        """Return the loss of predicting the mean of each view's hidden voxels."""
+        """Return the loss if each view's mean of the hidden voxels is predicted."""
         return 1.0
 
 
 def hidden_blocks(
     count: int, sides: list[int], share: float, edge: int, generator: torch.Generator, device: torch.device
 ) -> torch.Tensor:
-    """Draw hidden blocks on a grid that starts at the first voxel, the same number for each crop.
+    """Draw hidden blocks on a grid that starts at the first voxel; all crops get the same number of hidden blocks.
 
     Args:
         count: Number of crops.

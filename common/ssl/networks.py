@@ -40,7 +40,7 @@ TASKS: dict[str, type[ProxyTask]] = {task.name: task for task in (Reconstruction
 def in_precision(network: Callable[..., Any], dtype: torch.dtype) -> Callable[..., Any]:
     """Return a network that computes in `dtype` on any device and outputs float32.
 
-    MONAI's engines support this on CUDA only.
+    MONAI's engines support autocast on CUDA only.
 
     Args:
         network: Function from a tensor and further arguments to a tensor, or a dictionary, list or tuple of tensors.
@@ -100,7 +100,7 @@ def encoder(in_channels: int, size: ModelSize, use_checkpoint: bool) -> SwinTran
 
 
 class Trace(nn.Module):
-    """A traced network, valid only for the window size of its trace, in voxels."""
+    """A network traced for one window size, in voxels; `forward` refuses all other sizes."""
 
     def __init__(self, network: nn.Module, window: Sequence[int]) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class Trace(nn.Module):
         self.window = list(window)
         example = stem.new_zeros(1, stem.shape[1], *window)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # warns of the fixed size, which `forward` checks
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # of the fixed size, which `forward` checks
             self.network = torch.jit.trace(network, example, strict=False, check_trace=False)
 
     def forward(self, image: torch.Tensor) -> Any:
@@ -117,7 +117,7 @@ class Trace(nn.Module):
 
 
 class Scriptable(nn.Module):
-    """Base class of networks that `torch.jit.script` cannot compile: it traces one window size instead."""
+    """Base class of networks that `torch.jit.script` cannot compile; it compiles a `Trace` for `window`."""
 
     window: Sequence[int]
 
@@ -141,20 +141,20 @@ class SSLHead(Scriptable):
         use_checkpoint: Whether to recompute the encoder's activations in the backward pass, to save memory.
         head_tokens: Input of the rotation and contrastive heads: corner (the first and second bottleneck token, at a
             corner of the crop, as in the public code) or mean (over all tokens). DIFF-31
-        tasks: Proxy tasks, or their names from a checkpoint (names not in `TASKS` get no head); by default the paper's:
-            reconstruction, rotation and contrastive.
+        tasks: Proxy tasks, or names of tasks in a checkpoint (names not in `TASKS` get no head); by default the
+            paper's: reconstruction, rotation and contrastive.
         window: Window size that `torch.jit.script` traces, in voxels.
 
     Attributes:
-        modality_axes: Axis of the modality slices, by name, for each head tensor with a slice per modality.
+        modality_axes: Head tensors with one slice per modality -> axis of the slices.
 
     Raises:
-        ArgumentError: `head_tokens` is unknown.
+        ArgumentError: `head_tokens` or `model_size` is unknown.
 
     Shapes:
         input [B, in_channels, H, W, D], edges multiples of 32 voxels, one of them at least 64.
-        output {"reconstruction": [B, in_channels, H, W, D], "rotation": [B, 4] (logits of k x 90 degrees),
-        "contrastive": [B, 512]}.
+        output: predictions by task, by default {"reconstruction": [B, in_channels, H, W, D], "rotation": [B, 4]
+        (logits of k x 90 degrees), "contrastive": [B, 512]}.
 
     Example:
         >>> sum(p.numel() for p in SSLHead(in_channels=1, model_size="small").parameters())

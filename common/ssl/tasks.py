@@ -24,11 +24,11 @@ from .losses import NTXentLoss
 class Views:
     """Both views of each crop in a batch: all first views, then all second views.
 
-    Proxy tasks make their targets from the views. They may replace tensors, but not change them in place.
+    Proxy tasks make their targets from the views. Tasks may replace the tensors, but not change them in place.
 
     Attributes:
         inputs: Inputs of the network [2B, C, H, W, D].
-        clean: Turned crops before corruption, of the same shape.
+        clean: Turned crops before corruption [2B, C, H, W, D].
         turns: Quarter turns k [2B].
         generator: Generator of the views' random numbers, on the host.
         drawn: Random draws of `ProxyTask.change`, by task name.
@@ -46,7 +46,7 @@ class Encoded(NamedTuple):
 
     Attributes:
         image: Input [B, C, H, W, D].
-        levels: Feature maps of the encoder's five levels, [B, width, h, w, d] each, the bottleneck last.
+        levels: Feature maps [B, width, h, w, d] of the encoder's five levels, the bottleneck last.
         tokens: Bottleneck tokens [B, width, n], n at least 2, for heads that read a vector.
     """
 
@@ -61,9 +61,9 @@ class ProxyTask(ABC):
     Attributes:
         name: Name of the task's prediction, target, loss and curve.
         quantity: Quantity that the loss measures, with the unit.
-        least_crops: Fewest crops in a batch for the loss; validation skips smaller batches.
-        corrupts: Whether the task needs corrupted views; views stay clean if no task does.
-        modality_axes: Axis of the modality slices, by name, for each head tensor with a slice per modality.
+        least_crops: Smallest number of crops in a batch that the loss needs; validation skips smaller batches.
+        corrupts: Whether the task needs corrupted views; without such a task, views are not corrupted.
+        modality_axes: Head tensors with one slice per modality -> axis of the slices.
     """
 
     name: str
@@ -83,10 +83,10 @@ class ProxyTask(ABC):
 
     @abstractmethod
     def predict(self, network: nn.Module, encoded: Encoded) -> torch.Tensor:
-        """Predict with the heads, which are attributes of `network`; pictures show predictions of the image's shape."""
+        """Predict with the heads, attributes of `network`; predictions with the image's shape appear in pictures."""
 
     def change(self, views: Views) -> None:  # noqa: B027  most tasks change nothing
-        """Change the clean crops before corruption: replace `views.clean`, store the random draws in `views.drawn`."""
+        """Change the crops before corruption: replace `views.clean`, and store random draws in `views.drawn`."""
 
     def target(self, views: Views) -> Any:
         """Return the target, or None for a task without targets; may replace `views.inputs`."""
@@ -97,7 +97,7 @@ class ProxyTask(ABC):
         """Return the mean loss over the views of a batch, a scalar in at least float32."""
 
     def chance(self, crops: int) -> float | None:
-        """Return the loss of a network that cannot tell the views of `crops` crops apart; None if undefined."""
+        """Return the loss of a network that cannot tell the views of `crops` crops apart; None if it is undefined."""
         return None
 
     def cosine(self, prediction: torch.Tensor) -> torch.Tensor | None:
@@ -106,7 +106,7 @@ class ProxyTask(ABC):
 
 
 class Reconstruction(ProxyTask):
-    """Restore the clean turned crop: the mean absolute difference over all voxels (DIFF-8).
+    """Restore the turned crop before corruption; the loss is the mean absolute difference over all voxels (DIFF-8).
 
     The head is five blocks of convolution, instance norm, leaky ReLU and trilinear upsampling, then a 1x1x1 convolution
     to the input's channels.
@@ -142,8 +142,8 @@ class TokenTask(ProxyTask):
 
     Attributes:
         head: Name of the layer.
-        outputs: Number of its outputs.
-        token: Index of the token that it reads.
+        outputs: Number of outputs of the layer.
+        token: Index of the token that the layer reads.
     """
 
     head: str
@@ -158,7 +158,7 @@ class TokenTask(ProxyTask):
 
 
 class Rotation(TokenTask):
-    """Predict the number of quarter turns of a crop about the z axis: the cross-entropy over four classes."""
+    """Predict the number of quarter turns of a crop about the z axis; the loss is the cross-entropy of four classes."""
 
     name, quantity = "rotation", "cross-entropy (nats)"
     head, outputs, token = "rotation_head", 4, 0
@@ -178,7 +178,8 @@ class Contrastive(TokenTask):
     """Match the views that show the same crop, with `NTXentLoss`.
 
     Args:
-        temperature, gather: See `NTXentLoss`.
+        temperature: See `NTXentLoss`.
+        gather: See `NTXentLoss`.
     """
 
     name, quantity = "contrastive", "NT-Xent (nats)"
@@ -192,7 +193,7 @@ class Contrastive(TokenTask):
         return self.ntxent(prediction)
 
     def chance(self, crops: int) -> float:
-        """Return the logarithm of the number of views to which a view is compared."""
+        """Return the logarithm of the number of views with which each view is compared."""
         return log(max(1, 2 * crops - 1))
 
     def cosine(self, prediction: torch.Tensor) -> torch.Tensor:
@@ -217,10 +218,10 @@ class SSLLoss(nn.Module):
 
     Shapes:
         prediction: output of `common.ssl.SSLHead`; target: targets of `common.ssl.TwoViews`. Output: scalars by name:
-        total (to minimise), then each task's, without its weight.
+        "total" (to minimise), and the unweighted loss of each task.
 
     Raises:
-        ArgumentError: The weights do not match the tasks, or all are 0.
+        ArgumentError: There are no tasks, the weights do not match the tasks, or all weights are 0.
     """
 
     def __init__(
@@ -240,11 +241,11 @@ class SSLLoss(nn.Module):
 
     @property
     def quantities(self) -> dict[str, str]:
-        """Quantities that the total and each term measure, with the unit."""
+        """Quantities that the total and each task's loss measure, with the unit."""
         return {"total": "weighted sum of the terms"} | {task.name: task.quantity for task in self.tasks}
 
     def chance(self, crops: int) -> dict[str, float]:
-        """Return the chance levels of all tasks with a weight and a chance level; see `ProxyTask.chance`."""
+        """Return the chance levels of the tasks with a weight above 0, if defined; see `ProxyTask.chance`."""
         levels = {task.name: task.chance(crops) for task in self.tasks if self.weights[task.name]}
         return {name: level for name, level in levels.items() if level is not None}
 

@@ -1,9 +1,9 @@
 """Two rotated, corrupted views of a batch of crops: the `prepare_batch` of self-supervised training.
 
 The method is that of Tang et al., CVPR 2022, which the paper follows (section 2.3). Turns, boxes and swap partners are
-drawn on the host from a separate generator, so the run's remaining random numbers do not affect them. Voxels change on
-the batch's device, by the same few operations for any number of boxes. Nothing waits for the device: on a GPU the work
-is only queued.
+drawn on the host from a separate generator, so other random numbers of the run do not affect them. Voxels change on the
+batch's device, by the same few operations for any number of boxes. Nothing waits for the device: on a GPU the work is
+only queued.
 """
 
 import math
@@ -19,22 +19,22 @@ from .tasks import ProxyTask, Views, paper_tasks
 VIEWS = 2
 AXIAL = (1, 2)  # DIFF-5: x and y of [C, x, y, z] after reorientation to RAS; a turn about the z axis
 EDGES = (0.05, 0.25)  # shortest and longest edge of a box, as fractions of the crop's edge
-LARGEST_SHARE = 0.3  # upper limit of the boxes' volume, as a fraction of the crop's
+LARGEST_SHARE = 0.3  # upper limit of the boxes' target volume, as a fraction of the crop
 BOXES_AT_ONCE = 64  # boxes drawn per crop at a time; on average, 65 boxes cover 0.15 of a crop with edges of 96 voxels
 
 
 class TwoViews:
     """Make two views of each crop of a batch, and the targets of the proxy tasks.
 
-    A view is the clean crop, turned by k x 90 degrees about the z axis (k uniform in 0..3), changed by the tasks, then
-    corrupted, if a task needs that. Turns and corruption are drawn independently for each sample and each view.
+    A view is the crop turned by k x 90 degrees about the z axis (k uniform in 0..3), changed by the tasks, then
+    corrupted if a task needs it. Turns and corruption are drawn independently for each crop and each view.
 
     As a MONAI `prepare_batch`, it returns the inputs [2B, C, H, W, D] (all first views, then all second views) and the
     targets by task name; for the paper's tasks {"reconstruction": the clean turned crops [2B, C, H, W, D],
     "rotation": k [2B]}. "clean" holds the clean turned crops, for pictures. Crops need equal edges in x and y.
 
-    Attached to an engine as a handler, it restarts from its seed at the start of each run. All validations then use the
-    same views, so their metrics are comparable throughout a training run.
+    Attached to an engine as a handler, it restarts from the seed at the start of each run. All validations then use the
+    same views, so metrics of different validations are comparable.
 
     The seed fixes turns, boxes and partners on every kind of device. The noise in the boxes comes from the device's
     generator, so it is reproducible only on the same kind of device.
@@ -69,7 +69,7 @@ class TwoViews:
         engine.add_event_handler(Events.STARTED, self.restart)
 
     def restart(self) -> None:
-        """Restart from the seed: the next draws repeat the first draws."""
+        """Restart from the seed: the draws repeat from the first."""
         self._generator.manual_seed(self.seed)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
@@ -77,7 +77,7 @@ class TwoViews:
         return {"generator": self._generator.get_state()}
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Continue from a `state` that `state_dict` returned."""
+        """Continue from a result of `state_dict`."""
         self._generator.set_state(state["generator"].cpu())
 
 
@@ -104,12 +104,12 @@ def rotate(crops: Sequence[torch.Tensor] | torch.Tensor, turns: torch.Tensor) ->
 
 
 def corrupt(crops: torch.Tensor, generator: torch.Generator, views: int = 1) -> torch.Tensor:
-    """Fill random boxes with noise, then replace more boxes by the same region of a partner sample in the same view.
+    """Fill random boxes with noise, then replace more boxes by the same region of a partner crop in the same view.
 
-    A box's noise is Gaussian, scaled to 0..1 over the box and all its channels together, then mapped to each channel's
-    range in its crop (DIFF-6); a box of one voxel and one channel gets the lowest value. Where boxes overlap, the later
-    box wins. Each sample draws a partner from its view and copies boxes from it, with the partner's noise (DIFF-7). A
-    sample that draws itself copies no boxes.
+    A box's noise is Gaussian, scaled to 0..1 over the box and all channels together, then mapped to each channel's
+    range in the crop (DIFF-6); a box of one voxel and one channel gets the lowest value. Where boxes overlap, the later
+    box wins. Each crop draws a partner from its view and copies boxes from the partner, noise included (DIFF-7). A crop
+    that draws itself copies no boxes.
 
     Args:
         crops: Crops [views x B, C, H, W, D], view by view; not changed.
@@ -135,11 +135,11 @@ def _partners(count: int, views: int, generator: torch.Generator) -> torch.Tenso
 def boxes(
     count: int, sides: Sequence[int], generator: torch.Generator, wanted: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw boxes in each crop until their total volume, overlaps counted twice, reaches a fraction of the crop's.
+    """Draw boxes in each crop until their total volume, overlaps counted twice, reaches a fraction of the crop.
 
-    The fraction is uniform in 0..0.3. A box starts anywhere except in the last 5 % of each side. Its edges are whole
+    The fraction is uniform in 0..0.3. A box starts anywhere except in the last 5 % of each side. Edges are whole
     voxels, from 5 % to just under 25 % of the side; boxes are cut off at the end of the crop. Crops with a side below 8
-    voxels get no boxes, as an edge would have no voxel.
+    voxels get no boxes, because the box edge on that side would have no voxel.
 
     Args:
         count: Number of crops.
@@ -148,7 +148,7 @@ def boxes(
         wanted: Mask [count], true for crops that get boxes; by default all.
 
     Returns:
-        Starts and edges [count, N, 3] in voxels, in drawing order. N suits the crop with the most boxes; surplus boxes
+        Starts and edges [count, N, 3] in voxels, in drawing order. N is a multiple of `BOXES_AT_ONCE`; surplus boxes
         have edges of 0.
     """
     shortest, longest = ([int(edge * side) for side in sides] for edge in EDGES)

@@ -14,8 +14,8 @@ HORIZON = 10  # steps; the decay grows with the step number, so the initial weig
 class Average:
     """The network that a run validates and saves: the trained network, or a copy with a moving average of its weights.
 
-    After step n the average becomes d * average + (1 - d) * weights, with d the smaller of `decay` and n / (n + 9), as
-    in TensorFlow's ExponentialMovingAverage with `num_updates`. Buffers are copied from the network.
+    Step 1 copies the weights. Step n > 1 gives d * average + (1 - d) * weights, with d the smaller of `decay` and
+    n / (n + 9), as in TensorFlow's ExponentialMovingAverage with `num_updates`. Buffers are copied from the network.
 
     Args:
         network: Trained network, on its device, without the wrapper for several processes.
@@ -33,7 +33,7 @@ class Average:
             self.network = self._average.module
 
     def attach(self, trainer: Engine) -> None:
-        """Average the weights after each step of `trainer`."""
+        """Update the average, if there is one, after each step of `trainer`."""
         if self._average is not None:
             trainer.add_event_handler(Events.ITERATION_COMPLETED, self._average.update_parameters, self._trained)
 
@@ -46,6 +46,6 @@ class Average:
         return {} if self._average is None else self._average.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue the average of the resumed run."""
+        """Restore the average from the resumed run."""
         if self._average is not None:
             self._average.load_state_dict(state)

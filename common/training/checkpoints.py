@@ -25,9 +25,9 @@ from .signals import PREEMPTED, StopRequest
 
 
 class BestModel:
-    """Save the network and its settings as `model.pt` whenever a validation is better than all earlier validations.
+    """Save the network and the run's settings as `model.pt` whenever a validation is better than all before.
 
-    A validation before the first iteration does not count. A network with NaN raises `InputError` instead.
+    A validation before the first iteration does not count. A network with NaN or infinity raises `InputError`.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class BestModel:
         self.best = math.inf if lower_is_better else -math.inf
 
     def attach(self, trainer: Engine) -> None:
-        """Save the network of `trainer`."""
+        """Save after each validation that is the best so far; `trainer` counts the iterations."""
         self.validator.add_event_handler(Events.EPOCH_COMPLETED, self.save, trainer)
 
     @property
@@ -54,7 +54,7 @@ class BestModel:
         return self.metric or str(self.validator.state.key_metric_name)
 
     def save(self, trainer: Engine) -> None:
-        """Save the network if the last validation is the best so far."""
+        """Save the network if the latest validation is the best so far."""
         name = self.name
         if name not in self.validator.state.metrics:
             available = ", ".join(self.validator.state.metrics)
@@ -75,21 +75,21 @@ class BestModel:
         return self.best
 
     def load_state_dict(self, state: float) -> None:
-        """Continue from the best metric of the resumed run."""
+        """Restore the best metric from the resumed run."""
         self.best = state
         if math.isfinite(state) and not self.file.is_file() and idist.get_rank() == 0:
             show(f"warning: {self.file}: missing; the next validation better than {state:.4f} writes it again")
 
 
 class EarlyStop:
-    """End the run after `patience` validations in a row without a new best; resumed runs continue the count."""
+    """End the run after `patience` validations in a row without a new best score; a resumed run continues the count."""
 
     def __init__(self, patience: int, best: BestModel) -> None:
         self.best = best
         self._stopping = EarlyStopping(patience, self._score, Engine(lambda *_: None))
 
     def attach(self, trainer: Engine) -> None:
-        """End the run of `trainer`. List it after `RunStates`, as a resumed run may have stopped early already."""
+        """End the run of `trainer`. List this handler after `RunStates`, which restores the count of a resumed run."""
         self._stopping.trainer = trainer
         trainer.add_event_handler(Events.STARTED, self._end_if_stopped)
         self.best.validator.add_event_handler(Events.COMPLETED, self._stopping)
@@ -105,11 +105,11 @@ class EarlyStop:
             trainer.terminate()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best score and the number of validations since."""
+        """Return the best score and the number of validations since then."""
         return dict(self._stopping.state_dict())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue the count of the resumed run."""
+        """Restore the count from the resumed run."""
         self._stopping.load_state_dict(state)
 
 
@@ -117,8 +117,8 @@ class RunStates:
     """Save `iteration-N.pt`, from which a run continues bit for bit; save and stop the run after a signal.
 
     After SIGTERM, SIGUSR1, SIGHUP or Ctrl-C to any process, the run finishes its iteration or validation, saves, and
-    exits with status 75. List this handler first: it resumes before other handlers start, and saves after all handlers
-    of an epoch.
+    exits with status 75. List this handler first: it resumes before other handlers start, and saves after all other
+    handlers of an epoch.
     """
 
     def __init__(
@@ -134,11 +134,11 @@ class RunStates:
         self.steps, self.validator = steps, validator
         self.metadata = plan.settings | {"versions": versions()}
         self.save_interval, self.keep = plan.options.save_interval, plan.options.keep
-        self.iterations = plan.options.iterations  # as given
+        self.iterations = plan.options.iterations  # may be in epochs
         self._stop = StopRequest()
 
     def attach(self, trainer: Engine) -> None:
-        """Save and resume the run of `trainer`; `ArgumentError` if its length differs from the schedule's."""
+        """Save and resume the run of `trainer`; raise `ArgumentError` if trainer and schedule differ in length."""
         epochs, steps = trainer.state.max_epochs, trainer.state.max_epochs * trainer.state.epoch_length
         if steps != self.plan.length.iterations:
             problem = f"{steps} steps; the schedule has {self.plan.length.iterations}"
@@ -176,20 +176,20 @@ class RunStates:
             raise SystemExit(PREEMPTED)
 
     def save(self, trainer: Engine) -> Path:
-        """Save the state of this iteration; every process must call this."""
+        """Save the state at this iteration, and return the file; every process must call this."""
         file = self.folder / f"iteration-{trainer.state.iteration:07d}.pt"
-        shared = _states(self._shared(trainer))  # on all ranks: the record reduces its measurements
+        shared = _states(self._shared(trainer))  # on all ranks: the record averages losses over ranks
         ranks = _gather({"random": random_state()} | _states(self.local_objects))
         if idist.get_rank() == 0:
             _refuse_nan(self.objects["network"], file)
             write(shared | {"ranks": ranks, "metadata": self.metadata}, file)
-            states = saved_states(self.folder)  # may include damaged files after this, skipped by the resumed run
+            states = saved_states(self.folder)  # later files, if any, are damaged: the resumed run skipped them
             for older in states[: states.index(file) + 1][: -self.keep]:
                 older.unlink()
         return file
 
     def load(self, trainer: Engine, file: Path) -> None:
-        """Continue from a file; raise `InputError` if it holds a different network or a longer run."""
+        """Continue from a file; raise `InputError` for a damaged file, a different network or a longer run."""
         content = load(file)
         tensors = filter(torch.is_tensor, values_in([content.get("network"), content.get("optimizer")]))
         if not all(tensor.isfinite().all() for tensor in tensors):
@@ -211,7 +211,7 @@ class RunStates:
             show(f"resume: {file}, iteration {reached}")
 
     def _set_state(self, trainer: Engine, content: Mapping[str, Any]) -> int:
-        """Restore the states shared by all processes and, if as many processes wrote the file, this process's states.
+        """Restore the shared states and, if the file has a state for each process of this run, this process's state.
 
         Return the number of processes that wrote the file.
         """
@@ -257,7 +257,7 @@ def _settings(optimizer: Any) -> list[dict[str, Any]]:
 
 
 def _check_optimizer(optimizer: Any, groups: list[dict[str, Any]]) -> None:
-    """Raise ValueError if an optimiser loaded a foreign state, which would otherwise fail at its next step."""
+    """Raise ValueError if an optimiser loaded the state of a different optimiser, which would fail at the next step."""
     if (loaded := _settings(optimizer)) != groups:
         raise ValueError(f"an optimiser with {loaded}; expected {groups}")
     for parameter, state in optimizer.state.items() if optimizer is not None else ():
@@ -271,7 +271,6 @@ def _states(objects: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _gather(state: Any) -> list[Any]:
-    """Gather the states of all ranks, in rank order."""
     if not dist.is_initialized():
         return [state]
     states: list[Any] = [None] * dist.get_world_size()

@@ -17,15 +17,15 @@ from monai.data import partition_dataset
 from ..errors import InputError, report_in_one_line
 from ..values import flag
 
-SEED_STEP = 100_000  # between the seeds of consecutive ranks
+SEED_STEP = 100_000  # difference between the seeds of consecutive ranks
 LAST_PORT = 65535
-PATIENCE = timedelta(minutes=30)  # longest wait for the rest of the group
+PATIENCE = timedelta(minutes=30)  # longest wait for other processes
 
 
 class Processes:
-    """Join the process group that torchrun started, or represent a single process.
+    """Join the processes that torchrun started into a group, or represent a single process.
 
-    Without a GPU the group communicates by gloo.
+    The group communicates by NCCL on GPUs, by gloo on CPUs.
 
     Args:
         multi_gpu: Whether the network is wrapped for several processes, as in `multi_gpu_train.yaml`.
@@ -37,7 +37,8 @@ class Processes:
         device: Device of this process: a GPU, or the CPU.
 
     Raises:
-        InputError: torchrun started several processes without `multi_gpu`, or `multi_gpu` is set without torchrun.
+        InputError: torchrun started several processes without `multi_gpu`, `multi_gpu` is set without torchrun, or a
+            variable of torchrun is missing or invalid.
     """
 
     def __init__(self, multi_gpu: bool | str = False) -> None:
@@ -58,7 +59,7 @@ class Processes:
         self.device = torch.device("cuda", number) if _has_gpu() else torch.device("cpu")
 
     def on_main(self, action: Callable[[], Any]) -> Any:
-        """Run `action` on the main process only; all processes must call this, and get its result or `InputError`."""
+        """Run `action` on the main process; all processes must call this and get the result or the `InputError`."""
         outcome: list[Any] = [None]
         if self.is_main:
             try:
@@ -72,7 +73,7 @@ class Processes:
         return outcome[0]
 
     def smallest(self, value: int) -> int:
-        """Return the smallest value of all processes, which must all call this."""
+        """Return the smallest value over all processes; all processes must call this."""
         return int(idist.all_reduce(value, "MIN"))
 
     def seed(self, seed: int) -> int:
@@ -80,7 +81,7 @@ class Processes:
         return seed + SEED_STEP * self.rank
 
     def share(self, split: str, cases: Sequence[Any]) -> list[Any]:
-        """Return this process's part of a split; parts are disjoint, so each case is cached once."""
+        """Return this process's part of a split's cases. Parts are disjoint, so each case is cached once."""
         if len(cases) < self.count:
             expected = "expected at least one for each"
             raise InputError(f"split {split}", f"{len(cases)} cases for {self.count} processes; {expected}")
@@ -88,7 +89,7 @@ class Processes:
 
 
 def _torchrun_processes() -> int:
-    """Return the number of processes that torchrun started; 0 without torchrun."""
+    """Check torchrun's variables; return the number of processes that torchrun started, 0 without torchrun."""
     variables = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_PORT": "0"}
     variables |= {name: os.environ[name] for name in variables if name in os.environ}
     for name, value in variables.items():
@@ -124,16 +125,16 @@ def _join_group(started: int) -> None:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     hook = sys.excepthook
     dist.init_process_group("nccl" if _has_gpu() else "gloo", timeout=PATIENCE)
-    sys.excepthook = hook  # the group replaces it
+    sys.excepthook = hook  # PyTorch replaces the hook
     atexit.register(leave_process_group)
     idist.sync()  # Ignite must join the group on every rank before a handler runs on rank 0 only
 
 
 def leave_process_group() -> None:
-    """End the distributed process group; for `atexit`.
+    """End the process group at exit.
 
     gloo often aborts if the group is destroyed while a DistributedDataParallel module is alive. At exit only reference
-    cycles keep the module alive, so they are collected first.
+    cycles keep the module alive, so the cycles are collected first.
     """
     gc.collect()
     dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Optimiser groups for fine-tuning: pretrained tensors learn more slowly, are frozen at first, then warm up."""
+"""Optimiser groups for fine-tuning: pretrained tensors learn more slowly, or are frozen and then warmed up."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,16 +16,16 @@ from ..weights.surgery import Report
 def parameters(network: nn.Module, weights_report: Report, options: Options, warmup_iterations: int = 0) -> list[Any]:
     """Return a network's parameters for an optimiser, in groups if the options need them (DIFF-34).
 
-    With the default `pretrained_lr_factor` and `frozen_iterations`, return the network's list of parameters. Otherwise
-    the first group has the new parameters, the second the parameters that were carried over, according to the weights
-    report; empty groups are left out.
+    With `pretrained_lr_factor` 1 and `frozen_iterations` 0, the defaults, return a list of all parameters. Otherwise
+    return a group of the new parameters and a group of those that the weights report lists as carried over from the
+    checkpoint; empty groups are left out.
 
     Args:
         network: Network on its device.
         weights_report: Report of the loaded weights.
-        options: Options `learning_rate`, `pretrained_lr_factor` (factor of the carried tensors' learning rate) and
+        options: Options `learning_rate`, `pretrained_lr_factor` (learning-rate factor of the carried tensors) and
             `frozen_iterations`.
-        warmup_iterations: Length of the linear warm-up of the frozen tensors after the freeze.
+        warmup_iterations: Length of the linear warm-up of the carried tensors after the freeze.
     """
     if getattr(options, "architecture", "") == "probe" and weights_report.source is None and idist.get_rank() == 0:
         show("warning: architecture=probe without pretrained: its frozen encoder keeps random weights")
@@ -48,10 +48,9 @@ def parameters(network: nn.Module, weights_report: Report, options: Options, war
 def frozen(optimizer: torch.optim.Optimizer, iteration: int) -> Iterator[None]:
     """Limit the learning rate of frozen and thawing groups during an optimiser's step.
 
-    The rate is 0 in the first `frozen_iterations`, then rises linearly to the schedule's within `thaw_iterations`: in
-    step i it is at most the peak times (i - frozen_iterations) / thaw_iterations. Gradients are still computed and
-    exchanged between processes, and Adam's moments still follow them, so the first step after the freeze is not
-    unusually large.
+    The rate is 0 in the first `frozen_iterations`. Within the next `thaw_iterations`, in step i, it is at most the peak
+    rate times (i - frozen_iterations) / thaw_iterations. Gradients of frozen tensors are still computed and exchanged
+    between processes, and update Adam's moments, so the first step after the freeze is not unusually large.
     """
     rates = [group["lr"] for group in optimizer.param_groups]
     for group in optimizer.param_groups:

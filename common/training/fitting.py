@@ -22,17 +22,17 @@ from .distributed import Processes
 from .resume import saved_states
 
 SHARE = 0.85  # fraction of the memory for a step; the rest is for validation and fragmentation
-MOMENTS = 2  # copies of the weights in the state of AdamW, besides the gradients
+MOMENTS = 2  # tensors per weight in the state of AdamW
 
 
 def fitting_batch_size(options: Options, processes: Processes) -> int:
-    """Return the batch size: the option's number or, with auto, the resumed run's or the largest that fits.
+    """Return the option `batch_size`; with auto, the resumed run's batch size or the largest that fits.
 
     Accumulation keeps the global batch, so results do not depend on the device. All processes use the batch size that
     fits the process with the least memory.
 
     Raises:
-        ArgumentError: There is no `global_batch_size` to keep, no batch divides it, or the smallest does not fit.
+        ArgumentError: There is no `global_batch_size` to keep, no batch size divides it, or the smallest does not fit.
     """
     if options.batch_size != AUTO:
         return options.batch_size
@@ -67,7 +67,7 @@ def fitting_sizes(config: Any, network: nn.Module, options: Options, sizes: Sequ
 
 
 def seconds_of_step(config: Any, network: nn.Module, options: Options, size: int) -> float:
-    """Time a forward and backward pass of a batch, in seconds: the faster of two after a warm-up pass."""
+    """Return the seconds of a forward and backward pass of `size` crops: the faster of two, after a warm-up pass."""
     device, times = torch.device(options.device), []
     for _ in range(3):
         start = time.monotonic()
@@ -79,7 +79,10 @@ def seconds_of_step(config: Any, network: nn.Module, options: Options, size: int
 
 
 def candidates(options: Options, processes: int) -> list[int]:
-    """Return the batch sizes that divide the global batch, in ascending order; raise `ArgumentError` if none does."""
+    """Return the multiples of `crops_per_volume` that divide each process's share of the global batch, ascending.
+
+    Self-supervised training needs at least 2 crops. Raise `ArgumentError` if no batch size remains.
+    """
     total, crops = options.global_batch_size, getattr(options, "crops_per_volume", 1)
     if total is None:
         raise ArgumentError(
@@ -94,12 +97,12 @@ def candidates(options: Options, processes: int) -> list[int]:
 
 
 def _views(options: Options) -> int:
-    """Return the number of views per crop: 2 in self-supervised training."""
+    """Return the number of views per crop: 2 in self-supervised training, otherwise 1."""
     return 2 if hasattr(options, "loss_weights") else 1
 
 
 def _fits_on_gpu(config: Any, network: nn.Module, options: Options, size: int, device: torch.device) -> bool:
-    """Return whether a step fits into memory; weights and random states stay unchanged."""
+    """Return whether a step fits into memory; weights stay unchanged."""
     torch.cuda.reset_peak_memory_stats(device)
     try:
         _try_step(config, network, options, size, device)
@@ -113,7 +116,7 @@ def _fits_on_gpu(config: Any, network: nn.Module, options: Options, size: int, d
 
 
 def _try_step(config: Any, network: nn.Module, options: Options, size: int, device: torch.device) -> None:
-    """Run a forward and backward pass while holding the memory of the optimiser's moments."""
+    """Run a forward and backward pass of `size` crops of zeros, with memory allocated for the optimiser's moments."""
     dtype, loss = config.get_resolved_content("dtype"), config.get_resolved_content("loss")
     count = sum(parameter.numel() for parameter in network.parameters())
     moments = torch.zeros(MOMENTS, count, device=device)
@@ -130,10 +133,7 @@ def _try_step(config: Any, network: nn.Module, options: Options, size: int, devi
 
 
 def _fitting_on_cpu(network: nn.Module, options: Options, sizes: Sequence[int]) -> list[int]:
-    """Estimate which batch sizes fit into free memory with weights, gradients, moments and stored activations.
-
-    A trial could exhaust the machine's memory.
-    """
+    """Estimate which batch sizes fit into free memory; a trial could exhaust the machine's memory."""
     weights = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
     edges = (len(options.modalities), *options.patch_size)
     bytes_per_crop = stored_activations(network, (_views(options), *edges))
@@ -147,7 +147,7 @@ def stored_activations(network: nn.Module, shape: Sequence[int]) -> int:
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        stored[storage._cdata] = (tensor, storage.nbytes())  # holding the tensor keeps its storage's number unique
+        stored[storage._cdata] = (tensor, storage.nbytes())  # the kept tensor prevents reuse of this number
         return tensor
 
     on_meta = copy.deepcopy(network).to("meta").train()

@@ -33,19 +33,19 @@ from .records import peak_memory
 
 
 class Forecast:
-    """Print the cost of a training run: steps, crops and disk at first; time, memory and data-wait after some steps.
+    """Print the cost of a training run: steps, crops and disk space first; time and memory after some steps.
 
     Raise `ArgumentError` if the disk is too small for the checkpoints. The estimate assumes an optimiser with two
     moments per parameter, such as AdamW.
     """
 
     STEPS = 10  # number of timed steps, after a first step that also fills caches
-    PATIENCE = 0.1  # data-wait share above which advice is printed
+    PATIENCE = 0.1  # share of time spent waiting for data, above which advice is printed
 
     def __init__(self, plan: Plan, network: nn.Module) -> None:
         self.plan, self.network, self.folder = plan, network, Path(plan.options.ckpt_dir)
         self._start = self._waited = 0.0
-        self._first = self._last = 0  # iterations before and at the end of the timing
+        self._first = self._last = 0  # iterations after which the timing starts and ends
 
     def attach(self, engine: Engine) -> None:
         """Print the cost of the trainer `engine`, on the main process."""
@@ -70,7 +70,7 @@ class Forecast:
             raise ArgumentError("ckpt_dir", self.folder, f"{free:.2f} GiB free; need {needed:.2f} GiB")
 
     def _disk(self) -> int:
-        """Bytes of model.pt and the states, with space to write a new file before the old is deleted."""
+        """Return the bytes of model.pt and the saved states, with room for a new file before the old is deleted."""
         weights = sum(value.numel() * value.element_size() for value in self.network.state_dict().values())
         moments = 2 * sum(value.numel() * value.element_size() for value in self.network.parameters())
         average = weights if getattr(self.plan.options, "average_decay", 0) else 0
@@ -147,7 +147,7 @@ class Pictures:
 
     Args:
         output_dir: Folder of `pictures`, for the files, and of `tensorboard/pictures`, for the events.
-        draw: Function from the engine's output and batch to figures by file name; see `common.inference.pictures`.
+        draw: Function from the engine's output and batch to pictures by file name; see `common.inference.pictures`.
         last_only: Whether to draw only the last batch of a run.
         epoch_length: Iterations per epoch, so that TensorBoard's steps count iterations; 1 for an evaluation.
     """
@@ -170,7 +170,7 @@ class Pictures:
             return
         event = Events.EPOCH_COMPLETED if self.last_only else Events.ITERATION_COMPLETED
         engine.add_event_handler(event, self)
-        if not self.last_only:  # the folder may be moved after the run
+        if not self.last_only:  # close the events, as the folder may be moved after the run
             engine.add_event_handler(Events.COMPLETED, self._close)
 
     def __call__(self, engine: Engine) -> None:
@@ -204,11 +204,11 @@ class Pictures:
 
 
 class LossTerms(Metric):
-    """The mean of each term of the self-supervised loss over the views of a run, and the weighted sum of the means.
+    """The mean of each term of the self-supervised loss over all views of a run, and the weighted sum of the means.
 
-    A task may need several crops in a batch (`least_crops`); its mean is over the batches with enough crops.
-    `engine.state.metrics` gets the total under the metric's name, each term under its task's name, and
-    `ProxyTask.cosine` of tasks with embeddings as `TASK_cosine`. Sums are reduced across ranks.
+    A task may need several crops in a batch (`least_crops`); the task's mean is over the batches with enough crops.
+    `engine.state.metrics` gets the total as `total` and under the metric's name, each term under the task's name, and
+    `ProxyTask.cosine` of tasks with embeddings as `TASK_cosine`. Means are over the views of all ranks.
 
     Args:
         loss: Loss that computes the terms.
@@ -259,11 +259,11 @@ class LossTerms(Metric):
 class RegionScores(Metric):
     """The scores of a protocol for each case and each region of a label convention; see `common.metrics`.
 
-    `engine.state.metrics` gets for each region: the mean Dice over all cases, under the region's name; the means of the
-    protocol's remaining metrics, as `REGION_METRIC`; the mean Dice over the cases with the region in their reference,
-    as `REGION_dice_present` (NaN without cases); and the number of these cases, as `REGION_n_present`. The two Dice
-    means over the regions are `NAME`, the metric's name, and `NAME_present`. Both leave out regions absent from all
-    references; if all regions are absent, `NAME` counts them all and `NAME_present` is NaN. DIFF-23
+    `engine.state.metrics` gets for each region: the mean Dice over all cases, as `REGION`; the means of the protocol's
+    remaining metrics, as `REGION_METRIC`; the mean Dice over the cases with the region in the reference, as
+    `REGION_dice_present` (NaN without cases); and the number of these cases, as `REGION_n_present`. The mean of all
+    `REGION` is stored under the metric's name, NAME, and the mean of all `REGION_dice_present` as `NAME_present`,
+    without regions absent from all references. If all are absent, NAME includes all and `NAME_present` is NaN. DIFF-23
 
     `engine.state.metric_details[name]` holds `common.metrics.Scores` by case and region, from all processes. Processes
     may have different numbers of cases; a case on several processes counts once.
@@ -273,7 +273,7 @@ class RegionScores(Metric):
         protocol: Scoring protocol: its name, or the result of `common.metrics.protocol`.
 
     The engine's output is decollated: "pred" and "label", each [R, H, W, D] of 0 and 1, the label a MetaTensor with an
-    affine; its batch has "subject", the name of the case.
+    affine. The engine's batch has "subject", the name of the case.
     """
 
     def __init__(self, convention: str, protocol: str | metrics.Protocol = "dice") -> None:

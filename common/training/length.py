@@ -11,7 +11,7 @@ from ..options import Options
 class Length(NamedTuple):
     """The length of a training run in optimiser steps (`iterations`, a multiple of `val_interval`) and in epochs.
 
-    In an epoch, each training case is read once on average.
+    During an epoch, each training case is read once on average.
     """
 
     iterations: int
@@ -31,8 +31,8 @@ def steps_in(length: int | str, cases: int, cases_per_step: int) -> int:
 def length(options: Options, cases: int, cases_per_step: int) -> Length:
     """Return the length of a training run from its options; raise `ArgumentError` if they are inconsistent.
 
-    A length in iterations is kept, and `val_interval` becomes its closest divisor, by ratio. A length in epochs is
-    rounded up to whole steps, then to whole intervals. `cases` and `cases_per_step` are totals over all processes.
+    A length in steps stays, and `val_interval` becomes the divisor of the length that is closest by ratio. A length in
+    epochs is rounded up to whole steps, then to whole intervals. `cases` and `cases_per_step` count all processes.
 
     Example:
         >>> length(Options(iterations="600 epochs", val_interval="5 epochs", warmup_iterations=500), 555, 4)

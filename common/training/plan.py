@@ -30,7 +30,7 @@ class Plan:
         options: Checked options of the config.
 
     Attributes:
-        data: `common.data.Datalist`.
+        data: Datalist of the run.
         accumulation_steps: Batches per optimiser step on each process.
         global_batch_size: Crops per optimiser step, over all processes.
         crops_per_volume: Crops from each volume that is read.
@@ -38,11 +38,11 @@ class Plan:
         training_cases: Size of the training split, over all processes.
         length: Length of the run; see `length`.
         settings: Settings stored in checkpoints and run.json, with the accepted changes of a resumed run.
-        resumed_from: State file from which the run continues; None for a new run.
+        resumed_from: Saved state from which the run continues; None for a new run.
 
     Raises:
         InputError: The datalist or the length is invalid, a folder cannot be written to, another process writes to it,
-            or `ckpt_dir` holds a run that does not match.
+            or `ckpt_dir` holds a run that these options cannot continue.
     """
 
     def __init__(self, bundle: str, processes: Processes, options: Options) -> None:
@@ -83,7 +83,7 @@ class Plan:
                 show(*map(describe_change, changes))
 
     def _length(self) -> Length:
-        """Return the length; print a validation interval that had to change."""
+        """Return the length of the run; print the validation interval if it had to change."""
         interval, per_step = self.options.val_interval, self.global_batch_size // self.crops_per_volume
         result = length(self.options, self.training_cases, per_step)
         if self.processes.is_main and result.val_interval != steps_in(interval, self.training_cases, per_step):
@@ -93,7 +93,7 @@ class Plan:
     def begin(self) -> None:
         """Create and claim the run's folders on the main process; all processes must call this.
 
-        An `InputError` there is raised on all processes.
+        An `InputError` on the main process is raised on all processes.
         """
         self.processes.on_main(self.options.make_folders)
 
@@ -104,8 +104,8 @@ class Plan:
     def measure(self) -> None:
         """Measure, record and print how a few training scans were prepared.
 
-        Raise `InputError` if they differ from the scans of the resumed run, or else of the pretrained network, and the
-        options do not accept the difference.
+        Raise `InputError` if the scans differ from those of the resumed run or, in a new run, of the pretrained
+        network, and the options do not accept the difference.
         """
         options = self.options
         cases = self.data.load("training", options.modalities, must_exist=False, missing=self._missing)
@@ -139,7 +139,7 @@ class Plan:
                 show(f"warning: --modalities={modalities}: {cause}; expected modalities that subjects have", error=True)
 
     def load(self, split: str) -> list[dict[str, Any]]:
-        """Return the cases of a split, unchecked."""
+        """Return the cases of a split, with headers and labels unchecked."""
         convention = getattr(self.options, "label_convention", None)
         return self.data.load(split, self.options.modalities, convention, missing=self._missing)
 
@@ -161,7 +161,7 @@ class Plan:
         return self._cases[split]
 
     def _check_regions(self, cases: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-        """Warn of regions that are missing from all label maps of a split."""
+        """Warn of regions that are absent from all label maps of a split."""
         convention = getattr(self.options, "label_convention", None)
         effects = {"training": "it cannot be learnt", "validation": "it is left out of the Dice that chooses model.pt"}
         for split in effects:
@@ -171,5 +171,5 @@ class Plan:
 
     @property
     def _missing(self) -> tuple[str, ...] | None:
-        """Modalities to treat as missing in every subject; None for SSL, which needs all modalities."""
+        """Argument `missing` of `Datalist.load`: subjects may lack modalities, except in self-supervised training."""
         return () if hasattr(self.options, "modality_dropout") else None

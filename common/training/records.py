@@ -28,7 +28,7 @@ class RunRecord:
         output_dir: Folder of `run.json`.
         settings: Settings of the run by name.
         workflow: Kind of run, such as evaluate.
-        made: Record from `common.made.made_by`; by default made from the settings.
+        made: Provenance from `common.made.made_by`; by default, that of the settings.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class RunRecord:
             "config": dict(settings),
         }
         self._is_new = True
-        self._before = 0.0  # seconds, of the resumed runs
+        self._before = 0.0  # seconds until the resumed state was saved
         self._start = time.monotonic()
 
     def attach(self, engine: Engine) -> None:
@@ -82,14 +82,14 @@ def peak_memory() -> dict[str, float]:
 class TrainingRecord(RunRecord):
     """The record of a training run; adds the weights report, the losses and the metrics of each validation.
 
-    Losses are averaged over all processes and over intervals: about a thousand equal intervals per run; validations and
-    saved states also end an interval. Each interval has its learning rate and its seconds per step, without
-    validations. Trackers get the same points: TensorBoard in `tensorboard/train` and `tensorboard/validation`, and
-    `trackers`, which also get `files` at the end.
+    Losses are averaged over all processes and over intervals: up to a thousand equal intervals per run; validations and
+    saved states also end an interval. The learning rate and the seconds per step, without validations, are recorded for
+    each interval. TensorBoard (`tensorboard/train` and `tensorboard/validation`) and `trackers` get the same values; at
+    the end, `trackers` also get `files`.
 
-    After the warm-up, a warning is printed if the held-out loss is above that of the pretrained weights, as measured
-    before the first iteration: the learning rate is too high and destroys the pretraining. A second warning is printed
-    if embeddings of different subjects become nearly identical: the contrastive task has collapsed.
+    A warning is printed if, after the warm-up, the held-out loss is above that of the pretrained weights: the learning
+    rate may be too high and destroy the pretraining. A second warning is printed if embeddings of different subjects
+    become nearly identical: the contrastive task has collapsed.
     """
 
     POINTS = 1000
@@ -115,7 +115,7 @@ class TrainingRecord(RunRecord):
         self._has_warned = self._has_collapsed = False
 
     def attach(self, engine: Engine) -> None:
-        """Record the run of the trainer `engine`, whose output must have a mapping of named loss terms, `terms`."""
+        """Record the run of the trainer `engine`; the trainer's output needs `terms`, a mapping of named losses."""
         if idist.get_rank() == 0 and not self.plan.resumed_from:
             show(*self.report.lines())
         self._trainer = engine
@@ -137,7 +137,7 @@ class TrainingRecord(RunRecord):
         self.content["quantities"] = getattr(loss, "quantities", {"total": type(loss).__name__})
 
     def best(self, metric: str, value: float) -> tuple[int, dict[str, float]] | None:
-        """Return the iteration and the finite metrics of the first validation with this value; None without a match."""
+        """Return iteration and finite metrics of the first validation with this value of `metric`, or None."""
         validation = self.content["validation"]
         points = zip(validation["iteration"], validation["metrics"].get(metric, []), strict=True)
         index = next((number for number, (step, point) in enumerate(points) if step and point == value), None)
@@ -156,7 +156,7 @@ class TrainingRecord(RunRecord):
             self._end_interval()
 
     def _end_interval(self) -> None:
-        """Record the mean loss since the last interval; every process must call this."""
+        """Record the mean losses of the interval, and start the next; every process must call this."""
         if self._steps:
             count = self._steps * idist.get_world_size()
             means = {name: round(idist.all_reduce(value).item() / count, 6) for name, value in self._sums.items()}
@@ -230,14 +230,14 @@ class TrainingRecord(RunRecord):
             tracker.end(self.files)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state to resume from. Ends an interval of the losses, so every process must call this."""
+        """End the current interval, and return the state to resume from; every process must call this."""
         self._end_interval()
         return {name: self.content[name] for name in ("started", "weights", "train", "validation")} | {
             "seconds": self._before + time.monotonic() - self._start
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue the record of the resumed run."""
+        """Restore the record of the resumed run; warn if `--pretrained` names different weights."""
         requested, source = (weights["source"] for weights in (self.content["weights"], state["weights"]))
         if requested not in (None, source) and idist.get_rank() == 0:
             origin = source or "random weights"
@@ -248,5 +248,5 @@ class TrainingRecord(RunRecord):
 
 
 def _finite(value: float) -> float | None:
-    """Return the value, or None if JSON has no number for it."""
+    """Return the value; None for NaN and infinity, which JSON lacks."""
     return value if math.isfinite(value) else None

@@ -17,9 +17,9 @@ CHANGES = {"subjects": ("subjects", "dataset", "missing_modalities"), "learning_
 
 
 class Resumed(NamedTuple):
-    """The state `file` from which a run continues, None for a new run, and the changes accepted so far.
+    """The saved state, `file`, from which a run continues (None: a new run), and the changes accepted so far.
 
-    A change holds the `iteration` and the settings `before` and `after`.
+    Each change is a mapping of `iteration` and the settings `before` and `after`.
     """
 
     file: Path | None = None
@@ -29,11 +29,11 @@ class Resumed(NamedTuple):
 def resumable(
     save_dir: str | Path, resume: bool | str, settings: Mapping[str, Any] | None = None, accepted: Sequence[str] = ()
 ) -> Resumed:
-    """Return the state from which a run continues.
+    """Return the saved state from which a run continues.
 
-    `resume` is True (a saved state must exist), False (none may exist, nor a model.pt) or "auto" (the last readable
-    `iteration-N.pt`, if any). Settings that affect the result must match the file's, except for `accepted` keys of
-    `CHANGES`. Subjects may change in training only, so that scores are comparable and no test subject was trained on.
+    `resume` is True (the last `iteration-N.pt` must be readable), False (no `iteration-N.pt` or model.pt may exist) or
+    "auto" (the last readable `iteration-N.pt`, if any). Settings that affect the result must match the file's, except
+    for `accepted` keys of `CHANGES`. Only training subjects may change, so that scores stay comparable.
     """
     folder = Path(save_dir)
     saved = saved_states(folder)
@@ -59,9 +59,9 @@ def saved_states(folder: Path) -> list[Path]:
 
 
 def _last_readable(saved: Sequence[Path], falls_back: bool) -> tuple[Path, Any]:
-    """Return the last readable file and its settings; report damaged later files.
+    """Return the last readable file and its settings; report later, damaged files.
 
-    Only the last file is tried unless `falls_back`.
+    Without `falls_back`, raise `InputError` if the last file is damaged.
     """
     try:
         return saved[-1], load(saved[-1]).get("metadata")
@@ -75,9 +75,9 @@ def _last_readable(saved: Sequence[Path], falls_back: bool) -> tuple[Path, Any]:
 
 
 def _changes(before: Any, now: Mapping[str, Any], file: Path, accepted: Sequence[str]) -> tuple[Mapping[str, Any], ...]:
-    """Return a run's changes so far; raise if settings differ other than for length, speed and data location.
+    """Return the changes accepted so far, including that of this run, if any.
 
-    `accepted` holds keys of `CHANGES`, which may differ too.
+    Raise `InputError` if a setting differs that is neither in `RESUMABLE` nor accepted by a key of `CHANGES`.
     """
     if not isinstance(before, Mapping):
         raise InputError(file, "lacks the settings of its run")
@@ -101,7 +101,7 @@ def _changes(before: Any, now: Mapping[str, Any], file: Path, accepted: Sequence
         for name in sorted(before.keys() & now.keys() - RESUMABLE - may_differ - {"components"})
     ]
     lacking = sorted((now.keys() - before.keys()) & OPTIONS.keys() - RESUMABLE - may_differ)
-    pairs += [(name, None, now[name] or None) for name in lacking]  # an option that the saved run lacks was off
+    pairs += [(name, None, now[name] or None) for name in lacking]  # an option that the saved run did not know was off
     pairs += [(name, saved_parts.get(name), parts[name]) for name in sorted(parts)] if saved_parts else []
     for name, saved, value in pairs:  # components last: they contain the options' values
         if saved != value:
@@ -128,7 +128,7 @@ def describe(change: Mapping[str, Any]) -> str:
         'changed at iteration 40: learning_rate 0.1, now 0.01'
     """
     before, after = (
-        {name: value[:8] if name == "subjects" else value for name, value in change[part].items()}  # of its digest
+        {name: value[:8] if name == "subjects" else value for name, value in change[part].items()}  # a digest
         for part in ("before", "after")
     )
     values = (f"{name} {value}, now {after[name]}" for name, value in before.items())

@@ -1,4 +1,4 @@
-"""Signals that ask a training run to stop: its processes defer them, its data workers ignore them."""
+"""Signals that ask a training run to stop: the run's processes defer them, the data workers ignore them."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ignite.engine import Engine
 
 PREEMPTED = 75  # exit status after a signal: EX_TEMPFAIL of sysexits.h
-SIGNALS: dict[signal.Signals, Any] = {  # sent by SLURM before it kills, and by Ctrl-C; their handlers after a training
+SIGNALS: dict[signal.Signals, Any] = {  # from SLURM before it kills, or Ctrl-C -> handler after a run
     signal.SIGTERM: signal.SIG_DFL,
     signal.SIGUSR1: signal.SIG_DFL,
     signal.SIGHUP: signal.SIG_DFL,
@@ -32,8 +32,8 @@ def handled() -> dict[signal.Signals, Any]:
 def end_before_the_first_step(is_main: bool = True) -> None:
     """Make SIGTERM, SIGUSR1 and SIGHUP print a line and exit with status 75, until a `StopRequest` watches the run.
 
-    Before the first step there is nothing to save. Sets no handlers outside the main thread; only the main process
-    prints.
+    Before the first step there is nothing to save. Only the main process prints. Outside the main thread, no handlers
+    are set.
     """
 
     def end(number: int, _: FrameType | None) -> None:
@@ -49,7 +49,7 @@ def end_before_the_first_step(is_main: bool = True) -> None:
 
 
 def interrupt_on_signals() -> None:
-    """Make every signal that ends this process raise KeyboardInterrupt, as Ctrl-C does, so `finally` blocks run."""
+    """Make `SIGNALS` raise KeyboardInterrupt, as Ctrl-C does, so that `finally` blocks run."""
     for number in handled():
         signal.signal(number, signal.default_int_handler)
 
@@ -65,7 +65,7 @@ class StopRequest:
 
     def watch(self, trainer: "Engine", *loaders: Any) -> None:
         """Defer signals while `trainer` runs, and keep the DataLoaders' workers alive."""
-        from ignite.engine import Events  # imported here: the commands of studies need only the status
+        from ignite.engine import Events  # imported here: the commands of studies need only `PREEMPTED`
 
         for number, default in handled().items():
             signal.signal(number, self._remember)
@@ -83,10 +83,9 @@ class StopRequest:
 
 
 class _DeferringProcess(ForkProcess):
-    """A process that starts with SIGTERM blocked."""
+    """A process that forks with SIGTERM blocked, so that PyTorch's handler never runs in the child."""
 
     def start(self) -> None:
-        """Fork with SIGTERM blocked, so that PyTorch's handler never runs in the child."""
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
             super().start()

@@ -1,7 +1,7 @@
 """One optimiser step: precision, accumulated batches, clipped gradients, and an error if the loss is not finite.
 
-MONAI's iteration counts batches instead of optimiser steps, synchronises processes at every batch, and has mixed
-precision on CUDA only.
+MONAI's own iteration counts batches instead of optimiser steps, synchronises processes at every batch, and supports
+mixed precision on CUDA only.
 """
 
 from collections.abc import Callable, Mapping
@@ -73,13 +73,13 @@ class Step:
     """The `iteration_update` of a MONAI `SupervisedTrainer`: one optimiser step over one or more batches.
 
     The network computes in `dtype` under autocast, the loss in float32 outside of it. Gradients are averaged over the
-    batches; processes exchange them once per step. The output is MONAI's dictionary of the last batch (image, label,
-    pred) with "loss" and "terms", the means over the batches. A loss may be a tensor, or a dictionary of named terms
-    with a "total", which is minimised.
+    batches; processes exchange them once per step. The loss function returns a tensor, or a dictionary of named terms
+    with a "total", which is minimised. The output is MONAI's dictionary of the last batch (image, label, pred) with
+    means over this process's batches: "loss" (the total) and "terms" (by name).
 
     Args:
         dtype: Data type of the network: float32, bfloat16, or float16 with a scaled loss; see `precision`.
-        max_grad_norm: Largest L2 norm of the gradients, which are clipped; None for no limit.
+        max_grad_norm: L2 norm to which larger gradients are scaled down; None for no limit.
 
     Raises:
         InputError: A loss or a gradient is not finite; the network is left unchanged. All processes that
@@ -161,8 +161,8 @@ class Step:
 class ShallowConvolutionsInFloat32(TorchFunctionMode):
     """Under CPU autocast, compute a 3D convolution in float32 if its input is shallower than its kernel.
 
-    oneDNN's bfloat16 kernel for AVX-512 (oneDNN 3.12, in PyTorch 2.13) reads a slice past the input for the weights'
-    gradient, which is then wrong or NaN. This affects patches of 64 voxels, 2 voxels deep at the bottleneck.
+    oneDNN's bfloat16 kernel for AVX-512 (oneDNN 3.12, in PyTorch 2.13) reads a slice past the input for the gradient of
+    the weights, which is then wrong or NaN. Patches of 64 voxels are affected: their bottleneck is 2 voxels deep.
     """
 
     def __torch_function__(

@@ -1,6 +1,6 @@
 """Trackers that follow a run: TensorBoard, MLflow, and custom `Tracker` classes.
 
-A config lists further trackers among its handlers. In training, trackers get the same values as run.json.
+A config lists further trackers among its handlers. In training, trackers get the values that run.json records.
 """
 
 import json
@@ -20,21 +20,21 @@ from ..files import reporting_path_errors
 
 
 class Tracker(ABC):
-    """Follows a run; only the main process calls it."""
+    """Base class of trackers, which follow a run; only the main process calls their methods."""
 
     def begin(self, name: str, settings: Mapping[str, Any], resumed: bool = False) -> None:  # noqa: B027  optional
         """Begin a run, or continue a `resumed` run; `settings` is empty for an evaluation or inference."""
 
     @abstractmethod
     def log(self, section: str, values: Mapping[str, float], iteration: int) -> None:
-        """Log finite values of a section: train (losses, learning_rate, seconds_per_step), validation or evaluation."""
+        """Log finite values of `section`: train (losses, learning_rate, seconds_per_step), validation or evaluation."""
 
     def end(self, files: Sequence[Path]) -> None:  # noqa: B027  optional
         """End a successful run; `files` are its records, tables and weights."""
 
 
 class TensorBoard(Tracker):
-    """Write events to a folder for each section, with the settings as text."""
+    """Write TensorBoard events, with the settings as text, to a subfolder for each section."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.settings = folder, ""
@@ -63,12 +63,12 @@ class TensorBoard(Tracker):
 class MLflow(Tracker):
     """Track a run with MONAI's `MLFlowHandler`, which `--tracking mlflow` adds to a config's handlers.
 
-    Without a run name, the handler would continue any unfinished run of the experiment.
+    `begin` sets a run name, because without a name the handler would continue any unfinished run of the experiment.
     """
 
     def __init__(self, handler: MLFlowHandler) -> None:
         self.handler = handler
-        handler.default_tracking_params = ()  # none of the engine's; the settings say more
+        handler.default_tracking_params = ()  # none from the engine; `begin` passes the settings
 
     def begin(self, name: str, settings: Mapping[str, Any], resumed: bool = False) -> None:
         self.handler.run_name = self.handler.run_name or name
@@ -93,12 +93,12 @@ def separate(handlers: Sequence[Any]) -> tuple[list[Tracker], list[Any]]:
 
 
 def untracked(handlers: Sequence[Any]) -> list[Any]:
-    """Return a validator's handlers without trackers, as the trainer's record logs its metrics."""
+    """Return a validator's handlers without trackers, because `TrainingRecord` logs the validator's metrics to them."""
     return separate(handlers)[1]
 
 
 def name_of_run(bundle: str, output_dir: str | Path) -> str:
-    """Return the name of a run for trackers."""
+    """Return a run's name in trackers."""
     return f"{bundle} {Path(output_dir).resolve()}"
 
 

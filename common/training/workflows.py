@@ -21,7 +21,7 @@ from .records import TrainingRecord
 from .step import Step
 from .trackers import Tracking, name_of_run, separate
 
-NEAR_CHANCE = 0.95  # fraction of the chance level; a loss above it is reported as not learnt
+NEAR_CHANCE = 0.95  # fraction of the chance level; a loss above it is reported as no better than chance
 
 
 def training_handlers(
@@ -50,12 +50,12 @@ def training_handlers(
         steps: Training data, as optimiser steps.
         validator: Evaluator, which runs after each epoch.
         weights_report: Report of the loaded weights.
-        average: Average of the network's weights, which is validated and saved; None for the network itself.
+        average: Moving average of the weights, to validate and save; None to validate and save the network itself.
         handlers: Further handlers and trackers, such as the `MLFlowHandler` of `--tracking mlflow`.
-        views: Views of self-supervised training, which also validates before its first step; None otherwise.
+        views: `TwoViews` of self-supervised training, which also validates before the first step; None otherwise.
         best_metric: Held-out loss that selects `model.pt` in self-supervised training; None for the validator's key
             metric, a score.
-        loss: Loss of self-supervised training, to compare the result with its chance level; None otherwise.
+        loss: `SSLLoss` of self-supervised training, for the chance levels of the result; None otherwise.
 
     Returns:
         Handlers, in the order in which they must be attached.
@@ -107,8 +107,8 @@ def prediction_handlers(
         handlers: Handlers of the run.
         output_dir: Folder of the results.
         name: Name of the bundle.
-        figures: Handler with a method `figures`, from the engine to the lines to print.
-        results: Files and folders in `output_dir` by name; trackers get the tables and records among them.
+        figures: Handler with a method `figures(engine)`, which returns the lines to print.
+        results: Files and folders in `output_dir` by name; trackers get the .json, .csv and .npz files.
 
     Returns:
         Handlers, in the order in which they must be attached.
@@ -124,7 +124,7 @@ class Conclusion:
     """Print a run's figures and the paths of its results once it has succeeded.
 
     Args:
-        figures: Function from the engine to lines; without lines, nothing is printed.
+        figures: Function from the engine to the lines to print; without lines, no paths are printed either.
         results: Files and folders by name; missing paths are not printed.
     """
 

@@ -23,20 +23,20 @@ ENCODERS = {  # prefix of the encoder -> prefix of tensors in the same files tha
     "encoder.": "out.",  # MONAI's ssl_pretrained_weights.pth, whose `out` restores the image
     "": None,  # MONAI's model_swinvit.pt
 }
-ENCODER_PART = re.compile(r"(patch_embed|layers\d\w*|norm|mask_token)(\.|$)")  # tensor name after the encoder's prefix
+ENCODER_PART = re.compile(r"(patch_embed|layers\d\w*|norm|mask_token)(\.|$)")  # encoder tensors, without the prefix
 RENAMED = {  # pattern in names of encoder tensors -> replacement
     r"\.mlp\.fc([12])\.": r".mlp.linear\1.",  # model_swinvit.pt
     r"^(layers\d)\.0\.0\.": r"\1.0.",  # ssl_pretrained_weights.pth
 }
 LEFT_OUT = re.compile(r"(norm\.(weight|bias)|mask_token)$")  # encoder tensors that MONAI's encoder lacks
 
-# Metadata that become options of configs; trainings in Python may use sizes that no option accepts
+# Metadata that become options of configs; training runs from Python may use sizes that no option accepts
 STATED = dict.fromkeys(("bundle", "architecture", "model_size", "label_convention", "normalization"), TEXT)
 STATED |= {"modalities": MODALITIES, "tasks": MODALITIES, "patch_size": EDGES, "spacing": LENGTHS, "flips": AXES}
 STATED["cleanup"] = CLEANUP
-FIGURES = {"spacing": (2, 3), "extent": (2, 3), "volume": (2,), "air": (2,), "overlap": (2,)}  # shapes in data.measure
+FIGURES = {"spacing": (2, 3), "extent": (2, 3), "volume": (2,), "air": (2,), "overlap": (2,)}  # shapes of the ranges
 MOST_AXES = 8
-LARGEST = 1e9  # limit of weights and running variances; trained values are far smaller, and its square fits float32
+LARGEST = 1e9  # limit of weights and running variances: far above trained values; its square fits float32
 PLAIN = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 PLAIN |= {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 
@@ -70,7 +70,7 @@ class Checkpoint:
 
 
 def read(path: str | Path) -> Checkpoint:
-    """Read a checkpoint without unpickling; rename its tensors as in SSLHead and SwinUNETR.
+    """Read a checkpoint without running code from the file; rename its tensors as in SSLHead and SwinUNETR.
 
     Known layouts: a state dict, at the top level or under one of `WRAPPERS`, with or without a prefix of all names,
     such as DistributedDataParallel's `module.`; the encoder under a prefix in `ENCODERS`. This covers our files, those
@@ -102,17 +102,17 @@ def _read(content: Mapping[str, Any], path: str | Path) -> Checkpoint:
 
 
 def check_bundle(metadata: Mapping[str, Any], checkpoint: Any, bundle: str) -> None:
-    """Refuse a checkpoint of another bundle; a converted file may state none."""
+    """Refuse a checkpoint of a different bundle; accept a file that names no bundle, such as a converted file."""
     if (trainer := metadata.get("bundle", bundle)) != bundle:
         raise InputError(f"checkpoint {checkpoint}", f"trained with {trainer}", f"a checkpoint of {bundle}")
 
 
 def settings_of(checkpoint: str | Path | Sequence[str]) -> dict[str, Any]:
-    """Return the settings of a checkpoint's network and training images: its metadata listed in `STATED`.
+    """Return the settings of a checkpoint's network and training images: the metadata listed in `STATED`.
 
     Args:
         checkpoint: File, or several files that must agree. Missing files, and files without metadata, state no
-            settings, so that a config can be read before its weights exist; loading them reports a missing file.
+            settings, so that a config can be read before the weights exist; loading the weights reports missing files.
 
     Raises:
         InputError: a file cannot be read, or two files disagree.
@@ -136,7 +136,7 @@ def settings_of(checkpoint: str | Path | Sequence[str]) -> dict[str, Any]:
 
 
 def measured_of(checkpoint: str | Path | Sequence[str]) -> list[dict[str, Any]]:
-    """Return the measured preparation of the training scans (`FIGURES`) for each checkpoint that states it.
+    """Return the measured preparation of the training scans (`FIGURES`) of each checkpoint that records it.
 
     `spacing` is the network's input spacing, after any resampling.
 
@@ -144,7 +144,7 @@ def measured_of(checkpoint: str | Path | Sequence[str]) -> list[dict[str, Any]]:
         checkpoint: File or several files; see `settings_of`.
 
     Raises:
-        InputError: a file cannot be read, or its figures are not finite ranges with the names and shapes of `FIGURES`.
+        InputError: a file cannot be read, or its ranges are not finite or lack the names and shapes of `FIGURES`.
     """
     report_in_one_line()  # as in `settings_of`
     ranges = []
@@ -181,7 +181,7 @@ def metadata_of(checkpoint: str | Path) -> dict[str, Any]:
 
 
 def _tensors(content: Mapping[str, Any]) -> tuple[str | None, dict[str, torch.Tensor]]:
-    """Return the key of the tensors (None: top level), and the tensors by name; refuse all but finite plain numbers."""
+    """Return the key of the tensors (None: top level) and the tensors by name; refuse all but finite plain numbers."""
     candidates = {key: _named(content[key]) for key in WRAPPERS if isinstance(content.get(key), Mapping)}
     networks = {key: tensors for key, tensors in candidates.items() if tensors}
     if len(networks) > 1:
@@ -232,7 +232,7 @@ def _prefix_and_encoder(names: Collection[str]) -> tuple[str, str | None]:
 
 
 def _parameter_name(name: str, encoder: str | None) -> str | None:
-    """Return a tensor's name in SSLHead and SwinUNETR; None if they lack it."""
+    """Return a tensor's name in SSLHead and SwinUNETR; None for tensors that both lack."""
     if encoder is None:
         return name
     if (lacking := ENCODERS[encoder]) and name.startswith(lacking):

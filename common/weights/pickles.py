@@ -15,10 +15,10 @@ MOST = 1_000_000  # steps and values, counted at each occurrence; a large networ
 HIGHEST = 1 << 80  # limit of whole numbers; files from before PyTorch 1.6 begin with a magic number of 77 bits
 OLD_START = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")  # the pickled magic number
 PROTOCOL = 2
-OLD_PARTS = 5  # pickles in such a file: magic number, version, machine, content, names of the storages
+OLD_PARTS = 5  # pickles in files from before PyTorch 1.6: magic number, version, machine, content, storage names
 REMEDY = "whoever made it can save the tensors alone with torch.save({'state_dict': model.state_dict()}, 'G.pt')"
 
-METADATA = "_metadata"  # only attribute of a state dict
+METADATA = "_metadata"  # the only attribute that state dicts have
 DICT = "collections.OrderedDict"
 CALLED = {DICT, "torch.device"}
 CALLED |= {f"torch._utils.{name}" for name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter")}
@@ -33,10 +33,10 @@ class Value:
     """A value on the program's stack.
 
     Attributes:
-        kind: Name of the pickle opcode that made it; for a global, its dotted name, such as torch.device.
+        kind: Pickle opcode that made the value, or the dotted name of a global, such as torch.device.
         size: Number of values in it, including itself.
-        is_held: Whether a different value contains it.
-        text: Content of a string.
+        is_held: Whether another value contains it.
+        text: Content, if the value is a string.
         keys: String keys of a dictionary.
     """
 
@@ -48,13 +48,13 @@ class Value:
 
 
 def check(path: Path, is_archive: bool) -> None:
-    """Refuse a program that calls anything but constructors of tensors, or makes more than `MOST` values.
+    """Refuse a file with a program that calls more than constructors of tensors, or makes more than `MOST` values.
 
     PyTorch's safe reader (`weights_only=True`) does not bound the work: hashing 1 kB of nested tuples with shared items
     takes years.
 
     Raises:
-        InputError: with the reason and the remedy, without the file's name.
+        InputError: the program is refused or damaged; the message does not name the file.
     """
     try:
         if is_archive:  # torch.load's reader, because zipfile may find a different archive in the same bytes
@@ -69,7 +69,7 @@ def check(path: Path, is_archive: bool) -> None:
 
 
 def _follow(program: Iterable[tuple[pickletools.OpcodeInfo, Any, int | None]]) -> None:
-    """Simulate a program, with sizes in place of values."""
+    """Simulate and check a program, with sizes in place of values."""
     stack: list[Value] = []
     marks: list[int] = []
     memo: dict[int, Value] = {}
@@ -103,7 +103,7 @@ def _follow(program: Iterable[tuple[pickletools.OpcodeInfo, Any, int | None]]) -
 
 
 def _extend(container: Value, name: str, operands: list[Value], size: int) -> None:
-    """Add values to a list or dictionary; refuse if another value contains it, whose size is already counted."""
+    """Add values to a list or dictionary; refuse if another value, with a size that is already counted, contains it."""
     if container.is_held:
         raise InputError("a list or dictionary contains itself, or is changed after it was put into another value")
     container.size += size
@@ -126,7 +126,7 @@ def _pop_operands(opcode: pickletools.OpcodeInfo, stack: list[Value], marks: lis
 
 
 def _check_step(name: str, argument: Any, operands: list[Value]) -> None:
-    """Refuse calls that no tensor needs, attributes, keys other than text or numbers, and numbers beyond `HIGHEST`."""
+    """Refuse calls that no tensor needs, attributes except `METADATA`, unusual keys, and numbers beyond `HIGHEST`."""
     kinds = [value.kind for value in operands]
     if name == "GLOBAL" and argument not in CALLED and not NAMED.fullmatch(argument):
         if argument.startswith(("torch._utils.", "torch._tensor.")):

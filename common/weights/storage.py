@@ -1,7 +1,7 @@
-"""Load and save checkpoint files safely: without unpickling, and atomically.
+"""Load checkpoint files without running code from them, and save them atomically.
 
 A checkpoint from training holds tensors and metadata. A plain state dict, which MONAI's tools can read, holds only
-tensors; the JSON beside it (`model.json` for `model.pt`) holds its SHA-256 and the metadata.
+tensors; the JSON beside the file (`model.json` for `model.pt`) holds the file's SHA-256 and the metadata.
 """
 
 import json
@@ -25,8 +25,8 @@ from . import pickles
 SHARED, SPARE = 2, 2**28  # limit of tensor bytes: SHARED times the file's size, for tied weights, plus SPARE
 SAFETENSORS = ".safetensors"  # suffix
 END = 22  # bytes of a zip's last record, without comment
-HASH = "sha256"  # record entry with the hash of its file
-OTHER_HASH = "safetensors_sha256"  # record entry with the hash of the same tensors in a safetensors file
+HASH = "sha256"  # entry of the JSON beside a state dict: hash of the file
+OTHER_HASH = "safetensors_sha256"  # entry of this JSON: hash of a safetensors file with the same tensors
 KINDS = {  # pattern for the first bytes of a file that is no checkpoint -> its kind
     rb"version https://git-lfs": "a pointer of Git LFS, which `git lfs pull` replaces",
     rb"\s*<(!|html|\?xml)": "a web page",
@@ -40,7 +40,7 @@ NOT_A_PATH = "expected the path of one file; prefix a name such as 5 or [a] with
 
 
 def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
-    """Load the dictionary in a file of `torch.save` without unpickling; `lazily` reads tensors on first use."""
+    """Load the dictionary in a file of torch.save or safetensors; `lazily` reads torch.save's tensors on first use."""
     with within(f"checkpoint {path}"):
         return _load(path, lazily)
 
@@ -76,7 +76,7 @@ def _load(path: str | Path, lazily: bool) -> Mapping[str, Any]:
 
 
 def _is_archive(path: Path, verifies: bool) -> bool:
-    """Return whether a file is a zip; refuse a zip with compressed entries or wrong checksums.
+    """Return whether a file is a zip; refuse a zip that torch.save did not write, or, on request, wrong checksums.
 
     torch.load does not verify checksums, so a flipped bit would change a weight unnoticed.
     """
@@ -118,7 +118,7 @@ def _check_size(content: Any, most: int) -> None:
 
 
 def _check_start(path: Path) -> None:
-    """Refuse a file that does not begin like torch.save files from before PyTorch 1.6."""
+    """Refuse a file without the first bytes of a torch.save file from before PyTorch 1.6."""
     with path.open("rb") as file:
         start = file.read(100)
     if not start.startswith(pickles.OLD_START):
@@ -135,7 +135,7 @@ def _reason(error: Exception) -> str:
 
 def write(content: Mapping[str, Any], path: str | Path) -> None:
     """Save a checkpoint atomically; see `common.files.atomic_write`."""
-    with atomic_write(path) as temporary, temporary.open("wb") as file:  # a path would hide a full disk's OSError
+    with atomic_write(path) as temporary, temporary.open("wb") as file:  # a path would hide the OSError of a full disk
         try:
             torch.save(dict(content), file)
         except RuntimeError as error:  # raised after the OSError, when the archive is closed
@@ -150,13 +150,13 @@ def record_of(path: str | Path) -> Path:
 
 
 def write_plain(state: Mapping[str, torch.Tensor], metadata: Mapping[str, Any], path: str | Path) -> None:
-    """Save tensors as a plain state dict, with their metadata in the JSON beside it; see `write_record`."""
+    """Save tensors as a plain state dict, and write the metadata to the JSON beside the file; see `write_record`."""
     write(state, path)
     write_record(path, digest(path), metadata)
 
 
 def write_record(path: str | Path, sha256: str, metadata: Mapping[str, Any]) -> None:
-    """Write the JSON beside a plain state dict: its SHA-256 and metadata."""
+    """Write the JSON beside a plain state dict: SHA-256 and metadata; raise `InputError` if JSON cannot hold them."""
     record = {HASH: sha256, **metadata}
     try:
         json.dumps(record, allow_nan=False)
@@ -166,7 +166,7 @@ def write_record(path: str | Path, sha256: str, metadata: Mapping[str, Any]) -> 
 
 
 def read_record(path: str | Path) -> dict[str, Any] | None:
-    """Read a plain state dict's metadata; None without JSON, `InputError` if the JSON describes a different file."""
+    """Read a state dict's metadata; None without JSON. Raise `InputError` if the JSON describes a different file."""
     file = record_of(path)
     if not file.exists():
         return None
@@ -181,7 +181,7 @@ def read_record(path: str | Path) -> dict[str, Any] | None:
 
 
 def path_of(argument: str, value: Any) -> Path:
-    """Return an argument as a path, with `~` expanded; refuse empty text, numbers and lists (from `5` and `[a]`)."""
+    """Return an argument as a path, with `~` expanded; refuse empty text, numbers, and lists such as `[a]`."""
     if not _is_path(value):
         raise ArgumentError(argument, value, NOT_A_PATH)
     return expand_home(value, f"--{argument}={value}")

@@ -28,16 +28,16 @@ VERSION_2 = re.compile(re.escape(ENCODER) + r"layers\dc\.")  # residual blocks t
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of loading a checkpoint into a network, by names of tensors.
+    """The outcome of loading a checkpoint into a network. Tensors of different shapes are both missing and unexpected.
 
     Attributes:
         source: Path of the checkpoint; None without pretrained weights.
-        matched: Tensors loaded unchanged.
-        changed: Tensors adapted to different modalities.
-        missing: Tensors in the network only, which keep their initial values.
-        unexpected: Tensors in the checkpoint only, which are ignored.
+        matched: Names of tensors loaded unchanged.
+        changed: Tensors adapted to different modalities, as "NAME: SOURCES -> TARGETS".
+        missing: Names of tensors only in the network, which keep their initial values.
+        unexpected: Names of tensors only in the checkpoint, which are ignored.
         modalities: Modalities of the network, in channel order.
-        shares: Each channel's share of the response of each changed layer, by layer (see `response_shares`).
+        shares: Changed layers -> share of each channel in the layer's response (see `response_shares`).
         aliases: Modalities of the network -> modalities of the checkpoint that supply their filters.
     """
 
@@ -59,7 +59,7 @@ class Report:
         return {*self.matched, *(line.split(":")[0] for line in self.changed)}
 
     def lines(self) -> list[str]:
-        """Return the report as printed lines."""
+        """Return the lines to print."""
         if self.source is None:
             return [f"weights: from scratch: all {len(self.missing)} tensors keep their initial values"]
         counts = ", ".join(f"{count} {kind}" for kind, count in self.counts().items())
@@ -78,7 +78,7 @@ class Report:
         return {"source": self.source, **self.counts(), "tensors": tensors, "shares": self.shares}
 
     def gaps(self) -> dict[str, list[str]]:
-        """Return the names only in the network (missing) and only in the checkpoint (unexpected)."""
+        """Return the names of the missing and of the unexpected tensors."""
         return {"missing": self.missing, "unexpected": self.unexpected}
 
 
@@ -94,9 +94,9 @@ def initialise(
     modalities: Sequence[str],
     modality_aliases: Mapping[str, str] | None = None,
 ) -> Report:
-    """Start a network from a checkpoint of the previous stage; report what matched.
+    """Load a checkpoint of the previous stage into a network; report which tensors match.
 
-    Tensors match by name. Tensors with one slice per modality are assembled by the modalities' names (see `transfer`).
+    Tensors match by name. Tensors with one slice per modality are adapted by the modalities' names (see `transfer`).
     Heads or decoders that the checkpoint lacks keep their initial values.
 
     Args:
@@ -107,7 +107,7 @@ def initialise(
             "FLAIR"}, which treats T2 as FLAIR, even if FLAIR is also a channel.
 
     Raises:
-        InputError: the checkpoint cannot be read, does not name its modalities, or has a different encoder.
+        InputError: the checkpoint cannot be read, names no modalities, or has a different encoder or no common tensor.
         ArgumentError: an alias is not in `modalities`, the checkpoint already has filters for it, or the checkpoint
             lacks the modality that should supply the filters.
     """
@@ -172,7 +172,7 @@ def _differ_only_in(axis: int, *tensors: torch.Tensor) -> bool:
 
 
 def _refuse_other_encoder(report: Report, metadata: Mapping[str, Any]) -> None:
-    """Refuse an encoder that fits only in part, except that all additional blocks of version 2 may be missing."""
+    """Refuse an encoder that fits only in part; only the additional blocks of version 2 may all be missing."""
     size = metadata.get("model_size", "unknown")
     loaded = [*report.matched, *report.changed, *report.unexpected]
     is_first_version = not any(VERSION_2.match(name) for name in loaded)
@@ -199,13 +199,14 @@ def transfer(
 ) -> torch.Tensor:
     """Adapt a tensor from source to target modalities, one slice each, by name (paper, section 2.4.1; DIFF-11).
 
-    Modalities in both keep their filters; those only in `source` are dropped. On the input axis, a modality that occurs
-    n times in `target` gets 1/n of its filters in each slice, so that the layer responds to it as before; filters of a
-    modality that occurs several times in `source` are added. On an output axis they are copied and averaged instead.
+    Modalities in both keep their filters; modalities only in `source` are dropped. On the input axis, a modality that
+    occurs n times in `target` gets 1/n of its filters in each slice, so that the layer's response does not change;
+    filters of a modality that occurs several times in `source` are added. On an output axis, filters are copied or
+    averaged instead.
 
     Filters of a new modality are normal with a standard deviation of sqrt(2 / fan) (He et al., ICCV 2015), where fan
     is the number of weights of an input channel: filters times voxels, as in the paper's code. A new output channel and
-    its bias keep their initial values, because its fan-out does not determine its scale.
+    its bias keep their initial values, because the fan-out does not determine their scale.
     """
     expected = [*initial.shape]
     expected[axis] = len(source)
@@ -243,8 +244,8 @@ def restore(
 
     Args:
         network: Network, changed in place.
-        path: Checkpoint; if it does not name its modalities or normalization, the arguments are assumed, and a line
-            is printed.
+        path: Checkpoint; if it names no modalities or no normalization, those of the arguments are assumed, and a
+            line is printed.
         modalities: Names of the network's input channels, in order.
         normalization: Normalization of the network's images (see `common.data.NormalizeBraind`); None skips the check.
 
@@ -270,7 +271,7 @@ def restore(
         if not hasattr(network, "tasks"):
             learnt = f"learnt {', '.join(tasks)} without labels"
             raise InputError(f"checkpoint {path}", f"{learnt}; start training from it with --pretrained={path}")
-        if not {task.name for task in network.tasks}.issuperset(tasks):  # the heads of a user's tasks are not needed
+        if not {task.name for task in network.tasks}.issuperset(tasks):  # heads of a user's tasks are not needed
             stored = {name: shape for name, shape in stored.items() if name in shapes or name.startswith(ENCODER)}
     if wrong := sorted(name for name in shapes.keys() | stored.keys() if shapes.get(name) != stored.get(name)):
         kind, built = checkpoint.metadata.get("network"), type(network).__name__
@@ -288,7 +289,7 @@ def restore(
 
 
 def _hint_of_record(path: str | Path, checkpoint: Checkpoint) -> str:
-    """Return a hint that the JSON beside a plain state dict is missing; empty if there is metadata or JSON."""
+    """Return a hint that the JSON beside a plain state dict is missing; empty with metadata or JSON."""
     record = record_of(path)
     return "" if checkpoint.metadata or record.exists() else f", and {record} is missing"
 
