@@ -96,7 +96,7 @@ class EarlyStop:
 
     def _score(self, validator: Engine) -> float:
         value = validator.state.metrics[self.best.name]
-        if not math.isfinite(value):
+        if not math.isfinite(value) or self._stopping.trainer.state.iteration == 0:  # `best` starts with the first step
             return -math.inf
         return -value if self.best.is_better is operator.lt else float(value)
 

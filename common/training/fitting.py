@@ -123,8 +123,10 @@ def _try_step(config: Any, network: nn.Module, options: Options, size: int, devi
     crops = torch.zeros(size, len(options.modalities), *options.patch_size)
     if _views(options) == 2:
         views = config.get_resolved_content("train::views")
-        inputs, targets = views({"image": crops}, device)
-        views.restart()
+        try:
+            inputs, targets = views({"image": crops}, device)
+        finally:
+            views.restart()
         loss(in_precision(network, dtype)(inputs), targets)["total"].backward()
     else:
         prediction = in_precision(network, dtype)(crops.to(device))

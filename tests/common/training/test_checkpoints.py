@@ -360,6 +360,11 @@ def test_a_run_ends_after_two_validations_in_a_row_without_a_new_best(tmp_path, 
     assert saved(tmp_path)[1] == f"iteration-{3 * epochs:07d}.pt"
 
 
+def test_a_validation_before_the_first_step_does_not_count_towards_early_stopping(tmp_path):
+    """`BestModel` ignores it, too: pretrained weights may score better than the first steps after them."""
+    assert Training(tmp_path, 5, patience=1).trainer.state.epoch == 2
+
+
 def test_a_resumed_run_counts_on_and_ends_at_once_if_it_had_ended_unless_it_may_wait_longer(tmp_path):
     Training(tmp_path, 3, [0.5, 0.6, 0.6], patience=2)
     for patience, scores, epoch in ((2, [0.1, 0.1], 4), (2, [0.9], 4), (3, [0.1, 0.1], 5)):
