@@ -11,9 +11,9 @@ IS_TRAINING = sys.orig_argv[-len(sys.argv) :][0].endswith("scripts.run") and sys
 
 
 def _end(number: int, _: object) -> None:
-    """Print a line and end this process by the signal, or training on SIGTERM and SIGHUP with status 75.
+    """Print a line and end this process by the signal; on SIGTERM and SIGHUP, training ends with status 75.
 
-    An exception could be lost in callbacks during imports.
+    Nothing is raised, because a callback during an import could swallow the exception.
     """
     if os.getpid() == COMMAND and os.environ.get("RANK", "0") == "0":
         name = "interrupted" if number == signal.SIGINT else f"{signal.Signals(number).name}: ended"

@@ -1,4 +1,4 @@
-"""Run functions in SLURM jobs by submitit: a single call, or many items as a job array."""
+"""Run functions in SLURM jobs through submitit: a single call, or many items as a job array."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -21,14 +21,14 @@ FAILURES = (submitit.core.utils.FailedJobError, submitit.core.utils.UncompletedJ
 
 
 class _Call(submitit.helpers.Checkpointable):
-    """A job's function call, which is repeated after SLURM requeues the job (preempted or out of time)."""
+    """A job's function call; it runs again if SLURM requeues the job after preemption or a timeout."""
 
     def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return function(*arguments)
 
 
 def _map(function: Callable[[Any], Any], items: Sequence[Any], unit: str) -> list[Any]:
-    """Apply a function to each item in a separate process, so that an item that kills it does not end the job."""
+    """Apply a function to the items in a child process, so that an item that kills the process does not end the job."""
     return map_in_processes(function, items, 1, unit)
 
 
@@ -54,8 +54,8 @@ class JobArray:
     def map(self, function: Callable[[Any], Any], items: Sequence[Any], unit: str) -> list[Any]:
         """Apply a function to each item in a job array, and wait with a progress bar.
 
-        Return the results in the order of the items; a result is None if the function killed its process twice. Raise
-        an InputError, after all jobs have ended, if a job fails.
+        Return the results in the order of the items, None for an item whose process was killed twice. Raise an
+        InputError if submission fails or, after all jobs have ended, if a job failed.
         """
         if not items:
             return []
@@ -92,8 +92,8 @@ class JobArray:
 def array_of(settings: Mapping[str, Any], output: Path, name: str, jobs: int) -> JobArray:
     """Return a `JobArray` of at most `jobs` jobs; nothing is submitted or written yet.
 
-    The jobs log to a folder in `output`, which all nodes must share. `settings` are submitit's, such as
-    slurm_partition, gpus_per_node, cpus_per_task and timeout_min; an ArgumentError reports invalid settings.
+    All nodes must share `output`, where the jobs write their logs. `settings` are submitit's, such as slurm_partition,
+    gpus_per_node, cpus_per_task and timeout_min; invalid settings raise an ArgumentError.
     """
     if not isinstance(settings, Mapping):
         raise ArgumentError(f"slurm={settings}: expected settings such as \"{{'slurm_partition': 'gpu'}}\"")
@@ -106,7 +106,7 @@ def array_of(settings: Mapping[str, Any], output: Path, name: str, jobs: int) ->
 
 
 def _failure_of(error: Exception) -> str:
-    """Return the last lines of an error's message, about 200 characters, without submitit's traceback and log paths."""
+    """Return the last lines of an error's message, up to 200 characters or else one line, without the log paths."""
     text, _, _ = str(error).partition("You can check full logs")
     lines = [" ".join(line.split()) for line in text.strip("- \n").splitlines()]
     while len(lines) > 1 and len(" ".join(lines)) > 200:

@@ -53,7 +53,7 @@ def options(bundle: str, workflow: str | None = None) -> None:
 
 
 def options_of_config(path: Path) -> list[Row]:
-    """Return the documented options of a config, in the config's order, with their defaults in words."""
+    """Return a row for each documented option of a config, in order, then for the training options that it omits."""
     config = read_yaml(path)
     config = config | {
         name: config.get(name, value) for name, value in TRAINING_DEFAULTS.items() if "ckpt_dir" in config

@@ -1,4 +1,4 @@
-"""Run a function on many items in other processes, and survive processes that are killed."""
+"""Apply a function to many items in child processes, even if some of the processes are killed."""
 
 import os
 import signal
@@ -19,9 +19,9 @@ EVERY = 1.0  # seconds between updates of the stages; 20 times as long in a log
 
 
 class Stages:
-    """Stages of the items in progress (`common.bars.stage`), reported by processes through a pipe.
+    """Stages of the items in progress (`common.bars.stage`), which processes report through a pipe.
 
-    Reports fit into one atomic write to the pipe: a killed process leaves no partial report, and holds no lock.
+    Each report fits into one atomic write, so a killed process leaves neither a partial report nor a held lock.
     """
 
     def __init__(self, bar: Any) -> None:
@@ -70,17 +70,17 @@ def map_in_processes(
     description: str | None = None,
     on_result: Callable[[Any], None] | None = None,
 ) -> list[Any]:
-    """Apply a function to each item in other processes, with a progress bar; 0 workers: one per core.
+    """Apply a function to each item in child processes, with a progress bar; `workers` 0 means one process per core.
 
     The bar names the stages of the items in progress and counts their completed fractions, so that the time left covers
     all parallel work. If a process is killed, for example for lack of memory, the items in progress are tried once
-    more, each in a separate process. Return the results in the order of the items; a result is None if the function
-    killed its process twice. `on_result` is called with each result that arrives.
+    more, each in a separate process. Return the results in the order of the items, None for an item whose process was
+    killed twice. `on_result` is called with each result that arrives.
     """
     results: list[Any] = [None] * len(items)
 
     def work_off(waiting: deque[int], workers: int) -> list[int]:
-        """Work until no item waits or a process is killed; return the interrupted items."""
+        """Process waiting items until all are done or a process is killed; return the interrupted items' indices."""
         running: dict[Future[Any], int] = {}
         with ProcessPoolExecutor(min(workers, len(waiting)), initializer=_end_with_parent) as pool:
             try:
@@ -130,9 +130,9 @@ def _work(writer: int, function: Callable[[Any], Any], index: int, item: Any) ->
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent is killed; otherwise it would wait for work forever.
+    """End this process when its parent ends; otherwise this process would wait for work forever.
 
-    SLURM's warning before the end of a job reaches all its processes, but only the parent answers it.
+    SIGUSR1 is ignored: SLURM sends it to all processes before a job ends, but only the parent handles it.
     """
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     Thread(target=_watch, args=(parent_process(),), daemon=True).start()

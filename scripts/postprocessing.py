@@ -34,10 +34,10 @@ def choose_postprocessing(evaluation: str, checkpoint: str) -> None:
 
     The candidates for each region, outermost first, are a smallest component volume (10 to 1000 mm3), the largest
     component alone, and filled holes. A candidate is kept if it raises the region's mean Dice over the cases and lowers
-    no region's. The checkpoint's metadata record the choice, which predictions then follow unless --cleanup is given.
+    the mean Dice of no region. The choice is stored in the checkpoint; predictions use it unless --cleanup is given.
 
     Args:
-        evaluation: output folder of evaluate.yaml with --split=validation, or of a pool of these.
+        evaluation: output folder of evaluate.yaml with --split=validation, or of several pooled evaluations.
         checkpoint: the evaluated model.pt; several files, such as one per fold, as ['a.pt','b.pt'].
     """
     from common.inference.masks import scored_masks  # late imports: `--help` stays fast
@@ -78,7 +78,7 @@ def choose_postprocessing(evaluation: str, checkpoint: str) -> None:
 
 
 def choose(cases: Sequence[Case], convention: str) -> tuple[dict[str, Steps], dict[str, float], dict[str, float]]:
-    """Return the steps by region that raise Dice, and mean Dice by region before and after.
+    """Return the steps that raise Dice, by region, and each region's mean Dice before and after these steps.
 
     Each candidate is tried together with the steps already chosen, as in nnU-Net v2 (`determine_postprocessing`);
     DIFF-37.
@@ -97,7 +97,7 @@ def choose(cases: Sequence[Case], convention: str) -> tuple[dict[str, Steps], di
 
 
 def mean_dice(cases: Sequence[Case], convention: str, steps: Mapping[str, Steps]) -> dict[str, float]:
-    """Mean Dice over the cases by region, after the steps; 1 for a case where both masks are empty."""
+    """Return each region's mean Dice over the cases after the steps; a case with two empty masks counts as 1."""
     from common.metrics.measures import dice  # late import: `--help` stays fast
 
     names = [*regions_of(convention)]

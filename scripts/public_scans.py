@@ -31,9 +31,9 @@ MUSE = {
 class Source:
     """A data set in a repository.
 
-    `files` maps each kind to its path templates, `subject` is the regular expression of subject names, and `target` is
-    the template of output files. `one_grid` skips subjects whose files have different grids; without `shape`, all
-    shapes are accepted.
+    `files` maps each modality and `LABELS` to path templates, `subject` is the regular expression of subject names, and
+    `target` is the template of output files. `one_grid` skips subjects whose files have different grids, and `shape`
+    skips subjects whose T1 has a different shape.
     """
 
     repository: str
@@ -130,7 +130,7 @@ def _git(clone: Path, *words: str) -> bytes:
 
 
 def _files(clone: Path) -> dict[str, str]:
-    """Map each path in the clone's history to the hash of its newest version."""
+    """Return path -> hash of the newest version, for all files in the clone's history."""
     changes = _git(clone, "log", "--all", "-m", "-z", "--raw", "--no-abbrev", "--no-renames", "--format=")
     entries = changes.decode(errors="replace").split("\0")
     digests: dict[str, str] = {}
@@ -142,7 +142,7 @@ def _files(clone: Path) -> dict[str, str]:
 
 
 def _lay_out(source: Source, clone: Path, folder: Path) -> int:
-    """Write a data set to a temporary folder, rename it when it is complete, and return the number of subjects."""
+    """Write a data set to a temporary folder, rename the complete folder, and return the number of subjects."""
     from common.bars import tqdm  # late import: `--help` stays fast
 
     files = _files(clone)
@@ -178,7 +178,7 @@ def _lay_out(source: Source, clone: Path, folder: Path) -> int:
 
 
 def _scan(content: bytes) -> tuple[Any, np.ndarray] | None:
-    """Read a gzipped NIfTI; None if the file is broken or only a pointer to a large file."""
+    """Return image and voxels of a gzipped NIfTI; None if the file is broken or a Git LFS pointer."""
     with NamedTemporaryFile(suffix=".nii.gz") as file:
         Path(file.name).write_bytes(content)
         try:

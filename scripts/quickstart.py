@@ -18,8 +18,8 @@ from scripts.experiments.jobs import Places
 from scripts.experiments.study import read
 
 ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONWARNINGS": "ignore"}  # waiting threads yield their cores
-# Jobs, and how many run at once: the cohort of the first picture, then the other cohorts; stage 1 on all cores; then
-# both branches on half of the cores each, because the threads of a single process wait for each other
+# Job patterns, and the number of jobs at once. Both branches run side by side on half of the cores each, because the
+# threads of a single process wait for each other
 STEPS = ((("brats",), 1), (("look", "ukb", "atlas"), 3), (("ukb_ssl_pretrain",), 1), (("*",), 2))
 MIN_DICE = {"brats_finetune": 0.75, "atlas_finetune": 0.65}  # mean over held-out subjects, of every region
 MAX_LOSS_RATIO = 0.95  # last to first loss, on held-out crops (fine-tuning: training crops)
@@ -31,7 +31,7 @@ def quickstart(*, output: str = "runs/quickstart") -> None:
     Args:
         output: folder for all files; an existing folder is renamed, not overwritten.
 
-    The exit status is 1 if a Dice or a loss misses its threshold; the duration does not matter.
+    The exit status is 1 if a job fails, or if a Dice or a loss misses its threshold.
     """
     start = time.time()
     folder = expand_home(output, f"--output={output}").resolve()
@@ -65,8 +65,8 @@ def quickstart(*, output: str = "runs/quickstart") -> None:
 def summarise(runs: Path) -> dict[str, Any]:
     """Summarise the records of all stages, the content of `summary.json`.
 
-    `losses` are [first, last] on held-out crops (fine-tuning: on training crops); `scores` are mean held-out Dice over
-    all subjects (`dice`) and over the `n` that have the region (`present`).
+    `losses` are [first, last] by bundle and term, on held-out crops (fine-tuning: on training crops). `scores` are mean
+    held-out Dice by bundle and region, over all subjects (`dice`) and over the `n` with the region (`present`).
     """
     bundles = [name for name, entry in read("quickstart")[1]["runs"].items() if "bundle" in entry]
     scores = {}
@@ -95,8 +95,8 @@ def _losses(record: Mapping[str, Any]) -> dict[str, list[float]]:
 def shortfalls(summary: Mapping[str, Any]) -> list[str]:
     """Return the missed thresholds, one line each.
 
-    For pretraining, only the loss terms that must fall in a run of this length count. The contrastive term does not
-    count, because it is measured against two negatives, on crops of four held-out subjects.
+    Pretraining is judged by the sum of its loss terms. The contrastive term is left out, because it has only two
+    negatives, on crops of four held-out subjects.
     """
     lines = [
         f"{bundle}: mean Dice of {region} is {score['dice']:.3f}, expected at least {MIN_DICE[bundle]:.2f}"

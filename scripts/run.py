@@ -12,7 +12,7 @@ the overlay or option behind a component that cannot be built. Every failure is 
 failure exits with status 1 and writes its traceback to error.log in the output folder.
 Under torchrun, train gets the overlay multi_gpu_train.
 --recipe=table and --recipe=code, for train, add the overlays recipe_table and recipe_code before all others: the values
-of the paper's Table 3 and of its public code. --recipe=robust, of the fine-tunings, adds recipe_robust.
+of the paper's Table 3 and of its public code. --recipe=robust, only for fine-tuning, adds recipe_robust.
 """
 
 import gc
@@ -99,9 +99,9 @@ def _check_word(what: str, words: Sequence[str], names: Sequence[str]) -> str:
 
 @contextmanager
 def blaming(changes: Sequence[Change]) -> Iterator[None]:
-    """Raise an InputError if MONAI fails to resolve an overlay or option, unless the fault is in user code.
+    """Context manager: raise an InputError that names the overlay or option behind a component that cannot be built.
 
-    Other exceptions get a note that names the changed components.
+    All remaining exceptions get a note that names the user's own changes.
     """
     try:
         yield
@@ -135,7 +135,7 @@ def main() -> None:
     files, options = read_command_line(sys.argv[1:], is_distributed="RANK" in os.environ)
     values |= options
     check_early(files, options)
-    gc.disable()  # collection takes a third of the time to import PyTorch and MONAI, and frees nothing
+    gc.disable()  # garbage collection takes a third of the time to import PyTorch and MONAI, and frees nothing
     changes = check(files, options)
     from monai.bundle import create_workflow
 

@@ -40,8 +40,8 @@ def segment(
 ) -> None:
     """Prepare raw scans as a model expects them, segment them, and resample the label maps to the raw scans' grids.
 
-    Writes OUTPUT/labels/SUBJECT.nii.gz, on the grid of the subject's T1, with a picture, SUBJECT.png, and
-    OUTPUT/labels/volumes.csv, the volumes of the regions; with `grid`, the same in OUTPUT/labels/MODALITY. Look at
+    Writes OUTPUT/labels/SUBJECT.nii.gz, on the grid of the subject's raw T1, with a picture, SUBJECT.png, and
+    OUTPUT/labels/volumes.csv, the volumes of the regions. With `grid`, the folder is OUTPUT/labels/MODALITY. Look at
     OUTPUT/prepared/overview.html first: it shows how the scans were prepared. OUTPUT/predicted has the label maps in
     the space of the prepared scans. Repeat the command to continue after an interruption or with more scans;
     results of changed scans or weights are replaced, and other label maps stay. A subject that cannot be prepared, or
@@ -118,7 +118,7 @@ def segment(
 
 
 def labels_folder(folder: Path, modality: str | None) -> Path:
-    """The folder of label maps on a modality's grid (None: the reference's)."""
+    """Return the folder of the label maps on a modality's raw grid; None means the reference's grid."""
     return folder / LABELS / (modality or "")
 
 
@@ -162,7 +162,7 @@ def bring_back(
 
 
 def check_made_here(folder: Path) -> None:
-    """Raise an InputError if the folders of the results contain label maps that scripts.segment did not write."""
+    """Raise an InputError if a result folder contains a NIfTI file that scripts.segment did not write."""
     from common import made
 
     for part in (folder / PREDICTED, folder / LABELS, *(folder / LABELS).glob("*/")):
@@ -187,8 +187,8 @@ def _as_trained(record: Mapping[str, Any]) -> dict[str, Any]:
 def predict(bundle: str, checkpoint: Path, folder: Path, device: str) -> bool:
     """Run inference on the prepared scans in a separate process; return whether all subjects succeeded.
 
-    The process reports failures and frees its memory at its end. Raise SystemExit with its status if the input is bad
-    for all subjects. Label maps by different weights are replaced.
+    The process prints its failures, and its end frees all of its memory. Raise SystemExit if the process ends with
+    status 2. Label maps by different weights are replaced.
     """
     from common import made
 

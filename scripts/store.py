@@ -44,10 +44,10 @@ def prepare(
 
     Raises:
         InputError: an option is invalid.
-        SystemExit: some subjects cannot be read (status 1); each is reported in one line.
+        SystemExit: some subjects cannot be prepared (status 1); each is reported in one line.
     """
     check_number("jobs", jobs, int, 0, 1024)
-    folder = expand_home(store, f"--store={store}").absolute()  # a training runs in a different folder
+    folder = expand_home(store, f"--store={store}").absolute()  # training runs in a different folder
     check_writable_folder(folder, f"--store={store}")
     check_apart("store", store, options.get("dataset_dir", os.devnull))
     with tempfile.TemporaryDirectory() as unused:

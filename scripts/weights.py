@@ -19,7 +19,7 @@ MOST_BLOCKS = 100  # of an encoder; the paper's largest has 24
 
 
 def inspect(file: str) -> None:
-    """Print a checkpoint's network, size and input channels, and the layout of the file.
+    """Print a checkpoint's layout, network, size, input channels and metadata.
 
     Args:
         file: a checkpoint of this project, of the paper's authors or of MONAI; nothing in it is unpickled.
@@ -64,7 +64,7 @@ def convert(
     """Convert a checkpoint to this project's layout, which includes a description of the network and its training.
 
     Metadata in the file are kept; metadata that neither the file nor an option gives are recorded as unknown.
-    The modalities that the file states are not renamed; to train with other names, use the option `modality_aliases`.
+    Modalities keep the names that the file states; to train with different names, use the option `modality_aliases`.
 
     Args:
         file: a checkpoint of any layout that `inspect` reads.
@@ -117,7 +117,7 @@ def convert(
 
 
 def arguments_of(state: Mapping[str, Any], name: str = "checkpoint") -> dict[str, Any] | None:
-    """Return the arguments with which MONAI's SwinUNETR takes these tensors; None for other networks."""
+    """Return the arguments of the MONAI SwinUNETR that these tensors fit; None if they are not a SwinUNETR's."""
     if network_of(state) != "SwinUNETR":
         return None
     from common.ssl import ModelSize  # late import: `--help` stays fast
@@ -128,7 +128,7 @@ def arguments_of(state: Mapping[str, Any], name: str = "checkpoint") -> dict[str
 
 
 def as_safetensors(state: Mapping[str, Any]) -> bytes:
-    """Return the content of a safetensors file; its header has the arguments of MONAI's SwinUNETR."""
+    """Return the content of a safetensors file; for a SwinUNETR, the header has the arguments of MONAI's class."""
     from safetensors.torch import save  # late import: `--help` stays fast
 
     header = {"format": "pt"}
@@ -171,7 +171,7 @@ def describe(state: Mapping[str, Any], name: str = "checkpoint") -> dict[str, An
 
 
 def network_of(state: Mapping[str, Any]) -> str:
-    """Return which network of the SwinUNETR family has these tensors, judged by their names alone."""
+    """Return the name of the network, of the SwinUNETR family, that has tensors of these names."""
     modules = {key.split(".")[0] for key in state}
     if modules >= {"rotation_head", "contrastive_head"} or "masked_out" in modules:
         return "SSLHead"
@@ -181,7 +181,7 @@ def network_of(state: Mapping[str, Any]) -> str:
 
 
 def _size(state: Mapping[str, Any], name: str) -> Any:
-    """Return an encoder's size by the names and shapes of its attention tables: [(2 window - 1)^3, heads]."""
+    """Return an encoder's `ModelSize`, from names and shapes [(2 window - 1)^3, heads] of its attention tables."""
     from common.ssl import ModelSize
 
     block = re.compile(

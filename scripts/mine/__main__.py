@@ -28,7 +28,7 @@ def mine(
     The plan is OUTPUT/plan.yaml, and its steps are commands that you can run yourself: prepare, datalists, check, train
     and evaluate. Without --yes the command ends after the plan or, in a terminal, asks whether to run it. You may edit
     the file and repeat the command: an existing plan is used as it is, and finished steps are skipped unless their
-    command or input has changed. Old results are moved aside before a step is repeated. See docs/how-to/one-command.md.
+    command or input has changed. Outdated datalists, models and scores are moved aside. See docs/how-to/one-command.md.
 
     Args:
         root: folder of the scans, each subject with a label map, in any layout that python -m scripts.datalists generic
@@ -36,8 +36,8 @@ def mine(
         output: folder of the plan and all results.
         plan: plan to run instead of OUTPUT/plan.yaml, such as an edited copy from a different output folder.
         yes: run the plan without asking.
-        modalities: modalities to use, in channel order, such as T1,FLAIR, with their file names as in python -m
-            scripts.datalists generic; by default the modalities that every subject has.
+        modalities: modalities to use, in channel order, such as T1,FLAIR, also with words of file names, as in python
+            -m scripts.datalists generic; by default the modalities that every subject has.
         label: words at the end of label maps' names, or a pattern of the names; by default seg, label, mask and so on.
         regions: YAML file that names each region, outermost first; by default one region for each label value.
         person: regular expression whose first group is the person in a subject's name, such as '(.+)_v[0-9]+'.

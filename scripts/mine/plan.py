@@ -83,7 +83,7 @@ def texts_in(options: Mapping[str, Any]) -> dict[str, str]:
 
 
 def write_plan(plan: Plan, path: Path) -> None:
-    """Write a plan, unless the file already holds it."""
+    """Write a plan, unless the file already holds the same plan."""
     if path.exists() and valid_yaml(path, EXPECTED) == plan:
         return
     with atomic_write(path) as file:
@@ -168,7 +168,7 @@ def time_of(plan: Plan) -> str:
 
 
 def carry_out(plan: Plan, output: Path) -> None:
-    """Run the unfinished commands of a plan in this terminal, print the paths of the results, and open the page.
+    """Run the unfinished commands of a plan, print the paths of the results and, on a desktop, open the page of scores.
 
     Raise SystemExit with status 1 if a command fails.
     """

@@ -45,7 +45,7 @@ BUNDLE, RECIPE = "brats_finetune", "robust"
 SHARE = 0.15  # of the people for validation, and the same for testing
 MOST = 50_000  # training steps; paper, section 2.4.2
 VALIDATIONS = (2, 20)  # fewest and most in a training run; they should take at most a quarter of its time
-BATCHES = {"cpu": (1,), "cuda": (1, 2)}  # crops per step: quick start; up to the paper's, section 2.4.2
+BATCHES = {"cpu": (1,), "cuda": (1, 2)}  # crops per step; a GPU takes up to the paper's, section 2.4.2
 EDGES = (96, 64)  # edges of a crop in voxels, the paper's first
 CONFIGS = ("train", "recipe_robust")
 SPACINGS = (1.0, 4.0)  # mm, range of scripts.prepare
@@ -59,7 +59,7 @@ FINEST = {"cpu": 2.0, "cuda": 0.0}  # mm; smallest voxel edge in training, so th
 BRAIN = (140, 180, 140)  # mm; extent for estimates
 SUBJECT = 40.0  # core seconds to prepare T1 and FLAIR of 2 mm; 35 to 57 measured
 OVERHEAD = 1.2  # factor on a step's time, for reading, augmentation and optimiser
-CACHED = 0.25  # share of the free memory that volumes may take
+CACHED = 0.25  # share of the free memory that cached volumes may take
 PREPARED = 2.0  # GiB of memory to prepare a subject
 
 
@@ -78,13 +78,13 @@ class Data(NamedTuple):
         return self.scan.modalities
 
     def case(self, subject: SubjectFiles) -> dict[str, Any]:
-        """Return a subject in the form of the scan checks."""
+        """Return a subject's name and file paths, as the scan checks take them."""
         files = [str(self.root / subject.files[name]) for name in self.modalities]
         return {"subject": subject.name, "image": files, "label": str(self.root / str(subject.label))}
 
 
 class Fit(NamedTuple):
-    """Training options that fit a machine, seconds of a step and of a crop's forward pass, and the memory in words."""
+    """Training options that fit a machine, the seconds of a step and of an inference window, and the memory as text."""
 
     options: dict[str, Any]
     step: float
@@ -95,7 +95,7 @@ class Fit(NamedTuple):
 def make_plan(root: Path, asked: Mapping[str, Any], hours: float, device: str) -> dict[str, Any]:
     """Make a plan for the scans below `root`; `asked` holds the options modalities, label, regions and person.
 
-    Raises an InputError if there are no label maps or too few people.
+    Raises an InputError without label maps, for too few people, and if not even the smallest crop fits into memory.
     """
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == AUTO else DEVICE.parse("device", device)
     data = find(root, asked)
@@ -169,7 +169,7 @@ def find(root: Path, asked: Mapping[str, Any]) -> Data:
 
 
 def subjects_in_words(data: Data) -> str:
-    """Describe the subjects, their people by split, and the subjects left out."""
+    """Return the numbers of subjects, of people in each split and of subjects left out, as text."""
     splits = ", ".join(f"{len(people)} {split}" for split, people in data.people.items())
     left = len(data.scan.visits) - len(data.cases)
     unused = f"; {left} left out, without label map or some modality" if left else ""
@@ -189,7 +189,7 @@ def edges_of(data: Data) -> NDArray[np.float64]:
     """Return the voxel edges of all readable scans [N, 3] along right, anterior and superior, in mm."""
     edges = []
     for file in (file for subject in data.cases for file in data.case(subject)["image"]):
-        with suppress(Exception):  # the checks of files report them
+        with suppress(Exception):  # `scripts.datalists check` reports unreadable files
             affine = open_volume(file).affine
             axes = io_orientation(affine)[:, 0].argsort()
             edges.append(voxel_sizes(affine)[axes])
@@ -199,7 +199,7 @@ def edges_of(data: Data) -> NDArray[np.float64]:
 
 
 def preparation(data: Data, edges: Sequence[float]) -> dict[str, Any]:
-    """Return the options of `scripts.prepare` for raw scans; the spacing follows from the median voxel volume."""
+    """Return the options of `scripts.prepare` for raw scans; the spacing is the geometric mean of `edges`, mm."""
     labels = {} if data.naming.label is None else {"labels": data.naming.label}
     patterns = {name: words for name, words in data.naming.spelled.items() if words}
     has_t1 = {"T1", "T1ce"} & {*data.modalities}
@@ -215,7 +215,7 @@ def preparation(data: Data, edges: Sequence[float]) -> dict[str, Any]:
 
 
 def datalist(data: Data, asked: Mapping[str, Any], is_raw: bool) -> dict[str, Any]:
-    """Return the options of `scripts.datalists generic`; if `is_raw`, without name patterns, as files get new names."""
+    """Return the options of `scripts.datalists generic`; if `is_raw`, without patterns, as the files get new names."""
     spelled = {name: data.naming.spelled.get(name, "") for name in data.modalities}
     names = [name if is_raw or not words else f"{name}={words}" for name, words in spelled.items()]
     label = {} if is_raw or data.naming.label is None else {"label": data.naming.label}
