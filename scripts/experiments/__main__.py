@@ -39,7 +39,7 @@ def experiments(
     OUTPUT/report/tables: the paper's tables and figures beside the study's results, complete or not. All three take the
     same folders and files.
 
-    A failed job is shown with the last line of its log. Only jobs that need it are skipped; the exit status is then 1.
+    A failed job is shown with the last line of its log; the jobs that need it are skipped, and the exit status is 1.
     Several processes, also on machines that share the folder, can run the same study: no job starts twice, and each
     process ends when all of its jobs have ended.
 
@@ -51,7 +51,7 @@ def experiments(
         brats: folder of the BraTS cohort.
         atlas: folder of the ATLAS cohort. Cohorts without a folder are made of phantoms if the study defines them.
         dataset_dir: folder of your own data sets; `data` and the paths of a datalist in `files` are relative to it.
-        files: further files by their names in the study, such as "{'ct': 'model_swinvit.pt'}".
+        files: files by the names that the study gives them, such as "{'ct': 'model_swinvit.pt'}".
         gpus: processes per training run, started by torchrun.
         jobs: run: number of jobs at once; on this machine they share its cores and GPUs.
         only: run: pattern of job names, such as "two_stage/*"; the jobs that they need run, too.
@@ -82,7 +82,7 @@ def experiments(
 
 
 def _plan_file(json: Any) -> Path:
-    """Check and return the file for a plan, which may replace only an earlier plan."""
+    """Return the path of the file for a plan; an existing file must be an earlier plan."""
     file = expand_home(json, f"--json={json}")
     check_writable_file(file, f"--json={json}")
     if file.exists():

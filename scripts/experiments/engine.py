@@ -1,7 +1,7 @@
 """Run the jobs of a study, each once and after the jobs that it needs, on this machine or by SLURM.
 
-OUTPUT/jobs/JOB holds the job's log, the lock of the process that runs it, and record.json: the outcome, and the digests
-of the inputs at the start. If an input's digest has changed, the result is stale.
+OUTPUT/jobs/JOB holds the job's log, the lock of the process that runs the job, and record.json, with the outcome and
+the digests of the inputs at the start. If an input's digest has changed, the result is stale.
 """
 
 import hashlib
@@ -47,7 +47,7 @@ RUNNING: set[subprocess.Popen[bytes]] = set()  # running commands of this proces
 
 @dataclass(frozen=True)
 class State:
-    """A job's state and the reason: done, running, stale, failed, interrupted, missing or absent (cannot run)."""
+    """A job's state (done, running, stale, failed, interrupted, missing, or absent: cannot run) and the reason."""
 
     name: str
     reason: str = ""
@@ -55,7 +55,7 @@ class State:
 
 @dataclass(frozen=True)
 class OpenStudy:
-    """A study's content, places, jobs by name, and their states."""
+    """A study's content and places, and its jobs and job states by name."""
 
     content: Mapping[str, Any]
     places: Places
@@ -70,7 +70,7 @@ class OpenStudy:
 
 
 def log_of(job: StudyJob, output: Path) -> Path:
-    """Return the log of a job's command."""
+    """Return the path of the log of a job's command."""
     return _folder_of(job, output) / "run.log"
 
 
@@ -96,13 +96,13 @@ def states_of(jobs: Mapping[str, StudyJob], output: Path) -> dict[str, State]:
 
 
 def counted(states: Mapping[str, State]) -> str:
-    """Return the number of jobs in each state, as text."""
+    """Return the number of jobs in each state, as text; "none" without jobs."""
     counts = Counter(state.name for state in states.values())
     return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
 
 
 def state_of(job: StudyJob, output: Path) -> State:
-    """Return a job's state from its inputs and record, regardless of the jobs that it needs."""
+    """Return a job's state from its lock, inputs and record, regardless of the jobs that it needs."""
     folder = _folder_of(job, output)
     if (folder / "lock").exists():
         with lock(folder) as held:
@@ -193,7 +193,7 @@ def execute(
     """Run a job in this process, unless it is done or another process runs it.
 
     Output goes to `run.log` in the job's folder or, if `is_shown`, to the output of this process. Stale results, and
-    results of a different command, are moved aside; stopped training continues. Return the final state.
+    results of a different command, are moved aside unless `job.selects`; stopped training continues. Return the state.
     """
     folder = _folder_of(job, output)
     with lock(folder, patience=1.0) as held:
@@ -279,7 +279,7 @@ def progress_of(name: str, log: Path) -> str:
 
 
 def _last_line(log: Path) -> str:
-    """Return the last line of a command's output, or ""; carriage returns of a progress bar also end lines."""
+    """Return the last line of a command's output, shortened, or ""; carriage returns (progress bars) also end lines."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 4096))
         lines = file.read().decode(errors="replace").replace("\r", "\n").splitlines()

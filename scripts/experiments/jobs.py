@@ -93,9 +93,9 @@ class StudyJob:
 class Places:
     """Locations of a study's data and results.
 
-    `roots` are cohort folders by layout; the study makes a missing cohort if it defines one. `roots[OWN]` is the folder
-    of the user's data sets, which `data` and the paths of a datalist in `files` are relative to. `files` are the files
-    that the study names, such as public weights.
+    `roots` are cohort folders by layout; the study makes a missing cohort if it defines the cohort. `roots[OWN]` is the
+    folder of the user's data sets; `data`, and the paths of a datalist in `files`, are relative to this folder. `files`
+    are the files that the study names, such as public weights.
     """
 
     output: Path
@@ -146,7 +146,7 @@ class _Instance:
 def jobs_of(study: Mapping[str, Any], places: Places) -> dict[str, StudyJob]:
     """Return the jobs of a study by name, each after the jobs that it needs.
 
-    Raise InputError for unknown axes in text, for repeated or long job names, and for too many jobs.
+    Raise InputError for unknown names in braces, for repeated or long job names, and for too many jobs.
     """
     jobs: dict[str, StudyJob] = {}
     instances: dict[str, list[StudyJob]] = {}
@@ -194,8 +194,8 @@ def _combinations(
 ) -> Iterator[tuple[dict[str, Any], dict[str, StudyJob]]]:
     """Yield (axis values, source jobs by key) for each combination of source jobs and values of the entry's axes.
 
-    Source jobs are combined only if they have equal values on shared axes. If `for` names an axis of a source, its
-    values select source jobs.
+    Source jobs are combined only if they have equal values on shared axes. If `for` names an axis of a source, the
+    values in `for` select source jobs.
     """
     sources = {key: entry[key] for key in ("from", "datalist", "pretrained") if entry.get(key) in instances}
     axes = entry.get("for", {})
@@ -252,7 +252,7 @@ def _datalist(item: _Instance, jobs: Mapping[str, StudyJob]) -> StudyJob:
 
 
 def kind_of(entry: Mapping[str, Any]) -> str:
-    """Return the command of `scripts.datalists` that derives a datalist from the source."""
+    """Return the command of `scripts.datalists`, fold or subset, that derives an entry's datalist from its source."""
     return "fold" if "folds" in entry.get("options", {}) else "subset"
 
 
@@ -329,7 +329,7 @@ def _evaluation(item: _Instance, job: StudyJob) -> StudyJob:
 
 
 def _shared_options(entry: Mapping[str, Any], bundle: Path) -> dict[str, Any]:
-    """Return the options that an evaluation takes from its training run; the checkpoint has the network's options."""
+    """Return the options that an evaluation takes from its training run; network options are in the checkpoint."""
     options: dict[str, Any] = {}
     for overlay in (bundle / "configs" / name for name in entry["overlays"]):
         options |= read_yaml(overlay)
@@ -371,7 +371,7 @@ def _pools(name: str, axis: str, evaluations: Sequence[StudyJob], places: Places
 
 
 def _data_of(datalist: StudyJob) -> dict[str, str]:
-    """Return the data options of a bundle."""
+    """Return the options that give a bundle a datalist."""
     return {"dataset_dir": str(datalist.root), "datalist": str(datalist.target)}
 
 
@@ -384,7 +384,7 @@ def texts_of(options: Mapping[str, Any], values: Mapping[str, Any], where: str) 
     for option, value in options.items():
         if isinstance(value, str):
             texts[option] = _fill(value, values, f"{where}{option}")
-        else:  # a component's argument, as network_def::prior, takes `true` and `null` for text
+        else:  # a component's argument, such as network_def::prior, reads `true` and `null` as text
             texts[option] = _literal(value) if "::" in option else text_of(value)
     return texts
 
@@ -421,6 +421,6 @@ def _name_of(name: str, values: Mapping[str, Any]) -> str:
 
 
 def _values_of(values: Mapping[str, Any]) -> list[str]:
-    """Join values for a file name, with the axis before each number, such as `tiny-fold0`; empty without values."""
+    """Return the values joined for a file name, with the axis before each number: ["tiny-fold0"]; [] without values."""
     joined = "-".join(value if isinstance(value, str) else f"{axis}{value}" for axis, value in values.items())
     return [joined] if joined else []

@@ -70,7 +70,7 @@ def write_report(study: OpenStudy) -> Path:
 
 
 def shown(value: float | None, unit: str = "1", digits: int = 4) -> str:
-    """Format a figure, with `digits` decimals for a share and two or three otherwise; a dash for None."""
+    """Format a value: `digits` decimals for a share (unit 1), else two or three; a dash for None and NaN."""
     if value is None or math.isnan(value):
         return DASH
     if unit == "1":
@@ -109,7 +109,7 @@ def _texts(entry: Entry) -> list[str]:
 
 
 def _rows(table: Table, folder: Path) -> Iterable[list[Any]]:
-    """Yield the lines of a table's CSV: for each row the average, then the columns."""
+    """Yield the lines of a table's CSV: for each row the average, then the cells."""
     for entry in table.entries:
         yield [
             *(entry.row, "average", entry.metric, entry.unit, entry.quoted, entry.paper, entry.ours, entry.difference),

@@ -73,7 +73,7 @@ _read = cache(read)  # a table can have several metrics
 
 
 def _reason(name: str, study: OpenStudy) -> str:
-    """Explain why a job is not done, or return ""; for a missing job, name the first job that holds it up."""
+    """Explain why a job is not done, or return ""; for a missing job, name the first needed job that blocks it."""
     state = study.states[name]
     if state.name == "done":
         return ""
@@ -164,7 +164,7 @@ class RowContrast(NamedTuple):
 def contrast(ours: Sequence[RowScores], others: Sequence[RowScores], seed: int = 0) -> RowContrast:
     """Compare two rows on the cases that both have, over training runs and cases.
 
-    With several test sets (folds), Student's t tests the mean of their gains. On a single test set, each bootstrap
+    With several test sets (folds), Student's t tests the mean of the sets' gains. On a single test set, each bootstrap
     sample draws n of n cases, and from each row one run fewer than it has, which makes the variance of the mean
     unbiased (McCarthy and Snowden 1985, The bootstrap and finite population sampling). The standard deviation of the
     resampled gains is the standard error in Student's t, with (runs of both rows - 2) degrees of freedom. A single

@@ -17,7 +17,7 @@ RUN_OPTIONS = ("dataset_dir", "datalist", "output_dir", "ckpt_dir", "pretrained"
 
 
 def steps_of(job: StudyJob, gpus: int) -> int | None:
-    """Return the number of optimiser steps of a training run; None if it depends on a datalist that is not made yet."""
+    """Return a training run's number of optimiser steps; None if the number depends on a datalist not yet made."""
     from common.training.length import length
     from common.training.step import accumulation_steps
 

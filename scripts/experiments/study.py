@@ -120,7 +120,7 @@ def paper() -> dict[int, dict[str, Any]]:
 
 
 def read(study: str) -> tuple[str, dict[str, Any]]:
-    """Read and check a study, given by its name in `studies` or its YAML file; return name and content."""
+    """Read and check a study by its name in `studies` or its YAML file; return (name, content)."""
     names = sorted(path.stem for path in STUDIES.glob("*.yaml"))
     path = STUDIES / f"{study}.yaml" if study in names else Path(study)
     if not path.is_file():
@@ -187,7 +187,7 @@ def _check_sources(content: Mapping[str, Any], name: str) -> None:
 
 
 def check_arguments(command: Callable[..., Any], options: Mapping[str, Any], where: str) -> None:
-    """Raise InputError for unknown and missing options of a command."""
+    """Raise InputError if options are unknown to a command, or if required options are missing."""
     parameters = {name: item for name, item in signature(command).parameters.items() if not re.fullmatch(TAKEN, name)}
     for option in options:
         if option not in parameters:
@@ -198,7 +198,7 @@ def check_arguments(command: Callable[..., Any], options: Mapping[str, Any], whe
 
 
 def _check_options(options: Mapping[str, Any], files: Sequence[Path], where: str) -> None:
-    """Raise InputError for unknown options of a bundle and invalid values."""
+    """Raise InputError for options that the config `files` lack, and for invalid values."""
     from common.configs import parsed  # late imports: `--help` stays fast
     from common.options import OPTIONS, TRAINING_DEFAULTS
 
@@ -223,7 +223,7 @@ def _keys(file: Path) -> tuple[str, ...]:
 
 
 def _check_table(content: Mapping[str, Any], table: Mapping[str, Any], where: str) -> None:
-    """Raise InputError for unknown rows, runs, axes or values of a table."""
+    """Raise InputError if a table has an unknown row, run, axis, axis value or baseline."""
     for label, row in table.get("rows", {}).items():
         systems = paper()[table["table"]]["systems"]
         if label not in systems and "new" not in row:
@@ -253,7 +253,7 @@ def names_of(baseline: Any) -> list[str]:
 
 
 def axes_of(study: Mapping[str, Any], name: str) -> dict[str, list[Any]]:
-    """Return the axes of an entry and its sources, with their values."""
+    """Return axis -> values, for the axes of an entry and of its sources."""
     entry = study["runs"].get(name) or study["datalists"].get(name, {})
     axes: dict[str, list[Any]] = {}
     for key in ("from", "datalist", "pretrained"):

@@ -1,4 +1,4 @@
-"""The paper's tables beside the study's."""
+"""The paper's tables, with a study's scores beside the paper's."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ PRESENT_LABEL = "Dice, of cases with the region"  # instead of Dice; DIFF-23
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A figure in the paper and in the study (`ours`), None if unknown; `reason` explains a missing or stale `ours`."""
+    """A value in the paper and in the study (`ours`), None if unknown; `reason` explains a missing or stale `ours`."""
 
     label: str
     paper: float | None
@@ -47,7 +47,7 @@ class Entry(Figure):
 
     `quoted` is the source of a row that the paper quotes. `ours` is the mean over finished runs of each run's mean over
     cases, `low` and `high` its 95 % bootstrap interval, `sd` the sample standard deviation over runs. `contrast`
-    compares with the best `baseline`, and `p_holm` is its p-value corrected for all tests of the table.
+    compares with the best `baseline`; `p_holm` is the contrast's p-value, corrected for all tests of the table.
     """
 
     row: str
@@ -155,8 +155,8 @@ def _cells(
 ) -> list[Cell]:
     """Return a cell for each run, then a cell for each column of the paper that matches no axis value.
 
-    A run's cell also holds the paper's figure for its axis value, if there is one. Without an axis, there are only the
-    runs' cells, and none has a figure of the paper.
+    A run's cell also holds the paper's value in the run's column, if the paper has that column. Without an axis, only
+    runs have cells, and these hold no value of the paper.
     """
     cells = []
     for run in runs:
@@ -171,7 +171,7 @@ def _cells(
 
 
 def _tested(entry: Entry, baselines: Sequence[str], runs: Mapping[str, Sequence[RowRun]], rising: bool) -> Entry:
-    """Add the test against the best baseline that has scores; a baseline itself is returned without a test."""
+    """Return `entry` with the test against the best baseline with scores; unchanged without one, or for a baseline."""
     candidates = {name: scores for name in baselines if (scores := _scores(runs[name]))}
     if not candidates or entry.row in baselines:
         return entry
