@@ -111,7 +111,7 @@ def generic(
         testing: number or fraction of people for testing, in addition to those in imagesTs; all for a data set that no
             stage trains on.
         seed: seed of the random choice, 0 or more.
-        missing: exclude or keep subjects without some of the modalities. With keep, the datalist has null for a missing
+        missing: exclude or keep subjects that lack modalities. With keep, the datalist has null for a missing
             image, and the supervised stages can train on these subjects and segment them; see
             docs/how-to/missing-modalities.md.
         workers: processes that read label maps, if the regions are not given; 0 for one per core.
@@ -157,7 +157,7 @@ def fold(
     determines the folds: with the same seed, each subject is held out in exactly one fold.
 
     Args:
-        datalist: JSON file to divide. Its `testing` subjects are in no fold.
+        datalist: JSON file to divide; subjects of `testing` are in no fold.
         output: the new datalist, a JSON file.
         folds: number of folds, to which people are assigned at random; or a JSON file in the format of SwinUNETR's
             brats21_folds.json, which identifies subjects by the names of their folders.

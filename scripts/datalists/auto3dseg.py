@@ -20,7 +20,7 @@ def auto3dseg(datalist: str, root: str, output: str, folds: int = 5, seed: int =
     Args:
         datalist: JSON file to convert; each subject needs all modalities and a label.
         root: folder of the scans.
-        output: folder for the two files, which must not exist there.
+        output: folder for the two new files.
         folds: number of folds. All visits of a person are in the same fold.
         seed: seed of the random folds, 0 or more.
     """
@@ -54,6 +54,6 @@ def auto3dseg(datalist: str, root: str, output: str, folds: int = 5, seed: int =
 
 
 def _listed(entry: dict[str, Any]) -> dict[str, Any]:
-    """An entry in MONAI's form: a list of images, or the path of a single image."""
+    """Return an entry in MONAI's form, with a list of images or the path of a single image."""
     images = entry["image"]
     return {"image": images if len(images) > 1 else images[0], "label": entry["label"]}

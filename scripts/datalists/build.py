@@ -75,7 +75,7 @@ def sizes(content: Mapping[str, Any]) -> str:
 def _assign(cohort: Scan, visits: Sequence[SubjectFiles], splits: RandomSplits) -> dict[str, list[SubjectFiles]]:
     """Return split -> visits. People that the layout holds out go to testing, visits without a label to unlabelled.
 
-    `unlabelled` exists only if some visits have a label and others lack it.
+    The split unlabelled exists only if the cohort has label maps and some visits lack one.
     """
     unlabelled = {visit.name for visit in visits if cohort.convention is not None and visit.label is None}
     people = {str(visit.person) for visit in visits if visit.name not in unlabelled} - cohort.held_out
@@ -98,7 +98,7 @@ def _remaining(text: str, before: Sequence[SubjectFiles], visits: list[SubjectFi
 
 
 def _select(cohort: Scan, root: Path, min_slices: int, keep_missing: bool, workers: int) -> list[SubjectFiles]:
-    """Return the visits with enough images and slices; print each visit that is left out, with the reason."""
+    """Return the visits with enough images and slices; print each visit that is left out or lacks a modality."""
     most = len(cohort.modalities) - 1 if keep_missing else 0  # modalities that a visit may lack
     lacking = {visit.name: visit.lacks(cohort.modalities) for visit in cohort.visits}
     for name, missing in lacking.items():

@@ -1,7 +1,6 @@
 """Check a cohort before training on it: `python -m scripts.datalists check`.
 
-Worker processes examine each subject (`examine`) and return a few figures, which `cohort_checks` compares between
-subjects.
+Worker processes examine each subject (`examine`) and return a record; `cohort_checks` compares the records.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -61,7 +60,7 @@ class Result:
 
     @property
     def kinds(self) -> list[tuple[str, str, int, str]]:
-        """Check, severity, number of findings and affected subjects, in the order of `CHECKS`."""
+        """(check, severity, number of findings, affected subjects) of each check with findings, ordered as `CHECKS`."""
         indices = {name: [index for index, problem in self.findings if problem.check == name] for name in CHECKS}
         return [(name, CHECKS[name], len(cases), _subjects(cases)) for name, cases in indices.items() if cases]
 
@@ -105,9 +104,9 @@ def check(
 
     Args:
         datalist: JSON file.
-        root: folder that its paths are relative to.
+        root: folder that the datalist's paths are relative to.
         output: folder for findings.csv and findings.html, a page with pictures of the affected subjects and of a
-            sample of the others.
+            sample of the remaining subjects.
         fixed: file for a datalist without the subjects that have errors; accepted errors do not count.
         accept: checks to report without changing the exit status, such as empty_mask,orientation.
         workers: processes; 0 for one per core.
@@ -233,7 +232,7 @@ def _write(result: Result, output: Path, root: str, workers: int) -> list[str]:
 def _exclude(content: Mapping[str, Any], result: Result, fixed: str, accepted: Collection[str]) -> list[str]:
     """Write the datalist without the subjects that have errors; return lines for the terminal that name these subjects.
 
-    Raise InputError if no subject is left for training.
+    Raise InputError if all training subjects, or all subjects, have errors.
     """
     errors: dict[int, list[str]] = {}
     for index, problem in result.findings:

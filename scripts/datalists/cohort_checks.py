@@ -18,9 +18,9 @@ SUBJECT, VOXELS, PERSON = "the same subject", "the same voxels", "the same perso
 def compare(
     cases: Sequence[Mapping[str, Any]], records: Sequence[Record], convention: str | None = None
 ) -> list[tuple[int, Problem]]:
-    """Find outliers, duplicates and absent regions; return case index (-1: the whole cohort) and problem.
+    """Find outliers, duplicates and absent regions; return (case index, problem), index -1 for the whole cohort.
 
-    `records` follow the order of `cases`. Preparation is compared with the middle half of the cohort.
+    `records` follow the order of `cases`. Each scan's preparation is compared with the quartiles of the cohort.
     """
     return [
         *_odd_orientations(cases, records),
@@ -97,7 +97,7 @@ def _repeated(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> 
 
 
 def _duplicates(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> dict[str, dict[Any, dict[int, str]]]:
-    """Return kind of duplicate -> name or digest -> {index of a case that shares it: file to report}."""
+    """Return kind of duplicate -> subject, person or digest -> {case index: file to report}, also for single cases."""
     groups: dict[str, dict[Any, dict[int, str]]] = {kind: defaultdict(dict) for kind in (SUBJECT, VOXELS, PERSON)}
     for index, (case, record) in enumerate(zip(cases, records, strict=True)):
         groups[SUBJECT][case["subject"]][index] = first_image(case)

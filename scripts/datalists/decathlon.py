@@ -20,7 +20,7 @@ SCHEMA = {"type": "object", "properties": {"modality": _NAMES, "labels": _NAMES}
 def decathlon(root: str, output: str, modalities: str | Sequence[str] | None = None) -> None:
     """Write a task of the Medical Segmentation Decathlon as nnU-Net raw data, which `generic` reads.
 
-    Each image of the task holds all modalities in a fourth dimension and is split into a file for each modality.
+    Each image of the task holds all modalities in a fourth dimension, and becomes one file per modality.
 
     Args:
         root: folder with imagesTr, labelsTr and dataset.json, such as Task01_BrainTumour.

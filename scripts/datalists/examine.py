@@ -25,25 +25,25 @@ from common.data.volumes import canonical, read_voxels
 
 
 class Record(NamedTuple):
-    """Problems and figures of a case."""
+    """Problems and measurements of a case."""
 
     problems: tuple[Problem, ...]
     orientation: str = ""  # such as "RAS", of the most common grid; "" if no file is readable
     sound: int = 0  # number of images without error
     negative: tuple[str, ...] = ()  # sound images with a voxel below zero
     labels: frozenset[int] | None = None  # values of the label map; None if missing or faulty
-    digests: Mapping[str, bytes] = {}  # file -> digest of its voxels; none for faulty and constant files
+    digests: Mapping[str, bytes] = {}  # file -> digest of its voxels; none for most faulty files
     preparation: dict[str, list[Any]] | None = None  # `common.data.preparation.measure`; None if an image is faulty
 
 
 def examine(case: Mapping[str, Any], root: str, convention: str | None) -> Record:
-    """Read all files of a case completely, and return its problems and figures; every exception becomes a problem.
+    """Read all files of a case completely, and return the case's record; every exception becomes a problem.
 
     `convention` is a label convention (`common.data.regions`); None accepts all whole numbers as labels.
     """
     try:
         return _examine(case, root, convention)
-    except Exception as error:  # such as a lack of memory; the check of other cases continues
+    except Exception as error:  # such as a lack of memory; the check continues with the next case
         return Record((Problem("unreadable", first_image(case), first_line(error), "a case that can be checked"),))
 
 

@@ -40,9 +40,10 @@ def page(result: Any, subjects: Sequence[Mapping[str, Any]], cohort: Sequence[Pr
 def draw(
     order: tuple[Mapping[str, Any], str | None], root: str, modalities: Sequence[str], convention: str | None
 ) -> tuple[str, str, str] | None:
-    """Draw three planes of a file, or else of the first readable image; return file, modality and data URI, or None.
+    """Draw three planes of an image, and return (file, modality, data URI); None if no file is readable.
 
-    The planes pass through the centre of the non-finite voxels, else of the label, else of the volume.
+    `order` is a case and the image to draw; if that is None, unreadable or the label, the first readable image is
+    drawn, else the label. The planes pass through the centre of the non-finite voxels, else of the label or volume.
     """
     case, file = order
     label = _volume(root, case.get("label"))
@@ -55,7 +56,7 @@ def draw(
 
 
 def _volume(root: str, file: str | None) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the voxels [x, y, z] in the orientation nearest to RAS, and spacing in mm."""
+    """Return voxels [x, y, z] in the orientation nearest to RAS, and spacing in mm; None without a readable file."""
     if file is None:
         return None
     volume = read_volume(os.path.join(root, file))  # noqa: PTH118

@@ -31,10 +31,10 @@ def read_regions(path: Path, name: str) -> str:
 
 
 def from_labels(root: str, files: Sequence[str], workers: int, is_asking: bool = True) -> str:
-    """Return the regions of label maps as text: `lesion=1` if 1 is their only value above 0. Show progress.
+    """Return the regions of label maps as text: `lesion=1` if 1 is the only value above 0. Show progress.
 
-    For any other values, raise an InputError that shows an example file of regions or, if not `is_asking`, return a
-    region for each value, such as `label1=1,label2=2`.
+    For further values, raise an InputError that shows an example file of regions or, without `is_asking`, return a
+    region for each value, such as `label1=1,label2=2`. Raise an InputError for invalid, no or too many values.
     """
     results = map_in_processes(partial(label_values, root=root), files, workers, "label map", "label values")
     for file, values in zip(files, results, strict=True):
@@ -66,7 +66,7 @@ def from_labels(root: str, files: Sequence[str], workers: int, is_asking: bool =
 
 
 def label_values(file: str, root: str) -> frozenset[int] | str:
-    """Return the values of a label map, or a message if it is invalid. `file` is relative to `root`."""
+    """Return the values of a label map, or a message if the file is invalid. `file` is relative to `root`."""
     try:
         _, voxels = read_scan(Path(root, file))
     except InputError as error:

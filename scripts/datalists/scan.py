@@ -48,7 +48,7 @@ def scan_any(
     workers: int = 0,
     is_asking: bool = True,
 ) -> Scan:
-    """Scan any data set and print its layout, modalities and regions. Options that are None are detected.
+    """Scan any data set and print its layout, modalities and regions. `layout` and `regions` None are detected.
 
     `person` takes a subject's name and returns the person. If `naming` lists no modalities, the modalities that all
     subjects have are taken or, with `keep_missing`, those that any subject has. For label maps with unnamed regions,

@@ -17,7 +17,7 @@ from common.files import digest, expand_home, valid_json
 MOST = 1000  # folds
 BATCH = 2  # least number of people for training: the smallest batch of a stage
 VALIDATION = 0.1  # default fraction of people for validation
-ALL = "all"  # people for testing
+ALL = "all"  # value of `testing` that reserves everyone
 FOLD_SPLITS = ("training", "validation")  # splits that the folds divide
 IMAGE = {"type": "string", "minLength": 1}
 FOLDS_SCHEMA = {
@@ -141,11 +141,11 @@ def hold_out(
 
     `folds` is a file of folds, or a number of random folds. A fold for testing replaces the test subjects of the
     datalist; `validation` is then the number or fraction of the remaining people for validation (default 0.1). Subjects
-    without a label are for training, unless their person is held out. `person` is the pattern of a person in a
-    subject's name (by default as in the datalist). The datalist records the fold under `folds`.
+    without a label go to training, or are left out if their person is in validation or testing. `person` is the pattern
+    of a person in a subject's name (by default as in the datalist). The result records the fold under `folds`.
 
     Raises:
-        InputError: the fold does not exist, or too few people are in the fold or outside it.
+        InputError: an option is invalid, the datalist is a test fold or a subset, or the fold or the rest is too small.
     """
     validates = choice("fold_to", fold_to, {"validation": True, "testing": False})
     if validates and validation is not None:
@@ -252,7 +252,7 @@ def _read_folds(path: Path, owners: Mapping[str, str]) -> dict[str, int]:
 
         {"training": [{"fold": 0, "image": ["TrainingData/BraTS2021_01146/BraTS2021_01146_flair.nii.gz", ...]}, ...]}
 
-    The name of an entry's first image decides the subject, by `owners`; for other names, the image's folder does.
+    `owners` maps the file name of an entry's first image to the subject; by default, the image's folder is the subject.
     """
     folds: dict[str, int] = {}
     for entry in _fold_entries(path):
