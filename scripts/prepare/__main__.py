@@ -32,7 +32,7 @@ def prepare(
 
     Writes OUTPUT/SUBJECT/SUBJECT_MODALITY.nii.gz with brain mask, transforms, a record and a picture, and for all
     subjects datalist.json, quality.csv and overview.html. Repeat the command to continue an interrupted run. A subject
-    that fails, or whose figures are outside their limits, is reported in one line and left out of datalist.json; the
+    that fails, or has quality figures outside their limits, is reported in one line and left out of datalist.json; the
     exit status is then 1. See docs/how-to/prepare-raw-scans.md.
 
     Args:
@@ -51,7 +51,7 @@ def prepare(
             headers; rules choose the remaining series (deploy/README.md).
         labels: words that end the names or paths of label maps, such as lesion_mask, or their pattern, such as
             "masks/*"; by default the usual words, as in python -m scripts.datalists generic; none to leave label
-            maps out. Each is resampled from the grid of its scan, as SUBJECT_seg.nii.gz.
+            maps out. Each label map is resampled from the grid of a scan, as SUBJECT_seg.nii.gz.
         missing: refuse a subject that lacks a modality, or keep it with its available modalities (NIfTI only).
         spacing: edge of the result's voxels in mm, 1 to 4. The models were trained on 1.
         device: cpu or cuda, for the brain extraction.
@@ -86,7 +86,7 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
         prepared: output folder of `python -m scripts.prepare`.
         predictions: folder of label maps SUBJECT.nii.gz.
         output: folder for the results; results of changed label maps or preparations are replaced.
-        modality: modality of the raw scans whose grids to use; by default the reference.
+        modality: modality of the raw scans that give the grids; by default the reference.
         jobs: subjects at a time.
     """
     from scripts.prepare.steps import output_folder, send_all

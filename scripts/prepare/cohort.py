@@ -49,8 +49,8 @@ def prepare_cohort(
 ) -> list[Outcome]:
     """Prepare subjects, write datalist.json, quality.csv and overview.html, and return an outcome for each subject.
 
-    Subjects with unchanged files and settings are not prepared again and stay accepted. Subjects that fail, or exceed
-    their limits without being accepted, are left out of datalist.json, and their folders are hidden.
+    Subjects with unchanged files and settings are not prepared again and stay accepted. Subjects that fail, or are
+    outside their limits and not accepted, are left out of datalist.json, and their folders are hidden.
     """
     with claimed("output", output):
         foreign = None if read(output) else next((name for name in FILES if (output / name).exists()), None)
@@ -73,7 +73,7 @@ def prepare_cohort(
         outcomes |= {outcome.name: outcome for outcome in run_in_processes(work, jobs, "subject", array)}
         ordered = [outcomes[subject.name] for subject in subjects]
         for outcome in ordered:
-            if outcome.fault:  # hide results of earlier files
+            if outcome.fault:  # hide the subject's earlier results
                 leave_out(output, outcome.name)
         shutil.rmtree(output / WORK, ignore_errors=True)
         regions = next((subject.regions for subject in subjects if subject.labels), None)
@@ -90,7 +90,7 @@ def run_in_processes(
 ) -> list[Outcome]:
     """Do the work of each subject in `jobs` processes with equal shares of the cores, or in SLURM jobs.
 
-    Any failure of a subject becomes an outcome; a failed SLURM job raises InputError. `unit` labels the progress bar.
+    A subject's failure becomes an outcome, but a full disk or failed SLURM job raises. `unit` labels the progress bar.
     """
     items = list(work.items())
     if array is not None:
@@ -173,7 +173,7 @@ def _write_tables(outcomes: Sequence[Outcome], settings: Settings, regions: str 
                 "file": (folder / picture_file(name)).relative_to(output).as_posix(),
                 "flicker": (folder / flicker_file(name)).relative_to(output).as_posix()
                 if (folder / flicker_file(name)).exists()
-                else None,  # a single modality, or of an earlier release
+                else None,  # a single modality, or prepared by an earlier release
             }
             for name, folder in prepared.items()
         ],

@@ -24,26 +24,26 @@ from common.prepare.volumes import Volume, check_scan
 
 @dataclass(frozen=True)
 class SeriesScan:
-    """A modality's scan in a DICOM study, and the evidence for its series in fixed words."""
+    """A modality's scan in a DICOM study, and the evidence for the choice of series, in predefined phrases."""
 
     series: Series
     evidence: str = field(repr=False)
 
     def digest(self) -> str:
-        """SHA-256 over the files' SHA-256, independent of their names and order."""
+        """Return a SHA-256 over the SHA-256 of all files, independent of file names and order."""
         with _without_values():
             digests = sorted(digest(path) for path in self.series.files)
         return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
     def read(self) -> Volume:
-        """The voxels, float32 [columns, rows, slices]."""
+        """Return the volume, float32 [columns, rows, slices]."""
         with _without_values():
             volume, _ = read_series(self.series)
         check_scan(volume, self.series.name)
         return volume
 
     def record(self) -> dict[str, Any]:
-        """The scan's identity for records, without patient data."""
+        """Return the series, its number of images and the evidence, for records; no patient data."""
         return {"series": self.series.name, "images": len(self.series.instances), "evidence": self.evidence}
 
 
@@ -55,10 +55,10 @@ def holds_dicom(files: Sequence[Path]) -> bool:
 def choose_scans(
     folder: Path, modalities: Sequence[str], requested: Mapping[str, str]
 ) -> tuple[dict[str, SeriesScan], list[str]]:
-    """Choose the series of each modality in a folder with one study, and collect remarks; rules in deploy/README.md.
+    """Choose a series for each modality in a folder with one study, by deploy/README.md; return scans and remarks.
 
-    `requested` maps a modality to a series number or UID. The series need not share a frame of reference, since they
-    are registered later. Raises InputError, asking for --series, if the evidence is unclear.
+    `requested` maps a modality to a series number or UID. The series need not share a frame of reference, because they
+    are registered later. Raises an InputError that asks for --series if the evidence is unclear.
     """
     with _without_values():
         study = read_study(folder, "DICOM")

@@ -9,13 +9,13 @@ from markupsafe import Markup
 from common.pages.charts import group_chart
 from common.prepare.figures import UNITS, Figures, in_units, rows
 
-LEAST = 8  # subjects, for a median and its spread to mean something
+LEAST = 8  # subjects; with fewer, the median and spread say little
 OUTLYING = 3.5  # modified z-score (Iglewicz and Hoaglin, How to detect and handle outliers, 1993)
 NOTABLE = 0.05  # smallest deviation from the median, as a share of the range between the limits
 
 
 class Spread(NamedTuple):
-    """A quality figure of all subjects, or of all subjects with a modality."""
+    """The values of a quality figure for all subjects, or for the subjects with a modality."""
 
     figure: str
     modality: str  # "" for a figure of the subject
@@ -50,7 +50,7 @@ def spreads(figures: Mapping[str, Figures]) -> list[Spread]:
 
 
 def charts(compared: list[Spread]) -> list[Markup]:
-    """A chart of each figure, with a row for each modality."""
+    """Return a chart of each figure, with a row for each modality."""
     drawn = []
     for figure in dict.fromkeys(spread.figure for spread in compared):
         same = [spread for spread in compared if spread.figure == figure]
@@ -67,7 +67,7 @@ def charts(compared: list[Spread]) -> list[Markup]:
 
 
 def in_words(figures: Figures) -> str:
-    """The figures of a subject in a line, such as "overlap 0.951, volume 1430 mL; T1: coverage 1, information 0.31"."""
+    """Return a subject's figures as text: "overlap 0.951, volume 1430 mL; T1: coverage 1, information 0.31"."""
     parts: dict[str, list[str]] = {}
     for modality, figure, value, _, _ in rows(figures):
         parts.setdefault(modality, []).append(f"{figure} {in_units(figure, value)}")

@@ -13,7 +13,7 @@ MOST = 64  # labels in a map; a file with more is probably an image
 
 
 def read_labels(path: Path, expected: Grid | None = None, of: str = "the prepared scans") -> Volume:
-    """Read a NIfTI label map; raise an InputError for an image, a damaged file, or a grid other than `expected`."""
+    """Read a label map; raise an InputError for an image, a damaged file, or a grid that differs from `expected`."""
     image, voxels = read_scan(path)
     if expected is not None and not Grid(voxels.shape, image.affine).is_same(expected):
         shape, here = (" x ".join(map(str, edges)) for edges in (voxels.shape, expected.shape))

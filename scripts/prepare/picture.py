@@ -14,15 +14,15 @@ from common.inference.panels import PLANES, centre_of, grey_levels, panel, png
 from common.prepare.subject import Prepared
 from common.prepare.volumes import Volume
 
-TEMPLATE, BRAIN, LABELS = "#56b4e9", "#e69f00", "#cc79a7"  # blue, orange, purple: told apart by the colour-blind
+TEMPLATE, BRAIN, LABELS = "#56b4e9", "#e69f00", "#cc79a7"  # blue, orange, purple: distinct for the colour-blind
 INCHES, DOTS = 2.6, 110  # inches per panel, dots per inch
 PERIOD = 800  # milliseconds of each picture of a flicker
 
 
 def draw(prepared: Prepared, path: Path, title: str, labels: NDArray[Any] | None = None) -> None:
-    """Draw the heads in planes through the middle of the brain as a PNG file, skull included.
+    """Draw the heads, skull included, in planes through the middle of the brain as a PNG file.
 
-    Labels [x, y, z], unless all are 0, are outlined, and the planes go through their middle instead.
+    Labels [x, y, z] are outlined, and the planes go through the middle of the labels; labels of only 0 are ignored.
     """
     outlines = {TEMPLATE: prepared.template, BRAIN: prepared.brain}
     legend = {"template": TEMPLATE, "brain found": BRAIN}
@@ -34,7 +34,7 @@ def draw(prepared: Prepared, path: Path, title: str, labels: NDArray[Any] | None
 
 
 def draw_flicker(prepared: Prepared, reference: str, path: Path, title: str) -> None:
-    """Draw the reference and the registered modalities in turn, as an animated PNG: parts that move are not aligned."""
+    """Draw the reference and each registered modality in turn, as an animated PNG: parts that move are not aligned."""
     moving = [modality for modality in prepared.heads if modality != reference]
     turns = (dict.fromkeys(moving, reference), {modality: modality for modality in moving})
     frames = [

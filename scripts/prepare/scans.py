@@ -17,7 +17,7 @@ from common.files import digest, reporting_path_errors, why_no_folder
 from common.prepare.volumes import Volume, read_volume
 from scripts.prepare.dicom import SeriesScan, choose_scans, holds_dicom
 
-FILES = DATALIST, QUALITY, PAGE, REGIONS = "datalist.json", "quality.csv", "overview.html", "regions.yaml"  # written
+FILES = DATALIST, QUALITY, PAGE, REGIONS = "datalist.json", "quality.csv", "overview.html", "regions.yaml"  # output
 LONGEST = 200  # characters of a subject's name, as in datalists
 BRAIN = "brain mask"  # name of brain masks among the layouts' modalities
 FORMS = "SUBJECT/..MODALITY.nii.gz, SUBJECT_MODALITY.nii.gz, BIDS, nnU-Net's layout, or SUBJECT/ with DICOM files"
@@ -30,18 +30,18 @@ class NiftiScan:
     file: Path
 
     def digest(self) -> str:
-        """SHA-256 of the file."""
+        """Return the SHA-256 of the file; raise an InputError if the file cannot be read."""
         try:
             return digest(self.file)
         except OSError as error:
             raise InputError(f"{self.file}: cannot be read: {error.strerror}") from error
 
     def read(self) -> Volume:
-        """The voxels; see `read_volume`."""
+        """Return the volume; see `read_volume`."""
         return read_volume(self.file)
 
     def record(self) -> dict[str, Any]:
-        """Return the scan's file, and its header's forms, for label maps on its grid."""
+        """Return the scan's path, and a header with the scan's grid, for label maps on this grid."""
         return {"file": str(self.file.absolute()), "forms": forms_of(open_volume(self.file)).hex()}
 
 
@@ -56,7 +56,7 @@ class Subject:
     brain: Path | None = None  # NIfTI brain mask on the grid of the reference
     study: Path | None = None  # folder of a DICOM study, instead of files
     requested: Mapping[str, str] = field(default_factory=dict)  # modality -> series number or UID
-    fault: str = ""  # reason why it cannot be prepared, or ""
+    fault: str = ""  # reason why the subject cannot be prepared, or ""
 
     def scans(self, modalities: Sequence[str]) -> tuple[Mapping[str, NiftiScan | SeriesScan], list[str]]:
         """Return modality -> scan for the available modalities, and remarks on the choice of DICOM series."""
@@ -74,11 +74,11 @@ def find_subjects(
     keeps_missing: bool = False,
     masks: str | None = None,
 ) -> list[Subject]:
-    """Return all subjects below a root, sorted by name; their `fault` reports missing or ambiguous NIfTI files.
+    """Return all subjects below a root, sorted by name; `Subject.fault` reports bad names, missing or clashing files.
 
     A folder that contains DICOM and no NIfTI is a study, which is read only when the subject is prepared. `labels`
     None recognises the usual names of label maps, "none" skips label maps; `masks` None skips brain masks. Raise an
-    InputError if there are no scans.
+    InputError if there are no scans, or if an option matches nothing.
     """
     if labels is not None and not isinstance(labels, str):
         raise InputError(f"--labels={labels}: expected words that end file names, such as seg, or a pattern")
@@ -142,7 +142,7 @@ def _check_found(
 
 
 def _faults(data: DataSet, naming: Naming, masks: str | None) -> dict[str, str]:
-    """Map each subject to its first clash of files, with the option that resolves it."""
+    """Return subject -> the first clash of the subject's files, with the option that resolves the clash."""
     faults: dict[str, str] = {}
     clashes = data.clashing(naming.modalities)
     cures = {kind: choosing(data, naming, kind)[0] for kind in {clash.kind for clash in clashes}}
@@ -158,7 +158,7 @@ def _faults(data: DataSet, naming: Naming, masks: str | None) -> dict[str, str]:
 def _subject(
     data: DataSet, name: str, modalities: Sequence[str], keeps_missing: bool, masks: str | None, fault: str
 ) -> Subject:
-    """Return a subject by its file names; if it cannot be prepared, only its name and the `fault`."""
+    """Return a subject with its files or, if the subject cannot be prepared, with only a name and a fault."""
     paths = {kind: Path(data.root, path) for kind, path in data.subjects[name].files.items()}
     missing = data.subjects[name].lacks(modalities)
     if paths.keys() == {BRAIN}:

@@ -61,8 +61,8 @@ def send_all(
 ) -> list[Outcome]:
     """Resample the label maps of prepared subjects to the grids of their raw scans, and print a summary.
 
-    An existing result stays if the record in `target` names the same label map and preparation, because the user may
-    have corrected it by hand.
+    An undamaged result stays if the record in `target` names the same label map and preparation, because the user may
+    have corrected the result by hand.
     """
     source = origin.read(next(iter(files.values())).parent) or {"checkpoints": {}}
     made = origin.made_by({}) | {"checkpoints": source["checkpoints"], "settings": {"modality": modality}}
@@ -80,7 +80,7 @@ def send_all(
 
 
 def accepted_of(accept: str | None, subjects: Sequence[str]) -> list[str]:
-    """Return the subjects that `--accept` names (None: none); raise an InputError for a name not in `subjects`."""
+    """Return the subjects that `--accept` names, which may be None or all; raise an InputError for unknown names."""
     if accept is None or accept == "all":
         return [] if accept is None else [*subjects]
     names = [accept] if accept in subjects else str(accept).split(",")

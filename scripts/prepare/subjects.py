@@ -62,10 +62,10 @@ SCHEMA = {"type": "object", "required": [*ENTRIES], "properties": ENTRIES | LATE
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result for a subject: newly prepared (`is_new`) or not, outside some limits, or failed (`fault`).
+    """The outcome for a subject or label map: new or done before, outside some limits, or failed (`fault`).
 
     Subjects outside their limits are left out of the datalist until the user accepts them. `remarks` concern the choice
-    of DICOM series, and orientations.
+    of DICOM series, orientations and skull stripping.
     """
 
     name: str
@@ -185,7 +185,7 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
 
 
 def _outside(figures: Figures, cause: str) -> tuple[str, ...]:
-    """A phrase for each figure outside its limits, and the likely cause."""
+    """Return a phrase for each figure outside its limits, then the likely cause if known; empty if none is outside."""
     phrases = outside(figures)
     return (*phrases, f"probably {cause}") if phrases and cause else tuple(phrases)
 
@@ -216,7 +216,6 @@ def _drawn_on(file: str, labels: Volume, volumes: Mapping[str, Volume], referenc
 def _write(
     folder: Path, name: str, prepared: Prepared, settings: Settings, record: Mapping[str, Any], labels: Volume | None
 ) -> None:
-    """Write a subject's files and its record."""
     volumes = {scan_file(name, modality): volume.array for modality, volume in prepared.images.items()}
     volumes[mask_file(name)] = prepared.brain.astype(np.uint8)
     if labels is not None:
@@ -236,7 +235,7 @@ def _write(
 
 @contextmanager
 def _appearing(output: Path, subject: str, is_left_out: bool) -> Iterator[Path]:
-    """Context manager: yield a temporary folder, which becomes the subject's folder at the end."""
+    """Context manager: yield a temporary folder, which becomes the subject's folder if the block succeeds."""
     new = output / WORK / f"{subject}.{os.getpid()}"
     try:
         new.mkdir(parents=True)
@@ -259,14 +258,14 @@ def check_made_here(folder: Path) -> None:
 
 
 def _move(source: Path, output: Path, subject: str, is_left_out: bool) -> None:
-    """Move a folder to its path by `folder_of`, replacing the subject's earlier folders."""
+    """Move a subject's folder to its path by `folder_of`; replace earlier results, but keep the user's own files."""
     target = folder_of(output, subject, is_left_out)
     made = re.compile(rf"{re.escape(subject)}_(\w+\.(nii\.gz|tfm)|flicker\.png)")
     with reporting_path_errors(str(target)):
         target.parent.mkdir(exist_ok=True)
         for earlier in (folder_of(output, subject, is_out) for is_out in (False, True)):
             if earlier != source and earlier.exists():
-                doomed = output / WORK / f"{subject}.earlier.{os.getpid()}"  # hides it from readers before deletion
+                doomed = output / WORK / f"{subject}.earlier.{os.getpid()}"  # hidden from readers before it is deleted
                 doomed.parent.mkdir(exist_ok=True)
                 earlier.rename(doomed)
                 if doomed.is_symlink():  # made by the user; its target stays
@@ -282,7 +281,7 @@ def _move(source: Path, output: Path, subject: str, is_left_out: bool) -> None:
 
 
 def _earlier(folder: Path, files: Sequence[str], wanted: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the record of a subject's earlier results; None if a file is unreadable or the record lacks `wanted`."""
+    """Return the record of a subject's earlier results; None if a file is unreadable or `wanted` has changed."""
     try:
         record = read_record(folder)
         if any(record.get(key) != value for key, value in wanted.items()):
@@ -306,7 +305,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def raw_scan(prepared: Path, name: str, modality: str) -> Volume:
-    """Return a modality's scan on its raw grid: its file, or, for DICOM or a moved file, the resampled scan."""
+    """Return a scan on its raw grid: from its file or, for DICOM or a moved file, resampled from the prepared scan."""
     record = read_record(prepared / name)
     source = record["sources"][modality]
     if Path(file := source.get("file", "")).is_file():
@@ -319,8 +318,8 @@ def raw_scan(prepared: Path, name: str, modality: str) -> Volume:
 def send_back(file: Path, name: str, prepared: Path, output: Path, modality: str | None) -> Outcome:
     """Resample a label map of prepared scans to the grid of a raw scan, and write OUTPUT/SUBJECT.nii.gz.
 
-    `modality` selects the raw scan (default: the reference). Raises InputError if the subject was not prepared or the
-    label map is not on its grid.
+    `modality` selects the raw scan (default: the reference). Raises InputError if the subject was not prepared, the
+    label map is not on the prepared grid, the raw scan has changed, or different software wrote the target.
     """
     if not (prepared / name).is_dir():
         raise InputError(f"not among the subjects of {prepared}; expected a label map of one of them")
