@@ -117,7 +117,7 @@ def page(
     """Draw the page of an evaluation, FOLDER/evaluation.html, from the files in its folder. Nothing is scored.
 
     Args:
-        folder: folder of an evaluation with cases.json, written by this module or by a bundle's evaluate.yaml. The
+        folder: folder of an evaluation with cases.json, written by this command or by a bundle's evaluate.yaml. The
             label maps and images that cases.json lists are read for the pictures.
         slices: cases with a page to scroll through the slices, FOLDER/slices/CASE.html: none, chosen or all.
         data: further folders from which label maps and images may be read, such as the data set's.
@@ -142,7 +142,7 @@ def compare(*folders: str, output: str | None = None, names: str | Sequence[str]
     of a case is the mean rank over regions and ranked metrics.
 
     Args:
-        folders: two or more evaluation folders, written by this module or by a bundle's evaluate.yaml.
+        folders: two or more evaluation folders, written by this command or by a bundle's evaluate.yaml.
         output: folder for comparison.csv and ranking.csv, which are replaced.
         names: names of the systems, such as ours,theirs; by default the shortest distinct ends of the folders' paths.
     """
@@ -172,7 +172,7 @@ def pool(
         folders: two or more folders of evaluations by the same protocol, as for compare.
         output: folder for metrics.csv, lesions.csv, cases.json, summary.json and evaluation.html. Earlier files are
             moved aside. cases.json and the page name the evaluation of each case.
-        names: names of the evaluations, such as fold0,fold1; by default the shortest distinct ends of their paths.
+        names: names of the evaluations, such as fold0,fold1; by default the shortest distinct ends of the paths.
         slices: cases with a page to scroll through the slices: none, chosen (the cases of evaluation.html) or all.
         data: further folders from which label maps and images may be read, such as the data set's.
     """

@@ -31,9 +31,9 @@ def find_cases(
 ) -> tuple[str, list[CaseFiles]]:
     """Return the label convention and the cases of an evaluation, sorted by name; open no file except a datalist.
 
-    Files other than images are ignored. A datalist also gives its subjects' images and the label convention, so that
-    `label_convention` is only for folders. Raise InputError for ambiguous or missing files (`missing="worst"` accepts
-    some missing predictions), and for a convention that is missing, unknown or not scored by the protocol (None: any).
+    Files that are not images are ignored. A datalist also gives images and the label convention, so `label_convention`
+    is only for folders. Raise InputError for ambiguous or missing files (`missing="worst"` accepts missing predictions,
+    but not for all cases), and for a convention that is missing, unknown or not scored by `protocol` (None: any).
     """
     predicted = _nifti_files("predictions", predictions)
     listed: Mapping[str, Images] = {}
@@ -70,7 +70,7 @@ def _convention_of(protocol: Protocol | None, label_convention: str | None) -> s
 
 
 def _nifti_files(option: str, folder: str | Path) -> dict[str, Path]:
-    """Return the image files of a folder by name without suffix, sorted."""
+    """Return case -> image file of a folder, sorted; raise an InputError for odd or repeated names, or no file."""
     path = expand_home(folder, f"--{option}={folder}")
     if not path.is_dir():
         raise InputError(f"--{option}={folder}: {why_no_folder(path)}; expected a folder of label maps")

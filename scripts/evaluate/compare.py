@@ -52,7 +52,7 @@ class Place(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """The results of a comparison, both tables in order."""
+    """The compared systems by name, and the rows of comparison.csv and ranking.csv in order."""
 
     systems: Mapping[str, Details]
     tests: Sequence[PairedTest]
@@ -60,7 +60,7 @@ class Comparison(NamedTuple):
 
 
 def compare(systems: Mapping[str, Details]) -> Comparison:
-    """Test all pairs of two or more systems on all metrics, and rank the systems."""
+    """Test all pairs of two or more systems in every region and metric, and rank the systems."""
     protocol = next(iter(systems.values())).protocol
     values = {name: system.values for name, system in systems.items()}
     tests = []
@@ -96,9 +96,9 @@ def cumulative_ranks(
 
 
 def read_all(folders: Mapping[str, Path]) -> dict[str, Details]:
-    """Read evaluations of the same cases by the same protocol; return them by system name.
+    """Read evaluations of the same cases by the same protocol; return system name -> evaluation.
 
-    Raise InputError if they differ in protocol, settings, cases, regions or reference lesions.
+    Raise InputError if the evaluations differ in protocol, settings, cases, regions, or reference volumes or lesions.
     """
     systems = {name: read(folder) for name, folder in folders.items()}
     (name, first), *others = systems.items()
@@ -124,7 +124,7 @@ def _check_alike(folder: Path, first: Details, path: Path, other: Details) -> No
 
 
 def _reference(scores: Scores) -> list[str]:
-    """Describe the reference of a region: its volume and the centres of its lesions."""
+    """Describe the reference of a region: the volume, and the centre of each lesion."""
     centres = sorted(lesion.centre for lesion in scores.lesions if lesion.is_reference)
     return [f"{scores.volumes[1]:.5g} mm3", *(f"a lesion at {centre}" for centre in centres)]
 

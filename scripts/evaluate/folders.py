@@ -34,7 +34,7 @@ def named_folders(command: str, folders: Sequence[str], names: str | Sequence[st
 
 
 def check_protocol(first: str | Path, expected: Protocol, other: str | Path, actual: Protocol) -> None:
-    """Check that two evaluations have the same protocol and settings; the error names folder, setting and values."""
+    """Raise an InputError, with the folder, setting and values, if two evaluations differ in protocol or settings."""
     ours, theirs = ({"protocol": protocol.name, **protocol.settings} for protocol in (expected, actual))
     for name in [*ours, *theirs]:
         if ours.get(name) != theirs.get(name):
@@ -43,7 +43,7 @@ def check_protocol(first: str | Path, expected: Protocol, other: str | Path, act
 
 
 def pool(folders: Mapping[str, Path], data: Sequence[str] = ()) -> Details:
-    """Pool evaluations of different cases without scoring again; the folders' names become the `part` of their cases.
+    """Pool evaluations of different cases without scoring again; the `part` of a case is its evaluation's name.
 
     Raise InputError if two evaluations share a case, differ in protocol, settings or label convention, or list files
     outside their folders and `data`.
