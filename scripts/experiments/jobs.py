@@ -371,7 +371,6 @@ def _pools(name: str, axis: str, evaluations: Sequence[StudyJob], places: Places
 
 
 def _data_of(datalist: StudyJob) -> dict[str, str]:
-    """Return the options that give a bundle a datalist."""
     return {"dataset_dir": str(datalist.root), "datalist": str(datalist.target)}
 
 
