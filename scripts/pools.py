@@ -74,8 +74,8 @@ def map_in_processes(
 
     The bar names the stages of the items in progress and counts their completed fractions, so that the time left covers
     all parallel work. If a process is killed, for example for lack of memory, the items in progress are tried once
-    more, each in a separate process. Return the results in the order of the items, None for an item whose process was
-    killed twice. `on_result` is called with each result that arrives.
+    more, each in a separate process. Return the results in the order of the items, None for an item whose separate
+    process was killed, too. `on_result` is called with each result that arrives.
     """
     results: list[Any] = [None] * len(items)
 

@@ -19,7 +19,7 @@ from common.files import expand_home, reporting_path_errors
 from common.locks import claimed
 
 LABELS = "seg"
-# Region -> its values in DLMUSE's label maps, those of MUSE (Doshi et al., NeuroImage 2016)
+# Region -> label values in DLMUSE's label maps, which follow MUSE (Doshi et al., NeuroImage 2016)
 MUSE = {
     "ventricles": (4, 11, 49, 50, 51, 52),
     "deep_grey": (23, 30, 36, 37, 55, 56, 57, 58, 59, 60),

@@ -125,7 +125,7 @@ def blaming(changes: Sequence[Change]) -> Iterator[None]:
 
 
 def main() -> None:
-    """Check configs and options, then run MONAI's command."""
+    """Check configs and options, then run the workflow."""
     values: dict[str, Any] = {}
     prepare_process(partial(log_unexpected, options=values))
     if {"-h", "--help"} & set(sys.argv[1:]):

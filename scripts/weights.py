@@ -117,7 +117,7 @@ def convert(
 
 
 def arguments_of(state: Mapping[str, Any], name: str = "checkpoint") -> dict[str, Any] | None:
-    """Return the arguments of the MONAI SwinUNETR that these tensors fit; None if they are not a SwinUNETR's."""
+    """Return the arguments that build MONAI's SwinUNETR for these tensors; None for any other network."""
     if network_of(state) != "SwinUNETR":
         return None
     from common.ssl import ModelSize  # late import: `--help` stays fast
@@ -171,7 +171,7 @@ def describe(state: Mapping[str, Any], name: str = "checkpoint") -> dict[str, An
 
 
 def network_of(state: Mapping[str, Any]) -> str:
-    """Return the name of the network, of the SwinUNETR family, that has tensors of these names."""
+    """Return the kind of network within the SwinUNETR family, judged by tensor names alone."""
     modules = {key.split(".")[0] for key in state}
     if modules >= {"rotation_head", "contrastive_head"} or "masked_out" in modules:
         return "SSLHead"

@@ -20,7 +20,7 @@ def auto3dseg(datalist: str, root: str, output: str, folds: int = 5, seed: int =
     Args:
         datalist: JSON file to convert; each subject needs all modalities and a label.
         root: folder of the scans.
-        output: folder for the two new files.
+        output: folder for the two files; neither may exist there.
         folds: number of folds. All visits of a person are in the same fold.
         seed: seed of the random folds, 0 or more.
     """

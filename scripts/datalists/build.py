@@ -75,7 +75,7 @@ def sizes(content: Mapping[str, Any]) -> str:
 def _assign(cohort: Scan, visits: Sequence[SubjectFiles], splits: RandomSplits) -> dict[str, list[SubjectFiles]]:
     """Return split -> visits. People that the layout holds out go to testing, visits without a label to unlabelled.
 
-    The split unlabelled exists only if the cohort has label maps and some visits lack one.
+    The split unlabelled exists only if the cohort has a label convention and some visits have no label.
     """
     unlabelled = {visit.name for visit in visits if cohort.convention is not None and visit.label is None}
     people = {str(visit.person) for visit in visits if visit.name not in unlabelled} - cohort.held_out

@@ -99,7 +99,7 @@ def options_of(data: DataSet, naming: Naming) -> dict[str, str]:
 def _modalities(
     data: DataSet, counts: Counter[str], subjects: int, naming: Naming, keep_missing: bool
 ) -> tuple[str, ...]:
-    """Return the requested modalities or, by default, those of every subject (of any subject with `keep_missing`)."""
+    """Return the requested modalities, else the modalities of every subject or, with `keep_missing`, of any subject."""
     if not subjects:
         spelled = ", ".join(f"_{words[0]}" for words in list(SPELLINGS.values())[:4])
         raise InputError(

@@ -109,7 +109,7 @@ def scores_of(evaluation: Details, metric: str) -> dict[str, NDArray[np.float64]
 def estimate(runs: Sequence[RowScores]) -> float:
     """Return the mean of the runs' scores, as the paper averages folds and subsets.
 
-    A run's score is the mean over regions of each region's mean over the cases in which it counts.
+    A run's score is the mean over regions of each region's mean over the cases in which the region counts.
     """
     return float(np.mean(_scores_of_runs(runs)))
 

@@ -1,8 +1,8 @@
 """A study in YAML: the training runs, their data, and the tables of the paper that they fill.
 
-Entries are `datalists` and `runs`, which start from datalists and from earlier runs. `for` gives an entry axes, such as
-`fold: [0, 1]`; an entry inherits the axes of its sources and has one job for each combination of values. `"{fold}"` in
-an entry is replaced with the job's value.
+Entries of `datalists` and `runs` may start from earlier entries. `for` gives an entry axes, such as `fold: [0, 1]`; an
+entry inherits the axes of its sources and has one job for each combination of values. `"{fold}"` in an entry is
+replaced with the job's value.
 """
 
 import re

@@ -68,7 +68,7 @@ class Entry(Figure):
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the paper with a study's results; `name` is the stem of its files."""
+    """A table of the paper with a study's results; `name` is a file stem, `inconsistent` the paper's contradictions."""
 
     number: int
     name: str

@@ -80,7 +80,7 @@ def send_all(
 
 
 def accepted_of(accept: str | None, subjects: Sequence[str]) -> list[str]:
-    """Return the subjects that `--accept` names, which may be None or all; raise an InputError for unknown names."""
+    """Return the subjects in `--accept`: none for None, all for "all"; raise an InputError for unknown names."""
     if accept is None or accept == "all":
         return [] if accept is None else [*subjects]
     names = [accept] if accept in subjects else str(accept).split(",")

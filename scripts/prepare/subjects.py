@@ -191,7 +191,7 @@ def _outside(figures: Figures, cause: str) -> tuple[str, ...]:
 
 
 def _remarks(*files: Path) -> list[str]:
-    """Return a line for each file whose header leaves its orientation ambiguous."""
+    """Return a line for each file with a header that leaves the orientation ambiguous."""
     return [str(problem) for problem in read_headers({"image": files}, "")[0] if problem.check == "orientation"]
 
 
