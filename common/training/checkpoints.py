@@ -86,19 +86,14 @@ class EarlyStop:
 
     def __init__(self, patience: int, best: BestModel) -> None:
         self.best = best
-        self._stopping = EarlyStopping(patience, self._score, Engine(lambda *_: None))
+        sign = -1 if best.is_better is operator.lt else 1
+        self._stopping = EarlyStopping(patience, lambda _: sign * best.best, Engine(lambda *_: None))
 
     def attach(self, trainer: Engine) -> None:
         """End the run of `trainer`. List this handler after `RunStates`, which restores the count of a resumed run."""
         self._stopping.trainer = trainer
         trainer.add_event_handler(Events.STARTED, self._end_if_stopped)
         self.best.validator.add_event_handler(Events.COMPLETED, self._stopping)
-
-    def _score(self, validator: Engine) -> float:
-        value = validator.state.metrics[self.best.name]
-        if not math.isfinite(value) or self._stopping.trainer.state.iteration == 0:  # `best` starts with the first step
-            return -math.inf
-        return -value if self.best.is_better is operator.lt else float(value)
 
     def _end_if_stopped(self, trainer: Engine) -> None:
         if self._stopping.counter >= self._stopping.patience:

@@ -31,7 +31,7 @@ from common.files import digest, move_aside, open_to_append, size_and_time, vali
 from common.locks import lock
 from common.training.signals import PREEMPTED, interrupt_on_signals
 from scripts.experiments.gpus import GpuPool, visible_gpus
-from scripts.experiments.jobs import ROOT, CommandLine, Places, StudyJob, jobs_of
+from scripts.experiments.jobs import ROOT, CommandLine, Places, StudyJob, jobs_of, shown
 
 Launcher = Callable[[StudyJob, Path], "State"]
 LAST_LINE = 300  # characters
@@ -121,7 +121,7 @@ def _judge(job: StudyJob, output: Path) -> State:
     if record.get("state") != "done":
         return State("interrupted" if record else "missing")
     if not job.target.exists():
-        return State("stale", f"{_shown(job.target)} is missing")
+        return State("stale", f"{shown(job.target)} is missing")
     recorded = record.get("inputs", {})
     current = inputs_of(job, recorded)
     changed = [name for name in {**current, **recorded} if recorded.get(name) != current.get(name)]
@@ -135,7 +135,7 @@ def inputs_of(job: StudyJob, recorded: Mapping[str, Any] | None = None) -> dict[
     `recorded` is an earlier return value; files of the same size and time are not read again.
     """
     inputs: dict[str, Any] = {"its command": job.command.words}
-    inputs |= {_shown(path): _stamp(path, (recorded or {}).get(_shown(path))) for path in job.inputs}
+    inputs |= {shown(path): _stamp(path, (recorded or {}).get(shown(path))) for path in job.inputs}
     if {"monai.bundle", "scripts.evaluate"} & set(job.command.program):
         digests = "".join(_digest(file, *size_and_time(file)) for file in code_files())
         inputs["the code in common/ or its requirements.txt"] = hashlib.sha256(digests.encode()).hexdigest()
@@ -169,10 +169,6 @@ def _stamp(path: Path, recorded: Any) -> Any:
 @cache
 def _digest(path: Path, size: int, time: int) -> str:
     return digest(path)
-
-
-def _shown(path: Path) -> str:
-    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
 def _read_record(folder: Path) -> dict[str, Any]:

@@ -388,6 +388,12 @@ def texts_of(options: Mapping[str, Any], values: Mapping[str, Any], where: str) 
     return texts
 
 
+def shown(path: Any) -> str:
+    """Return a path as text, relative to the repository's root if inside it; return other text unchanged."""
+    is_below = isinstance(path, Path) and path.is_relative_to(ROOT)
+    return str(path.relative_to(ROOT) if is_below else path)
+
+
 def text_of(value: Any) -> str:
     """Return a value in the syntax that MONAI and Fire parse, without spaces in lists and mappings."""
     return json.dumps(value) if value is None or isinstance(value, bool) else _literal(value)

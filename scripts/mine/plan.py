@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from common.cli import command_line
+from common.configs import parsed
 from common.data.cohorts import COHORTS
 from common.data.regions import declaration
 from common.errors import InputError, choice, did_you_mean, show, within
@@ -18,7 +19,7 @@ from common.files import atomic_write, valid_yaml
 from common.options import OPTIONS
 from scripts.datalists.splits import RandomSplits
 from scripts.experiments.engine import OpenStudy, launcher, run_jobs, select, states_of
-from scripts.experiments.jobs import ROOT, CommandLine, Places, StudyJob, text_of
+from scripts.experiments.jobs import CommandLine, Places, StudyJob, shown, text_of
 from scripts.experiments.study import check_arguments
 
 HEADER = """\
@@ -126,12 +127,6 @@ def jobs_of(plan: Plan, output: Path) -> dict[str, StudyJob]:
     return jobs
 
 
-def shown(path: Any) -> str:
-    """Return a path as text, relative to the repository's root if inside it."""
-    is_below = isinstance(path, Path) and path.is_relative_to(ROOT)
-    return str(path.relative_to(ROOT) if is_below else path)
-
-
 def screen(plan: Plan, output: Path) -> list[str]:
     """Summarise a plan on one screen: findings, choices, time and commands."""
     train, prepare, about = plan["train"], plan["prepare"], plan.get("about", {})
@@ -142,10 +137,12 @@ def screen(plan: Plan, output: Path) -> list[str]:
         edge = prepare.get("spacing", 1)
         rows["prepare"] = f"into the space of {prepare['like']}, where heads {size}; voxels of {edge} mm"
     rows["network"] = f"SwinUNETR {train.get('model_size', 'small')} from scratch, recipe {train.get('recipe', 'text')}"
-    edges = " x ".join(map(str, train.get("patch_size", ["96"] * 3)))
-    spacing = train.get("spacing")
-    size = f"of {' x '.join(map(str, spacing))} mm" if spacing else "as in the files"
-    rows["crops"] = f"{edges} voxels {size}, {train.get('batch_size', 2)} a step"
+    sizes = {"patch_size": [96] * 3} | train  # a plan may hold a list or text, as a command line does
+    patch, voxel = (
+        " x ".join(f"{edge:g}" for edge in parsed(name, sizes.get(name)) or []) for name in ("patch_size", "spacing")
+    )
+    size = f"of {voxel} mm" if voxel else "as in the files"
+    rows["crops"] = f"{patch} voxels {size}, {train.get('batch_size', 2)} a step"
     rows["steps"] = f"{train.get('iterations', 50000)}, with a validation every {train.get('val_interval', 500)}"
     rows["time"] = time_of(plan)
     width = max(map(len, rows)) + 2

@@ -66,8 +66,7 @@ def baseline(
     check_number("seed", seed, int, 0, 2**32 - 1)
     if gpu_memory is not None:
         check_number("gpu_memory", gpu_memory, float, 0.1)
-    if spacing is not None:
-        spacing = OPTIONS["spacing"](spacing)
+    spacing = OPTIONS["spacing"](spacing)
     names = None if modalities is None else OPTIONS["modalities"](modalities)
     listed = Datalist(expand_home(datalist, f"--datalist={datalist}"), expand_home(dataset_dir, "--dataset_dir"))
     convention = listed.content.get("label_convention")

@@ -87,8 +87,9 @@ def prepare(work: Work, gpu_memory: float | None = None, spacing: Sequence[float
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"nnU-Net refuses the data: {reason}") from error
-    mm = None if spacing is None else [float(edge) for edge in spacing]
-    plan_experiment_dataset(1, planner, gpu_memory or memory, overwrite_target_spacing=mm, overwrite_plans_name=name)
+    plan_experiment_dataset(
+        1, planner, gpu_memory or memory, overwrite_target_spacing=spacing, overwrite_plans_name=name
+    )
     preprocess_data_sets([1], name, (CONFIGURATION,), (processes,))
     configuration = work.plans_manager.get_configuration(CONFIGURATION)
     network = configuration.network_arch_init_kwargs

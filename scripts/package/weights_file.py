@@ -76,14 +76,13 @@ def _copy_weights(weights: str, file: Path, source: Path) -> Mapping[str, Any]:
     config = read_yaml(source / "configs/train.yaml")
     stated = checkpoint.metadata
     checkpoints.check_bundle(stated, weights, source.name)
-    expected: dict[str, Any] = {}
     if "architecture" in config:  # a package describes, tests and exports the network of the config's default
         if not isinstance(stated.get("modalities"), list):
             raise InputError(f"--weights={weights}: modalities unknown; expected a checkpoint that states them")
-        expected |= {"architecture": config["architecture"], "network": NETWORKS[config["architecture"]]}
+        expected = {"architecture": config["architecture"], "network": NETWORKS[config["architecture"]]}
     else:
         network = config["network_def"]["_target_"].rpartition(".")[2]
-        expected |= {"network": network, "modalities": config["modalities"], "tasks": TASKS}
+        expected = {"network": network, "modalities": config["modalities"], "tasks": TASKS}
     for what, value in expected.items():
         # a converted file states no architecture and no tasks
         if stated.get(what, value if what in ("architecture", "tasks") else None) != value:
