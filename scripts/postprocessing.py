@@ -50,8 +50,9 @@ def choose_postprocessing(evaluation: str, checkpoint: str) -> None:
     made = details.made
     if made.get("cleanup"):
         raise InputError(folder, f"postprocessed by {made['cleanup']}", "an evaluation with --cleanup=none")
-    if made.get("split") == "testing":
-        raise InputError(folder, "evaluated on the split testing", "an evaluation with --split=validation")
+    split = made.get("split") or "unknown"
+    if {"testing", "all"}.intersection(split.split(" or ")):
+        raise InputError(folder, f"evaluated on the split {split}", "an evaluation with --split=validation")
     contents = {file: weights.load(file) for file in files}
     if foreign := [file for file in files if not isinstance(contents[file].get("metadata"), Mapping)]:
         raise ArgumentError("checkpoint", foreign[0], "no metadata", "the model.pt that a training run wrote")

@@ -86,7 +86,9 @@ def evaluate(
     source_record = origin.read_with_warning(source) or {"checkpoints": {}, "settings": {}}
     with claimed("output", folder):
         scores = _scores(cases, rules, convention, workers or os.cpu_count() or 1)
-        made = origin.made_by({"cleanup": source_record["settings"].get("cleanup")}, is_made_up(cases[0].reference))
+        scored = split if expand_home(references, references).is_file() else source_record.get("split")
+        settings = {"split": scored, "cleanup": source_record["settings"].get("cleanup")}
+        made = origin.made_by(settings, is_made_up(cases[0].reference))
         made["checkpoints"] = source_record["checkpoints"]
         _publish(folder, Details(source.resolve().name, convention, rules, cases, scores, made, background), slices)
 

@@ -68,8 +68,8 @@ def pool(folders: Mapping[str, Path], data: Sequence[str] = ()) -> Details:
     names = sorted(cases)
     scores = {name: cases[name][1].scores[name] for name in names}
     sources = [details.made for details in evaluations.values() if details.made]
-    facts = {name: {source.get(name) for source in sources} for name in ("cohort", "split", "cleanup")}
-    shared = {name: values.pop() for name, values in facts.items() if len(values) == 1}
+    facts = {name: {source.get(name) or "none" for source in sources} for name in ("cohort", "split", "cleanup")}
+    shared = {name: " or ".join(sorted(values)) for name, values in facts.items() if values - {"none"}}
     made = made_by(shared, any(source["made_up"] for source in sources))
     made["checkpoints"] = {path: sha256 for source in sources for path, sha256 in source["checkpoints"].items()}
     return Details(title, expected.convention, expected.protocol, [files[name] for name in names], scores, made)

@@ -6,7 +6,7 @@ import torch
 
 from common import weights
 from common.data.cleanup import Steps
-from common.files import digest, read_json, write_json
+from common.files import digest, write_json
 from common.inference.reading import read
 from scripts.evaluate.__main__ import evaluate
 from scripts.evaluate.__main__ import pool as pool_evaluations
@@ -36,12 +36,12 @@ def checkpoint(file, **metadata):
     return file
 
 
-def evaluated(folder, pairs, *files, **settings):
+def evaluated(folder, pairs, *files, split=None, **settings):
     """The folder of an evaluation of predictions and references by the weights in files."""
     for number, (prediction, reference) in enumerate(pairs):
         save(folder / f"p/{folder.name}{number}.nii.gz", prediction, AFFINE)
         save(folder / f"r/{folder.name}{number}.nii.gz", reference, AFFINE)
-    made = {"checkpoints": {str(file): digest(file) for file in files}, "settings": settings}
+    made = {"checkpoints": {str(file): digest(file) for file in files}, "split": split, "settings": settings}
     write_json(folder / "p/made.json", made)
     places = {"predictions": str(folder / "p"), "references": str(folder / "r"), "output": str(folder)}
     evaluate(**places, protocol="brats", workers=1, slices="none")
@@ -117,17 +117,33 @@ def test_folds_of_a_pool_get_the_same_choice(tmp_path):
 def test_postprocessed_predictions_and_test_cases_are_refused(name, value, tmp_path):
     file = checkpoint(tmp_path / "models/model.pt")
     pairs = [(boxes(LESION, SPECK), boxes(LESION))]
-    folder = evaluated(tmp_path / "e", pairs, file, **({name: value} if name == "cleanup" else {}))
-    if name == "split":  # of evaluate.yaml
-        content = read_json(tmp_path / "e/cases.json")
-        write_json(tmp_path / "e/cases.json", content | {"made": content["made"] | {"split": value}})
-    else:
-        assert "postprocessing" in (tmp_path / "e/evaluation.html").read_text()
+    folder = evaluated(tmp_path / "e", pairs, file, **{name: value})
+    assert f"<dd>{value}</dd>" in (tmp_path / "e/evaluation.html").read_text()
     assert read(folder).made[name] == value
+    pool_evaluations(evaluated(tmp_path / "f", pairs, file), folder, output=str(tmp_path / "pool"), slices="none")
+    assert read(tmp_path / "pool").made[name] == " or ".join(sorted(["none", value]))
     sha256 = digest(file)
-    with refused(folder, text="expected an evaluation with --"):
-        choose_postprocessing(folder, str(file))
+    for refused_folder in (folder, str(tmp_path / "pool")):
+        with refused(refused_folder, text="expected an evaluation with --"):
+            choose_postprocessing(refused_folder, str(file))
     assert digest(file) == sha256
+
+
+def test_a_datalist_gives_the_split_that_was_scored(tmp_path):
+    folder = evaluated(tmp_path / "e", [(boxes(LESION), boxes(LESION))], split="all")
+    case = {"subject": "e0", "image": ["p/e0.nii.gz"], "label": "r/e0.nii.gz"}
+    content = {"name": "list", "modalities": ["T1"], "label_convention": "brats2021"}
+    write_json(tmp_path / "list.json", content | {"training": [], "validation": [case], "testing": []})
+    evaluate(
+        predictions=f"{folder}/p",
+        references=str(tmp_path / "list.json"),
+        dataset_dir=folder,
+        split="validation",
+        output=f"{folder}/scored",
+        workers=1,
+        slices="none",
+    )
+    assert read(f"{folder}/scored").made["split"] == "validation"
 
 
 def test_a_file_without_metadata_is_refused(tmp_path):
