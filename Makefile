@@ -46,8 +46,8 @@ nnunet: .venv-nnunet/installed ## .venv-nnunet: with nnU-Net, for scripts/nnunet
 .venv-nnunet/installed: scripts/nnunet/requirements.lock
 	$(call install,.venv-nnunet,scripts/nnunet/requirements.lock,$(TORCH) $(TORCHVISION))
 
-# MLflow: only what .venv lacks, beside .venv's packages. .venv itself stays as its lock says.
-tracking: .venv-tracking/installed ## .venv-tracking: .venv and MLflow, for docs/how-to/track.md and its tests
+# MLflow and W&B: only what .venv lacks, beside .venv's packages. .venv itself stays as its lock says.
+tracking: .venv-tracking/installed ## .venv-tracking: .venv, MLflow and W&B, for docs/how-to/track.md and its tests
 
 .venv-tracking/installed: tests/tracking/requirements.lock .venv/installed
 	$(PYTHON) -m venv --clear --without-pip .venv-tracking
@@ -116,7 +116,7 @@ test-deploy: .venv-deploy/installed ## MONAI Deploy and DICOM
 test-nnunet: .venv-nnunet/installed ## nnU-Net
 	OMP_NUM_THREADS=1 .venv-nnunet/bin/python $(PYTEST) --dist=loadfile tests/nnunet
 
-test-tracking: .venv-tracking/installed ## MLflow
+test-tracking: .venv-tracking/installed ## MLflow and W&B
 	OMP_NUM_THREADS=1 .venv-tracking/bin/python $(PYTEST) tests/tracking
 
 test-all: test test-rest ## all tests: the slow ones, MONAI Deploy, nnU-Net, tracking, a short torture

@@ -16,7 +16,7 @@ __getattr__, __dir__ = lazy(
         "resume": "resumable saved_states",
         "signals": "PREEMPTED StopRequest",
         "step": "Step accumulation_steps precision",
-        "trackers": "Tracker untracked",
+        "trackers": "Tracker WeightsAndBiases untracked",
         "workflows": "prediction_handlers training_handlers",
     },
 )

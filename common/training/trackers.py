@@ -1,9 +1,10 @@
-"""Trackers that follow a run: TensorBoard, MLflow, and custom `Tracker` classes.
+"""Trackers that follow a run: TensorBoard, MLflow, Weights & Biases, and custom `Tracker` classes.
 
 A config lists further trackers among its handlers. In training, trackers get the values that run.json records.
 """
 
 import json
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,10 +14,12 @@ from typing import Any
 
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
+from ignite.handlers import WandBLogger
 from monai.handlers import MLFlowHandler
 from torch.utils.tensorboard import SummaryWriter
 
-from ..files import reporting_path_errors
+from ..errors import InputError
+from ..files import atomic_write, reporting_path_errors
 
 
 class Tracker(ABC):
@@ -83,6 +86,42 @@ class MLflow(Tracker):
         self.handler.artifacts = (*self.handler.artifacts, *files)
         self.handler.complete()
         self.handler.close()
+
+
+class WeightsAndBiases(Tracker):
+    """Track a run with Ignite's `WandBLogger`, against `iteration`; a resumed training continues its run.
+
+    Args:
+        folder: Folder of the local files, such as the run's output_dir; FOLDER/wandb/id contains the id of the run.
+        settings: Arguments of `wandb.init`, such as project, and mode: offline needs no account.
+
+    Raises:
+        InputError: wandb is not installed, or refuses a setting or the login.
+    """
+
+    def __init__(self, folder: str | Path, **settings: Any) -> None:
+        self.folder, self.settings = Path(folder), settings
+
+    def begin(self, name: str, settings: Mapping[str, Any], resumed: bool = False) -> None:
+        file = self.folder / "wandb" / "id"
+        run = file.read_text() if resumed and file.is_file() else secrets.token_hex(4)
+        with atomic_write(file) as temporary:
+            temporary.write_text(run)
+        of_run = {"name": name, "config": dict(settings), "dir": str(self.folder), "id": run, "resume": "allow"}
+        try:
+            self.logger = WandBLogger(**of_run | self.settings)
+        except Exception as error:
+            expected = "wandb installed, settings that wandb.init accepts, and a login or mode: offline"
+            raise InputError("Weights & Biases", str(error).partition("\n")[0], expected) from error
+        self.logger.define_metric("*", step_metric="iteration")
+
+    def log(self, section: str, values: Mapping[str, float], iteration: int) -> None:
+        self.logger.log({"iteration": iteration} | {f"{section}/{name}": value for name, value in values.items()})
+
+    def end(self, files: Sequence[Path]) -> None:
+        for file in filter(Path.is_file, files):
+            self.logger.save(file, base_path=file.parent, policy="now")
+        self.logger.close()
 
 
 def separate(handlers: Sequence[Any]) -> tuple[list[Tracker], list[Any]]:

@@ -10,14 +10,14 @@ import pytest
 class NotInstalled(pytest.Module):
     def collect(self):
         pytest.skip(
-            "MLflow is not installed here; make tracking, then use .venv-tracking/bin/python",
+            "MLflow or wandb is not installed here; make tracking, then use .venv-tracking/bin/python",
             allow_module_level=True,
         )
 
 
 def pytest_pycollect_makemodule(module_path, parent):
-    """Skip the modules of this folder, which import MLflow, where it is missing."""
-    if importlib.util.find_spec("mlflow") is None:
+    """Skip the modules of this folder, which import MLflow and wandb, where one is missing."""
+    if None in map(importlib.util.find_spec, ("mlflow", "wandb")):
         return NotInstalled.from_parent(parent, path=module_path)
     return None
 

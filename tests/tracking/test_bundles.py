@@ -1,12 +1,16 @@
-"""`--tracking mlflow` in each workflow."""
+"""MLflow (`--tracking=mlflow`) and Weights & Biases (an overlay) follow each workflow."""
 
 import json
 from pathlib import Path
 
 import mlflow
 import pytest
+import yaml
+from wandb.proto.wandb_internal_pb2 import Record
 
-from tests.support import TINY
+from common.errors import InputError
+from common.training.trackers import WeightsAndBiases
+from tests.support import ROOT, TINY
 
 
 @pytest.mark.slow
@@ -35,3 +39,64 @@ def test_a_training_an_evaluation_and_inference_are_three_runs(run_bundle, store
     assert (kept[0] / "model.pt").read_bytes() == (folder / "models/model.pt").read_bytes()
     assert (kept[1] / "summary.json").is_file()
     assert (kept[2] / "volumes.csv").is_file()
+
+
+def records(folder):
+    """The records of an offline run of W&B: a log of LevelDB after 7 bytes, in blocks of 32 KiB."""
+    (file,) = folder.glob("*.wandb")
+    content, at, parts = file.read_bytes(), 7, b""
+    while at + 7 <= len(content):
+        if (left := 32768 - at % 32768) < 7:
+            at += left
+            continue
+        size, kind = int.from_bytes(content[at + 4 : at + 6], "little"), content[at + 6]
+        parts += content[at + 7 : at + 7 + size]
+        at += 7 + size
+        if kind in (1, 4):  # a whole record, or the last part of one
+            yield Record.FromString(parts)
+            parts = b""
+
+
+def logged(folder):
+    """Name -> [(iteration, value)], settings, id and name of an offline run of W&B."""
+    curves, run = {}, None
+    for record in records(folder):
+        run = record.run if record.HasField("run") else run
+        if record.HasField("history"):
+            items = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
+            for name in (name for name in items if "/" in name):
+                curves.setdefault(name, []).append((items["iteration"], items[name]))
+    return curves, {item.key: json.loads(item.value_json) for item in run.config.update}, run.run_id, run.display_name
+
+
+@pytest.mark.slow
+def test_weights_and_biases_by_the_overlay_of_the_page(run_bundle, tmp_path):
+    (text,) = (
+        block for block in (ROOT / "docs/how-to/track.md").read_text().split("```") if "WeightsAndBiases" in block
+    )
+    overlay = yaml.safe_load(text.removeprefix("yaml"))
+    overlay["+train::handlers"][0]["mode"] = "offline"
+    (tmp_path / "wandb.yaml").write_text(yaml.safe_dump(overlay))
+    folder = tmp_path / "brats_finetune"
+    config = f"['configs/train.yaml','{tmp_path / 'wandb.yaml'}']"
+    for iterations in (1, 2):
+        options = [*TINY, f"--iterations={iterations}", "--val_interval=1", "--save_interval=1", "--resume=auto"]
+        ended = run_bundle("brats_finetune", *options, config=config)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+    record = json.loads((folder / "run.json").read_text())
+    first, second = sorted((folder / "wandb").glob("offline-run-*"))
+    curves, settings, run, name = logged(second)
+    assert name == f"brats_finetune {folder.resolve()}"
+    assert logged(first)[2] == run == (folder / "wandb/id").read_text()
+    assert settings["model_size"] == "micro"
+    points = [*zip(record["validation"]["iteration"], record["validation"]["metrics"]["dice"], strict=True)]
+    assert logged(first)[0]["validation/dice"] + curves["validation/dice"] == points
+    assert [at for at, _ in curves["train/total"]] == [2]
+    assert {"model.pt", "run.json"} <= {file.name for file in (second / "files").iterdir()}
+
+
+def test_what_weights_and_biases_refuses_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for settings in ({"prject": "tumours"}, {"mode": "of"}):
+        with pytest.raises(InputError, match=r"^Weights & Biases: .*; expected wandb installed, settings"):
+            WeightsAndBiases(tmp_path, **settings).begin("a run", {})
