@@ -9,7 +9,6 @@ from typing import Any
 
 import ignite.distributed as idist
 import torch
-import torch.distributed as dist
 from ignite.engine import Engine, Events
 from ignite.handlers import EarlyStopping
 from torch import nn
@@ -56,9 +55,6 @@ class BestModel:
     def save(self, trainer: Engine) -> None:
         """Save the network if the latest validation is the best so far."""
         name = self.name
-        if name not in self.validator.state.metrics:
-            available = ", ".join(self.validator.state.metrics)
-            raise ArgumentError("best_metric", name, expected=f"a metric of the validation: {available}")
         metric = self.validator.state.metrics[name]
         if trainer.state.iteration == 0 or not self.is_better(metric, self.best):
             return
@@ -173,8 +169,8 @@ class RunStates:
     def save(self, trainer: Engine) -> Path:
         """Save the state at this iteration, and return the file; every process must call this."""
         file = self.folder / f"iteration-{trainer.state.iteration:07d}.pt"
-        shared = _states(self._shared(trainer))  # on all ranks: the record averages losses over ranks
-        ranks = _gather({"random": random_state()} | _states(self.local_objects))
+        shared = _states({"trainer": trainer, **self.objects})  # on all ranks: the record averages losses over ranks
+        ranks: Any = idist.all_gather({"random": random_state()} | _states(self.local_objects))
         if idist.get_rank() == 0:
             _refuse_nan(self.objects["network"], file)
             write(shared | {"ranks": ranks, "metadata": self.metadata}, file)
@@ -212,7 +208,7 @@ class RunStates:
         """
         max_epochs = trainer.state.max_epochs
         groups = _settings(self.objects.get("optimizer"))
-        for name, item in self._shared(trainer).items():
+        for name, item in {"trainer": trainer, **self.objects}.items():
             schedule = {key: getattr(item, key) for key in ("t_total", "base_lrs") if hasattr(item, key)}
             item.load_state_dict(content[name])
             if schedule != {key: getattr(item, key) for key in schedule}:  # keep the length and rates of this run
@@ -226,9 +222,6 @@ class RunStates:
         if len(ranks) == idist.get_world_size():
             self._set_local_state(trainer, ranks[idist.get_rank()])
         return len(ranks)
-
-    def _shared(self, trainer: Engine) -> dict[str, Any]:
-        return {"trainer": trainer, **self.objects}
 
     def _set_local_state(self, trainer: Engine, state: Mapping[str, Any]) -> None:
         set_random_state(state["random"])  # now, to detect damage, and again before the next step
@@ -263,11 +256,3 @@ def _check_optimizer(optimizer: Any, groups: list[dict[str, Any]]) -> None:
 
 def _states(objects: Mapping[str, Any]) -> dict[str, Any]:
     return {name: item.state_dict() for name, item in objects.items()}
-
-
-def _gather(state: Any) -> list[Any]:
-    if not dist.is_initialized():
-        return [state]
-    states: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(states, state)
-    return states

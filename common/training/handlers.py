@@ -12,7 +12,6 @@ from typing import Any
 
 import ignite.distributed as idist
 import torch
-import torch.distributed as dist
 from ignite.engine import Engine, Events
 from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
@@ -296,10 +295,7 @@ class RegionScores(Metric):
         self.cases[name] = self.protocol.score(masks, truths, reference.affine)
 
     def compute(self) -> dict[str, dict[str, metrics.Scores]]:
-        parts: list[Any] = [self.cases]
-        if dist.is_initialized():
-            parts = [None] * dist.get_world_size()
-            dist.all_gather_object(parts, self.cases)
+        parts: Any = idist.all_gather(self.cases)
         merged = {name: scores for part in parts for name, scores in part.items()}
         return {name: merged[name] for name in sorted(merged)}
 
