@@ -173,7 +173,8 @@ class TrainingRecord(RunRecord):
 
     def _record_validation(self, trainer: Engine) -> None:
         measured = self.validator.state.metrics.items()
-        metrics = {name: _finite(value) for name, value in measured if isinstance(value, int | float)}
+        numbers = {name: value for name, value in measured if isinstance(value, int | float)}
+        metrics = {name: value if math.isfinite(value) else None for name, value in numbers.items()}  # JSON lacks NaN
         if trainer.state.iteration not in self.content["validation"]["iteration"]:
             self._append("validation", "metrics", trainer.state.iteration, metrics)
             self.write()
@@ -245,8 +246,3 @@ class TrainingRecord(RunRecord):
         self.content |= {name: value for name, value in state.items() if name != "seconds"}
         self._is_new = False
         self._before = state["seconds"]
-
-
-def _finite(value: float) -> float | None:
-    """Return the value; None for NaN and infinity, which JSON lacks."""
-    return value if math.isfinite(value) else None
