@@ -88,7 +88,7 @@ def match(
     corner = np.array([side.start for side in box])
     labels = components(prediction[box], connectivity)
     predicted = {part.label: part for part in _parts(labels)}
-    lesions = _label_lesions(reference[box], connectivity, dilations)
+    lesions = components(dilate(reference[box], dilations), connectivity) * reference[box]
     mm3 = float(np.prod(spacing))
     surfaces: dict[tuple[int, ...], Surface] = {}
     hit: set[int] = set()
@@ -121,11 +121,6 @@ def dilate(mask: Mask, times: int) -> Mask:
 
     structure = ndimage.generate_binary_structure(3, 2)
     return np.asarray(ndimage.binary_dilation(mask, structure, times)) if times else mask
-
-
-def _label_lesions(reference: Mask, connectivity: Connectivity, dilations: int) -> Labels:
-    """Label reference lesions: all parts inside a component of the dilated reference are one lesion."""
-    return components(dilate(reference, dilations), connectivity) * reference
 
 
 def _parts(labels: Labels) -> list[_Part]:

@@ -247,14 +247,10 @@ def _parameter_name(name: str, encoder: str | None) -> str | None:
     return ENCODER + part
 
 
-def _is_plain(content: Mapping[str, Any]) -> bool:
-    """Return whether a file holds only tensors."""
-    return bool(content) and all(isinstance(value, torch.Tensor) for value in content.values())
-
-
 def _metadata(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     """Return a file's metadata, with `STATED` entries converted; empty if it is not from this project."""
-    record = read_record(path) if _is_plain(content) else content.get("metadata")
+    is_plain = content and all(isinstance(value, torch.Tensor) for value in content.values())
+    record = read_record(path) if is_plain else content.get("metadata")
     if record is None:
         return {}
     if not isinstance(record, Mapping):
