@@ -74,10 +74,6 @@ class Processes:
             raise outcome[0]
         return outcome[0]
 
-    def smallest(self, value: int) -> int:
-        """Return the smallest value over all processes; all processes must call this."""
-        return int(idist.all_reduce(value, "MIN"))
-
     def seed(self, seed: int) -> int:
         """Return this process's seed, derived from the run's seed."""
         return seed + SEED_STEP * self.rank
