@@ -144,7 +144,7 @@ class RunStates:
         if not trainer.has_event_handler(self._save_or_end):
             if self.source is None and idist.get_rank() == 0:
                 move_aside(self.folder / "model.pt")  # left by an earlier run without a saved state
-            trainer.add_event_handler(Events.COMPLETED, self.plan.end)
+            trainer.add_event_handler(Events.COMPLETED, self.plan.options.release_folders)
             trainer.add_event_handler(Events.ITERATION_COMPLETED, self._after_iteration)  # attached now to run last
             trainer.add_event_handler(Events.EPOCH_COMPLETED, self._save_or_end)
 
@@ -163,7 +163,7 @@ class RunStates:
             if idist.get_rank() == 0:
                 name = signal.Signals(number).name
                 show(f"{name}: saved {file}; resume=true continues from it; status {PREEMPTED}")
-            self.plan.end()
+            self.plan.options.release_folders()
             raise SystemExit(PREEMPTED)
 
     def save(self, trainer: Engine) -> Path:
@@ -207,7 +207,7 @@ class RunStates:
         Return the number of processes that wrote the file.
         """
         max_epochs = trainer.state.max_epochs
-        groups = _settings(self.objects.get("optimizer"))
+        groups = _settings(self.objects["optimizer"])
         for name, item in {"trainer": trainer, **self.objects}.items():
             schedule = {key: getattr(item, key) for key in ("t_total", "base_lrs") if hasattr(item, key)}
             item.load_state_dict(content[name])
@@ -216,7 +216,7 @@ class RunStates:
                 item.last_epoch -= 1  # the next step uses the new rate
                 item.step()
         trainer.state.max_epochs = max_epochs
-        _check_optimizer(self.objects.get("optimizer"), groups)
+        _check_optimizer(self.objects["optimizer"], groups)
         check_number("iteration", trainer.state.iteration, int, 0)
         ranks = [dict(rank) for rank in content["ranks"]]
         if len(ranks) == idist.get_world_size():
@@ -240,15 +240,14 @@ def _refuse_nan(network: nn.Module, file: Path) -> None:
 def _settings(optimizer: Any) -> list[dict[str, Any]]:
     """Return the constant settings of an optimiser's groups."""
     varying = ("params", "lr", "initial_lr")
-    groups = optimizer.param_groups if optimizer is not None else []
-    return [{name: value for name, value in group.items() if name not in varying} for group in groups]
+    return [{name: value for name, value in group.items() if name not in varying} for group in optimizer.param_groups]
 
 
 def _check_optimizer(optimizer: Any, groups: list[dict[str, Any]]) -> None:
     """Raise ValueError if an optimiser loaded the state of a different optimiser, which would fail at the next step."""
     if (loaded := _settings(optimizer)) != groups:
         raise ValueError(f"an optimiser with {loaded}; expected {groups}")
-    for parameter, state in optimizer.state.items() if optimizer is not None else ():
+    for parameter, state in optimizer.state.items():
         for name, value in state.items():
             if isinstance(value, torch.Tensor) and value.ndim and value.shape != parameter.shape:
                 raise ValueError(f"{name} of {[*value.shape]} for weights of {[*parameter.shape]}")
