@@ -126,12 +126,7 @@ class Protocol:
 
 
 def figures(scores: Sequence[Scores], protocol: Protocol) -> dict[str, list[float]]:
-    """Return a region's values by figure, over all cases; after `dice` comes `PRESENT`, only cases with the region.
-
-    Args:
-        scores: Scores of the region, one per case.
-        protocol: Scoring protocol.
-    """
+    """Return a region's values by figure, over all cases; after `dice` comes `PRESENT`, only cases with the region."""
     values = {}
     for name in protocol.units:
         values[name] = [measured.values[name] for measured in scores]

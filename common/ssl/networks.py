@@ -60,11 +60,7 @@ def in_precision(network: Callable[..., Any], dtype: torch.dtype) -> Callable[..
 
 
 def check_finite(*outputs: torch.Tensor) -> None:
-    """Reject outputs with NaN or infinity, as thresholding NaN would give an empty label map.
-
-    Raises:
-        InputError: An output is not finite.
-    """
+    """Reject outputs with NaN or infinity, as thresholding NaN would give an empty label map."""
     if not all(output.isfinite().all() for output in outputs):
         raise InputError("the network's output is not finite; check the intensities of the images and the weights")
 
@@ -76,11 +72,7 @@ def _float32(output: Any) -> Any:
 
 
 def settings(name: str | ModelSize) -> ModelSize:
-    """Return the settings of a model size, given as its name in `SIZES` or as settings.
-
-    Raises:
-        ArgumentError: The name is unknown.
-    """
+    """Return the settings of a model size, given as its name in `SIZES` or as settings."""
     return name if isinstance(name, ModelSize) else choice("model_size", name, SIZES)
 
 

@@ -175,12 +175,7 @@ class Rotation(TokenTask):
 
 
 class Contrastive(TokenTask):
-    """Match the views that show the same crop, with `NTXentLoss`.
-
-    Args:
-        temperature: See `NTXentLoss`.
-        gather: See `NTXentLoss`.
-    """
+    """Match the views that show the same crop, with `NTXentLoss`."""
 
     name, quantity = "contrastive", "NT-Xent (nats)"
     head, outputs, token = "contrastive_head", 512, 1

@@ -209,9 +209,6 @@ class LossTerms(Metric):
     `engine.state.metrics` gets the total as `total` and under the metric's name, each term under the task's name, and
     `ProxyTask.cosine` of tasks with embeddings as `TASK_cosine`. Means are over the views of all ranks.
 
-    Args:
-        loss: Loss that computes the terms.
-
     Raises:
         InputError: Every batch had fewer crops than a task needs.
     """
