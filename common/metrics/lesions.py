@@ -36,12 +36,7 @@ class Lesion:
 
 
 class Matching(NamedTuple):
-    """The result of `match`.
-
-    Attributes:
-        lesions: reference lesions, then false components, each from large to small.
-        components: number of all predicted components.
-    """
+    """Reference lesions, then false components, each from large to small; the number of all predicted components."""
 
     lesions: tuple[Lesion, ...]
     components: int

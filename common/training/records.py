@@ -24,11 +24,8 @@ from .trackers import TensorBoard, Tracker, name_of_run
 class RunRecord:
     """Write `run.json` on rank 0: command, settings, versions, time and peak memory.
 
-    Args:
-        output_dir: Folder of `run.json`.
-        settings: Settings of the run by name.
-        workflow: Kind of run, such as evaluate.
-        made: Provenance from `common.made.made_by`; by default, that of the settings.
+    `workflow` is the kind of run, such as evaluate, and `made` the provenance from `common.made.made_by`; by default,
+    that of the settings.
     """
 
     def __init__(
