@@ -65,16 +65,9 @@ def match(
     Parts of the reference that join when it is dilated are a single lesion. A component hits a lesion if it shares a
     voxel with the dilated lesion. A component may hit several lesions, and counts in full for each.
 
-    Args:
-        prediction: mask [x, y, z].
-        reference: mask of the same shape.
-        spacing: voxel spacing, mm.
-        connectivity: 6, 18 or 26 neighbours.
-        dilations: number of dilations of the reference (see `dilate`); 0: lesions are components, and hits share a
-            voxel with the lesion itself.
-        smallest: largest volume of a reference lesion that is not scored, mm3.
-        penalty: HD95 of a missed lesion or a false component, mm. Found lesions can have a larger HD95, as in the
-            challenges' code.
+    Without `dilations` of the reference (see `dilate`), lesions are components, and hits share a voxel with the lesion
+    itself. `smallest` is the largest volume in mm3 of a reference lesion that is not scored, and `penalty` the HD95 in
+    mm of a missed lesion or a false component; found lesions can have a larger HD95, as in the challenges' code.
     """
     either = prediction | reference
     box = box_of(either, dilations)

@@ -40,11 +40,7 @@ TASKS: dict[str, type[ProxyTask]] = {task.name: task for task in (Reconstruction
 def in_precision(network: Callable[..., Any], dtype: torch.dtype) -> Callable[..., Any]:
     """Return a network that computes in `dtype` on any device and outputs float32.
 
-    MONAI's engines support autocast on CUDA only.
-
-    Args:
-        network: Function from a tensor and further arguments to a tensor, or a dictionary, list or tuple of tensors.
-        dtype: Data type: float32, or bfloat16 or float16 under autocast.
+    MONAI's engines support autocast on CUDA only. The output is a tensor, or a dictionary, list or tuple of tensors.
 
     Example:
         >>> half = in_precision(nn.Linear(2, 2), torch.bfloat16)
@@ -188,14 +184,9 @@ class SSLHead(Scriptable):
 def swin_unetr(
     in_channels: int, out_channels: int, model_size: str = "small", window: Sequence[int] = (96, 96, 96), **options: Any
 ) -> SwinUNETR:
-    """Build MONAI's SwinUNETR in a model size (paper, Table 2).
+    """Build MONAI's SwinUNETR in a model size (paper, Table 2); `options` are further arguments of SwinUNETR.
 
-    Args:
-        in_channels: Number of modalities.
-        out_channels: Number of regions.
-        model_size: Name in `SIZES`, or a `ModelSize`.
-        window: Window size that `torch.jit.script` traces, in voxels.
-        options: Further arguments of SwinUNETR, such as `drop_rate` and `use_checkpoint`.
+    `window` is the window size that `torch.jit.script` traces, in voxels.
 
     Example:
         >>> sum(p.numel() for p in swin_unetr(4, 3, "small").parameters())

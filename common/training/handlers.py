@@ -264,10 +264,6 @@ class RegionScores(Metric):
     `engine.state.metric_details[name]` holds `common.metrics.Scores` by case and region, from all processes. Processes
     may have different numbers of cases; a case on several processes counts once.
 
-    Args:
-        convention: Label convention.
-        protocol: Scoring protocol: its name, or the result of `common.metrics.protocol`.
-
     The engine's output is decollated: "pred" and "label", each [R, H, W, D] of 0 and 1, the label a MetaTensor with an
     affine. The engine's batch has "subject", the name of the case.
     """

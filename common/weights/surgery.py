@@ -246,9 +246,6 @@ def restore(
         modalities: Names of the network's input channels, in order.
         normalization: Normalization of the network's images (see `common.data.NormalizeBraind`); None skips the check.
 
-    Returns:
-        The checkpoint.
-
     Raises:
         InputError: the checkpoint cannot be read, has different modalities, channel order or normalization, or a tensor
             is missing, unexpected or of a different shape.
