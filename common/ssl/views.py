@@ -116,7 +116,7 @@ def corrupt(crops: torch.Tensor, generator: torch.Generator, views: int = 1) -> 
     count, _, *sides = crops.shape
     size = count // views
     partners = torch.randint(size, (views, size), generator=generator)
-    partners = (partners + size * torch.arange(views)[:, None]).flatten()  # indices of all crops
+    partners = (partners + size * torch.arange(views)[:, None]).flatten()  # each of the same view
     filled = boxes(count, sides, generator)
     swapped = boxes(count, sides, generator, partners != torch.arange(count))
     return _swap(_fill(crops, *filled, generator), *swapped, partners).contiguous()
