@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from .errors import InputError, choice, did_you_mean, shortened, show
@@ -154,12 +153,12 @@ class Change(NamedTuple):
         """Return an error that names this change."""
         return InputError(self.place, problem, expected, self.value)
 
-    def unknown(self, parser: Any, files: str) -> InputError:
+    def unknown(self, config: Mapping[str, Any], files: str) -> InputError:
         """Return the error for an unknown key; it suggests the most similar key, or else lists the valid keys."""
         dashes, kind = ("--", "option") if self.file is None else ("", "key")
         if self.id in EPOCHS:
             return self.error(f"no such {kind}; did you mean {dashes}iterations='N epochs'?")
-        section, content = "", parser.config
+        section, content = "", config
         for part in self.id.split("::"):
             if not isinstance(content, Mapping) or part not in content:
                 break
@@ -177,7 +176,7 @@ def check_known(options: Mapping[str, Any], files: Sequence[str | Path]) -> None
     parser = read(files)
     for change in (Change(name, value) for name, value in options.items()):
         if change.id in EPOCHS or change.key not in parser:
-            raise change.unknown(parser, ", ".join(map(str, files)))
+            raise change.unknown(parser.config, ", ".join(map(str, files)))
 
 
 def check_values(files: Sequence[str | Path], options: Mapping[str, Any]) -> Options:
@@ -193,7 +192,7 @@ def check_values(files: Sequence[str | Path], options: Mapping[str, Any]) -> Opt
         is_named = key in merged or key in TRACKING or (key in TRAINING_DEFAULTS and "ckpt_dir" in merged)
         is_known = is_named or "::" in key or re.search(rf"@{re.escape(key)}\b", texts)
         if key in EPOCHS or not is_known:
-            raise Change(name, value).unknown(SimpleNamespace(config=merged), ", ".join(map(str, files)))
+            raise Change(name, value).unknown(merged, ", ".join(map(str, files)))
     defaults = TRAINING_DEFAULTS if "ckpt_dir" in merged else {}
     return check_plain({**defaults, **merged, **options})
 
@@ -236,9 +235,9 @@ def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> list[Chang
         section = id.rpartition("::")[0]
         parent = parser.get(section, None) if section else {}
         if not all(id.split("::")) or id in EPOCHS or not isinstance(parent, dict | list):
-            raise change.unknown(parser, names)
+            raise change.unknown(parser.config, names)
         if id not in parser and not _is_component(parent):
-            new[id] = change.unknown(parser, names)
+            new[id] = change.unknown(parser.config, names)
         if id == change.key and id not in OPTIONS:
             _check_kind(parser.get(id, None), change)
         if id == change.key and isinstance(value, Mapping) and id in parser:

@@ -28,11 +28,7 @@ NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 @contextmanager
 def new_figure(style: Style = MappingProxyType({}), **options: Any) -> Iterator[Figure]:
-    """Context manager: yield a new figure; within the block, `style` overrides Matplotlib's defaults.
-
-    Args:
-        style: Settings, such as {"font.size": 10}.
-        **options: Arguments of `matplotlib.figure.Figure`.
+    """Context manager: yield a new `Figure(**options)`; within the block, `style` overrides Matplotlib's defaults.
 
     Example:
         >>> with new_figure(figsize=(2, 1)) as figure:

@@ -101,12 +101,8 @@ def did_you_mean(
 ) -> str:
     """Return the end of an error message about an unknown name: `; did you mean NAME?`.
 
-    Args:
-        name: Unknown name.
-        candidates: Valid names.
-        prefix: Text before the suggested name, such as dashes.
-        otherwise: Hint if no valid name is similar.
-        cutoff: Least similarity, from 0 to 1 (`difflib.get_close_matches`).
+    `prefix` precedes the name, such as dashes. `otherwise` is the hint if no candidate has at least the similarity
+    `cutoff` of `difflib.get_close_matches`.
 
     Example:
         >>> did_you_mean("brats_finetun", ["brats_finetune", "atlas_finetune"])

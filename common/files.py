@@ -159,12 +159,12 @@ def _checked(content: Any) -> Any:
     return content
 
 
-def values_in(content: Any, most: int = MOST) -> Iterator[Any]:
+def values_in(content: Any) -> Iterator[Any]:
     """Yield every value in nested dictionaries and sequences, level by level; a shared value is yielded repeatedly.
 
-    Raise ValueError beyond `most` values or `DEEPEST` levels; content that contains itself always exceeds a limit.
+    Raise ValueError beyond `MOST` values or `DEEPEST` levels; content that contains itself always exceeds a limit.
     """
-    level, left = [content], most
+    level, left = [content], MOST
     for _ in range(DEEPEST):
         yield from level
         left -= len(level)
@@ -175,7 +175,7 @@ def values_in(content: Any, most: int = MOST) -> Iterator[Any]:
         )
         level = list(islice((value for values in inner for value in values), left + 1))
         if len(level) > left:
-            raise ValueError(f"more than {most} values")
+            raise ValueError(f"more than {MOST} values")
         if not level:
             return
     raise ValueError("nested too deeply")
@@ -308,11 +308,11 @@ def read_csv(path: Path, columns: tuple[str, ...], expected: str) -> Iterator[li
         raise InputError(f"{path}: {str(error).splitlines()[0]}; {expected}") from error
 
 
-def digest(path: str | Path, kind: str = "sha256") -> str:
-    """Return the hash of a regular file in hexadecimal digits."""
+def digest(path: str | Path) -> str:
+    """Return the SHA-256 of a regular file in hexadecimal digits."""
     check_regular(path)
     with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, kind).hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def size_and_time(path: str | Path) -> tuple[int, int]:

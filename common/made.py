@@ -79,9 +79,7 @@ class Results:
     All results of a folder share weights and settings. A unit is current if the weights, the settings and the unit's
     input files are unchanged.
 
-    Args:
-        folder: Folder of the results.
-        made: Provenance record of this command: `made_by` plus "settings".
+    `made` is the provenance record of this command: `made_by` plus "settings".
     """
 
     def __init__(self, folder: str | Path, made: Mapping[str, Any]) -> None:

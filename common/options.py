@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -76,13 +77,8 @@ class Option:
         return None if self.nullable and optional(value) is None else self.kind.parse(self.name, value)
 
 
-def _unrecorded(name: str, kind: Kind, meaning: str, nullable: bool = False) -> Option:
-    return Option(name, kind, meaning, nullable, recorded=False)
-
-
-def _resumable(name: str, kind: Kind, meaning: str, nullable: bool = False) -> Option:
-    return Option(name, kind, meaning, nullable, resumable=True)
-
+_unrecorded = partial(Option, recorded=False)
+_resumable = partial(Option, resumable=True)
 
 # Parts of recipe_robust that `without` may leave out
 PARTS = (

@@ -4,6 +4,7 @@ import ast
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,9 +64,7 @@ def numbers(lowest: float, highest: float = math.inf, unit: str = "", kind: type
     return Kind(f"{'a whole number' if kind is int else 'a number'} {limits}{unit and f', {unit}'}", convert)
 
 
-def integers(lowest: int, highest: float = math.inf, unit: str = "") -> Kind:
-    """Return the kind of whole numbers from `lowest` to `highest`, in a unit."""
-    return numbers(lowest, highest, unit, int)
+integers = partial(numbers, kind=int)
 
 
 def or_auto(kind: Kind) -> Kind:

@@ -7,7 +7,7 @@ from typing import Any
 from monai.networks.nets.segresnet import SegResNet
 from torch import nn
 
-from ..errors import ArgumentError, choice
+from ..errors import choice
 from ..ssl import swin_unetr
 from .probe import Probe
 from .transbts import TransBTS
@@ -60,7 +60,8 @@ def segmentation_network(
             only windows of this size.
         drop_rate: Dropout in SwinUNETR's encoder, from 0 to 1; ignored by SegResNet (0.2), TransBTS (0.1; 0.2 after its
             first layer) and Probe (none).
-        use_checkpoint: Whether to recompute the activations of SwinUNETR's encoder in the backward pass.
+        use_checkpoint: Whether to recompute the activations of SwinUNETR's encoder in the backward pass; ignored by
+            other networks.
         prior: Initial probability (above 0, below 1) of each region in each voxel, set by the bias of the last
             convolution (Lin et al., ICCV 2017, section 4.1); None keeps the default bias, which gives about 0.5.
 
@@ -68,18 +69,15 @@ def segmentation_network(
         input [B, in_channels, *patch_size], output [B, out_channels, *patch_size].
 
     Raises:
-        ArgumentError: `architecture` is unknown, or does not support `model_size`, `patch_size` or `use_checkpoint`.
+        ArgumentError: `architecture` is unknown, or does not support `model_size`.
 
     Example:
         >>> sum(p.numel() for p in segmentation_network("segresnet", 4, 3).parameters())
         4702227
     """
     choice("architecture", architecture, NETWORKS)
-    is_swin = architecture.startswith("swin_unetr")
-    if use_checkpoint and not is_swin:
-        raise ArgumentError("use_checkpoint", use_checkpoint, expected=f"False with architecture={architecture}")
     network: nn.Module
-    if is_swin:
+    if architecture.startswith("swin_unetr"):
         options = {"drop_rate": drop_rate, "use_checkpoint": use_checkpoint, "use_v2": architecture == "swin_unetr_v2"}
         network = swin_unetr(in_channels, out_channels, model_size, patch_size, **options)
     elif architecture == "probe":

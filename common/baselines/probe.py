@@ -17,11 +17,6 @@ class Probe(nn.Module):
     added. No path bypasses the encoder. The encoder's parameters, `swinViT.*`, are named as in `common.ssl.SSLHead` and
     SwinUNETR.
 
-    Args:
-        in_channels: Number of modalities.
-        out_channels: Number of regions.
-        model_size: Name in `common.ssl.SIZES`, or a `ModelSize`.
-
     Shapes:
         input [B, in_channels, H, W, D], edges multiples of 32 voxels, one of them at least 64; output
         [B, out_channels, H, W, D].

@@ -42,7 +42,7 @@ class TransBTS(nn.Module):
         input [B, in_channels, *patch_size], output [B, out_channels, *patch_size] (logits).
 
     Raises:
-        ArgumentError: an edge of `patch_size` is not a multiple of 8, or `forward` gets a window of a different size.
+        ArgumentError: `forward` gets a window of a different size.
 
     Example:
         >>> TransBTS(4, 3, (64, 64, 64), width=8, embedding=64)(torch.rand(1, 4, 64, 64, 64)).shape
@@ -62,8 +62,6 @@ class TransBTS(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        if len(patch_size) != 3 or any(edge < STRIDE or edge % STRIDE for edge in patch_size):
-            raise ArgumentError("patch_size", list(patch_size), expected=f"three multiples of {STRIDE}")
         widths = [width * 2**level for level in range(len(BLOCKS))]
         self.patch_size = tuple(patch_size)
         self.first = nn.Conv3d(in_channels, width, kernel_size=3, padding=1)

@@ -100,17 +100,7 @@ class Protocol:
         return next(figure for figure in self.figures if figure.name == name)
 
     def measure(self, prediction: ArrayLike, reference: ArrayLike, spacing: Sequence[float] = (1, 1, 1)) -> Scores:
-        """Score a region.
-
-        Args:
-            prediction: array or tensor [x, y, z]; bool, or numbers that are 0 or 1.
-            reference: array or tensor of the same shape.
-            spacing: voxel spacing, mm.
-
-        Raises:
-            InputError: a value other than 0 and 1, different shapes, not three axes, or a spacing other than three
-                numbers above zero.
-        """
+        """Score a region; for the arguments and errors, see `common.metrics.hd95`."""
         size = as_spacing(spacing)
         masks: tuple[Mask, Mask] = as_volumes(prediction, reference)
         values, lesions = self.function(*masks, size)
@@ -126,12 +116,7 @@ class Protocol:
 
 
 def figures(scores: Sequence[Scores], protocol: Protocol) -> dict[str, list[float]]:
-    """Return a region's values by figure, over all cases; after `dice` comes `PRESENT`, only cases with the region.
-
-    Args:
-        scores: Scores of the region, one per case.
-        protocol: Scoring protocol.
-    """
+    """Return a region's values by figure, over all cases; after `dice` comes `PRESENT`, only cases with the region."""
     values = {}
     for name in protocol.units:
         values[name] = [measured.values[name] for measured in scores]

@@ -36,12 +36,7 @@ class Lesion:
 
 
 class Matching(NamedTuple):
-    """The result of `match`.
-
-    Attributes:
-        lesions: reference lesions, then false components, each from large to small.
-        components: number of all predicted components.
-    """
+    """Reference lesions, then false components, each from large to small; the number of all predicted components."""
 
     lesions: tuple[Lesion, ...]
     components: int
@@ -70,16 +65,9 @@ def match(
     Parts of the reference that join when it is dilated are a single lesion. A component hits a lesion if it shares a
     voxel with the dilated lesion. A component may hit several lesions, and counts in full for each.
 
-    Args:
-        prediction: mask [x, y, z].
-        reference: mask of the same shape.
-        spacing: voxel spacing, mm.
-        connectivity: 6, 18 or 26 neighbours.
-        dilations: number of dilations of the reference (see `dilate`); 0: lesions are components, and hits share a
-            voxel with the lesion itself.
-        smallest: largest volume of a reference lesion that is not scored, mm3.
-        penalty: HD95 of a missed lesion or a false component, mm. Found lesions can have a larger HD95, as in the
-            challenges' code.
+    Without `dilations` of the reference (see `dilate`), lesions are components, and hits share a voxel with the lesion
+    itself. `smallest` is the largest volume in mm3 of a reference lesion that is not scored, and `penalty` the HD95 in
+    mm of a missed lesion or a false component; found lesions can have a larger HD95, as in the challenges' code.
     """
     either = prediction | reference
     box = box_of(either, dilations)
@@ -88,7 +76,7 @@ def match(
     corner = np.array([side.start for side in box])
     labels = components(prediction[box], connectivity)
     predicted = {part.label: part for part in _parts(labels)}
-    lesions = _label_lesions(reference[box], connectivity, dilations)
+    lesions = components(dilate(reference[box], dilations), connectivity) * reference[box]
     mm3 = float(np.prod(spacing))
     surfaces: dict[tuple[int, ...], Surface] = {}
     hit: set[int] = set()
@@ -121,11 +109,6 @@ def dilate(mask: Mask, times: int) -> Mask:
 
     structure = ndimage.generate_binary_structure(3, 2)
     return np.asarray(ndimage.binary_dilation(mask, structure, times)) if times else mask
-
-
-def _label_lesions(reference: Mask, connectivity: Connectivity, dilations: int) -> Labels:
-    """Label reference lesions: all parts inside a component of the dilated reference are one lesion."""
-    return components(dilate(reference, dilations), connectivity) * reference
 
 
 def _parts(labels: Labels) -> list[_Part]:

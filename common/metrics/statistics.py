@@ -25,12 +25,12 @@ def describe(values: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def mean_interval(values: ArrayLike, seed: int = 0) -> tuple[float, float]:
+def mean_interval(values: ArrayLike) -> tuple[float, float]:
     """Return the 95 % percentile bootstrap interval of the mean of at least two values (Efron, 1979)."""
     from scipy.stats import bootstrap  # imported here and below, since it takes half a second
 
     interval = bootstrap(
-        (np.asarray(values),), np.mean, n_resamples=RESAMPLES, method="percentile", batch=100, rng=seed
+        (np.asarray(values),), np.mean, n_resamples=RESAMPLES, method="percentile", batch=100, rng=0
     ).confidence_interval
     return float(interval.low), float(interval.high)
 

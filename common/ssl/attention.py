@@ -153,9 +153,6 @@ def set_attention(
         memory_format: Memory format of the weights on `device`: contiguous_format or channels_last_3d.
         compiled: Whether to compile blocks: true, false or auto; see `compile_blocks`.
 
-    Returns:
-        The network.
-
     Raises:
         ArgumentError: `attention` is unknown.
     """

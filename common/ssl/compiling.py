@@ -21,12 +21,7 @@ def compile_blocks(network: nn.Module, wanted: bool | str, backend: str = "induc
     Blocks of the same class and shape share a graph; shapes are static. CUDA graphs (mode `reduce-overhead`) are not
     used: each call overwrites the previous outputs, which several blocks, accumulated batches, checkpointed activations
     and DistributedDataParallel still need. After a failed compilation, which prints a warning, all further blocks run
-    uncompiled.
-
-    Args:
-        network: Network on its device.
-        wanted: Whether to compile: true, false, or auto (only on a GPU that Triton supports).
-        backend: Backend of `torch.compile`.
+    uncompiled. With `wanted` auto, blocks are compiled only on a GPU that Triton supports.
     """
     if wanted == "auto":
         wanted = _has_triton(next(network.parameters()).device)

@@ -40,11 +40,7 @@ TASKS: dict[str, type[ProxyTask]] = {task.name: task for task in (Reconstruction
 def in_precision(network: Callable[..., Any], dtype: torch.dtype) -> Callable[..., Any]:
     """Return a network that computes in `dtype` on any device and outputs float32.
 
-    MONAI's engines support autocast on CUDA only.
-
-    Args:
-        network: Function from a tensor and further arguments to a tensor, or a dictionary, list or tuple of tensors.
-        dtype: Data type: float32, or bfloat16 or float16 under autocast.
+    MONAI's engines support autocast on CUDA only. The output is a tensor, or a dictionary, list or tuple of tensors.
 
     Example:
         >>> half = in_precision(nn.Linear(2, 2), torch.bfloat16)
@@ -60,11 +56,7 @@ def in_precision(network: Callable[..., Any], dtype: torch.dtype) -> Callable[..
 
 
 def check_finite(*outputs: torch.Tensor) -> None:
-    """Reject outputs with NaN or infinity, as thresholding NaN would give an empty label map.
-
-    Raises:
-        InputError: An output is not finite.
-    """
+    """Reject outputs with NaN or infinity, as thresholding NaN would give an empty label map."""
     if not all(output.isfinite().all() for output in outputs):
         raise InputError("the network's output is not finite; check the intensities of the images and the weights")
 
@@ -76,11 +68,7 @@ def _float32(output: Any) -> Any:
 
 
 def settings(name: str | ModelSize) -> ModelSize:
-    """Return the settings of a model size, given as its name in `SIZES` or as settings.
-
-    Raises:
-        ArgumentError: The name is unknown.
-    """
+    """Return the settings of a model size, given as its name in `SIZES` or as settings."""
     return name if isinstance(name, ModelSize) else choice("model_size", name, SIZES)
 
 
@@ -196,14 +184,9 @@ class SSLHead(Scriptable):
 def swin_unetr(
     in_channels: int, out_channels: int, model_size: str = "small", window: Sequence[int] = (96, 96, 96), **options: Any
 ) -> SwinUNETR:
-    """Build MONAI's SwinUNETR in a model size (paper, Table 2).
+    """Build MONAI's SwinUNETR in a model size (paper, Table 2); `options` are further arguments of SwinUNETR.
 
-    Args:
-        in_channels: Number of modalities.
-        out_channels: Number of regions.
-        model_size: Name in `SIZES`, or a `ModelSize`.
-        window: Window size that `torch.jit.script` traces, in voxels.
-        options: Further arguments of SwinUNETR, such as `drop_rate` and `use_checkpoint`.
+    `window` is the window size that `torch.jit.script` traces, in voxels.
 
     Example:
         >>> sum(p.numel() for p in swin_unetr(4, 3, "small").parameters())

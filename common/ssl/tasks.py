@@ -74,12 +74,7 @@ class ProxyTask(ABC):
 
     @abstractmethod
     def heads(self, in_channels: int, feature_size: int) -> dict[str, nn.Module]:
-        """Return the modules to add to the network, by name.
-
-        Args:
-            in_channels: Number of modalities.
-            feature_size: Feature size of the encoder; the bottleneck has 16 times as many channels.
-        """
+        """Return the modules to add to the network, by name; the bottleneck has 16 * `feature_size` channels."""
 
     @abstractmethod
     def predict(self, network: nn.Module, encoded: Encoded) -> torch.Tensor:
@@ -175,12 +170,7 @@ class Rotation(TokenTask):
 
 
 class Contrastive(TokenTask):
-    """Match the views that show the same crop, with `NTXentLoss`.
-
-    Args:
-        temperature: See `NTXentLoss`.
-        gather: See `NTXentLoss`.
-    """
+    """Match the views that show the same crop, with `NTXentLoss`."""
 
     name, quantity = "contrastive", "NT-Xent (nats)"
     head, outputs, token = "contrastive_head", 512, 1

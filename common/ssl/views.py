@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
+from monai.utils import convert_to_tensor
 
 from .tasks import ProxyTask, Views, paper_tasks
 
@@ -52,8 +53,7 @@ class TwoViews:
     def __call__(
         self, batch: Mapping[str, Any], device: torch.device | None = None, non_blocking: bool = False, **_: Any
     ) -> tuple[torch.Tensor, dict[str, Any]]:
-        crops = torch.as_tensor(batch["image"]).to(device, non_blocking=non_blocking)
-        crops = crops.as_tensor() if hasattr(crops, "as_tensor") else crops
+        crops = convert_to_tensor(batch["image"]).to(device, non_blocking=non_blocking)
         turns = torch.randint(4, (VIEWS * len(crops),), generator=self._generator)
         clean = rotate([*crops] * VIEWS, turns)
         views = Views(clean, clean, send(turns, crops.device), self._generator)
@@ -90,13 +90,7 @@ def rotate(crops: Sequence[torch.Tensor] | torch.Tensor, turns: torch.Tensor) ->
 
     Returns:
         The turned crops [B, C, H, W, D].
-
-    Raises:
-        ValueError: H and W differ.
     """
-    _, height, width, depth = crops[0].shape
-    if height != width:
-        raise ValueError(f"crops of {height, width, depth} voxels: expected equal edges in x and y for a turn about z")
     turned = crops[0].new_empty(len(crops), *crops[0].shape)
     for output, crop, turn in zip(turned, crops, turns.tolist(), strict=True):
         output.copy_(crop.rot90(turn, AXIAL))
@@ -120,16 +114,12 @@ def corrupt(crops: torch.Tensor, generator: torch.Generator, views: int = 1) -> 
         The corrupted crops, contiguous, with the shape, type and device of `crops`.
     """
     count, _, *sides = crops.shape
-    partners = _partners(count // views, views, generator)
+    size = count // views
+    partners = torch.randint(size, (views, size), generator=generator)
+    partners = (partners + size * torch.arange(views)[:, None]).flatten()  # each of the same view
     filled = boxes(count, sides, generator)
     swapped = boxes(count, sides, generator, partners != torch.arange(count))
     return _swap(_fill(crops, *filled, generator), *swapped, partners).contiguous()
-
-
-def _partners(count: int, views: int, generator: torch.Generator) -> torch.Tensor:
-    """Draw a swap partner for each crop, uniformly from all crops of its view; return indices [views x count]."""
-    partners = torch.randint(count, (views, count), generator=generator)
-    return (partners + count * torch.arange(views)[:, None]).flatten()
 
 
 def boxes(

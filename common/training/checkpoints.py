@@ -9,7 +9,6 @@ from typing import Any
 
 import ignite.distributed as idist
 import torch
-import torch.distributed as dist
 from ignite.engine import Engine, Events
 from ignite.handlers import EarlyStopping
 from torch import nn
@@ -56,9 +55,6 @@ class BestModel:
     def save(self, trainer: Engine) -> None:
         """Save the network if the latest validation is the best so far."""
         name = self.name
-        if name not in self.validator.state.metrics:
-            available = ", ".join(self.validator.state.metrics)
-            raise ArgumentError("best_metric", name, expected=f"a metric of the validation: {available}")
         metric = self.validator.state.metrics[name]
         if trainer.state.iteration == 0 or not self.is_better(metric, self.best):
             return
@@ -148,7 +144,7 @@ class RunStates:
         if not trainer.has_event_handler(self._save_or_end):
             if self.source is None and idist.get_rank() == 0:
                 move_aside(self.folder / "model.pt")  # left by an earlier run without a saved state
-            trainer.add_event_handler(Events.COMPLETED, self.plan.end)
+            trainer.add_event_handler(Events.COMPLETED, self.plan.options.release_folders)
             trainer.add_event_handler(Events.ITERATION_COMPLETED, self._after_iteration)  # attached now to run last
             trainer.add_event_handler(Events.EPOCH_COMPLETED, self._save_or_end)
 
@@ -167,14 +163,14 @@ class RunStates:
             if idist.get_rank() == 0:
                 name = signal.Signals(number).name
                 show(f"{name}: saved {file}; resume=true continues from it; status {PREEMPTED}")
-            self.plan.end()
+            self.plan.options.release_folders()
             raise SystemExit(PREEMPTED)
 
     def save(self, trainer: Engine) -> Path:
         """Save the state at this iteration, and return the file; every process must call this."""
         file = self.folder / f"iteration-{trainer.state.iteration:07d}.pt"
-        shared = _states(self._shared(trainer))  # on all ranks: the record averages losses over ranks
-        ranks = _gather({"random": random_state()} | _states(self.local_objects))
+        shared = _states({"trainer": trainer, **self.objects})  # on all ranks: the record averages losses over ranks
+        ranks: Any = idist.all_gather({"random": random_state()} | _states(self.local_objects))
         if idist.get_rank() == 0:
             _refuse_nan(self.objects["network"], file)
             write(shared | {"ranks": ranks, "metadata": self.metadata}, file)
@@ -211,8 +207,8 @@ class RunStates:
         Return the number of processes that wrote the file.
         """
         max_epochs = trainer.state.max_epochs
-        groups = _settings(self.objects.get("optimizer"))
-        for name, item in self._shared(trainer).items():
+        groups = _settings(self.objects["optimizer"])
+        for name, item in {"trainer": trainer, **self.objects}.items():
             schedule = {key: getattr(item, key) for key in ("t_total", "base_lrs") if hasattr(item, key)}
             item.load_state_dict(content[name])
             if schedule != {key: getattr(item, key) for key in schedule}:  # keep the length and rates of this run
@@ -220,15 +216,12 @@ class RunStates:
                 item.last_epoch -= 1  # the next step uses the new rate
                 item.step()
         trainer.state.max_epochs = max_epochs
-        _check_optimizer(self.objects.get("optimizer"), groups)
+        _check_optimizer(self.objects["optimizer"], groups)
         check_number("iteration", trainer.state.iteration, int, 0)
         ranks = [dict(rank) for rank in content["ranks"]]
         if len(ranks) == idist.get_world_size():
             self._set_local_state(trainer, ranks[idist.get_rank()])
         return len(ranks)
-
-    def _shared(self, trainer: Engine) -> dict[str, Any]:
-        return {"trainer": trainer, **self.objects}
 
     def _set_local_state(self, trainer: Engine, state: Mapping[str, Any]) -> None:
         set_random_state(state["random"])  # now, to detect damage, and again before the next step
@@ -247,15 +240,14 @@ def _refuse_nan(network: nn.Module, file: Path) -> None:
 def _settings(optimizer: Any) -> list[dict[str, Any]]:
     """Return the constant settings of an optimiser's groups."""
     varying = ("params", "lr", "initial_lr")
-    groups = optimizer.param_groups if optimizer is not None else []
-    return [{name: value for name, value in group.items() if name not in varying} for group in groups]
+    return [{name: value for name, value in group.items() if name not in varying} for group in optimizer.param_groups]
 
 
 def _check_optimizer(optimizer: Any, groups: list[dict[str, Any]]) -> None:
     """Raise ValueError if an optimiser loaded the state of a different optimiser, which would fail at the next step."""
     if (loaded := _settings(optimizer)) != groups:
         raise ValueError(f"an optimiser with {loaded}; expected {groups}")
-    for parameter, state in optimizer.state.items() if optimizer is not None else ():
+    for parameter, state in optimizer.state.items():
         for name, value in state.items():
             if isinstance(value, torch.Tensor) and value.ndim and value.shape != parameter.shape:
                 raise ValueError(f"{name} of {[*value.shape]} for weights of {[*parameter.shape]}")
@@ -263,11 +255,3 @@ def _check_optimizer(optimizer: Any, groups: list[dict[str, Any]]) -> None:
 
 def _states(objects: Mapping[str, Any]) -> dict[str, Any]:
     return {name: item.state_dict() for name, item in objects.items()}
-
-
-def _gather(state: Any) -> list[Any]:
-    if not dist.is_initialized():
-        return [state]
-    states: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(states, state)
-    return states

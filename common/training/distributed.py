@@ -55,8 +55,10 @@ class Processes:
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.count = dist.get_world_size() if dist.is_initialized() else 1
         self.is_main = self.rank == 0
-        number = int(os.environ.get("LOCAL_RANK", 0)) if multi_gpu else torch.cuda.current_device() if _has_gpu() else 0
-        self.device = torch.device("cuda", number) if _has_gpu() else torch.device("cpu")
+        self.device = torch.device("cpu")
+        if torch.cuda.is_available():
+            number = int(os.environ.get("LOCAL_RANK", 0)) if multi_gpu else torch.cuda.current_device()
+            self.device = torch.device("cuda", number)
 
     def on_main(self, action: Callable[[], Any]) -> Any:
         """Run `action` on the main process; all processes must call this and get the result or the `InputError`."""
@@ -71,10 +73,6 @@ class Processes:
         if isinstance(outcome[0], InputError):
             raise outcome[0]
         return outcome[0]
-
-    def smallest(self, value: int) -> int:
-        """Return the smallest value over all processes; all processes must call this."""
-        return int(idist.all_reduce(value, "MIN"))
 
     def seed(self, seed: int) -> int:
         """Return this process's seed, derived from the run's seed."""
@@ -103,10 +101,6 @@ def _torchrun_processes() -> int:
     return int(variables["WORLD_SIZE"]) if "RANK" in os.environ else 0
 
 
-def _has_gpu() -> bool:
-    return torch.cuda.is_available()
-
-
 def _join_group(started: int) -> None:
     if not started:
         raise InputError("multi_gpu_train.yaml", "not started by torchrun; run torchrun ... -m monai.bundle run")
@@ -117,14 +111,14 @@ def _join_group(started: int) -> None:
         socket.getaddrinfo(os.environ["MASTER_ADDR"], None)
     except OSError as error:  # PyTorch would wait silently
         raise InputError("MASTER_ADDR", error.strerror, value=os.environ["MASTER_ADDR"]) from error
-    if _has_gpu():
+    if torch.cuda.is_available():
         if int(os.environ["LOCAL_RANK"]) >= (gpus := torch.cuda.device_count()):
             raise InputError(
                 "LOCAL_RANK", expected=f"--nproc_per_node={gpus}, the GPUs here", value=os.environ["LOCAL_RANK"]
             )
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     hook = sys.excepthook
-    dist.init_process_group("nccl" if _has_gpu() else "gloo", timeout=PATIENCE)
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
     sys.excepthook = hook  # PyTorch replaces the hook
     atexit.register(leave_process_group)
     idist.sync()  # Ignite must join the group on every rank before a handler runs on rank 0 only

@@ -18,14 +18,8 @@ def parameters(network: nn.Module, weights_report: Report, options: Options, war
 
     With `pretrained_lr_factor` 1 and `frozen_iterations` 0, the defaults, return a list of all parameters. Otherwise
     return a group of the new parameters and a group of those that the weights report lists as carried over from the
-    checkpoint; empty groups are left out.
-
-    Args:
-        network: Network on its device.
-        weights_report: Report of the loaded weights.
-        options: Options `learning_rate`, `pretrained_lr_factor` (learning-rate factor of the carried tensors) and
-            `frozen_iterations`.
-        warmup_iterations: Length of the linear warm-up of the carried tensors after the freeze.
+    checkpoint; empty groups are left out. `warmup_iterations` is the length of the carried tensors' linear warm-up
+    after the freeze.
     """
     if getattr(options, "architecture", "") == "probe" and weights_report.source is None and idist.get_rank() == 0:
         show("warning: architecture=probe without pretrained: its frozen encoder keeps random weights")

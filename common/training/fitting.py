@@ -8,6 +8,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from torch import nn
 
@@ -46,7 +47,7 @@ def fitting_batch_size(options: Options, processes: Processes) -> int:
 def _largest(config: Any, options: Options, processes: Processes) -> int:
     sizes = candidates(options, processes.count)
     fits = fitting_sizes(config, config.get_resolved_content("network"), options, sizes)
-    largest = processes.smallest(max(fits, default=0))
+    largest = int(idist.all_reduce(max(fits, default=0), "MIN"))
     if not largest:
         raise ArgumentError("batch_size", AUTO, f"{sizes[0]} crops do not fit", "a smaller patch_size or model_size")
     if processes.is_main:

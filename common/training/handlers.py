@@ -12,7 +12,6 @@ from typing import Any
 
 import ignite.distributed as idist
 import torch
-import torch.distributed as dist
 from ignite.engine import Engine, Events
 from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
@@ -210,9 +209,6 @@ class LossTerms(Metric):
     `engine.state.metrics` gets the total as `total` and under the metric's name, each term under the task's name, and
     `ProxyTask.cosine` of tasks with embeddings as `TASK_cosine`. Means are over the views of all ranks.
 
-    Args:
-        loss: Loss that computes the terms.
-
     Raises:
         InputError: Every batch had fewer crops than a task needs.
     """
@@ -268,10 +264,6 @@ class RegionScores(Metric):
     `engine.state.metric_details[name]` holds `common.metrics.Scores` by case and region, from all processes. Processes
     may have different numbers of cases; a case on several processes counts once.
 
-    Args:
-        convention: Label convention.
-        protocol: Scoring protocol: its name, or the result of `common.metrics.protocol`.
-
     The engine's output is decollated: "pred" and "label", each [R, H, W, D] of 0 and 1, the label a MetaTensor with an
     affine. The engine's batch has "subject", the name of the case.
     """
@@ -296,10 +288,7 @@ class RegionScores(Metric):
         self.cases[name] = self.protocol.score(masks, truths, reference.affine)
 
     def compute(self) -> dict[str, dict[str, metrics.Scores]]:
-        parts: list[Any] = [self.cases]
-        if dist.is_initialized():
-            parts = [None] * dist.get_world_size()
-            dist.all_gather_object(parts, self.cases)
+        parts: Any = idist.all_gather(self.cases)
         merged = {name: scores for part in parts for name, scores in part.items()}
         return {name: merged[name] for name in sorted(merged)}
 

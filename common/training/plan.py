@@ -24,11 +24,6 @@ from .step import accumulation_steps
 class Plan:
     """Read the datalist of a training run, make the folders and find the state to resume, before anything else runs.
 
-    Args:
-        bundle: Name of the bundle.
-        processes: Processes that train together.
-        options: Checked options of the config.
-
     Attributes:
         data: Datalist of the run.
         accumulation_steps: Batches per optimiser step on each process.
@@ -96,10 +91,6 @@ class Plan:
         An `InputError` on the main process is raised on all processes.
         """
         self.processes.on_main(self.options.make_folders)
-
-    def end(self) -> None:
-        """Release the folders after the run."""
-        self.options.release_folders()
 
     def measure(self) -> None:
         """Measure, record and print how a few training scans were prepared.

@@ -24,11 +24,8 @@ from .trackers import TensorBoard, Tracker, name_of_run
 class RunRecord:
     """Write `run.json` on rank 0: command, settings, versions, time and peak memory.
 
-    Args:
-        output_dir: Folder of `run.json`.
-        settings: Settings of the run by name.
-        workflow: Kind of run, such as evaluate.
-        made: Provenance from `common.made.made_by`; by default, that of the settings.
+    `workflow` is the kind of run, such as evaluate, and `made` the provenance from `common.made.made_by`; by default,
+    that of the settings.
     """
 
     def __init__(
@@ -173,7 +170,8 @@ class TrainingRecord(RunRecord):
 
     def _record_validation(self, trainer: Engine) -> None:
         measured = self.validator.state.metrics.items()
-        metrics = {name: _finite(value) for name, value in measured if isinstance(value, int | float)}
+        numbers = {name: value for name, value in measured if isinstance(value, int | float)}
+        metrics = {name: value if math.isfinite(value) else None for name, value in numbers.items()}  # JSON lacks NaN
         if trainer.state.iteration not in self.content["validation"]["iteration"]:
             self._append("validation", "metrics", trainer.state.iteration, metrics)
             self.write()
@@ -245,8 +243,3 @@ class TrainingRecord(RunRecord):
         self.content |= {name: value for name, value in state.items() if name != "seconds"}
         self._is_new = False
         self._before = state["seconds"]
-
-
-def _finite(value: float) -> float | None:
-    """Return the value; None for NaN and infinity, which JSON lacks."""
-    return value if math.isfinite(value) else None

@@ -142,13 +142,7 @@ def name_of_run(bundle: str, output_dir: str | Path) -> str:
 
 
 class Tracking:
-    """Send the metrics and files of an evaluation or inference to trackers.
-
-    Args:
-        trackers: Trackers.
-        name: Name of the run.
-        files: Files to send at the end of the run.
-    """
+    """Send the metrics and files of an evaluation or inference to trackers."""
 
     def __init__(self, trackers: Sequence[Tracker], name: str, files: Sequence[Path]) -> None:
         self.trackers, self.name, self.files = trackers, name, files

@@ -101,17 +101,10 @@ def training_handlers(
 def prediction_handlers(
     handlers: Sequence[Any], output_dir: str, name: str, figures: Any, results: Mapping[str, str]
 ) -> list[Any]:
-    """Return the handlers of an evaluation or inference: `handlers`, progress, trackers and the closing lines.
+    """Return the handlers of an evaluation or inference, in the order in which they must be attached.
 
-    Args:
-        handlers: Handlers of the run.
-        output_dir: Folder of the results.
-        name: Name of the bundle.
-        figures: Handler with a method `figures(engine)`, which returns the lines to print.
-        results: Files and folders in `output_dir` by name; trackers get the .json, .csv and .npz files.
-
-    Returns:
-        Handlers, in the order in which they must be attached.
+    These are `handlers`, progress, trackers and the closing lines: those of the method `figures(engine)` of `figures`,
+    then `results`, which are files and folders in `output_dir`. Trackers get the .json, .csv and .npz files.
     """
     paths = {key: Path(output_dir) / path for key, path in results.items()}
     files = [path for path in paths.values() if path.suffix in (".json", ".csv", ".npz")]

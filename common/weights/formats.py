@@ -85,20 +85,16 @@ def read(path: str | Path) -> Checkpoint:
     """
     content = load(path)
     with within(f"checkpoint {path}"):
-        return _read(content, path)
-
-
-def _read(content: Mapping[str, Any], path: str | Path) -> Checkpoint:
-    wrapper, tensors = _tensors(content)
-    prefix, encoder = _prefix_and_encoder(tensors)
-    names = {name: _parameter_name(name.removeprefix(prefix), encoder) for name in tensors}
-    state = {parameter: tensors[name] for name, parameter in names.items() if parameter is not None}
-    left_out = [name for name, parameter in names.items() if parameter is None]
-    if len(state) + len(left_out) < len(tensors):
-        duplicate = Counter(filter(None, names.values())).most_common(1)[0][0]
-        raise InputError(f"several tensors map to {duplicate}")
-    beside = [str(name) for name in content if name not in tensors and name not in (wrapper, "metadata")]
-    return Checkpoint(state, _metadata(content, path), Layout(wrapper, beside, prefix, encoder, left_out))
+        wrapper, tensors = _tensors(content)
+        prefix, encoder = _prefix_and_encoder(tensors)
+        names = {name: _parameter_name(name.removeprefix(prefix), encoder) for name in tensors}
+        state = {parameter: tensors[name] for name, parameter in names.items() if parameter is not None}
+        left_out = [name for name, parameter in names.items() if parameter is None]
+        if len(state) + len(left_out) < len(tensors):
+            duplicate = Counter(filter(None, names.values())).most_common(1)[0][0]
+            raise InputError(f"several tensors map to {duplicate}")
+        beside = [str(name) for name in content if name not in tensors and name not in (wrapper, "metadata")]
+        return Checkpoint(state, _metadata(content, path), Layout(wrapper, beside, prefix, encoder, left_out))
 
 
 def check_bundle(metadata: Mapping[str, Any], checkpoint: Any, bundle: str) -> None:
@@ -139,9 +135,6 @@ def measured_of(checkpoint: str | Path | Sequence[str]) -> list[dict[str, Any]]:
     """Return the measured preparation of the training scans (`FIGURES`) of each checkpoint that records it.
 
     `spacing` is the network's input spacing, after any resampling.
-
-    Args:
-        checkpoint: File or several files; see `settings_of`.
 
     Raises:
         InputError: a file cannot be read, or its ranges are not finite or lack the names and shapes of `FIGURES`.
@@ -247,14 +240,10 @@ def _parameter_name(name: str, encoder: str | None) -> str | None:
     return ENCODER + part
 
 
-def _is_plain(content: Mapping[str, Any]) -> bool:
-    """Return whether a file holds only tensors."""
-    return bool(content) and all(isinstance(value, torch.Tensor) for value in content.values())
-
-
 def _metadata(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     """Return a file's metadata, with `STATED` entries converted; empty if it is not from this project."""
-    record = read_record(path) if _is_plain(content) else content.get("metadata")
+    is_plain = content and all(isinstance(value, torch.Tensor) for value in content.values())
+    record = read_record(path) if is_plain else content.get("metadata")
     if record is None:
         return {}
     if not isinstance(record, Mapping):

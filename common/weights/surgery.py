@@ -108,8 +108,7 @@ def initialise(
 
     Raises:
         InputError: the checkpoint cannot be read, names no modalities, or has a different encoder or no common tensor.
-        ArgumentError: an alias is not in `modalities`, the checkpoint already has filters for it, or the checkpoint
-            lacks the modality that should supply the filters.
+        ArgumentError: the checkpoint already has filters for an alias, or lacks the modality that should supply them.
     """
     if pretrained is None:
         return Report(None, missing=list(network.state_dict()))
@@ -121,17 +120,15 @@ def initialise(
             f"with python -m scripts.weights convert FILE --modalities=T1,FLAIR --output=G.pt",
         )
     aliases = dict(modality_aliases or {})
-    _check_aliases(aliases, modalities, checkpoint.metadata["modalities"], str(pretrained))
+    _check_aliases(aliases, checkpoint.metadata["modalities"], str(pretrained))
     report = Report(str(pretrained), modalities=list(modalities), aliases=aliases)
     _fit(network, checkpoint, report)
     return report
 
 
-def _check_aliases(aliases: dict[str, str], modalities: Sequence[str], trained: Sequence[str], path: str) -> None:
+def _check_aliases(aliases: dict[str, str], trained: Sequence[str], path: str) -> None:
     for modality, source in aliases.items():
-        if modality not in modalities:
-            problem = f"{modality} is not in modalities; expected {', '.join(modalities)}"
-        elif modality in trained:
+        if modality in trained:
             problem = f"checkpoint {path} already has filters for {modality}; name a modality that it lacks"
         elif source not in trained:
             problem = f"checkpoint {path} has no filters for {source}, only for {', '.join(trained)}"
@@ -248,9 +245,6 @@ def restore(
             line is printed.
         modalities: Names of the network's input channels, in order.
         normalization: Normalization of the network's images (see `common.data.NormalizeBraind`); None skips the check.
-
-    Returns:
-        The checkpoint.
 
     Raises:
         InputError: the checkpoint cannot be read, has different modalities, channel order or normalization, or a tensor

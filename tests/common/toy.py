@@ -29,8 +29,7 @@ def plan_of(folder, resumed_from=None, save_interval=3, keep=2, settings=METADAT
     """What a training reads from its plan."""
     places = {"output_dir": str(folder), "ckpt_dir": str(folder / "models")}
     options = Options(**places, iterations="2 epochs", save_interval=save_interval, keep=keep)
-    alone = {"begin": options.make_folders, "end": options.release_folders}
-    return SimpleNamespace(options=options, settings=settings, resumed_from=resumed_from, **alone)
+    return SimpleNamespace(options=options, settings=settings, resumed_from=resumed_from, begin=options.make_folders)
 
 
 def cases(count=5):

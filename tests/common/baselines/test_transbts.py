@@ -91,9 +91,3 @@ def test_residual_blocks_normalise_before_a_convolution_in_the_encoder_and_after
 def test_another_window_is_refused(micro):
     with pytest.raises(ArgumentError, match=r"^image=\[32, 48, 32\]: expected a window of patch_size=\[32, 32, 48\]$"):
         micro(torch.zeros(1, 4, 32, 48, 32))
-
-
-@pytest.mark.parametrize("patch_size", [(60, 64, 64), (64, 64), (64, 64, 0)])
-def test_a_patch_that_tokens_do_not_fill_is_refused(patch_size):
-    with pytest.raises(ArgumentError, match=r"^patch_size=\[.*\]: expected three multiples of 8$"):
-        TransBTS(4, 3, patch_size, **MICRO)
