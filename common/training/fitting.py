@@ -18,9 +18,8 @@ from ..options import Options
 from ..resolver import resolver
 from ..ssl.networks import in_precision
 from ..values import AUTO
-from ..weights.storage import load
 from .distributed import Processes
-from .resume import saved_states
+from .resume import last_readable, saved_states
 
 SHARE = 0.85  # fraction of the memory for a step; the rest is for validation and fragmentation
 MOMENTS = 2  # tensors per weight in the state of AdamW
@@ -39,7 +38,10 @@ def fitting_batch_size(options: Options, processes: Processes) -> int:
         return options.batch_size
     config: Any = resolver()
     states = saved_states(Path(options.ckpt_dir)) if options.resume else []
-    size = load(states[-1])["metadata"]["batch_size"] if states else _largest(config, options, processes)
+    if states:
+        size = last_readable(states, falls_back=options.resume == AUTO)[1]["batch_size"]
+    else:
+        size = _largest(config, options, processes)
     config.resolved_content["batch_size"] = size
     return size
 
@@ -103,7 +105,8 @@ def _views(options: Options) -> int:
 
 
 def _fits_on_gpu(config: Any, network: nn.Module, options: Options, size: int, device: torch.device) -> bool:
-    """Return whether a step fits into memory; weights stay unchanged."""
+    """Return whether a step fits into memory; weights and buffers, such as running statistics, stay unchanged."""
+    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
     torch.cuda.reset_peak_memory_stats(device)
     try:
         _try_step(config, network, options, size, device)
@@ -111,6 +114,8 @@ def _fits_on_gpu(config: Any, network: nn.Module, options: Options, size: int, d
         is_fitting = torch.cuda.max_memory_reserved(device) <= most
     except torch.cuda.OutOfMemoryError:
         is_fitting = False
+    for buffer, before in buffers:
+        buffer.copy_(before)
     network.zero_grad(set_to_none=True)
     torch.cuda.empty_cache()
     return is_fitting

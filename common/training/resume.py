@@ -42,7 +42,7 @@ def resumable(
     if resume is True and not saved:
         raise ArgumentError("resume", "true", f"no iteration-N.pt in {folder}")
     if resume and saved:
-        file, before = _last_readable(saved, falls_back=resume == "auto")
+        file, before = last_readable(saved, falls_back=resume == "auto")
         return Resumed(file, _changes(before, settings or {}, file, accepted))
     if resume is False and (earlier := [*saved, *folder.glob("model.pt")]):
         advice = "resume=true to continue it, or " if saved else ""
@@ -58,29 +58,32 @@ def saved_states(folder: Path) -> list[Path]:
     return sorted((path for path, match in files.items() if match), key=lambda path: int(path.stem.split("-")[1]))
 
 
-def _last_readable(saved: Sequence[Path], falls_back: bool) -> tuple[Path, Any]:
+def last_readable(saved: Sequence[Path], falls_back: bool) -> tuple[Path, Mapping[str, Any]]:
     """Return the last readable file and its settings; report later, damaged files.
 
     Without `falls_back`, raise `InputError` if the last file is damaged.
     """
     try:
-        return saved[-1], load(saved[-1]).get("metadata")
+        settings = load(saved[-1]).get("metadata")
+        if not isinstance(settings, Mapping):
+            raise InputError(saved[-1], "lacks the settings of its run")
+        return saved[-1], settings
     except InputError as error:
         if len(saved) == 1:
             raise
         if not falls_back:
             raise InputError(f"{error}; delete it to continue from {saved[-2].name}") from error
         show(f"resume: {error}; trying {saved[-2].name}", error=True)
-    return _last_readable(saved[:-1], falls_back)
+    return last_readable(saved[:-1], falls_back)
 
 
-def _changes(before: Any, now: Mapping[str, Any], file: Path, accepted: Sequence[str]) -> tuple[Mapping[str, Any], ...]:
+def _changes(
+    before: Mapping[str, Any], now: Mapping[str, Any], file: Path, accepted: Sequence[str]
+) -> tuple[Mapping[str, Any], ...]:
     """Return the changes accepted so far, including that of this run, if any.
 
     Raise `InputError` if a setting differs that is neither in `RESUMABLE` nor accepted by a key of `CHANGES`.
     """
-    if not isinstance(before, Mapping):
-        raise InputError(file, "lacks the settings of its run")
     if (bundle := now.get("bundle")) not in (None, before.get("bundle")):
         raise InputError(file, f"written by the bundle {before.get('bundle')}", f"the bundle {bundle}")
     may_differ = {setting for change in accepted for setting in CHANGES[change]}

@@ -1,10 +1,13 @@
+import copy
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
+from common import weights
 from common.training import fitting
+from tests.common.toy import same
 from tests.support import refused
 
 
@@ -56,7 +59,7 @@ def test_a_gpu_takes_the_largest_batch_that_it_has_computed(monkeypatch):
     class Limited(nn.Module):
         def __init__(self):
             super().__init__()
-            self.layers, self.seen = network(), []
+            self.layers, self.seen = nn.Sequential(nn.BatchNorm3d(1), network()), []
 
         def forward(self, x):
             self.seen.append(len(x))
@@ -70,10 +73,26 @@ def test_a_gpu_takes_the_largest_batch_that_it_has_computed(monkeypatch):
     for name in ("reset_peak_memory_stats", "empty_cache", "max_memory_reserved"):
         monkeypatch.setattr(torch.cuda, name, lambda *_: 0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=1))
-    before, state = [each.clone() for each in limited.parameters()], torch.get_rng_state()
+    before, state = copy.deepcopy(limited.state_dict()), torch.get_rng_state()
     sizes = fitting.candidates(options(), 1)
     found = [fitting._fits_on_gpu(config, limited, options(), size, torch.device("cpu")) for size in sizes]
     assert found == [True] * 4 + [False] * 4
-    assert all(map(torch.equal, before, limited.parameters()))
+    assert same(dict(limited.state_dict()), dict(before))
     assert all(parameter.grad is None for parameter in limited.parameters())
     assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("damage", ["no archive", "no settings"])
+def test_a_resumed_run_keeps_the_batch_size_of_the_state_that_it_continues(damage, tmp_path, monkeypatch):
+    config = SimpleNamespace(resolved_content={})
+    monkeypatch.setattr(fitting, "resolver", lambda: config)
+    weights.write({"metadata": {"batch_size": 6}}, tmp_path / "iteration-0000001.pt")
+    if damage == "no archive":
+        (tmp_path / "iteration-0000002.pt").write_bytes(b"x" * 100)
+    else:
+        weights.write({"network": {}}, tmp_path / "iteration-0000002.pt")
+    given = {"ckpt_dir": str(tmp_path)}
+    assert fitting.fitting_batch_size(options(**given, resume="auto"), None) == 6
+    assert config.resolved_content == {"batch_size": 6}
+    with refused(text="delete it to continue from iteration-0000001.pt"):
+        fitting.fitting_batch_size(options(**given, resume=True), None)
