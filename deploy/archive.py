@@ -23,7 +23,6 @@ from deploy.login import hint_of, session_of
 MARK, KEPT = 4711, 4712  # user-defined numbers of the mark (Orthanc metadata) and the results (attachment)
 CONNECT, READ = 10, 300  # timeouts for connecting and for reading, seconds
 RETRIES = 6  # attempts after an unanswered request; about a minute with the waits
-LIMIT = 600  # seconds for a request with its retries
 LARGEST = 2**30  # maximum bytes of an answer
 # Shapes of answers, see `_fits`
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{8}){4}")  # Orthanc's id of a resource, a SHA-1
@@ -60,7 +59,7 @@ class StoredStudy:
 class Archive:
     """A client of Orthanc's REST interface; requests without an answer are repeated with growing waits."""
 
-    limit = LIMIT
+    limit = 600  # seconds for a request with its retries
 
     def __init__(self, url: str, user: str, password: str, retries: int = RETRIES) -> None:
         self._url = url.rstrip("/")

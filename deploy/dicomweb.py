@@ -14,7 +14,7 @@ import requests
 from dicomweb_client import DICOMwebClient
 from pydicom.uid import UID
 
-from common.cli import Command, run
+from common.cli import run
 from common.errors import InputError, show
 from common.values import FOLDER
 from deploy.job import DICOM_FILES, RESULT_FILES
@@ -117,7 +117,5 @@ def _start() -> None:
     exit_cleanly_on_signals()
 
 
-COMMANDS: dict[str, Command] = {"fetch": fetch, "store": store}
-
 if __name__ == "__main__":
-    run(COMMANDS, "deploy.dicomweb", confidential=True)
+    run({"fetch": fetch, "store": store}, "deploy.dicomweb", confidential=True)

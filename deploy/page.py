@@ -81,14 +81,11 @@ class Page(HTTPServer):
 
     def render(self, study: str = "") -> str:
         """Return the HTML of the overview, or of a held study's page."""
-        marks, message, identity = self.look(), self.message, {}
-        self.message = ""
-        counts = {} if study else {state.replace("_", " "): 0 for state in STATES}
-        if study:
-            summary = self.summary(study)
-            identity = {name: summary.get(name, "") for name in IDENTITY}
-        else:
-            counts |= Counter(mark.state.replace("_", " ") for mark in marks)
+        marks, message, self.message = self.look(), self.message, ""
+        states = Counter(mark.state for mark in marks)
+        counts = {} if study else {state.replace("_", " "): states[state] for state in STATES}
+        summary = self.summary(study) if study else pydicom.Dataset()
+        identity = {name: summary.get(name, "") for name in IDENTITY}
         listed = [mark for mark in marks if (mark.pseudonym == study if study else mark.reason)]
         content = {"study": study, "counts": counts, "marks": listed, "identity": identity, "message": message}
         return self.template.render(style=STYLE, actions=ACTIONS, **content)

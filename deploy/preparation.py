@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from nibabel.affines import from_matvec
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
@@ -158,14 +159,9 @@ def _lost_at_the_ends(grid: Grid, other: Grid) -> int:
     lost = other.shape[2] - grid.shape[2]
     if not 0 < lost <= LOST:
         return 0
-    parts = (Grid((*other.shape[:2], grid.shape[2]), other.affine @ _shift(first)) for first in range(lost + 1))
+    shifts = (from_matvec(np.eye(3), [0, 0, first]) for first in range(lost + 1))
+    parts = (Grid((*other.shape[:2], grid.shape[2]), other.affine @ shift) for shift in shifts)
     return lost if any(grid.is_same(part) for part in parts) else 0
-
-
-def _shift(slices: int) -> NDArray[np.float64]:
-    matrix = np.eye(4)
-    matrix[2, 3] = slices
-    return matrix
 
 
 def spacing_remarks(volume: Volume, trained: tuple[float, float] = (1.0, 1.0)) -> list[Remark]:

@@ -8,7 +8,7 @@ from common.cli import run
 from common.dicom.series.choice import choose_series
 from common.dicom.series.evidence import ASK, candidate_of_header, candidates_of
 from common.dicom.series.names import Names, read_table
-from common.dicom.study import Series, series_of, studies_in
+from common.dicom.study import series_of, studies_in
 from common.errors import InputError, show
 from common.literals import names_of
 from common.values import flag
@@ -43,7 +43,8 @@ def preview(study: str, series_names: str = "", modalities: str = ",".join(MODAL
         show(f"study {number} of {len(studies)} (UID ...{uid[-8:]})")
         try:
             series = series_of(paths)
-            _show_series(series, names)
+            for candidate in candidates_of(series, names):
+                show(f"  {candidate.series.name}, {len(candidate.series.instances)} images: {candidate.reason}")
             choice = choose_series(series, wanted, {}, not prepare, names)
             show(*(f"  {name}: {chosen.name}; {choice.reasons[name]}" for name, chosen in choice.series.items()))
             show(*(f"  remark: {remark.text}" for remark in choice.remarks))
@@ -71,11 +72,6 @@ def _show_names(path: Path, names: Names) -> None:
         candidate = candidate_of_header(header, names)
         modality = "doubtful" if candidate.modality in (ASK, None) else candidate.modality
         show(f"{modality}: {name}: {candidate.reason}")
-
-
-def _show_series(series: list[Series], names: Names) -> None:
-    for candidate in candidates_of(series, names):
-        show(f"  {candidate.series.name}, {len(candidate.series.instances)} images: {candidate.reason}")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from common.data.cards import Segment
 from common.data.cohorts import COHORTS
 
-__all__ = ["TASKS", "Segment", "Task"]
-
 
 @dataclass(frozen=True)
 class Task:

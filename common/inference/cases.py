@@ -13,7 +13,7 @@ from ..data.layouts.names import Naming
 from ..data.layouts.reading import recognised
 from ..data.modalities import SPELLINGS, count_missing, missing_in
 from ..data.scan_checks import check_headers
-from ..errors import ArgumentError, InputError, choice, show
+from ..errors import ArgumentError, InputError, show
 from ..files import expand_home, why_no_folder
 from ..made import Results
 from .segmentations import files_of, measured_in, whole
@@ -54,7 +54,6 @@ def find_cases(
             a scan; or the results folder holds results of different weights or settings, or a file named like a scan
             (not checked for a single modality, because label maps are named like scans).
     """
-    choice("existing", existing, dict.fromkeys(("refuse", "replace", "skip")))
     if datalist is not None:
         cases = datalists.Datalist(datalist, root).load(split, modalities, must_exist=False, missing=missing)
     else:

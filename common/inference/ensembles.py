@@ -51,18 +51,12 @@ def ensemble(
         normalization: Normalization of the images (see `common.weights.restore`).
 
     Raises:
-        InputError: there is no checkpoint, a checkpoint does not fit (see `common.weights.restore`), two checkpoints
-            have equal weights, or `flips` are not distinct axes from 0 to 2.
+        InputError: there is no checkpoint, a checkpoint does not fit (see `common.weights.restore`), or two checkpoints
+            have equal weights.
     """
     files = weights.checkpoint_files(checkpoint)
     if not files:
         raise ArgumentError("checkpoint=[]: expected at least one file")
-    if (
-        not isinstance(flips, list | tuple)
-        or not all(type(axis) is int and 0 <= axis <= 2 for axis in flips)
-        or len(set(flips)) < len(flips)
-    ):
-        raise ArgumentError("flips", flips, expected="a list of the axes 0, 1, 2, each at most once, such as [0]")
     networks = [network, *(deepcopy(network) for _ in files[1:])]
     for member, file in zip(networks, files, strict=True):
         weights.restore(member, file, modalities, normalization)

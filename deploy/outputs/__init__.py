@@ -22,27 +22,16 @@ NAMES = tuple(module.name for module in iter_modules(__path__))
 
 @dataclass(frozen=True)
 class Case:
-    """The results of a segmentation, from which the objects are made.
+    """The results of a segmentation, from which the objects are made."""
 
-    Attributes:
-        segments: segment numbers [columns, rows, slices] on the grid of the reference.
-        reference: scan that gives the grid.
-        slices: images of the reference, in the order of the last axis.
-        volumes: volume of each segment in mL, by label.
-        bundle: bundle that made the segmentation.
-        remarks: texts for the results.
-        replaced: earlier results of the study.
-        burned_in: value of BurnedInAnnotation; None omits it.
-    """
-
-    segments: "NDArray[Any]"
-    reference: "Volume"
-    slices: "Sequence[Dataset]"
-    volumes: Mapping[str, float]
-    bundle: "Bundle"
-    remarks: Sequence[str] = ()
-    replaced: "Sequence[Dataset]" = ()
-    burned_in: str | None = None
+    segments: "NDArray[Any]"  # segment numbers [columns, rows, slices] on the grid of the reference
+    reference: "Volume"  # scan that gives the grid
+    slices: "Sequence[Dataset]"  # images of the reference, in the order of the last axis
+    volumes: Mapping[str, float]  # of each segment in mL, by label
+    bundle: "Bundle"  # that made the segmentation
+    remarks: Sequence[str] = ()  # texts for the results
+    replaced: "Sequence[Dataset]" = ()  # earlier results of the study
+    burned_in: str | None = None  # value of BurnedInAnnotation; None omits it
 
 
 def make_all(case: Case) -> "dict[str, Any]":

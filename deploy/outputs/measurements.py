@@ -4,7 +4,7 @@ Programs can read the volumes from the report. Each measurement group refers to 
 text comes from DICOM headers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import highdicom as hd
 from pydicom.dataset import Dataset
@@ -24,22 +24,11 @@ PROCEDURE = Code("24590-2", "LN", "MR Brain")  # CID 100 lacks brain MRI, but is
 
 
 def make(case: Case, made: Mapping[str, Dataset]) -> hd.sr.Comprehensive3DSR:
-    """Make the report of a case; the report refers to the segmentation."""
-    return make_report(case.volumes, made["segmentation"], case.slices, case.bundle, case.remarks, case.replaced)
+    """Make the report of a case, which refers to the segmentation; remarks become comments.
 
-
-def make_report(
-    volumes: Mapping[str, float],
-    segmentation: hd.seg.Segmentation,
-    slices: Sequence[Dataset],
-    bundle: Bundle,
-    remarks: Sequence[str] = (),
-    replaced: Sequence[Dataset] = (),
-) -> hd.sr.Comprehensive3DSR:
-    """Make the structured report; `volumes` are the volumes in mL by segment label, and remarks become comments.
-
-    Earlier reports among `replaced` become its predecessors.
+    Earlier reports among the replaced results become its predecessors.
     """
+    segmentation, slices, bundle = made["segmentation"], case.slices, case.bundle
     observer = hd.sr.ObserverContext(
         observer_type=codes.DCM.Device,
         observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(
@@ -51,7 +40,7 @@ def make_report(
         ),
     )
     measurements = [
-        _measure(number, segment, volumes[segment.label], segmentation, slices[0], bundle)
+        _measure(number, segment, case.volumes[segment.label], segmentation, slices[0], bundle)
         for number, segment in enumerate(bundle.task.segments, 1)
     ]
     content = hd.sr.MeasurementReport(
@@ -62,7 +51,7 @@ def make_report(
             Code("en", "RFC5646", "English")
         ),
     )
-    for text in (CAUTION, *remarks):
+    for text in (CAUTION, *case.remarks):
         comment = hd.sr.TextContentItem(
             codes.DCM.Comment, text, relationship_type=hd.sr.RelationshipTypeValues.CONTAINS
         )
@@ -78,7 +67,7 @@ def make_report(
         **equipment(bundle),
         series_description=f"Volumes of segments. {CAUTION}",
         is_complete=True,
-        previous_versions=[image for image in replaced if image.SOPClassUID == Comprehensive3DSRStorage] or None,
+        previous_versions=[image for image in case.replaced if image.SOPClassUID == Comprehensive3DSRStorage] or None,
     )
 
 

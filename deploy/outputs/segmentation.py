@@ -66,25 +66,13 @@ def equipment(bundle: Bundle) -> dict[str, Any]:
 
 
 def make(case: Case, made: Mapping[str, Dataset]) -> hd.seg.Segmentation:
-    """Make the segmentation of a case."""
-    result = make_segmentation(case.segments, case.slices, case.bundle, case.burned_in)
-    refer_to_replaced(result, case.replaced)
-    return result
-
-
-def make_segmentation(
-    segments: NDArray[np.uint8], slices: Sequence[Dataset], bundle: Bundle, burned_in: str | None = None
-) -> hd.seg.Segmentation:
-    """Make the DICOM segmentation of a series, with a frame for each slice and segment, even if empty.
-
-    `segments` is [columns, rows, slices], and `slices` follow its last axis. Without `burned_in`, BurnedInAnnotation is
-    left out.
-    """
+    """Make the segmentation of a case, with a frame for each slice and segment, even if empty."""
+    slices, bundle = case.slices, case.bundle
     order = sorted(range(len(slices)), key=lambda index: slices[index].get("ReferencedFrameNumber", index))
     descriptions = [_describe(number, segment, bundle) for number, segment in enumerate(bundle.task.segments, 1)]
     result = hd.seg.Segmentation(
         source_images=source_images([slices[index] for index in order]),
-        pixel_array=segments.transpose(2, 1, 0)[order],
+        pixel_array=case.segments.transpose(2, 1, 0)[order],
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=descriptions,
         series_instance_uid=hd.UID(),
@@ -98,8 +86,9 @@ def make_segmentation(
         omit_empty_frames=False,
     )
     result.BodyPartExamined = "BRAIN"
-    if burned_in:
-        result.BurnedInAnnotation = burned_in
+    if case.burned_in:
+        result.BurnedInAnnotation = case.burned_in
+    refer_to_replaced(result, case.replaced)
     return result
 
 

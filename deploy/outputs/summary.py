@@ -9,13 +9,10 @@ from collections.abc import Mapping, Sequence
 import highdicom as hd
 import numpy as np
 from nibabel.orientations import apply_orientation, io_orientation
-from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from common.drawing import Axes, Figure, new_figure, pixels_of
 from common.inference.panels import AXES, grey_levels, plane_of
-from common.prepare.volumes import Volume
-from deploy.bundle import Bundle
 from deploy.job import MANUFACTURER
 from deploy.outputs import Case
 from deploy.outputs.segmentation import CAUTION, LONG_STRING, series_number
@@ -27,21 +24,16 @@ SIZE = (12.0, 7.5)  # inches
 DOTS = 100  # per inch
 
 
-def draw_summary(
-    volume: Volume,
-    segments: NDArray[np.uint8],
-    bundle: Bundle,
-    volumes: Mapping[str, float],
-    remarks: Sequence[str] = (),
-) -> Figure:
+def draw_summary(case: Case) -> Figure:
     """Draw the planes with the largest segment areas (plain above, overlay below) and the text on the right.
 
-    Without any segment, the middle planes are drawn. `volumes` are in mL by segment label.
+    Without any segment, the middle planes are drawn.
     """
+    volume, bundle = case.reference, case.bundle
     with new_figure(figsize=SIZE, facecolor="black") as figure:
         layout = figure.add_gridspec(2, 4, width_ratios=[1, 1, 1, 1.3], left=0.01, right=0.99, wspace=0.03, hspace=0.03)
         orientation = io_orientation(volume.affine)
-        image, label = (apply_orientation(array, orientation) for array in (volume.array, segments))
+        image, label = (apply_orientation(array, orientation) for array in (volume.array, case.segments))
         edges, levels = volume.spacing[np.argsort(orientation[:, 0])], grey_levels(image)
         colours = [segment.colour for segment in bundle.task.segments]
         for column, (plane, sides) in enumerate(SIDES.items()):
@@ -68,10 +60,10 @@ def draw_summary(
             ("", "white"),
             *(
                 (f"{name}: {amount:.2f} mL", shade)
-                for (name, amount), shade in zip(volumes.items(), colours, strict=False)
+                for (name, amount), shade in zip(case.volumes.items(), colours, strict=False)
             ),
             ("", "white"),
-            *((remark, "orange") for remark in remarks),
+            *((remark, "orange") for remark in case.remarks),
             ("", "white"),
             (f"{CAUTION}.", "white"),
         ]
@@ -91,21 +83,15 @@ def _write(axes: Axes, texts: Sequence[tuple[str, str]]) -> None:
 
 
 def make(case: Case, made: Mapping[str, Dataset]) -> hd.sc.SCImage:
-    """Make the summary of a case."""
-    figure = draw_summary(case.reference, case.segments, case.bundle, case.volumes, case.remarks)
-    return make_capture(figure, case.slices[0], case.bundle, case.burned_in)
+    """Make the summary of a case, a secondary capture in its study.
 
-
-def make_capture(figure: Figure, source: Dataset, bundle: Bundle, burned_in: str | None = None) -> hd.sc.SCImage:
-    """Convert the figure to a secondary capture in the study of `source`.
-
-    `burned_in` is BurnedInAnnotation (left out if None): text in the scans may identify the patient (PS3.3, C.7.6.1);
-    the figure's text does not.
+    BurnedInAnnotation is about text in the scans, which may identify the patient (PS3.3, C.7.6.1), not the figure's.
     """
+    source, bundle = case.slices[0], case.bundle
     header = sanitised_header(source)
     capture = hd.sc.SCImage.from_ref_dataset(
         ref_dataset=header,
-        pixel_array=pixels_of(figure, DOTS),
+        pixel_array=pixels_of(draw_summary(case), DOTS),
         photometric_interpretation="RGB",
         bits_allocated=8,
         coordinate_system="PATIENT",
@@ -123,6 +109,6 @@ def make_capture(figure: Figure, source: Dataset, bundle: Bundle, burned_in: str
     capture.SeriesDescription = f"Summary of segmentation. {CAUTION}"
     capture.ManufacturerModelName = bundle.name[:LONG_STRING]
     capture.SoftwareVersions = bundle.version
-    if burned_in:
-        capture.BurnedInAnnotation = burned_in
+    if case.burned_in:
+        capture.BurnedInAnnotation = case.burned_in
     return capture

@@ -47,19 +47,16 @@ class AxiswiseInstanceNorm(nn.Module):
 
 def write(source: Source, format: str, path: str | Path) -> None:
     """Write a network to `path` as torchscript, onnx, state_dict or safetensors."""
-    writers = {"torchscript": _write_torchscript, "onnx": _write_onnx}
-    writers |= {"state_dict": _write_state, "safetensors": _write_safetensors}
     with warnings.catch_warnings(), Path(path).open("wb") as stream:
         warnings.simplefilter("ignore")  # warnings on the fixed window size and the newer exporter
-        writers[format](source, stream)
-
-
-def _write_state(source: Source, stream: BinaryIO) -> None:
-    torch.save(source.network.state_dict(), stream)
-
-
-def _write_safetensors(source: Source, stream: BinaryIO) -> None:
-    stream.write(as_safetensors(source.network.state_dict()))
+        if format == "torchscript":
+            _write_torchscript(source, stream)
+        elif format == "onnx":
+            _write_onnx(source, stream)
+        elif format == "safetensors":
+            stream.write(as_safetensors(source.network.state_dict()))
+        else:
+            torch.save(source.network.state_dict(), stream)
 
 
 def _write_torchscript(source: Source, stream: BinaryIO) -> None:

@@ -2,10 +2,9 @@
 
 import importlib.util
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from common.cli import run
 from common.data.datalists import SPLITS, Datalist
@@ -16,8 +15,6 @@ from common.options import OPTIONS
 from common.values import DEVICE
 
 PACKAGES = ("nnunetv2", "dynamic-network-architectures")
-
-Case = Mapping[str, Any]
 
 
 def baseline(

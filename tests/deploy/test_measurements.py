@@ -5,8 +5,7 @@ import pytest
 
 from common.dicom.geometry import volume_of
 from deploy.job import MANUFACTURER
-from deploy.outputs.measurements import make_report
-from deploy.outputs.segmentation import make_segmentation
+from deploy.outputs import Case, make_all
 from deploy.tasks import TASKS
 from tests.common.dicom.checks import dicom_errors
 from tests.common.dicom.dicom_study import IDENTIFIER, NAME, Study, write_modality
@@ -21,10 +20,10 @@ REMARK = "voxels of 4.00 x 4.00 x 4.00 mm; the model was trained on 1 mm"
 def case(request, tumours, tmp_path):
     """Slices of a series, their segmentation, and the report about it, saved as report.dcm."""
     written = request.param(tmp_path / "in", np.ones((6, 5, 12)), np.diag([-2, -2, 3, 1.0]), Study(), 3, "T1ce")
-    _, slices = volume_of(written if isinstance(written, list) else [written], "series 3")
-    segmentation = make_segmentation(np.ones((6, 5, 12), np.uint8), slices, tumours)
-    make_report(VOLUMES, segmentation, slices, tumours, [REMARK]).save_as(tmp_path / "report.dcm")
-    return slices, segmentation, tmp_path / "report.dcm"
+    volume, slices = volume_of(written if isinstance(written, list) else [written], "series 3")
+    made = make_all(Case(np.ones((6, 5, 12), np.uint8), volume, slices, VOLUMES, tumours, [REMARK]))
+    made["measurements"].save_as(tmp_path / "report.dcm")
+    return slices, made["segmentation"], tmp_path / "report.dcm"
 
 
 def test_the_report_is_valid_and_belongs_to_the_study_and_is_preliminary(case):

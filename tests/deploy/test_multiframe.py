@@ -10,7 +10,8 @@ from common.dicom.geometry import volume_of
 from common.dicom.series.evidence import why_no_volume
 from common.dicom.study import read_study
 from common.prepare.volumes import FLIP
-from deploy.outputs.segmentation import make_segmentation
+from deploy.outputs import Case
+from deploy.outputs.segmentation import make
 from tests.common.dicom.checks import dicom_errors, modality_of
 from tests.common.dicom.dicom_study import Study, write_modality
 from tests.common.dicom.enhanced_mr import ARRAY, KINDS, ORDER, SHAPE, write_frames
@@ -38,9 +39,9 @@ def test_the_volume_is_that_of_highdicom(kind, tmp_path):
 def test_the_segmentation_refers_to_the_frames(tmp_path, tumours):
     """Each frame refers to the frame of the source at its place; the segments read back are those that were written."""
     image = write_frames(tmp_path / "in", order=ORDER)
-    _, slices = volume_of([image], "enhanced")
+    volume, slices = volume_of([image], "enhanced")
     segments = np.random.default_rng(0).integers(0, 4, SHAPE).astype(np.uint8)
-    make_segmentation(segments, slices, tumours).save_as(tmp_path / "seg.dcm")
+    make(Case(segments, volume, slices, {}, tumours), {}).save_as(tmp_path / "seg.dcm")
     assert dicom_errors(tmp_path / "seg.dcm") == []
     read = hd.seg.segread(tmp_path / "seg.dcm")
     places = [groups.PlanePositionSequence[0].ImagePositionPatient for groups in image.PerFrameFunctionalGroupsSequence]

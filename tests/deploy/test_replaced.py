@@ -3,9 +3,8 @@ import numpy as np
 import pytest
 
 from common.dicom.geometry import volume_of
-from deploy.outputs.measurements import make_report
-from deploy.outputs.segmentation import make_segmentation
-from deploy.replaced import read_replaced, refer_to_replaced, remark_on
+from deploy.outputs import Case, make_all
+from deploy.replaced import read_replaced, remark_on
 from deploy.tasks import TASKS
 from tests.common.dicom.checks import dicom_errors, refusal
 from tests.common.dicom.dicom_study import Study, write_modality
@@ -19,14 +18,13 @@ def write(tumours, tmp_path):
     """Writes a segmentation and a report of one series into a folder."""
     study = Study()
     written = write_modality(tmp_path / "in", np.ones((6, 5, 12)), np.diag([-2, -2, 3, 1.0]), study, 3, "T1ce")
-    _, slices = volume_of(written, "series 3")
+    volume, slices = volume_of(written, "series 3")
 
     def make(name, replaced=()):
         (tmp_path / name).mkdir()
-        segmentation = make_segmentation(np.ones((6, 5, 12), np.uint8), slices, tumours)
-        refer_to_replaced(segmentation, replaced)
-        segmentation.save_as(tmp_path / name / "segmentation.dcm")
-        make_report(VOLUMES, segmentation, slices, tumours, [], replaced).save_as(tmp_path / name / "measurements.dcm")
+        made = make_all(Case(np.ones((6, 5, 12), np.uint8), volume, slices, VOLUMES, tumours, (), replaced))
+        for kind in ("segmentation", "measurements"):
+            made[kind].save_as(tmp_path / name / f"{kind}.dcm")
         return study.study
 
     return make

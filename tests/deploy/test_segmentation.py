@@ -8,13 +8,18 @@ import SimpleITK as sitk  # noqa: N813
 from pydicom.uid import ExplicitVRLittleEndian
 
 from common.dicom.geometry import volume_of
-from deploy.outputs.segmentation import label_segments, make_segmentation
+from deploy.outputs import Case, segmentation
+from deploy.outputs.segmentation import label_segments
 from deploy.tasks import TASKS
 from tests.common.dicom.checks import dicom_errors, refusal
 from tests.common.dicom.dicom_study import Study, write_modality
 
 TUMOUR = TASKS["brats"].segments
 ONES = np.ones((6, 5, 12), np.uint8)
+
+
+def make_segmentation(segments, slices, bundle):
+    return segmentation.make(Case(segments, None, slices, {}, bundle), {})
 
 
 @pytest.mark.parametrize("enhancing", [3, 4])

@@ -1,12 +1,10 @@
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from pydicom.datadict import DicomDictionary, dictionary_VR, keyword_for_tag
 from pydicom.dataset import Dataset
 
-from deploy.outputs.measurements import make_report
-from deploy.outputs.segmentation import make_segmentation
-from deploy.outputs.summary import make_capture
+from common.prepare.volumes import Volume
+from deploy.outputs import Case, make_all
 from deploy.source_header import burned_in_annotation, sanitised_header
 from tests.common.dicom.dicom_study import Study, header, write_modality
 
@@ -57,11 +55,10 @@ def test_nothing_but_these_attributes_travels(tumours, tmp_path):
         image.update(sequences)
         image.add_new(0x00090010, "LO", "SECRET")
         image.add_new(0x00091001, "LO", "SECRET")
-    segmentation = make_segmentation(np.ones((6, 5, 12), np.uint8), slices, tumours)
+    segments = np.ones((6, 5, 12), np.uint8)
     volumes = {segment.label: 1.0 for segment in tumours.task.segments}
-    report = make_report(volumes, segmentation, slices, tumours)
     source = slices[0]
-    for result in (segmentation, report, make_capture(Figure(), source, tumours)):
+    for result in make_all(Case(segments, Volume(segments, np.eye(4)), slices, volumes, tumours)).values():
         elements = [element for element in result.iterall() if element.VR != "SQ"]
         secret = {element.keyword for element in elements if "SECRET" in str(element.value)}
         assert secret == {keyword for keyword in MAY_TRAVEL if source[keyword].value == "SECRET"}

@@ -6,7 +6,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
 from common.prepare.volumes import Volume
-from deploy.outputs.summary import draw_summary, make_capture
+from deploy.outputs import Case
+from deploy.outputs.summary import draw_summary, make
 from tests.common.dicom.checks import dicom_errors
 from tests.common.dicom.dicom_study import VOXELS, Study, write_modality
 
@@ -19,7 +20,7 @@ SEGMENTS[14:18, 16:22, 8:10] = 2  # at the right, front and top
 def test_overlays_are_where_radiologists_expect_them(flips, tumours):
     where = tuple(slice(None, None, flip) for flip in flips)
     flipped = Volume(VOLUME.array[where], VOLUME.affine @ np.diag([*flips, 1]))
-    figure = draw_summary(flipped, SEGMENTS[where], tumours, {})
+    figure = draw_summary(Case(SEGMENTS[where], flipped, [], {}, tumours))
     _, sagittal, _, coronal, plain, axial = (np.asarray(axes.images[0].get_array()) for axes in figure.axes[:6])
     colour = np.array(to_rgb(tumours.task.segments[1].colour)) * 0.55  # over black, as the scan has one value
     assert not np.isclose(plain, colour, atol=0.01).all(-1).any()
@@ -33,7 +34,7 @@ def test_the_text_names_model_volumes_and_remarks(tumours):
     bundle = replace(tumours, name="a $model_1$", version="1.2", trained_on="these data")
     remarks = ["not as expected"]
     volumes = dict.fromkeys([segment.label for segment in bundle.task.segments], 3.456)
-    texts = draw_summary(VOLUME, SEGMENTS, bundle, volumes, remarks).findobj(Text)
+    texts = draw_summary(Case(SEGMENTS, VOLUME, [], volumes, bundle, remarks)).findobj(Text)
     assert not any("model" in text.get_text() and text.get_parse_math() for text in texts), "no mathematics"
     words = [text.get_text() for text in texts]
     expected = {"a $model_1$", "version 1.2", "trained on these data", "Peritumoural oedema (ED): 3.46 mL"}
@@ -43,8 +44,8 @@ def test_the_text_names_model_volumes_and_remarks(tumours):
 def test_the_capture_is_valid_and_belongs_to_the_study(tmp_path, tumours):
     """Of an empty image, which is drawn, too."""
     source = write_modality(tmp_path / "T1", VOXELS, np.eye(4), Study(), 3, "T1")[0]
-    figure = draw_summary(Volume(np.zeros_like(VOLUME.array), VOLUME.affine), np.zeros_like(SEGMENTS), tumours, {})
-    capture = make_capture(figure, source, tumours, "YES")
+    empty = Volume(np.zeros_like(VOLUME.array), VOLUME.affine)
+    capture = make(Case(np.zeros_like(SEGMENTS), empty, [source], {}, tumours, burned_in="YES"), {})
     capture.save_as(tmp_path / "summary.dcm")
     assert dicom_errors(tmp_path / "summary.dcm") == []
     assert capture.StudyInstanceUID == source.StudyInstanceUID

@@ -76,7 +76,7 @@ def _on_common_grid(scan: Volume, other: Volume) -> list[NDArray[np.float32]]:
     Return the volumes on a grid of `EDGE` mm over `scan`, [slices, rows, columns].
     """
     sigma = max(EDGE, *scan.spacing, *other.spacing) / 2
-    images = [_smooth(to_image(volume), sigma) for volume in (scan, other)]
+    images = [sitk.SmoothingRecursiveGaussian(to_image(volume), sigma) for volume in (scan, other)]
     first = images[0]
     size = [
         max(1, round(count * spacing / EDGE))
@@ -111,7 +111,3 @@ def _rigid(fixed: sitk.Image, moving: sitk.Image) -> sitk.Transform:
         return method.Execute(fixed, moving)
     except RuntimeError:  # no common head
         return sitk.Transform()
-
-
-def _smooth(image: sitk.Image, sigma: float) -> sitk.Image:
-    return sitk.SmoothingRecursiveGaussian(image, sigma)

@@ -82,10 +82,6 @@ def _bids_words(name: str) -> str:
     return re.sub(r"(?:ses|run|acq|rec)-", " ", re.sub(r"(?<![a-z])ce-", " with ", name))
 
 
-def _without_dots(match: re.Match[str]) -> str:
-    return match[1].replace(".", "")
-
-
 def _split_prefix(match: re.Match[str]) -> str:
     """Separate T1 or T2 from a neutral prefix, as in "axT1", and drop the letter that Philips puts before T1 or T2."""
     prefix, weighting = match[1], match[2]
@@ -107,7 +103,7 @@ REWRITINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [  # applie
     (r"в ?/ ?в(?!\w)", " iv "),
     (r"(?<!\w)к ?/ ?у(?!\w)", " ку "),
     (r"(?<!\w)n ?[/.] ?a(?![a-z])", " ? "),  # not applicable
-    (r"(?<!\w)((?:\w\.){2,}\w?)(?!\w)", _without_dots),  # k.m., i.v., m.d.c.
+    (r"(?<!\w)((?:\w\.){2,}\w?)(?!\w)", lambda match: match[1].replace(".", "")),  # k.m., i.v., m.d.c.
     # signs
     (r"(?<=t[eri])=(?=\d)|#(?=\d)", " "),
     (r"\+ ?/ ?-|-/ ?\+|[^\w\s()+/:;,.×·'’\"-]", " ? "),
@@ -199,8 +195,8 @@ def read_words(text: str, covers_brain: bool = False) -> Words:
         classes = classes.replace("p", "o")  # after any event, such as a treatment, a seizure or a visit
     classes = classes.replace("S", "N")
     present = set(classes)
-    kind = next((kind for kind, code in {"T1": "T", "FLAIR": "L", "T2": "2"}.items() if code in present), None)
-    kind = kind or ("T1" if "k" in present else None)
+    kinds = {"T": "T1", "L": "FLAIR", "2": "T2", "k": "T1"}
+    kind = next((kind for code, kind in kinds.items() if code in present), None)
     for phrase, meaning in PHRASES:
         classes = re.sub(phrase, meaning, classes)
     stated = {WITHOUT: "0", WITH: "1"}

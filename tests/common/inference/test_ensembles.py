@@ -1,7 +1,5 @@
 """`common.inference.ensembles`: means of networks and mirror images, and what is refused."""
 
-import re
-
 import pytest
 import torch
 from torch import nn
@@ -49,9 +47,3 @@ def test_checkpoints_of_folds_are_loaded_each_into_its_own_network(tmp_path, mon
     copy = save(tmp_path / "copy.pt", Slope(1))
     with pytest.raises(ArgumentError, match=f"^checkpoint={copy}: has the weights of {files[0]}; an ensemble needs "):
         ensemble(Slope(0), [*files, copy], ["T1"], normalization="brain")
-
-
-@pytest.mark.parametrize("flips", [[3], [0, 0], "0"])
-def test_invalid_axes_are_refused(flips):
-    with pytest.raises(ArgumentError, match=rf"^flips={re.escape(str(flips))}: expected a list of the axes 0, 1, 2"):
-        ensemble(Slope(0), "a.pt", ["T1"], flips)
