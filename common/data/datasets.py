@@ -153,10 +153,6 @@ def fixed_draws(data: CaseDataset, seed: int = 0) -> list[Draw]:
     """Return the draws for self-supervised validation: each case once, in order, always with the same random crops.
 
     A case's crops depend only on `seed` and the subject's name, not on other subjects, workers or processes.
-
-    Args:
-        data: Cases.
-        seed: Seed of the run.
     """
     names = [str(entry["subject"]).encode() for entry in data.data]
     seeds = [np.random.SeedSequence([seed, 2, *name]).generate_state(1)[0] for name in names]
