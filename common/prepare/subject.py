@@ -1,6 +1,6 @@
 """Prepare one subject's scans in memory: register, extract the brain, resample once."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,11 +31,7 @@ class Settings:
     def __post_init__(self) -> None:
         names = self.modalities
         choice("like", self.like, COHORTS)
-        if (
-            not names
-            or not all(isinstance(name, str) and name.isalnum() for name in names)
-            or len({*names}) < len(names)
-        ):
+        if not names or not all(name.isalnum() for name in names) or len({*names}) < len(names):
             raise InputError(
                 f"modalities {[*names]}: expected different names of letters and digits, such as [T1,FLAIR]"
             )
@@ -56,8 +52,8 @@ class Settings:
 
     @property
     def reference(self) -> str:
-        """The modality registered to the template; the rest are registered to this modality."""
-        return default_reference(self.modalities)
+        """The modality registered to the template: T1, else T1ce, else the first; the rest are registered to it."""
+        return next((modality for modality in ("T1", "T1ce") if modality in self.modalities), self.modalities[0])
 
     @property
     def grid(self) -> Grid:
@@ -89,11 +85,6 @@ class Prepared:
     figures: Figures
     is_stripped: bool  # the reference has no skull, and no brain extraction ran
     cause: str  # likely cause of figures outside their limits; empty without evidence
-
-
-def default_reference(modalities: Sequence[str]) -> str:
-    """Return T1 if present, else T1ce, else the first modality."""
-    return next((modality for modality in ("T1", "T1ce") if modality in modalities), modalities[0])
 
 
 def prepare_subject(
