@@ -6,7 +6,7 @@ The limits come from `common.data.preparation` and `common.prepare`; README.md l
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -67,7 +67,7 @@ class Preparation:
 
     def record(self) -> dict[str, Any]:
         """The preparation as JSON data."""
-        return {"description": self.description, "figures": self.figures.record()}
+        return {"description": self.description, "figures": asdict(self.figures)}
 
     def segments_on(self, grid: Grid, segments: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Resample segments to the grid of the reference series; see `labels_on`."""

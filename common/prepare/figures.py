@@ -1,8 +1,7 @@
 """Quality measures ("figures") of a prepared subject, without ground truth, and their limits."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +27,6 @@ class Figures:
     reference: str
     subject: Mapping[str, float]
     modalities: Mapping[str, Mapping[str, float]]
-
-    def record(self) -> dict[str, Any]:
-        """Return the figures as JSON data."""
-        return asdict(self)
 
 
 def measure(

@@ -172,7 +172,7 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
         },
         "labels": None if subject.labels is None else {**NiftiScan(subject.labels).record(), "drawn_on": drawn_on},
         "remarks": remarks,
-        "figures": prepared.figures.record(),
+        "figures": asdict(prepared.figures),
         "cause": prepared.cause,
         "versions": {name: version(name) for name in VERSIONS} | {"python": platform.python_version()},
         "seconds": seconds,
