@@ -60,6 +60,6 @@ def grid_of(cohort: Cohort, spacing: float) -> PhantomGrid:
 def files_of(cohort: Cohort, index: int) -> tuple[dict[str, str], str | None]:
     """A computed person's image paths by modality, and the mask's path, if any."""
     fields = cohort.phantom(index)
-    files = {kind: f"{template.fill(fields)}.nii.gz" for kind, template in cohort.layouts[0].templates.items()}
+    files = {kind: f"{text.format(**fields)}.nii.gz" for kind, text in cohort.layouts[0].files.items()}
     label = files.pop(LABEL, None)
     return files, label
