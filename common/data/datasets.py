@@ -6,7 +6,7 @@ workers, therefore sees the same data as an uninterrupted run.
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from itertools import count, islice
 from pathlib import Path
@@ -117,12 +117,6 @@ def _errors_naming(entry: Mapping[str, Any]) -> Iterator[None]:
             raise MemoryError(f"{subject}out of memory on the host") from error
         message = message or what_broke(entry, error)
         raise InputError(subject + message.removeprefix(subject)) from error
-
-
-def files_of(dataset: CaseDataset, subjects: Iterable[str]) -> list[str]:
-    """Return the files of these subjects in a dataset, without duplicates; unknown subjects are ignored."""
-    entries = [entry for entry in dataset.data if entry["subject"] in set(subjects)]
-    return list(dict.fromkeys(file for entry in entries for file in files_in(entry)))
 
 
 class CaseSampler(Sampler[Draw]):
