@@ -30,7 +30,6 @@ class Settings:
 
     def __post_init__(self) -> None:
         names = self.modalities
-        choice("like", self.like, COHORTS)
         if not names or not all(name.isalnum() for name in names) or len({*names}) < len(names):
             raise InputError(
                 f"modalities {[*names]}: expected different names of letters and digits, such as [T1,FLAIR]"
