@@ -17,7 +17,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from posixpath import normpath
 from typing import Any
@@ -34,7 +33,7 @@ SPLITS = ("training", "validation", "testing", "unlabelled")
 ALL = "all"  # option value that selects all splits
 # Control characters, line ends, text-direction marks and lone surrogates: refused in file names and one-line messages
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-SCHEMA = Path(__file__).with_name("datalist.schema.json")
+SCHEMA = read_json(Path(__file__).with_name("datalist.schema.json"))
 
 
 class Datalist:
@@ -245,7 +244,7 @@ def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False
     relative, stay below the root and occur once; text is printable. If a subject's file names name exactly the
     datalist's modalities, the images must be in that order.
     """
-    check_schema(content, _schema(), f"datalist {name}", "a datalist")
+    check_schema(content, SCHEMA, f"datalist {name}", "a datalist")
     if ("regions" in content) == ("label_convention" in content):
         stated = "both" if "regions" in content else "neither"
         raise InputError(f"datalist {name}: label_convention and regions: {stated}; expected one of the two")
@@ -290,11 +289,6 @@ def _out_of_order(images: Sequence[str | None], modalities: Sequence[str]) -> st
         return None
     modality, file, name = next(row for row in zip(modalities, images, named, strict=True) if row[0] != row[2])
     return f"the {modality} image {file} is named {name}; expected the order {', '.join(modalities)}"
-
-
-@cache
-def _schema() -> dict[str, Any]:
-    return json.loads(SCHEMA.read_text(encoding="utf-8"))
 
 
 def check_files(entries: Sequence[Mapping[str, Any]], datalist: str | Path) -> None:

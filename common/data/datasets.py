@@ -122,10 +122,6 @@ def _errors_naming(entry: Mapping[str, Any]) -> Iterator[None]:
 class CaseSampler(Sampler[Draw]):
     """An endless training order: passes over all cases, each in a new random order.
 
-    Args:
-        data: Cases.
-        seed: Seed of the orders and of the random transforms.
-
     Attributes:
         position: Position in the endless order at which the next iteration over the sampler starts.
     """
