@@ -60,9 +60,8 @@ class Preparation:
             Remark("prepared", f"scans prepared by this application: {self.description}"),
             *(
                 Remark("coverage" if " coverage " in phrase else "quality", f"preparation: {phrase}")
-                for phrase in outside(self.figures)
+                for phrase in outside(self.figures, self.cause)
             ),
-            *([Remark("quality", f"preparation: probably {self.cause}")] if self.cause else []),
         ]
 
     def record(self) -> dict[str, Any]:

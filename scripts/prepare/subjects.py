@@ -140,7 +140,7 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
     for is_out in (False, True):
         folder = folder_of(output, subject.name, is_out)
         if (earlier := _earlier(folder, made, wanted)) is not None:
-            figures = _outside(Figures(**earlier["figures"]), earlier.get("cause", ""))
+            figures = tuple(outside(Figures(**earlier["figures"]), earlier.get("cause", "")))
             remarks = earlier.get("remarks", remarks)
             outcome = Outcome(
                 subject.name, outside=figures, is_accepted=is_accepted or not is_out, remarks=tuple(remarks)
@@ -177,17 +177,11 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
         "versions": {name: version(name) for name in VERSIONS} | {"python": platform.python_version()},
         "seconds": seconds,
     }
-    figures = _outside(prepared.figures, prepared.cause)
+    figures = tuple(outside(prepared.figures, prepared.cause))
     outcome = Outcome(subject.name, True, figures, is_accepted, remarks=tuple(remarks), seconds=seconds)
     with _appearing(output, subject.name, outcome.is_left_out) as folder:
         _write(folder, subject.name, prepared, settings, record, resampled)
     return outcome
-
-
-def _outside(figures: Figures, cause: str) -> tuple[str, ...]:
-    """Return a phrase for each figure outside its limits, then the likely cause if known; empty if none is outside."""
-    phrases = outside(figures)
-    return (*phrases, f"probably {cause}") if phrases and cause else tuple(phrases)
 
 
 def _remarks(*files: Path) -> list[str]:
