@@ -72,11 +72,6 @@ class Naming:
     spelled: Mapping[str, str] = field(default_factory=dict)
     label: str | None = None
 
-    @property
-    def states_subjects(self) -> bool:
-        """Whether a template contains the subject's name."""
-        return any(SUBJECT in words for words in (self.label or "", *self.spelled.values()))
-
     def parse(self, stem: str, bare: str = "", folder: str | None = None) -> Name:
         """Parse a file's name without suffix; `bare` is its path without suffix, `folder` the modality of its folder.
 
