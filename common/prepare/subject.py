@@ -1,7 +1,7 @@
 """Prepare one subject's scans in memory: register, extract the brain, resample once."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,11 +40,6 @@ class Settings:
         check_number("spacing", self.spacing, float, 1, 4)
 
     @property
-    def mask_pattern(self) -> str | None:
-        """The pattern of the user's brain masks, if `brain` is a pattern."""
-        return self.brain if "*" in self.brain else None
-
-    @property
     def target(self) -> Space:
         """The space of the result."""
         return COHORTS[self.like].space
@@ -66,10 +61,6 @@ class Settings:
         brain = "head kept" if self.brain == "none" else f"brain extracted by {self.brain}"
         brain = "brain as in the scan, which has no skull" if is_stripped else brain
         return f"{self.target.description}; voxels of {self.spacing:g} mm; {brain}"
-
-    def limited_to(self, modalities: Collection[str]) -> "Settings":
-        """Return the settings for a subject with only these modalities."""
-        return replace(self, modalities=tuple(name for name in self.modalities if name in modalities))
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,8 @@ def prepare_scans(
         raise InputError(f"--patterns={patterns}: {unknown[0]} is not one of the modalities {', '.join(names)}")
     requested = {subject: parse_series_option(text, names) for subject, text in (series or {}).items()}
     keeps_missing = choice("missing", missing, {"refuse": False, "keep": True})
-    subjects = find_subjects(root, names, patterns or {}, requested, labels, keeps_missing, settings.mask_pattern)
+    masks = settings.brain if "*" in settings.brain else None
+    subjects = find_subjects(root, names, patterns or {}, requested, labels, keeps_missing, masks)
     accepted = accepted_of(accept, [subject.name for subject in subjects])
     array = None if slurm is None else array_of(slurm, output, "prepare", jobs)
     outcomes = prepare_cohort(subjects, settings, output, jobs, accepted, array)

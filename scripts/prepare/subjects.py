@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -126,7 +126,7 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
     """
     start = time.monotonic()
     scans, remarks = subject.scans(settings.modalities)
-    settings = settings.limited_to(scans)
+    settings = replace(settings, modalities=tuple(name for name in settings.modalities if name in scans))
     masks = {LABELS: subject.labels, "brain": subject.brain}
     digests = {modality: scan.digest() for modality, scan in scans.items()}
     wanted: dict[str, Any] = {
