@@ -6,7 +6,7 @@ The limits come from `common.data.preparation` and `common.prepare`; README.md l
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -61,14 +61,13 @@ class Preparation:
             Remark("prepared", f"scans prepared by this application: {self.description}"),
             *(
                 Remark("coverage" if " coverage " in phrase else "quality", f"preparation: {phrase}")
-                for phrase in outside(self.figures)
+                for phrase in outside(self.figures, self.cause)
             ),
-            *([Remark("quality", f"preparation: probably {self.cause}")] if self.cause else []),
         ]
 
     def record(self) -> dict[str, Any]:
         """The preparation as JSON data."""
-        return {"description": self.description, "figures": self.figures.record()}
+        return {"description": self.description, "figures": asdict(self.figures)}
 
     def segments_on(self, grid: Grid, segments: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Resample segments to the grid of the reference series; see `labels_on`."""

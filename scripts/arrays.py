@@ -27,11 +27,6 @@ class _Call(submitit.helpers.Checkpointable):
         return function(*arguments)
 
 
-def _map(function: Callable[[Any], Any], items: Sequence[Any], unit: str) -> list[Any]:
-    """Apply a function to the items in a child process, so that an item that kills the process does not end the job."""
-    return map_in_processes(function, items, 1, unit)
-
-
 @dataclass(frozen=True)
 class JobArray:
     """SLURM jobs that continue if this process ends.
@@ -61,7 +56,8 @@ class JobArray:
             return []
         parts = [range(first, len(items), self.jobs) for first in range(min(self.jobs, len(items)))]
         try:
-            orders = [(_map, function, [items[index] for index in part], unit) for part in parts]
+            # In a child process, so that an item that kills the process does not end the job
+            orders = [(map_in_processes, function, [items[index] for index in part], 1, unit) for part in parts]
             jobs = self.executor.map_array(_Call(), *zip(*orders, strict=True))
         except (OSError, submitit.core.utils.FailedJobError) as error:
             raise InputError(f"--slurm: {_failure_of(error)}") from error

@@ -75,8 +75,7 @@ def segment(
     folder = output_folder(output, root)
     check_made_here(folder)
     default = ROOT / "bundles" / bundle / "models" / "model.pt"
-    path = default if checkpoint is None else weights.path_of("checkpoint", checkpoint)
-    file = expand_home(path, f"--checkpoint={checkpoint}")
+    file = default if checkpoint is None else weights.path_of("checkpoint", checkpoint)
     if not file.is_file():
         raise InputError(f"--checkpoint={file}: {why_no_file(file)}; expected one file, trained with {bundle}")
     threads = torch.get_num_threads()

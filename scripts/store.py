@@ -69,10 +69,8 @@ def prepare(
         for entry, fault in zip(missing, faults, strict=True)
         if fault != ""
     ]
-    for line in failed:
-        show(line, error=True)
     if failed:
-        show(f"{len(failed)} of {len(data)} subjects are not prepared", error=True)
+        show(*failed, f"{len(failed)} of {len(data)} subjects are not prepared", error=True)
         sys.exit(1)
     show(f"train with --store={folder}")
 

@@ -16,14 +16,13 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from posixpath import normpath
 from typing import Any
 
 from ..errors import ArgumentError, InputError, check_number, within
-from ..files import check_schema, expand_home, read_json, valid_json, why_no_file, why_no_folder, write_json
+from ..files import check_schema, expand_home, read_json, valid_json, values_in, why_no_file, why_no_folder, write_json
 from .layouts.listing import bare_of
 from .layouts.subjects import person_of
 from .modalities import missing_in, split_name
@@ -34,15 +33,11 @@ SPLITS = ("training", "validation", "testing", "unlabelled")
 ALL = "all"  # option value that selects all splits
 # Control characters, line ends, text-direction marks and lone surrogates: refused in file names and one-line messages
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-SCHEMA = Path(__file__).with_name("datalist.schema.json")
+SCHEMA = read_json(Path(__file__).with_name("datalist.schema.json"))
 
 
 class Datalist:
     """A datalist, which is read once, and the root folder of its paths.
-
-    Args:
-        path: JSON file of the datalist.
-        root: Folder of the cohort.
 
     Attributes:
         content: Content of the file; see `read`.
@@ -95,15 +90,19 @@ class Datalist:
         if not folder.is_dir():
             raise InputError(f"root {self.root}: {why_no_folder(folder)}; paths in {self.path} are relative to it")
         names = available if modalities is None else modalities
-        channels = _channels(names, available, self.path)
+        if unknown := next((name for name in names if name not in available), None):
+            raise InputError(f"modality {unknown}: not in {self.path}, which has {', '.join(available)}")
         if label_convention is not None:
             self._check_labels(chosen, label_convention)
-        entries = [_resolve(entry, channels, folder, label_convention is not None) for entry in chosen]
-        for entry in entries:
-            entry["image"] = [
-                None if name in (missing or ()) else path for name, path in zip(names, entry["image"], strict=True)
-            ]
+        entries = []
+        for stored in chosen:
+            files = dict(zip(available, stored["image"], strict=True)) | dict.fromkeys(missing or ())
+            image = [files[name] and f"{folder}/{files[name]}" for name in names]
+            entry = {"subject": stored["subject"], "image": image}
+            if label_convention is not None:
+                entry["label"] = f"{folder}/{stored['label']}"
             self._check_missing(entry, names, missing is not None)
+            entries.append(entry)
         if must_exist:
             check_files(entries, self.path)
         return entries
@@ -137,11 +136,6 @@ class Datalist:
         """The people (see `person_in`) with visits in more than one of training, validation and testing, sorted."""
         people = {(person_in(entry), split) for split in SPLITS[:3] for entry in self.content.get(split, [])}
         return sorted(person for person, count in Counter(person for person, _ in people).items() if count > 1)
-
-    @property
-    def preparation(self) -> str | None:
-        """The description of the owner's preprocessing; None if the datalist has none."""
-        return self.content.get("preparation")
 
     @property
     def counts(self) -> dict[str, Any]:
@@ -250,14 +244,14 @@ def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False
     relative, stay below the root and occur once; text is printable. If a subject's file names name exactly the
     datalist's modalities, the images must be in that order.
     """
-    check_schema(content, _schema(), f"datalist {name}", "a datalist")
+    check_schema(content, SCHEMA, f"datalist {name}", "a datalist")
     if ("regions" in content) == ("label_convention" in content):
         stated = "both" if "regions" in content else "neither"
         raise InputError(f"datalist {name}: label_convention and regions: {stated}; expected one of the two")
     with within(f"datalist {name}"):
         _convention(content)
-    for text in _texts(content):
-        if UNPRINTABLE.search(text):
+    for text in values_in(content):
+        if isinstance(text, str) and UNPRINTABLE.search(text):
             raise InputError(f"datalist {name}: {json.dumps(text)[:160]}: expected printable text on one line")
     seen: dict[str, str] = {}
     owners: dict[str, str] = {}
@@ -295,39 +289,6 @@ def _out_of_order(images: Sequence[str | None], modalities: Sequence[str]) -> st
         return None
     modality, file, name = next(row for row in zip(modalities, images, named, strict=True) if row[0] != row[2])
     return f"the {modality} image {file} is named {name}; expected the order {', '.join(modalities)}"
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping | list):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from _texts(item)
-
-
-@cache
-def _schema() -> dict[str, Any]:
-    return json.loads(SCHEMA.read_text(encoding="utf-8"))
-
-
-def _channels(modalities: Sequence[str], available: Sequence[str], datalist: str | Path) -> list[int]:
-    """Return the index of each requested modality among the datalist's."""
-    if isinstance(modalities, str):
-        raise InputError(f"modalities {modalities}: expected a list of names, such as ['{modalities}']")
-    if not modalities:
-        raise InputError(f"modalities {modalities}: expected at least one of {', '.join(available)}")
-    for modality in modalities:
-        if modality not in available:
-            raise InputError(f"modality {modality}: not in {datalist}, which has {', '.join(available)}")
-    return [available.index(modality) for modality in modalities]
-
-
-def _resolve(entry: Mapping[str, Any], channels: Sequence[int], root: Path, labels: bool) -> dict[str, Any]:
-    paths = [entry["image"][channel] for channel in channels]
-    resolved = {"subject": entry["subject"], "image": [path and f"{root}/{path}" for path in paths]}
-    if labels:
-        resolved["label"] = f"{root}/{entry['label']}"
-    return resolved
 
 
 def check_files(entries: Sequence[Mapping[str, Any]], datalist: str | Path) -> None:

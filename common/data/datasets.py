@@ -6,7 +6,7 @@ workers, therefore sees the same data as an uninterrupted run.
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from itertools import count, islice
 from pathlib import Path
@@ -119,18 +119,8 @@ def _errors_naming(entry: Mapping[str, Any]) -> Iterator[None]:
         raise InputError(subject + message.removeprefix(subject)) from error
 
 
-def files_of(dataset: CaseDataset, subjects: Iterable[str]) -> list[str]:
-    """Return the files of these subjects in a dataset, without duplicates; unknown subjects are ignored."""
-    entries = [entry for entry in dataset.data if entry["subject"] in set(subjects)]
-    return list(dict.fromkeys(file for entry in entries for file in files_in(entry)))
-
-
 class CaseSampler(Sampler[Draw]):
     """An endless training order: passes over all cases, each in a new random order.
-
-    Args:
-        data: Cases.
-        seed: Seed of the orders and of the random transforms.
 
     Attributes:
         position: Position in the endless order at which the next iteration over the sampler starts.
@@ -153,10 +143,6 @@ def fixed_draws(data: CaseDataset, seed: int = 0) -> list[Draw]:
     """Return the draws for self-supervised validation: each case once, in order, always with the same random crops.
 
     A case's crops depend only on `seed` and the subject's name, not on other subjects, workers or processes.
-
-    Args:
-        data: Cases.
-        seed: Seed of the run.
     """
     names = [str(entry["subject"]).encode() for entry in data.data]
     seeds = [np.random.SeedSequence([seed, 2, *name]).generate_state(1)[0] for name in names]

@@ -79,8 +79,9 @@ def brain_and_head(channel: torch.Tensor, spacing: Sequence[float]) -> tuple[tor
     coarse = torch.nn.functional.avg_pool3d(padded[None, None], factors)[0, 0].cpu().numpy()
     tissue = coarse > otsu(np.minimum(coarse, np.percentile(coarse, BRIGHTEST)))
     head = _closed(tissue, [edge * factor for edge, factor in zip(spacing, factors, strict=True)])
-    brain = _brain(channel)
-    return (brain if brain.any() else inside), _enlarged(head, factors, channel) | brain
+    brain, enlarged = _brain(channel), torch.from_numpy(np.kron(head, np.ones(factors, bool)))
+    enlarged = enlarged[tuple(map(slice, channel.shape))].to(channel.device)
+    return (brain if brain.any() else inside), enlarged | brain
 
 
 @cache
@@ -112,14 +113,6 @@ def _closed(mask: np.ndarray, edges: Sequence[float]) -> np.ndarray:
     near = ndimage.distance_transform_edt(~np.pad(mask, margin, mode="edge"), sampling=edges) <= CLOSING
     filled = ndimage.distance_transform_edt(ndimage.binary_fill_holes(near), sampling=edges) > CLOSING
     return filled[margin:-margin, margin:-margin, margin:-margin]
-
-
-def _enlarged(mask: np.ndarray, factors: Sequence[int], like: torch.Tensor) -> torch.Tensor:
-    fine = torch.from_numpy(mask)
-    for axis, factor in enumerate(factors):
-        fine = fine.repeat_interleave(factor, axis)
-    height, width, depth = like.shape
-    return fine[:height, :width, :depth].to(like.device)
 
 
 def otsu(values: np.ndarray) -> float:

@@ -82,8 +82,8 @@ def open_nrrd(path: str | Path) -> Any:
     kind = re.sub(" int$|_t$", "", fields.get("type", "none").lower().replace("unsigned ", "u").removeprefix("signed "))
     if (code := TYPES.get(kind.replace(" ", ""))) is None or fields.get("encoding") not in ENCODINGS:
         raise ValueError(f"unsupported type {fields.get('type')} or encoding {fields.get('encoding')}")
-    affine = np.eye(4)
-    affine[:3, :3], affine[:3, 3] = np.transpose(vectors), _numbers(fields.get("space origin", "0,0,0").strip("()"))
+    origin = _numbers(fields.get("space origin", "0,0,0").strip("()"))
+    affine = nibabel.affines.from_matvec(np.transpose(vectors), origin)
     dtype = np.dtype(code).newbyteorder(">" if fields.get("endian") == "big" else "<")
     voxels = Voxels(Path(path), end.end(), sizes, dtype, ENCODINGS[fields["encoding"]])
     return nibabel.Nifti1Image(voxels, np.diag([*sides, 1]) @ affine, dtype=dtype)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ..components import box_of
 from ..errors import InputError, within
 from .scan_checks import Problem, check_headers, read_scan
 from .volumes import canonical
@@ -46,8 +47,7 @@ def measure(image: NDArray[Any], affine: NDArray[Any]) -> dict[str, list[Any]]:
     spacing = voxel_sizes(affine)
     image = image[image.any(axis=(1, 2, 3))]  # drops missing modalities
     above = image > 0
-    foreground = np.asarray(above.any(axis=0))
-    edges = [_length(np.asarray(foreground.any(axis=axes))) for axes in ((1, 2), (0, 2), (0, 1))]
+    edges = [side.stop - side.start for side in box_of(np.asarray(above.any(axis=0)))]
     figures = {
         "spacing": [round(float(edge), 3) for edge in spacing],
         "extent": [round(float(edge), 1) for edge in np.multiply(edges, spacing)],
@@ -71,12 +71,6 @@ def is_brain(inside: NDArray[np.bool_], spacing: Sequence[float]) -> bool:
 
 def _share_of_border(inside: NDArray[np.bool_]) -> float:
     return float(np.concatenate([np.take(inside, (0, -1), axis).ravel() for axis in range(3)]).mean())
-
-
-def _length(inside: NDArray[np.bool_]) -> int:
-    """Return the number of elements from the first to the last true value, or 0 without true values."""
-    indices = np.flatnonzero(inside)
-    return int(np.ptp(indices)) + 1 if len(indices) else 0
 
 
 def brain_overlap(first: NDArray[Any], other: NDArray[Any]) -> float:

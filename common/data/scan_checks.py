@@ -58,12 +58,7 @@ class Problem(NamedTuple):
     expected: str
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.value}; expected {self.expected}" if self.file else self.text
-
-    @property
-    def text(self) -> str:
-        """The problem in words, without the file."""
-        return f"{self.value}; expected {self.expected}"
+        return f"{f'{self.file}: ' if self.file else ''}{self.value}; expected {self.expected}"
 
 
 def raise_problem(problem: Problem | None) -> None:
@@ -295,14 +290,9 @@ def grid_problem(file: str, grid: Shaped, expected: Shaped, other: str) -> Probl
     (shape, affine), (edges, reference) = grid, expected
     if tuple(shape) != tuple(edges):
         return Problem("shape", file, f"shape {_shape(shape)}", f"{_shape(edges)}, that of {other}")
-    if np.array_equal(affine, reference):  # fast path for the usual case
-        return None
-    off = np.abs(np.subtract(affine, reference)).max()
-    return (
-        None
-        if off <= AFFINE_TOLERANCE
-        else Problem("affine", file, f"affine differs by up to {off:.3g} mm", f"that of {other}")
-    )
+    if not (off := np.abs(np.subtract(affine, reference)).max()) <= AFFINE_TOLERANCE:  # not a number, too
+        return Problem("affine", file, f"affine differs by up to {off:.3g} mm", f"that of {other}")
+    return None
 
 
 def orientation_problem(file: str, scan: Any) -> Problem | None:

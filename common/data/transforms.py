@@ -236,10 +236,6 @@ class RandRegionCropd(RandCropByLabelClassesd):
 class LabelToRegionsd(MapTransform):
     """Convert a label map [1, H, W, D] to one binary channel per region, float32 [R, H, W, D].
 
-    Args:
-        keys: Keys of the label maps.
-        convention: Label convention; see `common.data.regions`.
-
     Raises:
         InputError: a label map has a value that is not in the convention (aliases do not count), or no background.
     """
@@ -252,15 +248,13 @@ class LabelToRegionsd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
         for key in self.key_iterator(result):
-            result[key] = self._convert(result[key])
+            label = result[key]
+            name = str(getattr(label, "meta", {}).get("filename_or_obj", "label map"))
+            found, _ = label_counts(torch.as_tensor(label).cpu().numpy())
+            raise_problem(label_problem(name, found, [self.convention]))
+            rounded = label.round() if label.is_floating_point() else label
+            result[key] = torch.cat([_is_any(rounded, values) for values in self.values]).float()
         return result
-
-    def _convert(self, label: torch.Tensor) -> torch.Tensor:
-        name = str(getattr(label, "meta", {}).get("filename_or_obj", "label map"))
-        values, _ = label_counts(torch.as_tensor(label).cpu().numpy())
-        raise_problem(label_problem(name, values, [self.convention]))
-        rounded = label.round() if label.is_floating_point() else label
-        return torch.cat([_is_any(rounded, values) for values in self.values]).float()
 
 
 def _is_any(label: torch.Tensor, values: frozenset[int]) -> torch.Tensor:
@@ -320,10 +314,6 @@ class RegionsToLabeld(MapTransform):
 
     A voxel gets the label of the innermost region that contains it. In BraTS, a voxel in ET is enhancing tumour; in TC
     without ET, necrosis; in WT alone, oedema.
-
-    Args:
-        keys: Keys of the regions.
-        convention: Label convention; see `common.data.regions`.
     """
 
     def __init__(self, keys: KeysCollection, convention: str) -> None:

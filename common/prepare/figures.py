@@ -1,8 +1,7 @@
 """Quality measures ("figures") of a prepared subject, without ground truth, and their limits."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +27,6 @@ class Figures:
     reference: str
     subject: Mapping[str, float]
     modalities: Mapping[str, Mapping[str, float]]
-
-    def record(self) -> dict[str, Any]:
-        """Return the figures as JSON data."""
-        return asdict(self)
 
 
 def measure(
@@ -94,15 +89,15 @@ def in_units(name: str, value: float) -> str:
     return " ".join([f"{value:.0f}" if value >= 100 else f"{value:.3g}", *([UNITS[name]] if name in UNITS else [])])
 
 
-def outside(figures: Figures) -> list[str]:
-    """Describe each figure outside its limits in a phrase."""
+def outside(figures: Figures, cause: str = "") -> list[str]:
+    """Describe each figure outside its limits in a phrase; then, if any is outside, the likely cause, if known."""
     phrases = []
     for modality, name, value, lowest, highest in rows(figures):
         if not lowest <= value <= highest:
             unit = f" {UNITS[name]}" if name in UNITS else ""
             stated = f"{name} {in_units(name, value)}; expected {lowest:g} to {highest:g}{unit}"
             phrases.append(f"{modality} {stated}".strip())
-    return phrases
+    return [*phrases, f"probably {cause}"] if phrases and cause else phrases
 
 
 def likely_cause(figures: Figures, is_stripped: bool) -> str:

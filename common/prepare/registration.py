@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
 from numpy.typing import NDArray
+from scipy.special import entr
 
 from .resampling import resample
 from .volumes import Grid, Volume, matrix_of, to_image, upright
@@ -142,10 +143,5 @@ def information(fixed: NDArray[Any], moving: NDArray[Any]) -> float:
     first, second = (np.clip(values, *limits) for values, limits in zip((fixed, moving), edges, strict=True))
     joint = np.histogram2d(first, second, bins=BINS)[0]
     joint /= joint.sum()
-    entropies = [_entropy(joint.sum(axis=axis)) for axis in (0, 1)]
-    return float((sum(entropies) - _entropy(joint.ravel())) / np.mean(entropies))
-
-
-def _entropy(shares: NDArray[np.float64]) -> float:
-    positive = shares[shares > 0]
-    return float(-(positive * np.log(positive)).sum())
+    entropies = [entr(joint.sum(axis=axis)).sum() for axis in (0, 1)]
+    return float((sum(entropies) - entr(joint).sum()) / np.mean(entropies))

@@ -1,7 +1,7 @@
 """Prepare one subject's scans in memory: register, extract the brain, resample once."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,12 +30,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         names = self.modalities
-        choice("like", self.like, COHORTS)
-        if (
-            not names
-            or not all(isinstance(name, str) and name.isalnum() for name in names)
-            or len({*names}) < len(names)
-        ):
+        if not names or not all(name.isalnum() for name in names) or len({*names}) < len(names):
             raise InputError(
                 f"modalities {[*names]}: expected different names of letters and digits, such as [T1,FLAIR]"
             )
@@ -45,19 +40,14 @@ class Settings:
         check_number("spacing", self.spacing, float, 1, 4)
 
     @property
-    def mask_pattern(self) -> str | None:
-        """The pattern of the user's brain masks, if `brain` is a pattern."""
-        return self.brain if "*" in self.brain else None
-
-    @property
     def target(self) -> Space:
         """The space of the result."""
         return COHORTS[self.like].space
 
     @property
     def reference(self) -> str:
-        """The modality registered to the template; the rest are registered to this modality."""
-        return default_reference(self.modalities)
+        """The modality registered to the template: T1, else T1ce, else the first; the rest are registered to it."""
+        return next((modality for modality in ("T1", "T1ce") if modality in self.modalities), self.modalities[0])
 
     @property
     def grid(self) -> Grid:
@@ -72,10 +62,6 @@ class Settings:
         brain = "brain as in the scan, which has no skull" if is_stripped else brain
         return f"{self.target.description}; voxels of {self.spacing:g} mm; {brain}"
 
-    def limited_to(self, modalities: Collection[str]) -> "Settings":
-        """Return the settings for a subject with only these modalities."""
-        return replace(self, modalities=tuple(name for name in self.modalities if name in modalities))
-
 
 @dataclass(frozen=True)
 class Prepared:
@@ -89,11 +75,6 @@ class Prepared:
     figures: Figures
     is_stripped: bool  # the reference has no skull, and no brain extraction ran
     cause: str  # likely cause of figures outside their limits; empty without evidence
-
-
-def default_reference(modalities: Sequence[str]) -> str:
-    """Return T1 if present, else T1ce, else the first modality."""
-    return next((modality for modality in ("T1", "T1ce") if modality in modalities), modalities[0])
 
 
 def prepare_subject(

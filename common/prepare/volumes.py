@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
+from nibabel.affines import from_matvec, voxel_sizes
 from numpy.typing import NDArray
 
 from ..data.scan_checks import image_problem, raise_problem, read_scan
@@ -39,7 +39,7 @@ class Grid:
     @property
     def spacing(self) -> NDArray[np.float64]:
         """Edges of a voxel in mm."""
-        return nibabel.affines.voxel_sizes(self.affine)
+        return voxel_sizes(self.affine)
 
     def is_same(self, other: "Grid") -> bool:
         """Return whether two grids are equal within 0.001 mm."""
@@ -135,7 +135,7 @@ def check_transform(matrix: NDArray[np.float64], name: str) -> None:
 
 def upright(affine: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the nearest affine without shear, because ITK and ANTs images cannot have shear."""
-    spacing = nibabel.affines.voxel_sizes(affine)
+    spacing = voxel_sizes(affine)
     left, _, right = np.linalg.svd(affine[:3, :3] / spacing)
     result = affine.copy()
     result[:3, :3] = left @ right * spacing
@@ -149,9 +149,8 @@ def frame_of(scan: Volume) -> NDArray[np.float64]:
     scan's position in the frame stays the same if stored axes are permuted or flipped, or the header is rotated.
     """
     ras = Volume(*canonical(scan.array, scan.affine))
-    centred = np.diag([*ras.spacing, 1])
-    centred[:3, 3] = -ras.spacing * (np.array(ras.array.shape) - 1) / 2
-    return np.asarray(upright(ras.affine) @ np.linalg.inv(centred))
+    middle = ras.spacing * (np.array(ras.array.shape) - 1) / 2
+    return np.asarray(upright(ras.affine) @ np.linalg.inv(from_matvec(np.diag(ras.spacing), -middle)))
 
 
 def in_frame(scan: Volume, frame: NDArray[np.float64]) -> Volume:
@@ -182,7 +181,5 @@ def to_transform(matrix: NDArray[np.float64]) -> sitk.AffineTransform:
 def matrix_of(transform: Callable[[tuple[float, float, float]], Sequence[float]]) -> NDArray[np.float64]:
     """Return the matrix [4, 4] between points in RAS+, mm, of an affine transform of points in LPS+."""
     start = np.array(transform((0.0, 0.0, 0.0)))
-    lps = np.eye(4)
-    lps[:3, :3] = np.column_stack([np.array(transform(unit)) - start for unit in UNITS])
-    lps[:3, 3] = start
-    return np.asarray(FLIP @ lps @ FLIP)
+    linear = np.column_stack([np.array(transform(unit)) - start for unit in UNITS])
+    return np.asarray(FLIP @ from_matvec(linear, start) @ FLIP)

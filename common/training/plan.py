@@ -55,7 +55,7 @@ class Plan:
         self.settings = options.record(
             **self.length._asdict(),
             bundle=bundle,
-            preparation=self.data.preparation,
+            preparation=self.data.content.get("preparation"),
             preprocessing="RAS orientation, z-score per channel (see normalization)",
             global_batch_size=self.global_batch_size,
             subjects=self.data.digest(),

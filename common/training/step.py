@@ -16,7 +16,8 @@ from torch import nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.overrides import TorchFunctionMode
 
-from ..data.datasets import Batches, files_of
+from ..data.datasets import Batches
+from ..data.scan_checks import files_in
 from ..errors import ArgumentError, InputError, show
 from ..ssl.networks import in_precision
 from .finetuning import frozen
@@ -150,9 +151,11 @@ class Step:
             return
         problem = f"the loss is {losses[failed[0]]}" if failed else f"the norm of the gradients is {norm}"
         names = sorted({name for number in failed or range(len(subjects)) for name in subjects[number]})
+        entries = [entry for entry in trainer.data_loader.dataset.data if entry["subject"] in names]
+        files = dict.fromkeys(file for entry in entries for file in files_in(entry))
         raise InputError(
             f"{problem} at iteration {trainer.state.iteration}, subjects {', '.join(names)} "
-            f"({', '.join(files_of(trainer.data_loader.dataset, names))}); stopped before the network was changed"
+            f"({', '.join(files)}); stopped before the network was changed"
         )
 
 

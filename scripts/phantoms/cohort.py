@@ -15,7 +15,7 @@ from common.errors import InputError, check_number, choice
 from common.files import expand_home, reporting_path_errors
 from common.locks import CLAIM, claimed
 from common.values import flag
-from scripts.phantoms.layouts import files_of, grid_of, head_of
+from scripts.phantoms.layouts import HEADS, files_of, grid_of
 from scripts.phantoms.medium_heads import make_medium_head
 from scripts.phantoms.mr_signal import SEQUENCES, draw_scanner, scan, scan_on
 from scripts.pools import map_in_processes
@@ -89,16 +89,10 @@ def _make_subject(
     with threadpool_limits(1):
         grid, affine = grid_of(cohort, spacing), cohort.space.affine(spacing)
         if is_medium:
-            person = make_medium_head(
-                rng,
-                grid,
-                skull_stripped,
-                [cohort.contrasts.get(name, name) for name in images],
-                has_tumours=label is not None,
-            )
+            person = make_medium_head(rng, grid, skull_stripped, [*contrasts.values()], has_tumours=label is not None)
             head, agent, scanner = person.head, rng.uniform(*AGENT), draw_scanner(rng)
         else:
-            person, head = None, head_of(cohort, rng, grid, skull_stripped)
+            person, head = None, HEADS[cohort.head](rng, grid, skull_stripped)
             agent = rng.uniform(*AGENT)
         scans = {}
         for modality, file in images.items():

@@ -57,14 +57,9 @@ def grid_of(cohort: Cohort, spacing: float) -> PhantomGrid:
     return PhantomGrid(cohort.space.edges(spacing), spacing, cohort.space.to_mni() @ cohort.space.affine(spacing))
 
 
-def head_of(cohort: Cohort, rng: Generator, grid: PhantomGrid, skull_stripped: bool) -> Head:
-    """Return a computed head of a cohort."""
-    return HEADS[cohort.head](rng, grid, skull_stripped)
-
-
 def files_of(cohort: Cohort, index: int) -> tuple[dict[str, str], str | None]:
     """A computed person's image paths by modality, and the mask's path, if any."""
     fields = cohort.phantom(index)
-    files = {kind: f"{template.fill(fields)}.nii.gz" for kind, template in cohort.layouts[0].templates.items()}
+    files = {kind: f"{text.format(**fields)}.nii.gz" for kind, text in cohort.layouts[0].files.items()}
     label = files.pop(LABEL, None)
     return files, label

@@ -36,7 +36,6 @@ CONTRAST = (0.6, 1.0)  # uniform
 LESIONS = (2, 3.0, 9)  # per subject: least, Poisson mean of additional lesions, most
 ISOINTENSE = 0.35  # fraction of lesions that are faint in one of several modalities
 FAINT = (0.0, 0.15)  # contrast in that modality, uniform
-MIMICS = ("WMH", "PVS", "vessel")  # unlabelled tissues that resemble lesions
 CLEARANCE = 1.0  # mm between lesions and mimics
 FAR = 1000.0  # mm; effectively infinite
 

@@ -1,6 +1,6 @@
 """MR scans of the embedded cohort: signal equations, contrast agent, receive field, noise, scanner units."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.random import Generator
@@ -85,11 +85,11 @@ def signal(tissue: Tissue, sequence: Sequence, agent: float = 0.0) -> float:
 
 def vary(rng: Generator, sequence: Sequence) -> Sequence:
     """The sequence with a random error of 3 % (standard deviation) in each time."""
-    return Sequence(
+    return replace(
+        sequence,
         repetition=sequence.repetition * rng.normal(1, 0.03),
         echo=sequence.echo * rng.normal(1, 0.03),
         inversion=sequence.inversion and sequence.inversion * rng.normal(1, 0.03),
-        enhanced=sequence.enhanced,
     )
 
 

@@ -105,8 +105,7 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
             raise InputError(f"--predictions={predictions}: {first.name} and {path.name}; expected one label map")
     if not files:
         raise InputError(f"--predictions={predictions}: no label map; expected files SUBJECT.nii.gz")
-    subjects = [folder for folder in sorted(source.iterdir()) if (folder / RECORD).is_file()]
-    if not subjects:
+    if not any((folder / RECORD).is_file() for folder in source.iterdir()):
         raise InputError(f"--prepared={prepared}: no prepared subject; expected the output folder of scripts.prepare")
     outcomes = send_all(files, source, output_folder(output, maps, source), modality, jobs)
     if not all(outcome.is_usable for outcome in outcomes):

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydicom.misc import is_dicom
 
+from common.data.layouts.listing import walk
 from common.dicom.geometry import read_series
 from common.dicom.series.choice import SeriesError, choose_series
 from common.dicom.study import DICOM_SUFFIXES, Series, read_study
@@ -47,8 +48,9 @@ class SeriesScan:
         return {"series": self.series.name, "images": len(self.series.instances), "evidence": self.evidence}
 
 
-def holds_dicom(files: Sequence[Path]) -> bool:
-    """Whether any of the files is DICOM, by its first bytes or its suffix."""
+def holds_dicom(folder: Path) -> bool:
+    """Whether any file below a folder is DICOM, by its first bytes or its suffix."""
+    files = (folder / entry.path for entry in walk(folder) if not entry.is_folder and not entry.fault)
     return any(path.suffix.lower() in DICOM_SUFFIXES or is_dicom(path) for path in files)
 
 

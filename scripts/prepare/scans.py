@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from common.data.datalists import UNPRINTABLE
-from common.data.layouts.listing import list_images, walk
+from common.data.layouts.listing import list_images
 from common.data.layouts.names import LABEL, NO_LABELS, Naming, words_of
 from common.data.layouts.reading import choosing, read_layout
 from common.data.layouts.subjects import DataSet
@@ -80,8 +80,6 @@ def find_subjects(
     None recognises the usual names of label maps, "none" skips label maps; `masks` None skips brain masks. Raise an
     InputError if there are no scans, or if an option matches nothing.
     """
-    if labels is not None and not isinstance(labels, str):
-        raise InputError(f"--labels={labels}: expected words that end file names, such as seg, or a pattern")
     spelled = {name: words_of(text, f"--patterns={dict(patterns)}") for name, text in patterns.items()}
     if masks is not None:
         spelled[BRAIN] = words_of(masks, f"--brain={masks}")
@@ -93,7 +91,7 @@ def find_subjects(
         listing = list_images(root)
         data = read_layout(listing, naming, states_regions=True)
         idle = [name for name, files in listing.tops.items() if not files and name not in data.subjects]
-        studies = [name for name in idle if _is_study(root / name)]
+        studies = [name for name in idle if holds_dicom(root / name)]
     lines = data.account((*modalities, BRAIN), labels != "none", apart=studies)
     faults = _faults(data, naming, masks)
     subjects = [_subject(data, name, modalities, keeps_missing, masks, faults.get(name, "")) for name in data.subjects]
@@ -117,10 +115,6 @@ def find_subjects(
         elif subject.name in FILES:
             subjects[index] = Subject(subject.name, fault="reserved for an output file; expected another name")
     return sorted(subjects, key=lambda subject: subject.name)
-
-
-def _is_study(folder: Path) -> bool:
-    return holds_dicom([folder / entry.path for entry in walk(folder) if not entry.is_folder and not entry.fault])
 
 
 def _check_found(

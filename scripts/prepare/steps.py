@@ -42,13 +42,14 @@ def prepare_scans(
     check_number("jobs", jobs, int, 1, 1024)
     names = settings.modalities
     for name, option in {"patterns": patterns, "series": series}.items():
-        if not isinstance(option or {}, Mapping) or not all(isinstance(text, str) for text in (option or {}).values()):
+        if not isinstance(option or {}, Mapping):
             raise InputError(f"--{name}={option}: expected a mapping of texts; see --help")
     if unknown := [modality for modality in patterns or {} if modality not in names]:
         raise InputError(f"--patterns={patterns}: {unknown[0]} is not one of the modalities {', '.join(names)}")
-    requested = {str(subject): parse_series_option(text, names) for subject, text in (series or {}).items()}
+    requested = {subject: parse_series_option(text, names) for subject, text in (series or {}).items()}
     keeps_missing = choice("missing", missing, {"refuse": False, "keep": True})
-    subjects = find_subjects(root, names, patterns or {}, requested, labels, keeps_missing, settings.mask_pattern)
+    masks = settings.brain if "*" in settings.brain else None
+    subjects = find_subjects(root, names, patterns or {}, requested, labels, keeps_missing, masks)
     accepted = accepted_of(accept, [subject.name for subject in subjects])
     array = None if slurm is None else array_of(slurm, output, "prepare", jobs)
     outcomes = prepare_cohort(subjects, settings, output, jobs, accepted, array)

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -126,7 +126,7 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
     """
     start = time.monotonic()
     scans, remarks = subject.scans(settings.modalities)
-    settings = settings.limited_to(scans)
+    settings = replace(settings, modalities=tuple(name for name in settings.modalities if name in scans))
     masks = {LABELS: subject.labels, "brain": subject.brain}
     digests = {modality: scan.digest() for modality, scan in scans.items()}
     wanted: dict[str, Any] = {
@@ -140,7 +140,7 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
     for is_out in (False, True):
         folder = folder_of(output, subject.name, is_out)
         if (earlier := _earlier(folder, made, wanted)) is not None:
-            figures = _outside(Figures(**earlier["figures"]), earlier.get("cause", ""))
+            figures = tuple(outside(Figures(**earlier["figures"]), earlier.get("cause", "")))
             remarks = earlier.get("remarks", remarks)
             outcome = Outcome(
                 subject.name, outside=figures, is_accepted=is_accepted or not is_out, remarks=tuple(remarks)
@@ -172,22 +172,16 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
         },
         "labels": None if subject.labels is None else {**NiftiScan(subject.labels).record(), "drawn_on": drawn_on},
         "remarks": remarks,
-        "figures": prepared.figures.record(),
+        "figures": asdict(prepared.figures),
         "cause": prepared.cause,
         "versions": {name: version(name) for name in VERSIONS} | {"python": platform.python_version()},
         "seconds": seconds,
     }
-    figures = _outside(prepared.figures, prepared.cause)
+    figures = tuple(outside(prepared.figures, prepared.cause))
     outcome = Outcome(subject.name, True, figures, is_accepted, remarks=tuple(remarks), seconds=seconds)
     with _appearing(output, subject.name, outcome.is_left_out) as folder:
         _write(folder, subject.name, prepared, settings, record, resampled)
     return outcome
-
-
-def _outside(figures: Figures, cause: str) -> tuple[str, ...]:
-    """Return a phrase for each figure outside its limits, then the likely cause if known; empty if none is outside."""
-    phrases = outside(figures)
-    return (*phrases, f"probably {cause}") if phrases and cause else tuple(phrases)
 
 
 def _remarks(*files: Path) -> list[str]:

@@ -47,12 +47,7 @@ def fits(bare: str, words: str) -> bool:
         >>> fits("P1/pre/P1_T1", "T1"), fits("P1/pre/T1", "pre/T1"), fits("P1/pre/T1", "orig/*"), fits("P1_T1", "1")
         (True, True, False, False)
     """
-    return _fields(bare, words) is not None
-
-
-def _fields(bare: str, words: str) -> dict[str, str] | None:
-    """Return the fields of a matching template, {} for words that end the path, or None without a match."""
-    return _template(words).match(bare)
+    return _template(words).match(bare) is not None
 
 
 @lru_cache
@@ -77,11 +72,6 @@ class Naming:
     spelled: Mapping[str, str] = field(default_factory=dict)
     label: str | None = None
 
-    @property
-    def states_subjects(self) -> bool:
-        """Whether a template contains the subject's name."""
-        return any(SUBJECT in words for words in (self.label or "", *self.spelled.values()))
-
     def parse(self, stem: str, bare: str = "", folder: str | None = None) -> Name:
         """Parse a file's name without suffix; `bare` is its path without suffix, `folder` the modality of its folder.
 
@@ -93,7 +83,7 @@ class Naming:
         """
         longest_first = sorted(self.spelled.items(), key=lambda item: -len(item[1]))
         for kind, words in [(LABEL, self.label or ""), *longest_first]:
-            if words and (fields := _fields(bare or stem, words)) is not None:
+            if words and (fields := _template(words).match(bare or stem)) is not None:
                 before = _cut((bare or stem).rpartition("/")[2], words.rpartition("/")[2])
                 return Name(before, kind, is_given=True, subject=fields.get("subject"))
         if (start := before_label(stem)) is not None:

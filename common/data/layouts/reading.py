@@ -12,7 +12,7 @@ from ..cohorts import COHORTS
 from .bids import is_bids, read_bids
 from .folders import is_flat, is_folders, read_flat, read_folders
 from .listing import Listing, bare_of, list_images
-from .names import SIGNS, Naming
+from .names import SIGNS, SUBJECT, Naming
 from .nnunet import is_nnunet, read_nnunet, regions_in
 from .subjects import DataSet
 
@@ -39,7 +39,7 @@ def layouts_of(listing: Listing, naming: Naming) -> list[str]:
 
     A template with the subject's name selects flat, the only layout that uses it.
     """
-    if naming.states_subjects:
+    if any(SUBJECT in words for words in (naming.label or "", *naming.spelled.values())):
         return ["flat"]
     special = [name for name in SPECIAL if LAYOUTS[name].fits(listing)]
     return special or [name for name in LAYOUTS if name not in SPECIAL and LAYOUTS[name].fits(listing)]

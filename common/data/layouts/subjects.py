@@ -14,7 +14,6 @@ VISIT = re.compile(  # visit names that begin with the person: UK Biobank, BraTS
     r"(?P<person>\d+(?=_\d+_\d+$)|BraTS-[A-Za-z]+-\d+(?=-\d+$)|sub-[A-Za-z0-9]+(?=$|_ses-[A-Za-z0-9]+$)).*"
 )
 NEITHER = "neither modality nor label"
-SEVERAL, WORSE = "several files for one image", "a file that fits better exists"
 
 
 class Claim(NamedTuple):
@@ -114,8 +113,8 @@ class DataSet:
             first, *ties = (claim.path for claim in group if claim.rank == best)
             self.subjects.setdefault(name, SubjectFiles(name, group[0].person)).files[kind] = first
             self.clashes += [Clash(name, kind, (first, second)) for second in ties[:1]]
-            self.leave(SEVERAL, ties)
-            self.leave(WORSE, [claim.path for claim in group if claim.rank != best])
+            self.leave("several files for one image", ties)
+            self.leave("a file that fits better exists", [claim.path for claim in group if claim.rank != best])
 
     def clashing(self, modalities: Collection[str] | None) -> list[Clash]:
         """Return the clashes of label maps and these modalities; None means all modalities."""

@@ -44,7 +44,3 @@ class Template:
         """Return the fields of a path below the root; None if the template does not fit."""
         match = self._pattern.fullmatch(path)
         return match.groupdict() if match else None
-
-    def fill(self, values: Mapping[str, str]) -> str:
-        """Return the path with the fields filled in."""
-        return self.text.format(**values)

@@ -11,7 +11,7 @@ from monai.transforms import NormalizeIntensityd
 from common.data.cohorts import COHORTS
 from common.data.intensities import NormalizeBraind, brain_and_head, otsu
 from common.data.preparation import measure, skull_in
-from scripts.phantoms.layouts import grid_of, head_of
+from scripts.phantoms.layouts import HEADS, grid_of
 from scripts.phantoms.mr_signal import SEQUENCES, scan
 
 SPACING = 3.0  # mm
@@ -29,7 +29,7 @@ class Scan(NamedTuple):
 def scans(layout, skull_stripped, spacing, seed):
     """The scans of a subject of the embedded cohort, and the anatomy that they were made from."""
     rng = np.random.default_rng(seed)
-    head = head_of(COHORTS[layout], rng, grid_of(COHORTS[layout], spacing), skull_stripped)
+    head = HEADS[COHORTS[layout].head](rng, grid_of(COHORTS[layout], spacing), skull_stripped)
     brain, tissue = (np.zeros(head.grid.shape, bool) for _ in range(2))
     brain[head.inside] = head.depth > 0
     tissue[head.inside] = (head.fractions["GM"] + head.fractions["WM"] > 0.8) & (head.labels == 0) & (head.depth > 0)

@@ -17,9 +17,9 @@ from scipy.spatial.transform import Rotation
 from common.data.cohorts import COHORTS
 from common.data.volumes import write_volume
 from common.metrics.measures import dice
-from common.prepare.subject import default_reference
+from common.prepare.subject import Settings
 from common.prepare.volumes import Grid
-from scripts.phantoms.layouts import grid_of, head_of
+from scripts.phantoms.layouts import HEADS, grid_of
 from scripts.phantoms.mr_signal import SEQUENCES, scan
 from scripts.prepare.subjects import mask_file, read_record
 
@@ -46,14 +46,14 @@ def make_raw(layout: str, index: int, folder: Path, seed: int = 0, spacing: floa
     """
     kind = COHORTS[layout]
     rng = np.random.default_rng([seed, index])
-    head = head_of(kind, rng, grid_of(kind, spacing), False)
+    head = HEADS[kind.head](rng, grid_of(kind, spacing), False)
     agent, affine = rng.uniform(0.15, 0.4), kind.space.affine(spacing)
     subject = kind.phantom(index)["person"]
     motion = np.random.default_rng([seed, index, 1])
     centre = np.array(CENTRE) + kind.space.mni_origin
     first = _rigid(motion, *TURN, centre)
     middle = _moved(first, centre[None])[0]
-    reference = default_reference(kind.modalities)
+    reference = Settings(layout, kind.modalities).reference
     motions = {}
     for modality in kind.modalities:
         image = scan(rng, head, SEQUENCES[modality], agent)

@@ -42,7 +42,7 @@ def test_a_pattern_of_one_name_is_that_of_fnmatch(pattern, name):
 def test_a_template_reads_what_it_writes(layout):
     values = {"person": "7", "visit": "2_0", "session": "1", "above": ""}
     for text in layout.files.values():
-        fields = Template(text, {"above": ".*"}).match(Template(text).fill(values))
+        fields = Template(text, {"above": ".*"}).match(text.format(**values))
         assert fields == {name: values[name] for name in fields}
 
 
