@@ -1,12 +1,13 @@
 """From your scans and label maps to a model and its evaluation: `python -m scripts.mine RAW --output=DIR`."""
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
 
 from common.cli import run
-from common.errors import InputError, check_number, show
-from common.files import check_writable_folder, expand_home
+from common.errors import ArgumentError, InputError, check_number, show
+from common.files import check_writable_folder, expand_home, why_no_folder
 from common.values import flag
 
 
@@ -54,11 +55,14 @@ def mine(
     source = here if plan is None else expand_home(plan, f"--plan={plan}")
     asked = {"modalities": modalities, "label": label, "regions": regions, "person": person}
     if plan is None and not here.exists():
+        if root is None:
+            raise ArgumentError("root", problem="missing", expected="the folder of your scans, or --plan")
+        scans = expand_home(root, f"--root={root}")
+        if not scans.is_dir():
+            raise ArgumentError("root", root, why_no_folder(scans), "a folder of scans")
         from scripts.mine.planning import make_plan
 
-        if root is None:
-            raise InputError("root", "missing", "the folder of your scans, or --plan")
-        made = make_plan(expand_home(root, f"--root={root}"), asked, float(hours), device)
+        made = make_plan(scans, asked, float(hours), device)
         check_plan(made, here)
     else:
         if fixed := [name for name, value in asked.items() if value is not None]:
@@ -79,8 +83,9 @@ def mine(
 
 
 def _agrees() -> bool:
-    """Ask for confirmation on a terminal; return False without a terminal."""
-    if not (sys.stdin and sys.stdin.isatty() and sys.stdout.isatty()):
+    """Ask for confirmation on a terminal; return False without a terminal, and in a cell of a notebook."""
+    is_in_notebook = "JPY_PARENT_PID" in os.environ  # whose terminal takes no input
+    if is_in_notebook or not (sys.stdin and sys.stdin.isatty() and sys.stdout.isatty()):
         return False
     return input("\nRun this plan? [y/N] ").strip().lower() in ("y", "yes")
 

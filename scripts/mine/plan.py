@@ -15,7 +15,7 @@ from common.configs import parsed
 from common.data.cohorts import COHORTS
 from common.data.regions import declaration
 from common.errors import InputError, choice, did_you_mean, show, within
-from common.files import atomic_write, valid_yaml
+from common.files import atomic_write, expand_home, valid_yaml
 from common.options import OPTIONS
 from scripts.datalists.splits import RandomSplits
 from scripts.experiments.engine import OpenStudy, launcher, run_jobs, select, states_of
@@ -49,6 +49,7 @@ Plan = Mapping[str, Any]  # as in SCHEMA
 def read_plan(path: Path) -> dict[str, Any]:
     """Read a plan; raise an InputError if it does not match `SCHEMA` or has an invalid value (`check_plan`)."""
     plan: dict[str, Any] = valid_yaml(path, EXPECTED, SCHEMA)
+    plan["root"] = str(expand_home(plan["root"], f"{path}: root").resolve())
     check_plan(plan, path)
     return plan
 

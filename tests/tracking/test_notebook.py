@@ -17,7 +17,11 @@ def test_the_notebook_trains_a_model_and_shows_its_page(tmp_path):
     notebook.cells.remove(by_tag["install"])
     for tag, old, new in (
         ("places", 'Path("first_model").resolve()', f"Path({str(tmp_path)!r})"),
-        ("length", '"iterations": 40, "val_interval": 20, "warmup_iterations": 8', '"iterations": 2, "val_interval": 2'),
+        (
+            "length",
+            '"iterations": 40, "val_interval": 20, "warmup_iterations": 8',
+            '"iterations": 2, "val_interval": 2',
+        ),
     ):
         assert old in by_tag[tag].source
         by_tag[tag].source = by_tag[tag].source.replace(old, new)

@@ -12,6 +12,7 @@ import yaml
 
 from scripts.experiments.engine import states_of
 from scripts.mine import planning
+from scripts.mine.__main__ import _agrees
 from scripts.mine.plan import jobs_of, read_plan, screen
 from scripts.mine.planning import judged
 from tests.scripts.prepare.moved_heads import make_raw
@@ -160,6 +161,22 @@ def test_a_wrong_plan_is_refused_before_any_work(planned, tmp_path, change, line
         screen(read_plan(file), tmp_path)
 
 
+def test_a_relative_folder_of_scans_is_that_of_the_reader(planned, raw, tmp_path, monkeypatch):
+    file = edited(tmp_path / "plan.yaml", read_plan(planned[0] / "plan.yaml") | {"root": raw.name})
+    monkeypatch.chdir(raw.parent)
+    assert read_plan(file)["root"] == str(raw.resolve())
+
+
+def test_a_cell_of_a_notebook_is_not_asked(monkeypatch):
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("sys.stdout", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("builtins.input", lambda _: "y")
+    monkeypatch.delenv("JPY_PARENT_PID", raising=False)
+    assert _agrees()
+    monkeypatch.setenv("JPY_PARENT_PID", "1")
+    assert not _agrees()
+
+
 def test_bad_input_is_one_line_and_leaves_nothing(raw, planned, tmp_path):
     output, _ = planned
     empty = tmp_path / "empty"
@@ -169,8 +186,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(raw, planned, tmp_path):
     bare = shutil.copytree(raw, tmp_path / "bare", ignore=shutil.ignore_patterns("*_lesion*"))
     new = tmp_path / "new"
     for words, line in (
-        ([f"--output={new}"], "root: missing; expected the folder of your scans, or --plan"),
-        ([tmp_path / "none", f"--output={new}"], f"--root={tmp_path / 'none'}: "),
+        ([f"--output={new}"], "--root: missing; expected the folder of your scans, or --plan"),
+        ([tmp_path / "none", f"--output={new}"], f"--root={tmp_path / 'none'}: no such folder"),
         ([empty, f"--output={new}"], f"--root={empty}: no data set of a known layout"),
         ([bare, f"--output={new}"], f"--root={bare}: no label map to learn from; expected "),
         ([tmp_path / "three", f"--output={new}"], "3 people with T1 and a label map; expected 4 or more"),
