@@ -62,6 +62,10 @@ def test_an_nrrd_lies_where_itk_puts_it(tmp_path):
             "space none, or axes without",
         ),
         (
+            lambda data: data.replace(b"posterior-superior", b"posterior"),
+            "space left-posterior, or axes without",
+        ),
+        (
             lambda data: data.replace(b"kinds:", b'space units: "m" "m" "m"\nkinds:'),
             "space units m, where mm was expected",
         ),
