@@ -24,7 +24,7 @@ def read_regions(path: Path, name: str) -> str:
     content = valid_yaml(path, EXAMPLE, name=name)
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise InputError(f"{name}: {json.dumps(content, default=str)[:80]}; expected {EXAMPLE}")
-    definitions = json.loads(SCHEMA.read_text(encoding="utf-8"))["$defs"]
+    definitions = SCHEMA["$defs"]
     check_schema(content, {"$ref": "#/$defs/regions", "$defs": definitions}, name, EXAMPLE)
     with within(name):
         return declaration(content)
