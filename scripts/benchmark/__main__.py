@@ -3,14 +3,13 @@
 import statistics
 from collections.abc import Callable, Mapping
 from datetime import date
-from json import dumps
 from pathlib import Path
 from typing import Any
 
 from common import cli
 from common.bars import tqdm
 from common.errors import InputError, check_number, choice, show
-from common.files import atomic_write, check_writable_file
+from common.files import atomic_write, check_writable_file, write_json
 from scripts.benchmark import inference, metrics, reader, step, timing
 from scripts.benchmark.timing import ROOT, Measured, Works
 
@@ -57,8 +56,7 @@ def benchmark(name: str, repeats: int = 3, json: str | None = None) -> None:
             show(f"{task}: table written to {PAGE}")
         figures += rows
     if json:
-        with atomic_write(json) as file:
-            file.write_text(dumps(figures, indent=1) + "\n")
+        write_json(json, figures)
 
 
 def _gpu(file: Path) -> None:

@@ -13,7 +13,6 @@ from scripts.benchmark.timing import ROOT, Works, measure
 
 BATCH_SIZE = 4  # crops
 EDGE = 96  # voxels; stage 1's patch_size
-STAGE_1 = ROOT / "bundles/ukb_ssl_pretrain/configs/train.yaml"
 VARIANTS = {  # title -> kind of reading
     "from a store (ours)": "store",
     "MONAI's transforms": "stock",
@@ -77,7 +76,7 @@ def loader(
     from common.data.store import Store
 
     config = ConfigParser()
-    config.read_config(str(STAGE_1))
+    config.read_config(str(ROOT / "bundles/ukb_ssl_pretrain/configs/train.yaml"))
     config.update({"crops_per_volume": 1, "batch_size": crops, "patch_size": [edge] * 3})
     names = ("deterministic_transforms", "train::random_transforms")
     composed = Compose([transform for name in names for transform in config.get_parsed_content(name)])

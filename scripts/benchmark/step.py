@@ -41,6 +41,7 @@ def one_step(
     accept the additional words `channels_last` and `compiled`. For `ours`, `batches` can replace the random batch.
     """
     import torch
+    from monai.engines import default_prepare_batch
     from monai.losses import DiceLoss
 
     from common.ssl import set_attention
@@ -53,7 +54,7 @@ def one_step(
         parts = SSLHead(2, size).to(device), SSLLoss(), TwoViews()
         batch = {"image": torch.randn(CROPS, 2, *[int(edge)] * 3)}
     else:
-        parts = swin_unetr(4, 3, size).to(device), DiceLoss(sigmoid=True), _supervised
+        parts = swin_unetr(4, 3, size).to(device), DiceLoss(sigmoid=True), default_prepare_batch
         batch = {"image": torch.randn(CROPS, 4, *[int(edge)] * 3)}
         batch["label"] = (torch.rand(CROPS, 3, *[int(edge)] * 3) > 0.9).float()
     kind, words = code.split()[0], code.split()[1:]
@@ -85,10 +86,6 @@ def one_step(
         optimizer.step()
 
     return run
-
-
-def _supervised(batch: Any, device: Any = "cpu", non_blocking: bool = False, **_: Any) -> tuple[Any, ...]:
-    return tuple(batch[name].to(device, non_blocking=non_blocking) for name in ("image", "label"))
 
 
 def _ours(network: Any, loss: Any, prepare: Any, optimizer: Any, batches: Any, dtype: Any, device: str) -> Any:

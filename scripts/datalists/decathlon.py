@@ -37,7 +37,8 @@ def decathlon(root: str, output: str, modalities: str | Sequence[str] | None = N
         raise InputError(f"--root={root}: no image in imagesTr; expected a task of the Medical Segmentation Decathlon")
     file = source / "dataset.json"
     stated: dict[str, Any] = valid_json(file, "the description of a Decathlon task", SCHEMA) if file.is_file() else {}
-    names = naming(modalities, None).modalities or _ordered(stated.get("modality", {}))
+    listed = stated.get("modality", {})
+    names = naming(modalities, None).modalities or [listed[number] for number in sorted(listed, key=int)]
     if not names:
         raise InputError(f"--modalities: missing, as {file} states none; expected names such as FLAIR,T1,T1ce,T2")
     check_writable_folder(target, f"--output={output}")
@@ -58,10 +59,6 @@ def decathlon(root: str, output: str, modalities: str | Sequence[str] | None = N
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     show(f"{output}: {len(images)} cases with {', '.join(names)}; `generic --root={output}` reads them")
-
-
-def _ordered(names: dict[str, str]) -> list[str]:
-    return [names[number] for number in sorted(names, key=int)]
 
 
 def _split(root: Path, image: ImageFile, output: Path, names: Sequence[str]) -> None:

@@ -100,15 +100,15 @@ def _read_datalist(
     """
     if dataset_dir is None:
         raise InputError(f"--dataset_dir: missing; paths in {datalist} are relative to it")
-    content = datalists.read(datalist)
-    convention = content["label_convention"]
+    source = datalists.Datalist(datalist, dataset_dir)
+    convention = source.content["label_convention"]
     if convention is None:
         raise InputError(f"{datalist}: label_convention null; expected the convention of the labels")
     if protocol is not None:
         check_convention(protocol.name, convention)
-    entries = datalists.Datalist(datalist, dataset_dir).load(str(split), None, convention, must_exist=False, missing=())
+    entries = source.load(str(split), None, convention, must_exist=False, missing=())
     datalists.check_files([entry | {"image": [first_image(entry)]} for entry in entries], datalist)
-    listed = {entry["subject"]: images_of(entry, content["modalities"]) for entry in entries}
+    listed = {entry["subject"]: images_of(entry, source.content["modalities"]) for entry in entries}
     return convention, {entry["subject"]: Path(entry["label"]) for entry in entries}, listed
 
 

@@ -14,7 +14,7 @@ from common.pages.charts import INK, SERIES
 from scripts.experiments.jobs import StudyJob
 from scripts.experiments.rows import select
 from scripts.experiments.tables import Table
-from scripts.report.charts import floats, over_iterations, panel, smooth, thin
+from scripts.report.charts import over_iterations, panel, smooth, thin
 from scripts.report.runs import Run, read_run
 
 Curves = Sequence[tuple[str, Sequence[int], NDArray[np.float64]]]  # (name, iterations, values) of each curve
@@ -31,12 +31,12 @@ def loss_charts(rows: Mapping[str, Any], jobs: Mapping[str, StudyJob]) -> tuple[
             except InputError as error:
                 missing.append(f"{name}: {error}")
     training: Curves = [
-        (name, run.train["iteration"], smooth(floats(run.losses["total"])))
+        (name, run.train["iteration"], smooth(np.array(run.losses["total"], float)))
         for name, run in runs
         if "total" in run.losses
     ]
     validation: Curves = [
-        (name, run.validation["iteration"], floats(run.metrics["total"]))
+        (name, run.validation["iteration"], np.array(run.metrics["total"], float))
         for name, run in runs
         if "total" in run.metrics
     ]
@@ -73,10 +73,10 @@ def few_shot_chart(table: Table) -> Markup | None:
         for number, system in enumerate(systems):
             row = [entries.get((system, level)) for level in levels]
             positions = np.arange(len(levels)) + (number - (len(systems) - 1) / 2) * 0.8 / len(systems)
-            ours = floats([entry.ours if entry else None for entry in row])
+            ours = np.array([entry.ours if entry else None for entry in row], float)
             spread = [0.0 if entry is None or math.isnan(entry.sd) else entry.sd for entry in row]
             axes.errorbar(positions, ours, spread, fmt="o", capsize=3, color=SERIES[number % len(SERIES)], label=system)
-            printed = floats([entry.paper if entry else None for entry in row])
+            printed = np.array([entry.paper if entry else None for entry in row], float)
             axes.plot(positions, printed, "D", color=INK, markersize=4, label="paper" if number == 0 else None)
         axes.set_xticks(range(len(levels)), levels)
         axes.set(ylabel="Dice", xlabel="training cases")

@@ -21,7 +21,7 @@ def loss_chart(
     bundle: str, name: str, quantity: str, train: Mapping[str, Any], validation: Mapping[str, Any]
 ) -> Markup:
     """Plot a loss term: raw values faint, smoothed on top, held-out values as markers; `quantity` names the axis."""
-    iterations, values = train["iteration"], floats(train["loss"][name])
+    iterations, values = train["iteration"], np.array(train["loss"][name], float)
     held_out = validation.get("metrics", {}).get(name, [])
 
     def draw(axes: Axes) -> None:
@@ -31,7 +31,7 @@ def loss_chart(
         axes.plot(*thin(iterations, smooth(values)), **style)
         if held_out:
             style = {"color": SERIES[1], "linewidth": 1, "linestyle": ":", "marker": "o", "markersize": 4.5}
-            axes.plot(*thin(validation["iteration"], floats(held_out)), label="held-out", **style)
+            axes.plot(*thin(validation["iteration"], np.array(held_out, float)), label="held-out", **style)
         axes.set_ylabel(quantity + RANGES.get(quantity, ""))
 
     return over_iterations(f"{bundle}: {name} loss over the iterations, training and held-out", draw)
@@ -43,7 +43,7 @@ def metrics_chart(bundle: str, iterations: Sequence[int], metrics: Mapping[str, 
     def draw(axes: Axes) -> None:
         for n, (name, values) in enumerate(metrics.items()):
             style: Any = {"color": SERIES[n % len(SERIES)], "marker": "osD^"[n % 4], "markersize": 4.5}
-            axes.plot(*thin(iterations, floats(values)), label=name, linewidth=2.2 if n == 0 else 1.1, **style)
+            axes.plot(*thin(iterations, np.array(values, float)), label=name, linewidth=2.2 if n == 0 else 1.1, **style)
         is_cosine = all(name.endswith("_cosine") for name in metrics)
         axes.set_ylabel("mean cosine of different crops" if is_cosine else "Dice (0 to 1)")
         axes.set_ylim(-1.03 if is_cosine else -0.03, 1.03)
@@ -55,7 +55,7 @@ def rate_chart(bundle: str, name: str, train: Mapping[str, Any]) -> Markup:
     """Plot the learning rate, or the seconds per step, of each interval."""
 
     def draw(axes: Axes) -> None:
-        values = floats(train[name])
+        values = np.array(train[name], float)
         marker = "." if len(values) == 1 else ""
         axes.plot(*thin(train["iteration"], values), marker=marker, color=SERIES[0], linewidth=1.4, label=RATES[name])
         axes.set_ylim(bottom=0)
@@ -104,8 +104,3 @@ def panel(alternative: str, draw: Callable[[Axes], None]) -> Markup:
         draw(axes)
         axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=4, borderaxespad=0)
         return svg(figure, alternative)
-
-
-def floats(values: Sequence[float | None]) -> NDArray[np.float64]:
-    """Values as an array, with NaN for None."""
-    return np.array([math.nan if value is None else value for value in values], dtype=float)

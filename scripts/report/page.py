@@ -23,10 +23,9 @@ def page(folder: Path, stages: Sequence[Stage]) -> str:
         {
             "as_yaml": partial(yaml.safe_dump, default_flow_style=None, sort_keys=False, width=110),
             "duration": _duration,
-            "gibibytes": lambda value: _number(value, "{:.2f} GiB"),
             "number": _number,
-            "mean": lambda values: mean(list(values)),
-            "embedded": embedded,
+            "mean": mean,
+            "embedded": lambda picture: png_uri(picture.read_bytes()) if is_png(picture) else None,
         },
         made=made_by({}, any(run.made_up or run.config.get("cohort") == "embedded" for run in runs)),
         title=folder.resolve().name,
@@ -54,11 +53,6 @@ def _duration(seconds: float) -> str:
         return _number(seconds, "{:.1f} s")
     minutes, hours = round(seconds) // 60, round(seconds / 60) // 60
     return f"{hours} h {round(seconds / 60) % 60:02} min" if hours else f"{minutes} min {round(seconds) % 60:02} s"
-
-
-def embedded(picture: Path) -> str | None:
-    """A PNG as a data URI; None if it is missing or no PNG."""
-    return png_uri(picture.read_bytes()) if is_png(picture) else None
 
 
 def is_png(path: Path) -> bool:
