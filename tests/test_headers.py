@@ -252,6 +252,5 @@ def test_forms_are_warned_of_from_half_a_voxel(tmp_path):
     content = nifti.written(head(), [1, 4, 4, 4], (1, 4), qoffset=(0, 40, 0), sform=place)
     (tmp_path / "P_T1.nii").write_bytes(content)
     (problem,) = read_headers({"image": [str(tmp_path / "P_T1.nii")]}, "")[0]
-    assert (
-        problem.text == "sform and qform place voxels up to 40 mm apart; expected equal positions (the sform is used)"
-    )
+    expected = "equal positions (the sform is used)"
+    assert (problem.value, problem.expected) == ("sform and qform place voxels up to 40 mm apart", expected)

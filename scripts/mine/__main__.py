@@ -76,13 +76,13 @@ def mine(
     write_plan(made, here)
     show(*screen(made, folder))
     again = shlex.join(["python", "-m", "scripts.mine", f"--output={output}", "--yes"])
-    if is_agreed or _agrees():
+    if is_agreed or agrees():
         carry_out(made, folder)
     else:
         show("", f"you may edit {here}; to run the plan: {again}")
 
 
-def _agrees() -> bool:
+def agrees() -> bool:
     """Ask for confirmation on a terminal; return False without a terminal, and in a cell of a notebook."""
     is_in_notebook = "JPY_PARENT_PID" in os.environ  # whose terminal takes no input
     if is_in_notebook or not (sys.stdin and sys.stdin.isatty() and sys.stdout.isatty()):

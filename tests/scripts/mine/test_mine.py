@@ -12,7 +12,7 @@ import yaml
 
 from scripts.experiments.engine import states_of
 from scripts.mine import planning
-from scripts.mine.__main__ import _agrees
+from scripts.mine.__main__ import agrees
 from scripts.mine.plan import jobs_of, read_plan, screen
 from scripts.mine.planning import judged
 from tests.scripts.prepare.moved_heads import make_raw
@@ -172,9 +172,9 @@ def test_a_cell_of_a_notebook_is_not_asked(monkeypatch):
     monkeypatch.setattr("sys.stdout", SimpleNamespace(isatty=lambda: True))
     monkeypatch.setattr("builtins.input", lambda _: "y")
     monkeypatch.delenv("JPY_PARENT_PID", raising=False)
-    assert _agrees()
+    assert agrees()
     monkeypatch.setenv("JPY_PARENT_PID", "1")
-    assert not _agrees()
+    assert not agrees()
 
 
 def test_bad_input_is_one_line_and_leaves_nothing(raw, planned, tmp_path):
