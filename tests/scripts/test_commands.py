@@ -44,7 +44,8 @@ def test_make_help_has_a_line_for_every_target():
 def documented(page) -> list[tuple[str, list[str]]]:
     """Name and words of each `python -m scripts.NAME ...` in a page's code blocks."""
     found = []
-    for block in re.findall(r"^ *```(?:bash)?\n(.*?)^ *```$", page.read_text(), re.DOTALL | re.MULTILINE):
+    blocks = re.findall(r"^ *```(\w*)\n(.*?)^ *```$", page.read_text(), re.DOTALL | re.MULTILINE)
+    for block in (text for language, text in blocks if language in ("", "bash")):
         for line in block.replace("\\\n", " ").splitlines():
             if match := re.search(r"-m scripts\.(\w+)(.*)", line):
                 words = shlex.split(re.sub(r" \[(--.*?)\]", r" \1", match[2]), comments=True)
