@@ -31,12 +31,13 @@ class EmbeddingInferer(Inferer):
         dtype: Precision of the network: float32, or bfloat16 or float16 under autocast.
 
     Shapes:
-        inputs [1, C, H, W, D] with foreground, no edge shorter than the window's. The network maps windows
-        [N, C, *roi_size] to the feature maps of L levels, each [N, C_l, *(roi_size / stride_l)], as `SSLHead.swinViT`
-        does (L = 5, strides 2, 4, 8, 16 and 32). Output {"embedding": [1, C_L]}, with `levels` also "level_0": [1, C_1]
-        to "level_4": [1, C_L]; float32.
+        inputs [1, C, H, W, D], no edge shorter than the window's. The network maps windows [N, C, *roi_size] to the
+        feature maps of L levels, each [N, C_l, *(roi_size / stride_l)], as `SSLHead.swinViT` does (L = 5, strides 2, 4,
+        8, 16 and 32). Output {"embedding": [1, C_L]}, with `levels` also "level_0": [1, C_1] to "level_4": [1, C_L];
+        float32.
 
     Raises:
+        ValueError: There is no foreground, more than one volume, or a volume smaller than a window.
         InputError: A vector is not finite.
 
     Example:
@@ -61,9 +62,14 @@ class EmbeddingInferer(Inferer):
 
     def __call__(self, inputs: torch.Tensor, network: Encoder, *_: Any, **__: Any) -> dict[str, torch.Tensor]:
         image = convert_to_tensor(inputs)  # without metadata
+        sides = tuple(image.shape[2:])
+        if len(image) != 1 or any(side < edge for side, edge in zip(sides, self.roi_size, strict=True)):
+            raise ValueError(f"inputs {list(image.shape)}: expected one volume, no edge below {list(self.roi_size)}")
         foreground = (image != 0).any(dim=1, keepdim=True).double()  # [1, 1, H, W, D]
+        if not foreground.any():
+            raise ValueError(f"inputs {list(image.shape)}: zero everywhere; expected a brain")
         steps = tuple(max(1, int(edge * (1 - self.overlap))) for edge in self.roi_size)
-        windows = [(..., *window) for window in dense_patch_slices(image.shape[2:], self.roi_size, steps)]
+        windows = [(..., *window) for window in dense_patch_slices(sides, self.roi_size, steps)]
         windows = [window for window in windows if foreground[window].any()]
         weight = foreground / _coverage(foreground, windows)  # a voxel's weights over all windows add up to 1
         sums: list[torch.Tensor] = []

@@ -7,7 +7,7 @@ import torch
 from monai.networks.nets.swin_unetr import SwinUNETR
 from torch import nn
 
-from ..errors import check_number
+from ..errors import ArgumentError, check_number
 from .tasks import Encoded, ProxyTask, Views
 from .views import send
 
@@ -94,9 +94,14 @@ def hidden_blocks(
 
     Returns:
         Mask [count, 1, H, W, D], true for hidden voxels.
+
+    Raises:
+        ArgumentError: The grid has a single block.
     """
     grid = [ceil(side / edge) for side in sides]
     blocks = prod(grid)
+    if blocks < 2:
+        raise ArgumentError("mask_edge", edge, f"crops of {sides} voxels are a single block", "a smaller edge")
     hidden = min(max(1, round(share * blocks)), blocks - 1)
     ranks = torch.stack([torch.randperm(blocks, generator=generator) for _ in range(count)])
     mask = send(ranks < hidden, device).view(count, 1, *grid)

@@ -90,7 +90,13 @@ def rotate(crops: Sequence[torch.Tensor] | torch.Tensor, turns: torch.Tensor) ->
 
     Returns:
         The turned crops [B, C, H, W, D].
+
+    Raises:
+        ValueError: H and W differ.
     """
+    _, height, width, depth = crops[0].shape
+    if height != width:
+        raise ValueError(f"crops of {height, width, depth} voxels: expected equal edges in x and y for a turn about z")
     turned = crops[0].new_empty(len(crops), *crops[0].shape)
     for output, crop, turn in zip(turned, crops, turns.tolist(), strict=True):
         output.copy_(crop.rot90(turn, AXIAL))

@@ -92,7 +92,7 @@ class WeightsAndBiases(Tracker):
     """Track a run with Ignite's `WandBLogger`, against `iteration`; a resumed training continues its run.
 
     Args:
-        folder: Folder of the local files, such as the run's output_dir; FOLDER/wandb/id contains the id of the run.
+        folder: Folder of the local files, such as the run's output_dir; FOLDER/wandb/id contains the training's id.
         settings: Arguments of `wandb.init`, such as project, and mode: offline needs no account.
 
     Raises:
@@ -105,8 +105,9 @@ class WeightsAndBiases(Tracker):
     def begin(self, name: str, settings: Mapping[str, Any], resumed: bool = False) -> None:
         file = self.folder / "wandb" / "id"
         run = file.read_text() if resumed and file.is_file() else secrets.token_hex(4)
-        with atomic_write(file) as temporary:
-            temporary.write_text(run)
+        if settings:  # an evaluation in the same folder leaves the training's id
+            with atomic_write(file) as temporary:
+                temporary.write_text(run)
         of_run = {"name": name, "config": dict(settings), "dir": str(self.folder), "id": run, "resume": "allow"}
         try:
             self.logger = WandBLogger(**of_run | self.settings)

@@ -72,7 +72,9 @@ def evaluate(
     if missing not in (None, "worst"):
         raise InputError(f"--missing={missing}: expected worst")
     check_number("workers", workers, int, 0, 1024)
-    convention, cases = find_cases(predictions, references, selected, missing, dataset_dir, split, label_convention)
+    convention, cases, scored = find_cases(
+        predictions, references, selected, missing, dataset_dir, split, label_convention
+    )
     rules = selected or protocol_of(None, variant, convention)
     check_background(background, cases)
     folder = _output(output, RESULTS, {"--predictions": predictions, "--references": references})
@@ -86,8 +88,7 @@ def evaluate(
     source_record = origin.read_with_warning(source) or {"checkpoints": {}, "settings": {}}
     with claimed("output", folder):
         scores = _scores(cases, rules, convention, workers or os.cpu_count() or 1)
-        scored = split if expand_home(references, references).is_file() else source_record.get("split")
-        settings = {"split": scored, "cleanup": source_record["settings"].get("cleanup")}
+        settings = {"split": scored or source_record.get("split"), "cleanup": source_record["settings"].get("cleanup")}
         made = origin.made_by(settings, is_made_up(cases[0].reference))
         made["checkpoints"] = source_record["checkpoints"]
         _publish(folder, Details(source.resolve().name, convention, rules, cases, scores, made, background), slices)

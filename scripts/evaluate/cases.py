@@ -28,12 +28,13 @@ def find_cases(
     dataset_dir: str | Path | None = None,
     split: str = "testing",
     label_convention: str | None = None,
-) -> tuple[str, list[CaseFiles]]:
-    """Return the label convention and the cases of an evaluation, sorted by name; open no file except a datalist.
+) -> tuple[str, list[CaseFiles], str | None]:
+    """Return an evaluation's label convention, its cases, sorted by name, and their split (None: not of a datalist).
 
-    Files that are not images are ignored. A datalist also gives images and the label convention, so `label_convention`
-    is only for folders. Raise InputError for ambiguous or missing files (`missing="worst"` accepts missing predictions,
-    but not for all cases), and for a convention that is missing, unknown or not scored by `protocol` (None: any).
+    No file but a datalist is opened. Files that are not images are ignored. A datalist also gives images and the label
+    convention, so `label_convention` is only for folders. Raise InputError for ambiguous or missing files
+    (`missing="worst"` accepts missing predictions, but not for all cases), and for a convention that is missing,
+    unknown or not scored by `protocol` (None: any).
     """
     predicted = _nifti_files("predictions", predictions)
     listed: Mapping[str, Images] = {}
@@ -56,7 +57,7 @@ def find_cases(
         if realpath(file) == realpath(labels[name]):
             raise InputError(f"--predictions={predictions}: {file.name} is the reference itself; expected a prediction")
     files = [CaseFiles(name, predicted.get(name), label, listed.get(name, ())) for name, label in labels.items()]
-    return convention, sorted(files)
+    return convention, sorted(files), split if is_datalist else None
 
 
 def _convention_of(protocol: Protocol | None, label_convention: str | None) -> str:

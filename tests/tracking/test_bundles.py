@@ -93,6 +93,10 @@ def test_weights_and_biases_by_the_overlay_of_the_page(run_bundle, tmp_path):
     assert logged(first)[0]["validation/dice"] + curves["validation/dice"] == points
     assert [at for at, _ in curves["train/total"]] == [2]
     assert {"model.pt", "run.json"} <= {file.name for file in (second / "files").iterdir()}
+    evaluation = WeightsAndBiases(folder, project="tumours", mode="offline")
+    evaluation.begin("an evaluation in the same folder", {})
+    evaluation.end([])
+    assert (folder / "wandb/id").read_text() == run, "the training can still be continued"
 
 
 def test_what_weights_and_biases_refuses_is_told(tmp_path, monkeypatch):

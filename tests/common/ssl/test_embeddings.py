@@ -66,6 +66,12 @@ def test_each_brain_voxel_counts_once(overlap, step, batch):
     assert type(found["embedding"]) is torch.Tensor
 
 
+@pytest.mark.parametrize("image", [torch.zeros(1, 1, 8, 8, 8), torch.ones(2, 1, 8, 8, 8), torch.ones(1, 1, 8, 8, 4)])
+def test_empty_several_and_small_volumes_are_refused(image):
+    with pytest.raises(ValueError, match="expected"):
+        EmbeddingInferer((8, 8, 8))(image, pooling(2))
+
+
 def test_a_vector_that_is_not_finite_is_refused():
     with pytest.raises(InputError, match=r"^the network's output is not finite"):
         EmbeddingInferer((8, 8, 8))(volume(8, 8, 8) / 0, pooling(2))

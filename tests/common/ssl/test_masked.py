@@ -134,6 +134,10 @@ def test_one_forward_pass_of_the_encoder_serves_four_tasks():
     [
         (lambda: Masked(share=1.0), "mask_share=1.0: expected a number from 0.01 to 0.99"),
         (lambda: Masked(edge=0), "mask_edge=0: expected a whole number from 1"),
+        (
+            lambda: TwoViews(tasks=[Masked(edge=64)])(CROPS),
+            "mask_edge=64: crops of [64, 64, 32] voxels are a single block; expected a smaller edge",
+        ),
     ],
 )
 def test_what_cannot_be_hidden_is_refused(make, message):

@@ -59,6 +59,12 @@ def test_each_crop_has_its_own_number_of_turns_about_z():
     assert torch.equal(views.rotate(given[:1], torch.tensor([4])), given[:1])
 
 
+def test_crops_with_unequal_edges_are_refused():
+    given = torch.zeros(1, 1, 8, 6, 8)
+    with pytest.raises(ValueError, match=r"\(8, 6, 8\) voxels: expected equal edges in x and y"):
+        TwoViews()({"image": given})
+
+
 def test_turns_are_uniform_and_independent_between_views_and_samples():
     made = TwoViews(seed=1)
     batch = {"image": torch.zeros(2, 1, 4, 4, 4)}

@@ -53,7 +53,7 @@ def test_absent_predictions_are_accepted_on_request_if_there_is_one(folders, tmp
     touch(references, "c.nii")
     with pytest.raises(InputError, match=r"no prediction for 1 of 3 cases: c; .*, or --missing=worst$"):
         find_cases(predictions, references, ATLAS)
-    _, cases = find_cases(predictions, references, ATLAS, missing="worst")
+    _, cases, _ = find_cases(predictions, references, ATLAS, missing="worst")
     assert cases[2] == CaseFiles("c", None, references / "c.nii")
     with pytest.raises(InputError, match="no prediction for 3 of 3 cases: a, b, c; no reference for 1 of 1 pred"):
         find_cases(touch(tmp_path / "other", "x.nii"), references, ATLAS, missing="worst")
@@ -104,7 +104,7 @@ def test_the_image_of_a_case_is_the_first_that_it_has(datalist, tmp_path):
     content["testing"][0]["image"] = [None, "s2/t1.nii.gz"]
     datalist.write_text(json.dumps(content))
     predictions, root = touch(tmp_path / "p", "s1.nii.gz", "s2.nii.gz"), tmp_path / "data"
-    _, cases = find_cases(predictions, datalist, BRATS, dataset_dir=root)
+    _, cases, _ = find_cases(predictions, datalist, BRATS, dataset_dir=root)
     assert [case.images[0] for case in cases] == [("T1", root / "s1/t1.nii.gz"), ("T2", root / "s2/t1.nii.gz")]
     (root / "s2/t1.nii.gz").unlink()
     with pytest.raises(InputError, match=r"s2/t1\.nii\.gz: no such file, of subject s2 in "):
@@ -132,8 +132,9 @@ def test_the_labels_of_a_datalist_are_references(datalist, tmp_path):
         for name in ("s1", "s2")
     ]
     validation = touch(tmp_path / "v", "s0.nii")
-    convention, (case,) = find_cases(validation, datalist, BRATS, dataset_dir=root, split="validation")
+    convention, (case,), split = find_cases(validation, datalist, BRATS, dataset_dir=root, split="validation")
     assert (convention, case.name, case.reference) == ("brats2021", "s0", root / "s0/truth.nii.gz")
+    assert split == "validation"
 
 
 def test_faults_of_a_datalist_are_named(datalist, tmp_path):
