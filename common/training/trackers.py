@@ -105,16 +105,18 @@ class WeightsAndBiases(Tracker):
     def begin(self, name: str, settings: Mapping[str, Any], resumed: bool = False) -> None:
         file = self.folder / "wandb" / "id"
         run = file.read_text() if resumed and file.is_file() else secrets.token_hex(4)
-        if settings:  # an evaluation in the same folder leaves the training's id
-            with atomic_write(file) as temporary:
-                temporary.write_text(run)
         of_run = {"name": name, "config": dict(settings), "dir": str(self.folder), "id": run, "resume": "allow"}
         try:
             self.logger = WandBLogger(**of_run | self.settings)
+        except ModuleNotFoundError as error:
+            raise InputError("wandb", "not installed", "the environment of make tracking") from error
         except Exception as error:
-            expected = "wandb installed, settings that wandb.init accepts, and a login or mode: offline"
+            expected = "settings that wandb.init accepts, and a login or mode: offline"
             raise InputError("Weights & Biases", str(error).partition("\n")[0], expected) from error
         self.logger.define_metric("*", step_metric="iteration")
+        if settings:  # an evaluation in the same folder leaves the training's id
+            with atomic_write(file) as temporary:
+                temporary.write_text(run)
 
     def log(self, section: str, values: Mapping[str, float], iteration: int) -> None:
         self.logger.log({"iteration": iteration} | {f"{section}/{name}": value for name, value in values.items()})

@@ -102,5 +102,5 @@ def test_weights_and_biases_by_the_overlay_of_the_page(run_bundle, tmp_path):
 def test_what_weights_and_biases_refuses_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     for settings in ({"projects": "tumours"}, {"mode": "of"}):
-        with pytest.raises(InputError, match=r"^Weights & Biases: .*; expected wandb installed, settings"):
+        with pytest.raises(InputError, match=r"^Weights & Biases: .*; expected settings that wandb.init accepts"):
             WeightsAndBiases(tmp_path, **settings).begin("a run", {})

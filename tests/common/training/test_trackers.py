@@ -1,12 +1,14 @@
 """A tracker that nobody here wrote: all that a training, its continuation and an evaluation tell it."""
 
 import json
+import sys
 
 import pytest
 from ignite.engine import Engine
 
-from common.training.trackers import Tracker, Tracking, separate, untracked
+from common.training.trackers import Tracker, Tracking, WeightsAndBiases, separate, untracked
 from tests.common.toy import METADATA, Training
+from tests.support import refused
 
 
 class Diary(Tracker):
@@ -51,3 +53,10 @@ def test_a_tracker_of_an_evaluation_gets_its_metrics_and_files(tmp_path):
     Tracking([diary], "ours", [tmp_path / "summary.json", tmp_path / "absent.csv"]).attach(engine)
     engine.run([0])
     assert diary.lines == [("begin", "ours", {}, False), ("evaluation", {"dice": 0.5}, 0), ("end", ["summary.json"])]
+
+
+def test_a_missing_wandb_is_told_and_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with refused("wandb", text="not installed; expected the environment of make tracking"):
+        WeightsAndBiases(tmp_path, project="tumours").begin("a run", {"seed": 1})
+    assert not [*tmp_path.iterdir()]
