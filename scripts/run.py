@@ -32,6 +32,7 @@ from common.configs import Change, as_data, check, check_values, parsed
 from common.data import datalists
 from common.environment import check_help, prepare_process
 from common.errors import (
+    ArgumentError,
     InputError,
     chain_of,
     choice,
@@ -43,13 +44,16 @@ from common.errors import (
     shortened,
     show,
 )
+from common.files import expand_home, why_no_file, why_no_folder
 from common.memory import explain_out_of_memory
 from common.options import OPTIONS
 from common.resolver import key_of
 from common.training.length import length
+from common.values import optional
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 DISTRIBUTED = "multi_gpu_train.yaml"
+FOLDERS, FILES = ("dataset_dir", "store"), ("pretrained", "checkpoint")  # options for what must exist
 RECIPES = {"text": None, "table": "recipe_table.yaml", "code": "recipe_code.yaml", "robust": "recipe_robust.yaml"}
 
 
@@ -85,6 +89,16 @@ def check_early(files: Sequence[str | Path], options: Mapping[str, Any]) -> None
         length(values, cases=1, cases_per_step=1)
     if isinstance(datalist := options.get("datalist"), str):
         datalists.read(datalist)
+
+
+def check_paths(options: Mapping[str, Any]) -> None:
+    """Refuse options that name a file or folder to read that does not exist."""
+    for name in (*FOLDERS, *FILES):
+        given = optional(options.get(name))
+        for path in [given] if isinstance(given, str) else given or ():
+            place = expand_home(path, f"--{name}={path}")
+            if not (place.is_dir() if name in FOLDERS else place.is_file()):
+                raise ArgumentError(name, path, (why_no_folder if name in FOLDERS else why_no_file)(place))
 
 
 def _check_word(what: str, words: Sequence[str], names: Sequence[str]) -> str:
@@ -135,6 +149,7 @@ def main() -> None:
     files, options = read_command_line(sys.argv[1:], is_distributed="RANK" in os.environ)
     values |= options
     check_early(files, options)
+    check_paths(options)
     gc.disable()  # garbage collection takes a third of the time to import PyTorch and MONAI, and frees nothing
     changes = check(files, options)
     from monai.bundle import create_workflow

@@ -8,7 +8,7 @@ from monai.bundle import ConfigParser
 from common.cli import log_unexpected
 from common.configs import Change
 from common.errors import InputError
-from scripts.run import blaming, check_early, read_command_line
+from scripts.run import blaming, check_early, check_paths, read_command_line
 from tests.support import BUNDLES, ROOT, execute, one_line
 
 
@@ -96,6 +96,22 @@ def test_what_runs_is_not_refused(bundle):
         *read_command_line([bundle, "train", "quickstart", "--device=cuda:7", "--tracking=mlflow", "--+a::b=1"])
     )
     check_early(*read_command_line([bundle, "inference", "--checkpoint=[a.pt,b.pt]"]))
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--dataset_dir=nowhere"], "dataset_dir=nowhere: no such folder"),
+        (["--store=README.md"], "store=README.md: a file"),
+        (["--pretrained=no.pt"], "pretrained=no.pt: no such file"),
+        (["--checkpoint=[README.md,docs]"], "checkpoint=docs: a folder"),
+    ],
+)
+def test_what_an_option_reads_must_exist(options, line):
+    _, given = read_command_line(["brats_finetune", "train", "--pretrained=null", "--dataset_dir=docs", *options])
+    with pytest.raises(InputError) as error:
+        check_paths(given)
+    assert one_line(error) == line
 
 
 def test_nothing_slow_is_imported_before_a_wrong_option_is_refused():
