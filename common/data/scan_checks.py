@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, place_in_user_code, shortened, show
 from .regions import CONVENTIONS, aliases_of, known_labels, regions_of
-from .volumes import alternative_affine, is_assumed, length_of, open_volume, read_stored, read_voxels
+from .volumes import READABLE, alternative_affine, is_assumed, length_of, open_volume, read_stored, read_voxels
 
 # Errors break training or scores; warnings deserve a look
 ERRORS = (
@@ -216,7 +216,7 @@ def broken_file(files: Sequence[Any]) -> tuple[str, str] | None:
 def what_broke(entry: Mapping[str, Any], error: BaseException) -> str:
     """Describe why a case failed: its unreadable file or, if all can be read, the transforms' error and all files."""
     if broken := broken_file(files_in(entry)):
-        return f"{broken[0]}: {broken[1]}; expected a NIfTI file that can be read"
+        return f"{broken[0]}: {broken[1]}; expected {READABLE}"
     location = place_in_user_code(error)
     while error.__cause__ is not None:
         error = error.__cause__
@@ -233,7 +233,7 @@ def _open(file: str, root: str) -> tuple[Any, Problem | None]:
     except FileNotFoundError as error:
         return None, Problem("missing", file, first_line(error), "a file")
     except Exception as error:
-        return None, Problem("unreadable", file, first_line(error), "a NIfTI image")
+        return None, Problem("unreadable", file, first_line(error), READABLE)
 
 
 def _header_problem(file: str, scan: Any, path: str) -> Problem | None:

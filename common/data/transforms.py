@@ -32,7 +32,7 @@ from .scan_checks import (
     label_problem,
     raise_problem,
 )
-from .volumes import forms_of, open_volume, read_voxels
+from .volumes import READABLE, forms_of, open_volume, read_voxels
 
 FORMS = "forms"  # metadata key of `common.data.volumes.forms_of` an image's first file
 MISSING = "missing_modalities"  # metadata key: a bool for each channel, only if a modality is missing
@@ -68,7 +68,7 @@ def _load(files: Sequence[str | Path | None]) -> MetaTensor:
             scan = open_volume(file)
             voxels = read_voxels(scan, file).reshape(edges_of(scan))
         except Exception as error:  # damaged files raise many exceptions
-            raise InputError(f"{file}: {first_line(error)}; expected a NIfTI file that can be read") from error
+            raise InputError(f"{file}: {first_line(error)}; expected {READABLE}") from error
         if not meta:
             image = np.zeros((len(files), *voxels.shape), np.float32)
             meta = {"filename_or_obj": str(file), "affine": scan.affine, "original_affine": scan.affine}

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ..files import atomic_write, why_no_file
 from .nrrd import open_nrrd
 
+READABLE = "a NIfTI, MGH or NRRD file that can be read"
 MADE_UP = b"made-up subject"  # `descrip` in the header of a synthetic subject's file
 AFTER = 2**20  # bytes; content after the voxels must be shorter
 CODES = ("sform_code", "qform_code")

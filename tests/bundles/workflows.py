@@ -43,6 +43,7 @@ def workflow(
     values |= {"output_dir": str(output), "num_workers": 0, "amp": False}  # the same figures on every processor
     if name == "train":
         values |= {"ckpt_dir": str(output / "models"), "warmup_iterations": 1}
+        values |= {"validate::inferer::overlap": 0} if bundle in SUPERVISED else {}  # less than half of the windows
     workflow = ConfigWorkflow(
         config_file=[str(folder / f"{file}.yaml") for file in (name, *overlays)],
         meta_file=str(folder / "metadata.json"),

@@ -66,7 +66,7 @@ def test_a_broken_file_is_named_with_its_subject_and_bad_input_keeps_its_own_mes
     broken = entries[1]["image"][1]
     break_file(broken)
     with pytest.raises(
-        InputError, match=rf"^subject case1: {broken}: .*; expected a NIfTI file that can be read$"
+        InputError, match=rf"^subject case1: {broken}: .*; expected a NIfTI, MGH or NRRD file that can be read$"
     ) as error:
         [None for _ in CaseDataset(entries, Compose([LOAD]), cache_rate)]
     assert not any(text in one_line(error) for text in (entries[1]["image"][0], "_seg", "applying transform"))

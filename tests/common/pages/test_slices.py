@@ -149,7 +149,7 @@ def test_what_cannot_be_shown_is_said(tmp_path):
     html = write_case(tmp_path, bare, details_of(files)).read_text()
     assert not np.asarray(volume(html, "image-0").dataobj).any()
     files.reference.write_bytes(b"damaged")
-    with pytest.raises(InputError, match=r"r.nii.gz: .*expected a NIfTI image"):
+    with pytest.raises(InputError, match=r"r.nii.gz: .*expected a NIfTI, MGH or NRRD file"):
         write_case(tmp_path, files, details_of(files, {}))
 
 
