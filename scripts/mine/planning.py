@@ -77,6 +77,10 @@ class Data(NamedTuple):
         """The modalities in channel order."""
         return self.scan.modalities
 
+    def visits(self, split: str) -> int:
+        """Return the number of a split's visits; a person may have several."""
+        return sum(str(visit.person) in self.people[split] for visit in self.cases)
+
     def case(self, subject: SubjectFiles) -> dict[str, Any]:
         """Return a subject's name and file paths, as the scan checks take them."""
         files = [str(self.root / subject.files[name]) for name in self.modalities]
@@ -112,7 +116,7 @@ def make_plan(root: Path, asked: Mapping[str, Any], hours: float, device: str) -
     patch = fit.options["patch_size"]
     windows = prod(max(1, ceil(2 * mm / (edge * n)) - 1) for mm, edge, n in zip(BRAIN, spacing, patch, strict=True))
     of_windows = windows * fit.window
-    validation = of_windows * len(data.people["validation"])
+    validation = of_windows * data.visits("validation")
     count = int(np.clip(900 * hours / validation, *VALIDATIONS))
     interval = max(1, int(min(MOST, max(1800 * hours, 3600 * hours - count * validation) / fit.step)) // count)
     train = training(data, fit, spacing, device) | {"iterations": count * interval, "val_interval": interval}
@@ -125,7 +129,7 @@ def make_plan(root: Path, asked: Mapping[str, Any], hours: float, device: str) -
         "prepare": subjects * SUBJECT * len(data.modalities) / 2,
         "step": fit.step,
         "validation": count * validation,
-        "evaluation": of_windows * len(data.people["testing"]) * 2 ** len(symmetric_axes(str(data.scan.convention))),
+        "evaluation": of_windows * data.visits("testing") * 2 ** len(symmetric_axes(str(data.scan.convention))),
     }
     about = {
         "subjects": subjects_in_words(data),

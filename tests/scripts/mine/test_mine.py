@@ -84,6 +84,12 @@ def test_a_small_network_on_a_cpu_trains_on_coarse_voxels(raw, monkeypatch, devi
     assert plan["prepare"]["spacing"] == 4.0, "the stored scans keep their detail"
 
 
+def test_time_is_planned_for_all_visits_of_a_person():
+    cases = [SimpleNamespace(person=person) for person in (1, 1, 1, 2)]
+    data = planning.Data(None, None, None, cases, {"training": ["2"], "validation": ["1"], "testing": ["3"]})
+    assert [data.visits(split) for split in data.people] == [1, 3, 0]
+
+
 def carried_out(output, plan, folder):
     """What the command prints for a plan that is given by --plan, with a training of two steps."""
     plan["train"] |= TINY
