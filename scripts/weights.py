@@ -1,21 +1,53 @@
-"""Inspect and convert checkpoints: `python -m scripts.weights inspect|convert`."""
+"""Download, inspect and convert checkpoints: `python -m scripts.weights download|inspect|convert`."""
 
 import json
 import re
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 from common import cli, weights
 from common.data.modalities import modality_of
-from common.errors import InputError, show
+from common.errors import ArgumentError, InputError, show
 from common.files import atomic_write, check_new_files, digest
 from common.literals import names_of
 from common.options import OPTIONS, check_network
 from common.training.signals import interrupt_on_signals
 
+SILENCE = 60  # seconds without an answer that end a download
 MOST_BLOCKS = 100  # of an encoder; the paper's largest has 24
+
+
+def download(url: str, output: str, *, sha256: str) -> None:
+    """Download a checkpoint or package, and keep it only if it is the published file.
+
+    Args:
+        url: address that begins with https:// or http://.
+        output: file to write; an existing file is not overwritten.
+        sha256: SHA-256 of the file, as its publisher states it: 64 hexadecimal digits.
+    """
+    from torch.hub import download_url_to_file  # late import: `--help` stays fast
+
+    interrupt_on_signals()
+    target = weights.path_of("output", output)
+    check_new_files(f"--output={output}", target)
+    if not re.fullmatch("[0-9a-f]{64}", sha256.lower()):
+        raise ArgumentError("sha256", sha256, expected="64 hexadecimal digits")
+    if not re.match("https?://", url):
+        raise ArgumentError("url", url, expected="an address that begins with https:// or http://")
+    socket.setdefaulttimeout(SILENCE)
+    with atomic_write(target) as temporary:
+        try:
+            download_url_to_file(url, str(temporary))
+        except (URLError, HTTPException, ConnectionError, TimeoutError, UnicodeError) as error:
+            raise ArgumentError("url", url, f"cannot be downloaded: {error}") from error
+        if (received := digest(temporary)) != sha256.lower():
+            raise ArgumentError("sha256", sha256, f"{url} has {received}; nothing was kept")
+    show(f"{output}: {target.stat().st_size} bytes, with the SHA-256 that was asked for")
 
 
 def inspect(file: str) -> None:
@@ -208,4 +240,4 @@ def _size(state: Mapping[str, Any], name: str) -> Any:
 
 
 if __name__ == "__main__":
-    cli.run({"inspect": inspect, "convert": convert}, "weights")
+    cli.run({"download": download, "inspect": inspect, "convert": convert}, "weights")

@@ -24,7 +24,7 @@ def test_every_command_that_the_documents_name_is_listed():
     assert len(named) > 15
     assert named <= set(listed)
     assert listed == commands()
-    assert listed["weights"] == "Inspect and convert checkpoints"
+    assert listed["weights"] == "Download, inspect and convert checkpoints"
 
 
 def test_an_address_space_that_numpy_cannot_start_in_is_refused():

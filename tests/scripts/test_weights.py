@@ -2,8 +2,12 @@
 
 import hashlib
 import json
+import re
 import sys
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
@@ -15,7 +19,7 @@ from safetensors.torch import load_file
 from common import weights
 from common.errors import InputError
 from common.ssl.networks import SSLHead
-from scripts.weights import convert, describe, inspect
+from scripts.weights import convert, describe, download, inspect
 from tests.oracles import checkpoints
 from tests.oracles.paper import SSL_PARAMETERS
 from tests.support import execute, one_line
@@ -336,6 +340,46 @@ def test_a_name_of_safetensors_gives_safetensors_with_the_metadata_beside_it(fil
     (tmp_path / "other.safetensors").unlink()
     with pytest.raises(InputError, match=r"other\.json: exists already; expected a new file"):
         convert(str(file), str(tmp_path / "other.safetensors"), modalities=UKB)
+
+
+# Downloads
+
+
+@pytest.fixture
+def address(tmp_path, monkeypatch):
+    """The address of a server that serves `tmp_path`."""
+    monkeypatch.setattr("socket.setdefaulttimeout", lambda _: None)  # of all sockets of the process
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_published_file_is_downloaded(file, tmp_path, address):
+    copy, sha256 = tmp_path / "new/copy.pt", hashlib.sha256(file.read_bytes()).hexdigest()
+    download(f"{address}/theirs.pt", str(copy), sha256=sha256.upper())
+    assert copy.read_bytes() == file.read_bytes()
+    assert [*copy.parent.iterdir()] == [copy]
+    with pytest.raises(InputError, match="exists already"):
+        download(f"{address}/theirs.pt", str(copy), sha256=sha256)
+
+
+@pytest.mark.parametrize(
+    ("path", "sha256", "line"),
+    [
+        ("/theirs.pt", "0" * 64, "sha256=0{64}: http://.*/theirs.pt has [1-9a-f].*; nothing was kept"),
+        ("/theirs.pt", "0" * 63, "sha256=0{63}: expected 64 hexadecimal digits"),
+        ("/none.pt", "0" * 64, "url=http://.*/none.pt: cannot be downloaded: HTTP Error 404: File not found"),
+        ("99/theirs.pt", "0" * 64, "url=.*: cannot be downloaded: .*"),  # no such port
+        ("file:///etc/passwd", "0" * 64, "url=file:///etc/passwd: expected an address that begins with https:// or .*"),
+    ],
+)
+def test_a_download_that_is_not_the_published_file_leaves_nothing(file, tmp_path, address, path, sha256, line):
+    with pytest.raises(InputError) as error:
+        download(path if "://" in path else f"{address}{path}", str(tmp_path / "new/copy.pt"), sha256=sha256)
+    assert re.fullmatch(line, one_line(error))
+    assert not [*tmp_path.glob("new/*")]
 
 
 # The command line
