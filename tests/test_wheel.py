@@ -1,4 +1,4 @@
-"""The wheel: `common` under a name of its own, which runs docs/tutorials/python.md without a checkout."""
+"""The wheel: `common` under a name of its own, which runs docs/tutorials/python.md; and the command; no checkout."""
 
 import json
 import re
@@ -24,7 +24,11 @@ def installed(tmp_path_factory):
     """A folder with the wheel's content, built from a copy of what it is made of."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
-    shutil.copytree(ROOT / "common", source / "common", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("common", "scripts", "bundles", "studies", "wheel"):
+        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    result = source / "bundles/brats_finetune/eval/cases.json"
+    result.parent.mkdir(exist_ok=True)
+    result.write_text("of a patient")
     (source / "docs/tutorials").mkdir(parents=True)
     for name in ("pyproject.toml", "setup.py", "LICENSE", "docs/tutorials/python.md"):
         shutil.copy(ROOT / name, source / name)
@@ -35,7 +39,7 @@ def installed(tmp_path_factory):
     with ZipFile(wheel) as archive:
         archive.extractall(folder / "installed")
     there = {path.name for path in (folder / "installed").iterdir()}
-    assert there == {NAME, f"{NAME}-{PROJECT['version']}.dist-info"}
+    assert there == {"brainsegfounder", NAME, f"{NAME}-{PROJECT['version']}.dist-info"}
     return folder / "installed"
 
 
@@ -44,7 +48,30 @@ def test_the_wheel_has_every_module_and_what_they_read(installed):
         {file.relative_to(place) for file in place.rglob("*") if file.is_file() and "__pycache__" not in file.parts}
         for place in (ROOT / "common", installed / NAME)
     )
-    assert built == {file for file in there if file.name not in ("requirements.txt", "ruff.toml")}
+    assert built == {file for file in there if file.name != "ruff.toml"}
+
+
+def test_the_command_is_that_of_the_checkout_and_takes_nothing_from_the_current_folder(installed, tmp_path):
+    copy = installed / "brainsegfounder/checkout"
+    assert sorted(path.name for path in (copy / "bundles/brats_finetune").iterdir()) == ["LICENSE", "configs", "docs"]
+    for name in ("common", "scripts"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('of the current folder')")
+    code = "import sys; sys.path.remove(''); from brainsegfounder import main; main()"
+
+    def command(*words):
+        return execute([sys.executable, "-c", code, *words], tmp_path, cold=True, PYTHONPATH=str(installed))
+
+    assert "  segment " in command().stdout
+    assert (unknown := command("sgment")).returncode == 2
+    assert unknown.stderr == "error: argument sgment: expected no argument, which lists all commands\n"
+    weights.write({"network": SSLHead(2, "micro").state_dict()}, tmp_path / "model.pt")
+    assert "SSLHead" in command("weights", "inspect", "model.pt").stdout
+    refused = command("segment", ".", "--bundle=atlas_finetune", "--output=labels")
+    assert (
+        refused.stderr == f"error: --checkpoint={copy}/bundles/atlas_finetune/models/model.pt: no such file; "
+        "expected one file, trained with atlas_finetune\n"
+    )
 
 
 def test_the_page_runs_where_no_checkout_is_and_every_module_imports(installed, tmp_path):
