@@ -29,6 +29,11 @@ def trained(bundle: str) -> Path:
     return _kept(bundle, (*CODE, "bundles", "tests/kept.py", "tests/support.py"), lambda folder: _train(bundle, folder))
 
 
+def of_code(name: str, sources: tuple[str, ...], make: Callable[[Path], None]) -> Path:
+    """The folder that `make` fills by the code that makes cohorts and by `sources`, below the root."""
+    return _kept(name, (*CODE, *sources), make)
+
+
 def _kept(name: str, sources: tuple[str, ...], make: Callable[[Path], None]) -> Path:
     """The folder that `make` fills, unless a process has filled it from the same sources."""
     KEPT.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ import re
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import nibabel
 import numpy as np
@@ -19,7 +20,10 @@ from common.inference.cases import find_cases
 from common.metrics.measures import dice
 from common.prepare.brain import brain_of, mirrored_brain
 from common.prepare.figures import LIMITS
+from common.prepare.subject import Settings
 from common.prepare.volumes import read_volume
+from scripts.prepare import subjects
+from scripts.prepare.scans import find_subjects
 from scripts.prepare.subjects import folder_of, read_record
 from tests.scripts.prepare.moved_heads import brain_dice, errors
 
@@ -151,12 +155,25 @@ def test_a_subject_outside_its_limits_is_left_out_until_it_is_accepted(cohort, c
         assert all((output / picture).is_file() for picture in pictures)
 
 
-def test_results_with_a_damaged_record_are_made_again_and_those_of_others_are_warned_of(copy):
-    shutil.copytree(copy.output / "lacking", copy.output / "gone")
+def test_results_with_a_damaged_record_are_made_again(cohort, copy, monkeypatch):
+    """As far as the subject is prepared, which takes half a minute."""
+    monkeypatch.setattr(subjects, "prepare_subject", Mock(side_effect=InterruptedError))
+    found = find_subjects(cohort.folder / "raw", ["T1", "FLAIR"], {}, labels="seg", keeps_missing=True)
+    (subject,) = (subject for subject in found if subject.name == "lacking")
+    settings = read_record(copy.output / "lacking")["settings"] | {"modalities": ("T1", "FLAIR")}
+
+    def repeat():
+        return subjects.prepare_one(subject, Settings(**settings), copy.output, is_accepted=False)
+
+    assert not repeat().is_new
     with_overlap(copy.output / "lacking", "high")
+    with pytest.raises(InterruptedError):
+        repeat()
+
+
+def test_results_of_others_are_warned_of(copy):
+    shutil.copytree(copy.output / "lacking", copy.output / "gone")
     result = copy.repeat()
-    assert "1 new, 1 done before, 1 failed (broken), 0 outside limits" in result.stdout
-    assert read_record(copy.output / "lacking")
     line = f"warning: {copy.output} also has gone, of earlier runs, not in datalist.json"
     assert line in result.stderr.splitlines()
 
@@ -182,14 +199,13 @@ def test_a_wrong_brain_is_left_out_when_it_is_prepared_and_what_fails_later_leav
     assert "P1: remark: " in result.stdout
     assert "sform and qform (" in result.stdout
     assert not (output / "P1").exists()
-    result = run_prepare(*options, "--accept=all")
     made = next(output.rglob("P1_T1.nii.gz"))
     whole = made.read_bytes()
     made.write_bytes(whole[:-100])
     result = run_prepare(*options, "--accept=all")
+    made = output / "P1/P1_T1.nii.gz"
     assert (made.read_bytes() == whole, "1 new" in result.stdout) == (True, True), "a damaged file is made again"
     assert (result.returncode, "0 outside limits" in result.stdout) == (0, True)
-    assert (output / "P1").is_dir()
     (raw / "P1_T1.nii.gz").write_bytes(b"")
     result = run_prepare(*options)
     assert result.returncode == 1
@@ -197,11 +213,11 @@ def test_a_wrong_brain_is_left_out_when_it_is_prepared_and_what_fails_later_leav
     assert json.loads((output / "datalist.json").read_text())["testing"] == []
 
 
-def test_what_is_done_stays_and_leftovers_of_a_killed_run_go(cohort, run_prepare):
-    folder = cohort.folder / "out"
+def test_what_is_done_stays_and_leftovers_of_a_killed_run_go(cohort, copy):
+    folder = copy.output
     before = (folder / cohort.subject / "prepare.json").stat().st_mtime_ns
     (folder / ".prepare/someone.unfinished/new").mkdir(parents=True)
-    result = run_prepare(*cohort.options)
+    result = copy.repeat()
     assert "0 new, 2 done before, 1 failed" in result.stdout
     assert (folder / cohort.subject / "prepare.json").stat().st_mtime_ns == before
     assert not (folder / ".prepare").exists()
