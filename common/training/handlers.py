@@ -34,7 +34,8 @@ from .records import peak_memory
 class Forecast:
     """Print the cost of a training run: steps, crops and disk space first; time and memory after some steps.
 
-    Raise `ArgumentError` if the disk is too small for the checkpoints. The estimate assumes an optimiser with two
+    Raise `ArgumentError` if the disk is too small for the checkpoints, and `InputError` if the batches have another
+    size than planned. The estimate assumes an optimiser with two
     moments per parameter, such as AdamW.
     """
 
@@ -77,6 +78,11 @@ class Forecast:
 
     def _time(self, engine: Engine) -> None:
         if engine.state.iteration == self._first:
+            size = self.plan.options.batch_size
+            crops = engine.state.output.get("crops", size)
+            if crops != size:  # a transform of the user with `num_samples`, by which all numbers above would be wrong
+                expected = f"batch_size={size}; for several crops of a volume, lower train::dataloader::batch_size"
+                raise InputError("train::random_transforms", f"{crops} crops in a batch", expected)
             self._start, self._waited = time.monotonic(), engine.state.dataloader.waited
         elif engine.state.iteration == self._last:
             passed = time.monotonic() - self._start

@@ -74,7 +74,7 @@ class Step:
     The network computes in `dtype` under autocast, the loss in float32 outside of it. Gradients are averaged over the
     batches; processes exchange them once per step. The loss function returns a tensor, or a dictionary of named terms
     with a "total", which is minimised. The output is MONAI's dictionary of the last batch (image, label, pred) with
-    means over this process's batches: "loss" (the total) and "terms" (by name).
+    means over this process's batches: "loss" (the total) and "terms" (by name), and "crops", the last batch's number.
 
     Args:
         dtype: Data type of the network: float32, bfloat16, or float16 with a scaled loss; see `precision`.
@@ -116,7 +116,7 @@ class Step:
         with frozen(trainer.optimizer, trainer.state.iteration):
             scaler.step(trainer.optimizer)
         scaler.update()
-        return output | {"loss": means["total"], "terms": means}
+        return output | {"loss": means["total"], "terms": means, "crops": len(batch["image"])}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the scale of a float16 loss; empty otherwise."""

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
+from common.errors import InputError
 from common.training import handlers
 from common.training.handlers import Forecast, Pictures, Progress
 from tests.support import refused
@@ -24,9 +25,9 @@ class Timed(list):
     waited = 0.0
 
 
-def loop(length, epochs=1, done=0):
-    """An engine and its data; `done` iterations are those of the run that it resumes."""
-    engine = Engine(lambda *_: {"loss": torch.tensor(0.125)})
+def loop(length, epochs=1, done=0, crops=2):
+    """An engine and its data, batches of `crops`; `done` iterations are those of the run that it resumes."""
+    engine = Engine(lambda *_: {"loss": torch.tensor(0.125), "crops": crops})
     engine.load_state_dict({"epoch_length": length, "max_epochs": epochs, "iteration": done})
     return engine, Timed([0] * length)
 
@@ -114,6 +115,16 @@ def test_a_disk_that_is_too_small_is_refused_before_the_first_step(tmp_path, dis
     forecast(tmp_path, engine)
     engine.run(data)
     assert said("disk: ")[-1].startswith(f"disk: {16e6 / 2**30:.2f} GiB more for the checkpoints")
+
+
+def test_batches_of_another_size_than_planned_are_refused(tmp_path, disk):
+    """As of a cropping transform with `num_samples` in an overlay."""
+    disk(5 * 2**30)
+    engine, data = loop(10, crops=4)
+    forecast(tmp_path, engine)
+    with pytest.raises(InputError, match="train::random_transforms: 4 crops in a batch; expected batch_size=2; for "):
+        engine.run(data)
+    assert engine.state.iteration == 1
 
 
 ADVICE = "; python -m scripts.store and --store read crops faster"
