@@ -18,6 +18,7 @@ LIMITS = {  # lowest and highest acceptable values; sources in docs/explanation/
     "reference": {"coverage": (0.98, 1.0), "information": (0.02, 1.0)},
     "modality": {"coverage": (0.98, 1.0), "information": (0.05, 1.0)},
 }
+TURNED = 0.03  # information of the reference below which a bad overlap tells of a header turned against the data
 
 
 @dataclass(frozen=True)
@@ -103,10 +104,14 @@ def outside(figures: Figures, cause: str = "") -> list[str]:
 def likely_cause(figures: Figures, is_stripped: bool) -> str:
     """Describe the likely cause of figures outside their limits, with the evidence; "" without evidence."""
     limits = LIMITS["subject"]
+    overlap, shared = figures.subject["overlap"], figures.modalities[figures.reference]["information"]
+    if overlap < limits["overlap"][0] and shared < TURNED:
+        misfit = f"neither its shape (overlap {overlap:.3g}) nor its content (information {shared:.2g})"
+        return f"a header turned against the data: the brain fits the template in {misfit}"
     coverage, worst = min((values["coverage"], name) for name, values in figures.modalities.items())
     if coverage < LIMITS["modality"]["coverage"][0]:
         return f"a cut field of view: {1 - coverage:.0%} of the brain lies outside that of {worst}"
-    if figures.subject["overlap"] < limits["overlap"][0] and is_stripped:
+    if overlap < limits["overlap"][0] and is_stripped:
         return "a poor skull-stripping before the preparation; give the raw scan"
     if figures.subject["volume"] < limits["volume"][0]:
         volume = f"{figures.subject['volume']:.0f} mL"

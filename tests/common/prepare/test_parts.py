@@ -189,6 +189,26 @@ def test_a_cause_is_named_only_with_its_evidence(overlap, volume, coverage, is_s
     assert bool(named) == bool(cause)
 
 
+@pytest.mark.parametrize(
+    ("overlap", "information", "is_turned"),
+    [
+        *(
+            (0.838, 0.0201, True),
+            (0.855, 0.0108, True),
+            (0.812, 0.0143, True),
+            (0.813, 0.0121, True),
+            (0.86, 0.025, True),
+        ),
+        *((0.834, 0.049, False), (0.837, 0.046, False), (0.928, 0.0191, False), (0.935, 0.029, False)),
+    ],
+)
+def test_a_turned_header_is_told_from_a_wrong_brain_and_from_a_flair_instead_of_t1(overlap, information, is_turned):
+    """Measured on T1: headers turned by 180 and 90 degrees; masks without a quarter, 10 mm too wide; the FLAIR."""
+    modalities = {**GOOD.modalities, "T1": {"coverage": 1.0, "information": information}}
+    named = likely_cause(Figures("T1", {**GOOD.subject, "overlap": overlap}, modalities), is_stripped=False)
+    assert named.startswith("a header turned against the data") == is_turned
+
+
 def textured(turn):
     """A ball of smooth noise in a box of 3 mm voxels, and the same with inverted contrast, moved by `turn`."""
     affine = np.diag([3.0, 3, 3, 1])

@@ -86,3 +86,12 @@ def test_a_frame_keeps_voxels_in_place_and_a_shear():
     np.testing.assert_allclose(centre[:3], 0, atol=0.2)
     start = between_centres(framed, framed.array > -9, framed, framed.array > -9)
     np.testing.assert_array_equal(start, np.eye(4))
+
+
+@pytest.mark.parametrize("edge", [220 / 256, 180 / 256, 300 / 256, 240 / 256, 1.0])
+def test_a_turned_header_gives_the_same_affine_in_the_frame_to_the_bit(edge):
+    """In float32, as in a file, turned affines differ in the seventh digit, and no step may lie that close."""
+    scan = Volume(np.zeros((30, 31, 32), np.uint8), np.diag([edge, edge, 1.2, 1.0]))
+    affines = [in_frame(way, frame_of(way)).affine for way in (stored(scan, "RAS", degrees) for degrees in range(25))]
+    for affine in affines[1:]:
+        np.testing.assert_array_equal(affine, affines[0])
