@@ -106,7 +106,7 @@ BROKEN = {
     "models/model.pt: contains more than named tensors; MONAI reads only a plain state dict": checkpoint(
         {"network": {"x": torch.ones(1)}, "metadata": {}}
     ),
-    "models/model.pt: its SHA-256 is": lambda folder: (
+    "models/model.pt: SHA-256 ": lambda folder: (
         plain_weights(folder),
         checkpoint({"x": torch.zeros(1)})(folder),
     ),
