@@ -43,7 +43,7 @@ class Matching(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """A component or a lesion in its label array."""
+    """A component or lesion of a label array; `centre` and `box` are in voxels of the array."""
 
     label: int
     voxels: int
