@@ -66,7 +66,8 @@ def write_label_tables(folder: str | Path, convention: str) -> None:
         snap.append(f'{label} {red} {green} {blue} 1 1 1 "{name}"')
     earlier = Path(folder) / "dseg.tsv"
     if earlier.is_file() and earlier.read_text(encoding="utf-8", errors="replace").splitlines() != tsv:
-        show(f"warning: {folder}: label maps of earlier runs follow other labels; expected another folder", error=True)
+        problem = "label maps of earlier runs follow a different label convention"
+        show(f"warning: {folder}: {problem}; expected a different folder", error=True)
     for file, lines in {"dseg.tsv": tsv, "slicer.ctbl": ctbl, "itksnap.txt": snap}.items():
         with atomic_write(Path(folder) / file) as temporary:
             temporary.write_text("\n".join([*lines, ""]), encoding="utf-8")
