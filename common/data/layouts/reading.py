@@ -105,7 +105,7 @@ def recognised(listing: Listing, naming: Naming) -> DataSet:
 
 
 def remedy(data: DataSet, naming: Naming) -> tuple[str, dict[str, str]]:
-    """Return the layout, and the words or template for each clashing kind, that give the most subjects a single file.
+    """Return the layout and, for each clashing kind, the words or template with which most subjects have one file.
 
     Tries the current layout and, except for `SPECIAL` layouts, flat. Returns ("", {}) if nothing helps.
     """

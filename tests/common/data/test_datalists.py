@@ -171,7 +171,7 @@ PATH = "expected a path relative to the root and below it"
         ({"modalities": ["T1", "T1"]}, r"\$.modalities .* non-unique"),
         ({"modalities": ["a/../b", "T1"]}, r"\$.modalities\[0\] = .*; expected a name that begins with a letter or"),
         ({"modalities": ["", "T1"]}, r"\$.modalities\[0\] = .*; expected a name that begins with a letter or"),
-        ({"image": ["b/t1.nii.gz"]}, "subject b has 1 images; expected 2: FLAIR, T1"),
+        ({"image": ["b/t1.nii.gz"]}, "subject b: number of images 1; expected 2: FLAIR, T1"),
         ({"image": [None, None]}, r"\$.training\[1\].image = \[null, null\]; .* at least one path$"),
         ({"image": ["b/../../x.nii.gz", "b/t1.nii.gz"]}, rf'\$.training\[1\].image\[0\] = "b/../../x.nii.gz"; {PATH}'),
         ({"label": "b\n/../../mask.nii.gz"}, rf'label = "b\\n/../../mask.nii.gz"; {PATH}'),
