@@ -111,8 +111,8 @@ class CheckScand(Transform):
         image = data[self.image]
         name = str(image.meta.get("filename_or_obj", self.image))
         if image.ndim != 4 or len(image) != len(self.modalities):
-            expected = f"a three-dimensional volume for each of {', '.join(self.modalities)}"
-            raise InputError(f"{name}: shape {list(image.shape)}; expected {expected}")
+            volumes = f"a three-dimensional volume for each of {', '.join(self.modalities)}"
+            raise InputError(f"{name}: shape {list(image.shape)}; expected {volumes}")
         voxels, present = image.cpu().numpy(), present_channels(image)
         for number in present:
             # MONAI keeps only the name of the first file
