@@ -272,7 +272,7 @@ def _by_injection(scan: Candidate, volumes: Sequence[Candidate]) -> Evidence | N
 
 
 def _by_header(scan: Candidate, volumes: Sequence[Candidate]) -> Evidence | None:
-    """Return evidence from the agent named in headers: weak, since scanners keep an agent once it is entered."""
+    """Return the evidence of headers that name an agent, if any: weak, since scanners keep an agent once entered."""
     if scan.agent and all(other.agent for other in volumes):
         return Evidence("header", UNCLEAR, False, "its header names an agent, as those of all series do")
     if scan.agent:
