@@ -187,7 +187,7 @@ class Volumes:
         write_csv(self.path, [COLUMNS, *((*key, *figures) for key, figures in self.rows.items())])
 
     def figures(self, engine: Engine) -> list[str]:
-        """Return a line with the number of subjects and the median volumes of the run; empty without subjects."""
+        """Return one line, the number of subjects and the median volumes of the run; an empty list without subjects."""
         if not self.measured:
             return []
         volumes = {
