@@ -216,7 +216,10 @@ def inference_value(name: str) -> Any:
 
 
 def make_cohort(folder: Path) -> dict[str, Any]:
-    """Write noisy balls, with a lesion if the bundle trains with labels; return options of the configs."""
+    """Write a cohort of noisy balls with its datalist, and label maps if the bundle has a label convention.
+
+    Return the config options that select the cohort.
+    """
     data = import_module(f"{NAME}_common.data")
     convention, modalities = inference_value("label_convention"), inference_value("modalities")
     splits: dict[str, list[dict[str, Any]]] = {}
