@@ -211,7 +211,10 @@ def hyperintensities(rng: Generator, head: Head, load: float) -> Array:
 
 
 def random_axes(rng: Generator, stretch: float) -> Array:
-    """A random rotation and scaling, [3, 3], that keep volumes; `stretch` is the SD of the log axis lengths."""
+    """Return a random rotation and scaling, [3, 3], that keep volumes.
+
+    `stretch` is the standard deviation of the log axis lengths before they are normalised to keep volumes.
+    """
     from scipy.spatial.transform import Rotation
 
     axes = np.exp(rng.normal(0, stretch, 3))
@@ -222,7 +225,7 @@ def random_axes(rng: Generator, stretch: float) -> Array:
 def _radius(rng: Generator, head: Head, centre: Array, stretch: float, roughness: float) -> Array:
     """Distance from `centre` in mm, distorted by random axes and noise, so that level sets are outlines of lesions.
 
-    `stretch` and `roughness` are standard deviations of the log axis lengths and of the log radius.
+    For `stretch`, see `random_axes`; `roughness` is the standard deviation of the log radius.
     """
     offset = random_axes(rng, stretch) @ (head.positions - centre[:, None])
     distance = np.sqrt(np.sum(offset**2, axis=0))
