@@ -153,8 +153,9 @@ def _checked(content: Any) -> Any:
     """Return the content; raise ValueError if it exceeds this module's limits or holds infinite numbers or NaN."""
     for value in values_in(content):
         if isinstance(value, int | float) and not abs(value) < HIGHEST:
-            problem = f"{value:.3g}: expected a finite number, below {HIGHEST:g} in size"
-            raise ValueError(problem if isinstance(value, float) else "a number with too many digits")
+            if isinstance(value, int):
+                raise ValueError("a number with too many digits")
+            raise ValueError(f"{value:.3g}: expected a finite number, below {HIGHEST:g} in size")
     return content
 
 
