@@ -120,7 +120,7 @@ class TestBundle(unittest.TestCase):
         cls.data = make_cohort(cls.folder / "data")
 
     def workflow(self, name: str, kind: str, **options: Any) -> ConfigWorkflow:
-        """A workflow of the bundle, with all required properties."""
+        """Return a workflow of the bundle, with all required properties."""
         workflow = ConfigWorkflow(
             config_file=str(BUNDLE / f"configs/{name}.json"),
             meta_file=str(BUNDLE / "configs/metadata.json"),
@@ -136,7 +136,7 @@ class TestBundle(unittest.TestCase):
         return workflow
 
     def checkpoint(self) -> Path:
-        """Weights after a single training step and validation; they load without unpickling."""
+        """Return the path of weights after a single training step and validation; they load without unpickling."""
         folder = self.folder / "models"
         if not folder.exists():
             trainer = self.workflow(

@@ -89,7 +89,7 @@ class Head:
     labels: NDArray[np.uint8]
 
     def field(self, rng: Generator, scale: float) -> Array:
-        """A smooth random field at this head's voxels; see `PhantomGrid.smooth_field`."""
+        """Return a smooth random field at this head's voxels; see `PhantomGrid.smooth_field`."""
         return self.grid.smooth_field(rng, scale)[self.inside]
 
     def replace(self, tissue: str, share: Array) -> None:
@@ -148,7 +148,7 @@ def seed_points(rng: Generator, spacing: float, count: int, depth: tuple[float, 
 
 
 def make_head(rng: Generator, grid: PhantomGrid, swellings: Sequence[Swelling], skull_stripped: bool) -> Head:
-    """A randomly deformed head: the brain alone, or with skull, scalp, face and neck."""
+    """Return a randomly deformed head: the brain alone, or with skull, scalp, face and neck."""
     positions = grid.positions()
     warped = _warp(rng, grid, positions, swellings)
     grey_map, white_map, depth_map = _template(grid.spacing)
@@ -233,13 +233,13 @@ def _radius(rng: Generator, head: Head, centre: Array, stretch: float, roughness
 
 
 def _level(radius: Array, volume: float, spacing: float) -> np.float32:
-    """The level of `radius` (mm) that encloses `volume` (cm3)."""
+    """Return the level of `radius` (mm) that encloses `volume` (cm3)."""
     count = min(round(volume * 1000 / spacing**3), len(radius) - 1)
     return np.partition(radius, count)[count]
 
 
 def _mottled(rng: Generator, head: Head, share: float) -> Array:
-    """A fraction (0 to 1) of each voxel that varies by 0.1 over a centimetre, like diseased tissue."""
+    """Return a fraction (0 to 1) of each voxel that varies by 0.1 over a centimetre, like diseased tissue."""
     return np.clip(share + 0.1 * head.field(rng, 10.0), 0, 1)
 
 
