@@ -66,7 +66,7 @@ class Preparation:
         ]
 
     def record(self) -> dict[str, Any]:
-        """The preparation as JSON data."""
+        """Return the preparation as JSON data."""
         return {"description": self.description, "figures": asdict(self.figures)}
 
     def segments_on(self, grid: Grid, segments: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -31,7 +31,7 @@ NO_RECORD = "reading them killed the process twice"
 
 @dataclass(frozen=True)
 class Result:
-    """The result of a check."""
+    """The checked cases of a datalist, and the findings and facts about them."""
 
     name: str  # of the datalist
     cases: Sequence[Mapping[str, Any]]  # of all splits, each with its "split"

@@ -18,7 +18,7 @@ FORMS = "SUBJECT/SUBJECT_T1.nii.gz, SUBJECT_T1.nii.gz, sub-*/anat, or imagesTr a
 
 
 class Scan(NamedTuple):
-    """A scanned folder."""
+    """The visits found in a folder, with modalities, label convention and the people held out."""
 
     name: str  # of the datalist
     title: str  # of the layout

@@ -47,7 +47,7 @@ class CommandLine:
         return [sys.executable if program == "python" else program, *rest]
 
     def __str__(self) -> str:
-        """The command for a shell in the repository's root."""
+        """Return the command for a shell in the repository's root."""
         prefix = "" if self.folder == ROOT else f"cd {os.path.relpath(self.folder, ROOT)} && "
         return f"{prefix}{command_line(self._words)}"
 
