@@ -43,7 +43,7 @@ class Datalist:
         content: Content of the file; see `read`.
 
     Raises:
-        InputError: the file breaks a rule (see `check`).
+        InputError: the file cannot be read, or breaks a rule (see `check`).
     """
 
     def __init__(self, path: str | Path, root: str | Path) -> None:

@@ -50,7 +50,7 @@ Shaped = tuple[Sequence[int], NDArray[Any]]  # a volume's shape, and its affine 
 
 
 class Problem(NamedTuple):
-    """A failed check: its name, the file ("" if there is not exactly one), the actual value and the expected value."""
+    """A failed check: name, file ("" if there is not exactly one), actual value and expected value."""
 
     check: str
     file: str

@@ -331,7 +331,7 @@ class RegionsToLabeld(MapTransform):
 
 
 class ResampleScand(Spacingd):
-    """Resample images and label regions linearly to a spacing, like MONAI's `Spacingd`; `Invertd` can invert this.
+    """Resample images and label regions linearly to a spacing, like MONAI's `Spacingd`; `Invertd` can undo the resampling.
 
     Args:
         keys: Keys of images and regions [C, H, W, D].

@@ -18,7 +18,7 @@ from .subjects import DataSet
 
 
 class Layout(NamedTuple):
-    """A layout: the test that detects it, and the reader of its subjects."""
+    """The test that detects a layout, and the reader of its subjects."""
 
     fits: Callable[[Listing], bool]
     read: Callable[[Listing, Naming], DataSet]
@@ -121,7 +121,7 @@ def remedy(data: DataSet, naming: Naming) -> tuple[str, dict[str, str]]:
 
 
 def choosing(data: DataSet, naming: Naming, kind: str) -> tuple[str | None, int]:
-    """Return the words or template with which most subjects have one file of a clashing kind, and count the subjects.
+    """Return the words or template with which most subjects have one file of a clashing kind, and their number.
 
     Tries the ends of the clashing paths, with `*` for the subject's name. Returns (None, 0) if nothing helps.
     """
