@@ -331,7 +331,7 @@ class RegionsToLabeld(MapTransform):
 
 
 class ResampleScand(Spacingd):
-    """Resample images and label regions linearly to a spacing, like MONAI's `Spacingd`; `Invertd` can undo the resampling.
+    """Resample images and label regions linearly to a spacing, like MONAI's `Spacingd`; `Invertd` can undo this.
 
     Args:
         keys: Keys of images and regions [C, H, W, D].

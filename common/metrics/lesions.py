@@ -36,7 +36,7 @@ class Lesion:
 
 
 class Matching(NamedTuple):
-    """Reference lesions, then false components, each from large to small; the number of all predicted components."""
+    """Reference lesions, then false components, each from large to small; and the number of predicted components."""
 
     lesions: tuple[Lesion, ...]
     components: int
