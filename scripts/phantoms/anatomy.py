@@ -32,13 +32,13 @@ class PhantomGrid:
     affine: NDArray[np.float64]
 
     def positions(self) -> Array:
-        """Centres of all voxels in MNI space, mm, [3, x, y, z]."""
+        """Return the centres of all voxels in MNI space, mm, [3, x, y, z]."""
         indices = np.indices(self.shape, dtype=np.float32)
         turned = np.tensordot(self.affine[:3, :3].astype(np.float32), indices, axes=1)
         return turned + self.affine[:3, 3, None, None, None].astype(np.float32)
 
     def smooth_field(self, rng: Generator, scale: float) -> Array:
-        """Random field of mean 0 and standard deviation 1 that varies over `scale` mm, [x, y, z].
+        """Return a random field of mean 0 and standard deviation 1 that varies over `scale` mm, [x, y, z].
 
         A cubic B-spline with independent normal coefficients; 151/315 is the integral of its squared kernel.
         """
@@ -50,7 +50,7 @@ class PhantomGrid:
 
 
 def _spline_weights(size: int, step: float) -> Array:
-    """Cubic B-spline weights of `size` points, `step` knots apart, [points, knots]."""
+    """Return cubic B-spline weights of `size` points, `step` knots apart, [points, knots]."""
     points = np.arange(size) * step + 1.5
     knots = np.arange(int(np.ceil(points[-1])) + 3)
     distance = np.abs(points[:, None] - knots)
@@ -99,7 +99,7 @@ class Head:
         self.fractions[tissue] = self.fractions.get(tissue, np.float32(0)) + share
 
     def soft(self, signed_distance: Array) -> Array:
-        """Fraction of each voxel on the positive side of a surface, from the signed distance in mm."""
+        """Return the fraction of each voxel on the positive side of a surface, from the signed distance in mm."""
         return _soft(signed_distance, self.grid.spacing)
 
 
@@ -109,7 +109,7 @@ def _soft(signed_distance: Array, spacing: float) -> Array:
 
 @cache
 def _template(spacing: float) -> tuple[Array, Array, Array]:
-    """Grey and white matter at 1 mm, smoothed to `spacing`, and brain depth in mm at `MASK_STEP`."""
+    """Return grey and white matter at 1 mm, smoothed to `spacing`, and brain depth in mm at `MASK_STEP`."""
     from nilearn import datasets  # imported late to keep `--help` fast, as below
     from scipy import ndimage
 
@@ -126,7 +126,7 @@ def _template(spacing: float) -> tuple[Array, Array, Array]:
 
 
 def _sample(volume: Array, positions: Array, step: float = 1.0) -> Array:
-    """Values of a template volume at positions in mm; the first voxel lies at (-98, -134, -72) mm."""
+    """Return the values of a template volume at positions in mm; the first voxel lies at (-98, -134, -72) mm."""
     from scipy import ndimage
 
     origin = np.array([-98, -134, -72], np.float32).reshape(3, *[1] * (positions.ndim - 1))
@@ -134,7 +134,7 @@ def _sample(volume: Array, positions: Array, step: float = 1.0) -> Array:
 
 
 def seed_points(rng: Generator, spacing: float, count: int, depth: tuple[float, float], white: bool) -> Array:
-    """Random positions for lesions in the cerebrum, mm, [count, 3].
+    """Return random positions for lesions in the cerebrum, mm, [count, 3].
 
     `depth` is the least and greatest distance from the brain's surface, mm. `white` admits only white matter.
     """
@@ -199,7 +199,7 @@ def _add_skull(rng: Generator, head: Head, warped: Array) -> None:
 
 
 def hyperintensities(rng: Generator, head: Head, load: float) -> Array:
-    """Fraction of each voxel (0 to 1) that is white-matter hyperintensity, deep or around the ventricles.
+    """Return the fraction of each voxel (0 to 1) that is white-matter hyperintensity, deep or around the ventricles.
 
     `load` (0 to 1) grows with age.
     """
@@ -223,7 +223,7 @@ def random_axes(rng: Generator, stretch: float) -> Array:
 
 
 def _radius(rng: Generator, head: Head, centre: Array, stretch: float, roughness: float) -> Array:
-    """Distance from `centre` in mm, distorted by random axes and noise, so that level sets are outlines of lesions.
+    """Return the distance from `centre`, mm, distorted by random axes and noise; level sets are outlines of lesions.
 
     For `stretch`, see `random_axes`; `roughness` is the standard deviation of the log radius.
     """

@@ -193,7 +193,7 @@ def _add_mimics(rng: Generator, head: Head, clearance: Array) -> None:
 
 
 def _tubes(rng: Generator, head: Head, starts: Array, tubes: _Tubes) -> Array:
-    """Fraction (0 to 1) of each voxel inside curved tubes that begin at `starts` (mm, [tubes, 3])."""
+    """Return the fraction (0 to 1) of each voxel inside curved tubes that begin at `starts` (mm, [tubes, 3])."""
     from scipy.spatial import KDTree  # imported late to keep `--help` fast
 
     points, radii = [], []
