@@ -123,7 +123,7 @@ def _rows(table: Path) -> dict[tuple[str, str], tuple[str, str]]:
 class Volumes:
     """Write OUTPUT_DIR/volumes.csv (subject, region, volume_ml, voxels), again after each case.
 
-    Earlier rows stay. With `results`, only the rows of subjects outside `cases` with current results stay.
+    Earlier rows stay; with `results`, only those of subjects that are in this record and not in `cases`.
 
     Args:
         output_dir: Folder of the table.

@@ -34,7 +34,7 @@ Masks = Mapping[str, NDArray[np.bool_]]  # [x, y, z] by region
 
 
 def link_of(name: str) -> str:
-    """Return the link from a page in the results folder to a case's page; append `#X,Y,Z` to open it at a voxel.
+    """Return the link from a page in the results folder to a case's page; append `#X,Y,Z` to start at a voxel.
 
     Example:
         >>> link_of("P 1")

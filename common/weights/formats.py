@@ -43,7 +43,7 @@ PLAIN |= {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.i
 
 @dataclass(frozen=True)
 class Layout:
-    """A file's layout of tensors.
+    """How a file nests and names its tensors.
 
     Attributes:
         wrapper: Key of the tensors' dictionary; None at the top level.
