@@ -88,7 +88,7 @@ def test_only_the_files_that_are_asked_for_must_exist_and_missing_ones_are_count
     (root / "c/flair.nii.gz").unlink()
     listed = datalists.Datalist(datalist, root)
     assert listed.load("validation", ["T1"])
-    with pytest.raises(InputError, match=r"c/flair.nii.gz: no such file, of subject c in .*; 1 of 2 files"):
+    with pytest.raises(InputError, match=r"c/flair.nii.gz: no such file, of subject c in .*; missing files: 1 of 2"):
         listed.load("validation")
     assert listed.load("validation", must_exist=False)[0]["image"][0] == f"{root}/c/flair.nii.gz"
 
