@@ -151,7 +151,7 @@ def test_a_slice_that_does_not_fit_is_refused(slices, attributes, message):
         ({"PixelSpacing": [0, 0]}, GRID),
         ({"ImageOrientationPatient": [1, 0, 0, 0.5, 0.866, 0]}, GRID),
         ({"Rows": None}, ") has no Rows"),
-        ({"PhotometricInterpretation": "MONOCHROME1"}, "inverted images"),
+        ({"PhotometricInterpretation": "MONOCHROME1"}, "inverted or lookup-table images"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "colour, inverted or lookup-table images"),
         ({"RescaleSlope": -1}, "no negative RescaleSlope"),
         ({"ModalityLUTSequence": [header(LUTDescriptor=[4096, 0, 16])]}, "no ModalityLUTSequence"),
