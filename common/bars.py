@@ -1,4 +1,4 @@
-"""tqdm progress bars with a lock for each process; importing this raises InputError for an unusable TQDM_* variable.
+"""tqdm progress bars with a lock for each process; this module raises InputError for an unusable TQDM_* variable.
 
 tqdm shares its lock with forked processes: if a DataLoader worker died with the lock, the next bar would wait forever.
 """

@@ -270,13 +270,13 @@ def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> list[Chang
 
 
 def _check_kind(current: Any, change: Change) -> None:
-    """Refuse to replace a component or list by a value of another kind; accept null, references and expressions."""
+    """Refuse to replace a component or list by a different kind of value; accept null, references and expressions."""
     if change.value is None or str(change.value).startswith(("$", "@", "%")):
         return
     if _is_component(current) and not _is_component(change.value):
         raise change.error(expected=f"a component, such as {{_target_: {current['_target_']}}}")
     if isinstance(current, list) and not isinstance(change.value, list | tuple):
-        raise change.error(expected="a list, as it replaces one")
+        raise change.error(expected="a list, because it replaces a list")
 
 
 def _check_cycles(referred: Mapping[str, Sequence[str]], items: Mapping[str, Any], names: str) -> None:

@@ -235,7 +235,10 @@ def _report_thread(failed: threading.ExceptHookArgs) -> None:
 
 
 def let_interrupts_raise() -> None:
-    """Make Ctrl-C raise KeyboardInterrupt, unless it is ignored; during startup, `scripts` lets it end the process."""
+    """Make Ctrl-C raise KeyboardInterrupt, unless it is ignored.
+
+    This replaces the startup handler of `scripts`, which ends the process at once.
+    """
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -378,7 +381,7 @@ def traceback_of(error: BaseException) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Describe an exception in one line: its input error's message, its path and reason, or its type and first line."""
+    """Describe an exception in one line: the `InputError` that caused it, a path and a reason, or a type and a text."""
     message = input_error_message(error) or path_error(error)
     if message is None:
         lines = str(error).strip().splitlines() or [""]

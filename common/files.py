@@ -153,9 +153,9 @@ def _checked(content: Any) -> Any:
     """Return the content; raise ValueError if it exceeds this module's limits or holds infinite numbers or NaN."""
     for value in values_in(content):
         if isinstance(value, int | float) and not abs(value) < HIGHEST:
-            raise ValueError(
-                f"{value:.3g}: beyond {HIGHEST:g}" if isinstance(value, float) else "a number with too many digits"
-            )
+            if isinstance(value, int):
+                raise ValueError("a number with too many digits")
+            raise ValueError(f"{value:.3g}: expected a finite number, below {HIGHEST:g} in size")
     return content
 
 
@@ -289,7 +289,7 @@ def cell_text(cell: str) -> str:
 def read_csv(path: Path, columns: tuple[str, ...], expected: str) -> Iterator[list[str]]:
     """Yield the cells of each row of a table from `write_csv`, without the header.
 
-    Raise InputError if the file cannot be read or has other columns; `expected` describes the table.
+    Raise InputError if the file cannot be read or has different columns; `expected` describes the table.
     """
     expected = f"expected {expected}, with the columns {', '.join(columns)}"
     try:

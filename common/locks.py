@@ -51,7 +51,7 @@ def lock(folder: Path, patience: float = 0.0) -> Iterator[int | None]:
 def claim(name: str, folder: str | Path) -> None:
     """Reserve a folder for this process until `release` or its exit; create the folder if it is missing.
 
-    Raise ArgumentError if it is in use; warn if the file system has no locks. Remove unfinished files of killed
+    Raise ArgumentError if the folder is in use; warn if the file system has no locks. Remove unfinished files of killed
     writers. Forks do not inherit the POSIX lock on `.in_use`: a worker that outlives its run does not block the next.
     """
     target = Path(os.path.realpath(folder))  # `Path.resolve` raises RuntimeError for circular links

@@ -87,7 +87,7 @@ def free_memory(device: Any = "cpu") -> int:
 
 
 def free_in_cgroups(membership: Path, root: Path) -> list[int]:
-    """Return the free bytes of each cgroup (version 2) of this process with a limit, as of a container or a SLURM job.
+    """Return the free bytes in each cgroup (version 2) that limits this process, such as a container's or SLURM job's.
 
     `membership` is the process's list of cgroups, `root` the mounted hierarchy. Inactive page cache counts as free.
     """

@@ -228,7 +228,8 @@ MODALITIES = Kind("a list of names, such as ['T1','FLAIR']", _modalities, names_
 NAMES = Kind("a list of names, which may be empty", _names, names_of)
 ALIASES = Kind("a mapping of names, such as {'T2': 'FLAIR'}", _aliases, texts_of)
 PATCH_SIZE = Kind(
-    "three multiples of 32 up to 512, the largest at least 64, such as [96,96,96], voxels",
+    "three multiples of 32 (8 for segresnet and transbts) from 32 to 512, the largest at least 64, such as [96,96,96], "
+    "voxels",
     _three(int, lambda edges: min(edges) >= 32 and 64 <= max(edges) <= 512),
 )
 SPACING = Kind(

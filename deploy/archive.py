@@ -69,15 +69,15 @@ class Archive:
             self._session.mount(scheme, HTTPAdapter(max_retries=waits))
 
     def last_change(self) -> int:
-        """The number of the last change in Orthanc; the query also tests that Orthanc and its index respond."""
+        """Return the number of the last change in Orthanc; the query also tests that Orthanc and its index respond."""
         return int(self._json("GET", "changes?last", {"Last": int})["Last"])
 
     def modalities(self) -> list[str]:
-        """The names of the DICOM nodes in Orthanc's configuration."""
+        """Return the names of the DICOM nodes in Orthanc's configuration."""
         return list(self._json("GET", "modalities", [str]))
 
     def studies(self) -> list[StoredStudy]:
-        """All studies, the least recently updated first."""
+        """Return all studies, the least recently updated first."""
         content = {"Resources": self._json("GET", "studies", [ID]), "Level": "Study", "Metadata": True}
         studies = []
         for item in self._json("POST", "tools/bulk-content", [STUDY], json=content):
@@ -88,11 +88,11 @@ class Archive:
         return sorted(studies, key=lambda study: (study.updated, study.id))
 
     def images(self, study: str) -> list[str]:
-        """Orthanc's ids of all MR images of a study, sorted."""
+        """Return Orthanc's ids of all MR images of a study, sorted."""
         return self._instances(study, "Modality", "MR")
 
     def results(self, study: str) -> list[str]:
-        """Orthanc's ids of all results of this application in a study, sorted."""
+        """Return Orthanc's ids of all results of this application in a study, sorted."""
         return self._instances(study, "Manufacturer", MANUFACTURER)
 
     def _instances(self, study: str, keyword: str, value: str) -> list[str]:
@@ -101,11 +101,11 @@ class Archive:
         return sorted(instance for item in chosen for instance in item["Instances"])
 
     def has(self, study: str) -> bool:
-        """Whether Orthanc still has a study."""
+        """Return whether Orthanc still has a study."""
         return self._request("GET", f"studies/{study}", may_be_missing=True) is not None
 
     def mark(self, study: str) -> str | None:
-        """The text of a study's mark; None without a mark."""
+        """Return the text of a study's mark; None without a mark."""
         answer = self._request("GET", f"studies/{study}/metadata/{MARK}", may_be_missing=True)
         return None if answer is None else answer.decode(errors="replace")
 
@@ -206,7 +206,7 @@ class Archive:
 
 
 def results_in(packed: bytes) -> dict[str, bytes]:
-    """Return the results in a zip archive, by file name; empty if the archive is damaged or too large."""
+    """Return file name -> content of the results in a zip archive; empty if the archive is damaged or too large."""
     try:
         with zipfile.ZipFile(io.BytesIO(packed)) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > LARGEST:

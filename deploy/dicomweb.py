@@ -81,7 +81,8 @@ def fetch(study: str, output: str) -> None:
                     image.save_as(staging / f"{count:06d}.dcm", enforce_file_format=True)
                     count += 1
                 if expected:
-                    raise InputError(f"DICOMWEB_URL: the server did not send {len(expected)} images of a series")
+                    lacking = f"{len(expected)} of {len(images)} are missing"
+                    raise InputError(f"DICOMWEB_URL: the server did not send all images of a series; {lacking}")
             if not count:
                 raise InputError("--study: no MR images at DICOMWEB_URL; expected a study with MR images")
             staging.rename(folder)

@@ -32,7 +32,7 @@ class Mark:
     limit: int = 3  # attempts at each step
 
     def text(self) -> str:
-        """The mark as JSON, as Orthanc stores it."""
+        """Return the mark as JSON, as Orthanc stores it."""
         return json.dumps(asdict(self))
 
     @property
@@ -62,15 +62,15 @@ class Mark:
         return replace(self, attempts=self.attempts + 1, reason=RUNNING, owner=owner, limit=limit)
 
     def failed(self, reason: str, now: float) -> "Mark":
-        """The mark after a failed attempt."""
+        """Return the mark after a failed attempt."""
         return replace(self, due=now + self._wait, reason=reason)
 
     def stopped(self) -> "Mark":
-        """The mark after an interrupted attempt, which does not count."""
+        """Return the mark after an interrupted attempt, which does not count."""
         return replace(self, attempts=max(self.attempts - 1, 0), reason="")
 
     def renewed(self) -> "Mark":
-        """The mark after a user requested further attempts. A held or finished study is segmented again."""
+        """Return the mark after a user requested further attempts; a held or finished study is segmented again."""
         if self.step in (HOLD, DONE):
             return Mark(self.pseudonym, self.images, owner=self.owner)
         return replace(self, attempts=0, due=0.0, reason="")
@@ -80,7 +80,7 @@ class Mark:
         return replace(self, step=DONE if discard else DELIVER, attempts=0, due=0.0, reason="")
 
     def moved_to(self, step: str, **changes: Any) -> "Mark":
-        """The mark after a successful step: `step` is next, and `changes` are values of further fields."""
+        """Return the mark after a successful step: `step` is next, and `changes` are values of further fields."""
         return replace(self, **{"step": step, "attempts": int(step != DONE), "due": 0.0, "reason": "", **changes})
 
 

@@ -56,7 +56,7 @@ class Preparation:
 
     @property
     def remarks(self) -> list[Remark]:
-        """Return a remark on the preparation, one for each figure outside its limits, and one on the probable cause."""
+        """A remark on the preparation, one for each figure outside its limits, and one on the probable cause."""
         return [
             Remark("prepared", f"scans prepared by this application: {self.description}"),
             *(
@@ -66,7 +66,7 @@ class Preparation:
         ]
 
     def record(self) -> dict[str, Any]:
-        """The preparation as JSON data."""
+        """Return the preparation as JSON data."""
         return {"description": self.description, "figures": asdict(self.figures)}
 
     def segments_on(self, grid: Grid, segments: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -164,9 +164,9 @@ def _lost_at_the_ends(grid: Grid, other: Grid) -> int:
 
 
 def spacing_remarks(volume: Volume, trained: tuple[float, float] = (1.0, 1.0)) -> list[Remark]:
-    """Return a remark if a voxel edge is outside the training data's range (mm) by more than a factor of `SPACING`.
+    """Return one remark, or none: a voxel edge is outside the range `trained` (mm) by more than a factor of `SPACING`.
 
-    The list is empty otherwise. The loss of accuracy was not measured.
+    The loss of accuracy outside the range is unknown.
     """
     edges = volume.spacing
     low, high = trained

@@ -210,7 +210,7 @@ def status(json: bool = False, since: str = SINCE) -> None:
     show(", ".join(f"{counts[state]} {state.replace('_', ' ')}" for state in STATES))
     for mark in listed:
         state = mark.state.replace("_", " ")
-        show(f"study {mark.pseudonym}: {state}, to {mark.step}, after {mark.attempts} attempts: {mark.reason}")
+        show(f"study {mark.pseudonym}: {state}, to {mark.step}, attempt {mark.attempts}: {mark.reason}")
 
 
 def _marks(archive: Archive, first_day: str) -> list[Mark]:

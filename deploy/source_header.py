@@ -55,10 +55,10 @@ SEXES = ("M", "F", "O", "")
 
 
 def sanitised_header(image: Dataset) -> Dataset:
-    """The header of a source image, reduced to the attributes in `IDENTITY` and `IMAGE`.
+    """Return the header of a source image, reduced to the attributes in `IDENTITY` and `IMAGE`.
 
-    Missing required and invalid attributes become empty and text becomes Unicode, because highdicom fails on some
-    images that a PACS accepts.
+    Required attributes that are missing become empty, as do invalid attributes; text becomes Unicode. Otherwise
+    highdicom fails on some images that a PACS accepts.
     """
     result = Dataset()
     for keyword in (*IDENTITY, *IMAGE):
@@ -113,7 +113,7 @@ def source_images(slices: Sequence[Dataset]) -> list[Dataset]:
 
 
 def _numbers(values: NDArray[np.float64]) -> list[str]:
-    """Numbers as DICOM's decimal strings."""
+    """Return numbers as DICOM's decimal strings."""
     return [format_number_as_ds(float(value)) for value in values]
 
 
@@ -128,6 +128,9 @@ def _groups(header: Dataset, **keywords: Sequence[str]) -> Dataset:
 
 
 def burned_in_annotation(images: Iterable[Dataset]) -> str | None:
-    """BurnedInAnnotation of a result: "YES" if any image has YES, "NO" if all have NO, else None (PS3.3, C.7.6.1)."""
+    """Return BurnedInAnnotation for a result: "YES" if any image has YES, "NO" if all have NO, else None.
+
+    The rule follows PS3.3, C.7.6.1.
+    """
     values = {str(image.get("BurnedInAnnotation")) for image in images}
     return "YES" if any("YES" in value for value in values) else "NO" if values == {"NO"} else None

@@ -61,10 +61,8 @@ class JobArray:
             jobs = self.executor.map_array(_Call(), *zip(*orders, strict=True))
         except (OSError, submitit.core.utils.FailedJobError) as error:
             raise InputError(f"--slurm: {_failure_of(error)}") from error
-        show(
-            f"SLURM job {jobs[0].job_id.split('_')[0]}: {len(jobs)} parts, which continue if this command ends",
-            error=True,
-        )
+        number = jobs[0].job_id.split("_")[0]
+        show(f"SLURM job {number}, an array of size {len(jobs)}, continues if this command ends", error=True)
         parts_by_job = {job.job_id: part for job, part in zip(jobs, parts, strict=True)}
         results: list[Any] = [None] * len(items)
         failed: list[str] = []

@@ -74,7 +74,7 @@ def choose_postprocessing(evaluation: str, checkpoint: str) -> None:
             weights.write({**contents[file], "metadata": metadata}, file)
     for region in regions:
         chosen = text_of({region: steps.get(region, Steps())}).partition("=")[2] or "nothing"
-        show(f"{region}: {chosen}, mean Dice of {len(cases)} cases {before[region]:.4f} -> {after[region]:.4f}")
+        show(f"{region}: {chosen}, mean Dice {before[region]:.4f} -> {after[region]:.4f} (cases: {len(cases)})")
     show(*(f"{file}: cleanup {text or 'none'}" for file in files))
 
 

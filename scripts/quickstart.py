@@ -63,7 +63,7 @@ def quickstart(*, output: str = "runs/quickstart") -> None:
 
 
 def summarise(runs: Path) -> dict[str, Any]:
-    """Summarise the records of all stages, the content of `summary.json`.
+    """Return losses and scores for `summary.json`, from the records of all stages.
 
     `losses` are [first, last] by bundle and term, on held-out crops (fine-tuning: on training crops). `scores` are mean
     held-out Dice by bundle and region, over all subjects (`dice`) and over the `n` with the region (`present`).

@@ -124,9 +124,9 @@ def labels_folder(folder: Path, modality: str | None) -> Path:
 def bring_back(
     maps: Mapping[str, Path], folder: Path, modality: str | None, convention: str, volumes: Any, skips_missing: bool
 ) -> list[Any]:
-    """Write label maps on a modality's raw grids, with pictures and volumes; return each subject's outcome.
+    """Resample label maps to a modality's raw grids, write pictures and volumes, and return each subject's outcome.
 
-    With `skips_missing`, subjects without the modality are left out.
+    `modality` None means the preparation's reference. With `skips_missing`, subjects without the modality are left out.
     """
     from common.inference.segmentations import write_label_tables
     from scripts.prepare.labels import read_labels

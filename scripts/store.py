@@ -60,7 +60,7 @@ def prepare(
     kept = Store(folder, transform)
     array = None if slurm is None else array_of(slurm, folder, "store", jobs or os.cpu_count() or 1)
     missing = kept.missing(data)
-    show(f"{len(data)} subjects: {len(data) - len(missing)} stored, {len(missing)} to prepare")
+    show(f"subjects: {len(data)} ({len(data) - len(missing)} stored, {len(missing)} to prepare)")
     check_headers(missing, ["warning"])
     add = kept.attempt  # a SLURM job can import the module of `Store`, but not this module
     faults = array.map(add, missing, "subject") if array else map_in_processes(add, missing, jobs, "subject")

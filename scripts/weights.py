@@ -143,7 +143,8 @@ def convert(
     show(f"{output}: {details['network']}, {details['model_size']}, {', '.join(stated['modalities'])}")
     for name in stated["modalities"]:
         if (usual := modality_of(name)) not in (None, name):
-            show(f"--modalities: datalists usually write {usual}, not {name}; training matches filters by name")
+            effect = "training finds a modality's filters by name, so map the names with --modality_aliases"
+            show(f"warning: {name}: datalists usually call this modality {usual}; {effect}")
     if left_out := checkpoint.layout.left_out:
         show(f"tensors left out, as SSLHead and SwinUNETR lack them: {', '.join(left_out)}")
 
@@ -179,10 +180,8 @@ def describe(state: Mapping[str, Any], name: str = "checkpoint") -> dict[str, An
 
     stem = state.get(weights.STEM)
     if stem is None or stem.ndim != 5 or not stem.numel():
-        raise InputError(
-            f"{name}: an unknown network; expected SwinUNETR's 3D encoder, alone or in a larger network; "
-            f"its {len(state)} tensors begin with {', '.join(list(state)[:3])}"
-        )
+        problem = f"an unknown network, with tensors such as {', '.join(list(state)[:3])}"
+        raise InputError(name, problem, "SwinUNETR's 3D encoder, alone or in a larger network")
     size = _size(state, name)
     try:
         encoder = SSLHead(stem.shape[1], size, tasks=[]).state_dict()
@@ -192,8 +191,8 @@ def describe(state: Mapping[str, Any], name: str = "checkpoint") -> dict[str, An
     shapes = {key: tensor.shape for key, tensor in state.items() if key.startswith(weights.ENCODER)}
     if wrong := sorted(key for key in expected.keys() | shapes.keys() if expected.get(key) != shapes.get(key)):
         raise InputError(
-            f"{name}: an unknown variant of SwinUNETR's encoder; expected MONAI's, version 1; {len(wrong)} tensors are "
-            f"missing, unexpected or have another shape, first {wrong[0]}"
+            f"{name}: an unknown variant of SwinUNETR's encoder; expected MONAI's, version 1; tensors missing, "
+            f"unexpected or of a different shape: {len(wrong)}, first {wrong[0]}"
         )
     unnamed = f"depths {size.depths}, feature size {size.feature_size}"
     model_size = next((label for label, settings in SIZES.items() if settings == size), unnamed)

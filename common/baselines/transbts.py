@@ -161,7 +161,7 @@ class TransformerLayer(nn.Module):
 
 
 def _convolutions(before: int, after: int) -> nn.Sequential:
-    """Two convolutions, each followed by batch norm and activation."""
+    """Return two convolutions, each followed by batch norm and activation."""
     return nn.Sequential(
         nn.Conv3d(before, after, kernel_size=3, padding=1),
         nn.BatchNorm3d(after),

@@ -101,8 +101,8 @@ class Cohort:
             `scripts.phantoms.mr_signal`.
         protocol: Scoring protocol.
         dtype: Voxel type of images on disk.
-        outputs: Names of the output channels in the metadata.json of the cohort's bundles; the DICOM service
-            recognises the bundles by them.
+        outputs: Names of the output channels in the metadata.json of the cohort's bundles, by which the DICOM service
+            recognises the bundles.
         segments: DICOM segments, numbered from 1 in this order.
         reference: Modality whose series defines the DICOM grid by default.
     """

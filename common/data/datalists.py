@@ -43,7 +43,7 @@ class Datalist:
         content: Content of the file; see `read`.
 
     Raises:
-        InputError: the file breaks a rule (see `check`).
+        InputError: the file cannot be read, or breaks a rule (see `check`).
     """
 
     def __init__(self, path: str | Path, root: str | Path) -> None:
@@ -263,7 +263,7 @@ def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False
             seen[subject] = split
             if len(images) != len(modalities):
                 expected = f"expected {len(modalities)}: {', '.join(modalities)}"
-                raise InputError(f"datalist {name}: subject {subject} has {len(images)} images; {expected}")
+                raise InputError(f"datalist {name}: subject {subject}: number of images {len(images)}; {expected}")
             if swapped := _out_of_order(images, modalities):
                 raise InputError(f"datalist {name}: subject {subject}: {swapped}")
             files = [normpath(file) for file in (*images, entry.get("label")) if file]
@@ -296,6 +296,6 @@ def check_files(entries: Sequence[Mapping[str, Any]], datalist: str | Path) -> N
     files = {path: entry["subject"] for entry in entries for path in files_in(entry)}
     missing = [path for path in files if not Path(path).is_file()]
     if missing:
-        count = f"{len(missing)} of {len(files)} files are missing"
+        count = f"missing files: {len(missing)} of {len(files)}"
         subject = f"subject {files[missing[0]]} in {datalist}"
         raise InputError(f"{missing[0]}: {why_no_file(missing[0])}, of {subject}; {count}")

@@ -23,7 +23,7 @@ ENCODINGS = {"raw": False, "gzip": True, "gz": True}
 
 
 class Voxels:
-    """A proxy, like nibabel's, that reads a file's voxels on demand; `offset` is that of a NIfTI file."""
+    """A proxy, like nibabel's, that reads a file's voxels on demand; `offset` has the value that NIfTI requires."""
 
     is_proxy, offset, slope, inter, ndim = True, 352, 1.0, 0.0, 3
 
@@ -31,7 +31,7 @@ class Voxels:
         self.path, self.start, self.shape, self.dtype, self.is_gzip = path, start, shape, dtype, is_gzip
 
     def get_unscaled(self) -> NDArray[Any]:
-        """Read the array [x, y, z]; raise OSError if it is damaged, EOFError if the file ends early."""
+        """Read the array [x, y, z]; raise OSError if the file is damaged or too long, EOFError if it ends early."""
         length = prod(self.shape) * self.dtype.itemsize
         with self.path.open("rb") as stream:
             stream.seek(self.start)
@@ -56,7 +56,8 @@ def open_nrrd(path: str | Path) -> Any:
     """Open a file with one volume as a NIfTI image with the NRRD space as sform; voxels are read on demand.
 
     Raises:
-        ValueError: the header is damaged, names a separate data file, or states an unsupported type or no space in mm.
+        ValueError: the header is damaged, names a separate data file, or states no space in mm, other than three
+            dimensions, or an unsupported type or encoding.
     """
     import nibabel  # slow
 
@@ -80,8 +81,10 @@ def open_nrrd(path: str | Path) -> Any:
     if fields.get("dimension") != "3" or len(sizes) != 3:
         raise ValueError(f"{fields.get('dimension', 'no')} dimensions, where 3 were expected")
     kind = re.sub(" int$|_t$", "", fields.get("type", "none").lower().replace("unsigned ", "u").removeprefix("signed "))
-    if (code := TYPES.get(kind.replace(" ", ""))) is None or fields.get("encoding") not in ENCODINGS:
-        raise ValueError(f"unsupported type {fields.get('type')} or encoding {fields.get('encoding')}")
+    if (code := TYPES.get(kind.replace(" ", ""))) is None:
+        raise ValueError(f"unsupported type {fields.get('type')}, where one of {', '.join(TYPES)} was expected")
+    if fields.get("encoding") not in ENCODINGS:
+        raise ValueError(f"encoding {fields.get('encoding')}, where one of {', '.join(ENCODINGS)} was expected")
     origin = _numbers(fields.get("space origin", "0,0,0").strip("()"))
     affine = nibabel.affines.from_matvec(np.transpose(vectors), origin)
     dtype = np.dtype(code).newbyteorder(">" if fields.get("endian") == "big" else "<")

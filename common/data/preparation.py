@@ -159,7 +159,7 @@ def doubts(measured: Mapping[str, Ranges], spacing: Sequence[float] | None = Non
     for name, ranges in measured.items():
         longest = max(ranges["extent"][1])
         if not HEAD[0] <= longest <= HEAD[1]:
-            expected = "about 200 mm, a head's; is its affine in mm?"
+            expected = "about 200 mm, the size of a head; is the affine in mm?"
             doubted.setdefault("extent", Problem("extent", name, f"extends over {longest:.3g} mm", expected))
         if spacing is None and _is_outside(ranges["spacing"], reference["spacing"], SPACING):
             expected = f"{_mm(reference['spacing'])} mm, as in the first subject; --spacing resamples scans"

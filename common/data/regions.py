@@ -37,8 +37,10 @@ def _regions(text: str) -> Mapping[str, Region]:
         if match is None:
             raise ArgumentError("label_convention", text, expected=EXPECTED)
         name, labels = match[1], frozenset(map(int, match[2].split("+")))
-        if name in regions or name.lower() == "dice":
-            raise ArgumentError("label_convention", text, f"{name}: expected unique names other than dice")
+        if name in regions:
+            raise ArgumentError("label_convention", text, f"{name} is declared twice", "a name for each region")
+        if name.lower() == "dice":
+            raise ArgumentError("label_convention", text, f"{name} is reserved for the metric", "a different name")
         regions[name] = Region(labels, f"#{match[3].lower()}" if match[3] else "")
     if len(regions) > LIMIT:
         raise ArgumentError("label_convention", text, f"{len(regions)} regions", f"at most {LIMIT}")

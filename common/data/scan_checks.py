@@ -50,7 +50,7 @@ Shaped = tuple[Sequence[int], NDArray[Any]]  # a volume's shape, and its affine 
 
 
 class Problem(NamedTuple):
-    """A failed check: its name, the file ("" if there is not exactly one), the actual value and the expected value."""
+    """A failed check: name, file ("" if there is not exactly one), actual value and expected value."""
 
     check: str
     file: str
@@ -136,7 +136,7 @@ def check_labels(cases: Sequence[Mapping[str, Any]]) -> None:
 
 
 def absent_regions(cases: Sequence[Mapping[str, Any]], convention: str) -> list[str]:
-    """Return the regions in no label map, reading until all regions are seen; raise `InputError` if all are empty."""
+    """Return the regions absent from all label maps; raise `InputError` if no label map has a labelled voxel."""
     labels = [case["label"] for case in cases if "label" in case]
     absent, is_empty = dict(regions_of(convention)), True
     for label in labels:
@@ -146,7 +146,7 @@ def absent_regions(cases: Sequence[Mapping[str, Any]], convention: str) -> list[
         if not absent:
             break
     if labels and is_empty:
-        problem = f"no labelled voxel in any of the {len(labels)} label maps"
+        problem = f"no labelled voxel here or in further label maps ({len(labels)} read)"
         raise InputError(f"{labels[0]}: {problem}; expected labelled regions")
     return list(absent) if labels else []
 

@@ -111,9 +111,8 @@ class CheckScand(Transform):
         image = data[self.image]
         name = str(image.meta.get("filename_or_obj", self.image))
         if image.ndim != 4 or len(image) != len(self.modalities):
-            raise InputError(
-                f"{name}: shape {list(image.shape)}; expected {len(self.modalities)} three-dimensional volumes"
-            )
+            volumes = f"a three-dimensional volume for each of {', '.join(self.modalities)}"
+            raise InputError(f"{name}: shape {list(image.shape)}; expected {volumes}")
         voxels, present = image.cpu().numpy(), present_channels(image)
         for number in present:
             # MONAI keeps only the name of the first file
@@ -332,7 +331,7 @@ class RegionsToLabeld(MapTransform):
 
 
 class ResampleScand(Spacingd):
-    """Resample images and label regions linearly to a spacing, like MONAI's `Spacingd`; `Invertd` can invert this.
+    """Resample images and label regions linearly to a spacing, like MONAI's `Spacingd`; `Invertd` can undo this.
 
     Args:
         keys: Keys of images and regions [C, H, W, D].

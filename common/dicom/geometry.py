@@ -148,8 +148,8 @@ def _values(image: Dataset, name: str) -> NDArray[np.float32]:
     if high not in (None, bits - 1):
         raise InputError(f"{name}: HighBit {high} with BitsStored {bits}; expected {bits - 1}")
     if image.PhotometricInterpretation != "MONOCHROME2" or slope < 0 or "ModalityLUTSequence" in image:
-        expected = "MONOCHROME2, RescaleSlope above 0 and no ModalityLUTSequence"
-        raise InputError(f"{name}: colour or inverted images; expected {expected}")
+        expected = "MONOCHROME2, no negative RescaleSlope and no ModalityLUTSequence"
+        raise InputError(f"{name}: colour, inverted or lookup-table images; expected {expected}")
     if bits <= 8 and image.get("LossyImageCompression") == "01":  # for viewing only: each slice has its own scale
         raise InputError(f"{name}: {bits} bits, compressed with loss; expected the scanner's values")
     if stored.shape != _size(image, name):

@@ -114,7 +114,7 @@ class Series:
 
     @property
     def number(self) -> int | None:
-        """SeriesNumber; None if the scanner left it empty."""
+        """SeriesNumber; None if missing or empty."""
         value = self.header.get("SeriesNumber")
         return None if value in (None, "") else int(value)
 
@@ -216,7 +216,7 @@ def _files(folder: Path) -> Iterable[Path]:
 
 
 def check_inflated(path: Path) -> None:
-    """Refuse a deflated DICOM file of more than `LARGEST` bytes: pydicom inflates the entire file.
+    """Refuse a deflated DICOM file that inflates to more than `LARGEST` bytes, because pydicom inflates all of it.
 
     Raises:
         InputError: The inflated file is larger.
@@ -232,7 +232,8 @@ def check_inflated(path: Path) -> None:
         while part and not stream.eof:
             size += len(stream.decompress(part, 2**24))
             if size > LARGEST:
-                raise InputError(f"contains a compressed DICOM file of more than {LARGEST / 2**20:g} MiB")
+                limit = f"{LARGEST / 2**20:g} MiB"
+                raise InputError(f"contains a deflated DICOM file that inflates to more than {limit}")
             part = stream.unconsumed_tail or file.read(2**20)
 
 

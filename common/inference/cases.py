@@ -129,10 +129,12 @@ def check_missing(
         checkpoint: File or list of files; all are checked.
 
     Returns:
-        The cases. A missing file (the path "") becomes None if the network works without its modality.
+        The cases. "" (no file in a folder) becomes None if the network works without the modality, else stays "" for
+            `CheckFilesd` to report.
 
     Raises:
-        InputError: the network needs a modality that a subject lacks (None), or a checkpoint cannot be read.
+        InputError: a modality that the network needs is None in a case (missing in the datalist, or left out on
+            request), or a checkpoint cannot be read.
     """
     checked = [dict(case) for case in cases]
     if all(all(case["image"]) for case in checked):
@@ -183,7 +185,7 @@ class CheckFilesd(Transform):
         files = [None if path is None else str(path) for path in paths]
         if len(files) != len(self.modalities):
             names = ", ".join(self.modalities)
-            raise InputError(f"{files[0]}: {len(files)} files of a subject; expected one for each of {names}")
+            raise InputError(f"{files[0]}: files of this subject: {len(files)}; expected one for each of {names}")
         for modality, file in zip(self.modalities, files, strict=True):
             if file is None:
                 continue

@@ -54,7 +54,7 @@ def scored_masks(files: CaseFiles, details: Details) -> CaseMasks:
         for (file, regions), volume in zip(layers, scored.volumes, strict=True):
             mm3 = voxel * np.count_nonzero(regions[region])
             if not math.isclose(mm3, volume, rel_tol=1e-4, abs_tol=voxel / 2):
-                raise InputError(f"{file}: {mm3:.6g} mm3 of {region}; expected {volume:.6g}, the file that was scored")
+                raise InputError(f"{file}: {mm3:.6g} mm3 of {region}; expected {volume:.6g} mm3, as in the scored file")
     return masks
 
 

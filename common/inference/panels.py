@@ -31,7 +31,7 @@ def window_of(volume: NDArray[Any]) -> tuple[float, float]:
 
 
 def grey_levels(volume: NDArray[Any], like: NDArray[Any] | None = None) -> NDArray[np.uint8]:
-    """Scale voxels to grey levels, 0 to 255, by the window of `like` (default: the volume); 0, NaN, inf are black."""
+    """Scale voxels to 0..255, black to white as in `window_of(like)` (default: the volume); 0, NaN, inf are black."""
     low, high = window_of(volume if like is None else like)
     shown = np.where(np.isfinite(volume) & (volume != 0), volume, low)
     return np.asarray(np.clip((shown - low) / (high - low), 0, 1) * 255, dtype=np.uint8)

@@ -89,7 +89,7 @@ def publishing(folder: str | Path, name: str) -> Iterator[Path]:
 
 
 def final_folder(folder: str | Path) -> Path:
-    """Return the final folder of a folder from `begin`; return all other folders unchanged."""
+    """Return the folder in which a folder from `begin` will be published; return any other folder unchanged."""
     folder = Path(folder)
     return folder.parent if folder.name == UNFINISHED else folder
 

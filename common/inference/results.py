@@ -97,7 +97,7 @@ def write(folder: str | Path, details: Details) -> dict[str, Any]:
 
 
 def summarise(details: Details) -> dict[str, Any]:
-    """Return the content of summary.json: the protocol with its settings, and metrics and lesion counts by region."""
+    """Return the content of summary.json: protocol, number of cases, missing predictions, and statistics by region."""
     protocol, scores = details.protocol, details.scores
     return {
         "protocol": protocol.name,

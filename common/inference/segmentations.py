@@ -66,7 +66,8 @@ def write_label_tables(folder: str | Path, convention: str) -> None:
         snap.append(f'{label} {red} {green} {blue} 1 1 1 "{name}"')
     earlier = Path(folder) / "dseg.tsv"
     if earlier.is_file() and earlier.read_text(encoding="utf-8", errors="replace").splitlines() != tsv:
-        show(f"warning: {folder}: label maps of earlier runs follow other labels; expected another folder", error=True)
+        problem = "label maps of earlier runs follow a different label convention"
+        show(f"warning: {folder}: {problem}; expected a different folder", error=True)
     for file, lines in {"dseg.tsv": tsv, "slicer.ctbl": ctbl, "itksnap.txt": snap}.items():
         with atomic_write(Path(folder) / file) as temporary:
             temporary.write_text("\n".join([*lines, ""]), encoding="utf-8")
@@ -122,7 +123,7 @@ def _rows(table: Path) -> dict[tuple[str, str], tuple[str, str]]:
 class Volumes:
     """Write OUTPUT_DIR/volumes.csv (subject, region, volume_ml, voxels), again after each case.
 
-    Earlier rows stay. With `results`, only the rows of subjects outside `cases` with current results stay.
+    Earlier rows stay; with `results`, only those of subjects that are in this record and not in `cases`.
 
     Args:
         output_dir: Folder of the table.
@@ -186,7 +187,7 @@ class Volumes:
         write_csv(self.path, [COLUMNS, *((*key, *figures) for key, figures in self.rows.items())])
 
     def figures(self, engine: Engine) -> list[str]:
-        """Return a line with the number of subjects and the median volumes of the run; empty without subjects."""
+        """Return one line, the number of subjects and the median volumes of the run; an empty list without subjects."""
         if not self.measured:
             return []
         volumes = {

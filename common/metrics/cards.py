@@ -116,7 +116,7 @@ class Protocol:
 
 
 def figures(scores: Sequence[Scores], protocol: Protocol) -> dict[str, list[float]]:
-    """Return a region's values by figure, over all cases; after `dice` comes `PRESENT`, only cases with the region."""
+    """Return figure -> a region's values in all cases; after `dice` comes `PRESENT`, only for cases with the region."""
     values = {}
     for name in protocol.units:
         values[name] = [measured.values[name] for measured in scores]

@@ -36,14 +36,14 @@ class Lesion:
 
 
 class Matching(NamedTuple):
-    """Reference lesions, then false components, each from large to small; the number of all predicted components."""
+    """Reference lesions, then false components, each from large to small; and the number of predicted components."""
 
     lesions: tuple[Lesion, ...]
     components: int
 
 
 class _Part(NamedTuple):
-    """A component or a lesion in its label array."""
+    """A component or lesion of a label array; `centre` and `box` are in voxels of the array."""
 
     label: int
     voxels: int

@@ -11,7 +11,7 @@ from ..inference.results import Details
 def write(folder: str | Path, details: Details, slices: str = "chosen") -> list[str]:
     """Write the files (`common.inference.results`) and pages of an evaluation; return the lines to print.
 
-    A failure to draw a page only prints a warning. `slices` is that of `common.pages.write_pages`.
+    A failure to draw a page only prints a warning. `slices` selects cases as in `common.pages.write_pages`.
     """
     summary = results.write(folder, details)
     try:

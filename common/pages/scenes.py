@@ -61,7 +61,7 @@ class Scene(NamedTuple):
         return np.logical_or.reduce([mask for regions in self.masks.values() for mask in regions.values()])
 
     def background(self, mask: NDArray[np.bool_], preferred: str | None = None) -> str | None:
-        """Return the name of the preferred image or, if it is absent, of the image in which the mask has most contrast.
+        """Return the name of the preferred image or, without it, of the image in which the mask has most contrast.
 
         Contrast is the difference between the means inside and around the mask, in standard deviations of the image's
         non-zero voxels. For an empty mask, return the first image; without images, None.
@@ -101,7 +101,7 @@ def scene_of(
         if volume is None:
             faults.append(f"{name} cannot be read and is not shown.")
         elif volume[0].shape != head.shape or not np.allclose(volume[1], canonical, atol=SAME_GRID):
-            faults.append(f"{name} is on another grid and is not shown.")
+            faults.append(f"{name} is on a different grid and is not shown.")
         else:
             volumes[name] = volume[0]
     for voxels in volumes.values():

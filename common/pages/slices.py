@@ -34,7 +34,7 @@ Masks = Mapping[str, NDArray[np.bool_]]  # [x, y, z] by region
 
 
 def link_of(name: str) -> str:
-    """Return the link from a page in the results folder to a case's page; append `#X,Y,Z` to open it at a voxel.
+    """Return the link from a page in the results folder to a case's page; append `#X,Y,Z` to start at a voxel.
 
     Example:
         >>> link_of("P 1")
@@ -123,7 +123,7 @@ def _codes(layers: Mapping[str, Masks]) -> tuple[list[NDArray[np.uint8]], list[l
 
 
 def _bytes_of(voxels: NDArray[np.float32], affine: NDArray[np.float64]) -> tuple[str, dict[str, list[float]]]:
-    """Return an image as by `_nifti`, and the lowest and highest values of the range and of the initial window."""
+    """Return an image in base 64 (see `_nifti`), and its "range" and the initial "window", each [lowest, highest]."""
     finite = np.where(np.isfinite(voxels), voxels, np.float32(0))
     low, high = map(float, np.percentile(finite, RANGE))
     slope = max(high - low, 1e-6) / 255

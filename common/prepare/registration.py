@@ -116,7 +116,7 @@ def _image(volume: Volume) -> Any:
 
 
 def between_centres(fixed: Volume, fixed_mask: NDArray[np.bool_], moving: Volume, mask: NDArray[np.bool_]) -> Matrix:
-    """Return a start: the translation from the centre of the fixed scan's mask to that of the moving scan's."""
+    """Return a starting matrix for registration: a translation from the fixed to the moving mask's centre."""
     start = np.eye(4)
     start[:3, 3] = _centre(moving.affine, mask) - _centre(fixed.affine, fixed_mask)
     return start

@@ -103,7 +103,7 @@ def prepare_subject(
     for modality, scan in scans.items():
         onto = np.eye(4) if modality == settings.reference else _to_reference(reference, mask, scan)
         matrices[modality] = onto @ to_template @ target.to_mni()
-        check_transform(matrices[modality], f"{modality}: its registration")
+        check_transform(matrices[modality], f"{modality}: the registration")
     stage("resampling", 0.8)
     heads = {modality: resample(scan, grid, matrices[modality]) for modality, scan in scans.items()}
     template = resample(template_mask(), grid, target.to_mni()).array > 0.5

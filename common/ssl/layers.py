@@ -9,7 +9,7 @@ from torch import nn
 
 
 class Merging(PatchMerging):
-    """MONAI's `PatchMerging` by two copies; the gradient of MONAI's eight slices passes over the input 31 times."""
+    """`PatchMerging` computed by two copies; the backward pass of MONAI's eight slices reads the input 31 times."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.ndim != 5 or any(edge % 2 for edge in x.shape[1:4]):

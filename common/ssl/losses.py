@@ -55,7 +55,8 @@ class NTXentLoss(nn.Module):
 class _Gathered(torch.autograd.Function):
     """Concatenate the rows of all processes in rank order; every process needs the same number of rows.
 
-    A row's gradient is the sum over the losses of all processes. PyTorch's differentiable collective is deprecated.
+    A row's gradient is the sum over the losses of all processes. PyTorch's differentiable collective is deprecated,
+    hence this class.
     """
 
     @staticmethod

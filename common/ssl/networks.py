@@ -68,7 +68,7 @@ def _float32(output: Any) -> Any:
 
 
 def settings(name: str | ModelSize) -> ModelSize:
-    """Return the settings of a model size, given as its name in `SIZES` or as settings."""
+    """Return the settings of a model size, which is a name in `SIZES` or a `ModelSize`."""
     return name if isinstance(name, ModelSize) else choice("model_size", name, SIZES)
 
 
@@ -88,7 +88,7 @@ def encoder(in_channels: int, size: ModelSize, use_checkpoint: bool) -> SwinTran
 
 
 class Trace(nn.Module):
-    """A network traced for one window size, in voxels; `forward` refuses all other sizes."""
+    """A network traced for inputs of `window` voxels; `forward` refuses all other sizes."""
 
     def __init__(self, network: nn.Module, window: Sequence[int]) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class Trace(nn.Module):
 
 
 class Scriptable(nn.Module):
-    """Base class of networks that `torch.jit.script` cannot compile; it compiles a `Trace` for `window`."""
+    """Base class of networks that `torch.jit.script` cannot compile and gets as a `Trace` for `window` voxels."""
 
     window: Sequence[int]
 
@@ -131,7 +131,8 @@ class SSLHead(Scriptable):
             corner of the crop, as in the public code) or mean (over all tokens). DIFF-31
         tasks: Proxy tasks, or names of tasks in a checkpoint (names not in `TASKS` get no head); by default the
             paper's: reconstruction, rotation and contrastive.
-        window: Window size that `torch.jit.script` traces, in voxels.
+        window: Size in voxels of the input for which `torch.jit.script` gets a traced copy of the network (not Swin's
+            attention window).
 
     Attributes:
         modality_axes: Head tensors with one slice per modality -> axis of the slices.
@@ -186,7 +187,8 @@ def swin_unetr(
 ) -> SwinUNETR:
     """Build MONAI's SwinUNETR in a model size (paper, Table 2); `options` are further arguments of SwinUNETR.
 
-    `window` is the window size that `torch.jit.script` traces, in voxels.
+    `window` is the size in voxels of the input for which `torch.jit.script` gets a traced copy of the network (not
+    Swin's attention window).
 
     Example:
         >>> sum(p.numel() for p in swin_unetr(4, 3, "small").parameters())

@@ -74,11 +74,11 @@ class ProxyTask(ABC):
 
     @abstractmethod
     def heads(self, in_channels: int, feature_size: int) -> dict[str, nn.Module]:
-        """Return the modules to add to the network, by name; the bottleneck has 16 * `feature_size` channels."""
+        """Return names and modules to add to the network; the bottleneck has 16 * `feature_size` channels."""
 
     @abstractmethod
     def predict(self, network: nn.Module, encoded: Encoded) -> torch.Tensor:
-        """Predict with the heads, attributes of `network`; predictions with the image's shape appear in pictures."""
+        """Return the prediction of the heads in `network`; pictures show predictions that have the image's shape."""
 
     def change(self, views: Views) -> None:  # noqa: B027  most tasks change nothing
         """Change the crops before corruption: replace `views.clean`, and store random draws in `views.drawn`."""
@@ -200,7 +200,7 @@ def paper_tasks() -> list[ProxyTask]:
 
 
 class SSLLoss(nn.Module):
-    """The weighted sum of the losses of proxy tasks; the paper gives each weight 1 (section 2.3).
+    """Weighted sum of the proxy tasks' losses; in the paper, all weights are 1 (section 2.3).
 
     Args:
         tasks: Proxy tasks; by default the paper's.

@@ -180,7 +180,7 @@ class RunStates:
         return file
 
     def load(self, trainer: Engine, file: Path) -> None:
-        """Continue from a file; raise `InputError` for a damaged file, a different network or a longer run."""
+        """Continue from a file; raise `InputError` if it is damaged, of a different network, or past this run's end."""
         content = load(file)
         tensors = filter(torch.is_tensor, values_in([content.get("network"), content.get("optimizer")]))
         if not all(tensor.isfinite().all() for tensor in tensors):
@@ -197,8 +197,8 @@ class RunStates:
         self.steps.begin_after(reached)
         if idist.get_rank() == 0:
             if ranks != idist.get_world_size():
-                here = f"{ranks} processes, but this run has {idist.get_world_size()}"
-                show(f"resume: {file} was written by {here}; random states are not restored")
+                now = idist.get_world_size()
+                show(f"resume: {file}: saved with WORLD_SIZE={ranks}, now {now}; random states are not restored")
             show(f"resume: {file}, iteration {reached}")
 
     def _set_state(self, trainer: Engine, content: Mapping[str, Any]) -> int:
@@ -234,7 +234,7 @@ class RunStates:
 def _refuse_nan(network: nn.Module, file: Path) -> None:
     broken = [name for name, value in network.state_dict().items() if not value.isfinite().all()]
     if broken:
-        raise InputError(file, f"not written, as {len(broken)} tensors are not finite, first {broken[0]}")
+        raise InputError(file, f"not written; tensors that are not finite: {len(broken)}, first {broken[0]}")
 
 
 def _settings(optimizer: Any) -> list[dict[str, Any]]:

@@ -81,8 +81,8 @@ class Processes:
     def share(self, split: str, cases: Sequence[Any]) -> list[Any]:
         """Return this process's part of a split's cases. Parts are disjoint, so each case is cached once."""
         if len(cases) < self.count:
-            expected = "expected at least one for each"
-            raise InputError(f"split {split}", f"{len(cases)} cases for {self.count} processes; {expected}")
+            problem = f"fewer cases ({len(cases)}) than processes ({self.count})"
+            raise InputError(f"split {split}", problem, "at least one case for each process")
         return partition_dataset(cases, num_partitions=self.count)[self.rank]
 
 

@@ -51,10 +51,12 @@ def _largest(config: Any, options: Options, processes: Processes) -> int:
     fits = fitting_sizes(config, config.get_resolved_content("network"), options, sizes)
     largest = int(idist.all_reduce(max(fits, default=0), "MIN"))
     if not largest:
-        raise ArgumentError("batch_size", AUTO, f"{sizes[0]} crops do not fit", "a smaller patch_size or model_size")
+        problem = f"a batch of {sizes[0]} does not fit"
+        raise ArgumentError("batch_size", AUTO, problem, "a smaller patch_size or model_size")
     if processes.is_main:
         batches = options.global_batch_size // (largest * processes.count)
-        show(f"batch_size=auto: {largest} crops fit; {batches} batches for a step of {options.global_batch_size}")
+        step = f"batches per process and step: {batches} (global_batch_size={options.global_batch_size})"
+        show(f"batch_size=auto: largest batch that fits each process: {largest}; {step}")
     return largest
 
 

@@ -57,7 +57,8 @@ class Forecast:
         plan, options, left = self.plan, self.plan.options, _steps_left(engine)
         self._first = engine.state.iteration + 1
         self._last = self._first + min(self.STEPS, left // 2)
-        batches = f"{options.batch_size} x {plan.accumulation_steps} batches x {plan.processes.count} processes"
+        factors = f"{options.batch_size} x {plan.accumulation_steps} x {plan.processes.count}"
+        batches = f"batch_size x batches x processes: {factors}"
         crops, per_volume = left * plan.global_batch_size, plan.crops_per_volume
         note = f" ({per_volume} from each volume)" if per_volume > 1 else ""
         epochs = f"{crops / per_volume / plan.training_cases:,.1f} epochs of {plan.training_cases:,} cases"
@@ -94,7 +95,7 @@ class Forecast:
             has_advice = share > self.PATIENCE and not self.plan.options.store
             advice = "; python -m scripts.store and --store read crops faster" if has_advice else ""
             show(
-                f"time: {seconds:.2f} s a step, {100 * share:.0f} % of it waiting for data{advice}; "
+                f"time: {seconds:.2f} s a step ({100 * share:.0f} % waiting for data){advice}; "
                 f"{to_go}peak memory of one process (RAM, GPU): {memory}"
             )
 

@@ -31,13 +31,14 @@ class Plan:
         crops_per_volume: Crops from each volume that is read.
         volumes_per_batch: Volumes per batch on each process.
         training_cases: Size of the training split, over all processes.
-        length: Length of the run; see `length`.
+        length: Steps of the run, of its validation interval and of its warm-up; see `common.training.length`.
         settings: Settings stored in checkpoints and run.json, with the accepted changes of a resumed run.
         resumed_from: Saved state from which the run continues; None for a new run.
 
     Raises:
-        InputError: The datalist or the length is invalid, a folder cannot be written to, another process writes to it,
-            or `ckpt_dir` holds a run that these options cannot continue.
+        InputError: The datalist, the length or a batch size is invalid; `pretrained` is the file that this run would
+            replace; a folder cannot be written to or is in use by another process; or `ckpt_dir` holds a run that these
+            options cannot continue.
     """
 
     def __init__(self, bundle: str, processes: Processes, options: Options) -> None:
@@ -124,7 +125,7 @@ class Plan:
         self.settings["missing_modalities"] = [name for name in modalities if name in lacking]
         if self.processes.is_main:
             for names, count in count_missing(cases, modalities).items():
-                show(f"missing: {names} in {count} training subjects; zeros take their place")
+                show(f"missing: {names} in {count} training subjects; replaced by zeros")
             if unseen := [name for name in modalities if lacking[name] == len(cases)]:
                 cause = f"no training subject has {' or '.join(unseen)}, so filters stay untrained"
                 show(f"warning: --modalities={modalities}: {cause}; expected modalities that subjects have", error=True)
@@ -154,11 +155,11 @@ class Plan:
     def _check_regions(self, cases: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """Warn of regions that are absent from all label maps of a split."""
         convention = getattr(self.options, "label_convention", None)
-        effects = {"training": "it cannot be learnt", "validation": "it is left out of the Dice that chooses model.pt"}
+        effects = {"training": "cannot be learnt", "validation": "does not count in the Dice that selects model.pt"}
         for split in effects:
             if convention is not None and (absent := absent_regions(cases[split], convention)):
-                problem = f"none of {len(cases[split])} label maps has a voxel of {' or '.join(absent)}"
-                show(f"warning: split {split}: {problem}, so {effects[split]}", error=True)
+                problem = f"absent from all label maps: {', '.join(absent)}"
+                show(f"warning: split {split}: {problem}; an absent region {effects[split]}", error=True)
 
     @property
     def _missing(self) -> tuple[str, ...] | None:

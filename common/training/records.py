@@ -134,7 +134,7 @@ class TrainingRecord(RunRecord):
         self.content["quantities"] = getattr(loss, "quantities", {"total": type(loss).__name__})
 
     def best(self, metric: str, value: float) -> tuple[int, dict[str, float]] | None:
-        """Return iteration and finite metrics of the first validation with this value of `metric`, or None."""
+        """Return iteration and finite metrics of the first validation after step 0 with this `metric`, or None."""
         validation = self.content["validation"]
         points = zip(validation["iteration"], validation["metrics"].get(metric, []), strict=True)
         index = next((number for number, (step, point) in enumerate(points) if step and point == value), None)

@@ -34,6 +34,11 @@ def resumable(
     `resume` is True (the last `iteration-N.pt` must be readable), False (no `iteration-N.pt` or model.pt may exist) or
     "auto" (the last readable `iteration-N.pt`, if any). Settings that affect the result must match the file's, except
     for `accepted` keys of `CHANGES`. Only training subjects may change, so that scores stay comparable.
+
+    Raises:
+        InputError: The file is damaged, or from a different bundle.
+        ArgumentError: `resume` does not suit the files in `save_dir`, a setting differs, or a change is accepted for a
+            run that is new or has ended.
     """
     folder = Path(save_dir)
     saved = saved_states(folder)
@@ -59,9 +64,9 @@ def saved_states(folder: Path) -> list[Path]:
 
 
 def last_readable(saved: Sequence[Path], falls_back: bool) -> tuple[Path, Mapping[str, Any]]:
-    """Return the last readable file and its settings; report later, damaged files.
+    """Return the last readable file and its settings; print a line for each later file, which is damaged.
 
-    Without `falls_back`, raise `InputError` if the last file is damaged.
+    Raise `InputError` if all files are damaged or, without `falls_back`, if the last is.
     """
     try:
         settings = load(saved[-1]).get("metadata")
@@ -90,11 +95,11 @@ def _changes(
     if before.get("subjects") != now.get("subjects"):
         is_training = before.get("held_out") == now.get("held_out")
         if not (is_training and "subjects" in accepted):
-            hint = "; resume_changes=[subjects] accepts others for training" * is_training
+            hint = "; resume_changes=[subjects] accepts different training subjects" * is_training
             raise ArgumentError(
                 "datalist",
                 now.get("datalist"),
-                f"its subjects or splits differ from those that {file} was trained on{hint}",
+                f"subjects or splits differ from those that {file} was trained on{hint}",
             )
     saved_parts, parts = dict(before.get("components") or {}), now.get("components", {})
     if "learning_rate" in accepted:

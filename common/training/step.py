@@ -119,11 +119,11 @@ class Step:
         return output | {"loss": means["total"], "terms": means, "crops": len(batch["image"])}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the scale of a float16 loss; empty otherwise."""
+        """Return the state of the loss scale (float16 only); otherwise empty."""
         return self._scaler.state_dict() if self._scaler else self._scaler_state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the scale from the resumed run."""
+        """Restore the loss scale (float16 only) of the resumed run."""
         self._scaler, self._scaler_state = None, dict(state)
 
     def _scaler_on(self, device: torch.device) -> torch.amp.GradScaler:

@@ -151,7 +151,7 @@ class Tracking:
         self.trackers, self.name, self.files = trackers, name, files
 
     def attach(self, engine: Engine) -> None:
-        """Follow the run of `engine`, on the main process; list it after the handlers that write the files."""
+        """Follow the run of `engine`, on the main process. List this handler after those that write the files."""
         if self.trackers and idist.get_rank() == 0:
             engine.add_event_handler(Events.STARTED, self._begin)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._log)

@@ -59,6 +59,9 @@ def training_handlers(
 
     Returns:
         Handlers, in the order in which they must be attached.
+
+    Raises:
+        ArgumentError: `best_metric` is neither total nor a task of `loss`.
     """
     output, models = Path(plan.options.output_dir), Path(plan.options.ckpt_dir)
     plan.settings["network"] = type(network).__name__
@@ -103,8 +106,8 @@ def prediction_handlers(
 ) -> list[Any]:
     """Return the handlers of an evaluation or inference, in the order in which they must be attached.
 
-    These are `handlers`, progress, trackers and the closing lines: those of the method `figures(engine)` of `figures`,
-    then `results`, which are files and folders in `output_dir`. Trackers get the .json, .csv and .npz files.
+    These are progress, `handlers`, trackers, and a handler that prints the lines of `figures.figures(engine)`, then the
+    paths of `results`, names of files and folders in `output_dir`. Trackers get the .json, .csv and .npz files.
     """
     paths = {key: Path(output_dir) / path for key, path in results.items()}
     files = [path for path in paths.values() if path.suffix in (".json", ".csv", ".npz")]

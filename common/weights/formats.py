@@ -43,7 +43,7 @@ PLAIN |= {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.i
 
 @dataclass(frozen=True)
 class Layout:
-    """A file's layout of tensors.
+    """How a file nests and names its tensors.
 
     Attributes:
         wrapper: Key of the tensors' dictionary; None at the top level.
@@ -132,9 +132,9 @@ def settings_of(checkpoint: str | Path | Sequence[str]) -> dict[str, Any]:
 
 
 def measured_of(checkpoint: str | Path | Sequence[str]) -> list[dict[str, Any]]:
-    """Return the measured preparation of the training scans (`FIGURES`) of each checkpoint that records it.
+    """Return the ranges measured on the training scans (`FIGURES`), for each checkpoint that records them.
 
-    `spacing` is the network's input spacing, after any resampling.
+    The entry `spacing` is that of the network's input, after any resampling.
 
     Raises:
         InputError: a file cannot be read, or its ranges are not finite or lack the names and shapes of `FIGURES`.
@@ -167,7 +167,7 @@ def checkpoint_files(checkpoint: str | Path | Sequence[str]) -> list[Path]:
 
 
 def metadata_of(checkpoint: str | Path) -> dict[str, Any]:
-    """Read a checkpoint's metadata; empty if it is not from this project."""
+    """Read a checkpoint's metadata; empty if the file is not from this project."""
     content = load(checkpoint, lazily=True)
     with within(f"checkpoint {checkpoint}"):
         return _metadata(content, checkpoint)
@@ -193,8 +193,8 @@ def _tensors(content: Mapping[str, Any]) -> tuple[str | None, dict[str, torch.Te
             raise InputError(f"{name} has type {tensor.dtype}; expected weights such as float32")
     weights = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
     if broken := [name for name, tensor in weights.items() if not (tensor.abs() <= LARGEST).all()]:
-        problem = f"have values above {LARGEST:g} in magnitude or not finite"
-        raise InputError(f"{len(broken)} tensors {problem}, first {broken[0]}")
+        problem = f"tensors with values above {LARGEST:g} in magnitude or not finite"
+        raise InputError(f"{problem}: {len(broken)}, first {broken[0]}")
     return wrapper, tensors
 
 
@@ -216,11 +216,8 @@ def _prefix_and_encoder(names: Collection[str]) -> tuple[str, str | None]:
     if not prefix and any(name.startswith("module.") for name in names):
         prefix = "module."
     if unprefixed := [name for name in names if not name.startswith(prefix)]:
-        count = len(unprefixed)
-        raise InputError(
-            f"{len(names) - count} tensors begin with {prefix} and {count} do not, first {unprefixed[0]}; "
-            "expected all or none"
-        )
+        lacking = f"{len(unprefixed)} of {len(names)} tensor names lack the prefix {prefix}, first {unprefixed[0]}"
+        raise InputError(f"{lacking}; expected the prefix in all names or none")
     return prefix, encoder
 
 
@@ -241,7 +238,7 @@ def _parameter_name(name: str, encoder: str | None) -> str | None:
 
 
 def _metadata(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
-    """Return a file's metadata, with `STATED` entries converted; empty if it is not from this project."""
+    """Return a file's metadata, with `STATED` entries converted; empty if the file is not from this project."""
     is_plain = content and all(isinstance(value, torch.Tensor) for value in content.values())
     record = read_record(path) if is_plain else content.get("metadata")
     if record is None:

@@ -34,9 +34,9 @@ class Value:
 
     Attributes:
         kind: Pickle opcode that made the value, or the dotted name of a global, such as torch.device.
-        size: Number of values in it, including itself.
-        is_held: Whether another value contains it.
-        text: Content, if the value is a string.
+        size: Number of values: the value itself and all values that it contains.
+        is_held: Whether another value contains this value.
+        text: Content of a string.
         keys: String keys of a dictionary.
     """
 
@@ -48,7 +48,7 @@ class Value:
 
 
 def check(path: Path, is_archive: bool) -> None:
-    """Refuse a file with a program that calls more than constructors of tensors, or makes more than `MOST` values.
+    """Refuse a file if its program calls anything except `CALLED` (for tensors), or makes more than `MOST` values.
 
     PyTorch's safe reader (`weights_only=True`) does not bound the work: hashing 1 kB of nested tuples with shared items
     takes years.
@@ -103,7 +103,7 @@ def _follow(program: Iterable[tuple[pickletools.OpcodeInfo, Any, int | None]]) -
 
 
 def _extend(container: Value, name: str, operands: list[Value], size: int) -> None:
-    """Add values to a list or dictionary; refuse if another value, with a size that is already counted, contains it."""
+    """Add values to a list or dictionary; refuse a container in another value, of which the size is already counted."""
     if container.is_held:
         raise InputError("a list or dictionary contains itself, or is changed after it was put into another value")
     container.size += size
@@ -131,12 +131,13 @@ def _check_step(name: str, argument: Any, operands: list[Value]) -> None:
     if name == "GLOBAL" and argument not in CALLED and not NAMED.fullmatch(argument):
         if argument.startswith(("torch._utils.", "torch._tensor.")):
             raise InputError(argument, "unsupported tensor type", "dense tensors of a numeric type such as float32")
-        raise InputError(f"it needs {argument}, and unpickling can run any code; {REMEDY}")
+        raise InputError(f"needs {argument}, and unpickling can run any code; {REMEDY}")
     if name == "REDUCE" and (kinds[0] not in CALLED or (kinds[0] == DICT and kinds[1] != "EMPTY_TUPLE")):
-        raise InputError(f"it calls {kinds[0]} as torch.save never does; {REMEDY}")
+        raise InputError(f"calls {kinds[0]} as torch.save never does; {REMEDY}")
     if name == "BUILD" and operands[0].keys != {METADATA}:  # attributes such as `items` would replace methods
-        raise InputError(f"attributes of a dictionary, {', '.join(sorted(operands[0].keys))[:80]}; expected {METADATA}")
+        names = ", ".join(sorted(operands[0].keys))[:80] or "unnamed"
+        raise InputError(f"attributes of a dictionary: {names}; expected only {METADATA}")
     if name in ("SETITEM", "SETITEMS") and (unsupported := set(kinds[::2]) - KEYS):
-        raise InputError(f"a key of a dictionary is of the kind {min(unsupported)}; expected text or a number")
+        raise InputError(f"a dictionary key of the kind {min(unsupported)}; expected text or a number")
     if isinstance(argument, int) and abs(argument) >= HIGHEST:
         raise InputError("a number with too many digits")

@@ -76,7 +76,7 @@ def _load(path: str | Path, lazily: bool) -> Mapping[str, Any]:
 
 
 def _is_archive(path: Path, verifies: bool) -> bool:
-    """Return whether a file is a zip; refuse a zip that torch.save did not write, or, on request, wrong checksums.
+    """Return whether a file is a zip; refuse a zip that torch.save did not write and, with `verifies`, wrong checksums.
 
     torch.load does not verify checksums, so a flipped bit would change a weight unnoticed.
     """
@@ -95,7 +95,7 @@ def _is_archive(path: Path, verifies: bool) -> bool:
         file.seek(-END, os.SEEK_END)
         ends_early = not file.read().startswith(b"PK\5\6")
     if starts_late or ends_early:
-        raise InputError(UNREAD, f"data before or after its archive; {EXPECTED}")
+        raise InputError(UNREAD, f"data before or after the archive; {EXPECTED}")
     if not is_saved:
         raise InputError("a zip without data.pkl; expected a file of torch.save")
     if inflated:
@@ -112,7 +112,7 @@ def _check_size(content: Any, most: int) -> None:
     if sum(sizes.values()) > most:
         shape = list(tensors[max(sizes, key=sizes.__getitem__)].shape)
         raise InputError(
-            f"its tensors, such as one of shape {shape}, take {sum(sizes.values())} bytes, much more than the file; "
+            f"tensors, such as one of shape {shape}, take {sum(sizes.values())} bytes, much more than the file; "
             "save them as tensor.contiguous()"
         )
 
@@ -174,9 +174,9 @@ def read_record(path: str | Path) -> dict[str, Any] | None:
     record = valid_json(file, expected)
     stated, converted = (record.pop(key, None) if isinstance(record, dict) else None for key in (HASH, OTHER_HASH))
     if not isinstance(stated, str):
-        raise InputError(file, f"no entry {HASH}", f"{expected}, or no file of this name beside {path}")
+        raise InputError(file, f"no entry {HASH}", f"{expected}; delete or rename it if it does not describe {path}")
     if (actual := digest(path)) not in (stated, converted):
-        raise InputError(f"checkpoint {path}", f"its SHA-256 is {actual}; {file} belongs to a file with {stated:.64}")
+        raise InputError(f"checkpoint {path}", f"SHA-256 {actual}, but {file} belongs to a file with {stated:.64}")
     return record
 
 

@@ -180,8 +180,8 @@ def _refuse_other_encoder(report: Report, metadata: Mapping[str, Any]) -> None:
         if encoder:
             raise InputError(
                 f"checkpoint {report.source}",
-                f"its encoder (model_size {size}) differs from the network's: "
-                f"{len(encoder)} tensors {kind} or of another shape, first {encoder[0]}",
+                f"the encoder (model_size {size}) differs from the network's; "
+                f"tensors {kind} or of another shape: {len(encoder)}, first {encoder[0]}",
                 "the same model_size",
             )
 
@@ -194,12 +194,12 @@ def transfer(
     target: Sequence[str],
     name: str = "tensor",
 ) -> torch.Tensor:
-    """Adapt a tensor from source to target modalities, one slice each, by name (paper, section 2.4.1; DIFF-11).
+    """Adapt a tensor with one slice per modality from source to target modalities (paper, section 2.4.1; DIFF-11).
 
-    Modalities in both keep their filters; modalities only in `source` are dropped. On the input axis, a modality that
-    occurs n times in `target` gets 1/n of its filters in each slice, so that the layer's response does not change;
-    filters of a modality that occurs several times in `source` are added. On an output axis, filters are copied or
-    averaged instead.
+    Modalities are matched by name: those in both keep their filters, those only in `source` are dropped. On the input
+    axis, a modality that occurs n times in `target` gets 1/n of its filters in each slice, so that the layer's response
+    does not change; filters of a modality that occurs several times in `source` are added. On an output axis, filters
+    are copied or averaged instead.
 
     Filters of a new modality are normal with a standard deviation of sqrt(2 / fan) (He et al., ICCV 2015), where fan
     is the number of weights of an input channel: filters times voxels, as in the paper's code. A new output channel and
@@ -247,8 +247,8 @@ def restore(
         normalization: Normalization of the network's images (see `common.data.NormalizeBraind`); None skips the check.
 
     Raises:
-        InputError: the checkpoint cannot be read, has different modalities, channel order or normalization, or a tensor
-            is missing, unexpected or of a different shape.
+        InputError: the checkpoint cannot be read; it is self-supervised, but the network is not; it has different
+            modalities, channel order or normalization; or a tensor is missing, unexpected or of a different shape.
     """
     checkpoint = read(path)
     trained = checkpoint.metadata.get("modalities")
@@ -277,7 +277,7 @@ def restore(
             f"{name} {checkpoint.metadata[name]}" for name in NETWORK if checkpoint.metadata.get(name) is not None
         ]
         shown = ", ".join(stated) or f"which states no network{_hint_of_record(path, checkpoint)}"
-        raise InputError(f"checkpoint {path} ({shown})", f"{len(wrong)} tensors do not fit; first {first}")
+        raise InputError(f"checkpoint {path} ({shown})", f"tensors that do not fit: {len(wrong)}, first {first}")
     network.load_state_dict({name: checkpoint.state[name] for name in stored})
     return checkpoint
 

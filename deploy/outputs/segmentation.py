@@ -56,7 +56,7 @@ def series_number(source: Dataset, step: int) -> int:
 
 
 def equipment(bundle: Bundle) -> dict[str, Any]:
-    """The equipment attributes of a result, as arguments of highdicom's classes."""
+    """Return the equipment attributes of a result, as arguments of highdicom's classes."""
     return {
         "manufacturer": MANUFACTURER,
         "manufacturer_model_name": bundle.name[:LONG_STRING],
@@ -93,7 +93,7 @@ def make(case: Case, made: Mapping[str, Dataset]) -> hd.seg.Segmentation:
 
 
 def concept_of(segment: Segment) -> Code:
-    """The SNOMED CT concept of a segment."""
+    """Return the SNOMED CT concept of a segment."""
     return Code(segment.code, "SCT", segment.meaning)
 
 

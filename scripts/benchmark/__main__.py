@@ -71,7 +71,7 @@ def _gpu(file: Path) -> None:
 
 
 def _kernels() -> tuple[list[dict[str, Any]], list[str]]:
-    """Print the kernel counts; return them as rows for the JSON file and as a Markdown table."""
+    """Print the kernel counts; return them as rows for the JSON file and as lines of a Markdown table."""
     from scripts.benchmark import kernels
 
     works = kernels.kernels()
@@ -86,7 +86,7 @@ def _kernels() -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def _timed(name: str, repeats: int) -> tuple[list[dict[str, Any]], list[str]]:
-    """Run a timed benchmark; return the results as rows for the JSON file and as a Markdown table."""
+    """Run a timed benchmark; return the results as rows for the JSON file and as lines of a Markdown table."""
     works = {work: _rows(work, variants, repeats) for work, variants in BENCHMARKS[name]().items()}
     figures, table = [], [f"{repeats} repeat{'' if repeats == 1 else 's'}.", ""]
     table += ["| variant | seconds | ratio | peak memory |", "|---|---|---|---|"]
@@ -133,7 +133,7 @@ def update(page: Path, name: str, table: list[str], setting: str) -> None:
 
 
 def row_text(row: Mapping[str, float]) -> str:
-    """Return a variant's table cells: seconds, ratio (and its range, if repeats differ), peak memory."""
+    """Return a variant's table cells as text: seconds, ratio (with the range, if repeats differ), peak memory."""
     lowest, highest = row["lowest"], row["highest"]
     spread = f" ({lowest:.2f} to {highest:.2f})" if highest > lowest else ""
     return f"{row['seconds']:.3g} | {row['ratio']:.2f}{spread} | {row['peak_gib']:.1f} GiB"

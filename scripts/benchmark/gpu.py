@@ -93,7 +93,7 @@ def describe(row: Mapping[str, Any]) -> str:
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
-    """Return Markdown tables of the times and the profiles."""
+    """Return the lines of Markdown tables of the times and the profiles."""
     first = {(row["job"], row["work"]): row for row in reversed(rows) if "seconds" in row}
     lines = ["| variant | seconds | ratio to ours | peak memory | busy | waits for data |", "|---|---|---|---|---|---|"]
     for row in rows:
@@ -184,7 +184,7 @@ def disk(work: str, code: str, folder: str, setting: Setting) -> dict[str, Any]:
 
 
 def training(work: str, kind: str, folder: str, setting: Setting) -> dict[str, Any]:
-    """Measure a pretraining step, and the share of its time that it waits for data.
+    """Measure a pretraining step, and the share of the time spent waiting for data.
 
     `kind` is the source of the data: `files` (.nii.gz) or a `store`.
     """

@@ -44,7 +44,7 @@ def commands(
 
 
 def write_checkpoint(file: Path, size: str, edge: int) -> Path:
-    """Write a brats_finetune checkpoint with random weights; `edge` is the window size in voxels."""
+    """Write a brats_finetune checkpoint with random weights; `edge` is the edge of a sliding window in voxels."""
     from common.weights import write
 
     metadata: dict[str, Any] = {"bundle": "brats_finetune", "network": "SwinUNETR", "model_size": size}

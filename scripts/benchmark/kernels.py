@@ -54,7 +54,7 @@ def count(run: Callable[[], Any]) -> Counted:
 
 
 def kernels(size: str = SIZE, edge: int = EDGE) -> dict[str, dict[str, Counted]]:
-    """Count the second step of each work of `step`: stock, and ours with each value of the option `attention`."""
+    """Count a second step of each of `WORKS`: stock code, and ours with each value of the option `attention`."""
     codes = ["stock", *(f"ours {attention}" for attention in ATTENTION)]
     return {work: {code: second_step(work, code, size, edge) for code in codes} for work in WORKS}
 
@@ -67,7 +67,7 @@ def second_step(work: str, code: str, size: str, edge: int) -> Counted:
 
 
 def table(works: dict[str, dict[str, Counted]]) -> list[str]:
-    """Return the counts as a Markdown table."""
+    """Return the counts as lines of a Markdown table."""
     rows = ["| step | kernels | ratio to stock | host waits |", "|---|---|---|---|"]
     for work, variants in works.items():
         stock = sum(variants["stock"].kernels.values())

@@ -85,7 +85,7 @@ def _assign(cohort: Scan, visits: Sequence[SubjectFiles], splits: RandomSplits) 
     for visit in visits:
         parts["unlabelled" if visit.name in unlabelled else split_of[str(visit.person)]].append(visit)
     if unlabelled:
-        show(f"without label: {len(unlabelled)} subjects, such as {min(unlabelled)}; they are in the split unlabelled")
+        show(f"without label, so in the split unlabelled: {len(unlabelled)}, such as {min(unlabelled)}")
     return parts
 
 

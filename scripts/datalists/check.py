@@ -31,7 +31,7 @@ NO_RECORD = "reading them killed the process twice"
 
 @dataclass(frozen=True)
 class Result:
-    """The result of a check."""
+    """The checked cases of a datalist, and the findings and facts about them."""
 
     name: str  # of the datalist
     cases: Sequence[Mapping[str, Any]]  # of all splits, each with its "split"
@@ -170,9 +170,7 @@ def _check_root(cases: Sequence[Mapping[str, Any]], root: str, folder: Path) -> 
     files = {file for case in cases for file in files_in(case)}
     if not any((folder / file).exists() for file in files):
         example = first_image(cases[0])
-        raise InputError(
-            f"--root={root}: none of the {len(files)} listed files is in this folder; expected {example} there"
-        )
+        raise InputError(f"--root={root}: none of the listed files is in this folder; expected {example} there")
 
 
 def _ordered(
@@ -243,7 +241,9 @@ def _exclude(content: Mapping[str, Any], result: Result, fixed: str, accepted: C
     for index, (entry, case) in enumerate(zip(entries, result.cases, strict=True)):
         if index not in errors:
             remaining[case["split"]].append(entry)
-    if (content.get("training") and not remaining["training"]) or not any(remaining.values()):
+    if not any(remaining.values()):
+        raise InputError(f"--fixed={fixed}: every subject has an error; expected subjects without errors")
+    if content.get("training") and not remaining["training"]:
         left = f"{len(entries) - len(errors)} of {len(entries)} subjects"
         raise InputError(f"--fixed={fixed}: {left} have no error, but no training subject is left")
     datalists.write({**content, **remaining}, fixed)

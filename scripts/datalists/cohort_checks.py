@@ -66,7 +66,7 @@ def _absent_regions(records: Sequence[Record], convention: str) -> Iterator[tupl
     for name, values in regions_of(convention).items():
         if label_sets and not any(values & labels for labels in label_sets):
             numbers = "+".join(map(str, sorted(values)))
-            value = f"no voxel of {name} ({numbers}) in {len(label_sets)} label maps"
+            value = f"no voxel of {name} ({numbers}) in any label map ({len(label_sets)} read)"
             yield -1, Problem("absent_region", "", value, "each region in some label map")
 
 

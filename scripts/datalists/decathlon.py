@@ -71,7 +71,7 @@ def _split(root: Path, image: ImageFile, output: Path, names: Sequence[str]) -> 
         raise InputError(f"{file}: {first_line(error)}; expected a file that can be read to its end") from error
     volumes = voxels.reshape((*voxels.shape[:3], -1))
     if volumes.shape[3] != len(names):
-        raise InputError(f"{file}: {volumes.shape[3]} volumes; expected {len(names)}, for {', '.join(names)}")
+        raise InputError(f"{file}: number of volumes {volumes.shape[3]}; expected {len(names)}: {', '.join(names)}")
     for channel in range(len(names)):
         name = f"{image.stem}_{channel:04d}.nii.gz"
         write_volume(output / image.folders[0] / name, volumes[..., channel], scan.affine)

@@ -18,7 +18,7 @@ FORMS = "SUBJECT/SUBJECT_T1.nii.gz, SUBJECT_T1.nii.gz, sub-*/anat, or imagesTr a
 
 
 class Scan(NamedTuple):
-    """A scanned folder."""
+    """The visits found in a folder, with modalities, label convention and the people held out."""
 
     name: str  # of the datalist
     title: str  # of the layout
@@ -48,7 +48,7 @@ def scan_any(
     workers: int = 0,
     is_asking: bool = True,
 ) -> Scan:
-    """Scan any data set and print its layout, modalities and regions. `layout` and `regions` None are detected.
+    """Scan any data set and print its layout, modalities and regions; `layout` and `regions` are detected if None.
 
     `person` takes a subject's name and returns the person. If `naming` lists no modalities, the modalities that all
     subjects have are taken or, with `keep_missing`, those that any subject has. For label maps with unnamed regions,
@@ -69,7 +69,7 @@ def scan_any(
         show(*data.account(naming.modalities or counts))
         raise
     show(*data.account(modalities))
-    show(f"layout: {data.name} ({data.layout}), {len(subjects)} subjects; modalities: {', '.join(modalities)}")
+    show(f"layout: {data.name} ({data.layout}), subjects: {len(subjects)}, modalities: {', '.join(modalities)}")
     convention = _convention(data, subjects, naming, regions, workers, is_asking)
     for subject in subjects:
         subject.person = person(subject.name) if person else subject.person or person_of(subject.name)
@@ -126,7 +126,8 @@ def _modalities(
         expected = f"a choice, such as --modalities={max(ordered, key=lambda name: counts[name])}"
         raise InputError(f"--root={data.root}: no modality that every subject has: {partly}; expected {expected}")
     if partly:
-        show(f"left out, as not every subject has them: {partly}; --modalities={','.join(ordered)} includes them")
+        options = f"--modalities={','.join(ordered)}"
+        show(f"modalities left out, as not every subject has them: {partly}; {options} includes them")
     return common
 
 

@@ -183,8 +183,8 @@ def hold_out(
     remaining = [member for member in people if fold_of.get(member, fold) != fold]
     if not held or len(remaining) < BATCH:
         raise InputError(
-            f"--fold={fold}: {len(held)} people in this fold and {len(remaining)} in the others; expected at least "
-            f"1 in the fold and {BATCH} (one batch) in the others"
+            f"--fold={fold}: people in this fold: {len(held)}, in all others: {len(remaining)}; expected at least 1 in "
+            f"the fold and {BATCH} (one batch) in all others"
         )
     parts = {"training": remaining, "validation": held} if validates else random.draw(remaining) | {"testing": held}
     split_of = {member: split for split, members in parts.items() for member in members}
@@ -197,7 +197,7 @@ def hold_out(
     if validates:
         splits["testing"] = content.get("testing", [])
     elif out := content.get("testing", []):
-        show(f"left out of all folds: {len(out)} subjects in testing, such as {out[0]['subject']}")
+        show(f"subjects in testing, left out of all folds: {len(out)}, such as {out[0]['subject']}")
     if "unlabelled" in content:
         splits["unlabelled"] = content["unlabelled"]
     metadata = {key: value for key, value in content.items() if key not in (*SPLITS, "folds")}
@@ -210,7 +210,7 @@ def random_folds(number: int, people: Sequence[str], seed: int) -> tuple[dict[st
     Fold sizes differ by at most one person. Raise an InputError for more folds than people.
     """
     if number > len(people):
-        raise InputError(f"--folds={number}: only {len(people)} people have labels; expected at most as many folds")
+        raise InputError(f"--folds={number}: more than the people with labels; expected at most {len(people)} folds")
     fold_of = {person: index % number for index, person in enumerate(_shuffled(people, seed))}
     return fold_of, {"source": f"assigned at random, seed {seed}"}
 
@@ -236,14 +236,15 @@ def _published_folds(
     outside = [subject for subject in labelled if person_in[subject] not in fold_of]
     if len(outside) == len(labelled):
         example = next(iter(fold_of_subject))
-        raise InputError(f"--folds={path}: names none of the {len(labelled)} labelled subjects; its first is {example}")
+        problem = f"names none of the labelled subjects of the datalist ({len(labelled)})"
+        raise InputError(f"--folds={path}: {problem}; the first subject in the file is {example}")
     unknown = fold_of_subject.keys() - person_in.keys()
     for problem, names in {
-        "left out, as their people are in no fold": outside,
-        "in a fold, but not in training or validation of the datalist": unknown,
+        "subjects left out, as their people are in no fold": outside,
+        "subjects in a fold, but not in training or validation of the datalist": unknown,
     }.items():
         if names:
-            show(f"{problem}: {len(names)} subjects, such as {min(names)}")
+            show(f"{problem}: {len(names)}, such as {min(names)}")
     return fold_of, {"source": path.name, "sha256": digest(path)}
 
 

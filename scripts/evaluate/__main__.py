@@ -102,9 +102,10 @@ def protocols() -> None:
         show(f"  label conventions: {', '.join([*card.conventions] or ['all'])}, or regions of your own")
         show(*("  " + ", ".join(f"{name} {value}" for name, value in values.items()) for values in settings if values))
         for figure in card.figures:
-            unit = "a share" if figure.unit == "1" else figure.unit
+            unit = "fraction" if figure.unit == "1" else figure.unit
             better = "higher" if figure.more_is_better else "lower"
-            show(f"  {figure.name} ({unit}; {better} is better{', ranks systems' * figure.ranks}): {figure.meaning}")
+            use = "; used for ranking" * figure.ranks
+            show(f"  {figure.name} ({unit}; {better} is better{use}): {figure.meaning}")
         show("")
 
 

@@ -26,8 +26,12 @@ def named_folders(command: str, folders: Sequence[str], names: str | Sequence[st
         words = next((labels for labels in ends if len(set(labels)) == len(labels)), list(map(str, paths)))
     else:
         words = names_of(names)
-    if len(set(paths)) < len(paths) or len(words) != len(folders) or len(set(words)) < len(words):
-        raise InputError(f"{', '.join(folders)} as {', '.join(words)}: expected distinct folders, with a name for each")
+    if len(set(paths)) < len(paths):
+        raise InputError(f"{', '.join(folders)}: a folder is listed twice; expected distinct folders")
+    if len(words) != len(folders):
+        raise InputError(f"--names={','.join(words)}: expected a name for each of {', '.join(folders)}")
+    if len(set(words)) < len(words):
+        raise InputError(f"--names={','.join(words)}: a name is listed twice; expected distinct names")
     if odd := [word for word in words if not word or UNPRINTABLE.search(word)]:
         raise InputError(f"--names: {odd[0]!a}: expected names of printable characters")
     return dict(zip(words, paths, strict=True))

@@ -103,7 +103,7 @@ def _plan(study: OpenStudy, commands: bool, json: Path | None) -> None:
         show(line, *([f"    {job.command}"] if commands else []))
     to_do = [row["steps"] for row in rows if "steps" in row and row["state"] not in ("done", "absent")]
     unknown = f"; unknown for {to_do.count(None)} until their datalists exist" if None in to_do else ""
-    show(f"{len(to_do)} training runs to do: {sum(steps or 0 for steps in to_do):,} optimiser steps{unknown}")
+    show(f"training runs to do: {len(to_do)}, with {sum(steps or 0 for steps in to_do):,} optimiser steps{unknown}")
     if json is not None:
         write_json(json, {"study": study.content["title"], "jobs": rows})
 
@@ -112,7 +112,7 @@ def _run(study: OpenStudy, jobs: int, only: str, redo: bool, slurm: Mapping[str,
     selected = select(study, only, redo)
     show(f"{study}; {len(selected)} to do")
     if absent := [state.reason for state in study.states.values() if state.name == "absent"]:
-        show(f"{len(absent)} jobs cannot run; the first: {absent[0]}")
+        show(f"jobs that cannot run: {len(absent)}; the first: {absent[0]}")
     if not selected and len(absent) == len(study.states):
         raise InputError(f"no job can run; {absent[0]}")
     if stale := {name: state for name, state in study.states.items() if state.name == "stale" and name not in selected}:

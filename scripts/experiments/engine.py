@@ -70,7 +70,7 @@ class OpenStudy:
 
 
 def log_of(job: StudyJob, output: Path) -> Path:
-    """Return the path of the log of a job's command."""
+    """Return the path of a job's log."""
     return _folder_of(job, output) / "run.log"
 
 
@@ -130,9 +130,10 @@ def _judge(job: StudyJob, output: Path) -> State:
 
 
 def inputs_of(job: StudyJob, recorded: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the command, and digests of the files and code, that a job's result depends on, by name.
+    """Return a job's inputs by name: its command, and digests of the files that its result depends on.
 
-    `recorded` is an earlier return value; files of the same size and time are not read again.
+    If the job runs a bundle or scripts.evaluate, the code has a digest, too. `recorded` is an earlier return value; a
+    file whose size and modification time match it is not read again.
     """
     inputs: dict[str, Any] = {"its command": job.command.words}
     inputs |= {shown(path): _stamp(path, (recorded or {}).get(shown(path))) for path in job.inputs}
@@ -148,9 +149,9 @@ def code_files() -> list[Path]:
 
 
 def _stamp(path: Path, recorded: Any) -> Any:
-    """Return a file's size, time and SHA-256, or a digest of a folder's names, sizes and times; None if absent.
+    """Return a file's size, modification time and SHA-256, or a digest for a folder; None if absent.
 
-    Return `recorded` if a file's content is the same.
+    A folder's digest covers names, sizes and modification times. If a file's content is unchanged, return `recorded`.
     """
     if path.is_dir():
         files = [file for file in sorted(path.rglob("*")) if file.is_file()]

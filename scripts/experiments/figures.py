@@ -21,7 +21,7 @@ Curves = Sequence[tuple[str, Sequence[int], NDArray[np.float64]]]  # (name, iter
 
 
 def loss_charts(rows: Mapping[str, Any], jobs: Mapping[str, StudyJob]) -> tuple[list[Markup], list[str]]:
-    """Return Figure 4, a chart of total training losses and of validation losses, and an error per unreadable run."""
+    """Return the charts of Figure 4 (total training losses, validation losses), and an error per unreadable run."""
     runs: list[tuple[str, Run]] = []
     missing = []
     for name, row in rows.items():

@@ -1,4 +1,6 @@
-"""The jobs of a study, in order: a job for each entry and combination of axis values."""
+"""The jobs of a study, each after the jobs that it needs: for each entry and combination of axis values, for each
+evaluation of a run, and for each pool of evaluations.
+"""
 
 import json
 import os
@@ -45,7 +47,7 @@ class CommandLine:
         return [sys.executable if program == "python" else program, *rest]
 
     def __str__(self) -> str:
-        """The command for a shell in the repository's root."""
+        """Return the command for a shell in the repository's root."""
         prefix = "" if self.folder == ROOT else f"cd {os.path.relpath(self.folder, ROOT)} && "
         return f"{prefix}{command_line(self._words)}"
 
@@ -138,7 +140,10 @@ class _Instance:
         return next(iter(reasons), "")
 
     def options(self, part: str, options: Mapping[str, Any] | None = None) -> dict[str, str]:
-        """Return `options`, by default the entry's, as text; `part` is the section of the study in messages."""
+        """Return `options` (default: the entry's) as command-line text, with names in braces filled in.
+
+        Messages locate an option by `part`, the entry's section of the study.
+        """
         values = self.entry.get("options", {}) if options is None else options
         return texts_of(values, {**self.values, **self.files}, f"{part}.{self.name}.options.")
 

@@ -79,7 +79,7 @@ def shown(value: float | None, unit: str = "1", digits: int = 4) -> str:
 
 
 def changed(value: float | None, unit: str = "1") -> str:
-    """Like `shown`, with a sign."""
+    """Format a value as `shown` does, with a sign."""
     text = shown(value, unit)
     return text if text == DASH or text.startswith("-") else f"+{text}"
 

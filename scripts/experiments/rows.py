@@ -25,7 +25,7 @@ RowScores = Mapping[str, ArrayLike]  # case -> scores [regions], NaN for regions
 
 @dataclass(frozen=True)
 class RowRun:
-    """A run of a row: its scores in a single metric, or the reason why it has none.
+    """A run of a row: its scores in a single metric, or the reason for missing scores.
 
     `reason` also explains stale scores; `record` is the training run's run.json, `page` the evaluation's page.
     """

@@ -115,7 +115,7 @@ STUDY_SCHEMA = _object(
 
 @cache
 def paper() -> dict[int, dict[str, Any]]:
-    """The paper's tables by number, from paper.yaml."""
+    """Return number -> table of the paper, from paper.yaml."""
     return {int(number): table for number, table in read_yaml(Path(__file__).with_name("paper.yaml")).items()}
 
 

@@ -29,7 +29,7 @@ class Figure:
 
     @property
     def difference(self) -> float | None:
-        """Ours minus the paper's."""
+        """Our value minus the paper's; None if either is missing."""
         return None if self.ours is None or self.paper is None else self.ours - self.paper
 
 
@@ -153,10 +153,10 @@ def _reason(runs: Sequence[RowRun]) -> str:
 def _cells(
     runs: Sequence[RowRun], axis: str | None, values: Sequence[Any], columns: Sequence[float], labels: Sequence[str]
 ) -> list[Cell]:
-    """Return a cell for each run, then a cell for each column of the paper that matches no axis value.
+    """Return a cell for each run, then a cell for each of the paper's columns beyond the axis values.
 
-    A run's cell also holds the paper's value in the run's column, if the paper has that column. Without an axis, only
-    runs have cells, and these hold no value of the paper.
+    The n-th value of `axis` belongs to the paper's n-th column, and the run's cell also holds that column's value, if
+    there is one. Without an axis, only runs have cells, and these hold no value of the paper.
     """
     cells = []
     for run in runs:

@@ -74,7 +74,7 @@ def export(
     agreement = f"; {deviation.agreement:.4%} of voxels with the same label" if convention else ""
     show(f"{file}: {format} of {source.folder.name}, {file.stat().st_size / 1e6:.1f} MB")
     difference = f"differs by up to {deviation.difference:.2g} (tolerance {tolerance:g})"
-    show(f"{subject}, {deviation.windows} windows: {difference}{agreement}")
+    show(f"{subject}: {difference}{agreement}; windows compared: {deviation.windows}")
 
 
 if __name__ == "__main__":

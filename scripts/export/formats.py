@@ -69,7 +69,7 @@ def _write_torchscript(source: Source, stream: BinaryIO) -> None:
 
 
 def _bundle_metadata(source: Source) -> dict[str, Any]:
-    """The bundle's metadata.json with the window size of this export."""
+    """Return the bundle's metadata.json with the patch size of this export."""
     file = source.folder / "configs" / "metadata.json"
     metadata = valid_json(file, "a bundle's metadata", {"type": "object", "required": ["network_data_format"]})
     tensors = metadata["network_data_format"]

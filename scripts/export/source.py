@@ -85,14 +85,14 @@ class Source:
         }
 
     def _arguments(self) -> dict[str, Any]:
-        """The arguments that rebuild the network from its class."""
+        """Return the arguments that rebuild the network from its class."""
         if arguments := arguments_of(self.network.state_dict()):
             return arguments | {"use_flash_attention": True}
         names = [name for name in self.parser["network_def"] if not name.startswith("_")]
         return {name: self.parser.get_parsed_content(f"network_def::{name}") for name in names}
 
     def window(self) -> torch.Tensor:
-        """Return a window of noise in the export's window size."""
+        """Return noise [1, C, *patch_size]: an input of the only size that the export accepts."""
         shape = (1, len(self.modalities), *self.patch_size)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
         return noise.to(next(self.network.parameters()).device)

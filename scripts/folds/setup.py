@@ -35,11 +35,11 @@ class Setup:
     study: OpenStudy
 
     def training(self, number: int) -> StudyJob:
-        """The job that trains a fold."""
+        """Return the job that trains a fold."""
         return self.study.jobs[f"{self.bundle}/fold{number}"]
 
     def evaluation(self, number: int) -> StudyJob:
-        """The job that predicts and scores the held-out cases of a fold."""
+        """Return the job that predicts and scores the held-out cases of a fold."""
         return self.study.jobs[f"{self.bundle}/fold{number}/evaluation"]
 
 

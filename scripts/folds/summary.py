@@ -13,7 +13,7 @@ from scripts.folds.setup import Setup
 
 
 def inference(setup: Setup) -> CommandLine:
-    """The command that segments new scans with the models of all folds as an ensemble."""
+    """Return the command that segments new scans with the models of all folds as an ensemble."""
     bundle: Path = ROOT / "bundles" / setup.bundle
     defaults = read_yaml(bundle / "configs/inference.yaml")
     entry = setup.entry["options"] | setup.entry["evaluation"]

@@ -166,9 +166,9 @@ def time_of(plan: Plan) -> str:
 
 
 def carry_out(plan: Plan, output: Path) -> None:
-    """Run the unfinished commands of a plan, print the paths of the results and, on a desktop, open the page of scores.
+    """Run the unfinished commands of a plan; print the path of the page of scores, and a command for new scans.
 
-    Raise SystemExit with status 1 if a command fails.
+    On a desktop, open the page. Raise SystemExit with status 1 if a command fails.
     """
     regions, content = output / "regions.yaml", yaml.safe_dump(plan["regions"], sort_keys=False)
     if not regions.is_file() or regions.read_text(encoding="utf-8") != content:

@@ -167,7 +167,7 @@ def find(root: Path, asked: Mapping[str, Any]) -> Data:
     try:
         drawn = RandomSplits(SHARE, SHARE).draw(people)
     except InputError as error:
-        problem = f"{len(people)} people with {', '.join(scan.modalities)} and a label map"
+        problem = f"people with {', '.join(scan.modalities)} and a label map: {len(people)}"
         raise InputError(f"--root={root}", problem, "4 or more") from error
     return Data(root, names, scan, cases, drawn | {"testing": [*drawn["testing"], *scan.held_out]})
 
@@ -242,7 +242,8 @@ def fit_training(data: Data, device: str) -> Fit:
         if sizes := fitting_sizes(config, network, values, BATCHES["cuda" if is_gpu else "cpu"]):
             break
     else:
-        raise InputError(f"--device={device}", f"a crop of {edges[-1]} voxels does not fit into its memory", "more")
+        problem = f"a crop with edges of {edges[-1]} voxels does not fit into the free memory"
+        raise InputError(f"--device={device}", problem, "more memory")
     step = OVERHEAD * seconds_of_step(config, network, values, sizes[-1])
     free, total = (memory(device) / 2**30 for memory in (free_memory, device_memory))
     words = f"{free:.1f} of {total:.1f} GiB free on the {'GPU' if is_gpu else 'machine'}"

@@ -130,7 +130,7 @@ def train(work: Work, epochs: int, iterations: int, seed: int) -> dict[str, Any]
 
 
 def checkpoint_folder(work: Work) -> Path:
-    """The trainer's folder for checkpoints and its log."""
+    """Return the folder of the trainer's checkpoints and log."""
     run = f"nnUNetTrainer__{PLANS[work.plans][2]}__{CONFIGURATION}"
     return work.folder / "nnUNet_results" / DATA_SET / run / "fold_0"
 
@@ -173,7 +173,7 @@ def history(trainer: Any, iterations: int) -> dict[str, Any]:
 
 
 def prediction(output: Path, case: Mapping[str, Any]) -> Path:
-    """The file of a case's label map."""
+    """Return the path of a case's label map."""
     return output / f"{case['subject']}.nii.gz"
 
 

@@ -19,7 +19,7 @@ DAMAGED = (OSError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, Unic
 
 
 def files_of(folder: Path) -> list[Path]:
-    """The files below a folder, as sorted relative paths.
+    """Return the files below a folder, as sorted relative paths.
 
     Raises an InputError for anything but files and folders, such as a symlink.
     """

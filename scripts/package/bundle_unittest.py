@@ -120,7 +120,7 @@ class TestBundle(unittest.TestCase):
         cls.data = make_cohort(cls.folder / "data")
 
     def workflow(self, name: str, kind: str, **options: Any) -> ConfigWorkflow:
-        """A workflow of the bundle, with all required properties."""
+        """Return a workflow of the bundle, with all required properties."""
         workflow = ConfigWorkflow(
             config_file=str(BUNDLE / f"configs/{name}.json"),
             meta_file=str(BUNDLE / "configs/metadata.json"),
@@ -136,7 +136,7 @@ class TestBundle(unittest.TestCase):
         return workflow
 
     def checkpoint(self) -> Path:
-        """Weights after a single training step and validation; they load without unpickling."""
+        """Return the path of weights after a single training step and validation; they load without unpickling."""
         folder = self.folder / "models"
         if not folder.exists():
             trainer = self.workflow(
@@ -216,7 +216,10 @@ def inference_value(name: str) -> Any:
 
 
 def make_cohort(folder: Path) -> dict[str, Any]:
-    """Write noisy balls, with a lesion if the bundle trains with labels; return options of the configs."""
+    """Write a cohort of noisy balls with its datalist, and label maps if the bundle has a label convention.
+
+    Return the config options that select the cohort.
+    """
     data = import_module(f"{NAME}_common.data")
     convention, modalities = inference_value("label_convention"), inference_value("modalities")
     splits: dict[str, list[dict[str, Any]]] = {}

@@ -41,9 +41,10 @@ SECONDS = 1800  # limit for all tests, which take a minute or two
 
 
 def check_package(package: Path, run: bool = True) -> list[str]:
-    """Check a package folder or zip, and run the tests of a copy of it; return remarks, possibly none.
+    """Check a package folder or zip; run `bundle_unittest.py` on a copy, in place of the package's own test.
 
-    `run=False` executes no code. Raises an InputError if the package breaks a rule or fails a test.
+    `run=False` executes no code. Return remarks, possibly none. Raise an InputError if the package breaks a rule or
+    fails a test.
     """
     with tempfile.TemporaryDirectory(prefix="package-") as temporary:
         parent = Path(temporary) / "package"  # empty, so no package name clashes
@@ -93,7 +94,7 @@ def check_files(folder: Path) -> list[str]:
     for file in (*REQUIRED, f"tests/test_{name}.py", f"{name}_common/__init__.py"):
         if file not in files:
             tested = [match[1] for path in files if (match := re.fullmatch(r"tests/test_(\w+)\.py", path))]
-            hint = f"; its tests are for {tested[0]}; expected a folder of that name" if tested else ""
+            hint = f"; the package has tests for {tested[0]}; expected a folder of that name" if tested else ""
             raise InputError(f"{name}: {file} is missing{hint if file.startswith('tests/') else ''}")
     if odd := [file for file in files if file != "LICENSE" and Path(file).suffix[1:] not in KINDS.split()]:
         hint = "; delete __pycache__, which Python makes again" if "__pycache__" in odd[0] else f"; expected {KINDS}"

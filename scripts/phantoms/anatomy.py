@@ -32,13 +32,13 @@ class PhantomGrid:
     affine: NDArray[np.float64]
 
     def positions(self) -> Array:
-        """Centres of all voxels in MNI space, mm, [3, x, y, z]."""
+        """Return the centres of all voxels in MNI space, mm, [3, x, y, z]."""
         indices = np.indices(self.shape, dtype=np.float32)
         turned = np.tensordot(self.affine[:3, :3].astype(np.float32), indices, axes=1)
         return turned + self.affine[:3, 3, None, None, None].astype(np.float32)
 
     def smooth_field(self, rng: Generator, scale: float) -> Array:
-        """Random field of mean 0 and standard deviation 1 that varies over `scale` mm, [x, y, z].
+        """Return a random field of mean 0 and standard deviation 1 that varies over `scale` mm, [x, y, z].
 
         A cubic B-spline with independent normal coefficients; 151/315 is the integral of its squared kernel.
         """
@@ -50,7 +50,7 @@ class PhantomGrid:
 
 
 def _spline_weights(size: int, step: float) -> Array:
-    """Cubic B-spline weights of `size` points, `step` knots apart, [points, knots]."""
+    """Return cubic B-spline weights of `size` points, `step` knots apart, [points, knots]."""
     points = np.arange(size) * step + 1.5
     knots = np.arange(int(np.ceil(points[-1])) + 3)
     distance = np.abs(points[:, None] - knots)
@@ -89,7 +89,7 @@ class Head:
     labels: NDArray[np.uint8]
 
     def field(self, rng: Generator, scale: float) -> Array:
-        """A smooth random field at this head's voxels; see `PhantomGrid.smooth_field`."""
+        """Return a smooth random field at this head's voxels; see `PhantomGrid.smooth_field`."""
         return self.grid.smooth_field(rng, scale)[self.inside]
 
     def replace(self, tissue: str, share: Array) -> None:
@@ -99,7 +99,7 @@ class Head:
         self.fractions[tissue] = self.fractions.get(tissue, np.float32(0)) + share
 
     def soft(self, signed_distance: Array) -> Array:
-        """Fraction of each voxel on the positive side of a surface, from the signed distance in mm."""
+        """Return the fraction of each voxel on the positive side of a surface, from the signed distance in mm."""
         return _soft(signed_distance, self.grid.spacing)
 
 
@@ -109,7 +109,7 @@ def _soft(signed_distance: Array, spacing: float) -> Array:
 
 @cache
 def _template(spacing: float) -> tuple[Array, Array, Array]:
-    """Grey and white matter at 1 mm, smoothed to `spacing`, and brain depth in mm at `MASK_STEP`."""
+    """Return grey and white matter at 1 mm, smoothed to `spacing`, and brain depth in mm at `MASK_STEP`."""
     from nilearn import datasets  # imported late to keep `--help` fast, as below
     from scipy import ndimage
 
@@ -126,7 +126,7 @@ def _template(spacing: float) -> tuple[Array, Array, Array]:
 
 
 def _sample(volume: Array, positions: Array, step: float = 1.0) -> Array:
-    """Values of a template volume at positions in mm; the first voxel lies at (-98, -134, -72) mm."""
+    """Return the values of a template volume at positions in mm; the first voxel lies at (-98, -134, -72) mm."""
     from scipy import ndimage
 
     origin = np.array([-98, -134, -72], np.float32).reshape(3, *[1] * (positions.ndim - 1))
@@ -134,7 +134,7 @@ def _sample(volume: Array, positions: Array, step: float = 1.0) -> Array:
 
 
 def seed_points(rng: Generator, spacing: float, count: int, depth: tuple[float, float], white: bool) -> Array:
-    """Random positions for lesions in the cerebrum, mm, [count, 3].
+    """Return random positions for lesions in the cerebrum, mm, [count, 3].
 
     `depth` is the least and greatest distance from the brain's surface, mm. `white` admits only white matter.
     """
@@ -148,7 +148,7 @@ def seed_points(rng: Generator, spacing: float, count: int, depth: tuple[float, 
 
 
 def make_head(rng: Generator, grid: PhantomGrid, swellings: Sequence[Swelling], skull_stripped: bool) -> Head:
-    """A randomly deformed head: the brain alone, or with skull, scalp, face and neck."""
+    """Return a randomly deformed head: the brain alone, or with skull, scalp, face and neck."""
     positions = grid.positions()
     warped = _warp(rng, grid, positions, swellings)
     grey_map, white_map, depth_map = _template(grid.spacing)
@@ -199,7 +199,7 @@ def _add_skull(rng: Generator, head: Head, warped: Array) -> None:
 
 
 def hyperintensities(rng: Generator, head: Head, load: float) -> Array:
-    """Fraction of each voxel (0 to 1) that is white-matter hyperintensity, deep or around the ventricles.
+    """Return the fraction of each voxel (0 to 1) that is white-matter hyperintensity, deep or around the ventricles.
 
     `load` (0 to 1) grows with age.
     """
@@ -211,7 +211,10 @@ def hyperintensities(rng: Generator, head: Head, load: float) -> Array:
 
 
 def random_axes(rng: Generator, stretch: float) -> Array:
-    """A random rotation and scaling, [3, 3], that keep volumes; `stretch` is the SD of the log axis lengths."""
+    """Return a random rotation and scaling, [3, 3], that keep volumes.
+
+    `stretch` is the standard deviation of the log axis lengths before they are normalised to keep volumes.
+    """
     from scipy.spatial.transform import Rotation
 
     axes = np.exp(rng.normal(0, stretch, 3))
@@ -220,9 +223,9 @@ def random_axes(rng: Generator, stretch: float) -> Array:
 
 
 def _radius(rng: Generator, head: Head, centre: Array, stretch: float, roughness: float) -> Array:
-    """Distance from `centre` in mm, distorted by random axes and noise, so that level sets are outlines of lesions.
+    """Return the distance from `centre`, mm, distorted by random axes and noise; level sets are outlines of lesions.
 
-    `stretch` and `roughness` are standard deviations of the log axis lengths and of the log radius.
+    For `stretch`, see `random_axes`; `roughness` is the standard deviation of the log radius.
     """
     offset = random_axes(rng, stretch) @ (head.positions - centre[:, None])
     distance = np.sqrt(np.sum(offset**2, axis=0))
@@ -230,13 +233,13 @@ def _radius(rng: Generator, head: Head, centre: Array, stretch: float, roughness
 
 
 def _level(radius: Array, volume: float, spacing: float) -> np.float32:
-    """The level of `radius` (mm) that encloses `volume` (cm3)."""
+    """Return the level of `radius` (mm) that encloses `volume` (cm3)."""
     count = min(round(volume * 1000 / spacing**3), len(radius) - 1)
     return np.partition(radius, count)[count]
 
 
 def _mottled(rng: Generator, head: Head, share: float) -> Array:
-    """A fraction (0 to 1) of each voxel that varies by 0.1 over a centimetre, like diseased tissue."""
+    """Return a fraction (0 to 1) of each voxel that varies by 0.1 over a centimetre, like diseased tissue."""
     return np.clip(share + 0.1 * head.field(rng, 10.0), 0, 1)
 
 

@@ -53,12 +53,12 @@ HEADS = {
 
 
 def grid_of(cohort: Cohort, spacing: float) -> PhantomGrid:
-    """The grid of a cohort's computed heads at a spacing in mm, in MNI space."""
+    """Return the grid of a cohort's synthetic heads, with voxels of `spacing` mm; its affine leads to MNI space."""
     return PhantomGrid(cohort.space.edges(spacing), spacing, cohort.space.to_mni() @ cohort.space.affine(spacing))
 
 
 def files_of(cohort: Cohort, index: int) -> tuple[dict[str, str], str | None]:
-    """A computed person's image paths by modality, and the mask's path, if any."""
+    """Return a synthetic person's image paths by modality, and the path of the label map, if any."""
     fields = cohort.phantom(index)
     files = {kind: f"{text.format(**fields)}.nii.gz" for kind, text in cohort.layouts[0].files.items()}
     label = files.pop(LABEL, None)

@@ -64,7 +64,7 @@ class MediumHead:
     host: dict[str, Array] = field(default_factory=dict)  # tissue fractions without lesions
 
     def seen_by(self, modality: str) -> Head:
-        """The head with tissue fractions that give the lesions their contrast in this modality."""
+        """Return the head with tissue fractions that give the lesions their contrast in this modality."""
         shown = self.contrast[modality]
         fractions = {
             name: share * shown + self.host.get(name, np.float32(0)) * (1 - shown)
@@ -76,7 +76,7 @@ class MediumHead:
 def make_medium_head(
     rng: Generator, grid: PhantomGrid, skull_stripped: bool, modalities: Sequence[str], has_tumours: bool
 ) -> MediumHead:
-    """A head of random age with mimics and, with `has_tumours`, tumours (labels 1, 2 and 4)."""
+    """Return a head of random age with mimics and, with `has_tumours`, tumours (labels 1, 2 and 4)."""
     ventricles = Swelling(VENTRICLES, (26.0, 42.0, 26.0), rng.uniform(-0.1, 0.45))
     head = make_head(rng, grid, [ventricles], skull_stripped)
     _widen_sulci(head, rng.uniform(0, 0.8))
@@ -134,7 +134,7 @@ def _outline(rng: Generator, lesions: MediumHead, centre: Array, reach: float) -
 
 
 def _waves(rng: Generator, positions: Array, scale: float) -> Array:
-    """A random field of standard deviation 1 from six plane waves, mostly longer than `scale` mm."""
+    """Return a random field of standard deviation 1 from six plane waves, mostly longer than `scale` mm."""
     directions = rng.normal(0, 2.0 / scale, (6, 3)).astype(np.float32)
     phases = rng.uniform(0, 2 * np.pi, (6, 1)).astype(np.float32)
     return np.sum(np.sin(directions @ positions + phases), axis=0) / np.float32(np.sqrt(3))
@@ -193,7 +193,7 @@ def _add_mimics(rng: Generator, head: Head, clearance: Array) -> None:
 
 
 def _tubes(rng: Generator, head: Head, starts: Array, tubes: _Tubes) -> Array:
-    """Fraction (0 to 1) of each voxel inside curved tubes that begin at `starts` (mm, [tubes, 3])."""
+    """Return the fraction (0 to 1) of each voxel inside curved tubes that begin at `starts` (mm, [tubes, 3])."""
     from scipy.spatial import KDTree  # imported late to keep `--help` fast
 
     points, radii = [], []

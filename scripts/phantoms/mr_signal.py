@@ -71,7 +71,7 @@ SEQUENCES = {
 
 
 def signal(tissue: Tissue, sequence: Sequence, agent: float = 0.0) -> float:
-    """Magnitude of a tissue's signal, relative to fully relaxed water; `agent` is in mM.
+    """Return the magnitude of a tissue's signal, relative to fully relaxed water; `agent` is in mM.
 
     Spin echo: density (1 - exp(-TR/T1)) exp(-TE/T2); after an inversion: density |1 - 2 exp(-TI/T1) + exp(-TR/T1)|
     exp(-TE/T2) (Bernstein et al., Handbook of MRI Pulse Sequences, 2004).
@@ -84,7 +84,7 @@ def signal(tissue: Tissue, sequence: Sequence, agent: float = 0.0) -> float:
 
 
 def vary(rng: Generator, sequence: Sequence) -> Sequence:
-    """The sequence with a random error of 3 % (standard deviation) in each time."""
+    """Return the sequence with a random error of 3 % (standard deviation) in each time."""
     return replace(
         sequence,
         repetition=sequence.repetition * rng.normal(1, 0.03),

@@ -28,7 +28,7 @@ def prepare(
     jobs: int = 1,
     slurm: Mapping[str, Any] | None = None,
 ) -> None:
-    """Register, extract the brain of, and resample the raw scans of each subject.
+    """Register and resample the raw scans of each subject, and extract the brain.
 
     Writes OUTPUT/SUBJECT/SUBJECT_MODALITY.nii.gz with brain mask, transforms, a record and a picture, and for all
     subjects datalist.json, quality.csv and overview.html. Repeat the command to continue an interrupted run. A subject

@@ -49,8 +49,8 @@ def prepare_cohort(
 ) -> list[Outcome]:
     """Prepare subjects, write datalist.json, quality.csv and overview.html, and return an outcome for each subject.
 
-    Subjects with unchanged files and settings are not prepared again and stay accepted. Subjects that fail, or are
-    outside their limits and not accepted, are left out of datalist.json, and their folders are hidden.
+    Subjects with unchanged files and settings are not prepared again; accepted ones stay accepted. Subjects that fail,
+    or are outside their limits and not accepted, are left out of datalist.json, and their folders are hidden.
     """
     with claimed("output", output):
         foreign = None if read(output) else next((name for name in FILES if (output / name).exists()), None)

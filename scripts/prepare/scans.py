@@ -113,7 +113,7 @@ def find_subjects(
         elif UNPRINTABLE.search(subject.name) or "\\" in subject.name:  # ITK crashes on a name that is not UTF-8
             subjects[index] = Subject(subject.name, fault="expected a name of one line in Unicode, without a backslash")
         elif subject.name in FILES:
-            subjects[index] = Subject(subject.name, fault="reserved for an output file; expected another name")
+            subjects[index] = Subject(subject.name, fault="reserved for an output file; expected a different name")
     return sorted(subjects, key=lambda subject: subject.name)
 
 

@@ -94,22 +94,22 @@ class Outcome:
 
 
 def scan_file(subject: str, modality: str) -> str:
-    """File name of a prepared scan."""
+    """Return the file name of a prepared scan."""
     return f"{subject}_{modality}.nii.gz"
 
 
 def mask_file(subject: str) -> str:
-    """File name of the brain mask; `common.inference.find_cases` ignores this ending."""
+    """Return the file name of the brain mask; `common.inference.find_cases` ignores this ending."""
     return f"{subject}_brain_mask.nii.gz"
 
 
 def picture_file(subject: str) -> str:
-    """File name of the picture."""
+    """Return the file name of the picture of all prepared scans."""
     return f"{subject}.png"
 
 
 def flicker_file(subject: str) -> str:
-    """File name of the picture that shows the reference and the registered modalities in turn."""
+    """Return the file name of the picture that shows the reference and the registered modalities in turn."""
     return f"{subject}_flicker.png"
 
 
@@ -275,7 +275,7 @@ def _move(source: Path, output: Path, subject: str, is_left_out: bool) -> None:
 
 
 def _earlier(folder: Path, files: Sequence[str], wanted: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the record of a subject's earlier results; None if a file is unreadable or `wanted` has changed."""
+    """Return the record of a subject's earlier results; None if it differs from `wanted` or a file is unreadable."""
     try:
         record = read_record(folder)
         if any(record.get(key) != value for key, value in wanted.items()):

@@ -38,7 +38,7 @@ def loss_chart(
 
 
 def metrics_chart(bundle: str, iterations: Sequence[int], metrics: Mapping[str, Sequence[float | None]]) -> Markup:
-    """Plot Dice metrics on the held-out subjects in a single panel."""
+    """Plot metrics on the held-out subjects, Dice or the cosines of pretraining, in a single panel."""
 
     def draw(axes: Axes) -> None:
         for n, (name, values) in enumerate(metrics.items()):
@@ -77,7 +77,7 @@ def thin(iterations: Sequence[int], values: NDArray[np.float64]) -> tuple[NDArra
 
 
 def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The centred moving mean over a twentieth of the curve; the window shrinks at the ends, and NaN is skipped."""
+    """Return the centred mean over a twentieth of the curve, over fewer points at the ends; NaN is skipped."""
     window = np.ones(max(1, len(values) // 20))
     finite = np.isfinite(values)
     total = np.convolve(np.where(finite, values, 0), window, mode="same")
@@ -86,7 +86,7 @@ def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def over_iterations(alternative: str, draw: Callable[[Axes], None]) -> Markup:
-    """A panel over the iterations, drawn by `draw`."""
+    """Return a panel over the iterations as SVG, drawn by `draw`."""
 
     def draw_all(axes: Axes) -> None:
         draw(axes)
@@ -98,7 +98,7 @@ def over_iterations(alternative: str, draw: Callable[[Axes], None]) -> Markup:
 
 
 def panel(alternative: str, draw: Callable[[Axes], None]) -> Markup:
-    """A panel with the legend above it."""
+    """Return a panel as SVG, drawn by `draw`, with the legend above."""
     with new_figure(STYLE, figsize=(WIDTH, HEIGHT), layout="constrained") as figure:
         axes = figure.add_subplot()
         draw(axes)

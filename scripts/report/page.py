@@ -16,7 +16,7 @@ from scripts.report.runs import Stage, mean
 
 
 def page(folder: Path, stages: Sequence[Stage]) -> str:
-    """The page as HTML."""
+    """Return the page as HTML."""
     runs = [run for stage in stages for run in stage.runs]
     return render(
         Path(__file__).with_name("report.html.j2"),

@@ -97,12 +97,16 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, list[float | None]]:
-        """Metrics on held-out subjects by name, one value per validation."""
+        """Metric -> values on the held-out subjects, one for each validation."""
         return self.validation.get("metrics", {})
 
     @property
     def other_metrics(self) -> dict[str, list[float | None]]:
-        """Metrics except losses and `..._present`: Dice over all subjects, of each region and of all regions."""
+        """Validation metrics except losses and `..._present`.
+
+        These are Dice over all subjects, by region and on average, and further metrics of the protocol; in pretraining,
+        cosines.
+        """
         named = self.metrics.items()
         return {name: values for name, values in named if name not in self.losses and not name.endswith("_present")}
 

@@ -20,7 +20,8 @@ def test_all_parts_of_a_training_take_the_batch_that_fits(bundle, cohorts, tmp_p
     assert plan.accumulation_steps == 1
     assert plan.global_batch_size == 4
     assert parser.get_parsed_content("train::dataloader").batch_size == 4
-    assert "batch_size=auto: 4 crops fit; 1 batches for a step of 4" in capsys.readouterr().out
+    line = "largest batch that fits each process: 4; batches per process and step: 1 (global_batch_size=4)"
+    assert f"batch_size=auto: {line}" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ def test_a_network_does_without_what_it_has_learnt_to_do_without(cohorts, tmp_pa
     subject, datalist = content["validation"][0]["subject"], str(tmp_path / "list.json")
     (tmp_path / "list.json").write_text(json.dumps(content))
     workflow(BUNDLE, "train", cohorts, tmp_path, datalist=datalist, **STEP).run()
-    assert missing() == ["missing: T2 in 1 of 3 training subjects; zeros take their place"]
+    assert missing() == ["missing: T2 in 1 of 3 training subjects; replaced by zeros"]
     model = tmp_path / "models/model.pt"
     metadata = torch.load(model, weights_only=True)["metadata"]
     assert (metadata["missing_modalities"], metadata["modality_dropout"]) == (["T2"], 0.0)

@@ -156,8 +156,8 @@ def test_a_torchrun_that_is_told_saves_and_goes_on_with_other_processes(start, t
     assert f"status {PREEMPTED}" in log.read_text()
 
     finish(folder, start(folder, [], *options, "--resume=true"))
-    assert " was written by 2 processes, but this run has 1; " in log.read_text()
-    assert "steps of 4 crops (2 x 2 batches x 1 processes)" in log.read_text()
+    assert ": saved with WORLD_SIZE=2, now 1; " in log.read_text()
+    assert "steps of 4 crops (batch_size x batches x processes: 2 x 2 x 1)" in log.read_text()
     assert len(state(folder)["ranks"]) == 1
 
 

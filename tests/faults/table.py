@@ -248,7 +248,7 @@ COMMANDS: dict[str, str] = {  # command line: its last line
     f"scripts.datalists brats --root={{cohorts}}/brats {NEW} --validation=-1": (
         "--validation=-1: expected a number of people, or a fraction from 0 to below 1"
     ),
-    f"scripts.datalists check {LIST} --root={{folder}}": "--root={folder}: none of the 30 listed files is in …",
+    f"scripts.datalists check {LIST} --root={{folder}}": "--root={folder}: none of the listed files is in this …",
     f"scripts.store brats_finetune --store={{folder}}/store {DATA} --lerning_rate=1": (
         "--lerning_rate=1: no such option in …train.yaml; did you mean --learning_rate?"
     ),
@@ -258,7 +258,7 @@ COMMANDS: dict[str, str] = {  # command line: its last line
     f"scripts.store brats_finetune --store=/proc/store {DATA}": (
         "--store=/proc/store: No such file or directory; expected a folder that can be written to"
     ),
-    f"scripts.folds brats_finetune {DATA} --folds=99 {NEW}": "--folds=99: only 5 people …",
+    f"scripts.folds brats_finetune {DATA} --folds=99 {NEW}": "--folds=99: more than the people with labels; …",
     "scripts.experiments plan {folder}/none.yaml": "study {folder}/none.yaml: no such file; expected one of …",
     "scripts.report Makefile": "Makefile: a file; expected a folder that holds run.json files",
     f"scripts.export brats_finetune torchscrip {{folder}}/model.ts {DATA}": (

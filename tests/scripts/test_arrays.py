@@ -39,7 +39,7 @@ def test_jobs_share_the_items_and_a_killed_process_loses_only_its_own(cluster, t
     assert sum("JobName=squares " in job for job in jobs) == 3
     assert len(list((tmp_path / ".slurm").glob("*_result.pkl"))) == 3
     told = capsys.readouterr().err
-    assert "3 parts, which continue if this command ends" in told
+    assert ", an array of size 3, continues if this command ends" in told
     assert "8/8" in told
 
 

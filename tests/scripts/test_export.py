@@ -107,7 +107,8 @@ def test_torchscript_is_the_network_and_says_what_it_is(folder, tmp_path, capsys
     printed = capsys.readouterr().out
     assert f"torchscript of {SEGMENTATION}" in printed
     assert "bfloat16" not in printed, "networks are exported and compared in float32"
-    assert ", 1 windows: differs by up to 0 " in printed
+    assert ": differs by up to 0 " in printed
+    assert "; windows compared: 1\n" in printed
     assert "100.0000% of voxels with the same label" in printed
 
 

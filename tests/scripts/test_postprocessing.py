@@ -66,8 +66,8 @@ def test_what_helps_is_stored_and_everything_else_of_the_checkpoint_stays(tmp_pa
     torch.testing.assert_close(after["network"], before["network"], rtol=0, atol=0)
     first = (2 * 216 / (217 + 216) + 2 * 215 / (216 + 216)) / 2
     lines = capsys.readouterr().out.splitlines()
-    assert f"WT: 10mm3+holes, mean Dice of 2 cases {first:.4f} -> 1.0000" in lines
-    assert "ET: nothing, mean Dice of 2 cases 1.0000 -> 1.0000" in lines
+    assert f"WT: 10mm3+holes, mean Dice {first:.4f} -> 1.0000 (cases: 2)" in lines
+    assert "ET: nothing, mean Dice 1.0000 -> 1.0000 (cases: 2)" in lines
     assert weights.settings_of(file) == {"model_size": "micro", "cleanup": "WT=10mm3+holes"}
     with refused("checkpoint", str(file), f"expected {file}, unchanged"):
         choose_postprocessing(folder, str(file))  # which have changed

@@ -17,7 +17,7 @@ def test_slurm_jobs_fill_a_store(slurm, cohorts, tmp_path):
     command = [sys.executable, "-m", "scripts.store", "atlas_stage2", *words, *places]
     result = execute([*command, *settings], **environment)
     assert result.returncode == 0, result.stderr + slurm.logs()
-    assert "2 parts" in result.stderr
+    assert "an array of size 2" in result.stderr
     subjects = json.loads((cohorts / "atlas.json").read_text())["training"]
-    assert f"{len(subjects)} subjects: 0 stored" in result.stdout
+    assert f"subjects: {len(subjects)} (0 stored" in result.stdout
     assert f"{len(subjects)} stored, 0 to prepare" in execute(command).stdout

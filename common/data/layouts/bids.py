@@ -69,7 +69,7 @@ class BidsFile:
 
 
 def parse(file: ImageFile) -> BidsFile | None:
-    """Parse a file's path below the root; return None if it is not in a subject's folder."""
+    """Parse a file's path below the root; return None unless a subject folder of raw data or derivatives holds it."""
     match = PATH.fullmatch(file.path)
     if match is None or (match["pipeline"] and match["below"] != "derivatives"):
         return None

@@ -77,7 +77,7 @@ def read_folders(listing: Listing, naming: Naming) -> DataSet:
 def read_flat(listing: Listing, naming: Naming) -> DataSet:
     """Read a root with files SUBJECT_MODALITY, in any folders, or MODALITY/SUBJECT.
 
-    If a file's name is only a modality, a folder gives the subject; if a name has none, a folder gives the modality.
+    If a file's name is only a modality, a folder gives the subject; if it has no modality, a folder gives the modality.
     """
     data = DataSet(listing, "the subject in each file's name")
     images, labels = [], []

@@ -74,7 +74,9 @@ class Entry(NamedTuple):
 
 
 def walk(root: str | Path, enters: Callable[[str], bool] = lambda folder: True) -> Iterator[Entry]:
-    """Yield the sorted files and folders below a root, except hidden names; follow links to hidden or outside folders.
+    """Yield the sorted files and folders below a root, except hidden names.
+
+    Links are followed only to folders that are hidden or outside the root.
 
     `enters` takes a folder's path below the root and returns whether to list the folder and its content.
     """

@@ -165,9 +165,10 @@ def naming(modalities: str | Sequence[str] | None, label: Any) -> Naming:
     spelled = {
         name: words_of(text, option) if text else "" for name, (_, sign, text) in zip(names, pairs, strict=True) if sign
     }
-    are_distinct = len(set(names)) == len(names) and len({text.lower() for text in spelled.values()}) == len(spelled)
-    if not (all(names) and are_distinct):
-        raise InputError(f"{option}: expected distinct {EXAMPLE}")
+    if not all(names):
+        raise InputError(f"{option}: a name is empty; expected {EXAMPLE}")
+    if len(set(names)) < len(names) or len({text.lower() for text in spelled.values()}) < len(spelled):
+        raise InputError(f"{option}: a name or ending occurs twice; expected distinct {EXAMPLE}")
     return Naming(names, spelled, words)
 
 

@@ -18,7 +18,7 @@ from .subjects import DataSet
 
 
 class Layout(NamedTuple):
-    """A layout: the test that detects it, and the reader of its subjects."""
+    """The test that detects a layout, and the reader of its subjects."""
 
     fits: Callable[[Listing], bool]
     read: Callable[[Listing, Naming], DataSet]
@@ -105,7 +105,7 @@ def recognised(listing: Listing, naming: Naming) -> DataSet:
 
 
 def remedy(data: DataSet, naming: Naming) -> tuple[str, dict[str, str]]:
-    """Return the layout, and the words or template for each clashing kind, that give the most subjects a single file.
+    """Return the layout and, for each clashing kind, the words or template with which most subjects have one file.
 
     Tries the current layout and, except for `SPECIAL` layouts, flat. Returns ("", {}) if nothing helps.
     """
@@ -121,7 +121,7 @@ def remedy(data: DataSet, naming: Naming) -> tuple[str, dict[str, str]]:
 
 
 def choosing(data: DataSet, naming: Naming, kind: str) -> tuple[str | None, int]:
-    """Return the words or template with which most subjects have one file of a clashing kind, and count the subjects.
+    """Return the words or template with which most subjects have one file of a clashing kind, and their number.
 
     Tries the ends of the clashing paths, with `*` for the subject's name. Returns (None, 0) if nothing helps.
     """

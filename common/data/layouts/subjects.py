@@ -50,12 +50,12 @@ class SubjectFiles:
 
     @property
     def images(self) -> dict[str, str]:
-        """The images by modality."""
+        """Modality -> path of the image."""
         return {kind: path for kind, path in self.files.items() if kind != LABEL}
 
     @property
     def label(self) -> str | None:
-        """The label map."""
+        """Path of the label map; None without a label map."""
         return self.files.get(LABEL)
 
     def lacks(self, modalities: Sequence[str]) -> list[str]:
@@ -117,7 +117,7 @@ class DataSet:
             self.leave("a file that fits better exists", [claim.path for claim in group if claim.rank != best])
 
     def clashing(self, modalities: Collection[str] | None) -> list[Clash]:
-        """Return the clashes of label maps and these modalities; None means all modalities."""
+        """Return the clashes between files of the same kind: label maps, or any of `modalities` (None: of any kind)."""
         return [clash for clash in self.clashes if modalities is None or clash.kind in (LABEL, *modalities)]
 
     def leave(self, why: str, paths: Iterable[str]) -> None:

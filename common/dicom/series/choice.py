@@ -1,7 +1,8 @@
 """Choose the series of a DICOM study for each modality, by the rule in docs/explanation/dicom-series.md.
 
 If the evidence is unclear, an error lists the candidates with their evidence. Messages quote no header text. A T1ce
-needs two agreeing kinds of evidence (words, header, scan order, voxels), the site's own table, or the user's request.
+needs two agreeing kinds of evidence (words, header, scan order, voxels), the site's table of series names, or the
+user's request.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -73,7 +74,7 @@ def choose_series(
 
     `requested` maps modalities to the number or UID of a series; the rule chooses the remaining series. With
     `one_frame`, needed unless registration follows, the chosen series must share a frame of reference. `names` is the
-    site's own table. Raise InputError for an invalid request, or if the evidence is missing or unclear.
+    site's table of series names. Raise InputError for an invalid request, or if evidence is missing or unclear.
 
     Example:
         >>> choose_series([], ["T1"], {})
@@ -175,7 +176,7 @@ def _fitting(
 def _select(
     modality: str, fitting: Sequence[Candidate], study: Sequence[Candidate], enhanced: Candidate | None
 ) -> Candidate:
-    """Return the best original (not reformatted) series of `fitting`, see `_best`, or the only series there.
+    """Return the best original (not reformatted) series of `fitting` by `_best`, or the only series if there is one.
 
     Otherwise, also for T1ce series more than `ONE_INJECTION` apart, raise an error that lists candidates and evidence.
     """
@@ -275,8 +276,8 @@ def _best(scans: Sequence[Candidate], enhanced: Candidate | None) -> Candidate |
     """Return the best of several scans with a shared frame of reference; None if no scan is clearly best.
 
     The best scan is the only 3D scan, if thin, or, without 3D scans, the only axial scan. With the T1ce as `enhanced`,
-    the last T1 that was scanned like the T1ce takes precedence, or, if no T1 was and all scans are repeats, the last
-    repeat. The best scan must cover a whole brain.
+    the last T1 that was scanned like the T1ce takes precedence; if no T1 was scanned like the T1ce and all scans are
+    repeats, the last repeat does. The best scan must cover a whole brain.
     """
     if len(scans) < 2 or len({str(scan.series.header.get("FrameOfReferenceUID") or "") for scan in scans}) > 1:
         return None

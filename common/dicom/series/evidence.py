@@ -90,7 +90,7 @@ class Candidate:
 
     @property
     def named(self) -> bool:
-        """Whether the site's own table or the user states the modality, so that a single kind of evidence is enough."""
+        """Whether the site's table or the user states the modality, so that a single kind of evidence is enough."""
         return self.requested or self.source == TABLE
 
     @property
@@ -145,14 +145,17 @@ class Candidate:
 
 
 def candidates_of(study: Sequence[Series], names: Names = ()) -> list[Candidate]:
-    """Return the series of a study with all evidence except that of pairs; `names` is the site's own table."""
+    """Return the series of a study, each with the evidence that needs no comparison of pairs (`pairs.py`).
+
+    `names` maps series names to modalities, from `read_table`.
+    """
     scans = [_candidate(series, names) for series in study]
     volumes = [scan for scan in scans if scan.is_volume]
     return [replace(scan, evidence=_contrast_evidence(scan, volumes)) if scan.kind == "T1" else scan for scan in scans]
 
 
 def candidate_of_header(header: Dataset, names: Names = ()) -> Candidate:
-    """Return a series with the evidence in its header alone, without the rest of its study."""
+    """Return a candidate with the evidence in a header alone, without the other series of the study."""
     scan = read_header(Series("", (Instance(Path(), header),)), acquired_at(header), names)
     return replace(scan, evidence=_contrast_evidence(scan, [scan])) if scan.kind == "T1" else scan
 
@@ -269,7 +272,7 @@ def _by_injection(scan: Candidate, volumes: Sequence[Candidate]) -> Evidence | N
 
 
 def _by_header(scan: Candidate, volumes: Sequence[Candidate]) -> Evidence | None:
-    """Return evidence from the agent named in headers: weak, since scanners keep an agent once it is entered."""
+    """Return the evidence of headers that name an agent, if any: weak, since scanners keep an agent once entered."""
     if scan.agent and all(other.agent for other in volumes):
         return Evidence("header", UNCLEAR, False, "its header names an agent, as those of all series do")
     if scan.agent:
@@ -297,7 +300,7 @@ def why_no_volume(series: Series) -> str:
         return "images without position or orientation"
     if not np.allclose(np.array(orientations, float), np.array(orientations[0], float), rtol=0, atol=SAME_COSINE):
         return "several orientations"
-    return "" if len(positions) >= MIN_SLICES else f"only {len(positions)} positions"
+    return "" if len(positions) >= MIN_SLICES else f"too few positions ({len(positions)})"
 
 
 def _other_name(header: Dataset) -> str:

@@ -22,9 +22,10 @@ Names = Sequence[tuple[str, Words]]  # pattern in lower case, and the meaning of
 
 
 def read_table(path: Path | None) -> Names:
-    """Read the site's table, such as `{"T1 KOPF S1": T1, "*_gd_v?": T1ce, "scout*": none}`; empty without a file.
+    """Read the site's table of series names, such as `{"T1 KOPF S1": T1, "*_gd_v?": T1ce, "scout*": none}`.
 
-    Names match in full, without regard to case; * matches any characters, ? a single character.
+    Names match in full, without regard to case; * matches any characters, ? a single character. The result is empty
+    without a file. Raise `InputError` if the table is invalid.
     """
     if path is None:
         return ()

@@ -117,7 +117,7 @@ class Pairs:
         return before is not None and after is not None and np.array_equal(before.array, after.array)
 
     def _compare(self, native: Series, enhanced: Series) -> int | None:
-        """Return the value of `Pair.voxels`, cached: two series are compared once, even if passed in either order."""
+        """Return the value of `Pair.voxels`; None if a volume is invalid. Compare two series once, in either order."""
         first, second = sorted((native, enhanced), key=lambda series: series.uid)
         if (first.uid, second.uid) not in self._results:
             before, after = self._volume(first), self._volume(second)

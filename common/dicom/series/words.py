@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 
 WITH, WITHOUT, UNCLEAR = "with", "without", "unclear"
-NO_MODALITY = "none"  # in the site's own table: series to leave out
+NO_MODALITY = "none"  # in the site's table of series names: series to leave out
 # letters allowed after a listed beginning; they cannot spell "ce", "gd", "km", "enh", "inj", "post" or "free"
 ENDING = "[^\\W\\d_cfghjkpvwxzкгп]{0,7}"
 SURE = 6  # letters, smallest length of a word in which a single mistake is accepted
@@ -164,7 +164,8 @@ class Words:
     """The meaning of a name.
 
     `kind` is T1, T2, FLAIR or None, and `contrast` WITH, WITHOUT, UNCLEAR or None. `unread`: part of the name is not
-    understood. `named`: the site's own table lists the name. `post_only`: "post" is the only word for the agent.
+    understood. `named`: the site's table of series names lists the name. `post_only`: "post" is the only word for the
+    agent.
     """
 
     kind: str | None
@@ -229,7 +230,7 @@ def _classes(text: str) -> str:
 
 
 def _class(word: str) -> str:
-    """Return the class of a word or number, or the classes of joined listed words."""
+    """Return the class of a word, number or sign; for words written together ("axse"), of each; "?" if unknown."""
     if signs := {"+": "+", "⊕": "P", "⊖": "M", "⊛": "m", "~": "d"}.get(word):
         return signs
     if word[0].isdigit():

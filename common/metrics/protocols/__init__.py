@@ -24,12 +24,12 @@ def protocol(name: str | None, challenge: str | None = None, convention: str | N
     """Return a scoring protocol with the settings of a challenge.
 
     Args:
-        name: Name of the protocol, such as isles; None: the protocol of the convention's challenge, else lesions.
+        name: Name of the protocol, such as isles; None: the protocol that lists `convention`, else lesions.
         challenge: Challenge of the protocol, such as MET for brats; None: the first.
         convention: Label convention, used only without a name.
 
     Raises:
-        ArgumentError: the name or the challenge is unknown, or the protocol has no challenges.
+        ArgumentError: the name or the challenge is unknown, or a challenge is given for a protocol that has none.
 
     Example:
         >>> protocol("brats", "MET").settings["dilations"]

@@ -86,5 +86,7 @@ def test_a_label_on_another_grid_is_named_however_far_from_the_origin(label, mes
 
 
 def test_a_volume_too_many_is_named():
-    with pytest.raises(InputError, match=r"t1.nii.gz: shape \[2, 4, 5, 6\]; expected 1 three-dimensional volumes"):
+    with pytest.raises(
+        InputError, match=r"t1.nii.gz: shape \[2, 4, 5, 6\]; expected a three-dimensional volume for each of "
+    ):
         CheckScand("image", ["T1"])({"image": scan("t1.nii.gz")})

@@ -88,7 +88,7 @@ def test_only_the_files_that_are_asked_for_must_exist_and_missing_ones_are_count
     (root / "c/flair.nii.gz").unlink()
     listed = datalists.Datalist(datalist, root)
     assert listed.load("validation", ["T1"])
-    with pytest.raises(InputError, match=r"c/flair.nii.gz: no such file, of subject c in .*; 1 of 2 files"):
+    with pytest.raises(InputError, match=r"c/flair.nii.gz: no such file, of subject c in .*; missing files: 1 of 2"):
         listed.load("validation")
     assert listed.load("validation", must_exist=False)[0]["image"][0] == f"{root}/c/flair.nii.gz"
 
@@ -171,7 +171,7 @@ PATH = "expected a path relative to the root and below it"
         ({"modalities": ["T1", "T1"]}, r"\$.modalities .* non-unique"),
         ({"modalities": ["a/../b", "T1"]}, r"\$.modalities\[0\] = .*; expected a name that begins with a letter or"),
         ({"modalities": ["", "T1"]}, r"\$.modalities\[0\] = .*; expected a name that begins with a letter or"),
-        ({"image": ["b/t1.nii.gz"]}, "subject b has 1 images; expected 2: FLAIR, T1"),
+        ({"image": ["b/t1.nii.gz"]}, "subject b: number of images 1; expected 2: FLAIR, T1"),
         ({"image": [None, None]}, r"\$.training\[1\].image = \[null, null\]; .* at least one path$"),
         ({"image": ["b/../../x.nii.gz", "b/t1.nii.gz"]}, rf'\$.training\[1\].image\[0\] = "b/../../x.nii.gz"; {PATH}'),
         ({"label": "b\n/../../mask.nii.gz"}, rf'label = "b\\n/../../mask.nii.gz"; {PATH}'),

@@ -131,7 +131,9 @@ def test_a_deflated_file_is_refused_before_it_fills_the_memory(study, monkeypatc
     image.save_as(path, enforce_file_format=True, implicit_vr=False, little_endian=True)
     assert len(read_study(folder)) == 5
     monkeypatch.setattr("common.dicom.study.LARGEST", 2**25)
-    assert refusal(read_study, folder).startswith("--input: contains a compressed DICOM file of more than 32 MiB")
+    assert refusal(read_study, folder).startswith(
+        "--input: contains a deflated DICOM file that inflates to more than 32 MiB"
+    )
 
 
 @pytest.mark.parametrize("values", [{"PixelData": bytes(32)}, {"PatientID": "SENTINEL-ID-4712"}])

@@ -187,7 +187,9 @@ def test_a_server_gives_a_path_and_no_subject(tmp_path):
     """MONAI Label."""
     case = {"image": scan(tmp_path / "head.nii.gz")}
     assert CheckFilesd("image", ["T1"])(case) is case
-    with pytest.raises(InputError, match=r"head\.nii\.gz: 1 files of a subject; expected one for each of FLAIR, T1ce"):
+    with pytest.raises(
+        InputError, match=r"head\.nii\.gz: files of this subject: 1; expected one for each of FLAIR, T1ce"
+    ):
         CheckFilesd("image", BRATS)(case)
 
 

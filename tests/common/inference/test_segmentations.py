@@ -79,8 +79,8 @@ def test_label_maps_have_names_and_colours_for_other_programs(tmp_path, capsys):
     write_label_tables(tmp_path, "brats2021")
     assert capsys.readouterr().err == ""
     write_label_tables(tmp_path, "core=1+3,whole=1+2+3,apart=7")
-    line = f"warning: {tmp_path}: label maps of earlier runs follow other labels; expected another folder"
-    assert capsys.readouterr().err == f"{line}\n"
+    line = "label maps of earlier runs follow a different label convention; expected a different folder"
+    assert capsys.readouterr().err == f"warning: {tmp_path}: {line}\n"
     with (tmp_path / "dseg.tsv").open(newline="") as file:
         found = {row["index"]: row["name"] for row in csv.DictReader(file, delimiter="\t")}
     assert found == {"1": "core", "2": "whole outside core", "3": "core", "7": "apart"}

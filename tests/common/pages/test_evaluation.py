@@ -254,7 +254,7 @@ def test_masks_that_have_been_replaced_are_not_drawn_beside_the_scores_of_others
         assert draw(details)
     path = save(getattr(files, replaced), LARGE | FAR)
     for draw in (draw_page, partial(draw_slices, files)):
-        with pytest.raises(InputError, match=f"{path}: .* mm3 of lesion; expected .*, the file that was scored$"):
+        with pytest.raises(InputError, match=f"{path}: .* mm3 of lesion; expected .* mm3, as in the scored file$"):
             draw(details)
 
 
@@ -264,7 +264,7 @@ def test_missed_and_false_lesions_are_listed_and_a_bad_image_is_left_out(tmp_pat
     html = page_of([files])
     text = text_of(html)
     assert "Missed lesion 2 (64 mm³). False lesion 3 (36 mm³)." in text
-    assert "T1 is on another grid and is not shown." in text
+    assert "T1 is on a different grid and is not shown." in text
     (pixels,) = pictures(html)
     assert (
         {tuple(colour) for colour in np.unique(pixels.reshape(-1, 3), axis=0)}

@@ -143,7 +143,7 @@ def test_what_cannot_be_shown_is_said(tmp_path):
     files = case_of(tmp_path, AFFINES["RAS"])
     save(tmp_path / "T1.nii.gz", np.ones((5, 5, 5), np.float32), np.eye(4))
     html = write_case(tmp_path, files, details_of(files)).read_text()
-    assert "T1 is on another grid and is not shown." in text_of(html)
+    assert "T1 is on a different grid and is not shown." in text_of(html)
     assert [modality["name"] for modality in json.loads(block(html, "data"))["modalities"]] == ["FLAIR"]
     bare = files._replace(images=())
     html = write_case(tmp_path, bare, details_of(files)).read_text()

@@ -84,7 +84,7 @@ def test_what_is_compared_above_is_the_whole_state(straight):
 def test_other_processes_than_before_go_on_with_new_random_numbers(tmp_path, stop_at, capsys):
     stop_at(3, ranks=[{}, {}])
     assert Training(tmp_path, 2, resume=True).trainer.state.iteration == 6
-    line = f"resume: {tmp_path}/models/iteration-0000003.pt was written by 2 processes, but this run has 1; random"
+    line = f"resume: {tmp_path}/models/iteration-0000003.pt: saved with WORLD_SIZE=2, now 1; random states"
     assert line in capsys.readouterr().out
 
 
@@ -296,7 +296,7 @@ def test_states_are_saved_in_their_interval_and_the_last_ones_kept(tmp_path, sav
 def test_a_network_that_is_not_finite_is_not_saved(tmp_path, file, iteration, settings):
     network = nn.Linear(4, 1)
     at_completion = (iteration, lambda: network.bias.data.fill_(torch.nan))
-    with refused(tmp_path / "models" / file, text="1 tensors are not finite, first bias"):
+    with refused(tmp_path / "models" / file, text="tensors that are not finite: 1, first bias"):
         Training(tmp_path, 2, at_completion=at_completion, network=network, **settings)
     assert saved(tmp_path)[-2:] == ["iteration-0000003.pt", "model.pt"]
     assert read(tmp_path / "models" / "model.pt").metadata["reached"]["iteration"] == 3

@@ -96,7 +96,7 @@ def test_what_a_run_will_cost_is_said_before_it_starts(tmp_path, said, disk, cro
     engine.add_event_handler(Events.ITERATION_STARTED(once=1), lambda: shown.extend(said()))
     engine.run(data)
     assert shown == [
-        f"to do: 20 steps of 64 crops (2 x 8 batches x 4 processes): 1,280 crops{reads} of 50 cases",
+        f"to do: 20 steps of 64 crops (batch_size x batches x processes: 2 x 8 x 4): 1,280 crops{reads} of 50 cases",
         # model.pt twice (4 MB each), and three states of weights and two moments (12 MB each)
         f"disk: {44e6 / 2**30:.2f} GiB more for the checkpoints in {tmp_path}; 5.00 GiB free",
     ]
@@ -133,13 +133,13 @@ ADVICE = "; python -m scripts.store and --store read crops faster"
 @pytest.mark.parametrize(
     ("length", "done", "seconds", "share", "store", "line"),
     [
-        (100, 0, 36, 0, None, "36.00 s a step, 0 % of it waiting for data; about 0:53:24 to go; "),  # 89 steps
-        (100, 85, 36, 0, None, "36.00 s a step, 0 % of it waiting for data; about 0:04:12 to go; "),  # 7 steps
-        (3, 0, 0.01, 0, None, "0.01 s a step, 0 % of it waiting for data; about 0:00:01 to go; "),
-        (2, 0, 0.01, 0, None, "0.01 s a step, 0 % of it waiting for data; "),
-        (20, 0, 1, 0.3, None, f"1.00 s a step, 30 % of it waiting for data{ADVICE}; about 0:00:09 to go; "),
-        (20, 0, 1, 0.4, "store", "1.00 s a step, 40 % of it waiting for data; about 0:00:09 to go; "),
-        (20, 0, 1, 0.05, None, "1.00 s a step, 5 % of it waiting for data; about 0:00:09 to go; "),
+        (100, 0, 36, 0, None, "36.00 s a step (0 % waiting for data); about 0:53:24 to go; "),  # 89 steps
+        (100, 85, 36, 0, None, "36.00 s a step (0 % waiting for data); about 0:04:12 to go; "),  # 7 steps
+        (3, 0, 0.01, 0, None, "0.01 s a step (0 % waiting for data); about 0:00:01 to go; "),
+        (2, 0, 0.01, 0, None, "0.01 s a step (0 % waiting for data); "),
+        (20, 0, 1, 0.3, None, f"1.00 s a step (30 % waiting for data){ADVICE}; about 0:00:09 to go; "),
+        (20, 0, 1, 0.4, "store", "1.00 s a step (40 % waiting for data); about 0:00:09 to go; "),
+        (20, 0, 1, 0.05, None, "1.00 s a step (5 % waiting for data); about 0:00:09 to go; "),
     ],
 )
 def test_time_and_waiting_are_told_from_the_first_steps(

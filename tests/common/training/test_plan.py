@@ -120,7 +120,7 @@ def test_what_training_subjects_lack_is_recorded_and_printed(options, capsys):
     options.modality_dropout = 0.0
     plan = Plan("a", Processes(), options)
     assert plan.settings["missing_modalities"] == ["T2"]
-    assert capsys.readouterr().out == "missing: T2 in 3 of 10 training subjects; zeros take their place\n"
+    assert capsys.readouterr().out == "missing: T2 in 3 of 10 training subjects; replaced by zeros\n"
     assert [case["image"][0] is None for case in plan.cases("training")] == [True] * 3 + [False] * 7
 
 
@@ -168,7 +168,7 @@ def test_a_region_that_no_label_map_has_is_named_before_the_training(options, tm
     options.label_convention, options.modality_dropout = "lesion=1,cavity=7,core=9", 0.0
     Plan("b", Processes(), options).cases("training")
     assert capsys.readouterr().err.splitlines()[-2:] == [
-        "warning: split training: none of 10 label maps has a voxel of core, so it cannot be learnt",
-        "warning: split validation: none of 2 label maps has a voxel of cavity or core, so it is left out of the Dice"
-        " that chooses model.pt",
+        "warning: split training: absent from all label maps: core; an absent region cannot be learnt",
+        "warning: split validation: absent from all label maps: cavity, core; an absent region does not count in the "
+        "Dice that selects model.pt",
     ]

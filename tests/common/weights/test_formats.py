@@ -61,9 +61,9 @@ def test_tensors_get_our_names(file, names, own, prefix, encoder):
         ([torch.zeros(2)], "of type list; expected a dictionary of tensors"),
         ({"state_dict": {}, "epoch": 4}, "holds no named tensors, but state_dict, epoch; expected a state dict"),
         ({"state_dict": named("a"), "model": named("a"), "network": {"depth": 3}}, "tensors under state_dict and "),
-        (named("module.a", "module.b", "c"), "2 tensors begin with module. and 1 do not, first c; expected all"),
-        (named("module.a", "swinViT.patch_embed.proj.weight"), "1 tensors begin with module. and 1 do not, first swin"),
-        (named("net.swinViT.patch_embed.proj.weight", "head.bias"), "1 tensors begin with net. and 1 do not, first "),
+        (named("module.a", "module.b", "c"), "1 of 3 tensor names lack the prefix module., first c; expected the"),
+        (named("module.a", "swinViT.patch_embed.proj.weight"), "1 of 2 tensor names lack the prefix module., first"),
+        (named("net.swinViT.patch_embed.proj.weight", "head.bias"), "1 of 2 tensor names lack the prefix net., first "),
         (
             named("module.patch_embed.proj.weight", "patch_embed.proj.weight"),
             "2 encoders, module.patch_embed.proj.weight, patch_embed.proj.weight; expected one",
@@ -74,9 +74,9 @@ def test_tensors_get_our_names(file, names, own, prefix, encoder):
         ),
         (
             {"a": torch.ones(2), "b": torch.tensor([1.0, float("nan")])},
-            "1 tensors have values above 1e+09 in magnitude or not finite, first b",
+            "tensors with values above 1e+09 in magnitude or not finite: 1, first b",
         ),
-        ({"a": torch.ones(2), "b": torch.tensor([1.0, -1e30])}, "1 tensors have values above 1e+09 in magnitude or "),
+        ({"a": torch.ones(2), "b": torch.tensor([1.0, -1e30])}, "tensors with values above 1e+09 in magnitude or "),
     ],
 )
 def test_content_that_is_no_checkpoint_of_one_network_is_refused(file, content, message):

@@ -33,7 +33,7 @@ def test_code_in_a_file_is_refused_and_not_run(zipped, file, tmp_path):
     marker = tmp_path / "marker"
     content = {"state_dict": {"a": torch.zeros(1)}, "args": Evil(marker)}
     torch.save(content, file, _use_new_zipfile_serialization=zipped)
-    with refused(f"checkpoint {file}", text="it needs posix.system, and unpickling can run any code"):
+    with refused(f"checkpoint {file}", text="needs posix.system, and unpickling can run any code"):
         weights.read(file)
     assert not marker.exists()
     torch.load(file, weights_only=False)
@@ -150,15 +150,15 @@ EXPANDED = b"ctorch._utils\n_rebuild_tensor_v2\n(" + STORAGE + b"K\0%b%b\x89ccol
     ("steps", "message"),
     [
         (b"}" + SHARED + b"Ns", "more than 1000000 values"),
-        (b"}K\1\x85Ns", "a key of a dictionary is of the kind TUPLE1"),
+        (b"}K\1\x85Ns", "a dictionary key of the kind TUPLE1"),
         (b"ccollections\nOrderedDict\n" + EXPANDED + b"\x85R", "calls collections.OrderedDict as torch.save never"),
-        (b"ctorch\nSize\n" + EXPANDED + b"\x85R", "it needs torch.Size"),
-        (b"c__builtin__\nbytearray\nJ\0\0\0\x7f\x85R", "it needs __builtin__.bytearray"),
+        (b"ctorch\nSize\n" + EXPANDED + b"\x85R", "needs torch.Size"),
+        (b"c__builtin__\nbytearray\nJ\0\0\0\x7f\x85R", "needs __builtin__.bytearray"),
         (b"]q\0\x85h\0K\1a", "is changed after it was put into another value"),
         (b"}" + SHARED[:53] + b"\x80\2" + SHARED[53:] + b"Ns", "pickle protocol 2 at byte 56; expected 2"),
         (b")\x86", "a damaged pickle"),
-        (b"ccollections\nOrderedDict\n)R}U\5itemsNsb", "attributes of a dictionary, items; expected _metadata"),
-        (b"ccollections\nOrderedDict\n)Rq\0h\0b", "attributes of a dictionary, ; expected _metadata"),
+        (b"ccollections\nOrderedDict\n)R}U\5itemsNsb", "attributes of a dictionary: items; expected only _metadata"),
+        (b"ccollections\nOrderedDict\n)Rq\0h\0b", "attributes of a dictionary: unnamed; expected only "),
         (EXPANDED, "of type Tensor; expected a dictionary"),
     ],
     ids=["shared", "tuple", "ordered", "size", "bytes", "late", "begun", "short", "items", "itself", "tensor"],
@@ -185,7 +185,7 @@ def test_an_archive_behind_other_data_is_refused(file):
             archive.comment = comment
         with other.open("ab") as appended:
             appended.write(after)
-        with refused(text="data before or after its archive"):
+        with refused(text="data before or after the archive"):
             load(other)
 
 
@@ -279,7 +279,7 @@ def test_a_record_of_another_file_is_refused(plain, tmp_path, reader):
     ("text", "message"),
     [
         ("{", "not JSON"),
-        ('{"sha256": 7}', "no entry sha256; expected the SHA-256 of model.pt and its metadata, or no file of this"),
+        ('{"sha256": 7}', "no entry sha256; expected the SHA-256 of model.pt and its metadata; delete or rename it"),
         ('{"sha256": "a", "sha256": "b"}', 'the key "sha256" occurs twice'),
     ],
 )

@@ -65,7 +65,7 @@ def test_monai_reads_each_person_in_one_fold_and_the_regions(data, datalist):
             {"training": [{"subject": "P1", "image": ["P1_v1_T1.nii.gz", "P1_v1_T2.nii.gz"]}]},
             "P1 of training has no label",
         ),
-        ({"testing": [{"subject": "P9", "image": ["a.nii.gz", "b.nii.gz"], "label": "c.nii.gz"}]}, "3 of 3 files"),
+        ({"testing": [{"subject": "P9", "image": ["a.nii.gz", "b.nii.gz"], "label": "c.nii.gz"}]}, "files: 3 of 3"),
     ],
 )
 def test_what_auto3dseg_could_not_train_on_is_refused(data, datalist, changed, message):

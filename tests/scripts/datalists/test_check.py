@@ -168,7 +168,7 @@ def test_findings_are_in_the_order_of_the_datalist_and_subjects_in_error_are_lef
         ),
         ({"output": "HERE/out", "fixed": "HERE/link/out/findings.csv"}, "the same file as --output"),
         ({"datalist": "HERE/findings.csv", "output": "HERE/link"}, "the same file as --datalist"),
-        ({"root": "HERE/root/s0"}, "none of the 18 listed files is in this folder; expected s0/t1.nii.gz there"),
+        ({"root": "HERE/root/s0"}, "none of the listed files is in this folder; expected s0/t1.nii.gz there"),
     ],
 )
 def test_bad_options_are_named(cohort, monkeypatch, options, message):

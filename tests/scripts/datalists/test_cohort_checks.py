@@ -111,8 +111,8 @@ def test_a_case_of_which_nothing_is_known_is_passed_over():
     ("labels", "expected"),
     [
         ([{0, 1}, {0, 7}, None], []),
-        ([{0, 1}, {0}, {0, 1}], ["no voxel of cavity (7) in 3 label maps"]),
-        ([{0}, None], ["no voxel of lesion (1) in 1 label maps", "no voxel of cavity (7) in 1 label maps"]),
+        ([{0, 1}, {0}, {0, 1}], ["no voxel of cavity (7) in any label map (3 read)"]),
+        ([{0}, None], [f"no voxel of {region} in any label map (1 read)" for region in ("lesion (1)", "cavity (7)")]),
         ([None, None], []),
     ],
 )

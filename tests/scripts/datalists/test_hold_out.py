@@ -57,7 +57,7 @@ def test_each_subject_is_held_out_once_with_all_visits_of_its_person(own, tmp_pa
             assert found["testing"] == ["sub-88", "sub-89"]
         else:
             assert len({name[:6] for name in found["validation"]}) == 2
-            assert "left out of all folds: 2 subjects in testing, such as sub-88" in capsys.readouterr().out
+            assert "subjects in testing, left out of all folds: 2, such as sub-88" in capsys.readouterr().out
     assert sorted(held) == everybody
     written = json.loads((tmp_path / "fold.json").read_text())
     assert written["folds"] == {"fold": 4, "of": 5, "split": fold_to, "source": "assigned at random, seed 0"}
@@ -81,8 +81,8 @@ def test_the_folds_can_come_from_a_file(own, tmp_path, capsys):
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert record == {"fold": 7, "of": 2, "split": "validation", "source": "folds.json", "sha256": digest}
     assert capsys.readouterr().out.splitlines()[:2] == [
-        "left out, as their people are in no fold: 1 subjects, such as sub-11",
-        "in a fold, but not in training or validation of the datalist: 1 subjects, such as sub-77",
+        "subjects left out, as their people are in no fold: 1, such as sub-11",
+        "subjects in a fold, but not in training or validation of the datalist: 1, such as sub-77",
     ]
 
 
@@ -93,8 +93,8 @@ def test_the_folds_can_come_from_a_file(own, tmp_path, capsys):
         ([("0", "a/b")], r"\$.training\[0\].fold = .0.: '0' is not of type 'integer'"),
         ([(1000, "a/b")], r"\$.training\[0\].fold = 1000: 1000 is greater than the maximum of 999"),
         ([(0, "sub-01/a"), (1, "sub-01/b")], "sub-01 is in fold 0 and in 1"),
-        ([(0, "sub-01/a")], "--fold=0: 1 people in this fold and 0 in the others; expected at least"),
-        ([(0, "sub-99/a")], "names none of the 13 labelled subjects; its first is sub-99"),
+        ([(0, "sub-01/a")], "--fold=0: people in this fold: 1, in all others: 0; expected at least"),
+        ([(0, "sub-99/a")], r"\(13\); the first subject in the file is sub-99"),
     ],
 )
 def test_a_broken_file_of_folds_is_named(own, tmp_path, content, message):
@@ -135,7 +135,7 @@ def test_subjects_without_label_are_trained_on_where_their_person_is(tmp_path):
         ({}, {"folds": 0}, "folds=0: expected a whole number from 2"),
         ({}, {"folds": 10**20}, f"folds={10**20}: expected a whole number from 2 to 1000"),
         ({}, {"fold": None}, "--fold=None: expected one of 0, 1, 2"),
-        ({}, {"folds": 13}, "--folds=13: only 12 people have labels"),
+        ({}, {"folds": 13}, "--folds=13: more than the people with labels; expected at most 12 folds"),
         ({}, {"validation": 0.2}, "--validation=0.2: cannot be combined with --fold_to=validation"),
         ({"folds": RECORD}, {}, "--datalist: already a fold, number 0; give the whole datalist"),
         ({"subset": PART}, {}, "--datalist: already a subset; give the whole datalist"),

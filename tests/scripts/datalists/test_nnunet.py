@@ -49,7 +49,7 @@ def test_regions_and_channels(data, capsys):
     assert entry["label"] == f"labelsTr/{case}.nii.gz"
     printed = capsys.readouterr().out
     assert "dataset.json: region whole tumor renamed to whole_tumor\n" in printed
-    assert "layout: nnunet (nnU-Net raw), 4 subjects; modalities: T1, T1ce, T2, FLAIR\n" in printed
+    assert "layout: nnunet (nnU-Net raw), subjects: 4, modalities: T1, T1ce, T2, FLAIR\n" in printed
 
 
 def test_names_of_cases_are_taken_whole(data):

@@ -70,7 +70,7 @@ def test_the_protocols_are_printed_with_their_figures(capsys):
         shown = blocks[f"{name}: {card.title}"].splitlines()
         assert [line.split()[0] for line in shown[-len(card.figures) :]] == list(card.units)
         assert [line.split()[1].rstrip(",") for line in shown if "challenge " in line] == list(card.challenges)
-    assert "  lesion_count_difference (lesions; lower is better, ranks systems): " in blocks["isles: ISLES'22"]
+    assert "  lesion_count_difference (lesions; lower is better; used for ranking): " in blocks["isles: ISLES'22"]
 
 
 def test_two_places_of_a_label_map_are_warned_of(cohort, capsys):

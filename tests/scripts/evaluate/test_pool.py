@@ -84,7 +84,8 @@ def test_evaluations_that_cannot_be_pooled_are_named(parts):
             pool(*(str(parts / folder) for folder in folders), output=str(parts / "pooled"), data=str(parts))
         assert one_line(error)
     for names, message in (
-        ("5", " as 5: expected distinct folders"),
+        ("5", "^--names=5: expected a name for each of "),
+        ("a,a", "^--names=a,a: a name is listed twice; expected distinct names$"),
         ("a\nb,c", r"^--names: 'a\\nb': expected names of"),
     ):
         with pytest.raises(InputError, match=message):

@@ -10,7 +10,7 @@ from tests.support import ROOT, one_line
 
 def test_the_jobs_are_the_commands_of_a_user(prepare, own, capsys):
     setup = prepare(model_size="tiny", iterations="2 epochs", val_interval="1 epochs", warmup_iterations="0")
-    assert capsys.readouterr().out.endswith("left out of all folds: 1 subjects in testing, such as p8\n")
+    assert capsys.readouterr().out.endswith("subjects in testing, left out of all folds: 1, such as p8\n")
     out, names = own.parent / "out", ["", "/evaluation"]
     assert list(setup.study.jobs) == [
         *("datalist/fold0", "datalist/fold1"),

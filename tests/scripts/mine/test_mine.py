@@ -61,7 +61,7 @@ def test_the_plan_is_one_screen_of_what_is_there_and_of_commands(planned):
     assert plan["prepare"] == {"like": "brats", "modalities": "T1", "spacing": 4.0, "jobs": plan["prepare"]["jobs"]}
     assert plan["regions"] == {"lesion": [1]}
     assert plan["train"]["iterations"] % plan["train"]["val_interval"] == 0
-    assert "left out, as not every subject has them: PD (in 1 of 4 subjects)" in printed
+    assert "modalities left out, as not every subject has them: PD (in 1 of 4 subjects)" in printed
     assert "people: 2 training, 1 validation, 1 testing" in printed
     lines = printed.splitlines()
     assert len(lines) < 40
@@ -196,7 +196,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(raw, planned, tmp_path):
         ([tmp_path / "none", f"--output={new}"], f"--root={tmp_path / 'none'}: no such folder"),
         ([empty, f"--output={new}"], f"--root={empty}: no data set of a known layout"),
         ([bare, f"--output={new}"], f"--root={bare}: no label map to learn from; expected "),
-        ([tmp_path / "three", f"--output={new}"], "3 people with T1 and a label map; expected 4 or more"),
+        ([tmp_path / "three", f"--output={new}"], "people with T1 and a label map: 3; expected 4 or more"),
         ([raw, f"--output={new}", "--hours=0"], "--hours=0: expected a number from 0.01"),
         ([raw, f"--output={new}", "--device=gpu"], "--device=gpu: expected "),
         ([raw, f"--output={output}", "--modalities=T1"], "--modalities: no effect on the plan "),

@@ -106,7 +106,7 @@ BROKEN = {
     "models/model.pt: contains more than named tensors; MONAI reads only a plain state dict": checkpoint(
         {"network": {"x": torch.ones(1)}, "metadata": {}}
     ),
-    "models/model.pt: its SHA-256 is": lambda folder: (
+    "models/model.pt: SHA-256 ": lambda folder: (
         plain_weights(folder),
         checkpoint({"x": torch.zeros(1)})(folder),
     ),
@@ -176,7 +176,7 @@ def test_a_package_that_cannot_be_written_to_is_checked(folder, monkeypatch):
 
 def test_a_folder_of_another_name_than_its_package_is_explained(folder):
     renamed = folder.rename(folder.with_name("mine"))
-    with pytest.raises(InputError, match=rf"^mine: tests/test_mine\.py is missing; its tests are for {NAME}; "):
+    with pytest.raises(InputError, match=rf"^mine: tests/test_mine\.py is missing; the package has tests for {NAME}; "):
         package_check.check_package(renamed, run=False)
 
 

@@ -88,7 +88,7 @@ def test_a_name_that_no_datalist_takes_is_a_fault(tmp_path):
     short, long = find_subjects(folder_with(tmp_path, *(f"{'a' * n}/T1.nii.gz" for n in (200, 201))), ["T1"], {})
     assert (short.fault, long.fault) == ("", "a name of 201 characters; expected 200 at most")
     (taken,) = find_subjects(folder_with(tmp_path / "c", "quality.csv/T1.nii.gz"), ["T1"], {})
-    assert taken.fault == "reserved for an output file; expected another name"
+    assert taken.fault == "reserved for an output file; expected a different name"
     odd = find_subjects(
         folder_with(tmp_path / "b", "\udcff/T1.nii.gz", "a\nb/T1.nii.gz", r"a\b/T1.nii.gz", "é ü/T1.nii.gz"), ["T1"], {}
     )
