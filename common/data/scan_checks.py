@@ -239,7 +239,7 @@ def _open(file: str, root: str) -> tuple[Any, Problem | None]:
 def _header_problem(file: str, scan: Any, path: str) -> Problem | None:
     import nibabel
 
-    if len(edges_of(scan)) != 3 or 0 in scan.shape:
+    if len(edges_of(scan)) != 3:
         return Problem("dimensions", file, f"shape {_shape(scan.shape)}", "three dimensions")
     if (declared := prod(map(int, scan.shape)) * 4 / 2**30) > LARGEST:
         value = f"shape {_shape(scan.shape)}, which takes {declared:.3g} GiB in float32"

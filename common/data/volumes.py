@@ -38,12 +38,17 @@ def open_volume(path: str | Path) -> Any:
     (`is_assumed`): LAS voxels of the stated size, centred on 0 mm. pixdim never changes an sform. A missing file
     raises FileNotFoundError; a damaged file may raise any exception.
     """
-    import nibabel  # imported here and below, as it is slow
-
     if not Path(path).is_file():
         raise FileNotFoundError(why_no_file(path))
-    if str(path).lower().endswith(".nrrd"):
-        return open_nrrd(path)
+    scan = open_nrrd(path) if str(path).lower().endswith(".nrrd") else _open_with_nibabel(path)
+    if min(scan.shape, default=1) < 1:  # readers take a negative length for "to the end"
+        raise ValueError(f"shape {' x '.join(map(str, scan.shape))}, where each edge has 1 voxel or more")
+    return scan
+
+
+def _open_with_nibabel(path: str | Path) -> Any:
+    import nibabel  # imported here and below, as it is slow
+
     try:
         scan = nibabel.load(path)
     except nibabel.filebasedimages.ImageFileError:

@@ -246,7 +246,7 @@ def _metadata(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     if not isinstance(record, Mapping):
         raise InputError(f"metadata of type {type(record).__name__}; expected names and values")
     metadata = dict(record)
-    with within(f"checkpoint {path}: metadata"):
+    with within("metadata"):
         stated = {
             name: kind.parse(name, metadata[name]) for name, kind in STATED.items() if metadata.get(name) is not None
         }

@@ -1,5 +1,6 @@
 """The check of a run's configs."""
 
+import os
 from pathlib import Path
 
 import fire
@@ -161,6 +162,16 @@ def test_monai_takes_every_option_of_a_bundle_as_typed(bundle, text, tmp_path, m
         parser = ConfigParser(changes)
         assert {name: parser.get_parsed_content(name) for name in names} == values
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("loss::_target_", "os.getpid"), ("loss", "{'_target_': 'os.getpid'}")], ids=["name", "mapping"]
+)
+def test_an_option_that_sets_a_component_can_name_any_callable(name, text):
+    """SECURITY.md: "A component, `--loss::_target_=NAME` or a mapping with `_target_`, is built, whatever it names" """
+    parser = ConfigParser({"loss": {"_target_": "DiceLoss"}})
+    parser.update({name: as_data(name, parsed(name, text))})
+    assert parser.get_parsed_content("loss") == os.getpid()
 
 
 def test_monai_runs_the_same_text_in_a_config_and_on_its_own_command_line(tmp_path, monkeypatch):

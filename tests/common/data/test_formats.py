@@ -80,6 +80,7 @@ def test_an_nrrd_lies_where_itk_puts_it(tmp_path):
         ),
         (lambda data: data.replace(b"dimension: 3", b"dimension: 4"), "4 dimensions, where 3 were expected"),
         (lambda data: data.replace(b"sizes: 5", b"sizes: x"), "invalid literal"),
+        (lambda data: data.replace(b"sizes: 5", b"sizes: -5"), "shape -5 x .*, where each edge has 1 voxel or more"),
         (lambda data: data + b"more", "more than the 420 bytes that its header declares"),
         (lambda data: data[:-20], "bytes"),
     ],
