@@ -182,7 +182,8 @@ def check_known(options: Mapping[str, Any], files: Sequence[str | Path]) -> None
 def check_values(files: Sequence[str | Path], options: Mapping[str, Any]) -> Options:
     """Return a run's options; refuse unknown options and invalid values. This imports neither MONAI nor PyTorch.
 
-    Expressions and references are neither checked nor returned; `common.options.read` checks all values later.
+    Expressions and references of configs are neither checked nor returned; `common.options.read` checks all values
+    later.
     """
     contents = [_load(file) for file in files]
     merged = {key.removeprefix("+"): value for content in contents for key, value in content.items()}
@@ -194,7 +195,7 @@ def check_values(files: Sequence[str | Path], options: Mapping[str, Any]) -> Opt
         if key in EPOCHS or not is_known:
             raise Change(name, value).unknown(merged, ", ".join(map(str, files)))
     defaults = TRAINING_DEFAULTS if "ckpt_dir" in merged else {}
-    return check_plain({**defaults, **merged, **options})
+    return check_plain({**defaults, **merged, **options}, texts=options)
 
 
 def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> list[Change]:

@@ -6,7 +6,7 @@ checkpoints and run.json hold `Options.record`, and `python -m scripts.options B
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -346,14 +346,15 @@ def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None
     return options
 
 
-def check_plain(values: Mapping[str, Any]) -> Options:
+def check_plain(values: Mapping[str, Any], texts: Collection[str] = ()) -> Options:
     """Convert and return the options with plain values, except devices; raise `ArgumentError` if a value is invalid.
 
-    Expressions and references are omitted. The options of a training config are also checked in combination.
+    Expressions and references are omitted, but for the options in `texts`, which are never evaluated. The options of a
+    training config are also checked in combination.
     """
     options = Options()
     for name in values.keys() & OPTIONS.keys() - {"device", "stitch_device"}:
-        if not str(values[name]).startswith(("$", "@", "%")):
+        if name in texts or not str(values[name]).startswith(("$", "@", "%")):
             setattr(options, name, OPTIONS[name](values[name]))
     if "ckpt_dir" in values and {"patch_size", "modalities", "pretrained", "batch_size"} <= vars(options).keys():
         _check_together(options, self_supervised="loss_weights" in values)

@@ -154,6 +154,7 @@ def test_raw_scans_are_prepared(planned, tmp_path):
         ({"check": {"fixed": "x.json"}}, "check.fixed=x.json: follows from --output"),
         ({"train": {"batchsize": 2}}, "train.batchsize: no option; did you mean batch_size?"),
         ({"train": {"batch_size": "many"}}, "batch_size=many"),
+        ({"train": {"cohort": "$print()"}}, "cohort=$print()"),
         ({"train": {"loss": {"_target_": "os.system"}}}, "train.loss: no option"),
         ({"train": {"recipe": "robst"}}, "recipe=robst"),
         ({"steps": 3}, "steps"),
