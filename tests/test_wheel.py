@@ -67,7 +67,7 @@ def test_the_command_is_that_of_the_checkout_and_takes_nothing_from_the_current_
     assert unknown.stderr == "error: argument sgment: expected no argument, which lists all commands\n"
     weights.write({"network": SSLHead(2, "micro").state_dict()}, tmp_path / "model.pt")
     assert "SSLHead" in command("weights", "inspect", "model.pt").stdout
-    refused = command("segment", ".", "--bundle=atlas_finetune", "--output=labels")
+    refused = command("segment", "common", "--bundle=atlas_finetune", "--output=labels")
     assert (
         refused.stderr == f"error: --checkpoint={copy}/bundles/atlas_finetune/models/model.pt: no such file; "
         "expected one file, trained with atlas_finetune\n"

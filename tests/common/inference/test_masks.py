@@ -80,7 +80,7 @@ def test_label_maps_that_cannot_be_scored_are_named(tmp_path):
         (save(tmp_path / "two.nii", 2 * labels), "label 2, which looks like brats2021 or brats2023; expected labels 0"),
         (save(tmp_path / "nan.nii", odd, dtype=np.float32), "NaN or infinite labels; expected whole numbers"),
         (save(tmp_path / "four.nii", np.stack([labels, labels], -1)), "shape 7 x 8 x 9 x 2; expected three dimensions"),
-        (cut, "expected a (file that can be read|NIfTI image)"),
+        (cut, "expected a (file that can be read|NIfTI)"),
     ):
         for files in (case(tmp_path, path, labels), case(tmp_path, labels, path)):
             with pytest.raises(InputError, match=f"^{path}: .*{message}"):

@@ -84,7 +84,7 @@ def test_the_transform_file_resamples_the_raw_scan_to_the_result(cohort):
     again = sitk.Resample(raw, result, sitk.ReadTransform(str(folder / f"{name}.tfm")), sitk.sitkLinear)
     inside = sitk.GetArrayFromImage(brain) > 0
     difference = sitk.GetArrayFromImage(again)[inside] - sitk.GetArrayFromImage(result)[inside]
-    assert np.abs(difference).max() < 0.01
+    assert np.abs(difference).max() < 0.1, "of 1000; a prepared scan's affine is rounded to 1/1024 mm"
 
 
 def test_the_folder_is_ready_for_inference_and_datalists(cohort):
