@@ -150,7 +150,7 @@ def test_a_user_without_name_and_home_folder_evaluates(evaluate):
     ("command", "status", "line"),
     [
         pytest.param(
-            "scripts.run brats_finetune train --dataset_dir=/none", 2, "error: datalist", marks=pytest.mark.slow
+            "scripts.run brats_finetune train --dataset_dir=/none", 2, "error: --dataset_dir", marks=pytest.mark.slow
         ),
         pytest.param(
             "scripts.segment /none --bundle=atlas_finetune --output=/none", 2, "error: ", marks=pytest.mark.slow

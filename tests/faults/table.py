@@ -211,6 +211,7 @@ RUNS = [
     Fault(
         evaluate("--protocol=isles"),
         "labels of brats2021: not scored by the protocol isles; expected --protocol=brats or dice…",
+        written("model.pt", ""),
     ),
     Fault(evaluate("--output_dir={folder}/held"), HELD, hold),
     Fault(
