@@ -53,7 +53,9 @@ from common.values import optional
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 DISTRIBUTED = "multi_gpu_train.yaml"
-FOLDERS, FILES = ("dataset_dir", "store"), ("pretrained", "checkpoint")  # options for what must exist
+READ = dict.fromkeys(("dataset_dir", "store"), (Path.is_dir, why_no_folder)) | dict.fromkeys(
+    ("pretrained", "checkpoint"), (Path.is_file, why_no_file)
+)  # option of what must exist -> test, and description of another path
 RECIPES = {"text": None, "table": "recipe_table.yaml", "code": "recipe_code.yaml", "robust": "recipe_robust.yaml"}
 
 
@@ -93,12 +95,12 @@ def check_early(files: Sequence[str | Path], options: Mapping[str, Any]) -> None
 
 def check_paths(options: Mapping[str, Any]) -> None:
     """Refuse options that name a file or folder to read that does not exist."""
-    for name in (*FOLDERS, *FILES):
+    for name, (exists, why_not) in READ.items():
         given = optional(options.get(name))
         for path in [given] if isinstance(given, str) else given or ():
             place = expand_home(path, f"--{name}={path}")
-            if not (place.is_dir() if name in FOLDERS else place.is_file()):
-                raise ArgumentError(name, path, (why_no_folder if name in FOLDERS else why_no_file)(place))
+            if not exists(place):
+                raise ArgumentError(name, path, why_not(place))
 
 
 def _check_word(what: str, words: Sequence[str], names: Sequence[str]) -> str:

@@ -21,24 +21,19 @@ CODE = ("common", "scripts/phantoms", "scripts/datalists", "requirements.lock") 
 
 def cohorts() -> Path:
     """A folder with each cohort, and its datalist beside it."""
-    return _kept("cohorts", CODE, _make_cohorts)
+    return made("cohorts", (), _make_cohorts)
 
 
 def trained(bundle: str) -> Path:
     """The folder of a training of one step, from the training of the stage before: output, models/, and its log."""
-    return _kept(bundle, (*CODE, "bundles", "tests/kept.py", "tests/support.py"), lambda folder: _train(bundle, folder))
+    return made(bundle, ("bundles", "tests/kept.py", "tests/support.py"), lambda folder: _train(bundle, folder))
 
 
-def of_code(name: str, sources: tuple[str, ...], make: Callable[[Path], None]) -> Path:
-    """The folder that `make` fills by the code that makes cohorts and by `sources`, below the root."""
-    return _kept(name, (*CODE, *sources), make)
-
-
-def _kept(name: str, sources: tuple[str, ...], make: Callable[[Path], None]) -> Path:
-    """The folder that `make` fills, unless a process has filled it from the same sources."""
+def made(name: str, sources: tuple[str, ...], make: Callable[[Path], None]) -> Path:
+    """The folder that `make` fills, unless a process has filled it by the same `sources` and code of cohorts."""
     KEPT.mkdir(parents=True, exist_ok=True)
     with FileLock(KEPT / f"{name}.lock"):
-        digest = _digest(sources)
+        digest = _digest((*CODE, *sources))
         folder, done = KEPT / name / digest, KEPT / name / f"{digest}.done"
         if not done.exists():
             for old in sorted((KEPT / name).glob("*.done"), key=lambda file: file.stat().st_mtime)[:-1]:

@@ -108,4 +108,4 @@ class WindowInferer(SlidingWindowInferer):
                     raise
             self.sw_batch_size = size // 2
             torch.cuda.empty_cache()
-            show(f"the GPU's memory is full: windows at a time: {self.sw_batch_size} instead of {size}")
+            show(f"the GPU's memory is full; windows at a time: {self.sw_batch_size} instead of {size}")

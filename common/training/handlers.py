@@ -34,9 +34,8 @@ from .records import peak_memory
 class Forecast:
     """Print the cost of a training run: steps, crops and disk space first; time and memory after some steps.
 
-    Raise `ArgumentError` if the disk is too small for the checkpoints, and `InputError` if the batches have another
-    size than planned. The estimate assumes an optimiser with two
-    moments per parameter, such as AdamW.
+    Raise `ArgumentError` if the disk is too small for the checkpoints, and `InputError` if a batch has not the planned
+    size. The estimate assumes an optimiser with two moments per parameter, such as AdamW.
     """
 
     STEPS = 10  # number of timed steps, after a first step that also fills caches
@@ -81,7 +80,7 @@ class Forecast:
         if engine.state.iteration == self._first:
             size = self.plan.options.batch_size
             crops = engine.state.output.get("crops", size)
-            if crops != size:  # a transform of the user with `num_samples`, by which all numbers above would be wrong
+            if crops != size:  # as by `num_samples` in an overlay; the printed and recorded numbers would be wrong
                 expected = f"batch_size={size}; for several crops of a volume, lower train::dataloader::batch_size"
                 raise InputError("train::random_transforms", f"{crops} crops in a batch", expected)
             self._start, self._waited = time.monotonic(), engine.state.dataloader.waited

@@ -108,7 +108,7 @@ def test_batches_are_halved_until_they_fit_and_stay_so(network, image, capsys):
     result = infer(inferer, image, full)
     torch.testing.assert_close(result, infer(SlidingWindowInferer(EDGES, overlap=0), image, network), rtol=0, atol=1e-5)
     told = capsys.readouterr().out.splitlines()
-    assert told == ["the GPU's memory is full: windows at a time: 2 instead of 5"]
+    assert told == ["the GPU's memory is full; windows at a time: 2 instead of 5"]
     assert full.sizes == [1, 5, 2, 2, 1, 2]
     with pytest.raises(torch.OutOfMemoryError):
         infer(inferer, image, Full(network, most=0))

@@ -55,7 +55,7 @@ def cohort():
     `ball` tells which voxels of a grid are in the label 3 that was drawn on the scan of the second, `lacking`. No test
     changes the folder.
     """
-    folder = kept.of_code("prepared", ("scripts/prepare", "tests/scripts/prepare"), _make)
+    folder = kept.made("prepared", ("scripts/prepare", "tests/scripts/prepare"), _make)
     (file,) = (folder / TRUTH).iterdir()
     with np.load(file) as truth:
         known = dict(truth)
