@@ -107,6 +107,11 @@ def states(count: int) -> Prepare:
     return prepare
 
 
+def checkpoint(folder: Path, _: Path) -> None:
+    """The weights of a training."""
+    shutil.copy(kept.trained(BRATS) / "models/model.pt", folder)
+
+
 def doctored(change: Callable[[Path], object], modality: str = "image") -> Prepare:
     """The cohort, linked file by file, after `change` of a file of one subject for training and one for testing."""
 
@@ -124,7 +129,7 @@ def doctored(change: Callable[[Path], object], modality: str = "image") -> Prepa
             shutil.copy(source, file)
             change(file)
         (folder / "brats.json").write_text(json.dumps(content))
-        shutil.copy(kept.trained(BRATS) / "models/model.pt", folder)
+        checkpoint(folder, cohorts)
 
     return prepare
 
@@ -211,7 +216,7 @@ RUNS = [
     Fault(
         evaluate("--protocol=isles"),
         "labels of brats2021: not scored by the protocol isles; expected --protocol=brats or dice…",
-        written("model.pt", ""),
+        checkpoint,
     ),
     Fault(evaluate("--output_dir={folder}/held"), HELD, hold),
     Fault(
@@ -222,7 +227,7 @@ RUNS = [
     Fault(
         evaluate("--num_workers=0"),
         "{output}/….nii.gz: cannot be written: File too large",
-        lambda folder, _: shutil.copy(kept.trained(BRATS) / "models/model.pt", folder),
+        checkpoint,
         disk=2**10,
     ),
     Fault(train("--save_interval=1"), "{output}/models/….pt: cannot be written: File too large", disk=2**20),
