@@ -23,6 +23,8 @@ from ..bars import tqdm
 from ..errors import InputError, input_error_message
 from ..files import expand_home, size_and_time
 from ..memory import lacks_host_memory
+from .layouts.listing import stem_of
+from .layouts.names import Naming
 from .scan_checks import files_in, what_broke
 from .store import Store
 
@@ -45,7 +47,8 @@ class CaseDataset(CacheDataset):
     """MONAI's `CacheDataset`, with errors that name the subject and its broken file instead of a transform.
 
     Args:
-        data: Entries as `common.data.Datalist.load` returns them.
+        data: Entries as `common.data.Datalist.load` returns them. MONAI's `workflow.dataset_data` may
+            also be `[{"image": path}]`: the subject is then the file name without modality.
         transform: MONAI `Compose`.
         cache_rate: Share of the cases kept in memory after the deterministic transforms; 0 to 1.
         store: Folder of a `common.data.Store` with all cases, which replaces the cache; None reads the original files.
@@ -63,6 +66,7 @@ class CaseDataset(CacheDataset):
         cache_rate: float = 0.0,
         store: str | None = None,
     ) -> None:
+        data = [_case_of(entry) for entry in data]
         super().__init__(data, transform, cache_rate=0 if store else cache_rate)
         self.store = None if store is None else Store(expand_home(store, f"--store={store}"), self.transform)
         self._files: dict[str, tuple[int, int] | None] = {}  # size and time of uncached files
@@ -100,6 +104,17 @@ class CaseDataset(CacheDataset):
                 if _state(file) != self._files[file]:
                     raise InputError(f"{file}: changed during this run")
             return item
+
+
+def _case_of(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an entry with a list of images and a subject, which may be in the name of the first image alone."""
+    image = entry["image"]
+    files = [image] if isinstance(image, str | Path) else image
+    if "subject" in entry:
+        return {**entry, "image": files}
+    name = Path(next(filter(None, files))).name
+    stem = stem_of(name) or name
+    return {**entry, "image": files, "subject": Naming().parse(stem).before or stem}
 
 
 def _state(file: str) -> tuple[int, int] | None:

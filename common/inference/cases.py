@@ -181,6 +181,8 @@ class CheckFilesd(Transform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
         paths = data[self.key]
+        if paths == "":  # MONAI Label's path of an image that is not in its datastore
+            raise InputError("unknown image; expected the name of an image that the server lists")
         paths = [paths] if isinstance(paths, str | Path) else paths
         files = [None if path is None else str(path) for path in paths]
         if len(files) != len(self.modalities):

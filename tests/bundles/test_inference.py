@@ -107,6 +107,19 @@ def test_folds_and_mirror_images_are_averaged(cohorts, tmp_path):
     assert [len(network.networks), len(network.mirrors)] == [2, 2]
 
 
+def test_monais_dataset_data_needs_only_images(cohorts, tmp_path):
+    folder = sorted((cohorts / "brats").iterdir())[0]
+    images = [next(folder.glob(f"*_{name}.nii.gz")) for name in ("flair", "t1ce", "t1", "t2")]
+    checkpoint = untrained("brats_finetune", tmp_path / "model.pt")
+    opened = workflow(
+        "brats_finetune", "inference", tmp_path / "none", tmp_path / "out", checkpoint=checkpoint, datalist="null"
+    )
+    opened.dataset_data = [{"image": images}]
+    opened.run()
+    assert (tmp_path / f"out/{folder.name}.nii.gz").exists()
+    assert {row["subject"] for row in volumes(tmp_path / "out")} == {folder.name}
+
+
 def test_from_python_the_label_map_is_that_of_the_command(infer, cohorts, tmp_path):
     infer("brats_finetune", "out", amp=False)
     (path,) = (tmp_path / "out").glob("*.nii.gz")

@@ -191,6 +191,8 @@ def test_a_server_gives_a_path_and_no_subject(tmp_path):
         InputError, match=r"head\.nii\.gz: files of this subject: 1; expected one for each of FLAIR, T1ce"
     ):
         CheckFilesd("image", BRATS)(case)
+    with pytest.raises(InputError, match="unknown image"):
+        CheckFilesd("image", ["T1"])({"image": ""})
 
 
 # Missing modalities
