@@ -12,7 +12,7 @@ from common.data.scan_checks import check_headers
 from common.errors import InputError, check_number, choice, show
 from common.files import check_writable_folder, expand_home
 from common.options import OPTIONS
-from common.values import DEVICE
+from common.values import DEVICE, flag
 
 PACKAGES = ("nnunetv2", "dynamic-network-architectures")
 
@@ -31,6 +31,7 @@ def baseline(
     num_workers: int = 8,
     device: str = "cuda",
     seed: int = 0,
+    convert_only: bool = False,
 ) -> None:
     """Train nnU-Net on a datalist's training subjects and predict its held-out subjects.
 
@@ -54,11 +55,13 @@ def baseline(
         num_workers: processes that preprocess and augment; 0 augments in the main process.
         device: cuda or cpu.
         seed: seed of the initial weights, 0 or more. nnU-Net does not seed its augmentation in worker processes.
+        convert_only: stop after nnU-Net's raw data set, OUTPUT/nnUNet_raw, which refers to the images in place.
     """
     choice("plans", plans, dict.fromkeys(("default", "resenc_l")))
     choice("split", split, dict.fromkeys(SPLITS))
     for name, value in {"epochs": epochs, "iterations_per_epoch": iterations_per_epoch}.items():
         check_number(name, value, int, 1)
+    is_conversion = flag("convert_only", convert_only)
     check_number("num_workers", num_workers, int, 0, 1024)
     check_number("seed", seed, int, 0, 2**32 - 1)
     if gpu_memory is not None:
@@ -108,6 +111,8 @@ def baseline(
     with record.step("convert") as to_do:
         if to_do:
             convert(work.raw, training, validation, names, convention)
+    if is_conversion:
+        return show(f"{work.raw}: raw data set of nnU-Net; the command without --convert_only goes on from it")
     with record.step("plan and preprocess") as to_do:
         if to_do:
             record.content["plan"] = steps.prepare(work, gpu_memory, spacing)

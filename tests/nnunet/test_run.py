@@ -59,6 +59,16 @@ def test_the_record_says_what_ran(finished):
     assert len(record["train"]["loss"]["loss"]) == 2
 
 
+def test_a_conversion_alone_writes_the_raw_data_set(finished, tmp_path):
+    words = [word for word in finished.command if not word.startswith("--output=")]
+    result = execute([*words, f"--output={tmp_path}/out", "--convert_only"])
+    assert result.returncode == 0, result.stderr
+    raw = tmp_path / "out/nnUNet_raw/Dataset001_cohort"
+    kept = finished.output / "nnUNet_raw/Dataset001_cohort"
+    assert json.loads((raw / "dataset.json").read_text()) == json.loads((kept / "dataset.json").read_text())
+    assert not [*(tmp_path / "out/nnUNet_preprocessed").iterdir()]
+
+
 def test_a_repeated_command_does_only_what_is_missing(finished):
     kept, lost = sorted((finished.output / "predictions").iterdir())
     before, voxels = kept.stat().st_mtime_ns, np.asarray(nibabel.load(lost).dataobj)

@@ -1,0 +1,94 @@
+"""Copy predictions into a BIDS derivative dataset: `python -m scripts.bids PREDICTIONS --output=DIR`."""
+
+import re
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from common import cli
+from common.errors import InputError, show
+from common.files import check_new_files, expand_home, write_json
+from common.made import MADE, read
+
+BIDS = "1.10.0"  # version of the specification
+README = """Label maps of brain MRI, on the grid of the scan that was segmented ("orig").
+
+Written by {command}. Names and colours of the values: {tables}.
+Research only. Not a medical device.
+"""
+
+
+def copy_as_bids(predictions: str, output: str) -> None:
+    """Copy predictions into a BIDS derivative dataset, which bids-validator accepts.
+
+    A label map becomes sub-X[/ses-Y]/anat/sub-X[_ses-Y]_space-orig_seg-NAME_dseg.nii.gz, where NAME is the label
+    convention. BIDS allows only letters and digits in X, Y and NAME; other characters are left out.
+
+    Args:
+        predictions: folder of inference or, from `scripts.segment`, OUTPUT/labels.
+        output: new folder of the dataset.
+    """
+    from common.inference.segmentations import files_of, measured_in  # slow import; `--help` does without
+
+    folder, target = expand_home(predictions, predictions), expand_home(output, f"--output={output}")
+    made = read(folder)
+    if made is None or not (subjects := sorted(measured_in(folder))):
+        raise InputError(folder, f"no {MADE} or no volumes.csv", "the results of inference or of scripts.segment")
+    check_new_files(f"--output={output}", target)
+    segmented = f"space-orig_seg-{_label(str(made['settings'].get('label_convention', 'labels')))}_dseg"
+    owners: dict[str, str] = {}
+    for subject in subjects:
+        if (owner := owners.setdefault(_entities(subject), subject)) != subject:
+            raise InputError(f"subjects {owner} and {subject}: both {_entities(subject)} in BIDS; expected one of them")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as place:
+        dataset = Path(place, "dataset")
+        for entities, subject in owners.items():
+            file = dataset.joinpath(*entities.split("_"), "anat", f"{entities}_{segmented}.nii.gz")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            (source,) = files_of(subject, folder)
+            if not source.is_file():
+                raise InputError(source, "no such file", "the label map of a subject in volumes.csv")
+            shutil.copy2(source, file)
+        write_json(dataset / "dataset_description.json", _description(made))
+        sidecar = {"Description": "Predicted regions", "Manual": False, "SpatialReference": {"orig": "segmented scan"}}
+        write_json(dataset / f"{segmented}.json", sidecar)
+        shutil.copy2(folder / "dseg.tsv", dataset / f"{segmented}.tsv")
+        text = README.format(command=made.get("command", "an unknown command"), tables=f"{segmented}.tsv")
+        (dataset / "README").write_text(text, encoding="utf-8")
+        dataset.rename(target)
+    show(f"{target}: BIDS derivative dataset, {len(subjects)} label maps")
+
+
+def _entities(subject: str) -> str:
+    """Return a subject's BIDS entities: sub-P1_ses-2 for sub-P1_ses-2, sub-P12 for P1-2."""
+    name, *session = re.sub(r"^sub-", "", subject).split("_ses-", 1)
+    labels = [_label(text) for text in (name, *session)]
+    if "" in labels:
+        raise InputError(f"subject {subject}: no letter or digit for BIDS; expected a name such as sub-01_ses-1")
+    return "_".join(f"{entity}-{label}" for entity, label in zip(("sub", "ses"), labels, strict=False))
+
+
+def _label(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]", "", text)
+
+
+def _description(made: dict[str, Any]) -> dict[str, Any]:
+    versions = made.get("versions", {})
+    weights = [f"{Path(file).name}, SHA-256 {digest}" for file, digest in made["checkpoints"].items()]
+    generator = {
+        "Name": "BrainSegFounder bundles",
+        "Version": versions.get("brainsegfounder", "unknown"),
+        "Description": "; ".join(["weights", *weights]),
+    }
+    return {
+        "Name": "Label maps of brain MRI",
+        "BIDSVersion": BIDS,
+        "DatasetType": "derivative",
+        "GeneratedBy": [generator],
+    }
+
+
+if __name__ == "__main__":
+    cli.run(copy_as_bids, "bids")

@@ -1,0 +1,70 @@
+"""Predictions as a BIDS derivative dataset; bids-validator 3.0.2 accepts the names that are expected here."""
+
+import json
+
+import pytest
+
+from common.files import write_csv, write_json
+from common.inference.segmentations import write_label_tables
+from scripts.bids import copy_as_bids
+from tests.support import refused
+
+
+def predictions(folder, *subjects):
+    folder.mkdir()
+    rows = [(subject, "lesion", "1.5", "1500") for subject in subjects]
+    write_csv(folder / "volumes.csv", [("subject", "region", "volume_ml", "voxels"), *rows])
+    for subject in subjects:
+        (folder / f"{subject}.nii.gz").write_bytes(subject.encode())
+    write_label_tables(folder, "atlas")
+    versions = {"brainsegfounder": "1.2.3"}
+    settings = {"label_convention": "lesion=1+2"}
+    write_json(folder / "made.json", {"checkpoints": {"a/m.pt": "0a1b"}, "settings": settings, "versions": versions})
+    return folder
+
+
+def files(folder):
+    return {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+
+
+def test_names_are_those_of_bids(tmp_path, capsys):
+    source = predictions(tmp_path / "in", "sub-01_ses-pre", "sub-01_ses-post", "P_2-a")
+    copy_as_bids(str(source), str(tmp_path / "deep/out"))
+    assert capsys.readouterr().out.endswith("BIDS derivative dataset, 3 label maps\n")
+    written = files(tmp_path / "deep/out")
+    end = "space-orig_seg-lesion12_dseg"
+    maps = {
+        f"sub-01/ses-pre/anat/sub-01_ses-pre_{end}.nii.gz": b"sub-01_ses-pre",
+        f"sub-01/ses-post/anat/sub-01_ses-post_{end}.nii.gz": b"sub-01_ses-post",
+        f"sub-P2a/anat/sub-P2a_{end}.nii.gz": b"P_2-a",
+    }
+    assert {name: path.read_bytes() for name, path in written.items() if name.endswith(".nii.gz")} == maps
+    assert written.keys() - maps.keys() == {"README", "dataset_description.json", f"{end}.json", f"{end}.tsv"}
+    assert written[f"{end}.tsv"].read_text() == (source / "dseg.tsv").read_text()
+    description = json.loads(written["dataset_description.json"].read_text())
+    assert description["DatasetType"] == "derivative"
+    assert description["GeneratedBy"][0]["Version"] == "1.2.3"
+    assert "m.pt, SHA-256 0a1b" in description["GeneratedBy"][0]["Description"]
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
+
+
+def test_what_is_no_result_or_would_collide_is_refused_and_nothing_written(tmp_path):
+    source = predictions(tmp_path / "in", "P1", "P2")
+    (tmp_path / "empty").mkdir()
+    with refused(text="no made.json"):
+        copy_as_bids(str(tmp_path / "empty"), str(tmp_path / "out"))
+    (source / "P2.nii.gz").unlink()
+    with refused(text="P2.nii.gz"):
+        copy_as_bids(str(source), str(tmp_path / "out"))
+    with refused(text="both sub-P1"):
+        copy_as_bids(str(predictions(tmp_path / "two", "P1", "P-1")), str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+    with refused(text="exists already"):
+        copy_as_bids(str(source), str(tmp_path / "empty"))
+    assert not [*(tmp_path / "empty").iterdir()]
+
+
+@pytest.mark.parametrize("subject", ["__", "sub-_ses-1", "sub-1_ses-_"])
+def test_a_subject_needs_a_letter_or_digit(tmp_path, subject):
+    with refused(text="no letter or digit"):
+        copy_as_bids(str(predictions(tmp_path / "in", subject)), str(tmp_path / "out"))
