@@ -159,11 +159,15 @@ def _written(value: Any) -> str:
     return f"{value}".replace(" ", "")
 
 
+def lacks_gpu_memory(error: BaseException) -> bool:
+    """Return whether an exception reports that the GPU ran out of memory: PyTorch's, CUDA's, cuBLAS's or cuDNN's."""
+    return re.search(ON_GPU, f"{type(error).__name__}: {error}") is not None
+
+
 def lacks_host_memory(error: BaseException) -> bool:
     """Return whether an exception or one of its causes reports that the host ran out of memory."""
     return any(map(_is_on_host, chain_of(error)))
 
 
 def _is_on_host(error: BaseException) -> bool:
-    text = f"{type(error).__name__}: {error}"
-    return not re.search(ON_GPU, text) and re.search(ON_HOST, text) is not None
+    return not lacks_gpu_memory(error) and re.search(ON_HOST, f"{type(error).__name__}: {error}") is not None

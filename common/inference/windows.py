@@ -7,12 +7,12 @@ import torch
 from monai.inferers import SimpleInferer, SlidingWindowInferer
 
 from ..errors import show
-from ..memory import FLOAT, free_memory
+from ..memory import FLOAT, free_memory, lacks_gpu_memory
 from ..ssl.networks import check_finite, in_precision
 from ..values import AUTO
 
 BATCH = {"cpu": 2, "cuda": 8}  # windows per batch with `sw_batch_size` auto
-STITCHED = 16  # float32 values per voxel: logits of three regions, their weights, and copies after the network
+STITCHED = 4  # float32 values per voxel and region, in copies of the logits, and as many for weights and masks
 
 
 class CropInferer(SimpleInferer):
@@ -44,6 +44,7 @@ class WindowInferer(SlidingWindowInferer):
         device: Device that stitches windows; None: the device of the inputs; auto: `sw_device` if its free memory is at
             least twice the memory for stitching a volume, otherwise the host.
         dtype: Data type of the network's computation: float32, or bfloat16 or float16 under autocast.
+        regions: Number of channels of the logits, for `device` auto.
         kwargs: Further arguments of `SlidingWindowInferer`.
 
     Shapes:
@@ -63,11 +64,13 @@ class WindowInferer(SlidingWindowInferer):
         sw_device: str | torch.device | None = None,
         device: str | torch.device | None = None,
         dtype: torch.dtype = torch.float32,
+        regions: int = 3,
         **kwargs: Any,
     ) -> None:
         size: Any = BATCH[torch.device(sw_device or "cpu").type] if sw_batch_size == AUTO else sw_batch_size
         super().__init__(roi_size, size, sw_device=sw_device, device=None if device == AUTO else device, **kwargs)
         self.with_coord, self.dtype, self.stitches_where_free = True, dtype, device == AUTO
+        self.regions = regions
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
         device = self._where_free(inputs) if self.stitches_where_free else self.device
@@ -94,7 +97,7 @@ class WindowInferer(SlidingWindowInferer):
 
     def _where_free(self, inputs: torch.Tensor) -> str | torch.device:
         device = self.sw_device or inputs.device
-        size = (inputs.shape[1] + STITCHED) * inputs[:, 0].numel() * FLOAT
+        size = (inputs.shape[1] + STITCHED * (self.regions + 1)) * inputs[:, 0].numel() * FLOAT
         return device if 2 * size <= free_memory(device) else "cpu"
 
     def _in_batches(self, network: Any, windows: torch.Tensor) -> torch.Tensor:
@@ -103,8 +106,8 @@ class WindowInferer(SlidingWindowInferer):
             size = min(self.sw_batch_size, len(windows))
             try:
                 return torch.cat([network(part) for part in windows.split(size)])
-            except torch.OutOfMemoryError:
-                if size == 1:
+            except RuntimeError as error:
+                if size == 1 or not lacks_gpu_memory(error):
                     raise
             self.sw_batch_size = size // 2
             torch.cuda.empty_cache()

@@ -148,7 +148,7 @@ def set_attention(
     Args:
         network: Network, changed in place.
         attention: Handling of the scores: stored (MONAI's code), recomputed, fused (one PyTorch kernel, which stores
-            the scores on a CPU), or auto: fused on a GPU, otherwise recomputed.
+            the scores on a CPU), or auto: fused on a GPU if the kernel takes the network's heads, otherwise recomputed.
         device: Device to which the network is moved; None: not moved.
         memory_format: Memory format of the weights on `device`: contiguous_format or channels_last_3d.
         compiled: Whether to compile blocks: true, false or auto; see `compile_blocks`.
@@ -157,15 +157,22 @@ def set_attention(
         ArgumentError: `attention` is unknown.
     """
     network = network if device is None else network.to(device, memory_format=getattr(torch, memory_format))
-    is_on_gpu = any(parameter.is_cuda for parameter in network.parameters())
-    automatic = ATTENTION["fused" if is_on_gpu else "recomputed"]
-    classes = choice("attention", attention, {"auto": automatic, **ATTENTION})
+    classes = choice("attention", attention, {"auto": ATTENTION[_automatic(network)], **ATTENTION})
     for module in network.modules():
         for original, replacement in classes.items():
             if isinstance(module, original):
                 module.__class__ = replacement
     compile_blocks(network, compiled)
     return network
+
+
+def _automatic(network: nn.Module) -> str:
+    """Return the value of `attention` for auto."""
+    heads = [
+        layer.qkv.in_features // layer.num_heads for layer in network.modules() if isinstance(layer, WindowAttention)
+    ]
+    is_on_gpu = any(parameter.is_cuda for parameter in network.parameters())
+    return "fused" if is_on_gpu and all(channels % ALIGNED == 0 for channels in heads) else "recomputed"
 
 
 class _Recomputed(torch.autograd.Function):

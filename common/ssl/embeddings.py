@@ -66,11 +66,12 @@ class EmbeddingInferer(Inferer):
         if len(image) != 1 or any(side < edge for side, edge in zip(sides, self.roi_size, strict=True)):
             raise ValueError(f"inputs {list(image.shape)}: expected one volume, no edge below {list(self.roi_size)}")
         foreground = (image != 0).any(dim=1, keepdim=True).double()  # [1, 1, H, W, D]
-        if not foreground.any():
+        inside = foreground.cpu()  # the only wait for the device, however many windows there are
+        if not inside.any():
             raise ValueError(f"inputs {list(image.shape)}: zero everywhere; expected a brain")
         steps = tuple(max(1, int(edge * (1 - self.overlap))) for edge in self.roi_size)
         windows = [(..., *window) for window in dense_patch_slices(sides, self.roi_size, steps)]
-        windows = [window for window in windows if foreground[window].any()]
+        windows = [window for window in windows if inside[window].any()]
         weight = foreground / _coverage(foreground, windows)  # a voxel's weights over all windows add up to 1
         sums: list[torch.Tensor] = []
         for first in range(0, len(windows), self.sw_batch_size):

@@ -1,6 +1,7 @@
 """The contrastive loss."""
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -29,6 +30,8 @@ class NTXentLoss(nn.Module):
         ValueError: The temperature is not above 0, or the number of views is odd.
     """
 
+    may_gather = True  # see `without_gathering`
+
     def __init__(self, temperature: float = 0.5, gather: bool = False) -> None:
         super().__init__()
         if temperature <= 0:
@@ -44,12 +47,22 @@ class NTXentLoss(nn.Module):
         with torch.autocast(kind, enabled=False) if is_autocast else nullcontext():
             unit = F.normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)), dim=1)
             gathered, first = unit, 0
-            if self.gather and unit.requires_grad and dist.is_initialized():
+            if self.gather and self.may_gather and unit.requires_grad and dist.is_initialized():
                 gathered, first = _Gathered.apply(unit), views * dist.get_rank()
             similarity = unit @ gathered.T / self.temperature
         columns = first + torch.arange(views, device=unit.device)
         similarity = similarity.scatter(1, columns[:, None], -torch.inf)
         return F.cross_entropy(similarity, columns.roll(views // 2))
+
+
+@contextmanager
+def without_gathering() -> Iterator[None]:
+    """Context manager: `NTXentLoss` takes negatives of this process only, as in a trial step of a single process."""
+    gathers, NTXentLoss.may_gather = NTXentLoss.may_gather, False
+    try:
+        yield
+    finally:
+        NTXentLoss.may_gather = gathers
 
 
 class _Gathered(torch.autograd.Function):

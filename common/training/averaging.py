@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from ignite.engine import Engine, Events
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -29,17 +28,23 @@ class Average:
         self.network, self.decay, self._trained = network, decay, network
         self._average: AveragedModel | None = None
         if decay:
-            self._average = AveragedModel(network, multi_avg_fn=self._move)
+            self._average = AveragedModel(network)
             self.network = self._average.module
 
     def attach(self, trainer: Engine) -> None:
         """Update the average, if there is one, after each step of `trainer`."""
         if self._average is not None:
-            trainer.add_event_handler(Events.ITERATION_COMPLETED, self._average.update_parameters, self._trained)
+            trainer.add_event_handler(Events.ITERATION_COMPLETED, self._update, self._average)
 
-    def _move(self, average: Any, weights: Any, steps: torch.Tensor | int) -> None:
-        decay = min(self.decay, (1 + int(steps)) / (HORIZON + int(steps)))
-        get_ema_multi_avg_fn(decay)(average, weights, steps)
+    def _update(self, average: AveragedModel) -> None:
+        """Move the average; `update_parameters` would send the number of steps to the GPU and wait for it there."""
+        steps = int(average.n_averaged)  # on the host
+        decay = min(self.decay, (1 + steps) / (HORIZON + steps)) if steps else 0.0
+        move = get_ema_multi_avg_fn(decay)
+        move([*average.module.parameters()], [*self._trained.parameters()], steps)
+        for buffer, source in zip(average.module.buffers(), self._trained.buffers(), strict=True):
+            buffer.copy_(source)
+        average.n_averaged += 1
 
     def state_dict(self) -> dict[str, Any]:
         """Return the averaged weights and the number of steps; empty without an average."""

@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from ..errors import ArgumentError, show
-from ..memory import free_memory
+from ..memory import free_memory, lacks_gpu_memory
 from ..options import Options
 from ..resolver import resolver
+from ..ssl.losses import without_gathering
 from ..ssl.networks import in_precision
 from ..values import AUTO
 from .distributed import Processes
@@ -68,7 +69,7 @@ def fitting_sizes(config: Any, network: nn.Module, options: Options, sizes: Sequ
     device = torch.device(options.device)
     if device.type == "cuda":
         return [*takewhile(lambda size: _fits_on_gpu(config, network, options, size, device), sizes)]
-    return _fitting_on_cpu(network, options, sizes)
+    return _fitting_on_cpu(network, options, sizes, config.get_resolved_content("dtype"))
 
 
 def seconds_of_step(config: Any, network: nn.Module, options: Options, size: int) -> float:
@@ -112,9 +113,11 @@ def _fits_on_gpu(config: Any, network: nn.Module, options: Options, size: int, d
     torch.cuda.reset_peak_memory_stats(device)
     try:
         _try_step(config, network, options, size, device)
-        most = SHARE * torch.cuda.get_device_properties(device).total_memory
-        is_fitting = torch.cuda.max_memory_reserved(device) <= most
-    except torch.cuda.OutOfMemoryError:
+        room = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)  # others may use the GPU, too
+        is_fitting = torch.cuda.max_memory_reserved(device) <= SHARE * room
+    except RuntimeError as error:
+        if not lacks_gpu_memory(error):
+            raise
         is_fitting = False
     for buffer, before in buffers:
         buffer.copy_(before)
@@ -135,24 +138,30 @@ def _try_step(config: Any, network: nn.Module, options: Options, size: int, devi
             inputs, targets = views({"image": crops}, device)
         finally:
             views.restart()
-        loss(in_precision(network, dtype)(inputs), targets)["total"].backward()
+        with without_gathering():  # a process without memory would leave the others waiting
+            loss(in_precision(network, dtype)(inputs), targets)["total"].backward()
     else:
         prediction = in_precision(network, dtype)(crops.to(device))
         loss(prediction, torch.zeros_like(prediction)).backward()
     del moments
 
 
-def _fitting_on_cpu(network: nn.Module, options: Options, sizes: Sequence[int]) -> list[int]:
+def _fitting_on_cpu(
+    network: nn.Module, options: Options, sizes: Sequence[int], dtype: torch.dtype = torch.float32
+) -> list[int]:
     """Estimate which batch sizes fit into free memory; a trial could exhaust the machine's memory."""
     weights = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
     edges = (len(options.modalities), *options.patch_size)
-    bytes_per_crop = stored_activations(network, (_views(options), *edges))
+    bytes_per_crop = stored_activations(network, (_views(options), *edges), dtype)
     free = SHARE * free_memory()
     return [size for size in sizes if (2 + MOMENTS) * weights + size * bytes_per_crop <= free]
 
 
-def stored_activations(network: nn.Module, shape: Sequence[int]) -> int:
-    """Return the bytes that a forward pass stores for the backward pass, computed from shapes only."""
+def stored_activations(network: nn.Module, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> int:
+    """Return the bytes that a forward pass stores for the backward pass, computed from shapes only.
+
+    `dtype` is the data type of all tensors; autocast keeps a few in float32.
+    """
     stored: dict[int, tuple[torch.Tensor, int]] = {}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
@@ -160,8 +169,8 @@ def stored_activations(network: nn.Module, shape: Sequence[int]) -> int:
         stored[storage._cdata] = (tensor, storage.nbytes())  # the kept tensor prevents reuse of this number
         return tensor
 
-    on_meta = copy.deepcopy(network).to("meta").train()
+    on_meta = copy.deepcopy(network).to("meta", dtype).train()
     weights = {parameter.untyped_storage()._cdata for parameter in on_meta.parameters()}
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        on_meta(torch.empty(*shape, device="meta"))
+        on_meta(torch.empty(*shape, device="meta", dtype=dtype))
     return sum(size for number, (_, size) in stored.items() if number not in weights)

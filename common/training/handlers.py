@@ -1,6 +1,7 @@
 """Handlers and metrics that MONAI and Ignite lack: progress, cost forecast, loss terms, scores, pictures."""
 
 import math
+import os
 import shutil
 import sys
 import time
@@ -91,12 +92,19 @@ class Forecast:
             to_go = f"about {left} to go; " if left else ""
             memory = ", ".join(f"{value:.2f} GiB" for value in peak_memory().values())
             share = (engine.state.dataloader.waited - self._waited) / passed
-            has_advice = share > self.PATIENCE and not self.plan.options.store
-            advice = "; python -m scripts.store and --store read crops faster" if has_advice else ""
             show(
-                f"time: {seconds:.2f} s a step ({100 * share:.0f} % waiting for data){advice}; "
+                f"time: {seconds:.2f} s a step ({100 * share:.0f} % waiting for data){self._advice(share)}; "
                 f"{to_go}peak memory of one process (RAM, GPU): {memory}"
             )
+
+    def _advice(self, share: float) -> str:
+        """Return what shortens the wait for data, if it takes more than a tenth of the time."""
+        if share <= self.PATIENCE:
+            return ""
+        if not self.plan.options.store:
+            return "; python -m scripts.store and --store read crops faster"
+        has_more = self.plan.options.num_workers < (os.cpu_count() or 1)
+        return f"; --num_workers={os.cpu_count()} reads more crops at a time" if has_more else ""
 
 
 def _steps_left(engine: Engine) -> int:

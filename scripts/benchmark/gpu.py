@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -43,15 +44,17 @@ class Setting(NamedTuple):
 FULL = Setting()
 OURS = ["ours fused", "ours recomputed", "ours stored", "ours fused channels_last", "ours fused compiled"]
 STOCK = ["stock", "stock channels_last", "stock compiled", "stock channels_last compiled"]
+LARGE = ("ours fused 128", "stock 128")  # edge of the crops in voxels: does `small` fit a card of 11 GiB?
 
 
 def jobs() -> Iterator[tuple[str, str, str]]:
     """Yield the function, work and variant of each measurement, the most important first."""
     yield from (("step", work, codes[0]) for work in WORKS for codes in (OURS, STOCK))
-    yield from (("case", "case", code) for code in ("ours", "stock", "stock channels_last", "stock compiled"))
+    yield from (("case", "case", code) for code in ("ours", "stock", "stock cropped", "stock cropped compiled"))
     yield from (("profile", work, code) for work in WORKS for code in ("ours fused", "stock"))
-    yield from (("disk", "case from disk", code) for code in ("ours", "stock"))
+    yield from (("disk", "case from disk", code) for code in ("ours", "stock", "stock cropped"))
     yield from (("training", "training", kind) for kind in ("store", "files"))
+    yield from (("step", "fine_tuning", code) for code in LARGE)
     yield from (("step", work, code) for work in WORKS for code in (*OURS[1:-1], STOCK[1]))
     yield from (("step", work, code) for work in WORKS for code in (OURS[-1], *STOCK[2:]))
 
@@ -141,11 +144,12 @@ def profile(work: str, code: str, folder: str, setting: Setting) -> dict[str, An
 
 
 def case(work: str, code: str, folder: str, setting: Setting) -> dict[str, Any]:
-    """Measure sliding-window inference on a BraTS case: on the brain box (ours) or the whole volume (stock)."""
+    """Measure sliding-window inference on a BraTS case: the brain box (ours, stock cropped) or the whole (stock)."""
     import torch
     from monai.inferers import sliding_window_inference
 
     from common.inference import WindowInferer
+    from common.inference.windows import BATCH
     from common.ssl import set_attention
     from common.ssl.networks import swin_unetr
 
@@ -157,11 +161,13 @@ def case(work: str, code: str, folder: str, setting: Setting) -> dict[str, Any]:
         network.compile(dynamic=False)
     volume = torch.zeros(1, 4, *setting.case)
     volume[..., : setting.brain[0], : setting.brain[1], : setting.brain[2]] = 1
-    window = {"roi_size": [setting.edge] * 3, "sw_batch_size": 2, "overlap": 0.5, "mode": "gaussian"}
-    if "ours" in words:
+    window = {"roi_size": [setting.edge] * 3, "overlap": 0.5, "mode": "gaussian"}
+    window["sw_batch_size"] = BATCH[torch.device(setting.device).type]
+    if "ours" in words or "cropped" in words:
         volume = volume[..., : setting.brain[0], : setting.brain[1], : setting.brain[2]]
+    if "ours" in words:
         set_attention(network)
-        inferer = WindowInferer(**window | {"sw_batch_size": "auto"}, dtype=dtype, sw_device=setting.device)
+        inferer = WindowInferer(**window, dtype=dtype, sw_device=setting.device)
 
     @torch.no_grad()
     def run() -> None:
@@ -179,7 +185,8 @@ def disk(work: str, code: str, folder: str, setting: Setting) -> dict[str, Any]:
     """Measure the command that segments a case, from files to label map: wall-clock seconds and peak host memory."""
     ours, stock = inference.commands(setting.device, Path(folder), setting.size, setting.edge, setting.spacing)
     amp = {"bfloat16": "bf16", "float32": "false"}[setting.dtype]
-    measured = ours(f"--amp={amp}", by_clock=True) if code == "ours" else stock(by_clock=True)
+    run = partial(ours, f"--amp={amp}") if code == "ours" else partial(stock, *code.split()[1:])
+    measured = run(by_clock=True)
     return {"seconds": round(measured.seconds, 2), "peak_gib": round(measured.peak_gib, 3)}
 
 

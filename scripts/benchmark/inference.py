@@ -19,8 +19,15 @@ def inference() -> Works:
     folder = TemporaryDirectory()
     atexit.register(folder.cleanup)
     ours, stock = commands("cpu", Path(folder.name))
-    ours, half = partial(ours, "--amp=false"), partial(ours, "--amp=bf16")
-    return {"inference": {"ours": ours, "ours, bfloat16": half, "stock": partial(stock, environment=PLAIN_MEMORY)}}
+    stock = partial(stock, environment=PLAIN_MEMORY)
+    return {
+        "inference": {
+            "ours": partial(ours, "--amp=false"),
+            "ours, bfloat16": partial(ours, "--amp=bf16"),
+            "stock": stock,
+            "stock, cropped to the brain": partial(stock, "cropped"),
+        }
+    }
 
 
 def commands(
@@ -62,10 +69,11 @@ def _network(size: str) -> Any:
     return swin_unetr(4, 3, size).eval()
 
 
-def segment(device: str, checkpoint: str, source: str, output: str) -> None:
+def segment(device: str, checkpoint: str, source: str, output: str, extent: str = "whole") -> None:
     """Segment BraTS cases with MONAI's network, transforms and sliding windows, as its tutorials do.
 
-    Write one file per case with a channel for each region. On a GPU the network runs under bfloat16 autocast.
+    Write one file per case with a channel for each region. On a GPU the network runs under bfloat16 autocast, with as
+    many windows at a time as ours. `extent` is whole (volumes) or cropped (MONAI's `CropForegroundd` first).
     """
     import torch
     from monai.data import DataLoader, Dataset, decollate_batch
@@ -74,6 +82,7 @@ def segment(device: str, checkpoint: str, source: str, output: str) -> None:
         Activationsd,
         AsDiscreted,
         Compose,
+        CropForegroundd,
         EnsureChannelFirstd,
         Invertd,
         LoadImaged,
@@ -90,6 +99,7 @@ def segment(device: str, checkpoint: str, source: str, output: str) -> None:
             LoadImaged("image"),
             EnsureChannelFirstd("image"),
             Orientationd("image", axcodes="RAS", labels=None),
+            *([CropForegroundd("image", source_key="image", allow_smaller=True)] if extent == "cropped" else []),
             NormalizeIntensityd("image", nonzero=True, channel_wise=True),
         ]
     )
@@ -101,6 +111,8 @@ def segment(device: str, checkpoint: str, source: str, output: str) -> None:
             SaveImaged("pred", output_dir=output, print_log=False, separate_folder=False),
         ]
     )
+    from common.inference.windows import BATCH
+
     saved = torch.load(checkpoint, weights_only=True)
     network = _network(saved["metadata"]["model_size"])
     network.load_state_dict(saved["network"])
@@ -110,7 +122,7 @@ def segment(device: str, checkpoint: str, source: str, output: str) -> None:
         with torch.no_grad(), autocast:
             windows = {
                 "roi_size": saved["metadata"]["patch_size"],
-                "sw_batch_size": 2,
+                "sw_batch_size": BATCH[torch.device(device).type],
                 "overlap": OVERLAP,
                 "mode": "gaussian",
             }

@@ -37,8 +37,9 @@ def one_step(
     """Return a function that takes an optimiser step of `work` on a random batch.
 
     Pretraining is stage 1 on two modalities, fine-tuning stage 3 on four. `code` is `ours`, optionally with a value of
-    the option `attention`, or `stock`, which makes the views on the host and runs a forward pass for each view. Both
-    accept the additional words `channels_last` and `compiled`. For `ours`, `batches` can replace the random batch.
+    the option `attention`, or `stock`: MONAI's network in a plain loop, with a forward pass for each view, as in the
+    public code. Both accept the additional words `channels_last`, `compiled` and a number, the edge of the crops in
+    voxels. Views, loss, AdamW and copies to the device are the same. `batches` replaces the random batch of `ours`.
     """
     import torch
     from monai.engines import default_prepare_batch
@@ -49,6 +50,8 @@ def one_step(
     from common.ssl.tasks import SSLLoss
     from common.ssl.views import TwoViews
 
+    kind, *words = code.split()
+    edge = next((word for word in words if word.isdecimal()), edge)
     parts: tuple[Any, Any, Any]
     if work == "pretraining":
         parts = SSLHead(2, size).to(device), SSLLoss(), TwoViews()
@@ -57,32 +60,31 @@ def one_step(
         parts = swin_unetr(4, 3, size).to(device), DiceLoss(sigmoid=True), default_prepare_batch
         batch = {"image": torch.randn(CROPS, 4, *[int(edge)] * 3)}
         batch["label"] = (torch.rand(CROPS, 3, *[int(edge)] * 3) > 0.9).float()
-    kind, words = code.split()[0], code.split()[1:]
     network, loss, prepare = parts
     if kind == "ours":
-        attention = [word for word in words if word not in ("channels_last", "compiled")]
+        attention = [word for word in words if word not in ("channels_last", "compiled", edge)]
         set_attention(network, *attention, compiled="compiled" in words)
     if "channels_last" in words:
         network.to(memory_format=torch.channels_last_3d)
     if "compiled" in words and kind == "stock":
         network.compile(dynamic=False)
-    # as on a GPU, where foreach is the default
-    optimizer = torch.optim.AdamW(network.parameters(), foreach=True if device == "meta" else None)
+    # `meta` has no fused kernels
+    optimizer = torch.optim.AdamW(network.parameters(), fused=device != "meta", foreach=device == "meta")
+    if device == "cuda":
+        batch = {name: value.pin_memory() for name, value in batch.items()}
     if kind == "ours":
-        if device == "cuda":
-            batch = {name: value.pin_memory() for name, value in batch.items()}
         return _ours(network, loss, prepare, optimizer, batches or repeat(batch), getattr(torch, dtype), device)
 
     def run() -> None:
         optimizer.zero_grad()
-        inputs, target = prepare(batch)
+        inputs, target = prepare(batch, torch.device(device), non_blocking=True)
         with torch.autocast(device, getattr(torch, dtype)) if dtype != "float32" else nullcontext():
-            outputs = [network(view.to(device)) for view in inputs.split(CROPS)]
+            outputs = [network(view) for view in inputs.split(CROPS)]
         if isinstance(target, dict):  # pretraining
             prediction = {name: torch.cat([output[name].float() for output in outputs]) for name in outputs[0]}
-            loss(prediction, {name: value.to(device) for name, value in target.items()})["total"].backward()
+            loss(prediction, target)["total"].backward()
         else:
-            loss(outputs[0].float(), target.to(device)).backward()
+            loss(outputs[0].float(), target).backward()
         optimizer.step()
 
     return run

@@ -112,7 +112,8 @@ def baseline(
         if to_do:
             convert(work.raw, training, validation, names, convention)
     if is_conversion:
-        return show(f"{work.raw}: raw data set of nnU-Net; the command without --convert_only goes on from it")
+        show(f"{work.raw}: raw data set of nnU-Net; the command without --convert_only goes on from it")
+        return
     with record.step("plan and preprocess") as to_do:
         if to_do:
             record.content["plan"] = steps.prepare(work, gpu_memory, spacing)

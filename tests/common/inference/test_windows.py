@@ -121,8 +121,8 @@ def test_automatic_batches_follow_the_device(device, first):
 
 def test_volumes_are_stitched_where_twice_their_memory_is_free(network, image, monkeypatch):
     """The `meta` device stands for a GPU, which the volume is not moved to here."""
-    inferer = WindowInferer(EDGES, sw_device="meta", device="auto")
-    bytes_of_volume = (2 + STITCHED) * 32 * 32 * 48 * 4
+    inferer = WindowInferer(EDGES, sw_device="meta", device="auto", regions=20)
+    bytes_of_volume = (2 + 21 * STITCHED) * 32 * 32 * 48 * 4
     for free, device in [(2 * bytes_of_volume, "meta"), (2 * bytes_of_volume - 1, "cpu")]:
         monkeypatch.setattr("common.inference.windows.free_memory", {"meta": free, "cpu": 0}.get)
         assert inferer._where_free(image) == device

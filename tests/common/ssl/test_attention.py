@@ -10,7 +10,7 @@ from common.baselines.architectures import segmentation_network
 from common.errors import ArgumentError
 from common.ssl import attention
 from common.ssl.attention import FusedAttention, RecomputedAttention, set_attention, window_codes
-from common.ssl.networks import SSLHead
+from common.ssl.networks import SSLHead, swin_unetr
 
 CPU = torch.device("cpu")
 
@@ -184,6 +184,14 @@ def test_parameters_keep_their_names_and_a_network_can_change_back():
     assert [type(module) for module in set_attention(network, "stored").modules()] == kinds
     with pytest.raises(ArgumentError, match="attention=flash: expected one of auto, stored, recomputed, fused"):
         set_attention(network, "flash")
+
+
+@pytest.mark.parametrize(("size", "kind"), [("micro", RecomputedAttention), ("small", FusedAttention)])
+def test_on_a_gpu_the_kernel_is_taken_if_it_takes_the_heads(size, kind, monkeypatch):
+    """Heads of `micro` have 4 channels, which PyTorch's memory-efficient kernel does not take in bfloat16."""
+    monkeypatch.setattr(nn.Parameter, "is_cuda", True, raising=False)
+    network = set_attention(swin_unetr(1, 1, size))
+    assert {type(each) for each in network.modules() if isinstance(each, WindowAttention)} == {kind}
 
 
 def test_prediction_is_that_of_monai_and_may_come_before_a_training():

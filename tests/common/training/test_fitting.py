@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 from common import weights
+from common.ssl import set_attention
+from common.ssl.networks import swin_unetr
 from common.training import fitting
 from tests.common.toy import same
 from tests.support import refused
@@ -42,7 +44,9 @@ def test_a_global_batch_that_cannot_be_kept_is_refused():
 def test_stored_activations_are_those_of_the_layers():
     voxels = 4 * 4 * 4
     # The input, and the output of the rectifier, which its own gradient and the second convolution share
-    assert fitting.stored_activations(network(), (3, 1, 4, 4, 4)) == 4 * 3 * (voxels + 2 * voxels)
+    for dtype, size in ((torch.float32, 4), (torch.bfloat16, 2)):
+        stored = fitting.stored_activations(network(), (3, 1, 4, 4, 4), dtype)
+        assert stored == size * 3 * (voxels + 2 * voxels)
 
 
 def test_a_cpu_takes_the_largest_batch_whose_estimate_fits(monkeypatch):
@@ -64,22 +68,45 @@ def test_a_gpu_takes_the_largest_batch_that_it_has_computed(monkeypatch):
         def forward(self, x):
             self.seen.append(len(x))
             if len(x) > 4:
-                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+                raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
             return self.layers(x)
 
     limited = Limited()
     content = {"network": limited, "dtype": torch.float32, "loss": nn.MSELoss()}
     config = SimpleNamespace(get_resolved_content=content.__getitem__)
-    for name in ("reset_peak_memory_stats", "empty_cache", "max_memory_reserved"):
+    for name in ("reset_peak_memory_stats", "empty_cache", "memory_reserved"):
         monkeypatch.setattr(torch.cuda, name, lambda *_: 0)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=1))
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda _: 85 if limited.seen[-1] < 4 else 86)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (100, 1000))  # free of total, as others use the GPU, too
     before, state = copy.deepcopy(limited.state_dict()), torch.get_rng_state()
     sizes = fitting.candidates(options(), 1)
     found = [fitting._fits_on_gpu(config, limited, options(), size, torch.device("cpu")) for size in sizes]
-    assert found == [True] * 4 + [False] * 4
+    assert found == [True] * 3 + [False] * 5
+    assert limited.seen == sizes
     assert same(dict(limited.state_dict()), dict(before))
     assert all(parameter.grad is None for parameter in limited.parameters())
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_other_errors_of_a_trial_are_not_taken_for_a_lack_of_memory(monkeypatch):
+    def broken(crops):
+        raise RuntimeError("shapes differ")
+
+    content = {"network": network(), "dtype": torch.float32, "loss": broken}
+    config = SimpleNamespace(get_resolved_content=content.__getitem__)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda *_: 0)
+    monkeypatch.setattr(fitting, "_try_step", lambda *_: broken(0))
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        fitting._fits_on_gpu(config, network(), options(), 1, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("edge", "size"), [(96, 2), (128, 1)])
+def test_fine_tuning_small_fits_a_gpu_of_11_gib(edge, size):
+    """By shapes, in bfloat16: a tenth more for what autocast keeps in float32, 16 bytes a weight, and `SHARE`."""
+    tuned = set_attention(swin_unetr(4, 3, "small"), "recomputed")
+    weights = sum(parameter.numel() for parameter in tuned.parameters())
+    stored = fitting.stored_activations(tuned, (size, 4, edge, edge, edge), torch.bfloat16)
+    assert 1.1 * stored + 16 * weights <= fitting.SHARE * 11 * 2**30
 
 
 @pytest.mark.parametrize("damage", ["no archive", "no settings"])

@@ -60,10 +60,10 @@ def test_progress_shows_the_latest_loss_and_score(capsys):
 # Forecast
 
 
-def forecast(folder, engine, crops_per_volume=1, store=None):
+def forecast(folder, engine, crops_per_volume=1, store=None, num_workers=4):
     network = nn.Linear(1000, 1000, bias=False)  # 4,000,000 bytes
     plan = SimpleNamespace(
-        options=SimpleNamespace(batch_size=2, keep=2, ckpt_dir=str(folder), store=store),
+        options=SimpleNamespace(batch_size=2, keep=2, ckpt_dir=str(folder), store=store, num_workers=num_workers),
         accumulation_steps=8,
         processes=SimpleNamespace(count=4),
         global_batch_size=64,
@@ -128,6 +128,7 @@ def test_batches_of_another_size_than_planned_are_refused(tmp_path, disk):
 
 
 ADVICE = "; python -m scripts.store and --store read crops faster"
+MORE = "; --num_workers=4 reads more crops at a time"
 
 
 @pytest.mark.parametrize(
@@ -139,6 +140,7 @@ ADVICE = "; python -m scripts.store and --store read crops faster"
         (2, 0, 0.01, 0, None, "0.01 s a step (0 % waiting for data); "),
         (20, 0, 1, 0.3, None, f"1.00 s a step (30 % waiting for data){ADVICE}; about 0:00:09 to go; "),
         (20, 0, 1, 0.4, "store", "1.00 s a step (40 % waiting for data); about 0:00:09 to go; "),
+        (20, 0, 1, 0.4, "slow", f"1.00 s a step (40 % waiting for data){MORE}; about 0:00:09 to go; "),
         (20, 0, 1, 0.05, None, "1.00 s a step (5 % waiting for data); about 0:00:09 to go; "),
     ],
 )
@@ -146,7 +148,8 @@ def test_time_and_waiting_are_told_from_the_first_steps(
     tmp_path, said, monkeypatch, length, done, seconds, share, store, line
 ):
     engine, data = loop(length, done=done)
-    forecast(tmp_path, engine, store=store)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    forecast(tmp_path, engine, store=store, num_workers=2 if store == "slow" else 4)
 
     def wait():
         data.waited += share * seconds

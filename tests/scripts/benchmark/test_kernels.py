@@ -4,10 +4,12 @@ from functools import partial
 
 import pytest
 import torch
+from ignite.engine import Engine
 
 from common.inference import WindowInferer
-from common.ssl import set_attention, views
+from common.ssl import EmbeddingInferer, set_attention, views
 from common.ssl.networks import swin_unetr
+from common.training import Average
 from scripts.benchmark import kernels, step
 
 
@@ -57,6 +59,24 @@ def test_the_number_of_kernels_does_not_depend_on_the_boxes(monkeypatch):
         batch = {"image": torch.ones(2, 2, 32, 32, 32, device="meta")}
         found.add(kernels.count(lambda: views.TwoViews()(batch)).kernels.total())  # noqa: B023
     assert len(found) == 1
+
+
+def test_an_average_of_the_weights_never_waits():
+    network = torch.nn.Linear(4, 4).to("meta")
+    average, trainer = Average(network, 0.999), Engine(lambda *_: None)
+    average.attach(trainer)
+    counted = kernels.count(lambda: trainer.run([0, 0]))
+    assert counted.kernels
+    assert not counted.waits
+
+
+def test_an_embedding_waits_as_often_for_many_windows_as_for_one():
+    waits = []
+    for depth in (32, 96):
+        image = torch.zeros(1, 1, 32, 32, depth, device="meta")
+        infer = partial(EmbeddingInferer((32, 32, 32)), image, lambda windows: [windows])
+        waits.append(kernels.count(infer).waits.total())
+    assert waits[0] == waits[1] <= 3
 
 
 def test_inference_waits_three_times_a_volume_however_many_windows_it_has():
