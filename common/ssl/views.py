@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.utils import convert_to_tensor
+from numpy.typing import NDArray
+from torch.nn.functional import pad
 
 from .tasks import ProxyTask, Views, paper_tasks
 
@@ -175,14 +177,8 @@ def _integers(low: list[int], high: list[int], count: int, generator: torch.Gene
 
 def _fill(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Return the crops with noise in the boxes [B, N, 3]."""
-    is_used = edges.all(dim=-1)
-    starts, edges, numbers = starts[is_used], edges[is_used], is_used.nonzero()[:, 0]
-    volumes = torch.cat([torch.ones(1, dtype=torch.int64), edges.prod(dim=1)])  # first: the value outside all boxes
-    ends, total = volumes.cumsum(dim=0)[1:].tolist(), int(volumes.sum())
-    indices = np.zeros((len(crops), *crops.shape[2:]), np.int32)  # of each voxel in the noise; 0 outside boxes
-    for number, box, edge, end in zip(numbers.tolist(), _slices(starts, edges), edges.tolist(), ends, strict=True):
-        indices[number, *box] = np.arange(end - math.prod(edge), end).reshape(edge)
-    index = send(torch.from_numpy(indices), crops.device)[:, None]
+    volumes = torch.cat([torch.ones(1, dtype=torch.int64), edges.prod(dim=2).flatten()])  # first: outside all boxes
+    index, total = _places(crops, starts, edges, volumes), int(volumes.sum())
     box_number = torch.repeat_interleave(send(volumes, crops.device), output_size=total)
     noise = _noise(crops.shape[1], total, crops, generator)
     low, high = (
@@ -191,18 +187,43 @@ def _fill(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, genera
     )
     span = (high - low).clamp_(min=torch.finfo(noise.dtype).tiny)  # noise of one value becomes 0, not 0 / 0
     noise = (noise - low[box_number]) / span[box_number]
-    share = noise.index_select(1, index.flatten()).view(-1, *indices.shape).transpose(0, 1)
+    share = noise.index_select(1, index.flatten()).view(-1, len(crops), *crops.shape[2:]).transpose(0, 1)
     darkest, brightest = (limit(dim=(2, 3, 4), keepdim=True).to(noise.dtype) for limit in (crops.amin, crops.amax))
     return torch.where(index > 0, torch.lerp(darkest, brightest, share).to(crops.dtype), crops)
 
 
+def _places(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, volumes: torch.Tensor) -> torch.Tensor:
+    """Return each voxel's place [B, 1, H, W, D] in the noise of all boxes, 0 outside boxes.
+
+    The host paints box numbers only; the device computes the place in a box.
+    """
+    count, (height, width, depth) = len(crops), crops.shape[2:]
+    step_x, step_y = edges[..., 1] * edges[..., 2], edges[..., 2]
+    first = (volumes.cumsum(dim=0)[1:] - volumes[1:]).view(step_x.shape)
+    origin = first - starts[..., 0] * step_x - starts[..., 1] * step_y - starts[..., 2]
+    tables = pad(torch.stack([origin, step_x, step_y]), (1, 0)).flatten(1)  # box 0 of each crop: no box
+    origin, step_x, step_y = send(tables.int(), crops.device)
+    boxes = send(torch.from_numpy(_painted(crops, starts, edges)), crops.device)
+    number = boxes + tables.shape[1] // count * torch.arange(count, device=crops.device).view(-1, 1, 1, 1)
+    x, y, z = (torch.arange(side, dtype=torch.int32, device=crops.device) for side in (height, width, depth))
+    place = origin[number] + step_x[number] * x[:, None, None] + step_y[number] * y[:, None] + z
+    return torch.where(boxes > 0, place, 0)[:, None]
+
+
+def _painted(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor) -> NDArray[np.int16]:
+    """Paint the number of the last box of each voxel, from 1, into an array [B, H, W, D]; 0 outside boxes."""
+    painted = np.zeros((len(crops), *crops.shape[2:]), np.int16)
+    crop, box = edges.all(dim=-1).nonzero().unbind(dim=1)
+    places = zip(crop.tolist(), box.tolist(), _slices(starts[crop, box], edges[crop, box]), strict=True)
+    for crop_number, box_number, place in places:
+        painted[crop_number, *place] = box_number + 1
+    return painted
+
+
 def _swap(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, partners: torch.Tensor) -> torch.Tensor:
     """Return the crops with the boxes [B, N, 3] copied from their partners."""
-    is_used = edges.all(dim=-1)
-    inside = np.zeros((len(crops), 1, *crops.shape[2:]), np.bool_)
-    for crop, box in zip(is_used.nonzero()[:, 0].tolist(), _slices(starts[is_used], edges[is_used]), strict=True):
-        inside[crop, 0, *box] = True
-    return torch.where(send(torch.from_numpy(inside), crops.device), crops[send(partners, crops.device)], crops)
+    inside = torch.from_numpy(_painted(crops, starts, edges) > 0)[:, None]
+    return torch.where(send(inside, crops.device), crops[send(partners, crops.device)], crops)
 
 
 def _slices(starts: torch.Tensor, edges: torch.Tensor) -> list[tuple[slice, ...]]:
