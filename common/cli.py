@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from shlex import quote
 from types import MappingProxyType, NoneType, UnionType
@@ -50,6 +51,7 @@ def run(
     asks_for_help = any(argument in ("--help", "-h", "--") for argument in arguments)
     if asks_for_help:
         check_help()
+        vars(import_module("fire.helptext"))["_GetShortFlags"] = lambda flags: []  # `_check` accepts whole names only
     if default is not None and isinstance(commands, Mapping) and (not arguments or arguments[0] not in commands):
         if arguments and not arguments[0].startswith("-"):
             *first, last = commands

@@ -50,12 +50,13 @@ def test_no_word_of_an_arguments_description_is_lost(name):
     assert not taken, "a line that begins with `word:` ends the description before it"
 
 
-def test_help_lists_no_command_of_the_parser():
+def test_help_lists_only_what_the_command_takes():
     shown = subprocess.run(
         [sys.executable, "-m", "scripts.segment", "--help"], cwd=ROOT, capture_output=True, text=True
     )
     assert "accept=ACCEPT" in shown.stderr
     assert "FIRE" not in shown.stderr
+    assert not re.search(r"^ *-\w, ", shown.stderr, re.MULTILINE), "short options are refused"
 
 
 def test_help_waits_for_no_slow_import():
