@@ -92,26 +92,31 @@ def test_logits_that_are_not_finite_are_no_label_map(network, image):
 class Full(nn.Module):
     """A network on a GPU that has room for some windows."""
 
-    def __init__(self, network, most):
+    def __init__(self, network, most, error=torch.OutOfMemoryError("CUDA out of memory")):
         super().__init__()
-        self.network, self.most, self.sizes = network, most, []
+        self.network, self.most, self.error, self.sizes = network, most, error, []
 
     def forward(self, windows):
         self.sizes.append(len(windows))
         if len(windows) > self.most:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise self.error
         return self.network(windows)
 
 
-def test_batches_are_halved_until_they_fit_and_stay_so(network, image, capsys):
-    inferer, full = WindowInferer(EDGES, 8, overlap=0), Full(network, most=2)
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED")]
+)
+def test_batches_are_halved_until_they_fit_and_stay_so(network, image, capsys, error):
+    inferer, full = WindowInferer(EDGES, 8, overlap=0), Full(network, 2, error)
     result = infer(inferer, image, full)
     torch.testing.assert_close(result, infer(SlidingWindowInferer(EDGES, overlap=0), image, network), rtol=0, atol=1e-5)
     told = capsys.readouterr().out.splitlines()
     assert told == ["the GPU's memory is full; windows at a time: 2 instead of 5"]
     assert full.sizes == [1, 5, 2, 2, 1, 2]
-    with pytest.raises(torch.OutOfMemoryError):
-        infer(inferer, image, Full(network, most=0))
+    with pytest.raises(type(error)):
+        infer(inferer, image, Full(network, 0, error))
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        infer(WindowInferer(EDGES, 8, overlap=0), image, Full(network, 2, RuntimeError("shapes differ")))
 
 
 @pytest.mark.parametrize(("device", "first"), [("cpu", 2), ("cuda", 8)])
