@@ -247,7 +247,7 @@ def _class(word: str) -> str:
         ):
             return VOCABULARY[first] + rest
     for beginning, code in BEGINNINGS.items():
-        if re.fullmatch(beginning + ENDING, word):
+        if word.startswith(beginning) and re.fullmatch(ENDING, word[len(beginning) :]):
             return code
     similar = {code for listed, code in MISSPELT.items() if len(word) >= SURE and _one_mistake(word, listed)}
     latin = word.translate(LATIN)  # some Slavic words are listed in Latin letters only
