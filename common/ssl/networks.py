@@ -134,7 +134,7 @@ class SSLHead(Scriptable):
         window: Input size in voxels of the traced copy that `torch.jit.script` uses (not Swin's attention window).
 
     Attributes:
-        modality_axes: Axis of the slices, by name, of head tensors with one slice per modality.
+        modality_axes: For each head tensor with one slice per modality, the axis of the slices.
 
     Raises:
         ArgumentError: `head_tokens` or `model_size` is unknown.

@@ -37,8 +37,8 @@ class Report:
         missing: Names of tensors only in the network, which keep their initial values.
         unexpected: Names of tensors only in the checkpoint, which are ignored.
         modalities: Modalities of the network, in channel order.
-        shares: Share of each channel in a changed layer's response, by layer (see `response_shares`).
-        aliases: Modality of the checkpoint that supplies the filters, by modality of the network.
+        shares: For each changed layer, the share of each channel in the layer's response (see `response_shares`).
+        aliases: For modalities of the network, the modality of the checkpoint that supplies the filters.
     """
 
     source: str | None

@@ -30,8 +30,8 @@ def build(
     """Write the datalist of a cohort.
 
     `scan` finds the visits in a folder, and `splits` assigns people to splits; if only some visits have a label, the
-    rest go to `unlabelled`. Visits with fewer than `min_slices` slices with signal in an image are left out; if it is
-    0, no image is read. The output must not replace the files in `inputs` (by option).
+    rest go to `unlabelled`. Visits with fewer than `min_slices` slices with signal in an image are left out; without
+    a minimum (0), no image is read. The output must not replace the files in `inputs` (files by option).
     """
     target = expand_home(output, f"--output={output}")
     check_outputs([("output", target)], inputs or {})

@@ -61,7 +61,7 @@ def find_cases(
 
 
 def _convention_of(protocol: Protocol | None, label_convention: str | None) -> str:
-    """Return `label_convention` of a folder, by default the protocol's own or, if it has none, `BINARY`."""
+    """Return a folder's label convention: as given, by default the protocol's own or, if it has none, `BINARY`."""
     if label_convention is None:
         return protocol.conventions[0] if protocol and protocol.conventions else BINARY
     convention = canonical(str(label_convention))

@@ -59,7 +59,7 @@ class Subject:
     fault: str = ""  # reason why the subject cannot be prepared, or ""
 
     def scans(self, modalities: Sequence[str]) -> tuple[Mapping[str, NiftiScan | SeriesScan], list[str]]:
-        """Return the scans of the available modalities by modality, and remarks on the choice of DICOM series."""
+        """Return the available scans by modality, and remarks on the choice of DICOM series."""
         if self.study is not None:
             return choose_scans(self.study, modalities, self.requested)
         return {modality: NiftiScan(self.files[modality]) for modality in modalities if modality in self.files}, []

@@ -129,7 +129,7 @@ class Naming:
 def _cut(stem: str, words: str) -> str:
     """Return a name without the `words` that end it; for a template, without the text after the last wildcard.
 
-    If the template ends with a wildcard, cut the name before its label words or, without label words, its modality.
+    If the template ends with a wildcard, the name ends before its label words or, without these, before its modality.
     """
     if end := re.split(r"[*?\]}]", words)[-1]:
         return stem[: -len(end)].rstrip(SIGNS)

@@ -234,8 +234,8 @@ def kind_of(header: Dataset, texts: Sequence[Words], covers_brain: bool = False)
 def _by_words(texts: Sequence[Words], kind: str) -> Evidence | None:
     """Return the evidence on agent in description and protocol name: unclear with unknown words, None if not mentioned.
 
-    The protocol name counts only if it states this kind. If it alone states an agent, although the description states
-    a kind, the evidence is unclear, as the protocol name may describe the whole study.
+    The protocol name counts only if it states this kind. If only the protocol name states an agent, and the description
+    states a kind, the evidence is unclear, as the protocol name may describe the whole study.
     """
     description, protocol = texts
     says, same_kind = description.contrast, protocol.kind == kind
