@@ -91,7 +91,7 @@ HEADERS = {
     "2D": _row("dimensions", "t1", lambda f: save(f, brain()[..., 3]), "shape 10 x 12; expected three dimensions"),
     "4D": _row("dimensions", "t1", lambda f: save(f, np.stack(2 * [brain()], -1)), "shape 10 x 12 x 8 x 2; expected"),
     "no voxel": _row("unreadable", "t1", lambda f: set_header(f, 42, "<i2", 0), "shape 0 x 12 x 8 with an edge"),
-    "negative edge": _row("unreadable", "t1", lambda f: set_header(f, 42, "<i2", -9), "shape -9 x 12 x 8, where"),
+    "negative edge": _row("unreadable", "t1", lambda f: set_header(f, 42, "<i2", -9), "shape -9 x 12 x 8 with an edge"),
     "shape": _row(
         "shape",
         "t1",

@@ -134,7 +134,7 @@ def _modalities(
 def _convention(
     data: DataSet, subjects: list[SubjectFiles], naming: Naming, regions: str | None, workers: int, is_asking: bool
 ) -> str | None:
-    """Return the convention of the label maps: `regions`, the layout's or that of their values; None without any maps."""
+    """Return the convention of the label maps: `regions`, the layout's or that of their values; None without maps."""
     labels = [subject.label for subject in subjects if subject.label is not None]
     if not labels:
         if naming.label is not None:
