@@ -101,8 +101,8 @@ def did_you_mean(
 ) -> str:
     """Return the end of an error message about an unknown name: `; did you mean NAME?`.
 
-    `prefix` precedes the name, such as dashes. `otherwise` is the hint if no candidate has at least the similarity
-    `cutoff` of `difflib.get_close_matches`.
+    `prefix`, such as dashes, is put before the name. `otherwise` is the hint if no candidate is similar enough;
+    `cutoff` is as in `difflib.get_close_matches`.
 
     Example:
         >>> did_you_mean("brats_finetun", ["brats_finetune", "atlas_finetune"])
@@ -141,7 +141,7 @@ def concise(text: str) -> str:
 
 
 def printable(text: object) -> str:
-    r"""Escape untrusted text, such as the name of a tensor, subject or file, to one line that is safe to print.
+    r"""Return untrusted text, such as a file name, as one line that is safe to print.
 
     Control characters, line breaks, text-direction marks and bytes that are not UTF-8 are escaped as in Python.
 

@@ -49,7 +49,7 @@ def segment(
         force: continue despite unmet preconditions; the summary lists them.
         prepare: register the scans to each other and to the model's space, and extract the brain if the model expects
             that. Preconditions are checked afterwards, and results are resampled to the grid of the reference series.
-        series_names: YAML file with the site's series names: name or pattern -> modality.
+        series_names: YAML file with the modality of each of the site's series names or patterns.
         replaces: folder with earlier results of this study; the new results refer to them as replaced.
     """
     restrict_output()

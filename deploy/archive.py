@@ -206,7 +206,7 @@ class Archive:
 
 
 def results_in(packed: bytes) -> dict[str, bytes]:
-    """Return file name -> content of the results in a zip archive; empty if the archive is damaged or too large."""
+    """Return the results in a zip archive by file name; empty if the archive is damaged or too large."""
     try:
         with zipfile.ZipFile(io.BytesIO(packed)) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > LARGEST:

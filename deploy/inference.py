@@ -54,8 +54,9 @@ def infer(bundle: Bundle, aligned: Mapping[str, Volume], work: Path, options: Se
 def run_command(command: Sequence[str], folder: Path, work: Path) -> None:
     """Run the bundle's inference command in `folder` without showing its output.
 
-    If the command fails, raise an InputError with the bundle's reason for the case, or else the first exception, or
-    else the last line of stderr. The message omits the path of `work`, which may identify the patient.
+    If the command fails, raise an InputError with the bundle's reason for the case; without a reason, with the first
+    exception or, if stderr shows none, its last line. The message omits the path of `work`, which may identify the
+    patient.
     """
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # the bundle's own code
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)

@@ -39,9 +39,7 @@ def login(address_name: str, user_name: str, file_name: str) -> tuple[str, str, 
             ssl.create_default_context().load_verify_locations(*(None, authorities) if is_folder else (authorities,))
         except OSError as error:  # also ssl.SSLError
             what = "no certificates" if isinstance(error, ssl.SSLError) else error.strerror
-            raise InputError(
-                f"REQUESTS_CA_BUNDLE={authorities}: {what}; expected certificates of authorities"
-            ) from None
+            raise InputError(f"REQUESTS_CA_BUNDLE={authorities}: {what}; expected CA certificates") from None
     return url, user, password
 
 
@@ -57,4 +55,4 @@ def session_of(user: str, password: str) -> requests.Session:
 def hint_of(error: Exception, what: str) -> str:
     """Return a hint on the certificate of the server `what` for a TLS error, else ""."""
     is_tls = isinstance(error, requests.exceptions.SSLError)
-    return f"; set REQUESTS_CA_BUNDLE to the file of {what}'s certificate or of its authority" if is_tls else ""
+    return f"; set REQUESTS_CA_BUNDLE to a file with the certificate of {what} or of its CA" if is_tls else ""

@@ -164,7 +164,7 @@ def _lost_at_the_ends(grid: Grid, other: Grid) -> int:
 
 
 def spacing_remarks(volume: Volume, trained: tuple[float, float] = (1.0, 1.0)) -> list[Remark]:
-    """Return one remark, or none: a voxel edge is outside the range `trained` (mm) by more than a factor of `SPACING`.
+    """Return a remark if a voxel edge is outside the range `trained` (mm) by a factor above `SPACING`, else none.
 
     The loss of accuracy outside the range is unknown.
     """

@@ -25,7 +25,7 @@ def preview(study: str, series_names: str = "", modalities: str = ",".join(MODAL
 
     Args:
         study: folder with the files of one or more studies, or text file with a series name in each line.
-        series_names: YAML file with the site's series names: name or pattern -> modality.
+        series_names: YAML file with the modality of each of the site's series names or patterns.
         modalities: modalities of the model, such as T1 for a stroke model; by default those of a tumour model.
         prepare: accept series from several frames of reference, as deploy.app --prepare does.
     """

@@ -60,8 +60,8 @@ def serve(
         reference: modality whose series gives the grid of the result; by default T1ce for tumours, T1 for strokes.
         bundle_options: additional options of the bundle's inference, such as "--model_size=tiny --overlap=0.25".
         prepare: prepare raw scans for the model.
-        send_to: name of a DICOM node in Orthanc's configuration that gets the results, too, such as a PACS; by default
-            the variable ORTHANC_SEND_TO, else none.
+        send_to: DICOM node that also receives the results, such as a PACS, by its name in Orthanc's configuration; by
+            default the variable ORTHANC_SEND_TO, else none.
         time_limit: seconds for the segmentation of one study.
         attempts: number of attempts at a study; the waits between attempts are 1 minute, 10 minutes, and so on.
         once: exit when no study can be tried now.

@@ -118,7 +118,7 @@ def _numbers(values: NDArray[np.float64]) -> list[str]:
 
 
 def _groups(header: Dataset, **keywords: Sequence[str]) -> Dataset:
-    """Make functional groups (group name -> keywords) from a header's attributes."""
+    """Make functional groups from a header's attributes; `keywords` maps each group to its attributes."""
     result = Dataset()
     for name, members in keywords.items():
         group = Dataset()

@@ -159,7 +159,7 @@ class Service:
         return task, next_look
 
     def _work_on(self, study: StoredStudy, mark: Mark) -> None:
-        """Try a study once. If Orthanc refuses the mark, forget a deleted study, and bar others for `LOOK` seconds."""
+        """Try a study once. If Orthanc refuses the mark, bar the study for `LOOK` seconds or, if deleted, forget it."""
         try:
             self._try(study, mark)
         except RefusedError as error:

@@ -10,7 +10,7 @@ FOLDER = Path(__file__).parent
 
 
 def commands() -> dict[str, str]:
-    """Return command -> title, the first line of the module's docstring; no module is imported."""
+    """Return the title of each command, the first line of its module's docstring; no module is imported."""
     sources = {file.stem: file for file in FOLDER.glob("*.py")} | {
         file.parent.name: file for file in FOLDER.glob("*/__main__.py")
     }

@@ -130,7 +130,7 @@ def _git(clone: Path, *words: str) -> bytes:
 
 
 def _files(clone: Path) -> dict[str, str]:
-    """Return path -> hash of the newest version, for all files in the clone's history."""
+    """Return, by path, the hash of the newest version of each file in the clone's history."""
     changes = _git(clone, "log", "--all", "-m", "-z", "--raw", "--no-abbrev", "--no-renames", "--format=")
     entries = changes.decode(errors="replace").split("\0")
     digests: dict[str, str] = {}

@@ -94,7 +94,7 @@ def check_early(files: Sequence[str | Path], options: Mapping[str, Any]) -> None
 
 
 def check_paths(options: Mapping[str, Any]) -> None:
-    """Refuse options that name a file or folder to read that does not exist."""
+    """Refuse options whose input file or folder does not exist."""
     for name, (exists, why_not) in READ.items():
         given = optional(options.get(name))
         for path in [given] if isinstance(given, str) else given or ():

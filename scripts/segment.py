@@ -54,8 +54,8 @@ def segment(
         checkpoint: weights of a training run; by default models/model.pt of the bundle.
         like: target space of the training scans: ukb, brats or atlas; by default the bundle's.
         brain: brain extraction, by default as for the training scans; see python -m scripts.prepare.
-        patterns: modality -> pattern of its files' names; see python -m scripts.prepare.
-        series: subject -> DICOM series to use; see python -m scripts.prepare.
+        patterns: pattern of the file names of each modality; see python -m scripts.prepare.
+        series: DICOM series to use for a subject; see python -m scripts.prepare.
         missing: refuse or keep a subject that lacks a modality; keep is for models trained with missing modalities.
         device: cpu or cuda.
         accept: subjects outside the limits whose pictures look right; see python -m scripts.prepare.

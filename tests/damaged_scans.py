@@ -90,8 +90,8 @@ HEADERS = {
     "too short inside": _row("unreadable", "t2", _shorten_inside, "2270 of 2272 bytes"),  # 352 and 10 x 12 x 8 of 2
     "2D": _row("dimensions", "t1", lambda f: save(f, brain()[..., 3]), "shape 10 x 12; expected three dimensions"),
     "4D": _row("dimensions", "t1", lambda f: save(f, np.stack(2 * [brain()], -1)), "shape 10 x 12 x 8 x 2; expected"),
-    "no voxel": _row("unreadable", "t1", lambda f: set_header(f, 42, "<i2", 0), "shape 0 x 12 x 8, where each"),
-    "negative edge": _row("unreadable", "t1", lambda f: set_header(f, 42, "<i2", -9), "shape -9 x 12 x 8, where"),
+    "no voxel": _row("unreadable", "t1", lambda f: set_header(f, 42, "<i2", 0), "shape 0 x 12 x 8 with an edge"),
+    "negative edge": _row("unreadable", "t1", lambda f: set_header(f, 42, "<i2", -9), "shape -9 x 12 x 8 with an edge"),
     "shape": _row(
         "shape",
         "t1",

@@ -92,17 +92,17 @@ class Cohort:
         about: Help of `python -m scripts.datalists NAME`: a summary line and paragraphs.
         root: Description of the cohort's folder, for help texts.
         space: Space of its scans.
-        phantom: Function that returns, for the index of a synthetic person, the values of the first layout's fields,
-            including `person`.
+        phantom: Function from the index of a synthetic person to the values of the first layout's fields, including
+            `person`.
         head: Kind of the synthetic heads, a key of `scripts.phantoms.layouts.HEADS`.
         conventions: Label conventions, starting with the bundle's; regions are in channel order, overlapping regions
             are nested, 0 is background.
-        contrasts: Modality to imitate in synthetic scans, for each modality without a sequence in
-            `scripts.phantoms.mr_signal`.
+        contrasts: For each modality without a sequence in `scripts.phantoms.mr_signal`, the modality that its
+            synthetic scans imitate.
         protocol: Scoring protocol.
         dtype: Voxel type of images on disk.
-        outputs: Names of the output channels in the metadata.json of the cohort's bundles, by which the DICOM service
-            recognises the bundles.
+        outputs: Names of the output channels in the metadata.json of the cohort's bundles; the DICOM service recognises
+            the bundles by these names.
         segments: DICOM segments, numbered from 1 in this order.
         reference: Modality whose series defines the DICOM grid by default.
     """

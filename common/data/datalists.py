@@ -62,8 +62,8 @@ class Datalist:
         Args:
             split: Name of the split: "training", "validation", "testing", "unlabelled", or "all" for every subject of
                 the datalist.
-            modalities: Names in channel order, with repeats allowed. All of the datalist by default.
-            label_convention: Label convention, for which every subject must have a label; None loads no labels.
+            modalities: Names in channel order, repeats allowed; by default all modalities of the datalist.
+            label_convention: Label convention of the labels, which every subject must have; None loads no labels.
             must_exist: Whether every file must exist.
             missing: Modalities to treat as missing in every subject, even if their files exist; None refuses subjects
                 with missing modalities.
@@ -74,8 +74,8 @@ class Datalist:
 
         Raises:
             InputError: a file or folder does not exist, the split is empty, the datalist lacks a modality or has a
-                different label convention, a subject has no label, or a subject lacks all modalities (any, if `missing`
-                is None).
+                different label convention, a subject has no label, or a subject lacks all modalities or, if `missing`
+                is None, any modality.
 
         Example:
             >>> Datalist("brats.json", "/data/brats").load("training", ["T1", "T1"])[0]["image"]  # doctest: +SKIP
@@ -88,7 +88,8 @@ class Datalist:
             raise InputError(f"{self.path}: the split {split} is empty; splits with subjects: {filled}")
         folder = expand_home(self.root, f"--dataset_dir={self.root}").absolute()
         if not folder.is_dir():
-            raise InputError(f"root {self.root}: {why_no_folder(folder)}; paths in {self.path} are relative to it")
+            expected = f"the folder that paths in {self.path} are relative to"
+            raise InputError(f"root {self.root}", why_no_folder(folder), expected)
         names = available if modalities is None else modalities
         if unknown := next((name for name in names if name not in available), None):
             raise InputError(f"modality {unknown}: not in {self.path}, which has {', '.join(available)}")

@@ -32,7 +32,7 @@ from .store import Store
 class Draw(int):
     """The index of a case, with the seed for its random transforms.
 
-    As an int, it is also a valid index of MONAI's own datasets, which ignore the seed.
+    A `Draw` is an int, so MONAI's own datasets also accept it as an index; they ignore the seed.
     """
 
     seed: int
@@ -107,7 +107,7 @@ class CaseDataset(CacheDataset):
 
 
 def _case_of(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an entry with a list of images and a subject, which may be in the name of the first image alone."""
+    """Return an entry with a list of images and a subject, by default from the name of the first image."""
     image = entry["image"]
     files = [image] if isinstance(image, str | Path) else image
     if "subject" in entry:

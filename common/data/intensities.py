@@ -1,4 +1,4 @@
-"""Compute z-scores over the brain, the same scale for images with and without skull; deepbet segments whole heads."""
+"""Compute z-scores over the brain, alike with and without skull; in whole heads, deepbet finds the brain."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cache

@@ -56,8 +56,8 @@ def open_nrrd(path: str | Path) -> Any:
     """Open a file with one volume as a NIfTI image with the NRRD space as sform; voxels are read on demand.
 
     Raises:
-        ValueError: the header is damaged, names a separate data file, or states no space in mm, other than three
-            dimensions, or an unsupported type or encoding.
+        ValueError: the header is damaged, names a separate data file, or lacks a space in mm, three dimensions, or a
+            supported type or encoding.
     """
     import nibabel  # slow
 
@@ -76,15 +76,15 @@ def open_nrrd(path: str | Path) -> Any:
     if len(sides) != 3 or None in sides or list(map(len, vectors)) != [3, 3, 3]:
         raise ValueError(f"space {space}, or axes without directions, so that left and right are unknown")
     if units := set(re.findall(r'"(.*?)"', fields.get("space units", ""))) - {"mm", ""}:
-        raise ValueError(f"space units {', '.join(sorted(units))}, where mm was expected")
+        raise ValueError(f"space units {', '.join(sorted(units))}, not mm")
     sizes = tuple(int(size) for size in fields.get("sizes", "").split())
     if fields.get("dimension") != "3" or len(sizes) != 3:
-        raise ValueError(f"{fields.get('dimension', 'no')} dimensions, where 3 were expected")
+        raise ValueError(f"{fields.get('dimension', 'no')} dimensions, not 3")
     kind = re.sub(" int$|_t$", "", fields.get("type", "none").lower().replace("unsigned ", "u").removeprefix("signed "))
     if (code := TYPES.get(kind.replace(" ", ""))) is None:
-        raise ValueError(f"unsupported type {fields.get('type')}, where one of {', '.join(TYPES)} was expected")
+        raise ValueError(f"type {fields.get('type')}, not one of {', '.join(TYPES)}")
     if fields.get("encoding") not in ENCODINGS:
-        raise ValueError(f"encoding {fields.get('encoding')}, where one of {', '.join(ENCODINGS)} was expected")
+        raise ValueError(f"encoding {fields.get('encoding')}, not one of {', '.join(ENCODINGS)}")
     origin = _numbers(fields.get("space origin", "0,0,0").strip("()"))
     affine = nibabel.affines.from_matvec(np.transpose(vectors), origin)
     dtype = np.dtype(code).newbyteorder(">" if fields.get("endian") == "big" else "<")

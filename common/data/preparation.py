@@ -176,7 +176,7 @@ def _is_outside(measured: Sequence[Any], expected: Sequence[Any], factor: float)
 
 
 def skull_in(ranges: Ranges) -> str:
-    """Return "brains without skull" or "whole heads"; "" for a mixture or brain-sized volumes that reach the border."""
+    """Return "brains without skull" or "whole heads"; "" for a mixture, or if brain-sized volumes reach the border."""
     low, high = ranges["volume"]
     if high <= BRAIN:
         return WITHOUT_SKULL if ranges["air"][1] <= REACHING else ""

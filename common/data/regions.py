@@ -126,7 +126,7 @@ def known_labels(convention: str) -> frozenset[int]:
 
 
 def painting_order(convention: str) -> list[tuple[int, int]]:
-    """Return (channel, label value) of each region, outermost first: painted in order, the innermost label remains.
+    """Return (channel, label value) of each region, outermost first, so that inner regions are painted over outer ones.
 
     The value is the region's smallest label that no inner region has or, if there is none, its smallest label.
     """
@@ -178,5 +178,5 @@ def alike(convention: str) -> tuple[str, ...]:
 
 
 def aliases_of(conventions: Iterable[str]) -> dict[int, int]:
-    """Return the label aliases of conventions, as label value -> equivalent value; {} if they have none."""
+    """Return the label aliases of conventions: a mapping from label to equivalent label; empty without aliases."""
     return ALIASES if "brats2021" in conventions else {}

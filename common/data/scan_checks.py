@@ -186,7 +186,7 @@ def read_headers(case: Mapping[str, Any], root: str) -> tuple[list[Problem], dic
 def read_scan(path: str | Path, dtype: type | None = None) -> tuple[Any, np.ndarray]:
     """Check and read a file with a single volume; return nibabel's image and the scaled voxels [x, y, z].
 
-    A failed check of its header or checksum raises `InputError`.
+    Raise `InputError` if the header or checksum fails a check.
     """
     file = str(path)
     scan, problem = _open(file, "")
@@ -214,7 +214,7 @@ def broken_file(files: Sequence[Any]) -> tuple[str, str] | None:
 
 
 def what_broke(entry: Mapping[str, Any], error: BaseException) -> str:
-    """Describe why a case failed: its unreadable file or, if all can be read, the transforms' error and all files."""
+    """Describe why a case failed: an unreadable file or, if every file can be read, the transforms' error."""
     if broken := broken_file(files_in(entry)):
         return f"{broken[0]}: {broken[1]}; expected {READABLE}"
     location = place_in_user_code(error)

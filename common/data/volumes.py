@@ -34,15 +34,15 @@ ROTATION = 5e-5  # tolerance of a qform's direction cosines; within it ITK, too,
 def open_volume(path: str | Path) -> Any:
     """Open a volume without reading voxels: `dataobj` reads them on demand, `affine` maps voxels to mm in RAS+.
 
-    A NIfTI file's affine is the sform if its code is above 0, else the qform if its code is above 0, else an assumption
-    (`is_assumed`): LAS voxels of the stated size, centred on 0 mm. pixdim never changes an sform. A missing file
-    raises FileNotFoundError; a damaged file may raise any exception.
+    A NIfTI file's affine is the sform or, if the sform's code is 0, the qform. If both codes are 0, the affine is an
+    assumption (`is_assumed`): LAS voxels of the stated size, centred on 0 mm. pixdim never changes an sform. A missing
+    file raises FileNotFoundError; a damaged file may raise any exception.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(why_no_file(path))
     scan = open_nrrd(path) if str(path).lower().endswith(".nrrd") else _open_with_nibabel(path)
     if min(scan.shape, default=1) < 1:  # readers take a negative length for "to the end"
-        raise ValueError(f"shape {' x '.join(map(str, scan.shape))}, where each edge has 1 voxel or more")
+        raise ValueError(f"shape {' x '.join(map(str, scan.shape))} with an edge below 1 voxel")
     return scan
 
 
@@ -63,7 +63,7 @@ def _open_with_nibabel(path: str | Path) -> Any:
             stored = type(scan.header).from_fileobj(stream, check=False)  # before nibabel replaces invalid values
         for code in CODES:
             if not 0 <= stored[code] <= HIGHEST_CODE:  # unset for nibabel, set for the standard
-                raise ValueError(f"{code} {stored[code]}, where NIfTI has 0 to {HIGHEST_CODE}")
+                raise ValueError(f"{code} {stored[code]}, not 0 to {HIGHEST_CODE}")
         if not stored["sform_code"] and 0 in stored["pixdim"][1 : 1 + min(3, scan.ndim)]:
             raise ValueError("pixdim 0, so the size of its voxels is unknown")
         if np.isinf(stored["scl_slope"]):  # NaN and 0 mean no scaling

@@ -210,7 +210,9 @@ def _files(folder: Path) -> Iterable[Path]:
         for name in sorted(names) + [name for name in folders if Path(parent, name).is_symlink()]:
             path = Path(parent, name)
             if path.is_symlink() and not (path.exists() and Path(os.path.realpath(path)).is_relative_to(root)):
-                raise InputError("contains a link that is broken or leads outside it; expected the files themselves")
+                raise InputError(
+                    "contains a link that is broken or leads outside the folder; expected the files themselves"
+                )
             if not path.is_dir():
                 yield path
 
@@ -288,7 +290,7 @@ def _unreadable(error: Exception) -> InputError:
 
 
 def _may_be_an_image(path: Path) -> bool:
-    """Return whether a non-DICOM file may be a damaged image: by its suffix, if empty, or if binary without suffix."""
+    """Return whether a non-DICOM file may be a damaged image: with a DICOM suffix, empty, or binary without suffix."""
     suffix = path.suffix.lower()
     if suffix in DICOM_SUFFIXES or path.stat().st_size == 0:
         return True

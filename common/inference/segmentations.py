@@ -123,7 +123,7 @@ def _rows(table: Path) -> dict[tuple[str, str], tuple[str, str]]:
 class Volumes:
     """Write OUTPUT_DIR/volumes.csv (subject, region, volume_ml, voxels), again after each case.
 
-    Earlier rows stay; with `results`, only those of subjects that are in this record and not in `cases`.
+    Earlier rows stay; with `results`, rows of subjects that are in `cases` or not in `results` are removed.
 
     Args:
         output_dir: Folder of the table.
@@ -187,7 +187,7 @@ class Volumes:
         write_csv(self.path, [COLUMNS, *((*key, *figures) for key, figures in self.rows.items())])
 
     def figures(self, engine: Engine) -> list[str]:
-        """Return one line, the number of subjects and the median volumes of the run; an empty list without subjects."""
+        """Return one line with the number of subjects and the median volumes, or no line without subjects."""
         if not self.measured:
             return []
         volumes = {

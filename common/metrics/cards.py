@@ -74,7 +74,8 @@ class Protocol:
         conventions: label conventions that the protocol scores, its own first; empty: all. Conventions that no protocol
             lists, such as custom regions, are always scored.
         figures: figures in the order of tables, with `DICE` (DIFF-23); the first figure orders the cases of a page.
-        function: (prediction, reference, spacing) -> figures by name, and lesions; masks are boolean [x, y, z].
+        function: Function from prediction, reference (boolean masks [x, y, z]) and spacing to figures by name and
+            lesions.
         has_lesions: whether the protocol also scores lesions.
         settings: fixed settings, for records.
         challenges: further arguments of `function` by challenge, default first.
@@ -116,7 +117,7 @@ class Protocol:
 
 
 def figures(scores: Sequence[Scores], protocol: Protocol) -> dict[str, list[float]]:
-    """Return figure -> a region's values in all cases; after `dice` comes `PRESENT`, only for cases with the region."""
+    """Return a region's values in all cases by figure; after `dice` comes `PRESENT`, for the cases with the region."""
     values = {}
     for name in protocol.units:
         values[name] = [measured.values[name] for measured in scores]

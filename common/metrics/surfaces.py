@@ -26,7 +26,7 @@ class Surface(NamedTuple):
 def surface_of(mask: NDArray[np.bool_], spacing: Spacing, origin: tuple[int, int, int] = (0, 0, 0)) -> Surface:
     """Return the surface of a mask [x, y, z]; voxels outside the array count as background.
 
-    `spacing` is in mm, and `origin`, the position of the mask in its volume, in voxels.
+    `spacing` is in mm; `origin` is the position of the mask in its volume, in voxels.
     """
     box = box_of(mask)
     if not mask[box].size:

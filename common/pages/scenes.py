@@ -61,7 +61,7 @@ class Scene(NamedTuple):
         return np.logical_or.reduce([mask for regions in self.masks.values() for mask in regions.values()])
 
     def background(self, mask: NDArray[np.bool_], preferred: str | None = None) -> str | None:
-        """Return the name of the preferred image or, without it, of the image in which the mask has most contrast.
+        """Return the name of the preferred image or, without it, of the image in which the mask has the most contrast.
 
         Contrast is the difference between the means inside and around the mask, in standard deviations of the image's
         non-zero voxels. For an empty mask, return the first image; without images, None.

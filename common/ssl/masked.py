@@ -60,7 +60,7 @@ class Masked(ProxyTask):
         return network.masked_out(x)
 
     def target(self, views: Views) -> dict[str, torch.Tensor]:
-        """Set hidden voxels of the input to 0; return the clean crops and the hidden voxels [2B, 1, H, W, D]."""
+        """Set hidden voxels of the inputs to 0; return clean crops and the mask of hidden voxels [2B, 1, H, W, D]."""
         count, _, *sides = views.inputs.shape
         hidden = hidden_blocks(count, sides, self.share, self.edge, views.generator, views.inputs.device)
         views.inputs = views.inputs.masked_fill(hidden, 0)
@@ -75,7 +75,7 @@ class Masked(ProxyTask):
         return squared / torch.maximum(deviations, MIN_VARIANCE * clean.shape[1] * counts.sum())
 
     def chance(self, crops: int) -> float:
-        """Return the loss if each view's mean of the hidden voxels is predicted."""
+        """Return the loss of predicting, in each view, the mean of the hidden voxels."""
         return 1.0
 
 

@@ -105,7 +105,7 @@ class Trace(nn.Module):
 
 
 class Scriptable(nn.Module):
-    """Base class of networks that `torch.jit.script` cannot compile and gets as a `Trace` for `window` voxels."""
+    """Base class of networks that `torch.jit.script` cannot compile and replaces with a `Trace` for `window` voxels."""
 
     window: Sequence[int]
 
@@ -131,11 +131,10 @@ class SSLHead(Scriptable):
             corner of the crop, as in the public code) or mean (over all tokens). DIFF-31
         tasks: Proxy tasks, or names of tasks in a checkpoint (names not in `TASKS` get no head); by default the
             paper's: reconstruction, rotation and contrastive.
-        window: Size in voxels of the input for which `torch.jit.script` gets a traced copy of the network (not Swin's
-            attention window).
+        window: Input size in voxels of the traced copy that `torch.jit.script` uses (not Swin's attention window).
 
     Attributes:
-        modality_axes: Head tensors with one slice per modality -> axis of the slices.
+        modality_axes: For each head tensor with one slice per modality, the axis of the slices.
 
     Raises:
         ArgumentError: `head_tokens` or `model_size` is unknown.
@@ -187,8 +186,7 @@ def swin_unetr(
 ) -> SwinUNETR:
     """Build MONAI's SwinUNETR in a model size (paper, Table 2); `options` are further arguments of SwinUNETR.
 
-    `window` is the size in voxels of the input for which `torch.jit.script` gets a traced copy of the network (not
-    Swin's attention window).
+    `window` is the input size in voxels of the traced copy that `torch.jit.script` uses (not Swin's attention window).
 
     Example:
         >>> sum(p.numel() for p in swin_unetr(4, 3, "small").parameters())

@@ -63,7 +63,7 @@ class ProxyTask(ABC):
         quantity: Quantity that the loss measures, with the unit.
         least_crops: Smallest number of crops in a batch that the loss needs; validation skips smaller batches.
         corrupts: Whether the task needs corrupted views; without such a task, views are not corrupted.
-        modality_axes: Head tensors with one slice per modality -> axis of the slices.
+        modality_axes: For each head tensor with one slice per modality, the axis of the slices.
     """
 
     name: str

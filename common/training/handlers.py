@@ -35,8 +35,8 @@ from .records import peak_memory
 class Forecast:
     """Print the cost of a training run: steps, crops and disk space first; time and memory after some steps.
 
-    Raise `ArgumentError` if the disk is too small for the checkpoints, and `InputError` if a batch has not the planned
-    size. The estimate assumes an optimiser with two moments per parameter, such as AdamW.
+    Raise `ArgumentError` if the disk is too small for the checkpoints, and `InputError` if a batch does not have the
+    planned size. The estimate assumes an optimiser with two moments per parameter, such as AdamW.
     """
 
     STEPS = 10  # number of timed steps, after a first step that also fills caches
@@ -48,7 +48,7 @@ class Forecast:
         self._first = self._last = 0  # iterations after which the timing starts and ends
 
     def attach(self, engine: Engine) -> None:
-        """Print the cost of the trainer `engine`, on the main process."""
+        """Print the cost of the training run of `engine`, on the main process."""
         if idist.get_rank() == 0:
             engine.add_event_handler(Events.STARTED, self._announce)
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._time)
@@ -220,8 +220,8 @@ class LossTerms(Metric):
     """The mean of each term of the self-supervised loss over all views of a run, and the weighted sum of the means.
 
     A task may need several crops in a batch (`least_crops`); the task's mean is over the batches with enough crops.
-    `engine.state.metrics` gets the total as `total` and under the metric's name, each term under the task's name, and
-    `ProxyTask.cosine` of tasks with embeddings as `TASK_cosine`. Means are over the views of all ranks.
+    In `engine.state.metrics`, the total is stored as `total` and under the metric's name, each term under the task's
+    name, and `ProxyTask.cosine` of tasks with embeddings as `TASK_cosine`. Means are over the views of all ranks.
 
     Raises:
         InputError: Every batch had fewer crops than a task needs.
@@ -269,7 +269,7 @@ class LossTerms(Metric):
 class RegionScores(Metric):
     """The scores of a protocol for each case and each region of a label convention; see `common.metrics`.
 
-    `engine.state.metrics` gets for each region: the mean Dice over all cases, as `REGION`; the means of the protocol's
+    `engine.state.metrics` holds, for each region: the mean Dice over all cases, as `REGION`; means of the protocol's
     remaining metrics, as `REGION_METRIC`; the mean Dice over the cases with the region in the reference, as
     `REGION_dice_present` (NaN without cases); and the number of these cases, as `REGION_n_present`. The mean of all
     `REGION` is stored under the metric's name, NAME, and the mean of all `REGION_dice_present` as `NAME_present`,

@@ -135,7 +135,7 @@ def separate(handlers: Sequence[Any]) -> tuple[list[Tracker], list[Any]]:
 
 
 def untracked(handlers: Sequence[Any]) -> list[Any]:
-    """Return a validator's handlers without trackers, because `TrainingRecord` logs the validator's metrics to them."""
+    """Return a validator's handlers without trackers, which get the validator's metrics from `TrainingRecord`."""
     return separate(handlers)[1]
 
 

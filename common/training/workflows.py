@@ -107,7 +107,7 @@ def prediction_handlers(
     """Return the handlers of an evaluation or inference, in the order in which they must be attached.
 
     These are progress, `handlers`, trackers, and a handler that prints the lines of `figures.figures(engine)`, then the
-    paths of `results`, names of files and folders in `output_dir`. Trackers get the .json, .csv and .npz files.
+    paths of `results` (files and folders in `output_dir`, by name). Trackers get the .json, .csv and .npz files.
     """
     paths = {key: Path(output_dir) / path for key, path in results.items()}
     files = [path for path in paths.values() if path.suffix in (".json", ".csv", ".npz")]
@@ -117,7 +117,7 @@ def prediction_handlers(
 
 
 class Conclusion:
-    """Print a run's figures and the paths of its results once it has succeeded.
+    """Print a summary of a successful run at its end, and the paths of the results.
 
     Args:
         figures: Function from the engine to the lines to print; without lines, no paths are printed either.

@@ -132,12 +132,12 @@ def settings_of(checkpoint: str | Path | Sequence[str]) -> dict[str, Any]:
 
 
 def measured_of(checkpoint: str | Path | Sequence[str]) -> list[dict[str, Any]]:
-    """Return the ranges measured on the training scans (`FIGURES`), for each checkpoint that records them.
+    """Return the ranges of the measurements in `FIGURES` over the training scans, for each checkpoint with such ranges.
 
-    The entry `spacing` is that of the network's input, after any resampling.
+    If training resampled the scans, `spacing` is the spacing after resampling.
 
     Raises:
-        InputError: a file cannot be read, or its ranges are not finite or lack the names and shapes of `FIGURES`.
+        InputError: a file cannot be read, or has ranges that are not finite or do not match `FIGURES`.
     """
     report_in_one_line()  # as in `settings_of`
     ranges = []
@@ -145,7 +145,8 @@ def measured_of(checkpoint: str | Path | Sequence[str]) -> list[dict[str, Any]]:
         metadata = metadata_of(file) if file.exists() else {}
         measured, spacing = metadata.get("measured"), metadata.get("spacing")
         if measured is not None and not _are_ranges(measured):
-            raise InputError(f"checkpoint {file}", f"metadata: measured={measured!s:.80}: expected ranges of figures")
+            expected = f"finite ranges of {', '.join(FIGURES)}"
+            raise InputError(f"checkpoint {file}", f"metadata: measured={measured!s:.80}", expected)
         if measured is not None:
             ranges.append(dict(measured) | ({"spacing": [spacing, spacing]} if spacing else {}))
     return ranges

@@ -69,7 +69,7 @@ def check(path: Path, is_archive: bool) -> None:
 
 
 def _follow(program: Iterable[tuple[pickletools.OpcodeInfo, Any, int | None]]) -> None:
-    """Simulate and check a program, with sizes in place of values."""
+    """Simulate a program with the sizes of its values instead of the values, and check each step."""
     stack: list[Value] = []
     marks: list[int] = []
     memo: dict[int, Value] = {}
@@ -103,7 +103,7 @@ def _follow(program: Iterable[tuple[pickletools.OpcodeInfo, Any, int | None]]) -
 
 
 def _extend(container: Value, name: str, operands: list[Value], size: int) -> None:
-    """Add values to a list or dictionary; refuse a container in another value, of which the size is already counted."""
+    """Add values to a list or dictionary; refuse one inside another value, because its size is already counted."""
     if container.is_held:
         raise InputError("a list or dictionary contains itself, or is changed after it was put into another value")
     container.size += size

@@ -170,11 +170,11 @@ def read_record(path: str | Path) -> dict[str, Any] | None:
     file = record_of(path)
     if not file.exists():
         return None
-    expected = f"the SHA-256 of {Path(path).name} and its metadata"
+    expected = f"the SHA-256 and the metadata of {Path(path).name}"
     record = valid_json(file, expected)
     stated, converted = (record.pop(key, None) if isinstance(record, dict) else None for key in (HASH, OTHER_HASH))
     if not isinstance(stated, str):
-        raise InputError(file, f"no entry {HASH}", f"{expected}; delete or rename it if it does not describe {path}")
+        raise InputError(file, f"no entry {HASH}", f"{expected}; if this JSON is not for {path}, delete or rename it")
     if (actual := digest(path)) not in (stated, converted):
         raise InputError(f"checkpoint {path}", f"SHA-256 {actual}, but {file} belongs to a file with {stated:.64}")
     return record

@@ -37,8 +37,8 @@ class Report:
         missing: Names of tensors only in the network, which keep their initial values.
         unexpected: Names of tensors only in the checkpoint, which are ignored.
         modalities: Modalities of the network, in channel order.
-        shares: Changed layers -> share of each channel in the layer's response (see `response_shares`).
-        aliases: Modalities of the network -> modalities of the checkpoint that supply their filters.
+        shares: For each changed layer, the share of each channel in the layer's response (see `response_shares`).
+        aliases: For modalities of the network, the modality of the checkpoint that supplies the filters.
     """
 
     source: str | None
@@ -103,8 +103,8 @@ def initialise(
         network: Network, changed in place.
         pretrained: Checkpoint that names its modalities; None changes nothing.
         modalities: Names of the network's input channels, in order.
-        modality_aliases: Modalities that the checkpoint lacks -> modalities that supply their filters, such as {"T2":
-            "FLAIR"}, which treats T2 as FLAIR, even if FLAIR is also a channel.
+        modality_aliases: For a modality that the checkpoint lacks, the modality that supplies its filters: {"T2":
+            "FLAIR"} treats T2 as FLAIR, even if FLAIR is also a channel.
 
     Raises:
         InputError: the checkpoint cannot be read, names no modalities, or has a different encoder or no common tensor.

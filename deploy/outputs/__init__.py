@@ -35,7 +35,7 @@ class Case:
 
 
 def make_all(case: Case) -> "dict[str, Any]":
-    """Make all objects of a case; return name -> object."""
+    """Make all objects of a case; return the objects by name."""
     modules = {name: import_module(f"{__name__}.{name}") for name in NAMES}
     made: dict[str, Any] = {}
     for name in sorted(NAMES, key=lambda name: modules[name].STEP):

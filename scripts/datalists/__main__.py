@@ -95,12 +95,12 @@ def generic(
         root: folder of the data set.
         output: the datalist, a JSON file.
         regions: YAML file with the name and labels of each region, the outermost first; see
-            docs/tutorials/own-data.md. By default regions.yaml in `root`, or the regions of dataset.json. Without
+            docs/tutorials/own-data.md. The default is regions.yaml in `root`, or the regions of dataset.json. Without
             either, all label maps are read. If 1 is their only value, the region is lesion; otherwise the command
             stops and prints an example file for their values.
         layout: folders, flat, bids or nnunet, if several are possible.
-        modalities: modalities to take, in this order, such as T1,FLAIR. By default those of every subject, or with
-            `--missing=keep` those of any subject. For other file names, give the last words of names or paths, such as
+        modalities: modalities to take, in this order, such as T1,FLAIR; by default those of every subject or, with
+            `--missing=keep`, those of any subject. For other file names, give the last words of names or paths, such as
             T1=t1_mprage,FLAIR=pre/FLAIR, or patterns, such as T1=IXI-T1/* or T1={subject}/pre/T1. In nnU-Net's layout
             the words are channel names. T1= (no words) is for names without a modality.
         label: last words or pattern of label maps' names, such as lesion_mask or masks/*. In BIDS, the name of a

@@ -30,8 +30,8 @@ def build(
     """Write the datalist of a cohort.
 
     `scan` finds the visits in a folder, and `splits` assigns people to splits; if only some visits have a label, the
-    rest go to `unlabelled`. Visits with fewer than `min_slices` slices with signal in an image are left out; 0 reads no
-    image. The output must not replace the files in `inputs` (option -> file).
+    rest go to `unlabelled`. Visits with fewer than `min_slices` slices with signal in an image are left out; without
+    a minimum (0), no image is read. The output must not replace the files in `inputs` (files by option).
     """
     target = expand_home(output, f"--output={output}")
     check_outputs([("output", target)], inputs or {})
@@ -73,7 +73,7 @@ def sizes(content: Mapping[str, Any]) -> str:
 
 
 def _assign(cohort: Scan, visits: Sequence[SubjectFiles], splits: RandomSplits) -> dict[str, list[SubjectFiles]]:
-    """Return split -> visits. People that the layout holds out go to testing, visits without a label to unlabelled.
+    """Return visits by split. People that the layout holds out go to testing, visits without a label to unlabelled.
 
     The split unlabelled exists only if the cohort has a label convention and some visits have no label.
     """

@@ -66,7 +66,7 @@ class Result:
 
     @property
     def problems(self) -> dict[int, list[Problem]]:
-        """Case index (-1: the whole cohort) -> problems; cases with errors first, otherwise in datalist order."""
+        """Problems by case index (-1: the whole cohort); cases with errors first, otherwise in datalist order."""
         problems: dict[int, list[Problem]] = {}
         for index, problem in sorted(self.findings, key=lambda finding: finding[0]):
             problems.setdefault(index, []).append(problem)
@@ -128,7 +128,8 @@ def check(
         datalists.check_replaceable(repaired)
     folder = expand_home(root, f"--root={root}")
     if not folder.is_dir():
-        raise InputError(f"--root={root}: {why_no_folder(folder)}; paths in {datalist} are relative to it")
+        expected = f"the folder that paths in {datalist} are relative to"
+        raise InputError(f"--root={root}", why_no_folder(folder), expected)
     content = datalists.read(source, may_repeat=True)  # repeats are reported below
     cases = [{**entry, "split": split} for split in datalists.SPLITS for entry in content.get(split, [])]
     if not cases:
@@ -176,7 +177,7 @@ def _check_root(cases: Sequence[Mapping[str, Any]], root: str, folder: Path) -> 
 def _ordered(
     cases: Sequence[Mapping[str, Any]], records: Sequence[Record], cohort_findings: Sequence[tuple[int, Problem]]
 ) -> list[tuple[int, Problem]]:
-    """Return all findings: first those on the whole cohort, then by case, file and position in `CHECKS`."""
+    """Return all findings: first those on the whole cohort, then the rest by case, file and position in `CHECKS`."""
     subject_findings = [(index, problem) for index, record in enumerate(records) for problem in record.problems]
     order = list(CHECKS)
 

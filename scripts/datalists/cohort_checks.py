@@ -73,8 +73,8 @@ def _absent_regions(records: Sequence[Record], convention: str) -> Iterator[tupl
 def _repeated(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> Iterator[tuple[int, Problem]]:
     """Find subjects, people and images that occur twice; report the copy, with the name of the case to keep.
 
-    The case to keep is a case without errors, else the case in the most strictly held-out split, else the first in the
-    datalist. Visits of a person may share a split or be unlabelled.
+    Cases without errors are kept first, then cases in the most strictly held-out split, then the first in the datalist.
+    Visits of a person may share a split or be unlabelled.
     """
 
     def rank(index: int) -> tuple[bool, int, int]:
@@ -97,7 +97,10 @@ def _repeated(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> 
 
 
 def _duplicates(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> dict[str, dict[Any, dict[int, str]]]:
-    """Return kind of duplicate -> subject, person or digest -> {case index: file to report}, also for single cases."""
+    """Group cases by each kind of duplicate and by subject, person or digest; return the file to report for each case.
+
+    Groups of a single case are included.
+    """
     groups: dict[str, dict[Any, dict[int, str]]] = {kind: defaultdict(dict) for kind in (SUBJECT, VOXELS, PERSON)}
     for index, (case, record) in enumerate(zip(cases, records, strict=True)):
         groups[SUBJECT][case["subject"]][index] = first_image(case)

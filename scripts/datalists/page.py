@@ -42,8 +42,9 @@ def draw(
 ) -> tuple[str, str, str] | None:
     """Draw three planes of an image, and return (file, modality, data URI); None if no file is readable.
 
-    `order` is a case and the image to draw; if that is None, unreadable or the label, the first readable image is
-    drawn, else the label. The planes pass through the centre of the non-finite voxels, else of the label or volume.
+    `order` is a case and the image to draw. If that is None, unreadable or the label, the first readable image is drawn
+    or, if there is none, the label. The planes pass through the centre of the non-finite voxels or, if all voxels are
+    finite, of the label (the volume without a label).
     """
     case, file = order
     label = _volume(root, case.get("label"))

@@ -51,8 +51,8 @@ def scan_any(
     """Scan any data set and print its layout, modalities and regions; `layout` and `regions` are detected if None.
 
     `person` takes a subject's name and returns the person. If `naming` lists no modalities, the modalities that all
-    subjects have are taken or, with `keep_missing`, those that any subject has. For label maps with unnamed regions,
-    `is_asking` raises an InputError (`from_labels`).
+    subjects have are taken or, with `keep_missing`, those that any subject has. `is_asking` is that of `from_labels`,
+    which finds the regions if nothing names them.
     """
     with reporting_path_errors(f"--root={root}", "a folder of scans"):
         listing = list_images(root)
@@ -86,7 +86,7 @@ def _refuse_clashes(data: DataSet, naming: Naming) -> None:
 
 
 def options_of(data: DataSet, naming: Naming) -> dict[str, str]:
-    """Return command options (name -> value) that select one file of each kind for most subjects; empty if none do."""
+    """Return command options, by name, that select one file of each kind for most subjects; empty if none do."""
     layout, words = remedy(data, naming) if data.name else ("", {})
     options = {"layout": layout} if layout not in ("", data.name) else {}
     if words.keys() - {LABEL}:
@@ -134,7 +134,7 @@ def _modalities(
 def _convention(
     data: DataSet, subjects: list[SubjectFiles], naming: Naming, regions: str | None, workers: int, is_asking: bool
 ) -> str | None:
-    """Return the label convention: `regions`, else the layout's, else from the label maps; None without label maps."""
+    """Return the convention of the label maps: `regions`, the layout's or that of their values; None without maps."""
     labels = [subject.label for subject in subjects if subject.label is not None]
     if not labels:
         if naming.label is not None:

@@ -73,7 +73,7 @@ class RandomSplits:
             raise InputError(f"--validation={self.validation}: cannot be combined with --testing={ALL}")
 
     def draw(self, people: Sequence[str]) -> dict[str, list[str]]:
-        """Return split -> sorted people, for training, validation and testing.
+        """Return the sorted people of each split: training, validation and testing.
 
         The choice for testing does not depend on `validation`. Without people, all splits are empty.
         """
@@ -107,7 +107,7 @@ def _shuffled(people: Sequence[str], seed: int) -> list[str]:
 def person_finder(pattern: str) -> Callable[[str], str]:
     """Return a function that takes a subject's name and returns the person, the first group of `pattern`.
 
-    Raise an InputError for an invalid pattern; the function raises it for a name without a match or a person.
+    Raise an InputError for an invalid pattern; the function raises one for a name without a match or a person.
     """
     try:
         form = re.compile(str(pattern))
@@ -205,7 +205,7 @@ def hold_out(
 
 
 def random_folds(number: int, people: Sequence[str], seed: int) -> tuple[dict[str, int], dict[str, Any]]:
-    """Return person -> fold, drawn by the seed, and the datalist's entries on the source of the folds.
+    """Return the fold of each person, drawn by the seed, and the datalist's entries on the source of the folds.
 
     Fold sizes differ by at most one person. Raise an InputError for more folds than people.
     """
@@ -222,7 +222,7 @@ def _file_names(entry: Mapping[str, Any]) -> list[str]:
 def _published_folds(
     path: Path, person_in: Mapping[str, str], labelled: Collection[str], owners: Mapping[str, str]
 ) -> tuple[dict[str, int], dict[str, Any]]:
-    """Return person -> fold from a file, and the datalist's entries on the source of the folds.
+    """Return the fold of each person, from a file, and the datalist's entries on the source of the folds.
 
     Print how many subjects only the file or only the datalist has. A single visit in the file puts all visits of the
     person into the fold. Raise an InputError if a person is in two folds, or no labelled subject is in the file.
@@ -249,7 +249,7 @@ def _published_folds(
 
 
 def _read_folds(path: Path, owners: Mapping[str, str]) -> dict[str, int]:
-    """Return subject -> fold from a JSON file in the format of SwinUNETR's brats21_folds.json and MONAI's Auto3DSeg.
+    """Return the fold of each subject in a JSON file like SwinUNETR's brats21_folds.json or those of MONAI's Auto3DSeg.
 
         {"training": [{"fold": 0, "image": ["TrainingData/BraTS2021_01146/BraTS2021_01146_flair.nii.gz", ...]}, ...]}
 

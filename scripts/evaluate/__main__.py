@@ -215,7 +215,7 @@ def _output(output: str, names: Sequence[str], inputs: Mapping[str, str]) -> Pat
 def _scores(
     cases: Sequence[CaseFiles], protocol: Protocol, convention: str, workers: int
 ) -> dict[str, dict[str, Scores]]:
-    """Score all cases in worker processes; return case -> region -> scores.
+    """Score all cases in worker processes; return the scores by case and region.
 
     If cases fail, raise an InputError with the first error and the number of further errors.
     """

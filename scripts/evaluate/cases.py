@@ -29,7 +29,7 @@ def find_cases(
     split: str = "testing",
     label_convention: str | None = None,
 ) -> tuple[str, list[CaseFiles], str | None]:
-    """Return an evaluation's label convention, its cases, sorted by name, and their split (None: not of a datalist).
+    """Return an evaluation's label convention, cases (sorted by name) and split (None without a datalist).
 
     No file but a datalist is opened. Files that are not images are ignored. A datalist also gives images and the label
     convention, so `label_convention` is only for folders. Raise InputError for ambiguous or missing files
@@ -61,7 +61,7 @@ def find_cases(
 
 
 def _convention_of(protocol: Protocol | None, label_convention: str | None) -> str:
-    """Return the label convention of a folder: `label_convention`, else the protocol's, else `BINARY`."""
+    """Return a folder's label convention: as given, by default the protocol's own or, if it has none, `BINARY`."""
     if label_convention is None:
         return protocol.conventions[0] if protocol and protocol.conventions else BINARY
     convention = canonical(str(label_convention))
@@ -71,7 +71,7 @@ def _convention_of(protocol: Protocol | None, label_convention: str | None) -> s
 
 
 def _nifti_files(option: str, folder: str | Path) -> dict[str, Path]:
-    """Return case -> image file of a folder, sorted; raise an InputError for odd or repeated names, or no file."""
+    """Return the label maps in a folder by case, sorted; raise an InputError for a bad or repeated name, or no file."""
     path = expand_home(folder, f"--{option}={folder}")
     if not path.is_dir():
         raise InputError(f"--{option}={folder}: {why_no_folder(path)}; expected a folder of label maps")
@@ -100,7 +100,7 @@ def _read_datalist(
     Raise an InputError if a subject's label or first image is missing.
     """
     if dataset_dir is None:
-        raise InputError(f"--dataset_dir: missing; paths in {datalist} are relative to it")
+        raise InputError(f"--dataset_dir: missing; expected the folder that paths in {datalist} are relative to")
     source = datalists.Datalist(datalist, dataset_dir)
     convention = source.content["label_convention"]
     if convention is None:

@@ -96,9 +96,9 @@ def cumulative_ranks(
 
 
 def read_all(folders: Mapping[str, Path]) -> dict[str, Details]:
-    """Read evaluations of the same cases by the same protocol; return system name -> evaluation.
+    """Read evaluations of the same cases by the same protocol; return them by system name.
 
-    Raise InputError if the evaluations differ in protocol, settings, cases, regions, or reference volumes or lesions.
+    Raise InputError if the evaluations differ in protocol, settings, cases, regions, reference volumes or lesions.
     """
     systems = {name: read(folder) for name, folder in folders.items()}
     (name, first), *others = systems.items()

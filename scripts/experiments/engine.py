@@ -308,7 +308,7 @@ def select(study: OpenStudy, only: str = "*", redo: bool = False) -> list[str]:
 def launcher(places: Places, at_once: int, slurm: Mapping[str, Any] | None = None, is_shown: bool = False) -> Launcher:
     """Return a function that runs a job by SLURM, or on this machine, where `at_once` jobs share the cores and GPUs.
 
-    `is_shown` shows the output of a job on this machine instead of writing a log. A SLURM job takes the lock of the
+    With `is_shown`, a job on this machine shows its output instead of writing a log. A SLURM job takes the lock of the
     study's job and writes its record, so that other processes see it as running. If the SLURM job is preempted or out
     of time, SLURM requeues it and training continues.
     """

@@ -1,5 +1,6 @@
-"""The jobs of a study, each after the jobs that it needs: for each entry and combination of axis values, for each
-evaluation of a run, and for each pool of evaluations.
+"""The jobs of a study, each after the jobs that it needs.
+
+There is a job for each entry and combination of axis values, each evaluation of a run, and each pool of evaluations.
 """
 
 import json
@@ -257,7 +258,7 @@ def _datalist(item: _Instance, jobs: Mapping[str, StudyJob]) -> StudyJob:
 
 
 def kind_of(entry: Mapping[str, Any]) -> str:
-    """Return the command of `scripts.datalists`, fold or subset, that derives an entry's datalist from its source."""
+    """Return the command that derives an entry's datalist from its source: fold or subset of `scripts.datalists`."""
     return "fold" if "folds" in entry.get("options", {}) else "subset"
 
 
@@ -431,6 +432,6 @@ def _name_of(name: str, values: Mapping[str, Any]) -> str:
 
 
 def _values_of(values: Mapping[str, Any]) -> list[str]:
-    """Return the values joined for a file name, with the axis before each number: ["tiny-fold0"]; [] without values."""
+    """Return a list with the values joined as in tiny-fold0, the axis before each number; empty without values."""
     joined = "-".join(value if isinstance(value, str) else f"{axis}{value}" for axis, value in values.items())
     return [joined] if joined else []

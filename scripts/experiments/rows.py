@@ -91,7 +91,7 @@ def _reason(name: str, study: OpenStudy) -> str:
 
 
 def scores_of(evaluation: Details, metric: str) -> dict[str, NDArray[np.float64]]:
-    """Return case -> scores [regions] in a metric; `dice_present` is NaN where the region is absent.
+    """Return the scores [regions] of each case in a metric; `dice_present` is NaN for absent regions.
 
     Raise InputError if the evaluation lacks the metric.
     """

@@ -115,7 +115,7 @@ STUDY_SCHEMA = _object(
 
 @cache
 def paper() -> dict[int, dict[str, Any]]:
-    """Return number -> table of the paper, from paper.yaml."""
+    """Return the paper's tables by number, from paper.yaml."""
     return {int(number): table for number, table in read_yaml(Path(__file__).with_name("paper.yaml")).items()}
 
 
@@ -253,7 +253,7 @@ def names_of(baseline: Any) -> list[str]:
 
 
 def axes_of(study: Mapping[str, Any], name: str) -> dict[str, list[Any]]:
-    """Return axis -> values, for the axes of an entry and of its sources."""
+    """Return the values of each axis of an entry and of its sources."""
     entry = study["runs"].get(name) or study["datalists"].get(name, {})
     axes: dict[str, list[Any]] = {}
     for key in ("from", "datalist", "pretrained"):

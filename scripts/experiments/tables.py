@@ -171,7 +171,7 @@ def _cells(
 
 
 def _tested(entry: Entry, baselines: Sequence[str], runs: Mapping[str, Sequence[RowRun]], rising: bool) -> Entry:
-    """Return `entry` with the test against the best baseline with scores; unchanged without one, or for a baseline."""
+    """Return `entry` with the test against the best baseline that has scores, if any; a baseline stays unchanged."""
     candidates = {name: scores for name in baselines if (scores := _scores(runs[name]))}
     if not candidates or entry.row in baselines:
         return entry

@@ -186,6 +186,6 @@ def carry_out(plan: Plan, output: Path) -> None:
     if plan["prepare"] is not None:
         new = ["scripts.segment", "NEW", f"--bundle={plan['bundle']}", f"--like={plan['prepare']['like']}"]
     new += [f"--checkpoint={shown(model)}", ("--output" if plan["prepare"] else "--output_dir") + places_of_new]
-    show("", f"scores: {page}", "for new scans, in a folder NEW:", f"$ {command_line(['python', '-m', *new])}")
+    show("", f"scores: {page}", "to segment new scans in a folder NEW:", f"$ {command_line(['python', '-m', *new])}")
     if sys.stdout.isatty() and {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
         webbrowser.open(page.as_uri())

@@ -23,9 +23,10 @@ Case = Mapping[str, Any]
 class LabelScheme:
     """A label convention in nnU-Net's terms.
 
-    `values` maps the convention's labels to nnU-Net's consecutive labels; `labels` is an entry of dataset.json, the
-    outermost region first. `class_order` (`regions_class_order`) lists, for each region, the convention's label of the
-    voxels outside its inner regions; None for a single region, which is plain segmentation.
+    `values` maps the convention's labels to nnU-Net's consecutive labels. `labels` and `class_order` are the entries
+    `labels` and `regions_class_order` of dataset.json, the outermost region first. `class_order` has one label of the
+    convention for each region: the smallest that no inner region has. It is None for a single region, because nnU-Net
+    then needs no order.
 
     Example:
         >>> scheme = LabelScheme("brats2021")

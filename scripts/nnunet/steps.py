@@ -125,7 +125,7 @@ def train(work: Work, epochs: int, iterations: int, seed: int) -> dict[str, Any]
         torch.backends.cudnn.benchmark = work.device.type == "cuda"
         trainer.run_training()
     if not (checkpoints / FINAL).is_file():
-        raise RuntimeError(f"{checkpoints / FINAL}: nnU-Net's training ended without it")
+        raise RuntimeError(f"{checkpoints / FINAL}: missing, although nnU-Net's training has ended")
     return history(trainer, iterations)
 
 

@@ -51,7 +51,7 @@ def are_finite(metrics: Mapping[str, float]) -> bool:
 
 
 class TestNetwork(unittest.TestCase):
-    """The network of the inference config, in the size of metadata.json, with the bundle's weights if it has any."""
+    """The network of the inference config with the bundle's weights, or random weights if it has none."""
 
     folder: ClassVar[Path]
     weights: ClassVar[Path]

@@ -123,7 +123,7 @@ def _check_weights(file: Path, name: str, configs: Mapping[str, Mapping[str, Any
     if checkpoint.layout.wrapper or checkpoint.layout.beside:
         raise InputError(f"{name}: contains more than named tensors; MONAI reads only a plain state dict")
     if not (record := file.with_suffix(".json")).is_file():
-        raise InputError(f"{name}: no {record.name} beside it, with its SHA-256 and metadata")
+        raise InputError(f"{name}: no {record.name} beside it; expected the SHA-256 and metadata of {file.name} there")
     for config, option in product(CONFIGS, TAKEN_OPTIONS):
         stated, configured = checkpoint.metadata.get(option), configs.get(f"configs/{config}", {}).get(option)
         if None not in (stated, configured) and configured != stated and not str(configured).startswith(("$", "@")):

@@ -126,7 +126,7 @@ def _text(value: Any) -> str:
 
 
 def large_files(folder: Path) -> dict[str, dict[str, str]]:
-    """Return path -> entry of large_files.yml; empty if there is no file.
+    """Return the entries of large_files.yml by path; empty if there is no file.
 
     Raises an InputError if the file is invalid, or an entry is not a path inside the package with a URL and a SHA-256.
     """

@@ -45,9 +45,9 @@ def prepare(
             (T1, or else T1ce, or else the first) is registered to the template, the rest to the reference.
         brain: deepbet (for T1 of adults), a file name pattern of your masks on the reference's grid, such as
             "*_brain.nii.gz", or none (keep the head); by default as in the cohort.
-        patterns: modality -> pattern of its files, such as "{'T1': '*_T1w.nii.gz'}", or the words at the end of
+        patterns: pattern of each modality's files, such as "{'T1': '*_T1w.nii.gz'}", or the words at the end of
             their names or paths, such as pre/T1, instead of the usual words.
-        series: subject -> DICOM series to use, by number or UID, such as "{'sub-01': 'T1=5,T1ce=9'}", for unclear
+        series: DICOM series for a subject, by number or UID, such as "{'sub-01': 'T1=5,T1ce=9'}", for unclear
             headers; rules choose the remaining series (deploy/README.md).
         labels: words that end the names or paths of label maps, such as lesion_mask, or their pattern, such as
             "masks/*"; by default the usual words, as in python -m scripts.datalists generic; none to leave label

@@ -48,7 +48,7 @@ def draw_flicker(prepared: Prepared, reference: str, path: Path, title: str) -> 
 
 
 def _panels(prepared: Prepared, modality: str, outlines: Mapping[str, NDArray[Any]]) -> list[NDArray[np.uint8]]:
-    """Return three planes of a head, through the middle of the last mask in `outlines` (colour -> mask)."""
+    """Return three planes of a head, through the middle of the last mask in `outlines` (masks by colour)."""
     head = prepared.heads[modality]
     steps = np.sign(np.diag(head.affine)[:3]).astype(int)
     ras = tuple(slice(None, None, step) for step in steps)  # axes towards right, anterior and superior

@@ -59,7 +59,7 @@ class Subject:
     fault: str = ""  # reason why the subject cannot be prepared, or ""
 
     def scans(self, modalities: Sequence[str]) -> tuple[Mapping[str, NiftiScan | SeriesScan], list[str]]:
-        """Return modality -> scan for the available modalities, and remarks on the choice of DICOM series."""
+        """Return the available scans by modality, and remarks on the choice of DICOM series."""
         if self.study is not None:
             return choose_scans(self.study, modalities, self.requested)
         return {modality: NiftiScan(self.files[modality]) for modality in modalities if modality in self.files}, []
@@ -136,7 +136,7 @@ def _check_found(
 
 
 def _faults(data: DataSet, naming: Naming, masks: str | None) -> dict[str, str]:
-    """Return subject -> the first clash of the subject's files, with the option that resolves the clash."""
+    """Return, by subject, the first clash of the subject's files, with the option that resolves the clash."""
     faults: dict[str, str] = {}
     clashes = data.clashing(naming.modalities)
     cures = {kind: choosing(data, naming, kind)[0] for kind in {clash.kind for clash in clashes}}

@@ -1,4 +1,4 @@
-"""Charts of the report on runs, and chart functions that the report on a study shares."""
+"""Charts for the run report, and chart functions that the study report also uses."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ POINTS = 600  # largest number of points of a drawn curve
 def loss_chart(
     bundle: str, name: str, quantity: str, train: Mapping[str, Any], validation: Mapping[str, Any]
 ) -> Markup:
-    """Plot a loss term: raw values faint, smoothed on top, held-out values as markers; `quantity` names the axis."""
+    """Plot a loss term: raw values (faint), smoothed values, held-out values (markers); `quantity` names the axis."""
     iterations, values = train["iteration"], np.array(train["loss"][name], float)
     held_out = validation.get("metrics", {}).get(name, [])
 
@@ -64,7 +64,7 @@ def rate_chart(bundle: str, name: str, train: Mapping[str, Any]) -> Markup:
 
 
 def thin(iterations: Sequence[int], values: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """Keep about `POINTS` points of a curve: the lowest and the highest of each of equal parts, so that peaks stay."""
+    """Keep about `POINTS` points of a curve: the lowest and highest of each of its equal parts, so that peaks stay."""
     steps = np.asarray(iterations)
     if len(values) <= POINTS:
         return steps, values

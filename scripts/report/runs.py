@@ -97,7 +97,7 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, list[float | None]]:
-        """Metric -> values on the held-out subjects, one for each validation."""
+        """Values of each metric on the held-out subjects, one for each validation."""
         return self.validation.get("metrics", {})
 
     @property
@@ -140,7 +140,7 @@ def read_stages(folder: Path) -> list[Stage]:
     inside = [path.relative_to(folder) for path in sorted(folder.rglob("run.json"))]
     paths = [folder / path for path in inside if not MLFLOW & set(path.parts) and not is_earlier(path)]
     if not paths:
-        raise InputError(f"{folder}: no run.json in or below it; expected the folder of at least one run")
+        raise InputError(f"{folder}: no run.json in or below this folder; expected the folder of at least one run")
     runs = sorted(map(read_run, paths), key=lambda run: run.start.timestamp() if run.start else math.inf)
     stages: list[Stage] = []
     for run in sorted(runs, key=lambda run: run.workflow == "evaluate"):
@@ -175,7 +175,7 @@ def read_run(path: Path) -> Run:
                 raise InputError(f"{path}: {name!r} has {len(values)} values; expected {length}, one per iteration")
     for picture in run.pictures:
         if not (run.folder / picture).resolve().is_relative_to(run.folder.resolve()):
-            raise InputError(f"{path}: picture {picture!r} lies outside the run; expected a path relative to it")
+            raise InputError(f"{path}: picture {picture!r} lies outside the run; expected a path relative to the run")
     return run
 
 

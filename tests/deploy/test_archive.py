@@ -86,7 +86,7 @@ def test_answers_that_orthanc_would_not_give_are_refused_in_one_line(orthanc):
 def test_a_tls_failure_names_the_variable_for_certificates(orthanc):
     """The server speaks no TLS."""
     client = Archive(orthanc[0]._url.replace("http", "https"), "user", "password", retries=0)
-    assert "; set REQUESTS_CA_BUNDLE to the file of Orthanc's certificate" in refusal(client.studies)
+    assert "; set REQUESTS_CA_BUNDLE to a file with the certificate of Orthanc" in refusal(client.studies)
 
 
 def test_redirects_are_refused_since_they_could_take_the_password_elsewhere(orthanc):

@@ -69,7 +69,7 @@ class BidsFile:
 
 
 def parse(file: ImageFile) -> BidsFile | None:
-    """Parse a file's path below the root; return None unless a subject folder of raw data or derivatives holds it."""
+    """Parse a file's path below the root; return None outside the subject folders of raw data and derivatives."""
     match = PATH.fullmatch(file.path)
     if match is None or (match["pipeline"] and match["below"] != "derivatives"):
         return None
@@ -124,7 +124,7 @@ def _is_series(path: Path) -> bool:
 
 
 def _put_labels(data: DataSet, files: list[BidsFile], naming: Naming) -> None:
-    """Assign label maps to sessions: maps that `--label` names, else lesion maps, else maps with unnamed content."""
+    """Assign label maps to sessions: without `--label`, lesion maps or, if there are none, maps of unnamed content."""
     pipeline, _, words = (naming.label or "").rpartition("/")
     images = {path for subject in data.subjects.values() for path in subject.images.values()}
     chosen: list[BidsFile] = []

@@ -129,7 +129,7 @@ class Naming:
 def _cut(stem: str, words: str) -> str:
     """Return a name without the `words` that end it; for a template, without the text after the last wildcard.
 
-    If the template ends with a wildcard, the name is cut before its label words or, without any, its modality.
+    If the template ends with a wildcard, the name ends before its label words or, without these, before its modality.
     """
     if end := re.split(r"[*?\]}]", words)[-1]:
         return stem[: -len(end)].rstrip(SIGNS)
@@ -138,7 +138,7 @@ def _cut(stem: str, words: str) -> str:
 
 
 def is_of_anatomy(stem: str) -> bool:
-    """Whether a label map's name says that it shows anatomy, as S1_brain_mask does."""
+    """Whether a label map shows anatomy according to its name, such as S1_brain_mask."""
     return re.split(r"[_.\- ]", before_label(stem) or "")[-1].lower() in NOT_SEGMENTED
 
 

@@ -95,7 +95,7 @@ def _modalities(channels: Mapping[str, str], naming: Naming, file: Path) -> list
 
 
 def regions_in(root: Path) -> str | None:
-    """Return the label convention in dataset.json's `labels`; None if it has no regions."""
+    """Return the label convention in dataset.json's `labels`; None if `labels` has no regions."""
     file = root / "dataset.json"
     regions: dict[str, list[int]] = {}
     for name, labels in _description(file)["labels"].items():

@@ -50,8 +50,9 @@ def read_layout(
 ) -> DataSet:
     """Read a data set in the layout `name`, by default the only fitting layout.
 
-    If no layout fits, the result has no subjects; if several fit, raise InputError. `states_regions` reads the regions
-    from nnU-Net's dataset.json. Commands with --layout pass the folder's option and value as `option`, for messages.
+    If no layout fits, the result has no subjects; if several fit, raise InputError. With `states_regions`, regions in
+    nnU-Net's dataset.json are read, too. Commands with --layout pass the folder's option and value as `option`, for
+    messages.
     """
     names = layouts_of(listing, naming) if name is None else [name]
     if len(names) > 1:
@@ -107,7 +108,7 @@ def recognised(listing: Listing, naming: Naming) -> DataSet:
 def remedy(data: DataSet, naming: Naming) -> tuple[str, dict[str, str]]:
     """Return the layout and, for each clashing kind, the words or template with which most subjects have one file.
 
-    Tries the current layout and, except for `SPECIAL` layouts, flat. Returns ("", {}) if nothing helps.
+    Try the current layout and, unless it is `SPECIAL`, flat. Return ("", {}) if nothing helps.
     """
     best, most = ("", dict[str, str]()), 0
     for name in dict.fromkeys([data.name] if data.name in SPECIAL else [data.name, "flat"]):
@@ -123,7 +124,7 @@ def remedy(data: DataSet, naming: Naming) -> tuple[str, dict[str, str]]:
 def choosing(data: DataSet, naming: Naming, kind: str) -> tuple[str | None, int]:
     """Return the words or template with which most subjects have one file of a clashing kind, and their number.
 
-    Tries the ends of the clashing paths, with `*` for the subject's name. Returns (None, 0) if nothing helps.
+    Try the ends of the clashing paths, with `*` for the subject's name. Return (None, 0) if nothing helps.
     """
     best, most = None, 0
     clash = next(clash for clash in data.clashes if clash.kind == kind)

@@ -50,7 +50,7 @@ class SubjectFiles:
 
     @property
     def images(self) -> dict[str, str]:
-        """Modality -> path of the image."""
+        """Path of each modality's image."""
         return {kind: path for kind, path in self.files.items() if kind != LABEL}
 
     @property
@@ -117,7 +117,7 @@ class DataSet:
             self.leave("a file that fits better exists", [claim.path for claim in group if claim.rank != best])
 
     def clashing(self, modalities: Collection[str] | None) -> list[Clash]:
-        """Return the clashes between files of the same kind: label maps, or any of `modalities` (None: of any kind)."""
+        """Return the clashes between label maps and between images of `modalities`; None: of all modalities."""
         return [clash for clash in self.clashes if modalities is None or clash.kind in (LABEL, *modalities)]
 
     def leave(self, why: str, paths: Iterable[str]) -> None:
@@ -125,7 +125,7 @@ class DataSet:
         self.left |= dict.fromkeys(paths, why)
 
     def unused(self, modalities: Collection[str], takes_labels: bool = True) -> dict[str, list[str]]:
-        """Return reason -> paths of the files that a datalist of these modalities would not use."""
+        """Return, by reason, the paths of the files that a datalist of these modalities would not use."""
         left = dict(self.left)
         used = set()
         for subject in self.subjects.values():
@@ -146,7 +146,7 @@ class DataSet:
     def account(self, modalities: Collection[str], takes_labels: bool = True, apart: Collection[str] = ()) -> list[str]:
         """Return lines that list the unused files by reason, and the top folders without a used image.
 
-        If there are sub-* folders, only they count. Folders in `apart` are omitted.
+        Folders in `apart` are not listed; if there are sub-* folders, no other folders are.
         """
         unused = self.unused(modalities, takes_labels)
         lines = [f"skipped, {why}: {shortened(paths, most=3)}" for why, paths in unused.items()]
@@ -159,7 +159,7 @@ class DataSet:
 
 
 def person_of(subject: str) -> str:
-    """Return the person in a subject's name, if the name has the pattern of a visit, else the whole name.
+    """Return the person in a subject's name: the whole name, unless it has the pattern of a visit.
 
     Example:
         >>> person_of("BraTS-GLI-00007-001"), person_of("patient 7")

@@ -176,7 +176,7 @@ def _fitting(
 def _select(
     modality: str, fitting: Sequence[Candidate], study: Sequence[Candidate], enhanced: Candidate | None
 ) -> Candidate:
-    """Return the best original (not reformatted) series of `fitting` by `_best`, or the only series if there is one.
+    """Return the only original (not reformatted) series of `fitting`, or the best; without originals, the only series.
 
     Otherwise, also for T1ce series more than `ONE_INJECTION` apart, raise an error that lists candidates and evidence.
     """
@@ -255,7 +255,7 @@ def _as_requested(candidate: Candidate, modality: str) -> Candidate:
 
 
 def parse_series_option(text: str | int, modalities: Sequence[str]) -> dict[str, str]:
-    """Parse `--series`, such as "T1=5,T1ce=9", into modality -> number or UID, as text.
+    """Parse `--series`, such as "T1=5,T1ce=9"; return the number or UID of each modality's series as text.
 
     For a model with one modality, the number alone is enough.
     """
@@ -276,8 +276,8 @@ def _best(scans: Sequence[Candidate], enhanced: Candidate | None) -> Candidate |
     """Return the best of several scans with a shared frame of reference; None if no scan is clearly best.
 
     The best scan is the only 3D scan, if thin, or, without 3D scans, the only axial scan. With the T1ce as `enhanced`,
-    the last T1 that was scanned like the T1ce takes precedence; if no T1 was scanned like the T1ce and all scans are
-    repeats, the last repeat does. The best scan must cover a whole brain.
+    the last T1 that was scanned like the T1ce takes precedence. If no T1 was scanned like the T1ce and all scans are
+    repeats, the last repeat takes precedence. The best scan must cover a whole brain.
     """
     if len(scans) < 2 or len({str(scan.series.header.get("FrameOfReferenceUID") or "") for scan in scans}) > 1:
         return None
@@ -306,7 +306,7 @@ def _are_alike(scan: Candidate, other: Candidate) -> bool:
 
 
 def _is_preferred(scan: Candidate, thin: bool) -> bool:
-    """Return whether a scan covers a whole brain, in thin voxels (`thin`) or else in axial slices."""
+    """Return whether a scan covers a whole brain: with `thin` in thin voxels, otherwise in axial slices."""
     if scan.brain_grid is None:
         return False
     normal = np.abs(scan.brain_grid.affine[:3, 2])

@@ -205,9 +205,10 @@ def read_header(series: Series, acquired: float | None, names: Names = (), brain
 def kind_of(header: Dataset, texts: Sequence[Words], covers_brain: bool = False) -> tuple[str | None, str]:
     """Return T1, T2 or FLAIR and its source, or None and the reason; `texts` are from `read_names`.
 
-    The kind comes from the site's table, else the words of the description, else the words of the protocol name, else,
-    if every word is known, the times. Words, times and other attributes can rule a series out. Unknown words require
-    proof: for T1 a pair; for T2 and FLAIR, the times and a field of view that contains a brain (`covers_brain`).
+    The first of these sources that states a kind decides: the site's table, the words of the description, the words of
+    the protocol name and, if every word is known, the times. Words, times and other attributes can rule a series out.
+    If a word is unknown, the kind needs proof: for T2 and FLAIR, the times and a field of view that contains a brain
+    (`covers_brain`); for T1, a comparison with another T1 series (`pairs.py`), which follows later.
     """
     words = next((words for words in texts if words.kind), None)
     by_times = _by_times(header)
@@ -233,7 +234,8 @@ def kind_of(header: Dataset, texts: Sequence[Words], covers_brain: bool = False)
 def _by_words(texts: Sequence[Words], kind: str) -> Evidence | None:
     """Return the evidence on agent in description and protocol name: unclear with unknown words, None if not mentioned.
 
-    A protocol name of this kind counts; an agent stated only there is unclear, as the name may describe the study.
+    The protocol name counts only if it states this kind. If only the protocol name states an agent, and the description
+    states a kind, the evidence is unclear, as the protocol name may describe the whole study.
     """
     description, protocol = texts
     says, same_kind = description.contrast, protocol.kind == kind
@@ -272,7 +274,7 @@ def _by_injection(scan: Candidate, volumes: Sequence[Candidate]) -> Evidence | N
 
 
 def _by_header(scan: Candidate, volumes: Sequence[Candidate]) -> Evidence | None:
-    """Return the evidence of headers that name an agent, if any: weak, since scanners keep an agent once entered."""
+    """Return weak evidence from the agents that headers name, if any; scanners keep an agent once it is entered."""
     if scan.agent and all(other.agent for other in volumes):
         return Evidence("header", UNCLEAR, False, "its header names an agent, as those of all series do")
     if scan.agent:
@@ -304,7 +306,7 @@ def why_no_volume(series: Series) -> str:
 
 
 def _other_name(header: Dataset) -> str:
-    """Return the image type of `OTHER_NAMES` that description or protocol name state; empty if they state none."""
+    """Return the image type of `OTHER_NAMES` that the description or protocol name states; empty if neither does."""
     text = " ".join(str(header.get(word) or "") for word in ("SeriesDescription", "ProtocolName")).lower()
     text = text.replace("_", " ")
     return next((other for other, pattern in OTHER_NAMES.items() if re.search(pattern, text)), "")

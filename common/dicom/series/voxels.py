@@ -71,7 +71,7 @@ def _foreground(image: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def _on_common_grid(scan: Volume, other: Volume) -> list[NDArray[np.float32]]:
-    """Blur both series to the coarsest spacing of both, at least `EDGE` mm, and register `other` rigidly to `scan`.
+    """Blur both series to the coarsest spacing of either, at least `EDGE` mm, and register `other` rigidly to `scan`.
 
     Return the volumes on a grid of `EDGE` mm over `scan`, [slices, rows, columns].
     """

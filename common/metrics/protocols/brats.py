@@ -41,9 +41,9 @@ def brats(
     """Score a region as the challenges do.
 
     Parts of the reference that join when it is dilated are a single lesion. A lesion is compared with all predicted
-    components, in full, that touch its dilation; a component may count for several lesions. Components that touch no
-    lesion are false; components that touch only lesions too small to score are ignored. The spacing affects volumes and
-    distances, not the dilation.
+    components that touch its dilation, each in full; a component may count for several lesions. Components that touch
+    no lesion are false; components that touch only lesions too small to score are ignored. The spacing affects volumes
+    and distances, not the dilation.
     """
     lesions, _ = match(prediction, reference, spacing, 26, dilations, smallest_mm3, PENALTY)
     scored = [lesion for lesion in lesions if lesion.is_scored]
@@ -61,9 +61,9 @@ PROTOCOL = Protocol(
     name="brats",
     title="BraTS 2023, lesion-wise",
     meaning="A lesion is the part of the reference inside one 26-connected component of its dilation, by the 18 "
-    "neighbours of each voxel. It is scored separately, against all predicted components, in full, that touch its own "
-    "dilation. Lesions of the reference of at most {smallest_mm3:g} mm³ are not scored; false components of any size "
-    "are.",
+    "neighbours of each voxel. Each lesion is scored separately, against all predicted components that touch its "
+    "dilation, each component in full. Lesions of the reference of at most {smallest_mm3:g} mm³ are not scored; false "
+    "components of any size are.",
     conventions=("brats2023", "brats2024", "brats2024peds", "brats2021"),
     figures=(
         Figure(

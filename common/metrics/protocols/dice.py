@@ -1,4 +1,4 @@
-"""Dice of the region, without regard to lesions; not from a challenge."""
+"""Dice of each region as a whole, regardless of its lesions; this protocol is not from a challenge."""
 
 from ..cards import DICE, Protocol
 from ..measures import Mask, dice

@@ -1,4 +1,4 @@
-"""Dice and lesion F1 of a region, for custom labels; not from a challenge."""
+"""Dice and lesion F1 of each region, for custom labels; this protocol is not from a challenge."""
 
 from ..cards import DICE, Protocol
 from .atlas import LESION_F1

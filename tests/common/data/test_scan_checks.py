@@ -81,8 +81,8 @@ def test_gzip_files_of_several_parts_and_nifti_2_are_sound(tmp_path):
         (84, "<f4", [[1]], [[0]], r".*pixdim 0, so the size of its voxels is unknown"),  # pixdim[2]
         (112, "<f4", [[0], [np.nan], [2], [-1]], [[np.inf]], "scl_slope inf, so the scale of its intensities is unkn"),
         (123, "u1", [[0], [2], [5], [10]], [[3]], "lengths in micrometres; expected mm$"),  # 5 is no unit
-        (254, "<i2", [[0], [5]], [[-1], [6]], r"sform_code \S+, where NIfTI has 0 to 5; expected a NIfTI, MGH or NRRD"),
-        (252, "<i2", [[5]], [[-1], [6]], r"qform_code \S+, where NIfTI has 0 to 5; expected a NIfTI, MGH or NRRD"),
+        (254, "<i2", [[0], [5]], [[-1], [6]], r"sform_code \S+, not 0 to 5; expected a NIfTI, MGH or NRRD"),
+        (252, "<i2", [[5]], [[-1], [6]], r"qform_code \S+, not 0 to 5; expected a NIfTI, MGH or NRRD"),
         (42, "<i2", [SHAPE], [[1024, 1024, 768]], "shape .* 768, which takes 3 GiB in float32; expected 2 GiB at mo"),
     ],
 )

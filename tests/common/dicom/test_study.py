@@ -56,7 +56,7 @@ def test_other_files_copies_and_links_inside_the_folder_add_nothing(study, tmp_p
     assert capsys.readouterr().err == "warning: --input: files ignored, as they are not DICOM: 2\n"
     (tmp_path / "elsewhere").mkdir()
     (folder / "links").symlink_to(tmp_path / "elsewhere")
-    message = "--input: contains a link that is broken or leads outside it"
+    message = "--input: contains a link that is broken or leads outside the folder"
     assert refusal(read_study, folder).startswith(message)
     (folder / "links").unlink()
     (folder / "loop").symlink_to(folder / "loop")

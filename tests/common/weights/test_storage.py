@@ -279,7 +279,7 @@ def test_a_record_of_another_file_is_refused(plain, tmp_path, reader):
     ("text", "message"),
     [
         ("{", "not JSON"),
-        ('{"sha256": 7}', "no entry sha256; expected the SHA-256 of model.pt and its metadata; delete or rename it"),
+        ('{"sha256": 7}', "no entry sha256; expected the SHA-256 and the metadata of model.pt; if this JSON is not"),
         ('{"sha256": "a", "sha256": "b"}', 'the key "sha256" occurs twice'),
     ],
 )

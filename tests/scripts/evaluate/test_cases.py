@@ -139,7 +139,7 @@ def test_the_labels_of_a_datalist_are_references(datalist, tmp_path):
 
 def test_faults_of_a_datalist_are_named(datalist, tmp_path):
     predictions, root = touch(tmp_path / "p", "s1.nii.gz"), tmp_path / "data"
-    with pytest.raises(InputError, match=r"^--dataset_dir: missing; paths in .*toy.json are relative to it"):
+    with pytest.raises(InputError, match=r"^--dataset_dir: missing; expected the folder that paths in .*toy.json"):
         find_cases(predictions, datalist, BRATS)
     with pytest.raises(
         InputError, match=r"^labels of brats2021: not scored by .* isles; expected .*=brats or dice or lesions"

@@ -223,7 +223,7 @@ def test_any_part_may_be_missing(single: Path) -> None:
         ("train", {"iteration": [1, 2], "learning_rate": [1.0]}, "2, one per iteration"),
         ("train", {"iteration": [1], "loss": {f"term {n}": [1.0] for n in range(101)}}, "up to 100 curves"),
         ("train", {"iteration": [1], "loss": {"total": [1.0] * 100_001}}, "up to 100,000 values"),
-        ("pictures", ["../../secret.png"], "a path relative to it"),
+        ("pictures", ["../../secret.png"], "a path relative to the run"),
         ("weights", {"matched": -1}, "the record of a run"),
     ],
 )
