@@ -244,9 +244,7 @@ def test_a_file_that_is_missing_or_not_yaml_is_named(config, write):
 
 
 def test_each_config_from_elsewhere_is_named_as_a_program_before_it_is_checked(config, write, capsys):
-    """SECURITY.md: "Before a config, package or study that does not lie in `bundles/` or `studies/` runs, each command
-    names it in a warning"
-    """
+    """SECURITY.md: "Each command warns before it runs a config, package or study"."""
     wrong = write("wrong.yaml", {"learning_rat": 0.2})
     with refused():
         check([config, wrong], {})

@@ -164,7 +164,8 @@ EXPANDED = b"ctorch._utils\n_rebuild_tensor_v2\n(" + STORAGE + b"K\0%b%b\x89ccol
     ids=["shared", "tuple", "ordered", "size", "bytes", "late", "begun", "short", "items", "itself", "tensor"],
 )
 def test_a_program_that_works_without_bound_is_refused_before_it_runs(file, steps, message):
-    """SECURITY.md: "programs that call more than tensors need or make more than 1,000,000 values".
+    """SECURITY.md: "pickle programs that call anything but what builds tensors, or that make more than 1,000,000
+    values".
 
     PyTorch's reader without unpickling runs each of these.
     """

@@ -232,9 +232,7 @@ def test_the_check_of_the_files_runs_nothing_of_a_package(folder, tmp_path, monk
 
 
 def test_a_package_is_named_as_a_program_before_it_runs(folder, monkeypatch, capsys):
-    """SECURITY.md: "Before a config, package or study that does not lie in `bundles/` or `studies/` runs, each command
-    names it in a warning"
-    """
+    """SECURITY.md: "Each command warns before it runs a config, package or study"."""
     monkeypatch.setattr(package_check, "run_package", lambda *_: print(capsys.readouterr().err))
     verify(str(folder), run=False)
     assert capsys.readouterr().err == ""
