@@ -13,7 +13,7 @@ from .errors import ArgumentError, InputError, chain_of
 
 FLOAT = 4  # bytes
 FEWEST_FILES = 256  # a worker without a free file descriptor cannot send its batch, and the DataLoader waits forever
-ON_GPU = r"OutOfMemoryError|CUDA error: out of memory|CU\w+_STATUS_ALLOC_FAILED"
+ON_GPU = r"OutOfMemoryError|CUDA (driver )?error: out of memory|CU\w+_STATUS_\w*ALLOC(ATION)?_FAILED"
 ON_HOST = (  # messages of Python, PyTorch and oneDNN
     r"MemoryError|(can't allocate|not enough) memory|Cannot allocate memory|can't start new thread"
     r"|could not create a primitive(?! descriptor)|unable to (mmap|resize|.*</torch_)"

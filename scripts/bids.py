@@ -8,13 +8,13 @@ from typing import Any
 
 from common import cli
 from common.errors import InputError, show
-from common.files import check_new_files, expand_home, write_json
-from common.made import MADE, read
+from common.files import check_writable_folder, expand_home, write_json
+from common.made import MADE, read, read_with_warning
 
 BIDS = "1.10.0"  # version of the specification
 README = """Label maps of brain MRI, on the grid of the scan that was segmented ("orig").
 
-Written by {command}. Names and colours of the values: {tables}.
+Names and colours of the values: {tables}.
 Research only. Not a medical device.
 """
 
@@ -23,20 +23,27 @@ def copy_as_bids(predictions: str, output: str) -> None:
     """Copy predictions into a BIDS derivative dataset, which bids-validator accepts.
 
     A label map becomes sub-X[/ses-Y]/anat/sub-X[_ses-Y]_space-orig_seg-NAME_dseg.nii.gz, where NAME is the label
-    convention. BIDS allows only letters and digits in X, Y and NAME; other characters are left out.
+    convention of a challenge, or `regions`. BIDS allows only letters and digits in X, Y and NAME; other characters are
+    left out.
 
     Args:
-        predictions: folder of inference or, from `scripts.segment`, OUTPUT/labels.
+        predictions: folder of inference or, from `scripts.segment`, OUTPUT/labels, or OUTPUT/labels/MODALITY
+            with --grid.
         output: new folder of the dataset.
     """
-    from common.inference.segmentations import files_of, measured_in  # slow import; `--help` does without
+    from common.data.regions import CONVENTIONS  # slow imports; `--help` does without
+    from common.inference.segmentations import files_of, measured_in
 
     folder, target = expand_home(predictions, predictions), expand_home(output, f"--output={output}")
     made = read(folder)
+    read_with_warning(folder)
     if made is None or not (subjects := sorted(measured_in(folder))):
         raise InputError(folder, f"no {MADE} or no volumes.csv", "the results of inference or of scripts.segment")
-    check_new_files(f"--output={output}", target)
-    segmented = f"space-orig_seg-{_label(str(made['settings'].get('label_convention', 'labels')))}_dseg"
+    if target.exists():
+        raise InputError(f"--output={output}: exists already; expected a new folder")
+    check_writable_folder(target, f"--output={output}")
+    convention = made["settings"].get("label_convention")
+    segmented = f"space-orig_seg-{convention if convention in CONVENTIONS else 'regions'}_dseg"
     owners: dict[str, str] = {}
     for subject in subjects:
         if (owner := owners.setdefault(_entities(subject), subject)) != subject:
@@ -55,10 +62,9 @@ def copy_as_bids(predictions: str, output: str) -> None:
         sidecar = {"Description": "Predicted regions", "Manual": False, "SpatialReference": {"orig": "segmented scan"}}
         write_json(dataset / f"{segmented}.json", sidecar)
         shutil.copy2(folder / "dseg.tsv", dataset / f"{segmented}.tsv")
-        text = README.format(command=made.get("command", "an unknown command"), tables=f"{segmented}.tsv")
-        (dataset / "README").write_text(text, encoding="utf-8")
+        (dataset / "README").write_text(README.format(tables=f"{segmented}.tsv"), encoding="utf-8")
         dataset.rename(target)
-    show(f"{target}: BIDS derivative dataset, {len(subjects)} label maps")
+    show(f"{target}: BIDS derivative dataset, label maps: {len(subjects)}")
 
 
 def _entities(subject: str) -> str:

@@ -47,8 +47,8 @@ class CaseDataset(CacheDataset):
     """MONAI's `CacheDataset`, with errors that name the subject and its broken file instead of a transform.
 
     Args:
-        data: Entries as `common.data.Datalist.load` returns them. MONAI's `workflow.dataset_data` may
-            also be `[{"image": path}]`: the subject is then the file name without modality.
+        data: Entries as `common.data.Datalist.load` returns them. An entry may lack "subject", as in MONAI's
+            `workflow.dataset_data = [{"image": path}]`: the subject is then the file name without modality.
         transform: MONAI `Compose`.
         cache_rate: Share of the cases kept in memory after the deterministic transforms; 0 to 1.
         store: Folder of a `common.data.Store` with all cases, which replaces the cache; None reads the original files.
@@ -107,13 +107,15 @@ class CaseDataset(CacheDataset):
 
 
 def _case_of(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an entry with a list of images and a subject, by default from the name of the first image."""
-    image = entry["image"]
+    """Return an entry with a list of images and a subject, by default the name of the first image without modality."""
+    image = entry.get("image")
     files = [image] if isinstance(image, str | Path) else image
     if "subject" in entry:
         return {**entry, "image": files}
-    name = Path(next(filter(None, files))).name
-    stem = stem_of(name) or name
+    first = next(filter(None, files or ()), None)
+    if first is None:
+        raise InputError(f"case {dict(entry)}: no subject and no image; expected at least an image")
+    stem = stem_of(Path(first).name) or Path(first).name
     return {**entry, "image": files, "subject": Naming().parse(stem).before or stem}
 
 

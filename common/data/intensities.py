@@ -1,4 +1,4 @@
-"""Compute z-scores over the brain, alike with and without skull; in whole heads, deepbet finds the brain."""
+"""Compute z-scores over the brain, the same with and without skull; deepbet finds the brain in whole heads."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cache

@@ -60,17 +60,31 @@ def find_cases(
         cases = _cases_in(root, modalities, None if results is None else results.folder, missing)
     if results is None:
         return cases
+    files = check_results(cases, results, existing, probabilities)
+    done = whole(files) if existing == "skip" else set()
+    return [
+        case for case in cases if case["subject"] not in done or not results.is_current(case["subject"], case["image"])
+    ]
+
+
+def check_results(
+    cases: Sequence[Mapping[str, Any]], results: Results, existing: str = "refuse", probabilities: bool = False
+) -> dict[str, list[Path]]:
+    """Return the result files of each subject; raise an InputError if they must not be written.
+
+    inference.yaml calls this again for the cases of its dataset, which `workflow.dataset_data` may have replaced.
+    Arguments and errors are those of `find_cases`; two cases of the same subject are an error, too.
+    """
     files = {case["subject"]: files_of(case["subject"], results.folder, probabilities) for case in cases}
+    if len(files) < len(cases):
+        raise InputError(f"{len(cases)} cases of {len(files)} subjects; expected a different subject for each case")
     _check_no_overwrite(cases, files)
     results.check(measured_in(results.folder) - ({*files} if existing == "replace" else set()))
     present = [path for paths in files.values() for path in paths if path.exists()]
     if existing == "refuse" and present:
         count = f"{len(present)} results exist" if len(present) > 1 else "1 result exists"
         raise InputError(f"{count} already, first {present[0]}; expected existing=skip or replace")
-    done = whole(files) if existing == "skip" else set()
-    return [
-        case for case in cases if case["subject"] not in done or not results.is_current(case["subject"], case["image"])
-    ]
+    return files
 
 
 def _check_no_overwrite(cases: Sequence[Mapping[str, Any]], results: Mapping[str, Sequence[Path]]) -> None:

@@ -12,7 +12,7 @@ from ..ssl.networks import check_finite, in_precision
 from ..values import AUTO
 
 BATCH = {"cpu": 2, "cuda": 8}  # windows per batch with `sw_batch_size` auto
-STITCHED = 4  # float32 values per voxel and region, in copies of the logits, and as many for weights and masks
+STITCHED = 4  # float32 values per voxel for each region (copies of the logits), and once more for weights and masks
 
 
 class CropInferer(SimpleInferer):

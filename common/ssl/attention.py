@@ -168,9 +168,7 @@ def set_attention(
 
 def _automatic(network: nn.Module) -> str:
     """Return the value of `attention` for auto."""
-    heads = [
-        layer.qkv.in_features // layer.num_heads for layer in network.modules() if isinstance(layer, WindowAttention)
-    ]
+    heads = [layer.dim // layer.num_heads for layer in network.modules() if isinstance(layer, WindowAttention)]
     is_on_gpu = any(parameter.is_cuda for parameter in network.parameters())
     return "fused" if is_on_gpu and all(channels % ALIGNED == 0 for channels in heads) else "recomputed"
 

@@ -65,8 +65,8 @@ class EmbeddingInferer(Inferer):
         sides = tuple(image.shape[2:])
         if len(image) != 1 or any(side < edge for side, edge in zip(sides, self.roi_size, strict=True)):
             raise ValueError(f"inputs {list(image.shape)}: expected one volume, no edge below {list(self.roi_size)}")
-        foreground = (image != 0).any(dim=1, keepdim=True).double()  # [1, 1, H, W, D]
-        inside = foreground.cpu()  # the only wait for the device, however many windows there are
+        is_inside = (image != 0).any(dim=1, keepdim=True)  # [1, 1, H, W, D]
+        inside, foreground = is_inside.cpu(), is_inside.double()  # the host chooses windows, so none adds a wait
         if not inside.any():
             raise ValueError(f"inputs {list(image.shape)}: zero everywhere; expected a brain")
         steps = tuple(max(1, int(edge * (1 - self.overlap))) for edge in self.roi_size)
@@ -81,7 +81,7 @@ class EmbeddingInferer(Inferer):
             parts = [_weighted_sum(features, weights) for features in maps]
             sums = [total + part for total, part in zip(sums, parts, strict=True)] if sums else parts
         vectors = [(total / foreground.sum()).float()[None] for total in sums]
-        check_finite(*vectors)
+        check_finite(torch.cat(vectors, dim=1))
         levels = {f"level_{number}": vector for number, vector in enumerate(vectors)} if self.levels else {}
         return {"embedding": vectors[-1]} | levels
 

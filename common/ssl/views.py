@@ -203,11 +203,11 @@ def _places(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, volu
     origin = first - starts[..., 0] * step_x - starts[..., 1] * step_y - starts[..., 2]
     tables = pad(torch.stack([origin, step_x, step_y]), (1, 0)).flatten(1)  # box 0 of each crop: no box
     origin, step_x, step_y = send(tables.int(), crops.device)
-    boxes = send(torch.from_numpy(_painted(crops, starts, edges)), crops.device)
-    number = boxes + tables.shape[1] // count * torch.arange(count, device=crops.device).view(-1, 1, 1, 1)
+    painted = send(torch.from_numpy(_painted(crops, starts, edges)), crops.device)
+    number = painted + tables.shape[1] // count * torch.arange(count, device=crops.device).view(-1, 1, 1, 1)
     x, y, z = (torch.arange(side, dtype=torch.int32, device=crops.device) for side in (height, width, depth))
     place = origin[number] + step_x[number] * x[:, None, None] + step_y[number] * y[:, None] + z
-    return torch.where(boxes > 0, place, 0)[:, None]
+    return torch.where(painted > 0, place, 0)[:, None]
 
 
 def _painted(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor) -> NDArray[np.int16]:

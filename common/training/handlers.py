@@ -103,8 +103,9 @@ class Forecast:
             return ""
         if not self.plan.options.store:
             return "; python -m scripts.store and --store read crops faster"
-        has_more = self.plan.options.num_workers < (os.cpu_count() or 1)
-        return f"; --num_workers={os.cpu_count()} reads more crops at a time" if has_more else ""
+        cores = len(os.sched_getaffinity(0)) // self.plan.processes.count
+        has_more = self.plan.options.num_workers < cores
+        return f"; --num_workers={cores} reads more crops at a time" if has_more else ""
 
 
 def _steps_left(engine: Engine) -> int:

@@ -91,6 +91,8 @@ def segment(device: str, checkpoint: str, source: str, output: str, extent: str 
         SaveImaged,
     )
 
+    from common.inference.windows import BATCH
+
     names = ("flair", "t1ce", "t1", "t2")
     first = sorted(str(file) for file in Path(source).rglob("*_flair.nii.gz"))
     cases = [{"image": [file.replace("_flair.nii.gz", f"_{name}.nii.gz") for name in names]} for file in first]
@@ -111,8 +113,6 @@ def segment(device: str, checkpoint: str, source: str, output: str, extent: str 
             SaveImaged("pred", output_dir=output, print_log=False, separate_folder=False),
         ]
     )
-    from common.inference.windows import BATCH
-
     saved = torch.load(checkpoint, weights_only=True)
     network = _network(saved["metadata"]["model_size"])
     network.load_state_dict(saved["network"])

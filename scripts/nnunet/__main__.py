@@ -80,7 +80,7 @@ def baseline(
     check_writable_folder(folder, f"--output={output}")
     if importlib.util.find_spec("nnunetv2") is None:
         raise InputError("nnU-Net is not installed; run make nnunet, then use .venv-nnunet/bin/python")
-    DEVICE.parse("device", device)
+    device = "cpu" if is_conversion else DEVICE.parse("device", device)
     from scripts.nnunet.record import BaselineRecord, check_settings  # late import: `--help` stays fast
 
     settings = {
@@ -106,7 +106,8 @@ def baseline(
     from scripts.nnunet.conversion import convert
 
     record = BaselineRecord(folder, settings, device, {name: version(name) for name in PACKAGES})
-    record.write()
+    if not (is_conversion and "convert" in record.content["steps"]):  # leaves the record of a finished run
+        record.write()
     work = steps.Work(folder, plans, num_workers, torch.device(device))
     with record.step("convert") as to_do:
         if to_do:

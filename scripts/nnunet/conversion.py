@@ -25,7 +25,7 @@ class LabelScheme:
 
     `values` maps the convention's labels to nnU-Net's consecutive labels. `labels` and `class_order` are the entries
     `labels` and `regions_class_order` of dataset.json, the outermost region first. `class_order` has one label of the
-    convention for each region: the smallest that no inner region has. It is None for a single region, because nnU-Net
+    convention for each region: the smallest that no inner region has or, if they have all, its smallest. It is None for a single region, because nnU-Net
     then needs no order.
 
     Example:
@@ -43,7 +43,7 @@ class LabelScheme:
             mapped = sorted(self.values[value] for value in values)
             self.labels[name] = mapped if len(mapped) > 1 else mapped[0]
             inner = [other for other in regions.values() if other < values]
-            order.append(min(values.difference(*inner)))
+            order.append(min(values.difference(*inner) or values))
         self.class_order = order if len(regions) > 1 else None
 
     @property

@@ -59,7 +59,7 @@ def test_the_split_is_the_datalists(cohort, tmp_path):
     assert channels == {"0": "FLAIR", "1": "T1ce", "2": "T1", "3": "T2"}
 
 
-@pytest.mark.parametrize("convention", ["brats2021", "brats2023", "atlas"])
+@pytest.mark.parametrize("convention", ["brats2021", "brats2023", "atlas", "whole=1+2,a=1,b=2"])
 def test_nnunet_turns_each_label_into_its_regions_and_back(convention):
     """For each value: the regions that nnU-Net sees in the converted value are ours, and give the value again."""
     scheme = LabelScheme(convention)

@@ -10,7 +10,7 @@ from scripts.bids import copy_as_bids
 from tests.support import refused
 
 
-def predictions(folder, *subjects):
+def predictions(folder, *subjects, convention="core=1+3:56b4e9,whole=1+2+3:ff0000", finished=True):
     folder.mkdir()
     rows = [(subject, "lesion", "1.5", "1500") for subject in subjects]
     write_csv(folder / "volumes.csv", [("subject", "region", "volume_ml", "voxels"), *rows])
@@ -18,8 +18,9 @@ def predictions(folder, *subjects):
         (folder / f"{subject}.nii.gz").write_bytes(subject.encode())
     write_label_tables(folder, "atlas")
     versions = {"brainsegfounder": "1.2.3"}
-    settings = {"label_convention": "lesion=1+2"}
-    write_json(folder / "made.json", {"checkpoints": {"a/m.pt": "0a1b"}, "settings": settings, "versions": versions})
+    made = {"checkpoints": {"a/m.pt": "0a1b"}, "settings": {"label_convention": convention}, "versions": versions}
+    made |= {"command": "python -m scripts.segment '/home/Smith, John'", "finished": finished}
+    write_json(folder / "made.json", made)
     return folder
 
 
@@ -30,9 +31,9 @@ def files(folder):
 def test_names_are_those_of_bids(tmp_path, capsys):
     source = predictions(tmp_path / "in", "sub-01_ses-pre", "sub-01_ses-post", "P_2-a")
     copy_as_bids(str(source), str(tmp_path / "deep/out"))
-    assert capsys.readouterr().out.endswith("BIDS derivative dataset, 3 label maps\n")
+    assert capsys.readouterr().out.endswith("BIDS derivative dataset, label maps: 3\n")
     written = files(tmp_path / "deep/out")
-    end = "space-orig_seg-lesion12_dseg"
+    end = "space-orig_seg-regions_dseg"
     maps = {
         f"sub-01/ses-pre/anat/sub-01_ses-pre_{end}.nii.gz": b"sub-01_ses-pre",
         f"sub-01/ses-post/anat/sub-01_ses-post_{end}.nii.gz": b"sub-01_ses-post",
@@ -46,6 +47,13 @@ def test_names_are_those_of_bids(tmp_path, capsys):
     assert description["GeneratedBy"][0]["Version"] == "1.2.3"
     assert "m.pt, SHA-256 0a1b" in description["GeneratedBy"][0]["Description"]
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
+    assert not [path for path in written.values() if b"Smith" in path.read_bytes()], "paths may name a patient"
+
+
+def test_a_challenges_labels_are_named_and_unfinished_results_warned_of(tmp_path, capsys):
+    copy_as_bids(str(predictions(tmp_path / "in", "P1", convention="brats2021", finished=False)), str(tmp_path / "out"))
+    assert "sub-P1/anat/sub-P1_space-orig_seg-brats2021_dseg.nii.gz" in files(tmp_path / "out")
+    assert "its command has not finished" in capsys.readouterr().err
 
 
 def test_what_is_no_result_or_would_collide_is_refused_and_nothing_written(tmp_path):

@@ -146,7 +146,7 @@ class DataSet:
     def account(self, modalities: Collection[str], takes_labels: bool = True, apart: Collection[str] = ()) -> list[str]:
         """Return lines that list the unused files by reason, and the top folders without a used image.
 
-        Folders in `apart` are not listed; if there are sub-* folders, no other folders are.
+        If there are sub-* folders, only these are listed; folders in `apart` never are.
         """
         unused = self.unused(modalities, takes_labels)
         lines = [f"skipped, {why}: {shortened(paths, most=3)}" for why, paths in unused.items()]

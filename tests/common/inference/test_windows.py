@@ -104,7 +104,13 @@ class Full(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED")]
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+        RuntimeError("CUDA driver error: out of memory"),
+    ],
 )
 def test_batches_are_halved_until_they_fit_and_stay_so(network, image, capsys, error):
     inferer, full = WindowInferer(EDGES, 8, overlap=0), Full(network, 2, error)

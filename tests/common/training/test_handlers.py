@@ -148,7 +148,7 @@ def test_time_and_waiting_are_told_from_the_first_steps(
     tmp_path, said, monkeypatch, length, done, seconds, share, store, line
 ):
     engine, data = loop(length, done=done)
-    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(16))  # for four processes
     forecast(tmp_path, engine, store=store, num_workers=2 if store == "slow" else 4)
 
     def wait():

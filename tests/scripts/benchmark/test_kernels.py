@@ -74,9 +74,9 @@ def test_an_embedding_waits_as_often_for_many_windows_as_for_one():
     waits = []
     for depth in (32, 96):
         image = torch.zeros(1, 1, 32, 32, depth, device="meta")
-        infer = partial(EmbeddingInferer((32, 32, 32)), image, lambda windows: [windows])
+        infer = partial(EmbeddingInferer((32, 32, 32)), image, lambda windows: [windows] * 5)
         waits.append(kernels.count(infer).waits.total())
-    assert waits[0] == waits[1] <= 3
+    assert waits == [2, 2]  # for the places of the brain, and whether the vectors are finite
 
 
 def test_inference_waits_three_times_a_volume_however_many_windows_it_has():

@@ -308,7 +308,7 @@ def test_commands_and_names_that_cannot_be_are_refused_before_a_job_starts(runs,
 
 
 def test_a_study_from_elsewhere_is_named_as_a_program(tmp_path, capsys):
-    """SECURITY.md: "package or study from outside `bundles/` and `studies/`, and names it."."""
+    """SECURITY.md: "package or study from outside `bundles/` and `studies/`, and names it"."""
     read("quickstart")
     assert capsys.readouterr().err == ""
     copy = Path(shutil.copy(STUDIES / "quickstart.yaml", tmp_path))
