@@ -25,8 +25,8 @@ class LabelScheme:
 
     `values` maps the convention's labels to nnU-Net's consecutive labels. `labels` and `class_order` are the entries
     `labels` and `regions_class_order` of dataset.json, the outermost region first. `class_order` has one label of the
-    convention for each region: the smallest that no inner region has or, if they have all, its smallest. It is None for a single region, because nnU-Net
-    then needs no order.
+    convention for each region: the smallest that no inner region has or, if inner regions have all, the smallest. It is
+    None for a single region, because nnU-Net then needs no order.
 
     Example:
         >>> scheme = LabelScheme("brats2021")
