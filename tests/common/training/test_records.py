@@ -157,3 +157,25 @@ def test_a_loss_above_that_of_the_pretrained_weights_after_the_warm_up_is_warned
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == (told is not None)
     assert told is None or lines[0].startswith(f"warning: pretrained=stage1.pt: the held-out loss rose from {told}")
+
+
+@pytest.mark.parametrize(
+    ("cosines", "told"),
+    [
+        ({0: 0.99, 1: 0.99, 2: 0.95, 3: 0.96, 4: 0.99}, "0.9600 at iteration 3"),  # once, after the warm-up
+        ({0: 0.99, 1: 1.0}, None),
+        ({2: 0.94, 3: 0.95}, None),
+    ],
+)
+def test_embeddings_that_agree_after_the_warm_up_are_warned_about_once(tmp_path, capsys, cosines, told):
+    plan, validator, trainer = plan_of(tmp_path), Engine(lambda *_: None), Engine(lambda *_: None)
+    plan.options.learning_rate, plan.length = 5e-3, SimpleNamespace(warmup_iterations=2)
+    TrainingRecord(plan, validator, Report(None)).attach(trainer)
+    capsys.readouterr()
+    for iteration, cosine in cosines.items():
+        trainer.state.iteration = iteration
+        validator.state.metrics = {"total": 1.0, "contrastive_cosine": cosine}
+        validator.fire_event(Events.EPOCH_COMPLETED)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == (told is not None)
+    assert told is None or lines[0].startswith(f"warning: contrastive_cosine {told}: embeddings of different subjects")
