@@ -96,10 +96,12 @@ locked: ## check that the locks agree with the requirements
 quickstart: .venv/installed ## all five stages with small networks, on the embedded cohort
 	$(BIN)/python -m scripts.quickstart
 
+EXAMPLES := common scripts --ignore=scripts/nnunet/steps.py  # which imports nnU-Net
 ELSEWHERE := $(addprefix --ignore=tests/,deploy nnunet tracking torture)
 
-test: .venv/installed ## the main test suite
+test: .venv/installed ## the main test suite, and the examples in docstrings
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m "not slow" $(ELSEWHERE)
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) --doctest-modules $(EXAMPLES)
 
 # They wait a lot, for jobs of SLURM and for processes: with --jobs=2 two kinds share the cores.
 test-rest: test-slow test-deploy test-nnunet test-tracking test-torture ## the tests that make test leaves out
