@@ -38,7 +38,7 @@ Command = Callable[..., Any]
 def run(
     commands: Command | Mapping[str, Command], name: str, default: Command | None = None, confidential: bool = False
 ) -> None:
-    """Run `commands` or, from a mapping, the command that the first argument names; without a name, run `default`.
+    """Run `commands`. From a mapping, run the command that the first argument names, or `default` without a name.
 
     Exit status: 0; 2 for bad input; 1 for other errors (see `log_unexpected`). Text parameters receive the argument as
     typed, not parsed as a Python literal (see `reader_of`). `confidential` keeps unexpected arguments, which may name a

@@ -32,9 +32,10 @@ class Case(NamedTuple):
 def choose_postprocessing(evaluation: str, checkpoint: str) -> None:
     """Choose a checkpoint's postprocessing on evaluated validation cases, and store it in the checkpoint.
 
-    The candidates for each region, outermost first, are a smallest component volume (10 to 1000 mm3), the largest
-    component alone, and filled holes. A candidate is kept if it raises the region's mean Dice over the cases and lowers
-    the mean Dice of no region. The choice is stored in the checkpoint; predictions use it unless --cleanup is given.
+    Regions are processed from the outermost inwards. The candidates for each are a smallest component (10 to 1000 mm3),
+    the largest component alone, and filled holes. A candidate is kept if it raises the region's mean Dice over the
+    cases and lowers the mean Dice of no region. The choice is stored in the checkpoint; predictions use it unless
+    --cleanup is given.
 
     Args:
         evaluation: output folder of evaluate.yaml with --split=validation, or of several pooled evaluations.

@@ -172,7 +172,7 @@ def _convention(content: Mapping[str, Any]) -> str | None:
     stated: str | None = content["label_convention"]
     if stated is not None and stated not in CONVENTIONS:
         names = ", ".join(CONVENTIONS)
-        raise ArgumentError(f"label_convention={stated:.200}: expected one of {names}, null, or regions in its place")
+        raise ArgumentError(f"label_convention={stated:.200}: expected one of {names}, or null; or `regions` instead")
     return stated
 
 

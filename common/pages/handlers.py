@@ -61,7 +61,7 @@ class EvaluationFiles:
         self.lines: list[str] = []
 
     def attach(self, engine: Engine) -> None:
-        """Write when the evaluator `engine` has ended; its key metric must be a `common.training.RegionScores`."""
+        """Write the files when the evaluator `engine` ends; its key metric must be a `common.training.RegionScores`."""
         if idist.get_rank() == 0:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 

@@ -17,8 +17,8 @@ def parameters(network: nn.Module, weights_report: Report, options: Options, war
     """Return a network's parameters for an optimiser, in groups if the options need them (DIFF-34).
 
     With `pretrained_lr_factor` 1 and `frozen_iterations` 0, the defaults, return a list of all parameters. Otherwise
-    return a group of the new parameters and a group of those that the weights report lists as carried over from the
-    checkpoint; empty groups are left out. `warmup_iterations` is the length of the carried tensors' linear warm-up
+    return two groups: the new parameters, and those carried over from the checkpoint (by `weights_report`); empty
+    groups are left out. `warmup_iterations` is the length of the carried tensors' linear warm-up
     after the freeze.
     """
     if getattr(options, "architecture", "") == "probe" and weights_report.source is None and idist.get_rank() == 0:

@@ -149,7 +149,7 @@ def profile(work: str, code: str, folder: str, setting: Setting) -> dict[str, An
 
 
 def case(work: str, code: str, folder: str, setting: Setting) -> dict[str, Any]:
-    """Measure sliding-window inference on a BraTS case: the brain box (ours, stock cropped) or the whole (stock)."""
+    """Measure sliding-window inference on a BraTS case: whole for `stock`, else the brain's box."""
     import torch
     from monai.inferers import sliding_window_inference
 

@@ -246,7 +246,7 @@ def _exclude(content: Mapping[str, Any], result: Result, fixed: str, accepted: C
         raise InputError(f"--fixed={fixed}: every subject has an error; expected subjects without errors")
     if content.get("training") and not remaining["training"]:
         left = f"{len(entries) - len(errors)} of {len(entries)} subjects"
-        raise InputError(f"--fixed={fixed}: {left} have no error, but no training subject is left")
+        raise InputError(f"--fixed={fixed}: no training subject is free of errors; {left} are")
     datalists.write({**content, **remaining}, fixed)
     lines = ["", f"{fixed}: {len(entries) - len(errors)} of {len(entries)} subjects"]
     for index, names in sorted(errors.items()):

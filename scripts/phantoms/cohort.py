@@ -81,7 +81,7 @@ def make(
 def _make_subject(
     index: int, root: Path, layout: str, seed: int, spacing: float, skull_stripped: bool, is_medium: bool, dicom: bool
 ) -> bool:
-    """Make and write the person with this index. Return True, which tells a finished subject from a killed process."""
+    """Make and write the person with this index. Return True at the end; a killed process returns nothing."""
     cohort = COHORTS[layout]
     images, label = files_of(cohort, index)
     contrasts = {modality: cohort.contrasts.get(modality, modality) for modality in images}

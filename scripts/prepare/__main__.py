@@ -30,10 +30,10 @@ def prepare(
 ) -> None:
     """Register and resample the raw scans of each subject, and extract the brain.
 
-    Writes OUTPUT/SUBJECT/SUBJECT_MODALITY.nii.gz with brain mask, transforms, a record and a picture, and for all
-    subjects datalist.json, quality.csv and overview.html. Repeat the command to continue an interrupted run. A subject
-    that fails, or has quality figures outside their limits, is reported in one line and left out of datalist.json; the
-    exit status is then 1. See docs/how-to/prepare-raw-scans.md.
+    Writes OUTPUT/SUBJECT/SUBJECT_MODALITY.nii.gz with brain mask, transforms, a record and a picture. One
+    datalist.json, quality.csv and overview.html cover all subjects. Repeat the command to continue an interrupted run.
+    A subject that fails, or has quality figures outside their limits, is reported in one line and left out of
+    datalist.json; the exit status is then 1. See docs/how-to/prepare-raw-scans.md.
 
     Args:
         root: folder of raw scans: a folder for each subject, flat files SUBJECT_MODALITY.nii.gz, BIDS or nnU-Net's
@@ -51,7 +51,7 @@ def prepare(
             headers; rules choose the remaining series (deploy/README.md).
         labels: words that end the names or paths of label maps, such as lesion_mask, or their pattern, such as
             "masks/*"; by default the usual words, as in python -m scripts.datalists generic; none to leave label
-            maps out. Each label map is resampled from the grid of a scan, as SUBJECT_seg.nii.gz.
+            maps out. A label map is resampled with the scan whose grid it has, as SUBJECT_seg.nii.gz.
         missing: refuse a subject that lacks a modality, or keep it with its available modalities (NIfTI only).
         spacing: edge of the result's voxels in mm, 1 to 4. The models were trained on 1.
         device: cpu or cuda, for the brain extraction.

@@ -202,7 +202,7 @@ def _select(
 def _check_evidence(native: Candidate, after: Sequence[Candidate], pairs: Sequence[Pair], both: bool) -> None:
     """Raise an error if evidence contradicts a pair of `native` and a later series, or if required proof is missing.
 
-    A proven pair is required for weak evidence, and always if the model takes a T1ce (`both`).
+    The pair must be proven if the evidence is weak, and always if the model takes a T1ce (`both`).
     """
     weak_after = any(later.weak for later in after)
     if not any(pair.is_contradicted for pair in pairs):

@@ -184,7 +184,7 @@ def test_bad_options_are_named(cohort, monkeypatch, options, message):
 def test_a_datalist_that_nobody_is_left_in_for_training_is_refused(cohort, capsys):
     for number in range(4):
         (cohort / f"root/s{number}/t1.nii.gz").unlink()
-    with pytest.raises(InputError, match=r"fixed.json: 2 of 6 subjects have no error, but no training"):
+    with pytest.raises(InputError, match=r"fixed.json: no training subject is free of errors; 2 of 6 subjects are"):
         check(cohort, fixed=str(cohort / "fixed.json"))
     assert not (cohort / "fixed.json").exists()
     assert "error: missing: training s3" in capsys.readouterr().out
