@@ -125,7 +125,7 @@ def explain_out_of_memory(error: BaseException, options: Mapping[str, Any]) -> s
                 "shared memory, /dev/shm, is full: set --num_workers=0 or fewer workers, or make it larger, as by "
                 f"docker run --shm-size=8g ({shared[0].strip()[:200]})"
             )
-        where = "GPU" if re.search(ON_GPU, text) else "host" if _is_on_host(link) else ""
+        where = "GPU" if lacks_gpu_memory(link) else "host" if _is_on_host(link) else ""
         if where:
             lines = [line for line in text.splitlines() if re.search(f"{ON_GPU}|{ON_HOST}", line)] or [text]
             steps = ", or ".join(_saving_steps(where, options))

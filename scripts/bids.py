@@ -9,7 +9,7 @@ from typing import Any
 from common import cli
 from common.errors import InputError, show
 from common.files import check_writable_folder, expand_home, write_json
-from common.made import MADE, read, read_with_warning
+from common.made import MADE, read_with_warning
 
 BIDS = "1.10.0"  # version of the specification
 README = """Label maps of brain MRI, on the grid of the scan that was segmented ("orig").
@@ -35,10 +35,11 @@ def copy_as_bids(predictions: str, output: str) -> None:
     from common.inference.segmentations import files_of, measured_in
 
     folder, target = expand_home(predictions, predictions), expand_home(output, f"--output={output}")
-    made = read(folder)
-    read_with_warning(folder)
+    made = read_with_warning(folder)
     if made is None or not (subjects := sorted(measured_in(folder))):
-        raise InputError(folder, f"no {MADE} or no volumes.csv", "the results of inference or of scripts.segment")
+        raise InputError(
+            folder, f"no valid {MADE}, or no volumes.csv", "the results of inference or of scripts.segment"
+        )
     if target.exists():
         raise InputError(f"--output={output}: exists already; expected a new folder")
     check_writable_folder(target, f"--output={output}")

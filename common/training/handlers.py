@@ -103,7 +103,8 @@ class Forecast:
             return ""
         if not self.plan.options.store:
             return "; python -m scripts.store and --store read crops faster"
-        cores = len(os.sched_getaffinity(0)) // self.plan.processes.count
+        allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+        cores = len(allowed) // self.plan.processes.count
         has_more = self.plan.options.num_workers < cores
         return f"; --num_workers={cores} reads more crops at a time" if has_more else ""
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from common.errors import show
 from common.files import read_json, write_json
 from scripts.benchmark import inference, reader
-from scripts.benchmark.step import CROPS, WORKS, one_step
+from scripts.benchmark.step import CROPS, WORKS, edge_in, one_step
 from scripts.benchmark.timing import ROOT
 
 MODULE = "scripts.benchmark.gpu"
@@ -115,9 +115,9 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _compared(row: Mapping[str, Any]) -> tuple[Any, ...]:
+def _compared(row: Mapping[str, Any]) -> tuple[str, str, str]:
     """Return what rows have in common whose seconds are compared: job, work, and the edge of larger crops."""
-    return row["job"], row["work"], [word for word in row["variant"].split() if word.isdecimal()][:1] or None
+    return row["job"], row["work"], edge_in(row["variant"])
 
 
 # Measurements, each in its own process

@@ -25,6 +25,11 @@ def step() -> Works:
     }
 
 
+def edge_in(code: str) -> str:
+    """Return the edge of the crops that a variant states, such as 128 in "ours fused 128"; empty if it states none."""
+    return next((word for word in code.split() if word.isdecimal()), "")
+
+
 def one_step(
     work: str,
     code: str,
@@ -51,7 +56,7 @@ def one_step(
     from common.ssl.views import TwoViews
 
     kind, *words = code.split()
-    edge = next((word for word in words if word.isdecimal()), edge)
+    edge = edge_in(code) or edge
     parts: tuple[Any, Any, Any]
     if work == "pretraining":
         parts = SSLHead(2, size).to(device), SSLLoss(), TwoViews()

@@ -59,7 +59,7 @@ def test_a_challenges_labels_are_named_and_unfinished_results_warned_of(tmp_path
 def test_what_is_no_result_or_would_collide_is_refused_and_nothing_written(tmp_path):
     source = predictions(tmp_path / "in", "P1", "P2")
     (tmp_path / "empty").mkdir()
-    with refused(text="no made.json"):
+    with refused(text="no valid made.json"):
         copy_as_bids(str(tmp_path / "empty"), str(tmp_path / "out"))
     (source / "P2.nii.gz").unlink()
     with refused(text="P2.nii.gz"):

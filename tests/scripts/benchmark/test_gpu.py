@@ -65,3 +65,12 @@ def test_a_call_goes_on_where_the_one_before_was_cut_off(monkeypatch, tmp_path, 
         "| step, pretraining: stock | RuntimeError: out of memory | | | | |",
         "| step, pretraining: last | 2 | 1.00 | 3.0 GiB |  |  |",
     ]
+
+
+def test_times_are_compared_with_ours_of_the_same_crops():
+    seconds = {"ours fused": 1, "stock": 2, "ours fused 128": 4, "stock 128": 6}
+    rows = [
+        {"job": "step", "work": "fine_tuning", "variant": code, "seconds": value, "peak_gib": 1}
+        for code, value in seconds.items()
+    ]
+    assert [line.split("|")[3].strip() for line in gpu.table(rows)[2:]] == ["1.00", "2.00", "1.00", "1.50"]
