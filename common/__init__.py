@@ -6,27 +6,11 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from os.path import relpath
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 __version__ = "0.1.0"  # also in pyproject.toml and CITATION.cff
-
-__all__ = [
-    "baselines",
-    "cli",
-    "data",
-    "errors",
-    "files",
-    "inference",
-    "locks",
-    "made",
-    "memory",
-    "metrics",
-    "options",
-    "pages",
-    "ssl",
-    "training",
-    "weights",
-]
+ROOT = Path(__file__).resolve().parents[1]  # the repository, also if a bundle links to this package
 
 
 def lazy(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
@@ -56,4 +40,4 @@ try:  # `import monai` needs a user name; a container started with `docker run -
 except (KeyError, OSError):  # OSError from Python 3.13 on
     os.environ["USER"] = f"uid{os.getuid()}"
 
-__getattr__, __dir__ = lazy(__name__, dict.fromkeys(__all__, ""))
+__getattr__, __dir__ = lazy(__name__, {module.name: "" for module in iter_modules(__path__)})

@@ -11,6 +11,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from . import ROOT
 from .errors import InputError, choice, did_you_mean, shortened, show
 from .files import valid_json, valid_yaml, why_no_file
 from .literals import literal, names_of
@@ -19,7 +20,13 @@ from .options import OPTIONS, TRAINING_DEFAULTS, Options, check_plain
 # MONAI's option `tracking`, and the options that need it
 TRACKING = {"tracking", "tracking_uri", "experiment_name", "run_name", "save_execute_config"}
 EPOCHS = ("epochs", "max_epochs")  # common guesses for the option `iterations`
-OURS = [Path(__file__).resolve().parents[1] / name for name in ("bundles", "studies")]
+BUNDLES, STUDIES = ROOT / "bundles", ROOT / "studies"
+OURS = (BUNDLES, STUDIES)
+
+
+def bundles_with(file: str) -> list[str]:
+    """Return the names of the bundles that have this file in configs/."""
+    return sorted(path.parents[1].name for path in BUNDLES.glob(f"*/configs/{file}"))
 
 
 def warn_of_program(path: str | Path, runs: str = "expressions") -> None:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from common import ROOT
 from common.errors import InputError, ending_of, show
 from common.files import atomic_write, parse_json
 from deploy.alert import send_alert
@@ -32,7 +33,6 @@ BEAT = 5.0  # seconds between heartbeats during a segmentation
 LOOK = 600.0  # seconds between checks of all studies, even if Orthanc reports no change
 GRACE = 20.0  # seconds between SIGTERM and SIGKILL
 FAREWELL = 5  # seconds for a request after a signal
-ROOT = Path(__file__).resolve().parents[1]  # where `python -m deploy.app` runs
 PREFIX = ".unfinished-study-"  # of the temporary folder of a study
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common import cli
+from common.configs import BUNDLES, bundles_with
 from common.errors import choice, show
 from common.files import read_yaml
 from common.options import OPTIONS, TRAINING_DEFAULTS
 
-BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 WORKFLOWS = ("train", "evaluate", "inference")
 DEFAULTS = {  # in words, for defaults that the config computes
     "amp": "true on a GPU; to segment, also on a CPU with bfloat16",
@@ -36,8 +36,7 @@ def options(bundle: str, workflow: str | None = None) -> None:
         bundle: name of a bundle, such as brats_finetune.
         workflow: train, evaluate or inference; by default all workflows of the bundle.
     """
-    bundles = sorted(path.parents[1].name for path in BUNDLES.glob("*/configs/train.yaml"))
-    choice("bundle", bundle, dict.fromkeys(bundles))
+    choice("bundle", bundle, dict.fromkeys(bundles_with("train.yaml")))
     folder = BUNDLES / bundle
     available = [name for name in WORKFLOWS if (folder / f"configs/{name}.yaml").is_file()]
     if workflow is not None:

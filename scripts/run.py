@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from common.cli import log_unexpected, options_of
-from common.configs import Change, as_data, check, check_values, parsed
+from common.configs import BUNDLES, Change, as_data, bundles_with, check, check_values, parsed
 from common.data import datalists
 from common.environment import check_help, prepare_process
 from common.errors import (
@@ -51,7 +51,6 @@ from common.resolver import key_of
 from common.training.length import length
 from common.values import optional
 
-BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 DISTRIBUTED = "multi_gpu_train.yaml"
 READ = dict.fromkeys(("dataset_dir", "store"), (Path.is_dir, why_no_folder)) | dict.fromkeys(
     ("pretrained", "checkpoint"), (Path.is_file, why_no_file)
@@ -62,7 +61,7 @@ RECIPES = {"text": None, "table": "recipe_table.yaml", "code": "recipe_code.yaml
 def read_command_line(arguments: Sequence[str], is_distributed: bool = False) -> tuple[list[str], dict[str, Any]]:
     """Split a command line into config files and options for `monai.bundle.create_workflow`."""
     words = list(takewhile(lambda argument: not argument.startswith("-"), arguments))
-    bundle = _check_word("BUNDLE", words[:1], [folder.name for folder in BUNDLES.iterdir()])
+    bundle = _check_word("BUNDLE", words[:1], bundles_with("train.yaml"))
     configs = Path(os.path.relpath(BUNDLES / bundle / "configs"))
     names = [file.stem for file in configs.glob("*.yaml")]
     files = [configs / f"{_check_word('CONFIG', words[1:2], names)}.yaml"]

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common import cli, weights
+from common import ROOT, cli, weights
+from common.configs import BUNDLES
 from common.data.cohorts import COHORTS
 from common.data.provenance import is_skull_stripped
 from common.data.volumes import is_label_map
@@ -18,7 +19,6 @@ from common.options import check_stated
 from common.training.signals import interrupt_on_signals
 from scripts.weights import network_of
 
-ROOT = Path(__file__).resolve().parents[1]
 LIKE = {f"{name}_finetune": name for name, card in COHORTS.items() if card.conventions}  # bundle -> its cohort
 PREPARED, PREDICTED, LABELS = "prepared", "predicted", "labels"  # folders in the output
 
@@ -74,7 +74,7 @@ def segment(
     root = expand_home(scans, scans)
     folder = output_folder(output, root)
     check_made_here(folder)
-    default = ROOT / "bundles" / bundle / "models" / "model.pt"
+    default = BUNDLES / bundle / "models" / "model.pt"
     file = default if checkpoint is None else weights.path_of("checkpoint", checkpoint)
     if not file.is_file():
         raise InputError(f"--checkpoint={file}: {why_no_file(file)}; expected one file, trained with {bundle}")

@@ -25,7 +25,7 @@ ALLOWED = {  # see docs/explanation/architecture.md; `common` is the lazy `__ini
         "common.memory": "errors",
         "common.options": "environment errors locks memory resolver values metrics data",
         "common.resolver": "errors",
-        "common.configs": "errors files literals options",
+        "common.configs": "common errors files literals options",
         "common.ssl": "common errors",
         "common.baselines": "common errors ssl",
         "common.metrics": "common components errors",

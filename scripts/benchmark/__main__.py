@@ -6,12 +6,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from common import cli
+from common import ROOT, cli
 from common.bars import tqdm
 from common.errors import InputError, check_number, choice, show
 from common.files import atomic_write, check_writable_file, write_json
 from scripts.benchmark import inference, metrics, reader, step, timing
-from scripts.benchmark.timing import ROOT, Measured, Works
+from scripts.benchmark.timing import Measured, Works
 
 PAGE = ROOT / "docs/reference/benchmarks.md"
 BENCHMARKS: dict[str, Callable[[], Works]] = {

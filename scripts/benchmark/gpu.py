@@ -14,11 +14,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+from common import ROOT
 from common.errors import show
 from common.files import read_json, write_json
 from scripts.benchmark import inference, reader
 from scripts.benchmark.step import CROPS, WORKS, edge_in, one_step
-from scripts.benchmark.timing import ROOT
 
 MODULE = "scripts.benchmark.gpu"
 LIMIT = 540  # seconds per call

@@ -8,7 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from scripts.benchmark.timing import PLAIN_MEMORY, ROOT, Works, measure
+from common import ROOT
+from scripts.benchmark.timing import PLAIN_MEMORY, Works, measure
 
 SIZE, EDGE, OVERLAP = "small", 96, 0.5
 FINE_TUNING = ROOT / "bundles/brats_finetune"

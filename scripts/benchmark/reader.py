@@ -7,9 +7,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from common import ROOT
 from common.data.cohorts import COHORTS
 from common.files import read_json, write_json
-from scripts.benchmark.timing import ROOT, Works, measure
+from scripts.benchmark.timing import Works, measure
 
 BATCH_SIZE = 4  # crops
 EDGE = 96  # voxels; stage 1's patch_size

@@ -13,10 +13,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
+from common import ROOT
 from common.errors import show
 from common.memory import peak_resident, use_huge_pages
 
-ROOT = Path(__file__).resolve().parents[2]
 PLAIN_MEMORY = {"THP_MEM_ALLOC_ENABLE": "0"}  # default memory settings of PyTorch and glibc
 
 

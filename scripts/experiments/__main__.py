@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common import cli
+from common import ROOT, cli
 from common.errors import ArgumentError, InputError, check_number, choice, show, within
 from common.files import check_writable_file, check_writable_folder, expand_home, valid_json, write_json
 from common.values import flag
 from scripts.experiments.engine import OpenStudy, counted, launcher, open_study, run_jobs, select
-from scripts.experiments.jobs import OWN, ROOT, Places
+from scripts.experiments.jobs import OWN, Places
 from scripts.experiments.steps import steps_of
 from scripts.experiments.study import read
 

@@ -25,13 +25,14 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+from common import ROOT
 from common.bars import tqdm
 from common.errors import ArgumentError, InputError, ending_of, one_line, show
 from common.files import digest, move_aside, open_to_append, size_and_time, valid_json, write_json
 from common.locks import lock
 from common.training.signals import PREEMPTED, interrupt_on_signals
 from scripts.experiments.gpus import GpuPool, visible_gpus
-from scripts.experiments.jobs import ROOT, CommandLine, Places, StudyJob, jobs_of, shown
+from scripts.experiments.jobs import CommandLine, Places, StudyJob, jobs_of, shown
 
 Launcher = Callable[[StudyJob, Path], "State"]
 LAST_LINE = 300  # characters

@@ -14,13 +14,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from common import ROOT
 from common.cli import command_line
-from common.configs import argument
+from common.configs import BUNDLES, argument
 from common.data.cohorts import COHORTS
 from common.errors import InputError
 from common.files import read_yaml
 
-ROOT = Path(__file__).resolve().parents[2]
 OWN = "own"  # layout of the user's own data sets
 EVALUATION_FILES = ("metrics.csv", "lesions.csv", "cases.json", "summary.json")
 MOST = 10_000  # jobs of a study
@@ -294,7 +294,7 @@ def _run(item: _Instance) -> StudyJob:
 
 def _training(item: _Instance, folder: Path) -> tuple[CommandLine, tuple[Path, ...]]:
     """Return the command of a training run, and the config files that it reads."""
-    bundle, gpus = ROOT / "bundles" / item.entry["bundle"], item.places.gpus
+    bundle, gpus = BUNDLES / item.entry["bundle"], item.places.gpus
     overlays = [*item.entry["overlays"], *(["multi_gpu_train.yaml"] if gpus > 1 else [])]
     files = [f"configs/{file}" for file in ("train.yaml", *overlays)]
     torchrun = ("torch.distributed.run", f"--nproc_per_node={gpus}", "-m") if gpus > 1 else ()
@@ -317,7 +317,7 @@ def _evaluation(item: _Instance, job: StudyJob) -> StudyJob:
     inputs = (job.target, datalist.target, *([datalist.root] if _is_made(datalist.root, item.places) else []))
     split = {"split": item.entry["evaluate"]} if isinstance(item.entry["evaluate"], str) else {}
     if "bundle" in item.entry:
-        bundle = ROOT / "bundles" / item.entry["bundle"]
+        bundle = BUNDLES / item.entry["bundle"]
         inputs += (bundle / "configs" / "evaluate.yaml",)
         options = {"config_file": "configs/evaluate.yaml", **_data_of(datalist), **split}
         options |= {"checkpoint": str(job.target), "output_dir": str(folder)}

@@ -12,13 +12,12 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from common.configs import warn_of_program
+from common.configs import BUNDLES, STUDIES, bundles_with, warn_of_program
 from common.data.cohorts import COHORTS
 from common.errors import ArgumentError, InputError, did_you_mean
 from common.files import check_schema, read_yaml, valid_yaml, why_no_file
-from scripts.experiments.jobs import ROOT, kind_of
+from scripts.experiments.jobs import kind_of
 
-STUDIES = ROOT / "studies"
 SCORED_TABLES = (4, 5, 6, 8, 9)  # tables of scores; 2 needs no run
 ROW_KEYS = ("run", "baseline", "new")  # all other keys of a row are axes
 
@@ -163,14 +162,14 @@ def _check_sources(content: Mapping[str, Any], name: str) -> None:
         check_arguments(commands.COMMANDS[command], entry.get("options", {}), f"{name}: datalists.{label}.options")
         datalists.append(label)
     runs: list[str] = []
-    bundles = sorted(folder.parents[1].name for folder in (ROOT / "bundles").glob("*/configs/train.yaml"))
+    bundles = bundles_with("train.yaml")
     for label, entry in content["runs"].items():
         if label in datalists:
             raise InputError(f"{name}: runs.{label}: a datalist has the same name")
         for key, names in (("bundle", bundles), ("datalist", datalists), ("pretrained", runs)):
             check_reference(f"runs.{label}.{key}", entry.get(key), names)
         if "bundle" in entry:
-            settings, configs = content.get("settings", {}), ROOT / "bundles" / entry["bundle"] / "configs"
+            settings, configs = content.get("settings", {}), BUNDLES / entry["bundle"] / "configs"
             files = ["train.yaml", *settings.get("overlays", []), *entry.get("overlays", [])]
             if absent := [file for file in files if not (configs / file).is_file()]:
                 raise InputError(f"{name}: runs.{label}: {entry['bundle']} has no overlay {absent[0]}")

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from common import weights
-from common.configs import check, read
+from common.configs import BUNDLES, bundles_with, check, read
 from common.data import datalists
 from common.data.datasets import CaseDataset
 from common.data.modalities import missing_in
@@ -20,7 +20,6 @@ from common.values import DEVICE
 from scripts.package.weights_file import PRIVATE
 from scripts.weights import arguments_of
 
-BUNDLES = Path(__file__).parents[2] / "bundles"
 CONFIG = "configs/inference.yaml"
 EXPORTABLE = "swin_unetr"  # the only architecture that can be exported
 
@@ -116,5 +115,5 @@ def _bundle(name: str) -> Path:
     for folder in (Path(str(name)), BUNDLES / str(name)):
         if (folder / CONFIG).is_file() and (folder / "configs" / "metadata.json").is_file():
             return folder.resolve()
-    names = ", ".join(sorted(path.name for path in BUNDLES.iterdir()))
+    names = ", ".join(bundles_with("inference.yaml"))
     raise InputError(f"bundle {name}: no configs/inference.yaml and metadata.json there; expected a folder, or {names}")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.configs import Change, check_known, read
+from common.configs import BUNDLES, Change, bundles_with, check_known, read
 from common.data import datalists
 from common.errors import ArgumentError, choice
 from common.files import check_writable_folder, expand_home, read_yaml, reporting_path_errors
@@ -13,11 +13,10 @@ from common.options import OPTIONS
 from common.values import optional
 from scripts.datalists.splits import hold_out, numbers_of
 from scripts.experiments.engine import OpenStudy, open_study
-from scripts.experiments.jobs import OWN, ROOT, CommandLine, Places, StudyJob, texts_of
+from scripts.experiments.jobs import OWN, CommandLine, Places, StudyJob, texts_of
 from scripts.experiments.steps import config_of, steps_of
 from scripts.run import blaming
 
-BUNDLES = ROOT / "bundles"
 RESERVED = ("bundle_root", "split", "checkpoint", "output_dir", "ckpt_dir", "resume")  # this command sets them
 
 
@@ -62,11 +61,7 @@ def set_up(
     `scripts.datalists.splits.hold_out` makes the folds. `{fold}` in text of `options` is replaced with the fold's
     number.
     """
-    choice(
-        "bundle",
-        bundle,
-        dict.fromkeys(sorted(path.parents[1].name for path in BUNDLES.glob("*/configs/evaluate.yaml"))),
-    )
+    choice("bundle", bundle, dict.fromkeys(bundles_with("evaluate.yaml")))
     source, root, folder = (
         _absolute(name, path)
         for name, path in (("datalist", datalist), ("dataset_dir", dataset_dir), ("output", output))

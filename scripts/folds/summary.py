@@ -1,20 +1,20 @@
 """Summarise a cross-validation: scores of all held-out cases, models, predictions, and use of the ensemble."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 
+from common.configs import BUNDLES
 from common.files import read_json, read_yaml
 from common.inference.publishing import PAGE
 from common.weights.formats import STATED
-from scripts.experiments.jobs import ROOT, CommandLine, texts_of
+from scripts.experiments.jobs import CommandLine, texts_of
 from scripts.folds.setup import Setup
 
 
 def inference(setup: Setup) -> CommandLine:
     """Return the command that segments new scans with the models of all folds as an ensemble."""
-    bundle: Path = ROOT / "bundles" / setup.bundle
+    bundle = BUNDLES / setup.bundle
     defaults = read_yaml(bundle / "configs/inference.yaml")
     entry = setup.entry["options"] | setup.entry["evaluation"]
     options = {

@@ -39,7 +39,6 @@ from common.values import AUTO, DEVICE
 from scripts.datalists.regions import read_regions
 from scripts.datalists.scan import Scan, scan_any
 from scripts.datalists.splits import RandomSplits, person_finder
-from scripts.experiments.jobs import ROOT
 
 BUNDLE, RECIPE = "brats_finetune", "robust"
 SHARE = 0.15  # of the people for validation, and the same for testing
@@ -235,7 +234,7 @@ def fit_training(data: Data, device: str) -> Fit:
         options = (GPU if is_gpu else CPU) | {"patch_size": [edge] * 3}
         settings = options | {"modalities": list(data.modalities), "label_convention": data.scan.convention}
         settings |= {"device": device, "amp": automatic_amp(device, trains=True), "flips": []}
-        parser = configs.read([ROOT / f"bundles/{BUNDLE}/configs/{name}.yaml" for name in CONFIGS], settings)
+        parser = configs.read([configs.BUNDLES / f"{BUNDLE}/configs/{name}.yaml" for name in CONFIGS], settings)
         parser.get_parsed_content("imports")
         network, config = parser.get_parsed_content("network"), parser.ref_resolver
         values: Any = SimpleNamespace(**settings)

@@ -8,15 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from common.errors import InputError, show
+from common.configs import BUNDLES, bundles_with
+from common.errors import InputError, choice, show
 from common.files import atomic_write, valid_json
 from common.locks import claimed
 from scripts.package.archives import files_of, listing, pack
 from scripts.package.check import check_package
 from scripts.package.contents import contents
 from scripts.package.weights_file import add_safetensors, add_weights, large_files
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def build(
@@ -32,7 +31,7 @@ def build(
     Raises an InputError if an output exists already, the bundle or the weights are invalid, or the package breaks a
     rule (see `scripts.package.check`).
     """
-    source = _folder(bundle)
+    source = BUNDLES / choice("bundle", bundle, {name: name for name in bundles_with("metadata.json")})
     stated = {"type": "object", "required": ["version"], "properties": {"version": {"type": "string"}}}
     version = valid_json(source / "configs/metadata.json", "a bundle's metadata", stated)["version"]
     name = f"{bundle}_v{version}"  # the name that MONAI's downloader requests
@@ -61,13 +60,6 @@ def build(
     size = sum((output / bundle / file).stat().st_size for file in files)
     show(f"{output / bundle}: {len(files)} files, {size / 1e6:.1f} MB; {output / name}.zip, {name}.sha256")
     return output / bundle
-
-
-def _folder(bundle: str) -> Path:
-    bundles = sorted(path.name for path in (ROOT / "bundles").iterdir() if (path / "configs/metadata.json").is_file())
-    if bundle not in bundles:
-        raise InputError(f"bundle {bundle}: expected one of {', '.join(bundles)}")
-    return ROOT / "bundles" / bundle
 
 
 def _write(folder: Path, content: Mapping[str, bytes]) -> None:
