@@ -17,7 +17,7 @@ from scripts.pools import map_in_processes
 
 FOLDER = ".slurm"  # in the output folder: submitit's files and the logs
 EVERY = 2.0  # seconds between two checks of the jobs
-FAILURES = (submitit.core.utils.FailedJobError, submitit.core.utils.UncompletedJobError)
+FAILURES = (OSError, submitit.core.utils.FailedJobError, submitit.core.utils.UncompletedJobError)
 
 
 class _Call(submitit.helpers.Checkpointable):
@@ -43,7 +43,7 @@ class JobArray:
         """Call a function in a single job, wait, and return its result; raise an InputError if the job fails."""
         try:
             return self.executor.submit(_Call(), function, *arguments).result()
-        except (OSError, *FAILURES) as error:
+        except FAILURES as error:
             raise InputError(_failure_of(error)) from error
 
     def map(self, function: Callable[[Any], Any], items: Sequence[Any], unit: str) -> list[Any]:
@@ -59,7 +59,7 @@ class JobArray:
             # In a child process, so that an item that kills the process does not end the job
             orders = [(map_in_processes, function, [items[index] for index in part], 1, unit) for part in parts]
             jobs = self.executor.map_array(_Call(), *zip(*orders, strict=True))
-        except (OSError, submitit.core.utils.FailedJobError) as error:
+        except FAILURES as error:
             raise InputError(f"--slurm: {_failure_of(error)}") from error
         number = jobs[0].job_id.split("_")[0]
         show(f"SLURM job {number}, an array of size {len(jobs)}, continues if this command ends", error=True)

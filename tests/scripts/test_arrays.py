@@ -97,6 +97,16 @@ def test_a_long_failure_keeps_its_last_whole_lines(tmp_path):
         JobArray(SimpleNamespace(submit=refuse), tmp_path, 1).call(print)
 
 
+def test_a_job_whose_result_cannot_be_read_has_failed(tmp_path):
+    def result():
+        raise OSError("Stale file handle")
+
+    job = SimpleNamespace(job_id="7_0", done=lambda: True, result=result)
+    array = JobArray(SimpleNamespace(map_array=lambda *_: [job]), tmp_path, 1)
+    with pytest.raises(InputError, match=r"^1 of 1 SLURM jobs failed, the first 7_0: Stale file handle; logs are in "):
+        array.map(print, [1], "it")
+
+
 def test_settings_that_submitit_does_not_know_are_refused(cluster, tmp_path):
     with pytest.raises(ArgumentError, match=r"^slurm={'partitoin': 'gpu'}: .*titoin") as caught:
         array_of({"partitoin": "gpu"}, tmp_path, "refused", 1)
