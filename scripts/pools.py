@@ -80,15 +80,14 @@ def map_in_processes(
     results: list[Any] = [None] * len(items)
 
     def work_off(waiting: deque[int], workers: int) -> list[int]:
-        """Process waiting items until all are done or a process is killed; return the interrupted items' indices."""
+        """Process waiting items until all are done or a process is killed; return the indices of interrupted items."""
         running: dict[Future[Any], int] = {}
         with ProcessPoolExecutor(min(workers, len(waiting)), initializer=_end_with_parent) as pool:
             try:
                 while waiting or running:
-                    while waiting and len(running) < 2 * workers:
-                        index = waiting[0]
-                        running[pool.submit(_work, stages.writer, function, index, items[index])] = index
-                        waiting.popleft()
+                    while waiting and len(running) < workers:  # each submitted item starts at once
+                        future = pool.submit(_work, stages.writer, function, waiting[0], items[waiting[0]])
+                        running[future] = waiting.popleft()
                     for future in wait(running, EVERY, FIRST_COMPLETED).done:
                         result = results[running[future]] = future.result()
                         if on_result is not None:

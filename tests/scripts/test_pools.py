@@ -30,6 +30,12 @@ def test_a_killed_process_loses_only_its_item(tmp_path, workers, capsys):
     assert "squares: 100%" in capsys.readouterr().err
 
 
+def test_an_item_that_waited_for_a_killed_process_has_two_tries(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    assert map_in_processes(kill_some, [(3, tmp_path / name) for name in "ab"], 1) == [9, 9]
+
+
 def fail(number):
     raise KeyError(number)
 
