@@ -17,12 +17,18 @@ from .errors import InputError, shortened, show
 from .files import digest, valid_json, write_json
 
 MADE = "made.json"
-PARTS: dict[str, Any] = {name: {"type": "object"} for name in ("checkpoints", "settings", "inputs")}
-PARTS["settings"] |= {"properties": {"cleanup": {"type": ["string", "null"]}}}
+TEXTS = {name: {"type": ["string", "null"]} for name in ("cleanup", "label_convention")}
 SCHEMA = {
     "type": "object",
     "required": ["checkpoints", "settings"],
-    "properties": PARTS | {"command": {"type": "string"}, "finished": {"type": "boolean"}},
+    "properties": {
+        **TEXTS,
+        "checkpoints": {"type": "object"},
+        "settings": {"type": "object", "properties": TEXTS},
+        "inputs": {"type": "object"},
+        "command": {"type": "string"},
+        "finished": {"type": "boolean"},
+    },
 }
 
 Inputs = Sequence[str | Path | None]
@@ -71,6 +77,11 @@ def read_with_warning(folder: str | Path) -> dict[str, Any] | None:
         command = made.get("command", "unknown")
         show(f"warning: {folder}: incomplete: its command has not finished: {command}", error=True)
     return made
+
+
+def stated(made: Mapping[str, Any], name: str) -> str | None:
+    """Return the label convention or cleanup that a record states; for resampled label maps, outside "settings"."""
+    return (dict(made) | made["settings"]).get(name)
 
 
 class Results:

@@ -8,8 +8,8 @@ from typing import Any
 
 from common import cli
 from common.errors import InputError, show
-from common.files import check_writable_folder, expand_home, write_json
-from common.made import MADE, read_with_warning
+from common.files import check_writable_folder, expand_home, why_no_folder, write_json
+from common.made import MADE, read_with_warning, stated
 
 BIDS = "1.10.0"  # version of the specification
 README = """Label maps of brain MRI, on the grid of the scan that was segmented ("orig").
@@ -37,13 +37,12 @@ def copy_as_bids(predictions: str, output: str) -> None:
     folder, target = expand_home(predictions, predictions), expand_home(output, f"--output={output}")
     made = read_with_warning(folder)
     if made is None or not (subjects := sorted(measured_in(folder))):
-        raise InputError(
-            folder, f"no valid {MADE}, or no volumes.csv", "the results of inference or of scripts.segment"
-        )
+        problem = f"no valid {MADE}, or no volumes.csv" if folder.is_dir() else why_no_folder(folder)
+        raise InputError(folder, problem, "the results of inference or of scripts.segment")
     if target.exists():
         raise InputError(f"--output={output}: exists already; expected a new folder")
     check_writable_folder(target, f"--output={output}")
-    convention = made["settings"].get("label_convention")
+    convention = stated(made, "label_convention")
     segmented = f"space-orig_seg-{convention if convention in CONVENTIONS else 'regions'}_dseg"
     owners: dict[str, str] = {}
     for subject in subjects:

@@ -88,7 +88,7 @@ def evaluate(
     source_record = origin.read_with_warning(source) or {"checkpoints": {}, "settings": {}}
     with claimed("output", folder):
         scores = _scores(cases, rules, convention, workers or os.cpu_count() or 1)
-        settings = {"split": scored or source_record.get("split"), "cleanup": source_record["settings"].get("cleanup")}
+        settings = {"split": scored or source_record.get("split"), "cleanup": origin.stated(source_record, "cleanup")}
         made = origin.made_by(settings, is_made_up(cases[0].reference))
         made["checkpoints"] = source_record["checkpoints"]
         _publish(folder, Details(source.resolve().name, convention, rules, cases, scores, made, background), slices)

@@ -65,8 +65,9 @@ def send_all(
     An undamaged result stays if the record in `target` names the same label map and preparation, because the user may
     have corrected the result by hand.
     """
-    source = origin.read(next(iter(files.values())).parent) or {"checkpoints": {}}
-    made = origin.made_by({}) | {"checkpoints": source["checkpoints"], "settings": {"modality": modality}}
+    source = origin.read(next(iter(files.values())).parent) or {"checkpoints": {}, "settings": {}}
+    stated = {name: origin.stated(source, name) for name in origin.TEXTS}
+    made = origin.made_by({}) | stated | {"checkpoints": source["checkpoints"], "settings": {"modality": modality}}
     results, inputs = Results(target, made), {name: [path, prepared / name / RECORD] for name, path in files.items()}
     work = {
         name: partial(send_back, path, name, prepared, target, modality)

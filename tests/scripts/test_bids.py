@@ -51,7 +51,10 @@ def test_names_are_those_of_bids(tmp_path, capsys):
 
 
 def test_a_challenges_labels_are_named_and_unfinished_results_warned_of(tmp_path, capsys):
-    copy_as_bids(str(predictions(tmp_path / "in", "P1", convention="brats2021", finished=False)), str(tmp_path / "out"))
+    source = predictions(tmp_path / "in", "P1", finished=False)
+    made = json.loads((source / "made.json").read_text()) | {"settings": {}, "label_convention": "brats2021"}
+    write_json(source / "made.json", made)  # as scripts.segment does
+    copy_as_bids(str(source), str(tmp_path / "out"))
     assert "sub-P1/anat/sub-P1_space-orig_seg-brats2021_dseg.nii.gz" in files(tmp_path / "out")
     assert "its command has not finished" in capsys.readouterr().err
 
@@ -59,8 +62,9 @@ def test_a_challenges_labels_are_named_and_unfinished_results_warned_of(tmp_path
 def test_what_is_no_result_or_would_collide_is_refused_and_nothing_written(tmp_path):
     source = predictions(tmp_path / "in", "P1", "P2")
     (tmp_path / "empty").mkdir()
-    with refused(text="no valid made.json"):
-        copy_as_bids(str(tmp_path / "empty"), str(tmp_path / "out"))
+    for name, problem in {"empty": "no valid made.json", "none": "no such folder"}.items():
+        with refused(tmp_path / name, text=problem):
+            copy_as_bids(str(tmp_path / name), str(tmp_path / "out"))
     (source / "P2.nii.gz").unlink()
     with refused(text="P2.nii.gz"):
         copy_as_bids(str(source), str(tmp_path / "out"))

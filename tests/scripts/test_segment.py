@@ -165,6 +165,8 @@ def segmented(tmp_path):
             record["sources"]["T1"] |= source
         write_json(folder / "prepare.json", record)
         write_volume(tmp_path / PREDICTED / f"{subject}.nii.gz", box, space, is_label=True)
+    settings = {"label_convention": "lesion=1", "cleanup": "lesion=holes"}
+    write_json(tmp_path / PREDICTED / made.MADE, {"checkpoints": {}, "settings": settings})
     return {subject: tmp_path / PREDICTED / f"{subject}.nii.gz" for subject in ("alone", "both")}
 
 
@@ -177,6 +179,8 @@ def test_label_maps_pictures_and_volumes_are_on_the_chosen_grid(segmented, tmp_p
     assert [(outcome.name, outcome.fault) for outcome in outcomes] == [(name, "") for name in there]
     folder = tmp_path / "labels" / (modality or "")
     assert [path.name for path in sorted(folder.glob("*.png"))] == [f"{name}.png" for name in there]
+    record = made.read(folder)
+    assert [made.stated(record, name) for name in ("label_convention", "cleanup")] == ["lesion=1", "lesion=holes"]
     shape, affine = GRIDS[modality or "T1"]
     points = nibabel.affines.apply_affine(affine, np.moveaxis(np.indices(shape), 0, -1)) - [1, 0, 0]
     low, high = np.array([-21, -21, -21]), np.array([3, 11, 19])  # mm, edges of the box
