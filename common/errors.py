@@ -285,7 +285,13 @@ class _Report:
 
 
 def explained(error: BaseException) -> str | None:
-    """Explain bad input, a lost process, too many open files or a path error in one line; None for other exceptions."""
+    """Explain an exception in one line; None unless it is bad input, a lost process, too many open files or a path error.
+
+    Bad input includes a `TORCH_LOGS` that PyTorch refuses when it is imported.
+    """
+    if "Invalid log settings" in str(error):
+        value = os.environ.get("TORCH_LOGS")
+        return f"TORCH_LOGS={value}: PyTorch has no log with this name; expected names such as +dynamo, or unset"
     if any(re.search("Too many open files|received 0 items of ancdata", str(link)) for link in chain_of(error)):
         return "too many open files: raise their limit, as with `ulimit -n 4096`, or lower --num_workers or --jobs"
     return input_error_message(error) or explain_lost_process(error) or _explain_path(error)
