@@ -73,7 +73,7 @@ def segment(
     usual = choice("bundle", bundle, LIKE)
     root = expand_home(scans, scans)
     folder = output_folder(output, root)
-    check_made_here(folder)
+    check_label_maps(folder)
     default = BUNDLES / bundle / "models" / "model.pt"
     file = default if checkpoint is None else weights.path_of("checkpoint", checkpoint)
     if not file.is_file():
@@ -160,7 +160,7 @@ def bring_back(
     return outcomes
 
 
-def check_made_here(folder: Path) -> None:
+def check_label_maps(folder: Path) -> None:
     """Raise an InputError if a result folder contains a NIfTI file that scripts.segment did not write."""
     from common import made
 

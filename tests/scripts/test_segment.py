@@ -19,7 +19,7 @@ from common.files import write_json
 from common.inference.segmentations import Volumes
 from scripts.prepare.steps import send_all
 from scripts.prepare.subjects import Outcome
-from scripts.segment import LABELS, PREDICTED, PREPARED, bring_back, check_made_here, labels_folder, predict, segment
+from scripts.segment import LABELS, PREDICTED, PREPARED, bring_back, check_label_maps, labels_folder, predict, segment
 from tests.bundles.workflows import untrained
 from tests.oracles import nifti
 from tests.scripts.prepare.moved_heads import make_raw
@@ -197,7 +197,7 @@ def test_label_maps_pictures_and_volumes_are_on_the_chosen_grid(segmented, tmp_p
         assert row in (folder / "volumes.csv").read_text().splitlines()
         red, green, blue = bytes.fromhex(colours("lesion=1")["lesion"][1:])
         assert (np.asarray(Image.open(folder / f"{name}.png").convert("RGB")) == (red, green, blue)).all(-1).sum() > 100
-    check_made_here(tmp_path)
+    check_label_maps(tmp_path)
 
 
 def test_a_grid_of_no_modality_is_refused_before_anything_is_written(tmp_path):
@@ -287,4 +287,4 @@ def test_label_maps_that_were_corrected_by_hand_stay_until_their_sources_change(
     (tmp_path / LABELS / "b.nii.gz").unlink()
     send_all(maps, tmp_path / "prepared", tmp_path / LABELS)
     assert sent[-1] == "b"
-    check_made_here(tmp_path)
+    check_label_maps(tmp_path)
