@@ -38,7 +38,9 @@ Command = Callable[..., Any]
 def run(
     commands: Command | Mapping[str, Command], name: str, default: Command | None = None, confidential: bool = False
 ) -> None:
-    """Run `commands`. From a mapping, run the command that the first argument names, or `default` without a name.
+    """Run a command with the arguments of this process.
+
+    If `commands` is a mapping, the first argument names the command; without a name, `default` runs.
 
     Exit status: 0; 2 for bad input; 1 for other errors (see `log_unexpected`). Text parameters receive the argument as
     typed, not parsed as a Python literal (see `reader_of`). `confidential` keeps unexpected arguments, which may name a
@@ -54,9 +56,7 @@ def run(
         vars(import_module("fire.helptext"))["_GetShortFlags"] = lambda flags: []  # `_check` accepts whole names only
     if default is not None and isinstance(commands, Mapping) and (not arguments or arguments[0] not in commands):
         if arguments and not arguments[0].startswith("-"):
-            *first, last = commands
-            names = " or ".join([", ".join(first), last] if first else [last])
-            raise InputError(f"command {arguments[0]}", expected=f"{names}, or only options")
+            raise InputError(f"command {arguments[0]}", expected=f"{', '.join(commands)}, or only options")
         if asks_for_help:
             vars(default).update(commands)  # python-fire's help lists them
         commands = default
@@ -129,7 +129,7 @@ def _log(error: BaseException, options: Mapping[str, Any]) -> Path:
 
 
 def _read_by_annotation(command: Command) -> None:
-    """Make python-fire read each argument by its parameter's annotation; see `reader_of`."""
+    """Make python-fire parse each argument by its parameter's annotation; see `reader_of`."""
     from fire.decorators import SetParseFn
 
     SetParseFn(str)(command)  # for *arguments and **options
@@ -159,8 +159,8 @@ def _check(commands: Command | Mapping[str, Command], arguments: Sequence[str], 
     """Refuse unknown and missing arguments, which python-fire notices only after the command has run."""
     if isinstance(commands, Mapping):
         if not arguments or arguments[0] not in commands:
-            word = arguments[0] if arguments else "nothing"
-            raise InputError(f"command {word}", expected=f"one of {', '.join(commands)}")
+            culprit = f"command {arguments[0]}" if arguments else "no command"
+            raise InputError(culprit, expected=f"one of {', '.join(commands)}")
         command, arguments = commands[arguments[0]], arguments[1:]
     else:
         command = commands

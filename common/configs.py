@@ -41,7 +41,7 @@ def warn_of_program(path: str | Path, runs: str = "expressions") -> None:
 
 
 def parsed(name: str, text: Any) -> Any:
-    """Parse an option's text as `OPTIONS` defines; if the option is not in `OPTIONS`, parse as MONAI's command does.
+    """Parse an option's text by its kind in `OPTIONS`; parse the text of other options as MONAI's command does.
 
     Values that are not text, and tracking options, are returned unchanged; an empty text is True.
 
@@ -152,13 +152,13 @@ class Change(NamedTuple):
         return self.key.removeprefix("+")
 
     @property
-    def place(self) -> str:
+    def source(self) -> str:
         """The option as `--key`, or the overlay's file and key."""
         return f"--{self.key}" if self.file is None else f"{self.file}: {self.key}"
 
     def error(self, problem: str = "", expected: str = "") -> InputError:
         """Return an error that names this change."""
-        return InputError(self.place, problem, expected, self.value)
+        return InputError(self.source, problem, expected, self.value)
 
     def unknown(self, config: Mapping[str, Any], files: str) -> InputError:
         """Return the error for an unknown key; it suggests the most similar key, or else lists the valid keys."""
@@ -171,7 +171,7 @@ class Change(NamedTuple):
                 break
             section, content = f"{section}{part}::", content[part]
         if not isinstance(content, Mapping):
-            return self.error(f"no such {kind} in {files}; {section.removesuffix('::')} has no keys of its own")
+            return self.error(f"no such {kind} in {files}; {section.removesuffix('::')} is not a section")
         keys = [str(key) for key, value in content.items() if section or not isinstance(value, Mapping)]
         expected = f"expected one of {shortened(keys, most=12)}"
         hint = did_you_mean(part, map(str, content), f"{dashes}{section}", expected)
@@ -179,7 +179,7 @@ class Change(NamedTuple):
 
 
 def check_known(options: Mapping[str, Any], files: Sequence[str | Path]) -> None:
-    """Refuse options that no config file has."""
+    """Refuse options that none of the configs has."""
     parser = read(files)
     for change in (Change(name, value) for name, value in options.items()):
         if change.id in EPOCHS or change.key not in parser:
@@ -249,7 +249,7 @@ def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> list[Chang
         if id == change.key and id not in OPTIONS:
             _check_kind(parser.get(id, None), change)
         if id == change.key and isinstance(value, Mapping) and id in parser:
-            replaced[f"{id}::"] = f"{change.place} replaces the whole section; +{id} changes a part of it"
+            replaced[f"{id}::"] = f"{change.source} replaces the whole section; +{id} changes a part of it"
         merge_kv(parser, change.key, as_data(id, value) if change.file is None else value)
     try:
         parser.resolve_macro_and_relative_ids()

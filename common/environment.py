@@ -9,7 +9,7 @@ from pathlib import Path
 from .errors import Hook, InputError, report_in_one_line
 from .memory import use_huge_pages, use_open_files
 
-if any(name.startswith("TQDM_") for name in os.environ):  # else tqdm, half of a command's startup, is imported late
+if any(name.startswith("TQDM_") for name in os.environ):  # otherwise imported late: it is half of a command's startup
     import_module(f"{__package__}.bars")  # refuses variables that tqdm cannot use, before PyTorch imports tqdm
 
 # Variables that change MONAI's results, with the only value that the bundles support

@@ -285,9 +285,9 @@ class _Report:
 
 
 def explained(error: BaseException) -> str | None:
-    """Explain an exception in one line; None unless it is bad input, a lost process, too many open files or a path error.
+    """Explain an exception in one line; None if it may be a bug.
 
-    Bad input includes a `TORCH_LOGS` that PyTorch refuses when it is imported.
+    Explained are bad input, a lost process, too many open files, path errors, and a `TORCH_LOGS` that PyTorch refuses.
     """
     if "Invalid log settings" in str(error):
         value = os.environ.get("TORCH_LOGS")

@@ -321,19 +321,18 @@ def size_and_time(path: str | Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def aside_of(path: Path) -> Path:
-    """Return an unused path for a file or folder, with its modification time in UTC, as run-20261121T080000.json."""
+def move_aside(path: Path) -> None:
+    """Add the modification time in UTC to the name of a file or folder, as in run-20261121T080000.json, if it exists.
+
+    If the new name is taken, letters x are added.
+    """
+    if not path.exists():
+        return
     changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
     target = path.with_name(f"{path.stem}-{changed:%Y%m%dT%H%M%S}{path.suffix}")
     while target.exists():
         target = target.with_name(f"{target.stem}x{target.suffix}")
-    return target
-
-
-def move_aside(path: Path) -> None:
-    """Rename a file or folder, if it exists, to the path from `aside_of`."""
-    if path.exists():
-        path.rename(aside_of(path))
+    path.rename(target)
 
 
 def expand_home(path: str | Path, name: str) -> Path:

@@ -89,7 +89,7 @@ PARTS = (
 _ALL = (
     # Data and folders
     _unrecorded("bundle_root", FOLDER, "the bundle"),
-    _unrecorded("dataset_dir", FOLDER, "folder of the cohort, base of relative paths; for inference, of the scans"),
+    _unrecorded("dataset_dir", FOLDER, "folder of the cohort or of new scans; the datalist's paths are relative to it"),
     _resumable("datalist", FILE, "subjects, files and splits in JSON", nullable=True),
     Option(
         "split", words("training, validation, testing, unlabelled, all"), "part of the datalist; all: every subject"

@@ -96,7 +96,7 @@ def words(values: str) -> Kind:
 
 
 def flags(*others: str) -> Kind:
-    """Return a kind that accepts true, false or any of `others`, also as text, because a command line passes text."""
+    """Return the kind of true, false and the words `others`; text is accepted, because a command line passes text."""
     choices: dict[str, Any] = {"true": True, "false": False} | {word: word for word in others}
 
     def convert(value: Any) -> Any:
@@ -106,9 +106,9 @@ def flags(*others: str) -> Kind:
     return Kind(" or ".join(filter(None, [", ".join([*choices][:-1]), [*choices][-1]])), convert, str)
 
 
-def flag(name: str, value: Any, *others: str) -> Any:
-    """Convert an argument that is true, false, or one of `others`; see `flags`."""
-    return flags(*others).parse(name, value)
+def flag(name: str, value: Any) -> bool:
+    """Convert an argument that is true or false, also as text."""
+    return bool(flags().parse(name, value))
 
 
 def optional(value: Any) -> Any:

@@ -54,7 +54,7 @@ from common.values import optional
 DISTRIBUTED = "multi_gpu_train.yaml"
 READ = dict.fromkeys(("dataset_dir", "store"), (Path.is_dir, why_no_folder)) | dict.fromkeys(
     ("pretrained", "checkpoint"), (Path.is_file, why_no_file)
-)  # option of what must exist -> test, and description of another path
+)  # option -> test of its path, and description of a path that fails the test
 RECIPES = {"text": None, "table": "recipe_table.yaml", "code": "recipe_code.yaml", "robust": "recipe_robust.yaml"}
 
 
@@ -95,11 +95,11 @@ def check_early(files: Sequence[str | Path], options: Mapping[str, Any]) -> None
 def check_paths(options: Mapping[str, Any]) -> None:
     """Refuse options whose input file or folder does not exist."""
     for name, (exists, why_not) in READ.items():
-        given = optional(options.get(name))
-        for path in [given] if isinstance(given, str) else given or ():
-            place = expand_home(path, f"--{name}={path}")
-            if not exists(place):
-                raise ArgumentError(name, path, why_not(place))
+        value = optional(options.get(name))
+        for path in [value] if isinstance(value, str) else value or ():
+            target = expand_home(path, f"--{name}={path}")
+            if not exists(target):
+                raise ArgumentError(name, path, why_not(target))
 
 
 def _check_word(what: str, words: Sequence[str], names: Sequence[str]) -> str:
@@ -116,7 +116,7 @@ def _check_word(what: str, words: Sequence[str], names: Sequence[str]) -> str:
 def blaming(changes: Sequence[Change]) -> Iterator[None]:
     """Context manager: raise an InputError that names the overlay or option behind a component that cannot be built.
 
-    All remaining exceptions get a note that names the user's own changes.
+    Other exceptions get a note that lists the user's changes.
     """
     try:
         yield
@@ -131,7 +131,7 @@ def blaming(changes: Sequence[Change]) -> Iterator[None]:
                     raise change.error(one_line(cause)) from error
         ours = f"{os.path.relpath(BUNDLES)}/"
         users = [change for change in changes if change.id.partition("::")[0] not in OPTIONS]
-        if users := [change for change in users if not change.place.startswith(ours)]:
+        if users := [change for change in users if not change.source.startswith(ours)]:
             note = f"changed here: {shortened([str(change.error()) for change in users], most=2)}"
             if "cannot be prepared" in reason:  # perhaps due to a change
                 raise InputError(f"{reason}; {note}") from error

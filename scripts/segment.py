@@ -184,10 +184,10 @@ def _as_trained(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def predict(bundle: str, checkpoint: Path, folder: Path, device: str) -> bool:
-    """Run inference on the prepared scans in a separate process; return whether all subjects succeeded.
+    """Run inference on the prepared scans in a separate process, to free its memory; return whether all succeeded.
 
-    The process prints its failures, and its end frees all of its memory. Raise SystemExit if the process ends with
-    status 2. Label maps by different weights are replaced.
+    The process prints its failures. Label maps by different weights are replaced. Raise SystemExit if the process ends
+    with status 2.
     """
     from common import made
 
@@ -198,7 +198,7 @@ def predict(bundle: str, checkpoint: Path, folder: Path, device: str) -> bool:
     command = ["-m", "scripts.run", bundle, "inference", *options, f"--device={device}"]
     status = subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode
     if status:
-        show(f"the options named above belong to: {cli.command_line(['python', *command])}", error=True)
+        show(f"the message above is about this command: {cli.command_line(['python', *command])}", error=True)
     if status == 2:  # such as a full disk
         raise SystemExit(status)
     return status == 0

@@ -128,7 +128,7 @@ def test_commands_run_once_with_their_arguments(run, commands, words, expected):
         (COMMANDS, ["convert"], "--file", "missing"),
         (convert, ["a", "b", "1", "extra"], "argument extra", "options are --file, --output, --times"),
         (convert, [""], "argument ''", "empty"),
-        (COMMANDS, [], "command nothing", "expected one of convert, inspect"),
+        (COMMANDS, [], "no command", "expected one of convert, inspect"),
         (COMMANDS, ["convrt", "a.pt"], "command convrt", "expected one of convert, inspect"),
         (train, ["brats", "--amp"], "--amp", "no value"),
         (train, ["brats", "more", "--amp=true"], "argument more", "options are --bundle, --jobs"),
