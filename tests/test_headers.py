@@ -18,7 +18,6 @@ from monai.data import decollate_batch, list_data_collate
 from nibabel.affines import apply_affine
 from scipy.spatial.transform import Rotation
 
-from common.data.scan_checks import read_headers
 from common.errors import InputError
 from common.files import digest, write_json
 from common.prepare.volumes import read_volume
@@ -244,13 +243,3 @@ def test_a_voxel_lies_in_one_place_for_every_reader_and_writer(pipeline, scan):
                 read_volume(file)
         else:
             check_result(sent_back(Path(name), file), file, scan)
-
-
-def test_forms_are_warned_of_from_half_a_voxel(tmp_path):
-    """`far41` of a scan in MNI space, 40 mm from the scanner's."""
-    place = np.diag([4.0, 4, 4, 1])
-    content = nifti.written(head(), [1, 4, 4, 4], (1, 4), qoffset=(0, 40, 0), sform=place)
-    (tmp_path / "P_T1.nii").write_bytes(content)
-    (problem,) = read_headers({"image": [str(tmp_path / "P_T1.nii")]}, "")[0]
-    expected = "equal positions (the sform is used)"
-    assert (problem.value, problem.expected) == ("sform and qform place voxels up to 40 mm apart", expected)

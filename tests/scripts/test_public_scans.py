@@ -10,7 +10,6 @@ import pytest
 
 from common.errors import InputError
 from scripts.public_scans import MUSE, SETS, public_scans
-from tests.support import one_line
 
 RNG = np.random.default_rng(0)
 
@@ -116,9 +115,8 @@ def test_a_set_without_usable_scans_is_refused_and_leaves_nothing(clone, tmp_pat
     folder, content = NOT_LAID_OUT[name]
     files = {f"{folder}/{kind}.nii.gz": content for kind in ("FLAIR", "T1", "GT_W")}
     clones = clone("JeroenBertels/deepvoxnet2", files)
-    with pytest.raises(InputError, match="no scans of tumour") as error:
+    with pytest.raises(InputError, match="no scans of tumour"):
         public_scans(str(clones), str(tmp_path / "out"))
-    assert one_line(error)
     assert not (tmp_path / "out").exists()
 
 
