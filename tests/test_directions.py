@@ -1,4 +1,4 @@
-"""The directions between packages: what each may import of the repository, and nothing else."""
+"""Each package imports only the packages that `ALLOWED` lists."""
 
 import ast
 import re
@@ -53,7 +53,7 @@ def package_of(path: Path) -> str:
 
 
 def names_in(path: Path) -> list[str]:
-    """The modules and names that a file imports, also inside functions."""
+    """Return the modules and names that a file imports, also inside functions."""
     names = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -66,17 +66,17 @@ def names_in(path: Path) -> list[str]:
 
 
 def imported(path: Path) -> set[str]:
-    """The packages of the repository that a file imports."""
-    found = set()
+    """Return the packages of the repository that a file imports."""
+    packages = set()
     for name in names_in(path):
         top, _, rest = name.partition(".")
         if top in ("scripts", "deploy", "tests"):
-            found.add(top)
+            packages.add(top)
         elif top == "common":
             second = rest.split(".")[0]
             is_module = (ROOT / "common" / second).is_dir() or (ROOT / "common" / f"{second}.py").is_file()
-            found.add(f"common.{second}" if second and is_module else "common")
-    return found
+            packages.add(f"common.{second}" if second and is_module else "common")
+    return packages
 
 
 def sources() -> list[Path]:
@@ -86,11 +86,11 @@ def sources() -> list[Path]:
 
 @pytest.fixture(scope="module")
 def used() -> dict[str, set[str]]:
-    """What the modules of each package import, with the package itself."""
-    found: dict[str, set[str]] = {}
+    """Return the packages that each package imports, and the package itself."""
+    packages: dict[str, set[str]] = {}
     for path in sources():
-        found.setdefault(package_of(path), {package_of(path)}).update(imported(path))
-    return found
+        packages.setdefault(package_of(path), {package_of(path)}).update(imported(path))
+    return packages
 
 
 def test_a_module_imports_what_its_package_may(used):
@@ -101,7 +101,7 @@ def test_a_module_imports_what_its_package_may(used):
 
 
 def test_one_module_imports_matplotlib():
-    """So that no picture depends on the settings of a user."""
+    """Otherwise a user's settings would change pictures."""
     users = {
         path.relative_to(ROOT).as_posix()
         for path in sources()
@@ -111,7 +111,7 @@ def test_one_module_imports_matplotlib():
 
 
 def test_the_picture_has_the_allowed_arrows():
-    """All but those to small helpers, and those that other arrows lead to."""
+    """Arrows to helpers, and arrows that other arrows imply, may be missing."""
     page = (ROOT / "docs/explanation/architecture.md").read_text(encoding="utf-8")
     arrows: dict[str, set[str]] = {}
     for starts, targets in re.findall(r"^  ([\w &]+) --> ([\w &]+)$", page, re.MULTILINE):
@@ -132,9 +132,9 @@ def test_the_picture_has_the_allowed_arrows():
         "literals",
     }
     for package in ALLOWED.keys() - {"scripts"}:  # which may import everything
-        name, allowed = package.removeprefix("common."), {each.removeprefix("common.") for each in ALLOWED[package]}
+        name, allowed = package.removeprefix("common."), {other.removeprefix("common.") for other in ALLOWED[package]}
         reached = drawn = arrows.get(name, set())
-        while further := {target for each in reached for target in arrows.get(each, ())} - reached:
+        while further := {target for source in reached for target in arrows.get(source, ())} - reached:
             reached = reached | further
         assert drawn <= allowed, name
         assert name in helpers or allowed - helpers <= reached, name

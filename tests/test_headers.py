@@ -1,4 +1,4 @@
-"""One reading of a NIfTI header: no other in the sources, and every reader and writer puts a voxel in one place."""
+"""One module reads NIfTI headers, and all readers and writers agree on the position of a voxel."""
 
 import ast
 import gzip
@@ -28,19 +28,19 @@ from tests.oracles import nifti
 from tests.support import ROOT
 
 HOME = "common/data/volumes.py"
-STOCK = "scripts/benchmark"  # MONAI's own transforms, to compare with
-READERS = {  # names that read a header, or a field of it
+STOCK = "scripts/benchmark"  # compares with MONAI's transforms
+READERS = {  # names of functions that read a header, and of header fields
     *("LoadImage", "LoadImaged", "LoadImageD", "LoadImageDict", "NibabelReader", "ITKReader", "NrrdReader"),
     *("from_filename", "from_file_map", "from_stream", "from_fileobj", "from_image"),
     *("get_sform", "get_qform", "get_best_affine", "get_zooms", "get_base_affine"),
     *("ReadImage", "ImageFileReader", "image_read", "nifti_read", "load_img", "imread"),
     *("sform_code", "qform_code", "srow_x", "quatern_b", "qoffset_x"),
 }
-MODULES = {"nibabel", "nib"}  # whose `load` reads a header
+MODULES = {"nibabel", "nib"}  # their `load` reads a header
 
 
 def readers_in(source):
-    """The names of readers that a Python file uses, also as text."""
+    """Yield the names in `READERS` that Python source uses, also as text."""
     for node in ast.walk(ast.parse(source)):
         names = []
         if isinstance(node, ast.Attribute):
@@ -59,14 +59,14 @@ def readers_in(source):
 
 
 def test_nobody_else_reads_a_header():
-    found = {}
+    readers = {}
     for path in sorted(
         chain.from_iterable((ROOT / folder).rglob("*.py") for folder in ("common", "scripts", "deploy"))
     ):
         place = path.relative_to(ROOT).as_posix()
         if place != HOME and not place.startswith(STOCK) and (names := {*readers_in(path.read_text("utf-8"))}):
-            found[place] = names
-    assert found == {}
+            readers[place] = names
+    assert readers == {}
     for path in sorted((ROOT / "bundles").glob("*/configs/*.yaml")):
         assert not re.search(rf"\b({'|'.join(READERS)})\b", path.read_text("utf-8")), path
 
@@ -88,11 +88,11 @@ def test_a_reading_of_a_header_is_recognised(line):
 SHAPE, MARK = (20, 24, 18), (slice(5, 9), slice(15, 18), slice(3, 6))
 CENTRE = [6.5, 16, 4]  # of the mark, in voxels
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-STEEP, SLIGHT = 0.04, 0.004  # shears: refused by prepare, and not
+STEEP, SLIGHT = 0.04, 0.004  # shears that scripts.prepare refuses and accepts
 
 
 def head():
-    """Noise in air, with a mark at one side."""
+    """Return a volume [x, y, z] of noise in air, with a bright mark at one side."""
     voxels = np.zeros(SHAPE, np.float32)
     voxels[2:-2, 2:-2, 2:-2] = np.random.default_rng(0).uniform(100, 900, [edge - 4 for edge in SHAPE])
     voxels[MARK] = 2000
@@ -101,7 +101,7 @@ def head():
 
 @dataclass(frozen=True)
 class Drawn:
-    """A scan: the codes of its qform and sform, the shear of the latter, and other fields of its header."""
+    """A scan: codes of qform and sform, the sform's shear, and other header fields."""
 
     codes: tuple[int, int]
     shear: float
@@ -142,11 +142,11 @@ def scans(draw):
 
 
 def by_simpleitk(path):
-    """The affine, mm in RAS, that SimpleITK reads; None if it refuses the file."""
+    """Return the affine (RAS, mm) that SimpleITK reads; None if it refuses the file."""
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
         image = sitk.ReadImage(str(path))
-    except RuntimeError:  # no right angles
+    except RuntimeError:  # axes are not at right angles
         return None
     edges = image.GetDimension()
     affine = np.eye(4)
@@ -156,7 +156,7 @@ def by_simpleitk(path):
 
 
 def agrees(scan):
-    """Whether SimpleITK's rule gives our place, up to a rounded pixdim: one usable form, or two in one place."""
+    """Return whether SimpleITK reads our positions, up to a rounded pixdim: with one usable form, or two equal ones."""
     qform_code, sform_code = scan.codes
     if not sform_code:
         return qform_code > 0
@@ -166,7 +166,7 @@ def agrees(scan):
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory):
-    """From a file to the label map of its mark, by the transforms of inference.yaml."""
+    """Return a function that writes the label map of a scan's mark by the transforms of inference.yaml."""
     folder = tmp_path_factory.mktemp("results")
     model = untrained("atlas_finetune", folder / "model.pt")
     options = {"dataset_dir": str(folder), "datalist": "null", "checkpoint": model}
@@ -184,7 +184,7 @@ def pipeline(tmp_path_factory):
 
 
 def sent_back(folder, scan):
-    """The mark on an upright grid of 1.5 mm, as `scripts.prepare back` writes it to the grid of the scan."""
+    """Resample the mark from an upright 1.5 mm grid to the scan's grid by `scripts.prepare back`; return the file."""
     affine = nifti.affine(scan.read_bytes())
     corners = apply_affine(affine, list(product(*((0, edge - 1) for edge in SHAPE))))
     upright = np.diag([1.5, 1.5, 1.5, 1])
@@ -211,7 +211,7 @@ def sent_back(folder, scan):
 
 
 def check_result(path, file, scan):
-    """A label map has the forms of its scan, bit for bit, and the mark where every reader has the scan's."""
+    """Check that a label map has the bits of its scan's forms, and the mark at the scan's position."""
     result = gzip.decompress(path.read_bytes())
     if any(scan.codes):
         assert nifti.forms(result) == nifti.forms(scan.content)

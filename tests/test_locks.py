@@ -1,4 +1,4 @@
-"""The locks: what environments share has one version, and what `make locked` refuses."""
+"""Lock files: versions shared by environments, hashes, and the check `make locked`."""
 
 import os
 import re
@@ -14,13 +14,13 @@ LOCKS = ("requirements.lock", "deploy/requirements.lock", "scripts/nnunet/requir
 
 
 def make(*words, place=ROOT):
-    """Run make as a user does, also below another make."""
-    apart = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
-    return subprocess.run(["make", *words], cwd=place, env=apart, capture_output=True, text=True, check=False)
+    """Run make as a user does, also if make runs the tests."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(["make", *words], cwd=place, env=environment, capture_output=True, text=True, check=False)
 
 
 def locks():
-    """All locks of the repository."""
+    """Return all lock files of the repository."""
     listed = subprocess.run(["git", "ls-files", "*.lock"], cwd=ROOT, capture_output=True, text=True, check=True)
     return sorted(listed.stdout.split())
 
@@ -49,7 +49,7 @@ def test_a_lock_without_what_the_requirements_declare_is_refused(tmp_path):
 
 
 def installations():
-    """All `pip install` of the Makefile, the recipes of containers and the workflows, in one line each."""
+    """Return each `pip install` command of the Makefile, the container recipes and the workflows as a line."""
     targets = ("install", "deploy", "nnunet", "tracking", "monailabel", "lock")
     texts = [make("--dry-run", "--always-make", *targets).stdout]
     for pattern in ("*/Dockerfile", "*/*.def", ".github/workflows/*.yml"):

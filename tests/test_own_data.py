@@ -11,19 +11,19 @@ import pytest
 from tests.support import bash_blocks, copy_of_the_repository, run_command, tiny
 
 PAGE = "docs/tutorials/own-data.md"
-VALUES = np.array([0, 10, 20, 0, 30], np.uint8)  # of the page, for those of BraTS: NCR, ED and ET
+VALUES = np.array([0, 10, 20, 0, 30], np.uint8)  # the page's label values for BraTS's 0 to 4 (1 NCR, 2 ED, 4 ET)
 
 
 def rename(source: Path, target: Path, scans: Path) -> None:
-    """The subjects as the page describes them: two modalities, three label values; and one of them as a new scan."""
+    """Write subjects as the page describes them (two modalities, three label values), and one as a new scan."""
     for number, folder in enumerate(sorted(source.iterdir())):
-        own = target / f"P{number}"
-        own.mkdir(parents=True)
+        subject = target / f"P{number}"
+        subject.mkdir(parents=True)
         for modality in ("T1", "FLAIR"):
-            shutil.copy(folder / f"{folder.name}_{modality.lower()}.nii.gz", own / f"P{number}_{modality}.nii.gz")
+            shutil.copy(folder / f"{folder.name}_{modality.lower()}.nii.gz", subject / f"P{number}_{modality}.nii.gz")
         mask = nibabel.load(folder / f"{folder.name}_seg.nii.gz")
         labels = VALUES[np.asarray(mask.dataobj).astype(np.uint8)]
-        nibabel.save(nibabel.Nifti1Image(labels, mask.affine), own / f"P{number}_seg.nii.gz")
+        nibabel.save(nibabel.Nifti1Image(labels, mask.affine), subject / f"P{number}_seg.nii.gz")
     shutil.copytree(target / "P0", scans, ignore=shutil.ignore_patterns("*_seg*"))
 
 

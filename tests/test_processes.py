@@ -1,4 +1,4 @@
-"""What tests start has the signals of a terminal, and ends with the tests."""
+"""Programs that tests start have a terminal's signal handlers, and end with the tests."""
 
 import os
 import subprocess

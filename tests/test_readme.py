@@ -12,7 +12,7 @@ from tests.scripts.prepare.moved_heads import make_raw
 from tests.support import ROOT, SHORT, SMALL, bash_blocks, copy_of_the_repository, run_command, tiny
 
 PAGES = [f"docs/how-to/{name}.md" for name in ("train-the-stages", "cross-validate", "export", "score-and-compare")]
-SMALLER = {  # in the commands that write datalists
+SMALLER = {  # replacements in the commands that write datalists
     "--validation=0.05": "--validation=3",
     "--validation=0.1 --testing=0.2": "--validation=4 --testing=2",  # two for each process of torchrun
     "--validation=0.1 --testing=100": "--validation=2 --testing=2",
@@ -20,14 +20,14 @@ SMALLER = {  # in the commands that write datalists
 
 
 def command(words: str) -> str:
-    """The one block of the how-tos that has these words."""
+    """Return the only code block of the how-tos that contains these words."""
     (block,) = [block for page in PAGES for block in bash_blocks(page) if words in block]
     return block.rstrip()
 
 
 @pytest.mark.slow
 def test_own_data_in_four_commands(tmp_path):
-    """README.md's, on moved heads of 4 mm; labels are the brightest voxels of T1."""
+    """README.md's commands run on moved heads of 4 mm, whose labels are the brightest voxels of T1."""
     copy = copy_of_the_repository(tmp_path)
     for number in range(3):
         subject = make_raw("ukb", number, tmp_path, spacing=4.0)
@@ -55,7 +55,7 @@ def test_own_data_in_four_commands(tmp_path):
 
 @pytest.mark.slow
 def test_the_commands_run_in_their_order(cohorts, tmp_path):
-    """Datalists, five trainings (each from the weights of the one before), torchrun, evaluation, inference, scores."""
+    """Datalists, five trainings (each starts from the previous weights), torchrun, evaluation, inference, scores."""
     copy = copy_of_the_repository(tmp_path)
     shutil.copy(ROOT / ".gitignore", copy)
     brats, scans, theirs = (tmp_path / name for name in ("brats", "scans", "theirs"))

@@ -1,4 +1,4 @@
-"""Each difference from the paper is explained; links and names of files in the documents are right."""
+"""Each difference from the paper is explained; links and file names in the documents exist."""
 
 import re
 
@@ -24,7 +24,7 @@ def test_each_difference_is_explained_once_and_mentioned_where_it_happens():
 
 
 def anchors(page: str) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors that GitHub gives a page's headings."""
     lines = re.sub(r"^ *```.*?^ *```$", "", page, flags=re.DOTALL | re.MULTILINE)
     titles = re.findall(r"^#+ (.+)$", lines, re.MULTILINE)
     return {

@@ -1,4 +1,4 @@
-"""The command of docs/how-to/use-uk-biobanks-platform.md that unpacks the archives of UK Biobank."""
+"""docs/how-to/use-uk-biobanks-platform.md: the command that unpacks UK Biobank's archives."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from tests.support import bash_blocks
 
 
 def unpack(folder):
-    """The page's command, on a project in the folder."""
+    """Run the page's command on a project in the folder."""
     (script,) = (block for block in bash_blocks("docs/how-to/use-uk-biobanks-platform.md") if "unpack()" in block)
     assert script.count("/mnt/project/") == 2
     command = ["bash", "-c", script.replace("/mnt/project/", f"{folder}/project/")]
@@ -39,7 +39,7 @@ def test_archives_are_unpacked_as_the_layout_of_uk_biobank_and_unpacking_goes_on
                 file.write(path, path.relative_to(folder))
             file.writestr("T1/T1.nii.gz", "what no training needs")
     (tmp_path / "project/Bulk/Brain MRI/T1/10").mkdir(exist_ok=True)
-    (tmp_path / "project/Bulk/Brain MRI/T1/10/1000000_20251_2_0.zip").touch()  # another field
+    (tmp_path / "project/Bulk/Brain MRI/T1/10/1000000_20251_2_0.zip").touch()  # a different field
     result = unpack(tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
     assert files(tmp_path / "ukb") == images

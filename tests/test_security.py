@@ -1,4 +1,4 @@
-"""Each statement of SECURITY.md is quoted by a test that tries it, and nothing else is quoted.
+"""Each statement of SECURITY.md is quoted by the test that checks it, and each quotation is in SECURITY.md.
 
 A test's docstring quotes it: SECURITY.md: "the words".
 """
@@ -14,19 +14,19 @@ QUOTATION = re.compile(r'SECURITY\.md: "([^"]+)"')
 
 
 def plain(text: str) -> str:
-    """Text without links, emphasis and line breaks."""
+    """Return text without links, emphasis and line breaks."""
     return " ".join(re.sub(r"\[(.*?)\]\(.*?\)", r"\1", text).replace("*", "").split())
 
 
 def quotations() -> list[str]:
-    """What the docstrings of all tests quote."""
+    """Return all quotations of SECURITY.md in docstrings of tests."""
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "tests").rglob("test_*.py")]
     tests = [node for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)]
     return [plain(words) for test in tests for words in QUOTATION.findall(ast.get_docstring(test) or "")]
 
 
 def promises() -> list[str]:
-    """The bullets and rows of SECURITY.md."""
+    """Return the bullets and table rows of SECURITY.md."""
     text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^(?:- .+(?:\n  .+)*|\| .+)$", text, re.MULTILINE)
     return [plain(block) for block in blocks if "how it is handled" not in block]

@@ -1,4 +1,4 @@
-"""The wheel: `common` under a name of its own, which runs docs/tutorials/python.md; and the command; no checkout."""
+"""The wheel works without a checkout: the command, and docs/tutorials/python.md with `common` under its wheel name."""
 
 import json
 import re
@@ -21,7 +21,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """A folder with the wheel's content, built from a copy of what it is made of."""
+    """Build the wheel from a copy of its sources; return a folder with its content."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     for name in ("common", "scripts", "bundles", "studies", "wheel"):

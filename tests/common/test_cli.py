@@ -69,7 +69,7 @@ COMMANDS = {"convert": convert, "inspect": inspect}
 
 @pytest.fixture
 def run(monkeypatch):
-    """Runs a command line, in which `join` may be named beside the default `measure`."""
+    """Return a function that runs a command line; with the command `join`, the default is `measure`."""
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     CALLS.clear()
 
@@ -106,7 +106,7 @@ def run(monkeypatch):
             ("None", "all", None, {"a": "b", "1_0": "2.50"}, None),
         ),
         (rank, ["[1]", "1_000", "--sizes=1,2"], ("[1]", "1_000", None, None, (1, 2))),
-        (rank, ["a", "1", "--sizes={[1]: 2}"], ("a", 1, None, None, "{[1]: 2}")),  # a list is no key
+        (rank, ["a", "1", "--sizes={[1]: 2}"], ("a", 1, None, None, "{[1]: 2}")),  # a list cannot be a key
         (rank, ["a", "1", "--sizes=" + 500 * "["], ("a", 1, None, None, 500 * "[")),
         (convert, ["a", "b", "--times=0x10"], ("a", "b", "0x10")),
         ({"join": join}, ["join", "1.10", "2_0"], (("1.10", "2_0"), None)),
@@ -165,7 +165,7 @@ cli.run({"count": count}, "tool")
 
 
 def test_a_reader_of_the_output_may_end_first():
-    """As head does."""
+    """`head` does so."""
     command = [sys.executable, "-c", COUNTING, "count", "100000"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.close()

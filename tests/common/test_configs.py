@@ -1,4 +1,4 @@
-"""The check of a run's configs."""
+"""Check a run's configs."""
 
 import os
 from pathlib import Path
@@ -28,7 +28,7 @@ CONFIG = {
 
 @pytest.fixture
 def write(tmp_path):
-    """Writes a file beside the config; returns its path."""
+    """Return a function that writes a file beside the config and returns its path."""
 
     def write(name, content):
         path = tmp_path / name
@@ -67,8 +67,8 @@ def test_what_a_config_has_passes(config, options):
         ("learning_rate::a", 9, "learning_rate is not a section"),
         ("zzz", True, "expected one of imports, learning_rate, pretrained, edges, run"),
         ("args_file", "a.json", "no such option"),
-        ("experiment_name", "a", "no such option"),  # of MLflow
-        ("keep", 3, "no such option"),  # of a training
+        ("experiment_name", "a", "no such option"),  # only with --tracking=mlflow
+        ("keep", 3, "no such option"),  # only in a training config
         ("epochs", 3, "did you mean --iterations='N epochs'?"),
         ("", 5, "no such option"),
         # values
@@ -143,7 +143,7 @@ TEXTS = [
 @pytest.mark.parametrize("text", TEXTS, ids=ascii)
 @pytest.mark.parametrize("bundle", BUNDLES)
 def test_monai_takes_every_option_of_a_bundle_as_typed(bundle, text, tmp_path, monkeypatch):
-    """In this process, and from the command line of MONAI's own command.
+    """In this process, and on the command line of `monai.bundle run`.
 
     SECURITY.md: "our commands evaluate no option, whatever it begins with"
     """
@@ -197,7 +197,7 @@ def test_monai_runs_the_same_text_in_a_config_and_on_its_own_command_line(tmp_pa
         ({"my_loss": {"_target_": "DiceCELoss"}}, ": my_loss", "no such key"),
         ({"learning_rate": "%x"}, ": learning_rate", "MONAI reads % as a reference to a config file"),
         ({"bundle_root": ".", "run": []}, "", "a config that runs by itself; expected an overlay"),
-        # files that hold no options
+        # files without options
         ("", "", "empty; expected a mapping of options, such as {batch_size: 2}"),
         ("- 1\n- 2", "", "of type list; expected a mapping of options"),
         ("5", "", "of type int; expected a mapping of options"),

@@ -1,4 +1,4 @@
-"""No variable of the environment stops or changes a command without being named; commands start in Python itself."""
+"""Each environment variable that stops or changes a command is named in its message; commands start cold."""
 
 import getpass
 import importlib
@@ -17,7 +17,7 @@ from common.environment import MATPLOTLIB, prepare_process
 from tests.scripts.evaluate.evaluations import blobs, save
 from tests.support import ROOT, execute, execute_as_unknown_user, needs_root, refused
 
-RECIPES = {  # file: lines that set the environment
+RECIPES = {  # file -> lines that set the environment
     "container/Dockerfile": r"^ENV (.*)$",
     "deploy/Dockerfile": r"^ENV (.*)$",
     "container/brainsegfounder.def": r"^%environment\n((?:    .*\n)+)",
@@ -26,7 +26,7 @@ RECIPES = {  # file: lines that set the environment
 
 @pytest.fixture
 def folder():
-    """A folder that everybody may write to."""
+    """Yield a folder that any user may write to."""
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o777)
         yield Path(name)
@@ -34,7 +34,7 @@ def folder():
 
 @pytest.fixture
 def evaluate(folder):
-    """A command that evaluates one case, into the folder `out`."""
+    """Return a command that evaluates one case and writes to the folder `out`."""
     for name, seed in (("p", 0), ("r", 1)):
         save(folder / name / "case.nii.gz", blobs(seed))
     options = [f"--predictions={folder / 'p'}", f"--references={folder / 'r'}", f"--output={folder / 'out'}"]
@@ -42,7 +42,7 @@ def evaluate(folder):
 
 
 def page_of(folder):
-    """The page of an evaluation without its last part, which has the time and the command."""
+    """Return an evaluation's page without its last part, which contains the time and the command."""
     return (folder / "out/evaluation.html").read_text().partition("About this page")[0]
 
 
@@ -53,7 +53,7 @@ def test_threads_that_wait_leave_their_core_to_others(evaluate, given, used):
 
 
 def test_settings_of_matplotlib_change_and_stop_nothing(evaluate, folder):
-    """A notebook's MPLBACKEND, which names a package that is not installed; broken settings, also in the folder."""
+    """MPLBACKEND names a package that is not installed, as in a notebook; settings are broken, also in the folder."""
     assert execute(evaluate).returncode == 0
     expected = page_of(folder)
     (folder / "latex").write_text("text.usetex: True")
@@ -167,7 +167,7 @@ def test_a_user_without_name_and_home_folder_gets_the_same_answers(command, stat
 
 
 def environment_of(recipe):
-    """The variables that a recipe's image sets."""
+    """Return the environment variables that a container recipe sets."""
     settings = re.findall(RECIPES[recipe], (ROOT / recipe).read_text(), re.MULTILINE)
     exports = "\n".join(line if line.startswith(" ") else f"export {line}" for line in settings)
     shell = ["env", "-i", "sh", "-euc", f"{exports}\nenv"]
@@ -179,7 +179,7 @@ def environment_of(recipe):
 @pytest.mark.parametrize("module", ["getpass", pytest.param("monai.bundle", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_any_user_may_run_a_container(recipe, module, folder):
-    """MONAI's own command imports MONAI before the code of the bundles, so it depends on the image's variables."""
+    """`monai.bundle run` imports MONAI before the bundle's code, so it needs the image's variables."""
     variables = environment_of(recipe)
     assert variables["HOME"] == "/tmp", "everybody may write to it"
     command = [sys.executable, "-c", f"import getpass, {module}; getpass.getuser()"]

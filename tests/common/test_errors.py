@@ -1,4 +1,4 @@
-"""How bad input is reported: the message below any wrapper, one line, status 2."""
+"""Bad input is reported by the innermost message, in one line, with status 2."""
 
 import ast
 import errno
@@ -38,7 +38,7 @@ def raised_from(outer, cause):
 
 
 def wrapped(error, times):
-    """An exception as MONAI wraps it, once for every section of a config."""
+    """Wrap an exception as MONAI does, once for each section of a config."""
     for number in range(times):
         error = raised_from(RuntimeError(f"Failed to evaluate section {number}\nof many lines"), error)
     return error
@@ -226,7 +226,7 @@ os.kill(os.getpid(), signal.SIGINT)
         ("os.kill(os.getpid(), signal.SIGHUP)", "", ["train", "x"], -signal.SIGHUP, "SIGHUP: ended"),
         ("", "os.kill(os.getpid(), signal.SIGINT)", [], -signal.SIGINT, "interrupted"),
         ("", LOST, [], -signal.SIGINT, "interrupted"),
-        ("", FORKED, [], -signal.SIGINT, "interrupted"),  # the child says nothing
+        ("", FORKED, [], -signal.SIGINT, "interrupted"),  # the child prints nothing
     ],
 )
 def test_a_signal_ends_a_command_in_one_line(start, later, arguments, status, line):
@@ -238,7 +238,7 @@ def test_a_signal_ends_a_command_in_one_line(start, later, arguments, status, li
 
 @pytest.fixture
 def end(monkeypatch, capsys):
-    """What the hook for uncaught exceptions prints for one, and the status of the process that it ends, if any."""
+    """Return a function that passes an exception to the hook and returns the printed text and the exit status."""
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     report_in_one_line()
 
@@ -300,7 +300,7 @@ def test_the_hook_for_other_exceptions_stays(end):
         ("exit 3", "ended with status 3"),
         ("kill -KILL $$", "was ended by SIGKILL, probably for lack of memory"),
         ("kill -TERM $$", "was ended by SIGTERM"),
-        ("kill -40 $$", "was ended by signal 40"),  # of real time, without a name
+        ("kill -40 $$", "was ended by signal 40"),  # a real-time signal has no name
     ],
 )
 def test_how_a_process_ended(command, ending):
@@ -335,14 +335,14 @@ def test_long_values_and_lines_are_cut_in_their_middle(capsys):
     assert capsys.readouterr().err == f"error: {'a' * 60}...{'a' * 39}: File name too long\n"
 
 
-STANDALONE = {"scripts/package/bundle_unittest.py"}  # of packages: it imports no `show`
+STANDALONE = {"scripts/package/bundle_unittest.py"}  # runs in packages, without `show`
 
 
 def test_nothing_else_prints():
-    """A line printed otherwise would show what names of tensors, subjects and files hold."""
-    found, writers = set(), ("print", "tqdm.write", "sys.stdout.write", "sys.stderr.write", "pprint.pprint")
+    """Other functions would print the control characters in names of tensors, subjects and files."""
+    modules, writers = set(), ("print", "tqdm.write", "sys.stdout.write", "sys.stderr.write", "pprint.pprint")
     for path in (path for folder in ("common", "deploy", "scripts") for path in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Name | ast.Attribute) and ast.unparse(node) in writers:
-                found.add(path.relative_to(ROOT).as_posix())
-    assert found - STANDALONE == set()
+                modules.add(path.relative_to(ROOT).as_posix())
+    assert modules - STANDALONE == set()

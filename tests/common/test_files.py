@@ -73,7 +73,7 @@ def test_a_device_or_pipe_is_not_replaced(tmp_path):
 
 @pytest.fixture
 def places(tmp_path):
-    """A folder with a file, a folder and a table."""
+    """Yield a folder that contains a file, a folder and a table."""
     (tmp_path / "folder/b.csv").mkdir(parents=True)
     (tmp_path / "file").touch()
     (tmp_path / "a.csv").touch()
@@ -89,8 +89,8 @@ def test_what_can_be_written_passes(places):
 
 
 def test_what_cannot_be_written_is_named(places, monkeypatch):
-    for place, found in (("folder", "folder"), (".", places.name), ("folder/..", "..")):
-        with pytest.raises(InputError, match=rf"^--output=X: {re.escape(found)}: a folder; expected a file$"):
+    for place, name in (("folder", "folder"), (".", places.name), ("folder/..", "..")):
+        with pytest.raises(InputError, match=rf"^--output=X: {re.escape(name)}: a folder; expected a file$"):
             check_writable_file(places / place, "--output=X")
     for place in ("file/a.json", "file/deep/a.json"):
         with pytest.raises(InputError, match=r"^--output=X: file: a file; expected a folder that can be written to$"):
@@ -139,7 +139,7 @@ def test_what_is_moved_aside_is_kept_also_if_it_was_changed_in_the_same_second(t
         file.write_text(content)
         os.utime(file, (0, 0))
         move_aside(file)
-    move_aside(file)  # there is none
+    move_aside(file)  # does not exist
     names = {"run-19700101T000000.json": "first", "run-19700101T000000x.json": "second"}
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == names
 
@@ -191,7 +191,7 @@ def test_an_empty_path_is_not_the_current_folder(path):
 
 @pytest.mark.parametrize("pattern", ["^[a-z]+$", "^(?!b$)[a-z]+$", "^a(/|$)"])
 def test_a_pattern_ends_where_the_text_does(pattern):
-    """As in JSON Schema (ECMA 262); Python's `$` also matches before a last line break."""
+    """JSON Schema (ECMA 262) requires it; Python's `$` also matches before a final line break."""
     check_schema("a", {"pattern": pattern}, "F", "a name")
     with pytest.raises(InputError, match=r'^F: \$ = "a\\n": '):
         check_schema("a\n", {"pattern": pattern}, "F", "a name")

@@ -1,4 +1,4 @@
-"""One writer at a time, in processes that are killed."""
+"""A folder has one writer at a time, also if processes are killed."""
 
 import errno
 import fcntl
@@ -19,7 +19,7 @@ CLAIMING = """
 import os, sys, time
 from common.locks import claim
 claim("output_dir", sys.argv[1])
-child = os.fork()  # as a DataLoader's worker, which outlives its killed parent for a while
+child = os.fork()  # a DataLoader worker also outlives its killed parent for a while
 if child:
     print(child, flush=True)
 time.sleep(600)
@@ -28,7 +28,7 @@ time.sleep(600)
 
 @contextmanager
 def another_process(folder):
-    """Claims a folder, and has a child that outlives it."""
+    """Context manager: start a process that claims a folder; its child outlives it."""
     command = [sys.executable, "-c", CLAIMING, str(folder)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         child = int(process.stdout.readline())
@@ -40,13 +40,13 @@ def another_process(folder):
 
 
 def holder_of(folder):
-    """The number of the process that a folder's lock file names."""
+    """Return the process id in a folder's lock file."""
     return int((folder / ".in_use").read_text().split()[1])
 
 
 def test_a_folder_has_one_writer_until_it_is_killed_even_while_its_child_lives(tmp_path):
     claim("ckpt_dir", tmp_path / "a")
-    claim("output_dir", tmp_path / "b" / ".." / "a")  # the same one
+    claim("output_dir", tmp_path / "b" / ".." / "a")  # the same folder
     release(tmp_path / "a")
     release(tmp_path / "a")
     assert not (tmp_path / "a").exists(), "an empty folder that was not there"
@@ -79,8 +79,8 @@ def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, capsys)
     monkeypatch.setattr(fcntl, "lockf", refuse)
     with claimed("ckpt_dir", tmp_path):
         pass
-    told = f"warning: --ckpt_dir={tmp_path}: its file system has no locks; make sure that no second run writes to it\n"
-    assert capsys.readouterr().err == told
+    line = f"warning: --ckpt_dir={tmp_path}: its file system has no locks; make sure that no second run writes to it\n"
+    assert capsys.readouterr().err == line
 
 
 def test_on_a_full_disk_a_claim_fails_and_ends_in_one_line(tmp_path, monkeypatch):

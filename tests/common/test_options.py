@@ -98,8 +98,8 @@ def test_words_are_those_that_the_code_knows():
     def words(name):
         return set(OPTIONS[name].kind.values.removeprefix("one of ").split(", "))
 
-    own = "or regions such as core=1+3,whole=1+2+3"
-    assert words("label_convention") == {*CONVENTIONS, own}
+    custom = "or regions such as core=1+3,whole=1+2+3"
+    assert words("label_convention") == {*CONVENTIONS, custom}
     assert words("model_size") == set(SIZES)
     assert words("architecture") == set(NETWORKS)
     assert words("split") == {*SPLITS, ALL}
@@ -128,7 +128,7 @@ CONFIG_OF_A_RUN = {
 
 @pytest.fixture
 def options_of(tmp_path, monkeypatch):
-    """The options of a config with some changes, of a segmentation network unless `self_supervised`."""
+    """Return a function that reads the options of a changed config, for segmentation unless `self_supervised`."""
     monkeypatch.setattr("sys.excepthook", None)
 
     def options(self_supervised=False, content="options", **changed):
@@ -162,7 +162,7 @@ def test_a_config_reads_its_own_options(options_of, tmp_path):
 
 @pytest.mark.parametrize("of_workflow", [{"ckpt_dir": "/models"}, {"protocol": "atlas"}, {}])
 def test_a_folder_of_events_has_a_name_in_utf_8(tmp_path, of_workflow):
-    """TensorBoard cannot write below other names; an inference, which writes no events, can."""
+    """TensorBoard requires UTF-8; inference writes no events."""
     folder = tmp_path / os.fsdecode(b"Dos\xe9")
     options = Options(output_dir=str(folder), **of_workflow)
     if of_workflow:
@@ -187,9 +187,9 @@ CONVOLUTIONS = {"architecture": "segresnet"}
 
 
 @pytest.mark.parametrize(
-    "given",
+    "values",
     [
-        {"batch_size": 1, "patch_size": [64, 96, 128]},  # one crop of unequal edges
+        {"batch_size": 1, "patch_size": [64, 96, 128]},  # a single crop with unequal edges
         {"patch_size": [224, 224, 144], "architecture": "segresnet", "model_size": "micro"},
         {"modalities": ["T1"], "missing_modalities": [], "modality_dropout": 0.0},
         {"modality_aliases": {"T1": "FLAIR"}, "pretrained": "a.pt"},
@@ -200,9 +200,9 @@ CONVOLUTIONS = {"architecture": "segresnet"}
         {"pretrained_lr_factor": 0.1, "frozen_iterations": 5, "pretrained": "a.pt"},
     ],
 )
-def test_options_that_fit_pass(options_of, given):
-    options = options_of(**given)
-    expected = {name: optional(value) for name, value in given.items() if name in OPTIONS}
+def test_options_that_fit_pass(options_of, values):
+    options = options_of(**values)
+    expected = {name: optional(value) for name, value in values.items() if name in OPTIONS}
     assert {name: getattr(options, name) for name in expected} == expected
 
 

@@ -1,4 +1,4 @@
-"""What this project knows of MONAI's insides, and of which version."""
+"""The internals of MONAI that this project relies on, and their version."""
 
 import monai
 import pytest
@@ -8,13 +8,13 @@ from common.resolver import key_of, resolver
 
 
 def test_the_resolver_of_a_config_is_found_from_what_it_builds():
-    """When MONAI's version changes, this test says whether `common.resolver` still holds."""
+    """After an update of MONAI, this test shows whether `common.resolver` still works."""
     assert monai.__version__ == "1.6.1"
-    parser = ConfigParser({"found": {"_target_": "common.resolver.resolver"}, "amp": "true", "used": "$@amp"})
-    found = parser.get_parsed_content("found")
-    assert found is parser.ref_resolver
-    assert {"found", "amp", "used"} <= found.items.keys()
-    found.resolved_content["amp"] = True  # as `common.options.read` does
+    parser = ConfigParser({"reader": {"_target_": "common.resolver.resolver"}, "amp": "true", "used": "$@amp"})
+    reader = parser.get_parsed_content("reader")
+    assert reader is parser.ref_resolver
+    assert {"reader", "amp", "used"} <= reader.items.keys()
+    reader.resolved_content["amp"] = True  # as `common.options.read` does
     assert parser.get_parsed_content("used") is True
 
 

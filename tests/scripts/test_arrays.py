@@ -1,4 +1,4 @@
-"""A function on many items as a job array of a real SLURM."""
+"""Job arrays on a real SLURM."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ def cluster(slurm, monkeypatch):
 
 
 def square(number):
-    """The square of a number, and the job that took it; 4 kills its process."""
+    """Return the square of a number and the number of its job; 4 kills its process."""
     if number == 4:
         os.kill(os.getpid(), signal.SIGKILL)
     return number * number, os.environ["SLURM_ARRAY_TASK_ID"]
@@ -38,13 +38,13 @@ def test_jobs_share_the_items_and_a_killed_process_loses_only_its_own(cluster, t
     jobs = cluster.ask("scontrol", "show", "job", "--oneliner").splitlines()
     assert sum("JobName=squares " in job for job in jobs) == 3
     assert len(list((tmp_path / ".slurm").glob("*_result.pkl"))) == 3
-    told = capsys.readouterr().err
-    assert ", an array of size 3, continues if this command ends" in told
-    assert "8/8" in told
+    printed = capsys.readouterr().err
+    assert ", an array of size 3, continues if this command ends" in printed
+    assert "8/8" in printed
 
 
 def wait_once(order):
-    """Wait long the first time."""
+    """Return the number; the first call with 1 waits for ten minutes."""
     number, folder = order
     with (folder / "log").open("a") as log:
         log.write(f"{number}\n")
@@ -56,9 +56,9 @@ def wait_once(order):
 
 @pytest.mark.slow
 def test_a_job_that_is_told_to_end_is_requeued_and_continues(cluster, tmp_path):
-    """Its processes get the signal, too, and must leave the answer to the first of them."""
+    """All processes of a job get the signal; only the first may handle it."""
     pid = os.fork()
-    if pid == 0:  # SLURM tells it once it is at work
+    if pid == 0:  # send the signal when the job is at work
         log = tmp_path / "log"
         while not log.exists() or log.read_text().split() != ["0", "1"]:
             time.sleep(0.2)
@@ -76,10 +76,10 @@ def fail(number):
 
 @pytest.mark.slow
 def test_jobs_that_fail_are_told_with_the_place_of_their_logs(cluster, tmp_path):
-    told = (
+    message = (
         rf"2 of 2 SLURM jobs failed, the first \d+_[01]: .*KeyError: 'number [01]'.*; logs are in {tmp_path}/.slurm; "
     )
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         array_of(SETTINGS, tmp_path, "fails", 2).map(fail, [0, 1], "number")
 
 

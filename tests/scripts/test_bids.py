@@ -1,4 +1,4 @@
-"""Predictions as a BIDS derivative dataset; bids-validator 3.0.2 accepts the names that are expected here."""
+"""Predictions become a BIDS derivative dataset; bids-validator 3.0.2 accepts the expected names."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""`python -m scripts` and `make help` list what there is; commands in the documents have options that exist."""
+"""`python -m scripts` and `make help` list all commands; the documents name only options that exist."""
 
 import re
 import runpy
@@ -42,15 +42,15 @@ def test_make_help_has_a_line_for_every_target():
 
 
 def documented(page) -> list[tuple[str, list[str]]]:
-    """Name and words of each `python -m scripts.NAME ...` in a page's code blocks."""
-    found = []
+    """Return name and arguments of each `python -m scripts.NAME ...` in a page's code blocks."""
+    commands = []
     blocks = re.findall(r"^ *```(\w*)\n(.*?)^ *```$", page.read_text(), re.DOTALL | re.MULTILINE)
     for block in (text for language, text in blocks if language in ("", "bash")):
         for line in block.replace("\\\n", " ").splitlines():
             if match := re.search(r"-m scripts\.(\w+)(.*)", line):
                 words = shlex.split(re.sub(r" \[(--.*?)\]", r" \1", match[2]), comments=True)
-                found.append((match[1], [word.split("|")[0] for word in words if word != "..."]))
-    return found
+                commands.append((match[1], [word.split("|")[0] for word in words if word != "..."]))
+    return commands
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def documented(page) -> list[tuple[str, list[str]]]:
     ids=lambda page: page.stem,
 )
 def test_commands_of_a_page_are_accepted(page, monkeypatch):
-    """Names and options are checked as by the commands themselves; nothing is run."""
+    """The commands check their names and options, and then run nothing."""
     monkeypatch.setattr(fire, "Fire", lambda *_, **__: None)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     for name, words in documented(page):

@@ -1,4 +1,4 @@
-"""Exports are read by what others would read them with, and give what the network gives."""
+"""Stock readers read the exports, and the outputs equal the network's."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ CHANNELS = {SEGMENTATION: ["T1"], PRETRAINING: ["T1", "FLAIR"]}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A checkpoint of each bundle."""
+    """Return a folder with a checkpoint of each bundle."""
     folder = tmp_path_factory.mktemp("export")
     for bundle, modalities in CHANNELS.items():
         metadata = {"modalities": modalities, "model_size": "micro", "patch_size": PATCH, "preprocessing": "as ever"}
@@ -57,13 +57,13 @@ def network(bundle):
 
 
 def outputs(bundle, windows):
-    """What the bundle's network says, built here: logits, or the encoder's five feature maps."""
+    """Return the output of a bundle's network, built here: logits, or the encoder's five feature maps."""
     with torch.no_grad():
         return [network(bundle)(windows)] if bundle == SEGMENTATION else network(bundle).swinViT(windows)
 
 
 def windows(bundle, count=2):
-    """Of background, but for a box in each."""
+    """Return windows of background with a box of noise in each."""
     image = torch.zeros(count, len(CHANNELS[bundle]), *PATCH)
     image[..., 10:50, 12:60, 5:40] = torch.randn(image[..., 10:50, 12:60, 5:40].shape)
     return image
@@ -99,9 +99,7 @@ def test_torchscript_is_the_network_and_says_what_it_is(folder, tmp_path, capsys
     assert_describes(json.loads(files["export.json"]), SEGMENTATION)
     config = json.loads(files["inference.json"])
     assert config["model_size"] == "micro"
-    assert config["bundle_root"] == "$common.bundle_root()", (
-        "where the bundle lay on the machine that exported is nobody's business"
-    )
+    assert config["bundle_root"] == "$common.bundle_root()", "an export does not reveal the path of the bundle"
     assert config["amp"] == "$common.options.automatic_amp(@device)"
     assert str(ROOT) not in str(files)
     printed = capsys.readouterr().out
@@ -119,9 +117,9 @@ def test_onnx_is_the_network_for_any_batch_and_says_what_it_is(folder, bundle, t
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     for count in (1, 2):
         image = windows(bundle, count)
-        found = list(map(torch.from_numpy, session.run(None, {"image": image.numpy()})))
-        # onnxruntime's own instance norm differs by more than that
-        torch.testing.assert_close(found, list(outputs(bundle, image)), rtol=0, atol=5e-5)
+        results = list(map(torch.from_numpy, session.run(None, {"image": image.numpy()})))
+        # tolerance for onnxruntime's instance normalisation
+        torch.testing.assert_close(results, list(outputs(bundle, image)), rtol=0, atol=5e-5)
     metadata = {entry.key: json.loads(entry.value) for entry in onnx.load(path).metadata_props}
     assert_describes(metadata, bundle)
     names = [output.name for output in session.get_outputs()]
@@ -156,7 +154,7 @@ def test_a_name_of_safetensors_gives_safetensors(folder, tmp_path):
 
 
 class Blocks(torch.nn.Module):
-    """Logits that are the image; of one channel."""
+    """A network whose logits are the image, in one channel."""
 
     def forward(self, image):
         return image.clone()
@@ -169,10 +167,10 @@ SLIDING = SlidingWindowInferer(roi_size=(10, 10, 5), sw_batch_size=2, overlap=0)
 def test_the_largest_difference_in_any_window_and_the_agreement_of_labels():
     same = compare(Blocks(), Blocks(), IMAGE, SLIDING, "atlas")
     assert same == (0.0, 1.0, 2)
-    found = compare(Blocks(), lambda image: image + 0.25, IMAGE, SLIDING, "atlas")
-    assert found.difference == pytest.approx(0.25, abs=1e-6)
-    others = ((IMAGE <= 0) & (IMAGE + 0.25 > 0)).double().mean().item()
-    assert found.agreement == pytest.approx(1 - others)
+    comparison = compare(Blocks(), lambda image: image + 0.25, IMAGE, SLIDING, "atlas")
+    assert comparison.difference == pytest.approx(0.25, abs=1e-6)
+    relabelled = ((IMAGE <= 0) & (IMAGE + 0.25 > 0)).double().mean().item()
+    assert comparison.agreement == pytest.approx(1 - relabelled)
 
 
 def test_each_level_of_an_encoder_is_compared():
@@ -193,7 +191,7 @@ def test_each_level_of_an_encoder_is_compared():
 
 def test_an_export_that_differs_by_more_than_the_tolerance_is_not_written(folder, tmp_path, monkeypatch):
     read = formats.load
-    for change in (lambda found: found + 0.5, lambda found: found * float("nan")):
+    for change in (lambda output: output + 0.5, lambda output: output * float("nan")):
         monkeypatch.setattr(formats, "load", lambda *a, c=change: lambda image: c(read(*a)(image)))
         with pytest.raises(InputError, match=r"differs from the network by up to .*; expected .* nothing is written"):
             written(folder, SEGMENTATION, "state_dict", tmp_path)

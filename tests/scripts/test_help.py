@@ -1,4 +1,4 @@
-"""`--help`: python-fire's parser loses no word of it, and it waits for no slow import."""
+"""`--help` shows each word of the docstrings and imports nothing slow."""
 
 import ast
 import inspect
@@ -26,15 +26,15 @@ COMMANDS = sorted(
     for path, text in TEXTS.items()
     if path.parts[0] == "scripts" and CLI.search(text) and '__name__ == "__main__"' in text
 )
-SLOW = {"SimpleITK", "ignite", "matplotlib", "monai", "nibabel", "nilearn", "pandas", "scipy", "torch"}  # seconds
+SLOW = {"SimpleITK", "ignite", "matplotlib", "monai", "nibabel", "nilearn", "pandas", "scipy", "torch"}  # take seconds
 IMPORT = f"""
 import importlib, sys
-found = set()
+slow = set()
 for command in {COMMANDS}:
     importlib.import_module(command)
-    if new := sys.modules.keys() & {SLOW} - found:
+    if new := sys.modules.keys() & {SLOW} - slow:
         print(command, "imports", ", ".join(sorted(new)))
-        found |= new
+        slow |= new
 """
 
 
@@ -42,11 +42,11 @@ for command in {COMMANDS}:
 def test_no_word_of_an_arguments_description_is_lost(name):
     text = inspect.cleandoc(ast.get_docstring(DOCUMENTED[name]) or "")
     section = re.split(r"\n(?:Returns|Raises|Yields|Example):", text.partition("\nArgs:\n")[2])[0]
-    found = docstrings.parse(text).args or []
-    shown = " ".join(f"{argument.name}: {argument.description}" for argument in found)
+    arguments = docstrings.parse(text).args or []
+    shown = " ".join(f"{argument.name}: {argument.description}" for argument in arguments)
     assert shown.split() == section.split()
-    known = {node.arg for node in ast.walk(DOCUMENTED[name].args) if isinstance(node, ast.arg)}
-    taken = {argument.name.lstrip("*") for argument in found} - known
+    parameters = {node.arg for node in ast.walk(DOCUMENTED[name].args) if isinstance(node, ast.arg)}
+    taken = {argument.name.lstrip("*") for argument in arguments} - parameters
     assert not taken, "a line that begins with `word:` ends the description before it"
 
 
@@ -60,7 +60,7 @@ def test_help_lists_only_what_the_command_takes():
 
 
 def test_help_waits_for_no_slow_import():
-    """A command's module is all that `--help` imports; the first command that imports a package is named."""
+    """`--help` imports only the command's module; the test prints the first command that imports a slow package."""
     assert {"scripts.export.__main__", "scripts.prepare.__main__", "scripts.store"} <= set(COMMANDS)
     ended = subprocess.run([sys.executable, "-c", IMPORT], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ended.stdout == ""

@@ -1,4 +1,4 @@
-"""`python -m scripts.options`: what it prints."""
+"""The output of `python -m scripts.options`."""
 
 import pytest
 import yaml
@@ -19,7 +19,7 @@ def test_every_key_above_the_options_is_an_option_and_every_option_is_one_of_som
         keys = yaml.safe_load(above).keys() - {"imports", "trained", "measured"}
         assert keys - OPTIONS.keys() == set(), path
         named |= {row.option for row in options_of_config(path)}
-    assert OPTIONS.keys() - named == {"bundle_root", "without"}  # of recipe_robust
+    assert OPTIONS.keys() - named == {"bundle_root", "without"}  # an option of recipe_robust
 
 
 def test_options_are_printed_with_values_and_meaning(capsys):

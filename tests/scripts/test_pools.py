@@ -13,7 +13,7 @@ from tests.support import ROOT
 
 
 def kill_some(order):
-    """The square of a number. 3 ends its process the first time, 7 every time."""
+    """Return the square of a number; 3 kills its process the first time, 7 each time."""
     number, folder = order
     if number in (3, 7):
         visited = folder / str(number)
@@ -46,7 +46,7 @@ def test_an_exception_of_the_function_is_raised():
 
 
 def test_ctrl_c_to_the_main_process_alone_ends_the_others_at_once(tmp_path):
-    """Their items would take a minute."""
+    """The items would take a minute."""
     code = "import sys, time; from pathlib import Path; from scripts.pools import map_in_processes"
     code += "; map_in_processes(time.sleep, [60, 60, 60], 2)"
     command = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL)
@@ -59,7 +59,7 @@ def test_ctrl_c_to_the_main_process_alone_ends_the_others_at_once(tmp_path):
 
 
 def in_stages(seconds):
-    """An item of two stages."""
+    """Process an item in two stages."""
     for name, done in (("first", 0.0), ("second", 0.5)):
         stage(name, done)
         time.sleep(seconds)

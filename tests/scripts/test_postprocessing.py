@@ -1,4 +1,4 @@
-"""The choice of postprocessing on evaluations of hand-made label maps, whose Dice the closed form gives."""
+"""Choose postprocessing on hand-made label maps; their Dice is known in closed form."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])  # voxels of 8 mm3
 
 
 def boxes(*boxes):
-    """A label map with cuboids of (value, first voxel, edge)."""
+    """Return a label map of cubes, each given as (value, first voxel, edge)."""
     label = np.zeros((20, 20, 20), np.uint8)
     for value, corner, edge in boxes:
         label[tuple(slice(start, start + edge) for start in corner)] = value
@@ -37,7 +37,7 @@ def checkpoint(file, **metadata):
 
 
 def evaluated(folder, pairs, *files, split=None, **settings):
-    """The folder of an evaluation of predictions and references by the weights in files."""
+    """Evaluate pairs of prediction and reference, with `files` as the weights; return the folder."""
     for number, (prediction, reference) in enumerate(pairs):
         save(folder / f"p/{folder.name}{number}.nii.gz", prediction, AFFINE)
         save(folder / f"r/{folder.name}{number}.nii.gz", reference, AFFINE)
@@ -70,11 +70,11 @@ def test_what_helps_is_stored_and_everything_else_of_the_checkpoint_stays(tmp_pa
     assert "ET: nothing, mean Dice 1.0000 -> 1.0000 (cases: 2)" in lines
     assert weights.settings_of(file) == {"model_size": "micro", "cleanup": "WT=10mm3+holes"}
     with refused("checkpoint", str(file), f"expected {file}, unchanged"):
-        choose_postprocessing(folder, str(file))  # which have changed
+        choose_postprocessing(folder, str(file))  # the weights' file has changed
 
 
 def test_nothing_is_chosen_where_nothing_helps(tmp_path, capsys):
-    """Two lesions are true, and the prediction misses some of each: every candidate would take or add a true voxel."""
+    """All predicted components are true, so each candidate would remove true voxels."""
     file = checkpoint(tmp_path / "models/model.pt", cleanup="WT=largest")
     pairs = [(boxes(LESION, (2, (11, 11, 11), 5), SPECK), boxes(LESION, SECOND, SPECK))]
     choose_postprocessing(evaluated(tmp_path / "e", pairs, file), str(file))
@@ -93,7 +93,7 @@ def test_the_largest_component_alone_is_chosen_where_false_ones_are_large():
 
 
 def test_a_candidate_that_lowers_another_region_is_not_chosen():
-    """In a false component of 8 voxels, one is true and in ET: WT gains without the component, ET loses."""
+    """A false component of 8 voxels contains one true voxel of ET: its removal raises WT's Dice and lowers ET's."""
     prediction = boxes(LESION, (2, (14, 14, 14), 2), (4, (14, 14, 14), 1))
     (pair,) = cases((prediction, boxes(LESION, (4, (14, 14, 14), 1))))
     chosen, before, after = choose([pair], "brats2021")

@@ -1,4 +1,4 @@
-"""Clones of public repositories become data sets, whole or not at all."""
+"""Clones of public repositories become complete data sets, or none."""
 
 import gzip
 import subprocess
@@ -23,7 +23,7 @@ def scan(shape=(6, 5, 4), values=None, shift=0.0):
 
 @pytest.fixture
 def clone(tmp_path):
-    """Commit files, each a path and its content, to a repository, and clone it to clones/NAME.git."""
+    """Return a function that commits files (path -> content) and clones the repository to clones/NAME.git."""
 
     def make(repository, files, removed=()):
         folder = tmp_path / "work" / repository.rpartition("/")[2]
@@ -72,22 +72,22 @@ def test_nichart_has_ixi_in_its_history_with_three_regions_and_a_brain_and_wmh_o
     public_scans(str(clones), str(tmp_path / "out"))
     shapes = {path.name: nibabel.load(path).shape for path in (tmp_path / "out/wmh").rglob("*.nii.gz")}
     assert shapes == {"S1_T1.nii.gz": (6, 5, 4), "S1_FLAIR.nii.gz": (7, 6, 3), "S1_seg.nii.gz": (7, 6, 3)}, "as scanned"
-    found = tmp_path / "out" / "ixi"
-    assert sorted(path.name for path in found.rglob("*.nii.gz")) == [
+    ixi = tmp_path / "out" / "ixi"
+    assert sorted(path.name for path in ixi.rglob("*.nii.gz")) == [
         "IXI012_T1.nii.gz",
         "IXI012_brain.nii.gz",
         "IXI012_seg.nii.gz",
     ]
-    regions = np.asarray(nibabel.load(found / "IXI012_seg.nii.gz").dataobj)
+    regions = np.asarray(nibabel.load(ixi / "IXI012_seg.nii.gz").dataobj)
     assert [int(regions[plane, 0, 0]) for plane in range(5)] == [1, 2, 3, 0, 0]
-    brain = np.asarray(nibabel.load(found / "IXI012_brain.nii.gz").dataobj)
+    brain = np.asarray(nibabel.load(ixi / "IXI012_brain.nii.gz").dataobj)
     assert [int(brain[plane, 0, 0]) for plane in range(5)] == [1, 1, 1, 1, 0]
     expected = nibabel.Nifti1Image.from_bytes(gzip.decompress(t1))
-    written = nibabel.load(found / "IXI012_T1.nii.gz")
+    written = nibabel.load(ixi / "IXI012_T1.nii.gz")
     np.testing.assert_array_equal(np.asarray(written.dataobj), np.asarray(expected.dataobj))
     np.testing.assert_allclose(written.affine, expected.affine)
-    assert (found / "regions.yaml").read_text().splitlines()[0] == "ventricles: {labels: [1]}"
-    assert "CC BY-SA 3.0" in (found / "SOURCE.md").read_text()
+    assert (ixi / "regions.yaml").read_text().splitlines()[0] == "ventricles: {labels: [1]}"
+    assert "CC BY-SA 3.0" in (ixi / "SOURCE.md").read_text()
     assert list(MUSE) == ["ventricles", "deep_grey", "hippocampus"]
 
 

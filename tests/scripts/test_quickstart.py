@@ -1,4 +1,4 @@
-"""The quick start's summary and thresholds, on hand-made records; `make quickstart` itself is another test."""
+"""The quick start's summary and thresholds, on hand-made records."""
 
 import copy
 import json
@@ -36,7 +36,7 @@ def folder(tmp_path):
     for name in STAGES:
         tuned = name.endswith("finetune")
         metrics = {"dice": [0.1, 0.7]} if tuned else {"total": [9.0, 3.0, 4.0], "rotation": [1.5, 1.7, 1.0]}
-        cosine = {} if tuned else {"contrastive_cosine": [0.5, 0.1, 0.2]}  # no loss
+        cosine = {} if tuned else {"contrastive_cosine": [0.5, 0.1, 0.2]}  # not a loss
         losses = {"total": [1.9, 0.4, 0.5]} | ({} if tuned else {"rotation": [1.4, 0.9, 0.8]})
         record = {"train": {"loss": losses}, "validation": {"metrics": metrics | cosine}}
         write(tmp_path / name / "eval/run.json", record)
@@ -76,8 +76,8 @@ def test_each_region_counts_and_the_duration_does_not(summary, bundle, region, s
 def test_each_loss_must_fall(summary, last):
     for bundle in STAGES:
         summary["losses"][bundle]["total"] = [3.0, last]
-    told = f"total went from 3.000 to {last:.3f}, expected below 0.95 of the first"
-    assert shortfalls(summary) == [f"{bundle}: {told}" for bundle in STAGES]
+    message = f"total went from 3.000 to {last:.3f}, expected below 0.95 of the first"
+    assert shortfalls(summary) == [f"{bundle}: {message}" for bundle in STAGES]
 
 
 @pytest.mark.parametrize(("rotation", "is_short"), [([1.0, 0.5], False), ([1.0, 0.9], True)])

@@ -1,4 +1,4 @@
-"""`python -m scripts.run`: the configs and options that it runs. tests/faults has its mistakes."""
+"""The configs and options of `python -m scripts.run`; tests/faults has the mistakes of whole command lines."""
 
 import sys
 
@@ -71,7 +71,7 @@ def test_only_a_training_ends_with_its_status_after_an_early_signal(line, expect
     assert result.stdout == f"{expected}\n", result.stderr
 
 
-WRONG = {  # option -> what refuses it
+WRONG = {  # option -> part of the message
     "--iterations=many": "iterations=many: expected a whole number",
     "--batchsize=2": "no such option in bundles/brats_finetune/configs/train.yaml; did you mean --batch_size?",
     "--max_epochs=3": "did you mean --iterations='N epochs'?",
@@ -139,7 +139,7 @@ def test_an_unexpected_failure_is_one_line_and_its_traceback_is_kept(tmp_path, c
 def test_an_overlay_is_blamed_for_its_components_and_not_for_what_fails_while_its_steps_run(
     monkeypatch, key, is_blamed
 ):
-    monkeypatch.setattr("scripts.run.place_in_user_code", lambda _: "")  # here it is this module
+    monkeypatch.setattr("scripts.run.place_in_user_code", lambda _: "")  # otherwise it is this module
     expected = r"^o\.yaml: " if is_blamed else "Failed to evaluate"
     ours = Change("loss", 1, "bundles/brats_finetune/configs/quickstart.yaml")
     changes = [Change(key, 0, "o.yaml"), Change("seed", 1), ours]

@@ -1,4 +1,4 @@
-"""`python -m scripts.segment`: from a moved raw head to a label map on its grid."""
+"""`python -m scripts.segment` makes a label map on the grid of a moved raw head."""
 
 import subprocess
 import sys
@@ -58,7 +58,7 @@ def test_raw_scans_become_label_maps_on_their_own_grids(trained, tmp_path):
         "itksnap.txt",
     }
     voxels = int((np.asarray(labels.dataobj) == 1).sum())
-    volume = voxels * abs(np.linalg.det(scan.affine[:3, :3])) / 1000  # ml, of the sform
+    volume = voxels * abs(np.linalg.det(scan.affine[:3, :3])) / 1000  # ml, by the sform
     assert (output / "labels/volumes.csv").read_text().splitlines()[1:] == [f"{subject},lesion,{volume:.6g},{voxels}"]
 
 
@@ -134,7 +134,7 @@ GRIDS = {  # modality -> shape and affine of its raw scan
 
 @pytest.fixture
 def segmented(tmp_path):
-    """Prepared `both`, `alone` (no FLAIR), and predicted label maps: a box of 24 x 32 x 40 mm, 1 mm off the scans."""
+    """Write prepared subjects `both` and `alone` (no FLAIR); return label maps of a 24 x 32 x 40 mm box, 1 mm off."""
     back = np.eye(4)
     back[0, 3] = 1
     space = np.diag([2.0, 2, 2, 1])
@@ -149,7 +149,7 @@ def segmented(tmp_path):
         record["grid"] = {"shape": [60, 60, 60], "affine": space.tolist()}
         for name in modalities:
             shape, affine = GRIDS[name]
-            record["sources"][name] = {"shape": [*shape], "affine": affine.tolist()}  # as of DICOM: no file
+            record["sources"][name] = {"shape": [*shape], "affine": affine.tolist()}  # no file, as for DICOM
             record["transforms"][name] = {"matrix": back.tolist()}
             noise = np.random.default_rng(0).uniform(1, 9, box.shape).astype(np.float32)
             write_volume(folder / f"{subject}_{name}.nii.gz", noise, space)
@@ -171,20 +171,20 @@ def segmented(tmp_path):
 
 @pytest.mark.parametrize("modality", [None, "T1", "FLAIR"])
 def test_label_maps_pictures_and_volumes_are_on_the_chosen_grid(segmented, tmp_path, modality):
-    """Of all modalities, a subject that lacks one has no map on its grid."""
+    """A subject without FLAIR has no label map on FLAIR's grid."""
     volumes = Volumes(str(labels_folder(tmp_path, modality)), "lesion=1")
     outcomes = bring_back(segmented, tmp_path, modality, "lesion=1", volumes, skips_missing=modality is not None)
-    there = ["both"] if modality == "FLAIR" else ["alone", "both"]
-    assert [(outcome.name, outcome.fault) for outcome in outcomes] == [(name, "") for name in there]
+    names = ["both"] if modality == "FLAIR" else ["alone", "both"]
+    assert [(outcome.name, outcome.fault) for outcome in outcomes] == [(name, "") for name in names]
     folder = tmp_path / "labels" / (modality or "")
-    assert [path.name for path in sorted(folder.glob("*.png"))] == [f"{name}.png" for name in there]
+    assert [path.name for path in sorted(folder.glob("*.png"))] == [f"{name}.png" for name in names]
     record = made.read(folder)
     assert [made.stated(record, name) for name in ("label_convention", "cleanup")] == ["lesion=1", "lesion=holes"]
     shape, affine = GRIDS[modality or "T1"]
     points = nibabel.affines.apply_affine(affine, np.moveaxis(np.indices(shape), 0, -1)) - [1, 0, 0]
-    low, high = np.array([-21, -21, -21]), np.array([3, 11, 19])  # mm, edges of the box
+    low, high = np.array([-21, -21, -21]), np.array([3, 11, 19])  # mm, faces of the box
     truth = ((points > low) & (points < high)).all(axis=-1)
-    for name in there:
+    for name in names:
         labels = nibabel.load(folder / f"{name}.nii.gz")
         np.testing.assert_allclose(labels.affine, affine, atol=1e-5)
         inside = np.asarray(labels.dataobj) == 1
@@ -223,7 +223,7 @@ def test_a_space_that_is_not_of_the_bundle_is_warned_of(tmp_path, capsys, like, 
 
 
 def test_an_inference_that_cannot_go_on_ends_all(tmp_path, monkeypatch):
-    """Such as on a full disk; one that fails for some subjects, with status 1, does not."""
+    """Status 2, as on a full disk, ends the command; status 1, a failure of some subjects, does not."""
     states, commands = [0, 1, 2], []
     (tmp_path / "model.pt").write_bytes(b"new")
 
@@ -246,7 +246,7 @@ def test_an_inference_that_cannot_go_on_ends_all(tmp_path, monkeypatch):
 
 
 def test_workers_are_forked_before_the_threads_of_openmp(tmp_path):
-    """They would wait for these threads forever."""
+    """Forked workers would wait for these threads forever."""
     (tmp_path / "raw").mkdir()
     file = untrained("atlas_finetune", tmp_path / "model.pt")
     code = "import os, sys, torch; from scripts.prepare import steps; from scripts.segment import segment"
@@ -258,7 +258,7 @@ def test_workers_are_forked_before_the_threads_of_openmp(tmp_path):
 
 
 def test_label_maps_that_were_corrected_by_hand_stay_until_their_sources_change(tmp_path, monkeypatch):
-    """Saved by a program that writes no intent; a failed return is tried again."""
+    """The editor wrote no intent code; failed resampling is tried again."""
 
     def send(work, *_):
         sent.append("".join(sorted(work)))

@@ -1,4 +1,4 @@
-"""scripts/train.sbatch under a real SLURM."""
+"""scripts/train.sbatch on a real SLURM."""
 
 import re
 import shutil
@@ -16,7 +16,7 @@ SCRIPT = ROOT / "scripts/train.sbatch"
 
 @pytest.fixture(scope="module")
 def repository(cohorts, tmp_path_factory):
-    """The repository at a path with a space in it, with the embedded cohort in data/ and ukb.json."""
+    """Return a copy of the repository, its path with a space, with the embedded cohort in data/ and ukb.json."""
     folder = tmp_path_factory.mktemp("slurm") / "a repository"
     folder.mkdir()
     for name in ("bundles", "common", "scripts"):
@@ -29,7 +29,7 @@ def repository(cohorts, tmp_path_factory):
 
 @pytest.fixture
 def submit(slurm, repository):
-    """Submits the training of docs/how-to/use-many-gpus.md; all that it writes is below repository/NAME."""
+    """Yield a function that submits the training of docs/how-to/use-many-gpus.md, with results in repository/NAME."""
     (command,) = re.findall(r"```bash\n(sbatch .*?)```", (ROOT / "docs/how-to/use-many-gpus.md").read_text(), re.DOTALL)
     at = "--nodes=8 --ntasks-per-node=8 --gpus-per-node=8 --cpus-per-task=6"
     assert at in command
@@ -60,7 +60,7 @@ LONG = ["--iterations=500", "--val_interval=500", "--save_interval=2", "--num_wo
 
 @pytest.mark.slow
 def test_a_job_that_is_told_saves_requeues_itself_and_ends_as_one_that_never_was(slurm, submit, repository):
-    """Told on two nodes, against one node of as many processes: it is the same run to the bit."""
+    """A requeued run on two nodes equals, to the bit, an undisturbed run on one node with as many processes."""
     told = submit("told", "--nodes=2 --ntasks-per-node=1 --gpus-per-node=1", *LENGTH)
     log = repository / "told.log"
     slurm.wait_for_file(told, repository / "told/models/iteration-0000002.pt", log)
@@ -81,14 +81,14 @@ def test_a_job_that_is_told_saves_requeues_itself_and_ends_as_one_that_never_was
 
 @pytest.mark.slow
 def test_a_cancelled_job_saves_and_does_not_come_back(slurm, submit, repository):
-    """SLURM sends SIGTERM to every process of the job, those that read data among them."""
-    job = submit("cancelled", "", *LONG)  # one task, as nothing is said
+    """SLURM sends SIGTERM to all processes of the job, also to DataLoader workers."""
+    job = submit("cancelled", "", *LONG)  # one task by default
     log = repository / "cancelled.log"
     slurm.wait_for_file(job, repository / "cancelled/models/iteration-0000002.pt", log)
     slurm.ask("scancel", job)
     slurm.wait_for_state(job, "CANCELLED", seconds=60)
     assert re.search(r"SIGTERM: saved .*; status 75", log.read_text())
-    time.sleep(12)  # more than a requeued job waits
+    time.sleep(12)  # longer than a requeued job waits
     assert slurm.job(job)["JobState"] == "CANCELLED"
     assert slurm.job(job)["Restarts"] == "0"
 
@@ -106,8 +106,8 @@ def test_what_cannot_run_is_refused_in_one_line(tmp_path, bundle, environment, m
     (tmp_path / "bundles").symlink_to(ROOT / "bundles")
     if "venv" in environment:
         (tmp_path / ".venv").symlink_to(sys.prefix)
-    known = {"SLURM_JOB_ID": "7", "SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_TASKS_PER_NODE": "2(x4)"}
-    result = execute(["bash", str(SCRIPT), bundle], tmp_path, **known | environment)
+    variables = {"SLURM_JOB_ID": "7", "SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_TASKS_PER_NODE": "2(x4)"}
+    result = execute(["bash", str(SCRIPT), bundle], tmp_path, **variables | environment)
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: ")

@@ -1,4 +1,4 @@
-"""`scripts.weights`: how files of others are told apart, what a converted one says, and which network it starts."""
+"""`scripts.weights`: recognised layouts, metadata of converted files, and networks that start from them."""
 
 import hashlib
 import json
@@ -53,7 +53,7 @@ def swin_unetr(channels, outputs=3, depths=(1, 1, 1, 1), window=4):
 
 @pytest.fixture
 def file(tmp_path):
-    """A public file of the self-supervised network, for T1 and FLAIR."""
+    """Return a public checkpoint of the self-supervised network, for T1 and FLAIR."""
     torch.save(PUBLIC, tmp_path / "theirs.pt")
     return tmp_path / "theirs.pt"
 
@@ -81,7 +81,7 @@ def equal(state, expected, names=None):
     return all(torch.equal(state[name], expected[name]) for name in (expected if names is None else names))
 
 
-# What a file is
+# Recognition
 
 
 @pytest.mark.parametrize(("size", "channels"), [("tiny", 1), ("small", 2), ("base", 4)])
@@ -151,13 +151,13 @@ TABLE = f"{BLOCK % 1}.relative_position_bias_table"
     ids=["feature", "window", "blocks", "heads"],
 )
 def test_no_network_larger_than_its_file_is_built(changes, message, monkeypatch):
-    """Shapes of 1 kB would take gigabytes."""
+    """A file of 1 kB can state shapes that would take gigabytes."""
     monkeypatch.setattr("common.ssl.SSLHead", pytest.fail)
     with pytest.raises(InputError, match=message):
         describe(checkpoints.hollow(SSL | changes), "F")
 
 
-# What inspect prints
+# Output of inspect
 
 
 def test_the_documentation_shows_what_inspect_prints(file, capsys):
@@ -172,15 +172,15 @@ def test_inspect_prints_what_a_file_of_ours_says(file, capsys):
     lines = lines_of(capsys.readouterr().out)
     assert lines["modalities"] == "T1, FLAIR"
     assert lines["versions"] == "torch 2.0"
-    assert lines["model_size"] == "micro", "the tensors know better"
+    assert lines["model_size"] == "micro", "by the tensors, not by the metadata"
     assert (lines["wrapper"], lines["beside it"]) == ("network", "best")
 
 
-# Converted files start our networks
+# Networks that start from converted files
 
 
 def started(network, file, output, known, wanted):
-    """The network's tensors after it was given a file that was converted."""
+    """Convert a file and start the network from it; return the network's tensors and the report."""
     convert(str(file), output, modalities=",".join(known))
     report = weights.initialise(network, output, wanted)
     return network.state_dict(), report
@@ -204,7 +204,7 @@ def test_model_swinvit_starts_what_monai_starts(file, output):
 
 @pytest.mark.parametrize("outputs", [1, 14])
 def test_ssl_pretrained_weights_start_what_monai_starts(outputs, file, output):
-    """But for the layer that restores images, which does not become one that segments."""
+    """The output layer, which reconstructed images, is left out."""
     written(checkpoints.monai_ssl_pretrained(ENCODER, DECODER), file)
     theirs, network = swin_unetr(1, outputs), swin_unetr(1, outputs)
     initial = copy_of(network)
@@ -239,7 +239,7 @@ def test_a_file_with_another_head_starts_a_network(kind, missing, unexpected, fi
     assert torch.equal(state[STEM][:, [2, 0]], tensors[STEM])
 
 
-# What a converted file says
+# Metadata of converted files
 
 
 def test_a_foreign_file_says_what_it_was_told_and_no_more(file, output, capsys):
@@ -275,9 +275,9 @@ def test_unusual_names_of_modalities_are_pointed_out(file, output, capsys):
 
 
 def test_a_file_of_ours_keeps_what_it_says_and_every_conversion_is_remembered(file, output, tmp_path):
-    convert(ours(file, patch_size=(64, 64, 64)), output, patch_size=(64, 64, 64))  # what the file says may be repeated
+    convert(ours(file, patch_size=(64, 64, 64)), output, patch_size=(64, 64, 64))  # equals the file's
     metadata = weights.read(output).metadata
-    assert {name: metadata[name] for name in OURS} == OURS | {"model_size": "micro"}  # the tensors know better
+    assert {name: metadata[name] for name in OURS} == OURS | {"model_size": "micro"}  # by the tensors
     assert metadata["conversions"][0]["layout"]["beside"] == ["best"]
     convert(output, str(tmp_path / "again.pt"))
     first, second = weights.read(tmp_path / "again.pt").metadata["conversions"]
@@ -321,9 +321,9 @@ def test_a_file_that_exists_is_left_alone(file, tmp_path):
 def test_a_name_of_safetensors_gives_safetensors_with_the_metadata_beside_it(file, output, tmp_path):
     convert(str(file), output, modalities=UKB)
     convert(str(file), str(tmp_path / "other.safetensors"), modalities=UKB)
-    found, expected = weights.read(tmp_path / "other.safetensors"), weights.read(output)
+    converted, expected = weights.read(tmp_path / "other.safetensors"), weights.read(output)
     assert equal(load_file(tmp_path / "other.safetensors"), expected.state)
-    assert found.metadata == json.loads(json.dumps(expected.metadata))
+    assert converted.metadata == json.loads(json.dumps(expected.metadata))
     (tmp_path / "other.safetensors").unlink()
     with pytest.raises(InputError, match=r"other\.json: exists already; expected a new file"):
         convert(str(file), str(tmp_path / "other.safetensors"), modalities=UKB)
@@ -334,8 +334,8 @@ def test_a_name_of_safetensors_gives_safetensors_with_the_metadata_beside_it(fil
 
 @pytest.fixture
 def address(tmp_path, monkeypatch):
-    """The address of a server that serves `tmp_path`."""
-    monkeypatch.setattr("socket.setdefaulttimeout", lambda _: None)  # of all sockets of the process
+    """Yield the address of a server for the files in `tmp_path`."""
+    monkeypatch.setattr("socket.setdefaulttimeout", lambda _: None)  # would affect all sockets of the process
     handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever).start()
@@ -379,4 +379,4 @@ def test_the_command_line_inspects_and_a_file_cannot_write_to_the_terminal(file)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert not set("\x1b\u202e") & set(ended.stdout)
     assert lines_of(ended.stdout)["network"] == "SSLHead"
-    assert ended.stdout.count(r"a\x1b[2J\nnetwork            forged\u202e") == 4  # beside it, metadata twice, modules
+    assert ended.stdout.count(r"a\x1b[2J\nnetwork            forged\u202e") == 4  # beside it, metadata, modules
