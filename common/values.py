@@ -1,6 +1,5 @@
 """Kinds of option values; a kind converts valid values, also text from a command line, and refuses others."""
 
-import ast
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +40,7 @@ class Kind(NamedTuple):
             raise error.named(name) from error
         except InputError as error:
             raise ArgumentError(name, value, error) from error
-        except (TypeError, ValueError, SyntaxError) as error:
+        except (TypeError, ValueError) as error:
             raise ArgumentError(name, value, expected=self.values) from error
 
 
@@ -163,16 +162,10 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
-def _literal(value: Any) -> Any:
-    """Parse text as a Python literal, such as a mapping; other values stay."""
-    return ast.literal_eval(value) if isinstance(value, str) else value
-
-
 def _aliases(value: Any) -> dict[str, str]:
-    aliases = _literal(value)
-    _check(isinstance(aliases, Mapping) and len(aliases) > 0)
-    _check(all(isinstance(name, str) and name for pair in aliases.items() for name in pair))
-    return dict(aliases)
+    _check(isinstance(value, Mapping) and len(value) > 0)
+    _check(all(isinstance(name, str) and name for pair in value.items() for name in pair))
+    return dict(value)
 
 
 def _three(kind: type, accepts: Callable[[Sequence[Any]], bool]) -> Callable[[Any], list[Any]]:
@@ -186,11 +179,10 @@ def _three(kind: type, accepts: Callable[[Sequence[Any]], bool]) -> Callable[[An
 
 
 def _loss_weights(value: Any) -> list[float] | dict[str, float]:
-    entries = _literal(value)
-    weights = _list(list(entries.values()) if isinstance(entries, Mapping) else entries)
+    weights = _list(list(value.values()) if isinstance(value, Mapping) else value)
     _check(len(weights) > 0 and all(type(weight) in (int, float) and 0 <= weight <= 1e3 for weight in weights))
-    if isinstance(entries, Mapping):
-        return {str(task): float(weight) for task, weight in entries.items()}
+    if isinstance(value, Mapping):
+        return {str(task): float(weight) for task, weight in value.items()}
     return [float(weight) for weight in weights]
 
 

@@ -24,7 +24,6 @@ from tests.support import refused
         ("amp", "FALSE", False),
         ("amp", "bf16", "bf16"),
         ("patch_size", (64, 96, 128), [64, 96, 128]),
-        ("modality_aliases", "{'T2': 'FLAIR', 'T1ce': 'T1'}", {"T2": "FLAIR", "T1ce": "T1"}),
         ("modality_aliases", "null", None),
         ("missing_modalities", (), []),
         ("cohort", 7, "7"),
