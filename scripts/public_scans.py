@@ -112,7 +112,7 @@ def public_scans(clones: str, output: str) -> None:
         for name, clone in clone_folders.items():
             source = SETS[name]
             if (target / name).exists():
-                show(f"{name}: {target / name} exists; left as it is")
+                show(f"{name}: {target / name} exists; unchanged")
             elif not clone.is_dir():
                 show(f"{name}: no clone of {source.repository} in {folder}; left out")
             else:

@@ -47,7 +47,7 @@ def download(url: str, output: str, *, sha256: str) -> None:
             raise ArgumentError("url", url, f"cannot be downloaded: {error}") from error
         if (received := digest(temporary)) != sha256.lower():
             raise ArgumentError("sha256", sha256, f"{url} has {received}; nothing was kept")
-    show(f"{output}: {target.stat().st_size} bytes, with the SHA-256 that was asked for")
+    show(f"{output}: {target.stat().st_size} bytes, with the requested SHA-256")
 
 
 def inspect(file: str) -> None:
