@@ -165,16 +165,12 @@ class Change(NamedTuple):
         dashes, kind = ("--", "option") if self.file is None else ("", "key")
         if self.id in EPOCHS:
             return self.error(f"no such {kind}; did you mean {dashes}iterations='N epochs'?")
-        section, content = "", config
-        for part in self.id.split("::"):
-            if not isinstance(content, Mapping) or part not in content:
-                break
-            section, content = f"{section}{part}::", content[part]
-        if not isinstance(content, Mapping):
-            return self.error(f"no such {kind} in {files}; {section.removesuffix('::')} is not a section")
-        keys = [str(key) for key, value in content.items() if section or not isinstance(value, Mapping)]
-        expected = f"expected one of {shortened(keys, most=12)}"
-        hint = did_you_mean(part, map(str, content), f"{dashes}{section}", expected)
+        items, (section, mark, name) = dict(_items(config)), self.id.rpartition("::")
+        keys = {key.rpartition("::")[2]: item for key, item in items.items() if key.rpartition("::")[0] == section}
+        if not keys:
+            return self.error(f"no such {kind} in {files}{did_you_mean(self.id, items, dashes)}")
+        values = [key for key, item in keys.items() if section or not isinstance(item, Mapping)]
+        hint = did_you_mean(name, keys, f"{dashes}{section}{mark}", f"expected one of {shortened(values, most=12)}")
         return self.error(f"no such {kind} in {files}{hint}")
 
 

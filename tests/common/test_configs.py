@@ -64,7 +64,8 @@ def test_what_a_config_has_passes(config, options):
         ("learning_rat", 1, "did you mean --learning_rate?"),
         ("train::trainer::max_epoch", 9, "did you mean --train::trainer::max_epochs"),
         ("train::foo", 1, "expected one of trainer, handlers"),
-        ("learning_rate::a", 9, "learning_rate is not a section"),
+        ("learning_rate::a", 9, "did you mean --learning_rate?"),
+        ("trian::trainer::max_epochs", 9, "did you mean --train::trainer::max_epochs?"),
         ("zzz", True, "expected one of imports, learning_rate, pretrained, edges, run"),
         ("args_file", "a.json", "no such option"),
         ("experiment_name", "a", "no such option"),  # only with --tracking=mlflow

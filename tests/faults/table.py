@@ -154,7 +154,7 @@ RUNS = [
         "--max_epochs=3: 3 steps; the schedule has 1; expected --iterations and --val_interval instead",
     ),
     monai("--batch_size=two", "--batch_size=two: expected a whole number from 1, crops, or auto"),
-    Fault(train("--batch_size::size=1"), "--batch_size::size=1: …; batch_size is not a section"),
+    Fault(train("--batch_size::size=1"), "--batch_size::size=1: …; did you mean --batch_size?"),
     Fault(
         train(overlay=OWN),
         f"…{OWN}: loss: no class or function common.ssl.Rotashun; did you mean common.ssl.Rotation?",
