@@ -17,14 +17,14 @@ from .errors import InputError, shortened, show
 from .files import digest, valid_json, write_json
 
 MADE = "made.json"
-TEXTS = {name: {"type": ["string", "null"]} for name in ("cleanup", "label_convention")}
+FACTS = {name: {"type": ["string", "null"]} for name in ("cleanup", "label_convention")}  # about label maps
 SCHEMA = {
     "type": "object",
     "required": ["checkpoints", "settings"],
     "properties": {
-        **TEXTS,
+        **FACTS,
         "checkpoints": {"type": "object"},
-        "settings": {"type": "object", "properties": TEXTS},
+        "settings": {"type": "object", "properties": FACTS},
         "inputs": {"type": "object"},
         "command": {"type": "string"},
         "finished": {"type": "boolean"},
@@ -80,7 +80,7 @@ def read_with_warning(folder: str | Path) -> dict[str, Any] | None:
 
 
 def stated(made: Mapping[str, Any], name: str) -> str | None:
-    """Return the label convention or cleanup that a record states; for resampled label maps, outside "settings"."""
+    """Return one of the `FACTS` of a record; a record of resampled label maps has them outside "settings"."""
     return (dict(made) | made["settings"]).get(name)
 
 

@@ -66,7 +66,7 @@ def send_all(
     have corrected the result by hand.
     """
     source = origin.read(next(iter(files.values())).parent) or {"checkpoints": {}, "settings": {}}
-    stated = {name: origin.stated(source, name) for name in origin.TEXTS}
+    stated = {name: origin.stated(source, name) for name in origin.FACTS}
     made = origin.made_by({}) | stated | {"checkpoints": source["checkpoints"], "settings": {"modality": modality}}
     results, inputs = Results(target, made), {name: [path, prepared / name / RECORD] for name, path in files.items()}
     work = {
