@@ -139,7 +139,7 @@ def _read_by_annotation(command: Command) -> None:
 
 
 def reader_of(annotation: Any) -> Callable[[str], Any]:
-    """Return the function that parses the arguments of a parameter with this annotation; text stays as typed.
+    """Return the function that parses a parameter's arguments by its annotation; text stays as typed.
 
     Example:
         >>> reader_of(str | None)("1.10"), reader_of(str | float)("all"), reader_of(Sequence[str])("1.10,b")

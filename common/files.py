@@ -371,7 +371,7 @@ def check_new_files(name: str, *paths: Path) -> None:
 
 
 def check_writable_folder(folder: str | Path, name: str, files: Sequence[str] = ()) -> None:
-    """Check early that a folder, which may be missing, can be written to; existing `files` must be regular files."""
+    """Check early that a folder can be written to or created; existing `files` in it must be regular files."""
     with reporting_path_errors(name):
         target = Path(folder).absolute()
         for path in (target / file for file in files):

@@ -52,7 +52,8 @@ def claim(name: str, folder: str | Path) -> None:
     """Reserve a folder for this process until `release` or its exit; create the folder if it is missing.
 
     Raise ArgumentError if the folder is in use; warn if the file system has no locks. Remove unfinished files of killed
-    writers. Forks do not inherit the POSIX lock on `.in_use`: a worker that outlives its run does not block the next.
+    writers. Forks do not inherit the POSIX lock on `.in_use`: a worker that outlives its run does not block the next
+    run.
     """
     target = Path(os.path.realpath(folder))  # `Path.resolve` raises RuntimeError for circular links
     key = os.getpid(), target

@@ -349,8 +349,8 @@ def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None
 def check_plain(values: Mapping[str, Any], texts: Collection[str] = ()) -> Options:
     """Convert and return the options with plain values, except devices; raise `ArgumentError` if a value is invalid.
 
-    Expressions and references are omitted, but for the options in `texts`, which are never evaluated. The options of a
-    training config are also checked in combination.
+    Expressions and references are left out, except in the options in `texts`, which are never evaluated. The options of
+    a training config are also checked in combination.
     """
     options = Options()
     for name in values.keys() & OPTIONS.keys() - {"device", "stitch_device"}:

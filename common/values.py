@@ -1,4 +1,4 @@
-"""Kinds of option values; a kind converts valid values, also text from a command line, and refuses others."""
+"""Kinds of option values: each converts valid values, also text from a command line, and refuses invalid values."""
 
 import math
 import re

@@ -49,8 +49,8 @@ class JobArray:
     def map(self, function: Callable[[Any], Any], items: Sequence[Any], unit: str) -> list[Any]:
         """Apply a function to each item in a job array, and wait with a progress bar.
 
-        Return the results in the order of the items, None for a killed item (`map_in_processes`). Raise an InputError
-        if submission fails or, after all jobs have ended, if a job failed.
+        Return the results in the order of the items, with None for a killed item (see `map_in_processes`). Raise an
+        InputError if submission fails or, after all jobs have ended, if a job failed.
         """
         if not items:
             return []

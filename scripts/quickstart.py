@@ -66,7 +66,8 @@ def summarise(runs: Path) -> dict[str, Any]:
     """Return losses and scores for `summary.json`, from the records of all stages.
 
     `losses` are [first, last] by bundle and term, on held-out crops (fine-tuning: on training crops). `scores` are mean
-    held-out Dice by bundle and region, over all subjects (`dice`) and over the `n` with the region (`present`).
+    held-out Dice by bundle and region, over all subjects (`dice`) and over the `n` subjects with the region
+    (`present`).
     """
     bundles = [name for name, entry in read("quickstart")[1]["runs"].items() if "bundle" in entry]
     scores = {}

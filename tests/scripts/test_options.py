@@ -5,10 +5,9 @@ import yaml
 
 from common.errors import InputError
 from common.options import OPTIONS
-from scripts.options import options, options_of_config
+from scripts.options import WORKFLOWS, options, options_of_config
 from tests.support import ROOT
 
-WORKFLOWS = ("train", "evaluate", "inference")
 CONFIGS = sorted(path for path in ROOT.glob("bundles/*/configs/*.yaml") if path.stem in WORKFLOWS)
 
 
