@@ -49,8 +49,8 @@ def copy_as_bids(predictions: str, output: str) -> None:
         if (owner := owners.setdefault(_entities(subject), subject)) != subject:
             raise InputError(f"subjects {owner} and {subject}: both {_entities(subject)} in BIDS; expected one of them")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as place:
-        dataset = Path(place, "dataset")
+    with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
+        dataset = Path(temporary, "dataset")
         for entities, subject in owners.items():
             file = dataset.joinpath(*entities.split("_"), "anat", f"{entities}_{segmented}.nii.gz")
             file.parent.mkdir(parents=True, exist_ok=True)
