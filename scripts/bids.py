@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from common import cli
+from common.data.regions import CONVENTIONS
 from common.errors import InputError, show
 from common.files import check_writable_folder, expand_home, why_no_folder, write_json
 from common.made import MADE, read_with_warning, stated
@@ -31,8 +32,7 @@ def copy_as_bids(predictions: str, output: str) -> None:
             with --grid.
         output: new folder of the dataset.
     """
-    from common.data.regions import CONVENTIONS  # slow imports; `--help` does without
-    from common.inference.segmentations import files_of, measured_in
+    from common.inference.segmentations import files_of, measured_in  # late import: `--help` stays fast
 
     folder, target = expand_home(predictions, predictions), expand_home(output, f"--output={output}")
     made = read_with_warning(folder)

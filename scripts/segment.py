@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, cli, weights
+from common import ROOT, cli, made, weights
 from common.configs import BUNDLES
 from common.data.cohorts import COHORTS
 from common.data.provenance import is_skull_stripped
@@ -162,8 +162,6 @@ def bring_back(
 
 def check_label_maps(folder: Path) -> None:
     """Raise an InputError if a result folder contains a NIfTI file that scripts.segment did not write."""
-    from common import made
-
     for part in (folder / PREDICTED, folder / LABELS, *(folder / LABELS).glob("*/")):
         subjects = (made.read(part) or {}).get("inputs", {})
         for file in part.glob("*.nii.gz"):
@@ -189,8 +187,6 @@ def predict(bundle: str, checkpoint: Path, folder: Path, device: str) -> bool:
     The process prints its failures. Label maps by different weights are replaced. Raise SystemExit if the process ends
     with status 2.
     """
-    from common import made
-
     prepared, earlier = folder / PREPARED, made.read(folder / PREDICTED)
     is_same = earlier is None or [*earlier["checkpoints"].values()] == [digest(checkpoint)]
     options = [f"--dataset_dir={prepared}", f"--datalist={prepared / 'datalist.json'}", f"--checkpoint={checkpoint}"]

@@ -18,6 +18,7 @@ from common.configs import check, read
 from common.errors import check_number, show
 from common.files import check_writable_folder, expand_home, reporting_path_errors
 from common.options import check_apart
+from common.training.signals import handled
 from scripts.arrays import array_of
 from scripts.pools import map_in_processes
 from scripts.run import blaming, read_command_line
@@ -87,8 +88,6 @@ def _training(
     with blaming(changes):
         parser.get_parsed_content("imports")  # `common`, which other values refer to
         loaded = parser.get_parsed_content("plan").load("training"), parser.get_parsed_content("train::preprocessing")
-    from common.training.signals import handled  # late import: `--help` stays fast
-
     for number, default in handled().items():
         signal.signal(number, default)  # no training will start
     return loaded
