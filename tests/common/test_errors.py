@@ -223,7 +223,6 @@ os.kill(os.getpid(), signal.SIGINT)
         ("os.kill(os.getpid(), signal.SIGINT)", "", [], -signal.SIGINT, "interrupted"),
         ("os.kill(os.getpid(), signal.SIGTERM)", "", [], -signal.SIGTERM, "SIGTERM: ended"),
         ("os.kill(os.getpid(), signal.SIGHUP)", "", ["brats_finetune", "train"], 75, "SIGHUP: ended"),
-        ("os.kill(os.getpid(), signal.SIGHUP)", "", ["train", "x"], -signal.SIGHUP, "SIGHUP: ended"),
         ("", "os.kill(os.getpid(), signal.SIGINT)", [], -signal.SIGINT, "interrupted"),
         ("", LOST, [], -signal.SIGINT, "interrupted"),
         ("", FORKED, [], -signal.SIGINT, "interrupted"),  # the child prints nothing
@@ -294,17 +293,9 @@ def test_the_hook_for_other_exceptions_stays(end):
     assert end(InputError("a folder")) == ("error: a folder\n", 2)
 
 
-@pytest.mark.parametrize(
-    ("command", "ending"),
-    [
-        ("exit 3", "ended with status 3"),
-        ("kill -KILL $$", "was ended by SIGKILL, probably for lack of memory"),
-        ("kill -TERM $$", "was ended by SIGTERM"),
-        ("kill -40 $$", "was ended by signal 40"),  # a real-time signal has no name
-    ],
-)
-def test_how_a_process_ended(command, ending):
-    assert ending_of(subprocess.run(["bash", "-c", command], check=False).returncode) == ending
+def test_how_a_process_ended():
+    endings = [ending_of(status) for status in (3, -signal.SIGTERM, -40)]  # a real-time signal has no name
+    assert endings == ["ended with status 3", "was ended by SIGTERM", "was ended by signal 40"]
 
 
 def test_the_path_of_a_failure_is_named_without_the_name_of_a_class(tmp_path):
