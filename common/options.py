@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from .data.cleanup import steps_of
+from .data.preparation import PREPARATION_CHECKS
 from .data.regions import regions_of
 from .environment import prepare_process
 from .errors import ArgumentError, choice, did_you_mean, within
@@ -23,10 +24,8 @@ from .metrics.protocols import CHALLENGES, PROTOCOLS, check_convention
 from .resolver import resolver
 from .values import (
     ALIASES,
-    AMP,
     AUTO,
     AXES,
-    CHECKS_OF_PREPARATION,
     CLEANUP,
     COHORT,
     CONVENTION,
@@ -39,7 +38,6 @@ from .values import (
     NAMES,
     PATCH_SIZE,
     SPACING,
-    TASK,
     TEXT,
     Kind,
     flags,
@@ -103,7 +101,7 @@ _ALL = (
     Option("label_convention", CONVENTION, "meaning of the label values"),
     Option("normalization", words("brain, nonzero"), "voxels that give the mean and standard deviation (DIFF-9)"),
     Option("spacing", SPACING, "voxel size to which images are resampled; null: as in the files", nullable=True),
-    _unrecorded("accept", CHECKS_OF_PREPARATION, "preparation checks that may fail"),
+    _unrecorded("accept", some_of(*PREPARATION_CHECKS), "preparation checks that may fail"),
     # Network and training
     Option(
         "architecture",
@@ -164,7 +162,9 @@ _ALL = (
     Option("gather_negatives", flags(), "take contrastive negatives from all GPUs (DIFF-20)"),
     Option("head_tokens", words("corner, mean"), "input tokens of the rotation and contrastive heads (DIFF-31)"),
     Option("loss_weights", LOSS_WEIGHTS, "weight of each proxy task in the loss, in the order of `tasks` or by name"),
-    Option("best_metric", TASK, "held-out loss term that chooses model.pt (DIFF-26)"),
+    Option(
+        "best_metric", Kind("total, or a proxy task", str, str), "held-out loss term that chooses model.pt (DIFF-26)"
+    ),
     Option("normalize_crops", flags(), "compute z-scores per training crop, not per volume (DIFF-24)"),
     Option("crop_foreground", flags(), "crop volumes to the foreground first (DIFF-20)"),
     Option(
@@ -203,7 +203,7 @@ _ALL = (
     _unrecorded("store", FOLDER, "folder of python -m scripts.store, for faster reading of crops", nullable=True),
     Option(
         "amp",
-        AMP,
+        flags("auto", "bf16", "fp16"),
         "mixed precision; auto: true on a GPU, and for prediction on a CPU with bfloat16; true: bf16 if the GPU "
         "supports it (DIFF-21)",
     ),

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .data.cleanup import EXPECTED, steps_of, text_of
-from .data.preparation import PREPARATION_CHECKS
 from .data.provenance import NAME
 from .data.regions import CONVENTIONS, canonical
 from .errors import ArgumentError, InputError
@@ -213,9 +212,7 @@ FILES = Kind(
     lambda value: [*map(_path, value)] if isinstance(value, list | tuple) else _path(value),
     _files,
 )
-TASK = Kind("total, or a proxy task", str, str)
 DEVICE = Kind("cpu, cuda or cuda:N", _device, str)
-AMP = flags("auto", "bf16", "fp16")
 MODALITIES = Kind("a list of names, such as ['T1','FLAIR']", _modalities, names_of)
 NAMES = Kind("a list of names, which may be empty", _names, names_of)
 ALIASES = Kind("a mapping of names, such as {'T2': 'FLAIR'}", _aliases, texts_of)
@@ -236,5 +233,4 @@ CONVENTION = Kind(
 )
 CLEANUP = Kind(EXPECTED, lambda value: text_of(steps_of(_plain(value))), str)
 LOSS_WEIGHTS = Kind("numbers from 0 to 1000, such as [1,1,1] or {'rotation': 0}", _loss_weights)
-CHECKS_OF_PREPARATION = some_of(*PREPARATION_CHECKS)
 AXES = Kind("a list of different axes from 0, 1, 2, such as [0]", _axes)
