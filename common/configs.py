@@ -217,14 +217,11 @@ def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> list[Chang
     _add_defaults(parser)
     if "run" not in first:
         raise InputError(files[0], "an overlay", "a config that runs by itself, such as train")
+    changes = []
     for file, overlay in zip(files[1:], overlays, strict=True):
         if {"bundle_root", "run"} <= overlay.keys():
             raise InputError(file, "a config that runs by itself", f"an overlay, which changes {files[0]}")
-    changes = [
-        Change(key, value, file)
-        for file, overlay in zip(files[1:], overlays, strict=True)
-        for key, value in overlay.items()
-    ]
+        changes += [Change(key, value, file) for key, value in overlay.items()]
     for_monai = set()
     if options.get("tracking") is not None:
         for_monai = TRACKING

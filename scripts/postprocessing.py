@@ -91,8 +91,9 @@ def choose(cases: Sequence[Case], convention: str) -> tuple[dict[str, Steps], di
     for channel, _ in painting_order(convention):
         region = names[channel]
         for field, values in CANDIDATES.items():
-            trials = [chosen | {region: chosen.get(region, Steps())._replace(**{field: value})} for value in values]
-            for trial, scores in [(trial, mean_dice(cases, convention, trial)) for trial in trials]:
+            for value in values:
+                trial = chosen | {region: chosen.get(region, Steps())._replace(**{field: value})}
+                scores = mean_dice(cases, convention, trial)
                 if scores[region] > now[region] and all(scores[name] >= now[name] for name in names):
                     chosen, now = trial, scores
     return chosen, before, now
