@@ -4,8 +4,6 @@ import ast
 import re
 from pathlib import Path
 
-import pytest
-
 from tests.support import ROOT
 
 ALLOWED = {  # see docs/explanation/architecture.md; `common` is the lazy `__init__`; a package may always import itself
@@ -84,17 +82,11 @@ def sources() -> list[Path]:
     return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
 
 
-@pytest.fixture(scope="module")
-def used() -> dict[str, set[str]]:
-    """Return the packages that each package imports, and the package itself."""
+def test_a_module_imports_what_its_package_may():
     packages: dict[str, set[str]] = {}
     for path in sources():
-        packages.setdefault(package_of(path), {package_of(path)}).update(imported(path))
-    return packages
-
-
-def test_a_module_imports_what_its_package_may(used):
-    for package, names in used.items():
+        packages.setdefault(package_of(path), set()).update(imported(path))
+    for package, names in packages.items():
         assert {name for name in names if f"{name.split('.')[0]}.*" not in ALLOWED[package]} <= (
             ALLOWED[package] | {package}
         ), package

@@ -31,8 +31,7 @@ def write(file, content):
     file.write_text(json.dumps(content))
 
 
-@pytest.fixture
-def folder(tmp_path):
+def test_records_are_summarised(tmp_path):
     for name in STAGES:
         tuned = name.endswith("finetune")
         metrics = {"dice": [0.1, 0.7]} if tuned else {"total": [9.0, 3.0, 4.0], "rotation": [1.5, 1.7, 1.0]}
@@ -44,16 +43,12 @@ def folder(tmp_path):
         present = {region: {"mean": mean, "n": 8} for region, mean in means.items()} | {"ET": {"mean": None, "n": 0}}
         regions = {region: {"dice": {"mean": mean}, "dice_present": present[region]} for region, mean in means.items()}
         write(tmp_path / name / "eval/evaluation/summary.json", {"regions": regions})
-    return tmp_path
-
-
-def test_records_are_summarised(folder):
-    summary = summarise(folder)
+    summary = summarise(tmp_path)
     assert list(summary["losses"]) == list(STAGES)
     assert summary["losses"]["ukb_ssl_pretrain"] == {"total": [9.0, 4.0], "rotation": [1.5, 1.0]}, "on held-out crops"
     assert summary["losses"]["atlas_finetune"] == {"total": [1.9, 0.5]}, "of the training"
     assert summary["scores"]["brats_finetune"]["ET"] == {"dice": 0.6, "present": None, "n": 0}
-    lines = conclusion({"seconds": 60} | summary, folder).splitlines()
+    lines = conclusion({"seconds": 60} | summary, tmp_path).splitlines()
     assert lines[1:5] == [
         "quick start: 1.0 min; mean Dice on held-out subjects of the embedded cohort,",
         "all subjects (only those that have the region, and their number):",
