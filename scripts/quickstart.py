@@ -1,8 +1,4 @@
-"""Run the complete workflow at a small scale on the embedded cohort: `make quickstart`.
-
-Runs the study `quickstart`, two branches of three training stages, with the commands that users run; writes
-`summary.json` and `report.html`.
-"""
+"""Run the complete workflow at a small scale on the embedded cohort: `make quickstart`."""
 
 import os
 import time
@@ -26,7 +22,7 @@ MAX_LOSS_RATIO = 0.95  # last to first loss, on held-out crops (fine-tuning: tra
 
 
 def quickstart(*, output: str = "runs/quickstart") -> None:
-    """Run all stages at a small scale on the embedded cohort, evaluate them and write OUTPUT/report.html.
+    """Run the study `quickstart`, all stages on the embedded cohort; write OUTPUT/summary.json and OUTPUT/report.html.
 
     Args:
         output: folder for all files; an existing folder is renamed, not overwritten.

@@ -1,9 +1,4 @@
-"""Preprocess the volumes of a training run once and store them, so that training reads only the crops that it needs.
-
-    python -m scripts.store BUNDLE [OVERLAY ...] --store=FOLDER [--OPTION=VALUE ...]
-
-Then start training with the same `--store` and the same options.
-"""
+"""Preprocess volumes once, so that training reads only its crops: `python -m scripts.store BUNDLE --store=FOLDER`."""
 
 import os
 import signal
@@ -32,7 +27,7 @@ def prepare(
     slurm: Mapping[str, Any] | None = None,
     **options: str,
 ) -> None:
-    """Preprocess and store the volumes of each subject that the store lacks.
+    """Preprocess and store the volumes of each subject that the store lacks; then train with the same options.
 
     Args:
         bundle: bundle to train, such as brats_finetune.
