@@ -1,6 +1,4 @@
-"""Choose postprocessing on validation cases, for a checkpoint: `python -m scripts.postprocessing EVALUATION
---checkpoint=FILE`.
-"""
+"""Choose a checkpoint's postprocessing: `python -m scripts.postprocessing EVALUATION --checkpoint=FILE`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

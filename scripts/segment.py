@@ -1,6 +1,4 @@
-"""Segment raw scans, with label maps on the scans' grids: `python -m scripts.segment SCANS --bundle=BUNDLE
---output=DIR`.
-"""
+"""Segment raw scans, with label maps on the scans' grids: `python -m scripts.segment SCANS --bundle=B --output=DIR`."""
 
 import subprocess
 import sys
