@@ -285,9 +285,9 @@ class _Report:
 
 
 def explained(error: BaseException) -> str | None:
-    """Explain an exception in one line; None if it may be a bug.
+    """Explain bad input, a lost process, too many open files or a path error in one line; None for other exceptions.
 
-    Explained are bad input, a lost process, too many open files, path errors, and a `TORCH_LOGS` that PyTorch refuses.
+    A `TORCH_LOGS` that PyTorch refuses is bad input.
     """
     if "Invalid log settings" in str(error):
         value = os.environ.get("TORCH_LOGS")

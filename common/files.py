@@ -322,9 +322,9 @@ def size_and_time(path: str | Path) -> tuple[int, int]:
 
 
 def move_aside(path: Path) -> None:
-    """Add the modification time in UTC to the name of a file or folder, as in run-20261121T080000.json, if it exists.
+    """Rename a file or folder, if it exists: add its modification time in UTC, as in run-20261121T080000.json.
 
-    If the new name is taken, letters x are added.
+    If the new name is taken, letters x are added to it.
     """
     if not path.exists():
         return
