@@ -123,7 +123,6 @@ def test_commands_run_once_with_their_arguments(run, commands, words, expected):
     ("commands", "words", "what", "text"),
     [
         (convert, ["a.pt", "--outptu=b.pt"], "--outptu=b.pt", "did you mean --output?"),
-        (COMMANDS, ["convert", "a.pt", "-outptu", "b.pt"], "--outptu=b.pt", "did you mean --output?"),
         (convert, ["a.pt", "--zzz"], "--zzz=", "expected one of --file, --output, --times"),
         (COMMANDS, ["convert"], "--file", "missing"),
         (convert, ["a", "b", "1", "extra"], "argument extra", "options are --file, --output, --times"),
