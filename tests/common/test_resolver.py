@@ -10,11 +10,11 @@ from common.resolver import key_of, resolver
 def test_the_resolver_of_a_config_is_found_from_what_it_builds():
     """After an update of MONAI, this test shows whether `common.resolver` still works."""
     assert monai.__version__ == "1.6.1"
-    parser = ConfigParser({"reader": {"_target_": "common.resolver.resolver"}, "amp": "true", "used": "$@amp"})
-    reader = parser.get_parsed_content("reader")
-    assert reader is parser.ref_resolver
-    assert {"reader", "amp", "used"} <= reader.items.keys()
-    reader.resolved_content["amp"] = True  # as `common.options.read` does
+    parser = ConfigParser({"result": {"_target_": "common.resolver.resolver"}, "amp": "true", "used": "$@amp"})
+    result = parser.get_parsed_content("result")
+    assert result is parser.ref_resolver
+    assert {"result", "amp", "used"} <= result.items.keys()
+    result.resolved_content["amp"] = True  # as `common.options.read` does
     assert parser.get_parsed_content("used") is True
 
 
