@@ -1,8 +1,7 @@
 """Check scans: the table of all checks with its limits, and the checks of files, grids and voxels.
 
 `check_headers` checks all cases before a run without reading voxels; `read_scan` reads one checked file;
-`image_problem`, `label_problem` and `grid_problem` check data in memory; `what_broke` explains later failures of a
-case.
+`image_problem`, `label_problem` and `grid_problem` check data in memory.
 
 A case is a dictionary with "subject", "image" (a file per modality, None if missing) and, optionally, "label" (a file).
 """
@@ -200,7 +199,7 @@ def read_scan(path: str | Path, dtype: type | None = None) -> tuple[Any, np.ndar
 
 def unreadable(file: str, error: BaseException) -> Problem:
     """Return the problem of a file that raised an error when read."""
-    return Problem("unreadable", file, first_line(error), "a file that can be read to its end")
+    return Problem("unreadable", file, first_line(error), READABLE)
 
 
 def broken_file(files: Sequence[Any]) -> tuple[str, str] | None:
@@ -214,9 +213,7 @@ def broken_file(files: Sequence[Any]) -> tuple[str, str] | None:
 
 
 def what_broke(entry: Mapping[str, Any], error: BaseException) -> str:
-    """Describe why a case failed: an unreadable file or, if every file can be read, the transforms' error."""
-    if broken := broken_file(files_in(entry)):
-        return f"{broken[0]}: {broken[1]}; expected {READABLE}"
+    """Describe an error of a case's transforms in one line: its type, message, place in the user's code, and files."""
     location = place_in_user_code(error)
     while error.__cause__ is not None:
         error = error.__cause__
@@ -226,14 +223,14 @@ def what_broke(entry: Mapping[str, Any], error: BaseException) -> str:
 
 def _open(file: str, root: str) -> tuple[Any, Problem | None]:
     """Open an image without its voxels; return the image with the problem of its header or length, if any."""
-    path = os.path.join(root, file)  # noqa: PTH118 (an absolute path stays as it is)
+    path = str(Path(root, file))
     try:
         scan = open_volume(path)
         return scan, _header_problem(file, scan, path)
     except FileNotFoundError as error:
         return None, Problem("missing", file, first_line(error), "a file")
     except Exception as error:
-        return None, Problem("unreadable", file, first_line(error), READABLE)
+        return None, unreadable(file, error)
 
 
 def _header_problem(file: str, scan: Any, path: str) -> Problem | None:

@@ -24,15 +24,14 @@ from .preparation import differences, measure, refuse, union
 from .regions import painting_order, regions_of
 from .scan_checks import (
     copy_problem,
-    edges_of,
-    first_line,
     grid_problem,
     image_problem,
     label_counts,
     label_problem,
     raise_problem,
+    read_scan,
 )
-from .volumes import READABLE, forms_of, open_volume, read_voxels
+from .volumes import forms_of
 
 FORMS = "forms"  # metadata key of `common.data.volumes.forms_of` an image's first file
 MISSING = "missing_modalities"  # metadata key: a bool for each channel, only if a modality is missing
@@ -41,15 +40,15 @@ MISSING = "missing_modalities"  # metadata key: a bool for each channel, only if
 class LoadScand(MapTransform):
     """Load images and label maps, channel first and in float32; a missing modality becomes zeros.
 
-    `common.data.volumes` reads each file, and verifies it as a whole before using voxels. MONAI's `NibabelReader` would
-    replace an sform that differs from a rounded pixdim.
+    `read_scan` checks each file's header and checksum. MONAI's `NibabelReader` would replace an sform that differs from
+    a rounded pixdim.
 
     Args:
         keys: Keys of the files: a path, or a list with a path for each modality, None if missing. The image is [C, H,
             W, D], on the grid of the existing files.
 
     Raises:
-        InputError: a file cannot be read, or is not on the first file's grid.
+        InputError: a file cannot be read, fails a header check, or is not on the first file's grid.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -64,11 +63,7 @@ def _load(files: Sequence[str | Path | None]) -> MetaTensor:
     for channel, file in enumerate(files):
         if file is None:
             continue
-        try:
-            scan = open_volume(file)
-            voxels = read_voxels(scan, file).reshape(edges_of(scan))
-        except Exception as error:  # damaged files raise many exceptions
-            raise InputError(f"{file}: {first_line(error)}; expected {READABLE}") from error
+        scan, voxels = read_scan(file)
         if not meta:
             image = np.zeros((len(files), *voxels.shape), np.float32)
             meta = {"filename_or_obj": str(file), "affine": scan.affine, "original_affine": scan.affine}

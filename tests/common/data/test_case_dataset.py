@@ -11,12 +11,12 @@ from monai.transforms import Compose, Lambdad, LoadImaged, RandShiftIntensityd
 
 from common.cli import log_unexpected
 from common.data.datasets import CaseDataset
-from common.data.transforms import LabelToRegionsd
+from common.data.transforms import LabelToRegionsd, LoadScand
 from common.errors import InputError, report_in_one_line
 from tests.oracles.workers import failure_of
 from tests.support import one_line
 
-LOAD = LoadImaged(["image", "label"], ensure_channel_first=True)
+LOAD = LoadScand(["image", "label"])
 REGIONS = LabelToRegionsd("label", "brats2021")
 
 UNKNOWN = "label 3, which looks like brats2023; expected labels 0, 1, 2, 4 (brats2021)"
