@@ -8,7 +8,7 @@ import re
 import zlib
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -22,34 +22,40 @@ TYPES |= {f"u{name}": code.replace("i", "u") for name, code in TYPES.items() if 
 ENCODINGS = {"raw": False, "gzip": True, "gz": True}
 
 
+def read_to_end(stream: BinaryIO, length: int, surplus: int = 0) -> bytes:
+    """Read a stream of `length` to `length + surplus` bytes to its end.
+
+    Raises EOFError for a shorter stream, OSError for a longer or damaged stream.
+    """
+    try:
+        content = stream.read(length + surplus + 1)
+    except zlib.error as error:
+        raise OSError(f"damaged: {error}") from error
+    if len(content) < length:
+        raise EOFError(f"{len(content)} of {length} bytes")
+    if len(content) > length + surplus:
+        raise OSError(f"more than {length + surplus} bytes, although its header declares {length}")
+    return content
+
+
 class Voxels:
     """A proxy, like nibabel's, that reads a file's voxels on demand; `offset` has the value that NIfTI requires."""
 
-    is_proxy, offset, slope, inter, ndim = True, 352, 1.0, 0.0, 3
+    is_proxy, offset, ndim = True, 352, 3
 
     def __init__(self, path: Path, start: int, shape: tuple[int, ...], dtype: np.dtype[Any], is_gzip: bool) -> None:
         self.path, self.start, self.shape, self.dtype, self.is_gzip = path, start, shape, dtype, is_gzip
 
     def get_unscaled(self) -> NDArray[Any]:
-        """Read the array [x, y, z]; raise OSError if the file is damaged or too long, EOFError if it ends early."""
-        length = prod(self.shape) * self.dtype.itemsize
+        """Read the array [x, y, z]; see `read_to_end` for errors."""
         with self.path.open("rb") as stream:
             stream.seek(self.start)
-            try:
-                content = (gzip.GzipFile(fileobj=stream) if self.is_gzip else stream).read(length + 1)
-            except zlib.error as error:
-                raise OSError(f"damaged: {error}") from error
-        if len(content) < length:
-            raise EOFError(f"{len(content)} of {length} bytes")
-        if len(content) > length:
-            raise OSError(f"more than the {length} bytes that its header declares")
+            voxels: Any = gzip.GzipFile(fileobj=stream) if self.is_gzip else stream
+            content = read_to_end(voxels, prod(self.shape) * self.dtype.itemsize)
         return np.frombuffer(content, self.dtype).reshape(self.shape, order="F")
 
     def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self.get_unscaled(), dtype)
-
-    def __getitem__(self, part: Any) -> Any:
-        return self.get_unscaled()[part]
 
 
 def open_nrrd(path: str | Path) -> Any:

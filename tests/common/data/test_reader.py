@@ -67,7 +67,7 @@ def test_what_inflates_beyond_its_header_takes_no_memory(tmp_path):
     content = gzip.decompress(path.read_bytes())
     path.write_bytes(gzip.compress(content + bytes(2**26), compresslevel=1))
     tracemalloc.start()
-    with pytest.raises(InputError, match=r"more than 1048576 bytes after the \d+ that its header declares"):
+    with pytest.raises(InputError, match=r"more than 1049\d+ bytes, although its header declares 13\d\d"):
         load(path)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
