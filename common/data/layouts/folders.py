@@ -5,7 +5,7 @@ from collections import Counter
 
 from ..modalities import modality_of, split_name
 from .listing import Listing, stem_of
-from .names import ANATOMY, IMAGES, LABEL, LABELS, Naming, before_label, is_of_anatomy
+from .names import ANATOMY, IMAGES, LABEL, Naming, before_label, is_of_anatomy
 from .subjects import Claim, DataSet
 
 
@@ -17,7 +17,7 @@ def kind_of_folder(name: str) -> str | None:
         ['images', 'label', 'T1', None]
     """
     words = re.split(r"[_.\- ]", name.lower())
-    if name.lower() in LABELS or before_label(name) is not None:
+    if before_label(name) is not None:
         return ANATOMY if is_of_anatomy(name) else LABEL
     return IMAGES[0] if {words[0], words[-1]} & {*IMAGES} else split_name(stem_of(name) or name)[1]
 
