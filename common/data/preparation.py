@@ -24,7 +24,7 @@ BRAIN = 2.8
 # Largest share of the volume's border that is not 0, for such a brain: at most 0.01 in 38 stripped brains, or 0.04 if
 # cropped to their box; at least 0.11 in 16 head slabs of 12 to 14 cm, three of them below 2.8 L
 REACHING = 0.07
-WITHOUT_SKULL = "brains without skull"
+WITHOUT_SKULL, WITH_SKULL = "brains without skull", "whole heads"
 HEAD = 5.0, 1000.0  # mm; smallest and largest plausible extent of a scan, if its affine is in mm
 MEASURED = 4  # subjects per cohort
 EXTRACTED = 0.95  # share of non-zero voxels above which a volume is not an extracted brain, as noise fills it
@@ -65,8 +65,7 @@ def litres(inside: Any, spacing: Sequence[float]) -> float:
 
 def is_brain(inside: NDArray[np.bool_], spacing: Sequence[float]) -> bool:
     """Whether a scan's non-zero voxels, `inside`, are a brain without skull; `spacing` is the voxel size in mm."""
-    figures = {"volume": litres(inside, spacing), "air": _share_of_border(inside)}
-    return skull_in({name: [value, value] for name, value in figures.items()}) == WITHOUT_SKULL
+    return litres(inside, spacing) <= BRAIN and _share_of_border(inside) <= REACHING
 
 
 def _share_of_border(inside: NDArray[np.bool_]) -> float:
@@ -176,11 +175,11 @@ def _is_outside(measured: Sequence[Any], expected: Sequence[Any], factor: float)
 
 
 def skull_in(ranges: Ranges) -> str:
-    """Return "brains without skull" or "whole heads"; "" for a mixture, or if brain-sized volumes reach the border."""
+    """Return `WITHOUT_SKULL` or `WITH_SKULL`; "" for a mixture, or if brain-sized volumes reach the border."""
     low, high = ranges["volume"]
     if high <= BRAIN:
         return WITHOUT_SKULL if ranges["air"][1] <= REACHING else ""
-    return "whole heads" if low > BRAIN else ""
+    return WITH_SKULL if low > BRAIN else ""
 
 
 def _litres(ranges: Ranges) -> str:

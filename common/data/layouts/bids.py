@@ -119,7 +119,7 @@ def _claims(data: DataSet, name: BidsFile, naming: Naming) -> Iterator[Claim]:
 
 def _is_series(path: Path) -> bool:
     with suppress(Exception):  # the file checks report damaged files
-        return len(open_volume(path).shape) > 3 and open_volume(path).shape[3] > 1
+        return any(edge > 1 for edge in open_volume(path).shape[3:])
     return False
 
 
