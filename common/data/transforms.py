@@ -44,21 +44,23 @@ class LoadScand(MapTransform):
     a rounded pixdim.
 
     Args:
-        keys: Keys of the files: a path, or a list with a path for each modality, None if missing. The image is [C, H,
-            W, D], on the grid of the existing files.
+        keys: Keys of the files: a path, or a list with a path for each modality, None if missing. Volumes are
+            [C, H, W, D], on the grid of the existing files.
 
     Raises:
-        InputError: a file cannot be read, fails a header check, or is not on the first file's grid.
+        InputError: a file cannot be read, fails a header check, or is not on the grid of the first key's first file.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        result = dict(data)
+        result, reference = dict(data), dict[str, Any]()
         for key in self.key_iterator(result):
-            result[key] = _load(result[key] if isinstance(result[key], list | tuple) else [result[key]])
+            result[key] = _load(result[key] if isinstance(result[key], list | tuple) else [result[key]], reference)
+            reference = reference or result[key].meta
         return result
 
 
-def _load(files: Sequence[str | Path | None]) -> MetaTensor:
+def _load(files: Sequence[str | Path | None], reference: Mapping[str, Any]) -> MetaTensor:
+    """Load files into a volume; `reference` is the metadata of a loaded volume that defines the grid, or is empty."""
     image, meta = np.zeros(()), dict[str, Any]()
     for channel, file in enumerate(files):
         if file is None:
@@ -68,8 +70,10 @@ def _load(files: Sequence[str | Path | None]) -> MetaTensor:
             image = np.zeros((len(files), *voxels.shape), np.float32)
             meta = {"filename_or_obj": str(file), "affine": scan.affine, "original_affine": scan.affine}
             meta |= {"spatial_shape": np.array(voxels.shape), FORMS: forms_of(scan)}
-        first = image.shape[1:], meta["original_affine"]
-        raise_problem(grid_problem(str(file), (voxels.shape, scan.affine), first, Path(meta["filename_or_obj"]).name))
+        reference = reference or meta
+        expected = reference["spatial_shape"], reference["original_affine"]
+        name = Path(reference["filename_or_obj"]).name
+        raise_problem(grid_problem(str(file), (voxels.shape, scan.affine), expected, name))
         with np.errstate(over="ignore"):  # the voxel checks refuse infinite values
             image[channel] = voxels
     if None in files:
@@ -91,16 +95,14 @@ class CheckScand(Transform):
     Args:
         image: Key of the image, [C, H, W, D].
         modalities: Expected modalities, one for each channel.
-        label: Key of the label map, which must lie on the image's grid; None without label.
 
     Raises:
         InputError: the number of channels differs, a value is not finite or an outlier, a channel has fewer than two
-            different non-zero values, two modalities are equal, no voxel is above zero, or the label's shape or affine
-            (by more than 0.001 mm) differs from the image's.
+            different non-zero values, two modalities are equal, or no voxel is above zero.
     """
 
-    def __init__(self, image: str, modalities: Sequence[str], label: str | None = None) -> None:
-        self.image, self.modalities, self.label = image, list(modalities), label
+    def __init__(self, image: str, modalities: Sequence[str]) -> None:
+        self.image, self.modalities = image, list(modalities)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
         image = data[self.image]
@@ -117,11 +119,6 @@ class CheckScand(Transform):
         raise_problem(copy and copy._replace(file=f"{copy.file} beside {name}"))
         if not (voxels > 0).any():
             raise InputError(f"{name}: no voxel above zero")
-        if self.label is not None:
-            label = data[self.label]
-            file = str(label.meta.get("filename_or_obj", "label map"))
-            grid, expected = ((tuple(volume.shape[1:]), volume.affine.cpu().numpy()) for volume in (label, image))
-            raise_problem(grid_problem(file, grid, expected, "the image"))
         return data
 
 

@@ -10,8 +10,21 @@ import numpy as np
 import pytest
 
 from common.data.scan_checks import absent_regions, broken_file, check_headers, check_labels, read_headers
+from common.data.transforms import LoadScand
 from common.errors import InputError
-from tests.damaged_scans import CASE, HEADERS, SHAPE, absolute, brain, break_checksum, cut, save, shifted, write_case
+from tests.damaged_scans import (
+    CASE,
+    HEADERS,
+    SHAPE,
+    absolute,
+    brain,
+    break_checksum,
+    cut,
+    lesion,
+    save,
+    shifted,
+    write_case,
+)
 from tests.support import execute
 
 
@@ -49,10 +62,13 @@ def test_a_dimension_of_one_more_and_one_modality_in_two_channels_are_sound(fold
 def test_affines_are_the_same_up_to_a_thousandth_of_a_millimetre(folder):
     save(folder / "t1.nii.gz", brain(1), shifted(0.0009))
     check_headers([absolute(folder)])
+    LoadScand(["image", "label"])(absolute(folder))
     for seed, file in enumerate(CASE["image"]):
-        save(folder / file, brain(seed), shifted(500 if seed else 500.003))
-    with pytest.raises(InputError, match=r"affine differs by up to 0.00299 mm"):
-        check_headers([absolute(folder, {"subject": "s", "image": CASE["image"]})])
+        save(folder / file, brain(seed), shifted(500))
+    save(folder / "seg.nii.gz", lesion(1), shifted(500.003))
+    for check in (lambda case: check_headers([case]), LoadScand(["image", "label"])):
+        with pytest.raises(InputError, match=r"seg.nii.gz: affine differs by up to 0.00299 mm; expected that of flair"):
+            check(absolute(folder))
 
 
 def test_a_plain_file_that_is_too_short_is_told_by_its_headers(tmp_path):
