@@ -1,9 +1,5 @@
 """Postprocessing of regions, against label maps that SciPy's components and holes change step by step."""
 
-import os
-from pathlib import Path
-
-import nibabel
 import numpy as np
 import pytest
 import torch
@@ -16,7 +12,6 @@ from common.data.cleanup import Steps, cleaned, steps_of, text_of
 from common.data.regions import regions_of
 from tests.support import refused
 
-REAL = Path(os.environ.get("REAL_SCANS", "/nonexistent"))  # *_seg.nii.gz: 1 ventricles, 2 deep grey, 3 hippocampus
 # In the order of the steps: region, its labels, what a removed voxel becomes, what a filled one becomes, and of what
 ORDER = {
     "brats2021": [
@@ -77,19 +72,6 @@ def test_cleaned_regions_are_scipys_and_nest(convention):
         np.testing.assert_array_equal(masks, masks_of(label, convention))  # the input stays
         changes += (expected != label).any()
     assert changes > 40
-
-
-@pytest.mark.skipif(not REAL.is_dir(), reason="REAL_SCANS is no folder")
-def test_label_maps_of_people_are_cleaned_as_by_scipy():
-    convention = "csf=1,gm=2,wm=3"
-    steps = {"csf": Steps(100), "gm": Steps(largest=True), "wm": Steps(30, largest=True, holes=True)}
-    for file in sorted(REAL.glob("*_seg.nii.gz")):
-        image = nibabel.load(file)
-        label = np.rint(image.get_fdata()).astype(np.uint8)
-        voxel = float(np.prod(image.header.get_zooms()[:3]))
-        result = label_of(cleaned(masks_of(label, convention), convention, steps, voxel), convention)
-        np.testing.assert_array_equal(result, by_scipy(label, convention, steps, voxel))
-        assert (result != label).any()
 
 
 def test_a_region_of_inner_regions_alone_is_their_union():

@@ -3,10 +3,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from monai.data import MetaTensor
 
 from common.data import regions
-from common.data.transforms import LabelToRegionsd, NestRegionsd, RegionsToLabeld
+from common.data.transforms import NestRegionsd
 from common.errors import InputError
 
 
@@ -15,16 +14,6 @@ def test_conventions_with_the_same_regions_are_read_alike():
     assert regions.alike("brats2024") == ("brats2024",)
     assert regions.alike("lesion=2") == ("lesion=2",)  # another label than that of atlas
     assert regions.aliases_of(regions.alike("brats2023")) == {4: 3}
-
-
-def test_regions_of_paediatric_tumours_give_back_their_four_labels():
-    """ET 1, NET 2, CC 3, ED 4; the core is all but the oedema."""
-    regions_of_labels = regions.regions_of("brats2024peds")
-    assert regions_of_labels["WT"] - regions_of_labels["TC"] == {4}
-    labels = torch.arange(5).reshape(1, 5, 1, 1)
-    channels = LabelToRegionsd("label", "brats2024peds")({"label": MetaTensor(labels)})
-    painted = RegionsToLabeld("label", "brats2024peds")(channels)["label"]
-    assert painted.flatten().tolist() == [0, 1, 2, 3, 4]
 
 
 OWN = "core=1+3:d1495b,whole=1+2+3,cavity=7"
@@ -99,15 +88,6 @@ def test_the_innermost_region_gives_a_voxel_its_label():
     for channel, value in regions.painting_order(text):
         painted[members[channel]] = value
     assert painted.tolist() == [2, 1, 1, 4, 9]  # core alone takes 1, its smallest value
-
-
-@pytest.mark.parametrize("convention", [OWN, *regions.CONVENTIONS])
-def test_a_label_map_of_regions_gives_the_regions_back(convention):
-    label = MetaTensor(torch.tensor(sorted(regions.known_labels(convention)), dtype=torch.uint8).view(1, -1, 1, 1))
-    channels = LabelToRegionsd("label", convention)({"label": label})["label"]
-    again = RegionsToLabeld("label", convention)({"label": channels})["label"]
-    assert torch.equal(LabelToRegionsd("label", convention)({"label": again})["label"], channels)
-    assert torch.equal(NestRegionsd("label", convention)({"label": channels})["label"], channels)
 
 
 def test_regions_that_are_apart_share_no_voxel_in_what_is_measured():
