@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 LARGEST_HEADER = 2**16  # bytes
-SIDES = {"right": 1, "left": -1, "anterior": 1, "posterior": -1, "superior": 1}  # sign along RAS+
-SHORT = {f"{x}{y}s": f"{x}-{y}-s" for x in "rl" for y in "ap"}  # LPS is left-posterior-superior, and so on
+# Space -> signs of its first two axes along RAS+; the third is superior
+SPACES = {"right-anterior-superior": (1, 1), "left-anterior-superior": (-1, 1), "left-posterior-superior": (-1, -1)}
+SPACES |= {"".join(word[0] for word in space.split("-")): signs for space, signs in SPACES.items()}  # ras, las, lps
 TYPES = {"char": "i1", "short": "i2", "int": "i4", "longlong": "i8", "float": "f4", "double": "f8"}
 TYPES |= {f"int{8 * size}": f"i{size}" for size in (1, 2, 4, 8)}
 TYPES |= {f"u{name}": code.replace("i", "u") for name, code in TYPES.items() if code[0] == "i"}
@@ -77,9 +78,8 @@ def open_nrrd(path: str | Path) -> Any:
     if file := fields.get("data file") or fields.get("datafile"):
         raise ValueError(f"its voxels are in a separate file, {file}")
     space = fields.get("space", "none").lower()
-    sides = [SIDES.get(word) or SIDES.get(_side_of(word)) for word in SHORT.get(space, space).split("-")]
     vectors = [_numbers(vector) for vector in re.findall(r"\((.*?)\)", fields.get("space directions", ""))]
-    if len(sides) != 3 or None in sides or list(map(len, vectors)) != [3, 3, 3]:
+    if space not in SPACES or list(map(len, vectors)) != [3, 3, 3]:
         raise ValueError(f"space {space}, or axes without directions, so that left and right are unknown")
     if units := set(re.findall(r'"(.*?)"', fields.get("space units", ""))) - {"mm", ""}:
         raise ValueError(f"space units {', '.join(sorted(units))}, not mm")
@@ -95,11 +95,7 @@ def open_nrrd(path: str | Path) -> Any:
     affine = nibabel.affines.from_matvec(np.transpose(vectors), origin)
     dtype = np.dtype(code).newbyteorder(">" if fields.get("endian") == "big" else "<")
     voxels = Voxels(Path(path), end.end(), sizes, dtype, ENCODINGS[fields["encoding"]])
-    return nibabel.Nifti1Image(voxels, np.diag([*sides, 1]) @ affine, dtype=dtype)
-
-
-def _side_of(letter: str) -> str:
-    return next((side for side in SIDES if side[0] == letter), "")
+    return nibabel.Nifti1Image(voxels, np.diag([*SPACES[space], 1, 1]) @ affine, dtype=dtype)
 
 
 def _numbers(text: str) -> list[float]:
