@@ -1,4 +1,4 @@
-"""Read NRRD files as nibabel images, because bundle packages have neither ITK nor pynrrd.
+"""Read NRRD files as nibabel images; bundle packages have neither ITK nor pynrrd.
 
 https://teem.sourceforge.net/nrrd/format.html defines the format.
 """
@@ -60,11 +60,11 @@ class Voxels:
 
 
 def open_nrrd(path: str | Path) -> Any:
-    """Open a file with one volume as a NIfTI image with the NRRD space as sform; voxels are read on demand.
+    """Open an NRRD file as a NIfTI image whose sform is the NRRD space; voxels are read on demand.
 
     Raises:
-        ValueError: the header is damaged, names a separate data file, or lacks a space in mm, three dimensions, or a
-            supported type or encoding.
+        ValueError: the header is damaged, names a separate data file, or states an unsupported space, unit, number of
+            dimensions, type or encoding.
     """
     import nibabel  # slow
 

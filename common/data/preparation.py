@@ -21,8 +21,8 @@ Ranges = Mapping[str, Sequence[Any]]  # measurement, such as volume -> lowest an
 # Largest volume of a brain without skull, L. In 12 adults of IXI, brains have 1.2 to 1.7 and heads 4.5 to 6.4; in the
 # embedded cohort, 1.8 to 2.4 and at least 3.5
 BRAIN = 2.8
-# Largest share of the volume's border that is not 0, for such a brain: at most 0.01 in 38 stripped brains, or 0.04 if
-# cropped to their box; at least 0.11 in 16 head slabs of 12 to 14 cm, three of them below 2.8 L
+# Largest share of non-zero voxels at the volume's border for a brain without skull. Measured: up to 0.01 in 38 brains,
+# 0.04 if cropped to their box; at least 0.11 in 16 head slabs of 12 to 14 cm, three of them below 2.8 L
 REACHING = 0.07
 WITHOUT_SKULL, WITH_SKULL = "brains without skull", "whole heads"
 HEAD = 5.0, 1000.0  # mm; smallest and largest plausible extent of a scan, if its affine is in mm
@@ -36,11 +36,11 @@ PREPARATION_CHECKS = ("spacing", "skull", "extent", "air", "alignment")  # names
 
 
 def measure(image: NDArray[Any], affine: NDArray[Any]) -> dict[str, list[Any]]:
-    """Measure a scan [C, H, W, D] in RAS orientation, ignoring empty channels; return each measure as [value, value].
+    """Measure a scan [C, H, W, D] in RAS orientation without its empty channels; return ranges [value, value] by name.
 
     "spacing" and "extent" (of voxels above zero) are in mm along right, anterior and superior; "volume" is the largest
-    channel volume above zero, in L; "air" is the share of border voxels that are not 0; "overlap" is the lowest Dice of
-    the first channel's brain with any further channel's (1 if a brain is not extracted).
+    channel volume above zero, in L; "air" is the share of border voxels that are not 0; "overlap" is the lowest Dice
+    between the brains of the first and a further channel (1 if a brain is not extracted).
     """
     from nibabel.affines import voxel_sizes
 
@@ -124,10 +124,10 @@ def describe(ranges: Ranges) -> str:
 def differences(
     ranges: Ranges, expected: Ranges | None, spacing: Sequence[float] | None = None, file: str = ""
 ) -> dict[str, Problem]:
-    """Return the failed checks of `PREPARATION_CHECKS`, with their problems, for the ranges of a scan or cohort.
+    """Compare the ranges of a scan or cohort with the training data; return the problem of each failed check.
 
-    `expected` holds the ranges of the training data; if None, only the alignment is checked. `spacing` is the voxel
-    size after resampling, in mm.
+    `expected` holds the ranges of the training data; None checks only the alignment. `spacing` is the voxel size after
+    resampling, in mm. The keys are names in `PREPARATION_CHECKS`.
     """
     differ: dict[str, tuple[str, str]] = {}  # check -> measured and expected value, in words
     if ranges["overlap"][0] < OVERLAP_ON_ONE_GRID:
@@ -150,7 +150,7 @@ def differences(
 def doubts(measured: Mapping[str, Ranges], spacing: Sequence[float] | None = None) -> dict[str, Problem]:
     """Check training scans for plausible, consistent extent, spacing and air; return the first problem of each check.
 
-    `measured` maps a scan's name in messages to the scan's ranges. `spacing` is the voxel size after resampling, in mm.
+    `measured` maps each scan's name, for messages, to its ranges. `spacing` is the voxel size after resampling, in mm.
     """
     doubted: dict[str, Problem] = {}
     reference = next(iter(measured.values()))

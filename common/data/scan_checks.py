@@ -43,13 +43,13 @@ OUTLIER, FEW = 100, 1000  # multiple of the median; largest number of voxels tha
 HIGHEST = 1e15  # intensity; sums of squares must stay below 3e38, the limit of float32
 SHOWN = 6  # label values in a message
 UNITS = {1: "m", 3: "micrometres"}  # refused NIfTI unit codes; unknown codes count as mm
-THREADS = 16  # they mostly wait for storage; reading a header takes 0.3 ms
+THREADS = 16  # more than cores, as they mostly wait for storage; reading a header takes 0.3 ms
 
 Shaped = tuple[Sequence[int], NDArray[Any]]  # a volume's shape, and its affine [4, 4]
 
 
 class Problem(NamedTuple):
-    """A failed check: name, file ("" if there is not exactly one), actual value and expected value."""
+    """A failed check: its name, the file ("" for none or several), the actual and the expected value."""
 
     check: str
     file: str
@@ -67,7 +67,7 @@ def raise_problem(problem: Problem | None) -> None:
 
 
 def files_in(case: Mapping[str, Any]) -> list[str]:
-    """Return a case's files, images before the label, omitting missing modalities."""
+    """Return a case's files without missing modalities, images before the label."""
     return [str(file) for file in (*case["image"], case.get("label")) if isinstance(file, str | Path) and str(file)]
 
 
@@ -283,11 +283,11 @@ def edges_of(scan: Any) -> tuple[int, ...]:
 
 
 def grid_problem(file: str, grid: Shaped, expected: Shaped, other: str) -> Problem | None:
-    """Return a problem if a grid differs from that of `other` in shape, or by more than 0.001 mm in the affine."""
+    """Return a problem if a file's grid differs from the `expected` grid, of `other`: in shape, or by over 0.001 mm."""
     (shape, affine), (edges, reference) = grid, expected
     if tuple(shape) != tuple(edges):
         return Problem("shape", file, f"shape {_shape(shape)}", f"{_shape(edges)}, that of {other}")
-    if not (off := np.abs(np.subtract(affine, reference)).max()) <= AFFINE_TOLERANCE:  # not a number, too
+    if not (off := np.abs(np.subtract(affine, reference)).max()) <= AFFINE_TOLERANCE:  # also for NaN
         return Problem("affine", file, f"affine differs by up to {off:.3g} mm", f"that of {other}")
     return None
 
@@ -363,10 +363,11 @@ def whole_labels(values: NDArray[Any]) -> frozenset[int]:
 def label_problem(
     file: str, values: NDArray[Any], conventions: Collection[str] = (), may_fill: bool = False
 ) -> Problem | None:
-    """Return a problem if a label map's values are not whole numbers or, with `conventions`, not labels of any of them.
+    """Return a problem if the values of a label map are not whole numbers or, with `conventions`, not valid labels.
 
-    Deviations of up to 0.00001 from a whole number are accepted, as headers may scale values. With `conventions`, 3 and
-    4 must not occur together for enhancing tumour, and 0 must occur unless `may_fill` (for predictions).
+    Deviations of up to 0.00001 from a whole number are accepted, as headers may scale values. A label is valid if any
+    of the conventions has it, but 3 and 4 must not both mark enhancing tumour. 0 must occur unless `may_fill` (for
+    predictions).
     """
     if not np.isfinite(values).all():
         return Problem("not_finite", file, "NaN or infinite labels", "whole numbers")

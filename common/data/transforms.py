@@ -33,7 +33,7 @@ from .scan_checks import (
 )
 from .volumes import forms_of
 
-FORMS = "forms"  # metadata key of `common.data.volumes.forms_of` an image's first file
+FORMS = "forms"  # metadata key: grid header of an image's first file, from `forms_of`
 MISSING = "missing_modalities"  # metadata key: a bool for each channel, only if a modality is missing
 
 
@@ -241,8 +241,8 @@ class LabelToRegionsd(MapTransform):
         for key in self.key_iterator(result):
             label = result[key]
             name = str(getattr(label, "meta", {}).get("filename_or_obj", "label map"))
-            found, _ = label_counts(torch.as_tensor(label).cpu().numpy())
-            raise_problem(label_problem(name, found, [self.convention]))
+            values, _ = label_counts(torch.as_tensor(label).cpu().numpy())
+            raise_problem(label_problem(name, values, [self.convention]))
             rounded = label.round() if label.is_floating_point() else label
             result[key] = torch.cat([_is_any(rounded, values) for values in self.values]).float()
         return result

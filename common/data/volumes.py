@@ -1,6 +1,6 @@
 """Read NIfTI, MGH and NRRD files with verified checksums, and write NIfTI files atomically.
 
-Only `open_volume` reads headers, as tests/test_headers.py enforces. Results on a scan's grid copy the scan's header
+Only this module reads headers, as tests/test_headers.py enforces. Results on a scan's grid copy the scan's header
 fields (`forms_of`), so that every program shows both at the same position.
 """
 
@@ -27,7 +27,7 @@ FIELDS = ("xyzt_units", *CODES, *(f"quatern_{axis}" for axis in "bcd"))  # grid 
 FIELDS += tuple(f"{field}_{axis}" for field in ("qoffset", "srow") for axis in "xyz")
 GZIP = b"\x1f\x8b"  # magic number
 NIFTI_1 = 348  # header size, bytes
-ROTATION = 5e-5  # tolerance of a qform's direction cosines; within it ITK, too, accepts axes as orthogonal
+ROTATION = 5e-5  # tolerance of a qform's direction cosines; ITK also accepts such axes as orthogonal
 
 
 def open_volume(path: str | Path) -> Any:

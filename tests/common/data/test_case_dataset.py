@@ -93,9 +93,9 @@ def test_a_bug_in_a_users_transform_is_named_with_its_place_subject_and_log(entr
     dataset = CaseDataset(entries[:1], Compose([LoadImaged("image"), Lambdad("image", fail)]))
     with pytest.raises(InputError) as error:
         dataset[0]
-    place = f"{__file__}:{fail.__code__.co_firstlineno + 1}"
+    location = f"{__file__}:{fail.__code__.co_firstlineno + 1}"
     files = ", ".join(entries[0]["image"])
-    message = f"subject case0: cannot be prepared: ZeroDivisionError: by nothing at {place} ({files})"
+    message = f"subject case0: cannot be prepared: ZeroDivisionError: by nothing at {location} ({files})"
     assert str(error.value) == message
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     report_in_one_line(partial(log_unexpected, options={"output_dir": tmp_path}))
@@ -103,7 +103,7 @@ def test_a_bug_in_a_users_transform_is_named_with_its_place_subject_and_log(entr
     with pytest.raises(SystemExit, match="1"):
         sys.excepthook(type(failure), failure, None)
     assert capsys.readouterr().err == f"error: {message}; the traceback is in {tmp_path}/error.log\n"
-    assert place.replace(":", '", line ') in (tmp_path / "error.log").read_text()
+    assert location.replace(":", '", line ') in (tmp_path / "error.log").read_text()
 
 
 def test_a_case_that_the_machine_lacks_the_memory_for_is_named_without_its_files(entries):

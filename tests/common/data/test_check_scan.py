@@ -1,4 +1,4 @@
-"""`CheckScand` refuses scans that would silently train or predict nonsense."""
+"""`CheckScand` refuses scans that would silently ruin training or prediction."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_an_image_of_nonsense_is_named(spoil, line):
 
 
 def test_a_modality_that_is_a_copy_of_another_is_named():
-    """One in two channels is asked for by --modalities=['T1','T1']."""
+    """--modalities=['T1','T1'] requests the same modality in two channels."""
     image = scan("t1.nii.gz", channels=3)
     image[2] = image[0]
     with pytest.raises(InputError, match=r"^FLAIR beside t1.nii.gz: a copy of T1; expected a different image$"):

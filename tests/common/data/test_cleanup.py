@@ -1,4 +1,4 @@
-"""Postprocessing of regions, against label maps that SciPy's components and holes change step by step."""
+"""Cleanup of regions, compared with SciPy's components and holes on label maps."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from common.data.cleanup import Steps, cleaned, steps_of, text_of
 from common.data.regions import regions_of
 from tests.support import refused
 
-# In the order of the steps: region, its labels, what a removed voxel becomes, what a filled one becomes, and of what
+# In the order of the steps: region, its labels, label of removed voxels, label of filled voxels, labels that are filled
 ORDER = {
     "brats2021": [
         ("WT", [1, 2, 4], 0, 2, [0]),

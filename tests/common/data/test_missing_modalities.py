@@ -1,4 +1,4 @@
-"""Scans that lack a modality: from the file to the crop that the network gets."""
+"""Missing modalities, from the files to the network's crop."""
 
 from collections import Counter
 from itertools import combinations
@@ -23,7 +23,7 @@ AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
 
 @pytest.fixture
 def files(tmp_path):
-    """An image of each modality: noise above zero in the middle of zeros."""
+    """Write an image per modality, a block of positive noise in zeros; return the paths."""
     paths = []
     for number, name in enumerate(MODALITIES):
         voxels = np.zeros((6, 7, 8), np.float32)
@@ -63,7 +63,7 @@ def test_a_missing_channel_passes_the_check_and_another_empty_one_does_not(files
 
 
 def crops(files, prob, cases):
-    """What a training reads: normalised, shifted, then dropped; a seed for each crop."""
+    """Return crops as in training: normalised, shifted, with modality dropout; each with a seed."""
     transform = Compose(
         [
             LoadScand("image"),

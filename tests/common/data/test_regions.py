@@ -12,7 +12,7 @@ from common.errors import InputError
 def test_conventions_with_the_same_regions_are_read_alike():
     assert regions.alike("brats2021") == regions.alike("brats2023") == ("brats2023", "brats2021")
     assert regions.alike("brats2024") == ("brats2024",)
-    assert regions.alike("lesion=2") == ("lesion=2",)  # another label than that of atlas
+    assert regions.alike("lesion=2") == ("lesion=2",)  # atlas has label 1
     assert regions.aliases_of(regions.alike("brats2023")) == {4: 3}
 
 
@@ -41,7 +41,7 @@ VISION = {  # of linear RGB; Machado et al., IEEE TVCG 2009, severity 1
 
 
 def seen(colour, vision):
-    """A colour in CIELAB."""
+    """Return a colour in CIELAB as seen with a kind of colour vision."""
     levels = np.array([*bytes.fromhex(colour[1:])]) / 255
     linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
     to_xyz = [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.072175], [0.0193339, 0.119192, 0.9503041]]
@@ -52,9 +52,9 @@ def seen(colour, vision):
 @pytest.mark.parametrize("vision", VISION)
 @pytest.mark.parametrize("convention", [*regions.CONVENTIONS, "a=1,b=2,c=3,d=4,e=5,f=6"])
 def test_colours_of_regions_are_told_apart_with_every_kind_of_colour_vision(convention, vision):
-    """A distance of 2 is just noticed; green and red of the same lightness, #4dac6d and #d1495b, are 8 apart."""
+    """Distances in CIELAB: 2 is just noticeable; #4dac6d (green) and #d1495b (red), of equal lightness, are 8 apart."""
     pairs = combinations(regions.colours(convention).values(), 2)
-    assert all(np.linalg.norm(seen(one, vision) - seen(other, vision)) > 15 for one, other in pairs)
+    assert all(np.linalg.norm(seen(first, vision) - seen(second, vision)) > 15 for first, second in pairs)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_regions_that_a_label_map_cannot_hold_are_refused(text, message):
 
 
 def test_the_innermost_region_gives_a_voxel_its_label():
-    """A region within two others, one apart, and one that is all inner regions and so has no value of its own."""
+    """Nested regions, a disjoint region, and a region without a label outside its inner regions."""
     text = "whole=1+2+3+4,core=1+3+4,a=1+3,b=4,c=9"
     painted = np.zeros(5, dtype=int)
     members = np.array(

@@ -27,7 +27,7 @@ def test_voxels_affine_and_code_are_kept(tmp_path, voxels, code, name):
 
 @pytest.mark.parametrize(("shear", "code"), [(5e-5, 1), (2e-4, 0), (0.04, 0)])
 def test_a_sheared_affine_is_the_sform_alone(tmp_path, shear, code):
-    """A qform has no shear; up to 1e-4, ITK takes axes for orthogonal, too."""
+    """A qform has no shear; ITK also accepts axes as orthogonal up to 1e-4."""
     affine = AFFINE.copy()
     affine[:3, 2] += shear * affine[:3, 1]
     write_volume(tmp_path / "a.nii", np.ones((2, 3, 4), np.uint8), affine)
