@@ -35,8 +35,8 @@ class NormalizeBraind(MapTransform):
         ArgumentError: `normalization` is neither "brain" nor "nonzero".
     """
 
-    def __init__(self, keys: KeysCollection, normalization: str = "brain", allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
+    def __init__(self, keys: KeysCollection, normalization: str = "brain") -> None:
+        super().__init__(keys)
         self.masks = choice("normalization", normalization, {"brain": brain_and_head, "nonzero": _nonzero})
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

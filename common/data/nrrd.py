@@ -47,16 +47,13 @@ class Voxels:
     def __init__(self, path: Path, start: int, shape: tuple[int, ...], dtype: np.dtype[Any], is_gzip: bool) -> None:
         self.path, self.start, self.shape, self.dtype, self.is_gzip = path, start, shape, dtype, is_gzip
 
-    def get_unscaled(self) -> NDArray[Any]:
+    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
         """Read the array [x, y, z]; see `read_to_end` for errors."""
         with self.path.open("rb") as stream:
             stream.seek(self.start)
             voxels: Any = gzip.GzipFile(fileobj=stream) if self.is_gzip else stream
             content = read_to_end(voxels, prod(self.shape) * self.dtype.itemsize)
-        return np.frombuffer(content, self.dtype).reshape(self.shape, order="F")
-
-    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self.get_unscaled(), dtype)
+        return np.asarray(np.frombuffer(content, self.dtype).reshape(self.shape, order="F"), dtype)
 
 
 def open_nrrd(path: str | Path) -> Any:

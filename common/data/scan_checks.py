@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, place_in_user_code, shortened, show
 from .regions import CONVENTIONS, aliases_of, known_labels, regions_of
-from .volumes import READABLE, alternative_affine, is_assumed, length_of, open_volume, read_stored, read_voxels
+from .volumes import READABLE, alternative_affine, is_assumed, length_of, open_volume, read_voxels
 
 # Errors break training or scores; warnings deserve a look
 ERRORS = (
@@ -206,7 +206,7 @@ def broken_file(files: Sequence[Any]) -> tuple[str, str] | None:
     """Return the first file that cannot be read to its end, with the reason; None if all can be read."""
     for file in map(str, files):
         try:
-            read_stored(open_volume(file), file)
+            read_voxels(open_volume(file), file)
         except Exception as error:
             return file, first_line(error)
     return None
@@ -254,7 +254,7 @@ def _header_problem(file: str, scan: Any, path: str) -> Problem | None:
         return Problem("unreadable", file, f"lengths in {UNITS[unit]}", "mm")
     if not _is_complete(path, scan):
         try:
-            read_stored(scan, path)
+            read_voxels(scan, path)
         except Exception as error:
             return unreadable(file, error)
     return None
@@ -263,12 +263,12 @@ def _header_problem(file: str, scan: Any, path: str) -> Problem | None:
 def _is_complete(path: str, scan: Any) -> bool:
     """Whether a file seems as long as its header says, without decompression.
 
-    A gzip file ends with the length of its last member, modulo 2**32. The answer is False for .nii files, which are
-    cheap to read as memory maps, and True for further formats.
+    A gzip file ends with the length of its last member, modulo 2**32. Formats other than .nii and .nii.gz count as
+    complete.
     """
     if path.lower().endswith(".nii.gz"):
         return int.from_bytes(_end_of(path)[4:], "little") == length_of(scan) % 2**32
-    return not path.lower().endswith(".nii")
+    return not path.lower().endswith(".nii") or Path(path).stat().st_size >= length_of(scan)
 
 
 # Grids

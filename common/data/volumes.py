@@ -161,17 +161,12 @@ def is_label_map(path: str | Path) -> bool:
         return False
 
 
-def read_stored(scan: Any, path: str | Path) -> np.ndarray:
-    """Read all voxels as stored, before the header's scaling.
+def read_voxels(scan: Any, path: str | Path, dtype: type | None = None) -> np.ndarray:
+    """Read all voxels with the header's scaling, converted to `dtype` if it is set.
 
     A .nii.gz or .mgz file is first verified as a whole, as nibabel stops before the checksum and misses flipped bits.
     Raises EOFError if the file ends early, OSError if it is unreadable, fails its checksum, or is far too long.
     """
-    return np.asanyarray(_verified(scan, path).get_unscaled())
-
-
-def read_voxels(scan: Any, path: str | Path, dtype: type | None = None) -> np.ndarray:
-    """Read all voxels with the header's scaling, converted to `dtype` if it is set; see `read_stored`."""
     with np.errstate(over="ignore"):  # the voxel checks refuse infinite values
         return np.asanyarray(_verified(scan, path), dtype)
 
