@@ -17,6 +17,7 @@ from monai.transforms import (
     Transform,
 )
 from monai.transforms.utils import correct_crop_centers
+from numpy.typing import NDArray
 
 from ..errors import InputError
 from .cleanup import cleaned, steps_of
@@ -46,15 +47,25 @@ class LoadScand(MapTransform):
     Args:
         keys: Keys of the files: a path, or a list with a path for each modality, None if missing. Volumes are
             [C, H, W, D], on the grid of the existing files.
+        modalities: Expected modalities of the first key, the image; None skips the checks of its voxels.
 
     Raises:
         InputError: a file cannot be read, fails a header check, or is not on the grid of the first key's first file.
+            With `modalities`: the number of files differs, an image has a non-finite voxel, an outlier or fewer than
+            two different non-zero values, two images are equal, or no voxel is above zero.
     """
+
+    def __init__(self, keys: KeysCollection, modalities: Sequence[str] | None = None) -> None:
+        super().__init__(keys)
+        self.modalities = None if modalities is None else list(modalities)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result, reference = dict(data), dict[str, Any]()
         for key in self.key_iterator(result):
-            result[key] = _load(result[key] if isinstance(result[key], list | tuple) else [result[key]], reference)
+            files = result[key] if isinstance(result[key], list | tuple) else [result[key]]
+            result[key] = _load(files, reference)
+            if self.modalities is not None and not reference:
+                check_voxels(result[key].numpy(), files, self.modalities)
             reference = reference or result[key].meta
         return result
 
@@ -81,45 +92,23 @@ def _load(files: Sequence[str | Path | None], reference: Mapping[str, Any]) -> M
     return MetaTensor(torch.from_numpy(image), meta=meta)
 
 
+def check_voxels(image: NDArray[Any], files: Sequence[str | Path | None], modalities: Sequence[str]) -> None:
+    """Raise `InputError` if an image [C, x, y, z] would silently ruin training or prediction; see `LoadScand`."""
+    volumes = {str(file): volume for file, volume in zip(files, image, strict=True) if file is not None}
+    first = next(iter(volumes))
+    if len(files) != len(modalities):
+        raise InputError(f"{first}: number of images {len(files)}; expected one for each of {', '.join(modalities)}")
+    for file, volume in volumes.items():
+        raise_problem(image_problem(file, volume))
+    raise_problem(copy_problem(volumes))
+    if not (image > 0).any():
+        raise InputError(f"{first}: no voxel above zero")
+
+
 def present_channels(image: torch.Tensor) -> list[int]:
     """Return the channels of an image [C, H, W, D] that have a file; missing modalities hold zeros (`LoadScand`)."""
     is_missing = getattr(image, "meta", {}).get(MISSING, [False] * len(image))
     return [channel for channel in range(len(image)) if not is_missing[channel]]
-
-
-class CheckScand(Transform):
-    """Refuse a scan that would silently ruin training or prediction; a valid scan passes unchanged.
-
-    Channels of missing modalities (`LoadScand`) are not checked.
-
-    Args:
-        image: Key of the image, [C, H, W, D].
-        modalities: Expected modalities, one for each channel.
-
-    Raises:
-        InputError: the number of channels differs, a value is not finite or an outlier, a channel has fewer than two
-            different non-zero values, two modalities are equal, or no voxel is above zero.
-    """
-
-    def __init__(self, image: str, modalities: Sequence[str]) -> None:
-        self.image, self.modalities = image, list(modalities)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
-        image = data[self.image]
-        name = str(image.meta.get("filename_or_obj", self.image))
-        if image.ndim != 4 or len(image) != len(self.modalities):
-            volumes = f"a three-dimensional volume for each of {', '.join(self.modalities)}"
-            raise InputError(f"{name}: shape {list(image.shape)}; expected {volumes}")
-        voxels, present = image.cpu().numpy(), present_channels(image)
-        for number in present:
-            # MONAI keeps only the name of the first file
-            file = name if number == present[0] else f"{self.modalities[number]} beside {name}"
-            raise_problem(image_problem(file, voxels[number]))
-        copy = copy_problem({self.modalities[number]: voxels[number] for number in present})
-        raise_problem(copy and copy._replace(file=f"{copy.file} beside {name}"))
-        if not (voxels > 0).any():
-            raise InputError(f"{name}: no voxel above zero")
-        return data
 
 
 class CheckPreparationd(Transform):
