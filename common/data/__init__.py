@@ -11,7 +11,7 @@ __getattr__, __dir__ = lazy(
         "provenance": "is_skull_stripped model_name trained_on",
         "regions": "known_labels regions_of symmetric_axes",
         "scan_checks": "check_headers",
-        "transforms": "CheckPreparationd CleanRegionsd LabelToRegionsd LoadScand NestRegionsd "
+        "transforms": "CheckPreparationd LabelToRegionsd LoadScand NestRegionsd "
         "RandModalityDropoutd RandRegionCropd RegionsToLabeld ResampleScand",
         "store": "Store",
     },

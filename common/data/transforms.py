@@ -248,45 +248,26 @@ class NestRegionsd(MapTransform):
     may overlap. Metrics must measure the label map that users get.
 
     Args:
-        keys: Keys of the regions [R, H, W, D], 0 or 1.
+        keys: Keys of the regions [R, H, W, D], 0 or 1; with an affine if there is a cleanup.
         convention: Label convention; see `common.data.regions`.
+        cleanup: Text of the steps of `common.data.cleanup` to apply to the result; None for no steps.
     """
 
-    def __init__(self, keys: KeysCollection, convention: str) -> None:
+    def __init__(self, keys: KeysCollection, convention: str, cleanup: str | None = None) -> None:
         super().__init__(keys)
-        self.to_label = RegionsToLabeld(keys, convention)
+        self.to_label, self.convention = RegionsToLabeld(keys, convention), convention
         self.values = list(regions_of(convention).values())
+        self.steps = steps_of(cleanup) if cleanup else {}
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         labels = self.to_label(data)
         for key in self.key_iterator(labels):
             regions = torch.cat([_is_any(labels[key], values) for values in self.values])
+            if self.steps:
+                voxel = float(abs(np.linalg.det(data[key].affine[:3, :3].cpu().numpy())))
+                regions.copy_(torch.from_numpy(cleaned(regions.cpu().numpy(), self.convention, self.steps, voxel)))
             labels[key] = regions.to(data[key].dtype)
         return labels
-
-
-class CleanRegionsd(MapTransform):
-    """Postprocess regions: see `common.data.cleanup`.
-
-    Args:
-        keys: Keys of the regions [R, H, W, D], 0 or 1, with an affine.
-        convention: Label convention; see `common.data.regions`.
-        cleanup: Text of the steps, applied after `NestRegionsd`; None leaves the regions unchanged.
-    """
-
-    def __init__(self, keys: KeysCollection, convention: str, cleanup: str | None) -> None:
-        super().__init__(keys)
-        self.nest, self.convention = NestRegionsd(keys, convention), convention
-        self.steps = steps_of(cleanup) if cleanup else {}
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        if not self.steps:
-            return dict(data)
-        result = self.nest(data)
-        for key in self.key_iterator(result):
-            masks, voxel = result[key].cpu().numpy() > 0, abs(np.linalg.det(data[key].affine[:3, :3].cpu().numpy()))
-            result[key].copy_(torch.from_numpy(cleaned(masks, self.convention, self.steps, float(voxel))))
-        return result
 
 
 class RegionsToLabeld(MapTransform):
