@@ -137,14 +137,13 @@ def check_labels(cases: Sequence[Mapping[str, Any]]) -> None:
 def absent_regions(cases: Sequence[Mapping[str, Any]], convention: str) -> list[str]:
     """Return the regions absent from all label maps; raise `InputError` if no label map has a labelled voxel."""
     labels = [case["label"] for case in cases if "label" in case]
-    absent, is_empty = dict(regions_of(convention)), True
+    absent, values = regions_of(convention), set[float]()
     for label in labels:
-        values = np.unique(read_scan(label)[1])
-        absent = {name: region for name, region in absent.items() if region.isdisjoint(np.rint(values).tolist())}
-        is_empty = is_empty and not values.any()
+        values |= {*np.rint(np.unique(read_scan(label)[1])).tolist()}
+        absent = {name: region for name, region in absent.items() if region.isdisjoint(values)}
         if not absent:
             break
-    if labels and is_empty:
+    if labels and values <= {0}:
         problem = f"no labelled voxel here or in further label maps ({len(labels)} read)"
         raise InputError(f"{labels[0]}: {problem}; expected labelled regions")
     return list(absent) if labels else []

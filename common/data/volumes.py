@@ -167,23 +167,18 @@ def read_voxels(scan: Any, path: str | Path, dtype: type | None = None) -> np.nd
     A .nii.gz or .mgz file is first verified as a whole, as nibabel stops before the checksum and misses flipped bits.
     Raises EOFError if the file ends early, OSError if it is unreadable, fails its checksum, or is far too long.
     """
-    with np.errstate(over="ignore"):  # the voxel checks refuse infinite values
-        return np.asanyarray(_verified(scan, path), dtype)
-
-
-def _verified(scan: Any, path: str | Path) -> Any:
-    """Return the proxy of the voxels; a compressed file's proxy reads its verified content."""
     import nibabel
 
-    proxy, name = scan.dataobj, str(path)
-    if isinstance(proxy, nibabel.arrayproxy.ArrayProxy) and name.lower().endswith((".nii.gz", ".mgz")):
+    proxy, name = scan.dataobj, str(path).lower()
+    if isinstance(proxy, nibabel.arrayproxy.ArrayProxy) and name.endswith((".nii.gz", ".mgz")):
         described = proxy.shape, proxy.dtype, proxy.offset, proxy.slope, proxy.inter
         with gzip.open(path) as stream:
             content = read_to_end(stream, length_of(scan), AFTER)
-        return type(proxy)(io.BytesIO(content), described, mmap=False, order=proxy.order)
-    if name.lower().endswith(".nii") and (size := Path(path).stat().st_size) < length_of(scan):
+        proxy = type(proxy)(io.BytesIO(content), described, mmap=False, order=proxy.order)
+    elif name.endswith(".nii") and (size := Path(path).stat().st_size) < length_of(scan):
         raise EOFError(f"{size} of {length_of(scan)} bytes")  # before a reader allocates memory for them
-    return proxy
+    with np.errstate(over="ignore"):  # the voxel checks refuse infinite values
+        return np.asanyarray(proxy, dtype)
 
 
 def canonical(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

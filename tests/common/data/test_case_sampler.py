@@ -4,7 +4,7 @@ from itertools import count, islice
 
 import pytest
 import torch
-from monai.data import CacheDataset, DataLoader, Dataset
+from monai.data import CacheDataset, DataLoader, Dataset, PersistentDataset
 from monai.transforms import Compose, RandSpatialCropSamplesd
 
 from common.data.datasets import CaseDataset, CaseSampler, Steps, copied_ahead, fixed_draws
@@ -55,9 +55,9 @@ def test_what_is_drawn_belongs_to_the_seed_and_the_position():
         assert drawn(1, position) == drawn(1)[position:]
 
 
-@pytest.mark.parametrize("make", [Dataset, partial(CacheDataset, num_workers=0)])
-def test_monais_datasets_read_the_same_cases(make):
-    data = make(VOLUMES, Compose([]))
+@pytest.mark.parametrize("make", [Dataset, partial(CacheDataset, num_workers=0), PersistentDataset])
+def test_monais_datasets_read_the_same_cases(make, tmp_path):
+    data = make(VOLUMES, Compose([]), **({"cache_dir": tmp_path} if make is PersistentDataset else {}))
     loader = DataLoader(data, batch_size=3, sampler=CaseSampler(data, seed=0), num_workers=2)
     cases = [subject for batch in islice(loader, 4) for subject in batch["subject"]]
     assert cases == [f"case{case}" for case in islice(CaseSampler(VOLUMES, seed=0), 12)]
