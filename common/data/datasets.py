@@ -152,8 +152,7 @@ class CaseSampler(Sampler[Draw]):
             epoch, index = divmod(position, self.cases)
             if order is None or index == 0:
                 order = np.random.default_rng([self.seed, 0, epoch]).permutation(self.cases)
-            seed = np.random.SeedSequence([self.seed, 1, position]).generate_state(1)[0]
-            yield Draw(int(order[index]), int(seed) % MAX_SEED)
+            yield Draw(int(order[index]), _seed_of(self.seed, 1, position))
 
 
 def fixed_draws(data: CaseDataset, seed: int = 0) -> list[Draw]:
@@ -161,9 +160,11 @@ def fixed_draws(data: CaseDataset, seed: int = 0) -> list[Draw]:
 
     A case's crops depend only on `seed` and the subject's name, not on other subjects, workers or processes.
     """
-    names = [str(entry["subject"]).encode() for entry in data.data]
-    seeds = [np.random.SeedSequence([seed, 2, *name]).generate_state(1)[0] for name in names]
-    return [Draw(case, int(drawn) % MAX_SEED) for case, drawn in enumerate(seeds)]
+    return [Draw(case, _seed_of(seed, 2, *str(entry["subject"]).encode())) for case, entry in enumerate(data.data)]
+
+
+def _seed_of(*entropy: int) -> int:
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0]) % MAX_SEED
 
 
 class Batches:
