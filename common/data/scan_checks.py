@@ -166,7 +166,7 @@ def read_headers(case: Mapping[str, Any], root: str) -> tuple[list[Problem], dic
     opened: dict[str, Any] = {}
     for file in dict.fromkeys(files_in(case)):
         scan, problem = _open(file, root)
-        if problem is None:
+        if problem is None and (problem := _length_problem(file, scan, str(Path(root, file)))) is None:
             opened[file] = scan
         else:
             problems.append(problem)
@@ -221,18 +221,17 @@ def what_broke(entry: Mapping[str, Any], error: BaseException) -> str:
 
 
 def _open(file: str, root: str) -> tuple[Any, Problem | None]:
-    """Open an image without its voxels; return the image with the problem of its header or length, if any."""
-    path = str(Path(root, file))
+    """Open an image without its voxels; return the image with the problem of its header, if any."""
     try:
-        scan = open_volume(path)
-        return scan, _header_problem(file, scan, path)
+        scan = open_volume(Path(root, file))
+        return scan, _header_problem(file, scan)
     except FileNotFoundError as error:
         return None, Problem("missing", file, first_line(error), "a file")
     except Exception as error:
         return None, unreadable(file, error)
 
 
-def _header_problem(file: str, scan: Any, path: str) -> Problem | None:
+def _header_problem(file: str, scan: Any) -> Problem | None:
     import nibabel
 
     if len(edges_of(scan)) != 3:
@@ -251,23 +250,24 @@ def _header_problem(file: str, scan: Any, path: str) -> Problem | None:
         )
     if isinstance(scan, nibabel.Nifti1Pair) and (unit := int(scan.header["xyzt_units"]) & 7) in UNITS:
         return Problem("unreadable", file, f"lengths in {UNITS[unit]}", "mm")
-    if not _is_complete(path, scan):
-        try:
-            read_voxels(scan, path)
-        except Exception as error:
-            return unreadable(file, error)
     return None
 
 
-def _is_complete(path: str, scan: Any) -> bool:
-    """Whether a file seems as long as its header says, without decompression.
+def _length_problem(file: str, scan: Any, path: str) -> Problem | None:
+    """Return a problem if a .nii or .nii.gz file is too short; a file with an unusual length is read as a proof.
 
-    A gzip file ends with the length of its last member, modulo 2**32. Formats other than .nii and .nii.gz count as
-    complete.
+    A gzip file ends with the length of its last member, modulo 2**32, which is read without decompression.
     """
-    if path.lower().endswith(".nii.gz"):
-        return int.from_bytes(_end_of(path)[4:], "little") == length_of(scan) % 2**32
-    return not path.lower().endswith(".nii") or Path(path).stat().st_size >= length_of(scan)
+    try:
+        if path.lower().endswith(".nii.gz"):
+            is_complete = int.from_bytes(_end_of(path)[4:], "little") == length_of(scan) % 2**32
+        else:
+            is_complete = not path.lower().endswith(".nii") or Path(path).stat().st_size >= length_of(scan)
+        if not is_complete:
+            read_voxels(scan, path)
+    except Exception as error:
+        return unreadable(file, error)
+    return None
 
 
 # Grids
