@@ -76,7 +76,7 @@ def test_a_broken_file_is_named_with_its_subject_and_bad_input_keeps_its_own_mes
 def test_a_file_that_is_replaced_during_a_run_is_named_unless_it_is_cached(entries, cache_rate):
     dataset = CaseDataset(entries, Compose([LOAD]), cache_rate)
     before = dataset[1]["image"]
-    nibabel.save(nibabel.Nifti1Image(np.full((4, 4, 5), 9, dtype=np.int16), np.eye(4)), entries[1]["label"])
+    nibabel.save(nibabel.Nifti1Image(np.full((4, 4, 4), 9, dtype=np.int32), np.eye(4)), entries[1]["label"])
     if cache_rate:
         assert dataset[1]["image"].equal(before)
     else:
