@@ -86,7 +86,7 @@ HEADERS = {
     "no image": _row("unreadable", "t1", lambda f: f.write_bytes(b"no image"), "expected a NIfTI"),
     "empty file": _row("unreadable", "t1", lambda f: f.write_bytes(b""), "expected a NIfTI"),
     "truncated": _row("unreadable", "t2", cut, "Compressed file ended before"),
-    "ends in zeros": _row("unreadable", "t2", _end_in_zeros, "expected a file that can be read to its end"),
+    "ends in zeros": _row("unreadable", "t2", _end_in_zeros, "expected a NIfTI"),
     "too short inside": _row("unreadable", "t2", _shorten_inside, "2270 of 2272 bytes"),  # 352 and 10 x 12 x 8 of 2
     "2D": _row("dimensions", "t1", lambda f: save(f, brain()[..., 3]), "shape 10 x 12; expected three dimensions"),
     "4D": _row("dimensions", "t1", lambda f: save(f, np.stack(2 * [brain()], -1)), "shape 10 x 12 x 8 x 2; expected"),

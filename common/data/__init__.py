@@ -8,11 +8,10 @@ __getattr__, __dir__ = lazy(
         "datalists": "Datalist convention_of write",
         "datasets": "CaseDataset CaseSampler Steps fixed_draws",
         "intensities": "NormalizeBraind",
-        "modalities": "SPELLINGS",
         "provenance": "is_skull_stripped model_name trained_on",
-        "regions": "CONVENTIONS known_labels regions_of symmetric_axes",
+        "regions": "known_labels regions_of symmetric_axes",
         "scan_checks": "check_headers",
-        "transforms": "CheckPreparationd CheckScand CleanRegionsd LabelToRegionsd LoadScand NestRegionsd "
+        "transforms": "CheckPreparationd LabelToRegionsd LoadScand NestRegionsd "
         "RandModalityDropoutd RandRegionCropd RegionsToLabeld ResampleScand",
         "store": "Store",
     },

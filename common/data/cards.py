@@ -1,4 +1,4 @@
-"""Cohort cards: records of all facts that this software needs about a cohort."""
+"""Cohort cards: all facts about a cohort that this software needs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ VERMILION, SKY, YELLOW, BLUE, PURPLE, ORANGE = "#d55e00", "#56b4e9", "#f0e442", 
 
 
 class Region(NamedTuple):
-    """The label values that make up a region, and its colour in pictures (#rrggbb)."""
+    """A region: its label values, and its colour in pictures (#rrggbb)."""
 
     labels: frozenset[int]
     colour: str
@@ -50,7 +50,7 @@ class Space:
         shape: Number of voxels along each axis, at 1 mm.
         flip: Sign of each voxel axis in RAS+: 1 or -1.
         origin: Position of the first voxel, mm.
-        mni_origin: Position of MNI space's origin, mm.
+        mni_origin: Position of the origin of MNI space, mm.
         dof: Degrees of freedom of the registration: 6 (rigid) or 12 (affine).
         code: NIfTI form code of the space: 2 aligned, 4 MNI.
         brain: Brain extraction for raw scans: `deepbet`, or `none` for whole heads.
@@ -85,24 +85,24 @@ class Space:
 
 @dataclass(frozen=True)
 class Cohort:
-    """The facts about a cohort.
+    """The card of a cohort.
 
     Attributes:
         layouts: Layouts of its releases; the embedded cohort uses the first.
         about: Help of `python -m scripts.datalists NAME`: a summary line and paragraphs.
         root: Description of the cohort's folder, for help texts.
         space: Space of its scans.
-        phantom: Function from the index of a synthetic person to the values of the first layout's fields, including
-            `person`.
+        phantom: Function that returns, for the index of a synthetic person, the value of each field of the first
+            layout, including `person`.
         head: Kind of the synthetic heads, a key of `scripts.phantoms.layouts.HEADS`.
-        conventions: Label conventions, starting with the bundle's; regions are in channel order, overlapping regions
-            are nested, 0 is background.
-        contrasts: For each modality without a sequence in `scripts.phantoms.mr_signal`, the modality that its
-            synthetic scans imitate.
+        conventions: Label conventions, the bundle's first; regions are in channel order, overlapping regions are
+            nested, 0 is background.
+        contrasts: Modalities without a sequence in `scripts.phantoms.mr_signal`, and the modality that the synthetic
+            scans of each imitate.
         protocol: Scoring protocol.
         dtype: Voxel type of images on disk.
-        outputs: Names of the output channels in the metadata.json of the cohort's bundles; the DICOM service recognises
-            the bundles by these names.
+        outputs: Names of the output channels in a bundle's metadata.json, by which the DICOM service recognises the
+            bundles of the cohort.
         segments: DICOM segments, numbered from 1 in this order.
         reference: Modality whose series defines the DICOM grid by default.
     """

@@ -75,7 +75,7 @@ def text_of(steps: Mapping[str, Steps]) -> str:
 
 
 def cleaned(masks: Masks, convention: str, steps: Mapping[str, Steps], voxel: float) -> Masks:
-    """Apply cleanup steps to the masks [R, x, y, z] of regions; nested regions stay nested, disjoint regions disjoint.
+    """Return the masks [R, x, y, z] of regions after cleanup; nested regions stay nested, disjoint regions disjoint.
 
     Steps run from the outermost region inwards. Voxels removed from a region are also removed from the regions inside
     it. Voxels filled in a region are also added to the regions around it; voxels of a disjoint region are not filled.

@@ -37,7 +37,7 @@ SCHEMA = read_json(Path(__file__).with_name("datalist.schema.json"))
 
 
 class Datalist:
-    """A datalist, which is read once, and the root folder of its paths.
+    """A datalist, and the root folder of its paths; the file is read once.
 
     Attributes:
         content: Content of the file; see `read`.
@@ -57,7 +57,7 @@ class Datalist:
         must_exist: bool = True,
         missing: Sequence[str] | None = None,
     ) -> list[dict[str, Any]]:
-        """Return the entries of a split, in the form that MONAI's datasets take.
+        """Return the entries of a split as dictionaries for MONAI's datasets.
 
         Args:
             split: Name of the split: "training", "validation", "testing", "unlabelled", or "all" for every subject of
@@ -65,8 +65,8 @@ class Datalist:
             modalities: Names in channel order, repeats allowed; by default all modalities of the datalist.
             label_convention: Label convention of the labels, which every subject must have; None loads no labels.
             must_exist: Whether every file must exist.
-            missing: Modalities to treat as missing in every subject, even if their files exist; None refuses subjects
-                with missing modalities.
+            missing: Modalities to treat as missing in every subject, even if their files exist; () accepts incomplete
+                subjects, None refuses them.
 
         Returns:
             A dictionary for each subject: "subject", "image" (absolute paths in the order of `modalities`, None for a
@@ -134,7 +134,7 @@ class Datalist:
 
     @property
     def leaked(self) -> list[str]:
-        """The people (see `person_in`) with visits in more than one of training, validation and testing, sorted."""
+        """The people (`person_in`) with visits in two or more of training, validation and testing, sorted."""
         people = {(person_in(entry), split) for split in SPLITS[:3] for entry in self.content.get(split, [])}
         return sorted(person for person, count in Counter(person for person, _ in people).items() if count > 1)
 
@@ -146,15 +146,15 @@ class Datalist:
         }
 
     def digest(self, splits: Sequence[str] = SPLITS) -> str:
-        """Return a SHA-256 of the subjects' names in each split, independent of their order and files."""
+        """Return a SHA-256 of the subjects' names by split; the order of subjects and their files do not matter."""
         subjects = {split: sorted(entry["subject"] for entry in self.content.get(split, [])) for split in splits}
         return hashlib.sha256(json.dumps(subjects).encode()).hexdigest()
 
 
 def read(datalist: str | Path, may_repeat: bool = False) -> dict[str, Any]:
-    """Read a datalist, and check it against the schema and the rules of `check`.
+    """Read and `check` a datalist.
 
-    In the result, `label_convention` is text (see `common.data.regions`) and replaces `regions`.
+    In the result, custom `regions` become text under `label_convention` (see `common.data.regions`).
     """
     content = valid_json(str(datalist), "a datalist", name=f"datalist {datalist}")
     check(content, datalist, may_repeat)
@@ -284,7 +284,7 @@ def person_in(entry: Mapping[str, Any]) -> str:
 
 
 def _out_of_order(images: Sequence[str | None], modalities: Sequence[str]) -> str | None:
-    """Describe the first image out of order; None if there is none, or if file names do not name all modalities."""
+    """Describe the first image out of order; None if all are in order, or the file names do not name all modalities."""
     named = [split_name(bare_of((file or "").rpartition("/")[2]))[1] for file in images]
     if named == modalities or sorted(map(str, named)) != sorted(modalities):
         return None

@@ -44,7 +44,7 @@ class Draw(int):
 
 
 class CaseDataset(CacheDataset):
-    """MONAI's `CacheDataset`, with errors that name the subject and its broken file instead of a transform.
+    """MONAI's `CacheDataset`; errors name the subject and the file instead of a transform.
 
     Args:
         data: Entries as `common.data.Datalist.load` returns them. An entry may lack "subject", as in MONAI's
@@ -107,7 +107,7 @@ class CaseDataset(CacheDataset):
 
 
 def _case_of(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an entry with a list of images and a subject, by default the name of the first image without modality."""
+    """Return an entry with a list of images and a subject, by default the first image's name without the modality."""
     image = entry.get("image")
     files = [image] if isinstance(image, str | Path) else image
     if "subject" in entry:
@@ -140,7 +140,7 @@ class CaseSampler(Sampler[Draw]):
     """An endless training order: passes over all cases, each in a new random order.
 
     Attributes:
-        position: Position in the endless order at which the next iteration over the sampler starts.
+        position: Position in the endless order at which the next iteration starts.
     """
 
     def __init__(self, data: Sized, seed: int = 0) -> None:
@@ -152,8 +152,7 @@ class CaseSampler(Sampler[Draw]):
             epoch, index = divmod(position, self.cases)
             if order is None or index == 0:
                 order = np.random.default_rng([self.seed, 0, epoch]).permutation(self.cases)
-            seed = np.random.SeedSequence([self.seed, 1, position]).generate_state(1)[0]
-            yield Draw(int(order[index]), int(seed) % MAX_SEED)
+            yield Draw(int(order[index]), _seed_of(self.seed, 1, position))
 
 
 def fixed_draws(data: CaseDataset, seed: int = 0) -> list[Draw]:
@@ -161,9 +160,11 @@ def fixed_draws(data: CaseDataset, seed: int = 0) -> list[Draw]:
 
     A case's crops depend only on `seed` and the subject's name, not on other subjects, workers or processes.
     """
-    names = [str(entry["subject"]).encode() for entry in data.data]
-    seeds = [np.random.SeedSequence([seed, 2, *name]).generate_state(1)[0] for name in names]
-    return [Draw(case, int(drawn) % MAX_SEED) for case, drawn in enumerate(seeds)]
+    return [Draw(case, _seed_of(seed, 2, *str(entry["subject"]).encode())) for case, entry in enumerate(data.data)]
+
+
+def _seed_of(*entropy: int) -> int:
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0]) % MAX_SEED
 
 
 class Batches:
@@ -180,7 +181,7 @@ class Batches:
 
 
 def copied_ahead(batches: Iterator[dict[str, Any]], device: torch.device) -> Iterator[dict[str, Any]]:
-    """Yield batches with their tensors on a GPU; each is copied from pinned memory while the previous batch is used."""
+    """Yield batches with tensors on a GPU; copy the next batch from pinned memory while the current batch is used."""
     stream = torch.cuda.Stream(device)
 
     def copied() -> dict[str, Any]:

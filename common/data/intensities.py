@@ -24,10 +24,10 @@ BRIGHTEST = 99  # intensities are clipped to this percentile before the threshol
 
 
 class NormalizeBraind(MapTransform):
-    """z-score each channel of an image [C, H, W, D] over its brain; the background becomes zero (DIFF-9).
+    """Scale each channel of an image [C, H, W, D] to z-scores over the brain; the background becomes zero (DIFF-9).
 
     Args:
-        keys: Keys of the images. A `MetaTensor` has its voxel size; other tensors are assumed to have 1 mm voxels.
+        keys: Keys of the images. Without an affine (plain tensors), voxels count as 1 mm.
         normalization: "brain" uses the masks of `brain_and_head`; "nonzero" treats zeros as background. Both give the
             same result for images without skull. A constant channel becomes zero.
 
@@ -35,8 +35,8 @@ class NormalizeBraind(MapTransform):
         ArgumentError: `normalization` is neither "brain" nor "nonzero".
     """
 
-    def __init__(self, keys: KeysCollection, normalization: str = "brain", allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
+    def __init__(self, keys: KeysCollection, normalization: str = "brain") -> None:
+        super().__init__(keys)
         self.masks = choice("normalization", normalization, {"brain": brain_and_head, "nonzero": _nonzero})
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

@@ -1,4 +1,4 @@
-"""Read NRRD files as nibabel images, because bundle packages have neither ITK nor pynrrd.
+"""Read NRRD files as nibabel images; bundle packages have neither ITK nor pynrrd.
 
 https://teem.sourceforge.net/nrrd/format.html defines the format.
 """
@@ -8,56 +8,60 @@ import re
 import zlib
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 LARGEST_HEADER = 2**16  # bytes
-SIDES = {"right": 1, "left": -1, "anterior": 1, "posterior": -1, "superior": 1}  # sign along RAS+
-SHORT = {f"{x}{y}s": f"{x}-{y}-s" for x in "rl" for y in "ap"}  # LPS is left-posterior-superior, and so on
+# Space -> signs of its first two axes along RAS+; the third is superior
+SPACES = {"right-anterior-superior": (1, 1), "left-anterior-superior": (-1, 1), "left-posterior-superior": (-1, -1)}
+SPACES |= {"".join(word[0] for word in space.split("-")): signs for space, signs in SPACES.items()}  # ras, las, lps
 TYPES = {"char": "i1", "short": "i2", "int": "i4", "longlong": "i8", "float": "f4", "double": "f8"}
 TYPES |= {f"int{8 * size}": f"i{size}" for size in (1, 2, 4, 8)}
 TYPES |= {f"u{name}": code.replace("i", "u") for name, code in TYPES.items() if code[0] == "i"}
 ENCODINGS = {"raw": False, "gzip": True, "gz": True}
 
 
+def read_to_end(stream: BinaryIO, length: int, surplus: int = 0) -> bytes:
+    """Read a stream of `length` to `length + surplus` bytes to its end.
+
+    Raises EOFError for a shorter stream, OSError for a longer or damaged stream.
+    """
+    try:
+        content = stream.read(length + surplus + 1)
+    except zlib.error as error:
+        raise OSError(f"damaged: {error}") from error
+    if len(content) < length:
+        raise EOFError(f"{len(content)} of {length} bytes")
+    if len(content) > length + surplus:
+        raise OSError(f"more than {length + surplus} bytes, although its header declares {length}")
+    return content
+
+
 class Voxels:
     """A proxy, like nibabel's, that reads a file's voxels on demand; `offset` has the value that NIfTI requires."""
 
-    is_proxy, offset, slope, inter, ndim = True, 352, 1.0, 0.0, 3
+    is_proxy, offset, ndim = True, 352, 3
 
     def __init__(self, path: Path, start: int, shape: tuple[int, ...], dtype: np.dtype[Any], is_gzip: bool) -> None:
         self.path, self.start, self.shape, self.dtype, self.is_gzip = path, start, shape, dtype, is_gzip
 
-    def get_unscaled(self) -> NDArray[Any]:
-        """Read the array [x, y, z]; raise OSError if the file is damaged or too long, EOFError if it ends early."""
-        length = prod(self.shape) * self.dtype.itemsize
+    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
+        """Read the array [x, y, z]; see `read_to_end` for errors."""
         with self.path.open("rb") as stream:
             stream.seek(self.start)
-            try:
-                content = (gzip.GzipFile(fileobj=stream) if self.is_gzip else stream).read(length + 1)
-            except zlib.error as error:
-                raise OSError(f"damaged: {error}") from error
-        if len(content) < length:
-            raise EOFError(f"{len(content)} of {length} bytes")
-        if len(content) > length:
-            raise OSError(f"more than the {length} bytes that its header declares")
-        return np.frombuffer(content, self.dtype).reshape(self.shape, order="F")
-
-    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self.get_unscaled(), dtype)
-
-    def __getitem__(self, part: Any) -> Any:
-        return self.get_unscaled()[part]
+            voxels: Any = gzip.GzipFile(fileobj=stream) if self.is_gzip else stream
+            content = read_to_end(voxels, prod(self.shape) * self.dtype.itemsize)
+        return np.asarray(np.frombuffer(content, self.dtype).reshape(self.shape, order="F"), dtype)
 
 
 def open_nrrd(path: str | Path) -> Any:
-    """Open a file with one volume as a NIfTI image with the NRRD space as sform; voxels are read on demand.
+    """Open an NRRD file as a NIfTI image whose sform is the NRRD space; voxels are read on demand.
 
     Raises:
-        ValueError: the header is damaged, names a separate data file, or lacks a space in mm, three dimensions, or a
-            supported type or encoding.
+        ValueError: the header is damaged, names a separate data file, or states an unsupported space, unit, number of
+            dimensions, type or encoding.
     """
     import nibabel  # slow
 
@@ -71,9 +75,8 @@ def open_nrrd(path: str | Path) -> Any:
     if file := fields.get("data file") or fields.get("datafile"):
         raise ValueError(f"its voxels are in a separate file, {file}")
     space = fields.get("space", "none").lower()
-    sides = [SIDES.get(word) or SIDES.get(_side_of(word)) for word in SHORT.get(space, space).split("-")]
     vectors = [_numbers(vector) for vector in re.findall(r"\((.*?)\)", fields.get("space directions", ""))]
-    if len(sides) != 3 or None in sides or list(map(len, vectors)) != [3, 3, 3]:
+    if space not in SPACES or list(map(len, vectors)) != [3, 3, 3]:
         raise ValueError(f"space {space}, or axes without directions, so that left and right are unknown")
     if units := set(re.findall(r'"(.*?)"', fields.get("space units", ""))) - {"mm", ""}:
         raise ValueError(f"space units {', '.join(sorted(units))}, not mm")
@@ -89,11 +92,7 @@ def open_nrrd(path: str | Path) -> Any:
     affine = nibabel.affines.from_matvec(np.transpose(vectors), origin)
     dtype = np.dtype(code).newbyteorder(">" if fields.get("endian") == "big" else "<")
     voxels = Voxels(Path(path), end.end(), sizes, dtype, ENCODINGS[fields["encoding"]])
-    return nibabel.Nifti1Image(voxels, np.diag([*sides, 1]) @ affine, dtype=dtype)
-
-
-def _side_of(letter: str) -> str:
-    return next((side for side in SIDES if side[0] == letter), "")
+    return nibabel.Nifti1Image(voxels, np.diag([*SPACES[space], 1, 1]) @ affine, dtype=dtype)
 
 
 def _numbers(text: str) -> list[float]:

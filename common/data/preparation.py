@@ -21,10 +21,10 @@ Ranges = Mapping[str, Sequence[Any]]  # measurement, such as volume -> lowest an
 # Largest volume of a brain without skull, L. In 12 adults of IXI, brains have 1.2 to 1.7 and heads 4.5 to 6.4; in the
 # embedded cohort, 1.8 to 2.4 and at least 3.5
 BRAIN = 2.8
-# Largest share of the volume's border that is not 0, for such a brain: at most 0.01 in 38 stripped brains, or 0.04 if
-# cropped to their box; at least 0.11 in 16 head slabs of 12 to 14 cm, three of them below 2.8 L
+# Largest share of non-zero voxels at the volume's border for a brain without skull. Measured: up to 0.01 in 38 brains,
+# 0.04 if cropped to their box; at least 0.11 in 16 head slabs of 12 to 14 cm, three of them below 2.8 L
 REACHING = 0.07
-WITHOUT_SKULL = "brains without skull"
+WITHOUT_SKULL, WITH_SKULL = "brains without skull", "whole heads"
 HEAD = 5.0, 1000.0  # mm; smallest and largest plausible extent of a scan, if its affine is in mm
 MEASURED = 4  # subjects per cohort
 EXTRACTED = 0.95  # share of non-zero voxels above which a volume is not an extracted brain, as noise fills it
@@ -36,11 +36,11 @@ PREPARATION_CHECKS = ("spacing", "skull", "extent", "air", "alignment")  # names
 
 
 def measure(image: NDArray[Any], affine: NDArray[Any]) -> dict[str, list[Any]]:
-    """Measure a scan [C, H, W, D] in RAS orientation, ignoring empty channels; return each measure as [value, value].
+    """Measure a scan [C, H, W, D] in RAS orientation without its empty channels; return ranges [value, value] by name.
 
     "spacing" and "extent" (of voxels above zero) are in mm along right, anterior and superior; "volume" is the largest
-    channel volume above zero, in L; "air" is the share of border voxels that are not 0; "overlap" is the lowest Dice of
-    the first channel's brain with any further channel's (1 if a brain is not extracted).
+    channel volume above zero, in L; "air" is the share of border voxels that are not 0; "overlap" is the lowest Dice
+    between the brains of the first and a further channel (1 if a brain is not extracted).
     """
     from nibabel.affines import voxel_sizes
 
@@ -65,8 +65,7 @@ def litres(inside: Any, spacing: Sequence[float]) -> float:
 
 def is_brain(inside: NDArray[np.bool_], spacing: Sequence[float]) -> bool:
     """Whether a scan's non-zero voxels, `inside`, are a brain without skull; `spacing` is the voxel size in mm."""
-    figures = {"volume": litres(inside, spacing), "air": _share_of_border(inside)}
-    return skull_in({name: [value, value] for name, value in figures.items()}) == WITHOUT_SKULL
+    return litres(inside, spacing) <= BRAIN and _share_of_border(inside) <= REACHING
 
 
 def _share_of_border(inside: NDArray[np.bool_]) -> float:
@@ -125,10 +124,10 @@ def describe(ranges: Ranges) -> str:
 def differences(
     ranges: Ranges, expected: Ranges | None, spacing: Sequence[float] | None = None, file: str = ""
 ) -> dict[str, Problem]:
-    """Return the failed checks of `PREPARATION_CHECKS`, with their problems, for the ranges of a scan or cohort.
+    """Compare the ranges of a scan or cohort with the training data; return the problem of each failed check.
 
-    `expected` holds the ranges of the training data; if None, only the alignment is checked. `spacing` is the voxel
-    size after resampling, in mm.
+    `expected` holds the ranges of the training data; None checks only the alignment. `spacing` is the voxel size after
+    resampling, in mm. The keys are names in `PREPARATION_CHECKS`.
     """
     differ: dict[str, tuple[str, str]] = {}  # check -> measured and expected value, in words
     if ranges["overlap"][0] < OVERLAP_ON_ONE_GRID:
@@ -151,7 +150,7 @@ def differences(
 def doubts(measured: Mapping[str, Ranges], spacing: Sequence[float] | None = None) -> dict[str, Problem]:
     """Check training scans for plausible, consistent extent, spacing and air; return the first problem of each check.
 
-    `measured` maps a scan's name in messages to the scan's ranges. `spacing` is the voxel size after resampling, in mm.
+    `measured` maps each scan's name, for messages, to its ranges. `spacing` is the voxel size after resampling, in mm.
     """
     doubted: dict[str, Problem] = {}
     reference = next(iter(measured.values()))
@@ -176,11 +175,11 @@ def _is_outside(measured: Sequence[Any], expected: Sequence[Any], factor: float)
 
 
 def skull_in(ranges: Ranges) -> str:
-    """Return "brains without skull" or "whole heads"; "" for a mixture, or if brain-sized volumes reach the border."""
+    """Return `WITHOUT_SKULL` or `WITH_SKULL`; "" for a mixture, or if brain-sized volumes reach the border."""
     low, high = ranges["volume"]
     if high <= BRAIN:
         return WITHOUT_SKULL if ranges["air"][1] <= REACHING else ""
-    return "whole heads" if low > BRAIN else ""
+    return WITH_SKULL if low > BRAIN else ""
 
 
 def _litres(ranges: Ranges) -> str:

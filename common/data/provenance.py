@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .preparation import describe, skull_in
+from .preparation import WITH_SKULL, WITHOUT_SKULL, describe, skull_in
 
 NAME = re.compile(r"\w[\w .,()'+:-]{0,99}")  # safe in YAML and HTML
 UNNAMED = "unnamed"  # default of the option `cohort`
@@ -56,4 +56,4 @@ def trained_on(record: Mapping[str, Any]) -> str:
 def is_skull_stripped(record: Mapping[str, Any]) -> bool | None:
     """Whether the training scans were measured to be without skull; None if unknown or mixed."""
     measured = record.get("measured")
-    return {"brains without skull": True, "whole heads": False}.get(skull_in(measured)) if measured else None
+    return {WITHOUT_SKULL: True, WITH_SKULL: False}.get(skull_in(measured)) if measured else None

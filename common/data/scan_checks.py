@@ -1,8 +1,7 @@
 """Check scans: the table of all checks with its limits, and the checks of files, grids and voxels.
 
 `check_headers` checks all cases before a run without reading voxels; `read_scan` reads one checked file;
-`image_problem`, `label_problem` and `grid_problem` check data in memory; `what_broke` explains later failures of a
-case.
+`image_problem`, `label_problem` and `grid_problem` check data in memory.
 
 A case is a dictionary with "subject", "image" (a file per modality, None if missing) and, optionally, "label" (a file).
 """
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, place_in_user_code, shortened, show
 from .regions import CONVENTIONS, aliases_of, known_labels, regions_of
-from .volumes import READABLE, alternative_affine, is_assumed, length_of, open_volume, read_stored, read_voxels
+from .volumes import READABLE, alternative_affine, is_assumed, length_of, open_volume, read_voxels
 
 # Errors break training or scores; warnings deserve a look
 ERRORS = (
@@ -44,13 +43,13 @@ OUTLIER, FEW = 100, 1000  # multiple of the median; largest number of voxels tha
 HIGHEST = 1e15  # intensity; sums of squares must stay below 3e38, the limit of float32
 SHOWN = 6  # label values in a message
 UNITS = {1: "m", 3: "micrometres"}  # refused NIfTI unit codes; unknown codes count as mm
-THREADS = 16  # they mostly wait for storage; reading a header takes 0.3 ms
+THREADS = 16  # more than cores, as they mostly wait for storage; reading a header takes 0.3 ms
 
 Shaped = tuple[Sequence[int], NDArray[Any]]  # a volume's shape, and its affine [4, 4]
 
 
 class Problem(NamedTuple):
-    """A failed check: name, file ("" if there is not exactly one), actual value and expected value."""
+    """A failed check: its name, the file ("" for none or several), the actual and the expected value."""
 
     check: str
     file: str
@@ -68,7 +67,7 @@ def raise_problem(problem: Problem | None) -> None:
 
 
 def files_in(case: Mapping[str, Any]) -> list[str]:
-    """Return a case's files, images before the label, omitting missing modalities."""
+    """Return a case's files without missing modalities, images before the label."""
     return [str(file) for file in (*case["image"], case.get("label")) if isinstance(file, str | Path) and str(file)]
 
 
@@ -138,14 +137,13 @@ def check_labels(cases: Sequence[Mapping[str, Any]]) -> None:
 def absent_regions(cases: Sequence[Mapping[str, Any]], convention: str) -> list[str]:
     """Return the regions absent from all label maps; raise `InputError` if no label map has a labelled voxel."""
     labels = [case["label"] for case in cases if "label" in case]
-    absent, is_empty = dict(regions_of(convention)), True
+    absent, values = regions_of(convention), set[float]()
     for label in labels:
-        values = np.unique(read_scan(label)[1])
-        absent = {name: region for name, region in absent.items() if region.isdisjoint(np.rint(values).tolist())}
-        is_empty = is_empty and not values.any()
+        values |= {*np.rint(np.unique(read_scan(label)[1])).tolist()}
+        absent = {name: region for name, region in absent.items() if region.isdisjoint(values)}
         if not absent:
             break
-    if labels and is_empty:
+    if labels and values <= {0}:
         problem = f"no labelled voxel here or in further label maps ({len(labels)} read)"
         raise InputError(f"{labels[0]}: {problem}; expected labelled regions")
     return list(absent) if labels else []
@@ -168,7 +166,7 @@ def read_headers(case: Mapping[str, Any], root: str) -> tuple[list[Problem], dic
     opened: dict[str, Any] = {}
     for file in dict.fromkeys(files_in(case)):
         scan, problem = _open(file, root)
-        if problem is None:
+        if problem is None and (problem := _length_problem(file, scan, str(Path(root, file)))) is None:
             opened[file] = scan
         else:
             problems.append(problem)
@@ -200,23 +198,21 @@ def read_scan(path: str | Path, dtype: type | None = None) -> tuple[Any, np.ndar
 
 def unreadable(file: str, error: BaseException) -> Problem:
     """Return the problem of a file that raised an error when read."""
-    return Problem("unreadable", file, first_line(error), "a file that can be read to its end")
+    return Problem("unreadable", file, first_line(error), READABLE)
 
 
 def broken_file(files: Sequence[Any]) -> tuple[str, str] | None:
     """Return the first file that cannot be read to its end, with the reason; None if all can be read."""
     for file in map(str, files):
         try:
-            read_stored(open_volume(file), file)
+            read_voxels(open_volume(file), file)
         except Exception as error:
             return file, first_line(error)
     return None
 
 
 def what_broke(entry: Mapping[str, Any], error: BaseException) -> str:
-    """Describe why a case failed: an unreadable file or, if every file can be read, the transforms' error."""
-    if broken := broken_file(files_in(entry)):
-        return f"{broken[0]}: {broken[1]}; expected {READABLE}"
+    """Describe an error of a case's transforms in one line: its type, message, place in the user's code, and files."""
     location = place_in_user_code(error)
     while error.__cause__ is not None:
         error = error.__cause__
@@ -225,18 +221,17 @@ def what_broke(entry: Mapping[str, Any], error: BaseException) -> str:
 
 
 def _open(file: str, root: str) -> tuple[Any, Problem | None]:
-    """Open an image without its voxels; return the image with the problem of its header or length, if any."""
-    path = os.path.join(root, file)  # noqa: PTH118 (an absolute path stays as it is)
+    """Open an image without its voxels; return the image with the problem of its header, if any."""
     try:
-        scan = open_volume(path)
-        return scan, _header_problem(file, scan, path)
+        scan = open_volume(Path(root, file))
+        return scan, _header_problem(file, scan)
     except FileNotFoundError as error:
         return None, Problem("missing", file, first_line(error), "a file")
     except Exception as error:
-        return None, Problem("unreadable", file, first_line(error), READABLE)
+        return None, unreadable(file, error)
 
 
-def _header_problem(file: str, scan: Any, path: str) -> Problem | None:
+def _header_problem(file: str, scan: Any) -> Problem | None:
     import nibabel
 
     if len(edges_of(scan)) != 3:
@@ -255,23 +250,24 @@ def _header_problem(file: str, scan: Any, path: str) -> Problem | None:
         )
     if isinstance(scan, nibabel.Nifti1Pair) and (unit := int(scan.header["xyzt_units"]) & 7) in UNITS:
         return Problem("unreadable", file, f"lengths in {UNITS[unit]}", "mm")
-    if not _is_complete(path, scan):
-        try:
-            read_stored(scan, path)
-        except Exception as error:
-            return unreadable(file, error)
     return None
 
 
-def _is_complete(path: str, scan: Any) -> bool:
-    """Whether a file seems as long as its header says, without decompression.
+def _length_problem(file: str, scan: Any, path: str) -> Problem | None:
+    """Return a problem if a .nii or .nii.gz file is too short; a file with an unusual length is read as a proof.
 
-    A gzip file ends with the length of its last member, modulo 2**32. The answer is False for .nii files, which are
-    cheap to read as memory maps, and True for further formats.
+    A gzip file ends with the length of its last member, modulo 2**32, which is read without decompression.
     """
-    if path.lower().endswith(".nii.gz"):
-        return int.from_bytes(_end_of(path)[4:], "little") == length_of(scan) % 2**32
-    return not path.lower().endswith(".nii")
+    try:
+        if path.lower().endswith(".nii.gz"):
+            is_complete = int.from_bytes(_end_of(path)[4:], "little") == length_of(scan) % 2**32
+        else:
+            is_complete = not path.lower().endswith(".nii") or Path(path).stat().st_size >= length_of(scan)
+        if not is_complete:
+            read_voxels(scan, path)
+    except Exception as error:
+        return unreadable(file, error)
+    return None
 
 
 # Grids
@@ -286,11 +282,11 @@ def edges_of(scan: Any) -> tuple[int, ...]:
 
 
 def grid_problem(file: str, grid: Shaped, expected: Shaped, other: str) -> Problem | None:
-    """Return a problem if a grid differs from that of `other` in shape, or by more than 0.001 mm in the affine."""
+    """Return a problem if a file's grid differs from the `expected` grid, of `other`: in shape, or by over 0.001 mm."""
     (shape, affine), (edges, reference) = grid, expected
     if tuple(shape) != tuple(edges):
         return Problem("shape", file, f"shape {_shape(shape)}", f"{_shape(edges)}, that of {other}")
-    if not (off := np.abs(np.subtract(affine, reference)).max()) <= AFFINE_TOLERANCE:  # not a number, too
+    if not (off := np.abs(np.subtract(affine, reference)).max()) <= AFFINE_TOLERANCE:  # also for NaN
         return Problem("affine", file, f"affine differs by up to {off:.3g} mm", f"that of {other}")
     return None
 
@@ -366,10 +362,11 @@ def whole_labels(values: NDArray[Any]) -> frozenset[int]:
 def label_problem(
     file: str, values: NDArray[Any], conventions: Collection[str] = (), may_fill: bool = False
 ) -> Problem | None:
-    """Return a problem if a label map's values are not whole numbers or, with `conventions`, not labels of any of them.
+    """Return a problem if the values of a label map are not whole numbers or, with `conventions`, not valid labels.
 
-    Deviations of up to 0.00001 from a whole number are accepted, as headers may scale values. With `conventions`, 3 and
-    4 must not occur together for enhancing tumour, and 0 must occur unless `may_fill` (for predictions).
+    Deviations of up to 0.00001 from a whole number are accepted, as headers may scale values. A label is valid if any
+    of the conventions has it, but 3 and 4 must not both mark enhancing tumour. 0 must occur unless `may_fill` (for
+    predictions).
     """
     if not np.isfinite(values).all():
         return Problem("not_finite", file, "NaN or infinite labels", "whole numbers")

@@ -22,7 +22,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, RandomizableTrait
 
 from ..errors import ArgumentError, InputError, input_error_message, is_disk_full
-from ..files import atomic_write, read_json, size_and_time
+from ..files import atomic_write, read_json, reporting_path_errors, size_and_time
 from .scan_checks import files_in, what_broke
 from .transforms import MISSING
 
@@ -53,7 +53,8 @@ class Store:
     def path_of(self, entry: Mapping[str, Any]) -> Path:
         """Return the path of an entry's JSON file, stored or not; raise `InputError` if a scan is missing."""
         if entry["subject"] not in self._entries:
-            files = [entry["image"], entry.get("label"), *map(_state, files_in(entry))]
+            with reporting_path_errors(f"subject {entry['subject']}"):
+                files = [entry["image"], entry.get("label"), *map(size_and_time, files_in(entry))]
             described = json.dumps([self._settings, files]).encode()
             name = re.sub(r"[^\w.-]", "_", entry["subject"])[:100]
             digest = hashlib.blake2b(described, digest_size=8).hexdigest()
@@ -156,13 +157,6 @@ def _blosc2() -> Any:
 
 def _voxels_of(path: Path, key: str) -> Path:
     return path.with_suffix(f".{key}.b2nd")
-
-
-def _state(file: str) -> tuple[int, int]:
-    try:
-        return size_and_time(file)
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror}") from error
 
 
 def _geometry(volume: MetaTensor) -> dict[str, Any]:

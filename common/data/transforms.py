@@ -17,6 +17,7 @@ from monai.transforms import (
     Transform,
 )
 from monai.transforms.utils import correct_crop_centers
+from numpy.typing import NDArray
 
 from ..errors import InputError
 from .cleanup import cleaned, steps_of
@@ -24,57 +25,66 @@ from .preparation import differences, measure, refuse, union
 from .regions import painting_order, regions_of
 from .scan_checks import (
     copy_problem,
-    edges_of,
-    first_line,
     grid_problem,
     image_problem,
     label_counts,
     label_problem,
     raise_problem,
+    read_scan,
 )
-from .volumes import READABLE, forms_of, open_volume, read_voxels
+from .volumes import forms_of
 
-FORMS = "forms"  # metadata key of `common.data.volumes.forms_of` an image's first file
+FORMS = "forms"  # metadata key: grid header of an image's first file, from `forms_of`
 MISSING = "missing_modalities"  # metadata key: a bool for each channel, only if a modality is missing
 
 
 class LoadScand(MapTransform):
     """Load images and label maps, channel first and in float32; a missing modality becomes zeros.
 
-    `common.data.volumes` reads each file, and verifies it as a whole before using voxels. MONAI's `NibabelReader` would
-    replace an sform that differs from a rounded pixdim.
+    `read_scan` checks each file's header and checksum. MONAI's `NibabelReader` would replace an sform that differs from
+    a rounded pixdim.
 
     Args:
-        keys: Keys of the files: a path, or a list with a path for each modality, None if missing. The image is [C, H,
-            W, D], on the grid of the existing files.
+        keys: Keys of the files: a path, or a list with a path for each modality, None if missing. Volumes are
+            [C, H, W, D], on the grid of the existing files.
+        modalities: Expected modalities of the first key, the image; None skips the checks of its voxels.
 
     Raises:
-        InputError: a file cannot be read, or is not on the first file's grid.
+        InputError: a file cannot be read, fails a header check, or is not on the grid of the first key's first file.
+            With `modalities`: the number of files differs, an image has a non-finite voxel, an outlier or fewer than
+            two different non-zero values, two images are equal, or no voxel is above zero.
     """
 
+    def __init__(self, keys: KeysCollection, modalities: Sequence[str] | None = None) -> None:
+        super().__init__(keys)
+        self.modalities = None if modalities is None else list(modalities)
+
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        result = dict(data)
+        result, reference = dict(data), dict[str, Any]()
         for key in self.key_iterator(result):
-            result[key] = _load(result[key] if isinstance(result[key], list | tuple) else [result[key]])
+            files = result[key] if isinstance(result[key], list | tuple) else [result[key]]
+            result[key] = _load(files, reference)
+            if self.modalities is not None and not reference:
+                check_voxels(result[key].numpy(), files, self.modalities)
+            reference = reference or result[key].meta
         return result
 
 
-def _load(files: Sequence[str | Path | None]) -> MetaTensor:
+def _load(files: Sequence[str | Path | None], reference: Mapping[str, Any]) -> MetaTensor:
+    """Load files into a volume; `reference` is the metadata of a loaded volume that defines the grid, or is empty."""
     image, meta = np.zeros(()), dict[str, Any]()
     for channel, file in enumerate(files):
         if file is None:
             continue
-        try:
-            scan = open_volume(file)
-            voxels = read_voxels(scan, file).reshape(edges_of(scan))
-        except Exception as error:  # damaged files raise many exceptions
-            raise InputError(f"{file}: {first_line(error)}; expected {READABLE}") from error
+        scan, voxels = read_scan(file)
         if not meta:
             image = np.zeros((len(files), *voxels.shape), np.float32)
             meta = {"filename_or_obj": str(file), "affine": scan.affine, "original_affine": scan.affine}
             meta |= {"spatial_shape": np.array(voxels.shape), FORMS: forms_of(scan)}
-        first = image.shape[1:], meta["original_affine"]
-        raise_problem(grid_problem(str(file), (voxels.shape, scan.affine), first, Path(meta["filename_or_obj"]).name))
+        reference = reference or meta
+        expected = reference["spatial_shape"], reference["original_affine"]
+        name = Path(reference["filename_or_obj"]).name
+        raise_problem(grid_problem(str(file), (voxels.shape, scan.affine), expected, name))
         with np.errstate(over="ignore"):  # the voxel checks refuse infinite values
             image[channel] = voxels
     if None in files:
@@ -82,52 +92,23 @@ def _load(files: Sequence[str | Path | None]) -> MetaTensor:
     return MetaTensor(torch.from_numpy(image), meta=meta)
 
 
+def check_voxels(image: NDArray[Any], files: Sequence[str | Path | None], modalities: Sequence[str]) -> None:
+    """Raise `InputError` if an image [C, x, y, z] would silently ruin training or prediction; see `LoadScand`."""
+    volumes = {str(file): volume for file, volume in zip(files, image, strict=True) if file is not None}
+    first = next(iter(volumes))
+    if len(files) != len(modalities):
+        raise InputError(f"{first}: number of images {len(files)}; expected one for each of {', '.join(modalities)}")
+    for file, volume in volumes.items():
+        raise_problem(image_problem(file, volume))
+    raise_problem(copy_problem(volumes))
+    if not (image > 0).any():
+        raise InputError(f"{first}: no voxel above zero")
+
+
 def present_channels(image: torch.Tensor) -> list[int]:
     """Return the channels of an image [C, H, W, D] that have a file; missing modalities hold zeros (`LoadScand`)."""
     is_missing = getattr(image, "meta", {}).get(MISSING, [False] * len(image))
     return [channel for channel in range(len(image)) if not is_missing[channel]]
-
-
-class CheckScand(Transform):
-    """Refuse a scan that would silently ruin training or prediction; a valid scan passes unchanged.
-
-    Channels of missing modalities (`LoadScand`) are not checked.
-
-    Args:
-        image: Key of the image, [C, H, W, D].
-        modalities: Expected modalities, one for each channel.
-        label: Key of the label map, which must lie on the image's grid; None without label.
-
-    Raises:
-        InputError: the number of channels differs, a value is not finite or an outlier, a channel has fewer than two
-            different non-zero values, two modalities are equal, no voxel is above zero, or the label's shape or affine
-            (by more than 0.001 mm) differs from the image's.
-    """
-
-    def __init__(self, image: str, modalities: Sequence[str], label: str | None = None) -> None:
-        self.image, self.modalities, self.label = image, list(modalities), label
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
-        image = data[self.image]
-        name = str(image.meta.get("filename_or_obj", self.image))
-        if image.ndim != 4 or len(image) != len(self.modalities):
-            volumes = f"a three-dimensional volume for each of {', '.join(self.modalities)}"
-            raise InputError(f"{name}: shape {list(image.shape)}; expected {volumes}")
-        voxels, present = image.cpu().numpy(), present_channels(image)
-        for number in present:
-            # MONAI keeps only the name of the first file
-            file = name if number == present[0] else f"{self.modalities[number]} beside {name}"
-            raise_problem(image_problem(file, voxels[number]))
-        copy = copy_problem({self.modalities[number]: voxels[number] for number in present})
-        raise_problem(copy and copy._replace(file=f"{copy.file} beside {name}"))
-        if not (voxels > 0).any():
-            raise InputError(f"{name}: no voxel above zero")
-        if self.label is not None:
-            label = data[self.label]
-            file = str(label.meta.get("filename_or_obj", "label map"))
-            grid, expected = ((tuple(volume.shape[1:]), volume.affine.cpu().numpy()) for volume in (label, image))
-            raise_problem(grid_problem(file, grid, expected, "the image"))
-        return data
 
 
 class CheckPreparationd(Transform):
@@ -249,8 +230,8 @@ class LabelToRegionsd(MapTransform):
         for key in self.key_iterator(result):
             label = result[key]
             name = str(getattr(label, "meta", {}).get("filename_or_obj", "label map"))
-            found, _ = label_counts(torch.as_tensor(label).cpu().numpy())
-            raise_problem(label_problem(name, found, [self.convention]))
+            values, _ = label_counts(torch.as_tensor(label).cpu().numpy())
+            raise_problem(label_problem(name, values, [self.convention]))
             rounded = label.round() if label.is_floating_point() else label
             result[key] = torch.cat([_is_any(rounded, values) for values in self.values]).float()
         return result
@@ -267,45 +248,26 @@ class NestRegionsd(MapTransform):
     may overlap. Metrics must measure the label map that users get.
 
     Args:
-        keys: Keys of the regions [R, H, W, D], 0 or 1.
+        keys: Keys of the regions [R, H, W, D], 0 or 1; with an affine if there is a cleanup.
         convention: Label convention; see `common.data.regions`.
+        cleanup: Text of the steps of `common.data.cleanup` to apply to the result; None for no steps.
     """
 
-    def __init__(self, keys: KeysCollection, convention: str) -> None:
+    def __init__(self, keys: KeysCollection, convention: str, cleanup: str | None = None) -> None:
         super().__init__(keys)
-        self.to_label = RegionsToLabeld(keys, convention)
+        self.to_label, self.convention = RegionsToLabeld(keys, convention), convention
         self.values = list(regions_of(convention).values())
+        self.steps = steps_of(cleanup) if cleanup else {}
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         labels = self.to_label(data)
         for key in self.key_iterator(labels):
             regions = torch.cat([_is_any(labels[key], values) for values in self.values])
+            if self.steps:
+                voxel = float(abs(np.linalg.det(data[key].affine[:3, :3].cpu().numpy())))
+                regions.copy_(torch.from_numpy(cleaned(regions.cpu().numpy(), self.convention, self.steps, voxel)))
             labels[key] = regions.to(data[key].dtype)
         return labels
-
-
-class CleanRegionsd(MapTransform):
-    """Postprocess regions: see `common.data.cleanup`.
-
-    Args:
-        keys: Keys of the regions [R, H, W, D], 0 or 1, with an affine.
-        convention: Label convention; see `common.data.regions`.
-        cleanup: Text of the steps, applied after `NestRegionsd`; None leaves the regions unchanged.
-    """
-
-    def __init__(self, keys: KeysCollection, convention: str, cleanup: str | None) -> None:
-        super().__init__(keys)
-        self.nest, self.convention = NestRegionsd(keys, convention), convention
-        self.steps = steps_of(cleanup) if cleanup else {}
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        if not self.steps:
-            return dict(data)
-        result = self.nest(data)
-        for key in self.key_iterator(result):
-            masks, voxel = result[key].cpu().numpy() > 0, abs(np.linalg.det(data[key].affine[:3, :3].cpu().numpy()))
-            result[key].copy_(torch.from_numpy(cleaned(masks, self.convention, self.steps, float(voxel))))
-        return result
 
 
 class RegionsToLabeld(MapTransform):

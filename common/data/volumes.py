@@ -1,12 +1,11 @@
 """Read NIfTI, MGH and NRRD files with verified checksums, and write NIfTI files atomically.
 
-Only `open_volume` reads headers, as tests/test_headers.py enforces. Results on a scan's grid copy the scan's header
+Only this module reads headers, as tests/test_headers.py enforces. Results on a scan's grid copy the scan's header
 fields (`forms_of`), so that every program shows both at the same position.
 """
 
 import gzip
 import io
-import zlib
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -16,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..files import atomic_write, why_no_file
-from .nrrd import open_nrrd
+from .nrrd import open_nrrd, read_to_end
 
 READABLE = "a NIfTI, MGH or NRRD file that can be read"
 MADE_UP = b"made-up subject"  # `descrip` in the header of a synthetic subject's file
-AFTER = 2**20  # bytes; content after the voxels must be shorter
+AFTER = 2**20  # bytes; most content after the voxels of a compressed file
 CODES = ("sform_code", "qform_code")
 HIGHEST_CODE = 5  # form code, in NIfTI-2
 ASSUMED = 2  # form code of an assumed affine in results: aligned, not scanner space
@@ -28,7 +27,7 @@ FIELDS = ("xyzt_units", *CODES, *(f"quatern_{axis}" for axis in "bcd"))  # grid 
 FIELDS += tuple(f"{field}_{axis}" for field in ("qoffset", "srow") for axis in "xyz")
 GZIP = b"\x1f\x8b"  # magic number
 NIFTI_1 = 348  # header size, bytes
-ROTATION = 5e-5  # tolerance of a qform's direction cosines; within it ITK, too, accepts axes as orthogonal
+ROTATION = 5e-5  # tolerance of a qform's direction cosines; ITK also accepts such axes as orthogonal
 
 
 def open_volume(path: str | Path) -> Any:
@@ -162,32 +161,24 @@ def is_label_map(path: str | Path) -> bool:
         return False
 
 
-def read_stored(scan: Any, path: str | Path) -> np.ndarray:
-    """Read all voxels as stored, before the header's scaling.
+def read_voxels(scan: Any, path: str | Path, dtype: type | None = None) -> np.ndarray:
+    """Read all voxels with the header's scaling, converted to `dtype` if it is set.
 
     A .nii.gz or .mgz file is first verified as a whole, as nibabel stops before the checksum and misses flipped bits.
     Raises EOFError if the file ends early, OSError if it is unreadable, fails its checksum, or is far too long.
     """
-    return np.asanyarray(_verified(scan, path).get_unscaled())
-
-
-def read_voxels(scan: Any, path: str | Path, dtype: type | None = None) -> np.ndarray:
-    """Read all voxels with the header's scaling, converted to `dtype` if it is set; see `read_stored`."""
-    with np.errstate(over="ignore"):  # the voxel checks refuse infinite values
-        return np.asanyarray(_verified(scan, path), dtype)
-
-
-def _verified(scan: Any, path: str | Path) -> Any:
-    """Return the proxy of the voxels; a compressed file's proxy reads its verified content."""
     import nibabel
 
-    proxy, name = scan.dataobj, str(path)
-    if isinstance(proxy, nibabel.arrayproxy.ArrayProxy) and name.lower().endswith((".nii.gz", ".mgz")):
+    proxy, name = scan.dataobj, str(path).lower()
+    if isinstance(proxy, nibabel.arrayproxy.ArrayProxy) and name.endswith((".nii.gz", ".mgz")):
         described = proxy.shape, proxy.dtype, proxy.offset, proxy.slope, proxy.inter
-        return type(proxy)(io.BytesIO(_content(name, length_of(scan))), described, mmap=False, order=proxy.order)
-    if name.lower().endswith(".nii") and (size := Path(path).stat().st_size) < length_of(scan):
+        with gzip.open(path) as stream:
+            content = read_to_end(stream, length_of(scan), AFTER)
+        proxy = type(proxy)(io.BytesIO(content), described, mmap=False, order=proxy.order)
+    elif name.endswith(".nii") and (size := Path(path).stat().st_size) < length_of(scan):
         raise EOFError(f"{size} of {length_of(scan)} bytes")  # before a reader allocates memory for them
-    return proxy
+    with np.errstate(over="ignore"):  # the voxel checks refuse infinite values
+        return np.asanyarray(proxy, dtype)
 
 
 def canonical(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -202,20 +193,6 @@ def length_of(scan: Any) -> int:
     """Return a file's uncompressed length in bytes up to the end of its voxels, according to the header."""
     proxy = scan.dataobj
     return int(proxy.offset) + prod(map(int, proxy.shape)) * int(proxy.dtype.itemsize)
-
-
-def _content(file: str, length: int) -> bytes:
-    """Decompress a file and verify its checksums; read at most `AFTER` bytes beyond `length`."""
-    with gzip.open(file) as stream:
-        try:
-            content = stream.read(length + AFTER)
-        except zlib.error as error:
-            raise OSError(f"damaged: {error}") from error
-    if len(content) == length + AFTER:
-        raise OSError(f"more than {AFTER} bytes after the {length} that its header declares")
-    if len(content) < length:
-        raise EOFError(f"{len(content)} of {length} bytes")
-    return content
 
 
 def write_volume(

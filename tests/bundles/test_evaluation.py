@@ -11,7 +11,7 @@ import pytest
 from monai.data import MetaTensor
 
 from common import weights
-from common.data import CleanRegionsd, LabelToRegionsd, RegionsToLabeld
+from common.data import LabelToRegionsd, NestRegionsd, RegionsToLabeld
 from tests.support import COHORT_OF, execute
 
 pytestmark = pytest.mark.slow
@@ -72,7 +72,7 @@ def test_the_checkpoints_postprocessing_is_that_of_inference_and_evaluation_and_
     expected = {}
     for name, image in plain.items():
         label = MetaTensor(np.asarray(image.dataobj)[None], affine=image.affine)
-        regions = CleanRegionsd("x", "brats2021", text)(LabelToRegionsd("x", "brats2021")({"x": label}))
+        regions = NestRegionsd("x", "brats2021", text)(LabelToRegionsd("x", "brats2021")({"x": label}))
         expected[name] = RegionsToLabeld("x", "brats2021")(regions)["x"][0].numpy()
     assert all((expected[name] != image.dataobj).any() for name, image in plain.items())
     for found, labels in (

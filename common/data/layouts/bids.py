@@ -15,7 +15,7 @@ from ...errors import shortened
 from ..modalities import modality_of
 from ..volumes import open_volume
 from .listing import ImageFile, Listing
-from .names import LABEL, LABEL_WORDS, Naming, fits
+from .names import LABEL, LABEL_WORDS, NOT_SEGMENTED, Naming, fits
 from .subjects import Claim, DataSet
 
 PATH = re.compile(  # file below the root; `below` is "derivatives" or a folder of raw data
@@ -26,7 +26,7 @@ TYPES = ("anat", "dwi", "swi")  # folders of images
 LABELS = LABEL_WORDS | {"probseg"}
 LESION = ("lesion", "tumor", "tumour", "stroke", "infarct", "wmh", "metasta")  # words that mark lesion maps
 # Words that mark masks of anatomy; "L" marks lesions
-ANATOMY = {"brain", "head", "skull", "aseg", "aparcaseg", "bg", "gm", "wm", "csf", "b", "st", "nb", "cgm", "sgm", "bs"}
+ANATOMY = NOT_SEGMENTED | {"aseg", "aparcaseg", "bg", "b", "st", "nb", "cgm", "sgm", "bs"}
 PARTS = ("phase", "real", "imag")  # parts of complex images; only the magnitude is used
 
 
@@ -119,7 +119,7 @@ def _claims(data: DataSet, name: BidsFile, naming: Naming) -> Iterator[Claim]:
 
 def _is_series(path: Path) -> bool:
     with suppress(Exception):  # the file checks report damaged files
-        return len(open_volume(path).shape) > 3 and open_volume(path).shape[3] > 1
+        return any(edge > 1 for edge in open_volume(path).shape[3:])
     return False
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 
 from ..modalities import modality_of, split_name
 from .listing import Listing, stem_of
-from .names import ANATOMY, IMAGES, LABEL, LABELS, Naming, before_label, is_of_anatomy
+from .names import ANATOMY, IMAGES, LABEL, Naming, before_label, is_of_anatomy
 from .subjects import Claim, DataSet
 
 
@@ -17,7 +17,7 @@ def kind_of_folder(name: str) -> str | None:
         ['images', 'label', 'T1', None]
     """
     words = re.split(r"[_.\- ]", name.lower())
-    if name.lower() in LABELS or before_label(name) is not None:
+    if before_label(name) is not None:
         return ANATOMY if is_of_anatomy(name) else LABEL
     return IMAGES[0] if {words[0], words[-1]} & {*IMAGES} else split_name(stem_of(name) or name)[1]
 
@@ -39,7 +39,7 @@ def _collections(listing: Listing) -> dict[str, str]:
 
 
 def is_folders(listing: Listing) -> bool:
-    """Whether a top folder holds the images of a single subject, and no top folder a modality of all subjects."""
+    """Whether a top folder holds a single subject's images, and no top folder holds one modality of all subjects."""
     kinds = _collections(listing)
     is_named = any(kind not in (IMAGES[0], LABEL, ANATOMY) for kind in kinds.values())
     return not is_named and any(files for folder, files in listing.tops.items() if folder not in kinds)

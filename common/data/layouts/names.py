@@ -15,11 +15,10 @@ LABEL = "label"
 ANATOMY = "anatomy"  # kind of a folder with masks of anatomy
 NO_LABELS = "\0"  # label words that match no file
 LABEL_WORDS = {"seg", "segm", "segmentation", "dseg", "label", "labels", "mask", "masks", "msk", "lesion", "lesions"}
-LABEL_WORDS |= {"annotation", "roi", "gt", "gtv", "groundtruth", "truth", "wmh"}
+LABEL_WORDS |= {"segmentations", "annotation", "annotations", "roi", "gt", "gtv", "groundtruth", "truth", "wmh"}
 # Words before "mask" that mark a mask of anatomy
 NOT_SEGMENTED = {"brain", "bet", "head", "skull", "wm", "gm", "csf", "parenchyma"}
 IMAGES = ("images", "image", "imgs", "scans", "volumes")  # folders of the images of all subjects
-LABELS = ("labels", "label", "masks", "mask", "segmentations", "annotations", "lesions")  # folders of their label maps
 EXAMPLE = "names such as T1,FLAIR, or endings of file names such as T1=t1_mprage,FLAIR=flair_reg"
 SIGNS = "_-. "
 SUBJECT = "{subject}"

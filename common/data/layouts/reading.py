@@ -90,7 +90,7 @@ def read_cohort(cohort: str, root: Path) -> DataSet:
 
 
 def recognised(listing: Listing, naming: Naming) -> DataSet:
-    """Read a folder in a fitting layout of a cohort, or else in the fitting layout of `LAYOUTS`.
+    """Read a folder in the first cohort layout that fits, otherwise in the only one of `LAYOUTS` that fits.
 
     If none or several of `LAYOUTS` fit, or the layout yields two files for an image, read the folder as flat.
     """
@@ -106,7 +106,7 @@ def recognised(listing: Listing, naming: Naming) -> DataSet:
 
 
 def remedy(data: DataSet, naming: Naming) -> tuple[str, dict[str, str]]:
-    """Return the layout and, for each clashing kind, the words or template with which most subjects have one file.
+    """Return the layout, and the words or template of each clashing kind, that give most subjects one file per kind.
 
     Try the current layout and, unless it is `SPECIAL`, flat. Return ("", {}) if nothing helps.
     """
@@ -122,7 +122,7 @@ def remedy(data: DataSet, naming: Naming) -> tuple[str, dict[str, str]]:
 
 
 def choosing(data: DataSet, naming: Naming, kind: str) -> tuple[str | None, int]:
-    """Return the words or template with which most subjects have one file of a clashing kind, and their number.
+    """Return the words or template that give most subjects one file of a clashing kind, and the number of subjects.
 
     Try the ends of the clashing paths, with `*` for the subject's name. Return (None, 0) if nothing helps.
     """

@@ -11,12 +11,12 @@ from monai.transforms import Compose, Lambdad, LoadImaged, RandShiftIntensityd
 
 from common.cli import log_unexpected
 from common.data.datasets import CaseDataset
-from common.data.transforms import LabelToRegionsd
+from common.data.transforms import LabelToRegionsd, LoadScand
 from common.errors import InputError, report_in_one_line
 from tests.oracles.workers import failure_of
 from tests.support import one_line
 
-LOAD = LoadImaged(["image", "label"], ensure_channel_first=True)
+LOAD = LoadScand(["image", "label"])
 REGIONS = LabelToRegionsd("label", "brats2021")
 
 UNKNOWN = "label 3, which looks like brats2023; expected labels 0, 1, 2, 4 (brats2021)"
@@ -76,7 +76,7 @@ def test_a_broken_file_is_named_with_its_subject_and_bad_input_keeps_its_own_mes
 def test_a_file_that_is_replaced_during_a_run_is_named_unless_it_is_cached(entries, cache_rate):
     dataset = CaseDataset(entries, Compose([LOAD]), cache_rate)
     before = dataset[1]["image"]
-    nibabel.save(nibabel.Nifti1Image(np.full((4, 4, 5), 9, dtype=np.int16), np.eye(4)), entries[1]["label"])
+    nibabel.save(nibabel.Nifti1Image(np.full((4, 4, 4), 9, dtype=np.int32), np.eye(4)), entries[1]["label"])
     if cache_rate:
         assert dataset[1]["image"].equal(before)
     else:
@@ -93,9 +93,9 @@ def test_a_bug_in_a_users_transform_is_named_with_its_place_subject_and_log(entr
     dataset = CaseDataset(entries[:1], Compose([LoadImaged("image"), Lambdad("image", fail)]))
     with pytest.raises(InputError) as error:
         dataset[0]
-    place = f"{__file__}:{fail.__code__.co_firstlineno + 1}"
+    location = f"{__file__}:{fail.__code__.co_firstlineno + 1}"
     files = ", ".join(entries[0]["image"])
-    message = f"subject case0: cannot be prepared: ZeroDivisionError: by nothing at {place} ({files})"
+    message = f"subject case0: cannot be prepared: ZeroDivisionError: by nothing at {location} ({files})"
     assert str(error.value) == message
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     report_in_one_line(partial(log_unexpected, options={"output_dir": tmp_path}))
@@ -103,7 +103,7 @@ def test_a_bug_in_a_users_transform_is_named_with_its_place_subject_and_log(entr
     with pytest.raises(SystemExit, match="1"):
         sys.excepthook(type(failure), failure, None)
     assert capsys.readouterr().err == f"error: {message}; the traceback is in {tmp_path}/error.log\n"
-    assert place.replace(":", '", line ') in (tmp_path / "error.log").read_text()
+    assert location.replace(":", '", line ') in (tmp_path / "error.log").read_text()
 
 
 def test_a_case_that_the_machine_lacks_the_memory_for_is_named_without_its_files(entries):

@@ -1,9 +1,5 @@
-"""Postprocessing of regions, against label maps that SciPy's components and holes change step by step."""
+"""Cleanup of regions, compared with SciPy's components and holes on label maps."""
 
-import os
-from pathlib import Path
-
-import nibabel
 import numpy as np
 import pytest
 import torch
@@ -11,13 +7,12 @@ from monai.data import MetaTensor
 from scipy import ndimage
 
 from common.components import box_of
-from common.data import CleanRegionsd, LabelToRegionsd, RegionsToLabeld
+from common.data import NestRegionsd, RegionsToLabeld
 from common.data.cleanup import Steps, cleaned, steps_of, text_of
 from common.data.regions import regions_of
 from tests.support import refused
 
-REAL = Path(os.environ.get("REAL_SCANS", "/nonexistent"))  # *_seg.nii.gz: 1 ventricles, 2 deep grey, 3 hippocampus
-# In the order of the steps: region, its labels, what a removed voxel becomes, what a filled one becomes, and of what
+# In the order of the steps: region, its labels, label of removed voxels, label of filled voxels, labels that are filled
 ORDER = {
     "brats2021": [
         ("WT", [1, 2, 4], 0, 2, [0]),
@@ -79,19 +74,6 @@ def test_cleaned_regions_are_scipys_and_nest(convention):
     assert changes > 40
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="REAL_SCANS is no folder")
-def test_label_maps_of_people_are_cleaned_as_by_scipy():
-    convention = "csf=1,gm=2,wm=3"
-    steps = {"csf": Steps(100), "gm": Steps(largest=True), "wm": Steps(30, largest=True, holes=True)}
-    for file in sorted(REAL.glob("*_seg.nii.gz")):
-        image = nibabel.load(file)
-        label = np.rint(image.get_fdata()).astype(np.uint8)
-        voxel = float(np.prod(image.header.get_zooms()[:3]))
-        result = label_of(cleaned(masks_of(label, convention), convention, steps, voxel), convention)
-        np.testing.assert_array_equal(result, by_scipy(label, convention, steps, voxel))
-        assert (result != label).any()
-
-
 def test_a_region_of_inner_regions_alone_is_their_union():
     convention = "whole=1+2,left=1,right=2"
     label = np.zeros((9, 3, 3), np.uint8)
@@ -107,13 +89,11 @@ def test_the_transform_nests_the_regions_and_takes_the_volume_of_a_voxel_from_th
     regions[2, 6, 6, 6] = 1  # ET alone, which is WT and TC, too
     affine = torch.diag(torch.tensor([2.0, 2.0, 2.0, 1.0]))  # 8 mm3
     pred = {"pred": MetaTensor(regions, affine=affine)}
-    for cleanup, whole in (("WT=9mm3", 64), ("WT=8mm3", 65), ("ET=9mm3", 65), (None, 0)):
-        result = CleanRegionsd("pred", "brats2021", cleanup)(pred)["pred"]
+    for cleanup, whole in (("WT=9mm3", 64), ("WT=8mm3", 65), ("ET=9mm3", 65), (None, 65)):
+        result = NestRegionsd("pred", "brats2021", cleanup)(pred)["pred"]
         assert result.sum(dim=(1, 2, 3))[1] == whole
         torch.testing.assert_close(result.affine, pred["pred"].affine)
-    assert torch.equal(CleanRegionsd("pred", "brats2021", None)(pred)["pred"], regions)
-    label = RegionsToLabeld("pred", "brats2021")(CleanRegionsd("pred", "brats2021", "ET=largest,WT=9mm3")(pred))
-    assert LabelToRegionsd("pred", "brats2021")(label)["pred"][2].sum() == 0
+    assert NestRegionsd("pred", "brats2021", "ET=largest,WT=9mm3")(pred)["pred"][2].sum() == 0
 
 
 def test_empty_masks_stay_empty():

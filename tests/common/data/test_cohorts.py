@@ -1,4 +1,4 @@
-"""The card of docs/how-to/add-a-bundle.md, taken from the page: one file, and every command knows the cohort."""
+"""The card in docs/how-to/add-a-bundle.md makes every command recognise a new cohort."""
 
 import json
 import re
@@ -17,8 +17,8 @@ from deploy.tasks import TASKS
 from scripts.segment import LIKE
 check_convention("isles", "wmh")
 folder = recognised(list_images("wmh"), Naming())
-known = Settings("wmh", ("T1",)).grid.shape, TASKS["wmh"].segments[0].region, LIKE["wmh_finetune"]
-print([*folder.subjects], folder.convention, *known)
+facts = Settings("wmh", ("T1",)).grid.shape, TASKS["wmh"].segments[0].region, LIKE["wmh_finetune"]
+print([*folder.subjects], folder.convention, *facts)
 """
 
 

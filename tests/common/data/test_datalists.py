@@ -45,7 +45,7 @@ def datalist(tmp_path):
 
 @pytest.fixture
 def refused(datalist):
-    """Check that a datalist with this content, or text, is refused in one line; where it can be, also by `write`."""
+    """Return a check that `read` refuses a datalist's content or text in one line, and `write` refuses the content."""
 
     def check(content, message):
         datalist.write_text(content if isinstance(content, str) else json.dumps(content))
@@ -137,7 +137,7 @@ def test_a_missing_modality_is_null_or_taken_for_missing(datalist, content, root
         ("{", "not JSON"),
         (json.dumps(CONTENT)[:-1] + ', "training": []}', r'not JSON .the key "training" occurs twice.; expected'),
         ("[]", "is not of type 'object'"),
-        # the schema and the reader each have a depth that they cannot follow
+        # too deep for the schema, and too deep for the reader
         ('{"name":' * 900 + "1" + "}" * 900, "^datalist "),
         ("[" * 100_000 + "]" * 100_000, "^datalist "),
     ],
@@ -230,16 +230,16 @@ def test_a_file_that_is_no_json_is_not_replaced(tmp_path, content):
 
 
 def test_regions_of_ones_own_are_read_as_text_and_written_as_they_were(datalist, content, refused):
-    own = {"whole": [1, 2], "core": {"labels": [1], "colour": "#d1495b"}, "cavity": 7}
+    custom = {"whole": [1, 2], "core": {"labels": [1], "colour": "#d1495b"}, "cavity": 7}
     del content["label_convention"]
     refused(content, "label_convention and regions: neither; expected one of the two")
     refused(content | {"regions": {"a": [1, 2], "b": [2, 3]}}, r"toy.json: regions=a=1\+2,b=2\+3: a and b overlap")
-    datalist.write_text(json.dumps(content | {"regions": own}))
+    datalist.write_text(json.dumps(content | {"regions": custom}))
     assert datalists.read(datalist)["label_convention"] == "whole=1+2,core=1:d1495b,cavity=7"
     assert datalists.convention_of(datalist, "atlas") == "whole=1+2,core=1:d1495b,cavity=7"
     datalists.write(datalists.read(datalist), datalist)
     written = json.loads(datalist.read_text())
-    assert list(written["regions"].items()) == list((own | {"cavity": [7]}).items())
+    assert list(written["regions"].items()) == list((custom | {"cavity": [7]}).items())
     assert "label_convention" not in written
 
 
@@ -276,7 +276,7 @@ def test_a_subset_has_the_size_asked_for_and_leaves_the_rest(count, fraction, si
 
 
 def test_the_choice_is_the_one_that_sha256_gives_in_whatever_order_the_subjects_are():
-    """From `for n in 0 1 2 3 4 5; do echo $(printf 7/0.5/s$n | sha256sum) s$n; done | sort`, and so for 7/s$n."""
+    """From `for n in 0 1 2 3 4 5; do echo $(printf 7/0.5/s$n | sha256sum) s$n; done | sort`; nested with 7/s$n."""
     content = _numbered(6)
     for entries in (content["training"], content["training"][::-1]):
         turned = {**content, "training": entries}

@@ -1,4 +1,4 @@
-"""MGH and NRRD files beside NIfTI: the same voxels in the same places, and damage in one line."""
+"""MGH and NRRD files give the same voxels and positions as NIfTI; damage is reported in one line."""
 
 import nibabel
 import numpy as np
@@ -39,15 +39,15 @@ def test_voxels_and_places_are_the_same_in_all_formats(tmp_path, suffix):
 def test_an_nrrd_lies_where_itk_puts_it(tmp_path):
     path = write(tmp_path / "a.nrrd")
     scan, _ = read_scan(path)
-    place = sitk.ReadImage(path).TransformContinuousIndexToPhysicalPoint((1.0, 2.0, 3.0))
-    np.testing.assert_allclose((scan.affine @ [1, 2, 3, 1])[:3] * [-1, -1, 1], place, atol=1e-9)
+    position = sitk.ReadImage(path).TransformContinuousIndexToPhysicalPoint((1.0, 2.0, 3.0))
+    np.testing.assert_allclose((scan.affine @ [1, 2, 3, 1])[:3] * [-1, -1, 1], position, atol=1e-9)
     for name, sides in {"right-anterior-superior": (-1, -1), "LAS": (1, -1)}.items():
         other = tmp_path / "b.nrrd"
         other.write_bytes(path.read_bytes().replace(b"left-posterior-superior", name.encode()))
-        place = sitk.ReadImage(other).TransformContinuousIndexToPhysicalPoint((1.0, 2.0, 3.0))
-        found, _ = read_scan(other)
-        np.testing.assert_allclose((found.affine @ [1, 2, 3, 1])[:3] * [-1, -1, 1], place, atol=1e-9)
-        np.testing.assert_allclose(found.affine[:2], scan.affine[:2] * np.array(sides)[:, None])
+        position = sitk.ReadImage(other).TransformContinuousIndexToPhysicalPoint((1.0, 2.0, 3.0))
+        turned, _ = read_scan(other)
+        np.testing.assert_allclose((turned.affine @ [1, 2, 3, 1])[:3] * [-1, -1, 1], position, atol=1e-9)
+        np.testing.assert_allclose(turned.affine[:2], scan.affine[:2] * np.array(sides)[:, None])
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_an_nrrd_lies_where_itk_puts_it(tmp_path):
         (lambda data: data.replace(b"dimension: 3", b"dimension: 4"), "4 dimensions, not 3"),
         (lambda data: data.replace(b"sizes: 5", b"sizes: x"), "invalid literal"),
         (lambda data: data.replace(b"sizes: 5", b"sizes: -5"), "shape -5 x .* with an edge below 1 voxel"),
-        (lambda data: data + b"more", "more than the 420 bytes that its header declares"),
+        (lambda data: data + b"more", "more than 420 bytes, although its header declares 420"),
         (lambda data: data[:-20], "bytes"),
     ],
 )
@@ -101,11 +101,11 @@ def test_all_types_of_voxels_are_those_of_itk(tmp_path, dtype):
     assert voxels.dtype == scan.get_data_dtype() == dtype
 
 
-@pytest.mark.parametrize(("suffix", "place"), [(".mgz", -8), (".nrrd", -8), (".nrrd", -30)])
-def test_a_flipped_bit_in_a_compressed_file_is_found(tmp_path, suffix, place):
+@pytest.mark.parametrize(("suffix", "position"), [(".mgz", -8), (".nrrd", -8), (".nrrd", -30)])
+def test_a_flipped_bit_in_a_compressed_file_is_found(tmp_path, suffix, position):
     path = write(tmp_path / f"a{suffix}")
     data = bytearray(path.read_bytes())
-    data[place] ^= 1
+    data[position] ^= 1
     path.write_bytes(data)
     with pytest.raises(InputError, match=rf"a\{suffix}: "):
         read_scan(path)

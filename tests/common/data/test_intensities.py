@@ -1,4 +1,4 @@
-"""The z-score over the brain, against bodies of known shape and the anatomy that the embedded cohort is made from."""
+"""z-scores over the brain, compared with geometric bodies and the anatomy of synthetic scans."""
 
 from typing import NamedTuple
 
@@ -27,7 +27,7 @@ class Scan(NamedTuple):
 
 
 def scans(layout, skull_stripped, spacing, seed):
-    """The scans of a subject of the embedded cohort, and the anatomy that they were made from."""
+    """Yield the scans of a synthetic subject with their anatomy."""
     rng = np.random.default_rng(seed)
     head = HEADS[COHORTS[layout].head](rng, grid_of(COHORTS[layout], spacing), skull_stripped)
     brain, tissue = (np.zeros(head.grid.shape, bool) for _ in range(2))
@@ -43,14 +43,14 @@ def dice(first, second):
 
 @pytest.fixture(scope="module")
 def head():
-    """A head of the embedded cohort at 3 mm in noisy air, as a scanner gives it, and its brain."""
+    """Return a synthetic head at 3 mm in noisy air, and its brain mask."""
     case = next(scans("atlas", False, SPACING, (0, 0)))
     air = np.random.default_rng(0).uniform(1, 4, case.image.shape)
     return (case.image + air).astype(np.float32), case.brain
 
 
 def test_an_image_without_skull_gets_the_z_score_of_its_voxels_to_the_bit():
-    stripped = torch.tensor(np.stack([each.image for each in scans("ukb", True, 4.0, (0, 0))]))
+    stripped = torch.tensor(np.stack([case.image for case in scans("ukb", True, 4.0, (0, 0))]))
     assert 0.1 < (stripped != 0).float().mean() < 0.5
     image = MetaTensor(stripped, affine=torch.diag(torch.tensor([4.0, 4, 4, 1])))
     result = NormalizeBraind("image")({"image": image.clone()})["image"]
@@ -111,8 +111,8 @@ def test_air_becomes_background_and_bone_does_not():
 @pytest.mark.parametrize("layout", ["atlas", "ukb", "brats"])
 def test_tissue_has_the_scale_of_the_true_brain_in_heads_of_every_contrast(layout):
     for case in scans(layout, False, SPACING, (1, 0)):
-        found = brain_and_head(torch.tensor(case.image), [SPACING] * 3)[0].numpy()
-        mine, true, every = (case.image[mask] for mask in (found, case.brain, case.image != 0))
+        brain = brain_and_head(torch.tensor(case.image), [SPACING] * 3)[0].numpy()
+        mine, true, every = (case.image[mask] for mask in (brain, case.brain, case.image != 0))
         tissue = case.image[case.tissue].mean()
         expected = (tissue - true.mean()) / true.std()
         assert (tissue - mine.mean()) / mine.std() == pytest.approx(expected, abs=0.2), case.modality
@@ -153,7 +153,7 @@ def test_otsu_is_the_best_of_all_thresholds(seed):
     def within(threshold):
         """Variance in the two classes, which Otsu's method minimises."""
         classes = values[values <= threshold], values[values > threshold]
-        return sum(len(each) * each.var() for each in classes if len(each))
+        return sum(len(part) * part.var() for part in classes if len(part))
 
     best = min(map(within, edges))
     assert within(otsu(values)) == pytest.approx(best, rel=0.01)
@@ -164,7 +164,7 @@ def test_otsu_is_the_best_of_all_thresholds(seed):
     ("edge", "depth", "words"), [(17, 24, "brains without skull"), (18, 24, "whole heads"), (17, 17, "")]
 )
 def test_one_measure_tells_brains_from_heads_in_the_z_score_and_in_the_checks(edge, depth, words):
-    """Cubes of 2.5 and 3.0 litres, in voxels of 8 mm; the last is cut by the field of view, as a head in a slab is."""
+    """Cubes of 2.5 and 3.0 L in voxels of 8 mm; the last cube is cut by the field of view, like a head in a slab."""
     image = np.zeros((24, 24, depth), np.float32)
     image[1 : edge + 1, 1 : edge + 1, -edge - 1 :][..., :edge] = 5 + np.random.default_rng(0).random((edge,) * 3)
     assert skull_in(measure(image[None], np.diag([8.0, 8, 8, 1]))) == words

@@ -16,7 +16,7 @@ from common.data.modalities import SPELLINGS, modality_of, split_name
     ],
 )
 def test_usual_spellings_are_known(text, modality):
-    """Those of BraTS 2021 and 2023, the Decathlon (T1gd), BIDS, and what scanners and people write."""
+    """Spellings of BraTS 2021 and 2023, the Decathlon (T1gd), BIDS, scanners and people."""
     assert modality_of(text) == modality
 
 

@@ -1,4 +1,4 @@
-"""How scans were prepared, as their voxels say, and what is refused."""
+"""Measure the preparation of scans, and refuse differences from the training data."""
 
 import nibabel
 import numpy as np
@@ -29,18 +29,18 @@ def ball(shape=(40, 40, 40), radius=15, shift=0):
 
 
 def ranges(**changes):
-    found = {"spacing": [1.0, 1.0, 1.0], "extent": [140.0, 170.0, 140.0], "volume": 1.9, "air": 0.0, "overlap": 0.99}
-    return {name: [changes.get(name, value)] * 2 for name, value in found.items()}
+    figures = {"spacing": [1.0, 1.0, 1.0], "extent": [140.0, 170.0, 140.0], "volume": 1.9, "air": 0.0, "overlap": 0.99}
+    return {name: [changes.get(name, value)] * 2 for name, value in figures.items()}
 
 
 def test_figures_of_a_ball_of_known_size():
     image, affine = np.stack([100 * ball(), 7 * ball(shift=1)]), np.diag([2.0, 1.0, 3.0, 1.0])
-    found = measure(image, affine)
-    assert found["spacing"] == [[2, 1, 3]] * 2
-    assert found["extent"] == [[30 * 2, 29, 29 * 3]] * 2  # 29 voxels across; the second channel is one further
-    assert found["volume"] == [round(ball().sum() * 6 / 1e6, 3)] * 2
-    assert found["air"] == [0, 0]
-    assert found["overlap"] == [round(2 * (image[0] * image[1] > 0).sum() / (image > 0).sum(), 3)] * 2
+    figures = measure(image, affine)
+    assert figures["spacing"] == [[2, 1, 3]] * 2
+    assert figures["extent"] == [[30 * 2, 29, 29 * 3]] * 2  # 29 voxels across; the second channel is one further
+    assert figures["volume"] == [round(ball().sum() * 6 / 1e6, 3)] * 2
+    assert figures["air"] == [0, 0]
+    assert figures["overlap"] == [round(2 * (image[0] * image[1] > 0).sum() / (image > 0).sum(), 3)] * 2
     assert measure(-np.ones((1, 4, 4, 4), np.float32), BRATS)["extent"] == [[0, 0, 0]] * 2
 
 
@@ -76,9 +76,9 @@ def test_overlap_is_the_lowest_dice_with_the_first_brain_that_is_there():
 def test_each_check_finds_its_difference_alone(changes, check, text):
     within = {"spacing": [1.05, 0.95, 1.0], "volume": 2.4, "extent": [110.0, 200.0, 120.0], "air": 0.15}
     assert differences(ranges(overlap=0.96, **within), ranges()) == {}
-    found = differences(ranges(**changes), ranges())
-    assert found.keys() == {check} <= set(PREPARATION_CHECKS)
-    assert text in str(found[check])
+    problems = differences(ranges(**changes), ranges())
+    assert problems.keys() == {check} <= set(PREPARATION_CHECKS)
+    assert text in str(problems[check])
 
 
 def test_ranges_that_span_several_scans_widen_what_is_expected():
@@ -97,8 +97,8 @@ def test_scans_of_a_training_that_do_not_belong_together_are_doubted():
     small, noisy, head = ranges(spacing=[1.0, 1.0, 0.9]), ranges(air=0.25), ranges(volume=4.0, air=1.0)
     alike = {"a": ranges(), "b": ranges(spacing=[1.05, 1.0, 0.95], air=0.15)}
     assert doubts(alike) == doubts({"a": head, "b": head}) == doubts(alike | {"c": small}, [1, 1, 1]) == {}
-    found = {check: str(problem) for check, problem in doubts(alike | {"c": small, "d": noisy}).items()}
-    assert found == {
+    problems = {check: str(problem) for check, problem in doubts(alike | {"c": small, "d": noisy}).items()}
+    assert problems == {
         "spacing": "c: voxels of 1 x 1 x 0.9 mm; expected 1 x 1 x 1 mm, as in the first subject; "
         "--spacing resamples scans",
         "air": "d: 25% of the volume's border is not 0; expected 0 around the brain, as in scans without skull",
@@ -112,14 +112,14 @@ def test_scans_of_a_training_that_do_not_belong_together_are_doubted():
 
 
 def test_all_that_is_not_accepted_is_refused_in_one_line():
-    found = differences(ranges(spacing=[2.0, 2.0, 2.0], air=1.0), ranges())
+    problems = differences(ranges(spacing=[2.0, 2.0, 2.0], air=1.0), ranges())
     with pytest.raises(
         InputError, match=r"^preparation differs .*: voxels .*; 100% .* \(--spacing .* --accept='\[spacing,air\]'"
     ):
-        refuse(found, [])
+        refuse(problems, [])
     with pytest.raises(InputError, match=r"^preparation differs .*: 100% .*; expected 0% \(.*, --accept='\[air\]'"):
-        refuse(found, ["spacing"])
-    refuse(found, ["spacing", "air"])
+        refuse(problems, ["spacing"])
+    refuse(problems, ["spacing", "air"])
 
 
 def scan(image, spacing=1.0):
@@ -149,9 +149,9 @@ def test_a_few_cases_are_measured_in_ras(tmp_path):
         affine = np.diag([-1.0, 1.0, 2.0 if number == 8 else 1.0, 1.0])
         nibabel.save(nibabel.Nifti1Image(volume, affine), file)
         cases.append({"subject": str(number), "image": [str(file)]})
-    found = union([*map(measure_case, spread(cases, 3))])  # 0, 4 and 8
-    assert found["spacing"] == [[1, 1, 1], [1, 1, 2]]
-    assert found["extent"] == [[5, 6, 3], [13, 6, 6]]
+    measured = union([*map(measure_case, spread(cases, 3))])  # 0, 4 and 8
+    assert measured["spacing"] == [[1, 1, 1], [1, 1, 2]]
+    assert measured["extent"] == [[5, 6, 3], [13, 6, 6]]
     (tmp_path / "4.nii.gz").write_bytes(b"")
     with pytest.raises(InputError, match=r"subject 4: .*4\.nii\.gz"):
         measure_case(cases[4])

@@ -1,4 +1,4 @@
-"""What a model says of its training: nothing that the record does not."""
+"""Descriptions of a model's training data state only facts of the record."""
 
 import pytest
 

@@ -3,28 +3,17 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from monai.data import MetaTensor
 
 from common.data import regions
-from common.data.transforms import LabelToRegionsd, NestRegionsd, RegionsToLabeld
+from common.data.transforms import NestRegionsd
 from common.errors import InputError
 
 
 def test_conventions_with_the_same_regions_are_read_alike():
     assert regions.alike("brats2021") == regions.alike("brats2023") == ("brats2023", "brats2021")
     assert regions.alike("brats2024") == ("brats2024",)
-    assert regions.alike("lesion=2") == ("lesion=2",)  # another label than that of atlas
+    assert regions.alike("lesion=2") == ("lesion=2",)  # atlas has label 1
     assert regions.aliases_of(regions.alike("brats2023")) == {4: 3}
-
-
-def test_regions_of_paediatric_tumours_give_back_their_four_labels():
-    """ET 1, NET 2, CC 3, ED 4; the core is all but the oedema."""
-    regions_of_labels = regions.regions_of("brats2024peds")
-    assert regions_of_labels["WT"] - regions_of_labels["TC"] == {4}
-    labels = torch.arange(5).reshape(1, 5, 1, 1)
-    channels = LabelToRegionsd("label", "brats2024peds")({"label": MetaTensor(labels)})
-    painted = RegionsToLabeld("label", "brats2024peds")(channels)["label"]
-    assert painted.flatten().tolist() == [0, 1, 2, 3, 4]
 
 
 OWN = "core=1+3:d1495b,whole=1+2+3,cavity=7"
@@ -52,7 +41,7 @@ VISION = {  # of linear RGB; Machado et al., IEEE TVCG 2009, severity 1
 
 
 def seen(colour, vision):
-    """A colour in CIELAB."""
+    """Return a colour in CIELAB as seen with a kind of colour vision."""
     levels = np.array([*bytes.fromhex(colour[1:])]) / 255
     linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
     to_xyz = [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.072175], [0.0193339, 0.119192, 0.9503041]]
@@ -63,9 +52,9 @@ def seen(colour, vision):
 @pytest.mark.parametrize("vision", VISION)
 @pytest.mark.parametrize("convention", [*regions.CONVENTIONS, "a=1,b=2,c=3,d=4,e=5,f=6"])
 def test_colours_of_regions_are_told_apart_with_every_kind_of_colour_vision(convention, vision):
-    """A distance of 2 is just noticed; green and red of the same lightness, #4dac6d and #d1495b, are 8 apart."""
+    """Distances in CIELAB: 2 is just noticeable; #4dac6d (green) and #d1495b (red), of equal lightness, are 8 apart."""
     pairs = combinations(regions.colours(convention).values(), 2)
-    assert all(np.linalg.norm(seen(one, vision) - seen(other, vision)) > 15 for one, other in pairs)
+    assert all(np.linalg.norm(seen(first, vision) - seen(second, vision)) > 15 for first, second in pairs)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +79,7 @@ def test_regions_that_a_label_map_cannot_hold_are_refused(text, message):
 
 
 def test_the_innermost_region_gives_a_voxel_its_label():
-    """A region within two others, one apart, and one that is all inner regions and so has no value of its own."""
+    """Nested regions, a disjoint region, and a region without a label outside its inner regions."""
     text = "whole=1+2+3+4,core=1+3+4,a=1+3,b=4,c=9"
     painted = np.zeros(5, dtype=int)
     members = np.array(
@@ -99,15 +88,6 @@ def test_the_innermost_region_gives_a_voxel_its_label():
     for channel, value in regions.painting_order(text):
         painted[members[channel]] = value
     assert painted.tolist() == [2, 1, 1, 4, 9]  # core alone takes 1, its smallest value
-
-
-@pytest.mark.parametrize("convention", [OWN, *regions.CONVENTIONS])
-def test_a_label_map_of_regions_gives_the_regions_back(convention):
-    label = MetaTensor(torch.tensor(sorted(regions.known_labels(convention)), dtype=torch.uint8).view(1, -1, 1, 1))
-    channels = LabelToRegionsd("label", convention)({"label": label})["label"]
-    again = RegionsToLabeld("label", convention)({"label": channels})["label"]
-    assert torch.equal(LabelToRegionsd("label", convention)({"label": again})["label"], channels)
-    assert torch.equal(NestRegionsd("label", convention)({"label": channels})["label"], channels)
 
 
 def test_regions_that_are_apart_share_no_voxel_in_what_is_measured():

@@ -1,4 +1,4 @@
-"""Checks of headers; each test damages one file of a sound case."""
+"""Checks of headers; the tests damage files of a valid case."""
 
 import gzip
 import os
@@ -10,8 +10,21 @@ import numpy as np
 import pytest
 
 from common.data.scan_checks import absent_regions, broken_file, check_headers, check_labels, read_headers
+from common.data.transforms import LoadScand
 from common.errors import InputError
-from tests.damaged_scans import CASE, HEADERS, SHAPE, absolute, brain, break_checksum, cut, save, shifted, write_case
+from tests.damaged_scans import (
+    CASE,
+    HEADERS,
+    SHAPE,
+    absolute,
+    brain,
+    break_checksum,
+    cut,
+    lesion,
+    save,
+    shifted,
+    write_case,
+)
 from tests.support import execute
 
 
@@ -49,10 +62,13 @@ def test_a_dimension_of_one_more_and_one_modality_in_two_channels_are_sound(fold
 def test_affines_are_the_same_up_to_a_thousandth_of_a_millimetre(folder):
     save(folder / "t1.nii.gz", brain(1), shifted(0.0009))
     check_headers([absolute(folder)])
+    LoadScand(["image", "label"])(absolute(folder))
     for seed, file in enumerate(CASE["image"]):
-        save(folder / file, brain(seed), shifted(500 if seed else 500.003))
-    with pytest.raises(InputError, match=r"affine differs by up to 0.00299 mm"):
-        check_headers([absolute(folder, {"subject": "s", "image": CASE["image"]})])
+        save(folder / file, brain(seed), shifted(500))
+    save(folder / "seg.nii.gz", lesion(1), shifted(500.003))
+    for check in (lambda case: check_headers([case]), LoadScand(["image", "label"])):
+        with pytest.raises(InputError, match=r"seg.nii.gz: affine differs by up to 0.00299 mm; expected that of flair"):
+            check(absolute(folder))
 
 
 def test_a_plain_file_that_is_too_short_is_told_by_its_headers(tmp_path):
@@ -65,7 +81,7 @@ def test_a_plain_file_that_is_too_short_is_told_by_its_headers(tmp_path):
 
 
 def test_gzip_files_of_several_parts_and_nifti_2_are_sound(tmp_path):
-    """bgzip writes parts: such a file ends with the last part's length, not the whole one's."""
+    """bgzip writes several members; the file ends with the length of the last member, not of all."""
     save(tmp_path / "t1.nii", brain())
     content = (tmp_path / "t1.nii").read_bytes()
     (tmp_path / "t1.nii.gz").write_bytes(gzip.compress(content[:500]) + gzip.compress(content[500:]))
@@ -75,7 +91,7 @@ def test_gzip_files_of_several_parts_and_nifti_2_are_sound(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("place", "kind", "sound", "broken", "message"),  # place of a field in the header, by the standard
+    ("offset", "kind", "sound", "broken", "message"),  # offset of a field in the header, by the standard
     [
         (108, "<f4", [[352]], [[0]], "voxels start at byte 0; expected 352 or later, after the header$"),  # vox_offset
         (84, "<f4", [[1]], [[0]], r".*pixdim 0, so the size of its voxels is unknown"),  # pixdim[2]
@@ -86,14 +102,14 @@ def test_gzip_files_of_several_parts_and_nifti_2_are_sound(tmp_path):
         (42, "<i2", [SHAPE], [[1024, 1024, 768]], "shape .* 768, which takes 3 GiB in float32; expected 2 GiB at mo"),
     ],
 )
-def test_fields_that_mislead_a_reader_are_refused(tmp_path, place, kind, sound, broken, message):
+def test_fields_that_mislead_a_reader_are_refused(tmp_path, offset, kind, sound, broken, message):
     image = nibabel.Nifti1Image(brain(), np.eye(4))
     image.set_sform(None, 0)
     image.set_qform(np.eye(4), 1)
     case = {"subject": "s", "image": [str(tmp_path / "t1.nii")]}
     for values in (*sound, *broken):
         content, field = bytearray(image.to_bytes()), np.array(values, kind).tobytes()
-        content[place : place + len(field)] = field
+        content[offset : offset + len(field)] = field
         (tmp_path / "t1.nii").write_bytes(content)
         if values in sound:
             check_headers([case])
@@ -144,7 +160,7 @@ def test_headers_without_orientation_are_warned_of(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("x", "shift", "pixdim", "found"),
+    ("x", "shift", "pixdim", "value"),
     [
         (-1, 0, 1, "sform and qform (RAS and LAS) place voxels up to 18 mm apart"),  # 9 + 9
         (1, 0.4, 1, ""),
@@ -153,7 +169,7 @@ def test_headers_without_orientation_are_warned_of(tmp_path, capsys):
         (None, 0, 2, "sform and pixdim place voxels up to 15.8 mm apart"),  # the corner at (9, 11, 7)
     ],
 )
-def test_two_places_of_a_voxel_are_warned_of_beyond_half_of_it(tmp_path, x, shift, pixdim, found):
+def test_two_places_of_a_voxel_are_warned_of_beyond_half_of_it(tmp_path, x, shift, pixdim, value):
     scan = nibabel.Nifti1Image(brain(), np.eye(4))
     scan.header["pixdim"][1:4] = pixdim
     if x is not None:
@@ -162,8 +178,8 @@ def test_two_places_of_a_voxel_are_warned_of_beyond_half_of_it(tmp_path, x, shif
         scan.set_qform(affine, 1)
     nibabel.save(scan, tmp_path / "t1.nii")
     problems, _, _ = read_headers({"subject": "s", "image": [str(tmp_path / "t1.nii")]}, "")
-    text = f"{tmp_path}/t1.nii: {found}; expected equal positions (the sform is used)"
-    assert [(problem.check, str(problem)) for problem in problems] == ([("orientation", text)] if found else [])
+    text = f"{tmp_path}/t1.nii: {value}; expected equal positions (the sform is used)"
+    assert [(problem.check, str(problem)) for problem in problems] == ([("orientation", text)] if value else [])
 
 
 def test_the_broken_one_of_several_files_is_found_with_the_reason(folder):
@@ -176,6 +192,6 @@ def test_the_broken_one_of_several_files_is_found_with_the_reason(folder):
     assert broken_file(files) == (files[1], "Compressed file ended before the end-of-stream marker was reached")
     (folder / "flair.nii.gz").unlink()
     assert broken_file(files) == (files[0], "no such file")
-    for make, what in ((Path.mkdir, "a folder"), (os.mkfifo, "not a regular file"), (link_to_itself, "a broken link")):
-        make(folder / what)
-        assert broken_file([folder / what]) == (str(folder / what), what)
+    for make, kind in ((Path.mkdir, "a folder"), (os.mkfifo, "not a regular file"), (link_to_itself, "a broken link")):
+        make(folder / kind)
+        assert broken_file([folder / kind]) == (str(folder / kind), kind)

@@ -1,4 +1,4 @@
-"""The one listing of a folder, and the account of every image file in it."""
+"""Listing of a folder, and the account of its image files."""
 
 import os
 from pathlib import Path
@@ -107,8 +107,8 @@ def test_the_account_counts_files_and_folders(tmp_path):
 
 
 def test_a_cohort_of_many_small_files_is_not_read_beyond_its_places(tmp_path):
-    places = ["T1/T1_brain_to_MNI.nii.gz", "T1/T1_fast/seg.nii.gz", "other/a.nii.gz"]
-    touch(tmp_path, *(f"1000012_20252_2_0/{place}" for place in places))
+    files = ["T1/T1_brain_to_MNI.nii.gz", "T1/T1_fast/seg.nii.gz", "other/a.nii.gz"]
+    touch(tmp_path, *(f"1000012_20252_2_0/{file}" for file in files))
     data = read_cohort("ukb", tmp_path)
     assert data.listing.folders == ("1000012_20252_2_0", "1000012_20252_2_0/T1")
     assert data.subjects["1000012_2_0"].images == {"T1": "1000012_20252_2_0/T1/T1_brain_to_MNI.nii.gz"}

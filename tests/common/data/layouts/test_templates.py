@@ -1,4 +1,4 @@
-"""Templates and words on paths."""
+"""Match paths with templates and words."""
 
 import fnmatch
 
@@ -37,7 +37,7 @@ def test_a_pattern_of_one_name_is_that_of_fnmatch(pattern, name):
 
 
 @pytest.mark.parametrize(
-    "layout", [layout for cohort in COHORTS.values() for layout in cohort.layouts], ids=lambda one: one.title
+    "layout", [layout for cohort in COHORTS.values() for layout in cohort.layouts], ids=lambda layout: layout.title
 )
 def test_a_template_reads_what_it_writes(layout):
     values = {"person": "7", "visit": "2_0", "session": "1", "above": ""}
