@@ -20,6 +20,7 @@ from ..data.datasets import Batches
 from ..data.scan_checks import files_in
 from ..errors import ArgumentError, InputError, show
 from ..ssl.networks import in_precision
+from ..values import flag
 from .finetuning import frozen
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -33,9 +34,9 @@ def precision(amp: bool | str, device: str | torch.device) -> torch.dtype:
         device: Device of the network; fp16 needs a GPU.
 
     Raises:
-        ArgumentError: The device does not support fp16.
+        ArgumentError: `amp` is unknown, or the device does not support fp16.
     """
-    kind = torch.device(device).type
+    kind, amp = torch.device(device).type, flag("amp", amp, *PRECISIONS)
     if amp is True:
         amp = "bf16" if kind != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     if amp is False:

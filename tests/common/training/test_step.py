@@ -99,11 +99,12 @@ def test_batches_of_a_step(given, steps):
 
 
 def test_a_step_that_cannot_be_is_refused():
-    with refused("amp", "fp16"):
-        precision("fp16", "cpu")
-    for given in ((128, 2, 48), (2, 4, 1)):
-        with refused("global_batch_size", given[0]):
-            accumulation_steps(*given)
+    for amp in ("fp16", "fp8"):
+        with refused("amp", amp):
+            precision(amp, "cpu")
+    for counts in ((128, 2, 48), (2, 4, 1)):
+        with refused("global_batch_size", counts[0]):
+            accumulation_steps(*counts)
 
 
 # The step
