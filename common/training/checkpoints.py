@@ -14,7 +14,7 @@ from ignite.handlers import EarlyStopping
 from torch import nn
 
 from ..data.datasets import Steps
-from ..errors import ArgumentError, InputError, check_number, show
+from ..errors import ArgumentError, InputError, check_number, choice, show
 from ..files import move_aside, values_in
 from ..weights.storage import load, versions, write
 from .plan import Plan
@@ -26,22 +26,17 @@ from .signals import PREEMPTED, StopRequest
 class BestModel:
     """Save the network and the run's settings as `model.pt` whenever a validation is better than all before.
 
-    A validation before the first iteration does not count. A network with NaN or infinity raises `InputError`.
+    `loss` names the metric to minimise; None: the validator's key metric is maximised. A validation before the first
+    iteration does not count. Raise `ArgumentError` if a validation lacks the metric, and `InputError` if the network
+    contains NaN or infinity.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        network: nn.Module,
-        validator: Engine,
-        lower_is_better: bool = False,
-        metric: str | None = None,
-    ) -> None:
+    def __init__(self, plan: Plan, network: nn.Module, validator: Engine, loss: str | None = None) -> None:
         self.file, self.network, self.validator = Path(plan.options.ckpt_dir) / "model.pt", network, validator
-        self.metric = metric
+        self.loss = loss
         self.metadata = plan.settings | {"versions": versions()}
-        self.is_better = operator.lt if lower_is_better else operator.gt  # false for NaN
-        self.best = math.inf if lower_is_better else -math.inf
+        self.is_better = operator.gt if loss is None else operator.lt  # false for NaN
+        self.best = -math.inf if loss is None else math.inf
 
     def attach(self, trainer: Engine) -> None:
         """Save after each validation that is the best so far; `trainer` counts the iterations."""
@@ -49,19 +44,18 @@ class BestModel:
 
     @property
     def name(self) -> str:
-        """The name of the metric that selects the checkpoint."""
-        return self.metric or str(self.validator.state.key_metric_name)
+        """Name of the metric that selects the checkpoint."""
+        return self.loss or str(self.validator.state.key_metric_name)
 
     def save(self, trainer: Engine) -> None:
         """Save the network if the latest validation is the best so far."""
-        name = self.name
-        metric = self.validator.state.metrics[name]
+        metric = choice("best_metric", self.name, self.validator.state.metrics)
         if trainer.state.iteration == 0 or not self.is_better(metric, self.best):
             return
         self.best = metric
         if idist.get_rank() == 0:
             _refuse_nan(self.network, self.file)
-            reached = {"iteration": trainer.state.iteration, name: metric}
+            reached = {"iteration": trainer.state.iteration, self.name: metric}
             weights = self.network.state_dict()
             weights = {key: tensor.contiguous() for key, tensor in weights.items()}  # not channels-last
             write({"network": weights, "metadata": self.metadata | {"reached": reached}}, self.file)

@@ -69,7 +69,7 @@ def training_handlers(
         plan.settings["tasks"] = [task.name for task in loss.tasks]
         choice("best_metric", best_metric, dict.fromkeys(["total", *plan.settings["tasks"]]))
     average = average or Average(network)
-    best = BestModel(plan, average.network, validator, lower_is_better=best_metric is not None, metric=best_metric)
+    best = BestModel(plan, average.network, validator, best_metric)
     trackers, other_handlers = separate(handlers)
     results = {"model": models / "model.pt", "record": output / "run.json", "pictures": output / "pictures"}
     record = TrainingRecord(plan, validator, weights_report, trackers, [results["model"], results["record"]])

@@ -82,7 +82,7 @@ class Training:
         data = dataset()
         steps = Steps(DataLoader(data, batch_size=2, sampler=CaseSampler(data, seed=3)), accumulation_steps=2)
         step = Step()
-        self.best = BestModel(plan, self.network, self.validator, lower_is_better)
+        self.best = BestModel(plan, self.network, self.validator, "score" if lower_is_better else None)
         objects = {"network": self.network, "optimizer": self.optimizer, "lr_scheduler": self.schedule, "step": step}
         objects |= {"record": self.record, "best": self.best}
         ends = [] if patience is None else [EarlyStop(patience, self.best)]

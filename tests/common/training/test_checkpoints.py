@@ -325,7 +325,7 @@ def test_the_best_network_is_kept(tmp_path, straight, scores, lower_is_better, b
 def test_a_metric_other_than_the_key_metric_may_choose(tmp_path):
     """As the public code chooses by the reconstruction (DIFF-26)."""
     validator, trainer = Engine(print), SimpleNamespace(state=SimpleNamespace(iteration=0))
-    best = BestModel(plan_of(tmp_path), nn.Linear(1, 1), validator, lower_is_better=True, metric="reconstruction")
+    best = BestModel(plan_of(tmp_path), nn.Linear(1, 1), validator, "reconstruction")
     validator.state.key_metric_name = "total"
     reached = []
     for total, reconstruction in [(3.0, 0.5), (2.0, 0.6), (4.0, 0.4)]:
@@ -337,6 +337,9 @@ def test_a_metric_other_than_the_key_metric_may_choose(tmp_path):
     assert reached == [first, first, last]
 
 
+    validator.state.metrics = {"total": 1.0}  # as if an overlay had replaced the metrics
+    with refused("best_metric", "reconstruction", "expected one of total"):
+        best.save(trainer)
 def test_a_resumed_run_remembers_the_best(tmp_path):
     Training(tmp_path, 2, [0.9, 0.8])
     Training(tmp_path, 3, [0.85], resume=True)
