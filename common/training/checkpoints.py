@@ -71,31 +71,23 @@ class BestModel:
             show(f"warning: {self.file}: missing; the next validation better than {state:.4f} writes it again")
 
 
-class EarlyStop:
+class EarlyStop(EarlyStopping):
     """End the run after `patience` validations in a row without a new best score; a resumed run continues the count."""
 
     def __init__(self, patience: int, best: BestModel) -> None:
-        self.best = best
-        sign = -1 if best.is_better is operator.lt else 1
-        self._stopping = EarlyStopping(patience, lambda _: sign * best.best, Engine(lambda *_: None))
+        sign = -1 if best.loss else 1
+        super().__init__(patience, lambda _: sign * best.best, Engine(lambda *_: None))
+        self.validator = best.validator
 
     def attach(self, trainer: Engine) -> None:
         """End the run of `trainer`. List this handler after `RunStates`, which restores the count of a resumed run."""
-        self._stopping.trainer = trainer
+        self.trainer = trainer
         trainer.add_event_handler(Events.STARTED, self._end_if_stopped)
-        self.best.validator.add_event_handler(Events.COMPLETED, self._stopping)
+        self.validator.add_event_handler(Events.COMPLETED, self)
 
     def _end_if_stopped(self, trainer: Engine) -> None:
-        if self._stopping.counter >= self._stopping.patience:
+        if self.counter >= self.patience:
             trainer.terminate()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the best score and the number of validations since then."""
-        return dict(self._stopping.state_dict())
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the count from the resumed run."""
-        self._stopping.load_state_dict(state)
 
 
 class RunStates:
