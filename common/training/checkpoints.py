@@ -106,12 +106,10 @@ class RunStates:
         validator: Engine,
         local_objects: Mapping[str, Any] | None = None,
     ) -> None:
-        self.plan, self.folder, self.source = plan, Path(plan.options.ckpt_dir), plan.resumed_from
+        self.plan, self.options, self.folder = plan, plan.options, Path(plan.options.ckpt_dir)
         self.objects, self.local_objects = dict(objects), dict(local_objects or {})
         self.steps, self.validator = steps, validator
         self.metadata = plan.settings | {"versions": versions()}
-        self.save_interval, self.keep = plan.options.save_interval, plan.options.keep
-        self.iterations = plan.options.iterations  # may be in epochs
         self._stop = StopRequest()
 
     def attach(self, trainer: Engine) -> None:
@@ -125,19 +123,20 @@ class RunStates:
     def _start(self, trainer: Engine) -> None:
         self._stop.watch(trainer, self.steps.dataloader, self.validator.data_loader)
         self.plan.begin()  # a federated client starts its trainer in each round
-        if self.source:
-            self.load(trainer, self.source)
-        if not trainer.has_event_handler(self._save_or_end):
-            if self.source is None and idist.get_rank() == 0:
-                move_aside(self.folder / "model.pt")  # left by an earlier run without a saved state
-            trainer.add_event_handler(Events.COMPLETED, self.plan.options.release_folders)
-            trainer.add_event_handler(Events.ITERATION_COMPLETED, self._after_iteration)  # attached now to run last
-            trainer.add_event_handler(Events.EPOCH_COMPLETED, self._save_or_end)
+        if trainer.has_event_handler(self._save_or_end):
+            return
+        if self.plan.resumed_from:
+            self.load(trainer, self.plan.resumed_from)
+        elif idist.get_rank() == 0:
+            move_aside(self.folder / "model.pt")  # left by an earlier run without a saved state
+        trainer.add_event_handler(Events.COMPLETED, self.options.release_folders)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, self._after_iteration)  # attached now to run last
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._save_or_end)
 
     def _after_iteration(self, trainer: Engine) -> None:
         iteration = trainer.state.iteration
         if iteration % trainer.state.epoch_length:  # the end of an epoch is saved after its validation
-            self._save_or_end(trainer, due=iteration % self.save_interval == 0)
+            self._save_or_end(trainer, due=iteration % self.options.save_interval == 0)
 
     def _save_or_end(self, trainer: Engine, due: bool = True) -> None:
         number = int(idist.all_reduce(self._stop.number, op="MAX"))  # one process may have received the signal, or all
@@ -149,7 +148,7 @@ class RunStates:
             if idist.get_rank() == 0:
                 name = signal.Signals(number).name
                 show(f"{name}: saved {file}; resume=true continues from it; status {PREEMPTED}")
-            self.plan.options.release_folders()
+            self.options.release_folders()
             raise SystemExit(PREEMPTED)
 
     def save(self, trainer: Engine) -> Path:
@@ -161,7 +160,7 @@ class RunStates:
             _refuse_nan(self.objects["network"], file)
             write(shared | {"ranks": ranks, "metadata": self.metadata}, file)
             states = saved_states(self.folder)  # later files, if any, are damaged: the resumed run skipped them
-            for older in states[: states.index(file) + 1][: -self.keep]:
+            for older in states[: states.index(file) + 1][: -self.options.keep]:
                 older.unlink()
         return file
 
@@ -179,7 +178,7 @@ class RunStates:
         if int(file.stem.removeprefix("iteration-")) != reached:
             raise InputError(file, f"holds iteration {reached}", f"the name iteration-{reached:07d}.pt")
         if reached > trainer.state.epoch_length * trainer.state.max_epochs:
-            raise ArgumentError("iterations", self.iterations, f"{file} has reached iteration {reached} already")
+            raise ArgumentError("iterations", self.options.iterations, f"{file} has reached iteration {reached}")
         self.steps.begin_after(reached)
         if idist.get_rank() == 0:
             if ranks != idist.get_world_size():

@@ -396,15 +396,17 @@ def test_only_the_main_process_writes(tmp_path, monkeypatch):
     assert list((tmp_path / "models").iterdir()) == []
 
 
-def test_a_trainer_that_starts_again_saves_once(tmp_path, monkeypatch):
-    """As that of a federated client in each round."""
-    run, numbers = Training(tmp_path, 1), []
+def test_a_trainer_that_starts_again_saves_once_and_resumes_once(tmp_path, monkeypatch):
+    """A federated client starts its trainer in each round."""
+    Training(tmp_path, 1)
+    run, numbers = Training(tmp_path, 1, resume=True), []
     monkeypatch.setattr(RunStates, "save", lambda self, trainer: numbers.append(trainer.state.iteration))
     for run.trainer.state.max_epochs in (2, 3):
         run.trainer.run()
     assert numbers == [6, 9]
 
 
+    assert len(run.losses) == 6
 # Signals
 
 
