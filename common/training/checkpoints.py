@@ -19,7 +19,7 @@ from ..files import move_aside, values_in
 from ..weights.storage import load, versions, write
 from .plan import Plan
 from .random_states import random_state, set_random_state
-from .resume import saved_states
+from .resume import iteration_of, saved_states
 from .signals import PREEMPTED, StopRequest
 
 
@@ -175,7 +175,7 @@ class RunStates:
         except Exception as error:  # objects raise any exception for a foreign state
             raise InputError(file, f"cannot be resumed by a run of this network ({error!r:.80})") from error
         reached = trainer.state.iteration
-        if int(file.stem.removeprefix("iteration-")) != reached:
+        if iteration_of(file) != reached:
             raise InputError(file, f"holds iteration {reached}", f"the name iteration-{reached:07d}.pt")
         if reached > trainer.state.epoch_length * trainer.state.max_epochs:
             raise ArgumentError("iterations", self.options.iterations, f"{file} has reached iteration {reached}")

@@ -14,6 +14,13 @@ from ..weights.storage import load
 RESUMABLE = {option.name for option in OPTIONS.values() if option.resumable} | {"epochs", "dataset"}
 # Changes that a user may accept -> settings that may then differ
 CHANGES = {"subjects": ("subjects", "dataset", "missing_modalities"), "learning_rate": ("learning_rate",)}
+# Options -> value that turns them off; a saved run without the option had it off
+OFF: dict[str, Any] = {
+    **dict.fromkeys(("average_decay", "frozen_iterations", "modality_dropout"), 0),
+    **dict.fromkeys(("divisible_foreground", "gather_negatives", "normalize_crops"), False),
+    **dict.fromkeys(("max_grad_norm", "modality_aliases", "spacing"), None),
+    **{"flips": [], "missing_modalities": [], "without": [], "pretrained_lr_factor": 1},
+}
 
 
 class Resumed(NamedTuple):
@@ -59,8 +66,13 @@ def resumable(
 
 def saved_states(folder: Path) -> list[Path]:
     """Return the `iteration-N.pt` files of a folder, oldest first."""
-    files = {path: re.fullmatch(r"iteration-(\d+)\.pt", path.name) for path in folder.glob("iteration-*.pt")}
-    return sorted((path for path, match in files.items() if match), key=lambda path: int(path.stem.split("-")[1]))
+    files = (path for path in folder.glob("iteration-*.pt") if re.fullmatch(r"iteration-\d+", path.stem))
+    return sorted(files, key=iteration_of)
+
+
+def iteration_of(file: Path) -> int:
+    """Return the iteration in the name of a saved state."""
+    return int(file.stem.removeprefix("iteration-"))
 
 
 def last_readable(saved: Sequence[Path], falls_back: bool) -> tuple[Path, Mapping[str, Any]]:
@@ -101,15 +113,11 @@ def _changes(
                 now.get("datalist"),
                 f"subjects or splits differ from those that {file} was trained on{hint}",
             )
-    saved_parts, parts = dict(before.get("components") or {}), now.get("components", {})
+    saved_parts, parts = before.get("components") or {}, now.get("components", {})
     if "learning_rate" in accepted:
         saved_parts, parts = _without_rate(saved_parts, before), _without_rate(parts, now)
-    pairs = [
-        (name, before[name], now[name])
-        for name in sorted(before.keys() & now.keys() - RESUMABLE - may_differ - {"components"})
-    ]
-    lacking = sorted((now.keys() - before.keys()) & OPTIONS.keys() - RESUMABLE - may_differ)
-    pairs += [(name, None, now[name] or None) for name in lacking]  # an option that the saved run did not know was off
+    compared = now.keys() & (before.keys() | OPTIONS.keys()) - RESUMABLE - may_differ - {"components"}
+    pairs = [(name, {**OFF, **before}.get(name, "none"), now[name]) for name in sorted(compared)]
     pairs += [(name, saved_parts.get(name), parts[name]) for name in sorted(parts)] if saved_parts else []
     for name, saved, value in pairs:  # components last: they contain the options' values
         if saved != value:
@@ -118,8 +126,7 @@ def _changes(
     earlier = tuple(before.get("changes", ()))
     if all(before.get(change) == now.get(change) for change in accepted):
         return earlier
-    iteration = int(file.stem.split("-")[1])
-    if iteration >= now.get("iterations", math.inf):
+    if (iteration := iteration_of(file)) >= now.get("iterations", math.inf):
         raise ArgumentError(
             "resume_changes", [*accepted], f"the run has ended at iteration {iteration}", "more --iterations"
         )
