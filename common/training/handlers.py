@@ -27,6 +27,7 @@ from ..data.regions import display_order, regions_of
 from ..drawing import Figure, pixels_of
 from ..errors import ArgumentError, InputError, one_line, show
 from ..files import atomic_write
+from ..ssl import COSINE
 from ..ssl.tasks import SSLLoss
 from .plan import Plan
 from .records import peak_memory
@@ -260,7 +261,7 @@ class LossTerms(Metric):
                 )
             terms[task.name] = total / views
             if not math.isnan(cosine):
-                cosines[f"{task.name}_cosine"] = cosine / views
+                cosines[f"{task.name}{COSINE}"] = cosine / views
         return {"total": sum(self.loss.weights[name] * value for name, value in terms.items())} | terms | cosines
 
     def completed(self, engine: Engine, name: str) -> None:
