@@ -16,6 +16,7 @@ from ..errors import show
 from ..files import move_aside, write_json
 from ..made import made_by
 from ..memory import peak_resident
+from ..ssl import COSINE
 from ..weights.surgery import Report
 from .plan import Plan
 from .trackers import TensorBoard, Tracker, name_of_run
@@ -50,7 +51,7 @@ class RunRecord:
     def attach(self, engine: Engine) -> None:
         """Record the run of `engine`."""
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.write)
-        engine.add_event_handler(Events.COMPLETED, self._finish)
+        engine.add_event_handler(Events.COMPLETED, self.finish)
 
     def write(self) -> None:
         """Write the current record; every process must call this, as peak memory is the maximum over processes."""
@@ -63,7 +64,8 @@ class RunRecord:
                 self._is_new = False
             write_json(self.folder / "run.json", self.content)
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Write the record of a complete run."""
         self.content["finished"] = True
         self.write()
 
@@ -77,7 +79,7 @@ def peak_memory() -> dict[str, float]:
 
 
 class TrainingRecord(RunRecord):
-    """The record of a training run; adds the weights report, the losses and the metrics of each validation.
+    """Record of a training run, with the weights report, the losses and the metrics of each validation.
 
     Losses are averaged over all processes and over intervals: up to a thousand equal intervals per run; validations and
     saved states also end an interval. The learning rate and the seconds per step, without validations, are recorded for
@@ -101,18 +103,19 @@ class TrainingRecord(RunRecord):
         files: Sequence[Path] = (),
     ) -> None:
         super().__init__(plan.options.output_dir, plan.settings, "train")
-        self.trackers, self.files = [TensorBoard(self.folder / "tensorboard"), *trackers], files
+        self.trackers = [TensorBoard(self.folder / "tensorboard"), *trackers] if idist.get_rank() == 0 else []
+        self.files = files
         self.plan, self.validator, self.report = plan, validator, report
         self.content["weights"] = report.content()
         self.content["train"] = {"iteration": [], "loss": {}}
         self.content["validation"] = {"iteration": [], "metrics": {}}
         self._sums: dict[str, torch.Tensor] = {}
-        self._steps = self._iteration = 0
+        self._steps = 0
         self._interval_start = time.monotonic()
-        self._has_warned = self._has_collapsed = False
+        self._warned: set[str] = set()
 
     def attach(self, engine: Engine) -> None:
-        """Record the run of the trainer `engine`; the trainer's output needs `terms`, a mapping of named losses."""
+        """Record the run of the trainer `engine`, whose output needs `terms`, a mapping of named losses."""
         if idist.get_rank() == 0 and not self.plan.resumed_from:
             show(*self.report.lines())
         self._trainer = engine
@@ -128,32 +131,21 @@ class TrainingRecord(RunRecord):
             for name in ("pictures", "tensorboard"):
                 move_aside(self.folder / name)
         name, is_resumed = name_of_run(self.content["bundle"], self.folder), self.plan.resumed_from is not None
-        for tracker in self.trackers if idist.get_rank() == 0 else ():
+        for tracker in self.trackers:
             tracker.begin(name, self.content["config"], is_resumed)
         loss: Any = getattr(trainer, "loss_function", None)
         self.content["quantities"] = getattr(loss, "quantities", {"total": type(loss).__name__})
-
-    def best(self, metric: str, value: float) -> tuple[int, dict[str, float]] | None:
-        """Return iteration and finite metrics of the first validation after step 0 with this `metric`, or None."""
-        validation = self.content["validation"]
-        points = zip(validation["iteration"], validation["metrics"].get(metric, []), strict=True)
-        index = next((number for number, (step, point) in enumerate(points) if step and point == value), None)
-        if index is None:
-            return None
-        metrics = {name: values[index] for name, values in validation["metrics"].items()}
-        return validation["iteration"][index], {name: score for name, score in metrics.items() if score is not None}
 
     def _add(self, trainer: Engine) -> None:
         for name, value in trainer.state.output["terms"].items():
             self._sums[name] = self._sums.get(name, 0) + value.detach()
         self._steps += 1
-        self._iteration = trainer.state.iteration
         length, steps = trainer.state.epoch_length, trainer.state.max_epochs * trainer.state.epoch_length
-        if self._iteration % -(-steps // self.POINTS) == 0 or self._iteration % length == 0:
+        if trainer.state.iteration % -(-steps // self.POINTS) == 0 or trainer.state.iteration % length == 0:
             self._end_interval()
 
     def _end_interval(self) -> None:
-        """Record the mean losses of the interval, and start the next; every process must call this."""
+        """Record the mean losses of the interval and start the next; all processes must call this."""
         if self._steps:
             count = self._steps * idist.get_world_size()
             means = {name: round(idist.all_reduce(value).item() / count, 6) for name, value in self._sums.items()}
@@ -161,7 +153,7 @@ class TrainingRecord(RunRecord):
                 "learning_rate": self._trainer.optimizer.param_groups[0]["lr"],
                 "seconds_per_step": round((time.monotonic() - self._interval_start) / self._steps, 6),
             }
-            self._append("train", "loss", self._iteration, means, rates)
+            self._append("train", "loss", self._trainer.state.iteration, means, rates)
             self._sums, self._steps = {}, 0
             self._start_interval()
 
@@ -175,35 +167,29 @@ class TrainingRecord(RunRecord):
         if trainer.state.iteration not in self.content["validation"]["iteration"]:
             self._append("validation", "metrics", trainer.state.iteration, metrics)
             self.write()
-            self._warn_of_lost_pretraining()
-            self._warn_of_collapse()
+            if trainer.state.iteration >= max(1, self.plan.length.warmup_iterations) and idist.get_rank() == 0:
+                warnings = self._warnings(trainer.state.iteration)
+                show(*(line for name, line in warnings.items() if name not in self._warned))
+                self._warned |= warnings.keys()
 
-    def _warn_of_lost_pretraining(self) -> None:
+    def _warnings(self, iteration: int) -> dict[str, str]:
+        """Return lines about lost pretraining and collapsed embeddings at the latest validation, by metric."""
         validation, pretrained = self.content["validation"], self.content["weights"]["source"]
-        losses, iterations = validation["metrics"].get("total", []), validation["iteration"]
-        if pretrained is None or self._has_warned or not losses or iterations[0] != 0 or losses[0] is None:
-            return
-        has_risen = losses[-1] is None or losses[-1] > losses[0]  # None: not finite
-        if has_risen and iterations[-1] >= max(1, self.plan.length.warmup_iterations) and idist.get_rank() == 0:
-            self._has_warned = True
+        losses, rate = validation["metrics"].get("total", [None]), f"{self.plan.options.learning_rate:g}"
+        lines = {
+            name: f"warning: {name} {values[-1]:.4f} at iteration {iteration}: embeddings of different subjects are "
+            f"nearly identical; a learning_rate below {rate} may help"
+            for name, values in validation["metrics"].items()
+            if name.endswith(COSINE) and (values[-1] or 0) > self.COLLAPSED
+        }
+        has_start = pretrained is not None and validation["iteration"][0] == 0 and losses[0] is not None
+        if has_start and (losses[-1] is None or losses[-1] > losses[0]):  # None: not finite
             now = "not finite" if losses[-1] is None else f"{losses[-1]:.4f}"
-            show(
+            lines["total"] = (
                 f"warning: pretrained={pretrained}: the held-out loss rose from {losses[0]:.4f} to {now} by iteration "
-                f"{iterations[-1]}; learning_rate={self.plan.options.learning_rate:g} may be too high"
+                f"{iteration}; learning_rate={rate} may be too high"
             )
-
-    def _warn_of_collapse(self) -> None:
-        validation = self.content["validation"]
-        for name, values in validation["metrics"].items() if not self._has_collapsed else ():
-            if not name.endswith("_cosine") or (cosine := values[-1] or 0) <= self.COLLAPSED:
-                continue
-            iteration = validation["iteration"][-1]
-            if iteration >= max(1, self.plan.length.warmup_iterations) and idist.get_rank() == 0:
-                self._has_collapsed = True
-                show(
-                    f"warning: {name} {cosine:.4f} at iteration {iteration}: embeddings of different subjects are "
-                    f"nearly identical; a learning_rate below {self.plan.options.learning_rate:g} may help"
-                )
+        return lines
 
     def _append(
         self,
@@ -218,13 +204,12 @@ class TrainingRecord(RunRecord):
         for curves, points in ((self.content[section][kind], values), (self.content[section], rates)):
             for name, value in points.items():
                 curves.setdefault(name, [None] * earlier).append(value)  # a resumed record may lack the rates
-        if idist.get_rank() == 0:
-            finite = {name: value for name, value in {**values, **rates}.items() if value is not None}
-            for tracker in self.trackers:
-                tracker.log(section, finite, iteration)
+        finite = {name: value for name, value in {**values, **rates}.items() if value is not None}
+        for tracker in self.trackers:
+            tracker.log(section, finite, iteration)
 
     def _end(self) -> None:
-        for tracker in self.trackers if idist.get_rank() == 0 else ():
+        for tracker in self.trackers:
             tracker.end(self.files)
 
     def state_dict(self) -> dict[str, Any]:
