@@ -88,22 +88,21 @@ class Step:
 
     def __init__(self, dtype: torch.dtype = torch.float32, max_grad_norm: float | None = None) -> None:
         self.dtype, self.max_grad_norm = dtype, max_grad_norm
-        self._scaler: torch.amp.GradScaler | None = None
-        self._scaler_state: dict[str, Any] = {}
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+        self._scaler = torch.amp.GradScaler(kind, enabled=dtype == torch.float16)
 
     def __call__(self, trainer: SupervisedTrainer, batches: Batches) -> dict[str, Any]:
         trainer.network.train()
         trainer.optimizer.zero_grad(set_to_none=True)
-        scaler = self._scaler_on(trainer.state.device)
         terms: list[dict[str, torch.Tensor]] = []
         subjects: list[list[str]] = []
         for number, batch in enumerate(batches, start=1):
             with _gradient_exchange(trainer.network, enabled=number == len(batches)):
                 output, losses = self._forward(trainer, batch)
-                scaler.scale(losses["total"] / len(batches)).backward()
+                self._scaler.scale(losses["total"] / len(batches)).backward()
             terms.append({name: term.detach() for name, term in losses.items()})
             subjects.append(list(map(str, batch.get("subject", []))))
-        scaler.unscale_(trainer.optimizer)
+        self._scaler.unscale_(trainer.optimizer)
         parameters = [parameter for parameter in trainer.network.parameters() if parameter.grad is not None]
         norm = get_total_norm([parameter.grad for parameter in parameters])
         # The step's only wait for the device; handlers get the terms on the host
@@ -115,24 +114,17 @@ class Step:
         if self.max_grad_norm is not None:
             clip_grads_with_norm_(parameters, self.max_grad_norm, norm)
         with frozen(trainer.optimizer, trainer.state.iteration):
-            scaler.step(trainer.optimizer)
-        scaler.update()
+            self._scaler.step(trainer.optimizer)
+        self._scaler.update()
         return output | {"loss": means["total"], "terms": means, "crops": len(batch["image"])}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of the loss scale (float16 only); otherwise empty."""
-        return self._scaler.state_dict() if self._scaler else self._scaler_state
+        """Return the state of the loss scale; empty unless `dtype` is float16."""
+        return self._scaler.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the loss scale (float16 only) of the resumed run."""
-        self._scaler, self._scaler_state = None, dict(state)
-
-    def _scaler_on(self, device: torch.device) -> torch.amp.GradScaler:
-        if self._scaler is None:
-            self._scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
-            if self._scaler_state:
-                self._scaler.load_state_dict(self._scaler_state)
-        return self._scaler
+        """Restore the loss scale of the resumed run."""
+        self._scaler.load_state_dict(dict(state))
 
     def _forward(self, trainer: SupervisedTrainer, batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         device = trainer.state.device
