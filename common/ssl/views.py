@@ -62,7 +62,7 @@ class TwoViews:
         for task in self.tasks:
             task.change(views)
         is_corrupted = any(task.corrupts for task in self.tasks)
-        views.inputs = corrupt(views.clean, self._generator, VIEWS) if is_corrupted else views.clean
+        views.inputs = corrupt(views.clean, self._generator) if is_corrupted else views.clean
         targets = {"clean": views.clean} | {task.name: task.target(views) for task in self.tasks}
         return views.inputs, {name: target for name, target in targets.items() if target is not None}
 
@@ -105,26 +105,25 @@ def rotate(crops: Sequence[torch.Tensor] | torch.Tensor, turns: torch.Tensor) ->
     return turned
 
 
-def corrupt(crops: torch.Tensor, generator: torch.Generator, views: int = 1) -> torch.Tensor:
-    """Fill random boxes with noise, then replace more boxes by the same region of a partner crop in the same view.
+def corrupt(crops: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Fill random boxes of each crop with noise, then copy further boxes from a partner crop of the same view.
 
     A box's noise is Gaussian, scaled to 0..1 over the box and all channels together, then mapped to each channel's
     range in the crop (DIFF-6); a box of one voxel and one channel gets the lowest value. Where boxes overlap, the later
-    box wins. Each crop draws a partner from its view and copies boxes from the partner, noise included (DIFF-7). A crop
+    box wins. Each crop draws its partner from its view; the copied boxes include the partner's noise (DIFF-7). A crop
     that draws itself copies no boxes.
 
     Args:
-        crops: Crops [views x B, C, H, W, D], view by view; not changed.
-        generator: Generator on the host, for crops on any device; it seeds the noise generator of their device.
-        views: Number of views; boxes are copied only within a view.
+        crops: Crops of both views [2B, C, H, W, D]; not changed.
+        generator: Generator on the host; it also seeds the generator of the noise, which is on the crops' device.
 
     Returns:
         The corrupted crops, contiguous, with the shape, type and device of `crops`.
     """
     count, _, *sides = crops.shape
-    size = count // views
-    partners = torch.randint(size, (views, size), generator=generator)
-    partners = (partners + size * torch.arange(views)[:, None]).flatten()  # each of the same view
+    size = count // VIEWS
+    partners = torch.randint(size, (VIEWS, size), generator=generator)
+    partners = (partners + size * torch.arange(VIEWS)[:, None]).flatten()  # within each view
     filled = boxes(count, sides, generator)
     swapped = boxes(count, sides, generator, partners != torch.arange(count))
     return _swap(_fill(crops, *filled, generator), *swapped, partners).contiguous()
@@ -213,10 +212,9 @@ def _places(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, volu
 def _painted(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor) -> NDArray[np.int16]:
     """Paint the number of the last box of each voxel, from 1, into an array [B, H, W, D]; 0 outside boxes."""
     painted = np.zeros((len(crops), *crops.shape[2:]), np.int16)
-    crop, box = edges.all(dim=-1).nonzero().unbind(dim=1)
-    places = zip(crop.tolist(), box.tolist(), _slices(starts[crop, box], edges[crop, box]), strict=True)
-    for crop_number, box_number, place in places:
-        painted[crop_number, *place] = box_number + 1
+    for crop, corners in enumerate(torch.stack([starts, starts + edges], dim=-1).tolist()):
+        for number, (x, y, z) in enumerate(corners, start=1):
+            painted[crop, slice(*x), slice(*y), slice(*z)] = number
     return painted
 
 
@@ -224,11 +222,6 @@ def _swap(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, partne
     """Return the crops with the boxes [B, N, 3] copied from their partners."""
     inside = torch.from_numpy(_painted(crops, starts, edges) > 0)[:, None]
     return torch.where(send(inside, crops.device), crops[send(partners, crops.device)], crops)
-
-
-def _slices(starts: torch.Tensor, edges: torch.Tensor) -> list[tuple[slice, ...]]:
-    corners = zip(starts.tolist(), (starts + edges).tolist(), strict=True)
-    return [tuple(map(slice, start, end)) for start, end in corners]
 
 
 def _noise(channels: int, voxels: int, like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
