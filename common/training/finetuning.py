@@ -21,7 +21,7 @@ def parameters(network: nn.Module, weights_report: Report, options: Options, war
     groups are left out. `warmup_iterations` is the length of the carried tensors' linear warm-up
     after the freeze.
     """
-    if getattr(options, "architecture", "") == "probe" and weights_report.source is None and idist.get_rank() == 0:
+    if options.architecture == "probe" and weights_report.source is None and idist.get_rank() == 0:
         show("warning: architecture=probe without pretrained: its frozen encoder keeps random weights")
     if options.pretrained_lr_factor == 1 and options.frozen_iterations == 0:
         return list(network.parameters())
@@ -52,8 +52,6 @@ def frozen(optimizer: torch.optim.Optimizer, iteration: int) -> Iterator[None]:
         if first and iteration <= first + thaw:
             peak = group.get("initial_lr", group["lr"])
             group["lr"] = min(group["lr"], peak * max(0, iteration - first) / max(1, thaw))
-    try:
-        yield
-    finally:
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
+    yield
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
