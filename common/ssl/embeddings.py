@@ -72,7 +72,10 @@ class EmbeddingInferer(Inferer):
         steps = tuple(max(1, int(edge * (1 - self.overlap))) for edge in self.roi_size)
         windows = [(..., *window) for window in dense_patch_slices(sides, self.roi_size, steps)]
         windows = [window for window in windows if inside[window].any()]
-        weight = foreground / _coverage(foreground, windows)  # a voxel's weights over all windows add up to 1
+        coverage = torch.zeros_like(foreground)
+        for window in windows:
+            coverage[window] += 1
+        weight = foreground / coverage.clamp(min=1)  # a voxel's weights over all windows add up to 1
         sums: list[torch.Tensor] = []
         for first in range(0, len(windows), self.sw_batch_size):
             batch = windows[first : first + self.sw_batch_size]
@@ -84,14 +87,6 @@ class EmbeddingInferer(Inferer):
         check_finite(torch.cat(vectors, dim=1))
         levels = {f"level_{number}": vector for number, vector in enumerate(vectors)} if self.levels else {}
         return {"embedding": vectors[-1]} | levels
-
-
-def _coverage(like: torch.Tensor, windows: Sequence[tuple[Any, ...]]) -> torch.Tensor:
-    """Count the windows that contain each voxel; 1 outside all windows, where there is no foreground."""
-    count = torch.zeros_like(like)
-    for window in windows:
-        count[window] += 1
-    return count.clamp(min=1)
 
 
 def _weighted_sum(features: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

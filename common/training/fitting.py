@@ -94,7 +94,7 @@ def candidates(options: Options, processes: int) -> list[int]:
         raise ArgumentError(
             "batch_size", AUTO, "there is no global_batch_size to keep", "--global_batch_size, or a number"
         )
-    least = 2 if _views(options) == 2 else 1
+    least = _views(options)
     sizes = [size for size in range(least, total // processes + 1) if total % (size * processes) == size % crops == 0]
     if not sizes:
         expected = f"a multiple of {math.lcm(least, crops) * processes}"
@@ -146,21 +146,19 @@ def _try_step(config: Any, network: nn.Module, options: Options, size: int, devi
     del moments
 
 
-def _fitting_on_cpu(
-    network: nn.Module, options: Options, sizes: Sequence[int], dtype: torch.dtype = torch.float32
-) -> list[int]:
+def _fitting_on_cpu(network: nn.Module, options: Options, sizes: Sequence[int], dtype: torch.dtype) -> list[int]:
     """Estimate which batch sizes fit into free memory; a trial could exhaust the machine's memory."""
-    weights = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
+    weights = sum(parameter.nbytes for parameter in network.parameters())
     edges = (len(options.modalities), *options.patch_size)
     bytes_per_crop = stored_activations(network, (_views(options), *edges), dtype)
     free = SHARE * free_memory()
     return [size for size in sizes if (2 + MOMENTS) * weights + size * bytes_per_crop <= free]
 
 
-def stored_activations(network: nn.Module, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> int:
-    """Return the bytes that a forward pass stores for the backward pass, computed from shapes only.
+def stored_activations(network: nn.Module, shape: Sequence[int], dtype: torch.dtype) -> int:
+    """Return the bytes that a forward pass stores for the backward pass, computed from shapes alone.
 
-    `dtype` is the data type of all tensors; autocast keeps a few in float32.
+    All tensors count as `dtype`, although autocast keeps a few in float32.
     """
     stored: dict[int, tuple[torch.Tensor, int]] = {}
 

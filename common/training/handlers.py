@@ -72,9 +72,9 @@ class Forecast:
             raise ArgumentError("ckpt_dir", self.folder, f"{free:.2f} GiB free; need {needed:.2f} GiB")
 
     def _disk(self) -> int:
-        """Return the bytes of model.pt and the saved states, with room for a new file before the old is deleted."""
-        weights = sum(value.numel() * value.element_size() for value in self.network.state_dict().values())
-        moments = 2 * sum(value.numel() * value.element_size() for value in self.network.parameters())
+        """Return the bytes of model.pt and the saved states; each new file is written before an old one is deleted."""
+        weights = sum(value.nbytes for value in self.network.state_dict().values())
+        moments = 2 * sum(value.nbytes for value in self.network.parameters())
         average = weights if getattr(self.plan.options, "average_decay", 0) else 0
         return 2 * weights + (self.plan.options.keep + 1) * (weights + moments + average)
 
