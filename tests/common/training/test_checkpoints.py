@@ -23,7 +23,7 @@ from tests.support import refused
 
 
 def saved(folder):
-    """The files of a run's checkpoints, but for the lock that a run which fails has until its process ends."""
+    """The files of a run's checkpoints, without the lock of a failed run."""
     return sorted(path.name for path in (folder / "models").iterdir() if path.name != ".in_use")
 
 
@@ -33,14 +33,14 @@ def state(folder, iteration):
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory):
-    """A run of four epochs of three iterations that saves all its states; its folder."""
+    """A run of four epochs with three iterations each, with all states saved, and its folder."""
     folder = tmp_path_factory.mktemp("straight")
     return Training(folder, 4, [0.5], save_interval=1, keep=20), folder
 
 
 @pytest.fixture
 def stop_at(tmp_path, straight):
-    """Copies a state of that run to `tmp_path`, as if the run had been killed then."""
+    """A function that copies a state of the `straight` run to `tmp_path`, as if the run had been killed there."""
 
     def stop_at(iteration, **changed):
         name = f"models/iteration-{iteration:07d}.pt"
@@ -325,7 +325,7 @@ def test_the_best_network_is_kept(tmp_path, straight, scores, lower_is_better, b
 
 
 def test_a_metric_other_than_the_key_metric_may_choose(tmp_path):
-    """As the public code chooses by the reconstruction (DIFF-26)."""
+    """The public code selects by the reconstruction loss (DIFF-26)."""
     validator, trainer = Engine(print), SimpleNamespace(state=SimpleNamespace(iteration=0))
     best = BestModel(plan_of(tmp_path), nn.Linear(1, 1), validator, "reconstruction")
     validator.state.key_metric_name = "total"
@@ -337,11 +337,11 @@ def test_a_metric_other_than_the_key_metric_may_choose(tmp_path):
         reached.append(read(tmp_path / "models" / "model.pt").metadata["reached"])
     first, last = {"iteration": 1, "reconstruction": 0.5}, {"iteration": 3, "reconstruction": 0.4}
     assert reached == [first, first, last]
-
-
     validator.state.metrics = {"total": 1.0}  # as if an overlay had replaced the metrics
     with refused("best_metric", "reconstruction", "expected one of total"):
         best.save(trainer)
+
+
 def test_a_resumed_run_remembers_the_best(tmp_path):
     Training(tmp_path, 2, [0.9, 0.8])
     Training(tmp_path, 3, [0.85], resume=True)
@@ -366,7 +366,7 @@ def test_a_run_ends_after_two_validations_in_a_row_without_a_new_best(tmp_path, 
 
 
 def test_a_validation_before_the_first_step_does_not_count_towards_early_stopping(tmp_path):
-    """`BestModel` ignores it, too: pretrained weights may score better than the first steps after them."""
+    """`BestModel` ignores it, too: pretrained weights may score better than the first steps."""
     assert Training(tmp_path, 5, patience=1).trainer.state.epoch == 2
 
 
@@ -406,9 +406,9 @@ def test_a_trainer_that_starts_again_saves_once_and_resumes_once(tmp_path, monke
     for run.trainer.state.max_epochs in (2, 3):
         run.trainer.run()
     assert numbers == [6, 9]
-
-
     assert len(run.losses) == 6
+
+
 # Signals
 
 
@@ -438,7 +438,7 @@ def test_a_second_ctrl_c_ends_the_run_at_once(tmp_path):
 
 
 def test_a_signal_that_the_process_ignores_stays_ignored(monkeypatch):
-    """As SIGHUP does under nohup."""
+    """nohup ignores SIGHUP."""
     monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_IGN if number == signal.SIGHUP else None)
     assert set(handled()) == {signal.SIGTERM, signal.SIGUSR1, signal.SIGINT}
 
