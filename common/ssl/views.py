@@ -1,9 +1,8 @@
 """Two rotated, corrupted views of a batch of crops: the `prepare_batch` of self-supervised training.
 
 The method is that of Tang et al., CVPR 2022, which the paper follows (section 2.3). Turns, boxes and swap partners are
-drawn on the host from a separate generator, so other random numbers of the run do not affect them. Voxels change on the
-batch's device, by the same few operations for any number of boxes. Nothing waits for the device: on a GPU the work is
-only queued.
+drawn on the host, from a generator that nothing else uses. Voxels change on the batch's device, by the same few
+operations for any number of boxes. On a GPU these operations are only queued: nothing waits for the device.
 """
 
 import math
@@ -22,7 +21,7 @@ from .tasks import ProxyTask, Views, paper_tasks
 VIEWS = 2
 AXIAL = (1, 2)  # DIFF-5: x and y of [C, x, y, z] after reorientation to RAS; a turn about the z axis
 EDGES = (0.05, 0.25)  # shortest and longest edge of a box, as fractions of the crop's edge
-LARGEST_SHARE = 0.3  # upper limit of the boxes' target volume, as a fraction of the crop
+LARGEST_SHARE = 0.3  # largest target volume of the boxes, as a fraction of the crop
 BOXES_AT_ONCE = 64  # boxes drawn per crop at a time; on average, 65 boxes cover 0.15 of a crop with edges of 96 voxels
 
 
@@ -30,20 +29,21 @@ class TwoViews:
     """Make two views of each crop of a batch, and the targets of the proxy tasks.
 
     A view is the crop turned by k x 90 degrees about the z axis (k uniform in 0..3), changed by the tasks, then
-    corrupted if a task needs it. Turns and corruption are drawn independently for each crop and each view.
+    corrupted if a task needs it. Turns and corruption are drawn independently for each crop and each view. Crops need
+    equal edges in x and y.
 
     As a MONAI `prepare_batch`, it returns the inputs [2B, C, H, W, D] (all first views, then all second views) and the
-    targets by task name; for the paper's tasks {"reconstruction": the clean turned crops [2B, C, H, W, D],
-    "rotation": k [2B]}. "clean" holds the clean turned crops, for pictures. Crops need equal edges in x and y.
+    targets by task: for the paper's tasks {"reconstruction": clean turned crops [2B, C, H, W, D], "rotation": k [2B]}.
+    The target "clean" also holds the clean turned crops, for pictures.
 
-    Attached to an engine as a handler, it restarts from the seed at the start of each run. All validations then use the
-    same views, so metrics of different validations are comparable.
+    As a handler, it restarts from the seed at the start of each run. All validations then use the same views, so their
+    metrics are comparable.
 
-    The seed fixes turns, boxes and partners on every kind of device. The noise in the boxes comes from the device's
-    generator, so it is reproducible only on the same kind of device.
+    The seed fixes turns, boxes and partners on any device. The noise in the boxes comes from the device's generator, so
+    it is reproducible only on the same kind of device.
 
     Args:
-        seed: Seed of the generator, different on each rank.
+        seed: Seed of the generator, different in each process.
         tasks: Proxy tasks; by default the paper's.
     """
 
@@ -75,7 +75,7 @@ class TwoViews:
         self._generator.manual_seed(self.seed)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Return the generator's state for a checkpoint, independent of the device."""
+        """Return the generator's state, which does not depend on the device."""
         return {"generator": self._generator.get_state()}
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
@@ -88,7 +88,7 @@ def rotate(crops: Sequence[torch.Tensor] | torch.Tensor, turns: torch.Tensor) ->
 
     Args:
         crops: B crops [C, H, W, D] with H = W.
-        turns: Numbers of quarter turns [B], integers 0..3, on the host.
+        turns: Number of quarter turns of each crop [B], integers 0..3, on the host.
 
     Returns:
         The turned crops [B, C, H, W, D].
@@ -132,11 +132,11 @@ def corrupt(crops: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 def boxes(
     count: int, sides: Sequence[int], generator: torch.Generator, wanted: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw boxes in each crop until their total volume, overlaps counted twice, reaches a fraction of the crop.
+    """Draw boxes in each crop until the sum of their volumes reaches a fraction of the crop's.
 
-    The fraction is uniform in 0..0.3. A box starts anywhere except in the last 5 % of each side. Edges are whole
-    voxels, from 5 % to just under 25 % of the side; boxes are cut off at the end of the crop. Crops with a side below 8
-    voxels get no boxes, because the box edge on that side would have no voxel.
+    The fraction is uniform in 0..0.3. A box starts anywhere except in the last 5 % of each side. Its edges are whole
+    voxels, from 5 % to just under 25 % of the side, cut off at the end of the crop. Crops with a side below 8 voxels
+    get no boxes, because the edge on that side would have no voxel.
 
     Args:
         count: Number of crops.
@@ -177,7 +177,7 @@ def _integers(low: list[int], high: list[int], count: int, generator: torch.Gene
 def _fill(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Return the crops with noise in the boxes [B, N, 3]."""
     volumes = torch.cat([torch.ones(1, dtype=torch.int64), edges.prod(dim=2).flatten()])  # first: outside all boxes
-    index, total = _places(crops, starts, edges, volumes), int(volumes.sum())
+    index, total = _noise_index(crops, starts, edges, volumes), int(volumes.sum())
     box_number = torch.repeat_interleave(send(volumes, crops.device), output_size=total)
     noise = _noise(crops.shape[1], total, crops, generator)
     low, high = (
@@ -191,10 +191,10 @@ def _fill(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, genera
     return torch.where(index > 0, torch.lerp(darkest, brightest, share).to(crops.dtype), crops)
 
 
-def _places(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, volumes: torch.Tensor) -> torch.Tensor:
-    """Return each voxel's place [B, 1, H, W, D] in the noise of all boxes, 0 outside boxes.
+def _noise_index(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, volumes: torch.Tensor) -> torch.Tensor:
+    """Return each voxel's index [B, 1, H, W, D] into the noise of all boxes; 0 outside boxes.
 
-    The host paints box numbers only; the device computes the place in a box.
+    The host paints only the numbers of the boxes; the device computes the indices in each box.
     """
     count, (height, width, depth) = len(crops), crops.shape[2:]
     step_x, step_y = edges[..., 1] * edges[..., 2], edges[..., 2]
@@ -205,12 +205,12 @@ def _places(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, volu
     painted = send(torch.from_numpy(_painted(crops, starts, edges)), crops.device)
     number = painted + tables.shape[1] // count * torch.arange(count, device=crops.device).view(-1, 1, 1, 1)
     x, y, z = (torch.arange(side, dtype=torch.int32, device=crops.device) for side in (height, width, depth))
-    place = origin[number] + step_x[number] * x[:, None, None] + step_y[number] * y[:, None] + z
-    return torch.where(painted > 0, place, 0)[:, None]
+    index = origin[number] + step_x[number] * x[:, None, None] + step_y[number] * y[:, None] + z
+    return torch.where(painted > 0, index, 0)[:, None]
 
 
 def _painted(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor) -> NDArray[np.int16]:
-    """Paint the number of the last box of each voxel, from 1, into an array [B, H, W, D]; 0 outside boxes."""
+    """Return the number of the last box at each voxel [B, H, W, D], from 1; 0 outside boxes."""
     painted = np.zeros((len(crops), *crops.shape[2:]), np.int16)
     for crop, corners in enumerate(torch.stack([starts, starts + edges], dim=-1).tolist()):
         for number, (x, y, z) in enumerate(corners, start=1):

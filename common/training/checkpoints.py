@@ -39,7 +39,7 @@ class BestModel:
         self.best = -math.inf if loss is None else math.inf
 
     def attach(self, trainer: Engine) -> None:
-        """Save after each validation that is the best so far; `trainer` counts the iterations."""
+        """Save the network during the run of `trainer`."""
         self.validator.add_event_handler(Events.EPOCH_COMPLETED, self.save, trainer)
 
     @property
@@ -95,7 +95,7 @@ class RunStates:
 
     After SIGTERM, SIGUSR1, SIGHUP or Ctrl-C to any process, the run finishes its iteration or validation, saves, and
     exits with status 75. List this handler first: it resumes before other handlers start, and saves after all other
-    handlers of an epoch.
+    handlers of an epoch. `objects` have the same state in all processes, `local_objects` a state in each process.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class RunStates:
         self._stop = StopRequest()
 
     def attach(self, trainer: Engine) -> None:
-        """Save and resume the run of `trainer`; raise `ArgumentError` if trainer and schedule differ in length."""
+        """Resume and save the run of `trainer`; raise `ArgumentError` if trainer and schedule differ in length."""
         epochs, steps = trainer.state.max_epochs, trainer.state.max_epochs * trainer.state.epoch_length
         if steps != self.plan.length.iterations:
             problem = f"{steps} steps; the schedule has {self.plan.length.iterations}"
@@ -139,7 +139,7 @@ class RunStates:
             self._save_or_end(trainer, due=iteration % self.options.save_interval == 0)
 
     def _save_or_end(self, trainer: Engine, due: bool = True) -> None:
-        number = int(idist.all_reduce(self._stop.number, op="MAX"))  # one process may have received the signal, or all
+        number = int(idist.all_reduce(self._stop.number, op="MAX"))  # some or all processes got the signal
         if not due and not number:
             return
         file = self.save(trainer)
@@ -152,9 +152,9 @@ class RunStates:
             raise SystemExit(PREEMPTED)
 
     def save(self, trainer: Engine) -> Path:
-        """Save the state at this iteration, and return the file; every process must call this."""
+        """Save the state at this iteration and return the file; all processes must call this."""
         file = self.folder / f"iteration-{trainer.state.iteration:07d}.pt"
-        shared = _states({"trainer": trainer, **self.objects})  # on all ranks: the record averages losses over ranks
+        shared = _states({"trainer": trainer, **self.objects})  # on every rank: the record averages losses over ranks
         ranks: Any = idist.all_gather({"random": random_state()} | _states(self.local_objects))
         if idist.get_rank() == 0:
             _refuse_nan(self.objects["network"], file)
@@ -165,15 +165,15 @@ class RunStates:
         return file
 
     def load(self, trainer: Engine, file: Path) -> None:
-        """Continue from a file; raise `InputError` if it is damaged, of a different network, or past this run's end."""
+        """Continue from a file; raise `InputError` if it is damaged, past this run's end, or of a different network."""
         content = load(file)
         tensors = filter(torch.is_tensor, values_in([content.get("network"), content.get("optimizer")]))
         if not all(tensor.isfinite().all() for tensor in tensors):
-            raise InputError(file, "damaged: holds tensors that are not finite")
+            raise InputError(file, "damaged: tensors contain NaN or infinity")
         try:
             ranks = self._set_state(trainer, content)
         except Exception as error:  # objects raise any exception for a foreign state
-            raise InputError(file, f"cannot be resumed by a run of this network ({error!r:.80})") from error
+            raise InputError(file, f"does not fit this run's network or optimiser ({error!r:.80})") from error
         reached = trainer.state.iteration
         if iteration_of(file) != reached:
             raise InputError(file, f"holds iteration {reached}", f"the name iteration-{reached:07d}.pt")
@@ -181,13 +181,12 @@ class RunStates:
             raise ArgumentError("iterations", self.options.iterations, f"{file} has reached iteration {reached}")
         self.steps.begin_after(reached)
         if idist.get_rank() == 0:
-            if ranks != idist.get_world_size():
-                now = idist.get_world_size()
+            if ranks != (now := idist.get_world_size()):
                 show(f"resume: {file}: saved with WORLD_SIZE={ranks}, now {now}; random states are not restored")
             show(f"resume: {file}, iteration {reached}")
 
     def _set_state(self, trainer: Engine, content: Mapping[str, Any]) -> int:
-        """Restore the shared states and, if the file has a state for each process of this run, this process's state.
+        """Restore the shared states and, if the number of processes is the same, the local state of this process.
 
         Return the number of processes that wrote the file.
         """
@@ -196,7 +195,7 @@ class RunStates:
         for name, item in {"trainer": trainer, **self.objects}.items():
             schedule = {key: getattr(item, key) for key in ("t_total", "base_lrs") if hasattr(item, key)}
             item.load_state_dict(content[name])
-            if schedule != {key: getattr(item, key) for key in schedule}:  # keep the length and rates of this run
+            if schedule != {key: getattr(item, key) for key in schedule}:  # this run's length or rate differs: keep it
                 vars(item).update(schedule)
                 item.last_epoch -= 1  # the next step uses the new rate
                 item.step()
@@ -219,7 +218,7 @@ class RunStates:
 def _refuse_nan(network: nn.Module, file: Path) -> None:
     broken = [name for name, value in network.state_dict().items() if not value.isfinite().all()]
     if broken:
-        raise InputError(file, f"not written; tensors that are not finite: {len(broken)}, first {broken[0]}")
+        raise InputError(file, f"not written; tensors with NaN or infinity: {len(broken)}, first {broken[0]}")
 
 
 def _settings(optimizer: Any) -> list[dict[str, Any]]:
@@ -229,7 +228,7 @@ def _settings(optimizer: Any) -> list[dict[str, Any]]:
 
 
 def _check_optimizer(optimizer: Any, groups: list[dict[str, Any]]) -> None:
-    """Raise ValueError if an optimiser loaded the state of a different optimiser, which would fail at the next step."""
+    """Raise ValueError if the loaded state is of a different optimiser, which would fail at the next step."""
     if (loaded := _settings(optimizer)) != groups:
         raise ValueError(f"an optimiser with {loaded}; expected {groups}")
     for parameter, state in optimizer.state.items():

@@ -25,8 +25,7 @@ from .trackers import TensorBoard, Tracker, name_of_run
 class RunRecord:
     """Write `run.json` on rank 0: command, settings, versions, time and peak memory.
 
-    `workflow` is the kind of run, such as evaluate, and `made` the provenance from `common.made.made_by`; by default,
-    that of the settings.
+    `workflow` is train or evaluate, `made` the provenance from `common.made.made_by` (by default, of `settings`).
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class RunRecord:
         engine.add_event_handler(Events.COMPLETED, self.finish)
 
     def write(self) -> None:
-        """Write the current record; every process must call this, as peak memory is the maximum over processes."""
+        """Write the current record; all processes must call this, because peak memory is their maximum."""
         self.content["seconds"] = round(self._before + time.monotonic() - self._start, 1)
         self.content |= {name: idist.all_reduce(value, op="MAX") for name, value in peak_memory().items()}
         self.content["pictures"] = sorted(str(p.relative_to(self.folder)) for p in self.folder.glob("pictures/*.png"))
@@ -71,7 +70,7 @@ class RunRecord:
 
 
 def peak_memory() -> dict[str, float]:
-    """Return the peak memory of this process and, if there is a GPU, the peak that it allocated there, in GiB."""
+    """Return this process's peak memory and, if there is a GPU, its peak of allocated GPU memory, in GiB."""
     peak = {"peak_memory_gib": peak_resident()}
     if torch.cuda.is_available():
         peak["peak_gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
@@ -81,18 +80,18 @@ def peak_memory() -> dict[str, float]:
 class TrainingRecord(RunRecord):
     """Record of a training run, with the weights report, the losses and the metrics of each validation.
 
-    Losses are averaged over all processes and over intervals: up to a thousand equal intervals per run; validations and
-    saved states also end an interval. The learning rate and the seconds per step, without validations, are recorded for
-    each interval. TensorBoard (`tensorboard/train` and `tensorboard/validation`) and `trackers` get the same values; at
-    the end, `trackers` also get `files`.
+    Losses are averaged over all processes and over up to a thousand equal intervals; validations and saved states also
+    end an interval. Each interval has a learning rate and the seconds per step, without validations. TensorBoard
+    (`tensorboard/train` and `tensorboard/validation`) and `trackers` get the same values; at the end, `trackers` also
+    get `files`.
 
-    A warning is printed if, after the warm-up, the held-out loss is above that of the pretrained weights: the learning
-    rate may be too high and destroy the pretraining. A second warning is printed if embeddings of different subjects
-    become nearly identical: the contrastive task has collapsed.
+    After the warm-up, a warning is printed if the held-out loss is above that of the pretrained weights (a high
+    learning rate may destroy the pretraining), and if embeddings of different subjects become nearly identical (the
+    contrastive task has collapsed).
     """
 
-    POINTS = 1000
-    COLLAPSED = 0.95  # mean cosine of the embeddings of different subjects
+    POINTS = 1000  # largest number of equal intervals
+    COLLAPSED = 0.95  # mean cosine of embeddings of different subjects, above which a warning is printed
 
     def __init__(
         self,
@@ -213,14 +212,14 @@ class TrainingRecord(RunRecord):
             tracker.end(self.files)
 
     def state_dict(self) -> dict[str, Any]:
-        """End the current interval, and return the state to resume from; every process must call this."""
+        """End the current interval and return the state to resume from; all processes must call this."""
         self._end_interval()
         return {name: self.content[name] for name in ("started", "weights", "train", "validation")} | {
             "seconds": self._before + time.monotonic() - self._start
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the record of the resumed run; warn if `--pretrained` names different weights."""
+        """Restore the record of the resumed run; warn if `--pretrained` names other weights than that run's."""
         requested, source = (weights["source"] for weights in (self.content["weights"], state["weights"]))
         if requested not in (None, source) and idist.get_rank() == 0:
             origin = source or "random weights"

@@ -24,9 +24,9 @@ OFF: dict[str, Any] = {
 
 
 class Resumed(NamedTuple):
-    """The saved state, `file`, from which a run continues (None: a new run), and the changes accepted so far.
+    """Saved state from which a run continues, `file` (None: a new run), and the accepted changes so far.
 
-    Each change is a mapping of `iteration` and the settings `before` and `after`.
+    Each change is a mapping with `iteration` and the settings `before` and `after`.
     """
 
     file: Path | None = None
@@ -38,14 +38,14 @@ def resumable(
 ) -> Resumed:
     """Return the saved state from which a run continues.
 
-    `resume` is True (the last `iteration-N.pt` must be readable), False (no `iteration-N.pt` or model.pt may exist) or
-    "auto" (the last readable `iteration-N.pt`, if any). Settings that affect the result must match the file's, except
+    `resume` is True (continue from the last `iteration-N.pt`), "auto" (from the last readable one, if any) or False
+    (neither `iteration-N.pt` nor model.pt may exist). Settings that affect the result must match the saved ones, except
     for `accepted` keys of `CHANGES`. Only training subjects may change, so that scores stay comparable.
 
     Raises:
         InputError: The file is damaged, or from a different bundle.
-        ArgumentError: `resume` does not suit the files in `save_dir`, a setting differs, or a change is accepted for a
-            run that is new or has ended.
+        ArgumentError: The files in `save_dir` contradict `resume`, a setting differs, or `accepted` is given for a run
+            that is new or has ended.
     """
     folder = Path(save_dir)
     saved = saved_states(folder)
@@ -76,7 +76,7 @@ def iteration_of(file: Path) -> int:
 
 
 def last_readable(saved: Sequence[Path], falls_back: bool) -> tuple[Path, Mapping[str, Any]]:
-    """Return the last readable file and its settings; print a line for each later file, which is damaged.
+    """Return the last readable file and its settings; print a line for each damaged file after it.
 
     Raise `InputError` if all files are damaged or, without `falls_back`, if the last is.
     """
@@ -97,9 +97,9 @@ def last_readable(saved: Sequence[Path], falls_back: bool) -> tuple[Path, Mappin
 def _changes(
     before: Mapping[str, Any], now: Mapping[str, Any], file: Path, accepted: Sequence[str]
 ) -> tuple[Mapping[str, Any], ...]:
-    """Return the changes accepted so far, including that of this run, if any.
+    """Return the accepted changes so far, with this run's.
 
-    Raise `InputError` if a setting differs that is neither in `RESUMABLE` nor accepted by a key of `CHANGES`.
+    Raise `InputError` if a setting differs and neither `RESUMABLE` nor a key of `CHANGES` in `accepted` allows it.
     """
     if (bundle := now.get("bundle")) not in (None, before.get("bundle")):
         raise InputError(file, f"written by the bundle {before.get('bundle')}", f"the bundle {bundle}")
@@ -109,9 +109,7 @@ def _changes(
         if not (is_training and "subjects" in accepted):
             hint = "; resume_changes=[subjects] accepts different training subjects" * is_training
             raise ArgumentError(
-                "datalist",
-                now.get("datalist"),
-                f"subjects or splits differ from those that {file} was trained on{hint}",
+                "datalist", now.get("datalist"), f"subjects or splits differ from those of {file}{hint}"
             )
     saved_parts, parts = before.get("components") or {}, now.get("components", {})
     if "learning_rate" in accepted:

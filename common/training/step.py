@@ -49,9 +49,9 @@ def precision(amp: bool | str, device: str | torch.device) -> torch.dtype:
 
 
 def accumulation_steps(global_batch_size: int | None, batch_size: int, processes: int) -> int:
-    """Return the number of batches per optimiser step on each process; 1 without a `global_batch_size`.
+    """Return the number of batches per optimiser step in each process; 1 without a `global_batch_size`.
 
-    `global_batch_size` counts samples over all processes and must be a multiple of `batch_size` x `processes`.
+    `global_batch_size` counts the crops of all processes and must be a multiple of `batch_size` x `processes`.
 
     Example:
         >>> accumulation_steps(128, batch_size=2, processes=8)
@@ -72,18 +72,20 @@ def accumulation_steps(global_batch_size: int | None, batch_size: int, processes
 class Step:
     """The `iteration_update` of a MONAI `SupervisedTrainer`: one optimiser step over one or more batches.
 
-    The network computes in `dtype` under autocast, the loss in float32 outside of it. Gradients are averaged over the
-    batches; processes exchange them once per step. The loss function returns a tensor, or a dictionary of named terms
-    with a "total", which is minimised. The output is MONAI's dictionary of the last batch (image, label, pred) with
-    means over this process's batches: "loss" (the total) and "terms" (by name), and "crops", the last batch's number.
+    The network computes in `dtype` under autocast, the loss in float32 without autocast. Gradients are averaged over
+    the batches; processes exchange them once per step. The loss function returns a tensor, or a dictionary of named
+    terms; the term "total" is minimised.
+
+    The output is MONAI's dictionary of the last batch (image, label, pred), with "crops" (size of this batch), "loss"
+    and "terms" (total and each term by name, averaged over this process's batches).
 
     Args:
         dtype: Data type of the network: float32, bfloat16, or float16 with a scaled loss; see `precision`.
         max_grad_norm: L2 norm to which larger gradients are scaled down; None for no limit.
 
     Raises:
-        InputError: A loss or a gradient is not finite; the network is left unchanged. All processes that
-            exchange gradients raise it. A float16 step that overflows is skipped instead.
+        InputError: A loss or gradient is NaN or infinite; all processes raise it, before the network changes. A float16
+            step that overflows is skipped instead.
     """
 
     def __init__(self, dtype: torch.dtype = torch.float32, max_grad_norm: float | None = None) -> None:
@@ -105,7 +107,7 @@ class Step:
         self._scaler.unscale_(trainer.optimizer)
         parameters = [parameter for parameter in trainer.network.parameters() if parameter.grad is not None]
         norm = get_total_norm([parameter.grad for parameter in parameters])
-        # The step's only wait for the device; handlers get the terms on the host
+        # The step waits for the device only here; handlers get the terms on the host
         *fetched, norm_here = torch.stack([*(term for part in terms for term in part.values()), norm]).cpu()
         losses = torch.stack(fetched).view(len(terms), -1)
         means = dict(zip(terms[0], losses.mean(dim=0), strict=True))

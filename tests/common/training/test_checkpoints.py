@@ -175,7 +175,7 @@ def test_auto_goes_on_from_the_last_state_that_is_whole(tmp_path, capsys):
         resumable(tmp_path, "auto", BEFORE)
 
 
-UNFIT = "cannot be resumed by a run of this network"
+UNFIT = "does not fit this run's network or optimiser"
 COUNTERS = {"epoch_length": 3, "max_epochs": 4}
 
 
@@ -189,7 +189,7 @@ COUNTERS = {"epoch_length": 3, "max_epochs": 4}
         # what would fail in the next step
         ("optimizer", lambda content: content["state"][0].update(exp_avg=torch.zeros(7)) or content, UNFIT),
         ("optimizer", lambda content: content["param_groups"][0].update(betas=5) or content, UNFIT),
-        ("optimizer", lambda content: content["state"][0]["exp_avg"].fill_(math.nan) is None or content, "not finite"),
+        ("optimizer", lambda content: content["state"][0]["exp_avg"].fill_(math.nan) is None or content, "NaN"),
     ],
 )
 def test_a_doctored_state_is_refused(tmp_path, straight, stop_at, key, change, text):
@@ -298,7 +298,7 @@ def test_states_are_saved_in_their_interval_and_the_last_ones_kept(tmp_path, sav
 def test_a_network_that_is_not_finite_is_not_saved(tmp_path, file, iteration, settings):
     network = nn.Linear(4, 1)
     at_completion = (iteration, lambda: network.bias.data.fill_(torch.nan))
-    with refused(tmp_path / "models" / file, text="tensors that are not finite: 1, first bias"):
+    with refused(tmp_path / "models" / file, text="tensors with NaN or infinity: 1, first bias"):
         Training(tmp_path, 2, at_completion=at_completion, network=network, **settings)
     assert saved(tmp_path)[-2:] == ["iteration-0000003.pt", "model.pt"]
     assert read(tmp_path / "models" / "model.pt").metadata["reached"]["iteration"] == 3
