@@ -1,4 +1,4 @@
-"""Memory and open files: huge pages, limits, a size check of crops, and one-line reports when memory runs out."""
+"""Memory and open files: huge pages, limits, a size check of crops, and one-line messages when memory runs out."""
 
 import ctypes
 import math
@@ -20,18 +20,18 @@ ON_HOST = (  # messages of Python, PyTorch and oneDNN
     r"|DataLoader worker .*(Killed|Bus error|exited unexpectedly)"
 )
 
-# messages of DataLoader workers, which pass batches through /dev/shm, in a container 64 MB by default
+# messages of DataLoader workers, which pass batches through /dev/shm (by default 64 MB in a container)
 IN_SHARED = r"Bus error|unable to .*(shared memory|</torch_)(?!.*Cannot allocate memory)"
 
-# Environment variable -> mallopt's parameter and value: heap blocks up to 256 MiB, up to 512 MiB of free heap kept
+# Environment variable -> mallopt's parameter and value: heap for blocks up to 256 MiB, of which 512 MiB stay when free
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": (-3, 2**28), "MALLOC_TRIM_THRESHOLD_": (-1, 2**29)}
 
 
 def use_huge_pages() -> None:
-    """Let PyTorch allocate huge pages, and glibc keep freed memory, in this process and its forks.
+    """Let PyTorch allocate huge pages and glibc keep freed memory, in this process and its forks.
 
-    See docs/reference/training.md. Call this before the first tensor is created. Environment variables take precedence
-    (`THP_MEM_ALLOC_ENABLE=0` disables both); without glibc nothing changes.
+    Call this before the first tensor is created; see docs/reference/training.md. Environment variables take precedence
+    (`THP_MEM_ALLOC_ENABLE=0` disables both). Without glibc, nothing changes.
     """
     if "CS_GNU_LIBC_VERSION" not in os.confstr_names or not os.confstr("CS_GNU_LIBC_VERSION"):
         return
@@ -44,7 +44,7 @@ def use_huge_pages() -> None:
 
 
 def use_open_files() -> None:
-    """Raise this process's limit of open files to 65,536 or the allowed maximum; refuse a maximum below 256."""
+    """Raise this process's limit of open files to 65,536 or the allowed maximum, which must be at least 256."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
     if most < FEWEST_FILES:
@@ -56,7 +56,7 @@ def use_open_files() -> None:
 def peak_resident() -> float:
     """Return this process's peak resident memory in GiB.
 
-    Prefer `VmHWM`, because on Linux a child's `ru_maxrss` starts at its parent's peak.
+    On Linux this is `VmHWM`, because a child's `ru_maxrss` starts at its parent's peak.
     """
     status = Path("/proc/self/status")
     match = re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(), re.MULTILINE) if status.is_file() else None
@@ -73,10 +73,10 @@ def device_memory(device: Any) -> int:
 
 
 def free_memory(device: Any = "cpu") -> int:
-    """Return a device's free memory in bytes; for a CPU, the least of the host and this process's cgroups."""
+    """Return a device's free memory in bytes; for a CPU, the least of the host's and of this process's cgroups."""
     import torch  # imported here because it is slow
 
-    if torch.device(device).type == "cuda":  # free in the driver, plus reserved but unused by PyTorch
+    if torch.device(device).type == "cuda":  # the driver's free memory, and PyTorch's unused reserve
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
     status, bounds = Path("/proc/meminfo"), [device_memory("cpu")]
@@ -89,7 +89,8 @@ def free_memory(device: Any = "cpu") -> int:
 def free_in_cgroups(membership: Path, root: Path) -> list[int]:
     """Return the free bytes in each cgroup (version 2) that limits this process, such as a container's or SLURM job's.
 
-    `membership` is the process's list of cgroups, `root` the mounted hierarchy. Inactive page cache counts as free.
+    `membership` is the file that lists the process's cgroups, `root` the mount point of cgroups. Inactive page cache
+    counts as free.
     """
     paths = re.findall(r"^0::/(.*)$", membership.read_text(), re.MULTILINE) if membership.is_file() else []
     free = []
@@ -102,7 +103,7 @@ def free_in_cgroups(membership: Path, root: Path) -> list[int]:
 
 
 def check_crops(options: Mapping[str, Any], views: int = 1) -> None:
-    """Refuse a batch if its crops alone (no activations) exceed the device's memory; each crop has `views` views."""
+    """Refuse a batch whose crops alone, in `views` views each, exceed the device's memory."""
     crops, channels = options.get("batch_size", 1) * views, len(options["modalities"])
     crop = channels * math.prod(options["patch_size"]) * FLOAT  # bytes
     memory = device_memory(options["device"])
@@ -111,13 +112,13 @@ def check_crops(options: Mapping[str, Any], views: int = 1) -> None:
         raise ArgumentError(
             name,
             options[name],
-            f"the crops alone, {crops:,} of {channels} channels in float32, take "
-            f"{crops * crop / 2**30:,.1f} GiB; this machine has {memory / 2**30:,.1f} GiB",
+            f"the crops alone ({crops:,}, {channels} channels, float32) take {crops * crop / 2**30:,.1f} GiB; "
+            f"the device has {memory / 2**30:,.1f} GiB",
         )
 
 
 def explain_out_of_memory(error: BaseException, options: Mapping[str, Any]) -> str | None:
-    """Explain in one line that memory ran out: where, options to change, the error; None for other exceptions."""
+    """Return a line about memory that ran out: where, options to change, the error; None for other exceptions."""
     for link in chain_of(error):
         text = f"{type(link).__name__}: {link}"
         if shared := re.search(rf".*({IN_SHARED}).*", text):

@@ -1,4 +1,4 @@
-"""The segmentation networks that the option `architecture` selects: the paper's network and baselines."""
+"""Segmentation networks, chosen by the option `architecture`: the paper's and baselines."""
 
 from .. import lazy
 

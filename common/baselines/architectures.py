@@ -12,7 +12,7 @@ from ..ssl import swin_unetr
 from .probe import Probe
 from .transbts import TransBTS
 
-NETWORKS = {  # architecture -> class name, as in checkpoints and run.json
+NETWORKS = {  # architecture -> name of its class in checkpoints and run.json
     "swin_unetr": "SwinUNETR",
     "swin_unetr_v2": "SwinUNETR",
     "segresnet": "SegResNet",
@@ -43,7 +43,7 @@ def segmentation_network(
 ) -> nn.Module:
     """Build a segmentation network, which maps images to the logits of each region.
 
-    * swin_unetr: MONAI's SwinUNETR of a model size (paper, Table 2).
+    * swin_unetr: MONAI's SwinUNETR (paper, Table 2).
     * swin_unetr_v2: SwinUNETR with a residual block of convolutions before each level of the encoder (the paper's
       residual variant; He et al., MICCAI 2023).
     * segresnet: MONAI's SegResNet (Myronenko, 2018) with the settings of the Model Zoo's brats_mri_segmentation.
@@ -51,19 +51,19 @@ def segmentation_network(
     * probe: `Probe`, a linear segmentation of the frozen encoder's features.
 
     Args:
-        architecture: Name from this list.
+        architecture: One of these names.
         in_channels: Number of modalities.
         out_channels: Number of regions.
-        model_size: Network size: for SwinUNETR and Probe, a name in `common.ssl.networks.SIZES`; for SegResNet and
-            TransBTS, "small" (the published network) or "micro".
+        model_size: For SwinUNETR and Probe, a key of `common.ssl.networks.SIZES`; for SegResNet and TransBTS, "small"
+            (the published network) or "micro".
         patch_size: Edges of a window in voxels, multiples of 32 (of 8 for SegResNet and TransBTS). TransBTS accepts
             only windows of this size.
         drop_rate: Dropout in SwinUNETR's encoder, from 0 to 1; ignored by SegResNet (0.2), TransBTS (0.1; 0.2 after its
             first layer) and Probe (none).
-        use_checkpoint: Whether to recompute the activations of SwinUNETR's encoder in the backward pass; ignored by
-            other networks.
-        prior: Initial probability (above 0, below 1) of each region in each voxel, set by the bias of the last
-            convolution (Lin et al., ICCV 2017, section 4.1); None keeps the default bias, which gives about 0.5.
+        use_checkpoint: Whether to recompute the activations of SwinUNETR's encoder in the backward pass; ignored by the
+            others.
+        prior: Initial probability of each region in each voxel, above 0 and below 1, from the bias of the last
+            convolution (Lin et al., ICCV 2017, section 4.1); None: the default bias, which gives about 0.5.
 
     Shapes:
         input [B, in_channels, *patch_size], output [B, out_channels, *patch_size].

@@ -1,4 +1,4 @@
-"""A linear probe, which measures how well a frozen encoder's features segment."""
+"""Linear probe, which measures how well a frozen encoder's features segment."""
 
 from collections.abc import Iterable
 from typing import Self
@@ -11,11 +11,10 @@ from ..ssl.networks import ModelSize, encoder, settings
 
 
 class Probe(nn.Module):
-    """A linear segmentation of the features of SwinUNETR's frozen encoder.
+    """Linear segmentation of the features of SwinUNETR's frozen encoder.
 
     A 1x1x1 convolution maps each of the encoder's five levels to logits, which are interpolated to the image size and
-    added. No path bypasses the encoder. The encoder's parameters, `swinViT.*`, are named as in `common.ssl.SSLHead` and
-    SwinUNETR.
+    added. The encoder's parameters, `swinViT.*`, have the names of `common.ssl.SSLHead` and SwinUNETR.
 
     Shapes:
         input [B, in_channels, H, W, D], edges multiples of 32 voxels, one of them at least 64; output

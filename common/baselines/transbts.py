@@ -18,14 +18,14 @@ GROUPS = 8  # groups of the encoder's group norm
 class TransBTS(nn.Module):
     """TransBTS (Wang et al., MICCAI 2021, <https://arxiv.org/abs/2103.04430>), with logits as output.
 
-    The encoder (paper: 3D CNN) halves the edges three times. A convolution turns the features into tokens of 8 x 8 x 8
-    voxels (linear projection), the transformer processes the tokens with learned positions, and two blocks reduce the
-    channels (feature mapping). The decoder doubles the edges three times, each time with the encoder's features of the
-    same size (skip connections).
+    The encoder (in the paper: 3D CNN) halves the edges three times. A convolution turns the features into tokens of
+    8 x 8 x 8 voxels (linear projection), the transformer adds learned positions to the tokens and processes them, and
+    two blocks reduce the channels (feature mapping). The decoder doubles the edges three times, each time with the
+    encoder's features of the same size (skip connections).
 
-    With 4 modalities, 4 classes and windows of 128^3 the network has 32,723,908 parameters. The authors' public network
-    has 32,987,588: its linear encoding (262,656) and last layer norm (1,024) do not affect the output and are left out.
-    DIFF-30 lists further departures.
+    With 4 modalities, 4 classes and windows of 128^3 voxels, the network has 32,723,908 parameters. The authors' public
+    network has 32,987,588: its linear encoding (262,656) and last layer norm (1,024) do not affect the output and are
+    left out. DIFF-30 lists further departures.
 
     Args:
         in_channels: Number of modalities.
@@ -42,7 +42,7 @@ class TransBTS(nn.Module):
         input [B, in_channels, *patch_size], output [B, out_channels, *patch_size] (logits).
 
     Raises:
-        ArgumentError: `forward` gets a window of a different size.
+        ArgumentError: The input of `forward` has a different size.
 
     Example:
         >>> TransBTS(4, 3, (64, 64, 64), width=8, embedding=64)(torch.rand(1, 4, 64, 64, 64)).shape

@@ -1,10 +1,9 @@
-"""Window attention that does not store its scores: faster and smaller, with MONAI's parameters and results.
+"""Window attention without stored scores: faster, with less memory, and with MONAI's parameters and results.
 
-For the backward pass, MONAI's `WindowAttention` stores the scores of all token pairs in all windows: most of the memory
-in training. On a GPU, one PyTorch kernel computes attention and the gradients of its inputs and bias (fused). CPUs lack
-this kernel, so the backward pass computes the scores again, a few windows at a time, so that the scores stay in the
-processor's cache (recomputed). Without gradients, MONAI's `use_flash_attention` stores no scores either, but makes a
-mask for each window.
+For the backward pass, MONAI's `WindowAttention` stores the scores of all token pairs in all windows, which take most of
+the memory in training. On a GPU, one PyTorch kernel computes attention and its gradients instead (fused). CPUs lack
+this kernel; there, the backward pass computes the scores again, in chunks that fit into the processor's cache
+(recomputed). In prediction, MONAI's `use_flash_attention` stores no scores either, but makes a mask for each window.
 """
 
 from collections.abc import Iterator
@@ -23,8 +22,8 @@ from ..errors import choice
 from .compiling import compile_blocks
 from .layers import LAYERS
 
-CHUNK = {"cpu": 2**20, "cuda": 2**28}  # bytes of scores computed at a time; CPU: per thread, half its L2 cache
-ALIGNED = 8  # elements; PyTorch's memory-efficient kernel needs bias rows and channels at multiples of this
+CHUNK = {"cpu": 2**20, "cuda": 2**28}  # bytes of scores computed at a time; CPU: per thread, half of its L2 cache
+ALIGNED = 8  # elements; PyTorch's memory-efficient kernel needs channels and rows of the bias at multiples of this
 APART = 16.0  # code value; lowers the scores of non-neighbours by 2 x 16^2 x scale, 128 for 16 channels; MONAI: 100
 
 
@@ -32,11 +31,11 @@ APART = 16.0  # code value; lowers the scores of non-neighbours by 2 x 16^2 x sc
 def window_codes(
     grid: tuple[int, ...], window: tuple[int, ...], shift: tuple[int, ...], device: torch.device
 ) -> torch.Tensor:
-    """Return query and key channels that stop attention between tokens that are adjacent only after the volume's roll.
+    """Return query and key channels that prevent attention across the edges of a rolled volume.
 
-    MONAI's `compute_mask` adds -100 to the scores of these tokens, with a mask for each window (160 MiB at stage 1).
-    The scaled product of these channels is exactly 0 for true neighbours and otherwise at most -64, with up to 64
-    channels per head, so all windows share one bias.
+    MONAI's `compute_mask` adds -100 to the scores of token pairs from opposite edges, with a mask for each window (160
+    MiB at stage 1). The scaled product of these channels is at most -64 for such pairs, with up to 64 channels per
+    head, and exactly 0 for true neighbours, so all windows share one bias.
 
     Args:
         grid: Number of windows along each axis.
@@ -80,7 +79,7 @@ class FusedAttention(WindowAttention):
 
     Shapes:
         x [B * windows, n, c], the windows of each volume in raster order; the output has the same shape.
-        mask [2, windows, n, 8], `window_codes`; None if the volume is not rolled.
+        mask [2, windows, n, 8] from `window_codes`; None if the volume is not rolled.
     """
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -101,7 +100,7 @@ class FusedAttention(WindowAttention):
 
         PyTorch's memory-efficient kernel rejects or copies unaligned rows.
         """
-        # The gradient of indexing is a sum in an order that varies between runs; that of an embedding is reproducible.
+        # Reproducible gradients: that of indexing is a sum in varying order
         index = pad(self.relative_position_index[:n, :n], (0, -n % ALIGNED))
         bias = embedding(index, self.relative_position_bias_table).permute(2, 0, 1)
         return bias.to(dtype).contiguous()[None, :, :, :n]
@@ -112,7 +111,7 @@ class FusedAttention(WindowAttention):
         Args:
             q: Queries [windows, heads, n, channels].
             k: Keys, of the same shape.
-            v: Values [windows, heads, n, channels], without code channels.
+            v: Values [windows, heads, n, channels], without the channels of `window_codes`.
             bias: Bias [1, heads, n, n].
         """
         dropout = self.attn_drop.p if self.training else 0.0
@@ -143,15 +142,18 @@ def set_attention(
     memory_format: str = "contiguous_format",
     compiled: bool | str = False,
 ) -> nn.Module:
-    """Choose how MONAI's Swin transformers compute window attention; parameters, names and results stay the same.
+    """Choose how a network's Swin transformers compute window attention; parameters, names and results stay the same.
 
     Args:
         network: Network, changed in place.
-        attention: Handling of the scores: stored (MONAI's code), recomputed, fused (one PyTorch kernel, which stores
-            the scores on a CPU), or auto: fused on a GPU if the kernel takes the network's heads, otherwise recomputed.
+        attention: Handling of the scores: stored (MONAI's code), recomputed, fused (one PyTorch kernel; on a CPU it
+            stores the scores), or auto: fused on a GPU whose kernel supports the network's heads, otherwise recomputed.
         device: Device to which the network is moved; None: not moved.
         memory_format: Memory format of the weights on `device`: contiguous_format or channels_last_3d.
-        compiled: Whether to compile blocks: true, false or auto; see `compile_blocks`.
+        compiled: Whether to compile blocks: True, False or "auto"; see `compile_blocks`.
+
+    Returns:
+        The network.
 
     Raises:
         ArgumentError: `attention` is unknown.
@@ -167,14 +169,14 @@ def set_attention(
 
 
 def _automatic(network: nn.Module) -> str:
-    """Return the value of `attention` for auto."""
+    """Return the kind of attention that auto stands for."""
     heads = [layer.dim // layer.num_heads for layer in network.modules() if isinstance(layer, WindowAttention)]
     is_on_gpu = any(parameter.is_cuda for parameter in network.parameters())
     return "fused" if is_on_gpu and all(channels % ALIGNED == 0 for channels in heads) else "recomputed"
 
 
 class _Recomputed(torch.autograd.Function):
-    """Attention that saves only its inputs for the backward pass; see `FusedAttention.attend`."""
+    """`FusedAttention.attend`, saving only its inputs for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor, scale: float) -> Any:
@@ -208,7 +210,7 @@ class _Recomputed(torch.autograd.Function):
 
 
 def _chunks(q: torch.Tensor) -> Iterator[tuple[slice, slice]]:
-    """Split q [windows, heads, n, channels] into slices of up to `CHUNK` bytes of scores, at least one head each."""
+    """Yield slices of windows and heads of q [windows, heads, n, channels], each with up to `CHUNK` bytes of scores."""
     windows, heads, n, _ = q.shape
     size = CHUNK["cpu"] * torch.get_num_threads() if q.device.type == "cpu" else CHUNK["cuda"]
     max_heads = max(1, size // (4 * n * n))  # over all windows of a chunk

@@ -1,4 +1,4 @@
-"""Compile a network's blocks with `torch.compile`, which fuses their kernels."""
+"""Compile blocks of a network with `torch.compile`, which fuses their kernels."""
 
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -20,8 +20,8 @@ def compile_blocks(network: nn.Module, wanted: bool | str, backend: str = "induc
 
     Blocks of the same class and shape share a graph; shapes are static. CUDA graphs (mode `reduce-overhead`) are not
     used: each call overwrites the previous outputs, which several blocks, accumulated batches, checkpointed activations
-    and DistributedDataParallel still need. After a failed compilation, which prints a warning, all further blocks run
-    uncompiled. With `wanted` auto, blocks are compiled only on a GPU that Triton supports.
+    and DistributedDataParallel still need. A failed compilation prints a warning, and later blocks run uncompiled. With
+    `wanted` "auto", blocks are compiled only on a GPU that Triton supports.
     """
     if wanted == "auto":
         wanted = _has_triton(next(network.parameters()).device)
@@ -40,7 +40,7 @@ def _has_triton(device: torch.device) -> bool:
 
 
 def _with_fallback(backend: str) -> Callable[..., Any]:
-    """Return a backend that runs all graphs uncompiled once a compilation has failed."""
+    """Return a backend that, once a compilation has failed, runs all graphs uncompiled."""
     failures: list[Exception] = []
 
     def compiled(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""One vector per volume from a pretrained encoder, for linear probes and retrieval."""
+"""Embed volumes with a pretrained encoder, for linear probes and retrieval."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,10 +18,10 @@ Encoder = Callable[[torch.Tensor], Sequence[torch.Tensor]]
 class EmbeddingInferer(Inferer):
     """Average an encoder's features over the brain, in sliding windows.
 
-    Foreground voxels are nonzero in at least one channel. A foreground voxel takes the features of its token, averaged
-    over the windows that contain the voxel; a level's vector is the mean over all foreground voxels. All foreground
-    voxels weigh the same, regardless of background, zero padding and window overlap. (Background still affects tokens
-    through attention, as in training.)
+    Foreground voxels are nonzero in at least one channel. Each takes the features of its token, averaged over the
+    windows that contain the voxel; a level's vector is the mean over all foreground voxels. All foreground voxels weigh
+    the same, whatever the background, zero padding and window overlap. As in training, background still affects tokens
+    through attention.
 
     Args:
         roi_size: Window size in voxels; use the size of the training crops.
@@ -66,13 +66,16 @@ class EmbeddingInferer(Inferer):
         if len(image) != 1 or any(side < edge for side, edge in zip(sides, self.roi_size, strict=True)):
             raise ValueError(f"inputs {list(image.shape)}: expected one volume, no edge below {list(self.roi_size)}")
         is_inside = (image != 0).any(dim=1, keepdim=True)  # [1, 1, H, W, D]
-        inside, foreground = is_inside.cpu(), is_inside.double()  # the host chooses windows, so none adds a wait
+        inside, foreground = is_inside.cpu(), is_inside.double()  # windows are chosen on the host: no further waits
         if not inside.any():
             raise ValueError(f"inputs {list(image.shape)}: zero everywhere; expected a brain")
         steps = tuple(max(1, int(edge * (1 - self.overlap))) for edge in self.roi_size)
         windows = [(..., *window) for window in dense_patch_slices(sides, self.roi_size, steps)]
         windows = [window for window in windows if inside[window].any()]
-        weight = foreground / _coverage(foreground, windows)  # a voxel's weights over all windows add up to 1
+        coverage = torch.zeros_like(foreground)
+        for window in windows:
+            coverage[window] += 1
+        weight = foreground / coverage.clamp(min=1)  # a voxel's weights over all windows add up to 1
         sums: list[torch.Tensor] = []
         for first in range(0, len(windows), self.sw_batch_size):
             batch = windows[first : first + self.sw_batch_size]
@@ -86,16 +89,8 @@ class EmbeddingInferer(Inferer):
         return {"embedding": vectors[-1]} | levels
 
 
-def _coverage(like: torch.Tensor, windows: Sequence[tuple[Any, ...]]) -> torch.Tensor:
-    """Count the windows that contain each voxel; 1 outside all windows, where there is no foreground."""
-    count = torch.zeros_like(like)
-    for window in windows:
-        count[window] += 1
-    return count.clamp(min=1)
-
-
 def _weighted_sum(features: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Sum features [N, C, h, w, d] to [C]; a token's weight is the sum of its voxels' weights [N, 1, H, W, D]."""
+    """Return the sum [C] of features [N, C, h, w, d]; a token weighs as much as its voxels [N, 1, H, W, D] together."""
     stride = [voxels // tokens for voxels, tokens in zip(weights.shape[2:], features.shape[2:], strict=True)]
     token_weights = avg_pool3d(weights, stride) * np.prod(stride)
     return (features.double() * token_weights).sum(dim=(0, 2, 3, 4))

@@ -1,4 +1,4 @@
-"""Layers of MONAI's SwinUNETR with fewer passes over memory; parameters, their names and results stay the same."""
+"""Layers of MONAI's SwinUNETR with fewer passes over memory, but the same parameters, names and results."""
 
 from functools import lru_cache
 
@@ -9,7 +9,7 @@ from torch import nn
 
 
 class Merging(PatchMerging):
-    """`PatchMerging` computed by two copies; the backward pass of MONAI's eight slices reads the input 31 times."""
+    """`PatchMerging` by two copies; the backward pass of MONAI's eight slices reads the input 31 times."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.ndim != 5 or any(edge % 2 for edge in x.shape[1:4]):
@@ -20,15 +20,15 @@ class Merging(PatchMerging):
 
 @lru_cache
 def _slice_indices(device: torch.device) -> torch.Tensor:
-    """Return positions of MONAI's slices 000, 100, 010, 001, 110, 101, 011, 111 among 000, 100, 010, 110, 001, ..."""
+    """Return the order of MONAI's slices 000, 100, 010, 001, 110, 101, 011, 111 among 000, 100, 010, 110, 001, ..."""
     with torch.inference_mode(False):  # a cached inference tensor could not be used in training
         return torch.tensor([0, 1, 2, 4, 3, 5, 6, 7], device=device)
 
 
 class InstanceNorm(nn.InstanceNorm3d):
-    """PyTorch's `InstanceNorm3d` with an output that autograd does not treat as a view.
+    """PyTorch's `InstanceNorm3d`, with an output that autograd does not treat as a view.
 
-    In-place activations and sums in MONAI's blocks then need no copies of whole gradients.
+    In-place operations of MONAI's blocks then copy no gradients.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The contrastive loss."""
+"""Contrastive loss."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -11,20 +11,21 @@ from torch import nn
 
 
 class NTXentLoss(nn.Module):
-    """Normalised temperature-scaled cross-entropy (Chen et al., ICML 2020, equation 1), mean over all views.
+    """Normalised temperature-scaled cross-entropy (Chen et al., ICML 2020, equation 1), averaged over all views.
 
-    For view i with positive j: -log(exp(s_ij / t) / sum over k != i of exp(s_ik / t)), s the cosine similarity.
+    For view i and the other view j of its crop: -log(exp(s_ij / t) / sum over k != i of exp(s_ik / t)), where s is the
+    cosine similarity.
 
     Args:
         temperature: Temperature t, above 0; 0.5 in the method.
-        gather: Whether the views of all processes serve as negatives; every process needs the same number of views.
-            DistributedDataParallel's averaged gradients then equal those of a single process with all views. Ignored
-            without a process group, and for embeddings without gradients, because processes may have different numbers
-            of validation batches.
+        gather: Whether the views of all processes serve as negatives; each process needs the same number of views.
+            The gradients that DistributedDataParallel averages then equal those of a single process with all views.
+            Ignored without a process group, and for embeddings without gradients, because processes may have different
+            numbers of validation batches.
 
     Shapes:
-        input [2N, E]: the N first views of a batch, then the N second views. Output: a scalar, computed in at least
-        float32; 0 without negatives (N = 1 over all processes).
+        input [2N, E]: the N first views of a batch, then the N second views. Output: a scalar in at least float32; 0
+        without negatives (a single crop over all processes).
 
     Raises:
         ValueError: The temperature is not above 0, or the number of views is odd.
@@ -57,7 +58,7 @@ class NTXentLoss(nn.Module):
 
 @contextmanager
 def without_gathering() -> Iterator[None]:
-    """Context manager: `NTXentLoss` takes negatives of this process only, as in a trial step of a single process."""
+    """Context manager: `NTXentLoss` ignores `gather`, so that a single process can try a step."""
     gathers, NTXentLoss.may_gather = NTXentLoss.may_gather, False
     try:
         yield
@@ -66,10 +67,10 @@ def without_gathering() -> Iterator[None]:
 
 
 class _Gathered(torch.autograd.Function):
-    """Concatenate the rows of all processes in rank order; every process needs the same number of rows.
+    """Concatenate the rows of all processes by rank; each process needs the same number of rows.
 
-    A row's gradient is the sum over the losses of all processes. PyTorch's differentiable collective is deprecated,
-    hence this class.
+    A row's gradient is the sum over the losses of all processes. PyTorch has a differentiable `all_gather`, but
+    deprecates it.
     """
 
     @staticmethod

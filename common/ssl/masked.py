@@ -1,4 +1,4 @@
-"""Masked autoencoding: SwinUNETR's encoder and decoder restore hidden blocks of the input."""
+"""Masked autoencoding: SwinUNETR restores hidden blocks of its input."""
 
 from math import ceil, prod
 from typing import Any, ClassVar
@@ -12,17 +12,17 @@ from .tasks import Encoded, ProxyTask, Views
 from .views import send
 
 MIN_VARIANCE = 0.01  # lower bound of the variance that divides the loss; a z-scored brain has about 1
-LEFT_OUT = ("swinViT", "out")  # SwinUNETR modules: the encoder, which the network already has, and the region layer
+LEFT_OUT = ("swinViT", "out")  # SwinUNETR's encoder, which the network already has, and its segmentation layer
 
 
 class Masked(ProxyTask):
-    """Restore hidden blocks of the turned, uncorrupted crop by SwinUNETR's encoder and decoder (DIFF-33).
+    """Restore hidden blocks of the turned, uncorrupted crop with SwinUNETR's encoder and decoder (DIFF-33).
 
-    Modules are named as in SwinUNETR, `encoder1` to `decoder1`, so fine-tuning starts from a pretrained encoder and
-    decoder. The last layer, `masked_out`, is not carried over.
+    Modules have their names in SwinUNETR, `encoder1` to `decoder1`, so fine-tuning starts with a pretrained decoder,
+    too. The last layer, `masked_out`, is not carried over.
 
     The loss is the mean squared error over the hidden voxels of all views, divided by the variance of these voxels (at
-    least 0.01) around the mean of each view and channel. Predicting the means gives 1, the chance level.
+    least 0.01) around the mean of each view and channel. Predicting these means gives 1, the chance level.
 
     Args:
         share: Fraction of hidden blocks, the same blocks in all channels.
@@ -82,12 +82,12 @@ class Masked(ProxyTask):
 def hidden_blocks(
     count: int, sides: list[int], share: float, edge: int, generator: torch.Generator, device: torch.device
 ) -> torch.Tensor:
-    """Draw hidden blocks on a grid that starts at the first voxel; all crops get the same number of hidden blocks.
+    """Draw the blocks to hide, the same number in each crop, on a grid that starts at the first voxel.
 
     Args:
         count: Number of crops.
         sides: H, W, D in voxels.
-        share: Fraction of blocks to hide; at least one is hidden and one visible.
+        share: Fraction of blocks to hide; at least one block is hidden and one stays visible.
         edge: Block edge in voxels.
         generator: Generator on the host.
         device: Device of the result.

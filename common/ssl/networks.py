@@ -1,4 +1,4 @@
-"""The encoder with its proxy-task heads, and the model sizes."""
+"""The encoder, the heads of proxy tasks, and the model sizes."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -56,7 +56,7 @@ def in_precision(network: Callable[..., Any], dtype: torch.dtype) -> Callable[..
 
 
 def check_finite(*outputs: torch.Tensor) -> None:
-    """Reject outputs with NaN or infinity, as thresholding NaN would give an empty label map."""
+    """Refuse outputs with NaN or infinity; thresholding NaN would give an empty label map."""
     if not all(output.isfinite().all() for output in outputs):
         raise InputError("the network's output is not finite; check the intensities of the images and the weights")
 
@@ -68,7 +68,7 @@ def _float32(output: Any) -> Any:
 
 
 def settings(name: str | ModelSize) -> ModelSize:
-    """Return the settings of a model size, which is a name in `SIZES` or a `ModelSize`."""
+    """Return the settings of a model size; `name` is a key of `SIZES`, or already a `ModelSize`."""
     return name if isinstance(name, ModelSize) else choice("model_size", name, SIZES)
 
 
@@ -88,7 +88,7 @@ def encoder(in_channels: int, size: ModelSize, use_checkpoint: bool) -> SwinTran
 
 
 class Trace(nn.Module):
-    """A network traced for inputs of `window` voxels; `forward` refuses all other sizes."""
+    """Network traced for inputs of `window` voxels; `forward` refuses other sizes."""
 
     def __init__(self, network: nn.Module, window: Sequence[int]) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class Trace(nn.Module):
         self.window = list(window)
         example = stem.new_zeros(1, stem.shape[1], *window)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # of the fixed size, which `forward` checks
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # `forward` checks the fixed size
             self.network = torch.jit.trace(network, example, strict=False, check_trace=False)
 
     def forward(self, image: torch.Tensor) -> Any:
@@ -105,7 +105,7 @@ class Trace(nn.Module):
 
 
 class Scriptable(nn.Module):
-    """Base class of networks that `torch.jit.script` cannot compile and replaces with a `Trace` for `window` voxels."""
+    """Base class of networks that `torch.jit.script` cannot compile; it gets a `Trace` for `window` voxels instead."""
 
     window: Sequence[int]
 
@@ -114,7 +114,7 @@ class Scriptable(nn.Module):
 
 
 class SwinUNETR(Scriptable, MonaiSwinUNETR):
-    """MONAI's SwinUNETR."""
+    """MONAI's SwinUNETR, which `torch.jit.script` can export."""
 
 
 class SSLHead(Scriptable):
@@ -127,14 +127,14 @@ class SSLHead(Scriptable):
         in_channels: Number of modalities.
         model_size: tiny, small, base (paper, Table 2), a micro size, or a `ModelSize`.
         use_checkpoint: Whether to recompute the encoder's activations in the backward pass, to save memory.
-        head_tokens: Input of the rotation and contrastive heads: corner (the first and second bottleneck token, at a
-            corner of the crop, as in the public code) or mean (over all tokens). DIFF-31
-        tasks: Proxy tasks, or names of tasks in a checkpoint (names not in `TASKS` get no head); by default the
-            paper's: reconstruction, rotation and contrastive.
-        window: Input size in voxels of the traced copy that `torch.jit.script` uses (not Swin's attention window).
+        head_tokens: Input of the rotation and contrastive heads: corner (first and second bottleneck token, at a corner
+            of the crop, as in the public code) or mean (of all tokens). DIFF-31
+        tasks: Proxy tasks, or their names in a checkpoint (names not in `TASKS` get no head); by default the paper's:
+            reconstruction, rotation and contrastive.
+        window: Input size in voxels of the trace for `torch.jit.script`; not Swin's attention window.
 
     Attributes:
-        modality_axes: For each head tensor with one slice per modality, the axis of the slices.
+        modality_axes: Axis of the modalities, by name of a head's tensor.
 
     Raises:
         ArgumentError: `head_tokens` or `model_size` is unknown.
@@ -186,7 +186,7 @@ def swin_unetr(
 ) -> SwinUNETR:
     """Build MONAI's SwinUNETR in a model size (paper, Table 2); `options` are further arguments of SwinUNETR.
 
-    `window` is the input size in voxels of the traced copy that `torch.jit.script` uses (not Swin's attention window).
+    `window` is the input size in voxels of the trace for `torch.jit.script`; not Swin's attention window.
 
     Example:
         >>> sum(p.numel() for p in swin_unetr(4, 3, "small").parameters())

@@ -1,8 +1,8 @@
 """Proxy tasks of self-supervised pretraining, and the loss that sums them.
 
-A task is a head, a target made from the views, a loss and its chance level. Configs list the tasks; network, views,
-loss, curves, pictures and records iterate over the list. To add a task, write a `ProxyTask` class in a new module and
-list its path in a config, such as `{_target_: common.ssl.mirror.Mirrored}`.
+A task has a head, a target made from the views, a loss and its chance level. Configs list the tasks; network, views,
+loss, curves, pictures and records iterate over the list. To add a task, write a subclass of `ProxyTask` in a new module
+and list its path in a config, such as `{_target_: common.ssl.mirror.Mirrored}`.
 """
 
 from abc import ABC, abstractmethod
@@ -24,13 +24,13 @@ from .losses import NTXentLoss
 class Views:
     """Both views of each crop in a batch: all first views, then all second views.
 
-    Proxy tasks make their targets from the views. Tasks may replace the tensors, but not change them in place.
+    Proxy tasks make their targets from the views. They may replace the tensors, but not change them in place.
 
     Attributes:
         inputs: Inputs of the network [2B, C, H, W, D].
         clean: Turned crops before corruption [2B, C, H, W, D].
-        turns: Quarter turns k [2B].
-        generator: Generator of the views' random numbers, on the host.
+        turns: Number of quarter turns of each crop [2B], 0..3.
+        generator: Random generator of the views, on the host.
         drawn: Random draws of `ProxyTask.change`, by task name.
     """
 
@@ -42,12 +42,12 @@ class Views:
 
 
 class Encoded(NamedTuple):
-    """The features of a batch, the input of the heads.
+    """Features of a batch, from which heads predict.
 
     Attributes:
-        image: Input [B, C, H, W, D].
+        image: Input of the encoder [B, C, H, W, D].
         levels: Feature maps [B, width, h, w, d] of the encoder's five levels, the bottleneck last.
-        tokens: Bottleneck tokens [B, width, n], n at least 2, for heads that read a vector.
+        tokens: Bottleneck tokens [B, width, n], with n at least 2, for heads that read a single token.
     """
 
     image: torch.Tensor
@@ -56,14 +56,14 @@ class Encoded(NamedTuple):
 
 
 class ProxyTask(ABC):
-    """A proxy task: its heads, its target and its loss.
+    """Base class of proxy tasks: heads, target and loss.
 
     Attributes:
         name: Name of the task's prediction, target, loss and curve.
         quantity: Quantity that the loss measures, with the unit.
-        least_crops: Smallest number of crops in a batch that the loss needs; validation skips smaller batches.
-        corrupts: Whether the task needs corrupted views; without such a task, views are not corrupted.
-        modality_axes: For each head tensor with one slice per modality, the axis of the slices.
+        least_crops: Number of crops that the loss needs in a batch; validation skips smaller batches.
+        corrupts: Whether the task needs corrupted views; if no task does, views are not corrupted.
+        modality_axes: Axis of the modalities, by name of a head's tensor.
     """
 
     name: str
@@ -74,14 +74,14 @@ class ProxyTask(ABC):
 
     @abstractmethod
     def heads(self, in_channels: int, feature_size: int) -> dict[str, nn.Module]:
-        """Return names and modules to add to the network; the bottleneck has 16 * `feature_size` channels."""
+        """Return modules to add to the network, by name; the bottleneck has 16 * `feature_size` channels."""
 
     @abstractmethod
     def predict(self, network: nn.Module, encoded: Encoded) -> torch.Tensor:
-        """Return the prediction of the heads in `network`; pictures show predictions that have the image's shape."""
+        """Return the prediction of the heads in `network`; pictures show predictions with the shape of the image."""
 
     def change(self, views: Views) -> None:  # noqa: B027  most tasks change nothing
-        """Change the crops before corruption: replace `views.clean`, and store random draws in `views.drawn`."""
+        """Change the crops before corruption: replace `views.clean`, and store random draws in `views.drawn[name]`."""
 
     def target(self, views: Views) -> Any:
         """Return the target, or None for a task without targets; may replace `views.inputs`."""
@@ -92,11 +92,11 @@ class ProxyTask(ABC):
         """Return the mean loss over the views of a batch, a scalar in at least float32."""
 
     def chance(self, crops: int) -> float | None:
-        """Return the loss of a network that cannot tell the views of `crops` crops apart; None if it is undefined."""
+        """Return the loss of a prediction without information about the input, for `crops` crops; None if undefined."""
         return None
 
     def cosine(self, prediction: torch.Tensor) -> torch.Tensor | None:
-        """Return the mean cosine between embeddings of different crops, 1 after a collapse; None without embeddings."""
+        """Return the mean cosine of embeddings of different crops (1 after a collapse); None without embeddings."""
         return None
 
 
@@ -170,7 +170,7 @@ class Rotation(TokenTask):
 
 
 class Contrastive(TokenTask):
-    """Match the views that show the same crop, with `NTXentLoss`."""
+    """Match the two views of each crop, with `NTXentLoss`."""
 
     name, quantity = "contrastive", "NT-Xent (nats)"
     head, outputs, token = "contrastive_head", 512, 1
@@ -183,7 +183,7 @@ class Contrastive(TokenTask):
         return self.ntxent(prediction)
 
     def chance(self, crops: int) -> float:
-        """Return the logarithm of the number of views with which each view is compared."""
+        """Return the logarithm of the number of views with which each view is compared: 2 * `crops` - 1."""
         return log(max(1, 2 * crops - 1))
 
     def cosine(self, prediction: torch.Tensor) -> torch.Tensor:
@@ -231,11 +231,11 @@ class SSLLoss(nn.Module):
 
     @property
     def quantities(self) -> dict[str, str]:
-        """Quantities that the total and each task's loss measure, with the unit."""
+        """Quantity of the total and of each task's loss, with the unit, by name."""
         return {"total": "weighted sum of the terms"} | {task.name: task.quantity for task in self.tasks}
 
     def chance(self, crops: int) -> dict[str, float]:
-        """Return the chance levels of the tasks with a weight above 0, if defined; see `ProxyTask.chance`."""
+        """Return the defined chance levels of the tasks with a weight above 0, by task; see `ProxyTask.chance`."""
         levels = {task.name: task.chance(crops) for task in self.tasks if self.weights[task.name]}
         return {name: level for name, level in levels.items() if level is not None}
 

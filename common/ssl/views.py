@@ -1,9 +1,8 @@
 """Two rotated, corrupted views of a batch of crops: the `prepare_batch` of self-supervised training.
 
 The method is that of Tang et al., CVPR 2022, which the paper follows (section 2.3). Turns, boxes and swap partners are
-drawn on the host from a separate generator, so other random numbers of the run do not affect them. Voxels change on the
-batch's device, by the same few operations for any number of boxes. Nothing waits for the device: on a GPU the work is
-only queued.
+drawn on the host, from a generator that nothing else uses. Voxels change on the batch's device, by the same few
+operations for any number of boxes. On a GPU these operations are only queued: nothing waits for the device.
 """
 
 import math
@@ -22,7 +21,7 @@ from .tasks import ProxyTask, Views, paper_tasks
 VIEWS = 2
 AXIAL = (1, 2)  # DIFF-5: x and y of [C, x, y, z] after reorientation to RAS; a turn about the z axis
 EDGES = (0.05, 0.25)  # shortest and longest edge of a box, as fractions of the crop's edge
-LARGEST_SHARE = 0.3  # upper limit of the boxes' target volume, as a fraction of the crop
+LARGEST_SHARE = 0.3  # largest target volume of the boxes, as a fraction of the crop
 BOXES_AT_ONCE = 64  # boxes drawn per crop at a time; on average, 65 boxes cover 0.15 of a crop with edges of 96 voxels
 
 
@@ -30,20 +29,21 @@ class TwoViews:
     """Make two views of each crop of a batch, and the targets of the proxy tasks.
 
     A view is the crop turned by k x 90 degrees about the z axis (k uniform in 0..3), changed by the tasks, then
-    corrupted if a task needs it. Turns and corruption are drawn independently for each crop and each view.
+    corrupted if a task needs it. Turns and corruption are drawn independently for each crop and each view. Crops need
+    equal edges in x and y.
 
     As a MONAI `prepare_batch`, it returns the inputs [2B, C, H, W, D] (all first views, then all second views) and the
-    targets by task name; for the paper's tasks {"reconstruction": the clean turned crops [2B, C, H, W, D],
-    "rotation": k [2B]}. "clean" holds the clean turned crops, for pictures. Crops need equal edges in x and y.
+    targets by task: for the paper's tasks {"reconstruction": clean turned crops [2B, C, H, W, D], "rotation": k [2B]}.
+    The target "clean" also holds the clean turned crops, for pictures.
 
-    Attached to an engine as a handler, it restarts from the seed at the start of each run. All validations then use the
-    same views, so metrics of different validations are comparable.
+    As a handler, it restarts from the seed at the start of each run. All validations then use the same views, so their
+    metrics are comparable.
 
-    The seed fixes turns, boxes and partners on every kind of device. The noise in the boxes comes from the device's
-    generator, so it is reproducible only on the same kind of device.
+    The seed fixes turns, boxes and partners on any device. The noise in the boxes comes from the device's generator, so
+    it is reproducible only on the same kind of device.
 
     Args:
-        seed: Seed of the generator, different on each rank.
+        seed: Seed of the generator, different in each process.
         tasks: Proxy tasks; by default the paper's.
     """
 
@@ -62,7 +62,7 @@ class TwoViews:
         for task in self.tasks:
             task.change(views)
         is_corrupted = any(task.corrupts for task in self.tasks)
-        views.inputs = corrupt(views.clean, self._generator, VIEWS) if is_corrupted else views.clean
+        views.inputs = corrupt(views.clean, self._generator) if is_corrupted else views.clean
         targets = {"clean": views.clean} | {task.name: task.target(views) for task in self.tasks}
         return views.inputs, {name: target for name, target in targets.items() if target is not None}
 
@@ -75,7 +75,7 @@ class TwoViews:
         self._generator.manual_seed(self.seed)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Return the generator's state for a checkpoint, independent of the device."""
+        """Return the generator's state, which does not depend on the device."""
         return {"generator": self._generator.get_state()}
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
@@ -88,7 +88,7 @@ def rotate(crops: Sequence[torch.Tensor] | torch.Tensor, turns: torch.Tensor) ->
 
     Args:
         crops: B crops [C, H, W, D] with H = W.
-        turns: Numbers of quarter turns [B], integers 0..3, on the host.
+        turns: Number of quarter turns of each crop [B], integers 0..3, on the host.
 
     Returns:
         The turned crops [B, C, H, W, D].
@@ -105,26 +105,25 @@ def rotate(crops: Sequence[torch.Tensor] | torch.Tensor, turns: torch.Tensor) ->
     return turned
 
 
-def corrupt(crops: torch.Tensor, generator: torch.Generator, views: int = 1) -> torch.Tensor:
-    """Fill random boxes with noise, then replace more boxes by the same region of a partner crop in the same view.
+def corrupt(crops: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Fill random boxes of each crop with noise, then copy further boxes from a partner crop of the same view.
 
     A box's noise is Gaussian, scaled to 0..1 over the box and all channels together, then mapped to each channel's
     range in the crop (DIFF-6); a box of one voxel and one channel gets the lowest value. Where boxes overlap, the later
-    box wins. Each crop draws a partner from its view and copies boxes from the partner, noise included (DIFF-7). A crop
+    box wins. Each crop draws its partner from its view; the copied boxes include the partner's noise (DIFF-7). A crop
     that draws itself copies no boxes.
 
     Args:
-        crops: Crops [views x B, C, H, W, D], view by view; not changed.
-        generator: Generator on the host, for crops on any device; it seeds the noise generator of their device.
-        views: Number of views; boxes are copied only within a view.
+        crops: Crops of both views [2B, C, H, W, D]; not changed.
+        generator: Generator on the host; it also seeds the generator of the noise, which is on the crops' device.
 
     Returns:
         The corrupted crops, contiguous, with the shape, type and device of `crops`.
     """
     count, _, *sides = crops.shape
-    size = count // views
-    partners = torch.randint(size, (views, size), generator=generator)
-    partners = (partners + size * torch.arange(views)[:, None]).flatten()  # each of the same view
+    size = count // VIEWS
+    partners = torch.randint(size, (VIEWS, size), generator=generator)
+    partners = (partners + size * torch.arange(VIEWS)[:, None]).flatten()  # within each view
     filled = boxes(count, sides, generator)
     swapped = boxes(count, sides, generator, partners != torch.arange(count))
     return _swap(_fill(crops, *filled, generator), *swapped, partners).contiguous()
@@ -133,11 +132,11 @@ def corrupt(crops: torch.Tensor, generator: torch.Generator, views: int = 1) -> 
 def boxes(
     count: int, sides: Sequence[int], generator: torch.Generator, wanted: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw boxes in each crop until their total volume, overlaps counted twice, reaches a fraction of the crop.
+    """Draw boxes in each crop until the sum of their volumes reaches a fraction of the crop's.
 
-    The fraction is uniform in 0..0.3. A box starts anywhere except in the last 5 % of each side. Edges are whole
-    voxels, from 5 % to just under 25 % of the side; boxes are cut off at the end of the crop. Crops with a side below 8
-    voxels get no boxes, because the box edge on that side would have no voxel.
+    The fraction is uniform in 0..0.3. A box starts anywhere except in the last 5 % of each side. Its edges are whole
+    voxels, from 5 % to just under 25 % of the side, cut off at the end of the crop. Crops with a side below 8 voxels
+    get no boxes, because the edge on that side would have no voxel.
 
     Args:
         count: Number of crops.
@@ -178,7 +177,7 @@ def _integers(low: list[int], high: list[int], count: int, generator: torch.Gene
 def _fill(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Return the crops with noise in the boxes [B, N, 3]."""
     volumes = torch.cat([torch.ones(1, dtype=torch.int64), edges.prod(dim=2).flatten()])  # first: outside all boxes
-    index, total = _places(crops, starts, edges, volumes), int(volumes.sum())
+    index, total = _noise_index(crops, starts, edges, volumes), int(volumes.sum())
     box_number = torch.repeat_interleave(send(volumes, crops.device), output_size=total)
     noise = _noise(crops.shape[1], total, crops, generator)
     low, high = (
@@ -192,10 +191,10 @@ def _fill(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, genera
     return torch.where(index > 0, torch.lerp(darkest, brightest, share).to(crops.dtype), crops)
 
 
-def _places(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, volumes: torch.Tensor) -> torch.Tensor:
-    """Return each voxel's place [B, 1, H, W, D] in the noise of all boxes, 0 outside boxes.
+def _noise_index(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, volumes: torch.Tensor) -> torch.Tensor:
+    """Return each voxel's index [B, 1, H, W, D] into the noise of all boxes; 0 outside boxes.
 
-    The host paints box numbers only; the device computes the place in a box.
+    The host paints only the numbers of the boxes; the device computes the indices in each box.
     """
     count, (height, width, depth) = len(crops), crops.shape[2:]
     step_x, step_y = edges[..., 1] * edges[..., 2], edges[..., 2]
@@ -206,17 +205,16 @@ def _places(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, volu
     painted = send(torch.from_numpy(_painted(crops, starts, edges)), crops.device)
     number = painted + tables.shape[1] // count * torch.arange(count, device=crops.device).view(-1, 1, 1, 1)
     x, y, z = (torch.arange(side, dtype=torch.int32, device=crops.device) for side in (height, width, depth))
-    place = origin[number] + step_x[number] * x[:, None, None] + step_y[number] * y[:, None] + z
-    return torch.where(painted > 0, place, 0)[:, None]
+    index = origin[number] + step_x[number] * x[:, None, None] + step_y[number] * y[:, None] + z
+    return torch.where(painted > 0, index, 0)[:, None]
 
 
 def _painted(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor) -> NDArray[np.int16]:
-    """Paint the number of the last box of each voxel, from 1, into an array [B, H, W, D]; 0 outside boxes."""
+    """Return the number of the last box at each voxel [B, H, W, D], from 1; 0 outside boxes."""
     painted = np.zeros((len(crops), *crops.shape[2:]), np.int16)
-    crop, box = edges.all(dim=-1).nonzero().unbind(dim=1)
-    places = zip(crop.tolist(), box.tolist(), _slices(starts[crop, box], edges[crop, box]), strict=True)
-    for crop_number, box_number, place in places:
-        painted[crop_number, *place] = box_number + 1
+    for crop, corners in enumerate(torch.stack([starts, starts + edges], dim=-1).tolist()):
+        for number, (x, y, z) in enumerate(corners, start=1):
+            painted[crop, slice(*x), slice(*y), slice(*z)] = number
     return painted
 
 
@@ -224,11 +222,6 @@ def _swap(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, partne
     """Return the crops with the boxes [B, N, 3] copied from their partners."""
     inside = torch.from_numpy(_painted(crops, starts, edges) > 0)[:, None]
     return torch.where(send(inside, crops.device), crops[send(partners, crops.device)], crops)
-
-
-def _slices(starts: torch.Tensor, edges: torch.Tensor) -> list[tuple[slice, ...]]:
-    corners = zip(starts.tolist(), (starts + edges).tolist(), strict=True)
-    return [tuple(map(slice, start, end)) for start, end in corners]
 
 
 def _noise(channels: int, voxels: int, like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -17,7 +17,7 @@ class Average:
     n / (n + 9), as in TensorFlow's ExponentialMovingAverage with `num_updates`. Buffers are copied from the network.
 
     Args:
-        network: Trained network, on its device, without the wrapper for several processes.
+        network: Trained network, on its device, not wrapped for several processes.
         decay: Decay per step, from 0 to 1; 0: no average.
 
     Attributes:
@@ -37,7 +37,7 @@ class Average:
             trainer.add_event_handler(Events.ITERATION_COMPLETED, self._update, self._average)
 
     def _update(self, average: AveragedModel) -> None:
-        """Move the average; `update_parameters` would send the number of steps to the GPU and wait for it there."""
+        """Update the average; unlike `AveragedModel.update_parameters`, do not wait for the GPU."""
         steps = int(average.n_averaged)  # on the host
         decay = min(self.decay, (1 + steps) / (HORIZON + steps)) if steps else 0.0
         move = get_ema_multi_avg_fn(decay)
@@ -51,6 +51,6 @@ class Average:
         return {} if self._average is None else self._average.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the average from the resumed run."""
+        """Restore the average of the resumed run."""
         if self._average is not None:
             self._average.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""The process group of a training run, with its ranks and devices."""
+"""Processes of a training run: process group, ranks and devices."""
 
 import atexit
 import gc
@@ -23,9 +23,7 @@ PATIENCE = timedelta(minutes=30)  # longest wait for other processes
 
 
 class Processes:
-    """Join the processes that torchrun started into a group, or represent a single process.
-
-    The group communicates by NCCL on GPUs, by gloo on CPUs.
+    """Group of the processes that torchrun started (NCCL on GPUs, gloo on CPUs), or a single process.
 
     Args:
         multi_gpu: Whether the network is wrapped for several processes, as in `multi_gpu_train.yaml`.
@@ -33,7 +31,7 @@ class Processes:
     Attributes:
         rank: Rank of this process, from 0.
         count: Number of processes.
-        is_main: Whether this process logs and writes files.
+        is_main: Whether this process logs and writes files (rank 0).
         device: Device of this process: a GPU, or the CPU.
 
     Raises:
@@ -61,7 +59,7 @@ class Processes:
             self.device = torch.device("cuda", number)
 
     def on_main(self, action: Callable[[], Any]) -> Any:
-        """Run `action` on the main process; all processes must call this and get the result or the `InputError`."""
+        """Run `action` on the main process; all processes must call this, and get its result or `InputError`."""
         outcome: list[Any] = [None]
         if self.is_main:
             try:
@@ -79,7 +77,7 @@ class Processes:
         return seed + SEED_STEP * self.rank
 
     def share(self, split: str, cases: Sequence[Any]) -> list[Any]:
-        """Return this process's part of a split's cases. Parts are disjoint, so each case is cached once."""
+        """Return this process's part of a split's cases; parts are disjoint, so each case is cached once."""
         if len(cases) < self.count:
             problem = f"fewer cases ({len(cases)}) than processes ({self.count})"
             raise InputError(f"split {split}", problem, "at least one case for each process")
@@ -113,22 +111,21 @@ def _join_group(started: int) -> None:
         raise InputError("MASTER_ADDR", error.strerror, value=os.environ["MASTER_ADDR"]) from error
     if torch.cuda.is_available():
         if int(os.environ["LOCAL_RANK"]) >= (gpus := torch.cuda.device_count()):
-            raise InputError(
-                "LOCAL_RANK", expected=f"--nproc_per_node={gpus}, the GPUs here", value=os.environ["LOCAL_RANK"]
-            )
+            expected = f"--nproc_per_node={gpus}, the number of GPUs"
+            raise InputError("LOCAL_RANK", expected=expected, value=os.environ["LOCAL_RANK"])
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     hook = sys.excepthook
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
     sys.excepthook = hook  # PyTorch replaces the hook
     atexit.register(leave_process_group)
-    idist.sync()  # Ignite must join the group on every rank before a handler runs on rank 0 only
+    idist.sync()  # Ignite must join the group on every rank before a handler runs on rank 0 alone
 
 
 def leave_process_group() -> None:
     """End the process group at exit.
 
-    gloo often aborts if the group is destroyed while a DistributedDataParallel module is alive. At exit only reference
-    cycles keep the module alive, so the cycles are collected first.
+    gloo often aborts if the group is destroyed while a DistributedDataParallel module is alive. At exit, only reference
+    cycles keep the module alive; they are collected first.
     """
     gc.collect()
     dist.destroy_process_group()

@@ -17,11 +17,10 @@ def parameters(network: nn.Module, weights_report: Report, options: Options, war
     """Return a network's parameters for an optimiser, in groups if the options need them (DIFF-34).
 
     With `pretrained_lr_factor` 1 and `frozen_iterations` 0, the defaults, return a list of all parameters. Otherwise
-    return two groups: the new parameters, and those carried over from the checkpoint (by `weights_report`); empty
-    groups are left out. `warmup_iterations` is the length of the carried tensors' linear warm-up
-    after the freeze.
+    return two groups, unless one is empty: the new parameters, and those that `weights_report` lists as taken from the
+    checkpoint. After the freeze, the rate of the latter rises linearly for `warmup_iterations`.
     """
-    if getattr(options, "architecture", "") == "probe" and weights_report.source is None and idist.get_rank() == 0:
+    if options.architecture == "probe" and weights_report.source is None and idist.get_rank() == 0:
         show("warning: architecture=probe without pretrained: its frozen encoder keeps random weights")
     if options.pretrained_lr_factor == 1 and options.frozen_iterations == 0:
         return list(network.parameters())
@@ -40,7 +39,7 @@ def parameters(network: nn.Module, weights_report: Report, options: Options, war
 
 @contextmanager
 def frozen(optimizer: torch.optim.Optimizer, iteration: int) -> Iterator[None]:
-    """Limit the learning rate of frozen and thawing groups during an optimiser's step.
+    """Context manager: limit the learning rate of frozen and thawing groups during an optimiser's step.
 
     The rate is 0 in the first `frozen_iterations`. Within the next `thaw_iterations`, in step i, it is at most the peak
     rate times (i - frozen_iterations) / thaw_iterations. Gradients of frozen tensors are still computed and exchanged
@@ -52,8 +51,6 @@ def frozen(optimizer: torch.optim.Optimizer, iteration: int) -> Iterator[None]:
         if first and iteration <= first + thaw:
             peak = group.get("initial_lr", group["lr"])
             group["lr"] = min(group["lr"], peak * max(0, iteration - first) / max(1, thaw))
-    try:
-        yield
-    finally:
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
+    yield
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate

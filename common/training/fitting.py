@@ -1,4 +1,4 @@
-"""Find the largest batch that fits, for `--batch_size=auto`: by trial on a GPU, by an estimate on a CPU."""
+"""Find the largest batch that fits into memory, for `--batch_size=auto`: by trial on a GPU, by an estimate on a CPU."""
 
 import copy
 import math
@@ -22,15 +22,15 @@ from ..values import AUTO
 from .distributed import Processes
 from .resume import last_readable, saved_states
 
-SHARE = 0.85  # fraction of the memory for a step; the rest is for validation and fragmentation
-MOMENTS = 2  # tensors per weight in the state of AdamW
+SHARE = 0.85  # fraction of memory for a step; the rest is for validation and fragmentation
+MOMENTS = 2  # AdamW's moments of each weight
 
 
 def fitting_batch_size(options: Options, processes: Processes) -> int:
-    """Return the option `batch_size`; with auto, the resumed run's batch size or the largest that fits.
+    """Return the option `batch_size`; for auto, the resumed run's batch size or the largest that fits.
 
-    Accumulation keeps the global batch, so results do not depend on the device. All processes use the batch size that
-    fits the process with the least memory.
+    Gradient accumulation keeps the global batch, so results do not depend on the device. All processes use the batch
+    size that fits the process with the least memory.
 
     Raises:
         ArgumentError: There is no `global_batch_size` to keep, no batch size divides it, or the smallest does not fit.
@@ -62,9 +62,9 @@ def _largest(config: Any, options: Options, processes: Processes) -> int:
 
 
 def fitting_sizes(config: Any, network: nn.Module, options: Options, sizes: Sequence[int]) -> list[int]:
-    """Return the batch sizes, out of ascending `sizes`, that fit into the memory of the options' device.
+    """Return those of ascending `sizes` whose batches fit into the memory of `options.device`.
 
-    `config` is the resolver of a training config, and `network` the config's network.
+    `config` is the resolver of a training config, `network` the config's network.
     """
     device = torch.device(options.device)
     if device.type == "cuda":
@@ -87,14 +87,14 @@ def seconds_of_step(config: Any, network: nn.Module, options: Options, size: int
 def candidates(options: Options, processes: int) -> list[int]:
     """Return the multiples of `crops_per_volume` that divide each process's share of the global batch, ascending.
 
-    Self-supervised training needs at least 2 crops. Raise `ArgumentError` if no batch size remains.
+    Self-supervised training needs at least 2 crops. Raise `ArgumentError` if there is no such batch size.
     """
     total, crops = options.global_batch_size, getattr(options, "crops_per_volume", 1)
     if total is None:
         raise ArgumentError(
             "batch_size", AUTO, "there is no global_batch_size to keep", "--global_batch_size, or a number"
         )
-    least = 2 if _views(options) == 2 else 1
+    least = _views(options)
     sizes = [size for size in range(least, total // processes + 1) if total % (size * processes) == size % crops == 0]
     if not sizes:
         expected = f"a multiple of {math.lcm(least, crops) * processes}"
@@ -108,12 +108,12 @@ def _views(options: Options) -> int:
 
 
 def _fits_on_gpu(config: Any, network: nn.Module, options: Options, size: int, device: torch.device) -> bool:
-    """Return whether a step fits into memory; weights and buffers, such as running statistics, stay unchanged."""
+    """Return whether a step fits into memory; weights and buffers (running statistics) stay unchanged."""
     buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
     torch.cuda.reset_peak_memory_stats(device)
     try:
         _try_step(config, network, options, size, device)
-        room = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)  # others may use the GPU, too
+        room = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)  # the GPU may be shared
         is_fitting = torch.cuda.max_memory_reserved(device) <= SHARE * room
     except RuntimeError as error:
         if not lacks_gpu_memory(error):
@@ -127,7 +127,7 @@ def _fits_on_gpu(config: Any, network: nn.Module, options: Options, size: int, d
 
 
 def _try_step(config: Any, network: nn.Module, options: Options, size: int, device: torch.device) -> None:
-    """Run a forward and backward pass of `size` crops of zeros, with memory allocated for the optimiser's moments."""
+    """Run a forward and backward pass of `size` crops of zeros, with memory reserved for the optimiser's moments."""
     dtype, loss = config.get_resolved_content("dtype"), config.get_resolved_content("loss")
     count = sum(parameter.numel() for parameter in network.parameters())
     moments = torch.zeros(MOMENTS, count, device=device)
@@ -146,21 +146,19 @@ def _try_step(config: Any, network: nn.Module, options: Options, size: int, devi
     del moments
 
 
-def _fitting_on_cpu(
-    network: nn.Module, options: Options, sizes: Sequence[int], dtype: torch.dtype = torch.float32
-) -> list[int]:
+def _fitting_on_cpu(network: nn.Module, options: Options, sizes: Sequence[int], dtype: torch.dtype) -> list[int]:
     """Estimate which batch sizes fit into free memory; a trial could exhaust the machine's memory."""
-    weights = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
+    weights = sum(parameter.nbytes for parameter in network.parameters())
     edges = (len(options.modalities), *options.patch_size)
     bytes_per_crop = stored_activations(network, (_views(options), *edges), dtype)
     free = SHARE * free_memory()
     return [size for size in sizes if (2 + MOMENTS) * weights + size * bytes_per_crop <= free]
 
 
-def stored_activations(network: nn.Module, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> int:
-    """Return the bytes that a forward pass stores for the backward pass, computed from shapes only.
+def stored_activations(network: nn.Module, shape: Sequence[int], dtype: torch.dtype) -> int:
+    """Return the bytes that a forward pass stores for the backward pass, computed from shapes alone.
 
-    `dtype` is the data type of all tensors; autocast keeps a few in float32.
+    All tensors count as `dtype`, although autocast keeps a few in float32.
     """
     stored: dict[int, tuple[torch.Tensor, int]] = {}
 

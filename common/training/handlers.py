@@ -27,20 +27,21 @@ from ..data.regions import display_order, regions_of
 from ..drawing import Figure, pixels_of
 from ..errors import ArgumentError, InputError, one_line, show
 from ..files import atomic_write
+from ..ssl import COSINE
 from ..ssl.tasks import SSLLoss
 from .plan import Plan
 from .records import peak_memory
 
 
 class Forecast:
-    """Print the cost of a training run: steps, crops and disk space first; time and memory after some steps.
+    """Print the cost of a training run: steps, crops and disk space at the start; time and memory after some steps.
 
     Raise `ArgumentError` if the disk is too small for the checkpoints, and `InputError` if a batch does not have the
-    planned size. The estimate assumes an optimiser with two moments per parameter, such as AdamW.
+    planned size. The disk space assumes an optimiser with two moments per parameter, such as AdamW.
     """
 
     STEPS = 10  # number of timed steps, after a first step that also fills caches
-    PATIENCE = 0.1  # share of time spent waiting for data, above which advice is printed
+    PATIENCE = 0.1  # fraction of the time spent waiting for data, above which advice is printed
 
     def __init__(self, plan: Plan, network: nn.Module) -> None:
         self.plan, self.network, self.folder = plan, network, Path(plan.options.ckpt_dir)
@@ -71,9 +72,9 @@ class Forecast:
             raise ArgumentError("ckpt_dir", self.folder, f"{free:.2f} GiB free; need {needed:.2f} GiB")
 
     def _disk(self) -> int:
-        """Return the bytes of model.pt and the saved states, with room for a new file before the old is deleted."""
-        weights = sum(value.numel() * value.element_size() for value in self.network.state_dict().values())
-        moments = 2 * sum(value.numel() * value.element_size() for value in self.network.parameters())
+        """Return the bytes of model.pt and the saved states; each new file is written before an old one is deleted."""
+        weights = sum(value.nbytes for value in self.network.state_dict().values())
+        moments = 2 * sum(value.nbytes for value in self.network.parameters())
         average = weights if getattr(self.plan.options, "average_decay", 0) else 0
         return 2 * weights + (self.plan.options.keep + 1) * (weights + moments + average)
 
@@ -98,7 +99,7 @@ class Forecast:
             )
 
     def _advice(self, share: float) -> str:
-        """Return what shortens the wait for data, if it takes more than a tenth of the time."""
+        """Return advice if much of the time is spent waiting for data; otherwise an empty text."""
         if share <= self.PATIENCE:
             return ""
         if not self.plan.options.store:
@@ -114,7 +115,7 @@ def _steps_left(engine: Engine) -> int:
 
 
 class Progress:
-    """A progress bar over the whole run, in steps, with the time left, the latest loss and the latest key metric."""
+    """Progress bar of the whole run, in steps, with the time left, the latest loss and the latest key metric."""
 
     def __init__(self, name: str, validator: Any = None) -> None:
         self.name, self.validator = name, validator
@@ -185,7 +186,7 @@ class Pictures:
             return
         event = Events.EPOCH_COMPLETED if self.last_only else Events.ITERATION_COMPLETED
         engine.add_event_handler(event, self)
-        if not self.last_only:  # close the events, as the folder may be moved after the run
+        if not self.last_only:  # close the event file, because an evaluation's folder is moved at the end
             engine.add_event_handler(Events.COMPLETED, self._close)
 
     def __call__(self, engine: Engine) -> None:
@@ -194,7 +195,7 @@ class Pictures:
 
     @contextmanager
     def _warning(self) -> Iterator[None]:
-        """Context manager: suppress any exception, and print a warning of the first."""
+        """Context manager: suppress exceptions, and report the first."""
         try:
             yield
         except Exception as error:
@@ -219,11 +220,11 @@ class Pictures:
 
 
 class LossTerms(Metric):
-    """The mean of each term of the self-supervised loss over all views of a run, and the weighted sum of the means.
+    """Mean of each term of the self-supervised loss over all views of a validation, and the weighted sum of the means.
 
-    A task may need several crops in a batch (`least_crops`); the task's mean is over the batches with enough crops.
-    In `engine.state.metrics`, the total is stored as `total` and under the metric's name, each term under the task's
-    name, and `ProxyTask.cosine` of tasks with embeddings as `TASK_cosine`. Means are over the views of all ranks.
+    Means are over the views of all ranks. Batches with fewer crops than a task's `least_crops` do not count for the
+    task. `engine.state.metrics` gets the total (as `total` and under the metric's name), each term (under the task's
+    name), and `ProxyTask.cosine` of each task with embeddings (as `TASK_cosine`).
 
     Raises:
         InputError: Every batch had fewer crops than a task needs.
@@ -260,7 +261,7 @@ class LossTerms(Metric):
                 )
             terms[task.name] = total / views
             if not math.isnan(cosine):
-                cosines[f"{task.name}_cosine"] = cosine / views
+                cosines[f"{task.name}{COSINE}"] = cosine / views
         return {"total": sum(self.loss.weights[name] * value for name, value in terms.items())} | terms | cosines
 
     def completed(self, engine: Engine, name: str) -> None:
@@ -269,19 +270,19 @@ class LossTerms(Metric):
 
 
 class RegionScores(Metric):
-    """The scores of a protocol for each case and each region of a label convention; see `common.metrics`.
+    """Scores of each case and each region of a label convention by a protocol; see `common.metrics`.
 
-    `engine.state.metrics` holds, for each region: the mean Dice over all cases, as `REGION`; means of the protocol's
-    remaining metrics, as `REGION_METRIC`; the mean Dice over the cases with the region in the reference, as
-    `REGION_dice_present` (NaN without cases); and the number of these cases, as `REGION_n_present`. The mean of all
-    `REGION` is stored under the metric's name, NAME, and the mean of all `REGION_dice_present` as `NAME_present`,
-    without regions absent from all references. If all are absent, NAME includes all and `NAME_present` is NaN. DIFF-23
+    `engine.state.metrics` gets for each region the mean Dice over all cases, `REGION`; the mean of each further metric
+    of the protocol, `REGION_METRIC`; the number of cases with the region in the reference, `REGION_n_present`; and the
+    mean Dice over these cases, `REGION_dice_present` (NaN without cases). NAME, the metric's name, is the mean of all
+    `REGION`, and `NAME_present` of all `REGION_dice_present`, without regions that no reference contains. If no
+    reference contains any region, NAME is the mean over all regions and `NAME_present` is NaN. DIFF-23
 
-    `engine.state.metric_details[name]` holds `common.metrics.Scores` by case and region, from all processes. Processes
+    `engine.state.metric_details[NAME]` gets `common.metrics.Scores` by case and region, from all processes. Processes
     may have different numbers of cases; a case on several processes counts once.
 
-    The engine's output is decollated: "pred" and "label", each [R, H, W, D] of 0 and 1, the label a MetaTensor with an
-    affine. The engine's batch has "subject", the name of the case.
+    The engine's output must be decollated: "pred" and "label", each [R, H, W, D] of 0 and 1, the label a MetaTensor
+    with an affine. Each item of the engine's batch must have the case's name, "subject".
     """
 
     def __init__(self, convention: str, protocol: str | metrics.Protocol = "dice") -> None:

@@ -1,4 +1,4 @@
-"""The length of a training run, from options in iterations or epochs."""
+"""Length of a training run, from options in iterations or epochs."""
 
 from fractions import Fraction
 from math import ceil, isqrt, log
@@ -9,9 +9,9 @@ from ..options import Options
 
 
 class Length(NamedTuple):
-    """The length of a training run in optimiser steps (`iterations`, a multiple of `val_interval`) and in epochs.
+    """Length of a training run in optimiser steps (`iterations`, a multiple of `val_interval`) and in epochs.
 
-    During an epoch, each training case is read once on average.
+    In an epoch, each training case is read once on average.
     """
 
     iterations: int
@@ -21,7 +21,7 @@ class Length(NamedTuple):
 
 
 def steps_in(length: int | str, cases: int, cases_per_step: int) -> int:
-    """Convert a length in iterations or epochs to optimiser steps, rounded up.
+    """Return a length in iterations, or in epochs such as "5 epochs", as optimiser steps, rounded up.
 
     `cases` and `cases_per_step` are totals over all processes.
     """
@@ -31,8 +31,9 @@ def steps_in(length: int | str, cases: int, cases_per_step: int) -> int:
 def length(options: Options, cases: int, cases_per_step: int) -> Length:
     """Return the length of a training run from its options; raise `ArgumentError` if they are inconsistent.
 
-    A length in steps stays, and `val_interval` becomes the divisor of the length that is closest by ratio. A length in
-    epochs is rounded up to whole steps, then to whole intervals. `cases` and `cases_per_step` count all processes.
+    With `iterations` in steps, `val_interval` becomes the divisor of `iterations` with the closest ratio to it. In
+    epochs, `iterations` is rounded up to whole steps, then to whole intervals. `cases` and `cases_per_step` are totals
+    over all processes.
 
     Example:
         >>> length(Options(iterations="600 epochs", val_interval="5 epochs", warmup_iterations=500), 555, 4)

@@ -22,23 +22,23 @@ from .step import accumulation_steps
 
 
 class Plan:
-    """Read the datalist of a training run, make the folders and find the state to resume, before anything else runs.
+    """Read a training run's datalist, create its folders and find the state to resume.
 
     Attributes:
         data: Datalist of the run.
         accumulation_steps: Batches per optimiser step on each process.
         global_batch_size: Crops per optimiser step, over all processes.
-        crops_per_volume: Crops from each volume that is read.
+        crops_per_volume: Crops from each volume in a batch.
         volumes_per_batch: Volumes per batch on each process.
-        training_cases: Size of the training split, over all processes.
-        length: Steps of the run, of its validation interval and of its warm-up; see `common.training.length`.
-        settings: Settings stored in checkpoints and run.json, with the accepted changes of a resumed run.
+        training_cases: Number of training cases, over all processes.
+        length: Optimiser steps in the run, in a validation interval and in the warm-up; see `common.training.length`.
+        settings: Settings for checkpoints and run.json, with the accepted changes of a resumed run.
         resumed_from: Saved state from which the run continues; None for a new run.
 
     Raises:
-        InputError: The datalist, the length or a batch size is invalid; `pretrained` is the file that this run would
-            replace; a folder cannot be written to or is in use by another process; or `ckpt_dir` holds a run that these
-            options cannot continue.
+        InputError: The datalist, the length or a batch size is invalid; this run would replace the `pretrained` file; a
+            folder cannot be written to or is in use by another process; or the options cannot continue the run in
+            `ckpt_dir`.
     """
 
     def __init__(self, bundle: str, processes: Processes, options: Options) -> None:
@@ -68,8 +68,8 @@ class Plan:
             self._record_missing()
         self._cases: dict[str, list[dict[str, Any]]] = {}
         if options.pretrained and Path(options.pretrained).resolve() == (Path(options.ckpt_dir) / "model.pt").resolve():
-            expected = "expected a checkpoint elsewhere, as this run replaces that file"
-            raise ArgumentError("pretrained", options.pretrained, f"the model.pt of --ckpt_dir; {expected}")
+            problem = "this run would replace that file"
+            raise ArgumentError("pretrained", options.pretrained, problem, "a checkpoint outside --ckpt_dir")
         self.resumed_from, changes = processes.on_main(
             lambda: resumable(options.ckpt_dir, options.resume, self.settings, options.resume_changes)
         )
@@ -79,7 +79,7 @@ class Plan:
                 show(*map(describe_change, changes))
 
     def _length(self) -> Length:
-        """Return the length of the run; print the validation interval if it had to change."""
+        """Return the length of the run; print the validation interval if it differs from the option."""
         interval, per_step = self.options.val_interval, self.global_batch_size // self.crops_per_volume
         result = length(self.options, self.training_cases, per_step)
         if self.processes.is_main and result.val_interval != steps_in(interval, self.training_cases, per_step):
@@ -87,17 +87,14 @@ class Plan:
         return result
 
     def begin(self) -> None:
-        """Create and claim the run's folders on the main process; all processes must call this.
-
-        An `InputError` on the main process is raised on all processes.
-        """
+        """Create and claim the run's folders on the main process; all processes must call this, and get its errors."""
         self.processes.on_main(self.options.make_folders)
 
     def measure(self) -> None:
         """Measure, record and print how a few training scans were prepared.
 
-        Raise `InputError` if the scans differ from those of the resumed run or, in a new run, of the pretrained
-        network, and the options do not accept the difference.
+        Raise `InputError` if their preparation differs from that of the resumed run's scans or, in a new run, of the
+        pretrained network's, and `options.accept` does not allow the difference.
         """
         options = self.options
         cases = self.data.load("training", options.modalities, must_exist=False, missing=self._missing)
@@ -105,15 +102,15 @@ class Plan:
         self.settings["measured"] = measured = union([*measurements.values()])
         origin = self.resumed_from or options.pretrained
         expected = [] if origin is None else measured_of(origin)
-        wanted = union(expected) if expected else None
+        reference = union(expected) if expected else None
         different: dict[str, Problem] = {}
         for scan, ranges in measurements.items():
-            different = differences(ranges, wanted, options.spacing, scan) | different
+            different = differences(ranges, reference, options.spacing, scan) | different
         refuse(different, options.accept)
         if self.processes.is_main:
             show(f"scans: {describe(measured)}", *(f"accepted: {line}" for line in different.values()))
             doubted = doubts(measurements, options.spacing)
-            # The default of `accept` concerns differences from pretraining, not within a cohort
+            # Without pretraining, the default of `accept` must not hide doubts
             accepted = options.accept if options.pretrained else ()
             show(*(f"warning: {line}" for name, line in doubted.items() if name not in accepted), error=True)
 
@@ -131,14 +128,14 @@ class Plan:
                 show(f"warning: --modalities={modalities}: {cause}; expected modalities that subjects have", error=True)
 
     def load(self, split: str) -> list[dict[str, Any]]:
-        """Return the cases of a split, with headers and labels unchecked."""
+        """Return the cases of a split, without checking headers and labels."""
         convention = getattr(self.options, "label_convention", None)
         return self.data.load(split, self.options.modalities, convention, missing=self._missing)
 
     def cases(self, split: str) -> list[dict[str, Any]]:
-        """Return this process's share of the training or validation split, with labels if there is a label convention.
+        """Return this process's share of the training or validation cases, with labels if there is a label convention.
 
-        The first call checks the headers and labels of both splits, and how the scans were prepared.
+        The first call checks the headers and labels of both splits and the preparation of the scans.
         """
         if not self._cases:
             loaded = {name: self.load(name) for name in ("training", "validation")}
@@ -153,7 +150,7 @@ class Plan:
         return self._cases[split]
 
     def _check_regions(self, cases: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-        """Warn of regions that are absent from all label maps of a split."""
+        """Warn of regions that no label map of a split contains."""
         convention = getattr(self.options, "label_convention", None)
         effects = {"training": "cannot be learnt", "validation": "does not count in the Dice that selects model.pt"}
         for split in effects:

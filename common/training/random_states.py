@@ -1,4 +1,4 @@
-"""The states of all random generators of a process."""
+"""States of a process's random generators."""
 
 import random
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import torch
 
 
 def random_state() -> dict[str, Any]:
-    """Return the states of Python's, NumPy's and PyTorch's generators, in types that load with `weights_only=True`."""
+    """Return the states of Python's, NumPy's and PyTorch's generators, in types that `weights_only=True` loads."""
     numpy = np.random.get_state(legacy=False)  # noqa: NPY002, MONAI draws from it
     numpy["state"] = {"key": torch.from_numpy(numpy["state"]["key"].astype(np.int64)), "pos": numpy["state"]["pos"]}
     state = {"python": random.getstate(), "numpy": numpy, "torch": torch.get_rng_state()}

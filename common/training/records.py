@@ -16,6 +16,7 @@ from ..errors import show
 from ..files import move_aside, write_json
 from ..made import made_by
 from ..memory import peak_resident
+from ..ssl import COSINE
 from ..weights.surgery import Report
 from .plan import Plan
 from .trackers import TensorBoard, Tracker, name_of_run
@@ -24,8 +25,7 @@ from .trackers import TensorBoard, Tracker, name_of_run
 class RunRecord:
     """Write `run.json` on rank 0: command, settings, versions, time and peak memory.
 
-    `workflow` is the kind of run, such as evaluate, and `made` the provenance from `common.made.made_by`; by default,
-    that of the settings.
+    `workflow` is train or evaluate, `made` the provenance from `common.made.made_by` (by default, of `settings`).
     """
 
     def __init__(
@@ -50,10 +50,10 @@ class RunRecord:
     def attach(self, engine: Engine) -> None:
         """Record the run of `engine`."""
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.write)
-        engine.add_event_handler(Events.COMPLETED, self._finish)
+        engine.add_event_handler(Events.COMPLETED, self.finish)
 
     def write(self) -> None:
-        """Write the current record; every process must call this, as peak memory is the maximum over processes."""
+        """Write the current record; all processes must call this, because peak memory is their maximum."""
         self.content["seconds"] = round(self._before + time.monotonic() - self._start, 1)
         self.content |= {name: idist.all_reduce(value, op="MAX") for name, value in peak_memory().items()}
         self.content["pictures"] = sorted(str(p.relative_to(self.folder)) for p in self.folder.glob("pictures/*.png"))
@@ -63,13 +63,14 @@ class RunRecord:
                 self._is_new = False
             write_json(self.folder / "run.json", self.content)
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Write the record of a complete run."""
         self.content["finished"] = True
         self.write()
 
 
 def peak_memory() -> dict[str, float]:
-    """Return the peak memory of this process and, if there is a GPU, the peak that it allocated there, in GiB."""
+    """Return this process's peak memory and, if there is a GPU, its peak of allocated GPU memory, in GiB."""
     peak = {"peak_memory_gib": peak_resident()}
     if torch.cuda.is_available():
         peak["peak_gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
@@ -77,20 +78,20 @@ def peak_memory() -> dict[str, float]:
 
 
 class TrainingRecord(RunRecord):
-    """The record of a training run; adds the weights report, the losses and the metrics of each validation.
+    """Record of a training run, with the weights report, the losses and the metrics of each validation.
 
-    Losses are averaged over all processes and over intervals: up to a thousand equal intervals per run; validations and
-    saved states also end an interval. The learning rate and the seconds per step, without validations, are recorded for
-    each interval. TensorBoard (`tensorboard/train` and `tensorboard/validation`) and `trackers` get the same values; at
-    the end, `trackers` also get `files`.
+    Losses are averaged over all processes and over up to a thousand equal intervals; validations and saved states also
+    end an interval. Each interval has a learning rate and the seconds per step, without validations. TensorBoard
+    (`tensorboard/train` and `tensorboard/validation`) and `trackers` get the same values; at the end, `trackers` also
+    get `files`.
 
-    A warning is printed if, after the warm-up, the held-out loss is above that of the pretrained weights: the learning
-    rate may be too high and destroy the pretraining. A second warning is printed if embeddings of different subjects
-    become nearly identical: the contrastive task has collapsed.
+    After the warm-up, a warning is printed if the held-out loss is above that of the pretrained weights (a high
+    learning rate may destroy the pretraining), and if embeddings of different subjects become nearly identical (the
+    contrastive task has collapsed).
     """
 
-    POINTS = 1000
-    COLLAPSED = 0.95  # mean cosine of the embeddings of different subjects
+    POINTS = 1000  # largest number of equal intervals
+    COLLAPSED = 0.95  # mean cosine of embeddings of different subjects, above which a warning is printed
 
     def __init__(
         self,
@@ -101,18 +102,19 @@ class TrainingRecord(RunRecord):
         files: Sequence[Path] = (),
     ) -> None:
         super().__init__(plan.options.output_dir, plan.settings, "train")
-        self.trackers, self.files = [TensorBoard(self.folder / "tensorboard"), *trackers], files
+        self.trackers = [TensorBoard(self.folder / "tensorboard"), *trackers] if idist.get_rank() == 0 else []
+        self.files = files
         self.plan, self.validator, self.report = plan, validator, report
         self.content["weights"] = report.content()
         self.content["train"] = {"iteration": [], "loss": {}}
         self.content["validation"] = {"iteration": [], "metrics": {}}
         self._sums: dict[str, torch.Tensor] = {}
-        self._steps = self._iteration = 0
+        self._steps = 0
         self._interval_start = time.monotonic()
-        self._has_warned = self._has_collapsed = False
+        self._warned: set[str] = set()
 
     def attach(self, engine: Engine) -> None:
-        """Record the run of the trainer `engine`; the trainer's output needs `terms`, a mapping of named losses."""
+        """Record the run of the trainer `engine`, whose output needs `terms`, a mapping of named losses."""
         if idist.get_rank() == 0 and not self.plan.resumed_from:
             show(*self.report.lines())
         self._trainer = engine
@@ -128,32 +130,21 @@ class TrainingRecord(RunRecord):
             for name in ("pictures", "tensorboard"):
                 move_aside(self.folder / name)
         name, is_resumed = name_of_run(self.content["bundle"], self.folder), self.plan.resumed_from is not None
-        for tracker in self.trackers if idist.get_rank() == 0 else ():
+        for tracker in self.trackers:
             tracker.begin(name, self.content["config"], is_resumed)
         loss: Any = getattr(trainer, "loss_function", None)
         self.content["quantities"] = getattr(loss, "quantities", {"total": type(loss).__name__})
-
-    def best(self, metric: str, value: float) -> tuple[int, dict[str, float]] | None:
-        """Return iteration and finite metrics of the first validation after step 0 with this `metric`, or None."""
-        validation = self.content["validation"]
-        points = zip(validation["iteration"], validation["metrics"].get(metric, []), strict=True)
-        index = next((number for number, (step, point) in enumerate(points) if step and point == value), None)
-        if index is None:
-            return None
-        metrics = {name: values[index] for name, values in validation["metrics"].items()}
-        return validation["iteration"][index], {name: score for name, score in metrics.items() if score is not None}
 
     def _add(self, trainer: Engine) -> None:
         for name, value in trainer.state.output["terms"].items():
             self._sums[name] = self._sums.get(name, 0) + value.detach()
         self._steps += 1
-        self._iteration = trainer.state.iteration
         length, steps = trainer.state.epoch_length, trainer.state.max_epochs * trainer.state.epoch_length
-        if self._iteration % -(-steps // self.POINTS) == 0 or self._iteration % length == 0:
+        if trainer.state.iteration % -(-steps // self.POINTS) == 0 or trainer.state.iteration % length == 0:
             self._end_interval()
 
     def _end_interval(self) -> None:
-        """Record the mean losses of the interval, and start the next; every process must call this."""
+        """Record the mean losses of the interval and start the next; all processes must call this."""
         if self._steps:
             count = self._steps * idist.get_world_size()
             means = {name: round(idist.all_reduce(value).item() / count, 6) for name, value in self._sums.items()}
@@ -161,7 +152,7 @@ class TrainingRecord(RunRecord):
                 "learning_rate": self._trainer.optimizer.param_groups[0]["lr"],
                 "seconds_per_step": round((time.monotonic() - self._interval_start) / self._steps, 6),
             }
-            self._append("train", "loss", self._iteration, means, rates)
+            self._append("train", "loss", self._trainer.state.iteration, means, rates)
             self._sums, self._steps = {}, 0
             self._start_interval()
 
@@ -175,35 +166,29 @@ class TrainingRecord(RunRecord):
         if trainer.state.iteration not in self.content["validation"]["iteration"]:
             self._append("validation", "metrics", trainer.state.iteration, metrics)
             self.write()
-            self._warn_of_lost_pretraining()
-            self._warn_of_collapse()
+            if trainer.state.iteration >= max(1, self.plan.length.warmup_iterations) and idist.get_rank() == 0:
+                warnings = self._warnings(trainer.state.iteration)
+                show(*(line for name, line in warnings.items() if name not in self._warned))
+                self._warned |= warnings.keys()
 
-    def _warn_of_lost_pretraining(self) -> None:
+    def _warnings(self, iteration: int) -> dict[str, str]:
+        """Return lines about lost pretraining and collapsed embeddings at the latest validation, by metric."""
         validation, pretrained = self.content["validation"], self.content["weights"]["source"]
-        losses, iterations = validation["metrics"].get("total", []), validation["iteration"]
-        if pretrained is None or self._has_warned or not losses or iterations[0] != 0 or losses[0] is None:
-            return
-        has_risen = losses[-1] is None or losses[-1] > losses[0]  # None: not finite
-        if has_risen and iterations[-1] >= max(1, self.plan.length.warmup_iterations) and idist.get_rank() == 0:
-            self._has_warned = True
+        losses, rate = validation["metrics"].get("total", [None]), f"{self.plan.options.learning_rate:g}"
+        lines = {
+            name: f"warning: {name} {values[-1]:.4f} at iteration {iteration}: embeddings of different subjects are "
+            f"nearly identical; a learning_rate below {rate} may help"
+            for name, values in validation["metrics"].items()
+            if name.endswith(COSINE) and (values[-1] or 0) > self.COLLAPSED
+        }
+        has_start = pretrained is not None and validation["iteration"][0] == 0 and losses[0] is not None
+        if has_start and (losses[-1] is None or losses[-1] > losses[0]):  # None: not finite
             now = "not finite" if losses[-1] is None else f"{losses[-1]:.4f}"
-            show(
+            lines["total"] = (
                 f"warning: pretrained={pretrained}: the held-out loss rose from {losses[0]:.4f} to {now} by iteration "
-                f"{iterations[-1]}; learning_rate={self.plan.options.learning_rate:g} may be too high"
+                f"{iteration}; learning_rate={rate} may be too high"
             )
-
-    def _warn_of_collapse(self) -> None:
-        validation = self.content["validation"]
-        for name, values in validation["metrics"].items() if not self._has_collapsed else ():
-            if not name.endswith("_cosine") or (cosine := values[-1] or 0) <= self.COLLAPSED:
-                continue
-            iteration = validation["iteration"][-1]
-            if iteration >= max(1, self.plan.length.warmup_iterations) and idist.get_rank() == 0:
-                self._has_collapsed = True
-                show(
-                    f"warning: {name} {cosine:.4f} at iteration {iteration}: embeddings of different subjects are "
-                    f"nearly identical; a learning_rate below {self.plan.options.learning_rate:g} may help"
-                )
+        return lines
 
     def _append(
         self,
@@ -218,24 +203,23 @@ class TrainingRecord(RunRecord):
         for curves, points in ((self.content[section][kind], values), (self.content[section], rates)):
             for name, value in points.items():
                 curves.setdefault(name, [None] * earlier).append(value)  # a resumed record may lack the rates
-        if idist.get_rank() == 0:
-            finite = {name: value for name, value in {**values, **rates}.items() if value is not None}
-            for tracker in self.trackers:
-                tracker.log(section, finite, iteration)
+        finite = {name: value for name, value in {**values, **rates}.items() if value is not None}
+        for tracker in self.trackers:
+            tracker.log(section, finite, iteration)
 
     def _end(self) -> None:
-        for tracker in self.trackers if idist.get_rank() == 0 else ():
+        for tracker in self.trackers:
             tracker.end(self.files)
 
     def state_dict(self) -> dict[str, Any]:
-        """End the current interval, and return the state to resume from; every process must call this."""
+        """End the current interval and return the state to resume from; all processes must call this."""
         self._end_interval()
         return {name: self.content[name] for name in ("started", "weights", "train", "validation")} | {
             "seconds": self._before + time.monotonic() - self._start
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the record of the resumed run; warn if `--pretrained` names different weights."""
+        """Restore the record of the resumed run; warn if `--pretrained` names other weights than that run's."""
         requested, source = (weights["source"] for weights in (self.content["weights"], state["weights"]))
         if requested not in (None, source) and idist.get_rank() == 0:
             origin = source or "random weights"

@@ -14,12 +14,19 @@ from ..weights.storage import load
 RESUMABLE = {option.name for option in OPTIONS.values() if option.resumable} | {"epochs", "dataset"}
 # Changes that a user may accept -> settings that may then differ
 CHANGES = {"subjects": ("subjects", "dataset", "missing_modalities"), "learning_rate": ("learning_rate",)}
+# Options -> value that turns them off; a saved run without the option had it off
+OFF: dict[str, Any] = {
+    **dict.fromkeys(("average_decay", "frozen_iterations", "modality_dropout"), 0),
+    **dict.fromkeys(("divisible_foreground", "gather_negatives", "normalize_crops"), False),
+    **dict.fromkeys(("max_grad_norm", "modality_aliases", "spacing"), None),
+    **{"flips": [], "missing_modalities": [], "without": [], "pretrained_lr_factor": 1},
+}
 
 
 class Resumed(NamedTuple):
-    """The saved state, `file`, from which a run continues (None: a new run), and the changes accepted so far.
+    """Saved state from which a run continues, `file` (None: a new run), and the accepted changes so far.
 
-    Each change is a mapping of `iteration` and the settings `before` and `after`.
+    Each change is a mapping with `iteration` and the settings `before` and `after`.
     """
 
     file: Path | None = None
@@ -31,14 +38,14 @@ def resumable(
 ) -> Resumed:
     """Return the saved state from which a run continues.
 
-    `resume` is True (the last `iteration-N.pt` must be readable), False (no `iteration-N.pt` or model.pt may exist) or
-    "auto" (the last readable `iteration-N.pt`, if any). Settings that affect the result must match the file's, except
+    `resume` is True (continue from the last `iteration-N.pt`), "auto" (from the last readable one, if any) or False
+    (neither `iteration-N.pt` nor model.pt may exist). Settings that affect the result must match the saved ones, except
     for `accepted` keys of `CHANGES`. Only training subjects may change, so that scores stay comparable.
 
     Raises:
         InputError: The file is damaged, or from a different bundle.
-        ArgumentError: `resume` does not suit the files in `save_dir`, a setting differs, or a change is accepted for a
-            run that is new or has ended.
+        ArgumentError: The files in `save_dir` contradict `resume`, a setting differs, or `accepted` is given for a run
+            that is new or has ended.
     """
     folder = Path(save_dir)
     saved = saved_states(folder)
@@ -59,12 +66,17 @@ def resumable(
 
 def saved_states(folder: Path) -> list[Path]:
     """Return the `iteration-N.pt` files of a folder, oldest first."""
-    files = {path: re.fullmatch(r"iteration-(\d+)\.pt", path.name) for path in folder.glob("iteration-*.pt")}
-    return sorted((path for path, match in files.items() if match), key=lambda path: int(path.stem.split("-")[1]))
+    files = (path for path in folder.glob("iteration-*.pt") if re.fullmatch(r"iteration-\d+", path.stem))
+    return sorted(files, key=iteration_of)
+
+
+def iteration_of(file: Path) -> int:
+    """Return the iteration in the name of a saved state."""
+    return int(file.stem.removeprefix("iteration-"))
 
 
 def last_readable(saved: Sequence[Path], falls_back: bool) -> tuple[Path, Mapping[str, Any]]:
-    """Return the last readable file and its settings; print a line for each later file, which is damaged.
+    """Return the last readable file and its settings; print a line for each damaged file after it.
 
     Raise `InputError` if all files are damaged or, without `falls_back`, if the last is.
     """
@@ -85,9 +97,9 @@ def last_readable(saved: Sequence[Path], falls_back: bool) -> tuple[Path, Mappin
 def _changes(
     before: Mapping[str, Any], now: Mapping[str, Any], file: Path, accepted: Sequence[str]
 ) -> tuple[Mapping[str, Any], ...]:
-    """Return the changes accepted so far, including that of this run, if any.
+    """Return the accepted changes so far, with this run's.
 
-    Raise `InputError` if a setting differs that is neither in `RESUMABLE` nor accepted by a key of `CHANGES`.
+    Raise `InputError` if a setting differs and neither `RESUMABLE` nor a key of `CHANGES` in `accepted` allows it.
     """
     if (bundle := now.get("bundle")) not in (None, before.get("bundle")):
         raise InputError(file, f"written by the bundle {before.get('bundle')}", f"the bundle {bundle}")
@@ -97,19 +109,13 @@ def _changes(
         if not (is_training and "subjects" in accepted):
             hint = "; resume_changes=[subjects] accepts different training subjects" * is_training
             raise ArgumentError(
-                "datalist",
-                now.get("datalist"),
-                f"subjects or splits differ from those that {file} was trained on{hint}",
+                "datalist", now.get("datalist"), f"subjects or splits differ from those of {file}{hint}"
             )
-    saved_parts, parts = dict(before.get("components") or {}), now.get("components", {})
+    saved_parts, parts = before.get("components") or {}, now.get("components", {})
     if "learning_rate" in accepted:
         saved_parts, parts = _without_rate(saved_parts, before), _without_rate(parts, now)
-    pairs = [
-        (name, before[name], now[name])
-        for name in sorted(before.keys() & now.keys() - RESUMABLE - may_differ - {"components"})
-    ]
-    lacking = sorted((now.keys() - before.keys()) & OPTIONS.keys() - RESUMABLE - may_differ)
-    pairs += [(name, None, now[name] or None) for name in lacking]  # an option that the saved run did not know was off
+    compared = now.keys() & (before.keys() | OPTIONS.keys()) - RESUMABLE - may_differ - {"components"}
+    pairs = [(name, {**OFF, **before}.get(name, "none"), now[name]) for name in sorted(compared)]
     pairs += [(name, saved_parts.get(name), parts[name]) for name in sorted(parts)] if saved_parts else []
     for name, saved, value in pairs:  # components last: they contain the options' values
         if saved != value:
@@ -118,8 +124,7 @@ def _changes(
     earlier = tuple(before.get("changes", ()))
     if all(before.get(change) == now.get(change) for change in accepted):
         return earlier
-    iteration = int(file.stem.split("-")[1])
-    if iteration >= now.get("iterations", math.inf):
+    if (iteration := iteration_of(file)) >= now.get("iterations", math.inf):
         raise ArgumentError(
             "resume_changes", [*accepted], f"the run has ended at iteration {iteration}", "more --iterations"
         )

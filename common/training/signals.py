@@ -1,4 +1,4 @@
-"""Signals that ask a training run to stop: the run's processes defer them, the data workers ignore them."""
+"""Signals that stop a training run: its processes defer them, its data workers ignore them."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ignite.engine import Engine
 
 PREEMPTED = 75  # exit status after a signal: EX_TEMPFAIL of sysexits.h
-SIGNALS: dict[signal.Signals, Any] = {  # from SLURM before it kills, or Ctrl-C -> handler after a run
+SIGNALS: dict[signal.Signals, Any] = {  # signals of SLURM or Ctrl-C -> handler after a run
     signal.SIGTERM: signal.SIG_DFL,
     signal.SIGUSR1: signal.SIG_DFL,
     signal.SIGHUP: signal.SIG_DFL,
@@ -25,15 +25,15 @@ SIGNALS: dict[signal.Signals, Any] = {  # from SLURM before it kills, or Ctrl-C 
 
 
 def handled() -> dict[signal.Signals, Any]:
-    """Return the `SIGNALS` that this process does not ignore; nohup ignores SIGHUP."""
+    """Return the `SIGNALS`, with their handlers, that this process does not ignore; nohup ignores SIGHUP."""
     return {number: default for number, default in SIGNALS.items() if signal.getsignal(number) is not signal.SIG_IGN}
 
 
 def end_before_the_first_step(is_main: bool = True) -> None:
-    """Make SIGTERM, SIGUSR1 and SIGHUP print a line and exit with status 75, until a `StopRequest` watches the run.
+    """Make SIGTERM, SIGUSR1 and SIGHUP print a line and exit with status 75, until `StopRequest.watch` is called.
 
-    Before the first step there is nothing to save. Only the main process prints. Outside the main thread, no handlers
-    are set.
+    Before the first step there is nothing to save. Only the main process prints, and only the main thread sets
+    handlers.
     """
 
     def end(number: int, _: FrameType | None) -> None:
@@ -64,7 +64,7 @@ class StopRequest:
         self.number, self._process = 0, os.getpid()
 
     def watch(self, trainer: "Engine", *loaders: Any) -> None:
-        """Defer signals while `trainer` runs, and keep the DataLoaders' workers alive."""
+        """Defer signals while `trainer` runs, and keep the workers of the DataLoaders `loaders` alive."""
         from ignite.engine import Events  # imported here: the commands of studies need only `PREEMPTED`
 
         for number, default in handled().items():
@@ -83,7 +83,7 @@ class StopRequest:
 
 
 class _DeferringProcess(ForkProcess):
-    """A process that forks with SIGTERM blocked, so that PyTorch's handler never runs in the child."""
+    """Process that is forked with SIGTERM blocked, so that PyTorch's handler never runs in the child."""
 
     def start(self) -> None:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -98,9 +98,9 @@ class _Deferring(ForkContext):
 
 
 def _start_worker(before: Callable[[int], None] | None, number: int) -> None:
-    """Initialise a DataLoader worker that obeys SIGTERM only from its parent.
+    """Initialise a DataLoader worker that ends on SIGTERM only if its parent sends it.
 
-    SLURM sends SIGTERM to every process of a run, but the run still needs its workers to finish the iteration.
+    SLURM sends SIGTERM to every process of a run, which needs its workers to finish the iteration.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # blocked already if `_Deferring` forked
     Thread(target=_end_with_parent, daemon=True).start()

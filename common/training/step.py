@@ -20,6 +20,7 @@ from ..data.datasets import Batches
 from ..data.scan_checks import files_in
 from ..errors import ArgumentError, InputError, show
 from ..ssl.networks import in_precision
+from ..values import flag
 from .finetuning import frozen
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -33,9 +34,9 @@ def precision(amp: bool | str, device: str | torch.device) -> torch.dtype:
         device: Device of the network; fp16 needs a GPU.
 
     Raises:
-        ArgumentError: The device does not support fp16.
+        ArgumentError: `amp` is unknown, or the device does not support fp16.
     """
-    kind = torch.device(device).type
+    kind, amp = torch.device(device).type, flag("amp", amp, *PRECISIONS)
     if amp is True:
         amp = "bf16" if kind != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     if amp is False:
@@ -48,9 +49,9 @@ def precision(amp: bool | str, device: str | torch.device) -> torch.dtype:
 
 
 def accumulation_steps(global_batch_size: int | None, batch_size: int, processes: int) -> int:
-    """Return the number of batches per optimiser step on each process; 1 without a `global_batch_size`.
+    """Return the number of batches per optimiser step in each process; 1 without a `global_batch_size`.
 
-    `global_batch_size` counts samples over all processes and must be a multiple of `batch_size` x `processes`.
+    `global_batch_size` counts the crops of all processes and must be a multiple of `batch_size` x `processes`.
 
     Example:
         >>> accumulation_steps(128, batch_size=2, processes=8)
@@ -71,41 +72,42 @@ def accumulation_steps(global_batch_size: int | None, batch_size: int, processes
 class Step:
     """The `iteration_update` of a MONAI `SupervisedTrainer`: one optimiser step over one or more batches.
 
-    The network computes in `dtype` under autocast, the loss in float32 outside of it. Gradients are averaged over the
-    batches; processes exchange them once per step. The loss function returns a tensor, or a dictionary of named terms
-    with a "total", which is minimised. The output is MONAI's dictionary of the last batch (image, label, pred) with
-    means over this process's batches: "loss" (the total) and "terms" (by name), and "crops", the last batch's number.
+    The network computes in `dtype` under autocast, the loss in float32 without autocast. Gradients are averaged over
+    the batches; processes exchange them once per step. The loss function returns a tensor, or a dictionary of named
+    terms; the term "total" is minimised.
+
+    The output is MONAI's dictionary of the last batch (image, label, pred), with "crops" (size of this batch), "loss"
+    and "terms" (total and each term by name, averaged over this process's batches).
 
     Args:
         dtype: Data type of the network: float32, bfloat16, or float16 with a scaled loss; see `precision`.
         max_grad_norm: L2 norm to which larger gradients are scaled down; None for no limit.
 
     Raises:
-        InputError: A loss or a gradient is not finite; the network is left unchanged. All processes that
-            exchange gradients raise it. A float16 step that overflows is skipped instead.
+        InputError: A loss or gradient is NaN or infinite; all processes raise it, before the network changes. A float16
+            step that overflows is skipped instead.
     """
 
     def __init__(self, dtype: torch.dtype = torch.float32, max_grad_norm: float | None = None) -> None:
         self.dtype, self.max_grad_norm = dtype, max_grad_norm
-        self._scaler: torch.amp.GradScaler | None = None
-        self._scaler_state: dict[str, Any] = {}
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+        self._scaler = torch.amp.GradScaler(kind, enabled=dtype == torch.float16)
 
     def __call__(self, trainer: SupervisedTrainer, batches: Batches) -> dict[str, Any]:
         trainer.network.train()
         trainer.optimizer.zero_grad(set_to_none=True)
-        scaler = self._scaler_on(trainer.state.device)
         terms: list[dict[str, torch.Tensor]] = []
         subjects: list[list[str]] = []
         for number, batch in enumerate(batches, start=1):
             with _gradient_exchange(trainer.network, enabled=number == len(batches)):
                 output, losses = self._forward(trainer, batch)
-                scaler.scale(losses["total"] / len(batches)).backward()
+                self._scaler.scale(losses["total"] / len(batches)).backward()
             terms.append({name: term.detach() for name, term in losses.items()})
             subjects.append(list(map(str, batch.get("subject", []))))
-        scaler.unscale_(trainer.optimizer)
+        self._scaler.unscale_(trainer.optimizer)
         parameters = [parameter for parameter in trainer.network.parameters() if parameter.grad is not None]
         norm = get_total_norm([parameter.grad for parameter in parameters])
-        # The step's only wait for the device; handlers get the terms on the host
+        # The step waits for the device only here; handlers get the terms on the host
         *fetched, norm_here = torch.stack([*(term for part in terms for term in part.values()), norm]).cpu()
         losses = torch.stack(fetched).view(len(terms), -1)
         means = dict(zip(terms[0], losses.mean(dim=0), strict=True))
@@ -114,24 +116,17 @@ class Step:
         if self.max_grad_norm is not None:
             clip_grads_with_norm_(parameters, self.max_grad_norm, norm)
         with frozen(trainer.optimizer, trainer.state.iteration):
-            scaler.step(trainer.optimizer)
-        scaler.update()
+            self._scaler.step(trainer.optimizer)
+        self._scaler.update()
         return output | {"loss": means["total"], "terms": means, "crops": len(batch["image"])}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of the loss scale (float16 only); otherwise empty."""
-        return self._scaler.state_dict() if self._scaler else self._scaler_state
+        """Return the state of the loss scale; empty unless `dtype` is float16."""
+        return self._scaler.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the loss scale (float16 only) of the resumed run."""
-        self._scaler, self._scaler_state = None, dict(state)
-
-    def _scaler_on(self, device: torch.device) -> torch.amp.GradScaler:
-        if self._scaler is None:
-            self._scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
-            if self._scaler_state:
-                self._scaler.load_state_dict(self._scaler_state)
-        return self._scaler
+        """Restore the loss scale of the resumed run."""
+        self._scaler.load_state_dict(dict(state))
 
     def _forward(self, trainer: SupervisedTrainer, batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         device = trainer.state.device

@@ -1,6 +1,6 @@
-"""Trackers that follow a run: TensorBoard, MLflow, Weights & Biases, and custom `Tracker` classes.
+"""Trackers, which send a run's metrics to TensorBoard, MLflow, Weights & Biases or a custom `Tracker`.
 
-A config lists further trackers among its handlers. In training, trackers get the values that run.json records.
+A config lists trackers among its handlers; TensorBoard is built in. In training, they get the values of run.json.
 """
 
 import json
@@ -23,21 +23,21 @@ from ..files import atomic_write, reporting_path_errors
 
 
 class Tracker(ABC):
-    """Base class of trackers, which follow a run; only the main process calls their methods."""
+    """Base class of trackers; only the main process calls their methods."""
 
     def begin(self, name: str, settings: Mapping[str, Any], resumed: bool = False) -> None:  # noqa: B027  optional
-        """Begin a run, or continue a `resumed` run; `settings` is empty for an evaluation or inference."""
+        """Begin a run, or continue a `resumed` run; `settings` is empty for evaluation and inference."""
 
     @abstractmethod
     def log(self, section: str, values: Mapping[str, float], iteration: int) -> None:
-        """Log finite values of `section`: train (losses, learning_rate, seconds_per_step), validation or evaluation."""
+        """Log finite values of a section: train (losses, learning_rate, seconds_per_step), validation or evaluation."""
 
     def end(self, files: Sequence[Path]) -> None:  # noqa: B027  optional
-        """End a successful run; `files` are its records, tables and weights."""
+        """End a successful run and upload `files`: its records, tables and weights."""
 
 
 class TensorBoard(Tracker):
-    """Write TensorBoard events, with the settings as text, to a subfolder for each section."""
+    """Write TensorBoard events to a subfolder for each section, with the settings as text."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.settings = folder, ""
@@ -66,7 +66,7 @@ class TensorBoard(Tracker):
 class MLflow(Tracker):
     """Track a run with MONAI's `MLFlowHandler`, which `--tracking mlflow` adds to a config's handlers.
 
-    `begin` sets a run name, because without a name the handler would continue any unfinished run of the experiment.
+    `begin` names the run; without a name, the handler would continue any unfinished run of the experiment.
     """
 
     def __init__(self, handler: MLFlowHandler) -> None:
@@ -89,11 +89,11 @@ class MLflow(Tracker):
 
 
 class WeightsAndBiases(Tracker):
-    """Track a run with Ignite's `WandBLogger`, against `iteration`; a resumed training continues its run.
+    """Track a run with Ignite's `WandBLogger`, by `iteration`; a resumed training continues its run.
 
     Args:
-        folder: Folder of the local files, such as the run's output_dir; FOLDER/wandb/id contains the training's id.
-        settings: Arguments of `wandb.init`, such as project, and mode: offline needs no account.
+        folder: Folder of the local files, such as output_dir; `FOLDER/wandb/id` contains the training's id.
+        settings: Arguments of `wandb.init`, such as `project`, and `mode` (offline needs no account).
 
     Raises:
         InputError: wandb is not installed, or refuses a setting or the login.
@@ -114,7 +114,7 @@ class WeightsAndBiases(Tracker):
             expected = "settings that wandb.init accepts, and a login or mode: offline"
             raise InputError("Weights & Biases", str(error).partition("\n")[0], expected) from error
         self.logger.define_metric("*", step_metric="iteration")
-        if settings:  # an evaluation in the same folder leaves the training's id
+        if settings:  # an evaluation in the same folder must keep the training's id
             with atomic_write(file) as temporary:
                 temporary.write_text(run)
 
@@ -128,14 +128,14 @@ class WeightsAndBiases(Tracker):
 
 
 def separate(handlers: Sequence[Any]) -> tuple[list[Tracker], list[Any]]:
-    """Split a config's handlers into trackers and all others."""
+    """Split a config's handlers into trackers and other handlers."""
     wrapped = [MLflow(handler) if isinstance(handler, MLFlowHandler) else handler for handler in handlers]
     trackers = [handler for handler in wrapped if isinstance(handler, Tracker)]
     return trackers, [handler for handler in wrapped if not isinstance(handler, Tracker)]
 
 
 def untracked(handlers: Sequence[Any]) -> list[Any]:
-    """Return a validator's handlers without trackers, which get the validator's metrics from `TrainingRecord`."""
+    """Return a validator's handlers without trackers, to which `TrainingRecord` sends the validator's metrics."""
     return separate(handlers)[1]
 
 
@@ -151,7 +151,7 @@ class Tracking:
         self.trackers, self.name, self.files = trackers, name, files
 
     def attach(self, engine: Engine) -> None:
-        """Follow the run of `engine`, on the main process. List this handler after those that write the files."""
+        """Track the run of `engine`, on the main process. List this handler after those that write the files."""
         if self.trackers and idist.get_rank() == 0:
             engine.add_event_handler(Events.STARTED, self._begin)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._log)

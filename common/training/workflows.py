@@ -1,4 +1,4 @@
-"""Handlers shared by all training, evaluation and inference runs of the bundles."""
+"""Handlers of all training, evaluation and inference runs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ from .records import TrainingRecord
 from .step import Step
 from .trackers import Tracking, name_of_run, separate
 
-NEAR_CHANCE = 0.95  # fraction of the chance level; a loss above it is reported as no better than chance
+NEAR_CHANCE = 0.95  # a loss above this fraction of the chance level is reported as no better than chance
 
 
 def training_handlers(
@@ -43,22 +43,22 @@ def training_handlers(
 
     Args:
         plan: Plan of the run.
-        network: Network without the wrapper for several processes.
+        network: Network, not wrapped for several processes.
         optimizer: Optimiser of the network.
         lr_scheduler: Learning-rate schedule, stepped once an iteration.
         step: The trainer's `iteration_update`.
         steps: Training data, as optimiser steps.
-        validator: Evaluator, which runs after each epoch.
+        validator: Evaluator, run after each epoch of the trainer.
         weights_report: Report of the loaded weights.
-        average: Moving average of the weights, to validate and save; None to validate and save the network itself.
+        average: Moving average of the weights, to validate and save; None: the network itself.
         handlers: Further handlers and trackers, such as the `MLFlowHandler` of `--tracking mlflow`.
         views: `TwoViews` of self-supervised training, which also validates before the first step; None otherwise.
-        best_metric: Held-out loss that selects `model.pt` in self-supervised training; None for the validator's key
+        best_metric: Held-out loss that selects `model.pt` in self-supervised training; None: the validator's key
             metric, a score.
-        loss: `SSLLoss` of self-supervised training, for the chance levels of the result; None otherwise.
+        loss: `SSLLoss` of self-supervised training, for its chance levels; None otherwise.
 
     Returns:
-        Handlers, in the order in which they must be attached.
+        Handlers, in the order of attachment.
 
     Raises:
         ArgumentError: `best_metric` is neither total nor a task of `loss`.
@@ -69,7 +69,7 @@ def training_handlers(
         plan.settings["tasks"] = [task.name for task in loss.tasks]
         choice("best_metric", best_metric, dict.fromkeys(["total", *plan.settings["tasks"]]))
     average = average or Average(network)
-    best = BestModel(plan, average.network, validator, lower_is_better=best_metric is not None, metric=best_metric)
+    best = BestModel(plan, average.network, validator, best_metric)
     trackers, other_handlers = separate(handlers)
     results = {"model": models / "model.pt", "record": output / "run.json", "pictures": output / "pictures"}
     record = TrainingRecord(plan, validator, weights_report, trackers, [results["model"], results["record"]])
@@ -104,9 +104,9 @@ def training_handlers(
 def prediction_handlers(
     handlers: Sequence[Any], output_dir: str, name: str, figures: Any, results: Mapping[str, str]
 ) -> list[Any]:
-    """Return the handlers of an evaluation or inference, in the order in which they must be attached.
+    """Return the handlers of an evaluation or inference, in the order of attachment.
 
-    These are progress, `handlers`, trackers, and a handler that prints the lines of `figures.figures(engine)`, then the
+    These are progress, `handlers`, trackers, and a handler that prints the lines of `figures.figures(engine)` and the
     paths of `results` (files and folders in `output_dir`, by name). Trackers get the .json, .csv and .npz files.
     """
     paths = {key: Path(output_dir) / path for key, path in results.items()}
@@ -117,11 +117,11 @@ def prediction_handlers(
 
 
 class Conclusion:
-    """Print a summary of a successful run at its end, and the paths of the results.
+    """Print the summary of a successful run, and the paths of its results.
 
     Args:
-        figures: Function from the engine to the lines to print; without lines, no paths are printed either.
-        results: Files and folders by name; missing paths are not printed.
+        figures: Function that returns the lines to print for an engine; if there are none, no paths are printed.
+        results: Files and folders by name; missing ones are not printed.
     """
 
     def __init__(self, figures: Callable[[Engine], Sequence[str]], results: Mapping[str, Path]) -> None:
@@ -140,14 +140,16 @@ class Conclusion:
 
 
 def best_validation(record: TrainingRecord, best: BestModel, chance: Mapping[str, float], iterations: int) -> list[str]:
-    """Return lines about the best validation of a run, with warnings about losses close to chance."""
-    validation = record.best(best.name, best.best)
-    if validation is None:
+    """Return lines about a run's best validation: its metrics, and warnings about losses close to chance."""
+    steps, curves = record.content["validation"]["iteration"], record.content["validation"]["metrics"]
+    points = enumerate(zip(steps, curves.get(best.name, []), strict=True))
+    index = next((index for index, (step, value) in points if step and value == best.best), None)  # as in `BestModel`
+    if index is None:
         return [f"no model was saved: {best.name} was never finite"]
-    iteration, metrics = validation
+    metrics = {name: values[index] for name, values in curves.items() if values[index] is not None}
     further = {name: value for name, value in metrics.items() if name != best.name and not name.endswith("_present")}
     more = f" ({', '.join(f'{name} {value:.4f}' for name, value in further.items())})" if further else ""
-    reached = f"best validation: {best.name} {best.best:.4f} at iteration {iteration:,} of {iterations:,}{more}"
+    reached = f"best validation: {best.name} {best.best:.4f} at iteration {steps[index]:,} of {iterations:,}{more}"
     nothing = f"warning: {best.name} 0: nothing was learnt; a lower learning_rate or more iterations may help"
     return [reached, *([] if best.best else [nothing])] + [
         f"warning: {name} {metrics[name]:.4f}: no better than chance ({level:.4f}); "

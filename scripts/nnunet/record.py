@@ -63,11 +63,6 @@ class BaselineRecord(RunRecord):
         self.content["steps"][name] = {"seconds": round(time.monotonic() - start, 1), **peak_memory()}
         self.write()
 
-    def finish(self) -> None:
-        """Write the record of a complete run."""
-        self.content["finished"] = True
-        self.write()
-
     def write(self) -> None:
         """Write the current record; the peak memory is the highest so far, earlier attempts and workers included."""
         peaks = peak_memory()

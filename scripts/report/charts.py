@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from common.drawing import Axes, MaxNLocator, new_figure
 from common.pages.charts import SERIES, STYLE, WIDTH, svg
+from common.ssl import COSINE
 from scripts.report.runs import RATES
 
 RANGES = dict.fromkeys(("DiceLoss", "GeneralizedDiceLoss", "TverskyLoss"), " (0 to 1)")  # of MONAI's losses
@@ -44,7 +45,7 @@ def metrics_chart(bundle: str, iterations: Sequence[int], metrics: Mapping[str, 
         for n, (name, values) in enumerate(metrics.items()):
             style: Any = {"color": SERIES[n % len(SERIES)], "marker": "osD^"[n % 4], "markersize": 4.5}
             axes.plot(*thin(iterations, np.array(values, float)), label=name, linewidth=2.2 if n == 0 else 1.1, **style)
-        is_cosine = all(name.endswith("_cosine") for name in metrics)
+        is_cosine = all(name.endswith(COSINE) for name in metrics)
         axes.set_ylabel("mean cosine of different crops" if is_cosine else "Dice (0 to 1)")
         axes.set_ylim(-1.03 if is_cosine else -0.03, 1.03)
 

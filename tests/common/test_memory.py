@@ -1,4 +1,4 @@
-"""The memory of a machine: what it holds, what is refused, and how running out of it is explained."""
+"""Memory and open files: limits, refused crops, and messages when memory runs out."""
 
 import os
 import signal
@@ -143,9 +143,9 @@ FEWER, SHARED = "or fewer workers, or make it larger, as by docker run --shm-siz
 def test_memory_that_a_run_lacks_is_explained(error, options, line):
     wrapper = RuntimeError("Failed to evaluate")
     wrapper.__cause__ = error
-    for each in (error, wrapper):
-        found = explain_out_of_memory(each, options)
-        assert found is None if line is None else found.startswith(line)
+    for link in (error, wrapper):
+        message = explain_out_of_memory(link, options)
+        assert message is None if line is None else message.startswith(line)
 
 
 def test_the_global_batch_to_keep_counts_all_processes(monkeypatch):

@@ -1,4 +1,4 @@
-"""A training of a toy network, put together as the bundles put theirs together; everything in it is random."""
+"""A training of a toy network, assembled as in the bundles, with random numbers in each part."""
 
 import random
 from types import SimpleNamespace
@@ -26,14 +26,14 @@ METADATA = {"bundle": "toy", "modalities": ["T1"], "model_size": "micro"}
 
 
 def plan_of(folder, resumed_from=None, save_interval=3, keep=2, settings=METADATA):
-    """What a training reads from its plan."""
-    places = {"output_dir": str(folder), "ckpt_dir": str(folder / "models")}
-    options = Options(**places, iterations="2 epochs", save_interval=save_interval, keep=keep)
+    """The attributes of a plan that a training reads."""
+    folders = {"output_dir": str(folder), "ckpt_dir": str(folder / "models")}
+    options = Options(**folders, iterations="2 epochs", learning_rate=0.1, save_interval=save_interval, keep=keep)
     return SimpleNamespace(options=options, settings=settings, resumed_from=resumed_from, begin=options.make_folders)
 
 
 def cases(count=5):
-    """Three numbers, and their sum as label."""
+    """Four numbers, and a label."""
     return [
         {"subject": f"case{n}", "image": torch.arange(n, n + 4.0), "label": torch.tensor([4.0 * n])}
         for n in range(count)
@@ -45,7 +45,7 @@ def dataset(count=5):
 
 
 class Training:
-    """Two batches a step, three steps an epoch; `at_iteration` (number, what) happens when that iteration begins."""
+    """Two batches per step, three steps per epoch; `at_iteration` (number, action) acts when it starts."""
 
     def __init__(
         self,
@@ -77,12 +77,12 @@ class Training:
         remaining = list(scores)
         self.validator.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: self.measure(engine, remaining))
         plan = plan_of(folder, resumable(folder / "models", resume).file, save_interval, keep)
-        plan.length = SimpleNamespace(iterations=3 * max_epochs)
+        plan.length = SimpleNamespace(iterations=3 * max_epochs, warmup_iterations=0)
         self.record = TrainingRecord(plan, self.validator, Report("a.pt", ["x"]), trackers, [folder / "run.json"])
         data = dataset()
         steps = Steps(DataLoader(data, batch_size=2, sampler=CaseSampler(data, seed=3)), accumulation_steps=2)
         step = Step()
-        self.best = BestModel(plan, self.network, self.validator, lower_is_better)
+        self.best = BestModel(plan, self.network, self.validator, "score" if lower_is_better else None)
         objects = {"network": self.network, "optimizer": self.optimizer, "lr_scheduler": self.schedule, "step": step}
         objects |= {"record": self.record, "best": self.best}
         ends = [] if patience is None else [EarlyStop(patience, self.best)]

@@ -160,7 +160,7 @@ RUNS = [
         f"…{OWN}: loss: no class or function common.ssl.Rotashun; did you mean common.ssl.Rotation?",
         written("own.yaml", "loss: {_target_: common.ssl.Rotashun}"),
     ),
-    Fault(train("--batch_size=1000000"), "--batch_size=1000000: the crops alone, …; this machine has … GiB"),
+    Fault(train("--batch_size=1000000"), "--batch_size=1000000: the crops alone …; the device has … GiB"),
     Fault(evaluate("--overlab=0.1"), "--overlab=0.1: no such option in …; did you mean --overlap?"),
     Fault(
         train(overlay=OWN),

@@ -1,4 +1,4 @@
-"""The networks by architecture: sizes, shapes, gradients."""
+"""Networks of each architecture: sizes, shapes, gradients."""
 
 import pytest
 import torch
@@ -71,8 +71,8 @@ def test_a_micro_network_maps_windows_to_regions_and_learns_in_each_parameter(ar
     assert logits.shape == (1, 3, *edges)
     assert logits.min() < 0
     logits.square().mean().backward()
-    learning = {name: each for name, each in network.named_parameters() if each.requires_grad}
-    assert [name for name, each in learning.items() if each.grad is None or not each.grad.any()] == []
+    learning = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+    assert [name for name, parameter in learning.items() if parameter.grad is None or not parameter.grad.any()] == []
 
 
 @pytest.mark.parametrize("architecture", NETWORKS)

@@ -1,4 +1,4 @@
-"""The probe of a frozen encoder: what it reads, what learns, and what it starts from."""
+"""The linear probe of a frozen encoder."""
 
 import pytest
 import torch
@@ -28,11 +28,11 @@ def test_logits_are_a_linear_map_of_the_features_of_each_level_brought_to_the_im
 
 
 def test_the_heads_alone_learn(probe):
-    before = {name: each.clone() for name, each in probe.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in probe.state_dict().items()}
     optimizer = torch.optim.AdamW(probe.parameters(), lr=0.1, weight_decay=0.1)
     probe(IMAGE).square().mean().backward()
     optimizer.step()
-    changed = {name for name, each in probe.state_dict().items() if not torch.equal(each, before[name])}
+    changed = {name for name, tensor in probe.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == {f"heads.{level}.{kind}" for level in range(5) for kind in ("weight", "bias")}
     assert probe.heads.training
     assert not any(module.training for module in probe.swinViT.modules())
@@ -42,16 +42,16 @@ def test_the_heads_alone_learn(probe):
     "make", [lambda: SSLHead(2, "micro"), lambda: SSLHead(2, "micro", tasks=["masked"]), lambda: network("swin_unetr")]
 )
 def test_it_starts_from_any_encoder_and_from_nothing_else(make, tmp_path, probe):
-    """Of a pretraining, or, as a control that succeeds, of a segmentation network."""
+    """Pretrained encoders, and as a positive control that of a segmentation network."""
     torch.manual_seed(1)
-    other, file = make(), tmp_path / "model.pt"
+    source, file = make(), tmp_path / "model.pt"
     metadata = {"modalities": ["T1", "T2"], "model_size": "micro"}
-    weights.write({"network": other.state_dict(), "metadata": metadata}, file)
+    weights.write({"network": source.state_dict(), "metadata": metadata}, file)
     report = weights.initialise(probe, file, ["T1", "T2"])
     assert report.carried() == {name for name in probe.state_dict() if name.startswith("swinViT.")}
     assert {name.split(".")[0] for name in report.missing} == {"heads"}
-    other.eval()
-    for ours, theirs in zip(probe.swinViT(IMAGE), other.swinViT(IMAGE), strict=True):
+    source.eval()
+    for ours, theirs in zip(probe.swinViT(IMAGE), source.swinViT(IMAGE), strict=True):
         assert torch.equal(ours, theirs)
 
 

@@ -45,7 +45,7 @@ def test_a_transformer_layer_is_pytorchs_with_the_norm_first():
     torch.manual_seed(0)
     ours = TransformerLayer(embedding=32, heads=4, hidden=48, dropout=0.1).eval()
     theirs = nn.TransformerEncoderLayer(32, 4, 48, activation="gelu", batch_first=True, norm_first=True).eval()
-    own = dict(ours.named_parameters())
+    parameters = dict(ours.named_parameters())
     names = {
         "self_attn.in_proj_weight": "attention.qkv.weight",
         "self_attn.out_proj.weight": "attention.out.0.weight",
@@ -59,8 +59,8 @@ def test_a_transformer_layer_is_pytorchs_with_the_norm_first():
         "norm2.weight": "mlp_norm.weight",
         "norm2.bias": "mlp_norm.bias",
     }
-    assert sorted(own) == sorted(names.values())
-    state = {name: own[source].detach() for name, source in names.items()}
+    assert sorted(parameters) == sorted(names.values())
+    state = {name: parameters[source].detach() for name, source in names.items()}
     theirs.load_state_dict(state | {"self_attn.in_proj_bias": torch.zeros(96)})  # queries, keys, values have no bias
     tokens = torch.randn(2, 10, 32)
     with torch.no_grad():
@@ -72,10 +72,10 @@ def test_residual_blocks_normalise_before_a_convolution_in_the_encoder_and_after
     network, features = TransBTS(4, 3, (32, 32, 32), **MICRO).eval(), torch.randn(2, 16, 6, 6, 6)
     encoder, decoder = network.levels[1][0], network.blocks[1]
     with torch.no_grad():
-        one, two = [dict(encoder.named_parameters())[f"block.{i}.weight"] for i in (2, 5)]
+        first, second = [dict(encoder.named_parameters())[f"block.{i}.weight"] for i in (2, 5)]
         biases = [dict(encoder.named_parameters())[f"block.{i}.bias"] for i in (2, 5)]
-        inner = F.conv3d(F.relu(F.group_norm(features, 8)), one, biases[0], padding=1)
-        expected = features + F.conv3d(F.relu(F.group_norm(inner, 8)), two, biases[1], padding=1)
+        inner = F.conv3d(F.relu(F.group_norm(features, 8)), first, biases[0], padding=1)
+        expected = features + F.conv3d(F.relu(F.group_norm(inner, 8)), second, biases[1], padding=1)
         torch.testing.assert_close(encoder(features), expected, rtol=1e-4, atol=1e-5)
         for module in decoder.modules():
             if isinstance(module, nn.BatchNorm3d):

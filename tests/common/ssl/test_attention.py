@@ -1,4 +1,4 @@
-"""Window attention without stored scores, held against MONAI's own."""
+"""Window attention without stored scores, compared with MONAI's."""
 
 import pytest
 import torch
@@ -32,13 +32,17 @@ def two_threads():
     torch.set_num_threads(before)
 
 
+def attentions(network):
+    return [module for module in network.modules() if isinstance(module, WindowAttention)]
+
+
 def results(network, image):
-    """Outputs, and the gradient of each parameter, of a loss that weighs each output voxel differently."""
+    """Outputs and parameter gradients of a loss with a different weight for each output voxel."""
     network.zero_grad()
     outputs = network(image)
     weights = [torch.linspace(-1, 1, output.numel()).view(output.shape) for output in outputs]
     sum((weight * output).sum() for weight, output in zip(weights, outputs, strict=True)).backward()
-    gradients = {name: each.grad for name, each in network.named_parameters() if each.grad is not None}
+    gradients = {name: parameter.grad for name, parameter in network.named_parameters() if parameter.grad is not None}
     return {f"output {level}": output.detach() for level, output in enumerate(outputs)} | gradients
 
 
@@ -83,7 +87,7 @@ def test_codes_separate_the_tokens_that_monais_mask_separates(window, shift):
 
 
 def test_the_bias_meets_the_rules_of_the_memory_efficient_kernel(monkeypatch):
-    """Of `can_use_mem_efficient_attention` and `preprocess_mask` in PyTorch 2.13: else it is copied, or refused."""
+    """`can_use_mem_efficient_attention` and `preprocess_mask` in PyTorch 2.13; other biases are copied or refused."""
     calls = []
 
     def record(q, k, v, attn_mask, **options):
@@ -129,8 +133,8 @@ def test_bfloat16_is_as_close_to_float32_as_monais():
 
     def errors(kind):
         with torch.autocast("cpu", torch.bfloat16):
-            found = results(set_attention(network, kind), image)
-        return {name: float(found[name].sub(exact[name]).norm() / exact[name].norm()) for name in exact}
+            computed = results(set_attention(network, kind), image)
+        return {name: float(computed[name].sub(exact[name]).norm() / exact[name].norm()) for name in exact}
 
     stored = errors("stored")
     for kind in ("recomputed", "fused"):
@@ -153,12 +157,11 @@ def stored_bytes(network, image):
 
 
 def test_scores_are_not_stored():
-    """Of a micro network's encoder, whose windows of 64 tokens have small scores."""
+    """The windows of a micro encoder have only 64 tokens, so its scores are small."""
     network, image = SSLHead(1, "micro").swinViT, torch.randn(1, 1, 64, 64, 64)
     stored = stored_bytes(network, image)
-    attentions = [module for module in network.modules() if isinstance(module, WindowAttention)]
-    windows = (512, 64, 8, 1)
-    scores = 4 * sum(count * each.num_heads * 64**2 for each, count in zip(attentions, windows, strict=True))
+    windows = zip(attentions(network), (512, 64, 8, 1), strict=True)
+    scores = 4 * sum(count * module.num_heads * 64**2 for module, count in windows)
     assert stored_bytes(set_attention(network, "recomputed"), image) < stored - 0.9 * scores
 
 
@@ -166,8 +169,8 @@ def test_gradients_are_the_same_on_every_run_on_two_threads(two_threads):
     attend = RecomputedAttention(48, num_heads=12, window_size=(7, 7, 7), qkv_bias=True)
     tokens = torch.randn(2, 343, 48)
     gradients = [torch.autograd.grad(attend(tokens, None).square().sum(), attend.parameters()) for _ in range(8)]
-    for other in gradients[1:]:
-        assert all(torch.equal(*pair) for pair in zip(gradients[0], other, strict=True))
+    for repeated in gradients[1:]:
+        assert all(torch.equal(*pair) for pair in zip(gradients[0], repeated, strict=True))
 
 
 def test_parameters_keep_their_names_and_a_network_can_change_back():
@@ -177,9 +180,9 @@ def test_parameters_keep_their_names_and_a_network_can_change_back():
     assert WindowAttention in kinds
     assert set_attention(network) is network
     assert set_attention(nn.Linear(2, 2), device="meta").weight.is_meta
-    assert {type(each) for each in network.modules() if isinstance(each, WindowAttention)} == {RecomputedAttention}
+    assert {*map(type, attentions(network))} == {RecomputedAttention}
     set_attention(network, "fused")
-    assert {type(each) for each in network.modules() if isinstance(each, WindowAttention)} == {FusedAttention}
+    assert {*map(type, attentions(network))} == {FusedAttention}
     assert network.state_dict().keys() == before.keys()
     assert [type(module) for module in set_attention(network, "stored").modules()] == kinds
     with pytest.raises(ArgumentError, match="attention=flash: expected one of auto, stored, recomputed, fused"):
@@ -188,10 +191,10 @@ def test_parameters_keep_their_names_and_a_network_can_change_back():
 
 @pytest.mark.parametrize(("size", "kind"), [("micro", RecomputedAttention), ("small", FusedAttention)])
 def test_on_a_gpu_the_kernel_is_taken_if_it_takes_the_heads(size, kind, monkeypatch):
-    """Heads of `micro` have 4 channels, which PyTorch's memory-efficient kernel does not take in bfloat16."""
+    """Heads of `micro` have 4 channels; PyTorch's memory-efficient kernel does not support them in bfloat16."""
     monkeypatch.setattr(nn.Parameter, "is_cuda", True, raising=False)
     network = set_attention(swin_unetr(1, 1, size))
-    assert {type(each) for each in network.modules() if isinstance(each, WindowAttention)} == {kind}
+    assert {*map(type, attentions(network))} == {kind}
 
 
 def test_prediction_is_that_of_monai_and_may_come_before_a_training():
@@ -199,8 +202,8 @@ def test_prediction_is_that_of_monai_and_may_come_before_a_training():
     network, image = encoder(), torch.randn(1, 1, 32, 32, 32)
     with torch.inference_mode():
         expected = network(image)
-        found = set_attention(network)(image)
-    assert all(torch.allclose(ours, theirs, atol=1e-5) for ours, theirs in zip(found, expected, strict=True))
+        computed = set_attention(network)(image)
+    assert all(torch.allclose(ours, theirs, atol=1e-5) for ours, theirs in zip(computed, expected, strict=True))
     first, second = results(network, image), results(network, image)
     assert all(torch.equal(first[name], second[name]) for name in first), "a step is the same on every run"
 

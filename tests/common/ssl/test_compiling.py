@@ -1,4 +1,4 @@
-"""Compiled blocks, with a backend that makes no kernels, held against the same blocks uncompiled."""
+"""Compiled blocks compared with uncompiled blocks; the backend makes no kernels."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""`common.ssl.embeddings` against a loop over voxels and windows, and changes that must not affect a vector."""
+"""Embeddings compared with a loop over voxels and windows."""
 
 from itertools import product
 
@@ -13,7 +13,7 @@ from common.ssl.networks import SSLHead
 
 
 def pooling(*strides):
-    """An encoder without context: each token is the mean of its block, and in a second channel the mean square."""
+    """An encoder without context: a token's channels are the mean and the mean square of its block."""
 
     def encode(windows):
         both = torch.cat([windows, windows**2], dim=1)
@@ -44,9 +44,9 @@ def by_hand(image, edge, step, stride, encode):
     maps = {
         (x, y, z): encode(image[..., x : x + edge, y : y + edge, z : z + edge])[0][0].double() for x, y, z in windows
     }
-    for place in np.argwhere(image[0].numpy().any(axis=0)):
-        holding = [corner for corner in windows if all(0 <= p - c < edge for p, c in zip(place, corner, strict=True))]
-        tokens = [(place - np.array(corner)) // stride for corner in holding]
+    for voxel in np.argwhere(image[0].numpy().any(axis=0)):
+        holding = [corner for corner in windows if all(0 <= p - c < edge for p, c in zip(voxel, corner, strict=True))]
+        tokens = [(voxel - np.array(corner)) // stride for corner in holding]
         features = [maps[corner][:, x, y, z] for corner, (x, y, z) in zip(holding, tokens, strict=True)]
         total = total + torch.stack(features).mean(dim=0)
         voxels += 1
@@ -56,14 +56,14 @@ def by_hand(image, edge, step, stride, encode):
 @pytest.mark.parametrize(("overlap", "step", "batch"), [(0.5, 4, 3), (0.25, 6, 1), (0, 8, 2), (0.9, 1, 4)])
 def test_each_brain_voxel_counts_once(overlap, step, batch):
     image = torch.cat([volume(13, 16, 9), volume(13, 16, 9).roll(3, dims=2)], dim=1)
-    found = EmbeddingInferer((8, 8, 8), overlap, batch, levels=True)(MetaTensor(image), pooling(2, 4))
-    assert found.keys() == {"embedding", "level_0", "level_1"}
+    vectors = EmbeddingInferer((8, 8, 8), overlap, batch, levels=True)(MetaTensor(image), pooling(2, 4))
+    assert vectors.keys() == {"embedding", "level_0", "level_1"}
     for level, stride in enumerate((2, 4)):
         expected = by_hand(image, 8, step, stride, pooling(stride))
-        np.testing.assert_allclose(found[f"level_{level}"], expected, rtol=1e-6)
-    assert torch.equal(found["embedding"], found["level_1"])
-    assert found["embedding"].dtype == torch.float32
-    assert type(found["embedding"]) is torch.Tensor
+        np.testing.assert_allclose(vectors[f"level_{level}"], expected, rtol=1e-6)
+    assert torch.equal(vectors["embedding"], vectors["level_1"])
+    assert vectors["embedding"].dtype == torch.float32
+    assert type(vectors["embedding"]) is torch.Tensor
 
 
 @pytest.mark.parametrize("image", [torch.zeros(1, 1, 8, 8, 8), torch.ones(2, 1, 8, 8, 8), torch.ones(1, 1, 8, 8, 4)])

@@ -10,7 +10,7 @@ from common.ssl import set_attention
 
 
 def results(module, x):
-    """The output of a module, its gradients and the input's, in float64."""
+    """The module's output, the input's gradient and the parameters' gradients."""
     x = x.clone().requires_grad_()
     output = module(x)
     output.square().sum().backward()

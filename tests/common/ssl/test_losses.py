@@ -15,26 +15,26 @@ def embeddings(views, width=7):
 
 @pytest.mark.parametrize(("views", "temperature"), [(4, 0.1), (6, 0.5), (10, 2.0)])
 def test_contrastive_is_the_printed_equation(views, temperature):
-    given = embeddings(views)
+    vectors = embeddings(views)
     for gather in (False, True):  # without other processes, gathering changes nothing
-        found = NTXentLoss(temperature, gather)(given).item()
-        assert found == pytest.approx(nt_xent(given.tolist(), temperature), rel=1e-12)
+        loss = NTXentLoss(temperature, gather)(vectors).item()
+        assert loss == pytest.approx(nt_xent(vectors.tolist(), temperature), rel=1e-12)
 
 
 def test_temperature_is_a_half_by_default_and_lengths_do_not_matter():
-    given = embeddings(6)
-    expected = pytest.approx(nt_xent(given.tolist(), 0.5), rel=1e-12)
+    vectors = embeddings(6)
+    expected = pytest.approx(nt_xent(vectors.tolist(), 0.5), rel=1e-12)
     lengths = torch.tensor([[0.01], [1], [3], [50], [7], [0.3]], dtype=torch.float64)
-    assert NTXentLoss()(given).item() == expected
-    assert NTXentLoss()(given * lengths).item() == expected
+    assert NTXentLoss()(vectors).item() == expected
+    assert NTXentLoss()(vectors * lengths).item() == expected
 
 
 def test_contrastive_of_one_sample_and_its_gradient_are_zero():
-    given = embeddings(2).requires_grad_()
-    loss = NTXentLoss()(given)
+    vectors = embeddings(2).requires_grad_()
+    loss = NTXentLoss()(vectors)
     loss.backward()
     assert loss.item() == 0
-    assert not given.grad.any()
+    assert not vectors.grad.any()
 
 
 def test_gradient_of_contrastive_equals_finite_differences():
@@ -42,8 +42,8 @@ def test_gradient_of_contrastive_equals_finite_differences():
 
 
 def test_contrastive_is_computed_in_float32_under_autocast():
-    given = embeddings(8, width=64).float()
-    for views in (given, given.bfloat16()):
+    vectors = embeddings(8, width=64).float()
+    for views in (vectors, vectors.bfloat16()):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss = NTXentLoss()(views)
         assert loss.dtype == torch.float32
@@ -65,18 +65,18 @@ WEIGHT = torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator().manu
 
 
 def loss_on_a_rank(rank):
-    """With the negatives of this process, as in a validation; with those of all, and the gradient of that."""
+    """The loss with this process's negatives, as in validation; the loss with all negatives, and its gradient."""
     layer = WEIGHT.clone().requires_grad_()
     gathered = NTXentLoss(gather=True)(VIEWS[rank] @ layer.T)
     gathered.backward()
-    own = NTXentLoss(gather=True)(VIEWS[rank] @ WEIGHT.T)
+    local = NTXentLoss(gather=True)(VIEWS[rank] @ WEIGHT.T)
     with without_gathering():
-        assert NTXentLoss(gather=True)(VIEWS[rank] @ layer.T).item() == pytest.approx(own.item(), rel=1e-12)
-    return own.item(), gathered.item(), layer.grad.numpy()
+        assert NTXentLoss(gather=True)(VIEWS[rank] @ layer.T).item() == pytest.approx(local.item(), rel=1e-12)
+    return local.item(), gathered.item(), layer.grad.numpy()
 
 
 def test_gathered_negatives_on_two_processes_equal_one_process_with_all_views(tmp_path):
-    own, gathered, gradients = zip(*on_two_ranks(loss_on_a_rank, tmp_path), strict=True)
+    local, gathered, gradients = zip(*on_two_ranks(loss_on_a_rank, tmp_path), strict=True)
     layer = WEIGHT.clone().requires_grad_()
     together = VIEWS.reshape(2, 2, 3, 5).transpose(0, 1).reshape(12, 5)  # all first views, then all second views
     expected = NTXentLoss()(together @ layer.T)
@@ -85,4 +85,4 @@ def test_gathered_negatives_on_two_processes_equal_one_process_with_all_views(tm
     assert sum(gathered) / 2 == pytest.approx(expected.item(), rel=1e-12)
     # DistributedDataParallel averages the gradients of the processes
     np.testing.assert_allclose(sum(gradients) / 2, layer.grad, rtol=1e-10, atol=1e-14)
-    assert own == pytest.approx([nt_xent((views @ WEIGHT.T).tolist(), 0.5) for views in VIEWS], rel=1e-12)
+    assert local == pytest.approx([nt_xent((views @ WEIGHT.T).tolist(), 0.5) for views in VIEWS], rel=1e-12)

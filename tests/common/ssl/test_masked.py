@@ -7,7 +7,7 @@ import torch
 from monai.networks.nets import SwinUNETR
 
 from common.errors import ArgumentError
-from common.ssl import Contrastive, Masked, Reconstruction, Rotation, SSLHead, SSLLoss, TwoViews, settings
+from common.ssl import Contrastive, Masked, Reconstruction, Rotation, SSLHead, TwoViews, settings
 from common.ssl.masked import hidden_blocks
 
 CROPS = {"image": torch.randn(2, 2, 64, 64, 32, generator=torch.Generator().manual_seed(5))}
@@ -22,12 +22,12 @@ def network():
 
 def blocks_of(mask, edge):
     """The value of each block of a mask [H, W, D], voxel by voxel; None if its voxels differ."""
-    found = {}
-    for place in torch.cartesian_prod(*(torch.arange(side) for side in mask.shape)).tolist():
-        block = tuple(at // edge for at in place)
-        value = bool(mask[tuple(place)])
-        found[block] = value if found.get(block, value) == value else None
-    return found
+    values = {}
+    for voxel in torch.cartesian_prod(*(torch.arange(side) for side in mask.shape)).tolist():
+        block = tuple(at // edge for at in voxel)
+        value = bool(mask[tuple(voxel)])
+        values[block] = value if values.get(block, value) == value else None
+    return values
 
 
 @pytest.mark.parametrize(
@@ -37,12 +37,12 @@ def blocks_of(mask, edge):
 def test_the_share_of_whole_blocks_is_hidden_in_each_crop(sides, share, edge, hidden):
     masks = hidden_blocks(3, sides, share, edge, torch.Generator().manual_seed(1), CPU)
     assert masks.shape == (3, 1, *sides)
-    found = [blocks_of(mask[0], edge) for mask in masks]
-    for blocks in found:
+    drawn = [blocks_of(mask[0], edge) for mask in masks]
+    for blocks in drawn:
         assert len(blocks) == ceil(sides[0] / edge) * ceil(sides[1] / edge) * ceil(sides[2] / edge)
         assert list(blocks.values()).count(True) == hidden
         assert list(blocks.values()).count(None) == 0
-    assert found[0] != found[1]
+    assert drawn[0] != drawn[1]
 
 
 def test_each_block_is_hidden_as_often_as_any():
@@ -51,7 +51,7 @@ def test_each_block_is_hidden_as_often_as_any():
 
 
 def test_the_input_is_zero_where_it_is_hidden_and_clean_elsewhere():
-    """In all channels alike, also where a corrupting task is in the list, whose views do not change."""
+    """The mask is the same in all channels, and does not change the views of a corrupting task."""
     inputs, targets = TwoViews(seed=1, tasks=[Masked(0.5, 16)])(CROPS)
     hidden = targets["masked"]["hidden"]
     assert hidden.shape == (4, 1, 64, 64, 32)
@@ -68,10 +68,10 @@ def expected_loss(prediction, clean, hidden):
     """Squared errors over squared deviations, summed voxel by voxel over all views and channels."""
     errors = deviations = count = 0.0
     for view in range(len(clean)):
-        places = hidden[view, 0].nonzero().tolist()
+        voxels = hidden[view, 0].nonzero().tolist()
         for channel in range(clean.shape[1]):
-            values = [clean[view, channel][tuple(place)].item() for place in places]
-            guesses = [prediction[view, channel][tuple(place)].item() for place in places]
+            values = [clean[view, channel][tuple(voxel)].item() for voxel in voxels]
+            guesses = [prediction[view, channel][tuple(voxel)].item() for voxel in voxels]
             mean = sum(values) / len(values)
             errors += sum((guess - value) ** 2 for guess, value in zip(guesses, values, strict=True))
             deviations += sum((value - mean) ** 2 for value in values)
@@ -113,7 +113,7 @@ def test_the_prediction_is_that_of_swin_unetr_with_these_weights(network):
 
 
 def test_one_forward_pass_of_the_encoder_serves_four_tasks():
-    """And the paper's tasks start from the same values whether or not a fourth one follows them."""
+    """The paper's tasks start from the same values with and without a fourth task."""
     tasks = [Reconstruction(), Rotation(), Contrastive(), Masked()]
     torch.manual_seed(0)
     papers = SSLHead(2, "micro").state_dict()
@@ -123,10 +123,8 @@ def test_one_forward_pass_of_the_encoder_serves_four_tasks():
     assert all(torch.equal(tensor, state[name]) for name, tensor in papers.items())
     calls = []
     network.swinViT.register_forward_hook(lambda *_: calls.append(1))
-    inputs, targets = TwoViews(seed=1, tasks=tasks)(CROPS)
-    terms = SSLLoss(tasks)(network(inputs), targets)
+    assert network(CROPS["image"]).keys() == {task.name for task in tasks}
     assert len(calls) == 1
-    assert terms["total"].item() == pytest.approx(sum(terms[task.name].item() for task in tasks), rel=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -42,10 +42,10 @@ def test_micro_sizes_have_the_depths_of_the_papers_sizes(size):
 def test_parameters_are_named_as_in_the_public_weights():
     network = SSLHead(in_channels=2, model_size="micro")
     names = network.state_dict()
-    assert [each.align_corners for each in network.conv if isinstance(each, torch.nn.Upsample)] == [False] * 5
+    assert [layer.align_corners for layer in network.conv if isinstance(layer, torch.nn.Upsample)] == [False] * 5
     assert {name.split(".")[0] for name in names} == {"swinViT", "rotation_head", "contrastive_head", "conv"}
     convolutions = Counter(name.split(".")[1] for name in names if name.startswith("conv."))
-    assert convolutions == {str(place): 2 for place in (0, 4, 8, 12, 16, 20)}  # weight, bias
+    assert convolutions == {str(token): 2 for token in (0, 4, 8, 12, 16, 20)}  # weight, bias
 
 
 def test_one_output_per_task():
@@ -99,8 +99,8 @@ def test_heads_read_the_first_and_the_second_token_or_the_mean_of_all(head_token
     output = network(torch.zeros(2, 1, 64, 64, 64))
     tokens = bottleneck.reshape(2, 192, 8)
     heads = {"rotation": network.rotation_head, "contrastive": network.contrastive_head}
-    for (name, head), place in zip(heads.items(), read, strict=True):
-        expected = tokens.sum(dim=2) / 8 if place is None else tokens[:, :, place]
+    for (name, head), token in zip(heads.items(), read, strict=True):
+        expected = tokens.sum(dim=2) / 8 if token is None else tokens[:, :, token]
         torch.testing.assert_close(output[name], expected @ head.weight.T + head.bias)
 
 

@@ -1,4 +1,4 @@
-"""Functions on two ranks of a gloo group; `python -m tests.common.training.ranks FOLDER RANK` is one of them."""
+"""Run functions on two ranks of a gloo group; `python -m tests.common.training.ranks FOLDER RANK` is a rank."""
 
 import pickle
 import sys
@@ -12,7 +12,7 @@ from tests.support import execute
 
 
 def on_two_ranks(function, folder: Path, *arguments):
-    """What `function(rank, *arguments)` returns on rank 0 and on rank 1."""
+    """The results of `function(rank, *arguments)` on ranks 0 and 1."""
     (folder / "call").write_bytes(pickle.dumps((function, arguments)))
     command = [sys.executable, "-m", "tests.common.training.ranks", str(folder)]
     with ThreadPool(2) as pool:

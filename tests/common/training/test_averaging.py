@@ -1,4 +1,4 @@
-"""The moving average of a network's weights, against its recurrence."""
+"""The moving average of a network's weights, compared with its recurrence."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from common.training import Average
 
 
 def stepped(average, network, values):
-    """Run a training whose steps set the weights to these values; return the average after each."""
+    """Run a training whose steps set the weight to these values; return the average after each step."""
     remaining, seen = list(values), []
 
     def step(*_):
@@ -45,7 +45,6 @@ def test_without_a_decay_the_network_itself_is_validated_and_buffers_are_always_
     average = Average(network, 0.9)
     for value in (1.0, 5.0):
         network.running_mean.fill_(value)
-        Engine(lambda *_: None).run([0])
         trainer = Engine(lambda *_: None)
         average.attach(trainer)
         trainer.run([0])

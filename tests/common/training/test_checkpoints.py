@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from common.data.datasets import CaseDataset
 from common.training.checkpoints import BestModel, RunStates
-from common.training.resume import resumable
+from common.training.resume import OFF, resumable
 from common.training.signals import PREEMPTED, StopRequest, end_before_the_first_step, handled
 from common.weights.formats import read
 from common.weights.storage import versions, write
@@ -23,7 +23,7 @@ from tests.support import refused
 
 
 def saved(folder):
-    """The files of a run's checkpoints, but for the lock that a run which fails has until its process ends."""
+    """The files of a run's checkpoints, without the lock of a failed run."""
     return sorted(path.name for path in (folder / "models").iterdir() if path.name != ".in_use")
 
 
@@ -33,14 +33,14 @@ def state(folder, iteration):
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory):
-    """A run of four epochs of three iterations that saves all its states; its folder."""
+    """A run of four epochs with three iterations each, with all states saved, and its folder."""
     folder = tmp_path_factory.mktemp("straight")
     return Training(folder, 4, [0.5], save_interval=1, keep=20), folder
 
 
 @pytest.fixture
 def stop_at(tmp_path, straight):
-    """Copies a state of that run to `tmp_path`, as if the run had been killed then."""
+    """A function that copies a state of the `straight` run to `tmp_path`, as if the run had been killed there."""
 
     def stop_at(iteration, **changed):
         name = f"models/iteration-{iteration:07d}.pt"
@@ -101,9 +101,9 @@ def stopped(folder):
 
 
 def test_a_resumed_run_may_change_what_does_not_make_its_result(tmp_path):
-    changed = {"num_workers": 8, "cohort": "b", "iterations": 9, "epochs": 1.5, "keep": 3, "modality_dropout": 0}
+    changed = {"num_workers": 8, "cohort": "b", "iterations": 9, "epochs": 1.5, "keep": 3}
     file = stopped(tmp_path)
-    assert resumable(tmp_path, True, BEFORE | changed) == (file, ())
+    assert resumable(tmp_path, True, BEFORE | changed | OFF) == (file, ())
 
 
 RATE = {"learning_rate": 2.0, "components": COMPONENTS | {"optimizer": COMPONENTS["optimizer"] | {"lr": 2.0}}}
@@ -116,6 +116,8 @@ LOSS, FOCAL = {"components": {"loss": {"_target_": "DiceFocalLoss"}}}, {"_target
     [
         ({"amp": "bf16"}, [], "amp", "bf16"),
         ({"modality_dropout": 0.5}, [], "modality_dropout", 0.5),
+        ({"pretrained_lr_factor": 0.5}, [], "pretrained_lr_factor", 0.5),
+        ({"crop_foreground": False}, [], "crop_foreground", False),  # the saved run lacks it; nobody knows its value
         (MORE, [], "datalist", "b.json"),
         (MORE | {"held_out": "i"}, [], "datalist", "b.json"),
         (RATE | LOSS, [], "learning_rate", 2.0),  # it is in components, too
@@ -173,7 +175,7 @@ def test_auto_goes_on_from_the_last_state_that_is_whole(tmp_path, capsys):
         resumable(tmp_path, "auto", BEFORE)
 
 
-UNFIT = "cannot be resumed by a run of this network"
+UNFIT = "does not fit this run's network or optimiser"
 COUNTERS = {"epoch_length": 3, "max_epochs": 4}
 
 
@@ -187,7 +189,7 @@ COUNTERS = {"epoch_length": 3, "max_epochs": 4}
         # what would fail in the next step
         ("optimizer", lambda content: content["state"][0].update(exp_avg=torch.zeros(7)) or content, UNFIT),
         ("optimizer", lambda content: content["param_groups"][0].update(betas=5) or content, UNFIT),
-        ("optimizer", lambda content: content["state"][0]["exp_avg"].fill_(math.nan) is None or content, "not finite"),
+        ("optimizer", lambda content: content["state"][0]["exp_avg"].fill_(math.nan) is None or content, "NaN"),
     ],
 )
 def test_a_doctored_state_is_refused(tmp_path, straight, stop_at, key, change, text):
@@ -296,7 +298,7 @@ def test_states_are_saved_in_their_interval_and_the_last_ones_kept(tmp_path, sav
 def test_a_network_that_is_not_finite_is_not_saved(tmp_path, file, iteration, settings):
     network = nn.Linear(4, 1)
     at_completion = (iteration, lambda: network.bias.data.fill_(torch.nan))
-    with refused(tmp_path / "models" / file, text="tensors that are not finite: 1, first bias"):
+    with refused(tmp_path / "models" / file, text="tensors with NaN or infinity: 1, first bias"):
         Training(tmp_path, 2, at_completion=at_completion, network=network, **settings)
     assert saved(tmp_path)[-2:] == ["iteration-0000003.pt", "model.pt"]
     assert read(tmp_path / "models" / "model.pt").metadata["reached"]["iteration"] == 3
@@ -323,9 +325,9 @@ def test_the_best_network_is_kept(tmp_path, straight, scores, lower_is_better, b
 
 
 def test_a_metric_other_than_the_key_metric_may_choose(tmp_path):
-    """As the public code chooses by the reconstruction (DIFF-26)."""
+    """The public code selects by the reconstruction loss (DIFF-26)."""
     validator, trainer = Engine(print), SimpleNamespace(state=SimpleNamespace(iteration=0))
-    best = BestModel(plan_of(tmp_path), nn.Linear(1, 1), validator, lower_is_better=True, metric="reconstruction")
+    best = BestModel(plan_of(tmp_path), nn.Linear(1, 1), validator, "reconstruction")
     validator.state.key_metric_name = "total"
     reached = []
     for total, reconstruction in [(3.0, 0.5), (2.0, 0.6), (4.0, 0.4)]:
@@ -335,6 +337,9 @@ def test_a_metric_other_than_the_key_metric_may_choose(tmp_path):
         reached.append(read(tmp_path / "models" / "model.pt").metadata["reached"])
     first, last = {"iteration": 1, "reconstruction": 0.5}, {"iteration": 3, "reconstruction": 0.4}
     assert reached == [first, first, last]
+    validator.state.metrics = {"total": 1.0}  # as if an overlay had replaced the metrics
+    with refused("best_metric", "reconstruction", "expected one of total"):
+        best.save(trainer)
 
 
 def test_a_resumed_run_remembers_the_best(tmp_path):
@@ -361,7 +366,7 @@ def test_a_run_ends_after_two_validations_in_a_row_without_a_new_best(tmp_path, 
 
 
 def test_a_validation_before_the_first_step_does_not_count_towards_early_stopping(tmp_path):
-    """`BestModel` ignores it, too: pretrained weights may score better than the first steps after them."""
+    """`BestModel` ignores it, too: pretrained weights may score better than the first steps."""
     assert Training(tmp_path, 5, patience=1).trainer.state.epoch == 2
 
 
@@ -393,13 +398,15 @@ def test_only_the_main_process_writes(tmp_path, monkeypatch):
     assert list((tmp_path / "models").iterdir()) == []
 
 
-def test_a_trainer_that_starts_again_saves_once(tmp_path, monkeypatch):
-    """As that of a federated client in each round."""
-    run, numbers = Training(tmp_path, 1), []
+def test_a_trainer_that_starts_again_saves_once_and_resumes_once(tmp_path, monkeypatch):
+    """A federated client starts its trainer in each round."""
+    Training(tmp_path, 1)
+    run, numbers = Training(tmp_path, 1, resume=True), []
     monkeypatch.setattr(RunStates, "save", lambda self, trainer: numbers.append(trainer.state.iteration))
     for run.trainer.state.max_epochs in (2, 3):
         run.trainer.run()
     assert numbers == [6, 9]
+    assert len(run.losses) == 6
 
 
 # Signals
@@ -431,7 +438,7 @@ def test_a_second_ctrl_c_ends_the_run_at_once(tmp_path):
 
 
 def test_a_signal_that_the_process_ignores_stays_ignored(monkeypatch):
-    """As SIGHUP does under nohup."""
+    """nohup ignores SIGHUP."""
     monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_IGN if number == signal.SIGHUP else None)
     assert set(handled()) == {signal.SIGTERM, signal.SIGUSR1, signal.SIGINT}
 

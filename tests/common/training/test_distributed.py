@@ -1,4 +1,4 @@
-"""The processes of a training: what stands for one, what torchrun starts, how a group ends."""
+"""The processes of a training: ranks, torchrun's variables, shares of the cases, the end of a group."""
 
 import gc
 import os
@@ -23,7 +23,7 @@ def no_launcher(monkeypatch):
 
 
 def group(count):
-    """Stands for each process of a group, without starting them."""
+    """The `Processes` of each rank of a group that is not started."""
     processes = [Processes() for _ in range(count)]
     for rank, process in enumerate(processes):
         process.rank, process.count = rank, count
@@ -48,7 +48,7 @@ def test_a_process_is_alone_or_torchrun_and_the_overlay_start_a_group(monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("given", "name"),
+    ("changed", "name"),
     [
         ({"RANK": "abc"}, "RANK"),
         ({"RANK": "5", "WORLD_SIZE": "2"}, "RANK"),
@@ -58,16 +58,16 @@ def test_a_process_is_alone_or_torchrun_and_the_overlay_start_a_group(monkeypatc
         ({"LOCAL_RANK": "1"}, "LOCAL_RANK"),  # one GPU
     ],
 )
-def test_what_torchrun_does_not_set_is_refused(monkeypatch, given, name):
+def test_what_torchrun_does_not_set_is_refused(monkeypatch, changed, name):
     monkeypatch.setattr("torch.cuda.is_available", lambda: name == "LOCAL_RANK")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     set_up = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29888"}
-    for variable, value in {**set_up, **given}.items():
+    for variable, value in {**set_up, **changed}.items():
         monkeypatch.setenv(variable, value)
-    with refused(name, given[name]):
+    with refused(name, changed[name]):
         Processes(multi_gpu=True)
     monkeypatch.delenv("MASTER_ADDR")
-    with refused("MASTER_ADDR" if given.keys() & {"MASTER_ADDR", "LOCAL_RANK"} else name):
+    with refused("MASTER_ADDR" if changed.keys() & {"MASTER_ADDR", "LOCAL_RANK"} else name):
         Processes(multi_gpu=True)
 
 
@@ -76,15 +76,15 @@ def test_each_process_has_a_seed_of_its_own():
 
 
 def use_a_group(rank, folder):
-    """On each of two ranks: claim folders on the main one, leave a network in a cycle, and let rank 1 end."""
-    told = []
+    """Claim folders on the main rank, keep a network alive in a reference cycle, and end rank 1 first."""
+    outcomes = []
     for name in ("free", "held"):
         try:
             Processes().on_main(partial(claim, "ckpt_dir", folder / name))
-            told.append((folder / name / ".in_use").is_file())
+            outcomes.append((folder / name / ".in_use").is_file())
         except InputError as error:
-            told.append(str(error))
-    told.append(Processes().on_main(lambda: f"said by {rank}"))
+            outcomes.append(str(error))
+    outcomes.append(Processes().on_main(lambda: f"said by {rank}"))
     model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(2, 2))
     model(torch.ones(1, 2)).sum().backward()
     network, destroy = weakref.ref(model), dist.destroy_process_group
@@ -98,16 +98,16 @@ def use_a_group(rank, folder):
     model.itself = [model]
     del model
     if rank == 1:
-        return told
+        return outcomes
     try:
         dist.barrier()
     except RuntimeError as error:
-        return [*told, explain_lost_process(error)]
-    return told
+        return [*outcomes, explain_lost_process(error)]
+    return outcomes
 
 
 def test_two_processes(tmp_path):
-    """All end if the main one finds the folder in use, or if one has ended; networks end before their group."""
+    """Errors of the main rank and a lost rank end both; networks are destroyed before their group."""
     with claimed("ckpt_dir", tmp_path / "held"):
         (free, held, said, lost), second = on_two_ranks(use_a_group, tmp_path, tmp_path)
     assert [free, held, said] == second
@@ -125,7 +125,7 @@ def test_two_processes(tmp_path):
 
 @pytest.mark.parametrize("processes", [1, 3, 7])
 def test_processes_share_the_cases(processes):
-    parts = [one.share("training", range(7)) for one in group(processes)]
+    parts = [process.share("training", range(7)) for process in group(processes)]
     assert sorted(case for part in parts for case in part) == [*range(7)]
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 

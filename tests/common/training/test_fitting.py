@@ -13,9 +13,9 @@ from tests.common.toy import same
 from tests.support import refused
 
 
-def options(**given):
+def options(**changed):
     defaults = {"batch_size": "auto", "global_batch_size": 24, "modalities": ["T1"], "patch_size": [4, 4, 4]}
-    return SimpleNamespace(**defaults | {"device": "cpu", "resume": False} | given)
+    return SimpleNamespace(**defaults | {"device": "cpu", "resume": False} | changed)
 
 
 def network():
@@ -23,15 +23,15 @@ def network():
 
 
 @pytest.mark.parametrize(
-    ("given", "processes", "sizes"),
+    ("changed", "processes", "sizes"),
     [
         ({}, 1, [1, 2, 3, 4, 6, 8, 12, 24]),
         ({"loss_weights": [1]}, 2, [2, 3, 4, 6, 12]),  # the contrastive task compares crops
         ({"crops_per_volume": 4}, 3, [4, 8]),
     ],
 )
-def test_candidates_keep_the_global_batch(given, processes, sizes):
-    assert fitting.candidates(options(**given), processes) == sizes
+def test_candidates_keep_the_global_batch(changed, processes, sizes):
+    assert fitting.candidates(options(**changed), processes) == sizes
 
 
 def test_a_global_batch_that_cannot_be_kept_is_refused():
@@ -54,11 +54,11 @@ def test_a_cpu_takes_the_largest_batch_whose_estimate_fits(monkeypatch):
     for size in (2, 3, 6):
         needed = 4 * weights + size * 768  # weights, gradients, two moments; 768 bytes of activations, as above
         monkeypatch.setattr(fitting, "free_memory", lambda: (needed + 1) / fitting.SHARE)  # noqa: B023
-        assert max(fitting._fitting_on_cpu(network(), options(), [1, 2, 3, 4, 6])) == size
+        assert max(fitting._fitting_on_cpu(network(), options(), [1, 2, 3, 4, 6], torch.float32)) == size
 
 
 def test_a_gpu_takes_the_largest_batch_that_it_has_computed(monkeypatch):
-    """The CPU computes in place of the GPU, whose memory ends above four crops."""
+    """The CPU plays a GPU with memory for four crops."""
 
     class Limited(nn.Module):
         def __init__(self):
@@ -80,8 +80,8 @@ def test_a_gpu_takes_the_largest_batch_that_it_has_computed(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (100, 1000))  # free of total, as others use the GPU, too
     before, state = copy.deepcopy(limited.state_dict()), torch.get_rng_state()
     sizes = fitting.candidates(options(), 1)
-    found = [fitting._fits_on_gpu(config, limited, options(), size, torch.device("cpu")) for size in sizes]
-    assert found == [True] * 3 + [False] * 5
+    fits = [fitting._fits_on_gpu(config, limited, options(), size, torch.device("cpu")) for size in sizes]
+    assert fits == [True] * 3 + [False] * 5
     assert limited.seen == sizes
     assert same(dict(limited.state_dict()), dict(before))
     assert all(parameter.grad is None for parameter in limited.parameters())
@@ -102,7 +102,7 @@ def test_other_errors_of_a_trial_are_not_taken_for_a_lack_of_memory(monkeypatch)
 
 @pytest.mark.parametrize(("edge", "size"), [(96, 2), (128, 1)])
 def test_fine_tuning_small_fits_a_gpu_of_11_gib(edge, size):
-    """By shapes, in bfloat16: a tenth more for what autocast keeps in float32, 16 bytes a weight, and `SHARE`."""
+    """Bfloat16 activations, a tenth more for tensors that autocast keeps in float32, and 16 bytes per weight."""
     tuned = set_attention(swin_unetr(4, 3, "small"), "recomputed")
     weights = sum(parameter.numel() for parameter in tuned.parameters())
     stored = fitting.stored_activations(tuned, (size, 4, edge, edge, edge), torch.bfloat16)
@@ -118,8 +118,8 @@ def test_a_resumed_run_keeps_the_batch_size_of_the_state_that_it_continues(damag
         (tmp_path / "iteration-0000002.pt").write_bytes(b"x" * 100)
     else:
         weights.write({"network": {}}, tmp_path / "iteration-0000002.pt")
-    given = {"ckpt_dir": str(tmp_path)}
-    assert fitting.fitting_batch_size(options(**given, resume="auto"), None) == 6
+    changed = {"ckpt_dir": str(tmp_path)}
+    assert fitting.fitting_batch_size(options(**changed, resume="auto"), None) == 6
     assert config.resolved_content == {"batch_size": 6}
     with refused(text="delete it to continue from iteration-0000001.pt"):
-        fitting.fitting_batch_size(options(**given, resume=True), None)
+        fitting.fitting_batch_size(options(**changed, resume=True), None)

@@ -20,13 +20,13 @@ from tests.support import refused
 
 
 class Timed(list):
-    """Data that a training has waited for."""
+    """Data with the seconds that a training waited for them."""
 
     waited = 0.0
 
 
 def loop(length, epochs=1, done=0, crops=2):
-    """An engine and its data, batches of `crops`; `done` iterations are those of the run that it resumes."""
+    """An engine and its data, in batches of `crops`; the engine resumes a run after `done` iterations."""
     engine = Engine(lambda *_: {"loss": torch.tensor(0.125), "crops": crops})
     engine.load_state_dict({"epoch_length": length, "max_epochs": epochs, "iteration": done})
     return engine, Timed([0] * length)
@@ -75,13 +75,13 @@ def forecast(folder, engine, crops_per_volume=1, store=None, num_workers=4):
 
 @pytest.fixture
 def disk(monkeypatch):
-    """Sets the free bytes of the disk."""
+    """A function that sets the free bytes of the disk."""
     return lambda free: monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
 
 
 @pytest.fixture
 def said(capsys):
-    """The lines that were printed since the last call, of those that begin with a word."""
+    """A function that returns the lines printed since the last call that begin with a word."""
     return lambda word="": [line for line in capsys.readouterr().out.splitlines() if line.startswith(word)]
 
 
@@ -118,7 +118,7 @@ def test_a_disk_that_is_too_small_is_refused_before_the_first_step(tmp_path, dis
 
 
 def test_batches_of_another_size_than_planned_are_refused(tmp_path, disk):
-    """As of a cropping transform with `num_samples` in an overlay."""
+    """Such as by a cropping transform with `num_samples` in an overlay."""
     disk(5 * 2**30)
     engine, data = loop(10, crops=4)
     forecast(tmp_path, engine)
@@ -157,8 +157,8 @@ def test_time_and_waiting_are_told_from_the_first_steps(
     engine.add_event_handler(Events.ITERATION_STARTED, wait)
     monkeypatch.setattr(handlers, "time", SimpleNamespace(monotonic=lambda: seconds * engine.state.iteration))
     engine.run(data)
-    (told,) = said("time: ")
-    assert re.fullmatch(rf"time: {re.escape(line)}peak memory .*: \d+\.\d\d GiB", told)
+    (shown,) = said("time: ")
+    assert re.fullmatch(rf"time: {re.escape(line)}peak memory .*: \d+\.\d\d GiB", shown)
 
 
 # Pictures

@@ -10,7 +10,7 @@ from tests.oracles.contrastive import agreement, nt_xent
 
 
 def ssl_output(samples, seed):
-    """Of a batch, and its terms: the reconstruction is off by the seed, each rotation has even odds."""
+    """An engine's output and its terms: reconstruction errors equal the seed, rotations have equal odds."""
     image = torch.zeros(2 * samples, 1, 2, 2, 2)
     contrastive = torch.randn(2 * samples, 5, generator=torch.Generator().manual_seed(seed))
     output = {

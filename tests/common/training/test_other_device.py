@@ -1,4 +1,4 @@
-"""A step on PyTorch's `meta` device, which refuses to wait for values and, but for products, tensors of the host."""
+"""A step on PyTorch's `meta` device, which refuses reads of values and most tensors of the host."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The length of a training, given in iterations or in epochs, and the plan that counts it."""
+"""The length of a training, in iterations or in epochs, and its plan."""
 
 import json
 
@@ -30,7 +30,7 @@ from tests.support import refused
     ],
 )
 def test_each_may_be_given_in_either_unit(iterations, interval, warmup, expected):
-    """Of a hundred cases, four a step."""
+    """For a hundred cases, four per step."""
     options = Options(iterations=iterations, val_interval=interval, warmup_iterations=warmup)
     assert length(options, cases=100, cases_per_step=4) == expected
 
@@ -51,7 +51,7 @@ def test_lengths_that_do_not_fit_are_refused(iterations, interval, warmup, name,
 
 @pytest.fixture
 def options(tmp_path, monkeypatch):
-    """Of a training on ten subjects with T1 and T2, of whom three lack T2; their files are empty, and not read."""
+    """Options of a training on ten subjects, of whom three lack T2; their files are empty and never read."""
     monkeypatch.setattr("common.training.plan.check_headers", lambda *_: None)
     monkeypatch.setattr(Plan, "measure", lambda self: None)
     content = {"name": "a", "modalities": ["T1", "T2"], "label_convention": None, "testing": []}

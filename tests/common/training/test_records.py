@@ -132,7 +132,7 @@ def test_tensorboard_has_each_value_at_its_iteration_also_of_a_resumed_run(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("losses", "source", "told"),
+    ("losses", "source", "text"),
     [
         ({0: 3.0, 1: 9.0, 2: 2.9, 3: 3.25, 4: 8.0}, "stage1.pt", "3.0000 to 3.2500 by iteration 3; learning_rate=0"),
         ({0: 3.0, 1: 2.0, 2: math.nan, 3: math.nan}, "stage1.pt", "3.0000 to not finite by iteration 2; learning_rate"),
@@ -143,7 +143,7 @@ def test_tensorboard_has_each_value_at_its_iteration_also_of_a_resumed_run(tmp_p
     ],
 )
 def test_a_loss_above_that_of_the_pretrained_weights_after_the_warm_up_is_warned_about_once(
-    tmp_path, capsys, losses, source, told
+    tmp_path, capsys, losses, source, text
 ):
     plan, validator, trainer = plan_of(tmp_path), Engine(lambda *_: None), Engine(lambda *_: None)
     plan.options.learning_rate, plan.length = 5e-3, SimpleNamespace(warmup_iterations=2)
@@ -155,19 +155,19 @@ def test_a_loss_above_that_of_the_pretrained_weights_after_the_warm_up_is_warned
         validator.state.metrics = {"total": loss}
         validator.fire_event(Events.EPOCH_COMPLETED)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == (told is not None)
-    assert told is None or lines[0].startswith(f"warning: pretrained=stage1.pt: the held-out loss rose from {told}")
+    assert len(lines) == (text is not None)
+    assert text is None or lines[0].startswith(f"warning: pretrained=stage1.pt: the held-out loss rose from {text}")
 
 
 @pytest.mark.parametrize(
-    ("cosines", "told"),
+    ("cosines", "text"),
     [
         ({0: 0.99, 1: 0.99, 2: 0.95, 3: 0.96, 4: 0.99}, "0.9600 at iteration 3"),  # once, after the warm-up
         ({0: 0.99, 1: 1.0}, None),
         ({2: 0.94, 3: 0.95}, None),
     ],
 )
-def test_embeddings_that_agree_after_the_warm_up_are_warned_about_once(tmp_path, capsys, cosines, told):
+def test_embeddings_that_agree_after_the_warm_up_are_warned_about_once(tmp_path, capsys, cosines, text):
     plan, validator, trainer = plan_of(tmp_path), Engine(lambda *_: None), Engine(lambda *_: None)
     plan.options.learning_rate, plan.length = 5e-3, SimpleNamespace(warmup_iterations=2)
     TrainingRecord(plan, validator, Report(None)).attach(trainer)
@@ -177,5 +177,5 @@ def test_embeddings_that_agree_after_the_warm_up_are_warned_about_once(tmp_path,
         validator.state.metrics = {"total": 1.0, "contrastive_cosine": cosine}
         validator.fire_event(Events.EPOCH_COMPLETED)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == (told is not None)
-    assert told is None or lines[0].startswith(f"warning: contrastive_cosine {told}: embeddings of different subjects")
+    assert len(lines) == (text is not None)
+    assert text is None or lines[0].startswith(f"warning: contrastive_cosine {text}: embeddings of different subjects")

@@ -19,7 +19,7 @@ def drawn(regions, cases, seed=0):
 
 
 def with_gaps():
-    """Five cases: two without ET, one of them with a false voxel; no case has TC, and one has a false one."""
+    """Five cases, two without ET and all without TC, with a false voxel of ET and one of TC."""
     predictions, references = drawn(3, 5, seed=4)
     references[:, 0] = predictions[1:, 0] = False
     references[[1, 4], 2] = predictions[[1, 4], 2] = False
@@ -55,8 +55,8 @@ def test_dice_of_each_region_is_that_of_loops_over_voxels():
     expected = np.array([[dice(p[r], t[r]) for r in range(3)] for p, t in zip(predictions, references, strict=True)])
     details = state.metric_details["dice"]
     assert list(details) == [f"case{number}" for number in range(5)]
-    found = [[scores[region].values["dice"] for region in REGIONS] for scores in details.values()]
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    computed = [[scores[region].values["dice"] for region in REGIONS] for scores in details.values()]
+    np.testing.assert_allclose(computed, expected, rtol=1e-12)
     kinds = {name: type(value) for name, value in state.metrics.items()}
     names = ["dice", "dice_present", *REGIONS, *(f"{region}_dice_present" for region in REGIONS)]
     counts = dict.fromkeys((f"{region}_n_present" for region in REGIONS), int)
@@ -66,20 +66,20 @@ def test_dice_of_each_region_is_that_of_loops_over_voxels():
 
 @pytest.mark.parametrize("cohort", [with_gaps(), (drawn(3, 2)[0], drawn(3, 2)[1] & False)])
 def test_means_are_those_of_monai(cohort):
-    """Over all cases, and over those that have the region; MONAI counts 0 for a region that no case has."""
-    found = evaluate(RegionScores("brats2021"), *cohort).metrics
+    """Over all cases, and over the cases with the region; MONAI's mean is 0 for a region without cases."""
+    computed = evaluate(RegionScores("brats2021"), *cohort).metrics
     means = {}
     for ignore_empty in (False, True):
         metric = DiceMetric(reduction="mean_batch", get_not_nans=True, ignore_empty=ignore_empty)
         metric(*(torch.as_tensor(masks).float() for masks in cohort))
         means[ignore_empty], counts = (values.numpy() for values in metric.aggregate())
-    np.testing.assert_allclose([found[region] for region in REGIONS], means[False], rtol=1e-6)
-    assert found["dice"] == pytest.approx(means[False][counts > 0 if counts.any() else ...].mean(), rel=1e-6)
-    assert [found[f"{region}_n_present"] for region in REGIONS] == counts.tolist()
+    np.testing.assert_allclose([computed[region] for region in REGIONS], means[False], rtol=1e-6)
+    assert computed["dice"] == pytest.approx(means[False][counts > 0 if counts.any() else ...].mean(), rel=1e-6)
+    assert [computed[f"{region}_n_present"] for region in REGIONS] == counts.tolist()
     present = np.where(counts > 0, means[True], np.nan)
-    np.testing.assert_allclose([found[f"{region}_dice_present"] for region in REGIONS], present, rtol=1e-6)
+    np.testing.assert_allclose([computed[f"{region}_dice_present"] for region in REGIONS], present, rtol=1e-6)
     mean = present[counts > 0].mean() if counts.any() else np.nan
-    assert found["dice_present"] == pytest.approx(mean, rel=1e-6, nan_ok=True)
+    assert computed["dice_present"] == pytest.approx(mean, rel=1e-6, nan_ok=True)
 
 
 def test_each_figure_of_the_protocol_has_its_mean_and_each_run_begins_anew():
@@ -87,10 +87,12 @@ def test_each_figure_of_the_protocol_has_its_mean_and_each_run_begins_anew():
     scores = RegionScores("atlas", "atlas")
     evaluate(scores, *drawn(1, 4))
     state = evaluate(scores, predictions, references)
-    each = [metrics.protocol("atlas").measure(p[0], t[0]).values for p, t in zip(predictions, references, strict=True)]
-    expected = {f"lesion_{name}": np.mean([values[name] for values in each]) for name in each[0] if name != "dice"}
+    measure = metrics.protocol("atlas").measure
+    cases = [measure(p[0], t[0]).values for p, t in zip(predictions, references, strict=True)]
+    means = {name: np.mean([values[name] for values in cases]) for name in cases[0]}
+    expected = {f"lesion_{name}": mean for name, mean in means.items() if name != "dice"} | {"lesion_n_present": 3}
     names = ("lesion", "dice", "lesion_dice_present", "dice_present")  # every case has a lesion
-    expected |= dict.fromkeys(names, np.mean([values["dice"] for values in each])) | {"lesion_n_present": 3}
+    expected |= dict.fromkeys(names, means["dice"])
     assert state.metrics == pytest.approx(expected, rel=1e-12)
 
 

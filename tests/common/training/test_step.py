@@ -37,7 +37,7 @@ def network():
 
 
 def train(net, steps, step, loss=None):
-    """The output of the last of several steps, each with its batches."""
+    """Train for several steps, each with its batches; return the output of the last step."""
     trainer = SupervisedTrainer(
         device=torch.device("cpu"),
         max_epochs=1,
@@ -57,7 +57,7 @@ def mean_squared(net, batch):
 
 
 def descend(net, loss):
-    """A step of gradient descent, written out."""
+    """Take a step of plain gradient descent."""
     net.zero_grad()
     loss.backward()
     with torch.no_grad():
@@ -74,7 +74,7 @@ def is_untouched(net):
 
 
 def scaled(step, scale):
-    """A step that begins with this scale of a float16 loss."""
+    """The step, with this initial scale of a float16 loss."""
     if step.dtype == torch.float16:
         step.load_state_dict(torch.amp.GradScaler("cpu", init_scale=scale).state_dict())
     return step
@@ -93,17 +93,18 @@ def test_precision_is_the_best_that_the_device_has(monkeypatch, capsys, has_bf16
     assert precision(False, "cuda") is precision(False, "cpu") is torch.float32
 
 
-@pytest.mark.parametrize(("given", "steps"), [((128, 2, 64), 1), ((128, 2, 8), 8), ((None, 2, 8), 1)])
-def test_batches_of_a_step(given, steps):
-    assert accumulation_steps(*given) == steps
+@pytest.mark.parametrize(("counts", "steps"), [((128, 2, 64), 1), ((128, 2, 8), 8), ((None, 2, 8), 1)])
+def test_batches_of_a_step(counts, steps):
+    assert accumulation_steps(*counts) == steps
 
 
 def test_a_step_that_cannot_be_is_refused():
-    with refused("amp", "fp16"):
-        precision("fp16", "cpu")
-    for given in ((128, 2, 48), (2, 4, 1)):
-        with refused("global_batch_size", given[0]):
-            accumulation_steps(*given)
+    for amp in ("fp16", "fp8"):
+        with refused("amp", amp):
+            precision(amp, "cpu")
+    for counts in ((128, 2, 48), (2, 4, 1)):
+        with refused("global_batch_size", counts[0]):
+            accumulation_steps(*counts)
 
 
 # The step
@@ -211,7 +212,7 @@ def test_gradients_that_are_not_finite_end_the_training_before_the_network_chang
 
 
 def steps_of_a_rank(rank):
-    """The network after a step of two batches; the error of a step in which a batch of rank 1 is NaN; the network."""
+    """The weights after a step of two batches; the error of a step with NaN on rank 1; whether it kept the weights."""
     parts, net, broken, line = batches(4)[2 * rank : 2 * rank + 2], network(), network(), ""
     train(nn.parallel.DistributedDataParallel(net), [parts], Step())
     parts[1]["image"][0] += torch.nan if rank == 1 else 0
@@ -225,11 +226,11 @@ def steps_of_a_rank(rank):
 def test_two_batches_on_two_processes_are_four_on_one_and_all_end_where_one_loss_is_not_finite(tmp_path):
     alone = network()
     train(alone, [batches(4)], Step())
-    found = on_two_ranks(steps_of_a_rank, tmp_path)
+    ranks = on_two_ranks(steps_of_a_rank, tmp_path)
     lines = ["the norm of the gradients is nan", "the loss is nan"]
-    for (parameters, line, untouched), expected in zip(found, lines, strict=True):
-        given = [torch.from_numpy(parameter) for parameter in parameters]
-        torch.testing.assert_close(given, [parameter.data for parameter in alone.parameters()], rtol=1e-6, atol=1e-7)
+    for (parameters, line, untouched), expected in zip(ranks, lines, strict=True):
+        tensors = [torch.from_numpy(parameter) for parameter in parameters]
+        torch.testing.assert_close(tensors, [parameter.data for parameter in alone.parameters()], rtol=1e-6, atol=1e-7)
         assert line.startswith(f"{expected} at iteration 1, subjects case0, case1")
         assert untouched
 
@@ -246,7 +247,7 @@ def test_processes_exchange_gradients_once_a_step():
 
 
 def error_in_bfloat16(depth):
-    """Of the gradient of a convolution's weights, on an input of this depth, relative to that in float32."""
+    """The relative error of the weight gradient of a convolution whose input has this depth."""
 
     def gradient(dtype):
         torch.manual_seed(1)

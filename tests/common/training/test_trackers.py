@@ -1,4 +1,4 @@
-"""A tracker that nobody here wrote: all that a training, its continuation and an evaluation tell it."""
+"""A custom tracker in a training, a resumed training and an evaluation."""
 
 import json
 import sys

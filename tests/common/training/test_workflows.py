@@ -1,4 +1,4 @@
-"""The last lines of a run."""
+"""The lines that a run prints at its end."""
 
 import contextlib
 import math
