@@ -58,7 +58,7 @@ def check_plan(plan: Plan, path: Path) -> None:
     """Raise an InputError for an invalid value in a plan that matches `SCHEMA`."""
     from scripts.datalists.__main__ import check, generic  # late imports: slow
     from scripts.prepare.__main__ import prepare
-    from scripts.run import check_early, read_command_line
+    from scripts.run import check_early
 
     with within(path):
         if not Path(plan["root"]).is_dir():
@@ -75,8 +75,15 @@ def check_plan(plan: Plan, path: Path) -> None:
             if foreign := next((name for name in plan[step] if name not in OPTIONS.keys() | extra), None):
                 hint = did_you_mean(foreign, OPTIONS, otherwise=f"see python -m scripts.options {plan['bundle']}")
                 raise InputError(f"{step}.{foreign}: no option{hint}")  # such as `loss`, which could name any function
-            words = [f"--{name}={text}" for name, text in texts_in(plan[step]).items()]
-            check_early(*read_command_line([plan["bundle"], step, *words]))
+            check_early(*run_of(plan, step))
+
+
+def run_of(plan: Plan, step: str) -> tuple[list[str], dict[str, Any]]:
+    """Return the config files and options with which `scripts.run` runs the step train or evaluate."""
+    from scripts.run import read_command_line  # late import: slow
+
+    words = [f"--{name}={text}" for name, text in texts_in(plan[step]).items()]
+    return read_command_line([plan["bundle"], step, *words])
 
 
 def texts_in(options: Mapping[str, Any]) -> dict[str, str]:
@@ -104,27 +111,29 @@ def jobs_of(plan: Plan, output: Path) -> dict[str, StudyJob]:
     jobs: dict[str, StudyJob] = {}
 
     def add(
-        name: str, program: str, places: Mapping[str, Any], inputs: tuple[Path, ...], target: Path, results: Path
+        name: str, program: str, fixed: Mapping[str, Any], inputs: tuple[Path, ...], target: Path, results: Path
     ) -> None:
-        if conflict := next((option for option in plan[name] if option in places), None):
+        if conflict := next((option for option in plan[name] if option in fixed), None):
             raise InputError(f"{name}.{conflict}", "follows from --output", "the plan without it", plan[name][conflict])
-        options = {option: shown(value) for option, value in places.items()} | texts_in(plan[name])
+        options = {option: shown(value) for option, value in fixed.items()} | texts_in(plan[name])
         command, needs = CommandLine(("python", "-m", *program.split()), options), tuple(jobs)[-1:]
         selects = name in ("prepare", "check")
+        if program.startswith("scripts.run "):
+            inputs += tuple(Path(file).resolve() for file in run_of(plan, name)[0])
         jobs[name] = StudyJob(name, name, {}, command, inputs, results, target, needs, selects=selects)
 
     if is_raw:
-        places: dict[str, Any] = {"root": root, "output": data}
-        add("prepare", "scripts.prepare", places, (root,), data / "datalist.json", data)
-    places = {"root": data, "output": listed, "regions": regions}
-    add("datalist", "scripts.datalists generic", places, (regions, data), listed, listed)
-    places = {"datalist": listed, "root": data, "output": output / "check", "fixed": datalist}
-    add("check", "scripts.datalists check", places, (listed, data), datalist, datalist)
-    places = of_data | {"output_dir": training, "ckpt_dir": model.parent, "resume": "auto"}
-    add("train", f"scripts.run {plan['bundle']} train", places, (datalist, data), model, training)
-    places = of_data | {"checkpoint": model, "output_dir": evaluation}
+        fixed: dict[str, Any] = {"root": root, "output": data}
+        add("prepare", "scripts.prepare", fixed, (root,), data / "datalist.json", data)
+    fixed = {"root": data, "output": listed, "regions": regions}
+    add("datalist", "scripts.datalists generic", fixed, (regions, data), listed, listed)
+    fixed = {"datalist": listed, "root": data, "output": output / "check", "fixed": datalist}
+    add("check", "scripts.datalists check", fixed, (listed, data), datalist, datalist)
+    fixed = of_data | {"output_dir": training, "ckpt_dir": model.parent, "resume": "auto"}
+    add("train", f"scripts.run {plan['bundle']} train", fixed, (datalist, data), model, training)
+    fixed = of_data | {"checkpoint": model, "output_dir": evaluation}
     page = evaluation / "evaluation.html"
-    add("evaluate", f"scripts.run {plan['bundle']} evaluate", places, (datalist, data, model), page, evaluation)
+    add("evaluate", f"scripts.run {plan['bundle']} evaluate", fixed, (datalist, data, model), page, evaluation)
     return jobs
 
 
@@ -178,6 +187,7 @@ def carry_out(plan: Plan, output: Path) -> None:
     study = OpenStudy({"title": str(output)}, places, jobs, states_of(jobs, output))
     selected = [name for name in jobs if name in select(study, redo=True)]
     show("", *(f"done before  {name}" for name in jobs if name not in selected))
+    show(*(f"stale        {name}: {state.reason}" for name, state in study.states.items() if state.name == "stale"))
     ended = run_jobs(study, selected, launcher(places, 1, is_shown=True), 1, has_logs=False)
     if any(state.name != "done" for state in ended.values()):
         raise SystemExit(1)

@@ -102,7 +102,7 @@ def carried_out(output, plan, folder):
     return result.stdout
 
 
-def test_a_plan_is_carried_out_once_and_what_it_changes_again(planned, tmp_path):
+def test_a_plan_is_carried_out_once_and_what_it_changes_again(planned, tmp_path, monkeypatch):
     """Edited to take the heads as they are: to prepare one takes a quarter of a minute of a core."""
     source, _ = planned
     output, plan = tmp_path / "out", read_plan(source / "plan.yaml") | {"prepare": None}
@@ -118,6 +118,15 @@ def test_a_plan_is_carried_out_once_and_what_it_changes_again(planned, tmp_path)
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("done before") == 4
     assert model.stat().st_mtime_ns == written
+
+    jobs = jobs_of(plan, output)
+    configs = [path.name for path in jobs["train"].inputs if path.suffix == ".yaml"]
+    assert configs == ["train.yaml", "recipe_robust.yaml"]
+    with monkeypatch.context() as patch:
+        patch.setattr("scripts.experiments.engine.code_files", list)
+        states = states_of(jobs, output)
+    assert [state.name for state in states.values()] == ["done"] * 2 + ["stale"] * 2
+    assert states["train"].reason == "the code in common/ or its requirements.txt changed"
 
     plan["train"] = dict(reversed(plan["train"].items()))  # the same
     plan["evaluate"]["overlap"] = 0.25
