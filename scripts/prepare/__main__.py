@@ -55,7 +55,8 @@ def prepare(
         missing: refuse a subject that lacks a modality, or keep it with its available modalities (NIfTI only).
         spacing: edge of the result's voxels in mm, 1 to 4. The models were trained on 1.
         device: cpu or cuda, for the brain extraction.
-        accept: subjects outside the limits whose pictures look right, such as "sub-01,sub-02", or all. They stay
+        accept: figures outside their limits of subjects whose pictures look right, such as
+            "sub-01:volume,sub-02:FLAIR.coverage", all figures of a subject, such as sub-01, or all. Subjects stay
             accepted as long as their files and the settings stay the same.
         jobs: subjects at a time; each takes up to 2 GB of memory at 1 mm. With `slurm`, the number of SLURM jobs, each
             of which prepares its part of the subjects, one at a time.

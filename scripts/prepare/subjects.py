@@ -5,7 +5,7 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -19,7 +19,7 @@ from common.data.scan_checks import copy_problem, raise_problem, read_headers, r
 from common.data.volumes import affine_in, is_label_map, write_volume
 from common.errors import InputError
 from common.files import digest, reporting_path_errors, valid_json, write_json
-from common.prepare.figures import Figures, outside
+from common.prepare.figures import Figures, outside, rows
 from common.prepare.resampling import labels_on, resample
 from common.prepare.subject import Prepared, Settings, prepare_subject
 from common.prepare.volumes import Grid, Volume, check_grid, check_transform, read_volume, to_transform
@@ -64,13 +64,14 @@ SCHEMA = {"type": "object", "required": [*ENTRIES], "properties": ENTRIES | LATE
 class Outcome:
     """The outcome for a subject or label map: new or done before, outside some limits, or failed (`fault`).
 
-    Subjects outside their limits are left out of the datalist until the user accepts them. `remarks` concern the choice
-    of DICOM series, orientations and skull stripping.
+    Subjects with `figures` outside their limits, which `outside` describes, are left out of the datalist until the user
+    accepts these figures. `remarks` concern the choice of DICOM series, orientations and skull stripping.
     """
 
     name: str
     is_new: bool = False
     outside: tuple[str, ...] = ()
+    figures: tuple[str, ...] = ()
     is_accepted: bool = False
     fault: str = ""
     remarks: tuple[str, ...] = ()
@@ -91,6 +92,16 @@ class Outcome:
     def is_usable(self) -> bool:
         """Whether the subject has a result to use: it did not fail and was not left out."""
         return not self.fault and not self.is_left_out
+
+    @property
+    def acceptance(self) -> str:
+        """The value of `--accept` that accepts the figures outside their limits."""
+        return ",".join(f"{self.name}:{figure}" for figure in self.figures)
+
+
+def figure_name(modality: str, figure: str) -> str:
+    """Return a figure's name in `--accept`, such as volume or FLAIR.coverage."""
+    return f"{modality}.{figure}" if modality else figure
 
 
 def scan_file(subject: str, modality: str) -> str:
@@ -118,11 +129,11 @@ def folder_of(output: Path, subject: str, is_left_out: bool) -> Path:
     return output / LEFT_OUT / subject if is_left_out else output / subject
 
 
-def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted: bool) -> Outcome:
+def prepare_one(subject: Subject, settings: Settings, output: Path, accepted: Collection[str] = ()) -> Outcome:
     """Prepare a subject from `find_subjects`, unless its files and settings are unchanged; return the outcome.
 
-    `is_accepted` allows figures outside their limits. Raises InputError if a scan cannot be prepared or the folder
-    cannot be written.
+    `accepted` names the figures (`figure_name`) that may be outside their limits. Raises InputError if a scan cannot be
+    prepared or the folder cannot be written.
     """
     start = time.monotonic()
     scans, remarks = subject.scans(settings.modalities)
@@ -130,6 +141,7 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
     masks = {LABELS: subject.labels, "brain": subject.brain}
     digests = {modality: scan.digest() for modality, scan in scans.items()}
     wanted: dict[str, Any] = {
+        "subject": subject.name,
         "format": FORMAT,
         "settings": {**asdict(settings), "modalities": list(settings.modalities)},
         "digests": digests | {name: NiftiScan(file).digest() for name, file in masks.items() if file is not None},
@@ -140,11 +152,8 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
     for is_out in (False, True):
         folder = folder_of(output, subject.name, is_out)
         if (earlier := _earlier(folder, made, wanted)) is not None:
-            figures = tuple(outside(Figures(**earlier["figures"]), earlier.get("cause", "")))
-            remarks = earlier.get("remarks", remarks)
-            outcome = Outcome(
-                subject.name, outside=figures, is_accepted=is_accepted or not is_out, remarks=tuple(remarks)
-            )
+            outcome = _outcome(earlier, accepted)
+            outcome = replace(outcome, is_accepted=outcome.is_accepted or not is_out)
             _move(folder, output, subject.name, outcome.is_left_out)
             return outcome
     volumes = {modality: scan.read() for modality, scan in scans.items()}
@@ -159,9 +168,7 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
     prepared = prepare_subject(volumes, settings, brain)
     remarks += [STRIPPED.format(settings.reference)] if prepared.is_stripped else []
     resampled = None if labels is None else labels_on(labels, settings.grid, prepared.matrices[drawn_on])
-    seconds = round(time.monotonic() - start, 1)
     record = {
-        "subject": subject.name,
         **wanted,
         "reference": settings.reference,
         "preparation": settings.describe(prepared.is_stripped),
@@ -175,13 +182,29 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
         "figures": asdict(prepared.figures),
         "cause": prepared.cause,
         "versions": {name: version(name) for name in VERSIONS} | {"python": platform.python_version()},
-        "seconds": seconds,
+        "seconds": round(time.monotonic() - start, 1),
     }
-    figures = tuple(outside(prepared.figures, prepared.cause))
-    outcome = Outcome(subject.name, True, figures, is_accepted, remarks=tuple(remarks), seconds=seconds)
+    outcome = replace(_outcome(record, accepted), is_new=True, seconds=record["seconds"])
     with _appearing(output, subject.name, outcome.is_left_out) as folder:
         _write(folder, subject.name, prepared, settings, record, resampled)
     return outcome
+
+
+def _outcome(record: Mapping[str, Any], accepted: Collection[str]) -> Outcome:
+    """Return the outcome that a record describes, as of an earlier run."""
+    figures = Figures(**record["figures"])
+    names = [
+        figure_name(modality, figure)
+        for modality, figure, value, lowest, highest in rows(figures)
+        if not lowest <= value <= highest
+    ]
+    return Outcome(
+        record["subject"],
+        outside=tuple(outside(figures, record.get("cause", ""))),
+        figures=tuple(names),
+        is_accepted={*names} <= {*accepted},
+        remarks=tuple(record.get("remarks", ())),
+    )
 
 
 def _remarks(*files: Path) -> list[str]:

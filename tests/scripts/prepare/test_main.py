@@ -20,6 +20,10 @@ from tests.support import one_line
         ({"brain": "bet"}, "--brain=bet: expected one of deepbet, none, a pattern such as *_brain.nii.gz"),
         ({"spacing": 0.5}, "--spacing=0.5: expected a number from 1 to 4"),
         ({"accept": "a,b"}, "--accept=b: no such subject; expected some of a, or all"),
+        (
+            {"accept": "a:size"},
+            "--accept=a:size: no such figure; expected some of T1.coverage, T1.information, agr",
+        ),
         ({"patterns": {"T2": "*"}}, "T2 is not one of the modalities T1"),
         (
             {"patterns": {"T1": "*_t1w.nii.gz"}},
@@ -46,7 +50,17 @@ def test_names_that_look_like_numbers_can_be_accepted(tmp_path, run_prepare):
     options = [f"--root={tmp_path / 'raw'}", f"--output={tmp_path / 'out'}", "--like=atlas"]
     result = run_prepare(*options, "--accept=1234567_20252_2_0")
     assert "error: --accept=1234567_20252_2_0: no such subject; expected some of a, or all" in result.stderr
-    assert accepted_of("a,b", ["a,b", "c"]) == ["a,b"], "a name with a comma"
+
+
+def test_figures_are_accepted_by_subject():
+    figures = {"overlap", "volume", "scale", "agreement", "T1.coverage", "T1.information"}
+    for accept, expected in {
+        "a:b,c:volume,c:T1.coverage": {"a:b": figures, "c": {"volume", "T1.coverage"}},
+        "d,e": {"d,e": figures},
+        "d,e:scale": {"d,e": {"scale"}},
+        "all": {"a:b": figures, "c": figures, "d,e": figures},
+    }.items():
+        assert accepted_of(accept, ["a:b", "c", "d,e"], ["T1"]) == expected, accept
 
 
 def test_places_that_cannot_be_are_refused(tmp_path):
