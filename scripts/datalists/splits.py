@@ -1,7 +1,6 @@
 """Assign the people of a cohort or a datalist to splits: at random, or by cross-validation folds."""
 
 import re
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -42,11 +41,11 @@ FOLDS_SCHEMA = {
 
 @dataclass(frozen=True)
 class RandomSplits:
-    """Splits drawn at random.
+    """Random splits.
 
     `validation` and `testing` are numbers of people (int) or fractions from 0 to below 1 (float); a fraction above 0
-    gives at least one person. For `testing`, "all" reserves everyone, and None draws only a validation split. `least`
-    is the smallest number of people for validation.
+    gives at least one person. For `testing`, "all" reserves everyone, and None draws no split for testing. `least` is
+    the smallest number of people for validation.
 
     Raises:
         InputError: an option is invalid or, from `draw`, too few people are left for training or validation.
@@ -60,15 +59,11 @@ class RandomSplits:
     def __post_init__(self) -> None:
         """Validate the options."""
         check_number("seed", self.seed, int, 0)
-        for option, value in {"validation": self.validation, "testing": self.testing}.items():
-            is_number = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-            if is_number or (isinstance(value, float) and 0 <= value < 1):
-                continue
-            if option == "validation" or value not in (None, ALL):
-                words = f", or {ALL}" if option == "testing" else ""
-                raise InputError(
-                    f"--{option}={value}: expected a number of people, or a fraction from 0 to below 1{words}"
-                )
+        for option, value, others in (("validation", self.validation, ()), ("testing", self.testing, (ALL, None))):
+            is_number = type(value) is int and value >= 0
+            if not (is_number or (isinstance(value, float) and 0 <= value < 1) or value in others):
+                expected = ", or ".join(["a number of people", "a fraction from 0 to below 1", *others[:1]])
+                raise InputError(f"--{option}={value}: expected {expected}")
         if self.testing == ALL and self.validation not in (0, VALIDATION):
             raise InputError(f"--validation={self.validation}: cannot be combined with --testing={ALL}")
 
@@ -139,10 +134,10 @@ def hold_out(
 ) -> dict[str, Any]:
     """Return a datalist in which fold number `fold` is held out in the split `fold_to`, validation or testing.
 
-    `folds` is a file of folds, or a number of random folds. A fold for testing replaces the test subjects of the
-    datalist; `validation` is then the number or fraction of the remaining people for validation (default 0.1). Subjects
-    without a label go to training, or are left out if their person is in validation or testing. `person` is the pattern
-    of a person in a subject's name (by default as in the datalist). The result records the fold under `folds`.
+    `folds` is a file of folds, or a number of random folds. A fold for testing replaces the datalist's test subjects;
+    `validation` is then the number or fraction of the remaining people for validation (default 0.1). Subjects without a
+    label go to training, or are left out if their person is in validation or testing. `person` is as in `person_finder`
+    (by default people are as in the datalist). The result records the fold under `folds`.
 
     Raises:
         InputError: an option is invalid, the datalist is a test fold or a subset, or the fold or the rest is too small.
@@ -160,21 +155,20 @@ def hold_out(
     if "subset" in content:
         raise InputError("--datalist: already a subset; give the whole datalist")
     if person is not None:
-        find = person_finder(person)
-        named = {
-            name: [{**entry, "person": find(entry["subject"])} for entry in content[name]]
-            for name in SPLITS
-            if name in content
+        find, names = person_finder(person), [name for name in SPLITS if name in content]
+        content = {**content} | {
+            name: [{**entry, "person": find(entry["subject"])} for entry in content[name]] for name in names
         }
-        content = {**content, **named}
     entries = {entry["subject"]: entry for name in FOLD_SPLITS for entry in content.get(name, [])}
     person_in = {subject: datalists.person_in(entry) for subject, entry in entries.items()}
     labelled = {subject for subject, entry in entries.items() if "label" in entry} or set(entries)
     people = sorted({person_in[subject] for subject in labelled})
     unlabelled = set(person_in.values()) - set(people)
     if isinstance(folds, str):
-        files = Counter(name for entry in entries.values() for name in _file_names(entry))
-        owners = {name: subject for subject in entries for name in _file_names(entries[subject]) if files[name] == 1}
+        owners: dict[str, str] = {}
+        for subject, entry in entries.items():
+            for name in (PurePosixPath(image).name for image in entry["image"] if image):
+                owners[name] = "" if name in owners else subject  # a repeated name identifies no subject
         fold_of, source = _published_folds(expand_home(folds, f"--folds={folds}"), person_in, labelled, owners)
         unlabelled = {member for member in unlabelled if fold_of.get(member, fold) != fold}
     else:
@@ -205,7 +199,7 @@ def hold_out(
 
 
 def random_folds(number: int, people: Sequence[str], seed: int) -> tuple[dict[str, int], dict[str, Any]]:
-    """Return the fold of each person, drawn by the seed, and the datalist's entries on the source of the folds.
+    """Return the fold of each person, drawn by the seed, and the datalist's record of the source.
 
     Fold sizes differ by at most one person. Raise an InputError for more folds than people.
     """
@@ -215,17 +209,13 @@ def random_folds(number: int, people: Sequence[str], seed: int) -> tuple[dict[st
     return fold_of, {"source": f"assigned at random, seed {seed}"}
 
 
-def _file_names(entry: Mapping[str, Any]) -> list[str]:
-    return [PurePosixPath(image).name for image in entry["image"] if image]
-
-
 def _published_folds(
     path: Path, person_in: Mapping[str, str], labelled: Collection[str], owners: Mapping[str, str]
 ) -> tuple[dict[str, int], dict[str, Any]]:
-    """Return the fold of each person, from a file, and the datalist's entries on the source of the folds.
+    """Return the fold of each person, from a file, and the datalist's record of the source.
 
-    Print how many subjects only the file or only the datalist has. A single visit in the file puts all visits of the
-    person into the fold. Raise an InputError if a person is in two folds, or no labelled subject is in the file.
+    A visit in the file puts all visits of the person into its fold. Print how many subjects only the file or only the
+    datalist has. Raise an InputError if a person is in two folds, or no labelled subject is in the file.
     """
     fold_of_subject = _read_folds(path, owners)
     fold_of: dict[str, int] = {}
@@ -253,7 +243,8 @@ def _read_folds(path: Path, owners: Mapping[str, str]) -> dict[str, int]:
 
         {"training": [{"fold": 0, "image": ["TrainingData/BraTS2021_01146/BraTS2021_01146_flair.nii.gz", ...]}, ...]}
 
-    `owners` maps the file name of an entry's first image to the subject; by default, the image's folder is the subject.
+    `owners` maps the name of an image file to the subject. A file without an owner belongs to the subject that its
+    folder names.
     """
     folds: dict[str, int] = {}
     for entry in _fold_entries(path):
