@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from common.cli import run
 from common.errors import ArgumentError, InputError, check_number, show
-from common.files import check_writable_folder, expand_home, why_no_folder
+from common.files import check_writable_folder, expand_home
 from common.values import flag
 
 
@@ -46,7 +46,7 @@ def mine(
         hours: maximum training time; the number of steps follows from the time of a step on this machine.
         device: cpu or cuda; by default cuda if there is a GPU.
     """
-    from scripts.mine.plan import carry_out, check_plan, read_plan, screen, write_plan  # late: `--help` stays fast
+    from scripts.mine.plan import carry_out, read_plan, screen, write_plan  # late: `--help` stays fast
 
     folder = expand_home(output, f"--output={output}").resolve()
     check_writable_folder(folder, f"--output={output}")
@@ -58,13 +58,9 @@ def mine(
     if plan is None and not here.exists():
         if root is None:
             raise ArgumentError("root", problem="missing", expected="the folder of your scans, or --plan")
-        scans = expand_home(root, f"--root={root}")
-        if not scans.is_dir():
-            raise ArgumentError("root", root, why_no_folder(scans), "a folder of scans")
         from scripts.mine.planning import make_plan
 
-        made = make_plan(scans, asked, float(hours), device)
-        check_plan(made, here)
+        made = make_plan(expand_home(root, f"--root={root}"), asked, float(hours), device)
     else:
         if fixed := [name for name, value in asked.items() if value is not None]:
             raise InputError(

@@ -50,9 +50,9 @@ def prepare_cohort(
 ) -> list[Outcome]:
     """Prepare subjects, write datalist.json, quality.csv and overview.html, and return an outcome for each subject.
 
-    `accepted` maps a subject to the figures that may be outside their limits (`prepare_one`). Subjects with unchanged
-    files and settings are not prepared again, and stay accepted. Subjects that fail, or are outside their limits and
-    not accepted, are left out of datalist.json, and their folders are hidden.
+    `accepted` maps subjects to the figures that may be outside their limits. Subjects with unchanged files and settings
+    are not prepared again, and stay accepted. Subjects that fail, or are outside their limits and not accepted, are
+    left out of datalist.json, and their folders are hidden.
     """
     with claimed("output", output):
         foreign = None if read(output) else next((name for name in FILES if (output / name).exists()), None)
@@ -90,9 +90,9 @@ def prepare_cohort(
 def run_in_processes(
     work: Mapping[str, Callable[[], Outcome]], jobs: int, unit: str, array: JobArray | None = None
 ) -> list[Outcome]:
-    """Do the work of each subject in `jobs` processes with equal shares of the cores, or in SLURM jobs.
+    """Do the work of each subject in `jobs` processes that share the cores, or in SLURM jobs.
 
-    A subject's failure becomes an outcome, but a full disk or failed SLURM job raises. `unit` labels the progress bar.
+    A failing subject becomes an outcome; a full disk or a failed SLURM job raises. `unit` labels the progress bar.
     """
     items = list(work.items())
     if array is not None:

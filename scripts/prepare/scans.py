@@ -13,7 +13,7 @@ from common.data.layouts.subjects import DataSet
 from common.data.modalities import SPELLINGS
 from common.data.volumes import forms_of, open_volume
 from common.errors import InputError, show
-from common.files import digest, reporting_path_errors, why_no_folder
+from common.files import digest, reporting_path_errors
 from common.prepare.volumes import Volume, read_volume
 from scripts.prepare.dicom import SeriesScan, choose_scans, holds_dicom
 
@@ -85,9 +85,7 @@ def find_subjects(
         spelled[BRAIN] = words_of(masks, f"--brain={masks}")
     named = NO_LABELS if labels == "none" else labels and words_of(labels, f"--labels={labels}")
     naming = Naming((*modalities, *spelled), spelled, named)
-    with reporting_path_errors(str(root)):
-        if not root.is_dir():
-            raise InputError(f"{root}: {why_no_folder(root)}; expected a folder of raw scans")
+    with reporting_path_errors(str(root), "a folder of raw scans"):
         listing = list_images(root)
         data = read_layout(listing, naming, states_regions=True)
         idle = [name for name, files in listing.tops.items() if not files and name not in data.subjects]

@@ -1,6 +1,6 @@
-"""Prepare raw scans, and resample label maps to raw grids: steps shared by `scripts.prepare` and `scripts.segment`.
+"""Prepare raw scans, and resample label maps to raw grids, for `scripts.prepare` and `scripts.segment`.
 
-Error messages here name options, so both commands must use the same names for them.
+Messages name options, so both commands must give an option the same name.
 """
 
 import shlex
@@ -63,8 +63,7 @@ def send_all(
 ) -> list[Outcome]:
     """Resample the label maps of prepared subjects to the grids of their raw scans, and print a summary.
 
-    An undamaged result stays if the record in `target` names the same label map and preparation, because the user may
-    have corrected the result by hand.
+    An undamaged result of the same label map and preparation stays, because the user may have corrected it by hand.
     """
     source = origin.read(next(iter(files.values())).parent) or {"checkpoints": {}}
     made = origin.made_by({}) | {"checkpoints": source["checkpoints"], "settings": {"modality": modality}}

@@ -1,12 +1,12 @@
-"""Prepare a subject into a folder that appears atomically, and resample label maps to the grids of the raw scans."""
+"""Prepare a subject's folder atomically, and resample label maps to the grids of raw scans."""
 
 import os
 import platform
 import re
 import shutil
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -64,8 +64,8 @@ SCHEMA = {"type": "object", "required": [*ENTRIES], "properties": ENTRIES | LATE
 class Outcome:
     """The outcome for a subject or label map: new or done before, outside some limits, or failed (`fault`).
 
-    Subjects with `figures` outside their limits, which `outside` describes, are left out of the datalist until the user
-    accepts these figures. `remarks` concern the choice of DICOM series, orientations and skull stripping.
+    A subject is left out of the datalist until the user accepts its `figures` outside the limits, which `outside`
+    describes. `remarks` concern the choice of DICOM series, orientations and skull stripping.
     """
 
     name: str
@@ -85,12 +85,12 @@ class Outcome:
 
     @property
     def is_left_out(self) -> bool:
-        """Whether the figures keep the subject out of the datalist."""
+        """Whether the datalist lacks the subject because of its figures."""
         return bool(self.outside) and not self.is_accepted
 
     @property
     def is_usable(self) -> bool:
-        """Whether the subject has a result to use: it did not fail and was not left out."""
+        """Whether the subject has a usable result: it did not fail and was not left out."""
         return not self.fault and not self.is_left_out
 
     @property
@@ -120,12 +120,12 @@ def picture_file(subject: str) -> str:
 
 
 def flicker_file(subject: str) -> str:
-    """Return the file name of the picture that shows the reference and the registered modalities in turn."""
+    """Return the file name of the picture that alternates between the reference and the registered modalities."""
     return f"{subject}_flicker.png"
 
 
 def folder_of(output: Path, subject: str, is_left_out: bool) -> Path:
-    """Return the folder of a subject: in the hidden folder `LEFT_OUT` of the output if left out, else in the output."""
+    """Return a subject's folder; that of a left-out subject is in the hidden folder `LEFT_OUT`."""
     return output / LEFT_OUT / subject if is_left_out else output / subject
 
 
@@ -185,13 +185,18 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, accepted: Co
         "seconds": round(time.monotonic() - start, 1),
     }
     outcome = replace(_outcome(record, accepted), is_new=True, seconds=record["seconds"])
-    with _appearing(output, subject.name, outcome.is_left_out) as folder:
-        _write(folder, subject.name, prepared, settings, record, resampled)
+    new = output / WORK / f"{subject.name}.{os.getpid()}"
+    try:
+        new.mkdir(parents=True)
+        _write(new, subject.name, prepared, settings, record, resampled)
+        _move(new, output, subject.name, outcome.is_left_out)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
     return outcome
 
 
 def _outcome(record: Mapping[str, Any], accepted: Collection[str]) -> Outcome:
-    """Return the outcome that a record describes, as of an earlier run."""
+    """Return the outcome of an earlier run, from the subject's record."""
     figures = Figures(**record["figures"])
     names = [
         figure_name(modality, figure)
@@ -208,7 +213,7 @@ def _outcome(record: Mapping[str, Any], accepted: Collection[str]) -> Outcome:
 
 
 def _remarks(*files: Path) -> list[str]:
-    """Return a line for each file with a header that leaves the orientation ambiguous."""
+    """Return a line for each file with an ambiguous orientation in its header."""
     return [str(problem) for problem in read_headers({"image": files}, "")[0] if problem.check == "orientation"]
 
 
@@ -222,7 +227,7 @@ def _grid_of(record: Mapping[str, Any]) -> Grid:
 
 
 def _drawn_on(file: str, labels: Volume, volumes: Mapping[str, Volume], reference: str) -> str:
-    """Return the modality on whose grid a label map is, the reference first; raise an InputError if there is none."""
+    """Return the modality that shares a label map's grid, the reference first; raise an InputError if there is none."""
     for modality in sorted(volumes, key=lambda name: name != reference):
         if labels.grid.is_same(volumes[modality].grid):
             return modality
@@ -248,18 +253,6 @@ def _write(
     if len(prepared.heads) > 1:
         draw_flicker(prepared, settings.reference, folder / flicker_file(name), name)
     write_json(folder / RECORD, {**record, "transforms": transforms})
-
-
-@contextmanager
-def _appearing(output: Path, subject: str, is_left_out: bool) -> Iterator[Path]:
-    """Context manager: yield a temporary folder, which becomes the subject's folder if the block succeeds."""
-    new = output / WORK / f"{subject}.{os.getpid()}"
-    try:
-        new.mkdir(parents=True)
-        yield new
-        _move(new, output, subject, is_left_out)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def leave_out(output: Path, subject: str) -> None:
@@ -298,7 +291,7 @@ def _move(source: Path, output: Path, subject: str, is_left_out: bool) -> None:
 
 
 def _earlier(folder: Path, files: Sequence[str], wanted: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the record of a subject's earlier results; None if it differs from `wanted` or a file is unreadable."""
+    """Return the record of a subject's earlier results; None if it differs from `wanted` or a file is damaged."""
     try:
         record = read_record(folder)
         if any(record.get(key) != value for key, value in wanted.items()):
@@ -322,7 +315,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def raw_scan(prepared: Path, name: str, modality: str) -> Volume:
-    """Return a scan on its raw grid: from its file or, for DICOM or a moved file, resampled from the prepared scan."""
+    """Return a raw scan: read from its file or, for DICOM or a moved file, resampled from the prepared scan."""
     record = read_record(prepared / name)
     source = record["sources"][modality]
     if Path(file := source.get("file", "")).is_file():
@@ -333,7 +326,7 @@ def raw_scan(prepared: Path, name: str, modality: str) -> Volume:
 
 
 def send_back(file: Path, name: str, prepared: Path, output: Path, modality: str | None) -> Outcome:
-    """Resample a label map of prepared scans to the grid of a raw scan, and write OUTPUT/SUBJECT.nii.gz.
+    """Resample a prepared subject's label map to the grid of a raw scan, and write OUTPUT/SUBJECT.nii.gz.
 
     `modality` selects the raw scan (default: the reference). Raises InputError if the subject was not prepared, the
     label map is not on the prepared grid, the raw scan has changed, or different software wrote the target.

@@ -203,7 +203,10 @@ def test_bad_input_is_one_line_and_leaves_nothing(raw, planned, tmp_path):
     new = tmp_path / "new"
     for words, line in (
         ([f"--output={new}"], "--root: missing; expected the folder of your scans, or --plan"),
-        ([tmp_path / "none", f"--output={new}"], f"--root={tmp_path / 'none'}: no such folder"),
+        (
+            [tmp_path / "none", f"--output={new}"],
+            f"--root={tmp_path / 'none'}: No such file or directory; expected a folder of scans",
+        ),
         ([empty, f"--output={new}"], f"--root={empty}: no data set of a known layout"),
         ([bare, f"--output={new}"], f"--root={bare}: no label map to learn from; expected "),
         ([tmp_path / "three", f"--output={new}"], "people with T1 and a label map: 3; expected 4 or more"),

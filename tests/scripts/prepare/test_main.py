@@ -66,7 +66,7 @@ def test_figures_are_accepted_by_subject():
 def test_places_that_cannot_be_are_refused(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a/a_T1.nii.gz").write_bytes(b"")
-    with pytest.raises(InputError, match=r"^nowhere: no such folder; expected a folder of raw scans"):
+    with pytest.raises(InputError, match=r"^nowhere: No such file or directory; expected a folder of raw scans"):
         prepare(root="nowhere", output=str(tmp_path / "out"), like="atlas")
     with pytest.raises(InputError, match="lies in"):
         prepare(root=str(tmp_path), output=str(tmp_path / "out"), like="atlas")

@@ -176,9 +176,15 @@ def test_results_with_a_damaged_record_are_made_again(cohort, copy, monkeypatch)
         repeat()
 
 
-def test_results_of_others_are_warned_of(copy):
+def test_done_subjects_stay_leftovers_of_a_killed_run_go_and_other_subjects_are_named(cohort, copy):
     shutil.copytree(copy.output / "lacking", copy.output / "gone")
+    record = copy.output / cohort.subject / "prepare.json"
+    before = record.stat().st_mtime_ns
+    (copy.output / ".prepare/someone.unfinished/new").mkdir(parents=True)
     result = copy.repeat()
+    assert "0 new, 2 done before, 1 failed" in result.stdout
+    assert record.stat().st_mtime_ns == before
+    assert not (copy.output / ".prepare").exists()
     line = f"warning: {copy.output} also has gone, of earlier runs, not in datalist.json"
     assert line in result.stderr.splitlines()
 
@@ -216,13 +222,3 @@ def test_a_wrong_brain_is_left_out_when_it_is_prepared_and_what_fails_later_leav
     assert result.returncode == 1
     assert not (output / "P1").exists()
     assert json.loads((output / "datalist.json").read_text())["testing"] == []
-
-
-def test_what_is_done_stays_and_leftovers_of_a_killed_run_go(cohort, copy):
-    folder = copy.output
-    before = (folder / cohort.subject / "prepare.json").stat().st_mtime_ns
-    (folder / ".prepare/someone.unfinished/new").mkdir(parents=True)
-    result = copy.repeat()
-    assert "0 new, 2 done before, 1 failed" in result.stdout
-    assert (folder / cohort.subject / "prepare.json").stat().st_mtime_ns == before
-    assert not (folder / ".prepare").exists()
