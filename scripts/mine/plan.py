@@ -1,4 +1,4 @@
-"""A plan in YAML: the findings behind it, and the options of each command from scans to scores."""
+"""A plan in YAML, with the options of each command from scans to scores; the jobs that run these commands."""
 
 import os
 import sys
@@ -23,8 +23,8 @@ from scripts.experiments.jobs import CommandLine, Places, StudyJob, shown, text_
 from scripts.experiments.study import check_arguments
 
 HEADER = """\
-# The options of each command that python -m scripts.mine carries out. Edit them, and repeat the command; options not
-# here keep the commands' defaults. `prepare: null` uses the scans as they are. `about` and `seconds` are information.
+# Options of the commands that python -m scripts.mine runs. Edit them, and repeat the command; options that are not here
+# keep the commands' defaults. `prepare: null` uses the scans as they are. `about` and `seconds` are for information.
 """
 EXPECTED = "a plan as python -m scripts.mine writes it"
 OPTIONS_SCHEMA = {"type": "object", "propertyNames": {"pattern": r"^[a-z]\w*$"}}
@@ -87,12 +87,12 @@ def run_of(plan: Plan, step: str) -> tuple[list[str], dict[str, Any]]:
 
 
 def texts_in(options: Mapping[str, Any]) -> dict[str, str]:
-    """Return options as command-line text, sorted, because their order in the file means nothing."""
+    """Return options as command-line text, sorted, because their order in the plan has no meaning."""
     return {name: value if isinstance(value, str) else text_of(value) for name, value in sorted(options.items())}
 
 
 def write_plan(plan: Plan, path: Path) -> None:
-    """Write a plan, unless the file already holds the same plan."""
+    """Write a plan, unless the file has the same plan already, perhaps with the user's comments."""
     if path.exists() and valid_yaml(path, EXPECTED) == plan:
         return
     with atomic_write(path) as file:
@@ -138,7 +138,7 @@ def jobs_of(plan: Plan, output: Path) -> dict[str, StudyJob]:
 
 
 def screen(plan: Plan, output: Path) -> list[str]:
-    """Summarise a plan on one screen: findings, choices, time and commands."""
+    """Return a summary of a plan, as lines: findings, choices, time and commands."""
     train, prepare, about = plan["train"], plan["prepare"], plan.get("about", {})
     rows = {"scans": plan["root"]} | about | {"regions": declaration(plan["regions"]).replace(",", ", ")}
     rows["prepare"] = "no, as they are"
@@ -161,9 +161,9 @@ def screen(plan: Plan, output: Path) -> list[str]:
 
 
 def time_of(plan: Plan) -> str:
-    """Return the estimated times of the steps as text; "unknown" if the plan has none.
+    """Describe the estimated times of the steps; "unknown" if the plan has none.
 
-    The time of training is the time of an optimiser step times the number of iterations.
+    The training time is the time of an optimiser step times the number of iterations.
     """
     iterations = plan["train"].get("iterations")
     counts = {"step": iterations if isinstance(iterations, int) else 0}
@@ -175,7 +175,7 @@ def time_of(plan: Plan) -> str:
 
 
 def carry_out(plan: Plan, output: Path) -> None:
-    """Run the unfinished commands of a plan; print the path of the page of scores, and a command for new scans.
+    """Run the unfinished commands of a plan; print the path of the evaluation page, and a command for new scans.
 
     On a desktop, open the page. Raise SystemExit with status 1 if a command fails.
     """

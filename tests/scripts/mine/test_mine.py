@@ -78,8 +78,8 @@ def test_a_small_network_on_a_cpu_trains_on_coarse_voxels(raw, monkeypatch, devi
     monkeypatch.setattr(planning, "gpu_in_words", str)
     fit = planning.Fit({"patch_size": [64] * 3, "batch_size": 1}, 1.0, 0.3, "")
     monkeypatch.setattr(planning, "fit_training", lambda *_: fit)
-    asked = dict.fromkeys(("modalities", "label", "regions", "person"))
-    plan = planning.make_plan(raw, asked, 1.0, device)
+    options = dict.fromkeys(("modalities", "label", "regions", "person"))
+    plan = planning.make_plan(raw, options, 1.0, device)
     assert plan["train"].get("spacing") == spacing
     assert plan["prepare"]["spacing"] == 4.0, "the stored scans keep their detail"
 
@@ -212,7 +212,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(raw, planned, tmp_path):
         ([tmp_path / "three", f"--output={new}"], "people with T1 and a label map: 3; expected 4 or more"),
         ([raw, f"--output={new}", "--hours=0"], "--hours=0: expected a number from 0.01"),
         ([raw, f"--output={new}", "--device=gpu"], "--device=gpu: expected "),
-        ([raw, f"--output={output}", "--modalities=T1"], "--modalities: no effect on the plan "),
+        ([raw, f"--output={output}", "--modalities=T1"], "--modalities: no effect on the existing plan "),
         ([bare, f"--output={output}"], f"--root={bare}: the plan "),
         ([f"--plan={tmp_path / 'none.yaml'}", f"--output={new}"], f"{tmp_path / 'none.yaml'}: No such file"),
     ):
