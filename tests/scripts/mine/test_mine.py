@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
+from common.data.layouts.names import Naming
 from scripts.experiments.engine import states_of
 from scripts.mine import planning
 from scripts.mine.__main__ import agrees
@@ -88,6 +89,15 @@ def test_time_is_planned_for_all_visits_of_a_person():
     cases = [SimpleNamespace(person=person) for person in (1, 1, 1, 2)]
     data = planning.Data(None, None, None, cases, {"training": ["2"], "validation": ["1"], "testing": ["3"]})
     assert [data.visits(split) for split in data.people] == [1, 3, 0]
+
+
+def test_words_of_file_names_are_in_the_plan():
+    naming = Naming(("T1", "FLAIR", "T2"), {"T1": "", "FLAIR": "pre/FLAIR"}, "lesion")
+    data = planning.Data(None, naming, SimpleNamespace(modalities=naming.modalities), [], {})
+    shares = {"validation": 0.15, "testing": 0.15}
+    stated = {"modalities": "T1=,FLAIR=pre/FLAIR,T2", "label": "lesion"}
+    assert planning.datalist(data, None, is_raw=False) == stated | shares
+    assert planning.datalist(data, "(.+)_v", is_raw=True) == {"modalities": "T1,FLAIR,T2", "person": "(.+)_v"} | shares
 
 
 def carried_out(output, plan, folder):
