@@ -222,7 +222,7 @@ def _write(result: Result, output: Path, root: str, workers: int) -> list[str]:
 
 
 def _exclude(content: Mapping[str, Any], result: Result, fixed: str, accepted: Collection[str]) -> list[str]:
-    """Write the datalist without subjects that have errors; return lines for the terminal, one for each such subject.
+    """Write the datalist without the subjects with errors; return lines for the terminal that name them.
 
     Raise an InputError if all training subjects, or all subjects, have errors.
     """

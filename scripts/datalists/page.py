@@ -42,9 +42,9 @@ def draw(
 ) -> tuple[str, str, str] | None:
     """Draw three planes of an image, and return (file, modality, data URI); None if no file is readable.
 
-    `order` is a case and the image to draw. If that is None, unreadable or the label, the first readable image is drawn
-    or, if there is none, the label. The planes pass through the centre of the non-finite voxels or, if all voxels are
-    finite, of the label (the volume without a label).
+    `order` is a case and the image to draw. If the image is None, unreadable or the label, draw the first readable
+    image, or else the label. The planes pass through the centre of the non-finite voxels, else of the label, else of
+    the volume.
     """
     case, file = order
     label = _volume(root, case.get("label"))
@@ -68,11 +68,11 @@ def _picture(volume: np.ndarray, spacing: np.ndarray, label: np.ndarray | None, 
     invalid = ~np.isfinite(volume)
     values = label if label is not None and label.shape == volume.shape else np.zeros_like(volume)
     centre = centre_of(invalid if invalid.any() else values > 0)
-    levels, known, outlines = grey_levels(volume), values == 0, dict[str, Any]()
+    levels, is_valid, outlines = grey_levels(volume), values == 0, dict[str, Any]()
     for name, colour in (colours(convention) if convention else {}).items():
         region = np.isin(values, [*regions_of(convention or "")[name]])
         outlines[colour] = outlines.get(colour, False) | region
-        known |= region
-    outlines[INVALID] = invalid | ~known
+        is_valid |= region
+    outlines[INVALID] = invalid | ~is_valid
     panels = [panel(levels, plane, at, spacing, outlines, EDGE) for plane, at in zip(PLANES, centre[::-1], strict=True)]
     return png_uri(png(side_by_side(panels)))

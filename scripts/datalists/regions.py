@@ -17,10 +17,7 @@ EXAMPLE = "a YAML file of regions, outermost first, such as {whole: {labels: [1,
 
 
 def read_regions(path: Path, name: str) -> str:
-    """Read a YAML file of regions and return its regions as text (`common.data.regions`).
-
-    If the content is invalid, raise an InputError that calls the file `name`.
-    """
+    """Read a YAML file of regions; return them as text (`common.data.regions`). Messages call the file `name`."""
     content = valid_yaml(path, EXAMPLE, name=name)
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise InputError(f"{name}: {json.dumps(content, default=str)[:80]}; expected {EXAMPLE}")
@@ -31,11 +28,10 @@ def read_regions(path: Path, name: str) -> str:
 
 
 def from_labels(root: str, files: Sequence[str], workers: int, is_asking: bool = True) -> str:
-    """Return the regions of label maps as text: `lesion=1` if 1 is the only value above 0. Show progress.
+    """Return regions from the values of label maps, as text: `lesion=1` if 1 is the only value above 0. Show progress.
 
-    If there are other values, raise an InputError that shows an example file of regions or, without `is_asking`, return
-    a region for each value, such as `label1=1,label2=2`. Invalid values, too many values and the absence of any value
-    above 0 always raise an InputError.
+    For further values, raise an InputError with an example file of regions or, without `is_asking`, return a region for
+    each value, such as `label1=1,label2=2`. Also raise an InputError for invalid values, too many, or none above 0.
     """
     results = map_in_processes(partial(label_values, root=root), files, workers, "label map", "label values")
     for file, values in zip(files, results, strict=True):

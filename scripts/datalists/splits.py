@@ -100,18 +100,17 @@ def _shuffled(people: Sequence[str], seed: int) -> list[str]:
 
 
 def person_finder(pattern: str) -> Callable[[str], str]:
-    """Return a function that takes a subject's name and returns the person, the first group of `pattern`.
+    """Return a function that takes a subject's name and returns the person: the first group of `pattern`, a regex.
 
     Raise an InputError for an invalid pattern; the function raises one for a name without a match or a person.
     """
     try:
         form = re.compile(str(pattern))
+        problem = "" if form.groups else "no group for the person"
     except re.error as error:
-        raise InputError(
-            f"--person={pattern}: not a regular expression ({error}); expected one such as (.+)_v[0-9]+"
-        ) from error
-    if not form.groups:
-        raise InputError(f"--person={pattern}: no group for the person; expected one such as (.+)_v[0-9]+")
+        problem = f"not a regular expression ({error})"
+    if problem:
+        raise InputError(f"--person={pattern}: {problem}; expected one such as (.+)_v[0-9]+")
 
     def find(subject: str) -> str:
         match = form.match(subject)

@@ -51,13 +51,13 @@ def prepare(
             headers; rules choose the remaining series (deploy/README.md).
         labels: words that end the names or paths of label maps, such as lesion_mask, or their pattern, such as
             "masks/*"; by default the usual words, as in python -m scripts.datalists generic; none to leave label
-            maps out. A label map is resampled with the scan whose grid it has, as SUBJECT_seg.nii.gz.
+            maps out. A label map is resampled like the scan on the same grid, to SUBJECT_seg.nii.gz.
         missing: refuse a subject that lacks a modality, or keep it with its available modalities (NIfTI only).
         spacing: edge of the result's voxels in mm, 1 to 4. The models were trained on 1.
         device: cpu or cuda, for the brain extraction.
-        accept: figures outside their limits of subjects whose pictures look right, such as
-            "sub-01:volume,sub-02:FLAIR.coverage", all figures of a subject, such as sub-01, or all. Subjects stay
-            accepted as long as their files and the settings stay the same.
+        accept: figures to accept outside their limits, if the picture looks right, such as
+            "sub-01:volume,sub-02:FLAIR.coverage". A subject's name alone accepts all its figures, and all accepts
+            everything. Accepted subjects stay accepted until their files or the settings change.
         jobs: number of subjects prepared in parallel; each takes up to 2 GB of memory at 1 mm. With `slurm`, the number
             of SLURM jobs; each prepares its share of the subjects one by one.
         slurm: settings of SLURM jobs, named as in submitit, such as "{'slurm_partition': 'cpu', 'cpus_per_task': 2}";

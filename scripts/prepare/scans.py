@@ -41,7 +41,7 @@ class NiftiScan:
         return read_volume(self.file)
 
     def record(self) -> dict[str, Any]:
-        """Return the scan's path, and a header with the scan's grid, for label maps on this grid."""
+        """Return the scan's path, and the header bytes that state its grid, in hexadecimal digits, for records."""
         return {"file": str(self.file.absolute()), "forms": forms_of(open_volume(self.file)).hex()}
 
 
