@@ -19,24 +19,16 @@ VALIDATION = 0.1  # default fraction of people for validation
 ALL = "all"  # value of `testing` that reserves everyone
 FOLD_SPLITS = ("training", "validation")  # splits that the folds divide
 IMAGE = {"type": "string", "minLength": 1}
-FOLDS_SCHEMA = {
+FOLD_ENTRY = {
     "type": "object",
-    "required": ["training"],
+    "required": ["fold", "image"],
     "properties": {
-        "training": {
-            "type": "array",
-            "minItems": 1,
-            "items": {
-                "type": "object",
-                "required": ["fold", "image"],
-                "properties": {
-                    "fold": {"type": "integer", "minimum": 0, "maximum": MOST - 1},
-                    "image": {"type": ["string", "array"], "minLength": 1, "minItems": 1, "items": IMAGE},
-                },
-            },
-        }
+        "fold": {"type": "integer", "minimum": 0, "maximum": MOST - 1},
+        "image": {"type": ["string", "array"], "minLength": 1, "minItems": 1, "items": IMAGE},
     },
 }
+FOLD_ENTRIES = {"type": "array", "minItems": 1, "items": FOLD_ENTRY}
+FOLDS_SCHEMA = {"type": "object", "required": ["training"], "properties": {"training": FOLD_ENTRIES}}
 
 
 @dataclass(frozen=True)
@@ -211,50 +203,38 @@ def random_folds(number: int, people: Sequence[str], seed: int) -> tuple[dict[st
 def _published_folds(
     path: Path, person_in: Mapping[str, str], labelled: Collection[str], owners: Mapping[str, str]
 ) -> tuple[dict[str, int], dict[str, Any]]:
-    """Return the fold of each person, from a file, and the datalist's record of the source.
+    """Return the fold of each person, from a JSON file, and the datalist's record of the source.
 
-    A visit in the file puts all visits of the person into its fold. Print how many subjects only the file or only the
-    datalist has. Raise an InputError if a person is in two folds, or no labelled subject is in the file.
-    """
-    fold_of_subject = _read_folds(path, owners)
-    fold_of: dict[str, int] = {}
-    for subject, person in person_in.items():
-        fold = fold_of_subject.get(subject)
-        if fold is not None and fold_of.setdefault(person, fold) != fold:
-            raise InputError(f"--folds={path}: {person} is in fold {fold_of[person]} and in {fold}")
-    outside = [subject for subject in labelled if person_in[subject] not in fold_of]
-    if len(outside) == len(labelled):
-        example = next(iter(fold_of_subject))
-        problem = f"names none of the labelled subjects of the datalist ({len(labelled)})"
-        raise InputError(f"--folds={path}: {problem}; the first subject in the file is {example}")
-    unknown = fold_of_subject.keys() - person_in.keys()
-    for problem, names in {
-        "subjects left out, as their people are in no fold": outside,
-        "subjects in a fold, but not in training or validation of the datalist": unknown,
-    }.items():
-        if names:
-            show(f"{problem}: {len(names)}, such as {min(names)}")
-    return fold_of, {"source": path.name, "sha256": digest(path)}
-
-
-def _read_folds(path: Path, owners: Mapping[str, str]) -> dict[str, int]:
-    """Return the fold of each subject in a JSON file like SwinUNETR's brats21_folds.json or those of MONAI's Auto3DSeg.
+    The file is like SwinUNETR's brats21_folds.json or those of MONAI's Auto3DSeg:
 
         {"training": [{"fold": 0, "image": ["TrainingData/BraTS2021_01146/BraTS2021_01146_flair.nii.gz", ...]}, ...]}
 
     `owners` maps the name of an image file to the subject. A file without an owner belongs to the subject that its
-    folder names.
+    folder names. A visit in the file puts all visits of the person into its fold. Print how many subjects only the file
+    or only the datalist has. Raise an InputError if a person is in two folds, or no labelled subject is in the file.
     """
-    folds: dict[str, int] = {}
+    fold_of: dict[str, int] = {}
+    subjects: list[str] = []
     for entry in _fold_entries(path):
-        image = entry["image"] if isinstance(entry["image"], str) else entry["image"][0]
+        image, fold = entry["image"] if isinstance(entry["image"], str) else entry["image"][0], entry["fold"]
         file = PurePosixPath(image)
-        subject = owners.get(file.name) or file.parent.name
-        if not subject:
+        subjects.append(owners.get(file.name) or file.parent.name)
+        if not subjects[-1]:
             raise InputError(f"--folds={path}: image {image} is in no folder; expected a folder named as the subject")
-        if folds.setdefault(subject, entry["fold"]) != entry["fold"]:
-            raise InputError(f"--folds={path}: {subject} is in fold {folds[subject]} and in {entry['fold']}")
-    return folds
+        person = person_in.get(subjects[-1])
+        if person is not None and fold_of.setdefault(person, fold) != fold:
+            raise InputError(f"--folds={path}: {person} is in fold {fold_of[person]} and in {fold}")
+    outside = [subject for subject in labelled if person_in[subject] not in fold_of]
+    if len(outside) == len(labelled):
+        problem = f"names none of the labelled subjects of the datalist ({len(labelled)})"
+        raise InputError(f"--folds={path}: {problem}; the first subject in the file is {subjects[0]}")
+    for problem, names in {
+        "subjects left out, as their people are in no fold": outside,
+        "subjects in a fold, but not in training or validation of the datalist": {*subjects} - person_in.keys(),
+    }.items():
+        if names:
+            show(f"{problem}: {len(names)}, such as {min(names)}")
+    return fold_of, {"source": path.name, "sha256": digest(path)}
 
 
 def _fold_entries(path: Path) -> list[dict[str, Any]]:
