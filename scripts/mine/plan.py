@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from common.cli import command_line
-from common.configs import parsed
+from common.configs import check_values
 from common.data.cohorts import COHORTS
 from common.data.regions import declaration
 from common.errors import InputError, choice, did_you_mean, show, within
@@ -139,21 +139,18 @@ def jobs_of(plan: Plan, output: Path) -> dict[str, StudyJob]:
 
 def screen(plan: Plan, output: Path) -> list[str]:
     """Return a summary of a plan, as lines: findings, choices, time and commands."""
-    train, prepare, about = plan["train"], plan["prepare"], plan.get("about", {})
+    values, prepare, about = check_values(*run_of(plan, "train")), plan["prepare"], plan.get("about", {})
     rows = {"scans": plan["root"]} | about | {"regions": declaration(plan["regions"]).replace(",", ", ")}
     rows["prepare"] = "no, as they are"
     if prepare is not None:
         size = "keep their size" if COHORTS[prepare["like"]].space.dof == 6 else "get the template's size"
         edge = prepare.get("spacing", 1)
         rows["prepare"] = f"into the space of {prepare['like']}, where heads {size}; voxels of {edge} mm"
-    rows["network"] = f"SwinUNETR {train.get('model_size', 'small')} from scratch, recipe {train.get('recipe', 'text')}"
-    sizes = {"patch_size": [96] * 3} | train  # a plan may hold a list or text, as a command line does
-    patch, voxel = (
-        " x ".join(f"{edge:g}" for edge in parsed(name, sizes.get(name)) or []) for name in ("patch_size", "spacing")
-    )
+    rows["network"] = f"SwinUNETR {values.model_size} from scratch, recipe {plan['train'].get('recipe', 'text')}"
+    patch, voxel = (" x ".join(f"{edge:g}" for edge in edges or []) for edges in (values.patch_size, values.spacing))
     size = f"of {voxel} mm" if voxel else "as in the files"
-    rows["crops"] = f"{patch} voxels {size}, {train.get('batch_size', 2)} a step"
-    rows["steps"] = f"{train.get('iterations', 50000)}, with a validation every {train.get('val_interval', 500)}"
+    rows["crops"] = f"{patch} voxels {size}, {values.batch_size} a step"
+    rows["steps"] = f"{values.iterations}, with a validation every {values.val_interval}"
     rows["time"] = time_of(plan)
     width = max(map(len, rows)) + 2
     commands = [f"$ {job.command}" for job in jobs_of(plan, output).values()]
