@@ -270,7 +270,7 @@ def check_made_here(folder: Path) -> None:
 def _move(source: Path, output: Path, subject: str, is_left_out: bool) -> None:
     """Move a subject's folder to its path by `folder_of`; replace earlier results, but keep the user's own files."""
     target = folder_of(output, subject, is_left_out)
-    made = re.compile(rf"{re.escape(subject)}_(\w+\.(nii\.gz|tfm)|flicker\.png)")
+    made = re.compile(rf"{re.escape(subject)}(_\w+\.(nii\.gz|tfm)|(_flicker)?\.png)|{re.escape(RECORD)}")
     with reporting_path_errors(str(target)):
         target.parent.mkdir(exist_ok=True)
         for earlier in (folder_of(output, subject, is_out) for is_out in (False, True)):
@@ -282,8 +282,7 @@ def _move(source: Path, output: Path, subject: str, is_left_out: bool) -> None:
                     doomed.unlink()
                 else:
                     for path in doomed.iterdir():
-                        is_made = made.fullmatch(path.name) or path.name in (RECORD, picture_file(subject))
-                        if not is_made and not (source / path.name).exists():
+                        if not made.fullmatch(path.name) and not (source / path.name).exists():
                             path.rename(source / path.name)  # the user's files, such as notes
                     shutil.rmtree(doomed)
         if source != target:
