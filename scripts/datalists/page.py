@@ -3,7 +3,6 @@
 The page is self-contained; it shares its style with `scripts.report`.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,25 +46,17 @@ def draw(
     the volume.
     """
     case, file = order
-    label = _volume(root, case.get("label"))
+    label = read_volume(f"{root}/{case['label']}") if "label" in case else None
     for image in dict.fromkeys(filter(None, [file, *case["image"]])):
-        volume = None if image == case.get("label") else _volume(root, image)
+        volume = None if image == case.get("label") else read_volume(f"{root}/{image}")
         if volume is not None:
             modality = modalities[case["image"].index(image)]
-            return image, modality, _picture(*volume, label[0] if label is not None else None, convention)
-    return (case["label"], "label", _picture(*label, label[0], convention)) if label is not None else None
+            return image, modality, _picture(*volume, label and label[0], convention)
+    return label and (case["label"], "label", _picture(*label, label[0], convention))
 
 
-def _volume(root: str, file: str | None) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return voxels [x, y, z] in the orientation nearest to RAS, and spacing in mm; None without a readable file."""
-    if file is None:
-        return None
-    volume = read_volume(os.path.join(root, file))  # noqa: PTH118
-    return volume and (volume[0], nibabel.affines.voxel_sizes(volume[1]))
-
-
-def _picture(volume: np.ndarray, spacing: np.ndarray, label: np.ndarray | None, convention: str | None) -> str:
-    invalid = ~np.isfinite(volume)
+def _picture(volume: np.ndarray, affine: np.ndarray, label: np.ndarray | None, convention: str | None) -> str:
+    spacing, invalid = nibabel.affines.voxel_sizes(affine), ~np.isfinite(volume)
     values = label if label is not None and label.shape == volume.shape else np.zeros_like(volume)
     centre = centre_of(invalid if invalid.any() else values > 0)
     levels, is_valid, outlines = grey_levels(volume), values == 0, dict[str, Any]()
