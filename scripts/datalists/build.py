@@ -41,7 +41,7 @@ def build(
     cohort = scan(folder)
     visits = _select(cohort, folder, min_slices, keep_missing, workers)
     if not visits:
-        raise InputError(f"--root={root}: no complete subject; expected {_joined(cohort.modalities)}")
+        raise InputError(f"--root={root}: no complete subject; expected {', '.join(cohort.modalities)}")
     if only_first:
         firsts = {visit.person: visit.name for visit in reversed(visits)}
         visits = _remaining("first visits", visits, [visit for visit in visits if firsts[visit.person] == visit.name])
@@ -102,30 +102,27 @@ def _select(cohort: Scan, root: Path, min_slices: int, keep_missing: bool, worke
     lacking = {visit.name: visit.lacks(cohort.modalities) for visit in cohort.visits}
     for name, missing in lacking.items():
         if missing:
-            show(f"{'kept' if len(missing) <= most else 'left out'}: {name} lacks {_joined(missing)}")
-    wanted = _joined(cohort.modalities, "or" if keep_missing else "and")
+            show(f"{'kept' if len(missing) <= most else 'left out'}: {name} lacks {', '.join(missing)}")
+    wanted = ("some of " if keep_missing else "") + ", ".join(cohort.modalities)
     complete = [visit for visit in cohort.visits if len(lacking[visit.name]) <= most]
     visits = _remaining(f"with {wanted}", cohort.visits, complete)
     if min_slices == 0:
         return visits
-    short = set()
+    selected = []
     paths = [f"{root}/{visit.files[modality]}" for visit in visits for modality in cohort.modalities]
     numbers = iter(map_in_processes(slices_with_signal, paths, workers, "image", "slices with signal"))
     for visit in visits:
         counts = {modality: next(numbers) for modality in cohort.modalities}
-        if unreadable := [modality for modality, count in counts.items() if count is None]:
-            short.add(visit.name)
-            show(f"left out: {visit.name}: {_joined(unreadable)} cannot be read")
-        elif few := [modality for modality, count in counts.items() if (count or 0) < min_slices]:
-            short.add(visit.name)
-            listed = ", ".join(f"{counts[modality]} in {modality}" for modality in few)
-            show(f"left out: {visit.name}: too few slices with signal ({listed}); expected at least {min_slices}")
-    long = [visit for visit in visits if visit.name not in short]
-    return _remaining(f"with {min_slices} slices or more in each", visits, long)
-
-
-def _joined(names: Sequence[str], word: str = "and") -> str:
-    return f" {word} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+        unreadable = [modality for modality, count in counts.items() if count is None]
+        few = [f"{count} in {modality}" for modality, count in counts.items() if count is None or count < min_slices]
+        if unreadable:
+            show(f"left out: {visit.name}: {', '.join(unreadable)} cannot be read")
+        elif few:
+            problem = f"too few slices with signal ({', '.join(few)})"
+            show(f"left out: {visit.name}: {problem}; expected at least {min_slices}")
+        else:
+            selected.append(visit)
+    return _remaining(f"with {min_slices} slices or more in each", visits, selected)
 
 
 def _entry(visit: SubjectFiles, modalities: Sequence[str]) -> dict[str, Any]:

@@ -123,5 +123,5 @@ def test_subjects_that_lack_a_modality_are_kept_on_request(data, capsys):
     assert "S6" not in found
     lines = capsys.readouterr().out.splitlines()
     told = [line for line in lines if " lacks " in line]
-    assert told == ["kept: S0 lacks T2", "kept: S3 lacks T2", "left out: S6 lacks T2 and T1"]
+    assert told == ["kept: S0 lacks T2", "kept: S3 lacks T2", "left out: S6 lacks T2, T1"]
     assert data.scan(missing="keep")["modalities"] == ["T1", "T2", "PD"]
