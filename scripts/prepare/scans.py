@@ -31,10 +31,8 @@ class NiftiScan:
 
     def digest(self) -> str:
         """Return the SHA-256 of the file; raise an InputError if the file cannot be read."""
-        try:
+        with reporting_path_errors(str(self.file), "a file that can be read"):
             return digest(self.file)
-        except OSError as error:
-            raise InputError(f"{self.file}: cannot be read: {error.strerror}") from error
 
     def read(self) -> Volume:
         """Return the volume; see `read_volume`."""

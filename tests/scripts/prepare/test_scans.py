@@ -48,7 +48,7 @@ def test_a_modality_that_no_subject_has_is_refused(tmp_path):
 
 def test_a_pipe_is_refused_instead_of_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a_T1.nii")
-    with pytest.raises(InputError, match=r"a_T1.nii: cannot be read: not a regular file$"):
+    with pytest.raises(InputError, match=r"a_T1.nii: not a regular file; expected a file that can be read$"):
         NiftiScan(tmp_path / "a_T1.nii").digest()
 
 
@@ -58,7 +58,7 @@ def test_a_folder_without_a_scan_is_named_and_a_link_to_itself_fails_only_its_su
         (root / link).symlink_to((root / link).name)
     a, b = find_subjects(root, ["T1"], {})
     assert a.files["T1"].name == "a_T1.nii"
-    with pytest.raises(InputError, match=r"b/b_T1\.nii: cannot be read: Too many levels of symbolic links$"):
+    with pytest.raises(InputError, match=r"b/b_T1\.nii: Too many levels of symbolic links; expected a"):
         b.scans(["T1"])[0]["T1"].digest()
     told = ["skipped, broken links: c/loop, e", "skipped, 2 of 4 folders: no image in c, d"]
     assert capsys.readouterr().out.splitlines() == told
