@@ -138,7 +138,7 @@ def _convention(
         if naming.label is not None:
             raise InputError(f"--label={naming.label}: matches no label map in {data.root}")
         if regions is not None:
-            raise InputError(f"--regions: {regions}, but no label map in {data.root}; name it with --label=WORDS")
+            raise InputError(f"--regions: no label map in {data.root}; expected --label=WORDS")
         return None
     if (convention := regions or data.convention) is None:
         return from_labels(data.root, labels, workers, is_asking)

@@ -167,10 +167,8 @@ def hold_out(
     held = [member for member in people if fold_of.get(member) == fold]
     remaining = [member for member in people if fold_of.get(member, fold) != fold]
     if not held or len(remaining) < BATCH:
-        raise InputError(
-            f"--fold={fold}: people in this fold: {len(held)}, in all others: {len(remaining)}; expected at least 1 in "
-            f"the fold and {BATCH} (one batch) in all others"
-        )
+        problem = f"people in this fold: {len(held)}, in the remaining folds: {len(remaining)}"
+        raise InputError(f"--fold={fold}: {problem}; expected at least 1 and {BATCH} (a batch)")
     parts = {"training": remaining, "validation": held} if validates else random.draw(remaining) | {"testing": held}
     split_of = {member: split for split, members in parts.items() for member in members}
     split_of |= dict.fromkeys(unlabelled, "training")

@@ -155,12 +155,12 @@ def _subject(
         cure = f"a scan of {name}, or a pattern that leaves it out (--brain={masks})"
         fault = fault or f"the brain mask {data.subjects[name].files[BRAIN]} belongs to no scan; expected {cure}"
     elif masks is not None and BRAIN not in paths:
-        fault = fault or f"no file; expected one brain mask (--brain={masks})"
+        fault = fault or f"no brain mask; expected one file (--brain={masks})"
     elif missing and not keeps_missing:
         cure = "name it with --patterns, or accept its absence with --missing=keep"
         fault = fault or f"{missing[0]}: no file; expected one file ({cure})"
     elif len(missing) == len(modalities):
-        fault = fault or f"none of {', '.join(modalities)}; expected one file at least"
+        fault = fault or f"no file of {', '.join(modalities)}; expected at least one"
     if fault:
         return Subject(name, fault=fault)
     chosen = {modality: paths[modality] for modality in modalities if modality in paths}

@@ -331,7 +331,7 @@ def send_back(file: Path, name: str, prepared: Path, output: Path, modality: str
     label map is not on the prepared grid, the raw scan has changed, or different software wrote the target.
     """
     if not (prepared / name).is_dir():
-        raise InputError(f"not among the subjects of {prepared}; expected a label map of one of them")
+        raise InputError(f"no such subject in {prepared}; expected the label map of a prepared subject")
     record = read_record(prepared / name)
     if record.get("subject") != name:
         raise InputError(

@@ -39,7 +39,7 @@ def test_the_command_writes_to_the_raw_grid_of_a_modality(cohort, run_prepare, p
         nibabel.save(mask, tmp_path / f"maps/{name}.nii.gz")
     result = run_prepare("back", *(f"--{name}={value}" for name, value in places.items()), "--modality=FLAIR")
     assert result.returncode == 1
-    assert f"nobody: not among the subjects of {cohort.folder / 'out'}" in result.stdout
+    assert f"nobody: no such subject in {cohort.folder / 'out'}" in result.stdout
     raw = nibabel.load(cohort.folder / "raw" / cohort.subject / f"{cohort.subject}_FLAIR.nii.gz")
     back = nibabel.load(tmp_path / f"b/{cohort.subject}.nii.gz")
     assert back.shape == raw.shape

@@ -99,14 +99,14 @@ def test_a_subject_may_lack_modalities_but_not_all(tmp_path):
     root = folder_with(tmp_path, "a/a_T1.nii.gz", "a/a_FLAIR.nii.gz", "b/b_T1.nii.gz", "c/c_T2.nii.gz")
     a, b, c = find_subjects(root, ["T1", "FLAIR"], {}, keeps_missing=True)
     assert (list(a.files), list(b.files), b.fault) == (["T1", "FLAIR"], ["T1"], "")
-    assert c.fault == "none of T1, FLAIR; expected one file at least"
+    assert c.fault == "no file of T1, FLAIR; expected at least one"
 
 
 def test_masks_of_ones_own_are_found(tmp_path):
     root = folder_with(tmp_path, "a/a_T1.nii.gz", "a/a_brain.nii.gz", "b/b_T1.nii.gz")
     a, b = find_subjects(root, ["T1"], {}, masks="*_brain.nii.gz")
     assert (a.files["T1"].name, a.brain.name) == ("a_T1.nii.gz", "a_brain.nii.gz")
-    assert b.fault == "no file; expected one brain mask (--brain=*_brain.nii.gz)"
+    assert b.fault == "no brain mask; expected one file (--brain=*_brain.nii.gz)"
     clashing = folder_with(tmp_path / "clashing", "a/a_T1.nii.gz", "a/x_brain.nii.gz", "a/y_brain.nii.gz")
     (c,) = find_subjects(clashing, ["T1"], {}, masks="*_brain.nii.gz")
     masks = "a/x_brain.nii.gz and a/y_brain.nii.gz"
