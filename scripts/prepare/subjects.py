@@ -30,7 +30,7 @@ from scripts.prepare.scans import NiftiScan, Subject
 RECORD = "prepare.json"
 LEFT_OUT = ".left_out"  # folder in the output for subjects left out; readers skip hidden folders
 WORK = ".prepare"  # folder in the output for unfinished work
-LABELS = "seg"  # suffix of label maps, as in BraTS
+LABELS, BRAIN = "seg", "brain"  # label maps (suffix as in BraTS) and brain masks, in digests
 FORMAT = 8  # version of the method; a new number prepares all subjects again
 STRIPPED = "{} is already skull-stripped: its brain was used"
 COMPRESSION = 1  # level; 6 takes five times as long and saves a tenth
@@ -138,17 +138,16 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, accepted: Co
     start = time.monotonic()
     scans, remarks = subject.scans(settings.modalities)
     settings = replace(settings, modalities=tuple(name for name in settings.modalities if name in scans))
-    masks = {LABELS: subject.labels, "brain": subject.brain}
-    digests = {modality: scan.digest() for modality, scan in scans.items()}
+    masks = {name: NiftiScan(file) for name, file in ((LABELS, subject.labels), (BRAIN, subject.brain)) if file}
+    digests = {name: scan.digest() for name, scan in {**scans, **masks}.items()}
     wanted: dict[str, Any] = {
         "subject": subject.name,
         "format": FORMAT,
         "settings": {**asdict(settings), "modalities": list(settings.modalities)},
-        "digests": digests | {name: NiftiScan(file).digest() for name, file in masks.items() if file is not None},
+        "digests": digests,
     }
-    files = [scan.file for scan in scans.values() if isinstance(scan, NiftiScan)]
-    remarks += _remarks(*files, *filter(None, masks.values()))
-    made = [mask_file(subject.name), *(scan_file(subject.name, name) for name in wanted["digests"] if name != "brain")]
+    remarks += _remarks(*(scan.file for scan in {**scans, **masks}.values() if isinstance(scan, NiftiScan)))
+    made = [mask_file(subject.name), *(scan_file(subject.name, name) for name in digests if name != BRAIN)]
     for is_out in (False, True):
         folder = folder_of(output, subject.name, is_out)
         if (earlier := _earlier(folder, made, wanted)) is not None:
@@ -177,7 +176,7 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, accepted: Co
             modality: {**scan.record(), "sha256": digests[modality], **_grid_record(volumes[modality].grid)}
             for modality, scan in scans.items()
         },
-        "labels": None if subject.labels is None else {**NiftiScan(subject.labels).record(), "drawn_on": drawn_on},
+        "labels": None if labels is None else {**masks[LABELS].record(), "drawn_on": drawn_on},
         "remarks": remarks,
         "figures": asdict(prepared.figures),
         "cause": prepared.cause,
