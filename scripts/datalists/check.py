@@ -230,9 +230,9 @@ def _exclude(content: Mapping[str, Any], result: Result, fixed: str, accepted: C
     for index, problem in result.findings:
         if CHECKS[problem.check] == "error" and problem.check not in accepted:
             errors.setdefault(index, []).append(problem.check)
-    index = count()  # of a case
+    indices = count()  # of cases
     splits = [split for split in datalists.SPLITS if split in content]
-    remaining = {split: [entry for entry in content[split] if next(index) not in errors] for split in splits}
+    remaining = {split: [entry for entry in content[split] if next(indices) not in errors] for split in splits}
     total = f"{len(result.cases) - len(errors)} of {len(result.cases)} subjects"
     if not any(remaining.values()):
         raise InputError(f"--fixed={fixed}: every subject has an error; expected subjects without errors")
