@@ -213,7 +213,7 @@ def test_a_subject_without_the_modality_of_the_grid_is_one_line(segmented, tmp_p
 @pytest.mark.parametrize(("like", "warns"), [("ukb", True), ("atlas", False), (None, False)])
 def test_a_space_that_is_not_of_the_bundle_is_warned_of(tmp_path, capsys, like, warns):
     file = untrained("atlas_finetune", tmp_path / "model.pt")
-    with pytest.raises(InputError, match="no such folder"):
+    with pytest.raises(InputError, match="No such file or directory"):
         segment(str(tmp_path / "raw"), "atlas_finetune", str(tmp_path / "out"), file, like)
     line = f"warning: --like=ukb: expected atlas, unless {file} was trained on scans like ukb\n"
     assert capsys.readouterr().err == (line if warns else "")
