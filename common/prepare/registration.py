@@ -5,6 +5,7 @@ A matrix [4, 4] maps mm of the fixed scan to mm of the moving scan, RAS+, as res
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,7 +37,7 @@ def register(fixed: Volume, moving: Volume, dof: int, mask: NDArray[np.bool_], s
 
     From the identity and each start, ANTs first registers the whole scans coarsely and rigidly, to recover from large
     offsets. ANTs then refines the best matrix within the mask, with `dof` degrees of freedom (6 or 12). The result has
-    at least the mutual information of every start.
+    at least the mutual information of every start. Raises RuntimeError if ANTs cannot refine the best matrix.
     """
     grid, inside = coarse_grid(fixed, mask)
     coarse = resample(fixed, grid)
@@ -45,7 +46,9 @@ def register(fixed: Volume, moving: Volume, dof: int, mask: NDArray[np.bool_], s
         return information(coarse.array[inside], resample(moving, grid, matrix).array[inside])
 
     candidates = [np.eye(4), *starts]
-    candidates += [_by_ants(coarse, moving, 6, start, **COARSE) for start in candidates]
+    for start in [*candidates]:
+        with suppress(RuntimeError):  # the scans may not overlap at this start
+            candidates.append(_by_ants(coarse, moving, 6, start, **COARSE))
     best = max(candidates, key=similarity)
     fine_grid, within = coarse_grid(fixed, mask, FINEST)
     return max(best, _by_ants(resample(fixed, fine_grid), moving, dof, best, within), key=similarity)
@@ -65,7 +68,7 @@ def coarse_grid(fixed: Volume, mask: NDArray[np.bool_], edge: float = EDGE) -> t
 def _by_ants(
     fixed: Volume, moving: Volume, dof: int, start: Matrix, mask: NDArray[np.bool_] | None = None, **levels: Any
 ) -> Matrix:
-    """Return ANTs' result from a start, or the start if ANTs fails, for example because the scans do not overlap.
+    """Return ANTs' result from a start; raise RuntimeError if ANTs fails, for example because the scans do not overlap.
 
     The start goes into the moving scan's header. Smoothing is in mm, because with smoothing in voxels, ANTs moved away
     from good starts on slices of 3 mm.
@@ -76,21 +79,18 @@ def _by_ants(
     most = max(1, round(COARSEST / edge))
     settings = {"aff_shrink_factors": tuple(min(factor, most) for factor in SHRINKING)} | levels
     with TemporaryDirectory() as folder:
-        try:
-            registered = ants.registration(
-                _image(fixed),
-                _image(placed),
-                KINDS[dof],
-                initial_transform="Identity",
-                outprefix=str(Path(folder, "ants")),
-                mask=None if mask is None else _image(Volume(mask, fixed.affine)),
-                aff_random_sampling_rate=SAMPLED,
-                aff_smoothing_sigmas=tuple(edge * width for width in SMOOTHING[: len(settings["aff_shrink_factors"])]),
-                smoothing_in_mm=True,
-                **settings,
-            )
-        except RuntimeError:
-            return start
+        registered = ants.registration(
+            _image(fixed),
+            _image(placed),
+            KINDS[dof],
+            initial_transform="Identity",
+            outprefix=str(Path(folder, "ants")),
+            mask=None if mask is None else _image(Volume(mask, fixed.affine)),
+            aff_random_sampling_rate=SAMPLED,
+            aff_smoothing_sigmas=tuple(edge * width for width in SMOOTHING[: len(settings["aff_shrink_factors"])]),
+            smoothing_in_mm=True,
+            **settings,
+        )
         transform = ants.read_transform(registered["fwdtransforms"][0])
     return start @ _shear(placed) @ matrix_of(transform.apply_to_point) @ np.linalg.inv(_shear(fixed))
 

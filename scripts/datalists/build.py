@@ -29,9 +29,10 @@ def build(
 ) -> None:
     """Write the datalist of a cohort.
 
-    `scan` finds the visits in a folder, and `splits` assigns people to splits; if only some visits have a label, the
-    rest go to `unlabelled`. Visits with fewer than `min_slices` slices with signal in an image are left out; without
-    a minimum (0), no image is read. The output must not replace the files in `inputs` (files by option).
+    `scan` finds the visits in a folder, and `splits` assigns people to splits. If only some visits have a label, the
+    rest go to the split unlabelled. `inputs` are files by option, which `output` must not replace. The remaining
+    arguments select visits: at least `min_slices` slices with signal in each image (0 reads no image), only the first
+    visit of each person, or also visits that lack some modalities.
     """
     target = expand_home(output, f"--output={output}")
     check_outputs([("output", target)], inputs or {})
@@ -40,9 +41,7 @@ def build(
     cohort = scan(folder)
     visits = _select(cohort, folder, min_slices, keep_missing, workers)
     if not visits:
-        raise InputError(
-            f"--root={root}: no complete subject of {cohort.title}; expected {', '.join(cohort.modalities)}"
-        )
+        raise InputError(f"--root={root}: no complete subject; expected {', '.join(cohort.modalities)}")
     if only_first:
         firsts = {visit.person: visit.name for visit in reversed(visits)}
         visits = _remaining("first visits", visits, [visit for visit in visits if firsts[visit.person] == visit.name])
@@ -73,7 +72,7 @@ def sizes(content: Mapping[str, Any]) -> str:
 
 
 def _assign(cohort: Scan, visits: Sequence[SubjectFiles], splits: RandomSplits) -> dict[str, list[SubjectFiles]]:
-    """Return visits by split. People that the layout holds out go to testing, visits without a label to unlabelled.
+    """Return visits by split. Held-out people go to testing, visits without a label to unlabelled.
 
     The split unlabelled exists only if the cohort has a label convention and some visits have no label.
     """
@@ -98,52 +97,38 @@ def _remaining(text: str, before: Sequence[SubjectFiles], visits: list[SubjectFi
 
 
 def _select(cohort: Scan, root: Path, min_slices: int, keep_missing: bool, workers: int) -> list[SubjectFiles]:
-    """Return the visits with enough images and slices; print each visit that is left out or lacks a modality."""
+    """Return the visits with enough images and slices; print a line for each visit without."""
     most = len(cohort.modalities) - 1 if keep_missing else 0  # modalities that a visit may lack
     lacking = {visit.name: visit.lacks(cohort.modalities) for visit in cohort.visits}
     for name, missing in lacking.items():
         if missing:
-            show(f"{'kept' if len(missing) <= most else 'left out'}: {name} lacks {_joined(missing)}")
-    wanted = _joined(cohort.modalities, "or" if keep_missing else "and")
+            show(f"{'kept' if len(missing) <= most else 'left out'}: {name} lacks {', '.join(missing)}")
+    wanted = ("some of " if keep_missing else "") + ", ".join(cohort.modalities)
     complete = [visit for visit in cohort.visits if len(lacking[visit.name]) <= most]
     visits = _remaining(f"with {wanted}", cohort.visits, complete)
     if min_slices == 0:
         return visits
-    short = set()
-    for visit, slices in zip(visits, count_slices(visits, cohort.modalities, root, workers), strict=True):
-        counts = dict(zip(cohort.modalities, slices, strict=True))
-        if unreadable := [modality for modality, count in counts.items() if count is None]:
-            short.add(visit.name)
-            show(f"left out: {visit.name}: {_joined(unreadable)} cannot be read")
-        elif few := [modality for modality, count in counts.items() if (count or 0) < min_slices]:
-            short.add(visit.name)
-            numbers = ", ".join(f"{counts[modality]} in {modality}" for modality in few)
-            show(f"left out: {visit.name}: too few slices with signal ({numbers}); expected at least {min_slices}")
-    long = [visit for visit in visits if visit.name not in short]
-    return _remaining(f"with {min_slices} slices or more in each", visits, long)
-
-
-def _joined(names: Sequence[str], word: str = "and") -> str:
-    return f" {word} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    selected = []
+    paths = [f"{root}/{visit.files[modality]}" for visit in visits for modality in cohort.modalities]
+    numbers = iter(map_in_processes(slices_with_signal, paths, workers, "image", "slices with signal"))
+    for visit in visits:
+        counts = {modality: next(numbers) for modality in cohort.modalities}
+        unreadable = [modality for modality, count in counts.items() if count is None]
+        few = [f"{count} in {modality}" for modality, count in counts.items() if count is None or count < min_slices]
+        if unreadable:
+            show(f"left out: {visit.name}: {', '.join(unreadable)} cannot be read")
+        elif few:
+            problem = f"too few slices with signal ({', '.join(few)})"
+            show(f"left out: {visit.name}: {problem}; expected at least {min_slices}")
+        else:
+            selected.append(visit)
+    return _remaining(f"with {min_slices} slices or more in each", visits, selected)
 
 
 def _entry(visit: SubjectFiles, modalities: Sequence[str]) -> dict[str, Any]:
     person = {} if visit.person == person_of(visit.name) else {"person": visit.person}
     label = {} if visit.label is None else {"label": visit.label}
     return {"subject": visit.name, **person, "image": [visit.files.get(name) for name in modalities], **label}
-
-
-def count_slices(
-    visits: Sequence[SubjectFiles], modalities: Sequence[str], root: str | Path, workers: int = 0
-) -> list[tuple[int | None, ...]]:
-    """Return, for each visit, the number of slices with signal in each image, with a progress bar.
-
-    The number is None for an image that is unreadable or kills its process, for example for lack of memory. Every voxel
-    is read: 82,800 images take an hour on one core.
-    """
-    paths = [f"{root}/{visit.files[modality]}" for visit in visits for modality in modalities]
-    counts = iter(map_in_processes(slices_with_signal, paths, workers, "image", "slices with signal"))
-    return [tuple(next(counts) for _ in modalities) for visit in visits]
 
 
 def slices_with_signal(path: str | Path) -> int | None:

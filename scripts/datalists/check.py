@@ -6,6 +6,7 @@ Worker processes examine each subject (`examine`) and return a record; `cohort_c
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from common.data.modalities import count_missing, first_image
 from common.data.preparation import describe, union
 from common.data.scan_checks import CHECKS, CURE, OFF_GRID, Problem, files_in
 from common.data.volumes import is_made_up
-from common.errors import InputError, check_number, show
-from common.files import atomic_write, check_writable_folder, expand_home, why_no_folder, write_csv
+from common.errors import InputError, check_number, choice, show
+from common.files import atomic_write, check_writable_folder, expand_home, write_csv
 from common.literals import names_of
 from scripts.datalists.build import check_outputs
 from scripts.datalists.cohort_checks import compare
@@ -26,12 +27,12 @@ PAGES = ("findings.csv", "findings.html")
 COLUMNS = ("subject", "split", "file", "severity", "check", "value", "expected")
 PICTURES = 200  # largest number of subjects with findings in findings.html
 SAMPLE = 24  # largest number of subjects without findings in findings.html
-NO_RECORD = "reading them killed the process twice"
+KILLED = "reading its files killed the process twice"
 
 
 @dataclass(frozen=True)
 class Result:
-    """The checked cases of a datalist, and the findings and facts about them."""
+    """The findings about the cases of a datalist."""
 
     name: str  # of the datalist
     cases: Sequence[Mapping[str, Any]]  # of all splits, each with its "split"
@@ -60,7 +61,7 @@ class Result:
 
     @property
     def kinds(self) -> list[tuple[str, str, int, str]]:
-        """(check, severity, number of findings, affected subjects) of each check with findings, ordered as `CHECKS`."""
+        """Check, severity, number of findings and affected subjects, for each check with findings, as in `CHECKS`."""
         indices = {name: [index for index, problem in self.findings if problem.check == name] for name in CHECKS}
         return [(name, CHECKS[name], len(cases), _subjects(cases)) for name, cases in indices.items() if cases]
 
@@ -112,7 +113,9 @@ def check(
         workers: processes; 0 for one per core.
     """
     check_number("workers", workers, int, 0, 1024)
-    accepted = _accepted(accept)
+    accepted = {name for name in names_of(accept) if name}
+    for name in sorted(accepted):
+        choice("accept", name, CHECKS)
     source = expand_home(datalist, f"--datalist={datalist}")
     target, repaired = (
         None if value is None else expand_home(value, f"--{name}={value}")
@@ -127,9 +130,6 @@ def check(
     if repaired is not None:
         datalists.check_replaceable(repaired)
     folder = expand_home(root, f"--root={root}")
-    if not folder.is_dir():
-        expected = f"the folder that paths in {datalist} are relative to"
-        raise InputError(f"--root={root}", why_no_folder(folder), expected)
     content = datalists.read(source, may_repeat=True)  # repeats are reported below
     cases = [{**entry, "split": split} for split in datalists.SPLITS for entry in content.get(split, [])]
     if not cases:
@@ -137,7 +137,7 @@ def check(
     _check_root(cases, root, folder)
     work = partial(examine, root=str(folder), convention=content["label_convention"])
     records = [
-        record or Record((Problem("unreadable", first_image(case), NO_RECORD, "files that fit into memory"),))
+        record or Record((Problem("unreadable", first_image(case), KILLED, "files that fit into memory"),))
         for case, record in zip(cases, map_in_processes(work, cases, workers, "subject"), strict=True)
     ]
     measured = [record.preparation for record in records if record.preparation is not None]
@@ -159,15 +159,8 @@ def check(
         raise SystemExit(1)
 
 
-def _accepted(accept: str | Sequence[str]) -> set[str]:
-    names = set(names_of(accept)) - {""}
-    for name in sorted(names - set(CHECKS)):
-        raise InputError(f"--accept={name}: unknown check; expected some of {', '.join(CHECKS)}")
-    return names
-
-
 def _check_root(cases: Sequence[Mapping[str, Any]], root: str, folder: Path) -> None:
-    """Raise an InputError if no listed file exists below the root, because the root is then probably wrong."""
+    """Raise an InputError if no listed file exists below the root: the root is then probably wrong."""
     files = {file for case in cases for file in files_in(case)}
     if not any((folder / file).exists() for file in files):
         example = first_image(cases[0])
@@ -229,27 +222,24 @@ def _write(result: Result, output: Path, root: str, workers: int) -> list[str]:
 
 
 def _exclude(content: Mapping[str, Any], result: Result, fixed: str, accepted: Collection[str]) -> list[str]:
-    """Write the datalist without the subjects that have errors; return lines for the terminal that name these subjects.
+    """Write the datalist without the subjects with errors; return lines for the terminal that name them.
 
-    Raise InputError if all training subjects, or all subjects, have errors.
+    Raise an InputError if all training subjects, or all subjects, have errors.
     """
     errors: dict[int, list[str]] = {}
     for index, problem in result.findings:
         if CHECKS[problem.check] == "error" and problem.check not in accepted:
             errors.setdefault(index, []).append(problem.check)
-    remaining: dict[str, list[Any]] = {split: [] for split in datalists.SPLITS if split in content}
-    entries = [entry for split in datalists.SPLITS for entry in content.get(split, [])]
-    for index, (entry, case) in enumerate(zip(entries, result.cases, strict=True)):
-        if index not in errors:
-            remaining[case["split"]].append(entry)
+    indices = count()  # of cases
+    splits = [split for split in datalists.SPLITS if split in content]
+    remaining = {split: [entry for entry in content[split] if next(indices) not in errors] for split in splits}
+    total = f"{len(result.cases) - len(errors)} of {len(result.cases)} subjects"
     if not any(remaining.values()):
         raise InputError(f"--fixed={fixed}: every subject has an error; expected subjects without errors")
     if content.get("training") and not remaining["training"]:
-        left = f"{len(entries) - len(errors)} of {len(entries)} subjects"
-        raise InputError(f"--fixed={fixed}: no training subject is free of errors; {left} are")
+        raise InputError(f"--fixed={fixed}: no training subject is free of errors; {total} are")
     datalists.write({**content, **remaining}, fixed)
-    lines = ["", f"{fixed}: {len(entries) - len(errors)} of {len(entries)} subjects"]
-    for index, names in sorted(errors.items()):
-        case = result.cases[index]
-        lines.append(f"left out: {case['subject']} of {case['split']}: {', '.join(dict.fromkeys(names))}")
+    lines = ["", f"{fixed}: {total}"]
+    for case, checks in ((result.cases[index], checks) for index, checks in sorted(errors.items())):
+        lines.append(f"left out: {case['subject']} of {case['split']}: {', '.join(dict.fromkeys(checks))}")
     return lines

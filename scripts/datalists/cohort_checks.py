@@ -18,7 +18,7 @@ SUBJECT, VOXELS, PERSON = "the same subject", "the same voxels", "the same perso
 def compare(
     cases: Sequence[Mapping[str, Any]], records: Sequence[Record], convention: str | None = None
 ) -> list[tuple[int, Problem]]:
-    """Find outliers, duplicates and absent regions; return (case index, problem), index -1 for the whole cohort.
+    """Return outliers, duplicates and absent regions as (case index, problem); index -1 is the whole cohort.
 
     `records` follow the order of `cases`. Each scan's preparation is compared with the quartiles of the cohort.
     """
@@ -71,9 +71,9 @@ def _absent_regions(records: Sequence[Record], convention: str) -> Iterator[tupl
 
 
 def _repeated(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> Iterator[tuple[int, Problem]]:
-    """Find subjects, people and images that occur twice; report the copy, with the name of the case to keep.
+    """Yield a problem for each repeated subject, person or image; its value names the case to keep.
 
-    Cases without errors are kept first, then cases in the most strictly held-out split, then the first in the datalist.
+    Cases without errors are preferred, then cases in the most strictly held-out split, then the first in the datalist.
     Visits of a person may share a split or be unlabelled.
     """
 
@@ -97,7 +97,7 @@ def _repeated(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> 
 
 
 def _duplicates(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> dict[str, dict[Any, dict[int, str]]]:
-    """Group cases by each kind of duplicate and by subject, person or digest; return the file to report for each case.
+    """Return cases grouped by kind of duplicate and by subject, person or digest; a group maps case index to file.
 
     Groups of a single case are included.
     """

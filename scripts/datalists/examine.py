@@ -91,7 +91,7 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
 
 
 def _digest(volume: np.ndarray) -> bytes:
-    """Return a 16-byte digest of values and shape."""
+    """Return a 16-byte digest of a volume's values and shape."""
     values = np.ascontiguousarray(volume.T)
     return hashlib.blake2b(values.data, digest_size=16, salt=str(volume.shape).encode()[:16]).digest()
 

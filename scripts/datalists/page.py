@@ -3,7 +3,6 @@
 The page is self-contained; it shares its style with `scripts.report`.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,37 +41,29 @@ def draw(
 ) -> tuple[str, str, str] | None:
     """Draw three planes of an image, and return (file, modality, data URI); None if no file is readable.
 
-    `order` is a case and the image to draw. If that is None, unreadable or the label, the first readable image is drawn
-    or, if there is none, the label. The planes pass through the centre of the non-finite voxels or, if all voxels are
-    finite, of the label (the volume without a label).
+    `order` is a case and the image to draw. If the image is None, unreadable or the label, draw the first readable
+    image, or else the label. The planes pass through the centre of the non-finite voxels, else of the label, else of
+    the volume.
     """
     case, file = order
-    label = _volume(root, case.get("label"))
+    label = read_volume(f"{root}/{case['label']}") if "label" in case else None
     for image in dict.fromkeys(filter(None, [file, *case["image"]])):
-        volume = None if image == case.get("label") else _volume(root, image)
+        volume = None if image == case.get("label") else read_volume(f"{root}/{image}")
         if volume is not None:
             modality = modalities[case["image"].index(image)]
-            return image, modality, _picture(*volume, label[0] if label is not None else None, convention)
-    return (case["label"], "label", _picture(*label, label[0], convention)) if label is not None else None
+            return image, modality, _picture(*volume, label and label[0], convention)
+    return label and (case["label"], "label", _picture(*label, label[0], convention))
 
 
-def _volume(root: str, file: str | None) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return voxels [x, y, z] in the orientation nearest to RAS, and spacing in mm; None without a readable file."""
-    if file is None:
-        return None
-    volume = read_volume(os.path.join(root, file))  # noqa: PTH118
-    return volume and (volume[0], nibabel.affines.voxel_sizes(volume[1]))
-
-
-def _picture(volume: np.ndarray, spacing: np.ndarray, label: np.ndarray | None, convention: str | None) -> str:
-    invalid = ~np.isfinite(volume)
+def _picture(volume: np.ndarray, affine: np.ndarray, label: np.ndarray | None, convention: str | None) -> str:
+    spacing, invalid = nibabel.affines.voxel_sizes(affine), ~np.isfinite(volume)
     values = label if label is not None and label.shape == volume.shape else np.zeros_like(volume)
     centre = centre_of(invalid if invalid.any() else values > 0)
-    levels, known, outlines = grey_levels(volume), values == 0, dict[str, Any]()
+    levels, is_valid, outlines = grey_levels(volume), values == 0, dict[str, Any]()
     for name, colour in (colours(convention) if convention else {}).items():
         region = np.isin(values, [*regions_of(convention or "")[name]])
         outlines[colour] = outlines.get(colour, False) | region
-        known |= region
-    outlines[INVALID] = invalid | ~known
+        is_valid |= region
+    outlines[INVALID] = invalid | ~is_valid
     panels = [panel(levels, plane, at, spacing, outlines, EDGE) for plane, at in zip(PLANES, centre[::-1], strict=True)]
     return png_uri(png(side_by_side(panels)))

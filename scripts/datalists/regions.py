@@ -7,7 +7,7 @@ from pathlib import Path
 
 from common.data.datalists import SCHEMA
 from common.data.regions import LIMIT, declaration
-from common.data.scan_checks import label_counts, label_problem, read_scan, whole_labels
+from common.data.scan_checks import label_counts, label_problem, raise_problem, read_scan, whole_labels
 from common.errors import InputError, shortened, show, within
 from common.files import check_schema, valid_yaml
 from scripts.pools import map_in_processes
@@ -17,10 +17,7 @@ EXAMPLE = "a YAML file of regions, outermost first, such as {whole: {labels: [1,
 
 
 def read_regions(path: Path, name: str) -> str:
-    """Read a YAML file of regions and return its regions as text (`common.data.regions`).
-
-    If the content is invalid, raise an InputError that calls the file `name`.
-    """
+    """Read a YAML file of regions; return them as text (`common.data.regions`). Messages call the file `name`."""
     content = valid_yaml(path, EXAMPLE, name=name)
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise InputError(f"{name}: {json.dumps(content, default=str)[:80]}; expected {EXAMPLE}")
@@ -31,20 +28,16 @@ def read_regions(path: Path, name: str) -> str:
 
 
 def from_labels(root: str, files: Sequence[str], workers: int, is_asking: bool = True) -> str:
-    """Return the regions of label maps as text: `lesion=1` if 1 is the only value above 0. Show progress.
+    """Return regions from the values of label maps, as text: `lesion=1` if 1 is the only value above 0. Show progress.
 
-    If there are other values, raise an InputError that shows an example file of regions or, without `is_asking`, return
-    a region for each value, such as `label1=1,label2=2`. Invalid values, too many values and the absence of any value
-    above 0 always raise an InputError.
+    For further values, raise an InputError with an example file of regions or, without `is_asking`, return a region for
+    each value, such as `label1=1,label2=2`. Also raise an InputError for invalid values, too many, or none above 0.
     """
-    results = map_in_processes(partial(label_values, root=root), files, workers, "label map", "label values")
-    for file, values in zip(files, results, strict=True):
-        if not isinstance(values, frozenset):
-            why = values or f"{file}: reading it killed the process, probably for lack of memory"
-            raise InputError(f"--root={root}: {why}")
-        if invalid := sorted(value for value in values if not 0 <= value <= HIGHEST):
-            shown = shortened(list(map(str, invalid)))
-            raise InputError(f"--root={root}: {file}: label {shown}; expected 0 for background, and 1 to {HIGHEST}")
+    with within(f"--root={root}"):
+        results = map_in_processes(partial(label_values, root=root), files, workers, "label map", "label values")
+        if None in results:
+            killer = files[results.index(None)]
+            raise InputError(f"{killer}: reading it killed the process, probably for lack of memory")
     numbers = sorted(frozenset().union(*results) - {0})
     count = f"{len(files)} label map{'s' if len(files) > 1 else ''}"
     if numbers == [1]:
@@ -66,12 +59,11 @@ def from_labels(root: str, files: Sequence[str], workers: int, is_asking: bool =
     )
 
 
-def label_values(file: str, root: str) -> frozenset[int] | str:
-    """Return the values of a label map, or a message if the file is invalid. `file` is relative to `root`."""
-    try:
-        _, voxels = read_scan(Path(root, file))
-    except InputError as error:
-        return str(error)
-    values, _ = label_counts(voxels)
-    problem = label_problem(file, values)
-    return whole_labels(values) if problem is None else str(problem)
+def label_values(file: str, root: str) -> frozenset[int]:
+    """Return the values of a label map; raise an InputError if they cannot be labels. `file` is relative to `root`."""
+    values, _ = label_counts(read_scan(Path(root, file))[1])
+    raise_problem(label_problem(file, values))
+    labels = whole_labels(values)
+    if invalid := [str(label) for label in sorted(labels) if not 0 <= label <= HIGHEST]:
+        raise InputError(f"{file}: label {shortened(invalid)}; expected 0 for background, and 1 to {HIGHEST}")
+    return labels

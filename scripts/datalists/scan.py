@@ -18,10 +18,9 @@ FORMS = "SUBJECT/SUBJECT_T1.nii.gz, SUBJECT_T1.nii.gz, sub-*/anat, or imagesTr a
 
 
 class Scan(NamedTuple):
-    """The visits found in a folder, with modalities, label convention and the people held out."""
+    """The visits in a folder, with their modalities and labels."""
 
     name: str  # of the datalist
-    title: str  # of the layout
     modalities: tuple[str, ...]
     convention: str | None  # label convention as text; None without label maps
     visits: list[SubjectFiles]  # sorted by name, each with its person
@@ -34,7 +33,7 @@ def scan_cohort(root: Path, cohort: str, convention: str | None = None) -> Scan:
     show(*data.account(data.order), *([] if convention else data.remarks))
     _refuse_clashes(data, naming)
     visits = [*data.subjects.values()]
-    return Scan(cohort, data.layout, tuple(data.order), convention or data.convention, visits, frozenset())
+    return Scan(cohort, tuple(data.order), convention or data.convention, visits, frozenset())
 
 
 def scan_any(
@@ -50,9 +49,8 @@ def scan_any(
 ) -> Scan:
     """Scan any data set and print its layout, modalities and regions; `layout` and `regions` are detected if None.
 
-    `person` takes a subject's name and returns the person. If `naming` lists no modalities, the modalities that all
-    subjects have are taken or, with `keep_missing`, those that any subject has. `is_asking` is that of `from_labels`,
-    which finds the regions if nothing names them.
+    `person` takes a subject's name and returns the person. If `naming` lists no modalities, those of every subject are
+    taken or, with `keep_missing`, those of any subject. For `is_asking`, see `from_labels`, which detects the regions.
     """
     with reporting_path_errors(f"--root={root}", "a folder of scans"):
         listing = list_images(root)
@@ -74,7 +72,7 @@ def scan_any(
     for subject in subjects:
         subject.person = person(subject.name) if person else subject.person or person_of(subject.name)
     held_out = frozenset(str(subject.person) for subject in subjects if subject.name in data.held_out)
-    return Scan(root.resolve().name or "data", f"the layout {data.name}", modalities, convention, subjects, held_out)
+    return Scan(root.resolve().name or "data", modalities, convention, subjects, held_out)
 
 
 def _refuse_clashes(data: DataSet, naming: Naming) -> None:
@@ -99,7 +97,7 @@ def options_of(data: DataSet, naming: Naming) -> dict[str, str]:
 def _modalities(
     data: DataSet, counts: Counter[str], subjects: int, naming: Naming, keep_missing: bool
 ) -> tuple[str, ...]:
-    """Return the requested modalities, else the modalities of every subject or, with `keep_missing`, of any subject."""
+    """Return the requested modalities, else those of every subject or, with `keep_missing`, of any subject."""
     if not subjects:
         spelled = ", ".join(f"_{words[0]}" for words in list(SPELLINGS.values())[:4])
         raise InputError(
@@ -134,13 +132,13 @@ def _modalities(
 def _convention(
     data: DataSet, subjects: list[SubjectFiles], naming: Naming, regions: str | None, workers: int, is_asking: bool
 ) -> str | None:
-    """Return the convention of the label maps: `regions`, the layout's or that of their values; None without maps."""
+    """Return `regions`, else the layout's convention, else regions from the label values; None without label maps."""
     labels = [subject.label for subject in subjects if subject.label is not None]
     if not labels:
         if naming.label is not None:
             raise InputError(f"--label={naming.label}: matches no label map in {data.root}")
         if regions is not None:
-            raise InputError(f"--regions: {regions}, but no label map in {data.root}; name it with --label=WORDS")
+            raise InputError(f"--regions: no label map in {data.root}; expected --label=WORDS")
         return None
     if (convention := regions or data.convention) is None:
         return from_labels(data.root, labels, workers, is_asking)

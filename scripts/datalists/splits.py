@@ -1,7 +1,6 @@
 """Assign the people of a cohort or a datalist to splits: at random, or by cross-validation folds."""
 
 import re
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,33 +19,25 @@ VALIDATION = 0.1  # default fraction of people for validation
 ALL = "all"  # value of `testing` that reserves everyone
 FOLD_SPLITS = ("training", "validation")  # splits that the folds divide
 IMAGE = {"type": "string", "minLength": 1}
-FOLDS_SCHEMA = {
+FOLD_ENTRY = {
     "type": "object",
-    "required": ["training"],
+    "required": ["fold", "image"],
     "properties": {
-        "training": {
-            "type": "array",
-            "minItems": 1,
-            "items": {
-                "type": "object",
-                "required": ["fold", "image"],
-                "properties": {
-                    "fold": {"type": "integer", "minimum": 0, "maximum": MOST - 1},
-                    "image": {"type": ["string", "array"], "minLength": 1, "minItems": 1, "items": IMAGE},
-                },
-            },
-        }
+        "fold": {"type": "integer", "minimum": 0, "maximum": MOST - 1},
+        "image": {"type": ["string", "array"], "minLength": 1, "minItems": 1, "items": IMAGE},
     },
 }
+FOLD_ENTRIES = {"type": "array", "minItems": 1, "items": FOLD_ENTRY}
+FOLDS_SCHEMA = {"type": "object", "required": ["training"], "properties": {"training": FOLD_ENTRIES}}
 
 
 @dataclass(frozen=True)
 class RandomSplits:
-    """Splits drawn at random.
+    """Random splits.
 
     `validation` and `testing` are numbers of people (int) or fractions from 0 to below 1 (float); a fraction above 0
-    gives at least one person. For `testing`, "all" reserves everyone, and None draws only a validation split. `least`
-    is the smallest number of people for validation.
+    gives at least one person. For `testing`, "all" reserves everyone, and None draws no split for testing. `least` is
+    the smallest number of people for validation.
 
     Raises:
         InputError: an option is invalid or, from `draw`, too few people are left for training or validation.
@@ -60,15 +51,11 @@ class RandomSplits:
     def __post_init__(self) -> None:
         """Validate the options."""
         check_number("seed", self.seed, int, 0)
-        for option, value in {"validation": self.validation, "testing": self.testing}.items():
-            is_number = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-            if is_number or (isinstance(value, float) and 0 <= value < 1):
-                continue
-            if option == "validation" or value not in (None, ALL):
-                words = f", or {ALL}" if option == "testing" else ""
-                raise InputError(
-                    f"--{option}={value}: expected a number of people, or a fraction from 0 to below 1{words}"
-                )
+        for option, value, others in (("validation", self.validation, ()), ("testing", self.testing, (ALL, None))):
+            is_number = type(value) is int and value >= 0
+            if not (is_number or (isinstance(value, float) and 0 <= value < 1) or value in others):
+                expected = ", or ".join(["a number of people", "a fraction from 0 to below 1", *others[:1]])
+                raise InputError(f"--{option}={value}: expected {expected}")
         if self.testing == ALL and self.validation not in (0, VALIDATION):
             raise InputError(f"--validation={self.validation}: cannot be combined with --testing={ALL}")
 
@@ -105,18 +92,17 @@ def _shuffled(people: Sequence[str], seed: int) -> list[str]:
 
 
 def person_finder(pattern: str) -> Callable[[str], str]:
-    """Return a function that takes a subject's name and returns the person, the first group of `pattern`.
+    """Return a function that takes a subject's name and returns the person: the first group of `pattern`, a regex.
 
     Raise an InputError for an invalid pattern; the function raises one for a name without a match or a person.
     """
     try:
         form = re.compile(str(pattern))
+        problem = "" if form.groups else "no group for the person"
     except re.error as error:
-        raise InputError(
-            f"--person={pattern}: not a regular expression ({error}); expected one such as (.+)_v[0-9]+"
-        ) from error
-    if not form.groups:
-        raise InputError(f"--person={pattern}: no group for the person; expected one such as (.+)_v[0-9]+")
+        problem = f"not a regular expression ({error})"
+    if problem:
+        raise InputError(f"--person={pattern}: {problem}; expected one such as (.+)_v[0-9]+")
 
     def find(subject: str) -> str:
         match = form.match(subject)
@@ -139,10 +125,10 @@ def hold_out(
 ) -> dict[str, Any]:
     """Return a datalist in which fold number `fold` is held out in the split `fold_to`, validation or testing.
 
-    `folds` is a file of folds, or a number of random folds. A fold for testing replaces the test subjects of the
-    datalist; `validation` is then the number or fraction of the remaining people for validation (default 0.1). Subjects
-    without a label go to training, or are left out if their person is in validation or testing. `person` is the pattern
-    of a person in a subject's name (by default as in the datalist). The result records the fold under `folds`.
+    `folds` is a file of folds, or a number of random folds. A fold for testing replaces the datalist's test subjects;
+    `validation` is then the number or fraction of the remaining people for validation (default 0.1). Subjects without a
+    label go to training, or are left out if their person is in validation or testing. `person` is as in `person_finder`
+    (by default people are as in the datalist). The result records the fold under `folds`.
 
     Raises:
         InputError: an option is invalid, the datalist is a test fold or a subset, or the fold or the rest is too small.
@@ -160,21 +146,20 @@ def hold_out(
     if "subset" in content:
         raise InputError("--datalist: already a subset; give the whole datalist")
     if person is not None:
-        find = person_finder(person)
-        named = {
-            name: [{**entry, "person": find(entry["subject"])} for entry in content[name]]
-            for name in SPLITS
-            if name in content
+        find, names = person_finder(person), [name for name in SPLITS if name in content]
+        content = {**content} | {
+            name: [{**entry, "person": find(entry["subject"])} for entry in content[name]] for name in names
         }
-        content = {**content, **named}
     entries = {entry["subject"]: entry for name in FOLD_SPLITS for entry in content.get(name, [])}
     person_in = {subject: datalists.person_in(entry) for subject, entry in entries.items()}
     labelled = {subject for subject, entry in entries.items() if "label" in entry} or set(entries)
     people = sorted({person_in[subject] for subject in labelled})
     unlabelled = set(person_in.values()) - set(people)
     if isinstance(folds, str):
-        files = Counter(name for entry in entries.values() for name in _file_names(entry))
-        owners = {name: subject for subject in entries for name in _file_names(entries[subject]) if files[name] == 1}
+        owners: dict[str, str] = {}
+        for subject, entry in entries.items():
+            for name in (PurePosixPath(image).name for image in entry["image"] if image):
+                owners[name] = "" if name in owners else subject  # a repeated name identifies no subject
         fold_of, source = _published_folds(expand_home(folds, f"--folds={folds}"), person_in, labelled, owners)
         unlabelled = {member for member in unlabelled if fold_of.get(member, fold) != fold}
     else:
@@ -182,10 +167,8 @@ def hold_out(
     held = [member for member in people if fold_of.get(member) == fold]
     remaining = [member for member in people if fold_of.get(member, fold) != fold]
     if not held or len(remaining) < BATCH:
-        raise InputError(
-            f"--fold={fold}: people in this fold: {len(held)}, in all others: {len(remaining)}; expected at least 1 in "
-            f"the fold and {BATCH} (one batch) in all others"
-        )
+        problem = f"people in this fold: {len(held)}, in the remaining folds: {len(remaining)}"
+        raise InputError(f"--fold={fold}: {problem}; expected at least 1 and {BATCH} (a batch)")
     parts = {"training": remaining, "validation": held} if validates else random.draw(remaining) | {"testing": held}
     split_of = {member: split for split, members in parts.items() for member in members}
     split_of |= dict.fromkeys(unlabelled, "training")
@@ -205,7 +188,7 @@ def hold_out(
 
 
 def random_folds(number: int, people: Sequence[str], seed: int) -> tuple[dict[str, int], dict[str, Any]]:
-    """Return the fold of each person, drawn by the seed, and the datalist's entries on the source of the folds.
+    """Return the fold of each person, drawn by the seed, and the datalist's record of the source.
 
     Fold sizes differ by at most one person. Raise an InputError for more folds than people.
     """
@@ -215,56 +198,41 @@ def random_folds(number: int, people: Sequence[str], seed: int) -> tuple[dict[st
     return fold_of, {"source": f"assigned at random, seed {seed}"}
 
 
-def _file_names(entry: Mapping[str, Any]) -> list[str]:
-    return [PurePosixPath(image).name for image in entry["image"] if image]
-
-
 def _published_folds(
     path: Path, person_in: Mapping[str, str], labelled: Collection[str], owners: Mapping[str, str]
 ) -> tuple[dict[str, int], dict[str, Any]]:
-    """Return the fold of each person, from a file, and the datalist's entries on the source of the folds.
+    """Return the fold of each person, from a JSON file, and the datalist's record of the source.
 
-    Print how many subjects only the file or only the datalist has. A single visit in the file puts all visits of the
-    person into the fold. Raise an InputError if a person is in two folds, or no labelled subject is in the file.
+    The file is like SwinUNETR's brats21_folds.json or those of MONAI's Auto3DSeg:
+
+        {"training": [{"fold": 0, "image": ["TrainingData/BraTS2021_01146/BraTS2021_01146_flair.nii.gz", ...]}, ...]}
+
+    `owners` maps the name of an image file to the subject. A file without an owner belongs to the subject that its
+    folder names. A visit in the file puts all visits of the person into its fold. Print how many subjects only the file
+    or only the datalist has. Raise an InputError if a person is in two folds, or no labelled subject is in the file.
     """
-    fold_of_subject = _read_folds(path, owners)
     fold_of: dict[str, int] = {}
-    for subject, person in person_in.items():
-        fold = fold_of_subject.get(subject)
-        if fold is not None and fold_of.setdefault(person, fold) != fold:
+    subjects: list[str] = []
+    for entry in _fold_entries(path):
+        image, fold = entry["image"] if isinstance(entry["image"], str) else entry["image"][0], entry["fold"]
+        file = PurePosixPath(image)
+        subjects.append(owners.get(file.name) or file.parent.name)
+        if not subjects[-1]:
+            raise InputError(f"--folds={path}: image {image} is in no folder; expected a folder named as the subject")
+        person = person_in.get(subjects[-1])
+        if person is not None and fold_of.setdefault(person, fold) != fold:
             raise InputError(f"--folds={path}: {person} is in fold {fold_of[person]} and in {fold}")
     outside = [subject for subject in labelled if person_in[subject] not in fold_of]
     if len(outside) == len(labelled):
-        example = next(iter(fold_of_subject))
         problem = f"names none of the labelled subjects of the datalist ({len(labelled)})"
-        raise InputError(f"--folds={path}: {problem}; the first subject in the file is {example}")
-    unknown = fold_of_subject.keys() - person_in.keys()
+        raise InputError(f"--folds={path}: {problem}; the first subject in the file is {subjects[0]}")
     for problem, names in {
         "subjects left out, as their people are in no fold": outside,
-        "subjects in a fold, but not in training or validation of the datalist": unknown,
+        "subjects in a fold, but not in training or validation of the datalist": {*subjects} - person_in.keys(),
     }.items():
         if names:
             show(f"{problem}: {len(names)}, such as {min(names)}")
     return fold_of, {"source": path.name, "sha256": digest(path)}
-
-
-def _read_folds(path: Path, owners: Mapping[str, str]) -> dict[str, int]:
-    """Return the fold of each subject in a JSON file like SwinUNETR's brats21_folds.json or those of MONAI's Auto3DSeg.
-
-        {"training": [{"fold": 0, "image": ["TrainingData/BraTS2021_01146/BraTS2021_01146_flair.nii.gz", ...]}, ...]}
-
-    `owners` maps the file name of an entry's first image to the subject; by default, the image's folder is the subject.
-    """
-    folds: dict[str, int] = {}
-    for entry in _fold_entries(path):
-        image = entry["image"] if isinstance(entry["image"], str) else entry["image"][0]
-        file = PurePosixPath(image)
-        subject = owners.get(file.name) or file.parent.name
-        if not subject:
-            raise InputError(f"--folds={path}: image {image} is in no folder; expected a folder named as the subject")
-        if folds.setdefault(subject, entry["fold"]) != entry["fold"]:
-            raise InputError(f"--folds={path}: {subject} is in fold {folds[subject]} and in {entry['fold']}")
-    return folds
 
 
 def _fold_entries(path: Path) -> list[dict[str, Any]]:

@@ -40,6 +40,7 @@ RECORD = {
     "type": "object",
     "properties": {"state": {"type": "string"}, "last_line": {"type": "string"}, "inputs": {"type": "object"}},
 }
+CODE_USERS = {"monai.bundle", "scripts.run", "scripts.prepare", "scripts.evaluate"}  # datalists keep their splits
 POLL_INTERVAL = 1.0  # seconds
 BAR = re.compile(r"\| *(\S+/\S+) \[[\d:]+<([\d:?]+), [^,\]]+((?:, [^,\]]+)*)\]")  # progress bar of tqdm
 SHOWN = 60  # characters of a line of output
@@ -133,12 +134,12 @@ def _judge(job: StudyJob, output: Path) -> State:
 def inputs_of(job: StudyJob, recorded: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return a job's inputs by name: its command, and digests of the files that its result depends on.
 
-    If the job runs a bundle or scripts.evaluate, the code has a digest, too. `recorded` is an earlier return value; a
-    file whose size and modification time match it is not read again.
+    The code has a digest, too, if the job runs one of `CODE_USERS`. `recorded` is an earlier return value; a file whose
+    size and modification time match it is not read again.
     """
     inputs: dict[str, Any] = {"its command": job.command.words}
     inputs |= {shown(path): _stamp(path, (recorded or {}).get(shown(path))) for path in job.inputs}
-    if {"monai.bundle", "scripts.evaluate"} & set(job.command.program):
+    if CODE_USERS & set(job.command.program):
         digests = "".join(_digest(file, *size_and_time(file)) for file in code_files())
         inputs["the code in common/ or its requirements.txt"] = hashlib.sha256(digests.encode()).hexdigest()
     return inputs

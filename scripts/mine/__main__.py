@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from common.cli import run
 from common.errors import ArgumentError, InputError, check_number, show
-from common.files import check_writable_folder, expand_home, why_no_folder
+from common.files import check_writable_folder, expand_home
 from common.values import flag
 
 
@@ -29,7 +29,8 @@ def mine(
     The plan is OUTPUT/plan.yaml, and its steps are commands that you can run yourself: prepare, datalists, check, train
     and evaluate. Without --yes the command ends after the plan or, in a terminal, asks whether to run it. You may edit
     the file and repeat the command: an existing plan is used as it is, and finished steps are skipped unless their
-    command or input has changed. Outdated datalists, models and scores are moved aside. See docs/how-to/one-command.md.
+    command, input or code has changed. Stale datalists, models and scores are moved aside. See
+    docs/how-to/one-command.md.
 
     Args:
         root: folder of the scans, each subject with a label map, in any layout that python -m scripts.datalists generic
@@ -37,15 +38,15 @@ def mine(
         output: folder of the plan and all results.
         plan: plan to run instead of OUTPUT/plan.yaml, such as an edited copy from a different output folder.
         yes: run the plan without asking.
-        modalities: modalities to use, in channel order, such as T1,FLAIR, also with words of file names, as in python
-            -m scripts.datalists generic; by default the modalities that every subject has.
+        modalities: modalities to use, in channel order, such as T1,FLAIR; words of file names may follow, as in python
+            -m scripts.datalists generic. By default the modalities that every subject has.
         label: words at the end of label maps' names, or a pattern of the names; by default seg, label, mask and so on.
         regions: YAML file that names each region, outermost first; by default one region for each label value.
         person: regular expression whose first group is the person in a subject's name, such as '(.+)_v[0-9]+'.
-        hours: maximum training time; the number of steps follows from the time of a step on this machine.
+        hours: longest training time; the time of a step on this machine gives the number of steps.
         device: cpu or cuda; by default cuda if there is a GPU.
     """
-    from scripts.mine.plan import carry_out, check_plan, read_plan, screen, write_plan  # late: `--help` stays fast
+    from scripts.mine.plan import carry_out, read_plan, screen, write_plan  # late: `--help` stays fast
 
     folder = expand_home(output, f"--output={output}").resolve()
     check_writable_folder(folder, f"--output={output}")
@@ -53,22 +54,17 @@ def mine(
     is_agreed = flag("yes", yes)
     here = folder / "plan.yaml"
     source = here if plan is None else expand_home(plan, f"--plan={plan}")
-    asked = {"modalities": modalities, "label": label, "regions": regions, "person": person}
+    options = {"modalities": modalities, "label": label, "regions": regions, "person": person}
     if plan is None and not here.exists():
         if root is None:
             raise ArgumentError("root", problem="missing", expected="the folder of your scans, or --plan")
-        scans = expand_home(root, f"--root={root}")
-        if not scans.is_dir():
-            raise ArgumentError("root", root, why_no_folder(scans), "a folder of scans")
         from scripts.mine.planning import make_plan
 
-        made = make_plan(scans, asked, float(hours), device)
-        check_plan(made, here)
+        made = make_plan(expand_home(root, f"--root={root}"), options, float(hours), device)
     else:
-        if fixed := [name for name, value in asked.items() if value is not None]:
-            raise InputError(
-                f"--{fixed[0]}", f"no effect on the plan {source}", "an edited plan, or a different --output"
-            )
+        if unused := [name for name, value in options.items() if value is not None]:
+            problem = f"no effect on the existing plan {source}"
+            raise InputError(f"--{unused[0]}", problem, "an edited plan, or a different --output")
         made = read_plan(source)
         if root is not None and str(expand_home(root, root).resolve()) != made["root"]:
             problem = f"the plan {source} is for {made['root']}"
@@ -83,7 +79,7 @@ def mine(
 
 
 def agrees() -> bool:
-    """Ask for confirmation on a terminal; return False without a terminal, and in a cell of a notebook."""
+    """Ask on the terminal whether to run the plan; return False without a terminal, and in a notebook."""
     is_in_notebook = "JPY_PARENT_PID" in os.environ  # whose terminal takes no input
     if is_in_notebook or not (sys.stdin and sys.stdin.isatty() and sys.stdout.isatty()):
         return False

@@ -1,4 +1,4 @@
-"""A plan in YAML: the findings behind it, and the options of each command from scans to scores."""
+"""A plan in YAML, with the options of each command from scans to scores; the jobs that run these commands."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from common.cli import command_line
-from common.configs import parsed
+from common.configs import check_values
 from common.data.cohorts import COHORTS
 from common.data.regions import declaration
 from common.errors import InputError, choice, did_you_mean, show, within
@@ -23,8 +23,8 @@ from scripts.experiments.jobs import CommandLine, Places, StudyJob, shown, text_
 from scripts.experiments.study import check_arguments
 
 HEADER = """\
-# The options of each command that python -m scripts.mine carries out. Edit them, and repeat the command; options not
-# here keep the commands' defaults. `prepare: null` uses the scans as they are. `about` and `seconds` are information.
+# Options of the commands that python -m scripts.mine runs. Edit them, and repeat the command; options that are not here
+# keep the commands' defaults. `prepare: null` uses the scans as they are. `about` and `seconds` are for information.
 """
 EXPECTED = "a plan as python -m scripts.mine writes it"
 OPTIONS_SCHEMA = {"type": "object", "propertyNames": {"pattern": r"^[a-z]\w*$"}}
@@ -58,7 +58,7 @@ def check_plan(plan: Plan, path: Path) -> None:
     """Raise an InputError for an invalid value in a plan that matches `SCHEMA`."""
     from scripts.datalists.__main__ import check, generic  # late imports: slow
     from scripts.prepare.__main__ import prepare
-    from scripts.run import check_early, read_command_line
+    from scripts.run import check_early
 
     with within(path):
         if not Path(plan["root"]).is_dir():
@@ -75,17 +75,24 @@ def check_plan(plan: Plan, path: Path) -> None:
             if foreign := next((name for name in plan[step] if name not in OPTIONS.keys() | extra), None):
                 hint = did_you_mean(foreign, OPTIONS, otherwise=f"see python -m scripts.options {plan['bundle']}")
                 raise InputError(f"{step}.{foreign}: no option{hint}")  # such as `loss`, which could name any function
-            words = [f"--{name}={text}" for name, text in texts_in(plan[step]).items()]
-            check_early(*read_command_line([plan["bundle"], step, *words]))
+            check_early(*run_of(plan, step))
+
+
+def run_of(plan: Plan, step: str) -> tuple[list[str], dict[str, Any]]:
+    """Return the config files and options with which `scripts.run` runs the step train or evaluate."""
+    from scripts.run import read_command_line  # late import: slow
+
+    words = [f"--{name}={text}" for name, text in texts_in(plan[step]).items()]
+    return read_command_line([plan["bundle"], step, *words])
 
 
 def texts_in(options: Mapping[str, Any]) -> dict[str, str]:
-    """Return options as command-line text, sorted, because their order in the file means nothing."""
+    """Return options as command-line text, sorted, because their order in the plan has no meaning."""
     return {name: value if isinstance(value, str) else text_of(value) for name, value in sorted(options.items())}
 
 
 def write_plan(plan: Plan, path: Path) -> None:
-    """Write a plan, unless the file already holds the same plan."""
+    """Write a plan, unless the file has the same plan already, perhaps with the user's comments."""
     if path.exists() and valid_yaml(path, EXPECTED) == plan:
         return
     with atomic_write(path) as file:
@@ -104,47 +111,46 @@ def jobs_of(plan: Plan, output: Path) -> dict[str, StudyJob]:
     jobs: dict[str, StudyJob] = {}
 
     def add(
-        name: str, program: str, places: Mapping[str, Any], inputs: tuple[Path, ...], target: Path, results: Path
+        name: str, program: str, fixed: Mapping[str, Any], inputs: tuple[Path, ...], target: Path, results: Path
     ) -> None:
-        if conflict := next((option for option in plan[name] if option in places), None):
+        if conflict := next((option for option in plan[name] if option in fixed), None):
             raise InputError(f"{name}.{conflict}", "follows from --output", "the plan without it", plan[name][conflict])
-        options = {option: shown(value) for option, value in places.items()} | texts_in(plan[name])
+        options = {option: shown(value) for option, value in fixed.items()} | texts_in(plan[name])
         command, needs = CommandLine(("python", "-m", *program.split()), options), tuple(jobs)[-1:]
         selects = name in ("prepare", "check")
+        if program.startswith("scripts.run "):
+            inputs += tuple(Path(file).resolve() for file in run_of(plan, name)[0])
         jobs[name] = StudyJob(name, name, {}, command, inputs, results, target, needs, selects=selects)
 
     if is_raw:
-        places: dict[str, Any] = {"root": root, "output": data}
-        add("prepare", "scripts.prepare", places, (root,), data / "datalist.json", data)
-    places = {"root": data, "output": listed, "regions": regions}
-    add("datalist", "scripts.datalists generic", places, (regions, data), listed, listed)
-    places = {"datalist": listed, "root": data, "output": output / "check", "fixed": datalist}
-    add("check", "scripts.datalists check", places, (listed, data), datalist, datalist)
-    places = of_data | {"output_dir": training, "ckpt_dir": model.parent, "resume": "auto"}
-    add("train", f"scripts.run {plan['bundle']} train", places, (datalist, data), model, training)
-    places = of_data | {"checkpoint": model, "output_dir": evaluation}
+        fixed: dict[str, Any] = {"root": root, "output": data}
+        add("prepare", "scripts.prepare", fixed, (root,), data / "datalist.json", data)
+    fixed = {"root": data, "output": listed, "regions": regions}
+    add("datalist", "scripts.datalists generic", fixed, (regions, data), listed, listed)
+    fixed = {"datalist": listed, "root": data, "output": output / "check", "fixed": datalist}
+    add("check", "scripts.datalists check", fixed, (listed, data), datalist, datalist)
+    fixed = of_data | {"output_dir": training, "ckpt_dir": model.parent, "resume": "auto"}
+    add("train", f"scripts.run {plan['bundle']} train", fixed, (datalist, data), model, training)
+    fixed = of_data | {"checkpoint": model, "output_dir": evaluation}
     page = evaluation / "evaluation.html"
-    add("evaluate", f"scripts.run {plan['bundle']} evaluate", places, (datalist, data, model), page, evaluation)
+    add("evaluate", f"scripts.run {plan['bundle']} evaluate", fixed, (datalist, data, model), page, evaluation)
     return jobs
 
 
 def screen(plan: Plan, output: Path) -> list[str]:
-    """Summarise a plan on one screen: findings, choices, time and commands."""
-    train, prepare, about = plan["train"], plan["prepare"], plan.get("about", {})
+    """Return a summary of a plan, as lines: findings, choices, time and commands."""
+    values, prepare, about = check_values(*run_of(plan, "train")), plan["prepare"], plan.get("about", {})
     rows = {"scans": plan["root"]} | about | {"regions": declaration(plan["regions"]).replace(",", ", ")}
     rows["prepare"] = "no, as they are"
     if prepare is not None:
         size = "keep their size" if COHORTS[prepare["like"]].space.dof == 6 else "get the template's size"
         edge = prepare.get("spacing", 1)
         rows["prepare"] = f"into the space of {prepare['like']}, where heads {size}; voxels of {edge} mm"
-    rows["network"] = f"SwinUNETR {train.get('model_size', 'small')} from scratch, recipe {train.get('recipe', 'text')}"
-    sizes = {"patch_size": [96] * 3} | train  # a plan may hold a list or text, as a command line does
-    patch, voxel = (
-        " x ".join(f"{edge:g}" for edge in parsed(name, sizes.get(name)) or []) for name in ("patch_size", "spacing")
-    )
+    rows["network"] = f"SwinUNETR {values.model_size} from scratch, recipe {plan['train'].get('recipe', 'text')}"
+    patch, voxel = (" x ".join(f"{edge:g}" for edge in edges or []) for edges in (values.patch_size, values.spacing))
     size = f"of {voxel} mm" if voxel else "as in the files"
-    rows["crops"] = f"{patch} voxels {size}, {train.get('batch_size', 2)} a step"
-    rows["steps"] = f"{train.get('iterations', 50000)}, with a validation every {train.get('val_interval', 500)}"
+    rows["crops"] = f"{patch} voxels {size}, {values.batch_size} a step"
+    rows["steps"] = f"{values.iterations}, with a validation every {values.val_interval}"
     rows["time"] = time_of(plan)
     width = max(map(len, rows)) + 2
     commands = [f"$ {job.command}" for job in jobs_of(plan, output).values()]
@@ -152,9 +158,9 @@ def screen(plan: Plan, output: Path) -> list[str]:
 
 
 def time_of(plan: Plan) -> str:
-    """Return the estimated times of the steps as text; "unknown" if the plan has none.
+    """Describe the estimated times of the steps; "unknown" if the plan has none.
 
-    The time of training is the time of an optimiser step times the number of iterations.
+    The training time is the time of an optimiser step times the number of iterations.
     """
     iterations = plan["train"].get("iterations")
     counts = {"step": iterations if isinstance(iterations, int) else 0}
@@ -166,7 +172,7 @@ def time_of(plan: Plan) -> str:
 
 
 def carry_out(plan: Plan, output: Path) -> None:
-    """Run the unfinished commands of a plan; print the path of the page of scores, and a command for new scans.
+    """Run the unfinished commands of a plan; print the path of the evaluation page, and a command for new scans.
 
     On a desktop, open the page. Raise SystemExit with status 1 if a command fails.
     """
@@ -178,6 +184,7 @@ def carry_out(plan: Plan, output: Path) -> None:
     study = OpenStudy({"title": str(output)}, places, jobs, states_of(jobs, output))
     selected = [name for name in jobs if name in select(study, redo=True)]
     show("", *(f"done before  {name}" for name in jobs if name not in selected))
+    show(*(f"stale        {name}: {state.reason}" for name, state in study.states.items() if state.name == "stale"))
     ended = run_jobs(study, selected, launcher(places, 1, is_shown=True), 1, has_logs=False)
     if any(state.name != "done" for state in ended.values()):
         raise SystemExit(1)

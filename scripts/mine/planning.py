@@ -1,4 +1,4 @@
-"""Make a plan: inspect a folder, decide whether to prepare its scans, and fit training to a machine and time limit."""
+"""Make a plan from a folder of scans, the machine's memory and speed, and a time limit."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -41,10 +41,10 @@ from scripts.datalists.scan import Scan, scan_any
 from scripts.datalists.splits import RandomSplits, person_finder
 
 BUNDLE, RECIPE = "brats_finetune", "robust"
-SHARE = 0.15  # of the people for validation, and the same for testing
+SHARE = 0.15  # fraction of the people for validation, and for testing
 MOST = 50_000  # training steps; paper, section 2.4.2
-VALIDATIONS = (2, 20)  # fewest and most in a training run; they should take at most a quarter of its time
-BATCHES = {"cpu": (1,), "cuda": (1, 2)}  # crops per step; a GPU takes up to the paper's, section 2.4.2
+VALIDATIONS = (2, 20)  # fewest and most in a training run; within these limits, they take a quarter of its time
+BATCHES = {"cpu": (1,), "cuda": (1, 2)}  # crops per step; the paper uses 2, section 2.4.2
 EDGES = (96, 64)  # edges of a crop in voxels, the paper's first
 CONFIGS = ("train", "recipe_robust")
 SPACINGS = (1.0, 4.0)  # mm, range of scripts.prepare
@@ -63,13 +63,13 @@ PREPARED = 2.0  # GiB of memory to prepare a subject
 
 
 class Data(NamedTuple):
-    """The usable content of a folder: subjects with all modalities and a label map, and the people in each split."""
+    """The usable content of a folder."""
 
     root: Path
     naming: Naming
     scan: Scan
-    cases: list[SubjectFiles]
-    people: Mapping[str, Sequence[str]]
+    cases: list[SubjectFiles]  # with all modalities and a label map
+    people: Mapping[str, Sequence[str]]  # by split
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -77,31 +77,31 @@ class Data(NamedTuple):
         return self.scan.modalities
 
     def visits(self, split: str) -> int:
-        """Return the number of a split's visits; a person may have several."""
+        """Return the number of visits in a split; a person may have several."""
         return sum(str(visit.person) in self.people[split] for visit in self.cases)
 
     def case(self, subject: SubjectFiles) -> dict[str, Any]:
-        """Return a subject's name and file paths, as the scan checks take them."""
+        """Return a subject's name and file paths in the form that the scan checks read."""
         files = [str(self.root / subject.files[name]) for name in self.modalities]
         return {"subject": subject.name, "image": files, "label": str(self.root / str(subject.label))}
 
 
 class Fit(NamedTuple):
-    """Training options that fit a machine, the seconds of a step and of an inference window, and the memory as text."""
+    """Training options that fit a machine."""
 
     options: dict[str, Any]
-    step: float
-    window: float
-    memory: str
+    step: float  # seconds of an optimiser step
+    window: float  # seconds of an inference window
+    memory: str  # description of the free memory
 
 
-def make_plan(root: Path, asked: Mapping[str, Any], hours: float, device: str) -> dict[str, Any]:
-    """Make a plan for the scans below `root`; `asked` holds the options modalities, label, regions and person.
+def make_plan(root: Path, options: Mapping[str, Any], hours: float, device: str) -> dict[str, Any]:
+    """Make a plan for the scans below `root` from the command's `options` modalities, label, regions and person.
 
-    Raises an InputError without label maps, for too few people, and if not even the smallest crop fits into memory.
+    Raises an InputError without label maps, for too few people, or if the smallest crop does not fit into memory.
     """
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == AUTO else DEVICE.parse("device", device)
-    data = find(root, asked)
+    data = find(root, options)
     sample = spread(data.cases)
     show(f"measuring {len(sample)} subjects, and a training step on this machine")
     is_raw, evidence = judged([data.case(subject) for subject in sample])
@@ -141,7 +141,7 @@ def make_plan(root: Path, asked: Mapping[str, Any], hours: float, device: str) -
         "bundle": BUNDLE,
         "regions": mapping_of(str(data.scan.convention)),
         "prepare": prepare,
-        "datalist": datalist(data, asked, is_raw=is_raw),
+        "datalist": datalist(data, options["person"], is_raw=is_raw),
         "check": {},
         "train": train,
         "evaluate": {"device": device, "num_workers": train["num_workers"], "cohort": "mine"},
@@ -150,10 +150,10 @@ def make_plan(root: Path, asked: Mapping[str, Any], hours: float, device: str) -
     }
 
 
-def find(root: Path, asked: Mapping[str, Any]) -> Data:
-    """Find and split the labelled subjects of a folder as `scripts.datalists generic` does."""
-    names = naming(asked["modalities"], asked["label"])
-    person, regions = asked["person"], asked["regions"]
+def find(root: Path, options: Mapping[str, Any]) -> Data:
+    """Find and split the labelled subjects of a folder, as `scripts.datalists generic` does."""
+    names = naming(options["modalities"], options["label"])
+    person, regions = options["person"], options["regions"]
     if regions is not None:
         regions = read_regions(expand_home(regions, f"--regions={regions}"), f"--regions={regions}")
     finder = None if person is None else person_finder(person)
@@ -172,7 +172,7 @@ def find(root: Path, asked: Mapping[str, Any]) -> Data:
 
 
 def subjects_in_words(data: Data) -> str:
-    """Return the numbers of subjects, of people in each split and of subjects left out, as text."""
+    """Describe the numbers of subjects, people in each split, and left-out subjects."""
     splits = ", ".join(f"{len(people)} {split}" for split, people in data.people.items())
     left = len(data.scan.visits) - len(data.cases)
     unused = f"; {left} left out, without label map or some modality" if left else ""
@@ -180,7 +180,7 @@ def subjects_in_words(data: Data) -> str:
 
 
 def judged(cases: Sequence[Mapping[str, Any]]) -> tuple[bool, str]:
-    """Return whether scans are raw, and the evidence in words."""
+    """Return whether scans are raw, and a description of the evidence."""
     problems = [problem for case in cases for problem in read_headers(case, "")[0] if problem.check in OFF_GRID]
     if problems:
         return True, "files of a subject on different grids"
@@ -203,31 +203,32 @@ def edges_of(data: Data) -> NDArray[np.float64]:
 
 def preparation(data: Data, edges: Sequence[float]) -> dict[str, Any]:
     """Return the options of `scripts.prepare` for raw scans; the spacing is the geometric mean of `edges`, mm."""
-    labels = {} if data.naming.label is None else {"labels": data.naming.label}
-    patterns = {name: words for name, words in data.naming.spelled.items() if words}
-    has_t1 = {"T1", "T1ce"} & {*data.modalities}
-    return {
-        "like": "brats",  # rigid: heads and lesions keep their size
-        "modalities": ",".join(data.modalities),
-        **({} if has_t1 else {"brain": "none"}),  # deepbet takes T1
-        "spacing": round(float(np.clip(np.prod(edges) ** (1 / 3), *SPACINGS)), 1),
-        **({"patterns": patterns} if patterns else {}),
-        **labels,
-        "jobs": max(1, min(os.cpu_count() or 1, int(free_memory() / 2**30 / PREPARED), len(data.cases))),
-    }
+    return _set(
+        like="brats",  # rigid: heads and lesions keep their size
+        modalities=",".join(data.modalities),
+        brain=None if {"T1", "T1ce"} & {*data.modalities} else "none",  # deepbet needs a T1
+        spacing=round(float(np.clip(np.prod(edges) ** (1 / 3), *SPACINGS)), 1),
+        patterns={name: words for name, words in data.naming.spelled.items() if words} or None,
+        labels=data.naming.label,
+        jobs=max(1, min(os.cpu_count() or 1, int(free_memory() / 2**30 / PREPARED), len(data.cases))),
+    )
 
 
-def datalist(data: Data, asked: Mapping[str, Any], is_raw: bool) -> dict[str, Any]:
-    """Return the options of `scripts.datalists generic`; if `is_raw`, without patterns, as the files get new names."""
-    spelled = {name: data.naming.spelled.get(name, "") for name in data.modalities}
-    names = [name if is_raw or not words else f"{name}={words}" for name, words in spelled.items()]
-    label = {} if is_raw or data.naming.label is None else {"label": data.naming.label}
-    person = {} if asked["person"] is None else {"person": asked["person"]}
-    return {"modalities": ",".join(names), **label, **person, "validation": SHARE, "testing": SHARE}
+def _set(**options: Any) -> dict[str, Any]:
+    """Return the options that are not None."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def datalist(data: Data, person: str | None, is_raw: bool) -> dict[str, Any]:
+    """Return the options of `scripts.datalists generic`; prepared files (`is_raw`) have standard names."""
+    spelled = {} if is_raw else data.naming.spelled
+    names = [f"{name}={spelled[name]}" if name in spelled else name for name in data.modalities]
+    label = None if is_raw else data.naming.label
+    return _set(modalities=",".join(names), label=label, person=person, validation=SHARE, testing=SHARE)
 
 
 def fit_training(data: Data, device: str) -> Fit:
-    """Choose the device's network and the largest crops and batch that fit its memory, and time a step."""
+    """Choose the network for a device and the largest crops and batch that fit into its memory, and time a step."""
     is_gpu = device.startswith("cuda")
     edges = EDGES if is_gpu else EDGES[-1:]
     for edge in edges:
@@ -251,7 +252,7 @@ def fit_training(data: Data, device: str) -> Fit:
 
 
 def training(data: Data, fit: Fit, spacing: Sequence[float], device: str) -> dict[str, Any]:
-    """Return the options of the step `train`, without the number of iterations."""
+    """Return the options of the step `train`, except the numbers of iterations."""
     cores, volumes = os.cpu_count() or 1, len(data.cases) * (len(data.modalities) + 1)
     is_cached = volumes * prod(BRAIN) / prod(spacing) * 4 < CACHED * free_memory()  # float32
     return {

@@ -8,7 +8,7 @@ from common.cli import run
 from common.data.cohorts import COHORTS
 from common.data.layouts.listing import stem_of
 from common.errors import InputError, check_number, choice
-from common.files import expand_home, reporting_path_errors, why_no_folder
+from common.files import expand_home, reporting_path_errors
 from common.literals import names_of
 
 
@@ -51,14 +51,15 @@ def prepare(
             headers; rules choose the remaining series (deploy/README.md).
         labels: words that end the names or paths of label maps, such as lesion_mask, or their pattern, such as
             "masks/*"; by default the usual words, as in python -m scripts.datalists generic; none to leave label
-            maps out. A label map is resampled with the scan whose grid it has, as SUBJECT_seg.nii.gz.
+            maps out. A label map is resampled like the scan on the same grid, to SUBJECT_seg.nii.gz.
         missing: refuse a subject that lacks a modality, or keep it with its available modalities (NIfTI only).
         spacing: edge of the result's voxels in mm, 1 to 4. The models were trained on 1.
         device: cpu or cuda, for the brain extraction.
-        accept: subjects outside the limits whose pictures look right, such as "sub-01,sub-02", or all. They stay
-            accepted as long as their files and the settings stay the same.
-        jobs: subjects at a time; each takes up to 2 GB of memory at 1 mm. With `slurm`, the number of SLURM jobs, each
-            of which prepares its part of the subjects, one at a time.
+        accept: figures to accept outside their limits, if the picture looks right, such as
+            "sub-01:volume,sub-02:FLAIR.coverage". A subject's name alone accepts all its figures, and all accepts
+            everything. Accepted subjects stay accepted until their files or the settings change.
+        jobs: number of subjects prepared in parallel; each takes up to 2 GB of memory at 1 mm. With `slurm`, the number
+            of SLURM jobs; each prepares its share of the subjects one by one.
         slurm: settings of SLURM jobs, named as in submitit, such as "{'slurm_partition': 'cpu', 'cpus_per_task': 2}";
             without them, subjects are prepared on this machine. All nodes must share the folders.
     """
@@ -77,17 +78,17 @@ def prepare(
 
 
 def back(prepared: str, predictions: str, output: str, modality: str | None = None, jobs: int = 1) -> None:
-    """Resample label maps of prepared scans to the grids of the raw scans, as OUTPUT/SUBJECT.nii.gz.
+    """Resample label maps of prepared scans to the raw scans' grids, as OUTPUT/SUBJECT.nii.gz.
 
-    Each voxel gets the label that fills most of it. A label map that fails is reported in one line; the exit status is
-    then 1.
+    Each voxel gets the label that fills most of it. A label map that fails is reported in one line, and the exit status
+    is 1.
 
     Args:
         prepared: output folder of `python -m scripts.prepare`.
         predictions: folder of label maps SUBJECT.nii.gz.
         output: folder for the results; results of changed label maps or preparations are replaced.
-        modality: modality of the raw scans that give the grids; by default the reference.
-        jobs: subjects at a time.
+        modality: modality of the raw scans; by default the reference.
+        jobs: number of label maps resampled in parallel.
     """
     from scripts.prepare.steps import output_folder, send_all
     from scripts.prepare.subjects import RECORD
@@ -95,17 +96,17 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
     check_number("jobs", jobs, int, 1, 1024)
     source = expand_home(prepared, f"--prepared={prepared}")
     maps = expand_home(predictions, f"--predictions={predictions}")
-    for name, folder in (("prepared", source), ("predictions", maps)):
-        with reporting_path_errors(f"--{name}={folder}"):
-            if not folder.is_dir():
-                raise InputError(f"--{name}={folder}: {why_no_folder(folder)}; expected a folder")
+    with reporting_path_errors(f"--predictions={predictions}", "a folder of label maps"):
+        paths = sorted(maps.iterdir())
+    with reporting_path_errors(f"--prepared={prepared}", "the output folder of scripts.prepare"):
+        has_subjects = any((folder / RECORD).is_file() for folder in source.iterdir())
     files: dict[str, Path] = {}
-    for path in sorted(maps.iterdir()):
+    for path in paths:
         if (subject := stem_of(path.name)) and (first := files.setdefault(subject, path)) != path:
             raise InputError(f"--predictions={predictions}: {first.name} and {path.name}; expected one label map")
     if not files:
         raise InputError(f"--predictions={predictions}: no label map; expected files SUBJECT.nii.gz")
-    if not any((folder / RECORD).is_file() for folder in source.iterdir()):
+    if not has_subjects:
         raise InputError(f"--prepared={prepared}: no prepared subject; expected the output folder of scripts.prepare")
     outcomes = send_all(files, source, output_folder(output, maps, source), modality, jobs)
     if not all(outcome.is_usable for outcome in outcomes):

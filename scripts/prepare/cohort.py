@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import SimpleITK as sitk  # noqa: N813, the field's name for it
 import yaml
@@ -44,13 +45,14 @@ def prepare_cohort(
     settings: Settings,
     output: Path,
     jobs: int,
-    accepted: Collection[str] = (),
+    accepted: Mapping[str, Collection[str]] = MappingProxyType({}),
     array: JobArray | None = None,
 ) -> list[Outcome]:
     """Prepare subjects, write datalist.json, quality.csv and overview.html, and return an outcome for each subject.
 
-    Subjects with unchanged files and settings are not prepared again; accepted ones stay accepted. Subjects that fail,
-    or are outside their limits and not accepted, are left out of datalist.json, and their folders are hidden.
+    `accepted` maps subjects to the figures that may be outside their limits. Subjects with unchanged files and settings
+    are not prepared again, and stay accepted. Subjects that fail, or are outside their limits and not accepted, are
+    left out of datalist.json, and their folders are hidden.
     """
     with claimed("output", output):
         foreign = None if read(output) else next((name for name in FILES if (output / name).exists()), None)
@@ -66,7 +68,7 @@ def prepare_cohort(
         outcomes = {subject.name: Outcome(subject.name, fault=subject.fault) for subject in subjects if subject.fault}
         show(*outcomes.values())
         work = {
-            subject.name: partial(prepare_one, subject, settings, output, subject.name in accepted)
+            subject.name: partial(prepare_one, subject, settings, output, accepted.get(subject.name, ()))
             for subject in subjects
             if not subject.fault
         }
@@ -88,21 +90,20 @@ def prepare_cohort(
 def run_in_processes(
     work: Mapping[str, Callable[[], Outcome]], jobs: int, unit: str, array: JobArray | None = None
 ) -> list[Outcome]:
-    """Do the work of each subject in `jobs` processes with equal shares of the cores, or in SLURM jobs.
+    """Do the work of each subject in `jobs` processes that share the cores, or in SLURM jobs.
 
-    A subject's failure becomes an outcome, but a full disk or failed SLURM job raises. `unit` labels the progress bar.
+    A failing subject becomes an outcome; a full disk or a failed SLURM job raises. `unit` labels the progress bar.
     """
     items = list(work.items())
     if array is not None:
         done = array.map(partial(_attempt, None), items, unit)
-        show(*filter(None, done))
     else:
         threads = max(1, (os.cpu_count() or 1) // jobs)
         done = map_in_processes(partial(_attempt, threads), items, jobs, unit, on_result=show)
     why = "killed its process twice, probably for lack of memory; use fewer --jobs"
-    killed = {name: Outcome(name, fault=why) for name, outcome in zip(work, done, strict=True) if outcome is None}
-    show(*killed.values())
-    return [outcome or killed[name] for name, outcome in zip(work, done, strict=True)]
+    outcomes = [outcome or Outcome(name, fault=why) for name, outcome in zip(work, done, strict=True)]
+    show(*(outcome for outcome in outcomes if array is not None or outcome.fault == why))
+    return outcomes
 
 
 def _attempt(threads: int | None, item: tuple[str, Callable[[], Outcome]]) -> Outcome:

@@ -57,7 +57,7 @@ def holds_dicom(folder: Path) -> bool:
 def choose_scans(
     folder: Path, modalities: Sequence[str], requested: Mapping[str, str]
 ) -> tuple[dict[str, SeriesScan], list[str]]:
-    """Choose a series for each modality in a folder with one study, by deploy/README.md; return scans and remarks.
+    """Choose a series of a study for each modality, by the rules in deploy/README.md; return the scans and remarks.
 
     `requested` maps a modality to a series number or UID. The series need not share a frame of reference, because they
     are registered later. Raises an InputError that asks for --series if the evidence is unclear.

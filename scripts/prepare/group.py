@@ -40,7 +40,7 @@ class Spread(NamedTuple):
 
 
 def spreads(figures: Mapping[str, Figures]) -> list[Spread]:
-    """Return a `Spread` for each figure over all subjects, or over the subjects with the modality that it concerns."""
+    """Return a `Spread` for each figure of the subjects, and for each figure of each modality."""
     by_figure: dict[tuple[str, str], Spread] = {}
     for subject, of_subject in figures.items():
         for modality, figure, value, lowest, highest in rows(of_subject):

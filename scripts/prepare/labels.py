@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.scan_checks import label_counts, read_scan
+from common.data import scan_checks
 from common.errors import InputError
 from common.prepare.volumes import Grid, Volume
 
@@ -13,16 +13,19 @@ MOST = 64  # labels in a map; a file with more is probably an image
 
 
 def read_labels(path: Path, expected: Grid | None = None, of: str = "the prepared scans") -> Volume:
-    """Read a label map; raise an InputError for an image, a damaged file, or a grid that differs from `expected`."""
-    image, voxels = read_scan(path)
-    if expected is not None and not Grid(voxels.shape, image.affine).is_same(expected):
-        shape, here = (" x ".join(map(str, edges)) for edges in (voxels.shape, expected.shape))
-        raise InputError(f"{path}: wrong grid ({shape} voxels); expected the grid of {of} ({here})")
-    values, _ = label_counts(voxels)
-    if not np.isfinite(values).all() or (values != values.round()).any() or values.min() < 0 or values.max() > HIGHEST:
-        raise InputError(
-            f"{path}: values from {values.min():.7g} to {values.max():.7g}; expected whole numbers from 0 to {HIGHEST}"
-        )
-    if len(values) > MOST:
-        raise InputError(f"{path}: {len(values)} different values; expected a label map")
-    return Volume(voxels.astype(np.uint8 if values.max() < 256 else np.uint16), np.asarray(image.affine))
+    """Read a label map as uint8 or uint16; raise an InputError for an image, a damaged file or an unexpected grid.
+
+    Messages call `expected` the grid of `of`.
+    """
+    image, voxels = scan_checks.read_scan(path)
+    if expected is not None:
+        grids = (voxels.shape, image.affine), (expected.shape, expected.affine)
+        scan_checks.raise_problem(scan_checks.grid_problem(str(path), *grids, of))
+    values, _ = scan_checks.label_counts(voxels)
+    scan_checks.raise_problem(scan_checks.label_problem(str(path), values))
+    labels = scan_checks.whole_labels(values)
+    if min(labels) < 0 or max(labels) > HIGHEST:
+        raise InputError(f"{path}: labels from {min(labels)} to {max(labels)}; expected 0 to {HIGHEST}")
+    if len(labels) > MOST:
+        raise InputError(f"{path}: {len(labels)} different values; expected a label map")
+    return Volume(np.rint(voxels).astype(np.uint8 if max(labels) < 256 else np.uint16), np.asarray(image.affine))

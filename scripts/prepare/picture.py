@@ -20,9 +20,9 @@ PERIOD = 800  # milliseconds of each picture of a flicker
 
 
 def draw(prepared: Prepared, path: Path, title: str, labels: NDArray[Any] | None = None) -> None:
-    """Draw the heads, skull included, in planes through the middle of the brain as a PNG file.
+    """Draw the heads with skull, in three planes through the middle of the brain, as a PNG file.
 
-    Labels [x, y, z] are outlined, and the planes go through the middle of the labels; labels of only 0 are ignored.
+    Labels [x, y, z] above 0, if any, are outlined, and the planes go through their middle.
     """
     outlines = {TEMPLATE: prepared.template, BRAIN: prepared.brain}
     legend = {"template": TEMPLATE, "brain found": BRAIN}
@@ -30,25 +30,22 @@ def draw(prepared: Prepared, path: Path, title: str, labels: NDArray[Any] | None
         outlines[LABELS] = labels > 0
         legend["labels"] = LABELS
     rows = {modality: _panels(prepared, modality, outlines) for modality in prepared.heads}
-    _write(path, [_pixels(rows, legend, title)])
+    _write(path, [rows], legend, title)
 
 
 def draw_flicker(prepared: Prepared, reference: str, path: Path, title: str) -> None:
-    """Draw the reference and each registered modality in turn, as an animated PNG: parts that move are not aligned."""
-    moving = [modality for modality in prepared.heads if modality != reference]
-    turns = (dict.fromkeys(moving, reference), {modality: modality for modality in moving})
+    """Draw an animated PNG of the reference and each registered modality in turn: misaligned parts move."""
+    outlines = {BRAIN: prepared.brain}
+    registered = [modality for modality in prepared.heads if modality != reference]
     frames = [
-        {
-            f"{reference}, {modality}": _panels(prepared, drawn, {BRAIN: prepared.brain})
-            for modality, drawn in turn.items()
-        }
-        for turn in turns
+        {f"{reference}, {modality}": _panels(prepared, drawn or modality, outlines) for modality in registered}
+        for drawn in (reference, None)
     ]
-    _write(path, [_pixels(rows, {"brain found": BRAIN}, title) for rows in frames])
+    _write(path, frames, {"brain found": BRAIN}, title)
 
 
 def _panels(prepared: Prepared, modality: str, outlines: Mapping[str, NDArray[Any]]) -> list[NDArray[np.uint8]]:
-    """Return three planes of a head, through the middle of the last mask in `outlines` (masks by colour)."""
+    """Return three planes of a head, through the middle of the last mask in `outlines` (a mask for each colour)."""
     head = prepared.heads[modality]
     steps = np.sign(np.diag(head.affine)[:3]).astype(int)
     ras = tuple(slice(None, None, step) for step in steps)  # axes towards right, anterior and superior
@@ -61,7 +58,7 @@ def _panels(prepared: Prepared, modality: str, outlines: Mapping[str, NDArray[An
 
 
 def draw_labels(scan: Volume, labels: Volume, path: Path, title: str, convention: str) -> None:
-    """Draw a scan and the outlines of its labelled regions, in planes through the largest labelled slice, as a PNG."""
+    """Draw a scan and the outlines of its regions, in planes through the largest labelled slice, as a PNG file."""
     head, affine = canonical(scan.array, scan.affine)
     values, _ = canonical(labels.array, labels.affine)
     shades, regions = colours(convention), regions_of(convention)
@@ -72,17 +69,17 @@ def draw_labels(scan: Volume, labels: Volume, path: Path, title: str, convention
         name: [panel(levels, plane, at, spacing, drawn, round(INCHES * DOTS)) for plane, at in planes]
         for name, drawn in {"scan": {}, "labels": outlines}.items()
     }
-    _write(path, [_pixels(rows, shades, title)])
+    _write(path, [rows], shades, title)
 
 
-def _pixels(rows: Mapping[str, Sequence[NDArray[Any]]], legend: Mapping[str, str], title: str) -> NDArray[np.uint8]:
+def _write(
+    path: Path, frames: Sequence[Mapping[str, Sequence[NDArray[Any]]]], legend: Mapping[str, str], title: str
+) -> None:
+    """Write a PNG file of labelled rows of panels; several frames make an animated PNG file."""
     from common.drawing import pixels_of  # slow imports
     from common.inference.pictures import figure_of
 
-    return pixels_of(figure_of(rows, legend=legend, title=title, inches=INCHES), DOTS)
-
-
-def _write(path: Path, frames: Sequence[NDArray[np.uint8]]) -> None:
-    """Write a picture as a PNG file, or several pictures as an animated PNG file."""
+    figures = (figure_of(rows, legend=legend, title=title, inches=INCHES) for rows in frames)
+    pixels = [pixels_of(figure, DOTS) for figure in figures]
     with atomic_write(path) as file:
-        file.write_bytes(png(*frames, period=PERIOD))
+        file.write_bytes(png(*pixels, period=PERIOD))

@@ -13,7 +13,7 @@ from common.data.layouts.subjects import DataSet
 from common.data.modalities import SPELLINGS
 from common.data.volumes import forms_of, open_volume
 from common.errors import InputError, show
-from common.files import digest, reporting_path_errors, why_no_folder
+from common.files import digest, reporting_path_errors
 from common.prepare.volumes import Volume, read_volume
 from scripts.prepare.dicom import SeriesScan, choose_scans, holds_dicom
 
@@ -31,17 +31,15 @@ class NiftiScan:
 
     def digest(self) -> str:
         """Return the SHA-256 of the file; raise an InputError if the file cannot be read."""
-        try:
+        with reporting_path_errors(str(self.file), "a file that can be read"):
             return digest(self.file)
-        except OSError as error:
-            raise InputError(f"{self.file}: cannot be read: {error.strerror}") from error
 
     def read(self) -> Volume:
         """Return the volume; see `read_volume`."""
         return read_volume(self.file)
 
     def record(self) -> dict[str, Any]:
-        """Return the scan's path, and a header with the scan's grid, for label maps on this grid."""
+        """Return the scan's path, and the header bytes that state its grid, in hexadecimal digits, for records."""
         return {"file": str(self.file.absolute()), "forms": forms_of(open_volume(self.file)).hex()}
 
 
@@ -85,9 +83,7 @@ def find_subjects(
         spelled[BRAIN] = words_of(masks, f"--brain={masks}")
     named = NO_LABELS if labels == "none" else labels and words_of(labels, f"--labels={labels}")
     naming = Naming((*modalities, *spelled), spelled, named)
-    with reporting_path_errors(str(root)):
-        if not root.is_dir():
-            raise InputError(f"{root}: {why_no_folder(root)}; expected a folder of raw scans")
+    with reporting_path_errors(str(root), "a folder of raw scans"):
         listing = list_images(root)
         data = read_layout(listing, naming, states_regions=True)
         idle = [name for name, files in listing.tops.items() if not files and name not in data.subjects]
@@ -159,12 +155,12 @@ def _subject(
         cure = f"a scan of {name}, or a pattern that leaves it out (--brain={masks})"
         fault = fault or f"the brain mask {data.subjects[name].files[BRAIN]} belongs to no scan; expected {cure}"
     elif masks is not None and BRAIN not in paths:
-        fault = fault or f"no file; expected one brain mask (--brain={masks})"
+        fault = fault or f"no brain mask; expected one file (--brain={masks})"
     elif missing and not keeps_missing:
         cure = "name it with --patterns, or accept its absence with --missing=keep"
         fault = fault or f"{missing[0]}: no file; expected one file ({cure})"
     elif len(missing) == len(modalities):
-        fault = fault or f"none of {', '.join(modalities)}; expected one file at least"
+        fault = fault or f"no file of {', '.join(modalities)}; expected at least one"
     if fault:
         return Subject(name, fault=fault)
     chosen = {modality: paths[modality] for modality in modalities if modality in paths}

@@ -1,6 +1,6 @@
-"""Prepare raw scans, and resample label maps to raw grids: steps shared by `scripts.prepare` and `scripts.segment`.
+"""Prepare raw scans, and resample label maps to raw grids, for `scripts.prepare` and `scripts.segment`.
 
-Error messages here name options, so both commands must use the same names for them.
+Messages name options, so both commands must give an option the same name.
 """
 
 import shlex
@@ -15,12 +15,13 @@ from common.dicom.series.choice import parse_series_option
 from common.errors import InputError, check_number, choice, shortened, show
 from common.files import check_writable_folder, expand_home, reporting_path_errors
 from common.made import Results
+from common.prepare.figures import LIMITS
 from common.prepare.subject import Settings
 from common.values import DEVICE
 from scripts.arrays import array_of
 from scripts.prepare.cohort import prepare_cohort, run_in_processes
 from scripts.prepare.scans import PAGE, find_subjects
-from scripts.prepare.subjects import RECORD, Outcome, send_back
+from scripts.prepare.subjects import RECORD, Outcome, figure_name, send_back
 
 
 def prepare_scans(
@@ -50,7 +51,7 @@ def prepare_scans(
     keeps_missing = choice("missing", missing, {"refuse": False, "keep": True})
     masks = settings.brain if "*" in settings.brain else None
     subjects = find_subjects(root, names, patterns or {}, requested, labels, keeps_missing, masks)
-    accepted = accepted_of(accept, [subject.name for subject in subjects])
+    accepted = accepted_of(accept, [subject.name for subject in subjects], names)
     array = None if slurm is None else array_of(slurm, output, "prepare", jobs)
     outcomes = prepare_cohort(subjects, settings, output, jobs, accepted, array)
     _report(outcomes, f"prepared: {output / PAGE}")
@@ -62,8 +63,7 @@ def send_all(
 ) -> list[Outcome]:
     """Resample the label maps of prepared subjects to the grids of their raw scans, and print a summary.
 
-    An undamaged result stays if the record in `target` names the same label map and preparation, because the user may
-    have corrected the result by hand.
+    An undamaged result of the same label map and preparation stays, because the user may have corrected it by hand.
     """
     source = origin.read(next(iter(files.values())).parent) or {"checkpoints": {}, "settings": {}}
     stated = {name: origin.stated(source, name) for name in origin.FACTS}
@@ -81,14 +81,25 @@ def send_all(
     return outcomes
 
 
-def accepted_of(accept: str | None, subjects: Sequence[str]) -> list[str]:
-    """Return the subjects in `--accept`: none for None, all for "all"; raise an InputError for unknown names."""
+def accepted_of(accept: str | None, subjects: Sequence[str], modalities: Sequence[str]) -> dict[str, set[str]]:
+    """Return the accepted figures by subject. `accept` lists SUBJECT (all its figures) and SUBJECT:FIGURE, or is "all".
+
+    Raise an InputError for an unknown subject or figure.
+    """
+    figures = {*LIMITS["subject"], *(figure_name(name, figure) for name in modalities for figure in LIMITS["modality"])}
     if accept is None or accept == "all":
-        return [] if accept is None else [*subjects]
-    names = [accept] if accept in subjects else str(accept).split(",")
-    if unknown := [name for name in names if name not in subjects]:
-        raise InputError(f"--accept={unknown[0]}: no such subject; expected some of {shortened(subjects)}, or all")
-    return names
+        return {} if accept is None else dict.fromkeys(subjects, figures)
+    choices = {f"{subject}:{figure}": (subject, {figure}) for subject in subjects for figure in figures}
+    choices |= {subject: (subject, figures) for subject in subjects}
+    accepted: dict[str, set[str]] = {}
+    for text in [accept] if accept in choices else str(accept).split(","):
+        if text not in choices:
+            has_subject = text.rpartition(":")[0] in subjects
+            kind, names = ("figure", sorted(figures)) if has_subject else ("subject", subjects)
+            raise InputError(f"--accept={text}: no such {kind}; expected some of {shortened(names, 12)}, or all")
+        subject, values = choices[text]
+        accepted.setdefault(subject, set()).update(values)
+    return accepted
 
 
 def output_folder(output: str, *sources: Path) -> Path:
@@ -106,7 +117,7 @@ def _report(outcomes: Sequence[Outcome], done: str) -> None:
     """Print remarks and a summary."""
     show(*(f"{outcome.name}: remark: {remark}" for outcome in outcomes for remark in outcome.remarks))
     failed = [outcome.name for outcome in outcomes if outcome.fault]
-    outside = [outcome.name for outcome in outcomes if outcome.is_left_out]
+    outside = [outcome.acceptance for outcome in outcomes if outcome.is_left_out]
     new = sum(outcome.is_new for outcome in outcomes)
     counts = [
         f"{new} new",

@@ -1,12 +1,12 @@
-"""Prepare a subject into a folder that appears atomically, and resample label maps to the grids of the raw scans."""
+"""Prepare a subject's folder atomically, and resample label maps to the grids of raw scans."""
 
 import os
 import platform
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +19,7 @@ from common.data.scan_checks import copy_problem, raise_problem, read_headers, r
 from common.data.volumes import affine_in, is_label_map, write_volume
 from common.errors import InputError
 from common.files import digest, reporting_path_errors, valid_json, write_json
-from common.prepare.figures import Figures, outside
+from common.prepare.figures import Figures, outside, rows
 from common.prepare.resampling import labels_on, resample
 from common.prepare.subject import Prepared, Settings, prepare_subject
 from common.prepare.volumes import Grid, Volume, check_grid, check_transform, read_volume, to_transform
@@ -30,7 +30,7 @@ from scripts.prepare.scans import NiftiScan, Subject
 RECORD = "prepare.json"
 LEFT_OUT = ".left_out"  # folder in the output for subjects left out; readers skip hidden folders
 WORK = ".prepare"  # folder in the output for unfinished work
-LABELS = "seg"  # suffix of label maps, as in BraTS
+LABELS, BRAIN = "seg", "brain"  # label maps (suffix as in BraTS) and brain masks, in digests
 FORMAT = 8  # version of the method; a new number prepares all subjects again
 STRIPPED = "{} is already skull-stripped: its brain was used"
 COMPRESSION = 1  # level; 6 takes five times as long and saves a tenth
@@ -64,13 +64,14 @@ SCHEMA = {"type": "object", "required": [*ENTRIES], "properties": ENTRIES | LATE
 class Outcome:
     """The outcome for a subject or label map: new or done before, outside some limits, or failed (`fault`).
 
-    Subjects outside their limits are left out of the datalist until the user accepts them. `remarks` concern the choice
-    of DICOM series, orientations and skull stripping.
+    A subject is left out of the datalist until the user accepts its `figures` outside the limits, which `outside`
+    describes. `remarks` concern the choice of DICOM series, orientations and skull stripping.
     """
 
     name: str
     is_new: bool = False
     outside: tuple[str, ...] = ()
+    figures: tuple[str, ...] = ()
     is_accepted: bool = False
     fault: str = ""
     remarks: tuple[str, ...] = ()
@@ -84,13 +85,23 @@ class Outcome:
 
     @property
     def is_left_out(self) -> bool:
-        """Whether the figures keep the subject out of the datalist."""
+        """Whether the datalist lacks the subject because of its figures."""
         return bool(self.outside) and not self.is_accepted
 
     @property
     def is_usable(self) -> bool:
-        """Whether the subject has a result to use: it did not fail and was not left out."""
+        """Whether the subject has a usable result: it did not fail and was not left out."""
         return not self.fault and not self.is_left_out
+
+    @property
+    def acceptance(self) -> str:
+        """The value of `--accept` that accepts the figures outside their limits."""
+        return ",".join(f"{self.name}:{figure}" for figure in self.figures)
+
+
+def figure_name(modality: str, figure: str) -> str:
+    """Return a figure's name in `--accept`, such as volume or FLAIR.coverage."""
+    return f"{modality}.{figure}" if modality else figure
 
 
 def scan_file(subject: str, modality: str) -> str:
@@ -109,42 +120,39 @@ def picture_file(subject: str) -> str:
 
 
 def flicker_file(subject: str) -> str:
-    """Return the file name of the picture that shows the reference and the registered modalities in turn."""
+    """Return the file name of the picture that alternates between the reference and the registered modalities."""
     return f"{subject}_flicker.png"
 
 
 def folder_of(output: Path, subject: str, is_left_out: bool) -> Path:
-    """Return the folder of a subject: in the hidden folder `LEFT_OUT` of the output if left out, else in the output."""
+    """Return a subject's folder; that of a left-out subject is in the hidden folder `LEFT_OUT`."""
     return output / LEFT_OUT / subject if is_left_out else output / subject
 
 
-def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted: bool) -> Outcome:
+def prepare_one(subject: Subject, settings: Settings, output: Path, accepted: Collection[str] = ()) -> Outcome:
     """Prepare a subject from `find_subjects`, unless its files and settings are unchanged; return the outcome.
 
-    `is_accepted` allows figures outside their limits. Raises InputError if a scan cannot be prepared or the folder
-    cannot be written.
+    `accepted` names the figures (`figure_name`) that may be outside their limits. Raises InputError if a scan cannot be
+    prepared or the folder cannot be written.
     """
     start = time.monotonic()
     scans, remarks = subject.scans(settings.modalities)
     settings = replace(settings, modalities=tuple(name for name in settings.modalities if name in scans))
-    masks = {LABELS: subject.labels, "brain": subject.brain}
-    digests = {modality: scan.digest() for modality, scan in scans.items()}
+    masks = {name: NiftiScan(file) for name, file in ((LABELS, subject.labels), (BRAIN, subject.brain)) if file}
+    digests = {name: scan.digest() for name, scan in {**scans, **masks}.items()}
     wanted: dict[str, Any] = {
+        "subject": subject.name,
         "format": FORMAT,
         "settings": {**asdict(settings), "modalities": list(settings.modalities)},
-        "digests": digests | {name: NiftiScan(file).digest() for name, file in masks.items() if file is not None},
+        "digests": digests,
     }
-    files = [scan.file for scan in scans.values() if isinstance(scan, NiftiScan)]
-    remarks += _remarks(*files, *filter(None, masks.values()))
-    made = [mask_file(subject.name), *(scan_file(subject.name, name) for name in wanted["digests"] if name != "brain")]
+    remarks += _remarks(*(scan.file for scan in {**scans, **masks}.values() if isinstance(scan, NiftiScan)))
+    made = [mask_file(subject.name), *(scan_file(subject.name, name) for name in digests if name != BRAIN)]
     for is_out in (False, True):
         folder = folder_of(output, subject.name, is_out)
         if (earlier := _earlier(folder, made, wanted)) is not None:
-            figures = tuple(outside(Figures(**earlier["figures"]), earlier.get("cause", "")))
-            remarks = earlier.get("remarks", remarks)
-            outcome = Outcome(
-                subject.name, outside=figures, is_accepted=is_accepted or not is_out, remarks=tuple(remarks)
-            )
+            outcome = _outcome(earlier, accepted)
+            outcome = replace(outcome, is_accepted=outcome.is_accepted or not is_out)
             _move(folder, output, subject.name, outcome.is_left_out)
             return outcome
     volumes = {modality: scan.read() for modality, scan in scans.items()}
@@ -159,9 +167,7 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
     prepared = prepare_subject(volumes, settings, brain)
     remarks += [STRIPPED.format(settings.reference)] if prepared.is_stripped else []
     resampled = None if labels is None else labels_on(labels, settings.grid, prepared.matrices[drawn_on])
-    seconds = round(time.monotonic() - start, 1)
     record = {
-        "subject": subject.name,
         **wanted,
         "reference": settings.reference,
         "preparation": settings.describe(prepared.is_stripped),
@@ -170,22 +176,43 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
             modality: {**scan.record(), "sha256": digests[modality], **_grid_record(volumes[modality].grid)}
             for modality, scan in scans.items()
         },
-        "labels": None if subject.labels is None else {**NiftiScan(subject.labels).record(), "drawn_on": drawn_on},
+        "labels": None if labels is None else {**masks[LABELS].record(), "drawn_on": drawn_on},
         "remarks": remarks,
         "figures": asdict(prepared.figures),
         "cause": prepared.cause,
         "versions": {name: version(name) for name in VERSIONS} | {"python": platform.python_version()},
-        "seconds": seconds,
+        "seconds": round(time.monotonic() - start, 1),
     }
-    figures = tuple(outside(prepared.figures, prepared.cause))
-    outcome = Outcome(subject.name, True, figures, is_accepted, remarks=tuple(remarks), seconds=seconds)
-    with _appearing(output, subject.name, outcome.is_left_out) as folder:
-        _write(folder, subject.name, prepared, settings, record, resampled)
+    outcome = replace(_outcome(record, accepted), is_new=True, seconds=record["seconds"])
+    new = output / WORK / f"{subject.name}.{os.getpid()}"
+    try:
+        new.mkdir(parents=True)
+        _write(new, subject.name, prepared, settings, record, resampled)
+        _move(new, output, subject.name, outcome.is_left_out)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
     return outcome
 
 
+def _outcome(record: Mapping[str, Any], accepted: Collection[str]) -> Outcome:
+    """Return the outcome of an earlier run, from the subject's record."""
+    figures = Figures(**record["figures"])
+    names = [
+        figure_name(modality, figure)
+        for modality, figure, value, lowest, highest in rows(figures)
+        if not lowest <= value <= highest
+    ]
+    return Outcome(
+        record["subject"],
+        outside=tuple(outside(figures, record.get("cause", ""))),
+        figures=tuple(names),
+        is_accepted={*names} <= {*accepted},
+        remarks=tuple(record.get("remarks", ())),
+    )
+
+
 def _remarks(*files: Path) -> list[str]:
-    """Return a line for each file with a header that leaves the orientation ambiguous."""
+    """Return a line for each file with an ambiguous orientation in its header."""
     return [str(problem) for problem in read_headers({"image": files}, "")[0] if problem.check == "orientation"]
 
 
@@ -199,7 +226,7 @@ def _grid_of(record: Mapping[str, Any]) -> Grid:
 
 
 def _drawn_on(file: str, labels: Volume, volumes: Mapping[str, Volume], reference: str) -> str:
-    """Return the modality on whose grid a label map is, the reference first; raise an InputError if there is none."""
+    """Return the modality that shares a label map's grid, the reference first; raise an InputError if there is none."""
     for modality in sorted(volumes, key=lambda name: name != reference):
         if labels.grid.is_same(volumes[modality].grid):
             return modality
@@ -227,18 +254,6 @@ def _write(
     write_json(folder / RECORD, {**record, "transforms": transforms})
 
 
-@contextmanager
-def _appearing(output: Path, subject: str, is_left_out: bool) -> Iterator[Path]:
-    """Context manager: yield a temporary folder, which becomes the subject's folder if the block succeeds."""
-    new = output / WORK / f"{subject}.{os.getpid()}"
-    try:
-        new.mkdir(parents=True)
-        yield new
-        _move(new, output, subject, is_left_out)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-
-
 def leave_out(output: Path, subject: str) -> None:
     """Move a subject's earlier results, if any, to the hidden folder `LEFT_OUT`."""
     if (output / subject).is_dir():
@@ -254,7 +269,7 @@ def check_made_here(folder: Path) -> None:
 def _move(source: Path, output: Path, subject: str, is_left_out: bool) -> None:
     """Move a subject's folder to its path by `folder_of`; replace earlier results, but keep the user's own files."""
     target = folder_of(output, subject, is_left_out)
-    made = re.compile(rf"{re.escape(subject)}_(\w+\.(nii\.gz|tfm)|flicker\.png)")
+    made = re.compile(rf"{re.escape(subject)}(_\w+\.(nii\.gz|tfm)|(_flicker)?\.png)|{re.escape(RECORD)}")
     with reporting_path_errors(str(target)):
         target.parent.mkdir(exist_ok=True)
         for earlier in (folder_of(output, subject, is_out) for is_out in (False, True)):
@@ -266,8 +281,7 @@ def _move(source: Path, output: Path, subject: str, is_left_out: bool) -> None:
                     doomed.unlink()
                 else:
                     for path in doomed.iterdir():
-                        is_made = made.fullmatch(path.name) or path.name in (RECORD, picture_file(subject))
-                        if not is_made and not (source / path.name).exists():
+                        if not made.fullmatch(path.name) and not (source / path.name).exists():
                             path.rename(source / path.name)  # the user's files, such as notes
                     shutil.rmtree(doomed)
         if source != target:
@@ -275,7 +289,7 @@ def _move(source: Path, output: Path, subject: str, is_left_out: bool) -> None:
 
 
 def _earlier(folder: Path, files: Sequence[str], wanted: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the record of a subject's earlier results; None if it differs from `wanted` or a file is unreadable."""
+    """Return the record of a subject's earlier results; None if it differs from `wanted` or a file is damaged."""
     try:
         record = read_record(folder)
         if any(record.get(key) != value for key, value in wanted.items()):
@@ -299,7 +313,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def raw_scan(prepared: Path, name: str, modality: str) -> Volume:
-    """Return a scan on its raw grid: from its file or, for DICOM or a moved file, resampled from the prepared scan."""
+    """Return a raw scan: read from its file or, for DICOM or a moved file, resampled from the prepared scan."""
     record = read_record(prepared / name)
     source = record["sources"][modality]
     if Path(file := source.get("file", "")).is_file():
@@ -310,13 +324,13 @@ def raw_scan(prepared: Path, name: str, modality: str) -> Volume:
 
 
 def send_back(file: Path, name: str, prepared: Path, output: Path, modality: str | None) -> Outcome:
-    """Resample a label map of prepared scans to the grid of a raw scan, and write OUTPUT/SUBJECT.nii.gz.
+    """Resample a prepared subject's label map to the grid of a raw scan, and write OUTPUT/SUBJECT.nii.gz.
 
     `modality` selects the raw scan (default: the reference). Raises InputError if the subject was not prepared, the
     label map is not on the prepared grid, the raw scan has changed, or different software wrote the target.
     """
     if not (prepared / name).is_dir():
-        raise InputError(f"not among the subjects of {prepared}; expected a label map of one of them")
+        raise InputError(f"no such subject in {prepared}; expected the label map of a prepared subject")
     record = read_record(prepared / name)
     if record.get("subject") != name:
         raise InputError(

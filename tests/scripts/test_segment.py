@@ -111,7 +111,7 @@ def test_what_cannot_be_prepared_is_named_without_an_option_of_the_preparation_a
     file = untrained("atlas_finetune", tmp_path / "model.pt", modalities=["T1", "PD"])
     odd = untrained("atlas_finetune", tmp_path / "odd.pt", modalities=["T 1"])
     for options, message in (
-        ({"scans": f"{scans}/b"}, f"^{scans}/b: no such folder; expected a folder of raw scans$"),
+        ({"scans": f"{scans}/b"}, f"^{scans}/b: No such file or directory; expected a folder of raw scans$"),
         ({"scans": str(scans)}, f"^{scans}: no file of PD "),
         ({"scans": str(scans), "checkpoint": odd}, r"^modalities \['T 1'\]: expected different names"),
         (
@@ -216,7 +216,7 @@ def test_a_subject_without_the_modality_of_the_grid_is_one_line(segmented, tmp_p
 @pytest.mark.parametrize(("like", "warns"), [("ukb", True), ("atlas", False), (None, False)])
 def test_a_space_that_is_not_of_the_bundle_is_warned_of(tmp_path, capsys, like, warns):
     file = untrained("atlas_finetune", tmp_path / "model.pt")
-    with pytest.raises(InputError, match="no such folder"):
+    with pytest.raises(InputError, match="No such file or directory"):
         segment(str(tmp_path / "raw"), "atlas_finetune", str(tmp_path / "out"), file, like)
     line = f"warning: --like=ukb: expected atlas, unless {file} was trained on scans like ukb\n"
     assert capsys.readouterr().err == (line if warns else "")

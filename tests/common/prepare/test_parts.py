@@ -1,6 +1,7 @@
 """Reading, figures, limits, brain extraction and registration, each against a reference of its own."""
 
 import gzip
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -278,6 +279,22 @@ def test_a_registration_is_never_less_similar_than_the_headers(monkeypatch):
     far[0, 3] = 100
     monkeypatch.setattr(registration, "_by_ants", lambda *_, **__: far)
     np.testing.assert_array_equal(register(head, head, 6, head.array > 0, [far]), np.eye(4))
+
+
+@pytest.mark.parametrize("is_failing", [False, True])
+def test_ants_may_fail_at_a_start_and_not_where_the_scans_fit_best(monkeypatch, is_failing):
+    head, _ = textured(np.eye(4))
+    far = np.eye(4)
+    far[0, 3] = 1000  # no overlap
+
+    def by_ants(fixed, moving, dof, start, mask=None, **_):
+        if is_failing if mask is not None else start is far:
+            raise RuntimeError("Registration failed with error code 1")
+        return start
+
+    monkeypatch.setattr(registration, "_by_ants", by_ants)
+    with pytest.raises(RuntimeError) if is_failing else nullcontext():
+        np.testing.assert_array_equal(register(head, head, 6, head.array > 0, [far]), np.eye(4))
 
 
 def test_deepbet_without_a_brain_is_one_line():

@@ -161,7 +161,7 @@ def test_findings_are_in_the_order_of_the_datalist_and_subjects_in_error_are_lef
         ({"workers": -1}, "workers=-1: expected a whole number from 0"),
         ({"fixed": "HERE/list.json"}, "list.json: the same file as --datalist"),
         ({"fixed": "HERE/root/s0/t1.nii.gz"}, "s0/t1.nii.gz: not JSON"),
-        ({"accept": "emptymask"}, "--accept=emptymask: unknown check; expected some of missing, unreadable"),
+        ({"accept": "emptymask"}, "accept=emptymask: expected one of missing, unreadable"),
         (
             {"output": "HERE/list.json/out"},
             "list.json/out: list.json: a file; expected a folder that can be written to",

@@ -93,7 +93,7 @@ def test_the_folds_can_come_from_a_file(own, tmp_path, capsys):
         ([("0", "a/b")], r"\$.training\[0\].fold = .0.: '0' is not of type 'integer'"),
         ([(1000, "a/b")], r"\$.training\[0\].fold = 1000: 1000 is greater than the maximum of 999"),
         ([(0, "sub-01/a"), (1, "sub-01/b")], "sub-01 is in fold 0 and in 1"),
-        ([(0, "sub-01/a")], "--fold=0: people in this fold: 1, in all others: 0; expected at least"),
+        ([(0, "sub-01/a")], "--fold=0: people in this fold: 1, in the remaining folds: 0; expected at least"),
         ([(0, "sub-99/a")], r"\(13\); the first subject in the file is sub-99"),
     ],
 )

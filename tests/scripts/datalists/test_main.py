@@ -111,7 +111,7 @@ def test_participants_are_counted_at_each_step(biobank, capsys):
     kept = [f"{person}_2_0" for person in range(1000000, 1000005)] + ["1000004_3_0", "1000005_3_0"]
     assert everybody(content) == kept
     printed = capsys.readouterr().out
-    assert "with T1 and FLAIR: 9 of 10 people, 11 of 12 visits\n" in printed
+    assert "with T1, FLAIR: 9 of 10 people, 11 of 12 visits\n" in printed
     assert "with 6 slices or more in each: 6 of 9 people, 7 of 11 visits\n" in printed
     assert "left out: 1000005_2_0: too few slices with signal (5 in T1); expected at least 6\n" in printed
     assert "left out: 1000006_2_0: too few slices with signal (5 in T1, 5 in FLAIR); expected at least 6\n" in printed

@@ -85,6 +85,10 @@ def test_timepoints_named_t1_and_t2_are_no_modalities(data):
     ("make", "layout"),
     [
         (fill_wmh, "folders"),
+        (
+            lambda data: fill(data, "S{n}/T1.nii.gz", "", labels=["S{n}/seg.nii.gz", "S{n}/S{n}_T1_lesion.nii.gz"]),
+            "folders",
+        ),
         (lambda data: fill(data, "{n}/{kind}_T1.nii.gz", "run-1", "run-2"), "folders"),
         (lambda data: fill(data, "site/{n}/{n}_{kind}.nii.gz", "T1", "FLAIR"), "folders"),
         (lambda data: fill(data, "{kind}/{n}_T1.nii.gz", "raw", "raw_bet"), "folders"),

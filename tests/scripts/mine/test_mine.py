@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
+from common.data.layouts.names import Naming
 from scripts.experiments.engine import states_of
 from scripts.mine import planning
 from scripts.mine.__main__ import agrees
@@ -78,8 +79,8 @@ def test_a_small_network_on_a_cpu_trains_on_coarse_voxels(raw, monkeypatch, devi
     monkeypatch.setattr(planning, "gpu_in_words", str)
     fit = planning.Fit({"patch_size": [64] * 3, "batch_size": 1}, 1.0, 0.3, "")
     monkeypatch.setattr(planning, "fit_training", lambda *_: fit)
-    asked = dict.fromkeys(("modalities", "label", "regions", "person"))
-    plan = planning.make_plan(raw, asked, 1.0, device)
+    options = dict.fromkeys(("modalities", "label", "regions", "person"))
+    plan = planning.make_plan(raw, options, 1.0, device)
     assert plan["train"].get("spacing") == spacing
     assert plan["prepare"]["spacing"] == 4.0, "the stored scans keep their detail"
 
@@ -88,6 +89,15 @@ def test_time_is_planned_for_all_visits_of_a_person():
     cases = [SimpleNamespace(person=person) for person in (1, 1, 1, 2)]
     data = planning.Data(None, None, None, cases, {"training": ["2"], "validation": ["1"], "testing": ["3"]})
     assert [data.visits(split) for split in data.people] == [1, 3, 0]
+
+
+def test_words_of_file_names_are_in_the_plan():
+    naming = Naming(("T1", "FLAIR", "T2"), {"T1": "", "FLAIR": "pre/FLAIR"}, "lesion")
+    data = planning.Data(None, naming, SimpleNamespace(modalities=naming.modalities), [], {})
+    shares = {"validation": 0.15, "testing": 0.15}
+    stated = {"modalities": "T1=,FLAIR=pre/FLAIR,T2", "label": "lesion"}
+    assert planning.datalist(data, None, is_raw=False) == stated | shares
+    assert planning.datalist(data, "(.+)_v", is_raw=True) == {"modalities": "T1,FLAIR,T2", "person": "(.+)_v"} | shares
 
 
 def carried_out(output, plan, folder):
@@ -102,7 +112,7 @@ def carried_out(output, plan, folder):
     return result.stdout
 
 
-def test_a_plan_is_carried_out_once_and_what_it_changes_again(planned, tmp_path):
+def test_a_plan_is_carried_out_once_and_what_it_changes_again(planned, tmp_path, monkeypatch):
     """Edited to take the heads as they are: to prepare one takes a quarter of a minute of a core."""
     source, _ = planned
     output, plan = tmp_path / "out", read_plan(source / "plan.yaml") | {"prepare": None}
@@ -118,6 +128,15 @@ def test_a_plan_is_carried_out_once_and_what_it_changes_again(planned, tmp_path)
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("done before") == 4
     assert model.stat().st_mtime_ns == written
+
+    jobs = jobs_of(plan, output)
+    configs = [path.name for path in jobs["train"].inputs if path.suffix == ".yaml"]
+    assert configs == ["train.yaml", "recipe_robust.yaml"]
+    with monkeypatch.context() as patch:
+        patch.setattr("scripts.experiments.engine.code_files", list)
+        states = states_of(jobs, output)
+    assert [state.name for state in states.values()] == ["done"] * 2 + ["stale"] * 2
+    assert states["train"].reason == "the code in common/ or its requirements.txt changed"
 
     plan["train"] = dict(reversed(plan["train"].items()))  # the same
     plan["evaluate"]["overlap"] = 0.25
@@ -168,6 +187,13 @@ def test_a_wrong_plan_is_refused_before_any_work(planned, tmp_path, change, line
         screen(read_plan(file), tmp_path)
 
 
+def test_the_screen_states_the_defaults_of_the_plans_bundle(planned, tmp_path):
+    plan = read_plan(planned[0] / "plan.yaml") | {"bundle": "atlas_finetune", "train": {"patch_size": "64,64,32"}}
+    lines = screen(plan, tmp_path)
+    assert "crops     64 x 64 x 32 voxels as in the files, 4 a step" in lines
+    assert "steps     600 epochs, with a validation every 5 epochs" in lines
+
+
 def test_a_relative_folder_of_scans_is_that_of_the_reader(planned, raw, tmp_path, monkeypatch):
     file = edited(tmp_path / "plan.yaml", read_plan(planned[0] / "plan.yaml") | {"root": raw.name})
     monkeypatch.chdir(raw.parent)
@@ -194,13 +220,16 @@ def test_bad_input_is_one_line_and_leaves_nothing(raw, planned, tmp_path):
     new = tmp_path / "new"
     for words, line in (
         ([f"--output={new}"], "--root: missing; expected the folder of your scans, or --plan"),
-        ([tmp_path / "none", f"--output={new}"], f"--root={tmp_path / 'none'}: no such folder"),
+        (
+            [tmp_path / "none", f"--output={new}"],
+            f"--root={tmp_path / 'none'}: No such file or directory; expected a folder of scans",
+        ),
         ([empty, f"--output={new}"], f"--root={empty}: no data set of a known layout"),
         ([bare, f"--output={new}"], f"--root={bare}: no label map to learn from; expected "),
         ([tmp_path / "three", f"--output={new}"], "people with T1 and a label map: 3; expected 4 or more"),
         ([raw, f"--output={new}", "--hours=0"], "--hours=0: expected a number from 0.01"),
         ([raw, f"--output={new}", "--device=gpu"], "--device=gpu: expected "),
-        ([raw, f"--output={output}", "--modalities=T1"], "--modalities: no effect on the plan "),
+        ([raw, f"--output={output}", "--modalities=T1"], "--modalities: no effect on the existing plan "),
         ([bare, f"--output={output}"], f"--root={bare}: the plan "),
         ([f"--plan={tmp_path / 'none.yaml'}", f"--output={new}"], f"{tmp_path / 'none.yaml'}: No such file"),
     ):

@@ -1,6 +1,5 @@
 """Label maps back on the raw grids."""
 
-import json
 import shutil
 
 import nibabel
@@ -13,7 +12,16 @@ from common.files import read_json, write_json
 from scripts.prepare.__main__ import back
 from scripts.prepare.subjects import RECORD, read_record, send_back
 
-FIGURES = {"reference": "T1", "subject": {}, "modalities": {}}
+GRID = {"shape": [4, 4, 4], "affine": np.eye(4).tolist()}
+
+
+def write_record(folder, **changes):
+    """Write the record of the subject a, whose T1 lies on the prepared grid."""
+    folder.mkdir(exist_ok=True)
+    record = {"subject": "a", "reference": "T1", "sources": {"T1": GRID}, "grid": GRID}
+    record |= {"figures": {"reference": "T1", "subject": {}, "modalities": {}}}
+    record |= {"transforms": {"T1": {"matrix": GRID["affine"]}}}
+    write_json(folder / RECORD, record | changes)
 
 
 @pytest.fixture
@@ -31,7 +39,7 @@ def test_the_command_writes_to_the_raw_grid_of_a_modality(cohort, run_prepare, p
         nibabel.save(mask, tmp_path / f"maps/{name}.nii.gz")
     result = run_prepare("back", *(f"--{name}={value}" for name, value in places.items()), "--modality=FLAIR")
     assert result.returncode == 1
-    assert f"nobody: not among the subjects of {cohort.folder / 'out'}" in result.stdout
+    assert f"nobody: no such subject in {cohort.folder / 'out'}" in result.stdout
     raw = nibabel.load(cohort.folder / "raw" / cohort.subject / f"{cohort.subject}_FLAIR.nii.gz")
     back = nibabel.load(tmp_path / f"b/{cohort.subject}.nii.gz")
     assert back.shape == raw.shape
@@ -100,9 +108,7 @@ def test_what_is_wrong_for_all_is_one_line(cohort, places, tmp_path):
     ],
 )
 def test_a_matrix_that_leads_nowhere_is_refused(tmp_path, matrix, message):
-    grid = {"shape": [4, 4, 4], "affine": np.eye(4).tolist()}
-    record = {"reference": "T1", "sources": {"T1": grid}, "figures": FIGURES, "grid": grid}
-    (tmp_path / RECORD).write_text(json.dumps(record | {"transforms": {"T1": {"matrix": matrix}}}))
+    write_record(tmp_path, transforms={"T1": {"matrix": matrix}})
     with pytest.raises(InputError, match=message):
         read_record(tmp_path)
 
@@ -119,11 +125,8 @@ def test_a_matrix_that_leads_nowhere_is_refused(tmp_path, matrix, message):
     ],
 )
 def test_forms_that_are_missing_or_of_another_place_are_refused(tmp_path, forms, message):
-    grid = {"shape": [4, 4, 4], "affine": np.eye(4).tolist()}
-    source = grid | {"file": str(tmp_path / "moved.nii.gz")} | ({} if forms is None else {"forms": forms})
-    record = {"subject": "a", "reference": "T1", "sources": {"T1": source}, "figures": FIGURES, "grid": grid}
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / RECORD).write_text(json.dumps(record | {"transforms": {"T1": {"matrix": grid["affine"]}}}))
+    source = GRID | {"file": str(tmp_path / "moved.nii.gz")} | ({} if forms is None else {"forms": forms})
+    write_record(tmp_path / "a", sources={"T1": source})
     nibabel.save(nibabel.Nifti1Image(np.ones((4, 4, 4), np.uint8), np.eye(4)), tmp_path / "a.nii.gz")
     with pytest.raises(InputError, match=message):
         send_back(tmp_path / "a.nii.gz", "a", tmp_path, tmp_path / "out", None)
@@ -131,10 +134,7 @@ def test_forms_that_are_missing_or_of_another_place_are_refused(tmp_path, forms,
 
 
 def test_a_record_without_its_reference_is_named_and_not_an_option(tmp_path):
-    grid = {"shape": [4, 4, 4], "affine": np.eye(4).tolist()}
-    record = {"subject": "a", "reference": "T9", "sources": {"T1": grid}, "figures": FIGURES, "grid": grid}
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / RECORD).write_text(json.dumps(record | {"transforms": {"T1": {"matrix": grid["affine"]}}}))
+    write_record(tmp_path / "a", reference="T9")
     with pytest.raises(InputError, match=r"a/prepare\.json: the reference T9: not prepared; expected one of T1$"):
         send_back(tmp_path / "a.nii.gz", "a", tmp_path, tmp_path / "out", None)
     (tmp_path / "a").rename(tmp_path / "b")

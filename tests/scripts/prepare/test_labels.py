@@ -38,10 +38,10 @@ def test_a_label_map_goes_to_the_template_and_back(cohort, tmp_path):
     ("voxels", "message"),
     [
         (np.ones((2, 2, 2, 2), np.uint8), "shape 2 x 2 x 2 x 2; expected three dimensions"),
-        (np.full((2, 2, 2), 0.5, np.float32), "values from 0.5 to 0.5; expected whole numbers"),
-        (np.full((2, 2, 2), 65536, np.int32), "values from 65536 to 65536; expected whole numbers from 0 to 65535"),
+        (np.full((2, 2, 2), 0.5, np.float32), "label 0.5; expected whole numbers as labels"),
+        (np.full((2, 2, 2), 65536, np.int32), "labels from 65536 to 65536; expected 0 to 65535"),
         (np.arange(125, dtype=np.int16).reshape(5, 5, 5), "125 different values; expected a label map"),
-        (np.ones((5, 6, 7), np.uint8), "wrong grid (5 x 6 x 7 voxels); expected the grid of the prepared"),
+        (np.ones((5, 6, 7), np.uint8), "shape 5 x 6 x 7; expected 4 x 4 x 4, that of the prepared scans"),
     ],
 )
 def test_what_is_no_label_map_on_the_grid_is_refused(tmp_path, voxels, message):

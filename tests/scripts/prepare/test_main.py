@@ -11,6 +11,14 @@ from scripts.prepare.steps import accepted_of
 from tests.support import one_line
 
 
+@pytest.fixture
+def minimal(tmp_path):
+    """The required options, and a subject with an empty file."""
+    (tmp_path / "raw/a").mkdir(parents=True)
+    (tmp_path / "raw/a/a_T1.nii.gz").write_bytes(b"")
+    return {"root": str(tmp_path / "raw"), "output": str(tmp_path / "out"), "like": "atlas"}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -20,6 +28,10 @@ from tests.support import one_line
         ({"brain": "bet"}, "--brain=bet: expected one of deepbet, none, a pattern such as *_brain.nii.gz"),
         ({"spacing": 0.5}, "--spacing=0.5: expected a number from 1 to 4"),
         ({"accept": "a,b"}, "--accept=b: no such subject; expected some of a, or all"),
+        (
+            {"accept": "a:size"},
+            "--accept=a:size: no such figure; expected some of T1.coverage, T1.information, agr",
+        ),
         ({"patterns": {"T2": "*"}}, "T2 is not one of the modalities T1"),
         (
             {"patterns": {"T1": "*_t1w.nii.gz"}},
@@ -28,58 +40,57 @@ from tests.support import one_line
         ({"device": "cuda"}, "--device=cuda: available GPUs: 0; expected cpu"),
     ],
 )
-def test_a_bad_option_is_refused(tmp_path, monkeypatch, options, message):
+def test_a_bad_option_is_refused(tmp_path, minimal, monkeypatch, options, message):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    (tmp_path / "raw/a").mkdir(parents=True)
-    (tmp_path / "raw/a/a_T1.nii.gz").write_bytes(b"")
-    given = {"root": str(tmp_path / "raw"), "output": str(tmp_path / "out"), "like": "atlas", **options}
     with pytest.raises(InputError) as error:
-        prepare(**given)
+        prepare(**minimal | options)
     assert message in f"--{one_line(error).removeprefix('--')}"
     assert not (tmp_path / "out").exists()
 
 
-def test_names_that_look_like_numbers_can_be_accepted(tmp_path, run_prepare):
+def test_names_that_look_like_numbers_can_be_accepted(minimal, run_prepare):
     """Those of UK Biobank: Python reads 1234567_20252_2_0 as a number."""
-    (tmp_path / "raw/a").mkdir(parents=True)
-    (tmp_path / "raw/a/a_T1.nii.gz").write_bytes(b"")
-    options = [f"--root={tmp_path / 'raw'}", f"--output={tmp_path / 'out'}", "--like=atlas"]
+    options = [f"--{name}={value}" for name, value in minimal.items()]
     result = run_prepare(*options, "--accept=1234567_20252_2_0")
     assert "error: --accept=1234567_20252_2_0: no such subject; expected some of a, or all" in result.stderr
-    assert accepted_of("a,b", ["a,b", "c"]) == ["a,b"], "a name with a comma"
 
 
-def test_places_that_cannot_be_are_refused(tmp_path):
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a/a_T1.nii.gz").write_bytes(b"")
-    with pytest.raises(InputError, match=r"^nowhere: no such folder; expected a folder of raw scans"):
-        prepare(root="nowhere", output=str(tmp_path / "out"), like="atlas")
+def test_figures_are_accepted_by_subject():
+    figures = {"overlap", "volume", "scale", "agreement", "T1.coverage", "T1.information"}
+    for accept, expected in {
+        "a:b,c:volume,c:T1.coverage": {"a:b": figures, "c": {"volume", "T1.coverage"}},
+        "d,e": {"d,e": figures},
+        "d,e:scale": {"d,e": {"scale"}},
+        "all": {"a:b": figures, "c": figures, "d,e": figures},
+    }.items():
+        assert accepted_of(accept, ["a:b", "c", "d,e"], ["T1"]) == expected, accept
+
+
+def test_places_that_cannot_be_are_refused(tmp_path, minimal):
+    with pytest.raises(InputError, match=r"^nowhere: No such file or directory; expected a folder of raw scans"):
+        prepare(**minimal | {"root": "nowhere"})
     with pytest.raises(InputError, match="lies in"):
-        prepare(root=str(tmp_path), output=str(tmp_path / "out"), like="atlas")
+        prepare(**minimal | {"root": str(tmp_path)})
 
 
-def test_a_page_of_another_origin_is_not_replaced(tmp_path):
-    (tmp_path / "raw/a").mkdir(parents=True)
-    (tmp_path / "raw/a/a_T1.nii.gz").write_bytes(b"")
+def test_a_page_of_another_origin_is_not_replaced(tmp_path, minimal):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/overview.html").write_text("mine")
     with pytest.raises(
         InputError, match=r"overview\.html: not written by scripts\.prepare \(no made\.json\); expected"
     ):
-        prepare(root=str(tmp_path / "raw"), output=str(tmp_path / "out"), like="atlas")
+        prepare(**minimal)
     assert (tmp_path / "out/overview.html").read_text() == "mine"
 
 
-def test_readers_are_told_of_a_preparation_that_was_interrupted(tmp_path, monkeypatch, capsys):
-    (tmp_path / "raw/a").mkdir(parents=True)
-    (tmp_path / "raw/a/a_T1.nii.gz").write_bytes(b"")
+def test_readers_are_told_of_a_preparation_that_was_interrupted(tmp_path, minimal, monkeypatch, capsys):
     out = tmp_path / "out"
     for interrupted in (True, False):
         with monkeypatch.context() as patch:
             if interrupted:
                 patch.setattr("scripts.prepare.cohort.run_in_processes", lambda *_: signal.raise_signal(signal.SIGINT))
             with pytest.raises(KeyboardInterrupt if interrupted else SystemExit):
-                prepare(root=str(tmp_path / "raw"), output=str(out), like="atlas")
+                prepare(**minimal)
         capsys.readouterr()
         list_images(out)
         warning = f"warning: {out}: incomplete: its command has not finished: python "

@@ -139,16 +139,21 @@ def test_a_subject_outside_its_limits_is_left_out_until_it_is_accepted(cohort, c
     folder_of(output, "lacking", is_left_out=True).parent.mkdir()
     (output / "lacking").rename(folder_of(output, "lacking", is_left_out=True))
     with_overlap(folder_of(output, "lacking", is_left_out=True), 0.5)
-    for more, is_left_out in (((), True), (("--accept=lacking",), False), ((), False)):
+    for more, is_left_out in (
+        ((), True),
+        (("--accept=lacking:volume",), True),
+        (("--accept=lacking:overlap",), False),
+        ((), False),
+    ):
         result = copy.repeat(*more)
         assert result.returncode == 1, "broken fails"
         assert f"overlap 0.5; expected 0.925 to 1; {'left out' if is_left_out else 'accepted'}\n" in result.stdout
         assert f"0 new, 2 done before, 1 failed (broken), {is_left_out:d} outside limits" in result.stdout
-        assert ("if their pictures are right: --accept=lacking\n" in result.stdout) is is_left_out
+        assert ("if their pictures are right: --accept=lacking:overlap\n" in result.stdout) is is_left_out
         names = [cohort.subject] if is_left_out else [cohort.subject, "lacking"]
         assert all(found == names for found in found_by_readers(output))
         page = (output / "overview.html").read_text()
-        assert ("repeat the command with --accept=lacking" in page) is is_left_out
+        assert ("repeat the command with --accept=lacking:overlap" in page) is is_left_out
         pictures = re.findall(r'src="(\S+\.png)"', page)
         flickers = [picture.endswith("_flicker.png") for picture in pictures]
         assert flickers == [False, True, False], "lacking has no FLAIR"
@@ -163,7 +168,7 @@ def test_results_with_a_damaged_record_are_made_again(cohort, copy, monkeypatch)
     settings = read_record(copy.output / "lacking")["settings"] | {"modalities": ("T1", "FLAIR")}
 
     def repeat():
-        return subjects.prepare_one(subject, Settings(**settings), copy.output, is_accepted=False)
+        return subjects.prepare_one(subject, Settings(**settings), copy.output)
 
     assert not repeat().is_new
     with_overlap(copy.output / "lacking", "high")
@@ -171,9 +176,15 @@ def test_results_with_a_damaged_record_are_made_again(cohort, copy, monkeypatch)
         repeat()
 
 
-def test_results_of_others_are_warned_of(copy):
+def test_done_subjects_stay_leftovers_of_a_killed_run_go_and_other_subjects_are_named(cohort, copy):
     shutil.copytree(copy.output / "lacking", copy.output / "gone")
+    record = copy.output / cohort.subject / "prepare.json"
+    before = record.stat().st_mtime_ns
+    (copy.output / ".prepare/someone.unfinished/new").mkdir(parents=True)
     result = copy.repeat()
+    assert "0 new, 2 done before, 1 failed" in result.stdout
+    assert record.stat().st_mtime_ns == before
+    assert not (copy.output / ".prepare").exists()
     line = f"warning: {copy.output} also has gone, of earlier runs, not in datalist.json"
     assert line in result.stderr.splitlines()
 
@@ -211,13 +222,3 @@ def test_a_wrong_brain_is_left_out_when_it_is_prepared_and_what_fails_later_leav
     assert result.returncode == 1
     assert not (output / "P1").exists()
     assert json.loads((output / "datalist.json").read_text())["testing"] == []
-
-
-def test_what_is_done_stays_and_leftovers_of_a_killed_run_go(cohort, copy):
-    folder = copy.output
-    before = (folder / cohort.subject / "prepare.json").stat().st_mtime_ns
-    (folder / ".prepare/someone.unfinished/new").mkdir(parents=True)
-    result = copy.repeat()
-    assert "0 new, 2 done before, 1 failed" in result.stdout
-    assert (folder / cohort.subject / "prepare.json").stat().st_mtime_ns == before
-    assert not (folder / ".prepare").exists()
