@@ -147,9 +147,11 @@ def _values(image: Dataset, name: str) -> NDArray[np.float32]:
         raise _unreadable(image, name, error) from None
     if high not in (None, bits - 1):
         raise InputError(f"{name}: HighBit {high} with BitsStored {bits}; expected {bits - 1}")
-    if image.PhotometricInterpretation != "MONOCHROME2" or slope < 0 or "ModalityLUTSequence" in image:
-        expected = "MONOCHROME2, no negative RescaleSlope and no ModalityLUTSequence"
+    if image.PhotometricInterpretation != "MONOCHROME2" or "ModalityLUTSequence" in image:
+        expected = "MONOCHROME2 and no ModalityLUTSequence"
         raise InputError(f"{name}: colour, inverted or lookup-table images; expected {expected}")
+    if slope <= 0:
+        raise InputError(f"{name}: RescaleSlope {slope:g}; expected a positive number")
     if bits <= 8 and image.get("LossyImageCompression") == "01":  # for viewing only: each slice has its own scale
         raise InputError(f"{name}: {bits} bits, compressed with loss; expected the scanner's values")
     if stored.shape != _size(image, name):
