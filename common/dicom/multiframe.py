@@ -20,7 +20,6 @@ ENHANCED_ATTRIBUTES = (  # image attributes that `frames_of` reads
     *GROUPS,
     "NumberOfFrames",
     "AcquisitionDateTime",
-    "PulseSequenceName",
     "EchoPulseSequence",
     "EchoPlanarPulseSequence",
     "ContrastBolusAgentSequence",
@@ -75,7 +74,6 @@ def _add_single_frame_attributes(frame: Dataset) -> None:
     attributes = {
         "EchoTime": _as_ds(frame.get("EffectiveEchoTime")),
         "InversionTime": _as_ds(frame.get("InversionTimes")),
-        "SequenceName": frame.get("PulseSequenceName"),
         "ScanningSequence": _scanning_sequence(frame),
         **_contrast_agent(frame),
         "BodyPartExamined": _body_part(frame),

@@ -8,7 +8,8 @@ import os
 import re
 import warnings
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -251,21 +252,14 @@ def _study_uid(path: Path) -> str:
 def _read_headers(path: Path) -> tuple[list[Dataset], bool]:
     """Return the headers of a file's frames (several only for enhanced MR), and whether the file has voxels."""
     image, has_voxels = _open(path, [*KEYWORDS, *ENHANCED_ATTRIBUTES])
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom's warnings quote values
-            return [_with_keywords(frame) for frame in frames_of(image or Dataset())], has_voxels
-    except InputError:
-        raise
-    except Exception as error:  # pydicom raises many types, and their messages quote values
-        raise _unreadable(error) from None
+    with _without_values():
+        return [_with_keywords(frame) for frame in frames_of(image or Dataset())], has_voxels
 
 
 def _open(path: Path, keywords: Sequence[str]) -> tuple[Dataset | None, bool]:
     """Read attributes of a DICOM file, None if the file is not DICOM; also return whether the file has voxels."""
     try:
-        with warnings.catch_warnings(), path.open("rb") as file:
-            warnings.simplefilter("ignore")
+        with _without_values(), path.open("rb") as file:
             check_inflated(path)
             image = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*keywords])
             if image.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
@@ -279,14 +273,19 @@ def _open(path: Path, keywords: Sequence[str]) -> tuple[Dataset | None, bool]:
         if _may_be_an_image(path):  # from an interrupted export, or damaged
             raise InputError(f"contains a DICOM file that is empty or damaged ({path.stat().st_size} bytes)") from None
         return None, False
-    except InputError:
+
+
+@contextmanager
+def _without_values() -> Iterator[None]:
+    """Context manager: suppress pydicom's warnings, and withhold the messages of its errors; both quote values."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (InputError, InvalidDicomError):
         raise
     except Exception as error:
-        raise _unreadable(error) from None
-
-
-def _unreadable(error: Exception) -> InputError:
-    return InputError(f"contains a DICOM file that cannot be read ({type(error).__name__})")
+        raise InputError(f"contains a DICOM file that cannot be read ({type(error).__name__})") from None
 
 
 def _may_be_an_image(path: Path) -> bool:

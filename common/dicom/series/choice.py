@@ -254,15 +254,10 @@ def _as_requested(candidate: Candidate, modality: str) -> Candidate:
     return replace(candidate, words=None, evidence=evidence, requested=True)
 
 
-def parse_series_option(text: str | int, modalities: Sequence[str]) -> dict[str, str]:
-    """Parse `--series`, such as "T1=5,T1ce=9"; return the number or UID of each modality's series as text.
-
-    For a model with one modality, the number alone is enough.
-    """
-    if isinstance(text, int) and len(modalities) == 1:
-        return {modalities[0]: str(text)}
+def parse_series_option(text: str, modalities: Sequence[str]) -> dict[str, str]:
+    """Parse `--series`, such as "T1=5,T1ce=9"; return the number or UID of each modality's series as text."""
     requested = {}
-    for part in filter(None, str(text).split(",")):
+    for part in filter(None, text.split(",")):
         modality, separator, value = (word.strip() for word in part.partition("="))
         if not separator or not value or modality not in modalities or modality in requested:
             raise InputError(

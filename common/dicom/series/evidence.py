@@ -52,9 +52,7 @@ NEAR, FAR = 60.0, 4 * 3600.0  # s from the injection: nearer is undecided, farth
 BRAIN_EXTENT = 120.0  # mm, smallest edge of a field of view that contains a brain (about 120 mm high)
 UNKNOWN, SILENT = "a part of its name is unknown", "neither words nor times say what it is"
 TABLE = "name in the site's table"
-CONTRADICTIONS = {
-    source: f"its {source} and its times contradict each other" for source in ("words", "words and times", TABLE)
-}
+CONTRADICTIONS = {source: f"its {source} and its times contradict each other" for source in ("words", TABLE)}
 DOUBTS = {UNKNOWN, SILENT, *CONTRADICTIONS.values()}
 ASK = "ask"  # in place of a modality, if the evidence on agent is weak or contradictory
 

@@ -71,7 +71,7 @@ def write_enhanced(folder, array, affine, study, number, modality, order=None, s
 def _add_root_attributes(image, modality):
     organization = generate_uid()
     image.ImageType, image.AcquisitionDateTime = TYPE, "20260102030405"
-    image.PulseSequenceName, image.EchoPulseSequence = "sequence", "SPIN"
+    image.EchoPulseSequence = "SPIN"
     image.DimensionOrganizationSequence = [header(DimensionOrganizationUID=organization)]
     image.DimensionIndexSequence = [
         header(

@@ -57,7 +57,7 @@ def test_frames_tell_of_sequence_and_contrast_agent_as_single_frames_do(tmp_path
     frame = frames_of(image)[3]
     assert image.to_json() == before
     assert (frame.ContrastBolusAgent, frame.ContrastBolusStartTime) == ("Gadobutrol", "025800")
-    assert (frame.SequenceName, frame.ScanningSequence) == ("sequence", ["SE", "IR"])
+    assert frame.ScanningSequence == ["SE", "IR"]
     assert frame.ImageType == ["ORIGINAL", "PRIMARY", "OTHER", "NONE"]
     assert (frame.AcquisitionDate, frame.AcquisitionTime) == ("20260102", "030405")
     denied = frames_of(write_frames(tmp_path, "T1ce", change=no_agent))[3]
