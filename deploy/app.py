@@ -52,7 +52,6 @@ def segment(
         series_names: YAML file with the modality of each of the site's series names or patterns.
         replaces: folder with earlier results of this study; the new results refer to them as replaced.
     """
-    restrict_output()
     required = {"input": input, "bundle": bundle, "output": output}
     if missing := next((name for name, value in required.items() if not str(value).strip()), None):
         raise InputError(f"--{missing}: missing; it has no default")
@@ -121,4 +120,4 @@ def _run_operators(job: Job) -> None:
 
 
 if __name__ == "__main__":
-    run(segment, "deploy.app", confidential=True)
+    run(segment, "deploy.app", confidential=restrict_output)

@@ -61,7 +61,7 @@ def fetch(study: str, output: str) -> None:
         study: StudyInstanceUID.
         output: new folder for the images.
     """
-    _start()
+    exit_cleanly_on_signals()
     if not UID(study).is_valid:
         raise InputError("--study: expected a StudyInstanceUID")
     folder = Path(FOLDER.parse("output", output))
@@ -97,7 +97,7 @@ def store(input: str) -> None:
     Args:
         input: folder with results of deploy.app.
     """
-    _start()
+    exit_cleanly_on_signals()
     folder = Path(FOLDER.parse("input", input))
     if missing := next((name for name in RESULT_FILES if not (folder / name).is_file()), None):
         raise InputError(f"--input: lacks {missing}; expected a folder with results of deploy.app")
@@ -113,10 +113,5 @@ def store(input: str) -> None:
     show(f"stored {len(results)} results")
 
 
-def _start() -> None:
-    restrict_output()
-    exit_cleanly_on_signals()
-
-
 if __name__ == "__main__":
-    run({"fetch": fetch, "store": store}, "deploy.dicomweb", confidential=True)
+    run({"fetch": fetch, "store": store}, "deploy.dicomweb", confidential=restrict_output)

@@ -29,7 +29,6 @@ def preview(study: str, series_names: str = "", modalities: str = ",".join(MODAL
         modalities: modalities of the model, such as T1 for a stroke model; by default those of a tumour model.
         prepare: accept series from several frames of reference, as deploy.app --prepare does.
     """
-    restrict_output()
     prepare, wanted = flag("prepare", prepare), names_of(modalities)
     if unknown := [modality for modality in wanted if modality not in MODALITIES]:
         raise InputError(f"--modalities: {unknown[0]} is unknown; expected some of {','.join(MODALITIES)}")
@@ -75,4 +74,4 @@ def _show_names(path: Path, names: Names) -> None:
 
 
 if __name__ == "__main__":
-    run(preview, "deploy.series", confidential=True)
+    run(preview, "deploy.series", confidential=restrict_output)

@@ -215,8 +215,7 @@ def test_a_user_without_name_and_home_folder_segments(cohorts, models, tmp_path)
 @pytest.fixture
 def segment(models, tmp_path, monkeypatch):
     """Runs the application in this process, with the checkpoint of a layout."""
-    for name in ("restrict_output", "exit_cleanly_on_signals"):
-        monkeypatch.setattr(app, name, lambda: None)
+    monkeypatch.setattr(app, "exit_cleanly_on_signals", lambda: None)
     monkeypatch.setattr(app, "run_guarded", lambda work, *arguments: work(*arguments))
 
     def run(layout, study, **options):

@@ -103,7 +103,6 @@ def test_damaged_results_are_not_written_in_part(tmp_path, monkeypatch, spoil):
     held = SimpleNamespace(id=ID, mark=Mark("s1", "", HOLD).text())
     kept = SimpleNamespace(studies=lambda: [held], kept=lambda _: spoil(content.getvalue()))
     monkeypatch.setattr(service, "_open", lambda **_: kept)
-    monkeypatch.setattr(service, "restrict_output", lambda: None)
     assert refusal(service.inspect, "s1", str(tmp_path)).startswith(
         "--study=s1: its results in Orthanc are lost or damaged;"
     )

@@ -13,9 +13,8 @@ from tests.common.dicom.dicom_study import VOXELS, Study, change, write_brats, w
 
 
 @pytest.fixture
-def printed(monkeypatch, capsys):
+def printed(capsys):
     """Runs the dry run; returns what it prints, without a word of a patient, and its warnings."""
-    monkeypatch.setattr("deploy.series.restrict_output", lambda: None)
 
     def run(path, **options):
         preview(str(path), **options)

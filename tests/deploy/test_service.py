@@ -132,7 +132,6 @@ def orthanc(tmp_path_factory):
 @pytest.fixture
 def hospital(orthanc, tmp_path, monkeypatch):
     monkeypatch.setenv("RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(service, "restrict_output", lambda: None)
     hospital = Hospital(orthanc, tmp_path)
     for name, value in hospital.environment().items():
         monkeypatch.setenv(name, value)
