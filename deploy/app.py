@@ -78,7 +78,7 @@ def segment(
         work, results = temporary / "work", temporary / "results"
         work.mkdir()
         results.mkdir()
-        grid_modality = reference or model.task.reference
+        grid_modality = reference or model.card.reference
         chosen = {modality: selected.without_headers() for modality, selected in choice.series.items()}
         job = Job(model, chosen, choice.reasons, grid_modality, work, results, options, force, prepare, choice.remarks)
         job.replaced = replaced

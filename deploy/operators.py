@@ -77,8 +77,8 @@ class Prepare(JobOperator):
             failed += preparation.failed
         else:
             aligned = {modality: resample(volume, reference.grid) for modality, volume in volumes.items()}
-        task = job.bundle.task
-        failed += failed_checks(volumes, aligned, job.reference, task.skull_stripped, task.in_mni_space)
+        in_mni_space = job.bundle.card.space.code == 4  # NIfTI's code
+        failed += failed_checks(volumes, aligned, job.reference, job.bundle.skull_stripped, in_mni_space)
         if failed and not job.force:
             hint = "" if job.prepare else "--prepare prepares scans, "
             text = "; ".join(failed)
@@ -107,7 +107,7 @@ class Infer(JobOperator):
             hint = "; options of the bundle go into --bundle_options" if "--" in str(error) else ""
             changed = f"; changed here: {' '.join(job.options)}" if job.options else ""
             raise InputError(f"{error}{hint}{changed}") from error
-        segments = label_segments(label, job.bundle.task.segments)
+        segments = label_segments(label, job.bundle.card.segments)
         if scans.preparation is not None:
             segments = scans.preparation.segments_on(scans.reference.grid, segments)
         op_output.emit((scans, segments), "case")
@@ -134,10 +134,10 @@ class Write(JobOperator):
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         scans, segments = op_input.receive("case")
         job, bundle = self.job, self.job.bundle
-        counts = np.bincount(segments.ravel(), minlength=len(bundle.task.segments) + 1)[1:]
+        counts = np.bincount(segments.ravel(), minlength=len(bundle.card.segments) + 1)[1:]
         volumes = {
             segment.label: float(count * scans.reference.voxel_volume)
-            for segment, count in zip(bundle.task.segments, counts, strict=True)
+            for segment, count in zip(bundle.card.segments, counts, strict=True)
         }
         slices = scans.slices[job.reference]
         burned_in = burned_in_annotation(image for series in scans.slices.values() for image in series)

@@ -84,8 +84,8 @@ def prepare_scans(
     """
     for modality, volume in volumes.items():
         check_scan(volume, series[modality].name)
-    brain, spacing = DEEPBET if bundle.task.skull_stripped else "none", min(max(1.0, bundle.spacing[0]), 4.0)
-    settings = Settings(bundle.task.cohort, tuple(volumes), brain, spacing)
+    brain, spacing = DEEPBET if bundle.skull_stripped else "none", min(max(1.0, bundle.spacing[0]), 4.0)
+    settings = Settings(bundle.cohort, tuple(volumes), brain, spacing)
     try:
         prepared = prepare_subject(volumes, settings)
     except InputError as error:

@@ -14,13 +14,13 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
+from common.data.cards import Segment
 from common.errors import InputError
 from deploy.bundle import Bundle
 from deploy.job import MANUFACTURER
 from deploy.outputs import Case
 from deploy.replaced import refer_to_replaced
 from deploy.source_header import source_images
-from deploy.tasks import Segment
 
 STEP = 1
 CAUTION = "Research only, not for diagnosis"
@@ -69,7 +69,7 @@ def make(case: Case, made: Mapping[str, Dataset]) -> hd.seg.Segmentation:
     """Make the segmentation of a case, with a frame for each slice and segment, even if empty."""
     slices, bundle = case.slices, case.bundle
     order = sorted(range(len(slices)), key=lambda index: slices[index].get("ReferencedFrameNumber", index))
-    descriptions = [_describe(number, segment, bundle) for number, segment in enumerate(bundle.task.segments, 1)]
+    descriptions = [_describe(number, segment, bundle) for number, segment in enumerate(bundle.card.segments, 1)]
     result = hd.seg.Segmentation(
         source_images=source_images([slices[index] for index in order]),
         pixel_array=case.segments.transpose(2, 1, 0)[order],

@@ -3,15 +3,15 @@ import numpy as np
 import pydicom
 import pytest
 
+from common.data.cohorts import COHORTS
 from common.dicom.geometry import volume_of
 from deploy.job import MANUFACTURER
 from deploy.outputs import Case, make_all
-from deploy.tasks import TASKS
 from tests.common.dicom.checks import dicom_errors
 from tests.common.dicom.dicom_study import IDENTIFIER, NAME, Study, write_modality
 from tests.common.dicom.enhanced_mr import write_enhanced
 
-TUMOUR = TASKS["brats"].segments
+TUMOUR = COHORTS["brats"].segments
 VOLUMES = dict(zip([segment.label for segment in TUMOUR], (0.0, 12.3456, 1234.5), strict=True))
 REMARK = "voxels of 4.00 x 4.00 x 4.00 mm; the model was trained on 1 mm"
 

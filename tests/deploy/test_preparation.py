@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from common.data.cohorts import COHORTS
 from common.dicom.geometry import volume_of
 from common.dicom.study import Instance, Series
 from common.errors import InputError
 from common.metrics.measures import dice
 from common.prepare.volumes import Volume
 from deploy.preparation import failed_checks, missing_slices, prepare_scans
-from deploy.tasks import TASKS
 from tests.common.dicom.checks import refusal
 from tests.common.dicom.dicom_study import Study, brats_files, header, read, write_modality
 
@@ -34,8 +34,8 @@ def chosen(volumes):
     }
 
 
-def bundle_of(task, spacing=(1.0, 1.0)):
-    return SimpleNamespace(task=TASKS[task], spacing=spacing)
+def bundle_of(cohort, spacing=(1.0, 1.0)):
+    return SimpleNamespace(cohort=cohort, skull_stripped=cohort == "brats", spacing=spacing)
 
 
 @pytest.mark.parametrize(("trained", "prepared"), [((2.0, 2.5), 2.0), ((0.5, 0.5), 1.0), ((6.0, 6.0), 4.0)])
