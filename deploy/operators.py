@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from monai.deploy.conditions import CountCondition
-from monai.deploy.core import Application, Fragment, Operator, OperatorSpec
+from monai.deploy.core import Application, Operator, OperatorSpec
 from pydicom.dataset import Dataset
 
 from common.cli import options_of
@@ -50,22 +50,14 @@ class Scans(NamedTuple):
     preparation: Preparation | None
 
 
-class JobOperator(Operator):
-    """An operator with access to the job."""
-
-    def __init__(self, fragment: Fragment, *args: Any, job: Job, **kwargs: Any) -> None:
-        self.job = job
-        super().__init__(fragment, *args, **kwargs)
-
-
-class Prepare(JobOperator):
+class Prepare(Operator):
     """Read the series, prepare them if requested or else resample them to one grid, and check the preconditions."""
 
     def setup(self, spec: OperatorSpec) -> None:
         spec.output("scans")
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
-        job = self.job
+        job: Job = self.fragment.job
         volumes, slices = {}, {}
         for modality, series in job.series.items():
             volumes[modality], slices[modality] = read_series(series)
@@ -91,7 +83,7 @@ class Prepare(JobOperator):
         op_output.emit(Scans(aligned, reference, slices, preparation), "scans")
 
 
-class Infer(JobOperator):
+class Infer(Operator):
     """Segment the scans with the bundle's inference."""
 
     def setup(self, spec: OperatorSpec) -> None:
@@ -100,7 +92,7 @@ class Infer(JobOperator):
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         scans = op_input.receive("scans")
-        job = self.job
+        job: Job = self.fragment.job
         try:
             label = infer(job.bundle, scans.aligned, job.work, inference_options(job))
         except InputError as error:
@@ -125,7 +117,7 @@ def inference_options(job: Job) -> list[str]:
     return [*job.options, f"--accept=[{','.join(accepted)}]"]
 
 
-class Write(JobOperator):
+class Write(Operator):
     """Write the result files into the job's folder."""
 
     def setup(self, spec: OperatorSpec) -> None:
@@ -133,7 +125,8 @@ class Write(JobOperator):
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         scans, segments = op_input.receive("case")
-        job, bundle = self.job, self.job.bundle
+        job: Job = self.fragment.job
+        bundle = job.bundle
         counts = np.bincount(segments.ravel(), minlength=len(bundle.card.segments) + 1)[1:]
         volumes = {
             segment.label: float(count * scans.reference.voxel_volume)
@@ -181,7 +174,7 @@ def write_dicom(image: Dataset, path: Path) -> None:
 
 
 class SegmentationApplication(Application):
-    """The application that makes the result files from the chosen series."""
+    """The application that makes the result files of a job; its operators find the job at `self.fragment.job`."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -189,8 +182,8 @@ class SegmentationApplication(Application):
 
     def compose(self) -> None:
         """Connect the operators."""
-        prepare = Prepare(self, CountCondition(self, 1), job=self.job, name="prepare")
-        segment = Infer(self, job=self.job, name="infer")
-        write = Write(self, job=self.job, name="write")
+        prepare = Prepare(self, CountCondition(self, 1), name="prepare")
+        segment = Infer(self, name="infer")
+        write = Write(self, name="write")
         self.add_flow(prepare, segment, {("scans", "scans")})
         self.add_flow(segment, write, {("case", "case")})
