@@ -58,13 +58,9 @@ def _show_names(path: Path, names: Names) -> None:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except UnicodeError:
-        raise InputError(
-            "study: not UTF-8 text; expected a folder, or a text file with one series name per line"
-        ) from None
+        lines = []
     if not any(lines):
-        raise InputError(
-            "study: the file contains no names; expected a folder, or a text file with one series name per line"
-        )
+        raise InputError("study: no UTF-8 text; expected a folder, or a text file with a series name on each line")
     for name in filter(None, lines):
         header = Dataset()
         header.SeriesDescription = name
