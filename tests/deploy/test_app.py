@@ -56,6 +56,7 @@ from tests.support import (
 
 pytestmark = pytest.mark.slow
 OPTIONS = " ".join(INFERENCE_OPTIONS)
+NUMBERS = {"FLAIR": 2, "T1ce": 3, "T1": 4, "T2": 5}  # of the series
 
 
 def nifti_inference(layout, images, checkpoint, folder):
@@ -175,7 +176,7 @@ def test_the_results_are_complete_valid_and_private(finished):
     assert_private(finished.result.stdout, out)
     assert [dicom_errors(path) for path in out.glob("*.dcm")] == [[]] * len(DICOM_FILES)
     content = finished.content
-    assert content["series"] == {"FLAIR": 2, "T1ce": 3, "T1": 4, "T2": 5}
+    assert content["series"] == NUMBERS
     text = "voxels of 4.00 x 4.00 x 4.00 mm; the model was trained on 1 mm"
     assert content["remarks"] == [{"kind": "spacing", "text": text}]
     groups = hd.sr.srread(out / "measurements.dcm").content.get_volumetric_roi_measurement_groups()
@@ -355,77 +356,26 @@ def test_bad_studies_are_refused_before_anything_is_loaded(segment, tmp_path, mo
     assert refusal(segment, "atlas", tmp_path, reference="T9").startswith("--reference=T9: expected one of T1")
 
 
-class ChosenError(Exception):
-    """The application has chosen the series; holds its job."""
+def test_words_alone_are_a_question_that_the_sites_table_answers(segment, tmp_path, monkeypatch):
+    write_brats(tmp_path / "study", None, Study())
+    for file in (tmp_path / "study/3").iterdir():
+        change(file, ContrastBolusAgent="", SeriesDescription="T1 KOPF KM")
+    message = refusal(segment, "brats", tmp_path / "study")
+    assert message.startswith("T1ce: one kind of evidence alone shows contrast agent: ")
 
-
-@pytest.fixture
-def choose(segment, tmp_path, monkeypatch):
-    """Writes a study with some attributes changed by modality, and returns the application's choice, or its refusal."""
+    jobs = []
 
     def stop(_, job):
-        raise ChosenError(job)
+        jobs.append(job)
+        sys.exit()
 
-    def run(changes=None, study="study", **options):
-        if not (tmp_path / study).exists():
-            write_brats(tmp_path / study, None, Study())
-        for number, modality in enumerate(("FLAIR", "T1ce", "T1", "T2"), 2):
-            for file in (tmp_path / study / str(number)).glob("*"):
-                change(file, **(changes or {}).get(modality, {}))
-        monkeypatch.setattr(app, "run_guarded", stop)
-        try:
-            segment("brats", tmp_path / study, **options)
-        except ChosenError as chosen:
-            (job,) = chosen.args
-            return {modality: series.number for modality, series in job.series.items()}, job.remarks
-        except InputError as error:
-            return str(error)
-
-    return run
-
-
-@pytest.mark.parametrize("name", ["AX T1 S CONTRASTE", "T1_s_gd", "T1 high contrast", "T1 10% dose gad"])
-def test_a_doubtful_name_makes_no_t1ce_even_if_it_was_scanned_last(choose, name):
-    silent = {"ContrastBolusAgent": "", "AcquisitionTime": "103000", "SeriesDescription": name}
-    assert choose({"T1ce": silent, "T1": {"AcquisitionTime": "100000"}}).startswith("T1ce: the evidence is doubtful")
-
-
-def test_words_alone_are_a_question_and_a_later_scan_or_the_sites_table_is_an_answer(choose, tmp_path):
-    silent = {"ContrastBolusAgent": "", "SeriesDescription": "T1 KOPF KM"}
-    message = choose({"T1ce": silent})
-    assert message.startswith("T1ce: one kind of evidence alone shows contrast agent: ")
+    monkeypatch.setattr(app, "run_guarded", stop)
     (tmp_path / "names.yaml").write_text("'t1 kopf k?': T1ce")
-    numbers, remarks = choose(series_names=tmp_path / "names.yaml")
-    assert numbers == {"FLAIR": 2, "T1ce": 3, "T1": 4, "T2": 5}
+    with pytest.raises(SystemExit):
+        segment("brats", tmp_path / "study", series_names=tmp_path / "names.yaml")
+    assert {modality: series.number for modality, series in jobs[0].series.items()} == NUMBERS
     text = "T1ce: one kind of evidence alone shows contrast agent, the name in the site's table"
-    assert remarks[0] == ("contrast", text)
-    later = {"SeriesDescription": "T1 KM", "AcquisitionTime": "103000"}
-    assert choose({"T1ce": later, "T1": {"AcquisitionTime": "100000"}})[0] == numbers
-
-
-def test_a_part_of_a_name_that_is_unknown_makes_no_t2_and_no_flair(choose):
-    for name in ("T2 Innenohr", "t2_tse_dixon_tra_F", "AI-generated T2"):
-        assert choose({"T2": {"SeriesDescription": name}}).startswith("T2: no series matches among: ")
-    assert choose({"FLAIR": {"SeriesDescription": "FLAIR Auge"}}).startswith("FLAIR: no series matches among: ")
-
-
-@pytest.mark.parametrize("other", [{"PatientName": "Other^Person"}, {"PatientBirthDate": "19010101"}], ids=str)
-def test_a_series_of_another_patient_with_the_same_id_is_refused(choose, other):
-    assert choose({"T2": other}) == "--input: contains images of 2 patients; expected one patient"
-
-
-def test_a_file_that_cannot_be_read_ends_the_run(choose, tmp_path):
-    write_brats(tmp_path / "study", None, Study())
-    (tmp_path / "study/IM0078").write_bytes(bytes(2000))  # the last slice, lost to a bad disk
-    assert choose().startswith("--input: contains a DICOM file that is empty or damaged")
-
-
-def test_a_t1ce_with_the_voxels_of_the_t1_is_refused(choose, tmp_path):
-    write_brats(tmp_path / "study", None, Study())
-    for file in (tmp_path / "study").glob("[34]/*"):
-        change(file, PixelData=bytes(range(32)))
-    for options in ({}, {"series": "T1=4,T1ce=3"}):
-        assert re.fullmatch(r"T1ce: series 3 \(.*\) has the voxels of the T1, series 4 \(.*\)", choose(**options))
+    assert jobs[0].remarks[0] == ("contrast", text)
 
 
 def test_slices_that_are_missing_at_an_end_are_reported(cohorts, segment, tmp_path):

@@ -1,12 +1,21 @@
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from tests.common.dicom.dicom_study import cohort_maker
+from scripts.phantoms.cohort import make
 
 
 @pytest.fixture(scope="session")
 def cohorts(tmp_path_factory) -> Callable[..., Path]:
-    """Makes the folder of a cohort of one subject."""
-    return cohort_maker(tmp_path_factory.mktemp("cohorts"))
+    """Makes the folder of a cohort of one subject, in a layout, with or without skull; by default as in that cohort."""
+    root = tmp_path_factory.mktemp("cohorts")
+
+    @cache
+    def make_cohort(layout: str, skull_stripped: bool | None = None) -> Path:
+        folder = root / f"{layout} {skull_stripped}"
+        make(layout, 1, str(folder), spacing=4, skull_stripped=skull_stripped, workers=1)
+        return folder
+
+    return make_cohort

@@ -1,9 +1,6 @@
 """DICOM studies for tests: the embedded cohort's, with names to look for, a localiser, and shuffled slices."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -11,7 +8,6 @@ import pydicom
 from pydicom.uid import generate_uid
 
 from scripts.phantoms import dicom as phantoms
-from scripts.phantoms.cohort import make
 from scripts.phantoms.dicom import DESCRIPTIONS, write_modality, write_series
 
 NAME, IDENTIFIER = "SENTINEL^NAMEOF", "SENTINEL-ID-4711"  # may appear in DICOM's patient module only
@@ -88,15 +84,3 @@ def header(**values):
         if value is not None:
             setattr(result, keyword, value)
     return result
-
-
-def cohort_maker(root: Path) -> Callable[..., Path]:
-    """Makes the folder of a cohort of one subject, in a layout, with or without skull; by default as in that cohort."""
-
-    @cache
-    def make_cohort(layout: str, skull_stripped: bool | None = None) -> Path:
-        folder = root / f"{layout} {skull_stripped}"
-        make(layout, 1, str(folder), spacing=4, skull_stripped=skull_stripped, workers=1)
-        return folder
-
-    return make_cohort
