@@ -15,7 +15,7 @@ from pydicom.valuerep import format_number_as_ds
 
 ENHANCED_MR = (EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
 GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")  # per-frame groups take precedence
-IMAGE_ONLY = (*GROUPS, "NumberOfFrames", "PixelData")
+IMAGE_ONLY = (*GROUPS, "NumberOfFrames", "PixelData")  # not copied to the frames
 ENHANCED_ATTRIBUTES = (  # image attributes that `frames_of` reads
     *GROUPS,
     "NumberOfFrames",
@@ -32,8 +32,8 @@ SCANNING_SEQUENCES = {"SPIN": ["SE"], "GRADIENT": ["GR"], "BOTH": ["SE", "GR"]} 
 def frames_of(image: Dataset) -> list[Dataset]:
     """Return the frames of an enhanced MR image as single-frame data sets, in order; [image] for other images.
 
-    ReferencedFrameNumber is a frame's number, from 1; voxels, if the image has any, are uncompressed. Raise ValueError
-    if a frame lacks functional groups. Exceptions from pydicom pass through; their messages may quote header values.
+    A frame's ReferencedFrameNumber counts from 1, and its voxels, if the image has any, are uncompressed. Raise
+    ValueError if a frame lacks functional groups. Exceptions from pydicom pass; their messages may quote header values.
     """
     if image.get("SOPClassUID") not in ENHANCED_MR:
         return [image]
@@ -69,7 +69,7 @@ def voxels_of(image: Dataset) -> NDArray[Any]:
 
 
 def _add_single_frame_attributes(frame: Dataset) -> None:
-    """Add missing attributes of MR Image Storage that enhanced MR stores under different names."""
+    """Add the attributes of MR Image Storage for which enhanced MR has different names."""
     moment = str(frame.get("FrameAcquisitionDateTime") or frame.get("AcquisitionDateTime") or "")
     attributes = {
         "EchoTime": _as_ds(frame.get("EffectiveEchoTime")),

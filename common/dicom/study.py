@@ -98,7 +98,7 @@ class Instance:
 
 @dataclass(frozen=True)
 class Series:
-    """The instances with the same SeriesInstanceUID."""
+    """All instances with the same SeriesInstanceUID."""
 
     uid: str
     instances: tuple[Instance, ...] = field(repr=False)  # headers name the patient
@@ -110,7 +110,7 @@ class Series:
 
     @property
     def files(self) -> list[Path]:
-        """The files: one for each instance, or one for all frames of an enhanced image."""
+        """The series' files; the frames of an enhanced image share a file."""
         return list(dict.fromkeys(instance.path for instance in self.instances))
 
     @property
@@ -130,7 +130,7 @@ class Series:
         return any(instance.header.get("LossyImageCompression") == "01" for instance in self.instances)
 
     def without_headers(self) -> "Series":
-        """Return an anonymous copy of the series, with only its number in the headers and its UID as plain text."""
+        """Return an anonymous copy: its headers hold only the series number, and its UID is plain text."""
         header = Dataset()
         header.SeriesNumber = self.number
         return Series(str(self.uid), tuple(Instance(path, header) for path in self.files))
@@ -175,8 +175,8 @@ def studies_in(folder: Path, name: str = "--input", accept_damaged: bool = False
             else:
                 ignored += path.name != "DICOMDIR"
         if not studies:
-            left_out = f" but {damaged} damaged" if damaged else ""
-            raise InputError(f"contains no DICOM file{left_out}; expected those of a study")
+            left_out = f" ({damaged} damaged)" if damaged else ""
+            raise InputError(f"contains no DICOM files{left_out}; expected the files of a study")
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
     for count, text in ((ignored, "files ignored, as they are not DICOM"), (damaged, "damaged DICOM files left out")):
@@ -219,7 +219,7 @@ def _files(folder: Path) -> Iterable[Path]:
 
 
 def check_inflated(path: Path) -> None:
-    """Refuse a deflated DICOM file that inflates to more than `LARGEST` bytes, because pydicom inflates all of it.
+    """Refuse a deflated DICOM file that inflates to more than `LARGEST` bytes: pydicom would inflate it into memory.
 
     Raises:
         InputError: The inflated file is larger.
@@ -364,7 +364,7 @@ def _birth_date(header: Dataset) -> str:
 
 
 def _name(header: Dataset) -> str:
-    """Return the letters and digits of the patient's name in lower case: systems write the rest differently."""
+    """Return the letters and digits of the patient's name in lower case, because systems differ in punctuation."""
     return re.sub(r"[\W_]+", " ", str(header.get("PatientName") or "").partition("=")[0]).strip().casefold()
 
 

@@ -361,7 +361,7 @@ def test_words_alone_are_a_question_that_the_sites_table_answers(segment, tmp_pa
     for file in (tmp_path / "study/3").iterdir():
         change(file, ContrastBolusAgent="", SeriesDescription="T1 KOPF KM")
     message = refusal(segment, "brats", tmp_path / "study")
-    assert message.startswith("T1ce: one kind of evidence alone shows contrast agent: ")
+    assert message.startswith("T1ce: only one kind of evidence shows contrast agent: ")
 
     jobs = []
 
@@ -374,7 +374,7 @@ def test_words_alone_are_a_question_that_the_sites_table_answers(segment, tmp_pa
     with pytest.raises(SystemExit):
         segment("brats", tmp_path / "study", series_names=tmp_path / "names.yaml")
     assert {modality: series.number for modality, series in jobs[0].series.items()} == NUMBERS
-    text = "T1ce: one kind of evidence alone shows contrast agent, the name in the site's table"
+    text = "T1ce: only one kind of evidence shows contrast agent, the name in the site's table"
     assert jobs[0].remarks[0] == ("contrast", text)
 
 

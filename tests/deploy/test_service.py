@@ -509,7 +509,7 @@ def test_doubtful_results_are_held_until_a_person_releases_them(hospital, capsys
     found = parse_json(capsys.readouterr().out)
     (held,) = found.pop("studies")
     assert found == {"queued": 0, "running": 0, "failed": 0, "given_up": 0, "held": 1, "done": 1}
-    reason = "T1ce: series 2 was chosen by its words alone"
+    reason = "T1ce: series 2 was chosen by its name alone"
     assert held == {"study": held["study"], "state": "held", "attempts": 1, "reason": reason}
 
     with pytest.raises(InputError, match="unknown; expected a name from the log"):
@@ -580,7 +580,7 @@ def test_a_webhook_gets_failures_and_held_results_and_its_own_failure_stops_noth
     (hospital.work / "heartbeat").unlink()
     with pytest.raises(SystemExit):
         service.health(str(hospital.work), alert=address)
-    doubt = "T1ce: series 2 was chosen by its words alone"
+    doubt = "T1ce: series 2 was chosen by its name alone"
     given_up = "studies given up: 1; status lists them, retry or release --discard settles them"
     assert received == [
         {"study": names[0], "state": "given_up", "reason": "status 1: series 2: has no slice; expected one"},

@@ -1,7 +1,7 @@
-"""Choose the series of a DICOM study for each modality, by the rule in docs/explanation/dicom-series.md.
+"""Choose a series of a DICOM study for each modality, by the rules in docs/explanation/dicom-series.md.
 
 If the evidence is unclear, an error lists the candidates with their evidence. Messages quote no header text. A T1ce
-needs two agreeing kinds of evidence (words, header, scan order, voxels), the site's table of series names, or the
+needs two agreeing kinds of evidence (name, header, scan order, voxels), the site's table of series names, or the
 user's request.
 """
 
@@ -20,8 +20,8 @@ from .words import UNCLEAR, WITH, WITHOUT
 
 PAIR = ("T1ce", "T1")
 DOUBT = "the evidence is doubtful"
-ONE_KIND = "one kind of evidence alone shows contrast agent"
-NO_AGENT_SEEN = "no series shows contrast agent by words or header"
+ONE_KIND = "only one kind of evidence shows contrast agent"
+NO_AGENT_SEEN = "no series shows contrast agent by its name or header"
 THIN = 1.5  # mm, largest voxel edge of a thin 3D scan; the consensus protocol for brain tumours asks for 1.5 or less
 VOLUME = f"{MIN_SLICES} or more MR images in one orientation"
 PARALLEL = 0.9  # smallest cosine between the slice normals of parallel scans
@@ -31,7 +31,7 @@ ONE_INJECTION = 3600.0  # s, longest time between scans after the same injection
 class SeriesError(InputError):
     """An invalid request for a series or, if `number` is empty, a question to the user.
 
-    `option` returns the command's spelling of the option `--series` for a value such as T1=5.
+    `option` spells the command's option for a request such as T1=5.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ def _fitting(
     """
     fit = [scan for scan in study if scan.kind == modality[:2] or scan.kind == modality]
     if modality not in PAIR:
-        for group in ([scan for scan in fit if scan.source != "words and times"], fit):
+        for group in ([scan for scan in fit if scan.source != "name and times"], fit):
             yield [scan for scan in group if scan.says != WITH]  # scans without agent are preferred
             yield group
         return
@@ -176,9 +176,10 @@ def _fitting(
 def _select(
     modality: str, fitting: Sequence[Candidate], study: Sequence[Candidate], enhanced: Candidate | None
 ) -> Candidate:
-    """Return the only original (not reformatted) series of `fitting`, or the best; without originals, the only series.
+    """Return the best of the original (not reformatted) series in `fitting`; without originals, the only series.
 
-    Otherwise, also for T1ce series more than `ONE_INJECTION` apart, raise an error that lists candidates and evidence.
+    Raise an error that lists candidates and evidence if no series is clearly best, or if T1ce series were scanned more
+    than `ONE_INJECTION` apart.
     """
     times = [scan.acquired for scan in fitting if scan.acquired is not None]
     several_injections = modality == "T1ce" and times and max(times) - min(times) > ONE_INJECTION
@@ -229,7 +230,7 @@ def _pair_remarks(pair: Pair) -> list[str]:
     if not enhanced.requested and len(pair.support) < 2:
         remarks.append(f"T1ce: {ONE_KIND}, the {TABLE}")
     elif not enhanced.requested and not pair.is_seen:
-        remarks.append(f"T1ce: neither header nor voxels show contrast agent, only {', '.join(pair.support)}")
+        remarks.append(f"T1ce: neither header nor voxels show contrast agent, only {' and '.join(pair.support)}")
     elif native.weak or enhanced.weak:
         remarks.append(f"T1 and T1ce: weak evidence, confirmed by {', '.join(pair.support)}")
     if pair.voxels == 0:
@@ -250,7 +251,7 @@ def _requested_series(study: Sequence[Series], modality: str, value: str) -> Ser
 def _as_requested(candidate: Candidate, modality: str) -> Candidate:
     """Return a candidate with the user's request for `modality` in place of its evidence."""
     says = {"T1": WITHOUT, "T1ce": WITH}.get(modality)
-    evidence = () if says is None else (Evidence("words", says, True, ""),)
+    evidence = () if says is None else (Evidence("name", says, True, ""),)
     return replace(candidate, words=None, evidence=evidence, requested=True)
 
 

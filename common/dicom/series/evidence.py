@@ -1,4 +1,4 @@
-"""The evidence on a single series: words, times, header and injection. `pairs.py` compares two series.
+"""The evidence on a single series: name, times, header and injection. `pairs.py` compares two series.
 
 Evidence is stated in predefined phrases, because messages and results show it; header text is never quoted.
 """
@@ -50,9 +50,9 @@ NO_AGENT = {"", "none", "no", "n", "0", "na", "n/a", "nil", "keine", "kein", "ne
 NO_AGENT |= {"geen", "brak", "unknown", "false", "-", "not applicable", "nihil", "yok", "ingen"}
 NEAR, FAR = 60.0, 4 * 3600.0  # s from the injection: nearer is undecided, farther is an error or a different day
 BRAIN_EXTENT = 120.0  # mm, smallest edge of a field of view that contains a brain (about 120 mm high)
-UNKNOWN, SILENT = "a part of its name is unknown", "neither words nor times say what it is"
+UNKNOWN, SILENT = "part of its name is unknown", "neither its name nor its times show what it is"
 TABLE = "name in the site's table"
-CONTRADICTIONS = {source: f"its {source} and its times contradict each other" for source in ("words", TABLE)}
+CONTRADICTIONS = {source: f"its {source} and its times contradict each other" for source in ("name", TABLE)}
 DOUBTS = {UNKNOWN, SILENT, *CONTRADICTIONS.values()}
 ASK = "ask"  # in place of a modality, if the evidence on agent is weak or contradictory
 
@@ -61,7 +61,7 @@ ASK = "ask"  # in place of a modality, if the evidence on agent is weak or contr
 class Evidence:
     """A reason to believe that a T1 was scanned with or without contrast agent, or that this is unclear."""
 
-    kind: str  # "words", "header", or "post": the word "post", which may refer to any event
+    kind: str  # "name", "header", or "post": the word "post" in a name, which may refer to any event
     says: str  # WITH, WITHOUT or UNCLEAR
     clear: bool  # sufficient on its own
     text: str
@@ -73,7 +73,7 @@ class Candidate:
 
     series: Series
     kind: str | None  # T1, T2 or FLAIR; None if unknown or a different image
-    source: str  # of the kind: "words", "times", "words and times" or TABLE; without a kind, the reason
+    source: str  # of the kind: "name", "times", "name and times" or TABLE; without a kind, the reason
     words: Evidence | None = None  # evidence of the name on contrast agent; UNCLEAR if part of the name is unknown
     is_volume: bool = True
     hint: bool = False  # some known words of the name state an agent
@@ -210,7 +210,7 @@ def kind_of(header: Dataset, texts: Sequence[Words], covers_brain: bool = False)
     """
     words = next((words for words in texts if words.kind), None)
     by_times = _by_times(header)
-    kind, source = (words.kind, TABLE if words.named else "words") if words else (by_times, "times")
+    kind, source = (words.kind, TABLE if words.named else "name") if words else (by_times, "times")
     if words and words.kind == NO_MODALITY:
         return None, "the site's table leaves it out"
     unread = any(text.unread for text in texts if text is texts[0] or text.kind == kind or not words)
@@ -219,7 +219,7 @@ def kind_of(header: Dataset, texts: Sequence[Words], covers_brain: bool = False)
             return None, f"{other} by its name"
         if not words or (kind != "T1" and not (covers_brain and by_times == kind)):
             return None, UNKNOWN
-        source = "words" if kind == "T1" else "words and times"
+        source = "name" if kind == "T1" else "name and times"
     if kind is None:
         return None, SILENT
     if other := _other_image(header, kind):
@@ -245,10 +245,10 @@ def _by_words(texts: Sequence[Words], kind: str) -> Evidence | None:
         says = UNCLEAR
     if says is None:
         return None
-    text = "its words are unclear" if says == UNCLEAR else f"its words say {says} agent"
-    text = f"the site's table says {says} agent" if description.named else text
+    subject = "the site's table" if description.named else "its name"
+    text = {WITH: "states contrast agent", WITHOUT: "states no contrast agent", UNCLEAR: "is unclear"}[says]
     post_only = says == WITH and all(words.post_only for words in texts if words.contrast == WITH)
-    return Evidence("post" if post_only else "words", says, says != UNCLEAR, text)
+    return Evidence("post" if post_only else "name", says, says != UNCLEAR, f"{subject} {text}")
 
 
 def _by_times(header: Dataset) -> str | None:

@@ -96,7 +96,7 @@ def test_few_slices_and_other_kinds_of_images_are_not_a_volume(tmp_path):
     study = read_study(tmp_path)
     question = refusal(choose_series, study, ("T1",), {})
     reasons = re.findall(r"series \d \(UID \.\.\.[\d.]+\): ([^;]+);", question)
-    assert reasons == ["too few positions (9)", "not MR", "neither words nor times say what it is"]
+    assert reasons == ["too few positions (9)", "not MR", "neither its name nor its times show what it is"]
     assert question.endswith("; select one with --series=T1=NUMBER")
     question = refusal(choose_series, study[:2], ("T1",), {})
     assert question.endswith(": not MR; expected 10 or more MR images in one orientation"), "no option helps"

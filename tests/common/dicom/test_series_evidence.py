@@ -61,9 +61,9 @@ QUUX = {"SeriesDescription": "T2 FLAIR quux", "EchoTime": 120, "RepetitionTime":
 @pytest.mark.parametrize(
     ("change", "whole", "found"),
     [
-        ({}, True, ("FLAIR", "words and times")),
-        ({}, False, (None, "a part of its name is unknown")),
-        ({"InversionTime": None}, True, (None, "a part of its name is unknown")),
+        ({}, True, ("FLAIR", "name and times")),
+        ({}, False, (None, "part of its name is unknown")),
+        ({"InversionTime": None}, True, (None, "part of its name is unknown")),
         ({"SeriesDescription": "ep2d_quux_DTI_64"}, True, (None, "diffusion by its name")),
         ({"SeriesDescription": "T1 quux fMRI"}, True, (None, "functional imaging by its name")),
     ],

@@ -168,7 +168,7 @@ def test_several_patients_or_studies_are_refused(study, tmp_path):
 
 def test_a_folder_without_dicom_and_a_missing_one_are_refused(tmp_path):
     (tmp_path / "a.txt").write_text(NAME)
-    assert refusal(read_study, tmp_path) == "--input: contains no DICOM file; expected those of a study"
+    assert refusal(read_study, tmp_path) == "--input: contains no DICOM files; expected the files of a study"
     message = refusal(read_study, tmp_path / IDENTIFIER)
     assert message == "--input: no such folder; expected a folder with DICOM files"
 
