@@ -147,27 +147,45 @@ def candidates_of(study: Sequence[Series], names: Names = ()) -> list[Candidate]
 
     `names` maps series names to modalities, from `read_table`.
     """
-    scans = [_candidate(series, names) for series in study]
+    scans = [_candidate(series, names, why_no_volume(series)) for series in study]
     volumes = [scan for scan in scans if scan.is_volume]
-    return [replace(scan, evidence=_contrast_evidence(scan, volumes)) if scan.kind == "T1" else scan for scan in scans]
+    return [replace(scan, evidence=_contrast_evidence(scan, volumes)) for scan in scans]
 
 
 def candidate_of_header(header: Dataset, names: Names = ()) -> Candidate:
     """Return a candidate with the evidence in a header alone, without the other series of the study."""
-    scan = read_header(Series("", (Instance(Path(), header),)), acquired_at(header), names)
-    return replace(scan, evidence=_contrast_evidence(scan, [scan])) if scan.kind == "T1" else scan
+    scan = _candidate(Series("", (Instance(Path(), header),)), names)
+    return replace(scan, evidence=_contrast_evidence(scan, [scan]))
 
 
 def _contrast_evidence(scan: Candidate, volumes: Sequence[Candidate]) -> tuple[Evidence, ...]:
-    """Return the evidence on contrast agent of a T1; `volumes` are all volumes of its study, including `scan`."""
-    return tuple(filter(None, (scan.words, _by_injection(scan, volumes), _by_header(scan, volumes))))
+    """Return a T1's evidence on contrast agent, else (); `volumes` are all volumes of the study, including `scan`."""
+    evidence = (scan.words, _by_injection(scan, volumes), _by_header(scan, volumes)) if scan.kind == "T1" else ()
+    return tuple(filter(None, evidence))
 
 
-def _candidate(series: Series, names: Names) -> Candidate:
-    if unusable := why_no_volume(series):
+def _candidate(series: Series, names: Names, unusable: str = "") -> Candidate:
+    """Return a candidate with the kind, words and times in its headers; `unusable` is from `why_no_volume`."""
+    if unusable:
         return Candidate(series, None, unusable, is_volume=False)
+    header, brain_grid = series.header, _brain_grid(series)
+    texts = read_names(header, names, brain_grid is not None)
+    kind, source = kind_of(header, texts, brain_grid is not None)
+    if kind is None:
+        return Candidate(series, None, source)
     times = [time for instance in series.instances if (time := acquired_at(instance.header)) is not None]
-    return read_header(series, min(times, default=None), names, _brain_grid(series))
+    return Candidate(
+        series,
+        kind,
+        source,
+        words=_by_words(texts, kind),
+        hint=any(words.contrast == WITH for words in texts if words.kind == kind),
+        brain_grid=brain_grid,
+        agent=_names_agent(header),
+        acquired=min(times, default=None),
+        injected=_seconds(header, "ContrastBolusStartTime"),
+        reformat=bool(REFORMATS & _image_types(header)),
+    )
 
 
 def _brain_grid(series: Series) -> Grid | None:
@@ -177,27 +195,6 @@ def _brain_grid(series: Series) -> Grid | None:
     except InputError:  # reported if the series is chosen
         return None
     return grid if (grid.spacing * grid.shape).min() >= BRAIN_EXTENT else None
-
-
-def read_header(series: Series, acquired: float | None, names: Names = (), brain_grid: Grid | None = None) -> Candidate:
-    """Return a candidate with the kind, words and times in a header; `acquired` and `brain_grid` as in `Candidate`."""
-    header = series.header
-    texts = read_names(header, names, brain_grid is not None)
-    kind, source = kind_of(header, texts, brain_grid is not None)
-    if kind is None:
-        return Candidate(series, None, source)
-    return Candidate(
-        series,
-        kind,
-        source,
-        words=_by_words(texts, kind),
-        hint=any(words.contrast == WITH for words in texts if words.kind == kind),
-        brain_grid=brain_grid,
-        agent=_names_agent(header),
-        acquired=acquired,
-        injected=_seconds(header, "ContrastBolusStartTime"),
-        reformat=bool(REFORMATS & _image_types(header)),
-    )
 
 
 def kind_of(header: Dataset, texts: Sequence[Words], covers_brain: bool = False) -> tuple[str | None, str]:
