@@ -65,7 +65,7 @@ class Service:
     adopt: bool = False  # take over the studies of another service
     alert: str = ""  # address of a webhook for failed and held studies
     settle: float = 2.0  # seconds to wait for the mark of a second service on a new study
-    known: dict[str, tuple[str, str]] = field(default_factory=dict)  # by study: last update, digest of its images
+    digests: dict[str, tuple[str, str]] = field(default_factory=dict)  # by study: last update, digest of its images
     barred: dict[str, float] = field(default_factory=dict)  # by study: end of the wait after a refused mark
     counts: Counter[str] = field(default_factory=Counter)  # of attempts by their outcome
 
@@ -148,7 +148,7 @@ class Service:
         """Return the next study to try with its mark, or None, and the time of the next check of all studies."""
         now = time.time()
         next_look, states, task = now + LOOK, Counter[str](), None
-        for study, mark in studies_to_segment(self.archive, self.since, self.known):
+        for study, mark in studies_to_segment(self.archive, self.since, self.digests):
             self._check_owner(mark)
             states[mark.state] += 1
             if study.stable and mark.is_open:
@@ -167,7 +167,7 @@ class Service:
                 self.barred[study.id] = time.time() + LOOK
                 log(f"study {mark.pseudonym}: {error}, next attempt in {LOOK:.0f} s")
             else:
-                self.known.pop(study.id, None)
+                self.digests.pop(study.id, None)
                 log(f"study {mark.pseudonym}: deleted in Orthanc")
 
     def _try(self, study: StoredStudy, mark: Mark) -> None:

@@ -101,9 +101,9 @@ def _config(folder: Path, pacs: Pacs) -> dict[str, Any]:
 def _free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        for free in sockets:
+            free.bind(("127.0.0.1", 0))
+        return [free.getsockname()[1] for free in sockets]
 
 
 def _wait_for(pacs: Pacs, process: "subprocess.Popen[bytes]") -> None:

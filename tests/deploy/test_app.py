@@ -68,9 +68,8 @@ def nifti_inference(layout, images, checkpoint, folder):
     paths = {"dataset_dir": images[0].parent, "datalist": folder / "datalist.json", "output_dir": folder}
     data = [argument(f"--{name}={path}") for name, path in paths.items()]
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file=configs/inference.yaml"]
-    place = ROOT / f"bundles/{layout}_finetune"
-    options = INFERENCE_OPTIONS
-    result = execute([*command, *data, f"--checkpoint={checkpoint}", *options], place)
+    arguments = [*command, *data, f"--checkpoint={checkpoint}", *INFERENCE_OPTIONS]
+    result = execute(arguments, ROOT / f"bundles/{layout}_finetune")
     assert result.returncode == 0, result.stderr
     return canonical(*read(folder / "subject.nii.gz"))
 
@@ -130,15 +129,15 @@ def finished(cohorts, package, tmp_path_factory):
     write_localiser(folder / "study/1", study)
     for number, (modality, path) in enumerate(brats_files(cohorts("brats")).items(), 2):
         array, affine = read(path)
-        affine, place = rotation @ affine, folder / f"study/{number}"
+        affine, target = rotation @ affine, folder / f"study/{number}"
         if modality == "T1ce":
             order = np.random.default_rng(0).permutation(array.shape[2])
-            written = [write_enhanced(place, array, affine, study, number, modality, order=order)]
+            written = [write_enhanced(target, array, affine, study, number, modality, order=order)]
         else:
             array, affine = halved(array, affine) if modality == "T2" else (array, affine)
             array, affine = to_slices(array, affine, 0 if modality == "T1" else 2, flip=modality != "T2")
             options = {"shuffle": True, "BurnedInAnnotation": "NO"}
-            written = write_modality(place, array, affine, study, number, modality, **options)
+            written = write_modality(target, array, affine, study, number, modality, **options)
         volumes[modality] = Volume(np.ascontiguousarray(array, np.float32), affine)
         scanned[modality], _ = volume_of(written, modality)
     values = {"input": folder / "study", "bundle": package, "output": os.path.relpath(folder / "out", ROOT)}
@@ -161,9 +160,9 @@ def test_a_study_is_segmented_as_its_scans_are_in_nifti_files(finished, models):
         np.testing.assert_allclose(onto[brain], independent[brain], atol=0.05)
         images.append(finished.folder / f"{modality}.nii.gz")
         nib.save(nib.Nifti1Image(onto, scanned["T1ce"].affine), images[-1])
-    found = segmentation(finished.folder / "out")
-    assert_same(found, nifti_inference("brats", images, models["brats"], finished.folder / "nifti"))
-    counts = np.bincount(found[0].astype(int).ravel())[1:]
+    result = segmentation(finished.folder / "out")
+    assert_same(result, nifti_inference("brats", images, models["brats"], finished.folder / "nifti"))
+    counts = np.bincount(result[0].astype(int).ravel())[1:]
     assert (len(counts), counts.min() > 0) == (3, True)
     assert list(finished.content["volumes_ml"].values()) == pytest.approx((counts * 0.064).tolist(), abs=1e-3)
 
@@ -274,12 +273,12 @@ def test_a_raw_head_is_prepared_and_its_segmentation_lies_on_the_series(cohorts,
 
     segment("atlas", tmp_path / "study", prepare=True)
 
-    found = segmentation(tmp_path / "out")
+    result = segmentation(tmp_path / "out")
     truth = canonical(array > bright, turn @ affine)
-    np.testing.assert_allclose(found[1], truth[1], atol=1e-3)
-    assert dice(found[0] > 0, truth[0] > 0) > 0.9
+    np.testing.assert_allclose(result[1], truth[1], atol=1e-3)
+    assert dice(result[0] > 0, truth[0] > 0) > 0.9
     content = json.loads((tmp_path / "out/result.json").read_text())
-    assert list(content["volumes_ml"].values()) == pytest.approx([found[0].sum() * 0.064], abs=1e-3)
+    assert list(content["volumes_ml"].values()) == pytest.approx([result[0].sum() * 0.064], abs=1e-3)
     assert content["remarks"][0]["kind"] == "prepared"
     assert content["remarks"][0]["text"].startswith("scans prepared by this application: MNI152")
     assert content["remarks"][0]["text"].endswith("head kept")
@@ -299,9 +298,9 @@ def test_unreadable_voxels_are_reported_without_naming_the_patient(models, tmp_p
     last.write_bytes(last.read_bytes()[:-20])
     (tmp_path / "temporary").mkdir()
     bundle = [f"--bundle={ROOT / 'bundles/atlas_finetune'}", f"--checkpoint={models['atlas']}"]
-    places = [f"--input={study}", f"--output={tmp_path / 'SENTINEL/out'}", "--series=T1=2"]
+    folders = [f"--input={study}", f"--output={tmp_path / 'SENTINEL/out'}", "--series=T1=2"]
 
-    result = execute([sys.executable, "-m", "deploy.app", *places, *bundle], TMPDIR=str(tmp_path / "temporary"))
+    result = execute([sys.executable, "-m", "deploy.app", *folders, *bundle], TMPDIR=str(tmp_path / "temporary"))
 
     assert result.returncode == 2
     assert re.fullmatch(
@@ -314,12 +313,12 @@ def test_unreadable_voxels_are_reported_without_naming_the_patient(models, tmp_p
 
 def inferences(folder):
     """Processes of a bundle's inference in a folder (Linux)."""
-    found = []
+    processes = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):  # the process has ended
             words = path.read_text()
-            found += [path] if "monai.bundle" in words and str(folder) in words else []
-    return found
+            processes += [path] if "monai.bundle" in words and str(folder) in words else []
+    return processes
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -327,8 +326,8 @@ def test_an_interrupted_run_leaves_neither_files_nor_processes(cohorts, models, 
     file = next(cohorts("atlas").rglob("*_T1w.nii.gz"))
     write_modality(tmp_path / "study", *read(file), Study(), 2, "T1")
     bundle = [f"--bundle={ROOT / 'bundles/atlas_finetune'}", f"--checkpoint={models['atlas']}"]
-    places = [f"--input={tmp_path / 'study'}", f"--output={tmp_path / 'out'}"]
-    command = ["env", "--default-signal", sys.executable, "-m", "deploy.app", *places, *bundle]  # SIGHUP not ignored
+    folders = [f"--input={tmp_path / 'study'}", f"--output={tmp_path / 'out'}"]
+    command = ["env", "--default-signal", sys.executable, "-m", "deploy.app", *folders, *bundle]  # SIGHUP not ignored
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     patience = time.monotonic() + 1200  # seconds; a busy machine is slow
     while not inferences(tmp_path) and process.poll() is None and time.monotonic() < patience:

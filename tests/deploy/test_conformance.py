@@ -29,7 +29,9 @@ def test_it_names_the_classes_attributes_and_codes_of_the_code():
     assert [*written.values()] == [", ".join(IDENTITY)]
     first, *rows = cells("Codes")
     segments = [segment for card in COHORTS.values() for segment in card.segments]
-    assert {tuple(row[:2]) for row in (first, *rows)} == {(one.label, f"{one.code} {one.meaning}") for one in segments}
+    assert {tuple(row[:2]) for row in (first, *rows)} == {
+        (item.label, f"{item.code} {item.meaning}") for item in segments
+    }
     assert first[2:] == [f"{code.value} {code.meaning}" for code in (CATEGORY, ANATOMY)]
     assert re.search(
         rf'`{PURPOSE["CodeValue"]}`, "{PURPOSE["CodeMeaning"]}" \({PURPOSE["CodingSchemeDesignator"]}\)', PAGE

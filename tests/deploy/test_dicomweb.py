@@ -70,7 +70,7 @@ def test_results_are_stored_once(sent, server, tmp_path, capsys):
     for _ in range(2):
         dicomweb.store(str(tmp_path))
         assert capsys.readouterr().out == f"stored {len(DICOM_FILES)} results\n"
-    series = [each["00080060"]["Value"][0] for each in server.query(f"studies/{study}/series")]
+    series = [attributes["00080060"]["Value"][0] for attributes in server.query(f"studies/{study}/series")]
     assert sorted(series) == ["CT", "MR", "MR", *["OT"] * len(DICOM_FILES)]
 
 

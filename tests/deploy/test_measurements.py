@@ -36,7 +36,7 @@ def test_the_report_is_valid_and_belongs_to_the_study_and_is_preliminary(case):
     assert flags == ("COMPLETE", "PRELIMINARY", "UNVERIFIED")
     evidence = {instance for _, _, instance, _ in report.get_evidence()}
     assert evidence == {segmentation.SOPInstanceUID, *(image.SOPInstanceUID for image in slices)}
-    makers = [one.Manufacturer for one in report.ContributingEquipmentSequence]
+    makers = [device.Manufacturer for device in report.ContributingEquipmentSequence]
     assert MANUFACTURER not in makers, "it did not acquire the source images"
 
 

@@ -44,13 +44,15 @@ def test_the_segmentation_refers_to_the_frames(tmp_path, tumours):
     make(Case(segments, volume, slices, {}, tumours), {}).save_as(tmp_path / "seg.dcm")
     assert dicom_errors(tmp_path / "seg.dcm") == []
     read = hd.seg.segread(tmp_path / "seg.dcm")
-    places = [groups.PlanePositionSequence[0].ImagePositionPatient for groups in image.PerFrameFunctionalGroupsSequence]
+    positions = [
+        groups.PlanePositionSequence[0].ImagePositionPatient for groups in image.PerFrameFunctionalGroupsSequence
+    ]
     assert len(read.PerFrameFunctionalGroupsSequence) == 3 * 12
     for groups in read.PerFrameFunctionalGroupsSequence:
         (source,) = groups.DerivationImageSequence[0].SourceImageSequence
         assert source.ReferencedSOPInstanceUID == image.SOPInstanceUID
-        place = groups.PlanePositionSequence[0].ImagePositionPatient
-        np.testing.assert_allclose(place, places[source.ReferencedFrameNumber - 1], atol=1e-6)
+        position = groups.PlanePositionSequence[0].ImagePositionPatient
+        np.testing.assert_allclose(position, positions[source.ReferencedFrameNumber - 1], atol=1e-6)
     (reference,) = read.ReferencedSeriesSequence[0].ReferencedInstanceSequence
     assert reference.ReferencedSOPClassUID == image.SOPClassUID
     volume = read.get_volume(combine_segments=True)

@@ -72,9 +72,9 @@ def test_a_background_below_zero_is_reported(brats):
 
 
 def test_scans_with_skull_are_reported_even_if_their_background_is_empty(heads):
-    found = check(heads)
-    assert len(found) == 4
-    assert all(sentence.endswith("not skull-stripped (background must be 0)") for sentence in found)
+    sentences = check(heads)
+    assert len(sentences) == 4
+    assert all(sentence.endswith("not skull-stripped (background must be 0)") for sentence in sentences)
     volume = heads["T1ce"]
     bright = np.median(volume.array[volume.array > np.median(volume.array)])
     head = Volume(np.where(volume.array > 0.15 * bright, volume.array, 0), volume.affine)
@@ -82,15 +82,15 @@ def test_scans_with_skull_are_reported_even_if_their_background_is_empty(heads):
 
 
 def test_a_modality_that_is_not_registered_covers_a_part_or_is_small_is_reported(brats):
-    def found(modality, volume):
+    def report(modality, volume):
         (sentence,) = check(brats | {modality: volume})
         return sentence
 
     for shift in ((6, 0, 0), (0, 0, -6)):
-        sentence = found("T2", moved(brats["T2"], shift))
+        sentence = report("T2", moved(brats["T2"], shift))
         assert sentence.startswith("T2: its brain overlaps the brain in T1ce by 0.9")
         assert sentence.endswith("not registered")
-    assert "T2: its brain" in found("T2", moved(brats["T2"], degrees=15))
+    assert "T2: its brain" in report("T2", moved(brats["T2"], degrees=15))
     part = Volume(brats["FLAIR"].array[:, :, :20], brats["FLAIR"].affine)
     thin, covered = check(brats | {"FLAIR": part})
     assert thin == "FLAIR: shows 80 mm of a head along one axis; expected a whole brain"

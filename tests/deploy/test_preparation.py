@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from common.data.cohorts import COHORTS
 from common.dicom.geometry import volume_of
 from common.dicom.study import Instance, Series
 from common.errors import InputError

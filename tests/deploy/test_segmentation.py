@@ -56,7 +56,7 @@ def save(slices, tumours, tmp_path):
     return run
 
 
-@pytest.mark.parametrize("highest", [3, 1, 0])
+@pytest.mark.parametrize("highest", [3, 0])
 def test_a_saved_segmentation_is_valid_and_reads_back(highest, slices, save):
     segments = np.random.default_rng(0).integers(0, highest + 1, (6, 5, 12)).astype(np.uint8)
     segments[:, :, :3] = 0
@@ -77,13 +77,13 @@ def test_frames_have_position_segment_and_source_image(slices, tumours):
     (shared,) = result.SharedFunctionalGroupsSequence
     np.testing.assert_allclose(shared.PlaneOrientationSequence[0].ImageOrientationPatient, [1, 0, 0, 0, 1, 0])
     assert shared.PixelMeasuresSequence[0].PixelSpacing == slices[0].PixelSpacing
-    found = []
+    frames = []
     for frame in result.PerFrameFunctionalGroupsSequence:
         (source,) = frame.DerivationImageSequence[0].SourceImageSequence
         (image,) = [image for image in slices if image.SOPInstanceUID == source.ReferencedSOPInstanceUID]
         assert frame.PlanePositionSequence[0].ImagePositionPatient == image.ImagePositionPatient
-        found.append((frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber, slices.index(image)))
-    assert sorted(found) == [(segment, index) for segment in (1, 2, 3) for index in range(12)]
+        frames.append((frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber, slices.index(image)))
+    assert sorted(frames) == [(segment, index) for segment in (1, 2, 3) for index in range(12)]
 
 
 def test_rounding_in_the_source_misleads_no_reader(slices, tumours, tmp_path):
@@ -99,8 +99,8 @@ def test_rounding_in_the_source_misleads_no_reader(slices, tumours, tmp_path):
     expected = positions[7] + 4 * 2 * np.array([cosine, sine, 0]) + 1 * 2 * np.array([-sine, cosine, 0])
 
     volume = hd.seg.segread(tmp_path / "seg.dcm").get_volume(combine_segments=True)
-    (place,) = volume.map_indices_to_reference(np.argwhere(volume.array))
-    np.testing.assert_allclose(place, expected, atol=0.05)
+    (position,) = volume.map_indices_to_reference(np.argwhere(volume.array))
+    np.testing.assert_allclose(position, expected, atol=0.05)
     image = sitk.ReadImage(tmp_path / "seg.dcm")
     (index,) = np.argwhere(sitk.GetArrayFromImage(image))[:, ::-1].tolist()
     np.testing.assert_allclose(image.TransformIndexToPhysicalPoint(index), expected, atol=0.05)

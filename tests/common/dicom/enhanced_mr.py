@@ -38,8 +38,8 @@ def write_enhanced(folder, array, affine, study, number, modality, order=None, s
     """
     order = np.arange(array.shape[2]) if order is None else order
     slopes = np.ones(array.shape[2]) if slopes is None else slopes
-    with tempfile.TemporaryDirectory() as place:
-        slices = write_series(Path(place), array, affine, study, number, SeriesDescription=DESCRIPTIONS[modality])
+    with tempfile.TemporaryDirectory() as temporary:
+        slices = write_series(Path(temporary), array, affine, study, number, SeriesDescription=DESCRIPTIONS[modality])
     first, image = slices[0], copy.deepcopy(slices[0])
     image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
     for keyword in (*MOVED, *LEFT_OUT):
@@ -53,12 +53,12 @@ def write_enhanced(folder, array, affine, study, number, modality, order=None, s
     }
     image.PerFrameFunctionalGroupsSequence = [_groups(slices[index], int(index), slopes[index]) for index in order]
     image.SharedFunctionalGroupsSequence = [_shared_groups(modality)]
-    places = (
+    holders = (
         image.PerFrameFunctionalGroupsSequence
         if options.get("geometry_per_frame")
         else image.SharedFunctionalGroupsSequence
     )
-    for groups in places:
+    for groups in holders:
         for keyword, value in geometry.items():
             setattr(groups, keyword, copy.deepcopy(value))
     if "change" in options:

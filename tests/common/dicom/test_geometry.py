@@ -127,9 +127,9 @@ def test_a_slice_that_does_not_fit_is_refused(slices, attributes, message):
         image.EchoTime, image.RescaleSlope, image.RescaleIntercept = 100, 1, 0
     for keyword, value in attributes.items():
         setattr(slices[2], keyword, value)
-    found = refusal(volume_of, slices, "series 1")
-    assert found.startswith("series 1: ")
-    assert message in found
+    text = refusal(volume_of, slices, "series 1")
+    assert text.startswith("series 1: ")
+    assert message in text
 
 
 @pytest.mark.parametrize(

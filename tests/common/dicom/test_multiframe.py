@@ -18,8 +18,8 @@ def test_the_volume_is_that_of_the_single_frame_series(kind, tmp_path):
     study = Study()
     image = write_frames(tmp_path / "enhanced", study=study, **KINDS[kind])
     single = write_series(tmp_path / "single", ARRAY, oblique(), study, 3, SeriesDescription="t1")
-    for one, slope in zip(single, KINDS[kind].get("slopes", [1] * 12), strict=True):
-        one.RescaleSlope, one.RescaleIntercept = str(slope), "0"
+    for instance, slope in zip(single, KINDS[kind].get("slopes", [1] * 12), strict=True):
+        instance.RescaleSlope, instance.RescaleIntercept = str(slope), "0"
     expected, _ = volume_of(single, "single")
     volume, slices = volume_of([image], "enhanced")
     np.testing.assert_array_equal(volume.array, expected.array)

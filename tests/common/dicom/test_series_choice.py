@@ -43,9 +43,9 @@ def study(tmp_path):
 
 def test_four_series_are_found_next_to_a_localiser(study):
     series = read_study(study[0])
-    assert [modality_of(one.header) for one in series] == [None, *BRATS]
-    assert [why_no_volume(one) for one in series] == ["a localiser", "", "", "", ""]
-    assert [one.number for one in choose_series(series, BRATS, {}).series.values()] == [2, 3, 4, 5]
+    assert [modality_of(entry.header) for entry in series] == [None, *BRATS]
+    assert [why_no_volume(entry) for entry in series] == ["a localiser", "", "", "", ""]
+    assert [chosen.number for chosen in choose_series(series, BRATS, {}).series.values()] == [2, 3, 4, 5]
 
 
 def test_two_candidates_are_reported_and_one_can_be_requested(study):
@@ -113,7 +113,7 @@ def test_lossy_compression_is_a_remark(study):
     folder, _ = study
     change(folder / "5/005-0003.dcm", LossyImageCompression="01")
     remarks = choose_series(read_study(folder), BRATS, {}).remarks
-    assert [(one.kind, one.text[:3]) for one in remarks if one.kind == "quality"] == [("quality", "T2:")]
+    assert [remark.text[:3] for remark in remarks if remark.kind == "quality"] == ["T2:"]
 
 
 def test_an_option_is_advised_only_where_a_series_may_be_the_one(tmp_path):

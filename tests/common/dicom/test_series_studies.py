@@ -45,10 +45,10 @@ def series_of(row):
     shared = header(**values, ImageOrientationPatient=cosines)
     instances = []
     for number in range(round(HIGH / thickness)):
-        one = Dataset()
-        one.update(shared)
-        one.ImagePositionPatient = [float(value) for value in step * number]
-        instances.append(Instance(Path(), one))
+        image = Dataset()
+        image.update(shared)
+        image.ImagePositionPatient = [float(value) for value in step * number]
+        instances.append(Instance(Path(), image))
     return Series(uid, tuple(instances))
 
 
@@ -75,15 +75,15 @@ def test_no_study_gets_a_wrong_series(monkeypatch, studies, compared, held, ques
     monkeypatch.setattr(Pairs, "identical", lambda *_: False)
     wrong, counts = [], {"held": 0, "questions": 0, "needless": 0}
     for rows, series in studies:
-        enhanced |= {one.uid: int(row["enhanced"] == "y") for one, row in zip(series, rows, strict=True)}
-        truth = {one.uid: row["truth"] for one, row in zip(series, rows, strict=True)}
+        enhanced |= {scan.uid: int(row["enhanced"] == "y") for scan, row in zip(series, rows, strict=True)}
+        truth = {scan.uid: row["truth"] for scan, row in zip(series, rows, strict=True)}
         try:
             choice = choose_series(series, MODALITIES, {})
         except InputError:
             counts["questions"] += 1
             counts["needless"] += rows[0]["question"] != "y"
             continue
-        wrong += [f"{rows[0]['study']}: {key}" for key, one in choice.series.items() if truth[one.uid] != key]
+        wrong += [f"{rows[0]['study']}: {key}" for key, scan in choice.series.items() if truth[scan.uid] != key]
         counts["held"] += any(remark.kind == "contrast" for remark in choice.remarks)
     assert not wrong
     assert counts == {"held": held, "questions": questions, "needless": needless}

@@ -19,8 +19,8 @@ PAIR = ("T1ce", "T1")
 
 def t1(description="T1", at=None, agent=None, scan=None, **values):
     """A T1 series; `scan` names whose voxels it gets, T1 or T1ce of a glioma."""
-    found = {"SeriesDescription": description, "scan": scan, "ContrastBolusAgent": agent} | values
-    return found | ({"AcquisitionTime": at} if at else {})
+    attributes = {"SeriesDescription": description, "scan": scan, "ContrastBolusAgent": agent} | values
+    return attributes | ({"AcquisitionTime": at} if at else {})
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def test_other_files_copies_and_links_inside_the_folder_add_nothing(study, tmp_p
     del directory.SeriesInstanceUID
     directory.save_as(folder / "DICOMDIR")
     series = read_study(folder)
-    assert [each.number for each in series] == [1, 2, 3, 4, 5]
+    assert [entry.number for entry in series] == [1, 2, 3, 4, 5]
     assert len(series[2].instances) == 12
     assert capsys.readouterr().err == "warning: --input: files ignored, as they are not DICOM: 2\n"
     (tmp_path / "elsewhere").mkdir()
@@ -119,7 +119,7 @@ def test_images_that_were_compressed_with_loss_are_known(study, syntax, stated, 
         image["PixelData"].is_undefined_length = syntax.is_encapsulated
         image.save_as(path, enforce_file_format=True)
     single, multiple = read_study(folder)[3], read_study(folder)[5]
-    assert [one.is_lossy for one in (single, multiple, read_study(folder)[1])] == [is_lossy, is_lossy, False]
+    assert [entry.is_lossy for entry in (single, multiple, read_study(folder)[1])] == [is_lossy, is_lossy, False]
 
 
 def test_a_deflated_file_is_refused_before_it_fills_the_memory(study, monkeypatch):
