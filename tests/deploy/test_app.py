@@ -60,7 +60,7 @@ NUMBERS = {"FLAIR": 2, "T1ce": 3, "T1": 4, "T2": 5}  # of the series
 
 
 def nifti_inference(layout, images, checkpoint, folder):
-    """The label map of the bundle's own command for NIfTI files, which are in the order of its channels."""
+    """Return the label map of the bundle's own command for NIfTI files; `images` are in the order of its channels."""
     folder.mkdir()
     entry = {"subject": "subject", "image": [path.name for path in images]}
     content = {"name": "x", "modalities": MODELS[layout][0], "label_convention": None, "testing": [entry]}
@@ -75,20 +75,20 @@ def nifti_inference(layout, images, checkpoint, folder):
 
 
 def documented_options():
-    """The options of the command in deploy/README.md."""
+    """Return the options of the command in deploy/README.md."""
     page = (ROOT / "deploy/README.md").read_text()
     (command,) = re.findall(r"\.venv-deploy/bin/python -m deploy\.app ([^`\n]+)", page)
     return tuple(re.findall(r"--(\w+)=", command))
 
 
 def canonical(array, affine):
-    """The array in RAS+ order, and its affine."""
+    """Return the array in RAS+ order, and its affine."""
     image = nib.as_closest_canonical(nib.Nifti1Image(np.asarray(array).astype(np.float32), affine))
     return image.get_fdata(), image.affine
 
 
 def segmentation(folder):
-    """The segment numbers of the result, in RAS+ order."""
+    """Return the segment numbers of the result in RAS+ order, and their affine."""
     volume = hd.seg.segread(folder / "segmentation.dcm").get_volume(combine_segments=True)
     return canonical(volume.array, FLIP @ volume.affine)
 
@@ -99,7 +99,7 @@ def assert_same(result, expected):
 
 
 def assert_private(printed, folder):
-    """No word of a patient on the terminal, in a file name, in the report, or in DICOM beyond the attributes for it."""
+    """Check that terminal, file names and report hold no patient data, nor DICOM except in the patient's attributes."""
     words = [printed, *(path.name for path in folder.rglob("*")), (folder / "result.json").read_text()]
     for path in folder.glob("*.dcm"):
         image = pydicom.dcmread(path)
@@ -111,7 +111,7 @@ def assert_private(printed, folder):
 
 
 def halved(array, affine):
-    """The volume with slices twice as thick."""
+    """Return the volume with slices twice as thick."""
     count = array.shape[2] // 2
     thick = array[:, :, : 2 * count].reshape(*array.shape[:2], count, 2).mean(axis=-1)
     scale = np.diag([1, 1, 2, 1.0])
@@ -150,7 +150,7 @@ def finished(cohorts, package, tmp_path_factory):
 
 
 def test_a_study_is_segmented_as_its_scans_are_in_nifti_files(finished, models):
-    """Other series are on the grid of the reference, by a trilinear interpolation that SciPy's equals."""
+    """The series are resampled to the grid of the reference; SciPy's trilinear interpolation gives the same."""
     scanned, reference, images = finished.scanned, finished.volumes["T1ce"], []
     brain = ndimage.binary_erosion(reference.array > 0)
     for modality, volume in finished.volumes.items():
@@ -261,8 +261,8 @@ def test_force_continues_with_a_remark_when_a_precondition_is_not_met(
 
 
 def test_a_raw_head_is_prepared_and_its_segmentation_lies_on_the_series(cohorts, segment, tmp_path, monkeypatch):
-    """The stroke model takes heads in MNI space; this one is turned, in sagittal slices. A mask of what is bright takes
-    the place of the inference."""
+    """The stroke model expects heads in MNI space; this head is turned, in sagittal slices. A mask of bright voxels
+    replaces the inference."""
     array, affine = to_slices(*read(next(cohorts("atlas").rglob("*_T1w.nii.gz"))), axis=0, flip=True)
     turn = np.eye(4)
     turn[:3, :3] = Rotation.from_euler("xyz", [10, -12, 6], degrees=True).as_matrix()
@@ -312,7 +312,7 @@ def test_unreadable_voxels_are_reported_without_naming_the_patient(models, tmp_p
 
 
 def inferences(folder):
-    """Processes of a bundle's inference in a folder (Linux)."""
+    """Return the processes of a bundle's inference in a folder (Linux)."""
     processes = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):  # the process has ended

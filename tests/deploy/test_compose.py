@@ -1,4 +1,4 @@
-"""The Compose file against what it names: files, commands, variables. `make lint` checks it by Compose's schema."""
+"""Files, commands and variables in the Compose file exist. `make lint` checks the file by Compose's schema."""
 
 import inspect
 import json

@@ -1,4 +1,4 @@
-"""The conformance statement against the code."""
+"""The conformance statement agrees with the code."""
 
 import re
 
@@ -13,7 +13,7 @@ PAGE = (ROOT / "docs/reference/dicom-conformance.md").read_text()
 
 
 def cells(section):
-    """The rows of the tables of a section, without headings."""
+    """Return the table rows of a section, without headings."""
     text = PAGE.partition(f"## {section}\n")[2].partition("\n## ")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
     return [

@@ -1,4 +1,4 @@
-"""Enhanced MR against highdicom: volumes, frames that a segmentation refers to, and converted images."""
+"""Enhanced MR compared with highdicom: volumes, references of a segmentation to frames, and converted images."""
 
 import highdicom as hd
 import nibabel as nib
@@ -37,7 +37,7 @@ def test_the_volume_is_that_of_highdicom(kind, tmp_path):
 
 
 def test_the_segmentation_refers_to_the_frames(tmp_path, tumours):
-    """Each frame refers to the frame of the source at its place; the segments read back are those that were written."""
+    """Each frame refers to the source's frame at the same position; the segments read back are unchanged."""
     image = write_frames(tmp_path / "in", order=ORDER)
     volume, slices = volume_of([image], "enhanced")
     segments = np.random.default_rng(0).integers(0, 4, SHAPE).astype(np.uint8)

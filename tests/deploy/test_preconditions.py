@@ -30,7 +30,7 @@ def atlas(cohorts):
 
 
 def moved(volume, shift=(0, 0, 0), degrees=0):
-    """A volume shifted by mm and rotated by degrees about the x axis through its centre."""
+    """Return a volume, shifted by `shift` mm and rotated by `degrees` about the x axis through its centre."""
     angle = np.deg2rad(degrees)
     rotation, to_centre = np.eye(4), np.eye(4)
     rotation[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
@@ -51,7 +51,7 @@ def check_head(volume):
 
 
 def test_a_model_of_brains_in_mni_space_asks_for_both(cohorts):
-    """As the quick start's model for strokes was trained."""
+    """The quick start's model for strokes was trained on such scans."""
     brain = load(next(cohorts("atlas", True).rglob("*_T1w.nii.gz")))
     assert check({"T1": brain}, in_mni_space=True) == []
     (sentence,) = check_head(brain)

@@ -1,4 +1,4 @@
-"""Heads with skull, each series turned and moved on its own: what `--prepare` makes of them, and the way back."""
+"""`--prepare` on heads with skull, whose series are turned and moved independently, and the way back."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from tests.common.dicom.dicom_study import Study, brats_files, header, read, wri
 
 
 def motion(seed):
-    """A rotation by up to 12 degrees about each axis and a shift by up to 15 mm, [4, 4] in mm."""
+    """Return a rotation by up to 12 degrees about each axis and a shift by up to 15 mm, [4, 4] in mm."""
     rng = np.random.default_rng(seed)
     matrix = np.eye(4)
     matrix[:3, :3] = Rotation.from_euler("xyz", rng.uniform(-12, 12, 3), degrees=True).as_matrix()

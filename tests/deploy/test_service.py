@@ -1,4 +1,4 @@
-"""The service with a real Orthanc. But for one test, a stand-in takes the place of deploy.app, which takes a minute."""
+"""The service with a real Orthanc. Except in one test, a stand-in replaces deploy.app, which takes a minute."""
 
 import io
 import os
@@ -48,7 +48,7 @@ RESULTS = ["OT"] * len(DICOM_FILES)  # of the stand-in
 
 
 class Hospital:
-    """An Orthanc with a service that has a stand-in for the segmentation."""
+    """An Orthanc, and services that run a stand-in for the segmentation."""
 
     def __init__(self, pacs, folder):
         self.pacs, self.folder = pacs, folder
@@ -65,12 +65,12 @@ class Hospital:
         self.pacs.send(folder)
 
     def receive(self, study, number=2, **attributes):
-        """Send a series of a study, and wait until Orthanc takes it for complete."""
+        """Send a series of a study, and wait until Orthanc considers the study complete."""
         self.send(study, number, **attributes)
         self.settle()
 
     def settle(self):
-        """Wait until Orthanc takes all studies for complete."""
+        """Wait until Orthanc considers all studies complete."""
         self.wait_until(lambda: all(study.stable for study in self.archive.studies()))
 
     def wait_until(self, condition):
@@ -83,12 +83,12 @@ class Hospital:
         return Service(archive or self.archive, STAND_IN, work or self.work, poll=0.1, settle=0, **options)
 
     def start(self):
-        """The service as a process."""
+        """Start the service as a process."""
         arguments = [sys.executable, "-c", DRIVER, self.url, self.user, self.password, str(self.work)]
         return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
     def environment(self):
-        """What tells the service where Orthanc is."""
+        """Return the environment variables with Orthanc's address and login."""
         password = self.folder / "password"
         return {"ORTHANC_URL": self.url, "ORTHANC_USER": self.user, "ORTHANC_PASSWORD_FILE": str(password)}
 
@@ -96,25 +96,25 @@ class Hospital:
         return [line.split() for line in self.runs.read_text().splitlines()] if self.runs.exists() else []
 
     def patients(self):
-        """The patients of the runs of the stand-in, in their order."""
+        """Return the patients of the stand-in's runs, in order."""
         return [patient for _, patient, _ in self._runs()]
 
     def replaced(self):
-        """The numbers of earlier results that the runs of the stand-in were given."""
+        """Return the number of earlier results that each run of the stand-in received."""
         return [int(number) for _, _, number in self._runs()]
 
     def stand_ins(self):
-        """The stand-ins that are running."""
+        """Return the process ids of the running stand-ins."""
         return [pid for pid, _, _ in self._runs() if Path("/proc", pid).exists()]
 
     def results(self, study):
-        """The modalities of the results of a study in Orthanc, by QIDO-RS."""
+        """Return the modalities of a study's results in Orthanc, by QIDO-RS."""
         series = self.pacs.query(f"studies/{study.study}/series")
         modalities = [attributes["00080060"]["Value"][0] for attributes in series]
         return sorted(modality for modality in modalities if modality != "MR")
 
     def marks(self):
-        """The marks, in the order in which the studies arrived."""
+        """Return the marks, in the order in which the studies arrived."""
         return [parsed(self.archive.mark(study.id)) for study in self.archive.studies()]
 
 
@@ -308,7 +308,7 @@ class Killed(BaseException):
 
 
 class Dying(Archive):
-    """Its service is killed after a number of requests that change something in Orthanc."""
+    """Kills its service after `left` requests that change something in Orthanc."""
 
     left = 0
 
@@ -457,7 +457,7 @@ def test_results_wait_for_a_pacs_that_is_down(hospital, capsys):
 
 
 def test_a_second_service_is_refused_until_it_adopts_the_studies(hospital, tmp_path):
-    """Also one that marks a study in the same moment: the later mark counts."""
+    """This includes a service that marks a study at the same moment: the later mark counts."""
     other = tmp_path / "other"
     other.mkdir()
     hospital.receive(patient(1))

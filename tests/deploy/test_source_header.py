@@ -42,7 +42,7 @@ def test_missing_and_invalid_attributes_become_empty_and_text_becomes_unicode(so
 
 @pytest.mark.filterwarnings("ignore")
 def test_nothing_but_these_attributes_travels(tumours, tmp_path):
-    """The slices have every attribute of text that DICOM knows, at the root and in every sequence.
+    """The slices have all of DICOM's text attributes, at the root and in every sequence.
 
     SECURITY.md: "results copy only identity from the source"
     """

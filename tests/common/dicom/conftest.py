@@ -9,7 +9,7 @@ from scripts.phantoms.cohort import make
 
 @pytest.fixture(scope="session")
 def cohorts(tmp_path_factory) -> Callable[..., Path]:
-    """Makes the folder of a cohort of one subject, in a layout, with or without skull; by default as in that cohort."""
+    """Returns a function that makes a cohort of one subject in a layout, by default with or without skull as usual."""
     root = tmp_path_factory.mktemp("cohorts")
 
     @cache

@@ -1,4 +1,4 @@
-"""DICOM studies for tests: the embedded cohort's, with names to look for, a localiser, and shuffled slices."""
+"""DICOM studies of the embedded cohort, with recognisable patient data, a localiser and shuffled slices."""
 
 from dataclasses import dataclass, replace
 
@@ -16,7 +16,7 @@ VOXELS = np.ones((4, 4, 12), np.uint16)  # of a series whose voxels do not matte
 
 @dataclass(frozen=True)
 class Study(phantoms.Study):
-    """The attributes that the series of a study share; whatever names the patient says SENTINEL."""
+    """The attributes that the series of a study share; all patient data contains SENTINEL."""
 
     name: str = NAME
     identifier: str = IDENTIFIER
@@ -33,7 +33,7 @@ def read(path):
 
 
 def to_slices(array, affine, axis=2, flip=False):
-    """The same volume with slices along another axis, or in reverse order."""
+    """Return the volume with slices along a different axis, or in reverse order."""
     order = [*[other for other in range(3) if other != axis], axis]
     reordered = array.transpose(order)
     affine = affine @ np.eye(4)[:, [*order, 3]]
@@ -61,7 +61,7 @@ def brats_files(root):
 def write_brats(folder, root, study):
     """Write a localiser, number 1, and the four series of BraTS, numbers 2 to 5, with shuffled slices.
 
-    Their voxels are those of the first subject of the cohort in the folder `root`, or a few if it is None.
+    The voxels are from the first subject of the cohort in the folder `root`; without `root`, there are a few.
     """
     write_localiser(folder / "1", study)
     for number, modality in enumerate(DESCRIPTIONS, 2):
@@ -78,7 +78,7 @@ def change(file, **values):
 
 
 def header(**values):
-    """A data set of these attributes; None omits one."""
+    """Return a data set with these attributes; a value of None omits the attribute."""
     result = pydicom.Dataset()
     for keyword, value in values.items():
         if value is not None:

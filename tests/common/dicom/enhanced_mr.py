@@ -1,4 +1,4 @@
-"""Make enhanced (multi-frame) MR images from the embedded cohort, with what a reader needs of one."""
+"""Make enhanced (multi-frame) MR images with the attributes that readers need."""
 
 import copy
 import tempfile
@@ -30,11 +30,11 @@ KINDS = {
 
 
 def write_enhanced(folder, array, affine, study, number, modality, order=None, slopes=None, **options):
-    """Write a series of one enhanced image; its voxels and places are those of `write_series`.
+    """Write a series as one enhanced image, with the voxels and positions of `write_series`.
 
-    The frames show the slices of `order`, by default each in turn; `slopes` are the RescaleSlope of each slice. Option
-    `geometry_per_frame` repeats spacing and orientation in every frame's groups instead of the shared ones, `change`
-    changes the image before it is written.
+    `order` lists the slice of each frame; `slopes` lists the RescaleSlope of each slice. The option
+    `geometry_per_frame` puts spacing and orientation into the groups of each frame, not into the shared groups;
+    `change` modifies the image before it is written.
     """
     order = np.arange(array.shape[2]) if order is None else order
     slopes = np.ones(array.shape[2]) if slopes is None else slopes
@@ -87,7 +87,7 @@ def _add_root_attributes(image, modality):
 
 
 def _groups(image, index, slope):
-    """The functional groups of the frame of a slice."""
+    """Return the functional groups of a slice's frame."""
     content = header(StackID="1", InStackPositionNumber=index + 1, DimensionIndexValues=[1, index + 1])
     content.FrameAcquisitionDateTime = "20260102030405"
     return header(

@@ -36,7 +36,7 @@ def test_padding_of_an_enhanced_image_is_background(tmp_path):
 
 
 @pytest.mark.parametrize("modality", DESCRIPTIONS)
-def test_the_rules_for_series_find_what_they_find_in_single_frames(modality, tmp_path):
+def test_enhanced_and_single_frame_series_have_the_same_evidence(modality, tmp_path):
     write_modality(tmp_path / "single", ARRAY, np.eye(4), Study(), 3, modality)
     write_frames(tmp_path / "enhanced", modality)
     (single,), (multiple,) = read_study(tmp_path / "single"), read_study(tmp_path / "enhanced")
@@ -47,7 +47,7 @@ def test_the_rules_for_series_find_what_they_find_in_single_frames(modality, tmp
         assert multiple.header.get(keyword) == (single.header.get(keyword) or None)
 
 
-def test_frames_tell_of_sequence_and_contrast_agent_as_single_frames_do(tmp_path):
+def test_frames_have_the_sequence_and_contrast_agent_of_single_frames(tmp_path):
     def no_agent(image):
         usage = image.SharedFunctionalGroupsSequence[0].ContrastBolusUsageSequence[0]
         usage.ContrastBolusAgentAdministered, usage.ContrastBolusAgentPhase = "NO", "PRE_CONTRAST"

@@ -80,7 +80,7 @@ TWO = "2 frames of reference"
     [("5/*", "1.2.3", TWO), ("[2-5]/*", "", "images without FrameOfReferenceUID"), ("5/005-0003.dcm", "1.2.3", TWO)],
 )
 def test_another_or_no_frame_of_reference_is_refused(study, files, uid, what):
-    """Of a series, of the whole study, of an image."""
+    """Of a series, of all series, of an image."""
     for file in study[0].glob(files):
         change(file, FrameOfReferenceUID=uid)
     message = refusal(choose_series, read_study(study[0]), BRATS, {})
@@ -103,7 +103,7 @@ def test_few_slices_and_other_kinds_of_images_are_not_a_volume(tmp_path):
 
 
 @pytest.mark.parametrize(("cosine", "problem"), [(0.99999, ""), (0.98, "several orientations")])
-def test_orientations_that_differ_by_rounding_are_one(study, cosine, problem):
+def test_orientations_may_differ_by_rounding(study, cosine, problem):
     folder, _ = study
     change(folder / "5/005-0003.dcm", ImageOrientationPatient=[-cosine, 0, 0, 0, -1, 0])
     assert why_no_volume(read_study(folder)[4]) == problem
@@ -116,7 +116,7 @@ def test_lossy_compression_is_a_remark(study):
     assert [remark.text[:3] for remark in remarks if remark.kind == "quality"] == ["T2:"]
 
 
-def test_an_option_is_advised_only_where_a_series_may_be_the_one(tmp_path):
+def test_an_option_is_advised_only_if_a_series_may_fit(tmp_path):
     identity = Study()
     for number, modality in enumerate(("T1", "T2"), 1):
         write_modality(tmp_path / modality, VOXELS, np.eye(4), identity, number, modality)

@@ -31,7 +31,7 @@ LEAST = 1.4  # mm, thickness of the thinnest slices, so that there are few of th
 
 
 def series_of(row):
-    """The headers of a series with a field of view that contains a brain."""
+    """Return the headers of a series whose field of view contains a brain."""
     uid = f"1.2.{int(row['study'][1:])}.{row['number']}"
     values = {keyword: row[name] for name, keyword in KEYWORDS.items() if row[name]}
     values |= {"ScanningSequence": row["sequence"].split(), "ImageType": row["image_type"].split()}
@@ -65,7 +65,7 @@ def studies():
     ids=["the voxels of two scans of one kind decide", "voxels cannot be compared"],
 )
 def test_no_study_gets_a_wrong_series(monkeypatch, studies, compared, held, questions, needless):
-    """`needless` are questions that a reader of the headers would not ask."""
+    """`needless`: number of questions that a reader of the headers would not ask."""
     enhanced = {}
 
     def compare(_, native, after):

@@ -18,7 +18,7 @@ PAIR = ("T1ce", "T1")
 
 
 def t1(description="T1", at=None, agent=None, scan=None, **values):
-    """A T1 series; `scan` names whose voxels it gets, T1 or T1ce of a glioma."""
+    """Return the attributes of a T1 series; `scan` selects its voxels, T1 or T1ce of a glioma."""
     attributes = {"SeriesDescription": description, "scan": scan, "ContrastBolusAgent": agent} | values
     return attributes | ({"AcquisitionTime": at} if at else {})
 
@@ -41,12 +41,12 @@ def study(tmp_path, cohorts):
 
 
 def plain(text):
-    """A text without the ends of UIDs."""
+    """Return a text without the ends of UIDs."""
     return re.sub(r" \(UID \.\.\.[\d.]+\)", "", text)
 
 
 def choose(series, modalities=PAIR, **requested):
-    """The numbers of the chosen series, the remarks, and the choice."""
+    """Return the numbers of the chosen series, the remarks, and the choice."""
     choice = choose_series(series, modalities, requested)
     return (
         [choice.series[modality].number for modality in modalities],

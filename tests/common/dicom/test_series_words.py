@@ -1,4 +1,4 @@
-"""What technicians write beside a modality in many languages changes nothing; what may mean more is a doubt."""
+"""In many languages, harmless words beside a modality change nothing, and ambiguous words make a name doubtful."""
 
 from collections import Counter
 
