@@ -13,9 +13,8 @@ from pydicom.dataset import Dataset
 
 from common.drawing import Axes, Figure, new_figure, pixels_of
 from common.inference.panels import AXES, grey_levels, plane_of
-from deploy.job import MANUFACTURER
 from deploy.outputs import Case
-from deploy.outputs.segmentation import CAUTION, LONG_STRING, series_number
+from deploy.outputs.segmentation import CAUTION, equipment, series_number
 from deploy.source_header import sanitised_header
 
 STEP = 2
@@ -87,7 +86,7 @@ def make(case: Case, made: Mapping[str, Dataset]) -> hd.sc.SCImage:
 
     BurnedInAnnotation is about text in the scans, which may identify the patient (PS3.3, C.7.6.1), not the figure's.
     """
-    source, bundle = case.slices[0], case.bundle
+    source = case.slices[0]
     header = sanitised_header(source)
     capture = hd.sc.SCImage.from_ref_dataset(
         ref_dataset=header,
@@ -99,16 +98,14 @@ def make(case: Case, made: Mapping[str, Dataset]) -> hd.sc.SCImage:
         series_number=series_number(source, STEP),
         sop_instance_uid=hd.UID(),
         instance_number=1,
-        manufacturer=MANUFACTURER,
+        **equipment(case.bundle),
+        series_description=f"Summary of segmentation. {CAUTION}",
         patient_orientation=("L", "P"),
     )
     if "IssuerOfPatientID" in header:  # highdicom does not copy it
         capture.IssuerOfPatientID = header.IssuerOfPatientID
     capture.BodyPartExamined = "BRAIN"
     capture.PatientOrientation = []  # empty: the picture shows three planes
-    capture.SeriesDescription = f"Summary of segmentation. {CAUTION}"
-    capture.ManufacturerModelName = bundle.name[:LONG_STRING]
-    capture.SoftwareVersions = bundle.version
     if case.burned_in:
         capture.BurnedInAnnotation = case.burned_in
     return capture

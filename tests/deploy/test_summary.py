@@ -49,5 +49,6 @@ def test_the_capture_is_valid_and_belongs_to_the_study(tmp_path, tumours):
     capture.save_as(tmp_path / "summary.dcm")
     assert dicom_errors(tmp_path / "summary.dcm") == []
     assert capture.StudyInstanceUID == source.StudyInstanceUID
+    assert (capture.ManufacturerModelName, capture.SoftwareVersions) == (tumours.name[:64], tumours.version)
     assert capture.pixel_array.shape == (750, 1200, 3)
     assert capture.pixel_array.std() > 5, "text is drawn"
