@@ -31,16 +31,17 @@ RESERVED_OPTIONS = (  # set by the application
 
 
 def _mapping(**properties: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the JSON schema of a mapping in which all these keys are required."""
+    """Return the JSON schema of a mapping with these required keys."""
     return {"type": "object", "required": [*properties], "properties": properties}
 
 
 LINE = {"type": "string", "pattern": r"^[^\\\x00-\x1f]+$", "description": "a line of text"}
+VERSION = LINE | {"maxLength": 64, "description": "a line of up to 64 characters"}  # DICOM's limit of SoftwareVersions
 NUMBERS = {"pattern": "^[0-9]+$", "description": "the numbers of channels"}
 NAMES = {"type": "object", "propertyNames": NUMBERS, "additionalProperties": {"type": "string"}}
 CHANNELS = _mapping(channel_def=NAMES)
 FORMATS = _mapping(inputs=_mapping(image=CHANNELS), outputs=_mapping(pred=CHANNELS))
-METADATA = _mapping(name=LINE, version=LINE, network_data_format=FORMATS)
+METADATA = _mapping(name=LINE, version=VERSION, network_data_format=FORMATS)
 
 
 @dataclass(frozen=True)

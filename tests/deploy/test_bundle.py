@@ -102,6 +102,7 @@ def test_other_folders_and_files_are_refused(bundle, tmp_path):
     [
         (["name"], "", '$.name = ""; expected a line of text'),
         (["version"], 1, "$.version = 1: 1 is not of type 'string'; expected metadata of brats_finetune or "),
+        (["version"], "1" * 65, '$.version = "1'),
         (["network_data_format"], [], "$.network_data_format = []: [] is not of type 'object'; expected metadata of "),
         (
             ["network_data_format", "outputs", "pred", "channel_def"],
