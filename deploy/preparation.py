@@ -184,7 +184,7 @@ def _check_foreground(modality: str, volume: Volume, skull_stripped: bool) -> li
         ]
     above, spacing = volume.array > 0, volume.spacing.tolist()
     content, has_no_skull = litres(above, spacing), is_brain(above, spacing)
-    size = f"{modality}: {content:.1f} L are above zero"
+    size = f"{modality}: voxels above 0 fill {content:.1f} L"
     if content < LEAST:
         return [f"{size}, less than a brain"]
     indices = np.argwhere(above)

@@ -127,8 +127,8 @@ class Service:
     def _check_owner(self, mark: Mark | None) -> None:
         if mark is not None and mark.owner not in ("", self.owner):
             raise SharedError(
-                f"ORTHANC_URL: the service {mark.owner} works on this Orthanc, not {self.owner}; "
-                "once it has stopped, --adopt takes over"
+                f"ORTHANC_URL: the service {mark.owner} works on this Orthanc; "
+                f"after it has stopped, {self.owner} can take over with --adopt"
             )
 
     def _set_mark(self, study: StoredStudy, mark: Mark | None = None) -> None:

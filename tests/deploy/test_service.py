@@ -462,7 +462,7 @@ def test_a_second_service_is_refused_until_it_adopts_the_studies(hospital, tmp_p
     other.mkdir()
     hospital.receive(patient(1))
     hospital.service().run(once=True)
-    expected = rf"the service [^ ]+:{hospital.work} works on this Orthanc, .+ --adopt takes over"
+    expected = rf"the service [^ ]+:{hospital.work} works on this Orthanc; .+ can take over with --adopt"
     with pytest.raises(SharedError, match=expected):
         hospital.service(work=other).run(once=True)
     hospital.service(work=other, adopt=True).run(once=True)

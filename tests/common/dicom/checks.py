@@ -27,7 +27,7 @@ def modality_of(header: Dataset) -> str | None:
 
 
 def dicom_errors(path: Path) -> list[str]:
-    """Return the errors that dciodvfy reports for a DICOM file; skip the test if it is not installed (Debian: dicom3tools)."""
+    """Return dciodvfy's errors for a DICOM file; skip the test if it is not installed (Debian: dicom3tools)."""
     if shutil.which("dciodvfy") is None:
         pytest.skip("dciodvfy is not installed (Debian: dicom3tools)")
     result = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False)
