@@ -43,7 +43,7 @@ class Preparation:
     grid: Grid
     figures: Figures
     back: NDArray[np.float64]  # [4, 4] from mm of the reference series to mm of the prepared scans, RAS+
-    cause: str = ""  # probable cause of figures outside their limits
+    cause: str  # probable cause of figures outside their limits; empty if unknown
 
     @property
     def failed(self) -> list[str]:
@@ -163,7 +163,7 @@ def _lost_at_the_ends(grid: Grid, other: Grid) -> int:
     return lost if any(grid.is_same(part) for part in parts) else 0
 
 
-def spacing_remarks(volume: Volume, trained: tuple[float, float] = (1.0, 1.0)) -> list[Remark]:
+def spacing_remarks(volume: Volume, trained: tuple[float, float]) -> list[Remark]:
     """Return a remark if a voxel edge is outside the range `trained` (mm) by a factor above `SPACING`, else none.
 
     The loss of accuracy outside the range is unknown.

@@ -151,7 +151,7 @@ def read_study(folder: Path, name: str = "--input") -> list[Series]:
         raise InputError(f"{name}: {error}") from None
 
 
-def studies_in(folder: Path, name: str = "--input", accept_damaged: bool = False) -> dict[str, list[Path]]:
+def studies_in(folder: Path, name: str, accept_damaged: bool = False) -> dict[str, list[Path]]:
     """Group the DICOM files in a folder and its subfolders by StudyInstanceUID.
 
     Files other than DICOM are ignored with a warning, DICOMDIR silently. Raise InputError if there is no study, a link

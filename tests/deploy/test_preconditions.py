@@ -109,10 +109,10 @@ def test_a_head_off_mni_space_is_reported(atlas, shift, degrees):
 
 
 def test_coarse_voxels_give_a_remark(brats):
-    assert spacing_remarks(brats["T1"]) == [
+    assert spacing_remarks(brats["T1"], (1.0, 1.0)) == [
         ("spacing", "voxels of 4.00 x 4.00 x 4.00 mm; the model was trained on 1 mm")
     ]
-    assert spacing_remarks(Volume(brats["T1"].array, np.diag([-1, 1, 1.05, 1]))) == []
+    assert spacing_remarks(Volume(brats["T1"].array, np.diag([-1, 1, 1.05, 1])), (1.0, 1.0)) == []
     assert spacing_remarks(brats["T1"], (1.0, 2.0))[0].text.endswith("trained on 1 to 2 mm")
 
 

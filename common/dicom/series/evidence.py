@@ -142,7 +142,7 @@ class Candidate:
         return ", ".join([f"{self.kind} by its {self.source}", *(evidence.text for evidence in self.evidence)])
 
 
-def candidates_of(study: Sequence[Series], names: Names = ()) -> list[Candidate]:
+def candidates_of(study: Sequence[Series], names: Names) -> list[Candidate]:
     """Return the series of a study, each with the evidence that needs no comparison of pairs (`pairs.py`).
 
     `names` maps series names to modalities, from `read_table`.
