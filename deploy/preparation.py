@@ -24,7 +24,7 @@ from common.prepare.resampling import field_of_view, labels_on, resample
 from common.prepare.subject import Settings, prepare_subject
 from common.prepare.volumes import Grid, Volume, check_scan
 from deploy.bundle import Bundle
-from deploy.source_header import burned_in_annotation
+from deploy.source_header import burned_in_annotation, sanitised_header
 
 LEAST = 0.5  # least volume of a brain, voxels above zero, litres
 BELOW = 0.05  # largest share of voxels below zero: interpolation at the brain's edge; a negative background has more
@@ -141,7 +141,8 @@ def missing_slices(slices: Mapping[str, Sequence[Dataset]], volumes: Mapping[str
         stated = max(int(image.get("ImagesInAcquisition") or 0) for image in images)
         distance, spacing = volumes[modality].spacing[2], float(images[0].get("SpacingBetweenSlices") or math.inf)
         stride = round(distance / spacing)
-        is_gap = not 0 < float(images[0].get("SliceThickness") or 0) < 1.01 * spacing and stated != stride * len(images)
+        thickness = float(sanitised_header(images[0]).get("SliceThickness") or 0)
+        is_gap = not 0 < thickness < 1.01 * spacing and stated != stride * len(images)
         if stated > len(images) and stated % len(images):
             failed.append(f"{modality}: {len(images)} of {stated} images (ImagesInAcquisition)")
         elif stride > 1 and abs(distance / spacing - stride) < 0.02 and not is_gap:

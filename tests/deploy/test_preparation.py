@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 from scipy.spatial.transform import Rotation
 
 from common.dicom.geometry import volume_of
@@ -100,6 +102,13 @@ def test_slices_that_are_missing_evenly_are_reported(stated, spacing, thickness,
         "slices": [f"T2: slices 5.00 mm apart, {spacing:.2f} mm by SpacingBetweenSlices"] if spacing else [],
     }
     assert missing_slices({"T2": [header(**words)] * 4}, volumes) == expected[missing]
+
+
+def test_an_invalid_slice_thickness_counts_as_missing():
+    image, tag = header(SpacingBetweenSlices=2.5), Tag("SliceThickness")
+    image[tag] = RawDataElement(tag, "DS", 4, b"none", 0, False, True)
+    volumes = {"T2": Volume(np.zeros((2, 2, 4), np.float32), np.diag([1, 1, 5.0, 1]))}
+    assert missing_slices({"T2": [image] * 4}, volumes) == []
 
 
 def test_an_image_that_is_no_head_is_refused_by_the_name_of_its_series():
