@@ -15,6 +15,7 @@ from dicomweb_client import DICOMwebClient
 from pydicom.uid import UID
 
 from common.cli import run
+from common.dicom.study import without_values
 from common.errors import InputError, show
 from common.values import FOLDER
 from deploy.job import DICOM_FILES, RESULT_FILES
@@ -101,10 +102,8 @@ def store(input: str) -> None:
     folder = Path(FOLDER.parse("input", input))
     if missing := next((name for name in RESULT_FILES if not (folder / name).is_file()), None):
         raise InputError(f"--input: lacks {missing}; expected a folder with results of deploy.app")
-    try:
+    with without_values("--input: a result cannot be read"):
         results = [pydicom.dcmread(folder / name) for name in DICOM_FILES]
-    except Exception as error:  # pydicom raises many types, and their messages quote values
-        raise InputError(f"--input: {type(error).__name__} in a result; expected results of deploy.app") from None
     with _client() as client:
         answer = client.store_instances(results)
         stored = {item.ReferencedSOPInstanceUID for item in answer.get("ReferencedSOPSequence", [])}

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from ..errors import InputError
 from ..prepare.volumes import FLIP, Grid, Volume, check_gaps
 from .multiframe import frames_of, voxels_of
-from .study import Series, image_name, values_of
+from .study import Series, image_name, values_of, without_values
 
 REQUIRED = (  # attributes needed to decode voxels
     *("BitsAllocated", "BitsStored", "PixelRepresentation", "SamplesPerPixel"),
@@ -110,10 +110,8 @@ def _step(
 
 def read_series(series: Series) -> tuple[Volume, list[Dataset]]:
     """Read the files of a series; return its volume and slices, see `volume_of`. Error messages name no file."""
-    try:
+    with without_values(f"{series.name}: a file cannot be read"):
         images = [pydicom.dcmread(file) for file in series.files]
-    except Exception as error:  # pydicom raises many types, and their messages quote values
-        raise InputError(f"{series.name}: a file cannot be read ({type(error).__name__})") from None
     return volume_of(images, series.name)
 
 

@@ -35,6 +35,7 @@ from ..files import why_no_folder
 from .multiframe import ENHANCED_ATTRIBUTES, frames_of
 
 LARGEST = 2**30  # bytes, maximum size of an inflated file
+UNREADABLE = "contains a DICOM file that cannot be read"
 
 KEYWORDS = [  # all attributes to read
     "SOPClassUID",
@@ -252,40 +253,45 @@ def _study_uid(path: Path) -> str:
 def _read_headers(path: Path) -> tuple[list[Dataset], bool]:
     """Return the headers of a file's frames (several only for enhanced MR), and whether the file has voxels."""
     image, has_voxels = _open(path, [*KEYWORDS, *ENHANCED_ATTRIBUTES])
-    with _without_values():
+    with without_values(UNREADABLE):
         return [_with_keywords(frame) for frame in frames_of(image or Dataset())], has_voxels
 
 
 def _open(path: Path, keywords: Sequence[str]) -> tuple[Dataset | None, bool]:
     """Read attributes of a DICOM file, None if the file is not DICOM; also return whether the file has voxels."""
-    try:
-        with _without_values(), path.open("rb") as file:
+    with without_values(UNREADABLE), path.open("rb") as file:
+        try:
             check_inflated(path)
             image = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*keywords])
-            if image.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
-                return None, False
-            syntax = image.file_meta.get("TransferSyntaxUID")
-            if syntax in LOSSY and not image.get("LossyImageCompression"):
-                image.LossyImageCompression = "01"
-            is_fully_read = syntax == DeflatedExplicitVRLittleEndian
-            return image, is_fully_read or len(file.read(13)) > 12
-    except InvalidDicomError:
-        if _may_be_an_image(path):  # from an interrupted export, or damaged
-            raise InputError(f"contains a DICOM file that is empty or damaged ({path.stat().st_size} bytes)") from None
-        return None, False
+        except InvalidDicomError:
+            if _may_be_an_image(path):  # from an interrupted export, or damaged
+                size = path.stat().st_size
+                raise InputError(f"contains a DICOM file that is empty or damaged ({size} bytes)") from None
+            return None, False
+        if image.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+            return None, False
+        syntax = image.file_meta.get("TransferSyntaxUID")
+        if syntax in LOSSY and not image.get("LossyImageCompression"):
+            image.LossyImageCompression = "01"
+        is_fully_read = syntax == DeflatedExplicitVRLittleEndian
+        return image, is_fully_read or len(file.read(13)) > 12
 
 
 @contextmanager
-def _without_values() -> Iterator[None]:
-    """Context manager: suppress pydicom's warnings, and withhold the messages of its errors; both quote values."""
+def without_values(problem: str) -> Iterator[None]:
+    """Context manager: suppress pydicom's warnings, and report its exceptions by type; their texts quote values.
+
+    Raises:
+        InputError: `problem` with the type of the exception; or an InputError of the block, unchanged.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except (InputError, InvalidDicomError):
+    except InputError:
         raise
     except Exception as error:
-        raise InputError(f"contains a DICOM file that cannot be read ({type(error).__name__})") from None
+        raise InputError(f"{problem} ({type(error).__name__})") from None
 
 
 def _may_be_an_image(path: Path) -> bool:
