@@ -35,6 +35,7 @@ from tests.common.dicom.dicom_study import (
     VOXELS,
     Study,
     brats_files,
+    canonical,
     change,
     read,
     to_slices,
@@ -79,12 +80,6 @@ def documented_options():
     page = (ROOT / "deploy/README.md").read_text()
     (command,) = re.findall(r"\.venv-deploy/bin/python -m deploy\.app ([^`\n]+)", page)
     return tuple(re.findall(r"--(\w+)=", command))
-
-
-def canonical(array, affine):
-    """Return the array in RAS+ order, and its affine."""
-    image = nib.as_closest_canonical(nib.Nifti1Image(np.asarray(array).astype(np.float32), affine))
-    return image.get_fdata(), image.affine
 
 
 def segmentation(folder):

@@ -1,7 +1,6 @@
 """Enhanced MR compared with highdicom: volumes, references of a segmentation to frames, and converted images."""
 
 import highdicom as hd
-import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
@@ -13,14 +12,9 @@ from common.prepare.volumes import FLIP
 from deploy.outputs import Case
 from deploy.outputs.segmentation import make
 from tests.common.dicom.checks import dicom_errors, modality_of
-from tests.common.dicom.dicom_study import Study, write_modality
+from tests.common.dicom.dicom_study import Study, canonical, write_modality
 from tests.common.dicom.enhanced_mr import ARRAY, KINDS, ORDER, SHAPE, write_frames
 from tests.support import oblique
-
-
-def canonical(array, affine):
-    image = nib.as_closest_canonical(nib.Nifti1Image(np.asarray(array, dtype=np.float64), affine))
-    return image.get_fdata(), image.affine
 
 
 def assert_same(one, other):

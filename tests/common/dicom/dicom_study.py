@@ -32,6 +32,12 @@ def read(path):
     return np.asarray(image.dataobj), image.affine
 
 
+def canonical(array, affine):
+    """Return the array in RAS+ order, and its affine."""
+    image = nib.as_closest_canonical(nib.Nifti1Image(np.asarray(array, dtype=np.float64), affine))
+    return image.get_fdata(), image.affine
+
+
 def to_slices(array, affine, axis=2, flip=False):
     """Return the volume with slices along a different axis, or in reverse order."""
     order = [*[other for other in range(3) if other != axis], axis]
