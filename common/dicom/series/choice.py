@@ -126,10 +126,7 @@ def _choose(
     chosen, after = dict(requested), []
     taken = {scan.series.uid for scan in requested.values()}
     free = [scan for uid, scan in study.items() if uid not in taken]
-    for modality in [
-        *(name for name in modalities if name not in PAIR),
-        *(name for name in PAIR if name in modalities),
-    ]:
+    for modality in sorted(modalities, key=lambda name: PAIR.index(name) if name in PAIR else -1):
         if modality == "T1":
             after = [chosen["T1ce"]] if "T1ce" in modalities else [scan for scan in free if scan.contrast == WITH]
         if modality not in chosen:
