@@ -93,7 +93,7 @@ def segment(
 def open_model(bundle: str, checkpoint: str, reference: str, bundle_options: str) -> tuple[Bundle, list[str]]:
     """Check the options that do not depend on a study; return the bundle, and `bundle_options` as a list.
 
-    Imports `monai`, to check that MONAI Deploy is installed.
+    `monai` is imported, to check that MONAI Deploy is installed.
     """
     if importlib.util.find_spec("monai.deploy") is None:
         raise InputError("MONAI Deploy is not installed; run make deploy, then use .venv-deploy/bin/python")

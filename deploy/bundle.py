@@ -48,7 +48,7 @@ METADATA = _mapping(name=LINE, version=VERSION, network_data_format=FORMATS)
 class Bundle:
     """A bundle that is ready for inference.
 
-    `name` is the name in metadata.json, with the checkpoint's training data in place of the bundle's intended data.
+    `name` is the name in metadata.json, but names the checkpoint's training data.
     """
 
     root: Path

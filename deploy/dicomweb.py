@@ -1,6 +1,6 @@
 """DICOMweb client: `python -m deploy.dicomweb fetch --study=UID --output=STUDY`, and `store --input=RESULT`.
 
-The service (service.py) needs Orthanc's own interface, since DICOMweb cannot mark a study.
+The service (service.py) uses Orthanc's own interface, because DICOMweb cannot mark a study.
 """
 
 import tempfile
@@ -28,7 +28,7 @@ AS_STORED = (("application/dicom", "*"),)  # in any transfer syntax
 
 @contextmanager
 def _client() -> Iterator[DICOMwebClient]:
-    """Context manager: yield a client of the server that the environment names.
+    """Context manager: yield a client of the DICOMweb server in the environment variables.
 
     Any failure in the block is raised as an InputError that names no study.
     """

@@ -1,7 +1,7 @@
 """The operators of the application: from the chosen series to the result files.
 
-MONAI Deploy's operators are not used; docs/explanation/architecture.md lists the faults. For example, the selector of
-series cannot express "T1 without contrast agent".
+MONAI Deploy's own operators are not used; docs/explanation/architecture.md lists their faults. For example, its series
+selector cannot express "T1 without contrast agent".
 """
 
 from io import BytesIO
@@ -40,8 +40,8 @@ from deploy.source_header import burned_in_annotation
 class Scans(NamedTuple):
     """The scans of a study.
 
-    `aligned` volumes share a grid: the reference's, or the model's if the scans were prepared. `reference` and `slices`
-    describe the scans as acquired.
+    The volumes in `aligned` share the reference's grid or, if the scans were prepared, the model's grid. `reference`
+    and `slices` describe the scans as acquired.
     """
 
     aligned: dict[str, Volume]
@@ -51,7 +51,7 @@ class Scans(NamedTuple):
 
 
 class Prepare(Operator):
-    """Read the series, prepare them if requested or else resample them to one grid, and check the preconditions."""
+    """Read the series, prepare them (if requested) or resample them to one grid, and check the preconditions."""
 
     def setup(self, spec: OperatorSpec) -> None:
         spec.output("scans")

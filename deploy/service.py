@@ -106,7 +106,7 @@ def serve(
 
 
 def _first_day(since: str) -> str:
-    """Return the option `--since` as YYYYMMDD, or "" for `all`; raise an InputError if it is no date."""
+    """Return the option `--since` as YYYYMMDD, or "" for `all`; raise an InputError for an invalid date."""
     try:
         return "" if str(since) == "all" else f"{date.fromisoformat(str(since)):%Y%m%d}"
     except ValueError:
@@ -146,7 +146,7 @@ def _check_model(bundle: str, checkpoint: str, reference: str, bundle_options: s
 
 
 def _open(retries: int = RETRIES) -> Archive:
-    """Return a client of the Orthanc server that the environment variables name."""
+    """Return a client of the Orthanc server in the environment variables."""
     return Archive(*login("ORTHANC_URL", "ORTHANC_USER", "ORTHANC_PASSWORD_FILE"), retries)
 
 
@@ -312,9 +312,9 @@ def page(port: int = 8043, since: str = SINCE) -> None:
 
 
 def _chosen(archive: Archive, study: str, word: str = "", *states: str) -> dict[str, Mark]:
-    """Map Orthanc's id to the mark for the study with this name in the log; raise an InputError if there is none.
+    """Find the study with this name in the log; return Orthanc's id -> mark. Raise an InputError if there is none.
 
-    If `study` is `word`, the mapping has all studies in the states `word` and `states` instead, possibly none.
+    If `study` is `word`, return all studies in the states `word` and `states` instead, possibly none.
     """
     marks = {stored.id: mark for stored in archive.studies() if (mark := parsed(stored.mark))}
     if word and str(study) == word:

@@ -145,7 +145,7 @@ class Service:
             raise RefusedError(f"Orthanc does not keep the mark (metadata {MARK})")
 
     def _next(self) -> tuple[tuple[StoredStudy, Mark] | None, float]:
-        """Return the next study to try with its mark, or None, and the time of the next check of all studies."""
+        """Return the next study to try and its mark, or None; also return the time of the next check of all studies."""
         now = time.time()
         next_look, states, task = now + LOOK, Counter[str](), None
         for study, mark in studies_to_segment(self.archive, self.since, self.digests):
@@ -314,7 +314,7 @@ def studies_to_segment(
 
     A study without a mark is left out if it is incomplete or was scanned before `since`, YYYYMMDD. `cache` keeps the
     last update of each study and the digest of its images, so that images are listed again only after a change.
-    A study stays in even if Orthanc refuses to list its images, because the attempt then reports the refusal.
+    A study is included even if Orthanc refuses to list its images: the attempt then reports the refusal.
     """
     for study in archive.studies():
         if study.mark is None and (not study.stable or study.scanned < since):

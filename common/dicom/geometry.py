@@ -86,7 +86,7 @@ def _numbers(header: Dataset, keyword: str, name: str) -> NDArray[np.float64]:
 def _step(
     positions: NDArray[np.float64], normal: NDArray[np.float64], max_offset: float, name: str
 ) -> NDArray[np.float64]:
-    """Return the mean vector from a slice to the next, mm; `positions` must be sorted along the normal."""
+    """Return the mean vector from each slice to the next, mm; `positions` must be sorted along the normal."""
     step = (positions[-1] - positions[0]) / (len(positions) - 1)
     distances = np.diff(positions @ normal)
     usual = float(np.median(distances))

@@ -32,8 +32,8 @@ SCANNING_SEQUENCES = {"SPIN": ["SE"], "GRADIENT": ["GR"], "BOTH": ["SE", "GR"]} 
 def frames_of(image: Dataset) -> list[Dataset]:
     """Return the frames of an enhanced MR image as single-frame data sets, in order; [image] for other images.
 
-    A frame's ReferencedFrameNumber counts from 1, and its voxels, if the image has any, are uncompressed. Raise
-    ValueError if a frame lacks functional groups. Exceptions from pydicom pass; their messages may quote header values.
+    A frame's ReferencedFrameNumber counts from 1; its voxels, if the image has any, are uncompressed. Raise ValueError
+    if a frame lacks functional groups. Exceptions from pydicom are not caught; their messages may quote values.
     """
     if image.get("SOPClassUID") not in ENHANCED_MR:
         return [image]

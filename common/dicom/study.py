@@ -156,7 +156,7 @@ def studies_in(folder: Path, name: str, accept_damaged: bool = False) -> dict[st
     """Group the DICOM files in a folder and its subfolders by StudyInstanceUID.
 
     Files other than DICOM are ignored with a warning, DICOMDIR silently. Raise InputError if there is no study, a link
-    leads outside the folder, or a file is damaged; `accept_damaged` leaves damaged files out with a warning instead.
+    leads outside the folder, or a file is damaged; with `accept_damaged`, damaged files are only counted in a warning.
     """
     studies: dict[str, list[Path]] = {}
     ignored = damaged = 0
@@ -205,7 +205,7 @@ def series_of(paths: Iterable[Path]) -> list[Series]:
 
 
 def _files(folder: Path) -> Iterable[Path]:
-    """Yield the files below a folder, sorted by name; refuse links that are broken or lead outside the folder."""
+    """Yield the files below a folder, sorted by name; refuse broken links and links that lead outside the folder."""
     root = os.path.realpath(folder)
     for parent, folders, names in os.walk(folder):
         folders.sort()
@@ -295,7 +295,7 @@ def without_values(problem: str) -> Iterator[None]:
 
 
 def _may_be_an_image(path: Path) -> bool:
-    """Return whether a non-DICOM file may be a damaged image: with a DICOM suffix, empty, or binary without suffix."""
+    """Return whether a non-DICOM file may be a damaged image: empty, with a DICOM suffix, or binary without suffix."""
     suffix = path.suffix.lower()
     if suffix in DICOM_SUFFIXES or path.stat().st_size == 0:
         return True

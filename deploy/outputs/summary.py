@@ -84,7 +84,7 @@ def _write(axes: Axes, texts: Sequence[tuple[str, str]]) -> None:
 def make(case: Case, made: Mapping[str, Dataset]) -> hd.sc.SCImage:
     """Make the summary of a case, a secondary capture in its study.
 
-    BurnedInAnnotation is about text in the scans, which may identify the patient (PS3.3, C.7.6.1), not the figure's.
+    BurnedInAnnotation refers to text in the scans, which may identify the patient (PS3.3, C.7.6.1), not to the figure.
     """
     source = case.slices[0]
     header = sanitised_header(source)

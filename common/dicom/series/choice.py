@@ -31,7 +31,7 @@ ONE_INJECTION = 3600.0  # s, longest time between scans after the same injection
 class SeriesError(InputError):
     """An invalid request for a series or, if `number` is empty, a question to the user.
 
-    `option` spells the command's option for a request such as T1=5.
+    `option` formats a request such as T1=5 as the command's option.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ def choose_series(
 ) -> Choice:
     """Choose one series for each modality, in the order of the model's modalities.
 
-    `requested` maps modalities to the number or UID of a series; the rule chooses the remaining series. With
+    `requested` maps modalities to the number or UID of a series; the rules choose the remaining series. With
     `one_frame`, needed unless registration follows, the chosen series must share a frame of reference. `names` is the
     site's table of series names. Raise InputError for an invalid request, or if evidence is missing or unclear.
 
@@ -299,7 +299,7 @@ def _are_alike(scan: Candidate, other: Candidate) -> bool:
 
 
 def _is_preferred(scan: Candidate, thin: bool) -> bool:
-    """Return whether a scan covers a whole brain: with `thin` in thin voxels, otherwise in axial slices."""
+    """Return whether a scan covers a whole brain, in thin voxels if `thin`, otherwise in axial slices."""
     if scan.brain_grid is None:
         return False
     normal = np.abs(scan.brain_grid.affine[:3, 2])
@@ -307,7 +307,7 @@ def _is_preferred(scan: Candidate, thin: bool) -> bool:
 
 
 def _question(modality: str, problem: str, candidates: Sequence[Candidate], pairs: Sequence[Pair] = ()) -> InputError:
-    """Return an error that lists candidates and pairs with their evidence, and asks for `--series` if that helps."""
+    """Return an error that lists candidates and pairs with their evidence, and asks for `--series` if it can help."""
     names = "; ".join([f"{scan.series.name}: {scan.reason}" for scan in candidates] + [pair.reason for pair in pairs])
     reason = f"{problem}: {names or 'none'}"
     if not any(scan.is_volume for scan in candidates):

@@ -73,7 +73,7 @@ class Candidate:
 
     series: Series
     kind: str | None  # T1, T2 or FLAIR; None if unknown or a different image
-    source: str  # of the kind: "name", "times", "name and times" or TABLE; without a kind, the reason
+    source: str  # source of the kind: "name", "times", "name and times" or TABLE; without a kind, the reason
     words: Evidence | None = None  # evidence of the name on contrast agent; UNCLEAR if part of the name is unknown
     is_volume: bool = True
     hint: bool = False  # some known words of the name state an agent
@@ -93,7 +93,7 @@ class Candidate:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether the kind is unknown although nothing rules the series out."""
+        """Whether the kind is unknown, but nothing rules the series out."""
         return self.kind is None and self.source in DOUBTS
 
     @property
@@ -143,9 +143,9 @@ class Candidate:
 
 
 def candidates_of(study: Sequence[Series], names: Names) -> list[Candidate]:
-    """Return the series of a study, each with the evidence that needs no comparison of pairs (`pairs.py`).
+    """Return the series of a study with all evidence except comparisons of pairs (`pairs.py`).
 
-    `names` maps series names to modalities, from `read_table`.
+    `names` is the site's table of series names, from `read_table`.
     """
     scans = [_candidate(series, names, why_no_volume(series)) for series in study]
     volumes = [scan for scan in scans if scan.is_volume]
@@ -227,7 +227,7 @@ def kind_of(header: Dataset, texts: Sequence[Words], covers_brain: bool = False)
 
 
 def _by_words(texts: Sequence[Words], kind: str) -> Evidence | None:
-    """Return the evidence on agent in description and protocol name: unclear with unknown words, None if not mentioned.
+    """Return the evidence of description and protocol name on agent: UNCLEAR if a word is unknown, None without any.
 
     The protocol name counts only if it states this kind. If only the protocol name states an agent, and the description
     states a kind, the evidence is unclear, as the protocol name may describe the whole study.
@@ -260,7 +260,7 @@ def _by_times(header: Dataset) -> str | None:
 
 
 def _by_injection(scan: Candidate, volumes: Sequence[Candidate]) -> Evidence | None:
-    """Return evidence from the times of a scan and of the study's first stated injection; None if undecided."""
+    """Return the evidence from a scan's time and the study's first stated injection time; None if undecided."""
     injected = min((other.injected for other in volumes if other.injected is not None), default=None)
     if injected is None or scan.acquired is None or not NEAR < abs(scan.acquired - injected) < FAR:
         return None
@@ -301,7 +301,7 @@ def why_no_volume(series: Series) -> str:
 
 
 def _other_name(header: Dataset) -> str:
-    """Return the image type of `OTHER_NAMES` that the description or protocol name states; empty if neither does."""
+    """Return the image type from `OTHER_NAMES` that description or protocol name states; empty if there is none."""
     text = " ".join(str(header.get(word) or "") for word in ("SeriesDescription", "ProtocolName")).lower()
     text = text.replace("_", " ")
     return next((other for other, pattern in OTHER_NAMES.items() if re.search(pattern, text)), "")
