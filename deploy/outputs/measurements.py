@@ -16,7 +16,7 @@ from common.data.cards import Segment
 from deploy.bundle import Bundle
 from deploy.job import MANUFACTURER
 from deploy.outputs import Case
-from deploy.outputs.segmentation import ANATOMY, CATEGORY, CAUTION, concept_of, equipment, series_number
+from deploy.outputs.segmentation import ANATOMY, CATEGORY, CAUTION, concept_of, new_series
 from deploy.source_header import sanitised_header
 
 STEP = 3
@@ -60,12 +60,7 @@ def make(case: Case, made: Mapping[str, Dataset]) -> hd.sr.Comprehensive3DSR:
     return hd.sr.Comprehensive3DSR(
         evidence=[*headers.values(), segmentation],  # highdicom copies patient, study and scanner from the first
         content=content[0],
-        series_instance_uid=hd.UID(),
-        series_number=series_number(slices[0], STEP),
-        sop_instance_uid=hd.UID(),
-        instance_number=1,
-        **equipment(bundle),
-        series_description=f"Volumes of segments. {CAUTION}",
+        **new_series(case, STEP, "Volumes of segments"),
         is_complete=True,
         previous_versions=[image for image in case.replaced if image.SOPClassUID == Comprehensive3DSRStorage] or None,
     )

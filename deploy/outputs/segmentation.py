@@ -48,20 +48,23 @@ def label_segments(label: NDArray[np.uint8], segments: Sequence[Segment]) -> NDA
     return result
 
 
-def series_number(source: Dataset, step: int) -> int:
-    """Return a number for a new series: it ends in `step` and is above most scanners' numbers."""
-    value = source.get("SeriesNumber")
+def new_series(case: Case, step: int, content: str) -> dict[str, Any]:
+    """Return the attributes of a new series with a single result, as arguments of highdicom's classes.
+
+    The series number ends in `step` and is above most scanners' numbers; the description begins with `content`.
+    """
+    value = case.slices[0].get("SeriesNumber")
     number = 1000 + step + 10 * max(0, int(value) if value not in (None, "") else 0)
-    return number if number < 2**31 else 1000 + step  # the range of DICOM's integer strings (IS)
-
-
-def equipment(bundle: Bundle) -> dict[str, Any]:
-    """Return the equipment attributes of a result, as arguments of highdicom's classes."""
     return {
+        "series_instance_uid": hd.UID(),
+        "series_number": number if number < 2**31 else 1000 + step,  # the range of DICOM's integer strings (IS)
+        "series_description": f"{content}. {CAUTION}",
+        "sop_instance_uid": hd.UID(),
+        "instance_number": 1,
         "manufacturer": MANUFACTURER,
-        "manufacturer_model_name": bundle.name[:LONG_STRING],
-        "software_versions": bundle.version,
-        "device_serial_number": bundle.checkpoint_sha256[:16],
+        "manufacturer_model_name": case.bundle.name[:LONG_STRING],
+        "software_versions": case.bundle.version,
+        "device_serial_number": case.bundle.checkpoint_sha256[:16],
     }
 
 
@@ -75,14 +78,9 @@ def make(case: Case, made: Mapping[str, Dataset]) -> hd.seg.Segmentation:
         pixel_array=case.segments.transpose(2, 1, 0)[order],
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=descriptions,
-        series_instance_uid=hd.UID(),
-        series_number=series_number(slices[0], STEP),
-        sop_instance_uid=hd.UID(),
-        instance_number=1,
-        **equipment(bundle),
+        **new_series(case, STEP, "Segmentation"),
         content_label="SEGMENTATION",
         content_description=CAUTION,
-        series_description=f"Segmentation. {CAUTION}",
         omit_empty_frames=False,
     )
     result.BodyPartExamined = "BRAIN"

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from common.drawing import Axes, Figure, new_figure, pixels_of
 from common.inference.panels import AXES, grey_levels, plane_of
 from deploy.outputs import Case
-from deploy.outputs.segmentation import CAUTION, equipment, series_number
+from deploy.outputs.segmentation import CAUTION, new_series
 from deploy.source_header import sanitised_header
 
 STEP = 2
@@ -86,20 +86,14 @@ def make(case: Case, made: Mapping[str, Dataset]) -> hd.sc.SCImage:
 
     BurnedInAnnotation refers to text in the scans, which may identify the patient (PS3.3, C.7.6.1), not to the figure.
     """
-    source = case.slices[0]
-    header = sanitised_header(source)
+    header = sanitised_header(case.slices[0])
     capture = hd.sc.SCImage.from_ref_dataset(
         ref_dataset=header,
         pixel_array=pixels_of(draw_summary(case), DOTS),
         photometric_interpretation="RGB",
         bits_allocated=8,
         coordinate_system="PATIENT",
-        series_instance_uid=hd.UID(),
-        series_number=series_number(source, STEP),
-        sop_instance_uid=hd.UID(),
-        instance_number=1,
-        **equipment(case.bundle),
-        series_description=f"Summary of segmentation. {CAUTION}",
+        **new_series(case, STEP, "Summary of segmentation"),
         patient_orientation=("L", "P"),
     )
     if "IssuerOfPatientID" in header:  # highdicom does not copy it
