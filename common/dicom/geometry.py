@@ -23,7 +23,7 @@ REQUIRED = (  # attributes needed to decode voxels
 )
 SCALING = {"RescaleSlope": 1.0, "RescaleIntercept": 0.0}  # attributes, and defaults for images without them
 ECHOES = 1.2  # largest ratio between the echo times of a volume's slices
-MAX_OFFSET = 1.0  # mm, from a slice to the line through the first and last slices; or half a pixel, if less
+MAX_OFFSET = 1.0  # mm, largest distance of a slice from the line through the first and last; half a pixel, if less
 TOLERANCE = 0.01  # relative for distances, absolute for cosines; scanners round positions to about 0.001 mm
 ROUNDING = 0.15  # mm, error of a slice distance if each coordinate is rounded to 0.1 mm
 
