@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("pydicom", reason="needs the environment of make deploy")
 
 from deploy.bundle import Bundle, open_bundle
-from tests.common.dicom.conftest import cohorts as cohorts
+from tests.common.dicom.dicom_study import cohorts as cohorts
 from tests.deploy.micro_models import MODELS, write_checkpoint
 from tests.support import ROOT, execute
 

@@ -1,13 +1,18 @@
 """DICOM studies of the embedded cohort, with recognisable patient data, a localiser and shuffled slices."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pydicom
+import pytest
 from pydicom.uid import generate_uid
 
 from scripts.phantoms import dicom as phantoms
+from scripts.phantoms.cohort import make
 from scripts.phantoms.dicom import DESCRIPTIONS, write_modality, write_series
 
 NAME, IDENTIFIER = "SENTINEL^NAMEOF", "SENTINEL-ID-4711"  # may appear in DICOM's patient module only
@@ -90,3 +95,17 @@ def header(**values):
         if value is not None:
             setattr(result, keyword, value)
     return result
+
+
+@pytest.fixture(scope="session")
+def cohorts(tmp_path_factory) -> Callable[..., Path]:
+    """Returns a function that makes a cohort of one subject in a layout, by default with or without skull as usual."""
+    root = tmp_path_factory.mktemp("cohorts")
+
+    @cache
+    def make_cohort(layout: str, skull_stripped: bool | None = None) -> Path:
+        folder = root / f"{layout} {skull_stripped}"
+        make(layout, 1, str(folder), spacing=4, skull_stripped=skull_stripped, workers=1)
+        return folder
+
+    return make_cohort
