@@ -36,19 +36,24 @@ Command = Callable[..., Any]
 
 
 def run(
-    commands: Command | Mapping[str, Command], name: str, default: Command | None = None, confidential: bool = False
+    commands: Command | Mapping[str, Command],
+    name: str,
+    default: Command | None = None,
+    confidential: Callable[[], None] | None = None,
 ) -> None:
     """Run a command with the arguments of this process.
 
     If `commands` is a mapping, the first argument names the command; without a name, `default` runs.
 
     Exit status: 0; 2 for bad input; 1 for other errors (see `log_unexpected`). Text parameters receive the argument as
-    typed, not parsed as a Python literal (see `reader_of`). `confidential` keeps unexpected arguments, which may name a
-    patient, out of messages.
+    typed, not parsed as a Python literal (see `reader_of`). For commands on patient data, `confidential` is a function
+    that restricts the output of this process; unexpected arguments, which may name a patient, are then not quoted.
     """
     import fire  # imported here so that configs do not need it
 
     prepare_process(log_unexpected)
+    if confidential is not None:
+        confidential()
     arguments = sys.argv[1:]
     asks_for_help = any(argument in ("--help", "-h", "--") for argument in arguments)
     if asks_for_help:
@@ -66,7 +71,7 @@ def run(
         else:
             _read_by_annotation(command)
     if not asks_for_help:
-        _check(commands, arguments, confidential)
+        _check(commands, arguments, confidential is not None)
     let_interrupts_raise()
     try:
         fire.Fire(commands, name=f"python -m {name if '.' in name else f'scripts.{name}'}")

@@ -52,14 +52,12 @@ def segment(
         series_names: YAML file with the modality of each of the site's series names or patterns.
         replaces: folder with earlier results of this study; the new results refer to them as replaced.
     """
-    restrict_output()
     required = {"input": input, "bundle": bundle, "output": output}
     if missing := next((name for name, value in required.items() if not str(value).strip()), None):
         raise InputError(f"--{missing}: missing; it has no default")
     force, prepare = flag("force", force), flag("prepare", prepare)
-    check_installed()
-    exit_cleanly_on_signals()
     model, options = open_model(bundle, checkpoint, reference, bundle_options)
+    exit_cleanly_on_signals()
     requested = parse_series_option(series, model.modalities)
     folder = path_of("output", output)
     if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(str(input))):
@@ -79,7 +77,7 @@ def segment(
         work, results = temporary / "work", temporary / "results"
         work.mkdir()
         results.mkdir()
-        grid_modality = reference or model.task.reference
+        grid_modality = reference or model.card.reference
         chosen = {modality: selected.without_headers() for modality, selected in choice.series.items()}
         job = Job(model, chosen, choice.reasons, grid_modality, work, results, options, force, prepare, choice.remarks)
         job.replaced = replaced
@@ -92,15 +90,13 @@ def segment(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def check_installed() -> None:
-    """Raise an InputError if MONAI Deploy is not installed. Imports `monai`."""
+def open_model(bundle: str, checkpoint: str, reference: str, bundle_options: str) -> tuple[Bundle, list[str]]:
+    """Check the options that do not depend on a study; return the bundle, and `bundle_options` as a list.
+
+    `monai` is imported, to check that MONAI Deploy is installed.
+    """
     if importlib.util.find_spec("monai.deploy") is None:
         raise InputError("MONAI Deploy is not installed; run make deploy, then use .venv-deploy/bin/python")
-
-
-def open_model(bundle: str, checkpoint: str, reference: str, bundle_options: str) -> tuple[Bundle, list[str]]:
-    """Check the options that do not depend on a study; return the bundle, and `bundle_options` as a list."""
-    check_installed()
     options = split_options(bundle_options)
     model = open_bundle(path_of("bundle", bundle), path_of("checkpoint", checkpoint) if checkpoint else None)
     check_options(options, model)
@@ -121,4 +117,4 @@ def _run_operators(job: Job) -> None:
 
 
 if __name__ == "__main__":
-    run(segment, "deploy.app", confidential=True)
+    run(segment, "deploy.app", confidential=restrict_output)

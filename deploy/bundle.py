@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unicodedata import combining, normalize
@@ -11,11 +11,12 @@ from common import weights
 from common.cli import options_of
 from common.configs import argument, check_known, parsed, warn_of_program
 from common.data import is_skull_stripped, model_name, trained_on
+from common.data.cards import Cohort
+from common.data.cohorts import COHORTS
 from common.data.regions import regions_of
 from common.errors import InputError, input_error_message
 from common.files import digest, valid_json, valid_yaml
 from common.options import OPTIONS
-from deploy.tasks import TASKS, Task
 
 RESERVED_OPTIONS = (  # set by the application
     "bundle_root",
@@ -30,23 +31,24 @@ RESERVED_OPTIONS = (  # set by the application
 
 
 def _mapping(**properties: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the JSON schema of a mapping in which all these keys are required."""
+    """Return the JSON schema of a mapping with these required keys."""
     return {"type": "object", "required": [*properties], "properties": properties}
 
 
 LINE = {"type": "string", "pattern": r"^[^\\\x00-\x1f]+$", "description": "a line of text"}
+VERSION = LINE | {"maxLength": 64, "description": "a line of up to 64 characters"}  # DICOM's limit of SoftwareVersions
 NUMBERS = {"pattern": "^[0-9]+$", "description": "the numbers of channels"}
 NAMES = {"type": "object", "propertyNames": NUMBERS, "additionalProperties": {"type": "string"}}
 CHANNELS = _mapping(channel_def=NAMES)
 FORMATS = _mapping(inputs=_mapping(image=CHANNELS), outputs=_mapping(pred=CHANNELS))
-METADATA = _mapping(name=LINE, version=LINE, network_data_format=FORMATS)
+METADATA = _mapping(name=LINE, version=VERSION, network_data_format=FORMATS)
 
 
 @dataclass(frozen=True)
 class Bundle:
     """A bundle that is ready for inference.
 
-    `name` is the name in metadata.json, with the checkpoint's training data in place of the bundle's intended data.
+    `name` is the name in metadata.json, but with the checkpoint's training data.
     """
 
     root: Path
@@ -55,11 +57,17 @@ class Bundle:
     name: str
     version: str
     modalities: tuple[str, ...]  # in the order of the network's input channels
-    task: Task
+    cohort: str  # key of `COHORTS`, by the names of the network's output channels
+    skull_stripped: bool  # whether the training scans have no skull
     checkpoint_sha256: str
     trained_on: str  # training data, in words
     spacing: tuple[float, float]  # smallest and largest voxel edge in training, mm
     cleanup: str | None  # postprocessing of regions that the checkpoint states, if any
+
+    @property
+    def card(self) -> Cohort:
+        """The cohort's card, with the segments and the expected space."""
+        return COHORTS[self.cohort]
 
 
 def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
@@ -80,18 +88,17 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
     )
     formats = metadata["network_data_format"]
     outputs, modalities = _channels(formats["outputs"]["pred"]), _channels(formats["inputs"]["image"])
-    task = next((task for task in TASKS.values() if task.outputs == set(outputs)), None)
-    if task is None or task.reference not in modalities:
+    cohort = next((name for name, card in COHORTS.items() if card.segments and card.outputs == set(outputs)), None)
+    if cohort is None or COHORTS[cohort].reference not in modalities:
         raise InputError(f"--bundle={folder}: segments {', '.join(outputs)}; expected brats_finetune or atlas_finetune")
     path = checkpoint or folder / "models" / "model.pt"
     record = weights.read(path).metadata  # refuses pickled code and the record of a different file
     if tasks := record.get("tasks"):
         raise InputError(f"checkpoint {path}: self-supervised ({', '.join(tasks)}); expected segmentation weights")
-    regions = {segment.region for segment in task.segments}
+    regions = {segment.region for segment in COHORTS[cohort].segments}
     if (convention := record.get("label_convention")) is not None and set(learnt := regions_of(convention)) != regions:
         raise InputError(f"checkpoint {path}: segments {', '.join(learnt)}; expected {', '.join(sorted(regions))}")
-    if (stripped := is_skull_stripped(record)) is not None:
-        task = replace(task, skull_stripped=stripped)
+    is_stripped = is_skull_stripped(record)
     return Bundle(
         root=folder.resolve(),
         config=config.resolve(),
@@ -99,7 +106,8 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
         name=_ascii(model_name(metadata["name"], record)),
         version=metadata["version"],
         modalities=modalities,
-        task=task,
+        cohort=cohort,
+        skull_stripped=COHORTS[cohort].space.brain != "none" if is_stripped is None else is_stripped,
         checkpoint_sha256=digest(path),
         trained_on=_ascii(trained_on(record)),
         spacing=_spacing(record, weights.measured_of(path)),

@@ -1,6 +1,6 @@
 """DICOMweb client: `python -m deploy.dicomweb fetch --study=UID --output=STUDY`, and `store --input=RESULT`.
 
-The service (service.py) needs Orthanc's own interface, since DICOMweb cannot mark a study.
+The service (service.py) uses Orthanc's own interface, because DICOMweb cannot mark a study.
 """
 
 import tempfile
@@ -15,6 +15,7 @@ from dicomweb_client import DICOMwebClient
 from pydicom.uid import UID
 
 from common.cli import run
+from common.dicom.study import without_values
 from common.errors import InputError, show
 from common.values import FOLDER
 from deploy.job import DICOM_FILES, RESULT_FILES
@@ -27,7 +28,7 @@ AS_STORED = (("application/dicom", "*"),)  # in any transfer syntax
 
 @contextmanager
 def _client() -> Iterator[DICOMwebClient]:
-    """Context manager: yield a client of the server that the environment names.
+    """Context manager: yield a client of the DICOMweb server in the environment variables.
 
     Any failure in the block is raised as an InputError that names no study.
     """
@@ -61,7 +62,7 @@ def fetch(study: str, output: str) -> None:
         study: StudyInstanceUID.
         output: new folder for the images.
     """
-    _start()
+    exit_cleanly_on_signals()
     if not UID(study).is_valid:
         raise InputError("--study: expected a StudyInstanceUID")
     folder = Path(FOLDER.parse("output", output))
@@ -97,14 +98,12 @@ def store(input: str) -> None:
     Args:
         input: folder with results of deploy.app.
     """
-    _start()
+    exit_cleanly_on_signals()
     folder = Path(FOLDER.parse("input", input))
     if missing := next((name for name in RESULT_FILES if not (folder / name).is_file()), None):
         raise InputError(f"--input: lacks {missing}; expected a folder with results of deploy.app")
-    try:
+    with without_values("--input: a result cannot be read"):
         results = [pydicom.dcmread(folder / name) for name in DICOM_FILES]
-    except Exception as error:  # pydicom raises many types, and their messages quote values
-        raise InputError(f"--input: {type(error).__name__} in a result; expected results of deploy.app") from None
     with _client() as client:
         answer = client.store_instances(results)
         stored = {item.ReferencedSOPInstanceUID for item in answer.get("ReferencedSOPSequence", [])}
@@ -113,10 +112,5 @@ def store(input: str) -> None:
     show(f"stored {len(results)} results")
 
 
-def _start() -> None:
-    restrict_output()
-    exit_cleanly_on_signals()
-
-
 if __name__ == "__main__":
-    run({"fetch": fetch, "store": store}, "deploy.dicomweb", confidential=True)
+    run({"fetch": fetch, "store": store}, "deploy.dicomweb", confidential=restrict_output)

@@ -26,7 +26,7 @@ CASE = "case"  # subject in the datalist; the patient's name is not used
 FAILURE = f"failed: subject {CASE}: "  # the bundle prints the reason after this
 
 
-def infer(bundle: Bundle, aligned: Mapping[str, Volume], work: Path, options: Sequence[str] = ()) -> NDArray[np.uint8]:
+def infer(bundle: Bundle, aligned: Mapping[str, Volume], work: Path, options: Sequence[str]) -> NDArray[np.uint8]:
     """Run the bundle's inference on volumes that share a grid; return the label map on that grid.
 
     Temporary files go into the folder `work`, under names that do not identify the patient.

@@ -37,7 +37,7 @@ class Mark:
 
     @property
     def is_open(self) -> bool:
-        """Whether the service has a step and attempts left."""
+        """Whether a step and attempts are left."""
         return self.step in (SEGMENT, DELIVER) and self.attempts < self.limit
 
     @property
@@ -76,7 +76,7 @@ class Mark:
         return replace(self, attempts=0, due=0.0, reason="")
 
     def released(self, discard: bool) -> "Mark":
-        """Return the mark after a person reviewed the held results: deliver or `discard` them."""
+        """Return the mark after a review of the held results: they are delivered or, with `discard`, discarded."""
         return replace(self, step=DONE if discard else DELIVER, attempts=0, due=0.0, reason="")
 
     def moved_to(self, step: str, **changes: Any) -> "Mark":

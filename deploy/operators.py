@@ -1,7 +1,7 @@
 """The operators of the application: from the chosen series to the result files.
 
-MONAI Deploy's operators are not used; docs/explanation/architecture.md lists the faults. For example, the selector of
-series cannot express "T1 without contrast agent".
+MONAI Deploy's own operators are not used; docs/explanation/architecture.md lists their faults. For example, its series
+selector cannot express "T1 without contrast agent".
 """
 
 from io import BytesIO
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from monai.deploy.conditions import CountCondition
-from monai.deploy.core import Application, Fragment, Operator, OperatorSpec
+from monai.deploy.core import Application, Operator, OperatorSpec
 from pydicom.dataset import Dataset
 
 from common.cli import options_of
@@ -40,8 +40,8 @@ from deploy.source_header import burned_in_annotation
 class Scans(NamedTuple):
     """The scans of a study.
 
-    `aligned` volumes share a grid: the reference's, or the model's if the scans were prepared. `reference` and `slices`
-    describe the scans as acquired.
+    The volumes in `aligned` share the reference's grid or, if the scans were prepared, the model's grid. `reference`
+    and `slices` describe the scans as acquired.
     """
 
     aligned: dict[str, Volume]
@@ -50,22 +50,14 @@ class Scans(NamedTuple):
     preparation: Preparation | None
 
 
-class JobOperator(Operator):
-    """An operator with access to the job."""
-
-    def __init__(self, fragment: Fragment, *args: Any, job: Job, **kwargs: Any) -> None:
-        self.job = job
-        super().__init__(fragment, *args, **kwargs)
-
-
-class Prepare(JobOperator):
-    """Read the series, prepare them if requested or else resample them to one grid, and check the preconditions."""
+class Prepare(Operator):
+    """Read the series, prepare them (if requested) or resample them to one grid, and check the preconditions."""
 
     def setup(self, spec: OperatorSpec) -> None:
         spec.output("scans")
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
-        job = self.job
+        job: Job = self.fragment.job
         volumes, slices = {}, {}
         for modality, series in job.series.items():
             volumes[modality], slices[modality] = read_series(series)
@@ -77,8 +69,8 @@ class Prepare(JobOperator):
             failed += preparation.failed
         else:
             aligned = {modality: resample(volume, reference.grid) for modality, volume in volumes.items()}
-        task = job.bundle.task
-        failed += failed_checks(volumes, aligned, job.reference, task.skull_stripped, task.in_mni_space)
+        in_mni_space = job.bundle.card.space.code == 4  # NIfTI's code
+        failed += failed_checks(volumes, aligned, job.reference, job.bundle.skull_stripped, in_mni_space)
         if failed and not job.force:
             hint = "" if job.prepare else "--prepare prepares scans, "
             text = "; ".join(failed)
@@ -91,7 +83,7 @@ class Prepare(JobOperator):
         op_output.emit(Scans(aligned, reference, slices, preparation), "scans")
 
 
-class Infer(JobOperator):
+class Infer(Operator):
     """Segment the scans with the bundle's inference."""
 
     def setup(self, spec: OperatorSpec) -> None:
@@ -100,14 +92,14 @@ class Infer(JobOperator):
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         scans = op_input.receive("scans")
-        job = self.job
+        job: Job = self.fragment.job
         try:
             label = infer(job.bundle, scans.aligned, job.work, inference_options(job))
         except InputError as error:
             hint = "; options of the bundle go into --bundle_options" if "--" in str(error) else ""
             changed = f"; changed here: {' '.join(job.options)}" if job.options else ""
             raise InputError(f"{error}{hint}{changed}") from error
-        segments = label_segments(label, job.bundle.task.segments)
+        segments = label_segments(label, job.bundle.card.segments)
         if scans.preparation is not None:
             segments = scans.preparation.segments_on(scans.reference.grid, segments)
         op_output.emit((scans, segments), "case")
@@ -125,7 +117,7 @@ def inference_options(job: Job) -> list[str]:
     return [*job.options, f"--accept=[{','.join(accepted)}]"]
 
 
-class Write(JobOperator):
+class Write(Operator):
     """Write the result files into the job's folder."""
 
     def setup(self, spec: OperatorSpec) -> None:
@@ -133,11 +125,12 @@ class Write(JobOperator):
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         scans, segments = op_input.receive("case")
-        job, bundle = self.job, self.job.bundle
-        counts = np.bincount(segments.ravel(), minlength=len(bundle.task.segments) + 1)[1:]
+        job: Job = self.fragment.job
+        bundle = job.bundle
+        counts = np.bincount(segments.ravel(), minlength=len(bundle.card.segments) + 1)[1:]
         volumes = {
             segment.label: float(count * scans.reference.voxel_volume)
-            for segment, count in zip(bundle.task.segments, counts, strict=True)
+            for segment, count in zip(bundle.card.segments, counts, strict=True)
         }
         slices = scans.slices[job.reference]
         burned_in = burned_in_annotation(image for series in scans.slices.values() for image in series)
@@ -181,7 +174,7 @@ def write_dicom(image: Dataset, path: Path) -> None:
 
 
 class SegmentationApplication(Application):
-    """The application that makes the result files from the chosen series."""
+    """The application that makes the result files of a job; its operators find the job at `self.fragment.job`."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -189,8 +182,8 @@ class SegmentationApplication(Application):
 
     def compose(self) -> None:
         """Connect the operators."""
-        prepare = Prepare(self, CountCondition(self, 1), job=self.job, name="prepare")
-        segment = Infer(self, job=self.job, name="infer")
-        write = Write(self, job=self.job, name="write")
+        prepare = Prepare(self, CountCondition(self, 1), name="prepare")
+        segment = Infer(self, name="infer")
+        write = Write(self, name="write")
         self.add_flow(prepare, segment, {("scans", "scans")})
         self.add_flow(segment, write, {("case", "case")})

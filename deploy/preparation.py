@@ -24,7 +24,7 @@ from common.prepare.resampling import field_of_view, labels_on, resample
 from common.prepare.subject import Settings, prepare_subject
 from common.prepare.volumes import Grid, Volume, check_scan
 from deploy.bundle import Bundle
-from deploy.source_header import burned_in_annotation
+from deploy.source_header import burned_in_annotation, sanitised_header
 
 LEAST = 0.5  # least volume of a brain, voxels above zero, litres
 BELOW = 0.05  # largest share of voxels below zero: interpolation at the brain's edge; a negative background has more
@@ -43,7 +43,7 @@ class Preparation:
     grid: Grid
     figures: Figures
     back: NDArray[np.float64]  # [4, 4] from mm of the reference series to mm of the prepared scans, RAS+
-    cause: str = ""  # probable cause of figures outside their limits
+    cause: str  # probable cause of figures outside their limits; empty if unknown
 
     @property
     def failed(self) -> list[str]:
@@ -84,8 +84,8 @@ def prepare_scans(
     """
     for modality, volume in volumes.items():
         check_scan(volume, series[modality].name)
-    brain, spacing = DEEPBET if bundle.task.skull_stripped else "none", min(max(1.0, bundle.spacing[0]), 4.0)
-    settings = Settings(bundle.task.cohort, tuple(volumes), brain, spacing)
+    brain, spacing = DEEPBET if bundle.skull_stripped else "none", min(max(1.0, bundle.spacing[0]), 4.0)
+    settings = Settings(bundle.cohort, tuple(volumes), brain, spacing)
     try:
         prepared = prepare_subject(volumes, settings)
     except InputError as error:
@@ -141,7 +141,8 @@ def missing_slices(slices: Mapping[str, Sequence[Dataset]], volumes: Mapping[str
         stated = max(int(image.get("ImagesInAcquisition") or 0) for image in images)
         distance, spacing = volumes[modality].spacing[2], float(images[0].get("SpacingBetweenSlices") or math.inf)
         stride = round(distance / spacing)
-        is_gap = not 0 < float(images[0].get("SliceThickness") or 0) < 1.01 * spacing and stated != stride * len(images)
+        thickness = float(sanitised_header(images[0]).get("SliceThickness") or 0)
+        is_gap = not 0 < thickness < 1.01 * spacing and stated != stride * len(images)
         if stated > len(images) and stated % len(images):
             failed.append(f"{modality}: {len(images)} of {stated} images (ImagesInAcquisition)")
         elif stride > 1 and abs(distance / spacing - stride) < 0.02 and not is_gap:
@@ -163,7 +164,7 @@ def _lost_at_the_ends(grid: Grid, other: Grid) -> int:
     return lost if any(grid.is_same(part) for part in parts) else 0
 
 
-def spacing_remarks(volume: Volume, trained: tuple[float, float] = (1.0, 1.0)) -> list[Remark]:
+def spacing_remarks(volume: Volume, trained: tuple[float, float]) -> list[Remark]:
     """Return a remark if a voxel edge is outside the range `trained` (mm) by a factor above `SPACING`, else none.
 
     The loss of accuracy outside the range is unknown.
@@ -184,7 +185,7 @@ def _check_foreground(modality: str, volume: Volume, skull_stripped: bool) -> li
         ]
     above, spacing = volume.array > 0, volume.spacing.tolist()
     content, has_no_skull = litres(above, spacing), is_brain(above, spacing)
-    size = f"{modality}: {content:.1f} L are above zero"
+    size = f"{modality}: voxels above 0 fill {content:.1f} L"
     if content < LEAST:
         return [f"{size}, less than a brain"]
     indices = np.argwhere(above)

@@ -21,7 +21,7 @@ PURPOSE = {"CodeValue": "replaced", "CodingSchemeDesignator": "99BSF", "CodeMean
 
 
 def read_replaced(folder: Path, study: str) -> list[Dataset]:
-    """Return references to the DICOM results in a folder; raise an InputError if none or not all are of this study."""
+    """Return references to the DICOM results in a folder; raise an InputError unless all are results of `study`."""
     references, culprit = [], ""
     try:
         for path in sorted(folder.glob("*.dcm")):

@@ -29,7 +29,6 @@ def preview(study: str, series_names: str = "", modalities: str = ",".join(MODAL
         modalities: modalities of the model, such as T1 for a stroke model; by default those of a tumour model.
         prepare: accept series from several frames of reference, as deploy.app --prepare does.
     """
-    restrict_output()
     prepare, wanted = flag("prepare", prepare), names_of(modalities)
     if unknown := [modality for modality in wanted if modality not in MODALITIES]:
         raise InputError(f"--modalities: {unknown[0]} is unknown; expected some of {','.join(MODALITIES)}")
@@ -59,13 +58,9 @@ def _show_names(path: Path, names: Names) -> None:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except UnicodeError:
-        raise InputError(
-            "study: not UTF-8 text; expected a folder, or a text file with one series name per line"
-        ) from None
+        lines = []
     if not any(lines):
-        raise InputError(
-            "study: the file contains no names; expected a folder, or a text file with one series name per line"
-        )
+        raise InputError("study: no UTF-8 text; expected a folder, or a text file with a series name on each line")
     for name in filter(None, lines):
         header = Dataset()
         header.SeriesDescription = name
@@ -75,4 +70,4 @@ def _show_names(path: Path, names: Names) -> None:
 
 
 if __name__ == "__main__":
-    run(preview, "deploy.series", confidential=True)
+    run(preview, "deploy.series", confidential=restrict_output)

@@ -72,7 +72,6 @@ def serve(
         alert: address that gets a POST of JSON when a study fails, is given up or is held; by default the variable
             ORTHANC_ALERT, else none.
     """
-    restrict_output()
     exit_cleanly_on_signals()
     check_number("time_limit", time_limit, float, 1)
     check_number("attempts", attempts, int, 1)
@@ -107,7 +106,7 @@ def serve(
 
 
 def _first_day(since: str) -> str:
-    """Return the option `--since` as YYYYMMDD, or "" for `all`; raise an InputError if it is no date."""
+    """Return the option `--since` as YYYYMMDD, or "" for `all`; raise an InputError for an invalid date."""
     try:
         return "" if str(since) == "all" else f"{date.fromisoformat(str(since)):%Y%m%d}"
     except ValueError:
@@ -147,7 +146,7 @@ def _check_model(bundle: str, checkpoint: str, reference: str, bundle_options: s
 
 
 def _open(retries: int = RETRIES) -> Archive:
-    """Return a client of the Orthanc server that the environment variables name."""
+    """Return a client of the Orthanc server in the environment variables."""
     return Archive(*login("ORTHANC_URL", "ORTHANC_USER", "ORTHANC_PASSWORD_FILE"), retries)
 
 
@@ -160,7 +159,6 @@ def health(work: str, given_up: int = 0, alert: str = ALERT) -> None:
         alert: address that gets one POST of JSON when the service becomes unhealthy, and no more until it recovers; by
             default the variable ORTHANC_ALERT.
     """
-    restrict_output()
     check_number("given_up", given_up, int, 0)
     alert, alerted = check_address(str(alert)), Path(FOLDER.parse("work", work)) / ALERTED
     archive = _open(retries=0)
@@ -196,7 +194,6 @@ def status(json: bool = False, since: str = SINCE) -> None:
         json: print one JSON object.
         since: first day of the scans that the service segments; by default the variable ORTHANC_SINCE, else all.
     """
-    restrict_output()
     as_json, marks = flag("json", json), _marks(_open(retries=1), _first_day(since or "all"))
     counts = Counter(mark.state for mark in marks)
     listed = [mark for mark in marks if mark.reason]
@@ -223,7 +220,6 @@ def retry(study: str) -> None:
     Args:
         study: name of a study in the log, or `failed` for all failed, given-up and running studies.
     """
-    restrict_output()
     show(_retry(_open(retries=1), study))
 
 
@@ -241,7 +237,6 @@ def inspect(study: str, output: str) -> None:
         study: name of a study in the log.
         output: folder without results; it is created if missing.
     """
-    restrict_output()
     archive = _open(retries=1)
     folder = Path(FOLDER.parse("output", output))
     results = _held_results(archive, study)
@@ -269,7 +264,6 @@ def release(study: str, discard: bool = False) -> None:
         study: name of a study in the log, or `held` for all held studies.
         discard: discard the results; also closes a study that was given up.
     """
-    restrict_output()
     show(_release(_open(retries=1), study, flag("discard", discard)))
 
 
@@ -292,7 +286,6 @@ def page(port: int = 8043, since: str = SINCE) -> None:
         port: port on 127.0.0.1; 0 picks a free port.
         since: first day of the scans that the service segments; by default the variable ORTHANC_SINCE, else all.
     """
-    restrict_output()
     exit_cleanly_on_signals()
     check_number("port", port, int, 0, 65535)
     first_day, archive = _first_day(since or "all"), _open(retries=1)
@@ -319,9 +312,9 @@ def page(port: int = 8043, since: str = SINCE) -> None:
 
 
 def _chosen(archive: Archive, study: str, word: str = "", *states: str) -> dict[str, Mark]:
-    """Map Orthanc's id to the mark for the study with this name in the log; raise an InputError if there is none.
+    """Find the study with this name in the log; return Orthanc's id -> mark. Raise an InputError if there is none.
 
-    If `study` is `word`, the mapping has all studies in the states `word` and `states` instead, possibly none.
+    If `study` is `word`, return all studies in the states `word` and `states` instead, possibly none.
     """
     marks = {stored.id: mark for stored in archive.studies() if (mark := parsed(stored.mark))}
     if word and str(study) == word:
@@ -343,4 +336,4 @@ COMMANDS: dict[str, Command] = {
 }
 
 if __name__ == "__main__":
-    run(COMMANDS, "deploy.service", confidential=True)
+    run(COMMANDS, "deploy.service", confidential=restrict_output)

@@ -57,8 +57,8 @@ SEXES = ("M", "F", "O", "")
 def sanitised_header(image: Dataset) -> Dataset:
     """Return the header of a source image, reduced to the attributes in `IDENTITY` and `IMAGE`.
 
-    Required attributes that are missing become empty, as do invalid attributes; text becomes Unicode. Otherwise
-    highdicom fails on some images that a PACS accepts.
+    Missing required attributes and invalid attributes become empty, and text becomes Unicode. Otherwise highdicom fails
+    on some images that a PACS accepts.
     """
     result = Dataset()
     for keyword in (*IDENTITY, *IMAGE):

@@ -65,7 +65,7 @@ class Service:
     adopt: bool = False  # take over the studies of another service
     alert: str = ""  # address of a webhook for failed and held studies
     settle: float = 2.0  # seconds to wait for the mark of a second service on a new study
-    known: dict[str, tuple[str, str]] = field(default_factory=dict)  # by study: last update, digest of its images
+    digests: dict[str, tuple[str, str]] = field(default_factory=dict)  # by study: last update, digest of its images
     barred: dict[str, float] = field(default_factory=dict)  # by study: end of the wait after a refused mark
     counts: Counter[str] = field(default_factory=Counter)  # of attempts by their outcome
 
@@ -127,8 +127,8 @@ class Service:
     def _check_owner(self, mark: Mark | None) -> None:
         if mark is not None and mark.owner not in ("", self.owner):
             raise SharedError(
-                f"ORTHANC_URL: the service {mark.owner} works on this Orthanc, not {self.owner}; "
-                "once it has stopped, --adopt takes over"
+                f"ORTHANC_URL: the service {mark.owner} works on this Orthanc; "
+                f"after it has stopped, {self.owner} can take over with --adopt"
             )
 
     def _set_mark(self, study: StoredStudy, mark: Mark | None = None) -> None:
@@ -145,10 +145,10 @@ class Service:
             raise RefusedError(f"Orthanc does not keep the mark (metadata {MARK})")
 
     def _next(self) -> tuple[tuple[StoredStudy, Mark] | None, float]:
-        """Return the next study to try with its mark, or None, and the time of the next check of all studies."""
+        """Return the next study to try and its mark, or None; also return the time of the next check of all studies."""
         now = time.time()
         next_look, states, task = now + LOOK, Counter[str](), None
-        for study, mark in studies_to_segment(self.archive, self.since, self.known):
+        for study, mark in studies_to_segment(self.archive, self.since, self.digests):
             self._check_owner(mark)
             states[mark.state] += 1
             if study.stable and mark.is_open:
@@ -167,7 +167,7 @@ class Service:
                 self.barred[study.id] = time.time() + LOOK
                 log(f"study {mark.pseudonym}: {error}, next attempt in {LOOK:.0f} s")
             else:
-                self.known.pop(study.id, None)
+                self.digests.pop(study.id, None)
                 log(f"study {mark.pseudonym}: deleted in Orthanc")
 
     def _try(self, study: StoredStudy, mark: Mark) -> None:
@@ -314,7 +314,7 @@ def studies_to_segment(
 
     A study without a mark is left out if it is incomplete or was scanned before `since`, YYYYMMDD. `cache` keeps the
     last update of each study and the digest of its images, so that images are listed again only after a change.
-    A study stays in even if Orthanc refuses to list its images, because the attempt then reports the refusal.
+    A study is included even if Orthanc refuses to list its images: the attempt then reports the refusal.
     """
     for study in archive.studies():
         if study.mark is None and (not study.stable or study.scanned < since):

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from ..errors import InputError
 from ..prepare.volumes import FLIP, Grid, Volume, check_gaps
 from .multiframe import frames_of, voxels_of
-from .study import Series, image_name, values_of
+from .study import Series, image_name, values_of, without_values
 
 REQUIRED = (  # attributes needed to decode voxels
     *("BitsAllocated", "BitsStored", "PixelRepresentation", "SamplesPerPixel"),
@@ -23,16 +23,16 @@ REQUIRED = (  # attributes needed to decode voxels
 )
 SCALING = {"RescaleSlope": 1.0, "RescaleIntercept": 0.0}  # attributes, and defaults for images without them
 ECHOES = 1.2  # largest ratio between the echo times of a volume's slices
-MAX_OFFSET = 1.0  # mm, from a slice to the line through the first and last slices; half a pixel if that is less
+MAX_OFFSET = 1.0  # mm, largest distance of a slice from the line through the first and last; half a pixel, if less
 TOLERANCE = 0.01  # relative for distances, absolute for cosines; scanners round positions to about 0.001 mm
 ROUNDING = 0.15  # mm, error of a slice distance if each coordinate is rounded to 0.1 mm
 
 
 def grid_of(headers: Sequence[Dataset], name: str) -> tuple[Grid, tuple[int, ...]]:
-    """Compute the grid of a series, [columns, rows, slices], and the order of its slices along their normal.
+    """Return the grid of a series, [columns, rows, slices], and the indices of the headers in slice order.
 
-    Headers may have any order. Raise InputError unless the slices form a single stack of at least two evenly
-    spaced, parallel slices without shear.
+    Headers may have any order; slices are ordered along their normal. Raise InputError unless they form a single stack
+    of at least two evenly spaced, parallel slices without shear.
     """
     if len(headers) < 2:
         raise InputError(f"{name}: 1 slice; expected at least 2")
@@ -86,7 +86,7 @@ def _numbers(header: Dataset, keyword: str, name: str) -> NDArray[np.float64]:
 def _step(
     positions: NDArray[np.float64], normal: NDArray[np.float64], max_offset: float, name: str
 ) -> NDArray[np.float64]:
-    """Return the mean vector from a slice to the next, mm; `positions` must be sorted along the normal."""
+    """Return the mean vector from each slice to the next, mm; `positions` must be sorted along the normal."""
     step = (positions[-1] - positions[0]) / (len(positions) - 1)
     distances = np.diff(positions @ normal)
     usual = float(np.median(distances))
@@ -109,11 +109,9 @@ def _step(
 
 
 def read_series(series: Series) -> tuple[Volume, list[Dataset]]:
-    """Read the files of a series; return its volume and slices as `volume_of` does. Error messages name no file."""
-    try:
+    """Read the files of a series; return its volume and slices, see `volume_of`. Error messages name no file."""
+    with without_values(f"{series.name}: a file cannot be read"):
         images = [pydicom.dcmread(file) for file in series.files]
-    except Exception as error:  # pydicom raises many types, and their messages quote values
-        raise InputError(f"{series.name}: a file cannot be read ({type(error).__name__})") from None
     return volume_of(images, series.name)
 
 
@@ -147,9 +145,11 @@ def _values(image: Dataset, name: str) -> NDArray[np.float32]:
         raise _unreadable(image, name, error) from None
     if high not in (None, bits - 1):
         raise InputError(f"{name}: HighBit {high} with BitsStored {bits}; expected {bits - 1}")
-    if image.PhotometricInterpretation != "MONOCHROME2" or slope < 0 or "ModalityLUTSequence" in image:
-        expected = "MONOCHROME2, no negative RescaleSlope and no ModalityLUTSequence"
+    if image.PhotometricInterpretation != "MONOCHROME2" or "ModalityLUTSequence" in image:
+        expected = "MONOCHROME2 and no ModalityLUTSequence"
         raise InputError(f"{name}: colour, inverted or lookup-table images; expected {expected}")
+    if slope <= 0:
+        raise InputError(f"{name}: RescaleSlope {slope:g}; expected a positive number")
     if bits <= 8 and image.get("LossyImageCompression") == "01":  # for viewing only: each slice has its own scale
         raise InputError(f"{name}: {bits} bits, compressed with loss; expected the scanner's values")
     if stored.shape != _size(image, name):
@@ -165,9 +165,9 @@ def _values(image: Dataset, name: str) -> NDArray[np.float32]:
 
 
 def _padding(image: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return a mask of the padding voxels, which hold a single stored value or a range (PS3.3, C.7.5.1.1.2).
+    """Return a mask of the padding voxels, which store a fixed value or a value in a range (PS3.3, C.7.5.1.1.2).
 
-    Limits are cast to the voxel type, as some writers store unsigned limits for signed voxels.
+    The limits are cast to the voxel type, because some writers store unsigned limits for signed voxels.
     """
     limits = [image.get(keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
     if limits[0] is None:
@@ -182,5 +182,5 @@ def _unreadable(image: Dataset, name: str, error: Exception) -> InputError:
     if missing := next((word for word in REQUIRED if image.get(word) in (None, "", b"")), None):
         return InputError(f"{name}: {image_name(image)} has no {missing}")
     syntax = image.file_meta.get("TransferSyntaxUID")
-    reason = "not as many as its header says" if isinstance(error, Warning) else type(error).__name__
+    reason = "their number differs from the header" if isinstance(error, Warning) else type(error).__name__
     return InputError(f"{name}: voxels of {image_name(image)} cannot be read ({syntax and syntax.name}: {reason})")

@@ -15,12 +15,11 @@ from pydicom.valuerep import format_number_as_ds
 
 ENHANCED_MR = (EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
 GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")  # per-frame groups take precedence
-IMAGE_ONLY = (*GROUPS, "NumberOfFrames", "PixelData")
+IMAGE_ONLY = (*GROUPS, "NumberOfFrames", "PixelData")  # not copied to the frames
 ENHANCED_ATTRIBUTES = (  # image attributes that `frames_of` reads
     *GROUPS,
     "NumberOfFrames",
     "AcquisitionDateTime",
-    "PulseSequenceName",
     "EchoPulseSequence",
     "EchoPlanarPulseSequence",
     "ContrastBolusAgentSequence",
@@ -33,8 +32,8 @@ SCANNING_SEQUENCES = {"SPIN": ["SE"], "GRADIENT": ["GR"], "BOTH": ["SE", "GR"]} 
 def frames_of(image: Dataset) -> list[Dataset]:
     """Return the frames of an enhanced MR image as single-frame data sets, in order; [image] for other images.
 
-    ReferencedFrameNumber is a frame's number, from 1; voxels, if the image has any, are uncompressed. Raise ValueError
-    if a frame lacks functional groups. Exceptions from pydicom pass through; their messages may quote header values.
+    A frame's ReferencedFrameNumber counts from 1; its voxels, if the image has any, are uncompressed. Raise ValueError
+    if a frame lacks functional groups. Exceptions from pydicom are not caught; their messages may quote values.
     """
     if image.get("SOPClassUID") not in ENHANCED_MR:
         return [image]
@@ -70,12 +69,11 @@ def voxels_of(image: Dataset) -> NDArray[Any]:
 
 
 def _add_single_frame_attributes(frame: Dataset) -> None:
-    """Add missing attributes of MR Image Storage that enhanced MR stores under different names."""
+    """Add the attributes of MR Image Storage for which enhanced MR has different names."""
     moment = str(frame.get("FrameAcquisitionDateTime") or frame.get("AcquisitionDateTime") or "")
     attributes = {
         "EchoTime": _as_ds(frame.get("EffectiveEchoTime")),
         "InversionTime": _as_ds(frame.get("InversionTimes")),
-        "SequenceName": frame.get("PulseSequenceName"),
         "ScanningSequence": _scanning_sequence(frame),
         **_contrast_agent(frame),
         "BodyPartExamined": _body_part(frame),

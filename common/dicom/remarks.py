@@ -9,7 +9,7 @@ KINDS: tuple[str, ...] = get_args(Kind)
 
 
 class Remark(NamedTuple):
-    """A remark and its kind; the service holds results with remarks of the kinds in its option `--hold`."""
+    """A remark and its kind. The service's option `--hold` lists kinds: results with these remarks wait for review."""
 
     kind: Kind
     text: str

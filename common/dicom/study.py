@@ -8,7 +8,8 @@ import os
 import re
 import warnings
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from ..files import why_no_folder
 from .multiframe import ENHANCED_ATTRIBUTES, frames_of
 
 LARGEST = 2**30  # bytes, maximum size of an inflated file
+UNREADABLE = "contains a DICOM file that cannot be read"
 
 KEYWORDS = [  # all attributes to read
     "SOPClassUID",
@@ -97,7 +99,7 @@ class Instance:
 
 @dataclass(frozen=True)
 class Series:
-    """The instances with the same SeriesInstanceUID."""
+    """All instances with the same SeriesInstanceUID."""
 
     uid: str
     instances: tuple[Instance, ...] = field(repr=False)  # headers name the patient
@@ -109,7 +111,7 @@ class Series:
 
     @property
     def files(self) -> list[Path]:
-        """The files: one for each instance, or one for all frames of an enhanced image."""
+        """The series' files; the frames of an enhanced image share a file."""
         return list(dict.fromkeys(instance.path for instance in self.instances))
 
     @property
@@ -129,7 +131,7 @@ class Series:
         return any(instance.header.get("LossyImageCompression") == "01" for instance in self.instances)
 
     def without_headers(self) -> "Series":
-        """Return an anonymous copy of the series, with only its number in the headers and its UID as plain text."""
+        """Return an anonymous copy: its headers hold only the series number, and its UID is plain text."""
         header = Dataset()
         header.SeriesNumber = self.number
         return Series(str(self.uid), tuple(Instance(path, header) for path in self.files))
@@ -150,11 +152,11 @@ def read_study(folder: Path, name: str = "--input") -> list[Series]:
         raise InputError(f"{name}: {error}") from None
 
 
-def studies_in(folder: Path, name: str = "--input", accept_damaged: bool = False) -> dict[str, list[Path]]:
+def studies_in(folder: Path, name: str, accept_damaged: bool = False) -> dict[str, list[Path]]:
     """Group the DICOM files in a folder and its subfolders by StudyInstanceUID.
 
     Files other than DICOM are ignored with a warning, DICOMDIR silently. Raise InputError if there is no study, a link
-    leads outside the folder, or a file is damaged; `accept_damaged` leaves damaged files out with a warning instead.
+    leads outside the folder, or a file is damaged; with `accept_damaged`, damaged files are only counted in a warning.
     """
     studies: dict[str, list[Path]] = {}
     ignored = damaged = 0
@@ -174,8 +176,8 @@ def studies_in(folder: Path, name: str = "--input", accept_damaged: bool = False
             else:
                 ignored += path.name != "DICOMDIR"
         if not studies:
-            left_out = f" but {damaged} damaged" if damaged else ""
-            raise InputError(f"contains no DICOM file{left_out}; expected those of a study")
+            left_out = f" ({damaged} damaged)" if damaged else ""
+            raise InputError(f"contains no DICOM files{left_out}; expected the files of a study")
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
     for count, text in ((ignored, "files ignored, as they are not DICOM"), (damaged, "damaged DICOM files left out")):
@@ -203,7 +205,7 @@ def series_of(paths: Iterable[Path]) -> list[Series]:
 
 
 def _files(folder: Path) -> Iterable[Path]:
-    """Yield the files below a folder, sorted by name; refuse links that are broken or lead outside the folder."""
+    """Yield the files below a folder, sorted by name; refuse broken links and links that lead outside the folder."""
     root = os.path.realpath(folder)
     for parent, folders, names in os.walk(folder):
         folders.sort()
@@ -218,7 +220,7 @@ def _files(folder: Path) -> Iterable[Path]:
 
 
 def check_inflated(path: Path) -> None:
-    """Refuse a deflated DICOM file that inflates to more than `LARGEST` bytes, because pydicom inflates all of it.
+    """Refuse a deflated DICOM file that inflates to more than `LARGEST` bytes: pydicom would inflate it into memory.
 
     Raises:
         InputError: The inflated file is larger.
@@ -251,46 +253,49 @@ def _study_uid(path: Path) -> str:
 def _read_headers(path: Path) -> tuple[list[Dataset], bool]:
     """Return the headers of a file's frames (several only for enhanced MR), and whether the file has voxels."""
     image, has_voxels = _open(path, [*KEYWORDS, *ENHANCED_ATTRIBUTES])
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom's warnings quote values
-            return [_with_keywords(frame) for frame in frames_of(image or Dataset())], has_voxels
-    except InputError:
-        raise
-    except Exception as error:  # pydicom raises many types, and their messages quote values
-        raise _unreadable(error) from None
+    with without_values(UNREADABLE):
+        return [_with_keywords(frame) for frame in frames_of(image or Dataset())], has_voxels
 
 
 def _open(path: Path, keywords: Sequence[str]) -> tuple[Dataset | None, bool]:
     """Read attributes of a DICOM file, None if the file is not DICOM; also return whether the file has voxels."""
-    try:
-        with warnings.catch_warnings(), path.open("rb") as file:
-            warnings.simplefilter("ignore")
+    with without_values(UNREADABLE), path.open("rb") as file:
+        try:
             check_inflated(path)
             image = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*keywords])
-            if image.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
-                return None, False
-            syntax = image.file_meta.get("TransferSyntaxUID")
-            if syntax in LOSSY and not image.get("LossyImageCompression"):
-                image.LossyImageCompression = "01"
-            is_fully_read = syntax == DeflatedExplicitVRLittleEndian
-            return image, is_fully_read or len(file.read(13)) > 12
-    except InvalidDicomError:
-        if _may_be_an_image(path):  # from an interrupted export, or damaged
-            raise InputError(f"contains a DICOM file that is empty or damaged ({path.stat().st_size} bytes)") from None
-        return None, False
+        except InvalidDicomError:
+            if _may_be_an_image(path):  # from an interrupted export, or damaged
+                size = path.stat().st_size
+                raise InputError(f"contains a DICOM file that is empty or damaged ({size} bytes)") from None
+            return None, False
+        if image.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+            return None, False
+        syntax = image.file_meta.get("TransferSyntaxUID")
+        if syntax in LOSSY and not image.get("LossyImageCompression"):
+            image.LossyImageCompression = "01"
+        is_fully_read = syntax == DeflatedExplicitVRLittleEndian
+        return image, is_fully_read or len(file.read(13)) > 12
+
+
+@contextmanager
+def without_values(problem: str) -> Iterator[None]:
+    """Context manager: suppress pydicom's warnings, and report its exceptions by type; their texts quote values.
+
+    Raises:
+        InputError: `problem` with the type of the exception; or an InputError of the block, unchanged.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     except InputError:
         raise
     except Exception as error:
-        raise _unreadable(error) from None
-
-
-def _unreadable(error: Exception) -> InputError:
-    return InputError(f"contains a DICOM file that cannot be read ({type(error).__name__})")
+        raise InputError(f"{problem} ({type(error).__name__})") from None
 
 
 def _may_be_an_image(path: Path) -> bool:
-    """Return whether a non-DICOM file may be a damaged image: with a DICOM suffix, empty, or binary without suffix."""
+    """Return whether a non-DICOM file may be a damaged image: empty, with a DICOM suffix, or binary without suffix."""
     suffix = path.suffix.lower()
     if suffix in DICOM_SUFFIXES or path.stat().st_size == 0:
         return True
@@ -365,7 +370,7 @@ def _birth_date(header: Dataset) -> str:
 
 
 def _name(header: Dataset) -> str:
-    """Return the letters and digits of the patient's name in lower case: systems write the rest differently."""
+    """Return the letters and digits of the patient's name in lower case, because systems differ in punctuation."""
     return re.sub(r"[\W_]+", " ", str(header.get("PatientName") or "").partition("=")[0]).strip().casefold()
 
 

@@ -1,4 +1,4 @@
-"""DICOM results: each module here makes one DICOM object, named like the module. To add an object, add a module.
+"""DICOM results: each module of this package makes a DICOM object, and the module's name is the file's name.
 
 A module defines `STEP` and `make(case, made)`. `STEP` orders the objects and is the last digit of the series number.
 `make` returns the object; its argument `made` maps names to the objects of lower steps.
@@ -28,7 +28,7 @@ class Case:
     reference: "Volume"  # scan that gives the grid
     slices: "Sequence[Dataset]"  # images of the reference, in the order of the last axis
     volumes: Mapping[str, float]  # of each segment in mL, by label
-    bundle: "Bundle"  # that made the segmentation
+    bundle: "Bundle"  # model of the segmentation
     remarks: Sequence[str] = ()  # texts for the results
     replaced: "Sequence[Dataset]" = ()  # earlier results of the study
     burned_in: str | None = None  # value of BurnedInAnnotation; None omits it

@@ -12,12 +12,12 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import Comprehensive3DSRStorage, generate_uid
 
+from common.data.cards import Segment
 from deploy.bundle import Bundle
 from deploy.job import MANUFACTURER
 from deploy.outputs import Case
-from deploy.outputs.segmentation import ANATOMY, CATEGORY, CAUTION, concept_of, equipment, series_number
+from deploy.outputs.segmentation import ANATOMY, CATEGORY, CAUTION, concept_of, new_series
 from deploy.source_header import sanitised_header
-from deploy.tasks import Segment
 
 STEP = 3
 PROCEDURE = Code("24590-2", "LN", "MR Brain")  # CID 100 lacks brain MRI, but is extensible
@@ -41,7 +41,7 @@ def make(case: Case, made: Mapping[str, Dataset]) -> hd.sr.Comprehensive3DSR:
     )
     measurements = [
         _measure(number, segment, case.volumes[segment.label], segmentation, slices[0], bundle)
-        for number, segment in enumerate(bundle.task.segments, 1)
+        for number, segment in enumerate(bundle.card.segments, 1)
     ]
     content = hd.sr.MeasurementReport(
         observation_context=hd.sr.ObservationContext(observer_device_context=observer),
@@ -60,12 +60,7 @@ def make(case: Case, made: Mapping[str, Dataset]) -> hd.sr.Comprehensive3DSR:
     return hd.sr.Comprehensive3DSR(
         evidence=[*headers.values(), segmentation],  # highdicom copies patient, study and scanner from the first
         content=content[0],
-        series_instance_uid=hd.UID(),
-        series_number=series_number(slices[0], STEP),
-        sop_instance_uid=hd.UID(),
-        instance_number=1,
-        **equipment(bundle),
-        series_description=f"Volumes of segments. {CAUTION}",
+        **new_series(case, STEP, "Volumes of segments"),
         is_complete=True,
         previous_versions=[image for image in case.replaced if image.SOPClassUID == Comprehensive3DSRStorage] or None,
     )

@@ -14,13 +14,13 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
+from common.data.cards import Segment
 from common.errors import InputError
 from deploy.bundle import Bundle
 from deploy.job import MANUFACTURER
 from deploy.outputs import Case
 from deploy.replaced import refer_to_replaced
 from deploy.source_header import source_images
-from deploy.tasks import Segment
 
 STEP = 1
 CAUTION = "Research only, not for diagnosis"
@@ -48,20 +48,23 @@ def label_segments(label: NDArray[np.uint8], segments: Sequence[Segment]) -> NDA
     return result
 
 
-def series_number(source: Dataset, step: int) -> int:
-    """Return a number for a new series: it ends in `step` and is above most scanners' numbers."""
-    value = source.get("SeriesNumber")
+def new_series(case: Case, step: int, content: str) -> dict[str, Any]:
+    """Return the attributes of a new series with a single result, as arguments of highdicom's classes.
+
+    The series number ends in `step` and is above most scanners' numbers; the description begins with `content`.
+    """
+    value = case.slices[0].get("SeriesNumber")
     number = 1000 + step + 10 * max(0, int(value) if value not in (None, "") else 0)
-    return number if number < 2**31 else 1000 + step  # the range of DICOM's integer strings (IS)
-
-
-def equipment(bundle: Bundle) -> dict[str, Any]:
-    """Return the equipment attributes of a result, as arguments of highdicom's classes."""
     return {
+        "series_instance_uid": hd.UID(),
+        "series_number": number if number < 2**31 else 1000 + step,  # the range of DICOM's integer strings (IS)
+        "series_description": f"{content}. {CAUTION}",
+        "sop_instance_uid": hd.UID(),
+        "instance_number": 1,
         "manufacturer": MANUFACTURER,
-        "manufacturer_model_name": bundle.name[:LONG_STRING],
-        "software_versions": bundle.version,
-        "device_serial_number": bundle.checkpoint_sha256[:16],
+        "manufacturer_model_name": case.bundle.name[:LONG_STRING],
+        "software_versions": case.bundle.version,
+        "device_serial_number": case.bundle.checkpoint_sha256[:16],
     }
 
 
@@ -69,20 +72,15 @@ def make(case: Case, made: Mapping[str, Dataset]) -> hd.seg.Segmentation:
     """Make the segmentation of a case, with a frame for each slice and segment, even if empty."""
     slices, bundle = case.slices, case.bundle
     order = sorted(range(len(slices)), key=lambda index: slices[index].get("ReferencedFrameNumber", index))
-    descriptions = [_describe(number, segment, bundle) for number, segment in enumerate(bundle.task.segments, 1)]
+    descriptions = [_describe(number, segment, bundle) for number, segment in enumerate(bundle.card.segments, 1)]
     result = hd.seg.Segmentation(
         source_images=source_images([slices[index] for index in order]),
         pixel_array=case.segments.transpose(2, 1, 0)[order],
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=descriptions,
-        series_instance_uid=hd.UID(),
-        series_number=series_number(slices[0], STEP),
-        sop_instance_uid=hd.UID(),
-        instance_number=1,
-        **equipment(bundle),
+        **new_series(case, STEP, "Segmentation"),
         content_label="SEGMENTATION",
         content_description=CAUTION,
-        series_description=f"Segmentation. {CAUTION}",
         omit_empty_frames=False,
     )
     result.BodyPartExamined = "BRAIN"

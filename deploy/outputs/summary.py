@@ -13,9 +13,8 @@ from pydicom.dataset import Dataset
 
 from common.drawing import Axes, Figure, new_figure, pixels_of
 from common.inference.panels import AXES, grey_levels, plane_of
-from deploy.job import MANUFACTURER
 from deploy.outputs import Case
-from deploy.outputs.segmentation import CAUTION, LONG_STRING, series_number
+from deploy.outputs.segmentation import CAUTION, new_series
 from deploy.source_header import sanitised_header
 
 STEP = 2
@@ -35,7 +34,7 @@ def draw_summary(case: Case) -> Figure:
         orientation = io_orientation(volume.affine)
         image, label = (apply_orientation(array, orientation) for array in (volume.array, case.segments))
         edges, levels = volume.spacing[np.argsort(orientation[:, 0])], grey_levels(image)
-        colours = [segment.colour for segment in bundle.task.segments]
+        colours = [segment.colour for segment in bundle.card.segments]
         for column, (plane, sides) in enumerate(SIDES.items()):
             vertical, horizontal = AXES[plane]
             counts = (label > 0).sum(axis=AXES[plane])
@@ -85,30 +84,22 @@ def _write(axes: Axes, texts: Sequence[tuple[str, str]]) -> None:
 def make(case: Case, made: Mapping[str, Dataset]) -> hd.sc.SCImage:
     """Make the summary of a case, a secondary capture in its study.
 
-    BurnedInAnnotation is about text in the scans, which may identify the patient (PS3.3, C.7.6.1), not the figure's.
+    BurnedInAnnotation refers to text in the scans, which may identify the patient (PS3.3, C.7.6.1), not to the figure.
     """
-    source, bundle = case.slices[0], case.bundle
-    header = sanitised_header(source)
+    header = sanitised_header(case.slices[0])
     capture = hd.sc.SCImage.from_ref_dataset(
         ref_dataset=header,
         pixel_array=pixels_of(draw_summary(case), DOTS),
         photometric_interpretation="RGB",
         bits_allocated=8,
         coordinate_system="PATIENT",
-        series_instance_uid=hd.UID(),
-        series_number=series_number(source, STEP),
-        sop_instance_uid=hd.UID(),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
+        **new_series(case, STEP, "Summary of segmentation"),
         patient_orientation=("L", "P"),
     )
     if "IssuerOfPatientID" in header:  # highdicom does not copy it
         capture.IssuerOfPatientID = header.IssuerOfPatientID
     capture.BodyPartExamined = "BRAIN"
     capture.PatientOrientation = []  # empty: the picture shows three planes
-    capture.SeriesDescription = f"Summary of segmentation. {CAUTION}"
-    capture.ManufacturerModelName = bundle.name[:LONG_STRING]
-    capture.SoftwareVersions = bundle.version
     if case.burned_in:
         capture.BurnedInAnnotation = case.burned_in
     return capture

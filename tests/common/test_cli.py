@@ -147,7 +147,7 @@ def test_what_fire_would_notice_too_late_is_refused_before_the_command_runs(run,
 )
 def test_confidential_arguments_are_not_quoted(run, words, what):
     with pytest.raises(InputError) as error:
-        run(convert, ["a.pt", *words], confidential=True)
+        run(convert, ["a.pt", *words], confidential=lambda: None)
     assert error.value.what == what
     assert "NAME" not in str(error.value)
     assert CALLS == []

@@ -1,7 +1,6 @@
 """Cohorts, models and bundles; all tests of this folder need the environment of make deploy."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,15 +8,9 @@ import pytest
 pytest.importorskip("pydicom", reason="needs the environment of make deploy")
 
 from deploy.bundle import Bundle, open_bundle
-from tests.common.dicom.dicom_study import cohort_maker
+from tests.common.dicom.dicom_study import cohorts as cohorts
 from tests.deploy.micro_models import MODELS, write_checkpoint
 from tests.support import ROOT, execute
-
-
-@pytest.fixture(scope="session")
-def cohorts(tmp_path_factory) -> Callable[..., Path]:
-    """Makes the folder of a cohort of one subject."""
-    return cohort_maker(tmp_path_factory.mktemp("cohorts"))
 
 
 @pytest.fixture(scope="session")

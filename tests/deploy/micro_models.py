@@ -16,7 +16,7 @@ MODELS = {  # modalities, number of output channels, label convention
 
 
 def write_checkpoint(layout: str, path: Path) -> None:
-    """Write a network with random weights, whose masks are noise with voxels of every segment."""
+    """Write a network with random weights; its masks are noise with voxels of every segment."""
     modalities, regions, convention = MODELS[layout]
     size = settings("micro")
     torch.manual_seed(0)

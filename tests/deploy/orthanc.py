@@ -1,4 +1,4 @@
-"""Start Orthanc, the PACS of the tests, and send to it and query it as its clients would."""
+"""Start Orthanc, the tests' PACS; send images to it, and query it."""
 
 import contextlib
 import json
@@ -24,7 +24,7 @@ TIMEOUT = 60.0  # seconds for a start, a stop or a request; a start and a stop t
 
 
 def missing_tools() -> list[str]:
-    """Programs that are not installed."""
+    """Return the required programs that are not installed."""
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     return missing if _plugin() else [*missing, DICOMWEB]
 
@@ -47,7 +47,7 @@ class Pacs:
         subprocess.run(["storescu", *options, "127.0.0.1", str(self.dicom), folder], check=True, capture_output=True)
 
     def query(self, path: str) -> list[dict[str, Any]]:
-        """The matches of a query by QIDO-RS, such as `studies/UID/series`, as DICOM JSON."""
+        """Return the matches of a QIDO-RS query, such as `studies/UID/series`, as DICOM JSON."""
         answer = requests.get(
             f"http://127.0.0.1:{self.http}/dicom-web/{path}",
             headers={"Accept": "application/dicom+json"},
@@ -101,9 +101,9 @@ def _config(folder: Path, pacs: Pacs) -> dict[str, Any]:
 def _free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        for free in sockets:
+            free.bind(("127.0.0.1", 0))
+        return [free.getsockname()[1] for free in sockets]
 
 
 def _wait_for(pacs: Pacs, process: "subprocess.Popen[bytes]") -> None:

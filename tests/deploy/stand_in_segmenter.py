@@ -39,6 +39,6 @@ for name in [module.stem for module in OUTPUTS.glob("[!_]*.py")]:
     result.save_as(output / f"{name}.dcm")
 chosen = [image for image in images if image.SeriesNumber == first.SeriesNumber]
 sources = {"T1": {"series_uid": first.SeriesInstanceUID, "images": len(chosen)}}
-doubt = [{"kind": "contrast", "text": "T1ce: series 2 (UID ...87654321) was chosen by its words alone"}]
+doubt = [{"kind": "contrast", "text": "T1ce: series 2 (UID ...87654321) was chosen by its name alone"}]
 remarks = [{"kind": "spacing", "text": "voxels of 4 mm"}, *(doubt if behaviour == "doubtful" else [])]
 (output / "result.json").write_text(json.dumps({"sources": sources, "remarks": remarks}))

@@ -35,6 +35,7 @@ from tests.common.dicom.dicom_study import (
     VOXELS,
     Study,
     brats_files,
+    canonical,
     change,
     read,
     to_slices,
@@ -56,10 +57,11 @@ from tests.support import (
 
 pytestmark = pytest.mark.slow
 OPTIONS = " ".join(INFERENCE_OPTIONS)
+NUMBERS = {"FLAIR": 2, "T1ce": 3, "T1": 4, "T2": 5}  # of the series
 
 
 def nifti_inference(layout, images, checkpoint, folder):
-    """The label map of the bundle's own command for NIfTI files, which are in the order of its channels."""
+    """Return the label map of the bundle's own command for NIfTI files; `images` are in the order of its channels."""
     folder.mkdir()
     entry = {"subject": "subject", "image": [path.name for path in images]}
     content = {"name": "x", "modalities": MODELS[layout][0], "label_convention": None, "testing": [entry]}
@@ -67,28 +69,21 @@ def nifti_inference(layout, images, checkpoint, folder):
     paths = {"dataset_dir": images[0].parent, "datalist": folder / "datalist.json", "output_dir": folder}
     data = [argument(f"--{name}={path}") for name, path in paths.items()]
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file=configs/inference.yaml"]
-    place = ROOT / f"bundles/{layout}_finetune"
-    options = INFERENCE_OPTIONS
-    result = execute([*command, *data, f"--checkpoint={checkpoint}", *options], place)
+    arguments = [*command, *data, f"--checkpoint={checkpoint}", *INFERENCE_OPTIONS]
+    result = execute(arguments, ROOT / f"bundles/{layout}_finetune")
     assert result.returncode == 0, result.stderr
     return canonical(*read(folder / "subject.nii.gz"))
 
 
 def documented_options():
-    """The options of the command in deploy/README.md."""
+    """Return the options of the command in deploy/README.md."""
     page = (ROOT / "deploy/README.md").read_text()
     (command,) = re.findall(r"\.venv-deploy/bin/python -m deploy\.app ([^`\n]+)", page)
     return tuple(re.findall(r"--(\w+)=", command))
 
 
-def canonical(array, affine):
-    """The array in RAS+ order, and its affine."""
-    image = nib.as_closest_canonical(nib.Nifti1Image(np.asarray(array).astype(np.float32), affine))
-    return image.get_fdata(), image.affine
-
-
 def segmentation(folder):
-    """The segment numbers of the result, in RAS+ order."""
+    """Return the segment numbers of the result in RAS+ order, and their affine."""
     volume = hd.seg.segread(folder / "segmentation.dcm").get_volume(combine_segments=True)
     return canonical(volume.array, FLIP @ volume.affine)
 
@@ -99,7 +94,7 @@ def assert_same(result, expected):
 
 
 def assert_private(printed, folder):
-    """No word of a patient on the terminal, in a file name, in the report, or in DICOM beyond the attributes for it."""
+    """Check that terminal, file names and report hold no patient data, nor DICOM except in the patient's attributes."""
     words = [printed, *(path.name for path in folder.rglob("*")), (folder / "result.json").read_text()]
     for path in folder.glob("*.dcm"):
         image = pydicom.dcmread(path)
@@ -111,7 +106,7 @@ def assert_private(printed, folder):
 
 
 def halved(array, affine):
-    """The volume with slices twice as thick."""
+    """Return the volume with slices twice as thick."""
     count = array.shape[2] // 2
     thick = array[:, :, : 2 * count].reshape(*array.shape[:2], count, 2).mean(axis=-1)
     scale = np.diag([1, 1, 2, 1.0])
@@ -129,15 +124,15 @@ def finished(cohorts, package, tmp_path_factory):
     write_localiser(folder / "study/1", study)
     for number, (modality, path) in enumerate(brats_files(cohorts("brats")).items(), 2):
         array, affine = read(path)
-        affine, place = rotation @ affine, folder / f"study/{number}"
+        affine, target = rotation @ affine, folder / f"study/{number}"
         if modality == "T1ce":
             order = np.random.default_rng(0).permutation(array.shape[2])
-            written = [write_enhanced(place, array, affine, study, number, modality, order=order)]
+            written = [write_enhanced(target, array, affine, study, number, modality, order=order)]
         else:
             array, affine = halved(array, affine) if modality == "T2" else (array, affine)
             array, affine = to_slices(array, affine, 0 if modality == "T1" else 2, flip=modality != "T2")
             options = {"shuffle": True, "BurnedInAnnotation": "NO"}
-            written = write_modality(place, array, affine, study, number, modality, **options)
+            written = write_modality(target, array, affine, study, number, modality, **options)
         volumes[modality] = Volume(np.ascontiguousarray(array, np.float32), affine)
         scanned[modality], _ = volume_of(written, modality)
     values = {"input": folder / "study", "bundle": package, "output": os.path.relpath(folder / "out", ROOT)}
@@ -150,7 +145,7 @@ def finished(cohorts, package, tmp_path_factory):
 
 
 def test_a_study_is_segmented_as_its_scans_are_in_nifti_files(finished, models):
-    """Other series are on the grid of the reference, by a trilinear interpolation that SciPy's equals."""
+    """The series are resampled to the grid of the reference; SciPy's trilinear interpolation gives the same."""
     scanned, reference, images = finished.scanned, finished.volumes["T1ce"], []
     brain = ndimage.binary_erosion(reference.array > 0)
     for modality, volume in finished.volumes.items():
@@ -160,9 +155,9 @@ def test_a_study_is_segmented_as_its_scans_are_in_nifti_files(finished, models):
         np.testing.assert_allclose(onto[brain], independent[brain], atol=0.05)
         images.append(finished.folder / f"{modality}.nii.gz")
         nib.save(nib.Nifti1Image(onto, scanned["T1ce"].affine), images[-1])
-    found = segmentation(finished.folder / "out")
-    assert_same(found, nifti_inference("brats", images, models["brats"], finished.folder / "nifti"))
-    counts = np.bincount(found[0].astype(int).ravel())[1:]
+    result = segmentation(finished.folder / "out")
+    assert_same(result, nifti_inference("brats", images, models["brats"], finished.folder / "nifti"))
+    counts = np.bincount(result[0].astype(int).ravel())[1:]
     assert (len(counts), counts.min() > 0) == (3, True)
     assert list(finished.content["volumes_ml"].values()) == pytest.approx((counts * 0.064).tolist(), abs=1e-3)
 
@@ -175,7 +170,7 @@ def test_the_results_are_complete_valid_and_private(finished):
     assert_private(finished.result.stdout, out)
     assert [dicom_errors(path) for path in out.glob("*.dcm")] == [[]] * len(DICOM_FILES)
     content = finished.content
-    assert content["series"] == {"FLAIR": 2, "T1ce": 3, "T1": 4, "T2": 5}
+    assert content["series"] == NUMBERS
     text = "voxels of 4.00 x 4.00 x 4.00 mm; the model was trained on 1 mm"
     assert content["remarks"] == [{"kind": "spacing", "text": text}]
     groups = hd.sr.srread(out / "measurements.dcm").content.get_volumetric_roi_measurement_groups()
@@ -215,8 +210,7 @@ def test_a_user_without_name_and_home_folder_segments(cohorts, models, tmp_path)
 @pytest.fixture
 def segment(models, tmp_path, monkeypatch):
     """Runs the application in this process, with the checkpoint of a layout."""
-    for name in ("restrict_output", "exit_cleanly_on_signals"):
-        monkeypatch.setattr(app, name, lambda: None)
+    monkeypatch.setattr(app, "exit_cleanly_on_signals", lambda: None)
     monkeypatch.setattr(app, "run_guarded", lambda work, *arguments: work(*arguments))
 
     def run(layout, study, **options):
@@ -262,8 +256,8 @@ def test_force_continues_with_a_remark_when_a_precondition_is_not_met(
 
 
 def test_a_raw_head_is_prepared_and_its_segmentation_lies_on_the_series(cohorts, segment, tmp_path, monkeypatch):
-    """The stroke model takes heads in MNI space; this one is turned, in sagittal slices. A mask of what is bright takes
-    the place of the inference."""
+    """The stroke model expects heads in MNI space; this head is turned, in sagittal slices. A mask of bright voxels
+    replaces the inference."""
     array, affine = to_slices(*read(next(cohorts("atlas").rglob("*_T1w.nii.gz"))), axis=0, flip=True)
     turn = np.eye(4)
     turn[:3, :3] = Rotation.from_euler("xyz", [10, -12, 6], degrees=True).as_matrix()
@@ -274,12 +268,12 @@ def test_a_raw_head_is_prepared_and_its_segmentation_lies_on_the_series(cohorts,
 
     segment("atlas", tmp_path / "study", prepare=True)
 
-    found = segmentation(tmp_path / "out")
+    result = segmentation(tmp_path / "out")
     truth = canonical(array > bright, turn @ affine)
-    np.testing.assert_allclose(found[1], truth[1], atol=1e-3)
-    assert dice(found[0] > 0, truth[0] > 0) > 0.9
+    np.testing.assert_allclose(result[1], truth[1], atol=1e-3)
+    assert dice(result[0] > 0, truth[0] > 0) > 0.9
     content = json.loads((tmp_path / "out/result.json").read_text())
-    assert list(content["volumes_ml"].values()) == pytest.approx([found[0].sum() * 0.064], abs=1e-3)
+    assert list(content["volumes_ml"].values()) == pytest.approx([result[0].sum() * 0.064], abs=1e-3)
     assert content["remarks"][0]["kind"] == "prepared"
     assert content["remarks"][0]["text"].startswith("scans prepared by this application: MNI152")
     assert content["remarks"][0]["text"].endswith("head kept")
@@ -299,9 +293,9 @@ def test_unreadable_voxels_are_reported_without_naming_the_patient(models, tmp_p
     last.write_bytes(last.read_bytes()[:-20])
     (tmp_path / "temporary").mkdir()
     bundle = [f"--bundle={ROOT / 'bundles/atlas_finetune'}", f"--checkpoint={models['atlas']}"]
-    places = [f"--input={study}", f"--output={tmp_path / 'SENTINEL/out'}", "--series=T1=2"]
+    folders = [f"--input={study}", f"--output={tmp_path / 'SENTINEL/out'}", "--series=T1=2"]
 
-    result = execute([sys.executable, "-m", "deploy.app", *places, *bundle], TMPDIR=str(tmp_path / "temporary"))
+    result = execute([sys.executable, "-m", "deploy.app", *folders, *bundle], TMPDIR=str(tmp_path / "temporary"))
 
     assert result.returncode == 2
     assert re.fullmatch(
@@ -313,13 +307,13 @@ def test_unreadable_voxels_are_reported_without_naming_the_patient(models, tmp_p
 
 
 def inferences(folder):
-    """Processes of a bundle's inference in a folder (Linux)."""
-    found = []
+    """Return the processes of a bundle's inference in a folder (Linux)."""
+    processes = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):  # the process has ended
             words = path.read_text()
-            found += [path] if "monai.bundle" in words and str(folder) in words else []
-    return found
+            processes += [path] if "monai.bundle" in words and str(folder) in words else []
+    return processes
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -327,8 +321,8 @@ def test_an_interrupted_run_leaves_neither_files_nor_processes(cohorts, models, 
     file = next(cohorts("atlas").rglob("*_T1w.nii.gz"))
     write_modality(tmp_path / "study", *read(file), Study(), 2, "T1")
     bundle = [f"--bundle={ROOT / 'bundles/atlas_finetune'}", f"--checkpoint={models['atlas']}"]
-    places = [f"--input={tmp_path / 'study'}", f"--output={tmp_path / 'out'}"]
-    command = ["env", "--default-signal", sys.executable, "-m", "deploy.app", *places, *bundle]  # SIGHUP not ignored
+    folders = [f"--input={tmp_path / 'study'}", f"--output={tmp_path / 'out'}"]
+    command = ["env", "--default-signal", sys.executable, "-m", "deploy.app", *folders, *bundle]  # SIGHUP not ignored
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     patience = time.monotonic() + 1200  # seconds; a busy machine is slow
     while not inferences(tmp_path) and process.poll() is None and time.monotonic() < patience:
@@ -356,77 +350,26 @@ def test_bad_studies_are_refused_before_anything_is_loaded(segment, tmp_path, mo
     assert refusal(segment, "atlas", tmp_path, reference="T9").startswith("--reference=T9: expected one of T1")
 
 
-class ChosenError(Exception):
-    """The application has chosen the series; holds its job."""
+def test_words_alone_are_a_question_that_the_sites_table_answers(segment, tmp_path, monkeypatch):
+    write_brats(tmp_path / "study", None, Study())
+    for file in (tmp_path / "study/3").iterdir():
+        change(file, ContrastBolusAgent="", SeriesDescription="T1 KOPF KM")
+    message = refusal(segment, "brats", tmp_path / "study")
+    assert message.startswith("T1ce: only one kind of evidence shows contrast agent: ")
 
-
-@pytest.fixture
-def choose(segment, tmp_path, monkeypatch):
-    """Writes a study with some attributes changed by modality, and returns the application's choice, or its refusal."""
+    jobs = []
 
     def stop(_, job):
-        raise ChosenError(job)
+        jobs.append(job)
+        sys.exit()
 
-    def run(changes=None, study="study", **options):
-        if not (tmp_path / study).exists():
-            write_brats(tmp_path / study, None, Study())
-        for number, modality in enumerate(("FLAIR", "T1ce", "T1", "T2"), 2):
-            for file in (tmp_path / study / str(number)).glob("*"):
-                change(file, **(changes or {}).get(modality, {}))
-        monkeypatch.setattr(app, "run_guarded", stop)
-        try:
-            segment("brats", tmp_path / study, **options)
-        except ChosenError as chosen:
-            (job,) = chosen.args
-            return {modality: series.number for modality, series in job.series.items()}, job.remarks
-        except InputError as error:
-            return str(error)
-
-    return run
-
-
-@pytest.mark.parametrize("name", ["AX T1 S CONTRASTE", "T1_s_gd", "T1 high contrast", "T1 10% dose gad"])
-def test_a_doubtful_name_makes_no_t1ce_even_if_it_was_scanned_last(choose, name):
-    silent = {"ContrastBolusAgent": "", "AcquisitionTime": "103000", "SeriesDescription": name}
-    assert choose({"T1ce": silent, "T1": {"AcquisitionTime": "100000"}}).startswith("T1ce: the evidence is doubtful")
-
-
-def test_words_alone_are_a_question_and_a_later_scan_or_the_sites_table_is_an_answer(choose, tmp_path):
-    silent = {"ContrastBolusAgent": "", "SeriesDescription": "T1 KOPF KM"}
-    message = choose({"T1ce": silent})
-    assert message.startswith("T1ce: one kind of evidence alone shows contrast agent: ")
+    monkeypatch.setattr(app, "run_guarded", stop)
     (tmp_path / "names.yaml").write_text("'t1 kopf k?': T1ce")
-    numbers, remarks = choose(series_names=tmp_path / "names.yaml")
-    assert numbers == {"FLAIR": 2, "T1ce": 3, "T1": 4, "T2": 5}
-    text = "T1ce: one kind of evidence alone shows contrast agent, the name in the site's table"
-    assert remarks[0] == ("contrast", text)
-    later = {"SeriesDescription": "T1 KM", "AcquisitionTime": "103000"}
-    assert choose({"T1ce": later, "T1": {"AcquisitionTime": "100000"}})[0] == numbers
-
-
-def test_a_part_of_a_name_that_is_unknown_makes_no_t2_and_no_flair(choose):
-    for name in ("T2 Innenohr", "t2_tse_dixon_tra_F", "AI-generated T2"):
-        assert choose({"T2": {"SeriesDescription": name}}).startswith("T2: no series matches among: ")
-    assert choose({"FLAIR": {"SeriesDescription": "FLAIR Auge"}}).startswith("FLAIR: no series matches among: ")
-
-
-@pytest.mark.parametrize("other", [{"PatientName": "Other^Person"}, {"PatientBirthDate": "19010101"}], ids=str)
-def test_a_series_of_another_patient_with_the_same_id_is_refused(choose, other):
-    assert choose({"T2": other}) == "--input: contains images of 2 patients; expected one patient"
-
-
-def test_a_file_that_cannot_be_read_ends_the_run(choose, tmp_path):
-    write_brats(tmp_path / "study", None, Study())
-    (tmp_path / "study/IM0078").write_bytes(bytes(2000))  # the last slice, lost to a bad disk
-    assert choose().startswith("--input: contains a DICOM file that is empty or damaged")
-
-
-def test_a_t1ce_with_the_voxels_of_the_t1_is_refused(choose, tmp_path):
-    write_brats(tmp_path / "study", None, Study())
-    for file in (tmp_path / "study").glob("[34]/*"):
-        change(file, PixelData=bytes(range(32)))
-    for options in ({}, {"series": "T1=4,T1ce=3"}):
-        assert re.fullmatch(r"T1ce: series 3 \(.*\) has the voxels of the T1, series 4 \(.*\)", choose(**options))
+    with pytest.raises(SystemExit):
+        segment("brats", tmp_path / "study", series_names=tmp_path / "names.yaml")
+    assert {modality: series.number for modality, series in jobs[0].series.items()} == NUMBERS
+    text = "T1ce: only one kind of evidence shows contrast agent, the name in the site's table"
+    assert jobs[0].remarks[0] == ("contrast", text)
 
 
 def test_slices_that_are_missing_at_an_end_are_reported(cohorts, segment, tmp_path):

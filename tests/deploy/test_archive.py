@@ -1,4 +1,4 @@
-"""Answers that Orthanc would not give, from a server that stands in for it."""
+"""Invalid answers, from a server in place of Orthanc."""
 
 import base64
 import io
@@ -23,7 +23,7 @@ STUDY = f'[{{"ID": "{ID}", "IsStable": true, "MainDicomTags": {{}}, "Metadata": 
 
 @pytest.fixture
 def orthanc(monkeypatch):
-    """A client of a server with these answers by path; None never ends, and no text drips."""
+    """A client, and the answers of its server by path: None is sent fast and without end, "" slowly."""
     answers = {"/studies": f'["{ID}"]', "/tools/bulk-content": STUDY, f"/studies/{ID}/series": "[]"}
     answers |= {"/modalities": "/studies"}  # a redirect
 
@@ -56,7 +56,7 @@ def orthanc(monkeypatch):
         thread.join()
 
 
-def test_answers_that_orthanc_would_not_give_are_refused_in_one_line(orthanc):
+def test_invalid_answers_are_refused_in_one_line(orthanc):
     client, answers = orthanc
     (study,) = client.studies()
     assert (study.id, study.stable, study.updated, study.scanned, study.mark) == (ID, True, "", "", "mark")
@@ -103,7 +103,6 @@ def test_damaged_results_are_not_written_in_part(tmp_path, monkeypatch, spoil):
     held = SimpleNamespace(id=ID, mark=Mark("s1", "", HOLD).text())
     kept = SimpleNamespace(studies=lambda: [held], kept=lambda _: spoil(content.getvalue()))
     monkeypatch.setattr(service, "_open", lambda **_: kept)
-    monkeypatch.setattr(service, "restrict_output", lambda: None)
     assert refusal(service.inspect, "s1", str(tmp_path)).startswith(
         "--study=s1: its results in Orthanc are lost or damaged;"
     )

@@ -1,6 +1,5 @@
 import json
 import shutil
-from dataclasses import replace
 from functools import reduce
 from operator import getitem
 
@@ -10,7 +9,6 @@ import torch
 from common import weights
 from deploy.bundle import check_options, open_bundle, split_options
 from deploy.series import preview
-from deploy.tasks import TASKS
 from tests.common.dicom.checks import refusal
 from tests.support import ROOT
 
@@ -39,7 +37,7 @@ def test_a_bundle_is_described_by_its_metadata(bundle):
     assert metadata["name"] == f"{opened.name} on BraTS 2021", "which the checkpoint does not say"
     assert opened.version == metadata["version"]
     assert opened.trained_on == "an unnamed cohort; FLAIR, T1ce, T1, T2"
-    assert opened.task is TASKS["brats"]
+    assert (opened.cohort, opened.skull_stripped) == ("brats", True)
     assert (opened.config.name, len(opened.checkpoint_sha256)) == ("inference.yaml", 64)
 
 
@@ -47,8 +45,8 @@ def test_a_checkpoint_says_on_which_scans_it_was_trained(models, tmp_path):
     """The quick start's model for strokes has seen brains without skull, unlike ATLAS."""
     folder = ROOT / "bundles/atlas_finetune"
     opened = open_bundle(folder, models["atlas"])
-    assert (opened.modalities, opened.task, opened.spacing) == (("T1",), TASKS["atlas"], (1.0, 1.0))
-    assert not opened.task.skull_stripped
+    assert (opened.modalities, opened.cohort, opened.spacing) == (("T1",), "atlas", (1.0, 1.0))
+    assert not opened.skull_stripped
     content = torch.load(models["atlas"], weights_only=True)
     ranges = {"spacing": [[2.0] * 3, [2.0, 2.0, 2.5]], "extent": [[150.0] * 3] * 2, "volume": [1.9, 2.1], "air": [0, 0]}
     said = {
@@ -62,7 +60,7 @@ def test_a_checkpoint_says_on_which_scans_it_was_trained(models, tmp_path):
     assert opened.name == "BrainSegFounder stage 3: stroke lesion segmentation, synthetic"
     phrase = "synthetic: computed from an anatomical template, without patients: 20 training subjects"
     assert phrase in opened.trained_on
-    assert opened.task == replace(TASKS["atlas"], skull_stripped=True)
+    assert (opened.cohort, opened.skull_stripped) == ("atlas", True)
     assert (opened.spacing, opened.cleanup) == ((2.0, 2.5), "lesion=largest")
     weights.write_plain(content["network"], content["metadata"] | {"cohort": "Köln, 東京"}, tmp_path / "model.pt")
     assert open_bundle(folder, tmp_path / "model.pt").trained_on.startswith("Koln, ??")
@@ -104,6 +102,7 @@ def test_other_folders_and_files_are_refused(bundle, tmp_path):
     [
         (["name"], "", '$.name = ""; expected a line of text'),
         (["version"], 1, "$.version = 1: 1 is not of type 'string'; expected metadata of brats_finetune or "),
+        (["version"], "1" * 65, '$.version = "1'),
         (["network_data_format"], [], "$.network_data_format = []: [] is not of type 'object'; expected metadata of "),
         (
             ["network_data_format", "outputs", "pred", "channel_def"],

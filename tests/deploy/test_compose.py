@@ -1,4 +1,4 @@
-"""The Compose file against what it names: files, commands, variables. `make lint` checks it by Compose's schema."""
+"""Files, commands and variables in the Compose file exist. `make lint` checks the file by Compose's schema."""
 
 import inspect
 import json
@@ -49,6 +49,6 @@ def test_nothing_but_the_service_changes_orthanc_and_nobody_else_reaches_it(comp
     assert not [name for name in settings if re.search("USERS|PASSWORD", name)], "they are secrets"
     (script,) = json.loads(settings["ORTHANC__LUA_SCRIPTS"])
     assert f"./roles.lua:{script}:ro" in orthanc["volumes"], "test_service.py tries it"
-    ports = [port for each in compose["services"].values() for port in each.get("ports", [])]
+    ports = [port for container in compose["services"].values() for port in container.get("ports", [])]
     assert [port.rsplit(":", 2)[0] for port in ports] == ["127.0.0.1", "${DICOM_ADDRESS:-127.0.0.1}"]
-    assert not [each for each in compose["services"].values() if "network_mode" in each]
+    assert not [container for container in compose["services"].values() if "network_mode" in container]

@@ -1,19 +1,19 @@
-"""The conformance statement against the code."""
+"""The conformance statement agrees with the code."""
 
 import re
 
+from common.data.cohorts import COHORTS
 from common.dicom.series.evidence import MR_IMAGES
 from deploy.outputs.segmentation import ANATOMY, CATEGORY
 from deploy.replaced import PURPOSE
 from deploy.source_header import IDENTITY
-from deploy.tasks import TASKS
 from tests.support import ROOT
 
 PAGE = (ROOT / "docs/reference/dicom-conformance.md").read_text()
 
 
 def cells(section):
-    """The rows of the tables of a section, without headings."""
+    """Return the table rows of a section, without headings."""
     text = PAGE.partition(f"## {section}\n")[2].partition("\n## ")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
     return [
@@ -28,8 +28,10 @@ def test_it_names_the_classes_attributes_and_codes_of_the_code():
     written = {row[0]: row[1] for row in cells("Objects that are written") if row[0].startswith("copied")}
     assert [*written.values()] == [", ".join(IDENTITY)]
     first, *rows = cells("Codes")
-    segments = [segment for task in TASKS.values() for segment in task.segments]
-    assert {tuple(row[:2]) for row in (first, *rows)} == {(one.label, f"{one.code} {one.meaning}") for one in segments}
+    segments = [segment for card in COHORTS.values() for segment in card.segments]
+    assert {tuple(row[:2]) for row in (first, *rows)} == {
+        (item.label, f"{item.code} {item.meaning}") for item in segments
+    }
     assert first[2:] == [f"{code.value} {code.meaning}" for code in (CATEGORY, ANATOMY)]
     assert re.search(
         rf'`{PURPOSE["CodeValue"]}`, "{PURPOSE["CodeMeaning"]}" \({PURPOSE["CodingSchemeDesignator"]}\)', PAGE

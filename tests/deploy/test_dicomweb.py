@@ -25,7 +25,7 @@ def server(tmp_path_factory):
 @pytest.fixture
 def sent(server, tmp_path, monkeypatch):
     """A study in the server, with a compressed series and one that is not MR; the files of its MR series."""
-    monkeypatch.setattr(dicomweb, "_start", lambda: None)
+    monkeypatch.setattr(dicomweb, "exit_cleanly_on_signals", lambda: None)
     (tmp_path / "password").write_text(server.password)
     monkeypatch.setenv("DICOMWEB_URL", f"http://127.0.0.1:{server.http}/dicom-web/")
     monkeypatch.setenv("DICOMWEB_USER", USER)
@@ -70,7 +70,7 @@ def test_results_are_stored_once(sent, server, tmp_path, capsys):
     for _ in range(2):
         dicomweb.store(str(tmp_path))
         assert capsys.readouterr().out == f"stored {len(DICOM_FILES)} results\n"
-    series = [each["00080060"]["Value"][0] for each in server.query(f"studies/{study}/series")]
+    series = [attributes["00080060"]["Value"][0] for attributes in server.query(f"studies/{study}/series")]
     assert sorted(series) == ["CT", "MR", "MR", *["OT"] * len(DICOM_FILES)]
 
 

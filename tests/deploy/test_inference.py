@@ -39,7 +39,7 @@ def test_a_failure_says_where_the_options_that_it_names_belong(monkeypatch):
     monkeypatch.setattr("deploy.operators.infer", fail)
     job = SimpleNamespace(bundle=None, work=None, options=["--amp"], force=False)
     received = SimpleNamespace(receive=lambda _: SimpleNamespace(aligned={}))
-    message = refusal(Infer.compute, SimpleNamespace(job=job), received, None, None)
+    message = refusal(Infer.compute, SimpleNamespace(fragment=SimpleNamespace(job=job)), received, None, None)
     text = "--accept='[air]' goes on regardless; options of the bundle go into --bundle_options; changed here: --amp"
     assert message == text
 

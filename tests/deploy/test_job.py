@@ -1,4 +1,4 @@
-"""How results reach the output folder, and which options the inference of a job gets."""
+"""The publication of results in the output folder, and the options of a job's inference."""
 
 import numpy as np
 import pydicom
@@ -55,6 +55,6 @@ def test_a_full_disk_is_reported_with_the_name_of_the_file(tmp_path):
         (["--accept=[skull]"], True, ["--accept=[skull]", f"--accept=[{','.join(PREPARATION_CHECKS)}]"]),
     ],
 )
-def test_what_was_checked_here_does_not_stop_the_inference(tumours, tmp_path, options, force, accepted):
+def test_checks_of_the_application_do_not_stop_the_inference(tumours, tmp_path, options, force, accepted):
     """The README promises that spacing never stops a study; the check of the bundle itself would."""
     assert inference_options(Job(tumours, {}, {}, "T1ce", tmp_path, tmp_path, options, force)) == accepted

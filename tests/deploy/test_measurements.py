@@ -3,15 +3,15 @@ import numpy as np
 import pydicom
 import pytest
 
+from common.data.cohorts import COHORTS
 from common.dicom.geometry import volume_of
 from deploy.job import MANUFACTURER
 from deploy.outputs import Case, make_all
-from deploy.tasks import TASKS
 from tests.common.dicom.checks import dicom_errors
 from tests.common.dicom.dicom_study import IDENTIFIER, NAME, Study, write_modality
 from tests.common.dicom.enhanced_mr import write_enhanced
 
-TUMOUR = TASKS["brats"].segments
+TUMOUR = COHORTS["brats"].segments
 VOLUMES = dict(zip([segment.label for segment in TUMOUR], (0.0, 12.3456, 1234.5), strict=True))
 REMARK = "voxels of 4.00 x 4.00 x 4.00 mm; the model was trained on 1 mm"
 
@@ -36,7 +36,7 @@ def test_the_report_is_valid_and_belongs_to_the_study_and_is_preliminary(case):
     assert flags == ("COMPLETE", "PRELIMINARY", "UNVERIFIED")
     evidence = {instance for _, _, instance, _ in report.get_evidence()}
     assert evidence == {segmentation.SOPInstanceUID, *(image.SOPInstanceUID for image in slices)}
-    makers = [one.Manufacturer for one in report.ContributingEquipmentSequence]
+    makers = [device.Manufacturer for device in report.ContributingEquipmentSequence]
     assert MANUFACTURER not in makers, "it did not acquire the source images"
 
 

@@ -1,7 +1,6 @@
-"""Enhanced MR against highdicom: volumes, frames that a segmentation refers to, and converted images."""
+"""Enhanced MR compared with highdicom: volumes, references of a segmentation to frames, and converted images."""
 
 import highdicom as hd
-import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
@@ -13,14 +12,9 @@ from common.prepare.volumes import FLIP
 from deploy.outputs import Case
 from deploy.outputs.segmentation import make
 from tests.common.dicom.checks import dicom_errors, modality_of
-from tests.common.dicom.dicom_study import Study, write_modality
+from tests.common.dicom.dicom_study import Study, canonical, write_modality
 from tests.common.dicom.enhanced_mr import ARRAY, KINDS, ORDER, SHAPE, write_frames
 from tests.support import oblique
-
-
-def canonical(array, affine):
-    image = nib.as_closest_canonical(nib.Nifti1Image(np.asarray(array, dtype=np.float64), affine))
-    return image.get_fdata(), image.affine
 
 
 def assert_same(one, other):
@@ -37,20 +31,22 @@ def test_the_volume_is_that_of_highdicom(kind, tmp_path):
 
 
 def test_the_segmentation_refers_to_the_frames(tmp_path, tumours):
-    """Each frame refers to the frame of the source at its place; the segments read back are those that were written."""
+    """Each frame refers to the source's frame at the same position; the segments read back are unchanged."""
     image = write_frames(tmp_path / "in", order=ORDER)
     volume, slices = volume_of([image], "enhanced")
     segments = np.random.default_rng(0).integers(0, 4, SHAPE).astype(np.uint8)
     make(Case(segments, volume, slices, {}, tumours), {}).save_as(tmp_path / "seg.dcm")
     assert dicom_errors(tmp_path / "seg.dcm") == []
     read = hd.seg.segread(tmp_path / "seg.dcm")
-    places = [groups.PlanePositionSequence[0].ImagePositionPatient for groups in image.PerFrameFunctionalGroupsSequence]
+    positions = [
+        groups.PlanePositionSequence[0].ImagePositionPatient for groups in image.PerFrameFunctionalGroupsSequence
+    ]
     assert len(read.PerFrameFunctionalGroupsSequence) == 3 * 12
     for groups in read.PerFrameFunctionalGroupsSequence:
         (source,) = groups.DerivationImageSequence[0].SourceImageSequence
         assert source.ReferencedSOPInstanceUID == image.SOPInstanceUID
-        place = groups.PlanePositionSequence[0].ImagePositionPatient
-        np.testing.assert_allclose(place, places[source.ReferencedFrameNumber - 1], atol=1e-6)
+        position = groups.PlanePositionSequence[0].ImagePositionPatient
+        np.testing.assert_allclose(position, positions[source.ReferencedFrameNumber - 1], atol=1e-6)
     (reference,) = read.ReferencedSeriesSequence[0].ReferencedInstanceSequence
     assert reference.ReferencedSOPClassUID == image.SOPClassUID
     volume = read.get_volume(combine_segments=True)

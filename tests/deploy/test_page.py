@@ -1,4 +1,4 @@
-"""The page of the service, with marks and results that need no Orthanc."""
+"""The page of the service, without Orthanc: marks and results are given."""
 
 import io
 import threading
@@ -19,7 +19,7 @@ BAD = "<script>alert(1)</script>"
 
 
 def summary():
-    """A summary as it is stored."""
+    """Return the bytes of a stored summary."""
     image = pydicom.Dataset()
     image.PatientID, image.StudyDate, image.PatientName = f"SENTINEL{BAD}", "20260102", "SENTINEL^NAME"
     image.Rows, image.Columns, image.SamplesPerPixel, image.PlanarConfiguration = 3, 4, 3, 0

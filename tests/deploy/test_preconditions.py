@@ -30,7 +30,7 @@ def atlas(cohorts):
 
 
 def moved(volume, shift=(0, 0, 0), degrees=0):
-    """A volume shifted by mm and rotated by degrees about the x axis through its centre."""
+    """Return a volume, shifted by `shift` mm and rotated by `degrees` about the x axis through its centre."""
     angle = np.deg2rad(degrees)
     rotation, to_centre = np.eye(4), np.eye(4)
     rotation[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
@@ -51,7 +51,7 @@ def check_head(volume):
 
 
 def test_a_model_of_brains_in_mni_space_asks_for_both(cohorts):
-    """As the quick start's model for strokes was trained."""
+    """The quick start's model for strokes was trained on such scans."""
     brain = load(next(cohorts("atlas", True).rglob("*_T1w.nii.gz")))
     assert check({"T1": brain}, in_mni_space=True) == []
     (sentence,) = check_head(brain)
@@ -72,9 +72,9 @@ def test_a_background_below_zero_is_reported(brats):
 
 
 def test_scans_with_skull_are_reported_even_if_their_background_is_empty(heads):
-    found = check(heads)
-    assert len(found) == 4
-    assert all(sentence.endswith("not skull-stripped (background must be 0)") for sentence in found)
+    sentences = check(heads)
+    assert len(sentences) == 4
+    assert all(sentence.endswith("not skull-stripped (background must be 0)") for sentence in sentences)
     volume = heads["T1ce"]
     bright = np.median(volume.array[volume.array > np.median(volume.array)])
     head = Volume(np.where(volume.array > 0.15 * bright, volume.array, 0), volume.affine)
@@ -82,15 +82,15 @@ def test_scans_with_skull_are_reported_even_if_their_background_is_empty(heads):
 
 
 def test_a_modality_that_is_not_registered_covers_a_part_or_is_small_is_reported(brats):
-    def found(modality, volume):
+    def report(modality, volume):
         (sentence,) = check(brats | {modality: volume})
         return sentence
 
     for shift in ((6, 0, 0), (0, 0, -6)):
-        sentence = found("T2", moved(brats["T2"], shift))
+        sentence = report("T2", moved(brats["T2"], shift))
         assert sentence.startswith("T2: its brain overlaps the brain in T1ce by 0.9")
         assert sentence.endswith("not registered")
-    assert "T2: its brain" in found("T2", moved(brats["T2"], degrees=15))
+    assert "T2: its brain" in report("T2", moved(brats["T2"], degrees=15))
     part = Volume(brats["FLAIR"].array[:, :, :20], brats["FLAIR"].affine)
     thin, covered = check(brats | {"FLAIR": part})
     assert thin == "FLAIR: shows 80 mm of a head along one axis; expected a whole brain"
@@ -109,10 +109,10 @@ def test_a_head_off_mni_space_is_reported(atlas, shift, degrees):
 
 
 def test_coarse_voxels_give_a_remark(brats):
-    assert spacing_remarks(brats["T1"]) == [
+    assert spacing_remarks(brats["T1"], (1.0, 1.0)) == [
         ("spacing", "voxels of 4.00 x 4.00 x 4.00 mm; the model was trained on 1 mm")
     ]
-    assert spacing_remarks(Volume(brats["T1"].array, np.diag([-1, 1, 1.05, 1]))) == []
+    assert spacing_remarks(Volume(brats["T1"].array, np.diag([-1, 1, 1.05, 1])), (1.0, 1.0)) == []
     assert spacing_remarks(brats["T1"], (1.0, 2.0))[0].text.endswith("trained on 1 to 2 mm")
 
 

@@ -1,4 +1,4 @@
-"""Heads with skull, each series turned and moved on its own: what `--prepare` makes of them, and the way back."""
+"""`--prepare` on heads with skull, whose series are turned and moved independently, and the way back."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 from scipy.spatial.transform import Rotation
 
 from common.dicom.geometry import volume_of
@@ -14,13 +16,12 @@ from common.errors import InputError
 from common.metrics.measures import dice
 from common.prepare.volumes import Volume
 from deploy.preparation import failed_checks, missing_slices, prepare_scans
-from deploy.tasks import TASKS
 from tests.common.dicom.checks import refusal
 from tests.common.dicom.dicom_study import Study, brats_files, header, read, write_modality
 
 
 def motion(seed):
-    """A rotation by up to 12 degrees about each axis and a shift by up to 15 mm, [4, 4] in mm."""
+    """Return a rotation by up to 12 degrees about each axis and a shift by up to 15 mm, [4, 4] in mm."""
     rng = np.random.default_rng(seed)
     matrix = np.eye(4)
     matrix[:3, :3] = Rotation.from_euler("xyz", rng.uniform(-12, 12, 3), degrees=True).as_matrix()
@@ -34,8 +35,8 @@ def chosen(volumes):
     }
 
 
-def bundle_of(task, spacing=(1.0, 1.0)):
-    return SimpleNamespace(task=TASKS[task], spacing=spacing)
+def bundle_of(cohort, spacing=(1.0, 1.0)):
+    return SimpleNamespace(cohort=cohort, skull_stripped=cohort == "brats", spacing=spacing)
 
 
 @pytest.mark.parametrize(("trained", "prepared"), [((2.0, 2.5), 2.0), ((0.5, 0.5), 1.0), ((6.0, 6.0), 4.0)])
@@ -101,6 +102,13 @@ def test_slices_that_are_missing_evenly_are_reported(stated, spacing, thickness,
         "slices": [f"T2: slices 5.00 mm apart, {spacing:.2f} mm by SpacingBetweenSlices"] if spacing else [],
     }
     assert missing_slices({"T2": [header(**words)] * 4}, volumes) == expected[missing]
+
+
+def test_an_invalid_slice_thickness_counts_as_missing():
+    image, tag = header(SpacingBetweenSlices=2.5), Tag("SliceThickness")
+    image[tag] = RawDataElement(tag, "DS", 4, b"none", 0, False, True)
+    volumes = {"T2": Volume(np.zeros((2, 2, 4), np.float32), np.diag([1, 1, 5.0, 1]))}
+    assert missing_slices({"T2": [image] * 4}, volumes) == []
 
 
 def test_an_image_that_is_no_head_is_refused_by_the_name_of_its_series():

@@ -19,7 +19,7 @@ from tests.deploy.test_process import fail, wait
 
 
 def wait(folder: str) -> None:
-    """Start another process, write the ids of both to the file `pids`, and wait for the other one."""
+    """Start a process, write this process's and its id to the file `pids`, and wait for it to end."""
     process = subprocess.Popen(["sleep", "60"])
     Path(folder, "part").write_text(f"{os.getpid()} {process.pid}")
     Path(folder, "part").rename(Path(folder, "pids"))

@@ -2,15 +2,15 @@ import highdicom as hd
 import numpy as np
 import pytest
 
+from common.data.cohorts import COHORTS
 from common.dicom.geometry import volume_of
 from deploy.outputs import Case, make_all
 from deploy.replaced import read_replaced, remark_on
-from deploy.tasks import TASKS
 from tests.common.dicom.checks import dicom_errors, refusal
 from tests.common.dicom.dicom_study import Study, write_modality
 
 PROCEDURE = "24590-2", "MR Brain"  # LOINC
-VOLUMES = dict.fromkeys([segment.label for segment in TASKS["brats"].segments], 1.0)
+VOLUMES = dict.fromkeys([segment.label for segment in COHORTS["brats"].segments], 1.0)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_new_results_refer_to_those_that_they_replace(write, tmp_path):
     first, second = (hd.seg.segread(tmp_path / name / "segmentation.dcm") for name in ("first", "second"))
     (reference,) = second.ReferencedImageSequence
     assert reference.ReferencedSOPInstanceUID == first.SOPInstanceUID
-    series = [each.SeriesInstanceUID for each in second.ReferencedSeriesSequence]
+    series = [reference.SeriesInstanceUID for reference in second.ReferencedSeriesSequence]
     assert series == [first.ReferencedSeriesSequence[0].SeriesInstanceUID, first.SeriesInstanceUID]
     np.testing.assert_array_equal(second.get_volume().array, first.get_volume().array)
 
@@ -50,7 +50,7 @@ def test_new_results_refer_to_those_that_they_replace(write, tmp_path):
     assert "PredecessorDocumentsSequence" not in first
     (predecessor,) = second.PredecessorDocumentsSequence[0].ReferencedSeriesSequence
     assert predecessor.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == first.SOPInstanceUID
-    (procedure,) = [each for each in second.ContentSequence if each.ConceptNameCodeSequence[0].CodeValue == "121058"]
+    (procedure,) = [item for item in second.ContentSequence if item.ConceptNameCodeSequence[0].CodeValue == "121058"]
     assert (procedure.ConceptCodeSequence[0].CodeValue, procedure.ConceptCodeSequence[0].CodeMeaning) == PROCEDURE
 
 

@@ -13,9 +13,8 @@ from tests.common.dicom.dicom_study import VOXELS, Study, change, write_brats, w
 
 
 @pytest.fixture
-def printed(monkeypatch, capsys):
+def printed(capsys):
     """Runs the dry run; returns what it prints, without a word of a patient, and its warnings."""
-    monkeypatch.setattr("deploy.series.restrict_output", lambda: None)
 
     def run(path, **options):
         preview(str(path), **options)
@@ -50,7 +49,7 @@ def test_the_files_of_several_studies_are_sorted_by_study(export, printed):
     studies = re.split(r"study \d of 3 \(UID \.\.\.\d{8}\)\n", out)[1:]
     assert [len(re.findall("^  series [2-5] .*, 12 images: ", study, re.MULTILINE)) for study in studies] == [4, 4, 4]
     assert ["  T1ce: series 3 (UID " in study for study in studies].count(True) == 2
-    assert "  question: T1ce: one kind of evidence alone shows contrast agent: series 4" in out
+    assert "  question: T1ce: only one kind of evidence shows contrast agent: series 4" in out
     write_modality(folder / "6", VOXELS, np.eye(4), identity.other_patient(), 6, "T1")
     assert "  question: contains images of 2 patients; expected one patient\n" in printed(folder)[0]
 
@@ -72,9 +71,10 @@ def test_damaged_files_are_counted(export, printed):
     shutil.rmtree(folder)
     assert refusal(preview, str(folder)) == "study: no such folder; expected a folder with DICOM files"
     folder.mkdir()
-    assert refusal(preview, str(folder)) == "study: contains no DICOM file; expected those of a study"
+    assert refusal(preview, str(folder)) == "study: contains no DICOM files; expected the files of a study"
     (folder / "empty.dcm").touch()
-    assert refusal(preview, str(folder)) == "study: contains no DICOM file but 1 damaged; expected those of a study"
+    message = refusal(preview, str(folder))
+    assert message == "study: contains no DICOM files (1 damaged); expected the files of a study"
 
 
 def test_names_are_read_line_by_line(tmp_path, printed):

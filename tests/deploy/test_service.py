@@ -1,4 +1,4 @@
-"""The service with a real Orthanc. But for one test, a stand-in takes the place of deploy.app, which takes a minute."""
+"""The service with a real Orthanc. Except in one test, a stand-in replaces deploy.app, which takes a minute."""
 
 import io
 import os
@@ -48,7 +48,7 @@ RESULTS = ["OT"] * len(DICOM_FILES)  # of the stand-in
 
 
 class Hospital:
-    """An Orthanc with a service that has a stand-in for the segmentation."""
+    """An Orthanc, and services that run a stand-in for the segmentation."""
 
     def __init__(self, pacs, folder):
         self.pacs, self.folder = pacs, folder
@@ -65,12 +65,12 @@ class Hospital:
         self.pacs.send(folder)
 
     def receive(self, study, number=2, **attributes):
-        """Send a series of a study, and wait until Orthanc takes it for complete."""
+        """Send a series of a study, and wait until Orthanc considers the study complete."""
         self.send(study, number, **attributes)
         self.settle()
 
     def settle(self):
-        """Wait until Orthanc takes all studies for complete."""
+        """Wait until Orthanc considers all studies complete."""
         self.wait_until(lambda: all(study.stable for study in self.archive.studies()))
 
     def wait_until(self, condition):
@@ -83,12 +83,12 @@ class Hospital:
         return Service(archive or self.archive, STAND_IN, work or self.work, poll=0.1, settle=0, **options)
 
     def start(self):
-        """The service as a process."""
+        """Start the service as a process."""
         arguments = [sys.executable, "-c", DRIVER, self.url, self.user, self.password, str(self.work)]
         return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
     def environment(self):
-        """What tells the service where Orthanc is."""
+        """Return the environment variables with Orthanc's address and login."""
         password = self.folder / "password"
         return {"ORTHANC_URL": self.url, "ORTHANC_USER": self.user, "ORTHANC_PASSWORD_FILE": str(password)}
 
@@ -96,24 +96,25 @@ class Hospital:
         return [line.split() for line in self.runs.read_text().splitlines()] if self.runs.exists() else []
 
     def patients(self):
-        """The patients of the runs of the stand-in, in their order."""
+        """Return the patients of the stand-in's runs, in order."""
         return [patient for _, patient, _ in self._runs()]
 
     def replaced(self):
-        """The numbers of earlier results that the runs of the stand-in were given."""
+        """Return the number of earlier results that each run of the stand-in received."""
         return [int(number) for _, _, number in self._runs()]
 
     def stand_ins(self):
-        """The stand-ins that are running."""
+        """Return the process ids of the running stand-ins."""
         return [pid for pid, _, _ in self._runs() if Path("/proc", pid).exists()]
 
     def results(self, study):
-        """The modalities of the results of a study in Orthanc, by QIDO-RS."""
-        found = [each["00080060"]["Value"][0] for each in self.pacs.query(f"studies/{study.study}/series")]
-        return sorted(modality for modality in found if modality != "MR")
+        """Return the modalities of a study's results in Orthanc, by QIDO-RS."""
+        series = self.pacs.query(f"studies/{study.study}/series")
+        modalities = [attributes["00080060"]["Value"][0] for attributes in series]
+        return sorted(modality for modality in modalities if modality != "MR")
 
     def marks(self):
-        """The marks, in the order in which the studies arrived."""
+        """Return the marks, in the order in which the studies arrived."""
         return [parsed(self.archive.mark(study.id)) for study in self.archive.studies()]
 
 
@@ -132,7 +133,6 @@ def orthanc(tmp_path_factory):
 @pytest.fixture
 def hospital(orthanc, tmp_path, monkeypatch):
     monkeypatch.setenv("RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(service, "restrict_output", lambda: None)
     hospital = Hospital(orthanc, tmp_path)
     for name, value in hospital.environment().items():
         monkeypatch.setenv(name, value)
@@ -164,29 +164,29 @@ def test_studies_are_done_in_order_and_a_broken_one_stops_none(hospital, capsys)
     assert "status 1: series 2: has no slice; expected one (" in reasons[0]
     assert "failed to segment, attempt 1 of 2, next in 60 s: status 1: no message (" in reasons[1]
     assert reasons[2].startswith("done (")
-    identifiers = [each.id for each in hospital.archive.studies()]
+    identifiers = [stored.id for stored in hospital.archive.studies()]
     for study in studies:
         identifiers += [study.study, study.study[-8:], study.frame, study.name, study.identifier]
     assert not [word for word in [*identifiers, "SENTINEL", "19010203", "87654321"] if word in log.out]
 
 
 def test_a_killed_service_leaves_nothing_undone_and_does_nothing_twice(hospital):
-    one, two = patient(1), patient(2)
-    hospital.send(one, SeriesDescription="slow")
+    first, second = patient(1), patient(2)
+    hospital.send(first, SeriesDescription="slow")
     time.sleep(1)
-    hospital.receive(two)
+    hospital.receive(second)
     process = hospital.start()
     hospital.wait_until(hospital.stand_ins)
     process.kill()
     process.wait()
     hospital.wait_until(lambda: not hospital.stand_ins())  # it ends with the service
-    assert hospital.results(one) == hospital.results(two) == []
+    assert hospital.results(first) == hospital.results(second) == []
     assert hospital.marks()[0].attempts == 1
 
     (hospital.folder / "hurry").touch()
     hospital.service().run(once=True)
-    assert hospital.patients() == [one.identifier, one.identifier, two.identifier]
-    assert hospital.results(one) == hospital.results(two) == RESULTS
+    assert hospital.patients() == [first.identifier, first.identifier, second.identifier]
+    assert hospital.results(first) == hospital.results(second) == RESULTS
     assert {mark.step for mark in hospital.marks()} == {DONE}
 
 
@@ -203,19 +203,19 @@ def test_a_killed_service_leaves_nothing_undone_and_does_nothing_twice(hospital)
     ],
 )
 def test_a_study_whose_requests_orthanc_refuses_stops_no_other(hospital, capsys, method, part, reason):
-    one, two = patient(1), patient(2)
-    hospital.send(one)
+    first, second = patient(1), patient(2)
+    hospital.send(first)
     time.sleep(1)
-    hospital.receive(two)
-    first = hospital.archive.studies()[0].id
+    hospital.receive(second)
+    orthanc_id = hospital.archive.studies()[0].id
 
     class Refusing(Archive):
         def _request(self, verb, path, **options):
             is_refused = verb == method and part in path
-            return super()._request(verb, path.replace(first, "0") if is_refused else path, **options)
+            return super()._request(verb, path.replace(orthanc_id, "0") if is_refused else path, **options)
 
     hospital.service(Refusing(hospital.url, hospital.user, hospital.password, retries=0)).run(once=True)
-    assert (hospital.results(one), hospital.results(two)) == ([], RESULTS)
+    assert (hospital.results(first), hospital.results(second)) == ([], RESULTS)
     assert re.search(rf"Z study s\w+: {re.escape(reason)}", capsys.readouterr().out)
 
 
@@ -229,7 +229,7 @@ def test_a_study_that_is_deleted_during_its_attempt_is_forgotten(hospital, monke
     monkeypatch.setattr(Service, "_call", delete)
     running = hospital.service()
     running.run(once=True)
-    assert (running.known, running.barred) == ({}, {})
+    assert (running.digests, running.barred) == ({}, {})
     assert re.fullmatch(r"\S+Z study s\w+: deleted in Orthanc\n", capsys.readouterr().out)
 
 
@@ -267,15 +267,15 @@ def test_a_signal_ends_the_service_also_if_orthanc_does_not_answer(hospital, mon
 
 
 def test_damaged_results_are_made_again(hospital):
-    one = patient(1)
-    hospital.receive(one)
+    person = patient(1)
+    hospital.receive(person)
     hospital.service(send_to="none").run(once=True)
     (study,) = hospital.archive.studies()
     hospital.archive.keep(study.id, hospital.archive.kept(study.id).replace(b"PK\1\2", b"PK\1\3"))
     service.retry(hospital.marks()[0].pseudonym)
     hospital.settle()
     hospital.service(delete_replaced=True).run(once=True)
-    assert (hospital.results(one), len(hospital.patients())) == (RESULTS, 2)
+    assert (hospital.results(person), len(hospital.patients())) == (RESULTS, 2)
 
 
 def test_the_service_waits_for_a_lost_work_folder(hospital, monkeypatch):
@@ -308,7 +308,7 @@ class Killed(BaseException):
 
 
 class Dying(Archive):
-    """Its service is killed after a number of requests that change something in Orthanc."""
+    """Kills its service after `left` requests that change something in Orthanc."""
 
     left = 0
 
@@ -384,9 +384,9 @@ def test_studies_that_still_arrive_and_those_without_mr_are_left_alone(hospital,
     with running_orthanc(tmp_path / "orthanc", StableAge=3600) as pacs:
         other = Hospital(pacs, tmp_path / "orthanc")
         other.send(patient(1))
-        for each in (hospital, other):
-            each.service().run(once=True)
-            assert (hospital.patients(), each.marks()) == ([], [None])
+        for site in (hospital, other):
+            site.service().run(once=True)
+            assert (hospital.patients(), site.marks()) == ([], [None])
 
 
 def test_a_result_that_orthanc_refuses_is_noticed(hospital):
@@ -408,13 +408,13 @@ def test_a_reader_may_see_and_query_but_not_change_or_delete(hospital):
         url = f"{hospital.url}/{path}"
         return requests.request(method, url, auth=(READER, hospital.password), timeout=60, **options).status_code
 
-    place = f"studies/{study.id}"
-    assert [status("GET", path) for path in (place, f"{place}/series", "dicom-web/studies")] == [200] * 3
+    path = f"studies/{study.id}"
+    assert [status("GET", readable) for readable in (path, f"{path}/series", "dicom-web/studies")] == [200] * 3
     assert status("POST", "tools/find", json={"Level": "Study", "Query": {}}) == 200
     faked = {"X-HTTP-Method-Override": "DELETE"}
-    refused = [status("DELETE", place), status("GET", f"{place}?_method=DELETE"), status("GET", place, headers=faked)]
+    refused = [status("DELETE", path), status("GET", f"{path}?_method=DELETE"), status("GET", path, headers=faked)]
     refused += [
-        status("PUT", f"{place}/metadata/4711", data="{}"),
+        status("PUT", f"{path}/metadata/4711", data="{}"),
         status("POST", "tools/reset"),
         status("POST", "instances"),
     ]
@@ -452,17 +452,17 @@ def test_results_wait_for_a_pacs_that_is_down(hospital, capsys):
     assert [mark.step for mark in hospital.marks()] == [DONE]
     uids = {str(pydicom.dcmread(path).SeriesInstanceUID) for path in received.iterdir()}
     stored = hospital.pacs.query(f"studies/{study.study}/series")
-    assert uids == {each["0020000E"]["Value"][0] for each in stored if each["00080060"]["Value"][0] != "MR"}
+    assert uids == {series["0020000E"]["Value"][0] for series in stored if series["00080060"]["Value"][0] != "MR"}
     assert len(uids) == len(DICOM_FILES)
 
 
 def test_a_second_service_is_refused_until_it_adopts_the_studies(hospital, tmp_path):
-    """Also one that marks a study in the same moment: the later mark counts."""
+    """This includes a service that marks a study at the same moment: the later mark counts."""
     other = tmp_path / "other"
     other.mkdir()
     hospital.receive(patient(1))
     hospital.service().run(once=True)
-    expected = rf"the service [^ ]+:{hospital.work} works on this Orthanc, .+ --adopt takes over"
+    expected = rf"the service [^ ]+:{hospital.work} works on this Orthanc; .+ can take over with --adopt"
     with pytest.raises(SharedError, match=expected):
         hospital.service(work=other).run(once=True)
     hospital.service(work=other, adopt=True).run(once=True)
@@ -507,10 +507,10 @@ def test_doubtful_results_are_held_until_a_person_releases_them(hospital, capsys
     assert (hospital.results(study), hospital.results(clear)) == ([], RESULTS)
     capsys.readouterr()
     service.status(json=True)
-    found = parse_json(capsys.readouterr().out)
-    (held,) = found.pop("studies")
-    assert found == {"queued": 0, "running": 0, "failed": 0, "given_up": 0, "held": 1, "done": 1}
-    reason = "T1ce: series 2 was chosen by its words alone"
+    report = parse_json(capsys.readouterr().out)
+    (held,) = report.pop("studies")
+    assert report == {"queued": 0, "running": 0, "failed": 0, "given_up": 0, "held": 1, "done": 1}
+    reason = "T1ce: series 2 was chosen by its name alone"
     assert held == {"study": held["study"], "state": "held", "attempts": 1, "reason": reason}
 
     with pytest.raises(InputError, match="unknown; expected a name from the log"):
@@ -581,7 +581,7 @@ def test_a_webhook_gets_failures_and_held_results_and_its_own_failure_stops_noth
     (hospital.work / "heartbeat").unlink()
     with pytest.raises(SystemExit):
         service.health(str(hospital.work), alert=address)
-    doubt = "T1ce: series 2 was chosen by its words alone"
+    doubt = "T1ce: series 2 was chosen by its name alone"
     given_up = "studies given up: 1; status lists them, retry or release --discard settles them"
     assert received == [
         {"study": names[0], "state": "given_up", "reason": "status 1: series 2: has no slice; expected one"},

@@ -42,7 +42,7 @@ def test_missing_and_invalid_attributes_become_empty_and_text_becomes_unicode(so
 
 @pytest.mark.filterwarnings("ignore")
 def test_nothing_but_these_attributes_travels(tumours, tmp_path):
-    """The slices have every attribute of text that DICOM knows, at the root and in every sequence.
+    """The slices have all of DICOM's text attributes, at the root and in every sequence.
 
     SECURITY.md: "results copy only identity from the source"
     """
@@ -56,7 +56,7 @@ def test_nothing_but_these_attributes_travels(tumours, tmp_path):
         image.add_new(0x00090010, "LO", "SECRET")
         image.add_new(0x00091001, "LO", "SECRET")
     segments = np.ones((6, 5, 12), np.uint8)
-    volumes = {segment.label: 1.0 for segment in tumours.task.segments}
+    volumes = {segment.label: 1.0 for segment in tumours.card.segments}
     source = slices[0]
     for result in make_all(Case(segments, Volume(segments, np.eye(4)), slices, volumes, tumours)).values():
         elements = [element for element in result.iterall() if element.VR != "SQ"]

@@ -1,7 +1,7 @@
-"""Choose the series of a DICOM study for each modality, by the rule in docs/explanation/dicom-series.md.
+"""Choose a series of a DICOM study for each modality, by the rules in docs/explanation/dicom-series.md.
 
 If the evidence is unclear, an error lists the candidates with their evidence. Messages quote no header text. A T1ce
-needs two agreeing kinds of evidence (words, header, scan order, voxels), the site's table of series names, or the
+needs two agreeing kinds of evidence (name, header, scan order, voxels), the site's table of series names, or the
 user's request.
 """
 
@@ -20,8 +20,8 @@ from .words import UNCLEAR, WITH, WITHOUT
 
 PAIR = ("T1ce", "T1")
 DOUBT = "the evidence is doubtful"
-ONE_KIND = "one kind of evidence alone shows contrast agent"
-NO_AGENT_SEEN = "no series shows contrast agent by words or header"
+ONE_KIND = "only one kind of evidence shows contrast agent"
+NO_AGENT_SEEN = "no series shows contrast agent by its name or header"
 THIN = 1.5  # mm, largest voxel edge of a thin 3D scan; the consensus protocol for brain tumours asks for 1.5 or less
 VOLUME = f"{MIN_SLICES} or more MR images in one orientation"
 PARALLEL = 0.9  # smallest cosine between the slice normals of parallel scans
@@ -31,7 +31,7 @@ ONE_INJECTION = 3600.0  # s, longest time between scans after the same injection
 class SeriesError(InputError):
     """An invalid request for a series or, if `number` is empty, a question to the user.
 
-    `option` returns the command's spelling of the option `--series` for a value such as T1=5.
+    `option` formats a request such as T1=5 as the command's option.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ def choose_series(
 ) -> Choice:
     """Choose one series for each modality, in the order of the model's modalities.
 
-    `requested` maps modalities to the number or UID of a series; the rule chooses the remaining series. With
+    `requested` maps modalities to the number or UID of a series; the rules choose the remaining series. With
     `one_frame`, needed unless registration follows, the chosen series must share a frame of reference. `names` is the
     site's table of series names. Raise InputError for an invalid request, or if evidence is missing or unclear.
 
@@ -126,10 +126,7 @@ def _choose(
     chosen, after = dict(requested), []
     taken = {scan.series.uid for scan in requested.values()}
     free = [scan for uid, scan in study.items() if uid not in taken]
-    for modality in [
-        *(name for name in modalities if name not in PAIR),
-        *(name for name in PAIR if name in modalities),
-    ]:
+    for modality in sorted(modalities, key=lambda name: PAIR.index(name) if name in PAIR else -1):
         if modality == "T1":
             after = [chosen["T1ce"]] if "T1ce" in modalities else [scan for scan in free if scan.contrast == WITH]
         if modality not in chosen:
@@ -152,7 +149,7 @@ def _fitting(
     """
     fit = [scan for scan in study if scan.kind == modality[:2] or scan.kind == modality]
     if modality not in PAIR:
-        for group in ([scan for scan in fit if scan.source != "words and times"], fit):
+        for group in ([scan for scan in fit if scan.source != "name and times"], fit):
             yield [scan for scan in group if scan.says != WITH]  # scans without agent are preferred
             yield group
         return
@@ -176,9 +173,10 @@ def _fitting(
 def _select(
     modality: str, fitting: Sequence[Candidate], study: Sequence[Candidate], enhanced: Candidate | None
 ) -> Candidate:
-    """Return the only original (not reformatted) series of `fitting`, or the best; without originals, the only series.
+    """Return the best of the original (not reformatted) series in `fitting`; without originals, the only series.
 
-    Otherwise, also for T1ce series more than `ONE_INJECTION` apart, raise an error that lists candidates and evidence.
+    Raise an error that lists candidates and evidence if no series is clearly best, or if T1ce series were scanned more
+    than `ONE_INJECTION` apart.
     """
     times = [scan.acquired for scan in fitting if scan.acquired is not None]
     several_injections = modality == "T1ce" and times and max(times) - min(times) > ONE_INJECTION
@@ -229,7 +227,7 @@ def _pair_remarks(pair: Pair) -> list[str]:
     if not enhanced.requested and len(pair.support) < 2:
         remarks.append(f"T1ce: {ONE_KIND}, the {TABLE}")
     elif not enhanced.requested and not pair.is_seen:
-        remarks.append(f"T1ce: neither header nor voxels show contrast agent, only {', '.join(pair.support)}")
+        remarks.append(f"T1ce: neither header nor voxels show contrast agent, only {' and '.join(pair.support)}")
     elif native.weak or enhanced.weak:
         remarks.append(f"T1 and T1ce: weak evidence, confirmed by {', '.join(pair.support)}")
     if pair.voxels == 0:
@@ -250,19 +248,14 @@ def _requested_series(study: Sequence[Series], modality: str, value: str) -> Ser
 def _as_requested(candidate: Candidate, modality: str) -> Candidate:
     """Return a candidate with the user's request for `modality` in place of its evidence."""
     says = {"T1": WITHOUT, "T1ce": WITH}.get(modality)
-    evidence = () if says is None else (Evidence("words", says, True, ""),)
+    evidence = () if says is None else (Evidence("name", says, True, ""),)
     return replace(candidate, words=None, evidence=evidence, requested=True)
 
 
-def parse_series_option(text: str | int, modalities: Sequence[str]) -> dict[str, str]:
-    """Parse `--series`, such as "T1=5,T1ce=9"; return the number or UID of each modality's series as text.
-
-    For a model with one modality, the number alone is enough.
-    """
-    if isinstance(text, int) and len(modalities) == 1:
-        return {modalities[0]: str(text)}
+def parse_series_option(text: str, modalities: Sequence[str]) -> dict[str, str]:
+    """Parse `--series`, such as "T1=5,T1ce=9"; return the number or UID of each modality's series as text."""
     requested = {}
-    for part in filter(None, str(text).split(",")):
+    for part in filter(None, text.split(",")):
         modality, separator, value = (word.strip() for word in part.partition("="))
         if not separator or not value or modality not in modalities or modality in requested:
             raise InputError(
@@ -306,7 +299,7 @@ def _are_alike(scan: Candidate, other: Candidate) -> bool:
 
 
 def _is_preferred(scan: Candidate, thin: bool) -> bool:
-    """Return whether a scan covers a whole brain: with `thin` in thin voxels, otherwise in axial slices."""
+    """Return whether a scan covers a whole brain, in thin voxels if `thin`, otherwise in axial slices."""
     if scan.brain_grid is None:
         return False
     normal = np.abs(scan.brain_grid.affine[:3, 2])
@@ -314,7 +307,7 @@ def _is_preferred(scan: Candidate, thin: bool) -> bool:
 
 
 def _question(modality: str, problem: str, candidates: Sequence[Candidate], pairs: Sequence[Pair] = ()) -> InputError:
-    """Return an error that lists candidates and pairs with their evidence, and asks for `--series` if that helps."""
+    """Return an error that lists candidates and pairs with their evidence, and asks for `--series` if it can help."""
     names = "; ".join([f"{scan.series.name}: {scan.reason}" for scan in candidates] + [pair.reason for pair in pairs])
     reason = f"{problem}: {names or 'none'}"
     if not any(scan.is_volume for scan in candidates):

@@ -1,4 +1,4 @@
-"""The evidence on a single series: words, times, header and injection. `pairs.py` compares two series.
+"""The evidence on a single series: name, times, header and injection. `pairs.py` compares two series.
 
 Evidence is stated in predefined phrases, because messages and results show it; header text is never quoted.
 """
@@ -50,11 +50,9 @@ NO_AGENT = {"", "none", "no", "n", "0", "na", "n/a", "nil", "keine", "kein", "ne
 NO_AGENT |= {"geen", "brak", "unknown", "false", "-", "not applicable", "nihil", "yok", "ingen"}
 NEAR, FAR = 60.0, 4 * 3600.0  # s from the injection: nearer is undecided, farther is an error or a different day
 BRAIN_EXTENT = 120.0  # mm, smallest edge of a field of view that contains a brain (about 120 mm high)
-UNKNOWN, SILENT = "a part of its name is unknown", "neither words nor times say what it is"
+UNKNOWN, SILENT = "part of its name is unknown", "neither its name nor its times show what it is"
 TABLE = "name in the site's table"
-CONTRADICTIONS = {
-    source: f"its {source} and its times contradict each other" for source in ("words", "words and times", TABLE)
-}
+CONTRADICTIONS = {source: f"its {source} and its times contradict each other" for source in ("name", TABLE)}
 DOUBTS = {UNKNOWN, SILENT, *CONTRADICTIONS.values()}
 ASK = "ask"  # in place of a modality, if the evidence on agent is weak or contradictory
 
@@ -63,7 +61,7 @@ ASK = "ask"  # in place of a modality, if the evidence on agent is weak or contr
 class Evidence:
     """A reason to believe that a T1 was scanned with or without contrast agent, or that this is unclear."""
 
-    kind: str  # "words", "header", or "post": the word "post", which may refer to any event
+    kind: str  # "name", "header", or "post": the word "post" in a name, which may refer to any event
     says: str  # WITH, WITHOUT or UNCLEAR
     clear: bool  # sufficient on its own
     text: str
@@ -75,7 +73,7 @@ class Candidate:
 
     series: Series
     kind: str | None  # T1, T2 or FLAIR; None if unknown or a different image
-    source: str  # of the kind: "words", "times", "words and times" or TABLE; without a kind, the reason
+    source: str  # source of the kind: "name", "times", "name and times" or TABLE; without a kind, the reason
     words: Evidence | None = None  # evidence of the name on contrast agent; UNCLEAR if part of the name is unknown
     is_volume: bool = True
     hint: bool = False  # some known words of the name state an agent
@@ -95,7 +93,7 @@ class Candidate:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether the kind is unknown although nothing rules the series out."""
+        """Whether the kind is unknown, but nothing rules the series out."""
         return self.kind is None and self.source in DOUBTS
 
     @property
@@ -144,32 +142,50 @@ class Candidate:
         return ", ".join([f"{self.kind} by its {self.source}", *(evidence.text for evidence in self.evidence)])
 
 
-def candidates_of(study: Sequence[Series], names: Names = ()) -> list[Candidate]:
-    """Return the series of a study, each with the evidence that needs no comparison of pairs (`pairs.py`).
+def candidates_of(study: Sequence[Series], names: Names) -> list[Candidate]:
+    """Return the series of a study with all evidence except comparisons of pairs (`pairs.py`).
 
-    `names` maps series names to modalities, from `read_table`.
+    `names` is the site's table of series names, from `read_table`.
     """
-    scans = [_candidate(series, names) for series in study]
+    scans = [_candidate(series, names, why_no_volume(series)) for series in study]
     volumes = [scan for scan in scans if scan.is_volume]
-    return [replace(scan, evidence=_contrast_evidence(scan, volumes)) if scan.kind == "T1" else scan for scan in scans]
+    return [replace(scan, evidence=_contrast_evidence(scan, volumes)) for scan in scans]
 
 
 def candidate_of_header(header: Dataset, names: Names = ()) -> Candidate:
     """Return a candidate with the evidence in a header alone, without the other series of the study."""
-    scan = read_header(Series("", (Instance(Path(), header),)), acquired_at(header), names)
-    return replace(scan, evidence=_contrast_evidence(scan, [scan])) if scan.kind == "T1" else scan
+    scan = _candidate(Series("", (Instance(Path(), header),)), names)
+    return replace(scan, evidence=_contrast_evidence(scan, [scan]))
 
 
 def _contrast_evidence(scan: Candidate, volumes: Sequence[Candidate]) -> tuple[Evidence, ...]:
-    """Return the evidence on contrast agent of a T1; `volumes` are all volumes of its study, including `scan`."""
-    return tuple(filter(None, (scan.words, _by_injection(scan, volumes), _by_header(scan, volumes))))
+    """Return a T1's evidence on contrast agent, else (); `volumes` are all volumes of the study, including `scan`."""
+    evidence = (scan.words, _by_injection(scan, volumes), _by_header(scan, volumes)) if scan.kind == "T1" else ()
+    return tuple(filter(None, evidence))
 
 
-def _candidate(series: Series, names: Names) -> Candidate:
-    if unusable := why_no_volume(series):
+def _candidate(series: Series, names: Names, unusable: str = "") -> Candidate:
+    """Return a candidate with the kind, words and times in its headers; `unusable` is from `why_no_volume`."""
+    if unusable:
         return Candidate(series, None, unusable, is_volume=False)
+    header, brain_grid = series.header, _brain_grid(series)
+    texts = read_names(header, names, brain_grid is not None)
+    kind, source = kind_of(header, texts, brain_grid is not None)
+    if kind is None:
+        return Candidate(series, None, source)
     times = [time for instance in series.instances if (time := acquired_at(instance.header)) is not None]
-    return read_header(series, min(times, default=None), names, _brain_grid(series))
+    return Candidate(
+        series,
+        kind,
+        source,
+        words=_by_words(texts, kind),
+        hint=any(words.contrast == WITH for words in texts if words.kind == kind),
+        brain_grid=brain_grid,
+        agent=_names_agent(header),
+        acquired=min(times, default=None),
+        injected=_seconds(header, "ContrastBolusStartTime"),
+        reformat=bool(REFORMATS & _image_types(header)),
+    )
 
 
 def _brain_grid(series: Series) -> Grid | None:
@@ -179,27 +195,6 @@ def _brain_grid(series: Series) -> Grid | None:
     except InputError:  # reported if the series is chosen
         return None
     return grid if (grid.spacing * grid.shape).min() >= BRAIN_EXTENT else None
-
-
-def read_header(series: Series, acquired: float | None, names: Names = (), brain_grid: Grid | None = None) -> Candidate:
-    """Return a candidate with the kind, words and times in a header; `acquired` and `brain_grid` as in `Candidate`."""
-    header = series.header
-    texts = read_names(header, names, brain_grid is not None)
-    kind, source = kind_of(header, texts, brain_grid is not None)
-    if kind is None:
-        return Candidate(series, None, source)
-    return Candidate(
-        series,
-        kind,
-        source,
-        words=_by_words(texts, kind),
-        hint=any(words.contrast == WITH for words in texts if words.kind == kind),
-        brain_grid=brain_grid,
-        agent=_names_agent(header),
-        acquired=acquired,
-        injected=_seconds(header, "ContrastBolusStartTime"),
-        reformat=bool(REFORMATS & _image_types(header)),
-    )
 
 
 def kind_of(header: Dataset, texts: Sequence[Words], covers_brain: bool = False) -> tuple[str | None, str]:
@@ -212,7 +207,7 @@ def kind_of(header: Dataset, texts: Sequence[Words], covers_brain: bool = False)
     """
     words = next((words for words in texts if words.kind), None)
     by_times = _by_times(header)
-    kind, source = (words.kind, TABLE if words.named else "words") if words else (by_times, "times")
+    kind, source = (words.kind, TABLE if words.named else "name") if words else (by_times, "times")
     if words and words.kind == NO_MODALITY:
         return None, "the site's table leaves it out"
     unread = any(text.unread for text in texts if text is texts[0] or text.kind == kind or not words)
@@ -221,7 +216,7 @@ def kind_of(header: Dataset, texts: Sequence[Words], covers_brain: bool = False)
             return None, f"{other} by its name"
         if not words or (kind != "T1" and not (covers_brain and by_times == kind)):
             return None, UNKNOWN
-        source = "words" if kind == "T1" else "words and times"
+        source = "name" if kind == "T1" else "name and times"
     if kind is None:
         return None, SILENT
     if other := _other_image(header, kind):
@@ -232,7 +227,7 @@ def kind_of(header: Dataset, texts: Sequence[Words], covers_brain: bool = False)
 
 
 def _by_words(texts: Sequence[Words], kind: str) -> Evidence | None:
-    """Return the evidence on agent in description and protocol name: unclear with unknown words, None if not mentioned.
+    """Return the evidence of description and protocol name on agent: UNCLEAR if a word is unknown, None without any.
 
     The protocol name counts only if it states this kind. If only the protocol name states an agent, and the description
     states a kind, the evidence is unclear, as the protocol name may describe the whole study.
@@ -247,10 +242,10 @@ def _by_words(texts: Sequence[Words], kind: str) -> Evidence | None:
         says = UNCLEAR
     if says is None:
         return None
-    text = "its words are unclear" if says == UNCLEAR else f"its words say {says} agent"
-    text = f"the site's table says {says} agent" if description.named else text
+    subject = "the site's table" if description.named else "its name"
+    text = {WITH: "states contrast agent", WITHOUT: "states no contrast agent", UNCLEAR: "is unclear"}[says]
     post_only = says == WITH and all(words.post_only for words in texts if words.contrast == WITH)
-    return Evidence("post" if post_only else "words", says, says != UNCLEAR, text)
+    return Evidence("post" if post_only else "name", says, says != UNCLEAR, f"{subject} {text}")
 
 
 def _by_times(header: Dataset) -> str | None:
@@ -265,7 +260,7 @@ def _by_times(header: Dataset) -> str | None:
 
 
 def _by_injection(scan: Candidate, volumes: Sequence[Candidate]) -> Evidence | None:
-    """Return evidence from the times of a scan and of the study's first stated injection; None if undecided."""
+    """Return the evidence from a scan's time and the study's first stated injection time; None if undecided."""
     injected = min((other.injected for other in volumes if other.injected is not None), default=None)
     if injected is None or scan.acquired is None or not NEAR < abs(scan.acquired - injected) < FAR:
         return None
@@ -306,7 +301,7 @@ def why_no_volume(series: Series) -> str:
 
 
 def _other_name(header: Dataset) -> str:
-    """Return the image type of `OTHER_NAMES` that the description or protocol name states; empty if neither does."""
+    """Return the image type from `OTHER_NAMES` that description or protocol name states; empty if there is none."""
     text = " ".join(str(header.get(word) or "") for word in ("SeriesDescription", "ProtocolName")).lower()
     text = text.replace("_", " ")
     return next((other for other, pattern in OTHER_NAMES.items() if re.search(pattern, text)), "")

@@ -47,7 +47,7 @@ class Pair:
 
     @cached_property
     def support(self) -> list[str]:
-        """The kinds of evidence: words, post (the word "post", which may mean any event), header, order and voxels.
+        """The kinds of evidence: name, post (the word "post", which may mean any event), header, order and voxels.
 
         Order alone proves little, so it counts only with a word or an injection, or between scans of the same kind.
         """

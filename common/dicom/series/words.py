@@ -230,7 +230,7 @@ def _classes(text: str) -> str:
 
 
 def _class(word: str) -> str:
-    """Return the class of a word, number or sign; for words written together ("axse"), of each; "?" if unknown."""
+    """Return the class of a word, number or sign, "?" if unknown; joined words ("axse") give a class for each part."""
     if signs := {"+": "+", "⊕": "P", "⊖": "M", "⊛": "m", "~": "d"}.get(word):
         return signs
     if word[0].isdigit():
@@ -257,7 +257,7 @@ def _class(word: str) -> str:
 
 
 def _one_mistake(word: str, listed: str) -> bool:
-    """Return whether a letter of `listed` is missing, doubled, swapped with the next, or (except the last) changed."""
+    """Return whether `word` lacks, doubles, swaps (with the next) or changes (not the last) a letter of `listed`."""
     same = sum(1 for _ in takewhile(lambda letters: letters[0] == letters[1], zip(word, listed, strict=False)))
     rest, expected = word[same:], listed[same:]
     swapped = rest[:2] == expected[1::-1] and rest[2:] == expected[2:]

@@ -8,16 +8,16 @@ from tests.support import ROOT, copy_of_the_repository, execute
 
 ASK = """
 from pathlib import Path
+from common.data.cohorts import COHORTS
 from common.data.layouts.listing import list_images
 from common.data.layouts.names import Naming
 from common.data.layouts.reading import recognised
 from common.metrics.protocols import check_convention
 from common.prepare.subject import Settings
-from deploy.tasks import TASKS
 from scripts.segment import LIKE
 check_convention("isles", "wmh")
 folder = recognised(list_images("wmh"), Naming())
-facts = Settings("wmh", ("T1",)).grid.shape, TASKS["wmh"].segments[0].region, LIKE["wmh_finetune"]
+facts = Settings("wmh", ("T1",)).grid.shape, COHORTS["wmh"].segments[0].region, LIKE["wmh_finetune"]
 print([*folder.subjects], folder.convention, *facts)
 """
 

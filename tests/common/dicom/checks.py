@@ -13,7 +13,7 @@ from common.errors import InputError
 
 
 def refusal(call: Callable[..., object], *arguments: object, **options: object) -> str:
-    """The message of the InputError that a call raises: one line, without a word from a DICOM header."""
+    """Return the message of the InputError that a call raises; it must be one line and quote no DICOM header."""
     with pytest.raises(InputError) as error:
         call(*arguments, **options)
     message = str(error.value)
@@ -22,12 +22,12 @@ def refusal(call: Callable[..., object], *arguments: object, **options: object) 
 
 
 def modality_of(header: Dataset) -> str | None:
-    """Modality of a series on its own: "FLAIR", "T1ce", "T1", "T2", "ask" for a doubtful T1, or None."""
+    """Return a modality by the header alone: "FLAIR", "T1ce", "T1", "T2", "ask" (doubtful T1) or None."""
     return candidate_of_header(header).modality
 
 
 def dicom_errors(path: Path) -> list[str]:
-    """The errors that dciodvfy finds in a DICOM file; skips the test if it is not installed (Debian: dicom3tools)."""
+    """Return dciodvfy's errors for a DICOM file; skip the test if it is not installed (Debian: dicom3tools)."""
     if shutil.which("dciodvfy") is None:
         pytest.skip("dciodvfy is not installed (Debian: dicom3tools)")
     result = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""DICOM studies for tests: the embedded cohort's, with names to look for, a localiser, and shuffled slices."""
+"""DICOM studies of the embedded cohort, with recognisable patient data, a localiser and shuffled slices."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pydicom
+import pytest
 from pydicom.uid import generate_uid
 
 from scripts.phantoms import dicom as phantoms
@@ -20,7 +21,7 @@ VOXELS = np.ones((4, 4, 12), np.uint16)  # of a series whose voxels do not matte
 
 @dataclass(frozen=True)
 class Study(phantoms.Study):
-    """The attributes that the series of a study share; whatever names the patient says SENTINEL."""
+    """The attributes that the series of a study share; all patient data contains SENTINEL."""
 
     name: str = NAME
     identifier: str = IDENTIFIER
@@ -36,8 +37,14 @@ def read(path):
     return np.asarray(image.dataobj), image.affine
 
 
+def canonical(array, affine):
+    """Return the array in RAS+ order, and its affine."""
+    image = nib.as_closest_canonical(nib.Nifti1Image(np.asarray(array, dtype=np.float64), affine))
+    return image.get_fdata(), image.affine
+
+
 def to_slices(array, affine, axis=2, flip=False):
-    """The same volume with slices along another axis, or in reverse order."""
+    """Return the volume with slices along a different axis, or in reverse order."""
     order = [*[other for other in range(3) if other != axis], axis]
     reordered = array.transpose(order)
     affine = affine @ np.eye(4)[:, [*order, 3]]
@@ -65,7 +72,7 @@ def brats_files(root):
 def write_brats(folder, root, study):
     """Write a localiser, number 1, and the four series of BraTS, numbers 2 to 5, with shuffled slices.
 
-    Their voxels are those of the first subject of the cohort in the folder `root`, or a few if it is None.
+    The voxels are from the first subject of the cohort in the folder `root`; without `root`, there are a few.
     """
     write_localiser(folder / "1", study)
     for number, modality in enumerate(DESCRIPTIONS, 2):
@@ -82,7 +89,7 @@ def change(file, **values):
 
 
 def header(**values):
-    """A data set of these attributes; None omits one."""
+    """Return a data set with these attributes; a value of None omits the attribute."""
     result = pydicom.Dataset()
     for keyword, value in values.items():
         if value is not None:
@@ -90,8 +97,10 @@ def header(**values):
     return result
 
 
-def cohort_maker(root: Path) -> Callable[..., Path]:
-    """Makes the folder of a cohort of one subject, in a layout, with or without skull; by default as in that cohort."""
+@pytest.fixture(scope="session")
+def cohorts(tmp_path_factory) -> Callable[..., Path]:
+    """Returns a function that makes a cohort of one subject in a layout, by default with or without skull as usual."""
+    root = tmp_path_factory.mktemp("cohorts")
 
     @cache
     def make_cohort(layout: str, skull_stripped: bool | None = None) -> Path:

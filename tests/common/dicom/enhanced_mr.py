@@ -1,4 +1,4 @@
-"""Make enhanced (multi-frame) MR images from the embedded cohort, with what a reader needs of one."""
+"""Make enhanced (multi-frame) MR images with the attributes that readers need."""
 
 import copy
 import tempfile
@@ -30,16 +30,16 @@ KINDS = {
 
 
 def write_enhanced(folder, array, affine, study, number, modality, order=None, slopes=None, **options):
-    """Write a series of one enhanced image; its voxels and places are those of `write_series`.
+    """Write a series as one enhanced image, with the voxels and positions of `write_series`.
 
-    The frames show the slices of `order`, by default each in turn; `slopes` are the RescaleSlope of each slice. Option
-    `geometry_per_frame` repeats spacing and orientation in every frame's groups instead of the shared ones, `change`
-    changes the image before it is written.
+    `order` lists the slice of each frame; `slopes` lists the RescaleSlope of each slice. The option
+    `geometry_per_frame` puts spacing and orientation into the groups of each frame, not into the shared groups;
+    `change` modifies the image before it is written.
     """
     order = np.arange(array.shape[2]) if order is None else order
     slopes = np.ones(array.shape[2]) if slopes is None else slopes
-    with tempfile.TemporaryDirectory() as place:
-        slices = write_series(Path(place), array, affine, study, number, SeriesDescription=DESCRIPTIONS[modality])
+    with tempfile.TemporaryDirectory() as temporary:
+        slices = write_series(Path(temporary), array, affine, study, number, SeriesDescription=DESCRIPTIONS[modality])
     first, image = slices[0], copy.deepcopy(slices[0])
     image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
     for keyword in (*MOVED, *LEFT_OUT):
@@ -53,12 +53,12 @@ def write_enhanced(folder, array, affine, study, number, modality, order=None, s
     }
     image.PerFrameFunctionalGroupsSequence = [_groups(slices[index], int(index), slopes[index]) for index in order]
     image.SharedFunctionalGroupsSequence = [_shared_groups(modality)]
-    places = (
+    holders = (
         image.PerFrameFunctionalGroupsSequence
         if options.get("geometry_per_frame")
         else image.SharedFunctionalGroupsSequence
     )
-    for groups in places:
+    for groups in holders:
         for keyword, value in geometry.items():
             setattr(groups, keyword, copy.deepcopy(value))
     if "change" in options:
@@ -71,7 +71,7 @@ def write_enhanced(folder, array, affine, study, number, modality, order=None, s
 def _add_root_attributes(image, modality):
     organization = generate_uid()
     image.ImageType, image.AcquisitionDateTime = TYPE, "20260102030405"
-    image.PulseSequenceName, image.EchoPulseSequence = "sequence", "SPIN"
+    image.EchoPulseSequence = "SPIN"
     image.DimensionOrganizationSequence = [header(DimensionOrganizationUID=organization)]
     image.DimensionIndexSequence = [
         header(
@@ -87,7 +87,7 @@ def _add_root_attributes(image, modality):
 
 
 def _groups(image, index, slope):
-    """The functional groups of the frame of a slice."""
+    """Return the functional groups of a slice's frame."""
     content = header(StackID="1", InStackPositionNumber=index + 1, DimensionIndexValues=[1, index + 1])
     content.FrameAcquisitionDateTime = "20260102030405"
     return header(

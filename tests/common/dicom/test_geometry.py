@@ -1,7 +1,6 @@
 import shutil
 import subprocess
 
-import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
@@ -12,7 +11,7 @@ from pydicom.uid import RLELossless
 
 from common.dicom.geometry import grid_of, volume_of
 from tests.common.dicom.checks import refusal
-from tests.common.dicom.dicom_study import Study, header, to_slices, write_series
+from tests.common.dicom.dicom_study import Study, header, write_series
 from tests.support import oblique
 
 AFFINES = {
@@ -42,21 +41,10 @@ def test_voxels_are_at_the_positions_that_dicom_defines(name, array, tmp_path):
     for k, image in enumerate(ordered):
         origin, cosines = np.array(image.ImagePositionPatient, float), np.array(image.ImageOrientationPatient, float)
         di, dj = map(float, image.PixelSpacing)
-        for column, row in ((0, 0), (6, 0), (2, 4)):
+        for row, column in np.ndindex(5, 7):
             lps = origin + column * cosines[:3] * dj + row * cosines[3:] * di
             np.testing.assert_allclose(apply_affine(volume.affine, [column, row, k]), lps * [-1, -1, 1], atol=1e-6)
             assert volume.array[column, row, k] == image.pixel_array[row, column]
-
-
-@pytest.mark.parametrize("axis", [0, 1, 2])
-@pytest.mark.parametrize("flip", [False, True])
-def test_the_direction_of_the_slices_does_not_change_the_volume(axis, flip, array, tmp_path):
-    slices = write_series(tmp_path, *to_slices(array, AFFINES["axial"], axis, flip), Study(), 1, shuffle=True)
-    volume, _ = volume_of(slices, "series 1")
-    one = nib.as_closest_canonical(nib.Nifti1Image(volume.array, volume.affine))
-    other = nib.as_closest_canonical(nib.Nifti1Image(array.astype(np.float32), AFFINES["axial"]))
-    np.testing.assert_array_equal(one.get_fdata(), other.get_fdata())
-    np.testing.assert_allclose(one.affine, other.affine, atol=1e-6)
 
 
 def test_values_are_rescaled_slice_by_slice(array, slices):
@@ -124,12 +112,11 @@ NOT_FINITE = "RescaleSlope and RescaleIntercept give NaN or infinite voxels"
         ({"ImagePositionPatient": [0, 0, 6.2]}, "3.00 mm elsewhere; is a slice missing?"),
         ({"EchoTime": 300}, " to 300 ms; expected one volume"),
         ({"PixelData": b"12"}, UNREADABLE),
-        ({"PixelData": bytes(2 * 7 * 5 + 2)}, "cannot be read (Explicit VR Little Endian: not as many as its header"),
+        ({"PixelData": bytes(2 * 7 * 5 + 2)}, "cannot be read (Explicit VR Little Endian: their number differs"),
         ({"PixelData": bytes(2 * 7 * 5)}, "slice 3 of 12 along the third axis is empty; expected no empty slice"),
         ({"PixelData": None}, ") has no PixelData"),
         ({"BitsAllocated": None}, ") has no BitsAllocated"),
         ({"RescaleSlope": None}, "some images have a RescaleSlope and others none; expected it in all or none"),
-        ({"RescaleSlope": 0}, ") equal"),
         ({"RescaleIntercept": 1e15}, ") equal"),
         ({"RescaleSlope": "1e40"}, NOT_FINITE),
         ({"PixelPaddingValue": [0, 1]}, "cannot be read (Explicit VR Little Endian: TypeError)"),
@@ -140,9 +127,9 @@ def test_a_slice_that_does_not_fit_is_refused(slices, attributes, message):
         image.EchoTime, image.RescaleSlope, image.RescaleIntercept = 100, 1, 0
     for keyword, value in attributes.items():
         setattr(slices[2], keyword, value)
-    found = refusal(volume_of, slices, "series 1")
-    assert found.startswith("series 1: ")
-    assert message in found
+    text = refusal(volume_of, slices, "series 1")
+    assert text.startswith("series 1: ")
+    assert message in text
 
 
 @pytest.mark.parametrize(
@@ -153,11 +140,12 @@ def test_a_slice_that_does_not_fit_is_refused(slices, attributes, message):
         ({"Rows": None}, ") has no Rows"),
         ({"PhotometricInterpretation": "MONOCHROME1"}, "inverted or lookup-table images"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "colour, inverted or lookup-table images"),
-        ({"RescaleSlope": -1}, "no negative RescaleSlope"),
+        ({"RescaleSlope": -1}, "RescaleSlope -1; expected a positive number"),
+        ({"RescaleSlope": 0, "PixelData": bytes(2 * 7 * 5)}, "RescaleSlope 0; expected a positive number"),
         ({"ModalityLUTSequence": [header(LUTDescriptor=[4096, 0, 16])]}, "no ModalityLUTSequence"),
         ({"BitsStored": 8, "HighBit": 7, "LossyImageCompression": "01"}, "8 bits, compressed with loss"),
         ({"BitsStored": 12, "HighBit": 15}, "HighBit 15 with BitsStored 12; expected 11"),
-        ({"Rows": 1}, "not as many as its header says"),
+        ({"Rows": 1}, "their number differs from the header"),
         ({"Rows": 1, "NumberOfFrames": 5}, "several frames or samples"),
     ],
 )

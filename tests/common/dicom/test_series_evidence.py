@@ -27,8 +27,8 @@ MPRAGE |= {"MRAcquisitionType": "3D", "SeriesDescription": "T1"}
     ids=str,
 )
 def test_scans_are_of_one_kind_if_times_sequence_and_fat_suppression_are_alike(change, alike):
-    one, other = header(**MPRAGE), header(**(MPRAGE | change))
-    assert same_kind(one, other) is same_kind(other, one) is alike
+    first, second = header(**MPRAGE), header(**(MPRAGE | change))
+    assert same_kind(first, second) is same_kind(second, first) is alike
 
 
 @pytest.mark.parametrize(
@@ -51,27 +51,27 @@ def test_scans_are_of_one_kind_if_times_sequence_and_fat_suppression_are_alike(c
     ],
 )
 def test_times_body_part_and_image_type_rule_out_what_words_say(description, values, kind):
-    one = header(SeriesDescription=description, **values)
-    assert kind_of(one, read_names(one))[0] == kind
+    scan = header(SeriesDescription=description, **values)
+    assert kind_of(scan, read_names(scan))[0] == kind
 
 
 QUUX = {"SeriesDescription": "T2 FLAIR quux", "EchoTime": 120, "RepetitionTime": 9000, "InversionTime": 2500}
 
 
 @pytest.mark.parametrize(
-    ("change", "whole", "found"),
+    ("change", "whole", "expected"),
     [
-        ({}, True, ("FLAIR", "words and times")),
-        ({}, False, (None, "a part of its name is unknown")),
-        ({"InversionTime": None}, True, (None, "a part of its name is unknown")),
+        ({}, True, ("FLAIR", "name and times")),
+        ({}, False, (None, "part of its name is unknown")),
+        ({"InversionTime": None}, True, (None, "part of its name is unknown")),
         ({"SeriesDescription": "ep2d_quux_DTI_64"}, True, (None, "diffusion by its name")),
         ({"SeriesDescription": "T1 quux fMRI"}, True, (None, "functional imaging by its name")),
     ],
     ids=str,
 )
-def test_an_unknown_word_is_passed_over_if_times_and_a_whole_head_agree(change, whole, found):
-    one = header(**(QUUX | change))
-    assert kind_of(one, read_names(one, (), whole), whole) == found
+def test_an_unknown_word_is_passed_over_if_times_and_a_whole_head_agree(change, whole, expected):
+    scan = header(**(QUUX | change))
+    assert kind_of(scan, read_names(scan, (), whole), whole) == expected
 
 
 def test_brackets_in_a_table_of_names_are_letters(tmp_path):

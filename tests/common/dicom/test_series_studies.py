@@ -31,7 +31,7 @@ LEAST = 1.4  # mm, thickness of the thinnest slices, so that there are few of th
 
 
 def series_of(row):
-    """The headers of a series with a field of view that contains a brain."""
+    """Return the headers of a series whose field of view contains a brain."""
     uid = f"1.2.{int(row['study'][1:])}.{row['number']}"
     values = {keyword: row[name] for name, keyword in KEYWORDS.items() if row[name]}
     values |= {"ScanningSequence": row["sequence"].split(), "ImageType": row["image_type"].split()}
@@ -45,10 +45,10 @@ def series_of(row):
     shared = header(**values, ImageOrientationPatient=cosines)
     instances = []
     for number in range(round(HIGH / thickness)):
-        one = Dataset()
-        one.update(shared)
-        one.ImagePositionPatient = [float(value) for value in step * number]
-        instances.append(Instance(Path(), one))
+        image = Dataset()
+        image.update(shared)
+        image.ImagePositionPatient = [float(value) for value in step * number]
+        instances.append(Instance(Path(), image))
     return Series(uid, tuple(instances))
 
 
@@ -65,7 +65,7 @@ def studies():
     ids=["the voxels of two scans of one kind decide", "voxels cannot be compared"],
 )
 def test_no_study_gets_a_wrong_series(monkeypatch, studies, compared, held, questions, needless):
-    """`needless` are questions that a reader of the headers would not ask."""
+    """`needless`: number of questions that a reader of the headers would not ask."""
     enhanced = {}
 
     def compare(_, native, after):
@@ -75,15 +75,15 @@ def test_no_study_gets_a_wrong_series(monkeypatch, studies, compared, held, ques
     monkeypatch.setattr(Pairs, "identical", lambda *_: False)
     wrong, counts = [], {"held": 0, "questions": 0, "needless": 0}
     for rows, series in studies:
-        enhanced |= {one.uid: int(row["enhanced"] == "y") for one, row in zip(series, rows, strict=True)}
-        truth = {one.uid: row["truth"] for one, row in zip(series, rows, strict=True)}
+        enhanced |= {scan.uid: int(row["enhanced"] == "y") for scan, row in zip(series, rows, strict=True)}
+        truth = {scan.uid: row["truth"] for scan, row in zip(series, rows, strict=True)}
         try:
             choice = choose_series(series, MODALITIES, {})
         except InputError:
             counts["questions"] += 1
             counts["needless"] += rows[0]["question"] != "y"
             continue
-        wrong += [f"{rows[0]['study']}: {key}" for key, one in choice.series.items() if truth[one.uid] != key]
+        wrong += [f"{rows[0]['study']}: {key}" for key, scan in choice.series.items() if truth[scan.uid] != key]
         counts["held"] += any(remark.kind == "contrast" for remark in choice.remarks)
     assert not wrong
     assert counts == {"held": held, "questions": questions, "needless": needless}

@@ -18,9 +18,9 @@ PAIR = ("T1ce", "T1")
 
 
 def t1(description="T1", at=None, agent=None, scan=None, **values):
-    """A T1 series; `scan` names whose voxels it gets, T1 or T1ce of a glioma."""
-    found = {"SeriesDescription": description, "scan": scan, "ContrastBolusAgent": agent} | values
-    return found | ({"AcquisitionTime": at} if at else {})
+    """Return the attributes of a T1 series; `scan` selects its voxels, T1 or T1ce of a glioma."""
+    attributes = {"SeriesDescription": description, "scan": scan, "ContrastBolusAgent": agent} | values
+    return attributes | ({"AcquisitionTime": at} if at else {})
 
 
 @pytest.fixture
@@ -41,12 +41,12 @@ def study(tmp_path, cohorts):
 
 
 def plain(text):
-    """A text without the ends of UIDs."""
+    """Return a text without the ends of UIDs."""
     return re.sub(r" \(UID \.\.\.[\d.]+\)", "", text)
 
 
 def choose(series, modalities=PAIR, **requested):
-    """The numbers of the chosen series, the remarks, and the choice."""
+    """Return the numbers of the chosen series, the remarks, and the choice."""
     choice = choose_series(series, modalities, requested)
     return (
         [choice.series[modality].number for modality in modalities],
@@ -72,7 +72,7 @@ KEPT = t1(at="100000", agent=AGENT)
 FLAIR = {"EchoTime": 110, "RepetitionTime": 9000, "InversionTime": 2500}
 FIRST, SECOND = {"AcquisitionTime": "100000"}, {"AcquisitionTime": "110001"}  # an hour apart, and a second
 REFORMAT = t1("T1 +C", agent=AGENT, ImageType=["DERIVED", "SECONDARY", "MPR"])
-NAMES = "T1ce: neither header nor voxels show contrast agent, only words, order"
+NAMES = "T1ce: neither header nor voxels show contrast agent, only name and order"
 WEAK = "T1 and T1ce: weak evidence, confirmed by "
 ONLY_3D = "T1ce: 3 series fit; series 3 was chosen as the only 3D scan among them"
 BRIGHTER = "is brighter by its voxels than series 1"
@@ -103,7 +103,7 @@ CHOSEN = {  # numbers of T1ce and T1, remarks, series
     "fine slices of a whole head": ([2, 1], [], t1(), t1("T1 fine +C", agent=AGENT, **THIN)),
     "a doubtful T1 before an agent appears": (
         [2, 1],
-        [WEAK + "words, header, order"],
+        [WEAK + "name, header, order"],
         t1("T1 navi", at="100000", **THICK),
         LATE_C,
     ),
@@ -164,16 +164,16 @@ def test_evidence_chooses_t1ce_and_t1(study, name):
 
 def test_reasons_name_the_points_and_the_comparison_of_the_pair(study):
     _, _, choice = choose(study(NATIVE, ENHANCED))
-    assert choice.reasons["T1"] == "T1 by its words"
-    assert plain(choice.reasons["T1ce"]) == f"T1 by its words, its words say with agent; series 2 {BRIGHTER}"
+    assert choice.reasons["T1"] == "T1 by its name"
+    assert plain(choice.reasons["T1ce"]) == f"T1 by its name, its name states contrast agent; series 2 {BRIGHTER}"
     _, _, choice = choose(study(EARLY, LATE_AGENT))
     compared = "series 2 was scanned after series 1 and cannot be compared by its voxels"
-    assert plain(choice.reasons["T1ce"]) == f"T1 by its words, its header names an agent; {compared}"
+    assert plain(choice.reasons["T1ce"]) == f"T1 by its name, its header names an agent; {compared}"
 
 
-NO_AGENT = "T1ce: no series shows contrast agent by words or header"
+NO_AGENT = "T1ce: no series shows contrast agent by its name or header"
 DOUBT, DOUBT_T1, TWO = "T1ce: the evidence is doubtful", "T1: the evidence is doubtful", "T1ce: 2 series match"
-ONE_KIND = "T1ce: one kind of evidence alone shows contrast agent"
+ONE_KIND = "T1ce: only one kind of evidence shows contrast agent"
 DOUBTFUL = {  # start of the question, series
     "words against voxels": (DOUBT_T1, t1(scan="T1ce"), t1("T1 +C", scan="T1")),
     "words against the order": (DOUBT_T1, t1("T1 pre", at="103000"), t1("T1 post", at="100000")),
@@ -231,7 +231,7 @@ def test_doubtful_evidence_is_a_question(study, name):
     assert {
         "words against voxels": "is darker by its voxels than series 1;",
         "words against the order": "was scanned before series 1 and",
-        "words against the injection": "its words say with agent, scanned before the injection",
+        "words against the injection": "its name states contrast agent, scanned before the injection",
     }.get(name, "") in message
 
 
@@ -256,7 +256,7 @@ def test_without_a_t1ce_the_question_lists_every_series_and_why_it_was_ruled_out
         t1("T1 +C", BodyPartExamined="CSPINE"),
     )
     assert question(series) == (
-        f"{NO_AGENT}: series 2: T1 by its words"
+        f"{NO_AGENT}: series 2: T1 by its name"
         "; series 1: diffusion by its name"
         "; series 3: its image type is not that of a plain scan"
         "; series 4: it shows another part of the body"
@@ -282,11 +282,19 @@ def test_a_request_is_obeyed_with_remarks(study):
     assert numbers == [1, 2]
     assert choice.reasons["T1"] == "requested by --series"
     assert remarks == [
-        "T1: series 2 was requested; the evidence was: T1 by its words, its words say with agent",
+        "T1: series 2 was requested; the evidence was: T1 by its name, its name states contrast agent",
         "T1ce: series 1 is darker by its voxels than series 2, unlike a T1ce",
     ]
     assert question(series, T1="2").startswith(NO_AGENT)
     assert choose(study(NATIVE, t1("axial", scan="T1ce")), T1ce="2")[:2] == ([2, 1], []), "it fits"
+
+
+def test_a_t1ce_with_the_voxels_of_the_t1_is_refused(study):
+    same = {"voxels": (VOXELS, np.eye(4))}
+    series = study(t1(**same), t1("T1 +C", agent=AGENT, **same))
+    for requested in ({}, {"T1": "1", "T1ce": "2"}):
+        message = plain(refusal(choose_series, series, PAIR, requested))
+        assert message == "T1ce: series 2 has the voxels of the T1, series 1"
 
 
 def test_the_voxels_of_enhanced_mr_are_compared_like_those_of_single_frames(tmp_path, cohorts):

@@ -55,7 +55,7 @@ def read_table(name: str) -> list[Row]:
 
 
 def check(answers: dict[Row, str], most_refused: int) -> None:
-    """No answer is a modality other than the expected one, and few are a needless question or none."""
+    """Check that no answer is a wrong modality, and that few series are refused: `ask` or `none` for a modality."""
     wrong = [
         f"{row.name}, got {answer}" for row, answer in answers.items() if answer not in ("ask", "none", row.expected)
     ]
@@ -72,7 +72,7 @@ def test_no_series_gets_a_wrong_modality_and_few_are_refused(table):
 
 @pytest.fixture(scope="module")
 def choose(tmp_path_factory):
-    """Chooses from a study of a row's series and series of other modalities; modality -> number, or None."""
+    """Returns a function that chooses from a row's series and series of `modalities`: numbers by modality, or None."""
     identity, folder = Study(), tmp_path_factory.mktemp("tables")
     for number, modality in enumerate(MODALITIES, 1):
         times = {"StudyDate": "20260102", "AcquisitionTime": ACQUIRED[modality]}
@@ -114,7 +114,7 @@ def without(modality):
 
 @pytest.mark.parametrize("table", sorted(REFUSED.keys() - {"series_descriptions_languages"}))
 def test_studies_get_the_right_series_or_a_question(choose, table):
-    """Each series completes a study that lacks its modality; one without modality is added to a complete study."""
+    """Each series completes a study that lacks its modality; a series without modality joins a complete study."""
     answers = {}
     for row in read_table(table):
         lacking = ("T1ce", "T1") if row.expected == "ask" else (row.expected,)
@@ -126,7 +126,7 @@ def test_studies_get_the_right_series_or_a_question(choose, table):
 
 
 def test_a_series_never_takes_the_place_of_a_missing_modality(choose):
-    """Without a T1ce, no hostile series becomes it, nor T1 without a T1: the answer is a question."""
+    """In a study without T1ce or T1, no hostile series is chosen for it: the answer is a question."""
     hostile = [row for row in read_table("series_descriptions") if row.hostile]
     assert len(hostile) > 300
     for row in hostile:

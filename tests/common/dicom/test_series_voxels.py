@@ -87,8 +87,8 @@ def test_two_enhanced_scans_and_scans_without_a_common_head_say_nothing(head):
 
 
 def test_the_tails_are_those_of_a_difference_in_closed_form():
-    """In a block of ones 1 % is brighter by a half: so is the upper tail, less what the correction of the receive field
-    takes, a quarter of log(1.5) at most in so small a cube. The lower tail is what it takes from the surroundings."""
+    """In a block of ones, 1 % is brighter by 0.5. This is the upper tail, minus the correction of the receive field: in
+    so small a cube, at most a quarter of log(1.5). The lower tail is this correction in the surroundings."""
     array = np.zeros((60, 60, 60), np.float32)
     array[5:55, 5:55, 5:55] = 1
     bright = array.copy()

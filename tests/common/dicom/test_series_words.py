@@ -1,4 +1,4 @@
-"""What technicians write beside a modality in many languages changes nothing; what may mean more is a doubt."""
+"""In many languages, harmless words beside a modality change nothing, and ambiguous words make a name doubtful."""
 
 from collections import Counter
 
@@ -31,7 +31,8 @@ DOUBTFUL = [
     "t1_mprage_sag_MPR_tra", "T1_MPR_tra", "MPR - T1 tra", "FLAIR reformat", "T2 recon", "AX T1 2", "AX T1 2nd",
     "AX VIBE", "FLAIR VIBE", "T1 SENSE contrast", "T1 kl", "T1 KL FOV", "T1 2nd inj", "T2 CAP", "T1 opak", "T1 pro GD",
     "T1 dyn", "T2 temporal", "T1 enhanced", "T1 enh filter", "T1 só não contraste", "T1 POST DAY 3", "T2 prone",
-    "T2 спина", "T2 spinal", "MP2RAGE_T1_Images", "T1_Images",
+    "T2 спина", "T2 spinal", "MP2RAGE_T1_Images", "T1_Images", "AX T1 S CONTRASTE", "T1_s_gd", "T1 high contrast",
+    "T1 10% dose gad", "t2_tse_dixon_tra_F", "AI-generated T2", "FLAIR Auge",
 ]
 # fmt: on
 

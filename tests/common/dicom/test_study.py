@@ -51,7 +51,7 @@ def test_other_files_copies_and_links_inside_the_folder_add_nothing(study, tmp_p
     del directory.SeriesInstanceUID
     directory.save_as(folder / "DICOMDIR")
     series = read_study(folder)
-    assert [each.number for each in series] == [1, 2, 3, 4, 5]
+    assert [entry.number for entry in series] == [1, 2, 3, 4, 5]
     assert len(series[2].instances) == 12
     assert capsys.readouterr().err == "warning: --input: files ignored, as they are not DICOM: 2\n"
     (tmp_path / "elsewhere").mkdir()
@@ -78,7 +78,7 @@ def test_images_without_voxels_are_no_candidate(study, syntax):
         assert why_no_volume(read_study(folder)[3]) == expected
 
 
-def test_objects_beside_images_that_are_none_are_set_aside(study):
+def test_objects_other_than_images_are_ignored_beside_images(study):
     """Philips adds an object of raw data to a series of enhanced MR."""
     folder, _ = study
     path = next((folder / "4").iterdir())
@@ -104,8 +104,8 @@ def test_objects_beside_images_that_are_none_are_set_aside(study):
         *[(JPEGLSNearLossless, None, True), (JPEGBaseline8Bit, "", True), (JPEG2000, "00", False)],
     ],
 )
-def test_images_that_were_compressed_with_loss_are_known(study, syntax, stated, is_lossy):
-    """By the header or the transfer syntax of any image; JPEG 2000 may be without loss, and says so."""
+def test_lossy_compression_is_recognised(study, syntax, stated, is_lossy):
+    """By the header or the transfer syntax of any image; JPEG 2000 can be lossless, if the header says so."""
     folder, identity = study
     path = next((folder / "4").iterdir())
     images = {path: pydicom.dcmread(path)}
@@ -119,7 +119,7 @@ def test_images_that_were_compressed_with_loss_are_known(study, syntax, stated, 
         image["PixelData"].is_undefined_length = syntax.is_encapsulated
         image.save_as(path, enforce_file_format=True)
     single, multiple = read_study(folder)[3], read_study(folder)[5]
-    assert [one.is_lossy for one in (single, multiple, read_study(folder)[1])] == [is_lossy, is_lossy, False]
+    assert [entry.is_lossy for entry in (single, multiple, read_study(folder)[1])] == [is_lossy, is_lossy, False]
 
 
 def test_a_deflated_file_is_refused_before_it_fills_the_memory(study, monkeypatch):
@@ -166,16 +166,16 @@ def test_several_patients_or_studies_are_refused(study, tmp_path):
     assert refusal(read_study, tmp_path / "no id") == ONE_PATIENT
 
 
-def test_a_folder_without_dicom_and_a_missing_one_are_refused(tmp_path):
+def test_a_folder_without_dicom_and_a_missing_folder_are_refused(tmp_path):
     (tmp_path / "a.txt").write_text(NAME)
-    assert refusal(read_study, tmp_path) == "--input: contains no DICOM file; expected those of a study"
+    assert refusal(read_study, tmp_path) == "--input: contains no DICOM files; expected the files of a study"
     message = refusal(read_study, tmp_path / IDENTIFIER)
     assert message == "--input: no such folder; expected a folder with DICOM files"
 
 
 @pytest.mark.parametrize(("name", "content"), [("IM0001", b""), ("a.DCM", b"SENTINEL"), ("1.2.34", bytes(200))])
 def test_files_of_an_interrupted_export_are_reported(study, name, content):
-    """If it were ignored, the last slice of a series could be missing unnoticed."""
+    """If such a file were ignored, a series could lack its last slice unnoticed."""
     (study[0] / name).write_bytes(content)
     assert refusal(read_study, study[0]).startswith("--input: contains a DICOM file that is empty or damaged")
 

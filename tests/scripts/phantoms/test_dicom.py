@@ -25,7 +25,7 @@ def test_each_series_is_chosen_on_two_kinds_of_evidence(cohort):
     choice = choose_series(read_study(cohort / "dicom" / NAME), list(NUMBERS), {})
     assert {modality: series.number for modality, series in choice.series.items()} == NUMBERS
     assert choice.remarks == []
-    for words in ("its words say with agent", "its header names an agent", "scanned after the injection"):
+    for words in ("its name states contrast agent", "its header names an agent", "scanned after the injection"):
         assert words in choice.reasons["T1ce"]
 
 

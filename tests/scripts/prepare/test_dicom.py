@@ -59,7 +59,7 @@ def test_nothing_that_is_written_or_printed_names_the_patient(studies):
             header = nibabel.load(path).header
             assert not any(bytes(header[name]).strip(b"\0") for name in ("descrip", "intent_name", "db_name"))
     sources = record(studies.folder, "one")["sources"]
-    assert sources["T1"]["evidence"] == "T1 by its words"
+    assert sources["T1"]["evidence"] == "T1 by its name"
     assert sources["T1"]["series"].startswith("series 2 (UID ...")
     assert sources["FLAIR"].keys() == {"series", "images", "evidence", "sha256", "shape", "affine"}
 
