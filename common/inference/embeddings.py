@@ -27,7 +27,7 @@ class EmbeddingFile:
         output_dir: Folder of the file.
         settings: Settings of the run, which identify the network.
         existing: Treatment of an existing file: refuse or replace.
-        splits: Split of each subject; None omits "split".
+        splits: Split of each subject, "" if not stated; None omits "split".
 
     Raises:
         InputError: the file cannot be written, or exists and may not be replaced.
@@ -64,7 +64,7 @@ class EmbeddingFile:
             name: np.stack([self.vectors[subject][name] for subject in subjects]) for name in self.vectors[subjects[0]]
         }
         if self.splits is not None:
-            arrays["split"] = np.array([self.splits[subject] for subject in subjects])
+            arrays["split"] = np.array([self.splits.get(subject, "") for subject in subjects])
         settings = json.dumps(self.settings, sort_keys=True)
         with atomic_write(self.path) as temporary, temporary.open("wb") as file:
             np.savez(file, subject=np.array(subjects), settings=np.array(settings), **arrays)
