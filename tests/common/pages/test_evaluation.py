@@ -4,6 +4,7 @@ import base64
 import re
 import statistics
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -190,6 +191,12 @@ def test_worst_median_and_best(means, expected):
     assert {case.rank: case.name for case in choose(scored(*means))} == expected
     many = choose(scored(*np.linspace(0, 1, 11)))
     assert len({case.name for case in many}) == len(many) == 9, "no case twice"
+
+
+def test_the_highest_value_is_the_worst_where_less_is_better():
+    figures = (ATLAS.figures[0]._replace(more_is_better=False),)
+    details = scored(0.5, 0.2, 0.9)._replace(protocol=replace(ATLAS, figures=figures))
+    assert [case.name for case in choose(details)] == ["c", "a", "b"]
 
 
 def pictures(html):
