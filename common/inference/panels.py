@@ -13,12 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 AXES = {"axial": (1, 0), "coronal": (2, 0), "sagittal": (2, 1)}  # axes of the volume along rows and columns of a slice
 PLANES = tuple(AXES)
 GREYS = 64  # grey levels; pictures are a third smaller than with 256
-
-SIDES = {  # pixels of the letters, a line for each row
-    "R": ("1110", "1001", "1110", "1010", "1001"),
-    "L": ("1000", "1000", "1000", "1000", "1111"),
-}
-LETTERS = 224  # grey level of the letters
+LETTERS = 224  # grey level of R and L
 
 Outlines = Mapping[str, NDArray[np.bool_]]  # masks [x, y, z] by colour, #rrggbb
 
@@ -82,19 +77,19 @@ def panel(
     for colour, mask in (outlines or {}).items():
         inside = cut(mask.astype(np.uint8), Image.Resampling.NEAREST) > 0
         picture[_outline(inside)] = list(bytes.fromhex(colour[1:]))
-    if edge is not None and plane != "sagittal":
-        _mark_sides(picture, max(1, edge // 80))
-    return picture
+    return picture if edge is None or plane == "sagittal" else _with_sides(picture, max(8, edge // 11))
 
 
-def _mark_sides(picture: NDArray[np.uint8], size: int) -> None:
-    """Draw R and L in the upper corners; each pixel of a letter is `size` pixels wide."""
-    for side, rows in SIDES.items():
-        letter = np.kron([[*map(int, row)] for row in rows], np.ones((size, size), int)) > 0
-        height, width = letter.shape
-        start = 2 * size if side == "R" else picture.shape[1] - width - 2 * size
-        if 2 * size + height <= len(picture) and start >= 0:
-            picture[2 * size : 2 * size + height, start : start + width][letter] = LETTERS
+def _with_sides(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Return an RGB picture with R and L in the upper corners, in a font of `size` pixels."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    image, font, margin = Image.fromarray(picture), ImageFont.load_default(size), size // 4
+    draw = ImageDraw.Draw(image)
+    draw.fontmode = "1"  # no greys, which would cost a palette's colours
+    draw.text((margin, margin), "R", (LETTERS,) * 3, font, anchor="lt")
+    draw.text((picture.shape[1] - margin, margin), "L", (LETTERS,) * 3, font, anchor="rt")
+    return np.array(image)
 
 
 def _outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
