@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..components import box_of
 
 Spacing = tuple[float, float, float]
+SHARE = 0.95  # of the surface area, for the percentile
 
 
 class Surface(NamedTuple):
@@ -51,18 +52,16 @@ def _areas(spacing: Spacing) -> NDArray[np.float64]:
     return np.linalg.norm(normals * [y * z, x * z, x * y], axis=-1).sum(axis=1)
 
 
-def percentile_distance(first: Surface, second: Surface, spacing: Spacing, percent: float = 95) -> float:
-    """Return the robust Hausdorff distance in mm: the larger percentile of the two directions.
+def percentile_distance(first: Surface, second: Surface, spacing: Spacing) -> float:
+    """Return the robust Hausdorff distance in mm: the larger 95th percentile of the two directions.
 
-    A percentile is the smallest distance that covers at least that share of the surface area. The distance is infinite
-    if only one surface is empty, 0 if both are.
+    The percentile is the smallest distance that covers at least 95 % of the surface area. The distance is infinite if
+    only one surface is empty, 0 if both are.
     """
-    if not len(first.places) and not len(second.places):
-        return 0.0
     if not len(first.places) or not len(second.places):
-        return float("inf")
+        return 0.0 if len(first.places) == len(second.places) else float("inf")
     forward, backward = _distances(first, second, spacing), _distances(second, first, spacing)
-    return max(_percentile(forward, first.areas, percent), _percentile(backward, second.areas, percent))
+    return max(_percentile(forward, first.areas), _percentile(backward, second.areas))
 
 
 def _distances(source: Surface, target: Surface, spacing: Spacing) -> NDArray[np.float64]:
@@ -82,8 +81,8 @@ def _distances(source: Surface, target: Surface, spacing: Spacing) -> NDArray[np
     return distances
 
 
-def _percentile(distances: NDArray[np.float64], areas: NDArray[np.float64], percent: float) -> float:
+def _percentile(distances: NDArray[np.float64], areas: NDArray[np.float64]) -> float:
     order = np.lexsort((areas, distances))
     sizes = areas[order]
-    index = int(np.searchsorted(np.cumsum(sizes) / sizes.sum(), percent / 100))
+    index = int(np.searchsorted(np.cumsum(sizes) / sizes.sum(), SHARE))
     return float(distances[order][min(index, len(order) - 1)])
