@@ -174,10 +174,7 @@ def to_image(volume: Volume) -> sitk.Image:
 def to_transform(matrix: NDArray[np.float64]) -> sitk.AffineTransform:
     """Convert a matrix [4, 4] between points in RAS+, mm, to a SimpleITK transform."""
     lps = FLIP @ matrix @ FLIP
-    transform = sitk.AffineTransform(3)
-    transform.SetMatrix(lps[:3, :3].ravel().tolist())
-    transform.SetTranslation(lps[:3, 3].tolist())
-    return transform
+    return sitk.AffineTransform(lps[:3, :3].ravel().tolist(), lps[:3, 3].tolist())
 
 
 def matrix_of(transform: Callable[[tuple[float, float, float]], Sequence[float]]) -> NDArray[np.float64]:
