@@ -19,7 +19,7 @@ def resample(volume: Volume, grid: Grid, matrix: NDArray[np.float64] | None = No
     image = sitk.Resample(
         sitk.GetImageFromArray(np.ascontiguousarray(volume.array.T, np.float32)),
         sitk.Image([int(size) for size in grid.shape], sitk.sitkUInt8),
-        sitk.AffineTransform(onto[:3, :3].ravel().tolist(), onto[:3, 3].tolist()),  # in voxels; ITK images have no shear
+        sitk.AffineTransform(onto[:3, :3].ravel().tolist(), onto[:3, 3].tolist()),  # in voxels: ITK images lack shear
         sitk.sitkLinear,
         0.0,
     )
