@@ -25,10 +25,10 @@ def figure_of(
     inches: float = 1.7,
     sides: Collection[str] = (),
 ) -> Figure:
-    """Lay out panels in labelled rows.
+    """Return a figure with panels in labelled rows.
 
-    `rows` maps labels to panels, `legend` maps names to colours, `inches` is the edge of a panel, and `sides` holds the
-    labels of the rows with an R and an L in the upper corners.
+    `rows` maps labels to panels, `titles` are those of the columns, and `legend` maps names to colours. `inches` is the
+    edge of a panel. Rows whose label is in `sides` get R and L in the upper corners of their panels.
     """
     columns = max(map(len, rows.values()))
     size = (inches * columns, inches * len(rows) + 0.6)
@@ -58,14 +58,17 @@ def draw_inpainting(
 ) -> dict[str, Figure]:
     """Draw corrupted input, reconstruction and clean crop of the first views in a batch, in the middle axial slice.
 
-    Each modality of a view is a row; fewer views are drawn if they need more than six rows. Each prediction with the
-    image's shape, such as that of `common.ssl.Reconstruction`, is a column; without one, nothing is drawn.
+    Each modality of a view is a row; a figure has at most six rows, or the modalities of a single view. Each prediction
+    with the image's shape, such as that of `common.ssl.Reconstruction`, is a column.
 
     Args:
         output: Output of an engine that runs a `common.ssl.SSLHead`.
         batch: Unused; `common.training.Pictures` passes it.
         modalities: Names of the input channels.
         samples: Largest number of views.
+
+    Returns:
+        The figure by its name, "inpainting"; empty without a prediction of the image's shape.
     """
     restored = {name: volume for name, volume in output["pred"].items() if volume.shape == output["image"].shape}
     if not restored:
@@ -102,6 +105,9 @@ def draw_segmentations(
         modalities: Names of the input channels; the first two present in the case are drawn.
         convention: Label convention of the regions.
         name: Name of the figure; None: that of the subject.
+
+    Returns:
+        The figures by name.
     """
     return {
         name or item["subject"]: _draw_case(output, modalities, convention, item["subject"])

@@ -31,8 +31,8 @@ LESIONS = ("case", "region", "lesion", "kind", "volume_mm3", "scored", "found", 
 class CaseFiles(NamedTuple):
     """The files of a case; a missing prediction (None) counts as empty.
 
-    `images` pairs modalities with files; `missing` are the modalities that the network did not get. `part` names the
-    case's part of a pooled evaluation, such as the fold.
+    `images` pairs modalities with files; `missing` lists the modalities missing from the network's input. `part` is the
+    part of a pooled evaluation that has the case, such as the fold.
     """
 
     name: str
@@ -46,7 +46,7 @@ class CaseFiles(NamedTuple):
 class Details(NamedTuple):
     """All data of an evaluation page except voxels.
 
-    `name` is the title of the page; `files` have the order of `scores`; `made` is the record of `common.made.made_by`.
+    `name` is the title of the page; `files` and `scores` have the same order; `made` comes from `common.made.made_by`.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Details(NamedTuple):
 
     @property
     def without(self) -> Counter[str]:
-        """Number of cases by the modalities that the network did not get, such as "T2, FLAIR"."""
+        """Number of cases by missing modalities, such as "T2, FLAIR"; complete cases are left out."""
         return Counter(", ".join(case.missing) for case in self.files if case.missing)
 
     @property

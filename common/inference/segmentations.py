@@ -123,7 +123,7 @@ def _rows(table: Path) -> dict[tuple[str, str], tuple[str, str]]:
 class Volumes:
     """Write OUTPUT_DIR/volumes.csv (subject, region, volume_ml, voxels), again after each case.
 
-    Earlier rows stay; with `results`, rows of subjects that are in `cases` or not in `results` are removed.
+    Earlier rows stay. With `results`, a run first removes the rows of its `cases` and rows that `results` lacks.
 
     Args:
         output_dir: Folder of the table.

@@ -18,7 +18,7 @@ LIMITS = {  # lowest and highest acceptable values; sources in docs/explanation/
     "reference": {"coverage": (0.98, 1.0), "information": (0.02, 1.0)},
     "modality": {"coverage": (0.98, 1.0), "information": (0.05, 1.0)},
 }
-TURNED = 0.03  # information of the reference below which a bad overlap tells of a header turned against the data
+TURNED = 0.03  # limit of the reference's information; below it, a bad overlap indicates a turned header
 
 
 @dataclass(frozen=True)

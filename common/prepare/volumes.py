@@ -24,7 +24,7 @@ EDGES = (0.2, 10.0)  # mm; range of accepted voxel edges
 NARROWEST, WIDEST = 50.0, 1000.0  # mm; smallest and largest accepted field of view along an axis
 SCALES = (0.2, 5.0)  # range of accepted scales of a transform; adult heads differ by a factor below 2
 FEWEST = 4  # least number of voxels along an axis
-FILLED = 0.25  # the head's first and last slice exceed this fraction of the fullest slice's non-background voxels
+FILLED = 0.25  # the head's end slices have more than this fraction of the fullest slice's non-background voxels
 # mm; steps for rounding affines in a frame, coarser than in headers. Powers of two, because steps of 1e-5 leave common
 # edges, such as 220 mm / 256, halfway between two steps, where a header's rounding decides
 FINEST = 2.0 ** np.array([-17, -17, -17, -10])

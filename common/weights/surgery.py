@@ -169,7 +169,7 @@ def _differ_only_in(axis: int, *tensors: torch.Tensor) -> bool:
 
 
 def _refuse_other_encoder(report: Report, metadata: Mapping[str, Any]) -> None:
-    """Refuse an encoder that fits only in part; only the additional blocks of version 2 may all be missing."""
+    """Refuse an encoder that fits only in part; additional blocks of version 2 may be missing, but only together."""
     size = metadata.get("model_size", "unknown")
     loaded = [*report.matched, *report.changed, *report.unexpected]
     is_first_version = not any(VERSION_2.match(name) for name in loaded)
