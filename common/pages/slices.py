@@ -72,12 +72,10 @@ def page_of(files: CaseFiles, details: Details) -> str:
     codes, regions_of_code = _codes(scene.masks, regions_of(details.convention))
     largest = next((mask for mask in scene.masks["reference"].values() if mask.any()), scene.union)
     volumes, modalities = {}, []
-    for count, (name, voxels) in enumerate(scene.images.items()):
+    images = scene.images or {"no image": np.zeros(scene.shape, np.float32)}
+    for count, (name, voxels) in enumerate(images.items()):
         volumes[f"image-{count}"], levels = _bytes_of(voxels, scene.affine)
         modalities.append({"name": name, **levels})
-    if not modalities:
-        volumes["image-0"] = _nifti(np.zeros(scene.shape, np.uint8), scene.affine)
-        modalities.append({"name": "no image", "window": [0.0, 1.0], "range": [0.0, 1.0]})
     volumes |= {f"layer-{count}": _nifti(voxels, scene.affine) for count, voxels in enumerate(codes)}
     (library, digest), script = _niivue(), (HERE / "slices.js").read_text(encoding="utf-8")
     return render(

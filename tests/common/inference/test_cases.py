@@ -66,11 +66,6 @@ def test_words_of_a_name(tmp_path, names, modalities, expected):
     assert found(tmp_path, modalities) == {subject: [files[name] for name in of] for subject, of in expected.items()}
 
 
-def test_a_name_may_be_a_modality_alone(tmp_path):
-    files = [scan(tmp_path / name / "T1.nii.gz") for name in ("S1", "S2")]
-    assert found(tmp_path, ["T1"]) == {"S1": [files[0]], "S2": [files[1]]}
-
-
 @pytest.mark.parametrize(
     ("names", "message"),
     [
