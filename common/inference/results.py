@@ -152,7 +152,7 @@ def _rows_of_metrics(details: Details) -> Iterable[Sequence[Any]]:
     for case, scores in details.scores.items():
         for region in details.regions:
             for metric, unit in details.protocol.units.items():
-                yield case, region, metric, repr(float(scores[region].values[metric])), unit
+                yield case, region, metric, scores[region].values[metric], unit
 
 
 def _rows_of_lesions(details: Details) -> Iterable[Sequence[Any]]:
@@ -160,9 +160,8 @@ def _rows_of_lesions(details: Details) -> Iterable[Sequence[Any]]:
         for region in details.regions:
             for count, lesion in enumerate(scores[region].lesions, 1):
                 kind = "reference" if lesion.is_reference else "false"
-                figures = (repr(float(value)) if math.isfinite(value) else "" for value in (lesion.dice, lesion.hd95))
                 flags = (int(lesion.is_scored), int(lesion.is_found))
-                yield case, region, count, kind, repr(float(lesion.volume)), *flags, *figures, *lesion.centre
+                yield case, region, count, kind, lesion.volume, *flags, lesion.dice, _finite(lesion.hd95), *lesion.centre
 
 
 def _cases(folder: Path, details: Details) -> dict[str, Any]:
@@ -186,18 +185,13 @@ def _cases(folder: Path, details: Details) -> dict[str, Any]:
 
 
 def _scores(scores: Scores) -> dict[str, Any]:
-    """Return the scores of a region for cases.json."""
-    return {
-        "values": {name: float(value) for name, value in scores.values.items()},
-        "volumes_mm3": list(map(float, scores.volumes)),
-        "lesions": [*map(_lesion, scores.lesions)],
-    }
+    """Return the scores of a region for cases.json; an infinite HD95 becomes null."""
+    lesions = [asdict(lesion) | {"hd95": _finite(lesion.hd95)} for lesion in scores.lesions]
+    return {"values": dict(scores.values), "volumes_mm3": scores.volumes, "lesions": lesions}
 
 
-def _lesion(lesion: Lesion) -> dict[str, Any]:
-    """Return a lesion for cases.json; an infinite HD95 becomes null."""
-    plain = {"volume": float(lesion.volume), "centre": list(map(int, lesion.centre)), "dice": float(lesion.dice)}
-    return asdict(lesion) | plain | {"hd95": float(lesion.hd95) if math.isfinite(lesion.hd95) else None}
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _path(folder: Path, file: Path | None) -> str | None:
