@@ -161,7 +161,8 @@ def _rows_of_lesions(details: Details) -> Iterable[Sequence[Any]]:
             for count, lesion in enumerate(scores[region].lesions, 1):
                 kind = "reference" if lesion.is_reference else "false"
                 flags = (int(lesion.is_scored), int(lesion.is_found))
-                yield case, region, count, kind, lesion.volume, *flags, lesion.dice, _finite(lesion.hd95), *lesion.centre
+                measures = (lesion.volume, *flags, lesion.dice, _finite(lesion.hd95))
+                yield case, region, count, kind, *measures, *lesion.centre
 
 
 def _cases(folder: Path, details: Details) -> dict[str, Any]:

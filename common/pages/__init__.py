@@ -2,4 +2,4 @@
 
 from .. import lazy
 
-__getattr__, __dir__ = lazy(__name__, {"evaluation": "write_pages", "handlers": "EvaluationFiles Publish"})
+__getattr__, __dir__ = lazy(__name__, {"evaluation": "write_pages", "handlers": "EvaluationFiles"})
