@@ -16,7 +16,7 @@ from ..data.scan_checks import check_headers
 from ..errors import ArgumentError, InputError, show
 from ..files import expand_home, why_no_folder
 from ..made import Results
-from .segmentations import files_of, measured_in, whole
+from .segmentations import complete, files_of, measured_in
 
 
 def find_cases(
@@ -62,7 +62,7 @@ def find_cases(
         return cases
     files = {case["subject"]: files_of(case["subject"], results.folder, probabilities) for case in cases}
     _check_no_overwrite(cases, files)  # `check_results` does not see the scans of skipped cases
-    done = whole(files)
+    done = complete(files)
     return [
         case for case in cases if case["subject"] not in done or not results.is_current(case["subject"], case["image"])
     ]
@@ -71,7 +71,7 @@ def find_cases(
 def check_results(
     cases: Sequence[Mapping[str, Any]], results: Results, existing: str = "refuse", probabilities: bool = False
 ) -> None:
-    """Check, before inference, that its results may be written.
+    """Check that the results of inference may be written.
 
     Args:
         cases: Cases of the dataset.
@@ -140,7 +140,7 @@ def _cases_in(
 def check_missing(
     cases: Sequence[Mapping[str, Any]], modalities: Sequence[str], checkpoint: str | Path | Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Check that a network works without the modalities that the cases lack; print how many cases lack them.
+    """Check that a network works without the cases' missing modalities; print the number of cases for each.
 
     The network must have been trained with `modality_dropout`, or on some subjects without these modalities.
 

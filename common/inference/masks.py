@@ -59,7 +59,7 @@ def scored_masks(files: CaseFiles, details: Details) -> CaseMasks:
 
 
 def _read(path: Path, convention: str, may_fill: bool = False) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Read a label map [x, y, z], with aliases of labels replaced, and its affine."""
+    """Read a label map [x, y, z] and its affine; replace aliases of labels."""
     file, conventions = str(path), alike(convention)
     scan, voxels = read_scan(file)
     counts, _ = label_counts(voxels)

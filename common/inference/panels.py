@@ -19,14 +19,14 @@ Outlines = Mapping[str, NDArray[np.bool_]]  # masks [x, y, z] by colour, #rrggbb
 
 
 def window_of(volume: NDArray[Any]) -> tuple[float, float]:
-    """Return the values drawn black and white: percentiles 0.5 and 99.8 of the finite non-zero voxels; else 0 and 1."""
+    """Return the values drawn black and white: percentiles 0.5 and 99.8 of finite non-zero voxels, or 0 and 1."""
     voxels = volume[np.isfinite(volume) & (volume != 0)]
     low, high = np.percentile(voxels, (0.5, 99.8)) if voxels.size else (0.0, 1.0)
     return float(low), float(max(high, low + 1e-6))
 
 
 def grey_levels(volume: NDArray[Any], like: NDArray[Any] | None = None) -> NDArray[np.uint8]:
-    """Scale voxels to 0 to 255 by `window_of(like)` (default: the volume itself); 0 and non-finite voxels are black."""
+    """Return grey levels, 0 to 255, by `window_of(like)` (default: the volume); 0 and non-finite voxels are black."""
     low, high = window_of(volume if like is None else like)
     shown = np.where(np.isfinite(volume) & (volume != 0), volume, low)
     return np.asarray(np.clip((shown - low) / (high - low), 0, 1) * 255, dtype=np.uint8)

@@ -62,7 +62,7 @@ class Predictor(SupervisedEvaluator):
 
 
 class _Attempts:
-    """The batches of a loader, with the exception in place of each unreadable batch."""
+    """Yield each batch of a loader, or the exception that reading it raised."""
 
     def __init__(self, loader: Any) -> None:
         self.loader = loader

@@ -70,7 +70,7 @@ def finish(folder: str | Path) -> None:
 
 
 def final_folder(folder: str | Path) -> Path:
-    """Return the folder in which a folder from `begin` will be published; return any other folder unchanged."""
+    """Return the final folder of a folder from `begin`; return any other folder unchanged."""
     folder = Path(folder)
     return folder.parent if folder.name == UNFINISHED else folder
 

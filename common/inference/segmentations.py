@@ -37,7 +37,7 @@ def files_of(subject: str, output_dir: str | Path, probabilities: bool = False) 
     return [label, Path(output_dir) / "probabilities" / name] if probabilities else [label]
 
 
-def whole(files: Mapping[str, Sequence[Path]]) -> set[str]:
+def complete(files: Mapping[str, Sequence[Path]]) -> set[str]:
     """Return the subjects with complete results: all files exist and can be read to the end; print damaged files."""
     candidates = [subject for subject in files if all(path.exists() for path in files[subject])]
     with ThreadPoolExecutor() as pool:

@@ -117,7 +117,7 @@ class Protocol:
 
 
 def figures(scores: Sequence[Scores], protocol: Protocol) -> dict[str, list[float]]:
-    """Return a region's values in all cases by figure; after `dice` comes `PRESENT`, for the cases with the region."""
+    """Return a region's values in all cases, by figure; `PRESENT`, over the cases with the region, follows `dice`."""
     values = {}
     for name in protocol.units:
         values[name] = [measured.values[name] for measured in scores]

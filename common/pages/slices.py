@@ -34,7 +34,7 @@ Masks = Mapping[str, NDArray[np.bool_]]  # [x, y, z] by region
 
 
 def link_of(name: str) -> str:
-    """Return the link from a page in the results folder to a case's page; append `#X,Y,Z` to start at a voxel.
+    """Return the link to a case's page, relative to the results folder; append `#X,Y,Z` to start at a voxel.
 
     Example:
         >>> link_of("P 1")
@@ -110,7 +110,7 @@ def page_of(files: CaseFiles, details: Details) -> str:
 def _codes(
     layers: Mapping[str, Masks], labels: Mapping[str, frozenset[int]]
 ) -> tuple[list[NDArray[np.uint8]], list[list[str]]]:
-    """Return the code of each voxel's innermost region, for each layer, and the regions of each code, outermost first.
+    """Return, for each layer, the code of each voxel's innermost region; and the regions of each code, outermost first.
 
     Code 0 has no region. Overlapping regions are nested, so the innermost region determines the rest.
     """

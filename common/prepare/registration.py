@@ -67,7 +67,7 @@ def coarse_grid(fixed: Volume, mask: NDArray[np.bool_], edge: float = EDGE) -> t
 def _by_ants(
     fixed: Volume, moving: Volume, dof: int, start: Matrix, mask: NDArray[np.bool_] | None = None, **levels: Any
 ) -> Matrix:
-    """Return ANTs' result from a start, or the start if ANTs fails, for example because the scans do not overlap.
+    """Return the matrix that ANTs reaches from a start; the start itself if ANTs fails, as for scans without overlap.
 
     The start goes into the moving scan's header. Smoothing is in mm, because with smoothing in voxels, ANTs moved away
     from good starts on slices of 3 mm.
@@ -118,7 +118,7 @@ def _image(volume: Volume) -> Any:
 
 
 def between_centres(fixed: Volume, fixed_mask: NDArray[np.bool_], moving: Volume, mask: NDArray[np.bool_]) -> Matrix:
-    """Return a starting matrix for registration: a translation from the fixed to the moving mask's centre."""
+    """Return a start for registration: the translation from the fixed mask's centre to the moving mask's centre."""
     start = np.eye(4)
     start[:3, 3] = apply_affine(moving.affine, center_of_mass(mask))
     start[:3, 3] -= apply_affine(fixed.affine, center_of_mass(fixed_mask))

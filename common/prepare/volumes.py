@@ -178,7 +178,7 @@ def to_transform(matrix: NDArray[np.float64]) -> sitk.AffineTransform:
 
 
 def matrix_of(transform: Callable[[tuple[float, float, float]], Sequence[float]]) -> NDArray[np.float64]:
-    """Return the matrix [4, 4] between points in RAS+, mm, of an affine transform of points in LPS+."""
+    """Convert an affine transform of points in LPS+ to a matrix [4, 4] between points in RAS+, mm."""
     start = np.array(transform((0.0, 0.0, 0.0)))
     linear = np.column_stack([np.array(transform(unit)) - start for unit in UNITS])
     return np.asarray(FLIP @ from_matvec(linear, start) @ FLIP)

@@ -124,7 +124,7 @@ def settings_of(checkpoint: str | Path | Sequence[str]) -> dict[str, Any]:
 
 
 def measured_of(checkpoint: str | Path | Sequence[str]) -> list[dict[str, Any]]:
-    """Return the ranges of the measurements in `FIGURES` over the training scans, for each checkpoint with such ranges.
+    """Return the ranges of `FIGURES` over the training scans, for each checkpoint that states them.
 
     If training resampled the scans, `spacing` is the spacing after resampling.
 

@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 
 from common.data.transforms import LoadScand
 from common.errors import InputError
-from common.inference.segmentations import SaveVolumed, Volumes, files_of, measured_in, whole, write_label_tables
+from common.inference.segmentations import SaveVolumed, Volumes, complete, files_of, measured_in, write_label_tables
 from common.made import Results, read
 from tests.damaged_scans import cut
 
@@ -180,11 +180,11 @@ def test_the_files_of_a_subject_are_whole(tmp_path, capsys):
     for name in ("measured.nii.gz", "both.nii.gz", "probabilities/both.nii.gz"):
         scan(tmp_path / name)
     subjects = ("measured", "both", "nothing")
-    assert whole({subject: files_of(subject, tmp_path) for subject in subjects}) == {"measured", "both"}
-    assert whole({subject: files_of(subject, tmp_path, True) for subject in subjects}) == {"both"}
+    assert complete({subject: files_of(subject, tmp_path) for subject in subjects}) == {"measured", "both"}
+    assert complete({subject: files_of(subject, tmp_path, True) for subject in subjects}) == {"both"}
     assert capsys.readouterr().out == ""
     cut(tmp_path / "measured.nii.gz", 0.9)
-    assert whole({subject: files_of(subject, tmp_path) for subject in subjects}) == {"both"}
+    assert complete({subject: files_of(subject, tmp_path) for subject in subjects}) == {"both"}
     assert re.match(
         rf"damaged result, to be replaced: {re.escape(str(tmp_path))}/measured.nii.gz: .*", capsys.readouterr().out
     )

@@ -15,7 +15,7 @@ def assert_is_the_oracles(mask, spacing):
     """Compare positions and areas; the oracle pads the volume by a voxel and puts an element at its last voxel."""
     expected, areas = oracle.elements(mask, oracle.create_table_neighbour_code_to_surface_area(spacing))
     surface = surface_of(mask, spacing)
-    assert surface.places.tolist() == (np.argwhere(expected) - 1).tolist()
+    assert surface.positions.tolist() == (np.argwhere(expected) - 1).tolist()
     np.testing.assert_allclose(surface.areas, areas[expected], rtol=1e-12)
     assert (surface.areas > 0).all()
 
@@ -33,7 +33,7 @@ def test_surface_of_masks_and_views_that_reach_the_edge_or_do_not():
     for view in (ragged[::2, 1:, ::-1], ragged.T, np.asfortranarray(ragged)):
         assert_is_the_oracles(view, FLAT)
     moved = surface_of(ragged, FLAT, origin=(3, 0, 7))
-    np.testing.assert_array_equal(moved.places, surface_of(ragged, FLAT).places + np.array([3, 0, 7]))
+    np.testing.assert_array_equal(moved.positions, surface_of(ragged, FLAT).positions + np.array([3, 0, 7]))
 
 
 def test_the_smallest_box_that_holds_a_mask():
