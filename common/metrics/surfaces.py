@@ -84,5 +84,4 @@ def _distances(source: Surface, target: Surface, spacing: Spacing) -> NDArray[np
 def _percentile(distances: NDArray[np.float64], areas: NDArray[np.float64]) -> float:
     order = np.lexsort((areas, distances))
     sizes = areas[order]
-    index = int(np.searchsorted(np.cumsum(sizes) / sizes.sum(), SHARE))
-    return float(distances[order][min(index, len(order) - 1)])
+    return float(distances[order][np.searchsorted(np.cumsum(sizes) / sizes.sum(), SHARE)])

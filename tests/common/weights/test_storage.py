@@ -268,7 +268,7 @@ def test_every_reader_takes_it_for_a_checkpoint_of_a_training(plain, tmp_path):
     assert weights.read(wrapped).metadata == STATED
 
 
-@pytest.mark.parametrize("reader", [weights.read, weights.settings_of, weights.measured_of, weights.metadata_of])
+@pytest.mark.parametrize("reader", [weights.read, weights.metadata_of])
 def test_a_record_of_another_file_is_refused(plain, tmp_path, reader):
     weights.write_plain({"a": torch.zeros(1)}, {}, tmp_path / "other.pt")
     (tmp_path / "other.pt").replace(plain)
