@@ -53,19 +53,16 @@ def figure_of(
         return figure
 
 
-def draw_inpainting(
-    output: Mapping[str, Any], batch: Any = None, *, modalities: Sequence[str], samples: int = 3
-) -> dict[str, Figure]:
+def draw_inpainting(output: Mapping[str, Any], batch: Any = None, *, modalities: Sequence[str]) -> dict[str, Figure]:
     """Draw corrupted input, reconstruction and clean crop of the first views in a batch, in the middle axial slice.
 
-    Each modality of a view is a row; a figure has at most six rows, or the modalities of a single view. Each prediction
-    with the image's shape, such as that of `common.ssl.Reconstruction`, is a column.
+    Each modality of a view is a row; a figure has at most three views and six rows, or the modalities of a single view.
+    Each prediction with the image's shape, such as that of `common.ssl.Reconstruction`, is a column.
 
     Args:
         output: Output of an engine that runs a `common.ssl.SSLHead`.
         batch: Unused; `common.training.Pictures` passes it.
         modalities: Names of the input channels.
-        samples: Largest number of views.
 
     Returns:
         The figure by its name, "inpainting"; empty without a prediction of the image's shape.
@@ -74,8 +71,8 @@ def draw_inpainting(
     if not restored:
         return {}
     columns = {"corrupted input": output["image"], **restored, "clean crop": output["label"]["clean"]}
-    samples = min(samples, max(1, 6 // len(modalities)))
-    volumes = [volume[:samples].detach().float().cpu().numpy() for volume in columns.values()]
+    views = min(3, max(1, 6 // len(modalities)))
+    volumes = [volume[:views].detach().float().cpu().numpy() for volume in columns.values()]
     clean = volumes[-1]
     rows = {
         f"crop {i + 1}, {name}": [
