@@ -50,9 +50,9 @@ def find_cases(
             `check_missing` or `CheckFilesd` handles.
 
     Raises:
-        InputError: the folder or datalist cannot be read; there is no case; or the results folder is the scans' folder,
-            or a subfolder with a file named like a scan (checked only for several modalities, because label maps are
-            named like scans of a single modality).
+        InputError: the folder or datalist cannot be read; there is no case; the results folder is the scans' folder, or
+            a subfolder with a file named like a scan (not checked for a single modality, because label maps are named
+            like its scans); or, with skip, a result would overwrite a scan.
     """
     if datalist is not None:
         cases = datalists.Datalist(datalist, root).load(split, modalities, must_exist=False, missing=missing)
