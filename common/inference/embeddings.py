@@ -49,7 +49,7 @@ class EmbeddingFile:
         engine.add_event_handler(Events.COMPLETED, self._write)
 
     def _gather(self, engine: Engine) -> None:
-        for output, item in zip(engine.state.output, engine.state.batch if engine.state.output else [], strict=True):
+        for output, item in zip(engine.state.output, engine.state.batch, strict=True):
             self.vectors[item["subject"]] = {name: value.cpu().numpy() for name, value in output["pred"].items()}
 
     def _write(self) -> None:

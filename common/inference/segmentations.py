@@ -161,12 +161,11 @@ class Volumes:
         results.begin(self.scans.keys())
 
     def __call__(self, engine: Engine) -> None:
-        outputs = engine.state.output
-        for output, item in zip(outputs, engine.state.batch if outputs else [], strict=True):
+        for output, item in zip(engine.state.output, engine.state.batch, strict=True):
             self.measured.append(item["subject"])
             self.measure(item["subject"], output["pred"], output["pred"].affine)
         self.write()
-        if self.results is not None and outputs:
+        if self.results is not None:
             self.results.add({item["subject"]: self.scans[item["subject"]] for item in engine.state.batch})
 
     def measure(self, subject: str, label: Any, affine: Any) -> None:

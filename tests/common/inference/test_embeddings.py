@@ -16,8 +16,10 @@ def run(cases, folder, levels=False):
 
     def step(engine, batch):
         subject, value = batch[0]["subject"], batch[0]["value"]
-        engine.state.output = [] if value is None else [{"pred": vectors(value), "subject": subject}]
-        return engine.state.output
+        if value is None:
+            engine.state.batch = []  # as `Predictor` does
+            return []
+        return [{"pred": vectors(value), "subject": subject}]
 
     def vectors(value):
         vector = torch.full((3,), float(value))
