@@ -31,7 +31,7 @@ def listed(path, subjects, modalities=("T1",)):
     return path
 
 
-def found(*arguments, **options):
+def scans_of(*arguments, **options):
     return {case["subject"]: case["image"] for case in find_cases(*arguments, **options)}
 
 
@@ -44,8 +44,8 @@ def test_a_folder_is_read_in_the_layouts_that_cohorts_have(tmp_path):
     files = {name: [scan(tmp_path / f"{name}{end}") for end in ends] for name, ends in names.items()}
     for other in ("a/P1_seg.nii.gz", "P2-mask.nii", "a/.P1_t1.nii.gz", "P9_other.nii.gz"):
         scan(tmp_path / other)
-    assert found(tmp_path, BRATS) == {"P1": files["a/P1"], "P2": files["P2"], "P.3": files["b/c/P.3"]}
-    assert found(tmp_path, ["T2", "FLAIR"])["P2"] == [files["P2"][3], files["P2"][0]]
+    assert scans_of(tmp_path, BRATS) == {"P1": files["a/P1"], "P2": files["P2"], "P.3": files["b/c/P.3"]}
+    assert scans_of(tmp_path, ["T2", "FLAIR"])["P2"] == [files["P2"][3], files["P2"][0]]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_folder_is_read_in_the_layouts_that_cohorts_have(tmp_path):
 )
 def test_words_of_a_name(tmp_path, names, modalities, expected):
     files = {name: scan(tmp_path / f"{name}.nii.gz") for name in names} | {"": ""}
-    assert found(tmp_path, modalities) == {subject: [files[name] for name in of] for subject, of in expected.items()}
+    assert scans_of(tmp_path, modalities) == {subject: [files[name] for name in of] for subject, of in expected.items()}
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_results_below_or_above_the_scans_are_no_scans(tmp_path, output):
     scan(root / "P1_T1w.nii.gz")
     scan(root / "out/P0.nii.gz")
     (root / "link").symlink_to("out")
-    subjects = found(root, ["T1"], results=results(root / output))
+    subjects = scans_of(root, ["T1"], results=results(root / output))
     assert sorted(subjects) == (["P0", "P1"] if output == ".." else ["P1"])
 
 

@@ -19,7 +19,6 @@ from common.inference.masks import masks_of
 from common.inference.panels import LETTERS
 from common.inference.results import CaseFiles, Details
 from common.metrics import Scores, protocol
-from common.metrics.measures import spacing_of
 from common.pages.charts import agreement_chart, scores_chart
 from common.pages.evaluation import PREDICTION, REFERENCE, choose
 from common.pages.evaluation import page_of as draw_page
@@ -66,8 +65,7 @@ def convention_of(rules):
 
 
 def scores_of(files, rules=ATLAS):
-    predictions, references, affine = masks_of(files, convention_of(rules))
-    return {region: rules.measure(predictions[region], references[region], spacing_of(affine)) for region in references}
+    return rules.score(*masks_of(files, convention_of(rules)))
 
 
 def page_of(cases, rules=ATLAS, name="ours"):

@@ -22,7 +22,6 @@ from PIL import Image
 from common.errors import InputError
 from common.inference.masks import masks_of
 from common.inference.results import CaseFiles, Details
-from common.metrics.measures import spacing_of
 from common.metrics.protocols import protocol
 from common.pages import slices
 from common.pages.slices import link_of, page_of, write_case
@@ -59,9 +58,7 @@ def case_of(folder, affine, seed=0, name="P 1"):
 
 
 def scores_of(files):
-    predictions, references, affine = masks_of(files, "brats2021")
-    rules = protocol("brats")
-    return {region: rules.measure(predictions[region], references[region], spacing_of(affine)) for region in references}
+    return protocol("brats").score(*masks_of(files, "brats2021"))
 
 
 def details_of(files, scores=None):
