@@ -71,15 +71,13 @@ def test_known_modalities_keep_their_filters_and_everything_else_stays(file, kno
     assert equal(state, trained, [name for name in trained if name not in (STEM, *OUTPUTS)])
     changed = 0 if known == [aliases.get(modality, modality) for modality in wanted] else 3
     assert report.counts() == {"matched": len(state) - changed, "changed": changed, "missing": 0, "unexpected": 0}
-    if changed:
-        names = f"{', '.join(known)} -> {', '.join(wanted)}"
-        assert set(report.changed) == {f"{name}: {names}" for name in (STEM, *OUTPUTS)}
+    assert set(report.changed) == ({STEM, *OUTPUTS} if changed else set())
     lines = report.lines()
     assert lines[0] == f"weights: {file}: {len(state) - changed} matched, {changed} changed, 0 missing, 0 unexpected"
     expected = [f"  alias      {modality} takes {source}'s filters" for modality, source in aliases.items()]
     assert lines[1 : 1 + len(aliases)] == expected
     assert [line for line in lines if line.startswith("  changed ")] == [
-        f"  changed    {line}" for line in report.changed
+        f"  changed    {name}: {', '.join(known)} -> {', '.join(wanted)}" for name in report.changed
     ]
 
 
@@ -113,9 +111,8 @@ def test_a_network_responds_to_known_modalities_as_before(file):
     image = torch.randn(1, 2, 32, 64, 32)
     with torch.no_grad():
         torch.testing.assert_close(network(spread(image, [2, 0], 4)), old(image), rtol=1e-4, atol=1e-4)
-    changed = {line.split(":")[0] for line in report.changed}
-    assert changed == {STEM, "encoder1.layer.conv1.conv.weight", "encoder1.layer.conv3.conv.weight"}
-    assert equal(network.state_dict(), old.state_dict(), old.state_dict().keys() - changed)
+    assert set(report.changed) == {STEM, "encoder1.layer.conv1.conv.weight", "encoder1.layer.conv3.conv.weight"}
+    assert equal(network.state_dict(), old.state_dict(), old.state_dict().keys() - set(report.changed))
     assert not report.missing
     assert not report.unexpected
 
@@ -235,7 +232,7 @@ def test_the_report_says_that_there_are_no_weights():
 def test_a_first_layer_of_a_baseline_keeps_the_filters_of_known_modalities(file, architecture, first):
     old, network = (segmentation_network(architecture, count, 1, "micro", (64, 64, 64)) for count in (2, 4))
     report = weights.initialise(network, saved(old, file, UKB), BRATS)
-    assert [line.split(":")[0] for line in report.changed] == [first]
+    assert report.changed == [first]
     assert report.missing == report.unexpected == []
     assert torch.equal(network.state_dict()[first][:, [2, 0]], old.state_dict()[first])
 
