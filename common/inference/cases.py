@@ -16,7 +16,7 @@ from ..data.scan_checks import check_headers
 from ..errors import ArgumentError, InputError, show
 from ..files import expand_home, why_no_folder
 from ..made import Results
-from .segmentations import files_of, measured_in, whole
+from .segmentations import complete, files_of, measured_in
 
 
 def find_cases(
@@ -39,8 +39,8 @@ def find_cases(
         modalities: Modalities of the network, in channel order.
         datalist: JSON file; None to search the folder.
         split: Split of the datalist.
-        results: Folder of the results, with their record; None skips the checks of earlier results.
-        existing: Treatment of subjects with results: refuse, skip (if complete and from the same scans) or replace.
+        results: Folder of the results, with their record; None: no folder.
+        existing: skip leaves out subjects with complete results from the same scans; refuse and replace keep them.
         probabilities: Whether probability maps count as results.
         missing: Modalities to leave out of every subject.
 
@@ -50,18 +50,19 @@ def find_cases(
             `check_missing` or `CheckFilesd` handles.
 
     Raises:
-        InputError: the folder or datalist cannot be read; there is no case; a result exists already or would overwrite
-            a scan; or the results folder holds results of different weights or settings, or a file named like a scan
-            (not checked for a single modality, because label maps are named like scans).
+        InputError: the folder or datalist cannot be read; there is no case; the results folder is the scans' folder, or
+            a subfolder with a file named like a scan (not checked for a single modality, because label maps are named
+            like its scans); or, with skip, a result would overwrite a scan.
     """
     if datalist is not None:
         cases = datalists.Datalist(datalist, root).load(split, modalities, must_exist=False, missing=missing)
     else:
         cases = _cases_in(root, modalities, None if results is None else results.folder, missing)
-    if results is None:
+    if results is None or existing != "skip":
         return cases
-    files = check_results(cases, results, existing, probabilities)
-    done = whole(files) if existing == "skip" else set()
+    files = {case["subject"]: files_of(case["subject"], results.folder, probabilities) for case in cases}
+    _check_no_overwrite(cases, files)  # `check_results` does not see the scans of skipped cases
+    done = complete(files)
     return [
         case for case in cases if case["subject"] not in done or not results.is_current(case["subject"], case["image"])
     ]
@@ -69,11 +70,18 @@ def find_cases(
 
 def check_results(
     cases: Sequence[Mapping[str, Any]], results: Results, existing: str = "refuse", probabilities: bool = False
-) -> dict[str, list[Path]]:
-    """Return the result files of each subject; raise an InputError if they must not be written.
+) -> None:
+    """Check that the results of inference may be written.
 
-    inference.yaml calls this again for the cases of its dataset, which `workflow.dataset_data` may have replaced.
-    Arguments and errors are those of `find_cases`; two cases of the same subject are an error, too.
+    Args:
+        cases: Cases of the dataset.
+        results: Folder of the results, with their record.
+        existing: Treatment of existing results: refuse raises an error; skip and replace overwrite them.
+        probabilities: Whether probability maps count as results.
+
+    Raises:
+        InputError: a result exists already or would overwrite a scan; the folder holds results of different weights or
+            settings; or two cases have the same subject.
     """
     files = {case["subject"]: files_of(case["subject"], results.folder, probabilities) for case in cases}
     if len(files) < len(cases):
@@ -84,7 +92,6 @@ def check_results(
     if existing == "refuse" and present:
         count = f"{len(present)} results exist" if len(present) > 1 else "1 result exists"
         raise InputError(f"{count} already, first {present[0]}; expected existing=skip or replace")
-    return files
 
 
 def _check_no_overwrite(cases: Sequence[Mapping[str, Any]], results: Mapping[str, Sequence[Path]]) -> None:
@@ -133,7 +140,7 @@ def _cases_in(
 def check_missing(
     cases: Sequence[Mapping[str, Any]], modalities: Sequence[str], checkpoint: str | Path | Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Check that a network works without the modalities that the cases lack; print how many cases lack them.
+    """Check that a network works without the cases' missing modalities; print the number of cases for each.
 
     The network must have been trained with `modality_dropout`, or on some subjects without these modalities.
 

@@ -16,8 +16,8 @@ from .segmentations import subjects_of
 class EmbeddingFile:
     """Collect the vectors of a run, and write `OUTPUT_DIR/embeddings.npz` atomically at its end.
 
-    The arrays are "subject" [N] (text, in alphabetical order), "embedding" [N, C], "settings" (JSON text), and
-    optionally "split" [N] (text) and "level_0" to "level_4" [N, C_l]. Vectors are float32. Nothing is pickled, so
+    The arrays are "subject" [N] (text, in alphabetical order), "split" [N] (text), "embedding" [N, C], "settings" (JSON
+    text) and, if the output has them, "level_0" to "level_4" [N, C_l]. Vectors are float32. Nothing is pickled, so
     `numpy.load` needs no options. A run without vectors writes no file.
 
     The engine's output is decollated: "pred" is the output of `EmbeddingInferer` without the first axis. The engine's
@@ -26,19 +26,15 @@ class EmbeddingFile:
     Args:
         output_dir: Folder of the file.
         settings: Settings of the run, which identify the network.
+        splits: Split of each subject; a subject without one gets "".
         existing: Treatment of an existing file: refuse or replace.
-        splits: Split of each subject; None omits "split".
 
     Raises:
         InputError: the file cannot be written, or exists and may not be replaced.
     """
 
     def __init__(
-        self,
-        output_dir: str,
-        settings: Mapping[str, Any],
-        existing: str = "refuse",
-        splits: Mapping[str, str] | None = None,
+        self, output_dir: str, settings: Mapping[str, Any], splits: Mapping[str, str], existing: str = "refuse"
     ) -> None:
         self.path, self.settings, self.splits = Path(output_dir) / "embeddings.npz", dict(settings), splits
         may_replace = choice("existing", existing, {"refuse": False, "replace": True})
@@ -53,7 +49,7 @@ class EmbeddingFile:
         engine.add_event_handler(Events.COMPLETED, self._write)
 
     def _gather(self, engine: Engine) -> None:
-        for output, item in zip(engine.state.output, engine.state.batch if engine.state.output else [], strict=True):
+        for output, item in zip(engine.state.output, engine.state.batch, strict=True):
             self.vectors[item["subject"]] = {name: value.cpu().numpy() for name, value in output["pred"].items()}
 
     def _write(self) -> None:
@@ -63,14 +59,13 @@ class EmbeddingFile:
         arrays: dict[str, Any] = {
             name: np.stack([self.vectors[subject][name] for subject in subjects]) for name in self.vectors[subjects[0]]
         }
-        if self.splits is not None:
-            arrays["split"] = np.array([self.splits[subject] for subject in subjects])
+        arrays["split"] = np.array([self.splits.get(subject, "") for subject in subjects])
         settings = json.dumps(self.settings, sort_keys=True)
         with atomic_write(self.path) as temporary, temporary.open("wb") as file:
             np.savez(file, subject=np.array(subjects), settings=np.array(settings), **arrays)
 
     def figures(self, engine: Engine) -> list[str]:
-        """Return one line, the number of subjects and the length of a vector; an empty list without vectors."""
+        """Return a line with the number of subjects and the vectors' length; no line without vectors."""
         if not self.vectors:
             return []
         values = len(next(iter(self.vectors.values()))["embedding"])

@@ -14,7 +14,7 @@ from ..errors import ArgumentError, show
 
 
 class Ensemble(nn.Module):
-    """Average the logits of several networks, each over all combinations of mirroring along the axes `flips` (0 to 2).
+    """Average the logits of several networks over all combinations of mirroring along the axes `flips` (0 to 2).
 
     Each network runs 2 ** len(flips) times.
     """

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.regions import aliases_of, alike, display_order, regions_of
-from ..data.scan_checks import grid_problem, label_counts, label_problem, raise_problem, read_scan, whole_labels
+from ..data.scan_checks import grid_problem, label_counts, label_problem, raise_problem, read_scan
 from ..errors import InputError
 from ..metrics.measures import spacing_of
 from .results import CaseFiles, Details
@@ -59,14 +59,12 @@ def scored_masks(files: CaseFiles, details: Details) -> CaseMasks:
 
 
 def _read(path: Path, convention: str, may_fill: bool = False) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Read a label map [x, y, z], with aliases of labels replaced, and its affine."""
+    """Read a label map [x, y, z] and its affine; replace aliases of labels."""
     file, conventions = str(path), alike(convention)
     scan, voxels = read_scan(file)
     counts, _ = label_counts(voxels)
     raise_problem(label_problem(file, counts, conventions, may_fill))
-    values = whole_labels(counts)
     labels = voxels if voxels.dtype == np.uint8 else np.rint(voxels).astype(np.uint8)
     for value, other in aliases_of(conventions).items():
-        if value in values:
-            labels = np.where(labels == value, np.uint8(other), labels)
+        labels = np.where(labels == value, np.uint8(other), labels)
     return labels, scan.affine

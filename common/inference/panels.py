@@ -13,25 +13,20 @@ from numpy.typing import ArrayLike, NDArray
 AXES = {"axial": (1, 0), "coronal": (2, 0), "sagittal": (2, 1)}  # axes of the volume along rows and columns of a slice
 PLANES = tuple(AXES)
 GREYS = 64  # grey levels; pictures are a third smaller than with 256
-
-SIDES = {  # pixels of the letters, a line for each row
-    "R": ("1110", "1001", "1110", "1010", "1001"),
-    "L": ("1000", "1000", "1000", "1000", "1111"),
-}
-LETTERS = 224  # grey level of the letters
+LETTERS = 224  # grey level of R and L
 
 Outlines = Mapping[str, NDArray[np.bool_]]  # masks [x, y, z] by colour, #rrggbb
 
 
 def window_of(volume: NDArray[Any]) -> tuple[float, float]:
-    """Return the values drawn black and white: percentiles 0.5 and 99.8 of the finite non-zero voxels, if any."""
+    """Return the values drawn black and white: percentiles 0.5 and 99.8 of finite non-zero voxels, or 0 and 1."""
     voxels = volume[np.isfinite(volume) & (volume != 0)]
     low, high = np.percentile(voxels, (0.5, 99.8)) if voxels.size else (0.0, 1.0)
     return float(low), float(max(high, low + 1e-6))
 
 
 def grey_levels(volume: NDArray[Any], like: NDArray[Any] | None = None) -> NDArray[np.uint8]:
-    """Scale voxels to 0..255, black to white as in `window_of(like)` (default: the volume); 0, NaN, inf are black."""
+    """Return grey levels, 0 to 255, by `window_of(like)` (default: the volume); 0 and non-finite voxels are black."""
     low, high = window_of(volume if like is None else like)
     shown = np.where(np.isfinite(volume) & (volume != 0), volume, low)
     return np.asarray(np.clip((shown - low) / (high - low), 0, 1) * 255, dtype=np.uint8)
@@ -82,19 +77,19 @@ def panel(
     for colour, mask in (outlines or {}).items():
         inside = cut(mask.astype(np.uint8), Image.Resampling.NEAREST) > 0
         picture[_outline(inside)] = list(bytes.fromhex(colour[1:]))
-    if edge is not None and plane != "sagittal":
-        _mark_sides(picture, max(1, edge // 80))
-    return picture
+    return picture if edge is None or plane == "sagittal" else _with_sides(picture, max(8, edge // 11))
 
 
-def _mark_sides(picture: NDArray[np.uint8], size: int) -> None:
-    """Draw R and L in the upper corners; each pixel of a letter is `size` pixels wide."""
-    for side, rows in SIDES.items():
-        letter = np.kron([[*map(int, row)] for row in rows], np.ones((size, size), int)) > 0
-        height, width = letter.shape
-        start = 2 * size if side == "R" else picture.shape[1] - width - 2 * size
-        if 2 * size + height <= len(picture) and start >= 0:
-            picture[2 * size : 2 * size + height, start : start + width][letter] = LETTERS
+def _with_sides(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Return an RGB picture with R and L in the upper corners, in a font of `size` pixels."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    image, font, margin = Image.fromarray(picture), ImageFont.load_default(size), size // 4
+    draw = ImageDraw.Draw(image)
+    draw.fontmode = "1"  # no greys, which would cost a palette's colours
+    draw.text((margin, margin), "R", (LETTERS,) * 3, font, anchor="lt")
+    draw.text((picture.shape[1] - margin, margin), "L", (LETTERS,) * 3, font, anchor="rt")
+    return np.array(image)
 
 
 def _outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -25,10 +25,10 @@ def figure_of(
     inches: float = 1.7,
     sides: Collection[str] = (),
 ) -> Figure:
-    """Lay out panels in labelled rows.
+    """Return a figure with panels in labelled rows.
 
-    `rows` maps labels to panels, `legend` maps names to colours, `inches` is the edge of a panel, and `sides` holds the
-    labels of the rows with an R and an L in the upper corners.
+    `rows` maps labels to panels, `titles` are those of the columns, and `legend` maps names to colours. `inches` is the
+    edge of a panel. Rows whose label is in `sides` get R and L in the upper corners of their panels.
     """
     columns = max(map(len, rows.values()))
     size = (inches * columns, inches * len(rows) + 0.6)
@@ -53,26 +53,26 @@ def figure_of(
         return figure
 
 
-def draw_inpainting(
-    output: Mapping[str, Any], batch: Any = None, *, modalities: Sequence[str], samples: int = 3
-) -> dict[str, Figure]:
+def draw_inpainting(output: Mapping[str, Any], batch: Any = None, *, modalities: Sequence[str]) -> dict[str, Figure]:
     """Draw corrupted input, reconstruction and clean crop of the first views in a batch, in the middle axial slice.
 
-    Each modality of a view is a row; fewer views are drawn if they need more than six rows. Each prediction with the
-    image's shape, such as that of `common.ssl.Reconstruction`, is a column; without one, nothing is drawn.
+    Each modality of a view is a row; a figure has at most three views and six rows, or the modalities of a single view.
+    Each prediction with the image's shape, such as that of `common.ssl.Reconstruction`, is a column.
 
     Args:
         output: Output of an engine that runs a `common.ssl.SSLHead`.
         batch: Unused; `common.training.Pictures` passes it.
         modalities: Names of the input channels.
-        samples: Largest number of views.
+
+    Returns:
+        The figure by its name, "inpainting"; empty without a prediction of the image's shape.
     """
     restored = {name: volume for name, volume in output["pred"].items() if volume.shape == output["image"].shape}
     if not restored:
         return {}
     columns = {"corrupted input": output["image"], **restored, "clean crop": output["label"]["clean"]}
-    samples = min(samples, max(1, 6 // len(modalities)))
-    volumes = [volume[:samples].detach().float().cpu().numpy() for volume in columns.values()]
+    views = min(3, max(1, 6 // len(modalities)))
+    volumes = [volume[:views].detach().float().cpu().numpy() for volume in columns.values()]
     clean = volumes[-1]
     rows = {
         f"crop {i + 1}, {name}": [
@@ -102,6 +102,9 @@ def draw_segmentations(
         modalities: Names of the input channels; the first two present in the case are drawn.
         convention: Label convention of the regions.
         name: Name of the figure; None: that of the subject.
+
+    Returns:
+        The figures by name.
     """
     return {
         name or item["subject"]: _draw_case(output, modalities, convention, item["subject"])

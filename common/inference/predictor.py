@@ -51,7 +51,7 @@ class Predictor(SupervisedEvaluator):
             raise error
         self.failures.append(subject + (explain_out_of_memory(error, self.options) or one_line(error)))
         show(f"failed: {self.failures[-1]}", error=True)
-        self.state.output = []  # otherwise handlers would reuse the output of the previous case
+        self.state.output = self.state.batch = []  # so that handlers see no case
         return []
 
     def finish(self) -> None:
@@ -62,7 +62,7 @@ class Predictor(SupervisedEvaluator):
 
 
 class _Attempts:
-    """The batches of a loader, with the exception in place of each unreadable batch."""
+    """Yield each batch of a loader, or the exception that reading it raised."""
 
     def __init__(self, loader: Any) -> None:
         self.loader = loader

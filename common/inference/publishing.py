@@ -7,8 +7,6 @@ Results are written to `.unfinished` and moved out at the end, summary.json last
 import atexit
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from ..files import check_no_link, move_aside, reporting_path_errors
@@ -71,25 +69,8 @@ def finish(folder: str | Path) -> None:
     release(folder)
 
 
-@contextmanager
-def publishing(folder: str | Path, name: str) -> Iterator[Path]:
-    """Context manager: yield a folder for results, and publish them in `folder` at the end of the block.
-
-    If the block fails, earlier results stay.
-    """
-    unfinished = Path(begin(folder, name))
-    try:
-        yield unfinished
-        finish(folder)
-    except BaseException:
-        _BEGUN.discard(unfinished)
-        shutil.rmtree(unfinished, ignore_errors=True)
-        release(folder)
-        raise
-
-
 def final_folder(folder: str | Path) -> Path:
-    """Return the folder in which a folder from `begin` will be published; return any other folder unchanged."""
+    """Return the final folder of a folder from `begin`; return any other folder unchanged."""
     folder = Path(folder)
     return folder.parent if folder.name == UNFINISHED else folder
 

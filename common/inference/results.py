@@ -31,8 +31,8 @@ LESIONS = ("case", "region", "lesion", "kind", "volume_mm3", "scored", "found", 
 class CaseFiles(NamedTuple):
     """The files of a case; a missing prediction (None) counts as empty.
 
-    `images` pairs modalities with files; `missing` are the modalities that the network did not get. `part` names the
-    case's part of a pooled evaluation, such as the fold.
+    `images` pairs modalities with files; `missing` lists the modalities missing from the network's input. `part` is the
+    part of a pooled evaluation that has the case, such as the fold.
     """
 
     name: str
@@ -46,7 +46,7 @@ class CaseFiles(NamedTuple):
 class Details(NamedTuple):
     """All data of an evaluation page except voxels.
 
-    `name` is the title of the page; `files` have the order of `scores`; `made` is the record of `common.made.made_by`.
+    `name` is the title of the page; `files` and `scores` have the same order; `made` comes from `common.made.made_by`.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Details(NamedTuple):
 
     @property
     def without(self) -> Counter[str]:
-        """Number of cases by the modalities that the network did not get, such as "T2, FLAIR"."""
+        """Number of cases by missing modalities, such as "T2, FLAIR"; complete cases are left out."""
         return Counter(", ".join(case.missing) for case in self.files if case.missing)
 
     @property
@@ -152,7 +152,7 @@ def _rows_of_metrics(details: Details) -> Iterable[Sequence[Any]]:
     for case, scores in details.scores.items():
         for region in details.regions:
             for metric, unit in details.protocol.units.items():
-                yield case, region, metric, repr(float(scores[region].values[metric])), unit
+                yield case, region, metric, scores[region].values[metric], unit
 
 
 def _rows_of_lesions(details: Details) -> Iterable[Sequence[Any]]:
@@ -160,9 +160,9 @@ def _rows_of_lesions(details: Details) -> Iterable[Sequence[Any]]:
         for region in details.regions:
             for count, lesion in enumerate(scores[region].lesions, 1):
                 kind = "reference" if lesion.is_reference else "false"
-                figures = (repr(float(value)) if math.isfinite(value) else "" for value in (lesion.dice, lesion.hd95))
                 flags = (int(lesion.is_scored), int(lesion.is_found))
-                yield case, region, count, kind, repr(float(lesion.volume)), *flags, *figures, *lesion.centre
+                measures = (lesion.volume, *flags, lesion.dice, _finite(lesion.hd95))
+                yield case, region, count, kind, *measures, *lesion.centre
 
 
 def _cases(folder: Path, details: Details) -> dict[str, Any]:
@@ -186,18 +186,13 @@ def _cases(folder: Path, details: Details) -> dict[str, Any]:
 
 
 def _scores(scores: Scores) -> dict[str, Any]:
-    """Return the scores of a region for cases.json."""
-    return {
-        "values": {name: float(value) for name, value in scores.values.items()},
-        "volumes_mm3": list(map(float, scores.volumes)),
-        "lesions": [*map(_lesion, scores.lesions)],
-    }
+    """Return the scores of a region for cases.json; an infinite HD95 becomes null."""
+    lesions = [asdict(lesion) | {"hd95": _finite(lesion.hd95)} for lesion in scores.lesions]
+    return {"values": dict(scores.values), "volumes_mm3": scores.volumes, "lesions": lesions}
 
 
-def _lesion(lesion: Lesion) -> dict[str, Any]:
-    """Return a lesion for cases.json; an infinite HD95 becomes null."""
-    plain = {"volume": float(lesion.volume), "centre": list(map(int, lesion.centre)), "dice": float(lesion.dice)}
-    return asdict(lesion) | plain | {"hd95": float(lesion.hd95) if math.isfinite(lesion.hd95) else None}
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _path(folder: Path, file: Path | None) -> str | None:

@@ -37,7 +37,7 @@ def files_of(subject: str, output_dir: str | Path, probabilities: bool = False) 
     return [label, Path(output_dir) / "probabilities" / name] if probabilities else [label]
 
 
-def whole(files: Mapping[str, Sequence[Path]]) -> set[str]:
+def complete(files: Mapping[str, Sequence[Path]]) -> set[str]:
     """Return the subjects with complete results: all files exist and can be read to the end; print damaged files."""
     candidates = [subject for subject in files if all(path.exists() for path in files[subject])]
     with ThreadPoolExecutor() as pool:
@@ -123,7 +123,7 @@ def _rows(table: Path) -> dict[tuple[str, str], tuple[str, str]]:
 class Volumes:
     """Write OUTPUT_DIR/volumes.csv (subject, region, volume_ml, voxels), again after each case.
 
-    Earlier rows stay; with `results`, rows of subjects that are in `cases` or not in `results` are removed.
+    Earlier rows stay. With `results`, a run first removes the rows of its `cases` and rows that `results` lacks.
 
     Args:
         output_dir: Folder of the table.
@@ -161,12 +161,11 @@ class Volumes:
         results.begin(self.scans.keys())
 
     def __call__(self, engine: Engine) -> None:
-        outputs = engine.state.output
-        for output, item in zip(outputs, engine.state.batch if outputs else [], strict=True):
+        for output, item in zip(engine.state.output, engine.state.batch, strict=True):
             self.measured.append(item["subject"])
             self.measure(item["subject"], output["pred"], output["pred"].affine)
         self.write()
-        if self.results is not None and outputs:
+        if self.results is not None:
             self.results.add({item["subject"]: self.scans[item["subject"]] for item in engine.state.batch})
 
     def measure(self, subject: str, label: Any, affine: Any) -> None:

@@ -71,8 +71,8 @@ class Protocol:
         name: name on command lines, such as isles.
         title: title on pages, such as ISLES'22.
         meaning: definition of a lesion and of a found lesion; with challenges, a format string for the settings.
-        conventions: label conventions that the protocol scores, its own first; empty: all. Conventions that no protocol
-            lists, such as custom regions, are always scored.
+        conventions: label conventions that the protocol scores, the challenge's first; empty: all. Every protocol
+            scores conventions that no protocol lists, such as custom regions.
         figures: figures in the order of tables, with `DICE` (DIFF-23); the first figure orders the cases of a page.
         function: Function from prediction, reference (boolean masks [x, y, z]) and spacing to figures by name and
             lesions.
@@ -117,7 +117,7 @@ class Protocol:
 
 
 def figures(scores: Sequence[Scores], protocol: Protocol) -> dict[str, list[float]]:
-    """Return a region's values in all cases by figure; after `dice` comes `PRESENT`, for the cases with the region."""
+    """Return a region's values in all cases, by figure; `PRESENT`, over the cases with the region, follows `dice`."""
     values = {}
     for name in protocol.units:
         values[name] = [measured.values[name] for measured in scores]

@@ -66,8 +66,8 @@ def match(
     voxel with the dilated lesion. A component may hit several lesions, and counts in full for each.
 
     Without `dilations` of the reference (see `dilate`), lesions are components, and hits share a voxel with the lesion
-    itself. `smallest` is the largest volume in mm3 of a reference lesion that is not scored, and `penalty` the HD95 in
-    mm of a missed lesion or a false component; found lesions can have a larger HD95, as in the challenges' code.
+    itself. Reference lesions of at most `smallest` mm3 are not scored. `penalty` is the HD95 in mm of a missed lesion
+    or a false component; found lesions can have a larger HD95, as in the challenges' code.
     """
     either = prediction | reference
     box = box_of(either, dilations)

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from ..components import box_of
 
 Spacing = tuple[float, float, float]
+SHARE = 0.95  # of the surface area, for the percentile
 
 
 class Surface(NamedTuple):
     """Surface elements: positions [N, 3] in voxels, half a voxel below the element on each axis; areas [N] in mm2."""
 
-    places: NDArray[np.int64]
+    positions: NDArray[np.int64]
     areas: NDArray[np.float64]
 
 
@@ -42,7 +43,7 @@ def surface_of(mask: NDArray[np.bool_], spacing: Spacing, origin: tuple[int, int
 
 @lru_cache(maxsize=64)
 def _areas(spacing: Spacing) -> NDArray[np.float64]:
-    """Return the area of the triangles, mm2, for each of the 256 patterns of eight voxels."""
+    """Return the triangles' area in mm2 for each of the 256 patterns of eight voxels."""
     from monai.metrics.utils import _get_neighbour_code_to_normals_table  # imported here, since MONAI takes seconds
 
     # MONAI's own function computes areas in float32, which can move a 95th percentile to the next distance
@@ -51,39 +52,36 @@ def _areas(spacing: Spacing) -> NDArray[np.float64]:
     return np.linalg.norm(normals * [y * z, x * z, x * y], axis=-1).sum(axis=1)
 
 
-def percentile_distance(first: Surface, second: Surface, spacing: Spacing, percent: float = 95) -> float:
-    """Return the robust Hausdorff distance in mm: the larger percentile of the two directions.
+def percentile_distance(first: Surface, second: Surface, spacing: Spacing) -> float:
+    """Return the robust Hausdorff distance in mm: the larger 95th percentile of the two directions.
 
-    A percentile is the smallest distance that covers at least that share of the surface area. The distance is infinite
-    if only one surface is empty, 0 if both are.
+    The percentile is the smallest distance that covers at least 95 % of the surface area. The distance is infinite if
+    only one surface is empty, 0 if both are.
     """
-    if not len(first.places) and not len(second.places):
-        return 0.0
-    if not len(first.places) or not len(second.places):
-        return float("inf")
+    if not len(first.positions) or not len(second.positions):
+        return 0.0 if len(first.positions) == len(second.positions) else float("inf")
     forward, backward = _distances(first, second, spacing), _distances(second, first, spacing)
-    return max(_percentile(forward, first.areas, percent), _percentile(backward, second.areas, percent))
+    return max(_percentile(forward, first.areas), _percentile(backward, second.areas))
 
 
 def _distances(source: Surface, target: Surface, spacing: Spacing) -> NDArray[np.float64]:
     """Return the distance from each element of the source to the nearest element of the target, mm."""
     from scipy.spatial import cKDTree  # imported here, as it loads slowly
 
-    distances = np.zeros(len(source.places))
-    first, second = (surface.places @ (1 << 40, 1 << 20, 1) for surface in (source, target))  # a number per element
+    distances = np.zeros(len(source.positions))
+    first, second = (surface.positions @ (1 << 40, 1 << 20, 1) for surface in (source, target))  # a number per element
     differs = ~np.isin(first, second, assume_unique=True)  # similar masks share most elements: distance 0
     if differs.any():
-        positions = source.places[differs]
-        tree = cKDTree(target.places * spacing, balanced_tree=False, compact_nodes=False)
+        positions = source.positions[differs]
+        tree = cKDTree(target.positions * spacing, balanced_tree=False, compact_nodes=False)
         _, nearest = tree.query(positions * spacing)
         # Subtract in voxels, then scale: equal distances stay equal, as in a distance transform
-        x, y, z = ((positions - target.places[nearest]) * spacing).T
+        x, y, z = ((positions - target.positions[nearest]) * spacing).T
         distances[differs] = np.sqrt(x * x + y * y + z * z)
     return distances
 
 
-def _percentile(distances: NDArray[np.float64], areas: NDArray[np.float64], percent: float) -> float:
+def _percentile(distances: NDArray[np.float64], areas: NDArray[np.float64]) -> float:
     order = np.lexsort((areas, distances))
     sizes = areas[order]
-    index = int(np.searchsorted(np.cumsum(sizes) / sizes.sum(), percent / 100))
-    return float(distances[order][min(index, len(order) - 1)])
+    return float(distances[order][np.searchsorted(np.cumsum(sizes) / sizes.sum(), SHARE)])

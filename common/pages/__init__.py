@@ -2,6 +2,4 @@
 
 from .. import lazy
 
-__getattr__, __dir__ = lazy(
-    __name__, {"evaluation": "write_pages", "handlers": "EvaluationFiles Publish", "results": ""}
-)
+__getattr__, __dir__ = lazy(__name__, {"evaluation": "write_pages", "handlers": "EvaluationFiles"})

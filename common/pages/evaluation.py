@@ -83,15 +83,15 @@ def choose(details: Details) -> list[Chosen]:
     Each group has up to three cases and at most a third of all cases; of two cases, both are chosen. Cases without a
     prediction or with only empty masks are left out.
     """
-    primary = details.protocol.figures[0].name
+    primary = details.protocol.figures[0]
     ranked = []
     for files in details.files:
         scores = details.scores[files.name].values()
         volumes = [volume for measured in scores for volume in measured.volumes]
         if files.prediction is not None and any(volumes):
-            mean = float(np.mean([measured.values[primary] for measured in scores]))
+            mean = float(np.mean([measured.values[primary.name] for measured in scores]))
             ranked.append((mean, sum(volumes), files.name))
-    ranked.sort()
+    ranked.sort(reverse=not primary.more_is_better)
     count = len(ranked)
     if count < 3:
         labels = ("Worst", "Best") if count == 2 else ("The only case",)

@@ -1,4 +1,4 @@
-"""Handlers that write and publish an evaluation."""
+"""The handler that writes and publishes an evaluation."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from ignite.engine import Engine, Events
 
 from ..data.modalities import images_of, missing_in
 from ..data.volumes import is_made_up
-from ..inference.publishing import finish
+from ..inference.publishing import final_folder, finish
 from ..inference.results import CaseFiles, Details
 from ..inference.segmentations import files_of
 from ..made import made_by
@@ -19,10 +19,12 @@ from .results import write
 
 
 class EvaluationFiles:
-    """Write the files and pages of an evaluation, on the main process (see `common.pages.results.write`).
+    """Write the files and pages of an evaluation (see `common.pages.results.write`), and publish the results.
+
+    List this handler after the handlers that write to the same folder.
 
     Args:
-        output_dir: Folder of the files.
+        output_dir: Folder of the unfinished results, from `common.inference.begin`.
         protocol: Scoring protocol.
         cases: Entries from `common.data.Datalist.load`.
         predictions: Folder of the label maps from `SaveVolumed`.
@@ -61,9 +63,13 @@ class EvaluationFiles:
         self.lines: list[str] = []
 
     def attach(self, engine: Engine) -> None:
-        """Write the files when the evaluator `engine` ends; its key metric must be a `common.training.RegionScores`."""
+        """Write and publish, on the main process, when the evaluator `engine` ends without an error.
+
+        The evaluator's key metric must be a `common.training.RegionScores`.
+        """
         if idist.get_rank() == 0:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+            engine.add_event_handler(Events.COMPLETED, finish, final_folder(self.folder))
 
     def __call__(self, engine: Engine) -> None:
         scores = engine.state.metric_details[engine.state.key_metric_name]
@@ -73,23 +79,3 @@ class EvaluationFiles:
     def figures(self, engine: Engine) -> list[str]:
         """Return the lines to print."""
         return self.lines
-
-
-class Publish:
-    """Publish the results at the end of an evaluation, and release their folder.
-
-    List this handler after the handlers that write.
-
-    Args:
-        output_dir: Final folder of the results, as passed to `common.inference.begin`.
-    """
-
-    def __init__(self, output_dir: str) -> None:
-        self.folder = output_dir
-
-    def attach(self, engine: Engine) -> None:
-        """Publish when `engine` ends without an error."""
-        engine.add_event_handler(Events.COMPLETED, self)
-
-    def __call__(self) -> None:
-        finish(self.folder)

@@ -36,19 +36,19 @@
   const shown = [0, 0, 0];
   const report = () => {
     const image = viewer.volumes[0];
-    const found = data.layers.map((name, number) => {
+    const parts = data.layers.map((name, number) => {
       const regions = data.codes[viewer.volumes[number + 1].getValue(...shown)];
       return `${name} ${regions.length ? regions.join(", ") : "none"}`;
     });
     const value = Number(image.getValue(...shown).toPrecision(4));
-    status.textContent = `Voxel ${toFile(shown).join(", ")}: ${element("modality").value} ${value}; ${found.join("; ")}`;
+    status.textContent = `Voxel ${toFile(shown).join(", ")}: ${element("modality").value} ${value}; ${parts.join("; ")}`;
     sliders.forEach((slider, axis) => {
       slider.value = shown[axis];
       element(`${slider.id}-at`).textContent = `${shown[axis] + 1} of ${data.shape[axis]}`;
     });
   };
   const move = (voxel) => {
-    voxel.forEach((place, axis) => { shown[axis] = Math.min(Math.max(place, 0), data.shape[axis] - 1); });
+    voxel.forEach((index, axis) => { shown[axis] = Math.min(Math.max(index, 0), data.shape[axis] - 1); });
     viewer.scene.crosshairPos = viewer.vox2frac([...shown]);
     viewer.drawScene();
     contours();
@@ -86,7 +86,7 @@
   const mode = (layer) => element(`show-${layer}`).value;
   const names = () => region.value === "all" ? data.regions : [region.value];
   const colour = (layer, name) => region.value === "all" ? data.colours[name] : COLOURS[layer];
-  const levels = (hex) => [1, 3, 5].map((place) => parseInt(hex.slice(place, place + 2), 16));
+  const levels = (hex) => [1, 3, 5].map((start) => parseInt(hex.slice(start, start + 2), 16));
   const fills = () => {
     data.layers.forEach((layer, number) => {
       const innermost = data.codes.map((regions) => regions.filter((name) => names().includes(name)).at(-1));
@@ -114,8 +114,8 @@
           return isInside && data.codes[img[voxel[0] + data.shape[0] * (voxel[1] + data.shape[1] * voxel[2])]].includes(name);
         };
         const line = (...ends) => ends.forEach(([column, row], end) => {
-          const place = axCorSag < 2 ? columns - column : column;  // the patient's right is on the left
-          pen[end ? "lineTo" : "moveTo"](left + width * place / columns, top + height * (1 - row / rows));
+          const x = axCorSag < 2 ? columns - column : column;  // the patient's right is on the left
+          pen[end ? "lineTo" : "moveTo"](left + width * x / columns, top + height * (1 - row / rows));
         });
         pen.beginPath();
         for (let row = 0; row <= rows; row++) for (let column = 0; column <= columns; column++) {
@@ -155,10 +155,10 @@
     if (voxel.length === 3 && voxel.every(Number.isInteger)) move(toScene(voxel));
     element("canvas").scrollIntoView({ block: "nearest" });
   };
-  viewer.onLocationChange = ({ vox }) => { vox.slice(0, 3).forEach((place, axis) => { shown[axis] = place; }); contours(); report(); };
+  viewer.onLocationChange = ({ vox }) => { vox.slice(0, 3).forEach((index, axis) => { shown[axis] = index; }); contours(); report(); };
   new ResizeObserver(() => requestAnimationFrame(contours)).observe(element("canvas"));
   sliders.forEach((slider, axis) => slider.addEventListener("input", () =>
-    move(shown.map((place, other) => other === axis ? Number(slider.value) : place))));
+    move(shown.map((index, other) => other === axis ? Number(slider.value) : index))));
   modality.addEventListener("change", async () => { await background(); move(shown); });
   [low, high].forEach((input) => input.addEventListener("input", windowed));
   element("reset").addEventListener("click", reset);

@@ -34,7 +34,7 @@ Masks = Mapping[str, NDArray[np.bool_]]  # [x, y, z] by region
 
 
 def link_of(name: str) -> str:
-    """Return the link from a page in the results folder to a case's page; append `#X,Y,Z` to start at a voxel.
+    """Return the link to a case's page, relative to the results folder; append `#X,Y,Z` to start at a voxel.
 
     Example:
         >>> link_of("P 1")
@@ -69,17 +69,13 @@ def page_of(files: CaseFiles, details: Details) -> str:
     predictions, references, affine = scored_masks(files, details)
     layers = {"prediction": predictions, "reference": references}
     scene = scene_of(layers, affine, files.images)
-    codes, regions_of_code = _codes(scene.masks)
-    regions = list(references)
-    sizes = {name: -len(labels) for name, labels in regions_of(details.convention).items()}  # innermost last
+    codes, regions_of_code = _codes(scene.masks, regions_of(details.convention))
     largest = next((mask for mask in scene.masks["reference"].values() if mask.any()), scene.union)
     volumes, modalities = {}, []
-    for count, (name, voxels) in enumerate(scene.images.items()):
+    images = scene.images or {"no image": np.zeros(scene.shape, np.float32)}
+    for count, (name, voxels) in enumerate(images.items()):
         volumes[f"image-{count}"], levels = _bytes_of(voxels, scene.affine)
         modalities.append({"name": name, **levels})
-    if not modalities:
-        volumes["image-0"] = _nifti(np.zeros(scene.shape, np.uint8), scene.affine)
-        modalities.append({"name": "no image", "window": [0.0, 1.0], "range": [0.0, 1.0]})
     volumes |= {f"layer-{count}": _nifti(voxels, scene.affine) for count, voxels in enumerate(codes)}
     (library, digest), script = _niivue(), (HERE / "slices.js").read_text(encoding="utf-8")
     return render(
@@ -90,9 +86,9 @@ def page_of(files: CaseFiles, details: Details) -> str:
             "modalities": modalities,
             "background": [*scene.images, None].index(scene.background(largest, details.background)),
             "layers": list(layers),
-            "regions": regions,
+            "regions": list(references),
             "colours": colours(details.convention),
-            "codes": [sorted((regions[i] for i in members), key=sizes.__getitem__) for members in regions_of_code],
+            "codes": regions_of_code,
             "shape": list(scene.shape),
             "to_scene": np.round(scene.to_scene[:3], 6).tolist(),
             "start": list(centre_of(largest)),
@@ -111,15 +107,21 @@ def page_of(files: CaseFiles, details: Details) -> str:
     )
 
 
-def _codes(layers: Mapping[str, Masks]) -> tuple[list[NDArray[np.uint8]], list[list[int]]]:
-    """Return a volume of codes for each layer, and for each code the indices of its regions; code 0 has none."""
-    bits = [
-        np.bitwise_or.reduce([mask.astype(np.int64) << count for count, mask in enumerate(masks.values())])
-        for masks in layers.values()
-    ]
-    values = np.unique(np.concatenate([[0], *map(np.unique, bits)]))
-    regions = [[count for count in range(64) if value >> count & 1] for value in values.tolist()]
-    return [np.searchsorted(values, layer).astype(np.uint8) for layer in bits], regions
+def _codes(
+    layers: Mapping[str, Masks], labels: Mapping[str, frozenset[int]]
+) -> tuple[list[NDArray[np.uint8]], list[list[str]]]:
+    """Return, for each layer, the code of each voxel's innermost region; and the regions of each code, outermost first.
+
+    Code 0 has no region. Overlapping regions are nested, so the innermost region determines the rest.
+    """
+    order = sorted(labels, key=lambda name: -len(labels[name]))
+    volumes = []
+    for masks in layers.values():
+        codes = np.zeros(masks[order[0]].shape, np.uint8)  # a convention has at most 32 regions
+        for code, name in enumerate(order, 1):
+            codes[masks[name]] = code
+        volumes.append(codes)
+    return volumes, [[], *([outer for outer in order if labels[outer] >= labels[name]] for name in order)]
 
 
 def _bytes_of(voxels: NDArray[np.float32], affine: NDArray[np.float64]) -> tuple[str, dict[str, list[float]]]:

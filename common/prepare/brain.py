@@ -34,10 +34,7 @@ def stripped_brain(scan: Volume) -> NDArray[np.bool_] | None:
 
 
 def mirrored_brain(scan: Volume, device: str = "cpu") -> NDArray[np.bool_]:
-    """Return a second brain mask on the scan's grid, for comparison: that of the T1 mirrored left to right.
-
-    Without a brain, the mask is empty.
-    """
+    """Return deepbet's mask of the T1 mirrored left to right, on the T1's grid, for comparison; empty without brain."""
     try:
         return brain_of(Volume(scan.array, np.diag([-1.0, 1, 1, 1]) @ scan.affine), device)
     except InputError:

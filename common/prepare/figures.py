@@ -18,7 +18,7 @@ LIMITS = {  # lowest and highest acceptable values; sources in docs/explanation/
     "reference": {"coverage": (0.98, 1.0), "information": (0.02, 1.0)},
     "modality": {"coverage": (0.98, 1.0), "information": (0.05, 1.0)},
 }
-TURNED = 0.03  # information of the reference below which a bad overlap tells of a header turned against the data
+TURNED = 0.03  # limit of the reference's information; below it, a bad overlap indicates a turned header
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def measure(
 
 
 def template_overlap(mask: Volume, affine: NDArray[np.float64] | None = None) -> float:
-    """Return the Dice of a brain mask and the template's brain, on a grid of 2 mm.
+    """Return the Dice between a brain mask and the template's brain, on a grid of 2 mm.
 
     `affine` maps mm in MNI space to mm of the mask (default: identity).
     """
@@ -86,12 +86,12 @@ def rows(figures: Figures) -> list[tuple[str, str, float, float, float]]:
 
 
 def in_units(name: str, value: float) -> str:
-    """Format a figure's value with three digits, or without decimals from 100 on, and the unit, if any."""
+    """Format a figure's value: three digits, no decimals from 100 on, then the unit, if any."""
     return " ".join([f"{value:.0f}" if value >= 100 else f"{value:.3g}", *([UNITS[name]] if name in UNITS else [])])
 
 
 def outside(figures: Figures, cause: str = "") -> list[str]:
-    """Describe each figure outside its limits in a phrase; then, if any is outside, the likely cause, if known."""
+    """Return a phrase for each figure outside its limits, then the likely cause, if known."""
     phrases = []
     for modality, name, value, lowest, highest in rows(figures):
         if not lowest <= value <= highest:

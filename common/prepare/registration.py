@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
+from nibabel.affines import apply_affine
 from numpy.typing import NDArray
+from scipy.ndimage import center_of_mass
 from scipy.special import entr
 
 from .resampling import resample
@@ -59,7 +61,7 @@ def coarse_grid(fixed: Volume, mask: NDArray[np.bool_], edge: float = EDGE) -> t
     edges = np.maximum(fixed.spacing, edge)
     factors = edges / fixed.spacing
     affine = fixed.affine @ np.diag([*factors, 1])
-    affine[:3, 3] = (fixed.affine @ [*((factors - 1) / 2), 1])[:3]
+    affine[:3, 3] = apply_affine(fixed.affine, (factors - 1) / 2)
     x, y, z = np.maximum(1, np.array(fixed.array.shape) // factors).astype(int)
     grid = Grid((x, y, z), affine)
     return grid, resample(Volume(mask, fixed.affine), grid).array > 0.5
@@ -116,14 +118,11 @@ def _image(volume: Volume) -> Any:
 
 
 def between_centres(fixed: Volume, fixed_mask: NDArray[np.bool_], moving: Volume, mask: NDArray[np.bool_]) -> Matrix:
-    """Return a starting matrix for registration: a translation from the fixed to the moving mask's centre."""
+    """Return a start for registration: the translation from the fixed mask's centre to the moving mask's centre."""
     start = np.eye(4)
-    start[:3, 3] = _centre(moving.affine, mask) - _centre(fixed.affine, fixed_mask)
+    start[:3, 3] = apply_affine(moving.affine, center_of_mass(mask))
+    start[:3, 3] -= apply_affine(fixed.affine, center_of_mass(fixed_mask))
     return start
-
-
-def _centre(affine: NDArray[np.float64], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    return np.asarray((affine @ [*np.argwhere(mask).mean(axis=0), 1])[:3])
 
 
 def foreground(scan: Volume) -> NDArray[np.bool_]:

@@ -16,13 +16,10 @@ def resample(volume: Volume, grid: Grid, matrix: NDArray[np.float64] | None = No
     if matrix is None and volume.grid.is_same(grid):
         return Volume(volume.array, grid.affine)
     onto = np.linalg.inv(volume.affine) @ (np.eye(4) if matrix is None else matrix) @ grid.affine
-    transform = sitk.AffineTransform(3)  # in voxels, because ITK images have no shear
-    transform.SetMatrix(onto[:3, :3].ravel().tolist())
-    transform.SetTranslation(onto[:3, 3].tolist())
     image = sitk.Resample(
         sitk.GetImageFromArray(np.ascontiguousarray(volume.array.T, np.float32)),
         sitk.Image([int(size) for size in grid.shape], sitk.sitkUInt8),
-        transform,
+        sitk.AffineTransform(onto[:3, :3].ravel().tolist(), onto[:3, 3].tolist()),  # in voxels: ITK images lack shear
         sitk.sitkLinear,
         0.0,
     )

@@ -24,7 +24,7 @@ EDGES = (0.2, 10.0)  # mm; range of accepted voxel edges
 NARROWEST, WIDEST = 50.0, 1000.0  # mm; smallest and largest accepted field of view along an axis
 SCALES = (0.2, 5.0)  # range of accepted scales of a transform; adult heads differ by a factor below 2
 FEWEST = 4  # least number of voxels along an axis
-FILLED = 0.25  # the head's first and last slice exceed this fraction of the fullest slice's non-background voxels
+FILLED = 0.25  # the head's end slices have more than this fraction of the fullest slice's non-background voxels
 # mm; steps for rounding affines in a frame, coarser than in headers. Powers of two, because steps of 1e-5 leave common
 # edges, such as 220 mm / 256, halfway between two steps, where a header's rounding decides
 FINEST = 2.0 ** np.array([-17, -17, -17, -10])
@@ -174,14 +174,11 @@ def to_image(volume: Volume) -> sitk.Image:
 def to_transform(matrix: NDArray[np.float64]) -> sitk.AffineTransform:
     """Convert a matrix [4, 4] between points in RAS+, mm, to a SimpleITK transform."""
     lps = FLIP @ matrix @ FLIP
-    transform = sitk.AffineTransform(3)
-    transform.SetMatrix(lps[:3, :3].ravel().tolist())
-    transform.SetTranslation(lps[:3, 3].tolist())
-    return transform
+    return sitk.AffineTransform(lps[:3, :3].ravel().tolist(), lps[:3, 3].tolist())
 
 
 def matrix_of(transform: Callable[[tuple[float, float, float]], Sequence[float]]) -> NDArray[np.float64]:
-    """Return the matrix [4, 4] between points in RAS+, mm, of an affine transform of points in LPS+."""
+    """Convert an affine transform of points in LPS+ to a matrix [4, 4] between points in RAS+, mm."""
     start = np.array(transform((0.0, 0.0, 0.0)))
     linear = np.column_stack([np.array(transform(unit)) - start for unit in UNITS])
     return np.asarray(FLIP @ from_matvec(linear, start) @ FLIP)

@@ -5,9 +5,8 @@ from .. import lazy
 __getattr__, __dir__ = lazy(
     __name__,
     {
-        "formats": "Checkpoint ENCODER Layout STATED STEM check_bundle checkpoint_files measured_of metadata_of read "
-        "settings_of",
-        "storage": "OTHER_HASH SAFETENSORS load path_of read_record record_of versions write write_plain write_record",
-        "surgery": "Report by_module initialise response_shares restore transfer",
+        "formats": "ENCODER Layout STATED STEM check_bundle checkpoint_files measured_of metadata_of read settings_of",
+        "storage": "OTHER_HASH SAFETENSORS load path_of record_of versions write write_plain write_record",
+        "surgery": "by_module initialise response_shares restore transfer",
     },
 )

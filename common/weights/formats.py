@@ -113,36 +113,26 @@ def settings_of(checkpoint: str | Path | Sequence[str]) -> dict[str, Any]:
     Raises:
         InputError: a file cannot be read, or two files disagree.
     """
-    report_in_one_line()  # before `common.options.read`, which uses these as defaults
-    files = checkpoint_files(checkpoint)
-    metadata = [metadata_of(file) if file.exists() else {} for file in files]
-    stated: dict[str, Any] = {}
-    for name in STATED:
-        entries = [(file, settings[name]) for file, settings in zip(files, metadata, strict=True) if name in settings]
-        for file, value in entries[1:]:
-            if value != entries[0][1]:
-                raise InputError(
-                    f"checkpoint {file}",
-                    f"trained with {name}={value}, but {entries[0][0]} with {entries[0][1]}; an ensemble "
-                    "needs equal settings",
-                )
-        if entries and entries[0][1] is not None:
-            stated[name] = entries[0][1]
-    return stated
+    stated: dict[str, tuple[Path, Any]] = {}
+    for file, metadata in _metadata_by_file(checkpoint).items():
+        for name in filter(metadata.__contains__, STATED):
+            first, value = stated.setdefault(name, (file, metadata[name]))
+            if metadata[name] != value:
+                problem = f"trained with {name}={metadata[name]}, but {first} with {value}"
+                raise InputError(f"checkpoint {file}", f"{problem}; an ensemble needs equal settings")
+    return {name: stated[name][1] for name in STATED if name in stated and stated[name][1] is not None}
 
 
 def measured_of(checkpoint: str | Path | Sequence[str]) -> list[dict[str, Any]]:
-    """Return the ranges of the measurements in `FIGURES` over the training scans, for each checkpoint with such ranges.
+    """Return the ranges of `FIGURES` over the training scans, for each checkpoint that states them.
 
     If training resampled the scans, `spacing` is the spacing after resampling.
 
     Raises:
         InputError: a file cannot be read, or has ranges that are not finite or do not match `FIGURES`.
     """
-    report_in_one_line()  # as in `settings_of`
     ranges = []
-    for file in checkpoint_files(checkpoint):
-        metadata = metadata_of(file) if file.exists() else {}
+    for file, metadata in _metadata_by_file(checkpoint).items():
         measured, spacing = metadata.get("measured"), metadata.get("spacing")
         if measured is not None and not _are_ranges(measured):
             expected = f"finite ranges of {', '.join(FIGURES)}"
@@ -150,6 +140,12 @@ def measured_of(checkpoint: str | Path | Sequence[str]) -> list[dict[str, Any]]:
         if measured is not None:
             ranges.append(dict(measured) | ({"spacing": [spacing, spacing]} if spacing else {}))
     return ranges
+
+
+def _metadata_by_file(checkpoint: str | Path | Sequence[str]) -> dict[Path, dict[str, Any]]:
+    """Return the metadata in each file of the option `checkpoint`; empty for a missing file."""
+    report_in_one_line()  # configs call this before `common.options.read`
+    return {file: metadata_of(file) if file.exists() else {} for file in checkpoint_files(checkpoint)}
 
 
 def _are_ranges(measured: Any) -> bool:

@@ -103,7 +103,7 @@ def _follow(program: Iterable[tuple[pickletools.OpcodeInfo, Any, int | None]]) -
 
 
 def _extend(container: Value, name: str, operands: list[Value], size: int) -> None:
-    """Add values to a list or dictionary; refuse one inside another value, because its size is already counted."""
+    """Add values to a list or dictionary; refuse a container that another value holds, as its size counts already."""
     if container.is_held:
         raise InputError("a list or dictionary contains itself, or is changed after it was put into another value")
     container.size += size

@@ -33,9 +33,10 @@ class Report:
     Attributes:
         source: Path of the checkpoint; None without pretrained weights.
         matched: Names of tensors loaded unchanged.
-        changed: Tensors adapted to different modalities, as "NAME: SOURCES -> TARGETS".
+        changed: Names of tensors adapted to different modalities.
         missing: Names of tensors only in the network, which keep their initial values.
         unexpected: Names of tensors only in the checkpoint, which are ignored.
+        trained: Modalities of the checkpoint, in channel order.
         modalities: Modalities of the network, in channel order.
         shares: For each changed layer, the share of each channel in the layer's response (see `response_shares`).
         aliases: For modalities of the network, the modality of the checkpoint that supplies the filters.
@@ -46,6 +47,7 @@ class Report:
     changed: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
+    trained: list[str] = field(default_factory=list)
     modalities: list[str] = field(default_factory=list)
     shares: dict[str, list[float]] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
@@ -56,7 +58,11 @@ class Report:
 
     def carried(self) -> set[str]:
         """Return the names of the tensors loaded from the checkpoint, unchanged or adapted."""
-        return {*self.matched, *(line.split(":")[0] for line in self.changed)}
+        return {*self.matched, *self.changed}
+
+    def changes(self) -> list[str]:
+        """Return a line for each adapted tensor, as "NAME: SOURCES -> TARGETS"."""
+        return [f"{name}: {', '.join(self.trained)} -> {', '.join(self.modalities)}" for name in self.changed]
 
     def lines(self) -> list[str]:
         """Return the lines to print."""
@@ -65,7 +71,7 @@ class Report:
         counts = ", ".join(f"{count} {kind}" for kind, count in self.counts().items())
         lines = [f"weights: {self.source}: {counts}"]
         lines += [f"  alias      {modality} takes {source}'s filters" for modality, source in self.aliases.items()]
-        lines += [f"  changed    {name}" for name in self.changed]
+        lines += [f"  changed    {change}" for change in self.changes()]
         for name, shares in self.shares.items():
             parts = [f"{modality} {share:.0%}" for modality, share in zip(self.modalities, shares, strict=True)]
             lines.append(f"  response   {name}: {', '.join(parts)}")
@@ -74,7 +80,7 @@ class Report:
 
     def content(self) -> dict[str, Any]:
         """Return the report for `run.json`."""
-        tensors = {"changed": self.changed, **self.gaps()}
+        tensors = {"changed": self.changes(), **self.gaps()}
         return {"source": self.source, **self.counts(), "tensors": tensors, "shares": self.shares}
 
     def gaps(self) -> dict[str, list[str]]:
@@ -120,8 +126,9 @@ def initialise(
             f"with python -m scripts.weights convert FILE --modalities=T1,FLAIR --output=G.pt",
         )
     aliases = dict(modality_aliases or {})
-    _check_aliases(aliases, checkpoint.metadata["modalities"], str(pretrained))
-    report = Report(str(pretrained), modalities=list(modalities), aliases=aliases)
+    trained = checkpoint.metadata["modalities"]
+    _check_aliases(aliases, trained, str(pretrained))
+    report = Report(str(pretrained), trained=trained, modalities=list(modalities), aliases=aliases)
     _fit(network, checkpoint, report)
     return report
 
@@ -138,7 +145,7 @@ def _check_aliases(aliases: dict[str, str], trained: Sequence[str], path: str) -
 
 
 def _fit(network: nn.Module, checkpoint: Checkpoint, report: Report) -> None:
-    path, source = report.source, checkpoint.metadata["modalities"]
+    path, source = report.source, report.trained
     target = [report.aliases.get(modality, modality) for modality in report.modalities]
     axes, state = MODALITY_AXES | getattr(network, "modality_axes", {}), network.state_dict()
     if not state.keys() & checkpoint.state.keys():
@@ -149,7 +156,7 @@ def _fit(network: nn.Module, checkpoint: Checkpoint, report: Report) -> None:
         axis = axes.get(name)
         if tensor is not None and axis is not None and source != target and _differ_only_in(axis, tensor, initial):
             state[name] = transfer(tensor, initial, axis, source, target, f"{path}: {name}")
-            report.changed.append(f"{name}: {', '.join(source)} -> {', '.join(report.modalities)}")
+            report.changed.append(name)
             if initial.ndim > 1:
                 report.shares[name] = response_shares(state[name], axis)
         elif tensor is not None and tensor.shape == initial.shape:
@@ -169,7 +176,7 @@ def _differ_only_in(axis: int, *tensors: torch.Tensor) -> bool:
 
 
 def _refuse_other_encoder(report: Report, metadata: Mapping[str, Any]) -> None:
-    """Refuse an encoder that fits only in part; only the additional blocks of version 2 may all be missing."""
+    """Refuse an encoder that fits only in part; additional blocks of version 2 may be missing, but only together."""
     size = metadata.get("model_size", "unknown")
     loaded = [*report.matched, *report.changed, *report.unexpected]
     is_first_version = not any(VERSION_2.match(name) for name in loaded)

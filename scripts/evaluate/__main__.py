@@ -14,7 +14,7 @@ from common.data.volumes import is_made_up
 from common.errors import InputError, check_number, choice, show
 from common.files import check_writable_folder, expand_home
 from common.inference.masks import masks_of
-from common.inference.publishing import PAGE, publishing
+from common.inference.publishing import PAGE, begin, finish
 from common.inference.results import CaseFiles, Details
 from common.literals import names_of
 from common.locks import claimed
@@ -192,8 +192,8 @@ def _publish(folder: Path, details: Details, slices: str) -> None:
     """Publish the files and pages of an evaluation; warn if a page cannot be drawn."""
     from common.pages import results  # late import: `--help` stays fast
 
-    with publishing(folder, "output") as unfinished:
-        lines = results.write(unfinished, details, slices)
+    lines = results.write(begin(folder, "output"), details, slices)
+    finish(folder)
     show(*lines, "", str(folder / (PAGE if (folder / PAGE).is_file() else METRICS)))
 
 

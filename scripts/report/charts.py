@@ -9,6 +9,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from common.drawing import Axes, MaxNLocator, new_figure
+from common.metrics.protocols import PROTOCOLS
 from common.pages.charts import SERIES, STYLE, WIDTH, svg
 from common.ssl import COSINE
 from scripts.report.runs import RATES
@@ -38,18 +39,38 @@ def loss_chart(
     return over_iterations(f"{bundle}: {name} loss over the iterations, training and held-out", draw)
 
 
-def metrics_chart(bundle: str, iterations: Sequence[int], metrics: Mapping[str, Sequence[float | None]]) -> Markup:
-    """Plot metrics on the held-out subjects, Dice or the cosines of pretraining, in a single panel."""
+def metrics_charts(
+    bundle: str, iterations: Sequence[int], metrics: Mapping[str, Sequence[float | None]]
+) -> list[Markup]:
+    """Plot metrics on the held-out subjects, in a panel for each axis: Dice, HD95 in mm, cosines of pretraining, ..."""
+    panels: dict[tuple[str, float | None, float | None], dict[str, Sequence[float | None]]] = {}
+    for name, values in metrics.items():
+        panels.setdefault(axis_of(name), {})[name] = values
 
-    def draw(axes: Axes) -> None:
-        for n, (name, values) in enumerate(metrics.items()):
-            style: Any = {"color": SERIES[n % len(SERIES)], "marker": "osD^"[n % 4], "markersize": 4.5}
-            axes.plot(*thin(iterations, np.array(values, float)), label=name, linewidth=2.2 if n == 0 else 1.1, **style)
-        is_cosine = all(name.endswith(COSINE) for name in metrics)
-        axes.set_ylabel("mean cosine of different crops" if is_cosine else "Dice (0 to 1)")
-        axes.set_ylim(-1.03 if is_cosine else -0.03, 1.03)
+    def chart(label: str, lowest: float | None, highest: float | None) -> Markup:
+        curves = panels[label, lowest, highest]
 
-    return over_iterations(f"{bundle}: held-out {', '.join(metrics)} over the iterations", draw)
+        def draw(axes: Axes) -> None:
+            for n, (name, values) in enumerate(curves.items()):
+                style: Any = {"color": SERIES[n % len(SERIES)], "marker": "osD^"[n % 4], "markersize": 4.5}
+                width = 2.2 if n == 0 else 1.1
+                axes.plot(*thin(iterations, np.array(values, float)), label=name, linewidth=width, **style)
+            axes.set_ylabel(label)
+            axes.set_ylim(lowest, highest)
+
+        return over_iterations(f"{bundle}: held-out {', '.join(curves)} over the iterations", draw)
+
+    return [chart(*axis) for axis in panels]
+
+
+def axis_of(metric: str) -> tuple[str, float | None, float | None]:
+    """Return label and limits of a validation metric's axis; metrics are named as by `common.training.RegionScores`."""
+    if metric.endswith(COSINE):
+        return "mean cosine of different crops", -1.03, 1.03
+    figures = [figure for card in PROTOCOLS.values() for figure in card.figures if metric.endswith(f"_{figure.name}")]
+    title = max((figure.title for figure in figures), key=len, default="Dice")  # Lesion-wise HD95, not HD95
+    units = sorted({figure.unit for figure in figures if figure.title == title} or {"1"})
+    return (f"{title} (0 to 1)", -0.03, 1.03) if units == ["1"] else (f"{title} ({' or '.join(units)})", 0, None)
 
 
 def rate_chart(bundle: str, name: str, train: Mapping[str, Any]) -> Markup:

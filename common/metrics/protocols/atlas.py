@@ -1,5 +1,7 @@
 """ATLAS v2.0: lesions are 6-connected components, and volume differences are in voxels."""
 
+from functools import partial
+
 from ..cards import DICE, Figure, Protocol
 from ..lesions import Connectivity, Lesion, match
 from ..measures import Mask, count_voxels, dice
@@ -45,11 +47,6 @@ def by_components(
     return figures, lesions
 
 
-def atlas(prediction: Mask, reference: Mask, spacing: Spacing) -> tuple[dict[str, float], tuple[Lesion, ...]]:
-    """Score a region as the challenge does."""
-    return by_components(prediction, reference, spacing, 6)
-
-
 PROTOCOL = Protocol(
     name="atlas",
     title="ATLAS v2.0",
@@ -57,6 +54,6 @@ PROTOCOL = Protocol(
     "prediction.",
     conventions=("atlas",),
     figures=(DICE, LESION_F1, COUNT_DIFFERENCE, VOLUME_DIFFERENCE),
-    function=atlas,
+    function=partial(by_components, connectivity=6),
     settings={"connectivity": 6},
 )

@@ -8,7 +8,7 @@ from ..measures import Mask, dice, hd95
 from ..surfaces import Spacing
 
 PENALTY = 374.0  # mm; HD95 of a missed lesion or a false component, from BraTS 2023's scoring code
-# Settings of the challenges' scoring code: dilations of the reference, and the largest lesion volume that is not scored
+# Settings of the challenges' scoring code: dilations of the reference; lesions of at most `smallest_mm3` are not scored
 CHALLENGES = {
     "GLI": {"dilations": 3, "smallest_mm3": 50.0},  # glioma
     "MET": {"dilations": 1, "smallest_mm3": 2.0},  # metastases

@@ -10,17 +10,17 @@ import pytest
 import torch
 
 from common.errors import InputError
-from common.inference.cases import CheckFilesd, check_missing, find_cases
+from common.inference.cases import CheckFilesd, check_missing, check_results, find_cases
 from common.made import Results
 
 BRATS = ["FLAIR", "T1ce", "T1", "T2"]
 
 
-def scan(path, affine=None):
+def scan(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     voxels = np.ones((4, 5, 6), np.float32)
     voxels[0, 0, 0] = zlib.crc32(str(path).encode())  # no two files are equal
-    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4) if affine is None else affine), path)
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), path)
     return str(path)
 
 
@@ -31,7 +31,7 @@ def listed(path, subjects, modalities=("T1",)):
     return path
 
 
-def found(*arguments, **options):
+def scans_of(*arguments, **options):
     return {case["subject"]: case["image"] for case in find_cases(*arguments, **options)}
 
 
@@ -44,8 +44,8 @@ def test_a_folder_is_read_in_the_layouts_that_cohorts_have(tmp_path):
     files = {name: [scan(tmp_path / f"{name}{end}") for end in ends] for name, ends in names.items()}
     for other in ("a/P1_seg.nii.gz", "P2-mask.nii", "a/.P1_t1.nii.gz", "P9_other.nii.gz"):
         scan(tmp_path / other)
-    assert found(tmp_path, BRATS) == {"P1": files["a/P1"], "P2": files["P2"], "P.3": files["b/c/P.3"]}
-    assert found(tmp_path, ["T2", "FLAIR"])["P2"] == [files["P2"][3], files["P2"][0]]
+    assert scans_of(tmp_path, BRATS) == {"P1": files["a/P1"], "P2": files["P2"], "P.3": files["b/c/P.3"]}
+    assert scans_of(tmp_path, ["T2", "FLAIR"])["P2"] == [files["P2"][3], files["P2"][0]]
 
 
 @pytest.mark.parametrize(
@@ -63,12 +63,7 @@ def test_a_folder_is_read_in_the_layouts_that_cohorts_have(tmp_path):
 )
 def test_words_of_a_name(tmp_path, names, modalities, expected):
     files = {name: scan(tmp_path / f"{name}.nii.gz") for name in names} | {"": ""}
-    assert found(tmp_path, modalities) == {subject: [files[name] for name in of] for subject, of in expected.items()}
-
-
-def test_a_name_may_be_a_modality_alone(tmp_path):
-    files = [scan(tmp_path / name / "T1.nii.gz") for name in ("S1", "S2")]
-    assert found(tmp_path, ["T1"]) == {"S1": [files[0]], "S2": [files[1]]}
+    assert scans_of(tmp_path, modalities) == {subject: [files[name] for name in of] for subject, of in expected.items()}
 
 
 @pytest.mark.parametrize(
@@ -97,21 +92,27 @@ def results(folder, weights="1", overlap=0.5, file="a.pt"):
     return Results(folder, {"command": "x", "checkpoints": {file: weights}, "settings": {"overlap": overlap}})
 
 
+def pending(root, results, existing, **options):
+    """The subjects of a folder that inference segments."""
+    cases = find_cases(root, ["T1"], results=results, existing=existing, **options)
+    check_results(cases, results, existing, **options)
+    return [case["subject"] for case in cases]
+
+
 def test_existing_results_are_replaced_only_on_request(tmp_path):
     for name in ("in/P1", "in/P2", "out/P2"):
         scan(tmp_path / f"{name}.nii.gz")
     results(tmp_path / "out").add({"P2": [tmp_path / "in/P2.nii.gz"]})
-    ask = [tmp_path / "in", ["T1"], None, "testing", results(tmp_path / "out")]
     for options, subjects in (
         ({"existing": "skip"}, ["P1"]),
         ({"existing": "skip", "probabilities": True}, ["P1", "P2"]),  # P2 has none yet
         ({"existing": "replace"}, ["P1", "P2"]),
     ):
-        assert list(found(*ask, **options)) == subjects
+        assert pending(tmp_path / "in", results(tmp_path / "out"), **options) == subjects
     with pytest.raises(
         InputError, match=r"^1 result exists already, first .*out/P2.nii.gz; expected existing=skip or replace"
     ):
-        find_cases(*ask)
+        pending(tmp_path / "in", results(tmp_path / "out"), "refuse")
 
 
 def test_one_folder_holds_the_results_of_one_model(tmp_path):
@@ -119,26 +120,26 @@ def test_one_folder_holds_the_results_of_one_model(tmp_path):
     for name in ("in/P1", "in/P2", "out/P1"):
         scan(tmp_path / f"{name}.nii.gz")
     (tmp_path / "out/volumes.csv").write_text("subject,region,volume_ml,voxels\nP1,lesion,0,0\n")
-    ask, out = [tmp_path / "in", ["T1"], None, "testing"], tmp_path / "out"
+    root, out = tmp_path / "in", tmp_path / "out"
     unknown = rf"^{out}: results of unknown weights \(no made.json\): P1; expected a different output_dir"
     with pytest.raises(InputError, match=unknown):
-        find_cases(*ask, results(out), "skip")
-    results(out).add({"P1": [tmp_path / "in/P1.nii.gz"]})
+        pending(root, results(out), "skip")
+    results(out).add({"P1": [root / "P1.nii.gz"]})
     for same in ("a.pt", "moved.pt"):
-        assert list(found(*ask, results(out, file=same), existing="skip")) == ["P2"]
+        assert pending(root, results(out, file=same), "skip") == ["P2"]
     for other, why in (
         (results(out, "2", file="b.pt"), "results of the weights a.pt, not of b.pt"),
         (results(out, overlap=0.1), "results with overlap=0.5, not 0.1"),
     ):
         with pytest.raises(InputError, match=f"^{out}: {why}: P1; expected a different output_dir, or existing="):
-            find_cases(*ask, other, "skip")
-        assert list(found(*ask, other, existing="replace")) == ["P1", "P2"]
-    results(out).add({"P1": [tmp_path / "in/another.nii.gz"]})
-    assert list(found(*ask, results(out), existing="skip")) == ["P1", "P2"], "the scan has changed"
-    (tmp_path / "in/P1.nii.gz").unlink()
+            pending(root, other, "skip")
+        assert pending(root, other, "replace") == ["P1", "P2"]
+    results(out).add({"P1": [root / "another.nii.gz"]})
+    assert pending(root, results(out), "skip") == ["P1", "P2"], "the scan has changed"
+    (root / "P1.nii.gz").unlink()
     for existing in ("refuse", "replace"):
         with pytest.raises(InputError, match=r"not of b\.pt: P1; "):
-            find_cases(*ask, results(out, "2", file="b.pt"), existing)
+            pending(root, results(out, "2", file="b.pt"), existing)
 
 
 @pytest.mark.parametrize("output", ["out", "link", ".."])
@@ -147,7 +148,7 @@ def test_results_below_or_above_the_scans_are_no_scans(tmp_path, output):
     scan(root / "P1_T1w.nii.gz")
     scan(root / "out/P0.nii.gz")
     (root / "link").symlink_to("out")
-    subjects = found(root, ["T1"], results=results(root / output))
+    subjects = scans_of(root, ["T1"], results=results(root / output))
     assert sorted(subjects) == (["P0", "P1"] if output == ".." else ["P1"])
 
 
@@ -168,8 +169,11 @@ def test_a_result_never_replaces_a_scan(tmp_path):
         find_cases(tmp_path, ["T1"], results=results(tmp_path), existing="replace")
     datalist = listed(tmp_path / "list.json", {"P2": ["P1.nii.gz"], "P1": ["P2.nii.gz"]})
     (tmp_path / "link").symlink_to(tmp_path)
-    with pytest.raises(InputError, match=r"P1.nii.gz: a result would overwrite this scan; expected another output_dir"):
-        find_cases(tmp_path, ["T1"], datalist, results=results(tmp_path / "link"), existing="replace")
+    refused = r"P1.nii.gz: a result would overwrite this scan; expected another output_dir"
+    with pytest.raises(InputError, match=refused):
+        check_results(find_cases(tmp_path, ["T1"], datalist), results(tmp_path / "link"), "replace")
+    with pytest.raises(InputError, match=refused):  # the scan of a case that may be skipped
+        find_cases(tmp_path, ["T1"], datalist, results=results(tmp_path / "link"), existing="skip")
 
 
 # Checks of a case

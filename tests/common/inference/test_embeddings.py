@@ -16,15 +16,17 @@ def run(cases, folder, levels=False):
 
     def step(engine, batch):
         subject, value = batch[0]["subject"], batch[0]["value"]
-        engine.state.output = [] if value is None else [{"pred": vectors(value), "subject": subject}]
-        return engine.state.output
+        if value is None:
+            engine.state.batch = []  # as `Predictor` does
+            return []
+        return [{"pred": vectors(value), "subject": subject}]
 
     def vectors(value):
         vector = torch.full((3,), float(value))
         return {"embedding": vector, "level_0": vector[:1]} if levels else {"embedding": vector}
 
     engine = Engine(step)
-    written = EmbeddingFile(str(folder), {"bundle": "toy", "modalities": ["T1"]})
+    written = EmbeddingFile(str(folder), {"bundle": "toy", "modalities": ["T1"]}, {"a": "training"})
     written.attach(engine)
     engine.run([[{"subject": subject, "value": value}] for subject, value in cases])
     print(*written.figures(engine))
@@ -35,7 +37,8 @@ def test_the_file_has_subjects_vectors_and_settings_without_pickle(tmp_path):
     cases = [("b", 2), ("a", 1)]
     path = run(cases, tmp_path, levels=True)
     with np.load(path, allow_pickle=False) as content:
-        assert set(content.files) == {"subject", "settings", "embedding", "level_0"}
+        assert set(content.files) == {"subject", "split", "settings", "embedding", "level_0"}
+        assert content["split"].tolist() == ["training", ""]
         assert content["subject"].tolist() == ["a", "b"]
         assert content["embedding"].tolist() == [[1, 1, 1], [2, 2, 2]]
         assert content["embedding"].dtype == content["level_0"].dtype == np.float32
@@ -57,8 +60,8 @@ def test_existing_vectors_are_replaced_only_on_request(tmp_path):
     file = tmp_path / "embeddings.npz"
     file.write_bytes(b"of an earlier run")
     with pytest.raises(InputError, match=r"embeddings.npz: exists already; expected existing=replace, or another"):
-        EmbeddingFile(str(tmp_path), {})
+        EmbeddingFile(str(tmp_path), {}, {})
     with pytest.raises(InputError, match=r"existing=skip: expected one of refuse, replace"):
-        EmbeddingFile(str(tmp_path), {}, existing="skip")
-    EmbeddingFile(str(tmp_path), {}, existing="replace")
+        EmbeddingFile(str(tmp_path), {}, {}, existing="skip")
+    EmbeddingFile(str(tmp_path), {}, {}, existing="replace")
     assert file.read_bytes() == b"of an earlier run", "until the new ones are complete"

@@ -13,8 +13,8 @@ from tests.scripts.evaluate.evaluations import AFFINE, SHAPE, label_map, save
 def case(tmp_path, prediction, reference, **more):
     """A case of two files; arrays are saved, paths and None are used as they are."""
     files = []
-    for folder, given in (("p", prediction), ("r", reference)):
-        files.append(save(tmp_path / folder / "c.nii.gz", given, **more) if isinstance(given, np.ndarray) else given)
+    for folder, voxels in (("p", prediction), ("r", reference)):
+        files.append(save(tmp_path / folder / "c.nii.gz", voxels, **more) if isinstance(voxels, np.ndarray) else voxels)
     return CaseFiles("c", *files)
 
 
@@ -35,12 +35,12 @@ def test_regions_of_brats_are_unions_of_labels(tmp_path):
     prediction, reference = label_map([0, 1, 2, 4], 1), label_map([0, 1, 2, 3], 2)
     files = case(tmp_path, prediction, reference)
     masks = masks_of(files, "brats2023")
-    for found, labels, enhancing in ((masks.predictions, prediction, 4), (masks.references, reference, 3)):
-        assert list(found) == ["WT", "TC", "ET"]
-        assert all(mask.dtype == bool for mask in found.values())
-        np.testing.assert_array_equal(found["WT"], labels > 0)
-        np.testing.assert_array_equal(found["TC"], (labels == 1) | (labels == enhancing))
-        np.testing.assert_array_equal(found["ET"], labels == enhancing)
+    for by_region, labels, enhancing in ((masks.predictions, prediction, 4), (masks.references, reference, 3)):
+        assert list(by_region) == ["WT", "TC", "ET"]
+        assert all(mask.dtype == bool for mask in by_region.values())
+        np.testing.assert_array_equal(by_region["WT"], labels > 0)
+        np.testing.assert_array_equal(by_region["TC"], (labels == 1) | (labels == enhancing))
+        np.testing.assert_array_equal(by_region["ET"], labels == enhancing)
     np.testing.assert_allclose(masks.affine, AFFINE, atol=1e-6)
 
 

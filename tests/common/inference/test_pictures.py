@@ -107,10 +107,10 @@ def ssl_output(views=4, channels=2):
     }
 
 
-@pytest.mark.parametrize(("views", "samples", "crops"), [(4, 1, 1), (2, 3, 2)])
-def test_inpainting_has_a_row_for_each_crop_and_modality(views, samples, crops):
+@pytest.mark.parametrize(("views", "crops"), [(4, 3), (2, 2)])
+def test_inpainting_has_a_row_for_each_crop_and_modality(views, crops):
     output = ssl_output(views)
-    figures = draw_inpainting(output, modalities=["T1", "FLAIR"], samples=samples)
+    figures = draw_inpainting(output, modalities=["T1", "FLAIR"])
     assert list(figures) == ["inpainting"]
     axes = axes_of(figures["inpainting"], columns=3)
     assert len(axes) == 2 * crops

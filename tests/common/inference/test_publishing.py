@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import InputError
-from common.inference.publishing import begin, finish, publishing
+from common.inference.publishing import begin, finish
 from common.locks import claim, release
 from tests.support import execute
 
@@ -77,19 +77,6 @@ def test_a_process_that_is_killed_at_any_step_keeps_the_earlier_results_and_leav
     (earlier,) = folder.glob("earlier-*")
     assert content_of(earlier) == OLD, "what belongs together stays together"
     assert {name: text for name, text in seen.items() if not name.startswith(earlier.name)} == NEW | MINE
-
-
-def test_a_run_that_fails_leaves_the_earlier_results(tmp_path):
-    fill(tmp_path, OLD)
-
-    def fail():
-        with publishing(tmp_path, "output") as unfinished:
-            fill(unfinished, NEW)
-            raise InputError("no disk")
-
-    with pytest.raises(InputError, match="no disk"):
-        fail()
-    assert content_of(tmp_path) == OLD
 
 
 def test_only_one_process_evaluates_into_a_folder(tmp_path):

@@ -83,20 +83,20 @@ def test_details_are_those_that_were_written(rules, tmp_path):
         for case in ("b", "a", "c")
     }
     write_evaluation(tmp_path, scores, rules, missing=["b"], name="<theirs>\n")
-    found = read(tmp_path)
-    assert found.missing == ["b"]
-    for (region, metric), values in found.values.items():
+    details = read(tmp_path)
+    assert details.missing == ["b"]
+    for (region, metric), values in details.values.items():
         assert values.tolist() == [scores[case][region].values[metric] for case in ("a", "b", "c")]
-    assert found.name == "<theirs>\n"
-    assert found.convention == ("brats2023" if rules.name == "brats" else "atlas")
-    assert (found.protocol.name, found.protocol.settings) == (rules.name, rules.settings)
-    assert list(found.scores) == [files.name for files in found.files] == ["a", "b", "c"]
-    assert found.scores == scores
-    for measured in found.scores.values():
+    assert details.name == "<theirs>\n"
+    assert details.convention == ("brats2023" if rules.name == "brats" else "atlas")
+    assert (details.protocol.name, details.protocol.settings) == (rules.name, rules.settings)
+    assert list(details.scores) == [files.name for files in details.files] == ["a", "b", "c"]
+    assert details.scores == scores
+    for measured in details.scores.values():
         assert list(measured) == (["WT", "TC", "ET"] if rules.name == "brats" else ["lesion"])
-    assert [files.prediction for files in found.files] == [tmp_path / "p/a.nii", None, tmp_path / "p/c.nii"]
-    assert str(found.files[0].reference).endswith("/r/a.nii")
-    assert summarise(found) == json.loads((tmp_path / "summary.json").read_text())
+    assert [files.prediction for files in details.files] == [tmp_path / "p/a.nii", None, tmp_path / "p/c.nii"]
+    assert str(details.files[0].reference).endswith("/r/a.nii")
+    assert summarise(details) == json.loads((tmp_path / "summary.json").read_text())
 
 
 def test_an_evaluation_that_was_moved_keeps_its_predictions(tmp_path):

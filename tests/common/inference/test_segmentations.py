@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 
 from common.data.transforms import LoadScand
 from common.errors import InputError
-from common.inference.segmentations import SaveVolumed, Volumes, files_of, measured_in, whole, write_label_tables
+from common.inference.segmentations import SaveVolumed, Volumes, complete, files_of, measured_in, write_label_tables
 from common.made import Results, read
 from tests.damaged_scans import cut
 
@@ -44,8 +44,8 @@ def test_a_result_has_the_forms_of_the_file(tmp_path, codes):
     assert written.get_data_dtype() == np.uint8
     np.testing.assert_array_equal(np.asarray(written.dataobj), voxels[0])
     np.testing.assert_allclose(written.affine, read.affine, atol=1e-6)
-    found = int(written.header["qform_code"]), int(written.header["sform_code"])
-    assert found == (codes if any(codes) else (2, 2)), "an assumed affine gets a code"
+    written_codes = int(written.header["qform_code"]), int(written.header["sform_code"])
+    assert written_codes == (codes if any(codes) else (2, 2)), "an assumed affine gets a code"
     if any(codes):
         np.testing.assert_array_equal(written.header.get_qform(), read.header.get_qform())
     assert written.header.get_intent()[0] == "label"
@@ -67,8 +67,8 @@ def test_label_maps_have_names_and_colours_for_other_programs(tmp_path, capsys):
     names = {1: "TC outside ET", 2: "WT outside TC", 4: "ET"}
     shades = {1: "#f0e442", 2: "#56b4e9", 4: "#d55e00"}
     with (tmp_path / "dseg.tsv").open(newline="") as file:
-        found = {int(row["index"]): (row["name"], row["color"]) for row in csv.DictReader(file, delimiter="\t")}
-    assert found == {label: (names[label], shades[label]) for label in names}
+        rows = {int(row["index"]): (row["name"], row["color"]) for row in csv.DictReader(file, delimiter="\t")}
+    assert rows == {label: (names[label], shades[label]) for label in names}
     rgb = {label: list(bytes.fromhex(shade[1:])) for label, shade in shades.items()}
     snap = [line for line in (tmp_path / "itksnap.txt").read_text().splitlines() if not line.startswith("#")]
     described = {int(line.split()[0]): (list(map(int, line.split()[1:7])), line.split('"')[1]) for line in snap}
@@ -82,8 +82,8 @@ def test_label_maps_have_names_and_colours_for_other_programs(tmp_path, capsys):
     line = "label maps of earlier runs follow a different label convention; expected a different folder"
     assert capsys.readouterr().err == f"warning: {tmp_path}: {line}\n"
     with (tmp_path / "dseg.tsv").open(newline="") as file:
-        found = {row["index"]: row["name"] for row in csv.DictReader(file, delimiter="\t")}
-    assert found == {"1": "core", "2": "whole outside core", "3": "core", "7": "apart"}
+        rows = {row["index"]: row["name"] for row in csv.DictReader(file, delimiter="\t")}
+    assert rows == {"1": "core", "2": "whole outside core", "3": "core", "7": "apart"}
 
 
 def test_probabilities_have_a_fourth_axis_and_the_same_bytes_each_time(tmp_path):
@@ -180,11 +180,11 @@ def test_the_files_of_a_subject_are_whole(tmp_path, capsys):
     for name in ("measured.nii.gz", "both.nii.gz", "probabilities/both.nii.gz"):
         scan(tmp_path / name)
     subjects = ("measured", "both", "nothing")
-    assert whole({subject: files_of(subject, tmp_path) for subject in subjects}) == {"measured", "both"}
-    assert whole({subject: files_of(subject, tmp_path, True) for subject in subjects}) == {"both"}
+    assert complete({subject: files_of(subject, tmp_path) for subject in subjects}) == {"measured", "both"}
+    assert complete({subject: files_of(subject, tmp_path, True) for subject in subjects}) == {"both"}
     assert capsys.readouterr().out == ""
     cut(tmp_path / "measured.nii.gz", 0.9)
-    assert whole({subject: files_of(subject, tmp_path) for subject in subjects}) == {"both"}
+    assert complete({subject: files_of(subject, tmp_path) for subject in subjects}) == {"both"}
     assert re.match(
         rf"damaged result, to be replaced: {re.escape(str(tmp_path))}/measured.nii.gz: .*", capsys.readouterr().out
     )

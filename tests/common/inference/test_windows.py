@@ -116,8 +116,8 @@ def test_batches_are_halved_until_they_fit_and_stay_so(network, image, capsys, e
     inferer, full = WindowInferer(EDGES, 8, overlap=0), Full(network, 2, error)
     result = infer(inferer, image, full)
     torch.testing.assert_close(result, infer(SlidingWindowInferer(EDGES, overlap=0), image, network), rtol=0, atol=1e-5)
-    told = capsys.readouterr().out.splitlines()
-    assert told == ["the GPU's memory is full; windows at a time: 2 instead of 5"]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["the GPU's memory is full; windows at a time: 2 instead of 5"]
     assert full.sizes == [1, 5, 2, 2, 1, 2]
     with pytest.raises(type(error)):
         infer(inferer, image, Full(network, 0, error))

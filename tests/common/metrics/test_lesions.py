@@ -40,9 +40,9 @@ def test_a_missed_lesion_and_a_false_component_pay_the_penalty():
 @pytest.mark.parametrize(("dilations", "gap", "lesions"), [(0, 1, 2), (1, 2, 1), (1, 3, 2), (3, 6, 1), (3, 7, 2)])
 def test_lesions_merge_where_their_dilations_touch(dilations, gap, lesions):
     reference = box(SHAPE, [(2, 4, 4), (4, 6, 6)], [(5 + gap, 4, 4), (7 + gap, 6, 6)])
-    found = match(reference, reference, CUBIC, 26, dilations).lesions
-    assert [lesion.volume for lesion in found] == ([54.0] if lesions == 1 else [27.0, 27.0])
-    assert all(lesion.is_found for lesion in found)
+    matched = match(reference, reference, CUBIC, 26, dilations).lesions
+    assert [lesion.volume for lesion in matched] == ([54.0] if lesions == 1 else [27.0, 27.0])
+    assert all(lesion.is_found for lesion in matched)
 
 
 @pytest.mark.parametrize(("dilations", "gap", "found"), [(0, 0, False), (1, 0, True), (1, 1, False), (3, 2, True)])

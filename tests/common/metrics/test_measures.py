@@ -43,29 +43,29 @@ def expected():
 
 
 def snapshot(masks):
-    return pickle.dumps([each.tolist() if isinstance(each, torch.Tensor) else each for each in masks])
+    return pickle.dumps([mask.tolist() if isinstance(mask, torch.Tensor) else mask for mask in masks])
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_every_kind_of_array_gives_the_same_scores_unchanged(kind, expected):
-    given = [KINDS[kind](mask) for mask in (PREDICTION, REFERENCE)]
-    before = snapshot(given)
-    assert [measure(*given, FLAT) for measure in SPATIAL] == expected
-    assert dice(*given) == volumes.dice(PREDICTION, REFERENCE)
-    assert before == snapshot(given)
+    pair = [KINDS[kind](mask) for mask in (PREDICTION, REFERENCE)]
+    before = snapshot(pair)
+    assert [measure(*pair, FLAT) for measure in SPATIAL] == expected
+    assert dice(*pair) == volumes.dice(PREDICTION, REFERENCE)
+    assert before == snapshot(pair)
 
 
 @pytest.mark.parametrize("value", [2, 0.5, np.nan])
-@pytest.mark.parametrize("place", ["prediction", "reference"])
-def test_other_values_are_refused(value, place):
+@pytest.mark.parametrize("argument", ["prediction", "reference"])
+def test_other_values_are_refused(value, argument):
     mask = cube(2).astype(np.float32)
     odd = mask.copy()
     odd[3, 4, 5] = value
-    masks = (odd, mask) if place == "prediction" else (mask, odd)
+    masks = (odd, mask) if argument == "prediction" else (mask, odd)
     for measure in ALL:
-        for given in (masks, [torch.from_numpy(each) for each in masks]):
-            with pytest.raises(InputError, match=f"^{place}: value {value}.*; expected a mask of 0 and 1"):
-                measure(*given)
+        for pair in (masks, [torch.from_numpy(array) for array in masks]):
+            with pytest.raises(InputError, match=f"^{argument}: value {value}.*; expected a mask of 0 and 1"):
+                measure(*pair)
 
 
 @pytest.mark.parametrize("measure", ALL)

@@ -138,8 +138,8 @@ def test_settings_of_protocols():
 def test_labels_of_ones_own_are_scored_by_dice_and_lesion_f1():
     """Not lesion by lesion as BraTS 2023, where a speck weighs as much as a large lesion."""
     chosen = {name: protocol(None, convention=name).name for name in (*CONVENTIONS, "lesion=1", "core=1,whole=1+2")}
-    own = {"lesion=1": "lesions", "core=1,whole=1+2": "lesions"}
-    assert chosen == {name: "atlas" if name == "atlas" else "brats" for name in CONVENTIONS} | own
+    custom = {"lesion=1": "lesions", "core=1,whole=1+2": "lesions"}
+    assert chosen == {name: "atlas" if name == "atlas" else "brats" for name in CONVENTIONS} | custom
     assert [figure.name for figure in protocol("lesions").figures][:2] == ["dice", "lesion_f1"]
     assert protocol(None, "MET", "brats2023").settings["dilations"] == 1
 

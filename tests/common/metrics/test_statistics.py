@@ -11,11 +11,11 @@ from common.metrics.statistics import describe, holm, mean_interval, signed_rank
 
 def test_statistics_are_those_of_the_standard_library():
     values = [0.1, 0.4, 0.35, 0.8, 0.0]
-    found = describe(values)
-    assert found["mean"] == pytest.approx(statistics.mean(values))
-    assert found["sd"] == pytest.approx(statistics.stdev(values))
-    assert found["median"] == statistics.median(values)
-    assert found["n"] == 5
+    summary = describe(values)
+    assert summary["mean"] == pytest.approx(statistics.mean(values))
+    assert summary["sd"] == pytest.approx(statistics.stdev(values))
+    assert summary["median"] == statistics.median(values)
+    assert summary["n"] == 5
     assert describe([0.5, 0.7])["sd"] == pytest.approx(statistics.stdev([0.5, 0.7]))
     assert describe([0.5]) == {"mean": 0.5, "sd": None, "median": 0.5, "ci95": None, "n": 1}
     assert describe([]) == {"mean": None, "sd": None, "median": None, "ci95": None, "n": 0}
@@ -66,8 +66,8 @@ def test_holm_adjusts_and_rejects_step_by_step():
         corrected = np.array(holm(p_values))
         for level in (0.001, 0.01, 0.05):
             rejected = set()
-            for step, place in enumerate(np.argsort(p_values)):
-                if p_values[place] > level / (8 - step):
+            for step, index in enumerate(np.argsort(p_values)):
+                if p_values[index] > level / (8 - step):
                     break
-                rejected.add(place)
+                rejected.add(index)
             assert set(np.flatnonzero(corrected <= level)) == rejected

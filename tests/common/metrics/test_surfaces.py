@@ -6,7 +6,7 @@ import pytest
 from common.components import box_of
 from common.metrics.surfaces import Surface, percentile_distance, surface_of
 from tests.oracles import surfaces as oracle
-from tests.oracles.masks import SPACINGS, balls, box, pairs
+from tests.oracles.masks import SPACINGS, balls, box
 
 FLAT = (0.5, 2.0, 3.25)
 
@@ -15,7 +15,7 @@ def assert_is_the_oracles(mask, spacing):
     """Compare positions and areas; the oracle pads the volume by a voxel and puts an element at its last voxel."""
     expected, areas = oracle.elements(mask, oracle.create_table_neighbour_code_to_surface_area(spacing))
     surface = surface_of(mask, spacing)
-    assert surface.places.tolist() == (np.argwhere(expected) - 1).tolist()
+    assert surface.positions.tolist() == (np.argwhere(expected) - 1).tolist()
     np.testing.assert_allclose(surface.areas, areas[expected], rtol=1e-12)
     assert (surface.areas > 0).all()
 
@@ -33,7 +33,7 @@ def test_surface_of_masks_and_views_that_reach_the_edge_or_do_not():
     for view in (ragged[::2, 1:, ::-1], ragged.T, np.asfortranarray(ragged)):
         assert_is_the_oracles(view, FLAT)
     moved = surface_of(ragged, FLAT, origin=(3, 0, 7))
-    np.testing.assert_array_equal(moved.places, surface_of(ragged, FLAT).places + np.array([3, 0, 7]))
+    np.testing.assert_array_equal(moved.positions, surface_of(ragged, FLAT).positions + np.array([3, 0, 7]))
 
 
 def test_the_smallest_box_that_holds_a_mask():
@@ -43,23 +43,10 @@ def test_the_smallest_box_that_holds_a_mask():
     assert wider == [range(6), range(2, 8), range(9)]
 
 
-@pytest.mark.parametrize("percent", [5, 95, 100])
-def test_percentiles_are_weighted_by_area(percent):
-    for prediction, reference, spacing in pairs(30):
-        distance = percentile_distance(
-            surface_of(prediction, spacing), surface_of(reference, spacing), spacing, percent
-        )
-        expected = 0
-        if prediction.any() or reference.any():
-            ways = oracle.distances(prediction, reference, spacing)
-            expected = max(oracle.percentile(*way, percent / 100) for way in ways)
-        assert distance == pytest.approx(expected, abs=1e-6)
-
-
-def test_a_percentile_includes_a_share_that_is_exactly_as_large():
-    """Two voxels whose elements, by distance, have areas of 1 : 3; a quarter lies within the first one."""
+@pytest.mark.parametrize(("areas", "distance"), [((19.0, 1.0), 0), ((18.99, 1.01), 8)])
+def test_a_percentile_includes_a_share_that_is_exactly_as_large(areas, distance):
+    """Two elements: the first, at distance 0, has 95 % of the area, or hardly less."""
     places = np.array([[0, 0, 0], [4, 0, 0]])
-    source, target = Surface(places, np.array([1.0, 3.0])), Surface(places[:1], np.array([1.0]))
-    assert percentile_distance(source, target, (2.0, 1.0, 1.0), 25) == 0
-    assert percentile_distance(source, target, (2.0, 1.0, 1.0), 25.1) == 8
-    assert percentile_distance(target, source, (2.0, 1.0, 1.0), 25.1) == 8
+    source, target = Surface(places, np.array(areas)), Surface(places[:1], np.array([1.0]))
+    assert percentile_distance(source, target, (2.0, 1.0, 1.0)) == distance
+    assert percentile_distance(target, source, (2.0, 1.0, 1.0)) == distance

@@ -4,6 +4,7 @@ import base64
 import re
 import statistics
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +19,6 @@ from common.inference.masks import masks_of
 from common.inference.panels import LETTERS
 from common.inference.results import CaseFiles, Details
 from common.metrics import Scores, protocol
-from common.metrics.measures import spacing_of
 from common.pages.charts import agreement_chart, scores_chart
 from common.pages.evaluation import PREDICTION, REFERENCE, choose
 from common.pages.evaluation import page_of as draw_page
@@ -65,8 +65,7 @@ def convention_of(rules):
 
 
 def scores_of(files, rules=ATLAS):
-    predictions, references, affine = masks_of(files, convention_of(rules))
-    return {region: rules.measure(predictions[region], references[region], spacing_of(affine)) for region in references}
+    return rules.score(*masks_of(files, convention_of(rules)))
 
 
 def page_of(cases, rules=ATLAS, name="ours"):
@@ -190,6 +189,12 @@ def test_worst_median_and_best(means, expected):
     assert {case.rank: case.name for case in choose(scored(*means))} == expected
     many = choose(scored(*np.linspace(0, 1, 11)))
     assert len({case.name for case in many}) == len(many) == 9, "no case twice"
+
+
+def test_the_highest_value_is_the_worst_where_less_is_better():
+    figures = (ATLAS.figures[0]._replace(more_is_better=False),)
+    details = scored(0.5, 0.2, 0.9)._replace(protocol=replace(ATLAS, figures=figures))
+    assert [case.name for case in choose(details)] == ["c", "a", "b"]
 
 
 def pictures(html):

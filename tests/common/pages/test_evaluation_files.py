@@ -11,6 +11,7 @@ from monai.engines import SupervisedEvaluator
 from torch import nn
 
 from common import metrics
+from common.inference.publishing import begin
 from common.inference.reading import read
 from common.pages.handlers import EvaluationFiles
 from common.training.handlers import RegionScores
@@ -29,8 +30,8 @@ def evaluate(folder, cases, lacking=()):
         }
         for n in reversed(range(len(cases) + 1))  # one of them is not evaluated
     ]
-    places = str(folder / "predictions"), "brats2021", "ours"
-    files = EvaluationFiles(folder, protocol, entries, *places, MODALITIES)
+    unfinished = begin(folder)
+    files = EvaluationFiles(unfinished, protocol, entries, f"{unfinished}/predictions", "brats2021", "ours", MODALITIES)
     SupervisedEvaluator(
         device=torch.device("cpu"),
         val_data_loader=DataLoader(cases, batch_size=2),
@@ -46,7 +47,7 @@ def test_an_evaluation_leaves_its_files_and_says_why_there_is_no_page(tmp_path, 
     with monkeypatch.context() as second:
         second.setattr(idist, "get_rank", lambda: 1)
         evaluate(tmp_path, cases)
-    assert list(tmp_path.iterdir()) == [], "one process writes"
+    assert list((tmp_path / ".unfinished").iterdir()) == [], "one process writes"
     evaluate(tmp_path, cases)
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
     assert line.startswith(f"warning: {tmp_path}/evaluation.html was not drawn: /data/")

@@ -11,6 +11,7 @@ from ignite.engine import Engine
 
 from common.data.volumes import MADE_UP, write_volume
 from common.errors import InputError
+from common.inference.publishing import begin
 from common.inference.reading import read
 from common.metrics.protocols import protocol
 from common.pages.evaluation import write_pages
@@ -35,7 +36,7 @@ def run(folder, label="r.nii", **options):
     engine = Engine(lambda *_: None)
     engine.state.metric_details, engine.state.key_metric_name = {"dice": scores}, "dice"
     nibabel.save(nibabel.Nifti1Image(LABELS, np.eye(4)), folder / "p.nii.gz")
-    EvaluationFiles(str(folder), rules, [case], str(folder), "atlas", "ours", ["T1"], **options).attach(engine)
+    EvaluationFiles(begin(folder), rules, [case], str(folder), "atlas", "ours", ["T1"], **options).attach(engine)
     engine.run([0])
 
 

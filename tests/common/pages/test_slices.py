@@ -22,7 +22,6 @@ from PIL import Image
 from common.errors import InputError
 from common.inference.masks import masks_of
 from common.inference.results import CaseFiles, Details
-from common.metrics.measures import spacing_of
 from common.metrics.protocols import protocol
 from common.pages import slices
 from common.pages.slices import link_of, page_of, write_case
@@ -59,9 +58,7 @@ def case_of(folder, affine, seed=0, name="P 1"):
 
 
 def scores_of(files):
-    predictions, references, affine = masks_of(files, "brats2021")
-    rules = protocol("brats")
-    return {region: rules.measure(predictions[region], references[region], spacing_of(affine)) for region in references}
+    return protocol("brats").score(*masks_of(files, "brats2021"))
 
 
 def details_of(files, scores=None):
@@ -107,21 +104,21 @@ def test_a_page_holds_the_voxels_of_the_files_at_their_places(affine, tmp_path):
         scan = volume(html, f"image-{number}")
         assert nibabel.aff2axcodes(scan.affine) == ("R", "A", "S")
         assert list(scan.shape) == data["shape"]
-        found, inside = held(scan)
+        stored, inside = held(scan)
         expected = nibabel.load(path).get_fdata().reshape(-1)
         assert not expected[~inside].any()
         assert inside.sum() < len(inside)
         low, high = data["modalities"][number]["range"]
-        np.testing.assert_allclose(found, np.clip(expected[inside], low, high), atol=(high - low) / 255 * 0.51)
+        np.testing.assert_allclose(stored, np.clip(expected[inside], low, high), atol=(high - low) / 255 * 0.51)
         assert (expected > high).mean() <= 0.001
     for number, path in enumerate(labels.values()):
-        found, inside = held(volume(html, f"layer-{number}"))
+        stored, inside = held(volume(html, f"layer-{number}"))
         expected = np.asanyarray(nibabel.load(path).dataobj).reshape(-1)
         assert not expected[~inside].any()
         # WT is 1, 2 and 4; TC is 1 and 4; ET is 4
         regions = {0: set(), 2: {"WT"}, 1: {"WT", "TC"}, 4: {"WT", "TC", "ET"}}
         for label, wanted in regions.items():
-            for code in np.unique(found[expected[inside] == label]):
+            for code in np.unique(stored[expected[inside] == label]):
                 assert set(data["codes"][int(code)]) == wanted
     assert data["regions"] == ["WT", "TC", "ET"]
 

@@ -97,11 +97,11 @@ def test_slices_outside_the_head_are_no_gap_whatever_the_background(background, 
 
 
 def test_information_is_1_of_itself_and_0_of_noise():
-    one, other = np.random.default_rng(0).normal(size=(2, 200_000))
-    assert information(one, one) == pytest.approx(1)
-    assert information(one, -one) == pytest.approx(1), "contrast does not matter"
-    assert information(one, other) < 0.01
-    assert information(one, np.ones_like(one)) == 0
+    first, second = np.random.default_rng(0).normal(size=(2, 200_000))
+    assert information(first, first) == pytest.approx(1)
+    assert information(first, -first) == pytest.approx(1), "contrast does not matter"
+    assert information(first, second) < 0.01
+    assert information(first, np.ones_like(first)) == 0
 
 
 GOOD = Figures(
@@ -132,9 +132,9 @@ def test_a_person_in_rigid_alignment_is_compared_with_a_template_of_that_size():
     grid = Grid((56, 68, 52), affine)
     head, mask = (resample(volume, grid, np.linalg.inv(larger)) for volume in (template_brain(), template_mask()))
     brain = mask.array > 0.5
-    found = measure({"T1": head}, {"T1": brain}, brain, mask, None, larger, np.eye(4), "T1")
-    assert found.modalities["T1"]["information"] > 0.99
-    assert found.subject["overlap"] > 0.9
+    figures = measure({"T1": head}, {"T1": brain}, brain, mask, None, larger, np.eye(4), "T1")
+    assert figures.modalities["T1"]["information"] > 0.99
+    assert figures.subject["overlap"] > 0.9
 
 
 @pytest.fixture
@@ -231,11 +231,11 @@ def test_a_registration_finds_a_turn_across_contrasts_and_is_the_same_twice():
     inside = fixed.array > 0
     start = between_centres(fixed, inside, moving, moving.array > 0)
     np.testing.assert_allclose(start[:3, 3], turn[:3, 3], atol=1)
-    found = register(fixed, moving, 6, inside, [start])
+    matrix = register(fixed, moving, 6, inside, [start])
     points = np.argwhere(inside)[::50] @ fixed.affine[:3, :3].T + fixed.affine[:3, 3]
-    error = np.linalg.norm((points @ (found - turn)[:3, :3].T) + (found - turn)[:3, 3], axis=1)
+    error = np.linalg.norm((points @ (matrix - turn)[:3, :3].T) + (matrix - turn)[:3, 3], axis=1)
     assert error.max() < 0.6, "a fifth of a voxel"
-    np.testing.assert_array_equal(register(fixed, moving, 6, inside, [start]), found)
+    np.testing.assert_array_equal(register(fixed, moving, 6, inside, [start]), matrix)
 
 
 def test_thick_slices_are_smoothed_as_far_along_as_across(monkeypatch):
@@ -253,14 +253,14 @@ def test_thick_slices_are_smoothed_as_far_along_as_across(monkeypatch):
 def test_the_voxels_of_a_sheared_scan_are_registered_whatever_its_header_says():
     """ANTs gets axes at right angles, and the matrix leads to mm of the sheared ones: the same voxels."""
     fixed, moving = textured(np.eye(4))
-    found = []
+    matrices = []
     for shear in (0, 0.05):
-        place = np.eye(4)
-        place[0, 2] = shear
-        scan = Volume(moving.array, place @ moving.affine)
-        found.append(np.linalg.inv(scan.affine) @ registration._by_ants(fixed, scan, 6, np.eye(4)))
+        sheared = np.eye(4)
+        sheared[0, 2] = shear
+        scan = Volume(moving.array, sheared @ moving.affine)
+        matrices.append(np.linalg.inv(scan.affine) @ registration._by_ants(fixed, scan, 6, np.eye(4)))
     points = np.argwhere(fixed.array > 0)[::50] @ fixed.affine[:3, :3].T + fixed.affine[:3, 3]
-    apart = points @ (found[0] - found[1])[:3, :3].T + (found[0] - found[1])[:3, 3]
+    apart = points @ (matrices[0] - matrices[1])[:3, :3].T + (matrices[0] - matrices[1])[:3, 3]
     assert np.abs(apart).max() < 0.1, "voxels"
 
 

@@ -60,10 +60,10 @@ def test_labels_keep_place_and_volume_in_a_turned_scan_with_thick_slices():
     matrix[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
     matrix[:3, 3] = np.array([30, 30, 30]) - matrix[:3, :3] @ [28, 31, 33]
     raw = grid_of((66, 66, 17), (0.9, 0.9, 4))
-    found = labels_on(Volume(labels, fine.affine), raw, matrix).array
-    assert set(np.unique(found)) == {0, 2, 4}
+    result = labels_on(Volume(labels, fine.affine), raw, matrix).array
+    assert set(np.unique(result)) == {0, 2, 4}
     for value, radius in ((4, 8), (2, 14)):
-        mask = found >= 2 if value == 2 else found == 4
+        mask = result >= 2 if value == 2 else result == 4
         centre = np.array(ndimage.center_of_mass(mask)) * (0.9, 0.9, 4)
         np.testing.assert_allclose(centre, (28, 31, 33), atol=0.5)
         assert volume_of(mask, raw) == pytest.approx(4 / 3 * np.pi * radius**3, rel=0.05)

@@ -50,9 +50,9 @@ def test_a_head_is_prepared_alike_however_it_is_stored(monkeypatch, way):
         prepared.append((scans, subject.prepare_subject(scans, settings, inside)))
     (scans, first), (others, second) = prepared
     half = len(seen) // 2
-    for one, two in zip(seen[:half], seen[half:], strict=True):
-        np.testing.assert_array_equal(two.array, one.array)
-        np.testing.assert_allclose(two.affine, one.affine, rtol=0, atol=1.1e-3 if way[1] else 0)
+    for plain, turned in zip(seen[:half], seen[half:], strict=True):
+        np.testing.assert_array_equal(turned.array, plain.array)
+        np.testing.assert_allclose(turned.affine, plain.affine, rtol=0, atol=1.1e-3 if way[1] else 0)
     np.testing.assert_array_equal(second.brain, first.brain)
     points = np.argwhere(first.brain)[::50] @ settings.grid.affine[:3, :3].T + settings.grid.affine[:3, 3]
     for modality in settings.modalities:

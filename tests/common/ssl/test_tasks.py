@@ -135,7 +135,7 @@ def test_a_fourth_task_trains_and_is_measured_and_drawn(tmp_path):
     file, single = tmp_path / "model.pt", SSLHead(1, "micro", tasks=tasks)
     weights.write({"network": network.state_dict(), "metadata": {"modalities": ["T1", "T2"]}}, file)
     report = weights.initialise(single, file, ["T2"])
-    assert {line.split(":")[0] for line in report.changed} >= {"conv.20.weight", "masked_out.weight", "masked_out.bias"}
+    assert set(report.changed) >= {"conv.20.weight", "masked_out.weight", "masked_out.bias"}
 
 
 def test_a_single_task_has_neither_heads_nor_losses_of_the_others_nor_pictures():

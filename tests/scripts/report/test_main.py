@@ -132,6 +132,16 @@ def test_page_shows_every_stage_with_its_command_losses_and_weights(page: str) -
     assert EMBEDDED in text
 
 
+def test_metrics_in_different_units_have_different_axes(tmp_path: Path) -> None:
+    content = record("brats_finetune", 0)
+    names = ["ET_hd95", "WT_hd95", "ET_lesionwise_hd95"]
+    content["validation"]["metrics"] |= {name: [374.0, 12.5] for name in names}
+    page = page_of(put(tmp_path, content))
+    for axis in ("Dice (0 to 1)", "HD95 (mm)", "Lesion-wise HD95 (mm)"):
+        assert len(re.findall(f">{re.escape(axis)}</text>", page)) == 1
+    assert "brats_finetune: held-out ET_hd95, WT_hd95 over the iterations" in page
+
+
 def test_page_is_well_formed_and_loads_nothing(page: str) -> None:
     parsed = Page(page)
     assert parsed.open == []

@@ -1,0 +1,11 @@
+"""The names that configs may use."""
+
+import pytest
+
+import common
+
+
+@pytest.mark.parametrize("package", common.__all__)
+def test_every_exported_name_exists(package):
+    module = getattr(common, package)
+    assert [name for name in dir(module) if not hasattr(module, name)] == []
