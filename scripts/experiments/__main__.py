@@ -8,7 +8,7 @@ from common import cli
 from common.errors import ArgumentError, InputError, check_number, choice, show, within
 from common.files import check_writable_file, check_writable_folder, expand_home, valid_json, write_json
 from common.values import flag
-from scripts.experiments.engine import OpenStudy, counted, launcher, open_study, run_jobs, select
+from scripts.experiments.engine import OpenStudy, counted, open_study, run_jobs, select
 from scripts.experiments.jobs import OWN, ROOT, Places
 from scripts.experiments.steps import steps_of
 from scripts.experiments.study import read
@@ -118,7 +118,7 @@ def _run(study: OpenStudy, jobs: int, only: str, redo: bool, slurm: Mapping[str,
     if stale := {name: state for name, state in study.states.items() if state.name == "stale" and name not in selected}:
         show(*(f"stale        {name}: {state.reason}" for name, state in stale.items()))
         show("stale results are kept, and used by jobs that need them; --stale=redo makes them again")
-    results = run_jobs(study, selected, launcher(study.places, jobs, slurm), jobs)
+    results = run_jobs(study, selected, jobs, slurm)
     if selected:
         show(counted(results))
     if any(state.name != "done" for state in results.values()):

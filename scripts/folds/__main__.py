@@ -6,7 +6,7 @@ from typing import Any
 from common import cli
 from common.errors import check_number, choice, show
 from common.literals import names_of
-from scripts.experiments.engine import counted, launcher, log_of, run_jobs, select, states_of
+from scripts.experiments.engine import counted, log_of, run_jobs, select, states_of
 from scripts.folds.setup import set_up
 
 
@@ -70,7 +70,7 @@ def folds(
     selected = select(study, redo=redo)
     count = f"{len(study.jobs)} jobs, {counted(study.states)}; {len(selected)} to do"
     show(f"{len(setup.numbers)} folds of {bundle}: {count}")
-    ended = run_jobs(study, selected, launcher(study.places, jobs, slurm), jobs)
+    ended = run_jobs(study, selected, jobs, slurm)
     states = states_of(study.jobs, folder) | {name: state for name, state in ended.items() if state.name == "failed"}
     if unfinished := {name: state for name, state in states.items() if state.name != "done"}:
         for name, state in unfinished.items():

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tqdm import tqdm
 
 from common.errors import ArgumentError, InputError
 from scripts.experiments import engine
@@ -49,20 +48,25 @@ def test_a_study_runs_once_and_each_job_gets_what_it_starts_from(options, work, 
     assert made == f"{tmp_path}/out/runs/first/tiny/models/model.pt"
 
 
-def test_the_progress_of_a_job_is_read_from_its_log(tmp_path):
+PROGRESS = """
+from tqdm import tqdm
+print("scans: brains without skull", flush=True)
+with tqdm(total=240, desc="toy", unit="step") as bar:
+    bar.set_postfix({"loss": "0.512"})
+    bar.update(120)
+"""
+
+
+def test_the_progress_of_a_job_is_the_last_line_of_its_log(tmp_path):
     log = tmp_path / "run.log"
     assert engine.progress_of("toy", log) == "toy"
-    with log.open("w") as file:
-        file.write("$ python -m toy\nscans: brains without skull\n")
-        file.flush()
-        assert engine.progress_of("toy", log) == "toy scans: brains without skull"
-        with tqdm(total=240, initial=0, desc="toy", unit="step", file=file, smoothing=0) as bar:
-            bar.start_t -= 60
-            bar.set_postfix({"loss": "0.512", "dice": "0.430"}, refresh=False)
-            bar.update(120)
-            bar.refresh()
-            file.flush()
-            assert engine.progress_of("toy", log) == "toy 120/240, 01:00 left, loss=0.512, dice=0.430"
+    log.write_text("$ python -m toy\n")
+    assert engine.progress_of("toy", log) == "toy"
+    job = StudyJob("toy", "toy", {}, CommandLine(("python", "-c", PROGRESS)), (), tmp_path / "out", tmp_path)
+    assert engine.execute(job, tmp_path).name == "done"
+    log = engine.log_of(job, tmp_path)
+    assert "scans: brains without skull" in log.read_text()
+    assert re.fullmatch(r"toy 120/240 step, \d\d:\d\d left, loss=0\.512", engine.progress_of("toy", log))
 
 
 def test_a_mistake_that_shows_in_the_jobs_names_the_study(options):
