@@ -162,7 +162,7 @@ def test_a_case_that_kills_its_process_or_runs_out_of_memory_is_named(cohort, mo
         raise MemoryError
 
     monkeypatch.setattr(module, "map_in_processes", lambda work, cases, *_: [work(files) for files in cases])
-    monkeypatch.setattr(module, "score", hungry)
+    monkeypatch.setattr(module, "masks_of", hungry)
     with pytest.raises(InputError, match=r"r/c0.nii.gz: out of memory; use fewer --workers"):
         run(folder, folder / "out")
 
