@@ -16,7 +16,6 @@ from typing import Any
 
 from common.cli import command_line
 from common.configs import argument
-from common.data.cohorts import COHORTS
 from common.errors import InputError
 from common.files import read_yaml
 
@@ -324,9 +323,8 @@ def _evaluation(item: _Instance, job: StudyJob) -> StudyJob:
         options |= item.options("runs", _shared_options(item.entry, bundle) | item.entry.get("evaluation", {}))
         command = CommandLine(("python", "-m", "monai.bundle", "run"), options, bundle)
     else:
-        protocol = COHORTS[datalist.layout].protocol if datalist.layout in COHORTS else "dice"
         options = {"predictions": str(job.target), "references": str(datalist.target)}
-        options |= {"dataset_dir": str(datalist.root), "protocol": protocol, **split, "output": str(folder)}
+        options |= {"dataset_dir": str(datalist.root), **split, "output": str(folder)}
         command = CommandLine(("python", "-m", "scripts.evaluate"), options)
     needs = (job.name, datalist.name)
     name, target = f"{job.name}/evaluation", folder / "summary.json"

@@ -14,7 +14,7 @@ from common.errors import InputError
 from common.inference.publishing import PAGE
 from common.inference.reading import read
 from common.inference.results import Details
-from common.metrics.cards import PRESENT, Scores
+from common.metrics.cards import DICE, PRESENT, Scores
 from common.metrics.statistics import DIGITS, RESAMPLES
 from scripts.experiments.engine import OpenStudy
 from scripts.experiments.jobs import StudyJob
@@ -95,7 +95,7 @@ def scores_of(evaluation: Details, metric: str) -> dict[str, NDArray[np.float64]
 
     Raise InputError if the evaluation lacks the metric.
     """
-    measured, protocol = "dice" if metric == PRESENT else metric, evaluation.protocol
+    measured, protocol = DICE.name if metric == PRESENT else metric, evaluation.protocol
     if measured not in protocol.units:
         raise InputError(f"{evaluation.name}: no {measured}; expected a metric of the protocol {protocol.name}")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from common.metrics.cards import DICE
 from common.metrics.protocols import protocol
 from common.metrics.statistics import holm
 from scripts.experiments.engine import OpenStudy
@@ -83,7 +84,7 @@ def table_of(spec: Mapping[str, Any], name: str, study: OpenStudy) -> Table:
     printed = paper()[spec["table"]]
     entries: list[Entry] = []
     for metric, label in printed["metrics"].items():
-        measured = spec.get("metric", metric) if metric == "dice" else metric
+        measured = spec.get("metric", metric) if metric == DICE.name else metric
         runs = {row: runs_of(definition, study, measured) for row, definition in spec["rows"].items()}
         for row in dict.fromkeys([*printed["systems"], *runs]):
             entry = _entry(row, metric, label, spec, study, runs)

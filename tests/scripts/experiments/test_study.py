@@ -255,9 +255,6 @@ def test_options_of_the_evaluation_are_its_own():
     found = jobs_of(of_own_datalist(evaluation={"protocol": "dice", "overlap": 0.25}), OWN_PLACES)
     assert {"--protocol=dice", "--overlap=0.25"} <= set(found["model/fold0/evaluation"].command.words)
     assert not {"--protocol=dice", "--overlap=0.25"} & set(found["model/fold0"].command.words)
-    run = {"command": "predict {output}", "datalist": "folds", "evaluate": True}  # predictions of another program
-    found = jobs_of({**of_own_datalist(), "runs": {"other": run}}, OWN_PLACES)
-    assert "--protocol=dice" in found["other/fold0/evaluation"].command.words
 
 
 def test_the_evaluations_of_an_axis_are_pooled():
