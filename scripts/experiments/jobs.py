@@ -262,12 +262,10 @@ def kind_of(entry: Mapping[str, Any]) -> str:
 
 
 def _run(item: _Instance) -> StudyJob:
-    folder, absent, inputs = item.places.output / "runs" / item.job, item.absent, item.inputs
+    folder, inputs = item.places.output / "runs" / item.job, item.inputs
     if "bundle" in item.entry:
         command, configs = _training(item, folder)
         target = folder / "models" / "model.pt"
-        missing = [file.name for file in configs if not file.is_file()]
-        absent = absent or next((f"{item.entry['bundle']} has no configs/{name}" for name in missing), "")
         inputs += configs
         if "pretrained" not in item.sources:  # the option `pretrained` may be a file
             path = command.folder / command.options.get("pretrained", "")
@@ -288,7 +286,7 @@ def _run(item: _Instance) -> StudyJob:
         command = CommandLine(tuple(_fill(word, variables, where) for word in words))
         target = folder / item.entry.get("target", "predictions")
     needs = tuple(source.name for source in item.sources.values())
-    return StudyJob(item.job, item.name, item.values, command, inputs, folder, target, needs, absent)
+    return StudyJob(item.job, item.name, item.values, command, inputs, folder, target, needs, item.absent)
 
 
 def _training(item: _Instance, folder: Path) -> tuple[CommandLine, tuple[Path, ...]]:

@@ -14,8 +14,9 @@ from typing import Any
 
 from common.configs import warn_of_program
 from common.data.cohorts import COHORTS
-from common.errors import ArgumentError, InputError, did_you_mean
+from common.errors import ArgumentError, InputError, did_you_mean, within
 from common.files import check_schema, read_yaml, valid_yaml, why_no_file
+from common.metrics.cards import DICE, PRESENT
 from scripts.experiments.jobs import ROOT, kind_of
 
 STUDIES = ROOT / "studies"
@@ -87,7 +88,7 @@ TABLE = _object(
     {
         "table": {"enum": [2, *SCORED_TABLES]},
         "note": TEXT,
-        "metric": {"enum": ["dice", "dice_present"]},  # variant of Dice; DIFF-23
+        "metric": {"enum": [DICE.name, PRESENT]},  # variant of Dice; DIFF-23
         "columns": NAME,
         "rows": ROWS,
         "baseline": BASELINES,
@@ -171,19 +172,29 @@ def _check_sources(content: Mapping[str, Any], name: str) -> None:
             check_reference(f"runs.{label}.{key}", entry.get(key), names)
         if "bundle" in entry:
             settings, configs = content.get("settings", {}), ROOT / "bundles" / entry["bundle"] / "configs"
-            files = ["train.yaml", *settings.get("overlays", []), *entry.get("overlays", [])]
-            if absent := [file for file in files if not (configs / file).is_file()]:
-                raise InputError(f"{name}: runs.{label}: {entry['bundle']} has no overlay {absent[0]}")
-            if alone := [file for file in files[1:] if "run" in _keys(configs / file)]:
-                raise InputError(f"{name}: runs.{label}: {alone[0]} runs by itself; expected an overlay")
+            overlays = [*settings.get("overlays", []), *entry.get("overlays", [])]
+            with within(f"{name}: runs.{label}"):
+                check_overlays(entry["bundle"], overlays)
             options = settings.get("options", {}) | entry.get("options", {})
             axes = {f"{{{axis}}}": values for axis, values in axes_of(content, label).items()}
             varied = [{key: value} for key, text in options.items() for value in axes.get(str(text), [])]
             for variant in [options, *varied]:
-                _check_options(variant, [configs / file for file in files], f"{name}: runs.{label}.options")
-            evaluation = entry.get("evaluation", {})
-            _check_options(evaluation, [configs / "evaluate.yaml"], f"{name}: runs.{label}.evaluation")
+                files = [configs / file for file in ("train.yaml", *overlays)]
+                _check_options(variant, files, f"{name}: runs.{label}.options")
+            if entry.get("evaluate") or "evaluation" in entry:
+                evaluation = entry.get("evaluation", {})
+                _check_options(evaluation, [configs / "evaluate.yaml"], f"{name}: runs.{label}.evaluation")
         runs.append(label)
+
+
+def check_overlays(bundle: str, overlays: Sequence[str]) -> None:
+    """Raise ArgumentError for names that are not overlays of a bundle: configs that do not run by themselves."""
+    files = sorted((ROOT / "bundles" / bundle / "configs").glob("*.yaml"))
+    available = [file.name for file in files if "run" not in _keys(file)]
+    for overlay in overlays:
+        if overlay not in available:
+            expected = f"some of {', '.join(available)}"
+            raise ArgumentError("overlays", overlay, f"no overlay of {bundle}", expected)
 
 
 def check_arguments(command: Callable[..., Any], options: Mapping[str, Any], where: str) -> None:
@@ -202,7 +213,7 @@ def _check_options(options: Mapping[str, Any], files: Sequence[Path], where: str
     from common.configs import parsed  # late imports: `--help` stays fast
     from common.options import OPTIONS, TRAINING_DEFAULTS
 
-    supported = {key for file in files if file.is_file() for key in _keys(file)}  # not all bundles evaluate
+    supported = {key for file in files for key in _keys(file)}
     supported |= TRAINING_DEFAULTS.keys() if files[0].name == "train.yaml" else set()
     for option, value in options.items():
         if option.partition("::")[0] not in supported:  # a nested key is checked when the job reads its config

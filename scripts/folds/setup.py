@@ -8,13 +8,14 @@ from typing import Any
 from common.configs import Change, check_known, read
 from common.data import datalists
 from common.errors import ArgumentError, choice
-from common.files import check_writable_folder, expand_home, read_yaml, reporting_path_errors
+from common.files import check_writable_folder, expand_home, reporting_path_errors
 from common.options import OPTIONS
 from common.values import optional
 from scripts.datalists.splits import hold_out, numbers_of
 from scripts.experiments.engine import OpenStudy, open_study
 from scripts.experiments.jobs import OWN, ROOT, CommandLine, Places, StudyJob, texts_of
 from scripts.experiments.steps import config_of, steps_of
+from scripts.experiments.study import check_overlays
 from scripts.run import blaming
 
 BUNDLES = ROOT / "bundles"
@@ -130,10 +131,7 @@ def _split_options(
     Raises an InputError for an unknown overlay or option, and for options that this command sets.
     """
     configs = BUNDLES / bundle / "configs"
-    available = [path.name for path in sorted(configs.glob("*.yaml")) if "run" not in read_yaml(path)]
-    for name in overlays:
-        if name not in available:
-            raise ArgumentError(f"overlays={name}: no overlay of {bundle}; expected some of {', '.join(available)}")
+    check_overlays(bundle, overlays)
     for name in RESERVED:
         if name in options:
             raise ArgumentError(f"{name}={options[name]}: set by this command for each fold; leave it out")

@@ -138,11 +138,15 @@ def test_a_cohort_that_is_not_given_is_made_or_its_jobs_say_what_is_missing():
         ),
         (
             {"runs": {"a": {"bundle": "brats_finetune", "datalist": "ukb", "overlays": ["quick.yaml"]}}},
-            "runs.a: brats_finetune has no overlay quick.yaml",
+            "runs.a: overlays=quick.yaml: no overlay of brats_finetune; expected some of",
+        ),
+        (
+            {"runs": {"a": {"bundle": "brats_stage2", "datalist": "ukb", "evaluate": True}}},
+            "brats_stage2/configs/evaluate.yaml: No such file or directory",
         ),
         (
             {"runs": {"a": {"bundle": "brats_finetune", "datalist": "ukb", "overlays": ["inference.yaml"]}}},
-            "runs.a: inference.yaml runs by itself; expected an overlay",
+            "runs.a: overlays=inference.yaml: no overlay of brats_finetune",
         ),
         (
             {
