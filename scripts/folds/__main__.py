@@ -62,10 +62,9 @@ def folds(
     check_number("gpus", gpus, int, 1, 1024)
     check_number("folds_seed", folds_seed, int, 0)
     redo = choice("stale", stale, {"keep": False, "redo": True})
-    choice("fold_to", fold_to, {"validation": None, "testing": None})
-    dealing = (folds, fold_to, validation, folds_seed, person)
+    dealing = {"folds": folds, "fold_to": fold_to, "seed": folds_seed, "validation": validation, "person": person}
     words = [] if overlays is None else names_of(overlays)
-    setup = set_up(bundle, datalist, dataset_dir, output, *dealing, words, gpus, options)
+    setup = set_up(bundle, datalist, dataset_dir, output, dealing, words, gpus, options)
     study, folder = setup.study, setup.study.places.output
     selected = select(study, redo=redo)
     count = f"{len(study.jobs)} jobs, {counted(study.states)}; {len(selected)} to do"

@@ -49,19 +49,15 @@ def set_up(
     datalist: str,
     dataset_dir: str,
     output: str,
-    folds: str | int,
-    fold_to: str,
-    validation: float | None,
-    folds_seed: int,
-    person: str | None,
+    dealing: Mapping[str, Any],
     overlays: Sequence[str],
     gpus: int,
     options: Mapping[str, Any],
 ) -> Setup:
     """Return a cross-validation after checking everything that needs no trained model; write nothing.
 
-    `scripts.datalists.splits.hold_out` makes the folds. `{fold}` in text of `options` is replaced with the fold's
-    number.
+    `dealing` holds the arguments of `scripts.datalists.splits.hold_out`, which makes the folds. `{fold}` in text of
+    `options` is replaced with the fold's number.
     """
     choice(
         "bundle",
@@ -74,24 +70,22 @@ def set_up(
     )
     content = datalists.read(source)
     check_writable_folder(folder, f"--output={output}")
+    folds = dealing["folds"]
     if len(numbers := numbers_of(folds)) < 2:
         raise ArgumentError(f"folds={folds}: all subjects are in fold {numbers[0]}; expected at least two folds")
+    hold_out(content, fold=numbers[0], **dealing)  # refuses bad arguments
     texts_of(options, {"fold": numbers[0]}, "--")  # refuses other names in braces
     training, evaluation = _split_options(bundle, overlays, _with_weights(options, numbers))
     files = {"source": source}
-    dealt: dict[str, Any] = {"folds": folds, "fold": "{fold}", "fold_to": fold_to, "seed": folds_seed}
+    dealt = {"folds": folds, "fold": "{fold}"} | {name: value for name, value in dealing.items() if value is not None}
     if isinstance(folds, str):
         files["folds"], dealt["folds"] = _absolute("folds", folds), "{folds}"
-    if validation is not None:
-        dealt["validation"] = validation
-    if person is not None:
-        dealt["person"] = person
     entry = {
         "bundle": bundle,
         "datalist": "datalist",
         "overlays": list(overlays),
         "options": training,
-        "evaluate": fold_to,
+        "evaluate": dealing["fold_to"],
         "evaluation": evaluation,
         "pool": "fold",
     }
@@ -101,8 +95,6 @@ def set_up(
     }
     setup = Setup(bundle, source, entry, numbers, open_study(study, Places(folder, {OWN: root}, files, gpus)))
     _check_configs(setup)
-    if not hold_out(content, folds, numbers[0], fold_to, validation, folds_seed, person)["validation"]:
-        raise ArgumentError(f"validation={validation}: no validation subjects to select the checkpoint")
     return setup
 
 

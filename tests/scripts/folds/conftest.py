@@ -43,7 +43,8 @@ def prepare(own) -> Callable[..., Setup]:
             "overlays": [],
             "gpus": 1,
         }
-        dealing = {"folds": folds, "fold_to": fold_to, "validation": validation, "folds_seed": 0, "person": person}
-        return set_up(**arguments | given | dealing, options={"modalities": "['T1','FLAIR']"} | others)
+        dealing = {"folds": folds, "fold_to": fold_to, "seed": 0, "validation": validation, "person": person}
+        options = {"modalities": "['T1','FLAIR']"} | others
+        return set_up(**arguments | given, dealing=dealing, options=options)
 
     return prepared
