@@ -212,8 +212,9 @@ def execute(
         job.target.parent.mkdir(parents=True, exist_ok=True)
         log, begun = None if is_shown else log_of(job, output), time.time_ns()
         status = _call(job.command, log, held, environment)
-        if status == 0 or (status == 1 and job.selects and _is_newer(job.target, begun)):
-            state = State("done") if job.target.exists() else State("failed", f"{job.target}: not written")
+        is_made = job.target.exists()
+        if status == 0 or (status == 1 and job.selects and is_made and size_and_time(job.target)[1] >= begun):
+            state = State("done") if is_made else State("failed", f"{job.target}: not written")
         elif status in (PREEMPTED, -signal.SIGINT, 128 + signal.SIGINT):
             state = State("interrupted")
         else:
@@ -222,10 +223,6 @@ def execute(
         end = {"state": state.name, "last_line": state.reason, "status": status}
         write_json(folder / "record.json", record | end | {"seconds": round(time.monotonic() - start, 1)})
         return state
-
-
-def _is_newer(file: Path, moment: int) -> bool:
-    return file.exists() and size_and_time(file)[1] >= moment
 
 
 def _call(command: CommandLine, log: Path | None, held: int, environment: Mapping[str, str]) -> int:

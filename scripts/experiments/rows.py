@@ -20,7 +20,7 @@ from scripts.experiments.engine import OpenStudy
 from scripts.experiments.jobs import StudyJob
 from scripts.experiments.study import ROW_KEYS
 
-RowScores = Mapping[str, ArrayLike]  # case -> scores [regions], NaN for regions that do not count; or a number
+RowScores = Mapping[str, ArrayLike]  # case -> scores [regions], NaN for regions that do not count
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def spread(runs: Sequence[RowScores]) -> float:
     return float(np.std(_scores_of_runs(runs), ddof=1)) if len(runs) > 1 else math.nan
 
 
-def interval(runs: Sequence[RowScores], seed: int = 0) -> tuple[float, float]:
+def interval(runs: Sequence[RowScores]) -> tuple[float, float]:
     """Return the 95 % percentile bootstrap interval of `estimate` over cases; the runs are fixed.
 
     Runs on the same test cases (seeds, subsets) are averaged case by case before resampling. Different test sets
@@ -142,7 +142,7 @@ def interval(runs: Sequence[RowScores], seed: int = 0) -> tuple[float, float]:
         parts = zip(weights, values, drawn, strict=True)
         return sum(weight * _score(scores_of_set[:, at.astype(int)]) for weight, scores_of_set, at in parts)
 
-    result = bootstrap(indices, mean, n_resamples=RESAMPLES, method="percentile", batch=100, vectorized=True, rng=seed)
+    result = bootstrap(indices, mean, n_resamples=RESAMPLES, method="percentile", batch=100, vectorized=True, rng=0)
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
@@ -153,15 +153,15 @@ class RowContrast(NamedTuple):
     and two-sided p-value over training runs and cases.
     """
 
-    cases: int
-    trainings: tuple[int, int]
-    gain: float
+    cases: int = 0
+    trainings: tuple[int, int] = (0, 0)
+    gain: float = math.nan
     low: float = math.nan
     high: float = math.nan
     p: float = math.nan
 
 
-def contrast(ours: Sequence[RowScores], others: Sequence[RowScores], seed: int = 0) -> RowContrast:
+def contrast(ours: Sequence[RowScores], others: Sequence[RowScores]) -> RowContrast:
     """Compare two rows on the cases that both have, over training runs and cases.
 
     With several test sets (folds), Student's t tests the mean of the sets' gains. On a single test set, each bootstrap
@@ -175,7 +175,7 @@ def contrast(ours: Sequence[RowScores], others: Sequence[RowScores], seed: int =
     first, second = (_by_set(runs, _counted_cases(ours) & _counted_cases(others)) for runs in (ours, others))
     sets = sorted(first.keys() & second.keys())
     if not sets:
-        return RowContrast(0, (0, 0), math.nan)
+        return RowContrast()
     pairs = [(np.stack(first[cases]), np.stack(second[cases])) for cases in sets]
     gains = [float(_score(mine.mean(axis=0)) - _score(other.mean(axis=0))) for mine, other in pairs]
     gain = float(np.mean(gains))
@@ -189,7 +189,7 @@ def contrast(ours: Sequence[RowScores], others: Sequence[RowScores], seed: int =
         return result._replace(low=float(low), high=float(high), p=float(test.pvalue))
     if min(trainings) < 2 or result.cases < 2:
         return result
-    error = float(np.std(_resampled_gains(*pairs[0], np.random.default_rng(seed)), ddof=1))
+    error = float(np.std(_resampled_gains(*pairs[0], np.random.default_rng(0)), ddof=1))
     if error < 10.0**-DIGITS:
         return result
     freedom = sum(trainings) - 2
@@ -199,9 +199,7 @@ def contrast(ours: Sequence[RowScores], others: Sequence[RowScores], seed: int =
 
 def _counted_cases(runs: Sequence[RowScores]) -> set[str]:
     """Return the cases that count in at least one region."""
-    return {
-        case for scores in runs for case, value in scores.items() if not np.isnan(np.asarray(value, dtype=float)).all()
-    }
+    return {case for scores in runs for case, values in scores.items() if not np.isnan(values).all()}
 
 
 def _by_set(runs: Sequence[RowScores], allowed: Set[str]) -> dict[tuple[str, ...], list[NDArray[np.float64]]]:
@@ -232,7 +230,7 @@ def _scores_of_runs(runs: Sequence[RowScores]) -> list[float]:
 
 def _array(scores: RowScores, cases: Sequence[str]) -> NDArray[np.float64]:
     """Return the scores of cases as an array [regions, cases]."""
-    return np.array([np.atleast_1d(np.asarray(scores[case], dtype=float)) for case in cases]).T
+    return np.array([scores[case] for case in cases], dtype=float).T
 
 
 def _score(values: NDArray[np.float64]) -> NDArray[np.float64]:

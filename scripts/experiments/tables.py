@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,6 @@ from scripts.experiments.engine import OpenStudy
 from scripts.experiments.rows import RowContrast, RowRun, RowScores, contrast, estimate, interval, runs_of, spread
 from scripts.experiments.study import axes_of, names_of, paper
 
-NO_CONTRAST = RowContrast(0, (0, 0), math.nan)
 ABSENT = "not in this study"
 PRESENT_LABEL = "Dice, of cases with the region"  # instead of Dice; DIFF-23
 
@@ -61,7 +60,7 @@ class Entry(Figure):
     done: int = 0
     planned: int = 0
     baseline: str = ""
-    contrast: RowContrast = NO_CONTRAST
+    contrast: RowContrast = RowContrast()
     p_holm: float = math.nan
     cells: tuple[Cell, ...] = ()
     digits: int = 4
@@ -76,7 +75,7 @@ class Table:
     title: str
     note: str
     entries: tuple[Entry, ...]
-    inconsistent: tuple[str, ...] = field(default=())
+    inconsistent: tuple[str, ...]
 
 
 def table_of(spec: Mapping[str, Any], name: str, study: OpenStudy) -> Table:

@@ -107,7 +107,7 @@ def test_seeds_on_one_test_set_are_tested_over_trainings_and_cases():
     values = {
         arm: [level + shift + (harder if arm == "ours" else 0) for shift in of_arm] for arm, of_arm in shifts.items()
     }
-    runs = {arm: [{f"c{n}": value for n, value in enumerate(run)} for run in found] for arm, found in values.items()}
+    runs = {arm: [{f"c{n}": [value] for n, value in enumerate(run)} for run in found] for arm, found in values.items()}
     found = contrast(runs["ours"], runs["others"])
     error = math.sqrt(
         np.var(shifts["ours"], ddof=1) / 3 + np.var(shifts["others"], ddof=1) / 2 + np.var(harder) / cases
@@ -122,7 +122,7 @@ def test_seeds_on_one_test_set_are_tested_over_trainings_and_cases():
 
 
 def test_one_training_an_arm_is_not_tested():
-    ours, others = ([{f"c{n}": level + n / 100 for n in range(9)}] for level in (0.8, 0.5))
+    ours, others = ([{f"c{n}": [level + n / 100] for n in range(9)}] for level in (0.8, 0.5))
     found = contrast(ours, others)
     assert (found.cases, found.trainings) == (9, (1, 1))
     assert found.gain == pytest.approx(0.3)
@@ -133,7 +133,7 @@ def test_one_training_an_arm_is_not_tested():
 def test_the_interval_of_subsets_averages_a_case_before_it_is_drawn():
     generator = np.random.default_rng(5)
     values = 0.8 + 0.1 * generator.standard_normal((3, 20))  # [runs, cases]
-    runs = [{f"c{n}": float(value) for n, value in enumerate(row)} for row in values]
+    runs = [{f"c{n}": [value] for n, value in enumerate(row)} for row in values]
     low, high = interval(runs)
     of_case = values.mean(axis=0)
     expected = stats.bootstrap((of_case,), np.mean, n_resamples=9999, method="percentile", rng=0).confidence_interval
@@ -144,21 +144,21 @@ def test_the_interval_of_subsets_averages_a_case_before_it_is_drawn():
 
 def test_test_sets_weigh_by_their_runs():
     """Two runs on one test set, which is sure, and one run on another."""
-    sure = {"a": 0.5, "b": 0.5}
-    runs = [sure, sure, {"c": 0.0, "d": 1.0}]
+    sure = {"a": [0.5], "b": [0.5]}
+    runs = [sure, sure, {"c": [0.0], "d": [1.0]}]
     assert estimate(runs) == pytest.approx(0.5)
     assert interval(runs) == pytest.approx((1 / 3, 2 / 3))
-    assert all(math.isnan(bound) for bound in interval([{"a": 0.5}])), "one case"
+    assert all(math.isnan(bound) for bound in interval([{"a": [0.5]}])), "one case"
     assert math.isnan(spread([sure])), "one run"
 
 
 def test_only_common_cases_are_compared():
-    first = [{"a": 0.9, "b": 0.8}, {"b": 0.6, "c": 0.5}]
-    second = [{"b": 0.5, "c": 0.1, "d": 0.0}]
+    first = [{"a": [0.9], "b": [0.8]}, {"b": [0.6], "c": [0.5]}]
+    second = [{"b": [0.5], "c": [0.1], "d": [0.0]}]
     found = contrast(first, second)
     assert (found.cases, found.trainings) == (2, (1, 1))
     assert found.gain == pytest.approx(((0.6 - 0.5) + (0.5 - 0.1)) / 2)
-    assert contrast(first, [{"z": 1.0}])[:2] == (0, (0, 0))
+    assert contrast(first, [{"z": [1.0]}])[:2] == (0, (0, 0))
 
 
 def test_cases_without_the_region_can_be_left_out(tmp_path):
