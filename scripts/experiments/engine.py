@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,6 +32,7 @@ from common.training.signals import PREEMPTED, interrupt_on_signals
 from scripts.experiments.gpus import GpuPool, visible_gpus
 from scripts.experiments.jobs import ROOT, CommandLine, Places, StudyJob, jobs_of, shown
 
+Slurm = Mapping[str, Any] | None  # settings of SLURM jobs by submitit's names; None: run on this machine
 LAST_LINE = 300  # characters
 RECORD = {
     "type": "object",
@@ -296,60 +297,42 @@ def select(study: OpenStudy, only: str = "*", redo: bool = False) -> list[str]:
     return [name for name in study.jobs if name in wanted]
 
 
-def _launcher(
-    places: Places, at_once: int, slurm: Mapping[str, Any] | None, is_shown: bool
-) -> Callable[[StudyJob, Path], State]:
-    """Return a function that runs a job by SLURM, or on this machine, where `at_once` jobs share the cores and GPUs.
-
-    A SLURM job takes the lock of the study's job and writes its record, so that other processes see it as running. If
-    the SLURM job is preempted or out of time, SLURM requeues it and training continues.
-    """
-    if slurm is not None:
-        from scripts.arrays import array_of  # late import: `--help` stays fast
-
-        array_of(slurm, places.output, "study", 1)  # reject bad settings before the first job
-
-        def submit(job: StudyJob, output: Path) -> State:
-            array = array_of(slurm, _folder_of(job, output), job.name.replace("/", "-"), 1)
-            state: State = array.call(execute, job, output)
-            return state
-
-        return submit
-
-    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // (at_once * places.gpus)))}
-    pool = GpuPool(visible_gpus() if at_once > 1 else [], places.gpus)
-
-    def launch(job: StudyJob, output: Path) -> State:
-        with pool.lend() as gpus:
-            return execute(job, output, {**threads, **os.environ, **gpus}, is_shown)  # the user's threads win
-
-    return launch
-
-
 def run_jobs(
-    study: OpenStudy,
-    selected: Sequence[str],
-    at_once: int,
-    slurm: Mapping[str, Any] | None = None,
-    is_shown: bool = False,
+    study: OpenStudy, selected: Sequence[str], at_once: int, slurm: Slurm = None, is_shown: bool = False
 ) -> dict[str, State]:
     """Run the selected jobs, each after the jobs that it needs; print starts and ends, and return the final states.
 
-    `at_once` jobs run at once: on this machine, or by SLURM with `slurm`, the settings of its jobs. With `is_shown`,
-    jobs on this machine show their output instead of writing logs.
+    `at_once` jobs run at once: by SLURM with the settings `slurm`, or else on this machine, where they share the cores
+    and GPUs and, with `is_shown`, show their output instead of writing logs.
 
     A failure stops only the jobs that depend on it. If a different process runs a job, this process waits, and
     continues the job if it is left unfinished. On Ctrl-C, a scheduler's signal or a closed terminal, running jobs are
     interrupted, so that training saves its state, and KeyboardInterrupt is raised.
     """
-    launch = _launcher(study.places, at_once, slurm, is_shown)
-    jobs, output = study.jobs, study.places.output
+    jobs, output, processes = study.jobs, study.places.output, study.places.gpus
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // (at_once * processes)))}
+    gpus = GpuPool(visible_gpus() if at_once > 1 and slurm is None else [], processes)
+    if slurm is not None:
+        from scripts.arrays import array_of  # late import: `--help` stays fast
+
+        array_of(slurm, output, "study", 1)  # reject bad settings before the first job
     order = TopologicalSorter({name: [need for need in jobs[name].needs if need in selected] for name in selected})
     order.prepare()
     results: dict[str, State] = {}
     waiting: list[str] = []
     watched: set[str] = set()  # jobs of `waiting` that depend on a job in a different process
     at_work: dict[Future[State], str] = {}
+
+    def launch(name: str) -> Any:
+        """Run a job and return its state. A SLURM job that is preempted or out of time is requeued and continues."""
+        try:
+            if slurm is not None:
+                array = array_of(slurm, _folder_of(jobs[name], output), name.replace("/", "-"), 1)
+                return array.call(execute, jobs[name], output)
+            with gpus.lend() as lent:
+                return execute(jobs[name], output, {**threads, **os.environ, **lent}, is_shown)  # the user's threads win
+        except (InputError, OSError) as error:  # such as a removed folder
+            return State("failed", one_line(error))
 
     def log_suffix(name: str) -> str:
         return "" if is_shown else f"; {log_of(jobs[name], output)}"
@@ -383,7 +366,7 @@ def run_jobs(
                     end(name, state)
                 else:
                     show(f"starts       {name}{log_suffix(name)}")
-                    at_work[pool.submit(launch, jobs[name], output)] = name
+                    at_work[pool.submit(launch, name)] = name
             try:
                 finished, _ = wait(at_work, POLL_INTERVAL, FIRST_COMPLETED)
                 progress = [progress_of(name, log_of(jobs[name], output)) for name in at_work.values()]
@@ -395,11 +378,7 @@ def run_jobs(
                     process.send_signal(signal.SIGINT)  # training saves its state
                 raise
             for future in finished:
-                name = at_work.pop(future)
-                try:
-                    state = future.result()
-                except (InputError, OSError) as error:  # such as a removed folder
-                    state = State("failed", one_line(error))
+                name, state = at_work.pop(future), future.result()
                 if state.name == "running":  # a different process was faster
                     waiting.append(name)
                 else:

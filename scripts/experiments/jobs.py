@@ -281,8 +281,6 @@ def _run(item: _Instance) -> StudyJob:
             words = shlex.split(item.entry["command"])
         except ValueError as error:
             raise InputError(f"{where}={item.entry['command']}: {error}; expected words as in a shell") from error
-        if not words:
-            raise InputError(f"{where}={item.entry['command']}: no words; expected a command")
         command = CommandLine(tuple(_fill(word, variables, where) for word in words))
         target = folder / item.entry.get("target", "predictions")
     needs = tuple(source.name for source in item.sources.values())

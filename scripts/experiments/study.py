@@ -61,7 +61,7 @@ DATALIST = _object(
 RUN = _object(
     {
         "bundle": NAME,
-        "command": {"type": "string", "minLength": 1},
+        "command": {"type": "string", "pattern": r"\S", "description": "a program and its arguments"},
         "target": {"type": "string", "pattern": r"^\w[\w.-]*(/\w[\w.-]*)*$"},
         "files": _list(NAME),
         "datalist": NAME,
