@@ -50,12 +50,13 @@ class RunRecord:
     def attach(self, engine: Engine) -> None:
         """Record the run of `engine`."""
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.write)
-        engine.add_event_handler(Events.COMPLETED, self._finish)
+        engine.add_event_handler(Events.COMPLETED, self.finish)
 
     def write(self) -> None:
         """Write the current record; every process must call this, as peak memory is the maximum over processes."""
         self.content["seconds"] = round(self._before + time.monotonic() - self._start, 1)
-        self.content |= {name: idist.all_reduce(value, op="MAX") for name, value in peak_memory().items()}
+        peaks = {name: idist.all_reduce(value, op="MAX") for name, value in peak_memory().items()}
+        self.content |= {name: max(value, self.content.get(name, 0)) for name, value in peaks.items()}
         self.content["pictures"] = sorted(str(p.relative_to(self.folder)) for p in self.folder.glob("pictures/*.png"))
         if idist.get_rank() == 0:
             if self._is_new:
@@ -63,7 +64,8 @@ class RunRecord:
                 self._is_new = False
             write_json(self.folder / "run.json", self.content)
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Write the record of a complete run."""
         self.content["finished"] = True
         self.write()
 

@@ -67,12 +67,11 @@ def baseline(
     if gpu_memory is not None:
         check_number("gpu_memory", gpu_memory, float, 0.1)
     spacing = OPTIONS["spacing"](spacing)
-    names = None if modalities is None else OPTIONS["modalities"](modalities)
     listed = Datalist(expand_home(datalist, f"--datalist={datalist}"), expand_home(dataset_dir, "--dataset_dir"))
     convention = listed.content.get("label_convention")
     if convention is None:
         raise InputError(f"--datalist={datalist}: no labels to train on")
-    names = list(listed.content["modalities"]) if names is None else names
+    names = list(listed.content["modalities"]) if modalities is None else OPTIONS["modalities"](modalities)
     training, validation = (listed.load(part, names, convention) for part in ("training", "validation"))
     held_out = listed.load(split, names)
     check_headers([*training, *validation, *held_out], ["warning"])
