@@ -206,7 +206,7 @@ def _output(output: str, names: Sequence[str], inputs: Mapping[str, str]) -> Pat
     folder = expand_home(output, f"--output={output}")
     for name, value in inputs.items():
         if expand_home(value, f"{name}={value}").resolve() == folder.resolve():
-            raise InputError(f"--output={output}: the same folder as {name}")
+            raise InputError(f"--output={output}: the same folder as {name}; expected a different folder")
     check_writable_folder(folder, f"--output={output}", names)
     return folder
 
@@ -225,7 +225,7 @@ def _scores(
     faults = []
     for files, result in zip(cases, done, strict=True):
         if result is None:
-            faults.append(f"{files.reference}: scoring it killed its process twice; use fewer --workers")
+            faults.append(f"{files.reference}: scoring killed its process twice; use fewer --workers")
         elif isinstance(result, str):
             faults.append(result)
     if faults:

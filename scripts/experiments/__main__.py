@@ -39,25 +39,25 @@ def experiments(
     OUTPUT/report/tables: the paper's tables and figures beside the study's results, complete or not. All three take the
     same folders and files.
 
-    A failed job is shown with the last line of its log; the jobs that need it are skipped, and the exit status is 1.
+    A failed job is shown with the last line of its log, dependent jobs are skipped, and the exit status is 1.
     Several processes, also on machines that share the folder, can run the same study: no job starts twice, and each
     process ends when all of its jobs have ended.
 
     Args:
         action: plan, run or report.
-        study: name of a study in the folder `studies`, or a YAML file.
+        study: name of a file in the folder `studies`, or path of a YAML file.
         output: folder of the results; runs/STUDY by default.
         ukb: folder of the UK Biobank cohort.
         brats: folder of the BraTS cohort.
-        atlas: folder of the ATLAS cohort. Cohorts without a folder are made of phantoms if the study defines them.
-        dataset_dir: folder of your own data sets; `data` and the paths of a datalist in `files` are relative to it.
-        files: files by the names that the study gives them, such as "{'ct': 'model_swinvit.pt'}".
+        atlas: folder of the ATLAS cohort. A cohort without a folder consists of phantoms, if the study defines them.
+        dataset_dir: folder of your own data sets; `data` in the study, and paths in datalists of `files`, start here.
+        files: paths of the files that the study names, such as "{'ct': 'model_swinvit.pt'}".
         gpus: processes per training run, started by torchrun.
         jobs: run: number of jobs at once; on this machine they share its cores and GPUs.
-        only: run: pattern of job names, such as "two_stage/*"; the jobs that they need run, too.
+        only: run: pattern of job names, such as "two_stage/*"; needed jobs run, too.
         stale: run: keep (the default) or redo results whose commands, inputs or code have changed; redo moves the old
             results aside.
-        slurm: run: settings of SLURM jobs by submitit's names, such as "{'slurm_partition': 'gpu', 'gpus_per_node':
+        slurm: run: settings of SLURM jobs, named as in submitit, such as "{'slurm_partition': 'gpu', 'gpus_per_node':
             1}"; by default jobs run on this machine.
         commands: plan: print the command of each job.
         json: plan: file for the list of jobs, with states and steps.
@@ -82,7 +82,7 @@ def experiments(
 
 
 def _plan_file(json: Any) -> Path:
-    """Return the path of the file for a plan; an existing file must be an earlier plan."""
+    """Return the path of `--json`; raise InputError if it cannot be written, or is a file other than a plan."""
     file = expand_home(json, f"--json={json}")
     check_writable_file(file, f"--json={json}")
     if file.exists():
@@ -128,7 +128,7 @@ def _run(study: OpenStudy, jobs: int, only: str, redo: bool, slurm: Mapping[str,
 def _opened(
     study: str, output: str | None, roots: Mapping[str, str | None], files: Mapping[str, str] | None, gpus: int
 ) -> OpenStudy:
-    """Check all folders and files, and open the study with the states of its jobs."""
+    """Check all folders and files, and return the study with its jobs and their states."""
     name, content = read(study)
     folder = expand_home(output or ROOT / "runs" / name, f"--output={output}").resolve()
     check_writable_folder(folder, f"--output={output or folder}")

@@ -1,7 +1,7 @@
-"""Run the jobs of a study, each once and after the jobs that it needs, on this machine or by SLURM.
+"""Run a study's jobs in the order of their dependencies, on this machine or by SLURM.
 
-OUTPUT/jobs/JOB holds the job's log, the lock of the process that runs the job, and record.json, with the outcome and
-the digests of the inputs at the start. If an input's digest has changed, the result is stale.
+OUTPUT/jobs/JOB holds a job's log, a lock while the job runs, and record.json: the outcome, and the digests of the
+inputs at the start. If an input's digest has changed since, the result is stale.
 """
 
 import hashlib
@@ -101,7 +101,7 @@ def counted(states: Mapping[str, State]) -> str:
 
 
 def state_of(job: StudyJob, output: Path) -> State:
-    """Return a job's state from its lock, inputs and record, regardless of the jobs that it needs."""
+    """Return a job's state from its lock, inputs and record, whatever the states of the jobs that it needs."""
     folder = _folder_of(job, output)
     if (folder / "lock").exists():
         with lock(folder) as held:
@@ -131,8 +131,8 @@ def _judge(job: StudyJob, output: Path) -> State:
 def inputs_of(job: StudyJob, recorded: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return a job's inputs by name: its command, and digests of the files that its result depends on.
 
-    If the job runs a bundle or scripts.evaluate, the code has a digest, too. `recorded` is an earlier return value; a
-    file whose size and modification time match it is not read again.
+    If the job runs a bundle or scripts.evaluate, the code has a digest, too. `recorded` is an earlier return value;
+    files of the recorded size and modification time are not read again.
     """
     inputs: dict[str, Any] = {"its command": job.command.words}
     inputs |= {shown(path): _stamp(path, (recorded or {}).get(shown(path))) for path in job.inputs}
@@ -186,10 +186,10 @@ def _read_record(folder: Path) -> dict[str, Any]:
 def execute(
     job: StudyJob, output: Path, environment: Mapping[str, str] = os.environ, is_shown: bool = False
 ) -> State:
-    """Run a job's command with environment variables, unless the job is done or another process runs it.
+    """Run a job's command, unless the job is done or runs in another process; return the state.
 
     Output goes to `run.log` in the job's folder or, if `is_shown`, to the output of this process. Stale results, and
-    results of a different command, are moved aside unless `job.selects`; stopped training continues. Return the state.
+    results of a different command, are moved aside unless `job.selects`. Interrupted training continues.
     """
     folder = _folder_of(job, output)
     with lock(folder, patience=1.0) as held:
@@ -330,7 +330,8 @@ def run_jobs(
                 array = array_of(slurm, _folder_of(jobs[name], output), name.replace("/", "-"), 1)
                 return array.call(execute, jobs[name], output)
             with gpus.lend() as lent:
-                return execute(jobs[name], output, {**threads, **os.environ, **lent}, is_shown)  # the user's threads win
+                environment = {**threads, **os.environ, **lent}  # the user's number of threads wins
+                return execute(jobs[name], output, environment, is_shown)
         except (InputError, OSError) as error:  # such as a removed folder
             return State("failed", one_line(error))
 

@@ -1,6 +1,7 @@
-"""The jobs of a study, each after the jobs that it needs.
+"""List a study's jobs in the order of their dependencies.
 
-There is a job for each entry and combination of axis values, each evaluation of a run, and each pool of evaluations.
+Each entry has a job for each combination of its axis values. Evaluations of runs, and pools of evaluations, are further
+jobs.
 """
 
 import json
@@ -95,9 +96,9 @@ class StudyJob:
 class Places:
     """Locations of a study's data and results.
 
-    `roots` are cohort folders by layout; the study makes a missing cohort if it defines the cohort. `roots[OWN]` is the
-    folder of the user's data sets; `data`, and the paths of a datalist in `files`, are relative to this folder. `files`
-    are the files that the study names, such as public weights.
+    `roots` are cohort folders by layout; a cohort without a folder consists of phantoms, if the study defines them.
+    `roots[OWN]` is the folder of the user's data sets, where `data` in the study, and paths in datalists of `files`,
+    start. `files` are paths of the files that the study names, such as public weights.
     """
 
     output: Path
@@ -108,7 +109,7 @@ class Places:
 
 @dataclass(frozen=True)
 class _Instance:
-    """An entry of a study with the axis values of a single job; `sources` are the jobs that it starts from."""
+    """An entry of a study with the axis values of one of its jobs; `sources` are the jobs whose results it uses."""
 
     name: str
     entry: Mapping[str, Any]
@@ -142,7 +143,7 @@ class _Instance:
     def options(self, part: str, options: Mapping[str, Any] | None = None) -> dict[str, str]:
         """Return `options` (default: the entry's) as command-line text, with names in braces filled in.
 
-        Messages locate an option by `part`, the entry's section of the study.
+        `part` is the entry's section of the study, for messages.
         """
         values = self.entry.get("options", {}) if options is None else options
         return texts_of(values, {**self.values, **self.files}, f"{part}.{self.name}.options.")

@@ -1,4 +1,4 @@
-"""The runs of a table's row, their scores by case, and statistics of the scores."""
+"""Runs, scores by case, and statistics for a row of a table."""
 
 import math
 from collections.abc import Mapping, Sequence, Set
@@ -73,7 +73,7 @@ _read = cache(read)  # a table can have several metrics
 
 
 def _reason(name: str, study: OpenStudy) -> str:
-    """Explain why a job is not done, or return ""; for a missing job, name the first needed job that blocks it."""
+    """Return why a job is not done, or ""; a missing job is explained by the first unfinished job that it needs."""
     state = study.states[name]
     if state.name == "done":
         return ""
@@ -109,7 +109,7 @@ def scores_of(evaluation: Details, metric: str) -> dict[str, NDArray[np.float64]
 def estimate(runs: Sequence[RowScores]) -> float:
     """Return the mean of the runs' scores, as the paper averages folds and subsets.
 
-    A run's score is the mean over regions of each region's mean over the cases in which the region counts.
+    In each run, each region is averaged over the cases in which it counts; then the regions are averaged.
     """
     return float(np.mean(_scores_of_runs(runs)))
 
@@ -120,11 +120,11 @@ def spread(runs: Sequence[RowScores]) -> float:
 
 
 def interval(runs: Sequence[RowScores]) -> tuple[float, float]:
-    """Return the 95 % percentile bootstrap interval of `estimate` over cases; the runs are fixed.
+    """Return the 95 % percentile bootstrap interval of `estimate` over cases, for fixed runs.
 
     Runs on the same test cases (seeds, subsets) are averaged case by case before resampling. Different test sets
-    (folds) are resampled separately and weighted by their numbers of runs, as if independent, even if they overlap.
-    The interval is NaN if a test set has only one case.
+    (folds) are resampled separately, as if independent even if they overlap, and weighted by their numbers of runs.
+    The bounds are NaN if a test set has only one case.
     """
     from scipy.stats import bootstrap  # late import: takes 0.5 s
 
@@ -164,11 +164,11 @@ class RowContrast(NamedTuple):
 def contrast(ours: Sequence[RowScores], others: Sequence[RowScores]) -> RowContrast:
     """Compare two rows on the cases that both have, over training runs and cases.
 
-    With several test sets (folds), Student's t tests the mean of the sets' gains. On a single test set, each bootstrap
-    sample draws n of n cases, and from each row one run fewer than it has, which makes the variance of the mean
-    unbiased (McCarthy and Snowden 1985, The bootstrap and finite population sampling). The standard deviation of the
-    resampled gains is the standard error in Student's t, with (runs of both rows - 2) degrees of freedom. A single
-    test set cannot be tested if a row has only one run, because the effect of the seed is unknown.
+    With several test sets (folds), Student's t tests the mean of the sets' gains. With a single test set, Student's t
+    has (runs of both rows - 2) degrees of freedom, and a bootstrap gives the standard error: the standard deviation of
+    resampled gains. A sample draws all n cases with replacement, and from each row one run fewer than it has, so that
+    the variance of the mean is unbiased (McCarthy and Snowden 1985, The bootstrap and finite population sampling). If
+    a row has only one run, there is no test, because the effect of the seed is unknown.
     """
     from scipy.stats import t, ttest_1samp  # late import: takes 0.5 s
 

@@ -153,10 +153,10 @@ def _reason(runs: Sequence[RowRun]) -> str:
 def _cells(
     runs: Sequence[RowRun], axis: str | None, values: Sequence[Any], columns: Sequence[float], labels: Sequence[str]
 ) -> list[Cell]:
-    """Return a cell for each run, then a cell for each of the paper's columns beyond the axis values.
+    """Return a cell for each run, then a cell for each column of the paper beyond the axis values.
 
-    The n-th value of `axis` belongs to the paper's n-th column, and the run's cell also holds that column's value, if
-    there is one. Without an axis, only runs have cells, and these hold no value of the paper.
+    The n-th value of `axis` matches the paper's n-th column: the run's cell also holds the paper's value, if any.
+    Without an axis, only runs have cells, without values of the paper.
     """
     cells = []
     for run in runs:
@@ -171,7 +171,7 @@ def _cells(
 
 
 def _tested(entry: Entry, baselines: Sequence[str], runs: Mapping[str, Sequence[RowRun]], rising: bool) -> Entry:
-    """Return `entry` with the test against the best baseline that has scores, if any; a baseline stays unchanged."""
+    """Return `entry` with the test against its best baseline with scores, if any; entries of baselines get no test."""
     candidates = {name: scores for name in baselines if (scores := _scores(runs[name]))}
     if not candidates or entry.row in baselines:
         return entry

@@ -47,10 +47,10 @@ def folds(
             brats21_folds.json.
         fold_to: split of the held-out fold. In `testing` it only gives the score, and --validation sets aside subjects
             to choose the checkpoint. In `validation` it does both, as in the paper.
-        validation: number or fraction of the people outside the fold, used to choose the checkpoint; 0.1 by default.
+        validation: number or fraction of the people outside the fold that choose the checkpoint; 0.1 by default.
         folds_seed: seed of the folds, 0 or more; --seed is the seed of the training runs.
         person: regular expression whose first group is the person in a subject's name, as in `datalists generic`.
-        overlays: configs of the bundle over its train.yaml, such as segresnet.yaml.
+        overlays: configs of the bundle that change its train.yaml, such as segresnet.yaml.
         jobs: number of jobs at once; on this machine they share its cores.
         gpus: processes of each training run, started by torchrun.
         stale: keep results whose commands, inputs or code have changed (the default), or redo them; the old results are

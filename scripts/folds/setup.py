@@ -1,4 +1,4 @@
-"""Set up a cross-validation: a study with one training run for each fold, checked before anything starts."""
+"""Set up and check a cross-validation: a study with one training run for each fold."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ def set_up(
     gpus: int,
     options: Mapping[str, Any],
 ) -> Setup:
-    """Return a cross-validation after checking everything that needs no trained model; write nothing.
+    """Check everything that needs no trained model, and return the cross-validation; write nothing.
 
     `dealing` holds the arguments of `scripts.datalists.splits.hold_out`, which makes the folds. `{fold}` in text of
     `options` is replaced with the fold's number.

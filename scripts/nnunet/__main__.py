@@ -55,7 +55,7 @@ def baseline(
         num_workers: processes that preprocess and augment; 0 augments in the main process.
         device: cuda or cpu.
         seed: seed of the initial weights, 0 or more. nnU-Net does not seed its augmentation in worker processes.
-        convert_only: stop after nnU-Net's raw data set, OUTPUT/nnUNet_raw, which refers to the images in place.
+        convert_only: only write nnU-Net's raw data set, OUTPUT/nnUNet_raw, which refers to the original images.
     """
     choice("plans", plans, dict.fromkeys(("default", "resenc_l")))
     choice("split", split, dict.fromkeys(SPLITS))
@@ -112,7 +112,7 @@ def baseline(
         if to_do:
             convert(work.raw, training, validation, names, convention)
     if is_conversion:
-        show(f"{work.raw}: raw data set of nnU-Net; the command without --convert_only goes on from it")
+        show(f"{work.raw}: nnU-Net's raw data set; continue with the command without --convert_only")
         return
     with record.step("plan and preprocess") as to_do:
         if to_do:

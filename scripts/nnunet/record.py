@@ -1,4 +1,4 @@
-"""The record of a baseline, run.json, from which a repeated command reads the finished steps."""
+"""The record of a baseline, run.json: a repeated command skips the steps that it lists as finished."""
 
 import resource
 import time
@@ -15,7 +15,7 @@ MAY_DIFFER = ("datalist",)  # the path may differ; its subjects must not
 
 
 def check_settings(output: Path, settings: Mapping[str, Any]) -> None:
-    """Raise an InputError unless a folder is missing, empty, or holds a run with the same settings."""
+    """Raise an InputError if a folder holds a run with different settings, or other files."""
     if not (earlier := read_record(output)):
         if output.is_dir() and any(output.iterdir()):
             raise InputError(f"--output={output}: not empty, and without run.json; expected a new folder")

@@ -64,7 +64,7 @@ def rate_chart(bundle: str, name: str, train: Mapping[str, Any]) -> Markup:
 
 
 def thin(iterations: Sequence[int], values: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """Keep about `POINTS` points of a curve: the lowest and highest of each of its equal parts, so that peaks stay."""
+    """Reduce a curve to about `POINTS` points: the lowest and highest of each of its equal parts, to keep peaks."""
     steps = np.asarray(iterations)
     if len(values) <= POINTS:
         return steps, values

@@ -155,7 +155,7 @@ def test_no_second_command_scores_into_the_same_output(cohort, monkeypatch):
 def test_a_case_that_kills_its_process_or_runs_out_of_memory_is_named(cohort, monkeypatch):
     folder, _ = cohort
     monkeypatch.setattr(module, "map_in_processes", lambda work, cases, *_: [None for _ in cases])
-    with pytest.raises(InputError, match=r"r/c0.nii.gz: scoring it killed its process twice; .* \(4 more of 5 cases"):
+    with pytest.raises(InputError, match=r"r/c0.nii.gz: scoring killed its process twice; .* \(4 more of 5 cases"):
         run(folder, folder / "out")
 
     def hungry(*_, **__):

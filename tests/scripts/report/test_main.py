@@ -246,8 +246,8 @@ def test_a_missing_picture_is_said(runs: Path, capsys: pytest.CaptureFixture[str
     picture = runs / "brats_stage2" / "pictures" / "inpainting.png"
     for spoil in (lambda: picture.write_bytes(b""), picture.unlink):
         spoil()
-        assert "The picture inpainting.png is missing or no PNG." in text_of(page_of(runs))
-        assert capsys.readouterr().err == f"warning: {picture}: missing or no PNG\n"
+        assert "The picture inpainting.png is missing or not a PNG file." in text_of(page_of(runs))
+        assert capsys.readouterr().err == f"warning: {picture}: missing or not a PNG file\n"
 
 
 def test_a_long_curve_is_thinned_and_keeps_its_peaks() -> None:
