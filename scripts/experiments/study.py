@@ -41,6 +41,7 @@ NAME = {"type": "string", "pattern": "^[a-z][a-z0-9_]*$"}
 TEXT = {"type": "string", "minLength": 1, "maxLength": 200}
 VALUE = {"type": ["string", "number", "boolean", "null", "array", "object"]}
 LAYOUT = {"enum": [*COHORTS]}
+# Options that the study sets itself
 TAKEN = "bundle_root|ckpt_dir|checkpoint|datalist|dataset_dir|layout|output|output_dir|resume|root|split"
 OPTION = {"pattern": rf"^(?!({TAKEN})$)[a-z]\w*(::\w+)*$", "description": "options that the study does not set itself"}
 OPTION_VALUES = _mapping(VALUE, OPTION)
@@ -75,6 +76,7 @@ RUN = _object(
     },
     oneOf=[{"required": ["bundle", "datalist"]}, {"required": ["command"]}],
 )
+UNUSED = {"bundle": ("command", "target"), "command": ("overlays", "options", "evaluation")}  # keys by kind of run
 BASELINES = TEXT | _list(TEXT, minItems=1) | {"type": ["string", "array"]}
 # A row: a run, and values of the axes that are not averaged over; `new` if the row is not in the paper
 ROW = _mapping(
@@ -170,6 +172,9 @@ def _check_sources(content: Mapping[str, Any], name: str) -> None:
             raise InputError(f"{name}: runs.{label}: a datalist has the same name")
         for key, names in (("bundle", bundles), ("datalist", datalists), ("pretrained", runs)):
             check_reference(f"runs.{label}.{key}", entry.get(key), names)
+        kind = "bundle" if "bundle" in entry else "command"
+        if unused := [key for key in UNUSED[kind] if key in entry]:
+            raise InputError(f"{name}: runs.{label}.{unused[0]}: has no effect on a {kind}; leave it out")
         if "bundle" in entry:
             settings, configs = content.get("settings", {}), ROOT / "bundles" / entry["bundle"] / "configs"
             overlays = [*settings.get("overlays", []), *entry.get("overlays", [])]

@@ -1,5 +1,6 @@
 """Set up and check a cross-validation: a study with one training run for each fold."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,10 @@ from scripts.datalists.splits import hold_out, numbers_of
 from scripts.experiments.engine import OpenStudy, open_study
 from scripts.experiments.jobs import OWN, ROOT, CommandLine, Places, StudyJob, texts_of
 from scripts.experiments.steps import config_of, steps_of
-from scripts.experiments.study import check_overlays
+from scripts.experiments.study import TAKEN, check_overlays
 from scripts.run import blaming
 
 BUNDLES = ROOT / "bundles"
-RESERVED = ("bundle_root", "split", "checkpoint", "output_dir", "ckpt_dir", "resume")  # this command sets them
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,8 @@ def _split_options(
     """
     configs = BUNDLES / bundle / "configs"
     check_overlays(bundle, overlays)
-    for name in RESERVED:
-        if name in options:
+    for name in options:
+        if re.fullmatch(TAKEN, name):
             raise ArgumentError(f"{name}={options[name]}: set by this command for each fold; leave it out")
     for_training = [configs / name for name in ("train.yaml", *overlays)]
     check_known(options, [*for_training, configs / "evaluate.yaml"])
