@@ -183,9 +183,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
 # A single job
 
 
-def execute(
-    job: StudyJob, output: Path, environment: Mapping[str, str] = os.environ, is_shown: bool = False
-) -> State:
+def execute(job: StudyJob, output: Path, environment: Mapping[str, str] = os.environ, is_shown: bool = False) -> State:
     """Run a job's command, unless the job is done or runs in another process; return the state.
 
     Output goes to `run.log` in the job's folder or, if `is_shown`, to the output of this process. Stale results, and

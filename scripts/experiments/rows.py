@@ -153,12 +153,15 @@ class RowContrast(NamedTuple):
     and two-sided p-value over training runs and cases.
     """
 
-    cases: int = 0
-    trainings: tuple[int, int] = (0, 0)
-    gain: float = math.nan
+    cases: int
+    trainings: tuple[int, int]
+    gain: float
     low: float = math.nan
     high: float = math.nan
     p: float = math.nan
+
+
+NO_CONTRAST = RowContrast(0, (0, 0), math.nan)
 
 
 def contrast(ours: Sequence[RowScores], others: Sequence[RowScores]) -> RowContrast:
@@ -175,7 +178,7 @@ def contrast(ours: Sequence[RowScores], others: Sequence[RowScores]) -> RowContr
     first, second = (_by_set(runs, _counted_cases(ours) & _counted_cases(others)) for runs in (ours, others))
     sets = sorted(first.keys() & second.keys())
     if not sets:
-        return RowContrast()
+        return NO_CONTRAST
     pairs = [(np.stack(first[cases]), np.stack(second[cases])) for cases in sets]
     gains = [float(_score(mine.mean(axis=0)) - _score(other.mean(axis=0))) for mine, other in pairs]
     gain = float(np.mean(gains))

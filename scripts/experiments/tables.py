@@ -10,7 +10,17 @@ from common.metrics.cards import DICE
 from common.metrics.protocols import protocol
 from common.metrics.statistics import holm
 from scripts.experiments.engine import OpenStudy
-from scripts.experiments.rows import RowContrast, RowRun, RowScores, contrast, estimate, interval, runs_of, spread
+from scripts.experiments.rows import (
+    NO_CONTRAST,
+    RowContrast,
+    RowRun,
+    RowScores,
+    contrast,
+    estimate,
+    interval,
+    runs_of,
+    spread,
+)
 from scripts.experiments.study import axes_of, names_of, paper
 
 ABSENT = "not in this study"
@@ -60,7 +70,7 @@ class Entry(Figure):
     done: int = 0
     planned: int = 0
     baseline: str = ""
-    contrast: RowContrast = RowContrast()
+    contrast: RowContrast = NO_CONTRAST
     p_holm: float = math.nan
     cells: tuple[Cell, ...] = ()
     digits: int = 4

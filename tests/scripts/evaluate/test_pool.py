@@ -60,7 +60,7 @@ def test_the_pool_has_the_figures_of_one_evaluation_of_all_cases(parts, capsys):
 def test_a_pool_is_an_evaluation_like_any_other(parts, capsys):
     (parts / "second/p/c4.nii.gz").unlink()
     score(parts / "second", missing="worst")
-    with pytest.raises(InputError, match="^background=T1: expected none$"):
+    with pytest.raises(InputError, match=r"^background=T1: expected none$"):
         pooled(parts, background="T1")
     pooled(parts, names="late,early")
     assert content(parts / "pooled", "summary.json")["missing"] == ["c4"]
