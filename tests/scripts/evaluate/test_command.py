@@ -32,10 +32,10 @@ run({{"compare": evaluate.compare}}, "evaluate", default=evaluate.evaluate)
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         workers = wait_for(lambda: [int(file.name) for file in tmp_path.iterdir() if file.name.isdecimal()])
         process.send_signal(getattr(signal, f"SIG{ending}"))
-        told = process.stderr.read()
+        printed = process.stderr.read()
     assert process.returncode == status
-    assert "Traceback" not in told
-    assert told.splitlines()[-1].endswith("interrupted") == (ending == "INT")
+    assert "Traceback" not in printed
+    assert printed.splitlines()[-1].endswith("interrupted") == (ending == "INT")
     assert wait_for(lambda: not any(is_running(worker) for worker in workers))
     assert {file.name for file in folder.glob("out/*")} <= {".in_use"}
 

@@ -46,15 +46,15 @@ def test_the_pool_has_the_figures_of_one_evaluation_of_all_cases(parts, capsys):
     assert (shown[0], shown[-1]) == ("5 cases by atlas", f"{parts}/pooled/evaluation.html")
     for name in ("metrics.csv", "lesions.csv", "summary.json"):
         assert (parts / "pooled" / name).read_bytes() == (parts / "whole/out" / name).read_bytes()
-    found, whole = (content(parts / folder, "cases.json") for folder in ("pooled", "whole/out"))
-    assert {case: files["regions"] for case, files in found["cases"].items()} == {
+    merged, whole = (content(parts / folder, "cases.json") for folder in ("pooled", "whole/out"))
+    assert {case: files["regions"] for case, files in merged["cases"].items()} == {
         case: files["regions"] for case, files in whole["cases"].items()
     }
-    assert {case: files["part"] for case, files in found["cases"].items()} == {
+    assert {case: files["part"] for case, files in merged["cases"].items()} == {
         **dict.fromkeys(("c0", "c1", "c2"), "first/out"),
         **dict.fromkeys(("c3", "c4"), "second/out"),
     }
-    assert found["cases"]["c4"]["prediction"] == f"{parts}/second/p/c4.nii.gz"
+    assert merged["cases"]["c4"]["prediction"] == f"{parts}/second/p/c4.nii.gz"
 
 
 def test_a_pool_is_an_evaluation_like_any_other(parts, capsys):

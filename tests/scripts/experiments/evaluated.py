@@ -45,9 +45,9 @@ def evaluate(job: StudyJob, dice: Mapping[str, Sequence[float]], kind: str = "br
 
 def states(jobs: Mapping[str, StudyJob], **others: State) -> dict[str, State]:
     """Everything is done but `others`, by the job's name with _ for / and -."""
-    found = {}
+    by_name = {}
     for name in jobs:
         key = name.replace("/", "_").replace("-", "_")
-        found[name] = others.pop(key, State("done"))
+        by_name[name] = others.pop(key, State("done"))
     assert not others, others
-    return found
+    return by_name

@@ -24,8 +24,8 @@ def states(options, capsys):
     capsys.readouterr()
     experiments("plan", **options)
     lines = capsys.readouterr().out.splitlines()[1:-1]
-    found = (line.partition(" ") for line in lines)
-    return {rest.strip().partition(": ")[0]: (state, rest.strip().partition(": ")[2]) for state, _, rest in found}
+    columns = (line.partition(" ") for line in lines)
+    return {rest.strip().partition(": ")[0]: (state, rest.strip().partition(": ")[2]) for state, _, rest in columns}
 
 
 def worked(work: Path) -> Counter:
@@ -83,9 +83,9 @@ def test_a_failure_is_told_with_its_last_line_and_stops_only_what_needs_it_until
     assert ended.value.code == 1
     assert "failed       first/tiny: it broke: first" in capsys.readouterr().out
     assert worked(work) == {"first": 2, "alone": 1}
-    found = states(options, capsys)
-    assert (found["first/tiny"], found["alone"]) == (("failed", "it broke: first"), ("done", ""))
-    assert {found[f"second/{size}-fold{fold}"][0] for size in ("tiny", "small") for fold in (0, 1)} == {"missing"}
+    by_name = states(options, capsys)
+    assert (by_name["first/tiny"], by_name["alone"]) == (("failed", "it broke: first"), ("done", ""))
+    assert {by_name[f"second/{size}-fold{fold}"][0] for size in ("tiny", "small") for fold in (0, 1)} == {"missing"}
     (work.parent / "fail-first").unlink()
     experiments("run", **options)
     assert worked(work) == ALL | {"first": 4}
@@ -144,9 +144,9 @@ def test_a_stale_result_says_why(options, study, work, capsys):
     experiments("run", **options)
     text, folder = study.read_text(), Path(options["output"])
     study.write_text(text.replace("alone {output}", "alone {output} more"))
-    found = states(options, capsys)
-    assert found.pop("alone") == ("stale", "its command changed")
-    assert set(found.values()) == {("done", "")}
+    by_name = states(options, capsys)
+    assert by_name.pop("alone") == ("stale", "its command changed")
+    assert set(by_name.values()) == {("done", "")}
     study.write_text(text.replace("first {output}", "first {output} more"))
     assert states(options, capsys)["second/tiny-fold0"] == ("stale", "first/tiny is stale")
     study.write_text(text)
@@ -177,7 +177,7 @@ def test_places_are_named_as_they_were_typed(options, monkeypatch):
     monkeypatch.chdir(Path(options["study"]).parent)
     study = Path(options["study"]).name
     Path("list.json").write_text('{"study": "a"}')
-    for place, message in (
+    for option, message in (
         ({"output": study}, f"^--output={study}: a file; expected a folder that can be written to$"),
         ({"brats": "~nobody0/x"}, "^--brats=~nobody0/x: "),
         ({"json": "~nobody0/x"}, "^--json=~nobody0/x: "),
@@ -189,7 +189,7 @@ def test_places_are_named_as_they_were_typed(options, monkeypatch):
         ({"only": 3}, '^only=3: expected a pattern of names, such as "two_stage/'),
     ):
         with pytest.raises(InputError, match=message):
-            experiments("plan", **options | place)
+            experiments("plan", **options | option)
 
 
 def test_changed_code_makes_trainings_stale(monkeypatch, tmp_path):
@@ -241,15 +241,15 @@ def read_until(process, text):
 
 def test_two_runs_at_once_start_no_job_twice_and_both_end_when_all_is_done(start, work):
     (work.parent / "wait-first").touch()
-    one = start("--jobs=2")
+    first = start("--jobs=2")
     wait_for(lambda: worked(work)["first"] == 2)
-    other = start("--jobs=2")
-    printed = read_until(other, "done         alone")
+    second = start("--jobs=2")
+    printed = read_until(second, "done         alone")
     assert "7 jobs, 2 running, 5 missing; 7 to do" in printed
     assert "waits        first/tiny: another process runs first/tiny; " in printed
     assert worked(work) == {"first": 2, "alone": 1}
     (work.parent / "wait-first").unlink()
-    for process in (one, other):
+    for process in (first, second):
         printed, _ = process.communicate(timeout=120)
         assert (process.returncode, printed.splitlines()[-1]) == (0, "7 done"), printed
     assert worked(work) == ALL
@@ -274,12 +274,12 @@ def test_a_job_of_a_killed_run_is_waited_for_and_continued(start, options, work,
 def test_the_failure_of_another_run_is_not_repeated(start, work):
     (work.parent / "wait-first").touch()
     (work.parent / "fail-first").touch()
-    one = start("--only=first/tiny")
+    first = start("--only=first/tiny")
     wait_for(lambda: worked(work)["first"])
-    other = start("--only=second/tiny-*")
-    read_until(other, "waits        first/tiny")
+    second = start("--only=second/tiny-*")
+    read_until(second, "waits        first/tiny")
     (work.parent / "wait-first").unlink()
-    for process, expected in ((one, "1 failed"), (other, "1 failed, 2 missing")):
+    for process, expected in ((first, "1 failed"), (second, "1 failed, 2 missing")):
         printed, _ = process.communicate(timeout=60)
         assert (process.returncode, printed.splitlines()[-1]) == (1, expected), printed
     assert worked(work) == {"first": 1}

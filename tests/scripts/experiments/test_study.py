@@ -45,7 +45,7 @@ def jobs(content=CONTENT, **places):
 
 def test_jobs_are_all_combinations_whose_shared_axes_agree_and_that_an_entry_chooses():
     small = {"bundle": "brats_finetune", "datalist": "brats", "pretrained": "stage2", "for": {"size": ["small"]}}
-    found = jobs(CONTENT | {"runs": CONTENT["runs"] | {"small": small}})
+    by_name = jobs(CONTENT | {"runs": CONTENT["runs"] | {"small": small}})
     pairs = [f"fold{fold}-{size}" for fold, size in product(FOLDS, SIZES)]
     expected = {
         "ukb": ["ukb"],
@@ -55,19 +55,19 @@ def test_jobs_are_all_combinations_whose_shared_axes_agree_and_that_an_entry_cho
         "two_stage": [f"two_stage/{pair}{end}" for pair in pairs for end in ("", "/evaluation")],
         "small": [f"small/fold{fold}-small" for fold in FOLDS],
     }
-    assert {entry: [name for name, job in found.items() if job.entry == entry] for entry in expected} == expected
-    assert sum(job.entry == "few_shot" for job in found.values()) == len(FOLDS) * len(SIZES) * 2
-    assert found["small/fold2-small"].needs == ("brats/fold2", "stage2/fold2-small")
+    assert {entry: [name for name, job in by_name.items() if job.entry == entry] for entry in expected} == expected
+    assert sum(job.entry == "few_shot" for job in by_name.values()) == len(FOLDS) * len(SIZES) * 2
+    assert by_name["small/fold2-small"].needs == ("brats/fold2", "stage2/fold2-small")
 
 
 def test_a_job_comes_after_what_it_needs_and_starts_from_the_same_fold_and_size():
-    found = jobs()
-    places = list(found)
-    for name, job in found.items():
+    by_name = jobs()
+    places = list(by_name)
+    for name, job in by_name.items():
         assert all(places.index(need) < places.index(name) for need in job.needs)
         for need in job.needs:
-            assert all(job.values[axis] == value for axis, value in found[need].values.items())
-    job = found["few_shot/fold2-fraction0.05-small"]
+            assert all(job.values[axis] == value for axis, value in by_name[need].values.items())
+    job = by_name["few_shot/fold2-fraction0.05-small"]
     assert job.needs == ("few/fold2-fraction0.05", "stage2/fold2-small")
     assert Path("/out/runs/stage2/fold2-small/models/model.pt") in job.inputs
 
@@ -80,13 +80,13 @@ def test_monai_gets_an_expression_for_a_folder_with_a_hash():
 
 
 def test_commands_are_those_that_a_user_would_type():
-    found = jobs()
-    datalist = found["brats/fold1"].command
+    by_name = jobs()
+    datalist = by_name["brats/fold1"].command
     assert datalist.words == [
         *("python", "-m", "scripts.datalists", "brats", "--root=/data/brats", "--seed=1"),
         "--output=/out/datalists/brats-fold1.json",
     ]
-    training = found["stage2/fold1-tiny"].command
+    training = by_name["stage2/fold1-tiny"].command
     assert training.folder == ROOT / "bundles/brats_stage2"
     assert training.words == [
         *("python", "-m", "monai.bundle", "run", "--config_file=configs/train.yaml", "--dataset_dir=/data/brats"),
@@ -95,7 +95,7 @@ def test_commands_are_those_that_a_user_would_type():
         "--ckpt_dir=/out/runs/stage2/fold1-tiny/models",
         *("--pretrained=/out/runs/stage1/tiny/models/model.pt", "--resume=auto"),
     ]
-    assert found["stage1/tiny"].command.words[-1] == "--model_size=tiny"
+    assert by_name["stage1/tiny"].command.words[-1] == "--model_size=tiny"
     training = jobs(gpus=4)["stage1/tiny"].command
     assert training.program[2:] == ("torch.distributed.run", "--nproc_per_node=4", "-m", "monai.bundle", "run")
     assert training.options["config_file"] == "['configs/train.yaml','configs/multi_gpu_train.yaml']"
@@ -191,8 +191,8 @@ def test_the_documented_study_has_the_documented_jobs(tmp_path):
         r"```yaml\n(.*?)```", (ROOT / "docs/reference/studies.md").read_text(encoding="utf-8"), re.DOTALL
     )
     (tmp_path / "s.yaml").write_text(block)
-    found = jobs(read(str(tmp_path / "s.yaml"))[1])
-    counts = Counter(job.entry for job in found.values())
+    by_name = jobs(read(str(tmp_path / "s.yaml"))[1])
+    counts = Counter(job.entry for job in by_name.values())
     assert [counts[entry] for entry in ("stage1", "two_stage", "scratch")] == [2, 8, 4]
 
 
@@ -220,14 +220,14 @@ def test_the_folds_of_a_datalist_that_is_given(tmp_path):
     path = tmp_path / "own.yaml"
     path.write_text(yaml.safe_dump(of_own_datalist(), sort_keys=False))
     _, content = read(str(path))
-    found = jobs_of(content, OWN_PLACES)
-    fold = found["folds/fold2"]
+    by_name = jobs_of(content, OWN_PLACES)
+    fold = by_name["folds/fold2"]
     assert fold.command.words == [
         *("python", "-m", "scripts.datalists", "fold", "--datalist=/own.json", "--folds=3", "--fold=2"),
         "--output=/out/datalists/folds-fold2.json",
     ]
     assert fold.inputs == (Path("/own.json"),)
-    assert "--dataset_dir=/data/own" in found["model/fold2"].command.words
+    assert "--dataset_dir=/data/own" in by_name["model/fold2"].command.words
     for places, missing in (
         (Places(Path("/out"), {}, OWN_PLACES.files), "expected --dataset_dir, the folder of the datalist's paths"),
         (Places(Path("/out"), OWN_PLACES.roots), "expected --files with own"),
@@ -250,27 +250,27 @@ def test_data_sets_of_a_folder(tmp_path):
     missing = jobs_of(content, places)
     assert {job.absent for job in missing.values()} == {f"expected a folder {root}"}
     root.mkdir()
-    found = jobs_of(content, places)
-    assert found["all"].command.words == [
+    by_name = jobs_of(content, places)
+    assert by_name["all"].command.words == [
         *("python", "-m", "scripts.datalists", "generic", f"--root={root}", "--testing=40"),
         "--output=/out/datalists/all.json",
     ]
-    model, evaluation = found["model/fraction0.1"], found["model/fraction0.1/evaluation"]
+    model, evaluation = by_name["model/fraction0.1"], by_name["model/fraction0.1/evaluation"]
     assert all(f"--dataset_dir={root}" in job.command.words for job in (model, evaluation))
     missing = jobs_of(content, Places(Path("/out")))
     assert {job.absent for job in missing.values()} == {"expected --dataset_dir, the folder of the datalist's paths"}
 
 
 def test_options_of_the_evaluation_are_its_own():
-    found = jobs_of(of_own_datalist(evaluation={"protocol": "dice", "overlap": 0.25}), OWN_PLACES)
-    assert {"--protocol=dice", "--overlap=0.25"} <= set(found["model/fold0/evaluation"].command.words)
-    assert not {"--protocol=dice", "--overlap=0.25"} & set(found["model/fold0"].command.words)
+    by_name = jobs_of(of_own_datalist(evaluation={"protocol": "dice", "overlap": 0.25}), OWN_PLACES)
+    assert {"--protocol=dice", "--overlap=0.25"} <= set(by_name["model/fold0/evaluation"].command.words)
+    assert not {"--protocol=dice", "--overlap=0.25"} & set(by_name["model/fold0"].command.words)
 
 
 def test_the_evaluations_of_an_axis_are_pooled():
-    found = jobs_of(of_own_datalist(**{"for": {"size": SIZES}, "pool": "fold"}), OWN_PLACES)
-    assert list(found)[-2:] == ["model/tiny/pooled", "model/small/pooled"]
-    job = found["model/small/pooled"]
+    by_name = jobs_of(of_own_datalist(**{"for": {"size": SIZES}, "pool": "fold"}), OWN_PLACES)
+    assert list(by_name)[-2:] == ["model/tiny/pooled", "model/small/pooled"]
+    job = by_name["model/small/pooled"]
     folders = [f"/out/runs/model/fold{fold}-small/eval/evaluation" for fold in FOLDS]
     assert job.command.words == [
         *("python", "-m", "scripts.evaluate", "pool", *folders),
@@ -291,9 +291,9 @@ def test_what_cannot_be_pooled_is_refused(run):
 def test_a_training_depends_on_the_weights_of_an_option(tmp_path):
     weights = tmp_path / "w1.pt"
     weights.touch()
-    found = jobs_of(of_own_datalist(options={"pretrained": f"{tmp_path}/w{{fold}}.pt"}), OWN_PLACES)
-    assert weights in found["model/fold1"].inputs
-    assert all(path.parent != tmp_path for path in found["model/fold0"].inputs)
+    by_name = jobs_of(of_own_datalist(options={"pretrained": f"{tmp_path}/w{{fold}}.pt"}), OWN_PLACES)
+    assert weights in by_name["model/fold1"].inputs
+    assert all(path.parent != tmp_path for path in by_name["model/fold0"].inputs)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def prepare(own) -> Callable[..., Setup]:
 
     def prepared(folds=2, fold_to="testing", validation=1, person=None, **others):
         names = ("bundle", "datalist", "dataset_dir", "output", "overlays", "gpus")
-        given = {name: others.pop(name) for name in names if name in others}
+        replaced = {name: others.pop(name) for name in names if name in others}
         arguments = {
             "bundle": "brats_finetune",
             "datalist": str(own),
@@ -45,6 +45,6 @@ def prepare(own) -> Callable[..., Setup]:
         }
         dealing = {"folds": folds, "fold_to": fold_to, "seed": 0, "validation": validation, "person": person}
         options = {"modalities": "['T1','FLAIR']"} | others
-        return set_up(**arguments | given, dealing=dealing, options=options)
+        return set_up(**arguments | replaced, dealing=dealing, options=options)
 
     return prepared

@@ -195,8 +195,8 @@ def test_everything_recorded_is_escaped(tmp_path: Path) -> None:
 
 def test_interrupted_run_of_which_little_is_known(tmp_path: Path) -> None:
     weights = {"source": None, "matched": 0, "missing": 2, "tensors": {"missing": ["one", "two"]}}
-    known = {"bundle": "brats_stage2", "workflow": "train", "finished": False, "weights": weights}
-    put(tmp_path, known | {"train": None, "config": {"cohort": "hospital"}})
+    recorded = {"bundle": "brats_stage2", "workflow": "train", "finished": False, "weights": weights}
+    put(tmp_path, recorded | {"train": None, "config": {"cohort": "hospital"}})
     text = text_of(page_of(tmp_path))
     for sentence in (
         *("Interrupted before the end: brats_stage2 (train).", "No loss was recorded.", "No run was scored."),
