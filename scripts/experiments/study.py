@@ -137,69 +137,67 @@ def read(study: str) -> tuple[str, dict[str, Any]]:
 def check(content: Any, name: str) -> None:
     """Check the keys and values of a study, and its references to bundles, options, entries and axes."""
     check_schema(content, STUDY_SCHEMA, name, "a study")
-    _check_sources(content, name)
-    for index, table in enumerate(content.get("tables", [])):
-        _check_table(content, table, f"{name}: tables.{index}")
-    for index, figure in enumerate(content.get("figures", [])):
-        for label, row in figure["rows"].items():
-            where = f"{name}: figures.{index}"
-            if "bundle" not in content["runs"].get(row["run"], {}):
-                raise InputError(f"{where}: run={row['run']}: expected a run of a bundle")
-            _check_values(content, row, f"{where}.rows.{label!a}")
+    with within(name):
+        _check_sources(content)
+        for index, table in enumerate(content.get("tables", [])):
+            _check_table(content, table, f"tables.{index}")
+        for index, figure in enumerate(content.get("figures", [])):
+            for label, row in figure["rows"].items():
+                if "bundle" not in content["runs"].get(row["run"], {}):
+                    raise InputError(f"figures.{index}: run={row['run']}: expected a run of a bundle")
+                _check_values(content, row, f"figures.{index}.rows.{label!a}")
 
 
-def _check_sources(content: Mapping[str, Any], name: str) -> None:
+def _check_sources(content: Mapping[str, Any]) -> None:
     """Raise InputError if an entry starts from an unknown or later entry, or has an unknown option."""
     from scripts.datalists import __main__ as commands  # late imports: `--help` stays fast
     from scripts.phantoms.cohort import make
 
     def check_reference(key: str, value: str | None, names: Sequence[str]) -> None:
         if value is not None and value not in names:
-            raise InputError(f"{name}: {key}={value}: expected {', '.join(names) or 'none'}, or an entry above")
+            raise InputError(f"{key}={value}: expected {', '.join(names) or 'none'}, or an entry above")
 
     for layout, options in content.get("cohorts", {}).items():
-        check_arguments(make, options, f"{name}: cohorts.{layout}")
+        check_arguments(make, options, f"cohorts.{layout}")
     datalists: list[str] = []
     for label, entry in content["datalists"].items():
         check_reference(f"datalists.{label}.from", entry.get("from"), [*datalists, *entry.get("files", [])])
         command = kind_of(entry) if "from" in entry else entry.get("layout", "generic")
-        check_arguments(commands.COMMANDS[command], entry.get("options", {}), f"{name}: datalists.{label}.options")
+        check_arguments(commands.COMMANDS[command], entry.get("options", {}), f"datalists.{label}.options")
         datalists.append(label)
     runs: list[str] = []
     bundles = sorted(folder.parents[1].name for folder in (ROOT / "bundles").glob("*/configs/train.yaml"))
     for label, entry in content["runs"].items():
         if label in datalists:
-            raise InputError(f"{name}: runs.{label}: a datalist has the same name")
+            raise InputError(f"runs.{label}: a datalist has the same name")
         for key, names in (("bundle", bundles), ("datalist", datalists), ("pretrained", runs)):
             check_reference(f"runs.{label}.{key}", entry.get(key), names)
         kind = "bundle" if "bundle" in entry else "command"
         if unused := [key for key in UNUSED[kind] if key in entry]:
-            raise InputError(f"{name}: runs.{label}.{unused[0]}: has no effect on a {kind}; leave it out")
+            raise InputError(f"runs.{label}.{unused[0]}: has no effect on a {kind}; leave it out")
         if "bundle" in entry:
             settings, configs = content.get("settings", {}), ROOT / "bundles" / entry["bundle"] / "configs"
             overlays = [*settings.get("overlays", []), *entry.get("overlays", [])]
-            with within(f"{name}: runs.{label}"):
+            with within(f"runs.{label}"):
                 check_overlays(entry["bundle"], overlays)
+            files = [configs / file for file in ("train.yaml", *overlays)]
             options = settings.get("options", {}) | entry.get("options", {})
             axes = {f"{{{axis}}}": values for axis, values in axes_of(content, label).items()}
             varied = [{key: value} for key, text in options.items() for value in axes.get(str(text), [])]
             for variant in [options, *varied]:
-                files = [configs / file for file in ("train.yaml", *overlays)]
-                _check_options(variant, files, f"{name}: runs.{label}.options")
+                _check_options(variant, files, f"runs.{label}.options")
             if entry.get("evaluate") or "evaluation" in entry:
-                evaluation = entry.get("evaluation", {})
-                _check_options(evaluation, [configs / "evaluate.yaml"], f"{name}: runs.{label}.evaluation")
+                _check_options(entry.get("evaluation", {}), [configs / "evaluate.yaml"], f"runs.{label}.evaluation")
         runs.append(label)
 
 
 def check_overlays(bundle: str, overlays: Sequence[str]) -> None:
     """Raise ArgumentError for names that are not overlays of a bundle: configs that do not run by themselves."""
-    files = sorted((ROOT / "bundles" / bundle / "configs").glob("*.yaml"))
-    available = [file.name for file in files if "run" not in _keys(file)]
+    files = {file.name: file for file in sorted((ROOT / "bundles" / bundle / "configs").glob("*.yaml"))}
     for overlay in overlays:
-        if overlay not in available:
-            expected = f"some of {', '.join(available)}"
-            raise ArgumentError("overlays", overlay, f"no overlay of {bundle}", expected)
+        if overlay not in files or "run" in _keys(files[overlay]):
+            available = ", ".join(name for name, file in files.items() if "run" not in _keys(file))
+            raise ArgumentError("overlays", overlay, f"no overlay of {bundle}", f"some of {available}")
 
 
 def check_arguments(command: Callable[..., Any], options: Mapping[str, Any], where: str) -> None:
@@ -227,10 +225,8 @@ def _check_options(options: Mapping[str, Any], files: Sequence[Path], where: str
             raise InputError(f"{where}.{option}: no such option of {files[0].parents[1].name}{hint}")
         is_deferred = re.search(r"{[a-z]|^[$@]", str(value)) or option == "device"  # value known only in the job
         if option in OPTIONS and not is_deferred:
-            try:
+            with within(where):
                 OPTIONS[option](parsed(option, value))
-            except ArgumentError as error:
-                raise InputError(f"{where}.{error}") from error
 
 
 @cache

@@ -140,7 +140,7 @@ def test_a_cohort_that_is_not_given_is_made_or_its_jobs_say_what_is_missing():
         ),
         (
             {"runs": {"a": {"bundle": "brats_finetune", "datalist": "ukb", "evaluation": {"overlap": 2}}}},
-            "runs.a.evaluation.overlap=2: expected a number from 0 to 0.99",
+            "runs.a.evaluation: overlap=2: expected a number from 0 to 0.99",
         ),
         (
             {"runs": {"a": {"bundle": "brats_finetune", "datalist": "ukb", "overlays": ["quick.yaml"]}}},
@@ -163,7 +163,7 @@ def test_a_cohort_that_is_not_given_is_made_or_its_jobs_say_what_is_missing():
                     }
                 }
             },
-            "runs.a.options.seed=-5: expected a whole number from 0",
+            "runs.a.options: seed=-5: expected a whole number from 0",
         ),
         (
             {"runs": {"a": {"bundle": "brats_finetune", "datalist": "ukb", "options": {"output_dir": "/x"}}}},
