@@ -127,6 +127,10 @@ class _Instance:
         return {name: self.places.files.get(name, f"<{name}>") for name in self.entry.get("files", [])}
 
     @property
+    def needs(self) -> tuple[str, ...]:
+        return tuple(source.name for source in self.sources.values())
+
+    @property
     def inputs(self) -> tuple[Path, ...]:
         """The targets of the sources, the cohorts that the study makes, and the entry's files."""
         made = [source.target for source in self.sources.values()]
@@ -136,9 +140,9 @@ class _Instance:
     @property
     def absent(self) -> str:
         """The reason why the job cannot run; empty if it can."""
-        reasons = [source.absent for source in self.sources.values() if source.absent]
+        reasons = [source.absent for source in self.sources.values()]
         reasons += [f"expected --files with {name}" for name, file in self.files.items() if isinstance(file, str)]
-        return next(iter(reasons), "")
+        return next(filter(None, reasons), "")
 
     def options(self, part: str, options: Mapping[str, Any] | None = None) -> dict[str, str]:
         """Return `options` (default: the entry's) as command-line text, with names in braces filled in.
@@ -230,7 +234,7 @@ def _is_made(root: Path, places: Places) -> bool:
 
 def _datalist(item: _Instance, jobs: Mapping[str, StudyJob]) -> StudyJob:
     target = item.places.output / "datalists" / f"{'-'.join([item.name, *_values_of(item.values)])}.json"
-    absent, needs, inputs = item.absent, tuple(source.name for source in item.sources.values()), item.inputs
+    absent, needs, inputs = item.absent, item.needs, item.inputs
     origin: dict[str, Path | str]
     if "from" in item.sources:
         source = item.sources["from"]
@@ -284,8 +288,7 @@ def _run(item: _Instance) -> StudyJob:
             raise InputError(f"{where}={item.entry['command']}: {error}; expected words as in a shell") from error
         command = CommandLine(tuple(_fill(word, variables, where) for word in words))
         target = folder / item.entry.get("target", "predictions")
-    needs = tuple(source.name for source in item.sources.values())
-    return StudyJob(item.job, item.name, item.values, command, inputs, folder, target, needs, item.absent)
+    return StudyJob(item.job, item.name, item.values, command, inputs, folder, target, item.needs, item.absent)
 
 
 def _training(item: _Instance, folder: Path) -> tuple[CommandLine, tuple[Path, ...]]:

@@ -75,6 +75,7 @@ RUN = _object(
         "pool": NAME,
     },
     oneOf=[{"required": ["bundle", "datalist"]}, {"required": ["command"]}],
+    dependentRequired={"evaluate": ["datalist"]},
 )
 UNUSED = {"bundle": ("command", "target"), "command": ("overlays", "options", "evaluation")}  # keys by kind of run
 BASELINES = TEXT | _list(TEXT, minItems=1) | {"type": ["string", "array"]}

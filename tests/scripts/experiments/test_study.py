@@ -120,6 +120,7 @@ def test_a_cohort_that_is_not_given_is_made_or_its_jobs_say_what_is_missing():
             {"runs": {"a": {"command": "true", "overlays": []}}},
             "runs.a.overlays: has no effect on a command; leave it out",
         ),
+        ({"runs": {"a": {"command": "true", "evaluate": True}}}, "'datalist' is a dependency of 'evaluate'"),
         ({"runs": {"a": {"command": " "}}}, '$.runs.a.command = " "; expected a program and its arguments'),
         ({"runs": {"a": {"command": "true", "for": {"x": ["b\n"]}}}}, '$.runs.a.for.x[0] = "b\\n"'),
         ({"cohorts": {"ukb": {"subject": 3}}}, "cohorts.ukb.subject: no such option; did you mean subjects?"),
