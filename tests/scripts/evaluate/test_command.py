@@ -3,11 +3,10 @@
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 
+from tests.processes import is_running, wait_until
 from tests.support import ROOT
 
 
@@ -30,25 +29,13 @@ sys.argv.append("--workers=1")
 run({{"compare": evaluate.compare}}, "evaluate", default=evaluate.evaluate)
 """
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
-        workers = wait_for(lambda: [int(file.name) for file in tmp_path.iterdir() if file.name.isdecimal()])
+        workers = wait_until(
+            lambda: [int(file.name) for file in tmp_path.iterdir() if file.name.isdecimal()], seconds=600
+        )
         process.send_signal(getattr(signal, f"SIG{ending}"))
         printed = process.stderr.read()
     assert process.returncode == status
     assert "Traceback" not in printed
     assert printed.splitlines()[-1].endswith("interrupted") == (ending == "INT")
-    assert wait_for(lambda: not any(is_running(worker) for worker in workers))
+    wait_until(lambda: not any(is_running(worker) for worker in workers))
     assert {file.name for file in folder.glob("out/*")} <= {".in_use"}
-
-
-def is_running(process):
-    try:
-        return Path(f"/proc/{process}/stat").read_text().split()[2] != "Z"
-    except OSError:
-        return False
-
-
-def wait_for(find):
-    end = time.monotonic() + 600
-    while not (found := find()) and time.monotonic() < end:
-        time.sleep(0.02)
-    return found

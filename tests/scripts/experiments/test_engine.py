@@ -5,7 +5,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from common.errors import ArgumentError, InputError
 from scripts.experiments import engine
 from scripts.experiments.__main__ import experiments
 from scripts.experiments.jobs import CommandLine, Places, StudyJob, jobs_of
+from tests.processes import is_running, wait_until
 from tests.support import ROOT
 
 
@@ -208,13 +208,6 @@ def test_changed_code_makes_trainings_stale(monkeypatch, tmp_path):
     assert engine.state_of(other, tmp_path).name == "done"
 
 
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 @pytest.fixture
 def start(command):
     """Starts `run` with options in a process, which ends with the test; its output goes to a pipe."""
@@ -242,7 +235,7 @@ def read_until(process, text):
 def test_two_runs_at_once_start_no_job_twice_and_both_end_when_all_is_done(start, work):
     (work.parent / "wait-first").touch()
     first = start("--jobs=2")
-    wait_for(lambda: worked(work)["first"] == 2)
+    wait_until(lambda: worked(work)["first"] == 2)
     second = start("--jobs=2")
     printed = read_until(second, "done         alone")
     assert "7 jobs, 2 running, 5 missing; 7 to do" in printed
@@ -258,7 +251,7 @@ def test_two_runs_at_once_start_no_job_twice_and_both_end_when_all_is_done(start
 def test_a_job_of_a_killed_run_is_waited_for_and_continued(start, options, work, capsys):
     (work.parent / "wait-alone").touch()
     killed = start("--only=alone")
-    wait_for(lambda: worked(work)["alone"])
+    wait_until(lambda: worked(work)["alone"])
     killed.kill()
     killed.wait()
     assert states(options, capsys)["alone"] == ("running", "")
@@ -275,7 +268,7 @@ def test_the_failure_of_another_run_is_not_repeated(start, work):
     (work.parent / "wait-first").touch()
     (work.parent / "fail-first").touch()
     first = start("--only=first/tiny")
-    wait_for(lambda: worked(work)["first"])
+    wait_until(lambda: worked(work)["first"])
     second = start("--only=second/tiny-*")
     read_until(second, "waits        first/tiny")
     (work.parent / "wait-first").unlink()
@@ -301,7 +294,7 @@ def test_a_redo_that_is_stopped_is_not_taken_for_done(options, command, work, ca
     words = [*command[:3], "run", *command[3:], "--only=alone", "--stale=redo"]
     words = ["bash", "-c", f'trap {trap} INT; exec "$@"', "bash", *words]
     process = subprocess.Popen(words, cwd=ROOT, start_new_session=True)
-    wait_for(lambda: worked(work)["alone"] == 2)
+    wait_until(lambda: worked(work)["alone"] == 2)
     process.send_signal(sent)  # the command gets SIGINT, and nothing of it is left
     assert process.wait(60) not in (0, -signal.SIGTERM)
     assert states(options, capsys)["alone"][0] in ("interrupted", "failed")
@@ -310,7 +303,7 @@ def test_a_redo_that_is_stopped_is_not_taken_for_done(options, command, work, ca
 def test_an_input_that_changes_while_its_job_runs_makes_the_result_stale(options, start, work, capsys):
     (work.parent / "wait-alone").touch()
     process = start("--only=alone")
-    wait_for(lambda: worked(work)["alone"])
+    wait_until(lambda: worked(work)["alone"])
     work.write_text(work.read_text() + "# changed\n")
     (work.parent / "wait-alone").unlink()
     assert process.wait(60) == 0
@@ -331,6 +324,6 @@ def test_the_workers_of_a_command_that_was_killed_end_with_it(options, work, cap
     work.write_text(LEAVES_A_CHILD)
     with pytest.raises(SystemExit):
         experiments("run", **options, only="alone")
-    child = Path(f"/proc/{(work.parent / 'child').read_text()}/stat")
-    wait_for(lambda: not child.exists() or child.read_text().split()[2] == "Z")
+    child = (work.parent / "child").read_text()
+    wait_until(lambda: not is_running(child))
     assert states(options, capsys)["alone"] == ("failed", "was ended by SIGKILL, probably for lack of memory")
