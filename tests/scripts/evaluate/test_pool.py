@@ -1,4 +1,4 @@
-"""Pooled evaluations: the figures of all cases, against one evaluation of them all, and what is refused."""
+"""Pooled evaluations: figures against a single evaluation of all cases, and refused pools."""
 
 import json
 import shutil

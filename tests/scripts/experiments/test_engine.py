@@ -1,4 +1,4 @@
-"""Runs of a study: what is done, failed, stale or at work, and what another `run` does then."""
+"""States of a study's jobs, and the effect of a further `run`."""
 
 import os
 import re
@@ -20,7 +20,7 @@ from tests.support import ROOT
 
 
 def states(options, capsys):
-    """What `plan` says of each job: its state and why."""
+    """The state of each job and its reason, as `plan` prints them."""
     capsys.readouterr()
     experiments("plan", **options)
     lines = capsys.readouterr().out.splitlines()[1:-1]
@@ -210,7 +210,7 @@ def test_changed_code_makes_trainings_stale(monkeypatch, tmp_path):
 
 @pytest.fixture
 def start(command):
-    """Starts `run` with options in a process, which ends with the test; its output goes to a pipe."""
+    """Starts `run` with options in a process that ends with the test; a pipe gets its output."""
     processes = []
 
     def start(*options):

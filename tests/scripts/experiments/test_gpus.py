@@ -1,4 +1,4 @@
-"""The GPUs of jobs that run at once; no GPU is needed, as only the environment says which there are."""
+"""The GPUs of jobs that run at once; CUDA_VISIBLE_DEVICES lists them, so the tests need none."""
 
 from pathlib import Path
 

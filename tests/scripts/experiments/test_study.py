@@ -1,4 +1,4 @@
-"""Studies: what they expand to, and what is refused."""
+"""The jobs of studies, and refused studies."""
 
 import re
 import shutil
@@ -208,7 +208,7 @@ def test_two_jobs_of_one_name_are_refused():
 
 
 def of_own_datalist(**run):
-    """A study of the folds of a datalist that is given."""
+    """A study of the folds of a user's datalist."""
     folds = {"from": "own", "files": ["own"], "for": {"fold": FOLDS}, "options": {"folds": 3, "fold": "{fold}"}}
     model = {"bundle": "brats_finetune", "datalist": "folds", "evaluate": "validation"}
     return {"title": "Own", "datalists": {"folds": folds}, "runs": {"model": model | run}}
@@ -237,7 +237,7 @@ def test_the_folds_of_a_datalist_that_is_given(tmp_path):
 
 
 def test_data_sets_of_a_folder(tmp_path):
-    """Each is read by `datalists generic`; what starts from its datalist has its folder, too."""
+    """`datalists generic` reads each; jobs that start from its datalist have its folder, too."""
     data = {"data": "IXI-2", "options": {"testing": 40}}
     few = {"from": "all", "for": {"fraction": [0.1]}, "options": {"fraction": "{fraction}"}}
     model = {"bundle": "brats_finetune", "datalist": "few", "evaluate": True}

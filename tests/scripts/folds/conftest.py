@@ -1,4 +1,4 @@
-"""A datalist whose files are empty, and a cross-validation of it that is set up."""
+"""A datalist of empty files, and a cross-validation of it."""
 
 import json
 from collections.abc import Callable

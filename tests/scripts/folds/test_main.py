@@ -1,4 +1,4 @@
-"""`python -m scripts.folds`: what is run, continued and told."""
+"""`python -m scripts.folds`: jobs run, continue, and are reported."""
 
 import sys
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ from tests.support import ROOT
 
 @pytest.fixture
 def cross_validate(tmp_path, monkeypatch):
-    """The command, whose trainings are a script that fails where `fail-FOLD` is beside it."""
+    """The command, with a script instead of training, which fails if `fail-FOLD` exists."""
     script, out = tmp_path / "work.py", tmp_path / "out"
     script.write_text(WORK)
 

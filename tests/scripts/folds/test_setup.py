@@ -1,4 +1,4 @@
-"""What a cross-validation runs, and what is refused before anything starts."""
+"""The jobs of a cross-validation, and errors before it starts."""
 
 from pathlib import Path
 

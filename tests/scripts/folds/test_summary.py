@@ -1,4 +1,4 @@
-"""The summary of a cross-validation, from evaluations that are made up."""
+"""The summary of a cross-validation, from synthetic evaluations."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ DICE = {0: [0.9, 0.5, 0.7], 1: [0.3, 0.5]}  # by fold and case, of the region le
 
 @pytest.fixture
 def evaluated(prepare):
-    """A cross-validation whose evaluations are there."""
+    """A cross-validation with all of its evaluations."""
     setup, rules = prepare(), protocol("dice")
     for fold, values in DICE.items():
         cases = {
