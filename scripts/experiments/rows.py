@@ -1,6 +1,7 @@
 """Runs, scores by case, and statistics for a row of a table."""
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
@@ -161,9 +162,6 @@ class RowContrast(NamedTuple):
     p: float = math.nan
 
 
-NO_CONTRAST = RowContrast(0, (0, 0), math.nan)
-
-
 def contrast(ours: Sequence[RowScores], others: Sequence[RowScores]) -> RowContrast:
     """Compare two rows on the cases that both have, over training runs and cases.
 
@@ -178,7 +176,7 @@ def contrast(ours: Sequence[RowScores], others: Sequence[RowScores]) -> RowContr
     first, second = (_by_set(runs, _counted_cases(ours) & _counted_cases(others)) for runs in (ours, others))
     sets = sorted(first.keys() & second.keys())
     if not sets:
-        return NO_CONTRAST
+        return RowContrast(0, (0, 0), math.nan)
     pairs = [(np.stack(first[cases]), np.stack(second[cases])) for cases in sets]
     gains = [float(_score(mine.mean(axis=0)) - _score(other.mean(axis=0))) for mine, other in pairs]
     gain = float(np.mean(gains))
@@ -236,14 +234,7 @@ def _array(scores: RowScores, cases: Sequence[str]) -> NDArray[np.float64]:
     return np.array([scores[case] for case in cases], dtype=float).T
 
 
-def _score(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean over the cases (last axis), then over the regions (first axis)."""
-    return _mean(np.moveaxis(_mean(values), 0, -1))
-
-
-def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean over the last axis, ignoring NaN; NaN if all values are NaN."""
-    valid = ~np.isnan(values)
-    count = valid.sum(axis=-1)
-    total = np.where(valid, values, 0).sum(axis=-1)
-    return np.divide(total, count, out=np.full(np.shape(total), math.nan), where=count > 0)
+def _score(values: NDArray[np.float64]) -> Any:
+    """Return the mean over the cases (last axis), then over the regions (first axis), without NaN."""
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # a region without a case that counts
+        return np.nanmean(np.nanmean(values, axis=-1), axis=0)

@@ -10,19 +10,10 @@ from common.metrics.cards import DICE
 from common.metrics.protocols import protocol
 from common.metrics.statistics import holm
 from scripts.experiments.engine import OpenStudy
-from scripts.experiments.rows import (
-    NO_CONTRAST,
-    RowContrast,
-    RowRun,
-    RowScores,
-    contrast,
-    estimate,
-    interval,
-    runs_of,
-    spread,
-)
+from scripts.experiments.rows import RowContrast, RowRun, RowScores, contrast, estimate, interval, runs_of, spread
 from scripts.experiments.study import axes_of, names_of, paper
 
+NO_CONTRAST = RowContrast(0, (0, 0), math.nan)
 ABSENT = "not in this study"
 PRESENT_LABEL = "Dice, of cases with the region"  # instead of Dice; DIFF-23
 

@@ -42,7 +42,6 @@ def run(folder, **options):
     [
         ("4,7", {"jobs": 2}, ["4", "7"]),
         ("4,5,6,7", {"jobs": 2, "gpus": 2}, ["4,5", "6,7"]),
-        ("4", {"jobs": 2}, ["4", "4"]),
         ("4", {"jobs": 2, "gpus": 2}, ["4", "4"]),  # torchrun's processes then fail, and say so
         ("", {"jobs": 2}, ["", ""]),
         ("4,7", {"jobs": 1}, ["4,7", "4,7"]),

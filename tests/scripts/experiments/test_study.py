@@ -181,12 +181,6 @@ def test_a_study_that_does_not_fit_is_refused_in_one_line(tmp_path, change, mess
     assert str(path) in one_line(error)
 
 
-def test_text_that_names_no_axis_is_refused():
-    runs = {"a": {"bundle": "ukb_ssl_pretrain", "datalist": "ukb", "options": {"seed": "{sead}"}}}
-    with pytest.raises(InputError, match=r"^runs\.a\.options\.seed={sead}: no {sead}; expected none$"):
-        jobs(CONTENT | {"runs": runs})
-
-
 def test_the_documented_study_has_the_documented_jobs(tmp_path):
     block, _ = re.findall(
         r"```yaml\n(.*?)```", (ROOT / "docs/reference/studies.md").read_text(encoding="utf-8"), re.DOTALL
