@@ -110,7 +110,7 @@ def protocols() -> None:
 
 
 def check_background(background: str | None, cases: Sequence[CaseFiles]) -> None:
-    """Raise InputError for a modality that no case has."""
+    """Raise InputError if no case has an image of the modality `background`."""
     if background is not None:
         choice("background", background, {name: None for files in cases for name, _ in files.images})
 

@@ -86,7 +86,7 @@ def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def over_iterations(alternative: str, draw: Callable[[Axes], None]) -> Markup:
-    """Return a panel over the iterations as SVG, drawn by `draw`."""
+    """Draw a panel over the iterations with `draw`, and return it as SVG."""
 
     def draw_all(axes: Axes) -> None:
         draw(axes)
@@ -98,7 +98,7 @@ def over_iterations(alternative: str, draw: Callable[[Axes], None]) -> Markup:
 
 
 def panel(alternative: str, draw: Callable[[Axes], None]) -> Markup:
-    """Return a panel as SVG, drawn by `draw`, with the legend above."""
+    """Draw a panel with `draw`, add the legend above, and return it as SVG."""
     with new_figure(STYLE, figsize=(WIDTH, HEIGHT), layout="constrained") as figure:
         axes = figure.add_subplot()
         draw(axes)

@@ -56,7 +56,7 @@ def _duration(seconds: float) -> str:
 
 
 def is_png(path: Path) -> bool:
-    """Whether a file exists and begins like a PNG."""
+    """Whether a file exists and has the first bytes of a PNG."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
