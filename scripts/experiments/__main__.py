@@ -66,7 +66,7 @@ def experiments(
     check_number("gpus", gpus, int, 1, 1024)
     check_number("jobs", jobs, int, 1, 1024)
     redo = choice("stale", stale, {"keep": False, "redo": True})
-    roots = {"ukb": ukb, "brats": brats, "atlas": atlas, "dataset_dir": dataset_dir}
+    roots = {"ukb": ukb, "brats": brats, "atlas": atlas, OWN: dataset_dir}
     if not isinstance(only, str):
         raise ArgumentError(f'only={only}: expected a pattern of names, such as "two_stage/*"')
     table = None if json is None else _plan_file(json)
@@ -133,8 +133,6 @@ def _opened(
     folder = expand_home(output or ROOT / "runs" / name, f"--output={output}").resolve()
     check_writable_folder(folder, f"--output={output or folder}")
     folders = {layout: _existing(layout, root) for layout, root in roots.items() if root is not None}
-    if "dataset_dir" in folders:
-        folders[OWN] = folders.pop("dataset_dir")
     if files is not None and not isinstance(files, Mapping):
         raise ArgumentError(f"files={files}: expected names and paths, such as \"{{'ct': 'model_swinvit.pt'}}\"")
     names = {

@@ -21,7 +21,7 @@ from common.errors import InputError
 from common.files import read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-OWN = "own"  # layout of the user's own data sets
+OWN = "dataset_dir"  # folder of the user's own data sets, in `Places.roots`
 EVALUATION_FILES = ("metrics.csv", "lesions.csv", "cases.json", "summary.json")
 MOST = 10_000  # jobs of a study
 LONGEST = 200  # bytes of each part of a job's name; the parts are folder names
@@ -77,7 +77,6 @@ class StudyJob:
     target: Path
     needs: tuple[str, ...] = ()
     absent: str = ""
-    layout: str = ""
     root: Path = Path()
     is_evaluation: bool = False
     selects: bool = False
@@ -224,7 +223,7 @@ def _cohort(layout: str, options: Mapping[str, Any], places: Places) -> StudyJob
     folder = places.output / "cohorts" / layout
     made = {"layout": layout, "output": str(folder), **texts_of(options, {}, f"cohorts.{layout}.")}
     command = CommandLine(("python", "-m", "scripts.phantoms", "make"), made)
-    return StudyJob(f"cohorts/{layout}", layout, {}, command, (), folder, folder, layout=layout)
+    return StudyJob(f"cohorts/{layout}", layout, {}, command, (), folder, folder)
 
 
 def _is_made(root: Path, places: Places) -> bool:
@@ -238,27 +237,26 @@ def _datalist(item: _Instance, jobs: Mapping[str, StudyJob]) -> StudyJob:
     origin: dict[str, Path | str]
     if "from" in item.sources:
         source = item.sources["from"]
-        kind, origin, layout, root = kind_of(item.entry), {"datalist": source.target}, source.layout, source.root
+        kind, origin, root = kind_of(item.entry), {"datalist": source.target}, source.root
     elif "layout" in item.entry:
-        layout = item.entry["layout"]
-        cohort = jobs.get(f"cohorts/{layout}")
-        root = item.places.roots.get(layout) or item.places.output / "cohorts" / layout
-        kind, origin = layout, {"root": root}
-        if cohort:
+        kind = item.entry["layout"]
+        root = item.places.roots.get(kind) or item.places.output / "cohorts" / kind
+        origin = {"root": root}
+        if cohort := jobs.get(f"cohorts/{kind}"):
             needs, inputs = (cohort.name,), (*inputs, root)
-        elif layout not in item.places.roots:
-            absent = absent or f"expected --{layout}, the folder of the cohort"
+        elif kind not in item.places.roots:
+            absent = absent or f"expected --{kind}, the folder of the cohort"
     else:
-        layout, root = OWN, item.places.roots.get(OWN, Path("<dataset_dir>")) / item.entry.get("data", "")
+        root = item.places.roots.get(OWN, Path(f"<{OWN}>")) / item.entry.get("data", "")
         file = item.files.get(item.entry.get("from", ""))
         kind, origin = (kind_of(item.entry), {"datalist": file}) if file else ("generic", {"root": root})
         if OWN not in item.places.roots:
-            absent = absent or "expected --dataset_dir, the folder of the datalist's paths"
+            absent = absent or f"expected --{OWN}, the folder of the datalist's paths"
         elif not root.is_dir():
             absent = absent or f"expected a folder {root}"
     options = {name: str(path) for name, path in origin.items()} | item.options("datalists") | {"output": str(target)}
     command = CommandLine(("python", "-m", "scripts.datalists", kind), options)
-    return StudyJob(item.job, item.name, item.values, command, inputs, target, target, needs, absent, layout, root)
+    return StudyJob(item.job, item.name, item.values, command, inputs, target, target, needs, absent, root)
 
 
 def kind_of(entry: Mapping[str, Any]) -> str:

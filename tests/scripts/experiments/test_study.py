@@ -208,7 +208,7 @@ def of_own_datalist(**run):
     return {"title": "Own", "datalists": {"folds": folds}, "runs": {"model": model | run}}
 
 
-OWN_PLACES = Places(Path("/out"), {"own": Path("/data/own")}, {"own": Path("/own.json")})
+OWN_PLACES = Places(Path("/out"), {OWN: Path("/data/own")}, {"own": Path("/own.json")})
 
 
 def test_the_folds_of_a_datalist_that_is_given(tmp_path):
