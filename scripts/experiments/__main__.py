@@ -50,7 +50,7 @@ def experiments(
         ukb: folder of the UK Biobank cohort.
         brats: folder of the BraTS cohort.
         atlas: folder of the ATLAS cohort. A cohort without a folder consists of phantoms, if the study defines them.
-        dataset_dir: folder of your own data sets; `data` in the study, and paths in datalists of `files`, start here.
+        dataset_dir: folder of your own data sets; paths in the study and its datalists start here.
         files: paths of the files that the study names, such as "{'ct': 'model_swinvit.pt'}".
         gpus: processes per training run, started by torchrun.
         jobs: run: number of jobs at once; on this machine they share its cores and GPUs.

@@ -96,8 +96,8 @@ class Places:
     """Locations of a study's data and results.
 
     `roots` are cohort folders by layout; a cohort without a folder consists of phantoms, if the study defines them.
-    `roots[OWN]` is the folder of the user's data sets, where `data` in the study, and paths in datalists of `files`,
-    start. `files` are paths of the files that the study names, such as public weights.
+    `roots[OWN]` is the folder of the user's data sets; the study's `data`, and paths in datalists of `files`, are
+    relative to it. `files` are paths of the files that the study names, such as public weights.
     """
 
     output: Path
@@ -428,6 +428,6 @@ def _name_of(name: str, values: Mapping[str, Any]) -> str:
 
 
 def _values_of(values: Mapping[str, Any]) -> list[str]:
-    """Return a list with the values joined as in tiny-fold0, the axis before each number; empty without values."""
+    """Return the joined values as in ["tiny-fold0"], where a number follows its axis; [] without values."""
     joined = "-".join(value if isinstance(value, str) else f"{axis}{value}" for axis, value in values.items())
     return [joined] if joined else []

@@ -79,7 +79,7 @@ RUN = _object(
 )
 UNUSED = {"bundle": ("command", "target"), "command": ("overlays", "options", "evaluation")}  # keys by kind of run
 BASELINES = TEXT | _list(TEXT, minItems=1) | {"type": ["string", "array"]}
-# A row: a run, and values of the axes that are not averaged over; `new` if the row is not in the paper
+# A row: a run, and fixed values of axes; `new` marks a row that the paper lacks
 ROW = _mapping(
     {"type": ["string", "number"]},
     NAME,

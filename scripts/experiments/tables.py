@@ -145,7 +145,7 @@ def _scores(runs: Sequence[RowRun]) -> list[RowScores]:
 
 
 def _reason(runs: Sequence[RowRun]) -> str:
-    """Return the first reason that a run has, with the number of further runs that have a reason; "" without any."""
+    """Return the first reason, with the number of further reasons; "" if no run has a reason."""
     reasons = [run.reason for run in runs if run.reason]
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
     return f"{reasons[0]}{more}" if reasons else ""
