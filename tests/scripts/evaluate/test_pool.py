@@ -8,6 +8,7 @@ import pytest
 
 from common.errors import InputError
 from common.inference.reading import read
+from common.pages import evaluation as pages
 from scripts.evaluate.__main__ import compare, evaluate, page, pool
 from tests.scripts.evaluate.evaluations import AFFINE, blobs, save
 from tests.support import one_line
@@ -60,14 +61,23 @@ def test_the_pool_has_the_figures_of_one_evaluation_of_all_cases(parts, capsys):
 def test_a_pool_is_an_evaluation_like_any_other(parts, capsys):
     (parts / "second/p/c4.nii.gz").unlink()
     score(parts / "second", missing="worst")
-    with pytest.raises(InputError, match=r"^background=T1: expected none$"):
-        pooled(parts, background="T1")
     pooled(parts, names="late,early")
     assert content(parts / "pooled", "summary.json")["missing"] == ["c4"]
     page(f"{parts}/pooled", data=str(parts))
     compare(f"{parts}/pooled", f"{parts}/whole/out")
     assert "5 cases by atlas" in capsys.readouterr().out
     assert [files.part for files in read(parts / "pooled").files] == ["early"] * 3 + ["late"] * 2
+
+
+def test_the_background_of_the_pictures_is_a_modality_of_a_case(parts, monkeypatch):
+    listed = content(parts, "first/out/cases.json")
+    listed["cases"]["c0"]["modalities"] = {"T1": f"{parts}/r/c0.nii.gz"}
+    (parts / "first/out/cases.json").write_text(json.dumps(listed))
+    monkeypatch.setattr(pages, "page_of", lambda details, linked: details.background)
+    with pytest.raises(InputError, match=r"^background=T2: expected one of T1$"):
+        pooled(parts, background="T2")
+    pooled(parts, background="T1")
+    assert (parts / "pooled/evaluation.html").read_text() == "T1"
 
 
 def test_evaluations_that_cannot_be_pooled_are_named(parts):
