@@ -9,7 +9,7 @@ from typing import Any
 from common import cli
 from common.errors import show
 from common.files import check_writable_folder, expand_home, move_aside, read_json, reporting_path_errors, write_json
-from scripts.experiments.engine import launcher, open_study, run_jobs, select
+from scripts.experiments.engine import open_study, run_jobs, select
 from scripts.experiments.jobs import Places
 from scripts.experiments.study import read
 
@@ -42,7 +42,7 @@ def quickstart(*, output: str = "runs/quickstart") -> None:
         opened = open_study(study, places)
         jobs, wanted = opened.jobs, [name for pattern in patterns for name in select(opened, pattern)]
         show("", *(f"$ {jobs[name].command}" for name in wanted))
-        ended = run_jobs(opened, wanted, launcher(places, at_once), at_once)
+        ended = run_jobs(opened, wanted, at_once)
         if any(state.name != "done" for state in ended.values()):
             raise SystemExit(1)
         if "look" in wanted:

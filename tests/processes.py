@@ -3,8 +3,11 @@
 import atexit
 import os
 import signal
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from common.training.signals import SIGNALS
 
@@ -22,6 +25,23 @@ def reset_signals() -> None:
             os.setpgrp()
     for number, usual in ignored.items():
         signal.signal(number, usual)
+
+
+def is_running(process: int | str) -> bool:
+    """Whether a process exists and has not ended; a zombie has."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until(condition: Callable[[], Any], explain: Callable[[], str] = str, seconds: float = 60) -> Any:
+    """Wait for a condition, and return its value; fail with the text of `explain` after some seconds."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, explain()
+        time.sleep(0.05)
+    return value
 
 
 def end_programs_at_exit() -> None:

@@ -55,7 +55,8 @@ class RunRecord:
     def write(self) -> None:
         """Write the current record; all processes must call this, because peak memory is their maximum."""
         self.content["seconds"] = round(self._before + time.monotonic() - self._start, 1)
-        self.content |= {name: idist.all_reduce(value, op="MAX") for name, value in peak_memory().items()}
+        peaks = {name: idist.all_reduce(value, op="MAX") for name, value in peak_memory().items()}
+        self.content |= {name: max(value, self.content.get(name, 0)) for name, value in peaks.items()}
         self.content["pictures"] = sorted(str(p.relative_to(self.folder)) for p in self.folder.glob("pictures/*.png"))
         if idist.get_rank() == 0:
             if self._is_new:

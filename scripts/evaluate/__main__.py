@@ -110,7 +110,7 @@ def protocols() -> None:
 
 
 def check_background(background: str | None, cases: Sequence[CaseFiles]) -> None:
-    """Raise InputError for a modality that no case has."""
+    """Raise InputError if no case has an image of the modality `background`."""
     if background is not None:
         choice("background", background, {name: None for files in cases for name, _ in files.images})
 
@@ -167,6 +167,7 @@ def pool(
     names: str | Sequence[str] | None = None,
     slices: str = "chosen",
     data: str | Sequence[str] | None = None,
+    background: str | None = None,
 ) -> None:
     """Merge evaluations of different cases, such as the folds of a cross-validation, into a single evaluation.
 
@@ -179,13 +180,16 @@ def pool(
         names: names of the evaluations, such as fold0,fold1; by default the shortest distinct ends of the paths.
         slices: cases with a page to scroll through the slices: none, chosen (the cases of evaluation.html) or all.
         data: further folders from which label maps and images may be read, such as the data set's.
+        background: modality of the slices in pictures; by default the modality on which the labels stand out most.
     """
     OPTIONS["slices"](slices)
     from scripts.evaluate import folders as several
 
     paths = several.named_folders("pool", [str(folder) for folder in folders], names)
     target = _output(output, RESULTS, {name: str(folder) for name, folder in paths.items()})
-    _publish(target, several.pool(paths, names_of(data or ())), slices)
+    details = several.pool(paths, names_of(data or ()))._replace(background=background)
+    check_background(background, details.files)
+    _publish(target, details, slices)
 
 
 def _publish(folder: Path, details: Details, slices: str) -> None:
@@ -197,17 +201,12 @@ def _publish(folder: Path, details: Details, slices: str) -> None:
     show(*lines, "", str(folder / (PAGE if (folder / PAGE).is_file() else METRICS)))
 
 
-def score(files: CaseFiles, protocol: Protocol, convention: str) -> dict[str, Scores]:
-    """Return a case's scores for each region of a label convention."""
-    return protocol.score(*masks_of(files, convention))
-
-
 def _output(output: str, names: Sequence[str], inputs: Mapping[str, str]) -> Path:
     """Return the output folder; raise an InputError if it is an input folder, or a file in it cannot be written."""
     folder = expand_home(output, f"--output={output}")
     for name, value in inputs.items():
         if expand_home(value, f"{name}={value}").resolve() == folder.resolve():
-            raise InputError(f"--output={output}: the same folder as {name}")
+            raise InputError(f"--output={output}: the same folder as {name}; expected a different folder")
     check_writable_folder(folder, f"--output={output}", names)
     return folder
 
@@ -226,7 +225,7 @@ def _scores(
     faults = []
     for files, result in zip(cases, done, strict=True):
         if result is None:
-            faults.append(f"{files.reference}: scoring it killed its process twice; use fewer --workers")
+            faults.append(f"{files.reference}: scoring killed its process twice; use fewer --workers")
         elif isinstance(result, str):
             faults.append(result)
     if faults:
@@ -237,9 +236,9 @@ def _scores(
 
 
 def _attempt(files: CaseFiles, protocol: Protocol, convention: str) -> Any:
-    """Return the result of `score`, or an error message as text."""
+    """Return a case's scores by region, or an error message as text."""
     try:
-        return score(files, protocol, convention)
+        return protocol.score(*masks_of(files, convention))
     except InputError as error:
         return str(error)
     except MemoryError:

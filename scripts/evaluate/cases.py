@@ -31,10 +31,10 @@ def find_cases(
 ) -> tuple[str, list[CaseFiles], str | None]:
     """Return an evaluation's label convention, cases (sorted by name) and split (None without a datalist).
 
-    No file but a datalist is opened. Files that are not images are ignored. A datalist also gives images and the label
-    convention, so `label_convention` is only for folders. Raise InputError for ambiguous or missing files
-    (`missing="worst"` accepts missing predictions, but not for all cases), and for a convention that is missing,
-    unknown or not scored by `protocol` (None: any).
+    Images are not opened, and other files are ignored. A datalist also gives images and the label convention, so
+    `label_convention` is only for folders. Raise InputError for ambiguous or missing files (`missing="worst"` accepts
+    missing predictions, but not for all cases), and for a convention that is missing, unknown or not scored by
+    `protocol` (None: any).
     """
     predicted = _nifti_files("predictions", predictions)
     listed: Mapping[str, Images] = {}
@@ -61,7 +61,7 @@ def find_cases(
 
 
 def _convention_of(protocol: Protocol | None, label_convention: str | None) -> str:
-    """Return a folder's label convention: as given, by default the protocol's own or, if it has none, `BINARY`."""
+    """Return a folder's label convention: `label_convention`, or else the protocol's first, or else `BINARY`."""
     if label_convention is None:
         return protocol.conventions[0] if protocol and protocol.conventions else BINARY
     convention = canonical(str(label_convention))

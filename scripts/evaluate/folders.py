@@ -38,7 +38,7 @@ def named_folders(command: str, folders: Sequence[str], names: str | Sequence[st
 
 
 def check_protocol(first: str | Path, expected: Protocol, other: str | Path, actual: Protocol) -> None:
-    """Raise an InputError, with the folder, setting and values, if two evaluations differ in protocol or settings."""
+    """Raise an InputError if two evaluations, in the folders `first` and `other`, differ in protocol or settings."""
     ours, theirs = ({"protocol": protocol.name, **protocol.settings} for protocol in (expected, actual))
     for name in [*ours, *theirs]:
         if ours.get(name) != theirs.get(name):

@@ -8,7 +8,7 @@ from common import ROOT, cli
 from common.errors import ArgumentError, InputError, check_number, choice, show, within
 from common.files import check_writable_file, check_writable_folder, expand_home, valid_json, write_json
 from common.values import flag
-from scripts.experiments.engine import OpenStudy, counted, launcher, open_study, run_jobs, select
+from scripts.experiments.engine import OpenStudy, counted, open_study, run_jobs, select
 from scripts.experiments.jobs import OWN, Places
 from scripts.experiments.steps import steps_of
 from scripts.experiments.study import read
@@ -39,25 +39,25 @@ def experiments(
     OUTPUT/report/tables: the paper's tables and figures beside the study's results, complete or not. All three take the
     same folders and files.
 
-    A failed job is shown with the last line of its log; the jobs that need it are skipped, and the exit status is 1.
+    A failed job is shown with the last line of its log, dependent jobs are skipped, and the exit status is 1.
     Several processes, also on machines that share the folder, can run the same study: no job starts twice, and each
     process ends when all of its jobs have ended.
 
     Args:
         action: plan, run or report.
-        study: name of a study in the folder `studies`, or a YAML file.
+        study: name of a file in the folder `studies`, or path of a YAML file.
         output: folder of the results; runs/STUDY by default.
         ukb: folder of the UK Biobank cohort.
         brats: folder of the BraTS cohort.
-        atlas: folder of the ATLAS cohort. Cohorts without a folder are made of phantoms if the study defines them.
-        dataset_dir: folder of your own data sets; `data` and the paths of a datalist in `files` are relative to it.
-        files: files by the names that the study gives them, such as "{'ct': 'model_swinvit.pt'}".
+        atlas: folder of the ATLAS cohort. A cohort without a folder consists of phantoms, if the study defines them.
+        dataset_dir: folder of your own data sets; paths in the study and its datalists start here.
+        files: paths of the files that the study names, such as "{'ct': 'model_swinvit.pt'}".
         gpus: processes per training run, started by torchrun.
         jobs: run: number of jobs at once; on this machine they share its cores and GPUs.
-        only: run: pattern of job names, such as "two_stage/*"; the jobs that they need run, too.
+        only: run: pattern of job names, such as "two_stage/*"; needed jobs run, too.
         stale: run: keep (the default) or redo results whose commands, inputs or code have changed; redo moves the old
             results aside.
-        slurm: run: settings of SLURM jobs by submitit's names, such as "{'slurm_partition': 'gpu', 'gpus_per_node':
+        slurm: run: settings of SLURM jobs, named as in submitit, such as "{'slurm_partition': 'gpu', 'gpus_per_node':
             1}"; by default jobs run on this machine.
         commands: plan: print the command of each job.
         json: plan: file for the list of jobs, with states and steps.
@@ -66,7 +66,7 @@ def experiments(
     check_number("gpus", gpus, int, 1, 1024)
     check_number("jobs", jobs, int, 1, 1024)
     redo = choice("stale", stale, {"keep": False, "redo": True})
-    roots = {"ukb": ukb, "brats": brats, "atlas": atlas, "dataset_dir": dataset_dir}
+    roots = {"ukb": ukb, "brats": brats, "atlas": atlas, OWN: dataset_dir}
     if not isinstance(only, str):
         raise ArgumentError(f'only={only}: expected a pattern of names, such as "two_stage/*"')
     table = None if json is None else _plan_file(json)
@@ -82,7 +82,7 @@ def experiments(
 
 
 def _plan_file(json: Any) -> Path:
-    """Return the path of the file for a plan; an existing file must be an earlier plan."""
+    """Return the path of `--json`; raise InputError if it cannot be written, or is a file other than a plan."""
     file = expand_home(json, f"--json={json}")
     check_writable_file(file, f"--json={json}")
     if file.exists():
@@ -118,7 +118,7 @@ def _run(study: OpenStudy, jobs: int, only: str, redo: bool, slurm: Mapping[str,
     if stale := {name: state for name, state in study.states.items() if state.name == "stale" and name not in selected}:
         show(*(f"stale        {name}: {state.reason}" for name, state in stale.items()))
         show("stale results are kept, and used by jobs that need them; --stale=redo makes them again")
-    results = run_jobs(study, selected, launcher(study.places, jobs, slurm), jobs)
+    results = run_jobs(study, selected, jobs, slurm)
     if selected:
         show(counted(results))
     if any(state.name != "done" for state in results.values()):
@@ -128,13 +128,11 @@ def _run(study: OpenStudy, jobs: int, only: str, redo: bool, slurm: Mapping[str,
 def _opened(
     study: str, output: str | None, roots: Mapping[str, str | None], files: Mapping[str, str] | None, gpus: int
 ) -> OpenStudy:
-    """Check all folders and files, and open the study with the states of its jobs."""
+    """Check all folders and files, and return the study with its jobs and their states."""
     name, content = read(study)
     folder = expand_home(output or ROOT / "runs" / name, f"--output={output}").resolve()
     check_writable_folder(folder, f"--output={output or folder}")
     folders = {layout: _existing(layout, root) for layout, root in roots.items() if root is not None}
-    if "dataset_dir" in folders:
-        folders[OWN] = folders.pop("dataset_dir")
     if files is not None and not isinstance(files, Mapping):
         raise ArgumentError(f"files={files}: expected names and paths, such as \"{{'ct': 'model_swinvit.pt'}}\"")
     names = {

@@ -1,12 +1,11 @@
-"""Run the jobs of a study, each once and after the jobs that it needs, on this machine or by SLURM.
+"""Run a study's jobs in the order of their dependencies, on this machine or by SLURM.
 
-OUTPUT/jobs/JOB holds the job's log, the lock of the process that runs the job, and record.json, with the outcome and
-the digests of the inputs at the start. If an input's digest has changed, the result is stale.
+OUTPUT/jobs/JOB holds a job's log, a lock while the job runs, and record.json: the outcome, and the digests of the
+inputs at the start. If an input's digest has changed since, the result is stale.
 """
 
 import hashlib
 import os
-import re
 import shutil
 import signal
 import socket
@@ -14,13 +13,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatch
-from functools import cache, partial
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ from common.training.signals import PREEMPTED, interrupt_on_signals
 from scripts.experiments.gpus import GpuPool, visible_gpus
 from scripts.experiments.jobs import CommandLine, Places, StudyJob, jobs_of, shown
 
-Launcher = Callable[[StudyJob, Path], "State"]
+Slurm = Mapping[str, Any] | None  # settings of SLURM jobs by submitit's names; None: run on this machine
 LAST_LINE = 300  # characters
 RECORD = {
     "type": "object",
@@ -42,8 +41,8 @@ RECORD = {
 }
 CODE_USERS = {"monai.bundle", "scripts.run", "scripts.prepare", "scripts.evaluate"}  # datalists keep their splits
 POLL_INTERVAL = 1.0  # seconds
-BAR = re.compile(r"\| *(\S+/\S+) \[[\d:]+<([\d:?]+), [^,\]]+((?:, [^,\]]+)*)\]")  # progress bar of tqdm
-SHOWN = 60  # characters of a line of output
+PROGRESS = {"TQDM_BAR_FORMAT": "{n_fmt}/{total_fmt} {unit}, {remaining} left{postfix}"}  # bars in logs
+SHOWN = 60  # characters of a job's progress
 RUNNING: set[subprocess.Popen[bytes]] = set()  # running commands of this process
 
 
@@ -104,7 +103,7 @@ def counted(states: Mapping[str, State]) -> str:
 
 
 def state_of(job: StudyJob, output: Path) -> State:
-    """Return a job's state from its lock, inputs and record, regardless of the jobs that it needs."""
+    """Return a job's state from its lock, inputs and record, whatever the states of the jobs that it needs."""
     folder = _folder_of(job, output)
     if (folder / "lock").exists():
         with lock(folder) as held:
@@ -186,13 +185,11 @@ def _read_record(folder: Path) -> dict[str, Any]:
 # A single job
 
 
-def execute(
-    job: StudyJob, output: Path, threads: int | None = None, is_shown: bool = False, gpus: GpuPool | None = None
-) -> State:
-    """Run a job in this process, unless it is done or another process runs it.
+def execute(job: StudyJob, output: Path, environment: Mapping[str, str] = os.environ, is_shown: bool = False) -> State:
+    """Run a job's command, unless the job is done or runs in another process; return the state.
 
     Output goes to `run.log` in the job's folder or, if `is_shown`, to the output of this process. Stale results, and
-    results of a different command, are moved aside unless `job.selects`; stopped training continues. Return the state.
+    results of a different command, are moved aside unless `job.selects`. Interrupted training continues.
     """
     folder = _folder_of(job, output)
     with lock(folder, patience=1.0) as held:
@@ -215,10 +212,10 @@ def execute(
         write_json(folder / "record.json", record)
         job.target.parent.mkdir(parents=True, exist_ok=True)
         log, begun = None if is_shown else log_of(job, output), time.time_ns()
-        with (gpus or GpuPool([], 1)).lend() as lent:
-            status = _call(job.command, log, held, threads, lent)
-        if status == 0 or (status == 1 and job.selects and _is_newer(job.target, begun)):
-            state = State("done") if job.target.exists() else State("failed", f"{job.target}: not written")
+        status = _call(job.command, log, held, environment)
+        is_made = job.target.exists()
+        if status == 0 or (status == 1 and job.selects and is_made and size_and_time(job.target)[1] >= begun):
+            state = State("done") if is_made else State("failed", f"{job.target}: not written")
         elif status in (PREEMPTED, -signal.SIGINT, 128 + signal.SIGINT):
             state = State("interrupted")
         else:
@@ -229,16 +226,11 @@ def execute(
         return state
 
 
-def _is_newer(file: Path, moment: int) -> bool:
-    return file.exists() and size_and_time(file)[1] >= moment
-
-
-def _call(command: CommandLine, log: Path | None, held: int, threads: int | None, lent: Mapping[str, str]) -> int:
+def _call(command: CommandLine, log: Path | None, held: int, environment: Mapping[str, str]) -> int:
     """Run a command and return its status. The command inherits the lock, and keeps it if this process is killed.
 
     Without a log, output goes to the output of this process.
     """
-    shared = {"OMP_NUM_THREADS": str(threads)} if threads else {}
     with open_to_append(log) if log else os.fdopen(os.dup(1), "wb") as file:
         file.write(f"$ {command}\n".encode(errors="backslashreplace"))
         file.flush()
@@ -246,7 +238,7 @@ def _call(command: CommandLine, log: Path | None, held: int, threads: int | None
             process = subprocess.Popen(
                 command.arguments,
                 cwd=command.folder,
-                env={**shared, **os.environ, **lent},  # the user's number of threads wins
+                env={**(PROGRESS if log else {}), **environment},  # the user's format wins
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT if log else None,
@@ -267,14 +259,12 @@ def _call(command: CommandLine, log: Path | None, held: int, threads: int | None
 
 
 def progress_of(name: str, log: Path) -> str:
-    """Return a job's progress from its log: the bar's count, time left, loss and score; or else the last line.
+    """Return a job's name and the last line of its log, such as its progress bar (`PROGRESS`).
 
     Example:
-        tumour 100/240, 01:20 left, loss=0.512, dice=0.430
+        tumour 100/240 step, 01:20 left, loss=0.512, dice=0.430
     """
-    line = _last_line(log) if log.is_file() else ""
-    bar = BAR.search(line)
-    return f"{name} {f'{bar[1]}, {bar[2]} left{bar[3]}' if bar else line[:SHOWN]}".strip()
+    return f"{name} {_last_line(log)[:SHOWN] if log.is_file() else ''}".strip()
 
 
 def _last_line(log: Path) -> str:
@@ -307,39 +297,25 @@ def select(study: OpenStudy, only: str = "*", redo: bool = False) -> list[str]:
     return [name for name in study.jobs if name in wanted]
 
 
-def launcher(places: Places, at_once: int, slurm: Mapping[str, Any] | None = None, is_shown: bool = False) -> Launcher:
-    """Return a function that runs a job by SLURM, or on this machine, where `at_once` jobs share the cores and GPUs.
-
-    With `is_shown`, a job on this machine shows its output instead of writing a log. A SLURM job takes the lock of the
-    study's job and writes its record, so that other processes see it as running. If the SLURM job is preempted or out
-    of time, SLURM requeues it and training continues.
-    """
-    if slurm is None:
-        threads = max(1, (os.cpu_count() or 1) // (at_once * places.gpus))
-        pool = GpuPool(visible_gpus() if at_once > 1 else [], places.gpus)
-        return partial(execute, threads=threads, is_shown=is_shown, gpus=pool)
-    from scripts.arrays import array_of  # late import: `--help` stays fast
-
-    array_of(slurm, places.output, "study", 1)  # reject bad settings before the first job
-
-    def launch(job: StudyJob, output: Path) -> State:
-        array = array_of(slurm, _folder_of(job, output), job.name.replace("/", "-"), 1)
-        state: State = array.call(execute, job, output)
-        return state
-
-    return launch
-
-
 def run_jobs(
-    study: OpenStudy, selected: Sequence[str], launch: Launcher, at_once: int, has_logs: bool = True
+    study: OpenStudy, selected: Sequence[str], at_once: int, slurm: Slurm = None, is_shown: bool = False
 ) -> dict[str, State]:
     """Run the selected jobs, each after the jobs that it needs; print starts and ends, and return the final states.
+
+    `at_once` jobs run at once: by SLURM with the settings `slurm`, or else on this machine, where they share the cores
+    and GPUs and, with `is_shown`, show their output instead of writing logs.
 
     A failure stops only the jobs that depend on it. If a different process runs a job, this process waits, and
     continues the job if it is left unfinished. On Ctrl-C, a scheduler's signal or a closed terminal, running jobs are
     interrupted, so that training saves its state, and KeyboardInterrupt is raised.
     """
-    jobs, output = study.jobs, study.places.output
+    jobs, output, processes = study.jobs, study.places.output, study.places.gpus
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // (at_once * processes)))}
+    gpus = GpuPool(visible_gpus() if at_once > 1 and slurm is None else [], processes)
+    if slurm is not None:
+        from scripts.arrays import array_of  # late import: `--help` stays fast
+
+        array_of(slurm, output, "study", 1)  # reject bad settings before the first job
     order = TopologicalSorter({name: [need for need in jobs[name].needs if need in selected] for name in selected})
     order.prepare()
     results: dict[str, State] = {}
@@ -347,8 +323,20 @@ def run_jobs(
     watched: set[str] = set()  # jobs of `waiting` that depend on a job in a different process
     at_work: dict[Future[State], str] = {}
 
+    def launch(name: str) -> Any:
+        """Run a job and return its state. A SLURM job that is preempted or out of time is requeued and continues."""
+        try:
+            if slurm is not None:
+                array = array_of(slurm, _folder_of(jobs[name], output), name.replace("/", "-"), 1)
+                return array.call(execute, jobs[name], output)
+            with gpus.lend() as lent:
+                environment = {**threads, **os.environ, **lent}  # the user's number of threads wins
+                return execute(jobs[name], output, environment, is_shown)
+        except (InputError, OSError) as error:  # such as a removed folder
+            return State("failed", one_line(error))
+
     def log_suffix(name: str) -> str:
-        return f"; {log_of(jobs[name], output)}" if has_logs else ""
+        return "" if is_shown else f"; {log_of(jobs[name], output)}"
 
     def end(name: str, state: State) -> None:
         results[name] = state
@@ -358,7 +346,7 @@ def run_jobs(
     interrupt_on_signals()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a script's background job; commands would inherit it
         signal.signal(signal.SIGINT, lambda *_: None)
-    line = tqdm(bar_format="{desc}", leave=False, disable=not (has_logs and sys.stderr.isatty()))
+    line = tqdm(bar_format="{desc}", leave=False, disable=is_shown or not sys.stderr.isatty())
     with ThreadPoolExecutor(at_once) as pool, line:
         while order.is_active():
             waiting += order.get_ready()
@@ -379,7 +367,7 @@ def run_jobs(
                     end(name, state)
                 else:
                     show(f"starts       {name}{log_suffix(name)}")
-                    at_work[pool.submit(launch, jobs[name], output)] = name
+                    at_work[pool.submit(launch, name)] = name
             try:
                 finished, _ = wait(at_work, POLL_INTERVAL, FIRST_COMPLETED)
                 progress = [progress_of(name, log_of(jobs[name], output)) for name in at_work.values()]
@@ -391,11 +379,7 @@ def run_jobs(
                     process.send_signal(signal.SIGINT)  # training saves its state
                 raise
             for future in finished:
-                name = at_work.pop(future)
-                try:
-                    state = future.result()
-                except (InputError, OSError) as error:  # such as a removed folder
-                    state = State("failed", one_line(error))
+                name, state = at_work.pop(future), future.result()
                 if state.name == "running":  # a different process was faster
                     waiting.append(name)
                 else:

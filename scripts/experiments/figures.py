@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
-from numpy.typing import NDArray
 
 from common.drawing import Axes
 from common.errors import InputError
@@ -17,7 +16,7 @@ from scripts.experiments.tables import Table
 from scripts.report.charts import over_iterations, panel, smooth, thin
 from scripts.report.runs import Run, read_run
 
-Curves = Sequence[tuple[str, Sequence[int], NDArray[np.float64]]]  # (name, iterations, values) of each curve
+Curves = Sequence[tuple[str, Mapping[str, Any], Sequence[float | None]]]  # (row, mapping with "iteration", losses)
 
 
 def loss_charts(rows: Mapping[str, Any], jobs: Mapping[str, StudyJob]) -> tuple[list[Markup], list[str]]:
@@ -30,30 +29,23 @@ def loss_charts(rows: Mapping[str, Any], jobs: Mapping[str, StudyJob]) -> tuple[
                 runs.append((name, read_run(job.results / "eval" / "run.json")))
             except InputError as error:
                 missing.append(f"{name}: {error}")
-    training: Curves = [
-        (name, run.train["iteration"], smooth(np.array(run.losses["total"], float)))
-        for name, run in runs
-        if "total" in run.losses
-    ]
-    validation: Curves = [
-        (name, run.validation["iteration"], np.array(run.metrics["total"], float))
-        for name, run in runs
-        if "total" in run.metrics
-    ]
+    training = [(name, run.train, run.losses["total"]) for name, run in runs if "total" in run.losses]
+    validation = [(name, run.validation, run.metrics["total"]) for name, run in runs if "total" in run.metrics]
     curves_of = {"training": training, "validation": validation}
     return [_losses_chart(split, curves) for split, curves in curves_of.items() if curves], missing
 
 
 def _losses_chart(split: str, curves: Curves) -> Markup:
-    """Draw total losses over the iterations, with a colour for each row."""
+    """Draw total losses over the iterations, with a colour for each row; training losses are smoothed."""
     names = list(dict.fromkeys(name for name, _, _ in curves))
 
     def draw(axes: Axes) -> None:
         labels = dict(enumerate(names))
-        for name, iterations, values in curves:
-            index = names.index(name)
+        for name, axis, losses in curves:
+            index, values = names.index(name), np.array(losses, float)
             style: Any = {"label": labels.pop(index, None), "color": SERIES[index % len(SERIES)]}
-            axes.plot(*thin(iterations, values), linewidth=1.6, **style)
+            curve = smooth(values) if split == "training" else values
+            axes.plot(*thin(axis["iteration"], curve), linewidth=1.6, **style)
         axes.set_ylabel(f"{split} loss, sum of the terms")
 
     return over_iterations(f"Figure 4: {split} loss of {', '.join(names)}", draw)

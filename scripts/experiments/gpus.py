@@ -1,4 +1,4 @@
-"""The GPUs of this machine, shared out to the jobs that run at once."""
+"""Share this machine's GPUs among jobs that run at once."""
 
 import os
 import subprocess
@@ -10,10 +10,10 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 class GpuPool:
-    """Lends each job the GPUs that the fewest jobs use.
+    """Lends each job the GPUs that the fewest jobs use; none if there are too few for a job.
 
     Args:
-        gpus: indices or names of GPUs, as in CUDA_VISIBLE_DEVICES; if a job needs more than these, none are lent.
+        gpus: indices or names of GPUs, as in CUDA_VISIBLE_DEVICES.
         per_job: number of GPUs for each job.
 
     Example:
@@ -43,7 +43,7 @@ class GpuPool:
 
 
 def visible_gpus() -> list[str]:
-    """Return the GPUs that this process may use, by CUDA_VISIBLE_DEVICES or else nvidia-smi; empty if none."""
+    """Return this process's GPUs, from CUDA_VISIBLE_DEVICES or else nvidia-smi; empty without a GPU or driver."""
     if (stated := os.environ.get(VISIBLE)) is not None:
         return [gpu.strip() for gpu in stated.split(",") if gpu.strip()]
     command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]

@@ -1,6 +1,7 @@
-"""The jobs of a study, each after the jobs that it needs.
+"""List a study's jobs in the order of their dependencies.
 
-There is a job for each entry and combination of axis values, each evaluation of a run, and each pool of evaluations.
+Each entry has a job for each combination of its axis values. Evaluations of runs, and pools of evaluations, are further
+jobs.
 """
 
 import json
@@ -17,11 +18,10 @@ from typing import Any
 from common import ROOT
 from common.cli import command_line
 from common.configs import BUNDLES, argument
-from common.data.cohorts import COHORTS
 from common.errors import InputError
 from common.files import read_yaml
 
-OWN = "own"  # layout of the user's own data sets
+OWN = "dataset_dir"  # folder of the user's own data sets, in `Places.roots`
 EVALUATION_FILES = ("metrics.csv", "lesions.csv", "cases.json", "summary.json")
 MOST = 10_000  # jobs of a study
 LONGEST = 200  # bytes of each part of a job's name; the parts are folder names
@@ -77,7 +77,6 @@ class StudyJob:
     target: Path
     needs: tuple[str, ...] = ()
     absent: str = ""
-    layout: str = ""
     root: Path = Path()
     is_evaluation: bool = False
     selects: bool = False
@@ -96,9 +95,9 @@ class StudyJob:
 class Places:
     """Locations of a study's data and results.
 
-    `roots` are cohort folders by layout; the study makes a missing cohort if it defines the cohort. `roots[OWN]` is the
-    folder of the user's data sets; `data`, and the paths of a datalist in `files`, are relative to this folder. `files`
-    are the files that the study names, such as public weights.
+    `roots` are cohort folders by layout; a cohort without a folder consists of phantoms, if the study defines them.
+    `roots[OWN]` is the folder of the user's data sets; the study's `data`, and paths in datalists of `files`, are
+    relative to it. `files` are paths of the files that the study names, such as public weights.
     """
 
     output: Path
@@ -109,7 +108,7 @@ class Places:
 
 @dataclass(frozen=True)
 class _Instance:
-    """An entry of a study with the axis values of a single job; `sources` are the jobs that it starts from."""
+    """An entry of a study with the axis values of one of its jobs; `sources` are the jobs whose results it uses."""
 
     name: str
     entry: Mapping[str, Any]
@@ -127,6 +126,10 @@ class _Instance:
         return {name: self.places.files.get(name, f"<{name}>") for name in self.entry.get("files", [])}
 
     @property
+    def needs(self) -> tuple[str, ...]:
+        return tuple(source.name for source in self.sources.values())
+
+    @property
     def inputs(self) -> tuple[Path, ...]:
         """The targets of the sources, the cohorts that the study makes, and the entry's files."""
         made = [source.target for source in self.sources.values()]
@@ -136,14 +139,14 @@ class _Instance:
     @property
     def absent(self) -> str:
         """The reason why the job cannot run; empty if it can."""
-        reasons = [source.absent for source in self.sources.values() if source.absent]
+        reasons = [source.absent for source in self.sources.values()]
         reasons += [f"expected --files with {name}" for name, file in self.files.items() if isinstance(file, str)]
-        return next(iter(reasons), "")
+        return next(filter(None, reasons), "")
 
     def options(self, part: str, options: Mapping[str, Any] | None = None) -> dict[str, str]:
         """Return `options` (default: the entry's) as command-line text, with names in braces filled in.
 
-        Messages locate an option by `part`, the entry's section of the study.
+        `part` is the entry's section of the study, for messages.
         """
         values = self.entry.get("options", {}) if options is None else options
         return texts_of(values, {**self.values, **self.files}, f"{part}.{self.name}.options.")
@@ -220,7 +223,7 @@ def _cohort(layout: str, options: Mapping[str, Any], places: Places) -> StudyJob
     folder = places.output / "cohorts" / layout
     made = {"layout": layout, "output": str(folder), **texts_of(options, {}, f"cohorts.{layout}.")}
     command = CommandLine(("python", "-m", "scripts.phantoms", "make"), made)
-    return StudyJob(f"cohorts/{layout}", layout, {}, command, (), folder, folder, layout=layout)
+    return StudyJob(f"cohorts/{layout}", layout, {}, command, (), folder, folder)
 
 
 def _is_made(root: Path, places: Places) -> bool:
@@ -230,31 +233,30 @@ def _is_made(root: Path, places: Places) -> bool:
 
 def _datalist(item: _Instance, jobs: Mapping[str, StudyJob]) -> StudyJob:
     target = item.places.output / "datalists" / f"{'-'.join([item.name, *_values_of(item.values)])}.json"
-    absent, needs, inputs = item.absent, tuple(source.name for source in item.sources.values()), item.inputs
+    absent, needs, inputs = item.absent, item.needs, item.inputs
     origin: dict[str, Path | str]
     if "from" in item.sources:
         source = item.sources["from"]
-        kind, origin, layout, root = kind_of(item.entry), {"datalist": source.target}, source.layout, source.root
+        kind, origin, root = kind_of(item.entry), {"datalist": source.target}, source.root
     elif "layout" in item.entry:
-        layout = item.entry["layout"]
-        cohort = jobs.get(f"cohorts/{layout}")
-        root = item.places.roots.get(layout) or item.places.output / "cohorts" / layout
-        kind, origin = layout, {"root": root}
-        if cohort:
+        kind = item.entry["layout"]
+        root = item.places.roots.get(kind) or item.places.output / "cohorts" / kind
+        origin = {"root": root}
+        if cohort := jobs.get(f"cohorts/{kind}"):
             needs, inputs = (cohort.name,), (*inputs, root)
-        elif layout not in item.places.roots:
-            absent = absent or f"expected --{layout}, the folder of the cohort"
+        elif kind not in item.places.roots:
+            absent = absent or f"expected --{kind}, the folder of the cohort"
     else:
-        layout, root = OWN, item.places.roots.get(OWN, Path("<dataset_dir>")) / item.entry.get("data", "")
+        root = item.places.roots.get(OWN, Path(f"<{OWN}>")) / item.entry.get("data", "")
         file = item.files.get(item.entry.get("from", ""))
         kind, origin = (kind_of(item.entry), {"datalist": file}) if file else ("generic", {"root": root})
         if OWN not in item.places.roots:
-            absent = absent or "expected --dataset_dir, the folder of the datalist's paths"
+            absent = absent or f"expected --{OWN}, the folder of the datalist's paths"
         elif not root.is_dir():
             absent = absent or f"expected a folder {root}"
     options = {name: str(path) for name, path in origin.items()} | item.options("datalists") | {"output": str(target)}
     command = CommandLine(("python", "-m", "scripts.datalists", kind), options)
-    return StudyJob(item.job, item.name, item.values, command, inputs, target, target, needs, absent, layout, root)
+    return StudyJob(item.job, item.name, item.values, command, inputs, target, target, needs, absent, root)
 
 
 def kind_of(entry: Mapping[str, Any]) -> str:
@@ -263,12 +265,10 @@ def kind_of(entry: Mapping[str, Any]) -> str:
 
 
 def _run(item: _Instance) -> StudyJob:
-    folder, absent, inputs = item.places.output / "runs" / item.job, item.absent, item.inputs
+    folder, inputs = item.places.output / "runs" / item.job, item.inputs
     if "bundle" in item.entry:
         command, configs = _training(item, folder)
         target = folder / "models" / "model.pt"
-        missing = [file.name for file in configs if not file.is_file()]
-        absent = absent or next((f"{item.entry['bundle']} has no configs/{name}" for name in missing), "")
         inputs += configs
         if "pretrained" not in item.sources:  # the option `pretrained` may be a file
             path = command.folder / command.options.get("pretrained", "")
@@ -284,12 +284,9 @@ def _run(item: _Instance) -> StudyJob:
             words = shlex.split(item.entry["command"])
         except ValueError as error:
             raise InputError(f"{where}={item.entry['command']}: {error}; expected words as in a shell") from error
-        if not words:
-            raise InputError(f"{where}={item.entry['command']}: no words; expected a command")
         command = CommandLine(tuple(_fill(word, variables, where) for word in words))
         target = folder / item.entry.get("target", "predictions")
-    needs = tuple(source.name for source in item.sources.values())
-    return StudyJob(item.job, item.name, item.values, command, inputs, folder, target, needs, absent)
+    return StudyJob(item.job, item.name, item.values, command, inputs, folder, target, item.needs, item.absent)
 
 
 def _training(item: _Instance, folder: Path) -> tuple[CommandLine, tuple[Path, ...]]:
@@ -324,9 +321,8 @@ def _evaluation(item: _Instance, job: StudyJob) -> StudyJob:
         options |= item.options("runs", _shared_options(item.entry, bundle) | item.entry.get("evaluation", {}))
         command = CommandLine(("python", "-m", "monai.bundle", "run"), options, bundle)
     else:
-        protocol = COHORTS[datalist.layout].protocol if datalist.layout in COHORTS else "dice"
         options = {"predictions": str(job.target), "references": str(datalist.target)}
-        options |= {"dataset_dir": str(datalist.root), "protocol": protocol, **split, "output": str(folder)}
+        options |= {"dataset_dir": str(datalist.root), **split, "output": str(folder)}
         command = CommandLine(("python", "-m", "scripts.evaluate"), options)
     needs = (job.name, datalist.name)
     name, target = f"{job.name}/evaluation", folder / "summary.json"
@@ -432,6 +428,6 @@ def _name_of(name: str, values: Mapping[str, Any]) -> str:
 
 
 def _values_of(values: Mapping[str, Any]) -> list[str]:
-    """Return a list with the values joined as in tiny-fold0, the axis before each number; empty without values."""
+    """Return the joined values as in ["tiny-fold0"], where a number follows its axis; [] without values."""
     joined = "-".join(value if isinstance(value, str) else f"{axis}{value}" for axis, value in values.items())
     return [joined] if joined else []

@@ -1,6 +1,7 @@
-"""The runs of a table's row, their scores by case, and statistics of the scores."""
+"""Runs, scores by case, and statistics for a row of a table."""
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
@@ -14,13 +15,13 @@ from common.errors import InputError
 from common.inference.publishing import PAGE
 from common.inference.reading import read
 from common.inference.results import Details
-from common.metrics.cards import PRESENT, Scores
+from common.metrics.cards import DICE, PRESENT, Scores
 from common.metrics.statistics import DIGITS, RESAMPLES
 from scripts.experiments.engine import OpenStudy
 from scripts.experiments.jobs import StudyJob
 from scripts.experiments.study import ROW_KEYS
 
-RowScores = Mapping[str, ArrayLike]  # case -> scores [regions], NaN for regions that do not count; or a number
+RowScores = Mapping[str, ArrayLike]  # case -> scores [regions], NaN for regions that do not count
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ _read = cache(read)  # a table can have several metrics
 
 
 def _reason(name: str, study: OpenStudy) -> str:
-    """Explain why a job is not done, or return ""; for a missing job, name the first needed job that blocks it."""
+    """Return why a job is not done, or ""; a missing job is explained by the first unfinished job that it needs."""
     state = study.states[name]
     if state.name == "done":
         return ""
@@ -95,7 +96,7 @@ def scores_of(evaluation: Details, metric: str) -> dict[str, NDArray[np.float64]
 
     Raise InputError if the evaluation lacks the metric.
     """
-    measured, protocol = "dice" if metric == PRESENT else metric, evaluation.protocol
+    measured, protocol = DICE.name if metric == PRESENT else metric, evaluation.protocol
     if measured not in protocol.units:
         raise InputError(f"{evaluation.name}: no {measured}; expected a metric of the protocol {protocol.name}")
 
@@ -109,7 +110,7 @@ def scores_of(evaluation: Details, metric: str) -> dict[str, NDArray[np.float64]
 def estimate(runs: Sequence[RowScores]) -> float:
     """Return the mean of the runs' scores, as the paper averages folds and subsets.
 
-    A run's score is the mean over regions of each region's mean over the cases in which the region counts.
+    In each run, each region is averaged over the cases in which it counts; then the regions are averaged.
     """
     return float(np.mean(_scores_of_runs(runs)))
 
@@ -119,12 +120,12 @@ def spread(runs: Sequence[RowScores]) -> float:
     return float(np.std(_scores_of_runs(runs), ddof=1)) if len(runs) > 1 else math.nan
 
 
-def interval(runs: Sequence[RowScores], seed: int = 0) -> tuple[float, float]:
-    """Return the 95 % percentile bootstrap interval of `estimate` over cases; the runs are fixed.
+def interval(runs: Sequence[RowScores]) -> tuple[float, float]:
+    """Return the 95 % percentile bootstrap interval of `estimate` over cases, for fixed runs.
 
     Runs on the same test cases (seeds, subsets) are averaged case by case before resampling. Different test sets
-    (folds) are resampled separately and weighted by their numbers of runs, as if independent, even if they overlap.
-    The interval is NaN if a test set has only one case.
+    (folds) are resampled separately, as if independent even if they overlap, and weighted by their numbers of runs.
+    The bounds are NaN if a test set has only one case.
     """
     from scipy.stats import bootstrap  # late import: takes 0.5 s
 
@@ -142,7 +143,7 @@ def interval(runs: Sequence[RowScores], seed: int = 0) -> tuple[float, float]:
         parts = zip(weights, values, drawn, strict=True)
         return sum(weight * _score(scores_of_set[:, at.astype(int)]) for weight, scores_of_set, at in parts)
 
-    result = bootstrap(indices, mean, n_resamples=RESAMPLES, method="percentile", batch=100, vectorized=True, rng=seed)
+    result = bootstrap(indices, mean, n_resamples=RESAMPLES, method="percentile", batch=100, vectorized=True, rng=0)
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
@@ -161,14 +162,14 @@ class RowContrast(NamedTuple):
     p: float = math.nan
 
 
-def contrast(ours: Sequence[RowScores], others: Sequence[RowScores], seed: int = 0) -> RowContrast:
+def contrast(ours: Sequence[RowScores], others: Sequence[RowScores]) -> RowContrast:
     """Compare two rows on the cases that both have, over training runs and cases.
 
-    With several test sets (folds), Student's t tests the mean of the sets' gains. On a single test set, each bootstrap
-    sample draws n of n cases, and from each row one run fewer than it has, which makes the variance of the mean
-    unbiased (McCarthy and Snowden 1985, The bootstrap and finite population sampling). The standard deviation of the
-    resampled gains is the standard error in Student's t, with (runs of both rows - 2) degrees of freedom. A single
-    test set cannot be tested if a row has only one run, because the effect of the seed is unknown.
+    With several test sets (folds), Student's t tests the mean of the sets' gains. With a single test set, Student's t
+    has (runs of both rows - 2) degrees of freedom, and a bootstrap gives the standard error: the standard deviation of
+    resampled gains. A sample draws all n cases with replacement, and from each row one run fewer than it has, so that
+    the variance of the mean is unbiased (McCarthy and Snowden 1985, The bootstrap and finite population sampling). If
+    a row has only one run, there is no test, because the effect of the seed is unknown.
     """
     from scipy.stats import t, ttest_1samp  # late import: takes 0.5 s
 
@@ -189,7 +190,7 @@ def contrast(ours: Sequence[RowScores], others: Sequence[RowScores], seed: int =
         return result._replace(low=float(low), high=float(high), p=float(test.pvalue))
     if min(trainings) < 2 or result.cases < 2:
         return result
-    error = float(np.std(_resampled_gains(*pairs[0], np.random.default_rng(seed)), ddof=1))
+    error = float(np.std(_resampled_gains(*pairs[0], np.random.default_rng(0)), ddof=1))
     if error < 10.0**-DIGITS:
         return result
     freedom = sum(trainings) - 2
@@ -199,9 +200,7 @@ def contrast(ours: Sequence[RowScores], others: Sequence[RowScores], seed: int =
 
 def _counted_cases(runs: Sequence[RowScores]) -> set[str]:
     """Return the cases that count in at least one region."""
-    return {
-        case for scores in runs for case, value in scores.items() if not np.isnan(np.asarray(value, dtype=float)).all()
-    }
+    return {case for scores in runs for case, values in scores.items() if not np.isnan(values).all()}
 
 
 def _by_set(runs: Sequence[RowScores], allowed: Set[str]) -> dict[tuple[str, ...], list[NDArray[np.float64]]]:
@@ -232,17 +231,10 @@ def _scores_of_runs(runs: Sequence[RowScores]) -> list[float]:
 
 def _array(scores: RowScores, cases: Sequence[str]) -> NDArray[np.float64]:
     """Return the scores of cases as an array [regions, cases]."""
-    return np.array([np.atleast_1d(np.asarray(scores[case], dtype=float)) for case in cases]).T
+    return np.array([scores[case] for case in cases], dtype=float).T
 
 
-def _score(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean over the cases (last axis), then over the regions (first axis)."""
-    return _mean(np.moveaxis(_mean(values), 0, -1))
-
-
-def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean over the last axis, ignoring NaN; NaN if all values are NaN."""
-    valid = ~np.isnan(values)
-    count = valid.sum(axis=-1)
-    total = np.where(valid, values, 0).sum(axis=-1)
-    return np.divide(total, count, out=np.full(np.shape(total), math.nan), where=count > 0)
+def _score(values: NDArray[np.float64]) -> Any:
+    """Return the mean over the cases (last axis), then over the regions (first axis), without NaN."""
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # a region without a case that counts
+        return np.nanmean(np.nanmean(values, axis=-1), axis=0)

@@ -14,8 +14,9 @@ from typing import Any
 
 from common.configs import BUNDLES, STUDIES, bundles_with, warn_of_program
 from common.data.cohorts import COHORTS
-from common.errors import ArgumentError, InputError, did_you_mean
+from common.errors import ArgumentError, InputError, did_you_mean, within
 from common.files import check_schema, read_yaml, valid_yaml, why_no_file
+from common.metrics.cards import DICE, PRESENT
 from scripts.experiments.jobs import kind_of
 
 SCORED_TABLES = (4, 5, 6, 8, 9)  # tables of scores; 2 needs no run
@@ -39,6 +40,7 @@ NAME = {"type": "string", "pattern": "^[a-z][a-z0-9_]*$"}
 TEXT = {"type": "string", "minLength": 1, "maxLength": 200}
 VALUE = {"type": ["string", "number", "boolean", "null", "array", "object"]}
 LAYOUT = {"enum": [*COHORTS]}
+# Options that the study sets itself
 TAKEN = "bundle_root|ckpt_dir|checkpoint|datalist|dataset_dir|layout|output|output_dir|resume|root|split"
 OPTION = {"pattern": rf"^(?!({TAKEN})$)[a-z]\w*(::\w+)*$", "description": "options that the study does not set itself"}
 OPTION_VALUES = _mapping(VALUE, OPTION)
@@ -59,7 +61,7 @@ DATALIST = _object(
 RUN = _object(
     {
         "bundle": NAME,
-        "command": {"type": "string", "minLength": 1},
+        "command": {"type": "string", "pattern": r"\S", "description": "a program and its arguments"},
         "target": {"type": "string", "pattern": r"^\w[\w.-]*(/\w[\w.-]*)*$"},
         "files": _list(NAME),
         "datalist": NAME,
@@ -72,9 +74,11 @@ RUN = _object(
         "pool": NAME,
     },
     oneOf=[{"required": ["bundle", "datalist"]}, {"required": ["command"]}],
+    dependentRequired={"evaluate": ["datalist"]},
 )
+UNUSED = {"bundle": ("command", "target"), "command": ("overlays", "options", "evaluation")}  # keys by kind of run
 BASELINES = TEXT | _list(TEXT, minItems=1) | {"type": ["string", "array"]}
-# A row: a run, and values of the axes that are not averaged over; `new` if the row is not in the paper
+# A row: a run, and fixed values of axes; `new` marks a row that the paper lacks
 ROW = _mapping(
     {"type": ["string", "number"]},
     NAME,
@@ -86,7 +90,7 @@ TABLE = _object(
     {
         "table": {"enum": [2, *SCORED_TABLES]},
         "note": TEXT,
-        "metric": {"enum": ["dice", "dice_present"]},  # variant of Dice; DIFF-23
+        "metric": {"enum": [DICE.name, PRESENT]},  # variant of Dice; DIFF-23
         "columns": NAME,
         "rows": ROWS,
         "baseline": BASELINES,
@@ -133,56 +137,67 @@ def read(study: str) -> tuple[str, dict[str, Any]]:
 def check(content: Any, name: str) -> None:
     """Check the keys and values of a study, and its references to bundles, options, entries and axes."""
     check_schema(content, STUDY_SCHEMA, name, "a study")
-    _check_sources(content, name)
-    for index, table in enumerate(content.get("tables", [])):
-        _check_table(content, table, f"{name}: tables.{index}")
-    for index, figure in enumerate(content.get("figures", [])):
-        for label, row in figure["rows"].items():
-            where = f"{name}: figures.{index}"
-            if "bundle" not in content["runs"].get(row["run"], {}):
-                raise InputError(f"{where}: run={row['run']}: expected a run of a bundle")
-            _check_values(content, row, f"{where}.rows.{label!a}")
+    with within(name):
+        _check_sources(content)
+        for index, table in enumerate(content.get("tables", [])):
+            _check_table(content, table, f"tables.{index}")
+        for index, figure in enumerate(content.get("figures", [])):
+            for label, row in figure["rows"].items():
+                if "bundle" not in content["runs"].get(row["run"], {}):
+                    raise InputError(f"figures.{index}: run={row['run']}: expected a run of a bundle")
+                _check_values(content, row, f"figures.{index}.rows.{label!a}")
 
 
-def _check_sources(content: Mapping[str, Any], name: str) -> None:
+def _check_sources(content: Mapping[str, Any]) -> None:
     """Raise InputError if an entry starts from an unknown or later entry, or has an unknown option."""
     from scripts.datalists import __main__ as commands  # late imports: `--help` stays fast
     from scripts.phantoms.cohort import make
 
     def check_reference(key: str, value: str | None, names: Sequence[str]) -> None:
         if value is not None and value not in names:
-            raise InputError(f"{name}: {key}={value}: expected {', '.join(names) or 'none'}, or an entry above")
+            raise InputError(f"{key}={value}: expected {', '.join(names) or 'none'}, or an entry above")
 
     for layout, options in content.get("cohorts", {}).items():
-        check_arguments(make, options, f"{name}: cohorts.{layout}")
+        check_arguments(make, options, f"cohorts.{layout}")
     datalists: list[str] = []
     for label, entry in content["datalists"].items():
         check_reference(f"datalists.{label}.from", entry.get("from"), [*datalists, *entry.get("files", [])])
         command = kind_of(entry) if "from" in entry else entry.get("layout", "generic")
-        check_arguments(commands.COMMANDS[command], entry.get("options", {}), f"{name}: datalists.{label}.options")
+        check_arguments(commands.COMMANDS[command], entry.get("options", {}), f"datalists.{label}.options")
         datalists.append(label)
     runs: list[str] = []
     bundles = bundles_with("train.yaml")
     for label, entry in content["runs"].items():
         if label in datalists:
-            raise InputError(f"{name}: runs.{label}: a datalist has the same name")
+            raise InputError(f"runs.{label}: a datalist has the same name")
         for key, names in (("bundle", bundles), ("datalist", datalists), ("pretrained", runs)):
             check_reference(f"runs.{label}.{key}", entry.get(key), names)
+        kind = "bundle" if "bundle" in entry else "command"
+        if unused := [key for key in UNUSED[kind] if key in entry]:
+            raise InputError(f"runs.{label}.{unused[0]}: has no effect on a {kind}; leave it out")
         if "bundle" in entry:
             settings, configs = content.get("settings", {}), BUNDLES / entry["bundle"] / "configs"
-            files = ["train.yaml", *settings.get("overlays", []), *entry.get("overlays", [])]
-            if absent := [file for file in files if not (configs / file).is_file()]:
-                raise InputError(f"{name}: runs.{label}: {entry['bundle']} has no overlay {absent[0]}")
-            if alone := [file for file in files[1:] if "run" in _keys(configs / file)]:
-                raise InputError(f"{name}: runs.{label}: {alone[0]} runs by itself; expected an overlay")
+            overlays = [*settings.get("overlays", []), *entry.get("overlays", [])]
+            with within(f"runs.{label}"):
+                check_overlays(entry["bundle"], overlays)
+            files = [configs / file for file in ("train.yaml", *overlays)]
             options = settings.get("options", {}) | entry.get("options", {})
             axes = {f"{{{axis}}}": values for axis, values in axes_of(content, label).items()}
             varied = [{key: value} for key, text in options.items() for value in axes.get(str(text), [])]
             for variant in [options, *varied]:
-                _check_options(variant, [configs / file for file in files], f"{name}: runs.{label}.options")
-            evaluation = entry.get("evaluation", {})
-            _check_options(evaluation, [configs / "evaluate.yaml"], f"{name}: runs.{label}.evaluation")
+                _check_options(variant, files, f"runs.{label}.options")
+            if entry.get("evaluate") or "evaluation" in entry:
+                _check_options(entry.get("evaluation", {}), [configs / "evaluate.yaml"], f"runs.{label}.evaluation")
         runs.append(label)
+
+
+def check_overlays(bundle: str, overlays: Sequence[str]) -> None:
+    """Raise ArgumentError for names that are not overlays of a bundle: configs that do not run by themselves."""
+    files = {file.name: file for file in sorted((BUNDLES / bundle / "configs").glob("*.yaml"))}
+    for overlay in overlays:
+        if overlay not in files or "run" in _keys(files[overlay]):
+            available = ", ".join(name for name, file in files.items() if "run" not in _keys(file))
+            raise ArgumentError("overlays", overlay, f"no overlay of {bundle}", f"some of {available}")
 
 
 def check_arguments(command: Callable[..., Any], options: Mapping[str, Any], where: str) -> None:
@@ -201,7 +216,7 @@ def _check_options(options: Mapping[str, Any], files: Sequence[Path], where: str
     from common.configs import parsed  # late imports: `--help` stays fast
     from common.options import OPTIONS, TRAINING_DEFAULTS
 
-    supported = {key for file in files if file.is_file() for key in _keys(file)}  # not all bundles evaluate
+    supported = {key for file in files for key in _keys(file)}
     supported |= TRAINING_DEFAULTS.keys() if files[0].name == "train.yaml" else set()
     for option, value in options.items():
         if option.partition("::")[0] not in supported:  # a nested key is checked when the job reads its config
@@ -210,10 +225,8 @@ def _check_options(options: Mapping[str, Any], files: Sequence[Path], where: str
             raise InputError(f"{where}.{option}: no such option of {files[0].parents[1].name}{hint}")
         is_deferred = re.search(r"{[a-z]|^[$@]", str(value)) or option == "device"  # value known only in the job
         if option in OPTIONS and not is_deferred:
-            try:
+            with within(where):
                 OPTIONS[option](parsed(option, value))
-            except ArgumentError as error:
-                raise InputError(f"{where}.{error}") from error
 
 
 @cache

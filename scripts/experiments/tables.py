@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from common.metrics.cards import DICE
 from common.metrics.protocols import protocol
 from common.metrics.statistics import holm
 from scripts.experiments.engine import OpenStudy
@@ -75,7 +76,7 @@ class Table:
     title: str
     note: str
     entries: tuple[Entry, ...]
-    inconsistent: tuple[str, ...] = field(default=())
+    inconsistent: tuple[str, ...]
 
 
 def table_of(spec: Mapping[str, Any], name: str, study: OpenStudy) -> Table:
@@ -83,7 +84,7 @@ def table_of(spec: Mapping[str, Any], name: str, study: OpenStudy) -> Table:
     printed = paper()[spec["table"]]
     entries: list[Entry] = []
     for metric, label in printed["metrics"].items():
-        measured = spec.get("metric", metric) if metric == "dice" else metric
+        measured = spec.get("metric", metric) if metric == DICE.name else metric
         runs = {row: runs_of(definition, study, measured) for row, definition in spec["rows"].items()}
         for row in dict.fromkeys([*printed["systems"], *runs]):
             entry = _entry(row, metric, label, spec, study, runs)
@@ -144,7 +145,7 @@ def _scores(runs: Sequence[RowRun]) -> list[RowScores]:
 
 
 def _reason(runs: Sequence[RowRun]) -> str:
-    """Return the first reason that a run has, with the number of further runs that have a reason; "" without any."""
+    """Return the first reason, with the number of further reasons; "" if no run has a reason."""
     reasons = [run.reason for run in runs if run.reason]
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
     return f"{reasons[0]}{more}" if reasons else ""
@@ -153,10 +154,10 @@ def _reason(runs: Sequence[RowRun]) -> str:
 def _cells(
     runs: Sequence[RowRun], axis: str | None, values: Sequence[Any], columns: Sequence[float], labels: Sequence[str]
 ) -> list[Cell]:
-    """Return a cell for each run, then a cell for each of the paper's columns beyond the axis values.
+    """Return a cell for each run, then a cell for each column of the paper beyond the axis values.
 
-    The n-th value of `axis` belongs to the paper's n-th column, and the run's cell also holds that column's value, if
-    there is one. Without an axis, only runs have cells, and these hold no value of the paper.
+    The n-th value of `axis` matches the paper's n-th column: the run's cell also holds the paper's value, if any.
+    Without an axis, only runs have cells, without values of the paper.
     """
     cells = []
     for run in runs:
@@ -171,7 +172,7 @@ def _cells(
 
 
 def _tested(entry: Entry, baselines: Sequence[str], runs: Mapping[str, Sequence[RowRun]], rising: bool) -> Entry:
-    """Return `entry` with the test against the best baseline that has scores, if any; a baseline stays unchanged."""
+    """Return `entry` with the test against its best baseline with scores, if any; entries of baselines get no test."""
     candidates = {name: scores for name in baselines if (scores := _scores(runs[name]))}
     if not candidates or entry.row in baselines:
         return entry

@@ -6,7 +6,7 @@ from typing import Any
 from common import cli
 from common.errors import check_number, choice, show
 from common.literals import names_of
-from scripts.experiments.engine import counted, launcher, log_of, run_jobs, select, states_of
+from scripts.experiments.engine import counted, log_of, run_jobs, select, states_of
 from scripts.folds.setup import set_up
 
 
@@ -47,10 +47,10 @@ def folds(
             brats21_folds.json.
         fold_to: split of the held-out fold. In `testing` it only gives the score, and --validation sets aside subjects
             to choose the checkpoint. In `validation` it does both, as in the paper.
-        validation: number or fraction of the people outside the fold, used to choose the checkpoint; 0.1 by default.
+        validation: number or fraction of the people outside the fold that choose the checkpoint; 0.1 by default.
         folds_seed: seed of the folds, 0 or more; --seed is the seed of the training runs.
         person: regular expression whose first group is the person in a subject's name, as in `datalists generic`.
-        overlays: configs of the bundle over its train.yaml, such as segresnet.yaml.
+        overlays: configs of the bundle that change its train.yaml, such as segresnet.yaml.
         jobs: number of jobs at once; on this machine they share its cores.
         gpus: processes of each training run, started by torchrun.
         stale: keep results whose commands, inputs or code have changed (the default), or redo them; the old results are
@@ -62,15 +62,14 @@ def folds(
     check_number("gpus", gpus, int, 1, 1024)
     check_number("folds_seed", folds_seed, int, 0)
     redo = choice("stale", stale, {"keep": False, "redo": True})
-    choice("fold_to", fold_to, {"validation": None, "testing": None})
-    dealing = (folds, fold_to, validation, folds_seed, person)
+    dealing = {"folds": folds, "fold_to": fold_to, "seed": folds_seed, "validation": validation, "person": person}
     words = [] if overlays is None else names_of(overlays)
-    setup = set_up(bundle, datalist, dataset_dir, output, *dealing, words, gpus, options)
+    setup = set_up(bundle, datalist, dataset_dir, output, dealing, words, gpus, options)
     study, folder = setup.study, setup.study.places.output
     selected = select(study, redo=redo)
     count = f"{len(study.jobs)} jobs, {counted(study.states)}; {len(selected)} to do"
     show(f"{len(setup.numbers)} folds of {bundle}: {count}")
-    ended = run_jobs(study, selected, launcher(study.places, jobs, slurm), jobs)
+    ended = run_jobs(study, selected, jobs, slurm)
     states = states_of(study.jobs, folder) | {name: state for name, state in ended.items() if state.name == "failed"}
     if unfinished := {name: state for name, state in states.items() if state.name != "done"}:
         for name, state in unfinished.items():

@@ -1,5 +1,6 @@
-"""Set up a cross-validation: a study with one training run for each fold, checked before anything starts."""
+"""Set up and check a cross-validation: a study with one training run for each fold."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,16 +9,15 @@ from typing import Any
 from common.configs import BUNDLES, Change, bundles_with, check_known, read
 from common.data import datalists
 from common.errors import ArgumentError, choice
-from common.files import check_writable_folder, expand_home, read_yaml, reporting_path_errors
+from common.files import check_writable_folder, expand_home, reporting_path_errors
 from common.options import OPTIONS
 from common.values import optional
 from scripts.datalists.splits import hold_out, numbers_of
 from scripts.experiments.engine import OpenStudy, open_study
 from scripts.experiments.jobs import OWN, CommandLine, Places, StudyJob, texts_of
 from scripts.experiments.steps import config_of, steps_of
+from scripts.experiments.study import TAKEN, check_overlays
 from scripts.run import blaming
-
-RESERVED = ("bundle_root", "split", "checkpoint", "output_dir", "ckpt_dir", "resume")  # this command sets them
 
 
 @dataclass(frozen=True)
@@ -47,19 +47,15 @@ def set_up(
     datalist: str,
     dataset_dir: str,
     output: str,
-    folds: str | int,
-    fold_to: str,
-    validation: float | None,
-    folds_seed: int,
-    person: str | None,
+    dealing: Mapping[str, Any],
     overlays: Sequence[str],
     gpus: int,
     options: Mapping[str, Any],
 ) -> Setup:
-    """Return a cross-validation after checking everything that needs no trained model; write nothing.
+    """Check everything that needs no trained model, and return the cross-validation; write nothing.
 
-    `scripts.datalists.splits.hold_out` makes the folds. `{fold}` in text of `options` is replaced with the fold's
-    number.
+    `dealing` holds the arguments of `scripts.datalists.splits.hold_out`, which makes the folds. `{fold}` in text of
+    `options` is replaced with the fold's number.
     """
     choice("bundle", bundle, dict.fromkeys(bundles_with("evaluate.yaml")))
     source, root, folder = (
@@ -68,24 +64,22 @@ def set_up(
     )
     content = datalists.read(source)
     check_writable_folder(folder, f"--output={output}")
+    folds = dealing["folds"]
     if len(numbers := numbers_of(folds)) < 2:
         raise ArgumentError(f"folds={folds}: all subjects are in fold {numbers[0]}; expected at least two folds")
+    hold_out(content, fold=numbers[0], **dealing)  # refuses bad arguments
     texts_of(options, {"fold": numbers[0]}, "--")  # refuses other names in braces
     training, evaluation = _split_options(bundle, overlays, _with_weights(options, numbers))
     files = {"source": source}
-    dealt: dict[str, Any] = {"folds": folds, "fold": "{fold}", "fold_to": fold_to, "seed": folds_seed}
+    dealt = {"folds": folds, "fold": "{fold}"} | {name: value for name, value in dealing.items() if value is not None}
     if isinstance(folds, str):
         files["folds"], dealt["folds"] = _absolute("folds", folds), "{folds}"
-    if validation is not None:
-        dealt["validation"] = validation
-    if person is not None:
-        dealt["person"] = person
     entry = {
         "bundle": bundle,
         "datalist": "datalist",
         "overlays": list(overlays),
         "options": training,
-        "evaluate": fold_to,
+        "evaluate": dealing["fold_to"],
         "evaluation": evaluation,
         "pool": "fold",
     }
@@ -95,8 +89,6 @@ def set_up(
     }
     setup = Setup(bundle, source, entry, numbers, open_study(study, Places(folder, {OWN: root}, files, gpus)))
     _check_configs(setup)
-    if not hold_out(content, folds, numbers[0], fold_to, validation, folds_seed, person)["validation"]:
-        raise ArgumentError(f"validation={validation}: no validation subjects to select the checkpoint")
     return setup
 
 
@@ -125,12 +117,9 @@ def _split_options(
     Raises an InputError for an unknown overlay or option, and for options that this command sets.
     """
     configs = BUNDLES / bundle / "configs"
-    available = [path.name for path in sorted(configs.glob("*.yaml")) if "run" not in read_yaml(path)]
-    for name in overlays:
-        if name not in available:
-            raise ArgumentError(f"overlays={name}: no overlay of {bundle}; expected some of {', '.join(available)}")
-    for name in RESERVED:
-        if name in options:
+    check_overlays(bundle, overlays)
+    for name in options:
+        if re.fullmatch(TAKEN, name):
             raise ArgumentError(f"{name}={options[name]}: set by this command for each fold; leave it out")
     for_training = [configs / name for name in ("train.yaml", *overlays)]
     check_known(options, [*for_training, configs / "evaluate.yaml"])

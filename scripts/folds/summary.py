@@ -39,7 +39,7 @@ def lines(setup: Setup) -> list[str]:
     of_all, *of_folds = (read_json(folder / "summary.json") for folder in (pooled, *evaluations))
     head = f"{'region':<8}{'metric':<25}{'pooled':>10}{'cases':>7}  {'95 % interval':<24}{'mean of folds':<24}"
     text = [
-        f"{of_all['cases']} cases, each predicted by the model of the fold that held it out; by {of_all['protocol']}",
+        f"{of_all['cases']} cases by {of_all['protocol']}, each predicted by a model that was not trained on it",
         "",
         head + "".join(f"{f'fold {number}':>10}" for number in setup.numbers),
     ]
@@ -62,7 +62,7 @@ def lines(setup: Setup) -> list[str]:
         ),
         f"page of all cases: {pooled / PAGE}",
         "",
-        "to segment new scans with all models as one ensemble:",
+        "to segment new scans with all models as an ensemble:",
         str(inference(setup)),
     ]
 

@@ -18,7 +18,7 @@ from common.errors import InputError, choice, did_you_mean, show, within
 from common.files import atomic_write, expand_home, valid_yaml
 from common.options import OPTIONS
 from scripts.datalists.splits import RandomSplits
-from scripts.experiments.engine import OpenStudy, launcher, run_jobs, select, states_of
+from scripts.experiments.engine import OpenStudy, run_jobs, select, states_of
 from scripts.experiments.jobs import CommandLine, Places, StudyJob, shown, text_of
 from scripts.experiments.study import check_arguments
 
@@ -185,7 +185,7 @@ def carry_out(plan: Plan, output: Path) -> None:
     selected = [name for name in jobs if name in select(study, redo=True)]
     show("", *(f"done before  {name}" for name in jobs if name not in selected))
     show(*(f"stale        {name}: {state.reason}" for name, state in study.states.items() if state.name == "stale"))
-    ended = run_jobs(study, selected, launcher(places, 1, is_shown=True), 1, has_logs=False)
+    ended = run_jobs(study, selected, 1, is_shown=True)
     if any(state.name != "done" for state in ended.values()):
         raise SystemExit(1)
     page, model = jobs["evaluate"].target, jobs["train"].target

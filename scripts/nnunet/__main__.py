@@ -55,7 +55,7 @@ def baseline(
         num_workers: processes that preprocess and augment; 0 augments in the main process.
         device: cuda or cpu.
         seed: seed of the initial weights, 0 or more. nnU-Net does not seed its augmentation in worker processes.
-        convert_only: stop after nnU-Net's raw data set, OUTPUT/nnUNet_raw, which refers to the images in place.
+        convert_only: only write nnU-Net's raw data set, OUTPUT/nnUNet_raw, which refers to the original images.
     """
     choice("plans", plans, dict.fromkeys(("default", "resenc_l")))
     choice("split", split, dict.fromkeys(SPLITS))
@@ -67,12 +67,11 @@ def baseline(
     if gpu_memory is not None:
         check_number("gpu_memory", gpu_memory, float, 0.1)
     spacing = OPTIONS["spacing"](spacing)
-    names = None if modalities is None else OPTIONS["modalities"](modalities)
     listed = Datalist(expand_home(datalist, f"--datalist={datalist}"), expand_home(dataset_dir, "--dataset_dir"))
     convention = listed.content.get("label_convention")
     if convention is None:
         raise InputError(f"--datalist={datalist}: no labels to train on")
-    names = list(listed.content["modalities"]) if names is None else names
+    names = list(listed.content["modalities"]) if modalities is None else OPTIONS["modalities"](modalities)
     training, validation = (listed.load(part, names, convention) for part in ("training", "validation"))
     held_out = listed.load(split, names)
     check_headers([*training, *validation, *held_out], ["warning"])
@@ -113,7 +112,7 @@ def baseline(
         if to_do:
             convert(work.raw, training, validation, names, convention)
     if is_conversion:
-        show(f"{work.raw}: raw data set of nnU-Net; the command without --convert_only goes on from it")
+        show(f"{work.raw}: nnU-Net's raw data set; continue with the command without --convert_only")
         return
     with record.step("plan and preprocess") as to_do:
         if to_do:

@@ -24,9 +24,9 @@ class LabelScheme:
     """A label convention in nnU-Net's terms.
 
     `values` maps the convention's labels to nnU-Net's consecutive labels. `labels` and `class_order` are the entries
-    `labels` and `regions_class_order` of dataset.json, the outermost region first. `class_order` has one label of the
-    convention for each region: the smallest that no inner region has or, if inner regions have all, the smallest. It is
-    None for a single region, because nnU-Net then needs no order.
+    `labels` and `regions_class_order` of dataset.json, the outermost region first. `class_order` has the smallest label
+    of each region outside its inner regions, or of the whole region if the inner regions cover it. It is None for a
+    single region, because nnU-Net then needs no order.
 
     Example:
         >>> scheme = LabelScheme("brats2021")

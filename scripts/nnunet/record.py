@@ -1,23 +1,21 @@
-"""The record of a baseline, run.json, from which a repeated command reads the finished steps."""
+"""The record of a baseline, run.json: a repeated command skips the steps that it lists as finished."""
 
 import resource
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from common.cli import command_line
 from common.errors import InputError
-from common.files import valid_json, write_json
+from common.files import valid_json
 from common.training.records import RunRecord, peak_memory
 
 MAY_DIFFER = ("datalist",)  # the path may differ; its subjects must not
 
 
 def check_settings(output: Path, settings: Mapping[str, Any]) -> None:
-    """Raise an InputError unless a folder is missing, empty, or holds a run with the same settings."""
+    """Raise an InputError if a folder holds a run with different settings, or other files."""
     if not (earlier := read_record(output)):
         if output.is_dir() and any(output.iterdir()):
             raise InputError(f"--output={output}: not empty, and without run.json; expected a new folder")
@@ -31,9 +29,7 @@ def check_settings(output: Path, settings: Mapping[str, Any]) -> None:
 def read_record(output: Path) -> dict[str, Any]:
     """Read the record in a folder; empty if there is none."""
     path = output / "run.json"
-    if not path.exists():
-        return {}
-    return valid_json(path, "the record of a run")
+    return valid_json(path, "the record of a run") if path.exists() else {}
 
 
 class BaselineRecord(RunRecord):
@@ -41,9 +37,9 @@ class BaselineRecord(RunRecord):
 
     def __init__(self, output: Path, settings: Mapping[str, Any], device: str, versions: Mapping[str, str]) -> None:
         super().__init__(str(output), settings, "train")
-        command = command_line(["python", "-m", "scripts.nnunet", *sys.argv[1:]])
-        self.content |= {"command": command, "device": device, "steps": {}}
+        self.content |= {"device": device, "steps": {}}
         self.content["versions"] |= versions
+        self._is_new = False  # an earlier record is replaced
         if earlier := read_record(output):
             new = ("command", "versions", "git_commit", "config", "finished")
             self.content |= {name: value for name, value in earlier.items() if name not in new}
@@ -64,10 +60,7 @@ class BaselineRecord(RunRecord):
         self.write()
 
     def write(self) -> None:
-        """Write the current record; the peak memory is the highest so far, earlier attempts and workers included."""
-        peaks = peak_memory()
-        workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-        highest = max(peaks["peak_memory_gib"], workers, self.content.get("peak_memory_gib", 0))
-        self.content |= peaks | {"peak_memory_gib": round(highest, 3)}
-        self.content["seconds"] = round(self._before + time.monotonic() - self._start, 1)
-        write_json(self.folder / "run.json", self.content)
+        """Write the current record; the peak memory is the highest so far, in earlier attempts and worker processes."""
+        workers = round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20, 3)
+        self.content["peak_memory_gib"] = max(workers, self.content.get("peak_memory_gib", 0))
+        super().write()

@@ -100,14 +100,20 @@ def run_in_processes(
     else:
         threads = max(1, (os.cpu_count() or 1) // jobs)
         done = map_in_processes(partial(_attempt, threads), items, jobs, unit, on_result=show)
-    why = "killed its process twice, probably for lack of memory; use fewer --jobs"
+    why = f"killed its process twice, probably for lack of memory; {_cure(array is not None)}"
     outcomes = [outcome or Outcome(name, fault=why) for name, outcome in zip(work, done, strict=True)]
     show(*(outcome for outcome in outcomes if array is not None or outcome.fault == why))
     return outcomes
 
 
+def _cure(is_slurm: bool) -> str:
+    """Return the advice for a subject that ran out of memory; a SLURM job prepares one subject at a time."""
+    return "give each job more memory, mem_gb in --slurm" if is_slurm else "use fewer --jobs"
+
+
 def _attempt(threads: int | None, item: tuple[str, Callable[[], Outcome]]) -> Outcome:
     name, work = item
+    is_slurm = threads is None
     threads = threads or int(os.environ.get("SLURM_CPUS_PER_TASK", "1"))
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
@@ -115,7 +121,7 @@ def _attempt(threads: int | None, item: tuple[str, Callable[[], Outcome]]) -> Ou
         with threadpool_limits(threads):
             return work()
     except MemoryError:
-        return Outcome(name, fault="out of memory; use fewer --jobs")
+        return Outcome(name, fault=f"out of memory; {_cure(is_slurm)}")
     except Exception as error:  # one failure must not stop the run
         if is_disk_full(error):
             raise

@@ -24,7 +24,7 @@ def report(run_dir: str) -> None:
         file.write_text(content, encoding="utf-8")
     pictures = [run.folder / path for stage in stages for run in stage.runs for path in run.pictures]
     if lost := [str(path) for path in pictures if not is_png(path)]:
-        show(f"warning: {shortened(lost, most=1)}: missing or no PNG", error=True)
+        show(f"warning: {shortened(lost, most=1)}: missing or not a PNG file", error=True)
     show(target)
 
 

@@ -86,7 +86,7 @@ def rate_chart(bundle: str, name: str, train: Mapping[str, Any]) -> Markup:
 
 
 def thin(iterations: Sequence[int], values: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """Keep about `POINTS` points of a curve: the lowest and highest of each of its equal parts, so that peaks stay."""
+    """Reduce a curve to about `POINTS` points: the lowest and highest of each of its equal parts, to keep peaks."""
     steps = np.asarray(iterations)
     if len(values) <= POINTS:
         return steps, values
@@ -108,7 +108,7 @@ def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def over_iterations(alternative: str, draw: Callable[[Axes], None]) -> Markup:
-    """Return a panel over the iterations as SVG, drawn by `draw`."""
+    """Draw a panel over the iterations with `draw`, and return it as SVG."""
 
     def draw_all(axes: Axes) -> None:
         draw(axes)
@@ -120,7 +120,7 @@ def over_iterations(alternative: str, draw: Callable[[Axes], None]) -> Markup:
 
 
 def panel(alternative: str, draw: Callable[[Axes], None]) -> Markup:
-    """Return a panel as SVG, drawn by `draw`, with the legend above."""
+    """Draw a panel with `draw`, add the legend above, and return it as SVG."""
     with new_figure(STYLE, figsize=(WIDTH, HEIGHT), layout="constrained") as figure:
         axes = figure.add_subplot()
         draw(axes)

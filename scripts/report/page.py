@@ -37,7 +37,7 @@ def page(folder: Path, stages: Sequence[Stage]) -> str:
 
 
 def _pages(folder: Path, stages: Sequence[Stage]) -> dict[Path, list[tuple[str, str]]]:
-    """Map the folder of each stage's run to names and links of evaluation pages; a page belongs to the nearest run."""
+    """Return the names and links of evaluation pages by run folder; a page belongs to the nearest run around it."""
     pages: dict[Path, list[tuple[str, str]]] = {stage.run.folder: [] for stage in stages}
     for page in sorted(path for path in folder.rglob(PAGE) if not is_earlier(path.relative_to(folder))):
         owner = next((parent for parent in page.parents if parent in pages), None)
@@ -56,7 +56,7 @@ def _duration(seconds: float) -> str:
 
 
 def is_png(path: Path) -> bool:
-    """Whether a file exists and begins like a PNG."""
+    """Whether a file exists and has the first bytes of a PNG."""
     if not path.is_file():
         return False
     with path.open("rb") as file:

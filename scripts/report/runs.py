@@ -67,7 +67,7 @@ SCHEMA = _object(**{name: schema for name, (_, schema) in FIELDS.items()}) | {"r
 class Run:
     """A `run.json` and its folder; `FIELDS` lists the attributes, with the defaults for an interrupted run.
 
-    `is_outdated`: this is an evaluation, and later training has replaced the evaluated weights.
+    `is_outdated` marks an evaluation whose weights were replaced by later training.
     """
 
     def __init__(self, folder: Path, content: Mapping[str, Any]) -> None:

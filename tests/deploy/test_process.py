@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploy.process import run_guarded
+from tests.processes import is_running
 from tests.support import ROOT, execute
 
 START = """
@@ -28,13 +29,6 @@ def wait(folder: str) -> None:
 
 def fail() -> None:
     raise ValueError("SENTINEL")
-
-
-def is_running(pid: str) -> bool:
-    try:
-        return Path("/proc", pid, "stat").read_text().rpartition(") ")[2][0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, -2), (signal.SIGKILL, -9)])

@@ -79,8 +79,8 @@ def command(cohort: Cohort, output: Path, *options: str) -> list[str]:
         re.M,
     )
     values = {"datalist": cohort.datalist, "dataset_dir": cohort.root, "output": output}
-    given = [f"--{name}={values[name]}" for name in re.findall(r"--(\w+)=", documented)]
-    return [sys.executable, "-m", "scripts.nnunet", *given, *options]
+    words = [f"--{name}={values[name]}" for name in re.findall(r"--(\w+)=", documented)]
+    return [sys.executable, "-m", "scripts.nnunet", *words, *options]
 
 
 @pytest.fixture(scope="session")

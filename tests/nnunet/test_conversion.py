@@ -78,13 +78,13 @@ def test_labels_keep_their_voxels_and_grid(write_case, tmp_path):
     cases = [write_case(subject, [0, 1, 2, 4]) for subject in ("a", "b")]
     convert_small(tmp_path / "out", cases, "brats2021")
     for case in cases:
-        given, made = (
+        original, made = (
             nibabel.load(path) for path in (case["label"], tmp_path / f"out/labelsTr/{case['subject']}.nii.gz")
         )
-        expected = np.asarray(given.dataobj).copy()
+        expected = np.asarray(original.dataobj).copy()
         expected[expected == 4] = 3
         np.testing.assert_array_equal(np.asarray(made.dataobj), expected)
-        np.testing.assert_array_equal(made.affine, given.affine)
+        np.testing.assert_array_equal(made.affine, original.affine)
 
 
 def test_labels_and_files_that_nnunet_cannot_take_are_refused(write_case, tmp_path):

@@ -100,9 +100,9 @@ def refused(cohort, tmp_path):
     """Give the command options that it must refuse in one line, before it writes; the line."""
 
     def refuse(**options) -> str:
-        given = {"datalist": str(cohort.datalist), "dataset_dir": str(cohort.root), "device": "cpu"}
+        arguments = {"datalist": str(cohort.datalist), "dataset_dir": str(cohort.root), "device": "cpu"}
         with pytest.raises(InputError) as error:
-            baseline(**given | {"output": str(tmp_path / "output")} | options)
+            baseline(**arguments | {"output": str(tmp_path / "output")} | options)
         assert not (tmp_path / "output").exists()
         return one_line(error)
 

@@ -1,4 +1,4 @@
-"""What is read out of nnU-Net's trainer."""
+"""Records of nnU-Net's trainer."""
 
 import json
 from types import SimpleNamespace

@@ -5,9 +5,9 @@ import re
 import shutil
 import socket
 import subprocess
-import time
 
 from scripts.quickstart import ENVIRONMENT
+from tests.processes import wait_until
 
 PROGRAMS = ["munged", "slurmctld", "slurmd", "sbatch", "scontrol", "scancel", "sinfo", "squeue"]
 NODES = ["127.0.0.1", "127.0.0.2"]  # names that are addresses, so that they need no name server
@@ -41,14 +41,6 @@ NodeName=127.0.0.[1-2] Port=[{ports[1]}-{ports[2]}] CPUs=2 RealMemory=4000 Gres=
 PartitionName=debug Nodes=ALL Default=YES
 """
 GPUS = "Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n"  # which nothing computes on
-
-
-def wait_until(condition, what, seconds):
-    end = time.monotonic() + seconds
-    while not (result := condition()):
-        assert time.monotonic() < end, what()
-        time.sleep(0.2)
-    return result
 
 
 def free_ports():

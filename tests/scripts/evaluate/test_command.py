@@ -3,11 +3,10 @@
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 
+from tests.processes import is_running, wait_until
 from tests.support import ROOT
 
 
@@ -19,34 +18,24 @@ import os, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from scripts.evaluate import __main__ as evaluate
 from common.cli import run
-def score(files, protocol, convention):
+from common.inference.masks import masks_of as read_masks
+def masks_of(files, convention):
     open("{tmp_path}/" + str(os.getpid()), "w").close()
     time.sleep(600 if "{ending}" == "TERM" else 0.3)
-evaluate.score = score
+    return read_masks(files, convention)
+evaluate.masks_of = masks_of
 sys.argv = ["", "--predictions={folder}/p", "--references={folder}/r", "--protocol=atlas", "--output={folder}/out"]
 sys.argv.append("--workers=1")
 run({{"compare": evaluate.compare}}, "evaluate", default=evaluate.evaluate)
 """
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
-        workers = wait_for(lambda: [int(file.name) for file in tmp_path.iterdir() if file.name.isdecimal()])
+        workers = wait_until(
+            lambda: [int(file.name) for file in tmp_path.iterdir() if file.name.isdecimal()], seconds=600
+        )
         process.send_signal(getattr(signal, f"SIG{ending}"))
-        told = process.stderr.read()
+        printed = process.stderr.read()
     assert process.returncode == status
-    assert "Traceback" not in told
-    assert told.splitlines()[-1].endswith("interrupted") == (ending == "INT")
-    assert wait_for(lambda: not any(is_running(worker) for worker in workers))
+    assert "Traceback" not in printed
+    assert printed.splitlines()[-1].endswith("interrupted") == (ending == "INT")
+    wait_until(lambda: not any(is_running(worker) for worker in workers))
     assert {file.name for file in folder.glob("out/*")} <= {".in_use"}
-
-
-def is_running(process):
-    try:
-        return Path(f"/proc/{process}/stat").read_text().split()[2] != "Z"
-    except OSError:
-        return False
-
-
-def wait_for(find):
-    end = time.monotonic() + 600
-    while not (found := find()) and time.monotonic() < end:
-        time.sleep(0.02)
-    return found

@@ -38,11 +38,15 @@ def test_figures_are_those_of_the_protocol(cohort, capsys):
     run(folder, folder / "out")
     scores = {case: metrics.protocol("atlas").measure(*pair, SPACING) for case, pair in arrays.items()}
     assert figures(folder / "out/metrics.csv") == {
-        (case, "lesion", metric): value for case, found in scores.items() for metric, value in found.values.items()
+        (case, "lesion", metric): value
+        for case, measured in scores.items()
+        for metric, value in measured.values.items()
     }
-    lesions = [(case, lesion.volume, lesion.is_found) for case, found in scores.items() for lesion in found.lesions]
-    found = rows(folder / "out/lesions.csv")
-    assert [(row["case"], float(row["volume_mm3"]), bool(int(row["found"]))) for row in found] == lesions
+    lesions = [
+        (case, lesion.volume, lesion.is_found) for case, measured in scores.items() for lesion in measured.lesions
+    ]
+    listed = rows(folder / "out/lesions.csv")
+    assert [(row["case"], float(row["volume_mm3"]), bool(int(row["found"]))) for row in listed] == lesions
     summary = json.loads((folder / "out/summary.json").read_text())
     assert (summary["protocol"], summary["cases"], summary["missing"]) == ("atlas", 5, [])
     dice = np.mean([dice_of(*pair) for pair in arrays.values()])
@@ -56,10 +60,10 @@ def test_figures_are_those_of_the_protocol(cohort, capsys):
 def test_two_folders_of_zeros_and_ones_need_no_convention_and_no_protocol(cohort, capsys):
     folder, arrays = cohort
     evaluate(predictions=str(folder / "p"), references=str(folder / "r"), output=str(folder / "out"), workers=1)
-    found = figures(folder / "out/metrics.csv")
+    values = figures(folder / "out/metrics.csv")
     for case, pair in arrays.items():
-        assert found[case, "lesion", "dice"] == pytest.approx(dice_of(*pair))
-        assert found[case, "lesion", "lesion_f1"] == metrics.protocol("isles").measure(*pair).values["lesion_f1"]
+        assert values[case, "lesion", "dice"] == pytest.approx(dice_of(*pair))
+        assert values[case, "lesion", "lesion_f1"] == metrics.protocol("isles").measure(*pair).values["lesion_f1"]
     assert capsys.readouterr().out.startswith("5 cases by lesions\n")
 
 
@@ -91,8 +95,8 @@ def test_an_absent_prediction_counts_as_empty_on_request(cohort, capsys):
     assert not (folder / "out").exists()
     run(folder, folder / "out", missing="worst")
     expected = metrics.protocol("atlas").measure(np.zeros(BLOBS_SHAPE), arrays["c1"][1], SPACING).values
-    found = figures(folder / "out/metrics.csv")
-    assert {metric: value for (case, _, metric), value in found.items() if case == "c1"} == expected
+    values = figures(folder / "out/metrics.csv")
+    assert {metric: value for (case, _, metric), value in values.items() if case == "c1"} == expected
     assert expected["dice"] == expected["lesion_f1"] == 0
     assert json.loads((folder / "out/summary.json").read_text())["missing"] == ["c1"]
     assert capsys.readouterr().out.startswith("5 cases by atlas, 1 without prediction counted as empty\n")
@@ -134,8 +138,8 @@ def test_faulty_files_are_named_and_nothing_is_written(cohort):
     (folder / "r/c4.nii.gz").write_bytes(b"no NIfTI")
     with pytest.raises(InputError) as error:
         run(folder, folder / "out", workers=2)
-    found = "label 3, which looks like brats2023; expected labels 0, 1 (atlas)"
-    assert str(error.value) == f"{folder}/p/c1.nii.gz: {found} (2 more of 5 cases have errors)"
+    fault = "label 3, which looks like brats2023; expected labels 0, 1 (atlas)"
+    assert str(error.value) == f"{folder}/p/c1.nii.gz: {fault} (2 more of 5 cases have errors)"
     assert not (folder / "out").exists()
 
 
@@ -155,14 +159,14 @@ def test_no_second_command_scores_into_the_same_output(cohort, monkeypatch):
 def test_a_case_that_kills_its_process_or_runs_out_of_memory_is_named(cohort, monkeypatch):
     folder, _ = cohort
     monkeypatch.setattr(module, "map_in_processes", lambda work, cases, *_: [None for _ in cases])
-    with pytest.raises(InputError, match=r"r/c0.nii.gz: scoring it killed its process twice; .* \(4 more of 5 cases"):
+    with pytest.raises(InputError, match=r"r/c0.nii.gz: scoring killed its process twice; .* \(4 more of 5 cases"):
         run(folder, folder / "out")
 
     def hungry(*_, **__):
         raise MemoryError
 
     monkeypatch.setattr(module, "map_in_processes", lambda work, cases, *_: [work(files) for files in cases])
-    monkeypatch.setattr(module, "score", hungry)
+    monkeypatch.setattr(module, "masks_of", hungry)
     with pytest.raises(InputError, match=r"r/c0.nii.gz: out of memory; use fewer --workers"):
         run(folder, folder / "out")
 

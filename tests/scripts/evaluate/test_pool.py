@@ -1,4 +1,4 @@
-"""Pooled evaluations: the figures of all cases, against one evaluation of them all, and what is refused."""
+"""Pooled evaluations: figures against a single evaluation of all cases, and refused pools."""
 
 import json
 import shutil
@@ -8,6 +8,7 @@ import pytest
 
 from common.errors import InputError
 from common.inference.reading import read
+from common.pages import evaluation as pages
 from scripts.evaluate.__main__ import compare, evaluate, page, pool
 from tests.scripts.evaluate.evaluations import AFFINE, blobs, save
 from tests.support import one_line
@@ -46,15 +47,15 @@ def test_the_pool_has_the_figures_of_one_evaluation_of_all_cases(parts, capsys):
     assert (shown[0], shown[-1]) == ("5 cases by atlas", f"{parts}/pooled/evaluation.html")
     for name in ("metrics.csv", "lesions.csv", "summary.json"):
         assert (parts / "pooled" / name).read_bytes() == (parts / "whole/out" / name).read_bytes()
-    found, whole = (content(parts / folder, "cases.json") for folder in ("pooled", "whole/out"))
-    assert {case: files["regions"] for case, files in found["cases"].items()} == {
+    merged, whole = (content(parts / folder, "cases.json") for folder in ("pooled", "whole/out"))
+    assert {case: files["regions"] for case, files in merged["cases"].items()} == {
         case: files["regions"] for case, files in whole["cases"].items()
     }
-    assert {case: files["part"] for case, files in found["cases"].items()} == {
+    assert {case: files["part"] for case, files in merged["cases"].items()} == {
         **dict.fromkeys(("c0", "c1", "c2"), "first/out"),
         **dict.fromkeys(("c3", "c4"), "second/out"),
     }
-    assert found["cases"]["c4"]["prediction"] == f"{parts}/second/p/c4.nii.gz"
+    assert merged["cases"]["c4"]["prediction"] == f"{parts}/second/p/c4.nii.gz"
 
 
 def test_a_pool_is_an_evaluation_like_any_other(parts, capsys):
@@ -66,6 +67,17 @@ def test_a_pool_is_an_evaluation_like_any_other(parts, capsys):
     compare(f"{parts}/pooled", f"{parts}/whole/out")
     assert "5 cases by atlas" in capsys.readouterr().out
     assert [files.part for files in read(parts / "pooled").files] == ["early"] * 3 + ["late"] * 2
+
+
+def test_the_background_of_the_pictures_is_a_modality_of_a_case(parts, monkeypatch):
+    listed = content(parts, "first/out/cases.json")
+    listed["cases"]["c0"]["modalities"] = {"T1": f"{parts}/r/c0.nii.gz"}
+    (parts / "first/out/cases.json").write_text(json.dumps(listed))
+    monkeypatch.setattr(pages, "page_of", lambda details, linked: details.background)
+    with pytest.raises(InputError, match=r"^background=T2: expected one of T1$"):
+        pooled(parts, background="T2")
+    pooled(parts, background="T1")
+    assert (parts / "pooled/evaluation.html").read_text() == "T1"
 
 
 def test_evaluations_that_cannot_be_pooled_are_named(parts):

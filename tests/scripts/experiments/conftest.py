@@ -1,4 +1,4 @@
-"""A study of commands that take a moment, and the command line in this process."""
+"""A study of short commands, and its command line."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.scripts.experiments.work import WORK
 
 @pytest.fixture
 def work(tmp_path) -> Path:
-    """The script that jobs run: it logs its name, waits while `wait-NAME` is beside it, fails if `fail-NAME` is."""
+    """The script of all jobs: logs its name, waits while `wait-NAME` exists, and fails if `fail-NAME` exists."""
     path = tmp_path / "work.py"
     path.write_text(WORK)
     return path
@@ -20,7 +20,7 @@ def work(tmp_path) -> Path:
 
 @pytest.fixture
 def study(tmp_path, monkeypatch) -> Path:
-    """A study of two entries, the second of which needs the first and has an axis more."""
+    """A study of three entries; the second needs the first and has a further axis."""
     content = {
         "title": "A study",
         "datalists": {},

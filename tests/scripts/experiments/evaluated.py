@@ -1,4 +1,4 @@
-"""A study with made-up evaluations, whose scores a test chooses."""
+"""A study with evaluations whose scores a test chooses."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,10 +44,10 @@ def evaluate(job: StudyJob, dice: Mapping[str, Sequence[float]], kind: str = "br
 
 
 def states(jobs: Mapping[str, StudyJob], **others: State) -> dict[str, State]:
-    """Everything is done but `others`, by the job's name with _ for / and -."""
-    found = {}
+    """All jobs are done except `others`, named as the jobs with _ for / and -."""
+    by_name = {}
     for name in jobs:
         key = name.replace("/", "_").replace("-", "_")
-        found[name] = others.pop(key, State("done"))
+        by_name[name] = others.pop(key, State("done"))
     assert not others, others
-    return found
+    return by_name

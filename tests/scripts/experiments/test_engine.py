@@ -1,32 +1,31 @@
-"""Runs of a study: what is done, failed, stale or at work, and what another `run` does then."""
+"""States of a study's jobs, and the effect of a further `run`."""
 
 import os
 import re
 import shutil
 import signal
 import subprocess
-import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
-from tqdm import tqdm
 
 from common.errors import ArgumentError, InputError
 from scripts.experiments import engine
 from scripts.experiments.__main__ import experiments
 from scripts.experiments.jobs import CommandLine, Places, StudyJob, jobs_of
+from tests.processes import is_running, wait_until
 from tests.support import ROOT
 
 
 def states(options, capsys):
-    """What `plan` says of each job: its state and why."""
+    """The state of each job and its reason, as `plan` prints them."""
     capsys.readouterr()
     experiments("plan", **options)
     lines = capsys.readouterr().out.splitlines()[1:-1]
-    found = (line.partition(" ") for line in lines)
-    return {rest.strip().partition(": ")[0]: (state, rest.strip().partition(": ")[2]) for state, _, rest in found}
+    columns = (line.partition(" ") for line in lines)
+    return {rest.strip().partition(": ")[0]: (state, rest.strip().partition(": ")[2]) for state, _, rest in columns}
 
 
 def worked(work: Path) -> Counter:
@@ -49,20 +48,25 @@ def test_a_study_runs_once_and_each_job_gets_what_it_starts_from(options, work, 
     assert made == f"{tmp_path}/out/runs/first/tiny/models/model.pt"
 
 
-def test_the_progress_of_a_job_is_read_from_its_log(tmp_path):
+PROGRESS = """
+from tqdm import tqdm
+print("scans: brains without skull", flush=True)
+with tqdm(total=240, desc="toy", unit="step") as bar:
+    bar.set_postfix({"loss": "0.512"})
+    bar.update(120)
+"""
+
+
+def test_the_progress_of_a_job_is_the_last_line_of_its_log(tmp_path):
     log = tmp_path / "run.log"
     assert engine.progress_of("toy", log) == "toy"
-    with log.open("w") as file:
-        file.write("$ python -m toy\nscans: brains without skull\n")
-        file.flush()
-        assert engine.progress_of("toy", log) == "toy scans: brains without skull"
-        with tqdm(total=240, initial=0, desc="toy", unit="step", file=file, smoothing=0) as bar:
-            bar.start_t -= 60
-            bar.set_postfix({"loss": "0.512", "dice": "0.430"}, refresh=False)
-            bar.update(120)
-            bar.refresh()
-            file.flush()
-            assert engine.progress_of("toy", log) == "toy 120/240, 01:00 left, loss=0.512, dice=0.430"
+    log.write_text("$ python -m toy\n")
+    assert engine.progress_of("toy", log) == "toy"
+    job = StudyJob("toy", "toy", {}, CommandLine(("python", "-c", PROGRESS)), (), tmp_path / "out", tmp_path)
+    assert engine.execute(job, tmp_path).name == "done"
+    log = engine.log_of(job, tmp_path)
+    assert "scans: brains without skull" in log.read_text()
+    assert re.fullmatch(r"toy 120/240 step, \d\d:\d\d left, loss=0\.512", engine.progress_of("toy", log))
 
 
 def test_a_mistake_that_shows_in_the_jobs_names_the_study(options):
@@ -79,9 +83,9 @@ def test_a_failure_is_told_with_its_last_line_and_stops_only_what_needs_it_until
     assert ended.value.code == 1
     assert "failed       first/tiny: it broke: first" in capsys.readouterr().out
     assert worked(work) == {"first": 2, "alone": 1}
-    found = states(options, capsys)
-    assert (found["first/tiny"], found["alone"]) == (("failed", "it broke: first"), ("done", ""))
-    assert {found[f"second/{size}-fold{fold}"][0] for size in ("tiny", "small") for fold in (0, 1)} == {"missing"}
+    by_name = states(options, capsys)
+    assert (by_name["first/tiny"], by_name["alone"]) == (("failed", "it broke: first"), ("done", ""))
+    assert {by_name[f"second/{size}-fold{fold}"][0] for size in ("tiny", "small") for fold in (0, 1)} == {"missing"}
     (work.parent / "fail-first").unlink()
     experiments("run", **options)
     assert worked(work) == ALL | {"first": 4}
@@ -140,9 +144,9 @@ def test_a_stale_result_says_why(options, study, work, capsys):
     experiments("run", **options)
     text, folder = study.read_text(), Path(options["output"])
     study.write_text(text.replace("alone {output}", "alone {output} more"))
-    found = states(options, capsys)
-    assert found.pop("alone") == ("stale", "its command changed")
-    assert set(found.values()) == {("done", "")}
+    by_name = states(options, capsys)
+    assert by_name.pop("alone") == ("stale", "its command changed")
+    assert set(by_name.values()) == {("done", "")}
     study.write_text(text.replace("first {output}", "first {output} more"))
     assert states(options, capsys)["second/tiny-fold0"] == ("stale", "first/tiny is stale")
     study.write_text(text)
@@ -173,7 +177,7 @@ def test_places_are_named_as_they_were_typed(options, monkeypatch):
     monkeypatch.chdir(Path(options["study"]).parent)
     study = Path(options["study"]).name
     Path("list.json").write_text('{"study": "a"}')
-    for place, message in (
+    for option, message in (
         ({"output": study}, f"^--output={study}: a file; expected a folder that can be written to$"),
         ({"brats": "~nobody0/x"}, "^--brats=~nobody0/x: "),
         ({"json": "~nobody0/x"}, "^--json=~nobody0/x: "),
@@ -185,7 +189,7 @@ def test_places_are_named_as_they_were_typed(options, monkeypatch):
         ({"only": 3}, '^only=3: expected a pattern of names, such as "two_stage/'),
     ):
         with pytest.raises(InputError, match=message):
-            experiments("plan", **options | place)
+            experiments("plan", **options | option)
 
 
 def test_changed_code_makes_trainings_stale(monkeypatch, tmp_path):
@@ -204,16 +208,9 @@ def test_changed_code_makes_trainings_stale(monkeypatch, tmp_path):
     assert engine.state_of(other, tmp_path).name == "done"
 
 
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 @pytest.fixture
 def start(command):
-    """Starts `run` with options in a process, which ends with the test; its output goes to a pipe."""
+    """Starts `run` with options in a process that ends with the test; a pipe gets its output."""
     processes = []
 
     def start(*options):
@@ -237,15 +234,15 @@ def read_until(process, text):
 
 def test_two_runs_at_once_start_no_job_twice_and_both_end_when_all_is_done(start, work):
     (work.parent / "wait-first").touch()
-    one = start("--jobs=2")
-    wait_for(lambda: worked(work)["first"] == 2)
-    other = start("--jobs=2")
-    printed = read_until(other, "done         alone")
+    first = start("--jobs=2")
+    wait_until(lambda: worked(work)["first"] == 2)
+    second = start("--jobs=2")
+    printed = read_until(second, "done         alone")
     assert "7 jobs, 2 running, 5 missing; 7 to do" in printed
     assert "waits        first/tiny: another process runs first/tiny; " in printed
     assert worked(work) == {"first": 2, "alone": 1}
     (work.parent / "wait-first").unlink()
-    for process in (one, other):
+    for process in (first, second):
         printed, _ = process.communicate(timeout=120)
         assert (process.returncode, printed.splitlines()[-1]) == (0, "7 done"), printed
     assert worked(work) == ALL
@@ -254,7 +251,7 @@ def test_two_runs_at_once_start_no_job_twice_and_both_end_when_all_is_done(start
 def test_a_job_of_a_killed_run_is_waited_for_and_continued(start, options, work, capsys):
     (work.parent / "wait-alone").touch()
     killed = start("--only=alone")
-    wait_for(lambda: worked(work)["alone"])
+    wait_until(lambda: worked(work)["alone"])
     killed.kill()
     killed.wait()
     assert states(options, capsys)["alone"] == ("running", "")
@@ -270,12 +267,12 @@ def test_a_job_of_a_killed_run_is_waited_for_and_continued(start, options, work,
 def test_the_failure_of_another_run_is_not_repeated(start, work):
     (work.parent / "wait-first").touch()
     (work.parent / "fail-first").touch()
-    one = start("--only=first/tiny")
-    wait_for(lambda: worked(work)["first"])
-    other = start("--only=second/tiny-*")
-    read_until(other, "waits        first/tiny")
+    first = start("--only=first/tiny")
+    wait_until(lambda: worked(work)["first"])
+    second = start("--only=second/tiny-*")
+    read_until(second, "waits        first/tiny")
     (work.parent / "wait-first").unlink()
-    for process, expected in ((one, "1 failed"), (other, "1 failed, 2 missing")):
+    for process, expected in ((first, "1 failed"), (second, "1 failed, 2 missing")):
         printed, _ = process.communicate(timeout=60)
         assert (process.returncode, printed.splitlines()[-1]) == (1, expected), printed
     assert worked(work) == {"first": 1}
@@ -297,7 +294,7 @@ def test_a_redo_that_is_stopped_is_not_taken_for_done(options, command, work, ca
     words = [*command[:3], "run", *command[3:], "--only=alone", "--stale=redo"]
     words = ["bash", "-c", f'trap {trap} INT; exec "$@"', "bash", *words]
     process = subprocess.Popen(words, cwd=ROOT, start_new_session=True)
-    wait_for(lambda: worked(work)["alone"] == 2)
+    wait_until(lambda: worked(work)["alone"] == 2)
     process.send_signal(sent)  # the command gets SIGINT, and nothing of it is left
     assert process.wait(60) not in (0, -signal.SIGTERM)
     assert states(options, capsys)["alone"][0] in ("interrupted", "failed")
@@ -306,7 +303,7 @@ def test_a_redo_that_is_stopped_is_not_taken_for_done(options, command, work, ca
 def test_an_input_that_changes_while_its_job_runs_makes_the_result_stale(options, start, work, capsys):
     (work.parent / "wait-alone").touch()
     process = start("--only=alone")
-    wait_for(lambda: worked(work)["alone"])
+    wait_until(lambda: worked(work)["alone"])
     work.write_text(work.read_text() + "# changed\n")
     (work.parent / "wait-alone").unlink()
     assert process.wait(60) == 0
@@ -327,6 +324,6 @@ def test_the_workers_of_a_command_that_was_killed_end_with_it(options, work, cap
     work.write_text(LEAVES_A_CHILD)
     with pytest.raises(SystemExit):
         experiments("run", **options, only="alone")
-    child = Path(f"/proc/{(work.parent / 'child').read_text()}/stat")
-    wait_for(lambda: not child.exists() or child.read_text().split()[2] == "Z")
+    child = (work.parent / "child").read_text()
+    wait_until(lambda: not is_running(child))
     assert states(options, capsys)["alone"] == ("failed", "was ended by SIGKILL, probably for lack of memory")

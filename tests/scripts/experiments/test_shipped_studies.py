@@ -7,18 +7,18 @@ import pytest
 import yaml
 
 from common.options import TRAINING_DEFAULTS
-from scripts.experiments.jobs import ROOT, Places, jobs_of
+from scripts.experiments.jobs import OWN, ROOT, Places, jobs_of
 from scripts.experiments.rows import select
 from scripts.experiments.study import STUDIES, check, paper, read
 
-ROOTS = {layout: Path("/data") / layout for layout in ("ukb", "brats", "atlas", "own")}
+ROOTS = {layout: Path("/data") / layout for layout in ("ukb", "brats", "atlas", OWN)}
 FILES = {name: Path("/files") / name for name in ("folds", "ct", "model_zoo")}
 SHIPPED = sorted(path.stem for path in STUDIES.glob("*.yaml"))
 
 
-def expanded(name, own=ROOTS["own"]):
+def expanded(name, own=ROOTS[OWN]):
     content = read(name)[1]
-    return content, jobs_of(content, Places(Path("/out"), {**ROOTS, "own": own}, FILES))
+    return content, jobs_of(content, Places(Path("/out"), {**ROOTS, OWN: own}, FILES))
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.scripts.slurm_cluster import wait_until
+from tests.processes import wait_until
 from tests.support import ROOT, execute
 
 SETTINGS = "--slurm={'timeout_min':5,'cpus_per_task':1,'mem_gb':1}"

@@ -47,21 +47,21 @@ def scored(tmp_path_factory):
     return jobs, scores
 
 
-def entries(jobs, table=TABLE, study=STUDY, found=None):
-    opened = OpenStudy(study, Places(Path()), jobs, found or states(jobs))
+def entries(jobs, table=TABLE, study=STUDY, job_states=None):
+    opened = OpenStudy(study, Places(Path()), jobs, job_states or states(jobs))
     listed = table_of(table, "table", opened).entries
     return {(entry.row, entry.metric) if table["table"] == 6 else entry.row: entry for entry in listed}
 
 
 @pytest.fixture(scope="module")
-def found(scored):
+def rows(scored):
     """The entries of the table by row."""
     return entries(scored[0])
 
 
-def test_a_row_is_the_mean_of_its_folds_beside_the_papers(scored, found):
+def test_a_row_is_the_mean_of_its_folds_beside_the_papers(scored, rows):
     _, scores = scored
-    entry = found["BSF-T (62M)"]
+    entry = rows["BSF-T (62M)"]
     folds = [scores["ours", fold].mean() for fold in FOLDS]
     assert entry.ours == pytest.approx(np.mean(folds), abs=1e-12)
     assert entry.sd == pytest.approx(np.std(folds, ddof=1), abs=1e-12)
@@ -70,12 +70,12 @@ def test_a_row_is_the_mean_of_its_folds_beside_the_papers(scored, found):
     assert [cell.label for cell in entry.cells] == [f"Fold {n}" for n in range(1, 6)]
     assert (entry.paper, entry.done, entry.planned, entry.reason) == (0.9110, 5, 5, "")
     assert entry.difference == pytest.approx(np.mean(folds) - 0.9110, abs=1e-12)
-    mine = found["Mine"]  # which the paper lacks
+    mine = rows["Mine"]  # which the paper lacks
     assert (mine.paper, mine.difference, [cell.paper for cell in mine.cells]) == (None, None, [None] * 5)
     assert mine.ours == pytest.approx(np.mean([scores["second", fold].mean() for fold in FOLDS]))
 
 
-def test_rows_are_tested_against_the_best_baseline_over_the_folds_with_holm_over_the_table(scored, found):
+def test_rows_are_tested_against_the_best_baseline_over_the_folds_with_holm_over_the_table(scored, rows):
     _, scores = scored
     gains = {
         row: [scores[system, fold].mean() - scores["second", fold].mean() for fold in FOLDS]
@@ -84,18 +84,18 @@ def test_rows_are_tested_against_the_best_baseline_over_the_folds_with_holm_over
     assert np.mean([scores["second", fold] for fold in FOLDS]) > np.mean([scores["first", fold] for fold in FOLDS])
     p = {}
     for row, of_folds in gains.items():
-        measured = found[row].contrast
+        measured = rows[row].contrast
         expected = stats.ttest_1samp(of_folds, 0)
-        assert found[row].baseline == "Mine"
+        assert rows[row].baseline == "Mine"
         assert (measured.cases, measured.trainings) == (5 * CASES, (5, 5))
         assert measured.gain == pytest.approx(np.mean(of_folds), abs=1e-12)
         assert (measured.low, measured.high) == pytest.approx(expected.confidence_interval(0.95), abs=1e-9)
         p[row] = expected.pvalue
         assert measured.p == pytest.approx(p[row], rel=1e-9)
     small, large = sorted(p, key=p.__getitem__)
-    assert found[small].p_holm == pytest.approx(min(1, 2 * p[small]))
-    assert found[large].p_holm == pytest.approx(min(1, max(2 * p[small], p[large])))
-    assert all(math.isnan(found[row].contrast.p) for row in ("Mine", "SwinUNETR (62M)"))
+    assert rows[small].p_holm == pytest.approx(min(1, 2 * p[small]))
+    assert rows[large].p_holm == pytest.approx(min(1, max(2 * p[small], p[large])))
+    assert all(math.isnan(rows[row].contrast.p) for row in ("Mine", "SwinUNETR (62M)"))
 
 
 def test_seeds_on_one_test_set_are_tested_over_trainings_and_cases():
@@ -107,33 +107,35 @@ def test_seeds_on_one_test_set_are_tested_over_trainings_and_cases():
     values = {
         arm: [level + shift + (harder if arm == "ours" else 0) for shift in of_arm] for arm, of_arm in shifts.items()
     }
-    runs = {arm: [{f"c{n}": value for n, value in enumerate(run)} for run in found] for arm, found in values.items()}
-    found = contrast(runs["ours"], runs["others"])
+    runs = {
+        arm: [{f"c{n}": [value] for n, value in enumerate(run)} for run in of_arm] for arm, of_arm in values.items()
+    }
+    result = contrast(runs["ours"], runs["others"])
     error = math.sqrt(
         np.var(shifts["ours"], ddof=1) / 3 + np.var(shifts["others"], ddof=1) / 2 + np.var(harder) / cases
     )
     gain = np.mean(values["ours"]) - np.mean(values["others"])
     margin = stats.t.ppf(0.975, 3) * error
-    assert (found.cases, found.trainings) == (cases, (3, 2))
-    assert found.gain == pytest.approx(gain)
-    assert (found.low, found.high) == pytest.approx((gain - margin, gain + margin), abs=0.03 * margin)
-    assert found.p == pytest.approx(2 * stats.t.sf(gain / error, 3), rel=0.05)
-    assert stats.wilcoxon(np.mean(values["ours"], 0) - np.mean(values["others"], 0)).pvalue < 1e-6 < found.p
+    assert (result.cases, result.trainings) == (cases, (3, 2))
+    assert result.gain == pytest.approx(gain)
+    assert (result.low, result.high) == pytest.approx((gain - margin, gain + margin), abs=0.03 * margin)
+    assert result.p == pytest.approx(2 * stats.t.sf(gain / error, 3), rel=0.05)
+    assert stats.wilcoxon(np.mean(values["ours"], 0) - np.mean(values["others"], 0)).pvalue < 1e-6 < result.p
 
 
 def test_one_training_an_arm_is_not_tested():
-    ours, others = ([{f"c{n}": level + n / 100 for n in range(9)}] for level in (0.8, 0.5))
-    found = contrast(ours, others)
-    assert (found.cases, found.trainings) == (9, (1, 1))
-    assert found.gain == pytest.approx(0.3)
-    assert all(math.isnan(value) for value in (found.low, found.high, found.p))
+    ours, others = ([{f"c{n}": [level + n / 100] for n in range(9)}] for level in (0.8, 0.5))
+    result = contrast(ours, others)
+    assert (result.cases, result.trainings) == (9, (1, 1))
+    assert result.gain == pytest.approx(0.3)
+    assert all(math.isnan(value) for value in (result.low, result.high, result.p))
     assert math.isnan(contrast(ours * 2, others).p), "the other arm has one"
 
 
 def test_the_interval_of_subsets_averages_a_case_before_it_is_drawn():
     generator = np.random.default_rng(5)
     values = 0.8 + 0.1 * generator.standard_normal((3, 20))  # [runs, cases]
-    runs = [{f"c{n}": float(value) for n, value in enumerate(row)} for row in values]
+    runs = [{f"c{n}": [value] for n, value in enumerate(row)} for row in values]
     low, high = interval(runs)
     of_case = values.mean(axis=0)
     expected = stats.bootstrap((of_case,), np.mean, n_resamples=9999, method="percentile", rng=0).confidence_interval
@@ -144,21 +146,21 @@ def test_the_interval_of_subsets_averages_a_case_before_it_is_drawn():
 
 def test_test_sets_weigh_by_their_runs():
     """Two runs on one test set, which is sure, and one run on another."""
-    sure = {"a": 0.5, "b": 0.5}
-    runs = [sure, sure, {"c": 0.0, "d": 1.0}]
+    sure = {"a": [0.5], "b": [0.5]}
+    runs = [sure, sure, {"c": [0.0], "d": [1.0]}]
     assert estimate(runs) == pytest.approx(0.5)
     assert interval(runs) == pytest.approx((1 / 3, 2 / 3))
-    assert all(math.isnan(bound) for bound in interval([{"a": 0.5}])), "one case"
+    assert all(math.isnan(bound) for bound in interval([{"a": [0.5]}])), "one case"
     assert math.isnan(spread([sure])), "one run"
 
 
 def test_only_common_cases_are_compared():
-    first = [{"a": 0.9, "b": 0.8}, {"b": 0.6, "c": 0.5}]
-    second = [{"b": 0.5, "c": 0.1, "d": 0.0}]
-    found = contrast(first, second)
-    assert (found.cases, found.trainings) == (2, (1, 1))
-    assert found.gain == pytest.approx(((0.6 - 0.5) + (0.5 - 0.1)) / 2)
-    assert contrast(first, [{"z": 1.0}])[:2] == (0, (0, 0))
+    first = [{"a": [0.9], "b": [0.8]}, {"b": [0.6], "c": [0.5]}]
+    second = [{"b": [0.5], "c": [0.1], "d": [0.0]}]
+    result = contrast(first, second)
+    assert (result.cases, result.trainings) == (2, (1, 1))
+    assert result.gain == pytest.approx(((0.6 - 0.5) + (0.5 - 0.1)) / 2)
+    assert contrast(first, [{"z": [1.0]}])[:2] == (0, (0, 0))
 
 
 def test_cases_without_the_region_can_be_left_out(tmp_path):
@@ -201,16 +203,16 @@ def test_fewer_is_better_for_lesion_counts(tmp_path):
         values = dict.fromkeys(measured.units, 0.5) | {"lesion_count_difference": count, "volume_difference": 100.0}
         scores = {case: {"lesion": Scores(values, volumes=(1.0, 1.0))} for case in "abcdefgh"}
         write_evaluation(jobs[f"{system}/fold0/evaluation"].results, scores, measured)
-    found = entries(jobs, table, study)
-    entry = found["BrainSegFounder", "lesion_count_difference"]
+    rows = entries(jobs, table, study)
+    entry = rows["BrainSegFounder", "lesion_count_difference"]
     assert (entry.baseline, entry.ours, entry.paper, entry.unit) == ("Low", 1.0, 3.421, "lesions")
     assert entry.contrast.gain == -1.0
-    assert found["HeRN", "volume_difference"].reason == "quoted from the paper (leaderboard)"
+    assert rows["HeRN", "volume_difference"].reason == "quoted from the paper (leaderboard)"
 
 
 def test_an_empty_cell_says_why(scored):
     jobs, scores = scored
-    found = states(
+    job_states = states(
         jobs,
         ours_fold0_evaluation=State("missing"),
         ours_fold1_evaluation=State("failed", "it broke"),
@@ -218,8 +220,8 @@ def test_an_empty_cell_says_why(scored):
         ours_fold2_evaluation=State("missing"),
         ours_fold3_evaluation=State("stale", "its commands changed"),
     )
-    found = entries(jobs, found=found)
-    entry = found["BSF-T (62M)"]
+    rows = entries(jobs, job_states=job_states)
+    entry = rows["BSF-T (62M)"]
     assert [cell.reason for cell in entry.cells] == [
         "missing",
         "failed: it broke",
@@ -232,5 +234,5 @@ def test_an_empty_cell_says_why(scored):
     assert (entry.done, entry.planned, entry.is_stale) == (2, 5, True)
     assert entry.ours == pytest.approx(np.mean([scores["ours", fold].mean() for fold in (3, 4)]))
     assert entry.contrast.cases == 2 * CASES  # only the folds that are there
-    other = found["BSF-S (64M)"]
+    other = rows["BSF-S (64M)"]
     assert {other.reason, *(cell.reason for cell in other.cells)} == {"not in this study"}

@@ -1,4 +1,4 @@
-"""A datalist whose files are empty, and a cross-validation of it that is set up."""
+"""A datalist of empty files, and a cross-validation of it."""
 
 import json
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def prepare(own) -> Callable[..., Setup]:
 
     def prepared(folds=2, fold_to="testing", validation=1, person=None, **others):
         names = ("bundle", "datalist", "dataset_dir", "output", "overlays", "gpus")
-        given = {name: others.pop(name) for name in names if name in others}
+        replaced = {name: others.pop(name) for name in names if name in others}
         arguments = {
             "bundle": "brats_finetune",
             "datalist": str(own),
@@ -43,7 +43,8 @@ def prepare(own) -> Callable[..., Setup]:
             "overlays": [],
             "gpus": 1,
         }
-        dealing = {"folds": folds, "fold_to": fold_to, "validation": validation, "folds_seed": 0, "person": person}
-        return set_up(**arguments | given | dealing, options={"modalities": "['T1','FLAIR']"} | others)
+        dealing = {"folds": folds, "fold_to": fold_to, "seed": 0, "validation": validation, "person": person}
+        options = {"modalities": "['T1','FLAIR']"} | others
+        return set_up(**arguments | replaced, dealing=dealing, options=options)
 
     return prepared

@@ -1,11 +1,13 @@
-"""`python -m scripts.folds`: what is run, continued and told."""
+"""`python -m scripts.folds`: jobs run, continue, and are reported."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from common import cli
 from common.errors import InputError, input_error_message
+from scripts import arrays
 from scripts.experiments.engine import open_study
 from scripts.experiments.jobs import Places
 from scripts.folds import __main__ as module
@@ -17,7 +19,7 @@ from tests.support import ROOT
 
 @pytest.fixture
 def cross_validate(tmp_path, monkeypatch):
-    """The command, whose trainings are a script that fails where `fail-FOLD` is beside it."""
+    """The command, with a script instead of training, which fails if `fail-FOLD` exists."""
     script, out = tmp_path / "work.py", tmp_path / "out"
     script.write_text(WORK)
 
@@ -61,12 +63,12 @@ def test_a_fold_that_fails_or_is_stale_is_named_and_nothing_is_summarised_until_
 
 
 def test_a_job_that_slurm_refuses_is_named_with_the_reason(cross_validate, monkeypatch, capsys):
-    def launch(job, output):
+    def refuse(*_):
         raise InputError("sbatch: fatal: no configuration")
 
-    monkeypatch.setattr(module, "launcher", lambda *_: launch)
+    monkeypatch.setattr(arrays, "array_of", lambda *_: SimpleNamespace(call=refuse))
     with pytest.raises(SystemExit):
-        cross_validate()
+        cross_validate(slurm={})
     assert capsys.readouterr().out.splitlines()[-1] == "model/fold2 is failed: sbatch: fatal: no configuration"
 
 

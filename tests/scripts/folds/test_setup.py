@@ -1,4 +1,4 @@
-"""What a cross-validation runs, and what is refused before anything starts."""
+"""The jobs of a cross-validation, and errors before it starts."""
 
 from pathlib import Path
 
@@ -90,9 +90,9 @@ def test_weights_can_be_those_of_each_fold(prepare, own, monkeypatch):
 def test_bad_input_is_refused_in_one_line_before_anything_is_written(prepare, own, changes, message):
     with pytest.raises((InputError, RuntimeError)) as error:  # MONAI's, whose cause is reported
         prepare(**changes)
-    told = input_error_message(error.value)
-    assert message in told
-    assert "\n" not in told
+    line = input_error_message(error.value)
+    assert message in line
+    assert "\n" not in line
     assert not (own.parent / "out").exists()
 
 

@@ -1,4 +1,4 @@
-"""The summary of a cross-validation, from evaluations that are made up."""
+"""The summary of a cross-validation, from synthetic evaluations."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ DICE = {0: [0.9, 0.5, 0.7], 1: [0.3, 0.5]}  # by fold and case, of the region le
 
 @pytest.fixture
 def evaluated(prepare):
-    """A cross-validation whose evaluations are there."""
+    """A cross-validation with all of its evaluations."""
     setup, rules = prepare(), protocol("dice")
     for fold, values in DICE.items():
         cases = {
@@ -29,7 +29,7 @@ def evaluated(prepare):
 
 def test_figures_are_of_all_cases_and_of_each_fold(evaluated):
     shown = lines(evaluated)
-    assert shown[0] == "5 cases, each predicted by the model of the fold that held it out; by dice"
+    assert shown[0] == "5 cases by dice, each predicted by a model that was not trained on it"
     (dice,) = [line.split() for line in shown if line.startswith("lesion  dice ")]
     means = [np.mean(values) for values in DICE.values()]
     pooled, of_folds = np.mean([*DICE[0], *DICE[1]]), (np.mean(means), np.std(means, ddof=1), *means)

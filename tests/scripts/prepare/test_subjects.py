@@ -98,6 +98,18 @@ def test_a_full_disk_ends_the_run_as_every_subject_would_fail():
         run_in_processes({"a": full_disk}, 1, "subject")
 
 
+def hungry():
+    raise MemoryError
+
+
+def test_a_slurm_job_that_lacks_memory_is_not_advised_to_use_fewer_jobs():
+    """A process that was killed gives None."""
+    array = SimpleNamespace(map=lambda work, items, unit: [None, work(items[1])])
+    killed, failed = run_in_processes({"a": hungry, "b": hungry}, 2, "subject", array)
+    assert killed.fault.endswith("; give each job more memory, mem_gb in --slurm")
+    assert failed.fault == "out of memory; give each job more memory, mem_gb in --slurm"
+
+
 def test_a_picture_that_fills_the_disk_is_named(tmp_path):
     heads = {"T1": Volume(np.random.default_rng(0).random((40, 40, 40), np.float32), np.eye(4))}
     brain = np.ones((40, 40, 40), bool)

@@ -205,8 +205,8 @@ def test_everything_recorded_is_escaped(tmp_path: Path) -> None:
 
 def test_interrupted_run_of_which_little_is_known(tmp_path: Path) -> None:
     weights = {"source": None, "matched": 0, "missing": 2, "tensors": {"missing": ["one", "two"]}}
-    known = {"bundle": "brats_stage2", "workflow": "train", "finished": False, "weights": weights}
-    put(tmp_path, known | {"train": None, "config": {"cohort": "hospital"}})
+    recorded = {"bundle": "brats_stage2", "workflow": "train", "finished": False, "weights": weights}
+    put(tmp_path, recorded | {"train": None, "config": {"cohort": "hospital"}})
     text = text_of(page_of(tmp_path))
     for sentence in (
         *("Interrupted before the end: brats_stage2 (train).", "No loss was recorded.", "No run was scored."),
@@ -256,8 +256,8 @@ def test_a_missing_picture_is_said(runs: Path, capsys: pytest.CaptureFixture[str
     picture = runs / "brats_stage2" / "pictures" / "inpainting.png"
     for spoil in (lambda: picture.write_bytes(b""), picture.unlink):
         spoil()
-        assert "The picture inpainting.png is missing or no PNG." in text_of(page_of(runs))
-        assert capsys.readouterr().err == f"warning: {picture}: missing or no PNG\n"
+        assert "The picture inpainting.png is missing or not a PNG file." in text_of(page_of(runs))
+        assert capsys.readouterr().err == f"warning: {picture}: missing or not a PNG file\n"
 
 
 def test_a_long_curve_is_thinned_and_keeps_its_peaks() -> None:
