@@ -1,7 +1,7 @@
-"""A tiny embedded cohort in each layout, bundles run on it; one thread a process, enough for such small networks."""
+"""Fixtures: a tiny embedded cohort in each layout, and bundles that run on it with one thread per process."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,41 +13,32 @@ from tests.support import COHORT_OF, ROOT, Result, execute
 
 @pytest.fixture(scope="session")
 def cohorts() -> Path:
-    """A folder with ukb, brats and atlas, and the datalist of each beside it. No test changes it."""
+    """Folder of all cohorts; see `kept.cohorts`. Tests must not change it."""
     return kept.cohorts()
 
 
 @pytest.fixture(scope="session")
 def trained() -> Callable[[str], Path]:
-    """The folder of a bundle's training of one step, each stage from the one before. No test changes it."""
+    """Function: bundle -> folder of its training of one step; see `kept.trained`. Tests must not change it."""
     return kept.trained
 
 
 @pytest.fixture
 def run_bundle(cohorts, tmp_path) -> Callable[..., Result]:
-    """Run a config of a bundle on its cohort; what it writes is below `tmp_path/BUNDLE`."""
+    """Function: run a config of a bundle on its cohort, with the output in `tmp_path/BUNDLE`."""
 
-    def run(
-        bundle: str,
-        *options: str,
-        config: str = "configs/train.yaml",
-        processes: int | None = None,
-        overlays: Sequence[str] = (),
-    ) -> Result:
-        cohort = COHORT_OF[bundle]
-        program = [sys.executable, "-m", "monai.bundle", "run"]
-        if processes:
-            overlays = ["multi_gpu_train", *overlays]
-            launcher = ["torch.distributed.run", f"--nproc_per_node={processes}", "--master_port=0", "--standalone"]
-            program = [sys.executable, "-m", *launcher, "-m", "monai.bundle", "run"]
-        if overlays:
-            config = str([config, *(f"configs/{overlay}.yaml" for overlay in overlays)])
-        data = [f"--dataset_dir={cohorts / cohort}", f"--datalist={cohorts / cohort}.json"]
-        places = [f"--output_dir={tmp_path / bundle}"]
+    def run(bundle: str, *options: str, config: str = "configs/train.yaml", processes: int = 0) -> Result:
+        cohort, output = cohorts / COHORT_OF[bundle], tmp_path / bundle
+        folders = [f"--dataset_dir={cohort}", f"--datalist={cohort}.json", f"--output_dir={output}"]
         if "train" in config:
-            places.append(f"--ckpt_dir={tmp_path / bundle / 'models'}")
-        place = ROOT / "bundles" / bundle
-        return execute([*program, f"--config_file={config}", *data, *places, *options], place)
+            folders.append(f"--ckpt_dir={output / 'models'}")
+        program = [sys.executable, "-m"]
+        if processes:
+            launcher = ["torch.distributed.run", "--standalone", "--master_port=0", f"--nproc_per_node={processes}"]
+            program += [*launcher, "-m"]
+            config = str([config, "configs/multi_gpu_train.yaml"])
+        words = ["monai.bundle", "run", f"--config_file={config}", *folders, *options]
+        return execute([*program, *words], ROOT / "bundles" / bundle)
 
     return run
 

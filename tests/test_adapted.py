@@ -9,14 +9,13 @@ from scipy import ndimage
 
 from common.configs import check
 from scripts.run import read_command_line
-from tests.support import ROOT, bash_blocks, copy_of_the_repository, run_command
+from tests.support import ROOT, SMALL, bash_blocks, copy_of_the_repository, run_command
 
 PAGE = "docs/how-to/adapt-a-training.md"
 OVERLAYS = re.findall(r"^```yaml\n(# (\S+\.yaml):.*?)^```$", (ROOT / PAGE).read_text(), re.DOTALL | re.MULTILINE)
 COMMANDS = [
     line for block in bash_blocks(PAGE) for line in block.replace("\\\n", " ").splitlines() if "scripts.run" in line
 ]
-SMALLER = "--model_size=micro --patch_size=[32,32,64] --num_workers=0 --device=cpu"
 SHORTER = "--warmup_iterations=1 --iterations=2 --val_interval=1"
 
 
@@ -51,7 +50,7 @@ def test_the_commands_train_and_predict(cohorts, trained, tmp_path):
         folder = re.search(r"=(runs/\w+)", command)[1]
         if " train " in command:
             batch = "" if "--batch_size" in command else "--batch_size=2"
-            command += f" {SMALLER} {SHORTER} {batch} --output_dir={folder}"
+            command += f" {SMALL} --device=cpu {SHORTER} {batch} --output_dir={folder}"
         else:
             command += " --num_workers=0 --device=cpu"
         run_command(command, copy, environment)

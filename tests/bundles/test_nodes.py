@@ -22,7 +22,7 @@ from scripts.quickstart import ENVIRONMENT
 from tests import warm
 from tests.common import toy
 from tests.common.training.ranks import on_two_ranks
-from tests.support import ROOT, TINY, children
+from tests.support import ROOT, TINY
 
 BUNDLE = "ukb_ssl_pretrain"
 LENGTH = ["--iterations=6", "--val_interval=6", "--save_interval=2"]
@@ -129,7 +129,8 @@ def test_a_killed_run_that_is_resumed_is_the_run_that_was_never_killed(start, st
     folder = tmp_path / "killed"
     run = start(folder, TWO, *OPTIONS, python=sys.executable)  # cold, whose children are its own
     wait_for(folder / "models/iteration-0000002.pt", run)
-    processes = [run.pid, *children(run.pid)]  # torchrun's survive it, and keep the folder
+    children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()  # they outlive torchrun
+    processes = [run.pid, *map(int, children)]
     for process in processes:
         os.killpg(process, signal.SIGKILL) if os.getpgid(process) == process else os.kill(process, signal.SIGKILL)
     assert run.wait() == -signal.SIGKILL
