@@ -83,7 +83,6 @@ def evil_checkpoint(folder):
 
 BROKEN = {
     "LICENSE is missing": remove("LICENSE"),
-    "not JSON": write("configs/metadata.json", b"{"),
     "configs/train.json: not JSON": write("configs/train.json", b"{"),
     'configs/train.yaml: not YAML .the key "a" occurs twice': write("configs/train.yaml", b"a: 1\na: 2"),
     r"large_files.yml: \$.large_files = 5": write("large_files.yml", b"large_files: 5"),
