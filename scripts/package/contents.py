@@ -84,7 +84,7 @@ def contents(source: Path, settings: Mapping[str, Any], format: str = "bundle") 
 
 
 def _with_options(config: bytes, options: Mapping[str, Any]) -> bytes:
-    """Set top-level options of a YAML config; comments stay."""
+    """Return a YAML config with top-level options replaced; comments stay."""
     text = config.decode()
     for option, value in options.items():
         shown = json.dumps(list(value)) if isinstance(value, list | tuple) else str(value)
@@ -95,7 +95,7 @@ def _with_options(config: bytes, options: Mapping[str, Any]) -> bytes:
 
 
 def _described(metadata: bytes, settings: Mapping[str, Any]) -> bytes:
-    """Add the weights' patch size, training data, modalities and regions to metadata.json."""
+    """Return metadata.json with the weights' patch size, training data, modalities and regions."""
     described = json.loads(metadata)
     formats = described["network_data_format"]
     image, outputs = formats["inputs"]["image"], formats["outputs"]
@@ -141,14 +141,14 @@ def _numbered(names: Iterable[str]) -> dict[str, str]:
 
 
 def _with_weights(readme: bytes, settings: Mapping[str, Any]) -> bytes:
-    """Add a section on the package's weights to the bundle's README, and name the training data in the title."""
+    """Return the bundle's README with a section on the weights, and their training data in its title."""
     title, _, rest = readme.decode().partition("\n")
     title = f"# {model_name(title.removeprefix('# '), settings)}"
     section = (
         f"## Weights\n\n`models/model.pt` is a plain state dict, trained on {trained_on(settings)}. "
         "`models/model.json` has its SHA-256 and the record of its training.\n\n"
-        "The following sections describe the data and the training that this bundle is made for. Where their defaults "
-        "differ from the configs of this package, the configs have the values of these weights.\n"
+        "The following sections describe the bundle's default data and training. Where they differ from this "
+        "package's configs, the configs describe these weights.\n"
     )
     before, heading, after = rest.partition("\n## Data\n")
     for sign in (", ", " x ") if settings.get("patch_size") else ():
@@ -174,7 +174,7 @@ def _model_card(content: Mapping[str, bytes], bundle: str, settings: Mapping[str
 
 
 def _from_docs(link: str) -> str:
-    """Rewrite a link of docs/README.md for the folder above."""
+    """Return a link of docs/README.md as a link of README.md, one folder up."""
     inside = "://" not in link and not link.startswith("#")
     return normpath(PurePosixPath("docs", link.replace("../../../docs/", ""))) if inside else link
 
@@ -185,11 +185,11 @@ def _naming(file: Path) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{file}: {one_line(error)}; expected a file like that of the bundles here") from error
+        raise InputError(f"{file}: {one_line(error)}; expected a file as in the other bundles") from error
 
 
 def _linked(name: str, text: bytes, content: Mapping[str, bytes]) -> bytes:
-    """Adapt a document's links to the package; links to files that the package lacks become text."""
+    """Return a document with links inside the package; links to files that the package lacks become text."""
 
     def link(match: re.Match[str]) -> str:
         target = match[2].replace("../../../docs/", "")  # from a bundle's documents to the project's

@@ -114,7 +114,7 @@ def check_safetensors(folder: Path, name: str) -> None:
 
     try:
         tensors = load_file(folder / SAFETENSORS)
-    except Exception as error:  # safetensors' own for a broken file, several of PyTorch's for an impossible shape
+    except Exception as error:  # safetensors' error for a broken file, or PyTorch's for an impossible shape
         raise InputError(f"{name}: {SAFETENSORS}: cannot be read ({error})") from error
     expected = checkpoints.read(folder / WEIGHTS).state
     if tensors.keys() != expected.keys() or any(not tensors[key].equal(expected[key]) for key in tensors):
