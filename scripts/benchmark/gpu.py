@@ -164,12 +164,13 @@ def case(work: str, code: str, folder: str, setting: Setting) -> dict[str, Any]:
         network.to(memory_format=torch.channels_last_3d)
     if "compiled" in words:
         network.compile(dynamic=False)
+    brain = (..., *map(slice, setting.brain))
     volume = torch.zeros(1, 4, *setting.case)
-    volume[..., : setting.brain[0], : setting.brain[1], : setting.brain[2]] = 1
+    volume[brain] = 1
     window = {"roi_size": [setting.edge] * 3, "overlap": 0.5, "mode": "gaussian"}
     window["sw_batch_size"] = BATCH[torch.device(setting.device).type]
     if "ours" in words or "cropped" in words:
-        volume = volume[..., : setting.brain[0], : setting.brain[1], : setting.brain[2]]
+        volume = volume[brain]
     if "ours" in words:
         set_attention(network)
         inferer = WindowInferer(**window, dtype=dtype, sw_device=setting.device)

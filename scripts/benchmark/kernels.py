@@ -53,10 +53,10 @@ def count(run: Callable[[], Any]) -> Counted:
     return counter.counted
 
 
-def kernels(size: str = SIZE, edge: int = EDGE) -> dict[str, dict[str, Counted]]:
+def kernels() -> dict[str, dict[str, Counted]]:
     """Count a second step of each of `WORKS`: stock code, and ours with each value of the option `attention`."""
     codes = ["stock", *(f"ours {attention}" for attention in ATTENTION)]
-    return {work: {code: second_step(work, code, size, edge) for code in codes} for work in WORKS}
+    return {work: {code: second_step(work, code, SIZE, EDGE) for code in codes} for work in WORKS}
 
 
 def second_step(work: str, code: str, size: str, edge: int) -> Counted:

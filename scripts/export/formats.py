@@ -109,17 +109,14 @@ def _with_axiswise_norms(network: nn.Module) -> nn.Module:
 
 def load(source: Source, format: str, path: str | Path) -> Callable[[torch.Tensor], Any]:
     """Load a file from `write` as a network: windows in, a tensor or a tuple of tensors out."""
-    device = next(source.network.parameters()).device
     if format == "torchscript":
-        return torch.jit.load(str(path), map_location=device).eval()
+        return torch.jit.load(str(path), map_location=source.device).eval()
     if format == "onnx":
         return _onnx_network(path)
     arguments = json.loads(json.dumps(source.metadata["arguments"]))  # as read from the file's metadata
-    network = type(source.network)(**arguments).to(device).eval()
-    if format == "safetensors":
-        network.load_state_dict(load_file(path, device=str(device)))
-    else:
-        network.load_state_dict(torch.load(path, map_location=device, weights_only=True))
+    network = type(source.network)(**arguments).to(source.device).eval()
+    state = load_file(path) if format == "safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    network.load_state_dict(state)
     return Encoder(network) if isinstance(network, SSLHead) else network
 
 

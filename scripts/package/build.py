@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from common.errors import InputError, show
+from common.errors import InputError, choice, show
 from common.files import atomic_write, valid_json
 from common.locks import claimed
 from scripts.package.archives import files_of, listing, pack
@@ -32,7 +32,8 @@ def build(
     Raises an InputError if an output exists already, the bundle or the weights are invalid, or the package breaks a
     rule (see `scripts.package.check`).
     """
-    source = _folder(bundle)
+    bundles = [path.parents[1] for path in sorted((ROOT / "bundles").glob("*/configs/metadata.json"))]
+    source = choice("bundle", bundle, {folder.name: folder for folder in bundles})
     stated = {"type": "object", "required": ["version"], "properties": {"version": {"type": "string"}}}
     version = valid_json(source / "configs/metadata.json", "a bundle's metadata", stated)["version"]
     name = f"{bundle}_v{version}"  # the name that MONAI's downloader requests
@@ -61,13 +62,6 @@ def build(
     size = sum((output / bundle / file).stat().st_size for file in files)
     show(f"{output / bundle}: {len(files)} files, {size / 1e6:.1f} MB; {output / name}.zip, {name}.sha256")
     return output / bundle
-
-
-def _folder(bundle: str) -> Path:
-    bundles = sorted(path.name for path in (ROOT / "bundles").iterdir() if (path / "configs/metadata.json").is_file())
-    if bundle not in bundles:
-        raise InputError(f"bundle {bundle}: expected one of {', '.join(bundles)}")
-    return ROOT / "bundles" / bundle
 
 
 def _write(folder: Path, content: Mapping[str, bytes]) -> None:

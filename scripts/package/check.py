@@ -125,9 +125,9 @@ def _check_weights(file: Path, name: str, configs: Mapping[str, Mapping[str, Any
     if not (record := file.with_suffix(".json")).is_file():
         raise InputError(f"{name}: no {record.name} beside it; expected the SHA-256 and metadata of {file.name} there")
     for config, option in product(CONFIGS, TAKEN_OPTIONS):
-        stated, configured = checkpoint.metadata.get(option), configs.get(f"configs/{config}", {}).get(option)
+        stated, configured = checkpoint.metadata.get(option), configs.get(config, {}).get(option)
         if None not in (stated, configured) and configured != stated and not str(configured).startswith(("$", "@")):
-            raise InputError(f"{name}: {record.name} states {option}={stated}; configs/{config} has {configured}")
+            raise InputError(f"{name}: {record.name} states {option}={stated}; {config} has {configured}")
 
 
 def _check_large_files(folder: Path, files: list[str]) -> list[str]:

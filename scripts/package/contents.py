@@ -46,7 +46,7 @@ DATA_REFERENCES = (
 )  # BraTS 2021, ATLAS v2.0, UK Biobank
 
 
-def contents(source: Path, settings: Mapping[str, Any], format: str = "bundle") -> dict[str, bytes]:
+def contents(source: Path, settings: Mapping[str, Any], format: str) -> dict[str, bytes]:
     """Return the content of a package's files by name, without weights.
 
     `common` is renamed to BUNDLE_common, so that two packages can be loaded in one process. `settings` is the metadata
@@ -61,20 +61,16 @@ def contents(source: Path, settings: Mapping[str, Any], format: str = "bundle") 
         if path.suffix in CODE and not EXCLUDED & {*name.parts}:
             paths[f"{package}/{name.as_posix()}"] = path
     content = {name: path.read_bytes() for name, path in sorted(paths.items()) if path.is_file()}
-    for file in [file for file in content if file.endswith(".yaml")]:
-        content[file] = COMMON.sub(package, content[file].decode()).encode()
     options = {option: settings[option] for option in TAKEN_OPTIONS if settings.get(option) is not None}
-    for file in CONFIGS:
-        if f"configs/{file}" in content:
-            content[f"configs/{file}"] = _with_options(content[f"configs/{file}"], options)
+    for file in [file for file in content if file.endswith(".yaml")]:
+        with _naming(source / file):
+            config = _with_options(COMMON.sub(package, content[file].decode()), options if file in CONFIGS else {})
+            twin = json.dumps(parse_yaml(config), indent=2) + "\n"
+        content |= {file: config.encode(), file.removesuffix(".yaml") + ".json": twin.encode()}
     if settings:
         with _naming(source / METADATA):
             content[METADATA] = _described(content[METADATA], settings)
         content[README] = _with_weights(content[README], settings)
-    for file in [file for file in content if file.endswith(".yaml")]:
-        with _naming(source / file):
-            twin = json.dumps(parse_yaml(content[file].decode()), indent=2) + "\n"
-        content[file.removesuffix(".yaml") + ".json"] = twin.encode()
     content[f"tests/test_{source.name}.py"] = UNITTEST.read_bytes()
     project = source.parents[1]
     content |= {path.relative_to(project).as_posix(): path.read_bytes() for path in (project / "docs").rglob("*.md")}
@@ -83,15 +79,13 @@ def contents(source: Path, settings: Mapping[str, Any], format: str = "bundle") 
     return {name: _linked(name, data, content) if name.endswith(".md") else data for name, data in content.items()}
 
 
-def _with_options(config: bytes, options: Mapping[str, Any]) -> bytes:
+def _with_options(config: str, options: Mapping[str, Any]) -> str:
     """Return a YAML config with top-level options replaced; comments stay."""
-    text = config.decode()
     for option, value in options.items():
-        shown = json.dumps(list(value)) if isinstance(value, list | tuple) else str(value)
-        text = re.sub(
-            rf"^{option}: (\"[^\"]*\"|\[[^\]]*\]|\S+)", f"{option}: {shown}", text, count=1, flags=re.MULTILINE
-        )
-    return text.encode()
+        text = json.dumps(list(value)) if isinstance(value, list | tuple) else str(value)
+        pattern = rf"^{option}: (\"[^\"]*\"|\[[^\]]*\]|\S+)"
+        config = re.sub(pattern, f"{option}: {text}", config, count=1, flags=re.MULTILINE)
+    return config
 
 
 def _described(metadata: bytes, settings: Mapping[str, Any]) -> bytes:

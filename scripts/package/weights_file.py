@@ -16,7 +16,7 @@ from scripts.weights import arguments_of, as_safetensors
 WEIGHTS = "models/model.pt"
 SAFETENSORS = "models/model.safetensors"
 LARGE_FILES = "large_files.yml"
-CONFIGS = ("train.yaml", "evaluate.yaml", "inference.yaml")  # the weights set their options
+CONFIGS = ("configs/train.yaml", "configs/evaluate.yaml", "configs/inference.yaml")  # the weights set their options
 TAKEN_OPTIONS = ("model_size", "patch_size", "label_convention", "normalization", "spacing", "modalities")
 PRIVATE = {"datalist"}  # metadata of a checkpoint: a path on the machine that trained it
 ENTRY = {

@@ -271,7 +271,7 @@ COMMANDS: dict[str, str] = {  # command line: its last line
         "--format=torchscrip: expected one of torchscript, onnx, state_dict"
     ),
     "scripts.options brats_finetun": "--bundle=brats_finetun: expected one of atlas_finetune, …",
-    f"scripts.package brats_finetun {NEW}": "bundle brats_finetun: expected one of atlas_finetune, atlas_stage2, …",
+    f"scripts.package brats_finetun {NEW}": "--bundle=brats_finetun: expected one of atlas_finetune, …",
     f"scripts.prepare --root={{folder}}/none {NEW} --like=brats": "{folder}/none: …; expected …",
     f"scripts.public_scans --clones={{folder}}/none {NEW}": "--clones={folder}/none: no clone in this folder; …",
     f"scripts.phantoms make --layout=brat --subjects=1 {NEW}": "--layout=brat: expected one of atlas, brats, …",
