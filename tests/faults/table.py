@@ -1,4 +1,4 @@
-"""A table of bad inputs: a command line each, and the one line that it must end with."""
+"""A table of bad inputs: a command line, and the line with which it must end."""
 
 import json
 import re
@@ -24,7 +24,7 @@ Prepare = Callable[[Path, Path], object]
 
 @dataclass(frozen=True)
 class Fault:
-    """A command line with a mistake in it, or in what it reads.
+    """A command line with a mistake in its words or its input.
 
     Attributes:
         command: module for `python -m`, and its arguments. {folder} is an empty folder, {output} a folder that must
@@ -48,7 +48,7 @@ class Fault:
         return shlex.split(_filled(self.command, places))
 
     def matches(self, line: str, places: Mapping[str, Path]) -> bool:
-        """Whether the last line of stderr is the one expected."""
+        """Whether the last line of stderr is as expected."""
         expected = re.escape(f"error: {_filled(self.line, places)}").replace("…", ".*")
         return re.fullmatch(expected, line) is not None
 
@@ -61,7 +61,7 @@ def _filled(text: str, places: Mapping[str, Path]) -> str:
 
 
 def written(name: str, content: str | bytes) -> Prepare:
-    """A file in the folder."""
+    """Write a file into the folder."""
     return lambda folder, _: (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
@@ -93,7 +93,7 @@ def monai(options: str, line: str) -> Fault:
 
 
 def states(count: int) -> Prepare:
-    """A number of states of the run, the last one damaged."""
+    """Write states of a run, the last of them damaged."""
 
     def prepare(folder: Path, _: Path) -> None:
         (folder / "models").mkdir()
@@ -108,12 +108,12 @@ def states(count: int) -> Prepare:
 
 
 def checkpoint(folder: Path, _: Path) -> None:
-    """The weights of a training."""
+    """Copy the weights of a training."""
     shutil.copy(kept.trained(BRATS) / "models/model.pt", folder)
 
 
 def doctored(change: Callable[[Path], object], modality: str = "image") -> Prepare:
-    """The cohort, linked file by file, after `change` of a file of one subject for training and one for testing."""
+    """Link the cohort's files; `change` one file of a training subject and one of a testing subject."""
 
     def prepare(folder: Path, cohorts: Path) -> None:
         content = json.loads((cohorts / "brats.json").read_text())
@@ -135,13 +135,13 @@ def doctored(change: Callable[[Path], object], modality: str = "image") -> Prepa
 
 
 def relabel(file: Path) -> None:
-    """Other labels on the same grid."""
+    """Change all labels of a label map."""
     scan = nibabel.load(file)
     nibabel.save(nibabel.Nifti1Image(np.asarray(scan.dataobj, np.float32) + 7, scan.affine), file)
 
 
 def hold(folder: Path, _: Path) -> None:
-    """The process of the tests has the folder until it ends."""
+    """Claim a folder for the process of the tests, until it ends."""
     torch.save({"network": {"a": torch.zeros(9)}, "metadata": {"modalities": ["FLAIR"]}}, folder / "model.pt")
     claim("output_dir", folder / "held")
 
@@ -242,7 +242,7 @@ SCORES = "--predictions={folder}/a --references={folder}/b --output={output}"
 
 
 def labels(folder: Path, cohorts: Path) -> None:
-    """Folders `a` and `b` with a label map of the cohort."""
+    """Write folders `a` and `b` with the same label map of the cohort."""
     source = next((cohorts / "brats").rglob("*_seg.nii.gz"))
     for place in ("a", "b"):
         (folder / place).mkdir()

@@ -350,7 +350,7 @@ def test_a_signal_leaves_nothing_and_the_next_build_removes_what_a_killed_one_ha
     command = [sys.executable, "-m", "scripts.package", "atlas_stage2", f"--output={dist}"]
     for number, status in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, -signal.SIGINT)):
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-            assert "tested without the checkout" in process.stdout.readline()
+            assert "testing it without this repository" in process.stdout.readline()
             (staging,) = dist.glob(".atlas_stage2.*")
             refused("in use by process", built, dist, "atlas_stage2")
             assert staging.exists()
