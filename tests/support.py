@@ -25,11 +25,6 @@ SMALL = "--model_size=micro --patch_size=[32,32,64] --num_workers=0"  # options 
 SHORT = "--batch_size=2 --global_batch_size=null --warmup_iterations=1 --iterations=1 --val_interval=1"  # of train.yaml
 TINY = [*SMALL.split(), *SHORT.split()]  # a training of one step, which takes a second
 Result = subprocess.CompletedProcess
-# A user without a name or home folder, as in `docker run --user 54321`, but with root's rights to read
-UNKNOWN_USER = [
-    *("setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"),
-    *("--inh-caps=-all,+dac_read_search", "--ambient-caps=+dac_read_search"),
-]
 needs_root = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can become a user")
 
 
@@ -49,10 +44,11 @@ def execute(arguments: list[str], place: Path = ROOT, cold: bool = False, **envi
 
 
 def execute_as_unknown_user(arguments: list[str], **environment: str) -> Result:
-    """Run a program as `UNKNOWN_USER`, with only these variables in its environment."""
-    words = [*UNKNOWN_USER, "env", "-i", "PATH=/usr/bin:/bin", "OMP_NUM_THREADS=1"]
-    words += [f"{name}={value}" for name, value in environment.items()]
-    return execute([*words, *arguments])
+    """Run a program with only these variables as a user without name or home, as in `docker run --user 54321`."""
+    words = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"]
+    words += ["--inh-caps=-all,+dac_read_search", "--ambient-caps=+dac_read_search"]  # may read what root may read
+    words += ["env", "-i", "PATH=/usr/bin:/bin", "OMP_NUM_THREADS=1"]
+    return execute([*words, *(f"{name}={value}" for name, value in environment.items()), *arguments])
 
 
 @contextmanager

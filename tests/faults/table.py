@@ -153,15 +153,7 @@ RUNS = [
         "--train::trainer::max_epochs=3",
         "--max_epochs=3: 3 steps; the schedule has 1; expected --iterations and --val_interval instead",
     ),
-    monai("--batch_size=two", "--batch_size=two: expected a whole number from 1, crops, or auto"),
-    Fault(train("--batch_size::size=1"), "--batch_size::size=1: …; batch_size has no keys of its own"),
-    Fault(
-        train(overlay=OWN),
-        f"…{OWN}: loss: no class or function common.ssl.Rotashun; did you mean common.ssl.Rotation?",
-        written("own.yaml", "loss: {_target_: common.ssl.Rotashun}"),
-    ),
     Fault(train("--batch_size=1000000"), "--batch_size=1000000: the crops alone, …; this machine has … GiB"),
-    Fault(evaluate("--overlab=0.1"), "--overlab=0.1: no such option in …; did you mean --overlap?"),
     Fault(
         train(overlay=OWN),
         f"{OWN}: lerning_rate=5: no such key in …; did you mean learning_rate?",
@@ -197,11 +189,6 @@ RUNS = [
         train("--ckpt_dir={folder}/models"),
         "--ckpt_dir={folder}/models: holds the iteration-0000001.pt of an earlier run; expected resume=true to …",
         states(1),
-    ),
-    Fault(
-        train("--datalist={folder}/list.json"),
-        "datalist {folder}/list.json: not JSON (…); expected a datalist",
-        written("list.json", '{"name": '),
     ),
     Fault(
         train(MADE),
@@ -255,9 +242,6 @@ COMMANDS: dict[str, str] = {  # command line: its last line
         "--validation=-1: expected a number of people, or a fraction from 0 to below 1"
     ),
     f"scripts.datalists check {LIST} --root={{folder}}": "--root={folder}: none of the listed files is in this …",
-    f"scripts.store brats_finetune --store={{folder}}/store {DATA} --lerning_rate=1": (
-        "--lerning_rate=1: no such option in …train.yaml; did you mean --learning_rate?"
-    ),
     f"scripts.store brats_finetune --store={{cohorts}}/brats {DATA}": (
         "--store={cohorts}/brats: holds the scans; expected another folder, or a subfolder"
     ),
@@ -266,7 +250,6 @@ COMMANDS: dict[str, str] = {  # command line: its last line
     ),
     f"scripts.folds brats_finetune {DATA} --folds=99 {NEW}": "--folds=99: more than the people with labels; …",
     "scripts.experiments plan {folder}/none.yaml": "study {folder}/none.yaml: no such file; expected one of …",
-    "scripts.report Makefile": "Makefile: a file; expected a folder that holds run.json files",
     f"scripts.export brats_finetune torchscrip {{folder}}/model.ts {DATA}": (
         "--format=torchscrip: expected one of torchscript, onnx, state_dict"
     ),

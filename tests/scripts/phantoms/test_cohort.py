@@ -112,7 +112,6 @@ def test_the_same_seed_gives_the_same_bytes_on_two_workers(cohorts, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layout": "oasis"}, "layout=oasis: expected one of atlas, brats, "),
         ({"spacing": 5}, "spacing=5: expected a number from 1 to 4"),
         (
             {"layout": "atlas", "difficulty": "medium"},
