@@ -1,6 +1,5 @@
 """The weights of a package: models/model.pt, models/model.json, and large_files.yml with their location."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import yaml
 
 from common import weights as checkpoints
-from common.errors import InputError
+from common.errors import InputError, within
 from common.files import check_schema, digest, read_json, read_yaml, valid_yaml, write_json
 from scripts.weights import arguments_of, as_safetensors
 
@@ -93,11 +92,8 @@ def _copy_weights(weights: str, file: Path, source: Path) -> Mapping[str, Any]:
     if arguments := arguments_of(checkpoint.state, f"--weights={weights}"):
         metadata["arguments"] = arguments
     check_schema(metadata, STATED_SCHEMA, f"--weights={weights}: metadata", "the metadata that training writes")
-    try:
-        json.dumps(metadata, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"--weights={weights}: metadata: {error}; expected plain words and numbers") from error
-    checkpoints.write_plain(checkpoint.state, metadata, file)
+    with within(f"--weights={weights}"):
+        checkpoints.write_plain(checkpoint.state, metadata, file)
     return metadata
 
 

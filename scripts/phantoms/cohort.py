@@ -89,18 +89,17 @@ def _make_subject(
     with threadpool_limits(1):
         grid, affine = grid_of(cohort, spacing), cohort.space.affine(spacing)
         if is_medium:
-            person = make_medium_head(rng, grid, skull_stripped, [*contrasts.values()], has_tumours=label is not None)
-            head, agent, scanner = person.head, rng.uniform(*AGENT), draw_scanner(rng)
+            medium = make_medium_head(rng, grid, skull_stripped, [*contrasts.values()], has_tumours=label is not None)
+            head, agent, scanner = medium.head, rng.uniform(*AGENT), draw_scanner(rng)
         else:
-            person, head = None, HEADS[cohort.head](rng, grid, skull_stripped)
-            agent = rng.uniform(*AGENT)
+            head, agent = HEADS[cohort.head](rng, grid, skull_stripped), rng.uniform(*AGENT)
         scans = {}
         for modality, file in images.items():
             contrast = contrasts[modality]
-            if person is None:
-                image = scan(rng, head, SEQUENCES[contrast], agent)
+            if is_medium:
+                image = scan_on(rng, medium.seen_by(contrast), SEQUENCES[contrast], agent, scanner)
             else:
-                image = scan_on(rng, person.seen_by(contrast), SEQUENCES[contrast], agent, scanner)
+                image = scan(rng, head, SEQUENCES[contrast], agent)
             scans[modality] = image.round().astype(cohort.dtype)
             write_volume(root / file, scans[modality], affine, compresslevel=FAST, description=MADE_UP)
         if label is not None:

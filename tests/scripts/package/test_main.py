@@ -234,7 +234,7 @@ def test_weights_of_ones_own_regions_and_modalities(dist, checkpoint):
             r"metadata: \$.reached.dice = \"0.9\": .*expected the metadata that training writes",
         ),
         ({"dataset": "ATLAS"}, r"metadata: \$.dataset = \"ATLAS\": .*expected the metadata that training writes"),
-        ({"note": float("nan")}, "metadata: .*; expected plain words and numbers"),
+        ({"note": float("nan")}, "model.json: .* expected metadata of plain words and numbers"),
     ],
 )
 def test_weights_of_something_else(dist, checkpoint, said, message):
