@@ -1,4 +1,4 @@
-"""Packages as they are built: what is in them, that anybody builds the same, and which ones are refused."""
+"""Building packages: content, equal bytes from any clone, weights, and refused input."""
 
 import ast
 import json
