@@ -6,7 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -83,10 +83,11 @@ def tiny(command: str, train: bool = False) -> str:
     return f"{command.rstrip()} {SMALL} {SHORT if train or ' train ' in command else ''}"
 
 
-def run_command(command: str, place: Path, environment: dict[str, str]) -> str:
+def run_command(command: str, place: Path, environment: Mapping[str, object]) -> str:
     """Run a page's block of commands as a reader does; return the printed text."""
     path = f"{Path(warm.python()).parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    result = execute(["bash", "-euo", "pipefail", "-c", command], place, PATH=path, **environment)
+    variables = {"PATH": path} | {name: str(value) for name, value in environment.items()}
+    result = execute(["bash", "-euo", "pipefail", "-c", command], place, **variables)
     assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
     return result.stdout
 

@@ -37,12 +37,9 @@ def test_the_checks_of_a_run_accept_each_command(command, tmp_path, monkeypatch)
 def test_the_commands_train_and_predict(cohorts, trained, tmp_path):
     copy = copy_of_the_repository(tmp_path)
     write_overlays(copy)
-    models = {
-        "MODEL": trained("brats_finetune") / "models/model.pt",
-        "STAGE": trained("brats_stage2") / "models/model.pt",
-    }
-    environment = {name: str(path) for name, path in models.items()}
-    environment |= {"BRATS": str(cohorts / "brats"), "SCANS": str(cohorts / "brats")}
+    environment = {"BRATS": cohorts / "brats", "SCANS": cohorts / "brats"}
+    environment |= {"MODEL": trained("brats_finetune") / "models/model.pt"}
+    environment |= {"STAGE": trained("brats_stage2") / "models/model.pt"}
     assert len(COMMANDS) == 8
     for command in COMMANDS:
         command = command.replace("--datalist=brats.json", f"--datalist={cohorts / 'brats'}.json")
