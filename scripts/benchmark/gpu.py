@@ -125,7 +125,7 @@ def _compared(row: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def step(work: str, code: str, folder: str, setting: Setting) -> dict[str, Any]:
     """Measure the wall-clock seconds and the peak memory of a step."""
-    return timed(one_step(work, code, setting.device, setting.dtype, setting.size, str(setting.edge)), setting)
+    return timed(one_step(work, code, setting.device, setting.dtype, setting.size, setting.edge), setting)
 
 
 def profile(work: str, code: str, folder: str, setting: Setting) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def profile(work: str, code: str, folder: str, setting: Setting) -> dict[str, An
     from torch.autograd import DeviceType
     from torch.profiler import profile as profiled
 
-    run = one_step(work, code, setting.device, setting.dtype, setting.size, str(setting.edge))
+    run = one_step(work, code, setting.device, setting.dtype, setting.size, setting.edge)
     figures = timed(run, setting)
     with profiled() as profiler:
         start = time.perf_counter()
@@ -206,7 +206,7 @@ def training(work: str, kind: str, folder: str, setting: Setting) -> dict[str, A
     entries, store = reader.entries_of(f"{folder}/ukb", setting.spacing), f"{folder}/store" if kind == "store" else None
     steps = Steps(reader.loader(entries, store, CROPS, READERS, setting.edge), device=setting.device)
     batches = (batch for batches in steps for batch in batches)
-    run = one_step("pretraining", "ours", setting.device, setting.dtype, setting.size, str(setting.edge), batches)
+    run = one_step("pretraining", "ours", setting.device, setting.dtype, setting.size, setting.edge, batches)
     repeat(run, setting)
     before, figures = steps.waited, timed(run, setting._replace(warm_up=0))
     return figures | {"waits": round((steps.waited - before) / (figures["seconds"] * setting.steps), 4)}

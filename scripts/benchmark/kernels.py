@@ -61,7 +61,7 @@ def kernels() -> dict[str, dict[str, Counted]]:
 
 def second_step(work: str, code: str, size: str, edge: int) -> Counted:
     """Count the kernels and host waits of a second step: the first fills caches. Arguments are as in `one_step`."""
-    run = one_step(work, code, DEVICE, "float32", size, str(edge))
+    run = one_step(work, code, DEVICE, "float32", size, edge)
     count(run)
     return count(run)
 

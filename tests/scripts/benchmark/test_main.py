@@ -67,7 +67,7 @@ def test_a_process_has_memory_and_settings_of_its_own(monkeypatch):
 
 def test_steps_run():
     for work, kind in (("pretraining", "ours"), ("pretraining", "stock"), ("fine_tuning", "stock channels_last")):
-        step.one_step(work, kind, "cpu", "float32", "micro", "64")()
+        step.one_step(work, kind, "cpu", "float32", "micro", 64)()
 
 
 def test_a_batch_has_crops_of_all_subjects(tmp_path):
@@ -88,8 +88,8 @@ def test_a_batch_has_crops_of_all_subjects(tmp_path):
 
 def test_the_stock_way_writes_regions_on_the_grid_of_the_scan(tmp_path):
     make("brats", 1, str(tmp_path / "cohort"), spacing=4.0, workers=1)
-    checkpoint = inference.write_checkpoint(tmp_path / "model.pt", "micro", 64)
-    inference.segment("cpu", str(checkpoint), str(tmp_path / "cohort"), str(tmp_path / "stock"))
+    inference.write_checkpoint(tmp_path / "model.pt", "micro", 64)
+    inference.segment("cpu", str(tmp_path / "model.pt"), str(tmp_path / "cohort"), str(tmp_path / "stock"))
     (file,) = (tmp_path / "stock").iterdir()
     scan = nibabel.load(next((tmp_path / "cohort").rglob("*_flair.nii.gz")))
     regions = nibabel.load(file)
