@@ -1,6 +1,7 @@
 """The overlay recipe_robust: its parts, loss, training, exact resume, and mirroring in prediction."""
 
 import shutil
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from monai.data import MetaTensor
 from scipy import ndimage
 from torch import nn
 
-from common.data import RandModalityDropoutd
+from common.data import RandModalityDropoutd, Store
 from common.options import PARTS
 from tests.bundles.workflows import STEP, SUPERVISED, config, workflow
 from tests.common.toy import same, state_of
@@ -136,3 +137,21 @@ def test_a_resumed_training_is_the_uninterrupted_one_and_publishes_its_average(b
     for name, options in (("inference", {}), ("evaluate", {"flips": [0]})):
         opened = workflow(bundle, name, cohorts, tmp_path / name, checkpoint=checkpoint, **options)
         assert len(opened.parser.get_parsed_content("network").mirrors) == (2 if options else 8)
+
+
+def test_a_store_gives_the_same_crops(cohorts, tmp_path):
+    def started(**options):
+        ready = workflow("atlas_finetune", "train", cohorts, tmp_path / "out", ("recipe_robust",), **STEP, **options)
+        return ready.parser.get_parsed_content
+
+    get = started()
+    store = Store(tmp_path / "store", get("train::preprocessing"))
+    for entry in get("plan").cases("training"):
+        store.add(entry)
+    batches = [
+        list(islice(loader, 2))
+        for loader in (get("train::dataloader"), started(store=str(store.folder))("train::dataloader"))
+    ]
+    for one, other in zip(*batches, strict=True):
+        assert one["subject"] == other["subject"]
+        assert all(torch.equal(one[key].as_tensor(), other[key].as_tensor()) for key in ("image", "label"))
