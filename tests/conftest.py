@@ -1,8 +1,11 @@
-"""A tiny embedded cohort in each layout, bundles run on it; one thread a process, enough for such small networks."""
+"""Fixtures: a tiny embedded cohort in each layout, and bundles that run on it with one thread per process."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
@@ -13,43 +16,52 @@ from tests.support import COHORT_OF, ROOT, Result, execute
 
 @pytest.fixture(scope="session")
 def cohorts() -> Path:
-    """A folder with ukb, brats and atlas, and the datalist of each beside it. No test changes it."""
+    """Folder of all cohorts; see `kept.cohorts`. Tests must not change it."""
     return kept.cohorts()
 
 
 @pytest.fixture(scope="session")
 def trained() -> Callable[[str], Path]:
-    """The folder of a bundle's training of one step, each stage from the one before. No test changes it."""
+    """Function: bundle -> folder of its training of one step; see `kept.trained`. Tests must not change it."""
     return kept.trained
 
 
 @pytest.fixture
 def run_bundle(cohorts, tmp_path) -> Callable[..., Result]:
-    """Run a config of a bundle on its cohort; what it writes is below `tmp_path/BUNDLE`."""
+    """Function: run a config of a bundle on its cohort, with the output in `tmp_path/BUNDLE`."""
 
-    def run(
-        bundle: str,
-        *options: str,
-        config: str = "configs/train.yaml",
-        processes: int | None = None,
-        overlays: Sequence[str] = (),
-    ) -> Result:
-        cohort = COHORT_OF[bundle]
-        program = [sys.executable, "-m", "monai.bundle", "run"]
-        if processes:
-            overlays = ["multi_gpu_train", *overlays]
-            launcher = ["torch.distributed.run", f"--nproc_per_node={processes}", "--master_port=0", "--standalone"]
-            program = [sys.executable, "-m", *launcher, "-m", "monai.bundle", "run"]
-        if overlays:
-            config = str([config, *(f"configs/{overlay}.yaml" for overlay in overlays)])
-        data = [f"--dataset_dir={cohorts / cohort}", f"--datalist={cohorts / cohort}.json"]
-        places = [f"--output_dir={tmp_path / bundle}"]
+    def run(bundle: str, *options: str, config: str = "configs/train.yaml", processes: int = 0) -> Result:
+        cohort, output = cohorts / COHORT_OF[bundle], tmp_path / bundle
+        folders = [f"--dataset_dir={cohort}", f"--datalist={cohort}.json", f"--output_dir={output}"]
         if "train" in config:
-            places.append(f"--ckpt_dir={tmp_path / bundle / 'models'}")
-        place = ROOT / "bundles" / bundle
-        return execute([*program, f"--config_file={config}", *data, *places, *options], place)
+            folders.append(f"--ckpt_dir={output / 'models'}")
+        program = [sys.executable, "-m"]
+        if processes:
+            launcher = ["torch.distributed.run", "--standalone", "--master_port=0", f"--nproc_per_node={processes}"]
+            program += [*launcher, "-m"]
+            config = str([config, "configs/multi_gpu_train.yaml"])
+        words = ["monai.bundle", "run", f"--config_file={config}", *folders, *options]
+        return execute([*program, *words], ROOT / "bundles" / bundle)
 
     return run
+
+
+@pytest.fixture
+def address(tmp_path, monkeypatch) -> Iterator[str]:
+    """Address of a server of `tmp_path`."""
+    monkeypatch.setattr("socket.setdefaulttimeout", lambda _: None)  # of all sockets of the process
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture
+def without_initialisation(monkeypatch):
+    """Networks keep uninitialised weights, for tests of shapes: PyTorch would draw 70 million random numbers."""
+    for name in ("trunc_normal_", "kaiming_normal_", "kaiming_uniform_", "uniform_", "normal_"):
+        monkeypatch.setattr(torch.nn.init, name, lambda tensor, *_, **__: tensor)
 
 
 torch.set_num_threads(1)

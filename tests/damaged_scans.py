@@ -1,4 +1,4 @@
-"""A small case of three images and a label, and ways to damage its files, one at a time."""
+"""A small case of three images and a label map, and a table of ways to damage one of its files."""
 
 import gzip
 from pathlib import Path
@@ -11,7 +11,7 @@ CASE = {"subject": "s", "image": ["flair.nii.gz", "t1.nii.gz", "t2.nii.gz"], "la
 
 
 def brain(seed=0):
-    """A block of 6 x 8 x 4 voxels from 200 to 900 in a background of 0."""
+    """Return an image: a block of 6 x 8 x 4 voxels from 200 to 900 on a background of 0."""
     volume = np.zeros(SHAPE, np.int16)
     volume[2:8, 2:10, 2:6] = np.random.default_rng(seed).integers(200, 901, (6, 8, 4))
     return volume
@@ -19,8 +19,8 @@ def brain(seed=0):
 
 def lesion(*values):
     volume = np.zeros(SHAPE, np.uint8)
-    for place, value in enumerate(values):
-        volume[3 + place, 4, 3] = value
+    for offset, value in enumerate(values):
+        volume[3 + offset, 4, 3] = value
     return volume
 
 
@@ -29,7 +29,7 @@ def save(path, volume, affine=None):
 
 
 def write_case(folder):
-    """Write the files of `CASE`, all sound, with labels of BraTS 2021."""
+    """Write the undamaged files of `CASE`, with labels of BraTS 2021; return the folder."""
     for seed, file in enumerate(CASE["image"]):
         save(folder / file, brain(seed))
     save(folder / "seg.nii.gz", lesion(1, 2, 4))
@@ -53,21 +53,21 @@ def cut(path, share=0.5):
 
 
 def break_checksum(path):
-    """A gzip file of the right length whose content is not what its checksum says."""
+    """Change a gzip file's checksum."""
     content = path.read_bytes()
     path.write_bytes(content[:-8] + bytes([content[-8] ^ 1]) + content[-7:])
 
 
-def set_header(path, place, kind, *values):
-    """Write numbers into a header, at the place that the format says."""
+def set_header(path, offset, kind, *values):
+    """Write numbers of a NumPy type into the header of a .nii.gz file, at a byte offset."""
     content = bytearray(gzip.decompress(path.read_bytes()))
     written = np.array(values, kind).tobytes()
-    content[place : place + len(written)] = written
+    content[offset : offset + len(written)] = written
     path.write_bytes(gzip.compress(content))
 
 
 def _row(check, modality, damage, text):
-    """The damage to a case's folder, the check that finds it, in which file, and a part of the message."""
+    """Return a function that damages a case's folder, the check that finds it, the file, and part of the message."""
     file = f"{modality}.nii.gz"
     return lambda folder: damage(folder / file), check, file, text
 
@@ -131,11 +131,3 @@ def spoil(folder, count, value):
     volume = brain(1).astype(np.float32)
     volume[4, 4, 2 : 2 + count] = value
     save(folder / "t1.nii.gz", volume)
-
-
-def scaled_bytes(image, slope):
-    """A NIfTI file with the slope written into its header, at the place that the format says."""
-    content = bytearray(image.to_bytes())
-    content[112:116] = np.float32(slope).tobytes()
-    content[116:120] = np.float32(0).tobytes()
-    return bytes(content)

@@ -1,6 +1,6 @@
-"""Cohorts and trainings that tests share: made once, kept for later runs until the code that makes them changes.
+"""Cohorts and trainings shared by tests, in `.pytest_cache/kept`; made again when their code changes.
 
-They are in `.pytest_cache/kept`; no test changes them.
+Tests must not change them.
 """
 
 import hashlib
@@ -15,29 +15,32 @@ from common.data.cohorts import COHORTS
 from tests.support import BUNDLES, COHORT_OF, ROOT, TINY, execute
 
 KEPT = ROOT / ".pytest_cache" / "kept"
-SIZES = {"ukb": (6, 3, 0), "brats": (6, 2, 1), "atlas": (7, 3, 1)}  # subjects, validation, testing; brats's by default
-CODE = ("common", "scripts/phantoms", "scripts/datalists", "requirements.lock")  # that makes cohorts
+SIZES = {"ukb": (6, 3, 0), "atlas": (7, 3, 1)}  # subjects, validation, testing; (6, 2, 1) in other cohorts
+CODE = ("common", "scripts/phantoms", "scripts/datalists", "requirements.lock")  # makes the cohorts
 
 
 def cohorts() -> Path:
-    """A folder with each cohort, and its datalist beside it."""
+    """Return the folder of all cohorts, such as brats, each with its datalist beside it, as brats.json."""
     return made("cohorts", (), _make_cohorts)
 
 
 def trained(bundle: str) -> Path:
-    """The folder of a training of one step, from the training of the stage before: output, models/, and its log."""
+    """Return the folder of a bundle's training of one step: output, models/ and log.txt.
+
+    The training starts from the weights of the previous stage's training.
+    """
     return made(bundle, ("bundles", "tests/kept.py", "tests/support.py"), lambda folder: _train(bundle, folder))
 
 
 def made(name: str, sources: tuple[str, ...], make: Callable[[Path], None]) -> Path:
-    """The folder that `make` fills, unless a process has filled it by the same `sources` and code of cohorts."""
+    """Return a folder filled by `make`; call `make` only if `sources` or `CODE` have changed since the last call."""
     KEPT.mkdir(parents=True, exist_ok=True)
     with FileLock(KEPT / f"{name}.lock"):
         digest = _digest((*CODE, *sources))
         folder, done = KEPT / name / digest, KEPT / name / f"{digest}.done"
         if not done.exists():
             for old in sorted((KEPT / name).glob("*.done"), key=lambda file: file.stat().st_mtime)[:-1]:
-                shutil.rmtree(old.with_suffix(""))  # but not the last one, which another worker may be using
+                shutil.rmtree(old.with_suffix(""))  # keep the last: a different worker may be using it
                 old.unlink()
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
@@ -49,17 +52,17 @@ def made(name: str, sources: tuple[str, ...], make: Callable[[Path], None]) -> P
 def _digest(sources: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
     for source in sources:
-        place = ROOT / source
-        for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
-            within = file.relative_to(ROOT)
-            if file.suffix in (".py", ".yaml", ".json", ".lock") and not {"models", "eval"} & {*within.parts}:
-                digest.update(f"{within}\n".encode() + file.read_bytes())
+        path = ROOT / source
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            name = file.relative_to(ROOT)
+            if file.suffix in (".py", ".yaml", ".json", ".lock") and not {"models", "eval"} & {*name.parts}:
+                digest.update(f"{name}\n".encode() + file.read_bytes())
     return digest.hexdigest()[:16]
 
 
 def _make_cohorts(folder: Path) -> None:
     for name in COHORTS:
-        subjects, validation, testing = SIZES.get(name, SIZES["brats"])
+        subjects, validation, testing = SIZES.get(name, (6, 2, 1))
         size = [f"--subjects={subjects}", "--spacing=4", f"--output={folder / name}", "--workers=1"]
         split = [f"--root={folder / name}", f"--output={folder / name}.json"]
         split += [f"--validation={validation}", f"--testing={testing}"]
@@ -72,7 +75,7 @@ def _train(bundle: str, folder: Path) -> None:
     cohort = cohorts() / COHORT_OF[bundle]
     options = [f"--dataset_dir={cohort}", f"--datalist={cohort}.json", f"--output_dir={folder}"]
     options += [f"--ckpt_dir={folder / 'models'}", "--save_interval=1", *TINY]
-    stages = ("ukb_ssl_pretrain", f"{COHORT_OF[bundle]}_stage2", bundle)  # each starts from the one before
+    stages = ("ukb_ssl_pretrain", f"{COHORT_OF[bundle]}_stage2", bundle)  # each starts from the previous weights
     if before := [stage for stage in stages[: stages.index(bundle)] if stage in BUNDLES]:
         options.append(f"--pretrained={trained(before[-1]) / 'models/model.pt'}")
     program = [sys.executable, "-m", "monai.bundle", "run", "--config_file=configs/train.yaml"]

@@ -1,4 +1,4 @@
-"""The processes of the tests: signals act as in a terminal, and no program outlives the tests."""
+"""Processes of the tests: signals act as in a terminal, and no program outlives the tests."""
 
 import atexit
 import os
@@ -11,20 +11,20 @@ from typing import Any
 
 from common.training.signals import SIGNALS
 
-MARK = "TESTS"  # environment variable of each program that tests start: the process of all tests
+MARK = "TESTS"  # environment variable of all started programs: the number of the tests' main process
 
 
 def reset_signals() -> None:
-    """Undo what nohup or the background of a shell script lets this process, and programs of tests, ignore.
+    """Restore the default handlers of signals that are ignored, as under nohup or in a script's background.
 
-    The tests become a process group, which a hang-up of the terminal does not reach.
+    The tests become a process group of their own, so that a closing terminal does not end them.
     """
-    ignored = {number: usual for number, usual in SIGNALS.items() if signal.getsignal(number) is signal.SIG_IGN}
+    ignored = {number: default for number, default in SIGNALS.items() if signal.getsignal(number) is signal.SIG_IGN}
     if ignored:
         with suppress(PermissionError):  # already a session, as by setsid
             os.setpgrp()
-    for number, usual in ignored.items():
-        signal.signal(number, usual)
+    for number, default in ignored.items():
+        signal.signal(number, default)
 
 
 def is_running(process: int | str) -> bool:
@@ -45,7 +45,7 @@ def wait_until(condition: Callable[[], Any], explain: Callable[[], str] = str, s
 
 
 def end_programs_at_exit() -> None:
-    """At the end of all tests, kill their programs that still run, also those in a session of their own."""
+    """After the last test, kill the programs that tests have started and that still run, in any session."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         os.environ[MARK] = str(os.getpid())
         atexit.register(_end_programs)
@@ -54,7 +54,7 @@ def end_programs_at_exit() -> None:
 def _end_programs() -> None:
     mark = f"{MARK}={os.getpid()}".encode()
     for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has ended, or is another user's
+        with suppress(OSError):  # the process has ended, or belongs to a different user
             if mark in (folder / "environ").read_bytes().split(b"\0"):
                 command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                 if "multiprocessing.resource_tracker" not in command:  # ends with this process

@@ -1,4 +1,4 @@
-"""What test modules share that is no fixture: the repository's root, its commands, and how to run a program."""
+"""Shared by test modules: the repository's root, tiny trainings, running programs, and refused input."""
 
 import os
 import re
@@ -6,7 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,29 +21,15 @@ ROOT = Path(__file__).resolve().parents[1]
 BUNDLES = sorted(path.parents[1].name for path in (ROOT / "bundles").glob("*/configs/metadata.json"))
 COHORT_OF = {bundle: bundle.partition("_")[0] for bundle in BUNDLES}  # the embedded cohort of a bundle's data
 MODALITIES = {bundle: [*COHORTS[cohort].modalities] for bundle, cohort in COHORT_OF.items()}
-TINY = [  # options of train.yaml that make one step a second's work
-    "--model_size=micro",
-    "--patch_size=[32,32,64]",
-    "--batch_size=2",
-    "--global_batch_size=null",
-    "--num_workers=0",
-    "--warmup_iterations=1",
-    "--iterations=1",
-    "--val_interval=1",
-]
-SMALL = "--model_size micro --patch_size [32,32,64] --num_workers 0"  # the same for the commands of a page
-SHORT = "--batch_size 2 --global_batch_size null --warmup_iterations 1 --iterations 1 --val_interval 1"  # of a training
+SMALL = "--model_size=micro --patch_size=[32,32,64] --num_workers=0"  # options of any config
+SHORT = "--batch_size=2 --global_batch_size=null --warmup_iterations=1 --iterations=1 --val_interval=1"  # of train.yaml
+TINY = [*SMALL.split(), *SHORT.split()]  # a training of one step, which takes a second
 Result = subprocess.CompletedProcess
-# A user without a name, of whom the machine knows nothing, as in `docker run --user 54321`; may read what root may read
-UNKNOWN_USER = [
-    *("setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"),
-    *("--inh-caps=-all,+dac_read_search", "--ambient-caps=+dac_read_search"),
-]
 needs_root = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can become a user")
 
 
 def execute(arguments: list[str], place: Path = ROOT, cold: bool = False, **environment: str) -> Result:
-    """Run a program to its end; its output is text. Python starts warm, with PyTorch imported, unless `cold`."""
+    """Run a program to its end and capture its output as text; Python has imported PyTorch already, unless `cold`."""
     if arguments[0] == sys.executable and not cold:
         arguments = [warm.python(), *arguments[1:]]
     return subprocess.run(
@@ -58,15 +44,16 @@ def execute(arguments: list[str], place: Path = ROOT, cold: bool = False, **envi
 
 
 def execute_as_unknown_user(arguments: list[str], **environment: str) -> Result:
-    """Run a program to its end as `UNKNOWN_USER`, in an environment that has nothing else."""
-    words = [*UNKNOWN_USER, "env", "-i", "PATH=/usr/bin:/bin", "OMP_NUM_THREADS=1"]
-    words += [f"{name}={value}" for name, value in environment.items()]
-    return execute([*words, *arguments])
+    """Run a program with only these variables as a user without name or home, as in `docker run --user 54321`."""
+    words = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"]
+    words += ["--inh-caps=-all,+dac_read_search", "--ambient-caps=+dac_read_search"]  # may read what root may read
+    words += ["env", "-i", "PATH=/usr/bin:/bin", "OMP_NUM_THREADS=1"]
+    return execute([*words, *(f"{name}={value}" for name, value in environment.items()), *arguments])
 
 
 @contextmanager
 def disk_of(most: int) -> Iterator[None]:
-    """Let this process write files of so many bytes only, as on a full disk."""
+    """Context manager: limit the files that this process writes to `most` bytes, as on a full disk."""
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, limit[1]))
     try:
@@ -76,7 +63,7 @@ def disk_of(most: int) -> Iterator[None]:
 
 
 def bash_blocks(page: str = "README.md") -> list[str]:
-    """The bash blocks of a page, in their order."""
+    """Return a page's bash blocks, in order."""
     return [
         re.sub(r"^  ", "", block, flags=re.MULTILINE) if block.startswith("  ") else block
         for block in re.findall(r"^ *```bash\n(.*?)^ *```$", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
@@ -84,36 +71,36 @@ def bash_blocks(page: str = "README.md") -> list[str]:
 
 
 def copy_of_the_repository(folder: Path) -> Path:
-    """What commands of a page need, in a place where they may write."""
+    """Copy the parts of the repository that commands of a page need, without results; return the copy's folder."""
     copy = folder / "repository"
-    copy.mkdir()
     for part in ("bundles", "common", "deploy", "scripts"):
         shutil.copytree(ROOT / part, copy / part, symlinks=True, ignore=shutil.ignore_patterns("models", "eval"))
     return copy
 
 
 def tiny(command: str, train: bool = False) -> str:
-    """A command of a page that runs a bundle, with options that make it small, of a training, too, if it is one."""
+    """Add options to a page's command that make its network small and, for a training, its length short."""
     return f"{command.rstrip()} {SMALL} {SHORT if train or ' train ' in command else ''}"
 
 
-def run_command(command: str, place: Path, environment: dict[str, str]) -> str:
-    """Run a block of commands as a reader of the page does; returns what it prints."""
+def run_command(command: str, place: Path, environment: Mapping[str, object]) -> str:
+    """Run a page's block of commands as a reader does; return the printed text."""
     path = f"{Path(warm.python()).parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    result = execute(["bash", "-euo", "pipefail", "-c", command], place, PATH=path, **environment)
+    variables = {"PATH": path} | {name: str(value) for name, value in environment.items()}
+    result = execute(["bash", "-euo", "pipefail", "-c", command], place, **variables)
     assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
     return result.stdout
 
 
 def one_line(error) -> str:
-    """The message of an exception that `pytest.raises` caught, which must be a single line."""
+    """Return the message of an exception that `pytest.raises` caught; assert that it is a single line."""
     assert "\n" not in str(error.value)
     return str(error.value)
 
 
 @contextmanager
 def refused(what: object = ..., value: object = ..., text: object = "") -> Iterator[None]:
-    """Context manager: the block raises an `InputError` of one line with this culprit, value and text."""
+    """Context manager: assert that the block raises an `InputError` of one line with this culprit, value and text."""
     with pytest.raises(InputError) as error:
         yield
     assert str(text) in one_line(error)
@@ -122,7 +109,7 @@ def refused(what: object = ..., value: object = ..., text: object = "") -> Itera
 
 
 def oblique(spacing: tuple[float, float, float] = (1.5, 1.0, 3.0)) -> np.ndarray:
-    """An affine rotated about two axes."""
+    """Return an affine rotated about two axes; `spacing` in mm."""
     a, b = np.deg2rad([20, -12])
     about_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
     about_x = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
@@ -130,9 +117,3 @@ def oblique(spacing: tuple[float, float, float] = (1.5, 1.0, 3.0)) -> np.ndarray
     affine[:3, :3] = about_z @ about_x @ np.diag(spacing)
     affine[:3, 3] = [-40.5, 17.25, 3.0]
     return affine
-
-
-def children(process: int) -> list[int]:
-    """The processes that a process has started and that still run."""
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, text=True, check=False)
-    return [int(number) for number in found.stdout.split()]

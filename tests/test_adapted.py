@@ -9,14 +9,13 @@ from scipy import ndimage
 
 from common.configs import check
 from scripts.run import read_command_line
-from tests.support import ROOT, bash_blocks, copy_of_the_repository, run_command
+from tests.support import ROOT, SMALL, bash_blocks, copy_of_the_repository, run_command
 
 PAGE = "docs/how-to/adapt-a-training.md"
 OVERLAYS = re.findall(r"^```yaml\n(# (\S+\.yaml):.*?)^```$", (ROOT / PAGE).read_text(), re.DOTALL | re.MULTILINE)
 COMMANDS = [
     line for block in bash_blocks(PAGE) for line in block.replace("\\\n", " ").splitlines() if "scripts.run" in line
 ]
-SMALLER = "--model_size=micro --patch_size=[32,32,64] --num_workers=0 --device=cpu"
 SHORTER = "--warmup_iterations=1 --iterations=2 --val_interval=1"
 
 
@@ -38,12 +37,9 @@ def test_the_checks_of_a_run_accept_each_command(command, tmp_path, monkeypatch)
 def test_the_commands_train_and_predict(cohorts, trained, tmp_path):
     copy = copy_of_the_repository(tmp_path)
     write_overlays(copy)
-    models = {
-        "MODEL": trained("brats_finetune") / "models/model.pt",
-        "STAGE": trained("brats_stage2") / "models/model.pt",
-    }
-    environment = {name: str(path) for name, path in models.items()}
-    environment |= {"BRATS": str(cohorts / "brats"), "SCANS": str(cohorts / "brats")}
+    environment = {"BRATS": cohorts / "brats", "SCANS": cohorts / "brats"}
+    environment |= {"MODEL": trained("brats_finetune") / "models/model.pt"}
+    environment |= {"STAGE": trained("brats_stage2") / "models/model.pt"}
     assert len(COMMANDS) == 8
     for command in COMMANDS:
         command = command.replace("--datalist=brats.json", f"--datalist={cohorts / 'brats'}.json")
@@ -51,7 +47,7 @@ def test_the_commands_train_and_predict(cohorts, trained, tmp_path):
         folder = re.search(r"=(runs/\w+)", command)[1]
         if " train " in command:
             batch = "" if "--batch_size" in command else "--batch_size=2"
-            command += f" {SMALLER} {SHORTER} {batch} --output_dir={folder}"
+            command += f" {SMALL} --device=cpu {SHORTER} {batch} --output_dir={folder}"
         else:
             command += " --num_workers=0 --device=cpu"
         run_command(command, copy, environment)

@@ -32,8 +32,7 @@ def test_the_commands_lead_from_a_folder_to_label_maps(cohorts, trained, tmp_pat
     rename(cohorts / "brats", tmp_path / "own", tmp_path / "scans")
     copy = copy_of_the_repository(tmp_path)
     encoder = trained("ukb_ssl_pretrain") / "models/model.pt"
-    places = {"DATA": tmp_path / "own", "UKB_MODEL": encoder, "SCANS": tmp_path / "scans"}
-    environment = {name: str(place) for name, place in places.items()}
+    environment = {"DATA": tmp_path / "own", "UKB_MODEL": encoder, "SCANS": tmp_path / "scans"}
     blocks = bash_blocks(PAGE)
     assert sum("scripts.run" in block for block in blocks) == 3
     printed = [run_command(tiny(block) if "scripts.run" in block else block, copy, environment) for block in blocks]

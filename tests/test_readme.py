@@ -47,7 +47,7 @@ def test_own_data_in_four_commands(tmp_path):
     }.items():
         assert large in block
         block = block.replace(large, small)
-    run_command(block, copy, {"RAW": str(tmp_path / "raw"), "NEW": str(tmp_path / "new")})
+    run_command(block, copy, {"RAW": tmp_path / "raw", "NEW": tmp_path / "new"})
     result = nibabel.load(copy / f"runs/mine/new/labels/{subject}.nii.gz")
     assert result.shape == scan.shape
     assert set(np.unique(result.dataobj)) <= {0, 1}
@@ -60,8 +60,7 @@ def test_the_commands_run_in_their_order(cohorts, tmp_path):
     shutil.copy(ROOT / ".gitignore", copy)
     brats, scans, theirs = (tmp_path / name for name in ("brats", "scans", "theirs"))
     make("brats", 8, str(brats), spacing=4, workers=1)
-    places = {"UKB": cohorts / "ukb", "BRATS": brats, "ATLAS": cohorts / "atlas", "SCANS": scans, "THEIRS": theirs}
-    environment = {name: str(place) for name, place in places.items()}
+    environment = {"UKB": cohorts / "ukb", "BRATS": brats, "ATLAS": cohorts / "atlas", "SCANS": scans, "THEIRS": theirs}
     run_command("git init --quiet && git add --all", copy, {})
     lists = command('--root="$UKB"')
     for large, small in SMALLER.items():

@@ -25,17 +25,16 @@ FIGURES = ("seconds", "ratio", "peak_gib")
 
 
 def benchmark(name: str, repeats: int = 3, json: str | None = None) -> None:
-    """Time variants in turn (A B A B ...), and print each variant's median time and median ratio to the first variant.
+    """Time variants in turn (A B A B ...); print each variant's median time and median ratio to the first variant.
 
     Each timing runs in its own process. Seconds are processor time, or wall-clock time on a GPU.
     docs/reference/benchmarks.md describes the variants.
 
     Args:
-        name: kernels (counts the kernels of a step without a GPU), step (optimiser steps of pretraining and
-            fine-tuning), reader (reads crops from disk), inference (segments a whole case, start-up included), metrics
-            (lesion-wise scores of a case), gpu (steps, profiles, cases and training on a GPU; stops after nine minutes;
-            run it again to continue), or all (everything except gpu; takes an hour and updates the tables in
-            docs/reference/benchmarks.md).
+        name: kernels (number of kernels in a step, without a GPU), step (optimiser steps of pretraining and
+            fine-tuning), reader (crops from disk), inference (a whole case, with start-up), metrics (lesion-wise scores
+            of a case), gpu (steps, profiles, cases and training on a GPU; stops after nine minutes, run it again to
+            continue), or all (everything except gpu; takes an hour and updates docs/reference/benchmarks.md).
         repeats: number of timings per variant; kernels and gpu ignore it.
         json: file for the results: a list of {work, variant, seconds, ratio, peak_gib}, or for kernels of {work,
             variant, kernels, waits}; for gpu, gpu.json by default.
@@ -71,7 +70,7 @@ def _gpu(file: Path) -> None:
 
 
 def _kernels() -> tuple[list[dict[str, Any]], list[str]]:
-    """Print the kernel counts; return them as rows for the JSON file and as lines of a Markdown table."""
+    """Print the kernel counts; return rows for the JSON file and lines of a Markdown table."""
     from scripts.benchmark import kernels
 
     works = kernels.kernels()
@@ -86,7 +85,7 @@ def _kernels() -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def _timed(name: str, repeats: int) -> tuple[list[dict[str, Any]], list[str]]:
-    """Run a timed benchmark; return the results as rows for the JSON file and as lines of a Markdown table."""
+    """Run a timed benchmark; return rows for the JSON file and lines of a Markdown table."""
     works = {work: _rows(work, variants, repeats) for work, variants in BENCHMARKS[name]().items()}
     figures, table = [], [f"{repeats} repeat{'' if repeats == 1 else 's'}.", ""]
     table += ["| variant | seconds | ratio | peak memory |", "|---|---|---|---|"]
@@ -99,7 +98,7 @@ def _timed(name: str, repeats: int) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def _rows(work: str, variants: Any, repeats: int) -> dict[str, dict[str, float]]:
-    """Time the variants; print and return the medians, and the lowest and highest ratio to the first variant."""
+    """Time the variants; print and return their medians, and the range of their ratios to the first variant."""
     timings: dict[str, list[Measured]] = {variant: [] for variant in variants}
     for _ in tqdm(range(repeats), desc=work):
         for variant, run in variants.items():

@@ -44,7 +44,7 @@ class Setting(NamedTuple):
 FULL = Setting()
 OURS = ["ours fused", "ours recomputed", "ours stored", "ours fused channels_last", "ours fused compiled"]
 STOCK = ["stock", "stock channels_last", "stock compiled", "stock channels_last compiled"]
-LARGE = ("ours fused 128", "stock 128")  # edge of the crops in voxels: does `small` fit a card of 11 GiB?
+LARGE = ("ours fused 128", "stock 128")  # crops of 128^3 voxels: does model size `small` fit into 11 GiB?
 
 
 def jobs() -> Iterator[tuple[str, str, str]]:
@@ -116,7 +116,7 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _compared(row: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Return what rows have in common whose seconds are compared: job, work, and the edge of larger crops."""
+    """Return a row's group, in which times are compared: job, work, and the edge of larger crops."""
     return row["job"], row["work"], edge_in(row["variant"])
 
 
@@ -125,15 +125,15 @@ def _compared(row: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def step(work: str, code: str, folder: str, setting: Setting) -> dict[str, Any]:
     """Measure the wall-clock seconds and the peak memory of a step."""
-    return timed(one_step(work, code, setting.device, setting.dtype, setting.size, str(setting.edge)), setting)
+    return timed(one_step(work, code, setting.device, setting.dtype, setting.size, setting.edge), setting)
 
 
 def profile(work: str, code: str, folder: str, setting: Setting) -> dict[str, Any]:
-    """Time and profile steps; add the heaviest kernels by share of kernel time, and the share of time with kernels."""
+    """Time and profile steps; add the heaviest kernels, and the share of the time in which a kernel runs (busy)."""
     from torch.autograd import DeviceType
     from torch.profiler import profile as profiled
 
-    run = one_step(work, code, setting.device, setting.dtype, setting.size, str(setting.edge))
+    run = one_step(work, code, setting.device, setting.dtype, setting.size, setting.edge)
     figures = timed(run, setting)
     with profiled() as profiler:
         start = time.perf_counter()
@@ -149,7 +149,7 @@ def profile(work: str, code: str, folder: str, setting: Setting) -> dict[str, An
 
 
 def case(work: str, code: str, folder: str, setting: Setting) -> dict[str, Any]:
-    """Measure sliding-window inference on a BraTS case: whole for `stock`, else the brain's box."""
+    """Measure sliding-window inference on a BraTS case: the whole volume for `stock`, else the brain's bounding box."""
     import torch
     from monai.inferers import sliding_window_inference
 
@@ -164,12 +164,13 @@ def case(work: str, code: str, folder: str, setting: Setting) -> dict[str, Any]:
         network.to(memory_format=torch.channels_last_3d)
     if "compiled" in words:
         network.compile(dynamic=False)
+    brain = (..., *map(slice, setting.brain))
     volume = torch.zeros(1, 4, *setting.case)
-    volume[..., : setting.brain[0], : setting.brain[1], : setting.brain[2]] = 1
+    volume[brain] = 1
     window = {"roi_size": [setting.edge] * 3, "overlap": 0.5, "mode": "gaussian"}
     window["sw_batch_size"] = BATCH[torch.device(setting.device).type]
     if "ours" in words or "cropped" in words:
-        volume = volume[..., : setting.brain[0], : setting.brain[1], : setting.brain[2]]
+        volume = volume[brain]
     if "ours" in words:
         set_attention(network)
         inferer = WindowInferer(**window, dtype=dtype, sw_device=setting.device)
@@ -187,7 +188,7 @@ def case(work: str, code: str, folder: str, setting: Setting) -> dict[str, Any]:
 
 
 def disk(work: str, code: str, folder: str, setting: Setting) -> dict[str, Any]:
-    """Measure the command that segments a case, from files to label map: wall-clock seconds and peak host memory."""
+    """Measure the command that segments a case, from files to label map: wall-clock seconds, peak host memory."""
     ours, stock = inference.commands(setting.device, Path(folder), setting.size, setting.edge, setting.spacing)
     amp = {"bfloat16": "bf16", "float32": "false"}[setting.dtype]
     run = partial(ours, f"--amp={amp}") if code == "ours" else partial(stock, *code.split()[1:])
@@ -205,14 +206,14 @@ def training(work: str, kind: str, folder: str, setting: Setting) -> dict[str, A
     entries, store = reader.entries_of(f"{folder}/ukb", setting.spacing), f"{folder}/store" if kind == "store" else None
     steps = Steps(reader.loader(entries, store, CROPS, READERS, setting.edge), device=setting.device)
     batches = (batch for batches in steps for batch in batches)
-    run = one_step("pretraining", "ours", setting.device, setting.dtype, setting.size, str(setting.edge), batches)
+    run = one_step("pretraining", "ours", setting.device, setting.dtype, setting.size, setting.edge, batches)
     repeat(run, setting)
     before, figures = steps.waited, timed(run, setting._replace(warm_up=0))
     return figures | {"waits": round((steps.waited - before) / (figures["seconds"] * setting.steps), 4)}
 
 
 def timed(run: Callable[[], Any], setting: Setting) -> dict[str, Any]:
-    """Return the mean seconds of a call, after a warm-up, and the peak memory in GiB (of the GPU, if there is one)."""
+    """Return the mean seconds of a call after a warm-up, and the peak memory in GiB, of the GPU or else the host."""
     import torch
 
     from common.memory import peak_resident

@@ -16,7 +16,7 @@ FINE_TUNING = ROOT / "bundles/brats_finetune"
 
 
 def inference() -> Works:
-    """Return the variants that segment a BraTS case [240, 240, 155], with random weights: values do not affect time."""
+    """Return the variants that segment a BraTS case [240, 240, 155], with random weights, which take the same time."""
     folder = TemporaryDirectory()
     atexit.register(folder.cleanup)
     ours, stock = commands("cpu", Path(folder.name))
@@ -36,7 +36,7 @@ def commands(
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Return two functions that measure our command and the stock command on a phantom in `folder`.
 
-    The phantom and a checkpoint are made if `folder` has no checkpoint.
+    Make the phantom and a checkpoint unless `folder` has a checkpoint.
     """
     from scripts.phantoms.cohort import make
 
@@ -51,14 +51,13 @@ def commands(
     return partial(measure, *ours, folder=FINE_TUNING), partial(measure, "scripts.benchmark.inference", *stock)
 
 
-def write_checkpoint(file: Path, size: str, edge: int) -> Path:
+def write_checkpoint(file: Path, size: str, edge: int) -> None:
     """Write a brats_finetune checkpoint with random weights; `edge` is the edge of a sliding window in voxels."""
     from common.weights import write
 
     metadata: dict[str, Any] = {"bundle": "brats_finetune", "network": "SwinUNETR", "model_size": size}
     metadata |= {"modalities": ["FLAIR", "T1ce", "T1", "T2"], "patch_size": [edge] * 3, "label_convention": "brats2021"}
     write({"network": _network(size).state_dict(), "metadata": metadata}, file)
-    return file
 
 
 def _network(size: str) -> Any:
@@ -73,8 +72,8 @@ def _network(size: str) -> Any:
 def segment(device: str, checkpoint: str, source: str, output: str, extent: str = "whole") -> None:
     """Segment BraTS cases with MONAI's network, transforms and sliding windows, as its tutorials do.
 
-    Write one file per case with a channel for each region. On a GPU the network runs under bfloat16 autocast, with as
-    many windows at a time as ours. `extent` is whole (volumes) or cropped (MONAI's `CropForegroundd` first).
+    Write a file per case with a channel for each region. On a GPU, the network runs under bfloat16 autocast, on as many
+    windows at a time as ours. `extent` is whole, or cropped: MONAI's `CropForegroundd` crops the volumes first.
     """
     import torch
     from monai.data import DataLoader, Dataset, decollate_batch

@@ -39,7 +39,7 @@ class Counted(NamedTuple):
 
 
 def count(run: Callable[[], Any]) -> Counted:
-    """Count the kernels and host waits of `run`; values that `run` reads from the device are 1, as `meta` has none.
+    """Count the kernels and host waits of `run`; a value read from the device is always 1, because `meta` has none.
 
     As on a GPU, attention is a single kernel, and optimisers and gradient norms process lists of tensors.
     """
@@ -53,15 +53,15 @@ def count(run: Callable[[], Any]) -> Counted:
     return counter.counted
 
 
-def kernels(size: str = SIZE, edge: int = EDGE) -> dict[str, dict[str, Counted]]:
+def kernels() -> dict[str, dict[str, Counted]]:
     """Count a second step of each of `WORKS`: stock code, and ours with each value of the option `attention`."""
     codes = ["stock", *(f"ours {attention}" for attention in ATTENTION)]
-    return {work: {code: second_step(work, code, size, edge) for code in codes} for work in WORKS}
+    return {work: {code: second_step(work, code, SIZE, EDGE) for code in codes} for work in WORKS}
 
 
 def second_step(work: str, code: str, size: str, edge: int) -> Counted:
-    """Count kernels and host waits of a second step, because the first fills caches; arguments as in `one_step`."""
-    run = one_step(work, code, DEVICE, "float32", size, str(edge))
+    """Count the kernels and host waits of a second step: the first fills caches. Arguments are as in `one_step`."""
+    run = one_step(work, code, DEVICE, "float32", size, edge)
     count(run)
     return count(run)
 
@@ -108,7 +108,7 @@ class _Count(TorchDispatchMode):
 
 
 class _FusedAttention(TorchFunctionMode):
-    """Keeps attention a single kernel, as on a GPU; on `meta`, PyTorch would split it into smaller operations."""
+    """Runs attention as a single kernel, as on a GPU; on `meta`, PyTorch would split it."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function is torch.nn.functional.scaled_dot_product_attention and _is_on_device(args):

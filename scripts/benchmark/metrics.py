@@ -24,7 +24,7 @@ def scoring(kind: str) -> Callable[[], Any]:
 
 
 def draw_case() -> tuple[Any, Any]:
-    """Return a prediction and a reference [240, 240, 155] at 1 mm: ten lesions, one of them missed, and one false."""
+    """Return prediction and reference [240, 240, 155] at 1 mm: ten lesions, one of them missed, and a false lesion."""
     import numpy as np
     from scipy import ndimage
 
@@ -54,7 +54,7 @@ def draw_case() -> tuple[Any, Any]:
 def score_plainly(prediction: Any, reference: Any) -> dict[str, float]:
     """Return BraTS scores at 1 mm by a plain implementation, which dilates and matches lesions in the whole volume.
 
-    DeepMind's library computes distances in the bounding box of both masks, as in the challenge's code.
+    As in the challenge's code, DeepMind's library computes distances within the bounding box of both masks.
     """
     import cc3d
     import numpy as np

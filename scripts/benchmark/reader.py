@@ -33,7 +33,7 @@ def reader() -> Works:
 
 
 def entries_of(folder: str, spacing: float = 1.0) -> list[dict[str, Any]]:
-    """Return the datalist entries of two phantom subjects in `folder`; make the phantoms if absent."""
+    """Return datalist entries of two phantom subjects in `folder`; make the phantoms if they are missing."""
     from scripts.phantoms.cohort import make
     from scripts.phantoms.layouts import files_of
 
@@ -65,9 +65,9 @@ def batch(folder: str, kind: str) -> Callable[[], Any]:
 def loader(
     entries: list[dict[str, Any]], store: str | None, crops: int = BATCH_SIZE, workers: int = 0, edge: int = EDGE
 ) -> Any:
-    """Return an endless loader of training batches with stage 1's transforms and one crop per volume read.
+    """Return an endless loader of training batches with stage 1's transforms; each read of a volume gives one crop.
 
-    `store` is the folder of a store, which is filled if necessary; with None, volumes are read from the files.
+    `store` is the folder of a store, which is filled if necessary; None reads the volumes from the files.
     """
     from monai.bundle import ConfigParser
     from monai.data import DataLoader
@@ -90,7 +90,7 @@ def loader(
 
 
 def _stock_batches(entries: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield endless training batches of four crops, one per volume read; needs 1, 2 or a multiple of 4 volumes."""
+    """Yield batches of four crops without end, one crop per read; needs 1, 2 or a multiple of 4 volumes."""
     from monai.data import DataLoader, Dataset
     from monai.transforms import (
         Compose,

@@ -26,7 +26,7 @@ def step() -> Works:
 
 
 def edge_in(code: str) -> str:
-    """Return the edge of the crops that a variant states, such as 128 in "ours fused 128"; empty if it states none."""
+    """Return the edge of the crops in a variant's name, such as 128 in "ours fused 128"; empty if there is none."""
     return next((word for word in code.split() if word.isdecimal()), "")
 
 
@@ -36,15 +36,16 @@ def one_step(
     device: str = "cpu",
     dtype: str = "float32",
     size: str = SIZE,
-    edge: str = str(EDGE),
+    edge: int = EDGE,
     batches: Iterator[Any] | None = None,
 ) -> Callable[[], Any]:
     """Return a function that takes an optimiser step of `work` on a random batch.
 
     Pretraining is stage 1 on two modalities, fine-tuning stage 3 on four. `code` is `ours`, optionally with a value of
     the option `attention`, or `stock`: MONAI's network in a plain loop, with a forward pass for each view, as in the
-    public code. Both accept the additional words `channels_last`, `compiled` and a number, the edge of the crops in
-    voxels. Views, loss, AdamW and copies to the device are the same. `batches` replaces the random batch of `ours`.
+    public code. Additional words are `channels_last`, `compiled` and a number, which replaces `edge`, the edge of the
+    crops in voxels. Views, loss, AdamW and copies to the device are the same. `batches` replaces the random batch of
+    `ours`.
     """
     import torch
     from monai.engines import default_prepare_batch
@@ -56,18 +57,18 @@ def one_step(
     from common.ssl.views import TwoViews
 
     kind, *words = code.split()
-    edge = edge_in(code) or edge
+    edges = [int(edge_in(code) or edge)] * 3
     parts: tuple[Any, Any, Any]
     if work == "pretraining":
         parts = SSLHead(2, size).to(device), SSLLoss(), TwoViews()
-        batch = {"image": torch.randn(CROPS, 2, *[int(edge)] * 3)}
+        batch = {"image": torch.randn(CROPS, 2, *edges)}
     else:
         parts = swin_unetr(4, 3, size).to(device), DiceLoss(sigmoid=True), default_prepare_batch
-        batch = {"image": torch.randn(CROPS, 4, *[int(edge)] * 3)}
-        batch["label"] = (torch.rand(CROPS, 3, *[int(edge)] * 3) > 0.9).float()
+        batch = {"image": torch.randn(CROPS, 4, *edges)}
+        batch["label"] = (torch.rand(CROPS, 3, *edges) > 0.9).float()
     network, loss, prepare = parts
     if kind == "ours":
-        attention = [word for word in words if word not in ("channels_last", "compiled", edge)]
+        attention = [word for word in words if word not in ("channels_last", "compiled") and not word.isdecimal()]
         set_attention(network, *attention, compiled="compiled" in words)
     if "channels_last" in words:
         network.to(memory_format=torch.channels_last_3d)

@@ -38,11 +38,12 @@ def measure(
     environment: Mapping[str, str] | None = None,
     by_clock: bool = False,
 ) -> Measured:
-    """Measure a function or a command in a separate process.
+    """Measure a command or a function in a separate process.
 
-    `program` is a module, run as `python -m module` and measured with its start-up, or `module:name`, a
-    function that returns a function, of which the second call is measured. `by_clock` measures wall-clock time, because
-    processor time excludes GPU work. Memory and thread variables are not inherited; `environment` adds variables.
+    `program` is a module, run as `python -m module` and measured with its start-up, or a function, `module:name`: it
+    takes `arguments` and returns a function without arguments, called twice and measured the second time. `by_clock`
+    measures wall-clock time, because processor time excludes GPU work. `threads` is the number of threads; 0 for one
+    per core. Memory and thread variables are not inherited; `environment` adds variables.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("THP_", "MALLOC_", "OMP_"))}
     inherited |= {"OMP_NUM_THREADS": str(threads or os.cpu_count() or 1), "OMP_WAIT_POLICY": "PASSIVE"}
@@ -59,7 +60,7 @@ def measure(
 
 
 def setting() -> str:
-    """Describe the versions of Python and the main packages, the processor, and its number of cores."""
+    """Describe the versions of PyTorch, MONAI and Python, and the processor with its number of cores."""
     from common.weights import versions
 
     cpuinfo = Path("/proc/cpuinfo")  # only on Linux

@@ -9,7 +9,7 @@ from common.errors import InputError, choice, show
 from common.files import atomic_write, check_new_files, digest
 from common.training.signals import interrupt_on_signals
 
-TOLERANCES = {  # largest difference of an output, in its unit (logits; features of unit variance)
+TOLERANCES = {  # largest accepted difference of an output, in logits or in features of unit variance
     "torchscript": 1e-4,  # the same kernels in the same order: 0 on a CPU
     "onnx": 1e-3,  # onnxruntime sums in a different order; about 1e-5 is usual
     "state_dict": 0.0,  # identical numbers and code
@@ -37,8 +37,8 @@ def export(
         format: torchscript (traced, for windows of one size), onnx (the same) or state_dict.
         output: file to write; an existing file is not overwritten. A state dict is written as safetensors if the name
             ends in .safetensors.
-        datalist: JSON file with the held-out case: the first with all modalities in the split of inference.yaml, or in
-            validation if that split is `all`.
+        datalist: JSON file with the held-out case: the first subject with all modalities in the split of
+            inference.yaml, or in validation if that split is `all`.
         dataset_dir: folder that the datalist's paths are relative to.
         checkpoint: weights, which state their modalities, model size, patch size and label convention;
             models/model.pt of the bundle by default.

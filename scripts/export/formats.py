@@ -45,9 +45,9 @@ class AxiswiseInstanceNorm(nn.Module):
         return values
 
 
-def write(source: Source, format: str, path: str | Path) -> None:
+def write(source: Source, format: str, path: Path) -> None:
     """Write a network to `path` as torchscript, onnx, state_dict or safetensors."""
-    with warnings.catch_warnings(), Path(path).open("wb") as stream:
+    with warnings.catch_warnings(), path.open("wb") as stream:
         warnings.simplefilter("ignore")  # warnings on the fixed window size and the newer exporter
         if format == "torchscript":
             _write_torchscript(source, stream)
@@ -107,23 +107,20 @@ def _with_axiswise_norms(network: nn.Module) -> nn.Module:
     return network
 
 
-def load(source: Source, format: str, path: str | Path) -> Callable[[torch.Tensor], Any]:
-    """Load a file from `write` as a network: windows in, a tensor or a tuple of tensors out."""
-    device = next(source.network.parameters()).device
+def load(source: Source, format: str, path: Path) -> Callable[[torch.Tensor], Any]:
+    """Load a file from `write` as a function from windows to a tensor or a tuple of tensors."""
     if format == "torchscript":
-        return torch.jit.load(str(path), map_location=device).eval()
+        return torch.jit.load(str(path), map_location=source.device).eval()
     if format == "onnx":
         return _onnx_network(path)
     arguments = json.loads(json.dumps(source.metadata["arguments"]))  # as read from the file's metadata
-    network = type(source.network)(**arguments).to(device).eval()
-    if format == "safetensors":
-        network.load_state_dict(load_file(path, device=str(device)))
-    else:
-        network.load_state_dict(torch.load(path, map_location=device, weights_only=True))
+    network = type(source.network)(**arguments).to(source.device).eval()
+    state = load_file(path) if format == "safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    network.load_state_dict(state)
     return Encoder(network) if isinstance(network, SSLHead) else network
 
 
-def _onnx_network(path: str | Path) -> Callable[[torch.Tensor], Any]:
+def _onnx_network(path: Path) -> Callable[[torch.Tensor], Any]:
     """Return an ONNX file as a function on tensors, run by onnxruntime on the CPU."""
     import onnxruntime  # only this format needs it
 
@@ -171,7 +168,7 @@ def compare(
 
     with torch.no_grad():
         if isinstance(inferer, EmbeddingInferer):
-            EmbeddingInferer(inferer.roi_size, inferer.overlap, inferer.sw_batch_size)(image[None], both)
+            inferer(image[None], both)
             agreement = 1.0
         else:
             to_label = RegionsToLabeld("label", str(convention))

@@ -48,16 +48,14 @@ class Source:
         stated = weights.read(file).metadata
         if self.folder.parent == BUNDLES:  # a copied bundle may be renamed
             weights.check_bundle(stated, file, self.folder.name)
-        DEVICE.parse("device", device)
+        self.device = DEVICE.parse("device", device)
         check([self.folder / CONFIG], {})
         overrides = {"bundle_root": str(self.folder), "device": device, "checkpoint": str(file), "amp": False}
         self.parser = read([self.folder / CONFIG], overrides)
         self.parser.get_parsed_content("imports")
-        values = {}  # from the checkpoint, else the config's defaults
-        for name in weights.STATED.keys() & self.parser.get().keys():
-            values[name] = OPTIONS[name](self.parser.get_parsed_content(name))
-        for name, value in values.items():
-            self.parser[name] = value  # TorchScript files contain this config and are used without the checkpoint
+        names = weights.STATED.keys() & self.parser.get().keys()  # from the checkpoint, else the config's defaults
+        values = {name: OPTIONS[name](self.parser.get_parsed_content(name)) for name in names}
+        self.parser.update(values)  # TorchScript files contain this config and are used without the checkpoint
         self.modalities, self.patch_size = values["modalities"], values["patch_size"]
         if (trained := values.get("architecture", EXPORTABLE)) != EXPORTABLE:
             raise InputError(f"checkpoint {file}: architecture {trained} cannot be exported; expected {EXPORTABLE}")
@@ -93,8 +91,7 @@ class Source:
     def window(self) -> torch.Tensor:
         """Return noise [1, C, *patch_size]: an input of the only size that the export accepts."""
         shape = (1, len(self.modalities), *self.patch_size)
-        noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-        return noise.to(next(self.network.parameters()).device)
+        return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.device)
 
     def case(self, datalist: str, dataset_dir: str) -> tuple[str, torch.Tensor]:
         """Return the name and the preprocessed image [C, H, W, D] of the first held-out subject with all modalities.
@@ -108,7 +105,7 @@ class Source:
             names = ", ".join(self.modalities)
             raise InputError(f"datalist {datalist}: no subject of the split {split} has {names}")
         (item,) = CaseDataset(complete[:1], self.parser.get_parsed_content("preprocessing"))
-        return complete[0]["subject"], item["image"].as_tensor().to(next(self.network.parameters()).device)
+        return complete[0]["subject"], item["image"].as_tensor().to(self.device)
 
 
 def _bundle(name: str) -> Path:

@@ -23,7 +23,7 @@ def package(
     verify: bool = True,
     format: str = "bundle",
 ) -> None:
-    """Build OUTPUT/BUNDLE, its zip and its list of SHA-256, and verify them; on failure nothing is left.
+    """Build and verify OUTPUT/BUNDLE, its zip and its list of SHA-256; after a failure, nothing is left.
 
     The command `verify PACKAGE` checks a folder or zip of any origin.
 

@@ -80,10 +80,10 @@ def _top_folder(archive: Path, entries: list[zipfile.ZipInfo]) -> str:
         raise InputError(f"{archive}: unpacks to {size / 2**30:.3g} GiB; expected {LARGEST / 2**30:g} at most")
     if len(entries) > MOST_FILES:
         raise InputError(f"{archive}: {len(entries)} files in it; expected {MOST_FILES} at most; not unpacked")
-    if min((entry.header_offset for entry in entries), default=0):  # such as the weights at the end of a cut package
+    if min((entry.header_offset for entry in entries), default=0):  # a cut package may end in its weights, a zip too
         raise InputError(f"{archive}: truncated, or data before the zip entries; expected an unchanged package")
     names = [entry.filename.rstrip("/").split("/") for entry in entries]
-    if len({"/".join(parts).casefold() for parts in names}) < len(names):  # one would replace the other
+    if len({"/".join(parts).casefold() for parts in names}) < len(names):  # the later would replace the earlier
         raise InputError(f"{archive}: an entry occurs twice; expected an unchanged package; not unpacked")
     for parts in names:
         if len(parts) > DEEPEST:

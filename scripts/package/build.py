@@ -48,7 +48,7 @@ def build(
                 add_safetensors(folder)
             _write(folder, contents(source, settings, format))
             if verify:
-                show(f"{bundle} {version}: tested without the checkout, which takes a minute or two")
+                show(f"{bundle} {version}: testing it without this repository, for a minute or two")
             notes = check_package(folder, verify)
             pack(folder, output / f"{name}.zip")
             with atomic_write(output / f"{name}.sha256") as file:

@@ -97,8 +97,8 @@ def check_files(folder: Path) -> list[str]:
             hint = f"; the package has tests for {tested[0]}; expected a folder of that name" if tested else ""
             raise InputError(f"{name}: {file} is missing{hint if file.startswith('tests/') else ''}")
     if odd := [file for file in files if file != "LICENSE" and Path(file).suffix[1:] not in KINDS.split()]:
-        hint = "; delete __pycache__, which Python makes again" if "__pycache__" in odd[0] else f"; expected {KINDS}"
-        raise InputError(f"{name}: {odd[0]} is not a kind of file that a package needs{hint}")
+        hint = "delete __pycache__, which Python makes again" if "__pycache__" in odd[0] else f"expected {KINDS}"
+        raise InputError(f"{name}: unexpected kind of file {odd[0]}; {hint}")
     schema = json.loads(METADATA_SCHEMA.read_text())  # MONAI's verify_metadata would download it
     valid_json(folder / "configs/metadata.json", "a bundle's metadata", schema, f"{name}: configs/metadata.json")
     configs = {}
@@ -125,9 +125,9 @@ def _check_weights(file: Path, name: str, configs: Mapping[str, Mapping[str, Any
     if not (record := file.with_suffix(".json")).is_file():
         raise InputError(f"{name}: no {record.name} beside it; expected the SHA-256 and metadata of {file.name} there")
     for config, option in product(CONFIGS, TAKEN_OPTIONS):
-        stated, configured = checkpoint.metadata.get(option), configs.get(f"configs/{config}", {}).get(option)
+        stated, configured = checkpoint.metadata.get(option), configs.get(config, {}).get(option)
         if None not in (stated, configured) and configured != stated and not str(configured).startswith(("$", "@")):
-            raise InputError(f"{name}: {record.name} states {option}={stated}; configs/{config} has {configured}")
+            raise InputError(f"{name}: {record.name} states {option}={stated}; {config} has {configured}")
 
 
 def _check_large_files(folder: Path, files: list[str]) -> list[str]:

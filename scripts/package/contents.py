@@ -46,7 +46,7 @@ DATA_REFERENCES = (
 )  # BraTS 2021, ATLAS v2.0, UK Biobank
 
 
-def contents(source: Path, settings: Mapping[str, Any], format: str = "bundle") -> dict[str, bytes]:
+def contents(source: Path, settings: Mapping[str, Any], format: str) -> dict[str, bytes]:
     """Return the content of a package's files by name, without weights.
 
     `common` is renamed to BUNDLE_common, so that two packages can be loaded in one process. `settings` is the metadata
@@ -61,20 +61,16 @@ def contents(source: Path, settings: Mapping[str, Any], format: str = "bundle") 
         if path.suffix in CODE and not EXCLUDED & {*name.parts}:
             paths[f"{package}/{name.as_posix()}"] = path
     content = {name: path.read_bytes() for name, path in sorted(paths.items()) if path.is_file()}
-    for file in [file for file in content if file.endswith(".yaml")]:
-        content[file] = COMMON.sub(package, content[file].decode()).encode()
     options = {option: settings[option] for option in TAKEN_OPTIONS if settings.get(option) is not None}
-    for file in CONFIGS:
-        if f"configs/{file}" in content:
-            content[f"configs/{file}"] = _with_options(content[f"configs/{file}"], options)
+    for file in [file for file in content if file.endswith(".yaml")]:
+        with _naming(source / file):
+            config = _with_options(COMMON.sub(package, content[file].decode()), options if file in CONFIGS else {})
+            twin = json.dumps(parse_yaml(config), indent=2) + "\n"
+        content |= {file: config.encode(), file.removesuffix(".yaml") + ".json": twin.encode()}
     if settings:
         with _naming(source / METADATA):
             content[METADATA] = _described(content[METADATA], settings)
         content[README] = _with_weights(content[README], settings)
-    for file in [file for file in content if file.endswith(".yaml")]:
-        with _naming(source / file):
-            twin = json.dumps(parse_yaml(content[file].decode()), indent=2) + "\n"
-        content[file.removesuffix(".yaml") + ".json"] = twin.encode()
     content[f"tests/test_{source.name}.py"] = UNITTEST.read_bytes()
     project = source.parents[1]
     content |= {path.relative_to(project).as_posix(): path.read_bytes() for path in (project / "docs").rglob("*.md")}
@@ -83,19 +79,17 @@ def contents(source: Path, settings: Mapping[str, Any], format: str = "bundle") 
     return {name: _linked(name, data, content) if name.endswith(".md") else data for name, data in content.items()}
 
 
-def _with_options(config: bytes, options: Mapping[str, Any]) -> bytes:
-    """Set top-level options of a YAML config; comments stay."""
-    text = config.decode()
+def _with_options(config: str, options: Mapping[str, Any]) -> str:
+    """Return a YAML config with top-level options replaced; comments stay."""
     for option, value in options.items():
-        shown = json.dumps(list(value)) if isinstance(value, list | tuple) else str(value)
-        text = re.sub(
-            rf"^{option}: (\"[^\"]*\"|\[[^\]]*\]|\S+)", f"{option}: {shown}", text, count=1, flags=re.MULTILINE
-        )
-    return text.encode()
+        text = json.dumps(list(value)) if isinstance(value, list | tuple) else str(value)
+        pattern = rf"^{option}: (\"[^\"]*\"|\[[^\]]*\]|\S+)"
+        config = re.sub(pattern, f"{option}: {text}", config, count=1, flags=re.MULTILINE)
+    return config
 
 
 def _described(metadata: bytes, settings: Mapping[str, Any]) -> bytes:
-    """Add the weights' patch size, training data, modalities and regions to metadata.json."""
+    """Return metadata.json with the weights' patch size, training data, modalities and regions."""
     described = json.loads(metadata)
     formats = described["network_data_format"]
     image, outputs = formats["inputs"]["image"], formats["outputs"]
@@ -141,14 +135,14 @@ def _numbered(names: Iterable[str]) -> dict[str, str]:
 
 
 def _with_weights(readme: bytes, settings: Mapping[str, Any]) -> bytes:
-    """Add a section on the package's weights to the bundle's README, and name the training data in the title."""
+    """Return the bundle's README with a section on the weights, and their training data in its title."""
     title, _, rest = readme.decode().partition("\n")
     title = f"# {model_name(title.removeprefix('# '), settings)}"
     section = (
         f"## Weights\n\n`models/model.pt` is a plain state dict, trained on {trained_on(settings)}. "
         "`models/model.json` has its SHA-256 and the record of its training.\n\n"
-        "The following sections describe the data and the training that this bundle is made for. Where their defaults "
-        "differ from the configs of this package, the configs have the values of these weights.\n"
+        "The following sections describe the bundle's default data and training. Where they differ from this "
+        "package's configs, the configs describe these weights.\n"
     )
     before, heading, after = rest.partition("\n## Data\n")
     for sign in (", ", " x ") if settings.get("patch_size") else ():
@@ -174,7 +168,7 @@ def _model_card(content: Mapping[str, bytes], bundle: str, settings: Mapping[str
 
 
 def _from_docs(link: str) -> str:
-    """Rewrite a link of docs/README.md for the folder above."""
+    """Return a link of docs/README.md as a link of README.md, one folder up."""
     inside = "://" not in link and not link.startswith("#")
     return normpath(PurePosixPath("docs", link.replace("../../../docs/", ""))) if inside else link
 
@@ -185,11 +179,11 @@ def _naming(file: Path) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{file}: {one_line(error)}; expected a file like that of the bundles here") from error
+        raise InputError(f"{file}: {one_line(error)}; expected a file as in the other bundles") from error
 
 
 def _linked(name: str, text: bytes, content: Mapping[str, bytes]) -> bytes:
-    """Adapt a document's links to the package; links to files that the package lacks become text."""
+    """Return a document with links inside the package; links to files that the package lacks become text."""
 
     def link(match: re.Match[str]) -> str:
         target = match[2].replace("../../../docs/", "")  # from a bundle's documents to the project's

@@ -1,6 +1,5 @@
 """The weights of a package: models/model.pt, models/model.json, and large_files.yml with their location."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,14 +8,14 @@ from typing import Any
 import yaml
 
 from common import weights as checkpoints
-from common.errors import InputError
+from common.errors import InputError, within
 from common.files import check_schema, digest, read_json, read_yaml, valid_yaml, write_json
 from scripts.weights import arguments_of, as_safetensors
 
 WEIGHTS = "models/model.pt"
 SAFETENSORS = "models/model.safetensors"
 LARGE_FILES = "large_files.yml"
-CONFIGS = ("train.yaml", "evaluate.yaml", "inference.yaml")  # the weights set their options
+CONFIGS = ("configs/train.yaml", "configs/evaluate.yaml", "configs/inference.yaml")  # the weights set their options
 TAKEN_OPTIONS = ("model_size", "patch_size", "label_convention", "normalization", "spacing", "modalities")
 PRIVATE = {"datalist"}  # metadata of a checkpoint: a path on the machine that trained it
 ENTRY = {
@@ -93,11 +92,8 @@ def _copy_weights(weights: str, file: Path, source: Path) -> Mapping[str, Any]:
     if arguments := arguments_of(checkpoint.state, f"--weights={weights}"):
         metadata["arguments"] = arguments
     check_schema(metadata, STATED_SCHEMA, f"--weights={weights}: metadata", "the metadata that training writes")
-    try:
-        json.dumps(metadata, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"--weights={weights}: metadata: {error}; expected plain words and numbers") from error
-    checkpoints.write_plain(checkpoint.state, metadata, file)
+    with within(f"--weights={weights}"):
+        checkpoints.write_plain(checkpoint.state, metadata, file)
     return metadata
 
 
@@ -114,7 +110,7 @@ def check_safetensors(folder: Path, name: str) -> None:
 
     try:
         tensors = load_file(folder / SAFETENSORS)
-    except Exception as error:  # safetensors' own for a broken file, several of PyTorch's for an impossible shape
+    except Exception as error:  # safetensors' error for a broken file, or PyTorch's for an impossible shape
         raise InputError(f"{name}: {SAFETENSORS}: cannot be read ({error})") from error
     expected = checkpoints.read(folder / WEIGHTS).state
     if tensors.keys() != expected.keys() or any(not tensors[key].equal(expected[key]) for key in tensors):

@@ -1,4 +1,4 @@
-"""The embedded cohort: `python -m scripts.phantoms make`."""
+"""Make the embedded cohort of computer-made heads: `python -m scripts.phantoms make`."""
 
 from common.cli import run
 from scripts.phantoms.cohort import make

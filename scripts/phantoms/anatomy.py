@@ -61,7 +61,7 @@ def _spline_weights(size: int, step: float) -> Array:
 
 @dataclass(frozen=True)
 class Swelling:
-    """A magnified region, such as ventricles enlarged by age or tissue by a tumour: `centre` and `reach` in mm.
+    """A magnified region, such as ventricles in old age or the surroundings of a tumour; `centre` and `reach` in mm.
 
     `amount` (up to 0.5) is the relative reduction of template distances near the centre: 0.5 magnifies twofold, and a
     negative amount shrinks.
@@ -99,12 +99,8 @@ class Head:
         self.fractions[tissue] = self.fractions.get(tissue, np.float32(0)) + share
 
     def soft(self, signed_distance: Array) -> Array:
-        """Return the fraction of each voxel on the positive side of a surface, from the signed distance in mm."""
-        return _soft(signed_distance, self.grid.spacing)
-
-
-def _soft(signed_distance: Array, spacing: float) -> Array:
-    return np.clip(signed_distance / np.float32(spacing) + np.float32(0.5), 0, 1)
+        """Return each voxel's fraction on the positive side of a surface, from the signed distance in mm."""
+        return np.clip(signed_distance / np.float32(self.grid.spacing) + np.float32(0.5), 0, 1)
 
 
 @cache
@@ -116,10 +112,8 @@ def _template(spacing: float) -> tuple[Array, Array, Array]:
     images = (datasets.load_mni152_gm_template(resolution=1), datasets.load_mni152_wm_template(resolution=1))
     blur = 0.4 * np.sqrt(spacing**2 - 1)
     grey, white = (ndimage.gaussian_filter(image.get_fdata(dtype=np.float32), blur) for image in images)
-    mask = (
-        datasets.load_mni152_brain_mask(resolution=1).get_fdata(dtype=np.float32)[::MASK_STEP, ::MASK_STEP, ::MASK_STEP]
-        > 0
-    )
+    brain = datasets.load_mni152_brain_mask(resolution=1).get_fdata(dtype=np.float32)
+    mask = brain[::MASK_STEP, ::MASK_STEP, ::MASK_STEP] > 0
     mask = ndimage.binary_fill_holes(ndimage.binary_closing(np.pad(mask, 6), iterations=3))[6:-6, 6:-6, 6:-6]
     depth = ndimage.distance_transform_edt(mask) - ndimage.distance_transform_edt(~mask)
     return grey, white, MASK_STEP * depth.astype(np.float32)
@@ -136,7 +130,7 @@ def _sample(volume: Array, positions: Array, step: float = 1.0) -> Array:
 def seed_points(rng: Generator, spacing: float, count: int, depth: tuple[float, float], white: bool) -> Array:
     """Return random positions for lesions in the cerebrum, mm, [count, 3].
 
-    `depth` is the least and greatest distance from the brain's surface, mm. `white` admits only white matter.
+    `depth` is the least and greatest distance from the brain's surface, mm. `white` limits them to white matter.
     """
     grey_map, white_map, depth_map = _template(spacing)
     step = (slice(None, None, MASK_STEP),) * 3
@@ -155,12 +149,11 @@ def make_head(rng: Generator, grid: PhantomGrid, swellings: Sequence[Swelling], 
     depth = _sample(depth_map, warped, MASK_STEP)
     inside = depth > -grid.spacing / 2 if skull_stripped else np.ones(grid.shape, bool)
     warped, depth = warped[:, inside], depth[inside]
-    brain = _soft(depth, grid.spacing)
-    grey, white = (_sample(volume, warped) * brain for volume in (grey_map, white_map))
-    fractions = {"GM": grey, "WM": white, "CSF": np.clip(1 - grey - white, 0, 1)}
-    head = Head(grid, inside, positions[:, inside], warped, depth, fractions, np.zeros(len(depth), np.uint8))
+    head = Head(grid, inside, positions[:, inside], warped, depth, {}, np.zeros(len(depth), np.uint8))
+    grey, white = (_sample(volume, warped) * head.soft(depth) for volume in (grey_map, white_map))
+    head.fractions |= {"GM": grey, "WM": white, "CSF": np.clip(1 - grey - white, 0, 1)}
     if not skull_stripped:
-        _add_skull(rng, head, warped)
+        _add_skull(rng, head)
     return head
 
 
@@ -181,12 +174,12 @@ def _warp(rng: Generator, grid: PhantomGrid, positions: Array, swellings: Sequen
     return warped
 
 
-def _add_skull(rng: Generator, head: Head, warped: Array) -> None:
-    """Fill the outside of the brain: fluid, skull with marrow, muscle, fat, air."""
+def _add_skull(rng: Generator, head: Head) -> None:
+    """Add tissue outside the brain in place: skull with marrow, muscle, fat, air."""
     outside = -head.depth * (1 + 0.1 * head.field(rng, 40.0)) * np.float32(rng.uniform(0.9, 1.15))
     surface = np.float32(SCALP) - outside  # mm under the skin
     for centre, axes in FACE_AND_NECK:
-        offset = (warped - np.array(centre, np.float32)[:, None]) / np.array(axes, np.float32)[:, None]
+        offset = (head.origins - np.array(centre, np.float32)[:, None]) / np.array(axes, np.float32)[:, None]
         surface = np.maximum(surface, (1 - np.sqrt(np.sum(offset**2, axis=0))) * min(axes))
     dura, inner, marrow, outer = SKULL
     head.replace("bone", head.soft(outside - dura))

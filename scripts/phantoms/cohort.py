@@ -20,7 +20,7 @@ from scripts.phantoms.medium_heads import make_medium_head
 from scripts.phantoms.mr_signal import SEQUENCES, draw_scanner, scan, scan_on
 from scripts.pools import map_in_processes
 
-FAST = 1  # compression level; speed matters more than size
+FAST = 1  # compression level: faster writing, larger files
 AGENT = (0.15, 0.4)  # mM of contrast agent in enhancing tumour
 
 
@@ -43,7 +43,7 @@ def make(
         output: a new or empty folder.
         spacing: edge of a voxel in mm, 1 to 4. The real cohorts have 1.
         seed: seed of the random generator, 0 or more.
-        skull_stripped: brain only (true) or whole head (false); by default as in the real cohort.
+        skull_stripped: brain only (true) or whole head (false); default: as in the real cohort.
         difficulty: standard (large, distinct lesions; similar scanners) or, for ukb and brats, medium (several lesions
             of all sizes, some of them faint; scanners that differ; structures that resemble lesions; atrophy).
         dicom: also write the images as DICOM studies, as a scanner exports them, into OUTPUT/dicom.
@@ -81,7 +81,7 @@ def make(
 def _make_subject(
     index: int, root: Path, layout: str, seed: int, spacing: float, skull_stripped: bool, is_medium: bool, dicom: bool
 ) -> bool:
-    """Make and write the person with this index. Return True at the end; a killed process returns nothing."""
+    """Make and write the person with this index. Return True: the result of a killed process is None."""
     cohort = COHORTS[layout]
     images, label = files_of(cohort, index)
     contrasts = {modality: cohort.contrasts.get(modality, modality) for modality in images}
@@ -89,18 +89,17 @@ def _make_subject(
     with threadpool_limits(1):
         grid, affine = grid_of(cohort, spacing), cohort.space.affine(spacing)
         if is_medium:
-            person = make_medium_head(rng, grid, skull_stripped, [*contrasts.values()], has_tumours=label is not None)
-            head, agent, scanner = person.head, rng.uniform(*AGENT), draw_scanner(rng)
+            medium = make_medium_head(rng, grid, skull_stripped, [*contrasts.values()], has_tumours=label is not None)
+            head, agent, scanner = medium.head, rng.uniform(*AGENT), draw_scanner(rng)
         else:
-            person, head = None, HEADS[cohort.head](rng, grid, skull_stripped)
-            agent = rng.uniform(*AGENT)
+            head, agent = HEADS[cohort.head](rng, grid, skull_stripped), rng.uniform(*AGENT)
         scans = {}
         for modality, file in images.items():
             contrast = contrasts[modality]
-            if person is None:
-                image = scan(rng, head, SEQUENCES[contrast], agent)
+            if is_medium:
+                image = scan_on(rng, medium.seen_by(contrast), SEQUENCES[contrast], agent, scanner)
             else:
-                image = scan_on(rng, person.seen_by(contrast), SEQUENCES[contrast], agent, scanner)
+                image = scan(rng, head, SEQUENCES[contrast], agent)
             scans[modality] = image.round().astype(cohort.dtype)
             write_volume(root / file, scans[modality], affine, compresslevel=FAST, description=MADE_UP)
         if label is not None:

@@ -15,7 +15,7 @@ from scripts.phantoms.mr_signal import SEQUENCES
 
 DESCRIPTIONS = {"FLAIR": "t2_flair_tra", "T1ce": "t1_mprage_tra +C", "T1": "t1_mprage_tra", "T2": "t2_tse_tra"}
 AGENT = "gadobutrol"
-ACQUIRED = {"T1": "100000", "FLAIR": "100600", "T2": "101300", "T1ce": "102500"}  # time of day, in order of the scans
+ACQUIRED = {"T1": "100000", "FLAIR": "100600", "T2": "101300", "T1ce": "102500"}  # times of day, in order of the scans
 INJECTED = "101900"
 
 IMAGE: dict[str, Any] = {
@@ -37,7 +37,7 @@ SCANNER |= {"StudyTime": "095500", "ContentTime": None, "BurnedInAnnotation": "N
 
 @dataclass(frozen=True)
 class Study:
-    """The attributes that the series of a study share."""
+    """Attributes shared by the series of a study."""
 
     study: str = field(default_factory=generate_uid)
     frame: str = field(default_factory=generate_uid)
@@ -49,9 +49,9 @@ class Study:
 def write_study(
     folder: Path, images: Mapping[str, NDArray[Any]], affine: NDArray[np.float64], person: str, seed: str
 ) -> None:
-    """Write the images of a head, by modality, as a scanner exports them: a folder for each series.
+    """Write a head's images, by modality, as a scanner exports them: a folder for each series.
 
-    Series are numbered from 2 in order of acquisition. All UIDs follow from `seed`.
+    Series are numbered from 2 in order of acquisition. All UIDs are derived from `seed`.
     """
     study, frame = (generate_uid(entropy_srcs=[seed, word]) for word in ("study", "frame"))
     identity = Study(study, frame, f"PHANTOM^{person}", person)
@@ -71,7 +71,7 @@ def write_modality(
     modality: str,
     **options: Any,
 ) -> list[FileDataset]:
-    """Write a series as `write_series` does, with the description, the times and the agent of a modality."""
+    """Write a series with a modality's description, sequence times and contrast agent; see `write_series`."""
     sequence = SEQUENCES[modality]
     attributes: dict[str, Any] = {
         "SeriesDescription": DESCRIPTIONS[modality],
@@ -97,7 +97,7 @@ def write_series(
 
     `array` holds non-negative integers [columns, rows, slices]; `affine` maps to mm in RAS+. With `shuffle`, file names
     and instance numbers are in random order. `attributes` apply to every instance; a value of None omits the attribute.
-    The UIDs of the instances follow from their content.
+    Instance UIDs are derived from the content.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lps = np.diag([-1, -1, 1, 1]) @ affine
@@ -136,17 +136,14 @@ def write_series(
 
 
 def _ds(value: float) -> str:
-    """Format a number as a DICOM decimal string (16 characters)."""
+    """Return a number as a DICOM decimal string (at most 16 characters)."""
     return format_number_as_ds(float(value))
 
 
 def _instance(values: Mapping[str, Any]) -> FileDataset:
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = MRImageStorage
-    meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[repr(values)])
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    image = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    image.SOPClassUID, image.SOPInstanceUID = MRImageStorage, meta.MediaStorageSOPInstanceUID
+    image = FileDataset("", {}, file_meta=FileMetaDataset())  # saving completes the file_meta
+    image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    image.SOPClassUID, image.SOPInstanceUID = MRImageStorage, generate_uid(entropy_srcs=[repr(values)])
     for keyword, value in values.items():
         if value is not None:
             setattr(image, keyword, value)

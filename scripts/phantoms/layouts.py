@@ -19,7 +19,7 @@ from scripts.phantoms.anatomy import (
 
 
 def _aged_head(rng: Generator, grid: PhantomGrid, skull_stripped: bool) -> Head:
-    age = rng.uniform()  # from 0 (45 years) to 1 (80 years), the range of UK Biobank's imaging
+    age = rng.uniform()  # from 0 (45 years) to 1 (80 years), the range in UK Biobank's imaging
     ventricles = Swelling(VENTRICLES, (26.0, 42.0, 26.0), -0.1 + 0.45 * age + rng.normal(0, 0.04))
     head = make_head(rng, grid, [ventricles], skull_stripped)
     head.replace("WMH", hyperintensities(rng, head, age))
@@ -53,7 +53,7 @@ HEADS = {
 
 
 def grid_of(cohort: Cohort, spacing: float) -> PhantomGrid:
-    """Return the grid of a cohort's synthetic heads, with voxels of `spacing` mm; its affine leads to MNI space."""
+    """Return the grid of a cohort's heads, with voxels of `spacing` mm; its affine maps voxels to MNI space."""
     return PhantomGrid(cohort.space.edges(spacing), spacing, cohort.space.to_mni() @ cohort.space.affine(spacing))
 
 

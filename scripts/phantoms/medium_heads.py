@@ -1,7 +1,7 @@
 """Heads of the medium cohort: tumours of all sizes, mimics (structures that resemble lesions) and atrophy.
 
 A lesion's label covers the voxels inside its outline; mimics stay `CLEARANCE` away from outlines. A lesion's contrast,
-from 0 (isointense) to 1, is the share of the lesion in the signal, the rest being the replaced tissue; the contrast
+from 0 (isointense) to 1, is the share of lesion tissue in the signal; the replaced tissue has the rest. The contrast
 varies by lesion and modality.
 
 Sources: BraTS-METS 2023 has 3,076 tumours in 402 public studies (Moawad et al., arXiv:2306.00838); perivascular spaces
@@ -20,6 +20,7 @@ from scripts.phantoms.anatomy import (
     NECROSIS,
     OEDEMA,
     VENTRICLES,
+    Array,
     Head,
     PhantomGrid,
     Swelling,
@@ -29,11 +30,9 @@ from scripts.phantoms.anatomy import (
     seed_points,
 )
 
-Array = NDArray[np.float32]
-
 MEDIAN, SPREAD, LEAST, MOST = 6.0, 1.0, 0.5, 60.0  # cm3; log-normal volumes of tumours, clipped
 CONTRAST = (0.6, 1.0)  # uniform
-LESIONS = (2, 3.0, 9)  # per subject: least, Poisson mean of additional lesions, most
+LESIONS = (2, 3.0, 9)  # per subject: minimum, Poisson mean of additional lesions, maximum
 ISOINTENSE = 0.35  # fraction of lesions that are faint in one of several modalities
 FAINT = (0.0, 0.15)  # contrast in that modality, uniform
 CLEARANCE = 1.0  # mm between lesions and mimics
@@ -42,7 +41,7 @@ FAR = 1000.0  # mm; effectively infinite
 
 @dataclass(frozen=True)
 class _Tubes:
-    """Curved tubes: ranges (least, most) of count, radius and length in mm."""
+    """Curved tubes: ranges of their number, radius (mm) and length (mm)."""
 
     count: tuple[int, int]
     radius: tuple[float, float]
@@ -64,7 +63,7 @@ class MediumHead:
     host: dict[str, Array] = field(default_factory=dict)  # tissue fractions without lesions
 
     def seen_by(self, modality: str) -> Head:
-        """Return the head with tissue fractions that give the lesions their contrast in this modality."""
+        """Return the head as this modality shows it: lesions mixed with the replaced tissue by their contrast."""
         shown = self.contrast[modality]
         fractions = {
             name: share * shown + self.host.get(name, np.float32(0)) * (1 - shown)
@@ -82,14 +81,14 @@ def make_medium_head(
     _widen_sulci(head, rng.uniform(0, 0.8))
     size = len(head.depth)
     contrast = {name: np.ones(size, np.float32) for name in modalities}
-    made = MediumHead(head, contrast, np.full(size, FAR, dtype=np.float32))
+    medium = MediumHead(head, contrast, np.full(size, FAR, dtype=np.float32))
     if has_tumours:
-        _place_tumours(rng, made)
-    _add_mimics(rng, head, made.clearance)
-    made.host = dict(head.fractions)
-    for tissue, share in made.shares.items():
+        _place_tumours(rng, medium)
+    _add_mimics(rng, head, medium.clearance)
+    medium.host = dict(head.fractions)
+    for tissue, share in medium.shares.items():
         head.replace(tissue, share)
-    return made
+    return medium
 
 
 def _widen_sulci(head: Head, atrophy: float) -> None:
@@ -99,7 +98,7 @@ def _widen_sulci(head: Head, atrophy: float) -> None:
 
 
 def _place_tumours(rng: Generator, lesions: MediumHead) -> None:
-    """Draw tumours, the largest first and apart from each other; a tumour that finds no room is left out."""
+    """Draw tumours, the largest first and apart from each other; skip a tumour if there is no room."""
     least, beyond, most = LESIONS
     spacing = lesions.head.grid.spacing
     drawn = np.exp(rng.normal(np.log(MEDIAN), SPREAD, min(least + rng.poisson(beyond), most)))

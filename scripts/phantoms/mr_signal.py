@@ -23,7 +23,7 @@ WIDTH_TO_SIGMA = 1 / np.sqrt(8 * np.log(2))  # full width at half maximum to sig
 
 @dataclass(frozen=True)
 class Tissue:
-    """Proton density (water = 1), relaxation times in ms, and uptake of contrast agent relative to tumour."""
+    """Proton density (water = 1), relaxation times (ms), and uptake of contrast agent (enhancing tumour = 1)."""
 
     density: float
     t1: float
@@ -33,7 +33,7 @@ class Tissue:
 
 @dataclass(frozen=True)
 class Sequence:
-    """Repetition, echo and inversion time in ms (None: spin echo); `enhanced`: scanned with contrast agent."""
+    """Repetition, echo and inversion times in ms; no inversion time: spin echo; `enhanced`: with contrast agent."""
 
     repetition: float
     echo: float
@@ -71,7 +71,7 @@ SEQUENCES = {
 
 
 def signal(tissue: Tissue, sequence: Sequence, agent: float = 0.0) -> float:
-    """Return the magnitude of a tissue's signal, relative to fully relaxed water; `agent` is in mM.
+    """Return the magnitude of a tissue's signal, relative to fully relaxed water; `agent` is as in `scan`.
 
     Spin echo: density (1 - exp(-TR/T1)) exp(-TE/T2); after an inversion: density |1 - 2 exp(-TI/T1) + exp(-TR/T1)|
     exp(-TE/T2) (Bernstein et al., Handbook of MRI Pulse Sequences, 2004).
@@ -94,10 +94,10 @@ def vary(rng: Generator, sequence: Sequence) -> Sequence:
 
 
 def scan(rng: Generator, head: Head, sequence: Sequence, agent: float) -> NDArray[np.float32]:
-    """Scan a head, [x, y, z], in arbitrary units; zero outside the head. `agent` is contrast agent in tumour, mM.
+    """Return a scan of a head, [x, y, z], in arbitrary units; zero outside the head.
 
-    The scanner varies: times by 3 %, receive field by 12 % over 90 mm, tissue texture by 2 %, and Rician noise of 2-4 %
-    of white matter's signal, which is scaled to 300-900.
+    `agent` is the concentration of contrast agent in enhancing tumour, mM. Sequence times vary by 3 %, the receive
+    field by 12 % over 90 mm, tissue texture by 2 %. Rician noise is 2-4 % of white matter, which is scaled to 300-900.
     """
     used = vary(rng, sequence)
     image = sum(np.float32(signal(TISSUES[name], used, agent)) * share for name, share in head.fractions.items())
@@ -111,7 +111,7 @@ def scan(rng: Generator, head: Head, sequence: Sequence, agent: float) -> NDArra
 
 @dataclass(frozen=True)
 class Scanner:
-    """A scanner and its protocol, in the units of the constants above; `axis` is the slice direction."""
+    """A scanner and its protocol, in the units of the ranges above; slices are stacked along `axis`."""
 
     snr: float
     gamma: float
@@ -134,7 +134,7 @@ def draw_scanner(rng: Generator) -> Scanner:
 
 
 def scan_on(rng: Generator, head: Head, sequence: Sequence, agent: float, scanner: Scanner) -> NDArray[np.float32]:
-    """Scan a head, [x, y, z], in arbitrary units; zero outside the head. `agent` is contrast agent in tumour, mM.
+    """Return a scan by a given scanner; shape, units and `agent` as in `scan`.
 
     Applies signal, contrast (gamma), blur, receive field and Rician noise in this order. White matter is scaled to
     300-900, and sequence times vary by 3 %.
@@ -153,7 +153,7 @@ def scan_on(rng: Generator, head: Head, sequence: Sequence, agent: float, scanne
 
 
 def _blur(image: NDArray[np.float32], head: Head, scanner: Scanner) -> NDArray[np.float32]:
-    """Blur, averaging only over the head's voxels, so that a skull-stripped brain does not darken at its edge."""
+    """Return the image blurred within the head alone, so that a skull-stripped brain does not darken at its edge."""
     from scipy import ndimage  # slow import; `--help` does without
 
     widths = np.full(3, scanner.smoothing)

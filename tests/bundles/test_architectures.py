@@ -1,4 +1,4 @@
-"""A step of training with each architecture, the evaluation of what it leaves, and the recipes of baselines."""
+"""Each architecture is trained for a step and evaluated; overlays of baselines set their recipes."""
 
 import csv
 
@@ -17,11 +17,11 @@ def test_an_architecture_is_trained_and_evaluated(architecture, cohorts, tmp_pat
     overlays = (architecture,) if architecture in OWN_RECIPE else ()
     options = STEP | {"warmup_iterations": 0} | ({} if overlays else {"architecture": architecture})
     training = workflow("brats_finetune", "train", cohorts, tmp_path / "train", overlays, **options)
-    before = {name: each.detach().clone() for name, each in training.network_def.named_parameters()}
+    before = {name: weight.detach().clone() for name, weight in training.network_def.named_parameters()}
     training.run()
     after = dict(training.network_def.named_parameters())
-    unchanged = {name for name, each in before.items() if torch.equal(each, after[name])}
-    assert unchanged == {name for name, each in after.items() if not each.requires_grad}
+    unchanged = {name for name, weight in before.items() if torch.equal(weight, after[name])}
+    assert unchanged == {name for name, weight in after.items() if not weight.requires_grad}
     assert all(name.startswith("swinViT.") and architecture == "probe" for name in unchanged)
     checkpoint = tmp_path / "train/models/model.pt"
     metadata = torch.load(checkpoint, weights_only=True)["metadata"]

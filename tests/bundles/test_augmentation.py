@@ -37,7 +37,7 @@ def draw(volumes, seed, flip=0.0, turn=0.0):
 
 
 def turned(volume, centre, angles, order):
-    """The crop around a place, with axes turned by the angles, interpolated in the whole volume by SciPy."""
+    """The crop around a position (voxels), rotated by angles (radians), interpolated by SciPy in the whole volume."""
     turn = Rotation.from_euler("XYZ", angles).as_matrix()
     offset = centre - turn @ np.full(3, (PATCH - 1) / 2)
     return ndimage.affine_transform(volume, turn, offset, (PATCH,) * 3, order=order, mode="grid-constant")
@@ -58,7 +58,7 @@ def test_a_turned_crop_is_what_scipy_reads_from_the_whole_volume(seed, flip):
     np.testing.assert_allclose(crop["image"][0], turned(volumes["image"], centre, angles, 1), atol=1e-3)
     expected = turned(volumes["label"], centre, angles, 0)
     assert set(np.unique(crop["label"])) <= {0, 1}
-    assert (crop["label"][0].numpy() != expected).mean() < 1e-4  # a place halfway between two voxels
+    assert (crop["label"][0].numpy() != expected).mean() < 1e-4  # positions halfway between two voxels
     assert expected.any()
 
 

@@ -1,4 +1,4 @@
-"""`--batch_size=auto`: the training is that of the number which it takes."""
+"""`--batch_size=auto` chooses the largest batch that fits, and trains as with this number."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What the configs of the five bundles must have in common, and what MONAI asks of each."""
+"""Configs: rules for all bundles, and the properties that MONAI requires."""
 
 from types import SimpleNamespace
 
@@ -55,7 +55,7 @@ def test_the_bundles_differ_only_in_these_keys(bundles, name, own):
 @pytest.mark.parametrize(("bundle", "name"), PREDICTING)
 def test_training_and_prediction_prepare_an_image_alike_and_build_the_same_network(bundle, name):
     def of_image(steps):
-        """The steps that change the image, without checks that training lacks, nor the keys besides."""
+        """The steps that change the image, without checks, which training lacks, and without the keys of labels."""
         checks = ("common.inference.Check", "common.data.CheckPreparation")
         steps = [step for step in steps if not step["_target_"].startswith(checks)]
         steps = [step for step in steps if "image" in step.get("keys", step.get("image"))]
@@ -79,7 +79,7 @@ def test_training_and_prediction_prepare_an_image_alike_and_build_the_same_netwo
 
 @pytest.fixture(scope="module", params=["ukb_ssl_pretrain", "brats_stage2", "brats_finetune"])
 def started(request, cohorts, tmp_path_factory):
-    """A training that is ready for its first step: bundle, workflow, what is built, datalists that are read."""
+    """An initialised training: bundle, workflow, names of resolved components, paths of the datalists it read."""
     read, paths = datalists.read, []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datalists, "read", lambda path: paths.append(path) or read(path))
@@ -131,7 +131,7 @@ def test_a_training_on_atlas_is_given_in_epochs(bundle, given, iterations, inter
     [("brats_finetune", "evaluate"), ("brats_finetune", "inference"), ("ukb_ssl_pretrain", "inference")],
 )
 def test_inference_has_the_properties_that_monai_requires(bundle, name, cohorts, tmp_path):
-    """It follows its checkpoint, too, and refuses a normalization that the images of the training did not have."""
+    """It also takes its options from the checkpoint, and refuses a normalization that differs from the training's."""
     checkpoint = untrained(bundle, tmp_path / "model.pt", normalization="nonzero")
     followed = workflow(bundle, name, cohorts, tmp_path, checkpoint=checkpoint)
     assert followed.check_properties() == []

@@ -1,4 +1,4 @@
-"""Random crops: `--crops_per_volume` of each volume that is read, in one batch; in validation, the same every time."""
+"""Random crops: `--crops_per_volume` from each volume, in the same batch; the same crops in each validation."""
 
 import json
 from itertools import islice
@@ -15,7 +15,7 @@ NAMES = ["T1", "FLAIR"]
 
 
 def volume(shape, channel):
-    """Each voxel has a value of its own; the order of the values differs between channels and shapes."""
+    """A volume without equal voxels; the order of the values differs between channels and shapes."""
     return np.arange(1, np.prod(shape) + 1, dtype=np.float32).reshape(shape, order="CF"[channel])
 
 
@@ -26,7 +26,7 @@ def scored(shape, channel):
 
 @pytest.fixture
 def batches(tmp_path):
-    """Reads the first batches on these subjects; all bundles have the same transforms: test_configs.py."""
+    """Function: the first batches of a training on these subjects; test_configs.py compares the bundles' transforms."""
     entries = {}
     for subject, shape in (SHAPES | HELD_OUT).items():
         entries[subject] = {"subject": subject, "image": [f"{subject}_{name}.nii.gz" for name in NAMES]}
@@ -48,7 +48,7 @@ def batches(tmp_path):
 
 
 def place_of(crop, shape):
-    """Where a crop starts in its volume, after a check that all its voxels are those of the volume there."""
+    """The crop's start in its volume (voxels); asserts that all voxels of the crop equal the volume's there."""
     whole = np.stack([scored(shape, channel) for channel in range(len(crop))])
     start = np.argwhere(np.isclose(whole[0], crop[0, 0, 0, 0], rtol=0, atol=1e-6))[0]
     block = whole[(slice(None), *(slice(at, at + edge) for at, edge in zip(start, PATCH, strict=True)))]

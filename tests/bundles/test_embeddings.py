@@ -1,4 +1,4 @@
-"""inference.yaml of the self-supervised bundles: a vector for each volume, as a user gets it."""
+"""inference.yaml of a self-supervised bundle: a feature vector for each volume."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Training, evaluation and the command line measure with the same functions: their scores and pages agree."""
+"""Training, evaluation and the command line give the same scores and pages."""
 
 import csv
 import json
@@ -54,7 +54,7 @@ def test_training_evaluation_and_command_line_agree(run_bundle, cohorts, trained
 def test_the_checkpoints_postprocessing_is_that_of_inference_and_evaluation_and_can_be_switched_off(
     run_bundle, cohorts, trained, tmp_path
 ):
-    """The label maps equal those that are postprocessed after they were written, and the pages say so."""
+    """Expected label maps: the written ones, postprocessed afterwards. Pages name the postprocessing."""
     model, out = tmp_path / "model.pt", tmp_path / "brats_finetune"
     shutil.copy(trained("brats_finetune") / "models/model.pt", model)
 

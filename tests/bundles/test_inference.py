@@ -1,4 +1,4 @@
-"""Inference of the fine-tuned bundles from end to end: folders and datalists, options, and results that exist."""
+"""Inference of the fine-tuned bundles from end to end: folders, datalists, options, existing results."""
 
 import csv
 import shutil
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def infer(cohorts, tmp_path):
-    """Runs inference with an untrained network into `tmp_path/NAME`, of the cohort's datalist by default."""
+    """Function: run inference with an untrained network into `tmp_path/NAME`; by default, on the cohort's datalist."""
 
     def run(bundle, name, **options):
         checkpoint = untrained(bundle, tmp_path / f"{bundle}.pt")
@@ -60,7 +60,7 @@ def test_a_folder_and_a_datalist_give_the_same(infer, cohorts, tmp_path):
 
 
 def turned(volume, affine, order, flips):
-    """The same scan, its voxels in another order and, where `flips` says, from the other end."""
+    """The same scan with its axes in a different order and, where `flips` is true, reversed."""
     matrix = np.zeros((4, 4))
     matrix[3, 3] = 1
     for new, old in enumerate(order):
@@ -71,9 +71,9 @@ def turned(volume, affine, order, flips):
 
 
 def test_a_result_lies_on_its_scan_however_that_is_stored(infer, cohorts, tmp_path):
-    """LAS, axes in another order, an oblique scan: the same place has the same label, and the same volume.
+    """Stored as LAS, with reordered axes or oblique, a scan gets the same label at each position, and equal volumes.
 
-    A qform and a rounded pixdim that contradict the sform change nothing, and the result has them, too.
+    A qform and a rounded pixdim that contradict the sform change nothing; the result has the same header fields.
     """
     image = nibabel.load(next((cohorts / "atlas").rglob("*_T1w.nii.gz")))
     (tmp_path / "scans").mkdir()

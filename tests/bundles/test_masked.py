@@ -1,4 +1,4 @@
-"""Masked autoencoding by its overlays, vectors of its encoder, and a fine-tuning that protects what it takes over."""
+"""Overlays for masked autoencoding: pretraining, embeddings, and fine-tuning with weights frozen at first."""
 
 import json
 
@@ -39,7 +39,7 @@ def test_a_pretraining_by_its_overlay_starts_a_fine_tuning_from_encoder_and_deco
     tuning = workflow("brats_finetune", "train", cohorts, tmp_path / "tuned", **options)
     tuning.run()
     after, before = state_of(tmp_path / "tuned/models/model.pt"), content["network"]
-    changed = {name for name, each in after.items() if not torch.equal(each, before.get(name, torch.zeros(0)))}
+    changed = {name for name, weight in after.items() if not torch.equal(weight, before.get(name, torch.zeros(0)))}
     last, first = {"out.conv.conv.weight", "out.conv.conv.bias"}, {"swinViT.patch_embed.proj.weight"}
     assert changed == last | first | {f"encoder1.layer.conv{number}.conv.weight" for number in (1, 3)}  # FLAIR, T1
 

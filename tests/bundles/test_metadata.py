@@ -1,4 +1,4 @@
-"""What each bundle carries beside its configs: metadata, licence, logging, the symlink to the common code."""
+"""Each bundle's metadata, licence, logging, README, and symlink to the common code."""
 
 import json
 import re

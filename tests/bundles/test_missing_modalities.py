@@ -12,8 +12,8 @@ pytestmark = pytest.mark.slow
 BUNDLE = "brats_finetune"
 
 
-def test_a_network_does_without_what_it_has_learnt_to_do_without(cohorts, tmp_path, capsys):
-    """One subject for training lacks T2, one for validation FLAIR and T2, and none for testing any."""
+def test_a_network_trained_with_missing_modalities_predicts_without_them(cohorts, tmp_path, capsys):
+    """A training subject lacks T2, a validation subject FLAIR and T2; testing subjects are complete."""
 
     def missing():
         return [line for line in capsys.readouterr().out.splitlines() if line.startswith("missing")]

@@ -1,4 +1,4 @@
-"""Trainings on two processes and two nodes, that are killed or told to end, and go on; a node is a torchrun agent."""
+"""Trainings on two processes or two nodes (torchrun agents): killed or stopped by a signal, then resumed."""
 
 import json
 import multiprocessing
@@ -22,7 +22,7 @@ from scripts.quickstart import ENVIRONMENT
 from tests import warm
 from tests.common import toy
 from tests.common.training.ranks import on_two_ranks
-from tests.support import ROOT, TINY, children
+from tests.support import ROOT, TINY
 
 BUNDLE = "ukb_ssl_pretrain"
 LENGTH = ["--iterations=6", "--val_interval=6", "--save_interval=2"]
@@ -32,9 +32,9 @@ TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
 
 @pytest.fixture(scope="module")
 def start(cohorts):
-    """Starts a training of ukb_ssl_pretrain into a folder, in a process group of its own; none outlives the module.
+    """Function: start a training of ukb_ssl_pretrain in its own process group, which ends with the module's tests.
 
-    Python starts it with these words before `-m monai.bundle`; a text is a command of a document instead.
+    `launcher` is the list of Python's arguments before `-m monai.bundle`, or a shell command from the documents.
     """
     started = []
 
@@ -77,12 +77,12 @@ def wait_for(file, process):
 
 
 def state(folder):
-    """What a run has left of itself at its end, without its times."""
+    """The last state of a run, without times."""
     return toy.state_of(folder / "models/iteration-0000006.pt")
 
 
 def documented(program, replaced):
-    """The one command of docs/how-to/use-many-gpus.md that has these words, with smaller values."""
+    """The only command of docs/how-to/use-many-gpus.md with the text `program`, with smaller values."""
     blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs/how-to/use-many-gpus.md").read_text(), re.DOTALL)
     (command,) = [block for block in blocks if program in block]
     for large, small in replaced.items():
@@ -125,11 +125,12 @@ def test_two_nodes_train_what_two_processes_of_one_node_train(start, straight, t
 
 @pytest.mark.slow
 def test_a_killed_run_that_is_resumed_is_the_run_that_was_never_killed(start, straight, tmp_path):
-    """Of one process, tests/torture asks for it at any moment."""
+    """tests/torture kills a run of a single process at random moments."""
     folder = tmp_path / "killed"
     run = start(folder, TWO, *OPTIONS, python=sys.executable)  # cold, whose children are its own
     wait_for(folder / "models/iteration-0000002.pt", run)
-    processes = [run.pid, *children(run.pid)]  # torchrun's survive it, and keep the folder
+    children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()  # they outlive torchrun
+    processes = [run.pid, *map(int, children)]
     for process in processes:
         os.killpg(process, signal.SIGKILL) if os.getpgid(process) == process else os.kill(process, signal.SIGKILL)
     assert run.wait() == -signal.SIGKILL
@@ -145,7 +146,7 @@ def test_a_killed_run_that_is_resumed_is_the_run_that_was_never_killed(start, st
 
 @pytest.mark.slow
 def test_a_torchrun_that_is_told_saves_and_goes_on_with_other_processes(start, tmp_path):
-    """The agent hands the signal on; its own status is 1: docs/reference/training.md."""
+    """The agent forwards the signal, and exits with status 1: docs/reference/training.md."""
     options, folder = [*LENGTH, "--global_batch_size=4"], tmp_path / "told"
     run = start(folder, [*TWO, "--signals-to-handle=SIGTERM,SIGUSR1"], *options)
     wait_for(folder / "models/iteration-0000002.pt", run)
@@ -162,7 +163,7 @@ def test_a_torchrun_that_is_told_saves_and_goes_on_with_other_processes(start, t
 
 
 def test_a_signal_to_the_processes_that_read_data_does_not_end_them(tmp_path, monkeypatch):
-    """SLURM signals every process of a run; a run without them could not finish its iteration."""
+    """SLURM signals every process of a run; without its data workers, a run could not finish its iteration."""
 
     def signal_all():
         processes = [*multiprocessing.active_children(), multiprocessing.current_process()]
@@ -178,7 +179,7 @@ def test_a_signal_to_the_processes_that_read_data_does_not_end_them(tmp_path, mo
 
 
 def train_and_look(rank, folder):
-    """One of two processes, of which the other writes slowly: its status, and whether the state was there by then."""
+    """Train as one of two processes, which write slowly; return its status, and whether the state existed by then."""
     idist.sync()
     write = checkpoints.write
     checkpoints.write = lambda content, file: (time.sleep(2), write(content, file))
@@ -190,5 +191,5 @@ def train_and_look(rank, folder):
 
 
 def test_no_process_ends_before_the_state_is_saved(tmp_path):
-    """For whoever started them, such as torchrun, kills the others when one has ended. One of them was told."""
+    """Otherwise torchrun would kill the process that saves. Only one of them gets the signal."""
     assert on_two_ranks(train_and_look, tmp_path, tmp_path) == [(PREEMPTED, True)] * 2

@@ -1,4 +1,4 @@
-"""Packages of the bundles, verified; one is used as its documents say."""
+"""Packages of the bundles: their own tests pass, and the documented commands work."""
 
 import re
 import sys
@@ -16,7 +16,7 @@ DATASET = {"name": "made", "training": 12, "validation": 4}
 
 
 def checkpoint(bundle: str, file: Path) -> str:
-    """What a training at the smallest size would leave."""
+    """Write a checkpoint as a training of the smallest network would; return its path."""
     return untrained(bundle, file, label_convention=CONVENTIONS.get(bundle), cohort="embedded", dataset=DATASET)
 
 
@@ -24,11 +24,11 @@ def checkpoint(bundle: str, file: Path) -> str:
 def test_the_package_verifies(bundle, tmp_path, capfd):
     build(bundle, tmp_path / "dist", weights=checkpoint(bundle, tmp_path / "model.pt"))
     assert re.search(r"^  Ran 5 tests in [\d.]+s$", capfd.readouterr().out, re.MULTILINE)
-    assert not list((tmp_path / "dist" / bundle).rglob("__pycache__")), "what is tried is a copy"
+    assert not list((tmp_path / "dist" / bundle).rglob("__pycache__")), "tests run on a copy"
 
 
 def test_the_page_makes_a_package_that_runs_from_its_own_folder(cohorts, tmp_path):
-    """docs/how-to/publish.md's lines, with a small network; then MONAI's command."""
+    """The commands of docs/how-to/publish.md with a small network, then MONAI's."""
     (block,) = [block for block in bash_blocks("docs/how-to/publish.md") if "scripts.package" in block]
     for long, short in {
         "bundles/brats_finetune/models/model.pt": checkpoint("brats_finetune", tmp_path / "model.pt"),

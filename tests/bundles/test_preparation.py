@@ -1,4 +1,4 @@
-"""A training records how its scans were prepared, and what follows holds other scans against the record."""
+"""A training records how its scans were prepared; later workflows refuse scans with a different preparation."""
 
 import re
 import shutil

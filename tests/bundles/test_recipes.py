@@ -1,4 +1,4 @@
-"""The values of the paper's text, of its Table 3 and of its public code, and the code's crops."""
+"""Recipes: the values of the paper's text, its Table 3 and its public code, and the code's crops."""
 
 import numpy as np
 import pytest
@@ -84,7 +84,7 @@ def brain(seed):
 
 
 def cropped(volume, steps, seed):
-    """The result of some steps, whose crop is drawn from the seed."""
+    """The output of transforms whose crops are drawn from a seed."""
     compose = Compose(steps)  # which seeds its transforms
     for step in steps:
         if isinstance(step, RandSpatialCropd | RandSpatialCropSamplesd):

@@ -1,4 +1,4 @@
-"""The overlay recipe_robust: its parts, its training and exact resume, and what its checkpoint makes of predictions."""
+"""The overlay recipe_robust: its parts, loss, training, exact resume, and mirroring in prediction."""
 
 import shutil
 from itertools import islice
@@ -75,7 +75,7 @@ def test_without_its_parts_the_recipe_draws_crops_and_nothing_else():
 
 
 def test_the_background_and_missing_modalities_stay_zero_whatever_is_drawn():
-    """By a crop with the same geometry and no change of intensities."""
+    """Compared with a crop of the same geometry and unchanged intensities."""
     volumes = case()
     of_intensities = ["noise", "blur", "brightness", "contrast", "low_resolution", "gamma"]
     full = parsed().get_parsed_content("train::preprocessing")

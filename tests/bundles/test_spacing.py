@@ -1,4 +1,4 @@
-"""Images resampled to a spacing before the network, and predictions back on the grid of the files."""
+"""The option `spacing`: images are resampled before the network, predictions return to the file's grid."""
 
 import nibabel as nib
 import numpy as np

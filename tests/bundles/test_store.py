@@ -1,4 +1,4 @@
-"""`python -m scripts.store`, and trainings that read what it prepared."""
+"""`python -m scripts.store`, and trainings that read its stores."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ SPELT = {"patch_size": "(32,32,64)", "spacing": "2,2,2", "learning_rate": "1e-4"
 
 @pytest.fixture
 def scans(cohorts, tmp_path):
-    """A copy of a bundle's cohort that a test may change: its folder, and its datalist."""
+    """Function: copy a bundle's cohort for changes by a test; return the options for its folder and datalist."""
 
     def scans(bundle):
         name = COHORT_OF[bundle]

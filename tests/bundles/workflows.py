@@ -1,4 +1,4 @@
-"""The configs of the bundles, their workflows on the embedded cohort in this process, and untrained checkpoints."""
+"""Configs of the bundles, workflows on the embedded cohort in this process, and untrained checkpoints."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ SUPERVISED = [bundle for bundle in BUNDLES if bundle.endswith("_finetune")]
 SSL = [bundle for bundle in BUNDLES if bundle not in SUPERVISED]
 REGIONS = {bundle: len(next(iter(COHORTS[COHORT_OF[bundle]].conventions.values()))) for bundle in SUPERVISED}
 PATCH = [32, 32, 64]  # voxels
-STEP = {  # options of train.yaml for a training of one step, as tests.support.TINY for a command
+STEP = {  # options for a training of one step; tests.support.TINY has them for commands
     "patch_size": PATCH,
     "batch_size": 2,
     "global_batch_size": "null",
@@ -37,7 +37,7 @@ def without_name(content: dict[str, Any], bundle: str) -> dict[str, Any]:
 def workflow(
     bundle: str, name: str, cohorts: Path, output: Path, overlays: tuple[str, ...] = (), **options: Any
 ) -> ConfigWorkflow:
-    """A config of a bundle with a micro network, initialised, and checked if it is a training; `run()` runs it."""
+    """Return a bundle's initialised workflow with a micro network; `run()` runs it. A training checks its subjects."""
     cohort, folder = COHORT_OF[bundle], ROOT / "bundles" / bundle / "configs"
     values = {"dataset_dir": str(cohorts / cohort), "datalist": f"{cohorts / cohort}.json", "model_size": "micro"}
     values |= {"output_dir": str(output), "num_workers": 0, "amp": False}  # the same figures on every processor
@@ -59,7 +59,7 @@ def workflow(
 
 
 def untrained(bundle: str, file: Path, architecture: str = "swin_unetr", seed: int = 0, **metadata: Any) -> str:
-    """Write a micro network of a bundle as initialised, with what a training would state; returns the path."""
+    """Write a bundle's untrained micro network with a training's metadata; return the path."""
     torch.manual_seed(seed)
     stated = {"modalities": MODALITIES[bundle], "model_size": "micro", "patch_size": PATCH, "normalization": "brain"}
     if bundle in SSL:

@@ -8,18 +8,20 @@ import pytest
 pytest.importorskip("pydicom", reason="needs the environment of make deploy")
 
 from deploy.bundle import Bundle, open_bundle
+from tests.bundles.workflows import untrained
 from tests.common.dicom.dicom_study import cohorts as cohorts
-from tests.deploy.micro_models import MODELS, write_checkpoint
 from tests.support import ROOT, execute
 
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory) -> dict[str, Path]:
-    """Layout -> checkpoint for its bundle."""
+    """Layout -> untrained checkpoint for its bundle; its masks are noise with voxels of every segment."""
     folder = tmp_path_factory.mktemp("models")
-    for layout in MODELS:
-        write_checkpoint(layout, folder / f"{layout}.pt")
-    return {layout: folder / f"{layout}.pt" for layout in MODELS}
+    conventions = {"brats": "brats2021", "atlas": "atlas"}
+    return {
+        layout: Path(untrained(f"{layout}_finetune", folder / f"{layout}.pt", label_convention=convention))
+        for layout, convention in conventions.items()
+    }
 
 
 @pytest.fixture(scope="session")

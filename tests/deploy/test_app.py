@@ -44,8 +44,8 @@ from tests.common.dicom.dicom_study import (
     write_modality,
 )
 from tests.common.dicom.enhanced_mr import write_enhanced
-from tests.deploy.micro_models import INFERENCE_OPTIONS, MODELS
 from tests.support import (
+    MODALITIES,
     ROOT,
     bash_blocks,
     copy_of_the_repository,
@@ -56,7 +56,7 @@ from tests.support import (
 )
 
 pytestmark = pytest.mark.slow
-OPTIONS = " ".join(INFERENCE_OPTIONS)
+OPTIONS = "--num_workers=0"
 NUMBERS = {"FLAIR": 2, "T1ce": 3, "T1": 4, "T2": 5}  # of the series
 
 
@@ -64,12 +64,12 @@ def nifti_inference(layout, images, checkpoint, folder):
     """Return the label map of the bundle's own command for NIfTI files; `images` are in the order of its channels."""
     folder.mkdir()
     entry = {"subject": "subject", "image": [path.name for path in images]}
-    content = {"name": "x", "modalities": MODELS[layout][0], "label_convention": None, "testing": [entry]}
-    (folder / "datalist.json").write_text(json.dumps(content))
+    content = {"name": "x", "modalities": MODALITIES[f"{layout}_finetune"], "label_convention": None}
+    (folder / "datalist.json").write_text(json.dumps(content | {"testing": [entry]}))
     paths = {"dataset_dir": images[0].parent, "datalist": folder / "datalist.json", "output_dir": folder}
     data = [argument(f"--{name}={path}") for name, path in paths.items()]
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file=configs/inference.yaml"]
-    arguments = [*command, *data, f"--checkpoint={checkpoint}", *INFERENCE_OPTIONS]
+    arguments = [*command, *data, f"--checkpoint={checkpoint}", OPTIONS]
     result = execute(arguments, ROOT / f"bundles/{layout}_finetune")
     assert result.returncode == 0, result.stderr
     return canonical(*read(folder / "subject.nii.gz"))

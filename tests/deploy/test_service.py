@@ -28,7 +28,6 @@ from deploy.mark import DELIVER, DONE, SEGMENT, parsed
 from deploy.worker import Service, SharedError
 from tests.common.dicom.checks import refusal
 from tests.common.dicom.dicom_study import Study, write_brats, write_series
-from tests.deploy.micro_models import INFERENCE_OPTIONS
 from tests.deploy.orthanc import READER, USER, WITH_ORTHANC, running_orthanc
 from tests.support import ROOT, execute
 
@@ -653,7 +652,7 @@ def test_the_command_segments_a_study_as_the_application_does(hospital, cohorts,
         "--attempts=1",
         "--since=all",
     ]
-    options += [f"--bundle_options={' '.join(INFERENCE_OPTIONS)}", f"--work={hospital.work}", "--once"]
+    options += ["--bundle_options=--num_workers=0", f"--work={hospital.work}", "--once"]
     (hospital.work / "study-of-the-user").mkdir()
     result = execute([sys.executable, "-m", "deploy.service", "run", *options], **hospital.environment())
     assert result.returncode == 0, result.stderr

@@ -1,4 +1,4 @@
-"""Every bad input of the table ends its command in one line, with status 2, and leaves the results as they were."""
+"""Every bad input of the table ends its command in one line and status 2, and changes no results."""
 
 import re
 import shutil
@@ -11,7 +11,7 @@ from tests import kept, warm
 from tests.faults.table import BRATS, FAULTS, Fault, train
 from tests.support import ROOT, Result, execute
 
-COLD = ("monai.bundle", "scripts.run")  # begin in Python itself, not in a fork of `tests.warm`
+COLD = ("monai.bundle", "scripts.run")  # also started by Python itself, not as a fork of `tests.warm`
 
 pytestmark = pytest.mark.slow
 
@@ -61,7 +61,7 @@ def test_a_python_that_starts_cold_ends_alike(places, module):
 
 
 def test_the_last_state_survives_a_host_without_memory(places):
-    """A training that lacks the memory for its second step leaves the state that its first one saved."""
+    """A training without memory for its second step keeps the state of the first."""
     shutil.copytree(kept.trained(BRATS) / "models", places["output"] / "models")
     state = places["output"] / "models/iteration-0000001.pt"
     saved = state.read_bytes()

@@ -1,4 +1,4 @@
-"""Whatever a file from outside holds, its reader returns something sound or raises `InputError` with one line."""
+"""For any content of an untrusted file, its reader returns valid data or raises an `InputError` of one line."""
 
 import gzip
 import io
@@ -37,15 +37,15 @@ FLIPS = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255
 
 @contextmanager
 def one_line(secret=""):
-    """What the block raises is an `InputError` of one line, which does not quote a secret."""
-    found = "a line"
+    """Context manager: the block may raise an `InputError` of one line that does not quote a secret, nothing else."""
+    message = "none"
     try:
         yield
     except InputError as error:
-        found = str(error)
-    assert found
-    assert "\n" not in found
-    assert not secret or secret not in found
+        message = str(error)
+    assert message
+    assert "\n" not in message
+    assert not secret or secret not in message
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +55,10 @@ def folder(tmp_path_factory):
 
 
 def flipped(content: bytes, flips: list[tuple[float, int]]) -> bytes:
-    """Other bytes at some places, from 0, the first, to 1, the last."""
+    """Flip bits of some bytes; a flip has a position from 0, the first byte, to 1, the end, and the bits."""
     changed = bytearray(content)
-    for place, value in flips:
-        changed[int(place * len(changed))] ^= value
+    for position, bits in flips:
+        changed[int(position * len(changed))] ^= bits
     return bytes(changed)
 
 

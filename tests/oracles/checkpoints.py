@@ -1,4 +1,4 @@
-"""Files in the layouts of published checkpoints, made from their descriptions, not by our code.
+"""Checkpoints in published layouts, made from their descriptions, not by our code.
 
 The encoder and SwinUNETR are MONAI's; the heads of the self-supervised network follow the papers' figures and the
 public code; `public_*` and `monai_*` arrange them as the published files do.
@@ -39,10 +39,10 @@ def ssl_network(channels, depths, feature_size=48, **settings):
 
 
 def other_ssl_network(kind, channels, depths, feature_size=48, **settings):
-    """Shapes of the self-supervised networks of the public code that are not its default one.
+    """Shapes of the public code's two optional self-supervised networks.
 
-    `deconv` reconstructs by transposed convolutions; `two_layers` adds a linear layer below each of the two other
-    heads, as in the code for ATLAS.
+    `deconv` reconstructs by transposed convolutions; `two_layers` adds a linear layer below the rotation and the
+    contrastive head, as in the code for ATLAS.
     """
     width = 16 * feature_size
     shapes = ssl_network(channels, depths, feature_size, **settings)
@@ -80,7 +80,7 @@ def filled(shapes, seed=0):
 
 
 def hollow(shapes):
-    """Tensors of these shapes that take no space in memory or in a file, for full-size networks."""
+    """Tensors of these shapes without memory, for full-size networks; also small in a file."""
     return {
         name: torch.zeros((), dtype=torch.int64 if name.endswith("relative_position_index") else None).expand(shape)
         for name, shape in shapes.items()

@@ -21,6 +21,6 @@ def agreement(embeddings):
     return sum(cosine(embeddings[i], embeddings[k]) for i, k in pairs) / len(pairs) if pairs else 0
 
 
-def cosine(one, other):
-    product = sum(a * b for a, b in zip(one, other, strict=True))
-    return product / math.sqrt(sum(a * a for a in one) * sum(b * b for b in other))
+def cosine(first, second):
+    product = sum(a * b for a, b in zip(first, second, strict=True))
+    return product / math.sqrt(sum(a * a for a in first) * sum(b * b for b in second))

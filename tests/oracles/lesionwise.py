@@ -19,16 +19,15 @@ def components(mask, structure):
 
 
 def dilated(mask, times):
-    return (
-        ndimage.binary_dilation(mask, EDGES, iterations=times) if times else mask
-    )  # for SciPy, 0 means until nothing changes
+    # for SciPy, 0 iterations mean until nothing changes
+    return ndimage.binary_dilation(mask, EDGES, iterations=times) if times else mask
 
 
 def lesions(prediction, reference, spacing, structure, dilations=0, smallest=0, penalty=np.inf):
     """Rows (reference?, mm3, centre, scored?, found?, Dice, HD95): lesions, then false components; by size."""
     predicted = components(prediction, structure)
-    voxel = spacing[0] * spacing[1] * spacing[2]
-    hit, found = set(), []
+    voxel = np.prod(spacing)
+    hit, rows = set(), []
     for extent in components(dilated(reference, dilations), structure):
         lesion = extent & reference
         zone = dilated(lesion, dilations)
@@ -39,13 +38,13 @@ def lesions(prediction, reference, spacing, structure, dilations=0, smallest=0, 
             scores = dice(together, lesion), hd95(together, lesion, spacing)
         hit.update(matches)
         volume = lesion.sum() * voxel
-        found.append((True, volume, centre(lesion), volume > smallest, bool(matches), *scores))
+        rows.append((True, volume, centre(lesion), volume > smallest, bool(matches), *scores))
     false = [
         (False, component.sum() * voxel, centre(component), True, False, 0.0, penalty)
         for number, component in enumerate(predicted)
         if number not in hit
     ]
-    return [*by_size(found), *by_size(false)]
+    return [*by_size(rows), *by_size(false)]
 
 
 def centre(mask):
@@ -79,16 +78,15 @@ def brats(prediction, reference, spacing, challenge):
 def atlas(prediction, reference, spacing):
     """The figures, and the rows of `lesions`; the volume difference is in voxels."""
     figures = by_components(prediction, reference, FACES)
-    return {**figures, "volume_difference": differing(prediction, reference)}, lesions(
-        prediction, reference, spacing, FACES
-    )
+    figures["volume_difference"] = differing(prediction, reference)
+    return figures, lesions(prediction, reference, spacing, FACES)
 
 
 def isles(prediction, reference, spacing):
     """The figures, and the rows of `lesions`; the volume difference is in ml."""
-    millilitres = differing(prediction, reference) * spacing[0] * spacing[1] * spacing[2] / 1000
     figures = by_components(prediction, reference, CORNERS)
-    return {**figures, "volume_difference": millilitres}, lesions(prediction, reference, spacing, CORNERS)
+    figures["volume_difference"] = differing(prediction, reference) * np.prod(spacing) / 1000
+    return figures, lesions(prediction, reference, spacing, CORNERS)
 
 
 def by_components(prediction, reference, structure):
@@ -109,10 +107,10 @@ def differing(prediction, reference):
 
 def assert_same(matching, rows):
     """Check the lesions of a `Matching` or `Scores` against the rows of `lesions`."""
-    found = [
-        (one.is_reference, one.volume, one.centre, one.is_scored, one.is_found, one.dice, one.hd95)
-        for one in matching.lesions
+    actual = [
+        (lesion.is_reference, lesion.volume, lesion.centre, lesion.is_scored, lesion.is_found, lesion.dice, lesion.hd95)
+        for lesion in matching.lesions
     ]
-    assert [(*one[:1], *one[2:5]) for one in found] == [(*one[:1], *one[2:5]) for one in rows]
+    assert [(row[0], *row[2:5]) for row in actual] == [(row[0], *row[2:5]) for row in rows]
     for column in (1, 5, 6):
-        np.testing.assert_allclose([one[column] for one in found], [one[column] for one in rows], rtol=0, atol=1e-6)
+        np.testing.assert_allclose([row[column] for row in actual], [row[column] for row in rows], rtol=0, atol=1e-6)

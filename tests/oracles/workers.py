@@ -2,7 +2,7 @@
 
 
 def failure_of(loader):
-    """The exception that ends a loader, without its traceback: the frames would keep workers alive for seconds."""
+    """The exception that ends a loader, or None; without its traceback, which would keep workers alive for seconds."""
     try:
         list(loader)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Stock readers read the exports, and the outputs equal the network's."""
+"""Exports: other libraries read them and compute the network's outputs; differences and bad input are refused."""
 
 import json
 import shutil
@@ -57,7 +57,7 @@ def network(bundle):
 
 
 def outputs(bundle, windows):
-    """Return the output of a bundle's network, built here: logits, or the encoder's five feature maps."""
+    """Return the outputs of the bundle's network, built here: logits, or the encoder's five feature maps."""
     with torch.no_grad():
         return [network(bundle)(windows)] if bundle == SEGMENTATION else network(bundle).swinViT(windows)
 
@@ -69,10 +69,10 @@ def windows(bundle, count=2):
     return image
 
 
-def written(folder, bundle, format, tmp_path, **options):
-    places = {"output": str(tmp_path / "model.out"), "checkpoint": str(folder / f"{bundle}.pt")}
-    export(str(ROOT / "bundles" / bundle), format, **places, **data_of(bundle), **options)
-    return tmp_path / "model.out"
+def written(folder, bundle, format, tmp_path, name="model.out"):
+    files = {"output": str(tmp_path / name), "checkpoint": str(folder / f"{bundle}.pt")}
+    export(str(ROOT / "bundles" / bundle), format, **files, **data_of(bundle))
+    return tmp_path / name
 
 
 def assert_describes(metadata, bundle):
@@ -126,35 +126,29 @@ def test_onnx_is_the_network_for_any_batch_and_says_what_it_is(folder, bundle, t
     assert names == (["logits"] if bundle == SEGMENTATION else metadata["outputs"])
 
 
-@pytest.mark.parametrize("bundle", CHANNELS)
-def test_a_state_dict_is_plain_and_its_network_is_rebuilt_from_the_metadata(folder, bundle, tmp_path):
-    path = written(folder, bundle, "state_dict", tmp_path)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.json", "model.out"]
-    state = torch.load(path, weights_only=True)
+@pytest.mark.parametrize(
+    ("bundle", "name"),
+    [(SEGMENTATION, "model.out"), (PRETRAINING, "model.out"), (SEGMENTATION, "model.safetensors")],
+)
+def test_a_state_dict_is_plain_and_its_network_is_rebuilt_from_the_metadata(folder, bundle, name, tmp_path):
+    path = written(folder, bundle, "state_dict", tmp_path, name)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.json", name]
+    state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
     expected = network(bundle).state_dict()
     assert state.keys() == expected.keys()
-    assert all(torch.equal(state[name], expected[name]) for name in expected)
+    assert all(torch.equal(state[key], expected[key]) for key in expected)
     metadata = json.loads((tmp_path / "model.json").read_text())
     assert_describes(metadata, bundle)
     rebuilt = {"SwinUNETR": SwinUNETR, "SSLHead": SSLHead}[metadata["network"]](**metadata["arguments"])
     rebuilt.load_state_dict(state)
-    assert weights.read(path).metadata == {name: value for name, value in metadata.items() if name != "sha256"}
-
-
-def test_a_name_of_safetensors_gives_safetensors(folder, tmp_path):
-    places = {"output": str(tmp_path / "model.safetensors"), "checkpoint": str(folder / f"{SEGMENTATION}.pt")}
-    export(SEGMENTATION, "state_dict", **places, **data_of(SEGMENTATION))
-    state, expected = load_file(places["output"]), network(SEGMENTATION).state_dict()
-    assert state.keys() == expected.keys()
-    assert all(torch.equal(state[name], expected[name]) for name in expected)
-    assert_describes(weights.read(places["output"]).metadata, SEGMENTATION)
+    assert weights.read(path).metadata == {key: value for key, value in metadata.items() if key != "sha256"}
 
 
 # The comparison
 
 
 class Blocks(torch.nn.Module):
-    """A network whose logits are the image, in one channel."""
+    """Network whose logits are the image, of a single channel."""
 
     def forward(self, image):
         return image.clone()

@@ -3,10 +3,7 @@
 import hashlib
 import json
 import sys
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 import torch
@@ -330,17 +327,6 @@ def test_a_name_of_safetensors_gives_safetensors_with_the_metadata_beside_it(fil
 
 
 # Downloads
-
-
-@pytest.fixture
-def address(tmp_path, monkeypatch):
-    """Yield the address of a server for the files in `tmp_path`."""
-    monkeypatch.setattr("socket.setdefaulttimeout", lambda _: None)  # would affect all sockets of the process
-    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        Thread(target=server.serve_forever).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
 
 
 def test_a_published_file_is_downloaded(file, tmp_path, address):

@@ -23,13 +23,6 @@ def shapes(network):
     return {name: tensor.shape for name, tensor in network.state_dict().items()}
 
 
-@pytest.fixture
-def without_initialisation(monkeypatch):
-    """Only shapes matter here: skip drawing 70 million random numbers."""
-    for name in ("trunc_normal_", "kaiming_normal_", "kaiming_uniform_", "uniform_", "normal_"):
-        monkeypatch.setattr(torch.nn.init, name, lambda tensor, *_, **__: tensor)
-
-
 def count(network):
     return sum(parameter.numel() for parameter in network.parameters())
 

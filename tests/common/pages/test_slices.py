@@ -7,11 +7,8 @@ import json
 import re
 import shutil
 import subprocess
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
-from threading import Thread
 
 import nibabel
 import numpy as np
@@ -173,26 +170,17 @@ def test_a_page_loads_nothing_and_runs_its_own_scripts_only(tmp_path):
     assert "Copyright (c) 2021, Niivue" in html
 
 
-@pytest.fixture
-def served(tmp_path):
-    """The address of a server of a folder, as a script may look into a frame of its own server only."""
-    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
 def test_a_browser_shows_the_voxel_of_the_address_and_the_patients_right_on_the_left_and_controls_work(
-    served, tmp_path
+    address, tmp_path
 ):
+    """From a server: a script may look into a frame of its own server only."""
     files = case_of(tmp_path, TURNED)
     write_case(tmp_path, files, details_of(files)).rename(tmp_path / "page.html")
     shutil.copy(Path(__file__).with_name("phone.html"), tmp_path)
     browser = ["chromium", "--headless=new", "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader"]
     browser += ["--enable-unsafe-swiftshader", "--virtual-time-budget=20000", "--window-size=900,1300"]
-    browser += [f"--user-data-dir={tmp_path}/profile", "--dump-dom", f"{served}/phone.html#9,13,7"]
+    browser += [f"--user-data-dir={tmp_path}/profile", "--dump-dom", f"{address}/phone.html#9,13,7"]
     html = subprocess.run(browser, capture_output=True, text=True, timeout=120, check=True).stdout
     lines = re.search(r'<pre id="said">(.*?)</pre>', html, re.DOTALL)[1].splitlines()
     said = dict(line.split(": ", 1) for line in lines)

@@ -9,13 +9,6 @@ from common.ssl.networks import SSLHead, settings, swin_unetr
 from tests.oracles.paper import SSL_PARAMETERS, SWIN_UNETR_PARAMETERS
 
 
-@pytest.fixture
-def without_initialisation(monkeypatch):
-    """Only shapes matter here: skip drawing 70 million random numbers."""
-    for name in ("trunc_normal_", "kaiming_normal_", "kaiming_uniform_", "uniform_", "normal_"):
-        monkeypatch.setattr(torch.nn.init, name, lambda tensor, *_, **__: tensor)
-
-
 def count(network):
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
 

@@ -1,4 +1,4 @@
-"""Stands in for `scripts.benchmark.gpu`: prints figures, fails or hangs."""
+"""Replaces `scripts.benchmark.gpu` in tests: prints figures, fails or hangs."""
 
 import sys
 import time

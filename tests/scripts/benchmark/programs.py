@@ -1,10 +1,10 @@
-"""Functions that a worker of the benchmark runs."""
+"""Programs for `scripts.benchmark.timing.measure`: a function, and a command that fails."""
 
 import os
 
 
 def allocate(bits):
-    """Take memory of 2 ** bits bytes, in a process whose settings of memory are not its parent's."""
+    """Return a function that allocates 2 ** bits bytes; assert that the parent's memory settings are not inherited."""
     assert os.environ["THP_MEM_ALLOC_ENABLE"] == "1"
     return lambda: bytearray(2 ** int(bits))
 

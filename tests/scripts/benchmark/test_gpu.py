@@ -1,4 +1,4 @@
-"""The measurements for a GPU, here on a CPU in small sizes; only what a GPU has of its own does not run."""
+"""The measurements for a GPU, run here on a CPU in small sizes; code for CUDA alone does not run."""
 
 import json
 

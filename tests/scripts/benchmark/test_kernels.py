@@ -53,12 +53,12 @@ def test_our_step_has_a_third_fewer_kernels_than_stock_and_waits_once(work):
 
 
 def test_the_number_of_kernels_does_not_depend_on_the_boxes(monkeypatch):
-    found = set()
+    totals = set()
     for share in (1e-9, 0.1, 0.9):
         monkeypatch.setattr(views, "LARGEST_SHARE", share)
         batch = {"image": torch.ones(2, 2, 32, 32, 32, device="meta")}
-        found.add(kernels.count(lambda: views.TwoViews()(batch)).kernels.total())  # noqa: B023
-    assert len(found) == 1
+        totals.add(kernels.count(lambda: views.TwoViews()(batch)).kernels.total())  # noqa: B023
+    assert len(totals) == 1
 
 
 def test_an_average_of_the_weights_never_waits():
@@ -76,16 +76,16 @@ def test_an_embedding_waits_as_often_for_many_windows_as_for_one():
         image = torch.zeros(1, 1, 32, 32, depth, device="meta")
         infer = partial(EmbeddingInferer((32, 32, 32)), image, lambda windows: [windows] * 5)
         waits.append(kernels.count(infer).waits.total())
-    assert waits == [2, 2]  # for the places of the brain, and whether the vectors are finite
+    assert waits == [2, 2]  # for the brain mask, and whether the vectors are finite
 
 
 def test_inference_waits_three_times_a_volume_however_many_windows_it_has():
-    """For the places of the brain, the least weight in a window (MONAI), and whether logits are finite."""
+    """For the brain mask, the least weight in a window (MONAI), and whether logits are finite."""
     network = torch.nn.Conv3d(1, 1, 3, padding=1).to("meta")
     volumes = torch.zeros(1, 1, 32, 32, 64, device="meta"), torch.zeros(1, 1, 64, 64, 64, device="meta")
     infer = partial(WindowInferer((16, 16, 16), 2), network=network)
     waits = [kernels.count(partial(infer, image)).waits for image in volumes]
-    assert [each.total() for each in waits] == [3, 3]
+    assert [counter.total() for counter in waits] == [3, 3]
 
 
 def test_a_batch_of_windows_has_a_third_fewer_kernels_than_monais_attention_without_gradients():

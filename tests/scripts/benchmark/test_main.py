@@ -1,4 +1,4 @@
-"""`scripts.benchmark`: what it compares, and what it prints and writes."""
+"""`scripts.benchmark`: its variants, and its printed and written results."""
 
 import json
 from datetime import date
@@ -56,9 +56,9 @@ def test_an_unknown_benchmark_and_a_missing_gpu_are_refused(monkeypatch):
 def test_a_process_has_memory_and_settings_of_its_own(monkeypatch):
     monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")
     bytearray(2**30)
-    found = timing.measure("tests.scripts.benchmark.programs:allocate", "28")
-    assert 0.25 < found.peak_gib < 0.6
-    assert found.seconds >= 0
+    measured = timing.measure("tests.scripts.benchmark.programs:allocate", "28")
+    assert 0.25 < measured.peak_gib < 0.6
+    assert measured.seconds >= 0
     command = timing.measure("this")  # prints, and ends
     assert 0 < command.seconds < 20
     with pytest.raises(RuntimeError, match="programs: ended with status 1"):
@@ -67,7 +67,7 @@ def test_a_process_has_memory_and_settings_of_its_own(monkeypatch):
 
 def test_steps_run():
     for work, kind in (("pretraining", "ours"), ("pretraining", "stock"), ("fine_tuning", "stock channels_last")):
-        step.one_step(work, kind, "cpu", "float32", "micro", "64")()
+        step.one_step(work, kind, "cpu", "float32", "micro", 64)()
 
 
 def test_a_batch_has_crops_of_all_subjects(tmp_path):
@@ -88,14 +88,14 @@ def test_a_batch_has_crops_of_all_subjects(tmp_path):
 
 def test_the_stock_way_writes_regions_on_the_grid_of_the_scan(tmp_path):
     make("brats", 1, str(tmp_path / "cohort"), spacing=4.0, workers=1)
-    checkpoint = inference.write_checkpoint(tmp_path / "model.pt", "micro", 64)
-    inference.segment("cpu", str(checkpoint), str(tmp_path / "cohort"), str(tmp_path / "stock"))
+    inference.write_checkpoint(tmp_path / "model.pt", "micro", 64)
+    inference.segment("cpu", str(tmp_path / "model.pt"), str(tmp_path / "cohort"), str(tmp_path / "stock"))
     (file,) = (tmp_path / "stock").iterdir()
     scan = nibabel.load(next((tmp_path / "cohort").rglob("*_flair.nii.gz")))
-    found = nibabel.load(file)
-    assert found.shape[:3] == scan.shape
-    np.testing.assert_allclose(found.affine, scan.affine)
-    assert set(np.unique(np.asarray(found.dataobj))) == {0, 1}
+    regions = nibabel.load(file)
+    assert regions.shape[:3] == scan.shape
+    np.testing.assert_allclose(regions.affine, scan.affine)
+    assert set(np.unique(np.asarray(regions.dataobj))) == {0, 1}
 
 
 def test_the_plain_way_scores_as_the_challenge_does():

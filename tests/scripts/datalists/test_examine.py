@@ -1,6 +1,5 @@
 """Checks of a case's files; each test damages one file of a sound case."""
 
-import gzip
 import shutil
 
 import nibabel
@@ -9,7 +8,7 @@ import pytest
 
 from common.data.scan_checks import CHECKS
 from scripts.datalists.examine import examine
-from tests.damaged_scans import CASE, HEADERS, SHAPE, VOXELS, brain, save, scaled_bytes, write_case
+from tests.damaged_scans import CASE, HEADERS, SHAPE, VOXELS, brain, save, set_header, write_case
 
 ONE = {"subject": "s", "image": ["t1.nii.gz"]}
 EXTENT = 6 * 8 * 4 * 24 / 1e6  # litres of the block of voxels of 24 mm3
@@ -60,8 +59,8 @@ def test_a_missing_label_is_told_except_where_none_is_expected(folder):
 def test_digests_are_of_the_voxels_not_of_the_bytes(folder):
     before = examine(CASE, str(folder), "brats2021").digests
     save(folder / "t1.nii.gz", brain(1).astype(np.float64))
-    image = nibabel.Nifti1Image((brain(0) * 2).astype(np.int16), np.diag([-2.0, 3.0, 4.0, 1.0]))
-    (folder / "flair.nii.gz").write_bytes(gzip.compress(scaled_bytes(image, 0.5), compresslevel=1))
+    save(folder / "flair.nii.gz", brain(0) * np.int16(2))
+    set_header(folder / "flair.nii.gz", 112, "<f4", 0.5, 0)  # slope and intercept
     fine = brain(1) * np.float64(0.1)
     digests = []
     for same in (fine, fine.astype(np.float32), fine[..., None]):  # in another precision, or with an axis of one more

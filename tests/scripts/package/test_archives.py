@@ -1,4 +1,4 @@
-"""Zips written with the same bytes everywhere, and zips that someone has made to do harm."""
+"""Zips that are written and read again, and damaged or malicious zips."""
 
 import stat
 import zipfile
@@ -11,7 +11,7 @@ from tests.support import one_line
 
 
 def made(path, entries, compression=zipfile.ZIP_STORED):
-    """A zip with these entries: (name or ZipInfo, content)."""
+    """Write a zip with these entries, (name or ZipInfo, content); return its path."""
     with zipfile.ZipFile(path, "w", compression) as content:
         for entry, data in entries:
             content.writestr(entry, data)
@@ -22,15 +22,6 @@ def made(path, entries, compression=zipfile.ZIP_STORED):
 def place(tmp_path):
     folder = tmp_path / "place"
     folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def package(tmp_path):
-    folder = tmp_path / "bundle"
-    (folder / "configs").mkdir(parents=True)
-    (folder / "configs/b.yaml").write_text("b: 2\n")
-    (folder / "a.txt").write_bytes(b"\x00\xff")
     return folder
 
 
@@ -61,7 +52,7 @@ def test_entries_that_are_refused_before_anything_is_written(tmp_path, place, en
 
 
 def with_byte(number, value):
-    """Change a byte of the local header and its twin of the directory, which is 2 bytes further on."""
+    """Return a function that changes a byte of the local header and its copy in the directory, 2 bytes further on."""
 
     def damage(data):
         twin = data.index(b"PK\x01\x02") + number + 2
@@ -116,14 +107,14 @@ def test_more_than_is_allowed(tmp_path, place, monkeypatch):
         archives.unpack(many, place)
 
 
-def test_what_is_packed_is_unpacked(tmp_path, place, package):
-    archives.pack(package, tmp_path / "bundle.zip")
-    folder = archives.unpack(tmp_path / "bundle.zip", place)
-    assert folder == place / "bundle"
-    assert archives.listing(folder) == archives.listing(package)
-    with zipfile.ZipFile(tmp_path / "bundle.zip") as content:
+def test_what_is_packed_is_unpacked(tmp_path, place, original):
+    archives.pack(original, tmp_path / "package.zip")
+    folder = archives.unpack(tmp_path / "package.zip", place)
+    assert folder == place / original.name
+    assert archives.listing(folder) == archives.listing(original)
+    with zipfile.ZipFile(tmp_path / "package.zip") as content:
         assert content.testzip() is None
-        assert content.namelist() == ["bundle/a.txt", "bundle/configs/b.yaml"]
+        assert content.namelist() == sorted(content.namelist())
 
 
 def test_a_package_that_is_cut_after_its_weights_is_not_read_as_the_weights(tmp_path, place):

@@ -1,4 +1,4 @@
-"""Packages that somebody has changed, each named in one line, and how one is tried."""
+"""The check of a package: each broken rule is reported in one line, and tests run on a copy."""
 
 import errno
 import hashlib
@@ -83,7 +83,6 @@ def evil_checkpoint(folder):
 
 BROKEN = {
     "LICENSE is missing": remove("LICENSE"),
-    "not JSON": write("configs/metadata.json", b"{"),
     "configs/train.json: not JSON": write("configs/train.json", b"{"),
     'configs/train.yaml: not YAML .the key "a" occurs twice': write("configs/train.yaml", b"a: 1\na: 2"),
     r"large_files.yml: \$.large_files = 5": write("large_files.yml", b"large_files: 5"),
@@ -98,10 +97,8 @@ BROKEN = {
         {"x": torch.ones(1)}, {"modalities": ["T2"]}, folder / "models/model.pt"
     ),
     "docs/more.md is a symlink": lambda folder: (folder / "docs/more.md").symlink_to("/etc"),
-    f"{NAME}_common/__pycache__/x.pyc is not a kind of file that a package needs; delete": write(
-        f"{NAME}_common/__pycache__/x.pyc", b"x"
-    ),
-    "models/model.pkl is not a kind of file": write("models/model.pkl", b"x"),
+    f"unexpected kind of file {NAME}_common/__pycache__/x.pyc; delete": write(f"{NAME}_common/__pycache__/x.pyc", b"x"),
+    "unexpected kind of file models/model.pkl; expected conf": write("models/model.pkl", b"x"),
     "unpickling can run any code": evil_checkpoint,
     "models/model.pt: contains more than named tensors; MONAI reads only a plain state dict": checkpoint(
         {"network": {"x": torch.ones(1)}, "metadata": {}}
@@ -212,7 +209,7 @@ def test_what_fails_is_named_and_its_log_kept(folder):
     assert "Traceback" in log.read_text()
     assert log.parent.stat().st_mode & 0o077 == 0, "nobody else can plant a link in its place"
     shutil.rmtree(log.parent)
-    assert not (folder / "models").exists(), "what is tried is a copy"
+    assert not (folder / "models").exists(), "tests run on a copy"
 
 
 def test_the_check_of_the_files_runs_nothing_of_a_package(folder, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Packages as they are built: what is in them, that anybody builds the same, and which ones are refused."""
+"""Building packages: content, equal bytes from any clone, weights, and refused input."""
 
 import ast
 import json
@@ -24,24 +24,17 @@ from scripts.package import build
 from scripts.package import check as package_check
 from scripts.package.contents import LINK
 from tests.bundles.workflows import PATCH, untrained
-from tests.support import ROOT, execute, one_line
+from tests.support import ROOT, copy_of_the_repository, execute, one_line
 
 VERSION = json.loads((ROOT / "bundles/atlas_finetune/configs/metadata.json").read_text())["version"]
-PARTS = ("bundles", "common", "docs", "scripts", "LICENSE", "CHANGELOG.md")
-IGNORED = shutil.ignore_patterns("models", "eval", "data", "__pycache__")
 URL = "https://example.org/model.pt"
 
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
     """A copy of the sources, which a test may change."""
-    copy = tmp_path / "repository"
-    copy.mkdir()
-    for part in PARTS:
-        if (ROOT / part).is_dir():
-            shutil.copytree(ROOT / part, copy / part, symlinks=True, ignore=IGNORED)
-        else:
-            shutil.copy(ROOT / part, copy)
+    copy = copy_of_the_repository(tmp_path)
+    shutil.copytree(ROOT / "docs", copy / "docs")
     monkeypatch.setattr(build, "ROOT", copy)
     return copy
 
@@ -53,9 +46,9 @@ def dist(tmp_path):
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    """Writes what a training leaves, with other metadata; returns its path."""
+    """Function: write a checkpoint of a bundle, with additional metadata; return its path."""
     usual = {"label_convention": "brats2023", "datalist": "/home/somebody/patients.json"}
-    return lambda bundle="brats_finetune", **said: untrained(bundle, tmp_path / "model.pt", **usual | said)
+    return lambda bundle="brats_finetune", **stated: untrained(bundle, tmp_path / "model.pt", **usual | stated)
 
 
 def built(dist, bundle="brats_finetune", **options):
@@ -152,7 +145,7 @@ def test_any_clone_gives_the_same_bytes(tmp_path, dist, repository, checkpoint):
     for path in (repository / "bundles/brats_finetune").rglob("*"):
         if not path.is_symlink():
             os.utime(path, (10**9, 10**9))
-    (repository / "common/__pycache__").mkdir()
+    (repository / "common/__pycache__").mkdir(exist_ok=True)
     (repository / "common/__pycache__/x.py").write_text("x")
     before = os.umask(0o077)
     try:
@@ -241,7 +234,7 @@ def test_weights_of_ones_own_regions_and_modalities(dist, checkpoint):
             r"metadata: \$.reached.dice = \"0.9\": .*expected the metadata that training writes",
         ),
         ({"dataset": "ATLAS"}, r"metadata: \$.dataset = \"ATLAS\": .*expected the metadata that training writes"),
-        ({"note": float("nan")}, "metadata: .*; expected plain words and numbers"),
+        ({"note": float("nan")}, "model.json: .* expected metadata of plain words and numbers"),
     ],
 )
 def test_weights_of_something_else(dist, checkpoint, said, message):
@@ -357,7 +350,7 @@ def test_a_signal_leaves_nothing_and_the_next_build_removes_what_a_killed_one_ha
     command = [sys.executable, "-m", "scripts.package", "atlas_stage2", f"--output={dist}"]
     for number, status in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, -signal.SIGINT)):
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-            assert "tested without the checkout" in process.stdout.readline()
+            assert "testing it without this repository" in process.stdout.readline()
             (staging,) = dist.glob(".atlas_stage2.*")
             refused("in use by process", built, dist, "atlas_stage2")
             assert staging.exists()

@@ -1,4 +1,4 @@
-"""Cohorts on disk, and what heads and scans hold."""
+"""Cohorts on disk: grids, positions, contrasts, fixed figures, and refused options."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ from scripts.phantoms.layouts import grid_of
 from scripts.phantoms.mr_signal import SEQUENCES, scan
 
 SPACING = 4  # mm
-FIGURES = {  # voxels that are not zero, mean and SD of the first subject's files at 4 mm, seed 1
+FIGURES = {  # number of nonzero voxels, mean and SD of the first subject's files at 4 mm, seed 1
     ("atlas", "standard", "2NLin2009aSym_T1w.nii.gz"): (141571, 168.9492, 202.7303),
     ("brats", "standard", "aTS2021_00000_seg.nii.gz"): (744, 0.0127, 0.1891),
     ("ukb", "standard", "LAIR_brain_to_MNI.nii.gz"): (31409, 136.5065, 235.3585),
@@ -62,7 +62,7 @@ def test_volumes_have_the_grid_of_the_cohort(cohorts, layout, shape, orientation
 
 @pytest.mark.parametrize("layout", ["ukb", "brats", "atlas"])
 def test_the_brain_lies_in_the_middle_whatever_the_orientation(cohorts, layout):
-    """The affine leads from each voxel to a place where the brain of the cohort's space is."""
+    """By the affine, the brain lies where the cohort's space has it."""
     names = {"ukb": "1000049*/T1/*.gz", "brats": "*1_t1.nii.gz", "atlas": "*r001s002_*T1w*"}
     (path,) = (cohorts / layout).rglob(names[layout])
     image = nib.load(path)
@@ -78,7 +78,7 @@ def test_the_brain_lies_in_the_middle_whatever_the_orientation(cohorts, layout):
     [("T1", -1, -1, -1), ("T1ce", -1, -1, +1), ("T2", +1, +1, +1), ("FLAIR", 0, +1, +1)],
 )
 def test_gliomas_look_as_radiology_describes_them(grid, modality, necrosis, oedema, rim):
-    """Darker (-1) or brighter (+1) than the same place before, and none of them subtle."""
+    """Tissues become clearly darker (-1) or brighter (+1) than before at the same position."""
     rng = np.random.default_rng(5)
     head = make_head(rng, grid, [], skull_stripped=True)
     before = scan(np.random.default_rng(6), head, SEQUENCES[modality], agent=0.25)[head.inside]
@@ -96,9 +96,9 @@ def test_the_cohorts_are_what_they_were(tmp_path, layout, difficulty, name):
     make(layout, 1, tmp_path / "out", spacing=4, seed=1, difficulty=difficulty, workers=1)
     (path,) = (tmp_path / "out").rglob(f"*{name}")
     content = _voxels(path).astype(float)
-    found = (np.count_nonzero(content), content.mean(), content.std())
+    figures = (np.count_nonzero(content), content.mean(), content.std())
     expected = FIGURES[layout, difficulty, name]
-    assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)  # a processor may round in another way
+    assert figures == pytest.approx(expected, rel=1e-3, abs=1e-4)  # processors differ in rounding
 
 
 def test_the_same_seed_gives_the_same_bytes_on_two_workers(cohorts, tmp_path):
@@ -112,7 +112,6 @@ def test_the_same_seed_gives_the_same_bytes_on_two_workers(cohorts, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layout": "oasis"}, "layout=oasis: expected one of atlas, brats, "),
         ({"spacing": 5}, "spacing=5: expected a number from 1 to 4"),
         (
             {"layout": "atlas", "difficulty": "medium"},

@@ -1,4 +1,4 @@
-"""DICOM studies of the embedded cohort: series that are chosen without doubt, and the scans of the NIfTI files."""
+"""DICOM studies of the embedded cohort: their series are chosen without doubt, and equal the NIfTI files."""
 
 import pydicom
 import pytest
