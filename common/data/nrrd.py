@@ -23,7 +23,7 @@ TYPES |= {f"u{name}": code.replace("i", "u") for name, code in TYPES.items() if 
 ENCODINGS = {"raw": False, "gzip": True, "gz": True}
 
 
-def read_to_end(stream: BinaryIO, length: int, surplus: int = 0) -> bytes:
+def read_to_end(stream: BinaryIO | gzip.GzipFile, length: int, surplus: int = 0) -> bytes:
     """Read a stream of `length` to `length + surplus` bytes to its end.
 
     Raises EOFError for a shorter stream, OSError for a longer or damaged stream.
