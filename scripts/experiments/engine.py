@@ -40,6 +40,7 @@ RECORD = {
     "properties": {"state": {"type": "string"}, "last_line": {"type": "string"}, "inputs": {"type": "object"}},
 }
 CODE_USERS = {"monai.bundle", "scripts.run", "scripts.prepare", "scripts.evaluate"}  # datalists keep their splits
+CODE = "the code in common/ or its requirements.txt"  # an input of their jobs
 POLL_INTERVAL = 1.0  # seconds
 PROGRESS = {"TQDM_BAR_FORMAT": "{n_fmt}/{total_fmt} {unit}, {remaining} left{postfix}"}  # bars in logs
 SHOWN = 60  # characters of a job's progress
@@ -48,10 +49,14 @@ RUNNING: set[subprocess.Popen[bytes]] = set()  # running commands of this proces
 
 @dataclass(frozen=True)
 class State:
-    """A job's state (done, running, stale, failed, interrupted, missing, or absent: cannot run) and the reason."""
+    """A job's state (done, running, stale, failed, interrupted, missing, or absent: cannot run) and the reason.
+
+    `changed` names the changed inputs of a stale job.
+    """
 
     name: str
     reason: str = ""
+    changed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,7 @@ def _judge(job: StudyJob, output: Path) -> State:
     current = inputs_of(job, recorded)
     changed = [name for name in {**current, **recorded} if recorded.get(name) != current.get(name)]
     more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-    return State("stale", f"{changed[0]}{more} changed") if changed else State("done")
+    return State("stale", f"{changed[0]}{more} changed", tuple(changed)) if changed else State("done")
 
 
 def inputs_of(job: StudyJob, recorded: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -140,7 +145,7 @@ def inputs_of(job: StudyJob, recorded: Mapping[str, Any] | None = None) -> dict[
     inputs |= {shown(path): _stamp(path, (recorded or {}).get(shown(path))) for path in job.inputs}
     if CODE_USERS & set(job.command.program):
         digests = "".join(_digest(file, *size_and_time(file)) for file in code_files())
-        inputs["the code in common/ or its requirements.txt"] = hashlib.sha256(digests.encode()).hexdigest()
+        inputs[CODE] = hashlib.sha256(digests.encode()).hexdigest()
     return inputs
 
 

@@ -18,7 +18,7 @@ from common.errors import InputError, choice, did_you_mean, show, within
 from common.files import atomic_write, expand_home, valid_yaml
 from common.options import OPTIONS
 from scripts.datalists.splits import RandomSplits
-from scripts.experiments.engine import OpenStudy, run_jobs, select, states_of
+from scripts.experiments.engine import CODE, OpenStudy, State, run_jobs, select, states_of
 from scripts.experiments.jobs import CommandLine, Places, StudyJob, shown, text_of
 from scripts.experiments.study import check_arguments
 
@@ -171,6 +171,12 @@ def time_of(plan: Plan) -> str:
     return f"about {total}: {words}" if parts else "unknown"
 
 
+def kept_states(jobs: Mapping[str, StudyJob], output: Path) -> dict[str, State]:
+    """Return the states of jobs; a job of which only the code has changed is done, as to train again takes hours."""
+    kept = State("done", "made by other code, kept; a new --output makes all results by this code")
+    return {name: kept if state.changed == (CODE,) else state for name, state in states_of(jobs, output).items()}
+
+
 def carry_out(plan: Plan, output: Path) -> None:
     """Run the unfinished commands of a plan; print the path of the evaluation page, and a command for new scans.
 
@@ -181,10 +187,10 @@ def carry_out(plan: Plan, output: Path) -> None:
         with atomic_write(regions) as file:
             file.write_text(content, encoding="utf-8")
     jobs, places = jobs_of(plan, output), Places(output)
-    study = OpenStudy({"title": str(output)}, places, jobs, states_of(jobs, output))
-    selected = [name for name in jobs if name in select(study, redo=True)]
+    study = OpenStudy({"title": str(output)}, places, jobs, kept_states(jobs, output))
+    selected = select(study, redo=True)
     show("", *(f"done before  {name}" for name in jobs if name not in selected))
-    show(*(f"stale        {name}: {state.reason}" for name, state in study.states.items() if state.name == "stale"))
+    show(*(f"{state.name:12} {name}: {state.reason}" for name, state in study.states.items() if state.reason))
     ended = run_jobs(study, selected, 1, is_shown=True)
     if any(state.name != "done" for state in ended.values()):
         raise SystemExit(1)

@@ -65,7 +65,7 @@ def test_what_a_config_has_passes(config, options):
         ("train::trainer::max_epoch", 9, "did you mean --train::trainer::max_epochs"),
         ("train::foo", 1, "expected one of trainer, handlers"),
         ("learning_rate::a", 9, "did you mean --learning_rate?"),
-        ("trian::trainer::max_epochs", 9, "did you mean --train::trainer::max_epochs?"),
+        ("trai::trainer::max_epochs", 9, "did you mean --train::trainer::max_epochs?"),
         ("zzz", True, "expected one of imports, learning_rate, pretrained, edges, run"),
         ("args_file", "a.json", "no such option"),
         ("experiment_name", "a", "no such option"),  # only with --tracking=mlflow
