@@ -85,7 +85,7 @@ class Details(NamedTuple):
 def write(folder: str | Path, details: Details) -> dict[str, Any]:
     """Write cases.json, metrics.csv, lesions.csv and summary.json; return the content of summary.json.
 
-    Existing files are replaced one by one; to publish all together, use a folder from `begin` or `publishing`.
+    Existing files are replaced one by one; to publish all together, use a folder from `begin`.
     """
     folder = Path(folder)
     summary = summarise(details)

@@ -20,7 +20,7 @@ from ..data.datasets import Batches
 from ..data.scan_checks import files_in
 from ..errors import ArgumentError, InputError, show
 from ..ssl.networks import in_precision
-from ..values import flag
+from ..values import flags
 from .finetuning import frozen
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -36,7 +36,7 @@ def precision(amp: bool | str, device: str | torch.device) -> torch.dtype:
     Raises:
         ArgumentError: `amp` is unknown, or the device does not support fp16.
     """
-    kind, amp = torch.device(device).type, flag("amp", amp, *PRECISIONS)
+    kind, amp = torch.device(device).type, flags(*PRECISIONS).parse("amp", amp)
     if amp is True:
         amp = "bf16" if kind != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     if amp is False:
