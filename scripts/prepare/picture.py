@@ -45,13 +45,17 @@ def draw_flicker(prepared: Prepared, reference: str, path: Path, title: str) -> 
 
 
 def _panels(prepared: Prepared, modality: str, outlines: Mapping[str, NDArray[Any]]) -> list[NDArray[np.uint8]]:
-    """Return three planes of a head, through the middle of the last mask in `outlines` (a mask for each colour)."""
+    """Return three planes of a head, through the middle of the last mask in `outlines` (a mask for each colour).
+
+    The brain's intensities set black and white, as fat is far brighter than the brain in a FLAIR.
+    """
     head = prepared.heads[modality]
     steps = np.sign(np.diag(head.affine)[:3]).astype(int)
     ras = tuple(slice(None, None, step) for step in steps)  # axes towards right, anterior and superior
     masks = {colour: mask[ras] for colour, mask in outlines.items()}
     centre = [int(np.median(indices)) for indices in np.nonzero([*masks.values()][-1])]
-    levels, edge = grey_levels(head.array[ras]), round(INCHES * DOTS)
+    voxels, edge = head.array[ras], round(INCHES * DOTS)
+    levels = grey_levels(voxels, like=voxels * masks[BRAIN])
     return [
         panel(levels, plane, at, head.grid.spacing, masks, edge) for plane, at in zip(PLANES, centre[::-1], strict=True)
     ]

@@ -116,3 +116,13 @@ def test_a_picture_that_fills_the_disk_is_named(tmp_path):
     with disk_of(1000), pytest.raises(InputError, match=r"P1\.png: cannot be written: File too large$"):
         draw(SimpleNamespace(heads=heads, brain=brain, template=brain), tmp_path / "P1.png", "P1")
     assert not list(tmp_path.iterdir())
+
+
+def test_bright_fat_does_not_darken_the_brain_in_pictures(tmp_path):
+    head = np.random.default_rng(0).uniform(0.5, 1, (40, 40, 40)).astype(np.float32)
+    brain = np.zeros(head.shape, bool)
+    brain[8:32, 8:32, 8:32] = True
+    for fat in (1, 50):
+        heads = {"FLAIR": Volume(np.where(brain, head, fat), np.eye(4))}
+        draw(SimpleNamespace(heads=heads, brain=brain, template=brain), tmp_path / f"{fat}.png", "P1")
+    assert (tmp_path / "1.png").read_bytes() == (tmp_path / "50.png").read_bytes()
