@@ -42,7 +42,7 @@ def repository(tmp_path, monkeypatch):
             shutil.copytree(ROOT / part, copy / part, symlinks=True, ignore=IGNORED)
         else:
             shutil.copy(ROOT / part, copy)
-    monkeypatch.setattr(build, "ROOT", copy)
+    monkeypatch.setattr(build, "BUNDLES", copy / "bundles")
     return copy
 
 
