@@ -35,7 +35,7 @@ def repository(tmp_path, monkeypatch):
     """A copy of the sources, which a test may change."""
     copy = copy_of_the_repository(tmp_path)
     shutil.copytree(ROOT / "docs", copy / "docs")
-    monkeypatch.setattr(build, "ROOT", copy)
+    monkeypatch.setattr(build, "BUNDLES", copy / "bundles")
     return copy
 
 
