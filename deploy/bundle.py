@@ -48,7 +48,7 @@ METADATA = _mapping(name=LINE, version=VERSION, network_data_format=FORMATS)
 class Bundle:
     """A bundle that is ready for inference.
 
-    `name` is the name in metadata.json, but with the checkpoint's training data.
+    `name` is the name in metadata.json, except that it states the data on which the checkpoint was trained.
     """
 
     root: Path

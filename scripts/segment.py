@@ -1,4 +1,4 @@
-"""Segment raw scans, with label maps on the scans' grids: `python -m scripts.segment SCANS --bundle=B --output=DIR`."""
+"""Segment raw scans and write label maps on their grids: `python -m scripts.segment SCANS --bundle=B --output=DIR`."""
 
 import subprocess
 import sys

@@ -146,7 +146,7 @@ class Datalist:
         }
 
     def digest(self, splits: Sequence[str] = SPLITS) -> str:
-        """Return a SHA-256 of the subjects' names by split; the order of subjects and their files do not matter."""
+        """Return a SHA-256 of the subjects' names in each split; it does not depend on their order or files."""
         subjects = {split: sorted(entry["subject"] for entry in self.content.get(split, [])) for split in splits}
         return hashlib.sha256(json.dumps(subjects).encode()).hexdigest()
 

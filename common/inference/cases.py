@@ -127,7 +127,8 @@ def _cases_in(
     }
     for subject, files in images.items():
         if datalists.UNPRINTABLE.search(subject):
-            raise InputError(f"{next(iter(files.values()))!a}: its name is not one line of Unicode")
+            problem = "its name contains a line break, control character or invalid Unicode"
+            raise InputError(f"{next(iter(files.values()))!a}: {problem}")
     if not images:
         example = "SUBJECT.nii.gz" if len(modalities) == 1 else f"SUBJECT_{modalities[0].lower()}.nii.gz"
         raise ArgumentError(f"dataset_dir={root}: contains no scan; expected files such as {example}, or a datalist")

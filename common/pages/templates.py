@@ -66,5 +66,5 @@ def png_uri(content: bytes) -> str:
 
 
 def hash_of(script: bytes) -> str:
-    """Return a script's SHA-256 in base 64; a template's `script_hashes` lists the scripts that may run."""
+    """Return a script's SHA-256 in base 64; a page runs only scripts whose hashes are in its `script_hashes`."""
     return base64.b64encode(hashlib.sha256(script).digest()).decode()

@@ -172,7 +172,7 @@ def to_image(volume: Volume) -> sitk.Image:
 
 
 def to_transform(matrix: NDArray[np.float64]) -> sitk.AffineTransform:
-    """Convert a matrix [4, 4] between points in RAS+, mm, to a SimpleITK transform."""
+    """Return the SimpleITK transform (LPS+) of a matrix [4, 4] that maps points in RAS+, in mm."""
     lps = FLIP @ matrix @ FLIP
     return sitk.AffineTransform(lps[:3, :3].ravel().tolist(), lps[:3, 3].tolist())
 

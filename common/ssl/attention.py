@@ -109,7 +109,7 @@ class FusedAttention(WindowAttention):
         """Return softmax(scale q k^T + bias) v, with dropout in training.
 
         Args:
-            q: Queries [windows, heads, n, channels].
+            q: Queries [windows, heads, n, channels]; the channels may include those of `window_codes`.
             k: Keys, of the same shape.
             v: Values [windows, heads, n, channels], without the channels of `window_codes`.
             bias: Bias [1, heads, n, n].

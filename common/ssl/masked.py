@@ -75,7 +75,7 @@ class Masked(ProxyTask):
         return squared / torch.maximum(deviations, MIN_VARIANCE * clean.shape[1] * counts.sum())
 
     def chance(self, crops: int) -> float:
-        """Return the loss of predicting, in each view, the mean of the hidden voxels."""
+        """Return the loss if each view's prediction is the mean of its hidden voxels."""
         return 1.0
 
 

@@ -101,7 +101,9 @@ class ProxyTask(ABC):
 
 
 class Reconstruction(ProxyTask):
-    """Restore the turned crop before corruption; the loss is the mean absolute difference over all voxels (DIFF-8).
+    """Reconstruct the turned crop as it was before corruption.
+
+    The loss is the mean absolute difference over all voxels (DIFF-8).
 
     The head is five blocks of convolution, instance norm, leaky ReLU and trilinear upsampling, then a 1x1x1 convolution
     to the input's channels.

@@ -171,7 +171,7 @@ def metadata_of(checkpoint: str | Path) -> dict[str, Any]:
 
 
 def _tensors(content: Mapping[str, Any]) -> tuple[str | None, dict[str, torch.Tensor]]:
-    """Return the key of the tensors (None: top level) and the tensors by name; refuse all but finite plain numbers."""
+    """Return the key of the mapping with the tensors (None: the top level), and the tensors, which must be finite."""
     candidates = {key: _named(content[key]) for key in WRAPPERS if isinstance(content.get(key), Mapping)}
     networks = {key: tensors for key, tensors in candidates.items() if tensors}
     if len(networks) > 1:

@@ -270,8 +270,8 @@ def restore(
     stored = {name: tensor.shape for name, tensor in checkpoint.state.items()}
     if tasks := checkpoint.metadata.get("tasks"):
         if not hasattr(network, "tasks"):
-            learnt = f"learnt {', '.join(tasks)} without labels"
-            raise InputError(f"checkpoint {path}", f"{learnt}; start training from it with --pretrained={path}")
+            problem = f"self-supervised ({', '.join(tasks)}), without regions"
+            raise InputError(f"checkpoint {path}", f"{problem}; to fine-tune it, use --pretrained={path}")
         if not {task.name for task in network.tasks}.issuperset(tasks):  # heads of a user's tasks are not needed
             stored = {name: shape for name, shape in stored.items() if name in shapes or name.startswith(ENCODER)}
     if wrong := sorted(name for name in shapes.keys() | stored.keys() if shapes.get(name) != stored.get(name)):

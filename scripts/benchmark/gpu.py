@@ -48,7 +48,7 @@ LARGE = ("ours fused 128", "stock 128")  # crops of 128^3 voxels: does model siz
 
 
 def jobs() -> Iterator[tuple[str, str, str]]:
-    """Yield the function, work and variant of each measurement, the most important first."""
+    """Yield the name, stage (pretraining, fine_tuning) and variant of each measurement, the most important first."""
     yield from (("step", work, codes[0]) for work in WORKS for codes in (OURS, STOCK))
     yield from (("case", "case", code) for code in ("ours", "stock", "stock cropped", "stock cropped compiled"))
     yield from (("profile", work, code) for work in WORKS for code in ("ours fused", "stock"))

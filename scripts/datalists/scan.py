@@ -28,7 +28,7 @@ class Scan(NamedTuple):
 
 
 def scan_cohort(root: Path, cohort: str, convention: str | None = None) -> Scan:
-    """Scan the folder of a cohort, a key of `COHORTS`; `convention` overrides the layout's labels."""
+    """Scan a cohort's folder; `cohort` is a key of `COHORTS`, and `convention` replaces its label convention."""
     data, naming = read_cohort(cohort, root), Naming()
     show(*data.account(data.order), *([] if convention else data.remarks))
     _refuse_clashes(data, naming)

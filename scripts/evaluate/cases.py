@@ -31,10 +31,10 @@ def find_cases(
 ) -> tuple[str, list[CaseFiles], str | None]:
     """Return an evaluation's label convention, cases (sorted by name) and split (None without a datalist).
 
-    Images are not opened, and other files are ignored. A datalist also gives images and the label convention, so
-    `label_convention` is only for folders. Raise InputError for ambiguous or missing files (`missing="worst"` accepts
-    missing predictions, but not for all cases), and for a convention that is missing, unknown or not scored by
-    `protocol` (None: any).
+    Images are not opened, and files that are no label maps are ignored. A datalist also gives images and the label
+    convention, so `label_convention` is only for folders. Raise InputError if a file is missing or ambiguous, or if the
+    convention is missing, unknown or not scored by `protocol` (None: any). With `missing="worst"`, some predictions may
+    be missing, but not all.
     """
     predicted = _nifti_files("predictions", predictions)
     listed: Mapping[str, Images] = {}

@@ -112,7 +112,7 @@ def _check_alike(folder: Path, first: Details, path: Path, other: Details) -> No
     if first.scores.keys() != other.scores.keys():
         unpaired = sorted(first.scores.keys() ^ other.scores.keys())
         where = folder if unpaired[0] in first.scores else path
-        count = f"cases in only one evaluation: {len(unpaired)}, such as {unpaired[0]} in {where}"
+        count = f"{len(unpaired)} cases occur in only one of the two evaluations, such as {unpaired[0]} in {where}"
         raise InputError(f"{path}: {count}; expected the same cases as {folder}")
     if first.regions != other.regions:
         raise InputError(f"{path}: regions differ from those of {folder}")

@@ -157,7 +157,8 @@ def code_files() -> list[Path]:
 def _stamp(path: Path, recorded: Any) -> Any:
     """Return a file's size, modification time and SHA-256, or a digest for a folder; None if absent.
 
-    A folder's digest covers names, sizes and modification times. If a file's content is unchanged, return `recorded`.
+    A folder's digest covers names, sizes and modification times. `recorded` is an earlier stamp of the file; it is
+    returned if the content is still the same, even if the modification time differs.
     """
     if path.is_dir():
         files = [file for file in sorted(path.rglob("*")) if file.is_file()]

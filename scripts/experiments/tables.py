@@ -69,7 +69,10 @@ class Entry(Figure):
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the paper with a study's results; `name` is a file stem, `inconsistent` the paper's contradictions."""
+    """A table of the paper, filled with a study's results.
+
+    `name` is the stem of its file; `inconsistent` lists the contradictions in the paper's table.
+    """
 
     number: int
     name: str

@@ -64,7 +64,7 @@ def mine(
     else:
         if unused := [name for name, value in options.items() if value is not None]:
             problem = f"no effect on the existing plan {source}"
-            raise InputError(f"--{unused[0]}", problem, "an edited plan, or a different --output")
+            raise InputError(f"--{unused[0]}", problem, "a change in that file, or a different --output")
         made = read_plan(source)
         if root is not None and str(expand_home(root, root).resolve()) != made["root"]:
             problem = f"the plan {source} is for {made['root']}"

@@ -1,8 +1,8 @@
 """Heads of the medium cohort: tumours of all sizes, mimics (structures that resemble lesions) and atrophy.
 
 A lesion's label covers the voxels inside its outline; mimics stay `CLEARANCE` away from outlines. A lesion's contrast,
-from 0 (isointense) to 1, is the share of lesion tissue in the signal; the replaced tissue has the rest. The contrast
-varies by lesion and modality.
+from 0 (isointense) to 1, is the share of lesion tissue in the signal; the tissue that it replaces gives the rest. The
+contrast varies by lesion and modality.
 
 Sources: BraTS-METS 2023 has 3,076 tumours in 402 public studies (Moawad et al., arXiv:2306.00838); perivascular spaces
 are mostly narrower than 3 mm (STRIVE; Wardlaw et al., Lancet Neurol 2013). Values without a source are our choice.

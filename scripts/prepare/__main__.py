@@ -103,7 +103,9 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
     files: dict[str, Path] = {}
     for path in paths:
         if (subject := stem_of(path.name)) and (first := files.setdefault(subject, path)) != path:
-            raise InputError(f"--predictions={predictions}: {first.name} and {path.name}; expected one label map")
+            raise InputError(
+                f"--predictions={predictions}: {first.name} and {path.name}; expected one for each subject"
+            )
     if not files:
         raise InputError(f"--predictions={predictions}: no label map; expected files SUBJECT.nii.gz")
     if not has_subjects:

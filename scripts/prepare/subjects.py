@@ -347,7 +347,7 @@ def send_back(file: Path, name: str, prepared: Path, output: Path, modality: str
     source = record["sources"][chosen]
     with suppress(OSError):  # a scan that has moved cannot be checked
         if (scan := source.get("file")) and digest(scan) != source.get("sha256"):
-            raise InputError(f"{scan}: changed since it was prepared; expected that scan, or repeat scripts.prepare")
+            raise InputError(f"{scan}: changed since it was prepared; restore it, or run scripts.prepare again")
     raw, forms = _grid_of(source), bytes.fromhex(source.get("forms", ""))  # DICOM has none
     if forms and not raw.is_same(Grid(raw.shape, affine_in(forms))):
         raise InputError(f"{prepared / name / RECORD}: forms of {chosen} contradict its affine; expected agreement")

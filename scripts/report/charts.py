@@ -64,7 +64,7 @@ def metrics_charts(
 
 
 def axis_of(metric: str) -> tuple[str, float | None, float | None]:
-    """Return label and limits of a validation metric's axis; metrics are named as by `common.training.RegionScores`."""
+    """Return the axis label and limits for a validation metric, whose name is from `common.training.RegionScores`."""
     if metric.endswith(COSINE):
         return "mean cosine of different crops", -1.03, 1.03
     figures = [figure for card in PROTOCOLS.values() for figure in card.figures if metric.endswith(f"_{figure.name}")]

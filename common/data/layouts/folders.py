@@ -39,7 +39,7 @@ def _collections(listing: Listing) -> dict[str, str]:
 
 
 def is_folders(listing: Listing) -> bool:
-    """Whether a top folder holds a single subject's images, and no top folder holds one modality of all subjects."""
+    """Whether folders are subjects: one holds a single subject's images, none holds one modality of all subjects."""
     kinds = _collections(listing)
     is_named = any(kind not in (IMAGES[0], LABEL, ANATOMY) for kind in kinds.values())
     return not is_named and any(files for folder, files in listing.tops.items() if folder not in kinds)

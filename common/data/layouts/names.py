@@ -28,9 +28,10 @@ MOVED = re.compile(rf"(.+)[{re.escape(SIGNS)}](?:to|2|in)", re.IGNORECASE)
 
 
 class Name(NamedTuple):
-    """A parsed file name: its kind (a modality, `LABEL` or None) and the text `before` the words of that kind.
+    """A parsed file name: its kind (a modality, `LABEL` or None) and the text `before` the words for that kind.
 
-    `is_given` is true if the user's words matched; `subject` is the subject that a template states.
+    `is_given` is true if these words came from --modalities or --label; `subject` is the match of a template's
+    {subject}.
     """
 
     before: str

@@ -227,10 +227,11 @@ def kind_of(header: Dataset, texts: Sequence[Words], covers_brain: bool = False)
 
 
 def _by_words(texts: Sequence[Words], kind: str) -> Evidence | None:
-    """Return the evidence of description and protocol name on agent: UNCLEAR if a word is unknown, None without any.
+    """Return what series description and protocol name say about contrast agent; None if they say nothing.
 
-    The protocol name counts only if it states this kind. If only the protocol name states an agent, and the description
-    states a kind, the evidence is unclear, as the protocol name may describe the whole study.
+    UNCLEAR if a word is unknown. The protocol name counts only if it names the same kind of series as `kind`. If only
+    the protocol name mentions an agent, and the description names a kind, the evidence is unclear, because the protocol
+    name may describe the whole study.
     """
     description, protocol = texts
     says, same_kind = description.contrast, protocol.kind == kind

@@ -67,7 +67,7 @@ class Pair:
 
     @property
     def is_proven(self) -> bool:
-        """Whether two kinds of evidence, the site's table or the user confirm the pair, and nothing contradicts it.
+        """Whether the pair is confirmed, by two kinds of evidence, the site's table or the user, and not contradicted.
 
         "post" and scan order count as a single kind. A series with an unclear name must cover a brain, and header or
         voxels must show the agent unless the table or the user names the enhanced series. If both names are unclear,

@@ -77,7 +77,7 @@ NUMBERED = re.compile(
 
 
 def _bids_words(name: str) -> str:
-    """Return the words of a BIDS name without subject and numbers: "sub-01_ses-2_ce-gd_T1w" gives "with gd_T1w"."""
+    """Drop subject and numbers of a BIDS name and replace "ce-" by "with": "sub-01_ce-gd_T1w" gives "with gd_T1w"."""
     name = re.sub(r"^sub-[a-z\d]+_|(?<=_)(?:ses|run)-\d+_", "", name)
     return re.sub(r"(?:ses|run|acq|rec)-", " ", re.sub(r"(?<![a-z])ce-", " with ", name))
 
@@ -164,8 +164,8 @@ class Words:
     """The meaning of a name.
 
     `kind` is T1, T2, FLAIR or None, and `contrast` WITH, WITHOUT, UNCLEAR or None. `unread`: part of the name is not
-    understood. `named`: the site's table of series names lists the name. `post_only`: "post" is the only word for the
-    agent.
+    understood. `named`: the site's table of series names contains the name. `post_only`: only the word "post" suggests
+    a contrast agent.
     """
 
     kind: str | None

@@ -75,7 +75,10 @@ def test_words_of_a_name(tmp_path, names, modalities, expected):
             ["a/P1_t1.nii", "a/b/P1_t1.nii", "P2_t1.nii"],
             r"two files for the T1 of P1: a/P1_t1.nii and a/b/\S+; expected one$",
         ),
-        ([os.fsdecode(b"\xff_t1.nii.gz")], r"^'[ -~]+': its name is not one line of Unicode"),
+        (
+            [os.fsdecode(b"\xff_t1.nii.gz")],
+            r"^'[ -~]+': its name contains a line break, control",
+        ),
     ],
 )
 def test_folders_without_cases_are_refused(tmp_path, names, message):

@@ -314,7 +314,7 @@ def test_restoring_takes_every_tensor(file, capsys):
 
 def test_weights_without_labels_are_no_segmentation_network(file):
     saved(ssl_head(2), file, UKB, tasks=["rotation", "contrastive"])
-    with refused(f"checkpoint {file}", text=f"start training from it with --pretrained={file}"):
+    with refused(f"checkpoint {file}", text=f"to fine-tune it, use --pretrained={file}"):
         weights.restore(swin_unetr(2), file, UKB)
 
 

@@ -98,7 +98,7 @@ def test_evaluations_that_cannot_be_compared_are_named(tmp_path):
     first = write(tmp_path / "first", pair)
     for name, values, options, message in (
         ("isles", pair, {"rules": protocol("isles")}, "protocol isles; expected atlas, as in"),
-        ("cases", {"a": 0.5, "c": 0.5}, {}, f"cases in only one evaluation: 2, such as b in {first};"),
+        ("cases", {"a": 0.5, "c": 0.5}, {}, f"2 cases occur in only one of the two evaluations, such as b in {first};"),
         ("more", pair, {"lesions": [ORIGIN] * 2}, r"lesion in the reference of a: 0 mm3, a lesion at .*, a lesion at "),
         ("moved", pair, {"lesions": [(1, 0, 0)]}, r".*: 0 mm3, a lesion at \(1, 0, 0\); expected 0 mm3, a lesion at "),
         (

@@ -62,7 +62,7 @@ def test_a_scan_that_has_changed_since_is_refused(cohort, run_prepare, places, t
     (tmp_path / "scan.nii.gz").write_bytes(b"")
     ended = run_prepare("back", *options)
     assert (ended.returncode, ended.stdout.count("lacking: ")) == (1, 1)
-    assert "scan.nii.gz: changed since it was prepared; expected that scan, or repeat scripts.prepare" in ended.stdout
+    assert "scan.nii.gz: changed since it was prepared; restore it, or run scripts.prepare again" in ended.stdout
     assert ended.stdout.endswith("0 new, 0 done before, 1 failed (lacking), 0 outside limits; nothing written\n")
     (tmp_path / "scan.nii.gz").unlink()  # moved: nothing to compare with
     assert run_prepare("back", *options).returncode == 0
@@ -80,7 +80,7 @@ def test_what_is_not_of_an_earlier_run_is_not_replaced(cohort, places, tmp_path,
     with pytest.raises(InputError, match=r"^--output=.*out/x: lies in .*out; expected a folder outside the input$"):
         back(**places | {"output": str(cohort.folder / "out/x")})
     (tmp_path / "maps/lacking.nii").touch()
-    with pytest.raises(InputError, match=r"maps: lacking\.nii and lacking\.nii\.gz; expected one label map$"):
+    with pytest.raises(InputError, match=r"maps: lacking\.nii and lacking\.nii\.gz; expected one for each subject$"):
         back(**places)
 
 
