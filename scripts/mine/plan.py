@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from common.cli import command_line
-from common.configs import check_values
+from common.configs import BUNDLES, check_values
 from common.data.cohorts import COHORTS
 from common.data.regions import declaration
 from common.errors import InputError, choice, did_you_mean, show, within
@@ -172,9 +172,13 @@ def time_of(plan: Plan) -> str:
 
 
 def kept_states(jobs: Mapping[str, StudyJob], output: Path) -> dict[str, State]:
-    """Return the states of jobs; a job of which only the code has changed is done, as to train again takes hours."""
-    kept = State("done", "made by other code, kept; a new --output makes all results by this code")
-    return {name: kept if state.changed == (CODE,) else state for name, state in states_of(jobs, output).items()}
+    """Return the states of jobs; a job is done if only our code or configs have changed, as training takes hours."""
+    states = states_of(jobs, output)
+    for name, job in jobs.items():
+        ours = {CODE, *(shown(path) for path in job.inputs if path.is_relative_to(BUNDLES))}
+        if states[name].changed and ours.issuperset(states[name].changed):
+            states[name] = State("done", "made by other code, kept; a new --output makes all results by this code")
+    return states
 
 
 def carry_out(plan: Plan, output: Path) -> None:
