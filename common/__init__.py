@@ -40,4 +40,4 @@ try:  # `import monai` needs a user name; a container started with `docker run -
 except (KeyError, OSError):  # OSError from Python 3.13 on
     os.environ["USER"] = f"uid{os.getuid()}"
 
-__getattr__, __dir__ = lazy(__name__, {module.name: "" for module in iter_modules(__path__)})
+__getattr__, __dir__ = lazy(__name__, {module.name: "" for module in iter_modules([str(Path(__file__).parent)])})

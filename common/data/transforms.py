@@ -94,10 +94,17 @@ def _load(files: Sequence[str | Path | None], reference: Mapping[str, Any]) -> M
 
 def check_voxels(image: NDArray[Any], files: Sequence[str | Path | None], modalities: Sequence[str]) -> None:
     """Raise `InputError` if an image [C, x, y, z] would silently ruin training or prediction; see `LoadScand`."""
-    volumes = {str(file): volume for file, volume in zip(files, image, strict=True) if file is not None}
-    first = next(iter(volumes))
+    names = [str(file) for file in files if file is not None]
+    if not names:
+        raise InputError(f"image: no file; expected one or more of {', '.join(modalities)}")
+    first = names[0]
     if len(files) != len(modalities):
         raise InputError(f"{first}: number of images {len(files)}; expected one for each of {', '.join(modalities)}")
+    owners: dict[str | Path, str] = {}
+    for file, modality in zip(files, modalities, strict=True):
+        if file is not None and owners.setdefault(file, modality) != modality:
+            raise InputError(f"{file}: listed for {owners[file]} and {modality}; expected a file for each modality")
+    volumes = {str(file): volume for file, volume in zip(files, image, strict=True) if file is not None}
     for file, volume in volumes.items():
         raise_problem(image_problem(file, volume))
     raise_problem(copy_problem(volumes))

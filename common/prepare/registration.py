@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import center_of_mass
 from scipy.special import entr
 
+from ..errors import InputError
 from .resampling import resample
 from .volumes import Grid, Volume, matrix_of, to_image, upright
 
@@ -39,7 +40,7 @@ def register(fixed: Volume, moving: Volume, dof: int, mask: NDArray[np.bool_], s
 
     From the identity and each start, ANTs first registers the whole scans coarsely and rigidly, to recover from large
     offsets. ANTs then refines the best matrix within the mask, with `dof` degrees of freedom (6 or 12). The result has
-    at least the mutual information of every start. Raises RuntimeError if ANTs cannot refine the best matrix.
+    at least the mutual information of every start. Raises InputError if ANTs cannot refine the best matrix.
     """
     grid, inside = coarse_grid(fixed, mask)
     coarse = resample(fixed, grid)
@@ -53,7 +54,11 @@ def register(fixed: Volume, moving: Volume, dof: int, mask: NDArray[np.bool_], s
             candidates.append(_by_ants(coarse, moving, 6, start, **COARSE))
     best = max(candidates, key=similarity)
     fine_grid, within = coarse_grid(fixed, mask, FINEST)
-    return max(best, _by_ants(resample(fixed, fine_grid), moving, dof, best, within), key=similarity)
+    try:
+        refined = _by_ants(resample(fixed, fine_grid), moving, dof, best, within)
+    except RuntimeError as error:
+        raise InputError("registration: ANTs cannot refine it; expected scans of the same head that overlap") from error
+    return max(best, refined, key=similarity)
 
 
 def coarse_grid(fixed: Volume, mask: NDArray[np.bool_], edge: float = EDGE) -> tuple[Grid, NDArray[np.bool_]]:

@@ -126,7 +126,8 @@ class Step:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the loss scale of the resumed run."""
-        self._scaler.load_state_dict(dict(state))
+        if state:  # empty if the earlier run did not compute in float16
+            self._scaler.load_state_dict(dict(state))
 
     def _forward(self, trainer: SupervisedTrainer, batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         device = trainer.state.device

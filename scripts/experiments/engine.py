@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
@@ -90,17 +90,6 @@ def open_study(content: Mapping[str, Any], places: Places) -> OpenStudy:
     return OpenStudy(content, places, jobs, states_of(jobs, places.output))
 
 
-def states_of(jobs: Mapping[str, StudyJob], output: Path) -> dict[str, State]:
-    """Return the state of each job; a finished job that needs a stale job is stale."""
-    states: dict[str, State] = {}
-    for name, job in jobs.items():
-        states[name] = state = state_of(job, output)
-        stale = [need for need in job.needs if states[need].name == "stale"]
-        if state.name == "done" and stale:
-            states[name] = State("stale", f"{stale[0]} is stale")
-    return states
-
-
 def counted(states: Mapping[str, State]) -> str:
     """Return the number of jobs in each state, as text; "none" without jobs."""
     counts = Counter(state.name for state in states.values())
@@ -115,6 +104,19 @@ def state_of(job: StudyJob, output: Path) -> State:
             if held is None:
                 return State("running")
     return _judge(job, output)
+
+
+def states_of(
+    jobs: Mapping[str, StudyJob], output: Path, judge: Callable[[StudyJob, Path], State] = state_of
+) -> dict[str, State]:
+    """Return the state of each job by `judge`; a finished job that needs a stale job is stale."""
+    states: dict[str, State] = {}
+    for name, job in jobs.items():
+        states[name] = state = judge(job, output)
+        stale = [need for need in job.needs if states[need].name == "stale"]
+        if state.name == "done" and stale:
+            states[name] = State("stale", f"{stale[0]} is stale")
+    return states
 
 
 def _judge(job: StudyJob, output: Path) -> State:

@@ -187,6 +187,8 @@ def _check_sources(content: Mapping[str, Any]) -> None:
             for variant in [options, *varied]:
                 _check_options(variant, files, f"runs.{label}.options")
             if entry.get("evaluate") or "evaluation" in entry:
+                if entry["bundle"] not in bundles_with("evaluate.yaml"):
+                    raise InputError(f"runs.{label}.evaluate: {entry['bundle']} has no evaluate.yaml; leave it out")
                 _check_options(entry.get("evaluation", {}), [configs / "evaluate.yaml"], f"runs.{label}.evaluation")
         runs.append(label)
 

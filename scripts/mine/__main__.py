@@ -29,8 +29,8 @@ def mine(
     The plan is OUTPUT/plan.yaml, and its steps are commands that you can run yourself: prepare, datalists, check, train
     and evaluate. Without --yes the command ends after the plan or, in a terminal, asks whether to run it. You may edit
     the file and repeat the command: an existing plan is used as it is, and finished steps are skipped unless their
-    command, input or code has changed. Stale datalists, models and scores are moved aside. See
-    docs/how-to/one-command.md.
+    command or input has changed. Stale datalists, models and scores are moved aside; results of an earlier version are
+    kept and named. See docs/how-to/one-command.md.
 
     Args:
         root: folder of the scans, each subject with a label map, in any layout that python -m scripts.datalists generic

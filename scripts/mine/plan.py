@@ -18,7 +18,7 @@ from common.errors import InputError, choice, did_you_mean, show, within
 from common.files import atomic_write, expand_home, valid_yaml
 from common.options import OPTIONS
 from scripts.datalists.splits import RandomSplits
-from scripts.experiments.engine import CODE, OpenStudy, State, run_jobs, select, states_of
+from scripts.experiments.engine import CODE, OpenStudy, State, run_jobs, select, state_of, states_of
 from scripts.experiments.jobs import CommandLine, Places, StudyJob, shown, text_of
 from scripts.experiments.study import check_arguments
 
@@ -171,14 +171,12 @@ def time_of(plan: Plan) -> str:
     return f"about {total}: {words}" if parts else "unknown"
 
 
-def kept_states(jobs: Mapping[str, StudyJob], output: Path) -> dict[str, State]:
-    """Return the states of jobs; a job is done if only our code or configs have changed, as training takes hours."""
-    states = states_of(jobs, output)
-    for name, job in jobs.items():
-        ours = {CODE, *(shown(path) for path in job.inputs if path.is_relative_to(BUNDLES))}
-        if states[name].changed and ours.issuperset(states[name].changed):
-            states[name] = State("done", "made by other code, kept; a new --output makes all results by this code")
-    return states
+def kept_state(job: StudyJob, output: Path) -> State:
+    """Return a job's state; it is done if only our code or configs have changed, because training takes hours."""
+    state, ours = state_of(job, output), {CODE, *(shown(path) for path in job.inputs if path.is_relative_to(BUNDLES))}
+    if state.changed and ours.issuperset(state.changed):
+        return State("done", "made by other code, kept; a new --output makes all results by this code")
+    return state
 
 
 def carry_out(plan: Plan, output: Path) -> None:
@@ -191,7 +189,7 @@ def carry_out(plan: Plan, output: Path) -> None:
         with atomic_write(regions) as file:
             file.write_text(content, encoding="utf-8")
     jobs, places = jobs_of(plan, output), Places(output)
-    study = OpenStudy({"title": str(output)}, places, jobs, kept_states(jobs, output))
+    study = OpenStudy({"title": str(output)}, places, jobs, states_of(jobs, output, kept_state))
     selected = select(study, redo=True)
     show("", *(f"done before  {name}" for name in jobs if name not in selected))
     show(*(f"{state.name:12} {name}: {state.reason}" for name, state in study.states.items() if state.reason))

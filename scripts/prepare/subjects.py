@@ -96,7 +96,7 @@ class Outcome:
     @property
     def acceptance(self) -> str:
         """The value of `--accept` that accepts the figures outside their limits."""
-        return ",".join(f"{self.name}:{figure}" for figure in self.figures)
+        return self.name if "," in self.name else ",".join(f"{self.name}:{figure}" for figure in self.figures)
 
 
 def figure_name(modality: str, figure: str) -> str:

@@ -56,3 +56,10 @@ def test_a_voxel_that_outweighs_all_others_is_refused(value):
 def test_a_surplus_file_is_refused():
     with pytest.raises(InputError, match=r"t1.nii.gz: number of images 2; expected one for each of T1$"):
         check_voxels(image(), FILES, ["T1"])
+
+
+def test_a_file_of_two_modalities_is_refused_as_is_an_image_without_files():
+    with pytest.raises(InputError, match=r"t1.nii.gz: listed for T1 and T2; expected a file for each modality$"):
+        check_voxels(image()[[0, 0]], [FILES[0], FILES[0]], ["T1", "T2"])
+    with pytest.raises(InputError, match=r"image: no file; expected one or more of T1, T2$"):
+        check_voxels(np.zeros(()), [None, None], ["T1", "T2"])

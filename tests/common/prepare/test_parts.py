@@ -293,7 +293,7 @@ def test_ants_may_fail_at_a_start_and_not_where_the_scans_fit_best(monkeypatch, 
         return start
 
     monkeypatch.setattr(registration, "_by_ants", by_ants)
-    with pytest.raises(RuntimeError) if is_failing else nullcontext():
+    with pytest.raises(InputError) if is_failing else nullcontext():
         np.testing.assert_array_equal(register(head, head, 6, head.array > 0, [far]), np.eye(4))
 
 

@@ -156,6 +156,13 @@ def test_mixed_precision_computes_the_network_in_half_and_the_loss_in_full(dtype
     assert_alike(ours, plain, rtol=0.1, atol=2e-3)  # also that the weights stay float32
 
 
+def test_a_run_in_float16_continues_one_without_a_loss_scale():
+    step = Step(torch.float16)
+    scale = step.state_dict()
+    step.load_state_dict(Step(torch.bfloat16).state_dict())
+    assert step.state_dict() == scale
+
+
 def test_a_scale_that_overflows_float16_is_lowered_and_the_step_left_out():
     net, step = network(), scaled(Step(torch.float16, max_grad_norm=1.0), 2.0**40)
     train(net, [batches(1)], step)

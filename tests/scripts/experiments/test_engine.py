@@ -203,7 +203,7 @@ def test_changed_code_makes_trainings_stale(monkeypatch, tmp_path):
     )
     assert {engine.execute(job, tmp_path).name for job in (training, other)} == {"done"}
     code.write_text("changed")
-    changed = engine.State("stale", "the code in common/ or its requirements.txt changed")
+    changed = engine.State("stale", f"{engine.CODE} changed", (engine.CODE,))
     assert engine.state_of(training, tmp_path) == changed
     assert engine.state_of(other, tmp_path).name == "done"
 

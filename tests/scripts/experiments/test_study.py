@@ -149,7 +149,7 @@ def test_a_cohort_that_is_not_given_is_made_or_its_jobs_say_what_is_missing():
         ),
         (
             {"runs": {"a": {"bundle": "brats_stage2", "datalist": "ukb", "evaluate": True}}},
-            "brats_stage2/configs/evaluate.yaml: No such file or directory",
+            "runs.a.evaluate: brats_stage2 has no evaluate.yaml; leave it out",
         ),
         (
             {"runs": {"a": {"bundle": "brats_finetune", "datalist": "ukb", "overlays": ["inference.yaml"]}}},

@@ -14,7 +14,7 @@ from common.data.layouts.names import Naming
 from scripts.experiments.engine import CODE, states_of
 from scripts.mine import planning
 from scripts.mine.__main__ import agrees
-from scripts.mine.plan import jobs_of, kept_states, read_plan, screen
+from scripts.mine.plan import jobs_of, kept_state, read_plan, screen
 from scripts.mine.planning import judged
 from tests.scripts.prepare.moved_heads import make_raw
 from tests.support import execute, refused
@@ -134,7 +134,7 @@ def test_a_plan_is_carried_out_once_and_what_it_changes_again(planned, tmp_path,
     assert configs == ["train.yaml", "recipe_robust.yaml"]
     with monkeypatch.context() as patch:
         patch.setattr("scripts.experiments.engine.code_files", list)
-        states, kept = states_of(jobs, output), kept_states(jobs, output)
+        states, kept = states_of(jobs, output), states_of(jobs, output, kept_state)
     assert [state.changed for state in states.values()] == [()] * 2 + [(CODE,)] * 2
     assert [state.name for state in kept.values()] == ["done"] * 4
 
