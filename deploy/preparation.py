@@ -19,7 +19,7 @@ from common.dicom.remarks import Remark
 from common.dicom.study import Series
 from common.errors import InputError
 from common.prepare.brain import DEEPBET, brain_of
-from common.prepare.figures import LIMITS, Figures, outside, template_overlap
+from common.prepare.figures import LIMITS, Figures, rows_outside, template_overlap
 from common.prepare.resampling import field_of_view, labels_on, resample
 from common.prepare.subject import Settings, prepare_subject
 from common.prepare.volumes import Grid, Volume, check_scan
@@ -57,13 +57,13 @@ class Preparation:
     @property
     def remarks(self) -> list[Remark]:
         """A remark on the preparation, one for each figure outside its limits, and one on the probable cause."""
-        return [
-            Remark("prepared", f"scans prepared by this application: {self.description}"),
-            *(
-                Remark("coverage" if " coverage " in phrase else "quality", f"preparation: {phrase}")
-                for phrase in outside(self.figures, self.cause)
-            ),
-        ]
+        remarks = [Remark("prepared", f"scans prepared by this application: {self.description}")]
+        failed = rows_outside(self.figures)
+        for row in failed:
+            remarks.append(Remark("coverage" if row.name == "coverage" else "quality", f"preparation: {row}"))
+        if failed and self.cause:
+            remarks.append(Remark("quality", f"preparation: probably {self.cause}"))
+        return remarks
 
     def record(self) -> dict[str, Any]:
         """Return the preparation as JSON data."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,13 +77,33 @@ def template_overlap(mask: Volume, affine: NDArray[np.float64] | None = None) ->
     return dice(resample(mask, grid, affine).array > 0.5, template)
 
 
-def rows(figures: Figures) -> list[tuple[str, str, float, float, float]]:
-    """Return a row for each figure: modality ("" for the subject), name, value, lowest and highest acceptable value."""
-    table = [("", name, value, *LIMITS["subject"][name]) for name, value in figures.subject.items()]
+class Row(NamedTuple):
+    """A figure of a modality ("" for the subject), with its lowest and highest acceptable values."""
+
+    modality: str
+    name: str
+    value: float
+    lowest: float
+    highest: float
+
+    def __str__(self) -> str:
+        unit = f" {UNITS[self.name]}" if self.name in UNITS else ""
+        figure = f"{self.modality} {self.name} {in_units(self.name, self.value)}".lstrip()
+        return f"{figure}; expected {self.lowest:g} to {self.highest:g}{unit}"
+
+
+def rows(figures: Figures) -> list[Row]:
+    """Return a row for each figure."""
+    table = [Row("", name, value, *LIMITS["subject"][name]) for name, value in figures.subject.items()]
     for modality, values in figures.modalities.items():
         limits = LIMITS["reference" if modality == figures.reference else "modality"]
-        table += [(modality, name, value, *limits[name]) for name, value in values.items()]
+        table += [Row(modality, name, value, *limits[name]) for name, value in values.items()]
     return table
+
+
+def rows_outside(figures: Figures) -> list[Row]:
+    """Return the rows of the figures outside their limits."""
+    return [row for row in rows(figures) if not row.lowest <= row.value <= row.highest]
 
 
 def in_units(name: str, value: float) -> str:
@@ -92,12 +113,7 @@ def in_units(name: str, value: float) -> str:
 
 def outside(figures: Figures, cause: str = "") -> list[str]:
     """Return a phrase for each figure outside its limits, then the likely cause, if known."""
-    phrases = []
-    for modality, name, value, lowest, highest in rows(figures):
-        if not lowest <= value <= highest:
-            unit = f" {UNITS[name]}" if name in UNITS else ""
-            stated = f"{name} {in_units(name, value)}; expected {lowest:g} to {highest:g}{unit}"
-            phrases.append(f"{modality} {stated}".strip())
+    phrases = [*map(str, rows_outside(figures))]
     return [*phrases, f"probably {cause}"] if phrases and cause else phrases
 
 

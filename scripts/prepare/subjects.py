@@ -19,7 +19,7 @@ from common.data.scan_checks import copy_problem, raise_problem, read_headers, r
 from common.data.volumes import affine_in, is_label_map, write_volume
 from common.errors import InputError
 from common.files import digest, reporting_path_errors, valid_json, write_json
-from common.prepare.figures import Figures, outside, rows
+from common.prepare.figures import Figures, outside, rows_outside
 from common.prepare.resampling import labels_on, resample
 from common.prepare.subject import Prepared, Settings, prepare_subject
 from common.prepare.volumes import Grid, Volume, check_grid, check_transform, read_volume, to_transform
@@ -197,11 +197,7 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, accepted: Co
 def _outcome(record: Mapping[str, Any], accepted: Collection[str]) -> Outcome:
     """Return the outcome of an earlier run, from the subject's record."""
     figures = Figures(**record["figures"])
-    names = [
-        figure_name(modality, figure)
-        for modality, figure, value, lowest, highest in rows(figures)
-        if not lowest <= value <= highest
-    ]
+    names = [figure_name(row.modality, row.name) for row in rows_outside(figures)]
     return Outcome(
         record["subject"],
         outside=tuple(outside(figures, record.get("cause", ""))),
