@@ -47,7 +47,7 @@ def copy_as_bids(predictions: str, output: str) -> None:
     owners: dict[str, str] = {}
     for subject in subjects:
         if (owner := owners.setdefault(_entities(subject), subject)) != subject:
-            problem = f"both would be {_entities(subject)} in BIDS"
+            problem = f"both {_entities(subject)} in BIDS"
             raise InputError(f"subjects {owner} and {subject}: {problem}; expected different letters or digits")
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
