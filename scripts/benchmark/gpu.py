@@ -42,7 +42,8 @@ class Setting(NamedTuple):
 
 
 FULL = Setting()
-OURS = ["ours fused", "ours recomputed", "ours stored", "ours fused channels_last", "ours fused compiled"]
+OURS = ["ours fused", "ours recomputed", "ours stored", "ours flex", "ours fused channels_last"]
+COMPILED = ["ours fused compiled", "ours stored compiled"]  # compiled, `recomputed` is `fused`
 STOCK = ["stock", "stock channels_last", "stock compiled", "stock channels_last compiled"]
 LARGE = ("ours fused 128", "stock 128")  # crops of 128^3 voxels: does model size `small` fit into 11 GiB?
 
@@ -55,8 +56,8 @@ def jobs() -> Iterator[tuple[str, str, str]]:
     yield from (("disk", "case from disk", code) for code in ("ours", "stock", "stock cropped"))
     yield from (("training", "training", kind) for kind in ("store", "files"))
     yield from (("step", "fine_tuning", code) for code in LARGE)
-    yield from (("step", work, code) for work in WORKS for code in (*OURS[1:-1], STOCK[1]))
-    yield from (("step", work, code) for work in WORKS for code in (OURS[-1], *STOCK[2:]))
+    yield from (("step", work, code) for work in WORKS for code in (*OURS[1:], STOCK[1]))
+    yield from (("step", work, code) for work in WORKS for code in (*COMPILED, *STOCK[2:]))
 
 
 def gpu(file: Path, machine: str, setting: Setting = FULL, limit: float = LIMIT) -> list[dict[str, Any]]:
