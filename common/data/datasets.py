@@ -15,6 +15,7 @@ from typing import Any, Self
 import ignite.distributed as idist
 import numpy as np
 import torch
+from ignite.utils import convert_tensor
 from monai.data import CacheDataset, DataLoader
 from monai.utils import MAX_SEED
 from torch.utils.data import Sampler
@@ -180,25 +181,17 @@ class Batches:
         return islice(self._batches, self._length)
 
 
-def copied_ahead(batches: Iterator[dict[str, Any]], device: torch.device) -> Iterator[dict[str, Any]]:
-    """Yield batches with tensors on a GPU; copy the next batch from pinned memory while the current batch is used."""
-    stream = torch.cuda.Stream(device)
-
-    def copied() -> dict[str, Any]:
-        with torch.cuda.stream(stream):
-            return {
-                name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
-                for name, value in next(batches).items()
-            }
-
-    ahead = copied()
-    while True:
-        torch.cuda.current_stream(device).wait_stream(stream)
-        ready, ahead = ahead, copied()
-        for value in ready.values():
-            if isinstance(value, torch.Tensor):
-                value.record_stream(torch.cuda.current_stream(device))
-        yield ready
+def copied_ahead(batches: Iterator[Any], device: torch.device) -> Iterator[Any]:
+    """Yield endless batches with tensors on a GPU; copy the next from pinned memory while the current one is used."""
+    side, ready = torch.cuda.Stream(device), None
+    for batch in batches:
+        side.wait_stream(torch.cuda.current_stream(device))  # which may still use the memory of an earlier batch
+        with torch.cuda.stream(side):
+            ahead = convert_tensor(batch, device, non_blocking=True)
+        if ready is not None:
+            yield ready
+        ready = ahead
+        torch.cuda.current_stream(device).wait_stream(side)
 
 
 class Steps:

@@ -42,10 +42,10 @@ def one_step(
     """Return a function that takes an optimiser step of `work` on a random batch.
 
     Pretraining is stage 1 on two modalities, fine-tuning stage 3 on four. `code` is `ours`, optionally with a value of
-    the option `attention`, or `stock`: MONAI's network in a plain loop, with a forward pass for each view, as in the
-    public code. Additional words are `channels_last`, `compiled` and a number, which replaces `edge`, the edge of the
-    crops in voxels. Views, loss, AdamW and copies to the device are the same. `batches` replaces the random batch of
-    `ours`.
+    the option `attention` or `flex` (PyTorch's FlexAttention), or `stock`: MONAI's network in a plain loop, with a
+    forward pass for each view, as in the public code. Additional words are `channels_last`, `compiled` and a number,
+    which replaces `edge`, the edge of the crops in voxels. Views, loss, AdamW and copies to the device are the same.
+    `batches` replaces the random batch of `ours`.
     """
     import torch
     from monai.engines import default_prepare_batch
@@ -55,6 +55,7 @@ def one_step(
     from common.ssl.networks import SSLHead, swin_unetr
     from common.ssl.tasks import SSLLoss
     from common.ssl.views import TwoViews
+    from scripts.benchmark.flex import set_flex_attention
 
     kind, *words = code.split()
     edges = [int(edge_in(code) or edge)] * 3
@@ -69,7 +70,10 @@ def one_step(
     network, loss, prepare = parts
     if kind == "ours":
         attention = [word for word in words if word not in ("channels_last", "compiled") and not word.isdecimal()]
-        set_attention(network, *attention, compiled="compiled" in words)
+        if attention == ["flex"]:
+            set_flex_attention(network)
+        else:
+            set_attention(network, *attention, compiled="compiled" in words)
     if "channels_last" in words:
         network.to(memory_format=torch.channels_last_3d)
     if "compiled" in words and kind == "stock":

@@ -91,26 +91,33 @@ def test_a_gpu_gets_the_same_batches_each_copied_before_the_one_before_is_used(m
     events = []
 
     class Stream:
-        def __init__(self, name="current"):
+        def __init__(self, name):
             self.name = name
 
         def wait_stream(self, other):
-            events.append(f"{self.name} waits")
+            events.append(f"{self.name} waits for {other.name}")
 
-    def to(tensor, *_, **options):
-        assert options == {"non_blocking": True}
+    def to(tensor, **options):
+        assert options == {"device": torch.device("cuda"), "non_blocking": True}
         events.append(f"copy {int(tensor)}")
         return tensor
 
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream("side"))
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream("current"))
     monkeypatch.setattr(torch.Tensor, "to", to)
-    monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: events.append(f"keep {int(tensor)}"))
     source = ({"image": torch.tensor(number), "subject": [str(number)]} for number in count())
-    batches = copied_ahead(source, torch.device("cuda"))
-    assert [(int(batch["image"]), batch["subject"]) for batch in islice(batches, 2)] == [(0, ["0"]), (1, ["1"])]
-    assert events == ["copy 0", "current waits", "copy 1", "keep 0", "current waits", "copy 2", "keep 1"]
+    used = []
+    for batch in islice(copied_ahead(source, torch.device("cuda")), 3):
+        events.append(f"use {int(batch['image'])}")
+        used.append(batch["subject"])
+    assert used == [["0"], ["1"], ["2"]]
+    assert events == [
+        *("side waits for current", "copy 0", "current waits for side"),
+        *("side waits for current", "copy 1", "use 0", "current waits for side"),
+        *("side waits for current", "copy 2", "use 1", "current waits for side"),
+        *("side waits for current", "copy 3", "use 2"),
+    ]
 
 
 def test_only_a_gpu_needs_pinned_memory():
