@@ -124,7 +124,7 @@ class RecomputedAttention(FusedAttention):
     def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         has_dropout = self.training and self.attn_drop.p > 0
         if has_dropout or torch.jit.is_tracing() or torch.compiler.is_compiling():
-            return super().attend(q, k, v, bias)
+            return super().attend(q, k, _widened(v, q), bias)[..., : v.shape[3]]
         return _Recomputed.apply(q, k, v, bias, self.scale)
 
 
@@ -182,8 +182,8 @@ class _Recomputed(torch.autograd.Function):
     def forward(ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor, scale: float) -> Any:
         ctx.save_for_backward(q, k, v, bias)
         ctx.scale = scale
-        padded = v if v.shape == q.shape else pad(v, (0, ALIGNED))  # unequal channels are slow on a CPU
-        return scaled_dot_product_attention(q, k, padded, attn_mask=bias.detach(), scale=scale)[..., : v.shape[3]]
+        wide = _widened(v, q)
+        return scaled_dot_product_attention(q, k, wide, attn_mask=bias.detach(), scale=scale)[..., : v.shape[3]]
 
     @staticmethod
     @once_differentiable
@@ -207,6 +207,11 @@ class _Recomputed(torch.autograd.Function):
             d_k[chunk] = torch.bmm(d_scores.transpose(1, 2), queries).mul_(ctx.scale).view(d_k[chunk].shape)
             d_v[chunk] = torch.bmm(weights.to(v.dtype).transpose(1, 2), grads).view(d_v[chunk].shape)
         return d_q, d_k, d_v, d_bias[None].to(bias.dtype), None
+
+
+def _widened(v: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    """Return values with as many channels as queries: otherwise, PyTorch's CPU kernel would not be used."""
+    return v if v.shape == q.shape else pad(v, (0, ALIGNED))
 
 
 def _chunks(q: torch.Tensor) -> Iterator[tuple[slice, slice]]:
