@@ -12,7 +12,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,6 +151,18 @@ def printable(text: object) -> str:
     """
     line = str(text)
     return line if line.isprintable() else "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
+
+
+def aligned(rows: Sequence[Sequence[object]], right: Collection[int] = ()) -> list[str]:
+    """Return rows of cells as lines with aligned columns; the columns with these indices are aligned to the right.
+
+    Examples:
+        >>> aligned([("region", "Dice"), ("hippocampus", 0.7)], right=[1])
+        ['region       Dice', 'hippocampus   0.7']
+    """
+    widths = [max(len(str(cell)) for cell in column) for column in zip(*rows, strict=True)]
+    form = "  ".join(f"{{!s:{'>' if i in right else '<'}{width}}}" for i, width in enumerate(widths))
+    return [form.format(*row).rstrip() for row in rows]
 
 
 def show(*lines: object, error: bool = False) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from common import cli
 from common.configs import BUNDLES, bundles_with
-from common.errors import choice, show
+from common.errors import aligned, choice, show
 from common.files import read_yaml
 from common.options import OPTIONS, TRAINING_DEFAULTS
 
@@ -42,13 +42,8 @@ def options(bundle: str, workflow: str | None = None) -> None:
     if workflow is not None:
         choice("workflow", workflow, dict.fromkeys(available))
     for name in available if workflow is None else [workflow]:
-        rows = options_of_config(folder / f"configs/{name}.yaml")
-        columns = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        show(f"{bundle}/configs/{name}.yaml: --OPTION=VALUE")
-        for row in rows:
-            cells = [f"{cell:<{width}}" for cell, width in zip(row, columns, strict=True)]
-            show(f"  {'  '.join(cells)}".rstrip())
-        show("")
+        rows = aligned(options_of_config(folder / f"configs/{name}.yaml"))
+        show(f"{bundle}/configs/{name}.yaml: --OPTION=VALUE", *(f"  {row}" for row in rows), "")
 
 
 def options_of_config(path: Path) -> list[Row]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.regions import display_order
+from ..errors import aligned
 from ..files import write_csv, write_json
 from ..metrics.cards import PRESENT, Protocol, Scores, figures
 from ..metrics.lesions import Lesion
@@ -126,14 +127,19 @@ def lines(details: Details, summary: Mapping[str, Any]) -> list[str]:
     counted = f", {len(absent)} without prediction counted as empty" if absent else ""
     text = [f"{count} {cases} by {details.protocol.name}{counted}"]
     text += [f"without {names}: {number} of {count} {cases}" for names, number in details.without.items()]
-    text += ["", f"{'region':<8}{'metric':<25}{'mean':>9}{'cases':>7}  95 % interval"]
+    rows = [("region", "metric", "mean", "cases", "95 % interval")]
     for region, means in summary["regions"].items():
         for name, statistics in means.items():
             unit = "" if statistics["unit"] == "1" else f" {statistics['unit']}"
             mean = "-" if statistics["mean"] is None else f"{statistics['mean']:.4g}"
             interval = "" if statistics["ci95"] is None else "[{:.4g}, {:.4g}]".format(*statistics["ci95"])
-            text.append(f"{region:<8}{name:<25}{mean:>9}{statistics['n']:>7}  {interval}{unit}".rstrip())
-    text += ["", "dice: all cases; a case without the region scores 1 if nothing is predicted, else 0"]
+            rows.append((region, name, mean, statistics["n"], interval + unit))
+    text += [
+        "",
+        *aligned(rows, right=(2, 3)),
+        "",
+        "dice: all cases; a case without the region scores 1 if nothing is predicted, else 0",
+    ]
     return [*text, f"{PRESENT}: only cases with the region in the reference, as in the paper's code"]
 
 

@@ -15,7 +15,7 @@ from common.data.modalities import count_missing, first_image
 from common.data.preparation import describe, union
 from common.data.scan_checks import CHECKS, CURE, OFF_GRID, Problem, files_in
 from common.data.volumes import is_made_up
-from common.errors import InputError, check_number, choice, show
+from common.errors import InputError, aligned, check_number, choice, show
 from common.files import atomic_write, check_writable_folder, expand_home, write_csv
 from common.literals import names_of
 from scripts.datalists.build import check_outputs
@@ -189,12 +189,12 @@ def _lines(result: Result) -> list[str]:
         return [summary, "no problems found"]
     is_off_grid = any(problem.check in OFF_GRID for _, problem in result.findings)
     cure = [f"{CURE}: docs/how-to/prepare-raw-scans.md"] if is_off_grid else []
-    table = [f"{name:<18}{severity:<10}{count:>8}  {subjects}" for name, severity, count, subjects in result.kinds]
+    table = aligned([("check", "severity", "findings", "in"), *result.kinds], right=(2,))
     findings = []
     for subject, split, file, severity, name, value, expected in result.rows:
         where = f"{split} {subject}: {file}" if subject else "the cohort"
         findings.append(f"{severity}: {name}: {where}: {value}; expected {expected}")
-    return [summary, "", f"{'check':<18}{'severity':<10}{'findings':>8}  in", *table, "", *findings, *cure]
+    return [summary, "", *table, "", *findings, *cure]
 
 
 def _write(result: Result, output: Path, root: str, workers: int) -> list[str]:

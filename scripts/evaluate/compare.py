@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from common.errors import InputError, shortened
+from common.errors import InputError, aligned, shortened
 from common.files import write_csv
 from common.inference.reading import read
 from common.inference.results import Details
@@ -144,17 +144,20 @@ def lines(comparison: Comparison) -> list[str]:
         if system.missing:
             text.append(f"{name}: {len(system.missing)} of {cases} without prediction, counted as empty")
     for pair in dict.fromkeys((test.first, test.second) for test in comparison.tests):
-        text += ["", f"{pair[0]} against {pair[1]}"]
-        head = f"{'region':<8}{'metric':<32}{'difference':>12}  {'95 % interval':<24}"
-        text.append(f"{head}{'p':>9}{'Holm':>9}  win / tie / loss")
-        text += [_line(test) for test in comparison.tests if (test.first, test.second) == pair]
-    text += ["", f"{'rank':<6}{'score':>7}  system (mean cumulative rank: lower is better)"]
-    return [*text, *(f"{row.place:<6}{row.score:>7.3f}  {row.system}" for row in comparison.ranking)]
+        head = ("region", "metric", "difference", "95 % interval", "p", "Holm", "win / tie / loss")
+        tests = [_row(test) for test in comparison.tests if (test.first, test.second) == pair]
+        text += ["", f"{pair[0]} against {pair[1]}", *aligned([head, *tests], right=(2, 4, 5))]
+    places = [(row.place, f"{row.score:.3f}", row.system) for row in comparison.ranking]
+    return [
+        *text,
+        "",
+        *aligned([("rank", "score", "system (mean cumulative rank: lower is better)"), *places], right=(1,)),
+    ]
 
 
-def _line(test: PairedTest) -> str:
+def _row(test: PairedTest) -> tuple[str, ...]:
     metric = test.metric if test.unit == "1" else f"{test.metric} {test.unit}"
     interval = "" if math.isnan(test.low) else f"[{test.low:.4g}, {test.high:.4g}]"
     p, corrected = ("< 0.0001" if value < 0.0001 else f"{value:.4f}" for value in (test.p, test.p_holm))
-    figures = f"{test.difference:>+12.4g}  {interval:<24}{p:>9}{corrected:>9}"
-    return f"{test.region:<8}{metric:<32}{figures}  {test.wins} / {test.ties} / {test.losses}"
+    counts = f"{test.wins} / {test.ties} / {test.losses}"
+    return test.region, metric, f"{test.difference:+.4g}", interval, p, corrected, counts

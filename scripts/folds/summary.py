@@ -5,6 +5,7 @@ import re
 import numpy as np
 
 from common.configs import BUNDLES
+from common.errors import aligned
 from common.files import read_json, read_yaml
 from common.inference.publishing import PAGE
 from common.weights.formats import STATED
@@ -37,11 +38,13 @@ def lines(setup: Setup) -> list[str]:
     evaluations = [setup.evaluation(number).results for number in setup.numbers]
     pooled = setup.study.jobs[f"{setup.bundle}/pooled"].results
     of_all, *of_folds = (read_json(folder / "summary.json") for folder in (pooled, *evaluations))
-    head = f"{'region':<8}{'metric':<25}{'pooled':>10}{'cases':>7}  {'95 % interval':<24}{'mean of folds':<24}"
+    folds = [f"fold {number}" for number in setup.numbers]
+    rows: list[tuple[object, ...]] = [
+        ("region", "metric", "pooled", "cases", "95 % interval", "mean of folds", *folds, "")
+    ]
     text = [
         f"{of_all['cases']} cases by {of_all['protocol']}, each predicted by a model that was not trained on it",
         "",
-        head + "".join(f"{f'fold {number}':>10}" for number in setup.numbers),
     ]
     for region, metrics in of_all["regions"].items():
         for metric, figures in metrics.items():
@@ -50,11 +53,13 @@ def lines(setup: Setup) -> list[str]:
             interval = "" if figures["ci95"] is None else "[{:.4g}, {:.4g}]".format(*figures["ci95"])
             spread = f" ± {np.std(defined, ddof=1):.2g}" if len(defined) > 1 else ""
             mean = f"{_shown(float(np.mean(defined)) if defined else None)}{spread}"
-            row = f"{region:<8}{metric:<25}{_shown(figures['mean']):>10}{figures['n']:>7}  {interval:<24}{mean:<24}"
-            columns = "".join(f"{_shown(fold):>10}" for fold in means)
-            text.append(f"{row}{columns}  {figures['unit'] if figures['unit'] != '1' else ''}".rstrip())
+            unit = figures["unit"] if figures["unit"] != "1" else ""
+            rows.append(
+                (region, metric, _shown(figures["mean"]), figures["n"], interval, mean, *map(_shown, means), unit)
+            )
     return [
         *text,
+        *aligned(rows, right=(2, 3, *range(6, 6 + len(folds)))),
         "",
         *(
             f"fold {number}: model {setup.training(number).target}, predictions {folder / 'predictions'}"
