@@ -198,6 +198,8 @@ def check_values(files: Sequence[str | Path], options: Mapping[str, Any]) -> Opt
         if key in EPOCHS or not is_known:
             raise Change(name, value).unknown(merged, ", ".join(map(str, files)))
     defaults = TRAINING_DEFAULTS if "ckpt_dir" in merged else {}
+    if any(re.match(r"\+?tasks::|\+tasks", key) for change in (*contents, options) for key in change):
+        merged.pop("tasks", None)  # MONAI merges the parts later
     return check_plain({**defaults, **merged, **options}, texts=options)
 
 

@@ -22,6 +22,7 @@ from .locks import claim, release
 from .memory import check_crops
 from .metrics.protocols import CHALLENGES, PROTOCOLS, check_convention
 from .resolver import resolver
+from .ssl.weighting import task_name, task_weights
 from .values import (
     ALIASES,
     AUTO,
@@ -338,6 +339,7 @@ def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None
     if vars(options).get("amp") == "auto":
         options.amp = automatic_amp(options.device, trains=hasattr(options, "ckpt_dir"))
     _check_together(options, self_supervised)
+    _check_tasks(options, config.items["tasks"].get_config() if "tasks" in config.items else None)
     if {"patch_size", "modalities", "device"} <= vars(options).keys():
         least = {"batch_size": 1} if vars(options).get("batch_size") == AUTO else {}
         check_crops(vars(options) | least, views=2 if self_supervised else 1)
@@ -358,6 +360,7 @@ def check_plain(values: Mapping[str, Any], texts: Collection[str] = ()) -> Optio
             setattr(options, name, OPTIONS[name](values[name]))
     if "ckpt_dir" in values and {"patch_size", "modalities", "pretrained", "batch_size"} <= vars(options).keys():
         _check_together(options, self_supervised="loss_weights" in values)
+    _check_tasks(options, values.get("tasks"))
     return options
 
 
@@ -484,6 +487,15 @@ def _check_together(options: Options, self_supervised: bool) -> None:
         if unknown_names := [modality for modality in aliases if modality not in options.modalities]:
             available = ", ".join(options.modalities)
             raise ArgumentError("modality_aliases", aliases, f"{unknown_names[0]} is not in modalities", available)
+
+
+def _check_tasks(options: Options, tasks: Any) -> None:
+    """Check the options that depend on a config's proxy tasks, if the config lists the tasks' classes."""
+    is_list = isinstance(tasks, list) and all(isinstance(task, Mapping) and "_disabled_" not in task for task in tasks)
+    if is_list and {"best_metric", "loss_weights"} <= vars(options).keys():
+        names = [task_name(str(task.get("_target_"))) for task in tasks]
+        task_weights(names, options.loss_weights)
+        choice("best_metric", options.best_metric, dict.fromkeys(["total", *names]))
 
 
 def _check_missing(missing: Sequence[str], modalities: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ ALLOWED = {  # see docs/explanation/architecture.md; `common` is the lazy `__ini
         "common.literals": "",
         "common.values": "common errors literals data",
         "common.memory": "errors",
-        "common.options": "environment errors locks memory resolver values metrics data",
+        "common.options": "environment errors locks memory resolver values ssl metrics data",
         "common.resolver": "errors",
         "common.configs": "common errors files literals options",
         "common.ssl": "common errors",

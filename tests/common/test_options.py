@@ -228,6 +228,7 @@ def test_options_that_fit_pass(options_of, values):
         ("missing_modalities", ["T2", "T1"], {}),
         ("missing_modalities", ["PD"], {}),
         ("background", "PD", {}),
+        ("best_metric", "contrastive", {"tasks": [{"_target_": "my.Rotation"}], "loss_weights": [1], **SSL}),
     ],
 )
 def test_options_that_do_not_fit_are_named(options_of, name, value, others):
