@@ -138,7 +138,8 @@ def _check_sources(content: Mapping[str, Any]) -> None:
 
     def check_reference(key: str, value: str | None, names: Sequence[str]) -> None:
         if value is not None and value not in names:
-            raise InputError(f"{key}={value}: expected {', '.join(names) or 'none'}, or an entry above")
+            expected = f"one of {', '.join(names)}" if names else "an entry, but no entry comes before it"
+            raise InputError(f"{key}={value}: expected {expected}")
 
     for layout, options in content.get("cohorts", {}).items():
         check_arguments(make, options, f"cohorts.{layout}")
@@ -240,8 +241,9 @@ def _check_values(content: Mapping[str, Any], row: Mapping[str, Any], where: str
     axes = axes_of(content, row["run"])
     for axis, value in row.items():
         if axis not in ROW_KEYS and value not in axes.get(axis, []):
-            expected = ", ".join(map(str, axes.get(axis, []))) or f"one of the axes {', '.join(axes) or 'none'}"
-            raise InputError(f"{where}: {axis}={value!a}: expected {expected}")
+            expected = ", ".join(map(str, axes.get(axis, []))) or f"one of the axes {', '.join(axes)}"
+            problem = f"expected {expected}" if axes else f"`for` gives {row['run']} no axes; leave it out"
+            raise InputError(f"{where}: {axis}={value!a}: {problem}")
 
 
 def names_of(baseline: Any) -> list[str]:
