@@ -271,6 +271,13 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "patience": None,
     "cohort": "unnamed",
 }
+# Options -> value without effect, which a run without the option has
+OFF: dict[str, Any] = {
+    **dict.fromkeys(("average_decay", "frozen_iterations", "modality_dropout"), 0),
+    **dict.fromkeys(("divisible_foreground", "gather_negatives", "normalize_crops"), False),
+    **dict.fromkeys(("max_grad_norm", "modality_aliases", "spacing"), None),
+    **{"flips": [], "missing_modalities": [], "without": [], "pretrained_lr_factor": 1},
+}
 # Config sections that checkpoints and run.json record
 COMPONENTS = ("tasks", "loss", "optimizer", "lr_scheduler", "deterministic_transforms", "train::random_transforms")
 
@@ -474,8 +481,8 @@ def _check_together(options: Options, self_supervised: bool) -> None:
         choice("background", options.background, dict.fromkeys(options.modalities))
     if missing := values.get("missing_modalities"):
         _check_missing(missing, options.modalities)
-    for name, default in {"pretrained_lr_factor": 1, "frozen_iterations": 0}.items():
-        if values.get(name, default) == default:
+    for name in ("pretrained_lr_factor", "frozen_iterations"):
+        if values.get(name, OFF[name]) == OFF[name]:
             continue
         if options.pretrained is None:
             raise ArgumentError(name, values[name], "needs --pretrained, whose weights it protects")
