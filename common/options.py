@@ -375,10 +375,15 @@ def automatic_amp(device: Any, trains: bool = False) -> bool:
     """Return whether mixed precision is fast and safe: on a GPU, or for prediction on a CPU with bfloat16."""
     import torch  # imported here because it is slow
 
-    if torch.device(device).type == "cuda":
-        return True
+    return torch.device(device).type == "cuda" or (not trains and cpu_has_bfloat16())
+
+
+def cpu_has_bfloat16() -> bool:
+    """Return whether the processor computes in bfloat16; without these instructions, bfloat16 is slow."""
+    import torch
+
     capabilities = torch.cpu.get_capabilities()
-    return not trains and any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def check_stated(trained: Mapping[str, Any], checkpoint: Any) -> None:
