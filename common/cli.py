@@ -16,6 +16,7 @@ from typing import Any, get_args
 
 from .environment import check_help, prepare_process
 from .errors import (
+    ArgumentError,
     InputError,
     chain_of,
     did_you_mean,
@@ -43,7 +44,8 @@ def run(
 ) -> None:
     """Run a command with the arguments of this process.
 
-    If `commands` is a mapping, the first argument names the command; without a name, `default` runs.
+    If `commands` is a mapping, the first argument names the command; without a name, `default` runs. An `ArgumentError`
+    about a word is reported as in the help, `NAME=value: ...`.
 
     Exit status: 0; 2 for bad input; 1 for other errors (see `log_unexpected`). Text parameters receive the argument as
     typed, not parsed as a Python literal (see `reader_of`). For commands on patient data, `confidential` is a function
@@ -70,8 +72,7 @@ def run(
             vars(command).pop("FIRE_METADATA", None)  # python-fire's help would list it as a command
         else:
             _read_by_annotation(command)
-    if not asks_for_help:
-        _check(commands, arguments, confidential is not None)
+    words = [] if asks_for_help else _check(commands, arguments, confidential is not None)
     let_interrupts_raise()
     try:
         fire.Fire(commands, name=f"python -m {name if '.' in name else f'scripts.{name}'}")
@@ -81,6 +82,10 @@ def run(
         if asks_for_help:  # python-fire fails if --help comes without a required argument
             sys.exit(0)
         raise
+    except ArgumentError as error:
+        if error.what not in words:
+            raise
+        raise InputError(error.what.upper(), error.problem, error.expected, error.value) from error
     except BrokenPipeError:  # the reader of standard output has exited, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes again at exit
         sys.exit(128 + signal.SIGPIPE)
@@ -160,8 +165,11 @@ def reader_of(annotation: Any) -> Callable[[str], Any]:
     return literal
 
 
-def _check(commands: Command | Mapping[str, Command], arguments: Sequence[str], confidential: bool) -> None:
-    """Refuse unknown and missing arguments, which python-fire notices only after the command has run."""
+def _check(commands: Command | Mapping[str, Command], arguments: Sequence[str], confidential: bool) -> list[str]:
+    """Refuse unknown and missing arguments, which python-fire notices only after the command has run.
+
+    Return the names of the parameters whose arguments are words, not options.
+    """
     if isinstance(commands, Mapping):
         if not arguments or arguments[0] not in commands:
             culprit = f"command {arguments[0]}" if arguments else "no command"
@@ -194,6 +202,7 @@ def _check(commands: Command | Mapping[str, Command], arguments: Sequence[str], 
     for parameter in unset:
         if parameter not in slots[: len(positional)] and parameter.default is inspect.Parameter.empty:
             raise InputError(f"--{parameter.name}", "missing; it has no default")
+    return [parameter.name for parameter in slots[: len(positional)]]
 
 
 def options_of(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:

@@ -7,12 +7,13 @@ import os
 import pydoc
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import ROOT
-from .errors import InputError, choice, did_you_mean, shortened, show
+from .errors import ArgumentError, InputError, chain_of, choice, did_you_mean, shortened, show
 from .files import valid_json, valid_yaml, why_no_file
 from .literals import literal, names_of
 from .options import OPTIONS, TRAINING_DEFAULTS, Options, check_plain
@@ -34,10 +35,13 @@ def warn_of_program(path: str | Path, runs: str = "expressions") -> None:
 
     `runs` names the executable parts in the message. Links are resolved first; only the process of rank 0 warns.
     """
-    is_ours = any(Path(os.path.realpath(path)).is_relative_to(folder) for folder in OURS)
-    if not is_ours and os.environ.get("RANK", "0") == "0":
+    if not _is_ours(path) and os.environ.get("RANK", "0") == "0":
         where = "it is not from bundles/ or studies/; see SECURITY.md"
         show(f"warning: {path}: its {runs} run as a program, and {where}", error=True)
+
+
+def _is_ours(path: str | Path) -> bool:
+    return any(Path(os.path.realpath(path)).is_relative_to(folder) for folder in OURS)
 
 
 def parsed(name: str, text: Any) -> Any:
@@ -174,6 +178,21 @@ class Change(NamedTuple):
         return self.error(f"no such {kind} in {files}{hint}")
 
 
+@contextmanager
+def naming_overlays(overlays: Sequence[str | Path], options: Mapping[str, Any]) -> Iterator[None]:
+    """Context manager: let an `ArgumentError` name the user's overlay that sets the argument, unless an option does."""
+    try:
+        yield
+    except Exception as error:
+        refused = next((link for link in chain_of(error) if isinstance(link, ArgumentError)), None)
+        if refused is not None and refused.what not in (name.removeprefix("+") for name in options):
+            for file in reversed([file for file in overlays if not _is_ours(file)]):
+                if {refused.what, f"+{refused.what}"} & _load(file).keys():
+                    change = Change(refused.what, refused.value, file)
+                    raise change.error(refused.problem, refused.expected) from error
+        raise
+
+
 def check_known(options: Mapping[str, Any], files: Sequence[str | Path]) -> None:
     """Refuse options that none of the configs has."""
     parser = read(files)
@@ -198,6 +217,8 @@ def check_values(files: Sequence[str | Path], options: Mapping[str, Any]) -> Opt
         if key in EPOCHS or not is_known:
             raise Change(name, value).unknown(merged, ", ".join(map(str, files)))
     defaults = TRAINING_DEFAULTS if "ckpt_dir" in merged else {}
+    if any(re.match(r"\+?tasks::|\+tasks", key) for change in (*contents, options) for key in change):
+        merged.pop("tasks", None)  # MONAI merges the parts later
     return check_plain({**defaults, **merged, **options}, texts=options)
 
 

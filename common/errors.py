@@ -89,10 +89,14 @@ def check_number(name: str, value: Any, kind: type, lowest: float, highest: floa
         raise ArgumentError(name, value, expected=f"{noun} {limits}")
 
 
-def choice(name: str, value: Any, choices: Mapping[str, Any]) -> Any:
-    """Return the entry of `choices` for an argument's value; raise `ArgumentError` if there is none."""
+def choice(name: str, value: Any, choices: Mapping[str, Any], empty: str = "no choices") -> Any:
+    """Return the entry of `choices` for an argument's value; raise `ArgumentError` if there is none.
+
+    `empty` is the reason why `choices` may be empty, for the message.
+    """
     if not isinstance(value, str) or value not in choices:
-        raise ArgumentError(name, value, expected=f"one of {', '.join(choices)}" if choices else "none")
+        problem, expected = ("", f"one of {', '.join(choices)}") if choices else (f"{empty}; leave it out", "")
+        raise ArgumentError(name, value, problem, expected)
     return choices[value]
 
 

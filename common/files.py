@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from .errors import InputError
+from .schemas import check_schema
 
 # Limits for untrusted JSON and YAML: bytes, nesting levels, values, and magnitude of numbers (to fit into a float)
 LARGEST_JSON, LARGEST_YAML = 2**28, 2**20
@@ -26,7 +27,6 @@ NUMBERS = {  # YAML 1.2's, except octal and hexadecimal numbers
     "tag:yaml.org,2002:float": r"[-+]?((\d+\.\d*|\.\d+)([eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.inf|\.nan)\Z",
 }
 TEXT = "tag:yaml.org,2002:str"
-DESCRIBED = ("pattern", "contains", "maxLength", "maxItems", "maxProperties")  # JSON Schema rules with vague messages
 LONGEST = 2**20  # most characters of a CSV line read at once; the csv module refuses fields above 131,072
 FORMULA = re.compile(r"'*[=+\-@＝＋－＠\t\r\n]")  # starts a formula in a spreadsheet (OWASP, "CSV Injection")
 
@@ -207,31 +207,6 @@ def valid_json(
 
 
 valid_yaml = partial(valid_json, read=read_yaml)
-
-
-def check_schema(content: Any, schema: Mapping[str, Any], name: str, expected: str) -> None:
-    """Check untrusted content against a JSON schema (draft 2020-12 unless `$schema` names a different draft).
-
-    The `InputError` names the entry, its value and the broken rule; for a wrong pattern or size, it quotes the schema's
-    `description` instead of the rule. `name` is the content's name, such as "--flow=F.json".
-    """
-    from jsonschema import Draft202012Validator  # imported here, as few callers need it
-    from jsonschema.exceptions import best_match
-    from jsonschema.validators import extend, validator_for
-
-    kind = validator_for(schema, default=Draft202012Validator)
-    check = extend(kind, {"pattern": partial(_check_pattern, kind.VALIDATORS["pattern"])})
-    problem = best_match(check(schema).iter_errors(content))
-    if problem is not None:
-        where = f"{name}: {problem.json_path} = {json.dumps(problem.instance, ensure_ascii=False, default=str):.80}"
-        if problem.validator in DESCRIBED and "description" in problem.schema:
-            raise InputError(f"{where}; expected {problem.schema['description']}")
-        raise InputError(f"{where}: {problem.message.splitlines()[0]:.160}; expected {expected}")
-
-
-def _check_pattern(check: Callable[..., Any], validator: Any, pattern: str, *rest: Any) -> Any:
-    r"""Check a pattern with `$` for the end of the text, as in JSON Schema; Python's also matches before a final \n."""
-    return check(validator, re.sub(r"(?<!\\)\$(?=\)|$)", r"\\Z", pattern), *rest)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from .locks import claim, release
 from .memory import check_crops
 from .metrics.protocols import CHALLENGES, PROTOCOLS, check_convention
 from .resolver import resolver
+from .ssl.weighting import task_name, task_weights
 from .values import (
     ALIASES,
     AUTO,
@@ -270,6 +271,13 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "patience": None,
     "cohort": "unnamed",
 }
+# Options -> value without effect, which a run without the option has
+OFF: dict[str, Any] = {
+    **dict.fromkeys(("average_decay", "frozen_iterations", "modality_dropout"), 0),
+    **dict.fromkeys(("divisible_foreground", "gather_negatives", "normalize_crops"), False),
+    **dict.fromkeys(("max_grad_norm", "modality_aliases", "spacing"), None),
+    **{"flips": [], "missing_modalities": [], "without": [], "pretrained_lr_factor": 1},
+}
 # Config sections that checkpoints and run.json record
 COMPONENTS = ("tasks", "loss", "optimizer", "lr_scheduler", "deterministic_transforms", "train::random_transforms")
 
@@ -338,6 +346,7 @@ def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None
     if vars(options).get("amp") == "auto":
         options.amp = automatic_amp(options.device, trains=hasattr(options, "ckpt_dir"))
     _check_together(options, self_supervised)
+    _check_tasks(options, config.items["tasks"].get_config() if "tasks" in config.items else None)
     if {"patch_size", "modalities", "device"} <= vars(options).keys():
         least = {"batch_size": 1} if vars(options).get("batch_size") == AUTO else {}
         check_crops(vars(options) | least, views=2 if self_supervised else 1)
@@ -358,6 +367,7 @@ def check_plain(values: Mapping[str, Any], texts: Collection[str] = ()) -> Optio
             setattr(options, name, OPTIONS[name](values[name]))
     if "ckpt_dir" in values and {"patch_size", "modalities", "pretrained", "batch_size"} <= vars(options).keys():
         _check_together(options, self_supervised="loss_weights" in values)
+    _check_tasks(options, values.get("tasks"))
     return options
 
 
@@ -365,10 +375,15 @@ def automatic_amp(device: Any, trains: bool = False) -> bool:
     """Return whether mixed precision is fast and safe: on a GPU, or for prediction on a CPU with bfloat16."""
     import torch  # imported here because it is slow
 
-    if torch.device(device).type == "cuda":
-        return True
+    return torch.device(device).type == "cuda" or (not trains and cpu_has_bfloat16())
+
+
+def cpu_has_bfloat16() -> bool:
+    """Return whether the processor computes in bfloat16; without these instructions, bfloat16 is slow."""
+    import torch
+
     capabilities = torch.cpu.get_capabilities()
-    return not trains and any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def check_stated(trained: Mapping[str, Any], checkpoint: Any) -> None:
@@ -471,8 +486,8 @@ def _check_together(options: Options, self_supervised: bool) -> None:
         choice("background", options.background, dict.fromkeys(options.modalities))
     if missing := values.get("missing_modalities"):
         _check_missing(missing, options.modalities)
-    for name, default in {"pretrained_lr_factor": 1, "frozen_iterations": 0}.items():
-        if values.get(name, default) == default:
+    for name in ("pretrained_lr_factor", "frozen_iterations"):
+        if values.get(name, OFF[name]) == OFF[name]:
             continue
         if options.pretrained is None:
             raise ArgumentError(name, values[name], "needs --pretrained, whose weights it protects")
@@ -484,6 +499,15 @@ def _check_together(options: Options, self_supervised: bool) -> None:
         if unknown_names := [modality for modality in aliases if modality not in options.modalities]:
             available = ", ".join(options.modalities)
             raise ArgumentError("modality_aliases", aliases, f"{unknown_names[0]} is not in modalities", available)
+
+
+def _check_tasks(options: Options, tasks: Any) -> None:
+    """Check the options that depend on a config's proxy tasks, if the config lists the tasks' classes."""
+    is_list = isinstance(tasks, list) and all(isinstance(task, Mapping) and "_disabled_" not in task for task in tasks)
+    if is_list and {"best_metric", "loss_weights"} <= vars(options).keys():
+        names = [task_name(str(task.get("_target_"))) for task in tasks]
+        task_weights(names, options.loss_weights)
+        choice("best_metric", options.best_metric, dict.fromkeys(["total", *names]))
 
 
 def _check_missing(missing: Sequence[str], modalities: Sequence[str]) -> None:

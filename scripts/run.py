@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from common.cli import log_unexpected, options_of
-from common.configs import BUNDLES, Change, as_data, bundles_with, check, check_values, parsed
+from common.configs import BUNDLES, Change, as_data, bundles_with, check, check_values, naming_overlays, parsed
 from common.data import datalists
 from common.environment import check_help, prepare_process
 from common.errors import (
@@ -140,7 +140,7 @@ def blaming(changes: Sequence[Change]) -> Iterator[None]:
 
 
 def main() -> None:
-    """Check configs and options, then run the workflow."""
+    """Run the command line of this process."""
     values: dict[str, Any] = {}
     prepare_process(partial(log_unexpected, options=values))
     if {"-h", "--help"} & set(sys.argv[1:]):
@@ -149,6 +149,12 @@ def main() -> None:
         return
     files, options = read_command_line(sys.argv[1:], is_distributed="RANK" in os.environ)
     values |= options
+    with naming_overlays(files[1:], options):
+        run(files, options, values)
+
+
+def run(files: Sequence[str], options: Mapping[str, Any], values: dict[str, Any]) -> None:
+    """Check configs and options, then run the workflow; add its options to `values`."""
     check_early(files, options)
     check_paths(options)
     gc.disable()  # garbage collection takes a third of the time to import PyTorch and MONAI, and frees nothing

@@ -22,7 +22,8 @@ from posixpath import normpath
 from typing import Any
 
 from ..errors import ArgumentError, InputError, check_number, within
-from ..files import check_schema, expand_home, read_json, valid_json, values_in, why_no_file, why_no_folder, write_json
+from ..files import expand_home, read_json, valid_json, values_in, why_no_file, why_no_folder, write_json
+from ..schemas import check_schema
 from .layouts.listing import bare_of
 from .layouts.subjects import person_of
 from .modalities import missing_in, split_name

@@ -8,62 +8,55 @@ from typing import Any
 from ..data.datalists import UNPRINTABLE
 from ..data.regions import display_order, regions_of
 from ..errors import InputError, within
-from ..files import check_schema, expand_home, valid_json, why_no_folder
+from ..files import expand_home, valid_json, why_no_folder
 from ..metrics.cards import Protocol, Scores
 from ..metrics.lesions import Lesion
 from ..metrics.protocols import protocol as protocol_of
+from ..schemas import array, check_schema, entries, mapping, only
 from .results import CASES, CaseFiles, Details
 
 EVALUATION = "an evaluation by scripts.evaluate or evaluate.yaml"
 TEXT = {"type": "string", "pattern": rf"\A[^{UNPRINTABLE.pattern[1:]}+\Z"}
 PATH = {"type": "string", "pattern": r"\A(?!([^\0]*/)?\.\.(/|\Z))[^\0]+\Z"}  # without the part ".."; see `check_images`
-TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
+TEXTS = mapping({"type": "string"})
 OPTIONAL_TEXT = {"type": ["string", "null"]}
 FLAG, COUNT, AMOUNT = {"type": "boolean"}, {"type": "integer", "minimum": 0}, {"type": "number", "minimum": 0}
 SHARE = AMOUNT | {"maximum": 1}
-
-
-def _object(required: Mapping[str, Any], **optional: Any) -> dict[str, Any]:
-    """Return the JSON schema of an object with required and optional entries."""
-    return {"type": "object", "required": [*required], "properties": {**required, **optional}}
-
-
-MADE = _object(  # see `common.made.made_by`
+MADE = entries(  # see `common.made.made_by`
     {"command": {"type": "string"}, "started": {"type": "string"}, "git_commit": OPTIONAL_TEXT, "cohort": OPTIONAL_TEXT}
     | {"versions": TEXTS, "made_up": FLAG, "checkpoints": TEXTS},
     split=OPTIONAL_TEXT,
     cleanup=OPTIONAL_TEXT,
 )
-HEAD = _object(
+HEAD = entries(
     {"name": {"type": "string"}, "label_convention": {"type": "string"}, "protocol": {"type": "string"}}
     | {"settings": {"type": "object"}, "cases": {"type": "object"}},
     made=MADE,
 )
-LESION = _object(
+LESION = only(
     {"is_reference": FLAG, "volume": AMOUNT, "is_scored": FLAG, "is_found": FLAG, "dice": SHARE}
     | {"hd95": AMOUNT | {"type": ["number", "null"]}}
-    | {"centre": {"type": "array", "minItems": 3, "maxItems": 3, "items": COUNT}}
-) | {"additionalProperties": False}
+    | {"centre": array(COUNT, minItems=3, maxItems=3)}
+)
 
 
 def _schema_of_cases(protocol: Protocol, regions: Iterable[str]) -> dict[str, Any]:
     """Return the JSON schema of cases scored by a protocol."""
-    values = _object({name: SHARE if unit == "1" else AMOUNT for name, unit in protocol.units.items()})
-    volumes = {"type": "array", "minItems": 2, "maxItems": 2, "items": AMOUNT}
-    lesions = {"type": "array", "items": LESION}
-    scores = _object({"values": values | {"additionalProperties": False}, "volumes_mm3": volumes, "lesions": lesions})
-    case = _object(
+    values = only({name: SHARE if unit == "1" else AMOUNT for name, unit in protocol.units.items()})
+    volumes = array(AMOUNT, minItems=2, maxItems=2)
+    scores = entries({"values": values, "volumes_mm3": volumes, "lesions": array(LESION)})
+    case = entries(
         {
             "prediction": PATH | {"type": ["string", "null"]},
             "reference": PATH,
-            "regions": _object(dict.fromkeys(regions, scores)) | {"additionalProperties": False},
+            "regions": only(dict.fromkeys(regions, scores)),
         },
         part=TEXT,
-        missing_modalities={"type": "array", "items": TEXT},
-        modalities={"type": "object", "propertyNames": TEXT, "additionalProperties": PATH},
+        missing_modalities=array(TEXT),
+        modalities=mapping(PATH, TEXT),
     )
     names = {"pattern": r"\A(?!\.\.?\Z)[^/\x00-\x1f]+\Z"}  # case names become file names of pages
-    return {"type": "object", "minProperties": 1, "propertyNames": names, "additionalProperties": case}
+    return mapping(case, names, minProperties=1)
 
 
 def read(folder: str | Path) -> Details:

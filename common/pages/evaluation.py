@@ -1,6 +1,6 @@
 """Write evaluation.html, the page of an evaluation: a single file with styles and pictures, without scripts."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from math import inf
 from pathlib import Path
@@ -39,10 +39,13 @@ class Chosen(NamedTuple):
     score: float
 
 
-def write_pages(folder: str | Path, details: Details, slices: str = "chosen") -> Path:
+def write_pages(
+    folder: str | Path, details: Details, slices: str = "chosen", summary: Mapping[str, Any] | None = None
+) -> Path:
     """Write evaluation.html and pages of slices (`common.pages.slices`); return the path of evaluation.html.
 
-    `slices` selects the cases with a page of slices: none, chosen (those on evaluation.html) or all.
+    `slices` selects the cases with a page of slices: none, chosen (those on evaluation.html) or all. `summary` is the
+    content of summary.json, None to compute it.
     """
     page = Path(folder) / PAGE
     check_writable_folder(folder, str(folder), [PAGE])
@@ -52,11 +55,11 @@ def write_pages(folder: str | Path, details: Details, slices: str = "chosen") ->
         if files.name in names:
             write_case(folder, files, details)
     with atomic_write(page) as file:
-        file.write_text(page_of(details, names), encoding="utf-8")
+        file.write_text(page_of(details, names, summary), encoding="utf-8")
     return page
 
 
-def page_of(details: Details, linked: Collection[str] = ()) -> str:
+def page_of(details: Details, linked: Collection[str] = (), summary: Mapping[str, Any] | None = None) -> str:
     """Return the page as HTML, with links to the slice pages of `linked` cases; read the files of the shown cases."""
     protocol = details.protocol
     files = {case.name: case for case in details.files}
@@ -67,7 +70,7 @@ def page_of(details: Details, linked: Collection[str] = ()) -> str:
         details=details,
         links={name: link_of(name) for name in linked},
         protocol=protocol,
-        summary=summarise(details),
+        summary=summary or summarise(details),
         means={figure.name: figure for figure in protocol.figures} | MEANS,
         distributions=_distributions(details) if len(details.scores) > 1 else [],
         agreements=_agreements(details) if len(details.scores) > 1 else [],

@@ -17,7 +17,7 @@ def write(folder: str | Path, details: Details, slices: str = "chosen") -> list[
     try:
         from .evaluation import write_pages  # imported here, since scores do not need its packages
 
-        write_pages(folder, details, slices)
+        write_pages(folder, details, slices, summary)
     except Exception as error:
         show(f"warning: {final_folder(folder)}/{PAGE} was not drawn: {one_line(error)}", error=True)
     return results.lines(details, summary)

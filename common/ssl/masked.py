@@ -36,7 +36,7 @@ class Masked(ProxyTask):
         1.0
     """
 
-    name, quantity = "masked", "squared error / variance"
+    quantity = "squared error / variance"
     corrupts = False
     modality_axes: ClassVar = {"masked_out.weight": 0, "masked_out.bias": 0}
 

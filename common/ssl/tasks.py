@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..errors import ArgumentError
 from .losses import NTXentLoss
+from .weighting import task_name, task_weights
 
 
 @dataclass
@@ -59,7 +59,7 @@ class ProxyTask(ABC):
     """Base class of proxy tasks: heads, target and loss.
 
     Attributes:
-        name: Name of the task's prediction, target, loss and curve.
+        name: Name of the task's prediction, target, loss and curve: the class name in lower case.
         quantity: Quantity that the loss measures, with the unit.
         least_crops: Number of crops that the loss needs in a batch; validation skips smaller batches.
         corrupts: Whether the task needs corrupted views; if no task does, views are not corrupted.
@@ -71,6 +71,9 @@ class ProxyTask(ABC):
     least_crops = 1
     corrupts = True
     modality_axes: ClassVar[Mapping[str, int]] = {}
+
+    def __init_subclass__(cls) -> None:
+        cls.name = task_name(cls.__name__)
 
     @abstractmethod
     def heads(self, in_channels: int, feature_size: int) -> dict[str, nn.Module]:
@@ -109,7 +112,7 @@ class Reconstruction(ProxyTask):
     to the input's channels.
     """
 
-    name, quantity = "reconstruction", "L1 (normalised intensity)"
+    quantity = "L1 (normalised intensity)"
     modality_axes: ClassVar = {"conv.20.weight": 0, "conv.20.bias": 0}
 
     def heads(self, in_channels: int, feature_size: int) -> dict[str, nn.Module]:
@@ -157,7 +160,7 @@ class TokenTask(ProxyTask):
 class Rotation(TokenTask):
     """Predict the number of quarter turns of a crop about the z axis; the loss is the cross-entropy of four classes."""
 
-    name, quantity = "rotation", "cross-entropy (nats)"
+    quantity = "cross-entropy (nats)"
     head, outputs, token = "rotation_head", 4, 0
 
     def target(self, views: Views) -> torch.Tensor:
@@ -174,7 +177,7 @@ class Rotation(TokenTask):
 class Contrastive(TokenTask):
     """Match the two views of each crop, with `NTXentLoss`."""
 
-    name, quantity = "contrastive", "NT-Xent (nats)"
+    quantity = "NT-Xent (nats)"
     head, outputs, token = "contrastive_head", 512, 1
     least_crops = 2
 
@@ -221,15 +224,7 @@ class SSLLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.tasks = paper_tasks() if tasks is None else list(tasks)
-        names = [task.name for task in self.tasks]
-        if not names:
-            raise ArgumentError("tasks=[]: expected at least one proxy task")
-        overrides = {} if weights is None else weights
-        self.weights = dict.fromkeys(names, 1.0)
-        self.weights |= overrides if isinstance(overrides, Mapping) else dict(zip(names, overrides, strict=False))
-        is_complete = isinstance(overrides, Mapping) or len(overrides) == len(names)
-        if not is_complete or self.weights.keys() != set(names) or not any(self.weights.values()):
-            raise ArgumentError("loss_weights", weights, expected=f"a weight for each of {', '.join(names)}, not all 0")
+        self.weights = task_weights([task.name for task in self.tasks], weights)
 
     @property
     def quantities(self) -> dict[str, str]:

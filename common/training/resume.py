@@ -7,20 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import ArgumentError, InputError, show
-from ..options import OPTIONS
+from ..options import OFF, OPTIONS
 from ..weights.storage import load
 
 # "epochs" follows from the iterations, "dataset" from the subjects
 RESUMABLE = {option.name for option in OPTIONS.values() if option.resumable} | {"epochs", "dataset"}
 # Changes that a user may accept -> settings that may then differ
 CHANGES = {"subjects": ("subjects", "dataset", "missing_modalities"), "learning_rate": ("learning_rate",)}
-# Options -> value that turns them off; a saved run without the option had it off
-OFF: dict[str, Any] = {
-    **dict.fromkeys(("average_decay", "frozen_iterations", "modality_dropout"), 0),
-    **dict.fromkeys(("divisible_foreground", "gather_negatives", "normalize_crops"), False),
-    **dict.fromkeys(("max_grad_norm", "modality_aliases", "spacing"), None),
-    **{"flips": [], "missing_modalities": [], "without": [], "pretrained_lr_factor": 1},
-}
 
 
 class Resumed(NamedTuple):
@@ -41,6 +34,7 @@ def resumable(
     `resume` is True (continue from the last `iteration-N.pt`), "auto" (from the last readable one, if any) or False
     (neither `iteration-N.pt` nor model.pt may exist). Settings that affect the result must match the saved ones, except
     for `accepted` keys of `CHANGES`. Only training subjects may change, so that scores stay comparable.
+    Without `settings`, nothing is compared.
 
     Raises:
         InputError: The file is damaged, or from a different bundle.
@@ -55,7 +49,7 @@ def resumable(
         raise ArgumentError("resume", "true", f"no iteration-N.pt in {folder}")
     if resume and saved:
         file, before = last_readable(saved, falls_back=resume == "auto")
-        return Resumed(file, _changes(before, settings or {}, file, accepted))
+        return Resumed(file, () if settings is None else _changes(before, settings, file, accepted))
     if resume is False and (earlier := [*saved, *folder.glob("model.pt")]):
         advice = "resume=true to continue it, or " if saved else ""
         raise ArgumentError(
@@ -114,8 +108,10 @@ def _changes(
     saved_parts, parts = before.get("components") or {}, now.get("components", {})
     if "learning_rate" in accepted:
         saved_parts, parts = _without_rate(saved_parts, before), _without_rate(parts, now)
-    compared = now.keys() & (before.keys() | OPTIONS.keys()) - RESUMABLE - may_differ - {"components"}
-    pairs = [(name, {**OFF, **before}.get(name, "none"), now[name]) for name in sorted(compared)]
+    recorded = {option.name for option in OPTIONS.values() if option.recorded}
+    compared = (now.keys() & before.keys()) | (now.keys() | before.keys()) & recorded
+    compared -= RESUMABLE | may_differ | {"components"}
+    pairs = [(name, *({**OFF, **run}.get(name, "none") for run in (before, now))) for name in sorted(compared)]
     pairs += [(name, saved_parts.get(name), parts[name]) for name in sorted(parts)] if saved_parts else []
     for name, saved, value in pairs:  # components last: they contain the options' values
         if saved != value:

@@ -11,7 +11,7 @@ from monai.handlers import LrScheduleHandler, ValidationHandler
 from torch import nn
 
 from ..data.datasets import Steps
-from ..errors import choice, show
+from ..errors import show
 from ..weights.surgery import Report
 from .averaging import Average
 from .checkpoints import BestModel, EarlyStop, RunStates
@@ -59,15 +59,11 @@ def training_handlers(
 
     Returns:
         Handlers, in the order of attachment.
-
-    Raises:
-        ArgumentError: `best_metric` is neither total nor a task of `loss`.
     """
     output, models = Path(plan.options.output_dir), Path(plan.options.ckpt_dir)
     plan.settings["network"] = type(network).__name__
     if loss is not None:
         plan.settings["tasks"] = [task.name for task in loss.tasks]
-        choice("best_metric", best_metric, dict.fromkeys(["total", *plan.settings["tasks"]]))
     average = average or Average(network)
     best = BestModel(plan, average.network, validator, best_metric)
     trackers, other_handlers = separate(handlers)

@@ -77,8 +77,8 @@ def _assign(cohort: Scan, visits: Sequence[SubjectFiles], splits: RandomSplits) 
     The split unlabelled exists only if the cohort has a label convention and some visits have no label.
     """
     unlabelled = {visit.name for visit in visits if cohort.convention is not None and visit.label is None}
-    people = {str(visit.person) for visit in visits if visit.name not in unlabelled} - cohort.held_out
-    split_of = {person: name for name, members in splits.draw(sorted(people)).items() for person in members}
+    people = cohort.people([visit for visit in visits if visit.name not in unlabelled])
+    split_of = {person: name for name, members in splits.draw(people).items() for person in members}
     split_of |= dict.fromkeys(cohort.held_out, "testing")
     parts: dict[str, list[SubjectFiles]] = {name: [] for name in datalists.SPLITS if unlabelled or name != "unlabelled"}
     for visit in visits:

@@ -9,7 +9,8 @@ from common.data.datalists import SCHEMA
 from common.data.regions import LIMIT, declaration
 from common.data.scan_checks import label_counts, label_problem, raise_problem, read_scan, whole_labels
 from common.errors import InputError, shortened, show, within
-from common.files import check_schema, valid_yaml
+from common.files import valid_yaml
+from common.schemas import check_schema
 from scripts.pools import map_in_processes
 
 HIGHEST = 255  # highest label value of a region

@@ -1,7 +1,7 @@
 """Scan a folder for a datalist: people's visits, their modalities and the label convention."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +25,14 @@ class Scan(NamedTuple):
     convention: str | None  # label convention as text; None without label maps
     visits: list[SubjectFiles]  # sorted by name, each with its person
     held_out: frozenset[str]  # people that the layout reserves for testing
+
+    def labelled(self, keep_missing: bool = False) -> list[SubjectFiles]:
+        """Return the visits with a label map and all modalities or, with `keep_missing`, any number of them."""
+        return [visit for visit in self.visits if visit.label and (keep_missing or not visit.lacks(self.modalities))]
+
+    def people(self, visits: Sequence[SubjectFiles]) -> list[str]:
+        """Return the sorted people of visits, without those held out."""
+        return sorted({str(visit.person) for visit in visits} - self.held_out)
 
 
 def scan_cohort(root: Path, cohort: str, convention: str | None = None) -> Scan:

@@ -112,7 +112,8 @@ def protocols() -> None:
 def check_background(background: str | None, cases: Sequence[CaseFiles]) -> None:
     """Raise InputError if no case has an image of the modality `background`."""
     if background is not None:
-        choice("background", background, {name: None for files in cases for name, _ in files.images})
+        modalities = {name: None for files in cases for name, _ in files.images}
+        choice("background", background, modalities, "no case has an image")
 
 
 def page(

@@ -141,7 +141,10 @@ def _opened(
         for entry in content[part].values()
         for file in entry.get("files", [])
     }
-    extra_files = {choice("files", name, names): _existing("files", path) for name, path in (files or {}).items()}
+    extra_files = {
+        choice("files", name, names, "the study names no files"): _existing("files", path)
+        for name, path in (files or {}).items()
+    }
     with within(f"study {study}"):
         return open_study(content, Places(folder, folders, extra_files, gpus))
 

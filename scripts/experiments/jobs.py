@@ -415,9 +415,8 @@ def _fill(text: str, values: Mapping[str, Any], where: str) -> str:
 
     def value(match: re.Match[str]) -> str:
         if match[1] not in values:
-            raise InputError(
-                f"{where}={text}: no {match[0]}; expected {' or '.join(f'{{{name}}}' for name in values) or 'none'}"
-            )
+            expected = " or ".join(f"{{{name}}}" for name in values) or "no braces, because `for` gives it no axis"
+            raise InputError(f"{where}={text}: no {match[0]}; expected {expected}")
         return str(values[match[1]])
 
     return re.sub(r"\{(\w+)\}", value, text)

@@ -15,25 +15,13 @@ from typing import Any
 from common.configs import BUNDLES, STUDIES, bundles_with, warn_of_program
 from common.data.cohorts import COHORTS
 from common.errors import ArgumentError, InputError, did_you_mean, within
-from common.files import check_schema, read_yaml, valid_yaml, why_no_file
+from common.files import read_yaml, valid_yaml, why_no_file
 from common.metrics.cards import DICE, PRESENT
+from common.schemas import array, check_schema, mapping, only
 from scripts.experiments.jobs import kind_of
 
 SCORED_TABLES = (4, 5, 6, 8, 9)  # tables of scores; 2 needs no run
 ROW_KEYS = ("run", "baseline", "new")  # all other keys of a row are axes
-
-
-def _object(properties: Mapping[str, Any], *required: str, **keywords: Any) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False, **keywords}
-
-
-def _mapping(value: Mapping[str, Any], name: Mapping[str, Any], **keywords: Any) -> dict[str, Any]:
-    """Return the schema of a mapping; `value` and `name` are schemas."""
-    return {"type": "object", "propertyNames": name, "additionalProperties": value, **keywords}
-
-
-def _list(items: Mapping[str, Any], **keywords: Any) -> dict[str, Any]:
-    return {"type": "array", "items": items, **keywords}
 
 
 NAME = {"type": "string", "pattern": "^[a-z][a-z0-9_]*$"}
@@ -43,27 +31,26 @@ LAYOUT = {"enum": [*COHORTS]}
 # Options that the study sets itself
 TAKEN = "bundle_root|ckpt_dir|checkpoint|datalist|dataset_dir|layout|output|output_dir|resume|root|split"
 OPTION = {"pattern": rf"^(?!({TAKEN})$)[a-z]\w*(::\w+)*$", "description": "options that the study does not set itself"}
-OPTION_VALUES = _mapping(VALUE, OPTION)
+OPTION_VALUES = mapping(VALUE, OPTION)
 COHORT = {**OPTION_VALUES, "properties": {"subjects": {"type": "integer", "minimum": 1}}}
-OVERLAYS = _list({"type": "string", "pattern": r"^[\w-]+\.yaml$"})
-AXES = _mapping(_list({"type": ["string", "number"], "pattern": r"^\w[\w.-]*$"}, minItems=1, uniqueItems=True), NAME)
-DATALIST = _object(
-    {
+OVERLAYS = array({"type": "string", "pattern": r"^[\w-]+\.yaml$"})
+AXES = mapping(array({"type": ["string", "number"], "pattern": r"^\w[\w.-]*$"}, minItems=1, uniqueItems=True), NAME)
+DATALIST = only(
+    **{
         "layout": LAYOUT,
         "data": {"type": "string", "pattern": r"^\w[\w.-]*$"},  # name of a folder, not a path
         "from": NAME,
-        "files": _list(NAME),
+        "files": array(NAME),
         "for": AXES,
         "options": OPTION_VALUES,
-    },
-    oneOf=[{"required": ["layout"]}, {"required": ["data"]}, {"required": ["from"]}],
-)
-RUN = _object(
-    {
+    }
+) | {"oneOf": [{"required": ["layout"]}, {"required": ["data"]}, {"required": ["from"]}]}
+RUN = only(
+    **{
         "bundle": NAME,
         "command": {"type": "string", "pattern": r"\S", "description": "a program and its arguments"},
         "target": {"type": "string", "pattern": r"^\w[\w.-]*(/\w[\w.-]*)*$"},
-        "files": _list(NAME),
+        "files": array(NAME),
         "datalist": NAME,
         "pretrained": NAME,
         "for": AXES,
@@ -72,47 +59,43 @@ RUN = _object(
         "evaluate": {"enum": [True, False, "validation", "testing"]},  # true: testing
         "evaluation": OPTION_VALUES,
         "pool": NAME,
-    },
-    oneOf=[{"required": ["bundle", "datalist"]}, {"required": ["command"]}],
-    dependentRequired={"evaluate": ["datalist"]},
-)
+    }
+) | {
+    "oneOf": [{"required": ["bundle", "datalist"]}, {"required": ["command"]}],
+    "dependentRequired": {"evaluate": ["datalist"]},
+}
 UNUSED = {"bundle": ("command", "target"), "command": ("overlays", "options", "evaluation")}  # keys by kind of run
-BASELINES = TEXT | _list(TEXT, minItems=1) | {"type": ["string", "array"]}
+BASELINES = TEXT | array(TEXT, minItems=1) | {"type": ["string", "array"]}
 # A row: a run, and fixed values of axes; `new` marks a row that the paper lacks
-ROW = _mapping(
+ROW = mapping(
     {"type": ["string", "number"]},
     NAME,
     required=["run"],
     properties={"run": NAME, "baseline": BASELINES, "new": {"const": True}},
 )
-ROWS = _mapping(ROW, TEXT, minProperties=1)
-TABLE = _object(
-    {
-        "table": {"enum": [2, *SCORED_TABLES]},
-        "note": TEXT,
-        "metric": {"enum": [DICE.name, PRESENT]},  # variant of Dice; DIFF-23
-        "columns": NAME,
-        "rows": ROWS,
-        "baseline": BASELINES,
-    },
-    "table",
-    **{
-        "if": {"properties": {"table": {"enum": list(SCORED_TABLES)}}},
-        "then": {"required": ["rows"]},
-        "else": {"properties": {"table": True, "note": True}, "additionalProperties": False},
-    },
-)
-STUDY_SCHEMA = _object(
+ROWS = mapping(ROW, TEXT, minProperties=1)
+TABLE = only(
+    {"table": {"enum": [2, *SCORED_TABLES]}},
+    note=TEXT,
+    metric={"enum": [DICE.name, PRESENT]},  # variant of Dice; DIFF-23
+    columns=NAME,
+    rows=ROWS,
+    baseline=BASELINES,
+) | {
+    "if": {"properties": {"table": {"enum": list(SCORED_TABLES)}}},
+    "then": {"required": ["rows"]},
+    "else": only(table=True, note=True),
+}
+STUDY_SCHEMA = only(
     {
         "title": {"type": "string"},
-        "cohorts": _mapping(COHORT, LAYOUT),
-        "datalists": _mapping(DATALIST, NAME),
-        "runs": _mapping(RUN, NAME, minProperties=1),
-        "settings": _object({"overlays": OVERLAYS, "options": OPTION_VALUES}),
-        "tables": _list(TABLE),
-        "figures": _list(_object({"figure": {"const": 4}, "rows": ROWS}, "figure", "rows")),
+        "datalists": mapping(DATALIST, NAME),
+        "runs": mapping(RUN, NAME, minProperties=1),
     },
-    *("title", "datalists", "runs"),
+    cohorts=mapping(COHORT, LAYOUT),
+    settings=only(overlays=OVERLAYS, options=OPTION_VALUES),
+    tables=array(TABLE),
+    figures=array(only({"figure": {"const": 4}, "rows": ROWS})),
 )
 
 
@@ -155,7 +138,8 @@ def _check_sources(content: Mapping[str, Any]) -> None:
 
     def check_reference(key: str, value: str | None, names: Sequence[str]) -> None:
         if value is not None and value not in names:
-            raise InputError(f"{key}={value}: expected {', '.join(names) or 'none'}, or an entry above")
+            expected = f"one of {', '.join(names)}" if names else "an entry, but no entry comes before it"
+            raise InputError(f"{key}={value}: expected {expected}")
 
     for layout, options in content.get("cohorts", {}).items():
         check_arguments(make, options, f"cohorts.{layout}")
@@ -257,8 +241,9 @@ def _check_values(content: Mapping[str, Any], row: Mapping[str, Any], where: str
     axes = axes_of(content, row["run"])
     for axis, value in row.items():
         if axis not in ROW_KEYS and value not in axes.get(axis, []):
-            expected = ", ".join(map(str, axes.get(axis, []))) or f"one of the axes {', '.join(axes) or 'none'}"
-            raise InputError(f"{where}: {axis}={value!a}: expected {expected}")
+            expected = ", ".join(map(str, axes.get(axis, []))) or f"one of the axes {', '.join(axes)}"
+            problem = f"expected {expected}" if axes else f"`for` gives {row['run']} no axes; leave it out"
+            raise InputError(f"{where}: {axis}={value!a}: {problem}")
 
 
 def names_of(baseline: Any) -> list[str]:

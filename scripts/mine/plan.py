@@ -13,11 +13,15 @@ import yaml
 from common.cli import command_line
 from common.configs import BUNDLES, check_values
 from common.data.cohorts import COHORTS
+from common.data.layouts.names import naming
+from common.data.layouts.subjects import person_of
 from common.data.regions import declaration
 from common.errors import InputError, choice, did_you_mean, show, within
 from common.files import atomic_write, expand_home, valid_yaml
+from common.literals import names_of
 from common.options import OPTIONS
-from scripts.datalists.splits import RandomSplits
+from scripts.datalists.scan import scan_any
+from scripts.datalists.splits import RandomSplits, person_finder
 from scripts.experiments.engine import CODE, OpenStudy, State, run_jobs, select, state_of, states_of
 from scripts.experiments.jobs import CommandLine, Places, StudyJob, shown, text_of
 from scripts.experiments.study import check_arguments
@@ -66,7 +70,7 @@ def check_plan(plan: Plan, path: Path) -> None:
         declaration(plan["regions"])
         check_arguments(generic, plan["datalist"], "datalist")
         splits = ("validation", "testing", "seed")
-        RandomSplits(**{name: plan["datalist"][name] for name in splits if name in plan["datalist"]})
+        random = RandomSplits(**{name: plan["datalist"][name] for name in splits if name in plan["datalist"]})
         check_arguments(check, plan["check"], "check")
         if plan["prepare"] is not None:
             check_arguments(prepare, plan["prepare"], "prepare")
@@ -76,6 +80,24 @@ def check_plan(plan: Plan, path: Path) -> None:
                 hint = did_you_mean(foreign, OPTIONS, otherwise=f"see python -m scripts.options {plan['bundle']}")
                 raise InputError(f"{step}.{foreign}: no option{hint}")  # such as `loss`, which could name any function
             check_early(*run_of(plan, step))
+        random.draw(people_of(plan))
+
+
+def people_of(plan: Plan) -> list[str]:
+    """Return the people whose scans a plan splits; only names of files are read."""
+    from scripts.prepare.scans import find_subjects  # late import: slow
+
+    root, listed, raw = Path(plan["root"]), plan["datalist"], plan["prepare"]
+    person = person_finder(listed["person"]) if listed.get("person") else None
+    keeps = "keep" in (listed.get("missing"), raw and raw.get("missing"))
+    if raw is not None:
+        masks = raw["brain"] if "*" in str(raw.get("brain")) else None
+        options = {"labels": raw.get("labels"), "keeps_missing": keeps, "masks": masks}
+        subjects = find_subjects(root, names_of(raw["modalities"]), raw.get("patterns") or {}, **options)
+        return sorted({(person or person_of)(subject.name) for subject in subjects if subject.labels})
+    names, regions = naming(listed.get("modalities"), listed.get("label")), declaration(plan["regions"])
+    scan = scan_any(root, naming=names, layout=listed.get("layout"), regions=regions, person=person, keep_missing=keeps)
+    return scan.people(scan.labelled(keeps))
 
 
 def run_of(plan: Plan, step: str) -> tuple[list[str], dict[str, Any]]:

@@ -161,8 +161,8 @@ def find(root: Path, options: Mapping[str, Any]) -> Data:
     if scan.convention is None:
         expected = "files whose names end with seg, label, mask or lesion, or --label=WORDS"
         raise InputError(f"--root={root}", "no label map to learn from", expected)
-    cases = [visit for visit in scan.visits if visit.label and not visit.lacks(scan.modalities)]
-    people = sorted({str(visit.person) for visit in cases} - scan.held_out)
+    cases = scan.labelled()
+    people = scan.people(cases)
     try:
         drawn = RandomSplits(SHARE, SHARE).draw(people)
     except InputError as error:

@@ -9,7 +9,8 @@ import yaml
 
 from common import weights as checkpoints
 from common.errors import InputError, within
-from common.files import check_schema, digest, read_json, read_yaml, valid_yaml, write_json
+from common.files import digest, read_json, read_yaml, valid_yaml, write_json
+from common.schemas import check_schema
 from scripts.weights import arguments_of, as_safetensors
 
 WEIGHTS = "models/model.pt"

@@ -7,7 +7,7 @@ from typing import Any
 
 from common.data.datalists import UNPRINTABLE
 from common.data.layouts.listing import list_images
-from common.data.layouts.names import LABEL, NO_LABELS, Naming, words_of
+from common.data.layouts.names import LABEL, NO_LABELS, Naming, check_distinct, words_of
 from common.data.layouts.reading import choosing, read_layout
 from common.data.layouts.subjects import DataSet
 from common.data.modalities import SPELLINGS
@@ -78,7 +78,7 @@ def find_subjects(
     None recognises the usual names of label maps, "none" skips label maps; `masks` None skips brain masks. Raise an
     InputError if there are no scans, or if an option matches nothing.
     """
-    spelled = {name: words_of(text, f"--patterns={dict(patterns)}") for name, text in patterns.items()}
+    spelled = _spelled(patterns, modalities)
     if masks is not None:
         spelled[BRAIN] = words_of(masks, f"--brain={masks}")
     named = NO_LABELS if labels == "none" else labels and words_of(labels, f"--labels={labels}")
@@ -111,6 +111,18 @@ def find_subjects(
         elif subject.name in FILES:
             subjects[index] = Subject(subject.name, fault="reserved for an output file; expected a different name")
     return sorted(subjects, key=lambda subject: subject.name)
+
+
+def _spelled(patterns: Any, modalities: Sequence[str]) -> dict[str, str]:
+    """Return the words or pattern of each modality's files from the option `patterns`."""
+    option = f"--patterns={patterns}"
+    if not isinstance(patterns, Mapping):
+        raise InputError(f"{option}: expected a mapping of texts; see --help")
+    if unknown := [modality for modality in patterns if modality not in modalities]:
+        raise InputError(f"{option}: {unknown[0]} is not one of the modalities {', '.join(modalities)}")
+    spelled = {name: words_of(str(text), option) for name, text in patterns.items()}
+    check_distinct(spelled, option)
+    return spelled
 
 
 def _check_found(

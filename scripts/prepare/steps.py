@@ -42,11 +42,8 @@ def prepare_scans(
         DEVICE.parse("device", settings.device)
     check_number("jobs", jobs, int, 1, 1024)
     names = settings.modalities
-    for name, option in {"patterns": patterns, "series": series}.items():
-        if not isinstance(option or {}, Mapping):
-            raise InputError(f"--{name}={option}: expected a mapping of texts; see --help")
-    if unknown := [modality for modality in patterns or {} if modality not in names]:
-        raise InputError(f"--patterns={patterns}: {unknown[0]} is not one of the modalities {', '.join(names)}")
+    if not isinstance(series or {}, Mapping):
+        raise InputError(f"--series={series}: expected a mapping of texts; see --help")
     requested = {subject: parse_series_option(text, names) for subject, text in (series or {}).items()}
     keeps_missing = choice("missing", missing, {"refuse": False, "keep": True})
     masks = settings.brain if "*" in settings.brain else None

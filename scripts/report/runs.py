@@ -8,35 +8,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.errors import InputError
-from common.files import check_schema, digest, valid_json, why_no_folder
+from common.files import digest, valid_json, why_no_folder
 from common.inference.publishing import SUMMARY, is_earlier
+from common.schemas import array, check_schema, entries, mapping
 
 MLFLOW = {"mlruns", "mlartifacts"}  # folders with MLflow's copies of records
 TEXT = {"type": "string"}
 COUNT = {"type": "integer", "minimum": 0}
 POSITIVE = {"type": "number", "minimum": 0}
 NUMBER = {"type": ["number", "null"]}
-TEXTS = {"type": "array", "items": TEXT}
+TEXTS = array(TEXT)
 OBJECT = {"type": "object"}
-
-
-def _map(values: dict[str, Any], **others: Any) -> dict[str, Any]:
-    return OBJECT | {"additionalProperties": values} | others
-
-
-def _object(**properties: Any) -> dict[str, Any]:
-    return OBJECT | {"properties": properties}
-
-
-AXIS = {"type": "array", "items": COUNT}
-CURVE = {"type": "array", "items": NUMBER, "maxItems": 100_000, "description": "up to 100,000 values"}
+AXIS = array(COUNT)
+CURVE = array(NUMBER, maxItems=100_000, description="up to 100,000 values")
 RATES = {"learning_rate": "learning rate", "seconds_per_step": "seconds per step"}  # curves beside the losses
-CURVES = _map(CURVE, maxProperties=100, description="up to 100 curves")  # each takes a moment to draw
+CURVES = mapping(CURVE, maxProperties=100, description="up to 100 curves")  # each takes a moment to draw
 FATES = dict.fromkeys(("matched", "changed", "missing", "unexpected"), COUNT)
-MEAN = _object(mean=NUMBER, n=COUNT) | {"required": ["mean", "n"]}
+MEAN = entries({"mean": NUMBER, "n": COUNT})
 # Schemas of an evaluation's summary.json
-DICE = _object(dice=MEAN, dice_present=MEAN) | {"required": ["dice", "dice_present"]}
-SCORES = _object(cases=COUNT, regions=_map(DICE))
+DICE = entries({"dice": MEAN, "dice_present": MEAN})
+SCORES = entries(cases=COUNT, regions=mapping(DICE))
 
 # The content of `run.json`: default for an interrupted run, and schema
 FIELDS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -50,18 +41,18 @@ FIELDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "peak_gpu_memory_gib": (math.nan, POSITIVE),
     "device": ("", TEXT),
     "world_size": (1, COUNT),
-    "versions": ({}, _map(TEXT)),
+    "versions": ({}, mapping(TEXT)),
     "git_commit": ("not recorded", TEXT),
     "config": ({}, OBJECT),
     "made_up": (False, {"type": "boolean"}),
-    "checkpoints": ({}, _map(TEXT)),
-    "weights": ({}, _object(source={"type": ["string", "null"]}, tensors=_map(TEXTS), **FATES)),
-    "quantities": ({}, _map(TEXT)),
-    "train": ({}, _object(iteration=AXIS, loss=CURVES, **dict.fromkeys(RATES, CURVE))),
-    "validation": ({}, _object(iteration=AXIS, metrics=CURVES)),
+    "checkpoints": ({}, mapping(TEXT)),
+    "weights": ({}, entries(source={"type": ["string", "null"]}, tensors=mapping(TEXTS), **FATES)),
+    "quantities": ({}, mapping(TEXT)),
+    "train": ({}, entries(iteration=AXIS, loss=CURVES, **dict.fromkeys(RATES, CURVE))),
+    "validation": ({}, entries(iteration=AXIS, metrics=CURVES)),
     "pictures": ([], TEXTS | {"items": TEXT | {"pattern": r"\A[^\0]{1,4000}\Z"}}),
 }
-SCHEMA = _object(**{name: schema for name, (_, schema) in FIELDS.items()}) | {"required": ["bundle", "workflow"]}
+SCHEMA = entries(**{name: schema for name, (_, schema) in FIELDS.items()}) | {"required": ["bundle", "workflow"]}
 
 
 class Run:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from common import cli
-from common.errors import InputError
+from common.errors import InputError, check_number, choice
 from tests.support import refused
 
 CALLS = []
@@ -139,6 +139,20 @@ def test_what_fire_would_notice_too_late_is_refused_before_the_command_runs(run,
     with refused(what, text=text):
         run(commands, words)
     assert CALLS == []
+
+
+@pytest.mark.parametrize(
+    ("words", "what"), [(["brat"], "BUNDLE"), (["--bundle=brat"], "bundle"), (["brats", "--jobs=0"], "jobs")]
+)
+def test_a_refused_word_is_named_as_in_the_help_and_an_option_as_an_option(run, words, what):
+    def check(bundle: str, jobs: int = 1) -> None:
+        choice("bundle", bundle, {"brats": None})
+        check_number("jobs", jobs, int, 1)
+
+    with refused(what, text="expected "):
+        run(check, words)
+    with refused(what, text="expected "):
+        run({"check": check}, ["check", *words])
 
 
 @pytest.mark.parametrize(

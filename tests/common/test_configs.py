@@ -9,7 +9,7 @@ import pytest
 import yaml
 from monai.bundle import ConfigParser
 
-from common.configs import argument, as_data, check, parsed, read, warn_of_program
+from common.configs import argument, as_data, check, naming_overlays, parsed, read, warn_of_program
 from common.options import OPTIONS
 from tests.support import BUNDLES, ROOT, refused
 
@@ -242,6 +242,28 @@ def test_a_file_that_is_missing_or_not_yaml_is_named(config, write):
         check([config, config.with_name("trainn.yaml")], {})
     with refused(text="broken.yaml: not YAML (line 2: expected ',' or ']'"):
         check([config, write("broken.yaml", "a: [1\nb: }")], {})
+
+
+@pytest.mark.parametrize(
+    ("options", "overlays", "what"),
+    [
+        ({}, ["own.yaml", "again.yaml"], "{}/again.yaml: learning_rate"),
+        ({}, ["own.yaml", "other.yaml"], "{}/own.yaml: learning_rate"),
+        ({"learning_rate": "x"}, ["own.yaml"], "learning_rate"),  # the option counts
+        ({}, ["other.yaml"], "learning_rate"),
+        (
+            {},
+            [ROOT / "bundles/brats_finetune/configs/quickstart.yaml"],
+            "learning_rate",
+        ),  # an option of the user may be at fault
+    ],
+)
+def test_an_overlay_with_a_refused_value_is_named(write, tmp_path, options, overlays, what):
+    for name, content in {"own": {"learning_rate": "x"}, "again": {"+learning_rate": "x"}, "other": {"a": 1}}.items():
+        write(f"{name}.yaml", content)
+    files = [tmp_path / file for file in overlays]
+    with refused(what.format(tmp_path), "x", "expected a number from "), naming_overlays(files, options):
+        OPTIONS["learning_rate"]("x")
 
 
 def test_each_config_from_elsewhere_is_named_as_a_program_before_it_is_checked(config, write, capsys):

@@ -7,7 +7,7 @@ from common.baselines import NETWORKS
 from common.data.datalists import ALL, SPLITS
 from common.data.regions import CONVENTIONS
 from common.errors import ArgumentError, chain_of
-from common.options import OPTIONS, Options, check_stated, check_trained
+from common.options import OFF, OPTIONS, Options, check_stated, check_trained
 from common.ssl.networks import SIZES
 from common.values import optional
 from tests.support import refused
@@ -102,6 +102,10 @@ def test_words_are_those_that_the_code_knows():
     assert words("model_size") == set(SIZES)
     assert words("architecture") == set(NETWORKS)
     assert words("split") == {*SPLITS, ALL}
+
+
+def test_a_value_that_turns_an_option_off_is_one_that_the_option_accepts():
+    assert {name: OPTIONS[name](value) for name, value in OFF.items()} == OFF
 
 
 # A config's options
@@ -228,6 +232,7 @@ def test_options_that_fit_pass(options_of, values):
         ("missing_modalities", ["T2", "T1"], {}),
         ("missing_modalities", ["PD"], {}),
         ("background", "PD", {}),
+        ("best_metric", "contrastive", {"tasks": [{"_target_": "my.Rotation"}], "loss_weights": [1], **SSL}),
     ],
 )
 def test_options_that_do_not_fit_are_named(options_of, name, value, others):

@@ -83,7 +83,7 @@ def test_other_folders_and_files_are_refused(bundle, tmp_path):
     assert refusal(preview, str(tmp_path), prepare="maybe").startswith("prepare=maybe: expected true or false")
     assert "archives are not unpacked" in refusal(open_bundle, tmp_path / "bundle.zip")
     other = ROOT / "bundles/ukb_ssl_pretrain"
-    message = f"{other}/configs/metadata.json: $.network_data_format.outputs = "
+    message = f"{other}/configs/metadata.json: $.network_data_format.outputs: "
     assert refusal(open_bundle, other).startswith(message)
     metadata = bundle / "configs/metadata.json"
     content = json.loads(metadata.read_text())

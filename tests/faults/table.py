@@ -249,12 +249,13 @@ COMMANDS: dict[str, str] = {  # command line: its last line
         "--store=/proc/store: No such file or directory; expected a folder that can be written to"
     ),
     f"scripts.folds brats_finetune {DATA} --folds=99 {NEW}": "--folds=99: more than the people with labels; …",
+    "scripts.experiments pln quickstart": "ACTION=pln: expected one of plan, run, report",
     "scripts.experiments plan {folder}/none.yaml": "study {folder}/none.yaml: no such file; expected one of …",
     f"scripts.export brats_finetune torchscrip {{folder}}/model.ts {DATA}": (
         "--format=torchscrip: expected one of torchscript, onnx, state_dict"
     ),
-    "scripts.options brats_finetun": "--bundle=brats_finetun: expected one of atlas_finetune, …",
-    f"scripts.package brats_finetun {NEW}": "--bundle=brats_finetun: expected one of atlas_finetune, …",
+    "scripts.options brats_finetun": "BUNDLE=brats_finetun: expected one of atlas_finetune, …",
+    f"scripts.package brats_finetun {NEW}": "BUNDLE=brats_finetun: expected one of atlas_finetune, …",
     f"scripts.prepare --root={{folder}}/none {NEW} --like=brats": "{folder}/none: …; expected …",
     f"scripts.public_scans --clones={{folder}}/none {NEW}": "--clones={folder}/none: no clone in this folder; …",
     f"scripts.phantoms make --layout=brat --subjects=1 {NEW}": "--layout=brat: expected one of atlas, brats, …",

@@ -88,6 +88,33 @@ def test_a_wrong_option_is_refused_by_the_options_alone(option):
         check_early(*read_command_line(["brats_finetune", "train", option]))
 
 
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--best_metric=nonsense"], "best_metric=nonsense: expected one of total, reconstruction, rotation, contrast"),
+        (["masked", "--best_metric=rotation"], "best_metric=rotation: expected one of total, masked"),
+        (["--loss_weights=[1,1]"], "loss_weights=[1.0, 1.0]: expected a weight for each of reconstruction, "),
+        (["four_tasks", "--loss_weights={'mask': 0}"], "loss_weights={'mask': 0.0}: expected a weight for each of "),
+    ],
+)
+def test_an_option_for_no_proxy_task_of_the_config_is_refused_by_the_options_alone(words, line):
+    with refused(text=line):
+        check_early(*read_command_line(["ukb_ssl_pretrain", "train", *words]))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["masked", "--best_metric=masked"],
+        ["--loss_weights={'rotation': 0}"],
+        ["--tasks::2::_disabled_=true", "--loss_weights=[1,1]"],  # MONAI merges these parts later
+        ["--+tasks=[{'_target_':'common.ssl.Masked'}]", "--best_metric=masked", "--loss_weights=[1,1,1,1]"],
+    ],
+)
+def test_options_for_the_proxy_tasks_of_the_config_pass(words):
+    check_early(*read_command_line(["ukb_ssl_pretrain", "train", *words]))
+
+
 @pytest.mark.parametrize("bundle", BUNDLES)
 def test_what_runs_is_not_refused(bundle):
     check_early(

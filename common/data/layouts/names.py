@@ -167,9 +167,18 @@ def naming(modalities: str | Sequence[str] | None, label: Any) -> Naming:
     }
     if not all(names):
         raise InputError(f"{option}: a name is empty; expected {EXAMPLE}")
-    if len(set(names)) < len(names) or len({text.lower() for text in spelled.values()}) < len(spelled):
-        raise InputError(f"{option}: a name or ending occurs twice; expected distinct {EXAMPLE}")
+    if len(set(names)) < len(names):
+        raise InputError(f"{option}: a name occurs twice; expected distinct {EXAMPLE}")
+    check_distinct(spelled, option)
     return Naming(names, spelled, words)
+
+
+def check_distinct(spelled: Mapping[str, str], option: str) -> None:
+    """Refuse an option that gives two modalities the same words or pattern, and thus the same files."""
+    names: dict[str, str] = {}
+    for name, words in spelled.items():
+        if (first := names.setdefault(words.lower(), name)) != name:
+            raise InputError(f"{option}: the same words or pattern for {first} and {name}; expected distinct ones")
 
 
 def words_of(text: str, option: str) -> str:

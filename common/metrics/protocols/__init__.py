@@ -42,7 +42,7 @@ def protocol(name: str | None, challenge: str | None = None, convention: str | N
     card: Protocol = choice("protocol", name, PROTOCOLS)
     if not card.challenges:
         if challenge is not None:
-            raise ArgumentError("challenge", challenge, f"the protocol {name} has no challenges", "none")
+            raise ArgumentError("challenge", challenge, f"the protocol {name} has no challenges; leave it out")
         return card
     challenge = next(iter(card.challenges)) if challenge is None else challenge
     settings = choice("challenge", challenge, card.challenges)

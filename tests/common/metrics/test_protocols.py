@@ -155,7 +155,7 @@ def test_present_dice_is_that_of_the_cases_with_the_region():
     [
         (("nonsense",), "protocol=nonsense: expected one of atlas, brats, "),
         (("brats", "gli"), "challenge=gli: expected one of GLI, MET, MEN, SSA, PED"),
-        (("atlas", "GLI"), "challenge=GLI: the protocol atlas has no challenges; expected none"),
+        (("atlas", "GLI"), "challenge=GLI: the protocol atlas has no challenges; leave it out"),
     ],
 )
 def test_unknown_protocols_are_refused(arguments, message):

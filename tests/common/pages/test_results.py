@@ -1,10 +1,13 @@
 """An evaluation's scores appear whatever the drawing of its pages raises."""
 
+import nibabel
 import numpy as np
 import pytest
 
+from common.inference import results
 from common.inference.results import CaseFiles, Details
 from common.metrics import protocol
+from common.metrics.statistics import describe
 from common.pages import evaluation
 from common.pages.results import write
 
@@ -28,3 +31,17 @@ def test_a_page_that_cannot_be_drawn_is_a_warning(tmp_path, capsys, monkeypatch,
     assert write(tmp_path, details)[3].split() == ["lesion", "dice", "1", "1"]
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"warning: {tmp_path}/evaluation.html was not drawn: {type(error).__name__}: ")
+
+
+def test_page_and_summary_share_their_statistics(tmp_path, capsys, monkeypatch):
+    """The bootstrap intervals take most of the time."""
+    described = []
+    monkeypatch.setattr(results, "describe", lambda values: described.append(values) or describe(values))
+    file = tmp_path / "a.nii"
+    nibabel.save(nibabel.Nifti1Image(np.pad(MASK, 1).astype(np.uint8), np.eye(4)), file)
+    rules = protocol("dice")
+    scores = {"p": {"lesion": rules.measure(MASK, MASK, (1, 1, 1))}}
+    write(tmp_path, Details("x", "atlas", rules, [CaseFiles("p", file, file)], scores))
+    assert capsys.readouterr().err == ""
+    assert (tmp_path / "evaluation.html").exists()
+    assert len(described) == 2, "dice and dice_present"

@@ -150,7 +150,7 @@ def test_a_single_task_has_neither_heads_nor_losses_of_the_others_nor_pictures()
 class Mirrored(TokenTask):
     """A custom task: find the mirrored crops."""
 
-    name, head, outputs, token = "mirrored", "mirror_head", 2, 0
+    head, outputs, token = "mirror_head", 2, 0
 
     def change(self, views):
         drawn = torch.randint(2, (len(views.clean),), generator=views.generator)

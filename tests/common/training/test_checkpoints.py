@@ -13,8 +13,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from common.data.datasets import CaseDataset
+from common.options import OFF
 from common.training.checkpoints import BestModel, RunStates
-from common.training.resume import OFF, resumable
+from common.training.resume import resumable
 from common.training.signals import PREEMPTED, StopRequest, end_before_the_first_step, handled
 from common.weights.formats import read
 from common.weights.storage import versions, write
@@ -138,6 +139,15 @@ def test_a_resumed_run_keeps_what_makes_its_result(tmp_path, changed, accepted, 
     stopped(tmp_path)
     with refused(name, value):
         resumable(tmp_path, resume, BEFORE | changed, accepted)
+
+
+def test_an_option_that_the_config_lacks_counts_as_off(tmp_path):
+    file = stopped(tmp_path)
+    write({"metadata": BEFORE | {"max_grad_norm": None, "flips": []}}, file)
+    assert resumable(tmp_path, True, BEFORE) == (file, ())
+    write({"metadata": BEFORE | {"max_grad_norm": 1.0}}, file)
+    with refused("max_grad_norm", None, "the run to resume has 1.0, which cannot change"):
+        resumable(tmp_path, True, BEFORE)
 
 
 def test_a_run_of_another_bundle_and_a_new_run_with_changes_are_refused(tmp_path):

@@ -86,6 +86,15 @@ def test_a_batch_has_crops_of_all_subjects(tmp_path):
     assert len(list((tmp_path / "store").glob("*.json"))) == 2
 
 
+@pytest.mark.parametrize("has_bfloat16", [True, False])
+def test_bfloat16_is_timed_on_processors_that_compute_in_it(monkeypatch, capsys, has_bfloat16):
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx2": True, "amx_bf16": has_bfloat16})
+    monkeypatch.setattr(inference, "commands", lambda *_: (print, print))
+    variants = inference.inference()["inference"]
+    assert len(variants) == 3 + has_bfloat16
+    assert ("ours, bfloat16" in variants) == has_bfloat16 == (capsys.readouterr().out == "")
+
+
 def test_the_stock_way_writes_regions_on_the_grid_of_the_scan(tmp_path):
     make("brats", 1, str(tmp_path / "cohort"), spacing=4.0, workers=1)
     inference.write_checkpoint(tmp_path / "model.pt", "micro", 64)

@@ -56,7 +56,7 @@ def test_a_task_without_description_needs_the_modalities(task):
     for options, message in (
         ({}, r"--modalities: missing, as .*dataset.json states none"),
         ({"modalities": "T1,T2"}, r"imagesTr/BRATS_001.nii.gz: number of volumes 4; expected 2: T1, T2"),
-        ({"modalities": "T1,T1"}, r"--modalities=T1,T1: a name or ending occurs twice; expected distinct names"),
+        ({"modalities": "T1,T1"}, r"--modalities=T1,T1: a name occurs twice; expected distinct names"),
     ):
         with pytest.raises(InputError, match=message) as error:
             decathlon(str(data.root), str(data.folder / "out"), **options)

@@ -82,7 +82,10 @@ def test_visits_of_a_person_stay_together(data):
     ("options", "message"),
     [
         ({"modalities": "T1,"}, "--modalities=T1,: a name is empty; expected names such as T1,FLAIR, or endings of"),
-        ({"modalities": "T1=a,PD=A"}, "--modalities=T1=a,PD=A: a name or ending occurs twice; expected distinct names"),
+        (
+            {"modalities": "T1=a,PD=A"},
+            "--modalities=T1=a,PD=A: the same words or pattern for T1 and PD; expected distinct ones",
+        ),
         ({"modalities": "T1,ADC"}, "--modalities=T1,ADC: no ADC in .*; expected some of T1"),
         ({"label": "gold"}, "--label=gold: matches no label map in "),
         ({"modalities": "T1={person}/T1"}, "expected the end .*, or a pattern such as masks/\\* or {subject}/pre/T1"),

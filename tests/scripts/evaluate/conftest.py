@@ -9,7 +9,7 @@ from tests.scripts.evaluate.evaluations import AFFINE, blobs, save
 @pytest.fixture
 def cohort(tmp_path, monkeypatch):
     """Predictions and references of five cases with labels 0 and 1; the page is replaced by a line of text."""
-    monkeypatch.setattr(pages, "page_of", lambda details, linked: f"page of {details.name}: {len(details.files)} cases")
+    monkeypatch.setattr(pages, "page_of", lambda details, *_: f"page of {details.name}: {len(details.files)} cases")
     monkeypatch.setattr(pages, "write_case", lambda *_: None)
     arrays = {}
     for number in range(5):

@@ -73,7 +73,7 @@ def test_the_background_of_the_pictures_is_a_modality_of_a_case(parts, monkeypat
     listed = content(parts, "first/out/cases.json")
     listed["cases"]["c0"]["modalities"] = {"T1": f"{parts}/r/c0.nii.gz"}
     (parts / "first/out/cases.json").write_text(json.dumps(listed))
-    monkeypatch.setattr(pages, "page_of", lambda details, linked: details.background)
+    monkeypatch.setattr(pages, "page_of", lambda details, *_: details.background)
     with pytest.raises(InputError, match=r"^background=T2: expected one of T1$"):
         pooled(parts, background="T2")
     pooled(parts, background="T1")

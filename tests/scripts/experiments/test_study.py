@@ -113,8 +113,20 @@ def test_a_cohort_that_is_not_given_is_made_or_its_jobs_say_what_is_missing():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"runs": {"a": {"bundle": "brats", "datalist": "ukb"}}}, r"runs.a.bundle=brats: expected atlas_finetune, "),
+        (
+            {"runs": {"a": {"bundle": "brats", "datalist": "ukb"}}},
+            r"runs.a.bundle=brats: expected one of atlas_finetune, ",
+        ),
         ({"runs": {"../a": {"command": "true"}}}, "$.runs = "),
+        (
+            {"runs": {"a": {"command": "true", "evaluat": True}}},
+            "$.runs.a.evaluat: no such key; did you mean evaluate?",
+        ),
+        ({"datalists": {"a": {"layuot": "ukb"}}}, "$.datalists.a.layuot: no such key; did you mean layout?"),
+        (
+            {"runs": {"a": {"command": "true", "pretrained": "b"}}},
+            "pretrained=b: expected an entry, but no entry comes ",
+        ),
         ({"runs": {"a": {"command": "true", "bundle": "brats_finetune"}}}, "runs.a.command: has no effect on a bundle"),
         (
             {"runs": {"a": {"command": "true", "overlays": []}}},
@@ -297,6 +309,11 @@ def test_a_training_depends_on_the_weights_of_an_option(tmp_path):
         (
             {"a": {"command": "python 'x"}},
             "runs.a.command=python 'x: No closing quotation; expected words as in a shell",
+        ),
+        ({"a": {"command": "true {fold}"}}, "no {fold}; expected {output}"),
+        (
+            {"a": {"bundle": "brats_finetune", "datalist": "ukb", "options": {"seed": "{fold}"}}},
+            "runs.a.options.seed={fold}: no {fold}; expected no braces, because `for` gives it no axis",
         ),
         ({"a" * 201: {"command": "true"}}, "a name of more than 200 bytes"),
         ({"a": {"command": "true", "for": {"x": ["脳" * 67]}}}, "a name of more than 200 bytes"),

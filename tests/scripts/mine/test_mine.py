@@ -169,6 +169,12 @@ def test_raw_scans_are_prepared(planned, tmp_path):
             "spcing: no such option; did you mean",
         ),
         ({"datalist": {"validation": 1.5}}, "--validation=1.5"),
+        ({"datalist": {"validation": 9}}, "--validation=9 --testing=0: splits leave 0 of 4 people for training"),
+        ({"prepare": None, "datalist": {"modalities": "T1", "validation": 9}}, "splits leave 0 of 4 people"),
+        (
+            {"prepare": {"like": "brats", "modalities": "T1,T2", "patterns": {"T1": "*_T1*", "T2": "*_t1*"}}},
+            "--patterns={'T1': '*_T1*', 'T2': '*_t1*'}: the same words or pattern for T1 and T2",
+        ),
         ({"datalist": {"output": "x.json"}}, "datalist.output: no such option"),
         ({"check": {"fixed": "x.json"}}, "check.fixed=x.json: follows from --output"),
         ({"train": {"batchsize": 2}}, "train.batchsize: no option; did you mean batch_size?"),
@@ -176,7 +182,8 @@ def test_raw_scans_are_prepared(planned, tmp_path):
         ({"train": {"cohort": "$print()"}}, "cohort=$print()"),
         ({"train": {"loss": {"_target_": "os.system"}}}, "train.loss: no option"),
         ({"train": {"recipe": "robst"}}, "recipe=robst"),
-        ({"steps": 3}, "steps"),
+        ({"steps": 3}, "$.steps: no such key"),
+        ({"trainn": {}}, "$.trainn: no such key; did you mean train?"),
     ],
 )
 def test_a_wrong_plan_is_refused_before_any_work(planned, tmp_path, change, line):

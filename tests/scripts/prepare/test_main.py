@@ -34,6 +34,10 @@ def minimal(tmp_path):
         ),
         ({"patterns": {"T2": "*"}}, "T2 is not one of the modalities T1"),
         (
+            {"modalities": "T1,T2", "patterns": {"T1": "a.nii.gz", "T2": "A"}},
+            "--patterns={'T1': 'a.nii.gz', 'T2': 'A'}: the same words or pattern for T1 and T2; expected distinct ones",
+        ),
+        (
             {"patterns": {"T1": "*_t1w.nii.gz"}},
             "--patterns={'T1': '*_t1w.nii.gz'}: no file of T1 (*_t1w.nii.gz); expected",
         ),
