@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 from common.data.layouts.names import Naming, naming
 from common.data.layouts.subjects import SubjectFiles
-from common.errors import InputError
+from common.data.preparation import spread
+from common.data.scan_checks import CHECKS, OFF_GRID, broken_file, files_in, read_headers
+from common.errors import InputError, show
 from common.files import expand_home
 from scripts.datalists.regions import read_regions
 from scripts.datalists.scan import Scan, scan_any
@@ -50,19 +52,39 @@ def find(root: Path, options: Mapping[str, Any]) -> Data:
     if scan.convention is None:
         expected = "files whose names end with seg, label, mask or lesion, or --label=WORDS"
         raise InputError(f"--root={root}", "no label map to learn from", expected)
-    cases = [visit for visit in scan.visits if visit.label and not visit.lacks(scan.modalities)]
+    complete = [visit for visit in scan.visits if visit.label and not visit.lacks(scan.modalities)]
+    data = Data(root, names, scan, complete, {})
+    faults = unreadable([data.case(visit) for visit in complete])
+    show(*(f"left out  {subject}: {fault}" for subject, fault in sorted(faults.items())))
+    cases = [visit for visit in complete if visit.name not in faults]
     people = sorted({str(visit.person) for visit in cases} - scan.held_out)
     try:
         drawn = RandomSplits(SHARE, SHARE).draw(people)
     except InputError as error:
-        problem = f"people with {', '.join(scan.modalities)} and a label map: {len(people)}"
+        problem = f"people with readable {', '.join(scan.modalities)} and label map: {len(people)}"
         raise InputError(f"--root={root}", problem, "4 or more") from error
-    return Data(root, names, scan, cases, drawn | {"testing": [*drawn["testing"], *scan.held_out]})
+    return data._replace(cases=cases, people=drawn | {"testing": [*drawn["testing"], *scan.held_out]})
+
+
+def unreadable(cases: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the fault of each subject with a file that cannot be read: by the headers of all, and voxels of a few."""
+    faults: dict[str, str] = {}
+    for case in cases:
+        for problem in read_headers(case, "")[0]:
+            if CHECKS[problem.check] == "error" and problem.check not in OFF_GRID:
+                faults.setdefault(case["subject"], str(problem))
+    while found := {
+        case["subject"]: ": ".join(broken)
+        for case in spread([case for case in cases if case["subject"] not in faults])
+        if (broken := broken_file(files_in(case)))
+    }:
+        faults |= found
+    return faults
 
 
 def subjects_in_words(data: Data) -> str:
     """Describe the numbers of subjects, people in each split, and left-out subjects."""
     splits = ", ".join(f"{len(people)} {split}" for split, people in data.people.items())
     left = len(data.scan.visits) - len(data.cases)
-    unused = f"; {left} left out, without label map or some modality" if left else ""
+    unused = f"; {left} left out, without label map or some modality, or damaged" if left else ""
     return f"{len(data.cases)} with {', '.join(data.modalities)} and a label map; people: {splits}{unused}"

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from math import ceil, prod
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -129,15 +128,11 @@ def judged(cases: Sequence[Mapping[str, Any]]) -> tuple[bool, str]:
 
 
 def edges_of(data: Data) -> NDArray[np.float64]:
-    """Return the voxel edges of all readable scans [N, 3] along right, anterior and superior, in mm."""
+    """Return the voxel edges of all scans [N, 3] along right, anterior and superior, in mm."""
     edges = []
     for file in (file for subject in data.cases for file in data.case(subject)["image"]):
-        with suppress(Exception):  # `scripts.datalists check` reports unreadable files
-            affine = open_volume(file).affine
-            axes = io_orientation(affine)[:, 0].argsort()
-            edges.append(voxel_sizes(affine)[axes])
-    if not edges:
-        raise InputError(f"--root={data.root}", "no scan can be read")
+        affine = open_volume(file).affine
+        edges.append(voxel_sizes(affine)[io_orientation(affine)[:, 0].argsort()])
     return np.array(edges)
 
 

@@ -14,7 +14,7 @@ from common.data.layouts.names import Naming
 from scripts.experiments.engine import CODE, states_of
 from scripts.mine import planning
 from scripts.mine.__main__ import agrees
-from scripts.mine.data import Data, find
+from scripts.mine.data import Data, find, subjects_in_words
 from scripts.mine.plan import jobs_of, kept_state, read_plan, screen
 from scripts.mine.planning import judged
 from tests.scripts.prepare.moved_heads import make_raw
@@ -70,6 +70,24 @@ def test_the_plan_is_one_screen_of_what_is_there_and_of_commands(planned):
     programs = [line.split()[3:5] for line in lines if line.startswith("$ ")]
     assert [name for name, _ in programs] == ["scripts.prepare", *["scripts.datalists"] * 2, *["scripts.run"] * 2]
     assert [word for _, word in programs[1:3]] == ["generic", "check"]
+
+
+def test_subjects_with_a_damaged_file_are_named_and_left_out(tmp_path, capsys):
+    for subject in (f"P{number}" for number in range(7)):
+        (tmp_path / subject).mkdir()
+        for kind, highest in (("T1", 1000), ("seg", 1)):
+            voxels = np.random.default_rng(0).integers(0, highest, (9, 9, 9), np.int16, endpoint=True)
+            nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / f"{subject}/{subject}_{kind}.nii.gz")
+    (tmp_path / "P1/P1_T1.nii.gz").write_bytes(b"damaged")
+    for file in (tmp_path / "P2/P2_seg.nii.gz", tmp_path / "P4/P4_T1.nii.gz"):  # P4 is one of the four that are read
+        content = bytearray(file.read_bytes())
+        content[-100] ^= 255
+        file.write_bytes(content)
+    data = find(tmp_path, dict.fromkeys(("modalities", "label", "regions", "person")))
+    assert [subject.name for subject in data.cases] == ["P0", "P3", "P5", "P6"]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[0] for line in lines if "left out" in line] == [f"left out  P{n}" for n in (1, 2, 4)]
+    assert "3 left out" in subjects_in_words(data)
 
 
 @pytest.mark.parametrize(("device", "spacing"), [("cpu", [5.0] * 3), ("cuda", None)])
