@@ -6,9 +6,9 @@ import re
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from importlib import import_module
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from types import MappingProxyType, NoneType, UnionType
@@ -57,31 +57,25 @@ def run(
     if confidential is not None:
         confidential()
     arguments = sys.argv[1:]
-    asks_for_help = any(argument in ("--help", "-h", "--") for argument in arguments)
-    if asks_for_help:
+    program = f"python -m {name if '.' in name else f'scripts.{name}'}"
+    if {"--help", "-h", "--"} & {*arguments}:
         check_help()
-        vars(import_module("fire.helptext"))["_GetShortFlags"] = lambda flags: []  # `_check` accepts whole names only
-    if default is not None and isinstance(commands, Mapping) and (not arguments or arguments[0] not in commands):
-        if arguments and not arguments[0].startswith("-"):
-            raise InputError(f"command {arguments[0]}", expected=f"{', '.join(commands)}, or only options")
-        if asks_for_help:
-            vars(default).update(commands)  # python-fire's help lists them
-        commands = default
-    for command in commands.values() if isinstance(commands, Mapping) else [commands]:
-        if asks_for_help:
-            vars(command).pop("FIRE_METADATA", None)  # python-fire's help would list it as a command
-        else:
+        words: Sequence[str] = ()
+        work = partial(show, *_help(commands, default, arguments[0], program))
+    else:
+        if default is not None and isinstance(commands, Mapping) and (not arguments or arguments[0] not in commands):
+            if arguments and not arguments[0].startswith("-"):
+                raise InputError(f"command {arguments[0]}", expected=f"{', '.join(commands)}, or only options")
+            commands = default
+        for command in commands.values() if isinstance(commands, Mapping) else [commands]:
             _read_by_annotation(command)
-    words = [] if asks_for_help else _check(commands, arguments, confidential is not None)
+        words = _check(commands, arguments, confidential is not None)
+        work = partial(fire.Fire, commands, name=program)
     let_interrupts_raise()
     try:
-        fire.Fire(commands, name=f"python -m {name if '.' in name else f'scripts.{name}'}")
+        work()
         if sys.stdout is not None:  # None if closed, as by `>&-`
             sys.stdout.flush()
-    except fire.core.FireExit:
-        if asks_for_help:  # python-fire fails if --help comes without a required argument
-            sys.exit(0)
-        raise
     except ArgumentError as error:
         if error.what not in words:
             raise
@@ -89,6 +83,42 @@ def run(
     except BrokenPipeError:  # the reader of standard output has exited, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes again at exit
         sys.exit(128 + signal.SIGPIPE)
+
+
+def _help(commands: Command | Mapping[str, Command], default: Command | None, word: str, program: str) -> Iterator[str]:
+    """Yield the lines of --help; `word` is the first argument."""
+    if isinstance(commands, Mapping) and word in commands:
+        commands, program = commands[word], f"{program} {word}"
+    if not isinstance(commands, Mapping):
+        yield from _description(commands, program)
+        return
+    if default is not None:
+        yield from (*_description(default, program), "")
+    titles = {name: inspect.cleandoc(command.__doc__ or "").splitlines()[0] for name, command in commands.items()}
+    yield from (f"usage: {program} COMMAND [--OPTION=VALUE ...]", "", "Commands, each with --help:")
+    yield from (f"    {name}: {title}" for name, title in titles.items())
+
+
+def _description(command: Command, program: str) -> list[str]:
+    """Return a command's usage, and its docstring with arguments as options; a default follows an option's name."""
+    text = inspect.cleandoc(command.__doc__ or "").partition("\n\nRaises:")[0].replace("\nArgs:", "\nOptions:")
+    parameters = inspect.signature(command).parameters.values()
+    takes_any_number = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
+    usage = ["usage:", program]
+    for parameter in parameters:
+        name, value, option = parameter.name, parameter.default, f"--{parameter.name}"
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            option = name.upper()
+            usage.append(f"[{option} ...]")
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            option = "--OPTION"
+        elif value is parameter.empty:
+            is_word = takes_any_number and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+            usage.append(name.upper() if is_word else f"{option}={name.upper()}")
+        elif value not in (None, ""):
+            option += f"={str(value).lower() if isinstance(value, bool) else value}"
+        text = text.replace(f"\n    {name}: ", f"\n    {option}: ")
+    return [f"{' '.join(usage)} [--OPTION=VALUE ...]", "", *text.splitlines()]
 
 
 def log_unexpected(

@@ -15,6 +15,7 @@ from typing import Any
 from .cli import command_line
 from .errors import InputError, shortened, show
 from .files import digest, valid_json, write_json
+from .weights.records import versions
 
 MADE = "made.json"
 FACTS = {name: {"type": ["string", "null"]} for name in ("cleanup", "label_convention")}  # about label maps
@@ -39,8 +40,6 @@ def made_by(settings: Mapping[str, Any], made_up: bool = False) -> dict[str, Any
 
     `made_up` marks results of synthetic subjects; the cohort `embedded` is always marked.
     """
-    from .weights.storage import versions  # late import: readers of made.json need no PyTorch
-
     checkpoints = settings.get("checkpoint") or []
     paths = [checkpoints] if isinstance(checkpoints, str | Path) else checkpoints
     return {

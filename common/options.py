@@ -356,13 +356,15 @@ def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None
 
 
 def check_plain(values: Mapping[str, Any], texts: Collection[str] = ()) -> Options:
-    """Convert and return the options with plain values, except devices; raise `ArgumentError` if a value is invalid.
+    """Convert and return the options with plain values; raise `ArgumentError` if a value is invalid.
 
-    Expressions and references are left out, except in the options in `texts`, which are never evaluated. The options of
-    a training config are also checked in combination.
+    Expressions and references are left out, except in the options in `texts`, which are never evaluated; so are GPUs,
+    because PyTorch is slow to import. The options of a training config are also checked in combination.
     """
     options = Options()
-    for name in values.keys() & OPTIONS.keys() - {"device", "stitch_device"}:
+    for name in values.keys() & OPTIONS.keys():
+        if name in ("device", "stitch_device") and str(values[name]).startswith("cuda"):
+            continue
         if name in texts or not str(values[name]).startswith(("$", "@", "%")):
             setattr(options, name, OPTIONS[name](values[name]))
     if "ckpt_dir" in values and {"patch_size", "modalities", "pretrained", "batch_size"} <= vars(options).keys():

@@ -120,16 +120,15 @@ def _cohort(value: Any) -> str:
 
 
 def _device(value: Any) -> Any:
-    import torch  # imported here because it is slow
+    match = re.fullmatch(r"cpu|cuda(?::(\d{1,3}))?", str(value))
+    if match is None:
+        raise ValueError
+    if value != "cpu":
+        import torch  # imported here because it is slow
 
-    try:
-        device = torch.device(value)
-    except RuntimeError as error:
-        raise ValueError from error
-    _check(device.type in ("cpu", "cuda"))
-    count = torch.cuda.device_count()  # is_available could break CUDA in forked processes
-    if device.type == "cuda" and (device.index or 0) >= count:
-        raise InputError("available GPUs", count, f"cuda:0 to cuda:{count - 1} or cpu" if count else "cpu")
+        count = torch.cuda.device_count()  # is_available could break CUDA in forked processes
+        if int(match[1] or 0) >= count:
+            raise InputError("available GPUs", count, f"cuda:0 to cuda:{count - 1} or cpu" if count else "cpu")
     return value
 
 

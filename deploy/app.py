@@ -9,13 +9,14 @@ from pathlib import Path
 
 from common.cli import run
 from common.dicom.geometry import grid_of
-from common.dicom.series.choice import choose_series, parse_series_option
+from common.dicom.series.choice import choose_series
 from common.dicom.series.names import read_table
+from common.dicom.series.request import parse_series_option
 from common.dicom.study import read_study
 from common.errors import InputError, input_error_message, show
 from common.prepare.volumes import check_grid
 from common.values import flag
-from common.weights.storage import path_of
+from common.weights.records import path_of
 from deploy.bundle import Bundle, check_options, open_bundle, split_options
 from deploy.job import REPORT, RESULT_FILES, Job, prepare_output, publish
 from deploy.process import exit_cleanly_on_signals, restrict_output, run_guarded
@@ -95,10 +96,10 @@ def open_model(bundle: str, checkpoint: str, reference: str, bundle_options: str
 
     `monai` is imported, to check that MONAI Deploy is installed.
     """
-    if importlib.util.find_spec("monai.deploy") is None:
-        raise InputError("MONAI Deploy is not installed; run make deploy, then use .venv-deploy/bin/python")
     options = split_options(bundle_options)
     model = open_bundle(path_of("bundle", bundle), path_of("checkpoint", checkpoint) if checkpoint else None)
+    if importlib.util.find_spec("monai.deploy") is None:
+        raise InputError("MONAI Deploy is not installed; run make deploy, then use .venv-deploy/bin/python")
     check_options(options, model)
     if reference and reference not in model.modalities:
         raise InputError(f"--reference={reference}: expected one of {', '.join(model.modalities)}")

@@ -92,6 +92,7 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
     if cohort is None or COHORTS[cohort].reference not in modalities:
         raise InputError(f"--bundle={folder}: segments {', '.join(outputs)}; expected brats_finetune or atlas_finetune")
     path = checkpoint or folder / "models" / "model.pt"
+    weights.check_file(path)
     record = weights.read(path).metadata  # refuses pickled code and the record of a different file
     if tasks := record.get("tasks"):
         raise InputError(f"checkpoint {path}: self-supervised ({', '.join(tasks)}); expected segmentation weights")

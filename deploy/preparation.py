@@ -18,10 +18,12 @@ from common.data.preparation import BRAIN, OVERLAP, SPACING, brain_overlap, is_b
 from common.dicom.remarks import Remark
 from common.dicom.study import Series
 from common.errors import InputError
-from common.prepare.brain import DEEPBET, brain_of
-from common.prepare.figures import LIMITS, Figures, rows_outside, template_overlap
+from common.prepare.brain import brain_of
+from common.prepare.figures import LIMITS, Figures, rows_outside
+from common.prepare.measuring import template_overlap
 from common.prepare.resampling import field_of_view, labels_on, resample
-from common.prepare.subject import Settings, prepare_subject
+from common.prepare.settings import DEEPBET, Settings
+from common.prepare.subject import prepare_subject
 from common.prepare.volumes import Grid, Volume, check_scan
 from deploy.bundle import Bundle
 from deploy.source_header import burned_in_annotation, sanitised_header

@@ -12,7 +12,7 @@ from common.dicom.study import series_of, studies_in
 from common.errors import InputError, show
 from common.literals import names_of
 from common.values import flag
-from common.weights.storage import path_of
+from common.weights.records import path_of
 from deploy.process import restrict_output
 
 MODALITIES = ("FLAIR", "T1ce", "T1", "T2")

@@ -14,7 +14,7 @@ from pydicom.multival import MultiValue
 from pydicom.valuerep import DA, TM, format_number_as_ds
 
 from common.dicom.geometry import grid_of
-from common.prepare.volumes import FLIP
+from common.prepare.frames import FLIP
 
 IDENTITY = (  # required by DICOM (type 2 may be empty), plus the issuer, which makes an ID unique
     "PatientID",

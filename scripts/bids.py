@@ -10,6 +10,7 @@ from common import cli
 from common.data.regions import CONVENTIONS
 from common.errors import InputError, show
 from common.files import check_writable_folder, expand_home, why_no_folder, write_json
+from common.inference.tables import files_of, measured_in
 from common.made import MADE, read_with_warning, stated
 
 BIDS = "1.10.0"  # version of the specification
@@ -32,8 +33,6 @@ def copy_as_bids(predictions: str, output: str) -> None:
             with --grid.
         output: new folder of the dataset.
     """
-    from common.inference.segmentations import files_of, measured_in  # late import: `--help` stays fast
-
     folder, target = expand_home(predictions, predictions), expand_home(output, f"--output={output}")
     made = read_with_warning(folder)
     if made is None or not (subjects := sorted(measured_in(folder))):

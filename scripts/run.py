@@ -102,6 +102,13 @@ def check_paths(options: Mapping[str, Any]) -> None:
                 raise ArgumentError(name, path, why_not(target))
 
 
+def check_all(files: Sequence[str | Path], options: Mapping[str, Any]) -> list[Change]:
+    """Raise an InputError for any invalid option, path or config, first without slow imports; return the changes."""
+    check_early(files, options)
+    check_paths(options)
+    return check(files, options)
+
+
 def _check_word(what: str, words: Sequence[str], names: Sequence[str]) -> str:
     """Return the first word if it is in `names`, else raise an InputError."""
     if words and words[0] in names:
@@ -155,10 +162,8 @@ def main() -> None:
 
 def run(files: Sequence[str], options: Mapping[str, Any], values: dict[str, Any]) -> None:
     """Check configs and options, then run the workflow; add its options to `values`."""
-    check_early(files, options)
-    check_paths(options)
     gc.disable()  # garbage collection takes a third of the time to import PyTorch and MONAI, and frees nothing
-    changes = check(files, options)
+    changes = check_all(files, options)
     from monai.bundle import create_workflow
 
     gc.freeze()  # exclude these objects from later collections, also in DataLoader workers

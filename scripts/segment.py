@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from common.data.cohorts import COHORTS
 from common.data.provenance import is_skull_stripped
 from common.data.volumes import is_label_map
 from common.errors import InputError, choice, shortened, show
-from common.files import digest, expand_home, why_no_file
+from common.files import digest, expand_home, reporting_path_errors, why_no_file
 from common.options import check_stated
+from common.prepare.settings import Settings
 from common.training.signals import interrupt_on_signals
+from scripts.prepare.steps import ScanOptions, output_folder, prepare_scans
 from scripts.weights import network_of
 
 LIKE = {f"{name}_finetune": name for name, card in COHORTS.items() if card.conventions}  # bundle -> its cohort
@@ -61,21 +64,23 @@ def segment(
         grid: modality whose raw grid the label maps get, such as FLAIR, on which lesions are drawn, or all; by default
             the preparation's reference (T1, or else T1ce, or else the first).
     """
-    import torch  # late imports: `--help` stays fast
-
-    from common.inference.segmentations import Volumes
-    from common.prepare.subject import Settings
-    from scripts.prepare.steps import output_folder, prepare_scans
-
     interrupt_on_signals()  # so that the inference process ends, too
     usual = choice("bundle", bundle, LIKE)
+    space = usual if like is None else like
+    target = choice("like", space, COHORTS)
+    settings = Settings(space, target.modalities, target.space.brain if brain is None else brain, device=device)
+    options = ScanOptions(patterns, series, "none", missing, accept, jobs)
     root = expand_home(scans, scans)
+    with reporting_path_errors(str(root), "a folder of raw scans"):
+        next(root.iterdir(), None)
     folder = output_folder(output, root)
     check_label_maps(folder)
     default = BUNDLES / bundle / "models" / "model.pt"
     file = default if checkpoint is None else weights.path_of("checkpoint", checkpoint)
     if not file.is_file():
         raise InputError(f"--checkpoint={file}: {why_no_file(file)}; expected one file, trained with {bundle}")
+    import torch  # late import: slow
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # a process that has started OpenMP's threads cannot fork workers that use them
     trained = weights.read(file)
@@ -86,20 +91,16 @@ def segment(
     is_swin = record.get("architecture", "swin_unetr") == "swin_unetr"
     if is_swin and (network := network_of(trained.state)) != "SwinUNETR":
         raise InputError(f"--checkpoint={file}: holds {network}; expected weights trained with {bundle}")
-    space = usual if like is None else like
-    if space in COHORTS and space != usual:
+    if space != usual:
         show(f"warning: --like={like}: expected {usual}, unless {file} was trained on scans like {like}", error=True)
     convention = record.get("label_convention", next(iter(COHORTS[usual].conventions)))
-    target = choice("like", space, COHORTS)
-    settings = {"modalities": target.modalities, "brain": target.space.brain} | _as_trained(record) | {"device": device}
-    settings |= {} if brain is None else {"brain": brain}
-    settled = Settings(space, **settings)
-    names = settled.modalities
+    settings = replace(settings, **_as_trained(record) | ({} if brain is None else {"brain": brain}))
+    names = settings.modalities
+    from common.inference.segmentations import Volumes  # late import: slow
+
     grids = [None] if grid is None else choice("grid", grid, {name: [name] for name in names} | {"all": [*names]})
     tables = {name: Volumes(str(labels_folder(folder, name)), convention) for name in grids}  # checks earlier tables
-    options: dict[str, Any] = {"patterns": patterns, "series": series, "missing": missing}
-    options |= {"labels": "none", "accept": accept, "jobs": jobs}
-    outcomes = prepare_scans(root, folder / PREPARED, settled, **options)
+    outcomes = prepare_scans(root, folder / PREPARED, settings, options)
     if not any(outcome.is_usable for outcome in outcomes):  # the lines above say why
         raise SystemExit(1)
     is_complete = predict(bundle, file, folder, device)

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from common import cli
-from common.configs import check, read
+from common.configs import read
 from common.errors import check_number, show
 from common.files import check_writable_folder, expand_home, reporting_path_errors
 from common.options import check_apart
 from common.training.signals import handled
 from scripts.arrays import array_of
 from scripts.pools import map_in_processes
-from scripts.run import blaming, read_command_line
+from scripts.run import blaming, check_all, read_command_line
 
 
 def prepare(
@@ -78,7 +78,7 @@ def _training(
     fixed = {"output_dir": unused, "ckpt_dir": unused, "resume": "false", "pretrained": "null", "warmup_iterations": 0}
     words = [f"--{name}={value}" for name, value in {**options, **fixed}.items()]
     files, values = read_command_line([bundle, "train", *overlays, *words])
-    changes = check(files, values)
+    changes = check_all(files, values)
     parser = read(files, values)
     with blaming(changes):
         parser.get_parsed_content("imports")  # `common`, which other values refer to

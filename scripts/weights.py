@@ -30,8 +30,6 @@ def download(url: str, output: str, *, sha256: str) -> None:
         output: file to write; an existing file is not overwritten.
         sha256: SHA-256 of the file, as its publisher states it: 64 hexadecimal digits.
     """
-    from torch.hub import download_url_to_file  # late import: `--help` stays fast
-
     interrupt_on_signals()
     target = weights.path_of("output", output)
     check_new_files(f"--output={output}", target)
@@ -39,6 +37,8 @@ def download(url: str, output: str, *, sha256: str) -> None:
         raise ArgumentError("sha256", sha256, expected="64 hexadecimal digits")
     if not re.match("https?://", url):
         raise ArgumentError("url", url, expected="an address that begins with https:// or http://")
+    from torch.hub import download_url_to_file  # late import: slow
+
     socket.setdefaulttimeout(SILENCE)
     with atomic_write(target) as temporary:
         try:
@@ -56,6 +56,7 @@ def inspect(file: str) -> None:
     Args:
         file: a checkpoint of this project, of the paper's authors or of MONAI; nothing in it is unpickled.
     """
+    weights.check_file(file)
     checkpoint = weights.read(file)
     layout = checkpoint.layout
     lines = {
@@ -109,18 +110,20 @@ def convert(
     target = weights.path_of("output", output)
     is_plain = target.suffix == weights.SAFETENSORS
     check_new_files(f"--output={output}", target, *([weights.record_of(target)] if is_plain else []))
+    names = None if modalities is None else names_of(modalities)
+    given = {"modalities": names, "patch_size": patch_size}
+    options = {option: OPTIONS[option](value) for option, value in given.items() if value is not None}
+    weights.check_file(file)
     checkpoint = weights.read(file)
     details = describe(checkpoint.state, file)
-    names = None if modalities is None else names_of(modalities)
     stated: dict[str, Any] = {"patch_size": None, "versions": None, "modalities": None} | checkpoint.metadata
-    for option, value in {"modalities": names, "patch_size": patch_size}.items():
-        wanted = None if value is None else OPTIONS[option](value)
-        if wanted is not None and stated[option] is not None and _text(wanted) != _text(stated[option]):
+    for option, wanted in options.items():
+        if stated[option] is not None and _text(wanted) != _text(stated[option]):
             raise InputError(
                 f"--{option}={_text(wanted)}: {file} states {_text(stated[option])}; leave the option out; to start a "
                 "modality from the filters of a different modality, train with --modality_aliases"
             )
-        stated[option] = stated[option] if wanted is None else wanted
+        stated[option] = wanted
     if not isinstance(stated["modalities"], list | tuple) or len(stated["modalities"]) != details["input_channels"]:
         raise InputError(
             f"--modalities={_text(stated['modalities'])}: {file} has {details['input_channels']} input channels; "

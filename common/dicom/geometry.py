@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from ..errors import InputError
-from ..prepare.volumes import FLIP, Grid, Volume, check_gaps
+from ..prepare.frames import FLIP
+from ..prepare.volumes import Grid, Volume, check_gaps
 from .multiframe import frames_of, voxels_of
 from .study import Series, image_name, values_of, without_values
 

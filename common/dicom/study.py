@@ -32,6 +32,7 @@ from pydicom.uid import (
 
 from ..errors import InputError, show
 from ..files import why_no_folder
+from . import DICOM_SUFFIXES
 from .multiframe import ENHANCED_ATTRIBUTES, frames_of
 
 LARGEST = 2**30  # bytes, maximum size of an inflated file
@@ -84,7 +85,6 @@ KEYWORDS = [  # all attributes to read
 UIDS = ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 UID = re.compile(r"[0-9.]{1,64}")  # messages quote the last characters
 HIGHEST = 1e12  # limit of numbers; beyond it, floats do not resolve slice positions
-DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 LOSSY = {JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, JPEG2000MC}  # unless the header says "00"
 
 

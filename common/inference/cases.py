@@ -16,7 +16,8 @@ from ..data.scan_checks import check_headers
 from ..errors import ArgumentError, InputError, show
 from ..files import expand_home, why_no_folder
 from ..made import Results
-from .segmentations import complete, files_of, measured_in
+from .segmentations import complete
+from .tables import files_of, measured_in
 
 
 def find_cases(

@@ -13,28 +13,14 @@ from monai.data import MetaTensor
 from monai.transforms import Transform
 
 from ..data.preparation import BRAIN
-from ..data.regions import display_order, label_names, regions_of
+from ..data.regions import display_order, regions_of
 from ..data.scan_checks import AFFINE_TOLERANCE, broken_file
 from ..data.transforms import FORMS
 from ..data.volumes import affine_in, write_volume
 from ..errors import show
-from ..files import atomic_write, read_csv, write_csv
+from ..files import write_csv
 from ..made import Results
-
-VOLUMES = "volumes.csv"
-COLUMNS = ("subject", "region", "volume_ml", "voxels")
-
-
-def files_of(subject: str, output_dir: str | Path, probabilities: bool = False) -> list[Path]:
-    """Return the result files of a subject: its label map and, on request, its probabilities.
-
-    Example:
-        >>> [path.as_posix() for path in files_of("P1", "out", probabilities=True)]
-        ['out/P1.nii.gz', 'out/probabilities/P1.nii.gz']
-    """
-    name = f"{subject}.nii.gz"
-    label = Path(output_dir) / name
-    return [label, Path(output_dir) / "probabilities" / name] if probabilities else [label]
+from .tables import COLUMNS, VOLUMES, files_of, rows_of, write_label_tables
 
 
 def complete(files: Mapping[str, Sequence[Path]]) -> set[str]:
@@ -44,33 +30,6 @@ def complete(files: Mapping[str, Sequence[Path]]) -> set[str]:
         broken = dict(zip(candidates, pool.map(lambda subject: broken_file(files[subject]), candidates), strict=True))
     show(*(f"damaged result, to be replaced: {': '.join(faulty)}" for faulty in broken.values() if faulty))
     return {subject for subject in candidates if not broken[subject]}
-
-
-def measured_in(output_dir: str | Path) -> set[str]:
-    """Return the subjects in volumes.csv; empty without the file."""
-    return {subject for subject, _ in _rows(Path(output_dir) / VOLUMES)}
-
-
-def write_label_tables(folder: str | Path, convention: str) -> None:
-    """Write names and colours of label values for BIDS, 3D Slicer and ITK-SNAP; warn if earlier tables differ.
-
-    Formats: BIDS 1.10, image-derived labels; Slicer's colour tables (names without blanks); ITK-SNAP's label
-    descriptions.
-    """
-    tsv, ctbl = ["index\tname\tcolor"], ["# Color table file", "0 background 0 0 0 0"]
-    snap = ["# ITK-SNAP Label Description File", "# IDX -R- -G- -B- -A- VIS MSH LABEL", '0 0 0 0 0 0 0 "Clear Label"']
-    for label, (name, colour) in label_names(convention).items():
-        red, green, blue = bytes.fromhex(colour[1:])
-        tsv.append(f"{label}\t{name}\t{colour}")
-        ctbl.append(f"{label} {name.replace(' ', '_')} {red} {green} {blue} 255")
-        snap.append(f'{label} {red} {green} {blue} 1 1 1 "{name}"')
-    earlier = Path(folder) / "dseg.tsv"
-    if earlier.is_file() and earlier.read_text(encoding="utf-8", errors="replace").splitlines() != tsv:
-        problem = "label maps of earlier runs follow a different label convention"
-        show(f"warning: {folder}: {problem}; expected a different folder", error=True)
-    for file, lines in {"dseg.tsv": tsv, "slicer.ctbl": ctbl, "itksnap.txt": snap}.items():
-        with atomic_write(Path(folder) / file) as temporary:
-            temporary.write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 
 class SaveVolumed(Transform):
@@ -112,14 +71,6 @@ class SaveVolumed(Transform):
         return data
 
 
-def _rows(table: Path) -> dict[tuple[str, str], tuple[str, str]]:
-    """Read volume and voxels by subject and region; empty without a table."""
-    if not table.exists():
-        return {}
-    rows = read_csv(table, COLUMNS, "an earlier table of inference")
-    return {(subject, region): (volume, voxels) for subject, region, volume, voxels in rows}
-
-
 class Volumes:
     """Write OUTPUT_DIR/volumes.csv (subject, region, volume_ml, voxels), again after each case.
 
@@ -143,7 +94,7 @@ class Volumes:
         self.path = Path(output_dir) / VOLUMES
         values = regions_of(convention)
         self.regions = {name: values[name] for name in display_order(values)}
-        self.rows = _rows(self.path)
+        self.rows = rows_of(self.path)
         self.measured: list[str] = []
 
     def attach(self, engine: Engine) -> None:

@@ -12,7 +12,7 @@ from ..data.modalities import images_of, missing_in
 from ..data.volumes import is_made_up
 from ..inference.publishing import final_folder, finish
 from ..inference.results import CaseFiles, Details
-from ..inference.segmentations import files_of
+from ..inference.tables import files_of
 from ..made import made_by
 from ..metrics.cards import Protocol
 from .results import write

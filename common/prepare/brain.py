@@ -10,9 +10,8 @@ from scipy import ndimage
 
 from ..data.preparation import is_brain
 from ..errors import InputError
+from .settings import DEEPBET
 from .volumes import Volume
-
-DEEPBET = "deepbet"
 
 
 def brain_of(scan: Volume, device: str = "cpu") -> NDArray[np.bool_]:

@@ -19,8 +19,9 @@ from scipy.ndimage import center_of_mass
 from scipy.special import entr
 
 from ..errors import InputError
+from .frames import matrix_of, to_image, upright
 from .resampling import resample
-from .volumes import Grid, Volume, matrix_of, to_image, upright
+from .volumes import Grid, Volume
 
 KINDS = {6: "Rigid", 12: "Affine"}
 EDGE = 2.0  # mm; voxel size for measuring similarity

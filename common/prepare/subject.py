@@ -7,60 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bars import stage
-from ..data.cards import Space
-from ..data.cohorts import COHORTS
-from ..errors import InputError, check_number, choice, within
-from .brain import DEEPBET, brain_of, mirrored_brain, stripped_brain
-from .figures import Figures, likely_cause, measure
+from ..errors import InputError, within
+from .brain import brain_of, mirrored_brain, stripped_brain
+from .figures import Figures, likely_cause
+from .frames import frame_of, in_frame
+from .measuring import measure
 from .registration import between_centres, coarse_grid, foreground, register
 from .resampling import field_of_view, resample
+from .settings import Settings
 from .targets import near_brain, template_brain, template_mask
-from .volumes import Grid, Volume, check_transform, frame_of, in_frame
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Settings of the preparation; an invalid value raises `InputError`."""
-
-    like: str  # cohort with the target space and grid, a key of `COHORTS`
-    modalities: tuple[str, ...]  # modalities to prepare, in order
-    brain: str = DEEPBET  # brain extraction; or a pattern of mask files, or `none` to keep the head
-    spacing: float = 1.0  # voxel size of the result, mm
-    device: str = "cpu"  # device of the brain extraction, cpu or cuda
-
-    def __post_init__(self) -> None:
-        names = self.modalities
-        if not names or not all(name.isalnum() for name in names) or len({*names}) < len(names):
-            raise InputError(
-                f"modalities {[*names]}: expected different names of letters and digits, such as [T1,FLAIR]"
-            )
-        if "*" not in str(self.brain):
-            choice("brain", self.brain, dict.fromkeys((DEEPBET, "none", "a pattern such as *_brain.nii.gz")))
-        choice("device", self.device, dict.fromkeys(("cpu", "cuda")))
-        check_number("spacing", self.spacing, float, 1, 4)
-
-    @property
-    def target(self) -> Space:
-        """The space of the result."""
-        return COHORTS[self.like].space
-
-    @property
-    def reference(self) -> str:
-        """The modality registered to the template: T1, else T1ce, else the first; the rest are registered to it."""
-        return next((modality for modality in ("T1", "T1ce") if modality in self.modalities), self.modalities[0])
-
-    @property
-    def grid(self) -> Grid:
-        """The grid of the result, with the same field of view at every spacing."""
-        affine = self.target.affine(self.spacing)
-        affine[:3, 3] += (self.spacing - 1) / 2 * np.array(self.target.flip)
-        return Grid(self.target.edges(self.spacing), affine)
-
-    def describe(self, is_stripped: bool = False) -> str:
-        """Describe space, voxel size and brain extraction, for records; `is_stripped`: the scans have no skull."""
-        brain = "head kept" if self.brain == "none" else f"brain extracted by {self.brain}"
-        brain = "brain as in the scan, which has no skull" if is_stripped else brain
-        return f"{self.target.description}; voxels of {self.spacing:g} mm; {brain}"
+from .volumes import Volume, check_transform
 
 
 @dataclass(frozen=True)

@@ -1,33 +1,22 @@
-"""Volumes (arrays with an affine): reading, checks, and conversion to SimpleITK.
+"""Volumes (arrays with an affine): reading and checks; imports nothing slow."""
 
-NIfTI uses RAS+ and SimpleITK LPS+; only this module converts between the two.
-"""
-
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813, the field's name for it
-from nibabel.affines import from_matvec, voxel_sizes
 from numpy.typing import NDArray
 
 from ..data.scan_checks import image_problem, raise_problem, read_scan
-from ..data.volumes import canonical, is_assumed
+from ..data.volumes import is_assumed
 from ..errors import InputError
 
-UNITS = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
-FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # between RAS+ and LPS+
 SHEAR = 0.01  # largest accepted cosine between two axes of a scan; scanners round directions to about 0.001
 EDGES = (0.2, 10.0)  # mm; range of accepted voxel edges
 NARROWEST, WIDEST = 50.0, 1000.0  # mm; smallest and largest accepted field of view along an axis
 SCALES = (0.2, 5.0)  # range of accepted scales of a transform; adult heads differ by a factor below 2
 FEWEST = 4  # least number of voxels along an axis
 FILLED = 0.25  # the head's end slices have more than this fraction of the fullest slice's non-background voxels
-# mm; steps for rounding affines in a frame, coarser than in headers. Powers of two, because steps of 1e-5 leave common
-# edges, such as 220 mm / 256, halfway between two steps, where a header's rounding decides
-FINEST = 2.0 ** np.array([-17, -17, -17, -10])
 ORDINALS = ("first", "second", "third")
 
 
@@ -41,7 +30,7 @@ class Grid:
     @property
     def spacing(self) -> NDArray[np.float64]:
         """Edges of a voxel in mm."""
-        return voxel_sizes(self.affine)
+        return np.linalg.norm(self.affine[:3, :3], axis=0)
 
     def is_same(self, other: "Grid") -> bool:
         """Return whether two grids are equal within 0.001 mm."""
@@ -133,52 +122,3 @@ def check_transform(matrix: NDArray[np.float64], name: str) -> None:
     if not (scales[2] >= SCALES[0] and scales[0] <= SCALES[1]):
         factors = " x ".join(f"{scale:.4g}" for scale in scales)
         raise InputError(f"{name} scales by {factors}; expected {SCALES[0]:g} to {SCALES[1]:g} along each axis")
-
-
-def upright(affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the nearest affine without shear, because ITK and ANTs images cannot have shear."""
-    spacing = voxel_sizes(affine)
-    left, _, right = np.linalg.svd(affine[:3, :3] / spacing)
-    result = affine.copy()
-    result[:3, :3] = left @ right * spacing
-    return result
-
-
-def frame_of(scan: Volume) -> NDArray[np.float64]:
-    """Return the rigid matrix from a scan's frame to mm of its header, RAS+.
-
-    The frame has the scan's axes, in the order and directions nearest to RAS, and the origin at the scan's centre. A
-    scan's position in the frame stays the same if stored axes are permuted or flipped, or the header is rotated.
-    """
-    ras = Volume(*canonical(scan.array, scan.affine))
-    middle = ras.spacing * (np.array(ras.array.shape) - 1) / 2
-    return np.asarray(upright(ras.affine) @ np.linalg.inv(from_matvec(np.diag(ras.spacing), -middle)))
-
-
-def in_frame(scan: Volume, frame: NDArray[np.float64]) -> Volume:
-    """Express a scan in a frame from `frame_of`, with axes nearest to RAS; voxels are reordered, not resampled."""
-    array, affine = canonical(scan.array, scan.affine)
-    return Volume(array, np.round(np.linalg.inv(frame) @ affine / FINEST) * FINEST)
-
-
-def to_image(volume: Volume) -> sitk.Image:
-    """Convert a volume to a SimpleITK image with its `upright` affine."""
-    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array.T))
-    spacing, lps = volume.grid.spacing, FLIP @ upright(volume.affine)
-    image.SetSpacing(spacing.tolist())
-    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
-    image.SetOrigin(lps[:3, 3].tolist())
-    return image
-
-
-def to_transform(matrix: NDArray[np.float64]) -> sitk.AffineTransform:
-    """Return the SimpleITK transform (LPS+) of a matrix [4, 4] that maps points in RAS+, in mm."""
-    lps = FLIP @ matrix @ FLIP
-    return sitk.AffineTransform(lps[:3, :3].ravel().tolist(), lps[:3, 3].tolist())
-
-
-def matrix_of(transform: Callable[[tuple[float, float, float]], Sequence[float]]) -> NDArray[np.float64]:
-    """Convert an affine transform of points in LPS+ to a matrix [4, 4] between points in RAS+, mm."""
-    start = np.array(transform((0.0, 0.0, 0.0)))
-    linear = np.column_stack([np.array(transform(unit)) - start for unit in UNITS])
-    return np.asarray(FLIP @ from_matvec(linear, start) @ FLIP)

@@ -16,7 +16,8 @@ from torch import nn
 from ..data.datasets import Steps
 from ..errors import ArgumentError, InputError, check_number, choice, show
 from ..files import move_aside, values_in
-from ..weights.storage import load, versions, write
+from ..weights.records import versions
+from ..weights.storage import load, write
 from .plan import Plan
 from .random_states import random_state, set_random_state
 from .resume import iteration_of, saved_states

@@ -11,7 +11,8 @@ import torch
 
 from ..errors import InputError, report_in_one_line, within
 from ..values import AXES, CLEANUP, EDGES, LENGTHS, MODALITIES, TEXT
-from .storage import load, path_of, read_record
+from .records import path_of, read_record
+from .storage import load
 
 ENCODER = "swinViT."  # prefix of the encoder, the pretrained part
 STEM = f"{ENCODER}patch_embed.proj.weight"  # the encoder's first layer; files with this name contain an encoder

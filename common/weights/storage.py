@@ -1,32 +1,22 @@
-"""Load checkpoint files without running code from them, and save them atomically.
+"""Load checkpoint files without running code from them, and save them atomically."""
 
-A checkpoint from training holds tensors and metadata. A plain state dict, which MONAI's tools can read, holds only
-tensors; the JSON beside the file (`model.json` for `model.pt`) holds the file's SHA-256 and the metadata.
-"""
-
-import json
 import os
-import platform
 import re
 import warnings
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_STORED, ZipFile, is_zipfile
 
 import torch
 
-from .. import __version__
-from ..errors import ArgumentError, InputError, within
-from ..files import atomic_write, digest, expand_home, valid_json, values_in, why_no_file, write_json
+from ..errors import InputError, within
+from ..files import atomic_write, digest, values_in
 from . import pickles
+from .records import SAFETENSORS, check_file, write_record
 
 SHARED, SPARE = 2, 2**28  # limit of tensor bytes: SHARED times the file's size, for tied weights, plus SPARE
-SAFETENSORS = ".safetensors"  # suffix
 END = 22  # bytes of a zip's last record, without comment
-HASH = "sha256"  # entry of the JSON beside a state dict: hash of the file
-OTHER_HASH = "safetensors_sha256"  # entry of this JSON: hash of a safetensors file with the same tensors
 KINDS = {  # pattern for the first bytes of a file that is no checkpoint -> its kind
     rb"version https://git-lfs": "a pointer of Git LFS, which `git lfs pull` replaces",
     rb"\s*<(!|html|\?xml)": "a web page",
@@ -36,22 +26,16 @@ KINDS = {  # pattern for the first bytes of a file that is no checkpoint -> its 
 }
 UNREAD = "cannot be read as tensors alone"
 EXPECTED = "expected a complete file of torch.save (docs/how-to/use-public-weights.md)"
-NOT_A_PATH = "expected the path of one file; prefix a name such as 5 or [a] with ./"
 
 
 def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
     """Load the dictionary in a file of torch.save or safetensors; `lazily` reads torch.save's tensors on first use."""
+    file = check_file(path)
     with within(f"checkpoint {path}"):
-        return _load(path, lazily)
+        return _load(file, lazily)
 
 
-def _load(path: str | Path, lazily: bool) -> Mapping[str, Any]:
-    if not _is_path(path):
-        raise InputError(NOT_A_PATH)
-    path = Path(path)
-    if not path.is_file():
-        hint = "; quote the paths of a list, as in ['a.pt','b.pt']" if str(path).startswith("[") else ""
-        raise InputError(why_no_file(path) + hint)
+def _load(path: Path, lazily: bool) -> Mapping[str, Any]:
     is_pickled = path.suffix != SAFETENSORS  # as torch.load decides
     expected = EXPECTED if is_pickled else EXPECTED.replace("torch.save", "safetensors")
     is_archive = is_pickled and _is_archive(path, verifies=not lazily)
@@ -144,55 +128,7 @@ def write(content: Mapping[str, Any], path: str | Path) -> None:
             raise
 
 
-def record_of(path: str | Path) -> Path:
-    """Return the path of the JSON beside a plain state dict: `models/model.json` for `models/model.pt`."""
-    return Path(path).with_suffix(".json")
-
-
 def write_plain(state: Mapping[str, torch.Tensor], metadata: Mapping[str, Any], path: str | Path) -> None:
     """Save tensors as a plain state dict, and write the metadata to the JSON beside the file; see `write_record`."""
     write(state, path)
     write_record(path, digest(path), metadata)
-
-
-def write_record(path: str | Path, sha256: str, metadata: Mapping[str, Any]) -> None:
-    """Write the JSON beside a plain state dict: SHA-256 and metadata; raise `InputError` if JSON cannot hold them."""
-    record = {HASH: sha256, **metadata}
-    try:
-        json.dumps(record, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise InputError(record_of(path), error, "metadata of plain words and numbers") from error
-    write_json(record_of(path), record)
-
-
-def read_record(path: str | Path) -> dict[str, Any] | None:
-    """Read a state dict's metadata; None without JSON. Raise `InputError` if the JSON describes a different file."""
-    file = record_of(path)
-    if not file.exists():
-        return None
-    expected = f"the SHA-256 and the metadata of {Path(path).name}"
-    record = valid_json(file, expected)
-    stated, converted = (record.pop(key, None) if isinstance(record, dict) else None for key in (HASH, OTHER_HASH))
-    if not isinstance(stated, str):
-        raise InputError(file, f"no entry {HASH}", f"{expected}; if this JSON is not for {path}, delete or rename it")
-    if (actual := digest(path)) not in (stated, converted):
-        raise InputError(f"checkpoint {path}", f"SHA-256 {actual}, but {file} belongs to a file with {stated:.64}")
-    return record
-
-
-def path_of(argument: str, value: Any) -> Path:
-    """Return an argument as a path, with `~` expanded; refuse empty text, numbers, and lists such as `[a]`."""
-    if not _is_path(value):
-        raise ArgumentError(argument, value, NOT_A_PATH)
-    return expand_home(value, f"--{argument}={value}")
-
-
-def _is_path(value: Any) -> bool:
-    return isinstance(value, str | Path) and bool(str(value).strip())
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of this software, Python and the main packages, for checkpoints and run records."""
-    packages = {"torch": "torch", "monai": "monai", "ignite": "pytorch-ignite", "numpy": "numpy"}
-    ours = {"brainsegfounder": __version__, "python": platform.python_version()}
-    return ours | {name: version(package) for name, package in packages.items()}

@@ -12,7 +12,7 @@ from torch import nn
 
 from ..errors import ArgumentError, InputError, show
 from .formats import ENCODER, STEM, Checkpoint, read
-from .storage import path_of, record_of
+from .records import path_of, record_of
 
 # Tensors with one slice per modality -> axis of the slices; a network may add more by its attribute `modality_axes`
 MODALITY_AXES = {

@@ -32,22 +32,28 @@ def from_labels(root: str, files: Sequence[str], workers: int, is_asking: bool =
     """Return regions from the values of label maps, as text: `lesion=1` if 1 is the only value above 0. Show progress.
 
     For further values, raise an InputError with an example file of regions or, without `is_asking`, return a region for
-    each value, such as `label1=1,label2=2`. Also raise an InputError for invalid values, too many, or none above 0.
+    each value, such as `label1=1,label2=2`. Also raise an InputError for a damaged label map (without `is_asking`, only
+    if all are damaged), and for invalid values, too many, or none above 0.
     """
     with within(f"--root={root}"):
-        results = map_in_processes(partial(label_values, root=root), files, workers, "label map", "label values")
+        results = map_in_processes(partial(_values_or_fault, root=root), files, workers, "label map", "label values")
         if None in results:
             killer = files[results.index(None)]
             raise InputError(f"{killer}: reading it killed the process, probably for lack of memory")
-    numbers = sorted(frozenset().union(*results) - {0})
-    count = f"{len(files)} label map{'s' if len(files) > 1 else ''}"
+        faults = [result for result in results if isinstance(result, InputError)]
+        if faults and (is_asking or len(faults) == len(files)):
+            raise faults[0]
+    show(*(f"label map not used: {fault}" for fault in faults))
+    values = [result for result in results if isinstance(result, frozenset)]
+    numbers = sorted(frozenset().union(*values) - {0})
+    count = f"{len(values)} label map{'s' if len(values) > 1 else ''}"
     if numbers == [1]:
         show(f"regions: lesion=1, as 1 is the only value in {count}; --regions=REGIONS.yaml renames it")
         return "lesion=1"
     if not numbers or len(numbers) > LIMIT:
-        values = shortened(list(map(str, numbers))) or "0"
+        shown = shortened(list(map(str, numbers))) or "0"
         raise InputError(
-            f"--regions: missing; the values in {count} are {values}; expected {EXAMPLE}; at most {LIMIT} regions"
+            f"--regions: missing; the values in {count} are {shown}; expected {EXAMPLE}; at most {LIMIT} regions"
         )
     names = ["lesion"] if len(numbers) == 1 else [f"label{number}" for number in numbers]
     if not is_asking:
@@ -58,6 +64,13 @@ def from_labels(root: str, files: Sequence[str], workers: int, is_asking: bool =
         f"--regions: missing; the values in {count} are {', '.join(map(str, numbers))}; expected a YAML file that "
         f"names the regions, the outermost first, such as {{{regions}}}"
     )
+
+
+def _values_or_fault(file: str, root: str) -> frozenset[int] | InputError:
+    try:
+        return label_values(file, root)
+    except InputError as error:
+        return error
 
 
 def label_values(file: str, root: str) -> frozenset[int]:

@@ -4,10 +4,16 @@ Every export is compared with the original network, window by window, on a held-
 than a tolerance, nothing is written. docs/how-to/export.md describes the formats.
 """
 
+from pathlib import Path
+
 from common import cli, weights
+from common.configs import BUNDLES, bundles_with
+from common.data.datalists import Datalist
 from common.errors import InputError, choice, show
 from common.files import atomic_write, check_new_files, digest
 from common.training.signals import interrupt_on_signals
+from common.values import DEVICE
+from scripts.run import check_paths
 
 TOLERANCES = {  # largest accepted difference of an output, in logits or in features of unit variance
     "torchscript": 1e-4,  # the same kernels in the same order: 0 on a CPU
@@ -44,9 +50,6 @@ def export(
             models/model.pt of the bundle by default.
         device: cpu or cuda; a trace runs only on the kind of device on which it was made.
     """
-    from scripts.export import formats  # slow import; `--help` does without
-    from scripts.export.source import Source
-
     tolerance = choice("format", format, TOLERANCES)
     file = weights.path_of("output", output)
     beside = [file.with_suffix(".json")] if format == "state_dict" else []
@@ -56,8 +59,16 @@ def export(
         raise InputError(f"--output={output}: reserved for the metadata; use a different suffix, such as .pt")
     check_new_files(f"--output={output}", file, *beside)
     kind = "safetensors" if file.suffix == ".safetensors" else format
-    source = Source(bundle, checkpoint, device)
-    subject, image = source.case(datalist, dataset_dir)
+    folder = bundle_folder(bundle)
+    trained = weights.check_file(weights.path_of("checkpoint", checkpoint or folder / "models/model.pt"))
+    DEVICE.parse("device", device)
+    check_paths({"dataset_dir": dataset_dir})
+    data = Datalist(datalist, dataset_dir)
+    from scripts.export import formats  # late imports: slow
+    from scripts.export.source import Source
+
+    source = Source(folder, trained, device)
+    subject, image = source.case(data)
     interrupt_on_signals()  # so that no unfinished file stays
     with atomic_write(file) as temporary:
         formats.write(source, kind, temporary)
@@ -75,6 +86,16 @@ def export(
     show(f"{file}: {format} of {source.folder.name}, {file.stat().st_size / 1e6:.1f} MB")
     difference = f"differs by up to {deviation.difference:.2g} (tolerance {tolerance:g})"
     show(f"{subject}: {difference}{agreement}; windows compared: {deviation.windows}")
+
+
+def bundle_folder(bundle: str) -> Path:
+    """Return the folder of a bundle, given by its path or, for a bundle of this repository, its name."""
+    for folder in (Path(bundle), BUNDLES / bundle):
+        if all((folder / "configs" / name).is_file() for name in ("inference.yaml", "metadata.json")):
+            return folder.resolve()
+    names = ", ".join(bundles_with("inference.yaml"))
+    problem = "no configs/inference.yaml and metadata.json there; expected a folder, or"
+    raise InputError(f"bundle {bundle}: {problem} {names}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from common import weights
-from common.configs import BUNDLES, bundles_with, check, read
+from common.configs import BUNDLES, check, read
 from common.data import datalists
 from common.data.datasets import CaseDataset
 from common.data.modalities import missing_in
@@ -16,7 +16,6 @@ from common.errors import InputError
 from common.files import digest
 from common.options import OPTIONS, check_network
 from common.ssl.networks import SSLHead
-from common.values import DEVICE
 from scripts.package.weights_file import PRIVATE
 from scripts.weights import arguments_of
 
@@ -42,13 +41,11 @@ class Source:
     bundle, the encoder alone.
     """
 
-    def __init__(self, bundle: str, checkpoint: str | None = None, device: str = "cpu") -> None:
-        self.folder = _bundle(bundle)
-        file = weights.path_of("checkpoint", checkpoint or self.folder / "models" / "model.pt")
+    def __init__(self, folder: Path, file: Path, device: str = "cpu") -> None:
+        self.folder, self.device = folder, device
         stated = weights.read(file).metadata
         if self.folder.parent == BUNDLES:  # a copied bundle may be renamed
             weights.check_bundle(stated, file, self.folder.name)
-        self.device = DEVICE.parse("device", device)
         check([self.folder / CONFIG], {})
         overrides = {"bundle_root": str(self.folder), "device": device, "checkpoint": str(file), "amp": False}
         self.parser = read([self.folder / CONFIG], overrides)
@@ -93,24 +90,16 @@ class Source:
         shape = (1, len(self.modalities), *self.patch_size)
         return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.device)
 
-    def case(self, datalist: str, dataset_dir: str) -> tuple[str, torch.Tensor]:
+    def case(self, datalist: datalists.Datalist) -> tuple[str, torch.Tensor]:
         """Return the name and the preprocessed image [C, H, W, D] of the first held-out subject with all modalities.
 
         The subject is from the split of inference.yaml, or from validation if that split is `all`.
         """
         split = "validation" if self.parser["split"] == datalists.ALL else self.parser["split"]
-        entries = datalists.Datalist(datalist, dataset_dir).load(split, self.modalities, missing=())
+        entries = datalist.load(split, self.modalities, missing=())
         complete = [entry for entry in entries if not missing_in(entry, self.modalities)]
         if not complete:
             names = ", ".join(self.modalities)
-            raise InputError(f"datalist {datalist}: no subject of the split {split} has {names}")
+            raise InputError(f"datalist {datalist.path}: no subject of the split {split} has {names}")
         (item,) = CaseDataset(complete[:1], self.parser.get_parsed_content("preprocessing"))
         return complete[0]["subject"], item["image"].as_tensor().to(self.device)
-
-
-def _bundle(name: str) -> Path:
-    for folder in (Path(str(name)), BUNDLES / str(name)):
-        if (folder / CONFIG).is_file() and (folder / "configs" / "metadata.json").is_file():
-            return folder.resolve()
-    names = ", ".join(bundles_with("inference.yaml"))
-    raise InputError(f"bundle {name}: no configs/inference.yaml and metadata.json there; expected a folder, or {names}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.configs import BUNDLES, Change, bundles_with, check_known, read
+from common.configs import BUNDLES, Change, bundles_with, check_known, parsed, read
 from common.data import datalists
 from common.errors import ArgumentError, choice
 from common.files import check_writable_folder, expand_home, reporting_path_errors
@@ -17,7 +17,7 @@ from scripts.experiments.engine import OpenStudy, open_study
 from scripts.experiments.jobs import OWN, CommandLine, Places, StudyJob, texts_of
 from scripts.experiments.steps import config_of, steps_of
 from scripts.experiments.study import TAKEN, check_overlays
-from scripts.run import blaming
+from scripts.run import blaming, check_early
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ def set_up(
     if len(numbers := numbers_of(folds)) < 2:
         raise ArgumentError(f"folds={folds}: all subjects are in fold {numbers[0]}; expected at least two folds")
     hold_out(content, fold=numbers[0], **dealing)  # refuses bad arguments
-    texts_of(options, {"fold": numbers[0]}, "--")  # refuses other names in braces
-    training, evaluation = _split_options(bundle, overlays, _with_weights(options, numbers))
+    first = texts_of(options, {"fold": numbers[0]}, "--")  # refuses other names in braces
+    training, evaluation = _split_options(bundle, overlays, _with_weights(options, numbers), first)
     files = {"source": source}
     dealt = {"folds": folds, "fold": "{fold}"} | {name: value for name, value in dealing.items() if value is not None}
     if isinstance(folds, str):
@@ -110,11 +110,12 @@ def _with_weights(options: Mapping[str, Any], numbers: Sequence[int]) -> dict[st
 
 
 def _split_options(
-    bundle: str, overlays: Sequence[str], options: Mapping[str, Any]
+    bundle: str, overlays: Sequence[str], options: Mapping[str, Any], first: Mapping[str, str]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the options of training and the options of evaluation; an option may belong to both.
 
-    Raises an InputError for an unknown overlay or option, and for options that this command sets.
+    Raises an InputError for an unknown overlay or option, for options that this command sets, and for invalid values;
+    `first` has the options of the first fold.
     """
     configs = BUNDLES / bundle / "configs"
     check_overlays(bundle, overlays)
@@ -122,6 +123,7 @@ def _split_options(
         if re.fullmatch(TAKEN, name):
             raise ArgumentError(f"{name}={options[name]}: set by this command for each fold; leave it out")
     for_training = [configs / name for name in ("train.yaml", *overlays)]
+    check_early([*for_training, configs / "evaluate.yaml"], {name: parsed(name, first[name]) for name in first})
     check_known(options, [*for_training, configs / "evaluate.yaml"])
     train, evaluate = read(for_training), read([configs / "evaluate.yaml"])
     return (

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from common.cli import run
 from common.errors import ArgumentError, InputError, check_number, show
 from common.files import check_writable_folder, expand_home
-from common.values import flag
+from common.values import DEVICE, flag, or_auto
+from scripts.mine.data import find
+from scripts.mine.plan import carry_out, read_plan, screen, write_plan
 
 
 def mine(
@@ -46,11 +48,10 @@ def mine(
         hours: longest training time; the time of a step on this machine gives the number of steps.
         device: cpu or cuda; by default cuda if there is a GPU.
     """
-    from scripts.mine.plan import carry_out, read_plan, screen, write_plan  # late: `--help` stays fast
-
     folder = expand_home(output, f"--output={output}").resolve()
     check_writable_folder(folder, f"--output={output}")
     check_number("hours", hours, float, 0.01, 10_000)
+    or_auto(DEVICE).parse("device", device)
     is_agreed = flag("yes", yes)
     here = folder / "plan.yaml"
     source = here if plan is None else expand_home(plan, f"--plan={plan}")
@@ -58,9 +59,10 @@ def mine(
     if plan is None and not here.exists():
         if root is None:
             raise ArgumentError("root", problem="missing", expected="the folder of your scans, or --plan")
-        from scripts.mine.planning import make_plan
+        data = find(expand_home(root, f"--root={root}"), options)
+        from scripts.mine.planning import make_plan  # late import: slow
 
-        made = make_plan(expand_home(root, f"--root={root}"), options, float(hours), device)
+        made = make_plan(data, person, float(hours), device)
     else:
         if unused := [name for name, value in options.items() if value is not None]:
             problem = f"no effect on the existing plan {source}"

@@ -2,9 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from math import ceil, prod
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -15,8 +13,6 @@ from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 
 from common import configs
-from common.data.layouts.names import Naming, naming
-from common.data.layouts.subjects import SubjectFiles
 from common.data.preparation import (
     OVERLAP_ON_ONE_GRID,
     SPACING,
@@ -31,17 +27,13 @@ from common.data.regions import mapping_of, symmetric_axes
 from common.data.scan_checks import OFF_GRID, read_headers
 from common.data.volumes import open_volume
 from common.errors import InputError, show
-from common.files import expand_home
 from common.memory import device_memory, free_memory
 from common.options import automatic_amp
 from common.training.fitting import fitting_sizes, seconds_of_step
-from common.values import AUTO, DEVICE
-from scripts.datalists.regions import read_regions
-from scripts.datalists.scan import Scan, scan_any
-from scripts.datalists.splits import RandomSplits, person_finder
+from common.values import AUTO
+from scripts.mine.data import SHARE, Data, subjects_in_words
 
 BUNDLE, RECIPE = "brats_finetune", "robust"
-SHARE = 0.15  # fraction of the people for validation, and for testing
 MOST = 50_000  # training steps; paper, section 2.4.2
 VALIDATIONS = (2, 20)  # fewest and most in a training run; within these limits, they take a quarter of its time
 BATCHES = {"cpu": (1,), "cuda": (1, 2)}  # crops per step; the paper uses 2, section 2.4.2
@@ -62,30 +54,6 @@ CACHED = 0.25  # share of the free memory that cached volumes may take
 PREPARED = 2.0  # GiB of memory to prepare a subject
 
 
-class Data(NamedTuple):
-    """The usable content of a folder."""
-
-    root: Path
-    naming: Naming
-    scan: Scan
-    cases: list[SubjectFiles]  # with all modalities and a label map
-    people: Mapping[str, Sequence[str]]  # by split
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """The modalities in channel order."""
-        return self.scan.modalities
-
-    def visits(self, split: str) -> int:
-        """Return the number of visits in a split; a person may have several."""
-        return sum(str(visit.person) in self.people[split] for visit in self.cases)
-
-    def case(self, subject: SubjectFiles) -> dict[str, Any]:
-        """Return a subject's name and file paths in the form that the scan checks read."""
-        files = [str(self.root / subject.files[name]) for name in self.modalities]
-        return {"subject": subject.name, "image": files, "label": str(self.root / str(subject.label))}
-
-
 class Fit(NamedTuple):
     """Training options that fit a machine."""
 
@@ -95,13 +63,13 @@ class Fit(NamedTuple):
     memory: str  # description of the free memory
 
 
-def make_plan(root: Path, options: Mapping[str, Any], hours: float, device: str) -> dict[str, Any]:
-    """Make a plan for the scans below `root` from the command's `options` modalities, label, regions and person.
+def make_plan(data: Data, person: str | None, hours: float, device: str) -> dict[str, Any]:
+    """Make a plan for the scans of a folder; `person` is the command's option.
 
-    Raises an InputError without label maps, for too few people, or if the smallest crop does not fit into memory.
+    Raises an InputError if the smallest crop does not fit into memory.
     """
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == AUTO else DEVICE.parse("device", device)
-    data = find(root, options)
+    if device == AUTO:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     sample = spread(data.cases)
     show(f"measuring {len(sample)} subjects, and a training step on this machine")
     is_raw, evidence = judged([data.case(subject) for subject in sample])
@@ -137,46 +105,17 @@ def make_plan(root: Path, options: Mapping[str, Any], hours: float, device: str)
         "a GPU": gpu_in_words(device),
     }
     return {
-        "root": str(root.resolve()),
+        "root": str(data.root.resolve()),
         "bundle": BUNDLE,
         "regions": mapping_of(str(data.scan.convention)),
         "prepare": prepare,
-        "datalist": datalist(data, options["person"], is_raw=is_raw),
+        "datalist": datalist(data, person, is_raw=is_raw),
         "check": {},
         "train": train,
         "evaluate": {"device": device, "num_workers": train["num_workers"], "cohort": "mine"},
         "about": about,
         "seconds": {name: round(value, 2) for name, value in seconds.items() if value},
     }
-
-
-def find(root: Path, options: Mapping[str, Any]) -> Data:
-    """Find and split the labelled subjects of a folder, as `scripts.datalists generic` does."""
-    names = naming(options["modalities"], options["label"])
-    person, regions = options["person"], options["regions"]
-    if regions is not None:
-        regions = read_regions(expand_home(regions, f"--regions={regions}"), f"--regions={regions}")
-    finder = None if person is None else person_finder(person)
-    scan = scan_any(root, naming=names, regions=regions, person=finder, is_asking=False)
-    if scan.convention is None:
-        expected = "files whose names end with seg, label, mask or lesion, or --label=WORDS"
-        raise InputError(f"--root={root}", "no label map to learn from", expected)
-    cases = scan.labelled()
-    people = scan.people(cases)
-    try:
-        drawn = RandomSplits(SHARE, SHARE).draw(people)
-    except InputError as error:
-        problem = f"people with {', '.join(scan.modalities)} and a label map: {len(people)}"
-        raise InputError(f"--root={root}", problem, "4 or more") from error
-    return Data(root, names, scan, cases, drawn | {"testing": [*drawn["testing"], *scan.held_out]})
-
-
-def subjects_in_words(data: Data) -> str:
-    """Describe the numbers of subjects, people in each split, and left-out subjects."""
-    splits = ", ".join(f"{len(people)} {split}" for split, people in data.people.items())
-    left = len(data.scan.visits) - len(data.cases)
-    unused = f"; {left} left out, without label map or some modality" if left else ""
-    return f"{len(data.cases)} with {', '.join(data.modalities)} and a label map; people: {splits}{unused}"
 
 
 def judged(cases: Sequence[Mapping[str, Any]]) -> tuple[bool, str]:
@@ -189,15 +128,11 @@ def judged(cases: Sequence[Mapping[str, Any]]) -> tuple[bool, str]:
 
 
 def edges_of(data: Data) -> NDArray[np.float64]:
-    """Return the voxel edges of all readable scans [N, 3] along right, anterior and superior, in mm."""
+    """Return the voxel edges of all scans [N, 3] along right, anterior and superior, in mm."""
     edges = []
     for file in (file for subject in data.cases for file in data.case(subject)["image"]):
-        with suppress(Exception):  # `scripts.datalists check` reports unreadable files
-            affine = open_volume(file).affine
-            axes = io_orientation(affine)[:, 0].argsort()
-            edges.append(voxel_sizes(affine)[axes])
-    if not edges:
-        raise InputError(f"--root={data.root}", "no scan can be read")
+        affine = open_volume(file).affine
+        edges.append(voxel_sizes(affine)[io_orientation(affine)[:, 0].argsort()])
     return np.array(edges)
 
 

@@ -38,7 +38,8 @@ def package(
         format: bundle, or huggingface, which adds a model card (README.md) and models/model.safetensors.
     """
     choice("format", format, dict.fromkeys(("bundle", "huggingface")))
-    build(bundle, checkpoints.path_of("output", output), weights, weights_url, flag("verify", verify), format)
+    trained = None if weights is None else checkpoints.check_file(weights)
+    build(bundle, checkpoints.path_of("output", output), trained, weights_url, flag("verify", verify), format)
 
 
 def verify(package: str, run: bool = True) -> None:

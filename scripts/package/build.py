@@ -21,7 +21,7 @@ from scripts.package.weights_file import add_safetensors, add_weights, large_fil
 def build(
     bundle: str,
     output: Path,
-    weights: str | None = None,
+    weights: Path | None = None,
     weights_url: str | None = None,
     verify: bool = True,
     format: str = "bundle",

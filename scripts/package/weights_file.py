@@ -46,7 +46,7 @@ SCHEMA = {
 }
 
 
-def add_weights(folder: Path, source: Path, weights: str | None, url: str | None) -> Mapping[str, Any]:
+def add_weights(folder: Path, source: Path, weights: Path | None, url: str | None) -> Mapping[str, Any]:
     """Add weights and large_files.yml to a package; return the checkpoint's metadata, empty without a checkpoint.
 
     Raises an InputError if the weights do not fit the bundle, or if the URL is invalid or given without weights.
@@ -64,7 +64,7 @@ def add_weights(folder: Path, source: Path, weights: str | None, url: str | None
     return settings
 
 
-def _copy_weights(weights: str, file: Path, source: Path) -> Mapping[str, Any]:
+def _copy_weights(weights: Path, file: Path, source: Path) -> Mapping[str, Any]:
     """Write a checkpoint as a plain state dict with its JSON record, and return its metadata.
 
     Details of the training machine are left out.

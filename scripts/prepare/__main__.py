@@ -10,6 +10,9 @@ from common.data.layouts.listing import stem_of
 from common.errors import InputError, check_number, choice
 from common.files import expand_home, reporting_path_errors
 from common.literals import names_of
+from common.prepare.settings import Settings
+from scripts.prepare.outcome import RECORD
+from scripts.prepare.steps import ScanOptions, output_folder, prepare_scans, send_all
 
 
 def prepare(
@@ -63,16 +66,12 @@ def prepare(
         slurm: settings of SLURM jobs, named as in submitit, such as "{'slurm_partition': 'cpu', 'cpus_per_task': 2}";
             without them, subjects are prepared on this machine. All nodes must share the folders.
     """
-    from common.prepare.subject import Settings  # imported late to keep `--help` fast, as below
-    from scripts.prepare.steps import output_folder, prepare_scans
-
     cohort = choice("like", like, COHORTS)
     names = tuple(cohort.modalities if modalities is None else names_of(modalities))
     settings = Settings(like, names, cohort.space.brain if brain is None else brain, spacing, device)
     source = expand_home(root, f"--root={root}")
-    options: dict[str, Any] = {"patterns": patterns, "series": series, "labels": labels, "missing": missing}
-    options |= {"accept": accept, "jobs": jobs, "slurm": slurm}
-    outcomes = prepare_scans(source, output_folder(output, source), settings, **options)
+    options = ScanOptions(patterns, series, labels, missing, accept, jobs, slurm)
+    outcomes = prepare_scans(source, output_folder(output, source), settings, options)
     if not all(outcome.is_usable for outcome in outcomes):
         raise SystemExit(1)
 
@@ -90,9 +89,6 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
         modality: modality of the raw scans; by default the reference.
         jobs: number of label maps resampled in parallel.
     """
-    from scripts.prepare.steps import output_folder, send_all
-    from scripts.prepare.subjects import RECORD
-
     check_number("jobs", jobs, int, 1, 1024)
     source = expand_home(prepared, f"--prepared={prepared}")
     maps = expand_home(predictions, f"--predictions={predictions}")

@@ -20,15 +20,14 @@ from common.locks import claimed
 from common.made import MADE, Results, made_by, read
 from common.pages.templates import render
 from common.prepare.figures import UNITS, Figures, rows
-from common.prepare.subject import Settings
+from common.prepare.settings import Settings
 from scripts.arrays import JobArray
 from scripts.pools import map_in_processes
 from scripts.prepare import group
+from scripts.prepare.outcome import RECORD, Outcome
 from scripts.prepare.scans import DATALIST, FILES, PAGE, QUALITY, REGIONS, Subject
 from scripts.prepare.subjects import (
-    RECORD,
     WORK,
-    Outcome,
     check_made_here,
     flicker_file,
     folder_of,

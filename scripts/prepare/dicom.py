@@ -12,12 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydicom.misc import is_dicom
-
-from common.data.layouts.listing import walk
 from common.dicom.geometry import read_series
 from common.dicom.series.choice import SeriesError, choose_series
-from common.dicom.study import DICOM_SUFFIXES, Series, read_study
+from common.dicom.study import Series, read_study
 from common.errors import InputError
 from common.files import digest
 from common.prepare.volumes import Volume, check_scan
@@ -46,12 +43,6 @@ class SeriesScan:
     def record(self) -> dict[str, Any]:
         """Return the series, its number of images and the evidence, for records; no patient data."""
         return {"series": self.series.name, "images": len(self.series.instances), "evidence": self.evidence}
-
-
-def holds_dicom(folder: Path) -> bool:
-    """Whether any file below a folder is DICOM, by its first bytes or its suffix."""
-    files = (folder / entry.path for entry in walk(folder) if not entry.is_folder and not entry.fault)
-    return any(path.suffix.lower() in DICOM_SUFFIXES or is_dicom(path) for path in files)
 
 
 def choose_scans(

@@ -3,19 +3,22 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.data.datalists import UNPRINTABLE
-from common.data.layouts.listing import list_images
+from common.data.layouts.listing import list_images, walk
 from common.data.layouts.names import LABEL, NO_LABELS, Naming, check_distinct, words_of
 from common.data.layouts.reading import choosing, read_layout
 from common.data.layouts.subjects import DataSet
 from common.data.modalities import SPELLINGS
 from common.data.volumes import forms_of, open_volume
+from common.dicom import DICOM_SUFFIXES
 from common.errors import InputError, show
 from common.files import digest, reporting_path_errors
 from common.prepare.volumes import Volume, read_volume
-from scripts.prepare.dicom import SeriesScan, choose_scans, holds_dicom
+
+if TYPE_CHECKING:  # keeps pydicom and SimpleITK out of checks of options
+    from scripts.prepare.dicom import SeriesScan
 
 FILES = DATALIST, QUALITY, PAGE, REGIONS = "datalist.json", "quality.csv", "overview.html", "regions.yaml"  # output
 LONGEST = 200  # characters of a subject's name, as in datalists
@@ -56,11 +59,21 @@ class Subject:
     requested: Mapping[str, str] = field(default_factory=dict)  # modality -> series number or UID
     fault: str = ""  # reason why the subject cannot be prepared, or ""
 
-    def scans(self, modalities: Sequence[str]) -> tuple[Mapping[str, NiftiScan | SeriesScan], list[str]]:
+    def scans(self, modalities: Sequence[str]) -> tuple[Mapping[str, "NiftiScan | SeriesScan"], list[str]]:
         """Return the available scans by modality, and remarks on the choice of DICOM series."""
         if self.study is not None:
+            from scripts.prepare.dicom import choose_scans
+
             return choose_scans(self.study, modalities, self.requested)
         return {modality: NiftiScan(self.files[modality]) for modality in modalities if modality in self.files}, []
+
+
+def holds_dicom(folder: Path) -> bool:
+    """Whether any file below a folder is DICOM, by its first bytes or its suffix."""
+    from pydicom.misc import is_dicom
+
+    files = (folder / entry.path for entry in walk(folder) if not entry.is_folder and not entry.fault)
+    return any(path.suffix.lower() in DICOM_SUFFIXES or is_dicom(path) for path in files)
 
 
 def find_subjects(

@@ -5,52 +5,57 @@ Messages name options, so both commands must give an option the same name.
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from common import made as origin
 from common.data.scan_checks import broken_file
-from common.dicom.series.choice import parse_series_option
+from common.dicom.series.request import parse_series_option
 from common.errors import InputError, check_number, choice, shortened, show
 from common.files import check_writable_folder, expand_home, reporting_path_errors
 from common.made import Results
 from common.prepare.figures import LIMITS
-from common.prepare.subject import Settings
+from common.prepare.settings import Settings
 from common.values import DEVICE
 from scripts.arrays import array_of
-from scripts.prepare.cohort import prepare_cohort, run_in_processes
+from scripts.prepare.outcome import RECORD, Outcome, figure_name
 from scripts.prepare.scans import PAGE, find_subjects
-from scripts.prepare.subjects import RECORD, Outcome, figure_name, send_back
 
 
-def prepare_scans(
-    root: Path,
-    output: Path,
-    settings: Settings,
-    *,
-    patterns: Mapping[str, str] | None,
-    series: Mapping[str, str] | None,
-    labels: str | None,
-    missing: str,
-    accept: str | None,
-    jobs: int,
-    slurm: Mapping[str, Any] | None = None,
-) -> list[Outcome]:
-    """Prepare the subjects of a folder and print a summary; the options are those of `python -m scripts.prepare`."""
-    if slurm is None:  # with SLURM, the nodes have the devices
+@dataclass(frozen=True)
+class ScanOptions:
+    """Options of `python -m scripts.prepare` besides `Settings`; an invalid value raises `InputError`."""
+
+    patterns: Mapping[str, str] | None
+    series: Mapping[str, str] | None
+    labels: str | None
+    missing: str
+    accept: str | None
+    jobs: int
+    slurm: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        check_number("jobs", self.jobs, int, 1, 1024)
+        choice("missing", self.missing, dict.fromkeys(("refuse", "keep")))
+        if not isinstance(self.series or {}, Mapping):
+            raise InputError(f"--series={self.series}: expected a mapping of texts; see --help")
+
+
+def prepare_scans(root: Path, output: Path, settings: Settings, options: ScanOptions) -> list[Outcome]:
+    """Prepare the subjects of a folder and print a summary."""
+    if options.slurm is None:  # with SLURM, the nodes have the devices
         DEVICE.parse("device", settings.device)
-    check_number("jobs", jobs, int, 1, 1024)
-    names = settings.modalities
-    if not isinstance(series or {}, Mapping):
-        raise InputError(f"--series={series}: expected a mapping of texts; see --help")
-    requested = {subject: parse_series_option(text, names) for subject, text in (series or {}).items()}
-    keeps_missing = choice("missing", missing, {"refuse": False, "keep": True})
+    names, patterns = settings.modalities, options.patterns
+    requested = {subject: parse_series_option(text, names) for subject, text in (options.series or {}).items()}
     masks = settings.brain if "*" in settings.brain else None
-    subjects = find_subjects(root, names, patterns or {}, requested, labels, keeps_missing, masks)
-    accepted = accepted_of(accept, [subject.name for subject in subjects], names)
-    array = None if slurm is None else array_of(slurm, output, "prepare", jobs)
-    outcomes = prepare_cohort(subjects, settings, output, jobs, accepted, array)
+    subjects = find_subjects(root, names, patterns or {}, requested, options.labels, options.missing == "keep", masks)
+    accepted = accepted_of(options.accept, [subject.name for subject in subjects], names)
+    array = None if options.slurm is None else array_of(options.slurm, output, "prepare", options.jobs)
+    from scripts.prepare.cohort import prepare_cohort  # late import: slow
+
+    outcomes = prepare_cohort(subjects, settings, output, options.jobs, accepted, array)
     _report(outcomes, f"prepared: {output / PAGE}")
     return outcomes
 
@@ -62,6 +67,9 @@ def send_all(
 
     An undamaged result of the same label map and preparation stays, because the user may have corrected it by hand.
     """
+    from scripts.prepare.cohort import run_in_processes  # late imports: slow
+    from scripts.prepare.subjects import send_back
+
     source = origin.read(next(iter(files.values())).parent) or {"checkpoints": {}, "settings": {}}
     stated = {name: origin.stated(source, name) for name in origin.FACTS}
     made = origin.made_by({}) | stated | {"checkpoints": source["checkpoints"], "settings": {"modality": modality}}

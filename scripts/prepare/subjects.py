@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,16 @@ from common.data.volumes import affine_in, is_label_map, write_volume
 from common.errors import InputError
 from common.files import digest, reporting_path_errors, valid_json, write_json
 from common.prepare.figures import Figures, outside, rows_outside
+from common.prepare.frames import to_transform
 from common.prepare.resampling import labels_on, resample
-from common.prepare.subject import Prepared, Settings, prepare_subject
-from common.prepare.volumes import Grid, Volume, check_grid, check_transform, read_volume, to_transform
+from common.prepare.settings import Settings
+from common.prepare.subject import Prepared, prepare_subject
+from common.prepare.volumes import Grid, Volume, check_grid, check_transform, read_volume
 from scripts.prepare.labels import read_labels
+from scripts.prepare.outcome import RECORD, Outcome, figure_name
 from scripts.prepare.picture import draw, draw_flicker
 from scripts.prepare.scans import NiftiScan, Subject
 
-RECORD = "prepare.json"
 LEFT_OUT = ".left_out"  # folder in the output for subjects left out; readers skip hidden folders
 WORK = ".prepare"  # folder in the output for unfinished work
 LABELS, BRAIN = "seg", "brain"  # label maps (suffix as in BraTS) and brain masks, in digests
@@ -58,50 +60,6 @@ ENTRIES = {
 }
 LATER = {"cause": {"type": "string"}, "remarks": {"type": "array", "items": {"type": "string"}}}  # not in all releases
 SCHEMA = {"type": "object", "required": [*ENTRIES], "properties": ENTRIES | LATER}
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The outcome for a subject or label map: new or done before, outside some limits, or failed (`fault`).
-
-    A subject is left out of the datalist until the user accepts its `figures` outside the limits, which `outside`
-    describes. `remarks` concern the choice of DICOM series, orientations and skull stripping.
-    """
-
-    name: str
-    is_new: bool = False
-    outside: tuple[str, ...] = ()
-    figures: tuple[str, ...] = ()
-    is_accepted: bool = False
-    fault: str = ""
-    remarks: tuple[str, ...] = ()
-    seconds: float = 0.0
-
-    def __str__(self) -> str:
-        time_taken = f" in {self.seconds:.0f} s" if self.seconds else ""
-        done = f"done{time_taken}" if self.is_new else "done before"
-        end = () if not self.outside else ("accepted",) if self.is_accepted else ("left out",)
-        return f"{self.name}: {self.fault or '; '.join((done, *self.outside, *end))}"
-
-    @property
-    def is_left_out(self) -> bool:
-        """Whether the datalist lacks the subject because of its figures."""
-        return bool(self.outside) and not self.is_accepted
-
-    @property
-    def is_usable(self) -> bool:
-        """Whether the subject has a usable result: it did not fail and was not left out."""
-        return not self.fault and not self.is_left_out
-
-    @property
-    def acceptance(self) -> str:
-        """The value of `--accept` that accepts the figures outside their limits."""
-        return self.name if "," in self.name else ",".join(f"{self.name}:{figure}" for figure in self.figures)
-
-
-def figure_name(modality: str, figure: str) -> str:
-    """Return a figure's name in `--accept`, such as volume or FLAIR.coverage."""
-    return f"{modality}.{figure}" if modality else figure
 
 
 def scan_file(subject: str, modality: str) -> str:

@@ -14,10 +14,10 @@ def report(run_dir: str) -> None:
     Args:
         run_dir: folder of one run, with a `run.json`, or a folder that contains runs at any depth.
     """
-    from scripts.report.page import is_png, page  # late import: `--help` stays fast
-
     folder = expand_home(run_dir, f"--run_dir={run_dir}")
     stages = read_stages(folder)
+    from scripts.report.page import is_png, page  # late import: slow
+
     content = page(folder, stages)
     target = folder / "report.html"
     with atomic_write(target) as file:

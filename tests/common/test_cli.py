@@ -167,6 +167,24 @@ def test_confidential_arguments_are_not_quoted(run, words, what):
     assert CALLS == []
 
 
+@pytest.mark.parametrize(
+    ("commands", "words", "usage", "line"),
+    [
+        (COMMANDS, ["--help"], "COMMAND [--OPTION=VALUE ...]", "    inspect: Look at nothing."),
+        (COMMANDS, ["convert", "-h"], "convert --file=FILE [--OPTION=VALUE ...]", "    --times=1: how often."),
+        ({"join": join}, ["--help"], "--size=SIZE [--OPTION=VALUE ...]", "    join: Join any number of files."),
+        ({"join": join}, ["join", "--", "--help"], "join [FILES ...] [--OPTION=VALUE ...]", "    --output: of all."),
+        (train, ["brats", "--jobs=2", "--help"], "--bundle=BUNDLE [--OPTION=VALUE ...]", "Train."),
+    ],
+)
+def test_help_is_printed_on_standard_output(run, capsys, commands, words, usage, line):
+    run(commands, words)
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    assert (lines[0], printed.err, CALLS) == (f"usage: python -m scripts.tool {usage}", "", [])
+    assert line in lines
+
+
 COUNTING = """
 import time
 from common import cli

@@ -26,8 +26,9 @@ from common.configs import argument
 from common.dicom.geometry import volume_of
 from common.errors import InputError
 from common.metrics.measures import dice
+from common.prepare.frames import FLIP
 from common.prepare.resampling import resample
-from common.prepare.volumes import FLIP, Volume
+from common.prepare.volumes import Volume
 from deploy import app
 from deploy.job import DICOM_FILES, RESULT_FILES
 from tests.common.dicom.checks import dicom_errors, refusal

@@ -8,7 +8,7 @@ import pytest
 from common.dicom.geometry import volume_of
 from common.dicom.series.evidence import why_no_volume
 from common.dicom.study import read_study
-from common.prepare.volumes import FLIP
+from common.prepare.frames import FLIP
 from deploy.outputs import Case
 from deploy.outputs.segmentation import make
 from tests.common.dicom.checks import dicom_errors, modality_of

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from common.files import write_csv, write_json
-from common.inference.segmentations import write_label_tables
+from common.inference.tables import write_label_tables
 from scripts.bids import copy_as_bids
 from tests.support import refused
 

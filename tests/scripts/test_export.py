@@ -215,7 +215,7 @@ def test_weights_of_another_bundle_or_network_are_refused(folder, tmp_path, stat
     content["metadata"] |= stated
     torch.save(content, tmp_path / "other.pt")
     with pytest.raises(InputError, match=rf"other\.pt: {message}$"):
-        Source(SEGMENTATION, str(tmp_path / "other.pt"))
+        Source(ROOT / "bundles" / SEGMENTATION, tmp_path / "other.pt")
 
 
 @pytest.mark.parametrize("name", ["model.out", "model.json"])
@@ -241,7 +241,7 @@ def test_a_reserved_name_is_refused(format, output, problem):
 
 def test_a_bundle_from_elsewhere_is_named_as_a_program(folder, tmp_path, capsys):
     copy = shutil.copytree(ROOT / "bundles" / SEGMENTATION / "configs", tmp_path / "copy/configs").parent
-    Source(str(ROOT / "bundles" / SEGMENTATION), str(folder / f"{SEGMENTATION}.pt"))
+    Source(ROOT / "bundles" / SEGMENTATION, folder / f"{SEGMENTATION}.pt")
     assert "warning" not in capsys.readouterr().err
-    Source(str(copy), str(folder / f"{SEGMENTATION}.pt"))
+    Source(copy, folder / f"{SEGMENTATION}.pt")
     assert f"warning: {copy}/configs/inference.yaml: its expressions run as a program" in capsys.readouterr().err

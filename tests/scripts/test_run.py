@@ -138,13 +138,6 @@ def test_what_an_option_reads_must_exist(options, line):
         check_paths(values)
 
 
-def test_nothing_slow_is_imported_before_a_wrong_option_is_refused():
-    code = "import sys; sys.argv = ['run', 'brats_finetune', 'train', '--batchsize=2']\nfrom scripts.run import main\n"
-    code += "try: main()\nexcept ValueError: print({'torch', 'monai', 'scipy'} & sys.modules.keys())"
-    result = execute([sys.executable, "-c", code])
-    assert result.stdout == "set()\n", result.stderr
-
-
 def test_an_unexpected_failure_is_one_line_and_its_traceback_is_kept(tmp_path, capsys):
     error = RuntimeError(
         "Failed to instantiate component 'monai.losses.dice.DiceLoss' with keywords: sigmoit\nand more"

@@ -17,8 +17,8 @@ from common.data.volumes import forms_of, open_volume, write_volume
 from common.errors import InputError
 from common.files import write_json
 from common.inference.segmentations import Volumes
+from scripts.prepare.outcome import Outcome
 from scripts.prepare.steps import send_all
-from scripts.prepare.subjects import Outcome
 from scripts.segment import LABELS, PREDICTED, PREPARED, bring_back, check_label_maps, labels_folder, predict, segment
 from tests.bundles.workflows import untrained
 from tests.oracles import nifti
@@ -249,10 +249,10 @@ def test_workers_are_forked_before_the_threads_of_openmp(tmp_path):
     """Forked workers would wait for these threads forever."""
     (tmp_path / "raw").mkdir()
     file = untrained("atlas_finetune", tmp_path / "model.pt")
-    code = "import os, sys, torch; from scripts.prepare import steps; from scripts.segment import segment"
+    code = "import os, sys, torch; from scripts import segment as command"
     code += "; torch.set_num_threads(3); count = lambda: len(os.listdir('/proc/self/task')); before = count()"
-    code += "; steps.prepare_scans = lambda *_, **__: print(count() - before, torch.get_num_threads()) or []"
-    code += "; segment(sys.argv[1] + '/raw', 'atlas_finetune', sys.argv[1] + '/out', sys.argv[2])"
+    code += "; command.prepare_scans = lambda *_: print(count() - before, torch.get_num_threads()) or []"
+    code += "; command.segment(sys.argv[1] + '/raw', 'atlas_finetune', sys.argv[1] + '/out', sys.argv[2])"
     ended = execute([sys.executable, "-c", code, str(tmp_path), file])
     assert (ended.stdout, ended.returncode) == ("0 3\n", 1)
 
@@ -268,7 +268,7 @@ def test_label_maps_that_were_corrected_by_hand_stay_until_their_sources_change(
             Outcome(subject, is_new=subject not in failing, fault="lost" * (subject in failing)) for subject in work
         ]
 
-    monkeypatch.setattr("scripts.prepare.steps.run_in_processes", send)
+    monkeypatch.setattr("scripts.prepare.cohort.run_in_processes", send)
     sent, failing = [], {"b"}
     maps = {subject: tmp_path / PREDICTED / f"{subject}.nii.gz" for subject in "ab"}
     for subject, file in maps.items():

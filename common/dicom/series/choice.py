@@ -252,19 +252,6 @@ def _as_requested(candidate: Candidate, modality: str) -> Candidate:
     return replace(candidate, words=None, evidence=evidence, requested=True)
 
 
-def parse_series_option(text: str, modalities: Sequence[str]) -> dict[str, str]:
-    """Parse `--series`, such as "T1=5,T1ce=9"; return the number or UID of each modality's series as text."""
-    requested = {}
-    for part in filter(None, text.split(",")):
-        modality, separator, value = (word.strip() for word in part.partition("="))
-        if not separator or not value or modality not in modalities or modality in requested:
-            raise InputError(
-                f"--series={text}: expected MODALITY=NUMBER, at most once for each of {', '.join(modalities)}"
-            )
-        requested[modality] = value
-    return requested
-
-
 def _best(scans: Sequence[Candidate], enhanced: Candidate | None) -> Candidate | None:
     """Return the best of several scans with a shared frame of reference; None if no scan is clearly best.
 

@@ -9,7 +9,8 @@ import SimpleITK as sitk  # noqa: N813, the field's name for it
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ...prepare.volumes import Volume, to_image
+from ...prepare.frames import to_image
+from ...prepare.volumes import Volume
 
 # Chosen on phantoms to detect as many enhanced scans as possible without false detections between native scans; see
 # docs/explanation/dicom-series.md. Brightness is relative to the median of the head.

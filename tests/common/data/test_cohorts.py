@@ -13,7 +13,7 @@ from common.data.layouts.listing import list_images
 from common.data.layouts.names import Naming
 from common.data.layouts.reading import recognised
 from common.metrics.protocols import check_convention
-from common.prepare.subject import Settings
+from common.prepare.settings import Settings
 from scripts.segment import LIKE
 check_convention("isles", "wmh")
 folder = recognised(list_images("wmh"), Naming())

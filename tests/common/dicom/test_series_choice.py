@@ -3,8 +3,9 @@ import re
 import numpy as np
 import pytest
 
-from common.dicom.series.choice import choose_series, parse_series_option
+from common.dicom.series.choice import choose_series
 from common.dicom.series.evidence import why_no_volume
+from common.dicom.series.request import parse_series_option
 from common.dicom.study import read_study
 from tests.common.dicom.checks import modality_of, refusal
 from tests.common.dicom.dicom_study import VOXELS, Study, change, header, write_brats, write_modality, write_series

@@ -13,7 +13,8 @@ from monai.data import MetaTensor
 
 from common.data.transforms import LoadScand
 from common.errors import InputError
-from common.inference.segmentations import SaveVolumed, Volumes, complete, files_of, measured_in, write_label_tables
+from common.inference.segmentations import SaveVolumed, Volumes, complete
+from common.inference.tables import files_of, measured_in, write_label_tables
 from common.made import Results, read
 from tests.damaged_scans import cut
 

@@ -13,12 +13,15 @@ from scipy.spatial.transform import Rotation
 from common.errors import InputError
 from common.prepare import brain, registration, subject
 from common.prepare.brain import brain_of
-from common.prepare.figures import Figures, likely_cause, measure, outside
+from common.prepare.figures import Figures, likely_cause, outside
+from common.prepare.frames import matrix_of, to_image, to_transform
+from common.prepare.measuring import measure
 from common.prepare.registration import between_centres, information, register
 from common.prepare.resampling import resample
-from common.prepare.subject import Settings, prepare_subject
+from common.prepare.settings import Settings
+from common.prepare.subject import prepare_subject
 from common.prepare.targets import template_brain, template_mask
-from common.prepare.volumes import Grid, Volume, check_gaps, matrix_of, read_volume, to_image, to_transform
+from common.prepare.volumes import Grid, Volume, check_gaps, read_volume
 from tests.damaged_scans import cut, save
 from tests.support import oblique, one_line
 

@@ -7,8 +7,9 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from common.prepare import subject
+from common.prepare.frames import frame_of, in_frame
 from common.prepare.registration import between_centres
-from common.prepare.volumes import Volume, frame_of, in_frame
+from common.prepare.volumes import Volume
 from tests.support import oblique
 
 EDGES = np.diag([1.5, 2.0, 3.0, 1.0])

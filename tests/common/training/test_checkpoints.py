@@ -18,7 +18,8 @@ from common.training.checkpoints import BestModel, RunStates
 from common.training.resume import resumable
 from common.training.signals import PREEMPTED, StopRequest, end_before_the_first_step, handled
 from common.weights.formats import read
-from common.weights.storage import versions, write
+from common.weights.records import versions
+from common.weights.storage import write
 from tests.common.toy import METADATA, Training, plan_of, same, state_of
 from tests.support import refused
 

@@ -10,7 +10,7 @@ from ignite.engine import Engine, Events
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from common.training.records import TrainingRecord
-from common.weights.storage import versions
+from common.weights.records import versions
 from common.weights.surgery import Report
 from tests.common.toy import METADATA, Training, plan_of
 from tests.support import refused

@@ -14,6 +14,7 @@ from common.data.layouts.names import Naming
 from scripts.experiments.engine import CODE, states_of
 from scripts.mine import planning
 from scripts.mine.__main__ import agrees
+from scripts.mine.data import Data, find, subjects_in_words
 from scripts.mine.plan import jobs_of, kept_state, read_plan, screen
 from scripts.mine.planning import judged
 from tests.scripts.prepare.moved_heads import make_raw
@@ -71,29 +72,46 @@ def test_the_plan_is_one_screen_of_what_is_there_and_of_commands(planned):
     assert [word for _, word in programs[1:3]] == ["generic", "check"]
 
 
+def test_subjects_with_a_damaged_file_are_named_and_left_out(tmp_path, capsys):
+    for subject in (f"P{number}" for number in range(7)):
+        (tmp_path / subject).mkdir()
+        for kind, highest in (("T1", 1000), ("seg", 1)):
+            voxels = np.random.default_rng(0).integers(0, highest, (9, 9, 9), np.int16, endpoint=True)
+            nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / f"{subject}/{subject}_{kind}.nii.gz")
+    (tmp_path / "P1/P1_T1.nii.gz").write_bytes(b"damaged")
+    for file in (tmp_path / "P2/P2_seg.nii.gz", tmp_path / "P4/P4_T1.nii.gz"):  # P4 is one of the four that are read
+        content = bytearray(file.read_bytes())
+        content[-100] ^= 255
+        file.write_bytes(content)
+    data = find(tmp_path, dict.fromkeys(("modalities", "label", "regions", "person")))
+    assert [subject.name for subject in data.cases] == ["P0", "P3", "P5", "P6"]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[0] for line in lines if "left out" in line] == [f"left out  P{n}" for n in (1, 2, 4)]
+    assert "3 left out" in subjects_in_words(data)
+
+
 @pytest.mark.parametrize(("device", "spacing"), [("cpu", [5.0] * 3), ("cuda", None)])
 def test_a_small_network_on_a_cpu_trains_on_coarse_voxels(raw, monkeypatch, device, spacing):
     """The limit is 5 mm here, in place of 2, because the heads have voxels of 4 mm."""
     monkeypatch.setitem(planning.FINEST, "cpu", 5.0)
-    monkeypatch.setattr(planning, "DEVICE", SimpleNamespace(parse=lambda _, value: value))
     monkeypatch.setattr(planning, "gpu_in_words", str)
     fit = planning.Fit({"patch_size": [64] * 3, "batch_size": 1}, 1.0, 0.3, "")
     monkeypatch.setattr(planning, "fit_training", lambda *_: fit)
     options = dict.fromkeys(("modalities", "label", "regions", "person"))
-    plan = planning.make_plan(raw, options, 1.0, device)
+    plan = planning.make_plan(find(raw, options), None, 1.0, device)
     assert plan["train"].get("spacing") == spacing
     assert plan["prepare"]["spacing"] == 4.0, "the stored scans keep their detail"
 
 
 def test_time_is_planned_for_all_visits_of_a_person():
     cases = [SimpleNamespace(person=person) for person in (1, 1, 1, 2)]
-    data = planning.Data(None, None, None, cases, {"training": ["2"], "validation": ["1"], "testing": ["3"]})
+    data = Data(None, None, None, cases, {"training": ["2"], "validation": ["1"], "testing": ["3"]})
     assert [data.visits(split) for split in data.people] == [1, 3, 0]
 
 
 def test_words_of_file_names_are_in_the_plan():
     naming = Naming(("T1", "FLAIR", "T2"), {"T1": "", "FLAIR": "pre/FLAIR"}, "lesion")
-    data = planning.Data(None, naming, SimpleNamespace(modalities=naming.modalities), [], {})
+    data = Data(None, naming, SimpleNamespace(modalities=naming.modalities), [], {})
     shares = {"validation": 0.15, "testing": 0.15}
     stated = {"modalities": "T1=,FLAIR=pre/FLAIR,T2", "label": "lesion"}
     assert planning.datalist(data, None, is_raw=False) == stated | shares

@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 from common.data.cohorts import COHORTS
 from common.data.volumes import write_volume
 from common.metrics.measures import dice
-from common.prepare.subject import Settings
+from common.prepare.settings import Settings
 from common.prepare.volumes import Grid
 from scripts.phantoms.layouts import HEADS, grid_of
 from scripts.phantoms.mr_signal import SEQUENCES, scan

@@ -20,7 +20,7 @@ from common.inference.cases import find_cases
 from common.metrics.measures import dice
 from common.prepare.brain import brain_of, mirrored_brain
 from common.prepare.figures import LIMITS
-from common.prepare.subject import Settings
+from common.prepare.settings import Settings
 from common.prepare.volumes import read_volume
 from scripts.prepare import subjects
 from scripts.prepare.scans import find_subjects

@@ -9,7 +9,7 @@ import pytest
 
 from common.errors import InputError
 from common.files import write_json
-from common.prepare.subject import Settings
+from common.prepare.settings import Settings
 from common.prepare.volumes import Volume
 from scripts.prepare.cohort import prepare_cohort, run_in_processes
 from scripts.prepare.picture import draw

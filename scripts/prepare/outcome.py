@@ -1,0 +1,49 @@
+"""Outcomes of the preparation; imports nothing slow."""
+
+from dataclasses import dataclass
+
+RECORD = "prepare.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The outcome for a subject or label map: new or done before, outside some limits, or failed (`fault`).
+
+    A subject is left out of the datalist until the user accepts its `figures` outside the limits, which `outside`
+    describes. `remarks` concern the choice of DICOM series, orientations and skull stripping.
+    """
+
+    name: str
+    is_new: bool = False
+    outside: tuple[str, ...] = ()
+    figures: tuple[str, ...] = ()
+    is_accepted: bool = False
+    fault: str = ""
+    remarks: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        time_taken = f" in {self.seconds:.0f} s" if self.seconds else ""
+        done = f"done{time_taken}" if self.is_new else "done before"
+        end = () if not self.outside else ("accepted",) if self.is_accepted else ("left out",)
+        return f"{self.name}: {self.fault or '; '.join((done, *self.outside, *end))}"
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether the datalist lacks the subject because of its figures."""
+        return bool(self.outside) and not self.is_accepted
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the subject has a usable result: it did not fail and was not left out."""
+        return not self.fault and not self.is_left_out
+
+    @property
+    def acceptance(self) -> str:
+        """The value of `--accept` that accepts the figures outside their limits."""
+        return self.name if "," in self.name else ",".join(f"{self.name}:{figure}" for figure in self.figures)
+
+
+def figure_name(modality: str, figure: str) -> str:
+    """Return a figure's name in `--accept`, such as volume or FLAIR.coverage."""
+    return f"{modality}.{figure}" if modality else figure
