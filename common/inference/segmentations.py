@@ -19,7 +19,7 @@ from ..data.transforms import FORMS
 from ..data.volumes import affine_in, write_volume
 from ..errors import show
 from ..files import atomic_write, read_csv, write_csv
-from ..made import Results
+from ..made import MADE, Results
 
 VOLUMES = "volumes.csv"
 COLUMNS = ("subject", "region", "volume_ml", "voxels")
@@ -123,7 +123,8 @@ def _rows(table: Path) -> dict[tuple[str, str], tuple[str, str]]:
 class Volumes:
     """Write OUTPUT_DIR/volumes.csv (subject, region, volume_ml, voxels), again after each case.
 
-    Earlier rows stay. With `results`, a run first removes the rows of its `cases` and rows that `results` lacks.
+    Earlier rows stay. With `results`, a run first removes the rows of its `cases` and rows that `results` lacks. If no
+    row is left, the run leaves neither table nor record.
 
     Args:
         output_dir: Folder of the table.
@@ -151,7 +152,7 @@ class Volumes:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
         if self.results is not None:
             engine.add_event_handler(Events.STARTED, self._begin, self.results)
-            engine.add_event_handler(Events.COMPLETED, self.results.add, {}, finished=True)
+            engine.add_event_handler(Events.COMPLETED, self._end, self.results)
 
     def _begin(self, results: Results) -> None:
         before = len(self.rows)
@@ -159,6 +160,13 @@ class Volumes:
         if len(self.rows) < before:
             self.write()
         results.begin(self.scans.keys())
+
+    def _end(self, results: Results) -> None:
+        if self.rows:
+            results.add({}, finished=True)
+        else:  # all cases failed
+            for path in (self.path, results.folder / MADE):
+                path.unlink(missing_ok=True)
 
     def __call__(self, engine: Engine) -> None:
         for output, item in zip(engine.state.output, engine.state.batch, strict=True):
