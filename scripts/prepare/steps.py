@@ -12,7 +12,7 @@ from typing import Any
 from common import made as origin
 from common.data.scan_checks import broken_file
 from common.dicom.series.choice import parse_series_option
-from common.errors import InputError, check_number, choice, shortened, show
+from common.errors import ArgumentError, InputError, check_number, choice, shortened, show
 from common.files import check_writable_folder, expand_home, reporting_path_errors
 from common.made import Results
 from common.prepare.figures import LIMITS
@@ -36,8 +36,12 @@ def prepare_scans(
     accept: str | None,
     jobs: int,
     slurm: Mapping[str, Any] | None = None,
+    culprit: str | None = None,
 ) -> list[Outcome]:
-    """Prepare the subjects of a folder and print a summary; the options are those of `python -m scripts.prepare`."""
+    """Prepare the subjects of a folder and print a summary; the options are those of `python -m scripts.prepare`.
+
+    Messages about missing scans name `culprit`, by default the folder.
+    """
     if slurm is None:  # with SLURM, the nodes have the devices
         DEVICE.parse("device", settings.device)
     check_number("jobs", jobs, int, 1, 1024)
@@ -50,11 +54,18 @@ def prepare_scans(
     requested = {subject: parse_series_option(text, names) for subject, text in (series or {}).items()}
     keeps_missing = choice("missing", missing, {"refuse": False, "keep": True})
     masks = settings.brain if "*" in settings.brain else None
-    subjects = find_subjects(root, names, patterns or {}, requested, labels, keeps_missing, masks)
-    accepted = accepted_of(accept, [subject.name for subject in subjects], names)
+    subjects = find_subjects(root, names, patterns or {}, requested, labels, keeps_missing, masks, culprit)
+    chosen = accepted_of(accept, [subject.name for subject in subjects], names)
+    accepted: dict[str, set[str]] = {}
+    for subject, figures in chosen.values():
+        accepted.setdefault(subject, set()).update(figures)
     array = None if slurm is None else array_of(slurm, output, "prepare", jobs)
     outcomes = prepare_cohort(subjects, settings, output, jobs, accepted, array)
     _report(outcomes, f"prepared: {output / PAGE}")
+    outside = {outcome.name: outcome.figures for outcome in outcomes if not outcome.fault}
+    inside = [text for text, (name, figures) in chosen.items() if figures.isdisjoint(outside.get(name, figures))]
+    if inside and accept != "all":
+        show(f"warning: --accept: {shortened(inside)}: within the limits, so there was nothing to accept", error=True)
     return outcomes
 
 
@@ -81,25 +92,29 @@ def send_all(
     return outcomes
 
 
-def accepted_of(accept: str | None, subjects: Sequence[str], modalities: Sequence[str]) -> dict[str, set[str]]:
-    """Return the accepted figures by subject. `accept` lists SUBJECT (all its figures) and SUBJECT:FIGURE, or is "all".
+def accepted_of(
+    accept: str | None, subjects: Sequence[str], modalities: Sequence[str]
+) -> dict[str, tuple[str, set[str]]]:
+    """Return the subject and figures that each item of `accept` accepts: SUBJECT (all its figures) or SUBJECT:FIGURE.
+
+    "all" gives an item for each subject.
 
     Raise an InputError for an unknown subject or figure.
     """
     figures = {*LIMITS["subject"], *(figure_name(name, figure) for name in modalities for figure in LIMITS["modality"])}
     if accept is None or accept == "all":
-        return {} if accept is None else dict.fromkeys(subjects, figures)
+        return {} if accept is None else {subject: (subject, figures) for subject in subjects}
     choices = {f"{subject}:{figure}": (subject, {figure}) for subject in subjects for figure in figures}
     choices |= {subject: (subject, figures) for subject in subjects}
-    accepted: dict[str, set[str]] = {}
+    chosen: dict[str, tuple[str, set[str]]] = {}
     for text in [accept] if accept in choices else str(accept).split(","):
         if text not in choices:
             has_subject = text.rpartition(":")[0] in subjects
             kind, names = ("figure", sorted(figures)) if has_subject else ("subject", subjects)
-            raise InputError(f"--accept={text}: no such {kind}; expected some of {shortened(names, 12)}, or all")
-        subject, values = choices[text]
-        accepted.setdefault(subject, set()).update(values)
-    return accepted
+            expected = f"some of {shortened(names, 12)}, or all"
+            raise ArgumentError("accept", accept, f"no such {kind}: {text}", expected)
+        chosen[text] = choices[text]
+    return chosen
 
 
 def output_folder(output: str, *sources: Path) -> Path:
