@@ -212,9 +212,13 @@ def _check(commands: Command | Mapping[str, Command], arguments: Sequence[str], 
     takes_any_option = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature)
     parameters = {item.name: item for item in signature if item.kind not in (item.VAR_POSITIONAL, item.VAR_KEYWORD)}
     positional, options = options_of(arguments)
+    unset = [parameter for parameter in parameters.values() if parameter.name not in options]
+    slots = [parameter for parameter in unset if parameter.kind is not parameter.KEYWORD_ONLY]
+    required = [item for item in unset if item not in slots[: len(positional)] and item.default is item.empty]
+    names = [item.name for item in required] if takes_any_option else parameters  # a misspelt option is missing
+    otherwise = "" if takes_any_option else f"expected one of --{', --'.join(parameters)}"
     for option, value in options.items():
-        if option not in parameters and not takes_any_option:
-            hint = did_you_mean(option, parameters, "--", f"expected one of --{', --'.join(parameters)}")
+        if option not in parameters and (hint := did_you_mean(option, names, "--", otherwise)):
             number = next(i for i, text in enumerate(arguments, 1) if text[:1] == "-" and _name_of(text) == option)
             culprit = f"argument {number}" if confidential else f"--{option}={value}"  # a name may hold a path, too
             raise InputError(culprit, f"no such option{hint}")
@@ -224,14 +228,11 @@ def _check(commands: Command | Mapping[str, Command], arguments: Sequence[str], 
             raise InputError(f"--{option}", "no value")
     if "" in positional:
         raise InputError("argument ''", "empty", "a value")
-    unset = [parameter for parameter in parameters.values() if parameter.name not in options]
-    slots = [parameter for parameter in unset if parameter.kind is not parameter.KEYWORD_ONLY]
     if len(positional) > len(slots) and not takes_any_number:
         culprit = "" if confidential else f" {positional[-1]}"
         raise InputError(f"argument{culprit}", f"unexpected; options are --{', --'.join(parameters)}")
-    for parameter in unset:
-        if parameter not in slots[: len(positional)] and parameter.default is inspect.Parameter.empty:
-            raise InputError(f"--{parameter.name}", "missing; it has no default")
+    if required:
+        raise InputError(f"--{required[0].name}", "missing; it has no default")
     return [parameter.name for parameter in slots[: len(positional)]]
 
 

@@ -321,6 +321,14 @@ def expand_home(path: str | Path, name: str) -> Path:
         return Path(str(path)).expanduser()
 
 
+def existing_folder(path: str | Path, name: str, expected: str) -> Path:
+    """Replace `~` as `expand_home` does; raise an `InputError`, with its `name`, if the path is not a folder."""
+    folder = expand_home(path, name)
+    if not folder.is_dir():
+        raise InputError(name, why_no_folder(folder), expected)
+    return folder
+
+
 def check_no_link(folder: str | Path, file: Path) -> None:
     """Refuse symbolic links among the folders between `folder` and `file`, a path relative to `folder`.
 

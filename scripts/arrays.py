@@ -1,6 +1,8 @@
 """Run functions in SLURM jobs through submitit: a single call, or many items as a job array."""
 
 import os
+import subprocess
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,12 +56,15 @@ class JobArray:
         """
         if not items:
             return []
+        before = {*self.folder.glob("*")}
         parts = [range(first, len(items), self.jobs) for first in range(min(self.jobs, len(items)))]
         try:
             # In a child process, so that an item that kills the process does not end the job
             orders = [(map_in_processes, function, [items[index] for index in part], 1, unit) for part in parts]
             jobs = self.executor.map_array(_Call(), *zip(*orders, strict=True))
         except FAILURES as error:
+            for file in {*self.folder.glob("*")} - before:  # nothing was submitted
+                file.unlink()
             raise InputError(f"--slurm: {_failure_of(error)}") from error
         number = jobs[0].job_id.split("_")[0]
         show(f"SLURM job {number}, an array of size {len(jobs)}, continues if this command ends", error=True)
@@ -87,15 +92,19 @@ def array_of(settings: Mapping[str, Any], output: Path, name: str, jobs: int) ->
     """Return a `JobArray` of at most `jobs` jobs; nothing is submitted or written yet.
 
     All nodes must share `output`, where the jobs write their logs. `settings` are submitit's, such as slurm_partition,
-    gpus_per_node, cpus_per_task and timeout_min; invalid settings raise an ArgumentError.
+    gpus_per_node, cpus_per_task and timeout_min; invalid settings, or no answer from SLURM, raise an ArgumentError.
     """
     if not isinstance(settings, Mapping):
         raise ArgumentError(f"slurm={settings}: expected settings such as \"{{'slurm_partition': 'gpu'}}\"")
     try:
         executor = submitit.AutoExecutor(folder=output / FOLDER, cluster="slurm")
-        executor.update_parameters(name=name, **settings)
-    except (RuntimeError, NameError, TypeError, ValueError, AssertionError) as error:
-        raise ArgumentError(f"slurm={dict(settings)}: {' '.join(str(error).split()):.200}") from error
+        with warnings.catch_warnings(action="error", category=UserWarning):  # deprecated names
+            executor.update_parameters(name=name, **settings)
+        answer = subprocess.run(["sinfo"], capture_output=True, text=True, check=False)
+        if answer.returncode != 0:
+            raise RuntimeError(answer.stderr)
+    except (OSError, RuntimeError, NameError, TypeError, ValueError, AssertionError, UserWarning) as error:
+        raise ArgumentError("slurm", dict(settings), f"{' '.join(str(error).split()):.200}") from error
     return JobArray(executor, output / FOLDER, jobs)
 
 

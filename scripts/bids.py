@@ -26,13 +26,15 @@ def copy_as_bids(predictions: str, output: str) -> None:
 
     A label map becomes sub-X[/ses-Y]/anat/sub-X[_ses-Y]_space-orig_seg-NAME_dseg.nii.gz, where NAME is the label
     convention of a challenge, or `regions`. BIDS allows only letters and digits in X, Y and NAME; other characters are
-    left out.
+    left out. Nothing is written if a label map is damaged or has labels outside its convention.
 
     Args:
         predictions: folder of inference or, from `scripts.segment`, OUTPUT/labels, or OUTPUT/labels/MODALITY
             with --grid.
         output: new folder of the dataset.
     """
+    from common.data.scan_checks import label_counts, label_problem, raise_problem, read_scan  # late: fast `--help`
+
     folder, target = expand_home(predictions, predictions), expand_home(output, f"--output={output}")
     made = read_with_warning(folder)
     if made is None or not (subjects := sorted(measured_in(folder))):
@@ -55,8 +57,8 @@ def copy_as_bids(predictions: str, output: str) -> None:
             file = dataset.joinpath(*entities.split("_"), "anat", f"{entities}_{segmented}.nii.gz")
             file.parent.mkdir(parents=True, exist_ok=True)
             (source,) = files_of(subject, folder)
-            if not source.is_file():
-                raise InputError(source, "no such file", "the label map of a subject in volumes.csv")
+            values, _ = label_counts(read_scan(source)[1])
+            raise_problem(label_problem(str(source), values, [convention] if convention else [], may_fill=True))
             shutil.copy2(source, file)
         write_json(dataset / "dataset_description.json", _description(made))
         sidecar = {"Description": "Predicted regions", "Manual": False, "SpatialReference": {"orig": "segmented scan"}}

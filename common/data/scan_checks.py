@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, place_in_user_code, shortened, show
+from ..memory import lacks_host_memory
 from .regions import CONVENTIONS, aliases_of, known_labels, regions_of
 from .volumes import READABLE, alternative_affine, is_assumed, length_of, open_volume, read_voxels
 
@@ -184,7 +185,7 @@ def read_headers(case: Mapping[str, Any], root: str) -> tuple[list[Problem], dic
 def read_scan(path: str | Path, dtype: type | None = None) -> tuple[Any, np.ndarray]:
     """Check and read a file with a single volume; return nibabel's image and the scaled voxels [x, y, z].
 
-    Raise `InputError` if the header or checksum fails a check.
+    Raise `InputError` if the header or checksum fails a check, MemoryError if the host is out of memory.
     """
     file = str(path)
     scan, problem = _open(file, "")
@@ -197,7 +198,9 @@ def read_scan(path: str | Path, dtype: type | None = None) -> tuple[Any, np.ndar
 
 
 def unreadable(file: str, error: BaseException) -> Problem:
-    """Return the problem of a file that raised an error when read."""
+    """Return the problem of a file that raised an error when read; raise MemoryError if the host lacks memory."""
+    if lacks_host_memory(error):  # the file is not the cause
+        raise MemoryError(f"{file}: out of memory on the host") from error
     return Problem("unreadable", file, first_line(error), READABLE)
 
 

@@ -178,8 +178,10 @@ def _padding(image: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_]:
     return (stored >= values.min()) & (stored <= values.max())
 
 
-def _unreadable(image: Dataset, name: str, error: Exception) -> InputError:
+def _unreadable(image: Dataset, name: str, error: Exception) -> Exception:
     """Return the error for undecodable voxels, without the decoder's text, which may quote header values."""
+    if isinstance(error, MemoryError):  # the file is not the cause
+        return error
     if missing := next((word for word in REQUIRED if image.get(word) in (None, "", b"")), None):
         return InputError(f"{name}: {image_name(image)} has no {missing}")
     syntax = image.file_meta.get("TransferSyntaxUID")

@@ -4,6 +4,7 @@ Messages contain no header text and no file names, because both may contain pati
 by its number and the last eight characters of its UID.
 """
 
+import logging
 import os
 import re
 import warnings
@@ -279,19 +280,25 @@ def _open(path: Path, keywords: Sequence[str]) -> tuple[Dataset | None, bool]:
 
 @contextmanager
 def without_values(problem: str) -> Iterator[None]:
-    """Context manager: suppress pydicom's warnings, and report its exceptions by type; their texts quote values.
+    """Context manager: suppress pydicom's warnings and log, and report exceptions by type, as their texts quote values.
 
     Raises:
         InputError: `problem` with the type of the exception; or an InputError of the block, unchanged.
+        MemoryError: the host is out of memory.
     """
+    log = logging.getLogger("pydicom")
+    before = log.level
+    log.setLevel(logging.CRITICAL + 1)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except InputError:
+    except (InputError, MemoryError):
         raise
     except Exception as error:
         raise InputError(f"{problem} ({type(error).__name__})") from None
+    finally:
+        log.setLevel(before)
 
 
 def _may_be_an_image(path: Path) -> bool:

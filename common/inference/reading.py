@@ -8,7 +8,7 @@ from typing import Any
 from ..data.datalists import UNPRINTABLE
 from ..data.regions import display_order, regions_of
 from ..errors import InputError, within
-from ..files import expand_home, valid_json, why_no_folder
+from ..files import existing_folder, valid_json
 from ..metrics.cards import Protocol, Scores
 from ..metrics.lesions import Lesion
 from ..metrics.protocols import protocol as protocol_of
@@ -61,9 +61,7 @@ def _schema_of_cases(protocol: Protocol, regions: Iterable[str]) -> dict[str, An
 
 def read(folder: str | Path) -> Details:
     """Read an evaluation, with its cases sorted by name; raise `InputError` if cases.json is missing or invalid."""
-    folder = expand_home(folder, str(folder))
-    if not folder.is_dir():
-        raise InputError(f"{folder}: {why_no_folder(folder)}; expected {EVALUATION}")
+    folder = existing_folder(folder, str(folder), EVALUATION)
     path = folder / CASES
     content = valid_json(path, EVALUATION, HEAD)
     with within(path):

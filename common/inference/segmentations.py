@@ -19,7 +19,7 @@ from ..data.transforms import FORMS
 from ..data.volumes import affine_in, write_volume
 from ..errors import show
 from ..files import write_csv
-from ..made import Results
+from ..made import MADE, Results
 from .tables import COLUMNS, VOLUMES, files_of, rows_of, write_label_tables
 
 
@@ -74,7 +74,8 @@ class SaveVolumed(Transform):
 class Volumes:
     """Write OUTPUT_DIR/volumes.csv (subject, region, volume_ml, voxels), again after each case.
 
-    Earlier rows stay. With `results`, a run first removes the rows of its `cases` and rows that `results` lacks.
+    Earlier rows stay. With `results`, a run first removes the rows of its `cases` and rows that `results` lacks. If no
+    row is left, the run leaves neither table nor record.
 
     Args:
         output_dir: Folder of the table.
@@ -102,7 +103,7 @@ class Volumes:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
         if self.results is not None:
             engine.add_event_handler(Events.STARTED, self._begin, self.results)
-            engine.add_event_handler(Events.COMPLETED, self.results.add, {}, finished=True)
+            engine.add_event_handler(Events.COMPLETED, self._end, self.results)
 
     def _begin(self, results: Results) -> None:
         before = len(self.rows)
@@ -110,6 +111,13 @@ class Volumes:
         if len(self.rows) < before:
             self.write()
         results.begin(self.scans.keys())
+
+    def _end(self, results: Results) -> None:
+        if self.rows:
+            results.add({}, finished=True)
+        else:  # all cases failed
+            for path in (self.path, results.folder / MADE):
+                path.unlink(missing_ok=True)
 
     def __call__(self, engine: Engine) -> None:
         for output, item in zip(engine.state.output, engine.state.batch, strict=True):

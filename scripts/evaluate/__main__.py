@@ -12,7 +12,7 @@ from common.cli import run
 from common.data.scan_checks import check_headers
 from common.data.volumes import is_made_up
 from common.errors import InputError, check_number, choice, show
-from common.files import check_writable_folder, expand_home
+from common.files import check_writable_folder, existing_folder, expand_home
 from common.inference.masks import masks_of
 from common.inference.publishing import PAGE, begin, finish
 from common.inference.results import CaseFiles, Details
@@ -67,6 +67,7 @@ def evaluate(
         background: modality of the slices in pictures; by default the modality on which the labels stand out most.
     """
     OPTIONS["slices"](slices)
+    OPTIONS["split"](split)
     variant = None if challenge is None else str(challenge)
     selected = None if protocol is None else protocol_of(protocol, variant)
     if missing not in (None, "worst"):
@@ -131,10 +132,10 @@ def page(
     from common.inference.reading import check_images, read  # late imports: `--help` stays fast
     from common.pages import evaluation
 
-    path = expand_home(folder, str(folder))
+    path, trusted = expand_home(folder, str(folder)), _data_folders(data)
     details = read(path)._replace(background=background)
     check_background(background, details.files)
-    check_images(path, details.files, names_of(data or ()))
+    check_images(path, details.files, trusted)
     show(evaluation.write_pages(path, details, slices))
 
 
@@ -188,7 +189,7 @@ def pool(
 
     paths = several.named_folders("pool", [str(folder) for folder in folders], names)
     target = _output(output, RESULTS, {name: str(folder) for name, folder in paths.items()})
-    details = several.pool(paths, names_of(data or ()))._replace(background=background)
+    details = several.pool(paths, _data_folders(data))._replace(background=background)
     check_background(background, details.files)
     _publish(target, details, slices)
 
@@ -200,6 +201,12 @@ def _publish(folder: Path, details: Details, slices: str) -> None:
     lines = results.write(begin(folder, "output"), details, slices)
     finish(folder)
     show(*lines, "", str(folder / (PAGE if (folder / PAGE).is_file() else METRICS)))
+
+
+def _data_folders(data: str | Sequence[str] | None) -> list[Path]:
+    return [
+        existing_folder(name, f"--data={name}", "a folder of label maps or images") for name in names_of(data or ())
+    ]
 
 
 def _output(output: str, names: Sequence[str], inputs: Mapping[str, str]) -> Path:

@@ -11,7 +11,7 @@ from common.data.layouts.listing import stem_of
 from common.data.modalities import first_image, images_of
 from common.data.regions import canonical
 from common.errors import InputError, shortened
-from common.files import expand_home, why_no_folder
+from common.files import existing_folder, expand_home
 from common.inference.results import CaseFiles
 from common.metrics.cards import Protocol
 from common.metrics.protocols import check_convention
@@ -36,7 +36,7 @@ def find_cases(
     convention is missing, unknown or not scored by `protocol` (None: any). With `missing="worst"`, some predictions may
     be missing, but not all.
     """
-    predicted = _nifti_files("predictions", predictions)
+    predicted = label_maps("predictions", predictions)
     listed: Mapping[str, Images] = {}
     path = expand_home(references, f"--references={references}")
     is_datalist = path.is_file()
@@ -51,7 +51,7 @@ def find_cases(
         convention, labels, listed = _read_datalist(path, protocol, dataset_dir, split)
     else:
         convention = _convention_of(protocol, label_convention)
-        labels = _nifti_files("references", references)
+        labels = label_maps("references", references)
     _check_names(predicted, labels, predictions, missing)
     for name, file in predicted.items():
         if realpath(file) == realpath(labels[name]):
@@ -70,11 +70,9 @@ def _convention_of(protocol: Protocol | None, label_convention: str | None) -> s
     return convention
 
 
-def _nifti_files(option: str, folder: str | Path) -> dict[str, Path]:
+def label_maps(option: str, folder: str | Path) -> dict[str, Path]:
     """Return the label maps in a folder by case, sorted; raise an InputError for a bad or repeated name, or no file."""
-    path = expand_home(folder, f"--{option}={folder}")
-    if not path.is_dir():
-        raise InputError(f"--{option}={folder}: {why_no_folder(path)}; expected a folder of label maps")
+    path = existing_folder(folder, f"--{option}={folder}", "a folder of label maps")
     files: dict[str, Path] = {}
     for file in sorted(path.iterdir()):
         if (name := stem_of(file.name)) is None:

@@ -46,7 +46,7 @@ def check_protocol(first: str | Path, expected: Protocol, other: str | Path, act
             raise InputError(f"{other}: {name} {value}; expected {wanted}, as in {first}")
 
 
-def pool(folders: Mapping[str, Path], data: Sequence[str] = ()) -> Details:
+def pool(folders: Mapping[str, Path], data: Sequence[Path] = ()) -> Details:
     """Pool evaluations of different cases without scoring again; the `part` of a case is its evaluation's name.
 
     Raise InputError if two evaluations share a case, differ in protocol, settings or label convention, or list files

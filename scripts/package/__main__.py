@@ -8,7 +8,7 @@ import sys
 from common import cli
 from common import weights as checkpoints
 from common.configs import warn_of_program
-from common.errors import choice, show
+from common.errors import InputError, choice, show
 from common.training.signals import interrupt_on_signals
 from common.values import flag
 from scripts.package.build import build
@@ -51,6 +51,8 @@ def verify(package: str, run: bool = True) -> None:
             treat a package like any program from the same source.
     """
     folder, runs = checkpoints.path_of("package", package), flag("run", run)
+    if not folder.exists():
+        raise InputError(folder, "no such file or folder", "a package")
     if runs:
         warn_of_program(folder, "code and expressions")
     for note in check_package(folder, runs):

@@ -50,8 +50,6 @@ def check_package(package: Path, run: bool = True) -> list[str]:
         parent = Path(temporary) / "package"  # empty, so no package name clashes
         parent.mkdir()
         folder = parent / package.resolve().name  # resolves "."
-        if not package.exists():
-            raise InputError(f"{package}: no such file or folder; expected a package")
         try:
             if package.is_dir():
                 _copy(package, folder)

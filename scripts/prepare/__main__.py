@@ -1,14 +1,13 @@
 """Prepare raw head scans for the models, and resample predictions to raw grids: `python -m scripts.prepare [back]`."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 from common.cli import run
 from common.data.cohorts import COHORTS
-from common.data.layouts.listing import stem_of
 from common.errors import InputError, check_number, choice
-from common.files import expand_home, reporting_path_errors
+from common.files import existing_folder, expand_home, reporting_path_errors
 from common.literals import names_of
 from common.prepare.settings import Settings
 from scripts.prepare.outcome import RECORD
@@ -69,8 +68,9 @@ def prepare(
     cohort = choice("like", like, COHORTS)
     names = tuple(cohort.modalities if modalities is None else names_of(modalities))
     settings = Settings(like, names, cohort.space.brain if brain is None else brain, spacing, device)
-    source = expand_home(root, f"--root={root}")
-    options = ScanOptions(patterns, series, labels, missing, accept, jobs, slurm)
+    source = existing_folder(root, f"--root={root}", "a folder of raw scans")
+    culprit = f"--root={root}" if modalities is None else f"--root={root} --modalities={','.join(names)}"
+    options = ScanOptions(patterns, series, labels, missing, accept, jobs, slurm, culprit)
     outcomes = prepare_scans(source, output_folder(output, source), settings, options)
     if not all(outcome.is_usable for outcome in outcomes):
         raise SystemExit(1)
@@ -89,24 +89,25 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
         modality: modality of the raw scans; by default the reference.
         jobs: number of label maps resampled in parallel.
     """
+    from scripts.evaluate.cases import label_maps  # late import: slow
+    from scripts.prepare.subjects import read_record
+
     check_number("jobs", jobs, int, 1, 1024)
-    source = expand_home(prepared, f"--prepared={prepared}")
-    maps = expand_home(predictions, f"--predictions={predictions}")
-    with reporting_path_errors(f"--predictions={predictions}", "a folder of label maps"):
-        paths = sorted(maps.iterdir())
-    with reporting_path_errors(f"--prepared={prepared}", "the output folder of scripts.prepare"):
-        has_subjects = any((folder / RECORD).is_file() for folder in source.iterdir())
-    files: dict[str, Path] = {}
-    for path in paths:
-        if (subject := stem_of(path.name)) and (first := files.setdefault(subject, path)) != path:
-            raise InputError(
-                f"--predictions={predictions}: {first.name} and {path.name}; expected one for each subject"
-            )
-    if not files:
-        raise InputError(f"--predictions={predictions}: no label map; expected files SUBJECT.nii.gz")
-    if not has_subjects:
-        raise InputError(f"--prepared={prepared}: no prepared subject; expected the output folder of scripts.prepare")
-    outcomes = send_all(files, source, output_folder(output, maps, source), modality, jobs)
+    files = label_maps("predictions", predictions)
+    option, expected = f"--prepared={prepared}", "the output folder of scripts.prepare"
+    source = existing_folder(prepared, option, expected)
+    with reporting_path_errors(option, expected):
+        subjects = [folder for folder in source.iterdir() if (folder / RECORD).is_file()]
+    if not subjects:
+        raise InputError(option, "no prepared subject", expected)
+    available: dict[str, Any] = {}
+    for folder in subjects if modality else ():
+        with suppress(InputError):  # a damaged record is reported with its subject
+            available |= read_record(folder)["transforms"]
+    if available:
+        choice("modality", modality, available)
+    target = output_folder(output, expand_home(predictions, predictions), source)
+    outcomes = send_all(files, source, target, modality, jobs)
     if not all(outcome.is_usable for outcome in outcomes):
         raise SystemExit(1)
 

@@ -4,20 +4,18 @@ Header values and file names may name the patient, so messages, warnings and rec
 """
 
 import hashlib
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from common.dicom.geometry import read_series
 from common.dicom.series.choice import SeriesError, choose_series
-from common.dicom.study import Series, read_study
-from common.errors import InputError
+from common.dicom.study import Series, read_study, without_values
 from common.files import digest
 from common.prepare.volumes import Volume, check_scan
+
+UNREADABLE = "DICOM: a file cannot be read"
 
 
 @dataclass(frozen=True)
@@ -29,13 +27,13 @@ class SeriesScan:
 
     def digest(self) -> str:
         """Return a SHA-256 over the SHA-256 of all files, independent of file names and order."""
-        with _without_values():
+        with without_values(UNREADABLE):
             digests = sorted(digest(path) for path in self.series.files)
         return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
     def read(self) -> Volume:
         """Return the volume, float32 [columns, rows, slices]."""
-        with _without_values():
+        with without_values(UNREADABLE):
             volume, _ = read_series(self.series)
         check_scan(volume, self.series.name)
         return volume
@@ -53,7 +51,7 @@ def choose_scans(
     `requested` maps a modality to a series number or UID. The series need not share a frame of reference, because they
     are registered later. Raises an InputError that asks for --series if the evidence is unclear.
     """
-    with _without_values():
+    with without_values("DICOM: the study cannot be read"):
         study = read_study(folder, "DICOM")
         try:
             choice = choose_series(study, modalities, requested, one_frame=False)
@@ -61,23 +59,3 @@ def choose_scans(
             raise error.spelled(lambda request: f"--series=\"{{'{folder.name}': '{request}'}}\"") from None
     scans = {modality: SeriesScan(series, choice.reasons[modality]) for modality, series in choice.series.items()}
     return scans, [remark.text for remark in choice.remarks]
-
-
-@contextmanager
-def _without_values() -> Iterator[None]:
-    """Context manager: suppress pydicom's warnings and log, and withhold the messages of unexpected exceptions."""
-    log = logging.getLogger("pydicom")
-    before = log.level
-    log.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except (InputError, MemoryError):
-        raise
-    except OSError as error:
-        raise InputError(f"DICOM: {error.strerror}; expected files that can be read") from None
-    except Exception as error:
-        raise InputError(f"DICOM: {type(error).__name__} (message withheld); expected a study of the head") from None
-    finally:
-        log.setLevel(before)

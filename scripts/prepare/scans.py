@@ -84,12 +84,13 @@ def find_subjects(
     labels: str | None = None,
     keeps_missing: bool = False,
     masks: str | None = None,
+    culprit: str | None = None,
 ) -> list[Subject]:
     """Return all subjects below a root, sorted by name; `Subject.fault` reports bad names, missing or clashing files.
 
     A folder that contains DICOM and no NIfTI is a study, which is read only when the subject is prepared. `labels`
     None recognises the usual names of label maps, "none" skips label maps; `masks` None skips brain masks. Raise an
-    InputError if there are no scans, or if an option matches nothing.
+    InputError if there are no scans (by `culprit`, by default the root), or if an option matches nothing.
     """
     spelled = _spelled(patterns, modalities)
     if masks is not None:
@@ -109,9 +110,9 @@ def find_subjects(
         raise InputError(f"--series: {unknown} is not a folder with DICOM files in {root}")
     try:
         if not (subjects or studies or (patterns and listing.files)):  # otherwise a pattern is at fault
-            raise InputError(f"{root}: no scans; expected {FORMS}")
+            raise InputError(culprit or root, "no scans", FORMS)
         if not studies:
-            _check_found(data, modalities, patterns, labels, keeps_missing)
+            _check_found(data, modalities, patterns, labels, keeps_missing, culprit or str(root))
     finally:
         show(*lines)
     subjects += [Subject(name, study=root / name, requested=requested.get(name, {})) for name in studies]
@@ -139,19 +140,22 @@ def _spelled(patterns: Any, modalities: Sequence[str]) -> dict[str, str]:
 
 
 def _check_found(
-    data: DataSet, modalities: Sequence[str], patterns: Mapping[str, str], labels: str | None, keeps_missing: bool
+    data: DataSet,
+    modalities: Sequence[str],
+    patterns: Mapping[str, str],
+    labels: str | None,
+    keeps_missing: bool,
+    culprit: str,
 ) -> None:
     available = {kind for subject in data.subjects.values() for kind in subject.files}
     standard = SPELLINGS.keys() - patterns.keys()  # other names may be misspelt
     may_lack = keeps_missing and not available.isdisjoint(modalities)
     for modality in modalities:
         if modality not in available and not (may_lack and modality in standard):
-            option = f"--patterns={dict(patterns)}" if modality in patterns else str(data.root)
+            option = f"--patterns={dict(patterns)}" if modality in patterns else culprit
             words = patterns.get(modality) or " or ".join(SPELLINGS.get(modality, (modality,)))
             masks = "; files that --brain matches are masks" if BRAIN in available else ""
-            raise InputError(
-                f"{option}: no file of {modality} ({words}){masks}; expected a file of at least one subject"
-            )
+            raise InputError(option, f"no file of {modality} ({words}){masks}", "a file of at least one subject")
     if labels not in (None, "none") and LABEL not in available:
         raise InputError(f"--labels={labels}: no subject has such a label map")
 

@@ -13,7 +13,7 @@ from typing import Any
 from common import made as origin
 from common.data.scan_checks import broken_file
 from common.dicom.series.request import parse_series_option
-from common.errors import InputError, check_number, choice, shortened, show
+from common.errors import ArgumentError, InputError, check_number, choice, shortened, show
 from common.files import check_writable_folder, expand_home, reporting_path_errors
 from common.made import Results
 from common.prepare.figures import LIMITS
@@ -26,7 +26,10 @@ from scripts.prepare.scans import PAGE, find_subjects
 
 @dataclass(frozen=True)
 class ScanOptions:
-    """Options of `python -m scripts.prepare` besides `Settings`; an invalid value raises `InputError`."""
+    """Options of `python -m scripts.prepare` besides `Settings`; an invalid value raises `InputError`.
+
+    Messages about missing scans name `culprit`, by default the folder.
+    """
 
     patterns: Mapping[str, str] | None
     series: Mapping[str, str] | None
@@ -35,6 +38,7 @@ class ScanOptions:
     accept: str | None
     jobs: int
     slurm: Mapping[str, Any] | None = None
+    culprit: str | None = None
 
     def __post_init__(self) -> None:
         check_number("jobs", self.jobs, int, 1, 1024)
@@ -50,13 +54,21 @@ def prepare_scans(root: Path, output: Path, settings: Settings, options: ScanOpt
     names, patterns = settings.modalities, options.patterns
     requested = {subject: parse_series_option(text, names) for subject, text in (options.series or {}).items()}
     masks = settings.brain if "*" in settings.brain else None
-    subjects = find_subjects(root, names, patterns or {}, requested, options.labels, options.missing == "keep", masks)
-    accepted = accepted_of(options.accept, [subject.name for subject in subjects], names)
+    keeps = options.missing == "keep"
+    subjects = find_subjects(root, names, patterns or {}, requested, options.labels, keeps, masks, options.culprit)
+    chosen = accepted_of(options.accept, [subject.name for subject in subjects], names)
+    accepted: dict[str, set[str]] = {}
+    for subject, figures in chosen.values():
+        accepted.setdefault(subject, set()).update(figures)
     array = None if options.slurm is None else array_of(options.slurm, output, "prepare", options.jobs)
     from scripts.prepare.cohort import prepare_cohort  # late import: slow
 
     outcomes = prepare_cohort(subjects, settings, output, options.jobs, accepted, array)
     _report(outcomes, f"prepared: {output / PAGE}")
+    outside = {outcome.name: outcome.figures for outcome in outcomes if not outcome.fault}
+    inside = [text for text, (name, figures) in chosen.items() if figures.isdisjoint(outside.get(name, figures))]
+    if inside and options.accept != "all":
+        show(f"warning: --accept: {shortened(inside)}: within the limits, so there was nothing to accept", error=True)
     return outcomes
 
 
@@ -86,25 +98,29 @@ def send_all(
     return outcomes
 
 
-def accepted_of(accept: str | None, subjects: Sequence[str], modalities: Sequence[str]) -> dict[str, set[str]]:
-    """Return the accepted figures by subject. `accept` lists SUBJECT (all its figures) and SUBJECT:FIGURE, or is "all".
+def accepted_of(
+    accept: str | None, subjects: Sequence[str], modalities: Sequence[str]
+) -> dict[str, tuple[str, set[str]]]:
+    """Return the subject and figures that each item of `accept` accepts: SUBJECT (all its figures) or SUBJECT:FIGURE.
+
+    "all" gives an item for each subject.
 
     Raise an InputError for an unknown subject or figure.
     """
     figures = {*LIMITS["subject"], *(figure_name(name, figure) for name in modalities for figure in LIMITS["modality"])}
     if accept is None or accept == "all":
-        return {} if accept is None else dict.fromkeys(subjects, figures)
+        return {} if accept is None else {subject: (subject, figures) for subject in subjects}
     choices = {f"{subject}:{figure}": (subject, {figure}) for subject in subjects for figure in figures}
     choices |= {subject: (subject, figures) for subject in subjects}
-    accepted: dict[str, set[str]] = {}
+    chosen: dict[str, tuple[str, set[str]]] = {}
     for text in [accept] if accept in choices else str(accept).split(","):
         if text not in choices:
             has_subject = text.rpartition(":")[0] in subjects
             kind, names = ("figure", sorted(figures)) if has_subject else ("subject", subjects)
-            raise InputError(f"--accept={text}: no such {kind}; expected some of {shortened(names, 12)}, or all")
-        subject, values = choices[text]
-        accepted.setdefault(subject, set()).update(values)
-    return accepted
+            expected = f"some of {shortened(names, 12)}, or all"
+            raise ArgumentError("accept", accept, f"no such {kind}: {text}", expected)
+        chosen[text] = choices[text]
+    return chosen
 
 
 def output_folder(output: str, *sources: Path) -> Path:

@@ -130,6 +130,8 @@ def test_commands_run_once_with_their_arguments(run, commands, words, expected):
         (COMMANDS, [], "no command", "expected one of convert, inspect"),
         (COMMANDS, ["convrt", "a.pt"], "command convrt", "expected one of convert, inspect"),
         (train, ["brats", "--amp"], "--amp", "no value"),
+        (train, ["--bundel=brats", "--amp=true"], "--bundel=brats", "no such option; did you mean --bundle?"),
+        (train, ["--amp=true"], "--bundle", "missing"),
         (train, ["brats", "more", "--amp=true"], "argument more", "options are --bundle, --jobs"),
         ({"join": join}, ["jion", "a"], "command jion", "expected join, or only options"),
         ({"join": join}, ["join", "--files=b"], "--files=b", "expected one of --output"),

@@ -9,7 +9,7 @@ import pytest
 
 from common.errors import ArgumentError, InputError
 from scripts.arrays import JobArray, array_of
-from tests.support import ROOT
+from tests.support import ROOT, refused
 
 SETTINGS = {"timeout_min": 5, "cpus_per_task": 1, "mem_gb": 1}
 
@@ -86,6 +86,26 @@ def test_jobs_that_fail_are_told_with_the_place_of_their_logs(cluster, tmp_path)
 def test_settings_that_slurm_refuses_are_told(cluster, tmp_path):
     with pytest.raises(InputError, match=r"^--slurm: .*invalid partition"):
         array_of({"slurm_partition": "none"}, tmp_path, "refused", 1).map(square, [1], "number")
+    assert not [*(tmp_path / ".slurm").iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [("slurm_partition", "sinfo: error: no configuration"), ("partition", "Use 'slurm_partition' instead")],
+)
+def test_a_slurm_that_does_not_answer_is_refused_in_one_line_and_nothing_is_written(
+    tmp_path, monkeypatch, capfd, setting, message
+):
+    for program in ("srun", "sinfo", "sbatch"):  # installed on a machine that is not part of a cluster
+        file = tmp_path / "bin" / program
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"#!/bin/sh\necho {program}: error: no configuration >&2\nexit 1\n")
+        file.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    with refused("slurm", {setting: "gpu"}, message):
+        array_of({setting: "gpu"}, tmp_path / "out", "refused", 1).map(square, [1], "number")
+    assert not (tmp_path / "out").exists()
+    assert capfd.readouterr().err == ""
 
 
 def test_a_long_failure_keeps_its_last_whole_lines(tmp_path):

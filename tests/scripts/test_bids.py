@@ -2,6 +2,8 @@
 
 import json
 
+import nibabel
+import numpy as np
 import pytest
 
 from common.files import write_csv, write_json
@@ -14,14 +16,19 @@ def predictions(folder, *subjects, convention="core=1+3:56b4e9,whole=1+2+3:ff000
     folder.mkdir()
     rows = [(subject, "lesion", "1.5", "1500") for subject in subjects]
     write_csv(folder / "volumes.csv", [("subject", "region", "volume_ml", "voxels"), *rows])
-    for subject in subjects:
-        (folder / f"{subject}.nii.gz").write_bytes(subject.encode())
-    write_label_tables(folder, "atlas")
+    for number, subject in enumerate(subjects):
+        write_map(folder / f"{subject}.nii.gz", [0] * number + [1, 2, 3])
+    write_label_tables(folder, convention)
     versions = {"brainsegfounder": "1.2.3"}
     made = {"checkpoints": {"a/m.pt": "0a1b"}, "settings": {"label_convention": convention}, "versions": versions}
     made |= {"command": "python -m scripts.segment '/home/Smith, John'", "finished": finished}
     write_json(folder / "made.json", made)
     return folder
+
+
+def write_map(path, labels):
+    """Write a label map of a row of voxels."""
+    nibabel.save(nibabel.Nifti1Image(np.array(labels, np.uint8).reshape(-1, 1, 1), np.eye(4)), path)
 
 
 def files(folder):
@@ -35,11 +42,13 @@ def test_names_are_those_of_bids(tmp_path, capsys):
     written = files(tmp_path / "deep/out")
     end = "space-orig_seg-regions_dseg"
     maps = {
-        f"sub-01/ses-pre/anat/sub-01_ses-pre_{end}.nii.gz": b"sub-01_ses-pre",
-        f"sub-01/ses-post/anat/sub-01_ses-post_{end}.nii.gz": b"sub-01_ses-post",
-        f"sub-P2a/anat/sub-P2a_{end}.nii.gz": b"P_2-a",
+        f"sub-01/ses-pre/anat/sub-01_ses-pre_{end}.nii.gz": "sub-01_ses-pre.nii.gz",
+        f"sub-01/ses-post/anat/sub-01_ses-post_{end}.nii.gz": "sub-01_ses-post.nii.gz",
+        f"sub-P2a/anat/sub-P2a_{end}.nii.gz": "P_2-a.nii.gz",
     }
-    assert {name: path.read_bytes() for name, path in written.items() if name.endswith(".nii.gz")} == maps
+    assert {name for name in written if name.endswith(".nii.gz")} == maps.keys()
+    for name, original in maps.items():
+        assert written[name].read_bytes() == (source / original).read_bytes()
     assert written.keys() - maps.keys() == {"README", "dataset_description.json", f"{end}.json", f"{end}.tsv"}
     assert written[f"{end}.tsv"].read_text() == (source / "dseg.tsv").read_text()
     description = json.loads(written["dataset_description.json"].read_text())
@@ -52,6 +61,8 @@ def test_names_are_those_of_bids(tmp_path, capsys):
 
 def test_a_challenges_labels_are_named_and_unfinished_results_warned_of(tmp_path, capsys):
     source = predictions(tmp_path / "in", "P1", finished=False)
+    write_map(source / "P1.nii.gz", [0, 1, 2, 4])
+    write_label_tables(source, "brats2021")
     made = json.loads((source / "made.json").read_text()) | {"settings": {}, "label_convention": "brats2021"}
     write_json(source / "made.json", made)  # as scripts.segment does
     copy_as_bids(str(source), str(tmp_path / "out"))
@@ -74,6 +85,17 @@ def test_what_is_no_result_or_would_collide_is_refused_and_nothing_written(tmp_p
     with refused(text="exists already"):
         copy_as_bids(str(source), str(tmp_path / "empty"))
     assert not [*(tmp_path / "empty").iterdir()]
+
+
+def test_a_damaged_map_or_a_label_without_a_name_is_refused_and_nothing_written(tmp_path):
+    source = predictions(tmp_path / "in", "P1", "P2")
+    write_map(source / "P2.nii.gz", [0, 1, 7])
+    with refused(text=f"{source}/P2.nii.gz: label 7; expected labels 0, 1, 2, 3"):
+        copy_as_bids(str(source), str(tmp_path / "out"))
+    (source / "P2.nii.gz").write_bytes((source / "P1.nii.gz").read_bytes()[:-9])
+    with refused(text=f"{source}/P2.nii.gz: Compressed file ended"):
+        copy_as_bids(str(source), str(tmp_path / "out"))
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
 @pytest.mark.parametrize("subject", ["__", "sub-_ses-1", "sub-1_ses-_"])

@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from common.data.scan_checks import absent_regions, broken_file, check_headers, check_labels, read_headers
+from common.data.scan_checks import absent_regions, broken_file, check_headers, check_labels, read_headers, read_scan
 from common.data.transforms import LoadScand
 from common.errors import InputError
 from tests.damaged_scans import (
@@ -180,6 +180,15 @@ def test_two_places_of_a_voxel_are_warned_of_beyond_half_of_it(tmp_path, x, shif
     problems, _, _ = read_headers({"subject": "s", "image": [str(tmp_path / "t1.nii")]}, "")
     text = f"{tmp_path}/t1.nii: {value}; expected equal positions (the sform is used)"
     assert [(problem.check, str(problem)) for problem in problems] == ([("orientation", text)] if value else [])
+
+
+def test_a_lack_of_memory_is_not_a_broken_file(folder, monkeypatch):
+    def fail(*_):
+        raise MemoryError("too much")
+
+    monkeypatch.setattr("common.data.scan_checks.read_voxels", fail)
+    with pytest.raises(MemoryError, match=r"t1\.nii\.gz: out of memory on the host$"):
+        read_scan(folder / "t1.nii.gz")
 
 
 def test_the_broken_one_of_several_files_is_found_with_the_reason(folder):

@@ -10,6 +10,7 @@ from pydicom.encaps import encapsulate, get_frame
 from pydicom.uid import RLELossless
 
 from common.dicom.geometry import grid_of, volume_of
+from common.dicom.study import without_values
 from tests.common.dicom.checks import refusal
 from tests.common.dicom.dicom_study import Study, header, write_series
 from tests.support import oblique
@@ -154,6 +155,15 @@ def test_slices_that_form_no_volume_are_refused(slices, attributes, message):
         for keyword, value in attributes.items():
             setattr(image, keyword, value)
     assert message in refusal(volume_of, slices, "series 1")
+
+
+def test_a_lack_of_memory_is_not_a_broken_file(slices, monkeypatch):
+    def fail(_):
+        raise MemoryError("too much")
+
+    monkeypatch.setattr("common.dicom.geometry.voxels_of", fail)
+    with pytest.raises(MemoryError, match="too much"), without_values("a file cannot be read"):
+        volume_of(slices, "series 1")
 
 
 def test_float_voxels_are_refused(slices):

@@ -176,6 +176,15 @@ def test_what_a_killed_run_left_is_made_again(tmp_path, monkeypatch):
     assert start("b", "P2") == ({"P2"}, {"P2"})
 
 
+def test_a_run_whose_cases_all_fail_leaves_nothing(tmp_path):
+    engine = Engine(lambda engine, _: setattr(engine.state, "output", []))
+    cases = [{"subject": "P1", "image": [tmp_path / "missing.nii.gz"]}]
+    results = Results(tmp_path, {"command": "x", "checkpoints": {}, "settings": {}})
+    Volumes(str(tmp_path), "atlas", results, cases).attach(engine)
+    engine.run([[]])
+    assert not [*tmp_path.iterdir()]
+
+
 def test_the_files_of_a_subject_are_whole(tmp_path, capsys):
     """Files as an interrupted run leaves them."""
     for name in ("measured.nii.gz", "both.nii.gz", "probabilities/both.nii.gz"):

@@ -177,6 +177,7 @@ def test_a_case_that_kills_its_process_or_runs_out_of_memory_is_named(cohort, mo
         ({"challenge": "GLI"}, "^challenge=GLI: the protocol atlas has no challenges; leave it out"),
         ({"missing": "best"}, "^--missing=best: expected worst$"),
         ({"background": "FLAIR"}, "^background=FLAIR: no case has an image; leave it out$"),
+        ({"split": "validate"}, "^split=validate: expected one of training, validation, testing, unlabelled, all$"),
         ({"slices": "some"}, "^slices=some: expected one of none, chosen, all$"),
     ],
 )

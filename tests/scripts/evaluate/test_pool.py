@@ -11,7 +11,7 @@ from common.inference.reading import read
 from common.pages import evaluation as pages
 from scripts.evaluate.__main__ import compare, evaluate, page, pool
 from tests.scripts.evaluate.evaluations import AFFINE, blobs, save
-from tests.support import one_line
+from tests.support import one_line, refused
 
 
 @pytest.fixture
@@ -102,6 +102,9 @@ def test_evaluations_that_cannot_be_pooled_are_named(parts):
     ):
         with pytest.raises(InputError, match=message):
             pool(f"{parts}/first/out", f"{parts}/whole/out", output=f"{parts}/pooled", names=names)
+    for command in (page, partial(pool, f"{parts}/whole/out", output=f"{parts}/pooled")):
+        with refused(f"--data={parts}/none", text="no such folder; expected a folder of label maps or images"):
+            command(f"{parts}/first/out", data=[str(parts), f"{parts}/none"])
     with pytest.raises(InputError, match="the same folder as first/out"):
         pool(f"{parts}/first/out", f"{parts}/whole/out", output=f"{parts}/first/out")
     assert not (parts / "pooled").exists()

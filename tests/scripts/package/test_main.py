@@ -320,7 +320,7 @@ def test_a_package_that_is_there_is_left_alone(dist):
     refused(f"_v{VERSION}.zip: exists already; move it away", built, dist, "atlas_stage2")
 
 
-def test_bad_input_is_named_and_nothing_is_left(dist, repository):
+def test_bad_input_is_named_and_nothing_is_left(dist, repository, capsys):
     (repository / "bundles/atlas_stage2/LICENSE").unlink()
     refused("LICENSE is missing", built, dist / "new", "atlas_stage2")
     assert not dist.exists()
@@ -330,7 +330,9 @@ def test_bad_input_is_named_and_nothing_is_left(dist, repository):
         "atlas_stage2",
         str(ROOT / "LICENSE"),
     )
+    capsys.readouterr()
     refused("nowhere.zip: no such file or folder", package.verify, "nowhere.zip")
+    assert capsys.readouterr().err == "", "no warning of a program that is not there"
 
 
 @pytest.mark.parametrize(

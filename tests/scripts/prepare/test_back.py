@@ -11,6 +11,7 @@ from common.errors import InputError
 from common.files import read_json, write_json
 from scripts.prepare.__main__ import back
 from scripts.prepare.subjects import RECORD, read_record, send_back
+from tests.support import refused
 
 GRID = {"shape": [4, 4, 4], "affine": np.eye(4).tolist()}
 
@@ -80,7 +81,7 @@ def test_what_is_not_of_an_earlier_run_is_not_replaced(cohort, places, tmp_path,
     with pytest.raises(InputError, match=r"^--output=.*out/x: lies in .*out; expected a folder outside the input$"):
         back(**places | {"output": str(cohort.folder / "out/x")})
     (tmp_path / "maps/lacking.nii").touch()
-    with pytest.raises(InputError, match=r"maps: lacking\.nii and lacking\.nii\.gz; expected one for each subject$"):
+    with pytest.raises(InputError, match=r"maps: two files of one case: lacking\.nii and lacking\.nii\.gz$"):
         back(**places)
 
 
@@ -88,6 +89,8 @@ def test_what_is_wrong_for_all_is_one_line(cohort, places, tmp_path):
     (tmp_path / f"maps/{cohort.subject}.nii.gz").touch()
     with pytest.raises(InputError, match=r"raw: no prepared subject; expected the output folder of scripts\.prepare$"):
         back(**places | {"prepared": str(cohort.folder / "raw")})
+    with refused("modality", "T2", "expected one of T1, FLAIR"):
+        back(**places, modality="T2")
     assert not (tmp_path / "b").exists()
 
 

@@ -8,7 +8,7 @@ from common.data.layouts.listing import list_images
 from common.errors import InputError
 from scripts.prepare.__main__ import prepare
 from scripts.prepare.steps import accepted_of
-from tests.support import one_line
+from tests.support import one_line, refused
 
 
 @pytest.fixture
@@ -24,13 +24,14 @@ def minimal(tmp_path):
     [
         ({"like": "moon"}, "--like=moon: expected one of atlas, brats, "),
         ({"modalities": "../T1"}, "modalities ['../T1']: expected different names of letters"),
-        ({"modalities": 5}, "raw: no file of 5"),
+        ({"modalities": 5}, "raw --modalities=5: no file of 5"),
+        ({"like": "brats", "missing": "keep", "patterns": {}}, "raw: no file of FLAIR"),
         ({"brain": "bet"}, "--brain=bet: expected one of deepbet, none, a pattern such as *_brain.nii.gz"),
         ({"spacing": 0.5}, "--spacing=0.5: expected a number from 1 to 4"),
-        ({"accept": "a,b"}, "--accept=b: no such subject; expected some of a, or all"),
+        ({"accept": "a,b"}, "--accept=a,b: no such subject: b; expected some of a, or all"),
         (
             {"accept": "a:size"},
-            "--accept=a:size: no such figure; expected some of T1.coverage, T1.information, agr",
+            "--accept=a:size: no such figure: a:size; expected some of T1.coverage, T1.information, agr",
         ),
         ({"patterns": {"T2": "*"}}, "T2 is not one of the modalities T1"),
         (
@@ -56,22 +57,25 @@ def test_names_that_look_like_numbers_can_be_accepted(minimal, run_prepare):
     """Those of UK Biobank: Python reads 1234567_20252_2_0 as a number."""
     options = [f"--{name}={value}" for name, value in minimal.items()]
     result = run_prepare(*options, "--accept=1234567_20252_2_0")
-    assert "error: --accept=1234567_20252_2_0: no such subject; expected some of a, or all" in result.stderr
+    assert "error: --accept=1234567_20252_2_0: no such subject: 1234567_20252_2_0; expected some of a" in result.stderr
 
 
 def test_figures_are_accepted_by_subject():
     figures = {"overlap", "volume", "scale", "agreement", "T1.coverage", "T1.information"}
     for accept, expected in {
-        "a:b,c:volume,c:T1.coverage": {"a:b": figures, "c": {"volume", "T1.coverage"}},
-        "d,e": {"d,e": figures},
-        "d,e:scale": {"d,e": {"scale"}},
-        "all": {"a:b": figures, "c": figures, "d,e": figures},
+        "a:b,c:volume,c:T1.coverage": {
+            "a:b": ("a:b", figures),
+            **{f"c:{n}": ("c", {n}) for n in ("volume", "T1.coverage")},
+        },
+        "d,e": {"d,e": ("d,e", figures)},
+        "d,e:scale": {"d,e:scale": ("d,e", {"scale"})},
+        "all": {name: (name, figures) for name in ("a:b", "c", "d,e")},
     }.items():
         assert accepted_of(accept, ["a:b", "c", "d,e"], ["T1"]) == expected, accept
 
 
 def test_places_that_cannot_be_are_refused(tmp_path, minimal):
-    with pytest.raises(InputError, match=r"^nowhere: No such file or directory; expected a folder of raw scans"):
+    with refused("--root=nowhere", text="no such folder; expected a folder of raw scans"):
         prepare(**minimal | {"root": "nowhere"})
     with pytest.raises(InputError, match="lies in"):
         prepare(**minimal | {"root": str(tmp_path)})

@@ -150,6 +150,7 @@ def test_a_subject_outside_its_limits_is_left_out_until_it_is_accepted(cohort, c
         assert f"overlap 0.5; expected 0.925 to 1; {'left out' if is_left_out else 'accepted'}\n" in result.stdout
         assert f"0 new, 2 done before, 1 failed (broken), {is_left_out:d} outside limits" in result.stdout
         assert ("if their pictures are right: --accept=lacking:overlap\n" in result.stdout) is is_left_out
+        assert ("warning: --accept: lacking:volume: within the limits" in result.stderr) is ("volume" in str(more))
         names = [cohort.subject] if is_left_out else [cohort.subject, "lacking"]
         assert all(found == names for found in found_by_readers(output))
         page = (output / "overview.html").read_text()
