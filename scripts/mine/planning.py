@@ -34,7 +34,8 @@ from common.errors import InputError, show
 from common.files import expand_home
 from common.memory import device_memory, free_memory
 from common.options import automatic_amp
-from common.training.fitting import fitting_sizes, seconds_of_step
+from common.training.fitting import fitting_sizes, seconds_of_step, seconds_of_window
+from common.training.step import precision
 from common.values import AUTO, DEVICE
 from scripts.datalists.regions import read_regions
 from scripts.datalists.scan import Scan, scan_any
@@ -91,7 +92,8 @@ class Fit(NamedTuple):
 
     options: dict[str, Any]
     step: float  # seconds of an optimiser step
-    window: float  # seconds of an inference window
+    validation: float  # seconds of a window, in the training's precision
+    evaluation: float  # seconds of a window, in the prediction's precision
     memory: str  # description of the free memory
 
 
@@ -114,8 +116,7 @@ def make_plan(root: Path, options: Mapping[str, Any], hours: float, device: str)
     fit = fit_training(data, device)
     patch = fit.options["patch_size"]
     windows = prod(max(1, ceil(2 * mm / (edge * n)) - 1) for mm, edge, n in zip(BRAIN, spacing, patch, strict=True))
-    of_windows = windows * fit.window
-    validation = of_windows * data.visits("validation")
+    validation = windows * fit.validation * data.visits("validation")
     count = int(np.clip(900 * hours / validation, *VALIDATIONS))
     interval = max(1, int(min(MOST, max(1800 * hours, 3600 * hours - count * validation) / fit.step)) // count)
     train = training(data, fit, spacing, device) | {"iterations": count * interval, "val_interval": interval}
@@ -124,11 +125,12 @@ def make_plan(root: Path, options: Mapping[str, Any], hours: float, device: str)
     if varies or spacing != stored:
         train["spacing"] = spacing
     subjects = len(data.cases) / prepare["jobs"] if prepare else 0
+    passes = 2 ** len(symmetric_axes(str(data.scan.convention)))  # a window and its mirror images
     seconds = {
         "prepare": subjects * SUBJECT * len(data.modalities) / 2,
         "step": fit.step,
         "validation": count * validation,
-        "evaluation": of_windows * data.visits("testing") * 2 ** len(symmetric_axes(str(data.scan.convention))),
+        "evaluation": windows * passes * fit.evaluation * data.visits("testing"),
     }
     about = {
         "subjects": subjects_in_words(data),
@@ -247,8 +249,9 @@ def fit_training(data: Data, device: str) -> Fit:
     step = OVERHEAD * seconds_of_step(config, network, values, sizes[-1])
     free, total = (memory(device) / 2**30 for memory in (free_memory, device_memory))
     words = f"{free:.1f} of {total:.1f} GiB free on the {'GPU' if is_gpu else 'machine'}"
-    window = step / sizes[-1] / 3  # the backward pass takes twice the forward pass
-    return Fit(options | {"batch_size": sizes[-1]}, step, window, words)
+    validation = seconds_of_window(network, values, config.get_resolved_content("dtype"))
+    evaluation = seconds_of_window(network, values, precision(automatic_amp(device), device))
+    return Fit(options | {"batch_size": sizes[-1]}, step, validation, evaluation, words)
 
 
 def training(data: Data, fit: Fit, spacing: Sequence[float], device: str) -> dict[str, Any]:

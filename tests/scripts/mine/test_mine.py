@@ -77,7 +77,7 @@ def test_a_small_network_on_a_cpu_trains_on_coarse_voxels(raw, monkeypatch, devi
     monkeypatch.setitem(planning.FINEST, "cpu", 5.0)
     monkeypatch.setattr(planning, "DEVICE", SimpleNamespace(parse=lambda _, value: value))
     monkeypatch.setattr(planning, "gpu_in_words", str)
-    fit = planning.Fit({"patch_size": [64] * 3, "batch_size": 1}, 1.0, 0.3, "")
+    fit = planning.Fit({"patch_size": [64] * 3, "batch_size": 1}, 1.0, 0.3, 0.3, "")
     monkeypatch.setattr(planning, "fit_training", lambda *_: fit)
     options = dict.fromkeys(("modalities", "label", "regions", "person"))
     plan = planning.make_plan(raw, options, 1.0, device)
