@@ -39,7 +39,7 @@ def mine(
         plan: plan to run instead of OUTPUT/plan.yaml, such as an edited copy from a different output folder.
         yes: run the plan without asking.
         modalities: modalities to use, in channel order, such as T1,FLAIR; words of file names may follow, as in python
-            -m scripts.datalists generic. By default the modalities that every subject has.
+            -m scripts.datalists generic. By default the modalities of every subject with a label map.
         label: words at the end of label maps' names, or a pattern of the names; by default seg, label, mask and so on.
         regions: YAML file that names each region, outermost first; by default one region for each label value.
         person: regular expression whose first group is the person in a subject's name, such as '(.+)_v[0-9]+'.

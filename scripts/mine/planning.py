@@ -225,8 +225,8 @@ def datalist(data: Data, person: str | None, is_raw: bool) -> dict[str, Any]:
     """Return the options of `scripts.datalists generic`; prepared files (`is_raw`) have standard names."""
     spelled = {} if is_raw else data.naming.spelled
     names = [f"{name}={spelled[name]}" if name in spelled else name for name in data.modalities]
-    label = None if is_raw else data.naming.label
-    return _set(modalities=",".join(names), label=label, person=person, validation=SHARE, testing=SHARE)
+    label, layout = (None, None) if is_raw else (data.naming.label, data.scan.layout)
+    return _set(modalities=",".join(names), label=label, layout=layout, person=person, validation=SHARE, testing=SHARE)
 
 
 def fit_training(data: Data, device: str) -> Fit:

@@ -93,11 +93,27 @@ def test_time_is_planned_for_all_visits_of_a_person():
 
 def test_words_of_file_names_are_in_the_plan():
     naming = Naming(("T1", "FLAIR", "T2"), {"T1": "", "FLAIR": "pre/FLAIR"}, "lesion")
-    data = planning.Data(None, naming, SimpleNamespace(modalities=naming.modalities), [], {})
+    data = planning.Data(None, naming, SimpleNamespace(modalities=naming.modalities, layout="flat"), [], {})
     shares = {"validation": 0.15, "testing": 0.15}
-    stated = {"modalities": "T1=,FLAIR=pre/FLAIR,T2", "label": "lesion"}
+    stated = {"modalities": "T1=,FLAIR=pre/FLAIR,T2", "label": "lesion", "layout": "flat"}
     assert planning.datalist(data, None, is_raw=False) == stated | shares
     assert planning.datalist(data, "(.+)_v", is_raw=True) == {"modalities": "T1,FLAIR,T2", "person": "(.+)_v"} | shares
+
+
+def test_an_unclear_layout_is_read_as_scripts_prepare_reads_it(raw, tmp_path):
+    root = shutil.copytree(raw, tmp_path / "raw")
+    shutil.copy(next(raw.glob("*/*_T1.nii.gz")), root / "template_T1.nii.gz")
+    data = planning.find(root, dict.fromkeys(("modalities", "label", "regions", "person")))
+    assert data.scan.layout == "flat"
+    assert {case.name for case in data.cases} == {path.name for path in raw.iterdir()}
+
+
+def test_subjects_without_label_map_do_not_decide_on_the_modalities(raw, tmp_path):
+    root = shutil.copytree(raw, tmp_path / "raw")
+    (root / "P9").mkdir()
+    shutil.copy(next(raw.glob("*/*_PD.nii.gz")), root / "P9/P9_PD.nii.gz")
+    data = planning.find(root, dict.fromkeys(("modalities", "label", "regions", "person")))
+    assert (data.modalities, len(data.cases)) == (("T1",), 4)
 
 
 def carried_out(output, plan, folder):
