@@ -134,7 +134,7 @@ def make_plan(root: Path, options: Mapping[str, Any], hours: float, device: str)
     }
     about = {
         "subjects": subjects_in_words(data),
-        "found": f"{evidence}; voxels of {' x '.join(f'{edge:g}' for edge in edges)} mm in the median",
+        "found": f"{evidence}; median voxel {' x '.join(f'{edge:g}' for edge in edges)} mm",
         "memory": fit.memory,
         "a GPU": gpu_in_words(device),
     }
@@ -274,4 +274,4 @@ def gpu_in_words(device: str) -> str:
     if device.startswith("cuda"):
         return f"there is one, {torch.cuda.get_device_name(device)}"
     edge = EDGES[0]
-    return f"none here; one would train {GPU['model_size']} on crops of {edge} voxels for up to {MOST:,} steps"
+    return f"none here; with one: network {GPU['model_size']}, crops of {edge} voxels, up to {MOST:,} steps"

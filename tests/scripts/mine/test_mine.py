@@ -206,7 +206,7 @@ def test_a_wrong_plan_is_refused_before_any_work(planned, tmp_path, change, line
 def test_the_screen_states_the_defaults_of_the_plans_bundle(planned, tmp_path):
     plan = read_plan(planned[0] / "plan.yaml") | {"bundle": "atlas_finetune", "train": {"patch_size": "64,64,32"}}
     lines = screen(plan, tmp_path)
-    assert "crops     64 x 64 x 32 voxels as in the files, 4 a step" in lines
+    assert "crops     64 x 64 x 32 voxels as prepared, 4 a step" in lines
     assert "steps     600 epochs, with a validation every 5 epochs" in lines
 
 
