@@ -24,7 +24,8 @@ from scripts.experiments.study import check_arguments
 
 HEADER = """\
 # Options of the commands that python -m scripts.mine runs. Edit them, and repeat the command; options that are not here
-# keep the commands' defaults. `prepare: null` uses the scans as they are. `about` and `seconds` are for information.
+# keep the commands' defaults. `prepare: null` uses the scans as they are. `about` and `seconds` are for information,
+# and so are `options`, which made this plan.
 """
 EXPECTED = "a plan as python -m scripts.mine writes it"
 OPTIONS_SCHEMA = {"type": "object", "propertyNames": {"pattern": r"^[a-z]\w*$"}}
@@ -39,6 +40,7 @@ SCHEMA = {
         "regions": {"type": "object", "minProperties": 1},
         **dict.fromkeys(STEPS, OPTIONS_SCHEMA),
         "prepare": OPTIONS_SCHEMA | {"type": ["object", "null"], "required": ["like", "modalities"]},
+        "options": {"type": "object"},
         "about": {"type": "object", "additionalProperties": {"type": "string"}},
         "seconds": {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}},
     },

@@ -210,6 +210,13 @@ def test_the_screen_states_the_defaults_of_the_plans_bundle(planned, tmp_path):
     assert "steps     600 epochs, with a validation every 5 epochs" in lines
 
 
+def test_the_same_command_may_be_repeated(planned, raw):
+    output, printed = planned
+    again = mine(raw, f"--output={output}", "--hours=0.02", "--device=cpu")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.splitlines()[-12:] == printed.splitlines()[-12:]
+
+
 def test_a_relative_folder_of_scans_is_that_of_the_reader(planned, raw, tmp_path, monkeypatch):
     file = edited(tmp_path / "plan.yaml", read_plan(planned[0] / "plan.yaml") | {"root": raw.name})
     monkeypatch.chdir(raw.parent)
@@ -245,7 +252,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(raw, planned, tmp_path):
         ([tmp_path / "three", f"--output={new}"], "people with T1 and a label map: 3; expected 4 or more"),
         ([raw, f"--output={new}", "--hours=0"], "--hours=0: expected a number from 0.01"),
         ([raw, f"--output={new}", "--device=gpu"], "--device=gpu: expected "),
-        ([raw, f"--output={output}", "--modalities=T1"], "--modalities: no effect on the existing plan "),
+        ([raw, f"--output={output}", "--modalities=T1"], "--modalities=T1: no effect on the existing plan "),
+        ([raw, f"--output={output}", "--hours=2"], "--hours=2: no effect on the existing plan "),
         ([bare, f"--output={output}"], f"--root={bare}: the plan "),
         ([f"--plan={tmp_path / 'none.yaml'}", f"--output={new}"], f"{tmp_path / 'none.yaml'}: No such file"),
     ):
