@@ -3,7 +3,7 @@
 import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -74,10 +74,25 @@ def fitting_sizes(config: Any, network: nn.Module, options: Options, sizes: Sequ
 
 def seconds_of_step(config: Any, network: nn.Module, options: Options, size: int) -> float:
     """Return the seconds of a forward and backward pass of `size` crops: the faster of two, after a warm-up pass."""
-    device, times = torch.device(options.device), []
+    device = torch.device(options.device)
+    return _fastest(lambda: _try_step(config, network, options, size, device), device)
+
+
+def seconds_of_window(network: nn.Module, options: Options, dtype: torch.dtype) -> float:
+    """Return the seconds of the prediction of a window in `dtype`: the faster of two, after a warm-up pass."""
+    device, is_training = torch.device(options.device), network.training
+    window = torch.zeros(1, len(options.modalities), *options.patch_size, device=device)
+    with torch.inference_mode():
+        seconds = _fastest(lambda: in_precision(network.eval(), dtype)(window), device)
+    network.train(is_training)
+    return seconds
+
+
+def _fastest(work: Callable[[], object], device: torch.device) -> float:
+    times = []
     for _ in range(3):
         start = time.monotonic()
-        _try_step(config, network, options, size, device)
+        work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(time.monotonic() - start)

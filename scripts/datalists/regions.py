@@ -57,7 +57,7 @@ def from_labels(root: str, files: Sequence[str], workers: int, is_asking: bool =
         )
     names = ["lesion"] if len(numbers) == 1 else [f"label{number}" for number in numbers]
     if not is_asking:
-        show(f"regions: one for each value in {count}: {', '.join(map(str, numbers))}")
+        show(f"regions: one for each of {', '.join(map(str, numbers))} in {count}; --regions=REGIONS.yaml names them")
         return ",".join(f"{name}={number}" for name, number in zip(names, numbers, strict=True))
     regions = ", ".join(f"{name}: {{labels: [{number}]}}" for name, number in zip(names, numbers, strict=True))
     raise InputError(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from common.data.layouts.listing import list_images
 from common.data.layouts.names import LABEL, Naming
-from common.data.layouts.reading import read_cohort, read_layout, remedy
+from common.data.layouts.reading import clear_layout, read_cohort, read_layout, remedy
 from common.data.layouts.subjects import DataSet, SubjectFiles, person_of
 from common.data.modalities import SPELLINGS
 from common.errors import InputError, shortened, show
@@ -25,6 +25,7 @@ class Scan(NamedTuple):
     convention: str | None  # label convention as text; None without label maps
     visits: list[SubjectFiles]  # sorted by name, each with its person
     held_out: frozenset[str]  # people that the layout reserves for testing
+    layout: str = ""  # as in `LAYOUTS`; empty for a cohort
 
     def labelled(self, keep_missing: bool = False) -> list[SubjectFiles]:
         """Return the visits with a label map and all modalities or, with `keep_missing`, any number of them."""
@@ -58,19 +59,23 @@ def scan_any(
     """Scan any data set and print its layout, modalities and regions; `layout` and `regions` are detected if None.
 
     `person` takes a subject's name and returns the person. If `naming` lists no modalities, those of every subject are
-    taken or, with `keep_missing`, those of any subject. For `is_asking`, see `from_labels`, which detects the regions.
+    taken or, with `keep_missing`, those of any subject. Without `is_asking`, an unclear layout is read as flat, only
+    subjects with a label map decide on the modalities, and the label values become regions (`from_labels`).
     """
     with reporting_path_errors(f"--root={root}", "a folder of scans"):
         listing = list_images(root)
+    if layout is None and not is_asking:
+        layout = clear_layout(listing, naming)
     data = read_layout(listing, naming, layout, regions is None, f"--root={root}")
     if not data.name:
         folders = shortened(list(listing.tops), most=4) or "no folder"
         raise InputError(f"--root={root}", f"no data set of a known layout among {folders}", FORMS)
     subjects = [subject for _, subject in sorted(data.subjects.items()) if subject.images]
-    counts = Counter(modality for subject in subjects for modality in subject.images)
+    counted = subjects if is_asking else [subject for subject in subjects if subject.label] or subjects
+    counts = Counter(modality for subject in counted for modality in subject.images)
     try:
         _refuse_clashes(data, naming)
-        modalities = _modalities(data, counts, len(subjects), naming, keep_missing)
+        modalities = _modalities(data, counts, len(counted), naming, keep_missing)
     except InputError:
         show(*data.account(naming.modalities or counts))
         raise
@@ -80,7 +85,7 @@ def scan_any(
     for subject in subjects:
         subject.person = person(subject.name) if person else subject.person or person_of(subject.name)
     held_out = frozenset(str(subject.person) for subject in subjects if subject.name in data.held_out)
-    return Scan(root.resolve().name or "data", modalities, convention, subjects, held_out)
+    return Scan(root.resolve().name or "data", modalities, convention, subjects, held_out, data.name)
 
 
 def _refuse_clashes(data: DataSet, naming: Naming) -> None:

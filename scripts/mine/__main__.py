@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from common.cli import run
 from common.errors import ArgumentError, InputError, check_number, show
 from common.files import check_writable_folder, expand_home
-from common.values import DEVICE, flag, or_auto
+from common.values import AUTO, DEVICE, flag, or_auto
 from scripts.mine.data import find
 from scripts.mine.plan import carry_out, read_plan, screen, write_plan
+
+HOURS = 8.0  # longest training time
 
 
 def mine(
@@ -23,8 +25,8 @@ def mine(
     label: str | None = None,
     regions: str | None = None,
     person: str | None = None,
-    hours: float = 8,
-    device: str = "auto",
+    hours: float | None = None,
+    device: str | None = None,
 ) -> None:
     """Plan the steps from your scans to a model and its scores, show the plan, and run it.
 
@@ -41,33 +43,38 @@ def mine(
         plan: plan to run instead of OUTPUT/plan.yaml, such as an edited copy from a different output folder.
         yes: run the plan without asking.
         modalities: modalities to use, in channel order, such as T1,FLAIR; words of file names may follow, as in python
-            -m scripts.datalists generic. By default the modalities that every subject has.
+            -m scripts.datalists generic. By default the modalities of every subject with a label map.
         label: words at the end of label maps' names, or a pattern of the names; by default seg, label, mask and so on.
         regions: YAML file that names each region, outermost first; by default one region for each label value.
         person: regular expression whose first group is the person in a subject's name, such as '(.+)_v[0-9]+'.
-        hours: longest training time; the time of a step on this machine gives the number of steps.
+        hours: longest training time, by default 8; the time of a step on this machine gives the number of steps.
         device: cpu or cuda; by default cuda if there is a GPU.
     """
     folder = expand_home(output, f"--output={output}").resolve()
     check_writable_folder(folder, f"--output={output}")
-    check_number("hours", hours, float, 0.01, 10_000)
-    or_auto(DEVICE).parse("device", device)
+    limit = HOURS if hours is None else hours
+    check_number("hours", limit, float, 0.01, 10_000)
+    processor = or_auto(DEVICE).parse("device", device or AUTO)
     is_agreed = flag("yes", yes)
     here = folder / "plan.yaml"
     source = here if plan is None else expand_home(plan, f"--plan={plan}")
-    options = {"modalities": modalities, "label": label, "regions": regions, "person": person}
+    names = modalities if modalities is None or isinstance(modalities, str) else ",".join(modalities)
+    options = {"modalities": names, "label": label, "regions": regions, "person": person}
+    asked = options | {"hours": hours, "device": device}
+    stated = {name: value for name, value in asked.items() if value is not None}
     if plan is None and not here.exists():
         if root is None:
             raise ArgumentError("root", problem="missing", expected="the folder of your scans, or --plan")
         data = find(expand_home(root, f"--root={root}"), options)
         from scripts.mine.planning import make_plan  # late import: slow
 
-        made = make_plan(data, person, float(hours), device)
+        made = make_plan(data, person, limit, processor) | {"options": stated}
     else:
-        if unused := [name for name, value in options.items() if value is not None]:
-            problem = f"no effect on the existing plan {source}"
-            raise InputError(f"--{unused[0]}", problem, "a change in that file, or a different --output")
         made = read_plan(source)
+        planned = made.get("options", {})
+        if unused := next((name for name, value in stated.items() if value != planned.get(name)), None):
+            expected = "a change in that file, or a different --output for a new plan"
+            raise ArgumentError(unused, stated[unused], f"no effect on the existing plan {source}", expected)
         if root is not None and str(expand_home(root, root).resolve()) != made["root"]:
             problem = f"the plan {source} is for {made['root']}"
             raise InputError(f"--root={root}", problem, "that folder, or a different --output")

@@ -28,7 +28,8 @@ from scripts.experiments.study import check_arguments
 
 HEADER = """\
 # Options of the commands that python -m scripts.mine runs. Edit them, and repeat the command; options that are not here
-# keep the commands' defaults. `prepare: null` uses the scans as they are. `about` and `seconds` are for information.
+# keep the commands' defaults. `prepare: null` uses the scans as they are. `about` and `seconds` are for information,
+# and so are `options`, which made this plan.
 """
 EXPECTED = "a plan as python -m scripts.mine writes it"
 OPTIONS_SCHEMA = {"type": "object", "propertyNames": {"pattern": r"^[a-z]\w*$"}}
@@ -43,6 +44,7 @@ SCHEMA = {
         "regions": {"type": "object", "minProperties": 1},
         **dict.fromkeys(STEPS, OPTIONS_SCHEMA),
         "prepare": OPTIONS_SCHEMA | {"type": ["object", "null"], "required": ["like", "modalities"]},
+        "options": {"type": "object"},
         "about": {"type": "object", "additionalProperties": {"type": "string"}},
         "seconds": {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}},
     },
@@ -166,11 +168,12 @@ def screen(plan: Plan, output: Path) -> list[str]:
     rows["prepare"] = "no, as they are"
     if prepare is not None:
         size = "keep their size" if COHORTS[prepare["like"]].space.dof == 6 else "get the template's size"
-        edge = prepare.get("spacing", 1)
-        rows["prepare"] = f"into the space of {prepare['like']}, where heads {size}; voxels of {edge} mm"
+        brain = "keep the skull" if prepare.get("brain") == "none" else "extract the brain"
+        target = f"the template of {prepare['like']} (heads {size})"
+        rows["prepare"] = f"register to {target}, {brain}, voxels of {prepare.get('spacing', 1)} mm"
     rows["network"] = f"SwinUNETR {values.model_size} from scratch, recipe {plan['train'].get('recipe', 'text')}"
     patch, voxel = (" x ".join(f"{edge:g}" for edge in edges or []) for edges in (values.patch_size, values.spacing))
-    size = f"of {voxel} mm" if voxel else "as in the files"
+    size = f"of {voxel} mm" if voxel else "as in the files" if prepare is None else "as prepared"
     rows["crops"] = f"{patch} voxels {size}, {values.batch_size} a step"
     rows["steps"] = f"{values.iterations}, with a validation every {values.val_interval}"
     rows["time"] = time_of(plan)

@@ -29,7 +29,8 @@ from common.data.volumes import open_volume
 from common.errors import InputError, show
 from common.memory import device_memory, free_memory
 from common.options import automatic_amp
-from common.training.fitting import fitting_sizes, seconds_of_step
+from common.training.fitting import fitting_sizes, seconds_of_step, seconds_of_window
+from common.training.step import precision
 from common.values import AUTO
 from scripts.mine.data import SHARE, Data, subjects_in_words
 
@@ -59,7 +60,8 @@ class Fit(NamedTuple):
 
     options: dict[str, Any]
     step: float  # seconds of an optimiser step
-    window: float  # seconds of an inference window
+    validation: float  # seconds of a window, in the training's precision
+    evaluation: float  # seconds of a window, in the prediction's precision
     memory: str  # description of the free memory
 
 
@@ -82,8 +84,7 @@ def make_plan(data: Data, person: str | None, hours: float, device: str) -> dict
     fit = fit_training(data, device)
     patch = fit.options["patch_size"]
     windows = prod(max(1, ceil(2 * mm / (edge * n)) - 1) for mm, edge, n in zip(BRAIN, spacing, patch, strict=True))
-    of_windows = windows * fit.window
-    validation = of_windows * data.visits("validation")
+    validation = windows * fit.validation * data.visits("validation")
     count = int(np.clip(900 * hours / validation, *VALIDATIONS))
     interval = max(1, int(min(MOST, max(1800 * hours, 3600 * hours - count * validation) / fit.step)) // count)
     train = training(data, fit, spacing, device) | {"iterations": count * interval, "val_interval": interval}
@@ -92,15 +93,16 @@ def make_plan(data: Data, person: str | None, hours: float, device: str) -> dict
     if varies or spacing != stored:
         train["spacing"] = spacing
     subjects = len(data.cases) / prepare["jobs"] if prepare else 0
+    passes = 2 ** len(symmetric_axes(str(data.scan.convention)))  # a window and its mirror images
     seconds = {
         "prepare": subjects * SUBJECT * len(data.modalities) / 2,
         "step": fit.step,
         "validation": count * validation,
-        "evaluation": of_windows * data.visits("testing") * 2 ** len(symmetric_axes(str(data.scan.convention))),
+        "evaluation": windows * passes * fit.evaluation * data.visits("testing"),
     }
     about = {
         "subjects": subjects_in_words(data),
-        "found": f"{evidence}; voxels of {' x '.join(f'{edge:g}' for edge in edges)} mm in the median",
+        "found": f"{evidence}; median voxel {' x '.join(f'{edge:g}' for edge in edges)} mm",
         "memory": fit.memory,
         "a GPU": gpu_in_words(device),
     }
@@ -158,8 +160,8 @@ def datalist(data: Data, person: str | None, is_raw: bool) -> dict[str, Any]:
     """Return the options of `scripts.datalists generic`; prepared files (`is_raw`) have standard names."""
     spelled = {} if is_raw else data.naming.spelled
     names = [f"{name}={spelled[name]}" if name in spelled else name for name in data.modalities]
-    label = None if is_raw else data.naming.label
-    return _set(modalities=",".join(names), label=label, person=person, validation=SHARE, testing=SHARE)
+    label, layout = (None, None) if is_raw else (data.naming.label, data.scan.layout)
+    return _set(modalities=",".join(names), label=label, layout=layout, person=person, validation=SHARE, testing=SHARE)
 
 
 def fit_training(data: Data, device: str) -> Fit:
@@ -182,8 +184,9 @@ def fit_training(data: Data, device: str) -> Fit:
     step = OVERHEAD * seconds_of_step(config, network, values, sizes[-1])
     free, total = (memory(device) / 2**30 for memory in (free_memory, device_memory))
     words = f"{free:.1f} of {total:.1f} GiB free on the {'GPU' if is_gpu else 'machine'}"
-    window = step / sizes[-1] / 3  # the backward pass takes twice the forward pass
-    return Fit(options | {"batch_size": sizes[-1]}, step, window, words)
+    validation = seconds_of_window(network, values, config.get_resolved_content("dtype"))
+    evaluation = seconds_of_window(network, values, precision(automatic_amp(device), device))
+    return Fit(options | {"batch_size": sizes[-1]}, step, validation, evaluation, words)
 
 
 def training(data: Data, fit: Fit, spacing: Sequence[float], device: str) -> dict[str, Any]:
@@ -206,4 +209,4 @@ def gpu_in_words(device: str) -> str:
     if device.startswith("cuda"):
         return f"there is one, {torch.cuda.get_device_name(device)}"
     edge = EDGES[0]
-    return f"none here; one would train {GPU['model_size']} on crops of {edge} voxels for up to {MOST:,} steps"
+    return f"none here; with one: network {GPU['model_size']}, crops of {edge} voxels, up to {MOST:,} steps"

@@ -90,19 +90,21 @@ def read_cohort(cohort: str, root: Path) -> DataSet:
 
 
 def recognised(listing: Listing, naming: Naming) -> DataSet:
-    """Read a folder in the first cohort layout that fits, otherwise in the only one of `LAYOUTS` that fits.
-
-    If none or several of `LAYOUTS` fit, or the layout yields two files for an image, read the folder as flat.
-    """
+    """Read a folder in the first cohort layout that fits, otherwise in its `clear_layout`, otherwise as flat."""
     for layout in (layout for cohort in COHORTS.values() for layout in cohort.layouts):
         if layout.fits(listing):
             return layout.read(listing)
+    return _read(listing, naming, clear_layout(listing, naming) or "flat")
+
+
+def clear_layout(listing: Listing, naming: Naming) -> str | None:
+    """Return the only one of `LAYOUTS` that fits a folder, or None.
+
+    It is flat if several fit, or if an image has two files in the only one.
+    """
     names = layouts_of(listing, naming)
-    for name in ["flat"] if len(names) > 1 else [*names, "flat"]:
-        data = _read(listing, naming, name)
-        if not data.clashes:
-            break
-    return data
+    is_clear = len(names) == 1 and not _read(listing, naming, names[0]).clashes
+    return names[0] if is_clear else "flat" if names else None
 
 
 def remedy(data: DataSet, naming: Naming) -> tuple[str, dict[str, str]]:

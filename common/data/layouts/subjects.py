@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from ...errors import shortened
 from .listing import Listing, stem_of
-from .names import LABEL, SIGNS
+from .names import LABEL, SIGNS, is_of_anatomy
 
 VISIT = re.compile(  # visit names that begin with the person: UK Biobank, BraTS since 2023, BIDS (ATLAS)
     r"(?P<person>\d+(?=_\d+_\d+$)|BraTS-[A-Za-z]+-\d+(?=-\d+$)|sub-[A-Za-z0-9]+(?=$|_ses-[A-Za-z0-9]+$)).*"
 )
-NEITHER = "neither modality nor label"
+NEITHER, OF_ANATOMY = "neither modality nor label", "masks of the brain, head or tissues"
 
 
 class Claim(NamedTuple):
@@ -68,8 +68,8 @@ class DataSet:
     """The subjects of a listing.
 
     `order`, `convention` and `held_out` (test subjects) are set if the layout defines them. `left` maps unused files to
-    reasons; other unused files count as `NEITHER`. `remarks` are lines to print. `layout` describes the layout in
-    words; `name` is its key in `LAYOUTS`, if any.
+    reasons; other unused files count as `OF_ANATOMY` or `NEITHER`. `remarks` are lines to print. `layout` describes the
+    layout in words; `name` is its key in `LAYOUTS`, if any.
     """
 
     listing: Listing
@@ -140,7 +140,8 @@ class DataSet:
         reasons = {why: list(paths) for why, paths in self.listing.unread.items()}
         for file in self.listing.files:
             if file.path not in used:
-                reasons.setdefault(left.get(file.path, NEITHER), []).append(file.path)
+                why = left.get(file.path, OF_ANATOMY if is_of_anatomy(file.stem) else NEITHER)
+                reasons.setdefault(why, []).append(file.path)
         return reasons
 
     def account(self, modalities: Collection[str], takes_labels: bool = True, apart: Collection[str] = ()) -> list[str]:

@@ -1,5 +1,7 @@
 """`common.inference.windows`: MONAI's sliding windows, fewer passes through the network, bfloat16 on a CPU."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from monai.inferers import SlidingWindowInferer
@@ -54,6 +56,18 @@ def test_empty_windows_are_computed_once_and_windows_weighted_as_monai_does(netw
     assert overlap or network.windows == 12
     torch.testing.assert_close(infer(WindowInferer(**arguments), image, network), expected, rtol=0, atol=1e-5)
     assert overlap or network.windows == 7 + 1
+
+
+@pytest.mark.parametrize(("overlap", "windows"), [(0, 12), (0.5, 45)])
+def test_the_time_of_a_long_volume_is_printed_once(network, image, monkeypatch, capsys, overlap, windows):
+    seconds = iter(range(0, 6000, 3))  # each read of the clock is 3 s after the last
+    monkeypatch.setattr("common.inference.windows.time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    inferer = WindowInferer(EDGES, overlap=overlap, forecasts=True)
+    for _ in range(2):
+        infer(inferer, image, network)
+    minutes = round(windows * 3 / 60)
+    expected = f"about {minutes} min a subject: {windows} windows of 3.0 s\n" if minutes > 1 else ""
+    assert capsys.readouterr().out == expected
 
 
 def test_the_outside_is_that_of_the_network_at_hand(network, image):

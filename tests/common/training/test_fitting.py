@@ -57,6 +57,17 @@ def test_a_cpu_takes_the_largest_batch_whose_estimate_fits(monkeypatch):
         assert max(fitting._fitting_on_cpu(network(), options(), [1, 2, 3, 4, 6], torch.float32)) == size
 
 
+def test_a_window_is_timed_without_gradients_and_in_the_given_precision(monkeypatch):
+    seen = []
+    layers = network().train()
+    layers.register_forward_hook(lambda layer, _, out: seen.append((layer.training, out.requires_grad, out.dtype)))
+    clock = iter([0, 9, 10, 13, 20, 22])  # a warm-up of 9 s, then 3 s and 2 s
+    monkeypatch.setattr(fitting, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    assert fitting.seconds_of_window(layers, options(), torch.bfloat16) == 2
+    assert seen == [(False, False, torch.bfloat16)] * 3
+    assert layers.training
+
+
 def test_a_gpu_takes_the_largest_batch_that_it_has_computed(monkeypatch):
     """The CPU plays a GPU with memory for four crops."""
 

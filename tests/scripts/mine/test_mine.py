@@ -95,7 +95,7 @@ def test_a_small_network_on_a_cpu_trains_on_coarse_voxels(raw, monkeypatch, devi
     """The limit is 5 mm here, in place of 2, because the heads have voxels of 4 mm."""
     monkeypatch.setitem(planning.FINEST, "cpu", 5.0)
     monkeypatch.setattr(planning, "gpu_in_words", str)
-    fit = planning.Fit({"patch_size": [64] * 3, "batch_size": 1}, 1.0, 0.3, "")
+    fit = planning.Fit({"patch_size": [64] * 3, "batch_size": 1}, 1.0, 0.3, 0.3, "")
     monkeypatch.setattr(planning, "fit_training", lambda *_: fit)
     options = dict.fromkeys(("modalities", "label", "regions", "person"))
     plan = planning.make_plan(find(raw, options), None, 1.0, device)
@@ -111,11 +111,27 @@ def test_time_is_planned_for_all_visits_of_a_person():
 
 def test_words_of_file_names_are_in_the_plan():
     naming = Naming(("T1", "FLAIR", "T2"), {"T1": "", "FLAIR": "pre/FLAIR"}, "lesion")
-    data = Data(None, naming, SimpleNamespace(modalities=naming.modalities), [], {})
+    data = Data(None, naming, SimpleNamespace(modalities=naming.modalities, layout="flat"), [], {})
     shares = {"validation": 0.15, "testing": 0.15}
-    stated = {"modalities": "T1=,FLAIR=pre/FLAIR,T2", "label": "lesion"}
+    stated = {"modalities": "T1=,FLAIR=pre/FLAIR,T2", "label": "lesion", "layout": "flat"}
     assert planning.datalist(data, None, is_raw=False) == stated | shares
     assert planning.datalist(data, "(.+)_v", is_raw=True) == {"modalities": "T1,FLAIR,T2", "person": "(.+)_v"} | shares
+
+
+def test_an_unclear_layout_is_read_as_scripts_prepare_reads_it(raw, tmp_path):
+    root = shutil.copytree(raw, tmp_path / "raw")
+    shutil.copy(next(raw.glob("*/*_T1.nii.gz")), root / "template_T1.nii.gz")
+    data = planning.find(root, dict.fromkeys(("modalities", "label", "regions", "person")))
+    assert data.scan.layout == "flat"
+    assert {case.name for case in data.cases} == {path.name for path in raw.iterdir()}
+
+
+def test_subjects_without_label_map_do_not_decide_on_the_modalities(raw, tmp_path):
+    root = shutil.copytree(raw, tmp_path / "raw")
+    (root / "P9").mkdir()
+    shutil.copy(next(raw.glob("*/*_PD.nii.gz")), root / "P9/P9_PD.nii.gz")
+    data = planning.find(root, dict.fromkeys(("modalities", "label", "regions", "person")))
+    assert (data.modalities, len(data.cases)) == (("T1",), 4)
 
 
 def carried_out(output, plan, folder):
@@ -215,8 +231,15 @@ def test_a_wrong_plan_is_refused_before_any_work(planned, tmp_path, change, line
 def test_the_screen_states_the_defaults_of_the_plans_bundle(planned, tmp_path):
     plan = read_plan(planned[0] / "plan.yaml") | {"bundle": "atlas_finetune", "train": {"patch_size": "64,64,32"}}
     lines = screen(plan, tmp_path)
-    assert "crops     64 x 64 x 32 voxels as in the files, 4 a step" in lines
+    assert "crops     64 x 64 x 32 voxels as prepared, 4 a step" in lines
     assert "steps     600 epochs, with a validation every 5 epochs" in lines
+
+
+def test_the_same_command_may_be_repeated(planned, raw):
+    output, printed = planned
+    again = mine(raw, f"--output={output}", "--hours=0.02", "--device=cpu")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.splitlines()[-12:] == printed.splitlines()[-12:]
 
 
 def test_a_relative_folder_of_scans_is_that_of_the_reader(planned, raw, tmp_path, monkeypatch):
@@ -251,10 +274,11 @@ def test_bad_input_is_one_line_and_leaves_nothing(raw, planned, tmp_path):
         ),
         ([empty, f"--output={new}"], f"--root={empty}: no data set of a known layout"),
         ([bare, f"--output={new}"], f"--root={bare}: no label map to learn from; expected "),
-        ([tmp_path / "three", f"--output={new}"], "people with T1 and a label map: 3; expected 4 or more"),
+        ([tmp_path / "three", f"--output={new}"], "people with readable T1 and label map: 3; expected 4 or more"),
         ([raw, f"--output={new}", "--hours=0"], "--hours=0: expected a number from 0.01"),
         ([raw, f"--output={new}", "--device=gpu"], "--device=gpu: expected "),
-        ([raw, f"--output={output}", "--modalities=T1"], "--modalities: no effect on the existing plan "),
+        ([raw, f"--output={output}", "--modalities=T1"], "--modalities=T1: no effect on the existing plan "),
+        ([raw, f"--output={output}", "--hours=2"], "--hours=2: no effect on the existing plan "),
         ([bare, f"--output={output}"], f"--root={bare}: the plan "),
         ([f"--plan={tmp_path / 'none.yaml'}", f"--output={new}"], f"{tmp_path / 'none.yaml'}: No such file"),
     ):

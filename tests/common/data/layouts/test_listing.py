@@ -95,12 +95,12 @@ def test_every_image_is_used_or_named_with_the_reason(tmp_path, layout):
 
 
 def test_the_account_counts_files_and_folders(tmp_path):
-    touch(
-        tmp_path, *(f"P{n}/P{n}_T1.nii.gz" for n in range(2)), *(f"P{n}/P{n}_x.nii.gz" for n in range(5)), "P8/readme"
-    )
+    files = [f"P{n}/P{n}_T1.nii.gz" for n in range(2)] + [f"P{n}/P{n}_x.nii.gz" for n in range(5)]
+    touch(tmp_path, *files, "P0/P0_brain_mask.nii.gz", "P8/readme")
     listing = list_images(tmp_path)
     assert layouts_of(listing, Naming()) == ["folders"]
     assert read_layout(listing, Naming()).account(["T1"]) == [
+        "skipped, masks of the brain, head or tissues: P0/P0_brain_mask.nii.gz",
         "skipped, neither modality nor label: P0/P0_x.nii.gz, P1/P1_x.nii.gz, P2/P2_x.nii.gz and 2 more",
         "skipped, 4 of 6 folders: no image in P2, P3, P4 and 1 more",
     ]
