@@ -121,7 +121,7 @@ def test_words_of_file_names_are_in_the_plan():
 def test_an_unclear_layout_is_read_as_scripts_prepare_reads_it(raw, tmp_path):
     root = shutil.copytree(raw, tmp_path / "raw")
     shutil.copy(next(raw.glob("*/*_T1.nii.gz")), root / "template_T1.nii.gz")
-    data = planning.find(root, dict.fromkeys(("modalities", "label", "regions", "person")))
+    data = find(root, dict.fromkeys(("modalities", "label", "regions", "person")))
     assert data.scan.layout == "flat"
     assert {case.name for case in data.cases} == {path.name for path in raw.iterdir()}
 
@@ -130,7 +130,7 @@ def test_subjects_without_label_map_do_not_decide_on_the_modalities(raw, tmp_pat
     root = shutil.copytree(raw, tmp_path / "raw")
     (root / "P9").mkdir()
     shutil.copy(next(raw.glob("*/*_PD.nii.gz")), root / "P9/P9_PD.nii.gz")
-    data = planning.find(root, dict.fromkeys(("modalities", "label", "regions", "person")))
+    data = find(root, dict.fromkeys(("modalities", "label", "regions", "person")))
     assert (data.modalities, len(data.cases)) == (("T1",), 4)
 
 

@@ -25,7 +25,7 @@ def minimal(tmp_path):
         ({"like": "moon"}, "--like=moon: expected one of atlas, brats, "),
         ({"modalities": "../T1"}, "modalities ['../T1']: expected different names of letters"),
         ({"modalities": 5}, "raw --modalities=5: no file of 5"),
-        ({"like": "brats", "missing": "keep", "patterns": {}}, "raw: no file of FLAIR"),
+        ({"like": "brats", "modalities": None}, "raw: no file of FLAIR"),
         ({"brain": "bet"}, "--brain=bet: expected one of deepbet, none, a pattern such as *_brain.nii.gz"),
         ({"spacing": 0.5}, "--spacing=0.5: expected a number from 1 to 4"),
         ({"accept": "a,b"}, "--accept=a,b: no such subject: b; expected some of a, or all"),
