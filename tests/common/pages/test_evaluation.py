@@ -275,7 +275,7 @@ def test_missed_and_false_lesions_are_listed_and_a_bad_image_is_left_out(tmp_pat
         {tuple(colour) for colour in np.unique(pixels.reshape(-1, 3), axis=0)}
         == {
             (0, 0, 0),
-            (LETTERS,) * 3,  # R and L
+            (LETTERS,) * 3,  # the patient's sides
             *(tuple(bytes.fromhex(colour[1:])) for colour in (REFERENCE, PREDICTION)),
         }
     )
