@@ -309,11 +309,16 @@ def test_volumes_are_drawn_as_bland_and_altman_do():
     differences = [1.0, -1.0, 3.0]
     reach = 1.96 * statistics.stdev(differences)
     assert f"mean {statistics.mean(differences):+.2f} ml" in chart
-    assert f"95 % limits {1 - reach:+.2f} to {1 + reach:+.2f} ml" in chart
+    assert f"95 % limits −{reach - 1:.2f} to +{1 + reach:.2f} ml" in chart
     dots = [(float(x), float(y)) for x, y in re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)"[^>]*--series-1', chart)]
     assert np.corrcoef([x for x, _ in dots], [10.5, 19.5, 31.5])[0, 1] == pytest.approx(1)
     assert np.corrcoef([y for _, y in dots], differences)[0, 1] == pytest.approx(-1), "up is negative in SVG"
 
+    lines = re.findall(r'<path d="M \S+ (\S+)\s+L \S+ (\S+)\s+"[^>]*var\(--(?:muted|series-2)\)', chart)
+    levels = [float(start) for start, end in lines if start == end]
+    slope, zero = np.polyfit(differences, [y for _, y in dots], 1)
+    for value in (0, 1, 1 - reach, 1 + reach):
+        assert min(abs(level - (zero + slope * value)) for level in levels) < 0.05, value
 
 def test_any_values_give_a_chart():
     for values in ([], [0.0], [5e6, 0.0], [3.0] * 1251):
