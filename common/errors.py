@@ -207,7 +207,8 @@ def outlive_readers() -> None:
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper) and stream is getattr(sys, f"__{name}__"):  # not replaced already
             raw = io.BufferedWriter(_PersistentStream(stream.fileno(), "w", closefd=False))
-            persistent = io.TextIOWrapper(raw, stream.encoding, stream.errors, line_buffering=stream.line_buffering)
+            by_line = stream.line_buffering or stream.write_through  # the latter by PYTHONUNBUFFERED
+            persistent = io.TextIOWrapper(raw, stream.encoding, stream.errors, line_buffering=by_line)
             setattr(sys, name, persistent)
 
 

@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 AXES = {"axial": (1, 0), "coronal": (2, 0), "sagittal": (2, 1)}  # axes of the volume along rows and columns of a slice
 PLANES = tuple(AXES)
+SIDES = {"axial": "RL", "coronal": "RL", "sagittal": "PA"}  # the patient's sides on the left and right of the picture
 GREYS = 64  # grey levels; pictures are a third smaller than with 256
-LETTERS = 224  # grey level of R and L
+LETTERS = 224  # grey level of the patient's sides
 
 Outlines = Mapping[str, NDArray[np.bool_]]  # masks [x, y, z] by colour, #rrggbb
 
@@ -59,8 +60,8 @@ def panel(
     """Draw a slice with outlines of masks, later masks on top, as RGB [rows, columns, 3].
 
     `levels` is [x, y, z] in RAS orientation (see `grey_levels`), `at` the slice's index, `spacing` in mm. `edge` is the
-    number of pixels along the volume's longest edge; None draws a pixel per voxel. Unless `edge` is None, axial and
-    coronal slices have an R and an L in the upper corners, for the patient's right and left.
+    number of pixels along the volume's longest edge; None draws a pixel per voxel. Unless `edge` is None, the upper
+    corners have the patient's sides (`SIDES`): R and L, or P and A for posterior and anterior.
     """
     from PIL import Image  # imported here and below to keep `--help` fast
 
@@ -77,18 +78,18 @@ def panel(
     for colour, mask in (outlines or {}).items():
         inside = cut(mask.astype(np.uint8), Image.Resampling.NEAREST) > 0
         picture[_outline(inside)] = list(bytes.fromhex(colour[1:]))
-    return picture if edge is None or plane == "sagittal" else _with_sides(picture, max(8, edge // 11))
+    return picture if edge is None else _with_sides(picture, SIDES[plane], max(8, edge // 11))
 
 
-def _with_sides(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Return an RGB picture with R and L in the upper corners, in a font of `size` pixels."""
+def _with_sides(picture: NDArray[np.uint8], sides: str, size: int) -> NDArray[np.uint8]:
+    """Return an RGB picture with two letters in the upper corners, in a font of `size` pixels."""
     from PIL import Image, ImageDraw, ImageFont
 
     image, font, margin = Image.fromarray(picture), ImageFont.load_default(size), size // 4
     draw = ImageDraw.Draw(image)
     draw.fontmode = "1"  # no greys, which would cost a palette's colours
-    draw.text((margin, margin), "R", (LETTERS,) * 3, font, anchor="lt")
-    draw.text((picture.shape[1] - margin, margin), "L", (LETTERS,) * 3, font, anchor="rt")
+    draw.text((margin, margin), sides[0], (LETTERS,) * 3, font, anchor="lt")
+    draw.text((picture.shape[1] - margin, margin), sides[1], (LETTERS,) * 3, font, anchor="rt")
     return np.array(image)
 
 

@@ -1,6 +1,6 @@
 """Draw figures of panels (`common.inference.panels`), such as a network's input, target and output."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..data.regions import colours, painting_order, regions_of
 from ..drawing import Figure, Patch, new_figure
-from .panels import PLANES, centre_of, grey_levels, panel, plane_of
+from .panels import PLANES, SIDES, centre_of, grey_levels, panel, plane_of
 
 INK, PAPER = "#e8e8e8", "#111111"
 FILLED = 0.65  # opacity of a mask
@@ -23,12 +23,11 @@ def figure_of(
     legend: Mapping[str, str] | None = None,
     title: str = "",
     inches: float = 1.7,
-    sides: Collection[str] = (),
 ) -> Figure:
     """Return a figure with panels in labelled rows.
 
     `rows` maps labels to panels, `titles` are those of the columns, and `legend` maps names to colours. `inches` is the
-    edge of a panel. Rows whose label is in `sides` get R and L in the upper corners of their panels.
+    edge of a panel. Rows labelled with a plane have the patient's sides in the upper corners of their panels.
     """
     columns = max(map(len, rows.values()))
     size = (inches * columns, inches * len(rows) + 0.6)
@@ -38,7 +37,7 @@ def figure_of(
             for axis, pixels in zip(row, panels, strict=True):
                 axis.imshow(pixels)
                 axis.set(xticks=[], yticks=[], frame_on=False)
-                for side, position in (("R", 0.04), ("L", 0.96)) if label in sides else ():
+                for side, position in zip(SIDES.get(label, ""), (0.04, 0.96), strict=False):
                     style: Any = {"color": INK, "fontsize": 8, "ha": "center", "va": "top"}
                     axis.text(position, 0.97, side, transform=axis.transAxes, **style)
             row[0].set_ylabel(label, color=INK, fontsize=8)
@@ -122,8 +121,8 @@ def _draw_case(output: Mapping[str, Any], modalities: Sequence[str], convention:
         panels = [panel(volume, plane, at) for volume in levels]
         filled = [_filled(panels[0], mask, convention, plane, at) for mask in (truth, prediction)]
         rows[plane] = [*panels, *filled]
-    titles = [*(modalities[channel] for channel in shown), "truth", "prediction"]
-    return figure_of(rows, titles, colours(convention), title, sides=("axial", "coronal"))
+    titles = [*(modalities[channel] for channel in shown), "reference", "prediction"]
+    return figure_of(rows, titles, colours(convention), title)
 
 
 def _filled(pixels: NDArray[np.uint8], masks: NDArray[Any], convention: str, plane: str, at: int) -> NDArray[np.uint8]:

@@ -67,7 +67,7 @@ def scores_chart(label: str, unit: str, values: Mapping[str, Sequence[float]]) -
             x, y = (np.column_stack([at, at, np.full(len(at), np.nan)]).ravel() for at in (numbers, heights))
             size = 6 if len(numbers) < 50 else 3
             axes.plot(x, y, color=SERIES[0], linewidth=size, solid_capstyle="round", alpha=0.6)
-        lines: Any = {f"{part}props": {"color": SERIES[1], "linewidth": 1.6} for part in ("box", "median")}
+        lines: Any = {f"{part}props": {"color": SERIES[1], "linewidth": 1.6} for part in ("box", "median", "whisker")}
         hidden: Any = dict.fromkeys(("showfliers", "showcaps", "manage_ticks"), False)
         rows = range(len(values))
         axes.boxplot(
@@ -86,7 +86,7 @@ def scores_chart(label: str, unit: str, values: Mapping[str, Sequence[float]]) -
 
 
 def agreement_chart(region: str, predicted: ArrayLike, reference: ArrayLike) -> Markup:
-    """Draw a Bland-Altman plot of volumes in ml: a dot for each case, the mean difference, and dashed 95 % limits.
+    """Draw a Bland-Altman plot of volumes in ml: dots for cases, a line at 0, the mean difference, dashed 95 % limits.
 
     The limits are 1.96 sample standard deviations from the mean, so at least two cases are needed.
     """
@@ -96,13 +96,18 @@ def agreement_chart(region: str, predicted: ArrayLike, reference: ArrayLike) -> 
     with new_figure(STYLE, figsize=(WIDTH, 2.9), layout="constrained") as figure:
         axes = figure.add_subplot()
         axes.plot(means, differences, "o", color=SERIES[0], markersize=4, alpha=0.7)
-        axes.axhline(middle, color=SERIES[1], linewidth=1.6, label=f"mean {middle:+.2f} ml")
-        limits = f"95 % limits {middle - reach:+.2f} to {middle + reach:+.2f} ml"
+        axes.axhline(0, color=INK, linewidth=0.8)
+        axes.axhline(middle, color=SERIES[1], linewidth=1.6, label=f"mean {_signed(middle)} ml")
+        limits = f"95 % limits {_signed(middle - reach)} to {_signed(middle + reach)} ml"
         for bound, label in ((middle - reach, limits), (middle + reach, None)):
             axes.axhline(bound, color=SERIES[1], linewidth=1.2, linestyle="--", label=label)
-        axes.set(xlabel="mean of both volumes (ml)", ylabel="predicted - reference (ml)")
+        axes.set(xlabel="mean of both volumes (ml)", ylabel="predicted − reference (ml)")
         axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=2, borderaxespad=0)
         return svg(figure, f"Volumes of {region}: predicted minus reference against the mean of both, every case")
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")  # as on the axes
 
 
 def group_chart(

@@ -15,7 +15,7 @@ from ..inference.masks import scored_masks
 from ..inference.panels import PLANES, centre_of, grey_levels, panel, png, side_by_side
 from ..inference.publishing import PAGE
 from ..inference.results import CaseFiles, Details, count_lesions, summarise
-from ..metrics.cards import DICE, PRESENT
+from ..metrics.cards import DICE, PRESENT, Figure
 from .charts import agreement_chart, scores_chart
 from .scenes import scene_of
 from .slices import link_of, write_case
@@ -25,6 +25,7 @@ SHOWN = 3  # largest number of worst cases, of median cases and of best cases
 EDGE = 320  # pixels of a slice's longer edge
 REFERENCE, PREDICTION = "#ffa200", "#2ba6ff"  # colours of the outlines
 EDGES = (0, 10, 100, 1_000, 10_000, inf)  # mm3, edges of the volume bins
+COUNTS = ("lesions", "voxels")  # units of which a case has a whole number
 MEANS = {  # the two means of Dice, equal if all cases have the region; DIFF-23
     "dice": DICE._replace(title="Dice, all cases"),
     PRESENT: DICE._replace(title="Dice, cases with the region"),
@@ -65,7 +66,7 @@ def page_of(details: Details, linked: Collection[str] = (), summary: Mapping[str
     files = {case.name: case for case in details.files}
     return render(
         Path(__file__).with_name("evaluation.html.j2"),
-        {"digits": _with_digits, "percent": _percent, "lesions": count_lesions},
+        {"digits": _with_digits, "score": _score, "percent": _percent, "lesions": count_lesions},
         made=details.made,
         details=details,
         links={name: link_of(name) for name in linked},
@@ -164,6 +165,11 @@ def _draw(files: CaseFiles, details: Details) -> tuple[Sequence[str], list[tuple
 def _percent(part: int, whole: int) -> str:
     """Format a percentage, such as 67 %; a dash if `whole` is 0."""
     return f"{part / whole:.0%}".replace("%", " %") if whole else "–"
+
+
+def _score(value: float, figure: Figure) -> str:
+    """Format a figure of a case."""
+    return _with_digits(value, 0 if figure.unit in COUNTS else figure.digits)
 
 
 def _with_digits(value: float | None, digits: int) -> str:

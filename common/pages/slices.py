@@ -97,8 +97,8 @@ def page_of(files: CaseFiles, details: Details) -> str:
         missing=files.missing,
         lesions=[
             (region, number, _kind(lesion), lesion)
-            for region, measured in details.scores[files.name].items()
-            for number, lesion in enumerate(measured.lesions, 1)
+            for region in details.regions
+            for number, lesion in enumerate(details.scores[files.name][region].lesions, 1)
         ],
         volumes=volumes,
         library=library,

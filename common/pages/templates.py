@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 RESTRICTION = "Research only. Not a medical device: not for diagnosis, treatment or any decision about a patient."
 SOFTWARE = {"brainsegfounder": "BrainSegFounder", "monai": "MONAI", "torch": "PyTorch", "python": "Python"}
@@ -29,10 +30,15 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(filters or {})
+    environment.filters.update({"words": _words, **(filters or {})})
     content |= {"made": _facts(made), "made_up": made.get("made_up", False), "restriction": RESTRICTION}
     page = environment.get_template(template.name).render(**content)
     return _with_contents(page.encode("utf-8", "backslashreplace").decode())
+
+
+def _words(text: str) -> Markup:
+    """Return a text that breaks between words, and within a word only if that is longer than a line."""
+    return Markup(" ").join(Markup('<span class="word">{}</span>').format(word) for word in text.split(" "))
 
 
 def _facts(made: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -133,6 +133,16 @@ def test_a_training_outlives_the_readers_of_its_output(outlive):
         assert (process.wait() == 0) == bool(outlive)
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_lasting_streams_keep_the_order_of_lines(unbuffered):
+    """Without buffers, as in many containers, the end of a progress bar came after the next line."""
+    code = "import sys; from common import errors; errors.outlive_readers(); "
+    code += "sys.stderr.write('bar\\n'); errors.show('line')"
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, **pipes).stdout == b"bar\nline\n"
+
+
 def test_a_closed_stream_is_replaced():
     code = "import sys; from common.errors import report_in_one_line; report_in_one_line(); print(sys.stderr.isatty())"
     command = ["bash", "-c", f'{sys.executable} -c "{code}" 2>&-']

@@ -159,6 +159,7 @@ def test_summary_and_counts(html, cohort):
     assert f"lesion: mean overlap with the reference (Dice) {np.mean(scores):.2f}, on a scale from 0 to 1 (95" in text
     assert "lesion: 4 of 6 lesions found (recall 67 %), 1 false (precision 80 %)." in text, "4 / 6 and 4 / 5"
     volumes = re.findall(r"lesionfrom (\d+) to below (\d+) (\d+)(\d)(\d)", re.sub(r"\s+", " ", text))
+    assert re.search(r"Difference of lesion counts \d lesions, Volume difference \d+ voxels;", text), "counts of a case"
     assert volumes == [("10", "100", "2", "1", "1"), ("1000", "10000", "4", "3", "0")], "MISSED has 64 mm3, FAR 36"
 
 
@@ -268,14 +269,14 @@ def test_missed_and_false_lesions_are_listed_and_a_bad_image_is_left_out(tmp_pat
     save(files.images[0][1], np.ones((4, 4, 4), np.float32))
     html = page_of([files])
     text = text_of(html)
-    assert "Missed lesion 2 (64 mm³). False lesion 3 (36 mm³)." in text
+    assert "Missed lesions: 2 (64 mm³). False lesions: 3 (36 mm³)." in text
     assert "T1 is on a different grid and is not shown." in text
     (pixels,) = pictures(html)
     assert (
         {tuple(colour) for colour in np.unique(pixels.reshape(-1, 3), axis=0)}
         == {
             (0, 0, 0),
-            (LETTERS,) * 3,  # R and L
+            (LETTERS,) * 3,  # the patient's sides
             *(tuple(bytes.fromhex(colour[1:])) for colour in (REFERENCE, PREDICTION)),
         }
     )
@@ -309,10 +310,15 @@ def test_volumes_are_drawn_as_bland_and_altman_do():
     differences = [1.0, -1.0, 3.0]
     reach = 1.96 * statistics.stdev(differences)
     assert f"mean {statistics.mean(differences):+.2f} ml" in chart
-    assert f"95 % limits {1 - reach:+.2f} to {1 + reach:+.2f} ml" in chart
+    assert f"95 % limits −{reach - 1:.2f} to +{1 + reach:.2f} ml" in chart
     dots = [(float(x), float(y)) for x, y in re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)"[^>]*--series-1', chart)]
     assert np.corrcoef([x for x, _ in dots], [10.5, 19.5, 31.5])[0, 1] == pytest.approx(1)
     assert np.corrcoef([y for _, y in dots], differences)[0, 1] == pytest.approx(-1), "up is negative in SVG"
+    lines = re.findall(r'<path d="M \S+ (\S+)\s+L \S+ (\S+)\s+"[^>]*var\(--(?:muted|series-2)\)', chart)
+    levels = [float(start) for start, end in lines if start == end]
+    slope, zero = np.polyfit(differences, [y for _, y in dots], 1)
+    for value in (0, 1, 1 - reach, 1 + reach):
+        assert min(abs(level - (zero + slope * value)) for level in levels) < 0.05, value
 
 
 def test_any_values_give_a_chart():

@@ -125,7 +125,7 @@ def test_lesions_are_links_to_their_centres(tmp_path):
     scores = scores_of(files)
     html = write_case(tmp_path, files, details_of(files, scores)).read_text()
     links = [attributes["href"] for tag, attributes in Page(html.replace("<input", "<img")).tags if tag == "a"]
-    lesions = [lesion for measured in scores.values() for lesion in measured.lesions]
+    lesions = [lesion for region in ("WT", "TC", "ET") for lesion in scores[region].lesions]
     assert links == [f"#{x},{y},{z}" for x, y, z in (lesion.centre for lesion in lesions)]
     assert "1 WT found 864 8, 14, 8 " in cells(html)  # 6 x 12 x 6 voxels of 2 mm3
     assert "2 WT not scored 36 21, 26, 18 " in cells(html)

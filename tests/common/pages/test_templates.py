@@ -5,6 +5,7 @@ import re
 import pytest
 
 from common.pages.templates import render
+from tests.html_pages import text_of
 from tests.support import ROOT
 
 BASE = ROOT / "common/pages/base.html.j2"
@@ -50,6 +51,14 @@ def test_tables_that_scroll_have_shadows_at_their_edges():
     ]
 
 
+MADE = dict.fromkeys(("git_commit", "cohort", "made_up")) | {"versions": {}, "checkpoints": {}, "started": "2026"}
+
+
+def test_a_command_breaks_between_its_options():
+    """Not after a hyphen: `--` alone at the end of a line."""
+    page = render(BASE, made=MADE | {"command": "python --a-b=<c>"})
+    assert '<dd><span class="word">python</span> <span class="word">--a-b=&lt;c&gt;</span></dd>' in page
+
+
 def test_a_name_that_is_not_utf_8_is_escaped():
-    made = dict.fromkeys(("git_commit", "cohort", "made_up")) | {"versions": {}, "checkpoints": {}, "started": "2026"}
-    assert r"Dos\udce9 é" in render(BASE, made=made | {"command": "Dos\udce9 é"})
+    assert r"Dos\udce9 é" in text_of(render(BASE, made=MADE | {"command": "Dos\udce9 é"}))

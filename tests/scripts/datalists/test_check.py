@@ -146,6 +146,7 @@ def test_findings_are_in_the_order_of_the_datalist_and_subjects_in_error_are_lef
     page = (cohort / "out/findings.html").read_text()
     pictures = re.findall(r'<img src="data:image/png;base64,[^"]*" alt="Three planes of (\S+), T1"', page)
     assert pictures == ["s0", "s1", "s3", "s4", "s2", "s4", "s5"], "errors, warnings, and the others"
+    assert page.index("Outlines:") < page.index("<img"), "the key comes before the pictures"
     assert not re.search(r'(src|href)="(?!data:|#)', page), "nothing is loaded"
     assert "url(" not in page
     lines = capsys.readouterr().out.splitlines()

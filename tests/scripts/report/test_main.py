@@ -158,7 +158,7 @@ def test_scores_by_region_and_headline(page: str) -> None:
     text = text_of(page)
     for row in ("TC 0.550 0.700 3", "WT 0.500 0.600 2", "ET 0.750 – 0"):
         assert row in text
-    assert "over all (over those with the region): brats_finetune 0.600 (0.650)." in text
+    assert "Mean Dice on the held-out subjects: brats_finetune 0.600 (0.650 over those with the region)." in text
     assert 'href="brats_finetune/evaluation/evaluation.html"' in page
 
 
@@ -184,7 +184,7 @@ def test_an_evaluation_of_weights_that_were_replaced_stands_apart(tmp_path: Path
     assert "Evaluation of weights that a later training has replaced." in page
     if replaced == "by a resumed training":
         weights.write_bytes(b"old")
-        assert "brats_finetune 0.600 (0.650)." in text_of(page_of(tmp_path))
+        assert "brats_finetune 0.600 (0.650 over those with the region)." in text_of(page_of(tmp_path))
 
 
 def test_everything_recorded_is_escaped(tmp_path: Path) -> None:
