@@ -63,7 +63,7 @@ def _open_with_nibabel(path: str | Path) -> Any:
         for code in CODES:
             if not 0 <= stored[code] <= HIGHEST_CODE:  # unset for nibabel, set for the standard
                 raise ValueError(f"{code} {stored[code]}, not 0 to {HIGHEST_CODE}")
-        if not stored["sform_code"] and 0 in stored["pixdim"][1 : 1 + min(3, scan.ndim)]:
+        if not stored["sform_code"] and 0 in stored["pixdim"][1:4]:
             raise ValueError("pixdim 0, so the size of its voxels is unknown")
         if np.isinf(stored["scl_slope"]):  # NaN and 0 mean no scaling
             raise ValueError(f"scl_slope {stored['scl_slope']}, so the scale of its intensities is unknown")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote
@@ -48,11 +49,7 @@ def _pages(folder: Path, stages: Sequence[Stage]) -> dict[Path, list[tuple[str, 
 
 
 def _duration(seconds: float) -> str:
-    """Format a duration: `12.3 s`, `4 min 05 s`, `2 h 07 min`."""
-    if math.isnan(seconds) or seconds < 60:
-        return _number(seconds, "{:.1f} s")
-    minutes, hours = round(seconds) // 60, round(seconds / 60) // 60
-    return f"{hours} h {round(seconds / 60) % 60:02} min" if hours else f"{minutes} min {round(seconds) % 60:02} s"
+    return "–" if math.isnan(seconds) else str(timedelta(seconds=round(seconds)))
 
 
 def is_png(path: Path) -> bool:

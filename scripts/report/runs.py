@@ -15,7 +15,7 @@ from common.schemas import array, check_schema, entries, mapping
 MLFLOW = {"mlruns", "mlartifacts"}  # folders with MLflow's copies of records
 TEXT = {"type": "string"}
 COUNT = {"type": "integer", "minimum": 0}
-POSITIVE = {"type": "number", "minimum": 0}
+POSITIVE = {"type": "number", "minimum": 0, "maximum": 1e9}
 NUMBER = {"type": ["number", "null"]}
 TEXTS = array(TEXT)
 OBJECT = {"type": "object"}

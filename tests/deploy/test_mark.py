@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from deploy.mark import DELIVER, SEGMENT, Mark, mark_of, parsed
+from deploy.mark import DELIVER, DONE, SEGMENT, Mark, mark_of, parsed
 
 NEW = Mark("s5f3a9c01", "images")
 
@@ -25,6 +25,12 @@ def test_a_study_without_a_valid_mark_is_new(text):
     assert (mark.images, mark.step, mark.attempts) == ("images", SEGMENT, 0)
     assert re.fullmatch("s[0-9a-f]{8}", mark.pseudonym)  # never a number on a command line
     assert mark_of(text, "images").pseudonym != mark.pseudonym
+
+
+def test_a_successful_step_begins_the_next_which_is_tried_at_once():
+    failed = replace(NEW, attempts=2, due=17.5, reason="why", owner="owner")
+    assert failed.moved_to(DELIVER, kept="k") == replace(NEW, step=DELIVER, attempts=1, kept="k", owner="owner")
+    assert failed.moved_to(DONE) == replace(NEW, step=DONE, owner="owner")
 
 
 def test_attempts_are_counted_and_their_waits_grow():

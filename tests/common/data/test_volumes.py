@@ -59,6 +59,17 @@ def test_forms_of_any_nifti_are_copied_and_nothing_else(tmp_path, kind):
     np.testing.assert_array_equal(result.get_sform(), nibabel.load(source).affine)
 
 
+def test_without_an_sform_the_edges_of_voxels_must_be_known_but_no_time_step(tmp_path):
+    series = nibabel.Nifti1Image(np.ones((2, 3, 4, 2), np.uint8), None)
+    series.header["pixdim"][4] = 0
+    nibabel.save(series, tmp_path / "a.nii")
+    assert open_volume(tmp_path / "a.nii").shape == (2, 3, 4, 2)
+    series.header["pixdim"][3] = 0
+    nibabel.save(series, tmp_path / "a.nii")
+    with pytest.raises(ValueError, match=r"^pixdim 0, so the size of its voxels is unknown$"):
+        open_volume(tmp_path / "a.nii")
+
+
 def test_the_same_content_has_the_same_bytes_whatever_the_name(tmp_path):
     voxels = np.ones((2, 3, 4), np.int16)
     for name in ("a.nii.gz", "b.nii.gz"):

@@ -6,13 +6,14 @@ from datetime import date
 import nibabel
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from common.errors import InputError
 from scripts.benchmark import __main__ as benchmark
 from scripts.benchmark import inference, metrics, reader, step, timing
 from scripts.phantoms.cohort import make
 from tests.oracles import lesionwise
-from tests.oracles.masks import balls, noise
+from tests.oracles.masks import balls, cube, noise
 
 
 def test_all_prints_the_ratios_and_writes_them_to_the_page_and_to_json(monkeypatch, tmp_path, capsys):
@@ -107,8 +108,22 @@ def test_the_stock_way_writes_regions_on_the_grid_of_the_scan(tmp_path):
     assert set(np.unique(np.asarray(regions.dataobj))) == {0, 1}
 
 
+def test_the_drawn_case_has_ten_lesions_one_of_them_missed_and_three_false_components():
+    prediction, reference = metrics.draw_case()
+    (lesions, count), (predicted, _) = (ndimage.label(mask, np.ones((3, 3, 3))) for mask in (reference, prediction))
+    near = ndimage.binary_dilation(reference, ndimage.generate_binary_structure(3, 2), iterations=3)
+    missed, false = np.setdiff1d(lesions, lesions[prediction]), np.setdiff1d(predicted, predicted[near])
+    assert (count, missed.size, false.size) == (10, 1, 3)
+
+
+NEAR = [  # dilation by 3 voxels does not join lesions 7 voxels apart, nor reach a component after 3 voxels
+    (cube(2), cube(2) | cube(13)),
+    (cube(2) | cube(9), cube(2)),
+]
+
+
 def test_the_plain_way_scores_as_the_challenge_does():
-    for prediction, reference in [*map(balls, range(12)), *map(noise, range(12))]:
+    for prediction, reference in [*map(balls, range(12)), *map(noise, range(12)), *NEAR]:
         figures, rows = lesionwise.brats(prediction, reference, (1, 1, 1), "GLI")
         if prediction.any() and any(row[0] and row[3] for row in rows):  # it takes masks that are not empty
             assert metrics.score_plainly(prediction, reference) == pytest.approx(figures, abs=1e-6)

@@ -30,7 +30,7 @@ def record(bundle: str, minute: int, source: str | None = None) -> dict:
         "finished": True,
         "command": f"python -m monai.bundle run --config_file configs/train.yaml --bundle_root bundles/{bundle}",
         "started": f"2026-11-20T08:{minute:02}:00+00:00",
-        "seconds": 100.0,
+        "seconds": 7620.4,
         "peak_memory_gib": 1.5,
         "device": "cpu",
         "world_size": 1,
@@ -76,7 +76,7 @@ def chain_in(folder: Path) -> Path:
 
 
 def put_evaluation(stage: Path) -> None:
-    evaluated = record("brats_finetune", 9) | {"workflow": "evaluate", "train": {}, "validation": {}}
+    evaluated = record("brats_finetune", 9) | {"workflow": "evaluate", "train": {}, "validation": {}, "seconds": 12.3}
     put(stage / "evaluation", evaluated)
     put_scores(stage / "evaluation", {"TC": (0.55, 0.7, 3), "WT": (0.5, 0.6, 2), "ET": (0.75, None, 0)})
     (stage / "evaluation" / "evaluation.html").touch()
@@ -129,6 +129,7 @@ def test_page_shows_every_stage_with_its_command_losses_and_weights(page: str) -
     axes = ["Dice (0 to 1)", "mean cosine of different crops"]
     assert [len(re.findall(f">{re.escape(axis)}</text>", page)) for axis in axes] == [1, 2]
     assert "python 3.11.7, torch 2.13.0, git commit abcdef; 1 × cpu" in text
+    assert "2:07:00+ 0:00:12 evaluation" in text
     assert EMBEDDED in text
 
 
@@ -207,12 +208,14 @@ def test_interrupted_run_of_which_little_is_known(tmp_path: Path) -> None:
     weights = {"source": None, "matched": 0, "missing": 2, "tensors": {"missing": ["one", "two"]}}
     recorded = {"bundle": "brats_stage2", "workflow": "train", "finished": False, "weights": weights}
     put(tmp_path, recorded | {"train": None, "config": {"cohort": "hospital"}})
-    text = text_of(page_of(tmp_path))
+    page = page_of(tmp_path)
+    text = text_of(page)
     for sentence in (
         *("Interrupted before the end: brats_stage2 (train).", "No loss was recorded.", "No run was scored."),
         *("The command was not recorded.", "Started from random weights."),
     ):
         assert sentence in text
+    assert 'data-label="Time">–</td>' in page
     assert EMBEDDED not in text
 
 
@@ -229,6 +232,7 @@ def test_any_part_may_be_missing(single: Path) -> None:
     [
         ("bundle", 3, "the record of a run"),
         ("started", "yesterday", "a date and time in ISO 8601"),
+        ("seconds", 1e300, "the record of a run"),
         ("train", {"iteration": [1, 2], "loss": {"total": [1.0]}}, "2, one per iteration"),
         ("train", {"iteration": [1, 2], "learning_rate": [1.0]}, "2, one per iteration"),
         ("train", {"iteration": [1], "loss": {f"term {n}": [1.0] for n in range(101)}}, "up to 100 curves"),
