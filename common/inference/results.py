@@ -127,16 +127,16 @@ def lines(details: Details, summary: Mapping[str, Any]) -> list[str]:
     counted = f", {len(absent)} without prediction counted as empty" if absent else ""
     text = [f"{count} {cases} by {details.protocol.name}{counted}"]
     text += [f"without {names}: {number} of {count} {cases}" for names, number in details.without.items()]
-    rows = [("region", "metric", "mean", "cases", "95 % interval")]
+    rows = [("region", "metric", "mean", "unit", "cases", "95 % interval")]
     for region, means in summary["regions"].items():
         for name, statistics in means.items():
-            unit = "" if statistics["unit"] == "1" else f" {statistics['unit']}"
+            unit = "" if statistics["unit"] == "1" else statistics["unit"]
             mean = "-" if statistics["mean"] is None else f"{statistics['mean']:.4g}"
             interval = "" if statistics["ci95"] is None else "[{:.4g}, {:.4g}]".format(*statistics["ci95"])
-            rows.append((region, name, mean, statistics["n"], interval + unit))
+            rows.append((region, name, mean, unit, statistics["n"], interval))
     text += [
         "",
-        *aligned(rows, right=(2, 3)),
+        *aligned(rows, right=(2, 4)),
         "",
         "dice: all cases; a case without the region scores 1 if nothing is predicted, else 0",
     ]
