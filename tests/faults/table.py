@@ -252,7 +252,7 @@ COMMANDS: dict[str, str] = {  # command line: its last line
     "scripts.experiments pln quickstart": "ACTION=pln: expected one of plan, run, report",
     "scripts.experiments plan {folder}/none.yaml": "study {folder}/none.yaml: no such file; expected one of …",
     f"scripts.export brats_finetune torchscrip {{folder}}/model.ts {DATA}": (
-        "--format=torchscrip: expected one of torchscript, onnx, state_dict"
+        "FORMAT=torchscrip: expected one of torchscript, onnx, state_dict"
     ),
     "scripts.options brats_finetun": "BUNDLE=brats_finetun: expected one of atlas_finetune, …",
     f"scripts.package brats_finetun {NEW}": "BUNDLE=brats_finetun: expected one of atlas_finetune, …",
