@@ -1,6 +1,7 @@
 import os
 
 import pytest
+import torch
 from monai.bundle import ConfigParser
 
 from common.baselines import NETWORKS
@@ -79,6 +80,7 @@ def test_a_value_that_cannot_be_is_named(name, monkeypatch):
         with refused(name, value):
             OPTIONS[name](value)
     assert all(OPTIONS["device"](word) == word for word in ("cuda", "cuda:0", "cuda:1", "cpu"))
+    assert OPTIONS["device"](torch.device("cpu")) == torch.device("cpu")
 
 
 def test_a_refusal_says_what_was_expected():
