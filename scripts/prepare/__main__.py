@@ -89,13 +89,13 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
         modality: modality of the raw scans; by default the reference.
         jobs: number of label maps resampled in parallel.
     """
+    check_number("jobs", jobs, int, 1, 1024)
+    option, expected = f"--prepared={prepared}", "the output folder of scripts.prepare"
+    source = existing_folder(prepared, option, expected)
     from scripts.evaluate.cases import label_maps  # late import: slow
     from scripts.prepare.subjects import read_record
 
-    check_number("jobs", jobs, int, 1, 1024)
     files = label_maps("predictions", predictions)
-    option, expected = f"--prepared={prepared}", "the output folder of scripts.prepare"
-    source = existing_folder(prepared, option, expected)
     with reporting_path_errors(option, expected):
         subjects = [folder for folder in source.iterdir() if (folder / RECORD).is_file()]
     if not subjects:

@@ -118,7 +118,7 @@ def test_postprocessed_predictions_and_test_cases_are_refused(name, value, tmp_p
     file = checkpoint(tmp_path / "models/model.pt")
     pairs = [(boxes(LESION, SPECK), boxes(LESION))]
     folder = evaluated(tmp_path / "e", pairs, file, **{name: value})
-    assert f"<dd>{value}</dd>" in (tmp_path / "e/evaluation.html").read_text()
+    assert f">{value}<" in (tmp_path / "e/evaluation.html").read_text()
     assert read(folder).made[name] == value
     pool_evaluations(evaluated(tmp_path / "f", pairs, file), folder, output=str(tmp_path / "pool"), slices="none")
     assert read(tmp_path / "pool").made[name] == " or ".join(sorted(["none", value]))

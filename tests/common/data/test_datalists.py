@@ -166,7 +166,7 @@ PATH = "expected a path relative to the root and below it"
     ("changed", "message"),
     [
         ({"regions": {"core": 1}}, "label_convention and regions: both; expected one of the two"),
-        ({"label_convention": {"core": [1]}}, r"\$.label_convention .* is not of type 'string'"),
+        ({"label_convention": {"core": [1]}}, r"\$.label_convention: .* is not of type 'string'"),
         ({"label_convention": "brats"}, "label_convention=brats: expected one of atlas, brats2021, "),
         ({"modalities": ["T1", "T1"]}, r"\$.modalities .* non-unique"),
         ({"modalities": ["a/../b", "T1"]}, r"\$.modalities\[0\] = .*; expected a name that begins with a letter or"),

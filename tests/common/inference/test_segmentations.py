@@ -177,7 +177,7 @@ def test_what_a_killed_run_left_is_made_again(tmp_path, monkeypatch):
 
 
 def test_a_run_whose_cases_all_fail_leaves_nothing(tmp_path):
-    engine = Engine(lambda engine, _: setattr(engine.state, "output", []))
+    engine = Engine(lambda engine, batch: batch)
     cases = [{"subject": "P1", "image": [tmp_path / "missing.nii.gz"]}]
     results = Results(tmp_path, {"command": "x", "checkpoints": {}, "settings": {}})
     Volumes(str(tmp_path), "atlas", results, cases).attach(engine)
