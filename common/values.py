@@ -120,10 +120,10 @@ def _cohort(value: Any) -> str:
 
 
 def _device(value: Any) -> Any:
-    match = re.fullmatch(r"cpu|cuda(?::(\d{1,3}))?", str(value))
+    match = re.fullmatch(r"cpu|cuda(?::(\d{1,3}))?", str(value))  # of a torch.device, too, as configs have it
     if match is None:
         raise ValueError
-    if value != "cpu":
+    if match[0] != "cpu":
         import torch  # imported here because it is slow
 
         count = torch.cuda.device_count()  # is_available could break CUDA in forked processes

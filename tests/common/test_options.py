@@ -1,6 +1,7 @@
 import os
 
 import pytest
+import torch
 from monai.bundle import ConfigParser
 
 from common.baselines import NETWORKS
@@ -78,7 +79,8 @@ def test_a_value_that_cannot_be_is_named(name, monkeypatch):
     for value in REFUSED[name]:
         with refused(name, value):
             OPTIONS[name](value)
-    assert all(OPTIONS["device"](word) == word for word in ("cuda", "cuda:0", "cuda:1", "cpu"))
+    accepted = ("cuda", "cuda:0", "cuda:1", "cpu", torch.device("cpu"))  # configs have the last where there is no GPU
+    assert all(OPTIONS["device"](device) == device for device in accepted)
 
 
 def test_a_refusal_says_what_was_expected():
