@@ -1,6 +1,7 @@
 """Run functions in SLURM jobs through submitit: a single call, or many items as a job array."""
 
 import os
+import re
 import subprocess
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -64,7 +65,8 @@ class JobArray:
             jobs = self.executor.map_array(_Call(), *zip(*orders, strict=True))
         except FAILURES as error:
             for file in {*self.folder.glob("*")} - before:  # nothing was submitted
-                file.unlink()
+                if not re.match(r"\d+_", file.name):  # of an earlier array, whose jobs may still run
+                    file.unlink(missing_ok=True)
             raise InputError(f"--slurm: {_failure_of(error)}") from error
         number = jobs[0].job_id.split("_")[0]
         show(f"SLURM job {number}, an array of size {len(jobs)}, continues if this command ends", error=True)
