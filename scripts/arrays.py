@@ -1,7 +1,9 @@
 """Run functions in SLURM jobs through submitit: a single call, or many items as a job array."""
 
 import os
+import re
 import subprocess
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from scripts.pools import map_in_processes
 
 FOLDER = ".slurm"  # in the output folder: submitit's files and the logs
 EVERY = 2.0  # seconds between two checks of the jobs
+FILTERS = threading.Lock()
 FAILURES = (OSError, submitit.core.utils.FailedJobError, submitit.core.utils.UncompletedJobError)
 
 
@@ -64,7 +67,8 @@ class JobArray:
             jobs = self.executor.map_array(_Call(), *zip(*orders, strict=True))
         except FAILURES as error:
             for file in {*self.folder.glob("*")} - before:  # nothing was submitted
-                file.unlink()
+                if not re.match(r"\d+_", file.name):  # of an earlier array, whose jobs may still run
+                    file.unlink(missing_ok=True)
             raise InputError(f"--slurm: {_failure_of(error)}") from error
         number = jobs[0].job_id.split("_")[0]
         show(f"SLURM job {number}, an array of size {len(jobs)}, continues if this command ends", error=True)
@@ -98,7 +102,8 @@ def array_of(settings: Mapping[str, Any], output: Path, name: str, jobs: int) ->
         raise ArgumentError(f"slurm={settings}: expected settings such as \"{{'slurm_partition': 'gpu'}}\"")
     try:
         executor = submitit.AutoExecutor(folder=output / FOLDER, cluster="slurm")
-        with warnings.catch_warnings(action="error", category=UserWarning):  # deprecated names
+        # Deprecated names; studies call this in threads, which share the filters of warnings
+        with FILTERS, warnings.catch_warnings(action="error", category=UserWarning):
             executor.update_parameters(name=name, **settings)
         answer = subprocess.run(["sinfo"], capture_output=True, text=True, check=False)
         if answer.returncode != 0:

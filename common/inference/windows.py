@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Sequence
-from math import ceil, prod
 from typing import Any
 
 import torch
+from monai.data.utils import dense_patch_slices
 from monai.inferers import SimpleInferer, SlidingWindowInferer
 from monai.utils import ensure_tuple_rep
 
@@ -87,7 +87,7 @@ class WindowInferer(SlidingWindowInferer):
             start = time.monotonic()
             result = self._in_batches(lambda part: in_precision(network, self.dtype)(part, *args, **kwargs), windows)
             if self.calls_to_forecast:
-                self._forecast((time.monotonic() - start) / len(windows), inputs.shape[2:])
+                self._forecast((time.monotonic() - start) / len(windows), occupied)
             return result
 
         def predict(windows: torch.Tensor, boxes: Sequence[Sequence[slice]]) -> torch.Tensor:
@@ -105,12 +105,16 @@ class WindowInferer(SlidingWindowInferer):
         check_finite(stitched)
         return stitched
 
-    def _forecast(self, seconds: float, size: Sequence[int]) -> None:
-        """Print the expected time of a volume of `size` voxels in the second call; a window takes `seconds`."""
+    def _forecast(self, seconds: float, occupied: torch.Tensor) -> None:
+        """Print the expected time of a volume in the second call; a window takes `seconds`, empty windows none."""
         self.calls_to_forecast -= 1
-        axes = zip(size, self.roi_size, ensure_tuple_rep(self.overlap, len(size)), strict=True)
-        windows = prod(ceil(max(edge - roi, 0) / max(int(roi * (1 - overlap)), 1)) + 1 for edge, roi, overlap in axes)
-        if not self.calls_to_forecast and windows * seconds >= LONG:
+        if self.calls_to_forecast:
+            return
+        size = occupied.shape[1:]
+        overlaps = ensure_tuple_rep(self.overlap, len(size))
+        steps = [max(int(roi * (1 - overlap)), 1) for roi, overlap in zip(self.roi_size, overlaps, strict=True)]
+        windows = sum(bool(occupied[0, *box].any()) for box in dense_patch_slices(size, self.roi_size, steps))
+        if windows * seconds >= LONG:
             show(f"about {windows * seconds / 60:.0f} min a subject: {windows} windows of {seconds:.1f} s")
 
     def _where_free(self, inputs: torch.Tensor) -> str | torch.device:

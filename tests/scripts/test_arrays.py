@@ -117,6 +117,17 @@ def test_a_long_failure_keeps_its_last_whole_lines(tmp_path):
         JobArray(SimpleNamespace(submit=refuse), tmp_path, 1).call(print)
 
 
+def test_a_failed_submission_removes_its_own_files_and_leaves_those_of_jobs_that_run(tmp_path):
+    def submit(*_):
+        for name in ("7_0_0_result.pkl", "0123abcd.pkl", ".submission_file_0123abcd.sh"):
+            (tmp_path / name).touch()  # the first by a job of an earlier array, which ends meanwhile
+        raise OSError("sbatch: error")
+
+    with refused(text="--slurm: sbatch: error"):
+        JobArray(SimpleNamespace(map_array=submit), tmp_path, 1).map(print, [1], "it")
+    assert [file.name for file in tmp_path.iterdir()] == ["7_0_0_result.pkl"]
+
+
 def test_a_job_whose_result_cannot_be_read_has_failed(tmp_path):
     def result():
         raise OSError("Stale file handle")
