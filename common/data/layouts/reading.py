@@ -50,17 +50,17 @@ def read_layout(
 ) -> DataSet:
     """Read a data set in the layout `name`, by default the only fitting layout.
 
-    If no layout fits, the result has no subjects; if several fit, raise InputError. With `states_regions`, regions in
-    nnU-Net's dataset.json are read, too. Commands with --layout pass the folder's option and value as `option`, for
-    messages.
+    If no layout fits, the result has no subjects. If several fit, raise InputError for commands with --layout, which
+    pass the folder's option and value as `option`; others read the folder as flat. With `states_regions`, regions in
+    nnU-Net's dataset.json are read, too.
     """
     names = layouts_of(listing, naming) if name is None else [name]
-    if len(names) > 1:
-        expected = " or ".join(f"--layout={name}" for name in names) if option else "one of the two"
-        raise InputError(option or listing.root, f"looks like {' and '.join(names)}", expected)
+    if len(names) > 1 and option:
+        expected = " or ".join(f"--layout={name}" for name in names)
+        raise InputError(option, f"looks like {' and '.join(names)}", expected)
     if not names:
         return DataSet(listing, "no layout")
-    data = _read(listing, naming, *names)
+    data = _read(listing, naming, names[0] if len(names) == 1 else "flat")
     show(*data.remarks)
     if files := data.misnamed:
         show(f"warning: files named after a different subject: {shortened(files, most=3)}", error=True)

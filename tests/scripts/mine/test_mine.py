@@ -17,6 +17,7 @@ from scripts.mine.__main__ import agrees
 from scripts.mine.data import Data, find, subjects_in_words
 from scripts.mine.plan import jobs_of, kept_state, read_plan, screen
 from scripts.mine.planning import judged
+from scripts.prepare.scans import find_subjects
 from tests.scripts.prepare.moved_heads import make_raw
 from tests.support import execute, refused
 
@@ -124,6 +125,8 @@ def test_an_unclear_layout_is_read_as_scripts_prepare_reads_it(raw, tmp_path):
     data = find(root, dict.fromkeys(("modalities", "label", "regions", "person")))
     assert data.scan.layout == "flat"
     assert {case.name for case in data.cases} == {path.name for path in raw.iterdir()}
+    prepared = find_subjects(root, ["T1"], {})
+    assert {subject.name for subject in prepared if subject.labels} == {case.name for case in data.cases}
 
 
 def test_subjects_without_label_map_do_not_decide_on_the_modalities(raw, tmp_path):
