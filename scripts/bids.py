@@ -50,6 +50,10 @@ def copy_as_bids(predictions: str, output: str) -> None:
         if (owner := owners.setdefault(_entities(subject), subject)) != subject:
             problem = f"both {_entities(subject)} in BIDS"
             raise InputError(f"subjects {owner} and {subject}: {problem}; expected different letters or digits")
+    for subject in subjects:
+        (source,) = files_of(subject, folder)
+        values, _ = label_counts(read_scan(source)[1])
+        raise_problem(label_problem(str(source), values, [convention] if convention else [], may_fill=True))
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
         dataset = Path(temporary, "dataset")
@@ -57,8 +61,6 @@ def copy_as_bids(predictions: str, output: str) -> None:
             file = dataset.joinpath(*entities.split("_"), "anat", f"{entities}_{segmented}.nii.gz")
             file.parent.mkdir(parents=True, exist_ok=True)
             (source,) = files_of(subject, folder)
-            values, _ = label_counts(read_scan(source)[1])
-            raise_problem(label_problem(str(source), values, [convention] if convention else [], may_fill=True))
             shutil.copy2(source, file)
         write_json(dataset / "dataset_description.json", _description(made))
         sidecar = {"Description": "Predicted regions", "Manual": False, "SpatialReference": {"orig": "segmented scan"}}

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from common.data.layouts.listing import list_images
 from common.data.layouts.names import LABEL, Naming
-from common.data.layouts.reading import clear_layout, read_cohort, read_layout, remedy
+from common.data.layouts.reading import read_cohort, read_layout, remedy
 from common.data.layouts.subjects import DataSet, SubjectFiles, person_of
 from common.data.modalities import SPELLINGS
 from common.errors import InputError, shortened, show
@@ -64,9 +64,7 @@ def scan_any(
     """
     with reporting_path_errors(f"--root={root}", "a folder of scans"):
         listing = list_images(root)
-    if layout is None and not is_asking:
-        layout = clear_layout(listing, naming)
-    data = read_layout(listing, naming, layout, regions is None, f"--root={root}")
+    data = read_layout(listing, naming, layout, regions is None, f"--root={root}" if is_asking else "")
     if not data.name:
         folders = shortened(list(listing.tops), most=4) or "no folder"
         raise InputError(f"--root={root}", f"no data set of a known layout among {folders}", FORMS)

@@ -91,7 +91,7 @@ def test_a_damaged_map_or_a_label_without_a_name_is_refused_and_nothing_written(
     source = predictions(tmp_path / "in", "P1", "P2")
     write_map(source / "P2.nii.gz", [0, 1, 7])
     with refused(text=f"{source}/P2.nii.gz: label 7; expected labels 0, 1, 2, 3"):
-        copy_as_bids(str(source), str(tmp_path / "out"))
+        copy_as_bids(str(source), str(tmp_path / "new/out"))
     (source / "P2.nii.gz").write_bytes((source / "P1.nii.gz").read_bytes()[:-9])
     with refused(text=f"{source}/P2.nii.gz: Cannot work out file type"):
         copy_as_bids(str(source), str(tmp_path / "out"))

@@ -75,8 +75,8 @@ REFUSED = {  # command -> command lines with a misspelt option, a missing input 
         "none --bundle=brats_finetune --output=out",
         "scans --bundle=bratz --output=out",
         "scans --bundle=brats_finetune --output=out --checkpoint=none.pt",
-        "scans --bundle=brats_finetune --output=out --device=tpu",
-        "scans --bundle=brats_finetune --output=out --missing=x",
+        "scans --bundle=brats_finetune --output=out --checkpoint=model.pt --device=tpu",
+        "scans --bundle=brats_finetune --output=out --checkpoint=model.pt --missing=x",
     ],
     "store": [
         f"brats_finetune --store=out {OF_DATA} --outptu=x",

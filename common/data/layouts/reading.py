@@ -90,21 +90,17 @@ def read_cohort(cohort: str, root: Path) -> DataSet:
 
 
 def recognised(listing: Listing, naming: Naming) -> DataSet:
-    """Read a folder in the first cohort layout that fits, otherwise in its `clear_layout`, otherwise as flat."""
+    """Read a folder in the first cohort layout that fits, otherwise in the only fitting layout, otherwise as flat.
+
+    A layout in which an image has two files does not fit.
+    """
     for layout in (layout for cohort in COHORTS.values() for layout in cohort.layouts):
         if layout.fits(listing):
             return layout.read(listing)
-    return _read(listing, naming, clear_layout(listing, naming) or "flat")
-
-
-def clear_layout(listing: Listing, naming: Naming) -> str | None:
-    """Return the only one of `LAYOUTS` that fits a folder, or None.
-
-    It is flat if several fit, or if an image has two files in the only one.
-    """
     names = layouts_of(listing, naming)
-    is_clear = len(names) == 1 and not _read(listing, naming, names[0]).clashes
-    return names[0] if is_clear else "flat" if names else None
+    if len(names) == 1 and not (data := _read(listing, naming, names[0])).clashes:
+        return data
+    return _read(listing, naming, "flat")
 
 
 def remedy(data: DataSet, naming: Naming) -> tuple[str, dict[str, str]]:
