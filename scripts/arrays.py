@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -105,12 +106,18 @@ def array_of(settings: Mapping[str, Any], output: Path, name: str, jobs: int) ->
         # Deprecated names; studies call this in threads, which share the filters of warnings
         with FILTERS, warnings.catch_warnings(action="error", category=UserWarning):
             executor.update_parameters(name=name, **settings)
-        answer = subprocess.run(["sinfo"], capture_output=True, text=True, check=False)
-        if answer.returncode != 0:
-            raise RuntimeError(answer.stderr)
+        check_slurm()
     except (OSError, RuntimeError, NameError, TypeError, ValueError, AssertionError, UserWarning) as error:
         raise ArgumentError("slurm", dict(settings), f"{' '.join(str(error).split()):.200}") from error
     return JobArray(executor, output / FOLDER, jobs)
+
+
+@cache  # a study goes on if SLURM later misses a question
+def check_slurm() -> None:
+    """Raise a RuntimeError or OSError if SLURM does not answer."""
+    answer = subprocess.run(["sinfo"], capture_output=True, text=True, check=False)
+    if answer.returncode != 0:
+        raise RuntimeError(answer.stderr)
 
 
 def _failure_of(error: Exception) -> str:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from common.errors import ArgumentError, InputError
-from scripts.arrays import JobArray, array_of
+from scripts.arrays import JobArray, array_of, check_slurm
 from tests.support import ROOT, refused
 
 SETTINGS = {"timeout_min": 5, "cpus_per_task": 1, "mem_gb": 1}
@@ -102,6 +102,7 @@ def test_a_slurm_that_does_not_answer_is_refused_in_one_line_and_nothing_is_writ
         file.write_text(f"#!/bin/sh\necho {program}: error: no configuration >&2\nexit 1\n")
         file.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    check_slurm.cache_clear()
     with refused("slurm", {setting: "gpu"}, message):
         array_of({setting: "gpu"}, tmp_path / "out", "refused", 1).map(square, [1], "number")
     assert not (tmp_path / "out").exists()
