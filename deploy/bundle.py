@@ -14,6 +14,7 @@ from common.data import is_skull_stripped, model_name, trained_on
 from common.data.cards import Cohort
 from common.data.cohorts import COHORTS
 from common.data.regions import regions_of
+from common.dicom.series.choice import MODALITIES
 from common.errors import InputError, input_error_message
 from common.files import digest, valid_json, valid_yaml
 from common.options import OPTIONS
@@ -69,6 +70,11 @@ class Bundle:
         """The cohort's card, with the segments and the expected space."""
         return COHORTS[self.cohort]
 
+    @property
+    def reference(self) -> str:
+        """The modality whose series gives the grid of the result, unless the user chooses."""
+        return self.card.reference if self.card.reference in self.modalities else self.modalities[0]
+
 
 def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
     """Open a bundle's folder; raise an InputError if the bundle is unsuitable or the checkpoint contains code.
@@ -87,9 +93,9 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
         folder / "configs" / "metadata.json", "metadata of brats_finetune or atlas_finetune", METADATA
     )
     formats = metadata["network_data_format"]
-    outputs, modalities = _channels(formats["outputs"]["pred"]), _channels(formats["inputs"]["image"])
+    outputs = _channels(formats["outputs"]["pred"])
     cohort = next((name for name, card in COHORTS.items() if card.segments and card.outputs == set(outputs)), None)
-    if cohort is None or COHORTS[cohort].reference not in modalities:
+    if cohort is None:
         raise InputError(f"--bundle={folder}: segments {', '.join(outputs)}; expected brats_finetune or atlas_finetune")
     path = checkpoint or folder / "models" / "model.pt"
     record = weights.read(path).metadata  # refuses pickled code and the record of a different file
@@ -98,6 +104,9 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
     regions = {segment.region for segment in COHORTS[cohort].segments}
     if (convention := record.get("label_convention")) is not None and set(learnt := regions_of(convention)) != regions:
         raise InputError(f"checkpoint {path}: segments {', '.join(learnt)}; expected {', '.join(sorted(regions))}")
+    modalities = tuple(record.get("modalities") or _channels(formats["inputs"]["image"]))
+    if unknown := sorted({*modalities} - {*MODALITIES}):
+        raise InputError(f"checkpoint {path}: modality {unknown[0]}; expected some of {', '.join(MODALITIES)}")
     is_stripped = is_skull_stripped(record)
     return Bundle(
         root=folder.resolve(),

@@ -66,6 +66,16 @@ def test_a_checkpoint_says_on_which_scans_it_was_trained(models, tmp_path):
     assert open_bundle(folder, tmp_path / "model.pt").trained_on.startswith("Koln, ??")
 
 
+def test_a_checkpoint_states_the_modalities_that_it_needs(bundle, models, tmp_path):
+    assert open_bundle(bundle).reference == "T1ce"
+    content, file = torch.load(models["brats"], weights_only=True), tmp_path / "model.pt"
+    weights.write_plain(content["network"], content["metadata"] | {"modalities": ["T1", "FLAIR"]}, file)
+    opened = open_bundle(bundle, file)
+    assert (opened.modalities, opened.reference) == (("T1", "FLAIR"), "T1")
+    weights.write_plain(content["network"], content["metadata"] | {"modalities": ["T1", "PD"]}, file)
+    assert refusal(open_bundle, bundle, file) == f"checkpoint {file}: modality PD; expected some of FLAIR, T1ce, T1, T2"
+
+
 def test_weights_that_segment_something_else_are_refused(bundle, models):
     message = f"checkpoint {models['atlas']}: segments lesion; expected ET, TC, WT"
     assert refusal(open_bundle, bundle, models["atlas"]) == message
