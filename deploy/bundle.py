@@ -62,7 +62,7 @@ class Bundle:
     skull_stripped: bool  # whether the training scans have no skull
     checkpoint_sha256: str
     trained_on: str  # training data, in words
-    spacing: tuple[float, float]  # smallest and largest voxel edge in training, mm
+    spacing: tuple[float, float]  # smallest and largest voxel edge of the training scans, mm
     cleanup: str | None  # postprocessing of regions that the checkpoint states, if any
 
     @property
@@ -107,6 +107,7 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
     modalities = tuple(record.get("modalities") or _channels(formats["inputs"]["image"]))
     if unknown := sorted({*modalities} - {*MODALITIES}):
         raise InputError(f"checkpoint {path}: modality {unknown[0]}; expected some of {', '.join(MODALITIES)}")
+    weights.measured_of(path)  # refuses invalid ranges
     is_stripped = is_skull_stripped(record)
     return Bundle(
         root=folder.resolve(),
@@ -119,7 +120,7 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
         skull_stripped=COHORTS[cohort].space.brain != "none" if is_stripped is None else is_stripped,
         checkpoint_sha256=digest(path),
         trained_on=_ascii(trained_on(record)),
-        spacing=_spacing(record, weights.measured_of(path)),
+        spacing=_spacing(record),
         cleanup=record.get("cleanup"),
     )
 
@@ -130,10 +131,14 @@ def _ascii(text: str) -> str:
     return "".join(letters).encode("ascii", "replace").decode()
 
 
-def _spacing(record: Mapping[str, Any], measured: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
-    """Return the smallest and the largest voxel edge in training, mm; both 1 mm, as in the cohorts, if unknown."""
-    edges = record.get("spacing") or [edge for ranges in measured for side in ranges["spacing"] for edge in side]
-    return (float(min(edges)), float(max(edges))) if edges else (1.0, 1.0)
+def _spacing(record: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the smallest and the largest voxel edge of the training scans, mm; if unknown, 1 mm, as in the cohorts.
+
+    If training resampled the scans, these are the edges before, because the bundle resamples its input in the same way.
+    """
+    measured = record.get("measured")
+    edges = [edge for side in measured["spacing"] for edge in side] if measured else record.get("spacing") or [1.0]
+    return float(min(edges)), float(max(edges))
 
 
 def _channels(data_format: Mapping[str, Any]) -> tuple[str, ...]:

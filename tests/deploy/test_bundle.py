@@ -62,6 +62,9 @@ def test_a_checkpoint_says_on_which_scans_it_was_trained(models, tmp_path):
     assert phrase in opened.trained_on
     assert (opened.cohort, opened.skull_stripped) == ("atlas", True)
     assert (opened.spacing, opened.cleanup) == ((2.0, 2.5), "lesion=largest")
+    metadata = content["metadata"] | said | {"spacing": [4.0] * 3}  # the bundle resamples to it
+    weights.write_plain(content["network"], metadata, tmp_path / "model.pt")
+    assert open_bundle(folder, tmp_path / "model.pt").spacing == (2.0, 2.5), "of the scans, as in scripts.segment"
     weights.write_plain(content["network"], content["metadata"] | {"cohort": "Köln, 東京"}, tmp_path / "model.pt")
     assert open_bundle(folder, tmp_path / "model.pt").trained_on.startswith("Koln, ??")
 
