@@ -44,7 +44,8 @@ def segment(
         bundle: folder of brats_finetune or atlas_finetune, with weights; by default the variable HOLOSCAN_MODEL_PATH.
         output: folder for the results, created if missing; by default the variable HOLOSCAN_OUTPUT_PATH.
         series: numbers or UIDs of series, such as T1=5,T1ce=9; rules choose the series of the remaining modalities.
-        reference: modality whose series gives the grid of the result; by default T1ce for tumours, T1 for strokes.
+        reference: modality whose series gives the grid of the result; by default T1ce for tumours (without T1ce, the
+            model's first), T1 for strokes.
         checkpoint: file of weights; by default models/model.pt of the bundle.
         bundle_options: additional options of the bundle's inference, such as "--model_size=tiny --overlap=0.25".
         force: continue despite unmet preconditions; the summary lists them.
@@ -78,7 +79,7 @@ def segment(
         work, results = temporary / "work", temporary / "results"
         work.mkdir()
         results.mkdir()
-        grid_modality = reference or model.card.reference
+        grid_modality = reference or model.reference
         chosen = {modality: selected.without_headers() for modality, selected in choice.series.items()}
         job = Job(model, chosen, choice.reasons, grid_modality, work, results, options, force, prepare, choice.remarks)
         job.replaced = replaced

@@ -14,6 +14,7 @@ from common.data import is_skull_stripped, model_name, trained_on
 from common.data.cards import Cohort
 from common.data.cohorts import COHORTS
 from common.data.regions import regions_of
+from common.dicom.series.choice import MODALITIES
 from common.errors import InputError, input_error_message
 from common.files import digest, valid_json, valid_yaml
 from common.options import OPTIONS
@@ -61,13 +62,18 @@ class Bundle:
     skull_stripped: bool  # whether the training scans have no skull
     checkpoint_sha256: str
     trained_on: str  # training data, in words
-    spacing: tuple[float, float]  # smallest and largest voxel edge in training, mm
+    spacing: tuple[float, float]  # smallest and largest voxel edge of the training scans, mm
     cleanup: str | None  # postprocessing of regions that the checkpoint states, if any
 
     @property
     def card(self) -> Cohort:
         """The cohort's card, with the segments and the expected space."""
         return COHORTS[self.cohort]
+
+    @property
+    def reference(self) -> str:
+        """The modality whose series gives the grid of the result, unless the user chooses."""
+        return self.card.reference if self.card.reference in self.modalities else self.modalities[0]
 
 
 def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
@@ -87,9 +93,9 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
         folder / "configs" / "metadata.json", "metadata of brats_finetune or atlas_finetune", METADATA
     )
     formats = metadata["network_data_format"]
-    outputs, modalities = _channels(formats["outputs"]["pred"]), _channels(formats["inputs"]["image"])
+    outputs = _channels(formats["outputs"]["pred"])
     cohort = next((name for name, card in COHORTS.items() if card.segments and card.outputs == set(outputs)), None)
-    if cohort is None or COHORTS[cohort].reference not in modalities:
+    if cohort is None:
         raise InputError(f"--bundle={folder}: segments {', '.join(outputs)}; expected brats_finetune or atlas_finetune")
     path = checkpoint or folder / "models" / "model.pt"
     weights.check_file(path)
@@ -99,6 +105,10 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
     regions = {segment.region for segment in COHORTS[cohort].segments}
     if (convention := record.get("label_convention")) is not None and set(learnt := regions_of(convention)) != regions:
         raise InputError(f"checkpoint {path}: segments {', '.join(learnt)}; expected {', '.join(sorted(regions))}")
+    modalities = tuple(record.get("modalities") or _channels(formats["inputs"]["image"]))
+    if unknown := sorted({*modalities} - {*MODALITIES}):
+        raise InputError(f"checkpoint {path}: modality {unknown[0]}; expected some of {', '.join(MODALITIES)}")
+    weights.measured_of(path)  # refuses invalid ranges
     is_stripped = is_skull_stripped(record)
     return Bundle(
         root=folder.resolve(),
@@ -111,7 +121,7 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
         skull_stripped=COHORTS[cohort].space.brain != "none" if is_stripped is None else is_stripped,
         checkpoint_sha256=digest(path),
         trained_on=_ascii(trained_on(record)),
-        spacing=_spacing(record, weights.measured_of(path)),
+        spacing=_spacing(record),
         cleanup=record.get("cleanup"),
     )
 
@@ -122,10 +132,14 @@ def _ascii(text: str) -> str:
     return "".join(letters).encode("ascii", "replace").decode()
 
 
-def _spacing(record: Mapping[str, Any], measured: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
-    """Return the smallest and the largest voxel edge in training, mm; both 1 mm, as in the cohorts, if unknown."""
-    edges = record.get("spacing") or [edge for ranges in measured for side in ranges["spacing"] for edge in side]
-    return (float(min(edges)), float(max(edges))) if edges else (1.0, 1.0)
+def _spacing(record: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the smallest and the largest voxel edge of the training scans, mm; if unknown, 1 mm, as in the cohorts.
+
+    If training resampled the scans, these are the edges before, because the bundle resamples its input in the same way.
+    """
+    measured = record.get("measured")
+    edges = [edge for side in measured["spacing"] for edge in side] if measured else record.get("spacing") or [1.0]
+    return float(min(edges)), float(max(edges))
 
 
 def _channels(data_format: Mapping[str, Any]) -> tuple[str, ...]:

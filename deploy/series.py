@@ -5,7 +5,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from common.cli import run
-from common.dicom.series.choice import choose_series
+from common.dicom.series.choice import MODALITIES, choose_series
 from common.dicom.series.evidence import ASK, candidate_of_header, candidates_of
 from common.dicom.series.names import Names, read_table
 from common.dicom.study import series_of, studies_in
@@ -14,8 +14,6 @@ from common.literals import names_of
 from common.values import flag
 from common.weights.records import path_of
 from deploy.process import restrict_output
-
-MODALITIES = ("FLAIR", "T1ce", "T1", "T2")
 
 
 def preview(study: str, series_names: str = "", modalities: str = ",".join(MODALITIES), prepare: bool = False) -> None:

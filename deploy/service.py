@@ -57,7 +57,7 @@ def serve(
         work: folder for the heartbeat and temporary files, with patients' images while a study is segmented.
         bundle: folder of brats_finetune or atlas_finetune, with weights; by default the variable HOLOSCAN_MODEL_PATH.
         checkpoint: file of weights; by default models/model.pt of the bundle.
-        reference: modality whose series gives the grid of the result; by default T1ce for tumours, T1 for strokes.
+        reference: modality whose series gives the grid of the result; by default as deploy.app chooses.
         bundle_options: additional options of the bundle's inference, such as "--model_size=tiny --overlap=0.25".
         prepare: prepare raw scans for the model.
         send_to: DICOM node that also receives the results, such as a PACS, by its name in Orthanc's configuration; by

@@ -68,8 +68,13 @@ def is_brain(inside: NDArray[np.bool_], spacing: Sequence[float]) -> bool:
     return litres(inside, spacing) <= BRAIN and _share_of_border(inside) <= REACHING
 
 
+def border(volume: NDArray[Any]) -> NDArray[Any]:
+    """Return the voxels of a volume's six outer faces, in one dimension."""
+    return np.concatenate([np.take(volume, (0, -1), axis).ravel() for axis in range(3)])
+
+
 def _share_of_border(inside: NDArray[np.bool_]) -> float:
-    return float(np.concatenate([np.take(inside, (0, -1), axis).ravel() for axis in range(3)]).mean())
+    return float(border(inside).mean())
 
 
 def brain_overlap(first: NDArray[Any], other: NDArray[Any]) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..data.preparation import is_brain
+from ..data.preparation import border, is_brain
 from ..errors import InputError
 from .settings import DEEPBET
 from .volumes import Volume
@@ -30,6 +30,14 @@ def stripped_brain(scan: Volume) -> NDArray[np.bool_] | None:
     """Return the brain mask, with holes filled, of a skull-stripped scan; None for a scan with skull."""
     inside = scan.array != 0
     return np.asarray(ndimage.binary_fill_holes(inside)) if is_brain(inside, scan.spacing.tolist()) else None
+
+
+def on_zero(scan: Volume) -> Volume:
+    """Set a scan's background, a value that fills most of the volume's border, such as -1000, to 0."""
+    values, counts = np.unique(border(scan.array), return_counts=True)
+    if counts.max() <= counts.sum() / 2:  # noise
+        return scan
+    return Volume(np.where(scan.array == values[counts.argmax()], 0, scan.array), scan.affine)
 
 
 def mirrored_brain(scan: Volume, device: str = "cpu") -> NDArray[np.bool_]:

@@ -53,5 +53,5 @@ class Settings:
     def describe(self, is_stripped: bool = False) -> str:
         """Describe space, voxel size and brain extraction, for records; `is_stripped`: the scans have no skull."""
         brain = "head kept" if self.brain == "none" else f"brain extracted by {self.brain}"
-        brain = "brain as in the scan, which has no skull" if is_stripped else brain
+        brain = "brain as in the scan, which was already skull-stripped" if is_stripped else brain
         return f"{self.target.description}; voxels of {self.spacing:g} mm; {brain}"

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ..bars import stage
 from ..errors import InputError, within
-from .brain import brain_of, mirrored_brain, stripped_brain
+from .brain import brain_of, mirrored_brain, on_zero, stripped_brain
 from .figures import Figures, likely_cause
 from .frames import frame_of, in_frame
 from .measuring import measure
@@ -43,7 +43,7 @@ def prepare_subject(
     the storage order of axes does not matter. `mask` is the user's brain mask on the reference's grid, if any.
     """
     frame = frame_of(volumes[settings.reference])
-    scans = {modality: in_frame(volumes[modality], frame) for modality in settings.modalities}
+    scans = {modality: on_zero(in_frame(volumes[modality], frame)) for modality in settings.modalities}
     reference, target, grid = scans[settings.reference], settings.target, settings.grid
     stage("brain", 0.0)  # fractions of the time, measured on two subjects with T1 and FLAIR
     stripped = stripped_brain(reference) if mask is None else None

@@ -62,8 +62,21 @@ def test_a_checkpoint_says_on_which_scans_it_was_trained(models, tmp_path):
     assert phrase in opened.trained_on
     assert (opened.cohort, opened.skull_stripped) == ("atlas", True)
     assert (opened.spacing, opened.cleanup) == ((2.0, 2.5), "lesion=largest")
+    metadata = content["metadata"] | said | {"spacing": [4.0] * 3}  # the bundle resamples to it
+    weights.write_plain(content["network"], metadata, tmp_path / "model.pt")
+    assert open_bundle(folder, tmp_path / "model.pt").spacing == (2.0, 2.5), "of the scans, as in scripts.segment"
     weights.write_plain(content["network"], content["metadata"] | {"cohort": "Köln, 東京"}, tmp_path / "model.pt")
     assert open_bundle(folder, tmp_path / "model.pt").trained_on.startswith("Koln, ??")
+
+
+def test_a_checkpoint_states_the_modalities_that_it_needs(bundle, models, tmp_path):
+    assert open_bundle(bundle).reference == "T1ce"
+    content, file = torch.load(models["brats"], weights_only=True), tmp_path / "model.pt"
+    weights.write_plain(content["network"], content["metadata"] | {"modalities": ["T1", "FLAIR"]}, file)
+    opened = open_bundle(bundle, file)
+    assert (opened.modalities, opened.reference) == (("T1", "FLAIR"), "T1")
+    weights.write_plain(content["network"], content["metadata"] | {"modalities": ["T1", "PD"]}, file)
+    assert refusal(open_bundle, bundle, file) == f"checkpoint {file}: modality PD; expected some of FLAIR, T1ce, T1, T2"
 
 
 def test_weights_that_segment_something_else_are_refused(bundle, models):

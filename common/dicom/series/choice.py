@@ -18,6 +18,7 @@ from .names import Names
 from .pairs import Pair, Pairs, same_kind
 from .words import UNCLEAR, WITH, WITHOUT
 
+MODALITIES = ("FLAIR", "T1ce", "T1", "T2")  # that the rules recognise
 PAIR = ("T1ce", "T1")
 DOUBT = "the evidence is doubtful"
 ONE_KIND = "only one kind of evidence shows contrast agent"

@@ -162,6 +162,17 @@ def test_a_scan_without_skull_keeps_its_own_brain_and_a_head_in_a_slab_is_no_bra
     assert brain.stripped_brain(replace(slab, array=np.pad(slab.array[13:37, 13:49], ((9, 9), (9, 9), (0, 0))))) is None
 
 
+@pytest.mark.parametrize("background", [-1000, 40])
+def test_a_constant_background_counts_as_0(standard_scan, background):
+    """As padding by other software; the results are those of a background of 0."""
+    moved = replace(standard_scan, array=np.where(standard_scan.array > 0, standard_scan.array, background))
+    expected, prepared = (
+        prepare_subject({"T1": scan}, Settings("ukb", ("T1",), spacing=4.0)) for scan in (standard_scan, moved)
+    )
+    assert prepared.is_stripped
+    np.testing.assert_array_equal(prepared.images["T1"].array, expected.images["T1"].array)
+
+
 def test_coverage_is_the_share_of_the_templates_brain_in_the_field_of_view(standard_scan):
     """The upper part of the head is cut off, of the brain, too, which can only be seen in the template."""
     heights = (template_mask().affine @ [0, 0, 1, 0])[2] * np.arange(template_mask().array.shape[2])
