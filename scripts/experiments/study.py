@@ -186,9 +186,9 @@ def check_overlays(bundle: str, overlays: Sequence[str]) -> None:
             raise ArgumentError("overlays", overlay, f"no overlay of {bundle}", f"some of {available}")
 
 
-def check_arguments(command: Callable[..., Any], options: Mapping[str, Any], where: str) -> None:
-    """Raise InputError if options are unknown to a command, or if required options are missing."""
-    parameters = {name: item for name, item in signature(command).parameters.items() if not re.fullmatch(TAKEN, name)}
+def check_arguments(command: Callable[..., Any], options: Mapping[str, Any], where: str, taken: str = TAKEN) -> None:
+    """Raise InputError if options are unknown to a command, `taken` (a pattern), or if required options are missing."""
+    parameters = {name: item for name, item in signature(command).parameters.items() if not re.fullmatch(taken, name)}
     for option in options:
         if option not in parameters:
             hint = did_you_mean(option, parameters, otherwise=f"expected one of {', '.join(parameters)}")

@@ -70,7 +70,7 @@ def check_plan(plan: Plan, path: Path) -> None:
         if not Path(plan["root"]).is_dir():
             raise InputError("root", "no such folder", "the folder of the scans", value=plan["root"])
         declaration(plan["regions"])
-        check_arguments(generic, plan["datalist"], "datalist")
+        check_arguments(generic, plan["datalist"], "datalist", taken="root|output")
         splits = ("validation", "testing", "seed")
         random = RandomSplits(**{name: plan["datalist"][name] for name in splits if name in plan["datalist"]})
         check_arguments(check, plan["check"], "check")

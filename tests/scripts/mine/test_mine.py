@@ -231,6 +231,13 @@ def test_a_wrong_plan_is_refused_before_any_work(planned, tmp_path, change, line
         screen(read_plan(file), tmp_path)
 
 
+def test_scans_that_need_no_preparation_have_a_plan_that_is_read(raw, planned, tmp_path):
+    data = find(raw, dict.fromkeys(("modalities", "label", "regions", "person")))
+    plan = read_plan(planned[0] / "plan.yaml")
+    plan |= {"prepare": None, "datalist": planning.datalist(data, None, is_raw=False)}
+    assert read_plan(edited(tmp_path / "plan.yaml", plan))["datalist"]["layout"] == "folders"
+
+
 def test_the_screen_states_the_defaults_of_the_plans_bundle(planned, tmp_path):
     plan = read_plan(planned[0] / "plan.yaml") | {"bundle": "atlas_finetune", "train": {"patch_size": "64,64,32"}}
     lines = screen(plan, tmp_path)
