@@ -1,10 +1,10 @@
 """The application: `python -m deploy.app --input=STUDY --bundle=BUNDLE --output=DIR`; see README.md in this folder."""
 
-import importlib.util
 import json
 import os
 import shutil
 import tempfile
+from importlib.metadata import distributions
 from pathlib import Path
 
 from common.cli import run
@@ -93,14 +93,11 @@ def segment(
 
 
 def open_model(bundle: str, checkpoint: str, reference: str, bundle_options: str) -> tuple[Bundle, list[str]]:
-    """Check the options that do not depend on a study; return the bundle, and `bundle_options` as a list.
-
-    `monai` is imported, to check that MONAI Deploy is installed.
-    """
+    """Check the options that do not depend on a study; return the bundle, and `bundle_options` as a list."""
+    if not [*distributions(name="monai-deploy-app-sdk")]:
+        raise InputError("MONAI Deploy is not installed; run make deploy, then use .venv-deploy/bin/python")
     options = split_options(bundle_options)
     model = open_bundle(path_of("bundle", bundle), path_of("checkpoint", checkpoint) if checkpoint else None)
-    if importlib.util.find_spec("monai.deploy") is None:
-        raise InputError("MONAI Deploy is not installed; run make deploy, then use .venv-deploy/bin/python")
     check_options(options, model)
     if reference and reference not in model.modalities:
         raise InputError(f"--reference={reference}: expected one of {', '.join(model.modalities)}")

@@ -83,6 +83,6 @@ def test_the_checkpoints_postprocessing_is_that_of_inference_and_evaluation_and_
         assert found.keys() == labels.keys()
         for name, image in found.items():
             np.testing.assert_array_equal(image.dataobj, labels[name])
-    assert f"<dd>{text}</dd>" in (tmp_path / "evaluated/evaluation.html").read_text()
+    assert f">{text}<" in (tmp_path / "evaluated/evaluation.html").read_text()
     made = [json.loads((tmp_path / name / "made.json").read_text())["settings"] for name in ("inferred", "off")]
     assert [each["cleanup"] for each in made] == [text, None]

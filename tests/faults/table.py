@@ -256,7 +256,7 @@ COMMANDS: dict[str, str] = {  # command line: its last line
     ),
     "scripts.options brats_finetun": "BUNDLE=brats_finetun: expected one of atlas_finetune, …",
     f"scripts.package brats_finetun {NEW}": "BUNDLE=brats_finetun: expected one of atlas_finetune, …",
-    f"scripts.prepare --root={{folder}}/none {NEW} --like=brats": "{folder}/none: …; expected …",
+    f"scripts.prepare --root={{folder}}/none {NEW} --like=brats": "--root={folder}/none: …; expected …",
     f"scripts.public_scans --clones={{folder}}/none {NEW}": "--clones={folder}/none: no clone in this folder; …",
     f"scripts.phantoms make --layout=brat --subjects=1 {NEW}": "--layout=brat: expected one of atlas, brats, …",
     f"deploy.app --input={{folder}} --bundle={{folder}} {NEW}": "MONAI Deploy is not installed; run make deploy, …",
