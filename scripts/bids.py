@@ -50,8 +50,8 @@ def copy_as_bids(predictions: str, output: str) -> None:
         if (owner := owners.setdefault(_entities(subject), subject)) != subject:
             problem = f"both {_entities(subject)} in BIDS"
             raise InputError(f"subjects {owner} and {subject}: {problem}; expected different letters or digits")
-    for subject in subjects:
-        (source,) = files_of(subject, folder)
+    sources = {subject: files_of(subject, folder)[0] for subject in subjects}
+    for source in sources.values():
         values, _ = label_counts(read_scan(source)[1])
         raise_problem(label_problem(str(source), values, [convention] if convention else [], may_fill=True))
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -60,8 +60,7 @@ def copy_as_bids(predictions: str, output: str) -> None:
         for entities, subject in owners.items():
             file = dataset.joinpath(*entities.split("_"), "anat", f"{entities}_{segmented}.nii.gz")
             file.parent.mkdir(parents=True, exist_ok=True)
-            (source,) = files_of(subject, folder)
-            shutil.copy2(source, file)
+            shutil.copy2(sources[subject], file)
         write_json(dataset / "dataset_description.json", _description(made))
         sidecar = {"Description": "Predicted regions", "Manual": False, "SpatialReference": {"orig": "segmented scan"}}
         write_json(dataset / f"{segmented}.json", sidecar)
