@@ -40,6 +40,7 @@ def segmentation_network(
     drop_rate: float = 0.0,
     use_checkpoint: bool = False,
     prior: float | None = None,
+    **arguments: Any,
 ) -> nn.Module:
     """Build a segmentation network, which maps images to the logits of each region.
 
@@ -64,6 +65,8 @@ def segmentation_network(
             others.
         prior: Initial probability of each region in each voxel, above 0 and below 1, from the bias of the last
             convolution (Lin et al., ICCV 2017, section 4.1); None: the default bias, which gives about 0.5.
+        **arguments: Further arguments of the network's class, such as SwinUNETR's `dropout_path_rate`,
+            `attn_drop_rate` and `norm_name`.
 
     Shapes:
         input [B, in_channels, *patch_size], output [B, out_channels, *patch_size].
@@ -79,16 +82,15 @@ def segmentation_network(
     network: nn.Module
     if architecture.startswith("swin_unetr"):
         options = {"drop_rate": drop_rate, "use_checkpoint": use_checkpoint, "use_v2": architecture == "swin_unetr_v2"}
-        network = swin_unetr(in_channels, out_channels, model_size, patch_size, **options)
+        network = swin_unetr(in_channels, out_channels, model_size, patch_size, **options, **arguments)
     elif architecture == "probe":
-        network = Probe(in_channels, out_channels, model_size)
+        network = Probe(in_channels, out_channels, model_size, **arguments)
     elif architecture == "segresnet":
-        settings = choice("model_size", model_size, SEGRESNET)
-        network = SegResNet(
-            in_channels=in_channels, out_channels=out_channels, blocks_up=(1, 1, 1), dropout_prob=0.2, **settings
-        )
+        size = {"blocks_up": (1, 1, 1), "dropout_prob": 0.2} | choice("model_size", model_size, SEGRESNET)
+        network = SegResNet(in_channels=in_channels, out_channels=out_channels, **size | arguments)
     else:
-        network = TransBTS(in_channels, out_channels, patch_size, **choice("model_size", model_size, TRANSBTS))
+        size = choice("model_size", model_size, TRANSBTS)
+        network = TransBTS(in_channels, out_channels, patch_size, **size | arguments)
     if prior is not None:
         *_, last = (layer for layer in network.modules() if isinstance(layer, nn.Conv3d))
         nn.init.constant_(last.bias, math.log(prior / (1 - prior)))

@@ -192,7 +192,7 @@ def swin_unetr(
         >>> sum(p.numel() for p in swin_unetr(4, 3, "small").parameters())
         64076853
     """
-    options |= {**settings(model_size)._asdict(), "use_flash_attention": True}
-    network = SwinUNETR(in_channels, out_channels, **options)
+    size = settings(model_size)._asdict()
+    network = SwinUNETR(in_channels, out_channels, use_flash_attention=True, **size, **options)
     network.window = window
     return network

@@ -93,3 +93,17 @@ def test_activations_of_swin_unetr_are_recomputed_on_demand():
 def test_a_size_that_an_architecture_lacks_is_refused():
     with pytest.raises(ArgumentError, match=r"^model_size=tiny: expected one of small, micro$"):
         segmentation_network("segresnet", 1, 1, "tiny")
+
+
+def test_arguments_of_the_class_reach_it_and_a_size_is_not_overridden_in_silence():
+    own = {"dropout_path_rate": 0.4, "attn_drop_rate": 0.2, "norm_name": "batch"}
+    network = segmentation_network("swin_unetr", 1, 1, "micro", **own)
+    blocks = [block for name, block in network.named_modules() if name.endswith(("blocks.0", "blocks.1"))]
+    rates = [getattr(block.drop_path, "drop_prob", 0.0) for block in blocks]
+    assert rates == pytest.approx(torch.linspace(0, 0.4, len(rates)).tolist())  # MONAI: from 0 to the rate
+    assert {block.attn.attn_drop.p for block in blocks} == {0.2}
+    assert isinstance(network.encoder1.layer.norm1, torch.nn.BatchNorm3d)
+    assert segmentation_network("segresnet", 1, 1, "micro", dropout_prob=0.1).dropout_prob == 0.1
+    for wrong in ("dropout_pth_rate", "feature_size"):
+        with pytest.raises(TypeError, match=wrong):
+            segmentation_network("swin_unetr", 1, 1, "micro", **{wrong: 24})
