@@ -4,6 +4,7 @@ A config lists trackers among its handlers; TensorBoard is built in. In training
 """
 
 import json
+import re
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -72,6 +73,9 @@ class MLflow(Tracker):
     def __init__(self, handler: MLFlowHandler) -> None:
         self.handler = handler
         handler.default_tracking_params = ()  # none from the engine; `begin` passes the settings
+        # MONAI 1.6.1 names its copy of the config by an expression, which it does not evaluate if output_dir is text
+        artifacts = [re.sub(r" \+ '(/config_\w+\.json)'$", r"\1", str(file)) for file in handler.artifacts if file]
+        handler.artifacts = artifacts
 
     def begin(self, name: str, settings: Mapping[str, Any], resumed: bool = False) -> None:
         self.handler.run_name = self.handler.run_name or name

@@ -36,6 +36,7 @@ def test_a_training_an_evaluation_and_inference_are_three_runs(run_bundle, store
         assert values in (None, [point.value for point in history])
     assert {"dice", "ET_lesionwise_dice"} <= evaluation.data.metrics.keys()
     kept = [Path(client.download_artifacts(run.info.run_id, "")) for run in (training, evaluation, inference)]
+    assert [len([*files.glob("config_*.json")]) for files in kept] == [1, 1, 1], "the config as it ran, from MONAI"
     assert (kept[0] / "model.pt").read_bytes() == (folder / "models/model.pt").read_bytes()
     assert (kept[1] / "summary.json").is_file()
     assert (kept[2] / "volumes.csv").is_file()
