@@ -12,6 +12,7 @@ from common.made import made_by
 from common.pages.templates import render
 from scripts.experiments import figures
 from scripts.experiments.engine import OpenStudy
+from scripts.experiments.rows import evaluated_runs
 from scripts.experiments.study import SCORED_TABLES, paper
 from scripts.experiments.tables import Entry, Setting, Table, encoders, table_of
 
@@ -29,7 +30,7 @@ DASH = "–"
 
 
 def write_report(study: OpenStudy) -> Path:
-    """Write OUTPUT/report (report.html and tables/NAME.csv) and return the path of the page."""
+    """Write OUTPUT/report (report.html, tables/NAME.csv and tables/runs.csv) and return the path of the page."""
     folder = study.places.output / "report"
     specs = study.content.get("tables", [])
     seen: Counter[int] = Counter()
@@ -47,6 +48,15 @@ def write_report(study: OpenStudy) -> Path:
         write_csv(folder / "tables" / f"{table.name}.csv", [COLUMNS, *_rows(table, folder / "tables")])
     if settings:
         write_csv(folder / "tables" / "table-2.csv", [Setting._fields, *settings])
+    runs = evaluated_runs(study)
+    axes = [*dict.fromkeys(axis for run, _ in runs.values() for axis in run.values)]
+    if runs:
+        header = ("run", *axes, "dice", "stale", "reason")
+        lines = [
+            (name, *map(run.values.get, axes), mean, int(run.is_stale), run.reason)
+            for name, (run, mean) in runs.items()
+        ]
+        write_csv(folder / "tables" / "runs.csv", [header, *lines])
     page = render(
         Path(__file__).with_name("report.html.j2"),
         {"number": shown, "texts": _texts, "relative": lambda file: _relative(file, folder)},
@@ -54,6 +64,8 @@ def write_report(study: OpenStudy) -> Path:
         title=study.content["title"],
         states=Counter(state.name for state in study.states.values()),
         jobs=len(study.jobs),
+        runs=runs,
+        axes=axes,
         tables=tables,
         columns=SHOWN,
         settings=settings,

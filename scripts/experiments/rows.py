@@ -70,6 +70,15 @@ def _run(job: StudyJob, study: OpenStudy, metric: str) -> RowRun:
     return RowRun(job.values, scores, reason, is_stale, record, page)
 
 
+def evaluated_runs(study: OpenStudy) -> dict[str, tuple[RowRun, float]]:
+    """Return each run that the study evaluates, with its mean Dice; the highest first, runs without scores last."""
+    runs = [job for job in study.jobs.values() if f"{job.name}/evaluation" in study.jobs]
+    scored = {job.name: _run(job, study, DICE.name) for job in runs}
+    means = {name: math.nan if run.scores is None else estimate([run.scores]) for name, run in scored.items()}
+    best_first = sorted(scored, key=lambda name: (math.isnan(means[name]), -means[name]))
+    return {name: (scored[name], means[name]) for name in best_first}
+
+
 _read = cache(read)  # a table can have several metrics
 
 

@@ -98,6 +98,17 @@ def test_csv_has_the_figures_and_why_some_lack(reported):
     assert rows["BSF 40%", "average"]["reason"] == "not in this study"
 
 
+def test_runs_are_listed_with_their_settings_and_scores_best_first(reported):
+    folder, page = reported
+    rows = rows_of(folder / "tables" / "runs.csv")
+    better, worse = (0.7 + (0.9 + 0.8 + 0.8) / 3) / 2, (0.7 + (0.9 + 0.8 + 0.7) / 3) / 2
+    expected = [("bsf/subset0", "0", better), ("swin_unetr/subset0", "0", worse), ("swin_unetr/subset1", "1", worse)]
+    assert [(row["run"], row["subset"], pytest.approx(float(row["dice"]))) for row in rows[:3]] == expected
+    assert [(row["run"], row["dice"], row["reason"]) for row in rows[3:]] == [("bsf/subset1", "", "missing")]
+    texts = text_of(page.partition('id="runs"')[2])
+    assert texts.index("bsf/subset0") < texts.index("swin_unetr/subset0") < texts.index("bsf/subset1")
+
+
 def test_the_page_loads_nothing_and_its_links_exist(reported):
     folder, page = reported
     tags = Page(page).tags
