@@ -28,6 +28,7 @@ def experiments(
     jobs: int = 1,
     only: str = "*",
     stale: str = "keep",
+    retries: int = 0,
     slurm: Mapping[str, Any] | None = None,
     commands: bool = False,
     json: str | None = None,
@@ -57,6 +58,7 @@ def experiments(
         only: run: pattern of job names, such as "two_stage/*"; needed jobs run, too.
         stale: run: keep (the default) or redo results whose commands, inputs or code have changed; redo moves the old
             results aside.
+        retries: run: how often a failed job starts again, by itself.
         slurm: run: settings of SLURM jobs, named as in submitit, such as "{'slurm_partition': 'gpu', 'gpus_per_node':
             1}"; by default jobs run on this machine.
         commands: plan: print the command of each job.
@@ -65,6 +67,7 @@ def experiments(
     choice("action", action, dict.fromkeys(("plan", "run", "report")))
     check_number("gpus", gpus, int, 1, 1024)
     check_number("jobs", jobs, int, 1, 1024)
+    check_number("retries", retries, int, 0, 100)
     redo = choice("stale", stale, {"keep": False, "redo": True})
     roots = {"ukb": ukb, "brats": brats, "atlas": atlas, OWN: dataset_dir}
     if not isinstance(only, str):
@@ -74,7 +77,7 @@ def experiments(
     if action == "plan":
         _plan(opened, flag("commands", commands), table)
     elif action == "run":
-        _run(opened, jobs, only, redo, slurm)
+        _run(opened, jobs, only, redo, retries, slurm)
     else:
         from scripts.experiments.report import write_report  # late import: `--help` stays fast
 
@@ -108,7 +111,7 @@ def _plan(study: OpenStudy, commands: bool, json: Path | None) -> None:
         write_json(json, {"study": study.content["title"], "jobs": rows})
 
 
-def _run(study: OpenStudy, jobs: int, only: str, redo: bool, slurm: Mapping[str, Any] | None) -> None:
+def _run(study: OpenStudy, jobs: int, only: str, redo: bool, retries: int, slurm: Mapping[str, Any] | None) -> None:
     selected = select(study, only, redo)
     show(f"{study}; {len(selected)} to do")
     if absent := [state.reason for state in study.states.values() if state.name == "absent"]:
@@ -118,7 +121,7 @@ def _run(study: OpenStudy, jobs: int, only: str, redo: bool, slurm: Mapping[str,
     if stale := {name: state for name, state in study.states.items() if state.name == "stale" and name not in selected}:
         show(*(f"stale        {name}: {state.reason}" for name, state in stale.items()))
         show("stale results are kept, and used by jobs that need them; --stale=redo makes them again")
-    results = run_jobs(study, selected, jobs, slurm)
+    results = run_jobs(study, selected, jobs, slurm, retries=retries)
     if selected:
         show(counted(results))
     if any(state.name != "done" for state in results.values()):

@@ -306,16 +306,22 @@ def select(study: OpenStudy, only: str = "*", redo: bool = False) -> list[str]:
 
 
 def run_jobs(
-    study: OpenStudy, selected: Sequence[str], at_once: int, slurm: Slurm = None, is_shown: bool = False
+    study: OpenStudy,
+    selected: Sequence[str],
+    at_once: int,
+    slurm: Slurm = None,
+    is_shown: bool = False,
+    retries: int = 0,
 ) -> dict[str, State]:
     """Run the selected jobs, each after the jobs that it needs; print starts and ends, and return the final states.
 
     `at_once` jobs run at once: by SLURM with the settings `slurm`, or else on this machine, where they share the cores
     and GPUs and, with `is_shown`, show their output instead of writing logs.
 
-    A failure stops only the jobs that depend on it. If a different process runs a job, this process waits, and
-    continues the job if it is left unfinished. On Ctrl-C, a scheduler's signal or a closed terminal, running jobs are
-    interrupted, so that training saves its state, and KeyboardInterrupt is raised.
+    A failed job starts again, at most `retries` times; then it stops only the jobs that depend on it. If a different
+    process runs a job, this process waits, and continues the job if it is left unfinished. On Ctrl-C, a scheduler's
+    signal or a closed terminal, running jobs are interrupted, so that training saves its state, and KeyboardInterrupt
+    is raised.
     """
     jobs, output, processes = study.jobs, study.places.output, study.places.gpus
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // (at_once * processes)))}
@@ -330,6 +336,7 @@ def run_jobs(
     waiting: list[str] = []
     watched: set[str] = set()  # jobs of `waiting` that depend on a job in a different process
     at_work: dict[Future[State], str] = {}
+    failures: Counter[str] = Counter()
 
     def launch(name: str) -> Any:
         """Run a job and return its state. A SLURM job that is preempted or out of time is requeued and continues."""
@@ -388,7 +395,11 @@ def run_jobs(
                 raise
             for future in finished:
                 name, state = at_work.pop(future), future.result()
+                failures[name] += state.name == "failed"
                 if state.name == "running":  # a different process was faster
+                    waiting.append(name)
+                elif state.name == "failed" and failures[name] <= retries:
+                    show(f"failed       {name}: {state.reason}; retry {failures[name]} of {retries}")
                     waiting.append(name)
                 else:
                     end(name, state)

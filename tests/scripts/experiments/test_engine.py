@@ -91,6 +91,25 @@ def test_a_failure_is_told_with_its_last_line_and_stops_only_what_needs_it_until
     assert worked(work) == ALL | {"first": 4}
 
 
+def test_a_failed_job_starts_again_as_often_as_asked(options, work, capsys):
+    once = """
+tried = Path(output, "tried")
+if not tried.exists():
+    tried.touch()
+    sys.exit("out of memory")
+"""
+    work.write_text(work.read_text().replace("folder = ", f"{once}folder = "))
+    (work.parent / "fail-first").touch()
+    experiments("run", **options, retries=2, only="alone")
+    assert "failed       alone: out of memory; retry 1 of 2\n" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        experiments("run", **options, retries=2, only="first/tiny")
+    output = capsys.readouterr().out
+    assert "failed       first/tiny: it broke: first; retry 2 of 2\n" in output
+    assert output.endswith("failed       first/tiny: it broke: first\n1 failed\n")
+    assert worked(work) == {"alone": 2, "first": 3}
+
+
 @pytest.mark.parametrize(
     "record", ["", "[]", '{"state": "done", "inputs": [1]}', '{"state": "failed", "last_line": 7}']
 )
