@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike
 from ..drawing import Figure, new_figure, svg_of
 
 # Matplotlib draws with these placeholders; `svg` replaces them with variables of the style sheet.
-INK, FAINT = "#010101", "#020202"
+INK, FAINT, PAPER = "#010101", "#020202", "#020203"
 SERIES = ("#030301", "#030302", "#030303", "#030304")
-VARIABLES = {INK: "--muted", FAINT: "--line"} | {colour: f"--series-{n}" for n, colour in enumerate(SERIES, start=1)}
+VARIABLES = {INK: "--muted", FAINT: "--line", PAPER: "--paper"}
+VARIABLES |= {colour: f"--series-{n}" for n, colour in enumerate(SERIES, start=1)}
 STYLE: Any = {
     "svg.fonttype": "none",
     "path.simplify": False,

@@ -1,15 +1,18 @@
-"""The paper's figures with a study's results."""
+"""The paper's figures with a study's results, and the graph of a study's jobs."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from graphlib import TopologicalSorter
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
-from common.drawing import Axes
+from common.drawing import Axes, new_figure
 from common.errors import InputError
-from common.pages.charts import INK, SERIES
+from common.pages.charts import INK, PAPER, SERIES, STYLE, svg
+from scripts.experiments.engine import OpenStudy
 from scripts.experiments.jobs import StudyJob
 from scripts.experiments.rows import select
 from scripts.experiments.tables import Table
@@ -17,6 +20,48 @@ from scripts.report.charts import over_iterations, panel, smooth, thin
 from scripts.report.runs import Run, read_run
 
 Curves = Sequence[tuple[str, Mapping[str, Any], Sequence[float | None]]]  # (row, mapping with "iteration", losses)
+
+
+def graph_chart(study: OpenStudy) -> Markup:
+    """Draw the graph of a study: its entries with the states of their jobs, right of the entries that they need.
+
+    A line is left out if a longer way leads to the same entry.
+    """
+    kinds = {name: _kind_of(job) for name, job in study.jobs.items()}
+    needs: dict[str, set[str]] = {}
+    states: dict[str, Counter[str]] = {}
+    for name, job in study.jobs.items():
+        needs.setdefault(kinds[name], set()).update(kinds[need] for need in job.needs)
+        states.setdefault(kinds[name], Counter())[study.states[name].name] += 1
+    columns: dict[str, int] = {}
+    before: dict[str, set[str]] = {}
+    for kind in TopologicalSorter(needs).static_order():
+        columns[kind] = 1 + max((columns[need] for need in needs[kind]), default=-1)
+        before[kind] = needs[kind].union(*(before[need] for need in needs[kind]))
+    rows: Counter[int] = Counter()
+    at = {}
+    for kind in needs:  # in the study's order
+        at[kind] = (columns[kind], -rows[columns[kind]])
+        rows[columns[kind]] += 1
+    with new_figure(STYLE, figsize=(1.9 * len(rows), 0.3 + 0.6 * max(rows.values()))) as figure:
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set(xlim=(-0.5, len(rows) - 0.5), ylim=(0.5 - max(rows.values()), 0.5))
+        axes.axis("off")
+        for kind, place in at.items():
+            for need in needs[kind].difference(*(before[need] for need in needs[kind])):
+                arrow = {"arrowstyle": "-", "connectionstyle": "arc3,rad=0.1", "color": INK, "linewidth": 0.8}
+                axes.annotate("", place, at[need], arrowprops=arrow, zorder=0)
+            counts = ", ".join(f"{count} {state}" for state, count in states[kind].items())
+            box = {"boxstyle": "round", "facecolor": PAPER, "edgecolor": INK}
+            style: Any = {"ha": "center", "va": "center", "multialignment": "left", "fontsize": 8}
+            axes.text(*place, f"{kind}\n{counts}", bbox=box, **style)
+        return svg(figure, "Jobs of the study; lines lead from the left to the jobs that need them")
+
+
+def _kind_of(job: StudyJob) -> str:
+    """Return a job's name without its axis values, such as `two_stage/evaluation`."""
+    entry, *rest = job.name.split("/")
+    return "/".join([entry, *(rest[1:] if job.values else rest)])
 
 
 def loss_charts(rows: Mapping[str, Any], jobs: Mapping[str, StudyJob]) -> tuple[list[Markup], list[str]]:

@@ -64,6 +64,7 @@ def write_report(study: OpenStudy) -> Path:
         title=study.content["title"],
         states=Counter(state.name for state in study.states.values()),
         jobs=len(study.jobs),
+        graph=figures.graph_chart(study),
         runs=runs,
         axes=axes,
         tables=tables,

@@ -98,6 +98,14 @@ def test_csv_has_the_figures_and_why_some_lack(reported):
     assert rows["BSF 40%", "average"]["reason"] == "not in this study"
 
 
+def test_the_graph_has_the_states_of_each_part_of_the_study(reported):
+    graph = re.search(r'<section id="jobs">.*?</section>', reported[1], re.DOTALL)[0]
+    boxes = re.findall(r"<text[^>]*>([^<]*)</text>", graph)
+    of_part = dict(zip(boxes[::2], boxes[1::2], strict=True))
+    expected = {"ukb": "1 done"} | dict.fromkeys(("folds", "swin_unetr", "swin_unetr/evaluation"), "2 done")
+    assert of_part == expected | dict.fromkeys(("bsf", "bsf/evaluation", "stage1"), "1 done, 1 missing")
+
+
 def test_runs_are_listed_with_their_settings_and_scores_best_first(reported):
     folder, page = reported
     rows = rows_of(folder / "tables" / "runs.csv")
