@@ -246,6 +246,10 @@ def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False
     relative, stay below the root and occur once; text is printable. If a subject's file names name exactly the
     datalist's modalities, the images must be in that order.
     """
+    training = content.get("training") if isinstance(content, Mapping) else None
+    if isinstance(training, list) and training and all(isinstance(it, dict) and "subject" not in it for it in training):
+        expected = "one that python -m scripts.datalists writes: decathlon, generic and fold read MONAI's"
+        raise InputError(f"datalist {name}", "no `subject` in training, as in MONAI's datalists", expected)
     check_schema(content, SCHEMA, f"datalist {name}", "a datalist")
     if ("regions" in content) == ("label_convention" in content):
         stated = "both" if "regions" in content else "neither"

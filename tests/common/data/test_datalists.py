@@ -131,6 +131,13 @@ def test_a_missing_modality_is_null_or_taken_for_missing(datalist, content, root
 # What a file may hold
 
 
+def test_a_datalist_of_monai_is_called_that(refused):
+    """Of the Medical Segmentation Decathlon, and of Auto3DSeg."""
+    task = {"modality": {"0": "FLAIR"}, "training": [{"image": "./imagesTr/B_001.nii.gz"}], "test": []}
+    for content in (task, {"training": [{"fold": 0, "image": ["a/t1.nii.gz"]}]}):
+        refused(content, "no `subject` in training, as in MONAI's datalists; expected .*: decathlon, generic and fold")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
