@@ -85,11 +85,11 @@ def _label(text: str) -> str:
 
 def _description(made: dict[str, Any]) -> dict[str, Any]:
     versions = made.get("versions", {})
-    weights = [f"{Path(file).name}, SHA-256 {digest}" for file, digest in made["checkpoints"].items()]
+    weights = [f"weights {Path(file).name}, SHA-256 {digest}" for file, digest in made["checkpoints"].items()]
     generator = {
         "Name": "BrainSegFounder bundles",
         "Version": versions.get("brainsegfounder", "unknown"),
-        "Description": "; ".join(["weights", *weights]),
+        "Description": "; ".join(weights),
     }
     return {
         "Name": "Label maps of brain MRI",

@@ -54,7 +54,7 @@ def test_names_are_those_of_bids(tmp_path, capsys):
     description = json.loads(written["dataset_description.json"].read_text())
     assert description["DatasetType"] == "derivative"
     assert description["GeneratedBy"][0]["Version"] == "1.2.3"
-    assert "m.pt, SHA-256 0a1b" in description["GeneratedBy"][0]["Description"]
+    assert description["GeneratedBy"][0]["Description"] == "weights m.pt, SHA-256 0a1b"
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
     assert not [path for path in written.values() if b"Smith" in path.read_bytes()], "paths may name a patient"
 
