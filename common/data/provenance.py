@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .preparation import WITH_SKULL, WITHOUT_SKULL, describe, skull_in
+from .regions import CONVENTIONS, regions_of
 
 NAME = re.compile(r"\w[\w .,()'+:-]{0,99}")  # safe in YAML and HTML
 UNNAMED = "unnamed"  # default of the option `cohort`
@@ -19,17 +20,23 @@ def cohort_of(record: Mapping[str, Any]) -> str | None:
 
 
 def model_name(name: str, record: Mapping[str, Any]) -> str:
-    """Return a bundle's name with the actual training data in place of the intended data.
+    """Return a bundle's name with the actual training data, and regions of one's own, in place of the intended ones.
 
     Example:
         >>> model_name("tumour segmentation on BraTS 2021", {"cohort": "embedded"})
         'tumour segmentation, synthetic'
         >>> model_name("tumour segmentation on BraTS 2021", {})
         'tumour segmentation'
+        >>> model_name("stage 3: tumour segmentation on BraTS 2021", {"label_convention": "whole=1+2,core=1"})
+        'stage 3: segmentation of whole and core'
     """
     task, _, made_for = name.partition(" on ")
-    cohort = cohort_of(record)
-    if not made_for or cohort == made_for:
+    cohort, convention = cohort_of(record), record.get("label_convention")
+    if convention is not None and convention not in CONVENTIONS:
+        *others, last = regions_of(convention)
+        regions = " and ".join(filter(None, (", ".join(others), last)))
+        task = f"{name.partition(':')[0]}: segmentation of {regions}"
+    elif not made_for or cohort == made_for:
         return name
     return f"{task}, synthetic" if cohort == EMBEDDED else f"{task}, {cohort}" if cohort else task
 

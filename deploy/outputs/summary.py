@@ -34,7 +34,7 @@ def draw_summary(case: Case) -> Figure:
         orientation = io_orientation(volume.affine)
         image, label = (apply_orientation(array, orientation) for array in (volume.array, case.segments))
         edges, levels = volume.spacing[np.argsort(orientation[:, 0])], grey_levels(image)
-        colours = [segment.colour for segment in bundle.card.segments]
+        colours = [segment.colour for segment in bundle.segments]
         for column, (plane, sides) in enumerate(SIDES.items()):
             vertical, horizontal = AXES[plane]
             counts = (label > 0).sum(axis=AXES[plane])

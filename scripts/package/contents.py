@@ -118,7 +118,6 @@ def _described(metadata: bytes, settings: Mapping[str, Any]) -> bytes:
     if regions:
         labels = {name: ", ".join(map(str, sorted(values))) for name, values in regions.items()}
         meaning = "; ".join(f"{name}: {values}" for name, values in labels.items())
-        described["name"] = f"{described['name'].partition(':')[0]}: segmentation of {', '.join(labels)}"
         described["task"] = f"Segmentation of {', '.join(labels)} in brain MRI"
         described["description"] = f"A SwinUNETR that segments regions in {names} MRI: {', '.join(labels)}."
         described["label_classes"] = f"label values of each region: {meaning}"

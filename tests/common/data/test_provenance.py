@@ -16,6 +16,9 @@ BUNDLE = "stage 3: brain tumour segmentation on BraTS 2021"
         ({"cohort": "hospital A"}, "stage 3: brain tumour segmentation, hospital A"),
         ({"cohort": "St. Mary's, Köln"}, "stage 3: brain tumour segmentation, St. Mary's, Köln"),
         ({"cohort": "BraTS 2021"}, BUNDLE),
+        ({"cohort": "BraTS 2021", "label_convention": "brats2023"}, BUNDLE),
+        ({"label_convention": "lesion=1"}, "stage 3: segmentation of lesion"),
+        ({"label_convention": "b=2,a=1+2,c=3", "cohort": "A"}, "stage 3: segmentation of b, a and c, A"),
     ],
 )
 def test_a_model_is_named_after_its_own_data(record, name):

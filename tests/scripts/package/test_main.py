@@ -219,6 +219,9 @@ def test_weights_of_ones_own_regions_and_modalities(dist, checkpoint):
     assert formats["outputs"]["pred"]["channel_def"] == {"0": "lesion", "1": "core", "2": "cavity"}
     assert formats["post_processed_outputs"]["pred"]["value_range"] == [0, 5]
     assert metadata["task"] == "Segmentation of lesion, core, cavity in brain MRI"
+    name = "segmentation of lesion, core and cavity"
+    assert metadata["name"] == f"BrainSegFounder stage 3: {name}"
+    assert (folder / "docs/README.md").read_text().startswith(f"# brats_finetune: {name}\n")
 
 
 @pytest.mark.parametrize(
