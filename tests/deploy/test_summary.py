@@ -5,6 +5,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
+from common.drawing import pixels_of
 from common.prepare.volumes import Volume
 from deploy.outputs import Case
 from deploy.outputs.summary import draw_summary, make
@@ -39,6 +40,17 @@ def test_the_text_names_model_volumes_and_remarks(tumours):
     words = [text.get_text() for text in texts]
     expected = {"a $model_1$", "version 1.2", "trained on these data", "Peritumoural oedema (ED): 3.46 mL"}
     assert expected | {*remarks, "Research only, not for diagnosis."} <= set(words)
+
+
+def test_the_text_of_many_regions_fits(tumours):
+    """With 32 regions, the limit."""
+    bundle = replace(tumours, convention=",".join(f"region{number}={number}" for number in range(1, 33)))
+    volumes = dict.fromkeys([segment.label for segment in bundle.segments], 3.456)
+    figure = draw_summary(Case(SEGMENTS, VOLUME, [], volumes, bundle, ["a remark"]))
+    pixels_of(figure, 50)
+    *_, names, last = [text for text in figure.findobj(Text) if text.get_text().endswith(("mL", "diagnosis."))]
+    assert names.get_text() == "region32: 3.46 mL"
+    assert last.get_window_extent().y0 > 0
 
 
 def test_the_capture_is_valid_and_belongs_to_the_study(tmp_path, tumours):
