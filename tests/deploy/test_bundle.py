@@ -50,7 +50,7 @@ def test_a_checkpoint_says_on_which_scans_it_was_trained(models, tmp_path):
     content = torch.load(models["atlas"], weights_only=True)
     ranges = {"spacing": [[2.0] * 3, [2.0, 2.0, 2.5]], "extent": [[150.0] * 3] * 2, "volume": [1.9, 2.1], "air": [0, 0]}
     said = {
-        "cohort": "embedded",
+        "made_up": True,
         "dataset": {"name": "atlas", "training": 20},
         "measured": ranges | {"overlap": [1, 1]},
         "cleanup": "lesion=largest",
@@ -58,7 +58,7 @@ def test_a_checkpoint_says_on_which_scans_it_was_trained(models, tmp_path):
     weights.write_plain(content["network"], content["metadata"] | said, tmp_path / "model.pt")
     opened = open_bundle(folder, tmp_path / "model.pt")
     assert opened.name == "BrainSegFounder stage 3: stroke lesion segmentation, synthetic"
-    phrase = "synthetic: computed from an anatomical template, without patients: 20 training subjects"
+    phrase = "synthetic heads, computed from an anatomical template, without patients: 20 training subjects"
     assert phrase in opened.trained_on
     assert (opened.cohort, opened.skull_stripped) == ("atlas", True)
     assert (opened.spacing, opened.cleanup) == ((2.0, 2.5), "lesion=largest")
