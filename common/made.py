@@ -38,7 +38,7 @@ Inputs = Sequence[str | Path | None]
 def made_by(settings: Mapping[str, Any], made_up: bool = False) -> dict[str, Any]:
     """Return a record of this process (command, time, versions, commit) and its data (cohort, split, cleanup, weights).
 
-    `made_up` marks results of synthetic subjects; the cohort `embedded` is always marked.
+    `made_up` marks results of synthetic subjects, as do the settings of a training on them.
     """
     checkpoints = settings.get("checkpoint") or []
     paths = [checkpoints] if isinstance(checkpoints, str | Path) else checkpoints
@@ -48,7 +48,7 @@ def made_by(settings: Mapping[str, Any], made_up: bool = False) -> dict[str, Any
         "versions": versions(),
         "git_commit": _git_commit(),
         **{name: settings.get(name) for name in ("cohort", "split", "cleanup")},
-        "made_up": made_up or settings.get("cohort") == "embedded",
+        "made_up": made_up or settings.get("made_up", False),
         "checkpoints": {str(path): digest(path) for path in paths},
     }
 

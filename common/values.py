@@ -14,7 +14,7 @@ from .errors import ArgumentError, InputError
 from .literals import literal, names_of, texts_of
 
 # excludes text that a config evaluates, such as "$print()", and characters that file names cannot have
-PLAIN_TEXT = re.compile(r"\w[^$@%{}\[\]/\\\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]{0,2000}")
+PLAIN_TEXT = re.compile(r"\w[^$@%{}\[\]/\\\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]{0,9999}")
 LARGEST = 1e12  # limit of any number, so that numbers computed from options fit into a float
 
 AUTO = "auto"

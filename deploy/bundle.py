@@ -12,12 +12,12 @@ from common.cli import options_of
 from common.configs import argument, check_known, parsed, warn_of_program
 from common.data import is_skull_stripped, model_name, trained_on
 from common.data.cards import Cohort
-from common.data.cohorts import COHORTS
-from common.data.regions import regions_of
+from common.data.cohorts import COHORTS, LIKE
+from common.data.regions import Segment, segments_of
 from common.dicom.series.choice import MODALITIES
 from common.errors import InputError, input_error_message
 from common.files import digest, valid_json, valid_yaml
-from common.options import OPTIONS
+from common.options import OPTIONS, check_stated
 
 RESERVED_OPTIONS = (  # set by the application
     "bundle_root",
@@ -27,6 +27,7 @@ RESERVED_OPTIONS = (  # set by the application
     "split",
     "output_dir",
     "modalities",
+    "label_convention",
     "checkpoint",
 )
 
@@ -41,15 +42,16 @@ VERSION = LINE | {"maxLength": 64, "description": "a line of up to 64 characters
 NUMBERS = {"pattern": "^[0-9]+$", "description": "the numbers of channels"}
 NAMES = {"type": "object", "propertyNames": NUMBERS, "additionalProperties": {"type": "string"}}
 CHANNELS = _mapping(channel_def=NAMES)
-FORMATS = _mapping(inputs=_mapping(image=CHANNELS), outputs=_mapping(pred=CHANNELS))
+FORMATS = _mapping(inputs=_mapping(image=CHANNELS))
 METADATA = _mapping(name=LINE, version=VERSION, network_data_format=FORMATS)
+INFERENCE = _mapping(attached=_mapping(name={"enum": [*LIKE]}))
 
 
 @dataclass(frozen=True)
 class Bundle:
     """A bundle that is ready for inference.
 
-    `name` is the name in metadata.json, except that it states the data on which the checkpoint was trained.
+    `name` is the name in metadata.json, except that it states the regions and training data of the checkpoint.
     """
 
     root: Path
@@ -58,7 +60,8 @@ class Bundle:
     name: str
     version: str
     modalities: tuple[str, ...]  # in the order of the network's input channels
-    cohort: str  # key of `COHORTS`, by the names of the network's output channels
+    cohort: str  # key of `COHORTS`, by the bundle's name in its inference config
+    convention: str  # label convention of the label maps
     skull_stripped: bool  # whether the training scans have no skull
     checkpoint_sha256: str
     trained_on: str  # training data, in words
@@ -67,8 +70,13 @@ class Bundle:
 
     @property
     def card(self) -> Cohort:
-        """The cohort's card, with the segments and the expected space."""
+        """The cohort's card, with the expected space."""
         return COHORTS[self.cohort]
+
+    @property
+    def segments(self) -> list[Segment]:
+        """The segments in DICOM, numbered from 1."""
+        return segments_of(self.convention)
 
     @property
     def reference(self) -> str:
@@ -87,24 +95,22 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
     config = next((path for path in candidates if path.is_file()), None)
     if config is None:
         raise InputError(f"--bundle={folder}: no configs/inference.yaml or .json; expected a bundle's folder")
-    (valid_json if config.suffix == ".json" else valid_yaml)(config, "a bundle's inference")
+    read = valid_json if config.suffix == ".json" else valid_yaml
+    name = read(config, "the inference of brats_finetune or atlas_finetune", INFERENCE)["attached"]["name"]
     warn_of_program(config)
     metadata = valid_json(
         folder / "configs" / "metadata.json", "metadata of brats_finetune or atlas_finetune", METADATA
     )
     formats = metadata["network_data_format"]
-    outputs = _channels(formats["outputs"]["pred"])
-    cohort = next((name for name, card in COHORTS.items() if card.segments and card.outputs == set(outputs)), None)
-    if cohort is None:
-        raise InputError(f"--bundle={folder}: segments {', '.join(outputs)}; expected brats_finetune or atlas_finetune")
+    cohort = LIKE[name]
+    card = COHORTS[cohort]
     path = checkpoint or folder / "models" / "model.pt"
     weights.check_file(path)
     record = weights.read(path).metadata  # refuses pickled code and the record of a different file
     if tasks := record.get("tasks"):
         raise InputError(f"checkpoint {path}: self-supervised ({', '.join(tasks)}); expected segmentation weights")
-    regions = {segment.region for segment in COHORTS[cohort].segments}
-    if (convention := record.get("label_convention")) is not None and set(learnt := regions_of(convention)) != regions:
-        raise InputError(f"checkpoint {path}: segments {', '.join(learnt)}; expected {', '.join(sorted(regions))}")
+    weights.check_bundle(record, path, name)
+    check_stated(record, path)
     modalities = tuple(record.get("modalities") or _channels(formats["inputs"]["image"]))
     if unknown := sorted({*modalities} - {*MODALITIES}):
         raise InputError(f"checkpoint {path}: modality {unknown[0]}; expected some of {', '.join(MODALITIES)}")
@@ -118,7 +124,8 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
         version=metadata["version"],
         modalities=modalities,
         cohort=cohort,
-        skull_stripped=COHORTS[cohort].space.brain != "none" if is_stripped is None else is_stripped,
+        convention=record.get("label_convention") or next(iter(card.conventions)),
+        skull_stripped=card.space.brain != "none" if is_stripped is None else is_stripped,
         checkpoint_sha256=digest(path),
         trained_on=_ascii(trained_on(record)),
         spacing=_spacing(record),

@@ -99,7 +99,7 @@ class Infer(Operator):
             hint = "; options of the bundle go into --bundle_options" if "--" in str(error) else ""
             changed = f"; changed here: {' '.join(job.options)}" if job.options else ""
             raise InputError(f"{error}{hint}{changed}") from error
-        segments = label_segments(label, job.bundle.card.segments)
+        segments = label_segments(label, job.bundle.segments)
         if scans.preparation is not None:
             segments = scans.preparation.segments_on(scans.reference.grid, segments)
         op_output.emit((scans, segments), "case")
@@ -126,11 +126,11 @@ class Write(Operator):
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         scans, segments = op_input.receive("case")
         job: Job = self.fragment.job
-        bundle = job.bundle
-        counts = np.bincount(segments.ravel(), minlength=len(bundle.card.segments) + 1)[1:]
+        bundle, described = job.bundle, job.bundle.segments
+        counts = np.bincount(segments.ravel(), minlength=len(described) + 1)[1:]
         volumes = {
             segment.label: float(count * scans.reference.voxel_volume)
-            for segment, count in zip(bundle.card.segments, counts, strict=True)
+            for segment, count in zip(described, counts, strict=True)
         }
         slices = scans.slices[job.reference]
         burned_in = burned_in_annotation(image for series in scans.slices.values() for image in series)

@@ -17,7 +17,8 @@ from common.errors import InputError
 from deploy.job import MANUFACTURER, RESULT_FILES
 
 KEYWORDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber")
-PURPOSE = {"CodeValue": "replaced", "CodingSchemeDesignator": "99BSF", "CodeMeaning": "Replaced by this instance"}
+SCHEME = "99BSF"  # designator of private codes (PS3.3, 8.2)
+PURPOSE = {"CodeValue": "replaced", "CodingSchemeDesignator": SCHEME, "CodeMeaning": "Replaced by this instance"}
 
 
 def read_replaced(folder: Path, study: str) -> list[Dataset]:

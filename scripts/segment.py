@@ -9,7 +9,7 @@ from typing import Any
 
 from common import ROOT, cli, made, weights
 from common.configs import BUNDLES
-from common.data.cohorts import COHORTS
+from common.data.cohorts import COHORTS, LIKE
 from common.data.provenance import is_skull_stripped
 from common.data.volumes import is_label_map
 from common.errors import InputError, choice, shortened, show
@@ -20,7 +20,6 @@ from common.training.signals import interrupt_on_signals
 from scripts.prepare.steps import ScanOptions, output_folder, prepare_scans
 from scripts.weights import network_of
 
-LIKE = {f"{name}_finetune": name for name, card in COHORTS.items() if card.conventions}  # bundle -> its cohort
 PREPARED, PREDICTED, LABELS = "prepared", "predicted", "labels"  # folders in the output
 
 

@@ -15,30 +15,20 @@ VERMILION, SKY, YELLOW, BLUE, PURPLE, ORANGE = "#d55e00", "#56b4e9", "#f0e442", 
 
 
 class Region(NamedTuple):
-    """A region: its label values, and its colour in pictures (#rrggbb)."""
+    """A region of a label convention.
+
+    Attributes:
+        labels: Label values.
+        colour: Colour in pictures, #rrggbb.
+        code: What the region is, outside its inner regions: value, scheme and meaning of a code, such as
+            `79654002 SCT Edema`.
+        part: Name of this part in DICOM, if not the region's.
+    """
 
     labels: frozenset[int]
     colour: str
-
-
-class Segment(NamedTuple):
-    """A segment of a DICOM segmentation.
-
-    Attributes:
-        values: Label values; each label convention has at most one of them.
-        label: Name in viewers.
-        code: SNOMED CT code.
-        meaning: Meaning of the code.
-        region: Name of the innermost region that contains the segment.
-        colour: Colour of the region, #rrggbb.
-    """
-
-    values: tuple[int, ...]
-    label: str
-    code: str
-    meaning: str
-    region: str
-    colour: str
+    code: str = ""
+    part: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,9 +91,6 @@ class Cohort:
             scans of each imitate.
         protocol: Scoring protocol.
         dtype: Voxel type of images on disk.
-        outputs: Names of the output channels in a bundle's metadata.json, by which the DICOM service recognises the
-            bundles of the cohort.
-        segments: DICOM segments, numbered from 1 in this order.
         reference: Modality whose series defines the DICOM grid by default.
     """
 
@@ -117,8 +104,6 @@ class Cohort:
     contrasts: Mapping[str, str] = field(default_factory=dict)
     protocol: str = "dice"
     dtype: str = "int16"
-    outputs: frozenset[str] = frozenset()
-    segments: tuple[Segment, ...] = ()
     reference: str = "T1"
 
     @property

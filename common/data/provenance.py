@@ -5,33 +5,44 @@ from collections.abc import Mapping
 from typing import Any
 
 from .preparation import WITH_SKULL, WITHOUT_SKULL, describe, skull_in
+from .regions import CONVENTIONS, regions_of
 
 NAME = re.compile(r"\w[\w .,()'+:-]{0,99}")  # safe in YAML and HTML
 UNNAMED = "unnamed"  # default of the option `cohort`
-EMBEDDED = "embedded"
-KNOWN = {EMBEDDED: "the embedded cohort, which is synthetic: computed from an anatomical template, without patients"}
+SYNTHETIC = "synthetic heads, computed from an anatomical template, without patients"
 
 
 def cohort_of(record: Mapping[str, Any]) -> str | None:
-    """Return the option `cohort` in a checkpoint's record; None if it is not set or not plain words."""
+    """Return the training data of a checkpoint's record, in words: `SYNTHETIC`, or the option `cohort`.
+
+    Return None if the option is not set or not plain words.
+    """
+    if record.get("made_up") is True:
+        return SYNTHETIC
     name = record.get("cohort")
     return name if isinstance(name, str) and NAME.fullmatch(name) and name != UNNAMED else None
 
 
 def model_name(name: str, record: Mapping[str, Any]) -> str:
-    """Return a bundle's name with the actual training data in place of the intended data.
+    """Return a bundle's name with the actual training data, and regions of one's own, in place of the intended ones.
 
     Example:
-        >>> model_name("tumour segmentation on BraTS 2021", {"cohort": "embedded"})
+        >>> model_name("tumour segmentation on BraTS 2021", {"made_up": True})
         'tumour segmentation, synthetic'
         >>> model_name("tumour segmentation on BraTS 2021", {})
         'tumour segmentation'
+        >>> model_name("stage 3: tumour segmentation on BraTS 2021", {"label_convention": "whole=1+2,core=1"})
+        'stage 3: segmentation of whole and core'
     """
     task, _, made_for = name.partition(" on ")
-    cohort = cohort_of(record)
-    if not made_for or cohort == made_for:
+    cohort, convention = cohort_of(record), record.get("label_convention")
+    if convention is not None and convention not in CONVENTIONS:
+        *others, last = regions_of(convention)
+        regions = " and ".join(filter(None, (", ".join(others), last)))
+        task = f"{name.partition(':')[0]}: segmentation of {regions}"
+    elif not made_for or cohort == made_for:
         return name
-    return f"{task}, synthetic" if cohort == EMBEDDED else f"{task}, {cohort}" if cohort else task
+    return f"{task}, synthetic" if cohort == SYNTHETIC else f"{task}, {cohort}" if cohort else task
 
 
 def trained_on(record: Mapping[str, Any]) -> str:
@@ -41,8 +52,7 @@ def trained_on(record: Mapping[str, Any]) -> str:
         >>> trained_on({"cohort": "hospital A", "dataset": {"name": "a", "training": 12}, "modalities": ["T1", "T2"]})
         'hospital A: 12 training subjects; T1, T2'
     """
-    cohort = cohort_of(record)
-    parts = [KNOWN.get(cohort, cohort) if cohort else "an unnamed cohort"]
+    parts = [cohort_of(record) or "an unnamed cohort"]
     dataset = record.get("dataset")
     if isinstance(dataset, Mapping) and type(dataset.get("training")) is int:
         parts[0] += f": {dataset['training']} training subjects"

@@ -1,14 +1,15 @@
-"""Label conventions: regions, label values and colours.
+"""Label conventions: regions, label values, colours and codes.
 
-A convention is text: a name in `CONVENTIONS`, or a declaration such as `core=1+3,whole=1+2+3`, optionally with colours,
-`core=1+3:d1495b` (without #, which MONAI would turn into ::). `common.data.cohorts` defines the named conventions.
+A convention is text: a name in `CONVENTIONS`, or a declaration such as `core=1+3,whole=1+2+3`, optionally with colours
+and codes, `core=1+3:d1495b:6574001 SCT Necrosis` (without #, which MONAI would turn into ::). `common.data.cohorts`
+defines the named conventions.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from itertools import cycle, product
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import ArgumentError
 from .cards import BLUE, ORANGE, PURPLE, SKY, VERMILION, YELLOW, Region
@@ -23,7 +24,19 @@ EXPECTED = f"one of {', '.join(CONVENTIONS)}, or regions and their labels, such 
 LIMIT = 32  # regions
 
 _SIDE = re.compile(r"left|right|(?<![a-z])[lr]h?(?![a-z])", re.IGNORECASE)
-_REGION = re.compile(r"([A-Za-z][\w-]{0,39})=(\d{1,3}(?:\+\d{1,3})*)(?::([0-9A-Fa-f]{6}))?")
+_CODE = r"[\w.-]{1,32} \w{1,16} [A-Za-z][\w .'()-]{0,63}"
+_REGION = re.compile(
+    rf"([A-Za-z][\w-]{{0,39}})=(\d{{1,3}}(?:\+\d{{1,3}})*)(?::([0-9A-Fa-f]{{6}}))?(?::({_CODE}))?", re.ASCII
+)
+
+
+class Segment(NamedTuple):
+    """A label value of a model's label maps, as a segment in DICOM; `code` is as in `Region`, "" if not stated."""
+
+    value: int
+    label: str  # up to 64 characters, DICOM's limit
+    colour: str
+    code: str
 
 
 @cache
@@ -41,10 +54,10 @@ def _regions(text: str) -> Mapping[str, Region]:
             raise ArgumentError("label_convention", text, f"{name} is declared twice", "a name for each region")
         if name.lower() == "dice":
             raise ArgumentError("label_convention", text, f"{name} is reserved for the metric", "a different name")
-        regions[name] = Region(labels, f"#{match[3].lower()}" if match[3] else "")
+        regions[name] = Region(labels, f"#{match[3].lower()}" if match[3] else "", match[4] or "")
     if len(regions) > LIMIT:
         raise ArgumentError("label_convention", text, f"{len(regions)} regions", f"at most {LIMIT}")
-    for (name, (first, _)), (other, (second, _)) in product(regions.items(), repeat=2):
+    for (name, (first, *_)), (other, (second, *_)) in product(regions.items(), repeat=2):
         if not all(1 <= label <= 255 for label in first):
             raise ArgumentError("label_convention", text, f"{name}: expected labels from 1 to 255; 0 is background")
         if name != other and (first == second or (first & second and not (first < second or second < first))):
@@ -63,15 +76,21 @@ def canonical(text: str) -> str:
     if text in CONVENTIONS:
         return text
     return ",".join(
-        f"{name}={'+'.join(map(str, sorted(labels)))}{colour.replace('#', ':')}"
-        for name, (labels, colour) in _regions(text).items()
+        _declared(name, sorted(labels), colour, code) for name, (labels, colour, code, _) in _regions(text).items()
     )
+
+
+def _declared(name: str, labels: Iterable[object], colour: str, code: str) -> str:
+    """Return the declaration of a region."""
+    parts = "+".join(map(str, labels)), colour.removeprefix("#"), code
+    return f"{name}={':'.join(filter(None, parts))}"
 
 
 def declaration(regions: Mapping[str, Any]) -> str:
     """Return a convention as text from `regions` in a datalist or file, a mapping from region names to labels.
 
-    Names are in channel order; labels are a whole number, a list of them, or {"labels": ..., "colour": "#rrggbb"}.
+    Names are in channel order; labels are a whole number, a list of them, or {"labels": ..., "colour": "#rrggbb",
+    "code": "VALUE SCHEME MEANING"}.
 
     Example:
         >>> declaration({"core": [1, 3], "whole": {"labels": [1, 2, 3], "colour": "#56b4e9"}})
@@ -79,9 +98,10 @@ def declaration(regions: Mapping[str, Any]) -> str:
     """
     parts = []
     for name, value in regions.items():
-        labels, colour = (value.get("labels"), value.get("colour", "")) if isinstance(value, Mapping) else (value, "")
+        stated = value if isinstance(value, Mapping) else {"labels": value}
+        labels = stated.get("labels")
         numbers = labels if isinstance(labels, list | tuple) else [labels]
-        parts.append(f"{name}={'+'.join(map(str, numbers))}{str(colour).replace('#', ':')}")
+        parts.append(_declared(name, numbers, *(str(stated.get(key, "")) for key in ("colour", "code"))))
     try:
         return canonical(",".join(parts))
     except ArgumentError as error:
@@ -92,10 +112,11 @@ def mapping_of(text: str) -> str | dict[str, Any]:
     """Return a convention as a datalist stores it: its name, or the mapping that `declaration` reads."""
     if text in CONVENTIONS:
         return text
-    return {
-        name: {"labels": sorted(labels), "colour": colour} if colour else sorted(labels)
-        for name, (labels, colour) in _regions(text).items()
-    }
+    mapping = {}
+    for name, (labels, colour, code, _) in _regions(text).items():
+        stated = {key: value for key, value in (("colour", colour), ("code", code)) if value}
+        mapping[name] = {"labels": sorted(labels), **stated} if stated else sorted(labels)
+    return mapping
 
 
 def regions_of(convention: str) -> dict[str, frozenset[int]]:
@@ -162,6 +183,21 @@ def label_names(convention: str) -> dict[int, tuple[str, str]]:
         ]
         names[label] = (f"{name} outside {' and '.join(largest)}" if largest else name, shades[name])
     return names
+
+
+def segments_of(convention: str) -> list[Segment]:
+    """Return the segments of a convention's label maps, sorted by label value: the regions outside their inner regions.
+
+    Example:
+        >>> [segment.label for segment in segments_of("whole=1+2,core=1:6574001 SCT Necrosis")]
+        ['core', 'whole outside core']
+    """
+    regions, names = [*_regions(convention).values()], label_names(convention)
+    innermost = {value: regions[channel] for channel, value in painting_order(convention)}
+    return [
+        Segment(value, (region.part or names[value][0])[:64], names[value][1], region.code)
+        for value, region in sorted(innermost.items())
+    ]
 
 
 def display_order(names: Iterable[str]) -> list[str]:

@@ -9,6 +9,7 @@ from ..data.datalists import Datalist
 from ..data.modalities import count_missing, first_image, missing_in
 from ..data.preparation import describe, differences, doubts, measure_case, refuse, spread, union
 from ..data.scan_checks import Problem, absent_regions, check_headers, check_labels
+from ..data.volumes import is_made_up
 from ..errors import ArgumentError, shortened, show
 from ..options import Options, components
 from ..weights.formats import measured_of
@@ -91,7 +92,7 @@ class Plan:
         self.processes.on_main(self.options.make_folders)
 
     def measure(self) -> None:
-        """Measure, record and print how a few training scans were prepared.
+        """Measure, record and print how a few training scans were prepared, and record whether these are synthetic.
 
         Raise `InputError` if their preparation differs from that of the resumed run's scans or, in a new run, of the
         pretrained network's, and `options.accept` does not allow the difference.
@@ -100,6 +101,7 @@ class Plan:
         cases = self.data.load("training", options.modalities, must_exist=False, missing=self._missing)
         measurements = {f"subject {case['subject']}: {first_image(case)}": measure_case(case) for case in spread(cases)}
         self.settings["measured"] = measured = union([*measurements.values()])
+        self.settings["made_up"] = all(is_made_up(first_image(case)) for case in spread(cases))
         origin = self.resumed_from or options.pretrained
         expected = [] if origin is None else measured_of(origin)
         reference = union(expected) if expected else None

@@ -12,11 +12,11 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import Comprehensive3DSRStorage, generate_uid
 
-from common.data.cards import Segment
+from common.data.regions import Segment
 from deploy.bundle import Bundle
 from deploy.job import MANUFACTURER
 from deploy.outputs import Case
-from deploy.outputs.segmentation import ANATOMY, CATEGORY, CAUTION, concept_of, new_series
+from deploy.outputs.segmentation import ANATOMY, CAUTION, category_of, concept_of, new_series
 from deploy.source_header import sanitised_header
 
 STEP = 3
@@ -41,7 +41,7 @@ def make(case: Case, made: Mapping[str, Dataset]) -> hd.sr.Comprehensive3DSR:
     )
     measurements = [
         _measure(number, segment, case.volumes[segment.label], segmentation, slices[0], bundle)
-        for number, segment in enumerate(bundle.card.segments, 1)
+        for number, segment in enumerate(bundle.segments, 1)
     ]
     content = hd.sr.MeasurementReport(
         observation_context=hd.sr.ObservationContext(observer_device_context=observer),
@@ -79,7 +79,7 @@ def _measure(
             number,
             source_series=hd.sr.SourceSeriesForSegmentation(source.SeriesInstanceUID),
         ),
-        finding_category=CATEGORY,
+        finding_category=category_of(bundle),
         finding_type=concept_of(segment),
         finding_sites=[hd.sr.FindingSite(ANATOMY)],
         algorithm_id=hd.sr.AlgorithmIdentification(

@@ -1,4 +1,4 @@
-"""Convert a label map to a DICOM segmentation with SNOMED CT codes and the model's name.
+"""Convert a label map to a DICOM segmentation with the codes of its regions and the model's name.
 
 This module calls highdicom directly: MONAI Deploy's writer keeps rounded positions, which readers misplace, omits the
 series description, and names MONAI as the manufacturer.
@@ -14,38 +14,32 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from common.data.cards import Segment
+from common.data.regions import CONVENTIONS, Segment
 from common.errors import InputError
 from deploy.bundle import Bundle
 from deploy.job import MANUFACTURER
 from deploy.outputs import Case
-from deploy.replaced import refer_to_replaced
+from deploy.replaced import SCHEME, refer_to_replaced
 from deploy.source_header import source_images
 
 STEP = 1
 CAUTION = "Research only, not for diagnosis"
 CATEGORY, ANATOMY = codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Brain
+OWN_CATEGORY = codes.SCT.Tissue  # of regions that may be healthy, as in 3D Slicer
 LONG_STRING = 64  # maximum number of characters of a DICOM name (LO)
 
 
 def label_segments(label: NDArray[np.uint8], segments: Sequence[Segment]) -> NDArray[np.uint8]:
     """Convert label values to segment numbers: 1, 2, ... in the order of the segments, 0 elsewhere.
 
-    Raise an InputError for an unknown value, and for two values of one segment, which indicate mixed label conventions
-    (3 and 4 both mean enhancing tumour, in different years of BraTS).
+    Raise an InputError for an unknown value.
     """
-    present = set(np.unique(label).tolist()) - {0}
-    expected = {value for segment in segments for value in segment.values}
-    if unknown := present - expected:
-        raise InputError(
-            f"label {min(unknown)} in the bundle's label map; expected {', '.join(map(str, sorted(expected)))}"
-        )
-    result = np.zeros_like(label)
-    for number, segment in enumerate(segments, 1):
-        if len(present.intersection(segment.values)) > 1:
-            raise InputError(f"labels {', '.join(map(str, segment.values))} in one label map; expected one of them")
-        result[np.isin(label, segment.values)] = number
-    return result
+    expected = [segment.value for segment in segments]
+    if unknown := {*np.unique(label).tolist()} - {0, *expected}:
+        raise InputError(f"label {min(unknown)} in the bundle's label map; expected {', '.join(map(str, expected))}")
+    numbers = np.zeros(256, np.uint8)
+    numbers[expected] = range(1, len(expected) + 1)
+    return numbers[label]
 
 
 def new_series(case: Case, step: int, content: str) -> dict[str, Any]:
@@ -72,7 +66,7 @@ def make(case: Case, made: Mapping[str, Dataset]) -> hd.seg.Segmentation:
     """Make the segmentation of a case, with a frame for each slice and segment, even if empty."""
     slices, bundle = case.slices, case.bundle
     order = sorted(range(len(slices)), key=lambda index: slices[index].get("ReferencedFrameNumber", index))
-    descriptions = [_describe(number, segment, bundle) for number, segment in enumerate(bundle.card.segments, 1)]
+    descriptions = [_describe(number, segment, bundle) for number, segment in enumerate(bundle.segments, 1)]
     result = hd.seg.Segmentation(
         source_images=source_images([slices[index] for index in order]),
         pixel_array=case.segments.transpose(2, 1, 0)[order],
@@ -91,15 +85,21 @@ def make(case: Case, made: Mapping[str, Dataset]) -> hd.seg.Segmentation:
 
 
 def concept_of(segment: Segment) -> Code:
-    """Return the SNOMED CT concept of a segment."""
-    return Code(segment.code, "SCT", segment.meaning)
+    """Return the concept of a segment: its code or, without one, its name as a private code."""
+    value, scheme, meaning = segment.code.split(" ", 2) if segment.code else (segment.label, SCHEME, segment.label)
+    return Code(value, scheme, meaning)
+
+
+def category_of(bundle: Bundle) -> Code:
+    """Return the category of a model's segments."""
+    return CATEGORY if bundle.convention in CONVENTIONS else OWN_CATEGORY
 
 
 def _describe(number: int, segment: Segment, bundle: Bundle) -> hd.seg.SegmentDescription:
     return hd.seg.SegmentDescription(
         segment_number=number,
         segment_label=segment.label,
-        segmented_property_category=CATEGORY,
+        segmented_property_category=category_of(bundle),
         segmented_property_type=concept_of(segment),
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=hd.AlgorithmIdentificationSequence(

@@ -34,7 +34,7 @@ def draw_summary(case: Case) -> Figure:
         orientation = io_orientation(volume.affine)
         image, label = (apply_orientation(array, orientation) for array in (volume.array, case.segments))
         edges, levels = volume.spacing[np.argsort(orientation[:, 0])], grey_levels(image)
-        colours = [segment.colour for segment in bundle.card.segments]
+        colours = [segment.colour for segment in bundle.segments]
         for column, (plane, sides) in enumerate(SIDES.items()):
             vertical, horizontal = AXES[plane]
             counts = (label > 0).sum(axis=AXES[plane])
@@ -71,14 +71,15 @@ def draw_summary(case: Case) -> Figure:
 
 
 def _write(axes: Axes, texts: Sequence[tuple[str, str]]) -> None:
-    """Write coloured lines below each other."""
+    """Write coloured lines below each other, smaller if there are too many."""
     axes.set_axis_off()
-    height = 0.97
-    for text, colour in texts:
-        lines = textwrap.wrap(text, 46) or [""]
-        shown = "\n".join(lines)
-        axes.text(0.03, height, shown, color=colour, fontsize=9.5, va="top", transform=axes.transAxes, parse_math=False)
-        height -= 0.035 * len(lines)
+    paragraphs = [(textwrap.wrap(text, 46) or [""], colour) for text, colour in texts]
+    height, line = 0.97, min(0.035, 0.97 / sum(len(lines) for lines, _ in paragraphs))
+    size = 9.5 * line / 0.035
+    for lines, colour in paragraphs:
+        text = "\n".join(lines)
+        axes.text(0.03, height, text, color=colour, fontsize=size, va="top", transform=axes.transAxes, parse_math=False)
+        height -= line * len(lines)
 
 
 def make(case: Case, made: Mapping[str, Dataset]) -> hd.sc.SCImage:

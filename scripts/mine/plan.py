@@ -12,7 +12,7 @@ import yaml
 
 from common.cli import command_line
 from common.configs import BUNDLES, check_values
-from common.data.cohorts import COHORTS
+from common.data.cohorts import COHORTS, LIKE
 from common.data.layouts.names import naming
 from common.data.layouts.subjects import person_of
 from common.data.regions import declaration
@@ -40,7 +40,7 @@ SCHEMA = {
     "additionalProperties": False,
     "properties": {
         "root": {"type": "string", "minLength": 1},
-        "bundle": {"enum": [f"{name}_finetune" for name, card in COHORTS.items() if card.conventions]},
+        "bundle": {"enum": [*LIKE]},
         "regions": {"type": "object", "minProperties": 1},
         **dict.fromkeys(STEPS, OPTIONS_SCHEMA),
         "prepare": OPTIONS_SCHEMA | {"type": ["object", "null"], "required": ["like", "modalities"]},

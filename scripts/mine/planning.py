@@ -114,7 +114,7 @@ def make_plan(data: Data, person: str | None, hours: float, device: str) -> dict
         "datalist": datalist(data, person, is_raw=is_raw),
         "check": {},
         "train": train,
-        "evaluate": {"device": device, "num_workers": train["num_workers"], "cohort": "mine"},
+        "evaluate": {"device": device, "num_workers": train["num_workers"]},
         "about": about,
         "seconds": {name: round(value, 2) for name, value in seconds.items() if value},
     }
@@ -200,7 +200,6 @@ def training(data: Data, fit: Fit, spacing: Sequence[float], device: str) -> dic
         "num_workers": min(8, cores - 1) if device.startswith("cuda") else 0,  # a step keeps all cores of a CPU busy
         "cache_rate": 1.0 if is_cached else 0.0,
         "device": device,
-        "cohort": "mine",
     }
 
 

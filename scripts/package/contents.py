@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from common.data.provenance import KNOWN, cohort_of, model_name, trained_on
+from common.data.provenance import cohort_of, model_name, trained_on
 from common.data.regions import CONVENTIONS, regions_of
 from common.errors import InputError, one_line
 from common.files import parse_yaml
@@ -118,7 +118,6 @@ def _described(metadata: bytes, settings: Mapping[str, Any]) -> bytes:
     if regions:
         labels = {name: ", ".join(map(str, sorted(values))) for name, values in regions.items()}
         meaning = "; ".join(f"{name}: {values}" for name, values in labels.items())
-        described["name"] = f"{described['name'].partition(':')[0]}: segmentation of {', '.join(labels)}"
         described["task"] = f"Segmentation of {', '.join(labels)} in brain MRI"
         described["description"] = f"A SwinUNETR that segments regions in {names} MRI: {', '.join(labels)}."
         described["label_classes"] = f"label values of each region: {meaning}"
@@ -159,7 +158,7 @@ def _model_card(content: Mapping[str, bytes], bundle: str, settings: Mapping[str
     dice, data = (settings.get("reached") or {}).get("dice"), settings.get("dataset") or {}
     if dice is not None and (cohort := cohort_of(settings)):
         metric = {"type": "dice", "name": "Dice on the validation split", "value": round(dice, 4)}
-        dataset = {"type": data.get("name") or cohort, "name": KNOWN.get(cohort, cohort), "split": "validation"}
+        dataset = {"type": data.get("name") or cohort, "name": cohort, "split": "validation"}
         result = {"task": {"type": task}, "dataset": dataset, "metrics": [metric]}
         card |= {"metrics": ["dice"], "model-index": [{"name": bundle, "results": [result]}]}
     text = LINK.sub(lambda link: f"[{link[1]}]({_from_docs(link[2])})", content[README].decode())

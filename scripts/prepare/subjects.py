@@ -16,7 +16,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
 
 from common.data.scan_checks import copy_problem, raise_problem, read_headers, read_scan
-from common.data.volumes import affine_in, is_label_map, write_volume
+from common.data.volumes import MADE_UP, affine_in, is_label_map, is_made_up, write_volume
 from common.errors import InputError
 from common.files import digest, reporting_path_errors, valid_json, write_json
 from common.prepare.figures import Figures, outside, rows_outside
@@ -134,6 +134,7 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, accepted: Co
             modality: {**scan.record(), "sha256": digests[modality], **_grid_record(volumes[modality].grid)}
             for modality, scan in scans.items()
         },
+        "made_up": all(isinstance(scan, NiftiScan) and is_made_up(scan.file) for scan in scans.values()),
         "labels": None if labels is None else {**masks[LABELS].record(), "drawn_on": drawn_on},
         "remarks": remarks,
         "figures": asdict(prepared.figures),
@@ -195,9 +196,9 @@ def _write(
     volumes[mask_file(name)] = prepared.brain.astype(np.uint8)
     if labels is not None:
         volumes[scan_file(name, LABELS)] = labels.array
-    code = settings.target.code
+    code, description = settings.target.code, MADE_UP if record["made_up"] else b""
     for file, array in volumes.items():
-        write_volume(folder / file, array, settings.grid.affine, code, COMPRESSION)
+        write_volume(folder / file, array, settings.grid.affine, code, COMPRESSION, description=description)
     transforms = {}
     for modality, matrix in prepared.matrices.items():
         transforms[modality] = {"file": f"{name}_{modality}.tfm", "matrix": matrix.tolist()}

@@ -28,7 +28,7 @@ def page(folder: Path, stages: Sequence[Stage]) -> str:
             "mean": mean,
             "embedded": lambda picture: png_uri(picture.read_bytes()) if is_png(picture) else None,
         },
-        made=made_by({}, any(run.made_up or run.config.get("cohort") == "embedded" for run in runs)),
+        made=made_by({}, any(run.made_up for run in runs)),
         title=folder.resolve().name,
         stages=stages,
         pages=_pages(folder, stages),

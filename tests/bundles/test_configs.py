@@ -24,6 +24,7 @@ def test_each_key_of_an_overlay_exists_in_its_base_and_none_is_addressed_by_posi
         if path.stem not in ("train", "evaluate", "inference"):
             known = {*TRAINING_DEFAULTS} | ({"without"} if path.stem == "recipe_robust" else set())
             assert [key for key in content if key not in base and key not in known] == []
+            assert "cohort" not in content, "which only the data can tell"
 
 
 OF_SSL = {"modalities", "accept", "learning_rate", "iterations", "val_interval", "batch_size", "global_batch_size"}

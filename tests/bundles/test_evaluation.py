@@ -19,7 +19,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize(("bundle", "protocol"), [("brats_finetune", "brats"), ("atlas_finetune", "atlas")])
 def test_training_evaluation_and_command_line_agree(run_bundle, cohorts, trained, tmp_path, bundle, protocol):
-    validation = json.loads((trained(bundle) / "run.json").read_text())["validation"]["metrics"]
+    training = json.loads((trained(bundle) / "run.json").read_text())
+    validation = training["validation"]["metrics"]
     by_bundle, by_command, cohort = tmp_path / bundle, tmp_path / "command", COHORT_OF[bundle]
     options = [f"--checkpoint={trained(bundle) / 'models/model.pt'}", "--num_workers=0", "--split=validation"]
     options += ["--amp=false"]  # as the training
@@ -43,7 +44,8 @@ def test_training_evaluation_and_command_line_agree(run_bundle, cohorts, trained
         assert validation[f"{region}_n_present"] == [present["n"]]
     record = json.loads((by_bundle / "run.json").read_text())
     assert record["workflow"] == "evaluate"
-    assert record["made_up"], "as the files say"
+    assert [made["made_up"] for made in (record, training)] == [True, True], "as the files say"
+    assert weights.read(trained(bundle) / "models/model.pt").metadata["made_up"]
     assert f"page         {by_bundle.resolve()}/evaluation.html" in evaluated.stdout.splitlines()
     pages = [
         (folder / "evaluation.html").read_text().partition("About this page")[0] for folder in (by_bundle, by_command)

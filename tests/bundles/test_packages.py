@@ -17,7 +17,7 @@ DATASET = {"name": "made", "training": 12, "validation": 4}
 
 def checkpoint(bundle: str, file: Path) -> str:
     """Write a checkpoint as a training of the smallest network would; return its path."""
-    return untrained(bundle, file, label_convention=CONVENTIONS.get(bundle), cohort="embedded", dataset=DATASET)
+    return untrained(bundle, file, label_convention=CONVENTIONS.get(bundle), made_up=True, dataset=DATASET)
 
 
 @pytest.mark.parametrize("bundle", ["atlas_stage2", "brats_finetune"])  # configs agree otherwise

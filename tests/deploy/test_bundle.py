@@ -50,7 +50,7 @@ def test_a_checkpoint_says_on_which_scans_it_was_trained(models, tmp_path):
     content = torch.load(models["atlas"], weights_only=True)
     ranges = {"spacing": [[2.0] * 3, [2.0, 2.0, 2.5]], "extent": [[150.0] * 3] * 2, "volume": [1.9, 2.1], "air": [0, 0]}
     said = {
-        "cohort": "embedded",
+        "made_up": True,
         "dataset": {"name": "atlas", "training": 20},
         "measured": ranges | {"overlap": [1, 1]},
         "cleanup": "lesion=largest",
@@ -58,7 +58,7 @@ def test_a_checkpoint_says_on_which_scans_it_was_trained(models, tmp_path):
     weights.write_plain(content["network"], content["metadata"] | said, tmp_path / "model.pt")
     opened = open_bundle(folder, tmp_path / "model.pt")
     assert opened.name == "BrainSegFounder stage 3: stroke lesion segmentation, synthetic"
-    phrase = "synthetic: computed from an anatomical template, without patients: 20 training subjects"
+    phrase = "synthetic heads, computed from an anatomical template, without patients: 20 training subjects"
     assert phrase in opened.trained_on
     assert (opened.cohort, opened.skull_stripped) == ("atlas", True)
     assert (opened.spacing, opened.cleanup) == ((2.0, 2.5), "lesion=largest")
@@ -79,9 +79,29 @@ def test_a_checkpoint_states_the_modalities_that_it_needs(bundle, models, tmp_pa
     assert refusal(open_bundle, bundle, file) == f"checkpoint {file}: modality PD; expected some of FLAIR, T1ce, T1, T2"
 
 
-def test_weights_that_segment_something_else_are_refused(bundle, models):
-    message = f"checkpoint {models['atlas']}: segments lesion; expected ET, TC, WT"
+def test_weights_of_a_different_bundle_are_refused(bundle, models):
+    message = f"checkpoint {models['atlas']}: trained with atlas_finetune; expected a checkpoint of brats_finetune"
     assert refusal(open_bundle, bundle, models["atlas"]) == message
+
+
+def test_a_checkpoint_states_the_regions_that_it_segments(bundle, models, tmp_path):
+    content, file = torch.load(models["brats"], weights_only=True), tmp_path / "model.pt"
+    own = "ventricles=7:35764002 SCT Brain ventricle,deep_grey=2:d55e00,hippocampus=3"
+    weights.write_plain(content["network"], content["metadata"] | {"label_convention": own}, file)
+    opened = open_bundle(bundle, file)
+    segments = [(segment.value, segment.label, segment.code) for segment in opened.segments]
+    ventricles = (7, "ventricles", "35764002 SCT Brain ventricle")
+    assert segments == [(2, "deep_grey", ""), (3, "hippocampus", ""), ventricles]
+    assert opened.segments[0].colour == "#d55e00"
+    assert opened.name == "BrainSegFounder stage 3: segmentation of ventricles, deep_grey and hippocampus"
+    assert (opened.cohort, opened.reference) == ("brats", "T1ce")
+    weights.write_plain(content["network"], content["metadata"] | {"label_convention": "brats2024"}, file)
+    labels = ["TC outside ET", "WT outside TC", "Enhancing tumour (ET)", "RC"]
+    assert [segment.label for segment in open_bundle(bundle, file).segments] == labels
+    weights.write_plain(content["network"], content["metadata"] | {"label_convention": "a=1,b=1"}, file)
+    assert refusal(open_bundle, bundle, file).startswith(f"checkpoint {file}: metadata: label_convention=a=1,b=1: a ")
+    weights.write_plain(content["network"], {"normalization": "brain"}, file)  # such as a converted file
+    assert [segment.value for segment in open_bundle(bundle, file).segments] == [1, 2, 4]
 
 
 def test_weights_of_a_pretraining_are_refused_before_a_study_is_read(bundle, tmp_path):
@@ -96,15 +116,9 @@ def test_other_folders_and_files_are_refused(bundle, tmp_path):
     assert refusal(preview, str(tmp_path), prepare="maybe").startswith("prepare=maybe: expected true or false")
     assert "archives are not unpacked" in refusal(open_bundle, tmp_path / "bundle.zip")
     other = ROOT / "bundles/ukb_ssl_pretrain"
-    message = f"{other}/configs/metadata.json: $.network_data_format.outputs: "
+    message = f'{other}/configs/inference.yaml: $.attached.name = "ukb_ssl_pretrain": '
     assert refusal(open_bundle, other).startswith(message)
-    metadata = bundle / "configs/metadata.json"
-    content = json.loads(metadata.read_text())
-    content["network_data_format"]["outputs"]["pred"]["channel_def"] = {"0": "spleen"}
-    metadata.write_text(json.dumps(content))
-    assert "segments spleen; expected brats_finetune or atlas_finetune" in refusal(open_bundle, bundle)
     (bundle / "models/model.pt").unlink()
-    metadata.write_text((ROOT / "bundles/brats_finetune/configs/metadata.json").read_text())
     assert refusal(open_bundle, bundle) == f"checkpoint {bundle / 'models/model.pt'}: no such file"
     (bundle / "configs/inference.yaml").write_text("a: [1")
     assert refusal(open_bundle, bundle).startswith(f"{bundle}/configs/inference.yaml: not YAML (")
@@ -118,9 +132,9 @@ def test_other_folders_and_files_are_refused(bundle, tmp_path):
         (["version"], "1" * 65, '$.version = "1'),
         (["network_data_format"], [], "$.network_data_format = []: [] is not of type 'object'; expected metadata of "),
         (
-            ["network_data_format", "outputs", "pred", "channel_def"],
-            {"zero": "background"},
-            '$.network_data_format.outputs.pred.channel_def = "zero"; expected the numbers of channels',
+            ["network_data_format", "inputs", "image", "channel_def"],
+            {"zero": "T1"},
+            '$.network_data_format.inputs.image.channel_def = "zero"; expected the numbers of channels',
         ),
         (["network_data_format", "inputs", "image", "channel_def", "0"], 7, "$.network_data_format.inputs.image."),
     ],
@@ -150,6 +164,7 @@ def test_an_option_that_is_given_twice_is_warned_of_once(tumours, capsys):
     ("text", "message"),
     [
         ("--output_dir=x", "--bundle_options: --output_dir is set by the application"),
+        ("--label_convention=a=1", "--bundle_options: --label_convention is set by the application"),
         ("word", "--bundle_options=word: word: expected options such as"),
         ("--name='x", "--bundle_options=--name='x: No closing quotation"),
         ("--overlp=0.5", "--bundle_options: --overlp=0.5: no such option in "),

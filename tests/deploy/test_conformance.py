@@ -3,8 +3,9 @@
 import re
 
 from common.data.cohorts import COHORTS
+from common.data.regions import segments_of
 from common.dicom.series.evidence import MR_IMAGES
-from deploy.outputs.segmentation import ANATOMY, CATEGORY
+from deploy.outputs.segmentation import ANATOMY, CATEGORY, OWN_CATEGORY
 from deploy.replaced import PURPOSE
 from deploy.source_header import IDENTITY
 from tests.support import ROOT
@@ -28,10 +29,11 @@ def test_it_names_the_classes_attributes_and_codes_of_the_code():
     written = {row[0]: row[1] for row in cells("Objects that are written") if row[0].startswith("copied")}
     assert [*written.values()] == [", ".join(IDENTITY)]
     first, *rows = cells("Codes")
-    segments = [segment for card in COHORTS.values() for segment in card.segments]
+    conventions = [next(iter(card.conventions)) for card in COHORTS.values() if card.conventions]
     assert {tuple(row[:2]) for row in (first, *rows)} == {
-        (item.label, f"{item.code} {item.meaning}") for item in segments
+        (segment.label, segment.code.replace(" SCT", "")) for name in conventions for segment in segments_of(name)
     }
+    assert f"{OWN_CATEGORY.value} {OWN_CATEGORY.meaning} (SCT)" in PAGE
     assert first[2:] == [f"{code.value} {code.meaning}" for code in (CATEGORY, ANATOMY)]
     assert re.search(
         rf'`{PURPOSE["CodeValue"]}`, "{PURPOSE["CodeMeaning"]}" \({PURPOSE["CodingSchemeDesignator"]}\)', PAGE

@@ -3,7 +3,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from common.data.cohorts import COHORTS
+from common.data.regions import segments_of
 from common.dicom.geometry import volume_of
 from deploy.job import MANUFACTURER
 from deploy.outputs import Case, make_all
@@ -11,7 +11,7 @@ from tests.common.dicom.checks import dicom_errors
 from tests.common.dicom.dicom_study import IDENTIFIER, NAME, Study, write_modality
 from tests.common.dicom.enhanced_mr import write_enhanced
 
-TUMOUR = COHORTS["brats"].segments
+TUMOUR = segments_of("brats2021")
 VOLUMES = dict(zip([segment.label for segment in TUMOUR], (0.0, 12.3456, 1234.5), strict=True))
 REMARK = "voxels of 4.00 x 4.00 x 4.00 mm; the model was trained on 1 mm"
 
@@ -54,7 +54,7 @@ def test_the_volumes_read_back_refer_to_the_segments(case, tumours):
         assert reference.referenced_segment_numbers == [number]
         assert reference.source_series_for_segmentation.value == slices[0].SeriesInstanceUID
         assert group.tracking_uid == segmentation.SegmentSequence[number - 1].TrackingUID
-        assert (group.finding_type.value, group.finding_category.value) == (segment.code, "49755003")
+        assert (group.finding_type.value, group.finding_category.value) == (segment.code.split()[0], "49755003")
         assert [site.value.value for site in group.finding_sites] == ["12738006"]
         texts = {item.name.meaning: item.value for item in group[0].ContentSequence if item.ValueType == "TEXT"}
         assert (texts["Algorithm Name"], texts["Algorithm Version"]) == (tumours.name, tumours.version)

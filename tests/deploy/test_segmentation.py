@@ -9,14 +9,16 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 
 from common.data.cohorts import COHORTS
-from common.data.regions import colours
+from common.data.regions import colours, segments_of
 from common.dicom.geometry import volume_of
-from deploy.outputs import Case, segmentation
+from common.prepare.volumes import Volume
+from deploy.outputs import Case, make_all, segmentation
 from deploy.outputs.segmentation import label_segments
 from tests.common.dicom.checks import dicom_errors, refusal
 from tests.common.dicom.dicom_study import Study, write_modality
 
-TUMOUR = COHORTS["brats"].segments
+TUMOUR = segments_of("brats2021")
+OWN = "ventricles=1:35764002 SCT Brain ventricle,deep_grey_matter=20:d55e00,hippocampus=7+9,head=9"
 ONES = np.ones((6, 5, 12), np.uint8)
 
 
@@ -24,17 +26,18 @@ def make_segmentation(segments, slices, bundle):
     return segmentation.make(Case(segments, None, slices, {}, bundle), {})
 
 
-@pytest.mark.parametrize("enhancing", [3, 4])
-def test_segments_are_numbered_without_gaps(enhancing):
-    label = np.array([0, 1, 2, enhancing], np.uint8)
-    assert label_segments(label, TUMOUR).tolist() == [0, 1, 2, 3]
-    assert label_segments(label[:1], TUMOUR).tolist() == [0]
+@pytest.mark.parametrize(
+    ("convention", "labels"), [("brats2023", [0, 1, 2, 3]), ("brats2021", [0, 1, 2, 4]), (OWN, [0, 1, 7, 9, 20])]
+)
+def test_segments_are_numbered_without_gaps(convention, labels):
+    label = np.array(labels, np.uint8)
+    assert label_segments(label, segments_of(convention)).tolist() == [*range(len(labels))]
+    assert label_segments(label[:1], segments_of(convention)).tolist() == [0]
 
 
 def test_labels_of_no_convention_are_refused():
     message = refusal(label_segments, np.array([0, 7], np.uint8), TUMOUR)
-    assert message == "label 7 in the bundle's label map; expected 1, 2, 3, 4"
-    assert "labels 3, 4 in one label map" in refusal(label_segments, np.array([3, 4], np.uint8), TUMOUR)
+    assert message == "label 7 in the bundle's label map; expected 1, 2, 4"
 
 
 @pytest.fixture
@@ -94,7 +97,7 @@ def test_rounding_in_the_source_misleads_no_reader(slices, tumours, tmp_path):
         image.ImagePositionPatient = (positions[k] + [0, 0.03 * (k % 3 == 1), 0.03 * (k % 2)]).tolist()
     segments = np.zeros((6, 5, 12), np.uint8)
     segments[4, 1, 7] = 1
-    make_segmentation(segments, slices, replace(tumours, cohort="atlas")).save_as(tmp_path / "seg.dcm")
+    make_segmentation(segments, slices, replace(tumours, convention="atlas")).save_as(tmp_path / "seg.dcm")
     cosine, sine = np.cos(np.deg2rad(15)), np.sin(np.deg2rad(15))
     expected = positions[7] + 4 * 2 * np.array([cosine, sine, 0]) + 1 * 2 * np.array([-sine, cosine, 0])
 
@@ -117,14 +120,40 @@ def test_a_missing_slice_thickness_is_the_distance_and_a_wrong_spacing_is_comput
 def test_segments_have_snomed_codes():
     """Compared with pydicom's tables, which lack 55641003, |Infarct (morphologic abnormality)|."""
     tumour = [(code.value, code.meaning) for code in (codes.SCT.Necrosis, codes.SCT.Edema, codes.SCT.Neoplasm)]
-    assert [(segment.code, segment.meaning) for segment in TUMOUR] == tumour
-    assert [(segment.code, segment.meaning) for segment in COHORTS["atlas"].segments] == [("55641003", "Infarct")]
+    assert [segment.code for segment in TUMOUR] == [f"{value} SCT {meaning}" for value, meaning in tumour]
+    assert [segment.code for segment in segments_of("atlas")] == ["55641003 SCT Infarct"]
+
+
+def test_regions_of_ones_own_are_segments_with_their_names_and_codes(slices, tumours, tmp_path):
+    """In the segmentation and the report: the stated code, or the name as a private code (PS3.3, 8.2)."""
+    bundle = replace(tumours, convention=OWN)
+    names = ["ventricles", "hippocampus outside head", "head", "deep_grey_matter"]
+    expected = [("35764002", "SCT", "Brain ventricle"), *((name, "99BSF", name) for name in names[1:])]
+    segments = np.arange(6 * 5 * 12, dtype=np.uint8).reshape(6, 5, 12) % 5
+    volumes = {name: 1.5 + number for number, name in enumerate(names)}
+    made = make_all(Case(segments, Volume(segments, np.eye(4)), slices, volumes, bundle))
+    for name in ("segmentation", "measurements"):
+        made[name].save_as(tmp_path / f"{name}.dcm")
+        assert dicom_errors(tmp_path / f"{name}.dcm") == []
+    read = hd.seg.segread(tmp_path / "segmentation.dcm")
+    pixels = read.get_pixels_by_source_instance([image.SOPInstanceUID for image in slices], combine_segments=True)
+    np.testing.assert_array_equal(pixels.transpose(2, 1, 0), segments)
+    described = [read.get_segment_description(number) for number in read.segment_numbers]
+    assert [segment.segment_label for segment in described] == names
+    kinds = [segment.segmented_property_type for segment in described]
+    assert [(kind.value, kind.scheme_designator, kind.meaning) for kind in kinds] == expected
+    assert {segment.segmented_property_category for segment in described} == {codes.SCT.Tissue}
+    groups = hd.sr.srread(tmp_path / "measurements.dcm").content.get_volumetric_roi_measurement_groups()
+    assert [group.finding_type for group in groups] == kinds
+    assert {group.finding_category for group in groups} == {codes.SCT.Tissue}
+    assert [group.get_measurements()[0].value for group in groups] == [*volumes.values()]
 
 
 @pytest.mark.parametrize("cohort", ["brats", "atlas"])
 def test_segments_have_the_colours_of_their_regions(cohort):
-    expected = colours(next(iter(COHORTS[cohort].conventions)))
-    assert {segment.region: segment.colour for segment in COHORTS[cohort].segments} == expected
+    convention, regions = next(iter(COHORTS[cohort].conventions.items()))
+    parts = {segment.label: segment.colour for segment in segments_of(convention)}
+    assert {name: parts[region.part] for name, region in regions.items()} == colours(convention)
 
 
 def test_segments_have_codes_and_name_the_model(slices, tumours):
@@ -134,7 +163,7 @@ def test_segments_have_codes_and_name_the_model(slices, tumours):
         (kind,), (category,) = segment.SegmentedPropertyTypeCodeSequence, segment.SegmentedPropertyCategoryCodeSequence
         (region,), (algorithm,) = segment.AnatomicRegionSequence, segment.SegmentationAlgorithmIdentificationSequence
         assert (segment.SegmentLabel, segment.SegmentAlgorithmType) == (expected.label, "AUTOMATIC")
-        assert (kind.CodeValue, kind.CodingSchemeDesignator) == (expected.code, "SCT")
+        assert f"{kind.CodeValue} {kind.CodingSchemeDesignator} {kind.CodeMeaning}" == expected.code
         assert (category.CodeValue, region.CodeValue) == ("49755003", "12738006")
         assert (algorithm.AlgorithmName, algorithm.AlgorithmVersion) == (tumours.name[:64], tumours.version)
         assert tumours.name in algorithm.AlgorithmParameters

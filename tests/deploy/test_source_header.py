@@ -56,7 +56,7 @@ def test_nothing_but_these_attributes_travels(tumours, tmp_path):
         image.add_new(0x00090010, "LO", "SECRET")
         image.add_new(0x00091001, "LO", "SECRET")
     segments = np.ones((6, 5, 12), np.uint8)
-    volumes = {segment.label: 1.0 for segment in tumours.card.segments}
+    volumes = {segment.label: 1.0 for segment in tumours.segments}
     source = slices[0]
     for result in make_all(Case(segments, Volume(segments, np.eye(4)), slices, volumes, tumours)).values():
         elements = [element for element in result.iterall() if element.VR != "SQ"]

@@ -5,6 +5,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
+from common.drawing import pixels_of
 from common.prepare.volumes import Volume
 from deploy.outputs import Case
 from deploy.outputs.summary import draw_summary, make
@@ -22,7 +23,7 @@ def test_overlays_are_where_radiologists_expect_them(flips, tumours):
     flipped = Volume(VOLUME.array[where], VOLUME.affine @ np.diag([*flips, 1]))
     figure = draw_summary(Case(SEGMENTS[where], flipped, [], {}, tumours))
     _, sagittal, _, coronal, plain, axial = (np.asarray(axes.images[0].get_array()) for axes in figure.axes[:6])
-    colour = np.array(to_rgb(tumours.card.segments[1].colour)) * 0.55  # over black, as the scan has one value
+    colour = np.array(to_rgb(tumours.segments[1].colour)) * 0.55  # over black, as the scan has one value
     assert not np.isclose(plain, colour, atol=0.01).all(-1).any()
     for picture, horizontal in ((sagittal, 0.79), (coronal, 0.2), (axial, 0.2)):  # front; the patient's right
         marked = np.argwhere(np.isclose(picture, colour, atol=0.01).all(-1))
@@ -33,12 +34,23 @@ def test_overlays_are_where_radiologists_expect_them(flips, tumours):
 def test_the_text_names_model_volumes_and_remarks(tumours):
     bundle = replace(tumours, name="a $model_1$", version="1.2", trained_on="these data")
     remarks = ["not as expected"]
-    volumes = dict.fromkeys([segment.label for segment in bundle.card.segments], 3.456)
+    volumes = dict.fromkeys([segment.label for segment in bundle.segments], 3.456)
     texts = draw_summary(Case(SEGMENTS, VOLUME, [], volumes, bundle, remarks)).findobj(Text)
     assert not any("model" in text.get_text() and text.get_parse_math() for text in texts), "no mathematics"
     words = [text.get_text() for text in texts]
     expected = {"a $model_1$", "version 1.2", "trained on these data", "Peritumoural oedema (ED): 3.46 mL"}
     assert expected | {*remarks, "Research only, not for diagnosis."} <= set(words)
+
+
+def test_the_text_of_many_regions_fits(tumours):
+    """With 32 regions, the limit."""
+    bundle = replace(tumours, convention=",".join(f"region{number}={number}" for number in range(1, 33)))
+    volumes = dict.fromkeys([segment.label for segment in bundle.segments], 3.456)
+    figure = draw_summary(Case(SEGMENTS, VOLUME, [], volumes, bundle, ["a remark"]))
+    pixels_of(figure, 50)
+    *_, names, last = [text for text in figure.findobj(Text) if text.get_text().endswith(("mL", "diagnosis."))]
+    assert names.get_text() == "region32: 3.46 mL"
+    assert last.get_window_extent().y0 > 0
 
 
 def test_the_capture_is_valid_and_belongs_to_the_study(tmp_path, tumours):

@@ -27,7 +27,7 @@ from tests.support import COHORT_OF, ROOT
 MICRO = networks.SIZES["micro"]._asdict()
 PATCH = [64, 64, 64]
 SEGMENTATION, PRETRAINING = "atlas_finetune", "ukb_ssl_pretrain"
-SCANS = {"spacing": [4.0, 4.0, 4.0], "cohort": "embedded"}
+SCANS = {"spacing": [4.0, 4.0, 4.0], "made_up": True}
 CHANNELS = {SEGMENTATION: ["T1"], PRETRAINING: ["T1", "FLAIR"]}
 
 

@@ -8,3 +8,4 @@ from ..cards import Cohort
 COHORTS: dict[str, Cohort] = {
     module.name: import_module(f"{__name__}.{module.name}").COHORT for module in iter_modules(__path__)
 }
+LIKE = {f"{name}_finetune": name for name, card in COHORTS.items() if card.conventions}  # bundle -> its cohort

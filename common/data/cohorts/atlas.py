@@ -1,6 +1,6 @@
 """ATLAS v2.0: strokes, T1 in MNI space, whole heads."""
 
-from ..cards import VERMILION, Cohort, Region, Segment, Space
+from ..cards import VERMILION, Cohort, Region, Space
 from ..layouts.files import FileLayout
 from ..layouts.names import LABEL
 
@@ -45,9 +45,7 @@ COHORT = Cohort(
         "session": "1",
     },
     head="strokes",
-    conventions={"atlas": {"lesion": Region(frozenset({1}), VERMILION)}},
+    conventions={"atlas": {"lesion": Region(frozenset({1}), VERMILION, "55641003 SCT Infarct", "Stroke lesion")}},
     protocol="atlas",
     dtype="float32",
-    outputs=frozenset({"stroke lesion"}),
-    segments=(Segment((1,), "Stroke lesion", "55641003", "Infarct", "lesion", VERMILION),),
 )

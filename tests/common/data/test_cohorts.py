@@ -12,12 +12,13 @@ from common.data.cohorts import COHORTS
 from common.data.layouts.listing import list_images
 from common.data.layouts.names import Naming
 from common.data.layouts.reading import recognised
+from common.data.regions import segments_of
 from common.metrics.protocols import check_convention
 from common.prepare.settings import Settings
 from scripts.segment import LIKE
 check_convention("isles", "wmh")
 folder = recognised(list_images("wmh"), Naming())
-facts = Settings("wmh", ("T1",)).grid.shape, COHORTS["wmh"].segments[0].region, LIKE["wmh_finetune"]
+facts = Settings("wmh", ("T1",)).grid.shape, segments_of("wmh")[0].label, LIKE["wmh_finetune"]
 print([*folder.subjects], folder.convention, *facts)
 """
 
@@ -32,7 +33,7 @@ def test_a_card_is_all_that_commands_need_of_a_cohort(tmp_path):
     for command in (["-m", *make], ["-m", *write], ["-c", ASK]):
         ended = execute([sys.executable, *command], copy, cold=True)
         assert ended.returncode == 0, ended.stderr
-    assert ended.stdout == "['sub-01', 'sub-02'] wmh (197, 233, 189) lesion wmh\n"
+    assert ended.stdout == "['sub-01', 'sub-02'] wmh (197, 233, 189) White matter hyperintensity wmh\n"
     content = json.loads((copy / "wmh.json").read_text())
     assert (content["modalities"], content["label_convention"]) == (["T1", "DWI"], "wmh")
     images = [f"sub-01/pre/{kind}.nii.gz" for kind in ("T1", "DWI")]

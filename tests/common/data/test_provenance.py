@@ -12,10 +12,13 @@ BUNDLE = "stage 3: brain tumour segmentation on BraTS 2021"
     [
         ({}, "stage 3: brain tumour segmentation"),
         *[({"cohort": name}, "stage 3: brain tumour segmentation") for name in ("unnamed", "a\\b", "a\nb", "<b>", 7)],
-        ({"cohort": "embedded"}, "stage 3: brain tumour segmentation, synthetic"),
+        ({"made_up": True, "cohort": "heads"}, "stage 3: brain tumour segmentation, synthetic"),
         ({"cohort": "hospital A"}, "stage 3: brain tumour segmentation, hospital A"),
         ({"cohort": "St. Mary's, Köln"}, "stage 3: brain tumour segmentation, St. Mary's, Köln"),
         ({"cohort": "BraTS 2021"}, BUNDLE),
+        ({"cohort": "BraTS 2021", "label_convention": "brats2023"}, BUNDLE),
+        ({"label_convention": "lesion=1"}, "stage 3: segmentation of lesion"),
+        ({"label_convention": "b=2,a=1+2,c=3", "cohort": "A"}, "stage 3: segmentation of b, a and c, A"),
     ],
 )
 def test_a_model_is_named_after_its_own_data(record, name):
@@ -38,4 +41,5 @@ def test_the_data_in_a_phrase(litres, stripped, skull):
     preparation = f"voxels of 1 x 1 x 1 mm, {skull}, background 0"
     assert trained_on(record) == f"site 3: 875 training subjects; T1, T2; {preparation}"
     assert is_skull_stripped(record) is stripped
+    assert trained_on({"made_up": True}).startswith("synthetic heads, computed from ")
     assert (trained_on({}), is_skull_stripped({})) == ("an unnamed cohort", None)

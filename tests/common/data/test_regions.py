@@ -17,6 +17,7 @@ def test_conventions_with_the_same_regions_are_read_alike():
 
 
 OWN = "core=1+3:d1495b,whole=1+2+3,cavity=7"
+CODED = "core=1+3:d1495b:6574001 SCT Necrosis,whole=1+2+3,cavity=7:C0-1 99LAB Cavity (old)"
 
 
 def test_regions_of_ones_own_are_declared_by_text_or_in_a_datalist():
@@ -30,6 +31,26 @@ def test_regions_of_ones_own_are_declared_by_text_or_in_a_datalist():
     assert list(regions.colours(OWN)) == ["core", "whole", "cavity"]
     assert len(set(regions.colours(OWN).values())) == 3
     assert list(regions.colours("brats2021")) == ["WT", "TC", "ET"]
+
+
+def test_a_region_may_have_a_code():
+    declared = {"core": {"labels": [1, 3], "colour": "#d1495b", "code": "6574001 SCT Necrosis"}, "whole": [1, 2, 3]}
+    declared["cavity"] = {"labels": [7], "code": "C0-1 99LAB Cavity (old)"}
+    assert regions.mapping_of(CODED) == declared
+    assert regions.declaration(declared) == regions.canonical(CODED.replace(":", " : ")) == CODED
+    assert regions.regions_of(CODED) == regions.regions_of(OWN), "a code changes no label"
+
+
+def test_a_label_map_has_a_segment_for_each_region_outside_its_inner_regions():
+    segments = [segment[:2] + segment[3:] for segment in regions.segments_of(CODED)]
+    core, cavity = (1, "core", "6574001 SCT Necrosis"), (7, "cavity", "C0-1 99LAB Cavity (old)")
+    assert segments == [core, (2, "whole outside core", ""), cavity]
+    assert [segment.value for segment in regions.segments_of("whole=1+2,a=1,b=2")] == [1, 2], "whole is a and b"
+    shown = {segment.colour for segment in regions.segments_of(CODED)}
+    assert shown == {*regions.colours(CODED).values()}
+    long = ["x" * 39 + letter for letter in "abc"]
+    text = f"{long[0]}=1+2+3,{long[1]}=1,{long[2]}=2"
+    assert max(len(segment.label) for segment in regions.segments_of(text)) == 64
 
 
 VISION = {  # of linear RGB; Machado et al., IEEE TVCG 2009, severity 1
@@ -65,6 +86,8 @@ def test_colours_of_regions_are_told_apart_with_every_kind_of_colour_vision(conv
             "label_convention=brats: expected one of atlas, .* or regions and their labels, such as core=1",
         ),
         ("core=0", "core: expected labels from 1 to 255; 0 is background$"),
+        ("core=1:6574001 SCT", "expected one of "),  # a code without meaning
+        ("core=1:6574001 SCT Necrosis, of the core", "expected one of "),  # a comma
         ("core=1,core=2", "core is declared twice; expected a name for each region$"),
         ("core=1,Dice=2", "Dice is reserved for the metric; expected a different name$"),
         ("core=1+2,whole=2+1", "core and whole overlap; expected different regions"),

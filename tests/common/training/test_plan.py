@@ -6,6 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from common.data.volumes import MADE_UP, write_volume
 from common.options import Options
 from common.training.distributed import Processes
 from common.training.length import length
@@ -114,6 +115,24 @@ def test_an_interval_that_does_not_divide_the_length_is_replaced_and_named(optio
     plan = Plan("a", Processes(), options)
     assert (plan.length.iterations, plan.settings["val_interval"]) == (80, 80)
     assert capsys.readouterr().out == "val_interval=120: does not divide 80 iterations; now 80\n"
+
+
+@pytest.mark.parametrize(("marked", "made_up"), [((0, 1, 2), True), ((0, 2), False), ((), False)])
+def test_a_training_on_synthetic_subjects_says_so(options, tmp_path, monkeypatch, marked, made_up):
+    """By the marks of the measured files, whatever the options are; one person among them is enough for a no."""
+    monkeypatch.undo()
+    content = json.loads((tmp_path / "list.json").read_text()) | {"validation": []}
+    content["training"] = content["training"][3:6]
+    head = np.random.default_rng(0).uniform(0, 100, (12, 12, 12)).astype(np.float32)
+    for number, entry in enumerate(content["training"]):
+        for file in entry["image"]:
+            description = MADE_UP if number in marked else b""
+            write_volume(tmp_path / file, head, np.diag([15.0, 15, 15, 1]), description=description)
+    (tmp_path / "list.json").write_text(json.dumps(content))
+    options.spacing, options.accept = None, ()
+    plan = Plan("a", Processes(), options)
+    plan.measure()
+    assert plan.settings["made_up"] is made_up
 
 
 def test_what_training_subjects_lack_is_recorded_and_printed(options, capsys):

@@ -52,8 +52,10 @@ def test_label_maps_that_are_no_label_maps_are_refused(labelled):
 
 def test_a_file_of_regions_is_read_in_its_order(tmp_path):
     file = tmp_path / "regions.yaml"
-    file.write_text('whole: {labels: [3, 1, 2], colour: "#E69F00"}\ncore: [1, 3]\nrim: 2\n')
-    assert read_regions(file, "--regions=r") == "whole=1+2+3:e69f00,core=1+3,rim=2"
+    file.write_text(
+        'whole: {labels: [3, 1, 2], colour: "#E69F00"}\ncore: [1, 3]\nrim: {labels: 2, code: 1 99LAB Rim}\n'
+    )
+    assert read_regions(file, "--regions=r") == "whole=1+2+3:e69f00,core=1+3,rim=2:1 99LAB Rim"
 
 
 @pytest.mark.parametrize(
@@ -62,6 +64,7 @@ def test_a_file_of_regions_is_read_in_its_order(tmp_path):
         (None, "No such file or directory; expected a YAML file of regions"),
         ("a: [1", "not YAML"),
         ("a: {labels: [1], colour: red}", "red"),
+        ("a: {labels: [1], code: 35764002}", r"\$\.a.*35764002"),
         ("a: [1, 2]\nb: [2, 3]", "regions=a=1.2,b=2.3: a and b overlap; expected different regions, nested or"),
         ("!!python/object/apply:os.system ['true']", "not YAML"),
     ],

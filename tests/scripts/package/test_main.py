@@ -192,16 +192,18 @@ def test_a_self_supervised_bundle_takes_weights_of_its_network_and_modalities(di
     refused("tasks masked; expected reconstruction, ", built, dist / "other", "ukb_ssl_pretrain", weights=masked)
 
 
-@pytest.mark.parametrize(("cohort", "name"), [("embedded", ", synthetic"), ("BraTS 2021", " on BraTS 2021")])
-def test_a_package_names_the_data_of_its_weights(dist, checkpoint, cohort, name):
+@pytest.mark.parametrize(("made_up", "name"), [(True, ", synthetic"), (False, " on BraTS 2021")])
+def test_a_package_names_the_data_of_its_weights(dist, checkpoint, made_up, name):
     data = {"name": "brats", "training": 12}
-    folder = built(dist, weights=checkpoint(cohort=cohort, dataset=data, label_convention="brats2021"))
+    folder = built(
+        dist, weights=checkpoint(cohort="BraTS 2021", made_up=made_up, dataset=data, label_convention="brats2021")
+    )
     metadata, readme = (folder / "configs/metadata.json").read_text(), (folder / "docs/README.md").read_text()
     assert json.loads(metadata)["name"] == f"BrainSegFounder stage 3: brain tumour segmentation{name}"
     assert readme.splitlines()[0].endswith(f"brain tumour segmentation{name}")
     weights_section = readme[readme.index("## Weights") : readme.index("## Data")]
     for text in (metadata, weights_section):
-        assert ("BraTS 2021" in text) == (cohort == "BraTS 2021")
+        assert ("BraTS 2021" in text) == (not made_up)
     assert "12 training subjects" in weights_section
 
 
@@ -219,6 +221,9 @@ def test_weights_of_ones_own_regions_and_modalities(dist, checkpoint):
     assert formats["outputs"]["pred"]["channel_def"] == {"0": "lesion", "1": "core", "2": "cavity"}
     assert formats["post_processed_outputs"]["pred"]["value_range"] == [0, 5]
     assert metadata["task"] == "Segmentation of lesion, core, cavity in brain MRI"
+    name = "segmentation of lesion, core and cavity"
+    assert metadata["name"] == f"BrainSegFounder stage 3: {name}"
+    assert (folder / "docs/README.md").read_text().startswith(f"# brats_finetune: {name}\n")
 
 
 @pytest.mark.parametrize(

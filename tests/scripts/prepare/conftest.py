@@ -38,6 +38,7 @@ def _ball(scan):
 def _make(folder):
     subject = make_raw("ukb", 0, folder, seed=4, spacing=4.0)
     scan = nibabel.load(folder / f"raw/{subject}/{subject}_T1.nii.gz")
+    scan.header["descrip"] = b""  # as a scan of a person
     drawn = nibabel.Nifti1Image(3 * _ball(scan)(scan.affine, scan.shape).astype(np.uint8), scan.affine)
     other = nibabel.Nifti1Image(np.ones((5, 6, 7), np.uint8), np.eye(4))
     for name, labels in (("lacking", drawn), ("broken", other)):

@@ -15,7 +15,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from common.data.cohorts import COHORTS
-from common.data.volumes import write_volume
+from common.data.volumes import MADE_UP, write_volume
 from common.metrics.measures import dice
 from common.prepare.settings import Settings
 from common.prepare.volumes import Grid
@@ -65,7 +65,7 @@ def make_raw(layout: str, index: int, folder: Path, seed: int = 0, spacing: floa
         placed[:3, 3] = middle - placed[:3, :3] @ ((np.array([x, y, z]) - 1) / 2)
         raw = sampled(image, motions[modality] @ affine, Grid((x, y, z), placed))
         path = folder / "raw" / subject / f"{subject}_{modality}.nii.gz"
-        write_volume(path, raw.round().astype(np.int16), placed, compresslevel=1)
+        write_volume(path, raw.round().astype(np.int16), placed, compresslevel=1, description=MADE_UP)
     brain = head.depth.reshape(head.grid.shape) > 0
     chosen = np.flatnonzero(brain)[::EVERY]
     (folder / TRUTH).mkdir(exist_ok=True)

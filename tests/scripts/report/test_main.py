@@ -36,7 +36,8 @@ def record(bundle: str, minute: int, source: str | None = None) -> dict:
         "world_size": 1,
         "versions": {"python": "3.11.7", "torch": "2.13.0"},
         "git_commit": "abcdef",
-        "config": {"learning_rate": "0.001", "cohort": "embedded", "modalities": ["T1", "T2"]},
+        "made_up": True,
+        "config": {"learning_rate": "0.001", "modalities": ["T1", "T2"]},
         "weights": {
             "source": source,
             "matched": 120,
