@@ -58,7 +58,7 @@ def run(
         confidential()
     arguments = sys.argv[1:]
     program = f"python -m {name if '.' in name else f'scripts.{name}'}"
-    if {"--help", "-h", "--"} & {*arguments}:
+    if {"--help", "-h"} & {*arguments}:
         check_help()
         words: Sequence[str] = ()
         work = partial(show, *_help(commands, default, arguments[0], program))
@@ -226,8 +226,8 @@ def _check(commands: Command | Mapping[str, Command], arguments: Sequence[str], 
         is_flag = option in parameters and parameters[option].annotation in (bool, bool | None)
         if value == "" and not is_flag:
             raise InputError(f"--{option}", "no value")
-    if "" in positional:
-        raise InputError("argument ''", "empty", "a value")
+    if unusable := [word for word in arguments if word in ("", "--")]:
+        raise InputError(f"argument '{unusable[0]}'", expected="a value, or --OPTION=VALUE")
     if len(positional) > len(slots) and not takes_any_number:
         culprit = "" if confidential else f" {positional[-1]}"
         raise InputError(f"argument{culprit}", f"unexpected; options are --{', --'.join(parameters)}")

@@ -13,7 +13,7 @@ from common.data.cohorts import COHORTS, LIKE
 from common.data.provenance import is_skull_stripped
 from common.data.volumes import is_label_map
 from common.errors import InputError, choice, shortened, show
-from common.files import digest, expand_home, reporting_path_errors, why_no_file
+from common.files import digest, existing_folder, why_no_file
 from common.options import check_stated
 from common.prepare.settings import Settings
 from common.training.signals import interrupt_on_signals
@@ -69,9 +69,7 @@ def segment(
     target = choice("like", space, COHORTS)
     settings = Settings(space, target.modalities, target.space.brain if brain is None else brain, device=device)
     options = ScanOptions(patterns, series, "none", missing, accept, jobs)
-    root = expand_home(scans, scans)
-    with reporting_path_errors(str(root), "a folder of raw scans"):
-        next(root.iterdir(), None)
+    root = existing_folder(scans, f"--scans={scans}", "a folder of raw scans")
     folder = output_folder(output, root)
     check_label_maps(folder)
     default = BUNDLES / bundle / "models" / "model.pt"

@@ -14,7 +14,6 @@ ATLAS), for inference only. `folds` and `subset` record how the splits were draw
 
 import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from typing import Any
 from ..errors import ArgumentError, InputError, check_number, within
 from ..files import expand_home, read_json, valid_json, values_in, why_no_file, why_no_folder, write_json
 from ..schemas import check_schema
-from .layouts.listing import bare_of
+from .layouts.listing import UNPRINTABLE, bare_of
 from .layouts.subjects import person_of
 from .modalities import missing_in, split_name
 from .regions import CONVENTIONS, declaration, mapping_of, regions_of
@@ -32,8 +31,6 @@ from .scan_checks import files_in
 
 SPLITS = ("training", "validation", "testing", "unlabelled")
 ALL = "all"  # option value that selects all splits
-# Control characters, line ends, text-direction marks and lone surrogates: refused in file names and one-line messages
-UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 SCHEMA = read_json(Path(__file__).with_name("datalist.schema.json"))
 
 

@@ -210,7 +210,7 @@ def broken_file(files: Sequence[Any]) -> tuple[str, str] | None:
         try:
             read_voxels(open_volume(file), file)
         except Exception as error:
-            return file, first_line(error)
+            return file, unreadable(file, error).value
     return None
 
 

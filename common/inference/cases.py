@@ -8,7 +8,7 @@ from monai.transforms import Transform
 
 from .. import weights
 from ..data import datalists
-from ..data.layouts.listing import list_images, stem_of, walk
+from ..data.layouts.listing import UNPRINTABLE, list_images, stem_of, walk
 from ..data.layouts.names import Naming
 from ..data.layouts.reading import recognised
 from ..data.modalities import SPELLINGS, count_missing, missing_in
@@ -127,7 +127,7 @@ def _cases_in(
         if not subject.images.keys().isdisjoint(modalities)
     }
     for subject, files in images.items():
-        if datalists.UNPRINTABLE.search(subject):
+        if UNPRINTABLE.search(subject):
             problem = "its name contains a line break, control character or invalid Unicode"
             raise InputError(f"{next(iter(files.values()))!a}: {problem}")
     if not images:

@@ -1,6 +1,6 @@
 """Draw slices of volumes as pixels, with the same grey scale and orientation in all pictures.
 
-Slices follow the radiological convention: the patient's right is on the left of the picture.
+Slices follow the radiological convention: the patient's right, or anterior, is on the left of the picture.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 AXES = {"axial": (1, 0), "coronal": (2, 0), "sagittal": (2, 1)}  # axes of the volume along rows and columns of a slice
 PLANES = tuple(AXES)
-SIDES = {"axial": "RL", "coronal": "RL", "sagittal": "PA"}  # the patient's sides on the left and right of the picture
+SIDES = {"axial": "RL", "coronal": "RL", "sagittal": "AP"}  # the patient's sides on the left and right of the picture
 GREYS = 64  # grey levels; pictures are a third smaller than with 256
 LETTERS = 224  # grey level of the patient's sides
 
@@ -35,8 +35,7 @@ def grey_levels(volume: NDArray[Any], like: NDArray[Any] | None = None) -> NDArr
 
 def plane_of(volume: NDArray[Any], plane: str, at: int) -> NDArray[Any]:
     """Return a slice of a volume [x, y, z] in RAS orientation as displayed: [rows, columns], the top row first."""
-    shown = volume[at] if plane == "sagittal" else volume[::-1, :, at] if plane == "axial" else volume[::-1, at]
-    return np.asarray(shown).T[::-1]
+    return np.asarray(volume).take(at, axis=2 - PLANES.index(plane)).T[::-1, ::-1]
 
 
 def centre_of(mask: NDArray[Any]) -> tuple[int, int, int]:
@@ -61,7 +60,7 @@ def panel(
 
     `levels` is [x, y, z] in RAS orientation (see `grey_levels`), `at` the slice's index, `spacing` in mm. `edge` is the
     number of pixels along the volume's longest edge; None draws a pixel per voxel. Unless `edge` is None, the upper
-    corners have the patient's sides (`SIDES`): R and L, or P and A for posterior and anterior.
+    corners have the patient's sides (`SIDES`): R and L, or A and P for anterior and posterior.
     """
     from PIL import Image  # imported here and below to keep `--help` fast
 

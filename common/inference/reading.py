@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data.datalists import UNPRINTABLE
+from ..data.layouts.listing import UNPRINTABLE
 from ..data.regions import display_order, regions_of
 from ..errors import InputError, within
 from ..files import existing_folder, valid_json

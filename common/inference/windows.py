@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from monai.data.utils import dense_patch_slices
 from monai.inferers import SimpleInferer, SlidingWindowInferer
-from monai.utils import ensure_tuple_rep
 
 from ..errors import show
 from ..memory import FLOAT, free_memory, lacks_gpu_memory
@@ -110,10 +108,14 @@ class WindowInferer(SlidingWindowInferer):
         self.calls_to_forecast -= 1
         if self.calls_to_forecast:
             return
-        size = occupied.shape[1:]
-        overlaps = ensure_tuple_rep(self.overlap, len(size))
-        steps = [max(int(roi * (1 - overlap)), 1) for roi, overlap in zip(self.roi_size, overlaps, strict=True)]
-        windows = sum(bool(occupied[0, *box].any()) for box in dense_patch_slices(size, self.roi_size, steps))
+        windows = 0
+
+        def count(window: torch.Tensor) -> torch.Tensor:
+            nonlocal windows
+            windows += bool(window.any())
+            return window
+
+        SlidingWindowInferer(self.roi_size, overlap=self.overlap)(occupied[:1, None].float(), count)
         if windows * seconds >= LONG:
             show(f"about {windows * seconds / 60:.0f} min a subject: {windows} windows of {seconds:.1f} s")
 

@@ -9,6 +9,7 @@ import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
 from ..data.modalities import images_of, missing_in
+from ..data.provenance import cohort_of
 from ..data.volumes import is_made_up
 from ..inference.publishing import final_folder, finish
 from ..inference.results import CaseFiles, Details
@@ -29,7 +30,7 @@ class EvaluationFiles:
         cases: Entries from `common.data.Datalist.load`.
         predictions: Folder of the label maps from `SaveVolumed`.
         convention: Label convention of the label maps.
-        name: Title of the page.
+        name: Title of the page, before the cohort of `settings`, if any.
         modalities: Modalities of the images, in channel order.
         slices: Cases with a page of slices: none, chosen (those on evaluation.html) or all.
         settings: Settings of the run; the pages state its cohort and checkpoints.
@@ -54,7 +55,8 @@ class EvaluationFiles:
     ) -> None:
         self.folder, self.slices = Path(output_dir), slices
         self.made = made_by(settings, any(is_made_up(case["label"]) for case in cases[:1]))
-        self.details = Details(name, convention, protocol, [], {}, self.made, background)
+        title = f"{name} on {cohort}" if (cohort := cohort_of(settings)) else name
+        self.details = Details(title, convention, protocol, [], {}, self.made, background)
         self.files = {}
         for case in cases:
             (prediction,) = files_of(case["subject"], predictions)

@@ -21,7 +21,7 @@
   const viewer = new niivue.Niivue({
     isRadiologicalConvention: true, isNearestInterpolation: true, multiplanarShowRender: 1, dragAndDropEnabled: false,
     viewModeHotKey: "", clipPlaneHotKey: "", dragMode: 0, logLevel: "error", crosshairWidth: 1, crosshairWidthUnit: "mm",
-    crosshairColor: [1, 1, 1, 0.75], showAllOrientationMarkers: true, fontSizeScaling: 0.6, multiplanarLayout: 2,
+    crosshairColor: [1, 1, 1, 0.75], showAllOrientationMarkers: true, fontSizeScaling: 0.6, multiplanarLayout: 2, sagittalNoseLeft: true,
     multiplanarPadPixels: 6, backColor: [0, 0, 0, 1],
   });
   await viewer.attachToCanvas(element("canvas"));
@@ -114,8 +114,8 @@
           return isInside && data.codes[img[voxel[0] + data.shape[0] * (voxel[1] + data.shape[1] * voxel[2])]].includes(name);
         };
         const line = (...ends) => ends.forEach(([column, row], end) => {
-          const x = axCorSag < 2 ? columns - column : column;  // the patient's right is on the left
-          pen[end ? "lineTo" : "moveTo"](left + width * x / columns, top + height * (1 - row / rows));
+          const x = 1 - column / columns;  // the patient's right, or anterior, is on the left
+          pen[end ? "lineTo" : "moveTo"](left + width * x, top + height * (1 - row / rows));
         });
         pen.beginPath();
         for (let row = 0; row <= rows; row++) for (let column = 0; column <= columns; column++) {

@@ -73,6 +73,8 @@ class ProxyTask(ABC):
     modality_axes: ClassVar[Mapping[str, int]] = {}
 
     def __init_subclass__(cls) -> None:
+        if "name" in vars(cls):  # options derive the name from the class's path
+            raise TypeError(f"{cls.__name__}.name: follows from the class's name; leave it out")
         cls.name = task_name(cls.__name__)
 
     @abstractmethod

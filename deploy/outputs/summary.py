@@ -12,13 +12,12 @@ from nibabel.orientations import apply_orientation, io_orientation
 from pydicom.dataset import Dataset
 
 from common.drawing import Axes, Figure, new_figure, pixels_of
-from common.inference.panels import AXES, grey_levels, plane_of
+from common.inference.panels import AXES, SIDES, grey_levels, plane_of
 from deploy.outputs import Case
 from deploy.outputs.segmentation import CAUTION, new_series
 from deploy.source_header import sanitised_header
 
 STEP = 2
-SIDES = {"sagittal": ("P", "A"), "coronal": ("R", "L"), "axial": ("R", "L")}  # letters at the left and right edge
 SIZE = (12.0, 7.5)  # inches
 DOTS = 100  # per inch
 
@@ -35,7 +34,7 @@ def draw_summary(case: Case) -> Figure:
         image, label = (apply_orientation(array, orientation) for array in (volume.array, case.segments))
         edges, levels = volume.spacing[np.argsort(orientation[:, 0])], grey_levels(image)
         colours = [segment.colour for segment in bundle.segments]
-        for column, (plane, sides) in enumerate(SIDES.items()):
+        for column, (plane, sides) in enumerate(reversed(SIDES.items())):
             vertical, horizontal = AXES[plane]
             counts = (label > 0).sum(axis=AXES[plane])
             at = int(np.argmax(counts)) if counts.any() else len(counts) // 2

@@ -1,4 +1,4 @@
-"""Write and check datalists: `python -m scripts.datalists COHORT|generic|decathlon|fold|subset|auto3dseg|check`."""
+"""Write, split and check datalists: `python -m scripts.datalists COMMAND`, such as generic or check."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,7 +19,7 @@ from scripts.datalists.check import check
 from scripts.datalists.decathlon import decathlon
 from scripts.datalists.regions import read_regions
 from scripts.datalists.scan import scan_any, scan_cohort
-from scripts.datalists.splits import RandomSplits, hold_out, person_finder
+from scripts.datalists.splits import RandomSplits, drawn_anew, hold_out, person_finder
 
 REGIONS = "regions.yaml"  # in the root of a data set
 
@@ -141,6 +141,27 @@ def generic(
     build(scan, root, output, splits, inputs, keep_missing=keep_missing)
 
 
+def split(datalist: str, output: str, validation: float = 0.1, testing: float | str = 0, seed: int = 0) -> None:
+    """Write a copy of a datalist whose subjects of `training` and `validation` are split anew, such as after a check.
+
+    All visits of a person are in the same split. Subjects of `testing` stay there.
+
+    Args:
+        datalist: JSON file to split.
+        output: the new datalist, a JSON file.
+        validation: number or fraction of people for validation.
+        testing: number or fraction of people for testing, in addition to the datalist's.
+        seed: seed of the random choice, 0 or more.
+    """
+    source = expand_home(datalist, f"--datalist={datalist}")
+    target = expand_home(output, f"--output={output}")
+    splits = RandomSplits(validation, testing, seed)
+    check_outputs([("output", target)], {"datalist": source})
+    content = drawn_anew(datalists.read(source), splits)
+    datalists.write(content, target)
+    show(f"{output}: {sizes(content)}")
+
+
 def fold(
     datalist: str,
     output: str,
@@ -205,8 +226,8 @@ def subset(datalist: str, output: str, fraction: float, seed: int = 0, nested: b
 
 
 COMMANDS = {name: command_of(name, card) for name, card in COHORTS.items()}
-COMMANDS |= {"generic": generic, "decathlon": decathlon, "fold": fold, "subset": subset}
-COMMANDS |= {"auto3dseg": auto3dseg, "check": check}
+COMMANDS |= {"generic": generic, "decathlon": decathlon, "split": split, "fold": fold}
+COMMANDS |= {"subset": subset, "auto3dseg": auto3dseg, "check": check}
 
 if __name__ == "__main__":
     run(COMMANDS, "datalists")

@@ -91,6 +91,17 @@ def _shuffled(people: Sequence[str], seed: int) -> list[str]:
     return [people[index] for index in np.random.default_rng(seed).permutation(len(people))]
 
 
+def drawn_anew(content: Mapping[str, Any], splits: RandomSplits) -> dict[str, Any]:
+    """Return a datalist whose subjects of `training` and `validation` are split anew; those of `testing` stay there."""
+    entries = [entry for name in FOLD_SPLITS for entry in content.get(name, [])]
+    people = sorted({datalists.person_in(entry) for entry in entries})
+    split_of = {person: name for name, members in splits.draw(people).items() for person in members}
+    parts: dict[str, list[Any]] = {"training": [], "validation": [], "testing": [*content.get("testing", [])]}
+    for entry in sorted(entries, key=lambda entry: entry["subject"]):
+        parts[split_of[datalists.person_in(entry)]].append(entry)
+    return {key: value for key, value in content.items() if key != "folds"} | parts
+
+
 def person_finder(pattern: str) -> Callable[[str], str]:
     """Return a function that takes a subject's name and returns the person: the first group of `pattern`, a regex.
 

@@ -1,17 +1,16 @@
 """Find each case's files: prediction, reference and images."""
 
-import json
 from collections.abc import Mapping
 from os.path import realpath
 from pathlib import Path
 from unicodedata import normalize
 
 from common.data import datalists
-from common.data.layouts.listing import stem_of
+from common.data.layouts.listing import label_maps
 from common.data.modalities import first_image, images_of
 from common.data.regions import canonical
 from common.errors import InputError, shortened
-from common.files import existing_folder, expand_home
+from common.files import expand_home
 from common.inference.results import CaseFiles
 from common.metrics.cards import Protocol
 from common.metrics.protocols import check_convention
@@ -68,26 +67,6 @@ def _convention_of(protocol: Protocol | None, label_convention: str | None) -> s
     if protocol is not None:
         check_convention(protocol.name, convention)
     return convention
-
-
-def label_maps(option: str, folder: str | Path) -> dict[str, Path]:
-    """Return the label maps in a folder by case, sorted; raise an InputError for a bad or repeated name, or no file."""
-    path = existing_folder(folder, f"--{option}={folder}", "a folder of label maps")
-    files: dict[str, Path] = {}
-    for file in sorted(path.iterdir()):
-        if (name := stem_of(file.name)) is None:
-            continue
-        if file.is_dir() or datalists.UNPRINTABLE.search(name):
-            # if ignored, the case would seem missing and might count as empty
-            raise InputError(f"--{option}={folder}: {json.dumps(file.name)}; expected a file CASE.nii.gz")
-        if name in files:
-            raise InputError(f"--{option}={folder}: two files of one case: {files[name].name} and {file.name}")
-        files[name] = file
-    if not files:
-        raise InputError(
-            f"--{option}={folder}: no label map; expected CASE.nii.gz (or .nii, .mgz, .nrrd) for each case"
-        )
-    return files
 
 
 def _read_datalist(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from common.data.datalists import UNPRINTABLE
+from common.data.layouts.listing import UNPRINTABLE
 from common.errors import InputError
 from common.files import expand_home
 from common.inference.reading import check_images, read

@@ -142,12 +142,13 @@ def _check_sources(content: Mapping[str, Any]) -> None:
             raise InputError(f"{key}={value}: expected {expected}")
 
     for layout, options in content.get("cohorts", {}).items():
-        check_arguments(make, options, f"cohorts.{layout}")
+        check_arguments(make, options, f"cohorts.{layout}", TAKEN)
     datalists: list[str] = []
     for label, entry in content["datalists"].items():
         check_reference(f"datalists.{label}.from", entry.get("from"), [*datalists, *entry.get("files", [])])
         command = kind_of(entry) if "from" in entry else entry.get("layout", "generic")
-        check_arguments(commands.COMMANDS[command], entry.get("options", {}), f"datalists.{label}.options")
+        options = entry.get("options", {})
+        check_arguments(commands.COMMANDS[command], options, f"datalists.{label}.options", TAKEN)
         datalists.append(label)
     runs: list[str] = []
     bundles = bundles_with("train.yaml")
@@ -186,7 +187,7 @@ def check_overlays(bundle: str, overlays: Sequence[str]) -> None:
             raise ArgumentError("overlays", overlay, f"no overlay of {bundle}", f"some of {available}")
 
 
-def check_arguments(command: Callable[..., Any], options: Mapping[str, Any], where: str, taken: str = TAKEN) -> None:
+def check_arguments(command: Callable[..., Any], options: Mapping[str, Any], where: str, taken: str) -> None:
     """Raise InputError if options are unknown to a command, `taken` (a pattern), or if required options are missing."""
     parameters = {name: item for name, item in signature(command).parameters.items() if not re.fullmatch(taken, name)}
     for option in options:

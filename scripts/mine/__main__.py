@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from common.cli import run
 from common.errors import ArgumentError, InputError, check_number, show
-from common.files import check_writable_folder, expand_home
+from common.files import check_writable_folder, existing_folder, expand_home, move_aside
 from common.values import AUTO, DEVICE, flag, or_auto
 from scripts.mine.data import find
 from scripts.mine.plan import carry_out, read_plan, screen, write_plan
@@ -30,11 +30,11 @@ def mine(
 ) -> None:
     """Plan the steps from your scans to a model and its scores, show the plan, and run it.
 
-    The plan is OUTPUT/plan.yaml, and its steps are commands that you can run yourself: prepare, datalists, check, train
-    and evaluate. Without --yes the command ends after the plan or, in a terminal, asks whether to run it. You may edit
-    the file and repeat the command: an existing plan is used as it is, and finished steps are skipped unless their
-    command or input has changed. Stale datalists, models and scores are moved aside; results of an earlier version are
-    kept and named. See docs/how-to/one-command.md.
+    The plan is OUTPUT/plan.yaml, and its steps are commands that you can run yourself: prepare, datalists, train and
+    evaluate. Without --yes the command ends after the plan or, in a terminal, asks whether to run it. You may edit the
+    file and repeat the command: an existing plan is used as it is, unless an option has a new value, and finished steps
+    are skipped unless their command or input has changed. Stale datalists, models and scores are moved aside; results
+    of an earlier version are kept and named. See docs/how-to/one-command.md.
 
     Args:
         root: folder of the scans, each subject with a label map, in any layout that python -m scripts.datalists generic
@@ -52,9 +52,6 @@ def mine(
     """
     folder = expand_home(output, f"--output={output}").resolve()
     check_writable_folder(folder, f"--output={output}")
-    limit = HOURS if hours is None else hours
-    check_number("hours", limit, float, 0.01, 10_000)
-    processor = or_auto(DEVICE).parse("device", device or AUTO)
     is_agreed = flag("yes", yes)
     here = folder / "plan.yaml"
     source = here if plan is None else expand_home(plan, f"--plan={plan}")
@@ -62,24 +59,30 @@ def mine(
     options = {"modalities": names, "label": label, "regions": regions, "person": person}
     asked = options | {"hours": hours, "device": device}
     stated = {name: value for name, value in asked.items() if value is not None}
-    if plan is None and not here.exists():
-        if root is None:
+    made = read_plan(source) if plan is not None or here.exists() else {}
+    if made and root is not None and str(expand_home(root, root).resolve()) != made["root"]:
+        problem = f"the plan {source} is for {made['root']}"
+        raise InputError(f"--root={root}", problem, "that folder, or a different --output")
+    earlier = made.get("options", {})
+    changes = [f"--{name}={value}" for name, value in stated.items() if value != earlier.get(name)]
+    if changes and plan is not None:
+        raise InputError(changes[0], f"no effect on the plan {source}", "a change in that file")
+    if changes or not made:
+        chosen = options | {"hours": HOURS, "device": AUTO} | earlier | stated
+        check_number("hours", chosen["hours"], float, 0.01, 10_000)
+        processor = or_auto(DEVICE).parse("device", chosen["device"])
+        if (place := root or made.get("root")) is None:
             raise ArgumentError("root", problem="missing", expected="the folder of your scans, or --plan")
-        data = find(expand_home(root, f"--root={root}"), options)
+        data = find(existing_folder(place, f"--root={place}", "a folder of scans"), chosen)
         from scripts.mine.planning import make_plan  # late import: slow
 
-        made = make_plan(data, person, limit, processor) | {"options": stated}
-    else:
-        made = read_plan(source)
-        planned = made.get("options", {})
-        if unused := next((name for name, value in stated.items() if value != planned.get(name)), None):
-            expected = "a change in that file, or a different --output for a new plan"
-            raise ArgumentError(unused, stated[unused], f"no effect on the existing plan {source}", expected)
-        if root is not None and str(expand_home(root, root).resolve()) != made["root"]:
-            problem = f"the plan {source} is for {made['root']}"
-            raise InputError(f"--root={root}", problem, "that folder, or a different --output")
+        made = make_plan(data, chosen["person"], chosen["hours"], processor) | {"options": earlier | stated}
+    lines = screen(made, folder)
+    if changes and here.exists():
+        move_aside(here)
+        show(f"planned anew for {' '.join(changes)}; the earlier plan, with your edits: {folder}/plan-*.yaml")
     write_plan(made, here)
-    show(*screen(made, folder))
+    show(*lines)
     again = shlex.join(["python", "-m", "scripts.mine", f"--output={output}", "--yes"])
     if is_agreed or agrees():
         carry_out(made, folder)

@@ -3,7 +3,7 @@
 import os
 import sys
 import webbrowser
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from common.data.regions import declaration
 from common.errors import InputError, choice, did_you_mean, show, within
 from common.files import atomic_write, expand_home, valid_yaml
 from common.literals import names_of
+from common.metrics.protocols import protocol
 from common.options import OPTIONS
 from scripts.datalists.scan import scan_any
 from scripts.datalists.splits import RandomSplits, person_finder
@@ -33,7 +34,11 @@ HEADER = """\
 """
 EXPECTED = "a plan as python -m scripts.mine writes it"
 OPTIONS_SCHEMA = {"type": "object", "propertyNames": {"pattern": r"^[a-z]\w*$"}}
-STEPS = ("prepare", "datalist", "check", "train", "evaluate")
+LISTING_OPTION = {
+    "pattern": r"^(?!(validation|testing|seed)$)[a-z]\w*$",
+    "description": "an option of scripts.datalists generic; validation, testing and seed are options of split",
+}
+STEPS = ("prepare", "datalist", "check", "split", "train", "evaluate")
 SCHEMA = {
     "type": "object",
     "required": ["root", "bundle", "regions", *STEPS],
@@ -43,6 +48,7 @@ SCHEMA = {
         "bundle": {"enum": [*LIKE]},
         "regions": {"type": "object", "minProperties": 1},
         **dict.fromkeys(STEPS, OPTIONS_SCHEMA),
+        "datalist": OPTIONS_SCHEMA | {"propertyNames": LISTING_OPTION},
         "prepare": OPTIONS_SCHEMA | {"type": ["object", "null"], "required": ["like", "modalities"]},
         "options": {"type": "object"},
         "about": {"type": "object", "additionalProperties": {"type": "string"}},
@@ -62,27 +68,21 @@ def read_plan(path: Path) -> dict[str, Any]:
 
 def check_plan(plan: Plan, path: Path) -> None:
     """Raise an InputError for an invalid value in a plan that matches `SCHEMA`."""
-    from scripts.datalists.__main__ import check, generic  # late imports: slow
-    from scripts.prepare.__main__ import prepare
-    from scripts.run import check_early
+    from scripts.run import check_early  # late import: slow
 
     with within(path):
         if not Path(plan["root"]).is_dir():
             raise InputError("root", "no such folder", "the folder of the scans", value=plan["root"])
         declaration(plan["regions"])
-        check_arguments(generic, plan["datalist"], "datalist", taken="root|output")
-        splits = ("validation", "testing", "seed")
-        random = RandomSplits(**{name: plan["datalist"][name] for name in splits if name in plan["datalist"]})
-        check_arguments(check, plan["check"], "check")
-        if plan["prepare"] is not None:
-            check_arguments(prepare, plan["prepare"], "prepare")
-            choice("like", plan["prepare"]["like"], COHORTS)
         for step, extra in {"train": {"recipe"}, "evaluate": set[str]()}.items():
             if foreign := next((name for name in plan[step] if name not in OPTIONS.keys() | extra), None):
                 hint = did_you_mean(foreign, OPTIONS, otherwise=f"see python -m scripts.options {plan['bundle']}")
                 raise InputError(f"{step}.{foreign}: no option{hint}")  # such as `loss`, which could name any function
             check_early(*run_of(plan, step))
-        random.draw(people_of(plan))
+        jobs_of(plan, path.parent)  # checks the names of the other steps' options
+        if plan["prepare"] is not None:
+            choice("like", plan["prepare"]["like"], COHORTS)
+        RandomSplits(**plan["split"]).draw(people_of(plan))
 
 
 def people_of(plan: Plan) -> list[str]:
@@ -125,13 +125,18 @@ def write_plan(plan: Plan, path: Path) -> None:
 
 
 def jobs_of(plan: Plan, output: Path) -> dict[str, StudyJob]:
-    """Return the jobs of a plan by name, each after the jobs that it needs."""
+    """Return the jobs of a plan by name, each after the jobs that it needs; raise an InputError for a wrong option."""
+    from scripts.datalists.__main__ import check, generic, split  # late imports: slow
+    from scripts.prepare.__main__ import prepare
+
     root, is_raw = Path(plan["root"]), plan["prepare"] is not None
     data = output / "prepared" if is_raw else root
-    listed, regions, datalist = output / "all.json", output / "regions.yaml", output / "datalist.json"
+    listed, checked, datalist = (output / f"{name}.json" for name in ("all", "checked", "datalist"))
+    regions = output / "regions.yaml"
     training, evaluation = output / "training", output / "evaluation"
     model = training / "models" / "model.pt"
     of_data = {"dataset_dir": data, "datalist": datalist}
+    commands: dict[str, Callable[..., None]] = {"prepare": prepare, "datalist": generic, "check": check, "split": split}
     jobs: dict[str, StudyJob] = {}
 
     def add(
@@ -139,6 +144,8 @@ def jobs_of(plan: Plan, output: Path) -> dict[str, StudyJob]:
     ) -> None:
         if conflict := next((option for option in plan[name] if option in fixed), None):
             raise InputError(f"{name}.{conflict}", "follows from --output", "the plan without it", plan[name][conflict])
+        if name in commands:
+            check_arguments(commands[name], plan[name], name, "|".join(fixed))
         options = {option: shown(value) for option, value in fixed.items()} | texts_in(plan[name])
         command, needs = CommandLine(("python", "-m", *program.split()), options), tuple(jobs)[-1:]
         selects = name in ("prepare", "check")
@@ -151,8 +158,9 @@ def jobs_of(plan: Plan, output: Path) -> dict[str, StudyJob]:
         add("prepare", "scripts.prepare", fixed, (root,), data / "datalist.json", data)
     fixed = {"root": data, "output": listed, "regions": regions}
     add("datalist", "scripts.datalists generic", fixed, (regions, data), listed, listed)
-    fixed = {"datalist": listed, "root": data, "output": output / "check", "fixed": datalist}
-    add("check", "scripts.datalists check", fixed, (listed, data), datalist, datalist)
+    fixed = {"datalist": listed, "root": data, "output": output / "check", "fixed": checked}
+    add("check", "scripts.datalists check", fixed, (listed, data), checked, checked)
+    add("split", "scripts.datalists split", {"datalist": checked, "output": datalist}, (checked,), datalist, datalist)
     fixed = of_data | {"output_dir": training, "ckpt_dir": model.parent, "resume": "auto"}
     add("train", f"scripts.run {plan['bundle']} train", fixed, (datalist, data), model, training)
     fixed = of_data | {"checkpoint": model, "output_dir": evaluation}
@@ -176,6 +184,8 @@ def screen(plan: Plan, output: Path) -> list[str]:
     size = f"of {voxel} mm" if voxel else "as in the files" if prepare is None else "as prepared"
     rows["crops"] = f"{patch} voxels {size}, {values.batch_size} a step"
     rows["steps"] = f"{values.iterations}, with a validation every {values.val_interval}"
+    rules = plan["evaluate"].get("protocol"), plan["evaluate"].get("challenge")
+    rows["scores"] = protocol(*rules, declaration(plan["regions"])).title
     rows["time"] = time_of(plan)
     width = max(map(len, rows)) + 2
     commands = [f"$ {job.command}" for job in jobs_of(plan, output).values()]
@@ -192,7 +202,8 @@ def time_of(plan: Plan) -> str:
     seconds = {name: value * counts.get(name, 1) for name, value in plan.get("seconds", {}).items()}
     parts = {name: timedelta(seconds=round(value)) for name, value in seconds.items() if value}
     total = timedelta(seconds=round(sum(seconds.values())))
-    words = ", ".join(f"{name.replace('step', 'training steps')} {value}" for name, value in parts.items())
+    names = {"prepare": "prepare (not measured)", "step": "training steps"}
+    words = ", ".join(f"{names.get(name, name)} {value}" for name, value in parts.items())
     return f"about {total}: {words}" if parts else "unknown"
 
 

@@ -13,6 +13,7 @@ from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 
 from common import configs
+from common.components import components
 from common.data.preparation import (
     OVERLAP_ON_ONE_GRID,
     SPACING,
@@ -23,9 +24,10 @@ from common.data.preparation import (
     spread,
     union,
 )
-from common.data.regions import mapping_of, symmetric_axes
-from common.data.scan_checks import OFF_GRID, read_headers
-from common.data.volumes import open_volume
+from common.data.provenance import NAME
+from common.data.regions import mapping_of, regions_of, symmetric_axes
+from common.data.scan_checks import OFF_GRID, read_headers, read_scan
+from common.data.volumes import canonical, open_volume
 from common.errors import InputError, show
 from common.memory import device_memory, free_memory
 from common.options import automatic_amp
@@ -49,6 +51,8 @@ GPU: dict[str, Any] = {"model_size": "small", "learning_rate": 1.0e-04}  # the p
 WARMUP = {"cpu": 0.2, "cuda": 0.01}  # share of the iterations; a high learning rate needs more: docs/real.md
 FINEST = {"cpu": 2.0, "cuda": 0.0}  # mm; smallest voxel edge in training, so that small crops show enough of a head
 BRAIN = (140, 180, 140)  # mm; extent for estimates
+PARTS, WHOLE = 4, 0.95  # components that hold this share of a structure: both sides, and ventricles between
+SHIFT = 0.15  # largest range of a structure's centre over subjects, as a fraction of the volume's edge
 SUBJECT = 40.0  # core seconds to prepare T1 and FLAIR of 2 mm; 35 to 57 measured
 OVERHEAD = 1.2  # factor on a step's time, for reading, augmentation and optimiser
 CACHED = 0.25  # share of the free memory that cached volumes may take
@@ -74,7 +78,9 @@ def make_plan(data: Data, person: str | None, hours: float, device: str) -> dict
         device = "cuda" if torch.cuda.is_available() else "cpu"
     sample = spread(data.cases)
     show(f"measuring {len(sample)} subjects, and a training step on this machine")
-    is_raw, evidence = judged([data.case(subject) for subject in sample])
+    cases = [data.case(subject) for subject in sample]
+    is_raw, evidence = judged(cases)
+    is_anatomy = are_structures(cases, str(data.scan.convention))
     all_edges = edges_of(data)
     edges = [round(float(edge), 2) for edge in np.median(all_edges, axis=0)]
     prepare = preparation(data, edges) if is_raw else None
@@ -102,6 +108,7 @@ def make_plan(data: Data, person: str | None, hours: float, device: str) -> dict
     }
     about = {
         "subjects": subjects_in_words(data),
+        "labels": "structures: every region in every subject, at one place" if is_anatomy else "lesions",
         "found": f"{evidence}; median voxel {' x '.join(f'{edge:g}' for edge in edges)} mm",
         "memory": fit.memory,
         "a GPU": gpu_in_words(device),
@@ -113,8 +120,10 @@ def make_plan(data: Data, person: str | None, hours: float, device: str) -> dict
         "prepare": prepare,
         "datalist": datalist(data, person, is_raw=is_raw),
         "check": {},
+        "split": {"validation": SHARE, "testing": SHARE},
         "train": train,
-        "evaluate": {"device": device, "num_workers": train["num_workers"]},
+        "evaluate": {name: train[name] for name in ("device", "num_workers", "cohort")}
+        | ({"protocol": "dice"} if is_anatomy else {}),
         "about": about,
         "seconds": {name: round(value, 2) for name, value in seconds.items() if value},
     }
@@ -127,6 +136,21 @@ def judged(cases: Sequence[Mapping[str, Any]]) -> tuple[bool, str]:
         return True, "files of a subject on different grids"
     ranges = union([measure_case(case) for case in cases])
     return skull_in(ranges) != WITHOUT_SKULL or ranges["overlap"][0] < OVERLAP_ON_ONE_GRID, describe(ranges)
+
+
+def are_structures(cases: Sequence[Mapping[str, Any]], convention: str) -> bool:
+    """Whether the regions are structures: in every subject, of few components, and at the same place in the volume."""
+    places = []
+    for case in cases:
+        scan, voxels = read_scan(case["label"])
+        labels, _ = canonical(np.rint(voxels).astype(np.int16), scan.affine)
+        for values in regions_of(convention).values():
+            mask = np.isin(labels, [*values])
+            sizes = np.sort(np.bincount(components(mask, 26).ravel())[1:])
+            if not mask.any() or sizes[-PARTS:].sum() < WHOLE * mask.sum():
+                return False
+            places.append([indices.mean() / edge for indices, edge in zip(np.nonzero(mask), mask.shape, strict=True)])
+    return bool(np.ptp(np.reshape(places, (len(cases), -1)), axis=0).max() < SHIFT)
 
 
 def edges_of(data: Data) -> NDArray[np.float64]:
@@ -161,7 +185,7 @@ def datalist(data: Data, person: str | None, is_raw: bool) -> dict[str, Any]:
     spelled = {} if is_raw else data.naming.spelled
     names = [f"{name}={spelled[name]}" if name in spelled else name for name in data.modalities]
     label, layout = (None, None) if is_raw else (data.naming.label, data.scan.layout)
-    return _set(modalities=",".join(names), label=label, layout=layout, person=person, validation=SHARE, testing=SHARE)
+    return _set(modalities=",".join(names), label=label, layout=layout, person=person)
 
 
 def fit_training(data: Data, device: str) -> Fit:
@@ -200,6 +224,7 @@ def training(data: Data, fit: Fit, spacing: Sequence[float], device: str) -> dic
         "num_workers": min(8, cores - 1) if device.startswith("cuda") else 0,  # a step keeps all cores of a CPU busy
         "cache_rate": 1.0 if is_cached else 0.0,
         "device": device,
+        "cohort": data.scan.name if NAME.fullmatch(data.scan.name) else "mine",
     }
 
 

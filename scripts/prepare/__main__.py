@@ -6,6 +6,7 @@ from typing import Any
 
 from common.cli import run
 from common.data.cohorts import COHORTS
+from common.data.layouts.listing import label_maps
 from common.errors import InputError, check_number, choice
 from common.files import existing_folder, expand_home, reporting_path_errors
 from common.literals import names_of
@@ -92,8 +93,7 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
     check_number("jobs", jobs, int, 1, 1024)
     option, expected = f"--prepared={prepared}", "the output folder of scripts.prepare"
     source = existing_folder(prepared, option, expected)
-    from scripts.evaluate.cases import label_maps  # late import: slow
-    from scripts.prepare.subjects import read_record
+    from scripts.prepare.subjects import read_record  # late import: slow
 
     files = label_maps("predictions", predictions)
     with reporting_path_errors(option, expected):

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common.data.datalists import UNPRINTABLE
-from common.data.layouts.listing import list_images, walk
+from common.data.layouts.listing import UNPRINTABLE, list_images, walk
 from common.data.layouts.names import LABEL, NO_LABELS, Naming, check_distinct, words_of
 from common.data.layouts.reading import choosing, read_layout
 from common.data.layouts.subjects import DataSet

@@ -118,7 +118,7 @@ def test_what_cannot_be_prepared_is_named_without_an_option_of_the_preparation_a
     file = untrained("atlas_finetune", tmp_path / "model.pt", modalities=["T1", "PD"])
     odd = untrained("atlas_finetune", tmp_path / "odd.pt", modalities=["T 1"])
     for options, message in (
-        ({"scans": f"{scans}/b"}, f"^{scans}/b: No such file or directory; expected a folder of raw scans$"),
+        ({"scans": f"{scans}/b"}, f"^--scans={scans}/b: no such folder; expected a folder of raw scans$"),
         ({"scans": str(scans)}, f"^{scans}: no file of PD "),
         ({"scans": str(scans), "checkpoint": odd}, r"^modalities \['T 1'\]: expected different names"),
         (

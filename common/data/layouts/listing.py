@@ -1,5 +1,6 @@
 """List the image files of a folder, for all readers of layouts."""
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -8,11 +9,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...bars import tqdm
+from ...errors import InputError
+from ...files import existing_folder
 from ...made import read_with_warning
 
 SUFFIX = re.compile(r"([^.].*?)\.(?:nii(?:\.gz)?|mg[hz]|nrrd)", re.IGNORECASE | re.DOTALL)
 FOREIGN = re.compile(r"\.(?:mha|mhd|img|hdr|img\.gz|mnc|nhdr|nii\.(?:bz2|zst|xz|zip))$", re.IGNORECASE)
 UNREADABLE = "unsupported formats"
+# Control characters, line ends, text-direction marks and lone surrogates: refused in file names and one-line messages
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 BROKEN, TWICE = "broken links", "links to folders listed elsewhere"
 
 
@@ -127,3 +132,23 @@ def list_images(
             elif entry.fault or FOREIGN.search(entry.name):
                 unread.setdefault(entry.fault or UNREADABLE, []).append(entry.path)
     return Listing(str(root), tuple(files), tuple(folders), unread)
+
+
+def label_maps(option: str, folder: str | Path) -> dict[str, Path]:
+    """Return the label maps in a folder by case, sorted; raise an InputError for a bad or repeated name, or no file."""
+    path = existing_folder(folder, f"--{option}={folder}", "a folder of label maps")
+    files: dict[str, Path] = {}
+    for file in sorted(path.iterdir()):
+        if (name := stem_of(file.name)) is None:
+            continue
+        if file.is_dir() or UNPRINTABLE.search(name):
+            # if ignored, the case would seem missing and might count as empty
+            raise InputError(f"--{option}={folder}: {json.dumps(file.name)}; expected a file CASE.nii.gz")
+        if name in files:
+            raise InputError(f"--{option}={folder}: two files of one case: {files[name].name} and {file.name}")
+        files[name] = file
+    if not files:
+        raise InputError(
+            f"--{option}={folder}: no label map; expected CASE.nii.gz (or .nii, .mgz, .nrrd) for each case"
+        )
+    return files

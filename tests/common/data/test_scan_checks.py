@@ -189,6 +189,8 @@ def test_a_lack_of_memory_is_not_a_broken_file(folder, monkeypatch):
     monkeypatch.setattr("common.data.scan_checks.read_voxels", fail)
     with pytest.raises(MemoryError, match=r"t1\.nii\.gz: out of memory on the host$"):
         read_scan(folder / "t1.nii.gz")
+    with pytest.raises(MemoryError, match=r"t1\.nii\.gz: out of memory on the host$"):
+        broken_file([folder / "t1.nii.gz"])
 
 
 def test_the_broken_one_of_several_files_is_found_with_the_reason(folder):

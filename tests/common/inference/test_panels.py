@@ -14,8 +14,8 @@ RED = "#d1495b"
 def test_planes_are_seen_as_in_radiology():
     volume = np.arange(10 * 12 * 8).reshape(10, 12, 8)
     for plane, expected in (("axial", volume[:, :, 2]), ("coronal", volume[:, 2]), ("sagittal", volume[2])):
-        mirrored = expected if plane == "sagittal" else expected[::-1]  # the patient's right is on the left
-        np.testing.assert_array_equal(plane_of(volume, plane, 2), mirrored.T[::-1])
+        rotated = np.rot90(expected)  # superior, or anterior in an axial slice, is at the top
+        np.testing.assert_array_equal(plane_of(volume, plane, 2), np.fliplr(rotated))  # right, or anterior, on the left
 
 
 def test_background_and_what_is_not_finite_are_black_and_the_window_is_that_of_the_rest():
@@ -50,9 +50,10 @@ def test_the_patients_sides_are_marked():
     for plane in ("axial", "coronal", "sagittal"):
         marked = panel(levels, plane, 20, edge=80)[..., 0] > 0
         assert not marked[40:].any()
-        left, right = (half[half.any(axis=1)].sum(axis=1) for half in (marked[:, :40], marked[:, 40:]))
-        assert left[0] > right[0], "the bar of an R or a P is at its top; that of an L at its bottom, an A has a tip"
-        assert left[-1] < right[-1], "an L has its bar, an A two legs at the bottom"
+        halves = (marked[:, :40], marked[:, 40:]) if plane != "sagittal" else (marked[:, 40:], marked[:, :40])
+        first, other = (half[half.any(axis=1)].sum(axis=1) for half in halves)  # R and L; P, on the right, and A
+        assert first[0] > other[0], "the bar of an R or a P is at its top; that of an L at its bottom, an A has a tip"
+        assert first[-1] < other[-1], "an L has its bar, an A two legs at the bottom"
     assert not panel(levels, "axial", 20).any(), "a pixel per voxel: data, not a picture"
 
 

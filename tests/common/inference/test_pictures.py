@@ -61,7 +61,7 @@ def test_three_planes_with_inputs_truth_and_prediction(case):
     assert [axis.get_title() for axis in axes[0]] == ["T1", "FLAIR", "reference", "prediction"]
     assert [row[0].get_ylabel() for row in axes] == ["axial", "coronal", "sagittal"]
     marks = [[(text.get_text(), text.get_position()[0] < 0.5) for text in axis.texts] for axis in axes[:, -1]]
-    assert marks == [[("R", True), ("L", False)], [("R", True), ("L", False)], [("P", True), ("A", False)]]
+    assert marks == [[("R", True), ("L", False)], [("R", True), ("L", False)], [("A", True), ("P", False)]]
     for channel in (0, 1):  # through the lesion's largest axial slice and its middle there
         levels = grey_levels(case[0][channel])
         for row, (plane, at) in enumerate((("axial", 2), ("coronal", 10), ("sagittal", 7))):

@@ -135,6 +135,12 @@ def test_header_says_protocol_settings_and_cases(html):
     assert "1 of 5 cases has no prediction, scored as empty: absent." in text
 
 
+def test_a_page_of_a_protocol_without_lesions_has_no_column_of_them(cohort, html):
+    for words in ("scored lesions", "lesions.csv"):
+        assert words in text_of(html)
+        assert words not in text_of(page_of(cohort, protocol("dice")))
+
+
 def test_two_means_of_dice_that_are_the_same_are_one_row(cohort):
     """All cases but `healthy` have the lesion."""
     text = text_of(page_of(cohort[:4]))

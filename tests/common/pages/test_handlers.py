@@ -55,7 +55,7 @@ def test_the_page_is_that_of_the_files_and_says_what_made_it(folder, capsys):
         for fact in ("not for diagnosis", "hospital A", f"model.pt (SHA-256 {digest})", f"MONAI {version('monai')}"):
             assert fact in text
         assert "made up" not in text_of(html)
-    assert b"<h1>Evaluation of ours</h1>" in page
+    assert b"<h1>Evaluation of ours on hospital A</h1>" in page
     assert capsys.readouterr().err == ""
     assert write_page(folder).read_bytes() == page
 

@@ -102,6 +102,12 @@ def test_weights_that_do_not_fit_the_tasks_are_refused(wrong):
 # A fourth task
 
 
+def test_the_name_of_a_task_is_that_of_its_class():
+    with pytest.raises(TypeError, match=r"^Mirrored\.name: follows from the class's name"):
+        type("Mirrored", (TokenTask,), {"name": "mirror"})
+    assert type("Mirrored", (TokenTask,), {}).name == "mirrored"
+
+
 CROPS = {"image": torch.randn(2, 2, 64, 64, 32, generator=torch.Generator().manual_seed(5))}
 
 

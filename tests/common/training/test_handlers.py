@@ -60,13 +60,13 @@ def test_progress_shows_the_latest_loss_and_score(capsys):
 # Forecast
 
 
-def forecast(folder, engine, crops_per_volume=1, store=None, num_workers=4):
+def forecast(folder, engine, crops_per_volume=1, store=None, num_workers=4, batch=64):
     network = nn.Linear(1000, 1000, bias=False)  # 4,000,000 bytes
     plan = SimpleNamespace(
         options=SimpleNamespace(batch_size=2, keep=2, ckpt_dir=str(folder), store=store, num_workers=num_workers),
         accumulation_steps=8,
         processes=SimpleNamespace(count=4),
-        global_batch_size=64,
+        global_batch_size=batch,
         crops_per_volume=crops_per_volume,
         training_cases=50,
     )
@@ -100,6 +100,14 @@ def test_what_a_run_will_cost_is_said_before_it_starts(tmp_path, said, disk, cro
         # model.pt twice (4 MB each), and three states of weights and two moments (12 MB each)
         f"disk: {44e6 / 2**30:.2f} GiB more for the checkpoints in {tmp_path}; 5.00 GiB free",
     ]
+
+
+def test_a_single_crop_is_one(tmp_path, said, disk):
+    disk(5 * 2**30)
+    engine, data = loop(10)
+    forecast(tmp_path, engine, batch=1)
+    engine.run(data)
+    assert said("to do: 10 steps of 1 crop (")
 
 
 def test_a_disk_that_is_too_small_is_refused_before_the_first_step(tmp_path, disk, said):

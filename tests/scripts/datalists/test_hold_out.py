@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from itertools import combinations
 
 import pytest
 
@@ -152,3 +153,21 @@ def test_bad_options_are_named(own, tmp_path, change, options, message):
 def test_the_command_does_not_replace_what_it_reads(own):
     with pytest.raises(InputError, match=f"^--output={own}: the same file as --datalist$"):
         commands.fold(str(own), str(own), folds=3, fold=0)
+
+
+# Split anew
+
+
+def test_people_are_split_anew_with_all_visits_and_those_for_testing_stay(own, tmp_path):
+    own.write_text(json.dumps(json.loads(own.read_text()) | {"folds": RECORD}))
+    before = datalists.read(own)
+    commands.split(str(own), str(tmp_path / "split.json"), validation=2, testing=3, seed=1)
+    after = datalists.read(tmp_path / "split.json")
+    names = ("training", "validation", "testing")
+    parts = [{datalists.person_in(entry) for entry in after[name]} for name in names]
+    assert [len(people) for people in parts] == [7, 2, 3 + 2]
+    assert {"sub-88", "sub-89"} < parts[2]
+    assert not any(first & other for first, other in combinations(parts, 2))
+    old, new = (sorted(subject for name in names for subject in subjects(file)[name]) for file in (before, after))
+    assert old == new
+    assert after.keys() == before.keys() - {"folds"}

@@ -1,6 +1,7 @@
 """`python -m scripts.mine` on four heads of the embedded cohort: raw scans to a page, again, and edited plans."""
 
 import json
+import re
 import shutil
 import sys
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import yaml
 
 from common.data.layouts.names import Naming
 from scripts.experiments.engine import CODE, states_of
+from scripts.mine import __main__ as command
 from scripts.mine import planning
 from scripts.mine.__main__ import agrees
 from scripts.mine.data import Data, find, subjects_in_words
@@ -69,8 +71,11 @@ def test_the_plan_is_one_screen_of_what_is_there_and_of_commands(planned):
     lines = printed.splitlines()
     assert len(lines) < 40
     programs = [line.split()[3:5] for line in lines if line.startswith("$ ")]
-    assert [name for name, _ in programs] == ["scripts.prepare", *["scripts.datalists"] * 2, *["scripts.run"] * 2]
-    assert [word for _, word in programs[1:3]] == ["generic", "check"]
+    assert [name for name, _ in programs] == ["scripts.prepare", *["scripts.datalists"] * 3, *["scripts.run"] * 2]
+    assert [word for _, word in programs[1:4]] == ["generic", "check", "split"]
+    assert re.search(r"^time .*: prepare \(not measured\) \d", printed, re.MULTILINE)
+    assert re.search(r"^scores +Dice and lesion F1$", printed, re.MULTILINE)
+    assert (plan["train"]["cohort"], plan["evaluate"]["cohort"]) == ("raw", "raw"), "the name of the folder"
 
 
 def test_subjects_with_a_damaged_file_are_named_and_left_out(tmp_path, capsys):
@@ -113,10 +118,9 @@ def test_time_is_planned_for_all_visits_of_a_person():
 def test_words_of_file_names_are_in_the_plan():
     naming = Naming(("T1", "FLAIR", "T2"), {"T1": "", "FLAIR": "pre/FLAIR"}, "lesion")
     data = Data(None, naming, SimpleNamespace(modalities=naming.modalities, layout="flat"), [], {})
-    shares = {"validation": 0.15, "testing": 0.15}
     stated = {"modalities": "T1=,FLAIR=pre/FLAIR,T2", "label": "lesion", "layout": "flat"}
-    assert planning.datalist(data, None, is_raw=False) == stated | shares
-    assert planning.datalist(data, "(.+)_v", is_raw=True) == {"modalities": "T1,FLAIR,T2", "person": "(.+)_v"} | shares
+    assert planning.datalist(data, None, is_raw=False) == stated
+    assert planning.datalist(data, "(.+)_v", is_raw=True) == {"modalities": "T1,FLAIR,T2", "person": "(.+)_v"}
 
 
 def test_an_unclear_layout_is_read_as_scripts_prepare_reads_it(raw, tmp_path):
@@ -163,7 +167,7 @@ def test_a_plan_is_carried_out_once_and_what_it_changes_again(planned, tmp_path,
     written = model.stat().st_mtime_ns
     again = mine(source.parent / "raw", f"--output={output}", "--yes")
     assert again.returncode == 0, again.stderr
-    assert again.stdout.count("done before") == 4
+    assert again.stdout.count("done before") == 5
     assert model.stat().st_mtime_ns == written
 
     jobs = jobs_of(plan, output)
@@ -172,18 +176,18 @@ def test_a_plan_is_carried_out_once_and_what_it_changes_again(planned, tmp_path,
     with monkeypatch.context() as patch:
         patch.setattr("scripts.experiments.engine.code_files", list)
         states, kept = states_of(jobs, output), states_of(jobs, output, kept_state)
-    assert [state.changed for state in states.values()] == [()] * 2 + [(CODE,)] * 2
-    assert [state.name for state in kept.values()] == ["done"] * 4
+    assert [state.changed for state in states.values()] == [()] * 3 + [(CODE,)] * 2
+    assert [state.name for state in kept.values()] == ["done"] * 5
 
     plan["train"] = dict(reversed(plan["train"].items()))  # the same
     plan["evaluate"]["overlap"] = 0.25
-    assert [state.name for state in states_of(jobs_of(plan, output), output).values()] == ["done"] * 3 + ["stale"]
+    assert [state.name for state in states_of(jobs_of(plan, output), output).values()] == ["done"] * 4 + ["stale"]
     plan["train"]["seed"] = 1
-    assert [state.name for state in states_of(jobs_of(plan, output), output).values()] == ["done"] * 2 + ["stale"] * 2
+    assert [state.name for state in states_of(jobs_of(plan, output), output).values()] == ["done"] * 3 + ["stale"] * 2
     (output / "check/findings.csv").unlink()
     model.unlink()
     states = states_of(jobs_of(read_plan(output / "plan.yaml"), output), output)
-    assert [state.name for state in states.values()] == ["done", "done", "stale", "stale"], "a lost model is made again"
+    assert [state.name for state in states.values()] == ["done"] * 3 + ["stale"] * 2, "a lost model is made again"
 
 
 @pytest.mark.slow
@@ -205,14 +209,16 @@ def test_raw_scans_are_prepared(planned, tmp_path):
             {"prepare": {"like": "brats", "modalities": "T1", "spcing": 2}},
             "spcing: no such option; did you mean",
         ),
-        ({"datalist": {"validation": 1.5}}, "--validation=1.5"),
-        ({"datalist": {"validation": 9}}, "--validation=9 --testing=0: splits leave 0 of 4 people for training"),
-        ({"prepare": None, "datalist": {"modalities": "T1", "validation": 9}}, "splits leave 0 of 4 people"),
+        ({"split": {"validation": 1.5}}, "--validation=1.5"),
+        ({"split": {"least": 2}}, "split.least: no such option"),
+        ({"datalist": {"validation": 2}}, "validation, testing and seed are options of split"),
+        ({"split": {"validation": 9}}, "--validation=9 --testing=0: splits leave 0 of 4 people for training"),
+        ({"prepare": None, "datalist": {"modalities": "T1"}, "split": {"validation": 9}}, "splits leave 0 of 4 people"),
         (
             {"prepare": {"like": "brats", "modalities": "T1,T2", "patterns": {"T1": "*_T1*", "T2": "*_t1*"}}},
             "--patterns={'T1': '*_T1*', 'T2': '*_t1*'}: the same words or pattern for T1 and T2",
         ),
-        ({"datalist": {"output": "x.json"}}, "datalist.output: no such option"),
+        ({"datalist": {"output": "x.json"}}, "datalist.output=x.json: follows from --output"),
         ({"check": {"fixed": "x.json"}}, "check.fixed=x.json: follows from --output"),
         ({"train": {"batchsize": 2}}, "train.batchsize: no option; did you mean batch_size?"),
         ({"train": {"batch_size": "many"}}, "batch_size=many"),
@@ -224,7 +230,7 @@ def test_raw_scans_are_prepared(planned, tmp_path):
     ],
 )
 def test_a_wrong_plan_is_refused_before_any_work(planned, tmp_path, change, line):
-    """SECURITY.md: "options of five commands, checked by name and value; no component, and no program"."""
+    """SECURITY.md: "options of six commands, checked by name and value; no component, and no program"."""
     plan = read_plan(planned[0] / "plan.yaml") | change
     file = edited(tmp_path / "plan.yaml", plan)
     with refused(text=line):
@@ -250,6 +256,32 @@ def test_the_same_command_may_be_repeated(planned, raw):
     again = mine(raw, f"--output={output}", "--hours=0.02", "--device=cpu")
     assert again.returncode == 0, again.stderr
     assert again.stdout.splitlines()[-12:] == printed.splitlines()[-12:]
+
+
+def test_an_option_with_a_new_value_plans_anew(planned, tmp_path, monkeypatch, capsys):
+    """The earlier plan, which may have the user's edits, is moved aside."""
+    plan = read_plan(planned[0] / "plan.yaml")
+    file = edited(tmp_path / "plan.yaml", plan | {"check": {"accept": "empty_mask"}})
+
+    def make_plan(data, person, hours, device):
+        return {**plan, "root": str(data.root), "about": {"made for": f"{person} {hours} {device}"}}
+
+    monkeypatch.setattr(planning, "make_plan", make_plan)
+    command.mine(output=str(tmp_path), hours=0.02)
+    assert read_plan(file)["check"], "the same value"
+    command.mine(output=str(tmp_path), hours=2.0)
+    new = read_plan(file)
+    assert (new["options"], new["about"]) == ({"hours": 2.0, "device": "cpu"}, {"made for": "None 2.0 cpu"})
+    assert "planned anew for --hours=2.0" in capsys.readouterr().out
+    (earlier,) = tmp_path.glob("plan-*.yaml")
+    assert (read_plan(earlier)["check"], new["check"]) == ({"accept": "empty_mask"}, {})
+
+
+def test_people_are_split_after_the_check(planned, tmp_path):
+    jobs = jobs_of(read_plan(planned[0] / "plan.yaml"), tmp_path)
+    assert [*jobs] == ["prepare", "datalist", "check", "split", "train", "evaluate"]
+    assert jobs["split"].inputs == (jobs["check"].target,)
+    assert jobs["split"].target in jobs["train"].inputs
 
 
 def test_a_relative_folder_of_scans_is_that_of_the_reader(planned, raw, tmp_path, monkeypatch):
@@ -280,15 +312,14 @@ def test_bad_input_is_one_line_and_leaves_nothing(raw, planned, tmp_path):
         ([f"--output={new}"], "--root: missing; expected the folder of your scans, or --plan"),
         (
             [tmp_path / "none", f"--output={new}"],
-            f"--root={tmp_path / 'none'}: No such file or directory; expected a folder of scans",
+            f"--root={tmp_path / 'none'}: no such folder; expected a folder of scans",
         ),
         ([empty, f"--output={new}"], f"--root={empty}: no data set of a known layout"),
         ([bare, f"--output={new}"], f"--root={bare}: no label map to learn from; expected "),
         ([tmp_path / "three", f"--output={new}"], "people with readable T1 and label map: 3; expected 4 or more"),
         ([raw, f"--output={new}", "--hours=0"], "--hours=0: expected a number from 0.01"),
         ([raw, f"--output={new}", "--device=gpu"], "--device=gpu: expected "),
-        ([raw, f"--output={output}", "--modalities=T1"], "--modalities=T1: no effect on the existing plan "),
-        ([raw, f"--output={output}", "--hours=2"], "--hours=2: no effect on the existing plan "),
+        ([f"--plan={output / 'plan.yaml'}", f"--output={new}", "--hours=2"], "--hours=2: no effect on the plan "),
         ([bare, f"--output={output}"], f"--root={bare}: the plan "),
         ([f"--plan={tmp_path / 'none.yaml'}", f"--output={new}"], f"{tmp_path / 'none.yaml'}: No such file"),
     ):
@@ -298,6 +329,28 @@ def test_bad_input_is_one_line_and_leaves_nothing(raw, planned, tmp_path):
         assert last.startswith("error: "), last
         assert line in last
     assert not new.exists()
+
+
+def spheres(folder, name, *middles, radius=4.0):
+    """A label map of spheres in a volume of 40 x 50 x 40 voxels, as a case."""
+    grid = np.moveaxis(np.indices((40, 50, 40)), 0, -1)
+    labels = sum((((grid - middle) ** 2).sum(axis=-1) < radius**2 for middle in middles), np.zeros((40, 50, 40), bool))
+    nibabel.save(nibabel.Nifti1Image(labels.astype(np.uint8), np.eye(4)), folder / name)
+    return {"label": str(folder / name)}
+
+
+@pytest.mark.parametrize(
+    ("middles", "expected"),
+    [
+        ([[(14, 25, 20), (26, 25, 20)], [(15, 28, 22), (27, 28, 22)]], True),  # on both sides, in all people
+        ([[(12, 25, 20)], [(28, 25, 20)]], False),  # a tumour on either side
+        ([[(14, 25, 20), (26, 25, 20)], [(x, y, 20) for x in (10, 20, 30) for y in (16, 34)]], False),  # six lesions
+        ([[(20, 25, 20)], []], False),  # not in everybody
+    ],
+)
+def test_structures_are_few_and_at_one_place_in_everybody(tmp_path, middles, expected):
+    cases = [spheres(tmp_path, f"{number}.nii", *of_case) for number, of_case in enumerate(middles)]
+    assert planning.are_structures(cases, "lesion=1") == expected
 
 
 def test_scans_without_skull_on_one_grid_are_used_as_they_are(cohorts):
