@@ -13,13 +13,13 @@ KNOWN = {EMBEDDED: "the embedded cohort, which is synthetic: computed from an an
 
 
 def cohort_of(record: Mapping[str, Any]) -> str | None:
-    """Return the option `cohort` in a checkpoint's record; None if it is not set or not plain words."""
+    """Return the training cohort that a checkpoint's record names; None without a name, or if it is unsafe in HTML."""
     name = record.get("cohort")
     return name if isinstance(name, str) and NAME.fullmatch(name) and name != UNNAMED else None
 
 
 def model_name(name: str, record: Mapping[str, Any]) -> str:
-    """Return a bundle's name with the actual training data in place of the intended data.
+    """Adapt a bundle's name, such as "tumour segmentation on BraTS 2021", to the cohort of a checkpoint's training.
 
     Example:
         >>> model_name("tumour segmentation on BraTS 2021", {"cohort": "embedded"})
@@ -35,7 +35,7 @@ def model_name(name: str, record: Mapping[str, Any]) -> str:
 
 
 def trained_on(record: Mapping[str, Any]) -> str:
-    """Describe the training data in a phrase: cohort, number of subjects, modalities and preparation.
+    """Describe a checkpoint's training data: cohort, number of subjects, modalities and preparation.
 
     Example:
         >>> trained_on({"cohort": "hospital A", "dataset": {"name": "a", "training": 12}, "modalities": ["T1", "T2"]})
@@ -54,6 +54,6 @@ def trained_on(record: Mapping[str, Any]) -> str:
 
 
 def is_skull_stripped(record: Mapping[str, Any]) -> bool | None:
-    """Whether the training scans were measured to be without skull; None if unknown or mixed."""
+    """Whether a checkpoint's training scans had no skull, as measured; None if unknown or mixed."""
     measured = record.get("measured")
     return {WITHOUT_SKULL: True, WITH_SKULL: False}.get(skull_in(measured)) if measured else None
