@@ -108,9 +108,9 @@ def regions_of(convention: str) -> dict[str, frozenset[int]]:
 
 
 def symmetric_axes(convention: str) -> list[int]:
-    """Return the axes along which a labelled RAS volume may be mirrored; without axis 0 if regions have sides.
+    """Return the axes along which a labelled RAS volume may be mirrored: not axis 0 if regions are left or right.
 
-    Regions have sides if two names differ only in left and right, l and r, or lh and rh.
+    That is so if two names differ only in left and right, l and r, or lh and rh.
 
     Example:
         >>> symmetric_axes("brats2021"), symmetric_axes("hippocampus_left=1,hippocampus_right=2")

@@ -113,7 +113,7 @@ class Store:
         return ""
 
     def read(self, entry: Mapping[str, Any]) -> Any:
-        """Return a stored entry after all transforms; read only the crop if the random ones begin with it."""
+        """Return a stored entry after all transforms; if the first random transform is a crop, read only the crop."""
         path = self.path_of(entry)
         volumes = _volumes(path)
         if self.crops:

@@ -9,7 +9,7 @@ KINDS: tuple[str, ...] = get_args(Kind)
 
 
 class Remark(NamedTuple):
-    """A remark on a result. The service's option `--hold` lists kinds of remarks: such results wait for review."""
+    """A remark on a result; results with a remark of a kind in the service's option `--hold` wait for review."""
 
     kind: Kind
     text: str

@@ -57,7 +57,7 @@ def in_units(name: str, value: float) -> str:
 
 
 def outside(figures: Figures, cause: str = "") -> list[str]:
-    """Return a phrase for each quality measure outside its limits, then for the likely cause, if known."""
+    """Return a phrase for each quality measure outside its limits, then for the likely `cause`, if any."""
     phrases = [*map(str, rows_outside(figures))]
     return [*phrases, f"probably {cause}"] if phrases and cause else phrases
 

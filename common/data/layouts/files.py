@@ -16,20 +16,26 @@ class FileLayout:
     """A data set's file names: a template of the path for each modality and the label map.
 
     Attributes:
+        title: Name of the layout.
         files: Template of the path, without suffix, of each modality and `LABEL`; a subject's files agree in fields.
         subject: Template of a subject's name; the field `person`, if any, identifies the person.
         fields: Regular expression of each template field's values.
+        example: Folder of a subject, for messages.
+        convention: Label convention.
+        remarks: Line to print if a subject's name begins with the key.
+        first: Suffix of a person's first session, omitted from the subject's name.
+        skims: Whether to skip folders below the top folders that no template matches, as they are many.
     """
 
     title: str
     files: Mapping[str, str]
     subject: str
     fields: Mapping[str, str]
-    example: str = ""  # folder of a subject
+    example: str = ""
     convention: str | None = None
-    remarks: Mapping[str, str] = field(default_factory=dict)  # prefix of subject names -> remark
-    first: str = ""  # suffix of a person's first session, omitted from the subject's name
-    skims: bool = False  # whether to skip the many subfolders that no template matches
+    remarks: Mapping[str, str] = field(default_factory=dict)
+    first: str = ""
+    skims: bool = False
 
     @property
     def modalities(self) -> list[str]:

@@ -106,7 +106,7 @@ class Naming:
         return next((modality for modality, words in self.spelled.items() if not words), None)
 
     def takes(self, modality: str) -> bool:
-        """Whether files with a usual spelling of a modality, such as t1c, have this modality."""
+        """Whether usual spellings of a modality in file names count, such as t1c for T1ce."""
         if self.spelled.get(modality):
             return False
         return not self.spelled or modality in (self.modalities or ())

@@ -104,7 +104,7 @@ def recognised(listing: Listing, naming: Naming) -> DataSet:
 
 
 def suggest_layout(data: DataSet, naming: Naming) -> tuple[str, dict[str, str]]:
-    """Return a layout, and words for `--modalities` and `--label`, that give most subjects one file for each.
+    """Return a layout, and words for `--modalities` and `--label`, that give most subjects one file per modality.
 
     Try the current layout and, unless it is `SPECIAL`, flat. Return ("", {}) if nothing helps.
     """
@@ -120,7 +120,7 @@ def suggest_layout(data: DataSet, naming: Naming) -> tuple[str, dict[str, str]]:
 
 
 def suggest_words(data: DataSet, naming: Naming, kind: str) -> tuple[str | None, int]:
-    """Return words that give most subjects one file for `kind`, a modality or `LABEL`, and the number of subjects.
+    """Return words that give most subjects one file for `kind`, a modality or `LABEL`, and how many subjects.
 
     Try the ends of the clashing paths, with `*` for the subject's name. Return (None, 0) if nothing helps.
     """

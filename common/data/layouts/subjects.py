@@ -147,7 +147,7 @@ class DataSet:
         return reasons
 
     def account(self, modalities: Collection[str], takes_labels: bool = True, apart: Collection[str] = ()) -> list[str]:
-        """Return lines to print: unused files by reason, and top folders without a used image (except `apart`).
+        """Return lines to print: unused files by reason, and top folders, except `apart`, without a used image.
 
         If there are sub-* folders, only these are listed.
         """

@@ -59,11 +59,11 @@ ASK = "ask"  # in place of a modality, if the evidence on agent is weak or contr
 
 @dataclass(frozen=True)
 class Evidence:
-    """A reason to believe that a T1 was scanned with or without contrast agent, or that this is unclear."""
+    """Evidence whether a T1 was scanned with contrast agent; `clear` evidence is sufficient on its own."""
 
     kind: str  # "name", "header", or "post": the word "post" in a name, which may refer to any event
     says: str  # WITH, WITHOUT or UNCLEAR
-    clear: bool  # sufficient on its own
+    clear: bool
     text: str
 
 

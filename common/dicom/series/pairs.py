@@ -33,10 +33,7 @@ class Pair:
 
     @cached_property
     def voxels(self) -> int | None:
-        """1 if voxels show agent in the enhanced series, -1 if in the native, 0 if in neither, None if unknown.
-
-        Only scans of the same kind can be compared.
-        """
+        """Agent by voxels: 1 in the enhanced series, -1 in the native series, 0 in neither, None if not comparable."""
         alike = same_kind(self.native.series.header, self.enhanced.series.header)
         return self._compare(self.native.series, self.enhanced.series) if alike else None
 
@@ -47,7 +44,7 @@ class Pair:
 
     @cached_property
     def support(self) -> list[str]:
-        """The kinds of evidence: name, post (the word "post", which may mean any event), header, order and voxels.
+        """The kinds of evidence for agent in `enhanced`: name, post (the word "post"), header, order and voxels.
 
         Order alone proves little, so it counts only with a word or an injection, or between scans of the same kind.
         """
