@@ -257,7 +257,7 @@ def _header_problem(file: str, scan: Any) -> Problem | None:
 
 
 def _length_problem(file: str, scan: Any, path: str) -> Problem | None:
-    """Return a problem if a .nii or .nii.gz file is too short; a file with an unusual length is read as a proof.
+    """Return a problem if a .nii or .nii.gz file is too short; a file of unusual length is read in full to decide.
 
     A gzip file ends with the length of its last member, modulo 2**32, which is read without decompression.
     """

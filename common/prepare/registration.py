@@ -76,7 +76,7 @@ def coarse_grid(fixed: Volume, mask: NDArray[np.bool_], edge: float = EDGE) -> t
 def _by_ants(
     fixed: Volume, moving: Volume, dof: int, start: Matrix, mask: NDArray[np.bool_] | None = None, **levels: Any
 ) -> Matrix:
-    """Return ANTs' result from a start; raise RuntimeError if ANTs fails, for example because the scans do not overlap.
+    """Register by ANTs, starting from a matrix; raise RuntimeError if ANTs fails, for example without overlap.
 
     The start goes into the moving scan's header. Smoothing is in mm, because with smoothing in voxels, ANTs moved away
     from good starts on slices of 3 mm.

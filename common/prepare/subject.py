@@ -99,6 +99,6 @@ def _to_template(scan: Volume, brain: NDArray[np.bool_], dof: int) -> NDArray[np
 
 
 def _to_reference(reference: Volume, brain: NDArray[np.bool_], scan: Volume) -> NDArray[np.float64]:
-    """Return the matrix from the reference to a scan, from the starts scanner coordinates and centres of heads."""
+    """Return the matrix from the reference to a scan; start from scanner coordinates and from the heads' centres."""
     start = between_centres(reference, foreground(reference), scan, foreground(scan))
     return register(reference, scan, 6, brain, [start])

@@ -165,7 +165,7 @@ def _contrast_evidence(scan: Candidate, volumes: Sequence[Candidate]) -> tuple[E
 
 
 def _candidate(series: Series, names: Names, unusable: str = "") -> Candidate:
-    """Return a candidate with the kind, words and times in its headers; `unusable` is from `why_no_volume`."""
+    """Return a candidate with the weighting, words and times in its headers; `unusable` is from `why_no_volume`."""
     if unusable:
         return Candidate(series, None, unusable, is_volume=False)
     header, brain_grid = series.header, _brain_grid(series)
@@ -250,7 +250,7 @@ def _by_words(texts: Sequence[Words], kind: str) -> Evidence | None:
 
 
 def _by_times(header: Dataset) -> str | None:
-    """Return the kind by echo, repetition and inversion time; None if times are missing or fit no kind."""
+    """Return T1, T2 or FLAIR by echo, repetition and inversion time; None if times are missing or fit none of them."""
     echo, repetition, inversion = (number_of(header, f"{name}Time") for name in ("Echo", "Repetition", "Inversion"))
     if echo is None or repetition is None:
         return None
