@@ -1,4 +1,4 @@
-"""Datalists, regions, datasets, transforms, and checks of headers."""
+"""Datalists, label conventions, datasets, transforms and header checks."""
 
 from .. import lazy
 

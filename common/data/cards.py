@@ -1,4 +1,4 @@
-"""Cohort cards: all facts about a cohort that this software needs."""
+"""Describe cohorts: files, grid, label conventions, scoring, synthetic scans and DICOM segments."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -36,14 +36,14 @@ class Space:
     """The grid and orientation of a cohort's scans.
 
     Attributes:
-        description: Description of the space in records.
+        description: Description of the space for people, such as in a datalist.
         shape: Number of voxels along each axis, at 1 mm.
         flip: Sign of each voxel axis in RAS+: 1 or -1.
         origin: Position of the first voxel, mm.
         mni_origin: Position of the origin of MNI space, mm.
         dof: Degrees of freedom of the registration: 6 (rigid) or 12 (affine).
-        code: NIfTI form code of the space: 2 aligned, 4 MNI.
-        brain: Brain extraction for raw scans: `deepbet`, or `none` for whole heads.
+        code: Code of sform and qform in NIfTI headers: 2 (aligned) or 4 (MNI).
+        brain: Brain extraction that makes raw scans like the cohort's: `deepbet`, or `none` for whole heads.
     """
 
     description: str
@@ -75,20 +75,20 @@ class Space:
 
 @dataclass(frozen=True)
 class Cohort:
-    """The card of a cohort.
+    """A cohort, such as BraTS: all facts about it that this software needs.
 
     Attributes:
-        layouts: Layouts of its releases; the embedded cohort uses the first.
-        about: Help of `python -m scripts.datalists NAME`: a summary line and paragraphs.
+        layouts: File layouts of the cohort's releases; the cohort's synthetic scans have the first layout.
+        about: Help text of the command `python -m scripts.datalists NAME`: a summary line and paragraphs.
         root: Description of the cohort's folder, for help texts.
-        space: Space of its scans.
-        phantom: Function that returns, for the index of a synthetic person, the value of each field of the first
-            layout, including `person`.
-        head: Kind of the synthetic heads, a key of `scripts.phantoms.layouts.HEADS`.
+        space: Grid and orientation of the scans.
+        phantom: Function from the index of a synthetic person to the values of the fields in the first layout's file
+            names, such as `person`.
+        head: Pathology of the synthetic heads, a key of `scripts.phantoms.layouts.HEADS`.
         conventions: Label conventions, the bundle's first; regions are in channel order, overlapping regions are
             nested, 0 is background.
-        contrasts: Modalities without a sequence in `scripts.phantoms.mr_signal`, and the modality that the synthetic
-            scans of each imitate.
+        contrasts: For a modality that `scripts.phantoms.mr_signal` cannot simulate, the modality that its synthetic
+            scans imitate.
         protocol: Scoring protocol.
         dtype: Voxel type of images on disk.
         reference: Modality whose series defines the DICOM grid by default.

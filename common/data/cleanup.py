@@ -1,4 +1,4 @@
-"""Clean segmented regions: remove components and fill holes, by steps such as `WT=100mm3+largest,ET=holes`.
+"""Postprocess segmented regions: remove components and fill holes, by steps such as `WT=100mm3+largest,ET=holes`.
 
 `scripts.postprocessing` selects the steps on validation cases; checkpoints record them as `cleanup`.
 """
@@ -21,7 +21,7 @@ Masks = NDArray[np.bool_]
 
 
 class Steps(NamedTuple):
-    """The cleanup steps of a region, in order of application; components are 26-connected, holes 6-connected.
+    """Postprocessing steps of a region, applied in this order; components are 26-connected, holes 6-connected.
 
     Attributes:
         smallest: Minimum volume of a component to keep, mm3.
@@ -35,7 +35,7 @@ class Steps(NamedTuple):
 
 
 def steps_of(cleanup: str) -> dict[str, Steps]:
-    """Parse the text of `cleanup` into the steps of each region.
+    """Parse postprocessing steps, such as `ET=holes,WT=100mm3+largest`, into the steps of each region.
 
     Raises:
         InputError: a region's name is invalid or repeated, a step is unknown or repeated, or a volume is 0.
@@ -61,7 +61,7 @@ def steps_of(cleanup: str) -> dict[str, Steps]:
 
 
 def text_of(steps: Mapping[str, Steps]) -> str:
-    """Return the text that `steps_of` parses into these steps; regions without steps are omitted.
+    """Write postprocessing steps as text, such as `WT=100mm3+largest`: the inverse of `steps_of`.
 
     Example:
         >>> text_of({"WT": Steps(smallest=100, largest=True), "TC": Steps()})
@@ -75,7 +75,7 @@ def text_of(steps: Mapping[str, Steps]) -> str:
 
 
 def cleaned(masks: Masks, convention: str, steps: Mapping[str, Steps], voxel: float) -> Masks:
-    """Return the masks [R, x, y, z] of regions after cleanup; nested regions stay nested, disjoint regions disjoint.
+    """Postprocess the masks [R, x, y, z] of regions; nested regions stay nested, disjoint regions disjoint.
 
     Steps run from the outermost region inwards. Voxels removed from a region are also removed from the regions inside
     it. Voxels filled in a region are also added to the regions around it; voxels of a disjoint region are not filled.
@@ -84,7 +84,7 @@ def cleaned(masks: Masks, convention: str, steps: Mapping[str, Steps], voxel: fl
     Args:
         masks: Masks of the regions in channel order, nested or disjoint as in a label map.
         convention: Label convention.
-        steps: Steps by region.
+        steps: Steps by the region's name; regions may have none.
         voxel: Volume of a voxel, mm3.
     """
     names, labels = zip(*regions_of(convention).items(), strict=True)

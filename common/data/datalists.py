@@ -35,10 +35,10 @@ SCHEMA = read_json(Path(__file__).with_name("datalist.schema.json"))
 
 
 class Datalist:
-    """A datalist, and the root folder of its paths; the file is read once.
+    """A datalist file, read once, and the folder `root` that its paths are relative to.
 
     Attributes:
-        content: Content of the file; see `read`.
+        content: Content of the file, as `read` returns it.
 
     Raises:
         InputError: the file cannot be read, or breaks a rule (see `check`).
@@ -132,7 +132,7 @@ class Datalist:
 
     @property
     def leaked(self) -> list[str]:
-        """The people (`person_in`) with visits in two or more of training, validation and testing, sorted."""
+        """The sorted people with visits in two or more of training, validation and testing (see `person_in`)."""
         people = {(person_in(entry), split) for split in SPLITS[:3] for entry in self.content.get(split, [])}
         return sorted(person for person, count in Counter(person for person, _ in people).items() if count > 1)
 
@@ -144,13 +144,13 @@ class Datalist:
         }
 
     def digest(self, splits: Sequence[str] = SPLITS) -> str:
-        """Return a SHA-256 of the subjects' names in each split; it does not depend on their order or files."""
+        """Return a SHA-256 of the subjects' names in each split, regardless of their order and of paths."""
         subjects = {split: sorted(entry["subject"] for entry in self.content.get(split, [])) for split in splits}
         return hashlib.sha256(json.dumps(subjects).encode()).hexdigest()
 
 
 def read(datalist: str | Path, may_repeat: bool = False) -> dict[str, Any]:
-    """Read and `check` a datalist.
+    """Read a datalist file and check its content; `may_repeat` allows a subject in several splits.
 
     In the result, custom `regions` become text under `label_convention` (see `common.data.regions`).
     """
@@ -170,12 +170,12 @@ def _convention(content: Mapping[str, Any]) -> str | None:
     stated: str | None = content["label_convention"]
     if stated is not None and stated not in CONVENTIONS:
         names = ", ".join(CONVENTIONS)
-        raise ArgumentError(f"label_convention={stated:.200}: expected one of {names}, or null; or `regions` instead")
+        raise ArgumentError(f"label_convention={stated:.200}: expected one of {names}, null, or `regions` instead")
     return stated
 
 
 def convention_of(datalist: str | Path, default: str) -> str:
-    """Return the label convention of a datalist, or `default` if it states none or cannot be read as a datalist."""
+    """Return the label convention of a datalist file, or `default` if it states none or is no readable datalist."""
     try:
         return _convention(read_json(str(datalist))) or default
     except (OSError, ValueError, TypeError, AttributeError, KeyError):
@@ -183,13 +183,13 @@ def convention_of(datalist: str | Path, default: str) -> str:
 
 
 def check_replaceable(path: str | Path) -> None:
-    """Refuse to replace an existing file that is not JSON."""
+    """Raise `InputError` if a file at `path` is not JSON, so that a new datalist does not overwrite it by mistake."""
     if Path(path).is_file():
         valid_json(Path(path), "a new file, or a datalist to replace")
 
 
 def write(content: Mapping[str, Any], path: str | Path) -> None:
-    """Check a datalist and write it atomically; equal content gives equal bytes.
+    """Check a datalist's content and write the file atomically; equal content gives equal bytes.
 
     `content` has the form that `read` returns. An existing file is replaced only if it is JSON.
     """
@@ -219,7 +219,7 @@ def subset(content: Mapping[str, Any], fraction: float, seed: int = 0, nested: b
     check_number("seed", seed, int, 0)
     if "subset" in content:
         fraction = content["subset"]["fraction"]
-        raise InputError(f"--datalist: already a subset, of {fraction:g} of the subjects; give the whole datalist")
+        raise InputError(f"--datalist: already a subset with {fraction:g} of the subjects; give the whole datalist")
     entries = content.get("training", [])
     if not entries:
         raise InputError("--datalist: no training subjects")
@@ -237,10 +237,10 @@ def subset(content: Mapping[str, Any], fraction: float, seed: int = 0, nested: b
 
 
 def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False) -> None:
-    """Check a datalist's content against the schema and the rules below; messages call the datalist `name`.
+    """Raise `InputError` unless a datalist's content is valid; messages call the datalist `name`.
 
-    A subject occurs once (unless `may_repeat`) and has an image per modality, at least one of them not null. Paths are
-    relative, stay below the root and occur once; text is printable. If a subject's file names name exactly the
+    Besides the schema: a subject occurs once (unless `may_repeat`) and has an image per modality, not all null. Paths
+    are relative, stay below the root and occur once; text is printable. If a subject's file names name exactly the
     datalist's modalities, the images must be in that order.
     """
     training = content.get("training") if isinstance(content, Mapping) else None
@@ -249,8 +249,8 @@ def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False
         raise InputError(f"datalist {name}", "no `subject` in training, as in MONAI's datalists", expected)
     check_schema(content, SCHEMA, f"datalist {name}", "a datalist")
     if ("regions" in content) == ("label_convention" in content):
-        stated = "both" if "regions" in content else "neither"
-        raise InputError(f"datalist {name}: label_convention and regions: {stated}; expected one of the two")
+        stated = "both label_convention and" if "regions" in content else "neither label_convention nor"
+        raise InputError(f"datalist {name}: {stated} regions; expected one of them")
     with within(f"datalist {name}"):
         _convention(content)
     for text in values_in(content):
@@ -280,7 +280,7 @@ def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False
 
 
 def person_in(entry: Mapping[str, Any]) -> str:
-    """Return an entry's `person` or, if it states none, the person in the subject's name (`person_of`)."""
+    """Return the person of a datalist's entry: its `person` or, without one, the person in the subject's name."""
     person: str = entry.get("person") or person_of(entry["subject"])
     return person
 
@@ -295,7 +295,7 @@ def _out_of_order(images: Sequence[str | None], modalities: Sequence[str]) -> st
 
 
 def check_files(entries: Sequence[Mapping[str, Any]], datalist: str | Path) -> None:
-    """Check that the files of entries from `Datalist.load` exist."""
+    """Raise `InputError` if an image or label map of entries from `Datalist.load` does not exist."""
     files = {path: entry["subject"] for entry in entries for path in files_in(entry)}
     missing = [path for path in files if not Path(path).is_file()]
     if missing:

@@ -26,12 +26,12 @@ from ..files import expand_home, size_and_time
 from ..memory import lacks_host_memory
 from .layouts.listing import stem_of
 from .layouts.names import Naming
-from .scan_checks import files_in, what_broke
+from .scan_checks import describe_error, files_in
 from .store import Store
 
 
 class Draw(int):
-    """The index of a case, with the seed for its random transforms.
+    """The index of a case in a dataset, and the `seed` for its random transforms.
 
     A `Draw` is an int, so MONAI's own datasets also accept it as an index; they ignore the seed.
     """
@@ -45,13 +45,13 @@ class Draw(int):
 
 
 class CaseDataset(CacheDataset):
-    """MONAI's `CacheDataset`; errors name the subject and the file instead of a transform.
+    """MONAI's `CacheDataset` with errors that name the subject and the file instead of a transform.
 
     Args:
         data: Entries as `common.data.Datalist.load` returns them. An entry may lack "subject", as in MONAI's
             `workflow.dataset_data = [{"image": path}]`: the subject is then the file name without modality.
         transform: MONAI `Compose`.
-        cache_rate: Share of the cases kept in memory after the deterministic transforms; 0 to 1.
+        cache_rate: Share of the cases to keep in memory, after the deterministic transforms; 0 to 1.
         store: Folder of a `common.data.Store` with all cases, which replaces the cache; None reads the original files.
 
     Raises:
@@ -133,7 +133,7 @@ def _errors_naming(entry: Mapping[str, Any]) -> Iterator[None]:
         message = input_error_message(error)
         if message is None and lacks_host_memory(error):  # the files are not the cause
             raise MemoryError(f"{subject}out of memory on the host") from error
-        message = message or what_broke(entry, error)
+        message = message or describe_error(entry, error)
         raise InputError(subject + message.removeprefix(subject)) from error
 
 
@@ -157,7 +157,7 @@ class CaseSampler(Sampler[Draw]):
 
 
 def fixed_draws(data: CaseDataset, seed: int = 0) -> list[Draw]:
-    """Return the draws for self-supervised validation: each case once, in order, always with the same random crops.
+    """Return a `Draw` for each case, in order, so that self-supervised validation always has the same random crops.
 
     A case's crops depend only on `seed` and the subject's name, not on other subjects, workers or processes.
     """
@@ -169,7 +169,7 @@ def _seed_of(*entropy: int) -> int:
 
 
 class Batches:
-    """The batches of an optimiser step, read when needed, so that only the current batch is in memory."""
+    """The batches of an optimiser step, read one by one to save memory."""
 
     def __init__(self, batches: Iterator[Any], length: int) -> None:
         self._batches, self._length = batches, length
@@ -182,7 +182,7 @@ class Batches:
 
 
 def copied_ahead(batches: Iterator[Any], device: torch.device) -> Iterator[Any]:
-    """Yield endless batches with tensors on a GPU; copy the next from pinned memory while the current one is used."""
+    """Yield endless batches on a GPU; copy the next batch from pinned memory while the current batch is used."""
     side, ready = torch.cuda.Stream(device), None
     for batch in batches:
         side.wait_stream(torch.cuda.current_stream(device))  # which may still use the memory of an earlier batch
@@ -200,7 +200,7 @@ class Steps:
     Args:
         dataloader: Loader of the batches, with a `CaseSampler`.
         accumulation_steps: Batches per step.
-        device: Training device; on a GPU, a batch is copied while the previous batch is processed.
+        device: Training device; batches are copied to a GPU ahead of time.
 
     Attributes:
         waited: Total time that this process has waited for batches, in seconds.
@@ -226,5 +226,5 @@ class Steps:
             start = time.monotonic()
 
     def begin_after(self, iteration: int) -> None:
-        """Make the next iterator start after the first `iteration` steps of the run."""
+        """Make the next iterator start after the first `iteration` optimiser steps, as a resumed run does."""
         self.dataloader.sampler.position = iteration * self.accumulation_steps * self.dataloader.batch_size

@@ -1,4 +1,4 @@
-"""Compute z-scores over the brain, the same with and without skull; deepbet finds the brain in whole heads."""
+"""Normalise intensities to z-scores over the brain, which deepbet finds in scans with skull."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cache
@@ -27,7 +27,7 @@ class NormalizeBraind(MapTransform):
     """Scale each channel of an image [C, H, W, D] to z-scores over the brain; the background becomes zero (DIFF-9).
 
     Args:
-        keys: Keys of the images. Without an affine (plain tensors), voxels count as 1 mm.
+        keys: Keys of the images. Voxels of a tensor without affine count as 1 mm.
         normalization: "brain" uses the masks of `brain_and_head`; "nonzero" treats zeros as background. Both give the
             same result for images without skull. A constant channel becomes zero.
 
@@ -63,7 +63,7 @@ def _z_scores(channel: torch.Tensor, brain: torch.Tensor, foreground: torch.Tens
 
 
 def brain_and_head(channel: torch.Tensor, spacing: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the brain mask and the head mask, [H, W, D], of an MR image [H, W, D] in RAS order; `spacing` in mm.
+    """Return masks of brain and head, [H, W, D], of an MR image [H, W, D] in RAS order with voxels of `spacing` mm.
 
     If the non-zero voxels are a brain without skull (`is_brain`), both masks are these voxels. Otherwise deepbet's
     first network (Fisch et al., Computers in Biology and Medicine 2024) segments the brain; if none is found, the brain
@@ -116,7 +116,7 @@ def _closed(mask: np.ndarray, edges: Sequence[float]) -> np.ndarray:
 
 
 def otsu(values: np.ndarray) -> float:
-    """Return Otsu's threshold (IEEE Trans SMC 1979) over 256 levels: the upper edge of the lower class's last bin."""
+    """Return Otsu's threshold (IEEE Trans SMC 1979) over 256 bins: the edge between the two classes."""
     counts, edges = np.histogram(values, bins=256)
     centres = (edges[1:] + edges[:-1]) / 2
     lower, upper = np.cumsum(counts)[:-1], np.cumsum(counts[::-1])[-2::-1]

@@ -1,4 +1,4 @@
-"""Modalities: their names, their spellings in file names and data sets, and the missing modalities of cases."""
+"""Modalities: names, spellings in file names, and modalities that cases lack."""
 
 import re
 from collections import Counter
@@ -37,7 +37,7 @@ _END = re.compile(r"[_.\- ]?([^_.\- ]*)$")
 
 
 def modality_of(text: str) -> str | None:
-    """Return the modality that a text spells, or None.
+    """Return the modality that a text such as "T1-Gd" spells; None if it spells no modality.
 
     Example:
         >>> modality_of("T1-Gd"), modality_of("Flair"), modality_of("brain")
@@ -47,7 +47,7 @@ def modality_of(text: str) -> str | None:
 
 
 def split_name(name: str) -> tuple[str, str | None]:
-    """Split a file name without extension into its beginning and its final modality (None if it names no modality).
+    """Split a file name without extension into its beginning and the modality at its end (None if there is none).
 
     Words are separated by `_`, `-`, `.` or a space; the longest spelling wins.
 
@@ -66,7 +66,7 @@ def split_name(name: str) -> tuple[str, str | None]:
 
 
 def missing_in(case: Mapping[str, Any], modalities: Sequence[str]) -> tuple[str, ...]:
-    """Return the modalities for which a case has no file (None).
+    """Return the modalities that a case lacks: those whose file is None.
 
     Example:
         >>> missing_in({"image": [None, "t1.nii.gz"]}, ["FLAIR", "T1"])
@@ -82,7 +82,7 @@ def count_missing(cases: Sequence[Mapping[str, Any]], modalities: Sequence[str])
 
 
 def images_of(case: Mapping[str, Any], modalities: Sequence[str]) -> tuple[tuple[str, Path], ...]:
-    """Return the modality and file of each image that a case has; `modalities` are in channel order."""
+    """Return (modality, file) for each image that a case has; `modalities` are in channel order."""
     return tuple((name, Path(file)) for name, file in zip(modalities, case["image"], strict=True) if file)
 
 

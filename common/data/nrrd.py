@@ -1,4 +1,4 @@
-"""Read NRRD files as nibabel images; bundle packages have neither ITK nor pynrrd.
+"""Read NRRD files as nibabel images, without ITK or pynrrd, which bundle packages lack.
 
 https://teem.sourceforge.net/nrrd/format.html defines the format.
 """
@@ -24,7 +24,7 @@ ENCODINGS = {"raw": False, "gzip": True, "gz": True}
 
 
 def read_to_end(stream: BinaryIO | gzip.GzipFile, length: int, surplus: int = 0) -> bytes:
-    """Read a stream of `length` to `length + surplus` bytes to its end.
+    """Read a whole stream, which must hold `length` bytes, or up to `surplus` bytes more.
 
     Raises EOFError for a shorter stream, OSError for a longer or damaged stream.
     """
@@ -40,15 +40,15 @@ def read_to_end(stream: BinaryIO | gzip.GzipFile, length: int, surplus: int = 0)
 
 
 class Voxels:
-    """A proxy, like nibabel's, that reads a file's voxels on demand; `offset` has the value that NIfTI requires."""
+    """Voxels of an NRRD file, read on demand, in place of nibabel's `ArrayProxy`."""
 
-    is_proxy, offset, ndim = True, 352, 3
+    is_proxy, offset, ndim = True, 352, 3  # offset: the smallest in a NIfTI file
 
     def __init__(self, path: Path, start: int, shape: tuple[int, ...], dtype: np.dtype[Any], is_gzip: bool) -> None:
         self.path, self.start, self.shape, self.dtype, self.is_gzip = path, start, shape, dtype, is_gzip
 
     def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
-        """Read the array [x, y, z]; see `read_to_end` for errors."""
+        """Read the array [x, y, z]; raise EOFError or OSError if the file is damaged (`read_to_end`)."""
         with self.path.open("rb") as stream:
             stream.seek(self.start)
             voxels: Any = gzip.GzipFile(fileobj=stream) if self.is_gzip else stream
@@ -57,7 +57,7 @@ class Voxels:
 
 
 def open_nrrd(path: str | Path) -> Any:
-    """Open an NRRD file as a NIfTI image whose sform is the NRRD space; voxels are read on demand.
+    """Open an NRRD file as a NIfTI image, with the sform from NRRD's space; voxels are read on demand.
 
     Raises:
         ValueError: the header is damaged, names a separate data file, or states an unsupported space, unit, number of

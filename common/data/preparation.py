@@ -36,11 +36,11 @@ PREPARATION_CHECKS = ("spacing", "skull", "extent", "air", "alignment")  # names
 
 
 def measure(image: NDArray[Any], affine: NDArray[Any]) -> dict[str, list[Any]]:
-    """Measure a scan [C, H, W, D] in RAS orientation without its empty channels; return ranges [value, value] by name.
+    """Measure how a scan [C, H, W, D] in RAS orientation was prepared; return [value, value] for each measurement.
 
     "spacing" and "extent" (of voxels above zero) are in mm along right, anterior and superior; "volume" is the largest
     channel volume above zero, in L; "air" is the share of border voxels that are not 0; "overlap" is the lowest Dice
-    between the brains of the first and a further channel (1 if a brain is not extracted).
+    between the brains of the first and a further channel (1 if a brain is not extracted). Empty channels do not count.
     """
     from nibabel.affines import voxel_sizes
 
@@ -69,7 +69,7 @@ def is_brain(inside: NDArray[np.bool_], spacing: Sequence[float]) -> bool:
 
 
 def border(volume: NDArray[Any]) -> NDArray[Any]:
-    """Return the voxels of a volume's six outer faces, in one dimension."""
+    """Return the voxels of a volume's six outer faces as a flat array."""
     return np.concatenate([np.take(volume, (0, -1), axis).ravel() for axis in range(3)])
 
 
@@ -92,7 +92,7 @@ def spread(cases: Sequence[T], most: int = MEASURED) -> list[T]:
 
 
 def measure_case(case: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Read a case's scans and measure them; see `measure`."""
+    """Read the scans of a case and measure how they were prepared; see `measure`."""
     check_headers([case], ["error"])
     scans = []
     for file in filter(None, case["image"]):
@@ -113,14 +113,14 @@ def union(measured: Sequence[Ranges]) -> dict[str, list[Any]]:
     }
 
 
-def usual(measured: Sequence[Ranges]) -> dict[str, list[Any]]:
+def quartiles(measured: Sequence[Ranges]) -> dict[str, list[Any]]:
     """Return the first and third quartile of each measurement over several scans."""
     figures = {name: [ranges[name][0] for ranges in measured] for name in measured[0]}
     return {name: np.quantile(values, (0.25, 0.75), axis=0).tolist() for name, values in figures.items()}
 
 
 def describe(ranges: Ranges) -> str:
-    """Describe ranges, such as "voxels of 1 x 1 x 1 mm, brains without skull, background 0"."""
+    """Describe measured ranges in words, such as "voxels of 1 x 1 x 1 mm, brains without skull, background 0"."""
     words = [f"voxels of {_mm(ranges['spacing'])} mm", skull_in(ranges) or "brains and whole heads"]
     words.append("background 0" if ranges["air"][1] < AIR else "background not 0")
     return ", ".join([*words] if ranges["overlap"][0] >= OVERLAP_ON_ONE_GRID else [*words, "modalities not registered"])
@@ -129,7 +129,7 @@ def describe(ranges: Ranges) -> str:
 def differences(
     ranges: Ranges, expected: Ranges | None, spacing: Sequence[float] | None = None, file: str = ""
 ) -> dict[str, Problem]:
-    """Compare the ranges of a scan or cohort with the training data; return the problem of each failed check.
+    """Compare measured ranges of scans with those of the training data; return a problem for each failed check.
 
     `expected` holds the ranges of the training data; None checks only the alignment. `spacing` is the voxel size after
     resampling, in mm. The keys are names in `PREPARATION_CHECKS`.
@@ -152,26 +152,26 @@ def differences(
     return {name: Problem(name, file, *difference) for name, difference in differ.items()}
 
 
-def doubts(measured: Mapping[str, Ranges], spacing: Sequence[float] | None = None) -> dict[str, Problem]:
-    """Check training scans for plausible, consistent extent, spacing and air; return the first problem of each check.
+def training_problems(measured: Mapping[str, Ranges], spacing: Sequence[float] | None = None) -> dict[str, Problem]:
+    """Check extent, voxel size and background of training scans; return the first problem of each failed check.
 
     `measured` maps each scan's name, for messages, to its ranges. `spacing` is the voxel size after resampling, in mm.
     """
-    doubted: dict[str, Problem] = {}
+    problems: dict[str, Problem] = {}
     reference = next(iter(measured.values()))
     has_brains = any(ranges["volume"][1] <= BRAIN for ranges in measured.values())
     for name, ranges in measured.items():
         longest = max(ranges["extent"][1])
         if not HEAD[0] <= longest <= HEAD[1]:
             expected = "about 200 mm, the size of a head; is the affine in mm?"
-            doubted.setdefault("extent", Problem("extent", name, f"extends over {longest:.3g} mm", expected))
+            problems.setdefault("extent", Problem("extent", name, f"extends over {longest:.3g} mm", expected))
         if spacing is None and _is_outside(ranges["spacing"], reference["spacing"], SPACING):
             expected = f"{_mm(reference['spacing'])} mm, as in the first subject; --spacing resamples scans"
-            doubted.setdefault("spacing", Problem("spacing", name, f"voxels of {_mm(ranges['spacing'])} mm", expected))
+            problems.setdefault("spacing", Problem("spacing", name, f"voxels of {_mm(ranges['spacing'])} mm", expected))
         if has_brains and ranges["air"][1] >= AIR:
             value = f"{ranges['air'][1]:.0%} of the volume's border is not 0"
-            doubted.setdefault("air", Problem("air", name, value, "0 around the brain, as in scans without skull"))
-    return doubted
+            problems.setdefault("air", Problem("air", name, value, "0 around the brain, as in scans without skull"))
+    return problems
 
 
 def _is_outside(measured: Sequence[Any], expected: Sequence[Any], factor: float) -> bool:
@@ -180,7 +180,7 @@ def _is_outside(measured: Sequence[Any], expected: Sequence[Any], factor: float)
 
 
 def skull_in(ranges: Ranges) -> str:
-    """Return `WITHOUT_SKULL` or `WITH_SKULL`; "" for a mixture, or if brain-sized volumes reach the border."""
+    """Return `WITH_SKULL` or `WITHOUT_SKULL`, as the measured ranges of scans show, or "" if they are unclear."""
     low, high = ranges["volume"]
     if high <= BRAIN:
         return WITHOUT_SKULL if ranges["air"][1] <= REACHING else ""
@@ -198,7 +198,7 @@ def _mm(edges: Sequence[Any]) -> str:
 
 
 def refuse(problems: Mapping[str, Problem], accept: Collection[str]) -> None:
-    """Raise `InputError` for the problems from `differences`, except those of the accepted checks."""
+    """Raise one `InputError` for all problems from `differences`, except those of checks in `accept`."""
     refused = {name: problem for name, problem in problems.items() if name not in accept}
     if not refused:
         return

@@ -24,7 +24,7 @@ def cohort_of(record: Mapping[str, Any]) -> str | None:
 
 
 def model_name(name: str, record: Mapping[str, Any]) -> str:
-    """Return a bundle's name with the actual training data, and regions of one's own, in place of the intended ones.
+    """Adapt a bundle's name, such as "tumour segmentation on BraTS 2021", to the regions and data of a checkpoint.
 
     Example:
         >>> model_name("tumour segmentation on BraTS 2021", {"made_up": True})
@@ -46,7 +46,7 @@ def model_name(name: str, record: Mapping[str, Any]) -> str:
 
 
 def trained_on(record: Mapping[str, Any]) -> str:
-    """Describe the training data in a phrase: cohort, number of subjects, modalities and preparation.
+    """Describe a checkpoint's training data: cohort, number of subjects, modalities and preparation.
 
     Example:
         >>> trained_on({"cohort": "hospital A", "dataset": {"name": "a", "training": 12}, "modalities": ["T1", "T2"]})
@@ -64,6 +64,6 @@ def trained_on(record: Mapping[str, Any]) -> str:
 
 
 def is_skull_stripped(record: Mapping[str, Any]) -> bool | None:
-    """Whether the training scans were measured to be without skull; None if unknown or mixed."""
+    """Whether a checkpoint's training scans had no skull, as measured; None if unknown or mixed."""
     measured = record.get("measured")
     return {WITHOUT_SKULL: True, WITH_SKULL: False}.get(skull_in(measured)) if measured else None

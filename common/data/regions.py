@@ -67,7 +67,7 @@ def _regions(text: str) -> Mapping[str, Region]:
 
 
 def canonical(text: str) -> str:
-    """Return a convention's shortest text: a name, or the declaration with sorted labels and no spaces.
+    """Return the shortest text of a label convention: its name, or regions with sorted labels and no spaces.
 
     Example:
         >>> canonical("core = 3+1, whole = 1+2+3")
@@ -87,7 +87,7 @@ def _declared(name: str, labels: Iterable[object], colour: str, code: str) -> st
 
 
 def declaration(regions: Mapping[str, Any]) -> str:
-    """Return a convention as text from `regions` in a datalist or file, a mapping from region names to labels.
+    """Convert a mapping from region names to labels, as in a datalist's `regions`, to the text of a label convention.
 
     Names are in channel order; labels are a whole number, a list of them, or {"labels": ..., "colour": "#rrggbb",
     "code": "VALUE SCHEME MEANING"}.
@@ -109,7 +109,7 @@ def declaration(regions: Mapping[str, Any]) -> str:
 
 
 def mapping_of(text: str) -> str | dict[str, Any]:
-    """Return a convention as a datalist stores it: its name, or the mapping that `declaration` reads."""
+    """Convert a label convention to its form in a datalist: its name, or a mapping that `declaration` reads."""
     if text in CONVENTIONS:
         return text
     mapping = {}
@@ -120,7 +120,7 @@ def mapping_of(text: str) -> str | dict[str, Any]:
 
 
 def regions_of(convention: str) -> dict[str, frozenset[int]]:
-    """Return the label values of each region of a convention, in channel order.
+    """Return the label values of each region of a label convention, in channel order.
 
     Raises:
         ArgumentError: the convention is neither in `CONVENTIONS` nor a valid declaration.
@@ -129,9 +129,9 @@ def regions_of(convention: str) -> dict[str, frozenset[int]]:
 
 
 def symmetric_axes(convention: str) -> list[int]:
-    """Return the axes along which a labelled RAS volume may be mirrored: not the first if regions have sides.
+    """Return the axes along which a labelled RAS volume may be mirrored: not axis 0 if regions are left or right.
 
-    Regions have sides if two names differ only in left and right, l and r, or lh and rh.
+    That is so if two names differ only in left and right, l and r, or lh and rh.
 
     Example:
         >>> symmetric_axes("brats2021"), symmetric_axes("hippocampus_left=1,hippocampus_right=2")
@@ -142,7 +142,7 @@ def symmetric_axes(convention: str) -> list[int]:
 
 
 def known_labels(convention: str) -> frozenset[int]:
-    """Return all label values of a convention, including 0 for background."""
+    """Return all label values of a label convention, including 0 for background."""
     return frozenset({0}).union(*regions_of(convention).values())
 
 
@@ -209,10 +209,10 @@ def display_order(names: Iterable[str]) -> list[str]:
 
 
 def alike(convention: str) -> tuple[str, ...]:
-    """Return all conventions with the regions of `convention`, itself included."""
+    """Return the label conventions that have the same regions as `convention`, itself included."""
     return ALIKE if convention in ALIKE else (convention,)
 
 
 def aliases_of(conventions: Iterable[str]) -> dict[int, int]:
-    """Return the label aliases of conventions: a mapping from label to equivalent label; empty without aliases."""
+    """Map labels to labels of equal meaning, such as {4: 3} if "brats2021" is among the conventions; may be empty."""
     return ALIASES if "brats2021" in conventions else {}

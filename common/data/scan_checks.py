@@ -1,4 +1,4 @@
-"""Check scans: the table of all checks with its limits, and the checks of files, grids and voxels.
+"""Check the files, headers, grids and voxels of scans and label maps; `CHECKS` names all checks.
 
 `check_headers` checks all cases before a run without reading voxels; `read_scan` reads one checked file;
 `image_problem`, `label_problem` and `grid_problem` check data in memory.
@@ -68,7 +68,7 @@ def raise_problem(problem: Problem | None) -> None:
 
 
 def files_in(case: Mapping[str, Any]) -> list[str]:
-    """Return a case's files without missing modalities, images before the label."""
+    """Return the files that a case has: its images, then its label map."""
     return [str(file) for file in (*case["image"], case.get("label")) if isinstance(file, str | Path) and str(file)]
 
 
@@ -145,7 +145,7 @@ def absent_regions(cases: Sequence[Mapping[str, Any]], convention: str) -> list[
         if not absent:
             break
     if labels and values <= {0}:
-        problem = f"no labelled voxel here or in further label maps ({len(labels)} read)"
+        problem = f"no labelled voxel in this or any label map ({len(labels)} read)"
         raise InputError(f"{labels[0]}: {problem}; expected labelled regions")
     return list(absent) if labels else []
 
@@ -158,7 +158,7 @@ def _end_of(path: str) -> bytes:
 
 
 def read_headers(case: Mapping[str, Any], root: str) -> tuple[list[Problem], dict[str, Any], Any]:
-    """Return a case's header problems, its opened files by path, and the first opened file, which defines the grid.
+    """Return the header problems of a case, its opened files by path, and the first of these, which defines the grid.
 
     Files that differ in shape from the first are left out; the first is None if no file can be opened. `root` is the
     folder of relative paths.
@@ -198,7 +198,7 @@ def read_scan(path: str | Path, dtype: type | None = None) -> tuple[Any, np.ndar
 
 
 def unreadable(file: str, error: BaseException) -> Problem:
-    """Return the problem of a file that raised an error when read; raise MemoryError if the host lacks memory."""
+    """Convert an error from reading a file to a `Problem`; raise MemoryError if the host is out of memory."""
     if lacks_host_memory(error):  # the file is not the cause
         raise MemoryError(f"{file}: out of memory on the host") from error
     return Problem("unreadable", file, first_line(error), READABLE)
@@ -214,8 +214,8 @@ def broken_file(files: Sequence[Any]) -> tuple[str, str] | None:
     return None
 
 
-def what_broke(entry: Mapping[str, Any], error: BaseException) -> str:
-    """Describe an error of a case's transforms in one line: its type, message, place in the user's code, and files."""
+def describe_error(entry: Mapping[str, Any], error: BaseException) -> str:
+    """Describe an error in the transforms of a case in one line: type, message, line in the user's code, and files."""
     location = place_in_user_code(error)
     while error.__cause__ is not None:
         error = error.__cause__
@@ -257,7 +257,7 @@ def _header_problem(file: str, scan: Any) -> Problem | None:
 
 
 def _length_problem(file: str, scan: Any, path: str) -> Problem | None:
-    """Return a problem if a .nii or .nii.gz file is too short; a file with an unusual length is read as a proof.
+    """Return a problem if a .nii or .nii.gz file is too short; a file of unusual length is read in full to decide.
 
     A gzip file ends with the length of its last member, modulo 2**32, which is read without decompression.
     """
@@ -277,7 +277,7 @@ def _length_problem(file: str, scan: Any, path: str) -> Problem | None:
 
 
 def edges_of(scan: Any) -> tuple[int, ...]:
-    """Return the shape without the axes of length 1 that some tools append to three dimensions."""
+    """Return the shape of a scan without the axes of length 1 that some tools append to three dimensions."""
     edges = tuple(scan.shape)
     while len(edges) > 3 and edges[-1] == 1:
         edges = edges[:-1]
@@ -285,7 +285,7 @@ def edges_of(scan: Any) -> tuple[int, ...]:
 
 
 def grid_problem(file: str, grid: Shaped, expected: Shaped, other: str) -> Problem | None:
-    """Return a problem if a file's grid differs from the `expected` grid, of `other`: in shape, or by over 0.001 mm."""
+    """Return a problem if a file's grid (shape, affine) differs from `expected`, that of `other`, by over 0.001 mm."""
     (shape, affine), (edges, reference) = grid, expected
     if tuple(shape) != tuple(edges):
         return Problem("shape", file, f"shape {_shape(shape)}", f"{_shape(edges)}, that of {other}")

@@ -23,7 +23,7 @@ from monai.transforms import Compose, RandomizableTrait
 
 from ..errors import ArgumentError, InputError, input_error_message, is_disk_full
 from ..files import atomic_write, read_json, reporting_path_errors, size_and_time
-from .scan_checks import files_in, what_broke
+from .scan_checks import describe_error, files_in
 from .transforms import MISSING
 
 FORMAT = 3  # version of the files; older versions are ignored
@@ -51,7 +51,7 @@ class Store:
         self._verified: set[Path] = set()
 
     def path_of(self, entry: Mapping[str, Any]) -> Path:
-        """Return the path of an entry's JSON file, stored or not; raise `InputError` if a scan is missing."""
+        """Return the path of an entry's JSON file, which may not exist yet; raise `InputError` if a scan is missing."""
         if entry["subject"] not in self._entries:
             with reporting_path_errors(f"subject {entry['subject']}"):
                 files = [entry["image"], entry.get("label"), *map(size_and_time, files_in(entry))]
@@ -99,7 +99,7 @@ class Store:
             file.write_text(json.dumps(content))
 
     def attempt(self, entry: Mapping[str, Any]) -> str:
-        """Store an entry on one core; return the error in one line, or "" without an error.
+        """Add a datalist's entry, using one CPU core; return the error in one line, or "" without an error.
 
         Raise an error if the disk is full or read-only, as no further entry can be stored.
         """
@@ -109,11 +109,11 @@ class Store:
         except Exception as error:
             if is_disk_full(error):
                 raise
-            return input_error_message(error) or what_broke(entry, error)
+            return input_error_message(error) or describe_error(entry, error)
         return ""
 
     def read(self, entry: Mapping[str, Any]) -> Any:
-        """Return a stored entry after all transforms; read only crops if the first random transform is in `CROPS`."""
+        """Return a stored entry after all transforms; if the first random transform is a crop, read only the crop."""
         path = self.path_of(entry)
         volumes = _volumes(path)
         if self.crops:

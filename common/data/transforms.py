@@ -93,7 +93,7 @@ def _load(files: Sequence[str | Path | None], reference: Mapping[str, Any]) -> M
 
 
 def check_voxels(image: NDArray[Any], files: Sequence[str | Path | None], modalities: Sequence[str]) -> None:
-    """Raise `InputError` if an image [C, x, y, z] would silently ruin training or prediction; see `LoadScand`."""
+    """Raise `InputError` if an image [C, x, y, z] fails a check of its voxels, such as for NaN; see `LoadScand`."""
     names = [str(file) for file in files if file is not None]
     if not names:
         raise InputError(f"image: no file; expected one or more of {', '.join(modalities)}")
@@ -119,11 +119,12 @@ def present_channels(image: torch.Tensor) -> list[int]:
 
 
 class CheckPreparationd(Transform):
-    """Refuse a scan if its preparation differs from a network's training data; matching scans pass unchanged.
+    """Refuse a scan that was prepared differently from a network's training data, for example with skull.
 
     Args:
         image: Key of the image, [C, H, W, D] in RAS orientation.
-        expected: Ranges from the checkpoints (`common.weights.measured_of`); if empty, only the alignment is checked.
+        expected: Measured ranges of training data (`common.weights.measured_of`); if empty, only the alignment of the
+            modalities is checked.
         accept: Names of `PREPARATION_CHECKS` that may fail.
         spacing: Voxel size in mm to which the scan is resampled later; None without resampling.
 
@@ -165,7 +166,7 @@ class RandModalityDropoutd(RandomizableTransform, MapTransform):
         RandomizableTransform.__init__(self, prob)
 
     def randomize(self, data: Sequence[int]) -> list[int]:
-        """Draw the channels to keep from `data`, the present channels."""
+        """Draw the channels to keep from `data`, the channels of the modalities that the subject has."""
         super().randomize(None)
         if not self._do_transform or len(data) < 2:
             return list(data)
@@ -207,7 +208,7 @@ class RandRegionCropd(RandCropByLabelClassesd):
         self.share = share
 
     def randomize(self, label: torch.Tensor, *_: Any) -> None:
-        """Draw the centre of the crop."""
+        """Draw the centre of the crop for a scan with the regions `label` [R, H, W, D]."""
         sizes, edges = label.shape[1:], self.cropper.spatial_size
         by_region = self.R.random() < self.share
         regions = [region for region in torch.as_tensor(label) if region.any()] if by_region else []
@@ -257,7 +258,7 @@ class NestRegionsd(MapTransform):
     Args:
         keys: Keys of the regions [R, H, W, D], 0 or 1; with an affine if there is a cleanup.
         convention: Label convention; see `common.data.regions`.
-        cleanup: Text of the steps of `common.data.cleanup` to apply to the result; None for no steps.
+        cleanup: Postprocessing of the result, such as "WT=100mm3+largest" (`common.data.cleanup`); None for none.
     """
 
     def __init__(self, keys: KeysCollection, convention: str, cleanup: str | None = None) -> None:

@@ -77,7 +77,7 @@ def is_assumed(scan: Any) -> bool:
 
 
 def forms_of(scan: Any) -> bytes:
-    """Return a header with only the grid of a volume from `open_volume`, for results on that grid.
+    """Return a NIfTI header, as bytes, with only the grid of a volume from `open_volume`, for results on that grid.
 
     Both forms, their codes, pixdim and the units are copied bit for bit. An assumed affine gets the code `ASSUMED`.
     """
@@ -98,7 +98,7 @@ def _grid_header(stored: Any) -> Any:
 
 
 def header_on(grid: NDArray[Any] | bytes, code: int = 1) -> Any:
-    """Return a NIfTI header for a grid: an affine [4, 4] in mm, RAS+, or a header from `forms_of`.
+    """Return a NIfTI header for `grid`, which is an affine [4, 4] to mm in RAS+, or the bytes from `forms_of`.
 
     An affine becomes sform and qform with form code `code`; a sheared affine becomes only sform.
     """
@@ -117,12 +117,12 @@ def header_on(grid: NDArray[Any] | bytes, code: int = 1) -> Any:
 
 
 def affine_in(forms: bytes) -> NDArray[np.float64]:
-    """Return the affine [4, 4] of a header from `forms_of`, mm in RAS+."""
+    """Return the affine [4, 4], to mm in RAS+, of a header from `forms_of`."""
     return np.asarray(header_on(forms).get_best_affine(), np.float64)
 
 
 def alternative_affine(scan: Any) -> tuple[str, NDArray[np.float64], float] | None:
-    """Return the affine that some programs use in place of a volume's sform.
+    """Return the affine that some programs use instead of a volume's sform, with its source and the shift in mm.
 
     These programs (ITK, for some codes) read the qform, or scale the sform's axes to pixdim. Returns "qform" or
     "pixdim", the affine, and the largest shift of a voxel in mm; None without an sform, with an invalid qform,
@@ -146,7 +146,7 @@ def alternative_affine(scan: Any) -> tuple[str, NDArray[np.float64], float] | No
 
 
 def is_made_up(path: str | Path) -> bool:
-    """Whether a NIfTI file is marked as a synthetic subject's; False if the file cannot be read."""
+    """Whether a NIfTI file is marked as that of a synthetic subject; False if the file cannot be read."""
     try:
         return bool(open_volume(path).header["descrip"] == MADE_UP)
     except Exception:  # the header checks report damaged files

@@ -1,4 +1,4 @@
-"""Remarks for readers of the results."""
+"""Remarks on DICOM results for the people who read them."""
 
 from typing import Literal, NamedTuple, get_args
 
@@ -9,7 +9,7 @@ KINDS: tuple[str, ...] = get_args(Kind)
 
 
 class Remark(NamedTuple):
-    """A remark and its kind. The service's option `--hold` lists kinds: results with these remarks wait for review."""
+    """A remark on a result; results with a remark of a kind in the service's option `--hold` wait for review."""
 
     kind: Kind
     text: str

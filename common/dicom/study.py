@@ -123,7 +123,7 @@ class Series:
 
     @property
     def name(self) -> str:
-        """Name of the series in messages."""
+        """Name of the series in messages: its number and the last characters of its UID."""
         return f"series {'without number' if self.number is None else self.number} (UID ...{self.uid[-8:]})"
 
     @property
@@ -344,7 +344,7 @@ def _is_valid(image: Dataset, keyword: str) -> bool:
 
 
 def image_name(image: Dataset) -> str:
-    """Return the name of an image in messages."""
+    """Return the name of an image in messages, with the last characters of its UID."""
     uid = str(image.get("SOPInstanceUID", ""))
     return f"an image (UID ...{uid[-8:]})" if UID.fullmatch(uid) else "a DICOM file"
 
@@ -382,7 +382,7 @@ def _name(header: Dataset) -> str:
 
 
 def values_of(header: Dataset, keyword: str) -> list[Any]:
-    """Return the values of an attribute as a list; empty if the attribute is missing or empty."""
+    """Return the values of a DICOM attribute as a list; empty if the attribute is missing or empty."""
     value = header.get(keyword)
     return [] if value in (None, "") else [value] if isinstance(value, str | int | float) else list(value)
 

@@ -32,8 +32,8 @@ def stripped_brain(scan: Volume) -> NDArray[np.bool_] | None:
     return np.asarray(ndimage.binary_fill_holes(inside)) if is_brain(inside, scan.spacing.tolist()) else None
 
 
-def on_zero(scan: Volume) -> Volume:
-    """Set a scan's background, a value that fills most of the volume's border, such as -1000, to 0."""
+def zero_background(scan: Volume) -> Volume:
+    """Set the background of a scan to 0 if a single value, such as -1000, fills most of the volume's border."""
     values, counts = np.unique(border(scan.array), return_counts=True)
     if counts.max() <= counts.sum() / 2:  # noise
         return scan
@@ -41,7 +41,7 @@ def on_zero(scan: Volume) -> Volume:
 
 
 def mirrored_brain(scan: Volume, device: str = "cpu") -> NDArray[np.bool_]:
-    """Return deepbet's mask of the T1 mirrored left to right, on the T1's grid, for comparison; empty without brain."""
+    """Return the brain mask of the left-right mirrored T1, by deepbet, on the T1's grid; empty if none is found."""
     try:
         return brain_of(Volume(scan.array, np.diag([-1.0, 1, 1, 1]) @ scan.affine), device)
     except InputError:

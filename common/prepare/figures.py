@@ -1,4 +1,4 @@
-"""Quality figures of a prepared subject: limits, rows and likely causes; imports nothing slow."""
+"""Quality measures of a prepared subject: their limits, and likely causes of bad values; imports nothing slow."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ TURNED = 0.03  # limit of the reference's information; below it, a bad overlap i
 
 @dataclass(frozen=True)
 class Figures:
-    """Quality figures of a subject and of each modality, by name; see docs/explanation/preparation.md."""
+    """Quality measures of a prepared subject and its modalities, by name; see docs/explanation/preparation.md."""
 
     reference: str
     subject: Mapping[str, float]
@@ -23,7 +23,7 @@ class Figures:
 
 
 class Row(NamedTuple):
-    """A figure of a modality ("" for the subject), with its lowest and highest acceptable values."""
+    """A quality measure of a modality ("" for the subject), with its lowest and highest acceptable values."""
 
     modality: str
     name: str
@@ -38,7 +38,7 @@ class Row(NamedTuple):
 
 
 def rows(figures: Figures) -> list[Row]:
-    """Return a row for each figure."""
+    """Return a `Row` for each quality measure."""
     table = [Row("", name, value, *LIMITS["subject"][name]) for name, value in figures.subject.items()]
     for modality, values in figures.modalities.items():
         limits = LIMITS["reference" if modality == figures.reference else "modality"]
@@ -47,23 +47,23 @@ def rows(figures: Figures) -> list[Row]:
 
 
 def rows_outside(figures: Figures) -> list[Row]:
-    """Return the rows of the figures outside their limits."""
+    """Return a `Row` for each quality measure outside its limits."""
     return [row for row in rows(figures) if not row.lowest <= row.value <= row.highest]
 
 
 def in_units(name: str, value: float) -> str:
-    """Format a figure's value: three digits, no decimals from 100 on, then the unit, if any."""
+    """Format the value of a quality measure: three digits, no decimals from 100 on, then the unit, if any."""
     return " ".join([f"{value:.0f}" if value >= 100 else f"{value:.3g}", *([UNITS[name]] if name in UNITS else [])])
 
 
 def outside(figures: Figures, cause: str = "") -> list[str]:
-    """Return a phrase for each figure outside its limits, then the likely cause, if known."""
+    """Return a phrase for each quality measure outside its limits, then for the likely `cause`, if any."""
     phrases = [*map(str, rows_outside(figures))]
     return [*phrases, f"probably {cause}"] if phrases and cause else phrases
 
 
 def likely_cause(figures: Figures, is_stripped: bool) -> str:
-    """Describe the likely cause of figures outside their limits, with the evidence; "" without evidence."""
+    """Describe the likely cause of quality measures outside their limits, with the evidence; "" without evidence."""
     limits = LIMITS["subject"]
     overlap, shared = figures.subject["overlap"], figures.modalities[figures.reference]["information"]
     if overlap < limits["overlap"][0] and shared < TURNED:

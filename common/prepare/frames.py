@@ -1,4 +1,4 @@
-"""Frames of scans, and conversion to SimpleITK.
+"""Coordinate frames of scans, and conversion to SimpleITK.
 
 NIfTI uses RAS+ and SimpleITK LPS+; only this module converts between the two.
 """
@@ -30,7 +30,7 @@ def upright(affine: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def frame_of(scan: Volume) -> NDArray[np.float64]:
-    """Return the rigid matrix from a scan's frame to mm of its header, RAS+.
+    """Return the rigid matrix to mm of a scan's header, RAS+, from a frame defined by the scan's axes and centre.
 
     The frame has the scan's axes, in the order and directions nearest to RAS, and the origin at the scan's centre. A
     scan's position in the frame stays the same if stored axes are permuted or flipped, or the header is rotated.
@@ -47,7 +47,7 @@ def in_frame(scan: Volume, frame: NDArray[np.float64]) -> Volume:
 
 
 def to_image(volume: Volume) -> sitk.Image:
-    """Convert a volume to a SimpleITK image with its `upright` affine."""
+    """Convert a volume to a SimpleITK image; shear is removed from its affine (`upright`)."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array.T))
     spacing, lps = volume.grid.spacing, FLIP @ upright(volume.affine)
     image.SetSpacing(spacing.tolist())
@@ -57,7 +57,7 @@ def to_image(volume: Volume) -> sitk.Image:
 
 
 def to_transform(matrix: NDArray[np.float64]) -> sitk.AffineTransform:
-    """Return the SimpleITK transform (LPS+) of a matrix [4, 4] that maps points in RAS+, in mm."""
+    """Convert a matrix [4, 4] between points in RAS+, mm, to a SimpleITK transform of points in LPS+."""
     lps = FLIP @ matrix @ FLIP
     return sitk.AffineTransform(lps[:3, :3].ravel().tolist(), lps[:3, 3].tolist())
 

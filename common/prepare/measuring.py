@@ -1,4 +1,4 @@
-"""Measure the quality figures of a prepared subject, without ground truth."""
+"""Measure the quality of a prepared subject, without ground truth."""
 
 from collections.abc import Mapping
 
@@ -23,11 +23,11 @@ def measure(
     matrix: NDArray[np.float64],
     reference: str,
 ) -> Figures:
-    """Measure a prepared subject; `heads`, `covered` (fields of view) and `brain` are on the target's grid.
+    """Measure the quality of a prepared subject; `heads`, `covered` (fields of view) and `brain` share a grid.
 
     `mask` and `mirrored` are brain masks on the grid of the reference's scan; `mirrored` is deepbet's mask of the
     mirrored T1, if any. Two matrices [4, 4] map to mm of this scan: `affine` (12 degrees of freedom) from mm in MNI
-    space, `matrix` from mm in the target's space. `affine` places the template, even if the registration is rigid.
+    space, `matrix` from mm in the prepared space. `affine` places the template, even if the registration is rigid.
     """
     growth = float(abs(np.linalg.det(matrix[:3, :3])))
     spacing = heads[reference].grid.spacing
@@ -51,7 +51,7 @@ def measure(
 
 
 def template_overlap(mask: Volume, affine: NDArray[np.float64] | None = None) -> float:
-    """Return the Dice between a brain mask and the template's brain, on a grid of 2 mm.
+    """Return the Dice between a brain mask and the brain of the MNI template, on a grid of 2 mm.
 
     `affine` maps mm in MNI space to mm of the mask (default: identity).
     """

@@ -37,7 +37,7 @@ Matrix = NDArray[np.float64]
 
 
 def register(fixed: Volume, moving: Volume, dof: int, mask: NDArray[np.bool_], starts: Sequence[Matrix] = ()) -> Matrix:
-    """Return the matrix with the highest mutual information of the scans within a mask of the fixed scan.
+    """Register two scans: return the matrix with the highest mutual information within a mask of the fixed scan.
 
     From the identity and each start, ANTs first registers the whole scans coarsely and rigidly, to recover from large
     offsets. ANTs then refines the best matrix within the mask, with `dof` degrees of freedom (6 or 12). The result has
@@ -58,7 +58,7 @@ def register(fixed: Volume, moving: Volume, dof: int, mask: NDArray[np.bool_], s
     try:
         refined = _by_ants(resample(fixed, fine_grid), moving, dof, best, within)
     except RuntimeError as error:
-        raise InputError("registration: ANTs cannot refine it; expected scans of the same head that overlap") from error
+        raise InputError("registration: ANTs failed; expected overlapping scans of the same head") from error
     return max(best, refined, key=similarity)
 
 
@@ -76,7 +76,7 @@ def coarse_grid(fixed: Volume, mask: NDArray[np.bool_], edge: float = EDGE) -> t
 def _by_ants(
     fixed: Volume, moving: Volume, dof: int, start: Matrix, mask: NDArray[np.bool_] | None = None, **levels: Any
 ) -> Matrix:
-    """Return ANTs' result from a start; raise RuntimeError if ANTs fails, for example because the scans do not overlap.
+    """Register by ANTs, starting from a matrix; raise RuntimeError if ANTs fails, for example without overlap.
 
     The start goes into the moving scan's header. Smoothing is in mm, because with smoothing in voxels, ANTs moved away
     from good starts on slices of 3 mm.
@@ -124,7 +124,7 @@ def _image(volume: Volume) -> Any:
 
 
 def between_centres(fixed: Volume, fixed_mask: NDArray[np.bool_], moving: Volume, mask: NDArray[np.bool_]) -> Matrix:
-    """Return a start for registration: the translation from the fixed mask's centre to the moving mask's centre."""
+    """Return a matrix to start from: the translation from the fixed mask's centre to the moving mask's centre."""
     start = np.eye(4)
     start[:3, 3] = apply_affine(moving.affine, center_of_mass(mask))
     start[:3, 3] -= apply_affine(fixed.affine, center_of_mass(fixed_mask))

@@ -1,4 +1,4 @@
-"""Settings of the preparation; imports nothing slow, so that commands refuse bad values at once."""
+"""Settings for preparing raw scans; imports nothing slow, so that commands refuse bad values at once."""
 
 from dataclasses import dataclass
 
@@ -14,13 +14,21 @@ DEEPBET = "deepbet"
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of the preparation; an invalid value raises `InputError`."""
+    """How to prepare raw scans like those of a cohort; an invalid value raises `InputError`.
 
-    like: str  # cohort with the target space and grid, a key of `COHORTS`
-    modalities: tuple[str, ...]  # modalities to prepare, in order
-    brain: str = DEEPBET  # brain extraction; or a pattern of mask files, or `none` to keep the head
-    spacing: float = 1.0  # voxel size of the result, mm
-    device: str = "cpu"  # device of the brain extraction, cpu or cuda
+    Attributes:
+        like: Cohort that defines space and field of view, a key of `COHORTS`.
+        modalities: Modalities to prepare, in order.
+        brain: Brain extraction: `deepbet`, a pattern of mask files, or `none` to keep the head.
+        spacing: Voxel size of the result, mm.
+        device: Device of the brain extraction, `cpu` or `cuda`.
+    """
+
+    like: str
+    modalities: tuple[str, ...]
+    brain: str = DEEPBET
+    spacing: float = 1.0
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         names = self.modalities
@@ -35,7 +43,7 @@ class Settings:
 
     @property
     def target(self) -> Space:
-        """The space of the result."""
+        """The cohort's space, in which the prepared scans lie."""
         return COHORTS[self.like].space
 
     @property
@@ -45,13 +53,13 @@ class Settings:
 
     @property
     def grid(self) -> Grid:
-        """The grid of the result, with the same field of view at every spacing."""
+        """The grid of the prepared scans, with the same field of view at every spacing."""
         affine = self.target.affine(self.spacing)
         affine[:3, 3] += (self.spacing - 1) / 2 * np.array(self.target.flip)
         return Grid(self.target.edges(self.spacing), affine)
 
     def describe(self, is_stripped: bool = False) -> str:
-        """Describe space, voxel size and brain extraction, for records; `is_stripped`: the scans have no skull."""
+        """Describe space, voxel size and brain extraction in words; `is_stripped`: the raw scans have no skull."""
         brain = "head kept" if self.brain == "none" else f"brain extracted by {self.brain}"
         brain = "brain as in the scan, which was already skull-stripped" if is_stripped else brain
         return f"{self.target.description}; voxels of {self.spacing:g} mm; {brain}"

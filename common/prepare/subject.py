@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ..bars import stage
 from ..errors import InputError, within
-from .brain import brain_of, mirrored_brain, on_zero, stripped_brain
+from .brain import brain_of, mirrored_brain, stripped_brain, zero_background
 from .figures import Figures, likely_cause
 from .frames import frame_of, in_frame
 from .measuring import measure
@@ -21,13 +21,13 @@ from .volumes import Volume, check_transform
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared subject; volumes and masks are on the target's grid."""
+    """The prepared scans of a subject, with masks on the same grid, the registration and quality measures."""
 
     images: Mapping[str, Volume]  # float32, by modality
     heads: Mapping[str, Volume]  # the same images before brain extraction
     brain: NDArray[np.bool_]
     template: NDArray[np.bool_]  # the template's brain
-    matrices: Mapping[str, NDArray[np.float64]]  # [4, 4] from mm in the target's space to mm of each scan, RAS+
+    matrices: Mapping[str, NDArray[np.float64]]  # [4, 4] from mm in the prepared space to mm of each raw scan, RAS+
     figures: Figures
     is_stripped: bool  # the reference has no skull, and no brain extraction ran
     cause: str  # likely cause of figures outside their limits; empty without evidence
@@ -36,14 +36,14 @@ class Prepared:
 def prepare_subject(
     volumes: Mapping[str, Volume], settings: Settings, mask: NDArray[np.bool_] | None = None
 ) -> Prepared:
-    """Prepare the scans of a subject, float32 by modality.
+    """Prepare a subject's raw scans (float32, by modality): register, extract the brain and resample them.
 
     The reference is registered to the template, and the remaining scans rigidly to the reference, within the brain.
     Each scan is resampled once, by the combined transform. All computations use the reference's frame (`frame_of`), so
     the storage order of axes does not matter. `mask` is the user's brain mask on the reference's grid, if any.
     """
     frame = frame_of(volumes[settings.reference])
-    scans = {modality: on_zero(in_frame(volumes[modality], frame)) for modality in settings.modalities}
+    scans = {modality: zero_background(in_frame(volumes[modality], frame)) for modality in settings.modalities}
     reference, target, grid = scans[settings.reference], settings.target, settings.grid
     stage("brain", 0.0)  # fractions of the time, measured on two subjects with T1 and FLAIR
     stripped = stripped_brain(reference) if mask is None else None
@@ -99,6 +99,6 @@ def _to_template(scan: Volume, brain: NDArray[np.bool_], dof: int) -> NDArray[np
 
 
 def _to_reference(reference: Volume, brain: NDArray[np.bool_], scan: Volume) -> NDArray[np.float64]:
-    """Return the matrix from the reference to a scan, from the starts scanner coordinates and centres of heads."""
+    """Return the matrix from the reference to a scan; start from scanner coordinates and from the heads' centres."""
     start = between_centres(reference, foreground(reference), scan, foreground(scan))
     return register(reference, scan, 6, brain, [start])

@@ -1,4 +1,4 @@
-"""The template of all target spaces: nilearn's ICBM152 2009a average brain at 1 mm, without skull.
+"""The template for registration: nilearn's ICBM152 2009a average brain at 1 mm, without skull.
 
 Registration uses the template's coordinates, MNI space; a cohort's space adds a grid and the position of MNI space.
 """
@@ -35,5 +35,5 @@ def template_mask() -> Volume:
 
 @cache
 def near_brain() -> NDArray[np.bool_]:
-    """Return the region for registration: the template's brain with a margin of 4 mm, as the template has no skull."""
+    """Return the mask for registration: the template's brain with a margin of 4 mm, as the template has no skull."""
     return np.asarray(ndimage.binary_dilation(template_mask().array > 0, iterations=MARGIN))

@@ -1,4 +1,4 @@
-"""Volumes (arrays with an affine): reading and checks; imports nothing slow."""
+"""Read and check volumes (arrays with an affine); imports nothing slow."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +100,7 @@ def check_gaps(array: NDArray[Any], name: str) -> None:
 
 
 def check_grid(grid: Grid, name: str) -> None:
-    """Check that a head scan can have this grid; see `check_scan`."""
+    """Raise `InputError` unless a head scan can have this grid: enough voxels of plausible size, no shear."""
     if min(grid.shape) < FEWEST:
         shape = " x ".join(map(str, grid.shape))
         raise InputError(f"{name}: {shape} voxels; expected at least {FEWEST} along each axis")

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..data.datalists import Datalist
 from ..data.modalities import count_missing, first_image, missing_in
-from ..data.preparation import describe, differences, doubts, measure_case, refuse, spread, union
+from ..data.preparation import describe, differences, measure_case, refuse, spread, training_problems, union
 from ..data.scan_checks import Problem, absent_regions, check_headers, check_labels
 from ..data.volumes import is_made_up
 from ..errors import ArgumentError, shortened, show
@@ -111,7 +111,7 @@ class Plan:
         refuse(different, options.accept)
         if self.processes.is_main:
             show(f"scans: {describe(measured)}", *(f"accepted: {line}" for line in different.values()))
-            doubted = doubts(measurements, options.spacing)
+            doubted = training_problems(measurements, options.spacing)
             # Without pretraining, the default of `accept` must not hide doubts
             accepted = options.accept if options.pretrained else ()
             show(*(f"warning: {line}" for name, line in doubted.items() if name not in accepted), error=True)

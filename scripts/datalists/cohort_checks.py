@@ -6,7 +6,7 @@ from typing import Any
 
 from common.data.datalists import person_in
 from common.data.modalities import first_image
-from common.data.preparation import differences, usual
+from common.data.preparation import differences, quartiles
 from common.data.regions import regions_of
 from common.data.scan_checks import CHECKS, Problem
 from scripts.datalists.examine import Record
@@ -42,7 +42,7 @@ def _odd_orientations(cases: Sequence[Mapping[str, Any]], records: Sequence[Reco
 
 def _odd_preparation(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> Iterator[tuple[int, Problem]]:
     measured = [record.preparation for record in records if record.preparation is not None]
-    ranges = usual(measured) if measured else None
+    ranges = quartiles(measured) if measured else None
     for index, (case, record) in enumerate(zip(cases, records, strict=True)):
         if record.preparation is not None:
             deviations = differences(record.preparation, ranges, file=first_image(case))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from common.data.layouts.listing import list_images
 from common.data.layouts.names import LABEL, Naming
-from common.data.layouts.reading import read_cohort, read_layout, remedy
+from common.data.layouts.reading import read_cohort, read_layout, suggest_layout
 from common.data.layouts.subjects import DataSet, SubjectFiles, person_of
 from common.data.modalities import SPELLINGS
 from common.errors import InputError, shortened, show
@@ -96,7 +96,7 @@ def _refuse_clashes(data: DataSet, naming: Naming) -> None:
 
 def options_of(data: DataSet, naming: Naming) -> dict[str, str]:
     """Return command options, by name, that select one file of each kind for most subjects; empty if none do."""
-    layout, words = remedy(data, naming) if data.name else ("", {})
+    layout, words = suggest_layout(data, naming) if data.name else ("", {})
     options = {"layout": layout} if layout not in ("", data.name) else {}
     if words.keys() - {LABEL}:
         kinds = {kind for subject in data.subjects.values() for kind in subject.images}

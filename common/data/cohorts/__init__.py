@@ -1,4 +1,4 @@
-"""Cohorts: each module describes a cohort in `COHORT`, a card (`common.data.cards`). Add a module to add a cohort."""
+"""Cohorts: each module describes a cohort in its `COHORT`, a `common.data.cards.Cohort`; a new module adds a cohort."""
 
 from importlib import import_module
 from pkgutil import iter_modules

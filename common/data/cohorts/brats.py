@@ -1,4 +1,4 @@
-"""BraTS 2021, 2023 and 2024: gliomas and other tumours, FLAIR, T1ce, T1 and T2 in SRI24's space, brain only."""
+"""BraTS 2021, 2023 and 2024: gliomas and other tumours, FLAIR, T1ce, T1 and T2 in SRI24 space, brain only."""
 
 from collections.abc import Mapping
 

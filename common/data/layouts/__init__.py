@@ -1,1 +1,1 @@
-"""Layouts of data sets: find each subject's files by folder and file names."""
+"""Find each subject's files in a data set by the names of folders and files."""

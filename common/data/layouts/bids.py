@@ -1,4 +1,4 @@
-"""BIDS data sets: images in sub-*/[ses-*/]anat, dwi and swi, label maps beside the images or in derivatives.
+"""Read BIDS data sets: images in sub-*/[ses-*/]anat, dwi and swi, label maps beside the images or in derivatives.
 
 File names consist of entities, such as `ce-gadolinium`, and a suffix, such as `T1w`, `dseg` (discrete segmentation) or
 `mask`.
@@ -32,7 +32,7 @@ PARTS = ("phase", "real", "imag")  # parts of complex images; only the magnitude
 
 @dataclass(frozen=True)
 class BidsFile:
-    """A file and its parsed path; `name_in_session` is the file's name without the entities of subject and session."""
+    """The parsed path of a BIDS file; `name_in_session` is the file's name without sub-* and ses-*."""
 
     file: ImageFile
     subject: str
@@ -45,31 +45,31 @@ class BidsFile:
 
     @property
     def name(self) -> str:
-        """The subject and session, such as sub-1_ses-2, or the subject alone without sessions."""
+        """Subject and session, such as sub-1_ses-2; the subject alone if it has no sessions."""
         return f"{self.subject}_{self.session}" if self.session else self.subject
 
     @property
     def is_label(self) -> bool:
-        """Whether the suffix marks a label map, such as mask, roi or lesion-manual."""
+        """Whether the file is a label map by its suffix, such as mask, roi or lesion-manual."""
         return self.suffix.split("-")[0].lower() in LABELS
 
     @property
     def words(self) -> set[str]:
-        """The lower-case words that describe a label map's content."""
+        """Words in the file's name that describe the content of a label map, in lower case."""
         values = [self.entities.get(entity, "") for entity in ("label", "desc", "seg")]
         plain = [part for part in self.name_in_session.split("_") if "-" not in part or part == self.suffix]
         return {word.lower() for word in (*values, *plain)}
 
     @property
     def shows_lesions(self) -> bool | None:
-        """Whether the words name lesions; None if they name neither lesions nor anatomy."""
+        """Whether the file's name mentions lesions; None if it mentions neither lesions nor anatomy."""
         if any(word == "l" or any(lesion in word for lesion in LESION) for word in self.words):
             return True
         return None if ANATOMY.isdisjoint(self.words) else False
 
 
 def parse(file: ImageFile) -> BidsFile | None:
-    """Parse a file's path below the root; return None outside the subject folders of raw data and derivatives."""
+    """Parse the path of an image file; None if it is not in a subject's folder of raw data or derivatives."""
     match = PATH.fullmatch(file.path)
     if match is None or (match["pipeline"] and match["below"] != "derivatives"):
         return None
@@ -82,23 +82,23 @@ def parse(file: ImageFile) -> BidsFile | None:
 
 
 def is_bids(listing: Listing) -> bool:
-    """Whether the root has images in sub-*/[ses-*/]anat, dwi or swi."""
+    """Whether a folder is a BIDS data set: it has images in sub-*/[ses-*/]anat, dwi or swi."""
     return any((name := parse(file)) and name.pipeline is None and name.type in TYPES for file in listing.files)
 
 
 def read_bids(listing: Listing, naming: Naming) -> DataSet:
-    """Read a BIDS data set; each session is a subject of the result."""
+    """Find the images and label maps in a BIDS data set; each session becomes a subject."""
     data = DataSet(listing, "BIDS")
     names = [(parse(file), file.path) for file in listing.files]
-    data.leave("not in a sub-* folder", [path for name, path in names if name is None])
+    data.skip("not in a sub-* folder", [path for name, path in names if name is None])
     files = [name for name, _ in names if name is not None]
-    data.take([claim for name in files for claim in _claims(data, name, naming)])
+    data.assign([claim for name in files for claim in _claims(data, name, naming)])
     _put_labels(data, files, naming)
     return data
 
 
 def _claims(data: DataSet, name: BidsFile, naming: Naming) -> Iterator[Claim]:
-    """Yield a `Claim` for each modality that a file may have; names equal to the user's words rank first."""
+    """Yield a `Claim` for each modality that a file may have; a name equal to the user's words ranks first."""
     path, has_agent = name.file.path, "ce" in name.entities
     for modality, words in naming.spelled.items():
         is_named = words and fits(name.file.bare, words) and (name.pipeline is None or "/" in words)
@@ -106,13 +106,13 @@ def _claims(data: DataSet, name: BidsFile, naming: Naming) -> Iterator[Claim]:
             yield Claim(name.name, modality, path, (name.name_in_session.lower() != words.lower(),), name.subject)
     usual = modality_of(name.suffix)
     if name.pipeline is not None:
-        data.leave("derivatives other than label maps", [path])
+        data.skip("derivatives other than label maps", [path])
     elif name.is_label or usual is None or name.type not in ("", *TYPES):
         return
     elif name.entities.get("part") in PARTS:
-        data.leave("phase, real or imaginary part", [path])
+        data.skip("phase, real or imaginary part", [path])
     elif usual == "DWI" and _is_series(Path(data.root, path)):
-        data.leave("diffusion series with several volumes", [path])
+        data.skip("diffusion series with several volumes", [path])
     elif naming.takes(modality := usual + "ce" * has_agent):  # with a contrast agent: T1ce
         yield Claim(name.name, modality, path, (True,), name.subject)
 
@@ -124,7 +124,7 @@ def _is_series(path: Path) -> bool:
 
 
 def _put_labels(data: DataSet, files: list[BidsFile], naming: Naming) -> None:
-    """Assign label maps to sessions: without `--label`, lesion maps or, if there are none, maps of unnamed content."""
+    """Assign label maps to sessions: without `--label`, lesion maps or, without any, maps that name no content."""
     pipeline, _, words = (naming.label or "").rpartition("/")
     images = {path for subject in data.subjects.values() for path in subject.images.values()}
     chosen: list[BidsFile] = []
@@ -136,19 +136,19 @@ def _put_labels(data: DataSet, files: list[BidsFile], naming: Naming) -> None:
             if (fits(name.file.bare, words) and pipeline in ("", name.pipeline)) or fits(name.file.bare, naming.label):
                 chosen.append(name)
         elif name.is_label and name.suffix == "probseg":
-            data.leave("probability maps (--label=probseg uses maps of whole numbers)", [name.file.path])
+            data.skip("probability maps (--label=probseg uses maps of whole numbers)", [name.file.path])
         elif name.is_label and name.shows_lesions is not False:
             (chosen if name.shows_lesions else unnamed).append(name)
         elif name.is_label:
-            data.leave("masks of anatomy", [name.file.path])
+            data.skip("masks of anatomy", [name.file.path])
     chosen, unnamed = (chosen, unnamed) if chosen else (unnamed, [])
-    data.leave("label maps without the word lesion", [name.file.path for name in unnamed])
+    data.skip("label maps without the word lesion", [name.file.path for name in unnamed])
     claims = []
     for name in chosen:
         sessions = [session for session, subject in data.subjects.items() if subject.person == name.subject]
         session = sessions[0] if name.name not in data.subjects and len(sessions) == 1 else name.name
         claims.append(Claim(session, LABEL, name.file.path, person=name.subject))
-    data.take(claims)
+    data.assign(claims)
     if chosen:
         kinds = Counter(f"{name.pipeline or ''}/{name.name_in_session}".lstrip("/") for name in chosen).most_common()
         data.remarks.append(f"labels: {shortened([f'{name} ({count})' for name, count in kinds], most=3)}")

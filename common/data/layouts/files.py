@@ -1,4 +1,4 @@
-"""Layouts with fixed file names, such as those of the cohorts as distributed; no image is opened."""
+"""Read data sets with fixed file names, such as BraTS; no image is opened."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,26 +13,33 @@ from .templates import Template
 
 @dataclass(frozen=True)
 class FileLayout:
-    """A layout with a fixed path for each kind of file.
+    """A data set's file names: a template of the path for each modality and the label map.
 
-    `files` maps a kind (a modality or `LABEL`) to the template of its path, without suffix; `subject` is the template
-    of a subject's name. A subject's files share the values of the template fields; the field `person`, if any,
-    identifies the person.
+    Attributes:
+        title: Name of the layout.
+        files: Template of the path, without suffix, of each modality and `LABEL`; a subject's files agree in fields.
+        subject: Template of a subject's name; the field `person`, if any, identifies the person.
+        fields: Regular expression of each template field's values.
+        example: Folder of a subject, for messages.
+        convention: Label convention.
+        remarks: Line to print if a subject's name begins with the key.
+        first: Suffix of a person's first session, omitted from the subject's name.
+        skims: Whether to skip folders below the top folders that no template matches, as they are many.
     """
 
     title: str
     files: Mapping[str, str]
     subject: str
-    fields: Mapping[str, str]  # template field -> regular expression of its values
-    example: str = ""  # folder of a subject
+    fields: Mapping[str, str]
+    example: str = ""
     convention: str | None = None
-    remarks: Mapping[str, str] = field(default_factory=dict)  # prefix of subject names -> remark
-    first: str = ""  # suffix of a person's first session, omitted from the subject's name
-    skims: bool = False  # whether to skip the many subfolders that no template matches
+    remarks: Mapping[str, str] = field(default_factory=dict)
+    first: str = ""
+    skims: bool = False
 
     @property
     def modalities(self) -> list[str]:
-        """The modalities in order."""
+        """The modalities in channel order."""
         return [kind for kind in self.files if kind != LABEL]
 
     @cached_property
@@ -47,11 +54,11 @@ class FileLayout:
         ]
 
     def enters(self, folder: str) -> bool:
-        """Whether to list a folder; with `skims`, only top folders and folders that a template matches."""
+        """Whether to search a folder; with `skims`, only if it may hold files of this layout."""
         return not self.skims or "/" not in folder or any(parent.match(folder) is not None for parent in self._folders)
 
     def fits(self, listing: Listing) -> bool:
-        """Whether every file is in a top folder that holds a file of this layout."""
+        """Whether a listed folder has this layout: every image is in a subfolder with a file of this layout."""
         tops = {file.folders[0] for file in listing.files if file.folders and self._fields_of(file.bare)}
         return bool(tops) and all(file.folders and file.folders[0] in tops for file in listing.files)
 
@@ -60,9 +67,9 @@ class FileLayout:
         return [(kind, fields) for kind, fields in matches if fields is not None]
 
     def read(self, listing: Listing) -> DataSet:
-        """Read the subjects of a listing; raise `InputError` if a subject occurs in two places."""
+        """Find the subjects' files in a listed folder; raise `InputError` if a subject is in two places."""
         data = DataSet(listing, self.title, order=self.modalities, convention=self.convention)
-        data.leave("not part of the layout", [file.path for file in listing.files])
+        data.skip("not part of the layout", [file.path for file in listing.files])
         firsts: dict[str, tuple[dict[str, str], str]] = {}
         claims = []
         for file in listing.files:
@@ -72,7 +79,7 @@ class FileLayout:
                 if first_fields != fields:
                     raise InputError(f"--root={listing.root}", f"{subject} exists twice: {path} and {file.path}")
                 claims.append(Claim(subject, kind, file.path, person=fields.get("person")))
-        data.take(sorted(claims))
+        data.assign(sorted(claims))
         for start, remark in self.remarks.items():
             if any(subject.startswith(start) for subject in data.subjects):
                 data.remarks.append(f"{start}*: {remark}")

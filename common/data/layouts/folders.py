@@ -1,4 +1,4 @@
-"""Data sets without a standard: a folder for each subject, or the subject in each file's name."""
+"""Read data sets without a standard layout: a folder for each subject, or the subject in each file's name."""
 
 import re
 from collections import Counter
@@ -10,7 +10,7 @@ from .subjects import Claim, DataSet
 
 
 def kind_of_folder(name: str) -> str | None:
-    """Return the kind of files that a folder's name states: "images", `LABEL`, `ANATOMY`, a modality, or None.
+    """Return what a folder holds by its name: "images", `LABEL`, `ANATOMY` or a modality; None if it does not say.
 
     Example:
         >>> [kind_of_folder(name) for name in ("images_structural", "masks", "IXI-T1", "P1")]
@@ -23,7 +23,7 @@ def kind_of_folder(name: str) -> str | None:
 
 
 def _collections(listing: Listing) -> dict[str, str]:
-    """Map the top folders that hold files of all subjects to their kinds.
+    """Map the top folders that hold files of all subjects to their content (`kind_of_folder`).
 
     A folder named after a modality counts only if none of its files states a different kind. If the name merely ends
     with the modality (IXI-T1, or the timepoint P1_T1), the folder must also hold several files.
@@ -39,27 +39,27 @@ def _collections(listing: Listing) -> dict[str, str]:
 
 
 def is_folders(listing: Listing) -> bool:
-    """Whether folders are subjects: one holds a single subject's images, none holds one modality of all subjects."""
+    """Whether a data set has a folder for each subject, rather than for each modality."""
     kinds = _collections(listing)
     is_named = any(kind not in (IMAGES[0], LABEL, ANATOMY) for kind in kinds.values())
     return not is_named and any(files for folder, files in listing.tops.items() if folder not in kinds)
 
 
 def is_flat(listing: Listing) -> bool:
-    """Whether images lie in the root itself or in folders for all subjects."""
+    """Whether images lie in the data set's folder itself, or in folders that all subjects share."""
     return any(not file.folders for file in listing.files) or any(
         listing.tops[folder] for folder, kind in _collections(listing).items() if kind not in (LABEL, ANATOMY)
     )
 
 
 def read_folders(listing: Listing, naming: Naming) -> DataSet:
-    """Read a root with a folder for each subject, with files MODALITY, SUBJECT_MODALITY or MODALITY/FILE.
+    """Find the files in a folder for each subject, named MODALITY, SUBJECT_MODALITY or MODALITY/FILE.
 
     Files in the subject's folder rank before files in its subfolders. A name that equals the user's words ranks before
     a longer name that ends with them.
     """
     data = DataSet(listing, "a folder for each subject")
-    data.leave("not in a subject's folder", [file.path for file in listing.files if not file.folders])
+    data.skip("not in a subject's folder", [file.path for file in listing.files if not file.folders])
     inside = Counter(file.path.rpartition("/")[0] for file in listing.files)
     claims = []
     for subject, files in listing.tops.items():
@@ -70,12 +70,12 @@ def read_folders(listing: Listing, naming: Naming) -> DataSet:
             if name.kind is not None:
                 is_longer = name.is_given and name.before not in ("", subject)
                 claims.append(Claim(subject, name.kind, file.path, (len(file.folders) > 1, is_longer)))
-    data.take(claims)
+    data.assign(claims)
     return data
 
 
 def read_flat(listing: Listing, naming: Naming) -> DataSet:
-    """Read a root with files SUBJECT_MODALITY, in any folders, or MODALITY/SUBJECT.
+    """Find each subject's files by names such as SUBJECT_MODALITY, in any folder, or MODALITY/SUBJECT.
 
     If a file's name is only a modality, a folder gives the subject; if it has no modality, a folder gives the modality.
     """
@@ -84,7 +84,7 @@ def read_flat(listing: Listing, naming: Naming) -> DataSet:
     for file in listing.files:
         parents = [(folder, kind_of_folder(folder)) for folder in reversed(file.folders)]
         parent_kind = next((kind for _, kind in parents if kind not in (None, IMAGES[0])), None)
-        owner = next((folder for folder, kind in parents if kind is None), file.stem if naming.wordless else "")
+        owner = next((folder for folder, kind in parents if kind is None), file.stem if naming.default_modality else "")
         name = naming.parse(file.stem, file.bare, None if parent_kind in (LABEL, ANATOMY) else parent_kind)
         subject = name.subject or name.before or owner
         if name.kind == LABEL:
@@ -93,6 +93,6 @@ def read_flat(listing: Listing, naming: Naming) -> DataSet:
             labels += [(file.stem, file.path)] if naming.label is None else []
         elif name.kind and subject:
             images.append(Claim(subject, name.kind, file.path))
-    data.take(images)
-    data.take([Claim(naming.subject_of_label(before, data.subjects), LABEL, path) for before, path in labels])
+    data.assign(images)
+    data.assign([Claim(naming.subject_of_label(before, data.subjects), LABEL, path) for before, path in labels])
     return data

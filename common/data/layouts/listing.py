@@ -1,4 +1,4 @@
-"""List the image files of a folder, for all readers of layouts."""
+"""List the image files below a folder."""
 
 import json
 import os
@@ -22,25 +22,25 @@ BROKEN, TWICE = "broken links", "links to folders listed elsewhere"
 
 
 class ImageFile(NamedTuple):
-    """An image file: its path below the root, and its name without suffix."""
+    """An image file: its path relative to the data set's folder, and its name without suffix (`stem`)."""
 
     path: str
     stem: str
 
     @property
     def folders(self) -> list[str]:
-        """The names of the folders between the root and the file, outermost first."""
+        """Names of the folders in the path, outermost first."""
         return self.path.split("/")[:-1]
 
     @property
     def bare(self) -> str:
-        """The path without suffix."""
+        """The file's path without suffix."""
         return bare_of(self.path)
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The sorted image files and folders below a root; `unread` maps reasons to the paths of files not to be read."""
+    """The sorted image files and folders below a root folder; `unread` maps reasons to paths of skipped files."""
 
     root: str
     files: tuple[ImageFile, ...] = ()
@@ -49,7 +49,7 @@ class Listing:
 
     @property
     def tops(self) -> dict[str, list[ImageFile]]:
-        """The files below each top folder, by the folder's name."""
+        """The image files below each folder directly in the root, by the folder's name."""
         tops: dict[str, list[ImageFile]] = {folder: [] for folder in self.folders if "/" not in folder}
         for file in self.files:
             if "/" in file.path:
@@ -70,7 +70,7 @@ def bare_of(path: str) -> str:
 
 
 class Entry(NamedTuple):
-    """A file or folder from `walk`; `fault` is `BROKEN` or `TWICE` for links that are not followed, else ""."""
+    """A file or folder from `walk`; `fault` says why a link is not followed (`BROKEN` or `TWICE`), else ""."""
 
     path: str
     name: str
@@ -79,10 +79,9 @@ class Entry(NamedTuple):
 
 
 def walk(root: str | Path, enters: Callable[[str], bool] = lambda folder: True) -> Iterator[Entry]:
-    """Yield the sorted files and folders below a root, except hidden names.
+    """Yield the sorted files and folders below a root, without hidden ones and folders that `enters` rejects.
 
     Links are followed only to folders that are hidden or outside the root.
-
     `enters` takes a folder's path below the root and returns whether to list the folder and its content.
     """
     above = [os.path.realpath(root)]
@@ -110,7 +109,7 @@ def _walk(root: str, folder: str, above: list[str], enters: Callable[[str], bool
 def list_images(
     root: str | Path, enters: Callable[[str], bool] = lambda folder: True, without: Path | None = None
 ) -> Listing:
-    """List the images below a root, with a progress bar; omit the folder `without`, and links to it.
+    """List the images below a root, with a progress bar; omit the folder `without` and those that `enters` rejects.
 
     Warn if the images are results of an unfinished command.
     """

@@ -1,4 +1,4 @@
-"""Parse file names into a modality, `LABEL` or neither, and the words before it."""
+"""Parse file names such as S1_FLAIR or S1_lesion_mask into subject and modality, or subject and label map."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -28,10 +28,9 @@ MOVED = re.compile(rf"(.+)[{re.escape(SIGNS)}](?:to|2|in)", re.IGNORECASE)
 
 
 class Name(NamedTuple):
-    """A parsed file name: its kind (a modality, `LABEL` or None) and the text `before` the words for that kind.
+    """A parsed file name: its `kind` (a modality, `LABEL` or None) and the text before the words that state it.
 
-    `is_given` is true if these words came from --modalities or --label; `subject` is the match of a template's
-    {subject}.
+    `is_given`: the words are from --modalities or --label. `subject` is the match of a template's {subject}.
     """
 
     before: str
@@ -41,7 +40,7 @@ class Name(NamedTuple):
 
 
 def fits(bare: str, words: str) -> bool:
-    """Whether a path without suffix ends with `words`, as whole words, or matches them as a template, ignoring case.
+    """Whether a path without suffix ends with whole `words`, or matches them as a template; case is ignored.
 
     Example:
         >>> fits("P1/pre/P1_T1", "T1"), fits("P1/pre/T1", "pre/T1"), fits("P1/pre/T1", "orig/*"), fits("P1_T1", "1")
@@ -61,7 +60,7 @@ def _template(words: str) -> Template:
 
 @dataclass(frozen=True)
 class Naming:
-    """The naming of a data set's files, from the options `--modalities` and `--label`.
+    """How a data set's files are named, by the options `--modalities` and `--label`.
 
     `modalities` lists modalities in channel order; None selects the modalities of every subject. `spelled` maps a
     modality to the words that end its file names, or to a pattern, and replaces `SPELLINGS`; empty words match names
@@ -73,7 +72,7 @@ class Naming:
     label: str | None = None
 
     def parse(self, stem: str, bare: str = "", folder: str | None = None) -> Name:
-        """Parse a file's name without suffix; `bare` is its path without suffix, `folder` the modality of its folder.
+        """Parse a file name without suffix; `bare` is the path without suffix, `folder` the modality of the folder.
 
         Example:
             >>> [Naming().parse(name).kind for name in ("S1_T1_Gd", "S1_lesion_mask", "S1_brain_mask")]
@@ -99,27 +98,27 @@ class Naming:
             return Name(_cut(stem, modality), modality)
         if name.kind is not None or (folder and not self.takes(folder)):
             return Name(stem, None)
-        return Name(stem, folder or self.wordless)
+        return Name(stem, folder or self.default_modality)
 
     @property
-    def wordless(self) -> str | None:
-        """The modality of files with names that state no modality; None if there is no such modality."""
+    def default_modality(self) -> str | None:
+        """The modality of files without a modality in their names, as in `--modalities=T1=`; None if not set."""
         return next((modality for modality, words in self.spelled.items() if not words), None)
 
     def takes(self, modality: str) -> bool:
-        """Whether the standard spellings of a modality apply."""
+        """Whether usual spellings of a modality in file names count, such as t1c for T1ce."""
         if self.spelled.get(modality):
             return False
         return not self.spelled or modality in (self.modalities or ())
 
     def choose(self, kind: str, words: str) -> "Naming":
-        """Return a naming in which `words` match the files of a modality or the label maps."""
+        """Return a copy in which `words` mark the files of `kind`, a modality or `LABEL`."""
         if kind == LABEL:
             return replace(self, label=words)
         return replace(self, modalities=(*(self.modalities or ()), kind), spelled={**self.spelled, kind: words})
 
     def subject_of_label(self, before: str, subjects: Mapping[str, Any]) -> str:
-        """Return a label map's subject from `before`, which may end with a modality, as in S1_FLAIR_lesion."""
+        """Return a label map's subject from the text before its label words, such as S1_FLAIR in S1_FLAIR_lesion."""
         if before in subjects:
             return before
         shorter = self.parse(before).before
@@ -138,12 +137,12 @@ def _cut(stem: str, words: str) -> str:
 
 
 def is_of_anatomy(stem: str) -> bool:
-    """Whether a label map shows anatomy according to its name, such as S1_brain_mask."""
+    """Whether a label map shows anatomy, not lesions, by its name, such as S1_brain_mask."""
     return re.split(r"[_.\- ]", before_label(stem) or "")[-1].lower() in NOT_SEGMENTED
 
 
 def before_label(stem: str) -> str | None:
-    """Return the part of a name before its label words; None without label words."""
+    """Return a file name without the label words at its end, such as lesion_mask; None if it has none."""
     rest = stem
     while (parts := re.fullmatch(r"(?:(.*)[_.\- ])?([^_.\- ]+)", rest, re.DOTALL)) and parts[2].lower() in LABEL_WORDS:
         rest = parts[1] or ""
@@ -153,7 +152,7 @@ def before_label(stem: str) -> str | None:
 
 
 def naming(modalities: str | Sequence[str] | None, label: Any) -> Naming:
-    """Return the `Naming` of the options `--modalities` and `--label`; raise `InputError` if they are invalid."""
+    """Parse the options `--modalities` and `--label`; raise `InputError` if they are invalid."""
     words = None if label is None else words_of(str(label), f"--label={label}")
     if modalities is None:
         return Naming(label=words)
@@ -174,7 +173,7 @@ def naming(modalities: str | Sequence[str] | None, label: Any) -> Naming:
 
 
 def check_distinct(spelled: Mapping[str, str], option: str) -> None:
-    """Refuse an option that gives two modalities the same words or pattern, and thus the same files."""
+    """Raise `InputError` if `option` gives two modalities the same words or pattern, and thus the same files."""
     names: dict[str, str] = {}
     for name, words in spelled.items():
         if (first := names.setdefault(words.lower(), name)) != name:
@@ -182,7 +181,7 @@ def check_distinct(spelled: Mapping[str, str], option: str) -> None:
 
 
 def words_of(text: str, option: str) -> str:
-    """Check the words or template of an option; return them without suffix and leading separators."""
+    """Check the words or path template in an option; return them without suffix and leading separators."""
     words = (stem_of(text) or text).removeprefix("./").lstrip(SIGNS + "/")
     try:
         fields = set(re.findall(r"\{[^}]*\}?", words)) - {SUBJECT}
@@ -195,7 +194,7 @@ def words_of(text: str, option: str) -> str:
 
 
 def plain_name(name: str) -> str:
-    """Return a region's name in up to 40 letters, digits, _ and -, starting with a letter.
+    """Convert a region's name to up to 40 letters, digits, _ and -, starting with a letter.
 
     Example:
         >>> plain_name("Gray Matter"), plain_name("3rd ventricle")

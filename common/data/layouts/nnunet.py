@@ -1,4 +1,4 @@
-"""nnU-Net's raw data sets, version 2: imagesTr, labelsTr, imagesTs and dataset.json.
+"""Read raw data sets of nnU-Net, version 2: imagesTr, labelsTr, imagesTs and dataset.json.
 
 nnU-Net's documentation/dataset_format.md and region_based_training.md define the format.
 """
@@ -39,7 +39,7 @@ SCHEMA = {
 
 
 def is_nnunet(listing: Listing) -> bool:
-    """Whether the root is a raw data set of nnU-Net."""
+    """Whether a folder is a raw data set of nnU-Net."""
     return "imagesTr" in listing.folders or Path(listing.root, "dataset.json").is_file()
 
 
@@ -48,7 +48,7 @@ def _description(file: Path) -> dict[str, Any]:
 
 
 def read_nnunet(listing: Listing, naming: Naming) -> DataSet:
-    """Read the cases of a raw data set; channels become modalities."""
+    """Find the cases of a raw data set of nnU-Net; channels become modalities."""
     file = Path(listing.root, "dataset.json")
     channels = {file.path: CHANNEL.fullmatch(file.bare) for file in listing.files if file.path.startswith("images")}
     if channels and not any(channels.values()):
@@ -94,8 +94,8 @@ def _modalities(channels: Mapping[str, str], naming: Naming, file: Path) -> list
     return modalities
 
 
-def regions_in(root: Path) -> str | None:
-    """Return the label convention in dataset.json's `labels`; None if `labels` has no regions."""
+def convention_in(root: Path) -> str | None:
+    """Return the regions in nnU-Net's dataset.json as a label convention; None if it has only background."""
     file = root / "dataset.json"
     regions: dict[str, list[int]] = {}
     for name, labels in _description(file)["labels"].items():

@@ -1,4 +1,4 @@
-"""Detect a data set's layout and find its subjects' files; the only images opened are BIDS diffusion series."""
+"""Detect the layout of a data set, such as BIDS, and find its subjects' files."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -13,12 +13,12 @@ from .bids import is_bids, read_bids
 from .folders import is_flat, is_folders, read_flat, read_folders
 from .listing import Listing, bare_of, list_images
 from .names import SIGNS, SUBJECT, Naming
-from .nnunet import is_nnunet, read_nnunet, regions_in
+from .nnunet import convention_in, is_nnunet, read_nnunet
 from .subjects import DataSet
 
 
 class Layout(NamedTuple):
-    """The test that detects a layout, and the reader of its subjects."""
+    """A layout of data sets: whether it fits a listed folder, and how to find the subjects' files."""
 
     fits: Callable[[Listing], bool]
     read: Callable[[Listing, Naming], DataSet]
@@ -35,9 +35,9 @@ SPECIAL = ("nnunet", "bids")
 
 
 def layouts_of(listing: Listing, naming: Naming) -> list[str]:
-    """Return the names of the `LAYOUTS` that fit a folder: none, one or several.
+    """Return the names of the layouts, such as "bids", that fit a listed folder: none, one or several.
 
-    A template with the subject's name selects flat, the only layout that uses it.
+    A template with {subject} in the options selects "flat", the only layout that uses it.
     """
     if any(SUBJECT in words for words in (naming.label or "", *naming.spelled.values())):
         return ["flat"]
@@ -48,10 +48,10 @@ def layouts_of(listing: Listing, naming: Naming) -> list[str]:
 def read_layout(
     listing: Listing, naming: Naming, name: str | None = None, states_regions: bool = False, option: str = ""
 ) -> DataSet:
-    """Read a data set in the layout `name`, by default the only fitting layout.
+    """Find the subjects' files in a data set of the layout `name`, by default the only layout that fits.
 
-    If no layout fits, the result has no subjects. If several fit, raise InputError for commands with --layout, which
-    pass the folder's option and value as `option`; others read the folder as flat. With `states_regions`, regions in
+    If no layout fits, the result has no subjects. If several fit, read the folder as "flat" or, with `option` (the
+    command's option for the folder), raise an InputError that asks for --layout. With `states_regions`, the regions in
     nnU-Net's dataset.json are read, too.
     """
     names = layouts_of(listing, naming) if name is None else [name]
@@ -65,7 +65,7 @@ def read_layout(
     if files := data.misnamed:
         show(f"warning: files named after a different subject: {shortened(files, most=3)}", error=True)
     if data.name == "nnunet" and states_regions:
-        data.convention = regions_in(Path(listing.root))
+        data.convention = convention_in(Path(listing.root))
     return data
 
 
@@ -74,7 +74,7 @@ def _read(listing: Listing, naming: Naming, name: str) -> DataSet:
 
 
 def read_cohort(cohort: str, root: Path) -> DataSet:
-    """Read a cohort's visits below a root, with a progress bar; raise `InputError` unless exactly one layout fits."""
+    """Find a cohort's files below a root, with a progress bar; raise `InputError` unless exactly one layout fits."""
     layouts = COHORTS[cohort].layouts
     with reporting_path_errors(f"--root={root}"):
         listing = list_images(root, lambda folder: any(layout.enters(folder) for layout in layouts))
@@ -90,9 +90,9 @@ def read_cohort(cohort: str, root: Path) -> DataSet:
 
 
 def recognised(listing: Listing, naming: Naming) -> DataSet:
-    """Read a folder in the first cohort layout that fits, otherwise in the only fitting layout, otherwise as flat.
+    """Find the subjects' files in a folder, whatever its layout.
 
-    A layout in which an image has two files does not fit.
+    The first of these applies: a cohort's layout that fits; the only layout that fits, if no image has two files; flat.
     """
     for layout in (layout for cohort in COHORTS.values() for layout in cohort.layouts):
         if layout.fits(listing):
@@ -103,8 +103,8 @@ def recognised(listing: Listing, naming: Naming) -> DataSet:
     return _read(listing, naming, "flat")
 
 
-def remedy(data: DataSet, naming: Naming) -> tuple[str, dict[str, str]]:
-    """Return the layout, and the words or template of each clashing kind, that give most subjects one file per kind.
+def suggest_layout(data: DataSet, naming: Naming) -> tuple[str, dict[str, str]]:
+    """Return a layout, and words for `--modalities` and `--label`, that give most subjects one file per modality.
 
     Try the current layout and, unless it is `SPECIAL`, flat. Return ("", {}) if nothing helps.
     """
@@ -112,15 +112,15 @@ def remedy(data: DataSet, naming: Naming) -> tuple[str, dict[str, str]]:
     for name in dict.fromkeys([data.name] if data.name in SPECIAL else [data.name, "flat"]):
         trial = data if name == data.name else _read(data.listing, naming, name)
         kinds = dict.fromkeys(clash.kind for clash in trial.clashing(naming.modalities))
-        chosen = {kind: choosing(trial, naming, kind) for kind in kinds}
+        chosen = {kind: suggest_words(trial, naming, kind) for kind in kinds}
         count = min([count for _, count in chosen.values()] or [len(trial.subjects)])
         if count > most:
             best, most = (name, {kind: str(words) for kind, (words, _) in chosen.items()}), count
     return best
 
 
-def choosing(data: DataSet, naming: Naming, kind: str) -> tuple[str | None, int]:
-    """Return the words or template that give most subjects one file of a clashing kind, and the number of subjects.
+def suggest_words(data: DataSet, naming: Naming, kind: str) -> tuple[str | None, int]:
+    """Return words that give most subjects one file for `kind`, a modality or `LABEL`, and how many subjects.
 
     Try the ends of the clashing paths, with `*` for the subject's name. Return (None, 0) if nothing helps.
     """

@@ -1,4 +1,4 @@
-"""The result of reading a layout: each subject's files, conflicts between files, and unused files."""
+"""The subjects of a data set: the files of each subject, conflicts between files, and unused files."""
 
 import re
 from collections import defaultdict
@@ -17,7 +17,7 @@ NEITHER, OF_ANATOMY = "neither modality nor label", "masks of the brain, head or
 
 
 class Claim(NamedTuple):
-    """A candidate file for a subject's image or label map (`kind`); the lowest rank wins."""
+    """A file that may be a subject's label map or image of a modality (`kind`); the lowest rank wins."""
 
     subject: str
     kind: str
@@ -27,7 +27,7 @@ class Claim(NamedTuple):
 
 
 class Clash(NamedTuple):
-    """Two files for one image or label map (`kind`); the subject keeps the first."""
+    """Two files for a subject's label map or image of a modality (`kind`); the subject keeps the first."""
 
     subject: str
     kind: str
@@ -39,18 +39,15 @@ class Clash(NamedTuple):
 
 @dataclass
 class SubjectFiles:
-    """A subject's or visit's files: paths below the root, by kind (a modality or `LABEL`).
-
-    `person` is None if only the name identifies the person.
-    """
+    """The files of a subject, or of one visit: relative paths by modality, and by `LABEL` for the label map."""
 
     name: str
-    person: str | None = None
+    person: str | None = None  # None if only the name identifies the person
     files: dict[str, str] = field(default_factory=dict)
 
     @property
     def images(self) -> dict[str, str]:
-        """Path of each modality's image."""
+        """Path of the image of each modality."""
         return {kind: path for kind, path in self.files.items() if kind != LABEL}
 
     @property
@@ -59,17 +56,22 @@ class SubjectFiles:
         return self.files.get(LABEL)
 
     def lacks(self, modalities: Sequence[str]) -> list[str]:
-        """Return the modalities without a file."""
+        """Return those of the modalities that the subject has no file for."""
         return [modality for modality in modalities if modality not in self.files]
 
 
 @dataclass
 class DataSet:
-    """The subjects of a listing.
+    """The subjects of a data set, and what its layout says about them.
 
-    `order`, `convention` and `held_out` (test subjects) are set if the layout defines them. `left` maps unused files to
-    reasons; other unused files count as `OF_ANATOMY` or `NEITHER`. `remarks` are lines to print. `layout` describes the
-    layout in words; `name` is its key in `LAYOUTS`, if any.
+    Attributes:
+        layout: Description of the layout.
+        name: Key of the layout in `LAYOUTS`, if any.
+        order: Modalities in channel order, if the layout defines it.
+        convention: Label convention, if the layout defines it.
+        held_out: Names of test subjects, if the layout defines them.
+        skipped: Why a file is not used, by path; the remaining unused files count as `OF_ANATOMY` or `NEITHER`.
+        remarks: Lines to print.
     """
 
     listing: Listing
@@ -79,7 +81,7 @@ class DataSet:
     order: Sequence[str] = ()
     convention: str | None = None
     held_out: set[str] = field(default_factory=set)
-    left: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
     clashes: list[Clash] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
@@ -89,7 +91,7 @@ class DataSet:
 
     @property
     def misnamed(self) -> list[str]:
-        """The files whose names begin with a different subject's name."""
+        """Paths of files whose names begin with the name of a different subject."""
         return [
             file
             for subject in self.subjects.values()
@@ -103,8 +105,8 @@ class DataSet:
         names_other = any(start in self.subjects and not owner.startswith(start) for start in starts)
         return names_other and owner not in starts
 
-    def take(self, claims: Iterable[Claim]) -> None:
-        """Assign the best-ranked file of each kind to its subject; record a clash if several rank equally."""
+    def assign(self, claims: Iterable[Claim]) -> None:
+        """Give each subject its best-ranked file for each modality; record a clash if several files rank equally."""
         groups: dict[tuple[str, str], list[Claim]] = defaultdict(list)
         for claim in claims:
             groups[claim.subject, claim.kind].append(claim)
@@ -113,20 +115,20 @@ class DataSet:
             first, *ties = (claim.path for claim in group if claim.rank == best)
             self.subjects.setdefault(name, SubjectFiles(name, group[0].person)).files[kind] = first
             self.clashes += [Clash(name, kind, (first, second)) for second in ties[:1]]
-            self.leave("several files for one image", ties)
-            self.leave("a file that fits better exists", [claim.path for claim in group if claim.rank != best])
+            self.skip("several files for one image", ties)
+            self.skip("a file that fits better exists", [claim.path for claim in group if claim.rank != best])
 
     def clashing(self, modalities: Collection[str] | None) -> list[Clash]:
-        """Return the clashes between label maps and between images of `modalities`; None: of all modalities."""
+        """Return the clashes between label maps or between images of `modalities` (None: of any modality)."""
         return [clash for clash in self.clashes if modalities is None or clash.kind in (LABEL, *modalities)]
 
-    def leave(self, why: str, paths: Iterable[str]) -> None:
-        """Record why files are not used."""
-        self.left |= dict.fromkeys(paths, why)
+    def skip(self, why: str, paths: Iterable[str]) -> None:
+        """Record why files at these paths are not used."""
+        self.skipped |= dict.fromkeys(paths, why)
 
     def unused(self, modalities: Collection[str], takes_labels: bool = True) -> dict[str, list[str]]:
-        """Return, by reason, the paths of the files that a datalist of these modalities would not use."""
-        left = dict(self.left)
+        """Return the paths of the files that a datalist of these modalities would not use, by reason."""
+        skipped = dict(self.skipped)
         used = set()
         for subject in self.subjects.values():
             has_image = not subject.files.keys().isdisjoint(modalities)
@@ -134,20 +136,20 @@ class DataSet:
                 if kind in modalities or (kind == LABEL and takes_labels and has_image):
                     used.add(path)
                 elif kind == LABEL:
-                    left[path] = "labels without an image" if takes_labels else "label maps"
+                    skipped[path] = "labels without an image" if takes_labels else "label maps"
                 else:
-                    left[path] = "other modalities"
+                    skipped[path] = "other modalities"
         reasons = {why: list(paths) for why, paths in self.listing.unread.items()}
         for file in self.listing.files:
             if file.path not in used:
-                why = left.get(file.path, OF_ANATOMY if is_of_anatomy(file.stem) else NEITHER)
+                why = skipped.get(file.path, OF_ANATOMY if is_of_anatomy(file.stem) else NEITHER)
                 reasons.setdefault(why, []).append(file.path)
         return reasons
 
     def account(self, modalities: Collection[str], takes_labels: bool = True, apart: Collection[str] = ()) -> list[str]:
-        """Return lines that list the unused files by reason, and the top folders without a used image.
+        """Return lines to print: unused files by reason, and top folders, except `apart`, without a used image.
 
-        If there are sub-* folders, only these are listed; folders in `apart` never are.
+        If there are sub-* folders, only these are listed.
         """
         unused = self.unused(modalities, takes_labels)
         lines = [f"skipped, {why}: {shortened(paths, most=3)}" for why, paths in unused.items()]
@@ -160,7 +162,7 @@ class DataSet:
 
 
 def person_of(subject: str) -> str:
-    """Return the person in a subject's name: the whole name, unless it has the pattern of a visit.
+    """Return the person in a subject's name, which may name a visit, such as BraTS-GLI-00007-001.
 
     Example:
         >>> person_of("BraTS-GLI-00007-001"), person_of("patient 7")

@@ -1,4 +1,4 @@
-"""Path templates, such as `{subject}/pre/{subject}_T1`, of the cohorts' files and in users' options."""
+"""Match paths with templates, such as `{subject}/pre/{subject}_T1`."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ _WILD = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 @dataclass(frozen=True)
 class Template:
-    """A path with fields in braces; `*`, `?` and `[...]` match characters of a name, `**` also matches folders.
+    """A pattern of paths with fields in braces; `*`, `?` and `[...]` match within a name, `**` also across folders.
 
     `fields` maps a field to the regular expression of its values, by default any name; named groups in the expression
     become fields, too.
@@ -41,6 +41,6 @@ class Template:
         return re.compile("".join(parts), self.flags | re.DOTALL)
 
     def match(self, path: str) -> dict[str, str] | None:
-        """Return the fields of a path below the root; None if the template does not fit."""
+        """Return the values of the template's fields in a relative path; None if the path does not match."""
         match = self._pattern.fullmatch(path)
         return match.groupdict() if match else None

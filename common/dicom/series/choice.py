@@ -30,9 +30,9 @@ ONE_INJECTION = 3600.0  # s, longest time between scans after the same injection
 
 
 class SeriesError(InputError):
-    """An invalid request for a series or, if `number` is empty, a question to the user.
+    """An invalid request, such as T1=5, for a series; or, if `number` is empty, a question which series to use.
 
-    `option` formats a request such as T1=5 as the command's option.
+    `option` formats a request as the command's option.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class SeriesError(InputError):
 
 @dataclass
 class Choice:
-    """The chosen series and its evidence (in predefined phrases) by modality, and remarks for readers of the result."""
+    """For each modality, the chosen series and its evidence in predefined phrases; remarks for readers of results."""
 
     series: dict[str, Series]
     reasons: dict[str, str]
@@ -102,7 +102,7 @@ def choose_series(
     if {"T1", "T1ce"} <= chosen.keys():
         native, enhanced = chosen["T1"], chosen["T1ce"]
         if pairs.identical(native, enhanced):
-            raise InputError(f"T1ce: {enhanced.series.name} has the voxels of the T1, {native.series.name}")
+            raise InputError(f"T1ce: {enhanced.series.name} has the same voxels as the T1, {native.series.name}")
         pair = pairs(native, enhanced)
         reasons["T1ce"] += f"; {pair.reason}"
         remarks += [Remark("contrast", text) for text in _pair_remarks(pair)]

@@ -1,4 +1,4 @@
-"""The evidence on a single series: name, times, header and injection. `pairs.py` compares two series.
+"""Evidence on the modality of a single series: name, times, header and injection. `pairs.py` compares two series.
 
 Evidence is stated in predefined phrases, because messages and results show it; header text is never quoted.
 """
@@ -59,17 +59,17 @@ ASK = "ask"  # in place of a modality, if the evidence on agent is weak or contr
 
 @dataclass(frozen=True)
 class Evidence:
-    """A reason to believe that a T1 was scanned with or without contrast agent, or that this is unclear."""
+    """Evidence whether a T1 was scanned with contrast agent; `clear` evidence is sufficient on its own."""
 
     kind: str  # "name", "header", or "post": the word "post" in a name, which may refer to any event
     says: str  # WITH, WITHOUT or UNCLEAR
-    clear: bool  # sufficient on its own
+    clear: bool
     text: str
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A series, its kind, and, for a T1, the evidence on contrast agent."""
+    """A series that may be chosen: its weighting (`kind`) and, for a T1, the evidence on contrast agent."""
 
     series: Series
     kind: str | None  # T1, T2 or FLAIR; None if unknown or a different image
@@ -88,27 +88,27 @@ class Candidate:
 
     @property
     def named(self) -> bool:
-        """Whether the site's table or the user states the modality, so that a single kind of evidence is enough."""
+        """Whether the user or the site's table of series names states the modality, which needs less evidence."""
         return self.requested or self.source == TABLE
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether the kind is unknown, but nothing rules the series out."""
+        """Whether the series may be a T1, T2 or FLAIR, but the evidence does not show which."""
         return self.kind is None and self.source in DOUBTS
 
     @property
     def says(self) -> str | None:
-        """WITH, WITHOUT or UNCLEAR according to the name; None if the name does not mention contrast agent."""
+        """Contrast agent by the series' name: WITH, WITHOUT or UNCLEAR; None if the name does not mention it."""
         return None if self.words is None else self.words.says
 
     @property
     def header(self) -> str | None:
-        """WITH or WITHOUT by the time of the injection, the only clear evidence in headers; None if unknown."""
+        """Contrast agent by the injection time in the headers: WITH or WITHOUT; None if that does not decide."""
         return next((evidence.says for evidence in self.evidence if evidence.kind == "header" and evidence.clear), None)
 
     @property
     def contrast(self) -> str | None:
-        """WITH or WITHOUT by clear evidence; UNCLEAR if evidence disagrees or weakly suggests agent; None otherwise."""
+        """Contrast agent: WITH or WITHOUT if clear; UNCLEAR if evidence disagrees or hints at agent; None otherwise."""
         clear = {evidence.says for evidence in self.evidence if evidence.clear}
         if len(clear) == 1 and self.says != UNCLEAR:
             return clear.pop()
@@ -116,25 +116,25 @@ class Candidate:
 
     @property
     def contradictory(self) -> bool:
-        """Whether clear evidence disagrees."""
+        """Whether there is clear evidence both for and against contrast agent."""
         return len({evidence.says for evidence in self.evidence if evidence.clear}) > 1
 
     @property
     def weak(self) -> bool:
-        """Whether a second T1 must confirm the evidence, because the evidence is unclear or partly contradictory."""
+        """Whether the evidence on agent is unclear or partly contradictory, so that a second T1 must confirm it."""
         against = {WITH: WITHOUT, WITHOUT: WITH}.get(str(self.contrast))
         return self.contrast == UNCLEAR or any(evidence.says == against for evidence in self.evidence)
 
     @property
     def modality(self) -> str | None:
-        """T1, T1ce, T2 or FLAIR; ASK for a T1 with unclear evidence on agent; None without a kind."""
+        """T1, T1ce, T2 or FLAIR; ASK for a T1 if contrast agent is unclear; None if the weighting is unknown."""
         if self.kind != "T1":
             return self.kind
         return {WITH: "T1ce", UNCLEAR: ASK}.get(str(self.contrast), "T1")
 
     @property
     def reason(self) -> str:
-        """The evidence in predefined phrases."""
+        """The evidence as text, in predefined phrases."""
         if self.requested:
             return "requested by --series"
         if self.kind is None:
@@ -143,7 +143,7 @@ class Candidate:
 
 
 def candidates_of(study: Sequence[Series], names: Names) -> list[Candidate]:
-    """Return the series of a study with all evidence except comparisons of pairs (`pairs.py`).
+    """Return a `Candidate` for each series of a study, with all evidence except comparisons of two series.
 
     `names` is the site's table of series names, from `read_table`.
     """
@@ -153,7 +153,7 @@ def candidates_of(study: Sequence[Series], names: Names) -> list[Candidate]:
 
 
 def candidate_of_header(header: Dataset, names: Names = ()) -> Candidate:
-    """Return a candidate with the evidence in a header alone, without the other series of the study."""
+    """Return a `Candidate` with the evidence in a single header, without the rest of the study."""
     scan = _candidate(Series("", (Instance(Path(), header),)), names)
     return replace(scan, evidence=_contrast_evidence(scan, [scan]))
 
@@ -165,7 +165,7 @@ def _contrast_evidence(scan: Candidate, volumes: Sequence[Candidate]) -> tuple[E
 
 
 def _candidate(series: Series, names: Names, unusable: str = "") -> Candidate:
-    """Return a candidate with the kind, words and times in its headers; `unusable` is from `why_no_volume`."""
+    """Return a candidate with the weighting, words and times in its headers; `unusable` is from `why_no_volume`."""
     if unusable:
         return Candidate(series, None, unusable, is_volume=False)
     header, brain_grid = series.header, _brain_grid(series)
@@ -198,7 +198,7 @@ def _brain_grid(series: Series) -> Grid | None:
 
 
 def kind_of(header: Dataset, texts: Sequence[Words], covers_brain: bool = False) -> tuple[str | None, str]:
-    """Return T1, T2 or FLAIR and its source, or None and the reason; `texts` are from `read_names`.
+    """Return T1, T2 or FLAIR and the source that states it, or None and the reason; `texts` are from `read_names`.
 
     The first of these sources that states a kind decides: the site's table, the words of the description, the words of
     the protocol name and, if every word is known, the times. Words, times and other attributes can rule a series out.
@@ -250,7 +250,7 @@ def _by_words(texts: Sequence[Words], kind: str) -> Evidence | None:
 
 
 def _by_times(header: Dataset) -> str | None:
-    """Return the kind by echo, repetition and inversion time; None if times are missing or fit no kind."""
+    """Return T1, T2 or FLAIR by echo, repetition and inversion time; None if times are missing or fit none of them."""
     echo, repetition, inversion = (number_of(header, f"{name}Time") for name in ("Echo", "Repetition", "Inversion"))
     if echo is None or repetition is None:
         return None
@@ -341,7 +341,7 @@ def _contradicts(header: Dataset, kind: str) -> bool:
 
 
 def number_of(header: Dataset, keyword: str) -> float | None:
-    """Return an attribute as a number; None if the attribute is missing or empty."""
+    """Return a DICOM attribute as a number; None if the attribute is missing or empty."""
     value = header.get(keyword)
     return None if value in (None, "") else float(value)
 
@@ -356,7 +356,7 @@ def _names_agent(header: Dataset) -> bool:
 
 
 def acquired_at(header: Dataset) -> float | None:
-    """Return the time of an image's acquisition in seconds, see `_clock`; None if the header states no valid time.
+    """Return when an image was acquired, in seconds since the year 1; None if the header states no valid time.
 
     ContentTime counts only for original images, because converters and workstations overwrite it.
     """

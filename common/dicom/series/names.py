@@ -1,4 +1,4 @@
-"""The site's own table of series names: a YAML file that maps names or patterns to modalities (`--series_names`)."""
+"""A site's table of series names (`--series_names`): a YAML file that maps names or patterns to modalities."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -22,7 +22,7 @@ Names = Sequence[tuple[str, Words]]  # pattern in lower case, and the meaning of
 
 
 def read_table(path: Path | None) -> Names:
-    """Read the site's table of series names, such as `{"T1 KOPF S1": T1, "*_gd_v?": T1ce, "scout*": none}`.
+    """Read a site's table of series names, such as `{"T1 KOPF S1": T1, "*_gd_v?": T1ce, "scout*": none}`.
 
     Names match in full, without regard to case; * matches any characters, ? a single character. The result is empty
     without a file. Raise `InputError` if the table is invalid.
@@ -39,10 +39,7 @@ def read_table(path: Path | None) -> Names:
 
 
 def read_names(header: Dataset, names: Names = (), covers_brain: bool = False) -> tuple[Words, Words]:
-    """Return the meanings of description and protocol name; a name in the site's table has only the table's meaning.
-
-    `covers_brain`: see `read_words`.
-    """
+    """Return what series description and protocol name state; an entry in the site's table `names` replaces both."""
     texts = (values_of(header, word) for word in ("SeriesDescription", "ProtocolName"))
     description, protocol = ("\\".join(map(str, values)) for values in texts)  # a backslash separates values
     name = (description or protocol).strip().lower()

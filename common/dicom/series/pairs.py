@@ -1,4 +1,4 @@
-"""The evidence from two T1 series together: scan order and voxels."""
+"""Compare two T1 series, by scan order and voxels, to find which of them was scanned with contrast agent."""
 
 import re
 from collections.abc import Callable
@@ -20,23 +20,20 @@ LEAST_ECHO = 3.0  # ms, smallest tolerance of echo times; in phase and out of ph
 
 
 class Pair:
-    """The evidence that contrast agent was given between two T1 scans, `native` and `enhanced`."""
+    """Evidence that contrast agent was given between two T1 scans; `compare` returns the value of `voxels`."""
 
     def __init__(self, native: Candidate, enhanced: Candidate, compare: Callable[[Series, Series], int | None]) -> None:
         self.native, self.enhanced, self._compare = native, enhanced, compare
 
     @cached_property
     def order(self) -> int:
-        """1 if the native series was scanned first, -1 if last, 0 if unknown."""
+        """Scan order: 1 if the native series was scanned first, -1 if last, 0 if unknown."""
         first, last = self.native.acquired, self.enhanced.acquired
         return 0 if first is None or last is None else (last > first) - (last < first)
 
     @cached_property
     def voxels(self) -> int | None:
-        """1 if voxels show agent in the enhanced series, -1 if in the native, 0 if in neither, None if unknown.
-
-        Only scans of the same kind can be compared.
-        """
+        """Agent by voxels: 1 in the enhanced series, -1 in the native series, 0 in neither, None if not comparable."""
         alike = same_kind(self.native.series.header, self.enhanced.series.header)
         return self._compare(self.native.series, self.enhanced.series) if alike else None
 
@@ -47,7 +44,7 @@ class Pair:
 
     @cached_property
     def support(self) -> list[str]:
-        """The kinds of evidence: name, post (the word "post", which may mean any event), header, order and voxels.
+        """The kinds of evidence for agent in `enhanced`: name, post (the word "post"), header, order and voxels.
 
         Order alone proves little, so it counts only with a word or an injection, or between scans of the same kind.
         """
@@ -62,12 +59,12 @@ class Pair:
 
     @property
     def is_seen(self) -> bool:
-        """Whether header or voxels, not only names, show the agent."""
+        """Whether header or voxels, not only names, show the contrast agent."""
         return bool({"header", "voxels"} & {*self.support})
 
     @property
     def is_proven(self) -> bool:
-        """Whether the pair is confirmed, by two kinds of evidence, the site's table or the user, and not contradicted.
+        """Whether two kinds of evidence, the site's table or the user confirm the pair, and nothing contradicts it.
 
         "post" and scan order count as a single kind. A series with an unclear name must cover a brain, and header or
         voxels must show the agent unless the table or the user names the enhanced series. If both names are unclear,
@@ -101,14 +98,14 @@ class Pair:
 
 
 class Pairs:
-    """Pairs of T1 series of a study. Voxels are read once, and only when needed."""
+    """Pairs of T1 series of a study; the voxels of a series are read once, and only when needed."""
 
     def __init__(self) -> None:
         self._results: dict[tuple[str, str], int | None] = {}
         self._volumes: dict[str, Volume | None] = {}
 
     def __call__(self, native: Candidate, enhanced: Candidate) -> Pair:
-        """Return the pair of two series."""
+        """Return the `Pair` of a series without and a series with contrast agent."""
         return Pair(native, enhanced, self._compare)
 
     def identical(self, native: Candidate, enhanced: Candidate) -> bool:

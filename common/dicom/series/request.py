@@ -1,4 +1,4 @@
-"""The option `--series`; imports nothing slow."""
+"""Parse the option `--series`; imports nothing slow."""
 
 from collections.abc import Sequence
 

@@ -161,7 +161,7 @@ MISSPELT = {
 
 @dataclass(frozen=True)
 class Words:
-    """The meaning of a name.
+    """What the name of a series states: the weighting (`kind`), and whether contrast agent was given.
 
     `kind` is T1, T2, FLAIR or None, and `contrast` WITH, WITHOUT, UNCLEAR or None. `unread`: part of the name is not
     understood. `named`: the site's table of series names contains the name. `post_only`: only the word "post" suggests
@@ -177,7 +177,7 @@ class Words:
 
 @cache
 def read_words(text: str, covers_brain: bool = False) -> Words:
-    """Read a series description or protocol name; `covers_brain`: whether the field of view contains a brain.
+    """Interpret a series description or protocol name; `covers_brain`: whether the field of view contains a brain.
 
     Example:
         >>> read_words("AX T1 SANS GADO")

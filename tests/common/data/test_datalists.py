@@ -172,7 +172,7 @@ PATH = "expected a path relative to the root and below it"
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"regions": {"core": 1}}, "label_convention and regions: both; expected one of the two"),
+        ({"regions": {"core": 1}}, "both label_convention and regions; expected one of them"),
         ({"label_convention": {"core": [1]}}, r"\$.label_convention: .* is not of type 'string'"),
         ({"label_convention": "brats"}, "label_convention=brats: expected one of atlas, brats2021, "),
         ({"modalities": ["T1", "T1"]}, r"\$.modalities .* non-unique"),
@@ -239,7 +239,7 @@ def test_a_file_that_is_no_json_is_not_replaced(tmp_path, content):
 def test_regions_of_ones_own_are_read_as_text_and_written_as_they_were(datalist, content, refused):
     custom = {"whole": [1, 2], "core": {"labels": [1], "colour": "#d1495b"}, "cavity": 7}
     del content["label_convention"]
-    refused(content, "label_convention and regions: neither; expected one of the two")
+    refused(content, "neither label_convention nor regions; expected one of them")
     refused(content | {"regions": {"a": [1, 2], "b": [2, 3]}}, r"toy.json: regions=a=1\+2,b=2\+3: a and b overlap")
     datalist.write_text(json.dumps(content | {"regions": custom}))
     assert datalists.read(datalist)["label_convention"] == "whole=1+2,core=1:d1495b,cavity=7"
@@ -278,7 +278,7 @@ def test_a_subset_has_the_size_asked_for_and_leaves_the_rest(count, fraction, si
     assert part["subset"] == {"fraction": fraction, "seed": 3, "nested": False, "of": count}
     assert [entry for entry in content["training"] if entry in part["training"]] == part["training"]
     assert part["testing"] == content["testing"]
-    with pytest.raises(InputError, match=f"already a subset, of {fraction:g} of the subjects"):
+    with pytest.raises(InputError, match=f"already a subset with {fraction:g} of the subjects"):
         datalists.subset(part, fraction)
 
 

@@ -9,11 +9,11 @@ from monai.data import MetaTensor
 from common.data.preparation import (
     PREPARATION_CHECKS,
     differences,
-    doubts,
     measure,
     measure_case,
     refuse,
     spread,
+    training_problems,
     union,
 )
 from common.data.transforms import CheckPreparationd
@@ -96,17 +96,18 @@ def test_ranges_that_span_several_scans_widen_what_is_expected():
 def test_scans_of_a_training_that_do_not_belong_together_are_doubted():
     small, noisy, head = ranges(spacing=[1.0, 1.0, 0.9]), ranges(air=0.25), ranges(volume=4.0, air=1.0)
     alike = {"a": ranges(), "b": ranges(spacing=[1.05, 1.0, 0.95], air=0.15)}
-    assert doubts(alike) == doubts({"a": head, "b": head}) == doubts(alike | {"c": small}, [1, 1, 1]) == {}
-    problems = {check: str(problem) for check, problem in doubts(alike | {"c": small, "d": noisy}).items()}
+    assert training_problems(alike) == training_problems({"a": head, "b": head}) == {}
+    assert training_problems(alike | {"c": small}, [1, 1, 1]) == {}
+    problems = {check: str(problem) for check, problem in training_problems(alike | {"c": small, "d": noisy}).items()}
     assert problems == {
         "spacing": "c: voxels of 1 x 1 x 0.9 mm; expected 1 x 1 x 1 mm, as in the first subject; "
         "--spacing resamples scans",
         "air": "d: 25% of the volume's border is not 0; expected 0 around the brain, as in scans without skull",
     }
-    assert doubts({"a": ranges(), "b": head}).keys() == {"air"}
+    assert training_problems({"a": ranges(), "b": head}).keys() == {"air"}
     for factor, extent in ((1e-3, 0.17), (1e3, 170000)):
         metres = ranges(extent=[150 * factor, 170 * factor, 140 * factor])
-        assert str(doubts({"a": metres})["extent"]).startswith(
+        assert str(training_problems({"a": metres})["extent"]).startswith(
             f"a: extends over {extent:.3g} mm; expected about 200 mm, "
         )
 

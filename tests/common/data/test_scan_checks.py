@@ -140,7 +140,7 @@ def test_a_copy_of_another_subjects_label_is_refused_and_empty_ones_are_not(tmp_
     assert absent_regions(cases[1:4], "lesion=1,cavity=7") == ["cavity"]
     assert absent_regions(cases[1:4], "atlas") == absent_regions([], "atlas") == []
     with pytest.raises(
-        InputError, match=r"c\.nii\.gz: no labelled voxel here or in further label maps \(2 read\); expected labelled"
+        InputError, match=r"c\.nii\.gz: no labelled voxel in this or any label map \(2 read\); expected labelled"
     ):
         absent_regions(cases[2:4], "atlas")
 

@@ -294,7 +294,7 @@ def test_a_t1ce_with_the_voxels_of_the_t1_is_refused(study):
     series = study(t1(**same), t1("T1 +C", agent=AGENT, **same))
     for requested in ({}, {"T1": "1", "T1ce": "2"}):
         message = plain(refusal(choose_series, series, PAIR, requested))
-        assert message == "T1ce: series 2 has the voxels of the T1, series 1"
+        assert message == "T1ce: series 2 has the same voxels as the T1, series 1"
 
 
 def test_the_voxels_of_enhanced_mr_are_compared_like_those_of_single_frames(tmp_path, cohorts):
