@@ -221,7 +221,7 @@ def show_error(message: str) -> None:
 
 
 def report_in_one_line(otherwise: Hook | None = None) -> None:
-    """Install a hook that reports the errors of `explained` in one line, with exit status 2, and Ctrl-C in one line.
+    """Install an exception hook: one line and exit status 2 for the errors in `explained`, one line for Ctrl-C.
 
     `otherwise` handles other exceptions, and bugs in user code. None keeps the hook of an earlier call; in the first
     call, None prints tracebacks.

@@ -1,4 +1,4 @@
-"""The options of the configs: meanings, accepted values, and `read`.
+"""The options of the configs, with their meanings and accepted values, and `read`, which checks them.
 
 `OPTIONS` defines each option once; the configs hold the defaults. `read` checks and converts a run's values,
 checkpoints and run.json hold `Options.record`, and `python -m scripts.options BUNDLE` prints the table.
@@ -283,7 +283,7 @@ COMPONENTS = ("tasks", "loss", "optimizer", "lr_scheduler", "deterministic_trans
 
 
 class Options(SimpleNamespace):
-    """A run's converted options, as attributes."""
+    """The checked options of a run, as attributes."""
 
     def record(self, **facts: Any) -> dict[str, Any]:
         """Return the options that determine the result, plus `facts` about the run, for a checkpoint and run.json."""
@@ -356,7 +356,7 @@ def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None
 
 
 def check_plain(values: Mapping[str, Any], texts: Collection[str] = ()) -> Options:
-    """Convert and return the options with plain values; raise `ArgumentError` if a value is invalid.
+    """Check and convert the options whose values are not config expressions; raise `ArgumentError` if one is invalid.
 
     Expressions and references are left out, except in the options in `texts`, which are never evaluated; so are GPUs,
     because PyTorch is slow to import. The options of a training config are also checked in combination.
@@ -521,7 +521,7 @@ def _check_missing(missing: Sequence[str], modalities: Sequence[str]) -> None:
 
 
 def check_trained(options: Mapping[str, Any], trained: Mapping[str, Any]) -> None:
-    """Refuse options, except flips and cleanup, that contradict the checkpoint's `common.weights.settings_of`."""
+    """Refuse options, except flips and cleanup, that contradict the settings with which the checkpoint was trained."""
     for name, stated in trained.items():
         value = stated if name in ("flips", "cleanup") else options.get(name, stated)
         is_same = _regions(value) == _regions(stated) if name == "label_convention" else value == stated

@@ -65,7 +65,7 @@ class EmbeddingFile:
             np.savez(file, subject=np.array(subjects), settings=np.array(settings), **arrays)
 
     def figures(self, engine: Engine) -> list[str]:
-        """Return a line with the number of subjects and the vectors' length; no line without vectors."""
+        """Return the summary line of a run: the number of subjects and the vectors' length; none without vectors."""
         if not self.vectors:
             return []
         values = len(next(iter(self.vectors.values()))["embedding"])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..data.regions import display_order
 from ..errors import aligned
 from ..files import write_csv, write_json
-from ..metrics.cards import PRESENT, Protocol, Scores, figures
+from ..metrics.cards import PRESENT, Protocol, Scores, by_metric
 from ..metrics.lesions import Lesion
 from ..metrics.statistics import RESAMPLES, describe
 from .publishing import SUMMARY, final_folder
@@ -45,7 +45,7 @@ class CaseFiles(NamedTuple):
 
 
 class Details(NamedTuple):
-    """All data of an evaluation page except voxels.
+    """The content of an evaluation page, except the voxels of the files.
 
     `name` is the title of the page; `files` and `scores` have the same order; `made` comes from `common.made.made_by`.
     """
@@ -109,7 +109,7 @@ def summarise(details: Details) -> dict[str, Any]:
         "regions": {
             region: {
                 name: {**describe(values), "unit": protocol.units.get(name, "1")}
-                for name, values in figures([measured[region] for measured in scores.values()], protocol).items()
+                for name, values in by_metric([measured[region] for measured in scores.values()], protocol).items()
             }
             for region in details.regions
         },

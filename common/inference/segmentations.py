@@ -145,7 +145,7 @@ class Volumes:
         write_csv(self.path, [COLUMNS, *((*key, *figures) for key, figures in self.rows.items())])
 
     def figures(self, engine: Engine) -> list[str]:
-        """Return one line with the number of subjects and the median volumes, or no line without subjects."""
+        """Return the summary line of a run: the number of subjects and their median volumes; none without subjects."""
         if not self.measured:
             return []
         volumes = {

@@ -34,7 +34,7 @@ def read_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 class Scene(NamedTuple):
-    """A case in RAS orientation, cropped to the head and the masks.
+    """Masks and images of a case in RAS orientation, cropped to the head and the masks.
 
     `masks` maps layers (prediction, reference) to masks by region. `affine` maps voxels to mm; `to_scene` maps voxels
     of the label map to voxels of the scene. `faults` explains why images are left out.

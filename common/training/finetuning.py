@@ -39,7 +39,7 @@ def parameters(network: nn.Module, weights_report: Report, options: Options, war
 
 @contextmanager
 def frozen(optimizer: torch.optim.Optimizer, iteration: int) -> Iterator[None]:
-    """Context manager: limit the learning rate of frozen and thawing groups during an optimiser's step.
+    """Context manager: limit the learning rate of frozen and thawing parameter groups during an optimiser's step.
 
     The rate is 0 in the first `frozen_iterations`. Within the next `thaw_iterations`, in step i, it is at most the peak
     rate times (i - frozen_iterations) / thaw_iterations. Gradients of frozen tensors are still computed and exchanged

@@ -91,7 +91,7 @@ class Plan:
         self.processes.on_main(self.options.make_folders)
 
     def measure(self) -> None:
-        """Measure, record and print how a few training scans were prepared.
+        """Measure the preparation of a few training scans; record and print the result.
 
         Raise `InputError` if their preparation differs from that of the resumed run's scans or, in a new run, of the
         pretrained network's, and `options.accept` does not allow the difference.

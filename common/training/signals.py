@@ -25,7 +25,7 @@ SIGNALS: dict[signal.Signals, Any] = {  # signals of SLURM or Ctrl-C -> handler 
 
 
 def handled() -> dict[signal.Signals, Any]:
-    """Return the `SIGNALS`, with their handlers, that this process does not ignore; nohup ignores SIGHUP."""
+    """Return `SIGNALS`, and their handlers after a run, without those that this process ignores, as under nohup."""
     return {number: default for number, default in SIGNALS.items() if signal.getsignal(number) is not signal.SIG_IGN}
 
 
@@ -55,7 +55,7 @@ def interrupt_on_signals() -> None:
 
 
 class StopRequest:
-    """Remember a signal's `number` (0: none) until the run has finished its iteration or validation.
+    """The latest stop signal, `number` (0: none), kept until the run has finished its iteration or validation.
 
     A second Ctrl-C ends the process at once.
     """

@@ -109,7 +109,7 @@ class WeightsAndBiases(Tracker):
         try:
             self.logger = WandBLogger(**of_run | self.settings)
         except ModuleNotFoundError as error:
-            raise InputError("wandb", "not installed", "the environment of make tracking") from error
+            raise InputError("wandb", "not installed; run make tracking, and activate .venv-tracking") from error
         except Exception as error:
             expected = "settings that wandb.init accepts, and a login or mode: offline"
             raise InputError("Weights & Biases", str(error).partition("\n")[0], expected) from error
@@ -135,7 +135,7 @@ def separate(handlers: Sequence[Any]) -> tuple[list[Tracker], list[Any]]:
 
 
 def untracked(handlers: Sequence[Any]) -> list[Any]:
-    """Return a validator's handlers without trackers, to which `TrainingRecord` sends the validator's metrics."""
+    """Return a validator's handlers without its trackers; they get the validator's metrics from `TrainingRecord`."""
     return separate(handlers)[1]
 
 

@@ -53,7 +53,7 @@ class Report:
     aliases: dict[str, str] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
-        """Count the tensors of each kind."""
+        """Count the matched, changed, missing and unexpected tensors."""
         return {kind: len(getattr(self, kind)) for kind in ("matched", "changed", "missing", "unexpected")}
 
     def carried(self) -> set[str]:
@@ -277,8 +277,8 @@ def restore(
     if wrong := sorted(name for name in shapes.keys() | stored.keys() if shapes.get(name) != stored.get(name)):
         kind, built = checkpoint.metadata.get("network"), type(network).__name__
         if isinstance(kind, str) and kind != built:
-            expected = f"the overlay used in its training; this config builds a {built}"
-            raise InputError(f"checkpoint {path}", f"of a {kind}", expected)
+            problem = f"weights of a {kind}, but this config builds a {built}"
+            raise InputError(f"checkpoint {path}", problem, "the overlay used in its training")
         first = f"{wrong[0]} is {_shape(stored.get(wrong[0]))}, expected {_shape(shapes.get(wrong[0]))}"
         stated = [
             f"{name} {checkpoint.metadata[name]}" for name in NETWORK if checkpoint.metadata.get(name) is not None
