@@ -1,4 +1,4 @@
-"""tqdm progress bars, with a lock of its own for each process; a TQDM_* variable that tqdm refuses is an InputError.
+"""tqdm progress bars, with a separate lock in each process; invalid TQDM_* variables raise `InputError` on import.
 
 tqdm shares its lock with forked processes: if a DataLoader worker died with the lock, the next bar would wait forever.
 """
@@ -30,7 +30,7 @@ REPORTS: list[Callable[[str, float], None]] = []  # at most one callback, which 
 
 
 def stage(name: str, done: float) -> None:
-    """Tell the callback in `REPORTS` that a stage begins, and which fraction of the work is done (0 to 1)."""
+    """Report to the callback in `REPORTS` which stage begins and which fraction of the work is done (0 to 1)."""
     for report in REPORTS:
         report(name, done)
 

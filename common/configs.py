@@ -204,8 +204,7 @@ def check_known(options: Mapping[str, Any], files: Sequence[str | Path]) -> None
 def check_values(files: Sequence[str | Path], options: Mapping[str, Any]) -> Options:
     """Return a run's options; refuse unknown options and invalid values. This imports neither MONAI nor PyTorch.
 
-    Expressions and references of configs are neither checked nor returned; `common.options.read` checks all values
-    later.
+    Expressions and references in configs are neither checked nor returned; `common.options.read` checks them later.
     """
     contents = [_load(file) for file in files]
     merged = {key.removeprefix("+"): value for content in contents for key, value in content.items()}

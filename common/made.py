@@ -79,12 +79,12 @@ def read_with_warning(folder: str | Path) -> dict[str, Any] | None:
 
 
 def stated(made: Mapping[str, Any], name: str) -> str | None:
-    """Return a fact about label maps, one of `FACTS`, from their provenance record; None if the record lacks it."""
+    """Return a fact about label maps, such as cleanup, from their provenance record; None if the record lacks it."""
     return (dict(made) | made["settings"]).get(name)  # resampled label maps have the facts outside "settings"
 
 
 class Results:
-    """Results in a folder, by unit of work such as a subject; `made.json` records weights, settings and input files.
+    """Results of subjects, or of other units, in a folder; `made.json` records weights, settings and input files.
 
     All results of a folder share weights and settings. A unit is current if the weights, the settings and the unit's
     input files are unchanged.
@@ -98,7 +98,7 @@ class Results:
         self.inputs: dict[str, str] = {} if earlier is None or self.difference else dict(earlier.get("inputs", {}))
 
     def check(self, retained: Collection[str]) -> None:
-        """Raise `InputError` if results of `retained` units have different weights or settings from the new results."""
+        """Raise `InputError` if results to keep (`retained`) have different weights or settings from the new ones."""
         if retained and self.difference:
             units, cure = shortened(sorted(retained)), "a different output_dir, or existing=replace for all of these"
             raise InputError(f"{self.folder}: {self.difference}: {units}; expected {cure}")

@@ -56,7 +56,13 @@ from .values import (
 class Option:
     """An option of the configs: top-level key `name` in a config, `--name` on a command line.
 
-    A resumed run may change `resumable` options; checkpoints, run.json and embeddings.npz hold `recorded` options.
+    Attributes:
+        name: Name of the option.
+        kind: Type of the values, which checks and converts them.
+        meaning: Description in the table of options.
+        nullable: Whether null is a valid value.
+        resumable: Whether a resumed run may change the option.
+        recorded: Whether checkpoints, run.json and embeddings.npz hold the option.
     """
 
     name: str

@@ -51,7 +51,7 @@ def segmentation_network(
     * probe: `Probe`, linear layers on the features of a frozen encoder.
 
     Args:
-        architecture: One of the names above.
+        architecture: One of swin_unetr, swin_unetr_v2, segresnet, transbts and probe.
         in_channels: Number of modalities.
         out_channels: Number of regions.
         model_size: For SwinUNETR and Probe, a key of `common.ssl.networks.SIZES`; for SegResNet and TransBTS, "small"
@@ -60,8 +60,7 @@ def segmentation_network(
             only inputs of this size.
         drop_rate: Dropout in SwinUNETR's encoder, from 0 to 1; ignored by SegResNet (0.2), TransBTS (0.1; 0.2 after its
             first layer) and Probe (none).
-        use_checkpoint: Whether to recompute the activations of SwinUNETR's encoder in the backward pass; ignored by the
-            others.
+        use_checkpoint: Whether to recompute activations of SwinUNETR's encoder in the backward pass; otherwise ignored.
         prior: Initial probability of each region in each voxel, above 0 and below 1, set by the bias of the
             last convolution (Lin et al., ICCV 2017, section 4.1); None: the default bias, which gives about 0.5.
 

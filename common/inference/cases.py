@@ -40,7 +40,7 @@ def find_cases(
         modalities: Modalities of the network, in channel order.
         datalist: JSON file; None to search the folder.
         split: Split of the datalist.
-        results: Folder of the results, with their record; None: no folder.
+        results: Folder of the results, with their `made.json`; None: no folder.
         existing: skip leaves out subjects with complete results from the same scans; refuse and replace keep them.
         probabilities: Whether probability maps count as results.
         missing: Modalities to leave out of every subject.
@@ -76,7 +76,7 @@ def check_results(
 
     Args:
         cases: Cases to segment.
-        results: Folder of the results, with their record.
+        results: Folder of the results, with their `made.json`.
         existing: Treatment of existing results of these cases: refuse raises an error; skip and replace overwrite them.
         probabilities: Whether probability maps count as results.
 
@@ -142,7 +142,7 @@ def _cases_in(
 def check_missing(
     cases: Sequence[Mapping[str, Any]], modalities: Sequence[str], checkpoint: str | Path | Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Check that a network works without the modalities that cases lack; print the lacking modalities and their cases.
+    """Check that a network works without the modalities that cases lack; print how many cases lack which.
 
     The network must have been trained with `modality_dropout`, or on some subjects without these modalities.
 
@@ -152,8 +152,7 @@ def check_missing(
         checkpoint: File or list of files; all are checked.
 
     Returns:
-        The cases. "" (no file in a folder) becomes None if the network works without the modality, else stays "" for
-            `CheckFilesd` to report.
+        The cases. "" (no file in a folder) becomes None if the modality is not needed; `CheckFilesd` refuses "".
 
     Raises:
         InputError: a modality that the network needs is None in a case (missing in the datalist, or left out on

@@ -30,10 +30,15 @@ LESIONS = ("case", "region", "lesion", "kind", "volume_mm3", "scored", "found", 
 
 
 class CaseFiles(NamedTuple):
-    """The files of a case; a missing prediction (None) counts as empty.
+    """The files of a case in an evaluation.
 
-    `images` pairs modalities with files; `missing` lists the modalities missing from the network's input. `part` is the
-    part of a pooled evaluation that has the case, such as the fold.
+    Attributes:
+        name: Name of the case.
+        prediction: Predicted label map; None if it is missing, which counts as empty.
+        reference: Reference label map.
+        images: Modality and file of each image.
+        missing: Modalities missing from the network's input.
+        part: Part of a pooled evaluation that contains the case, such as a fold.
     """
 
     name: str
@@ -47,7 +52,14 @@ class CaseFiles(NamedTuple):
 class Details(NamedTuple):
     """The content of an evaluation page, except the voxels of the files.
 
-    `name` is the title of the page; `files` and `scores` have the same order; `made` comes from `common.made.made_by`.
+    Attributes:
+        name: Title of the page.
+        convention: Label convention of the masks.
+        protocol: Scoring protocol.
+        files: Files of each case, in the order of `scores`.
+        scores: Scores by case and region.
+        made: Provenance record from `common.made.made_by`.
+        background: Modality of the pictures; None: the modality in which the labels have the highest contrast.
     """
 
     name: str
@@ -56,7 +68,7 @@ class Details(NamedTuple):
     files: Sequence[CaseFiles]
     scores: Cases
     made: Mapping[str, Any] = {}
-    background: str | None = None  # modality of the pictures; None: highest contrast of the labels
+    background: str | None = None
 
     @property
     def missing(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Cards: the definitions of scoring protocols and of their metrics; and the scores of a region."""
+"""Definitions (cards) of scoring protocols and their metrics, and the scores of a region."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -48,7 +48,7 @@ class Scores:
     """The scores of a region.
 
     Attributes:
-        values: value of each metric by name, in `Protocol.units`.
+        values: value of each metric, by name; the units are in `Protocol.units`.
         lesions: reference lesions, then false components, each from large to small.
         volumes: volumes of prediction and reference, mm3.
     """
@@ -73,9 +73,8 @@ class Protocol:
         meaning: definition of a lesion and of a found lesion; with challenges, a format string for the settings.
         conventions: label conventions that the protocol scores, the challenge's first; empty: all. Every protocol
             scores conventions that no protocol lists, such as custom regions.
-        metrics: metrics in the order of tables, with `DICE` (DIFF-23); the first metric orders the cases of a page.
-        function: Function from prediction, reference (boolean masks [x, y, z]) and spacing to values by metric and
-            lesions.
+        metrics: metrics in the order of tables, including `DICE` (DIFF-23); the first orders the cases of a page.
+        function: function from prediction, reference (boolean masks [x, y, z]) and spacing to values and lesions.
         has_lesions: whether the protocol also scores lesions.
         settings: fixed settings, for records.
         challenges: further arguments of `function` by challenge, default first.

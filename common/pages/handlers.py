@@ -19,7 +19,7 @@ from .results import write
 
 
 class EvaluationFiles:
-    """Write the files and pages of an evaluation (`common.pages.results`); move them into the results folder together.
+    """Handler that writes the files and pages of an evaluation, then moves them into the results folder together.
 
     List this handler after the handlers that write to the same folder.
 
@@ -77,5 +77,5 @@ class EvaluationFiles:
         self.lines = write(self.folder, details, self.slices)
 
     def figures(self, engine: Engine) -> list[str]:
-        """Return the lines that summarise the evaluation, to be printed."""
+        """Return the lines of the evaluation's printed summary."""
         return self.lines

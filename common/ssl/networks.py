@@ -105,7 +105,7 @@ class Trace(nn.Module):
 
 
 class TracedWhenScripted(nn.Module):
-    """Base class of networks that `torch.jit.script` cannot compile: it gets their `Trace` for `window` voxels."""
+    """Base class of networks that `torch.jit.script` cannot compile: it exports their `Trace` instead."""
 
     window: Sequence[int]
 

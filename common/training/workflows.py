@@ -102,8 +102,14 @@ def prediction_handlers(
 ) -> list[Any]:
     """Return the Ignite handlers of an evaluation or inference, in the order of attachment.
 
-    These are progress, `handlers`, trackers, and a handler that prints the summary, `figures.figures(engine)`, and the
-    paths of `results` (files and folders in `output_dir`, by name). Trackers get the .json, .csv and .npz files.
+    These are progress, `handlers`, trackers, which get the .json, .csv and .npz files, and a printed summary.
+
+    Args:
+        handlers: The config's own handlers and trackers.
+        output_dir: Folder of the results.
+        name: Name of the bundle.
+        figures: Handler whose method `figures(engine)` returns the lines of the summary.
+        results: Files and folders in `output_dir` by name; the summary prints their paths.
     """
     paths = {key: Path(output_dir) / path for key, path in results.items()}
     files = [path for path in paths.values() if path.suffix in (".json", ".csv", ".npz")]

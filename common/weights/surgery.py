@@ -248,8 +248,7 @@ def restore(
 
     Args:
         network: Network, changed in place.
-        path: Checkpoint; if it names no modalities or no normalization, those of the arguments are assumed, and a
-            line is printed.
+        path: Checkpoint; a line is printed if modalities or normalization are not named and therefore assumed.
         modalities: Names of the network's input channels, in order.
         normalization: Normalization of the network's images (see `common.data.NormalizeBraind`); None skips the check.
 
