@@ -503,7 +503,7 @@ def _check_together(options: Options, self_supervised: bool) -> None:
             raise ArgumentError(name, values[name], "a probe's encoder is always frozen; leave the option out")
     if aliases := values.get("modality_aliases"):
         if options.pretrained is None:
-            raise ArgumentError("modality_aliases", aliases, "needs --pretrained, a checkpoint with the filters")
+            raise ArgumentError("modality_aliases", aliases, "needs --pretrained, which supplies the filters")
         if unknown_names := [modality for modality in aliases if modality not in options.modalities]:
             available = ", ".join(options.modalities)
             raise ArgumentError("modality_aliases", aliases, f"{unknown_names[0]} is not in modalities", available)

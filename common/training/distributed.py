@@ -101,7 +101,7 @@ def _torchrun_processes() -> int:
 
 def _join_group(started: int) -> None:
     if not started:
-        raise InputError("multi_gpu_train.yaml", "not started by torchrun; run torchrun ... -m monai.bundle run")
+        raise InputError("multi_gpu_train.yaml", "needs processes of torchrun; run torchrun ... -m monai.bundle run")
     for name in ("LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         if name not in os.environ:
             raise InputError(name, f"missing, although RANK={os.environ['RANK']}", "all variables that torchrun sets")

@@ -16,7 +16,7 @@ HIGHEST = 1 << 80  # limit of whole numbers; files from before PyTorch 1.6 begin
 OLD_START = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")  # the pickled magic number
 PROTOCOL = 2
 OLD_PARTS = 5  # pickles in files from before PyTorch 1.6: magic number, version, machine, content, storage names
-REMEDY = "whoever made it can save the tensors alone with torch.save({'state_dict': model.state_dict()}, 'G.pt')"
+REMEDY = "the file's author can save the tensors alone with torch.save({'state_dict': model.state_dict()}, 'G.pt')"
 
 METADATA = "_metadata"  # the only attribute that state dicts have
 DICT = "collections.OrderedDict"
