@@ -87,7 +87,7 @@ class Details(NamedTuple):
 
     @property
     def values(self) -> dict[tuple[str, str], NDArray[np.float64]]:
-        """Values by region and metric, one per case."""
+        """Values of all cases, by region and metric."""
         return {
             (region, metric): np.array([scores[region].values[metric] for scores in self.scores.values()], dtype=float)
             for region in self.regions
@@ -156,7 +156,7 @@ def lines(details: Details, summary: Mapping[str, Any]) -> list[str]:
 
 
 def count_lesions(lesions: Sequence[Lesion]) -> dict[str, int]:
-    """Count reference lesions (all; scored; scored and found) and false lesions."""
+    """Count the reference lesions, those large enough to be scored, those of them that are found, and false lesions."""
     scored = [lesion for lesion in lesions if lesion.is_reference and lesion.is_scored]
     return {
         "reference": sum(lesion.is_reference for lesion in lesions),

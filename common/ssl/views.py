@@ -79,7 +79,7 @@ class TwoViews:
         return {"generator": self._generator.get_state()}
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Continue from a result of `state_dict`."""
+        """Restore the generator's state from a result of `state_dict`."""
         self._generator.set_state(state["generator"].cpu())
 
 

@@ -122,7 +122,7 @@ def _join_group(started: int) -> None:
 
 
 def leave_process_group() -> None:
-    """End the process group at exit.
+    """Destroy PyTorch's process group when this process exits.
 
     gloo often aborts if the group is destroyed while a DistributedDataParallel module is alive. At exit, only reference
     cycles keep the module alive; they are collected first.

@@ -23,7 +23,7 @@ from ..files import atomic_write, reporting_path_errors
 
 
 class Tracker(ABC):
-    """Base class of trackers; only the main process calls their methods."""
+    """Base class of trackers, which send a run's metrics to a service; only the main process calls their methods."""
 
     def begin(self, name: str, settings: Mapping[str, Any], resumed: bool = False) -> None:  # noqa: B027  optional
         """Begin a run, or continue a `resumed` run; `settings` is empty for evaluation and inference."""

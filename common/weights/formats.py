@@ -44,7 +44,7 @@ PLAIN |= {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.i
 
 @dataclass(frozen=True)
 class Layout:
-    """How a file nests and names its tensors.
+    """How a checkpoint file nests and names its tensors.
 
     Attributes:
         wrapper: Key of the tensors' dictionary; None at the top level.
@@ -63,7 +63,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file's tensors by parameter name, its metadata (empty if not from this project), and its layout."""
+    """A checkpoint file's tensors by parameter name, its metadata (empty if not from this project), and its layout."""
 
     state: dict[str, torch.Tensor]
     metadata: dict[str, Any]

@@ -65,7 +65,7 @@ class Report:
         return [f"{name}: {', '.join(self.trained)} -> {', '.join(self.modalities)}" for name in self.changed]
 
     def lines(self) -> list[str]:
-        """Return the lines to print."""
+        """Return the report as lines to print."""
         if self.source is None:
             return [f"weights: from scratch: all {len(self.missing)} tensors keep their initial values"]
         counts = ", ".join(f"{count} {kind}" for kind, count in self.counts().items())
