@@ -1,4 +1,4 @@
-"""tqdm progress bars with a lock for each process; this module raises InputError for an unusable TQDM_* variable.
+"""tqdm progress bars, with a separate lock in each process; invalid TQDM_* variables raise `InputError` on import.
 
 tqdm shares its lock with forked processes: if a DataLoader worker died with the lock, the next bar would wait forever.
 """
@@ -30,7 +30,7 @@ REPORTS: list[Callable[[str, float], None]] = []  # at most one callback, which 
 
 
 def stage(name: str, done: float) -> None:
-    """Report the start of a stage to the callback, if any; `done` is the completed fraction of the item, 0 to 1."""
+    """Report to the callback in `REPORTS` which stage begins and which fraction of the work is done (0 to 1)."""
     for report in REPORTS:
         report(name, done)
 

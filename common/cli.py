@@ -42,7 +42,7 @@ def run(
     default: Command | None = None,
     confidential: Callable[[], None] | None = None,
 ) -> None:
-    """Run a command with the arguments of this process.
+    """Run the command line of this process; report an error in one line, and exit with status 1 or 2.
 
     If `commands` is a mapping, the first argument names the command; without a name, `default` runs. An `ArgumentError`
     about a word is reported as in the help, `NAME=value: ...`.
@@ -179,7 +179,7 @@ def _read_by_annotation(command: Command) -> None:
 
 
 def reader_of(annotation: Any) -> Callable[[str], Any]:
-    """Return the function that parses a parameter's arguments by its annotation; text stays as typed.
+    """Return the function that converts command-line text to the annotated type of a parameter; a str stays as typed.
 
     Example:
         >>> reader_of(str | None)("1.10"), reader_of(str | float)("all"), reader_of(Sequence[str])("1.10,b")

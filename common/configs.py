@@ -45,7 +45,7 @@ def _is_ours(path: str | Path) -> bool:
 
 
 def parsed(name: str, text: Any) -> Any:
-    """Parse an option's text by its kind in `OPTIONS`; parse the text of other options as MONAI's command does.
+    """Parse an option's text by its type in `OPTIONS`; parse the text of other options as MONAI's command does.
 
     Values that are not text, and tracking options, are returned unchanged; an empty text is True.
 
@@ -180,7 +180,7 @@ class Change(NamedTuple):
 
 @contextmanager
 def naming_overlays(overlays: Sequence[str | Path], options: Mapping[str, Any]) -> Iterator[None]:
-    """Context manager: let an `ArgumentError` name the user's overlay that sets the argument, unless an option does."""
+    """Context manager: an `ArgumentError` about a value from a user's overlay file names that file and its key."""
     try:
         yield
     except Exception as error:
@@ -194,7 +194,7 @@ def naming_overlays(overlays: Sequence[str | Path], options: Mapping[str, Any]) 
 
 
 def check_known(options: Mapping[str, Any], files: Sequence[str | Path]) -> None:
-    """Refuse options that none of the configs has."""
+    """Raise `InputError` for an option that none of the configs has."""
     parser = read(files)
     for change in (Change(name, value) for name, value in options.items()):
         if change.id in EPOCHS or change.key not in parser:
@@ -204,8 +204,7 @@ def check_known(options: Mapping[str, Any], files: Sequence[str | Path]) -> None
 def check_values(files: Sequence[str | Path], options: Mapping[str, Any]) -> Options:
     """Return a run's options; refuse unknown options and invalid values. This imports neither MONAI nor PyTorch.
 
-    Expressions and references of configs are neither checked nor returned; `common.options.read` checks all values
-    later.
+    Expressions and references in configs are neither checked nor returned; `common.options.read` checks them later.
     """
     contents = [_load(file) for file in files]
     merged = {key.removeprefix("+"): value for content in contents for key, value in content.items()}

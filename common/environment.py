@@ -23,7 +23,7 @@ MATPLOTLIB = {"MPLBACKEND": "agg", "MATPLOTLIBRC": os.devnull}  # ignore user se
 
 
 def prepare_process(otherwise: Hook | None = None) -> None:
-    """Prepare a command or a config's run; call this before anything imports MONAI or Matplotlib.
+    """Set up error reports, memory and limits of this process; call this before anything imports MONAI or Matplotlib.
 
     Report exceptions in one line (`otherwise` as in `report_in_one_line`), set up memory and the limit of open files,
     make Matplotlib ignore the user's settings, and turn off TF32 unless the environment sets NVIDIA_TF32_OVERRIDE.
@@ -40,7 +40,7 @@ def prepare_process(otherwise: Hook | None = None) -> None:
     actions = [option.partition(":")[0] for option in sys.warnoptions]
     if any(action and "error".startswith(action) for action in actions):
         variable = "PYTHONWARNINGS=" + os.environ["PYTHONWARNINGS"] if "PYTHONWARNINGS" in os.environ else "-W error"
-        raise InputError(variable, "libraries warn in every run", "no warnings that are errors")
+        raise InputError(variable, "libraries warn in every run", "a value that does not turn warnings into errors")
     os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # DIFF-21
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # OpenMP reads it when PyTorch loads: no spinning threads
     os.environ.update(MATPLOTLIB)

@@ -202,7 +202,7 @@ class _PersistentStream(io.FileIO):
 
 
 def outlive_readers() -> None:
-    """Keep running after the reader of the output has exited: Ctrl-C also ends `tee`, but the run must still save."""
+    """Ignore that the reader of the output has ended, as `tee` does on Ctrl-C, so that a run can save its state."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper) and stream is getattr(sys, f"__{name}__"):  # not replaced already
@@ -221,7 +221,7 @@ def show_error(message: str) -> None:
 
 
 def report_in_one_line(otherwise: Hook | None = None) -> None:
-    """Install a hook that reports the errors of `explained` in one line, with exit status 2, and Ctrl-C in one line.
+    """Install an exception hook that reports bad input (see `explained`), with status 2, and Ctrl-C in one line each.
 
     `otherwise` handles other exceptions, and bugs in user code. None keeps the hook of an earlier call; in the first
     call, None prints tracebacks.

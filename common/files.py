@@ -297,7 +297,7 @@ def size_and_time(path: str | Path) -> tuple[int, int]:
 
 
 def move_aside(path: Path) -> None:
-    """Rename a file or folder, if it exists: add its modification time in UTC, as in run-20261121T080000.json.
+    """Rename a file or folder, if it exists, to include its modification time in UTC, as in run-20261121T080000.json.
 
     If the new name is taken, letters x are added to it.
     """
@@ -322,7 +322,7 @@ def expand_home(path: str | Path, name: str) -> Path:
 
 
 def existing_folder(path: str | Path, name: str, expected: str) -> Path:
-    """Replace `~` as `expand_home` does; raise an `InputError`, with its `name`, if the path is not a folder."""
+    """Return a path with `~` expanded; raise an `InputError` about `name` if it is not a folder."""
     folder = expand_home(path, name)
     if not folder.is_dir():
         raise InputError(name, why_no_folder(folder), expected)

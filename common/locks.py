@@ -24,7 +24,7 @@ _MADE: dict[tuple[int, Path], list[Path]] = {}  # folders that `claim` created, 
 
 @contextmanager
 def lock(folder: Path, patience: float = 0.0) -> Iterator[int | None]:
-    """Context manager: lock a folder by its file `lock`; yield the file's descriptor, or None if the lock is taken.
+    """Context manager: lock a folder by its file `lock`; yield the file's descriptor, or None if it is locked already.
 
     The lock lasts until the block has ended and all processes that inherited the descriptor have exited. `patience` is
     the time to wait for the lock, in seconds.

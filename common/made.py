@@ -36,7 +36,7 @@ Inputs = Sequence[str | Path | None]
 
 
 def made_by(settings: Mapping[str, Any], made_up: bool = False) -> dict[str, Any]:
-    """Return a record of this process (command, time, versions, commit) and its data (cohort, split, cleanup, weights).
+    """Return the provenance of results: command, time, versions, commit, cohort, split, cleanup and weights.
 
     `made_up` marks results of synthetic subjects, as do the settings of a training on them.
     """
@@ -61,7 +61,7 @@ def made_of(options: Any) -> dict[str, Any]:
 def read(folder: str | Path) -> dict[str, Any] | None:
     """Read the provenance record of a folder's results; None if there is none."""
     file = Path(folder) / MADE
-    return valid_json(file, "what made the results", SCHEMA) if file.exists() else None
+    return valid_json(file, "a provenance record", SCHEMA) if file.exists() else None
 
 
 def read_with_warning(folder: str | Path) -> dict[str, Any] | None:
@@ -79,12 +79,12 @@ def read_with_warning(folder: str | Path) -> dict[str, Any] | None:
 
 
 def stated(made: Mapping[str, Any], name: str) -> str | None:
-    """Return one of the `FACTS` of a record; a record of resampled label maps has them outside "settings"."""
-    return (dict(made) | made["settings"]).get(name)
+    """Return a fact about label maps, such as cleanup, from their provenance record; None if the record lacks it."""
+    return (dict(made) | made["settings"]).get(name)  # resampled label maps have the facts outside "settings"
 
 
 class Results:
-    """The results of units, such as subjects, in a folder; `made.json` records weights, settings and input files.
+    """Results of subjects, or of other units, in a folder; `made.json` records weights, settings and input files.
 
     All results of a folder share weights and settings. A unit is current if the weights, the settings and the unit's
     input files are unchanged.
@@ -98,7 +98,7 @@ class Results:
         self.inputs: dict[str, str] = {} if earlier is None or self.difference else dict(earlier.get("inputs", {}))
 
     def check(self, retained: Collection[str]) -> None:
-        """Refuse to mix new results with the retained units' results if weights or settings differ."""
+        """Raise `InputError` if results to keep (`retained`) have different weights or settings from the new ones."""
         if retained and self.difference:
             units, cure = shortened(sorted(retained)), "a different output_dir, or existing=replace for all of these"
             raise InputError(f"{self.folder}: {self.difference}: {units}; expected {cure}")

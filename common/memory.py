@@ -118,7 +118,7 @@ def check_crops(options: Mapping[str, Any], views: int = 1) -> None:
 
 
 def explain_out_of_memory(error: BaseException, options: Mapping[str, Any]) -> str | None:
-    """Return a line about memory that ran out: where, options to change, the error; None for other exceptions."""
+    """Explain in one line that the GPU or host ran out of memory, and options that help; None for other exceptions."""
     for link in chain_of(error):
         text = f"{type(link).__name__}: {link}"
         if shared := re.search(rf".*({IN_SHARED}).*", text):

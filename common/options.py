@@ -1,4 +1,4 @@
-"""The options of the configs: meanings, accepted values, and `read`.
+"""The options of the configs, with their meanings and accepted values, and `read`, which checks them.
 
 `OPTIONS` defines each option once; the configs hold the defaults. `read` checks and converts a run's values,
 checkpoints and run.json hold `Options.record`, and `python -m scripts.options BUNDLE` prints the table.
@@ -56,7 +56,13 @@ from .values import (
 class Option:
     """An option of the configs: top-level key `name` in a config, `--name` on a command line.
 
-    A resumed run may change `resumable` options; checkpoints, run.json and embeddings.npz hold `recorded` options.
+    Attributes:
+        name: Name of the option.
+        kind: Type of the values, which checks and converts them.
+        meaning: Description in the table of options.
+        nullable: Whether null is a valid value.
+        resumable: Whether a resumed run may change the option.
+        recorded: Whether checkpoints, run.json and embeddings.npz hold the option.
     """
 
     name: str
@@ -283,7 +289,7 @@ COMPONENTS = ("tasks", "loss", "optimizer", "lr_scheduler", "deterministic_trans
 
 
 class Options(SimpleNamespace):
-    """A run's converted options, as attributes."""
+    """The checked options of a run, as attributes."""
 
     def record(self, **facts: Any) -> dict[str, Any]:
         """Return the options that determine the result, plus `facts` about the run, for a checkpoint and run.json."""
@@ -356,7 +362,7 @@ def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None
 
 
 def check_plain(values: Mapping[str, Any], texts: Collection[str] = ()) -> Options:
-    """Convert and return the options with plain values; raise `ArgumentError` if a value is invalid.
+    """Check and convert the options whose values are not config expressions; raise `ArgumentError` if one is invalid.
 
     Expressions and references are left out, except in the options in `texts`, which are never evaluated; so are GPUs,
     because PyTorch is slow to import. The options of a training config are also checked in combination.
@@ -497,7 +503,7 @@ def _check_together(options: Options, self_supervised: bool) -> None:
             raise ArgumentError(name, values[name], "a probe's encoder is always frozen; leave the option out")
     if aliases := values.get("modality_aliases"):
         if options.pretrained is None:
-            raise ArgumentError("modality_aliases", aliases, "needs --pretrained, a checkpoint with the filters")
+            raise ArgumentError("modality_aliases", aliases, "needs --pretrained, which supplies the filters")
         if unknown_names := [modality for modality in aliases if modality not in options.modalities]:
             available = ", ".join(options.modalities)
             raise ArgumentError("modality_aliases", aliases, f"{unknown_names[0]} is not in modalities", available)
@@ -521,7 +527,7 @@ def _check_missing(missing: Sequence[str], modalities: Sequence[str]) -> None:
 
 
 def check_trained(options: Mapping[str, Any], trained: Mapping[str, Any]) -> None:
-    """Refuse options, except flips and cleanup, that contradict the checkpoint's `common.weights.settings_of`."""
+    """Refuse options, except flips and cleanup, that contradict the settings with which the checkpoint was trained."""
     for name, stated in trained.items():
         value = stated if name in ("flips", "cleanup") else options.get(name, stated)
         is_same = _regions(value) == _regions(stated) if name == "label_convention" else value == stated

@@ -1,4 +1,4 @@
-"""Kinds of option values: each converts valid values, also text from a command line, and refuses invalid values."""
+"""Types of option values: each converts valid values, also text from a command line, and refuses invalid values."""
 
 import math
 import re
@@ -21,7 +21,7 @@ AUTO = "auto"
 
 
 class Kind(NamedTuple):
-    """A kind of option values; `values` describes them, with the unit.
+    """Type of an option's values; `values` describes the accepted values, with the unit.
 
     `convert` raises ValueError or TypeError for an invalid value, or an `InputError` with a specific message. `read`
     parses command-line text; `str` keeps it as typed.
@@ -49,7 +49,7 @@ def _check(is_accepted: bool) -> None:
 
 
 def numbers(lowest: float, highest: float = math.inf, unit: str = "", kind: type = float) -> Kind:
-    """Return the kind of numbers from `lowest` to `highest`, in `unit`; `kind` is their type, int or float."""
+    """Return the option type of numbers from `lowest` to `highest`, in `unit`; `kind` is int or float."""
 
     def convert(value: Any) -> Any:
         kinds = (int,) if kind is int else (int, float)
@@ -66,12 +66,12 @@ integers = partial(numbers, kind=int)
 
 
 def or_auto(kind: Kind) -> Kind:
-    """Extend a kind by the word auto."""
+    """Extend an option type by the word auto."""
     return Kind(f"{kind.values}, or {AUTO}", lambda value: value if value == AUTO else kind.convert(value), kind.read)
 
 
 def lengths(lowest: int) -> Kind:
-    """Return the kind of training lengths: iterations, or text such as "5 epochs" (see `common.training.plan`)."""
+    """Return the option type of training lengths: iterations, at least `lowest`, or text such as "5 epochs"."""
 
     def convert(value: Any) -> Any:
         if match := re.fullmatch(r"([0-9]*\.?[0-9]+) ?epochs?", str(value)):
@@ -84,7 +84,7 @@ def lengths(lowest: int) -> Kind:
 
 
 def words(values: str) -> Kind:
-    """Return the kind of words listed in `values`, separated by commas."""
+    """Return the option type that accepts the words in `values`, a list separated by commas."""
 
     def convert(value: Any) -> Any:
         _check(value in values.split(", "))
@@ -94,7 +94,7 @@ def words(values: str) -> Kind:
 
 
 def flags(*others: str) -> Kind:
-    """Return the kind of true, false and the words `others`; text is accepted, because a command line passes text."""
+    """Return the option type that accepts true, false (also as text from a command line) and the words `others`."""
     choices: dict[str, Any] = {"true": True, "false": False} | {word: word for word in others}
 
     def convert(value: Any) -> Any:
@@ -194,7 +194,7 @@ def _files(text: str) -> str | list[str]:
 
 
 def some_of(*names: str) -> Kind:
-    """Return the kind of lists that hold any of these names, and may be empty."""
+    """Return the option type of lists of some, all or none of these names."""
 
     def convert(value: Any) -> list[str]:
         _check(set(_names(value)) <= set(names))

@@ -1,4 +1,4 @@
-"""Segmentation networks, chosen by the option `architecture`: the paper's and baselines."""
+"""Segmentation networks for the option `architecture`: the paper's SwinUNETR, and baselines to compare it with."""
 
 from .. import lazy
 

@@ -49,21 +49,20 @@ def segmentation_network(
       residual variant; He et al., MICCAI 2023).
     * segresnet: MONAI's SegResNet (Myronenko, 2018) with the settings of the Model Zoo's brats_mri_segmentation.
     * transbts: `TransBTS` (Wang et al., MICCAI 2021).
-    * probe: `Probe`, a linear segmentation of the frozen encoder's features.
+    * probe: `Probe`, linear layers on the features of a frozen encoder.
 
     Args:
-        architecture: One of these names.
+        architecture: One of swin_unetr, swin_unetr_v2, segresnet, transbts and probe.
         in_channels: Number of modalities.
         out_channels: Number of regions.
         model_size: For SwinUNETR and Probe, a key of `common.ssl.networks.SIZES`; for SegResNet and TransBTS, "small"
             (the published network) or "micro".
-        patch_size: Edges of a window in voxels, multiples of 32 (of 8 for SegResNet and TransBTS). TransBTS accepts
-            only windows of this size.
+        patch_size: Edges of the input in voxels, multiples of 32 (of 8 for SegResNet and TransBTS). TransBTS accepts
+            only inputs of this size.
         drop_rate: Dropout in SwinUNETR's encoder, from 0 to 1; ignored by SegResNet (0.2), TransBTS (0.1; 0.2 after its
             first layer) and Probe (none).
-        use_checkpoint: Whether to recompute the activations of SwinUNETR's encoder in the backward pass; ignored by the
-            others.
-        prior: Initial probability of each region in each voxel, above 0 and below 1, from the bias of the last
+        use_checkpoint: Whether to recompute activations of SwinUNETR's encoder in the backward pass; otherwise ignored.
+        prior: Initial probability of each region in each voxel, above 0 and below 1, set by the bias of the last
             convolution (Lin et al., ICCV 2017, section 4.1); None: the default bias, which gives about 0.5.
         **arguments: Further arguments of the network's class, such as SwinUNETR's `dropout_path_rate`,
             `attn_drop_rate` and `norm_name`.

@@ -1,4 +1,4 @@
-"""Linear probe, which measures how well a frozen encoder's features segment."""
+"""Linear probe: segmentation by linear layers on a frozen encoder, to measure the quality of its features."""
 
 from collections.abc import Iterable
 from typing import Self
@@ -11,7 +11,7 @@ from ..ssl.networks import ModelSize, encoder, settings
 
 
 class Probe(nn.Module):
-    """Linear segmentation of the features of SwinUNETR's frozen encoder.
+    """Linear probe: SwinUNETR's encoder, frozen, with a trainable linear layer on each level of its features.
 
     A 1x1x1 convolution maps each of the encoder's five levels to logits, which are interpolated to the image size and
     added. The encoder's parameters, `swinViT.*`, have the names of `common.ssl.SSLHead` and SwinUNETR.
@@ -34,7 +34,7 @@ class Probe(nn.Module):
         )
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode of the heads; the encoder stays in evaluation mode."""
+        """Set the linear layers to training or evaluation mode; the encoder stays in evaluation mode."""
         super().train(mode)
         self.swinViT.eval()
         return self

@@ -23,14 +23,14 @@ class TransBTS(nn.Module):
     two blocks reduce the channels (feature mapping). The decoder doubles the edges three times, each time with the
     encoder's features of the same size (skip connections).
 
-    With 4 modalities, 4 classes and windows of 128^3 voxels, the network has 32,723,908 parameters. The authors' public
+    With 4 modalities, 4 classes and inputs of 128^3 voxels, the network has 32,723,908 parameters. The authors' public
     network has 32,987,588: its linear encoding (262,656) and last layer norm (1,024) do not affect the output and are
     left out. DIFF-30 lists further departures.
 
     Args:
         in_channels: Number of modalities.
         out_channels: Number of regions.
-        patch_size: Edges of the window in voxels, multiples of 8; positions are learned for this size only.
+        patch_size: Edges of the input in voxels, multiples of 8; positions are learned for this size only.
         width: Filters of the first level (paper: 16), a multiple of 8.
         embedding: Length of a token (paper: d = 512), a multiple of `heads`.
         layers: Layers of the transformer (paper: L = 4).
@@ -87,7 +87,7 @@ class TransBTS(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         if tuple(image.shape[2:]) != self.patch_size:
             shape = list(image.shape[2:])
-            raise ArgumentError("image", shape, expected=f"a window of patch_size={list(self.patch_size)}")
+            raise ArgumentError("image", shape, expected=f"the network's patch_size={list(self.patch_size)}")
         features = self.levels[0](self.first_dropout(self.first(image)))
         skips = []
         for halving, level in zip(self.halvings, self.levels[1:], strict=True):

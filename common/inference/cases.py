@@ -40,7 +40,7 @@ def find_cases(
         modalities: Modalities of the network, in channel order.
         datalist: JSON file; None to search the folder.
         split: Split of the datalist.
-        results: Folder of the results, with their record; None: no folder.
+        results: Folder of the results, with their `made.json`; None: no folder.
         existing: skip leaves out subjects with complete results from the same scans; refuse and replace keep them.
         probabilities: Whether probability maps count as results.
         missing: Modalities to leave out of every subject.
@@ -72,12 +72,12 @@ def find_cases(
 def check_results(
     cases: Sequence[Mapping[str, Any]], results: Results, existing: str = "refuse", probabilities: bool = False
 ) -> None:
-    """Check that the results of inference may be written.
+    """Check, before inference, that its results may be written.
 
     Args:
-        cases: Cases of the dataset.
-        results: Folder of the results, with their record.
-        existing: Treatment of existing results: refuse raises an error; skip and replace overwrite them.
+        cases: Cases to segment.
+        results: Folder of the results, with their `made.json`.
+        existing: Treatment of existing results of these cases: refuse raises an error; skip and replace overwrite them.
         probabilities: Whether probability maps count as results.
 
     Raises:
@@ -142,7 +142,7 @@ def _cases_in(
 def check_missing(
     cases: Sequence[Mapping[str, Any]], modalities: Sequence[str], checkpoint: str | Path | Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Check that a network works without the cases' missing modalities; print the number of cases for each.
+    """Check that a network works without the modalities that cases lack; print how many cases lack which.
 
     The network must have been trained with `modality_dropout`, or on some subjects without these modalities.
 
@@ -152,8 +152,7 @@ def check_missing(
         checkpoint: File or list of files; all are checked.
 
     Returns:
-        The cases. "" (no file in a folder) becomes None if the network works without the modality, else stays "" for
-            `CheckFilesd` to report.
+        The cases. "" (no file in a folder) becomes None if the modality is not needed; `CheckFilesd` refuses "".
 
     Raises:
         InputError: a modality that the network needs is None in a case (missing in the datalist, or left out on
@@ -169,13 +168,13 @@ def check_missing(
         if any(case["image"]) and needed.keys().isdisjoint(lacking):
             case["image"] = [file or None for file in case["image"]]
         if unfit := [name for name in missing_in(case, modalities) if name in needed]:
-            trained = f"{needed[unfit[0]]} always had {unfit[0]} in training"
+            trained = f"{needed[unfit[0]]} was trained only on subjects with {unfit[0]}"
             raise InputError(
                 f"subject {case['subject']} lacks {', '.join(unfit)}; {trained}; "
-                "give complete subjects, or a checkpoint trained with modality_dropout above 0"
+                "expected complete subjects, or a checkpoint trained with modality_dropout above 0"
             )
     for names, count in count_missing(checked, modalities).items():
-        show(f"missing: {names} in {count} subjects; figures differ from those with all modalities")
+        show(f"missing: {names} in {count} subjects; results differ from those with all modalities")
     return checked
 
 

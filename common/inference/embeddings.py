@@ -1,4 +1,4 @@
-"""Write the vectors of an embedding run to a file."""
+"""Write the embeddings of a run, a vector per subject, to a file."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from .segmentations import subjects_of
 
 
 class EmbeddingFile:
-    """Collect the vectors of a run, and write `OUTPUT_DIR/embeddings.npz` atomically at its end.
+    """Collect the embeddings of a run, a vector per subject; write `OUTPUT_DIR/embeddings.npz` atomically at its end.
 
     The arrays are "subject" [N] (text, in alphabetical order), "split" [N] (text), "embedding" [N, C], "settings" (JSON
     text) and, if the output has them, "level_0" to "level_4" [N, C_l]. Vectors are float32. Nothing is pickled, so
@@ -65,7 +65,7 @@ class EmbeddingFile:
             np.savez(file, subject=np.array(subjects), settings=np.array(settings), **arrays)
 
     def figures(self, engine: Engine) -> list[str]:
-        """Return a line with the number of subjects and the vectors' length; no line without vectors."""
+        """Return the summary line of a run: the number of subjects and the vectors' length; none without vectors."""
         if not self.vectors:
             return []
         values = len(next(iter(self.vectors.values()))["embedding"])

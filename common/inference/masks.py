@@ -46,7 +46,7 @@ def masks_of(files: CaseFiles, convention: str) -> CaseMasks:
 
 
 def scored_masks(files: CaseFiles, details: Details) -> CaseMasks:
-    """Return the masks of a scored case; raise `InputError` if volumes differ from the scored volumes."""
+    """Return the masks of a scored case; raise `InputError` if a region's volume has changed since the scoring."""
     masks = masks_of(files, details.convention)
     voxel = math.prod(spacing_of(masks.affine))
     for region, scored in details.scores[files.name].items():
@@ -54,7 +54,7 @@ def scored_masks(files: CaseFiles, details: Details) -> CaseMasks:
         for (file, regions), volume in zip(layers, scored.volumes, strict=True):
             mm3 = voxel * np.count_nonzero(regions[region])
             if not math.isclose(mm3, volume, rel_tol=1e-4, abs_tol=voxel / 2):
-                raise InputError(f"{file}: {mm3:.6g} mm3 of {region}; expected {volume:.6g} mm3, as in the scored file")
+                raise InputError(f"{file}: {region} has {mm3:.6g} mm3; expected {volume:.6g} mm3, as in the scores")
     return masks
 
 

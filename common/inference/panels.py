@@ -20,7 +20,7 @@ Outlines = Mapping[str, NDArray[np.bool_]]  # masks [x, y, z] by colour, #rrggbb
 
 
 def window_of(volume: NDArray[Any]) -> tuple[float, float]:
-    """Return the values drawn black and white: percentiles 0.5 and 99.8 of finite non-zero voxels, or 0 and 1."""
+    """Return the intensities drawn black and white: percentiles 0.5 and 99.8 of finite non-zero voxels, or 0 and 1."""
     voxels = volume[np.isfinite(volume) & (volume != 0)]
     low, high = np.percentile(voxels, (0.5, 99.8)) if voxels.size else (0.0, 1.0)
     return float(low), float(max(high, low + 1e-6))
@@ -100,7 +100,7 @@ def _outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def png(*frames: NDArray[np.uint8], period: int = 1000) -> bytes:
-    """Encode an RGB picture [rows, columns, 3] as PNG, with a palette for up to 256 colours.
+    """Encode an RGB picture [rows, columns, 3], or an animation of several, as PNG; up to 256 colours get a palette.
 
     Several pictures of the same size become an endless animation, each shown for `period` milliseconds.
     """

@@ -53,7 +53,7 @@ def figure_of(
 
 
 def draw_inpainting(output: Mapping[str, Any], batch: Any = None, *, modalities: Sequence[str]) -> dict[str, Figure]:
-    """Draw corrupted input, reconstruction and clean crop of the first views in a batch, in the middle axial slice.
+    """Draw the middle axial slice of a batch's first crops: corrupted input, reconstruction and clean crop.
 
     Each modality of a view is a row; a figure has at most three views and six rows, or the modalities of a single view.
     Each prediction with the image's shape, such as that of `common.ssl.Reconstruction`, is a column.

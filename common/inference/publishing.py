@@ -1,4 +1,4 @@
-"""Publish the results of an evaluation once all are complete.
+"""Publish the results of an evaluation: move them into their folder together, once all are complete.
 
 Results are written to `.unfinished` and moved out at the end, summary.json last; earlier results move together to
 `earlier-TIME`. A failed run changes nothing. The folder may be untrusted, so links are never followed.
@@ -19,14 +19,14 @@ _BEGUN: set[Path] = set()  # folders with unfinished results of this process
 
 
 def begin(folder: str | Path, name: str = "output_dir") -> str:
-    """Claim `folder`, and return an empty subfolder for the unfinished results.
+    """Lock a results folder (see `common.locks.claim`), and return an empty subfolder for the unfinished results.
 
     Args:
         folder: Final folder of the results.
         name: Name of the argument in messages.
 
     Raises:
-        InputError: the folder is not writable, or a different process has claimed it.
+        InputError: the folder is not writable, or in use by a different process.
     """
     claim(name, folder)
     unfinished = Path(folder) / UNFINISHED
@@ -47,7 +47,7 @@ def _discard() -> None:
 
 
 def finish(folder: str | Path) -> None:
-    """Publish the results in the folder from `begin`, and release the claim.
+    """Move the complete results from the subfolder of `begin` into `folder`, and unlock it.
 
     Earlier results with the same names, and earlier pages, are moved aside together; all else stays.
     """
@@ -70,11 +70,11 @@ def finish(folder: str | Path) -> None:
 
 
 def final_folder(folder: str | Path) -> Path:
-    """Return the final folder of a folder from `begin`; return any other folder unchanged."""
+    """Return the results folder that contains a subfolder from `begin`; return any other folder unchanged."""
     folder = Path(folder)
     return folder.parent if folder.name == UNFINISHED else folder
 
 
-def is_earlier(path: Path) -> bool:
-    """Return whether a path is among results that were moved aside or are not yet published."""
-    return any(part == UNFINISHED or part.startswith(f"{EARLIER}-") for part in path.parts)
+def is_published(path: Path) -> bool:
+    """Return whether a path is neither among unfinished results nor among earlier results that were moved aside."""
+    return not any(part == UNFINISHED or part.startswith(f"{EARLIER}-") for part in path.parts)

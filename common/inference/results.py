@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..data.regions import display_order
 from ..errors import aligned
 from ..files import write_csv, write_json
-from ..metrics.cards import PRESENT, Protocol, Scores, figures
+from ..metrics.cards import PRESENT, Protocol, Scores, by_metric
 from ..metrics.lesions import Lesion
 from ..metrics.statistics import RESAMPLES, describe
 from .publishing import SUMMARY, final_folder
@@ -30,10 +30,15 @@ LESIONS = ("case", "region", "lesion", "kind", "volume_mm3", "scored", "found", 
 
 
 class CaseFiles(NamedTuple):
-    """The files of a case; a missing prediction (None) counts as empty.
+    """The files of a case in an evaluation.
 
-    `images` pairs modalities with files; `missing` lists the modalities missing from the network's input. `part` is the
-    part of a pooled evaluation that has the case, such as the fold.
+    Attributes:
+        name: Name of the case.
+        prediction: Predicted label map; None if it is missing, which counts as empty.
+        reference: Reference label map.
+        images: Modality and file of each image.
+        missing: Modalities missing from the network's input.
+        part: Part of a pooled evaluation that contains the case, such as a fold.
     """
 
     name: str
@@ -45,9 +50,16 @@ class CaseFiles(NamedTuple):
 
 
 class Details(NamedTuple):
-    """All data of an evaluation page except voxels.
+    """The content of an evaluation page, except the voxels of the files.
 
-    `name` is the title of the page; `files` and `scores` have the same order; `made` comes from `common.made.made_by`.
+    Attributes:
+        name: Title of the page.
+        convention: Label convention of the masks.
+        protocol: Scoring protocol.
+        files: Files of each case, in the order of `scores`.
+        scores: Scores by case and region.
+        made: Provenance record from `common.made.made_by`.
+        background: Modality of the pictures; None: the modality in which the labels have the highest contrast.
     """
 
     name: str
@@ -56,7 +68,7 @@ class Details(NamedTuple):
     files: Sequence[CaseFiles]
     scores: Cases
     made: Mapping[str, Any] = {}
-    background: str | None = None  # modality of the pictures; None: highest contrast of the labels
+    background: str | None = None
 
     @property
     def missing(self) -> list[str]:
@@ -75,7 +87,7 @@ class Details(NamedTuple):
 
     @property
     def values(self) -> dict[tuple[str, str], NDArray[np.float64]]:
-        """Values by region and metric, one per case."""
+        """Values of all cases, by region and metric."""
         return {
             (region, metric): np.array([scores[region].values[metric] for scores in self.scores.values()], dtype=float)
             for region in self.regions
@@ -109,7 +121,7 @@ def summarise(details: Details) -> dict[str, Any]:
         "regions": {
             region: {
                 name: {**describe(values), "unit": protocol.units.get(name, "1")}
-                for name, values in figures([measured[region] for measured in scores.values()], protocol).items()
+                for name, values in by_metric([measured[region] for measured in scores.values()], protocol).items()
             }
             for region in details.regions
         },
@@ -144,7 +156,7 @@ def lines(details: Details, summary: Mapping[str, Any]) -> list[str]:
 
 
 def count_lesions(lesions: Sequence[Lesion]) -> dict[str, int]:
-    """Count reference lesions (all; scored; scored and found) and false lesions."""
+    """Count the reference lesions, those large enough to be scored, those of them that are found, and false lesions."""
     scored = [lesion for lesion in lesions if lesion.is_reference and lesion.is_scored]
     return {
         "reference": sum(lesion.is_reference for lesion in lesions),

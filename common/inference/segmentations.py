@@ -24,7 +24,7 @@ from .tables import COLUMNS, VOLUMES, files_of, rows_of, write_label_tables
 
 
 def complete(files: Mapping[str, Sequence[Path]]) -> set[str]:
-    """Return the subjects with complete results: all files exist and can be read to the end; print damaged files."""
+    """Return the subjects whose result files all exist and can be read to the end; print damaged files."""
     candidates = [subject for subject in files if all(path.exists() for path in files[subject])]
     with ThreadPoolExecutor() as pool:
         broken = dict(zip(candidates, pool.map(lambda subject: broken_file(files[subject]), candidates), strict=True))
@@ -72,7 +72,7 @@ class SaveVolumed(Transform):
 
 
 class Volumes:
-    """Write OUTPUT_DIR/volumes.csv (subject, region, volume_ml, voxels), again after each case.
+    """Measure segmented regions: write OUTPUT_DIR/volumes.csv (subject, region, volume_ml, voxels) after each case.
 
     Earlier rows stay. With `results`, a run first removes the rows of its `cases` and rows that `results` lacks. If no
     row is left, the run leaves neither table nor record.
@@ -145,7 +145,7 @@ class Volumes:
         write_csv(self.path, [COLUMNS, *((*key, *figures) for key, figures in self.rows.items())])
 
     def figures(self, engine: Engine) -> list[str]:
-        """Return one line with the number of subjects and the median volumes, or no line without subjects."""
+        """Return the summary line of a run: the number of subjects and their median volumes; none without subjects."""
         if not self.measured:
             return []
         volumes = {

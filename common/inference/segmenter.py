@@ -1,4 +1,4 @@
-"""Segment scans from Python, with the results of a bundle's inference."""
+"""Segment scans from Python, with the same results as a bundle's own inference."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,9 +17,9 @@ from .cases import check_missing
 class Segmenter:
     """A bundle's trained network, called with the images of one subject at a time.
 
-    Preprocessing, windows and postprocessing come from the bundle's `inference.yaml`, so the label maps equal those of
-    the bundle's own inference. Scans must be prepared like the training scans; `python -m scripts.segment` prepares raw
-    scans.
+    Preprocessing, sliding windows and postprocessing come from the bundle's `inference.yaml`, so the label maps equal
+    those of the bundle's own inference. Scans must be prepared like the training scans; `python -m scripts.segment`
+    prepares raw scans.
 
     Args:
         bundle_root: Folder of a bundle, such as bundles/brats_finetune.

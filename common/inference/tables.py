@@ -38,8 +38,7 @@ def rows_of(table: Path) -> dict[tuple[str, str], tuple[str, str]]:
 def write_label_tables(folder: str | Path, convention: str) -> None:
     """Write names and colours of label values for BIDS, 3D Slicer and ITK-SNAP; warn if earlier tables differ.
 
-    Formats: BIDS 1.10, image-derived labels; Slicer's colour tables (names without blanks); ITK-SNAP's label
-    descriptions.
+    Formats: BIDS 1.10 (image-derived labels), Slicer's colour tables (no blanks), ITK-SNAP's label descriptions.
     """
     tsv, ctbl = ["index\tname\tcolor"], ["# Color table file", "0 background 0 0 0 0"]
     snap = ["# ITK-SNAP Label Description File", "# IDX -R- -G- -B- -A- VIS MSH LABEL", '0 0 0 0 0 0 0 "Clear Label"']

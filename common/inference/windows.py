@@ -1,4 +1,4 @@
-"""MONAI's inferers in mixed precision; all empty windows share a single pass."""
+"""MONAI's inferers in mixed precision, with a single network pass for all windows of zeros."""
 
 import time
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ class WindowInferer(SlidingWindowInferer):
 
     Args:
         roi_size: Edges of a window in voxels.
-        sw_batch_size: Windows per batch; auto: from `BATCH`.
+        sw_batch_size: Windows per batch; auto: the number in `BATCH` for the type of device.
         sw_device: Device of the network; None: the device of the inputs.
         device: Device that stitches windows; None: the device of the inputs; auto: `sw_device` if its free memory is at
             least twice the memory for stitching a volume, otherwise the host.

@@ -1,4 +1,4 @@
-"""Protocol cards: records of scoring protocols and their figures (measured values), and the scores of a region."""
+"""Definitions (cards) of scoring protocols and their metrics, and the scores of a region."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,8 +13,8 @@ from .measures import Mask, as_spacing, as_volumes, count_voxels, spacing_of
 PRESENT = "dice_present"  # Dice over the cases with the region in the reference; DIFF-23
 
 
-class Figure(NamedTuple):
-    """A figure (measured value) of a region.
+class Metric(NamedTuple):
+    """Definition of a metric of a region, such as lesion F1.
 
     Attributes:
         name: name in tables, such as lesion_f1.
@@ -23,7 +23,7 @@ class Figure(NamedTuple):
         unit: unit; 1 for a fraction.
         digits: decimals on pages.
         more_is_better: whether higher is better.
-        ranks: whether the figure ranks systems, as in the challenge.
+        ranks: whether the metric ranks systems, as in the challenge.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Figure(NamedTuple):
     ranks: bool = True
 
 
-DICE = Figure(
+DICE = Metric(
     "dice",
     "Dice",
     "Overlap of prediction P and reference R: 1 if they are equal, 0 if they share no voxel. 2 |P and R| / (|P| + |R|) "
@@ -48,7 +48,7 @@ class Scores:
     """The scores of a region.
 
     Attributes:
-        values: figures by name, in `Protocol.units`.
+        values: value of each metric, by name; the units are in `Protocol.units`.
         lesions: reference lesions, then false components, each from large to small.
         volumes: volumes of prediction and reference, mm3.
     """
@@ -65,7 +65,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Protocol:
-    """A protocol that scores a predicted region against a reference.
+    """Definition of a scoring protocol: how it scores a predicted region against a reference.
 
     Attributes:
         name: name on command lines, such as isles.
@@ -73,9 +73,8 @@ class Protocol:
         meaning: definition of a lesion and of a found lesion; with challenges, a format string for the settings.
         conventions: label conventions that the protocol scores, the challenge's first; empty: all. Every protocol
             scores conventions that no protocol lists, such as custom regions.
-        figures: figures in the order of tables, with `DICE` (DIFF-23); the first figure orders the cases of a page.
-        function: Function from prediction, reference (boolean masks [x, y, z]) and spacing to figures by name and
-            lesions.
+        metrics: metrics in the order of tables, including `DICE` (DIFF-23); the first orders the cases of a page.
+        function: function from prediction, reference (boolean masks [x, y, z]) and spacing to values and lesions.
         has_lesions: whether the protocol also scores lesions.
         settings: fixed settings, for records.
         challenges: further arguments of `function` by challenge, default first.
@@ -85,7 +84,7 @@ class Protocol:
     title: str
     meaning: str
     conventions: tuple[str, ...]
-    figures: tuple[Figure, ...]
+    metrics: tuple[Metric, ...]
     function: Callable[..., tuple[Mapping[str, float], tuple[Lesion, ...]]]
     has_lesions: bool = True
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -93,12 +92,12 @@ class Protocol:
 
     @property
     def units(self) -> dict[str, str]:
-        """Unit of each figure by name, in order."""
-        return {figure.name: figure.unit for figure in self.figures}
+        """Unit of each metric by name, in the order of `metrics`."""
+        return {metric.name: metric.unit for metric in self.metrics}
 
-    def figure(self, name: str) -> Figure:
-        """Return a figure by its name."""
-        return next(figure for figure in self.figures if figure.name == name)
+    def metric(self, name: str) -> Metric:
+        """Return the definition of a metric by its name."""
+        return next(metric for metric in self.metrics if metric.name == name)
 
     def measure(self, prediction: ArrayLike, reference: ArrayLike, spacing: Sequence[float] = (1, 1, 1)) -> Scores:
         """Score a region; for the arguments and errors, see `common.metrics.hd95`."""
@@ -116,8 +115,8 @@ class Protocol:
         return {region: self.measure(predictions[region], references[region], spacing) for region in references}
 
 
-def figures(scores: Sequence[Scores], protocol: Protocol) -> dict[str, list[float]]:
-    """Return a region's values in all cases, by figure; `PRESENT`, over the cases with the region, follows `dice`."""
+def by_metric(scores: Sequence[Scores], protocol: Protocol) -> dict[str, list[float]]:
+    """Return a region's values in all cases, by metric; `dice_present` omits the cases without the region."""
     values = {}
     for name in protocol.units:
         values[name] = [measured.values[name] for measured in scores]

@@ -15,7 +15,7 @@ from ..inference.masks import scored_masks
 from ..inference.panels import PLANES, centre_of, grey_levels, panel, png, side_by_side
 from ..inference.publishing import PAGE
 from ..inference.results import CaseFiles, Details, count_lesions, summarise
-from ..metrics.cards import DICE, PRESENT, Figure
+from ..metrics.cards import DICE, PRESENT, Metric
 from .charts import agreement_chart, scores_chart
 from .scenes import scene_of
 from .slices import link_of, write_case
@@ -33,7 +33,7 @@ MEANS = {  # the two means of Dice, equal if all cases have the region; DIFF-23
 
 
 class Chosen(NamedTuple):
-    """A case on the page, its score, and its rank, such as "Worst, 2 of 3"."""
+    """A case that the evaluation page shows, with its score and its rank, such as "Worst, 2 of 3"."""
 
     rank: str
     name: str
@@ -72,7 +72,7 @@ def page_of(details: Details, linked: Collection[str] = (), summary: Mapping[str
         links={name: link_of(name) for name in linked},
         protocol=protocol,
         summary=summary or summarise(details),
-        means={figure.name: figure for figure in protocol.figures} | MEANS,
+        means={metric.name: metric for metric in protocol.metrics} | MEANS,
         distributions=_distributions(details) if len(details.scores) > 1 else [],
         agreements=_agreements(details) if len(details.scores) > 1 else [],
         volumes=_by_volume(details),
@@ -82,12 +82,12 @@ def page_of(details: Details, linked: Collection[str] = (), summary: Mapping[str
 
 
 def choose(details: Details) -> list[Chosen]:
-    """Choose the worst, median and best cases by the protocol's first figure, averaged over regions; no case twice.
+    """Choose the worst, median and best cases by the protocol's first metric, averaged over regions; no case twice.
 
     Each group has up to three cases and at most a third of all cases; of two cases, both are chosen. Cases without a
     prediction or with only empty masks are left out.
     """
-    primary = details.protocol.figures[0]
+    primary = details.protocol.metrics[0]
     ranked = []
     for files in details.files:
         scores = details.scores[files.name].values()
@@ -111,9 +111,9 @@ def choose(details: Details) -> list[Chosen]:
 
 def _distributions(details: Details) -> list[tuple[str, Markup]]:
     values, charts = details.values, []
-    for figure in details.protocol.figures:
-        by_region = {region: values[region, figure.name].tolist() for region in details.regions}
-        charts.append((figure.title, scores_chart(figure.title, figure.unit, by_region)))
+    for metric in details.protocol.metrics:
+        by_region = {region: values[region, metric.name].tolist() for region in details.regions}
+        charts.append((metric.title, scores_chart(metric.title, metric.unit, by_region)))
     return charts
 
 
@@ -167,9 +167,9 @@ def _percent(part: int, whole: int) -> str:
     return f"{part / whole:.0%}".replace("%", " %") if whole else "–"
 
 
-def _score(value: float, figure: Figure) -> str:
-    """Format a figure of a case."""
-    return _with_digits(value, 0 if figure.unit in COUNTS else figure.digits)
+def _score(value: float, metric: Metric) -> str:
+    """Format a case's value of a metric."""
+    return _with_digits(value, 0 if metric.unit in COUNTS else metric.digits)
 
 
 def _with_digits(value: float | None, digits: int) -> str:

@@ -1,4 +1,4 @@
-"""The handler that writes and publishes an evaluation."""
+"""The Ignite handler that writes the files and pages of an evaluation."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ from .results import write
 
 
 class EvaluationFiles:
-    """Write the files and pages of an evaluation (see `common.pages.results.write`), and publish the results.
+    """Handler that writes the files and pages of an evaluation, then moves them into the results folder together.
 
     List this handler after the handlers that write to the same folder.
 
@@ -65,7 +65,7 @@ class EvaluationFiles:
         self.lines: list[str] = []
 
     def attach(self, engine: Engine) -> None:
-        """Write and publish, on the main process, when the evaluator `engine` ends without an error.
+        """Write the results, on the main process, when the evaluator `engine` ends without an error.
 
         The evaluator's key metric must be a `common.training.RegionScores`.
         """
@@ -79,5 +79,5 @@ class EvaluationFiles:
         self.lines = write(self.folder, details, self.slices)
 
     def figures(self, engine: Engine) -> list[str]:
-        """Return the lines to print."""
+        """Return the lines of the evaluation's printed summary."""
         return self.lines

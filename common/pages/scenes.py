@@ -34,10 +34,14 @@ def read_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 class Scene(NamedTuple):
-    """A case in RAS orientation, cropped to the head and the masks.
+    """Masks and images of a case in RAS orientation, cropped to the head and the masks.
 
-    `masks` maps layers (prediction, reference) to masks by region. `affine` maps voxels to mm; `to_scene` maps voxels
-    of the label map to voxels of the scene. `faults` explains why images are left out.
+    Attributes:
+        masks: Masks by layer (prediction, reference) and region.
+        images: Images by modality.
+        faults: Reasons why images are left out, one sentence for each.
+        affine: Matrix [4, 4] that maps voxels to mm.
+        to_scene: Matrix [4, 4] that maps voxels of the original label map to voxels of the scene.
     """
 
     masks: Mapping[str, Mapping[str, NDArray[np.bool_]]]

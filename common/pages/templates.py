@@ -17,7 +17,7 @@ SOFTWARE = {"brainsegfounder": "BrainSegFounder", "monai": "MONAI", "torch": "Py
 def render(
     template: Path, filters: Mapping[str, Callable[..., Any]] | None = None, *, made: Mapping[str, Any], **content: Any
 ) -> str:
-    """Render a Jinja template, which may include files from its folder and this folder; unknown names are errors.
+    """Render a Jinja template, which may include files from its folder and this folder; undefined names are errors.
 
     File names that are not UTF-8 are escaped. The end of the page prints `made`, a record of `common.made.made_by` or
     empty. Keys of `filters` and `content` are names in the template. `<nav class="contents"></nav>` becomes the list of

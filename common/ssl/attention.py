@@ -169,7 +169,7 @@ def set_attention(
 
 
 def _automatic(network: nn.Module) -> str:
-    """Return the kind of attention that auto stands for."""
+    """Return the attention that auto selects for a network."""
     heads = [layer.dim // layer.num_heads for layer in network.modules() if isinstance(layer, WindowAttention)]
     is_on_gpu = any(parameter.is_cuda for parameter in network.parameters())
     return "fused" if is_on_gpu and all(channels % ALIGNED == 0 for channels in heads) else "recomputed"

@@ -9,7 +9,7 @@ from torch import nn
 
 
 class Merging(PatchMerging):
-    """`PatchMerging` by two copies; the backward pass of MONAI's eight slices reads the input 31 times."""
+    """MONAI's `PatchMerging` with two copies instead of eight slices, whose backward pass reads the input 31 times."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.ndim != 5 or any(edge % 2 for edge in x.shape[1:4]):

@@ -69,8 +69,7 @@ def without_gathering() -> Iterator[None]:
 class _Gathered(torch.autograd.Function):
     """Concatenate the rows of all processes by rank; each process needs the same number of rows.
 
-    A row's gradient is the sum over the losses of all processes. PyTorch has a differentiable `all_gather`, but
-    deprecates it.
+    A row's gradient is the sum over the losses of all processes. PyTorch deprecates its differentiable `all_gather`.
     """
 
     @staticmethod

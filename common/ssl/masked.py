@@ -16,7 +16,7 @@ LEFT_OUT = ("swinViT", "out")  # SwinUNETR's encoder, which the network already 
 
 
 class Masked(ProxyTask):
-    """Restore hidden blocks of the turned, uncorrupted crop with SwinUNETR's encoder and decoder (DIFF-33).
+    """Restore hidden blocks of the rotated, uncorrupted crop with SwinUNETR's encoder and decoder (DIFF-33).
 
     Modules have their names in SwinUNETR, `encoder1` to `decoder1`, so fine-tuning starts with a pretrained decoder,
     too. The last layer, `masked_out`, is not carried over.
@@ -75,7 +75,7 @@ class Masked(ProxyTask):
         return squared / torch.maximum(deviations, MIN_VARIANCE * clean.shape[1] * counts.sum())
 
     def chance(self, crops: int) -> float:
-        """Return the loss if each view's prediction is the mean of its hidden voxels."""
+        """Return 1, the loss if each view's prediction is the mean of its hidden voxels."""
         return 1.0
 
 

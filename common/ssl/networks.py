@@ -88,7 +88,7 @@ def encoder(in_channels: int, size: ModelSize, use_checkpoint: bool) -> SwinTran
 
 
 class Trace(nn.Module):
-    """Network traced for inputs of `window` voxels; `forward` refuses other sizes."""
+    """Network traced by `torch.jit` for inputs of `window` voxels; `forward` refuses other sizes."""
 
     def __init__(self, network: nn.Module, window: Sequence[int]) -> None:
         super().__init__()
@@ -100,12 +100,12 @@ class Trace(nn.Module):
             self.network = torch.jit.trace(network, example, strict=False, check_trace=False)
 
     def forward(self, image: torch.Tensor) -> Any:
-        assert image.shape[2:] == self.window, f"expected windows of {self.window} voxels"
+        assert image.shape[2:] == self.window, f"expected inputs of {self.window} voxels"
         return self.network(image)
 
 
-class Scriptable(nn.Module):
-    """Base class of networks that `torch.jit.script` cannot compile; it gets a `Trace` for `window` voxels instead."""
+class TracedWhenScripted(nn.Module):
+    """Base class of networks that `torch.jit.script` cannot compile: it exports their `Trace` instead."""
 
     window: Sequence[int]
 
@@ -113,11 +113,11 @@ class Scriptable(nn.Module):
         return Trace(self, self.window)
 
 
-class SwinUNETR(Scriptable, MonaiSwinUNETR):
+class SwinUNETR(TracedWhenScripted, MonaiSwinUNETR):
     """MONAI's SwinUNETR, which `torch.jit.script` can export."""
 
 
-class SSLHead(Scriptable):
+class SSLHead(TracedWhenScripted):
     """SwinUNETR's encoder with the heads of proxy tasks (paper, section 2.3; Tang et al., CVPR 2022).
 
     With the paper's tasks, parameters have the names of the public weights: `swinViT.*`, `rotation_head.*`,

@@ -28,7 +28,7 @@ class Views:
 
     Attributes:
         inputs: Inputs of the network [2B, C, H, W, D].
-        clean: Turned crops before corruption [2B, C, H, W, D].
+        clean: Rotated crops before corruption [2B, C, H, W, D].
         turns: Number of quarter turns of each crop [2B], 0..3.
         generator: Random generator of the views, on the host.
         drawn: Random draws of `ProxyTask.change`, by task name.
@@ -42,12 +42,12 @@ class Views:
 
 
 class Encoded(NamedTuple):
-    """Features of a batch, from which heads predict.
+    """Features of a batch, from which the heads of proxy tasks predict.
 
     Attributes:
         image: Input of the encoder [B, C, H, W, D].
         levels: Feature maps [B, width, h, w, d] of the encoder's five levels, the bottleneck last.
-        tokens: Bottleneck tokens [B, width, n], with n at least 2, for heads that read a single token.
+        tokens: Bottleneck tokens [B, width, n]; the rotation head reads the first, the contrastive head the second.
     """
 
     image: torch.Tensor
@@ -63,7 +63,7 @@ class ProxyTask(ABC):
         quantity: Quantity that the loss measures, with the unit.
         least_crops: Number of crops that the loss needs in a batch; validation skips smaller batches.
         corrupts: Whether the task needs corrupted views; if no task does, views are not corrupted.
-        modality_axes: Axis of the modalities, by name of a head's tensor.
+        modality_axes: Axis with a slice for each modality, by name of a head's tensor.
     """
 
     name: str
@@ -106,7 +106,7 @@ class ProxyTask(ABC):
 
 
 class Reconstruction(ProxyTask):
-    """Reconstruct the turned crop as it was before corruption.
+    """Reconstruct the rotated crop as it was before corruption.
 
     The loss is the mean absolute difference over all voxels (DIFF-8).
 

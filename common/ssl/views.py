@@ -28,13 +28,13 @@ BOXES_AT_ONCE = 64  # boxes drawn per crop at a time; on average, 65 boxes cover
 class TwoViews:
     """Make two views of each crop of a batch, and the targets of the proxy tasks.
 
-    A view is the crop turned by k x 90 degrees about the z axis (k uniform in 0..3), changed by the tasks, then
+    A view is the crop rotated by k x 90 degrees about the z axis (k uniform in 0..3), changed by the tasks, then
     corrupted if a task needs it. Turns and corruption are drawn independently for each crop and each view. Crops need
     equal edges in x and y.
 
     As a MONAI `prepare_batch`, it returns the inputs [2B, C, H, W, D] (all first views, then all second views) and the
-    targets by task: for the paper's tasks {"reconstruction": clean turned crops [2B, C, H, W, D], "rotation": k [2B]}.
-    The target "clean" also holds the clean turned crops, for pictures.
+    targets by task: for the paper's tasks {"reconstruction": clean rotated crops [2B, C, H, W, D], "rotation": k [2B]}.
+    The target "clean" also holds the clean rotated crops, for pictures.
 
     As a handler, it restarts from the seed at the start of each run. All validations then use the same views, so their
     metrics are comparable.
@@ -67,11 +67,11 @@ class TwoViews:
         return views.inputs, {name: target for name, target in targets.items() if target is not None}
 
     def attach(self, engine: Engine) -> None:
-        """Restart from the seed whenever `engine` starts a run."""
+        """Reset the random generator to `seed` whenever `engine` starts a run."""
         engine.add_event_handler(Events.STARTED, self.restart)
 
     def restart(self) -> None:
-        """Restart from the seed: the draws repeat from the first."""
+        """Reset the random generator to `seed`, so that the draws repeat from the first."""
         self._generator.manual_seed(self.seed)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
@@ -79,19 +79,19 @@ class TwoViews:
         return {"generator": self._generator.get_state()}
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Continue from a result of `state_dict`."""
+        """Restore the generator's state from a result of `state_dict`."""
         self._generator.set_state(state["generator"].cpu())
 
 
 def rotate(crops: Sequence[torch.Tensor] | torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """Turn each crop by a number of quarter turns about the z axis.
+    """Rotate each crop by a number of quarter turns about the z axis.
 
     Args:
         crops: B crops [C, H, W, D] with H = W.
         turns: Number of quarter turns of each crop [B], integers 0..3, on the host.
 
     Returns:
-        The turned crops [B, C, H, W, D].
+        The rotated crops [B, C, H, W, D].
 
     Raises:
         ValueError: H and W differ.

@@ -92,7 +92,7 @@ class EarlyStop(EarlyStopping):
 
 
 class RunStates:
-    """Save `iteration-N.pt`, from which a run continues bit for bit; save and stop the run after a signal.
+    """Save states, `iteration-N.pt`, from which a run continues bit for bit; on a signal, save a state and stop.
 
     After SIGTERM, SIGUSR1, SIGHUP or Ctrl-C to any process, the run finishes its iteration or validation, saves, and
     exits with status 75. List this handler first: it resumes before other handlers start, and saves after all other
@@ -117,8 +117,8 @@ class RunStates:
         """Resume and save the run of `trainer`; raise `ArgumentError` if trainer and schedule differ in length."""
         epochs, steps = trainer.state.max_epochs, trainer.state.max_epochs * trainer.state.epoch_length
         if steps != self.plan.length.iterations:
-            problem = f"{steps} steps; the schedule has {self.plan.length.iterations}"
-            raise ArgumentError("max_epochs", epochs, problem, "--iterations and --val_interval instead")
+            problem = f"{steps} steps, but the schedule has {self.plan.length.iterations}"
+            raise ArgumentError("max_epochs", epochs, problem, "a length set by --iterations and --val_interval")
         trainer.add_event_handler(Events.STARTED, self._start)
 
     def _start(self, trainer: Engine) -> None:

@@ -101,7 +101,7 @@ def _torchrun_processes() -> int:
 
 def _join_group(started: int) -> None:
     if not started:
-        raise InputError("multi_gpu_train.yaml", "not started by torchrun; run torchrun ... -m monai.bundle run")
+        raise InputError("multi_gpu_train.yaml", "needs processes of torchrun; run torchrun ... -m monai.bundle run")
     for name in ("LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         if name not in os.environ:
             raise InputError(name, f"missing, although RANK={os.environ['RANK']}", "all variables that torchrun sets")
@@ -122,7 +122,7 @@ def _join_group(started: int) -> None:
 
 
 def leave_process_group() -> None:
-    """End the process group at exit.
+    """Destroy PyTorch's process group when this process exits.
 
     gloo often aborts if the group is destroyed while a DistributedDataParallel module is alive. At exit, only reference
     cycles keep the module alive; they are collected first.

@@ -14,7 +14,7 @@ from ..weights.surgery import Report
 
 
 def parameters(network: nn.Module, weights_report: Report, options: Options, warmup_iterations: int = 0) -> list[Any]:
-    """Return a network's parameters for an optimiser, in groups if the options need them (DIFF-34).
+    """Return a network's parameters for an optimiser, with groups if pretrained tensors learn differently (DIFF-34).
 
     With `pretrained_lr_factor` 1 and `frozen_iterations` 0, the defaults, return a list of all parameters. Otherwise
     return two groups, unless one is empty: the new parameters, and those that `weights_report` lists as taken from the
@@ -39,7 +39,7 @@ def parameters(network: nn.Module, weights_report: Report, options: Options, war
 
 @contextmanager
 def frozen(optimizer: torch.optim.Optimizer, iteration: int) -> Iterator[None]:
-    """Context manager: limit the learning rate of frozen and thawing groups during an optimiser's step.
+    """Context manager: limit the learning rate of frozen and thawing parameter groups during an optimiser's step.
 
     The rate is 0 in the first `frozen_iterations`. Within the next `thaw_iterations`, in step i, it is at most the peak
     rate times (i - frozen_iterations) / thaw_iterations. Gradients of frozen tensors are still computed and exchanged

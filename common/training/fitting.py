@@ -62,7 +62,7 @@ def _largest(config: Any, options: Options, processes: Processes) -> int:
 
 
 def fitting_sizes(config: Any, network: nn.Module, options: Options, sizes: Sequence[int]) -> list[int]:
-    """Return those of ascending `sizes` whose batches fit into the memory of `options.device`.
+    """Return the batch sizes among `sizes`, in ascending order, that fit into the memory of `options.device`.
 
     `config` is the resolver of a training config, `network` the config's network.
     """

@@ -84,7 +84,7 @@ class Forecast:
             size = self.plan.options.batch_size
             crops = engine.state.output.get("crops", size)
             if crops != size:  # as by `num_samples` in an overlay; the printed and recorded numbers would be wrong
-                expected = f"batch_size={size}; for several crops of a volume, lower train::dataloader::batch_size"
+                expected = f"batch_size={size}; to draw several crops of a volume, lower train::dataloader::batch_size"
                 raise InputError("train::random_transforms", f"{crops} crops in a batch", expected)
             self._start, self._waited = time.monotonic(), engine.state.dataloader.waited
         elif engine.state.iteration == self._last:
@@ -314,7 +314,7 @@ class RegionScores(Metric):
         cases = self.compute()
         means: dict[str, float] = {}
         for region in display_order(self.regions):
-            values = metrics.figures([scores[region] for scores in cases.values()], self.protocol)
+            values = metrics.by_metric([scores[region] for scores in cases.values()], self.protocol)
             means |= {region if metric == "dice" else f"{region}_{metric}": _mean(values[metric]) for metric in values}
             means[f"{region}_n_present"] = len(values[metrics.PRESENT])
         present = [region for region in self.regions if means[f"{region}_n_present"]]

@@ -88,7 +88,7 @@ class Plan:
         return result
 
     def begin(self) -> None:
-        """Create and claim the run's folders on the main process; all processes must call this, and get its errors."""
+        """Create and lock the run's folders on the main process; all processes must call this, and get its errors."""
         self.processes.on_main(self.options.make_folders)
 
     def measure(self) -> None:

@@ -213,7 +213,7 @@ class TrainingRecord(RunRecord):
             tracker.end(self.files)
 
     def state_dict(self) -> dict[str, Any]:
-        """End the current interval and return the state to resume from; all processes must call this."""
+        """Record the mean losses so far, and return the state to resume from; all processes must call this."""
         self._end_interval()
         return {name: self.content[name] for name in ("started", "weights", "train", "validation")} | {
             "seconds": self._before + time.monotonic() - self._start

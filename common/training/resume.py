@@ -1,4 +1,4 @@
-"""Choose the state that a run continues from, and check that its options allow it."""
+"""Choose the saved state from which a run continues, and check that the run's options match it."""
 
 import math
 import re
@@ -17,7 +17,7 @@ CHANGES = {"subjects": ("subjects", "dataset", "missing_modalities"), "learning_
 
 
 class Resumed(NamedTuple):
-    """Saved state from which a run continues, `file` (None: a new run), and the accepted changes so far.
+    """Saved state from which a run continues, `file` (None: a new run), and all accepted changes of its settings.
 
     Each change is a mapping with `iteration` and the settings `before` and `after`.
     """
@@ -70,7 +70,7 @@ def iteration_of(file: Path) -> int:
 
 
 def last_readable(saved: Sequence[Path], falls_back: bool) -> tuple[Path, Mapping[str, Any]]:
-    """Return the last readable file and its settings; print a line for each damaged file after it.
+    """Return the last readable file of `saved` and its settings; print a line for each damaged file after it.
 
     Raise `InputError` if all files are damaged or, without `falls_back`, if the last is.
     """
@@ -130,7 +130,7 @@ def _changes(
 
 
 def describe(change: Mapping[str, Any]) -> str:
-    """Describe an accepted change in one line.
+    """Describe in one line an accepted change of the settings when a run was resumed.
 
     Example:
         >>> describe({"iteration": 40, "before": {"learning_rate": 0.1}, "after": {"learning_rate": 0.01}})

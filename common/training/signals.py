@@ -25,15 +25,14 @@ SIGNALS: dict[signal.Signals, Any] = {  # signals of SLURM or Ctrl-C -> handler 
 
 
 def handled() -> dict[signal.Signals, Any]:
-    """Return the `SIGNALS`, with their handlers, that this process does not ignore; nohup ignores SIGHUP."""
+    """Return the `SIGNALS` that this process does not ignore, as nohup does SIGHUP, with their handlers after a run."""
     return {number: default for number, default in SIGNALS.items() if signal.getsignal(number) is not signal.SIG_IGN}
 
 
 def end_before_the_first_step(is_main: bool = True) -> None:
     """Make SIGTERM, SIGUSR1 and SIGHUP print a line and exit with status 75, until `StopRequest.watch` is called.
 
-    Before the first step there is nothing to save. Only the main process prints, and only the main thread sets
-    handlers.
+    Before the first step there is nothing to save. Only the main process prints; only the main thread sets handlers.
     """
 
     def end(number: int, _: FrameType | None) -> None:
@@ -55,7 +54,7 @@ def interrupt_on_signals() -> None:
 
 
 class StopRequest:
-    """Remember a signal's `number` (0: none) until the run has finished its iteration or validation.
+    """The latest stop signal, `number` (0: none), kept until the run has finished its iteration or validation.
 
     A second Ctrl-C ends the process at once.
     """

@@ -24,7 +24,7 @@ from ..files import atomic_write, reporting_path_errors
 
 
 class Tracker(ABC):
-    """Base class of trackers; only the main process calls their methods."""
+    """Base class of trackers, which send a run's metrics to a service; only the main process calls their methods."""
 
     def begin(self, name: str, settings: Mapping[str, Any], resumed: bool = False) -> None:  # noqa: B027  optional
         """Begin a run, or continue a `resumed` run; `settings` is empty for evaluation and inference."""
@@ -113,7 +113,7 @@ class WeightsAndBiases(Tracker):
         try:
             self.logger = WandBLogger(**of_run | self.settings)
         except ModuleNotFoundError as error:
-            raise InputError("wandb", "not installed", "the environment of make tracking") from error
+            raise InputError("wandb", "not installed; run make tracking, and activate .venv-tracking") from error
         except Exception as error:
             expected = "settings that wandb.init accepts, and a login or mode: offline"
             raise InputError("Weights & Biases", str(error).partition("\n")[0], expected) from error
@@ -139,7 +139,7 @@ def separate(handlers: Sequence[Any]) -> tuple[list[Tracker], list[Any]]:
 
 
 def untracked(handlers: Sequence[Any]) -> list[Any]:
-    """Return a validator's handlers without trackers, to which `TrainingRecord` sends the validator's metrics."""
+    """Return a validator's handlers without its trackers; they get the validator's metrics from `TrainingRecord`."""
     return separate(handlers)[1]
 
 

@@ -100,10 +100,16 @@ def training_handlers(
 def prediction_handlers(
     handlers: Sequence[Any], output_dir: str, name: str, figures: Any, results: Mapping[str, str]
 ) -> list[Any]:
-    """Return the handlers of an evaluation or inference, in the order of attachment.
+    """Return the Ignite handlers of an evaluation or inference, in the order of attachment.
 
-    These are progress, `handlers`, trackers, and a handler that prints the lines of `figures.figures(engine)` and the
-    paths of `results` (files and folders in `output_dir`, by name). Trackers get the .json, .csv and .npz files.
+    These are progress, `handlers`, trackers, which get the .json, .csv and .npz files, and a printed summary.
+
+    Args:
+        handlers: The config's own handlers and trackers.
+        output_dir: Folder of the results.
+        name: Name of the bundle.
+        figures: Handler whose method `figures(engine)` returns the lines of the summary.
+        results: Files and folders in `output_dir` by name; the summary prints their paths.
     """
     paths = {key: Path(output_dir) / path for key, path in results.items()}
     files = [path for path in paths.values() if path.suffix in (".json", ".csv", ".npz")]
@@ -116,7 +122,7 @@ class Conclusion:
     """Print the summary of a successful run, and the paths of its results.
 
     Args:
-        figures: Function that returns the lines to print for an engine; if there are none, no paths are printed.
+        figures: Function that returns the lines of an engine's summary; if there are none, no paths are printed.
         results: Files and folders by name; missing ones are not printed.
     """
 

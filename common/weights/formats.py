@@ -44,7 +44,7 @@ PLAIN |= {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.i
 
 @dataclass(frozen=True)
 class Layout:
-    """How a file nests and names its tensors.
+    """How a checkpoint file nests and names its tensors.
 
     Attributes:
         wrapper: Key of the tensors' dictionary; None at the top level.
@@ -63,7 +63,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file's tensors by parameter name, its metadata (empty if not from this project), and its layout."""
+    """A checkpoint file's tensors by parameter name, its metadata (empty if not from this project), and its layout."""
 
     state: dict[str, torch.Tensor]
     metadata: dict[str, Any]
@@ -125,7 +125,7 @@ def settings_of(checkpoint: str | Path | Sequence[str]) -> dict[str, Any]:
 
 
 def measured_of(checkpoint: str | Path | Sequence[str]) -> list[dict[str, Any]]:
-    """Return the ranges of `FIGURES` over the training scans, for each checkpoint that states them.
+    """Return the ranges of spacing, extent and further measures of the training scans, for checkpoints that state them.
 
     If training resampled the scans, `spacing` is the spacing after resampling.
 
@@ -214,7 +214,7 @@ def _prefix_and_encoder(names: Collection[str]) -> tuple[str, str | None]:
     if not prefix and any(name.startswith("module.") for name in names):
         prefix = "module."
     if unprefixed := [name for name in names if not name.startswith(prefix)]:
-        lacking = f"{len(unprefixed)} of {len(names)} tensor names lack the prefix {prefix}, first {unprefixed[0]}"
+        lacking = f"{len(unprefixed)} of {len(names)} tensor names, such as {unprefixed[0]}, lack the prefix {prefix!r}"
         raise InputError(f"{lacking}; expected the prefix in all names or none")
     return prefix, encoder
 
@@ -242,7 +242,7 @@ def _metadata(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     if record is None:
         return {}
     if not isinstance(record, Mapping):
-        raise InputError(f"metadata of type {type(record).__name__}; expected names and values")
+        raise InputError(f"metadata of type {type(record).__name__}; expected a dictionary of settings by name")
     metadata = dict(record)
     with within("metadata"):
         stated = {

@@ -1,4 +1,4 @@
-"""Check the pickle program in a `torch.save` file before it runs: only tensors and plain values, with bounded work."""
+"""Check the pickle program in a `torch.save` file before it runs: only tensors, numbers, text and containers."""
 
 import pickletools
 import re
@@ -16,7 +16,7 @@ HIGHEST = 1 << 80  # limit of whole numbers; files from before PyTorch 1.6 begin
 OLD_START = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")  # the pickled magic number
 PROTOCOL = 2
 OLD_PARTS = 5  # pickles in files from before PyTorch 1.6: magic number, version, machine, content, storage names
-REMEDY = "whoever made it can save the tensors alone with torch.save({'state_dict': model.state_dict()}, 'G.pt')"
+REMEDY = "the file's author can save the tensors alone with torch.save({'state_dict': model.state_dict()}, 'G.pt')"
 
 METADATA = "_metadata"  # the only attribute that state dicts have
 DICT = "collections.OrderedDict"
@@ -30,7 +30,7 @@ KEYS = {"BINUNICODE", "SHORT_BINSTRING", "NONE", "NEWTRUE", "NEWFALSE", "BININT"
 
 @dataclass(slots=True)
 class Value:
-    """A value on the program's stack.
+    """A value on the stack of a pickle program.
 
     Attributes:
         kind: Pickle opcode that made the value, or the dotted name of a global, such as torch.device.
@@ -48,7 +48,7 @@ class Value:
 
 
 def check(path: Path, is_archive: bool) -> None:
-    """Refuse a file if its program calls anything except `CALLED` (for tensors), or makes more than `MOST` values.
+    """Refuse a file whose pickle program calls more than tensors need (`CALLED`), or makes more than `MOST` values.
 
     PyTorch's safe reader (`weights_only=True`) does not bound the work: hashing 1 kB of nested tuples with shared items
     takes years.
@@ -138,6 +138,6 @@ def _check_step(name: str, argument: Any, operands: list[Value]) -> None:
         names = ", ".join(sorted(operands[0].keys))[:80] or "unnamed"
         raise InputError(f"attributes of a dictionary: {names}; expected only {METADATA}")
     if name in ("SETITEM", "SETITEMS") and (unsupported := set(kinds[::2]) - KEYS):
-        raise InputError(f"a dictionary key of the kind {min(unsupported)}; expected text or a number")
+        raise InputError(f"a dictionary key of type {min(unsupported)}; expected text or a number")
     if isinstance(argument, int) and abs(argument) >= HIGHEST:
         raise InputError("a number with too many digits")

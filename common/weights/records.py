@@ -59,7 +59,7 @@ def write_record(path: str | Path, sha256: str, metadata: Mapping[str, Any]) -> 
 
 
 def read_record(path: str | Path) -> dict[str, Any] | None:
-    """Read a state dict's metadata; None without JSON. Raise `InputError` if the JSON describes a different file."""
+    """Read the metadata in the JSON beside a state dict; None without JSON, `InputError` if it is another file's."""
     file = record_of(path)
     if not file.exists():
         return None

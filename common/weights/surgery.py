@@ -53,7 +53,7 @@ class Report:
     aliases: dict[str, str] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
-        """Count the tensors of each kind."""
+        """Count the matched, changed, missing and unexpected tensors."""
         return {kind: len(getattr(self, kind)) for kind in ("matched", "changed", "missing", "unexpected")}
 
     def carried(self) -> set[str]:
@@ -65,7 +65,7 @@ class Report:
         return [f"{name}: {', '.join(self.trained)} -> {', '.join(self.modalities)}" for name in self.changed]
 
     def lines(self) -> list[str]:
-        """Return the lines to print."""
+        """Return the report as lines to print."""
         if self.source is None:
             return [f"weights: from scratch: all {len(self.missing)} tensors keep their initial values"]
         counts = ", ".join(f"{count} {kind}" for kind, count in self.counts().items())
@@ -248,8 +248,7 @@ def restore(
 
     Args:
         network: Network, changed in place.
-        path: Checkpoint; if it names no modalities or no normalization, those of the arguments are assumed, and a
-            line is printed.
+        path: Checkpoint; a line is printed if modalities or normalization are not named and therefore assumed.
         modalities: Names of the network's input channels, in order.
         normalization: Normalization of the network's images (see `common.data.NormalizeBraind`); None skips the check.
 
@@ -277,8 +276,8 @@ def restore(
     if wrong := sorted(name for name in shapes.keys() | stored.keys() if shapes.get(name) != stored.get(name)):
         kind, built = checkpoint.metadata.get("network"), type(network).__name__
         if isinstance(kind, str) and kind != built:
-            expected = f"the overlay used in its training; this config builds a {built}"
-            raise InputError(f"checkpoint {path}", f"of a {kind}", expected)
+            problem = f"weights of a {kind}, but this config builds a {built}"
+            raise InputError(f"checkpoint {path}", problem, "the overlay used in its training")
         first = f"{wrong[0]} is {_shape(stored.get(wrong[0]))}, expected {_shape(shapes.get(wrong[0]))}"
         stated = [
             f"{name} {checkpoint.metadata[name]}" for name in NETWORK if checkpoint.metadata.get(name) is not None

@@ -102,11 +102,11 @@ def protocols() -> None:
         show(f"{card.name}: {card.title}", f"  {protocol_of(card.name).meaning}")
         show(f"  label conventions: {', '.join([*card.conventions] or ['all'])}, or regions of your own")
         show(*("  " + ", ".join(f"{name} {value}" for name, value in values.items()) for values in settings if values))
-        for figure in card.figures:
-            unit = "fraction" if figure.unit == "1" else figure.unit
-            better = "higher" if figure.more_is_better else "lower"
-            use = "; used for ranking" * figure.ranks
-            show(f"  {figure.name} ({unit}; {better} is better{use}): {figure.meaning}")
+        for metric in card.metrics:
+            unit = "fraction" if metric.unit == "1" else metric.unit
+            better = "higher" if metric.more_is_better else "lower"
+            use = "; used for ranking" * metric.ranks
+            show(f"  {metric.name} ({unit}; {better} is better{use}): {metric.meaning}")
         show("")
 
 

@@ -68,7 +68,7 @@ def compare(systems: Mapping[str, Details]) -> Comparison:
         for (region, metric), ours in values[first].items():
             differences = np.round(ours - values[second][region, metric], DIGITS)
             low, high = mean_interval(differences) if len(differences) > 1 else (math.nan, math.nan)
-            gains = differences if protocol.figure(metric).more_is_better else -differences
+            gains = differences if protocol.metric(metric).more_is_better else -differences
             counts = (int(np.sum(gains > 0)), int(np.sum(gains == 0)), int(np.sum(gains < 0)))
             figures = float(differences.mean()), low, high, signed_rank(differences), math.nan
             tests.append(PairedTest(first, second, region, metric, protocol.units[metric], *figures, *counts))
@@ -89,9 +89,9 @@ def cumulative_ranks(
     """
     ranks = []
     for region, metric in systems[0]:
-        if (figure := protocol.figure(metric)).ranks:
+        if (definition := protocol.metric(metric)).ranks:
             values = np.round([system[region, metric] for system in systems], DIGITS)
-            ranks.append(rankdata(-values if figure.more_is_better else values, method="average", axis=0))
+            ranks.append(rankdata(-values if definition.more_is_better else values, method="average", axis=0))
     return np.mean(ranks, axis=0)
 
 

@@ -135,7 +135,7 @@ def _entry(
         return entry
     low, high = interval(scores)
     entry = replace(entry, ours=estimate(scores), low=low, high=high, sd=spread(scores))
-    rising = protocol(printed["protocol"]).figure(metric).more_is_better
+    rising = protocol(printed["protocol"]).metric(metric).more_is_better
     return _tested(entry, names_of(spec["rows"][row].get("baseline", spec.get("baseline"))), runs, rising)
 
 

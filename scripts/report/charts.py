@@ -67,9 +67,9 @@ def axis_of(metric: str) -> tuple[str, float | None, float | None]:
     """Return the axis label and limits for a validation metric, whose name is from `common.training.RegionScores`."""
     if metric.endswith(COSINE):
         return "mean cosine of different crops", -1.03, 1.03
-    figures = [figure for card in PROTOCOLS.values() for figure in card.figures if metric.endswith(f"_{figure.name}")]
-    title = max((figure.title for figure in figures), key=len, default="Dice")  # Lesion-wise HD95, not HD95
-    units = sorted({figure.unit for figure in figures if figure.title == title} or {"1"})
+    cards = [card for protocol in PROTOCOLS.values() for card in protocol.metrics if metric.endswith(f"_{card.name}")]
+    title = max((card.title for card in cards), key=len, default="Dice")  # Lesion-wise HD95, not HD95
+    units = sorted({card.unit for card in cards if card.title == title} or {"1"})
     return (f"{title} (0 to 1)", -0.03, 1.03) if units == ["1"] else (f"{title} ({' or '.join(units)})", 0, None)
 
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import yaml
 
-from common.inference.publishing import PAGE, is_earlier
+from common.inference.publishing import PAGE, is_published
 from common.made import made_by
 from common.pages.templates import png_uri, render
 from scripts.report import charts
@@ -40,7 +40,7 @@ def page(folder: Path, stages: Sequence[Stage]) -> str:
 def _pages(folder: Path, stages: Sequence[Stage]) -> dict[Path, list[tuple[str, str]]]:
     """Return the names and links of evaluation pages by run folder; a page belongs to the nearest run around it."""
     pages: dict[Path, list[tuple[str, str]]] = {stage.run.folder: [] for stage in stages}
-    for page in sorted(path for path in folder.rglob(PAGE) if not is_earlier(path.relative_to(folder))):
+    for page in sorted(path for path in folder.rglob(PAGE) if is_published(path.relative_to(folder))):
         owner = next((parent for parent in page.parents if parent in pages), None)
         if owner is not None:
             link = quote(page.relative_to(folder).as_posix())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.errors import InputError
 from common.files import digest, valid_json, why_no_folder
-from common.inference.publishing import SUMMARY, is_earlier
+from common.inference.publishing import SUMMARY, is_published
 from common.schemas import array, check_schema, entries, mapping
 
 MLFLOW = {"mlruns", "mlartifacts"}  # folders with MLflow's copies of records
@@ -129,7 +129,7 @@ def read_stages(folder: Path) -> list[Stage]:
     if not folder.is_dir():
         raise InputError(f"{folder}: {why_no_folder(folder)}; expected a folder that holds run.json files")
     inside = [path.relative_to(folder) for path in sorted(folder.rglob("run.json"))]
-    paths = [folder / path for path in inside if not MLFLOW & set(path.parts) and not is_earlier(path)]
+    paths = [folder / path for path in inside if not MLFLOW & set(path.parts) and is_published(path)]
     if not paths:
         raise InputError(f"{folder}: no run.json in or below this folder; expected the folder of at least one run")
     runs = sorted(map(read_run, paths), key=lambda run: run.start.timestamp() if run.start else math.inf)

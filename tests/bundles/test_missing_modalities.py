@@ -31,7 +31,7 @@ def test_a_network_trained_with_missing_modalities_predicts_without_them(cohorts
 
     evaluation, given = tmp_path / "evaluation", {"checkpoint": str(model)}
     workflow(BUNDLE, "evaluate", cohorts, evaluation, **given, missing_modalities=["T2"]).run()
-    assert missing() == ["missing: T2 in 1 of 1 subjects; figures differ from those with all modalities"]
+    assert missing() == ["missing: T2 in 1 of 1 subjects; results differ from those with all modalities"]
     (case,) = json.loads((evaluation / "cases.json").read_text())["cases"].values()
     assert case["missing_modalities"] == ["T2"]
     assert json.loads((evaluation / "run.json").read_text())["config"]["missing_modalities"] == ["T2"]

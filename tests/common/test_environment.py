@@ -68,7 +68,7 @@ def test_settings_of_matplotlib_change_and_stop_nothing(evaluate, folder):
 @pytest.mark.parametrize(
     ("options", "variables", "line"),
     [
-        ([], {"PYTHONWARNINGS": "error"}, "PYTHONWARNINGS=error: libraries warn in every run; expected no warnings"),
+        ([], {"PYTHONWARNINGS": "error"}, "PYTHONWARNINGS=error: libraries warn in every run; expected a value"),
         ([], {"PYTHONWARNINGS": "ignore,err::UserWarning"}, "PYTHONWARNINGS=ignore,err::UserWarning: libraries warn"),
         (["-W", "error"], {}, "-W error: libraries warn in every run"),
         ([], {"MONAI_TRACE_TRANSFORM": "0"}, "MONAI_TRACE_TRANSFORM=0: expected 1 or unset"),

@@ -151,7 +151,7 @@ RUNS = [
     monai("--lerning_rate=5", "--lerning_rate=5: no such option; did you mean --learning_rate?"),
     monai(
         "--train::trainer::max_epochs=3",
-        "--max_epochs=3: 3 steps; the schedule has 1; expected --iterations and --val_interval instead",
+        "--max_epochs=3: 3 steps, but the schedule has 1; expected a length set by --iterations and --val_interval",
     ),
     Fault(train("--batch_size=1000000"), "--batch_size=1000000: the crops alone …; the device has … GiB"),
     Fault(

@@ -1,6 +1,6 @@
-"""Scoring protocols: each module defines a card, `PROTOCOL`. To add a protocol, add a module.
+"""Scoring protocols, each defined by `PROTOCOL` in a module of its own. To add a protocol, add a module.
 
-Protocols define lesions and hits differently, so never compare figures of different protocols. `python -m
+Protocols define lesions and hits differently, so never compare values of different protocols. `python -m
 scripts.evaluate protocols` explains all protocols.
 
 If the reference lacks the region, Dice is 1 for an empty prediction, else 0, as in the challenges. Dice has two means:

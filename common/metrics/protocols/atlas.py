@@ -2,19 +2,19 @@
 
 from functools import partial
 
-from ..cards import DICE, Figure, Protocol
+from ..cards import DICE, Metric, Protocol
 from ..lesions import Connectivity, Lesion, match
 from ..measures import Mask, count_voxels, dice
 from ..surfaces import Spacing
 
-LESION_F1 = Figure(
+LESION_F1 = Metric(
     "lesion_f1",
     "Lesion F1",
     "1 if each lesion is found and none is false. TP / (TP + (FP + FN) / 2): components of the reference that share a "
     "voxel with the prediction (TP), those that do not (FN), and predicted components that share none with the "
     "reference (FP), of any size; 1 if both masks are empty.",
 )
-COUNT_DIFFERENCE = Figure(
+COUNT_DIFFERENCE = Metric(
     "lesion_count_difference",
     "Difference of lesion counts",
     "Absolute difference of the numbers of components.",
@@ -22,7 +22,7 @@ COUNT_DIFFERENCE = Figure(
     digits=2,
     more_is_better=False,
 )
-VOLUME_DIFFERENCE = Figure(
+VOLUME_DIFFERENCE = Metric(
     "volume_difference",
     "Volume difference",
     "Absolute difference of the numbers of voxels.",
@@ -38,13 +38,13 @@ def by_components(
     """Score a region by its components; the spacing affects only volumes and distances of lesions."""
     lesions, components = match(prediction, reference, spacing, connectivity)
     hits, references = (sum(getattr(lesion, name) for lesion in lesions) for name in ("is_found", "is_reference"))
-    figures = {
+    metrics = {
         "dice": dice(prediction, reference),
         "lesion_f1": hits / (hits + (len(lesions) - hits) / 2) if lesions else 1.0,
         "lesion_count_difference": float(abs(components - references)),
         "volume_difference": float(abs(count_voxels(prediction) - count_voxels(reference))),
     }
-    return figures, lesions
+    return metrics, lesions
 
 
 PROTOCOL = Protocol(
@@ -53,7 +53,7 @@ PROTOCOL = Protocol(
     meaning="A lesion is a 6-connected component of the reference; it is found if it shares a voxel with the "
     "prediction.",
     conventions=("atlas",),
-    figures=(DICE, LESION_F1, COUNT_DIFFERENCE, VOLUME_DIFFERENCE),
+    metrics=(DICE, LESION_F1, COUNT_DIFFERENCE, VOLUME_DIFFERENCE),
     function=partial(by_components, connectivity=6),
     settings={"connectivity": 6},
 )

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..cards import DICE, Figure, Protocol
+from ..cards import DICE, Metric, Protocol
 from ..lesions import Lesion, match
 from ..measures import Mask, dice, hd95
 from ..surfaces import Spacing
@@ -16,7 +16,7 @@ CHALLENGES = {
     "SSA": {"dilations": 3, "smallest_mm3": 50.0},  # glioma, Sub-Saharan Africa
     "PED": {"dilations": 3, "smallest_mm3": 50.0},  # paediatric
 }
-HD95 = Figure(
+HD95 = Metric(
     "hd95",
     "HD95",
     "How far the two outlines lie apart: 95 % of the surface area lies within this distance, in the worse of both "
@@ -38,7 +38,7 @@ def hd95_of(prediction: Mask, reference: Mask, spacing: Spacing) -> float:
 def brats(
     prediction: Mask, reference: Mask, spacing: Spacing, dilations: int, smallest_mm3: float
 ) -> tuple[dict[str, float], tuple[Lesion, ...]]:
-    """Score a region as the challenges do.
+    """Score a region, lesion by lesion, as the BraTS 2023 challenges do.
 
     Parts of the reference that join when it is dilated are a single lesion. A lesion is compared with all predicted
     components that touch its dilation, each in full; a component may count for several lesions. Components that touch
@@ -48,13 +48,13 @@ def brats(
     lesions, _ = match(prediction, reference, spacing, 26, dilations, smallest_mm3, PENALTY)
     scored = [lesion for lesion in lesions if lesion.is_scored]
     count = len(scored)
-    figures = {
+    metrics = {
         "lesionwise_dice": sum(lesion.dice for lesion in scored) / count if count else 1.0,
         "lesionwise_hd95": sum(lesion.hd95 for lesion in scored) / count if count else 0.0,
         "dice": dice(prediction, reference),
         "hd95": hd95_of(prediction, reference, spacing),
     }
-    return figures, lesions
+    return metrics, lesions
 
 
 PROTOCOL = Protocol(
@@ -65,14 +65,14 @@ PROTOCOL = Protocol(
     "dilation, each component in full. Lesions of the reference of at most {smallest_mm3:g} mm³ are not scored; false "
     "components of any size are.",
     conventions=("brats2023", "brats2024", "brats2024peds", "brats2021"),
-    figures=(
-        Figure(
+    metrics=(
+        Metric(
             "lesionwise_dice",
             "Lesion-wise Dice",
             "Dice lesion by lesion: every missed or false lesion counts equally, whatever its size. Mean over scored "
             "lesions and false components; missed lesions and false components count 0. 1 if there are none.",
         ),
-        Figure(
+        Metric(
             "lesionwise_hd95",
             "Lesion-wise HD95",
             f"HD95 lesion by lesion: missed lesions and false components count {PENALTY:g} mm. 0 if there are none.",

@@ -15,7 +15,7 @@ PROTOCOL = Protocol(
     title="Dice of the region",
     meaning="Each region counts as a whole, without regard to lesions.",
     conventions=(),
-    figures=(DICE,),
+    metrics=(DICE,),
     function=region_dice,
     has_lesions=False,
 )

@@ -10,10 +10,10 @@ from .atlas import COUNT_DIFFERENCE, LESION_F1, VOLUME_DIFFERENCE, by_components
 
 
 def isles(prediction: Mask, reference: Mask, spacing: Spacing) -> tuple[dict[str, float], tuple[Lesion, ...]]:
-    """Score a region as the challenge does."""
-    figures, lesions = by_components(prediction, reference, spacing, 26)
-    millilitres = figures["volume_difference"] * (float(np.prod(spacing)) / 1000)
-    return figures | {"volume_difference": millilitres}, lesions
+    """Score a region as the ISLES'22 challenge does."""
+    metrics, lesions = by_components(prediction, reference, spacing, 26)
+    millilitres = metrics["volume_difference"] * (float(np.prod(spacing)) / 1000)
+    return metrics | {"volume_difference": millilitres}, lesions
 
 
 PROTOCOL = Protocol(
@@ -22,7 +22,7 @@ PROTOCOL = Protocol(
     meaning="A lesion is a 26-connected component of the reference; it is found if it shares a voxel with the "
     "prediction.",
     conventions=("atlas",),
-    figures=(
+    metrics=(
         DICE,
         LESION_F1,
         COUNT_DIFFERENCE,

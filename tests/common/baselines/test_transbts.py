@@ -89,5 +89,7 @@ def test_residual_blocks_normalise_before_a_convolution_in_the_encoder_and_after
 
 
 def test_another_window_is_refused(micro):
-    with pytest.raises(ArgumentError, match=r"^image=\[32, 48, 32\]: expected a window of patch_size=\[32, 32, 48\]$"):
+    with pytest.raises(
+        ArgumentError, match=r"^image=\[32, 48, 32\]: expected the network's patch_size=\[32, 32, 48\]$"
+    ):
         micro(torch.zeros(1, 4, 32, 48, 32))

@@ -217,7 +217,7 @@ LACKING = [{"subject": "P1", "image": ["f", "c", "a", "b"]}, {"subject": "P2", "
 @pytest.mark.parametrize("trained", [{"modality_dropout": 0.5}, {"missing_modalities": ["T2", "T1ce"]}])
 def test_a_network_that_has_learnt_without_modalities_does_without_them(tmp_path, capsys, trained):
     assert check_missing(LACKING, BRATS, checkpoint(tmp_path, **trained)) == LACKING
-    expected = "missing: T1ce, T2 in 1 of 2 subjects; figures differ from those with all modalities\n"
+    expected = "missing: T1ce, T2 in 1 of 2 subjects; results differ from those with all modalities\n"
     assert capsys.readouterr().out == expected
     assert check_missing(LACKING[:1], BRATS, "nowhere.pt") == LACKING[:1], "complete cases need no checkpoint"
     assert capsys.readouterr().out == ""
@@ -230,8 +230,8 @@ def test_a_network_that_has_not_is_refused(tmp_path, trained):
     with pytest.raises(InputError) as error:
         check_missing(LACKING, BRATS, [able, file])
     assert str(error.value) == (
-        f"subject P2 lacks {names}; {file} always had {names.split(', ')[0]} in training; give complete subjects, or a "
-        "checkpoint trained with modality_dropout above 0"
+        f"subject P2 lacks {names}; {file} was trained only on subjects with {names.split(', ')[0]}; "
+        "expected complete subjects, or a checkpoint trained with modality_dropout above 0"
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from common.data.regions import CONVENTIONS
 from common.errors import InputError
-from common.metrics import PRESENT, Scores, figures, protocol
+from common.metrics import PRESENT, Scores, by_metric, protocol
 from common.metrics.protocols import PROTOCOLS
 from common.metrics.protocols.brats import PENALTY
 from tests.oracles import lesionwise, volumes
@@ -53,7 +53,7 @@ def test_scores_are_as_defined(name, challenge):
 def test_every_card_keeps_its_word(name):
     """A protocol that is added needs no test of these."""
     card = PROTOCOLS[name]
-    texts = [card.title, card.meaning, *(text for figure in card.figures for text in (figure.title, figure.meaning))]
+    texts = [card.title, card.meaning, *(text for metric in card.metrics for text in (metric.title, metric.meaning))]
     assert all(texts)
     assert set(card.conventions) <= set(CONVENTIONS)
     for challenge in card.challenges or [None]:
@@ -124,11 +124,11 @@ def test_settings_of_protocols():
     assert protocol("atlas").settings == {"connectivity": 6}
     assert protocol("isles").settings == {"connectivity": 26}
     assert protocol("dice").settings == {}
-    ranked = {name: [figure.name for figure in protocol(name).figures if figure.ranks] for name in ORACLES}
+    ranked = {name: [metric.name for metric in protocol(name).metrics if metric.ranks] for name in ORACLES}
     by_components = ["dice", "lesion_f1", "lesion_count_difference", "volume_difference"]
     expected = {"atlas": by_components, "isles": by_components, "lesions": by_components, "dice": ["dice"]}
     assert ranked == expected | {"brats": ["lesionwise_dice", "lesionwise_hd95"]}
-    rising = {figure.name for name in ORACLES for figure in protocol(name).figures if figure.more_is_better}
+    rising = {metric.name for name in ORACLES for metric in protocol(name).metrics if metric.more_is_better}
     assert rising == {"dice", "lesion_f1", "lesionwise_dice"}
     for challenge, (dilations, smallest) in {"MET": (1, 2), None: (3, 50)}.items():  # MET's have not leaked
         settings = {"connectivity": 26, "penalty_mm": 374, "dilations": dilations, "smallest_mm3": smallest}
@@ -140,13 +140,13 @@ def test_labels_of_ones_own_are_scored_by_dice_and_lesion_f1():
     chosen = {name: protocol(None, convention=name).name for name in (*CONVENTIONS, "lesion=1", "core=1,whole=1+2")}
     custom = {"lesion=1": "lesions", "core=1,whole=1+2": "lesions"}
     assert chosen == {name: "atlas" if name == "atlas" else "brats" for name in CONVENTIONS} | custom
-    assert [figure.name for figure in protocol("lesions").figures][:2] == ["dice", "lesion_f1"]
+    assert [metric.name for metric in protocol("lesions").metrics][:2] == ["dice", "lesion_f1"]
     assert protocol(None, "MET", "brats2023").settings["dilations"] == 1
 
 
 def test_present_dice_is_that_of_the_cases_with_the_region():
     scores = [Scores({"dice": dice}, volumes=(9.0, volume)) for dice, volume in ((1.0, 0.0), (0.5, 8.0), (0.25, 0.1))]
-    assert figures(scores, protocol("dice")) == {"dice": [1.0, 0.5, 0.25], PRESENT: [0.5, 0.25]}
+    assert by_metric(scores, protocol("dice")) == {"dice": [1.0, 0.5, 0.25], PRESENT: [0.5, 0.25]}
     assert Scores({}).volumes == (0, 0)
 
 

@@ -131,7 +131,7 @@ def test_header_says_protocol_settings_and_cases(html):
     prose = text_of(re.sub("<dl.*?</dl>", "", html, flags=re.DOTALL))
     assert "connectivity" in text
     assert "connectivity" not in prose, "settings are in a list"
-    assert "do not compare figures across protocols" in text
+    assert "do not compare scores across protocols" in text
     assert "1 of 5 cases has no prediction, scored as empty: absent." in text
 
 
@@ -199,8 +199,8 @@ def test_worst_median_and_best(means, expected):
 
 
 def test_the_highest_value_is_the_worst_where_less_is_better():
-    figures = (ATLAS.figures[0]._replace(more_is_better=False),)
-    details = scored(0.5, 0.2, 0.9)._replace(protocol=replace(ATLAS, figures=figures))
+    metrics = (ATLAS.metrics[0]._replace(more_is_better=False),)
+    details = scored(0.5, 0.2, 0.9)._replace(protocol=replace(ATLAS, metrics=metrics))
     assert [case.name for case in choose(details)] == ["c", "a", "b"]
 
 
@@ -266,7 +266,7 @@ def test_masks_that_have_been_replaced_are_not_drawn_beside_the_scores_of_others
         assert draw(details)
     path = save(getattr(files, replaced), LARGE | FAR)
     for draw in (draw_page, partial(draw_slices, files)):
-        with pytest.raises(InputError, match=f"{path}: .* mm3 of lesion; expected .* mm3, as in the scored file$"):
+        with pytest.raises(InputError, match=f"{path}: lesion has .* mm3; expected .* mm3, as in the scores$"):
             draw(details)
 
 

@@ -130,7 +130,7 @@ def test_batches_of_another_size_than_planned_are_refused(tmp_path, disk):
     disk(5 * 2**30)
     engine, data = loop(10, crops=4)
     forecast(tmp_path, engine)
-    with pytest.raises(InputError, match="train::random_transforms: 4 crops in a batch; expected batch_size=2; for "):
+    with pytest.raises(InputError, match="train::random_transforms: 4 crops in a batch; expected batch_size=2; to "):
         engine.run(data)
     assert engine.state.iteration == 1
 

@@ -57,6 +57,6 @@ def test_a_tracker_of_an_evaluation_gets_its_metrics_and_files(tmp_path):
 
 def test_a_missing_wandb_is_told_and_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with refused("wandb", text="not installed; expected the environment of make tracking"):
+    with refused("wandb", text="not installed; run make tracking, and activate .venv-tracking"):
         WeightsAndBiases(tmp_path, project="tumours").begin("a run", {"seed": 1})
     assert not [*tmp_path.iterdir()]

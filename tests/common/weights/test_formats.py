@@ -61,9 +61,9 @@ def test_tensors_get_our_names(file, names, own, prefix, encoder):
         ([torch.zeros(2)], "of type list; expected a dictionary of tensors"),
         ({"state_dict": {}, "epoch": 4}, "holds no named tensors, but state_dict, epoch; expected a state dict"),
         ({"state_dict": named("a"), "model": named("a"), "network": {"depth": 3}}, "tensors under state_dict and "),
-        (named("module.a", "module.b", "c"), "1 of 3 tensor names lack the prefix module., first c; expected the"),
-        (named("module.a", "swinViT.patch_embed.proj.weight"), "1 of 2 tensor names lack the prefix module., first"),
-        (named("net.swinViT.patch_embed.proj.weight", "head.bias"), "1 of 2 tensor names lack the prefix net., first "),
+        (named("module.a", "module.b", "c"), "1 of 3 tensor names, such as c, lack the prefix 'module.'; expected the"),
+        (named("module.a", "swinViT.patch_embed.proj.weight"), "1 of 2 tensor names, such as swinViT.patch_embed"),
+        (named("net.swinViT.patch_embed.proj.weight", "head.bias"), "names, such as head.bias, lack the prefix 'net.'"),
         (
             named("module.patch_embed.proj.weight", "patch_embed.proj.weight"),
             "2 encoders, module.patch_embed.proj.weight, patch_embed.proj.weight; expected one",

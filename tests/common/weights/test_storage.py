@@ -150,7 +150,7 @@ EXPANDED = b"ctorch._utils\n_rebuild_tensor_v2\n(" + STORAGE + b"K\0%b%b\x89ccol
     ("steps", "message"),
     [
         (b"}" + SHARED + b"Ns", "more than 1000000 values"),
-        (b"}K\1\x85Ns", "a dictionary key of the kind TUPLE1"),
+        (b"}K\1\x85Ns", "a dictionary key of type TUPLE1"),
         (b"ccollections\nOrderedDict\n" + EXPANDED + b"\x85R", "calls collections.OrderedDict as torch.save never"),
         (b"ctorch\nSize\n" + EXPANDED + b"\x85R", "needs torch.Size"),
         (b"c__builtin__\nbytearray\nJ\0\0\0\x7f\x85R", "needs __builtin__.bytearray"),

@@ -329,12 +329,7 @@ NORMALIZED = "trained with normalization=nonzero, not"
         ({}, {"normalization": "nonzero"}, UKB, f"{NORMALIZED} brain"),
         ({BIAS: None}, {}, UKB, f"(which states no network): {UNFIT} {BIAS} is absent, expected [4]"),
         ({"b": (1,)}, {"model_size": "micro"}, UKB, f"(model_size micro): {UNFIT} b is [1], expected absent"),
-        (
-            {"b": (1,)},
-            {"network": "UNet"},
-            UKB,
-            "of a UNet; expected the overlay used in its training; this config builds",
-        ),
+        ({"b": (1,)}, {"network": "UNet"}, UKB, "weights of a UNet, but this config builds a "),
         ({BIAS: (5,)}, {"patch_size": [9] * 3}, UKB, f"(patch_size [9, 9, 9]): {UNFIT} {BIAS} is [5], expected [4]"),
     ],
 )

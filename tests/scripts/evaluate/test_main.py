@@ -72,7 +72,7 @@ def test_the_protocols_are_printed_with_their_figures(capsys):
     blocks = dict(block.split("\n", 1) for block in capsys.readouterr().out.strip().split("\n\n"))
     for name, card in PROTOCOLS.items():
         shown = blocks[f"{name}: {card.title}"].splitlines()
-        assert [line.split()[0] for line in shown[-len(card.figures) :]] == list(card.units)
+        assert [line.split()[0] for line in shown[-len(card.metrics) :]] == list(card.units)
         assert [line.split()[1].rstrip(",") for line in shown if "challenge " in line] == list(card.challenges)
     assert "  lesion_count_difference (lesions; lower is better; used for ranking): " in blocks["isles: ISLES'22"]
 
