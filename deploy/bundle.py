@@ -67,7 +67,7 @@ class Bundle:
 
     @property
     def card(self) -> Cohort:
-        """The cohort's card, with the segments and the expected space."""
+        """Description of the model's cohort in `COHORTS`, with its segments and expected space."""
         return COHORTS[self.cohort]
 
     @property

@@ -29,7 +29,7 @@ MUSE = {
 
 @dataclass(frozen=True)
 class Source:
-    """A data set in a repository.
+    """A public data set in a GitHub repository: licence, citation, and path templates of its files.
 
     `files` maps each modality and `LABELS` to path templates, `subject` is the regular expression of subject names, and
     `target` is the template of output files. `one_grid` skips subjects whose files have different grids, and `shape`

@@ -43,7 +43,7 @@ def label_segments(label: NDArray[np.uint8], segments: Sequence[Segment]) -> NDA
     result = np.zeros_like(label)
     for number, segment in enumerate(segments, 1):
         if len(present.intersection(segment.values)) > 1:
-            raise InputError(f"labels {', '.join(map(str, segment.values))} in one label map; expected one of them")
+            raise InputError(f"labels {', '.join(map(str, segment.values))} in one label map; expected one of these")
         result[np.isin(label, segment.values)] = number
     return result
 

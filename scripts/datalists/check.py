@@ -32,7 +32,7 @@ KILLED = "reading its files killed the process twice"
 
 @dataclass(frozen=True)
 class Result:
-    """The findings about the cases of a datalist."""
+    """The result of a datalist check: the findings (problems by case index), and facts about the whole cohort."""
 
     name: str  # of the datalist
     cases: Sequence[Mapping[str, Any]]  # of all splits, each with its "split"
@@ -61,7 +61,7 @@ class Result:
 
     @property
     def kinds(self) -> list[tuple[str, str, int, str]]:
-        """Check, severity, number of findings and affected subjects, for each check with findings, as in `CHECKS`."""
+        """Name, severity, number of findings and affected subjects of each check with findings, ordered as `CHECKS`."""
         indices = {name: [index for index, problem in self.findings if problem.check == name] for name in CHECKS}
         return [(name, CHECKS[name], len(cases), _subjects(cases)) for name, cases in indices.items() if cases]
 

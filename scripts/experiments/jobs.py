@@ -60,12 +60,18 @@ class CommandLine:
 
 @dataclass(frozen=True)
 class StudyJob:
-    """A command that makes a target.
+    """A command of a study, such as a training run, with the files that it reads and writes.
 
-    `name` joins entry and axis values, such as `two_stage/tiny-fold0`, plus `/evaluation` if the job scores that run.
-    `inputs` are the files and folders that the result depends on, `needs` the jobs that make some of them. Stale
-    `results` are moved aside; `target` exists once the job is done; `absent` is the reason why the job cannot run.
-    If `selects`, the command itself keeps or replaces earlier results, and status 1 means that it left out subjects.
+    Attributes:
+        name: entry and axis values, such as two_stage/tiny-fold0, with /evaluation if the job scores that run.
+        entry: name of the entry in the study's YAML file; `values` are its axis values.
+        inputs: files and folders that the results depend on.
+        results: file or folder of the results, which is moved aside if stale.
+        target: file that exists once the job is done.
+        needs: names of the jobs that make some of the inputs.
+        absent: reason why the job cannot run, if any.
+        root: folder that the datalist's paths are relative to.
+        selects: whether the command itself keeps or replaces earlier results; status 1 then means left-out subjects.
     """
 
     name: str
@@ -93,7 +99,7 @@ class StudyJob:
 
 @dataclass(frozen=True)
 class Places:
-    """Locations of a study's data and results.
+    """Locations of a study's data and results, and the number of GPUs of a training run.
 
     `roots` are cohort folders by layout; a cohort without a folder consists of phantoms, if the study defines them.
     `roots[OWN]` is the folder of the user's data sets; the study's `data`, and paths in datalists of `files`, are

@@ -178,7 +178,7 @@ def _check_sources(content: Mapping[str, Any]) -> None:
 
 
 def check_overlays(bundle: str, overlays: Sequence[str]) -> None:
-    """Raise ArgumentError for names that are not overlays of a bundle: configs that do not run by themselves."""
+    """Raise ArgumentError unless each name is an overlay of the bundle: a config that only changes another config."""
     files = {file.name: file for file in sorted((BUNDLES / bundle / "configs").glob("*.yaml"))}
     for overlay in overlays:
         if overlay not in files or "run" in _keys(files[overlay]):
@@ -187,7 +187,7 @@ def check_overlays(bundle: str, overlays: Sequence[str]) -> None:
 
 
 def check_arguments(command: Callable[..., Any], options: Mapping[str, Any], where: str, taken: str = TAKEN) -> None:
-    """Raise InputError if options are unknown to a command, `taken` (a pattern), or if required options are missing."""
+    """Raise InputError for options that a command lacks or the pattern `taken` reserves, and missing required ones."""
     parameters = {name: item for name, item in signature(command).parameters.items() if not re.fullmatch(taken, name)}
     for option in options:
         if option not in parameters:
@@ -225,7 +225,7 @@ def _check_table(content: Mapping[str, Any], table: Mapping[str, Any], where: st
     for label, row in table.get("rows", {}).items():
         systems = paper()[table["table"]]["systems"]
         if label not in systems and "new" not in row:
-            raise InputError(f"{where}.rows: {label!a}: expected one of {', '.join(systems)}, or new: true")
+            raise InputError(f"{where}.rows: {label!a}: expected one of {', '.join(systems)}, or a row with new: true")
         if not content["runs"].get(row["run"], {}).get("evaluate"):
             raise InputError(f"{where}.rows.{label!a}: run={row['run']}: expected a run with `evaluate: true`")
         _check_values(content, row, f"{where}.rows.{label!a}")

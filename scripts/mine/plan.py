@@ -138,7 +138,7 @@ def jobs_of(plan: Plan, output: Path) -> dict[str, StudyJob]:
         name: str, program: str, fixed: Mapping[str, Any], inputs: tuple[Path, ...], target: Path, results: Path
     ) -> None:
         if conflict := next((option for option in plan[name] if option in fixed), None):
-            raise InputError(f"{name}.{conflict}", "follows from --output", "the plan without it", plan[name][conflict])
+            raise InputError(f"{name}.{conflict}", "set by --output", "a plan without it", plan[name][conflict])
         options = {option: shown(value) for option, value in fixed.items()} | texts_in(plan[name])
         command, needs = CommandLine(("python", "-m", *program.split()), options), tuple(jobs)[-1:]
         selects = name in ("prepare", "check")

@@ -213,7 +213,7 @@ def test_raw_scans_are_prepared(planned, tmp_path):
             "--patterns={'T1': '*_T1*', 'T2': '*_t1*'}: the same words or pattern for T1 and T2",
         ),
         ({"datalist": {"output": "x.json"}}, "datalist.output: no such option"),
-        ({"check": {"fixed": "x.json"}}, "check.fixed=x.json: follows from --output"),
+        ({"check": {"fixed": "x.json"}}, "check.fixed=x.json: set by --output"),
         ({"train": {"batchsize": 2}}, "train.batchsize: no option; did you mean batch_size?"),
         ({"train": {"batch_size": "many"}}, "batch_size=many"),
         ({"train": {"cohort": "$print()"}}, "cohort=$print()"),
