@@ -28,7 +28,7 @@ CASE, BRAIN = (240, 240, 155), (151, 186, 155)  # voxels of a BraTS case, and of
 
 
 class Setting(NamedTuple):
-    """Device, data type, model size, crop edge and volume shapes of a benchmark; defaults as in the published tables."""
+    """Device, data type, model size, crop edge and volume shapes of a benchmark; defaults as in published tables."""
 
     device: str = "cuda"
     dtype: str = "bfloat16"

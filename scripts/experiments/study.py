@@ -18,7 +18,7 @@ from common.errors import ArgumentError, InputError, did_you_mean, within
 from common.files import read_yaml, valid_yaml, why_no_file
 from common.metrics.cards import DICE, PRESENT
 from common.schemas import array, check_schema, mapping, only
-from scripts.experiments.jobs import kind_of
+from scripts.experiments.jobs import derivation_of
 
 SCORED_TABLES = (4, 5, 6, 8, 9)  # tables of scores; 2 needs no run
 ROW_KEYS = ("run", "baseline", "new")  # all other keys of a row are axes
@@ -146,7 +146,7 @@ def _check_sources(content: Mapping[str, Any]) -> None:
     datalists: list[str] = []
     for label, entry in content["datalists"].items():
         check_reference(f"datalists.{label}.from", entry.get("from"), [*datalists, *entry.get("files", [])])
-        command = kind_of(entry) if "from" in entry else entry.get("layout", "generic")
+        command = derivation_of(entry) if "from" in entry else entry.get("layout", "generic")
         check_arguments(commands.COMMANDS[command], entry.get("options", {}), f"datalists.{label}.options")
         datalists.append(label)
     runs: list[str] = []

@@ -74,10 +74,14 @@ class Swelling:
 
 @dataclass
 class Head:
-    """Tissue fractions of one subject at the voxels `inside` [x, y, z] of a grid.
+    """Tissue fractions and labels of a synthetic head, at n voxels of a grid.
 
-    `fractions` maps tissue names to flat arrays; `depth` is the distance from the brain's surface, mm, positive inside.
-    `positions` [3, n] are in mm, and `origins` [3, n] are the corresponding positions in the template.
+    Attributes:
+        inside: mask of the n voxels, [x, y, z].
+        positions: positions of the voxels, mm, [3, n].
+        origins: corresponding positions in the template, mm, [3, n].
+        depth: distance from the brain's surface, mm, positive inside, [n].
+        fractions: fraction of each voxel (0 to 1) by tissue, [n].
     """
 
     grid: PhantomGrid

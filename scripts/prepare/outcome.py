@@ -7,11 +7,19 @@ RECORD = "prepare.json"
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome for a subject or label map: done now or before, quality figures outside limits, or failed.
+    """The outcome of preparing a subject or resampling a label map.
 
-    A subject is left out of the datalist until the user accepts its `figures` outside the limits, which `outside`
-    describes; `fault` is the reason for a failure. `remarks` concern the choice of DICOM series, orientations and skull
-    stripping.
+    A subject is left out of the datalist until the user accepts its quality figures outside the limits.
+
+    Attributes:
+        name: subject.
+        is_new: whether it was done now, and not by an earlier command.
+        outside: descriptions of the quality figures outside their limits.
+        figures: names of these figures, such as FLAIR.coverage.
+        is_accepted: whether the user accepted them.
+        fault: reason for a failure, if any.
+        remarks: lines on the choice of DICOM series, orientations and skull stripping.
+        seconds: time taken; 0 if unknown.
     """
 
     name: str
