@@ -22,7 +22,7 @@ from scripts.run import blaming, check_early
 
 @dataclass(frozen=True)
 class Setup:
-    """A checked cross-validation: a study with a training `entry`, and the `numbers` of its folds."""
+    """A checked cross-validation: its study, the study's `entry` of training runs, and the `numbers` of the folds."""
 
     bundle: str
     datalist: Path
