@@ -46,9 +46,17 @@ class Cell(PaperValue):
 class Entry(PaperValue):
     """A row of a table in a single metric: the study's mean, interval and test; unknown statistics are NaN.
 
-    `quoted` is the source of a row that the paper quotes. `ours` is the mean over finished runs of each run's mean over
-    cases, `low` and `high` its 95 % bootstrap interval, `sd` the sample standard deviation over runs. `contrast`
-    compares with the best `baseline`; `p_holm` is the contrast's p-value, corrected for all tests of the table.
+    `ours` is the mean over finished runs of each run's mean over cases.
+
+    Attributes:
+        quoted: source of a row that the paper quotes.
+        low: lower limit of the 95 % bootstrap interval of `ours`; `high` is the upper limit.
+        sd: sample standard deviation over runs.
+        done: number of finished runs, of `planned` runs.
+        baseline: best baseline, with which `contrast` compares the row.
+        p_holm: p-value of the contrast, corrected for all tests of the table.
+        cells: values in the columns of the paper's table, such as folds.
+        digits: number of decimals in the paper.
     """
 
     row: str
