@@ -44,7 +44,7 @@ class RefusedError(ArchiveError):
 
 @dataclass(frozen=True)
 class StoredStudy:
-    """A study in Orthanc.
+    """A study in Orthanc: whether it is complete (`stable`), its dates, and the service's mark.
 
     Orthanc derives `id` from the patient's identity, so it must never be logged. `updated` is a time as sortable text.
     """
@@ -120,16 +120,16 @@ class Archive:
             (folder / f"{number:06d}.dcm").write_bytes(self._request("GET", f"instances/{image}/file") or b"")
 
     def keep(self, study: str, results: bytes) -> None:
-        """Keep a zip archive of results with a study, atomically."""
+        """Attach a zip archive of results to a study in Orthanc, atomically."""
         self._request("PUT", f"studies/{study}/attachments/{KEPT}", data=results)
 
     def kept(self, study: str) -> bytes | None:
-        """Return the zip archive of results kept with a study; None if missing or damaged."""
+        """Return the zip archive of results attached to a study; None if missing or damaged."""
         answer = self._request("GET", f"studies/{study}/attachments/{KEPT}/data", may_be_missing=True)
         return answer if answer and results_in(answer) else None
 
     def drop(self, study: str) -> None:
-        """Remove the results kept with a study, if any."""
+        """Remove the results attached to a study, if any."""
         self._request("DELETE", f"studies/{study}/attachments/{KEPT}", may_be_missing=True)
 
     def delete(self, instances: Iterable[str]) -> None:

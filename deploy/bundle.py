@@ -70,7 +70,7 @@ class Bundle:
 
     @property
     def card(self) -> Cohort:
-        """The cohort's card, with the expected space."""
+        """Description of the model's cohort in `COHORTS`, with its expected space."""
         return COHORTS[self.cohort]
 
     @property

@@ -1,4 +1,4 @@
-"""The job, which a run's operators share, and its result files."""
+"""The job that the operators of a run share, and its result files."""
 
 import os
 from dataclasses import dataclass, field

@@ -37,12 +37,12 @@ class Mark:
 
     @property
     def is_open(self) -> bool:
-        """Whether a step and attempts are left."""
+        """Whether the service will still try the study: steps and attempts are left."""
         return self.step in (SEGMENT, DELIVER) and self.attempts < self.limit
 
     @property
     def state(self) -> str:
-        """One of `STATES`."""
+        """State of the study, such as queued or held; one of `STATES`."""
         if self.step in (HOLD, DONE):
             return "held" if self.step == HOLD else "done"
         if self.reason == RUNNING:

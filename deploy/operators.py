@@ -38,7 +38,7 @@ from deploy.source_header import burned_in_annotation
 
 
 class Scans(NamedTuple):
-    """The scans of a study.
+    """The scans of a study, aligned for the model and as acquired.
 
     The volumes in `aligned` share the reference's grid or, if the scans were prepared, the model's grid. `reference`
     and `slices` describe the scans as acquired.

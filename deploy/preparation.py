@@ -39,7 +39,7 @@ IN_MNI = LIMITS["subject"]["overlap"][0]
 
 @dataclass(frozen=True)
 class Preparation:
-    """Description, grid and quality figures of a finished preparation."""
+    """A finished preparation: description, grid, quality figures, and the transform back to the reference."""
 
     description: str
     grid: Grid
@@ -58,7 +58,7 @@ class Preparation:
 
     @property
     def remarks(self) -> list[Remark]:
-        """A remark on the preparation, one for each figure outside its limits, and one on the probable cause."""
+        """A remark on the preparation, one for each quality figure outside its limits, and one on the cause."""
         remarks = [Remark("prepared", f"scans prepared by this application: {self.description}")]
         failed = rows_outside(self.figures)
         for row in failed:

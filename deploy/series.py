@@ -17,9 +17,9 @@ from deploy.process import restrict_output
 
 
 def preview(study: str, series_names: str = "", modalities: str = ",".join(MODALITIES), prepare: bool = False) -> None:
-    """Print the series that would be chosen, the evidence for each series, and doubts; write nothing.
+    """Print the series that would be chosen, the evidence for each series, and open questions; write nothing.
 
-    The exit status is 0 even if there are doubts. Damaged files are skipped with a warning; deploy.app refuses them.
+    The exit status is 0 even if questions are open. Damaged files are skipped with a warning; deploy.app refuses them.
 
     Args:
         study: folder with the files of one or more studies, or text file with a series name in each line.

@@ -251,7 +251,7 @@ def _held_results(archive: Archive, study: str) -> dict[str, bytes]:
     """Return the held results of a study by file name; raise an InputError if the results are missing or damaged."""
     name, mark = next(iter(_chosen(archive, study).items()))
     if mark.step != HOLD:
-        raise InputError(f"--study={study}: holds no results; `status` lists the held studies")
+        raise InputError(f"--study={study}: no held results; `status` lists the held studies")
     if not (results := results_in(archive.kept(name) or b"")):
         raise InputError(f"--study={study}: its results in Orthanc are lost or damaged; `retry` segments it again")
     return results

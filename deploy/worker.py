@@ -46,7 +46,7 @@ class SharedError(InputError):
 
 @dataclass
 class Service:
-    """The loop over the studies in Orthanc.
+    """The service: a loop that segments the studies in Orthanc one after another.
 
     `command` is a command line that segments the study in `--input` and exits with status 0 if all results exist in
     `--output`.

@@ -47,7 +47,7 @@ def options(bundle: str, workflow: str | None = None) -> None:
 
 
 def options_of_config(path: Path) -> list[Row]:
-    """Return a row for each documented option of a config, in order, then for omitted training options."""
+    """Return a row for each documented option of a config, in its order, then for training options that it omits."""
     config = read_yaml(path)
     config = config | {
         name: config.get(name, value) for name, value in TRAINING_DEFAULTS.items() if "ckpt_dir" in config

@@ -19,7 +19,7 @@ EVERY = 1.0  # seconds between updates of the stages; 20 times as long in a log
 
 
 class Stages:
-    """Stages of the items in progress (`common.bars.stage`), which processes report through a pipe.
+    """Progress of items in child processes: their stages (`common.bars.stage`), reported through a pipe.
 
     Each report fits into one atomic write, so a killed process leaves neither a partial report nor a held lock.
     """

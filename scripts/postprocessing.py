@@ -78,7 +78,7 @@ def choose_postprocessing(evaluation: str, checkpoint: str) -> None:
 
 
 def choose(cases: Sequence[Case], convention: str) -> tuple[dict[str, Steps], dict[str, float], dict[str, float]]:
-    """Return the steps that raise Dice, by region, and each region's mean Dice before and after these steps.
+    """Return, by region, the postprocessing steps that raise Dice, and the mean Dice before and after these steps.
 
     Each candidate is tried together with the steps already chosen, as in nnU-Net v2 (`determine_postprocessing`);
     DIFF-37.
@@ -98,7 +98,7 @@ def choose(cases: Sequence[Case], convention: str) -> tuple[dict[str, Steps], di
 
 
 def mean_dice(cases: Sequence[Case], convention: str, steps: Mapping[str, Steps]) -> dict[str, float]:
-    """Return each region's mean Dice over the cases after the steps; a case with two empty masks counts as 1."""
+    """Return each region's mean Dice over the cases after postprocessing; a case with two empty masks counts as 1."""
     from common.metrics.measures import dice  # late import: `--help` stays fast
 
     names = [*regions_of(convention)]

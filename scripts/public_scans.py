@@ -29,11 +29,14 @@ MUSE = {
 
 @dataclass(frozen=True)
 class Source:
-    """A data set in a repository.
+    """A public data set in a GitHub repository: licence, citation, and path templates of its files.
 
-    `files` maps each modality and `LABELS` to path templates, `subject` is the regular expression of subject names, and
-    `target` is the template of output files. `one_grid` skips subjects whose files have different grids, and `shape`
-    skips subjects whose T1 has a different shape.
+    Attributes:
+        files: path templates by modality, and for `LABELS`.
+        target: template of the paths of output files.
+        one_grid: whether to skip subjects with files on different grids.
+        shape: voxels of the T1; subjects with a T1 of a different shape are skipped.
+        subject: regular expression of subject names.
     """
 
     repository: str

@@ -103,7 +103,7 @@ def check_paths(options: Mapping[str, Any]) -> None:
 
 
 def check_all(files: Sequence[str | Path], options: Mapping[str, Any]) -> list[Change]:
-    """Raise an InputError for any invalid option, path or config, first without slow imports; return the changes."""
+    """Raise an InputError for any invalid option, path or config; return the changes from overlays and options."""
     check_early(files, options)
     check_paths(options)
     return check(files, options)
@@ -161,7 +161,7 @@ def main() -> None:
 
 
 def run(files: Sequence[str], options: Mapping[str, Any], values: dict[str, Any]) -> None:
-    """Check configs and options, then run the workflow; add its options to `values`."""
+    """Check configs and options, then run the workflow; add the values of all its options to `values`."""
     gc.disable()  # garbage collection takes a third of the time to import PyTorch and MONAI, and frees nothing
     changes = check_all(files, options)
     from monai.bundle import create_workflow

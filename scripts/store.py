@@ -27,12 +27,12 @@ def prepare(
     slurm: Mapping[str, Any] | None = None,
     **options: str,
 ) -> None:
-    """Preprocess and store the volumes of each subject that the store lacks; then train with the same options.
+    """Preprocess and store the volumes of each subject that the store lacks, for training with the same options.
 
     Args:
         bundle: bundle to train, such as brats_finetune.
-        overlays: configs of the bundle over its train.yaml, such as quickstart, or YAML files.
-        store: folder of the prepared volumes; two to three times as large as the .nii.gz files.
+        overlays: configs that change the bundle's train.yaml, such as quickstart, or YAML files.
+        store: folder of the preprocessed volumes; two to three times as large as the .nii.gz files.
         jobs: subjects at a time, each in a process; 0 for one per core; with slurm, the number of SLURM jobs.
         slurm: settings of SLURM jobs, named as in submitit, such as "{'slurm_partition': 'cpu'}"; by default subjects
             are prepared on this machine.

@@ -64,7 +64,7 @@ def test_the_command_is_that_of_the_checkout_and_takes_nothing_from_the_current_
 
     assert "  segment " in command().stdout
     assert (unknown := command("sgment")).returncode == 2
-    assert unknown.stderr == "error: argument sgment: expected no argument, which lists all commands\n"
+    assert unknown.stderr == "error: argument sgment: no such command; expected no argument, which lists all commands\n"
     weights.write({"network": SSLHead(2, "micro").state_dict()}, tmp_path / "model.pt")
     assert "SSLHead" in command("weights", "inspect", "model.pt").stdout
     refused = command("segment", "common", "--bundle=atlas_finetune", "--output=labels")

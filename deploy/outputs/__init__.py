@@ -1,4 +1,4 @@
-"""DICOM results: each module of this package makes a DICOM object, and the module's name is the file's name.
+"""DICOM results: each module of this package makes one of them, such as segmentation.py for segmentation.dcm.
 
 A module defines `STEP` and `make(case, made)`. `STEP` orders the objects and is the last digit of the series number.
 `make` returns the object; its argument `made` maps names to the objects of lower steps.
@@ -22,7 +22,7 @@ NAMES = tuple(module.name for module in iter_modules(__path__))
 
 @dataclass(frozen=True)
 class Case:
-    """The results of a segmentation, from which the objects are made."""
+    """The results of a segmentation, from which the DICOM objects are made."""
 
     segments: "NDArray[Any]"  # segment numbers [columns, rows, slices] on the grid of the reference
     reference: "Volume"  # scan that gives the grid
@@ -35,7 +35,7 @@ class Case:
 
 
 def make_all(case: Case) -> "dict[str, Any]":
-    """Make all objects of a case; return the objects by name."""
+    """Make all DICOM objects of a case; return them by module name, such as segmentation."""
     modules = {name: import_module(f"{__name__}.{name}") for name in NAMES}
     made: dict[str, Any] = {}
     for name in sorted(NAMES, key=lambda name: modules[name].STEP):

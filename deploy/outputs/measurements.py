@@ -24,7 +24,7 @@ PROCEDURE = Code("24590-2", "LN", "MR Brain")  # CID 100 lacks brain MRI, but is
 
 
 def make(case: Case, made: Mapping[str, Dataset]) -> hd.sr.Comprehensive3DSR:
-    """Make the report of a case, which refers to the segmentation; remarks become comments.
+    """Make the report of a case, which refers to the segmentation in `made`; remarks become comments.
 
     Earlier reports among the replaced results become its predecessors.
     """

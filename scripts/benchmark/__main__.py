@@ -25,7 +25,7 @@ FIGURES = ("seconds", "ratio", "peak_gib")
 
 
 def benchmark(name: str, repeats: int = 3, json: str | None = None) -> None:
-    """Time variants in turn (A B A B ...); print each variant's median time and median ratio to the first variant.
+    """Time variants of a task, ours and stock, in turn (A B A B ...); print median times and ratios to the first.
 
     Each timing runs in its own process. Seconds are processor time, or wall-clock time on a GPU.
     docs/reference/benchmarks.md describes the variants.

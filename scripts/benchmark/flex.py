@@ -1,4 +1,4 @@
-"""PyTorch's FlexAttention, to compare with ours: it adds the bias to each score in a compiled kernel."""
+"""Window attention by PyTorch's FlexAttention, for comparison: a compiled kernel adds the bias to each score."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from common.ssl.compiling import GRAPHS
 
 
 class FlexAttention(FusedAttention):
-    """`FusedAttention` by FlexAttention, which has no backward pass on a CPU."""
+    """`FusedAttention` computed by PyTorch's FlexAttention, which has no backward pass on a CPU."""
 
     def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         def add_bias(score: Any, window: Any, head: Any, query: Any, key: Any) -> Any:

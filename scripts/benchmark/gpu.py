@@ -28,7 +28,7 @@ CASE, BRAIN = (240, 240, 155), (151, 186, 155)  # voxels of a BraTS case, and of
 
 
 class Setting(NamedTuple):
-    """Device, data type and sizes of the measurements; the defaults match the published tables."""
+    """Device, data type, model size, crop edge and volume shapes of a benchmark; defaults as in published tables."""
 
     device: str = "cuda"
     dtype: str = "bfloat16"
@@ -91,7 +91,7 @@ def gpu(file: Path, machine: str, setting: Setting = FULL, limit: float = LIMIT)
 
 
 def describe(row: Mapping[str, Any]) -> str:
-    """Return a row as text, without its machine, job, work and variant, and without a profile's kernels."""
+    """Return the measured values of a row as text, without the kernels of a profile."""
     hidden = ("machine", "job", "work", "variant", "heaviest")
     return ", ".join(f"{name} {value}" for name, value in row.items() if name not in hidden)
 
@@ -125,12 +125,12 @@ def _compared(row: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def step(work: str, code: str, folder: str, setting: Setting) -> dict[str, Any]:
-    """Measure the wall-clock seconds and the peak memory of a step."""
+    """Measure the wall-clock seconds and the peak memory of an optimiser step; `work` and `code` as in `one_step`."""
     return timed(one_step(work, code, setting.device, setting.dtype, setting.size, setting.edge), setting)
 
 
 def profile(work: str, code: str, folder: str, setting: Setting) -> dict[str, Any]:
-    """Time and profile steps; add the heaviest kernels, and the share of the time in which a kernel runs (busy)."""
+    """Time optimiser steps, then profile them: the slowest kernels, and the share of the time that any kernel runs."""
     from torch.autograd import DeviceType
     from torch.profiler import profile as profiled
 
@@ -197,10 +197,7 @@ def disk(work: str, code: str, folder: str, setting: Setting) -> dict[str, Any]:
 
 
 def training(work: str, kind: str, folder: str, setting: Setting) -> dict[str, Any]:
-    """Measure a pretraining step, and the share of the time spent waiting for data.
-
-    `kind` is the source of the data: `files` (.nii.gz) or a `store`.
-    """
+    """Measure a pretraining step and its share of waiting for data, read from .nii.gz `files` or a `store`."""
     from common.data.datasets import Steps
 
     entries, store = reader.entries_of(f"{folder}/ukb", setting.spacing), f"{folder}/store" if kind == "store" else None

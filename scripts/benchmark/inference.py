@@ -18,7 +18,7 @@ FINE_TUNING = ROOT / "bundles/brats_finetune"
 
 
 def inference() -> Works:
-    """Return the variants that segment a BraTS case [240, 240, 155], with random weights, which take the same time."""
+    """Return the variants that segment a BraTS case [240, 240, 155] with random weights, which suffice for timing."""
     folder = TemporaryDirectory()
     atexit.register(folder.cleanup)
     ours, stock = commands("cpu", Path(folder.name))

@@ -1,4 +1,4 @@
-"""Count the kernels and host waits of an optimiser step, without a GPU.
+"""Count an optimiser step's GPU kernels and host waits (the CPU waits for a value from the GPU), without a GPU.
 
 A step runs on PyTorch's `meta` device, whose tensors have shapes but no values. As on a GPU, each ATen operation except
 a view counts as a kernel, and each read of a value counts as a wait. Operations on host tensors are not counted.
@@ -32,14 +32,14 @@ NO_KERNEL = {  # like views: operations that only allocate memory or return thei
 
 
 class Counted(NamedTuple):
-    """Counts of kernels and of host waits, by operation."""
+    """Numbers of kernels, and of waits of the CPU for a value from the GPU, by operation."""
 
     kernels: Counter[str]
     waits: Counter[str]
 
 
 def count(run: Callable[[], Any]) -> Counted:
-    """Count the kernels and host waits of `run`; a value read from the device is always 1, because `meta` has none.
+    """Count the kernels and host waits of `run` on PyTorch's `meta` device; a value read from the device is always 1.
 
     As on a GPU, attention is a single kernel, and optimisers and gradient norms process lists of tensors.
     """
@@ -54,13 +54,13 @@ def count(run: Callable[[], Any]) -> Counted:
 
 
 def kernels() -> dict[str, dict[str, Counted]]:
-    """Count a second step of each of `WORKS`: stock code, and ours with each value of the option `attention`."""
+    """Return counts by task (`WORKS`) and code: the stock code, and ours with each value of the option `attention`."""
     codes = ["stock", *(f"ours {attention}" for attention in ATTENTION)]
     return {work: {code: second_step(work, code, SIZE, EDGE) for code in codes} for work in WORKS}
 
 
 def second_step(work: str, code: str, size: str, edge: int) -> Counted:
-    """Count the kernels and host waits of a second step: the first fills caches. Arguments are as in `one_step`."""
+    """Count the kernels and host waits of the second optimiser step, after the first filled caches; see `one_step`."""
     run = one_step(work, code, DEVICE, "float32", size, edge)
     count(run)
     return count(run)

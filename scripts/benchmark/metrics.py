@@ -16,7 +16,7 @@ def metrics() -> Works:
 
 
 def scoring(kind: str) -> Callable[[], Any]:
-    """Return a function that scores a case with the `ours` or `plain` implementation."""
+    """Return a function that scores a case by our implementation (`kind` "ours") or by `score_plainly` ("plain")."""
     from common.metrics import protocol
 
     prediction, reference = draw_case()

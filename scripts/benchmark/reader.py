@@ -1,4 +1,4 @@
-"""Benchmark of reading training crops: from a store, and from `.nii.gz` with the bundle's or MONAI's transforms."""
+"""Benchmark of reading crops: from a store of preprocessed volumes, or from `.nii.gz` by the bundle's or stock code."""
 
 import atexit
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ VARIANTS = {  # title -> kind of reading
 
 
 def reader() -> Works:
-    """Return the variants that read stage 1's batches from disk, on a single thread."""
+    """Return the variants that read pretraining batches from disk, on a single thread."""
     folder = TemporaryDirectory()
     atexit.register(folder.cleanup)
     entries_of(folder.name)
@@ -52,7 +52,7 @@ def entries_of(folder: str, spacing: float = 1.0) -> list[dict[str, Any]]:
 
 
 def batch(folder: str, kind: str) -> Callable[[], Any]:
-    """Return a function that reads the next batch of the entries in `folder`/entries.json.
+    """Return a function that reads the next batch of crops of the subjects listed in `folder`/entries.json.
 
     `kind` is `store`, `files`, or `stock` for MONAI's transforms and loader alone.
     """
@@ -65,7 +65,7 @@ def batch(folder: str, kind: str) -> Callable[[], Any]:
 def loader(
     entries: list[dict[str, Any]], store: str | None, crops: int = BATCH_SIZE, workers: int = 0, edge: int = EDGE
 ) -> Any:
-    """Return an endless loader of training batches with stage 1's transforms; each read of a volume gives one crop.
+    """Return an endless loader of pretraining batches; each time a volume is read, it gives a single crop.
 
     `store` is the folder of a store, which is filled if necessary; None reads the volumes from the files.
     """

@@ -39,7 +39,7 @@ def one_step(
     edge: int = EDGE,
     batches: Iterator[Any] | None = None,
 ) -> Callable[[], Any]:
-    """Return a function that takes an optimiser step of `work` on a random batch.
+    """Return a function that takes an optimiser step on a random batch; `work` is the task, `code` the implementation.
 
     Pretraining is stage 1 on two modalities, fine-tuning stage 3 on four. `code` is `ours`, optionally with a value of
     the option `attention` or `flex` (PyTorch's FlexAttention), or `stock`: MONAI's network in a plain loop, with a

@@ -38,7 +38,7 @@ def measure(
     environment: Mapping[str, str] | None = None,
     by_clock: bool = False,
 ) -> Measured:
-    """Measure a command or a function in a separate process.
+    """Measure the time and peak memory of `program`, a command or a function, in a separate process.
 
     `program` is a module, run as `python -m module` and measured with its start-up, or a function, `module:name`: it
     takes `arguments` and returns a function without arguments, called twice and measured the second time. `by_clock`

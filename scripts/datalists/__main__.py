@@ -29,7 +29,7 @@ OPTIONS = """
         root: {root}
         output: the datalist, a JSON file.
         validation: number or fraction of people for validation.
-        testing: number or fraction of people for testing; all for a cohort that no stage trains on.
+        testing: number or fraction of people for testing; or all, if no stage trains on the cohort.
         seed: seed of the random choice, 0 or more.
         label_convention: meaning of the label values, such as brats2024, or regions such as core=1+3,whole=1+2+3. By
             default it is recognised from the folder names.
@@ -42,7 +42,7 @@ OPTIONS = """
 
 
 def command_of(name: str, card: Cohort) -> Callable[..., None]:
-    """Return the command that writes the datalist of a cohort."""
+    """Return the command that writes the datalist of a cohort; `card` describes the cohort."""
 
     def command(
         root: str,
@@ -98,7 +98,7 @@ def generic(
             docs/tutorials/own-data.md. The default is regions.yaml in `root`, or the regions of dataset.json. Without
             either, all label maps are read. If 1 is their only value, the region is lesion; otherwise the command
             stops and prints an example file for their values.
-        layout: folders, flat, bids or nnunet, if several are possible.
+        layout: layout of the files, if several fit: folders, flat, bids or nnunet.
         modalities: modalities to take, in this order, such as T1,FLAIR; by default those of every subject or, with
             `--missing=keep`, those of any subject. For other file names, give the last words of names or paths, such as
             T1=t1_mprage,FLAIR=pre/FLAIR, or patterns, such as T1=IXI-T1/* or T1={subject}/pre/T1. In nnU-Net's layout
@@ -108,8 +108,8 @@ def generic(
         person: regular expression whose first group is the person in a subject's name, such as '(.+)_v[0-9]+', for
             data sets with several visits. By default the names of BIDS, UK Biobank and BraTS are recognised.
         validation: number or fraction of people for validation.
-        testing: number or fraction of people for testing, in addition to those in imagesTs; all for a data set that no
-            stage trains on.
+        testing: number or fraction of people for testing, in addition to those in imagesTs; or all, if no stage trains
+            on the data set.
         seed: seed of the random choice, 0 or more.
         missing: exclude or keep subjects that lack modalities. With keep, the datalist has null for a missing
             image, and the supervised stages can train on these subjects and segment them; see

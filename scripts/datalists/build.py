@@ -27,7 +27,7 @@ def build(
     keep_missing: bool = False,
     workers: int = 0,
 ) -> None:
-    """Write the datalist of a cohort.
+    """Scan a cohort's folder, assign its people to splits, and write the datalist.
 
     `scan` finds the visits in a folder, and `splits` assigns people to splits. If only some visits have a label, the
     rest go to the split unlabelled. `inputs` are files by option, which `output` must not replace. The remaining
@@ -84,7 +84,7 @@ def _assign(cohort: Scan, visits: Sequence[SubjectFiles], splits: RandomSplits) 
     for visit in visits:
         parts["unlabelled" if visit.name in unlabelled else split_of[str(visit.person)]].append(visit)
     if unlabelled:
-        show(f"without label, so in the split unlabelled: {len(unlabelled)}, such as {min(unlabelled)}")
+        show(f"visits without a label map, in the split unlabelled: {len(unlabelled)}, such as {min(unlabelled)}")
     return parts
 
 

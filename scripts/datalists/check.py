@@ -32,7 +32,7 @@ KILLED = "reading its files killed the process twice"
 
 @dataclass(frozen=True)
 class Result:
-    """The findings about the cases of a datalist."""
+    """The result of a datalist check: the findings (problems by case index), and facts about the whole cohort."""
 
     name: str  # of the datalist
     cases: Sequence[Mapping[str, Any]]  # of all splits, each with its "split"
@@ -60,8 +60,8 @@ class Result:
         return facts | dict(self.cohort)
 
     @property
-    def kinds(self) -> list[tuple[str, str, int, str]]:
-        """Check, severity, number of findings and affected subjects, for each check with findings, as in `CHECKS`."""
+    def counts(self) -> list[tuple[str, str, int, str]]:
+        """Name, severity, number of findings and affected subjects of each check with findings, ordered as `CHECKS`."""
         indices = {name: [index for index, problem in self.findings if problem.check == name] for name in CHECKS}
         return [(name, CHECKS[name], len(cases), _subjects(cases)) for name, cases in indices.items() if cases]
 
@@ -189,7 +189,7 @@ def _lines(result: Result) -> list[str]:
         return [summary, "no problems found"]
     is_off_grid = any(problem.check in OFF_GRID for _, problem in result.findings)
     cure = [f"{CURE}: docs/how-to/prepare-raw-scans.md"] if is_off_grid else []
-    table = aligned([("check", "severity", "findings", "in"), *result.kinds], right=(2,))
+    table = aligned([("check", "severity", "findings", "in"), *result.counts], right=(2,))
     findings = []
     for subject, split, file, severity, name, value, expected in result.rows:
         where = f"{split} {subject}: {file}" if subject else "the cohort"

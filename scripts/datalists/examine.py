@@ -25,7 +25,7 @@ from common.data.volumes import canonical, read_voxels
 
 
 class Record(NamedTuple):
-    """Problems and measurements of a case."""
+    """Problems of a case, and measurements to compare with the rest of the cohort."""
 
     problems: tuple[Problem, ...]
     orientation: str = ""  # such as "RAS", of the most common grid; "" if no file is readable

@@ -22,7 +22,7 @@ INVALID = "#ff00ff"  # non-finite voxels, and labels of no region
 
 
 def page(result: Any, subjects: Sequence[Mapping[str, Any]], cohort: Sequence[Problem], made_up: bool = False) -> str:
-    """Return the page as HTML. Each subject has "case", "problems" and "picture"; `cohort` lists cohort problems."""
+    """Return the page as HTML; `subjects` have "case", "problems" and "picture"; `made_up` marks a synthetic cohort."""
     return render(
         Path(__file__).with_name("check.html.j2"),
         made=made_by({}, made_up),
@@ -39,7 +39,7 @@ def page(result: Any, subjects: Sequence[Mapping[str, Any]], cohort: Sequence[Pr
 def draw(
     order: tuple[Mapping[str, Any], str | None], root: str, modalities: Sequence[str], convention: str | None
 ) -> tuple[str, str, str] | None:
-    """Draw three planes of an image, and return (file, modality, data URI); None if no file is readable.
+    """Draw three planes of an image of a case, and return (file, modality, data URI); None if no file is readable.
 
     `order` is a case and the image to draw. If the image is None, unreadable or the label, draw the first readable
     image, or else the label. The planes pass through the centre of the non-finite voxels, else of the label, else of

@@ -29,7 +29,7 @@ def read_regions(path: Path, name: str) -> str:
 
 
 def from_labels(root: str, files: Sequence[str], workers: int, is_asking: bool = True) -> str:
-    """Return regions from the values of label maps, as text: `lesion=1` if 1 is the only value above 0. Show progress.
+    """Read the values of label maps and return regions as text, such as `lesion=1` if 1 is the only value above 0.
 
     For further values, raise an InputError with an example file of regions or, without `is_asking`, return a region for
     each value, such as `label1=1,label2=2`. Also raise an InputError for a damaged label map (without `is_asking`, only

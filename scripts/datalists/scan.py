@@ -18,7 +18,7 @@ FORMS = "SUBJECT/SUBJECT_T1.nii.gz, SUBJECT_T1.nii.gz, sub-*/anat, or imagesTr a
 
 
 class Scan(NamedTuple):
-    """The visits in a folder, with their modalities and labels."""
+    """The subjects' visits found in a folder, their modalities and label convention, and the people for testing."""
 
     name: str  # of the datalist
     modalities: tuple[str, ...]
@@ -32,7 +32,7 @@ class Scan(NamedTuple):
         return [visit for visit in self.visits if visit.label and (keep_missing or not visit.lacks(self.modalities))]
 
     def people(self, visits: Sequence[SubjectFiles]) -> list[str]:
-        """Return the sorted people of visits, without those held out."""
+        """Return the people with these visits, sorted, without the people that the layout reserves for testing."""
         return sorted({str(visit.person) for visit in visits} - self.held_out)
 
 
@@ -90,13 +90,13 @@ def _refuse_clashes(data: DataSet, naming: Naming) -> None:
     """Raise an InputError if two files fit the same image or label map; the message suggests options."""
     if clashes := data.clashing(naming.modalities):
         options = " ".join(f"--{name}={value}" for name, value in options_of(data, naming).items())
-        expected = f"a choice, such as {options}" if options else "one file of each kind per subject"
+        expected = f"a choice, such as {options}" if options else "one file per modality and one label map per subject"
         raise InputError(f"--root={data.root}", clashes[0], expected)
 
 
 def options_of(data: DataSet, naming: Naming) -> dict[str, str]:
-    """Return command options, by name, that select one file of each kind for most subjects; empty if none do."""
-    layout, words = suggest_layout(data, naming) if data.name else ("", {})
+    """Return command options that leave most subjects one file per modality and one label map; empty if none do."""
+    layout, words = remedy(data, naming) if data.name else ("", {})
     options = {"layout": layout} if layout not in ("", data.name) else {}
     if words.keys() - {LABEL}:
         kinds = {kind for subject in data.subjects.values() for kind in subject.images}

@@ -33,7 +33,7 @@ FOLDS_SCHEMA = {"type": "object", "required": ["training"], "properties": {"trai
 
 @dataclass(frozen=True)
 class RandomSplits:
-    """Random splits.
+    """Options of a random split of people into training, validation and testing.
 
     `validation` and `testing` are numbers of people (int) or fractions from 0 to below 1 (float); a fraction above 0
     gives at least one person. For `testing`, "all" reserves everyone, and None draws no split for testing. `least` is
@@ -179,7 +179,7 @@ def hold_out(
     remaining = [member for member in people if fold_of.get(member, fold) != fold]
     if not held or len(remaining) < BATCH:
         problem = f"people in this fold: {len(held)}, in the remaining folds: {len(remaining)}"
-        raise InputError(f"--fold={fold}: {problem}; expected at least 1 and {BATCH} (a batch)")
+        raise InputError(f"--fold={fold}: {problem}; expected at least 1, and {BATCH} (a batch) to train on")
     parts = {"training": remaining, "validation": held} if validates else random.draw(remaining) | {"testing": held}
     split_of = {member: split for split, members in parts.items() for member in members}
     split_of |= dict.fromkeys(unlabelled, "training")
@@ -199,7 +199,7 @@ def hold_out(
 
 
 def random_folds(number: int, people: Sequence[str], seed: int) -> tuple[dict[str, int], dict[str, Any]]:
-    """Return the fold of each person, drawn by the seed, and the datalist's record of the source.
+    """Assign people to folds at random; return the fold of each person, and the source to record in the datalist.
 
     Fold sizes differ by at most one person. Raise an InputError for more folds than people.
     """
@@ -212,7 +212,7 @@ def random_folds(number: int, people: Sequence[str], seed: int) -> tuple[dict[st
 def _published_folds(
     path: Path, person_in: Mapping[str, str], labelled: Collection[str], owners: Mapping[str, str]
 ) -> tuple[dict[str, int], dict[str, Any]]:
-    """Return the fold of each person, from a JSON file, and the datalist's record of the source.
+    """Read the fold of each person from a JSON file; return the folds, and the source to record in the datalist.
 
     The file is like SwinUNETR's brats21_folds.json or those of MONAI's Auto3DSeg:
 

@@ -43,7 +43,7 @@ class PairedTest(NamedTuple):
     losses: int
 
 
-class Place(NamedTuple):
+class Rank(NamedTuple):
     """A row of ranking.csv; `score` is the mean cumulative rank, 1 for a system that is always first."""
 
     place: int
@@ -56,7 +56,7 @@ class Comparison(NamedTuple):
 
     systems: Mapping[str, Details]
     tests: Sequence[PairedTest]
-    ranking: Sequence[Place]
+    ranking: Sequence[Rank]
 
 
 def compare(systems: Mapping[str, Details]) -> Comparison:
@@ -76,7 +76,7 @@ def compare(systems: Mapping[str, Details]) -> Comparison:
     tests = [test._replace(p_holm=p) for test, p in zip(tests, corrected, strict=True)]
     scores = cumulative_ranks(list(values.values()), protocol).mean(axis=1)
     ranks = rankdata(np.round(scores, DIGITS), method="min")
-    ranking = sorted(Place(int(rank), name, float(s)) for rank, name, s in zip(ranks, systems, scores, strict=True))
+    ranking = sorted(Rank(int(rank), name, float(s)) for rank, name, s in zip(ranks, systems, scores, strict=True))
     return Comparison(systems, tests, ranking)
 
 
@@ -132,7 +132,7 @@ def _reference(scores: Scores) -> list[str]:
 def write(comparison: Comparison, folder: Path) -> None:
     """Write comparison.csv (the tests) and ranking.csv."""
     write_csv(folder / TABLES[0], [PairedTest._fields, *comparison.tests])
-    write_csv(folder / TABLES[1], [Place._fields, *comparison.ranking])
+    write_csv(folder / TABLES[1], [Rank._fields, *comparison.ranking])
 
 
 def lines(comparison: Comparison) -> list[str]:

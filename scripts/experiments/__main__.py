@@ -54,15 +54,15 @@ def experiments(
         dataset_dir: folder of your own data sets; paths in the study and its datalists start here.
         files: paths of the files that the study names, such as "{'ct': 'model_swinvit.pt'}".
         gpus: processes per training run, started by torchrun.
-        jobs: run: number of jobs at once; on this machine they share its cores and GPUs.
-        only: run: pattern of job names, such as "two_stage/*"; needed jobs run, too.
-        stale: run: keep (the default) or redo results whose commands, inputs or code have changed; redo moves the old
+        jobs: number of jobs that run at once; on this machine they share its cores and GPUs.
+        only: pattern of the names of jobs to run, such as "two_stage/*"; the jobs that they need run, too.
+        stale: keep (the default) or redo results whose commands, inputs or code have changed; redo moves the old
             results aside.
-        retries: run: how often a failed job starts again, by itself.
-        slurm: run: settings of SLURM jobs, named as in submitit, such as "{'slurm_partition': 'gpu', 'gpus_per_node':
-            1}"; by default jobs run on this machine.
-        commands: plan: print the command of each job.
-        json: plan: file for the list of jobs, with states and steps.
+        retries: number of times that a failed job starts again by itself.
+        slurm: settings of SLURM jobs, named as in submitit, such as "{'slurm_partition': 'gpu', 'gpus_per_node': 1}";
+            by default jobs run on this machine.
+        commands: also print the command of each job in the plan.
+        json: file for the plan's list of jobs, with states and steps.
     """
     choice("action", action, dict.fromkeys(("plan", "run", "report")))
     check_number("gpus", gpus, int, 1, 1024)
@@ -105,7 +105,7 @@ def _plan(study: OpenStudy, commands: bool, json: Path | None) -> None:
             line += "; steps unknown yet" if steps is None else f"; {steps:,} steps"
         show(line, *([f"    {job.command}"] if commands else []))
     to_do = [row["steps"] for row in rows if "steps" in row and row["state"] not in ("done", "absent")]
-    unknown = f"; unknown for {to_do.count(None)} until their datalists exist" if None in to_do else ""
+    unknown = f"; the steps of {to_do.count(None)} are unknown until their datalists exist" if None in to_do else ""
     show(f"training runs to do: {len(to_do)}, with {sum(steps or 0 for steps in to_do):,} optimiser steps{unknown}")
     if json is not None:
         write_json(json, {"study": study.content["title"], "jobs": rows})

@@ -61,7 +61,7 @@ class State:
 
 @dataclass(frozen=True)
 class OpenStudy:
-    """A study's content and places, and its jobs and job states by name."""
+    """A study: its content, the locations of data and results, and its jobs and their states by name."""
 
     content: Mapping[str, Any]
     places: Places
@@ -109,7 +109,7 @@ def state_of(job: StudyJob, output: Path) -> State:
 def states_of(
     jobs: Mapping[str, StudyJob], output: Path, judge: Callable[[StudyJob, Path], State] = state_of
 ) -> dict[str, State]:
-    """Return the state of each job by `judge`; a finished job that needs a stale job is stale."""
+    """Return the state of each job, found by `judge`; a finished job that needs a stale job is stale."""
     states: dict[str, State] = {}
     for name, job in jobs.items():
         states[name] = state = judge(job, output)

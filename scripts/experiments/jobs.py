@@ -60,12 +60,18 @@ class CommandLine:
 
 @dataclass(frozen=True)
 class StudyJob:
-    """A command that makes a target.
+    """A command of a study, such as a training run, with the files that it reads and writes.
 
-    `name` joins entry and axis values, such as `two_stage/tiny-fold0`, plus `/evaluation` if the job scores that run.
-    `inputs` are the files and folders that the result depends on, `needs` the jobs that make some of them. Stale
-    `results` are moved aside; `target` exists once the job is done; `absent` is the reason why the job cannot run.
-    If `selects`, the command itself keeps or replaces earlier results, and status 1 means that it left out subjects.
+    Attributes:
+        name: entry and axis values, such as two_stage/tiny-fold0, with /evaluation if the job scores that run.
+        entry: name of the entry in the study's YAML file; `values` are its axis values.
+        inputs: files and folders that the results depend on.
+        results: file or folder of the results, which is moved aside if stale.
+        target: file or folder that exists once the job is done.
+        needs: names of the jobs that make some of the inputs.
+        absent: reason why the job cannot run, if any.
+        root: folder that the datalist's paths are relative to.
+        selects: whether the command itself keeps or replaces earlier results; status 1 then means left-out subjects.
     """
 
     name: str
@@ -93,11 +99,15 @@ class StudyJob:
 
 @dataclass(frozen=True)
 class Places:
-    """Locations of a study's data and results.
+    """Locations of a study's data and results, and the number of GPUs of a training run.
 
-    `roots` are cohort folders by layout; a cohort without a folder consists of phantoms, if the study defines them.
-    `roots[OWN]` is the folder of the user's data sets; the study's `data`, and paths in datalists of `files`, are
-    relative to it. `files` are paths of the files that the study names, such as public weights.
+    Attributes:
+        output: folder of the results.
+        roots: cohort folders by layout; a cohort without a folder consists of phantoms, if the study defines them.
+            `roots[OWN]` is the folder of the user's data sets; the study's `data`, and paths in datalists of `files`,
+            are relative to it.
+        files: paths of the files that the study names, such as public weights.
+        gpus: processes of each training run.
     """
 
     output: Path
@@ -237,7 +247,7 @@ def _datalist(item: _Instance, jobs: Mapping[str, StudyJob]) -> StudyJob:
     origin: dict[str, Path | str]
     if "from" in item.sources:
         source = item.sources["from"]
-        kind, origin, root = kind_of(item.entry), {"datalist": source.target}, source.root
+        kind, origin, root = derivation_of(item.entry), {"datalist": source.target}, source.root
     elif "layout" in item.entry:
         kind = item.entry["layout"]
         root = item.places.roots.get(kind) or item.places.output / "cohorts" / kind
@@ -249,7 +259,7 @@ def _datalist(item: _Instance, jobs: Mapping[str, StudyJob]) -> StudyJob:
     else:
         root = item.places.roots.get(OWN, Path(f"<{OWN}>")) / item.entry.get("data", "")
         file = item.files.get(item.entry.get("from", ""))
-        kind, origin = (kind_of(item.entry), {"datalist": file}) if file else ("generic", {"root": root})
+        kind, origin = (derivation_of(item.entry), {"datalist": file}) if file else ("generic", {"root": root})
         if OWN not in item.places.roots:
             absent = absent or f"expected --{OWN}, the folder of the datalist's paths"
         elif not root.is_dir():
@@ -259,7 +269,7 @@ def _datalist(item: _Instance, jobs: Mapping[str, StudyJob]) -> StudyJob:
     return StudyJob(item.job, item.name, item.values, command, inputs, target, target, needs, absent, root)
 
 
-def kind_of(entry: Mapping[str, Any]) -> str:
+def derivation_of(entry: Mapping[str, Any]) -> str:
     """Return the command that derives an entry's datalist from its source: fold or subset of `scripts.datalists`."""
     return "fold" if "folds" in entry.get("options", {}) else "subset"
 

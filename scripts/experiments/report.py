@@ -91,7 +91,7 @@ def shown(value: float | None, unit: str = "1", digits: int = 4) -> str:
     return f"{value:.2f}" if abs(value) >= 100 else f"{value:.3f}"
 
 
-def changed(value: float | None, unit: str = "1") -> str:
+def signed(value: float | None, unit: str = "1") -> str:
     """Format a value as `shown` does, with a sign."""
     text = shown(value, unit)
     return text if text == DASH or text.startswith("-") else f"+{text}"
@@ -101,9 +101,9 @@ def _texts(entry: Entry) -> list[str]:
     """Return an entry as text, a string for each column of `SHOWN`."""
     interval = DASH if math.isnan(entry.low) else f"{shown(entry.low, entry.unit)} to {shown(entry.high, entry.unit)}"
     contrast = entry.contrast
-    gain = changed(contrast.gain, entry.unit)
+    gain = signed(contrast.gain, entry.unit)
     if not math.isnan(contrast.low):
-        gain += f" ({changed(contrast.low, entry.unit)} to {changed(contrast.high, entry.unit)})"
+        gain += f" ({signed(contrast.low, entry.unit)} to {signed(contrast.high, entry.unit)})"
     against = f"against {entry.baseline}" if entry.baseline else ""
     if entry.baseline and contrast.cases:
         trainings = " and ".join(map(str, contrast.trainings))
@@ -113,7 +113,7 @@ def _texts(entry: Entry) -> list[str]:
     return [
         *(entry.row, entry.label if entry.unit == "1" else f"{entry.label} ({entry.unit})"),
         *(shown(entry.paper, entry.unit, entry.digits), shown(entry.ours, entry.unit)),
-        *(changed(entry.difference, entry.unit), interval, shown(entry.sd, entry.unit), gain, p),
+        *(signed(entry.difference, entry.unit), interval, shown(entry.sd, entry.unit), gain, p),
         *(f"{entry.done} of {entry.planned}", "; ".join(text for text in (against, entry.reason, quoted) if text)),
     ]
 

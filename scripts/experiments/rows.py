@@ -26,7 +26,7 @@ RowScores = Mapping[str, ArrayLike]  # case -> scores [regions], NaN for regions
 
 @dataclass(frozen=True)
 class RowRun:
-    """A run of a row: its scores in a single metric, or the reason for missing scores.
+    """A training run in a table row: its scores in a single metric, or the reason for missing scores.
 
     `reason` also explains stale scores; `record` is the training run's run.json, `page` the evaluation's page.
     """
@@ -40,7 +40,7 @@ class RowRun:
 
 
 def select(row: Mapping[str, Any], jobs: Mapping[str, StudyJob]) -> list[StudyJob]:
-    """Return the runs (not evaluations) with the entry and the axis values of a row."""
+    """Return the training jobs that a table row averages: those of its entry in the study, with its axis values."""
     fixed = {axis: value for axis, value in row.items() if axis not in ROW_KEYS}
     return [
         job
@@ -52,7 +52,7 @@ def select(row: Mapping[str, Any], jobs: Mapping[str, StudyJob]) -> list[StudyJo
 
 
 def runs_of(row: Mapping[str, Any], study: OpenStudy, metric: str) -> list[RowRun]:
-    """Return the runs of a row, stale runs included, with their scores (see `scores_of`)."""
+    """Return the training runs of a table row, stale runs included, with their scores (see `scores_of`)."""
     return [_run(job, study, metric) for job in select(row, study.jobs)]
 
 
@@ -130,7 +130,7 @@ def spread(runs: Sequence[RowScores]) -> float:
 
 
 def interval(runs: Sequence[RowScores]) -> tuple[float, float]:
-    """Return the 95 % percentile bootstrap interval of `estimate` over cases, for fixed runs.
+    """Return the 95 % percentile bootstrap interval of `estimate`: cases are resampled, runs are not.
 
     Runs on the same test cases (seeds, subsets) are averaged case by case before resampling. Different test sets
     (folds) are resampled separately, as if independent even if they overlap, and weighted by their numbers of runs.
@@ -157,10 +157,10 @@ def interval(runs: Sequence[RowScores]) -> tuple[float, float]:
 
 
 class RowContrast(NamedTuple):
-    """The comparison of two rows on the `cases` that both have; unknown numbers are NaN.
+    """The comparison of two table rows on the cases that both have: the gain in score; unknown numbers are NaN.
 
-    `trainings` counts the runs of each row. `gain` is the first row's score minus the second's, with its 95 % interval
-    and two-sided p-value over training runs and cases.
+    `cases` counts them, `trainings` the runs of each row. `gain` is the first row's score minus the second's, with its
+    95 % interval and two-sided p-value over training runs and cases.
     """
 
     cases: int
@@ -172,7 +172,7 @@ class RowContrast(NamedTuple):
 
 
 def contrast(ours: Sequence[RowScores], others: Sequence[RowScores]) -> RowContrast:
-    """Compare two rows on the cases that both have, over training runs and cases.
+    """Compare two table rows on the cases that both have: the gain in score, its confidence interval and p-value.
 
     With several test sets (folds), Student's t tests the mean of the sets' gains. With a single test set, Student's t
     has (runs of both rows - 2) degrees of freedom, and a bootstrap gives the standard error: the standard deviation of

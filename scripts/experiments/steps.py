@@ -29,7 +29,7 @@ def steps_of(job: StudyJob, gpus: int) -> int | None:
         if batch != AUTO:
             total = batch * accumulation_steps(total or None, batch, gpus) * gpus
         if not total:
-            raise ArgumentError("batch_size", batch, "there is no global_batch_size to keep", "a number")
+            raise ArgumentError("batch_size", batch, "there is no global_batch_size to keep", "that, or a number")
         per_step = total // settings.get("crops_per_volume", 1)
         datalist = Path(job.command.options["datalist"])
         if datalist.is_file():
@@ -49,10 +49,7 @@ def _settings(options: tuple[tuple[str, str], ...], folder: Path) -> dict[str, A
 
 
 def config_of(command: CommandLine, **replaced: Any) -> Any:
-    """Return the `ConfigParser` of a bundle's command, with its imports, ready to resolve content.
-
-    `replaced` overrides options of the command.
-    """
+    """Return the `ConfigParser` of a bundle's command, with its imports done; `replaced` overrides its options."""
     options = {name: configs.parsed(name, text) for name, text in command.options.items()} | replaced
     files = options.pop("config_file")
     parser = configs.read([command.folder / file for file in ([files] if isinstance(files, str) else files)], options)

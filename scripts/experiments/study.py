@@ -18,7 +18,7 @@ from common.errors import ArgumentError, InputError, did_you_mean, within
 from common.files import read_yaml, valid_yaml, why_no_file
 from common.metrics.cards import DICE, PRESENT
 from common.schemas import array, check_schema, mapping, only
-from scripts.experiments.jobs import kind_of
+from scripts.experiments.jobs import derivation_of
 
 SCORED_TABLES = (4, 5, 6, 8, 9)  # tables of scores; 2 needs no run
 ROW_KEYS = ("run", "baseline", "new")  # all other keys of a row are axes
@@ -146,7 +146,7 @@ def _check_sources(content: Mapping[str, Any]) -> None:
     datalists: list[str] = []
     for label, entry in content["datalists"].items():
         check_reference(f"datalists.{label}.from", entry.get("from"), [*datalists, *entry.get("files", [])])
-        command = kind_of(entry) if "from" in entry else entry.get("layout", "generic")
+        command = derivation_of(entry) if "from" in entry else entry.get("layout", "generic")
         options = entry.get("options", {})
         check_arguments(commands.COMMANDS[command], options, f"datalists.{label}.options", TAKEN)
         datalists.append(label)
@@ -179,7 +179,7 @@ def _check_sources(content: Mapping[str, Any]) -> None:
 
 
 def check_overlays(bundle: str, overlays: Sequence[str]) -> None:
-    """Raise ArgumentError for names that are not overlays of a bundle: configs that do not run by themselves."""
+    """Raise ArgumentError unless each name is an overlay of the bundle: a config that only changes another config."""
     files = {file.name: file for file in sorted((BUNDLES / bundle / "configs").glob("*.yaml"))}
     for overlay in overlays:
         if overlay not in files or "run" in _keys(files[overlay]):
@@ -188,7 +188,7 @@ def check_overlays(bundle: str, overlays: Sequence[str]) -> None:
 
 
 def check_arguments(command: Callable[..., Any], options: Mapping[str, Any], where: str, taken: str) -> None:
-    """Raise InputError if options are unknown to a command, `taken` (a pattern), or if required options are missing."""
+    """Raise InputError for options that a command lacks or the pattern `taken` reserves, and missing required ones."""
     parameters = {name: item for name, item in signature(command).parameters.items() if not re.fullmatch(taken, name)}
     for option in options:
         if option not in parameters:
@@ -226,7 +226,7 @@ def _check_table(content: Mapping[str, Any], table: Mapping[str, Any], where: st
     for label, row in table.get("rows", {}).items():
         systems = paper()[table["table"]]["systems"]
         if label not in systems and "new" not in row:
-            raise InputError(f"{where}.rows: {label!a}: expected one of {', '.join(systems)}, or new: true")
+            raise InputError(f"{where}.rows: {label!a}: expected one of {', '.join(systems)}, or a row with new: true")
         if not content["runs"].get(row["run"], {}).get("evaluate"):
             raise InputError(f"{where}.rows.{label!a}: run={row['run']}: expected a run with `evaluate: true`")
         _check_values(content, row, f"{where}.rows.{label!a}")

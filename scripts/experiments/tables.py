@@ -19,7 +19,7 @@ PRESENT_LABEL = "Dice, of cases with the region"  # instead of Dice; DIFF-23
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure:
+class PaperValue:
     """A value in the paper and in the study (`ours`), None if unknown; `reason` explains a missing or stale `ours`."""
 
     label: str
@@ -35,7 +35,7 @@ class Figure:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell(Figure):
+class Cell(PaperValue):
     """A row's run in a column, such as a fold; `label` names the paper's column, or else the run's values."""
 
     record: Path | None = None
@@ -43,12 +43,20 @@ class Cell(Figure):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry(Figure):
-    """A row of a table in a single metric, named by `label`; unknown statistics are NaN.
+class Entry(PaperValue):
+    """A row of a table in a single metric: the study's mean, interval and test; unknown statistics are NaN.
 
-    `quoted` is the source of a row that the paper quotes. `ours` is the mean over finished runs of each run's mean over
-    cases, `low` and `high` its 95 % bootstrap interval, `sd` the sample standard deviation over runs. `contrast`
-    compares with the best `baseline`; `p_holm` is the contrast's p-value, corrected for all tests of the table.
+    `ours` is the mean over finished runs of each run's mean over cases.
+
+    Attributes:
+        quoted: source of a row that the paper quotes.
+        low: lower limit of the 95 % bootstrap interval of `ours`; `high` is the upper limit.
+        sd: sample standard deviation over runs.
+        done: number of finished runs, of `planned` runs.
+        baseline: best baseline, with which `contrast` compares the row.
+        p_holm: p-value of the contrast, corrected for all tests of the table.
+        cells: values in the columns of the paper's table, such as folds.
+        digits: number of decimals in the paper.
     """
 
     row: str
@@ -69,13 +77,10 @@ class Entry(Figure):
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the paper, filled with a study's results.
-
-    `name` is the stem of its file; `inconsistent` lists the contradictions in the paper's table.
-    """
+    """A table of the paper with a study's results; `inconsistent` lists contradictions in the paper's table."""
 
     number: int
-    name: str
+    name: str  # of its CSV file, without suffix
     title: str
     note: str
     entries: tuple[Entry, ...]
@@ -184,7 +189,7 @@ def _tested(entry: Entry, baselines: Sequence[str], runs: Mapping[str, Sequence[
 
 
 class Setting(NamedTuple):
-    """A setting of a model size, in the paper and here."""
+    """A setting of a model size: its value in the paper and in this repository (`ours`)."""
 
     row: str
     setting: str

@@ -47,7 +47,7 @@ def folds(
             brats21_folds.json.
         fold_to: split of the held-out fold. In `testing` it only gives the score, and --validation sets aside subjects
             to choose the checkpoint. In `validation` it does both, as in the paper.
-        validation: number or fraction of the people outside the fold that choose the checkpoint; 0.1 by default.
+        validation: number or fraction of people outside the fold, set aside to choose the checkpoint; 0.1 by default.
         folds_seed: seed of the folds, 0 or more; --seed is the seed of the training runs.
         person: regular expression whose first group is the person in a subject's name, as in `datalists generic`.
         overlays: configs of the bundle that change its train.yaml, such as segresnet.yaml.
@@ -62,9 +62,9 @@ def folds(
     check_number("gpus", gpus, int, 1, 1024)
     check_number("folds_seed", folds_seed, int, 0)
     redo = choice("stale", stale, {"keep": False, "redo": True})
-    dealing = {"folds": folds, "fold_to": fold_to, "seed": folds_seed, "validation": validation, "person": person}
+    fold_options = {"folds": folds, "fold_to": fold_to, "seed": folds_seed, "validation": validation, "person": person}
     words = [] if overlays is None else names_of(overlays)
-    setup = set_up(bundle, datalist, dataset_dir, output, dealing, words, gpus, options)
+    setup = set_up(bundle, datalist, dataset_dir, output, fold_options, words, gpus, options)
     study, folder = setup.study, setup.study.places.output
     selected = select(study, redo=redo)
     count = f"{len(study.jobs)} jobs, {counted(study.states)}; {len(selected)} to do"

@@ -22,10 +22,7 @@ from scripts.run import blaming, check_early
 
 @dataclass(frozen=True)
 class Setup:
-    """A checked cross-validation, ready to start.
-
-    `entry` describes the training runs in the study; `numbers` are the folds.
-    """
+    """A checked cross-validation: its study, the study's `entry` of training runs, and the `numbers` of the folds."""
 
     bundle: str
     datalist: Path
@@ -47,14 +44,14 @@ def set_up(
     datalist: str,
     dataset_dir: str,
     output: str,
-    dealing: Mapping[str, Any],
+    fold_options: Mapping[str, Any],
     overlays: Sequence[str],
     gpus: int,
     options: Mapping[str, Any],
 ) -> Setup:
     """Check everything that needs no trained model, and return the cross-validation; write nothing.
 
-    `dealing` holds the arguments of `scripts.datalists.splits.hold_out`, which makes the folds. `{fold}` in text of
+    `fold_options` are the arguments of `scripts.datalists.splits.hold_out`, which makes the folds. `{fold}` in text of
     `options` is replaced with the fold's number.
     """
     choice("bundle", bundle, dict.fromkeys(bundles_with("evaluate.yaml")))
@@ -64,14 +61,15 @@ def set_up(
     )
     content = datalists.read(source)
     check_writable_folder(folder, f"--output={output}")
-    folds = dealing["folds"]
+    folds = fold_options["folds"]
     if len(numbers := numbers_of(folds)) < 2:
         raise ArgumentError(f"folds={folds}: all subjects are in fold {numbers[0]}; expected at least two folds")
-    hold_out(content, fold=numbers[0], **dealing)  # refuses bad arguments
+    hold_out(content, fold=numbers[0], **fold_options)  # refuses bad arguments
     first = texts_of(options, {"fold": numbers[0]}, "--")  # refuses other names in braces
     training, evaluation = _split_options(bundle, overlays, _with_weights(options, numbers), first)
     files = {"source": source}
-    dealt = {"folds": folds, "fold": "{fold}"} | {name: value for name, value in dealing.items() if value is not None}
+    stated = {name: value for name, value in fold_options.items() if value is not None}
+    dealt = {"folds": folds, "fold": "{fold}"} | stated
     if isinstance(folds, str):
         files["folds"], dealt["folds"] = _absolute("folds", folds), "{folds}"
     entry = {
@@ -79,7 +77,7 @@ def set_up(
         "datalist": "datalist",
         "overlays": list(overlays),
         "options": training,
-        "evaluate": dealing["fold_to"],
+        "evaluate": fold_options["fold_to"],
         "evaluation": evaluation,
         "pool": "fold",
     }

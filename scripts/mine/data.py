@@ -18,7 +18,7 @@ SHARE = 0.15  # fraction of the people for validation, and for testing
 
 
 class Data(NamedTuple):
-    """The usable content of a folder."""
+    """The labelled subjects found in a folder, and their people by split."""
 
     root: Path
     naming: Naming
@@ -36,7 +36,7 @@ class Data(NamedTuple):
         return sum(str(visit.person) in self.people[split] for visit in self.cases)
 
     def case(self, subject: SubjectFiles) -> dict[str, Any]:
-        """Return a subject's name and file paths in the form that the scan checks read."""
+        """Return a subject's name and full file paths, in the form of a datalist's entry."""
         files = [str(self.root / subject.files[name]) for name in self.modalities]
         return {"subject": subject.name, "image": files, "label": str(self.root / str(subject.label))}
 
@@ -67,7 +67,7 @@ def find(root: Path, options: Mapping[str, Any]) -> Data:
 
 
 def unreadable(cases: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the fault of each subject with a file that cannot be read: by the headers of all, and voxels of a few."""
+    """Return, by subject, why a file cannot be read; headers of all subjects are read, but voxels of only a few."""
     faults: dict[str, str] = {}
     for case in cases:
         for problem in read_headers(case, "")[0]:

@@ -143,7 +143,7 @@ def jobs_of(plan: Plan, output: Path) -> dict[str, StudyJob]:
         name: str, program: str, fixed: Mapping[str, Any], inputs: tuple[Path, ...], target: Path, results: Path
     ) -> None:
         if conflict := next((option for option in plan[name] if option in fixed), None):
-            raise InputError(f"{name}.{conflict}", "follows from --output", "the plan without it", plan[name][conflict])
+            raise InputError(f"{name}.{conflict}", "set by --output", "a plan without it", plan[name][conflict])
         if name in commands:
             check_arguments(commands[name], plan[name], name, "|".join(fixed))
         options = {option: shown(value) for option, value in fixed.items()} | texts_in(plan[name])

@@ -60,7 +60,7 @@ PREPARED = 2.0  # GiB of memory to prepare a subject
 
 
 class Fit(NamedTuple):
-    """Training options that fit a machine."""
+    """Training options that fit a machine, with measured times of a step and of windows, and the free memory."""
 
     options: dict[str, Any]
     step: float  # seconds of an optimiser step
@@ -70,7 +70,7 @@ class Fit(NamedTuple):
 
 
 def make_plan(data: Data, person: str | None, hours: float, device: str) -> dict[str, Any]:
-    """Make a plan for the scans of a folder; `person` is the command's option.
+    """Make a plan for the scans of a folder; `person` is the value of the option --person.
 
     Raises an InputError if the smallest crop does not fit into memory.
     """
@@ -181,7 +181,7 @@ def _set(**options: Any) -> dict[str, Any]:
 
 
 def datalist(data: Data, person: str | None, is_raw: bool) -> dict[str, Any]:
-    """Return the options of `scripts.datalists generic`; prepared files (`is_raw`) have standard names."""
+    """Return the options of `scripts.datalists generic`; raw scans are prepared first and then have standard names."""
     spelled = {} if is_raw else data.naming.spelled
     names = [f"{name}={spelled[name]}" if name in spelled else name for name in data.modalities]
     label, layout = (None, None) if is_raw else (data.naming.label, data.scan.layout)
@@ -214,7 +214,7 @@ def fit_training(data: Data, device: str) -> Fit:
 
 
 def training(data: Data, fit: Fit, spacing: Sequence[float], device: str) -> dict[str, Any]:
-    """Return the options of the step `train`, except the numbers of iterations."""
+    """Return the options of the training run, except the numbers of iterations."""
     cores, volumes = os.cpu_count() or 1, len(data.cases) * (len(data.modalities) + 1)
     is_cached = volumes * prod(BRAIN) / prod(spacing) * 4 < CACHED * free_memory()  # float32
     return {

@@ -21,7 +21,7 @@ Case = Mapping[str, Any]
 
 
 class LabelScheme:
-    """A label convention in nnU-Net's terms.
+    """A label convention in nnU-Net's terms: consecutive label values, and the regions of dataset.json.
 
     `values` maps the convention's labels to nnU-Net's consecutive labels. `labels` and `class_order` are the entries
     `labels` and `regions_class_order` of dataset.json, the outermost region first. `class_order` has the smallest label
@@ -48,14 +48,14 @@ class LabelScheme:
 
     @property
     def is_consecutive(self) -> bool:
-        """Whether nnU-Net can read the files unchanged."""
+        """Whether the convention's labels are 0, 1, 2, ... without gaps, as nnU-Net requires."""
         return all(value == index for value, index in self.values.items())
 
 
 def convert(
     folder: Path, training: Sequence[Case], validation: Sequence[Case], modalities: Sequence[str], convention: str
 ) -> None:
-    """Write dataset.json and splits_final.json, and new label maps if the values have gaps.
+    """Write dataset.json and splits_final.json and, if the label values have gaps, renumbered label maps.
 
     In planning, nnU-Net copies the split and computes a fingerprint of the training and validation cases. Raises an
     InputError if the files are not all .nii.gz or all .nii, or if a label map has an unknown value.

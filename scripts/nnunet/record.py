@@ -1,4 +1,4 @@
-"""The record of a baseline, run.json: a repeated command skips the steps that it lists as finished."""
+"""The record of an nnU-Net run, run.json; a repeated command skips the steps that run.json lists as finished."""
 
 import resource
 import time
@@ -27,7 +27,7 @@ def check_settings(output: Path, settings: Mapping[str, Any]) -> None:
 
 
 def read_record(output: Path) -> dict[str, Any]:
-    """Read the record in a folder; empty if there is none."""
+    """Read run.json in a folder; empty if there is none."""
     path = output / "run.json"
     return valid_json(path, "the record of a run") if path.exists() else {}
 

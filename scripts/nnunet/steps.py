@@ -58,7 +58,7 @@ class Work:
 
     @property
     def raw(self) -> Path:
-        """The folder of dataset.json."""
+        """The folder of nnU-Net's raw data set, with dataset.json."""
         return self.folder / "nnUNet_raw" / DATA_SET
 
     @property
@@ -74,7 +74,7 @@ class Work:
 
 
 def prepare(work: Work, gpu_memory: float | None = None, spacing: Sequence[float] | None = None) -> dict[str, Any]:
-    """Compute the data's fingerprint, plan, resample and normalise; replace the files of an interrupted run.
+    """Run nnU-Net's planning and preprocessing; replace the files of an interrupted run.
 
     `gpu_memory`, in GB, and `spacing`, in mm, replace nnU-Net's own. Return the plan's patch size, batch size, spacing,
     network and normalization. nnU-Net samples 10^8 intensities of each channel from the whole cohort; four channels

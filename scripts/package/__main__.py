@@ -23,7 +23,7 @@ def package(
     verify: bool = True,
     format: str = "bundle",
 ) -> None:
-    """Build and verify OUTPUT/BUNDLE, its zip and its list of SHA-256; after a failure, nothing is left.
+    """Build and verify the package OUTPUT/BUNDLE, its zip and its SHA-256 list; after a failure, nothing is left.
 
     The command `verify PACKAGE` checks a folder or zip of any origin.
 
@@ -34,7 +34,7 @@ def package(
             model_size, patch_size, modalities and label_convention.
         weights_url: download address of models/model.pt for large_files.yml, which the Model Zoo requires for files
             above 25 MB.
-        verify: whether to run the package, which takes a minute or two.
+        verify: whether to test the package by running it, which takes a minute or two.
         format: bundle, or huggingface, which adds a model card (README.md) and models/model.safetensors.
     """
     choice("format", format, dict.fromkeys(("bundle", "huggingface")))

@@ -41,7 +41,7 @@ SECONDS = 1800  # limit for all tests, which take a minute or two
 
 
 def check_package(package: Path, run: bool = True) -> list[str]:
-    """Check a package folder or zip; run `bundle_unittest.py` on a copy, in place of the package's own test.
+    """Check a package folder or zip; run this repository's `bundle_unittest.py` on a copy, not the package's own test.
 
     `run=False` executes no code. Return remarks, possibly none. Raise an InputError if the package breaks a rule or
     fails a test.

@@ -74,10 +74,14 @@ class Swelling:
 
 @dataclass
 class Head:
-    """Tissue fractions of one subject at the voxels `inside` [x, y, z] of a grid.
+    """Tissue fractions and labels of a synthetic head, at n voxels of a grid.
 
-    `fractions` maps tissue names to flat arrays; `depth` is the distance from the brain's surface, mm, positive inside.
-    `positions` [3, n] are in mm, and `origins` [3, n] are the corresponding positions in the template.
+    Attributes:
+        inside: mask of the n voxels, [x, y, z].
+        positions: positions of the voxels, mm, [3, n].
+        origins: corresponding positions in the template, mm, [3, n].
+        depth: distance from the brain's surface, mm, positive inside, [n].
+        fractions: fraction of each voxel (0 to 1) by tissue, [n].
     """
 
     grid: PhantomGrid
@@ -128,9 +132,9 @@ def _sample(volume: Array, positions: Array, step: float = 1.0) -> Array:
 
 
 def seed_points(rng: Generator, spacing: float, count: int, depth: tuple[float, float], white: bool) -> Array:
-    """Return random positions for lesions in the cerebrum, mm, [count, 3].
+    """Return random positions for lesions in the cerebrum, mm, [count, 3]; with `white`, only in white matter.
 
-    `depth` is the least and greatest distance from the brain's surface, mm. `white` limits them to white matter.
+    `depth` is the least and greatest distance from the brain's surface, mm.
     """
     grey_map, white_map, depth_map = _template(spacing)
     step = (slice(None, None, MASK_STEP),) * 3
@@ -192,10 +196,7 @@ def _add_skull(rng: Generator, head: Head) -> None:
 
 
 def hyperintensities(rng: Generator, head: Head, load: float) -> Array:
-    """Return the fraction of each voxel (0 to 1) that is white-matter hyperintensity, deep or around the ventricles.
-
-    `load` (0 to 1) grows with age.
-    """
+    """Return the fraction of each voxel that is white-matter hyperintensity; `load` (0 to 1) is the lesion load."""
     offset = (head.positions - np.array(VENTRICLES, np.float32)[:, None]) / np.array([[30], [48], [26]], np.float32)
     periventricular = np.exp(-0.5 * np.sum(offset**2, axis=0)) * np.clip((head.depth - 12) / 6, 0, 1)
     level = head.field(rng, 7.0) + 0.5 * head.field(rng, 14.0) + 2.2 * periventricular

@@ -37,7 +37,7 @@ SCANNER |= {"StudyTime": "095500", "ContentTime": None, "BurnedInAnnotation": "N
 
 @dataclass(frozen=True)
 class Study:
-    """Attributes shared by the series of a study."""
+    """DICOM attributes shared by the series of a study: UIDs, patient and accession number."""
 
     study: str = field(default_factory=generate_uid)
     frame: str = field(default_factory=generate_uid)

@@ -71,7 +71,7 @@ SEQUENCES = {
 
 
 def signal(tissue: Tissue, sequence: Sequence, agent: float = 0.0) -> float:
-    """Return the magnitude of a tissue's signal, relative to fully relaxed water; `agent` is as in `scan`.
+    """Return the magnitude of a tissue's signal, relative to fully relaxed water; `agent` is contrast agent, mM.
 
     Spin echo: density (1 - exp(-TR/T1)) exp(-TE/T2); after an inversion: density |1 - 2 exp(-TI/T1) + exp(-TR/T1)|
     exp(-TE/T2) (Bernstein et al., Handbook of MRI Pulse Sequences, 2004).
@@ -111,7 +111,7 @@ def scan(rng: Generator, head: Head, sequence: Sequence, agent: float) -> NDArra
 
 @dataclass(frozen=True)
 class Scanner:
-    """A scanner and its protocol, in the units of the ranges above; slices are stacked along `axis`."""
+    """A scanner's noise, contrast, receive field and resolution (mm); slices are stacked along `axis`."""
 
     snr: float
     gamma: float

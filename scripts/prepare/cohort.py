@@ -49,9 +49,9 @@ def prepare_cohort(
 ) -> list[Outcome]:
     """Prepare subjects, write datalist.json, quality.csv and overview.html, and return an outcome for each subject.
 
-    `accepted` maps subjects to the figures that may be outside their limits. Subjects with unchanged files and settings
-    are not prepared again, and stay accepted. Subjects that fail, or are outside their limits and not accepted, are
-    left out of datalist.json, and their folders are hidden.
+    `accepted` maps subjects to the quality figures that may be outside their limits. Subjects with unchanged files and
+    settings are not prepared again, and stay accepted. Subjects that fail, or are outside their limits and not
+    accepted, are left out of datalist.json, and their folders are hidden.
     """
     with claimed("output", output):
         foreign = None if read(output) else next((name for name in FILES if (output / name).exists()), None)
@@ -81,7 +81,7 @@ def prepare_cohort(
         results.add({}, finished=True)
         unlisted = sorted(file.parent.name for file in output.glob(f"*/{RECORD}") if file.parent.name not in outcomes)
         if unlisted:
-            show(f"warning: {output} also has {shortened(unlisted)}, of earlier runs, not in {DATALIST}", error=True)
+            show(f"warning: {DATALIST} lacks subjects of earlier runs in {output}: {shortened(unlisted)}", error=True)
     return ordered
 
 

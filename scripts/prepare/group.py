@@ -1,4 +1,4 @@
-"""Compare the quality figures of all subjects: charts, and the subjects that stand out."""
+"""Compare the quality figures (overlap, volume, coverage, ...) of all subjects: charts, and outliers."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -15,7 +15,7 @@ NOTABLE = 0.05  # smallest deviation from the median, as a share of the range be
 
 
 class Spread(NamedTuple):
-    """The values of a quality figure for all subjects, or for the subjects with a modality."""
+    """A quality figure, such as overlap or the coverage of a modality: its values by subject, and its limits."""
 
     figure: str
     modality: str  # "" for a figure of the subject
@@ -24,7 +24,7 @@ class Spread(NamedTuple):
 
     @property
     def outliers(self) -> dict[str, float]:
-        """The values far from the median, by subject; empty for fewer than LEAST subjects."""
+        """The values far from the median, by subject; empty for fewer than `LEAST` subjects."""
         numbers = np.array([*self.values.values()])
         if len(numbers) < LEAST:
             return {}
@@ -40,7 +40,7 @@ class Spread(NamedTuple):
 
 
 def spreads(figures: Mapping[str, Figures]) -> list[Spread]:
-    """Return a `Spread` for each figure of the subjects, and for each figure of each modality."""
+    """Return a `Spread` for each quality figure of whole subjects, and for each quality figure of each modality."""
     by_figure: dict[tuple[str, str], Spread] = {}
     for subject, of_subject in figures.items():
         for modality, figure, value, lowest, highest in rows(of_subject):
@@ -50,7 +50,7 @@ def spreads(figures: Mapping[str, Figures]) -> list[Spread]:
 
 
 def charts(compared: list[Spread]) -> list[Markup]:
-    """Return a chart of each figure, with a row for each modality."""
+    """Return a chart of each quality figure, with a row for each modality."""
     drawn = []
     for figure in dict.fromkeys(spread.figure for spread in compared):
         same = [spread for spread in compared if spread.figure == figure]
@@ -67,7 +67,7 @@ def charts(compared: list[Spread]) -> list[Markup]:
 
 
 def in_words(figures: Figures) -> str:
-    """Return a subject's figures as text: "overlap 0.951, volume 1430 mL; T1: coverage 1, information 0.31"."""
+    """Return a subject's quality figures as text, such as "overlap 0.951, volume 1430 mL; T1: coverage 1"."""
     parts: dict[str, list[str]] = {}
     for modality, figure, value, _, _ in rows(figures):
         parts.setdefault(modality, []).append(f"{figure} {in_units(figure, value)}")

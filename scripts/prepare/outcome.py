@@ -1,4 +1,4 @@
-"""Outcomes of the preparation; imports nothing slow."""
+"""Outcomes of preparing a subject or resampling a label map; imports nothing slow."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,19 @@ RECORD = "prepare.json"
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome for a subject or label map: new or done before, outside some limits, or failed (`fault`).
+    """The outcome of preparing a subject or resampling a label map.
 
-    A subject is left out of the datalist until the user accepts its `figures` outside the limits, which `outside`
-    describes. `remarks` concern the choice of DICOM series, orientations and skull stripping.
+    A subject is left out of the datalist until the user accepts its quality figures outside the limits.
+
+    Attributes:
+        name: subject.
+        is_new: whether it was done now, and not by an earlier command.
+        outside: descriptions of the quality figures outside their limits.
+        figures: names of these figures, such as FLAIR.coverage.
+        is_accepted: whether the user accepted them.
+        fault: reason for a failure, if any.
+        remarks: lines on the choice of DICOM series, orientations and skull stripping.
+        seconds: time taken; 0 if unknown.
     """
 
     name: str
@@ -30,7 +39,7 @@ class Outcome:
 
     @property
     def is_left_out(self) -> bool:
-        """Whether the datalist lacks the subject because of its figures."""
+        """Whether the datalist lacks the subject because quality figures are outside their limits."""
         return bool(self.outside) and not self.is_accepted
 
     @property
@@ -40,10 +49,10 @@ class Outcome:
 
     @property
     def acceptance(self) -> str:
-        """The value of `--accept` that accepts the figures outside their limits."""
+        """The value of the option `--accept` that accepts this subject's quality figures outside their limits."""
         return self.name if "," in self.name else ",".join(f"{self.name}:{figure}" for figure in self.figures)
 
 
 def figure_name(modality: str, figure: str) -> str:
-    """Return a figure's name in `--accept`, such as volume or FLAIR.coverage."""
+    """Return a quality figure's name for the option `--accept`, such as volume or FLAIR.coverage."""
     return f"{modality}.{figure}" if modality else figure

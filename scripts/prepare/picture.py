@@ -20,9 +20,9 @@ PERIOD = 800  # milliseconds of each picture of a flicker
 
 
 def draw(prepared: Prepared, path: Path, title: str, labels: NDArray[Any] | None = None) -> None:
-    """Draw the heads with skull, in three planes through the middle of the brain, as a PNG file.
+    """Draw each modality with skull and the outlines of template and brain, in three planes, as a PNG file.
 
-    Labels [x, y, z] above 0, if any, are outlined, and the planes go through their middle.
+    The planes go through the middle of the brain or of the labels [x, y, z] above 0, if any, which are outlined, too.
     """
     outlines = {TEMPLATE: prepared.template, BRAIN: prepared.brain}
     legend = {"template": TEMPLATE, "brain found": BRAIN}

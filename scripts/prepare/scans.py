@@ -47,7 +47,7 @@ class NiftiScan:
 
 @dataclass(frozen=True)
 class Subject:
-    """A subject's scans: NIfTI files, or a DICOM study."""
+    """A subject's scans: NIfTI files or a DICOM study; `fault` is why the subject cannot be prepared."""
 
     name: str
     files: Mapping[str, Path] = field(default_factory=dict)  # NIfTI files by modality; missing modalities are left out
@@ -85,7 +85,7 @@ def find_subjects(
     masks: str | None = None,
     culprit: str | None = None,
 ) -> list[Subject]:
-    """Return all subjects below a root, sorted by name; `Subject.fault` reports bad names, missing or clashing files.
+    """Return all subjects in a folder, sorted by name; `Subject.fault` reports bad names, missing or clashing files.
 
     A folder that contains DICOM and no NIfTI is a study, which is read only when the subject is prepared. `labels`
     None recognises the usual names of label maps, "none" skips label maps; `masks` None skips brain masks. Raise an

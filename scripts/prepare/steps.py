@@ -26,7 +26,7 @@ from scripts.prepare.scans import PAGE, find_subjects
 
 @dataclass(frozen=True)
 class ScanOptions:
-    """Options of `python -m scripts.prepare` besides `Settings`; an invalid value raises `InputError`.
+    """Options of `python -m scripts.prepare` that `Settings` lacks; an invalid value raises `InputError`.
 
     Messages about missing scans name `culprit`, by default the folder.
     """
@@ -75,7 +75,7 @@ def prepare_scans(root: Path, output: Path, settings: Settings, options: ScanOpt
 def send_all(
     files: Mapping[str, Path], prepared: Path, target: Path, modality: str | None = None, jobs: int = 1
 ) -> list[Outcome]:
-    """Resample the label maps of prepared subjects to the grids of their raw scans, and print a summary.
+    """Resample label maps (`files`, by prepared subject) to the grids of the raw scans, and print a summary.
 
     An undamaged result of the same label map and preparation stays, because the user may have corrected it by hand.
     """
@@ -101,9 +101,9 @@ def send_all(
 def accepted_of(
     accept: str | None, subjects: Sequence[str], modalities: Sequence[str]
 ) -> dict[str, tuple[str, set[str]]]:
-    """Return the subject and figures that each item of `accept` accepts: SUBJECT (all its figures) or SUBJECT:FIGURE.
+    """Return the subject and quality figures that each item of `accept` (SUBJECT or SUBJECT:FIGURE) accepts.
 
-    "all" gives an item for each subject.
+    SUBJECT accepts all its figures; "all" gives an item for each subject.
 
     Raise an InputError for an unknown subject or figure.
     """

@@ -90,8 +90,8 @@ def folder_of(output: Path, subject: str, is_left_out: bool) -> Path:
 def prepare_one(subject: Subject, settings: Settings, output: Path, accepted: Collection[str] = ()) -> Outcome:
     """Prepare a subject from `find_subjects`, unless its files and settings are unchanged; return the outcome.
 
-    `accepted` names the figures (`figure_name`) that may be outside their limits. Raises InputError if a scan cannot be
-    prepared or the folder cannot be written.
+    `accepted` names the quality figures (`figure_name`) that may be outside their limits. Raises InputError if a scan
+    cannot be prepared or the folder cannot be written.
     """
     start = time.monotonic()
     scans, remarks = subject.scans(settings.modalities)
@@ -305,7 +305,8 @@ def send_back(file: Path, name: str, prepared: Path, output: Path, modality: str
             raise InputError(f"{scan}: changed since it was prepared; restore it, or run scripts.prepare again")
     raw, forms = _grid_of(source), bytes.fromhex(source.get("forms", ""))  # DICOM has none
     if forms and not raw.is_same(Grid(raw.shape, affine_in(forms))):
-        raise InputError(f"{prepared / name / RECORD}: forms of {chosen} contradict its affine; expected agreement")
+        problem = f"sform and qform of {chosen} contradict its affine"
+        raise InputError(prepared / name / RECORD, problem, "an unchanged record")
     resampled = labels_on(labels, raw, np.linalg.inv(record["transforms"][chosen]["matrix"]))
     write_volume(target, resampled.array, forms or raw.affine, is_label=True)
     return Outcome(name, is_new=True, remarks=tuple(_remarks(file, target)))

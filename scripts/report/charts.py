@@ -108,7 +108,7 @@ def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def over_iterations(alternative: str, draw: Callable[[Axes], None]) -> Markup:
-    """Draw a panel over the iterations with `draw`, and return it as SVG."""
+    """Draw a chart over the iterations with `draw`; return it as SVG with the `alternative` text."""
 
     def draw_all(axes: Axes) -> None:
         draw(axes)
@@ -120,7 +120,7 @@ def over_iterations(alternative: str, draw: Callable[[Axes], None]) -> Markup:
 
 
 def panel(alternative: str, draw: Callable[[Axes], None]) -> Markup:
-    """Draw a panel with `draw`, add the legend above, and return it as SVG."""
+    """Draw a chart with `draw`, and its legend above; return it as SVG with the `alternative` text."""
     with new_figure(STYLE, figsize=(WIDTH, HEIGHT), layout="constrained") as figure:
         axes = figure.add_subplot()
         draw(axes)

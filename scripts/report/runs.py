@@ -93,7 +93,7 @@ class Run:
 
     @property
     def other_metrics(self) -> dict[str, list[float | None]]:
-        """Validation metrics except losses and `..._present`.
+        """Validation metrics except losses and those over only the subjects that have the region (`..._present`).
 
         These are Dice over all subjects, by region and on average, and further metrics of the protocol; in pretraining,
         cosines.

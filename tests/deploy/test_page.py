@@ -41,7 +41,7 @@ def page():
 
     def results(study):
         if study == "s1":
-            raise InputError("--study=s1: holds no results")
+            raise InputError("--study=s1: no held results")
         if study == "s3":
             raise ValueError("SENTINEL")
         return {"summary.dcm": summary()}
@@ -98,7 +98,7 @@ def test_a_request_from_elsewhere_is_refused(page):
 
 def test_errors_are_one_line_and_do_not_name_a_patient(page, capsys):
     answer = requests.get(f"{page.address}s1", timeout=10)
-    assert (answer.status_code, answer.text) == (503, "--study=s1: holds no results\n")
+    assert (answer.status_code, answer.text) == (503, "--study=s1: no held results\n")
     with pytest.raises(requests.ConnectionError):
         requests.get(f"{page.address}s3", timeout=10)
     assert capsys.readouterr().err == "error: ValueError (message withheld)\n"

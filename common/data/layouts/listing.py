@@ -134,7 +134,7 @@ def list_images(
 
 
 def label_maps(option: str, folder: str | Path) -> dict[str, Path]:
-    """Return the label maps in a folder by case, sorted; raise an InputError for a bad or repeated name, or no file."""
+    """Return a folder's label maps by case, sorted; raise an InputError, naming `option`, for a bad name or no file."""
     path = existing_folder(folder, f"--{option}={folder}", "a folder of label maps")
     files: dict[str, Path] = {}
     for file in sorted(path.iterdir()):

@@ -75,7 +75,8 @@ def test_two_files_that_differ_in_the_suffix_alone_get_no_advice_that_cannot_wor
     bids.touch(file)
     with pytest.raises(InputError) as error:
         bids.scan()
-    assert str(error.value).endswith(f"{file} and {file}.gz; expected one file of each kind per subject")
+    expected = "one file per modality and one label map per subject"
+    assert str(error.value).endswith(f"{file} and {file}.gz; expected {expected}")
 
 
 def test_two_images_are_refused_until_one_is_named(bids):

@@ -91,7 +91,7 @@ def test_subjects_without_mask_are_kept_apart(root, capsys):
     add_atlas(root, *range(6), above="Training/R{:03d}/")
     add_atlas(root, *range(6, 10), above="Testing/R{:03d}/", mask=False)
     content = written(atlas, root, validation=1, testing=2)
-    told = "without label, so in the split unlabelled: 4, such as sub-r006s001\n"
+    told = "visits without a label map, in the split unlabelled: 4, such as sub-r006s001\n"
     assert told in capsys.readouterr().out
     assert all("label" in entry for split in ("training", "validation", "testing") for entry in content[split])
     assert sizes(subjects(content)) == [3, 1, 2, 4]

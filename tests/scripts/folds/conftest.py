@@ -43,8 +43,8 @@ def prepare(own) -> Callable[..., Setup]:
             "overlays": [],
             "gpus": 1,
         }
-        dealing = {"folds": folds, "fold_to": fold_to, "seed": 0, "validation": validation, "person": person}
+        fold_options = {"folds": folds, "fold_to": fold_to, "seed": 0, "validation": validation, "person": person}
         options = {"modalities": "['T1','FLAIR']"} | others
-        return set_up(**arguments | replaced, dealing=dealing, options=options)
+        return set_up(**arguments | replaced, fold_options=fold_options, options=options)
 
     return prepared

@@ -122,7 +122,7 @@ def test_a_matrix_that_leads_nowhere_is_refused(tmp_path, matrix, message):
         (None, r"\$\.sources\.T1: 'forms' is a dependency of 'file'; expected the record of a prepared subject$"),
         (
             header_on(np.diag([2.0, 2, 2, 1])).binaryblock.hex(),
-            r"forms of T1 contradict its affine; expected agreement$",
+            r"sform and qform of T1 contradict its affine; expected an unchanged record$",
         ),
         ("00", r"\$\.sources\.T1\.forms = \"00\": '00' does not match .*; expected the record of a prepared subject$"),
     ],

@@ -192,7 +192,7 @@ def test_done_subjects_stay_leftovers_of_a_killed_run_go_and_other_subjects_are_
     assert "0 new, 2 done before, 1 failed" in result.stdout
     assert record.stat().st_mtime_ns == before
     assert not (copy.output / ".prepare").exists()
-    line = f"warning: {copy.output} also has gone, of earlier runs, not in datalist.json"
+    line = f"warning: datalist.json lacks subjects of earlier runs in {copy.output}: gone"
     assert line in result.stderr.splitlines()
 
 
