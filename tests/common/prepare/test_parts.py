@@ -228,6 +228,12 @@ def test_a_cause_is_named_only_with_its_evidence(overlap, volume, coverage, is_s
     assert bool(named) == bool(cause)
 
 
+def test_a_brain_unlike_that_of_the_mirrored_scan_is_a_cause():
+    """Also if its volume is that of a child."""
+    wrong = {**GOOD.subject, "overlap": 0.82, "volume": 900.0, "agreement": 0.8}
+    assert likely_cause(replace(GOOD, subject=wrong), is_stripped=False).startswith("a wrong brain")
+
+
 @pytest.mark.parametrize(
     ("overlap", "information", "is_turned"),
     [
