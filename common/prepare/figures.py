@@ -68,12 +68,15 @@ def likely_cause(figures: Figures, is_stripped: bool) -> str:
     overlap, shared = figures.subject["overlap"], figures.modalities[figures.reference]["information"]
     if overlap < limits["overlap"][0] and shared < TURNED:
         misfit = f"neither its shape (overlap {overlap:.3g}) nor its content (information {shared:.2g})"
-        return f"a header turned against the data: the brain fits the template in {misfit}"
+        return f"a header turned against the data: the brain fits the template in {misfit}; correct its orientation"
     coverage, worst = min((values["coverage"], name) for name, values in figures.modalities.items())
     if coverage < LIMITS["modality"]["coverage"][0]:
-        return f"a cut field of view: {1 - coverage:.0%} of the brain lies outside that of {worst}"
+        cut = f"{1 - coverage:.0%} of the brain lies outside that of {worst}"
+        return f"a cut field of view: {cut}; acceptable if only the lowest part is missing"
     if overlap < limits["overlap"][0] and is_stripped:
         return "a poor skull-stripping before the preparation; give the raw scan"
+    if figures.subject.get("agreement", 1.0) < limits["agreement"][0]:
+        return "a wrong brain, unlike that of the mirrored scan: give masks by HD-BET or SynthStrip as --brain"
     if figures.subject["volume"] < limits["volume"][0]:
         volume = f"{figures.subject['volume']:.0f} mL"
         return f"a small brain, {volume}, as of a child: give masks by HD-BET or SynthStrip as --brain"

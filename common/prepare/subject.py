@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ..bars import stage
 from ..errors import InputError, within
-from .brain import brain_of, mirrored_brain, stripped_brain, zero_background
+from .brain import find_brain, mirrored_brain, zero_background
 from .figures import Figures, likely_cause
 from .frames import frame_of, in_frame
 from .measuring import measure
@@ -46,10 +46,10 @@ def prepare_subject(
     scans = {modality: zero_background(in_frame(volumes[modality], frame)) for modality in settings.modalities}
     reference, target, grid = scans[settings.reference], settings.target, settings.grid
     stage("brain", 0.0)  # fractions of the time, measured on two subjects with T1 and FLAIR
-    stripped = stripped_brain(reference) if mask is None else None
+    is_stripped = False
     if mask is None:  # also if the head is kept: the figures need the brain
         with within(settings.reference):
-            mask = brain_of(reference, settings.device) if stripped is None else stripped
+            mask, is_stripped = find_brain(reference, settings.device)
     else:
         mask = in_frame(Volume(mask.astype(np.uint8), volumes[settings.reference].affine), frame).array > 0
     stage("registration", 0.15)
@@ -76,12 +76,11 @@ def prepare_subject(
         covered,
         brain,
         Volume(mask, reference.affine),
-        mirrored_brain(reference, settings.device) if settings.reference == "T1" and stripped is None else None,
+        mirrored_brain(reference, settings.device) if settings.reference == "T1" and not is_stripped else None,
         affine,
         matrices[settings.reference],
         settings.reference,
     )
-    is_stripped = stripped is not None
     cause = likely_cause(figures, is_stripped)
     raw = {modality: frame @ matrix for modality, matrix in matrices.items()}
     return Prepared(images, heads, brain, template, raw, figures, is_stripped, cause)

@@ -96,7 +96,7 @@ def _refuse_clashes(data: DataSet, naming: Naming) -> None:
 
 def options_of(data: DataSet, naming: Naming) -> dict[str, str]:
     """Return command options that leave most subjects one file per modality and one label map; empty if none do."""
-    layout, words = remedy(data, naming) if data.name else ("", {})
+    layout, words = suggest_layout(data, naming) if data.name else ("", {})
     options = {"layout": layout} if layout not in ("", data.name) else {}
     if words.keys() - {LABEL}:
         kinds = {kind for subject in data.subjects.values() for kind in subject.images}

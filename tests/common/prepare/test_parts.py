@@ -11,6 +11,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from common.errors import InputError
+from common.metrics.measures import dice
 from common.prepare import brain, registration, subject
 from common.prepare.brain import brain_of
 from common.prepare.figures import Figures, likely_cause, outside
@@ -150,7 +151,7 @@ def standard_scan(monkeypatch):
     return Volume(900 * resample(template_brain(), Grid((50, 64, 50), affine)).array, affine)
 
 
-def test_a_scan_without_skull_keeps_its_own_brain_and_a_head_in_a_slab_is_no_brain(standard_scan):
+def test_a_scan_without_skull_keeps_its_own_brain(standard_scan):
     inside = standard_scan.array > 0
     damaged = standard_scan.array.copy()
     damaged[25, 32, 25] = 0
@@ -158,8 +159,31 @@ def test_a_scan_without_skull_keeps_its_own_brain_and_a_head_in_a_slab_is_no_bra
     on_grid = resample(Volume(inside, standard_scan.affine), prepared.images["T1"].grid).array > 0.5
     np.testing.assert_array_equal(prepared.brain, on_grid)
     assert (prepared.is_stripped, "agreement" in prepared.figures.subject) == (True, False)
-    slab = replace(standard_scan, array=standard_scan.array[:, :, 12:30])
-    assert brain.stripped_brain(replace(slab, array=np.pad(slab.array[13:37, 13:49], ((9, 9), (9, 9), (0, 0))))) is None
+
+
+def test_a_head_in_a_slab_is_no_brain(standard_scan, monkeypatch):
+    slab = np.pad(standard_scan.array[13:37, 13:49, 12:30], ((9, 9), (9, 9), (0, 0)))
+    extracted = ndimage.binary_erosion(slab > 0, iterations=2)
+    monkeypatch.setattr(brain, "brain_of", lambda *_: extracted)
+    found, is_stripped = brain.find_brain(replace(standard_scan, array=slab))
+    assert not is_stripped
+    np.testing.assert_array_equal(found, extracted)
+
+
+@pytest.mark.parametrize(("extracted", "is_stripped"), [(1.0, True), (0.5, False)])
+def test_a_brain_that_fills_what_is_above_the_noise_has_no_skull(standard_scan, monkeypatch, extracted, is_stripped):
+    """Rician noise, as in magnitude images, and an extraction of the brain or of its lower half."""
+    noise = np.random.default_rng(0).normal(0, 3, (2, *standard_scan.array.shape))
+    inside = standard_scan.array > 0
+    part = inside & (np.indices(inside.shape)[2] < extracted * inside.shape[2])
+    monkeypatch.setattr(brain, "brain_of", lambda *_: np.roll(part, 1, axis=0))
+    noisy = replace(standard_scan, array=np.hypot(standard_scan.array + noise[0], noise[1]))
+    found = brain.find_brain(noisy)
+    assert found[1] == is_stripped
+    if is_stripped:
+        assert dice(found[0], inside) > 0.99
+    else:
+        np.testing.assert_array_equal(found[0], np.roll(part, 1, axis=0))
 
 
 @pytest.mark.parametrize("background", [-1000, 40])
@@ -202,6 +226,12 @@ def test_a_cause_is_named_only_with_its_evidence(overlap, volume, coverage, is_s
     named = likely_cause(Figures("T1", subject, modalities), is_stripped)
     assert named.startswith(cause)
     assert bool(named) == bool(cause)
+
+
+def test_a_brain_unlike_that_of_the_mirrored_scan_is_a_cause():
+    """Also if its volume is that of a child."""
+    wrong = {**GOOD.subject, "overlap": 0.82, "volume": 900.0, "agreement": 0.8}
+    assert likely_cause(replace(GOOD, subject=wrong), is_stripped=False).startswith("a wrong brain")
 
 
 @pytest.mark.parametrize(
