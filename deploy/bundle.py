@@ -110,7 +110,7 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
     if tasks := record.get("tasks"):
         raise InputError(f"checkpoint {path}: self-supervised ({', '.join(tasks)}); expected segmentation weights")
     weights.check_bundle(record, path, name)
-    check_stated(record, path)
+    check_stated(weights.settings_of(path), path)
     modalities = tuple(record.get("modalities") or _channels(formats["inputs"]["image"]))
     if unknown := sorted({*modalities} - {*MODALITIES}):
         raise InputError(f"checkpoint {path}: modality {unknown[0]}; expected some of {', '.join(MODALITIES)}")

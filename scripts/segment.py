@@ -80,11 +80,11 @@ def segment(
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # a process that has started OpenMP's threads cannot fork workers that use them
-    trained = weights.read(file)
+    trained, stated = weights.read(file), weights.settings_of(file)
     torch.set_num_threads(threads)
     record = trained.metadata
     weights.check_bundle(record, file, bundle)
-    check_stated(record, file)
+    check_stated(stated, file)  # record may list all modalities as missing, each in some subjects
     is_swin = record.get("architecture", "swin_unetr") == "swin_unetr"
     if is_swin and (network := network_of(trained.state)) != "SwinUNETR":
         raise InputError(f"--checkpoint={file}: holds {network}; expected weights trained with {bundle}")

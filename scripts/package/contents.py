@@ -101,8 +101,8 @@ def _described(metadata: bytes, settings: Mapping[str, Any]) -> bytes:
     modalities = list(settings.get("modalities") or image["channel_def"].values())
     names = ", ".join(modalities)
     made_for = described["name"].partition(" on ")[2]
+    described["name"] = model_name(described["name"], settings)
     if cohort_of(settings) != made_for:
-        described["name"] = model_name(described["name"], settings)
         described["description"] = described["description"].replace(f" on {made_for} images", " on images")
         described["data_source"] = f"{trained_on(settings)}; no data is shipped"
         described["data_type"] = f"NIfTI: {names} brain MRI, on one grid"

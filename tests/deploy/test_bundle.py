@@ -72,7 +72,8 @@ def test_a_checkpoint_says_on_which_scans_it_was_trained(models, tmp_path):
 def test_a_checkpoint_states_the_modalities_that_it_needs(bundle, models, tmp_path):
     assert open_bundle(bundle).reference == "T1ce"
     content, file = torch.load(models["brats"], weights_only=True), tmp_path / "model.pt"
-    weights.write_plain(content["network"], content["metadata"] | {"modalities": ["T1", "FLAIR"]}, file)
+    lacking = {"modalities": ["T1", "FLAIR"], "missing_modalities": ["T1", "FLAIR"]}  # each in some subjects
+    weights.write_plain(content["network"], content["metadata"] | lacking, file)
     opened = open_bundle(bundle, file)
     assert (opened.modalities, opened.reference) == (("T1", "FLAIR"), "T1")
     weights.write_plain(content["network"], content["metadata"] | {"modalities": ["T1", "PD"]}, file)
