@@ -6,7 +6,6 @@ import subprocess
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -53,18 +52,11 @@ class JobArray:
         except FAILURES as error:
             raise InputError(_failure_of(error)) from error
 
-    def map(
-        self,
-        function: Callable[[Any], Any],
-        items: Sequence[Any],
-        unit: str,
-        begin: Callable[[], None] = lambda: None,
-    ) -> list[Any]:
+    def map(self, function: Callable[[Any], Any], items: Sequence[Any], unit: str) -> list[Any]:
         """Apply a function to each item in a job array, and wait with a progress bar.
 
-        `begin` is called after the submission. Return the results in the order of the items, with None for a killed
-        item (see `map_in_processes`). Raise an InputError if submission fails or, after all jobs have ended, if a job
-        failed.
+        Return the results in the order of the items, with None for a killed item (see `map_in_processes`). Raise an
+        InputError if submission fails or, after all jobs have ended, if a job failed.
         """
         if not items:
             return []
@@ -78,10 +70,7 @@ class JobArray:
             for file in {*self.folder.glob("*")} - before:  # nothing was submitted
                 if not re.match(r"\d+_", file.name):  # of an earlier array, whose jobs may still run
                     file.unlink(missing_ok=True)
-            with suppress(OSError):
-                self.folder.rmdir()  # fails unless empty
             raise InputError(f"--slurm: {_failure_of(error)}") from error
-        begin()
         number = jobs[0].job_id.split("_")[0]
         show(f"SLURM job {number}, an array of size {len(jobs)}, continues if this command ends", error=True)
         parts_by_job = {job.job_id: part for job, part in zip(jobs, parts, strict=True)}

@@ -62,6 +62,7 @@ def prepare_cohort(
         for subject in subjects:
             check_made_here(output / subject.name)
         results = Results(output, made_by({}) | {"settings": {"preparation": settings.describe()}})
+        results.begin()
         shutil.rmtree(output / WORK, ignore_errors=True)  # left by a killed command
         outcomes = {subject.name: Outcome(subject.name, fault=subject.fault) for subject in subjects if subject.fault}
         show(*outcomes.values())
@@ -70,7 +71,7 @@ def prepare_cohort(
             for subject in subjects
             if not subject.fault
         }
-        outcomes |= {outcome.name: outcome for outcome in run_in_processes(work, jobs, "subject", array, results.begin)}
+        outcomes |= {outcome.name: outcome for outcome in run_in_processes(work, jobs, "subject", array)}
         ordered = [outcomes[subject.name] for subject in subjects]
         for outcome in ordered:
             if outcome.fault:  # hide the subject's earlier results
@@ -86,22 +87,16 @@ def prepare_cohort(
 
 
 def run_in_processes(
-    work: Mapping[str, Callable[[], Outcome]],
-    jobs: int,
-    unit: str,
-    array: JobArray | None = None,
-    begin: Callable[[], None] = lambda: None,
+    work: Mapping[str, Callable[[], Outcome]], jobs: int, unit: str, array: JobArray | None = None
 ) -> list[Outcome]:
     """Do the work of each subject in `jobs` processes that share the cores, or in SLURM jobs.
 
     A failing subject becomes an outcome; a full disk or a failed SLURM job raises. `unit` labels the progress bar.
-    `begin` is called before the work, unless SLURM refuses it.
     """
     items = list(work.items())
     if array is not None:
-        done = array.map(partial(_attempt, None), items, unit, begin)
+        done = array.map(partial(_attempt, None), items, unit)
     else:
-        begin()
         threads = max(1, (os.cpu_count() or 1) // jobs)
         done = map_in_processes(partial(_attempt, threads), items, jobs, unit, on_result=show)
     why = f"killed its process twice, probably for lack of memory; {_cure(array is not None)}"

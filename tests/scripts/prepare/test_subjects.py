@@ -11,13 +11,12 @@ from common.errors import InputError
 from common.files import write_json
 from common.prepare.settings import Settings
 from common.prepare.volumes import Volume
-from scripts.arrays import JobArray
 from scripts.prepare.cohort import prepare_cohort, run_in_processes
 from scripts.prepare.picture import draw
 from scripts.prepare.scans import Subject
 from scripts.prepare.subjects import folder_of, leave_out, prepare_one
 from tests.damaged_scans import brain
-from tests.support import disk_of, one_line, refused
+from tests.support import disk_of, one_line
 
 
 def test_a_subject_that_is_left_out_is_not_lost_if_it_cannot_be_moved(tmp_path):
@@ -103,20 +102,9 @@ def hungry():
     raise MemoryError
 
 
-def test_what_slurm_refuses_leaves_nothing_behind(tmp_path):
-    def refuse(*_):
-        raise OSError("sbatch: error: invalid partition")
-
-    output = tmp_path / "out"
-    array = JobArray(SimpleNamespace(map_array=refuse), output / ".slurm", 1)
-    with refused(text="--slurm: sbatch: error: invalid partition"):
-        prepare_cohort([Subject("a")], Settings("ukb", ("T1",), "none"), output, 1, array=array)
-    assert not output.exists()
-
-
 def test_a_slurm_job_that_lacks_memory_is_not_advised_to_use_fewer_jobs():
     """A process that was killed gives None."""
-    array = SimpleNamespace(map=lambda work, items, unit, begin: [None, work(items[1])])
+    array = SimpleNamespace(map=lambda work, items, unit: [None, work(items[1])])
     killed, failed = run_in_processes({"a": hungry, "b": hungry}, 2, "subject", array)
     assert killed.fault.endswith("; give each job more memory, mem_gb in --slurm")
     assert failed.fault == "out of memory; give each job more memory, mem_gb in --slurm"
