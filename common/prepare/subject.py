@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from ..bars import stage
 from ..errors import InputError, within
@@ -98,6 +99,12 @@ def _to_template(scan: Volume, brain: NDArray[np.bool_], dof: int) -> NDArray[np
 
 
 def _to_reference(reference: Volume, brain: NDArray[np.bool_], scan: Volume) -> NDArray[np.float64]:
-    """Return the matrix from the reference to a scan; start from scanner coordinates and from the heads' centres."""
+    """Return the matrix from the reference to a scan; start from scanner coordinates and from the heads' centres.
+
+    A thick slice mixes the brain with what lies above and below it. So the mask has a margin, as wide as slices are
+    thicker than a pixel; isotropic scans have none, which would misplace them.
+    """
     start = between_centres(reference, foreground(reference), scan, foreground(scan))
-    return register(reference, scan, 6, brain, [start])
+    margin = float(np.ptp(reference.spacing) + np.ptp(scan.spacing))
+    near = ndimage.distance_transform_edt(~brain, sampling=reference.spacing) <= margin
+    return register(reference, scan, 6, near, [start])

@@ -96,3 +96,18 @@ def test_a_turned_header_gives_the_same_affine_in_the_frame_to_the_bit(edge):
     affines = [in_frame(way, frame_of(way)).affine for way in (stored(scan, "RAS", degrees) for degrees in range(25))]
     for affine in affines[1:]:
         np.testing.assert_array_equal(affine, affines[0])
+
+
+@pytest.mark.parametrize(("thick", "margin"), [((1.0, 1.0), 0), ((1.0, 3.0), 2), ((3.0, 3.0), 4)])
+def test_a_mask_has_a_margin_as_wide_as_slices_are_thicker_than_a_pixel(monkeypatch, thick, margin):
+    """The brain is a ball of radius 20 mm, and slices lie across x; along z voxels have 1 mm."""
+    masks = []
+    monkeypatch.setattr(subject, "register", lambda fixed, moving, dof, mask, starts: masks.append(mask) or starts[0])
+    monkeypatch.setattr(subject, "foreground", lambda scan: scan.array > 0)
+    scans = {}
+    for modality, edge in zip(("FLAIR", "T2"), thick, strict=True):
+        x, y, z = np.ogrid[-30:30:edge, -30:30, -30:30]
+        scans[modality] = Volume((x**2 + y**2 + z**2 <= 400).astype(np.float32), np.diag([edge, 1, 1, 1]))
+    settings = subject.Settings("brats", ("FLAIR", "T2"), "*_mask.nii.gz", 4.0)
+    subject.prepare_subject(scans, settings, scans["FLAIR"].array > 0)
+    assert masks[-1].any(axis=(0, 1)).sum() == 41 + 2 * margin

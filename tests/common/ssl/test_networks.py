@@ -58,7 +58,7 @@ def test_torchscript_is_a_trace_that_takes_windows_of_its_size_only(network):
     with torch.no_grad():
         script = torch.jit.script(network)
         torch.testing.assert_close(script(image), network(image), rtol=0, atol=0)
-        with pytest.raises(torch.jit.Error, match=r"expected windows of \[32, 32, 64\] voxels"):
+        with pytest.raises(torch.jit.Error, match=r"expected inputs of \[32, 32, 64\] voxels"):
             script(image.permute(0, 1, 4, 3, 2))
 
 
