@@ -19,6 +19,8 @@ from .settings import Settings
 from .targets import near_brain, template_brain, template_mask
 from .volumes import Volume, check_transform
 
+MARGIN = 5.0  # mm; greatest margin of a brain mask, as farther out lies the skull
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -102,9 +104,9 @@ def _to_reference(reference: Volume, brain: NDArray[np.bool_], scan: Volume) -> 
     """Return the matrix from the reference to a scan; start from scanner coordinates and from the heads' centres.
 
     A thick slice mixes the brain with what lies above and below it. So the mask has a margin, as wide as slices are
-    thicker than a pixel; isotropic scans have none, which would misplace them.
+    thicker than a pixel, in both scans together; isotropic scans have none, which would misplace them.
     """
     start = between_centres(reference, foreground(reference), scan, foreground(scan))
-    margin = float(np.ptp(reference.spacing) + np.ptp(scan.spacing))
+    margin = min(MARGIN, np.ptp(reference.spacing) + np.ptp(scan.spacing))
     near = ndimage.distance_transform_edt(~brain, sampling=reference.spacing) <= margin
     return register(reference, scan, 6, near, [start])
