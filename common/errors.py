@@ -221,7 +221,7 @@ def show_error(message: str) -> None:
 
 
 def report_in_one_line(otherwise: Hook | None = None) -> None:
-    """Install an exception hook that reports bad input (see `explained`), with status 2, and Ctrl-C in one line each.
+    """Install an exception hook: one line for Ctrl-C; one line and exit status 2 for errors that `explained` covers.
 
     `otherwise` handles other exceptions, and bugs in user code. None keeps the hook of an earlier call; in the first
     call, None prints tracebacks.

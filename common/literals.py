@@ -36,7 +36,7 @@ def number_or_text(text: str) -> Any:
 
 
 def names_of(text: Any) -> list[str]:
-    """Split text into names at commas, with optional brackets and quotes; convert the items of a sequence to text.
+    """Return names as a list: text is split at commas, without brackets and quotes; items of a sequence become text.
 
     Example:
         >>> names_of("['T1', FLAIR]"), names_of("1.10,2026_11")

@@ -134,7 +134,7 @@ def _device(value: Any) -> Any:
 
 def _path(value: Any) -> str:
     if not isinstance(value, str | Path) or not str(value).strip():
-        raise InputError("expected a path; prefix numbers and lists with ./")
+        raise InputError("expected a path; if the name is a number or a list, write ./ before it")
     if "\0" in str(value):
         raise InputError("expected a path without zero bytes")
     return str(value)

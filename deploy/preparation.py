@@ -72,7 +72,7 @@ class Preparation:
         return {"description": self.description, "figures": asdict(self.figures)}
 
     def segments_on(self, grid: Grid, segments: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Resample segments to the grid of the reference series; see `labels_on`."""
+        """Resample segments of the prepared scans to a grid in the original space of the reference series."""
         return labels_on(Volume(segments, self.grid.affine), grid, self.back).array
 
 

@@ -29,8 +29,8 @@ def copy_as_bids(predictions: str, output: str) -> None:
     left out. Nothing is written if a label map is damaged or has labels outside its convention.
 
     Args:
-        predictions: folder of label maps that inference wrote or, from `scripts.segment`, OUTPUT/labels, or
-            OUTPUT/labels/MODALITY with --grid.
+        predictions: folder of label maps: the output folder of inference, or the folder OUTPUT/labels that
+            `scripts.segment` writes; with its option --grid, OUTPUT/labels/MODALITY.
         output: new folder of the dataset.
     """
     from common.data.scan_checks import label_counts, label_problem, raise_problem, read_scan  # late: fast `--help`

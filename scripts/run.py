@@ -147,7 +147,7 @@ def blaming(changes: Sequence[Change]) -> Iterator[None]:
 
 
 def main() -> None:
-    """Run the command line of this process."""
+    """Run the bundle and config named on the command line, or print the help."""
     values: dict[str, Any] = {}
     prepare_process(partial(log_unexpected, options=values))
     if {"-h", "--help"} & set(sys.argv[1:]):

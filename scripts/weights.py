@@ -135,7 +135,7 @@ def convert(
     conversion["versions"] = weights.versions()
     history = stated.get("conversions", [])
     if not isinstance(history, list):
-        raise InputError(f"{file}: metadata's conversions {history!r:.80}; expected a list")
+        raise InputError(file, f"metadata: conversions={history!r:.80}", "a list of earlier conversions")
     metadata = stated | details | {"conversions": [*history, conversion]}
     if is_plain:
         with atomic_write(target) as temporary:

@@ -120,7 +120,7 @@ class Datalist:
     def _check_missing(self, entry: Mapping[str, Any], modalities: Sequence[str], may_lack: bool) -> None:
         lacking = missing_in(entry, modalities)
         if lacking and (not may_lack or len(lacking) == len(modalities)):
-            expected = f"{'one' if may_lack else 'all'} of {', '.join(modalities)}"
+            expected = f"{'at least one' if may_lack else 'all'} of {', '.join(modalities)}"
             raise InputError(
                 f"datalist {self.path}: subject {entry['subject']} lacks {', '.join(lacking)}; expected {expected}"
             )

@@ -31,7 +31,7 @@ _REGION = re.compile(
 
 
 class Segment(NamedTuple):
-    """A label value of a model's label maps, as a segment in DICOM; `code` is as in `Region`, "" if not stated."""
+    """A DICOM segment for one value of a label map; `code` is text such as `79654002 SCT Edema`, or "" if unknown."""
 
     value: int
     label: str  # up to 64 characters, DICOM's limit

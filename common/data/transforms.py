@@ -150,7 +150,7 @@ class CheckPreparationd(Transform):
 
 
 class RandModalityDropoutd(RandomizableTransform, MapTransform):
-    """Modality dropout: set whole modalities of an image [C, H, W, D] to zero, the mean of its intensities.
+    """Modality dropout: set all voxels of randomly drawn modalities in an image [C, H, W, D] to zero.
 
     The remaining modalities are drawn uniformly from the non-empty proper subsets of the subject's modalities (after
     ModDrop, which drops each independently: Neverova et al., IEEE TPAMI 2016). Modalities that the subject lacks are

@@ -209,7 +209,8 @@ class CheckFilesd(Transform):
         files = [None if path is None else str(path) for path in paths]
         if len(files) != len(self.modalities):
             names = ", ".join(self.modalities)
-            raise InputError(f"{files[0]}: files of this subject: {len(files)}; expected one for each of {names}")
+            problem = f"the number of files for this subject is {len(files)}"
+            raise InputError(files[0], problem, f"{len(self.modalities)}, one for each of {names}")
         for modality, file in zip(self.modalities, files, strict=True):
             if file is None:
                 continue

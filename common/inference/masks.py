@@ -54,7 +54,8 @@ def scored_masks(files: CaseFiles, details: Details) -> CaseMasks:
         for (file, regions), volume in zip(layers, scored.volumes, strict=True):
             mm3 = voxel * np.count_nonzero(regions[region])
             if not math.isclose(mm3, volume, rel_tol=1e-4, abs_tol=voxel / 2):
-                raise InputError(f"{file}: {region} has {mm3:.6g} mm3; expected {volume:.6g} mm3, as in the scores")
+                had = f"had {volume:.6g} mm3 when scored"
+                raise InputError(f"{file}: {region} has {mm3:.6g} mm3 but {had}; restore the file or evaluate again")
     return masks
 
 

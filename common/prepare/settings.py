@@ -14,7 +14,7 @@ DEEPBET = "deepbet"
 
 @dataclass(frozen=True)
 class Settings:
-    """How to prepare raw scans like those of a cohort; an invalid value raises `InputError`.
+    """How to prepare raw scans so that they match the scans of a cohort; an invalid value raises `InputError`.
 
     Attributes:
         like: Cohort that defines space and field of view, a key of `COHORTS`.

@@ -31,7 +31,7 @@ APART = 16.0  # code value; lowers the scores of non-neighbours by 2 x 16^2 x sc
 def window_codes(
     grid: tuple[int, ...], window: tuple[int, ...], shift: tuple[int, ...], device: torch.device
 ) -> torch.Tensor:
-    """Return query and key channels that prevent attention across the edges of a rolled volume.
+    """Return extra query and key channels that stop tokens at one edge of a volume from attending to the opposite edge.
 
     MONAI's `compute_mask` adds -100 to the scores of token pairs from opposite edges, with a mask for each window (160
     MiB at stage 1). The scaled product of these channels is at most -64 for such pairs, with up to 64 channels per

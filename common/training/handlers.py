@@ -58,13 +58,14 @@ class Forecast:
         plan, options, left = self.plan, self.plan.options, _steps_left(engine)
         self._first = engine.state.iteration + 1
         self._last = self._first + min(self.STEPS, left // 2)
-        factors = f"{options.batch_size} x {plan.accumulation_steps} x {plan.processes.count}"
-        batches = f"batch_size x batches x processes: {factors}"
+        product = (
+            f"batch_size {options.batch_size} x batches {plan.accumulation_steps} x processes {plan.processes.count}"
+        )
         batch, per_volume = plan.global_batch_size, plan.crops_per_volume
         crops, plural = left * batch, "s" * (batch > 1)
-        note = f" ({per_volume} from each volume)" if per_volume > 1 else ""
+        note = f", {per_volume} from each volume" if per_volume > 1 else ""
         epochs = f"{crops / per_volume / plan.training_cases:,.1f} epochs of {plan.training_cases:,} cases"
-        show(f"to do: {left:,} steps of {batch} crop{plural} ({batches}): {crops:,} crops{note}, {epochs}")
+        show(f"to do: {left:,} steps of {batch} crop{plural} ({product}); in all {crops:,} crops{note}; {epochs}")
         files = [*self.folder.glob("iteration-*.pt"), *self.folder.glob("model.pt")]
         existing = sum(file.stat().st_size for file in files)
         needed, free = max(0, self._disk() - existing) / 2**30, shutil.disk_usage(self.folder).free / 2**30

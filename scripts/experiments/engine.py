@@ -61,7 +61,7 @@ class State:
 
 @dataclass(frozen=True)
 class OpenStudy:
-    """A study: its content, the locations of data and results, and its jobs and their states by name."""
+    """An experimental study: content of its YAML file, locations of data and results, jobs and states by job name."""
 
     content: Mapping[str, Any]
     places: Places

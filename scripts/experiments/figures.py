@@ -23,9 +23,9 @@ Curves = Sequence[tuple[str, Mapping[str, Any], Sequence[float | None]]]  # (row
 
 
 def graph_chart(study: OpenStudy) -> Markup:
-    """Draw the graph of a study: its entries with the states of their jobs, right of the entries that they need.
+    """Draw how the jobs of a study depend on each other; a box counts similar jobs, such as all folds, by state.
 
-    A line is left out if a longer way leads to the same entry.
+    Each box is to the right of the boxes that it needs. A line is left out if a longer path joins the same two boxes.
     """
     kinds = {name: _kind_of(job) for name, job in study.jobs.items()}
     needs: dict[str, set[str]] = {}

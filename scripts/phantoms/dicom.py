@@ -1,4 +1,4 @@
-"""DICOM studies of the embedded cohort: MR images as a scanner or a converter writes them."""
+"""Write computer-made MR images as DICOM studies, with the attributes that a scanner or a converter writes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -84,7 +84,7 @@ def signal(tissue: Tissue, sequence: Sequence, agent: float = 0.0) -> float:
 
 
 def vary(rng: Generator, sequence: Sequence) -> Sequence:
-    """Return the sequence with a random error of 3 % (standard deviation) in each of its times."""
+    """Return a pulse sequence with a random error of 3 % (SD) in repetition, echo and inversion time."""
     return replace(
         sequence,
         repetition=sequence.repetition * rng.normal(1, 0.03),

@@ -74,7 +74,7 @@ def axis_of(metric: str) -> tuple[str, float | None, float | None]:
 
 
 def rate_chart(bundle: str, name: str, train: Mapping[str, Any]) -> Markup:
-    """Plot the learning rate, or the seconds per step, of each interval."""
+    """Plot the `learning_rate` or the `seconds_per_step` of a training run over its iterations; `name` states which."""
 
     def draw(axes: Axes) -> None:
         values = np.array(train[name], float)

@@ -121,10 +121,11 @@ class Stage:
 
 
 def read_stages(folder: Path) -> list[Stage]:
-    """Read the stages in and below a folder, by start time, without MLflow's copies and earlier results.
+    """Read training runs with their evaluations, then unmatched evaluations, from a folder and its subfolders.
 
-    A training run and an evaluation of its weights in or below its folder form one stage. Raises an InputError if the
-    folder does not exist or holds no `run.json`, or if a record is malformed.
+    Both are in order of start time. The evaluation of a run is in or below its folder and scored its current weights.
+    MLflow's copies, unfinished results and results moved aside are skipped. Raises an InputError if the folder does not
+    exist or holds no `run.json`, or if a record is malformed.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: {why_no_folder(folder)}; expected a folder that holds run.json files")

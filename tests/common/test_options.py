@@ -88,7 +88,7 @@ def test_a_refusal_says_what_was_expected():
         ("batch_size", "two", "batch_size=two: expected a whole number from 1, crops"),
         ("learning_rate", "1e-4", "learning_rate=1e-4: YAML reads this as text; write a point and a sign, as in 1.0e-"),
         ("device", "cuda:99", "device=cuda:99: available GPUs: "),
-        ("pretrained", 5, "pretrained=5: expected a path; prefix numbers"),
+        ("pretrained", 5, "pretrained=5: expected a path; if the name is a number"),
         ("label_convention", "brats", "label_convention=brats: expected one of atlas, brats2021, "),
     ):
         with refused(text=text):

@@ -88,7 +88,7 @@ class Candidate:
 
     @property
     def named(self) -> bool:
-        """Whether the user or the site's table of series names states the modality, which needs less evidence."""
+        """Whether the user (`--series`) or the site's table of series names states the modality."""
         return self.requested or self.source == TABLE
 
     @property
@@ -103,7 +103,7 @@ class Candidate:
 
     @property
     def header(self) -> str | None:
-        """Contrast agent by the injection time in the headers: WITH or WITHOUT; None if that does not decide."""
+        """By header times: WITH if scanned after injection of contrast agent; WITHOUT if before; None if unknown."""
         return next((evidence.says for evidence in self.evidence if evidence.kind == "header" and evidence.clear), None)
 
     @property

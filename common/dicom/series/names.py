@@ -39,7 +39,7 @@ def read_table(path: Path | None) -> Names:
 
 
 def read_names(header: Dataset, names: Names = (), covers_brain: bool = False) -> tuple[Words, Words]:
-    """Return what series description and protocol name state; an entry in the site's table `names` replaces both."""
+    """Read weighting and contrast agent from series description and protocol name; a match in `names` replaces both."""
     texts = (values_of(header, word) for word in ("SeriesDescription", "ProtocolName"))
     description, protocol = ("\\".join(map(str, values)) for values in texts)  # a backslash separates values
     name = (description or protocol).strip().lower()

@@ -122,7 +122,7 @@ def test_a_missing_modality_is_null_or_taken_for_missing(datalist, content, root
     assert lacking["image"] == [None, f"{root}/b/t1.nii.gz"]
     assert listed.load("training", ["T1"])[1]["image"] == [f"{root}/b/t1.nii.gz"]
     assert listed.load("validation", missing=["T1"])[0]["image"] == [f"{root}/c/flair.nii.gz", None]
-    with pytest.raises(InputError, match=r"subject b lacks FLAIR, T1; expected one of FLAIR, T1$"):
+    with pytest.raises(InputError, match=r"subject b lacks FLAIR, T1; expected at least one of FLAIR, T1$"):
         listed.load("training", missing=["T1"])
     with pytest.raises(InputError, match=r"^datalist .*toy.json: subject b lacks FLAIR; expected all of FLAIR, T1$"):
         listed.load("training")

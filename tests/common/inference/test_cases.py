@@ -195,7 +195,7 @@ def test_a_server_gives_a_path_and_no_subject(tmp_path):
     case = {"image": scan(tmp_path / "head.nii.gz")}
     assert CheckFilesd("image", ["T1"])(case) is case
     with pytest.raises(
-        InputError, match=r"head\.nii\.gz: files of this subject: 1; expected one for each of FLAIR, T1ce"
+        InputError, match=r"head\.nii\.gz: the number of files for this subject is 1; expected 4, one for each of FLAIR"
     ):
         CheckFilesd("image", BRATS)(case)
     with pytest.raises(InputError, match="unknown image"):

@@ -266,7 +266,7 @@ def test_masks_that_have_been_replaced_are_not_drawn_beside_the_scores_of_others
         assert draw(details)
     path = save(getattr(files, replaced), LARGE | FAR)
     for draw in (draw_page, partial(draw_slices, files)):
-        with pytest.raises(InputError, match=f"{path}: lesion has .* mm3; expected .* mm3, as in the scores$"):
+        with pytest.raises(InputError, match=f"{path}: lesion has .* mm3 but had .* mm3 when scored; restore"):
             draw(details)
 
 

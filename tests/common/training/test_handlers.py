@@ -86,7 +86,7 @@ def said(capsys):
 
 
 @pytest.mark.parametrize(
-    ("crops_per_volume", "reads"), [(1, ", 25.6 epochs"), (2, " (2 from each volume), 12.8 epochs")]
+    ("crops_per_volume", "reads"), [(1, "; 25.6 epochs"), (2, ", 2 from each volume; 12.8 epochs")]
 )
 def test_what_a_run_will_cost_is_said_before_it_starts(tmp_path, said, disk, crops_per_volume, reads):
     disk(5 * 2**30)
@@ -96,7 +96,7 @@ def test_what_a_run_will_cost_is_said_before_it_starts(tmp_path, said, disk, cro
     engine.add_event_handler(Events.ITERATION_STARTED(once=1), lambda: shown.extend(said()))
     engine.run(data)
     assert shown == [
-        f"to do: 20 steps of 64 crops (batch_size x batches x processes: 2 x 8 x 4): 1,280 crops{reads} of 50 cases",
+        f"to do: 20 steps of 64 crops (batch_size 2 x batches 8 x processes 4); in all 1,280 crops{reads} of 50 cases",
         # model.pt twice (4 MB each), and three states of weights and two moments (12 MB each)
         f"disk: {44e6 / 2**30:.2f} GiB more for the checkpoints in {tmp_path}; 5.00 GiB free",
     ]
