@@ -43,6 +43,7 @@ def infer(bundle: Bundle, aligned: Mapping[str, Volume], work: Path, options: Se
         "datalist": work / "datalist.json",
         "split": "testing",
         "output_dir": work / "predictions",
+        "label_convention": bundle.convention,
         "checkpoint": bundle.checkpoint,
     }
     command = [sys.executable, "-m", "monai.bundle", "run", f"--config_file={bundle.config}"]

@@ -85,11 +85,12 @@ def segmentation_network(
     elif architecture == "probe":
         network = Probe(in_channels, out_channels, model_size, **arguments)
     elif architecture == "segresnet":
-        size = {"blocks_up": (1, 1, 1), "dropout_prob": 0.2} | choice("model_size", model_size, SEGRESNET)
-        network = SegResNet(in_channels=in_channels, out_channels=out_channels, **size | arguments)
+        size = choice("model_size", model_size, SEGRESNET)
+        others: dict[str, Any] = {"blocks_up": (1, 1, 1), "dropout_prob": 0.2} | arguments
+        network = SegResNet(in_channels=in_channels, out_channels=out_channels, **size, **others)
     else:
         size = choice("model_size", model_size, TRANSBTS)
-        network = TransBTS(in_channels, out_channels, patch_size, **size | arguments)
+        network = TransBTS(in_channels, out_channels, patch_size, **size, **arguments)
     if prior is not None:
         *_, last = (layer for layer in network.modules() if isinstance(layer, nn.Conv3d))
         nn.init.constant_(last.bias, math.log(prior / (1 - prior)))

@@ -39,8 +39,9 @@ def model_name(name: str, record: Mapping[str, Any]) -> str:
     if convention is not None and convention not in CONVENTIONS:
         *others, last = regions_of(convention)
         regions = " and ".join(filter(None, (", ".join(others), last)))
-        task = f"{name.partition(':')[0]}: segmentation of {regions}"
-    elif not made_for or cohort == made_for:
+        stage = name.partition(":")[0] + (", synthetic" if cohort == SYNTHETIC else "")
+        return f"{stage}: segmentation of {regions}" + (f", {cohort}" if cohort not in (None, SYNTHETIC) else "")
+    if not made_for or cohort == made_for:
         return name
     return f"{task}, synthetic" if cohort == SYNTHETIC else f"{task}, {cohort}" if cohort else task
 

@@ -33,7 +33,7 @@ def brain_of(scan: Volume, device: str = "cpu") -> NDArray[np.bool_]:
 
 
 def find_brain(scan: Volume, device: str = "cpu") -> tuple[NDArray[np.bool_], bool]:
-    """Return the brain mask of a raw T1, and whether the scan has no skull: then the mask is its foreground.
+    """Return the brain mask of a raw scan, and whether it has no skull: then the mask is its foreground.
 
     With a background of 0, its size and border tell a scan without skull (`is_brain`), and deepbet does not run. The
     background may also be noise: then deepbet's brain must fill the foreground, the largest part above the noise.

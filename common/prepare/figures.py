@@ -76,7 +76,9 @@ def likely_cause(figures: Figures, is_stripped: bool) -> str:
     if overlap < limits["overlap"][0] and is_stripped:
         return "a poor skull-stripping before the preparation; give the raw scan"
     if figures.subject.get("agreement", 1.0) < limits["agreement"][0]:
-        return "a wrong brain, unlike that of the mirrored scan: give masks by HD-BET or SynthStrip as --brain"
+        return (
+            "a wrong brain, here or in the mirrored scan: if it is here, give masks by HD-BET or SynthStrip as --brain"
+        )
     if figures.subject["volume"] < limits["volume"][0]:
         volume = f"{figures.subject['volume']:.0f} mL"
         return f"a small brain, {volume}, as of a child: give masks by HD-BET or SynthStrip as --brain"

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import SimpleITK as sitk  # noqa: N813, the field's name for it
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from ..bars import stage
 from ..errors import InputError, within
 from .brain import find_brain, mirrored_brain, zero_background
 from .figures import Figures, likely_cause
-from .frames import frame_of, in_frame
+from .frames import frame_of, in_frame, to_image
 from .measuring import measure
 from .registration import between_centres, coarse_grid, foreground, register
 from .resampling import field_of_view, resample
@@ -19,7 +19,7 @@ from .settings import Settings
 from .targets import near_brain, template_brain, template_mask
 from .volumes import Volume, check_transform
 
-MARGIN = 5.0  # mm; greatest margin of a brain mask, as farther out lies the skull
+MARGIN = 5.0  # mm; greatest margin of a brain mask
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Prepared:
     template: NDArray[np.bool_]  # the template's brain
     matrices: Mapping[str, NDArray[np.float64]]  # [4, 4] from mm in the prepared space to mm of each raw scan, RAS+
     figures: Figures
-    is_stripped: bool  # the reference has no skull, and no brain extraction ran
+    is_stripped: bool  # the reference has no skull; the brain is its foreground
     cause: str  # likely cause of figures outside their limits; empty without evidence
 
 
@@ -41,9 +41,10 @@ def prepare_subject(
 ) -> Prepared:
     """Prepare a subject's raw scans (float32, by modality): register, extract the brain and resample them.
 
-    The reference is registered to the template, and the remaining scans rigidly to the reference, within the brain.
-    Each scan is resampled once, by the combined transform. All computations use the reference's frame (`frame_of`), so
-    the storage order of axes does not matter. `mask` is the user's brain mask on the reference's grid, if any.
+    The reference is registered to the template within the brain, and the remaining scans rigidly to the reference, with
+    a margin in thick slices. Each scan is resampled once, by the combined transform. All computations use the
+    reference's frame (`frame_of`), so the storage order of axes does not matter. `mask` is the user's brain mask on the
+    reference's grid, if any.
     """
     frame = frame_of(volumes[settings.reference])
     scans = {modality: zero_background(in_frame(volumes[modality], frame)) for modality in settings.modalities}
@@ -103,10 +104,13 @@ def _to_template(scan: Volume, brain: NDArray[np.bool_], dof: int) -> NDArray[np
 def _to_reference(reference: Volume, brain: NDArray[np.bool_], scan: Volume) -> NDArray[np.float64]:
     """Return the matrix from the reference to a scan; start from scanner coordinates and from the heads' centres.
 
-    A thick slice mixes the brain with what lies above and below it. So the mask has a margin, as wide as slices are
-    thicker than a pixel, in both scans together; isotropic scans have none, which would misplace them.
+    In thick slices the mask has a margin: by how much slices are thicker than a pixel, summed over both scans, up to
+    `MARGIN`. Isotropic scans have none.
     """
     start = between_centres(reference, foreground(reference), scan, foreground(scan))
     margin = min(MARGIN, np.ptp(reference.spacing) + np.ptp(scan.spacing))
-    near = ndimage.distance_transform_edt(~brain, sampling=reference.spacing) <= margin
-    return register(reference, scan, 6, near, [start])
+    if margin >= reference.spacing.min():
+        image = to_image(Volume(brain.astype(np.uint8), reference.affine))
+        distance = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=True)
+        brain = margin >= sitk.GetArrayFromImage(distance).T
+    return register(reference, scan, 6, brain, [start])

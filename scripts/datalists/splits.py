@@ -92,14 +92,16 @@ def _shuffled(people: Sequence[str], seed: int) -> list[str]:
 
 
 def drawn_anew(content: Mapping[str, Any], splits: RandomSplits) -> dict[str, Any]:
-    """Return a datalist whose subjects of `training` and `validation` are split anew; those of `testing` stay there."""
+    """Return a datalist whose people of `training` and `validation` are split anew; those of `testing` stay there."""
     entries = [entry for name in FOLD_SPLITS for entry in content.get(name, [])]
-    people = sorted({datalists.person_in(entry) for entry in entries})
-    split_of = {person: name for name, members in splits.draw(people).items() for person in members}
     parts: dict[str, list[Any]] = {"training": [], "validation": [], "testing": [*content.get("testing", [])]}
+    held_out = {datalists.person_in(entry) for entry in parts["testing"]}
+    people = sorted({datalists.person_in(entry) for entry in entries} - held_out)
+    split_of = {person: name for name, members in splits.draw(people).items() for person in members}
+    split_of |= dict.fromkeys(held_out, "testing")
     for entry in sorted(entries, key=lambda entry: entry["subject"]):
         parts[split_of[datalists.person_in(entry)]].append(entry)
-    return {key: value for key, value in content.items() if key != "folds"} | parts
+    return {key: value for key, value in content.items() if key not in ("folds", "subset")} | parts
 
 
 def person_finder(pattern: str) -> Callable[[str], str]:

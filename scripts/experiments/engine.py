@@ -381,6 +381,7 @@ def run_jobs(
                 elif state.name == "done" or (state.name == "failed" and name in watched):
                     end(name, state)
                 else:
+                    watched.discard(name)
                     show(f"starts       {name}{log_suffix(name)}")
                     at_work[pool.submit(launch, name)] = name
             try:

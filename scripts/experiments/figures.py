@@ -27,7 +27,7 @@ def graph_chart(study: OpenStudy) -> Markup:
 
     Each box is to the right of the boxes that it needs. A line is left out if a longer path joins the same two boxes.
     """
-    kinds = {name: _kind_of(job) for name, job in study.jobs.items()}
+    kinds = {name: _part_of(job) for name, job in study.jobs.items()}
     needs: dict[str, set[str]] = {}
     states: dict[str, Counter[str]] = {}
     for name, job in study.jobs.items():
@@ -58,7 +58,7 @@ def graph_chart(study: OpenStudy) -> Markup:
         return svg(figure, "Jobs of the study; lines lead from the left to the jobs that need them")
 
 
-def _kind_of(job: StudyJob) -> str:
+def _part_of(job: StudyJob) -> str:
     """Return a job's name without its axis values, such as `two_stage/evaluation`."""
     entry, *rest = job.name.split("/")
     return "/".join([entry, *(rest[1:] if job.values else rest)])

@@ -64,11 +64,12 @@ def mine(
         problem = f"the plan {source} is for {made['root']}"
         raise InputError(f"--root={root}", problem, "that folder, or a different --output")
     earlier = made.get("options", {})
-    changes = [f"--{name}={value}" for name, value in stated.items() if value != earlier.get(name)]
+    chosen = options | {"hours": HOURS, "device": AUTO} | earlier
+    changes = [f"--{name}={value}" for name, value in stated.items() if value != chosen[name]]
     if changes and plan is not None:
         raise InputError(changes[0], f"no effect on the plan {source}", "a change in that file")
     if changes or not made:
-        chosen = options | {"hours": HOURS, "device": AUTO} | earlier | stated
+        chosen |= stated
         check_number("hours", chosen["hours"], float, 0.01, 10_000)
         processor = or_auto(DEVICE).parse("device", chosen["device"])
         if (place := root or made.get("root")) is None:

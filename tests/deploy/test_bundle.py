@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from functools import reduce
 from operator import getitem
@@ -103,6 +104,9 @@ def test_a_checkpoint_states_the_regions_that_it_segments(bundle, models, tmp_pa
     assert refusal(open_bundle, bundle, file).startswith(f"checkpoint {file}: metadata: label_convention=a=1,b=1: a ")
     weights.write_plain(content["network"], {"normalization": "brain"}, file)  # such as a converted file
     assert [segment.value for segment in open_bundle(bundle, file).segments] == [1, 2, 4]
+    config = bundle / "configs/inference.yaml"  # of a package, the file states its own regions
+    config.write_text(re.sub("(?m)^label_convention:.*", "label_convention: whole=1+2,core=1", config.read_text()))
+    assert [segment.label for segment in open_bundle(bundle, file).segments] == ["core", "whole outside core"]
 
 
 def test_weights_of_a_pretraining_are_refused_before_a_study_is_read(bundle, tmp_path):

@@ -104,6 +104,12 @@ def test_arguments_of_the_class_reach_it_and_a_size_is_not_overridden_in_silence
     assert {block.attn.attn_drop.p for block in blocks} == {0.2}
     assert isinstance(network.encoder1.layer.norm1, torch.nn.BatchNorm3d)
     assert segmentation_network("segresnet", 1, 1, "micro", dropout_prob=0.1).dropout_prob == 0.1
-    for wrong in ("dropout_pth_rate", "feature_size"):
-        with pytest.raises(TypeError, match=wrong):
-            segmentation_network("swin_unetr", 1, 1, "micro", **{wrong: 24})
+    wrong = [
+        ("swin_unetr", "dropout_pth_rate"),
+        ("swin_unetr", "feature_size"),
+        ("segresnet", "init_filters"),
+        ("transbts", "width"),
+    ]
+    for architecture, argument in wrong:
+        with pytest.raises(TypeError, match=argument):
+            segmentation_network(architecture, 1, 1, "micro", **{argument: 24})

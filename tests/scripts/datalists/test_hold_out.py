@@ -171,3 +171,15 @@ def test_people_are_split_anew_with_all_visits_and_those_for_testing_stay(own, t
     old, new = (sorted(subject for name in names for subject in subjects(file)[name]) for file in (before, after))
     assert old == new
     assert after.keys() == before.keys() - {"folds"}
+
+
+def test_a_person_for_testing_leaves_the_training_and_the_record_of_a_subset_ends(own, tmp_path):
+    content = json.loads(own.read_text())
+    person = datalists.person_in(content["training"][0])
+    content["testing"].append({**content["training"].pop(0), "subject": "again", "person": person})
+    content["subset"] = {"fraction": 0.5, "seed": 0, "nested": False, "of": 16}
+    own.write_text(json.dumps(content))
+    commands.split(str(own), str(tmp_path / "split.json"), validation=2, testing=3, seed=1)
+    after = datalists.read(tmp_path / "split.json")
+    assert "subset" not in after
+    assert person not in {datalists.person_in(entry) for name in ("training", "validation") for entry in after[name]}

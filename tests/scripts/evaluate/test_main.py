@@ -67,7 +67,7 @@ def test_two_folders_of_zeros_and_ones_need_no_convention_and_no_protocol(cohort
     assert capsys.readouterr().out.startswith("5 cases by lesions\n")
 
 
-def test_the_protocols_are_printed_with_their_figures(capsys):
+def test_the_protocols_are_printed_with_their_metrics(capsys):
     module.protocols()
     blocks = dict(block.split("\n", 1) for block in capsys.readouterr().out.strip().split("\n\n"))
     for name, card in PROTOCOLS.items():

@@ -31,8 +31,11 @@ def test_the_jobs_are_the_commands_of_a_user(prepare, own, capsys):
         "val_interval": "1 epochs",
         "warmup_iterations": "0",
     }
-    dealing = setup.study.jobs["datalist/fold1"].command.options
-    assert dealing.items() >= {"folds": "2", "fold": "1", "fold_to": "testing", "validation": "1", "seed": "0"}.items()
+    fold_options = setup.study.jobs["datalist/fold1"].command.options
+    assert (
+        fold_options.items()
+        >= {"folds": "2", "fold": "1", "fold_to": "testing", "validation": "1", "seed": "0"}.items()
+    )
     assert setup.study.jobs["brats_finetune/pooled"].needs == (
         "brats_finetune/fold0/evaluation",
         "brats_finetune/fold1/evaluation",
@@ -41,8 +44,8 @@ def test_the_jobs_are_the_commands_of_a_user(prepare, own, capsys):
 
 
 def test_who_is_a_person_is_said_to_the_dealing(prepare):
-    dealing = prepare(person="(p[0-9])").study.jobs["datalist/fold0"].command.options
-    assert dealing["person"] == "(p[0-9])"
+    fold_options = prepare(person="(p[0-9])").study.jobs["datalist/fold0"].command.options
+    assert fold_options["person"] == "(p[0-9])"
     with pytest.raises(InputError, match=r"--person=.b.: does not match the subject p0"):
         prepare(person="(b)")
 
