@@ -9,7 +9,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 
 from common.data.cohorts import COHORTS
-from common.data.regions import colours, segments_of
+from common.data.regions import segments_of
 from common.dicom.geometry import volume_of
 from common.prepare.volumes import Volume
 from deploy.outputs import Case, make_all, segmentation
@@ -149,11 +149,10 @@ def test_regions_of_ones_own_are_segments_with_their_names_and_codes(slices, tum
     assert [group.get_measurements()[0].value for group in groups] == [*volumes.values()]
 
 
-@pytest.mark.parametrize("cohort", ["brats", "atlas"])
-def test_segments_have_the_colours_of_their_regions(cohort):
-    convention, regions = next(iter(COHORTS[cohort].conventions.items()))
-    parts = {segment.label: segment.colour for segment in segments_of(convention)}
-    assert {name: parts[region.part] for name, region in regions.items()} == colours(convention)
+@pytest.mark.parametrize(("cohort", "shown"), [("brats", ["#f0e442", "#56b4e9", "#d55e00"]), ("atlas", ["#d55e00"])])
+def test_segments_have_the_colours_of_their_regions(cohort, shown):
+    convention = next(iter(COHORTS[cohort].conventions))
+    assert [segment.colour for segment in segments_of(convention)] == shown
 
 
 def test_segments_have_codes_and_name_the_model(slices, tumours):
