@@ -64,7 +64,7 @@ def mine(
         problem = f"the plan {source} is for {made['root']}"
         raise InputError(f"--root={root}", problem, "that folder, or a different --output")
     earlier = made.get("options", {})
-    chosen = options | {"hours": HOURS, "device": AUTO} | earlier
+    chosen = dict.fromkeys(options) | {"hours": HOURS, "device": AUTO} | earlier
     changes = [f"--{name}={value}" for name, value in stated.items() if value != chosen[name]]
     if changes and plan is not None:
         raise InputError(changes[0], f"no effect on the plan {source}", "a change in that file")
@@ -79,9 +79,10 @@ def mine(
 
         made = make_plan(data, chosen["person"], chosen["hours"], processor) | {"options": earlier | stated}
     lines = screen(made, folder)
-    if changes and here.exists():
+    if here.exists() and (changes or (source != here and made != read_plan(here))):
         move_aside(here)
-        show(f"planned anew for {' '.join(changes)}; the earlier plan, with your edits: {folder}/plan-*.yaml")
+        why = f"planned anew for {' '.join(changes)}" if changes else f"the plan is {source}"
+        show(f"{why}; the earlier plan, with your edits: {folder}/plan-*.yaml")
     write_plan(made, here)
     show(*lines)
     again = shlex.join(["python", "-m", "scripts.mine", f"--output={output}", "--yes"])

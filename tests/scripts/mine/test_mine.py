@@ -275,6 +275,21 @@ def test_an_option_with_a_new_value_plans_anew(planned, tmp_path, monkeypatch, c
     assert "planned anew for --hours=2.0" in capsys.readouterr().out
     (earlier,) = tmp_path.glob("plan-*.yaml")
     assert (read_plan(earlier)["check"], new["check"]) == ({"accept": "empty_mask"}, {})
+    command.mine(output=str(tmp_path), modalities="T1")
+    assert "planned anew for --modalities=T1" in capsys.readouterr().out, "an option that the plan was made without"
+
+
+def test_a_plan_from_elsewhere_moves_the_edited_one_aside_and_takes_no_option(planned, tmp_path, capsys):
+    plan = read_plan(planned[0] / "plan.yaml")
+    edited(tmp_path / "plan.yaml", plan | {"check": {"accept": "empty_mask"}})
+    other = str(planned[0] / "plan.yaml")
+    with refused(text=f"--modalities=T1: no effect on the plan {other}"):
+        command.mine(output=str(tmp_path), plan=other, modalities="T1")
+    for _ in range(2):
+        command.mine(output=str(tmp_path), plan=other)
+        (earlier,) = tmp_path.glob("plan-*.yaml")
+        assert read_plan(earlier)["check"] == {"accept": "empty_mask"}
+    assert f"the plan is {other}; the earlier plan, with your edits" in capsys.readouterr().out
 
 
 def test_people_are_split_after_the_check(planned, tmp_path):
