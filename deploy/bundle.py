@@ -97,7 +97,8 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
         raise InputError(f"--bundle={folder}: no configs/inference.yaml or .json; expected a bundle's folder")
     read = valid_json if config.suffix == ".json" else valid_yaml
     content = read(config, "the inference of brats_finetune or atlas_finetune", INFERENCE)
-    name, stated = content["attached"]["name"], str(content.get("label_convention", "$"))
+    name, stated = content["attached"]["name"], content.get("label_convention")
+    fixed = stated if isinstance(stated, str) and not stated.startswith("$") else None  # as packages have it
     warn_of_program(config)
     metadata = valid_json(
         folder / "configs" / "metadata.json", "metadata of brats_finetune or atlas_finetune", METADATA
@@ -125,8 +126,7 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
         version=metadata["version"],
         modalities=modalities,
         cohort=cohort,
-        convention=record.get("label_convention")
-        or (next(iter(card.conventions)) if stated.startswith("$") else stated),
+        convention=record.get("label_convention") or fixed or next(iter(card.conventions)),
         skull_stripped=card.space.brain != "none" if is_stripped is None else is_stripped,
         checkpoint_sha256=digest(path),
         trained_on=_ascii(trained_on(record)),

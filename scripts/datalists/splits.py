@@ -82,6 +82,10 @@ class RandomSplits:
         parts = {"training": drawn[reserved:], "validation": drawn[tested:reserved], "testing": drawn[:tested]}
         return {split: sorted(members) for split, members in parts.items()}
 
+    def assign(self, people: Sequence[str]) -> dict[str, str]:
+        """Return the split of each person, drawn as by `draw`."""
+        return {person: split for split, members in self.draw(people).items() for person in members}
+
 
 def _count(value: float, people: int) -> int:
     return value if isinstance(value, int) else max(round(value * people), int(value > 0))
@@ -97,8 +101,7 @@ def drawn_anew(content: Mapping[str, Any], splits: RandomSplits) -> dict[str, An
     parts: dict[str, list[Any]] = {"training": [], "validation": [], "testing": [*content.get("testing", [])]}
     held_out = {datalists.person_in(entry) for entry in parts["testing"]}
     people = sorted({datalists.person_in(entry) for entry in entries} - held_out)
-    split_of = {person: name for name, members in splits.draw(people).items() for person in members}
-    split_of |= dict.fromkeys(held_out, "testing")
+    split_of = splits.assign(people) | dict.fromkeys(held_out, "testing")
     for entry in sorted(entries, key=lambda entry: entry["subject"]):
         parts[split_of[datalists.person_in(entry)]].append(entry)
     return {key: value for key, value in content.items() if key not in ("folds", "subset")} | parts

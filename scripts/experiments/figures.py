@@ -3,9 +3,9 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from graphlib import TopologicalSorter
 from typing import Any
 
+import networkx
 import numpy as np
 from markupsafe import Markup
 
@@ -27,34 +27,26 @@ def graph_chart(study: OpenStudy) -> Markup:
 
     Each box is to the right of the boxes that it needs. A line is left out if a longer path joins the same two boxes.
     """
-    kinds = {name: _part_of(job) for name, job in study.jobs.items()}
-    needs: dict[str, set[str]] = {}
-    states: dict[str, Counter[str]] = {}
-    for name, job in study.jobs.items():
-        needs.setdefault(kinds[name], set()).update(kinds[need] for need in job.needs)
-        states.setdefault(kinds[name], Counter())[study.states[name].name] += 1
-    columns: dict[str, int] = {}
-    before: dict[str, set[str]] = {}
-    for kind in TopologicalSorter(needs).static_order():
-        columns[kind] = 1 + max((columns[need] for need in needs[kind]), default=-1)
-        before[kind] = needs[kind].union(*(before[need] for need in needs[kind]))
-    rows: Counter[int] = Counter()
-    at = {}
-    for kind in needs:  # in the study's order
-        at[kind] = (columns[kind], -rows[columns[kind]])
-        rows[columns[kind]] += 1
-    with new_figure(STYLE, figsize=(1.9 * len(rows), 0.3 + 0.6 * max(rows.values()))) as figure:
+    parts = {name: _part_of(job) for name, job in study.jobs.items()}
+    graph = networkx.DiGraph()
+    graph.add_nodes_from(parts.values())  # in the study's order
+    graph.add_edges_from((parts[need], parts[name]) for name, job in study.jobs.items() for need in job.needs)
+    columns = [[part for part in graph if part in layer] for layer in networkx.topological_generations(graph)]
+    at = {part: (x, -y) for x, column in enumerate(columns) for y, part in enumerate(column)}
+    width, height = len(columns), max(map(len, columns))
+    arrow = {"arrowstyle": "-", "connectionstyle": "arc3,rad=0.1", "color": INK, "linewidth": 0.8}
+    box = {"boxstyle": "round", "facecolor": PAPER, "edgecolor": INK}
+    style: Any = {"ha": "center", "va": "center", "multialignment": "left", "fontsize": 8}
+    with new_figure(STYLE, figsize=(1.9 * width, 0.3 + 0.6 * height)) as figure:
         axes = figure.add_axes((0, 0, 1, 1))
-        axes.set(xlim=(-0.5, len(rows) - 0.5), ylim=(0.5 - max(rows.values()), 0.5))
+        axes.set(xlim=(-0.5, width - 0.5), ylim=(0.5 - height, 0.5))
         axes.axis("off")
-        for kind, place in at.items():
-            for need in needs[kind].difference(*(before[need] for need in needs[kind])):
-                arrow = {"arrowstyle": "-", "connectionstyle": "arc3,rad=0.1", "color": INK, "linewidth": 0.8}
-                axes.annotate("", place, at[need], arrowprops=arrow, zorder=0)
-            counts = ", ".join(f"{count} {state}" for state, count in states[kind].items())
-            box = {"boxstyle": "round", "facecolor": PAPER, "edgecolor": INK}
-            style: Any = {"ha": "center", "va": "center", "multialignment": "left", "fontsize": 8}
-            axes.text(*place, f"{kind}\n{counts}", bbox=box, **style)
+        for need, part in networkx.transitive_reduction(graph).edges:
+            axes.annotate("", at[part], at[need], arrowprops=arrow, zorder=0)
+        for part, place in at.items():
+            states = Counter(study.states[name].name for name in parts if parts[name] == part)
+            counts = ", ".join(f"{count} {state}" for state, count in states.items())
+            axes.text(*place, f"{part}\n{counts}", bbox=box, **style)
         return svg(figure, "Jobs of the study; lines lead from the left to the jobs that need them")
 
 
