@@ -21,7 +21,7 @@ from common.errors import InputError
 from common.prepare.brain import brain_of
 from common.prepare.figures import LIMITS, Figures, rows_outside
 from common.prepare.measuring import template_overlap
-from common.prepare.resampling import field_of_view, labels_on, resample
+from common.prepare.resampling import field_of_view, labels_on, mask_on
 from common.prepare.settings import DEEPBET, Settings
 from common.prepare.subject import prepare_subject
 from common.prepare.volumes import Grid, Volume, check_scan
@@ -208,7 +208,7 @@ def _check_alignment(modality: str, volume: Volume, reference: str, target: Volu
         covered = float(field_of_view(volume, target.grid)[brain].mean())
         if covered < COVERED:
             return [f"{modality}: covers {covered:.0%} of the brain in {reference}; expected at least {COVERED:.0%}"]
-    mask = resample(Volume((volume.array > 0).astype(np.float32), volume.affine), target.grid).array > 0.5
+    mask = mask_on(Volume((volume.array > 0).astype(np.float32), volume.affine), target.grid)
     overlap = brain_overlap(mask, brain)
     if overlap < OVERLAP:
         return [

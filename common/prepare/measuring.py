@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ..metrics.measures import dice
 from .figures import Figures
 from .registration import coarse_grid, information
-from .resampling import resample
+from .resampling import mask_on, resample
 from .targets import template_brain, template_mask
 from .volumes import Volume
 
@@ -39,12 +39,12 @@ def measure(
     if mirrored is not None:
         subject["agreement"] = dice(mask.array, mirrored)
     grid, back = heads[reference].grid, np.linalg.inv(affine) @ matrix
-    standard, template = (resample(volume, grid, back) for volume in (template_brain(), template_mask()))
+    standard, template = resample(template_brain(), grid, back), mask_on(template_mask(), grid, back)
     modalities = {}
     for modality, head in heads.items():
         other = standard if modality == reference else heads[reference]
         modalities[modality] = {
-            "coverage": float(covered[modality][template.array > 0.5].mean()),
+            "coverage": float(covered[modality][template].mean()),
             "information": information(head.array[brain], other.array[brain]),
         }
     return Figures(reference, subject, modalities)
@@ -55,5 +55,5 @@ def template_overlap(mask: Volume, affine: NDArray[np.float64] | None = None) ->
 
     `affine` maps mm in MNI space to mm of the mask (default: identity).
     """
-    grid, template = coarse_grid(template_brain(), template_mask().array > 0)
-    return dice(resample(mask, grid, affine).array > 0.5, template)
+    grid = coarse_grid(template_brain())
+    return dice(mask_on(mask, grid, affine), mask_on(template_mask(), grid))

@@ -20,7 +20,7 @@ from scipy.special import entr
 
 from ..errors import InputError
 from .frames import matrix_of, to_image, upright
-from .resampling import resample
+from .resampling import mask_on, resample
 from .volumes import Grid, Volume
 
 KINDS = {6: "Rigid", 12: "Affine"}
@@ -28,10 +28,9 @@ EDGE = 2.0  # mm; voxel size for measuring similarity
 FINEST = 1.0  # mm; finest voxel size for ANTs
 BINS = 48  # per axis of the joint histogram
 SAMPLED = 0.3  # fraction of voxels that ANTs samples
-SHRINKING = (6, 4, 2, 1)  # ANTs' default shrink factors
-SMOOTHING = (3, 2, 1, 0)  # ANTs' default standard deviations, voxels
-COARSE: dict[str, Any] = {"aff_shrink_factors": (6, 4), "aff_iterations": (2100, 1200)}
-COARSEST = 8.0  # mm; largest voxel size of a level
+# Levels of ANTs' pyramids: shrink factors, standard deviations in voxels, and iterations
+COARSE = ((6, 4), (3, 2), (2100, 1200))
+FINE = ((4, 2, 1), (2, 1, 0), (1200, 10, 10))  # more iterations, up to ANTs' 1200, did not move scans at level 2
 FIXED_SEED = {"ANTS_RANDOM_SEED": "1", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"}  # makes results reproducible
 Matrix = NDArray[np.float64]
 
@@ -43,38 +42,43 @@ def register(fixed: Volume, moving: Volume, dof: int, mask: NDArray[np.bool_], s
     offsets. ANTs then refines the best matrix within the mask, with `dof` degrees of freedom (6 or 12). The result has
     at least the mutual information of every start. Raises InputError if ANTs cannot refine the best matrix.
     """
-    grid, inside = coarse_grid(fixed, mask)
-    coarse = resample(fixed, grid)
+    coarse, coarse_moving = (resample(scan, coarse_grid(scan)) for scan in (fixed, moving))
+    brain = Volume(mask, fixed.affine)
+    inside = mask_on(brain, coarse.grid)
 
     def similarity(matrix: Matrix) -> float:
-        return information(coarse.array[inside], resample(moving, grid, matrix).array[inside])
+        return information(coarse.array[inside], resample(moving, coarse.grid, matrix).array[inside])
 
     candidates = [np.eye(4), *starts]
     for start in [*candidates]:
         with suppress(RuntimeError):  # the scans may not overlap at this start
-            candidates.append(_by_ants(coarse, moving, 6, start, **COARSE))
+            candidates.append(_by_ants(coarse, coarse_moving, 6, start, COARSE))
     best = max(candidates, key=similarity)
-    fine_grid, within = coarse_grid(fixed, mask, FINEST)
+    fine = resample(fixed, coarse_grid(fixed, FINEST))
     try:
-        refined = _by_ants(resample(fixed, fine_grid), moving, dof, best, within)
+        refined = _by_ants(fine, moving, dof, best, FINE, mask_on(brain, fine.grid))
     except RuntimeError as error:
         raise InputError("registration: ANTs failed; expected overlapping scans of the same head") from error
     return max(best, refined, key=similarity)
 
 
-def coarse_grid(fixed: Volume, mask: NDArray[np.bool_], edge: float = EDGE) -> tuple[Grid, NDArray[np.bool_]]:
-    """Return a scan's grid, coarsened to voxels of at least `edge` mm, and the mask on that grid."""
-    edges = np.maximum(fixed.spacing, edge)
-    factors = edges / fixed.spacing
-    affine = fixed.affine @ np.diag([*factors, 1])
-    affine[:3, 3] = apply_affine(fixed.affine, (factors - 1) / 2)
-    x, y, z = np.maximum(1, np.array(fixed.array.shape) // factors).astype(int)
-    grid = Grid((x, y, z), affine)
-    return grid, resample(Volume(mask, fixed.affine), grid).array > 0.5
+def coarse_grid(scan: Volume, edge: float = EDGE) -> Grid:
+    """Return a scan's grid, coarsened to voxels of at least `edge` mm."""
+    edges = np.maximum(scan.spacing, edge)
+    factors = edges / scan.spacing
+    affine = scan.affine @ np.diag([*factors, 1])
+    affine[:3, 3] = apply_affine(scan.affine, (factors - 1) / 2)
+    x, y, z = np.maximum(1, np.array(scan.array.shape) // factors).astype(int)
+    return Grid((x, y, z), affine)
 
 
 def _by_ants(
-    fixed: Volume, moving: Volume, dof: int, start: Matrix, mask: NDArray[np.bool_] | None = None, **levels: Any
+    fixed: Volume,
+    moving: Volume,
+    dof: int,
+    start: Matrix,
+    levels: tuple[tuple[int, ...], ...],
+    mask: NDArray[np.bool_] | None = None,
 ) -> Matrix:
     """Register by ANTs, starting from a matrix; raise RuntimeError if ANTs fails, for example without overlap.
 
@@ -83,9 +87,7 @@ def _by_ants(
     """
     ants = _ants()
     placed = Volume(moving.array, np.linalg.inv(start) @ moving.affine)
-    edge = float(fixed.spacing.min())
-    most = max(1, round(COARSEST / edge))
-    settings = {"aff_shrink_factors": tuple(min(factor, most) for factor in SHRINKING)} | levels
+    shrinking, smoothing, iterations = levels
     with TemporaryDirectory() as folder:
         registered = ants.registration(
             _image(fixed),
@@ -95,9 +97,10 @@ def _by_ants(
             outprefix=str(Path(folder, "ants")),
             mask=None if mask is None else _image(Volume(mask, fixed.affine)),
             aff_random_sampling_rate=SAMPLED,
-            aff_smoothing_sigmas=tuple(edge * width for width in SMOOTHING[: len(settings["aff_shrink_factors"])]),
+            aff_shrink_factors=shrinking,
+            aff_smoothing_sigmas=tuple(width * float(fixed.spacing.min()) for width in smoothing),
             smoothing_in_mm=True,
-            **settings,
+            aff_iterations=iterations,
         )
         transform = ants.read_transform(registered["fwdtransforms"][0])
     return start @ _shear(placed) @ matrix_of(transform.apply_to_point) @ np.linalg.inv(_shear(fixed))

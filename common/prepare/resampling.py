@@ -26,9 +26,14 @@ def resample(volume: Volume, grid: Grid, matrix: NDArray[np.float64] | None = No
     return Volume(sitk.GetArrayFromImage(image).T, grid.affine)
 
 
+def mask_on(mask: Volume, grid: Grid, matrix: NDArray[np.float64] | None = None) -> NDArray[np.bool_]:
+    """Resample a mask to a grid; see `resample`."""
+    return resample(mask, grid, matrix).array > 0.5
+
+
 def field_of_view(volume: Volume, grid: Grid, matrix: NDArray[np.float64] | None = None) -> NDArray[np.bool_]:
     """Return a mask of a grid's voxels inside a volume's field of view; see `resample`."""
-    return resample(Volume(np.ones_like(volume.array), volume.affine), grid, matrix).array > 0.5
+    return mask_on(Volume(np.ones_like(volume.array), volume.affine), grid, matrix)
 
 
 def labels_on(labels: Volume, grid: Grid, matrix: NDArray[np.float64]) -> Volume:

@@ -14,7 +14,7 @@ from .figures import Figures, likely_cause
 from .frames import frame_of, in_frame, to_image
 from .measuring import measure
 from .registration import between_centres, coarse_grid, foreground, register
-from .resampling import field_of_view, resample
+from .resampling import field_of_view, mask_on, resample
 from .settings import Settings
 from .targets import near_brain, template_brain, template_mask
 from .volumes import Volume, check_transform
@@ -66,8 +66,8 @@ def prepare_subject(
         check_transform(matrices[modality], f"{modality}: the registration")
     stage("resampling", 0.8)
     heads = {modality: resample(scan, grid, matrices[modality]) for modality, scan in scans.items()}
-    template = resample(template_mask(), grid, target.to_mni()).array > 0.5
-    brain = resample(Volume(mask, reference.affine), grid, matrices[settings.reference]).array > 0.5
+    template = mask_on(template_mask(), grid, target.to_mni())
+    brain = mask_on(Volume(mask, reference.affine), grid, matrices[settings.reference])
     if not brain.any():
         raise InputError(f"{settings.reference}: no brain on the grid of the result; expected a scan of the whole head")
     images = heads
@@ -95,20 +95,21 @@ def _to_template(scan: Volume, brain: NDArray[np.bool_], dof: int) -> NDArray[np
 
     A resolution of 2 mm suffices, because brains differ from the template by more.
     """
-    grid, near = coarse_grid(template_brain(), near_brain())
+    template = resample(template_brain(), coarse_grid(template_brain()))
+    near = mask_on(near_brain(), template.grid)
     start = between_centres(template_brain(), template_mask().array > 0, scan, brain)
     stripped = Volume(np.where(brain, scan.array, 0), scan.affine)
-    return register(resample(template_brain(), grid), stripped, dof, near, [start])
+    return register(template, stripped, dof, near, [start])
 
 
 def _to_reference(reference: Volume, brain: NDArray[np.bool_], scan: Volume) -> NDArray[np.float64]:
     """Return the matrix from the reference to a scan; start from scanner coordinates and from the heads' centres.
 
-    In thick slices the mask has a margin: by how much slices are thicker than a pixel, summed over both scans, up to
-    `MARGIN`. Isotropic scans have none.
+    If both scans have thick slices, the mask has a margin: twice by how much the slices of one scan, the one with the
+    lesser difference, are thicker than its pixels, up to `MARGIN`.
     """
     start = between_centres(reference, foreground(reference), scan, foreground(scan))
-    margin = min(MARGIN, np.ptp(reference.spacing) + np.ptp(scan.spacing))
+    margin = min(MARGIN, 2 * min(np.ptp(reference.spacing), np.ptp(scan.spacing)))
     if margin >= reference.spacing.min():
         image = to_image(Volume(brain.astype(np.uint8), reference.affine))
         distance = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=True)

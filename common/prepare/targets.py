@@ -7,7 +7,6 @@ from functools import cache
 
 import numpy as np
 from nilearn import datasets
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from .volumes import Volume
@@ -34,6 +33,7 @@ def template_mask() -> Volume:
 
 
 @cache
-def near_brain() -> NDArray[np.bool_]:
+def near_brain() -> Volume:
     """Return the mask for registration: the template's brain with a margin of 4 mm, as the template has no skull."""
-    return np.asarray(ndimage.binary_dilation(template_mask().array > 0, iterations=MARGIN))
+    brain = template_mask()
+    return Volume(ndimage.binary_dilation(brain.array, iterations=MARGIN), brain.affine)

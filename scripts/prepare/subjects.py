@@ -33,7 +33,7 @@ from scripts.prepare.scans import NiftiScan, Subject
 LEFT_OUT = ".left_out"  # folder in the output for subjects left out; readers skip hidden folders
 WORK = ".prepare"  # folder in the output for unfinished work
 LABELS, BRAIN = "seg", "brain"  # label maps (suffix as in BraTS) and brain masks, in digests
-FORMAT = 10  # version of the method; a new number prepares all subjects again
+FORMAT = 11  # version of the method; a new number prepares all subjects again
 STRIPPED = "{} is already skull-stripped: its brain was used"
 COMPRESSION = 1  # level; 6 takes five times as long and saves a tenth
 VERSIONS = ("antspyx", "deepbet", "SimpleITK", "numpy", "nibabel", "nilearn")

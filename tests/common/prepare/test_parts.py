@@ -289,9 +289,9 @@ def test_thick_slices_are_smoothed_as_far_along_as_across(monkeypatch):
     ants, given = registration._ants(), []
     monkeypatch.setattr(ants, "registration", lambda *_, **settings: given.append(settings) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        registration._by_ants(thick, head, 6, np.eye(4))
+        registration._by_ants(thick, head, 6, np.eye(4), registration.FINE)
     assert given[0]["smoothing_in_mm"]
-    assert given[0]["aff_smoothing_sigmas"] == pytest.approx((6, 4, 2, 0)), "ANTs' 3, 2, 1 and 0 voxels of 2 mm"
+    assert given[0]["aff_smoothing_sigmas"] == pytest.approx((4, 2, 0)), "2, 1 and 0 voxels of 2 mm"
 
 
 def test_the_voxels_of_a_sheared_scan_are_registered_whatever_its_header_says():
@@ -302,7 +302,8 @@ def test_the_voxels_of_a_sheared_scan_are_registered_whatever_its_header_says():
         sheared = np.eye(4)
         sheared[0, 2] = shear
         scan = Volume(moving.array, sheared @ moving.affine)
-        matrices.append(np.linalg.inv(scan.affine) @ registration._by_ants(fixed, scan, 6, np.eye(4)))
+        matrix = registration._by_ants(fixed, scan, 6, np.eye(4), registration.FINE)
+        matrices.append(np.linalg.inv(scan.affine) @ matrix)
     points = np.argwhere(fixed.array > 0)[::50] @ fixed.affine[:3, :3].T + fixed.affine[:3, 3]
     apart = points @ (matrices[0] - matrices[1])[:3, :3].T + (matrices[0] - matrices[1])[:3, 3]
     assert np.abs(apart).max() < 0.1, "voxels"
@@ -331,7 +332,7 @@ def test_ants_may_fail_at_a_start_and_not_where_the_scans_fit_best(monkeypatch, 
     far = np.eye(4)
     far[0, 3] = 1000  # no overlap
 
-    def by_ants(fixed, moving, dof, start, mask=None, **_):
+    def by_ants(fixed, moving, dof, start, levels, mask=None):
         if is_failing if mask is not None else start is far:
             raise RuntimeError("Registration failed with error code 1")
         return start
