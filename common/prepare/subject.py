@@ -42,7 +42,7 @@ def prepare_subject(
     """Prepare a subject's raw scans (float32, by modality): register, extract the brain and resample them.
 
     The reference is registered to the template within the brain, and the remaining scans rigidly to the reference, with
-    a margin in thick slices. Each scan is resampled once, by the combined transform. All computations use the
+    a margin if both have thick slices. Each scan is resampled once, by the combined transform. All computations use the
     reference's frame (`frame_of`), so the storage order of axes does not matter. `mask` is the user's brain mask on the
     reference's grid, if any.
     """
@@ -105,8 +105,8 @@ def _to_template(scan: Volume, brain: NDArray[np.bool_], dof: int) -> NDArray[np
 def _to_reference(reference: Volume, brain: NDArray[np.bool_], scan: Volume) -> NDArray[np.float64]:
     """Return the matrix from the reference to a scan; start from scanner coordinates and from the heads' centres.
 
-    If both scans have thick slices, the mask has a margin: twice by how much the slices of one scan, the one with the
-    lesser difference, are thicker than its pixels, up to `MARGIN`.
+    If both scans have thick slices, the mask has a margin: twice the difference between slice thickness and pixel size,
+    in the scan where that difference is smaller, up to `MARGIN`.
     """
     start = between_centres(reference, foreground(reference), scan, foreground(scan))
     margin = min(MARGIN, 2 * min(np.ptp(reference.spacing), np.ptp(scan.spacing)))

@@ -294,6 +294,21 @@ def test_thick_slices_are_smoothed_as_far_along_as_across(monkeypatch):
     assert given[0]["aff_smoothing_sigmas"] == pytest.approx((4, 2, 0)), "2, 1 and 0 voxels of 2 mm"
 
 
+@pytest.mark.parametrize(("edge", "coarse", "shrinking"), [(1.0, 2.0, (4, 2, 1)), (5.0, 5.0, (2, 2, 1))])
+def test_coarse_levels_take_coarse_scans_and_fine_levels_stay_near_8_mm(monkeypatch, edge, coarse, shrinking):
+    """At 20 mm, ANTs left FLAIR with voxels of 5 mm 8 mm away from the T1."""
+    passes = []
+
+    def by_ants(fixed, moving, dof, start, levels, mask=None):
+        passes.append((fixed.spacing[0], moving.spacing[0], levels.shrinking))
+        return start
+
+    monkeypatch.setattr(registration, "_by_ants", by_ants)
+    scan = Volume(np.random.default_rng(0).random((24, 24, 24)), np.diag([edge, edge, edge, 1]))
+    register(scan, scan, 6, scan.array > 0)
+    assert passes == [(coarse, coarse, (6, 4)), (edge, edge, shrinking)]
+
+
 def test_the_voxels_of_a_sheared_scan_are_registered_whatever_its_header_says():
     """ANTs gets axes at right angles, and the matrix leads to mm of the sheared ones: the same voxels."""
     fixed, moving = textured(np.eye(4))
