@@ -11,6 +11,7 @@ LIMITS = {  # lowest and highest acceptable values; sources in docs/explanation/
     "modality": {"coverage": (0.98, 1.0), "information": (0.05, 1.0)},
 }
 TURNED = 0.03  # limit of the reference's information; below it, a bad overlap indicates a turned header
+MASKS = "give masks by HD-BET or SynthStrip to scripts.prepare (--brain)"
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,8 @@ def likely_cause(figures: Figures, is_stripped: bool) -> str:
     if overlap < limits["overlap"][0] and is_stripped:
         return "a poor skull-stripping before the preparation; give the raw scan"
     if figures.subject.get("agreement", 1.0) < limits["agreement"][0]:
-        return (
-            "a wrong brain, here or in the mirrored scan: if it is here, give masks by HD-BET or SynthStrip as --brain"
-        )
+        return f"a wrong brain, here or in the mirrored scan: if it is here, {MASKS}"
     if figures.subject["volume"] < limits["volume"][0]:
         volume = f"{figures.subject['volume']:.0f} mL"
-        return f"a small brain, {volume}, as of a child: give masks by HD-BET or SynthStrip as --brain"
+        return f"a small brain, {volume}, as of a child: {MASKS}"
     return ""
