@@ -28,20 +28,20 @@ EDGE = 2.0  # mm; voxel size for measuring similarity
 FINEST = 1.0  # mm; finest voxel size for ANTs
 BINS = 48  # per axis of the joint histogram
 SAMPLED = 0.3  # fraction of voxels that ANTs samples
-COARSEST = 8.0  # mm; voxel size that no fine level exceeds by much
+COARSEST = 8.0  # mm; fine levels have voxels of about this size at most
 FIXED_SEED = {"ANTS_RANDOM_SEED": "1", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"}  # makes results reproducible
 Matrix = NDArray[np.float64]
 
 
 class Levels(NamedTuple):
-    """Levels of ANTs' pyramid: shrink factors, standard deviations of the smoothing in voxels, most iterations."""
+    """Levels of ANTs' pyramid: shrink factors, standard deviations of the smoothing in voxels, limits of iterations."""
 
     shrinking: tuple[int, ...]
     smoothing: tuple[int, ...]
     iterations: tuple[int, ...]
 
 
-# ANTs' default levels, in two passes; 1200 iterations at shrink factor 2 took longer and moved FLAIR by at most 0.03 mm
+# ANTs' defaults, in two passes, but for shrink factor 2: the default, 1200 iterations, moved FLAIR by at most 0.03 mm
 COARSE = Levels((6, 4), (3, 2), (2100, 1200))
 FINE = Levels((4, 2, 1), (2, 1, 0), (1200, 10, 10))
 
