@@ -78,7 +78,7 @@ def _assign(cohort: Scan, visits: Sequence[SubjectFiles], splits: RandomSplits) 
     """
     unlabelled = {visit.name for visit in visits if cohort.convention is not None and visit.label is None}
     people = cohort.people([visit for visit in visits if visit.name not in unlabelled])
-    split_of = splits.assign(people)
+    split_of = splits.assign(people) if people else {}
     split_of |= dict.fromkeys(cohort.held_out, "testing")
     parts: dict[str, list[SubjectFiles]] = {name: [] for name in datalists.SPLITS if unlabelled or name != "unlabelled"}
     for visit in visits:

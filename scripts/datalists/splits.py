@@ -62,9 +62,9 @@ class RandomSplits:
     def draw(self, people: Sequence[str]) -> dict[str, list[str]]:
         """Return the sorted people of each split: training, validation and testing.
 
-        The choice for testing does not depend on `validation`. Without people, all splits are empty.
+        The choice for testing does not depend on `validation`.
         """
-        if not people or self.testing == ALL:
+        if self.testing == ALL:
             return {"training": [], "validation": [], "testing": list(people)}
         tested, validated = (_count(value or 0, len(people)) for value in (self.testing, self.validation))
         reserved = tested + validated
