@@ -43,7 +43,7 @@ def test_own_data_in_four_commands(tmp_path):
         "--modalities=T1,FLAIR": "--modalities=T1",
         "['T1','FLAIR']": "['T1']",
         "--validation=0.15 --testing=0.15": "--validation=1",
-        "train --dataset_dir": f"train {SMALL} {SHORT} --dataset_dir",
+        "train --recipe": f"train {SMALL} {SHORT} --recipe",
     }.items():
         assert large in block
         block = block.replace(large, small)

@@ -129,16 +129,16 @@ def regions_of(convention: str) -> dict[str, frozenset[int]]:
 
 
 def symmetric_axes(convention: str) -> list[int]:
-    """Return the axes along which a labelled RAS volume may be mirrored: not axis 0 if regions are left or right.
+    """Return the axes along which a mirrored RAS head looks like a head: 0, left to right, unless regions have sides.
 
-    That is so if two names differ only in left and right, l and r, or lh and rh.
+    They have sides if two names differ only in left and right, l and r, or lh and rh.
 
     Example:
         >>> symmetric_axes("brats2021"), symmetric_axes("hippocampus_left=1,hippocampus_right=2")
-        ([0, 1, 2], [1, 2])
+        ([0], [])
     """
     names = regions_of(convention)
-    return [1, 2] if len({_SIDE.sub("", name) for name in names}) < len(names) else [0, 1, 2]
+    return [] if len({_SIDE.sub("", name) for name in names}) < len(names) else [0]
 
 
 def known_labels(convention: str) -> frozenset[int]:

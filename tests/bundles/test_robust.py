@@ -8,6 +8,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
+from monai.transforms import RandFlipd
 from scipy import ndimage
 from torch import nn
 
@@ -63,6 +64,23 @@ def test_each_part_can_be_left_out_by_name(part):
         return [*settings, loss, *((type(step), getattr(step, "share", 0)) for step in steps)]
 
     assert content(without=[part]) != content()
+
+
+SIDED = "hippocampus_left=1,hippocampus_right=2"
+
+
+@pytest.mark.parametrize("recipe", ["train", "recipe_robust"])
+@pytest.mark.parametrize("bundle", SUPERVISED)
+def test_labels_with_sides_are_not_mirrored_left_to_right(bundle, recipe):
+    def axes(convention):
+        parser = ConfigParser(config(bundle) | {"patch_size": [EDGE] * 3})
+        parser.update((config(bundle, "recipe_robust") if recipe != "train" else {}) | {"label_convention": convention})
+        parser.get_parsed_content("imports")
+        steps = parser.get_parsed_content("train::random_transforms")
+        return {step.flipper.spatial_axis for step in steps if isinstance(step, RandFlipd)}
+
+    assert 0 in axes("brats2021")
+    assert axes(SIDED) == axes("brats2021") - {0}
 
 
 def test_without_its_parts_the_recipe_draws_crops_and_nothing_else():
@@ -131,12 +149,12 @@ def test_a_resumed_training_is_the_uninterrupted_one_and_publishes_its_average(b
     then = torch.load(tmp_path / f"whole/models/iteration-{reached:07d}.pt", weights_only=True)
     assert all(torch.equal(value, then["average"][f"module.{key}"]) for key, value in model["network"].items())
     assert reached == 1 or not same(model["network"], dict(then["network"]))
-    assert (model["metadata"]["flips"], model["metadata"]["max_grad_norm"]) == ([0, 1, 2], 12)
+    assert (model["metadata"]["flips"], model["metadata"]["max_grad_norm"]) == ([0], 12)
 
     checkpoint = str(tmp_path / "whole/models/model.pt")
-    for name, options in (("inference", {}), ("evaluate", {"flips": [0]})):
+    for name, options in (("inference", {}), ("evaluate", {"flips": [0, 1, 2]})):
         opened = workflow(bundle, name, cohorts, tmp_path / name, checkpoint=checkpoint, **options)
-        assert len(opened.parser.get_parsed_content("network").mirrors) == (2 if options else 8)
+        assert len(opened.parser.get_parsed_content("network").mirrors) == (8 if options else 2)
 
 
 def test_a_store_gives_the_same_crops(cohorts, tmp_path):

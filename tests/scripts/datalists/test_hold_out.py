@@ -176,7 +176,7 @@ def test_people_are_split_anew_with_all_visits_and_those_for_testing_stay(own, t
 def test_nobody_is_left_to_split_anew(own, tmp_path):
     content = json.loads(own.read_text())
     own.write_text(json.dumps(content | {"training": [], "validation": [], "testing": content["training"]}))
-    with pytest.raises(InputError, match="^--validation=2 --testing=0: splits leave 0 of 0 people for training"):
+    with pytest.raises(InputError, match="splits leave 0 of 0 people for training"):
         commands.split(str(own), str(tmp_path / "split.json"), validation=2)
     assert not (tmp_path / "split.json").exists()
 
