@@ -15,7 +15,7 @@ from typing import Any
 
 from .data.cleanup import steps_of
 from .data.preparation import PREPARATION_CHECKS
-from .data.regions import regions_of
+from .data.regions import regions_of, symmetric_axes
 from .environment import prepare_process
 from .errors import ArgumentError, choice, did_you_mean, within
 from .locks import claim, release
@@ -482,14 +482,8 @@ def _check_together(options: Options, self_supervised: bool) -> None:
         raise ArgumentError("batch_size", options.batch_size, expected=f"a multiple of crops_per_volume={crops}")
     if values.get("modality_dropout") and len(options.modalities) == 1:
         raise ArgumentError("modality_dropout", options.modality_dropout, "there is only one modality", "0")
-    if values.get("label_convention") is not None and values.get("protocol") is not None:
-        check_convention(options.protocol, options.label_convention)
-    if values.get("cleanup") and values.get("label_convention") is not None:
-        regions = _regions(options.label_convention)
-        if unknown := steps_of(options.cleanup).keys() - {*regions}:
-            raise ArgumentError(
-                "cleanup", options.cleanup, f"no region {min(unknown)}", f"some of {', '.join(regions)}"
-            )
+    if (convention := values.get("label_convention")) is not None:
+        _check_regions(options, convention)
     if values.get("background") is not None:
         choice("background", options.background, dict.fromkeys(options.modalities))
     if missing := values.get("missing_modalities"):
@@ -507,6 +501,18 @@ def _check_together(options: Options, self_supervised: bool) -> None:
         if unknown_names := [modality for modality in aliases if modality not in options.modalities]:
             available = ", ".join(options.modalities)
             raise ArgumentError("modality_aliases", aliases, f"{unknown_names[0]} is not in modalities", available)
+
+
+def _check_regions(options: Options, convention: str) -> None:
+    """Check the options that depend on the regions."""
+    values, regions = vars(options), _regions(convention)
+    if values.get("protocol") is not None:
+        check_convention(options.protocol, convention)
+    if 0 in values.get("flips", []) and not symmetric_axes(convention):
+        problem = f"axis 0 swaps left and right, which differ in {', '.join(regions)}"
+        raise ArgumentError("flips", options.flips, problem)
+    if values.get("cleanup") and (unknown := steps_of(options.cleanup).keys() - {*regions}):
+        raise ArgumentError("cleanup", options.cleanup, f"no region {min(unknown)}", f"some of {', '.join(regions)}")
 
 
 def _check_tasks(options: Options, tasks: Any) -> None:

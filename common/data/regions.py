@@ -23,7 +23,7 @@ PALETTE = (VERMILION, SKY, YELLOW, BLUE, PURPLE, ORANGE)  # colours for regions 
 EXPECTED = f"one of {', '.join(CONVENTIONS)}, or regions and their labels, such as core=1+3,whole=1+2+3"
 LIMIT = 32  # regions
 
-_SIDE = re.compile(r"left|right|(?<![a-z])[lr]h?(?![a-z])", re.IGNORECASE)
+_SIDE = re.compile(r"left|(?<!b)right|(?<![a-z])[lr]h?(?![a-z])", re.IGNORECASE)
 _CODE = r"[\w.-]{1,32} \w{1,16} [A-Za-z][\w .'()-]{0,63}"
 _REGION = re.compile(
     rf"([A-Za-z][\w-]{{0,39}})=(\d{{1,3}}(?:\+\d{{1,3}})*)(?::([0-9A-Fa-f]{{6}}))?(?::({_CODE}))?", re.ASCII
@@ -129,16 +129,15 @@ def regions_of(convention: str) -> dict[str, frozenset[int]]:
 
 
 def symmetric_axes(convention: str) -> list[int]:
-    """Return the axes along which a mirrored RAS head looks like a head: 0, left to right, unless regions have sides.
+    """Return the axes along which a mirrored RAS head looks like a head: 0, left to right, unless a region has a side.
 
-    They have sides if two names differ only in left and right, l and r, or lh and rh.
+    Its name then contains left or right, or the word l, r, lh or rh.
 
     Example:
         >>> symmetric_axes("brats2021"), symmetric_axes("hippocampus_left=1,hippocampus_right=2")
         ([0], [])
     """
-    names = regions_of(convention)
-    return [] if len({_SIDE.sub("", name) for name in names}) < len(names) else [0]
+    return [] if any(_SIDE.search(name) for name in regions_of(convention)) else [0]
 
 
 def known_labels(convention: str) -> frozenset[int]:

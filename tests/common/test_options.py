@@ -199,6 +199,8 @@ CONVOLUTIONS = {"architecture": "segresnet"}
         {"modalities": ["T1"], "missing_modalities": [], "modality_dropout": 0.0},
         {"modality_aliases": {"T1": "FLAIR"}, "pretrained": "a.pt"},
         {"background": "T2"},
+        {"flips": [0, 1], "label_convention": "atlas"},
+        {"flips": [1, 2], "label_convention": "stroke_left=1,stroke_right=2"},
         {"background": None, "protocol": None, "label_convention": "atlas"},
         {"batch_size": 6, "crops_per_volume": 3, **SSL},
         {"pretrained_lr_factor": 1.0, "frozen_iterations": 0, "pretrained": None, "architecture": "probe"},
@@ -234,6 +236,7 @@ def test_options_that_fit_pass(options_of, values):
         ("missing_modalities", ["T2", "T1"], {}),
         ("missing_modalities", ["PD"], {}),
         ("background", "PD", {}),
+        ("flips", [1, 0], {"label_convention": "stroke_left=1,stroke_right=2"}),
         ("best_metric", "contrastive", {"tasks": [{"_target_": "my.Rotation"}], "loss_weights": [1], **SSL}),
     ],
 )

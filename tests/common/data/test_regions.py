@@ -33,6 +33,18 @@ def test_regions_of_ones_own_are_declared_by_text_or_in_a_datalist():
     assert list(regions.colours("brats2021")) == ["WT", "TC", "ET"]
 
 
+@pytest.mark.parametrize(
+    "names", ["left=1,right=2", "stroke=1,Right-Thalamus=3", "LeftHippocampus=2", "lh_cortex=1", "cortex-r=1"]
+)
+def test_a_region_of_one_side_is_not_mirrored(names):
+    assert regions.symmetric_axes(names) == []
+
+
+@pytest.mark.parametrize("names", [*regions.CONVENTIONS, "bright=1,large=2,cerebellum=3"])
+def test_regions_without_sides_are_mirrored_left_to_right(names):
+    assert regions.symmetric_axes(names) == [0]
+
+
 def test_a_region_may_have_a_code():
     declared = {"core": {"labels": [1, 3], "colour": "#d1495b", "code": "6574001 SCT Necrosis"}, "whole": [1, 2, 3]}
     declared["cavity"] = {"labels": [7], "code": "C0-1 99LAB Cavity (old)"}
