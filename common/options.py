@@ -15,7 +15,7 @@ from typing import Any
 
 from .data.cleanup import steps_of
 from .data.preparation import PREPARATION_CHECKS
-from .data.regions import regions_of, symmetric_axes
+from .data.regions import regions_of, with_sides
 from .environment import prepare_process
 from .errors import ArgumentError, choice, did_you_mean, within
 from .locks import claim, release
@@ -398,7 +398,8 @@ def check_stated(trained: Mapping[str, Any], checkpoint: Any) -> None:
     """Refuse invalid settings in a checkpoint's metadata, which become the options' defaults."""
     with within(f"checkpoint {checkpoint}: metadata"):
         stated = {name: OPTIONS[name](value) for name, value in trained.items() if name in OPTIONS}
-        _check_together(Options(**stated), self_supervised=False)
+        alone = {name: value for name, value in stated.items() if name != "flips"}  # an option can replace them
+        _check_together(Options(**alone), self_supervised=False)
 
 
 def _check_spelling(config: Any, names: Sequence[str]) -> None:
@@ -508,9 +509,8 @@ def _check_regions(options: Options, convention: str) -> None:
     values, regions = vars(options), _regions(convention)
     if values.get("protocol") is not None:
         check_convention(options.protocol, convention)
-    if 0 in values.get("flips", []) and not symmetric_axes(convention):
-        problem = f"axis 0 swaps left and right, which differ in {', '.join(regions)}"
-        raise ArgumentError("flips", options.flips, problem)
+    if 0 in values.get("flips", []) and (sided := with_sides(regions)):
+        raise ArgumentError("flips", options.flips, f"{sided[0]} has a side", "axes from 1, 2")
     if values.get("cleanup") and (unknown := steps_of(options.cleanup).keys() - {*regions}):
         raise ArgumentError("cleanup", options.cleanup, f"no region {min(unknown)}", f"some of {', '.join(regions)}")
 

@@ -23,7 +23,8 @@ PALETTE = (VERMILION, SKY, YELLOW, BLUE, PURPLE, ORANGE)  # colours for regions 
 EXPECTED = f"one of {', '.join(CONVENTIONS)}, or regions and their labels, such as core=1+3,whole=1+2+3"
 LIMIT = 32  # regions
 
-_SIDE = re.compile(r"left|(?<!b)right|(?<![a-z])[lr]h?(?![a-z])", re.IGNORECASE)
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # of a name such as ctx-lh, HippL or LHip
+_SIDE = re.compile(r".*left.*|.*(?<!b)right.*|[lr][ht]?", re.IGNORECASE)
 _CODE = r"[\w.-]{1,32} \w{1,16} [A-Za-z][\w .'()-]{0,63}"
 _REGION = re.compile(
     rf"([A-Za-z][\w-]{{0,39}})=(\d{{1,3}}(?:\+\d{{1,3}})*)(?::([0-9A-Fa-f]{{6}}))?(?::({_CODE}))?", re.ASCII
@@ -129,15 +130,23 @@ def regions_of(convention: str) -> dict[str, frozenset[int]]:
 
 
 def symmetric_axes(convention: str) -> list[int]:
-    """Return the axes along which a mirrored RAS head looks like a head: 0, left to right, unless a region has a side.
-
-    Its name then contains left or right, or the word l, r, lh or rh.
+    """Return the axes along which labelled heads in RAS orientation may be mirrored: 0, or none if a region has a side.
 
     Example:
         >>> symmetric_axes("brats2021"), symmetric_axes("hippocampus_left=1,hippocampus_right=2")
         ([0], [])
     """
-    return [] if any(_SIDE.search(name) for name in regions_of(convention)) else [0]
+    return [] if with_sides(regions_of(convention)) else [0]
+
+
+def with_sides(names: Iterable[str]) -> list[str]:
+    """Return the names that tell left from right: they contain one of the two, or a word l, r, lh, rh, lt or rt.
+
+    Example:
+        >>> with_sides(["Left-Thalamus", "HippR", "ctx-lh", "bright", "tumor", "WT"])
+        ['Left-Thalamus', 'HippR', 'ctx-lh']
+    """
+    return [name for name in names if any(map(_SIDE.fullmatch, _WORD.findall(name)))]
 
 
 def known_labels(convention: str) -> frozenset[int]:

@@ -95,16 +95,17 @@ def make_plan(data: Data, person: str | None, hours: float, device: str) -> dict
     interval = max(1, int(min(MOST, max(1800 * hours, 3600 * hours - count * validation) / fit.step)) // count)
     train = training(data, fit, spacing, device) | {"iterations": count * interval, "val_interval": interval}
     train["warmup_iterations"] = int(train["iterations"] * WARMUP[kind])
+    # Numbered structures may be left and right ones; docs/real.md: mirroring them gains nothing
+    train["flips"] = [] if is_anatomy else symmetric_axes(str(data.scan.convention))
     varies = not is_raw and (all_edges.max(axis=0) / all_edges.min(axis=0)).max() > SPACING
     if varies or spacing != stored:
         train["spacing"] = spacing
     subjects = len(data.cases) / prepare["jobs"] if prepare else 0
-    passes = 2 ** len(symmetric_axes(str(data.scan.convention)))  # a window and its mirror images
     seconds = {
         "prepare": subjects * SUBJECT * len(data.modalities) / 2,
         "step": fit.step,
         "validation": count * validation,
-        "evaluation": windows * passes * fit.evaluation * data.visits("testing"),
+        "evaluation": windows * 2 ** len(train["flips"]) * fit.evaluation * data.visits("testing"),
     }
     about = {
         "subjects": subjects_in_words(data),

@@ -284,5 +284,6 @@ def test_postprocessing_is_of_regions_of_the_convention_and_may_differ_from_the_
     ):
         check_stated(stated, "model.pt")
     check_stated(TRAINED | {"cleanup": "WT=holes"}, "model.pt")
+    check_stated({"label_convention": "stroke_left=1", "flips": [0]}, "model.pt")  # --flips can replace them
     for cleanup in (None, "WT=largest"):
         check_trained({"cleanup": cleanup, "checkpoint": "model.pt"}, TRAINED | {"cleanup": "WT=holes"})

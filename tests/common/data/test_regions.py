@@ -34,13 +34,27 @@ def test_regions_of_ones_own_are_declared_by_text_or_in_a_datalist():
 
 
 @pytest.mark.parametrize(
-    "names", ["left=1,right=2", "stroke=1,Right-Thalamus=3", "LeftHippocampus=2", "lh_cortex=1", "cortex-r=1"]
+    "name",
+    [
+        "right",
+        "LeftThalamus",
+        "putamenleft",
+        "hemi-L",
+        "Precentral_r_1",
+        "ctx-lh",
+        "RH_Hip",
+        "HippL",
+        "LHip",
+        "lAmy",
+        "Rt_ICA",
+    ],
 )
-def test_a_region_of_one_side_is_not_mirrored(names):
-    assert regions.symmetric_axes(names) == []
+def test_a_region_of_one_side_is_not_mirrored(name):
+    assert regions.symmetric_axes(f"stroke=1,{name}=2") == []
+    assert regions.with_sides(["stroke", name]) == [name]
 
 
-@pytest.mark.parametrize("names", [*regions.CONVENTIONS, "bright=1,large=2,cerebellum=3"])
+@pytest.mark.parametrize("names", [*regions.CONVENTIONS, "bright=1,large=2,tumor=3,vessel=4,ROI=5"])
 def test_regions_without_sides_are_mirrored_left_to_right(names):
     assert regions.symmetric_axes(names) == [0]
 

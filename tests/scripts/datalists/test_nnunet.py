@@ -122,3 +122,12 @@ def test_a_case_for_training_and_for_testing_is_named(data):
     data.touch("imagesTs/C_0_0000.nii.gz")
     with pytest.raises(InputError, match=r"C_0 exists twice: imagesTr/C_0_0000\S+ and imagesTs/C_0_0000"):
         data.scan()
+
+
+def test_a_folder_of_cases_for_testing_alone_is_listed(data):
+    fill(data, PROSTATE)
+    for folder in ("imagesTr", "labelsTr"):
+        for file in (data.root / folder).iterdir():
+            file.unlink()
+    content = data.scan()
+    assert [len(content[split]) for split in ("training", "validation", "testing")] == [0, 0, 1]

@@ -96,15 +96,29 @@ def test_subjects_with_a_damaged_file_are_named_and_left_out(tmp_path, capsys):
     assert "3 left out" in subjects_in_words(data)
 
 
-@pytest.mark.parametrize(("device", "spacing"), [("cpu", [5.0] * 3), ("cuda", None)])
-def test_a_small_network_on_a_cpu_trains_on_coarse_voxels(raw, monkeypatch, device, spacing):
-    """The limit is 5 mm here, in place of 2, because the heads have voxels of 4 mm."""
-    monkeypatch.setitem(planning.FINEST, "cpu", 5.0)
+def unmeasured(raw, monkeypatch, device="cpu"):
+    """A plan without the measurements of this machine."""
     monkeypatch.setattr(planning, "gpu_in_words", str)
     fit = planning.Fit({"patch_size": [64] * 3, "batch_size": 1}, 1.0, 0.3, 0.3, "")
     monkeypatch.setattr(planning, "fit_training", lambda *_: fit)
     options = dict.fromkeys(("modalities", "label", "regions", "person"))
-    plan = planning.make_plan(find(raw, options), None, 1.0, device)
+    return planning.make_plan(find(raw, options), None, 1.0, device)
+
+
+def test_structures_are_not_mirrored_since_numbered_ones_may_have_sides(raw, monkeypatch):
+    plans = []
+    for is_anatomy in (False, True):
+        monkeypatch.setattr(planning, "are_structures", lambda *_, found=is_anatomy: found)
+        plans.append(unmeasured(raw, monkeypatch))
+    assert [plan["train"]["flips"] for plan in plans] == [[0], []]
+    assert plans[0]["seconds"]["evaluation"] == pytest.approx(2 * plans[1]["seconds"]["evaluation"])
+
+
+@pytest.mark.parametrize(("device", "spacing"), [("cpu", [5.0] * 3), ("cuda", None)])
+def test_a_small_network_on_a_cpu_trains_on_coarse_voxels(raw, monkeypatch, device, spacing):
+    """The limit is 5 mm here, in place of 2, because the heads have voxels of 4 mm."""
+    monkeypatch.setitem(planning.FINEST, "cpu", 5.0)
+    plan = unmeasured(raw, monkeypatch, device)
     assert plan["train"].get("spacing") == spacing
     assert plan["prepare"]["spacing"] == 4.0, "the stored scans keep their detail"
 
