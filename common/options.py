@@ -352,6 +352,7 @@ def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None
     if vars(options).get("amp") == "auto":
         options.amp = automatic_amp(options.device, trains=hasattr(options, "ckpt_dir"))
     _check_together(options, self_supervised)
+    _check_flips(options)
     _check_tasks(options, config.items["tasks"].get_config() if "tasks" in config.items else None)
     if {"patch_size", "modalities", "device"} <= vars(options).keys():
         least = {"batch_size": 1} if vars(options).get("batch_size") == AUTO else {}
@@ -398,8 +399,7 @@ def check_stated(trained: Mapping[str, Any], checkpoint: Any) -> None:
     """Refuse invalid settings in a checkpoint's metadata, which become the options' defaults."""
     with within(f"checkpoint {checkpoint}: metadata"):
         stated = {name: OPTIONS[name](value) for name, value in trained.items() if name in OPTIONS}
-        alone = {name: value for name, value in stated.items() if name != "flips"}  # an option can replace them
-        _check_together(Options(**alone), self_supervised=False)
+        _check_together(Options(**stated), self_supervised=False)
 
 
 def _check_spelling(config: Any, names: Sequence[str]) -> None:
@@ -509,10 +509,15 @@ def _check_regions(options: Options, convention: str) -> None:
     values, regions = vars(options), _regions(convention)
     if values.get("protocol") is not None:
         check_convention(options.protocol, convention)
-    if 0 in values.get("flips", []) and (sided := with_sides(regions)):
-        raise ArgumentError("flips", options.flips, f"{sided[0]} has a side", "axes from 1, 2")
     if values.get("cleanup") and (unknown := steps_of(options.cleanup).keys() - {*regions}):
         raise ArgumentError("cleanup", options.cleanup, f"no region {min(unknown)}", f"some of {', '.join(regions)}")
+
+
+def _check_flips(options: Options) -> None:
+    """Refuse to mirror regions that have sides; a checkpoint's own `flips` can be replaced by the option."""
+    convention = vars(options).get("label_convention")
+    if convention is not None and 0 in vars(options).get("flips", []) and (sided := with_sides(_regions(convention))):
+        raise ArgumentError("flips", options.flips, f"{sided[0]} has a side", "axes from 1, 2")
 
 
 def _check_tasks(options: Options, tasks: Any) -> None:

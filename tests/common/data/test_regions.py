@@ -33,22 +33,10 @@ def test_regions_of_ones_own_are_declared_by_text_or_in_a_datalist():
     assert list(regions.colours("brats2021")) == ["WT", "TC", "ET"]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "right",
-        "LeftThalamus",
-        "putamenleft",
-        "hemi-L",
-        "Precentral_r_1",
-        "ctx-lh",
-        "RH_Hip",
-        "HippL",
-        "LHip",
-        "lAmy",
-        "Rt_ICA",
-    ],
-)
+SIDED = "right LeftThalamus putamenleft hemi-L Precentral_r_1 ctx-lh RH_Hip HippL LHip lAmy Rt_ICA"
+
+
+@pytest.mark.parametrize("name", SIDED.split())
 def test_a_region_of_one_side_is_not_mirrored(name):
     assert regions.symmetric_axes(f"stroke=1,{name}=2") == []
     assert regions.with_sides(["stroke", name]) == [name]
