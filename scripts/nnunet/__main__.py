@@ -8,8 +8,9 @@ from pathlib import Path
 
 from common.cli import run
 from common.data.datalists import SPLITS, Datalist
+from common.data.regions import regions_of, with_sides
 from common.data.scan_checks import check_headers
-from common.errors import InputError, check_number, choice, show
+from common.errors import ArgumentError, InputError, check_number, choice, show
 from common.files import check_writable_folder, expand_home
 from common.options import OPTIONS
 from common.values import DEVICE, flag
@@ -27,6 +28,7 @@ def baseline(
     epochs: int = 1000,
     iterations_per_epoch: int = 250,
     modalities: Sequence[str] | None = None,
+    mirroring: bool | None = None,
     split: str = "testing",
     num_workers: int = 8,
     device: str = "cuda",
@@ -51,6 +53,8 @@ def baseline(
         epochs: number of epochs; 1000 in nnU-Net.
         iterations_per_epoch: number of iterations, 250 in nnU-Net; the validation of an epoch takes a fifth as many.
         modalities: modalities to use, in this order, such as ['T1','T2']. All by default.
+        mirroring: whether crops and windows are mirrored on all axes; true by default, unless a region has a side, such
+            as hippocampus_left.
         split: split to predict; predictions of a split other than testing are in OUTPUT/predictions-SPLIT.
         num_workers: processes that preprocess and augment; 0 augments in the main process.
         device: cuda or cpu.
@@ -71,6 +75,10 @@ def baseline(
     convention = listed.content.get("label_convention")
     if convention is None:
         raise InputError(f"--datalist={datalist}: no labels to train on")
+    sided = with_sides(regions_of(convention))
+    is_mirrored = not sided if mirroring is None else flag("mirroring", mirroring)
+    if is_mirrored and sided:
+        raise ArgumentError("mirroring", mirroring, f"{sided[0]} has a side", "false")
     names = list(listed.content["modalities"]) if modalities is None else OPTIONS["modalities"](modalities)
     training, validation = (listed.load(part, names, convention) for part in ("training", "validation"))
     held_out = listed.load(split, names)
@@ -92,6 +100,7 @@ def baseline(
         "plans": plans,
         "gpu_memory": gpu_memory,
         "spacing": spacing,
+        "mirroring": is_mirrored,
         "epochs": epochs,
         "iterations_per_epoch": iterations_per_epoch,
         "seed": seed,
@@ -107,7 +116,7 @@ def baseline(
     record = BaselineRecord(folder, settings, device, {name: version(name) for name in PACKAGES})
     if not (is_conversion and "convert" in record.content["steps"]):  # leaves the record of a finished run
         record.write()
-    work = steps.Work(folder, plans, num_workers, torch.device(device))
+    work = steps.Work(folder, plans, is_mirrored, num_workers, torch.device(device))
     with record.step("convert") as to_do:
         if to_do:
             convert(work.raw, training, validation, names, convention)

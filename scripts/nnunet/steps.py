@@ -53,6 +53,7 @@ class Work:
 
     folder: Path
     plans: str
+    mirroring: bool
     workers: int
     device: torch.device
 
@@ -118,6 +119,8 @@ def train(work: Work, epochs: int, iterations: int, seed: int) -> dict[str, Any]
     with _augmenting_by(work.workers):
         name = PLANS[work.plans][2]
         trainer = get_trainer_from_args(DATA_SET, CONFIGURATION, 0, "nnUNetTrainer", name, continues, work.device)
+        if not work.mirroring:
+            _stop_mirroring(trainer)
         trainer.num_epochs, trainer.num_iterations_per_epoch = epochs, iterations
         trainer.num_val_iterations_per_epoch = max(1, iterations // 5)
         trainer.save_every = max(1, min(SAVE_EVERY, epochs // 20))
@@ -127,6 +130,21 @@ def train(work: Work, epochs: int, iterations: int, seed: int) -> dict[str, Any]
     if not (checkpoints / FINAL).is_file():
         raise RuntimeError(f"{checkpoints / FINAL}: missing, although nnU-Net's training has ended")
     return history(trainer, iterations)
+
+
+def _stop_mirroring(trainer: Any) -> None:
+    """Make a trainer mirror nothing, as nnUNetTrainerNoMirroring does; the checkpoint tells the predictor.
+
+    nnU-Net finds that trainer by importing all of its trainers, which fails beside PyTorch's CPU build.
+    """
+    configure = trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size
+
+    def configure_unmirrored() -> tuple[Any, ...]:
+        *others, _ = configure()
+        trainer.inference_allowed_mirroring_axes = None
+        return *others, None
+
+    trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size = configure_unmirrored
 
 
 def checkpoint_folder(work: Work) -> Path:
@@ -180,7 +198,7 @@ def prediction(output: Path, case: Mapping[str, Any]) -> Path:
 def predict(work: Work, cases: Sequence[Mapping[str, Any]], output: Path) -> None:
     """Segment each case with `checkpoint_final.pth` into OUTPUT/SUBJECT.nii.gz, with the first image's sform and qform.
 
-    By nnU-Net's defaults, windows overlap by half and are mirrored on all axes.
+    By nnU-Net's defaults, windows overlap by half and are mirrored as in training.
     """
     predictor = nnUNetPredictor(device=work.device, allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(str(checkpoint_folder(work).parent), (0,), FINAL)

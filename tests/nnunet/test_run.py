@@ -7,10 +7,12 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from common.errors import InputError
 from scripts.nnunet.__main__ import baseline
+from tests.nnunet.conftest import SMALL, command
 from tests.support import execute, one_line
 
 pytestmark = pytest.mark.slow
@@ -96,6 +98,29 @@ def test_other_settings_do_not_enter_the_folder_of_a_run(finished, cohort, tmp_p
 
 
 @pytest.fixture
+def sided(cohort, tmp_path):
+    """The cohort, with a region that has a side."""
+    content = json.loads(cohort.datalist.read_text())
+    del content["label_convention"]
+    path = tmp_path / "sided.json"
+    path.write_text(json.dumps(content | {"regions": {"whole": [1, 2, 4], "core_left": [1]}}))
+    return cohort._replace(datalist=path)
+
+
+def test_only_regions_without_sides_are_mirrored(finished, sided, tmp_path):
+    result = execute(command(sided, tmp_path / "output", *SMALL, "--epochs=1"))
+    assert result.returncode == 0, result.stderr
+    for folder, axes in ((finished.output, (0, 1, 2)), (tmp_path / "output", None)):
+        (path,) = folder.rglob("checkpoint_final.pth")
+        assert torch.load(path, weights_only=False)["inference_allowed_mirroring_axes"] == axes
+
+
+def test_mirroring_a_region_that_has_a_side_is_refused(refused, sided):
+    message = "mirroring=True: core_left has a side; expected false"
+    assert message in refused(datalist=str(sided.datalist), mirroring=True)
+
+
+@pytest.fixture
 def refused(cohort, tmp_path):
     """Give the command options that it must refuse in one line, before it writes; the line."""
 
@@ -112,6 +137,7 @@ def refused(cohort, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"mirroring": "x"}, "mirroring=x: expected true or false"),
         ({"plans": "xl"}, "plans=xl: expected one of default, resenc_l"),
         ({"modalities": 3}, "modalities=3: expected a list of names"),
         ({"gpu_memory": 0}, "gpu_memory=0: expected a number from 0.1"),
