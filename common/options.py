@@ -352,7 +352,7 @@ def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None
     if vars(options).get("amp") == "auto":
         options.amp = automatic_amp(options.device, trains=hasattr(options, "ckpt_dir"))
     _check_together(options, self_supervised)
-    _check_flips(options)
+    check_flips(vars(options))
     _check_tasks(options, config.items["tasks"].get_config() if "tasks" in config.items else None)
     if {"patch_size", "modalities", "device"} <= vars(options).keys():
         least = {"batch_size": 1} if vars(options).get("batch_size") == AUTO else {}
@@ -513,11 +513,11 @@ def _check_regions(options: Options, convention: str) -> None:
         raise ArgumentError("cleanup", options.cleanup, f"no region {min(unknown)}", f"some of {', '.join(regions)}")
 
 
-def _check_flips(options: Options) -> None:
+def check_flips(options: Mapping[str, Any]) -> None:
     """Refuse to mirror regions that have sides; a checkpoint's own `flips` can be replaced by the option."""
-    convention = vars(options).get("label_convention")
-    if convention is not None and 0 in vars(options).get("flips", []) and (sided := with_sides(_regions(convention))):
-        raise ArgumentError("flips", options.flips, f"{sided[0]} has a side", "axes from 1, 2")
+    convention, flips = options.get("label_convention"), options.get("flips", [])
+    if convention is not None and 0 in flips and (sided := with_sides(_regions(convention))):
+        raise ArgumentError("flips", flips, f"{sided[0]} has a side", "axes from 1, 2")
 
 
 def _check_tasks(options: Options, tasks: Any) -> None:

@@ -17,7 +17,7 @@ from common.data.regions import Segment, segments_of
 from common.dicom.series.choice import MODALITIES
 from common.errors import InputError, input_error_message
 from common.files import digest, valid_json, valid_yaml
-from common.options import OPTIONS, check_stated
+from common.options import OPTIONS, check_flips, check_stated
 
 RESERVED_OPTIONS = (  # set by the application
     "bundle_root",
@@ -174,12 +174,13 @@ def split_options(text: str) -> list[str]:
 
 def check_options(options: Sequence[str], bundle: Bundle) -> None:
     """Raise an InputError for an unknown name in `--bundle_options`, or an invalid value of a documented option."""
-    named = options_of(options)[1]
+    named, values = options_of(options)[1], {"label_convention": bundle.convention}
     try:
         check_known(named, [bundle.config])
         for name, value in named.items():
             argument(f"--{name}={value}")  # refuses expressions
             if name in OPTIONS:
-                OPTIONS[name](parsed(name, value))
+                values[name] = OPTIONS[name](parsed(name, value))
+        check_flips(values)
     except InputError as error:
         raise InputError("--bundle_options", input_error_message(error)) from error

@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from functools import reduce
 from operator import getitem
 
@@ -180,3 +181,10 @@ def test_an_option_that_is_given_twice_is_warned_of_once(tumours, capsys):
 )
 def test_other_options_are_refused_before_the_work(text, message, tumours):
     assert refusal(lambda: check_options(split_options(text), tumours)).startswith(message)
+
+
+def test_regions_with_sides_are_not_mirrored_left_to_right(tumours):
+    sided = replace(tumours, convention="thalamus_left=1,thalamus_right=2")
+    check_options(["--flips=[1,2]"], sided)
+    message = "--bundle_options: --flips=[0]: thalamus_left has a side; expected axes from 1, 2"
+    assert refusal(check_options, ["--flips=[0]"], sided) == message
