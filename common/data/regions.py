@@ -24,7 +24,8 @@ EXPECTED = f"one of {', '.join(CONVENTIONS)}, or regions and their labels, such 
 LIMIT = 32  # regions
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # of a name such as ctx-lh, HippL or LHip
-_SIDE = re.compile(r".*left.*|.*(?<!b)right.*|[lr][ht]?", re.IGNORECASE)
+_OTHER_SIDE = str.maketrans("lr", "rl")
+_SIDE = re.compile(r".*(?<!c)left.*|.*(?<!b)right.*|[lr][ht]?", re.IGNORECASE)
 _CODE = r"[\w.-]{1,32} \w{1,16} [A-Za-z][\w .'()-]{0,63}"
 _REGION = re.compile(
     rf"([A-Za-z][\w-]{{0,39}})=(\d{{1,3}}(?:\+\d{{1,3}})*)(?::([0-9A-Fa-f]{{6}}))?(?::({_CODE}))?", re.ASCII
@@ -140,13 +141,24 @@ def symmetric_axes(convention: str) -> list[int]:
 
 
 def with_sides(names: Iterable[str]) -> list[str]:
-    """Return the names that tell left from right: they contain one of the two, or a word l, r, lh, rh, lt or rt.
+    """Return the names that tell left from right.
+
+    They contain one of the two, or a word l, r, lh, rh, lt or rt; or they become another of the names if the first or
+    last letter changes from l to r or from r to l.
 
     Example:
-        >>> with_sides(["Left-Thalamus", "HippR", "ctx-lh", "bright", "tumor", "WT"])
-        ['Left-Thalamus', 'HippR', 'ctx-lh']
+        >>> with_sides(["Left-Thalamus", "HippR", "ctx-lh", "Lput", "Rput", "bright", "tumor", "WT"])
+        ['Left-Thalamus', 'HippR', 'ctx-lh', 'Lput', 'Rput']
     """
-    return [name for name in names if any(map(_SIDE.fullmatch, _WORD.findall(name)))]
+    names = list(names)
+    lower = {name.lower() for name in names}
+
+    def has_side(name: str) -> bool:
+        small = name.lower()
+        swapped = {small[0].translate(_OTHER_SIDE) + small[1:], small[:-1] + small[-1].translate(_OTHER_SIDE)}
+        return any(map(_SIDE.fullmatch, _WORD.findall(name))) or bool((swapped - {small}) & lower)
+
+    return [name for name in names if has_side(name)]
 
 
 def known_labels(convention: str) -> frozenset[int]:

@@ -53,8 +53,8 @@ def baseline(
         epochs: number of epochs; 1000 in nnU-Net.
         iterations_per_epoch: number of iterations, 250 in nnU-Net; the validation of an epoch takes a fifth as many.
         modalities: modalities to use, in this order, such as ['T1','T2']. All by default.
-        mirroring: whether crops and windows are mirrored on all axes; true by default, unless a region has a side, such
-            as hippocampus_left.
+        mirroring: whether crops and windows are mirrored along all axes; true by default, unless a region has a side,
+            such as hippocampus_left.
         split: split to predict; predictions of a split other than testing are in OUTPUT/predictions-SPLIT.
         num_workers: processes that preprocess and augment; 0 augments in the main process.
         device: cuda or cpu.
@@ -82,7 +82,7 @@ def baseline(
     names = list(listed.content["modalities"]) if modalities is None else OPTIONS["modalities"](modalities)
     training, validation = (listed.load(part, names, convention) for part in ("training", "validation"))
     held_out = listed.load(split, names)
-    check_headers([*training, *validation, *held_out], ["warning"])
+    check_headers([*training, *validation, *held_out])
     folder = expand_home(output, f"--output={output}").absolute()
     check_writable_folder(folder, f"--output={output}")
     if importlib.util.find_spec("nnunetv2") is None:

@@ -15,10 +15,12 @@ MAY_DIFFER = ("datalist",)  # the path may differ; its subjects must not
 
 
 def check_settings(output: Path, settings: Mapping[str, Any]) -> None:
-    """Raise an InputError if a folder holds a run with different settings, or other files."""
+    """Raise an InputError if a folder holds other files, or a run with other settings that has finished a step."""
     if not (earlier := read_record(output)):
         if output.is_dir() and any(output.iterdir()):
             raise InputError(f"--output={output}: not empty, and without run.json; expected a new folder")
+        return
+    if not earlier.get("steps"):
         return
     for name, value in settings.items():
         saved = earlier.get("config", {}).get(name)

@@ -53,7 +53,7 @@ class Work:
 
     folder: Path
     plans: str
-    mirroring: bool
+    is_mirrored: bool
     workers: int
     device: torch.device
 
@@ -119,8 +119,8 @@ def train(work: Work, epochs: int, iterations: int, seed: int) -> dict[str, Any]
     with _augmenting_by(work.workers):
         name = PLANS[work.plans][2]
         trainer = get_trainer_from_args(DATA_SET, CONFIGURATION, 0, "nnUNetTrainer", name, continues, work.device)
-        if not work.mirroring:
-            _stop_mirroring(trainer)
+        if not work.is_mirrored:
+            stop_mirroring(trainer)
         trainer.num_epochs, trainer.num_iterations_per_epoch = epochs, iterations
         trainer.num_val_iterations_per_epoch = max(1, iterations // 5)
         trainer.save_every = max(1, min(SAVE_EVERY, epochs // 20))
@@ -132,17 +132,18 @@ def train(work: Work, epochs: int, iterations: int, seed: int) -> dict[str, Any]
     return history(trainer, iterations)
 
 
-def _stop_mirroring(trainer: Any) -> None:
-    """Make a trainer mirror nothing, as nnUNetTrainerNoMirroring does; the checkpoint tells the predictor.
+def stop_mirroring(trainer: Any) -> None:
+    """Make a trainer mirror nothing, as `nnUNetTrainerNoMirroring` does; predictions follow its checkpoint.
 
-    nnU-Net finds that trainer by importing all of its trainers, which fails beside PyTorch's CPU build.
+    To find `nnUNetTrainerNoMirroring`, nnU-Net imports all of its trainers; some need torchvision, whose build for GPUs
+    fails with PyTorch's for CPUs.
     """
     configure = trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size
 
     def configure_unmirrored() -> tuple[Any, ...]:
-        *others, _ = configure()
+        rotation, is_2d, patch_size, _ = configure()
         trainer.inference_allowed_mirroring_axes = None
-        return *others, None
+        return rotation, is_2d, patch_size, None
 
     trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size = configure_unmirrored
 

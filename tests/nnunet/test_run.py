@@ -1,6 +1,7 @@
 """The whole command: an interrupted run on the embedded cohort, its predictions, its record, and its score."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -84,7 +85,11 @@ def test_a_repeated_command_does_only_what_is_missing(finished):
 
 @pytest.mark.parametrize(
     ("changed", "message"),
-    [({"epochs": 4}, "holds a run with epochs=2, not 4"), ({"datalist": "other.json"}, "holds a run with subjects=")],
+    [
+        ({"epochs": 4}, "holds a run with epochs=2, not 4"),
+        ({"mirroring": False}, "holds a run with mirroring=True, not False"),
+        ({"datalist": "other.json"}, "holds a run with subjects="),
+    ],
 )
 def test_other_settings_do_not_enter_the_folder_of_a_run(finished, cohort, tmp_path, monkeypatch, changed, message):
     monkeypatch.chdir(tmp_path)
@@ -146,6 +151,26 @@ def refused(cohort, tmp_path):
 )
 def test_bad_options_are_refused_in_one_line(refused, options, message):
     assert message in refused(**options)
+
+
+@pytest.mark.parametrize(("split", "file"), [("training", "image"), ("training", "label"), ("testing", "image")])
+def test_a_damaged_scan_is_refused(refused, cohort, tmp_path, split, file):
+    root = shutil.copytree(cohort.root, tmp_path / "root")
+    entry = json.loads(cohort.datalist.read_text())[split][0]
+    damaged = root / (entry["label"] if file == "label" else entry["image"][0])
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    assert f"subject {entry['subject']}: {damaged}" in refused(dataset_dir=str(root))
+
+
+def test_settings_may_change_while_no_step_is_finished(sided, tmp_path):
+    right = sided.datalist.read_text()
+    sided.datalist.write_text(json.dumps(json.loads(right) | {"regions": {"core": [7]}}))
+    arguments = {"datalist": str(sided.datalist), "dataset_dir": str(sided.root), "output": str(tmp_path / "output")}
+    with pytest.raises(InputError, match="label value 1; expected only 0, 7"):
+        baseline(**arguments, convert_only=True)
+    sided.datalist.write_text(right)
+    baseline(**arguments, convert_only=True)
+    assert (tmp_path / "output/nnUNet_raw/Dataset001_cohort/dataset.json").is_file()
 
 
 def test_a_folder_of_other_files_is_refused(refused, tmp_path):

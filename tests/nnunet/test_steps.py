@@ -8,6 +8,17 @@ import torch
 from scripts.nnunet import steps
 
 
+def test_without_mirroring_neither_crops_nor_windows_are_mirrored():
+    trainer = SimpleNamespace(
+        configure_rotation_dummyDA_mirroring_and_inital_patch_size=lambda: (0.5, False, [8, 8, 8], (0, 1, 2)),
+        inference_allowed_mirroring_axes=(0, 1, 2),
+    )
+    steps.stop_mirroring(trainer)
+    crops = trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+    assert crops == (0.5, False, [8, 8, 8], None)
+    assert trainer.inference_allowed_mirroring_axes is None
+
+
 def test_a_dice_of_no_voxels_does_not_spoil_the_record():
     logged = {
         "epoch_start_timestamps": [10.0, 20.0],

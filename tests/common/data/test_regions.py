@@ -42,7 +42,12 @@ def test_a_region_of_one_side_is_not_mirrored(name):
     assert regions.with_sides(["stroke", name]) == [name]
 
 
-@pytest.mark.parametrize("names", [*regions.CONVENTIONS, "bright=1,large=2,tumor=3,vessel=4,ROI=5"])
+@pytest.mark.parametrize("pair", [["Lthal", "rthal"], ["LHIPP", "RHIPP"], ["DGMl", "DGMr"], ["amygdalaR", "AMYGDALAL"]])
+def test_names_that_differ_only_in_their_side_are_not_mirrored(pair):
+    assert regions.with_sides(["stroke", *pair]) == pair
+
+
+@pytest.mark.parametrize("names", [*regions.CONVENTIONS, "bright=1,large=2,tumor=3,vessel=4,ROI=5,cleft=6"])
 def test_regions_without_sides_are_mirrored_left_to_right(names):
     assert regions.symmetric_axes(names) == [0]
 
