@@ -75,6 +75,7 @@ def convert(
         **({"regions_class_order": scheme.class_order} if scheme.class_order else {}),
         "numTraining": len(cases),
         "file_ending": ending,
+        "overwrite_image_reader_writer": "NibabelIO",  # SimpleITK reads damaged parts as zeros
         "dataset": {case["subject"]: {"images": case["image"], "label": labels[case["subject"]]} for case in cases},
     }
     split = {"train": [case["subject"] for case in training], "val": [case["subject"] for case in validation]}
