@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -12,18 +11,8 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.nnunet.command import SMALL, Cohort, command
 from tests.support import ROOT, execute
-
-SMALL = [
-    "--modalities=['FLAIR','T1ce']",  # half the time and memory of four channels
-    "--plans=resenc_l",
-    "--gpu_memory=1",
-    "--spacing=[5,5,5]",
-    "--epochs=2",
-    "--iterations_per_epoch=1",
-    "--num_workers=0",
-    "--device=cpu",
-]
 
 
 class NotInstalled(pytest.Module):
@@ -49,11 +38,6 @@ def environment():
     os.environ.update(before)
 
 
-class Cohort(NamedTuple):
-    root: Path
-    datalist: Path
-
-
 class Run(NamedTuple):
     command: list[str]
     output: Path
@@ -69,18 +53,6 @@ def cohort(cohorts, tmp_path_factory) -> Cohort:
     result = execute([sys.executable, "-m", "scripts.datalists", "brats", *scan])
     assert result.returncode == 0, result.stderr
     return made
-
-
-def command(cohort: Cohort, output: Path, *options: str) -> list[str]:
-    """The how-to's command, with these values of its options and with further ones."""
-    (documented,) = re.findall(
-        r"^\.venv-nnunet/bin/python (-m scripts\.nnunet .+)$",
-        (ROOT / "docs/how-to/train-baselines.md").read_text(),
-        re.M,
-    )
-    values = {"datalist": cohort.datalist, "dataset_dir": cohort.root, "output": output}
-    words = [f"--{name}={values[name]}" for name in re.findall(r"--(\w+)=", documented)]
-    return [sys.executable, "-m", "scripts.nnunet", *words, *options]
 
 
 @pytest.fixture(scope="session")

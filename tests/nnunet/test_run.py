@@ -13,7 +13,7 @@ import yaml
 
 from common.errors import InputError
 from scripts.nnunet.__main__ import baseline
-from tests.nnunet.conftest import SMALL, command
+from tests.nnunet.command import SMALL, command
 from tests.support import execute, one_line
 
 pytestmark = pytest.mark.slow
