@@ -125,8 +125,7 @@ def baseline(
         return
     with record.step("plan and preprocess") as to_do:
         if to_do:
-            files = (file for case in (*training, *validation) for file in (*case["image"], case["label"]))
-            record.content["plan"] = steps.prepare(work, files, gpu_memory, spacing)
+            record.content["plan"] = steps.prepare(work, gpu_memory, spacing)
     with record.step("train", redo=not (steps.checkpoint_folder(work) / steps.FINAL).is_file()) as to_do:
         if to_do:
             record.content |= steps.train(work, epochs, iterations_per_epoch, seed)

@@ -5,6 +5,7 @@ fit: it takes one image per subject and knows no regions.
 """
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from common.bars import tqdm
 from common.data.regions import known_labels, regions_of
-from common.data.scan_checks import read_scan
+from common.data.scan_checks import files_in, read_scan
 from common.data.volumes import forms_of, write_volume
 from common.errors import InputError
 from common.files import write_json
@@ -58,11 +59,13 @@ def convert(
     """Write dataset.json and splits_final.json and, if the label values have gaps, renumbered label maps.
 
     In planning, nnU-Net copies the split and computes a fingerprint of the training and validation cases. Raises an
-    InputError if the files are not all .nii.gz or all .nii, or if a label map has an unknown value.
+    InputError if a file is damaged, if the files are not all .nii.gz or all .nii, or if a label map has an unknown
+    value.
     """
     scheme = LabelScheme(convention)
     cases = [*training, *validation]
     ending = _common_ending(cases)
+    _verify([file for case in cases for file in files_in(case)])
     labels = {case["subject"]: case["label"] for case in cases}
     if not scheme.is_consecutive:
         for case in tqdm(cases, desc="labels"):
@@ -75,7 +78,6 @@ def convert(
         **({"regions_class_order": scheme.class_order} if scheme.class_order else {}),
         "numTraining": len(cases),
         "file_ending": ending,
-        "overwrite_image_reader_writer": "NibabelIO",  # SimpleITK reads damaged parts as zeros
         "dataset": {case["subject"]: {"images": case["image"], "label": labels[case["subject"]]} for case in cases},
     }
     split = {"train": [case["subject"] for case in training], "val": [case["subject"] for case in validation]}
@@ -91,6 +93,13 @@ def _common_ending(cases: Sequence[Case]) -> str:
     if len(endings) > 1 or not endings.keys() <= {".nii.gz", ".nii"}:
         raise InputError(f"{endings.popitem()[1]}: expected all images and labels as .nii.gz, or all as .nii")
     return next(iter(endings))
+
+
+def _verify(files: Sequence[str]) -> None:
+    """Read all files to their checksums, which nnU-Net's readers skip: SimpleITK reads damaged parts as zeros."""
+    with ThreadPoolExecutor() as pool:
+        for _ in tqdm(pool.map(lambda file: read_scan(file) and None, files), desc="files", total=len(files)):
+            pass
 
 
 def _renumber(source: str, target: Path, values: Mapping[int, int]) -> None:

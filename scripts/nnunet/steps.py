@@ -7,8 +7,7 @@ import math
 import os
 import random
 import zipfile
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,23 +74,18 @@ class Work:
             os.environ[name] = str(self.folder / name)
 
 
-def prepare(
-    work: Work, files: Iterable[str], gpu_memory: float | None = None, spacing: Sequence[float] | None = None
-) -> dict[str, Any]:
+def prepare(work: Work, gpu_memory: float | None = None, spacing: Sequence[float] | None = None) -> dict[str, Any]:
     """Run nnU-Net's planning and preprocessing; replace the files of an interrupted run.
 
-    If nnU-Net fails, an InputError names the first of the scans `files` that is damaged, or gives nnU-Net's reason.
-    `gpu_memory`, in GB, and `spacing`, in mm, replace nnU-Net's own. Return the plan's patch size, batch size, spacing,
-    network and normalization. nnU-Net samples 10^8 intensities of each channel from the whole cohort; four channels
-    take 5 GiB.
+    If nnU-Net refuses the data, an InputError gives its reason. `gpu_memory`, in GB, and `spacing`, in mm, replace
+    nnU-Net's own. Return the plan's patch size, batch size, spacing, network and normalization. nnU-Net samples 10^8
+    intensities of each channel from the whole cohort; four channels take 5 GiB.
     """
     planner, memory, name = PLANS[work.plans]
     processes = max(1, work.workers)
     try:
         extract_fingerprints([1], num_processes=processes, check_dataset_integrity=True, verbose=False)
-    except (RuntimeError, AssertionError, OSError, EOFError, zlib.error) as error:
-        for file in files:
-            read_scan(file)
+    except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"nnU-Net refuses the data: {reason}") from error
     plan_experiment_dataset(
@@ -213,7 +207,7 @@ def predict(work: Work, cases: Sequence[Mapping[str, Any]], output: Path) -> Non
     written = work.folder / "unfinished.nii.gz"  # SimpleITK infers the format from the name
     for case in tqdm(cases, desc="predictions"):
         for file in case["image"]:
-            read_scan(file)  # names a damaged file
+            read_scan(file)  # to its checksum, which nnU-Net's readers skip
         image, properties = reader.read_images(case["image"])
         labels = predictor.predict_single_npy_array(image, properties)
         reader.write_seg(labels, str(written), properties)

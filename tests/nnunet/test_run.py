@@ -162,15 +162,15 @@ def test_a_damaged_scan_is_refused(refused, cohort, tmp_path, split, file):
     assert f"subject {entry['subject']}: {damaged}" in refused(dataset_dir=str(root))
 
 
-def test_a_scan_that_is_damaged_inside_is_named(cohort, tmp_path):
+def test_a_scan_that_fails_its_checksum_alone_is_named(cohort, tmp_path):
     root = shutil.copytree(cohort.root, tmp_path / "root")
     damaged = root / json.loads(cohort.datalist.read_text())["training"][0]["image"][0]
     packed = bytearray(damaged.read_bytes())
-    middle = len(packed) // 2  # the header and the length stay right
-    packed[middle : middle + 200] = bytes(byte ^ 255 for byte in packed[middle : middle + 200])
+    packed[-8] ^= 1  # the checksum, after all voxels
     damaged.write_bytes(packed)
     result = execute(command(cohort._replace(root=root), tmp_path / "output", *SMALL))
-    assert (result.returncode, result.stderr.count(str(damaged))) == (2, 1), result.stderr
+    assert (result.returncode, result.stderr.count(f"{damaged}: CRC check failed")) == (2, 1), result.stderr
+    assert not [*tmp_path.rglob("dataset.json")]
 
 
 def test_settings_may_change_while_no_step_is_finished(sided, tmp_path):
