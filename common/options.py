@@ -87,8 +87,8 @@ _resumable = partial(Option, resumable=True)
 
 # Parts of recipe_robust that `without` may leave out
 PARTS = (
-    *("crops", "rotation", "zoom", "flips", "noise", "blur", "brightness", "contrast", "low_resolution", "gamma"),
-    *("prior", "cross_entropy", "clipping", "average"),
+    *("crops", "rotation", "zoom", "noise", "blur", "brightness", "contrast", "low_resolution", "gamma"),
+    *("prior", "cross_entropy"),
 )
 
 _ALL = (

@@ -23,7 +23,7 @@ from scripts.prepare.scans import find_subjects
 from tests.scripts.prepare.moved_heads import make_raw
 from tests.support import execute, refused
 
-TINY = {"patch_size": [32, 32, 64], "iterations": 2, "val_interval": 1, "warmup_iterations": 0, "without": ["flips"]}
+TINY = {"patch_size": [32, 32, 64], "iterations": 2, "val_interval": 1, "warmup_iterations": 0, "flips": []}
 
 
 def mine(*words):
