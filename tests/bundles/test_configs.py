@@ -27,18 +27,18 @@ def test_each_key_of_an_overlay_exists_in_its_base_and_none_is_addressed_by_posi
             assert "cohort" not in content, "which only the data can tell"
 
 
-OF_SSL = {"modalities", "accept", "learning_rate", "iterations", "val_interval", "batch_size", "global_batch_size"}
-OF_SUPERVISED = {"modalities", "accept", "label_convention", "batch_size", "iterations", "val_interval"}
-OF_SUPERVISED |= {"divisible_foreground", "normalize_crops"}  # DIFF-24
-OF_SUPERVISED |= {"train::random_transforms", "train::preprocessing"}  # DIFF-17, DIFF-18
-OF_SUPERVISED |= {"network_def::drop_rate"}  # DIFF-13
+SSL_KEYS = {"modalities", "accept", "learning_rate", "iterations", "val_interval", "batch_size", "global_batch_size"}
+SUPERVISED_KEYS = {"modalities", "accept", "label_convention", "batch_size", "iterations", "val_interval"}
+SUPERVISED_KEYS |= {"divisible_foreground", "normalize_crops"}  # DIFF-24
+SUPERVISED_KEYS |= {"train::random_transforms", "train::preprocessing"}  # DIFF-17, DIFF-18
+SUPERVISED_KEYS |= {"network_def::drop_rate"}  # DIFF-13
 
 
 @pytest.mark.parametrize(
     ("bundles", "name", "own"),
     [
-        (SSL, "train", OF_SSL),
-        (SUPERVISED, "train", OF_SUPERVISED),
+        (SSL, "train", SSL_KEYS),
+        (SUPERVISED, "train", SUPERVISED_KEYS),
         (SSL, "inference", {"modalities"}),
         (BUNDLES, "multi_gpu_train", set()),
     ],

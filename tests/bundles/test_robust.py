@@ -18,7 +18,7 @@ from tests.bundles.workflows import STEP, SUPERVISED, config, workflow
 from tests.common.toy import same, state_of
 
 EDGE = 32  # voxels
-OF_BRATS = ("DivisiblePadd", "NormalizeIntensityd")  # switched by options that ATLAS lacks
+BRATS_ONLY = ("DivisiblePadd", "NormalizeIntensityd")  # switched by options that ATLAS lacks
 
 
 def parsed(bundle="brats_finetune", **options):
@@ -47,7 +47,7 @@ def test_the_recipe_of_both_bundles_is_the_same():
     first, second = (config(bundle, "recipe_robust") for bundle in SUPERVISED)
     for content in (first, second):
         steps = content["train::random_transforms"]
-        content["train::random_transforms"] = [step for step in steps if step["_target_"] not in OF_BRATS]
+        content["train::random_transforms"] = [step for step in steps if step["_target_"] not in BRATS_ONLY]
     assert first == second
 
 
@@ -92,9 +92,9 @@ def test_without_its_parts_the_recipe_draws_crops_and_nothing_else():
 def test_the_background_and_missing_modalities_stay_zero_whatever_is_drawn():
     """Compared with a crop of the same geometry and unchanged intensities."""
     volumes = case()
-    of_intensities = ["noise", "blur", "brightness", "contrast", "low_resolution", "gamma"]
+    intensities = ["noise", "blur", "brightness", "contrast", "low_resolution", "gamma"]
     full = parsed().get_parsed_content("train::preprocessing")
-    plain = parsed(without=of_intensities).get_parsed_content("train::preprocessing")
+    plain = parsed(without=intensities).get_parsed_content("train::preprocessing")
     for step in (*full.transforms, *plain.transforms):
         if hasattr(step, "prob") and not isinstance(step, RandModalityDropoutd):
             step.prob = 1.0

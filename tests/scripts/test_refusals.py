@@ -12,10 +12,10 @@ from tests.support import ROOT
 
 SLOW = {"SimpleITK", "ants", "ignite", "matplotlib", "monai", "nibabel", "nilearn", "pandas", "pydicom", "scipy"}
 SLOW |= {"torch"}  # each takes 0.2 to 5 s of a core
-OF_DATA = "--datalist=own.json --dataset_dir=."
+DATA = "--datalist=own.json --dataset_dir=."
 NONE = "--datalist=none.json --dataset_dir=."
-FOLDS = f"brats_finetune {OF_DATA} --output=out"
-EXPORT = f"brats_finetune {OF_DATA} --output=out.pt"
+FOLDS = f"brats_finetune {DATA} --output=out"
+EXPORT = f"brats_finetune {DATA} --output=out.pt"
 REFUSED = {  # command -> command lines with a misspelt option, a missing input or a wrong value; own.json is a datalist
     "benchmark": ["--outptu=x", "none"],
     "bids": ["--outptu=x", "none --output=out", ". --output=."],
@@ -67,8 +67,8 @@ REFUSED = {  # command -> command lines with a misspelt option, a missing input 
     "run": [
         "brats_finetune train --outptu=x",
         f"brats_finetune train {NONE}",
-        f"brats_finetune train {OF_DATA} --batch_size=x",
-        f"brats_finetune train {OF_DATA} --device=tpu",
+        f"brats_finetune train {DATA} --batch_size=x",
+        f"brats_finetune train {DATA} --device=tpu",
     ],
     "segment": [
         "--outptu=x",
@@ -79,9 +79,9 @@ REFUSED = {  # command -> command lines with a misspelt option, a missing input 
         "scans --bundle=brats_finetune --output=out --checkpoint=model.pt --missing=x",
     ],
     "store": [
-        f"brats_finetune --store=out {OF_DATA} --outptu=x",
+        f"brats_finetune --store=out {DATA} --outptu=x",
         f"brats_finetune --store=out {NONE}",
-        f"brats_finetune --store=out {OF_DATA} --batch_size=x",
+        f"brats_finetune --store=out {DATA} --batch_size=x",
     ],
     "weights": ["inspect --outptu=x", "inspect none.pt", "convert none.pt --output=out.pt"],
 }

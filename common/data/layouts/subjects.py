@@ -13,7 +13,7 @@ from .names import LABEL, SIGNS, is_of_anatomy
 VISIT = re.compile(  # visit names that begin with the person: UK Biobank, BraTS since 2023, BIDS (ATLAS)
     r"(?P<person>\d+(?=_\d+_\d+$)|BraTS-[A-Za-z]+-\d+(?=-\d+$)|sub-[A-Za-z0-9]+(?=$|_ses-[A-Za-z0-9]+$)).*"
 )
-NEITHER, OF_ANATOMY = "neither modality nor label", "masks of the brain, head or tissues"
+NEITHER, MASKS = "neither modality nor label", "masks of the brain, head or tissues"
 
 
 class Claim(NamedTuple):
@@ -70,7 +70,7 @@ class DataSet:
         order: Modalities in channel order, if the layout defines it.
         convention: Label convention, if the layout defines it.
         held_out: Names of test subjects, if the layout defines them.
-        skipped: Why a file is not used, by path; the remaining unused files count as `OF_ANATOMY` or `NEITHER`.
+        skipped: Why a file is not used, by path; the remaining unused files count as `MASKS` or `NEITHER`.
         remarks: Lines to print.
     """
 
@@ -142,7 +142,7 @@ class DataSet:
         reasons = {why: list(paths) for why, paths in self.listing.unread.items()}
         for file in self.listing.files:
             if file.path not in used:
-                why = skipped.get(file.path, OF_ANATOMY if is_of_anatomy(file.stem) else NEITHER)
+                why = skipped.get(file.path, MASKS if is_of_anatomy(file.stem) else NEITHER)
                 reasons.setdefault(why, []).append(file.path)
         return reasons
 
