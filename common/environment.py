@@ -6,6 +6,7 @@ from contextlib import chdir
 from importlib import import_module
 from pathlib import Path
 
+from . import ROOT
 from .errors import Hook, InputError, report_in_one_line
 from .memory import use_huge_pages, use_open_files
 
@@ -47,6 +48,15 @@ def prepare_process(otherwise: Hook | None = None) -> None:
     if Path("matplotlibrc").is_file():  # Matplotlib would read this file when it is imported here
         with chdir("/"):
             import_module(f"{__package__}.drawing")
+
+
+def child_environment() -> dict[str, str]:
+    """Return variables for a child process that runs a module of this checkout in the current folder.
+
+    A folder `common` or `scripts` of the current folder is not imported.
+    """
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
 
 
 def check_help() -> None:

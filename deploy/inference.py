@@ -59,7 +59,8 @@ def run_command(command: Sequence[str], folder: Path, work: Path) -> None:
     exception or, if stderr shows none, its last line. The message omits the path of `work`, which may identify the
     patient.
     """
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # the bundle's own code
+    own = ("PYTHONPATH", "PYTHONSAFEPATH")  # the bundle has its own code, in `folder`
+    environment = {name: value for name, value in os.environ.items() if name not in own}
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
         lines = [line for line in result.stderr.splitlines() if line.strip()] or ["no message"]

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from common import ROOT
+from common.environment import child_environment
 from common.errors import InputError, ending_of, show
 from common.files import atomic_write, parse_json
 from deploy.alert import send_alert
@@ -278,7 +278,7 @@ class Service:
         with (folder / "messages").open("w+b") as messages:
             process = subprocess.Popen(
                 ["setpriv", "--pdeathsig=TERM", *self.command, *options],
-                cwd=ROOT,
+                env=child_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=messages,

@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, cli, made, weights
+from common import cli, made, weights
 from common.configs import BUNDLES
 from common.data.cohorts import COHORTS, LIKE
 from common.data.provenance import is_skull_stripped
 from common.data.volumes import is_label_map
+from common.environment import child_environment
 from common.errors import InputError, choice, shortened, show
 from common.files import digest, existing_folder, why_no_file
 from common.options import check_stated
@@ -180,19 +181,19 @@ def _as_trained(record: Mapping[str, Any]) -> dict[str, Any]:
 def predict(bundle: str, checkpoint: Path, folder: Path, device: str) -> bool:
     """Run inference on the prepared scans in a separate process, to free its memory; return whether all succeeded.
 
-    The process prints its failures. Label maps by different weights are replaced. Raise SystemExit if the process ends
-    with status 2.
+    The process prints its failures. Label maps by different weights are replaced. Raise SystemExit if the process does
+    not end with status 0 or 1.
     """
     prepared, earlier = folder / PREPARED, made.read(folder / PREDICTED)
     is_same = earlier is None or [*earlier["checkpoints"].values()] == [digest(checkpoint)]
     options = [f"--dataset_dir={prepared}", f"--datalist={prepared / 'datalist.json'}", f"--checkpoint={checkpoint}"]
     options += [f"--output_dir={folder / PREDICTED}", f"--existing={'skip' if is_same else 'replace'}"]
     command = ["-m", "scripts.run", bundle, "inference", *options, f"--device={device}"]
-    status = subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode
+    status = subprocess.run([sys.executable, *command], env=child_environment(), check=False).returncode
     if status:
         show(f"the message above is about this command: {cli.command_line(['python', *command])}", error=True)
-    if status == 2:  # such as a full disk
-        raise SystemExit(status)
+    if status not in (0, 1):  # such as a full disk, or killed
+        raise SystemExit(status if status > 0 else 128 - status)
     return status == 0
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from common import ROOT
+from common.environment import child_environment
 from common.errors import show
 from common.files import read_json, write_json
 from scripts.benchmark import inference, reader
@@ -78,7 +78,9 @@ def gpu(file: Path, machine: str, setting: Setting = FULL, limit: float = LIMIT)
                 break
             command = [sys.executable, "-W", "ignore", "-m", MODULE, job, work, variant, folder, json.dumps(setting)]
             try:
-                process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=left, check=False)
+                process = subprocess.run(
+                    command, env=child_environment(), capture_output=True, text=True, timeout=left, check=False
+                )
             except subprocess.TimeoutExpired:
                 show(f"{work}: {variant}: cut off after {left:.0f} s")
                 break

@@ -14,6 +14,7 @@ from common.schemas import check_schema
 from scripts.pools import map_in_processes
 
 HIGHEST = 255  # highest label value of a region
+UNNAMED = "lesion=1"  # regions of label maps without a regions file whose only value is 1
 EXAMPLE = "a YAML file of regions, outermost first, such as {whole: {labels: [1, 2]}, core: {labels: [1]}}"
 
 
@@ -49,7 +50,7 @@ def from_labels(root: str, files: Sequence[str], workers: int, is_asking: bool =
     count = f"{len(values)} label map{'s' if len(values) > 1 else ''}"
     if numbers == [1]:
         show(f"regions: lesion=1, as 1 is the only value in {count}; --regions=REGIONS.yaml renames it")
-        return "lesion=1"
+        return UNNAMED
     if not numbers or len(numbers) > LIMIT:
         shown = shortened(list(map(str, numbers))) or "0"
         raise InputError(

@@ -50,7 +50,7 @@ def folds(
         validation: number or fraction of people outside the fold, set aside to choose the checkpoint; 0.1 by default.
         folds_seed: seed of the folds, 0 or more; --seed is the seed of the training runs.
         person: regular expression whose first group is the person in a subject's name, as in `datalists generic`.
-        overlays: configs of the bundle that change its train.yaml, such as segresnet.yaml.
+        overlays: configs of the bundle that change its train.yaml, such as segresnet.
         jobs: number of jobs at once; on this machine they share its cores.
         gpus: processes of each training run, started by torchrun.
         stale: keep results whose commands, inputs or code have changed (the default), or redo them; the old results are
@@ -64,6 +64,7 @@ def folds(
     redo = choice("stale", stale, {"keep": False, "redo": True})
     fold_options = {"folds": folds, "fold_to": fold_to, "seed": folds_seed, "validation": validation, "person": person}
     words = [] if overlays is None else names_of(overlays)
+    words = [word if word.endswith(".yaml") else f"{word}.yaml" for word in words]  # `scripts.run` takes either
     setup = set_up(bundle, datalist, dataset_dir, output, fold_options, words, gpus, options)
     study, folder = setup.study, setup.study.places.output
     selected = select(study, redo=redo)

@@ -43,7 +43,7 @@ def lines(setup: Setup) -> list[str]:
         ("region", "metric", "pooled", "cases", "95 % interval", "mean of folds", *folds, "")
     ]
     text = [
-        f"{of_all['cases']} cases by {of_all['protocol']}, each predicted by a model that was not trained on it",
+        f"{of_all['cases']} cases by {of_all['protocol']}, each predicted by the model of its fold",
         "",
     ]
     for region, metrics in of_all["regions"].items():

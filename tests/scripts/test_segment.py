@@ -23,7 +23,7 @@ from scripts.segment import LABELS, PREDICTED, PREPARED, bring_back, check_label
 from tests.bundles.workflows import untrained
 from tests.oracles import nifti
 from tests.scripts.prepare.moved_heads import make_raw
-from tests.support import execute
+from tests.support import ROOT, execute
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def raw(tmp_path):
 
 @pytest.mark.slow
 def test_raw_scans_become_label_maps_on_their_own_grids(trained, tmp_path):
-    """A subject without T1 is left out in one line."""
+    """Paths are relative to a folder that is not the checkout. A subject without T1 is left out in one line."""
     subject = make_raw("atlas", 0, tmp_path, seed=4, spacing=4.0)
     raw = tmp_path / f"raw/{subject}/{subject}_T1.nii.gz"
     nifti.contradict(raw)
@@ -44,9 +44,9 @@ def test_raw_scans_become_label_maps_on_their_own_grids(trained, tmp_path):
     nibabel.save(scan, tmp_path / "raw/other/other_FLAIR.nii.gz")
     output = tmp_path / "out"
     options = ["--bundle=atlas_finetune", f"--checkpoint={trained('atlas_finetune') / 'models/model.pt'}"]
-    options += [f"--output={output}"]
-    command = [sys.executable, "-m", "scripts.segment", str(tmp_path / "raw"), *options]
-    ended = execute(command)
+    options += ["--output=out"]
+    command = [sys.executable, "-m", "scripts.segment", "raw", *options]
+    ended = execute(command, tmp_path, PYTHONPATH=str(ROOT))
     assert ended.returncode == 1, "other was left out"
     assert "other: T1: no file; expected one file" in ended.stdout
     assert "place voxels up to 40 mm apart; expected equal positions (the sform is used)" in ended.stdout
@@ -230,8 +230,8 @@ def test_a_space_that_is_not_of_the_bundle_is_warned_of(raw, tmp_path, capsys, l
 
 
 def test_an_inference_that_cannot_go_on_ends_all(tmp_path, monkeypatch):
-    """Status 2, as on a full disk, ends the command; status 1, a failure of some subjects, does not."""
-    states, commands = [0, 1, 2], []
+    """Status 2, as on a full disk, or a signal ends the command; status 1, a failure of some subjects, does not."""
+    states, commands = [0, 1, 2, -9], []
     (tmp_path / "model.pt").write_bytes(b"new")
 
     def start(command, **_):
@@ -246,10 +246,11 @@ def test_an_inference_that_cannot_go_on_ends_all(tmp_path, monkeypatch):
     made.Results(
         tmp_path / PREDICTED, {"checkpoints": {"moved.pt": sha256(b"new").hexdigest()}, "settings": {}}
     ).begin()
-    with pytest.raises(SystemExit, match="2"):
-        run()
+    for status in ("2", "137"):
+        with pytest.raises(SystemExit, match=status):
+            run()
     existing = [word for command in commands for word in command if word.startswith("--existing=")]
-    assert existing == ["--existing=skip", "--existing=replace", "--existing=skip"]
+    assert existing == ["--existing=skip", "--existing=replace", "--existing=skip", "--existing=skip"]
 
 
 def test_workers_are_forked_before_the_threads_of_openmp(tmp_path):

@@ -29,7 +29,7 @@ def evaluated(prepare):
 
 def test_figures_are_of_all_cases_and_of_each_fold(evaluated):
     shown = lines(evaluated)
-    assert shown[0] == "5 cases by dice, each predicted by a model that was not trained on it"
+    assert shown[0] == "5 cases by dice, each predicted by the model of its fold"
     (dice,) = [line.split() for line in shown if line.startswith("lesion  dice ")]
     means = [np.mean(values) for values in DICE.values()]
     pooled, of_folds = np.mean([*DICE[0], *DICE[1]]), (np.mean(means), np.std(means, ddof=1), *means)
