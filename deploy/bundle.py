@@ -10,7 +10,7 @@ from unicodedata import combining, normalize
 from common import weights
 from common.cli import options_of
 from common.configs import argument, check_known, parsed, warn_of_program
-from common.data import is_skull_stripped, model_name, trained_on
+from common.data import is_skull_stripped, model_name, space_of, trained_on
 from common.data.cards import Cohort
 from common.data.cohorts import COHORTS, LIKE
 from common.data.regions import Segment, segments_of
@@ -61,6 +61,7 @@ class Bundle:
     version: str
     modalities: tuple[str, ...]  # in the order of the network's input channels
     cohort: str  # key of `COHORTS`, by the bundle's name in its inference config
+    space: str  # key of `COHORTS` in whose space the training scans were prepared
     convention: str  # label convention of the label maps
     skull_stripped: bool  # whether the training scans have no skull
     checkpoint_sha256: str
@@ -126,6 +127,7 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
         version=metadata["version"],
         modalities=modalities,
         cohort=cohort,
+        space=space_of(record, cohort),
         convention=record.get("label_convention") or fixed or next(iter(card.conventions)),
         skull_stripped=card.space.brain != "none" if is_stripped is None else is_stripped,
         checkpoint_sha256=digest(path),

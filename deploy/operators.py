@@ -14,6 +14,7 @@ from monai.deploy.core import Application, Operator, OperatorSpec
 from pydicom.dataset import Dataset
 
 from common.cli import options_of
+from common.data.cohorts import COHORTS
 from common.data.preparation import PREPARATION_CHECKS
 from common.dicom.geometry import read_series
 from common.dicom.remarks import Remark
@@ -69,7 +70,7 @@ class Prepare(Operator):
             failed += preparation.failed
         else:
             aligned = {modality: resample(volume, reference.grid) for modality, volume in volumes.items()}
-        in_mni_space = job.bundle.card.space.code == 4  # NIfTI's code
+        in_mni_space = COHORTS[job.bundle.space].space.code == 4  # NIfTI's code
         failed += failed_checks(volumes, aligned, job.reference, job.bundle.skull_stripped, in_mni_space)
         if failed and not job.force:
             hint = "" if job.prepare else "--prepare prepares scans, "

@@ -87,7 +87,7 @@ def prepare_scans(
     for modality, volume in volumes.items():
         check_scan(volume, series[modality].name)
     brain, spacing = DEEPBET if bundle.skull_stripped else "none", min(max(1.0, bundle.spacing[0]), 4.0)
-    settings = Settings(bundle.cohort, tuple(volumes), brain, spacing)
+    settings = Settings(bundle.space, tuple(volumes), brain, spacing)
     try:
         prepared = prepare_subject(volumes, settings)
     except InputError as error:

@@ -10,7 +10,7 @@ from typing import Any
 from common import cli, made, weights
 from common.configs import BUNDLES
 from common.data.cohorts import COHORTS, LIKE
-from common.data.provenance import is_skull_stripped
+from common.data.provenance import is_skull_stripped, space_of
 from common.data.volumes import is_label_map
 from common.environment import child_environment
 from common.errors import InputError, choice, shortened, show
@@ -53,7 +53,8 @@ def segment(
         bundle: bundle of the model: brats_finetune or atlas_finetune.
         output: folder of all results.
         checkpoint: weights of a training run; by default models/model.pt of the bundle.
-        like: target space of the training scans: ukb, brats or atlas; by default the bundle's.
+        like: target space of the training scans: ukb, brats or atlas; by default the one that the checkpoint states,
+            else the bundle's.
         brain: brain extraction, by default as for the training scans; see python -m scripts.prepare.
         patterns: pattern of the file names of each modality; see python -m scripts.prepare.
         series: DICOM series to use for a subject; see python -m scripts.prepare.
@@ -89,10 +90,12 @@ def segment(
     is_swin = record.get("architecture", "swin_unetr") == "swin_unetr"
     if is_swin and (network := network_of(trained.state)) != "SwinUNETR":
         raise InputError(f"--checkpoint={file}: holds {network}; expected weights trained with {bundle}")
-    if space != usual:
-        show(f"warning: --like={like}: expected {usual}, unless {file} was trained on scans like {like}", error=True)
+    space = space_of(record, usual)
+    if like not in (None, space):
+        show(f"warning: --like={like}: expected {space}, unless {file} was trained on scans like {like}", error=True)
     convention = record.get("label_convention", next(iter(COHORTS[usual].conventions)))
-    settings = replace(settings, **_as_trained(record) | ({} if brain is None else {"brain": brain}))
+    stated = _as_trained(record) | {"like": like or space} | ({} if brain is None else {"brain": brain})
+    settings = replace(settings, **stated)
     names = settings.modalities
     from common.inference.segmentations import Volumes  # late import: slow
 

@@ -8,7 +8,7 @@ __getattr__, __dir__ = lazy(
         "datalists": "Datalist convention_of write",
         "datasets": "CaseDataset CaseSampler Steps fixed_draws",
         "intensities": "NormalizeBraind",
-        "provenance": "is_skull_stripped model_name trained_on",
+        "provenance": "is_skull_stripped model_name space_of trained_on",
         "regions": "known_labels regions_of symmetric_axes",
         "scan_checks": "check_headers",
         "transforms": "CheckPreparationd LabelToRegionsd LoadScand NestRegionsd "

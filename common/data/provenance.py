@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ..errors import choice
+from .cohorts import COHORTS
 from .preparation import WITH_SKULL, WITHOUT_SKULL, describe, skull_in
 from .regions import CONVENTIONS, regions_of
 
@@ -62,6 +64,15 @@ def trained_on(record: Mapping[str, Any]) -> str:
     if measured := record.get("measured"):
         parts.append(describe(measured))
     return "; ".join(parts)
+
+
+def space_of(record: Mapping[str, Any], default: str) -> str:
+    """Return the cohort in whose space a checkpoint's training scans were prepared; `default` if it is not stated.
+
+    Raises:
+        InputError: the stated space is not a key of `COHORTS`.
+    """
+    return choice("space", record.get("space") or default, {name: name for name in COHORTS})
 
 
 def is_skull_stripped(record: Mapping[str, Any]) -> bool | None:

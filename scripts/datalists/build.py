@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from common import made
 from common.data import datalists
 from common.data.layouts.subjects import SubjectFiles, person_of
 from common.data.scan_checks import read_scan
@@ -49,11 +50,19 @@ def build(
         "name": cohort.name,
         "modalities": list(cohort.modalities),
         "label_convention": cohort.convention if any(visit.label for visit in visits) else None,
+        **_preparation_of(folder),
     }
     for name, members in _assign(cohort, visits, splits).items():
         content[name] = [_entry(visit, cohort.modalities) for visit in members]
     datalists.write(content, target)
     show(f"{output}: {sizes(content)}")
+
+
+def _preparation_of(folder: Path) -> dict[str, Any]:
+    """Return what scripts.prepare states about its scans in a folder; empty for a different folder."""
+    file = folder / "datalist.json"
+    stated = datalists.read(file) if made.read(folder) is not None and file.is_file() else {}
+    return {name: stated[name] for name in ("preparation", "space") if name in stated}
 
 
 def check_outputs(outputs: Sequence[tuple[str, Path]], inputs: Mapping[str, Path]) -> None:

@@ -139,6 +139,7 @@ def _write_tables(outcomes: Sequence[Outcome], settings: Settings, regions: str 
         "modalities": modalities,
         "label_convention": None,
         "preparation": f"by scripts.prepare: {settings.describe()}",
+        "space": settings.like,
         "training": [],
         "validation": [],
         "testing": [

@@ -36,7 +36,7 @@ def chosen(volumes):
 
 
 def bundle_of(cohort, spacing=(1.0, 1.0)):
-    return SimpleNamespace(cohort=cohort, skull_stripped=cohort == "brats", spacing=spacing)
+    return SimpleNamespace(space=cohort, skull_stripped=cohort == "brats", spacing=spacing)
 
 
 @pytest.mark.parametrize(("trained", "prepared"), [((2.0, 2.5), 2.0), ((0.5, 0.5), 1.0), ((6.0, 6.0), 4.0)])

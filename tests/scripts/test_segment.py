@@ -220,13 +220,23 @@ def test_a_subject_without_the_modality_of_the_grid_is_one_line(segmented, tmp_p
     assert [outcome.fault for outcome in outcomes] == ["FLAIR: not prepared; expected one of T1", ""]
 
 
-@pytest.mark.parametrize(("like", "warns"), [("ukb", True), ("atlas", False), (None, False)])
-def test_a_space_that_is_not_of_the_bundle_is_warned_of(raw, tmp_path, capsys, like, warns):
-    file = untrained("atlas_finetune", tmp_path / "model.pt")
-    with pytest.raises(InputError, match="no scans"):
+@pytest.mark.parametrize("stated", [None, "brats"])
+@pytest.mark.parametrize("like", ["ukb", "atlas", "brats", None])
+def test_scans_are_prepared_for_the_space_of_the_training(raw, tmp_path, capsys, monkeypatch, like, stated):
+    file, used = untrained("atlas_finetune", tmp_path / "model.pt", space=stated), []
+    monkeypatch.setattr("scripts.segment.prepare_scans", lambda _, __, settings, ___: used.append(settings.like) or [])
+    with pytest.raises(SystemExit):
         segment(str(raw), "atlas_finetune", str(tmp_path / "out"), file, like)
-    line = f"warning: --like=ukb: expected atlas, unless {file} was trained on scans like ukb\n"
-    assert capsys.readouterr().err == (line if warns else "")
+    expected = stated or "atlas"
+    assert used == [like or expected]
+    line = f"warning: --like={like}: expected {expected}, unless {file} was trained on scans like {like}\n"
+    assert capsys.readouterr().err == (line if like not in (None, expected) else "")
+
+
+def test_a_space_that_no_cohort_has_is_refused(raw, tmp_path):
+    file = untrained("atlas_finetune", tmp_path / "model.pt", space="mni")
+    with pytest.raises(InputError, match="space=mni: expected one of atlas, brats, ukb"):
+        segment(str(raw), "atlas_finetune", str(tmp_path / "out"), file)
 
 
 def test_an_inference_that_cannot_go_on_ends_all(tmp_path, monkeypatch):

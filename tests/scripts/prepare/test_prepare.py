@@ -23,6 +23,7 @@ from common.prepare.brain import brain_of, mirrored_brain
 from common.prepare.figures import LIMITS
 from common.prepare.settings import Settings
 from common.prepare.volumes import read_volume
+from scripts.datalists.__main__ import generic
 from scripts.prepare import subjects
 from scripts.prepare.scans import find_subjects
 from scripts.prepare.subjects import folder_of, read_record
@@ -100,6 +101,15 @@ def test_the_folder_is_ready_for_inference_and_datalists(cohort):
         assert (first["subject"], second["subject"]) == (cohort.subject, "lacking")
         assert [path.rsplit("_", 1)[1] for path in first["image"]] == ["T1.nii.gz", "FLAIR.nii.gz"]
         assert second["image"][1] == no_file
+
+
+def test_datalists_state_what_the_scans_were_prepared_for(cohort, tmp_path):
+    output = cohort.folder / "out"
+    (tmp_path / "regions.yaml").write_text("lesion: [3]")
+    generic(str(output), str(tmp_path / "own.json"), str(tmp_path / "regions.yaml"), testing="all")
+    stated = [json.loads(file.read_text()) for file in (output / "datalist.json", tmp_path / "own.json")]
+    assert [content["space"] for content in stated] == ["ukb"] * 2
+    assert stated[0]["preparation"] == stated[1]["preparation"]
 
 
 def test_a_subject_that_fails_is_one_line_and_the_others_go_on(cohort):
