@@ -18,7 +18,7 @@ ALLOWED = {  # see docs/explanation/architecture.md; `common` is the lazy `__ini
         "common.schemas": "errors",
         "common.locks": "errors files",
         "common.cli": "environment errors files literals memory",
-        "common.environment": "bars drawing errors memory",
+        "common.environment": "bars common drawing errors memory",
         "common.literals": "",
         "common.values": "common errors literals data",
         "common.memory": "errors",
