@@ -38,7 +38,7 @@ ALLOWED = {  # see docs/explanation/architecture.md; `common` is the lazy `__ini
         "common.pages": "common components drawing errors files made metrics data inference",
         "common.training": "common bars drawing errors files made memory options resolver values "
         "ssl metrics weights data",
-        "deploy": "common drawing errors files literals locks cli configs options values "
+        "deploy": "common drawing environment errors files literals locks cli configs options values "
         "weights data metrics prepare inference dicom",
         "scripts": "common common.*",
     }.items()
