@@ -15,7 +15,7 @@ from common.data.cards import Cohort
 from common.data.cohorts import COHORTS, LIKE
 from common.data.regions import Segment, segments_of
 from common.dicom.series.choice import MODALITIES
-from common.errors import InputError, input_error_message
+from common.errors import InputError, input_error_message, within
 from common.files import digest, valid_json, valid_yaml
 from common.options import OPTIONS, check_flips, check_stated
 
@@ -118,6 +118,8 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
     if unknown := sorted({*modalities} - {*MODALITIES}):
         raise InputError(f"checkpoint {path}: modality {unknown[0]}; expected some of {', '.join(MODALITIES)}")
     weights.measured_of(path)  # refuses invalid ranges
+    with within(f"checkpoint {path}"):
+        space = space_of(record, cohort)
     is_stripped = is_skull_stripped(record)
     return Bundle(
         root=folder.resolve(),
@@ -127,9 +129,9 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
         version=metadata["version"],
         modalities=modalities,
         cohort=cohort,
-        space=space_of(record, cohort),
+        space=space,
         convention=record.get("label_convention") or fixed or next(iter(card.conventions)),
-        skull_stripped=card.space.brain != "none" if is_stripped is None else is_stripped,
+        skull_stripped=COHORTS[space].space.brain != "none" if is_stripped is None else is_stripped,
         checkpoint_sha256=digest(path),
         trained_on=_ascii(trained_on(record)),
         spacing=_spacing(record),

@@ -115,7 +115,7 @@ def failed_checks(
         for modality in [name for name in volumes if name != reference]:
             failed += _check_alignment(modality, volumes[modality], reference, target)
     if in_mni_space:
-        failed += _check_mni(volumes[reference], skull_stripped)
+        failed += _check_mni(reference, volumes[reference], skull_stripped)
     return failed
 
 
@@ -217,13 +217,15 @@ def _check_alignment(modality: str, volume: Volume, reference: str, target: Volu
     return []
 
 
-def _check_mni(volume: Volume, skull_stripped: bool) -> list[str]:
+def _check_mni(modality: str, volume: Volume, skull_stripped: bool) -> list[str]:
     """Return a sentence if the brain overlaps the template's brain too little; `--prepare` would register it."""
     try:
         brain = volume.array > 0 if skull_stripped else brain_of(volume)
     except InputError as error:
-        return [f"T1: {error}"]
+        return [f"{modality}: {error}"]
     overlap = template_overlap(Volume(brain, volume.affine))
     if overlap < IN_MNI:
-        return [f"T1: its brain overlaps the brain of MNI152 by {overlap:.2f}, below {IN_MNI}: not in MNI space"]
+        return [
+            f"{modality}: its brain overlaps the brain of MNI152 by {overlap:.2f}, below {IN_MNI}: not in MNI space"
+        ]
     return []

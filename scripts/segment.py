@@ -13,7 +13,7 @@ from common.data.cohorts import COHORTS, LIKE
 from common.data.provenance import is_skull_stripped, space_of
 from common.data.volumes import is_label_map
 from common.environment import child_environment
-from common.errors import InputError, choice, shortened, show
+from common.errors import InputError, choice, ending_of, shortened, show, within
 from common.files import digest, existing_folder, why_no_file
 from common.options import check_stated
 from common.prepare.settings import Settings
@@ -67,9 +67,9 @@ def segment(
     """
     interrupt_on_signals()  # so that the inference process ends, too
     usual = choice("bundle", bundle, LIKE)
-    space = usual if like is None else like
-    target = choice("like", space, COHORTS)
-    settings = Settings(space, target.modalities, target.space.brain if brain is None else brain, device=device)
+    if like is not None:
+        choice("like", like, COHORTS)
+    settings = Settings(usual, COHORTS[usual].modalities, "none" if brain is None else brain, device=device)
     options = ScanOptions(patterns, series, "none", missing, accept, jobs)
     root = existing_folder(scans, f"--scans={scans}", "a folder of raw scans")
     folder = output_folder(output, root)
@@ -90,12 +90,13 @@ def segment(
     is_swin = record.get("architecture", "swin_unetr") == "swin_unetr"
     if is_swin and (network := network_of(trained.state)) != "SwinUNETR":
         raise InputError(f"--checkpoint={file}: holds {network}; expected weights trained with {bundle}")
-    space = space_of(record, usual)
+    with within(f"checkpoint {file}"):
+        space = space_of(record, usual)
     if like not in (None, space):
         show(f"warning: --like={like}: expected {space}, unless {file} was trained on scans like {like}", error=True)
     convention = record.get("label_convention", next(iter(COHORTS[usual].conventions)))
-    stated = _as_trained(record) | {"like": like or space} | ({} if brain is None else {"brain": brain})
-    settings = replace(settings, **stated)
+    stated = {"like": like or space, "brain": COHORTS[like or space].space.brain} | _as_trained(record)
+    settings = replace(settings, **stated | ({} if brain is None else {"brain": brain}))
     names = settings.modalities
     from common.inference.segmentations import Volumes  # late import: slow
 
@@ -193,6 +194,8 @@ def predict(bundle: str, checkpoint: Path, folder: Path, device: str) -> bool:
     options += [f"--output_dir={folder / PREDICTED}", f"--existing={'skip' if is_same else 'replace'}"]
     command = ["-m", "scripts.run", bundle, "inference", *options, f"--device={device}"]
     status = subprocess.run([sys.executable, *command], env=child_environment(), check=False).returncode
+    if status < 0:
+        show(f"the inference {ending_of(status)}", error=True)
     if status:
         show(f"the message above is about this command: {cli.command_line(['python', *command])}", error=True)
     if status not in (0, 1):  # such as a full disk, or killed

@@ -20,9 +20,10 @@ from pathlib import Path
 from posixpath import normpath
 from typing import Any
 
-from ..errors import ArgumentError, InputError, check_number, within
+from ..errors import ArgumentError, InputError, check_number, choice, within
 from ..files import expand_home, read_json, valid_json, values_in, why_no_file, why_no_folder, write_json
 from ..schemas import check_schema
+from .cohorts import COHORTS
 from .layouts.listing import UNPRINTABLE, bare_of
 from .layouts.subjects import person_of
 from .modalities import missing_in, split_name
@@ -253,6 +254,7 @@ def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False
         raise InputError(f"datalist {name}: {stated} regions; expected one of them")
     with within(f"datalist {name}"):
         _convention(content)
+        choice("space", content.get("space", next(iter(COHORTS))), COHORTS)
     for text in values_in(content):
         if isinstance(text, str) and UNPRINTABLE.search(text):
             raise InputError(f"datalist {name}: {json.dumps(text)[:160]}: expected printable text on one line")

@@ -4,16 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import made
 from common.data import datalists
 from common.data.layouts.subjects import SubjectFiles, person_of
 from common.data.scan_checks import read_scan
 from common.data.volumes import canonical
 from common.errors import InputError, show
-from common.files import check_writable_file, expand_home
+from common.files import check_writable_file, expand_home, valid_json
 from scripts.datalists.scan import Scan
 from scripts.datalists.splits import RandomSplits
 from scripts.pools import map_in_processes
+from scripts.prepare.outcome import RECORD
 
 
 def build(
@@ -50,7 +50,7 @@ def build(
         "name": cohort.name,
         "modalities": list(cohort.modalities),
         "label_convention": cohort.convention if any(visit.label for visit in visits) else None,
-        **_preparation_of(folder),
+        **_space_of(folder, visits),
     }
     for name, members in _assign(cohort, visits, splits).items():
         content[name] = [_entry(visit, cohort.modalities) for visit in members]
@@ -58,11 +58,14 @@ def build(
     show(f"{output}: {sizes(content)}")
 
 
-def _preparation_of(folder: Path) -> dict[str, Any]:
-    """Return what scripts.prepare states about its scans in a folder; empty for a different folder."""
-    file = folder / "datalist.json"
-    stated = datalists.read(file) if made.read(folder) is not None and file.is_file() else {}
-    return {name: stated[name] for name in ("preparation", "space") if name in stated}
+def _space_of(root: Path, visits: Sequence[SubjectFiles]) -> dict[str, str]:
+    """Return the space that scripts.prepare recorded beside all visits; empty without records. Refuse two spaces."""
+    records = {(root / file).with_name(RECORD) for visit in visits for file in visit.files.values()}
+    spaces = {str(valid_json(path, RECORD)["settings"]["like"]): path for path in sorted(records) if path.is_file()}
+    if len(spaces) > 1:
+        stated = ", ".join(f"{path} {space}" for space, path in spaces.items())
+        raise InputError(f"--root={root}", f"scans prepared for several spaces: {stated}", "the same --like for all")
+    return {"space": next(iter(spaces))} if spaces else {}
 
 
 def check_outputs(outputs: Sequence[tuple[str, Path]], inputs: Mapping[str, Path]) -> None:

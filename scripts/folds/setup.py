@@ -11,7 +11,7 @@ from common.data import datalists
 from common.errors import ArgumentError, choice
 from common.files import check_writable_folder, expand_home, reporting_path_errors
 from common.options import OPTIONS
-from common.values import optional
+from common.values import FILE, FOLDER, optional
 from scripts.datalists.splits import hold_out, numbers_of
 from scripts.experiments.engine import OpenStudy, open_study
 from scripts.experiments.jobs import OWN, CommandLine, Places, StudyJob, texts_of
@@ -66,7 +66,7 @@ def set_up(
         raise ArgumentError(f"folds={folds}: all subjects are in fold {numbers[0]}; expected at least two folds")
     hold_out(content, fold=numbers[0], **fold_options)  # refuses bad arguments
     first = texts_of(options, {"fold": numbers[0]}, "--")  # refuses other names in braces
-    training, evaluation = _split_options(bundle, overlays, _with_weights(options, numbers), first)
+    training, evaluation = _split_options(bundle, overlays, _with_absolute_paths(options, numbers), first)
     files = {"source": source}
     stated = {name: value for name, value in fold_options.items() if value is not None}
     dealt = {"folds": folds, "fold": "{fold}"} | stated
@@ -95,16 +95,17 @@ def _absolute(name: str, path: Any) -> Path:
         return expand_home(path, f"--{name}={path}").resolve()
 
 
-def _with_weights(options: Mapping[str, Any], numbers: Sequence[int]) -> dict[str, Any]:
-    """Make `pretrained` absolute, because the bundle runs in a different folder; raise if a fold's file is missing."""
-    value = options.get("pretrained")
-    if optional(value) is None:
-        return dict(options)
-    path = _absolute("pretrained", value)
-    for number in numbers:
-        if not (file := Path(str(path).replace("{fold}", str(number)))).is_file():
-            raise ArgumentError(f"pretrained={value}: no file {file}; expected a checkpoint")
-    return dict(options) | {"pretrained": str(path)}
+def _with_absolute_paths(options: Mapping[str, Any], numbers: Sequence[int]) -> dict[str, Any]:
+    """Make paths absolute, as the bundle runs in a different folder; raise if a fold's `pretrained` file is missing."""
+    paths = {
+        name: _absolute(name, value)
+        for name, value in options.items()
+        if name in OPTIONS and OPTIONS[name].kind in (FILE, FOLDER) and optional(value) is not None
+    }
+    for number in numbers if "pretrained" in paths else ():
+        if not (file := Path(str(paths["pretrained"]).replace("{fold}", str(number)))).is_file():
+            raise ArgumentError(f"pretrained={options['pretrained']}: no file {file}; expected a checkpoint")
+    return dict(options) | {name: str(path) for name, path in paths.items()}
 
 
 def _split_options(

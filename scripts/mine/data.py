@@ -15,6 +15,7 @@ from scripts.datalists.scan import Scan, scan_any
 from scripts.datalists.splits import RandomSplits, person_finder
 
 SHARE = 0.15  # fraction of the people for validation, and for testing
+LABELS = 24  # most label maps that tell structures from lesions
 
 
 class Data(NamedTuple):
@@ -67,19 +68,20 @@ def find(root: Path, options: Mapping[str, Any]) -> Data:
 
 
 def unreadable(cases: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return, by subject, why a file cannot be read; headers of all subjects are read, but voxels of only a few."""
+    """Return, by subject, why a file cannot be read; headers of all subjects are read, but voxels of only some."""
     faults: dict[str, str] = {}
     for case in cases:
         for problem in read_headers(case, "")[0]:
             if CHECKS[problem.check] == "error" and problem.check not in OFF_GRID:
                 faults.setdefault(case["subject"], str(problem))
-    while found := {
-        case["subject"]: ": ".join(broken)
-        for case in spread([case for case in cases if case["subject"] not in faults])
-        if (broken := broken_file(files_in(case)))
-    }:
+    while True:
+        sound = [case for case in cases if case["subject"] not in faults]
+        files = {case["subject"]: files_in(case)[-1:] for case in spread(sound, LABELS)}  # the label map
+        files |= {case["subject"]: files_in(case) for case in spread(sound)}
+        found = {subject: ": ".join(broken) for subject in files if (broken := broken_file(files[subject]))}
+        if not found:
+            return faults
         faults |= found
-    return faults
 
 
 def subjects_in_words(data: Data) -> str:

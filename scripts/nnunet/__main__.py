@@ -111,7 +111,7 @@ def baseline(
     import torch
 
     from scripts.nnunet import steps
-    from scripts.nnunet.conversion import convert
+    from scripts.nnunet.conversion import convert, verify
 
     record = BaselineRecord(folder, settings, device, {name: version(name) for name in PACKAGES})
     if not (is_conversion and "convert" in record.content["steps"]):  # leaves the record of a finished run
@@ -119,6 +119,7 @@ def baseline(
     work = steps.Work(folder, plans, is_mirrored, num_workers, torch.device(device))
     with record.step("convert") as to_do:
         if to_do:
+            verify([*training, *validation, *held_out])
             convert(work.raw, training, validation, names, convention)
     if is_conversion:
         show(f"{work.raw}: nnU-Net's raw data set; continue with the command without --convert_only")

@@ -59,13 +59,11 @@ def convert(
     """Write dataset.json and splits_final.json and, if the label values have gaps, renumbered label maps.
 
     In planning, nnU-Net copies the split and computes a fingerprint of the training and validation cases. Raises an
-    InputError if a file is damaged, if the files are not all .nii.gz or all .nii, or if a label map has an unknown
-    value.
+    InputError if the files are not all .nii.gz or all .nii, or if a label map has an unknown value.
     """
     scheme = LabelScheme(convention)
     cases = [*training, *validation]
     ending = _common_ending(cases)
-    _verify([file for case in cases for file in files_in(case)])
     labels = {case["subject"]: case["label"] for case in cases}
     if not scheme.is_consecutive:
         for case in tqdm(cases, desc="labels"):
@@ -78,6 +76,7 @@ def convert(
         **({"regions_class_order": scheme.class_order} if scheme.class_order else {}),
         "numTraining": len(cases),
         "file_ending": ending,
+        "overwrite_image_reader_writer": "NibabelIO",  # SimpleITK refuses axes that are not quite orthogonal
         "dataset": {case["subject"]: {"images": case["image"], "label": labels[case["subject"]]} for case in cases},
     }
     split = {"train": [case["subject"] for case in training], "val": [case["subject"] for case in validation]}
@@ -95,8 +94,9 @@ def _common_ending(cases: Sequence[Case]) -> str:
     return next(iter(endings))
 
 
-def _verify(files: Sequence[str]) -> None:
-    """Read all files to their checksums, which nnU-Net's readers skip: SimpleITK reads damaged parts as zeros."""
+def verify(cases: Sequence[Case]) -> None:
+    """Read all files to their checksums, which nnU-Net's readers skip; an InputError names a damaged file."""
+    files = [file for case in cases for file in files_in(case)]
     with ThreadPoolExecutor() as pool:
         for _ in tqdm(pool.map(lambda file: read_scan(file) and None, files), desc="files", total=len(files)):
             pass

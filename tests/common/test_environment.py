@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import common
-from common.environment import MATPLOTLIB, prepare_process
+from common.environment import MATPLOTLIB, child_environment, prepare_process
 from tests.scripts.evaluate.evaluations import blobs, save
 from tests.support import ROOT, execute, execute_as_unknown_user, needs_root
 
@@ -182,3 +182,11 @@ def test_any_user_may_run_a_container(recipe, module, folder):
     command = [sys.executable, "-c", f"import getpass, {module}; getpass.getuser()"]
     ended = execute_as_unknown_user(command, **variables | {"HOME": str(folder)})
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_a_child_process_imports_the_checkout_and_nothing_of_the_current_folder(tmp_path):
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts/__init__.py").write_text("raise SystemExit('of the current folder')")
+    command = [sys.executable, "-c", "import os, scripts; print(os.getcwd(), scripts.__file__)"]
+    result = subprocess.run(command, cwd=tmp_path, env=child_environment(), capture_output=True, text=True, check=True)
+    assert result.stdout == f"{tmp_path} {ROOT / 'scripts/__init__.py'}\n"

@@ -48,6 +48,7 @@ def test_a_checkpoint_says_on_which_scans_it_was_trained(models, tmp_path):
     folder = ROOT / "bundles/atlas_finetune"
     opened = open_bundle(folder, models["atlas"])
     assert (opened.modalities, opened.cohort, opened.spacing) == (("T1",), "atlas", (1.0, 1.0))
+    assert opened.space == "atlas"
     assert not opened.skull_stripped
     content = torch.load(models["atlas"], weights_only=True)
     ranges = {"spacing": [[2.0] * 3, [2.0, 2.0, 2.5]], "extent": [[150.0] * 3] * 2, "volume": [1.9, 2.1], "air": [0, 0]}
@@ -56,13 +57,14 @@ def test_a_checkpoint_says_on_which_scans_it_was_trained(models, tmp_path):
         "dataset": {"name": "atlas", "training": 20},
         "measured": ranges | {"overlap": [1, 1]},
         "cleanup": "lesion=largest",
+        "space": "ukb",
     }
     weights.write_plain(content["network"], content["metadata"] | said, tmp_path / "model.pt")
     opened = open_bundle(folder, tmp_path / "model.pt")
     assert opened.name == "BrainSegFounder stage 3: stroke lesion segmentation, synthetic"
     phrase = "synthetic heads, computed from an anatomical template, without patients: 20 training subjects"
     assert phrase in opened.trained_on
-    assert (opened.cohort, opened.skull_stripped) == ("atlas", True)
+    assert (opened.cohort, opened.space, opened.skull_stripped) == ("atlas", "ukb", True)
     assert (opened.spacing, opened.cleanup) == ((2.0, 2.5), "lesion=largest")
     metadata = content["metadata"] | said | {"spacing": [4.0] * 3}  # the bundle resamples to it
     weights.write_plain(content["network"], metadata, tmp_path / "model.pt")

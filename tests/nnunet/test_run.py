@@ -162,9 +162,11 @@ def test_a_damaged_scan_is_refused(refused, cohort, tmp_path, split, file):
     assert f"subject {entry['subject']}: {damaged}" in refused(dataset_dir=str(root))
 
 
-def test_a_scan_that_fails_its_checksum_alone_is_named(cohort, tmp_path):
+@pytest.mark.parametrize(("split", "file"), [("training", "label"), ("validation", "image"), ("testing", "image")])
+def test_a_file_that_fails_its_checksum_alone_is_named(cohort, tmp_path, split, file):
     root = shutil.copytree(cohort.root, tmp_path / "root")
-    damaged = root / json.loads(cohort.datalist.read_text())["training"][0]["image"][0]
+    entry = json.loads(cohort.datalist.read_text())[split][0]
+    damaged = root / (entry["label"] if file == "label" else entry["image"][0])
     packed = bytearray(damaged.read_bytes())
     packed[-8] ^= 1  # the checksum, after all voxels
     damaged.write_bytes(packed)

@@ -224,18 +224,23 @@ def test_a_subject_without_the_modality_of_the_grid_is_one_line(segmented, tmp_p
 @pytest.mark.parametrize("like", ["ukb", "atlas", "brats", None])
 def test_scans_are_prepared_for_the_space_of_the_training(raw, tmp_path, capsys, monkeypatch, like, stated):
     file, used = untrained("atlas_finetune", tmp_path / "model.pt", space=stated), []
-    monkeypatch.setattr("scripts.segment.prepare_scans", lambda _, __, settings, ___: used.append(settings.like) or [])
+
+    def prepare(root, output, settings, options):
+        used.append((settings.like, settings.brain))
+        return []
+
+    monkeypatch.setattr("scripts.segment.prepare_scans", prepare)
     with pytest.raises(SystemExit):
         segment(str(raw), "atlas_finetune", str(tmp_path / "out"), file, like)
     expected = stated or "atlas"
-    assert used == [like or expected]
+    assert used == [(like or expected, "none" if (like or expected) == "atlas" else "deepbet")]
     line = f"warning: --like={like}: expected {expected}, unless {file} was trained on scans like {like}\n"
     assert capsys.readouterr().err == (line if like not in (None, expected) else "")
 
 
 def test_a_space_that_no_cohort_has_is_refused(raw, tmp_path):
     file = untrained("atlas_finetune", tmp_path / "model.pt", space="mni")
-    with pytest.raises(InputError, match="space=mni: expected one of atlas, brats, ukb"):
+    with pytest.raises(InputError, match=r"model.pt: space=mni: expected one of atlas, brats, ukb"):
         segment(str(raw), "atlas_finetune", str(tmp_path / "out"), file)
 
 

@@ -65,8 +65,9 @@ def test_weights_can_be_those_of_each_fold(prepare, own, monkeypatch):
     monkeypatch.chdir(own.parent)
     for fold in (0, 1):
         Path(f"w{fold}.pt").touch()
-    setup = prepare(pretrained="w{fold}.pt", seed="{fold}")
-    assert setup.training(1).command.options.items() >= {"pretrained": f"{own.parent}/w1.pt", "seed": "1"}.items()
+    setup = prepare(pretrained="w{fold}.pt", seed="{fold}", store="s")
+    options = {"pretrained": f"{own.parent}/w1.pt", "store": f"{own.parent}/s", "seed": "1"}
+    assert setup.training(1).command.options.items() >= options.items()
     assert own.parent / "w1.pt" in setup.training(1).inputs
     Path("w1.pt").unlink()
     with pytest.raises(InputError) as error:

@@ -371,7 +371,9 @@ def spheres(folder, name, *middles, radius=4.0):
 @pytest.mark.parametrize(
     ("middles", "expected"),
     [
-        ([[(14, 25, 20), (26, 25, 20)], [(15, 28, 22), (27, 28, 22)]], True),  # on both sides, in all people
+        ([[(14, 25, 20), (26, 25, 20)], [(15, 26, 22), (27, 26, 22)]], True),  # on both sides, in all people
+        ([[(20, 25, 10)], [(20, 25, 30)]], True),  # in a field of view that ends higher
+        ([[(20, 22, 20)], [(20, 28, 20)]], False),  # a tumour in front, or behind
         ([[(12, 25, 20)], [(28, 25, 20)]], False),  # a tumour on either side
         ([[(20, 25, 20)], []], False),  # not in everybody
     ],

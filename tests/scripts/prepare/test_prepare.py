@@ -17,6 +17,7 @@ from common.data.layouts.listing import list_images
 from common.data.layouts.names import Naming
 from common.data.layouts.reading import read_layout
 from common.data.volumes import is_made_up
+from common.errors import InputError
 from common.inference.cases import find_cases
 from common.metrics.measures import dice
 from common.prepare.brain import brain_of, mirrored_brain
@@ -106,10 +107,16 @@ def test_the_folder_is_ready_for_inference_and_datalists(cohort):
 def test_datalists_state_what_the_scans_were_prepared_for(cohort, tmp_path):
     output = cohort.folder / "out"
     (tmp_path / "regions.yaml").write_text("lesion: [3]")
-    generic(str(output), str(tmp_path / "own.json"), str(tmp_path / "regions.yaml"), testing="all")
-    stated = [json.loads(file.read_text()) for file in (output / "datalist.json", tmp_path / "own.json")]
-    assert [content["space"] for content in stated] == ["ukb"] * 2
-    assert stated[0]["preparation"] == stated[1]["preparation"]
+    own, regions = tmp_path / "own.json", str(tmp_path / "regions.yaml")
+    generic(str(output), str(own), regions, modalities="T1", testing="all")
+    stated = [json.loads(file.read_text())["space"] for file in (output / "datalist.json", own)]
+    assert stated == ["ukb", "ukb"]
+    shutil.copytree(output, tmp_path / "mixed")
+    record = tmp_path / "mixed/lacking/prepare.json"
+    record.write_text(record.read_text().replace('"ukb"', '"brats"'))
+    with pytest.raises(InputError, match=r"scans prepared for several spaces: .*; expected the same --like for all"):
+        generic(str(tmp_path / "mixed"), str(tmp_path / "mixed.json"), regions, modalities="T1", testing="all")
+    assert not (tmp_path / "mixed.json").exists()
 
 
 def test_a_subject_that_fails_is_one_line_and_the_others_go_on(cohort):
