@@ -82,26 +82,28 @@ def map_in_processes(
     def work_off(waiting: deque[int], workers: int) -> list[int]:
         """Process waiting items until all are done or a process is killed; return the indices of interrupted items."""
         running: dict[Future[Any], int] = {}
-        with ProcessPoolExecutor(min(workers, len(waiting)), initializer=_end_with_parent) as pool:
-            try:
-                while waiting or running:
-                    while waiting and len(running) < workers:  # each submitted item starts at once
-                        future = pool.submit(_work, stages.writer, function, waiting[0], items[waiting[0]])
-                        running[future] = waiting.popleft()
-                    for future in wait(running, EVERY, FIRST_COMPLETED).done:
-                        result = results[running[future]] = future.result()
-                        if on_result is not None:
-                            on_result(result)
-                        stages.end([running.pop(future)])
-                    stages.draw()
-            except BrokenProcessPool:
-                stages.end([*running.values()], are_done=False)
-                return sorted(running.values())
-            except BaseException:  # the pool would wait for the items in progress, also after Ctrl-C
-                for process in active_children():
-                    process.kill()
-                raise
-        return []
+        pool = ProcessPoolExecutor(min(workers, len(waiting)), initializer=_end_with_parent)
+        try:
+            while waiting or running:
+                while waiting and len(running) < workers:  # each submitted item starts at once
+                    future = pool.submit(_work, stages.writer, function, waiting[0], items[waiting[0]])
+                    running[future] = waiting.popleft()
+                for future in wait(running, EVERY, FIRST_COMPLETED).done:
+                    result = results[running[future]] = future.result()
+                    if on_result is not None:
+                        on_result(result)
+                    stages.end([running.pop(future)])
+                stages.draw()
+        except BrokenProcessPool:
+            stages.end([*running.values()], are_done=False)
+        except BaseException:  # such as Ctrl-C, even while the pool starts: it cannot end then, or waits for its items
+            for process in active_children():
+                process.kill()
+                process.join()
+            pool.shutdown(wait=False)
+            raise
+        pool.shutdown()
+        return sorted(running.values())
 
     waiting = deque(range(len(items)))
     with tqdm(total=len(items), unit=unit, desc=description, disable=not items, smoothing=0) as bar:
