@@ -135,6 +135,16 @@ def test_a_training_on_synthetic_subjects_says_so(options, tmp_path, monkeypatch
     assert plan.settings["made_up"] is made_up
 
 
+def test_the_space_of_the_scans_is_recorded_if_the_datalist_states_it(options, tmp_path):
+    assert "space" not in Plan("a", Processes(), options).settings
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"space": "ukb"}))
+    assert Plan("a", Processes(), options).settings["space"] == "ukb"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"space": "mni"}))
+    with refused(text="space=mni: expected one of atlas, brats, ukb"):
+        Plan("a", Processes(), options)
+
+
 def test_what_training_subjects_lack_is_recorded_and_printed(options, capsys):
     options.modality_dropout = 0.0
     plan = Plan("a", Processes(), options)
