@@ -15,7 +15,7 @@ from common.data.cards import Cohort
 from common.data.cohorts import COHORTS, LIKE
 from common.data.regions import Segment, segments_of
 from common.dicom.series.choice import MODALITIES
-from common.errors import InputError, input_error_message, within
+from common.errors import InputError, input_error_message
 from common.files import digest, valid_json, valid_yaml
 from common.options import OPTIONS, check_flips, check_stated
 
@@ -118,8 +118,7 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
     if unknown := sorted({*modalities} - {*MODALITIES}):
         raise InputError(f"checkpoint {path}: modality {unknown[0]}; expected some of {', '.join(MODALITIES)}")
     weights.measured_of(path)  # refuses invalid ranges
-    with within(f"checkpoint {path}"):
-        space = space_of(record, cohort)
+    space = space_of(record, cohort, path)
     is_stripped = is_skull_stripped(record)
     return Bundle(
         root=folder.resolve(),

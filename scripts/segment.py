@@ -13,7 +13,7 @@ from common.data.cohorts import COHORTS, LIKE
 from common.data.provenance import is_skull_stripped, space_of
 from common.data.volumes import is_label_map
 from common.environment import child_environment
-from common.errors import InputError, choice, ending_of, shortened, show, within
+from common.errors import InputError, choice, ending_of, shortened, show
 from common.files import digest, existing_folder, why_no_file
 from common.options import check_stated
 from common.prepare.settings import Settings
@@ -90,8 +90,7 @@ def segment(
     is_swin = record.get("architecture", "swin_unetr") == "swin_unetr"
     if is_swin and (network := network_of(trained.state)) != "SwinUNETR":
         raise InputError(f"--checkpoint={file}: holds {network}; expected weights trained with {bundle}")
-    with within(f"checkpoint {file}"):
-        space = space_of(record, usual)
+    space = space_of(record, usual, file)
     if like not in (None, space):
         show(f"warning: --like={like}: expected {space}, unless {file} was trained on scans like {like}", error=True)
     convention = record.get("label_convention", next(iter(COHORTS[usual].conventions)))

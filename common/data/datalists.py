@@ -254,7 +254,8 @@ def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False
         raise InputError(f"datalist {name}: {stated} regions; expected one of them")
     with within(f"datalist {name}"):
         _convention(content)
-        choice("space", content.get("space", next(iter(COHORTS))), COHORTS)
+        if "space" in content:
+            choice("space", content["space"], COHORTS)
     for text in values_in(content):
         if isinstance(text, str) and UNPRINTABLE.search(text):
             raise InputError(f"datalist {name}: {json.dumps(text)[:160]}: expected printable text on one line")

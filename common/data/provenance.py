@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from ..errors import choice
+from ..errors import choice, within
 from .cohorts import COHORTS
 from .preparation import WITH_SKULL, WITHOUT_SKULL, describe, skull_in
 from .regions import CONVENTIONS, regions_of
@@ -66,13 +67,14 @@ def trained_on(record: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def space_of(record: Mapping[str, Any], default: str) -> str:
+def space_of(record: Mapping[str, Any], default: str, checkpoint: Path) -> str:
     """Return the cohort in whose space a checkpoint's training scans were prepared; `default` if it is not stated.
 
     Raises:
-        InputError: the stated space is not a key of `COHORTS`.
+        InputError: the stated space is not a key of `COHORTS`; names the file `checkpoint`.
     """
-    return choice("space", record.get("space") or default, {name: name for name in COHORTS})
+    with within(f"checkpoint {checkpoint}"):
+        return choice("space", record.get("space") or default, {name: name for name in COHORTS})
 
 
 def is_skull_stripped(record: Mapping[str, Any]) -> bool | None:

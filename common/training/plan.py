@@ -58,7 +58,7 @@ class Plan:
             **self.length._asdict(),
             bundle=bundle,
             preparation=self.data.content.get("preparation"),
-            **{name: self.data.content[name] for name in ("space",) if name in self.data.content},
+            **({"space": self.data.content["space"]} if "space" in self.data.content else {}),
             preprocessing="RAS orientation, z-score per channel (see normalization)",
             global_batch_size=self.global_batch_size,
             subjects=self.data.digest(),

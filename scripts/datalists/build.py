@@ -9,7 +9,7 @@ from common.data.layouts.subjects import SubjectFiles, person_of
 from common.data.scan_checks import read_scan
 from common.data.volumes import canonical
 from common.errors import InputError, show
-from common.files import check_writable_file, expand_home, valid_json
+from common.files import check_writable_file, expand_home
 from scripts.datalists.scan import Scan
 from scripts.datalists.splits import RandomSplits
 from scripts.pools import map_in_processes
@@ -59,11 +59,16 @@ def build(
 
 
 def _space_of(root: Path, visits: Sequence[SubjectFiles]) -> dict[str, str]:
-    """Return the space that scripts.prepare recorded beside all visits; empty without records. Refuse two spaces."""
-    records = {(root / file).with_name(RECORD) for visit in visits for file in visit.files.values()}
-    spaces = {str(valid_json(path, RECORD)["settings"]["like"]): path for path in sorted(records) if path.is_file()}
+    """Return the space that scripts.prepare recorded beside the visits; empty without records. Refuse two spaces."""
+    folders = {(root / file).parent for visit in visits for file in visit.files.values()}
+    if not (prepared := sorted(folder for folder in folders if (folder / RECORD).is_file())):
+        return {}
+    from scripts.prepare.subjects import read_record  # late import: slow
+
+    records = {folder: read_record(folder) for folder in prepared}
+    spaces = {record["settings"]["like"]: folder for folder, record in records.items() if "settings" in record}
     if len(spaces) > 1:
-        stated = ", ".join(f"{path} {space}" for space, path in spaces.items())
+        stated = ", ".join(f"{folder} {space}" for space, folder in spaces.items())
         raise InputError(f"--root={root}", f"scans prepared for several spaces: {stated}", "the same --like for all")
     return {"space": next(iter(spaces))} if spaces else {}
 

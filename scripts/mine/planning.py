@@ -159,7 +159,7 @@ def are_structures(cases: Sequence[Mapping[str, Any]], convention: str) -> bool:
             if not mask.any():
                 return False
             places.append(
-                [indices.mean() / edge for indices, edge in zip(np.nonzero(mask), mask.shape, strict=True)][:2]
+                [indices.mean() / edge for indices, edge in zip(np.nonzero(mask)[:2], mask.shape[:2], strict=True)]
             )
     variances = np.var(np.reshape(places, (len(cases), -1, 2)), axis=0, ddof=1)
     return bool(np.sqrt(variances.mean(axis=-1)).max() < SHIFT)

@@ -58,7 +58,9 @@ ENTRIES = {
     "figures": {"type": "object", "required": [*FIGURES], "properties": FIGURES, "additionalProperties": False},
     "grid": GRID,
 }
+SETTINGS = {"type": "object", "required": ["like"], "properties": {"like": {"type": "string"}}}
 LATER = {"cause": {"type": "string"}, "remarks": {"type": "array", "items": {"type": "string"}}}  # not in all releases
+LATER["settings"] = SETTINGS
 SCHEMA = {"type": "object", "required": [*ENTRIES], "properties": ENTRIES | LATER}
 
 
