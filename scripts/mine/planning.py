@@ -48,7 +48,7 @@ CPU: dict[str, Any] = {
     "learning_rate": 6.0e-03,
 }  # as in the quick start; a step of `small` takes a minute
 GPU: dict[str, Any] = {"model_size": "small", "learning_rate": 1.0e-04}  # the paper's
-WARMUP = {"cpu": 0.2, "cuda": 0.01}  # share of the iterations; a high learning rate needs more: docs/real.md
+WARMUP = {"cpu": 0.2, "cuda": 0.01}  # share of the iterations; longer for the higher learning rate
 FINEST = {"cpu": 2.0, "cuda": 0.0}  # mm; smallest voxel edge in training, so that small crops show enough of a head
 BRAIN = (140, 180, 140)  # mm; extent for estimates
 SHIFT = 0.03  # largest standard deviation of a structure's centre over subjects, as a fraction of the volume's edge
@@ -95,7 +95,7 @@ def make_plan(data: Data, person: str | None, hours: float, device: str) -> dict
     interval = max(1, int(min(MOST, max(1800 * hours, 3600 * hours - count * validation) / fit.step)) // count)
     train = training(data, fit, spacing, device) | {"iterations": count * interval, "val_interval": interval}
     train["warmup_iterations"] = int(train["iterations"] * WARMUP[kind])
-    # Numbered structures may be left and right ones; docs/real.md: mirroring them gains nothing
+    # Numbered structures may be left and right ones
     train["flips"] = [] if is_anatomy else symmetric_axes(str(data.scan.convention))
     varies = not is_raw and (all_edges.max(axis=0) / all_edges.min(axis=0)).max() > SPACING
     if varies or spacing != stored:
