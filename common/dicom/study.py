@@ -46,6 +46,7 @@ KEYWORDS = [  # all attributes to read
     "IssuerOfPatientID",
     "PatientName",
     "PatientBirthDate",
+    "PatientSex",
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "SeriesNumber",
@@ -360,8 +361,8 @@ def _same_content(path: Path, other: Path) -> bool:
 
 
 def _check_one_patient(headers: Sequence[Dataset]) -> None:
-    names, births = ({identity(header) for header in headers} - {""} for identity in (_name, _birth_date))
-    if (count := max(len({_patient(header) for header in headers}), len(names), len(births))) > 1:
+    names, births, sexes = ({identity(header) for header in headers} - {""} for identity in (_name, _birth_date, _sex))
+    if (count := max(len({_patient(header) for header in headers}), len(names), len(births), len(sexes))) > 1:
         raise InputError(f"contains images of {count} patients; expected one patient")
 
 
@@ -374,6 +375,10 @@ def _patient(header: Dataset) -> tuple[str, ...]:
 
 def _birth_date(header: Dataset) -> str:
     return str(header.get("PatientBirthDate") or "").strip()
+
+
+def _sex(header: Dataset) -> str:
+    return str(header.get("PatientSex") or "").strip().upper()
 
 
 def _name(header: Dataset) -> str:

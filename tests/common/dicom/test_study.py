@@ -149,7 +149,11 @@ def test_several_patients_or_studies_are_refused(study, tmp_path):
     folder, identity = study
     write_modality(folder / "6", VOXELS, np.eye(4), identity.other_patient(), 6, "T1")
     assert refusal(read_study, folder) == ONE_PATIENT
-    for values in ({"PatientName": "OTHER^SENTINEL"}, {"PatientBirthDate": "19010204"}):  # with one ID
+    for values in (
+        {"PatientName": "OTHER^SENTINEL"},
+        {"PatientBirthDate": "19010204"},
+        {"PatientSex": "F"},
+    ):  # with one ID
         shutil.rmtree(folder / "6")
         write_modality(folder / "6", VOXELS, np.eye(4), identity, 6, "T1", **values)
         assert refusal(read_study, folder) == ONE_PATIENT
