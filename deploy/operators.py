@@ -5,6 +5,7 @@ selector cannot express "T1 without contrast agent".
 """
 
 from io import BytesIO
+from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,6 +65,11 @@ class Prepare(Operator):
             volumes[modality], slices[modality] = read_series(series)
         reference, preparation, failed = volumes[job.reference], None, annotation_checks(slices)
         failed += missing_slices(slices, volumes)
+        failed += [
+            f"{first} and {second} have the same voxels"
+            for first, second in combinations(volumes, 2)
+            if np.array_equal(volumes[first].array, volumes[second].array)
+        ]
         if job.prepare:
             volumes, preparation = prepare_scans(volumes, job.series, job.bundle, job.reference)
             aligned = volumes

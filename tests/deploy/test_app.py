@@ -351,12 +351,13 @@ def test_bad_studies_are_refused_before_anything_is_loaded(segment, tmp_path, mo
     assert refusal(segment, "atlas", tmp_path, reference="T9").startswith("--reference=T9: expected one of T1")
 
 
-def test_words_alone_are_a_question_that_the_sites_table_answers(segment, tmp_path, monkeypatch):
+def test_unread_words_are_a_question_that_the_sites_table_answers(segment, tmp_path, monkeypatch):
     write_brats(tmp_path / "study", None, Study())
     for file in (tmp_path / "study/3").iterdir():
-        change(file, ContrastBolusAgent="", SeriesDescription="T1 KOPF KM")
+        change(file, ContrastBolusAgent="", SeriesDescription="T1 KOPF S1")
     message = refusal(segment, "brats", tmp_path / "study")
-    assert message.startswith("T1ce: only one kind of evidence shows contrast agent: ")
+    assert message.startswith("T1ce: ")
+    assert "; select one with --series=T1ce=NUMBER" in message
 
     jobs = []
 
@@ -365,12 +366,11 @@ def test_words_alone_are_a_question_that_the_sites_table_answers(segment, tmp_pa
         sys.exit()
 
     monkeypatch.setattr(app, "run_guarded", stop)
-    (tmp_path / "names.yaml").write_text("'t1 kopf k?': T1ce")
+    (tmp_path / "names.yaml").write_text("'t1 kopf s?': T1ce")
     with pytest.raises(SystemExit):
         segment("brats", tmp_path / "study", series_names=tmp_path / "names.yaml")
     assert {modality: series.number for modality, series in jobs[0].series.items()} == NUMBERS
-    text = "T1ce: only one kind of evidence shows contrast agent, the name in the site's table"
-    assert jobs[0].remarks[0] == ("contrast", text)
+    assert jobs[0].remarks == []
 
 
 def test_slices_that_are_missing_at_an_end_are_reported(cohorts, segment, tmp_path):

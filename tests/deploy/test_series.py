@@ -27,13 +27,13 @@ def printed(capsys):
 
 @pytest.fixture
 def export(tmp_path):
-    """A folder with the files of three studies of two patients, in no order; the second names no contrast agent."""
+    """A folder with the files of three studies of two patients, in no order; the second states no contrast agent."""
     identity, folder, files = Study(), tmp_path / "export", []
     for number, study in enumerate((identity, Study(), Study().other_patient())):
         write_brats(tmp_path / str(number), None, study)
         files += sorted((tmp_path / str(number)).rglob("*.dcm"))
     for file in (tmp_path / "1/3").iterdir():
-        change(file, ContrastBolusAgent="")
+        change(file, ContrastBolusAgent="", SeriesDescription="t1_mprage_tra")
     folder.mkdir()
     for number, file in zip(np.random.default_rng(0).permutation(len(files)), files, strict=True):
         file.rename(folder / f"SENTINEL{number:03d}.dcm")
@@ -49,7 +49,7 @@ def test_the_files_of_several_studies_are_sorted_by_study(export, printed):
     studies = re.split(r"study \d of 3 \(UID \.\.\.\d{8}\)\n", out)[1:]
     assert [len(re.findall("^  series [2-5] .*, 12 images: ", study, re.MULTILINE)) for study in studies] == [4, 4, 4]
     assert ["  T1ce: series 3 (UID " in study for study in studies].count(True) == 2
-    assert "  question: T1ce: only one kind of evidence shows contrast agent: series 4" in out
+    assert "  question: T1ce: no series states contrast agent in its name or header: series 3" in out
     write_modality(folder / "6", VOXELS, np.eye(4), identity.other_patient(), 6, "T1")
     assert "  question: contains images of 2 patients; expected one patient\n" in printed(folder)[0]
 

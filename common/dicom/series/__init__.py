@@ -1,1 +1,1 @@
-"""Choose the series of a study by words, header, times and voxels; see docs/explanation/dicom-series.md."""
+"""Choose the series of a study by words, header and times; see docs/explanation/dicom-series.md."""

@@ -1,11 +1,10 @@
 """Choose a series of a DICOM study for each modality, by the rules in docs/explanation/dicom-series.md.
 
 If the evidence is unclear, an error lists the candidates with their evidence. Messages quote no header text. A T1ce
-needs two agreeing kinds of evidence (name, header, scan order, voxels), the site's table of series names, or the
-user's request.
+needs a statement: by its name, its header, the site's table of series names, or the user.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,19 +12,17 @@ import numpy as np
 from ...errors import InputError
 from ..remarks import Remark
 from ..study import Series
-from .evidence import ASK, MIN_SLICES, TABLE, Candidate, Evidence, candidates_of, why_no_volume
+from .evidence import ASK, MIN_SLICES, TABLE, Candidate, Evidence, candidates_of, is_same_scan, why_no_volume
 from .names import Names
-from .pairs import Pair, Pairs, same_kind
-from .words import UNCLEAR, WITH, WITHOUT
+from .words import POST, UNCLEAR, WITH, WITHOUT
 
 MODALITIES = ("FLAIR", "T1ce", "T1", "T2")  # that the rules recognise
 PAIR = ("T1ce", "T1")
 DOUBT = "the evidence is doubtful"
-ONE_KIND = "only one kind of evidence shows contrast agent"
-NO_AGENT_SEEN = "no series shows contrast agent by its name or header"
+NO_AGENT_STATED = "no series states contrast agent in its name or header"
+LATE = "scanned after contrast agent"
 THIN = 1.5  # mm, largest voxel edge of a thin 3D scan; the consensus protocol for brain tumours asks for 1.5 or less
 VOLUME = f"{MIN_SLICES} or more MR images in one orientation"
-PARALLEL = 0.9  # smallest cosine between the slice normals of parallel scans
 ONE_INJECTION = 3600.0  # s, longest time between scans after the same injection; lesions enhance for about an hour
 
 
@@ -88,8 +85,7 @@ def choose_series(
         raise InputError("--series: the same series is given for two modalities; expected a different series for each")
     candidates = {candidate.series.uid: candidate for candidate in candidates_of(study, names)}
     pinned = {modality: _as_requested(candidates[uid], modality) for modality, uid in named.items()}
-    pairs = Pairs()
-    chosen = _choose(candidates, modalities, pinned, pairs)
+    chosen = _choose(candidates, modalities, pinned)
     series = {modality: chosen[modality].series for modality in modalities}
     if one_frame:
         _check_frame(series)
@@ -98,15 +94,9 @@ def choose_series(
     remarks = [Remark("series", text) for text in texts if text]
     lossy = [f"{modality}: {scan.name} was compressed with loss" for modality, scan in series.items() if scan.is_lossy]
     remarks += [Remark("quality", text) for text in lossy]  # the models were trained on lossless images
-    reasons = {modality: chosen[modality].reason for modality in modalities}
-    if {"T1", "T1ce"} <= chosen.keys():
-        native, enhanced = chosen["T1"], chosen["T1ce"]
-        if pairs.identical(native, enhanced):
-            raise InputError(f"T1ce: {enhanced.series.name} has the same voxels as the T1, {native.series.name}")
-        pair = pairs(native, enhanced)
-        reasons["T1ce"] += f"; {pair.reason}"
-        remarks += [Remark("contrast", text) for text in _pair_remarks(pair)]
-    return Choice(series, reasons, remarks)
+    if enhanced := chosen.get("T1ce"):
+        remarks += [Remark("contrast", text) for text in _contrast_remarks(enhanced, chosen.get("T1"))]
+    return Choice(series, {modality: chosen[modality].reason for modality in modalities}, remarks)
 
 
 def _check_frame(chosen: Mapping[str, Series]) -> None:
@@ -118,98 +108,75 @@ def _check_frame(chosen: Mapping[str, Series]) -> None:
 
 
 def _choose(
-    study: Mapping[str, Candidate], modalities: Sequence[str], requested: Mapping[str, Candidate], pairs: Pairs
+    study: Mapping[str, Candidate], modalities: Sequence[str], requested: Mapping[str, Candidate]
 ) -> dict[str, Candidate]:
     """Return the requested series, and choose from `study` (candidates by UID) for the remaining modalities.
 
     T1 is chosen last, as it must fit the T1ce.
     """
-    chosen, after = dict(requested), []
-    taken = {scan.series.uid for scan in requested.values()}
-    free = [scan for uid, scan in study.items() if uid not in taken]
+    chosen = dict(requested)
     for modality in sorted(modalities, key=lambda name: PAIR.index(name) if name in PAIR else -1):
-        if modality == "T1":
-            after = [chosen["T1ce"]] if "T1ce" in modalities else [scan for scan in free if scan.contrast == WITH]
         if modality not in chosen:
-            rest = [scan for scan in free if scan.series.uid not in {later.series.uid for later in after}]
-            fitting = next(filter(None, _fitting(modality, rest, after, requested.get("T1"), pairs)), [])
-            enhanced = chosen.get("T1ce") if modality == "T1" else None
-            chosen[modality] = _select(modality, fitting, [*rest, *after], enhanced)
-    if "T1" in modalities and not {*PAIR} & {*modalities} <= requested.keys():
-        _check_evidence(chosen["T1"], after, [pairs(chosen["T1"], later) for later in after], "T1ce" in modalities)
+            taken = {scan.series.uid for scan in chosen.values()}
+            rest = [scan for uid, scan in study.items() if uid not in taken]
+            rest = [scan for scan in rest if not any(is_same_scan(scan, other) for other in chosen.values())]
+            after = [chosen["T1ce"]] if modality == "T1" and "T1ce" in chosen else []
+            chosen[modality] = _select(modality, _fitting(modality, rest, after), [*rest, *after])
     return chosen
 
 
-def _fitting(
-    modality: str, study: Sequence[Candidate], after: Sequence[Candidate], native: Candidate | None, pairs: Pairs
-) -> Iterator[list[Candidate]]:
-    """Yield lists of series that fit a modality, in order of preference; the caller takes the first non-empty list.
+def _fitting(modality: str, study: Sequence[Candidate], after: Sequence[Candidate]) -> list[Candidate]:
+    """Return the series that fit a modality best.
 
-    `after` holds the series that a T1 must precede: the T1ce or, for a model without T1ce, all T1 series that were
-    clearly scanned with agent. `native` is the T1 that the user requested, if any.
+    A T1 must not be scanned after the T1ce (`after`) or any other T1 that may have contrast agent.
     """
-    fit = [scan for scan in study if scan.kind == modality[:2] or scan.kind == modality]
-    if modality not in PAIR:
-        for group in ([scan for scan in fit if scan.source != "name and times"], fit):
-            yield [scan for scan in group if scan.says != WITH]  # scans without agent are preferred
-            yield group
-        return
-    fit = [scan for scan in fit if not scan.contradictory]
-    natives = [scan for scan in fit if scan.contrast != WITH]
+    t1 = [scan for scan in study if scan.kind == "T1"]
     if modality == "T1ce":
-        enhanced = [scan for scan in fit if scan.contrast == WITH]
-        earlier = [native] if native else natives
-        if len(enhanced) != 1:
-            later = enhanced or [scan for scan in fit if scan.contrast != WITHOUT]
-            yield [scan for scan in later if any(pairs(t1, scan).is_proven for t1 in earlier if t1 is not scan)]
-        yield enhanced
-        return
-    yield [scan for scan in natives if scan.contrast == WITHOUT]
-    early = [scan for scan in natives if all(pairs(scan, later).order >= 0 for later in after)]
-    yield [scan for scan in early if scan.contrast is None]
-    weak = [scan for scan in early if scan.contrast == UNCLEAR]
-    yield [scan for scan in weak if any(pairs(scan, later).is_proven for later in after)]
+        return [scan for scan in t1 if scan.contrast == WITH]
+    if modality == "T1":
+        enhanced = [*after, *(scan for scan in t1 if scan.may_be_enhanced)]
+        natives = [scan for scan in t1 if scan.contrast in (None, WITHOUT)]
+        natives = [scan for scan in natives if not any(_is_later(scan, other) for other in enhanced)]
+        return [scan for scan in natives if scan.contrast == WITHOUT] or natives
+    fit = [scan for scan in study if scan.kind == modality]
+    read = [scan for scan in fit if scan.source != "name and times"]
+    without = [[scan for scan in group if scan.says not in (WITH, POST)] for group in (read, fit)]
+    return without[0] or read or without[1] or fit  # scans without agent are preferred
 
 
-def _select(
-    modality: str, fitting: Sequence[Candidate], study: Sequence[Candidate], enhanced: Candidate | None
-) -> Candidate:
+def _is_later(scan: Candidate, other: Candidate) -> bool:
+    return scan.acquired is not None and other.acquired is not None and scan.acquired > other.acquired
+
+
+def _select(modality: str, fitting: Sequence[Candidate], study: Sequence[Candidate]) -> Candidate:
     """Return the best of the original (not reformatted) series in `fitting`; without originals, the only series.
 
-    Raise an error that lists candidates and evidence if no series is clearly best, or if T1ce series were scanned more
-    than `ONE_INJECTION` apart.
+    Of a scan with and without the scanner's corrections, the corrected series is taken. Raise an error that lists
+    candidates and evidence if no series is clearly best, or if T1ce were scanned more than `ONE_INJECTION` apart.
     """
+    matching = [scan for scan in fitting if not scan.reformat] or fitting
+    corrected = [
+        scan
+        for scan in matching
+        if not any(is_same_scan(scan, other) and other.correction > scan.correction for other in matching)
+    ]
     times = [scan.acquired for scan in fitting if scan.acquired is not None]
     several_injections = modality == "T1ce" and times and max(times) - min(times) > ONE_INJECTION
-    originals = [scan for scan in fitting if not scan.reformat]
-    best = None if several_injections else _best(originals, enhanced)
-    matching = originals or fitting
-    if best or len(matching) == 1:
-        return best or matching[0]
+    best = corrected[0] if len(corrected) == 1 else None if several_injections else _best(corrected)
+    if best:
+        others = ", ".join(scan.series.name for scan in matching if is_same_scan(scan, best))
+        note = f"{best.series.name} was taken, the scanner's correction of {others}" if others else ""
+        return replace(best, note="; ".join(filter(None, (best.note, note))))
     if fitting:
         raise _question(modality, f"{len(matching)} series match", matching)
     t1 = [scan for scan in study if scan.kind == "T1"]
     problem = "no series matches among"
     if modality == "T1ce":
-        problem = DOUBT if any(scan.contrast in (WITH, UNCLEAR) for scan in t1) else NO_AGENT_SEEN
+        problem = DOUBT if any(scan.contrast == UNCLEAR for scan in t1) else NO_AGENT_STATED
     elif modality == "T1" and t1:
-        problem = DOUBT
+        problem = LATE if any(scan.contrast in (None, WITHOUT) for scan in t1) else DOUBT
     first = modality in PAIR  # list T1 first
     raise _question(modality, problem, sorted(study, key=lambda scan: first and scan.kind != "T1"))
-
-
-def _check_evidence(native: Candidate, after: Sequence[Candidate], pairs: Sequence[Pair], both: bool) -> None:
-    """Raise an error if evidence contradicts a pair of `native` and a later series, or if required proof is missing.
-
-    The pair must be proven if the evidence is weak, and always if the model takes a T1ce (`both`).
-    """
-    weak_after = any(later.weak for later in after)
-    if not any(pair.is_contradicted for pair in pairs):
-        if not (both or native.weak or weak_after) or any(pair.is_proven for pair in pairs):
-            return
-        if not (native.weak or weak_after):
-            raise _question("T1ce", ONE_KIND, [native, *after], pairs)
-    raise _question("T1ce" if both and weak_after else "T1", DOUBT, [native, *after], pairs)
 
 
 def _remark(modality: str, candidate: Candidate) -> str:
@@ -219,21 +186,13 @@ def _remark(modality: str, candidate: Candidate) -> str:
     return f"{modality}: {candidate.series.name} was requested; the evidence was: {candidate.reason}"
 
 
-def _pair_remarks(pair: Pair) -> list[str]:
-    """Return remarks on contradicting or weak evidence, on evidence from names alone, and on missing enhancement."""
-    native, enhanced = pair.native, pair.enhanced
-    if pair.is_contradicted:
-        return [f"T1ce: {pair.reason}, unlike a T1ce"]
-    remarks = []
-    if not enhanced.requested and len(pair.support) < 2:
-        remarks.append(f"T1ce: {ONE_KIND}, the {TABLE}")
-    elif not enhanced.requested and not pair.is_seen:
-        remarks.append(f"T1ce: neither header nor voxels show contrast agent, only {' and '.join(pair.support)}")
-    elif native.weak or enhanced.weak:
-        remarks.append(f"T1 and T1ce: weak evidence, confirmed by {', '.join(pair.support)}")
-    if pair.voxels == 0:
-        remarks.append(f"T1ce: {enhanced.series.name} shows no enhancement beside {native.series.name}")
-    return remarks
+def _contrast_remarks(enhanced: Candidate, native: Candidate | None) -> list[str]:
+    """Return remarks on a T1ce that was scanned before the T1, and on one that its name alone states."""
+    if native and _is_later(native, enhanced):
+        return [f"T1ce: {enhanced.series.name} was scanned before {native.series.name}, unlike a T1ce"]
+    if enhanced.requested or enhanced.source == TABLE or enhanced.agent:
+        return []
+    return ["T1ce: its name states contrast agent, its header does not"]
 
 
 def _requested_series(study: Sequence[Series], modality: str, value: str) -> Series:
@@ -249,41 +208,23 @@ def _requested_series(study: Sequence[Series], modality: str, value: str) -> Ser
 def _as_requested(candidate: Candidate, modality: str) -> Candidate:
     """Return a candidate with the user's request for `modality` in place of its evidence."""
     says = {"T1": WITHOUT, "T1ce": WITH}.get(modality)
-    evidence = () if says is None else (Evidence("name", says, True, ""),)
+    evidence = () if says is None else (Evidence(says, True, ""),)
     return replace(candidate, words=None, evidence=evidence, requested=True)
 
 
-def _best(scans: Sequence[Candidate], enhanced: Candidate | None) -> Candidate | None:
+def _best(scans: Sequence[Candidate]) -> Candidate | None:
     """Return the best of several scans with a shared frame of reference; None if no scan is clearly best.
 
-    The best scan is the only 3D scan, if thin, or, without 3D scans, the only axial scan. With the T1ce as `enhanced`,
-    the last T1 that was scanned like the T1ce takes precedence. If no T1 was scanned like the T1ce and all scans are
-    repeats, the last repeat takes precedence. The best scan must cover a whole brain.
+    The best scan is the only 3D scan, if thin, or, without 3D scans, the only axial scan. It must cover a whole brain.
     """
     if len(scans) < 2 or len({str(scan.series.header.get("FrameOfReferenceUID") or "") for scan in scans}) > 1:
         return None
-    alike = [scan for scan in scans if enhanced and _are_alike(scan, enhanced)]
-    if enhanced and not alike and all(_are_alike(scans[0], scan) for scan in scans):
-        alike = [*scans]
-    last = max((scan.acquired for scan in alike if scan.acquired is not None), default=None)
-    alike = alike if len(alike) == 1 else [scan for scan in alike if last is not None and scan.acquired in (None, last)]
     volumes = [scan for scan in scans if scan.series.header.get("MRAcquisitionType") == "3D"]
     fitting = [scan for scan in volumes or scans if _is_preferred(scan, bool(volumes))]
-    if len(alike) == 1:
-        best, why = alike[0], "the last such scan before the T1ce"
-    elif len(volumes) < 2 and len(fitting) == 1:
-        best, why = fitting[0], f"the only {'3D' if volumes else 'axial'} scan among them"
-    else:
+    if len(volumes) > 1 or len(fitting) != 1:
         return None
-    return replace(best, note=f"{len(scans)} series fit; {best.series.name} was chosen as {why}")
-
-
-def _are_alike(scan: Candidate, other: Candidate) -> bool:
-    """Return whether two T1 scans are of the same kind and plane, and both cover a whole brain."""
-    if scan.brain_grid is None or other.brain_grid is None or not same_kind(scan.series.header, other.series.header):
-        return False
-    first, second = (grid.affine[:3, 2] / grid.spacing[2] for grid in (scan.brain_grid, other.brain_grid))
-    return bool(abs(first @ second) > PARALLEL)
+    why = f"the only {'3D' if volumes else 'axial'} scan among them"
+    return replace(fitting[0], note=f"{len(scans)} series fit; {fitting[0].series.name} was chosen as {why}")
 
 
 def _is_preferred(scan: Candidate, thin: bool) -> bool:
@@ -294,9 +235,9 @@ def _is_preferred(scan: Candidate, thin: bool) -> bool:
     return bool(scan.brain_grid.spacing.max() <= THIN if thin else normal.argmax() == 2)
 
 
-def _question(modality: str, problem: str, candidates: Sequence[Candidate], pairs: Sequence[Pair] = ()) -> InputError:
-    """Return an error that lists candidates and pairs with their evidence, and asks for `--series` if it can help."""
-    names = "; ".join([f"{scan.series.name}: {scan.reason}" for scan in candidates] + [pair.reason for pair in pairs])
+def _question(modality: str, problem: str, candidates: Sequence[Candidate]) -> InputError:
+    """Return an error that lists candidates with their evidence, and asks for `--series` if it can help."""
+    names = "; ".join(f"{scan.series.name}: {scan.reason}" for scan in candidates)
     reason = f"{problem}: {names or 'none'}"
     if not any(scan.is_volume for scan in candidates):
         return InputError(modality, reason, VOLUME)

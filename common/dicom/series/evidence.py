@@ -1,4 +1,4 @@
-"""Evidence on the modality of a single series: name, times, header and injection. `pairs.py` compares two series.
+"""Evidence on the modality of a series: name, times, header and injection.
 
 Evidence is stated in predefined phrases, because messages and results show it; header text is never quoted.
 """
@@ -19,7 +19,7 @@ from ..geometry import grid_of
 from ..multiframe import ENHANCED_MR
 from ..study import Instance, Series, values_of
 from .names import Names, read_names
-from .words import NO_MODALITY, UNCLEAR, WITH, WITHOUT, Words, read_words
+from .words import NO_MODALITY, POST, UNCLEAR, WITH, WITHOUT, Words, read_words
 
 MR_IMAGES = {MRImageStorage, *ENHANCED_MR}
 SAME_COSINE = 0.01  # localiser images differ by more, slices of a volume only by rounding
@@ -51,6 +51,7 @@ NO_AGENT |= {"geen", "brak", "unknown", "false", "-", "not applicable", "nihil",
 NEAR, FAR = 60.0, 4 * 3600.0  # s from the injection: nearer is undecided, farther is an error or a different day
 BRAIN_EXTENT = 120.0  # mm, smallest edge of a field of view that contains a brain (about 120 mm high)
 UNKNOWN, SILENT = "part of its name is unknown", "neither its name nor its times show what it is"
+CORRECTIONS = {"ND": 0, "NORM": 1, "DIS2D": 2, "DIS3D": 4}  # in ImageType, by Siemens; rank of the better image
 TABLE = "name in the site's table"
 CONTRADICTIONS = {source: f"its {source} and its times contradict each other" for source in ("name", TABLE)}
 DOUBTS = {UNKNOWN, SILENT, *CONTRADICTIONS.values()}
@@ -61,8 +62,7 @@ ASK = "ask"  # in place of a modality, if the evidence on agent is weak or contr
 class Evidence:
     """Evidence whether a T1 was scanned with contrast agent; `clear` evidence is sufficient on its own."""
 
-    kind: str  # "name", "header", or "post": the word "post" in a name, which may refer to any event
-    says: str  # WITH, WITHOUT or UNCLEAR
+    says: str  # WITH, WITHOUT, POST or UNCLEAR
     clear: bool
     text: str
 
@@ -76,7 +76,7 @@ class Candidate:
     source: str  # source of the kind: "name", "times", "name and times" or TABLE; without a kind, the reason
     words: Evidence | None = None  # evidence of the name on contrast agent; UNCLEAR if part of the name is unknown
     is_volume: bool = True
-    hint: bool = False  # some known words of the name state an agent
+    hint: bool = False  # some known words of the name state an agent, or "post"
     brain_grid: Grid | None = None  # grid of the series, if its field of view contains a brain
     agent: bool = False  # the header names a contrast agent
     acquired: float | None = None  # start of the scan, s; all series of a study share the clock
@@ -87,43 +87,33 @@ class Candidate:
     note: str = ""  # for readers of the result
 
     @property
-    def named(self) -> bool:
-        """Whether the user (`--series`) or the site's table of series names states the modality."""
-        return self.requested or self.source == TABLE
-
-    @property
     def is_doubtful(self) -> bool:
         """Whether the series may be a T1, T2 or FLAIR, but the evidence does not show which."""
         return self.kind is None and self.source in DOUBTS
 
     @property
     def says(self) -> str | None:
-        """Contrast agent by the series' name: WITH, WITHOUT or UNCLEAR; None if the name does not mention it."""
+        """Contrast agent by the series' name: WITH, WITHOUT, POST or UNCLEAR; None if the name does not mention it."""
         return None if self.words is None else self.words.says
 
     @property
-    def header(self) -> str | None:
-        """By header times: WITH if scanned after injection of contrast agent; WITHOUT if before; None if unknown."""
-        return next((evidence.says for evidence in self.evidence if evidence.kind == "header" and evidence.clear), None)
-
-    @property
     def contrast(self) -> str | None:
-        """Contrast agent: WITH or WITHOUT if clear; UNCLEAR if evidence disagrees or hints at agent; None otherwise."""
+        """Contrast agent: WITH or WITHOUT if stated; UNCLEAR if evidence disagrees or only hints; None otherwise."""
         clear = {evidence.says for evidence in self.evidence if evidence.clear}
-        if len(clear) == 1 and self.says != UNCLEAR:
+        hints = {evidence.says for evidence in self.evidence if not evidence.clear}
+        if len(clear) == 1 and self.says != UNCLEAR and not (clear == {WITHOUT} and hints & {WITH, POST}):
             return clear.pop()
-        return UNCLEAR if any(evidence.says != WITHOUT for evidence in self.evidence) else None
+        return UNCLEAR if self.evidence else None
 
     @property
-    def contradictory(self) -> bool:
-        """Whether there is clear evidence both for and against contrast agent."""
-        return len({evidence.says for evidence in self.evidence if evidence.clear}) > 1
+    def may_be_enhanced(self) -> bool:
+        """Whether anything says that this T1 was scanned with contrast agent."""
+        return self.hint or any(evidence.says in (WITH, POST) for evidence in self.evidence)
 
     @property
-    def weak(self) -> bool:
-        """Whether the evidence on agent is unclear or partly contradictory, so that a second T1 must confirm it."""
-        against = {WITH: WITHOUT, WITHOUT: WITH}.get(str(self.contrast))
-        return self.contrast == UNCLEAR or any(evidence.says == against for evidence in self.evidence)
+    def correction(self) -> int:
+        """Rank of the scanner's corrections of distortion and intensity; 0 without."""
+        return sum(CORRECTIONS.get(value, 0) for value in _image_types(self.series.header))
 
     @property
     def modality(self) -> str | None:
@@ -143,7 +133,7 @@ class Candidate:
 
 
 def candidates_of(study: Sequence[Series], names: Names) -> list[Candidate]:
-    """Return a `Candidate` for each series of a study, with all evidence except comparisons of two series.
+    """Return a `Candidate` for each series of a study, with its evidence.
 
     `names` is the site's table of series names, from `read_table`.
     """
@@ -160,8 +150,7 @@ def candidate_of_header(header: Dataset, names: Names = ()) -> Candidate:
 
 def _contrast_evidence(scan: Candidate, volumes: Sequence[Candidate]) -> tuple[Evidence, ...]:
     """Return a T1's evidence on contrast agent, else (); `volumes` are all volumes of the study, including `scan`."""
-    evidence = (scan.words, _by_injection(scan, volumes), _by_header(scan, volumes)) if scan.kind == "T1" else ()
-    return tuple(filter(None, evidence))
+    return tuple(filter(None, (scan.words, _by_header(scan, volumes)))) if scan.kind == "T1" else ()
 
 
 def _candidate(series: Series, names: Names, unusable: str = "") -> Candidate:
@@ -179,7 +168,7 @@ def _candidate(series: Series, names: Names, unusable: str = "") -> Candidate:
         kind,
         source,
         words=_by_words(texts, kind),
-        hint=any(words.contrast == WITH for words in texts if words.kind == kind),
+        hint=any(words.contrast in (WITH, POST) for words in texts if words.kind == kind),
         brain_grid=brain_grid,
         agent=_names_agent(header),
         acquired=min(times, default=None),
@@ -203,7 +192,7 @@ def kind_of(header: Dataset, texts: Sequence[Words], covers_brain: bool = False)
     The first of these sources that states a kind decides: the site's table, the words of the description, the words of
     the protocol name and, if every word is known, the times. Words, times and other attributes can rule a series out.
     If a word is unknown, the kind needs proof: for T2 and FLAIR, the times and a field of view that contains a brain
-    (`covers_brain`); for T1, a comparison with another T1 series (`pairs.py`), which follows later.
+    (`covers_brain`). A T1 with an unknown word is unclear (`_by_words`).
     """
     words = next((words for words in texts if words.kind), None)
     by_times = _by_times(header)
@@ -244,9 +233,8 @@ def _by_words(texts: Sequence[Words], kind: str) -> Evidence | None:
     if says is None:
         return None
     subject = "the site's table" if description.named else "its name"
-    text = {WITH: "states contrast agent", WITHOUT: "states no contrast agent", UNCLEAR: "is unclear"}[says]
-    post_only = says == WITH and all(words.post_only for words in texts if words.contrast == WITH)
-    return Evidence("post" if post_only else "name", says, says != UNCLEAR, f"{subject} {text}")
+    text = {WITH: "states contrast agent", WITHOUT: "states no contrast agent", POST: 'says only "post"'}
+    return Evidence(says, says in (WITH, WITHOUT), f"{subject} {text.get(says, 'is unclear')}")
 
 
 def _by_times(header: Dataset) -> str | None:
@@ -260,24 +248,39 @@ def _by_times(header: Dataset) -> str | None:
     return "T1" if echo <= 15 and (inverted or 200 <= repetition <= 1000) else None
 
 
-def _by_injection(scan: Candidate, volumes: Sequence[Candidate]) -> Evidence | None:
-    """Return the evidence from a scan's time and the study's first stated injection time; None if undecided."""
-    injected = min((other.injected for other in volumes if other.injected is not None), default=None)
-    if injected is None or scan.acquired is None or not NEAR < abs(scan.acquired - injected) < FAR:
-        return None
-    says, order = (WITH, "after") if scan.acquired > injected else (WITHOUT, "before")
-    return Evidence("header", says, True, f"scanned {order} the injection")
-
-
 def _by_header(scan: Candidate, volumes: Sequence[Candidate]) -> Evidence | None:
-    """Return weak evidence from the agents that headers name, if any; scanners keep an agent once it is entered."""
-    if scan.agent and all(other.agent for other in volumes):
-        return Evidence("header", UNCLEAR, False, "its header names an agent, as those of all series do")
-    if scan.agent:
-        return Evidence("header", WITH, False, "its header names an agent")
-    if any(other.agent and other.kind == "T1" for other in volumes):
-        return Evidence("header", WITHOUT, False, "its header names no agent")
-    return None
+    """Return the evidence from the agent in a T1's header, and from its time and the first injection of the study.
+
+    Scanners keep an agent once it is entered. So an agent counts after the injection or, without times, if other T1
+    (or the other series, for a single T1) have none.
+    """
+    injected = min((other.injected for other in volumes if other.injected is not None), default=None)
+    if injected is not None and scan.acquired is not None and NEAR < abs(scan.acquired - injected) < FAR:
+        if scan.acquired < injected:
+            return Evidence(WITHOUT, True, "scanned before the injection")
+        named = ", its header names an agent" if scan.agent else ""
+        return Evidence(WITH, scan.agent, f"scanned after the injection{named}")
+    if not scan.agent:
+        return None
+    others = [other for other in volumes if other is not scan]
+    others = [other for other in others if other.kind == "T1"] or others
+    if any(not other.agent for other in others):
+        return Evidence(WITH, True, "its header names an agent")
+    return Evidence(UNCLEAR, False, "its header names an agent, as those of all series do")
+
+
+def is_same_scan(scan: Candidate, other: Candidate) -> bool:
+    """Return whether two series are one acquisition, with different corrections by the scanner."""
+    first, second = scan.series.header, other.series.header
+    keywords = ("EchoTime", "RepetitionTime", "InversionTime", "FrameOfReferenceUID")
+    neutral = {"ORIGINAL", "DERIVED", *CORRECTIONS}
+    return (
+        scan.acquired is not None
+        and scan.acquired == other.acquired
+        and all(first.get(keyword) == second.get(keyword) for keyword in keywords)
+        and _image_types(first) - neutral == _image_types(second) - neutral
+        and scan.correction != other.correction
+    )
 
 
 def why_no_volume(series: Series) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 import yaml
 
 WITH, WITHOUT, UNCLEAR = "with", "without", "unclear"
+POST = "post"  # after agent, treatment, a seizure, a visit ...
 NO_MODALITY = "none"  # in the site's table of series names: series to leave out
 # letters allowed after a listed beginning; they cannot spell "ce", "gd", "km", "enh", "inj", "post" or "free"
 ENDING = "[^\\W\\d_cfghjkpvwxzкгп]{0,7}"
@@ -63,17 +64,13 @@ PHRASES = [  # replacements for sequences of classes, in this order; 1: with age
     ("V|B|O$", "0"),
     ("A[Aivg]*|p|X", "1"),
 ]
-AGENTS = set("ACavjcyX+P")  # classes that state an agent, alone or beside "post"
-BESIDE_POST = set("Tk2LGIDFlgNhep")  # beside these, "post" means agent: weighting, plane, sequence, part of the head
+AGENTS = set("ACavjcyX+P")  # classes that state an agent beside "post"
 _TOOLS = r"\(enhanced conversion\)|: *processed(?:[ _]captk)? *$"  # added by highdicom and by CaPTk
 _ROMANCE = r"contr|ga?d|mdc|(?:civ|cte)(?!\w)"
 _SIGNED = r"(?:gd|gad|gado|km|ce|kl|mdc|contrast\w*|kontrast\w*)"
 
 
 BIDS = re.compile(r"sub-[a-z]*\d[a-z\d]*(?:_[a-z]+-[a-z\d]+)*_(?:t[12]w|flair)")
-NUMBERED = re.compile(
-    r"(?<![a-z\d])d ?\d+(?![a-z\d])|(?:post|pos)[ _]\d+$"
-)  # "d7 post", "post 6": days, weeks or visits
 
 
 def _bids_words(name: str) -> str:
@@ -163,16 +160,14 @@ MISSPELT = {
 class Words:
     """What the name of a series states: the weighting (`kind`), and whether contrast agent was given.
 
-    `kind` is T1, T2, FLAIR or None, and `contrast` WITH, WITHOUT, UNCLEAR or None. `unread`: part of the name is not
-    understood. `named`: the site's table of series names contains the name. `post_only`: only the word "post" suggests
-    a contrast agent.
+    `kind` is T1, T2, FLAIR or None, `contrast` WITH, WITHOUT, POST, UNCLEAR or None. `unread`: part of the name is not
+    understood. `named`: the site's table of series names contains the name.
     """
 
     kind: str | None
     contrast: str | None
     unread: bool = False
     named: bool = False
-    post_only: bool = False
 
 
 @cache
@@ -181,20 +176,16 @@ def read_words(text: str, covers_brain: bool = False) -> Words:
 
     Example:
         >>> read_words("AX T1 SANS GADO")
-        Words(kind='T1', contrast='without', unread=False, named=False, post_only=False)
+        Words(kind='T1', contrast='without', unread=False, named=False)
         >>> read_words("t1_mprage_sag_KM")
-        Words(kind='T1', contrast='with', unread=False, named=False, post_only=False)
+        Words(kind='T1', contrast='with', unread=False, named=False)
         >>> read_words("T1 S GADO")
-        Words(kind='T1', contrast='with', unread=True, named=False, post_only=False)
+        Words(kind='T1', contrast='with', unread=True, named=False)
         >>> read_words("T2 Innenohr")
-        Words(kind='T2', contrast=None, unread=True, named=False, post_only=False)
+        Words(kind='T2', contrast=None, unread=True, named=False)
     """
-    classes = _classes(text)
-    without_agent = "p" in classes and not AGENTS & set(classes)
-    beside = set(re.sub("[nOwc][Fs]+", "F", classes)) - BESIDE_POST
-    if without_agent and (beside or NUMBERED.search(_plain(text))):
-        classes = classes.replace("p", "o")  # after any event, such as a treatment, a seizure or a visit
-    classes = classes.replace("S", "N")
+    classes = _classes(text).replace("S", "N")
+    post_only = "p" in classes and not AGENTS & set(classes)
     present = set(classes)
     kinds = {"T": "T1", "L": "FLAIR", "2": "T2", "k": "T1"}
     kind = next((kind for code, kind in kinds.items() if code in present), None)
@@ -213,7 +204,7 @@ def read_words(text: str, covers_brain: bool = False) -> Words:
     neutral += "eh" if covers_brain else ""
     unread = not set(classes) <= set(neutral) or {"T", "2"} <= present or {"D", "F"} <= present
     says = UNCLEAR if len(contrast) > 1 else next(iter(contrast), None)
-    return Words(kind, says, unread, post_only=without_agent and says == WITH)
+    return Words(kind, POST if says == WITH and post_only else says, unread)
 
 
 def _classes(text: str) -> str:

@@ -3,32 +3,8 @@ from pydicom import Dataset
 
 from common.dicom.series.evidence import kind_of
 from common.dicom.series.names import MEANINGS, read_names, read_table
-from common.dicom.series.pairs import same_kind
 from common.errors import InputError
 from tests.common.dicom.dicom_study import header
-
-MPRAGE = {"EchoTime": 3, "RepetitionTime": 2300, "InversionTime": 900, "ScanningSequence": ["GR", "IR"]}
-MPRAGE |= {"MRAcquisitionType": "3D", "SeriesDescription": "T1"}
-
-
-@pytest.mark.parametrize(
-    ("change", "alike"),
-    [
-        ({}, True),
-        ({"ScanningSequence": ["IR", "GR"]}, True),
-        ({"EchoTime": 6.1}, False),
-        ({"EchoTime": None}, False),
-        ({"RepetitionTime": 1600}, False),
-        ({"InversionTime": 620}, False),
-        ({"ScanningSequence": "SE"}, False),
-        ({"MRAcquisitionType": "2D"}, False),
-        ({"SeriesDescription": "T1 FS"}, False),
-    ],
-    ids=str,
-)
-def test_scans_are_of_one_kind_if_times_sequence_and_fat_suppression_are_alike(change, alike):
-    first, second = header(**MPRAGE), header(**(MPRAGE | change))
-    assert same_kind(first, second) is same_kind(second, first) is alike
 
 
 @pytest.mark.parametrize(
