@@ -25,7 +25,7 @@ REFUSED = {  # of the 1,210 series with one right answer; docs/explanation/dicom
     "series_descriptions_public": 27,  # of public collections, written by their sites
     "series_descriptions_strangers": 6,  # written without sight of rules and words
     "series_descriptions_code": 7,  # quoted by public code
-    "series_descriptions_languages": 11,  # in 16 languages, as radiographers at scanners of six vendors would write them
+    "series_descriptions_languages": 11,  # in 16 languages
 }
 MODALITIES = ("FLAIR", "T1ce", "T1", "T2")
 ACQUIRED = {"FLAIR": "100000", "T2": "100500", "T1": "100800", "T1ce": "103500"}
