@@ -25,7 +25,7 @@ from ..files import expand_home, read_json, valid_json, values_in, why_no_file, 
 from ..schemas import check_schema
 from .cohorts import COHORTS
 from .layouts.listing import UNPRINTABLE, bare_of
-from .layouts.subjects import person_of
+from .layouts.people import person_of
 from .modalities import missing_in, split_name
 from .regions import CONVENTIONS, declaration, mapping_of, regions_of
 from .scan_checks import files_in

@@ -6,22 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+AGENT = (  # words for contrast agent
+    *("ce", "gd", "gad", "gado", "gadolinium", "gadavist", "gadovist", "dotarem", "magnevist", "multihance"),
+    *("prohance", "km", "kontrast", "kontrastmittel", "contrast", "agent", "enhanced", "injected"),
+    *("postcontrast", "postce", "postgd", "postgad", "postgado", "postkm", "c+", "+c"),
+)
+UNCLEAR = "T1 or T1ce"  # "post" beside T1: after contrast agent, or after surgery
 # Modality -> spellings in lower case, without separators; the cohorts' spellings come first
 SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "FLAIR": ("flair", "t2f", "t2flair", "t2wflair", "flairw"),
     "T1ce": (
-        "t1ce",
-        "t1c",
-        "t1gd",
-        "t1post",
-        "t1wce",
-        "t1wc",
-        "t1cw",
-        "t1wgd",
-        "t1wpost",
-        "t1contrast",
-        "cet1",
-        "cet1w",
+        *("t1ce", "t1c", "t1gd", "t1post", "t1contrast", "t1km", "t1gad", "t1gado", "t1+", "t1+c", "t1+gd", "cet1"),
+        *("gdt1", "t1wce", "t1wc", "t1cw", "t1wgd", "t1wpost", "t1w+", "t1w+c", "t1w+gd", "cet1w", "gdt1w"),
     ),
     "T1": ("t1", "t1n", "t1w", "t1pre", "t1wpre", "t1native", "t1mprage", "t1wmprage", "mprage"),
     "T2": ("t2", "t2w", "t2tse", "t2wtse"),
@@ -32,8 +28,15 @@ SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "ADC": ("adc",),
 }
 WORDS = {word: modality for modality, words in SPELLINGS.items() for word in words}
-MOST = 3  # words in the longest spelling, as in T1_w_post
+MOST = 3  # words in the longest spelling, as in T1_w_ce
 _END = re.compile(r"[_.\- ]?([^_.\- ]*)$")
+_STATED = re.compile(  # contrast agent among the words of a name, with what denies or introduces it
+    r"(?:^|[_.\- ])(?:(?:acq|ce)-)?(?:(?P<denied>pre|no|non|not|without|wo|sans|ohne)[_.\- ]?)?"
+    rf"(?:(?:post|after|with|w)[_.\- ])?(?:{'|'.join(map(re.escape, AGENT))})(?=$|[_.\- ])",
+    re.IGNORECASE,
+)
+_POST = re.compile(r"(?:^|[_.\- ])post(?=$|[_.\- ])", re.IGNORECASE)
+_ENTITIES = re.compile(r"((?:(?:sub|ses)-[^_]*_)*)(.*)", re.DOTALL)  # values of the first may be any word
 
 
 def modality_of(text: str) -> str | None:
@@ -49,12 +52,25 @@ def modality_of(text: str) -> str | None:
 def split_name(name: str) -> tuple[str, str | None]:
     """Split a file name without extension into its beginning and the modality at its end (None if there is none).
 
-    Words are separated by `_`, `-`, `.` or a space; the longest spelling wins.
+    Words are separated by `_`, `-`, `.` or a space; the longest spelling wins. A word for contrast agent beside T1
+    makes T1ce, and is left out of the beginning; "post" alone makes `UNCLEAR`.
 
     Example:
-        >>> split_name("S1_T2_FLAIR"), split_name("S1-t1"), split_name("S1")
-        (('S1', 'FLAIR'), ('S1', 'T1'), ('S1', None))
+        >>> [split_name(name) for name in ("S1_T2_FLAIR", "S1_Gd_T1", "S1_post_T1", "S1")]
+        [('S1', 'FLAIR'), ('S1', 'T1ce'), ('S1_post', 'T1 or T1ce'), ('S1', None)]
     """
+    start, rest = _ENTITIES.findall(name)[0]
+    before, modality = _split(_STATED.sub("", rest).lstrip("_.- "))
+    if modality not in ("T1", "T1ce"):
+        before, modality = _split(rest)
+    elif any(not match["denied"] for match in _STATED.finditer(rest)):
+        modality = "T1ce"
+    elif _POST.search(rest):
+        modality = UNCLEAR
+    return (start + before).rstrip("_.- ") if modality else name, modality
+
+
+def _split(name: str) -> tuple[str, str | None]:
     ends = [len(name)]
     while len(ends) <= MOST and ends[-1] > 0:
         match = _END.search(name[: ends[-1]])

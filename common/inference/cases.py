@@ -1,5 +1,6 @@
 """Find and check the cases of an inference run."""
 
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from ..files import expand_home, why_no_folder
 from ..made import Results
 from .segmentations import complete
 from .tables import files_of, measured_in
+
+NNUNET = re.compile("images(Tr|Ts)")  # folder of images CASE_0000.nii.gz
 
 
 def find_cases(
@@ -126,6 +129,8 @@ def _cases_in(
         for subject in data.subjects.values()
         if not subject.images.keys().isdisjoint(modalities)
     }
+    if NNUNET.fullmatch(folder.name) and all(subject.endswith("_0000") for subject in images):
+        images = {subject.removesuffix("_0000"): files for subject, files in images.items()}  # as in labelsTs
     for subject, files in images.items():
         if UNPRINTABLE.search(subject):
             problem = "its name contains a line break, control character or invalid Unicode"

@@ -19,7 +19,7 @@ from scripts.datalists.check import check
 from scripts.datalists.decathlon import decathlon
 from scripts.datalists.regions import read_regions
 from scripts.datalists.scan import scan_any, scan_cohort
-from scripts.datalists.splits import RandomSplits, drawn_anew, hold_out, person_finder
+from scripts.datalists.splits import RandomSplits, drawn_anew, hold_out, person_finder, with_people
 
 REGIONS = "regions.yaml"  # in the root of a data set
 
@@ -102,11 +102,13 @@ def generic(
         modalities: modalities to take, in this order, such as T1,FLAIR; by default those of every subject or, with
             `--missing=keep`, those of any subject. For other file names, give the last words of names or paths, such as
             T1=t1_mprage,FLAIR=pre/FLAIR, or patterns, such as T1=IXI-T1/* or T1={subject}/pre/T1. In nnU-Net's layout
-            the words are channel names. T1= (no words) is for names without a modality.
+            the words are channel names. T1= (no words) is for names without a modality. `each` makes every scan a
+            subject of its own, whatever it shows, for self-supervised training on a single channel.
         label: last words or pattern of label maps' names, such as lesion_mask or masks/*. In BIDS, the name of a
             pipeline may come first, as in manual/label-lesion_mask.
         person: regular expression whose first group is the person in a subject's name, such as '(.+)_v[0-9]+', for
-            data sets with several visits. By default the names of BIDS, UK Biobank and BraTS are recognised.
+            data sets with several visits; see docs/reference/data.md for the default. The command prints who it takes
+            for a person if visits share a person or may share one.
         validation: number or fraction of people for validation.
         testing: number or fraction of people for testing, in addition to those in imagesTs; or all, if no stage trains
             on the data set.
@@ -141,7 +143,14 @@ def generic(
     build(scan, root, output, splits, inputs, keep_missing=keep_missing)
 
 
-def split(datalist: str, output: str, validation: float = 0.1, testing: float | str = 0, seed: int = 0) -> None:
+def split(
+    datalist: str,
+    output: str,
+    validation: float = 0.1,
+    testing: float | str = 0,
+    seed: int = 0,
+    person: str | None = None,
+) -> None:
     """Write a copy of a datalist whose subjects of `training` and `validation` are split anew, such as after a check.
 
     All visits of a person are in the same split. Subjects of `testing` stay there.
@@ -152,12 +161,14 @@ def split(datalist: str, output: str, validation: float = 0.1, testing: float | 
         validation: number or fraction of people for validation.
         testing: number or fraction of people for testing, in addition to the datalist's.
         seed: seed of the random choice, 0 or more.
+        person: regular expression whose first group is the person in a subject's name; by default people are as in the
+            datalist.
     """
     source = expand_home(datalist, f"--datalist={datalist}")
     target = expand_home(output, f"--output={output}")
     splits = RandomSplits(validation, testing, seed)
     check_outputs([("output", target)], {"datalist": source})
-    content = drawn_anew(datalists.read(source), splits)
+    content = drawn_anew(with_people(datalists.read(source), person), splits)
     datalists.write(content, target)
     show(f"{output}: {sizes(content)}")
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from common.data import datalists
-from common.data.layouts.subjects import SubjectFiles, person_of
+from common.data.layouts.people import person_of
+from common.data.layouts.subjects import SubjectFiles
 from common.data.scan_checks import read_scan
 from common.data.volumes import canonical
 from common.errors import InputError, show
@@ -99,7 +100,7 @@ def _assign(cohort: Scan, visits: Sequence[SubjectFiles], splits: RandomSplits) 
     split_of |= dict.fromkeys(cohort.held_out, "testing")
     parts: dict[str, list[SubjectFiles]] = {name: [] for name in datalists.SPLITS if unlabelled or name != "unlabelled"}
     for visit in visits:
-        parts["unlabelled" if visit.name in unlabelled else split_of[str(visit.person)]].append(visit)
+        parts["unlabelled" if visit.name in unlabelled else split_of[visit.person]].append(visit)
     if unlabelled:
         show(f"visits without a label map, in the split unlabelled: {len(unlabelled)}, such as {min(unlabelled)}")
     return parts

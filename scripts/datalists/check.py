@@ -21,6 +21,7 @@ from common.literals import names_of
 from scripts.datalists.build import check_outputs
 from scripts.datalists.cohort_checks import compare
 from scripts.datalists.examine import Record, examine
+from scripts.datalists.splits import people_in
 from scripts.pools import map_in_processes
 
 PAGES = ("findings.csv", "findings.html")
@@ -144,6 +145,8 @@ def check(
     facts = {"scans": describe(union(measured)) if measured else "no readable image"}
     if lacking := count_missing(cases, content["modalities"]):
         facts["missing"] = ", ".join(f"{names} in {count} subjects" for names, count in lacking.items())
+    if text := people_in(content):
+        facts["people"] = text
     convention = content["label_convention"]
     findings = _ordered(cases, records, compare(cases, records, convention))
     result = Result(source.name, cases, findings, facts, content["modalities"], convention)

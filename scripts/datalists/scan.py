@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.data.layouts.listing import list_images
-from common.data.layouts.names import LABEL, Naming
-from common.data.layouts.reading import read_cohort, read_layout, suggest_layout
-from common.data.layouts.subjects import DataSet, SubjectFiles, person_of
+from common.data.layouts.names import EACH, LABEL, Naming
+from common.data.layouts.people import describe_people
+from common.data.layouts.reading import read_cohort, read_layout
+from common.data.layouts.subjects import DataSet, SubjectFiles
 from common.data.modalities import SPELLINGS
 from common.errors import InputError, shortened, show
 from common.files import reporting_path_errors
@@ -33,7 +34,11 @@ class Scan(NamedTuple):
 
     def people(self, visits: Sequence[SubjectFiles]) -> list[str]:
         """Return the people with these visits, sorted, without the people that the layout reserves for testing."""
-        return sorted({str(visit.person) for visit in visits} - self.held_out)
+        return sorted({visit.person for visit in visits} - self.held_out)
+
+    def describe_people(self) -> str:
+        """Describe who is a person, if visits share a person or may share one; else ""."""
+        return describe_people({visit.name: visit.person for visit in self.visits})
 
 
 def scan_cohort(root: Path, cohort: str, convention: str | None = None) -> Scan:
@@ -68,6 +73,8 @@ def scan_any(
     if not data.name:
         folders = shortened(list(listing.tops), most=4) or "no folder"
         raise InputError(f"--root={root}", f"no data set of a known layout among {folders}", FORMS)
+    if naming.modalities == (EACH,):
+        data.subjects = {part.name: part for subject in data.subjects.values() for part in subject.apart()}
     subjects = [subject for _, subject in sorted(data.subjects.items()) if subject.images]
     counted = subjects if is_asking else [subject for subject in subjects if subject.label] or subjects
     counts = Counter(modality for subject in counted for modality in subject.images)
@@ -81,28 +88,20 @@ def scan_any(
     show(f"layout: {data.name} ({data.layout}), subjects: {len(subjects)}, modalities: {', '.join(modalities)}")
     convention = _convention(data, subjects, naming, regions, workers, is_asking)
     for subject in subjects:
-        subject.person = person(subject.name) if person else subject.person or person_of(subject.name)
-    held_out = frozenset(str(subject.person) for subject in subjects if subject.name in data.held_out)
-    return Scan(root.resolve().name or "data", modalities, convention, subjects, held_out, data.name)
+        subject.person = person(subject.name) if person else subject.person
+    held_out = frozenset(subject.person for subject in subjects if subject.name in data.held_out)
+    scan = Scan(root.resolve().name or "data", modalities, convention, subjects, held_out, data.name)
+    if text := scan.describe_people():
+        show(f"people: {text}")
+    return scan
 
 
 def _refuse_clashes(data: DataSet, naming: Naming) -> None:
-    """Raise an InputError if two files fit the same image or label map; the message suggests options."""
+    """Raise an InputError if two files fit the same image or label map."""
     if clashes := data.clashing(naming.modalities):
-        options = " ".join(f"--{name}={value}" for name, value in options_of(data, naming).items())
-        expected = f"a choice, such as {options}" if options else "one file per modality and one label map per subject"
+        option = "--label=WORDS" if clashes[0].kind == LABEL else f"--modalities={clashes[0].kind}=WORDS"
+        expected = f"one, chosen by the end or a pattern of its path: {option}"
         raise InputError(f"--root={data.root}", clashes[0], expected)
-
-
-def options_of(data: DataSet, naming: Naming) -> dict[str, str]:
-    """Return command options that leave most subjects one file per modality and one label map; empty if none do."""
-    layout, words = suggest_layout(data, naming) if data.name else ("", {})
-    options = {"layout": layout} if layout not in ("", data.name) else {}
-    if words.keys() - {LABEL}:
-        kinds = {kind for subject in data.subjects.values() for kind in subject.images}
-        modalities = naming.modalities or sorted(kinds | {*words} - {LABEL})
-        options["modalities"] = ",".join(f"{kind}={words[kind]}" if kind in words else kind for kind in modalities)
-    return options | ({"label": words[LABEL]} if LABEL in words else {})
 
 
 def _modalities(

@@ -10,6 +10,7 @@ import numpy as np
 
 from common.data import datalists
 from common.data.datalists import SPLITS
+from common.data.layouts.people import describe_people
 from common.errors import InputError, check_number, choice, show
 from common.files import digest, expand_home, valid_json
 
@@ -107,6 +108,25 @@ def drawn_anew(content: Mapping[str, Any], splits: RandomSplits) -> dict[str, An
     return {key: value for key, value in content.items() if key not in ("folds", "subset")} | parts
 
 
+def people_in(content: Mapping[str, Any]) -> str:
+    """Describe the people of a datalist, as `describe_people`."""
+    entries = [entry for name in SPLITS for entry in content.get(name, [])]
+    return describe_people({entry["subject"]: datalists.person_in(entry) for entry in entries})
+
+
+def with_people(content: Mapping[str, Any], pattern: str | None) -> dict[str, Any]:
+    """Return a datalist with the people that `pattern` finds (`person_finder`; None: its own); print who they are."""
+    if pattern is not None:
+        find = person_finder(pattern)
+        names = [name for name in SPLITS if name in content]
+        content = {**content} | {
+            name: [{**entry, "person": find(entry["subject"])} for entry in content[name]] for name in names
+        }
+    if text := people_in(content):
+        show(f"people: {text}")
+    return dict(content)
+
+
 def person_finder(pattern: str) -> Callable[[str], str]:
     """Return a function that takes a subject's name and returns the person: the first group of `pattern`, a regex.
 
@@ -161,11 +181,7 @@ def hold_out(
         raise InputError(f"--datalist: already a fold, number {number}; give the whole datalist")
     if "subset" in content:
         raise InputError("--datalist: already a subset; give the whole datalist")
-    if person is not None:
-        find, names = person_finder(person), [name for name in SPLITS if name in content]
-        content = {**content} | {
-            name: [{**entry, "person": find(entry["subject"])} for entry in content[name]] for name in names
-        }
+    content = with_people(content, person)
     entries = {entry["subject"]: entry for name in FOLD_SPLITS for entry in content.get(name, [])}
     person_in = {subject: datalists.person_in(entry) for subject, entry in entries.items()}
     labelled = {subject for subject, entry in entries.items() if "label" in entry} or set(entries)

@@ -34,7 +34,7 @@ class Data(NamedTuple):
 
     def visits(self, split: str) -> int:
         """Return the number of visits in a split; a person may have several."""
-        return sum(str(visit.person) in self.people[split] for visit in self.cases)
+        return sum(visit.person in self.people[split] for visit in self.cases)
 
     def case(self, subject: SubjectFiles) -> dict[str, Any]:
         """Return a subject's name and full file paths, in the form of a datalist's entry."""

@@ -14,7 +14,7 @@ from common.cli import command_line
 from common.configs import BUNDLES, check_values
 from common.data.cohorts import COHORTS, LIKE
 from common.data.layouts.names import naming
-from common.data.layouts.subjects import person_of
+from common.data.layouts.people import person_of
 from common.data.regions import declaration
 from common.errors import InputError, choice, did_you_mean, show, within
 from common.files import atomic_write, expand_home, valid_yaml

@@ -109,6 +109,7 @@ def make_plan(data: Data, person: str | None, hours: float, device: str) -> dict
     }
     about = {
         "subjects": subjects_in_words(data),
+        "people": data.scan.describe_people(),
         "labels": "structures: every region in every subject, at one place" if is_anatomy else "lesions",
         "found": f"{evidence}; median voxel {' x '.join(f'{edge:g}' for edge in edges)} mm",
         "memory": fit.memory,
@@ -125,7 +126,7 @@ def make_plan(data: Data, person: str | None, hours: float, device: str) -> dict
         "train": train,
         "evaluate": {name: train[name] for name in ("device", "num_workers", "cohort")}
         | ({"protocol": "dice"} if is_anatomy else {}),
-        "about": about,
+        "about": {name: text for name, text in about.items() if text},
         "seconds": {name: round(value, 2) for name, value in seconds.items() if value},
     }
 

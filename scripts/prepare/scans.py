@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.data.layouts.listing import UNPRINTABLE, list_images, walk
 from common.data.layouts.names import LABEL, NO_LABELS, Naming, check_distinct, words_of
-from common.data.layouts.reading import read_layout, suggest_words
+from common.data.layouts.reading import read_layout
 from common.data.layouts.subjects import DataSet
 from common.data.modalities import SPELLINGS
 from common.data.volumes import forms_of, open_volume
@@ -162,13 +162,9 @@ def _check_found(
 def _faults(data: DataSet, naming: Naming, masks: str | None) -> dict[str, str]:
     """Return, by subject, the first clash of the subject's files, with the option that resolves the clash."""
     faults: dict[str, str] = {}
-    clashes = data.clashing(naming.modalities)
-    cures = {kind: suggest_words(data, naming, kind)[0] for kind in {clash.kind for clash in clashes}}
-    for clash in clashes:
-        words = cures[clash.kind]
-        option = f"--labels={words}" if clash.kind == LABEL else f'--patterns="{ ({clash.kind: words}) }"'
-        cure = f"use {option}" if words else "no words or pattern select one for each subject"
-        cure = f"--brain={masks} matches both" if clash.kind == BRAIN else cure
+    for clash in data.clashing(naming.modalities):
+        option = "--labels=WORDS" if clash.kind == LABEL else f"--patterns=\"{{'{clash.kind}': 'WORDS'}}\""
+        cure = f"--brain={masks} matches both" if clash.kind == BRAIN else f"the end or a pattern of its path: {option}"
         faults.setdefault(clash.subject, f"{clash}; expected one ({cure})")
     return faults
 

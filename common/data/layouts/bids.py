@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import shortened
-from ..modalities import modality_of
+from ..modalities import modality_of, split_name
 from ..volumes import open_volume
 from .listing import ImageFile, Listing
 from .names import LABEL, LABEL_WORDS, NOT_SEGMENTED, Naming, fits
@@ -103,7 +103,7 @@ def _claims(data: DataSet, name: BidsFile, naming: Naming) -> Iterator[Claim]:
     for modality, words in naming.spelled.items():
         is_named = words and fits(name.file.bare, words) and (name.pipeline is None or "/" in words)
         if is_named and ("*" in words or has_agent == ("ce-" in words)):
-            yield Claim(name.name, modality, path, (name.name_in_session.lower() != words.lower(),), name.subject)
+            yield Claim(name.name, modality, path, (name.name_in_session.lower() != words.lower(),))
     usual = modality_of(name.suffix)
     if name.pipeline is not None:
         data.skip("derivatives other than label maps", [path])
@@ -113,8 +113,13 @@ def _claims(data: DataSet, name: BidsFile, naming: Naming) -> Iterator[Claim]:
         data.skip("phase, real or imaginary part", [path])
     elif usual == "DWI" and _is_series(Path(data.root, path)):
         data.skip("diffusion series with several volumes", [path])
-    elif naming.takes(modality := usual + "ce" * has_agent):  # with a contrast agent: T1ce
-        yield Claim(name.name, modality, path, (True,), name.subject)
+    elif naming.takes(modality := _modality(name, usual, has_agent)):
+        yield Claim(name.name, modality, path, (True,))
+
+
+def _modality(name: BidsFile, usual: str, has_agent: bool) -> str:
+    """Return the modality of an image, such as T1ce for ce-gadolinium_T1w and acq-gd_T1w, or FLAIRce."""
+    return usual + "ce" if has_agent else split_name(name.name_in_session)[1] or usual
 
 
 def _is_series(path: Path) -> bool:
@@ -145,9 +150,9 @@ def _put_labels(data: DataSet, files: list[BidsFile], naming: Naming) -> None:
     data.skip("label maps without the word lesion", [name.file.path for name in unnamed])
     claims = []
     for name in chosen:
-        sessions = [session for session, subject in data.subjects.items() if subject.person == name.subject]
-        session = sessions[0] if name.name not in data.subjects and len(sessions) == 1 else name.name
-        claims.append(Claim(session, LABEL, name.file.path, person=name.subject))
+        sessions = [session for session in data.subjects if session.partition("_ses-")[0] == name.subject]
+        alone = not name.session and name.name not in data.subjects and len(sessions) == 1  # the only session
+        claims.append(Claim(sessions[0] if alone else name.name, LABEL, name.file.path))
     data.assign(claims)
     if chosen:
         kinds = Counter(f"{name.pipeline or ''}/{name.name_in_session}".lstrip("/") for name in chosen).most_common()

@@ -18,7 +18,7 @@ class FileLayout:
     Attributes:
         title: Name of the layout.
         files: Template of the path, without suffix, of each modality and `LABEL`; a subject's files agree in fields.
-        subject: Template of a subject's name; the field `person`, if any, identifies the person.
+        subject: Template of a subject's name.
         fields: Regular expression of each template field's values.
         example: Folder of a subject, for messages.
         convention: Label convention.
@@ -78,7 +78,7 @@ class FileLayout:
                 first_fields, path = firsts.setdefault(subject, (fields, file.path))
                 if first_fields != fields:
                     raise InputError(f"--root={listing.root}", f"{subject} exists twice: {path} and {file.path}")
-                claims.append(Claim(subject, kind, file.path, person=fields.get("person")))
+                claims.append(Claim(subject, kind, file.path))
         data.assign(sorted(claims))
         for start, remark in self.remarks.items():
             if any(subject.startswith(start) for subject in data.subjects):

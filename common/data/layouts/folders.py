@@ -1,11 +1,14 @@
 """Read data sets without a standard layout: a folder for each subject, or the subject in each file's name."""
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
+from fnmatch import fnmatchcase
 
+from ...errors import InputError
 from ..modalities import modality_of, split_name
-from .listing import Listing, stem_of
-from .names import ANATOMY, IMAGES, LABEL, Naming, before_label, is_of_anatomy
+from .listing import ImageFile, Listing, stem_of
+from .names import ANATOMY, IMAGES, LABEL, Name, Naming, before_label, is_of_anatomy
+from .people import visit_name
 from .subjects import Claim, DataSet
 
 
@@ -22,25 +25,34 @@ def kind_of_folder(name: str) -> str | None:
     return IMAGES[0] if {words[0], words[-1]} & {*IMAGES} else split_name(stem_of(name) or name)[1]
 
 
-def _collections(listing: Listing) -> dict[str, str]:
-    """Map the top folders that hold files of all subjects to their content (`kind_of_folder`).
+def _kinds(listing: Listing) -> dict[str, str]:
+    """Map the paths of folders that do not name a visit to their content (`kind_of_folder`).
 
-    A folder named after a modality counts only if none of its files states a different kind. If the name merely ends
-    with the modality (IXI-T1, or the timepoint P1_T1), the folder must also hold several files.
+    A folder named after a modality counts only if none of its files states a different kind. If the name of a top
+    folder merely ends with the modality (IXI-T1, or the timepoint P1_T1), it must also hold several files.
     """
+    below: dict[str, list[ImageFile]] = {folder: [] for folder in listing.folders}
+    for file in listing.files:
+        for depth in range(len(file.folders)):
+            below["/".join(file.folders[: depth + 1])].append(file)
     kinds = {}
-    for folder, files in listing.tops.items():
+    for path, files in below.items():
+        folder = path.rpartition("/")[2]
         kind = kind_of_folder(folder)
         is_modality = kind not in (None, IMAGES[0], LABEL, ANATOMY)
-        agrees = {Naming().parse(file.stem).kind for file in files} <= {kind, None}
-        if kind and (not is_modality or (agrees and (modality_of(folder) or len(files) > 1))):
-            kinds[folder] = kind
+        agrees = {Naming().parse(file.stem).kind for file in files} <= {kind, None, LABEL}
+        if kind and (not is_modality or (agrees and (modality_of(folder) or "/" in path or len(files) > 1))):
+            kinds[path] = kind
     return kinds
+
+
+def _tops(listing: Listing) -> dict[str, str]:
+    return {path: kind for path, kind in _kinds(listing).items() if "/" not in path}
 
 
 def is_folders(listing: Listing) -> bool:
     """Whether a data set has a folder for each subject, rather than for each modality."""
-    kinds = _collections(listing)
+    kinds = _tops(listing)
     is_named = any(kind not in (IMAGES[0], LABEL, ANATOMY) for kind in kinds.values())
     return not is_named and any(files for folder, files in listing.tops.items() if folder not in kinds)
 
@@ -48,51 +60,94 @@ def is_folders(listing: Listing) -> bool:
 def is_flat(listing: Listing) -> bool:
     """Whether images lie in the data set's folder itself, or in folders that all subjects share."""
     return any(not file.folders for file in listing.files) or any(
-        listing.tops[folder] for folder, kind in _collections(listing).items() if kind not in (LABEL, ANATOMY)
+        listing.tops[folder] for folder, kind in _tops(listing).items() if kind not in (LABEL, ANATOMY)
     )
 
 
-def read_folders(listing: Listing, naming: Naming) -> DataSet:
-    """Find the files in a folder for each subject, named MODALITY, SUBJECT_MODALITY or MODALITY/FILE.
+def _of_visit(file: ImageFile, kinds: dict[str, str], words: str) -> list[str]:
+    """Return the names of a file's folders that name its visit: no folder of a kind, or that the user's words name."""
+    named = [word for word in words.split("/")[:-1] if word.strip("*") and "{" not in word]
+    paths = ["/".join(file.folders[: depth + 1]) for depth in range(len(file.folders))]
+    return [
+        folder
+        for folder, path in zip(file.folders, paths, strict=True)
+        if path not in kinds and not any(fnmatchcase(folder.lower(), word.lower()) for word in named)
+    ]
 
-    Files in the subject's folder rank before files in its subfolders. A name that equals the user's words ranks before
-    a longer name that ends with them.
+
+def _words(naming: Naming, name: Name) -> str:
+    """Return the user's words or pattern that a file's name fits; "" if it fits none."""
+    if not name.is_given:
+        return ""
+    return (naming.label if name.kind == LABEL else naming.spelled.get(str(name.kind))) or ""
+
+
+def read_folders(listing: Listing, naming: Naming) -> DataSet:
+    """Find the files in a folder for each visit, named MODALITY, SUBJECT_MODALITY or MODALITY/FILE.
+
+    Each folder is a visit of its own, except folders of one kind, such as FLAIR or masks. A name that equals the user's
+    words ranks before a longer name that ends with them.
     """
     data = DataSet(listing, "a folder for each subject")
     data.skip("not in a subject's folder", [file.path for file in listing.files if not file.folders])
     inside = Counter(file.path.rpartition("/")[0] for file in listing.files)
-    claims = []
-    for subject, files in listing.tops.items():
-        for file in files:
-            stem = re.sub(rf"^{re.escape(subject)}[_.\- ]", "", file.stem)
-            is_alone = len(file.folders) > 1 and inside[file.path.rpartition("/")[0]] == 1
-            name = naming.parse(stem, file.bare, modality_of(file.folders[-1]) if is_alone else None)
-            if name.kind is not None:
-                is_longer = name.is_given and name.before not in ("", subject)
-                claims.append(Claim(subject, name.kind, file.path, (len(file.folders) > 1, is_longer)))
+    kinds = {path: kind for path, kind in _kinds(listing).items() if "/" in path}
+    claims, places = [], dict[str, list[str]]()
+    for file in (file for file in listing.files if file.folders):
+        stem = re.sub(rf"^{re.escape(file.folders[0])}[_.\- ]", "", file.stem)
+        is_alone = len(file.folders) > 1 and inside[file.path.rpartition("/")[0]] == 1
+        name = naming.parse(stem, file.bare, modality_of(file.folders[-1]) if is_alone else None)
+        if name.kind is not None:
+            folders = _of_visit(file, kinds, _words(naming, name)) or file.folders[:1]
+            subject = visit_name(folders)
+            _check_place(listing, places, subject, folders)
+            claims.append(Claim(subject, name.kind, file.path, (name.is_given and name.before not in ("", *folders),)))
     data.assign(claims)
     return data
+
+
+def _check_place(listing: Listing, places: dict[str, list[str]], subject: str, folders: list[str]) -> None:
+    if (first := places.setdefault(subject, folders)) != folders:
+        problem = f"folders {'/'.join(first)} and {'/'.join(folders)} would both be the subject {subject}"
+        raise InputError(f"--root={listing.root}", problem, "distinct names")
 
 
 def read_flat(listing: Listing, naming: Naming) -> DataSet:
     """Find each subject's files by names such as SUBJECT_MODALITY, in any folder, or MODALITY/SUBJECT.
 
-    If a file's name is only a modality, a folder gives the subject; if it has no modality, a folder gives the modality.
+    Files of one name in different folders are different subjects, except folders of one kind, such as FLAIR or masks.
+    If a file's name is only a modality, the folders give the subject; if it has no modality, a folder gives it.
     """
     data = DataSet(listing, "the subject in each file's name")
-    images, labels = [], []
+    kinds, places = _kinds(listing), dict[str, list[str]]()
+    files: list[tuple[Name, ImageFile, list[str]]] = []
     for file in listing.files:
-        parents = [(folder, kind_of_folder(folder)) for folder in reversed(file.folders)]
-        parent_kind = next((kind for _, kind in parents if kind not in (None, IMAGES[0])), None)
-        owner = next((folder for folder, kind in parents if kind is None), file.stem if naming.default_modality else "")
-        name = naming.parse(file.stem, file.bare, None if parent_kind in (LABEL, ANATOMY) else parent_kind)
-        subject = name.subject or name.before or owner
-        if name.kind == LABEL:
-            labels.append((subject, file.path))
-        elif parent_kind == LABEL:
-            labels += [(file.stem, file.path)] if naming.label is None else []
-        elif name.kind and subject:
-            images.append(Claim(subject, name.kind, file.path))
-    data.assign(images)
-    data.assign([Claim(naming.subject_of_label(before, data.subjects), LABEL, path) for before, path in labels])
+        paths = ["/".join(file.folders[:depth]) for depth in range(len(file.folders), 0, -1)]
+        folder_kind = next((kinds[path] for path in paths if kinds.get(path, IMAGES[0]) != IMAGES[0]), None)
+        name = naming.parse(file.stem, file.bare, None if folder_kind in (LABEL, ANATOMY) else folder_kind)
+        if folder_kind == LABEL and name.kind != LABEL:
+            name = Name(file.stem, LABEL if naming.label is None else None)
+        if name.kind:
+            files.append((name, file, _of_visit(file, kinds, _words(naming, name))))
+    claims = defaultdict(list)
+    shared = {folders[0] if folders and name.before else "" for name, _, folders in files}
+    for name, file, folders in files:
+        parts = folders[1:] if len(shared) == 1 and shared != {""} else folders  # one folder holds all files
+        before = name.before or (file.stem if naming.default_modality and not parts else "")
+        subject = name.subject or (_subject(parts, before) if parts or before else "")
+        if subject:
+            if name.kind != LABEL or folders:
+                _check_place(listing, places, subject, [folder for folder in folders if folder != name.subject])
+            claims[name.kind == LABEL].append(Claim(subject, str(name.kind), file.path))
+    data.assign(claims[False])
+    data.assign(claim._replace(subject=naming.subject_of_label(claim.subject, data.subjects)) for claim in claims[True])
     return data
+
+
+def _subject(folders: list[str], before: str) -> str:
+    """Return the subject of a file from its folders and the start of its name, which may repeat a folder's name."""
+    if not before or before in folders:
+        return visit_name(folders)
+    words = re.sub(r"[-. ]", "_", f"_{before}_")
+    apart = [folder for folder in folders if re.sub(r"[-. ]", "_", f"_{folder}_") not in words]
+    return "_".join([*apart, before])

@@ -2,23 +2,24 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ...errors import InputError
-from ..modalities import SPELLINGS, split_name
+from ..modalities import SPELLINGS, UNCLEAR, split_name
 from .listing import stem_of
 from .templates import Template
 
 LABEL = "label"
 ANATOMY = "anatomy"  # kind of a folder with masks of anatomy
+EACH = "each"  # value of --modalities, and modality: each scan is a subject of its own, of this one modality
 NO_LABELS = "\0"  # label words that match no file
 LABEL_WORDS = {"seg", "segm", "segmentation", "dseg", "label", "labels", "mask", "masks", "msk", "lesion", "lesions"}
 LABEL_WORDS |= {"segmentations", "annotation", "annotations", "roi", "gt", "gtv", "groundtruth", "truth", "wmh"}
 # Words before "mask" that mark a mask of anatomy
 NOT_SEGMENTED = {"brain", "bet", "head", "skull", "wm", "gm", "csf", "parenchyma"}
-IMAGES = ("images", "image", "imgs", "scans", "volumes")  # folders of the images of all subjects
+IMAGES = ("images", "image", "imgs", "scans", "volumes", "anat", "nifti", "nii")  # folders of images of any kind
 EXAMPLE = "names such as T1,FLAIR, or endings of file names such as T1=t1_mprage,FLAIR=flair_reg"
 SIGNS = "_-. "
 SUBJECT = "{subject}"
@@ -98,6 +99,8 @@ class Naming:
             return Name(_cut(stem, modality), modality)
         if name.kind is not None or (folder and not self.takes(folder)):
             return Name(stem, None)
+        if self.modalities == (EACH,):  # whatever the scan shows
+            return Name("", folder or stem) if "/" in bare else Name(stem, EACH)
         return Name(stem, folder or self.default_modality)
 
     @property
@@ -107,15 +110,11 @@ class Naming:
 
     def takes(self, modality: str) -> bool:
         """Whether usual spellings of a modality in file names count, such as t1c for T1ce."""
+        if modality == UNCLEAR:
+            return self.takes("T1") or self.takes("T1ce")
         if self.spelled.get(modality):
             return False
         return not self.spelled or modality in (self.modalities or ())
-
-    def choose(self, kind: str, words: str) -> "Naming":
-        """Return a copy in which `words` mark the files of `kind`, a modality or `LABEL`."""
-        if kind == LABEL:
-            return replace(self, label=words)
-        return replace(self, modalities=(*(self.modalities or ()), kind), spelled={**self.spelled, kind: words})
 
     def subject_of_label(self, before: str, subjects: Mapping[str, Any]) -> str:
         """Return a label map's subject from the text before its label words, such as S1_FLAIR in S1_FLAIR_lesion."""

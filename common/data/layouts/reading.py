@@ -1,6 +1,5 @@
 """Detect the layout of a data set, such as BIDS, and find its subjects' files."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +8,11 @@ from typing import NamedTuple
 from ...errors import InputError, shortened, show
 from ...files import reporting_path_errors
 from ..cohorts import COHORTS
+from ..modalities import UNCLEAR
 from .bids import is_bids, read_bids
 from .folders import is_flat, is_folders, read_flat, read_folders
-from .listing import Listing, bare_of, list_images
-from .names import SIGNS, SUBJECT, Naming
+from .listing import Listing, list_images
+from .names import SUBJECT, Naming
 from .nnunet import convention_in, is_nnunet, read_nnunet
 from .subjects import DataSet
 
@@ -70,7 +70,12 @@ def read_layout(
 
 
 def _read(listing: Listing, naming: Naming, name: str) -> DataSet:
-    return replace(LAYOUTS[name].read(listing, naming), name=name)
+    data = replace(LAYOUTS[name].read(listing, naming), name=name)
+    wanted = {*(naming.modalities or ("T1",))} & {"T1", "T1ce"} - naming.spelled.keys()
+    if unclear := [subject.files[UNCLEAR] for subject in data.subjects.values() if UNCLEAR in subject.files and wanted]:
+        problem = "a T1 after contrast agent (T1ce), or a plain T1 after surgery?"
+        raise InputError(f"{listing.root}/{unclear[0]}", problem, "a name that says so, or T1ce=WORDS or T1=WORDS")
+    return data
 
 
 def read_cohort(cohort: str, root: Path) -> DataSet:
@@ -101,46 +106,3 @@ def recognised(listing: Listing, naming: Naming) -> DataSet:
     if len(names) == 1 and not (data := _read(listing, naming, names[0])).clashes:
         return data
     return _read(listing, naming, "flat")
-
-
-def suggest_layout(data: DataSet, naming: Naming) -> tuple[str, dict[str, str]]:
-    """Return a layout, and words for `--modalities` and `--label`, that give most subjects one file per modality.
-
-    Try the current layout and, unless it is `SPECIAL`, flat. Return ("", {}) if nothing helps.
-    """
-    best, most = ("", dict[str, str]()), 0
-    for name in dict.fromkeys([data.name] if data.name in SPECIAL else [data.name, "flat"]):
-        trial = data if name == data.name else _read(data.listing, naming, name)
-        kinds = dict.fromkeys(clash.kind for clash in trial.clashing(naming.modalities))
-        chosen = {kind: suggest_words(trial, naming, kind) for kind in kinds}
-        count = min([count for _, count in chosen.values()] or [len(trial.subjects)])
-        if count > most:
-            best, most = (name, {kind: str(words) for kind, (words, _) in chosen.items()}), count
-    return best
-
-
-def suggest_words(data: DataSet, naming: Naming, kind: str) -> tuple[str | None, int]:
-    """Return words that give most subjects one file for `kind`, a modality or `LABEL`, and how many subjects.
-
-    Try the ends of the clashing paths, with `*` for the subject's name. Return (None, 0) if nothing helps.
-    """
-    best, most = None, 0
-    clash = next(clash for clash in data.clashes if clash.kind == kind)
-    for words in dict.fromkeys(words for file in clash.files for words in _ends(bare_of(file), clash.subject)):
-        trial = _read(data.listing, naming.choose(kind, words), data.name)
-        count = sum(kind in subject.files for subject in trial.subjects.values())
-        if count > most and not any(clash.kind == kind for clash in trial.clashes):
-            best, most = words, count
-    return best, most
-
-
-def _ends(bare: str, subject: str) -> list[str]:
-    """Return the ends of a path, shortest first, then FOLDER/**/NAME for each of its folders, innermost first."""
-    sign = f"[{re.escape(SIGNS)}/]"
-    names = "|".join(map(re.escape, (subject, subject.partition("_ses-")[0])))
-    general = re.sub(rf"(?:^|(?<={sign}))(?:{names})(?={sign}|$)", "*", bare)
-    starts = sorted({match.end() for match in re.finditer(f"^|{sign}", general)}, reverse=True)
-    starts.sort(key=lambda start: general[start - 1 : start] in "-.")  # last, as - and . seldom separate words
-    *folders, name = general.split("/")
-    below = [f"{folder}/**/{name}" for folder in reversed(folders)]
-    return [general[start:] for start in starts if general[start:]] + below

@@ -1,6 +1,5 @@
 """The subjects of a data set: the files of each subject, conflicts between files, and unused files."""
 
-import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -8,11 +7,9 @@ from typing import NamedTuple
 
 from ...errors import shortened
 from .listing import Listing, stem_of
-from .names import LABEL, SIGNS, is_of_anatomy
+from .names import EACH, LABEL, SIGNS, is_of_anatomy
+from .people import person_of
 
-VISIT = re.compile(  # visit names that begin with the person: UK Biobank, BraTS since 2023, BIDS (ATLAS)
-    r"(?P<person>\d+(?=_\d+_\d+$)|BraTS-[A-Za-z]+-\d+(?=-\d+$)|sub-[A-Za-z0-9]+(?=$|_ses-[A-Za-z0-9]+$)).*"
-)
 NEITHER, MASKS = "neither modality nor label", "masks of the brain, head or tissues"
 
 
@@ -23,7 +20,6 @@ class Claim(NamedTuple):
     kind: str
     path: str
     rank: tuple[bool, ...] = ()
-    person: str | None = None
 
 
 class Clash(NamedTuple):
@@ -42,7 +38,7 @@ class SubjectFiles:
     """The files of a subject, or of one visit: relative paths by modality, and by `LABEL` for the label map."""
 
     name: str
-    person: str | None = None  # None if only the name identifies the person
+    person: str = ""
     files: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -54,6 +50,13 @@ class SubjectFiles:
     def label(self) -> str | None:
         """Path of the label map; None without a label map."""
         return self.files.get(LABEL)
+
+    def apart(self) -> list["SubjectFiles"]:
+        """Return a subject for each image, of the modality `EACH`."""
+        return [
+            SubjectFiles(self.name if kind == EACH else f"{self.name}_{kind}", self.person, {EACH: path})
+            for kind, path in self.images.items()
+        ]
 
     def lacks(self, modalities: Sequence[str]) -> list[str]:
         """Return those of the modalities that the subject has no file for."""
@@ -113,7 +116,7 @@ class DataSet:
         for (name, kind), group in groups.items():
             best = min(claim.rank for claim in group)
             first, *ties = (claim.path for claim in group if claim.rank == best)
-            self.subjects.setdefault(name, SubjectFiles(name, group[0].person)).files[kind] = first
+            self.subjects.setdefault(name, SubjectFiles(name, person_of(name))).files[kind] = first
             self.clashes += [Clash(name, kind, (first, second)) for second in ties[:1]]
             self.skip("several files for one image", ties)
             self.skip("a file that fits better exists", [claim.path for claim in group if claim.rank != best])
@@ -159,14 +162,3 @@ class DataSet:
         if idle := [name for name in people if all(file.path in left for file in tops[name])]:
             lines.append(f"skipped, {len(idle)} of {len(people)} folders: no image in {shortened(idle, most=3)}")
         return lines
-
-
-def person_of(subject: str) -> str:
-    """Return the person in a subject's name, which may name a visit, such as BraTS-GLI-00007-001.
-
-    Example:
-        >>> person_of("BraTS-GLI-00007-001"), person_of("patient 7")
-        ('BraTS-GLI-00007', 'patient 7')
-    """
-    visit = VISIT.fullmatch(subject)
-    return visit["person"] if visit else subject

@@ -1,6 +1,6 @@
 import pytest
 
-from common.data.modalities import SPELLINGS, modality_of, split_name
+from common.data.modalities import SPELLINGS, UNCLEAR, modality_of, split_name
 
 
 @pytest.mark.parametrize(
@@ -32,8 +32,8 @@ def test_no_spelling_has_two_modalities():
     [
         ("S1_T2_FLAIR", ("S1", "FLAIR")),
         ("BraTS-GLI-00005-100-t1c", ("BraTS-GLI-00005-100", "T1ce")),
-        ("a_b.T1_post", ("a_b", "T1ce")),
-        ("T1 w post", ("", "T1ce")),
+        ("a_b.T1_Gd", ("a_b", "T1ce")),
+        ("T1 w post", ("", UNCLEAR)),
         ("FLAIR", ("", "FLAIR")),
         ("S1t1", ("S1t1", None)),
         ("T1_brain", ("T1_brain", None)),
@@ -41,3 +41,25 @@ def test_no_spelling_has_two_modalities():
 )
 def test_the_longest_spelling_ends_a_name(name, parts):
     assert split_name(name) == parts
+
+
+@pytest.mark.parametrize(
+    ("modality", "names"),
+    [
+        ("T1ce", "Gd_T1 C+_T1w postcontrast_T1 post-contrast_T1 T1_KM T1+C P1_ce_T1 P1_acq-gd_T1w sub-1_acq-km_T1w"),
+        (
+            "T1ce",
+            "T1_with_contrast post_Gd_T1 T1_post_gado contrast_enhanced_MPRAGE sub-1_ce-gadolinium_T1w T1post T1+",
+        ),
+        ("T1", "no_gd_T1 pre_contrast_T1 precontrast_T1 T1_without_contrast gadgil_T1 sub-km_T1w sub-post_T1w pre_T1"),
+        (UNCLEAR, "post_T1 T1_post P1_post_T1w sub-1_acq-post_T1w"),
+        ("FLAIR", "Gd_FLAIR post_FLAIR"),
+    ],
+)
+def test_contrast_agent_is_stated_by_whole_words_beside_t1(modality, names):
+    assert {name: split_name(name)[1] for name in names.split()} == dict.fromkeys(names.split(), modality)
+
+
+def test_a_word_for_contrast_agent_is_not_part_of_the_subject():
+    names = ("P1_Gd_T1", "P1_T1_KM", "P1_C+_T1", "P1_acq-gd_T1w", "P1_no_contrast_T1", "P1_T1")
+    assert {split_name(name)[0] for name in names} == {"P1"}

@@ -44,7 +44,7 @@ def test_a_folder_is_read_in_the_layouts_that_cohorts_have(tmp_path):
     files = {name: [scan(tmp_path / f"{name}{end}") for end in ends] for name, ends in names.items()}
     for other in ("a/P1_seg.nii.gz", "P2-mask.nii", "a/.P1_t1.nii.gz", "P9_other.nii.gz"):
         scan(tmp_path / other)
-    assert scans_of(tmp_path, BRATS) == {"P1": files["a/P1"], "P2": files["P2"], "P.3": files["b/c/P.3"]}
+    assert scans_of(tmp_path, BRATS) == {"a_P1": files["a/P1"], "P2": files["P2"], "b_c_P.3": files["b/c/P.3"]}
     assert scans_of(tmp_path, ["T2", "FLAIR"])["P2"] == [files["P2"][3], files["P2"][0]]
 
 
@@ -66,14 +66,20 @@ def test_words_of_a_name(tmp_path, names, modalities, expected):
     assert scans_of(tmp_path, modalities) == {subject: [files[name] for name in of] for subject, of in expected.items()}
 
 
+def test_cases_of_nnunets_test_images_are_named_like_their_labels(tmp_path):
+    for folder in ("imagesTs", "scans"):
+        scan(tmp_path / folder / "P11_0000.nii.gz")
+    assert [*scans_of(tmp_path / "imagesTs", ["T1"]), *scans_of(tmp_path / "scans", ["T1"])] == ["P11", "P11_0000"]
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [
         (None, r"^dataset_dir=\S+in: no such folder; expected a folder with scans, or a datalist"),
         ([], r"^dataset_dir=\S+: contains no scan; expected files such as SUBJECT_flair.nii.gz, or a datalist"),
         (
-            ["a/P1_t1.nii", "a/b/P1_t1.nii", "P2_t1.nii"],
-            r"two files for the T1 of P1: a/P1_t1.nii and a/b/\S+; expected one$",
+            ["P1_t1.nii", "P1-t1.nii", "P2_t1.nii"],
+            r"two files for the T1 of P1: P1-t1.nii and P1_t1.nii; expected one$",
         ),
         (
             [os.fsdecode(b"\xff_t1.nii.gz")],
@@ -152,7 +158,7 @@ def test_results_below_or_above_the_scans_are_no_scans(tmp_path, output):
     scan(root / "out/P0.nii.gz")
     (root / "link").symlink_to("out")
     subjects = scans_of(root, ["T1"], results=results(root / output))
-    assert sorted(subjects) == (["P0", "P1"] if output == ".." else ["P1"])
+    assert sorted(subjects) == (["P1", "out_P0"] if output == ".." else ["P1"])
 
 
 def test_scans_in_the_folder_of_results_are_not_left_out_in_silence(tmp_path, capsys):

@@ -63,15 +63,15 @@ def test_visits_of_a_person_stay_together(data):
     person = "(P[0-9])_v[0-9]"
     whole = data.scan(person=person, validation=2)
     contents = [whole]
+    assert "person" not in whole["training"][0], "the default finds the same people"
     for name, options in (("kept", {}), ("again", {"person": person})):
         path = data.folder / f"{name}.json"
         commands.fold(str(data.folder / "list.json"), str(path), folds=3, fold=1, **options)
         contents.append(json.loads(path.read_text()))
         assert Datalist(path, "").leaked == []
-    assert contents[1] == contents[2]
     moved = whole | {"validation": whole["validation"] + whole["training"][:1], "training": whole["training"][1:]}
     (data.folder / "moved.json").write_text(json.dumps(moved))
-    assert Datalist(data.folder / "moved.json", "").leaked == [whole["training"][0]["person"]]
+    assert Datalist(data.folder / "moved.json", "").leaked == [whole["training"][0]["subject"][:2]]
     for content in contents:
         people = [{entry["subject"][:2] for entry in content[split]} for split in ("training", "validation")]
         assert list(map(len, people)) == [4, 2]
@@ -128,3 +128,51 @@ def test_subjects_that_lack_a_modality_are_kept_on_request(data, capsys):
     told = [line for line in lines if " lacks " in line]
     assert told == ["kept: S0 lacks T2", "kept: S3 lacks T2", "left out: S6 lacks T2, T1"]
     assert data.scan(missing="keep")["modalities"] == ["T1", "T2", "PD"]
+
+
+def test_files_in_different_folders_are_different_visits_of_a_person(data, capsys):
+    for number in (1, 2, 3):
+        data.touch(f"P{number}/baseline/t1.nii.gz", f"P{number}/late/flair.nii.gz")
+        data.label(f"P{number}/late/masks/seg.nii.gz", 1)
+    found = data.entries(modalities="T1,FLAIR", missing="keep")
+    assert found["P1_baseline"] == {"subject": "P1_baseline", "image": ["P1/baseline/t1.nii.gz", None]}
+    late = {"image": [None, "P1/late/flair.nii.gz"], "label": "P1/late/masks/seg.nii.gz"}
+    assert found["P1_ses-late"] == {"subject": "P1_ses-late"} | late
+    assert "people: 3 in 6 subjects, such as P1 (P1_baseline, P1_ses-late)\n" in capsys.readouterr().out
+
+
+def test_people_of_two_data_sets_stay_two(data):
+    data.touch("one/P1_T1.nii.gz", "two/P1_FLAIR.nii.gz", "two/P1_T1.nii.gz")
+    data.label("one/P1_seg.nii.gz", 1)
+    found = data.entries(layout="flat", modalities="T1,FLAIR", missing="keep")
+    assert {name: entry["image"] for name, entry in found.items()} == {
+        "one_P1": ["one/P1_T1.nii.gz", None],
+        "two_P1": ["two/P1_T1.nii.gz", "two/P1_FLAIR.nii.gz"],
+    }
+    assert found["one_P1"]["label"] == "one/P1_seg.nii.gz"
+
+
+def test_folders_that_the_words_name_are_no_visits(data):
+    for number in (1, 2, 3):
+        data.touch(*[f"{number}/{file}.nii.gz" for file in ("pre/T1", "pre/FLAIR", "orig/T1", "orig/FLAIR")])
+        data.label(f"{number}/wmh.nii.gz", 1)
+    found = data.entries(modalities="T1=pre/T1,FLAIR=pre/FLAIR")
+    assert found["1"] == {"subject": "1", "image": ["1/pre/T1.nii.gz", "1/pre/FLAIR.nii.gz"], "label": "1/wmh.nii.gz"}
+
+
+def test_each_scan_is_a_subject_on_request(data):
+    for number in (1, 2, 3):
+        data.touch(
+            f"sub_{number}/ses_1/t1.nii.gz", f"sub_{number}/ses_1/flair.nii.gz", f"sub_{number}/ses_2/dwi_x.nii.gz"
+        )
+    content = data.scan(modalities="each", validation=1)
+    assert (content["modalities"], len(content["training"]), len(content["validation"])) == (["each"], 6, 3)
+    assert len({entry["subject"][:5] for entry in content["validation"]}) == 1
+
+
+def test_post_beside_t1_is_a_question_that_names_the_file(data):
+    data.touch(*[f"P{number}/{name}.nii.gz" for number in (1, 2) for name in ("post_T1", "FLAIR")])
+    with pytest.raises(InputError, match=r"P1/post_T1.nii.gz: a T1 after contrast agent \(T1ce\), or a plain T1 after"):
+        data.scan()
+    assert data.entries(modalities="FLAIR")["P1"]["image"] == ["P1/FLAIR.nii.gz"]
+    assert data.entries(modalities="T1ce=post_T1")["P1"]["image"] == ["P1/post_T1.nii.gz"]

@@ -81,7 +81,7 @@ def test_the_folds_can_come_from_a_file(own, tmp_path, capsys):
     record = datalists.read(tmp_path / "fold.json")["folds"]
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert record == {"fold": 7, "of": 2, "split": "validation", "source": "folds.json", "sha256": digest}
-    assert capsys.readouterr().out.splitlines()[:2] == [
+    assert capsys.readouterr().out.splitlines()[1:3] == [
         "subjects left out, as their people are in no fold: 1, such as sub-11",
         "subjects in a fold, but not in training or validation of the datalist: 1, such as sub-77",
     ]

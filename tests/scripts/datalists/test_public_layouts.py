@@ -1,12 +1,6 @@
-"""Layouts of public data sets, by the command: read, or refused with options that work."""
+"""Layouts of public data sets, by the command."""
 
 import pytest
-
-from common.data.layouts.listing import list_images
-from common.data.layouts.names import Naming
-from common.data.layouts.reading import read_layout
-from common.errors import InputError
-from scripts.datalists.scan import options_of
 
 UPENN = "UPENN-GBM-00{n}_11"
 GLIOMA = [f"images_structural/{UPENN}/{UPENN}_{kind}.nii.gz" for kind in ("FLAIR", "T1GD", "T1", "T2")]
@@ -70,38 +64,7 @@ def test_public_layouts_are_read(data, name):
     ]
 
 
-def fill_wmh(data):
-    fill(data, "{n}/pre/{kind}.nii.gz", "T1", "FLAIR", labels=["{n}/wmh.nii.gz"])
-    fill(data, "{n}/orig/{kind}.nii.gz", "T1", "FLAIR", "3DT1")
-
-
 def test_timepoints_named_t1_and_t2_are_no_modalities(data):
     for time in ("T1", "T2"):
         fill(data, f"P{{n}}_{time}/{{kind}}.nii.gz", "T1", "FLAIR")
     assert len(data.entries()) == 6
-
-
-@pytest.mark.parametrize(
-    ("make", "layout"),
-    [
-        (fill_wmh, "folders"),
-        (
-            lambda data: fill(data, "S{n}/T1.nii.gz", "", labels=["S{n}/seg.nii.gz", "S{n}/S{n}_T1_lesion.nii.gz"]),
-            "folders",
-        ),
-        (lambda data: fill(data, "{n}/{kind}_T1.nii.gz", "run-1", "run-2"), "folders"),
-        (lambda data: fill(data, "site/{n}/{n}_{kind}.nii.gz", "T1", "FLAIR"), "folders"),
-        (lambda data: fill(data, "{kind}/{n}_T1.nii.gz", "raw", "raw_bet"), "folders"),
-        (lambda data: fill(data, "{n}_T1.nii.gz", "", labels=["a/{n}_seg.nii.gz", "b/{n}_seg.nii.gz"]), "flat"),
-        (lambda data: fill(data, "sub-{n}/anat/sub-{n}_{kind}T1w.nii.gz", "", "acq-3d_"), "bids"),
-        (lambda data: fill(data, "sub-{n}/ses-1/anat/sub-{n}_ses-1_run-{kind}_T1w.nii.gz", "1", "2"), "bids"),
-    ],
-)
-def test_the_options_that_a_refusal_names_work(data, make, layout):
-    make(data)
-    naming = Naming()
-    found = read_layout(list_images(data.root), naming, layout)
-    with pytest.raises(InputError, match="two files for the"):
-        data.scan(layout=layout)
-    options = options_of(found, naming)
-    assert len(data.entries(**{"layout": layout} | options)) == 3, options

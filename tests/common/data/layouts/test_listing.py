@@ -118,4 +118,4 @@ def test_inference_reads_cohorts_by_their_layouts_and_else_the_names(tmp_path):
     touch(tmp_path / "ukb", "1000012_20252_2_0/T1/T1_brain_to_MNI.nii.gz")
     assert list(recognised(list_images(tmp_path / "ukb"), Naming()).subjects) == ["1000012_2_0"]
     touch(tmp_path / "sites", *(f"site/P{n}/P{n}_T1.nii.gz" for n in (1, 2)))
-    assert list(recognised(list_images(tmp_path / "sites"), Naming()).subjects) == ["P1", "P2"]
+    assert list(recognised(list_images(tmp_path / "sites"), Naming()).subjects) == ["site_P1", "site_P2"]
