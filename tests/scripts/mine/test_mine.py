@@ -124,7 +124,7 @@ def test_a_small_network_on_a_cpu_trains_on_coarse_voxels(raw, monkeypatch, devi
 
 
 def test_time_is_planned_for_all_visits_of_a_person():
-    cases = [SimpleNamespace(person=person) for person in (1, 1, 1, 2)]
+    cases = [SimpleNamespace(person=person) for person in ("1", "1", "1", "2")]
     data = Data(None, None, None, cases, {"training": ["2"], "validation": ["1"], "testing": ["3"]})
     assert [data.visits(split) for split in data.people] == [1, 3, 0]
 
