@@ -8,7 +8,7 @@ from ...errors import InputError
 from ..modalities import modality_of, split_name
 from .listing import ImageFile, Listing, stem_of
 from .names import ANATOMY, IMAGES, LABEL, Name, Naming, before_label, is_of_anatomy
-from .people import visit_name
+from .people import is_visit, visit_name
 from .subjects import Claim, DataSet
 
 
@@ -65,14 +65,32 @@ def is_flat(listing: Listing) -> bool:
 
 
 def _of_visit(file: ImageFile, kinds: dict[str, str], words: str) -> list[str]:
-    """Return the names of a file's folders that name its visit: no folder of a kind, or that the user's words name."""
+    """Return the names of a file's folders that name its visit.
+
+    Of a folder of a kind, such as baseline_T1, only the rest of its name counts; folders in the user's words do not.
+    """
     named = [word for word in words.split("/")[:-1] if word.strip("*") and "{" not in word]
     paths = ["/".join(file.folders[: depth + 1]) for depth in range(len(file.folders))]
-    return [
-        folder
+    parts = [
+        _rest(folder, kinds[path]) if path in kinds else folder
         for folder, path in zip(file.folders, paths, strict=True)
-        if path not in kinds and not any(fnmatchcase(folder.lower(), word.lower()) for word in named)
+        if not any(fnmatchcase(folder.lower(), word.lower()) for word in named)
     ]
+    return [part for part in dict.fromkeys(parts) if part]
+
+
+def _rest(folder: str, kind: str) -> str:
+    """Return the name of a folder of a kind without the words of its kind."""
+    start = before_label(folder) if kind in (LABEL, ANATOMY) else folder if kind == IMAGES[0] else split_name(folder)[0]
+    return "_".join(word for word in re.split(r"[_.\- ]", start or "") if word.lower() not in IMAGES)
+
+
+def _visit_in(before: str, file: ImageFile) -> str:
+    """Return the visit at the end of a file's name, such as v1 in P1_v1_T1; "" if there is none."""
+    start = split_name(before)[0] or before  # P1_v1 of the label map P1_v1_FLAIR_lesion
+    word = re.sub(rf"^{re.escape(file.folders[0])}[_.\- ]", "", start)
+    is_numbered = word.isdecimal() and file.stem.startswith(file.folders[0])
+    return word if modality_of(word) is None and (is_visit(word) or is_numbered) else ""
 
 
 def _words(naming: Naming, name: Name) -> str:
@@ -99,6 +117,8 @@ def read_folders(listing: Listing, naming: Naming) -> DataSet:
         name = naming.parse(stem, file.bare, modality_of(file.folders[-1]) if is_alone else None)
         if name.kind is not None:
             folders = _of_visit(file, kinds, _words(naming, name)) or file.folders[:1]
+            visit = "" if name.is_given else _visit_in(name.before, file)
+            folders += [visit] if visit and visit not in folders else []
             subject = visit_name(folders)
             _check_place(listing, places, subject, folders)
             claims.append(Claim(subject, name.kind, file.path, (name.is_given and name.before not in ("", *folders),)))
@@ -130,9 +150,9 @@ def read_flat(listing: Listing, naming: Naming) -> DataSet:
         if name.kind:
             files.append((name, file, _of_visit(file, kinds, _words(naming, name))))
     claims = defaultdict(list)
-    shared = {folders[0] if folders and name.before else "" for name, _, folders in files}
+    shared = {folders[0] if folders and name.before else "" for name, _, folders in files if name.kind != LABEL}
     for name, file, folders in files:
-        parts = folders[1:] if len(shared) == 1 and shared != {""} else folders  # one folder holds all files
+        parts = folders[1:] if {*folders[:1]} == shared else folders  # one folder holds all images
         before = name.before or (file.stem if naming.default_modality and not parts else "")
         subject = name.subject or (_subject(parts, before) if parts or before else "")
         if subject:

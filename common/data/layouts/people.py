@@ -28,7 +28,9 @@ COUNTED = re.compile(  # words before a person's number
 )
 START = re.compile(r"(.+)[_-][^_-]+")  # names that differ in the last part may be of one person,
 LETTER = re.compile(r"(.*\d)(?:[A-Za-z]|(?:v|t|tp|ses)\d+)", re.IGNORECASE)  # as those that differ in P01a, P01v2
-NO_PERSON = re.compile(r"[A-Za-z]{3,}(?:19|20)\d\d(?!\d)|(?<!\d)\d(?:\.\d)?T(?![A-Za-z0-9])")  # BraTS2021, 3T
+NO_PERSON = re.compile(  # BraTS20, BraTS2021, 3T
+    r"[Bb]ra[Tt][Ss]\d\d(?!\d)|[A-Za-z]{3,}(?:19|20)\d\d(?!\d)|(?<!\d)\d(?:\.\d)?T(?![A-Za-z0-9])"
+)
 APART = "(.+)"  # pattern for --person: each visit is a person
 JOINED = {True: r"(.*?\d.*?|\D+)([_-][^_-]+|[A-Za-z]+\d*)?$", False: r"(.+?)([_-][^_-]+)?$"}  # by number in the person
 
@@ -65,6 +67,12 @@ def visit_name(folders: list[str]) -> str:
     )
     is_open = _has_number(person) and person_of(name) == name and not is_person
     return f"{person}_ses-{last}" if is_open else name
+
+
+def is_visit(word: str) -> bool:
+    """Whether a part of a name states a visit, such as v2, baseline or ses-01."""
+    visit = VISIT.fullmatch(f"P_{word}")
+    return word.startswith("ses-") or (visit is not None and visit["person"] == "P")
 
 
 def describe_people(person_in: Mapping[str, str]) -> str:

@@ -176,3 +176,27 @@ def test_post_beside_t1_is_a_question_that_names_the_file(data):
         data.scan()
     assert data.entries(modalities="FLAIR")["P1"]["image"] == ["P1/FLAIR.nii.gz"]
     assert data.entries(modalities="T1ce=post_T1")["P1"]["image"] == ["P1/post_T1.nii.gz"]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "P{n}/P{n}_{visit}_{kind}",
+        "P{n}/{visit}_{kind}",
+        "P{n}/scans_{visit}/{kind}",
+        "{visit}_{kind}/P{n}",
+        "images_{visit}/P{n}_{kind}",
+    ],
+)
+def test_visits_in_names_of_files_and_of_folders_for_all_stay_apart(data, place):
+    """The FLAIR image and the label map of the second visit are not given to the T1 of the first."""
+    for number in (1, 2, 3):
+        data.touch(place.format(n=number, visit="v1", kind="T1") + ".nii.gz")
+        data.touch(place.format(n=number, visit="v2", kind="FLAIR") + ".nii.gz")
+        data.label(place.format(n=number, visit="v2", kind="mask") + ".nii.gz", 1)
+    found = data.entries(modalities="T1,FLAIR", missing="keep")
+    assert sorted((entry["image"].count(None), "label" in entry) for entry in found.values()) == [
+        *[(1, False)] * 3,
+        *[(1, True)] * 3,
+    ]
+    assert {"label" in entry for entry in found.values() if entry["image"][1]} == {True}

@@ -8,12 +8,12 @@ from common.data.layouts.people import describe_people, person_of, visit_name
 from scripts.datalists.splits import person_finder
 
 PEOPLE = """
-BraTS2021_00000 BraTS20_Training_001 BraTS-GoAT-00001 BRATS_001 hippocampus_001 UCSF-PDGM-0004 TCGA-06-0119 002_S_0295
+BraTS2021_00000 BraTS20_Training_001 BraTS20_001
+BraTS19_CBICA_AAB_1 BraTS-GoAT-00001 BRATS_001 hippocampus_001 UCSF-PDGM-0004 TCGA-06-0119 002_S_0295
 C3L-00016 OAS1_0001 sub-r001s001 sub-strokecase0001 sub_1 ReMIND-001 IBSR_01 100307 site1_sub_003 CC0001_philips_15_55_M
 """  # names that are a person as a whole
 VISITS = {  # name of a visit -> its person
     "BraTS-GLI-00005-100": "BraTS-GLI-00005",
-    "BraTS19_CBICA_AAB_1": "BraTS19_CBICA_AAB",
     "Brats17_2013_10_1": "Brats17_2013_10",
     "sub-r001s001_ses-2": "sub-r001s001",
     "sub-strokecase0001_ses-0001": "sub-strokecase0001",
@@ -54,7 +54,7 @@ def test_the_person_in_a_name():
         ("Patient-001/week-000-1", "Patient-001"),
         ("P01/whatever", "P01"),
         ("site2/P01", "site2_P01"),
-        ("HGG/BraTS19_CBICA_AAB_1", "HGG_BraTS19_CBICA_AAB"),
+        ("HGG/BraTS19_CBICA_AAB_1", "HGG_BraTS19_CBICA_AAB_1"),
         ("ds1/sub_1/ses_1", "ds1_sub_1"),
         ("site1/sub-01", "site1_sub-01"),
     ],
