@@ -8,7 +8,7 @@ from common.data import datalists
 from common.data.regions import regions_of
 from common.errors import InputError, check_number, show
 from common.files import atomic_write, check_new_files, expand_home, write_json
-from scripts.datalists.splits import MOST, random_folds
+from scripts.datalists.splits import MOST, random_folds, with_people
 
 
 def auto3dseg(datalist: str, root: str, output: str, folds: int = 5, seed: int = 0) -> None:
@@ -36,6 +36,7 @@ def auto3dseg(datalist: str, root: str, output: str, folds: int = 5, seed: int =
     for split, entries in parts.items():
         if entries:
             cohort.load(split, label_convention=convention)  # raises if a file or modality is missing
+    with_people(cohort.content, None)
     dealt = parts["training"] + parts["validation"]
     fold_of, _ = random_folds(folds, sorted({datalists.person_in(entry) for entry in dealt}), seed)
     training = [{"fold": fold_of[datalists.person_in(entry)], **_listed(entry)} for entry in dealt]
