@@ -406,7 +406,7 @@ def _check_spelling(config: Any, names: Sequence[str]) -> None:
     """Refuse a key that resembles an option and has a plain value: MONAI's command silently adds misspelt options."""
     for name, item in config.items.items():
         value = item.get_config()
-        if name in OPTIONS or "::" in name or isinstance(value, Mapping | list) or str(value).startswith(("$", "@")):
+        if name in OPTIONS or "::" in name or isinstance(value, Mapping) or str(value).startswith(("$", "@")):
             continue
         if name == "recipe":
             raise ArgumentError(

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 
 from common.cli import options_of
 from common.data.cohorts import COHORTS
-from common.data.preparation import PREPARATION_CHECKS
+from common.data.preparation import PREPARATION_CHECKS, without_background
 from common.dicom.geometry import read_series
 from common.dicom.remarks import Remark
 from common.errors import InputError
@@ -62,7 +62,8 @@ class Prepare(Operator):
         job: Job = self.fragment.job
         volumes, slices = {}, {}
         for modality, series in job.series.items():
-            volumes[modality], slices[modality] = read_series(series)
+            volume, slices[modality] = read_series(series)
+            volumes[modality] = Volume(without_background(volume.array), volume.affine)
         reference, preparation, failed = volumes[job.reference], None, annotation_checks(slices)
         failed += missing_slices(slices, volumes)
         failed += [

@@ -28,8 +28,7 @@ from common.prepare.volumes import Grid, Volume, check_scan
 from deploy.bundle import Bundle
 from deploy.source_header import burned_in_annotation, sanitised_header
 
-LEAST = 0.5  # least volume of a brain, voxels above zero, litres
-BELOW = 0.05  # largest share of voxels below zero: interpolation at the brain's edge; a negative background has more
+LEAST = 0.5  # least volume of a brain, litres
 COVERAGE = LIMITS["modality"]["coverage"][0]
 COVERED = 0.95  # least share of the reference's brain that a series prepared elsewhere must cover
 LEAST_EXTENT = 100.0  # mm, least length of a brain along each axis; adult brains: 110 to 190
@@ -181,34 +180,30 @@ def spacing_remarks(volume: Volume, trained: tuple[float, float]) -> list[Remark
 
 
 def _check_foreground(modality: str, volume: Volume, skull_stripped: bool) -> list[str]:
-    if (below := float((volume.array < 0).mean())) > BELOW:
-        return [
-            f"{modality}: {below:.0%} of its voxels are below 0, down to {volume.array.min():g}; background must be 0"
-        ]
-    above, spacing = volume.array > 0, volume.spacing.tolist()
-    content, has_no_skull = litres(above, spacing), is_brain(above, spacing)
-    size = f"{modality}: voxels above 0 fill {content:.1f} L"
+    inside, spacing = volume.array != 0, volume.spacing.tolist()
+    content, has_no_skull = litres(inside, spacing), is_brain(inside, spacing)
+    size = f"{modality}: its foreground fills {content:.1f} L"
     if content < LEAST:
         return [f"{size}, less than a brain"]
-    indices = np.argwhere(above)
+    indices = np.argwhere(inside)
     shortest = float(((np.ptp(indices, axis=0) + 1) * volume.spacing).min())
     if shortest < LEAST_EXTENT:
         return [f"{modality}: shows {shortest:.0f} mm of a head along one axis; expected a whole brain"]
     if skull_stripped and not has_no_skull:
         why = "more than a brain" if content > BRAIN else "up to the border of the volume"
-        return [f"{size}, {why}: not skull-stripped (background must be 0)"]
+        return [f"{size}, {why}: not skull-stripped"]
     if not skull_stripped and has_no_skull:
         return [f"{size}, no more than a brain: skull-stripped, but the model was trained on whole heads"]
     return []
 
 
 def _check_alignment(modality: str, volume: Volume, reference: str, target: Volume) -> list[str]:
-    brain = target.array > 0
+    brain = target.array != 0
     if not volume.grid.is_same(target.grid) and brain.any():
         covered = float(field_of_view(volume, target.grid)[brain].mean())
         if covered < COVERED:
             return [f"{modality}: covers {covered:.0%} of the brain in {reference}; expected at least {COVERED:.0%}"]
-    mask = mask_on(Volume((volume.array > 0).astype(np.float32), volume.affine), target.grid)
+    mask = mask_on(Volume((volume.array != 0).astype(np.float32), volume.affine), target.grid)
     overlap = brain_overlap(mask, brain)
     if overlap < OVERLAP:
         return [
@@ -220,7 +215,7 @@ def _check_alignment(modality: str, volume: Volume, reference: str, target: Volu
 def _check_mni(modality: str, volume: Volume, skull_stripped: bool) -> list[str]:
     """Return a sentence if the brain overlaps the template's brain too little; `--prepare` would register it."""
     try:
-        brain = volume.array > 0 if skull_stripped else brain_of(volume)
+        brain = volume.array != 0 if skull_stripped else brain_of(volume)
     except InputError as error:
         return [f"{modality}: {error}"]
     overlap = template_overlap(Volume(brain, volume.affine))

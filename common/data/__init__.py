@@ -11,8 +11,8 @@ __getattr__, __dir__ = lazy(
         "provenance": "is_skull_stripped model_name space_of trained_on",
         "regions": "known_labels regions_of symmetric_axes",
         "scan_checks": "check_headers",
-        "transforms": "CheckPreparationd LabelToRegionsd LoadScand NestRegionsd "
-        "RandModalityDropoutd RandRegionCropd RegionsToLabeld ResampleScand",
+        "transforms": "CheckPreparationd CropToForegroundd LabelToRegionsd LoadScand NestRegionsd "
+        "RandModalityDropoutd RandRegionCropd RegionsToLabeld ResampleScand ToRASd",
         "store": "Store",
     },
 )

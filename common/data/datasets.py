@@ -212,7 +212,7 @@ class Steps:
         dataloader.pin_memory = self.device.type == "cuda"
 
     def __iter__(self) -> Iterator[Batches]:
-        batches = self._timed(iter(self.dataloader))  # iter draws a random number, so it is called here
+        batches = self._timed(iter(self.dataloader))
         if self.device.type == "cuda":
             batches = copied_ahead(batches, self.device)
         while True:

@@ -88,11 +88,14 @@ def open_nrrd(path: str | Path) -> Any:
         raise ValueError(f"type {fields.get('type')}, not one of {', '.join(TYPES)}")
     if fields.get("encoding") not in ENCODINGS:
         raise ValueError(f"encoding {fields.get('encoding')}, not one of {', '.join(ENCODINGS)}")
+    assumed = "" if "space origin" in fields else "no space origin, so its position is a guess"
     origin = _numbers(fields.get("space origin", "0,0,0").strip("()"))
     affine = nibabel.affines.from_matvec(np.transpose(vectors), origin)
     dtype = np.dtype(code).newbyteorder(">" if fields.get("endian") == "big" else "<")
     voxels = Voxels(Path(path), end.end(), sizes, dtype, ENCODINGS[fields["encoding"]])
-    return nibabel.Nifti1Image(voxels, np.diag([*SPACES[space], 1, 1]) @ affine, dtype=dtype)
+    scan = nibabel.Nifti1Image(voxels, np.diag([*SPACES[space], 1, 1]) @ affine, dtype=dtype)
+    scan.extra["assumed"] = assumed
+    return scan
 
 
 def _numbers(text: str) -> list[float]:

@@ -38,24 +38,37 @@ PREPARATION_CHECKS = ("spacing", "skull", "extent", "air", "alignment")  # names
 def measure(image: NDArray[Any], affine: NDArray[Any]) -> dict[str, list[Any]]:
     """Measure how a scan [C, H, W, D] in RAS orientation was prepared; return [value, value] for each measurement.
 
-    "spacing" and "extent" (of voxels above zero) are in mm along right, anterior and superior; "volume" is the largest
-    channel volume above zero, in L; "air" is the share of border voxels that are not 0; "overlap" is the lowest Dice
-    between the brains of the first and a further channel (1 if a brain is not extracted). Empty channels do not count.
+    "spacing" and "extent" (of the foreground) are in mm along right, anterior and superior; "volume" is the largest
+    channel's foreground, in L; "air" is its share of border voxels; "overlap" is the lowest Dice between the brains of
+    the first and a further channel (1 if a brain is not extracted). The foreground is what is not background
+    (`without_background`). Empty channels do not count.
     """
     from nibabel.affines import voxel_sizes
 
     spacing = voxel_sizes(affine)
-    image = image[image.any(axis=(1, 2, 3))]  # drops missing modalities
-    above = image > 0
-    edges = [side.stop - side.start for side in box_of(np.asarray(above.any(axis=0)))]
+    inside = np.stack([without_background(channel) for channel in image]) != 0
+    inside = inside[inside.any(axis=(1, 2, 3))]  # drops missing modalities
+    edges = [side.stop - side.start for side in box_of(np.asarray(inside.any(axis=0)))]
     figures = {
         "spacing": [round(float(edge), 3) for edge in spacing],
         "extent": [round(float(edge), 1) for edge in np.multiply(edges, spacing)],
-        "volume": round(max(litres(channel, spacing) for channel in above), 3),
-        "air": round(_share_of_border(np.asarray(image.any(axis=0))), 3),
-        "overlap": round(min([1.0, *(brain_overlap(image[0], other) for other in image[1:])]), 3),
+        "volume": round(max(litres(channel, spacing) for channel in inside), 3),
+        "air": round(_share_of_border(np.asarray(inside.any(axis=0))), 3),
+        "overlap": round(min([1.0, *(brain_overlap(inside[0], other) for other in inside[1:])]), 3),
     }
     return {name: [value, value] for name, value in figures.items()}
+
+
+def without_background(volume: NDArray[Any]) -> NDArray[Any]:
+    """Subtract the background from a volume [x, y, z], so that it becomes 0, whatever the offset of the intensities.
+
+    The background is the value of more than half of the voxels at the border, such as 0 around a brain; without such a
+    value, as where the air is noise, it is the lowest value.
+    """
+    values, counts = np.unique(border(volume), return_counts=True)
+    is_filled = 2 * counts.max() > counts.sum()
+    background = values[counts.argmax()] if is_filled else volume.min()
+    return volume - background if background and np.isfinite(background) else volume
 
 
 def litres(inside: Any, spacing: Sequence[float]) -> float:

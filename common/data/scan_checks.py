@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ..errors import InputError, place_in_user_code, shortened, show
 from ..memory import lacks_host_memory
 from .regions import CONVENTIONS, aliases_of, known_labels, regions_of
-from .volumes import READABLE, alternative_affine, is_assumed, length_of, open_volume, read_voxels
+from .volumes import READABLE, alternative_affine, length_of, open_volume, read_voxels
 
 # Errors break training or scores; warnings deserve a look
 ERRORS = (
@@ -30,7 +30,7 @@ ERRORS = (
     *("label_as_image", "copy", "no_label", "leakage", "duplicate"),  # of cases
 )
 WARNINGS = (
-    *("empty_mask", "absent_region", "orientation", "negative"),  # an empty mask may be a patient without lesions
+    *("empty_mask", "absent_region", "orientation"),  # an empty mask may be a patient without lesions
     *("spacing", "skull", "extent", "air", "alignment"),  # of `preparation`
 )
 CHECKS = dict.fromkeys(ERRORS, "error") | dict.fromkeys(WARNINGS, "warning")
@@ -295,16 +295,16 @@ def grid_problem(file: str, grid: Shaped, expected: Shaped, other: str) -> Probl
 
 
 def orientation_problem(file: str, scan: Any) -> Problem | None:
-    """Return a problem if a NIfTI header leaves positions ambiguous: both form codes are 0, or its affines disagree."""
+    """Return a problem if a header leaves positions ambiguous: a part is assumed, or its affines disagree."""
     import nibabel
 
     def axes_of(affine: Any) -> str:  # a degenerate affine leaves axes without a direction
         return "".join(code or "?" for code in nibabel.aff2axcodes(affine))
 
     used = axes_of(scan.affine)
-    if is_assumed(scan):
-        value = "sform_code and qform_code are 0, so left and right are a guess"
-        return Problem("orientation", file, value, f"a code above 0 ({used} is assumed, and stated in results)")
+    if value := scan.extra["assumed"]:
+        expected = f"a header that states it ({used} is assumed, and stated in results)"
+        return Problem("orientation", file, value, expected)
     if (alternative := alternative_affine(scan)) is None:
         return None
     field, affine, apart = alternative

@@ -22,7 +22,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, RandomizableTrait
 
 from ..errors import ArgumentError, InputError, input_error_message, is_disk_full
-from ..files import atomic_write, read_json, reporting_path_errors, size_and_time
+from ..files import atomic_write, read_json, reporting_path_errors
 from .scan_checks import describe_error, files_in
 from .transforms import MISSING
 
@@ -36,7 +36,8 @@ class Store:
     """The output of a training config's deterministic transforms, stored for each subject.
 
     A subject has `SUBJECT-DIGEST.json`, and `SUBJECT-DIGEST.KEY.b2nd` for image and label. The digest covers the scans
-    (path, size, modification time), the transforms and MONAI's version: after a change, stored files are not found.
+    (path, size, time of the last change), the transforms and MONAI's version: after a change, stored files are not
+    found. The time is the file system's ctime, which no program can set back.
     """
 
     def __init__(self, folder: str | Path, transform: Compose) -> None:
@@ -54,7 +55,8 @@ class Store:
         """Return the path of an entry's JSON file, which may not exist yet; raise `InputError` if a scan is missing."""
         if entry["subject"] not in self._entries:
             with reporting_path_errors(f"subject {entry['subject']}"):
-                files = [entry["image"], entry.get("label"), *map(size_and_time, files_in(entry))]
+                states = [Path(file).stat() for file in files_in(entry)]
+                files = [entry["image"], entry.get("label"), *((state.st_size, state.st_ctime_ns) for state in states)]
             described = json.dumps([self._settings, files]).encode()
             name = re.sub(r"[^\w.-]", "_", entry["subject"])[:100]
             digest = hashlib.blake2b(described, digest_size=8).hexdigest()

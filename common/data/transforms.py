@@ -10,6 +10,8 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import (
     AsDiscrete,
+    CropForegroundd,
+    InvertibleTransform,
     MapTransform,
     RandCropByLabelClassesd,
     RandomizableTransform,
@@ -17,11 +19,13 @@ from monai.transforms import (
     Transform,
 )
 from monai.transforms.utils import correct_crop_centers
+from monai.utils import TraceKeys
+from nibabel.orientations import inv_ornt_aff
 from numpy.typing import NDArray
 
 from ..errors import InputError
 from .cleanup import cleaned, steps_of
-from .preparation import differences, measure, refuse, union
+from .preparation import differences, measure, refuse, union, without_background
 from .regions import painting_order, regions_of
 from .scan_checks import (
     copy_problem,
@@ -32,9 +36,9 @@ from .scan_checks import (
     raise_problem,
     read_scan,
 )
-from .volumes import forms_of
+from .volumes import axes_of, forms_of
 
-FORMS = "forms"  # metadata key: grid header of an image's first file, from `forms_of`
+FORMS = "forms"  # metadata key: grid header (`forms_of`) and shape of an image's first file
 MISSING = "missing_modalities"  # metadata key: a bool for each channel, only if a modality is missing
 
 
@@ -42,7 +46,8 @@ class LoadScand(MapTransform):
     """Load images and label maps, channel first and in float32; a missing modality becomes zeros.
 
     `read_scan` checks each file's header and checksum. MONAI's `NibabelReader` would replace an sform that differs from
-    a rounded pixdim.
+    a rounded pixdim. All keys get the affine of the first file. With `modalities`, an image's background becomes 0
+    (`without_background`).
 
     Args:
         keys: Keys of the files: a path, or a list with a path for each modality, None if missing. Volumes are
@@ -65,7 +70,10 @@ class LoadScand(MapTransform):
             files = result[key] if isinstance(result[key], list | tuple) else [result[key]]
             result[key] = _load(files, reference)
             if self.modalities is not None and not reference:
-                check_voxels(result[key].numpy(), files, self.modalities)
+                image = result[key].numpy()
+                for channel in image:
+                    channel[:] = without_background(channel)
+                check_voxels(image, files, self.modalities)
             reference = reference or result[key].meta
         return result
 
@@ -79,8 +87,9 @@ def _load(files: Sequence[str | Path | None], reference: Mapping[str, Any]) -> M
         scan, voxels = read_scan(file)
         if not meta:
             image = np.zeros((len(files), *voxels.shape), np.float32)
-            meta = {"filename_or_obj": str(file), "affine": scan.affine, "original_affine": scan.affine}
-            meta |= {"spatial_shape": np.array(voxels.shape), FORMS: forms_of(scan)}
+            affine = reference.get("original_affine", scan.affine)
+            meta = {"filename_or_obj": str(file), "affine": affine, "original_affine": affine}
+            meta |= {"spatial_shape": np.array(voxels.shape), FORMS: (forms_of(scan), voxels.shape)}
         reference = reference or meta
         expected = reference["spatial_shape"], reference["original_affine"]
         name = Path(reference["filename_or_obj"]).name
@@ -110,6 +119,45 @@ def check_voxels(image: NDArray[Any], files: Sequence[str | Path | None], modali
     raise_problem(copy_problem(volumes))
     if not (image > 0).any():
         raise InputError(f"{first}: no voxel above zero")
+
+
+class ToRASd(MapTransform, InvertibleTransform):
+    """Turn the volumes of a case [C, H, W, D] to RAS orientation, all by the axes of the first key (`axes_of`).
+
+    `Invertd` undoes it exactly. MONAI's `Orientationd` chooses axes for each key and, to undo it, from the turned
+    affine; if two orders fit equally, as in scans tilted by 45 degrees, these differ.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        axes = axes_of(result[self.first_key(result)].affine)
+        order, flipped = axes[:, 0].argsort(), np.flatnonzero(axes[:, 1] < 0)
+        for key in self.key_iterator(result):
+            volume = result[key]
+            result[key] = turned = volume.flip((1 + flipped).tolist()).permute(0, *(1 + order).tolist())
+            turned.affine = volume.affine @ torch.from_numpy(inv_ornt_aff(axes, volume.shape[1:]))
+            self.push_transform(turned, extra_info={"order": order, "flipped": flipped, "affine": volume.affine})
+        return result
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        for key in self.key_iterator(result):
+            turn = self.pop_transform(result[key])[TraceKeys.EXTRA_INFO]
+            volume = result[key].permute(0, *(1 + turn["order"].argsort()).tolist())
+            result[key] = volume.flip((1 + turn["flipped"]).tolist())
+            result[key].affine = turn["affine"]
+        return result
+
+
+class CropToForegroundd(CropForegroundd):
+    """Crop volumes [C, H, W, D] to the box around the voxels of `source_key` that are not 0, the background."""
+
+    def __init__(self, keys: KeysCollection, source_key: str) -> None:
+        super().__init__(keys, source_key, select_fn=_is_foreground, allow_smaller=True)
+
+
+def _is_foreground(image: torch.Tensor) -> torch.Tensor:
+    return image != 0
 
 
 def present_channels(image: torch.Tensor) -> list[int]:

@@ -6,7 +6,7 @@ fields (`forms_of`), so that every program shows both at the same position.
 
 import gzip
 import io
-from itertools import product
+from itertools import permutations, product
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -27,15 +27,21 @@ FIELDS = ("xyzt_units", *CODES, *(f"quatern_{axis}" for axis in "bcd"))  # grid 
 FIELDS += tuple(f"{field}_{axis}" for field in ("qoffset", "srow") for axis in "xyz")
 GZIP = b"\x1f\x8b"  # magic number
 NIFTI_1 = 348  # header size, bytes
+NO_FORM = "sform_code and qform_code are 0, so left and right are a guess"
+NO_RAS = "goodRASFlag is 0, so left and right are a guess"
+CORONAL = [[-1, 0, 0], [0, 0, 1], [0, -1, 0]]  # axes of an MGH file without axes, as columns; FreeSurfer's default
+TIED = 1e-3  # difference of the sums of three cosines below which two orders of axes fit equally
 ROTATION = 5e-5  # tolerance of a qform's direction cosines; ITK also accepts such axes as orthogonal
 
 
 def open_volume(path: str | Path) -> Any:
     """Open a volume without reading voxels: `dataobj` reads them on demand, `affine` maps voxels to mm in RAS+.
 
-    A NIfTI file's affine is the sform or, if the sform's code is 0, the qform. If both codes are 0, the affine is an
-    assumption (`is_assumed`): LAS voxels of the stated size, centred on 0 mm. pixdim never changes an sform. A missing
-    file raises FileNotFoundError; a damaged file may raise any exception.
+    A NIfTI file's affine is the sform or, if the sform's code is 0, the qform; pixdim never changes an sform. `extra`
+    holds "assumed": what the file does not state and the affine assumes, or "". If a NIfTI file has neither form, or an
+    MGH file's goodRASFlag is 0, the voxels have the stated size and are centred on 0 mm, in the order LAS or LIA; an
+    NRRD file without origin begins at 0 mm. A missing file raises FileNotFoundError; a damaged file may raise any
+    exception.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(why_no_file(path))
@@ -55,25 +61,39 @@ def _open_with_nibabel(path: str | Path) -> Any:
             if file.read(len(GZIP)) == GZIP and not str(path).lower().endswith(".gz"):
                 raise ValueError("compressed by gzip, so its name should end with .gz") from None
         raise
-    if not isinstance(scan, nibabel.spatialimages.SpatialImage):
+    if not isinstance(scan, nibabel.Nifti1Pair | nibabel.MGHImage):
         raise TypeError(f"of type {type(scan).__name__}")
-    if isinstance(scan, nibabel.Nifti1Pair):
-        with scan.file_map.get("header", scan.file_map["image"]).get_prepare_fileobj("rb") as stream:
-            stored = type(scan.header).from_fileobj(stream, check=False)  # before nibabel replaces invalid values
-        for code in CODES:
-            if not 0 <= stored[code] <= HIGHEST_CODE:  # unset for nibabel, set for the standard
-                raise ValueError(f"{code} {stored[code]}, not 0 to {HIGHEST_CODE}")
-        if not stored["sform_code"] and 0 in stored["pixdim"][1:4]:
-            raise ValueError("pixdim 0, so the size of its voxels is unknown")
-        if np.isinf(stored["scl_slope"]):  # NaN and 0 mean no scaling
-            raise ValueError(f"scl_slope {stored['scl_slope']}, so the scale of its intensities is unknown")
-        scan.extra["stored"] = stored
+    if isinstance(scan, nibabel.MGHImage):
+        return _with_size(scan)
+    with scan.file_map.get("header", scan.file_map["image"]).get_prepare_fileobj("rb") as stream:
+        stored = type(scan.header).from_fileobj(stream, check=False)  # before nibabel replaces invalid values
+    for code in CODES:
+        if not 0 <= stored[code] <= HIGHEST_CODE:  # unset for nibabel, set for the standard
+            raise ValueError(f"{code} {stored[code]}, not 0 to {HIGHEST_CODE}")
+    if not stored["sform_code"] and 0 in stored["pixdim"][1:4]:
+        raise ValueError("pixdim 0, so the size of its voxels is unknown")
+    if np.isinf(stored["scl_slope"]):  # NaN and 0 mean no scaling
+        raise ValueError(f"scl_slope {stored['scl_slope']}, so the scale of its intensities is unknown")
+    scan.extra |= {"stored": stored, "assumed": "" if any(stored[code] for code in CODES) else NO_FORM}
     return scan
 
 
-def is_assumed(scan: Any) -> bool:
-    """Whether a NIfTI header has neither sform nor qform, so that its affine is an assumption."""
-    return "stored" in scan.extra and not any(scan.extra["stored"][code] for code in CODES)
+def _with_size(scan: Any) -> Any:
+    """Return an MGH image with the stored voxel size, which nibabel replaces by 1 mm if goodRASFlag is 0."""
+    import nibabel
+
+    header_type = nibabel.freesurfer.mghformat.header_dtype
+    with scan.file_map["image"].get_prepare_fileobj("rb") as stream:
+        stored = np.frombuffer(stream.read(header_type.itemsize), header_type)[0]
+    is_placed, sizes = stored["goodRASFlag"], stored["delta"]
+    if not is_placed:
+        if not (sizes > 0).all():
+            raise ValueError("goodRASFlag 0 and no voxel size")
+        axes = np.multiply(CORONAL, sizes)
+        affine = nibabel.affines.from_matvec(axes, -axes @ np.divide(scan.shape[:3], 2))
+        scan = nibabel.MGHImage(scan.dataobj, affine, scan.header)
+    scan.extra["assumed"] = "" if is_placed else NO_RAS
+    return scan
 
 
 def forms_of(scan: Any) -> bytes:
@@ -81,8 +101,8 @@ def forms_of(scan: Any) -> bytes:
 
     Both forms, their codes, pixdim and the units are copied bit for bit. An assumed affine gets the code `ASSUMED`.
     """
-    if "stored" not in scan.extra or is_assumed(scan):
-        return bytes(header_on(scan.affine, ASSUMED if is_assumed(scan) else 1).binaryblock)
+    if "stored" not in scan.extra or scan.extra["assumed"]:
+        return bytes(header_on(scan.affine, ASSUMED if scan.extra["assumed"] else 1).binaryblock)
     return bytes(_grid_header(scan.extra["stored"]).binaryblock)
 
 
@@ -181,12 +201,25 @@ def read_voxels(scan: Any, path: str | Path, dtype: type | None = None) -> np.nd
         return np.asanyarray(proxy, dtype)
 
 
-def canonical(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Reorient voxels [x, y, z] and affine to the orientation nearest to RAS, without resampling."""
-    import nibabel
+def axes_of(affine: NDArray[Any]) -> NDArray[np.float64]:
+    """Return nibabel's orientation [3, 2] of the stored axes: the nearest axis of RAS+, and 1 or -1 for its direction.
 
-    reoriented = nibabel.as_closest_canonical(nibabel.Nifti1Image(voxels, affine))
-    return np.asarray(reoriented.dataobj), reoriented.affine
+    Of orders that fit equally, as in scans tilted by 45 degrees, the stored order comes first, however the affine was
+    rounded.
+    """
+    cosines = np.asarray(affine)[:3, :3] / np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
+    orders = [*permutations(range(3))]
+    fits = [np.abs(cosines[order, range(3)]).sum() for order in orders]
+    order = orders[int(np.argmax(np.array(fits) > max(fits) - TIED))]
+    return np.column_stack([order, np.where(cosines[order, range(3)] < 0, -1.0, 1.0)])
+
+
+def canonical(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Reorient voxels [x, y, z] and affine to the orientation nearest to RAS (`axes_of`), without resampling."""
+    from nibabel.orientations import apply_orientation, inv_ornt_aff
+
+    axes = axes_of(affine)
+    return apply_orientation(voxels, axes), affine @ inv_ornt_aff(axes, voxels.shape[:3])
 
 
 def length_of(scan: Any) -> int:

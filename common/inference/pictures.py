@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Orientation
 from numpy.typing import NDArray
 
 from ..data.regions import colours, painting_order, regions_of
+from ..data.transforms import ToRASd
 from ..drawing import Figure, Patch, new_figure
 from .panels import PLANES, SIDES, centre_of, grey_levels, panel, plane_of
 
@@ -137,5 +137,5 @@ def _filled(pixels: NDArray[np.uint8], masks: NDArray[Any], convention: str, pla
 
 def _array(volume: torch.Tensor) -> NDArray[Any]:
     """Return a volume [C, H, W, D], reoriented to RAS if it has an affine."""
-    turned = Orientation("RAS", labels=None)(volume) if isinstance(volume, MetaTensor) else volume
+    turned = ToRASd("volume")({"volume": volume})["volume"] if isinstance(volume, MetaTensor) else volume
     return np.asarray(turned.detach().float().cpu())

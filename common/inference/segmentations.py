@@ -14,7 +14,7 @@ from monai.transforms import Transform
 
 from ..data.preparation import BRAIN
 from ..data.regions import display_order, regions_of
-from ..data.scan_checks import AFFINE_TOLERANCE, broken_file
+from ..data.scan_checks import broken_file, grid_problem, raise_problem
 from ..data.transforms import FORMS
 from ..data.volumes import affine_in, write_volume
 from ..errors import show
@@ -35,19 +35,19 @@ def complete(files: Mapping[str, Sequence[Path]]) -> set[str]:
 class SaveVolumed(Transform):
     """Write a volume as OUTPUT_DIR/SUBJECT.nii.gz, in the geometry of its source file.
 
-    The file is written atomically. If the volume is on the grid of the subject's first image, the file gets the image's
-    qform and sform, bit for bit (`common.data.volumes.forms_of`); otherwise it gets the volume's affine. A case without
-    "subject" writes nothing, because servers such as MONAI Label's write their own files.
+    The file is written atomically, with the qform and sform of the subject's first image, bit for bit
+    (`common.data.volumes.forms_of`). A case without "subject" writes nothing, because servers such as MONAI Label's
+    write their own files.
 
     Args:
-        keys: Key of the volume, a MetaTensor [C, x, y, z] in the geometry of its source file; several channels become a
-            fourth axis.
+        keys: Key of the volume, a MetaTensor [C, x, y, z] in the geometry of its source file, which `LoadScand` read;
+            several channels become a fourth axis.
         output_dir: Folder of the files.
         dtype: Data type of the voxels, such as uint8.
         convention: Label convention of a label map, for tables of names and colours in the folder; None: no label map.
 
     Raises:
-        InputError: the file cannot be written.
+        InputError: the volume is not on the grid of its source file, or the file cannot be written.
     """
 
     def __init__(self, keys: str, output_dir: str, dtype: str = "uint8", convention: str | None = None) -> None:
@@ -61,10 +61,10 @@ class SaveVolumed(Transform):
         array = volume.detach().cpu().numpy()
         voxels = array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)
         (path,) = files_of(data["subject"], self.folder)
-        affine, forms = np.asarray(volume.affine, dtype=float), volume.meta.get(FORMS)
-        is_on_scan = forms is not None and np.allclose(affine_in(forms), affine, rtol=0, atol=AFFINE_TOLERANCE)
-        grid = forms if is_on_scan else affine
-        write_volume(path, voxels.astype(self.dtype), grid, is_label=self.convention is not None)
+        forms, shape = volume.meta[FORMS]
+        grid = voxels.shape[:3], np.asarray(volume.affine, dtype=float)
+        raise_problem(grid_problem(data["subject"], grid, (shape, affine_in(forms)), "its scan"))
+        write_volume(path, voxels.astype(self.dtype), forms, is_label=self.convention is not None)
         if self.convention is not None and not self._has_tables:
             write_label_tables(self.folder, self.convention)
             self._has_tables = True

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..components import box_of
-from ..data.volumes import canonical, open_volume, read_voxels
+from ..data.volumes import axes_of, canonical, open_volume, read_voxels
 from ..inference.panels import grey_levels
 from ..metrics.measures import spacing_of
 
@@ -91,7 +91,7 @@ def scene_of(
     images: Iterable[tuple[str, Path]],
 ) -> Scene:
     """Read the images of a case; reorient and crop images and masks alike. Masks [x, y, z] have `affine`."""
-    orientation = nibabel.io_orientation(affine)
+    orientation = axes_of(affine)
     shape = next(iter(next(iter(masks.values())).values())).shape
     canonical = affine @ nibabel.orientations.inv_ornt_aff(orientation, shape)
     layers = {

@@ -49,14 +49,6 @@ def find_brain(scan: Volume, device: str = "cpu") -> tuple[NDArray[np.bool_], bo
     return (foreground if is_stripped else brain), is_stripped
 
 
-def zero_background(scan: Volume) -> Volume:
-    """Set the background of a scan to 0 if a single value, such as -1000, fills most of the volume's border."""
-    values, counts = np.unique(border(scan.array), return_counts=True)
-    if counts.max() <= counts.sum() / 2:  # noise
-        return scan
-    return Volume(np.where(scan.array == values[counts.argmax()], 0, scan.array), scan.affine)
-
-
 def mirrored_brain(scan: Volume, device: str = "cpu") -> NDArray[np.bool_]:
     """Return the brain mask of the left-right mirrored T1, by deepbet, on the T1's grid; empty if none is found."""
     try:

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.scan_checks import image_problem, raise_problem, read_scan
-from ..data.volumes import is_assumed
 from ..errors import InputError
 
 SHEAR = 0.01  # largest accepted cosine between two axes of a scan; scanners round directions to about 0.001
@@ -68,8 +67,8 @@ def read_volume(path: Path) -> Volume:
     `check_gaps`).
     """
     scan, voxels = read_scan(path, np.float32)
-    if is_assumed(scan):
-        raise InputError(f"{path}: sform_code and qform_code are 0; expected a header that tells left from right")
+    if assumed := scan.extra["assumed"]:
+        raise InputError(f"{path}: {assumed}; expected a header that states it")
     volume = Volume(voxels, np.asarray(scan.affine, np.float64))
     check_scan(volume, str(path))
     check_gaps(volume.array, str(path))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
+import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from ignite.metrics import Metric
@@ -24,6 +25,7 @@ from torch.utils.tensorboard import SummaryWriter
 from .. import metrics
 from ..bars import tqdm
 from ..data.regions import display_order, regions_of
+from ..data.scan_checks import grid_problem, raise_problem
 from ..drawing import Figure, pixels_of
 from ..errors import ArgumentError, InputError, one_line, show
 from ..files import atomic_write
@@ -210,8 +212,9 @@ class Pictures:
             pixels = pixels_of(figure, dots=110)
             with atomic_write(self.folder / "pictures" / f"{name}.png") as file:
                 Image.fromarray(pixels).save(file, format="PNG")
-            self._writer = self._writer or SummaryWriter(self.folder / "tensorboard" / "pictures")
-            self._writer.add_image(name, pixels, engine.state.epoch * self.epoch_length, dataformats="HWC")
+            step = engine.state.epoch * self.epoch_length
+            self._writer = self._writer or SummaryWriter(self.folder / "tensorboard" / "pictures", purge_step=step)
+            self._writer.add_image(name, pixels, step, dataformats="HWC")
         if self._writer:
             self._writer.flush()
 
@@ -285,6 +288,9 @@ class RegionScores(Metric):
 
     The engine's output must be decollated: "pred" and "label", each [R, H, W, D] of 0 and 1, the label a MetaTensor
     with an affine. Each item of the engine's batch must have the case's name, "subject".
+
+    Raises:
+        InputError: A prediction is not on the grid of its label map.
     """
 
     def __init__(self, convention: str, protocol: str | metrics.Protocol = "dice") -> None:
@@ -303,6 +309,9 @@ class RegionScores(Metric):
     @reinit__is_reduced
     def update(self, case: tuple[str, torch.Tensor, MetaTensor]) -> None:
         name, prediction, reference = case
+        affine = np.asarray(reference.affine)
+        grid = prediction.shape[1:], np.asarray(getattr(prediction, "affine", affine))
+        raise_problem(grid_problem(f"prediction of {name}", grid, (reference.shape[1:], affine), "its label map"))
         masks, truths = (dict(zip(self.regions, channels, strict=True)) for channels in (prediction, reference))
         self.cases[name] = self.protocol.score(masks, truths, reference.affine)
 

@@ -50,7 +50,7 @@ class TensorBoard(Tracker):
     def log(self, section: str, values: Mapping[str, float], iteration: int) -> None:
         with self._reporting_errors():
             if section not in self._writers:
-                self._writers[section] = SummaryWriter(self.folder / section)
+                self._writers[section] = SummaryWriter(self.folder / section, purge_step=iteration)  # hides later steps
                 self._writers[section].add_text("settings", self.settings, iteration)
             for name, value in values.items():
                 self._writers[section].add_scalar(name, value, iteration)

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 
 import highdicom as hd
 import numpy as np
-from nibabel.orientations import apply_orientation, io_orientation
+from nibabel.orientations import apply_orientation
 from pydicom.dataset import Dataset
 
+from common.data.volumes import axes_of
 from common.drawing import Axes, Figure, new_figure, pixels_of
 from common.inference.panels import AXES, SIDES, grey_levels, plane_of
 from deploy.outputs import Case
@@ -30,7 +31,7 @@ def draw_summary(case: Case) -> Figure:
     volume, bundle = case.reference, case.bundle
     with new_figure(figsize=SIZE, facecolor="black") as figure:
         layout = figure.add_gridspec(2, 4, width_ratios=[1, 1, 1, 1.3], left=0.01, right=0.99, wspace=0.03, hspace=0.03)
-        orientation = io_orientation(volume.affine)
+        orientation = axes_of(volume.affine)
         image, label = (apply_orientation(array, orientation) for array in (volume.array, case.segments))
         edges, levels = volume.spacing[np.argsort(orientation[:, 0])], grey_levels(image)
         colours = [segment.colour for segment in bundle.segments]

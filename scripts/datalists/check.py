@@ -100,8 +100,8 @@ def check(
     subject, image or label that occurs twice, in one split (duplicate) or in two (leakage); visits of one person in two
     splits (leakage).
 
-    Warnings: subjects without a lesion, regions absent from all label maps, unregistered modalities, images with
-    negative voxels, and images that differ from most of the cohort in orientation, spacing, skull, extent or air.
+    Warnings: subjects without a lesion, regions absent from all label maps, unregistered modalities, and
+    images that differ from most of the cohort in orientation, spacing, skull, extent or air.
     Errors and warnings give exit status 1.
 
     Args:

@@ -25,7 +25,6 @@ def compare(
     return [
         *_odd_orientations(cases, records),
         *_odd_preparation(cases, records),
-        *_negatives(records),
         *_repeated(cases, records),
         *([] if convention is None else _absent_regions(records, convention)),
     ]
@@ -47,18 +46,6 @@ def _odd_preparation(cases: Sequence[Mapping[str, Any]], records: Sequence[Recor
         if record.preparation is not None:
             deviations = differences(record.preparation, ranges, file=first_image(case))
             yield from ((index, problem) for problem in deviations.values())
-
-
-def _negatives(records: Sequence[Record]) -> Iterator[tuple[int, Problem]]:
-    """Yield a problem for each image with negative voxels, or one for the cohort if most images have them."""
-    negative = [(index, file) for index, record in enumerate(records) for file in record.negative]
-    total = sum(record.sound for record in records)
-    expected = "no negative voxels, as only voxels above 0 are foreground"
-    if 2 * len(negative) > total:
-        yield -1, Problem("negative", "", f"{len(negative)} of {total} images have voxels below 0", expected)
-    else:
-        for index, file in negative:
-            yield index, Problem("negative", file, "voxels below 0", expected)
 
 
 def _absent_regions(records: Sequence[Record], convention: str) -> Iterator[tuple[int, Problem]]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from common.data.modalities import first_image
-from common.data.preparation import measure
+from common.data.preparation import measure, without_background
 from common.data.scan_checks import (
     CHECKS,
     Problem,
@@ -29,8 +29,6 @@ class Record(NamedTuple):
 
     problems: tuple[Problem, ...]
     orientation: str = ""  # such as "RAS", of the most common grid; "" if no file is readable
-    sound: int = 0  # number of images without error
-    negative: tuple[str, ...] = ()  # sound images with a voxel below zero
     labels: frozenset[int] | None = None  # values of the label map; None if missing or faulty
     digests: Mapping[str, bytes] = {}  # file -> digest of its voxels; none for most faulty files
     preparation: dict[str, list[Any]] | None = None  # `common.data.preparation.measure`; None if an image is faulty
@@ -53,7 +51,6 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
     problems, opened, reference = read_headers(case, root)
     digests: dict[str, bytes] = {}
     volumes: list[tuple[np.ndarray, np.ndarray]] = []
-    negative: list[str] = []
     labels: frozenset[int] | None = None
     for file, scan in opened.items():
         try:
@@ -67,10 +64,9 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
             labels = whole_labels(values) if fault is None or fault.check == "empty_mask" else None
             if fault is None or fault.check == "label_values":
                 digests[file] = _digest(canonical(volume, scan.affine)[0])
-        elif (fault := image_problem(file, volume)) is None:
+        elif (fault := image_problem(file, volume := without_background(volume))) is None:
             volumes.append(canonical(volume, scan.affine))
             digests[file] = _digest(volumes[-1][0])
-            negative += [file] if volume.min() < 0 else []
         problems += [fault] if fault else []
     problems += _copies(case, digests)
     faulty = {problem.file for problem in problems if CHECKS[problem.check] == "error"}
@@ -82,8 +78,6 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
     return Record(
         tuple(problems),
         "" if reference is None else "".join(nibabel.aff2axcodes(reference.affine)),
-        sound=len(volumes),
-        negative=tuple(negative),
         labels=labels,
         digests=digests,
         preparation=measure(np.stack([volume for volume, _ in volumes]), volumes[0][1]) if is_sound else None,

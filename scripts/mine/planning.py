@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from nibabel.affines import voxel_sizes
-from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 
 from common import configs
@@ -26,7 +25,7 @@ from common.data.preparation import (
 from common.data.provenance import NAME
 from common.data.regions import mapping_of, regions_of, symmetric_axes
 from common.data.scan_checks import OFF_GRID, read_headers, read_scan
-from common.data.volumes import canonical, open_volume
+from common.data.volumes import axes_of, canonical, open_volume
 from common.errors import InputError, show
 from common.memory import device_memory, free_memory
 from common.options import automatic_amp
@@ -171,7 +170,7 @@ def edges_of(data: Data) -> NDArray[np.float64]:
     edges = []
     for file in (file for subject in data.cases for file in data.case(subject)["image"]):
         affine = open_volume(file).affine
-        edges.append(voxel_sizes(affine)[io_orientation(affine)[:, 0].argsort()])
+        edges.append(voxel_sizes(affine)[axes_of(affine)[:, 0].argsort()])
     return np.array(edges)
 
 

@@ -135,7 +135,7 @@ def test_the_self_supervised_crops_of_recipe_code_are_those_of_the_public_code(b
 
     parser = with_recipe(bundle, "code", patch_size=size)
     steps = parser.get_parsed_content("train::random_transforms")
-    place = [step["_target_"] for step in parser["deterministic_transforms"]].index("CropForegroundd")
+    place = [step["_target_"] for step in parser["deterministic_transforms"]].index("common.data.CropToForegroundd")
     assert parser.get_parsed_content(f"deterministic_transforms::{place}") is None
     found = cropped(brain(seed), [pad, *steps], seed)
 

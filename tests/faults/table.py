@@ -149,6 +149,7 @@ def hold(folder: Path, _: Path) -> None:
 HELD = "--output_dir={folder}/held: in use by process … on … since …; choose a different folder, or wait until …"
 RUNS = [
     monai("--lerning_rate=5", "--lerning_rate=5: no such option; did you mean --learning_rate?"),
+    monai("--patch_sizee=[32,32,32]", "--patch_sizee=[32, 32, 32]: no such option; did you mean --patch_size?"),
     monai(
         "--train::trainer::max_epochs=3",
         "--max_epochs=3: 3 steps, but the schedule has 1; expected a length set by --iterations and --val_interval",

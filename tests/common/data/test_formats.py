@@ -7,6 +7,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from common.data.scan_checks import read_scan
 from common.data.transforms import LoadScand
+from common.data.volumes import affine_in, forms_of
 from common.errors import InputError
 from tests.support import one_line
 
@@ -34,6 +35,29 @@ def test_voxels_and_places_are_the_same_in_all_formats(tmp_path, suffix):
     loaded = LoadScand("image")({"image": [str(path), str(write(tmp_path / "b.nii.gz", VOXELS + 1))]})["image"]
     assert np.array_equal(loaded, [VOXELS, VOXELS + 1])
     np.testing.assert_allclose(loaded.affine, AFFINE, atol=1e-5)
+
+
+def test_an_mgh_file_without_place_keeps_its_voxel_size(tmp_path):
+    """FreeSurfer's default axes: left, inferior, anterior."""
+    image = nibabel.MGHImage(VOXELS, AFFINE)
+    image.header["goodRASFlag"] = 0
+    nibabel.save(image, tmp_path / "a.mgz")
+    scan, voxels = read_scan(tmp_path / "a.mgz")
+    assert np.array_equal(voxels, VOXELS)
+    np.testing.assert_allclose(scan.affine[:3, :3], [[-1.5, 0, 0], [0, 0, 3], [0, -2, 0]], atol=1e-6)
+    assert scan.extra["assumed"]
+
+
+def test_results_state_an_assumed_place(tmp_path):
+    path = write(tmp_path / "a.nrrd", compressed=False)
+    lines = [line for line in path.read_bytes().split(b"\n") if not line.startswith(b"space origin")]
+    path.write_bytes(b"\n".join(lines))
+    scan, _ = read_scan(path)
+    position = sitk.ReadImage(path).TransformContinuousIndexToPhysicalPoint((1.0, 2.0, 3.0))
+    forms = forms_of(scan)
+    np.testing.assert_allclose((affine_in(forms) @ [1, 2, 3, 1])[:3] * [-1, -1, 1], position, atol=1e-4)
+    assert scan.extra["assumed"]
+    assert [int.from_bytes(forms[at : at + 2], "little") for at in (252, 254)] == [2, 2], "qform_code and sform_code"
 
 
 def test_an_nrrd_lies_where_itk_puts_it(tmp_path):

@@ -1,18 +1,24 @@
 import itertools
 
+import nibabel
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Spacingd
+from monai.transforms import Compose, Invertd, Spacingd
+from scipy.spatial.transform import Rotation
 
+from common.data.intensities import NormalizeBraind
 from common.data.regions import regions_of
 from common.data.transforms import (
+    CropToForegroundd,
     LabelToRegionsd,
+    LoadScand,
     NestRegionsd,
     RandRegionCropd,
     RegionsToLabeld,
     ResampleScand,
+    ToRASd,
 )
 from common.errors import InputError
 
@@ -132,3 +138,43 @@ def test_regions_that_are_present_are_equally_likely_centres_and_crops_stay_insi
     label = torch.zeros(1, 5, 5, 3)
     label[0, 4, 4, 2] = 1  # in the corner
     assert (starts(label, 1.0, 5) == [1, 2, 1]).all()
+
+
+@pytest.mark.parametrize("angles", [("xy", 45, 5), ("yx", 45, 7), ("xy", 45, 45), ("zx", -45, 10), ("xy", 90, 180)])
+@pytest.mark.parametrize("signs", [(-1, 1, 1), (1, 1, 1), (-1, -1, 1)])
+def test_a_case_is_turned_as_one_and_back_to_the_bit(angles, signs, tmp_path):
+    """Voxels keep their place; two axes of equal strength; scan and label differ by rounding; a cube."""
+    voxels, affine = np.random.default_rng(0).random((6, 6, 6), np.float32), np.eye(4)
+    affine[:3, :3] = Rotation.from_euler(angles[0], angles[1:], degrees=True).as_matrix() @ np.diag(signs) * 4
+    for name, shift in (("image", 0), ("label", 1e-7)):
+        nibabel.save(nibabel.Nifti2Image(voxels, affine + shift), tmp_path / f"{name}.nii")
+    files = {"image": [tmp_path / "image.nii"], "label": tmp_path / "label.nii"}
+    keys = ["image", "label"]
+    steps = Compose([LoadScand(keys), ToRASd(keys), CropToForegroundd("image", source_key="image")])
+    case = steps(files)
+    assert torch.equal(case["image"], case["label"])
+    assert torch.equal(case["image"].affine, case["label"].affine)
+    at = np.array([1, 2, 3, 1])
+    source = np.linalg.solve(affine, case["image"].affine.numpy() @ at).round().astype(int)
+    assert case["image"][0, 1, 2, 3] == voxels[tuple(source[:3])]
+    if 90 not in angles:
+        assert (np.diag(case["image"].affine)[:3] > 0).all()
+        assert source[0] == (1 if signs[0] > 0 else 4), "the stored order of axes"
+    back = Invertd("pred", steps, orig_keys="image", nearest_interp=False)(case | {"pred": case["image"].clone()})
+    np.testing.assert_array_equal(back["pred"][0], voxels)
+    np.testing.assert_array_equal(back["pred"].affine, affine)
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(1, 0), (1, 500), (0.004, -0.9), (1, -2000)])
+@pytest.mark.parametrize("air", ["zero", "noise"])
+def test_an_offset_of_intensities_changes_neither_crop_nor_z_scores(scale, offset, air, tmp_path):
+    random = np.random.default_rng(0)
+    head = np.zeros((12, 12, 12)) if air == "zero" else random.integers(0, 9, (12, 12, 12)).astype(float)
+    head[3:9, 2:8, 4:11] = random.integers(300, 900, (6, 6, 7))
+    nibabel.save(nibabel.Nifti1Image((head * scale + offset).astype(np.float32), np.eye(4)), tmp_path / "a.nii")
+    loaded = LoadScand("image", ["T1"])({"image": [tmp_path / "a.nii"]})
+    result = NormalizeBraind("image", "nonzero")(CropToForegroundd("image", source_key="image")(loaded))["image"][0]
+    expected = head[3:9, 2:8, 4:11] if air == "zero" else head
+    values = expected[expected != 0]
+    expected = np.where(expected != 0, (expected - values.mean()) / values.std(), 0)
+    np.testing.assert_allclose(result, expected, atol=2e-4)
