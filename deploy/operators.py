@@ -62,8 +62,7 @@ class Prepare(Operator):
         job: Job = self.fragment.job
         volumes, slices = {}, {}
         for modality, series in job.series.items():
-            volume, slices[modality] = read_series(series)
-            volumes[modality] = Volume(without_background(volume.array), volume.affine)
+            volumes[modality], slices[modality] = read_series(series)
         reference, preparation, failed = volumes[job.reference], None, annotation_checks(slices)
         failed += missing_slices(slices, volumes)
         failed += [
@@ -76,6 +75,7 @@ class Prepare(Operator):
             aligned = volumes
             failed += preparation.failed
         else:
+            volumes = {name: Volume(without_background(scan.array), scan.affine) for name, scan in volumes.items()}
             aligned = {modality: resample(volume, reference.grid) for modality, volume in volumes.items()}
         in_mni_space = COHORTS[job.bundle.space].space.code == 4  # NIfTI's code
         failed += failed_checks(volumes, aligned, job.reference, job.bundle.skull_stripped, in_mni_space)

@@ -111,7 +111,7 @@ HEADERS = {
 VOXELS = {
     "checksum": _row("unreadable", "t1", break_checksum, "CRC check failed"),
     "NaN": _row("not_finite", "t1", lambda f: spoil(f.parent, 3, np.nan), "3 voxels NaN, 0 infinite; expected finite"),
-    "constant": _row("constant", "t1", lambda f: save(f, brain() * 0 + 7), "7 in every voxel that"),
+    "constant": _row("constant", "t1", lambda f: save(f, brain() * 0 + 7), "zero everywhere"),
     "copy": _row("copy", "t2", lambda f: save(f, brain(0).astype("f4")), "of flair.nii.gz"),
     "2023": _row(
         "label_values",

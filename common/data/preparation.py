@@ -62,13 +62,19 @@ def measure(image: NDArray[Any], affine: NDArray[Any]) -> dict[str, list[Any]]:
 def without_background(volume: NDArray[Any]) -> NDArray[Any]:
     """Subtract the background from a volume [x, y, z], so that it becomes 0, whatever the offset of the intensities.
 
-    The background is the value of more than half of the voxels at the border, such as 0 around a brain; without such a
-    value, as where the air is noise, it is the lowest value.
+    The background is the value that fills the border, such as 0 around a brain; without such a value, as where the air
+    is noise, it is the lowest value.
     """
-    values, counts = np.unique(border(volume), return_counts=True)
-    is_filled = 2 * counts.max() > counts.sum()
-    background = values[counts.argmax()] if is_filled else volume.min()
+    background = border_value(volume)
+    if background is None:
+        background = volume.min()
     return volume - background if background and np.isfinite(background) else volume
+
+
+def border_value(volume: NDArray[Any]) -> Any:
+    """Return the value of more than half of the voxels at a volume's border; None without such a value."""
+    values, counts = np.unique(border(volume), return_counts=True)
+    return values[counts.argmax()] if 2 * counts.max() > counts.sum() else None
 
 
 def litres(inside: Any, spacing: Sequence[float]) -> float:

@@ -63,7 +63,7 @@ class SaveVolumed(Transform):
         (path,) = files_of(data["subject"], self.folder)
         forms, shape = volume.meta[FORMS]
         grid = voxels.shape[:3], np.asarray(volume.affine, dtype=float)
-        raise_problem(grid_problem(data["subject"], grid, (shape, affine_in(forms)), "its scan"))
+        raise_problem(grid_problem(data["subject"], grid, (tuple(map(int, shape)), affine_in(forms)), "its scan"))
         write_volume(path, voxels.astype(self.dtype), forms, is_label=self.convention is not None)
         if self.convention is not None and not self._has_tables:
             write_label_tables(self.folder, self.convention)

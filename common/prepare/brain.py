@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.stats import median_abs_deviation
 
-from ..data.preparation import border, is_brain
+from ..data.preparation import border, border_value, is_brain
 from ..errors import InputError
 from ..metrics.measures import dice
 from .settings import DEEPBET
@@ -47,6 +47,12 @@ def find_brain(scan: Volume, device: str = "cpu") -> tuple[NDArray[np.bool_], bo
     brain = brain_of(scan, device)
     is_stripped = dice(brain, foreground) > FILLED
     return (foreground if is_stripped else brain), is_stripped
+
+
+def zero_background(scan: Volume) -> Volume:
+    """Set the background of a scan to 0 if a single value, such as -1000, fills most of the volume's border."""
+    background = border_value(scan.array)
+    return scan if background is None else Volume(np.where(scan.array == background, 0, scan.array), scan.affine)
 
 
 def mirrored_brain(scan: Volume, device: str = "cpu") -> NDArray[np.bool_]:

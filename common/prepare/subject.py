@@ -8,9 +8,8 @@ import SimpleITK as sitk  # noqa: N813, the field's name for it
 from numpy.typing import NDArray
 
 from ..bars import stage
-from ..data.preparation import without_background
 from ..errors import InputError, within
-from .brain import find_brain, mirrored_brain
+from .brain import find_brain, mirrored_brain, zero_background
 from .figures import Figures, likely_cause
 from .frames import frame_of, in_frame, to_image
 from .measuring import measure
@@ -48,10 +47,7 @@ def prepare_subject(
     reference's grid, if any.
     """
     frame = frame_of(volumes[settings.reference])
-    scans = {}
-    for modality in settings.modalities:
-        scan = in_frame(volumes[modality], frame)
-        scans[modality] = Volume(without_background(scan.array), scan.affine)
+    scans = {modality: zero_background(in_frame(volumes[modality], frame)) for modality in settings.modalities}
     reference, target, grid = scans[settings.reference], settings.target, settings.grid
     stage("brain", 0.0)  # fractions of the time, measured on two subjects with T1 and FLAIR
     is_stripped = False

@@ -92,7 +92,9 @@ def test_label_maps_have_names_and_colours_for_other_programs(tmp_path, capsys):
 
 def test_probabilities_have_a_fourth_axis_and_the_same_bytes_each_time(tmp_path):
     scan(tmp_path / "in.nii.gz", shape=(2, 3, 4))
-    volume = MetaTensor(torch.rand(3, 2, 3, 4), affine=np.eye(4), meta={"filename_or_obj": str(tmp_path / "in.nii.gz")})
+    volume = MetaTensor(
+        torch.rand(3, 2, 3, 4), meta=LoadScand("pred")({"pred": str(tmp_path / "in.nii.gz")})["pred"].meta
+    )
     for folder in ("a", "b"):
         SaveVolumed("pred", str(tmp_path / folder), dtype="float32")({"pred": volume, "subject": "P1"})
     written = np.asarray(nibabel.load(tmp_path / "a/P1.nii.gz").dataobj)
