@@ -40,13 +40,13 @@ def measure(image: NDArray[Any], affine: NDArray[Any]) -> dict[str, list[Any]]:
 
     "spacing" and "extent" (of the foreground) are in mm along right, anterior and superior; "volume" is the largest
     channel's foreground, in L; "air" is its share of border voxels; "overlap" is the lowest Dice between the brains of
-    the first and a further channel (1 if a brain is not extracted). The foreground is what is not background
+    the first and a further channel (1 if a brain is not extracted). The foreground is what is not 0, the background
     (`without_background`). Empty channels do not count.
     """
     from nibabel.affines import voxel_sizes
 
     spacing = voxel_sizes(affine)
-    inside = np.stack([without_background(channel) for channel in image]) != 0
+    inside = image != 0
     inside = inside[inside.any(axis=(1, 2, 3))]  # drops missing modalities
     edges = [side.stop - side.start for side in box_of(np.asarray(inside.any(axis=0)))]
     figures = {
@@ -117,7 +117,7 @@ def measure_case(case: Mapping[str, Any]) -> dict[str, list[Any]]:
     for file in filter(None, case["image"]):
         with within(f"subject {case['subject']}"):
             scan, voxels = read_scan(file, dtype=np.float32)
-        scans.append(canonical(voxels, scan.affine))
+        scans.append(canonical(without_background(voxels), scan.affine))
     return measure(np.stack([voxels for voxels, _ in scans]), scans[0][1])
 
 

@@ -41,7 +41,6 @@ def test_figures_of_a_ball_of_known_size():
     assert figures["volume"] == [round(ball().sum() * 6 / 1e6, 3)] * 2
     assert figures["air"] == [0, 0]
     assert figures["overlap"] == [round(2 * (image[0] * image[1] > 0).sum() / (image > 0).sum(), 3)] * 2
-    assert measure(-np.ones((1, 4, 4, 4), np.float32), BRATS)["extent"] == [[0, 0, 0]] * 2
 
 
 def test_air_is_the_share_of_the_border_that_is_not_zero():
