@@ -121,6 +121,11 @@ _ALL = (
         words("tiny, small, base, micro, micro_tiny, micro_small, micro_base"),
         "network size (paper, Table 2, which calls base Big); micro sizes are for trials (DIFF-14)",
     ),
+    Option(
+        "merging",
+        words("monai_1_4, monai_1_5"),
+        "neighbours that the encoder's patch merging reads: as in MONAI up to 1.4 or since 1.5 (DIFF-38)",
+    ),
     Option("patch_size", PATCH_SIZE, "size of a crop or window"),
     Option(
         "batch_size",
@@ -282,7 +287,7 @@ OFF: dict[str, Any] = {
     **dict.fromkeys(("average_decay", "frozen_iterations", "modality_dropout"), 0),
     **dict.fromkeys(("divisible_foreground", "gather_negatives", "normalize_crops"), False),
     **dict.fromkeys(("max_grad_norm", "modality_aliases", "spacing"), None),
-    **{"flips": [], "missing_modalities": [], "without": [], "pretrained_lr_factor": 1},
+    **{"flips": [], "missing_modalities": [], "without": [], "pretrained_lr_factor": 1, "merging": "monai_1_5"},
 }
 # Config sections that checkpoints and run.json record
 COMPONENTS = ("tasks", "loss", "optimizer", "lr_scheduler", "deterministic_transforms", "train::random_transforms")

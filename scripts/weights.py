@@ -68,6 +68,7 @@ def inspect(file: str) -> None:
         **(details := describe(checkpoint.state, file)),
         "modules": weights.by_module(checkpoint.state),
         "modalities": None,
+        "merging": None,
         **{name: _stated(name, value) for name, value in checkpoint.metadata.items() if name not in details},
     }
     show(*(f"{name:<18} {_text(value)}" for name, value in lines.items()))
@@ -93,6 +94,7 @@ def convert(
     *,
     modalities: str | Sequence[str] | None = None,
     patch_size: Sequence[int] | None = None,
+    merging: str | None = None,
 ) -> None:
     """Convert a checkpoint to this project's layout, which includes a description of the network and its training.
 
@@ -105,18 +107,20 @@ def convert(
             with the metadata in a JSON file beside it.
         modalities: names of the input channels in order, such as T1,FLAIR, if the file does not state them.
         patch_size: size of the training crops in voxels, such as 96,96,96, if the file does not state it.
+        merging: monai_1_4 if the network was trained with MONAI up to 1.4, monai_1_5 if later; needed if the file does
+            not state it.
     """
     interrupt_on_signals()  # so that no unfinished file stays
     target = weights.path_of("output", output)
     is_plain = target.suffix == weights.SAFETENSORS
     check_new_files(f"--output={output}", target, *([weights.record_of(target)] if is_plain else []))
     names = None if modalities is None else names_of(modalities)
-    given = {"modalities": names, "patch_size": patch_size}
+    given = {"modalities": names, "patch_size": patch_size, "merging": merging}
     options = {option: OPTIONS[option](value) for option, value in given.items() if value is not None}
     weights.check_file(file)
     checkpoint = weights.read(file)
     details = describe(checkpoint.state, file)
-    stated: dict[str, Any] = {"patch_size": None, "versions": None, "modalities": None} | checkpoint.metadata
+    stated = dict.fromkeys(("patch_size", "versions", "modalities", "merging")) | checkpoint.metadata
     for option, wanted in options.items():
         if stated[option] is not None and _text(wanted) != _text(stated[option]):
             raise InputError(
@@ -129,6 +133,8 @@ def convert(
             f"--modalities={_text(stated['modalities'])}: {file} has {details['input_channels']} input channels; "
             "expected their names in order, such as T1,FLAIR"
         )
+    if stated["merging"] is None:
+        raise InputError(f"--merging: {file} states no MONAI version; expected monai_1_4 (up to 1.4) or monai_1_5")
     if stated["patch_size"] is not None:
         check_network(stated["patch_size"])
     conversion = {"file": Path(file).name, "sha256": digest(file), "layout": asdict(checkpoint.layout)}
@@ -139,7 +145,7 @@ def convert(
     metadata = stated | details | {"conversions": [*history, conversion]}
     if is_plain:
         with atomic_write(target) as temporary:
-            temporary.write_bytes(as_safetensors(checkpoint.state))
+            temporary.write_bytes(as_safetensors(checkpoint.state, stated["merging"]))
             weights.write_record(target, digest(temporary), metadata)
     else:
         weights.write({"network": checkpoint.state, "metadata": metadata}, target)
@@ -152,23 +158,27 @@ def convert(
         show(f"tensors left out, as SSLHead and SwinUNETR lack them: {', '.join(left_out)}")
 
 
-def arguments_of(state: Mapping[str, Any], name: str = "checkpoint") -> dict[str, Any] | None:
-    """Return the arguments that build MONAI's SwinUNETR for these tensors; None for any other network."""
+def arguments_of(state: Mapping[str, Any], merging: str, name: str = "checkpoint") -> dict[str, Any] | None:
+    """Return the arguments that build SwinUNETR for these tensors; None for any other network.
+
+    They include `merging` if the installed MONAI's class lacks it; that class then refuses them.
+    """
     if network_of(state) != "SwinUNETR":
         return None
     from common.ssl import ModelSize  # late import: `--help` stays fast
 
     details = describe(state, name)
     channels = {"in_channels": details["input_channels"], "out_channels": len(state["out.conv.conv.bias"])}
-    return channels | {setting: details[setting] for setting in ModelSize._fields}
+    size = {setting: details[setting] for setting in ModelSize._fields}
+    return channels | size | ({} if merging == "monai_1_5" else {"merging": merging})
 
 
-def as_safetensors(state: Mapping[str, Any]) -> bytes:
+def as_safetensors(state: Mapping[str, Any], merging: str) -> bytes:
     """Return the content of a safetensors file; for a SwinUNETR, the header has the arguments of MONAI's class."""
     from safetensors.torch import save  # late import: `--help` stays fast
 
     header = {"format": "pt"}
-    if arguments := arguments_of(state):
+    if arguments := arguments_of(state, merging):
         header |= {"network": "monai.networks.nets.SwinUNETR", "arguments": json.dumps(arguments)}
     return save({name: tensor.contiguous().clone() for name, tensor in state.items()}, header)
 

@@ -40,6 +40,7 @@ def segmentation_network(
     drop_rate: float = 0.0,
     use_checkpoint: bool = False,
     prior: float | None = None,
+    merging: str = "monai_1_5",
     **arguments: Any,
 ) -> nn.Module:
     """Build a segmentation network, which maps images to the logits of each region.
@@ -64,6 +65,7 @@ def segmentation_network(
         use_checkpoint: Whether to recompute activations of SwinUNETR's encoder in the backward pass; otherwise ignored.
         prior: Initial probability of each region in each voxel, above 0 and below 1, set by the bias of the last
             convolution (Lin et al., ICCV 2017, section 4.1); None: the default bias, which gives about 0.5.
+        merging: Patch merging of SwinUNETR's encoder, monai_1_4 or monai_1_5 (DIFF-38); otherwise ignored.
         **arguments: Further arguments of the network's class, such as SwinUNETR's `dropout_path_rate`,
             `attn_drop_rate` and `norm_name`.
 
@@ -81,9 +83,9 @@ def segmentation_network(
     network: nn.Module
     if architecture.startswith("swin_unetr"):
         options = {"drop_rate": drop_rate, "use_checkpoint": use_checkpoint, "use_v2": architecture == "swin_unetr_v2"}
-        network = swin_unetr(in_channels, out_channels, model_size, patch_size, **options, **arguments)
+        network = swin_unetr(in_channels, out_channels, model_size, patch_size, merging=merging, **options, **arguments)
     elif architecture == "probe":
-        network = Probe(in_channels, out_channels, model_size, **arguments)
+        network = Probe(in_channels, out_channels, model_size, merging, **arguments)
     elif architecture == "segresnet":
         size = choice("model_size", model_size, SEGRESNET)
         others: dict[str, Any] = {"blocks_up": (1, 1, 1), "dropout_prob": 0.2} | arguments

@@ -25,10 +25,12 @@ class Probe(nn.Module):
         1131
     """
 
-    def __init__(self, in_channels: int, out_channels: int, model_size: str | ModelSize = "small") -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, model_size: str | ModelSize = "small", merging: str = "monai_1_5"
+    ) -> None:
         super().__init__()
         size = settings(model_size)
-        self.swinViT = encoder(in_channels, size, use_checkpoint=False).requires_grad_(False)
+        self.swinViT = encoder(in_channels, size, use_checkpoint=False, merging=merging).requires_grad_(False)
         self.heads = nn.ModuleList(
             nn.Conv3d(size.feature_size * 2**level, out_channels, kernel_size=1) for level in range(5)
         )

@@ -9,20 +9,30 @@ from torch import nn
 
 
 class Merging(PatchMerging):
-    """MONAI's `PatchMerging` with two copies instead of eight slices, whose backward pass reads the input 31 times."""
+    """MONAI's `PatchMerging` since 1.5, for even edges: two copies, not eight slices with 31 reads for the gradient."""
+
+    merging = "monai_1_5"
+    slices = (0, 1, 2, 4, 3, 5, 6, 7)  # 000, 100, 010, 001, 110, 101, 011, 111 among 000, 100, 010, 110, 001, ...
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.ndim != 5 or any(edge % 2 for edge in x.shape[1:4]):
-            return super().forward(x)
         x = rearrange(x, "b (d i) (h j) (w k) c -> b d h w (k j i) c", i=2, j=2, k=2)
-        return self.reduction(self.norm(x.index_select(4, _slice_indices(x.device)).flatten(start_dim=4)))
+        return self.reduction(self.norm(x.index_select(4, _indices(self.slices, x.device)).flatten(start_dim=4)))
+
+
+class EarlierMerging(Merging):
+    """`PatchMerging` of MONAI up to 1.4, which reads two of the eight neighbours twice and two never (DIFF-38)."""
+
+    merging = "monai_1_4"
+    slices = (0, 1, 2, 4, 5, 2, 4, 7)  # 000, 100, 010, 001, 101, 010, 001, 111
+
+
+MERGINGS = {layer.merging: layer for layer in (EarlierMerging, Merging)}
 
 
 @lru_cache
-def _slice_indices(device: torch.device) -> torch.Tensor:
-    """Return the order of MONAI's slices 000, 100, 010, 001, 110, 101, 011, 111 among 000, 100, 010, 110, 001, ..."""
+def _indices(slices: tuple[int, ...], device: torch.device) -> torch.Tensor:
     with torch.inference_mode(False):  # a cached inference tensor could not be used in training
-        return torch.tensor([0, 1, 2, 4, 3, 5, 6, 7], device=device)
+        return torch.tensor(slices, device=device)
 
 
 class InstanceNorm(nn.InstanceNorm3d):
@@ -35,4 +45,4 @@ class InstanceNorm(nn.InstanceNorm3d):
         return torch.ops.aten._unsafe_view(super().forward(x), x.shape)
 
 
-LAYERS: dict[type, type] = {PatchMerging: Merging, nn.InstanceNorm3d: InstanceNorm}
+LAYERS: dict[type, type] = {nn.InstanceNorm3d: InstanceNorm}

@@ -10,6 +10,7 @@ from monai.networks.nets.swin_unetr import SwinTransformer
 from torch import nn
 
 from ..errors import InputError, choice
+from .layers import MERGINGS
 from .masked import Masked
 from .tasks import Contrastive, Encoded, ProxyTask, Reconstruction, Rotation, TokenTask, paper_tasks
 
@@ -72,7 +73,7 @@ def settings(name: str | ModelSize) -> ModelSize:
     return name if isinstance(name, ModelSize) else choice("model_size", name, SIZES)
 
 
-def encoder(in_channels: int, size: ModelSize, use_checkpoint: bool) -> SwinTransformer:
+def encoder(in_channels: int, size: ModelSize, use_checkpoint: bool, merging: str = "monai_1_5") -> SwinTransformer:
     """Build SwinUNETR's encoder in a model size; see `SSLHead`."""
     return SwinTransformer(
         in_chans=in_channels,
@@ -83,6 +84,7 @@ def encoder(in_channels: int, size: ModelSize, use_checkpoint: bool) -> SwinTran
         num_heads=size.num_heads,
         use_checkpoint=use_checkpoint,
         spatial_dims=3,
+        downsample=choice("merging", merging, MERGINGS),
         use_flash_attention=True,
     )
 
@@ -114,7 +116,10 @@ class TracedWhenScripted(nn.Module):
 
 
 class SwinUNETR(TracedWhenScripted, MonaiSwinUNETR):
-    """MONAI's SwinUNETR, which `torch.jit.script` can export."""
+    """MONAI's SwinUNETR with the patch merging of `MERGINGS` (DIFF-38), which `torch.jit.script` can export."""
+
+    def __init__(self, *channels: int, merging: str = "monai_1_5", **options: Any) -> None:
+        super().__init__(*channels, **{"downsample": choice("merging", merging, MERGINGS)} | options)
 
 
 class SSLHead(TracedWhenScripted):
@@ -132,12 +137,13 @@ class SSLHead(TracedWhenScripted):
         tasks: Proxy tasks, or their names in a checkpoint (names not in `TASKS` get no head); by default the paper's:
             reconstruction, rotation and contrastive.
         window: Input size in voxels of the trace for `torch.jit.script`; not Swin's attention window.
+        merging: Patch merging of the encoder, monai_1_4 or monai_1_5 (DIFF-38).
 
     Attributes:
         modality_axes: Axis of the modalities, by name of a head's tensor.
 
     Raises:
-        ArgumentError: `head_tokens` or `model_size` is unknown.
+        ArgumentError: `head_tokens`, `model_size` or `merging` is unknown.
 
     Shapes:
         input [B, in_channels, H, W, D], edges multiples of 32 voxels, one of them at least 64.
@@ -157,6 +163,7 @@ class SSLHead(TracedWhenScripted):
         head_tokens: str = "corner",
         tasks: Sequence[ProxyTask | str] | None = None,
         window: Sequence[int] = (96, 96, 96),
+        merging: str = "monai_1_5",
     ) -> None:
         super().__init__()
         self.window = window
@@ -166,7 +173,7 @@ class SSLHead(TracedWhenScripted):
         self.tasks = [TASKS[task]() if isinstance(task, str) else task for task in supported]
         self.modality_axes = {name: axis for task in self.tasks for name, axis in task.modality_axes.items()}
         size = settings(model_size)
-        self.swinViT = encoder(in_channels, size, use_checkpoint)
+        self.swinViT = encoder(in_channels, size, use_checkpoint, merging)
         # Linear heads first: the order determines the initial values and the parameter order in saved optimisers
         for task in sorted(self.tasks, key=lambda task: not isinstance(task, TokenTask)):
             for name, module in task.heads(in_channels, size.feature_size).items():

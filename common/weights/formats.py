@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..errors import InputError, report_in_one_line, within
-from ..values import AXES, CLEANUP, EDGES, LENGTHS, MODALITIES, TEXT
+from ..values import AXES, CLEANUP, EDGES, LENGTHS, MODALITIES, TEXT, optional
 from .records import path_of, read_record
 from .storage import load
 
@@ -32,7 +32,7 @@ RENAMED = {  # pattern in names of encoder tensors -> replacement
 LEFT_OUT = re.compile(r"(norm\.(weight|bias)|mask_token)$")  # encoder tensors that MONAI's encoder lacks
 
 # Metadata that become options of configs; training runs from Python may use sizes that no option accepts
-STATED = dict.fromkeys(("bundle", "architecture", "model_size", "label_convention", "normalization"), TEXT)
+STATED = dict.fromkeys(("bundle", "architecture", "model_size", "merging", "label_convention", "normalization"), TEXT)
 STATED |= {"modalities": MODALITIES, "tasks": MODALITIES, "patch_size": EDGES, "spacing": LENGTHS, "flips": AXES}
 STATED["cleanup"] = CLEANUP
 FIGURES = {"spacing": (2, 3), "extent": (2, 3), "volume": (2,), "air": (2,), "overlap": (2,)}  # shapes of the ranges
@@ -94,8 +94,13 @@ def read(path: str | Path) -> Checkpoint:
         if len(state) + len(left_out) < len(tensors):
             duplicate = Counter(filter(None, names.values())).most_common(1)[0][0]
             raise InputError(f"several tensors map to {duplicate}")
+        metadata = _metadata(content, path)
+        if encoder is not None and any(
+            re.search(pattern, name.removeprefix(prefix + encoder)) for pattern in RENAMED for name in names
+        ):
+            metadata.setdefault("merging", "monai_1_4")  # MONAI's published files
         beside = [str(name) for name in content if name not in tensors and name not in (wrapper, "metadata")]
-        return Checkpoint(state, _metadata(content, path), Layout(wrapper, beside, prefix, encoder, left_out))
+        return Checkpoint(state, metadata, Layout(wrapper, beside, prefix, encoder, left_out))
 
 
 def check_bundle(metadata: Mapping[str, Any], checkpoint: Any, bundle: str) -> None:
@@ -122,6 +127,12 @@ def settings_of(checkpoint: str | Path | Sequence[str]) -> dict[str, Any]:
                 problem = f"trained with {name}={metadata[name]}, but {first} with {value}"
                 raise InputError(f"checkpoint {file}", f"{problem}; an ensemble needs equal settings")
     return {name: stated[name][1] for name in STATED if name in stated and stated[name][1] is not None}
+
+
+def merging_of(pretrained: str | Path | None) -> str:
+    """Return the patch merging (DIFF-38) of a training that starts from this checkpoint, or from scratch (None)."""
+    stated = {} if optional(pretrained) is None else settings_of(str(pretrained))
+    return stated.get("merging", "monai_1_5")
 
 
 def measured_of(checkpoint: str | Path | Sequence[str]) -> list[dict[str, Any]]:
@@ -244,8 +255,22 @@ def _metadata(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     if not isinstance(record, Mapping):
         raise InputError(f"metadata of type {type(record).__name__}; expected a dictionary of settings by name")
     metadata = dict(record)
+    if metadata.get("merging") is None and (merging := _merging_of_release(metadata)):
+        metadata["merging"] = merging
     with within("metadata"):
         stated = {
             name: kind.parse(name, metadata[name]) for name, kind in STATED.items() if metadata.get(name) is not None
         }
     return metadata | stated
+
+
+def _merging_of_release(metadata: Mapping[str, Any]) -> str | None:
+    """Return the patch merging of a file that does not state it, by its MONAI release; None if that is unknown."""
+    versions = metadata.get("versions")
+    release = versions.get("monai") if isinstance(versions, Mapping) else None
+    if release is None:
+        return "monai_1_5" if "bundle" in metadata else None  # all our trainings used MONAI 1.6
+    numbers = re.fullmatch(r"(\d+)\.(\d+)\.\d+", str(release))  # builds between 1.4 and 1.5 may have either
+    if numbers is None:
+        return None
+    return "monai_1_5" if (int(numbers[1]), int(numbers[2])) >= (1, 5) else "monai_1_4"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from monai.networks.nets.swin_unetr import PatchMerging
 from torch import nn
 
 from ..errors import ArgumentError, InputError, show
@@ -125,6 +126,7 @@ def initialise(
             f"does not name its modalities{_hint_of_record(pretrained, checkpoint)}; add them once "
             f"with python -m scripts.weights convert FILE --modalities=T1,FLAIR --output=G.pt",
         )
+    _check_merging(network, checkpoint, pretrained)
     aliases = dict(modality_aliases or {})
     trained = checkpoint.metadata["modalities"]
     _check_aliases(aliases, trained, str(pretrained))
@@ -257,6 +259,7 @@ def restore(
             modalities, channel order or normalization; or a tensor is missing, unexpected or of a different shape.
     """
     checkpoint = read(path)
+    _check_merging(network, checkpoint, path)
     trained = checkpoint.metadata.get("modalities")
     if trained is None:
         names = ", ".join(modalities)
@@ -292,6 +295,21 @@ def _hint_of_record(path: str | Path, checkpoint: Checkpoint) -> str:
     """Return a hint that the JSON beside a plain state dict is missing; empty with metadata or JSON."""
     record = record_of(path)
     return "" if checkpoint.metadata or record.exists() else f", and {record} is missing"
+
+
+def _check_merging(network: nn.Module, checkpoint: Checkpoint, path: str | Path) -> None:
+    """Refuse a network whose patch merging differs from the checkpoint's, or a checkpoint of unknown merging."""
+    layers = [layer for layer in network.modules() if isinstance(layer, PatchMerging)]
+    built = {getattr(layer, "merging", "monai_1_5") for layer in layers}  # MONAI's own class: the installed version
+    trained = checkpoint.metadata.get("merging")
+    if built and trained is None:
+        raise InputError(
+            f"checkpoint {path}",
+            f"does not state its MONAI version{_hint_of_record(path, checkpoint)}; if it was trained with MONAI up to "
+            "1.4, add python -m scripts.weights convert FILE --merging=monai_1_4 --output=G.pt, otherwise monai_1_5",
+        )
+    if built - {trained}:
+        raise InputError(f"checkpoint {path}", f"trained with merging={trained}, not {built.pop()}")
 
 
 def _check_normalization(trained: str | None, used: str, path: str | Path) -> None:

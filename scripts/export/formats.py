@@ -54,7 +54,7 @@ def write(source: Source, format: str, path: Path) -> None:
         elif format == "onnx":
             _write_onnx(source, stream)
         elif format == "safetensors":
-            stream.write(as_safetensors(source.network.state_dict()))
+            stream.write(as_safetensors(source.network.state_dict(), source.parser["merging"]))
         else:
             torch.save(source.network.state_dict(), stream)
 

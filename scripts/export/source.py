@@ -80,7 +80,7 @@ class Source:
 
     def _arguments(self) -> dict[str, Any]:
         """Return the arguments that rebuild the network from its class."""
-        if arguments := arguments_of(self.network.state_dict()):
+        if arguments := arguments_of(self.network.state_dict(), self.parser["merging"]):
             return arguments | {"use_flash_attention": True}
         names = [name for name in self.parser["network_def"] if not name.startswith("_")]
         return {name: self.parser.get_parsed_content(f"network_def::{name}") for name in names}

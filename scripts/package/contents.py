@@ -162,7 +162,7 @@ def _model_card(content: Mapping[str, bytes], bundle: str, settings: Mapping[str
         result = {"task": {"type": task}, "dataset": dataset, "metrics": [metric]}
         card |= {"metrics": ["dice"], "model-index": [{"name": bundle, "results": [result]}]}
     text = LINK.sub(lambda link: f"[{link[1]}]({_from_docs(link[2])})", content[README].decode())
-    text += WITH_MONAI if "arguments" in settings else ""
+    text += WITH_MONAI if "merging" not in settings.get("arguments", ["merging"]) else ""
     return f"---\n{yaml.safe_dump(card, sort_keys=False)}---\n{text}".encode()
 
 

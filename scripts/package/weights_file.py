@@ -17,7 +17,7 @@ WEIGHTS = "models/model.pt"
 SAFETENSORS = "models/model.safetensors"
 LARGE_FILES = "large_files.yml"
 CONFIGS = ("configs/train.yaml", "configs/evaluate.yaml", "configs/inference.yaml")  # the weights set their options
-TAKEN_OPTIONS = ("model_size", "patch_size", "label_convention", "normalization", "spacing", "modalities")
+TAKEN_OPTIONS = ("model_size", "merging", "patch_size", "label_convention", "normalization", "spacing", "modalities")
 PRIVATE = {"datalist"}  # metadata of a checkpoint: a path on the machine that trained it
 ENTRY = {
     "path": {"type": "string", "pattern": r"^\w(?![\s\S]*\.\.)"},  # inside the package
@@ -87,10 +87,12 @@ def _copy_weights(weights: Path, file: Path, source: Path) -> Mapping[str, Any]:
         # a converted file states no architecture and no tasks
         if stated.get(what, value if what in ("architecture", "tasks") else None) != value:
             raise InputError(f"--weights={weights}: {what} {_text(stated.get(what))}; expected {_text(value)}")
+    if stated.get("merging") is None:
+        raise InputError(f"--weights={weights}: merging unknown; convert the file with scripts.weights --merging")
     check_stated(checkpoints.settings_of(weights), weights)
     checkpoints.measured_of(weights)  # rejects invalid ranges
     metadata = {name: value for name, value in stated.items() if name not in PRIVATE}
-    if arguments := arguments_of(checkpoint.state, f"--weights={weights}"):
+    if arguments := arguments_of(checkpoint.state, stated["merging"], f"--weights={weights}"):
         metadata["arguments"] = arguments
     check_schema(metadata, STATED_SCHEMA, f"--weights={weights}: metadata", "the metadata that training writes")
     with within(f"--weights={weights}"):
@@ -100,7 +102,8 @@ def _copy_weights(weights: Path, file: Path, source: Path) -> Mapping[str, Any]:
 
 def add_safetensors(folder: Path) -> None:
     """Write the tensors of a package's models/model.pt also as models/model.safetensors."""
-    (file := folder / SAFETENSORS).write_bytes(as_safetensors(checkpoints.read(folder / WEIGHTS).state))
+    checkpoint = checkpoints.read(folder / WEIGHTS)
+    (file := folder / SAFETENSORS).write_bytes(as_safetensors(checkpoint.state, checkpoint.metadata["merging"]))
     record = checkpoints.record_of(file)
     write_json(record, read_json(record) | {checkpoints.OTHER_HASH: digest(file)})
 

@@ -22,12 +22,14 @@ from scripts.export.__main__ import export
 from scripts.export.formats import compare
 from scripts.export.source import Source
 from tests import kept
+from tests.oracles import merging
 from tests.support import COHORT_OF, ROOT
 
 MICRO = networks.SIZES["micro"]._asdict()
 PATCH = [64, 64, 64]
 SEGMENTATION, PRETRAINING = "atlas_finetune", "ukb_ssl_pretrain"
 SCANS = {"spacing": [4.0, 4.0, 4.0], "made_up": True}
+MERGINGS = {SEGMENTATION: "monai_1_4", PRETRAINING: "monai_1_5"}
 CHANNELS = {SEGMENTATION: ["T1"], PRETRAINING: ["T1", "FLAIR"]}
 
 
@@ -37,7 +39,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("export")
     for bundle, modalities in CHANNELS.items():
         metadata = {"modalities": modalities, "model_size": "micro", "patch_size": PATCH, "preprocessing": "as ever"}
-        metadata |= {"normalization": "nonzero", "datalist": "/data/list.json", **SCANS}
+        metadata |= {"merging": MERGINGS[bundle], "normalization": "nonzero", "datalist": "/data/list.json", **SCANS}
         if bundle == SEGMENTATION:
             metadata["label_convention"] = "atlas"
         torch.save({"network": network(bundle).state_dict(), "metadata": metadata}, folder / f"{bundle}.pt")
@@ -51,9 +53,9 @@ def data_of(bundle):
 
 def network(bundle):
     torch.manual_seed(0)
-    return (
-        SwinUNETR(1, 1, **MICRO, use_flash_attention=True) if bundle == SEGMENTATION else SSLHead(2, "micro")
-    ).eval()
+    if bundle == PRETRAINING:
+        return SSLHead(2, "micro").eval()
+    return SwinUNETR(1, 1, **MICRO, use_flash_attention=True, downsample=merging.LAYERS["monai_1_4"]).eval()
 
 
 def outputs(bundle, windows):
@@ -139,8 +141,12 @@ def test_a_state_dict_is_plain_and_its_network_is_rebuilt_from_the_metadata(fold
     assert all(torch.equal(state[key], expected[key]) for key in expected)
     metadata = json.loads((tmp_path / "model.json").read_text())
     assert_describes(metadata, bundle)
-    rebuilt = {"SwinUNETR": SwinUNETR, "SSLHead": SSLHead}[metadata["network"]](**metadata["arguments"])
+    rebuilt = {"SwinUNETR": networks.SwinUNETR, "SSLHead": SSLHead}[metadata["network"]](**metadata["arguments"])
     rebuilt.load_state_dict(state)
+    assert rebuilt.swinViT.layers1[0].downsample.merging == MERGINGS[bundle]
+    if bundle == SEGMENTATION:
+        with pytest.raises(TypeError, match="merging"):  # MONAI's class would be a different network
+            SwinUNETR(**metadata["arguments"])
     assert weights.read(path).metadata == {key: value for key, value in metadata.items() if key != "sha256"}
 
 

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from monai.networks.nets import SwinUNETR
 from monai.networks.nets.swin_unetr import filter_swinunetr
 from monai.networks.utils import copy_model_state
 from safetensors.torch import load_file
 
 from common import weights
 from common.errors import InputError
-from common.ssl.networks import SSLHead
+from common.ssl.networks import SSLHead, SwinUNETR
 from scripts.weights import convert, describe, download, inspect
 from tests.oracles import checkpoints
 from tests.oracles.paper import SSL_PARAMETERS
@@ -40,12 +39,13 @@ OURS = {
     "label_convention": "brats2021",
     "versions": {"torch": "2.0"},
     "model_size": "base",
+    "merging": "monai_1_5",
 }
 
 
 def swin_unetr(channels, outputs=3, depths=(1, 1, 1, 1), window=4):
     torch.manual_seed(1)
-    return SwinUNETR(channels, outputs, depths=depths, feature_size=12, window_size=window)
+    return SwinUNETR(channels, outputs, depths=depths, feature_size=12, window_size=window, merging="monai_1_4")
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def test_inspect_prints_what_a_file_of_ours_says(file, capsys):
 
 def started(network, file, output, known, wanted):
     """Convert a file and start the network from it; return the network's tensors and the report."""
-    convert(str(file), output, modalities=",".join(known))
+    convert(str(file), output, modalities=",".join(known), merging="monai_1_4")
     report = weights.initialise(network, output, wanted)
     return network.state_dict(), report
 
@@ -226,7 +226,7 @@ def test_ssl_pretrained_weights_start_what_monai_starts(outputs, file, output):
 def test_a_file_with_another_head_starts_a_network(kind, missing, unexpected, file, output):
     tensors = checkpoints.filled(checkpoints.other_ssl_network(kind, 2, **MICRO))
     written(checkpoints.public_ssl(tensors), file)
-    network = SSLHead(4, "micro")
+    network = SSLHead(4, "micro", merging="monai_1_4")
     initial = copy_of(network)
     state, report = started(network, file, output, UKB, BRATS)
     assert (len(report.missing), len(report.unexpected)) == (missing, unexpected)
@@ -249,7 +249,7 @@ def test_a_foreign_file_says_what_it_was_told_and_no_more(file, output, capsys):
     assert content.keys() == {"network", "metadata"}
     assert content["network"].keys() == {f"swinViT.{name}" for name in ENCODER}
     metadata = content["metadata"]
-    assert [metadata[name] for name in ("patch_size", "versions")] == [None, None]
+    assert [metadata[name] for name in ("patch_size", "versions", "merging")] == [None, None, "monai_1_4"]
     assert metadata["modalities"] == ["CT"]
     assert (metadata["network"], metadata["model_size"]) == ("SwinUNETR's encoder", "micro")
     (conversion,) = metadata["conversions"]
@@ -260,14 +260,15 @@ def test_a_foreign_file_says_what_it_was_told_and_no_more(file, output, capsys):
 
 
 def test_options_say_what_a_foreign_file_does_not(file, output, capsys):
-    convert(str(file), output, modalities=("T1", "FLAIR "), patch_size=(96, 96, 96))
+    convert(str(file), output, modalities=("T1", "FLAIR "), patch_size=(96, 96, 96), merging="monai_1_4")
     metadata = weights.read(output).metadata
     assert "usually" not in capsys.readouterr().out
-    assert (metadata["modalities"], metadata["patch_size"]) == (UKB, [96, 96, 96])
+    stated = [metadata[name] for name in ("modalities", "patch_size", "merging")]
+    assert stated == [UKB, [96, 96, 96], "monai_1_4"]
 
 
 def test_unusual_names_of_modalities_are_pointed_out(file, output, capsys):
-    convert(str(file), output, modalities="T1,t2_flair")
+    convert(str(file), output, modalities="T1,t2_flair", merging="monai_1_4")
     assert "warning: t2_flair: datalists usually call this modality FLAIR; " in capsys.readouterr().out
 
 
@@ -299,6 +300,8 @@ def test_a_file_of_ours_is_not_renamed_and_the_option_that_does_is_named(file, o
         ({"modalities": "T1"}, "--modalities=T1: .* has 2 input channels; expected their names"),
         ({"modalities": "T1,a/b"}, r"modalities=\['T1', 'a/b'\]: expected a list of names"),
         ({"modalities": UKB, "patch_size": (96, 96)}, r"patch_size=\(96, 96\): expected three "),
+        ({"modalities": UKB}, "--merging: .* states no MONAI version; expected monai_1_4 .* or monai_1_5"),
+        ({"modalities": UKB, "merging": "1.4"}, "merging=1.4: expected one of monai_1_4, monai_1_5"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options, message, file, output):
@@ -316,14 +319,15 @@ def test_a_file_that_exists_is_left_alone(file, tmp_path):
 
 
 def test_a_name_of_safetensors_gives_safetensors_with_the_metadata_beside_it(file, output, tmp_path):
-    convert(str(file), output, modalities=UKB)
-    convert(str(file), str(tmp_path / "other.safetensors"), modalities=UKB)
+    options = {"modalities": UKB, "merging": "monai_1_4"}
+    convert(str(file), output, **options)
+    convert(str(file), str(tmp_path / "other.safetensors"), **options)
     converted, expected = weights.read(tmp_path / "other.safetensors"), weights.read(output)
     assert equal(load_file(tmp_path / "other.safetensors"), expected.state)
     assert converted.metadata == json.loads(json.dumps(expected.metadata))
     (tmp_path / "other.safetensors").unlink()
     with pytest.raises(InputError, match=r"other\.json: exists already; expected a new file"):
-        convert(str(file), str(tmp_path / "other.safetensors"), modalities=UKB)
+        convert(str(file), str(tmp_path / "other.safetensors"), **options)
 
 
 # Downloads

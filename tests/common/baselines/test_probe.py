@@ -45,7 +45,7 @@ def test_it_starts_from_any_encoder_and_from_nothing_else(make, tmp_path, probe)
     """Pretrained encoders, and as a positive control that of a segmentation network."""
     torch.manual_seed(1)
     source, file = make(), tmp_path / "model.pt"
-    metadata = {"modalities": ["T1", "T2"], "model_size": "micro"}
+    metadata = {"modalities": ["T1", "T2"], "model_size": "micro", "merging": "monai_1_5"}
     weights.write({"network": source.state_dict(), "metadata": metadata}, file)
     report = weights.initialise(probe, file, ["T1", "T2"])
     assert report.carried() == {name for name in probe.state_dict() if name.startswith("swinViT.")}

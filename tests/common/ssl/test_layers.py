@@ -7,6 +7,8 @@ from monai.networks.nets.swin_unetr import PatchMerging
 from torch import nn
 
 from common.ssl import set_attention
+from common.ssl.layers import MERGINGS
+from tests.oracles import merging as oracle
 
 
 def results(module, x):
@@ -17,16 +19,16 @@ def results(module, x):
     return [output.detach(), x.grad, *(parameter.grad for parameter in module.parameters())]
 
 
-@pytest.mark.parametrize("edges", [(4, 6, 8), (4, 5, 8)])
-def test_merging_is_that_of_monai(edges):
+@pytest.mark.parametrize(("merging", "layer"), [*oracle.LAYERS.items(), ("monai_1_5", PatchMerging)])
+def test_merging_is_that_of_its_name(merging, layer):
     torch.manual_seed(0)
-    monai = PatchMerging(3).double()
-    nn.init.normal_(monai.norm.weight)
-    ours, x = set_attention(nn.Sequential(copy.deepcopy(monai))), torch.randn(2, *edges, 3).double()
-    assert type(ours[0]) is not PatchMerging
-    torch.testing.assert_close(results(ours, x), results(monai, x))
+    expected, ours = layer(3).double(), MERGINGS[merging](3).double()
+    nn.init.normal_(expected.norm.weight)
+    ours.load_state_dict(expected.state_dict())
+    x = torch.randn(2, 4, 6, 8, 3).double()
+    torch.testing.assert_close(results(ours, x), results(expected, x), rtol=0, atol=0)
     with torch.inference_mode():
-        assert torch.equal(ours(x), monai(x))
+        assert torch.equal(ours(x), expected(x))
 
 
 def test_blocks_of_the_decoder_are_those_of_monai():

@@ -139,7 +139,9 @@ def test_a_fourth_task_trains_and_is_measured_and_drawn(tmp_path):
     assert titles == ["corrupted input", "reconstruction", "masked", "clean crop"]
 
     file, single = tmp_path / "model.pt", SSLHead(1, "micro", tasks=tasks)
-    weights.write({"network": network.state_dict(), "metadata": {"modalities": ["T1", "T2"]}}, file)
+    weights.write(
+        {"network": network.state_dict(), "metadata": {"modalities": ["T1", "T2"], "merging": "monai_1_5"}}, file
+    )
     report = weights.initialise(single, file, ["T2"])
     assert set(report.changed) >= {"conv.20.weight", "masked_out.weight", "masked_out.bias"}
 
@@ -182,8 +184,8 @@ def test_a_task_that_only_its_module_knows_changes_the_views_and_its_encoder_emb
     assert torch.equal(target["clean"][~drawn], plain[~drawn])
     SSLLoss(tasks)(network(inputs), target)["total"].backward()
     file, names = tmp_path / "model.pt", [task.name for task in tasks]
-    state = {"network": network.state_dict(), "metadata": {"modalities": ["T1", "T2"], "tasks": names}}
-    weights.write(state, file)
+    metadata = {"modalities": ["T1", "T2"], "tasks": names, "merging": "monai_1_5"}
+    weights.write({"network": network.state_dict(), "metadata": metadata}, file)
     embeds = SSLHead(2, "micro", tasks=names)
     weights.restore(embeds, file, ["T1", "T2"])
     assert [task.name for task in embeds.tasks] == [task.name for task in others]

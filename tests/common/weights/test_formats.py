@@ -117,7 +117,7 @@ def test_metadata_is_read_with_modalities_as_a_list(file):
     metadata |= {"model_size": "depths (2, 2, 3, 2), feature size 12", "label_convention": "core=1,whole=1+2:4dac6d"}
     metadata |= {"spacing": [1, 1.5, 2.0], "architecture": None}
     weights.write({"network": {"a": torch.zeros(1)}, "metadata": metadata}, file)
-    assert weights.read(file).metadata == metadata | {"modalities": UKB}
+    assert weights.read(file).metadata == metadata | {"modalities": UKB, "merging": "monai_1_5"}
 
 
 @pytest.mark.parametrize(
@@ -188,3 +188,23 @@ def test_what_is_no_ranges_is_refused(measured, file):
     weights.write({"a": torch.ones(1), "metadata": {"measured": measured}}, file)
     with refused(f"checkpoint {file}", text="metadata: measured="):
         weights.measured_of(file)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "merging"),
+    [
+        ({"versions": {"monai": "1.4.0"}}, "monai_1_4"),
+        ({"versions": {"monai": "0.9.1"}, "bundle": "x"}, "monai_1_4"),
+        ({"versions": {"monai": "1.5.0"}}, "monai_1_5"),
+        ({"versions": {"monai": "1.4.0"}, "merging": "monai_1_5"}, "monai_1_5"),
+        ({"versions": {"monai": "1.4.0+93.g59a7211"}, "bundle": "x"}, None),  # the change was between 1.4.0 and 1.5.0
+        ({"versions": {"monai": "1.5.dev2429"}}, None),
+        ({"bundle": "brats_stage2"}, "monai_1_5"),
+        ({"modalities": UKB}, None),
+    ],
+)
+def test_the_merging_is_stated_or_follows_from_the_release_of_monai(metadata, merging, file):
+    saved(file, **metadata)
+    assert weights.read(file).metadata.get("merging") == weights.metadata_of(file).get("merging") == merging
+    assert weights.merging_of(file) == (merging or "monai_1_5")
+    assert weights.merging_of(None) == weights.merging_of("null") == "monai_1_5"

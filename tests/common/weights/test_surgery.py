@@ -26,7 +26,8 @@ def swin_unetr(channels, outputs=1, seed=0, **options):
 
 
 def written(state, path, modalities, **metadata):
-    weights.write({"network": state, "metadata": {"modalities": modalities, **metadata}}, path)
+    metadata = {"modalities": modalities, "merging": "monai_1_5", **metadata}
+    weights.write({"network": state, "metadata": metadata}, path)
     return path
 
 
@@ -296,6 +297,22 @@ def test_a_file_without_any_matching_tensor_or_without_modalities_is_refused(fil
     torch.save(ssl_head(1).state_dict(), file)
     with refused(f"checkpoint {file}", text="python -m scripts.weights convert FILE --modalities="):
         weights.initialise(ssl_head(1), file, ["T1"])
+
+
+def test_a_network_of_a_different_or_unknown_merging_is_refused(file):
+    """Tensors have the same names and shapes, so that only the metadata tell."""
+    head, unet = ssl_head(2), swin_unetr(2)
+    for metadata, message in (
+        ({"merging": "monai_1_4"}, "trained with merging=monai_1_4, not monai_1_5"),
+        ({"merging": None}, "does not state its MONAI version; "),
+    ):
+        with refused(f"checkpoint {file}", text=message):
+            weights.initialise(head, saved(head, file, UKB, **metadata), UKB)
+        with refused(f"checkpoint {file}", text=message):
+            weights.restore(unet, saved(unet, file, UKB, **metadata), UKB)
+    weights.initialise(SSLHead(2, "micro", merging="monai_1_4"), saved(head, file, UKB, merging="monai_1_4"), UKB)
+    baseline = segmentation_network("segresnet", 2, 1, "micro", (64, 64, 64))
+    weights.restore(baseline, saved(baseline, file, UKB, merging=None), UKB)
 
 
 # Restoring
