@@ -16,6 +16,7 @@ DEFAULTS = {  # in words, for defaults that the config computes
     "amp": "true on a GPU; to segment, also on a CPU with bfloat16",
     "datalist": "DATASET_DIR/datalist.json",
     "device": "cuda if there is one, else cpu",
+    "merging": "that of pretrained, else monai_1_5",
     "spacing": "the checkpoint's, else null",
 }
 
