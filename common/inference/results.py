@@ -18,7 +18,7 @@ from ..errors import aligned
 from ..files import write_csv, write_json
 from ..metrics.cards import PRESENT, Protocol, Scores, by_metric
 from ..metrics.lesions import Lesion
-from ..metrics.statistics import RESAMPLES, describe
+from ..metrics.statistics import FEWEST, RESAMPLES, describe
 from .publishing import SUMMARY, final_folder
 
 Cases = Mapping[str, Mapping[str, Scores]]  # by case and region
@@ -117,7 +117,7 @@ def summarise(details: Details) -> dict[str, Any]:
         **protocol.settings,
         "cases": len(scores),
         "missing": details.missing,
-        "interval": f"ci95: percentile bootstrap of the mean, {RESAMPLES} resamples of the cases",
+        "interval": f"ci95: percentile bootstrap of the mean, {RESAMPLES} resamples; null below {FEWEST} cases",
         "regions": {
             region: {
                 name: {**describe(values), "unit": protocol.units.get(name, "1")}

@@ -7,20 +7,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 RESAMPLES = 9999  # bootstrap resamples of the cases
+FEWEST = 10  # values for an interval; with 5 normal values it covers the mean in 84 % of samples, with 2 in 50 %
 DIGITS = 12  # decimals of a difference; rounding errors count as ties
 
 
 def describe(values: Sequence[float]) -> dict[str, Any]:
     """Return mean, sample standard deviation, median, 95 % bootstrap interval of the mean, and number of values.
 
-    A single value has neither standard deviation nor interval (None); without values, mean and median are None, too.
+    Unknown statistics are None: the interval of fewer than `FEWEST` values, the deviation of one, the mean of none.
     """
-    spreads = len(values) > 1
     return {
         "mean": float(np.mean(values)) if len(values) else None,
-        "sd": float(np.std(values, ddof=1)) if spreads else None,
+        "sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
         "median": float(np.median(values)) if len(values) else None,
-        "ci95": list(mean_interval(values)) if spreads else None,
+        "ci95": list(mean_interval(values)) if len(values) >= FEWEST else None,
         "n": len(values),
     }
 

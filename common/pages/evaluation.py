@@ -16,6 +16,7 @@ from ..inference.panels import PLANES, centre_of, grey_levels, panel, png, side_
 from ..inference.publishing import PAGE
 from ..inference.results import CaseFiles, Details, count_lesions, summarise
 from ..metrics.cards import DICE, PRESENT, Metric
+from ..metrics.statistics import FEWEST
 from .charts import agreement_chart, scores_chart
 from .scenes import scene_of
 from .slices import link_of, write_case
@@ -74,7 +75,7 @@ def page_of(details: Details, linked: Collection[str] = (), summary: Mapping[str
         summary=summary or summarise(details),
         means={metric.name: metric for metric in protocol.metrics} | MEANS,
         distributions=_distributions(details) if len(details.scores) > 1 else [],
-        agreements=_agreements(details) if len(details.scores) > 1 else [],
+        agreements=_agreements(details) if len(details.scores) >= FEWEST else [],
         volumes=_by_volume(details),
         shown=[(case, files[case.name], *_draw(files[case.name], details)) for case in choose(details)],
         colours={"reference": REFERENCE, "prediction": PREDICTION},

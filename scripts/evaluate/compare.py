@@ -15,7 +15,7 @@ from common.files import write_csv
 from common.inference.reading import read
 from common.inference.results import Details
 from common.metrics.cards import Protocol, Scores
-from common.metrics.statistics import DIGITS, holm, mean_interval, signed_rank
+from common.metrics.statistics import DIGITS, FEWEST, holm, mean_interval, signed_rank
 from scripts.evaluate.folders import check_protocol
 
 TABLES = ("comparison.csv", "ranking.csv")
@@ -24,7 +24,7 @@ TABLES = ("comparison.csv", "ranking.csv")
 class PairedTest(NamedTuple):
     """Comparison of two systems in a single region and metric; a row of comparison.csv.
 
-    `difference` is the mean over cases, first minus second, with its 95 % bootstrap interval (NaN for a single case);
+    `difference` is the mean over cases, first minus second, with a 95 % bootstrap interval (NaN below `FEWEST`);
     `p` is Wilcoxon's p-value, `p_holm` the p-value corrected for all tests of the comparison.
     """
 
@@ -67,7 +67,7 @@ def compare(systems: Mapping[str, Details]) -> Comparison:
     for first, second in combinations(systems, 2):
         for (region, metric), ours in values[first].items():
             differences = np.round(ours - values[second][region, metric], DIGITS)
-            low, high = mean_interval(differences) if len(differences) > 1 else (math.nan, math.nan)
+            low, high = mean_interval(differences) if len(differences) >= FEWEST else (math.nan, math.nan)
             gains = differences if protocol.metric(metric).more_is_better else -differences
             counts = (int(np.sum(gains > 0)), int(np.sum(gains == 0)), int(np.sum(gains < 0)))
             figures = float(differences.mean()), low, high, signed_rank(differences), math.nan

@@ -16,7 +16,7 @@ from common.inference.publishing import PAGE
 from common.inference.reading import read
 from common.inference.results import Details
 from common.metrics.cards import DICE, PRESENT, Scores
-from common.metrics.statistics import DIGITS, RESAMPLES
+from common.metrics.statistics import DIGITS, FEWEST, RESAMPLES
 from scripts.experiments.engine import OpenStudy
 from scripts.experiments.jobs import StudyJob
 from scripts.experiments.study import ROW_KEYS
@@ -134,7 +134,7 @@ def interval(runs: Sequence[RowScores]) -> tuple[float, float]:
 
     Runs on the same test cases (seeds, subsets) are averaged case by case before resampling. Different test sets
     (folds) are resampled separately, as if independent even if they overlap, and weighted by their numbers of runs.
-    The bounds are NaN if a test set has only one case.
+    The bounds are NaN with fewer than `FEWEST` cases, or a single case in a test set.
     """
     from scipy.stats import bootstrap  # late import: takes 0.5 s
 
@@ -144,7 +144,7 @@ def interval(runs: Sequence[RowScores]) -> tuple[float, float]:
     values = [np.mean([_array(scores, cases) for scores in group], axis=0) for cases, group in sets.items()]
     weights = [len(group) / len(runs) for group in sets.values()]
     indices = [np.arange(len(cases)) for cases in sets]
-    if min(map(len, indices)) < 2:
+    if min(map(len, indices)) < 2 or sum(map(len, indices)) < FEWEST:
         return math.nan, math.nan
 
     def mean(*drawn: NDArray[np.int64], axis: int = -1) -> Any:
@@ -197,7 +197,7 @@ def contrast(ours: Sequence[RowScores], others: Sequence[RowScores]) -> RowContr
         test = ttest_1samp(gains, 0)
         low, high = test.confidence_interval(0.95)
         return result._replace(low=float(low), high=float(high), p=float(test.pvalue))
-    if min(trainings) < 2 or result.cases < 2:
+    if min(trainings) < 2 or result.cases < FEWEST:
         return result
     error = float(np.std(_resampled_gains(*pairs[0], np.random.default_rng(0)), ddof=1))
     if error < 10.0**-DIGITS:

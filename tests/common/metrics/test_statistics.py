@@ -18,6 +18,8 @@ def test_statistics_are_those_of_the_standard_library():
     assert summary["n"] == 5
     assert describe([0.5, 0.7])["sd"] == pytest.approx(statistics.stdev([0.5, 0.7]))
     assert describe([0.5]) == {"mean": 0.5, "sd": None, "median": 0.5, "ci95": None, "n": 1}
+    assert describe([0.5] * 9)["ci95"] is None
+    assert describe([0.5] * 10)["ci95"] == [0.5, 0.5]
     assert describe([]) == {"mean": None, "sd": None, "median": None, "ci95": None, "n": 0}
 
 

@@ -145,7 +145,7 @@ def test_two_means_of_dice_that_are_the_same_are_one_row(cohort):
     """All cases but `healthy` have the lesion."""
     text = text_of(page_of(cohort[:4]))
     assert "Dice, " not in text.split("Distribution of the scores")[1]
-    assert re.search(r"lesionDice [\d.]+ [\d.]+ to [\d.]+ 4 ", text)
+    assert re.search(r"lesionDice [\d.]+ – 4 ", text)
     assert "lesionDice, all cases" not in text
     assert "lesionDice, cases with the region" not in text
 
@@ -159,10 +159,10 @@ def test_summary_and_counts(html, cohort):
     """Found lesions: 2 of `hit`, 1 of `partly`, 1 of `half`; `partly` and `absent` miss one each."""
     text = text_of(html)
     scores = [scores_of(files)["lesion"].values["dice"] for files in cohort]
-    assert re.search(rf"lesionDice, all cases {np.mean(scores):.3f} [\d.]+ to [\d.]+ 5 ", text)
+    assert re.search(rf"lesionDice, all cases {np.mean(scores):.3f} – 5 ", text)
     with_lesion = scores[:4]  # `healthy` has none
-    assert re.search(rf"lesionDice, cases with the region {np.mean(with_lesion):.3f} [\d.]+ to [\d.]+ 4 ", text)
-    assert f"lesion: mean overlap with the reference (Dice) {np.mean(scores):.2f}, on a scale from 0 to 1 (95" in text
+    assert re.search(rf"lesionDice, cases with the region {np.mean(with_lesion):.3f} – 4 ", text)
+    assert f"lesion: mean overlap with the reference (Dice) {np.mean(scores):.2f}, on a scale from 0 to 1; " in text
     assert "lesion: 4 of 6 lesions found (recall 67 %), 1 false (precision 80 %)." in text, "4 / 6 and 4 / 5"
     volumes = re.findall(r"lesionfrom (\d+) to below (\d+) (\d+)(\d)(\d)", re.sub(r"\s+", " ", text))
     assert re.search(r"Difference of lesion counts \d lesions, Volume difference \d+ voxels;", text), "counts of a case"

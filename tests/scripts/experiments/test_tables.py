@@ -146,11 +146,11 @@ def test_the_interval_of_subsets_averages_a_case_before_it_is_drawn():
 
 def test_test_sets_weigh_by_their_runs():
     """Two runs on one test set, which is sure, and one run on another."""
-    sure = {"a": [0.5], "b": [0.5]}
+    sure = {f"a{n}": [0.5] for n in range(8)}
     runs = [sure, sure, {"c": [0.0], "d": [1.0]}]
     assert estimate(runs) == pytest.approx(0.5)
     assert interval(runs) == pytest.approx((1 / 3, 2 / 3))
-    assert all(math.isnan(bound) for bound in interval([{"a": [0.5]}])), "one case"
+    assert all(math.isnan(bound) for bound in interval([{f"a{n}": [0.5] for n in range(9)}])), "nine cases"
     assert math.isnan(spread([sure])), "one run"
 
 
@@ -186,7 +186,6 @@ def test_cases_without_the_region_can_be_left_out(tmp_path):
     assert [cell.ours for cell in entry.cells[:2]] == pytest.approx([first, second])
     assert entry.ours == pytest.approx((first + second) / 2)
     assert entry.metric == "dice_present"
-    assert entry.low <= entry.ours <= entry.high
     ours = [scores_of(read(jobs[f"ours/fold{fold}/evaluation"].results), "dice_present") for fold in (0, 1)]
     zeros = [dict.fromkeys(scores, np.zeros(3)) for scores in ours]
     assert contrast(ours, zeros).gain == pytest.approx((first + second) / 2)

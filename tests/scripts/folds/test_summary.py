@@ -34,8 +34,7 @@ def test_figures_are_of_all_cases_and_of_each_fold(evaluated):
     means = [np.mean(values) for values in DICE.values()]
     pooled, of_folds = np.mean([*DICE[0], *DICE[1]]), (np.mean(means), np.std(means, ddof=1), *means)
     assert [float(dice[2]), int(dice[3])] == [pytest.approx(pooled), 5]
-    assert float(dice[4].strip("[,")) < pooled < float(dice[5].strip("]"))
-    assert [float(word) for word in dice[6:] if word != "±"] == pytest.approx(of_folds, rel=0.02)
+    assert [float(word) for word in dice[4:] if word != "±"] == pytest.approx(of_folds, rel=0.02)
     (present,) = [line.split() for line in shown if line.startswith("lesion  dice_present ")]
     assert present[-3:] == ["0.7", "0.7", "-"], "of fold 1 no reference has the lesion"
     runs = evaluated.study.places.output / "runs/brats_finetune"
