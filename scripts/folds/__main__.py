@@ -8,6 +8,7 @@ from common.errors import check_number, choice, show
 from common.literals import names_of
 from scripts.experiments.engine import counted, log_of, run_jobs, select, states_of
 from scripts.folds.setup import set_up
+from scripts.run import RECIPES
 
 
 def folds(
@@ -21,6 +22,7 @@ def folds(
     validation: float | None = None,
     folds_seed: int = 0,
     person: str | None = None,
+    recipe: str = "text",
     overlays: str | Sequence[str] | None = None,
     jobs: int = 1,
     gpus: int = 1,
@@ -50,6 +52,7 @@ def folds(
         validation: number or fraction of people outside the fold, set aside to choose the checkpoint; 0.1 by default.
         folds_seed: seed of the folds, 0 or more; --seed is the seed of the training runs.
         person: regular expression whose first group is the person in a subject's name, as in `datalists generic`.
+        recipe: text, table, code or robust, as in python -m scripts.run BUNDLE train.
         overlays: configs of the bundle that change its train.yaml, such as segresnet.
         jobs: number of jobs at once; on this machine they share its cores.
         gpus: processes of each training run, started by torchrun.
@@ -65,6 +68,8 @@ def folds(
     fold_options = {"folds": folds, "fold_to": fold_to, "seed": folds_seed, "validation": validation, "person": person}
     words = [] if overlays is None else names_of(overlays)
     words = [word if word.endswith(".yaml") else f"{word}.yaml" for word in words]  # `scripts.run` takes either
+    if (of_recipe := choice("recipe", recipe, RECIPES)) is not None:
+        words.insert(0, of_recipe)
     setup = set_up(bundle, datalist, dataset_dir, output, fold_options, words, gpus, options)
     study, folder = setup.study, setup.study.places.output
     selected = select(study, redo=redo)

@@ -71,7 +71,16 @@ def prepare_cohort(
             for subject in subjects
             if not subject.fault
         }
-        outcomes |= {outcome.name: outcome for outcome in run_in_processes(work, jobs, "subject", array)}
+
+        def end(outcome: Outcome) -> None:
+            show(outcome)
+            outcomes[outcome.name] = outcome
+
+        try:
+            run_in_processes(work, jobs, "subject", array, end)
+        except KeyboardInterrupt:
+            _write_page([*outcomes.values()], len(subjects), settings, output)
+            raise
         ordered = [outcomes[subject.name] for subject in subjects]
         for outcome in ordered:
             if outcome.fault:  # hide the subject's earlier results
@@ -79,6 +88,7 @@ def prepare_cohort(
         shutil.rmtree(output / WORK, ignore_errors=True)
         regions = next((subject.regions for subject in subjects if subject.labels), None)
         _write_tables(ordered, settings, regions, output)
+        _write_page(ordered, len(subjects), settings, output)
         results.add({}, finished=True)
         unlisted = sorted(file.parent.name for file in output.glob(f"*/{RECORD}") if file.parent.name not in outcomes)
         if unlisted:
@@ -87,7 +97,11 @@ def prepare_cohort(
 
 
 def run_in_processes(
-    work: Mapping[str, Callable[[], Outcome]], jobs: int, unit: str, array: JobArray | None = None
+    work: Mapping[str, Callable[[], Outcome]],
+    jobs: int,
+    unit: str,
+    array: JobArray | None = None,
+    on_outcome: Callable[[Outcome], None] = show,
 ) -> list[Outcome]:
     """Do the work of each subject in `jobs` processes that share the cores, or in SLURM jobs.
 
@@ -98,10 +112,12 @@ def run_in_processes(
         done = array.map(partial(_attempt, None), items, unit)
     else:
         threads = max(1, (os.cpu_count() or 1) // jobs)
-        done = map_in_processes(partial(_attempt, threads), items, jobs, unit, on_result=show)
+        done = map_in_processes(partial(_attempt, threads), items, jobs, unit, on_result=on_outcome)
     why = f"killed its process twice, probably for lack of memory; {_cure(array is not None)}"
     outcomes = [outcome or Outcome(name, fault=why) for name, outcome in zip(work, done, strict=True)]
-    show(*(outcome for outcome in outcomes if array is not None or outcome.fault == why))
+    for outcome in outcomes:
+        if array is not None or outcome.fault == why:
+            on_outcome(outcome)
     return outcomes
 
 
@@ -128,10 +144,12 @@ def _attempt(threads: int | None, item: tuple[str, Callable[[], Outcome]]) -> Ou
         return Outcome(name, fault=message)
 
 
+def _folders(outcomes: Sequence[Outcome], output: Path) -> dict[str, Path]:
+    return {o.name: folder_of(output, o.name, o.is_left_out) for o in outcomes if not o.fault}
+
+
 def _write_tables(outcomes: Sequence[Outcome], settings: Settings, regions: str | None, output: Path) -> None:
-    prepared = {
-        outcome.name: folder_of(output, outcome.name, outcome.is_left_out) for outcome in outcomes if not outcome.fault
-    }
+    prepared = _folders(outcomes, output)
     records = {name: read_record(folder) for name, folder in prepared.items()}
     modalities = list(settings.modalities)
     content = {
@@ -165,11 +183,18 @@ def _write_tables(outcomes: Sequence[Outcome], settings: Settings, regions: str 
         for modality, figure, value, lowest, highest in rows(of_subject)
     ]
     write_csv(output / QUALITY, [("subject", "modality", "figure", "value", "unit", "lowest", "highest"), *table])
+
+
+def _write_page(outcomes: Sequence[Outcome], subjects: int, settings: Settings, output: Path) -> None:
+    """Write overview.html; after an interruption, `outcomes` are those of fewer than all `subjects`."""
+    prepared = _folders(outcomes, output)
+    figures = {name: Figures(**read_record(folder)["figures"]) for name, folder in prepared.items()}
     compared = group.spreads(figures)
     page = render(
         Path(__file__).with_name("overview.html.j2"),
         made=made_by({}),
         outcomes=outcomes,
+        subjects=subjects,
         settings=settings,
         charts=group.charts(compared) if len(figures) >= group.LEAST else [],
         outliers=[spread for spread in compared if spread.outliers],

@@ -99,6 +99,7 @@ def test_readers_are_told_of_a_preparation_that_was_interrupted(tmp_path, minima
                 patch.setattr("scripts.prepare.cohort.run_in_processes", lambda *_: signal.raise_signal(signal.SIGINT))
             with pytest.raises(KeyboardInterrupt if interrupted else SystemExit):
                 prepare(**minimal)
+        assert (out / "overview.html").exists()
         capsys.readouterr()
         list_images(out)
         warning = f"warning: {out}: incomplete: its command has not finished: python "
