@@ -26,9 +26,10 @@ from typing import Any
 
 from common import ROOT
 from common.bars import tqdm
-from common.errors import ArgumentError, InputError, ending_of, one_line, show
+from common.errors import ArgumentError, InputError, ending_of, one_line, shortened, show
 from common.files import digest, move_aside, open_to_append, size_and_time, valid_json, write_json
 from common.locks import lock
+from common.options import OPTIONS
 from common.training.signals import PREEMPTED, interrupt_on_signals
 from scripts.experiments.gpus import GpuPool, visible_gpus
 from scripts.experiments.jobs import CommandLine, Places, StudyJob, jobs_of, shown
@@ -41,6 +42,7 @@ RECORD = {
 }
 CODE_USERS = {"monai.bundle", "scripts.run", "scripts.prepare", "scripts.evaluate"}  # datalists keep their splits
 CODE = "the code in common/ or its requirements.txt"  # an input of their jobs
+RESUMABLE = {option.name for option in OPTIONS.values() if option.resumable}
 POLL_INTERVAL = 1.0  # seconds
 PROGRESS = {"TQDM_BAR_FORMAT": "{n_fmt}/{total_fmt} {unit}, {remaining} left{postfix}"}  # bars in logs
 SHOWN = 60  # characters of a job's progress
@@ -197,7 +199,8 @@ def execute(job: StudyJob, output: Path, environment: Mapping[str, str] = os.env
     """Run a job's command, unless the job is done or runs in another process; return the state.
 
     Output goes to `run.log` in the job's folder or, if `is_shown`, to the output of this process. Stale results, and
-    results of a different command, are moved aside unless `job.selects`. Interrupted training continues.
+    results of a different command, are moved aside unless `job.selects`. Interrupted training continues, also if only
+    options have changed that it can resume with, such as more iterations.
     """
     folder = _folder_of(job, output)
     with lock(folder, patience=1.0) as held:
@@ -206,8 +209,12 @@ def execute(job: StudyJob, output: Path, environment: Mapping[str, str] = os.env
         state, start = _judge(job, output), time.monotonic()
         if state.name in ("absent", "done"):
             return state
-        is_outdated = state.name == "stale" or _read_record(folder).get("command") != job.command.words
-        if is_outdated and not job.selects:
+        changed = {*job.command.words} ^ {*_read_record(folder).get("command", [])}
+        if "resume" in job.command.options:
+            changed -= {word for word in changed if word[2:].partition("=")[0] in RESUMABLE}
+        if (changed or state.name == "stale") and not job.selects and job.results.exists():
+            reason = state.reason or f"its command has changed: {shortened(sorted(changed), 2)}"
+            show(f"moved aside  {job.results}: {reason}")
             move_aside(job.results)
         record: dict[str, Any] = {
             "job": job.name,

@@ -346,3 +346,22 @@ def test_the_workers_of_a_command_that_was_killed_end_with_it(options, work, cap
     child = (work.parent / "child").read_text()
     wait_until(lambda: not is_running(child))
     assert states(options, capsys)["alone"] == ("failed", "was ended by SIGKILL, probably for lack of memory")
+
+
+def test_an_interrupted_training_continues_with_more_iterations_and_starts_again_with_another_seed(tmp_path, capsys):
+    """A command that fails until `go` exists stands in for the training."""
+    results = tmp_path / "training"
+
+    def trained(**options):
+        program = ("sh", "-c", f"test -e {tmp_path / 'go'} && touch {results / 'model.pt'} || kill -INT $$", "train")
+        command = CommandLine(program, {"resume": "auto"} | options)
+        job = StudyJob("train", "train", {}, command, (), results, results / "model.pt", ())
+        return engine.execute(job, tmp_path).name
+
+    assert trained(iterations="10", seed="0") == "interrupted"
+    (results / "iteration-5.pt").touch()
+    assert trained(iterations="20", seed="0") == "interrupted"
+    assert (results / "iteration-5.pt").exists()
+    assert trained(iterations="20", seed="1") == "interrupted"
+    assert not (results / "iteration-5.pt").exists()
+    assert "its command has changed: --seed=0, --seed=1" in capsys.readouterr().out
