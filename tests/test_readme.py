@@ -29,8 +29,8 @@ def command(words: str) -> str:
 def test_own_data_in_four_commands(tmp_path):
     """README.md's commands run on moved heads of 4 mm, whose labels are the brightest voxels of T1."""
     copy = copy_of_the_repository(tmp_path)
-    for number in range(3):
-        subject = make_raw("ukb", number, tmp_path, spacing=4.0)
+    subjects = [make_raw("ukb", number, tmp_path, spacing=4.0) for number in range(3)]
+    for subject in subjects:
         scan = nibabel.load(tmp_path / f"raw/{subject}/{subject}_T1.nii.gz")
         label = scan.get_fdata() > np.percentile(scan.get_fdata(), 98)
         file = tmp_path / f"raw/{subject}/{subject}_seg.nii.gz"
@@ -39,7 +39,7 @@ def test_own_data_in_four_commands(tmp_path):
     (new / f"{subject}_seg.nii.gz").unlink()
     (block,) = [block for block in bash_blocks() if "scripts.prepare" in block]
     for large, small in {
-        "--like=brats": "--like=brats --spacing=4 --accept=all --jobs=2",
+        "--like=brats": f"--like=brats --spacing=4 --accept={','.join(subjects)} --jobs=2",
         "--modalities=T1,FLAIR": "--modalities=T1",
         "['T1','FLAIR']": "['T1']",
         "--validation=0.15 --testing=0.15": "--validation=1",

@@ -10,7 +10,9 @@ LIMITS = {  # lowest and highest acceptable values; sources in docs/explanation/
     "reference": {"coverage": (0.98, 1.0), "information": (0.02, 1.0)},
     "modality": {"coverage": (0.98, 1.0), "information": (0.05, 1.0)},
 }
-TURNED = 0.03  # limit of the reference's information; below it, a bad overlap indicates a turned header
+FAILED = 0.5  # overlap; half a brain has 0.67
+UNLIKE = 0.03  # information of the reference; below it, an overlap outside its limits is a failed registration
+NEAR = 0.05  # share of a limit by which a figure may miss it for `--accept` to be offered
 MASKS = "give masks by HD-BET or SynthStrip to scripts.prepare (--brain)"
 
 
@@ -63,13 +65,28 @@ def outside(figures: Figures, cause: str = "") -> list[str]:
     return [*phrases, f"probably {cause}"] if phrases and cause else phrases
 
 
+def has_failed(figures: Figures) -> bool:
+    """Return whether the registration of the reference to the template has failed."""
+    overlap, shared = figures.subject["overlap"], figures.modalities[figures.reference]["information"]
+    return overlap < FAILED or (overlap < LIMITS["subject"]["overlap"][0] and shared < UNLIKE)
+
+
+def may_be_right(figures: Figures) -> bool:
+    """Return whether a picture can decide: all figures are near their limits, and no registration has failed."""
+    return not has_failed(figures) and all(
+        row.name != "information" and row.lowest * (1 - NEAR) <= row.value <= row.highest * (1 + NEAR)
+        for row in rows_outside(figures)
+    )
+
+
 def likely_cause(figures: Figures, is_stripped: bool) -> str:
     """Describe the likely cause of quality measures outside their limits, with the evidence; "" without evidence."""
-    limits = LIMITS["subject"]
-    overlap, shared = figures.subject["overlap"], figures.modalities[figures.reference]["information"]
-    if overlap < limits["overlap"][0] and shared < TURNED:
-        misfit = f"neither its shape (overlap {overlap:.3g}) nor its content (information {shared:.2g})"
-        return f"a header turned against the data: the brain fits the template in {misfit}; correct its orientation"
+    limits, overlap = LIMITS["subject"], figures.subject["overlap"]
+    if has_failed(figures):
+        shared = figures.modalities[figures.reference]["information"]
+        misfit = f"its shape (overlap {overlap:.3g}) and its content (information {shared:.2g}) do not fit the template"
+        question = f"is this a {figures.reference} of a whole head? If it is, its header is turned against the data"
+        return f"a failed registration: {misfit}; {question}"
     coverage, worst = min((values["coverage"], name) for name, values in figures.modalities.items())
     if coverage < LIMITS["modality"]["coverage"][0]:
         cut = f"{1 - coverage:.0%} of the brain lies outside that of {worst}"

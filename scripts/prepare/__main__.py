@@ -59,8 +59,8 @@ def prepare(
         spacing: edge of the result's voxels in mm, 1 to 4. The models were trained on 1.
         device: cpu or cuda, for the brain extraction.
         accept: quality figures to accept outside their limits, such as "sub-01:volume,sub-02:FLAIR.coverage", if the
-            picture looks right. A subject's name alone accepts all its figures, and all accepts everything. Accepted
-            subjects stay accepted until their files or the settings change.
+            picture looks right. A subject's name alone accepts all its figures. Accepted subjects stay accepted until
+            their files or the settings change.
         jobs: number of subjects prepared in parallel; each takes up to 2 GB of memory at 1 mm. With `slurm`, the number
             of SLURM jobs; each prepares its share of the subjects one by one.
         slurm: settings of SLURM jobs, named as in submitit, such as "{'slurm_partition': 'cpu', 'cpus_per_task': 2}";

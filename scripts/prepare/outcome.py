@@ -17,6 +17,7 @@ class Outcome:
         outside: descriptions of the quality figures outside their limits.
         figures: names of these figures, such as FLAIR.coverage.
         is_accepted: whether the user accepted them.
+        may_be_right: whether they are so near their limits that the picture can decide.
         fault: reason for a failure, if any.
         remarks: lines on the choice of DICOM series, orientations and skull stripping.
         seconds: time taken; 0 if unknown.
@@ -27,6 +28,7 @@ class Outcome:
     outside: tuple[str, ...] = ()
     figures: tuple[str, ...] = ()
     is_accepted: bool = False
+    may_be_right: bool = False
     fault: str = ""
     remarks: tuple[str, ...] = ()
     seconds: float = 0.0
@@ -49,7 +51,9 @@ class Outcome:
 
     @property
     def acceptance(self) -> str:
-        """The value of the option `--accept` that accepts this subject's quality figures outside their limits."""
+        """The value of the option `--accept` to offer for a left-out subject; "" for figures far from their limits."""
+        if not (self.is_left_out and self.may_be_right):
+            return ""
         return self.name if "," in self.name else ",".join(f"{self.name}:{figure}" for figure in self.figures)
 
 

@@ -67,7 +67,7 @@ def prepare_scans(root: Path, output: Path, settings: Settings, options: ScanOpt
     _report(outcomes, f"prepared: {output / PAGE}")
     outside = {outcome.name: outcome.figures for outcome in outcomes if not outcome.fault}
     inside = [text for text, (name, figures) in chosen.items() if figures.isdisjoint(outside.get(name, figures))]
-    if inside and options.accept != "all":
+    if inside:
         show(f"warning: --accept: {shortened(inside)}: within the limits, so there was nothing to accept", error=True)
     return outcomes
 
@@ -103,13 +103,11 @@ def accepted_of(
 ) -> dict[str, tuple[str, set[str]]]:
     """Return the subject and quality figures that each item of `accept` (SUBJECT or SUBJECT:FIGURE) accepts.
 
-    SUBJECT accepts all its figures; "all" gives an item for each subject.
-
-    Raise an InputError for an unknown subject or figure.
+    SUBJECT accepts all its figures. Raise an InputError for an unknown subject or figure.
     """
+    if accept is None:
+        return {}
     figures = {*LIMITS["subject"], *(figure_name(name, figure) for name in modalities for figure in LIMITS["modality"])}
-    if accept is None or accept == "all":
-        return {} if accept is None else {subject: (subject, figures) for subject in subjects}
     choices = {f"{subject}:{figure}": (subject, {figure}) for subject in subjects for figure in figures}
     choices |= {subject: (subject, figures) for subject in subjects}
     chosen: dict[str, tuple[str, set[str]]] = {}
@@ -117,8 +115,7 @@ def accepted_of(
         if text not in choices:
             has_subject = text.rpartition(":")[0] in subjects
             kind, names = ("figure", sorted(figures)) if has_subject else ("subject", subjects)
-            expected = f"some of {shortened(names, 12)}, or all"
-            raise ArgumentError("accept", accept, f"no such {kind}: {text}", expected)
+            raise ArgumentError("accept", accept, f"no such {kind}: {text}", f"some of {shortened(names, 12)}")
         chosen[text] = choices[text]
     return chosen
 
@@ -138,7 +135,7 @@ def _report(outcomes: Sequence[Outcome], done: str) -> None:
     """Print remarks and a summary."""
     show(*(f"{outcome.name}: remark: {remark}" for outcome in outcomes for remark in outcome.remarks))
     failed = [outcome.name for outcome in outcomes if outcome.fault]
-    outside = [outcome.acceptance for outcome in outcomes if outcome.is_left_out]
+    outside = [outcome for outcome in outcomes if outcome.is_left_out]
     new = sum(outcome.is_new for outcome in outcomes)
     counts = [
         f"{new} new",
@@ -147,5 +144,6 @@ def _report(outcomes: Sequence[Outcome], done: str) -> None:
         f"{len(outside)} outside limits",
     ]
     show(f"{', '.join(counts)}; {done}")
-    if outside:
-        show(f"left out of the datalist; if their pictures are right: {shlex.quote('--accept=' + ','.join(outside))}")
+    for outcome in outside:
+        if outcome.acceptance:
+            show(f"if the picture of {outcome.name} is right: {shlex.quote('--accept=' + outcome.acceptance)}")

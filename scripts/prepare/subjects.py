@@ -19,7 +19,7 @@ from common.data.scan_checks import copy_problem, raise_problem, read_headers, r
 from common.data.volumes import MADE_UP, affine_in, is_label_map, is_made_up, write_volume
 from common.errors import InputError
 from common.files import digest, reporting_path_errors, valid_json, write_json
-from common.prepare.figures import Figures, outside, rows_outside
+from common.prepare.figures import Figures, may_be_right, outside, rows_outside
 from common.prepare.frames import to_transform
 from common.prepare.resampling import labels_on, resample
 from common.prepare.settings import Settings
@@ -33,7 +33,9 @@ from scripts.prepare.scans import NiftiScan, Subject
 LEFT_OUT = ".left_out"  # folder in the output for subjects left out; readers skip hidden folders
 WORK = ".prepare"  # folder in the output for unfinished work
 LABELS, BRAIN = "seg", "brain"  # label maps (suffix as in BraTS) and brain masks, in digests
-FORMAT = 11  # version of the method; a new number prepares all subjects again
+FORMAT = 12  # version of the method; a new number prepares all subjects again
+LIKE_T1 = 4.0  # least `white_over_grey` of a T1; docs/explanation/preparation.md
+UNLIKE_T1 = "is this a T1? Its white matter is {:.2g} times as often bright as its grey matter; expected at least {:g}"
 STRIPPED = "{} is already skull-stripped: its brain was used"
 COMPRESSION = 1  # level; 6 takes five times as long and saves a tenth
 VERSIONS = ("antspyx", "deepbet", "SimpleITK", "numpy", "nibabel", "nilearn")
@@ -126,6 +128,8 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, accepted: Co
             raise InputError(f"{subject.brain}: no voxel above 0; expected a brain mask")
     prepared = prepare_subject(volumes, settings, brain)
     remarks += [STRIPPED.format(settings.reference)] if prepared.is_stripped else []
+    if settings.reference == "T1" and prepared.white_over_grey < LIKE_T1:
+        remarks.append(UNLIKE_T1.format(prepared.white_over_grey, LIKE_T1))
     resampled = None if labels is None else labels_on(labels, settings.grid, prepared.matrices[drawn_on])
     record = {
         **wanted,
@@ -164,6 +168,7 @@ def _outcome(record: Mapping[str, Any], accepted: Collection[str]) -> Outcome:
         outside=tuple(outside(figures, record.get("cause", ""))),
         figures=tuple(names),
         is_accepted={*names} <= {*accepted},
+        may_be_right=may_be_right(figures),
         remarks=tuple(record.get("remarks", ())),
     )
 

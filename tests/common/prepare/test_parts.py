@@ -14,9 +14,9 @@ from common.errors import InputError
 from common.metrics.measures import dice
 from common.prepare import brain, registration, subject
 from common.prepare.brain import brain_of
-from common.prepare.figures import Figures, likely_cause, outside
+from common.prepare.figures import Figures, likely_cause, may_be_right, outside
 from common.prepare.frames import matrix_of, to_image, to_transform
-from common.prepare.measuring import measure
+from common.prepare.measuring import measure, white_over_grey
 from common.prepare.registration import between_centres, information, register
 from common.prepare.resampling import resample
 from common.prepare.settings import Settings
@@ -197,6 +197,13 @@ def test_a_constant_background_counts_as_0(standard_scan, background):
     np.testing.assert_array_equal(prepared.images["T1"].array, expected.images["T1"].array)
 
 
+def test_white_over_grey_is_high_in_a_t1_and_low_with_the_contrast_turned_over():
+    """nilearn's T1 template, which registration uses, and its negative, as of a T2."""
+    for sign, is_t1 in ((1, True), (-1, False)):
+        scan = replace(template_brain(), array=0.5 + sign * (template_brain().array - 0.5))
+        assert (white_over_grey(scan, template_mask(), np.eye(4)) > 4) == is_t1
+
+
 def test_coverage_is_the_share_of_the_templates_brain_in_the_field_of_view(standard_scan):
     """The upper part of the head is cut off, of the brain, too, which can only be seen in the template."""
     heights = (template_mask().affine @ [0, 0, 1, 0])[2] * np.arange(template_mask().array.shape[2])
@@ -235,7 +242,7 @@ def test_a_brain_unlike_that_of_the_mirrored_scan_is_a_cause():
 
 
 @pytest.mark.parametrize(
-    ("overlap", "information", "is_turned"),
+    ("overlap", "information", "failed"),
     [
         *(
             (0.838, 0.0201, True),
@@ -244,14 +251,24 @@ def test_a_brain_unlike_that_of_the_mirrored_scan_is_a_cause():
             (0.813, 0.0121, True),
             (0.86, 0.025, True),
         ),
+        *((0.669, 0.026, True), (0.515, 0.013, True), (0.011, 0.156, True)),
         *((0.834, 0.049, False), (0.837, 0.046, False), (0.928, 0.0191, False), (0.935, 0.029, False)),
     ],
 )
-def test_a_turned_header_is_told_from_a_wrong_brain_and_from_a_flair_instead_of_t1(overlap, information, is_turned):
-    """Measured on T1: headers turned by 180 and 90 degrees; masks without a quarter, 10 mm too wide; the FLAIR."""
+def test_a_failed_registration_is_told_from_a_wrong_brain(overlap, information, failed):
+    """Measured: T1 with headers turned by 180 and 90 degrees; CT, EPI of 53 mm, angiogram; wrong masks; a FLAIR."""
     modalities = {**GOOD.modalities, "T1": {"coverage": 1.0, "information": information}}
-    named = likely_cause(Figures("T1", {**GOOD.subject, "overlap": overlap}, modalities), is_stripped=False)
-    assert named.startswith("a header turned against the data") == is_turned
+    figures = Figures("T1", {**GOOD.subject, "overlap": overlap}, modalities)
+    assert likely_cause(figures, is_stripped=False).startswith("a failed registration") == failed
+    assert not (failed and may_be_right(figures))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_near"),
+    [("volume", 960.0, True), ("volume", 900.0, False), ("overlap", 0.9, True), ("agreement", 0.88, False)],
+)
+def test_a_picture_decides_only_near_the_limits(name, value, is_near):
+    assert may_be_right(replace(GOOD, subject={**GOOD.subject, name: value})) == is_near
 
 
 def textured(turn):
