@@ -35,7 +35,7 @@ _STATED = re.compile(  # contrast agent among the words of a name, with what den
     rf"(?:(?:post|after|with|w)[_.\- ])?(?:{'|'.join(map(re.escape, AGENT))})(?=$|[_.\- ])",
     re.IGNORECASE,
 )
-_POST = re.compile(r"(?:^|[_.\- ])post(?=$|[_.\- ])", re.IGNORECASE)
+_POST = re.compile(r"(?:^|[_.\- ])post(?=$|[_.\- ])(?!.(?:op|surg|resect|treat|therap|radi|rt|chemo))", re.IGNORECASE)
 _ENTITIES = re.compile(r"((?:(?:sub|ses)-[^_]*_)*)(.*)", re.DOTALL)  # values of the first may be any word
 
 
@@ -68,6 +68,19 @@ def split_name(name: str) -> tuple[str, str | None]:
     elif _POST.search(rest):
         modality = UNCLEAR
     return (start + before).rstrip("_.- ") if modality else name, modality
+
+
+def in_folders(modality: str | None, folders: Sequence[str]) -> str | None:
+    """Return the modality of an image in folders that may state contrast agent; only a T1 changes.
+
+    Example:
+        >>> [in_folders("T1", ["P1", name]) for name in ("Gd", "post", "post-op")]
+        ['T1ce', 'T1 or T1ce', 'T1']
+    """
+    if modality not in ("T1", UNCLEAR):
+        return modality
+    stated = {modality, *(split_name(name if modality_of(name) else f"{name}_T1")[1] for name in folders)}
+    return next(name for name in ("T1ce", UNCLEAR, "T1") if name in stated)
 
 
 def _split(name: str) -> tuple[str, str | None]:

@@ -103,7 +103,7 @@ def generic(
             `--missing=keep`, those of any subject. For other file names, give the last words of names or paths, such as
             T1=t1_mprage,FLAIR=pre/FLAIR, or patterns, such as T1=IXI-T1/* or T1={subject}/pre/T1. In nnU-Net's layout
             the words are channel names. T1= (no words) is for names without a modality. `each` makes every scan a
-            subject of its own, whatever it shows, for self-supervised training on a single channel.
+            subject of its own, whatever it shows, of the modality MR, for self-supervised training.
         label: last words or pattern of label maps' names, such as lesion_mask or masks/*. In BIDS, the name of a
             pipeline may come first, as in manual/label-lesion_mask.
         person: regular expression whose first group is the person in a subject's name, such as '(.+)_v[0-9]+', for

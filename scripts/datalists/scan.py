@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.data.layouts.listing import list_images
-from common.data.layouts.names import EACH, LABEL, Naming
+from common.data.layouts.names import LABEL, MIXED, Naming
 from common.data.layouts.people import describe_people
 from common.data.layouts.reading import read_cohort, read_layout
 from common.data.layouts.subjects import DataSet, SubjectFiles
@@ -73,7 +73,7 @@ def scan_any(
     if not data.name:
         folders = shortened(list(listing.tops), most=4) or "no folder"
         raise InputError(f"--root={root}", f"no data set of a known layout among {folders}", FORMS)
-    if naming.modalities == (EACH,):
+    if naming.modalities == (MIXED,):
         data.subjects = {part.name: part for subject in data.subjects.values() for part in subject.apart()}
     subjects = [subject for _, subject in sorted(data.subjects.items()) if subject.images]
     counted = subjects if is_asking else [subject for subject in subjects if subject.label] or subjects

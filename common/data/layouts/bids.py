@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import shortened
-from ..modalities import modality_of, split_name
+from ..modalities import in_folders, modality_of, split_name
 from ..volumes import open_volume
 from .listing import ImageFile, Listing
 from .names import LABEL, LABEL_WORDS, NOT_SEGMENTED, Naming, fits
@@ -119,7 +119,8 @@ def _claims(data: DataSet, name: BidsFile, naming: Naming) -> Iterator[Claim]:
 
 def _modality(name: BidsFile, usual: str, has_agent: bool) -> str:
     """Return the modality of an image, such as T1ce for ce-gadolinium_T1w and acq-gd_T1w, or FLAIRce."""
-    return usual + "ce" if has_agent else split_name(name.name_in_session)[1] or usual
+    stated = usual + "ce" if has_agent else split_name(name.name_in_session)[1] or usual
+    return str(in_folders(stated, name.file.folders))
 
 
 def _is_series(path: Path) -> bool:

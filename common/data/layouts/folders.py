@@ -5,11 +5,13 @@ from collections import Counter, defaultdict
 from fnmatch import fnmatchcase
 
 from ...errors import InputError
-from ..modalities import modality_of, split_name
+from ..modalities import in_folders, modality_of, split_name
 from .listing import ImageFile, Listing, stem_of
 from .names import ANATOMY, IMAGES, LABEL, Name, Naming, before_label, is_of_anatomy
 from .people import is_visit, visit_name
 from .subjects import Claim, DataSet
+
+AGENT_ONLY = ("", "T1ce")  # what a folder such as Gd makes of a T1
 
 
 def kind_of_folder(name: str) -> str | None:
@@ -22,7 +24,9 @@ def kind_of_folder(name: str) -> str | None:
     words = re.split(r"[_.\- ]", name.lower())
     if before_label(name) is not None:
         return ANATOMY if is_of_anatomy(name) else LABEL
-    return IMAGES[0] if {words[0], words[-1]} & {*IMAGES} else split_name(stem_of(name) or name)[1]
+    if {words[0], words[-1]} & {*IMAGES}:
+        return IMAGES[0]
+    return "T1ce" if split_name(f"{name}_T1") == AGENT_ONLY else split_name(stem_of(name) or name)[1]
 
 
 def _kinds(listing: Listing) -> dict[str, str]:
@@ -38,9 +42,9 @@ def _kinds(listing: Listing) -> dict[str, str]:
     kinds = {}
     for path, files in below.items():
         folder = path.rpartition("/")[2]
-        kind = kind_of_folder(folder)
+        kind = in_folders(kind_of_folder(folder), path.split("/")[:-1])
         is_modality = kind not in (None, IMAGES[0], LABEL, ANATOMY)
-        agrees = {Naming().parse(file.stem).kind for file in files} <= {kind, None, LABEL}
+        agrees = {Naming().parse(file.stem, file.bare).kind for file in files} <= {kind, None, LABEL}
         if kind and (not is_modality or (agrees and (modality_of(folder) or "/" in path or len(files) > 1))):
             kinds[path] = kind
     return kinds
@@ -81,6 +85,8 @@ def _of_visit(file: ImageFile, kinds: dict[str, str], words: str) -> list[str]:
 
 def _rest(folder: str, kind: str) -> str:
     """Return the name of a folder of a kind without the words of its kind."""
+    if split_name(f"{folder}_T1") == AGENT_ONLY:
+        return ""
     start = before_label(folder) if kind in (LABEL, ANATOMY) else folder if kind == IMAGES[0] else split_name(folder)[0]
     return "_".join(word for word in re.split(r"[_.\- ]", start or "") if word.lower() not in IMAGES)
 
@@ -114,7 +120,8 @@ def read_folders(listing: Listing, naming: Naming) -> DataSet:
     for file in (file for file in listing.files if file.folders):
         stem = re.sub(rf"^{re.escape(file.folders[0])}[_.\- ]", "", file.stem)
         is_alone = len(file.folders) > 1 and inside[file.path.rpartition("/")[0]] == 1
-        name = naming.parse(stem, file.bare, modality_of(file.folders[-1]) if is_alone else None)
+        is_named = is_alone and modality_of(file.folders[-1])
+        name = naming.parse(stem, file.bare, split_name(file.folders[-1])[1] if is_named else None)
         if name.kind is not None:
             folders = _of_visit(file, kinds, _words(naming, name)) or file.folders[:1]
             visit = "" if name.is_given else _visit_in(name.before, file)

@@ -7,13 +7,13 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ...errors import InputError
-from ..modalities import SPELLINGS, UNCLEAR, split_name
+from ..modalities import SPELLINGS, UNCLEAR, in_folders, split_name
 from .listing import stem_of
 from .templates import Template
 
 LABEL = "label"
 ANATOMY = "anatomy"  # kind of a folder with masks of anatomy
-EACH = "each"  # value of --modalities, and modality: each scan is a subject of its own, of this one modality
+MIXED = "MR"  # modality of --modalities=each: every scan is a subject, whatever it shows
 NO_LABELS = "\0"  # label words that match no file
 LABEL_WORDS = {"seg", "segm", "segmentation", "dseg", "label", "labels", "mask", "masks", "msk", "lesion", "lesions"}
 LABEL_WORDS |= {"segmentations", "annotation", "annotations", "roi", "gt", "gtv", "groundtruth", "truth", "wmh"}
@@ -92,15 +92,18 @@ class Naming:
         if moved := MOVED.fullmatch(name.before):  # S1_FLAIR_to_T1 is a FLAIR image
             source = Name(*split_name(moved[1]))
             name = source if source.kind else name
+        folders = bare.split("/")[:-1]
+        name = name._replace(kind=in_folders(name.kind, folders))
+        folder = in_folders(folder, [*folders, stem])
         if name.kind is not None and self.takes(name.kind):
             return name
-        matches = (modality for modality in self.modalities or () if self.takes(modality) and fits(stem, modality))
+        matches = (modality for modality in self.modalities or () if modality not in SPELLINGS and fits(stem, modality))
         if (modality := next(matches, None)) is not None:
             return Name(_cut(stem, modality), modality)
         if name.kind is not None or (folder and not self.takes(folder)):
             return Name(stem, None)
-        if self.modalities == (EACH,):  # whatever the scan shows
-            return Name("", folder or stem) if "/" in bare else Name(stem, EACH)
+        if self.modalities == (MIXED,):
+            return Name("", folder or stem) if "/" in bare else Name(stem, MIXED)
         return Name(stem, folder or self.default_modality)
 
     @property
@@ -157,7 +160,7 @@ def naming(modalities: str | Sequence[str] | None, label: Any) -> Naming:
         return Naming(label=words)
     listed = ",".join(map(str, modalities)) if isinstance(modalities, list | tuple) else str(modalities)
     pairs = [[part.strip() for part in pair.partition("=")] for pair in listed.split(",")]
-    canonical = {modality.lower(): modality for modality in SPELLINGS}
+    canonical = {"each": MIXED, **{modality.lower(): modality for modality in SPELLINGS}}
     names = tuple(canonical.get(name.lower(), name) for name, _, _ in pairs)
     option = f"--modalities={listed}"
     spelled = {

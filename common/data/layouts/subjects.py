@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ...errors import shortened
 from .listing import Listing, stem_of
-from .names import EACH, LABEL, SIGNS, is_of_anatomy
+from .names import LABEL, MIXED, SIGNS, is_of_anatomy
 from .people import person_of
 
 NEITHER, MASKS = "neither modality nor label", "masks of the brain, head or tissues"
@@ -52,9 +52,9 @@ class SubjectFiles:
         return self.files.get(LABEL)
 
     def apart(self) -> list["SubjectFiles"]:
-        """Return a subject for each image, of the modality `EACH`."""
+        """Return a subject for each image, of the modality `MIXED`."""
         return [
-            SubjectFiles(self.name if kind == EACH else f"{self.name}_{kind}", self.person, {EACH: path})
+            SubjectFiles(self.name if kind == MIXED else f"{self.name}_{kind}", self.person, {MIXED: path})
             for kind, path in self.images.items()
         ]
 

@@ -1,6 +1,6 @@
 import pytest
 
-from common.data.modalities import SPELLINGS, UNCLEAR, modality_of, split_name
+from common.data.modalities import SPELLINGS, UNCLEAR, in_folders, modality_of, split_name
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,18 @@ def test_contrast_agent_is_stated_by_whole_words_beside_t1(modality, names):
 def test_a_word_for_contrast_agent_is_not_part_of_the_subject():
     names = ("P1_Gd_T1", "P1_T1_KM", "P1_C+_T1", "P1_acq-gd_T1w", "P1_no_contrast_T1", "P1_T1")
     assert {split_name(name)[0] for name in names} == {"P1"}
+
+
+@pytest.mark.parametrize(
+    ("modality", "folders"),
+    [
+        ("T1ce", "P1/Gd P1/postcontrast C+/P1 P1_Gd P1/Gd/raw post/Gd T1ce"),
+        (UNCLEAR, "P1/post P1/T1_post P1_post post/P1"),
+        ("T1", "P1 P1/post-op P1/postop P1/preop P1/baseline P1/no_contrast sub-1/ses-post P1/T1 P1/post_surgery"),
+    ],
+)
+def test_folders_state_contrast_agent_of_a_t1(modality, folders):
+    assert {path: in_folders("T1", path.split("/")) for path in folders.split()} == dict.fromkeys(
+        folders.split(), modality
+    )
+    assert {in_folders("FLAIR", path.split("/")) for path in folders.split()} == {"FLAIR"}

@@ -166,7 +166,7 @@ def test_each_scan_is_a_subject_on_request(data):
             f"sub_{number}/ses_1/t1.nii.gz", f"sub_{number}/ses_1/flair.nii.gz", f"sub_{number}/ses_2/dwi_x.nii.gz"
         )
     content = data.scan(modalities="each", validation=1)
-    assert (content["modalities"], len(content["training"]), len(content["validation"])) == (["each"], 6, 3)
+    assert (content["modalities"], len(content["training"]), len(content["validation"])) == (["MR"], 6, 3)
     assert len({entry["subject"][:5] for entry in content["validation"]}) == 1
 
 
