@@ -15,7 +15,7 @@ import pytest
 
 from common.data.cohorts import COHORTS
 from common.errors import InputError
-from tests import warm
+from tests.programs import run_module
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLES = sorted(path.parents[1].name for path in (ROOT / "bundles").glob("*/configs/metadata.json"))
@@ -28,19 +28,12 @@ Result = subprocess.CompletedProcess
 needs_root = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can become a user")
 
 
-def execute(arguments: list[str], place: Path = ROOT, cold: bool = False, **environment: str) -> Result:
-    """Run a program to its end and capture its output as text; Python has imported PyTorch already, unless `cold`."""
-    if arguments[0] == sys.executable and not cold:
-        arguments = [warm.python(), *arguments[1:]]
-    return subprocess.run(
-        arguments,
-        cwd=place,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+def execute(arguments: list[str], place: Path = ROOT, **environment: str) -> Result:
+    """Run a program to its end and capture its output as text; Python's modules find PyTorch imported already."""
+    variables = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    if arguments[:2] == [sys.executable, "-m"] and "torch.distributed.run" not in arguments:
+        return run_module(arguments[2:], place, variables)
+    return subprocess.run(arguments, cwd=place, env=variables, capture_output=True, text=True, timeout=600, check=False)
 
 
 def execute_as_unknown_user(arguments: list[str], **environment: str) -> Result:
@@ -85,7 +78,7 @@ def tiny(command: str, train: bool = False) -> str:
 
 def run_command(command: str, place: Path, environment: Mapping[str, object]) -> str:
     """Run a page's block of commands as a reader does; return the printed text."""
-    path = f"{Path(warm.python()).parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     variables = {"PATH": path} | {name: str(value) for name, value in environment.items()}
     result = execute(["bash", "-euo", "pipefail", "-c", command], place, **variables)
     assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"

@@ -60,7 +60,7 @@ def test_the_command_is_that_of_the_checkout_and_takes_nothing_from_the_current_
     code = "import sys; sys.path.remove(''); from brainsegfounder import main; main()"
 
     def command(*words):
-        return execute([sys.executable, "-c", code, *words], tmp_path, cold=True, PYTHONPATH=str(installed))
+        return execute([sys.executable, "-c", code, *words], tmp_path, PYTHONPATH=str(installed))
 
     assert "  segment " in command().stdout
     assert (unknown := command("sgment")).returncode == 2

@@ -19,7 +19,6 @@ import torch
 from common.training import checkpoints
 from common.training.signals import PREEMPTED
 from scripts.quickstart import ENVIRONMENT
-from tests import warm
 from tests.common import toy
 from tests.common.training.ranks import on_two_ranks
 from tests.support import ROOT, TINY
@@ -38,14 +37,14 @@ def start(cohorts):
     """
     started = []
 
-    def start(folder, launcher, *options, python=None, **environment):
+    def start(folder, launcher, *options, **environment):
         data = [f"--dataset_dir={cohorts / 'ukb'}", f"--datalist={cohorts / 'ukb'}.json"]
         places = [f"--output_dir={folder}", f"--ckpt_dir={folder / 'models'}"]
         overlay = "['configs/train.yaml','configs/multi_gpu_train.yaml']" if launcher else "configs/train.yaml"
-        program = [python or warm.python(), *launcher, "-m", "monai.bundle", "run", f"--config_file={overlay}"]
+        program = [sys.executable, *launcher, "-m", "monai.bundle", "run", f"--config_file={overlay}"]
         if isinstance(launcher, str):
             program = ["bash", "-c", f'{launcher.rstrip()} "$@"', "bash"]
-        environment |= {"PATH": f"{Path(warm.python()).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+        environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
         with folder.with_suffix(".log").open("a") as log:
             process = subprocess.Popen(
                 [*program, *data, *places, *TINY, *options],
@@ -125,9 +124,9 @@ def test_two_nodes_train_what_two_processes_of_one_node_train(start, straight, t
 
 @pytest.mark.slow
 def test_a_killed_run_that_is_resumed_is_the_run_that_was_never_killed(start, straight, tmp_path):
-    """tests/torture kills a run of a single process at random moments."""
+    """test_kills.py kills a run of a single process at random moments."""
     folder = tmp_path / "killed"
-    run = start(folder, TWO, *OPTIONS, python=sys.executable)  # cold, whose children are its own
+    run = start(folder, TWO, *OPTIONS)
     wait_for(folder / "models/iteration-0000002.pt", run)
     children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()  # they outlive torchrun
     processes = [run.pid, *map(int, children)]

@@ -48,6 +48,6 @@ def test_the_page_makes_a_package_that_runs_from_its_own_folder(cohorts, tmp_pat
     data = [f"--dataset_dir={cohorts / 'brats'}", f"--datalist={cohorts / 'brats.json'}"]
     options = ["--num_workers=0", f"--output_dir={tmp_path / 'predictions'}", *data]
     run = [sys.executable, "-m", "monai.bundle", "run", "--config_file=configs/inference.yaml", *options]
-    result = execute(run, built, cold=True, PYTHONPATH="")
+    result = execute(run, built, PYTHONPATH="")
     assert result.returncode == 0, result.stderr
     assert list((tmp_path / "predictions").glob("*.nii.gz"))

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from common import cli
-from common.errors import InputError, check_number, choice
-from tests.support import refused
+from common.errors import InputError
 
 CALLS = []
 
@@ -117,46 +116,6 @@ def run(monkeypatch):
 def test_commands_run_once_with_their_arguments(run, commands, words, expected):
     run(commands, words)
     assert [expected] == CALLS
-
-
-@pytest.mark.parametrize(
-    ("commands", "words", "what", "text"),
-    [
-        (convert, ["a.pt", "--outptu=b.pt"], "--outptu=b.pt", "did you mean --output?"),
-        (convert, ["a.pt", "--zzz"], "--zzz=", "expected one of --file, --output, --times"),
-        (COMMANDS, ["convert"], "--file", "missing"),
-        (convert, ["a", "b", "1", "extra"], "argument extra", "options are --file, --output, --times"),
-        (convert, [""], "argument ''", "expected a value, or --OPTION=VALUE"),
-        (convert, ["--", "a.pt"], "argument '--'", "expected a value, or --OPTION=VALUE"),
-        (convert, ["a.pt", "--output", "--"], "argument '--'", "expected a value, or --OPTION=VALUE"),
-        (COMMANDS, [], "no command", "expected one of convert, inspect"),
-        (COMMANDS, ["convrt", "a.pt"], "command convrt", "expected one of convert, inspect"),
-        (train, ["brats", "--amp"], "--amp", "no value"),
-        (train, ["--bundel=brats", "--amp=true"], "--bundel=brats", "no such option; did you mean --bundle?"),
-        (train, ["--amp=true"], "--bundle", "missing"),
-        (train, ["brats", "more", "--amp=true"], "argument more", "options are --bundle, --jobs"),
-        ({"join": join}, ["jion", "a"], "command jion", "expected join, or only options"),
-        ({"join": join}, ["join", "--files=b"], "--files=b", "expected one of --output"),
-    ],
-)
-def test_what_fire_would_notice_too_late_is_refused_before_the_command_runs(run, commands, words, what, text):
-    with refused(what, text=text):
-        run(commands, words)
-    assert CALLS == []
-
-
-@pytest.mark.parametrize(
-    ("words", "what"), [(["brat"], "BUNDLE"), (["--bundle=brat"], "bundle"), (["brats", "--jobs=0"], "jobs")]
-)
-def test_a_refused_word_is_named_as_in_the_help_and_an_option_as_an_option(run, words, what):
-    def check(bundle: str, jobs: int = 1) -> None:
-        choice("bundle", bundle, {"brats": None})
-        check_number("jobs", jobs, int, 1)
-
-    with refused(what, text="expected "):
-        run(check, words)
-    with refused(what, text="expected "):
-        run({"check": check}, ["check", *words])
 
 
 @pytest.mark.parametrize(

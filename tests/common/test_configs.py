@@ -9,7 +9,7 @@ import pytest
 import yaml
 from monai.bundle import ConfigParser
 
-from common.configs import argument, as_data, check, naming_overlays, parsed, read, warn_of_program
+from common.configs import argument, as_data, check, parsed, read, warn_of_program
 from common.options import OPTIONS
 from tests.support import BUNDLES, ROOT, refused
 
@@ -55,50 +55,6 @@ def config(write):
 )
 def test_what_a_config_has_passes(config, options):
     check([config], options)
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "text"),
-    [
-        # keys
-        ("learning_rat", 1, "did you mean --learning_rate?"),
-        ("train::trainer::max_epoch", 9, "did you mean --train::trainer::max_epochs"),
-        ("train::foo", 1, "expected one of trainer, handlers"),
-        ("learning_rate::a", 9, "did you mean --learning_rate?"),
-        ("trai::trainer::max_epochs", 9, "did you mean --train::trainer::max_epochs?"),
-        ("zzz", True, "expected one of imports, learning_rate, pretrained, edges, run"),
-        ("args_file", "a.json", "no such option"),
-        ("experiment_name", "a", "no such option"),  # only with --tracking=mlflow
-        ("keep", 3, "no such option"),  # only in a training config
-        ("epochs", 3, "did you mean --iterations='N epochs'?"),
-        ("", 5, "no such option"),
-        # values
-        ("learning_rate", None, "MONAI ignores None; write null"),
-        ("loss", "DiceLoss", "expected a component, such as {_target_: DiceLoss}"),
-        ("loss", {"sigmoid": True}, "expected a component"),
-        ("imports", 5, "expected a list"),
-        *(("loss::name", value, "an expression") for value in ("$print()", "@loss", "%loss")),
-    ],
-)
-def test_an_option_that_the_config_does_not_have_or_cannot_use_is_refused(config, name, value, text):
-    with refused(f"--{name}", value, text):
-        check([config], {name: value})
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "text"),
-    [
-        ("train", {"handlers": []}, "no @train::trainer, which run::0 refers to; --train replaces the whole section; "),
-        ("loss", {"_target_": "DiceLos"}, "loss: no class or function DiceLos of MONAI"),
-        ("loss", {"_target_": "common.ssl.Rotashun"}, "did you mean common.ssl.Rotation"),
-        ("optimizer::_target_", "torch.optim.Adan", "did you mean torch.optim.Adam"),
-        ("tracking", "a.json", "tracking=a.json: expected one of mlflow"),
-        ("loss::name", [1, {"a": "$print()"}], "an expression"),
-    ],
-)
-def test_a_change_that_leaves_no_whole_config_is_refused(config, name, value, text):
-    with refused(text=text):
-        check([config], {name: value})
 
 
 def test_mlflow_brings_options_of_its_own_and_a_training_those_that_its_config_need_not_name(config, write):
@@ -211,20 +167,6 @@ def test_an_overlay_may_change_only_what_is_there(config, write, content, key, t
 
 
 @pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        ("@pretraind", "no @pretraind, which learning_rate refers to; did you mean @"),
-        ("@optimizer", "refers to itself"),
-        (None, "train.yaml: an overlay; expected a config that runs by itself"),
-    ],
-)
-def test_references_are_to_what_is_there(config, write, value, text):
-    overlay = write("overlay.yaml", {"learning_rate": value})
-    with refused(text=text):
-        check([config, overlay] if value else [overlay.rename(config)], {})
-
-
-@pytest.mark.parametrize(
     "content",
     [
         {"my_loss": {"_target_": "DiceCELoss"}, "loss": "@my_loss"},
@@ -235,47 +177,6 @@ def test_references_are_to_what_is_there(config, write, value, text):
 )
 def test_an_overlay_may_add_what_something_uses(config, write, content):
     check([config, write("overlay.yaml", content)], {"pretrained": "a.pt"})
-
-
-def test_a_file_that_is_missing_or_not_yaml_is_named(config, write):
-    with refused(config.with_name("trainn.yaml"), text=f"did you mean {config}?"):
-        check([config, config.with_name("trainn.yaml")], {})
-    with refused(text="broken.yaml: not YAML (line 2: expected ',' or ']'"):
-        check([config, write("broken.yaml", "a: [1\nb: }")], {})
-
-
-@pytest.mark.parametrize(
-    ("options", "overlays", "what"),
-    [
-        ({}, ["own.yaml", "again.yaml"], "{}/again.yaml: learning_rate"),
-        ({}, ["own.yaml", "other.yaml"], "{}/own.yaml: learning_rate"),
-        ({"learning_rate": "x"}, ["own.yaml"], "learning_rate"),  # the option counts
-        ({}, ["other.yaml"], "learning_rate"),
-        (
-            {},
-            [ROOT / "bundles/brats_finetune/configs/quickstart.yaml"],
-            "learning_rate",
-        ),  # an option of the user may be at fault
-    ],
-)
-def test_an_overlay_with_a_refused_value_is_named(write, tmp_path, options, overlays, what):
-    for name, content in {"own": {"learning_rate": "x"}, "again": {"+learning_rate": "x"}, "other": {"a": 1}}.items():
-        write(f"{name}.yaml", content)
-    files = [tmp_path / file for file in overlays]
-    with refused(what.format(tmp_path), "x", "expected a number from "), naming_overlays(files, options):
-        OPTIONS["learning_rate"]("x")
-
-
-def test_each_config_from_elsewhere_is_named_as_a_program_before_it_is_checked(config, write, capsys):
-    """SECURITY.md: "Each command warns before it runs a config, package or study"."""
-    wrong = write("wrong.yaml", {"learning_rat": 0.2})
-    with refused():
-        check([config, wrong], {})
-    lines = [
-        f"warning: {file}: its expressions run as a program, and it is not from bundles/" for file in (config, wrong)
-    ]
-    warned = capsys.readouterr().err.splitlines()
-    assert [line[: len(start)] for line, start in zip(warned, lines, strict=True)] == lines
 
 
 def test_a_link_does_not_make_a_config_ours_and_one_process_of_several_warns(config, tmp_path, monkeypatch, capsys):

@@ -2,7 +2,6 @@
 
 import matplotlib
 import numpy as np
-import pytest
 from matplotlib.figure import Figure
 
 from common.drawing import new_figure, pixels_of, svg_of
@@ -63,8 +62,3 @@ def test_pixels_are_those_of_a_png_file(tmp_path):
     figure.savefig(tmp_path / "x.png", dpi=60)
     expected = np.round(255 * matplotlib.image.imread(tmp_path / "x.png")[..., :3])
     np.testing.assert_array_equal(pixels_of(figure, 60), expected)
-
-
-def test_an_unknown_setting_is_an_error():
-    with pytest.raises(KeyError, match="no such"), new_figure({"no such": 1}):
-        pass

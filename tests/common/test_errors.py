@@ -7,23 +7,18 @@ import re
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from torch.utils.data import DataLoader
 
 from common.errors import (
     ArgumentError,
     InputError,
     ending_of,
     input_error_message,
-    one_line,
-    printable,
     report_in_one_line,
     show,
     show_error,
 )
-from tests.oracles.workers import failure_of
 from tests.support import ROOT
 
 HOSTILE = "a\x1b[2J\x1b]0;title\x07\r\nerror: b\tc\x9b1m\u202etxt\u2028d\udcff"
@@ -60,29 +55,6 @@ def test_the_outermost_reason_is_found_below_wrappers(error, reason):
     assert input_error_message(error) == input_error_message(wrapped(error, 4)) == reason
 
 
-FORGED = "a\ncommon.errors.InputError: nothing is wrong"
-
-
-@pytest.mark.parametrize(
-    ("reason", "expected"),
-    [
-        (INNER, "a.nii.gz: label 3"),
-        (InputError(f"{FORGED}: label 3"), r"a\ncommon.errors.InputError: nothing is wrong: label 3"),
-        (ValueError("an InputError: or so"), None),
-    ],
-)
-def test_the_reason_survives_a_worker_and_no_name_forges_one(reason, expected):
-    def fail(_):
-        try:
-            raise reason
-        except ValueError as error:
-            raise RuntimeError("applying transform X") from error
-
-    failure = failure_of(DataLoader([0], num_workers=1, collate_fn=fail))
-    assert "worker process" in str(failure)
-    assert input_error_message(failure) == input_error_message(wrapped(failure, 1)) == expected
-
-
 # The end of a process
 
 PROCESS = """
@@ -99,15 +71,6 @@ def test_bad_input_ends_a_process_with_one_line_and_status_2():
     ended = subprocess.run([sys.executable, "-c", PROCESS], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == "error: spacing 9: expected 1 to 4\n"
-
-
-def test_a_full_disk_behind_standard_output_is_named():
-    command = [sys.executable, "-c", PROCESS.replace("raise InputError", "errors.show")]
-    command[-1] = "from common import errors\n" + command[-1]
-    with Path("/dev/full").open("w") as full:
-        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert ended.returncode == 2
-    assert ended.stderr.startswith("error: standard output: No space left on device; ")
 
 
 LASTING = """
@@ -203,48 +166,6 @@ def test_an_exception_of_tensorboards_thread_is_told_only_by_its_writer(tmp_path
     assert "tensorboard" not in ended.stderr
 
 
-SIGNALLED = """
-import os, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.argv[0] = "-m"
-import scripts
-{start}
-from common.errors import let_interrupts_raise, report_in_one_line
-report_in_one_line()
-let_interrupts_raise()
-{later}
-"""
-LOST = """
-class Lost:
-    def __del__(self):
-        os.kill(os.getpid(), signal.SIGINT)
-Lost()
-"""
-FORKED = """
-if child := os.fork():
-    os.kill(os.getpid(), os.waitpid(child, 0)[1])
-os.kill(os.getpid(), signal.SIGINT)
-"""
-
-
-@pytest.mark.parametrize(
-    ("start", "later", "arguments", "status", "line"),
-    [
-        ("os.kill(os.getpid(), signal.SIGINT)", "", [], -signal.SIGINT, "interrupted"),
-        ("os.kill(os.getpid(), signal.SIGTERM)", "", [], -signal.SIGTERM, "SIGTERM: ended"),
-        ("os.kill(os.getpid(), signal.SIGHUP)", "", ["brats_finetune", "train"], 75, "SIGHUP: ended"),
-        ("", "os.kill(os.getpid(), signal.SIGINT)", [], -signal.SIGINT, "interrupted"),
-        ("", LOST, [], -signal.SIGINT, "interrupted"),
-        ("", FORKED, [], -signal.SIGINT, "interrupted"),  # the child prints nothing
-    ],
-)
-def test_a_signal_ends_a_command_in_one_line(start, later, arguments, status, line):
-    code = SIGNALLED.format(start=start, later=later)
-    command = [sys.executable, "-c", f"{code}# as of scripts.run", *arguments]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (status, "", f"{line}\n")
-
-
 @pytest.fixture
 def end(monkeypatch, capsys):
     """Return a function that passes an exception to the hook and returns the printed text and the exit status."""
@@ -308,23 +229,7 @@ def test_how_a_process_ended():
     assert endings == ["ended with status 3", "was ended by SIGTERM", "was ended by signal 40"]
 
 
-def test_the_path_of_a_failure_is_named_without_the_name_of_a_class(tmp_path):
-    with pytest.raises(OSError, match="Is a directory") as caught:
-        tmp_path.read_text()
-    assert one_line(caught.value) == f"{tmp_path}: Is a directory"
-    assert one_line(OSError("no path")) == "OSError: no path"
-
-
 # What is printed
-
-
-def test_what_terminals_act_on_is_escaped_and_lines_stay_lines(capsys):
-    """SECURITY.md: "printed escaped, as one line"."""
-    assert printable(HOSTILE) == printable(ESCAPED) == str(InputError(HOSTILE)) == ESCAPED
-    assert printable(Path("P1 Müller's 脳 \\ 'x'")) == "P1 Müller's 脳 \\ 'x'"
-    show(HOSTILE, 3)
-    show(HOSTILE, error=True)
-    assert capsys.readouterr() == (f"{ESCAPED}\n3\n", f"{ESCAPED}\n")
 
 
 def test_long_values_and_lines_are_cut_in_their_middle(capsys):

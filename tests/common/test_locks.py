@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import io
 import os
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from common.errors import ArgumentError, InputError
+from common.errors import ArgumentError
 from common.locks import claim, claimed, release
 from common.options import Options
 from tests.support import ROOT
@@ -76,27 +75,6 @@ def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, capsys)
         pass
     line = f"warning: --ckpt_dir={tmp_path}: its file system has no locks; make sure that no second run writes to it\n"
     assert capsys.readouterr().err == line
-
-
-def test_on_a_full_disk_a_claim_fails_and_ends_in_one_line(tmp_path, monkeypatch):
-    class Full(io.TextIOWrapper):
-        def flush(self):
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("common.locks.open_to_append", lambda path: Full(path.open("wb", buffering=0)))
-    with pytest.raises(ArgumentError, match="cannot be written: No space left"):
-        claim("output_dir", tmp_path)
-    release(tmp_path)
-
-
-def test_a_folder_that_cannot_be_claimed_is_named(tmp_path):
-    (tmp_path / "file").touch()
-    (tmp_path / "folder" / ".in_use").mkdir(parents=True)
-    (tmp_path / "loop").symlink_to("loop")
-    reasons = {"file": "a file", "file/new": "file: a file", "folder": "cannot be written: Is a", "loop": "a broken"}
-    for place, reason in reasons.items():
-        with pytest.raises(InputError, match=rf"^(--)?ckpt_dir=.*{place}: {reason}"):
-            claim("ckpt_dir", tmp_path / place)
 
 
 def test_what_killed_writers_left_unfinished_is_removed(tmp_path):

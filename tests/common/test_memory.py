@@ -10,14 +10,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from common.memory import (
-    check_crops,
     device_memory,
     explain_out_of_memory,
     free_in_cgroups,
     free_memory,
     lacks_host_memory,
 )
-from tests.support import refused
 
 GIB = 2**30
 TRAINING = {
@@ -49,20 +47,6 @@ def test_as_many_files_as_the_machine_allows_can_be_open(limit, last):
     code = "import resource; from common.memory import use_open_files; use_open_files(); print(*resource.getrlimit(7))"
     shell = ["bash", "-c", f'{limit} && "$0" -c "$1" 2>&1', sys.executable, code]
     assert subprocess.run(shell, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1] == last
-
-
-@pytest.mark.parametrize(("device", "memory"), [("cpu", 16), ("cuda:0", 8)])
-def test_the_largest_batch_whose_crops_fit_passes(machine, device, memory):
-    most = memory * GIB // torch.zeros(2, 96, 96, 96).nbytes
-    options = TRAINING | {"device": device}
-    check_crops(options | {"batch_size": most})
-    check_crops(options | {"batch_size": most // 2}, views=2)
-    with refused("batch_size", most + 1, f"take {memory}.0 GiB"):
-        check_crops(options | {"batch_size": most + 1})
-    with refused("batch_size", most):
-        check_crops(options | {"batch_size": most}, views=2)
-    with refused("patch_size", [9600, 960, 960]):  # no memory holds one
-        check_crops(options | {"patch_size": [9600, 960, 960]})
 
 
 # What is explained

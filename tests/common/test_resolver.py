@@ -1,10 +1,9 @@
 """The internals of MONAI that this project relies on, and their version."""
 
 import monai
-import pytest
 from monai.bundle import ConfigParser
 
-from common.resolver import key_of, resolver
+from common.resolver import resolver
 
 
 def test_the_resolver_of_a_config_is_found_from_what_it_builds():
@@ -20,11 +19,3 @@ def test_the_resolver_of_a_config_is_found_from_what_it_builds():
 
 def test_without_a_config_there_is_none():
     assert resolver() is None
-
-
-def test_the_key_that_cannot_be_resolved_is_found_from_its_exception():
-    parser = ConfigParser({"made": {"_target_": "len", "obj": "@part::wrong"}, "part": {"wrong": "$1 / 0"}})
-    with pytest.raises(RuntimeError) as error:
-        parser.get_parsed_content("made")
-    assert key_of(error.value) == "part::wrong"
-    assert key_of(ValueError("outside of a config")) == ""

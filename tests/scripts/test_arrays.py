@@ -7,8 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from common.errors import ArgumentError, InputError
-from scripts.arrays import JobArray, array_of, check_slurm
+from scripts.arrays import JobArray, array_of
 from tests.support import ROOT, refused
 
 SETTINGS = {"timeout_min": 5, "cpus_per_task": 1, "mem_gb": 1}
@@ -70,54 +69,6 @@ def test_a_job_that_is_told_to_end_is_requeued_and_continues(cluster, tmp_path):
     assert (tmp_path / "log").read_text().split() == ["0", "1", "0", "1", "2"]
 
 
-def fail(number):
-    raise KeyError(f"number {number}")
-
-
-@pytest.mark.slow
-def test_jobs_that_fail_are_told_with_the_place_of_their_logs(cluster, tmp_path):
-    message = (
-        rf"2 of 2 SLURM jobs failed, the first \d+_[01]: .*KeyError: 'number [01]'.*; logs are in {tmp_path}/.slurm; "
-    )
-    with pytest.raises(InputError, match=message):
-        array_of(SETTINGS, tmp_path, "fails", 2).map(fail, [0, 1], "number")
-
-
-def test_settings_that_slurm_refuses_are_told(cluster, tmp_path):
-    with pytest.raises(InputError, match=r"^--slurm: .*invalid partition"):
-        array_of({"slurm_partition": "none"}, tmp_path, "refused", 1).map(square, [1], "number")
-    assert not [*(tmp_path / ".slurm").iterdir()]
-
-
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [("slurm_partition", "sinfo: error: no configuration"), ("partition", "Use 'slurm_partition' instead")],
-)
-def test_a_slurm_that_does_not_answer_is_refused_in_one_line_and_nothing_is_written(
-    tmp_path, monkeypatch, capfd, setting, message
-):
-    for program in ("srun", "sinfo", "sbatch"):  # installed on a machine that is not part of a cluster
-        file = tmp_path / "bin" / program
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(f"#!/bin/sh\necho {program}: error: no configuration >&2\nexit 1\n")
-        file.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
-    check_slurm.cache_clear()
-    with refused("slurm", {setting: "gpu"}, message):
-        array_of({setting: "gpu"}, tmp_path / "out", "refused", 1).map(square, [1], "number")
-    assert not (tmp_path / "out").exists()
-    assert capfd.readouterr().err == ""
-
-
-def test_a_long_failure_keeps_its_last_whole_lines(tmp_path):
-    def refuse(*_):
-        raise OSError(text)
-
-    text = f"{'x' * 200}\nsbatch: error: no server\n  sbatch: fatal: no configuration\n\nYou can check full logs with a"
-    with pytest.raises(InputError, match=r"^sbatch: error: no server; sbatch: fatal: no configuration$"):
-        JobArray(SimpleNamespace(submit=refuse), tmp_path, 1).call(print)
-
-
 def test_a_failed_submission_removes_its_own_files_and_leaves_those_of_jobs_that_run(tmp_path):
     def submit(*_):
         for name in ("7_0_0_result.pkl", "0123abcd.pkl", ".submission_file_0123abcd.sh"):
@@ -127,18 +78,3 @@ def test_a_failed_submission_removes_its_own_files_and_leaves_those_of_jobs_that
     with refused(text="--slurm: sbatch: error"):
         JobArray(SimpleNamespace(map_array=submit), tmp_path, 1).map(print, [1], "it")
     assert [file.name for file in tmp_path.iterdir()] == ["7_0_0_result.pkl"]
-
-
-def test_a_job_whose_result_cannot_be_read_has_failed(tmp_path):
-    def result():
-        raise OSError("Stale file handle")
-
-    job = SimpleNamespace(job_id="7_0", done=lambda: True, result=result)
-    array = JobArray(SimpleNamespace(map_array=lambda *_: [job]), tmp_path, 1)
-    with pytest.raises(InputError, match=r"^1 of 1 SLURM jobs failed, the first 7_0: Stale file handle; logs are in "):
-        array.map(print, [1], "it")
-
-
-def test_settings_that_submitit_does_not_know_are_refused(cluster, tmp_path):
-    with pytest.raises(ArgumentError, match=r"^slurm={'partitoin': 'gpu'}: .*titoin"):
-        array_of({"partitoin": "gpu"}, tmp_path, "refused", 1)

@@ -4,12 +4,10 @@ import json
 
 import nibabel
 import numpy as np
-import pytest
 
 from common.files import write_csv, write_json
 from common.inference.tables import write_label_tables
 from scripts.bids import copy_as_bids
-from tests.support import refused
 
 
 def predictions(folder, *subjects, convention="core=1+3:56b4e9,whole=1+2+3:ff0000", finished=True):
@@ -68,37 +66,3 @@ def test_a_challenges_labels_are_named_and_unfinished_results_warned_of(tmp_path
     copy_as_bids(str(source), str(tmp_path / "out"))
     assert "sub-P1/anat/sub-P1_space-orig_seg-brats2021_dseg.nii.gz" in files(tmp_path / "out")
     assert "its command has not finished" in capsys.readouterr().err
-
-
-def test_what_is_no_result_or_would_collide_is_refused_and_nothing_written(tmp_path):
-    source = predictions(tmp_path / "in", "P1", "P2")
-    (tmp_path / "empty").mkdir()
-    for name, problem in {"empty": "no valid made.json", "none": "no such folder"}.items():
-        with refused(tmp_path / name, text=problem):
-            copy_as_bids(str(tmp_path / name), str(tmp_path / "out"))
-    (source / "P2.nii.gz").unlink()
-    with refused(text="P2.nii.gz"):
-        copy_as_bids(str(source), str(tmp_path / "out"))
-    with refused(text="both sub-P1"):
-        copy_as_bids(str(predictions(tmp_path / "two", "P1", "P-1")), str(tmp_path / "out"))
-    assert not (tmp_path / "out").exists()
-    with refused(text="exists already"):
-        copy_as_bids(str(source), str(tmp_path / "empty"))
-    assert not [*(tmp_path / "empty").iterdir()]
-
-
-def test_a_damaged_map_or_a_label_without_a_name_is_refused_and_nothing_written(tmp_path):
-    source = predictions(tmp_path / "in", "P1", "P2")
-    write_map(source / "P2.nii.gz", [0, 1, 7])
-    with refused(text=f"{source}/P2.nii.gz: label 7; expected labels 0, 1, 2, 3"):
-        copy_as_bids(str(source), str(tmp_path / "new/out"))
-    (source / "P2.nii.gz").write_bytes((source / "P1.nii.gz").read_bytes()[:-9])
-    with refused(text=f"{source}/P2.nii.gz: Cannot work out file type"):
-        copy_as_bids(str(source), str(tmp_path / "out"))
-    assert [path.name for path in tmp_path.iterdir()] == ["in"]
-
-
-@pytest.mark.parametrize("subject", ["__", "sub-_ses-1", "sub-1_ses-_"])
-def test_a_subject_needs_a_letter_or_digit(tmp_path, subject):
-    with refused(text="no letter or digit"):
-        copy_as_bids(str(predictions(tmp_path / "in", subject)), str(tmp_path / "out"))

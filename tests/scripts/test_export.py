@@ -198,53 +198,6 @@ def test_an_export_that_differs_by_more_than_the_tolerance_is_not_written(folder
         assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unknown_bundle_is_named_and_nothing_is_written(tmp_path):
-    with pytest.raises(InputError, match=r"bundle brats_finetun: no configs/.*expected a folder, or atlas_f"):
-        export("brats_finetun", "onnx", str(tmp_path / "model.onnx"), **data_of(SEGMENTATION))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_weights_whose_output_is_not_finite_are_to_blame_and_not_the_format():
-    with pytest.raises(InputError, match=r"^the network's output is not finite; "):
-        compare(lambda windows: windows / 0, lambda windows: windows, IMAGE, EmbeddingInferer((10, 10, 10)))
-
-
-@pytest.mark.parametrize(
-    ("stated", "message"),
-    [
-        ({"bundle": "brats_finetune"}, f"trained with brats_finetune; expected a checkpoint of {SEGMENTATION}"),
-        ({"architecture": "segresnet", "patch_size": [64, 64, 72]}, "architecture segresnet cannot be exported; .*"),
-    ],
-)
-def test_weights_of_another_bundle_or_network_are_refused(folder, tmp_path, stated, message):
-    content = torch.load(folder / f"{SEGMENTATION}.pt", weights_only=True)
-    content["metadata"] |= stated
-    torch.save(content, tmp_path / "other.pt")
-    with pytest.raises(InputError, match=rf"other\.pt: {message}$"):
-        Source(ROOT / "bundles" / SEGMENTATION, tmp_path / "other.pt")
-
-
-@pytest.mark.parametrize("name", ["model.out", "model.json"])
-def test_a_file_that_is_there_is_left_alone(folder, tmp_path, name):
-    (tmp_path / name).write_text("mine")
-    with pytest.raises(InputError, match=rf"{name}: exists already; expected a new file"):
-        written(folder, SEGMENTATION, "state_dict", tmp_path)
-    assert (tmp_path / name).read_text() == "mine"
-
-
-@pytest.mark.parametrize(
-    ("format", "output", "problem"),
-    [
-        ("state_dict", "o.json", "reserved for the metadata"),
-        ("state_dict", "o.onnx", "reserved for onnx"),
-        ("torchscript", "o.safetensors", "reserved for state_dict"),
-    ],
-)
-def test_a_reserved_name_is_refused(format, output, problem):
-    with pytest.raises(InputError, match=f"^--output={output}: {problem}; "):
-        export(SEGMENTATION, format, output=output, datalist="d.json", dataset_dir="d")
-
-
 def test_a_bundle_from_elsewhere_is_named_as_a_program(folder, tmp_path, capsys):
     copy = shutil.copytree(ROOT / "bundles" / SEGMENTATION / "configs", tmp_path / "copy/configs").parent
     Source(ROOT / "bundles" / SEGMENTATION, folder / f"{SEGMENTATION}.pt")

@@ -1,9 +1,7 @@
 """The output of `python -m scripts.options`."""
 
-import pytest
 import yaml
 
-from common.errors import InputError
 from common.options import OPTIONS
 from scripts.options import WORKFLOWS, options, options_of_config
 from tests.support import ROOT
@@ -26,8 +24,3 @@ def test_options_are_printed_with_values_and_meaning(capsys):
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("overlap ")]
     assert line.split()[:6] == ["overlap", "0.5", "a", "number", "from", "0"]
     assert line.endswith(OPTIONS["overlap"].meaning)
-
-
-def test_bad_input_is_named():
-    with pytest.raises(InputError, match=r"^workflow=evaluate: expected one of train, inference"):
-        options("atlas_stage2", "evaluate")

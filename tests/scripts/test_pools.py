@@ -36,15 +36,6 @@ def test_an_item_that_waited_for_a_killed_process_has_two_tries(tmp_path):
     assert map_in_processes(kill_some, [(3, tmp_path / name) for name in "ab"], 1) == [9, 9]
 
 
-def fail(number):
-    raise KeyError(number)
-
-
-def test_an_exception_of_the_function_is_raised():
-    with pytest.raises(KeyError, match="2"):
-        map_in_processes(fail, [2], 2)
-
-
 def test_ctrl_c_to_the_main_process_alone_ends_the_others_at_once(tmp_path):
     """The items would take a minute."""
     code = "import sys, time; from pathlib import Path; from scripts.pools import map_in_processes"

@@ -113,22 +113,6 @@ def test_folds_of_a_pool_get_the_same_choice(tmp_path):
     assert [weights.load(file)["metadata"]["cleanup"] for file in files] == ["WT=10mm3"] * 2
 
 
-@pytest.mark.parametrize(("name", "value"), [("cleanup", "WT=holes"), ("split", "testing")])
-def test_postprocessed_predictions_and_test_cases_are_refused(name, value, tmp_path):
-    file = checkpoint(tmp_path / "models/model.pt")
-    pairs = [(boxes(LESION, SPECK), boxes(LESION))]
-    folder = evaluated(tmp_path / "e", pairs, file, **{name: value})
-    assert f">{value}<" in (tmp_path / "e/evaluation.html").read_text()
-    assert read(folder).made[name] == value
-    pool_evaluations(evaluated(tmp_path / "f", pairs, file), folder, output=str(tmp_path / "pool"), slices="none")
-    assert read(tmp_path / "pool").made[name] == " or ".join(sorted(["none", value]))
-    sha256 = digest(file)
-    for refused_folder in (folder, str(tmp_path / "pool")):
-        with refused(refused_folder, text="expected an evaluation with --"):
-            choose_postprocessing(refused_folder, str(file))
-    assert digest(file) == sha256
-
-
 def test_a_datalist_gives_the_split_that_was_scored(tmp_path):
     folder = evaluated(tmp_path / "e", [(boxes(LESION), boxes(LESION))], split="all")
     case = {"subject": "e0", "image": ["p/e0.nii.gz"], "label": "r/e0.nii.gz"}
@@ -144,10 +128,3 @@ def test_a_datalist_gives_the_split_that_was_scored(tmp_path):
         slices="none",
     )
     assert read(f"{folder}/scored").made["split"] == "validation"
-
-
-def test_a_file_without_metadata_is_refused(tmp_path):
-    torch.save({"a.weight": torch.ones(3)}, tmp_path / "plain.pt")
-    folder = evaluated(tmp_path / "e", [(boxes(LESION), boxes(LESION))], tmp_path / "plain.pt")
-    with refused("checkpoint", text="no metadata; expected the model.pt that a training run wrote"):
-        choose_postprocessing(folder, str(tmp_path / "plain.pt"))

@@ -1,10 +1,7 @@
 """`python -m scripts.segment` makes a label map on the grid of a moved raw head."""
 
-import subprocess
 import sys
-from functools import partial
 from hashlib import sha256
-from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -19,7 +16,7 @@ from common.files import write_json
 from common.inference.segmentations import Volumes
 from scripts.prepare.outcome import Outcome
 from scripts.prepare.steps import send_all
-from scripts.segment import LABELS, PREDICTED, PREPARED, bring_back, check_label_maps, labels_folder, predict, segment
+from scripts.segment import LABELS, PREDICTED, PREPARED, bring_back, check_label_maps, labels_folder, segment
 from tests.bundles.workflows import untrained
 from tests.oracles import nifti
 from tests.scripts.prepare.moved_heads import make_raw
@@ -69,30 +66,6 @@ def test_raw_scans_become_label_maps_on_their_own_grids(trained, tmp_path):
     assert (output / "labels/volumes.csv").read_text().splitlines()[1:] == [f"{subject},lesion,{volume:.6g},{voxels}"]
 
 
-def test_a_checkpoint_that_is_missing_is_refused_before_anything_is_written(raw, tmp_path):
-    file = untrained("ukb_ssl_pretrain", tmp_path / "ssl.pt")
-    other = untrained("brats_finetune", tmp_path / "other.pt")
-    for options, message in (
-        (
-            {"bundle": "atlas_finetune", "checkpoint": other},
-            "other.pt: trained with brats_finetune; expected a checkpoint of atlas_finetune",
-        ),
-        (
-            {"bundle": "atlas_finetune", "checkpoint": str(tmp_path / "no.pt")},
-            "no.pt: no such file; expected one file, trained",
-        ),
-        (
-            {"bundle": "atlas_finetune", "checkpoint": [file, other]},
-            r"^checkpoint=\[.*\]: expected the path of one file",
-        ),
-        ({"bundle": "atlas_finetune", "checkpoint": file}, "ssl.pt: trained with ukb_ssl_pretrain; expected"),
-        ({"bundle": "brats_stage2"}, "bundle=brats_stage2: expected one of atlas_finetune, brats_finetune"),
-    ):
-        with pytest.raises(InputError, match=message):
-            segment(str(raw), output=str(tmp_path / "out"), **options)
-    assert not (tmp_path / "out").exists()
-
-
 def test_label_maps_of_another_origin_are_not_removed(raw, tmp_path):
     (tmp_path / "out/labels").mkdir(parents=True)
     (tmp_path / "out/labels/truth.nii.gz").touch()
@@ -101,36 +74,6 @@ def test_label_maps_of_another_origin_are_not_removed(raw, tmp_path):
     ):
         segment(str(raw), "atlas_finetune", str(tmp_path / "out"))
     assert (tmp_path / "out/labels/truth.nii.gz").exists()
-
-
-def test_tables_of_another_origin_are_refused_before_the_scans_are_prepared(raw, tmp_path):
-    (tmp_path / "out/labels").mkdir(parents=True)
-    (tmp_path / "out/labels/volumes.csv").write_text("a,b\n")
-    file = untrained("atlas_finetune", tmp_path / "model.pt")
-    with pytest.raises(InputError, match=r"labels/volumes\.csv: unexpected header row; expected an earlier table"):
-        segment(str(raw), "atlas_finetune", str(tmp_path / "out"), file)
-
-
-def test_what_cannot_be_prepared_is_named_without_an_option_of_the_preparation_alone(tmp_path):
-    scans, output = tmp_path / "raw", str(tmp_path / "out")
-    (scans / "a").mkdir(parents=True)
-    (scans / "a/a_T1.nii.gz").touch()
-    file = untrained("atlas_finetune", tmp_path / "model.pt", modalities=["T1", "PD"])
-    odd = untrained("atlas_finetune", tmp_path / "odd.pt", modalities=["T 1"])
-    for options, message in (
-        ({"scans": f"{scans}/b"}, f"^--scans={scans}/b: no such folder; expected a folder of raw scans$"),
-        ({"scans": str(scans)}, f"^{scans}: no file of PD "),
-        ({"scans": str(scans), "checkpoint": odd}, r"^modalities \['T 1'\]: expected different names"),
-        (
-            {"scans": str(scans), "patterns": {"T1": "*x.nii"}},
-            r"^--patterns={'T1': '\*x.nii'}: no file of T1 .* subject$",
-        ),
-        ({"scans": str(scans), "missing": "drop"}, "^missing=drop: expected one of refuse, keep$"),
-        ({"scans": str(scans), "output": str(scans / "out")}, f"^--output={scans}/out: lies in {scans}; expected"),
-    ):
-        with pytest.raises(InputError, match=message):
-            segment(**{"bundle": "atlas_finetune", "checkpoint": file, "output": output} | options)
-    assert not (tmp_path / "out").exists()
 
 
 GRIDS = {  # modality -> shape and affine of its raw scan
@@ -206,20 +149,6 @@ def test_label_maps_pictures_and_volumes_are_on_the_chosen_grid(segmented, tmp_p
     check_label_maps(tmp_path)
 
 
-def test_a_grid_of_no_modality_is_refused_before_anything_is_written(raw, tmp_path):
-    file = untrained("brats_finetune", tmp_path / "model.pt", modalities=["T1", "FLAIR"])
-    with pytest.raises(InputError, match=r"^grid=T2: expected one of T1, FLAIR, all$"):
-        segment(str(raw), "brats_finetune", str(tmp_path / "out"), file, grid="T2")
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_subject_without_the_modality_of_the_grid_is_one_line(segmented, tmp_path):
-    outcomes = bring_back(
-        segmented, tmp_path, "FLAIR", "lesion=1", Volumes(str(tmp_path / "labels/FLAIR"), "lesion=1"), False
-    )
-    assert [outcome.fault for outcome in outcomes] == ["FLAIR: not prepared; expected one of T1", ""]
-
-
 @pytest.mark.parametrize("stated", [None, "brats"])
 @pytest.mark.parametrize("like", ["ukb", "atlas", "brats", None])
 def test_scans_are_prepared_for_the_space_of_the_training(raw, tmp_path, capsys, monkeypatch, like, stated):
@@ -236,36 +165,6 @@ def test_scans_are_prepared_for_the_space_of_the_training(raw, tmp_path, capsys,
     assert used == [(like or expected, "none" if (like or expected) == "atlas" else "deepbet")]
     line = f"warning: --like={like}: expected {expected}, unless {file} was trained on scans like {like}\n"
     assert capsys.readouterr().err == (line if like not in (None, expected) else "")
-
-
-def test_a_space_that_no_cohort_has_is_refused(raw, tmp_path):
-    file = untrained("atlas_finetune", tmp_path / "model.pt", space="mni")
-    with pytest.raises(InputError, match=r"model.pt: space=mni: expected one of atlas, brats, ukb"):
-        segment(str(raw), "atlas_finetune", str(tmp_path / "out"), file)
-
-
-def test_an_inference_that_cannot_go_on_ends_all(tmp_path, monkeypatch):
-    """Status 2, as on a full disk, or a signal ends the command; status 1, a failure of some subjects, does not."""
-    states, commands = [0, 1, 2, -9], []
-    (tmp_path / "model.pt").write_bytes(b"new")
-
-    def start(command, **_):
-        commands.append(command)
-        return SimpleNamespace(returncode=states.pop(0))
-
-    monkeypatch.setattr(subprocess, "run", start)
-    run = partial(predict, "atlas_finetune", tmp_path / "model.pt", tmp_path, "cpu")
-    assert run()
-    made.Results(tmp_path / PREDICTED, {"checkpoints": {"model.pt": "of older weights"}, "settings": {}}).begin()
-    assert not run()
-    made.Results(
-        tmp_path / PREDICTED, {"checkpoints": {"moved.pt": sha256(b"new").hexdigest()}, "settings": {}}
-    ).begin()
-    for status in ("2", "137"):
-        with pytest.raises(SystemExit, match=status):
-            run()
-    existing = [word for command in commands for word in command if word.startswith("--existing=")]
-    assert existing == ["--existing=skip", "--existing=replace", "--existing=skip", "--existing=skip"]
 
 
 def test_workers_are_forked_before_the_threads_of_openmp(tmp_path):

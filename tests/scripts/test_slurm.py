@@ -9,9 +9,7 @@ import time
 import pytest
 
 from tests.common.toy import same, state_of
-from tests.support import ROOT, TINY, execute
-
-SCRIPT = ROOT / "scripts/train.sbatch"
+from tests.support import ROOT, TINY
 
 
 @pytest.fixture(scope="module")
@@ -91,24 +89,3 @@ def test_a_cancelled_job_saves_and_does_not_come_back(slurm, submit, repository)
     time.sleep(12)  # longer than a requeued job waits
     assert slurm.job(job)["JobState"] == "CANCELLED"
     assert slurm.job(job)["Restarts"] == "0"
-
-
-@pytest.mark.parametrize(
-    ("bundle", "environment", "message"),
-    [
-        ("ukb_ssl_pretrain", {"SLURM_SUBMIT_DIR": "/"}, "/: expected to be submitted from the root of the repository"),
-        ("ukb_ssl_pretrain", {}, ".venv/bin/python: not there; expected what make install makes"),
-        ("atlas_stage2", {"SLURM_GPUS_PER_TASK": "1", "venv": "yes"}, "--gpus-per-task=1: expected --gpus-per-node"),
-        ("atlas_stage2", {"SLURM_GPUS_ON_NODE": "4", "venv": "yes"}, "2 tasks on a node of 4 GPUs: expected one"),
-    ],
-)
-def test_what_cannot_run_is_refused_in_one_line(tmp_path, bundle, environment, message):
-    (tmp_path / "bundles").symlink_to(ROOT / "bundles")
-    if "venv" in environment:
-        (tmp_path / ".venv").symlink_to(sys.prefix)
-    variables = {"SLURM_JOB_ID": "7", "SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_TASKS_PER_NODE": "2(x4)"}
-    result = execute(["bash", str(SCRIPT), bundle], tmp_path, **variables | environment)
-    assert result.returncode == 2
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("error: ")
-    assert message in line

@@ -112,48 +112,7 @@ def test_networks_are_told_apart_by_their_modules(absent, network):
     assert describe(state)["network"] == network
 
 
-BLOCK = "swinViT.layers%d.0.blocks.0.attn"
 SSL, UNETR = checkpoints.ssl_network(1, **MICRO), checkpoints.swin_unetr(1, 3, **MICRO)
-VARIANT = "an unknown variant of SwinUNETR's encoder; .* version 1; tensors missing, .*: 1, first NAME"
-
-
-@pytest.mark.parametrize(
-    ("shapes", "name", "shape", "message"),
-    [
-        (SSL, STEM, None, "an unknown network, with tensors such as swinViT.*; expected SwinUNETR's 3D encoder"),
-        (SSL, f"{BLOCK % 2}.relative_position_bias_table", None, "SwinUNETR's encoder lacks levels"),
-        (SSL, f"{BLOCK % 3}.qkv.bias", (7,), VARIANT),
-        (SSL, "swinViT.layers1c.0.conv1.weight", (12, 12, 3, 3, 3), VARIANT),
-        (UNETR, STEM, (9, 1, 2, 2, 2), "an unknown variant of SwinUNETR's encoder; "),
-    ],
-)
-def test_encoders_that_monai_does_not_build_are_refused(shapes, name, shape, message):
-    changed = {other: shape for other, shape in shapes.items() if other != name}
-    state = checkpoints.hollow(changed if shape is None else changed | {name: shape})
-    with pytest.raises(InputError, match=f"^F: .*{message.replace('NAME', name)}"):
-        describe(state, "F")
-
-
-TABLE = f"{BLOCK % 1}.relative_position_bias_table"
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({STEM: (4800, 1, 2, 2, 2)}, "4 blocks of feature size 4800 and window 4 in"),
-        ({TABLE: (199**3, 3)}, "4 blocks of feature size 12 and window 100 in"),
-        ({TABLE.replace("blocks.0", f"blocks.{number}"): (343, 3) for number in range(99)}, "102 blocks of"),
-        ({TABLE: (343, 0)}, "SwinUNETR's encoder lacks levels"),
-    ],
-    ids=["feature", "window", "blocks", "heads"],
-)
-def test_no_network_larger_than_its_file_is_built(changes, message, monkeypatch):
-    """A file of 1 kB can state shapes that would take gigabytes."""
-    monkeypatch.setattr("common.ssl.SSLHead", pytest.fail)
-    with pytest.raises(InputError, match=message):
-        describe(checkpoints.hollow(SSL | changes), "F")
-
-
 # Output of inspect
 
 
@@ -280,42 +239,6 @@ def test_a_file_of_ours_keeps_what_it_says_and_every_conversion_is_remembered(fi
     convert(output, str(tmp_path / "again.pt"))
     first, second = weights.read(tmp_path / "again.pt").metadata["conversions"]
     assert (first["file"], second["file"]) == ("theirs.pt", "ours.pt")
-
-
-def test_a_file_of_ours_is_not_renamed_and_the_option_that_does_is_named(file, output):
-    hint = "leave the option out; .*from the filters of a different modality, train with --modality_aliases"
-    with pytest.raises(InputError, match=f"--modalities=T1, T2: .* states T1, FLAIR; {hint}$"):
-        convert(ours(file), output, modalities="T1,T2")
-    network = SSLHead(2, "micro")
-    weights.initialise(network, file, ["T1", "T2"], modality_aliases={"T2": "FLAIR"})
-    assert torch.equal(network.state_dict()[STEM], micro()[STEM])
-    with pytest.raises(InputError, match=r"--patch_size=96, 96, 96: .* states 64, 64, 64; leave the option out"):
-        convert(str(file), output, patch_size=(96, 96, 96))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({}, "--modalities=unknown: .* has 2 input channels; expected their names"),
-        ({"modalities": "T1"}, "--modalities=T1: .* has 2 input channels; expected their names"),
-        ({"modalities": "T1,a/b"}, r"modalities=\['T1', 'a/b'\]: expected a list of names"),
-        ({"modalities": UKB, "patch_size": (96, 96)}, r"patch_size=\(96, 96\): expected three "),
-        ({"modalities": UKB}, "--merging: .* states no MONAI version; expected monai_1_4 .* or monai_1_5"),
-        ({"modalities": UKB, "merging": "1.4"}, "merging=1.4: expected one of monai_1_4, monai_1_5"),
-    ],
-)
-def test_options_that_cannot_be_are_refused(options, message, file, output):
-    with pytest.raises(InputError, match=message):
-        convert(str(file), output, **options)
-    assert not Path(output).exists()
-
-
-def test_a_file_that_exists_is_left_alone(file, tmp_path):
-    taken = tmp_path / "taken"
-    taken.write_text("mine")
-    with pytest.raises(InputError, match=r"taken: exists already; expected a new file"):
-        convert(str(file), str(taken), modalities=UKB)
-    assert taken.read_text() == "mine"
 
 
 def test_a_name_of_safetensors_gives_safetensors_with_the_metadata_beside_it(file, output, tmp_path):

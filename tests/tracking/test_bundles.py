@@ -8,7 +8,6 @@ import pytest
 import yaml
 from wandb.proto.wandb_internal_pb2 import Record
 
-from common.errors import InputError
 from common.training.trackers import WeightsAndBiases
 from tests.support import ROOT, TINY
 
@@ -98,10 +97,3 @@ def test_weights_and_biases_by_the_overlay_of_the_page(run_bundle, tmp_path):
     evaluation.begin("an evaluation in the same folder", {})
     evaluation.end([])
     assert (folder / "wandb/id").read_text() == run, "the training can still be continued"
-
-
-def test_what_weights_and_biases_refuses_is_told(tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    for settings in ({"projects": "tumours"}, {"mode": "of"}):
-        with pytest.raises(InputError, match=r"^Weights & Biases: .*; expected settings that wandb.init accepts"):
-            WeightsAndBiases(tmp_path, **settings).begin("a run", {})

@@ -5,8 +5,6 @@ import torch
 from monai.networks.nets import SegResNet, SwinUNETR
 
 from common.baselines import NETWORKS, TransBTS, segmentation_network
-from common.errors import ArgumentError
-from common.options import check_network
 from common.ssl import settings
 from tests.oracles.paper import SEGRESNET_PARAMETERS, SWIN_UNETR_PARAMETERS
 
@@ -77,22 +75,10 @@ def test_regions_start_at_their_prior(architecture):
     assert probabilities.logit().mean((0, 2, 3, 4)).sigmoid().tolist() == pytest.approx([0.01] * 2, rel=1.5)
 
 
-@pytest.mark.parametrize("architecture", NETWORKS)
-def test_the_options_allow_the_patches_that_the_network_takes(architecture):
-    check_network([64, 64, EDGE[architecture]], "micro", architecture)
-    with pytest.raises(ArgumentError):
-        check_network([64, 64, EDGE[architecture] + 4], "micro", architecture)
-
-
 def test_activations_of_swin_unetr_are_recomputed_on_demand():
     network = segmentation_network("swin_unetr_v2", 1, 1, "micro", use_checkpoint=True)
     assert network.swinViT.layers1[0].use_checkpoint
     assert not segmentation_network("swin_unetr", 1, 1, "micro").swinViT.layers1[0].use_checkpoint
-
-
-def test_a_size_that_an_architecture_lacks_is_refused():
-    with pytest.raises(ArgumentError, match=r"^model_size=tiny: expected one of small, micro$"):
-        segmentation_network("segresnet", 1, 1, "tiny")
 
 
 def test_arguments_of_the_class_reach_it_and_a_size_is_not_overridden_in_silence():

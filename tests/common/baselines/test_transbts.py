@@ -7,7 +7,6 @@ from torch.nn import functional as F
 
 from common.baselines import TransBTS
 from common.baselines.transbts import TransformerLayer
-from common.errors import ArgumentError
 from tests.oracles.paper import TRANSBTS_PARAMETERS, TRANSBTS_PUBLIC, TRANSBTS_UNUSED
 
 MICRO = {"width": 8, "embedding": 64, "layers": 1, "heads": 4, "hidden": 128}
@@ -86,10 +85,3 @@ def test_residual_blocks_normalise_before_a_convolution_in_the_encoder_and_after
             inner = F.conv3d(inner, parameters[f"block.{i}.weight"], parameters[f"block.{i}.bias"], padding=1)
             inner = F.relu((inner - 0.1) / (2.0 + 1e-5) ** 0.5)
         torch.testing.assert_close(decoder(features), features + inner, rtol=1e-4, atol=1e-5)
-
-
-def test_another_window_is_refused(micro):
-    with pytest.raises(
-        ArgumentError, match=r"^image=\[32, 48, 32\]: expected the network's patch_size=\[32, 32, 48\]$"
-    ):
-        micro(torch.zeros(1, 4, 32, 48, 32))

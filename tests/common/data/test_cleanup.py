@@ -10,7 +10,6 @@ from common.components import box_of
 from common.data import NestRegionsd, RegionsToLabeld
 from common.data.cleanup import Steps, cleaned, steps_of, text_of
 from common.data.regions import regions_of
-from tests.support import refused
 
 # In the order of the steps: region, its labels, label of removed voxels, label of filled voxels, labels that are filled
 ORDER = {
@@ -109,11 +108,3 @@ def test_text_is_read_and_written():
     assert steps_of(text) == steps
     assert text_of(steps_of("WT = holes + largest + 100mm3, ET = 0.50mm3")) == text
     assert text_of({"WT": Steps()}) == ""
-
-
-@pytest.mark.parametrize(
-    "text", ["", "WT", "WT=", "WT=small", "WT=1mm3+2mm3", "WT=holes,WT=holes", "WT=-1mm3", "WT=0mm3", "$a=holes", "a"]
-)
-def test_other_text_is_refused(text):
-    with refused(text="expected"):
-        steps_of(text)

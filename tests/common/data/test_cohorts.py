@@ -31,7 +31,7 @@ def test_a_card_is_all_that_commands_need_of_a_cohort(tmp_path):
     make = ["scripts.phantoms", "make", "--layout=wmh", "--subjects=2", "--spacing=4", "--output=wmh", "--workers=1"]
     write = ["scripts.datalists", "wmh", "--root=wmh", "--output=wmh.json", "--testing=all"]
     for command in (["-m", *make], ["-m", *write], ["-c", ASK]):
-        ended = execute([sys.executable, *command], copy, cold=True)
+        ended = execute([sys.executable, *command], copy)
         assert ended.returncode == 0, ended.stderr
     assert ended.stdout == "['sub-01', 'sub-02'] wmh (197, 233, 189) White matter hyperintensity wmh\n"
     content = json.loads((copy / "wmh.json").read_text())

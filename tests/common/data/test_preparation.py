@@ -11,7 +11,6 @@ from common.data.preparation import (
     differences,
     measure,
     measure_case,
-    refuse,
     spread,
     training_problems,
     union,
@@ -109,17 +108,6 @@ def test_scans_of_a_training_that_do_not_belong_together_are_doubted():
         assert str(training_problems({"a": metres})["extent"]).startswith(
             f"a: extends over {extent:.3g} mm; expected about 200 mm, "
         )
-
-
-def test_all_that_is_not_accepted_is_refused_in_one_line():
-    problems = differences(ranges(spacing=[2.0, 2.0, 2.0], air=1.0), ranges())
-    with pytest.raises(
-        InputError, match=r"^preparation differs .*: voxels .*; 100% .* \(--spacing .* --accept='\[spacing,air\]'"
-    ):
-        refuse(problems, [])
-    with pytest.raises(InputError, match=r"^preparation differs .*: 100% .*; expected 0% \(.*, --accept='\[air\]'"):
-        refuse(problems, ["spacing"])
-    refuse(problems, ["spacing", "air"])
 
 
 def scan(image, spacing=1.0):

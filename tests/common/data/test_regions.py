@@ -6,7 +6,6 @@ import torch
 
 from common.data import regions
 from common.data.transforms import NestRegionsd
-from common.errors import InputError
 
 
 def test_conventions_with_the_same_regions_are_read_alike():
@@ -95,29 +94,6 @@ def test_colours_of_regions_are_told_apart_with_every_kind_of_colour_vision(conv
     """Distances in CIELAB: 2 is just noticeable; #4dac6d (green) and #d1495b (red), of equal lightness, are 8 apart."""
     pairs = combinations(regions.colours(convention).values(), 2)
     assert all(np.linalg.norm(seen(first, vision) - seen(second, vision)) > 15 for first, second in pairs)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (
-            "brats",
-            "label_convention=brats: expected one of atlas, .* or regions and their labels, such as core=1",
-        ),
-        ("core=0", "core: expected labels from 1 to 255; 0 is background$"),
-        ("core=1:6574001 SCT", "expected one of "),  # a code without meaning
-        ("core=1:6574001 SCT Necrosis, of the core", "expected one of "),  # a comma
-        ("core=1,core=2", "core is declared twice; expected a name for each region$"),
-        ("core=1,Dice=2", "Dice is reserved for the metric; expected a different name$"),
-        ("core=1+2,whole=2+1", "core and whole overlap; expected different regions"),
-        ("core=1+2,rim=2+3", "core and rim overlap; expected different regions, nested or disjoint$"),
-        (",".join(f"r{n}={n}" for n in range(1, 34)), "33 regions; expected at most 32$"),
-    ],
-)
-def test_regions_that_a_label_map_cannot_hold_are_refused(text, message):
-    with pytest.raises(InputError, match=message) as error:
-        regions.regions_of(text)
-    assert str(error.value).startswith("label_convention=")
 
 
 def test_the_innermost_region_gives_a_voxel_its_label():

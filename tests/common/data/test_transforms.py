@@ -20,7 +20,6 @@ from common.data.transforms import (
     ResampleScand,
     ToRASd,
 )
-from common.errors import InputError
 
 # The regions of each label value, by the conventions' own papers: NCR 1, ED 2, ET 4 (BraTS 2023: 3); after treatment
 # RC 4; in children ET 1, NET 2, CC 3, ED 4
@@ -62,21 +61,6 @@ def test_of_nested_regions_the_smaller_wins_even_where_they_are_not_nested(conve
     assert label["pred"].flatten().tolist() == expected
     nested = NestRegionsd("pred", convention)({"pred": channels})["pred"]
     assert torch.equal(nested, LabelToRegionsd("pred", convention)(label)["pred"])
-
-
-@pytest.mark.parametrize(("convention", "value"), [("brats2021", 3), ("brats2023", 4), ("atlas", 255)])
-def test_a_value_of_another_convention_is_refused_by_the_files_name(convention, value):
-    label = MetaTensor(label_map([0, 1, value]), meta={"filename_or_obj": "/data/B7/B7_seg.nii.gz"})
-    labels = ", ".join(map(str, sorted(MEMBERS[convention][1])))
-    expected = rf"^/data/B7/B7_seg.nii.gz: label {value}.*; expected labels {labels} \({convention}\)$"
-    with pytest.raises(InputError, match=expected):
-        LabelToRegionsd("label", convention)({"label": label})
-
-
-@pytest.mark.parametrize("value", [0.5, -1.0, float("nan")])
-def test_what_is_no_label_is_refused(value):
-    with pytest.raises(InputError, match=r"label map: .*label"):
-        LabelToRegionsd("label", "atlas")({"label": label_map([0, value])})
 
 
 @pytest.mark.parametrize("transform", [LabelToRegionsd, RegionsToLabeld])

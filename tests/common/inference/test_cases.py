@@ -1,7 +1,6 @@
 """`common.inference.cases`: finding cases in folders and datalists, and checking their files."""
 
 import json
-import os
 import zlib
 
 import nibabel
@@ -70,31 +69,6 @@ def test_cases_of_nnunets_test_images_are_named_like_their_labels(tmp_path):
     for folder in ("imagesTs", "scans"):
         scan(tmp_path / folder / "P11_0000.nii.gz")
     assert [*scans_of(tmp_path / "imagesTs", ["T1"]), *scans_of(tmp_path / "scans", ["T1"])] == ["P11", "P11_0000"]
-
-
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        (None, r"^dataset_dir=\S+in: no such folder; expected a folder with scans, or a datalist"),
-        ([], r"^dataset_dir=\S+: contains no scan; expected files such as SUBJECT_flair.nii.gz, or a datalist"),
-        (
-            ["P1_t1.nii", "P1-t1.nii", "P2_t1.nii"],
-            r"two files for the T1 of P1: P1-t1.nii and P1_t1.nii; expected one$",
-        ),
-        (
-            [os.fsdecode(b"\xff_t1.nii.gz")],
-            r"^'[ -~]+': its name contains a line break, control",
-        ),
-    ],
-)
-def test_folders_without_cases_are_refused(tmp_path, names, message):
-    if names is not None:
-        (tmp_path / "in").mkdir()
-    for name in names or []:
-        (tmp_path / "in" / name).parent.mkdir(exist_ok=True, parents=True)
-        (tmp_path / "in" / name).touch()
-    with pytest.raises(InputError, match=message):
-        find_cases(tmp_path / "in", BRATS)
 
 
 def results(folder, weights="1", overlap=0.5, file="a.pt"):
@@ -227,18 +201,6 @@ def test_a_network_that_has_learnt_without_modalities_does_without_them(tmp_path
     assert capsys.readouterr().out == expected
     assert check_missing(LACKING[:1], BRATS, "nowhere.pt") == LACKING[:1], "complete cases need no checkpoint"
     assert capsys.readouterr().out == ""
-
-
-@pytest.mark.parametrize("trained", [{}, {"modality_dropout": 0.0}, {"missing_modalities": ["T1ce", "FLAIR"]}])
-def test_a_network_that_has_not_is_refused(tmp_path, trained):
-    names = "T2" if trained.get("missing_modalities") else "T1ce, T2"
-    able, file = checkpoint(tmp_path, modality_dropout=0.5, more=1), checkpoint(tmp_path, **trained)
-    with pytest.raises(InputError) as error:
-        check_missing(LACKING, BRATS, [able, file])
-    assert str(error.value) == (
-        f"subject P2 lacks {names}; {file} was trained only on subjects with {names.split(', ')[0]}; "
-        "expected complete subjects, or a checkpoint trained with modality_dropout above 0"
-    )
 
 
 def test_a_file_that_a_folder_lacks_is_missing_where_the_network_can_do_without(tmp_path):

@@ -70,26 +70,6 @@ def test_labels_that_a_header_scales_are_read(stored, sign, tmp_path):
     np.testing.assert_array_equal(masks.predictions["lesion"], labels == 1)
 
 
-def test_label_maps_that_cannot_be_scored_are_named(tmp_path):
-    """What else makes a scan unfit is in the tests of `common.data.scan_checks`."""
-    labels = label_map([0, 1])
-    odd, cut = labels.astype(np.float32), save(tmp_path / "cut.nii.gz", labels)
-    odd[1, 2, 3] = np.nan
-    cut.write_bytes(cut.read_bytes()[:-1])
-    for path, message in (
-        (save(tmp_path / "two.nii", 2 * labels), "label 2, which looks like brats2021 or brats2023; expected labels 0"),
-        (save(tmp_path / "nan.nii", odd, dtype=np.float32), "NaN or infinite labels; expected whole numbers"),
-        (save(tmp_path / "four.nii", np.stack([labels, labels], -1)), "shape 7 x 8 x 9 x 2; expected three dimensions"),
-        (cut, "expected a (file that can be read|NIfTI)"),
-    ):
-        for files in (case(tmp_path, path, labels), case(tmp_path, labels, path)):
-            with pytest.raises(InputError, match=f"^{path}: .*{message}"):
-                masks_of(files, "atlas")
-    both = save(tmp_path / "both.nii", label_map([0, 1, 2, 3, 4]))
-    with pytest.raises(InputError, match=f"^{both}: labels 3 and 4; expected one of them for enhancing"):
-        masks_of(case(tmp_path, both, labels), "brats2023")
-
-
 def moved(by):
     affine = AFFINE.copy()
     affine[0, 3] += by

@@ -4,13 +4,9 @@ import itertools
 import os
 import signal
 import sys
-from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 
-import pytest
-
-from common.errors import InputError
 from common.inference.publishing import begin, finish
 from common.locks import claim, release
 from tests.support import execute
@@ -91,19 +87,3 @@ def test_a_process_that_ends_with_an_error_removes_what_it_has_written(tmp_path)
     code = f"from common.inference.publishing import begin; open(begin('{tmp_path}') + '/a', 'w').close(); 1 / 0"
     assert "ZeroDivisionError" in execute([sys.executable, "-c", code]).stderr
     assert content_of(tmp_path) == OLD
-
-
-LINKS = [".unfinished", "earlier", "predictions", "slices", "metrics.csv", "summary.json", ".in_use"]
-
-
-@pytest.mark.parametrize("name", LINKS)
-@pytest.mark.parametrize("target", ["folder", "folder/mine.txt", "folder/new.txt"])
-def test_nothing_behind_a_link_in_a_foreign_folder_changes(tmp_path, name, target):
-    fill(tmp_path / "folder", MINE)
-    (tmp_path / "x").mkdir()
-    (tmp_path / "x" / name).symlink_to(tmp_path / target)
-    with suppress(InputError):
-        fill(Path(begin(tmp_path / "x")), NEW)
-        finish(tmp_path / "x")
-    release(tmp_path / "x")
-    assert content_of(tmp_path / "folder") == MINE

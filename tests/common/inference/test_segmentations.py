@@ -54,17 +54,6 @@ def test_a_result_has_the_forms_of_the_file(tmp_path, codes):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["P1.nii.gz", *tables]
 
 
-def test_a_volume_that_is_not_on_the_scans_grid_is_refused(tmp_path):
-    scan(tmp_path / "in.nii.gz", shape=(2, 3, 4))
-    volume = LoadScand("pred")({"pred": str(tmp_path / "in.nii.gz")})["pred"]
-    moved = volume.clone()
-    moved.affine = TURNED
-    for other in (moved, volume[:, :, 1:]):
-        with pytest.raises(InputError, match=r"P1: .*; expected .* of its scan"):
-            SaveVolumed("pred", str(tmp_path / "out"))({"pred": other, "subject": "P1"})
-    assert not (tmp_path / "out").exists()
-
-
 def test_label_maps_have_names_and_colours_for_other_programs(tmp_path, capsys):
     """As each program's own documents lay its file out: BIDS, ITK-SNAP, Slicer."""
     write_label_tables(tmp_path, "brats2021")

@@ -16,7 +16,6 @@ import pytest
 from nibabel.affines import apply_affine
 from PIL import Image
 
-from common.errors import InputError
 from common.inference.masks import masks_of
 from common.inference.results import CaseFiles, Details
 from common.metrics.protocols import protocol
@@ -131,20 +130,6 @@ def test_lesions_are_links_to_their_centres(tmp_path):
     assert "2 WT not scored 36 21, 26, 18 " in cells(html)
     assert "3 WT false 24 24, 6, 20 " in cells(html)
     assert link_of("P 1/ä?#") == "slices/P%201%2F%C3%A4%3F%23.html"
-
-
-def test_what_cannot_be_shown_is_said(tmp_path):
-    files = case_of(tmp_path, AFFINES["RAS"])
-    save(tmp_path / "T1.nii.gz", np.ones((5, 5, 5), np.float32), np.eye(4))
-    html = write_case(tmp_path, files, details_of(files)).read_text()
-    assert "T1 is on a different grid and is not shown." in text_of(html)
-    assert [modality["name"] for modality in json.loads(block(html, "data"))["modalities"]] == ["FLAIR"]
-    bare = files._replace(images=())
-    html = write_case(tmp_path, bare, details_of(files)).read_text()
-    assert not np.asarray(volume(html, "image-0").dataobj).any()
-    files.reference.write_bytes(b"damaged")
-    with pytest.raises(InputError, match=r"r.nii.gz: .*expected a NIfTI, MGH or NRRD file"):
-        write_case(tmp_path, files, details_of(files, {}))
 
 
 def test_a_page_loads_nothing_and_runs_its_own_scripts_only(tmp_path):

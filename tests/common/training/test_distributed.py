@@ -47,30 +47,6 @@ def test_a_process_is_alone_or_torchrun_and_the_overlay_start_a_group(monkeypatc
         Processes()
 
 
-@pytest.mark.parametrize(
-    ("changed", "name"),
-    [
-        ({"RANK": "abc"}, "RANK"),
-        ({"RANK": "5", "WORLD_SIZE": "2"}, "RANK"),
-        ({"WORLD_SIZE": ""}, "WORLD_SIZE"),
-        ({"MASTER_PORT": "99999"}, "MASTER_PORT"),
-        ({"MASTER_ADDR": "no.such.host.invalid"}, "MASTER_ADDR"),
-        ({"LOCAL_RANK": "1"}, "LOCAL_RANK"),  # one GPU
-    ],
-)
-def test_what_torchrun_does_not_set_is_refused(monkeypatch, changed, name):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: name == "LOCAL_RANK")
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    set_up = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29888"}
-    for variable, value in {**set_up, **changed}.items():
-        monkeypatch.setenv(variable, value)
-    with refused(name, changed[name]):
-        Processes(multi_gpu=True)
-    monkeypatch.delenv("MASTER_ADDR")
-    with refused("MASTER_ADDR" if changed.keys() & {"MASTER_ADDR", "LOCAL_RANK"} else name):
-        Processes(multi_gpu=True)
-
-
 def test_each_process_has_a_seed_of_its_own():
     assert [process.seed(7) for process in group(3)] == [7, 100_007, 200_007]
 
@@ -128,8 +104,3 @@ def test_processes_share_the_cases(processes):
     parts = [process.share("training", range(7)) for process in group(processes)]
     assert sorted(case for part in parts for case in part) == [*range(7)]
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
-
-
-def test_fewer_cases_than_processes_are_refused():
-    with refused("split validation"):
-        group(8)[0].share("validation", range(7))

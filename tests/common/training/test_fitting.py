@@ -34,13 +34,6 @@ def test_candidates_keep_the_global_batch(changed, processes, sizes):
     assert fitting.candidates(options(**changed), processes) == sizes
 
 
-def test_a_global_batch_that_cannot_be_kept_is_refused():
-    with refused("batch_size", "auto"):
-        fitting.candidates(options(global_batch_size=None), 1)
-    with refused("global_batch_size", 24):
-        fitting.candidates(options(), 7)
-
-
 def test_stored_activations_are_those_of_the_layers():
     voxels = 4 * 4 * 4
     # The input, and the output of the rectifier, which its own gradient and the second convolution share
@@ -97,18 +90,6 @@ def test_a_gpu_takes_the_largest_batch_that_it_has_computed(monkeypatch):
     assert same(dict(limited.state_dict()), dict(before))
     assert all(parameter.grad is None for parameter in limited.parameters())
     assert torch.equal(state, torch.get_rng_state())
-
-
-def test_other_errors_of_a_trial_are_not_taken_for_a_lack_of_memory(monkeypatch):
-    def broken(crops):
-        raise RuntimeError("shapes differ")
-
-    content = {"network": network(), "dtype": torch.float32, "loss": broken}
-    config = SimpleNamespace(get_resolved_content=content.__getitem__)
-    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda *_: 0)
-    monkeypatch.setattr(fitting, "_try_step", lambda *_: broken(0))
-    with pytest.raises(RuntimeError, match="shapes differ"):
-        fitting._fits_on_gpu(config, network(), options(), 1, torch.device("cpu"))
 
 
 @pytest.mark.parametrize(("edge", "size"), [(96, 2), (128, 1)])

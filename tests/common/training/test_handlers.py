@@ -13,10 +13,8 @@ from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from common.errors import InputError
 from common.training import handlers
 from common.training.handlers import Forecast, Pictures, Progress
-from tests.support import refused
 
 
 class Timed(list):
@@ -108,31 +106,6 @@ def test_a_single_crop_is_one(tmp_path, said, disk):
     forecast(tmp_path, engine, batch=1)
     engine.run(data)
     assert said("to do: 10 steps of 1 crop (")
-
-
-def test_a_disk_that_is_too_small_is_refused_before_the_first_step(tmp_path, disk, said):
-    disk(20_000_000)
-    engine, data = loop(10)
-    forecast(tmp_path, engine)
-    with refused("ckpt_dir", tmp_path, "0.02 GiB free; need 0.04 GiB"):
-        engine.run(data)
-    assert engine.state.iteration == 0
-    for name, size in (("iteration-0000001.pt", 12), ("iteration-0000002.pt", 12), ("model.pt", 4), ("notes.txt", 9)):
-        (tmp_path / name).write_bytes(bytes(size * 1_000_000))  # what is there already needs no more
-    engine, data = loop(2)
-    forecast(tmp_path, engine)
-    engine.run(data)
-    assert said("disk: ")[-1].startswith(f"disk: {16e6 / 2**30:.2f} GiB more for the checkpoints")
-
-
-def test_batches_of_another_size_than_planned_are_refused(tmp_path, disk):
-    """Such as by a cropping transform with `num_samples` in an overlay."""
-    disk(5 * 2**30)
-    engine, data = loop(10, crops=4)
-    forecast(tmp_path, engine)
-    with pytest.raises(InputError, match="train::random_transforms: 4 crops in a batch; expected batch_size=2; to "):
-        engine.run(data)
-    assert engine.state.iteration == 1
 
 
 ADVICE = "; python -m scripts.store and --store read crops faster"

@@ -36,20 +36,6 @@ def test_each_may_be_given_in_either_unit(iterations, interval, warmup, expected
     assert length(options, cases=100, cases_per_step=4) == expected
 
 
-@pytest.mark.parametrize(
-    ("iterations", "interval", "warmup", "name", "text"),
-    [
-        ("2.5 epochs", 500, 0, "iterations", "63 iterations; expected at least val_interval=500"),
-        (10, 10, 11, "warmup_iterations", "expected at most iterations=10"),
-        ("1 epochs", "1 epochs", "2 epochs", "warmup_iterations", "50 iterations; expected at most iterations="),
-    ],
-)
-def test_lengths_that_do_not_fit_are_refused(iterations, interval, warmup, name, text):
-    options = Options(iterations=iterations, val_interval=interval, warmup_iterations=warmup)
-    with refused(name, getattr(options, name), text):
-        length(options, cases=100, cases_per_step=4)
-
-
 @pytest.fixture
 def options(tmp_path, monkeypatch):
     """Options of a training on ten subjects, of whom three lack T2; their files are empty and never read."""
@@ -81,12 +67,6 @@ def options(tmp_path, monkeypatch):
         resume_changes=[],
         pretrained=None,
     )
-
-
-def test_weights_that_this_training_would_replace_are_refused(options, tmp_path):
-    options.pretrained = str(tmp_path / "models/../models/model.pt")
-    with refused("pretrained", options.pretrained):
-        Plan("a", Processes(), options)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,3 @@
-import errno
 import json
 import math
 import shutil
@@ -13,7 +12,6 @@ from common.training.records import TrainingRecord
 from common.weights.records import versions
 from common.weights.surgery import Report
 from tests.common.toy import METADATA, Training, plan_of
-from tests.support import refused
 
 
 def record_of(folder):
@@ -103,15 +101,6 @@ def test_weights_that_a_resumed_run_does_not_read_are_warned_of(tmp_path, capsys
         record.load_state_dict(state)
         assert capsys.readouterr().err == warned
         assert record.content["weights"]["source"] == "a.pt"
-
-
-def test_a_disk_that_events_fill_is_told_with_their_folder(tmp_path, monkeypatch):
-    def fail(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_scalar", fail)
-    with refused(text=f"{tmp_path}/tensorboard: No space left on device"):
-        Training(tmp_path, 1)
 
 
 def test_tensorboard_has_each_value_at_its_iteration_also_of_a_resumed_run(tmp_path):

@@ -98,15 +98,6 @@ def test_batches_of_a_step(counts, steps):
     assert accumulation_steps(*counts) == steps
 
 
-def test_a_step_that_cannot_be_is_refused():
-    for amp in ("fp16", "fp8"):
-        with refused("amp", amp):
-            precision(amp, "cpu")
-    for counts in ((128, 2, 48), (2, 4, 1)):
-        with refused("global_batch_size", counts[0]):
-            accumulation_steps(*counts)
-
-
 # The step
 
 

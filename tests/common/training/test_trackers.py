@@ -1,15 +1,13 @@
 """A custom tracker in a training, a resumed training and an evaluation."""
 
 import json
-import sys
 
 import pytest
 from ignite.engine import Engine
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from common.training.trackers import TensorBoard, Tracker, Tracking, WeightsAndBiases, separate, untracked
+from common.training.trackers import TensorBoard, Tracker, Tracking, separate, untracked
 from tests.common.toy import METADATA, Training
-from tests.support import refused
 
 
 class Diary(Tracker):
@@ -65,10 +63,3 @@ def test_a_tracker_of_an_evaluation_gets_its_metrics_and_files(tmp_path):
     Tracking([diary], "ours", [tmp_path / "summary.json", tmp_path / "absent.csv"]).attach(engine)
     engine.run([0])
     assert diary.lines == [("begin", "ours", {}, False), ("evaluation", {"dice": 0.5}, 0), ("end", ["summary.json"])]
-
-
-def test_a_missing_wandb_is_told_and_nothing_is_written(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    with refused("wandb", text="not installed; run make tracking, and activate .venv-tracking"):
-        WeightsAndBiases(tmp_path, project="tumours").begin("a run", {"seed": 1})
-    assert not [*tmp_path.iterdir()]

@@ -1,15 +1,12 @@
 """Datalists as the input of MONAI's Auto3DSeg, read by MONAI."""
 
 import json
-from pathlib import Path
 
 import pytest
 import yaml
 from monai.auto3dseg.utils import datafold_read
 
-from common.errors import InputError
 from scripts.datalists.__main__ import auto3dseg, fold
-from tests.support import one_line
 
 SUBJECTS = [f"P{person}_v{visit}" for person in range(6) for visit in (1, 2)]
 
@@ -57,25 +54,6 @@ def test_monai_reads_each_person_in_one_fold_and_the_regions(data, datalist):
     assert [entry["image"][1] for entry in testing] == [f"{data.root}/P0_v{visit}_T2.nii.gz" for visit in (1, 2)]
 
 
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"training": [{"subject": "P1", "image": ["P1_v1_T1.nii.gz", None], "label": "P1_v1.nii.gz"}]}, "lacks T2"),
-        (
-            {"training": [{"subject": "P1", "image": ["P1_v1_T1.nii.gz", "P1_v1_T2.nii.gz"]}]},
-            "P1 of training has no label",
-        ),
-        ({"testing": [{"subject": "P9", "image": ["a.nii.gz", "b.nii.gz"], "label": "c.nii.gz"}]}, "files: 3 of 3"),
-    ],
-)
-def test_what_auto3dseg_could_not_train_on_is_refused(data, datalist, changed, message):
-    file = datalist(**{"validation": []} | changed)
-    with pytest.raises(InputError) as error:
-        auto3dseg(file, str(data.root), str(data.folder / "out"), folds=2)
-    assert message in one_line(error)
-    assert not (data.folder / "out").exists()
-
-
 @pytest.mark.parametrize("single", [False, True])
 def test_the_folds_of_auto3dseg_are_read_back(data, datalist, single):
     """Images that lie side by side name their subjects themselves; a path is as good as a list of one."""
@@ -90,18 +68,3 @@ def test_the_folds_of_auto3dseg_are_read_back(data, datalist, single):
         expected = {entry["label"] for entry in content["training"] if entry["fold"] == number}
         held = json.loads((data.folder / "fold.json").read_text())["validation"]
         assert {entry["label"] for entry in held} == expected
-
-
-@pytest.mark.parametrize("options", [{"folds": 0}, {"folds": 1.5}, {"folds": 10**9}, {"seed": -1}])
-def test_a_number_that_cannot_be_is_refused(data, datalist, options):
-    with pytest.raises(InputError, match=f"{next(iter(options))}={next(iter(options.values()))}: expected"):
-        auto3dseg(datalist(), str(data.root), str(data.folder / "out"), **options)
-    assert not (data.folder / "out").exists()
-
-
-def test_a_file_that_is_there_is_not_replaced(data, datalist):
-    Path(datalist()).rename(data.folder / "datalist.json")
-    before = (data.folder / "datalist.json").read_bytes()
-    with pytest.raises(InputError, match=r"datalist\.json"):
-        auto3dseg(str(data.folder / "datalist.json"), str(data.root), str(data.folder))
-    assert (data.folder / "datalist.json").read_bytes() == before

@@ -2,8 +2,6 @@
 
 import pytest
 
-from common.errors import InputError
-
 PEOPLE = ("01", "02", "03", "04")
 
 
@@ -51,38 +49,6 @@ def test_label_maps_beside_the_images_count_as_in_atlas(data):
         data.touch(f"{stem}_T1w.nii.gz")
         data.label(f"{stem}_label-L_desc-T1lesion_mask.nii.gz", 1)
     assert data.entries()["sub-01_ses-1"]["label"].endswith("_label-L_desc-T1lesion_mask.nii.gz")
-
-
-def test_two_label_maps_are_refused_until_one_is_named(bids):
-    for person in PEOPLE:
-        bids.label(f"derivatives/rater2/{session(person, 'pre')}_label-tumor_mask.nii.gz", 1)
-    message = (
-        r"two files for the label of sub-01_ses-pre: derivatives/manual_masks/\S+ and derivatives/rater2/\S+; "
-        r"expected one, chosen by .*: --label=WORDS"
-    )
-    with pytest.raises(InputError, match=message):
-        bids.scan()
-    entries = bids.entries(label="rater2/label-tumor_mask")
-    assert entries["sub-01_ses-pre"]["label"].startswith("derivatives/rater2/")
-    assert "label" not in entries["sub-01_ses-post"]
-    regions = bids.write("regions.yaml", "tissue: [1, 2, 3]")
-    label = bids.entries(label="dseg", regions=regions)["sub-04_ses-pre"]["label"]
-    assert label == f"derivatives/pipeline/{session('04', 'pre')}_dseg.nii.gz"
-
-
-def test_two_images_are_refused_until_one_is_named(bids):
-    bids.touch(f"{session('02', 'post')}_acq-3d_T1w.nii.gz")
-    with pytest.raises(
-        InputError,
-        match=r"two files for the T1 of sub-02_ses-post: .*; expected one, .*: --modalities=T1=WORDS",
-    ):
-        bids.scan()
-    (only,) = bids.entries(modalities="FLAIR,T1=acq-3d_T1w,T1ce").values()
-    assert only["image"][1] == f"{session('02', 'post')}_acq-3d_T1w.nii.gz"
-    entries = bids.entries(modalities="T1=T1w,T1ce=ce-gadolinium_T1w")
-    assert entries["sub-02_ses-post"]["image"] == [
-        f"{session('02', 'post')}_{end}.nii.gz" for end in ("T1w", "ce-gadolinium_T1w")
-    ]
 
 
 def test_an_image_with_contrast_agent_is_no_image_without(data):

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from common.data import datalists
-from common.errors import InputError
 from scripts.datalists import check as datalist_check
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -154,54 +153,6 @@ def test_findings_are_in_the_order_of_the_datalist_and_subjects_in_error_are_lef
     assert "left out: s1 of training: constant, shape, missing" in lines
     kept = {"training": [entry("s2")], "testing": [entry("s4"), entry("s5")]}
     assert datalists.read(cohort / "fixed.json") == HEAD | {"preparation": "none"} | kept
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"workers": -1}, "workers=-1: expected a whole number from 0"),
-        ({"fixed": "HERE/list.json"}, "list.json: the same file as --datalist"),
-        ({"fixed": "HERE/root/s0/t1.nii.gz"}, "s0/t1.nii.gz: not JSON"),
-        ({"accept": "emptymask"}, "accept=emptymask: expected one of missing, unreadable"),
-        (
-            {"output": "HERE/list.json/out"},
-            "list.json/out: list.json: a file; expected a folder that can be written to",
-        ),
-        ({"output": "HERE/out", "fixed": "HERE/link/out/findings.csv"}, "the same file as --output"),
-        ({"datalist": "HERE/findings.csv", "output": "HERE/link"}, "the same file as --datalist"),
-        ({"root": "HERE/root/s0"}, "none of the listed files is in this folder; expected s0/t1.nii.gz there"),
-    ],
-)
-def test_bad_options_are_named(cohort, monkeypatch, options, message):
-    (cohort / "link").symlink_to(cohort)
-    monkeypatch.setattr(datalist_check, "examine", None)  # nothing is read before
-    options = {"datalist": "HERE/list.json", "root": "HERE/root"} | options
-    here = {name: value.replace("HERE", str(cohort)) for name, value in options.items() if isinstance(value, str)}
-    with pytest.raises(InputError, match=re.escape(message)):
-        datalist_check.check(**options | here)
-    assert not (cohort / "out").exists()
-
-
-def test_a_datalist_that_nobody_is_left_in_for_training_is_refused(cohort, capsys):
-    for number in range(4):
-        (cohort / f"root/s{number}/t1.nii.gz").unlink()
-    with pytest.raises(InputError, match=r"fixed.json: no training subject is free of errors; 2 of 6 subjects are"):
-        check(cohort, fixed=str(cohort / "fixed.json"))
-    assert not (cohort / "fixed.json").exists()
-    assert "error: missing: training s3" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (json.dumps(HEAD), "no subjects"),
-        (json.dumps(HEAD | {"training": [entry("s0"), entry("s0") | {"image": ["/a", "b"]}]}), '/a"; expected a path'),
-    ],
-)
-def test_a_datalist_that_is_none_is_named(cohort, content, message):
-    (cohort / "list.json").write_text(content)
-    with pytest.raises(InputError, match=message):
-        datalist_check.check(str(cohort / "list.json"), str(cohort / "root"))
 
 
 def test_a_missing_modality_is_a_fact_and_no_finding(cohort, capsys):

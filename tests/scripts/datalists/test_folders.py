@@ -5,9 +5,7 @@ import json
 import pytest
 
 from common.data.datalists import Datalist
-from common.errors import InputError
 from scripts.datalists import __main__ as commands
-from tests.support import one_line
 
 
 @pytest.mark.parametrize("modalities", ["T1=t1_to_mni,PD=other", ["t1=T1_to_MNI.nii.gz", "PD=_other"]])
@@ -47,15 +45,6 @@ def test_files_in_one_folder(data):
     assert data.scan(testing="all")["unlabelled"][0]["subject"] == "a_3"
 
 
-def test_names_without_a_modality_need_one(data):
-    data.touch("images/s1.nii.gz")
-    with pytest.raises(
-        InputError,
-        match=r"no image whose name ends with a modality.*; give the last words of the names as --modalities=T1=WORDS",
-    ):
-        data.scan()
-
-
 def test_visits_of_a_person_stay_together(data):
     for person in range(6):
         for visit in range(3):
@@ -76,42 +65,6 @@ def test_visits_of_a_person_stay_together(data):
         people = [{entry["subject"][:2] for entry in content[split]} for split in ("training", "validation")]
         assert list(map(len, people)) == [4, 2]
         assert len(set().union(*people)) == 6
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"modalities": "T1,"}, "--modalities=T1,: a name is empty; expected names such as T1,FLAIR, or endings of"),
-        (
-            {"modalities": "T1=a,PD=A"},
-            "--modalities=T1=a,PD=A: the same words or pattern for T1 and PD; expected distinct ones",
-        ),
-        ({"modalities": "T1,ADC"}, "--modalities=T1,ADC: no ADC in .*; expected some of T1"),
-        ({"label": "gold"}, "--label=gold: matches no label map in "),
-        ({"modalities": "T1={person}/T1"}, "expected the end .*, or a pattern such as masks/\\* or {subject}/pre/T1"),
-        ({"modalities": "T1=*[z-a]"}, "expected the end of file names or paths"),
-        ({"person": "("}, r"--person=\(: not a regular expression"),
-        ({"person": "(Q.)"}, r"--person=\(Q.\): does not match the subject S1"),
-        ({"person": "()"}, r"--person=\(\): names no person in the subject S1"),
-        ({"person": "S."}, r"--person=S.: no group for the person; expected one such as \(.+\)_v"),
-    ],
-)
-def test_bad_options_are_named(data, options, message):
-    data.touch("S1/T1.nii.gz", "S2/T1.nii.gz")
-    with pytest.raises(InputError, match=message) as error:
-        data.scan(**options)
-    assert one_line(error)
-    assert not (data.folder / "list.json").exists()
-
-
-def test_roots_of_no_known_layout_are_named(data):
-    data.touch("a/b/c/notes.txt", "d\ne/T1.dcm")
-    with pytest.raises(InputError, match=r"no data set of a known layout among a, d\\ne; expected SUBJECT/"):
-        data.scan()
-    data.touch("S1/T1.nii.gz", "S2_T1.nii.gz")
-    with pytest.raises(InputError, match="looks like folders and flat; expected --layout=folders or --layout=flat"):
-        data.scan()
-    assert list(data.entries(layout="flat")) == ["S1", "S2"]
 
 
 def test_subjects_that_lack_a_modality_are_kept_on_request(data, capsys):

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from itertools import combinations
 
 import pytest
@@ -12,10 +11,8 @@ from common.errors import InputError
 from scripts.datalists import __main__ as commands
 from scripts.datalists.splits import numbers_of
 from tests.scripts.datalists.cohorts import subjects
-from tests.support import one_line
 
 RECORD = {"fold": 0, "of": 5, "split": "testing", "source": "x"}
-PART = {"fraction": 0.1, "seed": 0, "nested": False, "of": 20}
 
 
 def entry(subject, label=True):
@@ -87,26 +84,6 @@ def test_the_folds_can_come_from_a_file(own, tmp_path, capsys):
     ]
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("{", "not JSON"),
-        ([("0", "a/b")], r"\$.training\[0\].fold = .0.: '0' is not of type 'integer'"),
-        ([(1000, "a/b")], r"\$.training\[0\].fold = 1000: 1000 is greater than the maximum of 999"),
-        ([(0, "sub-01/a"), (1, "sub-01/b")], "sub-01 is in fold 0 and in 1"),
-        ([(0, "sub-01/a")], "--fold=0: people in this fold: 1, in the remaining folds: 0; expected at least"),
-        ([(0, "sub-99/a")], r"\(13\); the first subject in the file is sub-99"),
-    ],
-)
-def test_a_broken_file_of_folds_is_named(own, tmp_path, content, message):
-    if not isinstance(content, str):
-        content = json.dumps({"training": [{"fold": fold, "image": [image]} for fold, image in content]})
-    (tmp_path / "folds.json").write_text(content)
-    with pytest.raises(InputError, match=message) as error:
-        held_out(own, tmp_path, folds=str(tmp_path / "folds.json"))
-    assert one_line(error)
-
-
 def test_who_is_held_out_by_a_file_of_folds_is_not_trained_on_without_mask_either(tmp_path):
     """Of person 0 the file names one of two visits; 2 and 3 have no mask, and 4, who has none, is in no fold."""
     without = [entry(name, False) for name in ("sub-0_ses-2", "sub-2", "sub-3", "sub-4")]
@@ -127,32 +104,6 @@ def test_subjects_without_label_are_trained_on_where_their_person_is(tmp_path):
     assert set(found["training"]) == {
         name for number in range(4) for name in (f"sub-{number}", f"sub-{number}_ses-2") if f"sub-{number}" not in held
     } | {"sub-9"}
-
-
-@pytest.mark.parametrize(
-    ("change", "options", "message"),
-    [
-        ({}, {"fold": 3}, "--fold=3: expected one of 0, 1, 2, the folds of --folds=3"),
-        ({}, {"folds": 0}, "folds=0: expected a whole number from 2"),
-        ({}, {"folds": 10**20}, f"folds={10**20}: expected a whole number from 2 to 1000"),
-        ({}, {"fold": None}, "--fold=None: expected one of 0, 1, 2"),
-        ({}, {"folds": 13}, "--folds=13: more than the people with labels; expected at most 12 folds"),
-        ({}, {"validation": 0.2}, "--validation=0.2: cannot be combined with --fold_to=validation"),
-        ({"folds": RECORD}, {}, "--datalist: already a fold, number 0; give the whole datalist"),
-        ({"subset": PART}, {}, "--datalist: already a subset; give the whole datalist"),
-    ],
-)
-def test_bad_options_are_named(own, tmp_path, change, options, message):
-    own.write_text(json.dumps(json.loads(own.read_text()) | change))
-    with pytest.raises(InputError, match=re.escape(message)) as error:
-        held_out(own, tmp_path, **options)
-    assert one_line(error)
-    assert not (tmp_path / "fold.json").exists()
-
-
-def test_the_command_does_not_replace_what_it_reads(own):
-    with pytest.raises(InputError, match=f"^--output={own}: the same file as --datalist$"):
-        commands.fold(str(own), str(own), folds=3, fold=0)
 
 
 # Split anew

@@ -8,7 +8,6 @@ import nibabel
 import numpy as np
 import pytest
 
-from common.errors import InputError
 from scripts.datalists import __main__ as datalists
 from tests.scripts.datalists.cohorts import (
     add_brats,
@@ -21,7 +20,7 @@ from tests.scripts.datalists.cohorts import (
     ukb,
     written,
 )
-from tests.support import MODALITIES, execute, one_line
+from tests.support import MODALITIES, execute
 
 ATLAS = "{0}/ses-1/anat/{0}_ses-1_space-MNI152NLin2009aSym_{1}.nii.gz"
 BRATS_2023 = ("t2f", "t1c", "t1n", "t2w", "seg")
@@ -47,25 +46,6 @@ def test_each_layout_gives_relative_paths_in_its_order(root, command, bundle, su
     expected = {"name": command, "modalities": MODALITIES[bundle], "label_convention": convention}
     expected |= {"training": [], "validation": [], "testing": [entry | ({"label": files[-1]} if convention else {})]}
     assert content == expected
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"root": "/no/such"}, "--root=/no/such: .*No such file or directory; expected a"),
-        ({"output": "/etc/passwd/list.json"}, "--output=/etc/passwd/list.json: passwd: a file; expected a folder"),
-        (
-            {"label_convention": "brats"},
-            "label_convention=brats: expected one of atlas, .*, or regions and their",
-        ),
-    ],
-)
-def test_bad_options_are_named(root, tmp_path, options, message):
-    add_brats(root, *range(4))
-    with pytest.raises(InputError, match=message) as error:
-        brats(**{"root": root, "output": tmp_path / "list.json"} | options)
-    assert one_line(error)
-    assert list(tmp_path.iterdir()) == [root]
 
 
 def test_brats_after_treatment_has_the_convention_that_is_asked_for(root):
@@ -140,12 +120,3 @@ def test_the_command_line_takes_a_subset(whole_list, tmp_path):
     assert after["subset"] == {"fraction": 0.05, "seed": 2, "nested": True, "of": 40}
     assert len(after["training"]) == 2
     assert (subjects(after)["validation"], after["testing"]) == (subjects(before)["validation"], before["testing"])
-
-
-def test_a_subset_does_not_replace_what_it_is_taken_from(whole_list, tmp_path):
-    before = Path(whole_list).read_bytes()
-    (tmp_path / "link.json").symlink_to(whole_list)
-    for output in (whole_list, tmp_path / "link.json", f"{tmp_path}/cohort/../whole.json"):
-        with pytest.raises(InputError, match=f"--output={output}: the same file as --datalist"):
-            datalists.subset(whole_list, output, fraction=0.5)
-    assert Path(whole_list).read_bytes() == before

@@ -5,7 +5,6 @@ import json
 import pytest
 
 from common.errors import InputError
-from tests.support import one_line
 
 # Dataset137_BraTS21.py of nnU-Net
 BRATS = {
@@ -84,44 +83,8 @@ def test_modalities_by_the_names_of_channels(data):
         data.scan(modalities="T2=b")
 
 
-def with_labels(labels):
-    return PROSTATE | {"labels": labels}
-
-
 def channels(*names, **more):
     return PROSTATE | {"channel_names": {str(number): name for number, name in enumerate(names)} | more}
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("{", r"dataset.json: not JSON"),
-        (channels("T2", **{"2": "ADC"}), "channels 0, 2; expected 0 to 1"),
-        (channels("T2", "T2w"), "T2 and T2w are both T2; choose one by --modalities"),
-        (
-            PROSTATE | {"file_ending": ".mha"},
-            r"\$.file_ending = \".mha\": .*; expected nnU-Net's description of a data set of NIfTI files",
-        ),
-        (with_labels({"background": 0, "a": 1, "ignore": 2}), "labels: ignore=2: not supported, .*; give --regions"),
-        (with_labels({"background": 0, "a b": 1, "a_b": 2}), "a_b=2: a_b occurs twice"),
-        (with_labels({"background": 0, "a": [1, 2], "b": [2, 3]}), "dataset.json: regions=.*: a and b overlap"),
-        (channels("T2"), "imagesTr/C_0_0001.nii.gz: not a channel of dataset.json; .* to 0000"),
-    ],
-)
-def test_a_broken_dataset_json_is_named(data, content, message):
-    fill(data, PROSTATE)
-    (data.root / "dataset.json").write_text(content if isinstance(content, str) else json.dumps(content))
-    with pytest.raises(InputError, match=message) as error:
-        data.scan()
-    assert one_line(error)
-    assert not (data.folder / "list.json").exists()
-
-
-def test_a_case_for_training_and_for_testing_is_named(data):
-    fill(data, PROSTATE)
-    data.touch("imagesTs/C_0_0000.nii.gz")
-    with pytest.raises(InputError, match=r"C_0 exists twice: imagesTr/C_0_0000\S+ and imagesTs/C_0_0000"):
-        data.scan()
 
 
 def test_a_folder_of_cases_for_testing_alone_is_listed(data):

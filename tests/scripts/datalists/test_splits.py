@@ -5,7 +5,6 @@ import pytest
 from common.errors import InputError
 from tests.scripts.datalists.cohorts import (
     add_atlas,
-    add_brats,
     add_brats_2023,
     add_ukb,
     atlas,
@@ -17,7 +16,6 @@ from tests.scripts.datalists.cohorts import (
     ukb,
     written,
 )
-from tests.support import one_line
 
 
 @pytest.mark.parametrize(
@@ -61,30 +59,6 @@ def test_all_visits_of_a_person_are_in_one_split(root, command, add, visits, len
     content = written(command, root, validation=3, testing=3)
     assert sizes(subjects(content)) == [8, 6, 6]
     assert sizes(people(content, length)) == [4, 3, 3]
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"validation": -1}, "validation=-1: expected a number of people, or a fraction"),
-        ({"validation": 2, "testing": 2}, "--validation=2 --testing=2: splits leave 0 of 4 people for training; "),
-        ({"validation": 2, "testing": 1}, "--testing=1: splits leave 1 of 4 people for training; need 2 for a "),
-        ({"validation": 1, "testing": "all"}, "--validation=1: cannot be combined with --testing=all"),
-        ({"seed": -1}, "seed=-1: expected a whole number from 0"),
-    ],
-)
-def test_bad_options_are_named(root, tmp_path, options, message):
-    add_brats(root, *range(4))
-    with pytest.raises(InputError, match=message) as error:
-        written(brats, root, **options)
-    assert one_line(error)
-    assert list(tmp_path.iterdir()) == [root]
-
-
-@pytest.mark.parametrize(("name", "value"), [("validation", float("nan")), ("testing", "some"), ("seed", 0.5)])
-def test_bad_options_are_refused_before_the_folder_is_scanned(tmp_path, name, value):
-    with pytest.raises(InputError, match=f"{name}={value}: expected"):
-        brats(str(tmp_path / "none"), str(tmp_path / "list.json"), **{name: value})
 
 
 def test_subjects_without_mask_are_kept_apart(root, capsys):

@@ -5,7 +5,6 @@ import csv
 import numpy as np
 import pytest
 
-from common.errors import InputError
 from common.metrics import Scores, protocol
 from common.metrics.lesions import Lesion
 from common.metrics.statistics import holm
@@ -13,7 +12,6 @@ from scripts.evaluate import __main__ as evaluate
 from scripts.evaluate.compare import compare, cumulative_ranks, lines, read_all
 from scripts.evaluate.folders import named_folders
 from tests.scripts.evaluate.evaluations import write_evaluation
-from tests.support import one_line
 
 BRATS, ATLAS = protocol("brats"), protocol("atlas")
 ORIGIN = (0, 0, 0)
@@ -91,26 +89,6 @@ def test_a_lower_distance_wins_and_equal_figures_tie_but_for_rounding(tmp_path):
         "hd95": (-1, 2, 0, 0),
     }
     assert [place.score for place in comparison.ranking] == [1.25, 1.75]
-
-
-def test_evaluations_that_cannot_be_compared_are_named(tmp_path):
-    pair = {"a": 0.5, "b": 0.5}
-    first = write(tmp_path / "first", pair)
-    for name, values, options, message in (
-        ("isles", pair, {"rules": protocol("isles")}, "protocol isles; expected atlas, as in"),
-        ("cases", {"a": 0.5, "c": 0.5}, {}, f"2 cases occur in only one of the two evaluations, such as b in {first};"),
-        ("more", pair, {"lesions": [ORIGIN] * 2}, r"lesion in the reference of a: 0 mm3, a lesion at .*, a lesion at "),
-        ("moved", pair, {"lesions": [(1, 0, 0)]}, r".*: 0 mm3, a lesion at \(1, 0, 0\); expected 0 mm3, a lesion at "),
-        (
-            "larger",
-            pair,
-            {"volume": 9.0},
-            "lesion in the reference of a: 9 mm3, a lesion at .*; expected 0 mm3, a lesion",
-        ),
-    ):
-        with pytest.raises(InputError, match=f"^{tmp_path / name}: {message}") as error:
-            opened(first, write(tmp_path / name, values, **options))
-        assert one_line(error)
 
 
 def test_tables_show_the_results(tmp_path):

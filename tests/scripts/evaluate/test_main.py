@@ -14,7 +14,7 @@ from scripts.evaluate import __main__ as module
 from scripts.evaluate.__main__ import evaluate
 from tests.oracles import nifti
 from tests.oracles.volumes import dice as dice_of
-from tests.scripts.evaluate.evaluations import AFFINE, BLOBS_SHAPE, label_map, save
+from tests.scripts.evaluate.evaluations import BLOBS_SHAPE
 
 SPACING = (0.7, 1.3, 2.5)  # mm, of AFFINE
 
@@ -131,18 +131,6 @@ def test_earlier_results_are_replaced_and_a_page_that_fails_leaves_no_older_one(
     assert (folder / "out/other.txt").exists()
 
 
-def test_faulty_files_are_named_and_nothing_is_written(cohort):
-    folder, _ = cohort
-    save(folder / "p/c1.nii.gz", 3 * label_map([0, 1]), AFFINE)
-    save(folder / "p/c2.nii.gz", np.zeros((3, 3, 3)), AFFINE)
-    (folder / "r/c4.nii.gz").write_bytes(b"no NIfTI")
-    with pytest.raises(InputError) as error:
-        run(folder, folder / "out", workers=2)
-    fault = "label 3, which looks like brats2023; expected labels 0, 1 (atlas)"
-    assert str(error.value) == f"{folder}/p/c1.nii.gz: {fault} (2 more of 5 cases have errors)"
-    assert not (folder / "out").exists()
-
-
 def test_no_second_command_scores_into_the_same_output(cohort, monkeypatch):
     folder, _ = cohort
 
@@ -154,48 +142,3 @@ def test_no_second_command_scores_into_the_same_output(cohort, monkeypatch):
     with pytest.raises(InputError, match="scoring failed"):
         run(folder, folder / "out")
     assert not (folder / "out").exists()
-
-
-def test_a_case_that_kills_its_process_or_runs_out_of_memory_is_named(cohort, monkeypatch):
-    folder, _ = cohort
-    monkeypatch.setattr(module, "map_in_processes", lambda work, cases, *_: [None for _ in cases])
-    with pytest.raises(InputError, match=r"r/c0.nii.gz: scoring killed its process twice; .* \(4 more of 5 cases"):
-        run(folder, folder / "out")
-
-    def hungry(*_, **__):
-        raise MemoryError
-
-    monkeypatch.setattr(module, "map_in_processes", lambda work, cases, *_: [work(files) for files in cases])
-    monkeypatch.setattr(module, "masks_of", hungry)
-    with pytest.raises(InputError, match=r"r/c0.nii.gz: out of memory; use fewer --workers"):
-        run(folder, folder / "out")
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"challenge": "GLI"}, "^challenge=GLI: the protocol atlas has no challenges; leave it out"),
-        ({"missing": "best"}, "^--missing=best: expected worst$"),
-        ({"background": "FLAIR"}, "^background=FLAIR: no case has an image; leave it out$"),
-        ({"split": "validate"}, "^split=validate: expected one of training, validation, testing, unlabelled, all$"),
-        ({"slices": "some"}, "^slices=some: expected one of none, chosen, all$"),
-    ],
-)
-def test_invalid_options_are_named(options, message, cohort):
-    folder, _ = cohort
-    with pytest.raises(InputError, match=message):
-        run(folder, folder / "out", **options)
-
-
-def test_an_output_that_cannot_be_written_is_named_before_anything_is_read(cohort, monkeypatch):
-    folder, _ = cohort
-    monkeypatch.setattr(module, "map_in_processes", lambda *_: pytest.fail("read"))
-    (folder / "file").touch()
-    (folder / "taken/summary.json").mkdir(parents=True)
-    for output, message in (
-        (folder / "p/../r", "the same folder as --references"),
-        (folder / "file", "a file; expected a folder that can be written to"),
-        (folder / "taken", "summary.json: a folder; expected a file"),
-    ):
-        with pytest.raises(InputError, match=f"^--output={output}: {message}"):
-            run(folder, output)

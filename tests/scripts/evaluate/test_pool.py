@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from functools import partial
 
 import pytest
 
@@ -10,8 +9,6 @@ from common.errors import InputError
 from common.inference.reading import read
 from common.pages import evaluation as pages
 from scripts.evaluate.__main__ import compare, evaluate, page, pool
-from tests.scripts.evaluate.evaluations import AFFINE, blobs, save
-from tests.support import one_line, refused
 
 
 @pytest.fixture
@@ -80,36 +77,6 @@ def test_the_background_of_the_pictures_is_a_modality_of_a_case(parts, monkeypat
     assert (parts / "pooled/evaluation.html").read_text() == "T1"
 
 
-def test_evaluations_that_cannot_be_pooled_are_named(parts):
-    score(parts / "second", protocol="isles")
-    for name, convention in (("one", "lesion=1"), ("two", "atlas")):
-        for kind in "pr":
-            save(parts / name / kind / f"{name}.nii.gz", blobs(0), AFFINE)
-        score(parts / name, protocol="dice", label_convention=convention)
-    for folders, message in (
-        (["first/out", "second/out"], "second/out: protocol isles; expected atlas, as in "),
-        (["one/out", "two/out"], "two/out: label_convention atlas; expected lesion=1, as in "),
-        (["first/out", "whole/out"], "whole/out: case c0 is also in .*first/out"),
-        (["first/out"], "too few folders; expected at least two"),
-    ):
-        with pytest.raises(InputError, match=message) as error:
-            pool(*(str(parts / folder) for folder in folders), output=str(parts / "pooled"), data=str(parts))
-        assert one_line(error)
-    for names, message in (
-        ("5", "^--names=5: expected a name for each of "),
-        ("a,a", "^--names=a,a: a name is listed twice; expected distinct names$"),
-        ("a\nb,c", r"^--names: 'a\\nb': expected names of"),
-    ):
-        with pytest.raises(InputError, match=message):
-            pool(f"{parts}/first/out", f"{parts}/whole/out", output=f"{parts}/pooled", names=names)
-    for command in (page, partial(pool, f"{parts}/whole/out", output=f"{parts}/pooled")):
-        with refused(f"--data={parts}/none", text="no such folder; expected a folder of label maps or images"):
-            command(f"{parts}/first/out", data=[str(parts), f"{parts}/none"])
-    with pytest.raises(InputError, match="the same folder as first/out"):
-        pool(f"{parts}/first/out", f"{parts}/whole/out", output=f"{parts}/first/out")
-    assert not (parts / "pooled").exists()
-
-
 def test_what_is_read_stays_as_it_was(parts):
     """SECURITY.md: "reading one changes nothing in its folder"."""
 
@@ -122,31 +89,3 @@ def test_what_is_read_stays_as_it_was(parts):
     pooled(parts)
     compare(f"{parts}/whole/out", f"{parts}/pooled", output=f"{parts}/compared")
     assert state() == before
-
-
-@pytest.mark.parametrize("way", ["path", "link", "reference"])
-def test_an_evaluation_of_somebody_else_shows_no_private_scan(parts, tmp_path, way):
-    """SECURITY.md: "drawing its page reads only files that lie below its folder, after links are resolved, or below a
-    folder that `--data` names"
-    """
-    theirs, private = parts / "first/out", tmp_path / "private"
-    private.mkdir()
-    shutil.copy(parts / "r/c0.nii.gz", private)
-    listed = content(theirs, "cases.json")
-    for name, kind in (("prediction", "p"), ("reference", "r")):
-        shutil.copytree(parts / "first" / kind, theirs / kind)
-        for case, files in listed["cases"].items():
-            files[name] = f"{kind}/{case}.nii.gz"
-    link = theirs / ("r/c0.nii.gz" if way == "reference" else "scan.nii.gz")
-    link.unlink(missing_ok=True)
-    link.symlink_to(private / "c0.nii.gz")
-    if way != "reference":
-        listed["cases"]["c0"]["modalities"] = {"T1": "scan.nii.gz" if way == "link" else f"{private}/c0.nii.gz"}
-    (theirs / "cases.json").write_text(json.dumps(listed))
-    before = (theirs / "evaluation.html").read_bytes()
-    for draw in (page, partial(pool, f"{parts}/second/out", output=f"{parts}/pooled", data=f"{parts}/second")):
-        with pytest.raises(InputError, match=r"(c0|scan)\.nii\.gz: listed by .*, but outside it; .*, add --data="):
-            draw(str(theirs))
-    assert (theirs / "evaluation.html").read_bytes() == before
-    assert not (parts / "pooled").exists()
-    page(str(theirs), data=f"{parts},{private}")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common.errors import ArgumentError, InputError
+from common.errors import ArgumentError
 from scripts.experiments import engine
 from scripts.experiments.__main__ import experiments
 from scripts.experiments.jobs import CommandLine, Places, StudyJob, jobs_of
@@ -67,28 +67,6 @@ def test_the_progress_of_a_job_is_the_last_line_of_its_log(tmp_path):
     log = engine.log_of(job, tmp_path)
     assert "scans: brains without skull" in log.read_text()
     assert re.fullmatch(r"toy 120/240 step, \d\d:\d\d left, loss=0\.512", engine.progress_of("toy", log))
-
-
-def test_a_mistake_that_shows_in_the_jobs_names_the_study(options):
-    study = Path(options["study"])
-    study.write_text(study.read_text().replace("{output}", "{outpt}"))
-    with pytest.raises(InputError, match=rf"^study {study}: runs\.\w+\.command={{outpt}}: no {{outpt}}; expected"):
-        experiments("plan", **options)
-
-
-def test_a_failure_is_told_with_its_last_line_and_stops_only_what_needs_it_until_it_is_mended(options, work, capsys):
-    (work.parent / "fail-first").touch()
-    with pytest.raises(SystemExit) as ended:
-        experiments("run", **options, jobs=2)
-    assert ended.value.code == 1
-    assert "failed       first/tiny: it broke: first" in capsys.readouterr().out
-    assert worked(work) == {"first": 2, "alone": 1}
-    by_name = states(options, capsys)
-    assert (by_name["first/tiny"], by_name["alone"]) == (("failed", "it broke: first"), ("done", ""))
-    assert {by_name[f"second/{size}-fold{fold}"][0] for size in ("tiny", "small") for fold in (0, 1)} == {"missing"}
-    (work.parent / "fail-first").unlink()
-    experiments("run", **options)
-    assert worked(work) == ALL | {"first": 4}
 
 
 def test_a_failed_job_starts_again_as_often_as_asked(options, work, capsys):
@@ -190,25 +168,6 @@ def test_stale_results_are_kept_or_redone_with_what_needs_them(options, study, w
     assert set(states(options, capsys).values()) == {("done", "")}
     kept = list((Path(options["output"]) / "runs/first").glob("tiny-2*/predictions/a"))
     assert len(kept) == 1, "the stale result is moved aside"
-
-
-def test_places_are_named_as_they_were_typed(options, monkeypatch):
-    monkeypatch.chdir(Path(options["study"]).parent)
-    study = Path(options["study"]).name
-    Path("list.json").write_text('{"study": "a"}')
-    for option, message in (
-        ({"output": study}, f"^--output={study}: a file; expected a folder that can be written to$"),
-        ({"brats": "~nobody0/x"}, "^--brats=~nobody0/x: "),
-        ({"json": "~nobody0/x"}, "^--json=~nobody0/x: "),
-        ({"json": study}, f"^{study}: not JSON .*; expected a new file, or an earlier plan$"),
-        (
-            {"json": "list.json"},
-            "^list.json: .*'jobs' is a required property; expected a new file, or an earlier plan$",
-        ),
-        ({"only": 3}, '^only=3: expected a pattern of names, such as "two_stage/'),
-    ):
-        with pytest.raises(InputError, match=message):
-            experiments("plan", **options | option)
 
 
 def test_changed_code_makes_trainings_stale(monkeypatch, tmp_path):

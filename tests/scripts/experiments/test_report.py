@@ -9,14 +9,12 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
-from common.errors import InputError
 from scripts.experiments.__main__ import experiments
 from scripts.experiments.engine import inputs_of
 from scripts.experiments.jobs import Places, jobs_of
 from scripts.experiments.study import read
 from tests.html_pages import Page, text_of
 from tests.scripts.experiments.evaluated import evaluate, study_of
-from tests.support import one_line
 
 FRACTIONS, SUBSETS = [0.05, 0.4], [0, 1]
 CURVES = {"iteration": [1, 2, 3], "loss": {"total": [3.0, 2.0, 1.0]}}
@@ -145,26 +143,3 @@ def test_a_study_of_which_nothing_is_done_has_a_report_in_which_hostile_text_is_
     assert "No run of table-9 is done" in text_of(page)
     assert "<script" not in page
     assert "&lt;script&gt;" in page
-
-
-TABLE_9 = {"table": 9, "rows": {"BSF 5%": {"run": "bsf"}}}
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "message"),
-    [
-        (
-            "tables",
-            [{"table": 9, "rows": {"BSF 5%": {"run": "stage1"}}}],
-            "run=stage1: expected a run with `evaluate",
-        ),
-        ("tables", [{"table": 9, "rows": {"BSF 5%": {"run": "bsf", "subset": 7}}}], "subset=7: expected 0, 1"),
-        ("tables", [TABLE_9 | {"columns": "fold"}], "columns=fold: expected an axis of bsf"),
-        ("tables", [TABLE_9 | {"baseline": "SwinU 5%"}], "baseline='SwinU 5%': expected a row of this table"),
-        ("figures", [{"figure": 4, "rows": {"a": {"run": "none"}}}], "run=none: expected a run of a bundle"),
-    ],
-)
-def test_a_mapping_that_does_not_fit_is_refused_in_one_line(tmp_path, key, value, message):
-    with pytest.raises(InputError) as refused:
-        experiments("report", **written(tmp_path, content_of() | {key: value}))
-    assert message in one_line(refused)

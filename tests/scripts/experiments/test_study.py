@@ -14,7 +14,6 @@ from common.errors import InputError
 from common.literals import literal
 from scripts.experiments.jobs import OWN, ROOT, Places, jobs_of, texts_of
 from scripts.experiments.study import STUDIES, check, read
-from tests.support import one_line
 
 ROOTS = {"ukb": Path("/data/ukb"), "brats": Path("/data/brats"), "atlas": Path("/data/atlas")}
 SIZES, FOLDS = ["tiny", "small"], [0, 1, 2]
@@ -110,89 +109,6 @@ def test_a_cohort_that_is_not_given_is_made_or_its_jobs_say_what_is_missing():
     assert absent == {"expected --brats, the folder of the cohort"}
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (
-            {"runs": {"a": {"bundle": "brats", "datalist": "ukb"}}},
-            r"runs.a.bundle=brats: expected one of atlas_finetune, ",
-        ),
-        ({"runs": {"../a": {"command": "true"}}}, "$.runs = "),
-        (
-            {"runs": {"a": {"command": "true", "evaluat": True}}},
-            "$.runs.a.evaluat: no such key; did you mean evaluate?",
-        ),
-        ({"datalists": {"a": {"layuot": "ukb"}}}, "$.datalists.a.layuot: no such key; did you mean layout?"),
-        (
-            {"runs": {"a": {"command": "true", "pretrained": "b"}}},
-            "pretrained=b: expected an entry, but no entry comes ",
-        ),
-        ({"runs": {"a": {"command": "true", "bundle": "brats_finetune"}}}, "runs.a.command: has no effect on a bundle"),
-        (
-            {"runs": {"a": {"command": "true", "overlays": []}}},
-            "runs.a.overlays: has no effect on a command; leave it out",
-        ),
-        ({"runs": {"a": {"command": "true", "evaluate": True}}}, "'datalist' is a dependency of 'evaluate'"),
-        ({"runs": {"a": {"command": " "}}}, '$.runs.a.command = " "; expected a program and its arguments'),
-        ({"runs": {"a": {"command": "true", "for": {"x": ["b\n"]}}}}, '$.runs.a.for.x[0] = "b\\n"'),
-        ({"cohorts": {"ukb": {"subject": 3}}}, "cohorts.ukb.subject: no such option; did you mean subjects?"),
-        ({"cohorts": {"ukb": {}}}, "cohorts.ukb.subjects: missing"),
-        ({"cohorts": {"ukb": {"subjects": -4}}}, "$.cohorts.ukb.subjects = -4: -4 is less than the minimum of 1"),
-        (
-            {"datalists": {"ukb": {"layout": "ukb", "options": {"sed": 1}}}},
-            "datalists.ukb.options.sed: no such option; did you mean seed?",
-        ),
-        ({"runs": {"a": {"command": "true", "for": {"size": ["a/b"]}}}}, "$.runs.a.for.size[0] = "),
-        (
-            {"runs": {"a": {"bundle": "brats_finetune", "datalist": "ukb", "options": {"iterationz": 2}}}},
-            "runs.a.options.iterationz: no such option of brats_finetune; did you mean iterations?",
-        ),
-        (
-            {"runs": {"a": {"bundle": "brats_finetune", "datalist": "ukb", "options": {"network_deff::prior": None}}}},
-            "runs.a.options.network_deff::prior: no such option of brats_finetune",
-        ),
-        (
-            {"runs": {"a": {"bundle": "brats_finetune", "datalist": "ukb", "evaluation": {"overlap": 2}}}},
-            "runs.a.evaluation: overlap=2: expected a number from 0 to 0.99",
-        ),
-        (
-            {"runs": {"a": {"bundle": "brats_finetune", "datalist": "ukb", "overlays": ["quick.yaml"]}}},
-            "runs.a: overlays=quick.yaml: no overlay of brats_finetune; expected some of",
-        ),
-        (
-            {"runs": {"a": {"bundle": "brats_stage2", "datalist": "ukb", "evaluate": True}}},
-            "runs.a.evaluate: brats_stage2 has no evaluate.yaml; leave it out",
-        ),
-        (
-            {"runs": {"a": {"bundle": "brats_finetune", "datalist": "ukb", "overlays": ["inference.yaml"]}}},
-            "runs.a: overlays=inference.yaml: no overlay of brats_finetune",
-        ),
-        (
-            {
-                "runs": {
-                    "a": {
-                        **{"bundle": "brats_finetune", "datalist": "ukb"},
-                        **{"for": {"seed": [0, -5]}, "options": {"seed": "{seed}"}},
-                    }
-                }
-            },
-            "runs.a.options: seed=-5: expected a whole number from 0",
-        ),
-        (
-            {"runs": {"a": {"bundle": "brats_finetune", "datalist": "ukb", "options": {"output_dir": "/x"}}}},
-            '$.runs.a.options = "output_dir"; expected options that the study does not set itself',
-        ),
-    ],
-)
-def test_a_study_that_does_not_fit_is_refused_in_one_line(tmp_path, change, message):
-    path = tmp_path / "s.yaml"
-    path.write_text(yaml.safe_dump(CONTENT | change, sort_keys=False))
-    with pytest.raises(InputError) as error:
-        read(str(path))
-    assert message in one_line(error)
-    assert str(path) in one_line(error)
-
-
 def test_the_documented_study_has_the_documented_jobs(tmp_path):
     block, _ = re.findall(
         r"```yaml\n(.*?)```", (ROOT / "docs/reference/studies.md").read_text(encoding="utf-8"), re.DOTALL
@@ -201,16 +117,6 @@ def test_the_documented_study_has_the_documented_jobs(tmp_path):
     by_name = jobs(read(str(tmp_path / "s.yaml"))[1])
     counts = Counter(job.entry for job in by_name.values())
     assert [counts[entry] for entry in ("stage1", "two_stage", "scratch")] == [2, 8, 4]
-
-
-def test_two_jobs_of_one_name_are_refused():
-    run = {"command": "true", "for": {"x": ["a", "a-b"], "y": ["b-c", "c"]}}
-    content = {"title": "a", "datalists": {}, "runs": {"s": run}}
-    with pytest.raises(InputError, match=r"^s/a-b-c: two jobs have this name"):
-        jobs_of(content, Places(Path("/out")))
-    run["for"] = {axis: list(range(100)) for axis in "abcdef"}
-    with pytest.raises(InputError, match=r"more than 10,000 jobs"):
-        jobs_of(content, Places(Path("/out")))
 
 
 def of_own_datalist(**run):
@@ -289,40 +195,12 @@ def test_the_evaluations_of_an_axis_are_pooled():
     assert {Path(folder, "metrics.csv") for folder in folders} <= set(job.inputs)
 
 
-@pytest.mark.parametrize("run", [{"pool": "size"}, {"pool": "fold", "for": {"fold": [1]}}])
-def test_what_cannot_be_pooled_is_refused(run):
-    with pytest.raises(InputError, match=f"^runs.model.pool={run['pool']}: expected an axis of the run with several"):
-        jobs_of(of_own_datalist(**run), OWN_PLACES)
-
-
 def test_a_training_depends_on_the_weights_of_an_option(tmp_path):
     weights = tmp_path / "w1.pt"
     weights.touch()
     by_name = jobs_of(of_own_datalist(options={"pretrained": f"{tmp_path}/w{{fold}}.pt"}), OWN_PLACES)
     assert weights in by_name["model/fold1"].inputs
     assert all(path.parent != tmp_path for path in by_name["model/fold0"].inputs)
-
-
-@pytest.mark.parametrize(
-    ("runs", "message"),
-    [
-        (
-            {"a": {"command": "python 'x"}},
-            "runs.a.command=python 'x: No closing quotation; expected words as in a shell",
-        ),
-        ({"a": {"command": "true {fold}"}}, "no {fold}; expected {output}"),
-        (
-            {"a": {"bundle": "brats_finetune", "datalist": "ukb", "options": {"seed": "{fold}"}}},
-            "runs.a.options.seed={fold}: no {fold}; expected no braces, because `for` gives it no axis",
-        ),
-        ({"a" * 201: {"command": "true"}}, "a name of more than 200 bytes"),
-        ({"a": {"command": "true", "for": {"x": ["脳" * 67]}}}, "a name of more than 200 bytes"),
-    ],
-)
-def test_commands_and_names_that_cannot_be_are_refused_before_a_job_starts(runs, message):
-    with pytest.raises(InputError) as error:
-        jobs(CONTENT | {"runs": runs})
-    assert message in one_line(error)
 
 
 def test_a_study_from_elsewhere_is_named_as_a_program(tmp_path, capsys):

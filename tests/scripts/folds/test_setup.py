@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import InputError, input_error_message
+from common.errors import InputError
 from tests.support import ROOT, one_line
 
 
@@ -73,42 +73,3 @@ def test_weights_can_be_those_of_each_fold(prepare, own, monkeypatch):
     with pytest.raises(InputError) as error:
         prepare(pretrained="w{fold}.pt")
     assert one_line(error) == f"pretrained=w{{fold}}.pt: no file {own.parent}/w1.pt; expected a checkpoint"
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"bundle": "ukb_ssl_pretrain"}, "--bundle=ukb_ssl_pretrain: expected one of atlas_finetune, brats_finetune"),
-        ({"validation": 0}, "--validation=0: leaves 0 of 4 people to select the checkpoint; need 1"),
-        ({"overlays": ["../configs/train.yaml"]}, "--overlays=../configs/train.yaml: no overlay of brats_finetune"),
-        (
-            {"overlays": ["evaluate.yaml"]},
-            "--overlays=evaluate.yaml: no overlay of brats_finetune; expected some of",
-        ),
-        ({"ckpt_dir": "/x"}, "--ckpt_dir=/x: set by this command for each fold; leave it out"),
-        ({"model_sise": "tiny"}, "--model_sise=tiny: no such option in "),
-        ({"iterations": "3", "warmup_iterations": "4"}, "warmup_iterations=4: expected at most iterations=3"),
-        ({"seed": "{flod}"}, "--seed={flod}: no {flod}; expected {fold}"),
-    ],
-)
-def test_bad_input_is_refused_in_one_line_before_anything_is_written(prepare, own, changes, message):
-    with pytest.raises((InputError, RuntimeError)) as error:  # MONAI's, whose cause is reported
-        prepare(**changes)
-    line = input_error_message(error.value)
-    assert message in line
-    assert "\n" not in line
-    assert not (own.parent / "out").exists()
-
-
-def test_a_file_with_a_single_fold_is_refused(prepare, own):
-    file = own.with_name("folds.json")
-    file.write_text('{"training": [{"fold": 4, "image": ["p0/a.nii"]}, {"fold": 4, "image": ["p1/a.nii"]}]}')
-    with pytest.raises(InputError) as error:
-        prepare(folds=str(file))
-    assert one_line(error) == f"folds={file}: all subjects are in fold 4; expected at least two folds"
-
-
-def test_files_that_are_missing_are_named(prepare, own):
-    (own.parent / "data/p7_seg.nii").unlink()
-    with pytest.raises(InputError, match=r"p7_seg\.nii: no such file, of subject p7"):
-        prepare()

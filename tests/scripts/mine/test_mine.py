@@ -21,7 +21,7 @@ from scripts.mine.plan import jobs_of, kept_state, read_plan, screen
 from scripts.mine.planning import judged
 from scripts.prepare.scans import find_subjects
 from tests.scripts.prepare.moved_heads import make_raw
-from tests.support import execute, refused
+from tests.support import execute
 
 TINY = {"patch_size": [32, 32, 64], "iterations": 2, "val_interval": 1, "warmup_iterations": 0, "flips": []}
 
@@ -213,44 +213,6 @@ def test_raw_scans_are_prepared(planned, tmp_path):
     assert len([*(tmp_path / "out/prepared").glob("*/*_seg.nii.gz")]) == 4
 
 
-@pytest.mark.parametrize(
-    ("change", "line"),
-    [
-        ({"root": "/nowhere"}, "root=/nowhere: no such folder"),
-        ({"regions": {"lesion": "one"}}, "one"),
-        ({"bundle": "ukb_ssl_pretrain"}, "$.bundle"),
-        (
-            {"prepare": {"like": "brats", "modalities": "T1", "spcing": 2}},
-            "spcing: no such option; did you mean",
-        ),
-        ({"split": {"validation": 1.5}}, "--validation=1.5"),
-        ({"split": {"least": 2}}, "split.least: no such option"),
-        ({"datalist": {"validation": 2}}, "validation, testing and seed are options of split"),
-        ({"split": {"validation": 9}}, "--validation=9 --testing=0: splits leave 0 of 4 people for training"),
-        ({"prepare": None, "datalist": {"modalities": "T1"}, "split": {"validation": 9}}, "splits leave 0 of 4 people"),
-        (
-            {"prepare": {"like": "brats", "modalities": "T1,T2", "patterns": {"T1": "*_T1*", "T2": "*_t1*"}}},
-            "--patterns={'T1': '*_T1*', 'T2': '*_t1*'}: the same words or pattern for T1 and T2",
-        ),
-        ({"datalist": {"output": "x.json"}}, "datalist.output=x.json: set by --output"),
-        ({"check": {"fixed": "x.json"}}, "check.fixed=x.json: set by --output"),
-        ({"train": {"batchsize": 2}}, "train.batchsize: no option; did you mean batch_size?"),
-        ({"train": {"batch_size": "many"}}, "batch_size=many"),
-        ({"train": {"cohort": "$print()"}}, "cohort=$print()"),
-        ({"train": {"loss": {"_target_": "os.system"}}}, "train.loss: no option"),
-        ({"train": {"recipe": "robst"}}, "recipe=robst"),
-        ({"steps": 3}, "$.steps: no such key"),
-        ({"trainn": {}}, "$.trainn: no such key; did you mean train?"),
-    ],
-)
-def test_a_wrong_plan_is_refused_before_any_work(planned, tmp_path, change, line):
-    """SECURITY.md: "options of six commands, checked by name and value; no component, and no program"."""
-    plan = read_plan(planned[0] / "plan.yaml") | change
-    file = edited(tmp_path / "plan.yaml", plan)
-    with refused(text=line):
-        screen(read_plan(file), tmp_path)
-
-
 def test_scans_that_need_no_preparation_have_a_plan_that_is_read(raw, planned, tmp_path):
     data = find(raw, dict.fromkeys(("modalities", "label", "regions", "person")))
     plan = read_plan(planned[0] / "plan.yaml")
@@ -291,19 +253,6 @@ def test_an_option_with_a_new_value_plans_anew(planned, tmp_path, monkeypatch, c
     assert (read_plan(earlier)["check"], new["check"]) == ({"accept": "empty_mask"}, {})
     command.mine(output=str(tmp_path), modalities="T1")
     assert "planned anew for --modalities=T1" in capsys.readouterr().out, "an option that the plan was made without"
-
-
-def test_a_plan_from_elsewhere_moves_the_edited_one_aside_and_takes_no_option(planned, tmp_path, capsys):
-    plan = read_plan(planned[0] / "plan.yaml")
-    edited(tmp_path / "plan.yaml", plan | {"check": {"accept": "empty_mask"}})
-    other = str(planned[0] / "plan.yaml")
-    with refused(text=f"--modalities=T1: no effect on the plan {other}"):
-        command.mine(output=str(tmp_path), plan=other, modalities="T1")
-    for _ in range(2):
-        command.mine(output=str(tmp_path), plan=other)
-        (earlier,) = tmp_path.glob("plan-*.yaml")
-        assert read_plan(earlier)["check"] == {"accept": "empty_mask"}
-    assert f"the plan is {other}; the earlier plan, with your edits" in capsys.readouterr().out
 
 
 def test_people_are_split_after_the_check(planned, tmp_path):

@@ -51,37 +51,6 @@ def test_entries_that_are_refused_before_anything_is_written(tmp_path, place, en
     assert not list(tmp_path.rglob("evil"))
 
 
-def with_byte(number, value):
-    """Return a function that changes a byte of the local header and its copy in the directory, 2 bytes further on."""
-
-    def damage(data):
-        twin = data.index(b"PK\x01\x02") + number + 2
-        return bytes(value if place in (number, twin) else byte for place, byte in enumerate(data))
-
-    return damage
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda data: data.replace(b"whole", b"wrong"), "CRC"),
-        (lambda data: data[:-30], "not a zip file"),
-        (with_byte(6, 1), "encrypted"),
-    ],
-)
-def test_damaged_files(tmp_path, place, damage, message):
-    archive = made(tmp_path / "cut.zip", [("bundle/é", b"whole")])
-    archive.write_bytes(damage(archive.read_bytes()))
-    with pytest.raises(InputError, match=f"cannot be read as a zip .*{message}"):
-        archives.unpack(archive, place)
-
-
-@pytest.mark.parametrize("names", [["b/models", "b/models/m.pt"], ["b/models/m.pt", "b/models"], ["b/" + "x" * 256]])
-def test_names_that_files_cannot_have(tmp_path, place, names):
-    with pytest.raises(InputError, match=r"cannot be read as a zip \(\[Errno"):
-        archives.unpack(made(tmp_path / "odd.zip", [(name, b"") for name in names]), place)
-
-
 def test_a_symlink_is_unpacked_as_a_plain_file(tmp_path, place):
     """SECURITY.md: "links become plain files"."""
     entry = zipfile.ZipInfo("bundle/common")

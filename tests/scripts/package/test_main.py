@@ -19,7 +19,6 @@ from monai.bundle import download_large_files
 from common import weights
 from common.data.regions import regions_of
 from common.errors import InputError
-from scripts.package import __main__ as package
 from scripts.package import build
 from scripts.package import check as package_check
 from scripts.package.contents import LINK
@@ -309,48 +308,6 @@ def test_a_package_for_hugging_face_has_a_card_and_the_same_tensors_as_safetenso
 
 
 # The place of a package
-
-
-def test_a_package_that_is_there_is_left_alone(dist):
-    folder = built(dist, "atlas_stage2")
-    assert sorted(path.name for path in dist.iterdir()) == [
-        "atlas_stage2",
-        f"atlas_stage2_v{VERSION}.sha256",
-        f"atlas_stage2_v{VERSION}.zip",
-    ]
-    (folder / "LICENSE").write_text("mine")
-    refused("atlas_stage2: exists already; move it away", built, dist, "atlas_stage2")
-    assert (folder / "LICENSE").read_text() == "mine"
-    folder.rename(dist / "older")
-    refused(f"_v{VERSION}.zip: exists already; move it away", built, dist, "atlas_stage2")
-
-
-def test_bad_input_is_named_and_nothing_is_left(dist, repository, capsys):
-    (repository / "bundles/atlas_stage2/LICENSE").unlink()
-    refused("LICENSE is missing", built, dist / "new", "atlas_stage2")
-    assert not dist.exists()
-    refused(
-        "LICENSE: a file; expected a folder that can be written to",
-        package.package,
-        "atlas_stage2",
-        str(ROOT / "LICENSE"),
-    )
-    capsys.readouterr()
-    refused("nowhere.zip: no such file or folder", package.verify, "nowhere.zip")
-    assert capsys.readouterr().err == "", "no warning of a program that is not there"
-
-
-@pytest.mark.parametrize(
-    ("file", "content", "message"),
-    [
-        ("configs/mine.yaml", b"a: 1\na: 2\n", "configs/mine.yaml: .*occurs twice"),
-        ("docs/notes.md", b"K\xf6ln", "docs/notes.md: UnicodeDecodeError: "),
-        ("configs/metadata.json", b"{}", "configs/metadata.json: .*'version' is a required property"),
-    ],
-)
-def test_a_bundle_file_that_cannot_be_read_is_named(dist, repository, file, content, message):
-    (repository / "bundles/atlas_stage2" / file).write_bytes(content)
-    refused(message, built, dist, "atlas_stage2")
 
 
 def test_a_signal_leaves_nothing_and_the_next_build_removes_what_a_killed_one_has_left(dist):

@@ -109,26 +109,6 @@ def test_the_same_seed_gives_the_same_bytes_on_two_workers(cohorts, tmp_path):
         assert made == (cohorts / "brats" / file).read_bytes() != (tmp_path / "other" / file).read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"spacing": 5}, "spacing=5: expected a number from 1 to 4"),
-        (
-            {"layout": "atlas", "difficulty": "medium"},
-            "--difficulty=medium: not available for --layout=atlas; expected standard",
-        ),
-        (
-            {"output": "/dev/null/x"},
-            "^--output=/dev/null/x: null: not a regular file; expected a folder that can be written to$",
-        ),
-    ],
-)
-def test_bad_options_are_named(tmp_path, options, message):
-    with pytest.raises(InputError, match=message):
-        make(**{"layout": "brats", "subjects": 2, "output": tmp_path / "out"} | options)
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_second_run_does_not_write_into_the_folder(tmp_path):
     program = f"from common.locks import claim; claim('output', {str(tmp_path)!r}); print(flush=True); input()"
     command = [sys.executable, "-c", program]
@@ -138,10 +118,3 @@ def test_a_second_run_does_not_write_into_the_folder(tmp_path):
             make("ukb", 1, tmp_path, spacing=SPACING)
         other.communicate(b"\n")
     assert _files(tmp_path) == []
-
-
-def test_a_folder_in_use_is_left_alone(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match="not empty; expected a new or an empty folder"):
-        make("ukb", 1, tmp_path, spacing=SPACING)
-    assert _files(tmp_path) == ["notes.txt"]

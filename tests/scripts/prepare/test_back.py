@@ -9,9 +9,7 @@ import pytest
 from common.data.volumes import header_on
 from common.errors import InputError
 from common.files import read_json, write_json
-from scripts.prepare.__main__ import back
 from scripts.prepare.subjects import RECORD, read_record, send_back
-from tests.support import refused
 
 GRID = {"shape": [4, 4, 4], "affine": np.eye(4).tolist()}
 
@@ -69,31 +67,6 @@ def test_a_scan_that_has_changed_since_is_refused(cohort, run_prepare, places, t
     assert run_prepare("back", *options).returncode == 0
 
 
-def test_what_is_not_of_an_earlier_run_is_not_replaced(cohort, places, tmp_path, capsys):
-    shutil.copy(cohort.folder / "out/lacking/lacking_brain_mask.nii.gz", tmp_path / "maps/lacking.nii.gz")
-    (tmp_path / "b").mkdir()
-    shutil.copy(cohort.folder / "raw/lacking/scan_T1w_seg.nii.gz", tmp_path / "b/lacking.nii.gz")
-    before = (tmp_path / "b/lacking.nii.gz").read_bytes()
-    with pytest.raises(SystemExit, match="1"):
-        back(**places)
-    assert "b/lacking.nii.gz: not written by this software; expected a different --output" in capsys.readouterr().out
-    assert (tmp_path / "b/lacking.nii.gz").read_bytes() == before
-    with pytest.raises(InputError, match=r"^--output=.*out/x: lies in .*out; expected a folder outside the input$"):
-        back(**places | {"output": str(cohort.folder / "out/x")})
-    (tmp_path / "maps/lacking.nii").touch()
-    with pytest.raises(InputError, match=r"maps: two files of one case: lacking\.nii and lacking\.nii\.gz$"):
-        back(**places)
-
-
-def test_what_is_wrong_for_all_is_one_line(cohort, places, tmp_path):
-    (tmp_path / f"maps/{cohort.subject}.nii.gz").touch()
-    with pytest.raises(InputError, match=r"raw: no prepared subject; expected the output folder of scripts\.prepare$"):
-        back(**places | {"prepared": str(cohort.folder / "raw")})
-    with refused("modality", "T2", "expected one of T1, FLAIR"):
-        back(**places, modality="T2")
-    assert not (tmp_path / "b").exists()
-
-
 @pytest.mark.parametrize(
     ("matrix", "message"),
     [
@@ -134,12 +107,3 @@ def test_forms_that_are_missing_or_of_another_place_are_refused(tmp_path, forms,
     with pytest.raises(InputError, match=message):
         send_back(tmp_path / "a.nii.gz", "a", tmp_path, tmp_path / "out", None)
     assert not (tmp_path / "out").exists()
-
-
-def test_a_record_without_its_reference_is_named_and_not_an_option(tmp_path):
-    write_record(tmp_path / "a", reference="T9")
-    with pytest.raises(InputError, match=r"a/prepare\.json: the reference T9: not prepared; expected one of T1$"):
-        send_back(tmp_path / "a.nii.gz", "a", tmp_path, tmp_path / "out", None)
-    (tmp_path / "a").rename(tmp_path / "b")
-    with pytest.raises(InputError, match=r"b/prepare\.json: record of a; expected the record of b$"):
-        send_back(tmp_path / "a.nii.gz", "b", tmp_path, tmp_path / "out", None)

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from common.errors import InputError
-from scripts.prepare.__main__ import prepare
 from scripts.prepare.scans import find_subjects
-from tests.common.dicom.dicom_study import Study, change, read, write_localiser, write_modality
+from tests.common.dicom.dicom_study import Study, read, write_localiser, write_modality
 from tests.scripts.prepare.moved_heads import errors
 from tests.support import one_line
 
@@ -89,41 +88,3 @@ def test_two_series_are_a_question_that_an_option_answers(tmp_path):
     assert fault_of(tmp_path).endswith("; select one with --series=\"{'one': 'T1=NUMBER'}\"")
     scans, _ = subject_of(tmp_path, {"one": {"T1": "5"}}).scans(["T1"])
     assert scans["T1"].series.number == 5
-
-
-def cut(folder):
-    path = max((folder / "2").iterdir())
-    path.write_bytes(path.read_bytes()[:-20])
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (cut, ") cannot be read ("),
-        (lambda folder: write_t1(folder, Study(), 3), "DICOM: contains 2 studies; expected one study"),
-        (
-            lambda folder: change(next((folder / "2").iterdir()), PatientID="SENTINEL-ID-4712"),
-            "DICOM: contains images of 2 patients; expected one",
-        ),
-        (lambda folder: next((folder / "2").iterdir()).unlink(), "is a slice missing?"),
-    ],
-)
-def test_a_bad_study_is_refused_in_one_line(tmp_path, damage, message):
-    write_t1(tmp_path / "one", Study(), 2, **TEXTS)
-    damage(tmp_path / "one")
-    assert message in fault_of(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("series", "message"),
-    [
-        ({"nobody": "T1=5"}, "--series: nobody is not a folder with DICOM files in "),
-        ({"one": "T9=5"}, "--series=T9=5: expected MODALITY=NUMBER, at most once for each of T1"),
-    ],
-)
-def test_a_bad_option_is_refused(tmp_path, series, message):
-    write_t1(tmp_path / "raw/one", Study(), 2)
-    with pytest.raises(InputError) as error:
-        prepare(root=str(tmp_path / "raw"), output=str(tmp_path / "out"), like="atlas", series=series)
-    assert one_line(error).startswith(message)
-    assert not (tmp_path / "out").exists()

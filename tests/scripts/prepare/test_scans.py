@@ -1,11 +1,6 @@
 """Which files are taken for which modality."""
 
-import os
-
-import pytest
-
-from common.errors import InputError
-from scripts.prepare.scans import NiftiScan, find_subjects
+from scripts.prepare.scans import find_subjects
 
 
 def folder_with(root, *files):
@@ -29,35 +24,6 @@ def test_two_files_of_a_modality_need_a_pattern(tmp_path):
     assert found(root, ["T1"], {"T1": "run-2_*"})["a"] == {"T1": "run-2_T1w.nii.gz"}
 
 
-def test_a_modality_that_no_subject_has_is_refused(tmp_path):
-    root = folder_with(tmp_path, "a/a_T1.nii.gz", "b/b_T1.nii.gz")
-    with pytest.raises(InputError, match=r": no file of FLARE \(FLARE\); expected a file of at least one sub"):
-        find_subjects(root, ["T1", "FLARE"], {})
-    with pytest.raises(InputError, match=": no file of FLARE"):
-        find_subjects(root, ["T1", "FLARE"], {}, keeps_missing=True)
-    assert len(find_subjects(root, ["T1", "FLAIR"], {}, keeps_missing=True)) == 2, "one that a site never acquires"
-    with pytest.raises(InputError, match="--labels=seg: no subject has such a label map"):
-        find_subjects(root, ["T1"], {}, labels="seg")
-
-
-def test_a_pipe_is_refused_instead_of_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "a_T1.nii")
-    with pytest.raises(InputError, match=r"a_T1.nii: not a regular file; expected a file that can be read$"):
-        NiftiScan(tmp_path / "a_T1.nii").digest()
-
-
-def test_a_folder_without_a_scan_is_named_and_a_link_to_itself_fails_only_its_subject(tmp_path, capsys):
-    root = folder_with(tmp_path, "a/a_T1.nii", "b/x.txt", "c/notes.txt", "d/readme")
-    for link in ("b/b_T1.nii", "c/loop", "e"):
-        (root / link).symlink_to((root / link).name)
-    a, b = find_subjects(root, ["T1"], {})
-    assert a.files["T1"].name == "a_T1.nii"
-    with pytest.raises(InputError, match=r"b/b_T1\.nii: Too many levels of symbolic links; expected a"):
-        b.scans(["T1"])[0]["T1"].digest()
-    told = ["skipped, broken links: c/loop, e", "skipped, 2 of 4 folders: no image in c, d"]
-    assert capsys.readouterr().out.splitlines() == told
-
-
 def test_label_maps_are_no_scans(tmp_path):
     files = ["a/a_T1.nii.gz", "a/a_T1_seg.nii.gz", "b/b_T1.nii.gz", "c/one_seg.nii", "c/two_seg.nii"]
     root = folder_with(tmp_path / "folders", *files)
@@ -69,11 +35,6 @@ def test_label_maps_are_no_scans(tmp_path):
     assert find_subjects(root, ["T1"], {}, labels="none")[0].labels is None
     a, b = find_subjects(folder_with(tmp_path / "flat", "a_T1.nii", "a_seg.nii", "b_T1.nii"), ["T1"], {}, labels="seg")
     assert (a.name, a.labels.name, b.labels) == ("a", "a_seg.nii", None)
-
-
-def test_scans_that_are_taken_for_masks_are_explained(tmp_path):
-    with pytest.raises(InputError, match=r": no file of T1 .*\); files that --brain matches are masks; exp"):
-        find_subjects(folder_with(tmp_path, "a/a_T1.nii.gz"), ["T1"], {}, masks="*_T1.nii.gz")
 
 
 def test_a_name_that_no_datalist_takes_is_a_fault(tmp_path):

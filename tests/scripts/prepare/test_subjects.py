@@ -1,6 +1,5 @@
 """What is left of a killed preparation, and what counts as done."""
 
-import errno
 from types import SimpleNamespace
 
 import nibabel
@@ -8,34 +7,13 @@ import numpy as np
 import pytest
 
 from common.errors import InputError
-from common.files import write_json
 from common.prepare.settings import Settings
 from common.prepare.volumes import Volume
-from scripts.prepare.cohort import prepare_cohort, run_in_processes
+from scripts.prepare.cohort import run_in_processes
 from scripts.prepare.picture import draw
 from scripts.prepare.scans import Subject
 from scripts.prepare.subjects import folder_of, leave_out, prepare_one
 from tests.damaged_scans import brain
-from tests.support import disk_of, one_line
-
-
-def test_a_subject_that_is_left_out_is_not_lost_if_it_cannot_be_moved(tmp_path):
-    """Also if an earlier version of it lies where it is moved."""
-    for is_out, content in ((False, "new"), (True, "old")):
-        folder = folder_of(tmp_path, "a", is_out)
-        folder.mkdir(parents=True)
-        (folder / "record").write_text(content)
-    leave_out(tmp_path, "a")
-    hidden = folder_of(tmp_path, "a", is_left_out=True)
-    assert (hidden / "record").read_text() == "new"
-    assert not (tmp_path / "a").exists()
-    hidden.rename(tmp_path / "a")
-    hidden.parent.rmdir()
-    hidden.parent.touch()
-    with pytest.raises(InputError, match="expected a path") as error:
-        leave_out(tmp_path, "a")
-    assert one_line(error)
-    assert (tmp_path / "a/record").read_text() == "new"
 
 
 def test_a_link_to_a_subjects_folder_is_replaced_and_not_followed(tmp_path):
@@ -76,28 +54,6 @@ def test_an_empty_brain_mask_is_refused_before_a_scan_is_registered(tmp_path):
         prepare_one(subject, Settings("ukb", ("T1",), "*_brain.nii.gz"), tmp_path / "out")
 
 
-def test_what_is_not_of_an_earlier_preparation_is_not_replaced(tmp_path):
-    (tmp_path / "out/a").mkdir(parents=True)
-    (tmp_path / "out/a/notes.txt").touch()
-    with pytest.raises(
-        InputError, match=r"out/a: not written by scripts\.prepare \(no prepare\.json\); expected a different"
-    ):
-        prepare_cohort([Subject("a", fault="none")], Settings("ukb", ("T1",)), tmp_path / "out", jobs=1)
-    assert (tmp_path / "out/a/notes.txt").exists()
-    write_json(tmp_path / "out/datalist.json", {"training": []})
-    with pytest.raises(InputError, match=r"datalist\.json: not written by scripts\.prepare \(no made\.json\)"):
-        prepare_cohort([], Settings("ukb", ("T1",)), tmp_path / "out", jobs=1)
-
-
-def full_disk():
-    raise InputError("a.nii.gz: cannot be written: full") from OSError(errno.ENOSPC, "full")
-
-
-def test_a_full_disk_ends_the_run_as_every_subject_would_fail():
-    with pytest.raises(InputError, match=r"^a\.nii\.gz: cannot be written: full$"):
-        run_in_processes({"a": full_disk}, 1, "subject")
-
-
 def hungry():
     raise MemoryError
 
@@ -108,14 +64,6 @@ def test_a_slurm_job_that_lacks_memory_is_not_advised_to_use_fewer_jobs():
     killed, failed = run_in_processes({"a": hungry, "b": hungry}, 2, "subject", array)
     assert killed.fault.endswith("; give each job more memory, mem_gb in --slurm")
     assert failed.fault == "out of memory; give each job more memory, mem_gb in --slurm"
-
-
-def test_a_picture_that_fills_the_disk_is_named(tmp_path):
-    heads = {"T1": Volume(np.random.default_rng(0).random((40, 40, 40), np.float32), np.eye(4))}
-    brain = np.ones((40, 40, 40), bool)
-    with disk_of(1000), pytest.raises(InputError, match=r"P1\.png: cannot be written: File too large$"):
-        draw(SimpleNamespace(heads=heads, brain=brain, template=brain), tmp_path / "P1.png", "P1")
-    assert not list(tmp_path.iterdir())
 
 
 def test_bright_fat_does_not_darken_the_brain_in_pictures(tmp_path):

@@ -9,12 +9,10 @@ import numpy as np
 import pytest
 from matplotlib.image import imsave
 
-from common.errors import InputError
 from scripts.report.__main__ import report
 from scripts.report.charts import POINTS, smooth, thin
 from scripts.report.runs import read_stages
 from tests.html_pages import Page, text_of
-from tests.support import one_line
 
 EMBEDDED = "they prove that the software works, not the medicine"
 PRESENT = ["dice_present", "WT_dice_present", "WT_n_present"]
@@ -226,35 +224,6 @@ def test_any_part_may_be_missing(single: Path) -> None:
         for path, content in whole.items():
             path.write_text(json.dumps({name: value for name, value in content.items() if name != part}))
         assert Page(page_of(single)).open == [], part
-
-
-@pytest.mark.parametrize(
-    ("part", "value", "expected"),
-    [
-        ("bundle", 3, "the record of a run"),
-        ("started", "yesterday", "a date and time in ISO 8601"),
-        ("seconds", 1e300, "the record of a run"),
-        ("train", {"iteration": [1, 2], "loss": {"total": [1.0]}}, "2, one per iteration"),
-        ("train", {"iteration": [1, 2], "learning_rate": [1.0]}, "2, one per iteration"),
-        ("train", {"iteration": [1], "loss": {f"term {n}": [1.0] for n in range(101)}}, "up to 100 curves"),
-        ("train", {"iteration": [1], "loss": {"total": [1.0] * 100_001}}, "up to 100,000 values"),
-        ("pictures", ["../../secret.png"], "a path relative to the run"),
-        ("weights", {"matched": -1}, "the record of a run"),
-    ],
-)
-def test_malformed_record_is_refused_in_one_line(tmp_path: Path, part: str, value, expected: str) -> None:
-    put(tmp_path, record("brats_finetune", 0))
-    (tmp_path / "run.json").write_text(json.dumps(record("brats_finetune", 0) | {part: value}))
-    with pytest.raises(InputError, match=rf"run\.json: .*; expected {expected}$") as error:
-        report(str(tmp_path))
-    assert one_line(error)
-    assert not (tmp_path / "report.html").exists()
-
-
-def test_a_malformed_summary_is_refused_in_one_line(single: Path) -> None:
-    put_scores(single / "evaluation", {"TC": ("good", None, 0)})
-    with pytest.raises(InputError, match=r"summary\.json: .*'good'.*expected the summary of an evaluation"):
-        report(str(single))
 
 
 def test_a_missing_picture_is_said(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,181 @@
+"""What users get wrong most often ends in status 2 and one line that names the culprit; nothing on disk changes."""
+
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from tests import kept
+from tests.programs import run_module
+from tests.support import ROOT, TINY, execute
+
+BRATS = "brats_finetune"
+DATA = "--dataset_dir={data}/brats --datalist={data}/brats.json"
+LIST = "--datalist={data}/brats.json"
+TRAIN = f"scripts.run {BRATS} train {' '.join(TINY)} --output_dir=out --ckpt_dir=out/models"
+EVALUATE = f"scripts.run {BRATS} evaluate {DATA} --output_dir=out"
+SEGMENT = f"scripts.segment scans --bundle={BRATS} --output=out"
+SCORE = "scripts.evaluate --predictions=a --references=b --output=out"
+PREPARE = "scripts.prepare --root=scans --output=out"
+REFUSALS = [  # command line, culprit in the error
+    # misspelt commands, options and names
+    ("scripts.run brats_finetun train", "brats_finetun"),
+    (f"scripts.run {BRATS} trian", "trian"),
+    (f"{TRAIN} {DATA} --lerning_rate=5", "lerning_rate"),
+    (f"{TRAIN} {DATA} --loss_weigths=[1,2]", "loss_weigths"),
+    (f"{TRAIN} {DATA} --learning_rate=fast", "learning_rate"),
+    (f"{TRAIN} {DATA} --recipe=robst", "robst"),
+    (f"{TRAIN} {DATA} --device=tpu", "tpu"),
+    (f"{TRAIN} {DATA} --architecture=unet9", "unet9"),
+    ("scripts.options brats_finetun", "brats_finetun"),
+    ("scripts.package brats_finetun --output=out", "brats_finetun"),
+    ("scripts.phantoms make --layout=brat --subjects=1 --output=out", "brat"),
+    ("scripts.phantoms make --outptu=x", "outptu"),
+    ("scripts.datalists generic --outptu=x", "outptu"),
+    ("scripts.datalists bratz --root=scans", "bratz"),
+    ("scripts.evaluate --outptu=x", "outptu"),
+    (f"{SCORE} --protocol=bratz", "bratz"),
+    ("scripts.segment --outptu=x", "outptu"),
+    ("scripts.prepare --outptu=x", "outptu"),
+    (f"{PREPARE} --like=bratz", "bratz"),
+    ("scripts.mine scans --outptu=x", "outptu"),
+    ("scripts.folds --outptu=x", "outptu"),
+    ("scripts.weights inspect --outptu=x", "outptu"),
+    (f"scripts.store {BRATS} --store=out {DATA} --outptu=x", "outptu"),
+    # missing files and folders
+    (f"{TRAIN} --dataset_dir={{data}}/brats --datalist=none.json", "none.json"),
+    (f"{TRAIN} --dataset_dir=none {LIST}", "none"),
+    (f"{TRAIN} {DATA} --pretrained=none.pt", "none.pt"),
+    (f"{EVALUATE} --checkpoint=none.pt", "none.pt"),
+    (f"{SEGMENT} --checkpoint=none.pt", "none.pt"),
+    (f"scripts.segment none --bundle={BRATS} --output=out --checkpoint={{model}}", "none"),
+    ("scripts.evaluate --predictions=none --references=b --protocol=dice --output=out", "none"),
+    ("scripts.prepare --root=none --output=out --like=brats", "none"),
+    ("scripts.datalists generic --root=none --output=out.json", "none"),
+    ("scripts.datalists check --datalist=none.json --root=scans", "none.json"),
+    ("scripts.mine none --output=out", "none"),
+    ("scripts.report none", "none"),
+    ("scripts.weights inspect none.pt", "none.pt"),
+    ("scripts.weights convert none.pt --output=out.pt", "none.pt"),
+    (f"scripts.folds {BRATS} --dataset_dir=scans --datalist=none.json --output=out", "none.json"),
+    (f"scripts.store {BRATS} --store=out --dataset_dir=scans --datalist=none.json", "none.json"),
+    # what does not fit
+    (f"scripts.datalists check {LIST} --root=scans", "scans"),
+    (f"{TRAIN} --dataset_dir=scans {LIST}", "scans"),
+    (f"{TRAIN} {DATA} --modalities=['T1','CT']", "CT"),
+    (f"{TRAIN} {DATA} --pretrained=text.pt", "text.pt"),
+    (f"{TRAIN} {DATA} --pretrained={{model}} --model_size=tiny", "model_size"),
+    (f"{TRAIN} {DATA} --patch_size=[33,33,33]", "patch_size"),
+    (f"{TRAIN} --dataset_dir={{data}}/brats --datalist=text.json", "text.json"),
+    (
+        f"scripts.run {BRATS} evaluate --dataset_dir={{data}}/atlas --datalist={{data}}/atlas.json --output_dir=out "
+        "--checkpoint={model}",
+        "label_convention",
+    ),
+    (f"{EVALUATE} --checkpoint={{model}} --protocol=isles", "isles"),
+    (f"scripts.folds {BRATS} {DATA} --output=out --folds=99", "99"),
+    ("scripts.datalists brats --root={data}/brats --output=out.json --validation=99", "validation"),
+    ("scripts.weights inspect text.pt", "text.pt"),
+    (f"{SCORE} --protocol=brats", "one.nii.gz"),
+    # scans that cannot be read, grids and labels that do not fit
+    (f"{TRAIN} --dataset_dir=cut --datalist={{data}}/brats.json", "flair.nii.gz"),
+    (f"scripts.run {BRATS} evaluate --dataset_dir=labels {LIST} --output_dir=out --checkpoint={{model}}", "seg.nii.gz"),
+    (f"scripts.run {BRATS} evaluate --dataset_dir=moved {LIST} --output_dir=out --checkpoint={{model}}", "seg.nii.gz"),
+    # an output that exists, a disk without space, no memory
+    (f"{TRAIN} {DATA} --ckpt_dir={{trained}}/models", "resume"),
+    ("scripts.phantoms make --layout=atlas --subjects=1 --output=held", "held"),
+    (f"{TRAIN} {DATA} --batch_size=1000000", "batch_size"),
+    ("scripts.phantoms make --layout=atlas --subjects=1 --output=/proc/none", "/proc/none"),
+]
+
+
+def _copy(name: str, ending: str, change) -> None:
+    """Link BraTS's cohort into a folder, but for the files with an ending, which `change` writes anew."""
+    cohort = kept.cohorts() / "brats"
+    for path in cohort.rglob("*.nii.gz"):
+        copy = Path(name) / path.relative_to(cohort)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if path.name.endswith(ending):
+            change(path, copy)
+        else:
+            copy.symlink_to(path)
+
+
+def _cut(path: Path, copy: Path) -> None:
+    copy.write_bytes(path.read_bytes()[:5000])
+
+
+def _relabel(path: Path, copy: Path) -> None:
+    label = nibabel.load(path)
+    nibabel.save(nibabel.Nifti1Image(np.asarray(label.dataobj, np.uint8) + np.uint8(7), label.affine), copy)
+
+
+def _move(path: Path, copy: Path) -> None:
+    label, affine = nibabel.load(path), np.eye(4)
+    affine[:3, 3] = 20
+    nibabel.save(nibabel.Nifti1Image(np.asarray(label.dataobj, np.uint8), affine @ label.affine), copy)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with the inputs of all command lines, which none of them may change."""
+    folder = tmp_path_factory.mktemp("refusals")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        for name in ("scans", "a", "b", "held"):
+            Path(name).mkdir()
+        Path("held", "result.txt").write_text("of an earlier run")
+        for name in ("text.pt", "text.json"):
+            Path(name).write_text("no such content")
+        scan = next((kept.cohorts() / "brats").rglob("*_flair.nii.gz"))
+        for name in ("a", "b"):
+            shutil.copy(scan, Path(name, "one.nii.gz"))
+        _copy("cut", "_flair.nii.gz", _cut)
+        _copy("labels", "_seg.nii.gz", _relabel)
+        _copy("moved", "_seg.nii.gz", _move)
+    finally:
+        os.chdir(before)
+    return folder
+
+
+def _files(folder: Path) -> dict[str, int]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".in_use")
+    return {str(path.relative_to(folder)): path.stat().st_size for path in files}
+
+
+@pytest.mark.parametrize(("command", "culprit"), REFUSALS, ids=lambda text: text[-60:])
+def test_a_mistake_ends_in_one_line(folder, command, culprit):
+    trained = kept.trained(BRATS)
+    places = {"data": kept.cohorts(), "trained": trained, "model": trained / "models/model.pt"}
+    for name, place in places.items():
+        command = command.replace(f"{{{name}}}", str(place))
+    before = _files(folder)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    ended = run_module(shlex.split(command), folder, environment)
+    errors = [line for line in ended.stderr.replace("\r", "\n").splitlines() if line.startswith("error: ")]
+    assert (ended.returncode, len(errors)) == (2, 1), ended.stdout + ended.stderr
+    assert culprit in errors[0]
+    assert _files(folder) == before
+
+
+def test_a_misspelt_option_in_monais_own_command_is_refused(folder):
+    places = f"--dataset_dir={kept.cohorts()}/brats --datalist={kept.cohorts()}/brats.json --output_dir={folder}/out"
+    words = shlex.split(f"monai.bundle run --config_file=configs/train.yaml {places} --loss_weigths=[1,2]")
+    ended = run_module(words, ROOT / "bundles" / BRATS, os.environ | {"OMP_NUM_THREADS": "1"})
+    assert ended.returncode == 2, ended.stderr
+    assert "loss_weigths" in ended.stderr.splitlines()[-1]
+    assert not (folder / "out").exists()
+
+
+def test_help_and_misspelt_names_import_nothing_slow():
+    code = "import runpy, sys\ntry: runpy.run_module('scripts.run', run_name='__main__')\nexcept BaseException: pass\n"
+    code += "print(sorted({'torch', 'monai'} & {*sys.modules}))"
+    for words in (["--help"], ["brats_finetun", "train"]):
+        ended = execute([sys.executable, "-c", code, *words])
+        assert ended.stdout.splitlines()[-1] == "[]", ended.stderr
