@@ -192,3 +192,14 @@ def test_the_files_of_a_subject_are_whole(tmp_path, capsys):
     assert re.match(
         rf"damaged result, to be replaced: {re.escape(str(tmp_path))}/measured.nii.gz: .*", capsys.readouterr().out
     )
+
+
+def test_a_volume_that_is_not_on_the_scans_grid_is_refused(tmp_path):
+    scan(tmp_path / "in.nii.gz", shape=(2, 3, 4))
+    volume = LoadScand("pred")({"pred": str(tmp_path / "in.nii.gz")})["pred"]
+    moved = volume.clone()
+    moved.affine = TURNED
+    for other in (moved, volume[:, :, 1:]):
+        with pytest.raises(InputError, match=r"P1: .*; expected .* of its scan"):
+            SaveVolumed("pred", str(tmp_path / "out"))({"pred": other, "subject": "P1"})
+    assert not (tmp_path / "out").exists()

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from common.data.datalists import Datalist
+from common.errors import InputError
 from scripts.datalists import __main__ as commands
 
 
