@@ -57,6 +57,6 @@ def _end_programs() -> None:
         with suppress(OSError):  # the process has ended, or belongs to a different user
             if mark in (folder / "environ").read_bytes().split(b"\0"):
                 command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                if "from multiprocessing." not in command:  # the resource tracker and the fork server end with this process
+                if "from multiprocessing." not in command:  # end with this process
                     os.kill(int(folder.name), signal.SIGKILL)
                     print(f"ended a program that outlived the tests: {command}")
