@@ -10,8 +10,8 @@ BIN := .venv/bin
 LOCKED := --require-hashes --no-deps --only-binary=:all: --no-binary=acvl-utils,timeloop --no-build-isolation
 
 .DELETE_ON_ERROR:
-.PHONY: help install deploy nnunet tracking monailabel lock locked quickstart test test-rest test-all torture lint benchmark \
-  test-slow test-deploy test-nnunet test-tracking test-torture
+.PHONY: help install deploy nnunet tracking monailabel lock locked quickstart test test-rest test-all lint benchmark \
+  test-slow test-deploy test-nnunet test-tracking
 PYTEST = -m pytest --numprocesses=auto
 
 # $(call install,ENVIRONMENT,LOCK,PYTORCH). Another TORCH_INDEX has other files of PyTorch, which pip then takes with what
@@ -97,20 +97,17 @@ quickstart: .venv/installed ## all five stages with small networks, on the embed
 	$(BIN)/python -m scripts.quickstart
 
 EXAMPLES := common scripts --ignore=scripts/nnunet/steps.py  # which imports nnU-Net
-ELSEWHERE := $(addprefix --ignore=tests/,deploy nnunet tracking torture)
+ELSEWHERE := $(addprefix --ignore=tests/,deploy nnunet tracking)
 
 test: .venv/installed ## the main test suite, and the examples in docstrings
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m "not slow" $(ELSEWHERE)
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) --doctest-modules $(EXAMPLES)
 
 # They wait a lot, for jobs of SLURM and for processes: with --jobs=2 two kinds share the cores.
-test-rest: test-slow test-deploy test-nnunet test-tracking test-torture ## the tests that make test leaves out
+test-rest: test-slow test-deploy test-nnunet test-tracking ## the tests that make test leaves out
 
 test-slow: .venv/installed ## what takes up to minutes each: SLURM, studies, README's commands
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) --dist=worksteal -m slow $(ELSEWHERE)
-
-test-torture: .venv/installed ## three kills at random moments
-	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) tests/torture
 
 test-deploy: .venv-deploy/installed ## MONAI Deploy and DICOM
 	OMP_NUM_THREADS=1 .venv-deploy/bin/python $(PYTEST) tests/deploy
@@ -121,11 +118,7 @@ test-nnunet: .venv-nnunet/installed ## nnU-Net
 test-tracking: .venv-tracking/installed ## MLflow and W&B
 	OMP_NUM_THREADS=1 .venv-tracking/bin/python $(PYTEST) tests/tracking
 
-test-all: test test-rest ## all tests: the slow ones, MONAI Deploy, nnU-Net, tracking, a short torture
-
-# Nightly: 50 kills at random moments (another TORTURE_SEED, other moments), and 1,000 steps with flat memory.
-torture: .venv/installed ## nightly: kills at random moments, and a long run with flat memory
-	TORTURE_KILLS=50 TORTURE_STEPS=1000 OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -rP tests/torture
+test-all: test test-rest ## all tests: the slow ones, MONAI Deploy, nnU-Net, tracking
 
 lint: .venv/installed locked ## ruff, mypy, yamllint, codespell, schemas of the metadata and of deploy/compose.yaml
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""The configs and options of `python -m scripts.run`; tests/faults has the mistakes of whole command lines."""
+"""The configs and options of `python -m scripts.run`."""
 
 import sys
 
