@@ -132,7 +132,8 @@ def _fitting(modality: str, study: Sequence[Candidate], after: Sequence[Candidat
     """
     t1 = [scan for scan in study if scan.kind == "T1"]
     if modality == "T1ce":
-        return [scan for scan in t1 if scan.contrast == WITH]
+        stated = [scan for scan in t1 if scan.contrast == WITH]
+        return [scan for scan in stated if scan.says == WITH] or stated  # an agent may be entered before a native scan
     if modality == "T1":
         enhanced = [*after, *(scan for scan in t1 if scan.may_be_enhanced)]
         natives = [scan for scan in t1 if scan.contrast in (None, WITHOUT)]
