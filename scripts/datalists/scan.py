@@ -109,18 +109,12 @@ def _modalities(
 ) -> tuple[str, ...]:
     """Return the requested modalities, else those of every subject or, with `keep_missing`, of any subject."""
     if not subjects:
-        spelled = ", ".join(f"_{words[0]}" for words in list(SPELLINGS.values())[:4])
-        raise InputError(
-            f"--root={data.root}: no image whose name ends with a modality, such as {spelled}; "
-            f"give the last words of the names as --modalities=T1=WORDS"
-        )
+        raise InputError(f"--root={data.root}", "no image whose name ends with a modality", "--modalities=T1=WORDS")
     if naming.modalities is not None:
         for modality in naming.modalities:
             if modality not in counts:
-                raise InputError(
-                    f"--modalities={','.join(naming.modalities)}: no {modality} in {data.root}; "
-                    f"expected some of {', '.join(counts)}"
-                )
+                option = f"--modalities={','.join(naming.modalities)}"
+                raise InputError(option, f"no {modality} in {data.root}", f"some of {', '.join(counts)}")
         return naming.modalities
     rank = [*data.order, *SPELLINGS]
     ordered = sorted(counts, key=lambda name: (rank.index(name) if name in rank else len(rank), name))
@@ -131,11 +125,9 @@ def _modalities(
     )
     common = tuple(name for name in ordered if counts[name] == subjects)
     if not common:
-        expected = f"a choice, such as --modalities={max(ordered, key=lambda name: counts[name])}"
-        raise InputError(f"--root={data.root}: no modality that every subject has: {partly}; expected {expected}")
+        raise InputError(f"--root={data.root}", f"no modality that every subject has: {partly}", "--modalities")
     if partly:
-        options = f"--modalities={','.join(ordered)}"
-        show(f"modalities left out, as not every subject has them: {partly}; {options} includes them")
+        show(f"modalities left out, as not every subject has them: {partly}")
     return common
 
 

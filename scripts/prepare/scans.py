@@ -71,7 +71,7 @@ def holds_dicom(folder: Path) -> bool:
     """Whether any file below a folder is DICOM, by its first bytes or its suffix."""
     from pydicom.misc import is_dicom
 
-    files = (folder / entry.path for entry in walk(folder) if not entry.is_folder and not entry.fault)
+    files = (folder / entry.path for entry in walk(folder) if not entry.is_folder and not entry.is_broken)
     return any(path.suffix.lower() in DICOM_SUFFIXES or is_dicom(path) for path in files)
 
 
@@ -101,7 +101,7 @@ def find_subjects(
         data = read_layout(listing, naming, states_regions=True)
         idle = [name for name, files in listing.tops.items() if not files and name not in data.subjects]
         studies = [name for name in idle if holds_dicom(root / name)]
-    lines = data.account((*modalities, BRAIN), labels != "none", apart=studies)
+    lines = data.account((*modalities, BRAIN), labels != "none")
     faults = _faults(data, naming, masks)
     subjects = [_subject(data, name, modalities, keeps_missing, masks, faults.get(name, "")) for name in data.subjects]
     requested = series or {}

@@ -89,9 +89,7 @@ def is_bids(listing: Listing) -> bool:
 def read_bids(listing: Listing, naming: Naming) -> DataSet:
     """Find the images and label maps in a BIDS data set; each session becomes a subject."""
     data = DataSet(listing, "BIDS")
-    names = [(parse(file), file.path) for file in listing.files]
-    data.skip("not in a sub-* folder", [path for name, path in names if name is None])
-    files = [name for name, _ in names if name is not None]
+    files = [name for file in listing.files if (name := parse(file)) is not None]
     data.assign([claim for name in files for claim in _claims(data, name, naming)])
     _put_labels(data, files, naming)
     return data
@@ -105,15 +103,11 @@ def _claims(data: DataSet, name: BidsFile, naming: Naming) -> Iterator[Claim]:
         if is_named and ("*" in words or has_agent == ("ce-" in words)):
             yield Claim(name.name, modality, path, (name.name_in_session.lower() != words.lower(),))
     usual = modality_of(name.suffix)
-    if name.pipeline is not None:
-        data.skip("derivatives other than label maps", [path])
-    elif name.is_label or usual is None or name.type not in ("", *TYPES):
+    if name.pipeline is not None or name.is_label or usual is None or name.type not in ("", *TYPES):
         return
-    elif name.entities.get("part") in PARTS:
-        data.skip("phase, real or imaginary part", [path])
-    elif usual == "DWI" and _is_series(Path(data.root, path)):
-        data.skip("diffusion series with several volumes", [path])
-    elif naming.takes(modality := _modality(name, usual, has_agent)):
+    if name.entities.get("part") in PARTS or (usual == "DWI" and _is_series(Path(data.root, path))):
+        return
+    if naming.takes(modality := _modality(name, usual, has_agent)):
         yield Claim(name.name, modality, path, (True,))
 
 
@@ -141,14 +135,9 @@ def _put_labels(data: DataSet, files: list[BidsFile], naming: Naming) -> None:
         if naming.label is not None:
             if (fits(name.file.bare, words) and pipeline in ("", name.pipeline)) or fits(name.file.bare, naming.label):
                 chosen.append(name)
-        elif name.is_label and name.suffix == "probseg":
-            data.skip("probability maps (--label=probseg uses maps of whole numbers)", [name.file.path])
-        elif name.is_label and name.shows_lesions is not False:
+        elif name.is_label and name.suffix != "probseg" and name.shows_lesions is not False:
             (chosen if name.shows_lesions else unnamed).append(name)
-        elif name.is_label:
-            data.skip("masks of anatomy", [name.file.path])
-    chosen, unnamed = (chosen, unnamed) if chosen else (unnamed, [])
-    data.skip("label maps without the word lesion", [name.file.path for name in unnamed])
+    chosen = chosen or unnamed
     claims = []
     for name in chosen:
         sessions = [session for session in data.subjects if session.partition("_ses-")[0] == name.subject]

@@ -69,7 +69,6 @@ class FileLayout:
     def read(self, listing: Listing) -> DataSet:
         """Find the subjects' files in a listed folder; raise `InputError` if a subject is in two places."""
         data = DataSet(listing, self.title, order=self.modalities, convention=self.convention)
-        data.skip("not part of the layout", [file.path for file in listing.files])
         firsts: dict[str, tuple[dict[str, str], str]] = {}
         claims = []
         for file in listing.files:

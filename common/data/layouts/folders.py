@@ -113,7 +113,6 @@ def read_folders(listing: Listing, naming: Naming) -> DataSet:
     words ranks before a longer name that ends with them.
     """
     data = DataSet(listing, "a folder for each subject")
-    data.skip("not in a subject's folder", [file.path for file in listing.files if not file.folders])
     inside = Counter(file.path.rpartition("/")[0] for file in listing.files)
     kinds = {path: kind for path, kind in _kinds(listing).items() if "/" in path}
     claims, places = [], dict[str, list[str]]()

@@ -3,8 +3,8 @@
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,10 +15,8 @@ from ...made import read_with_warning
 
 SUFFIX = re.compile(r"([^.].*?)\.(?:nii(?:\.gz)?|mg[hz]|nrrd)", re.IGNORECASE | re.DOTALL)
 FOREIGN = re.compile(r"\.(?:mha|mhd|img|hdr|img\.gz|mnc|nhdr|nii\.(?:bz2|zst|xz|zip))$", re.IGNORECASE)
-UNREADABLE = "unsupported formats"
 # Control characters, line ends, text-direction marks and lone surrogates: refused in file names and one-line messages
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-BROKEN, TWICE = "broken links", "links to folders listed elsewhere"
 
 
 class ImageFile(NamedTuple):
@@ -40,12 +38,12 @@ class ImageFile(NamedTuple):
 
 @dataclass(frozen=True)
 class Listing:
-    """The sorted image files and folders below a root folder; `unread` maps reasons to paths of skipped files."""
+    """The sorted image files and folders below a root folder; `unread` are broken links and other formats."""
 
     root: str
     files: tuple[ImageFile, ...] = ()
     folders: tuple[str, ...] = ()
-    unread: Mapping[str, list[str]] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
 
     @property
     def tops(self) -> dict[str, list[ImageFile]]:
@@ -70,12 +68,12 @@ def bare_of(path: str) -> str:
 
 
 class Entry(NamedTuple):
-    """A file or folder from `walk`; `fault` says why a link is not followed (`BROKEN` or `TWICE`), else ""."""
+    """A file or folder from `walk`, or a broken link."""
 
     path: str
     name: str
     is_folder: bool
-    fault: str = ""
+    is_broken: bool = False
 
 
 def walk(root: str | Path, enters: Callable[[str], bool] = lambda folder: True) -> Iterator[Entry]:
@@ -94,14 +92,13 @@ def _walk(root: str, folder: str, above: list[str], enters: Callable[[str], bool
     for entry in entries:
         path = f"{folder}/{entry.name}".lstrip("/")
         if not Path(entry.path).is_dir() if entry.is_symlink() else not entry.is_dir():
-            fault = BROKEN if entry.is_symlink() and not Path(entry.path).exists() else ""
-            yield Entry(path, entry.name, is_folder=False, fault=fault)
+            is_broken = entry.is_symlink() and not Path(entry.path).exists()
+            yield Entry(path, entry.name, is_folder=False, is_broken=is_broken)
             continue
         real = os.path.realpath(entry.path) if entry.is_symlink() else f"{above[-1]}/{entry.name}"
         inside = os.path.relpath(real, above[0]).split("/")
-        if real in above or (entry.is_symlink() and not any(name.startswith(".") for name in inside)):
-            yield Entry(path, entry.name, is_folder=True, fault=TWICE)
-        elif enters(path):
+        is_listed = real in above or (entry.is_symlink() and not any(name.startswith(".") for name in inside))
+        if not is_listed and enters(path):
             yield Entry(path, entry.name, is_folder=True)
             yield from _walk(root, path, [*above, real], enters)
 
@@ -119,18 +116,18 @@ def list_images(
     def is_wanted(folder: str) -> bool:
         return enters(folder) and (excluded is None or os.path.realpath(f"{root}/{folder}") != excluded)
 
-    files, folders, unread = [], [], dict[str, list[str]]()
+    files, folders, unread = [], [], []
     with tqdm(desc="listing", unit="folder", leave=False, delay=1) as bar:
         for entry in walk(root, is_wanted):
             stem = stem_of(entry.name)
-            if entry.is_folder and not entry.fault:
+            if entry.is_folder:
                 folders.append(entry.path)
                 bar.update()
-            elif stem and not entry.is_folder:  # even a broken link, which the file checks report
+            elif stem:  # even a broken link, which the file checks report
                 files.append(ImageFile(entry.path, stem))
-            elif entry.fault or FOREIGN.search(entry.name):
-                unread.setdefault(entry.fault or UNREADABLE, []).append(entry.path)
-    return Listing(str(root), tuple(files), tuple(folders), unread)
+            elif entry.is_broken or FOREIGN.search(entry.name):
+                unread.append(entry.path)
+    return Listing(str(root), tuple(files), tuple(folders), tuple(unread))
 
 
 def label_maps(option: str, folder: str | Path) -> dict[str, Path]:

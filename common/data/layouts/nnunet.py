@@ -17,7 +17,7 @@ from .listing import Listing
 from .names import LABEL, Naming, plain_name
 from .subjects import DataSet
 
-CHANNEL = re.compile(r"imagesT[rs]/.+_(\d{4})")
+CHANNEL = re.compile(r"imagesT[rs]/.+_\d{4}")
 _VALUE = {"type": "integer", "minimum": 0}
 SCHEMA = {
     "type": "object",
@@ -50,20 +50,16 @@ def _description(file: Path) -> dict[str, Any]:
 def read_nnunet(listing: Listing, naming: Naming) -> DataSet:
     """Find the cases of a raw data set of nnU-Net; channels become modalities."""
     file = Path(listing.root, "dataset.json")
-    channels = {file.path: CHANNEL.fullmatch(file.bare) for file in listing.files if file.path.startswith("images")}
-    if channels and not any(channels.values()):
+    images = [file for file in listing.files if file.path.startswith("images")]
+    if images and not any(CHANNEL.fullmatch(file.bare) for file in images):
         raise InputError(
-            f"--root={listing.root}: files such as {next(iter(channels))} hold all channels, as in the "
+            f"--root={listing.root}: files such as {images[0].path} hold all channels, as in the "
             f"Medical Segmentation Decathlon; run python -m scripts.datalists decathlon --root={listing.root} first"
         )
     modalities = _modalities(_description(file)["channel_names"], naming, file)
-    for path, channel in channels.items():
-        if channel is not None and int(channel[1]) >= len(modalities):
-            expected = f"channels 0000 to {len(modalities) - 1:04d}"
-            raise InputError(f"--root={listing.root}: {path}: not a channel of dataset.json; expected {expected}")
-    images = {modality: f"images{{part}}/{{case}}_{channel:04d}" for channel, modality in enumerate(modalities)}
+    templates = {modality: f"images{{part}}/{{case}}_{channel:04d}" for channel, modality in enumerate(modalities)}
     fields = {"part": "Tr|Ts", "case": "[^/]+"}
-    layout = FileLayout("nnU-Net raw", {**images, LABEL: "labels{part}/{case}"}, "{case}", fields)
+    layout = FileLayout("nnU-Net raw", {**templates, LABEL: "labels{part}/{case}"}, "{case}", fields)
     data = layout.read(listing)
     test_files = {file.path for file in listing.files if file.folders in (["imagesTs"], ["labelsTs"])}
     data.held_out = {name for name, case in data.subjects.items() if not test_files.isdisjoint(case.files.values())}
@@ -73,18 +69,12 @@ def read_nnunet(listing: Listing, naming: Naming) -> DataSet:
 def _modalities(channels: Mapping[str, str], naming: Naming, file: Path) -> list[str]:
     """Return the modality of each channel, or "channel N" for channels that `--modalities` omits."""
     names = [channels[key] for key in sorted(channels, key=int)]
-    if sorted(map(int, channels)) != list(range(len(channels))):
-        raise InputError(f"{file}: channels {', '.join(channels)}; expected 0 to {len(channels) - 1}")
     words = {text.lower(): modality for modality, text in naming.spelled.items()}
     usual = {name: modality_of(name) or name for name in names}
     modalities = [
         words.get(name.lower(), usual[name] if naming.takes(usual[name]) else f"channel {number}")
         for number, name in enumerate(names)
     ]
-    for modality, text in naming.spelled.items():
-        if modality not in modalities:
-            option = f"--modalities={modality}={text}"
-            raise InputError(f"{option}: no channel of this name in {file}; expected one of {', '.join(names)}")
     for modality in modalities:
         if modalities.count(modality) > 1:
             alike = " and ".join(name for name, kind in zip(names, modalities, strict=True) if kind == modality)

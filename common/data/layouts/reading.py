@@ -71,7 +71,9 @@ def read_layout(
 
 def _read(listing: Listing, naming: Naming, name: str) -> DataSet:
     data = replace(LAYOUTS[name].read(listing, naming), name=name)
-    wanted = {*(naming.modalities or ("T1",))} & {"T1", "T1ce"} - naming.spelled.keys()
+    wanted = {*(naming.modalities or ("T1",))} & {"T1", "T1ce"} - {
+        name for name, words in naming.spelled.items() if words
+    }
     if unclear := [subject.files[UNCLEAR] for subject in data.subjects.values() if UNCLEAR in subject.files and wanted]:
         problem = "a T1 after contrast agent (T1ce), or a plain T1 after surgery?"
         raise InputError(f"{listing.root}/{unclear[0]}", problem, "a name that says so, or T1ce=WORDS or T1=WORDS")

@@ -7,10 +7,8 @@ from typing import NamedTuple
 
 from ...errors import shortened
 from .listing import Listing, stem_of
-from .names import LABEL, MIXED, SIGNS, is_of_anatomy
+from .names import LABEL, MIXED, SIGNS
 from .people import person_of
-
-NEITHER, MASKS = "neither modality nor label", "masks of the brain, head or tissues"
 
 
 class Claim(NamedTuple):
@@ -73,7 +71,6 @@ class DataSet:
         order: Modalities in channel order, if the layout defines it.
         convention: Label convention, if the layout defines it.
         held_out: Names of test subjects, if the layout defines them.
-        skipped: Why a file is not used, by path; the remaining unused files count as `MASKS` or `NEITHER`.
         remarks: Lines to print.
     """
 
@@ -84,7 +81,6 @@ class DataSet:
     order: Sequence[str] = ()
     convention: str | None = None
     held_out: set[str] = field(default_factory=set)
-    skipped: dict[str, str] = field(default_factory=dict)
     clashes: list[Clash] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
@@ -118,47 +114,23 @@ class DataSet:
             first, *ties = (claim.path for claim in group if claim.rank == best)
             self.subjects.setdefault(name, SubjectFiles(name, person_of(name))).files[kind] = first
             self.clashes += [Clash(name, kind, (first, second)) for second in ties[:1]]
-            self.skip("several files for one image", ties)
-            self.skip("a file that fits better exists", [claim.path for claim in group if claim.rank != best])
 
     def clashing(self, modalities: Collection[str] | None) -> list[Clash]:
         """Return the clashes between label maps or between images of `modalities` (None: of any modality)."""
         return [clash for clash in self.clashes if modalities is None or clash.kind in (LABEL, *modalities)]
 
-    def skip(self, why: str, paths: Iterable[str]) -> None:
-        """Record why files at these paths are not used."""
-        self.skipped |= dict.fromkeys(paths, why)
+    def unused(self, modalities: Collection[str], takes_labels: bool = True) -> list[str]:
+        """Return the paths of the image files that a datalist of these modalities would not use."""
+        used = {
+            path
+            for subject in self.subjects.values()
+            if not subject.files.keys().isdisjoint(modalities)
+            for kind, path in subject.files.items()
+            if kind in modalities or (kind == LABEL and takes_labels)
+        }
+        return [*self.listing.unread] + [file.path for file in self.listing.files if file.path not in used]
 
-    def unused(self, modalities: Collection[str], takes_labels: bool = True) -> dict[str, list[str]]:
-        """Return the paths of the files that a datalist of these modalities would not use, by reason."""
-        skipped = dict(self.skipped)
-        used = set()
-        for subject in self.subjects.values():
-            has_image = not subject.files.keys().isdisjoint(modalities)
-            for kind, path in subject.files.items():
-                if kind in modalities or (kind == LABEL and takes_labels and has_image):
-                    used.add(path)
-                elif kind == LABEL:
-                    skipped[path] = "labels without an image" if takes_labels else "label maps"
-                else:
-                    skipped[path] = "other modalities"
-        reasons = {why: list(paths) for why, paths in self.listing.unread.items()}
-        for file in self.listing.files:
-            if file.path not in used:
-                why = skipped.get(file.path, MASKS if is_of_anatomy(file.stem) else NEITHER)
-                reasons.setdefault(why, []).append(file.path)
-        return reasons
-
-    def account(self, modalities: Collection[str], takes_labels: bool = True, apart: Collection[str] = ()) -> list[str]:
-        """Return lines to print: unused files by reason, and top folders, except `apart`, without a used image.
-
-        If there are sub-* folders, only these are listed.
-        """
+    def account(self, modalities: Collection[str], takes_labels: bool = True) -> list[str]:
+        """Return a line to print that names the first unused files, if there are any."""
         unused = self.unused(modalities, takes_labels)
-        lines = [f"skipped, {why}: {shortened(paths, most=3)}" for why, paths in unused.items()]
-        left = {path for paths in unused.values() for path in paths}
-        tops = {name: files for name, files in self.listing.tops.items() if name not in apart}
-        people = [name for name in tops if name.startswith("sub-")] or [*tops]
-        if idle := [name for name in people if all(file.path in left for file in tops[name])]:
-            lines.append(f"skipped, {len(idle)} of {len(people)} folders: no image in {shortened(idle, most=3)}")
-        return lines
+        return [f"not used: {len(unused)} files, such as {shortened(unused, most=3)}"] if unused else []

@@ -79,7 +79,7 @@ def test_modalities_by_the_names_of_channels(data):
     content = data.scan(modalities="T2=rescale_to_0_1")
     assert content["modalities"] == ["T2"]
     assert content["training"][0]["image"][0].endswith("_0001.nii.gz")
-    with pytest.raises(InputError, match=r"--modalities=T2=b: no channel of this name in .*; expected one of zscore"):
+    with pytest.raises(InputError, match="--modalities=T2: no T2"):
         data.scan(modalities="T2=b")
 
 
