@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 from monai.bundle import ConfigParser
 
 from common.data import datalists
@@ -154,3 +155,19 @@ def test_the_handlers_that_monai_adds_reach_the_function_that_takes_their_place(
     else:
         assert content["evaluator"]["val_handlers"] == "$@attached"
         assert content["attached"]["handlers"] == "@handlers"
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+@pytest.mark.parametrize("split", ["train", "validate"])
+def test_dropout_does_not_depend_on_the_number_of_workers(bundle, split):
+    """MONAI's DataLoader resets PyTorch's global generator if it has no workers, unless it has its own generator."""
+    content = config(bundle)
+    content[split] |= {"dataset": [{"image": 0.0}] * 2, "sampler": None}
+    content["plan"] = {"_target_": "types.SimpleNamespace", "volumes_per_batch": 1}
+    drawn = []
+    for workers in (0, 1):
+        torch.manual_seed(0)
+        torch.rand(3)
+        [*ConfigParser(content | {"num_workers": workers}).get_parsed_content(f"{split}::dataloader")]
+        drawn.append(torch.rand(3).tolist())
+    assert drawn[0] == drawn[1]
