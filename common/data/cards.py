@@ -84,7 +84,7 @@ class Cohort:
         space: Grid and orientation of the scans.
         phantom: Function from the index of a synthetic person to the values of the fields in the first layout's file
             names, such as `person`.
-        head: Pathology of the synthetic heads, a key of `scripts.phantoms.layouts.HEADS`.
+        head: Pathology of the synthetic heads, a key of `scripts.phantoms.anatomy.HEADS`.
         conventions: Label conventions, the bundle's first; regions are in channel order, overlapping regions are
             nested, 0 is background.
         contrasts: For a modality that `scripts.phantoms.mr_signal` cannot simulate, the modality that its synthetic

@@ -1,35 +1,34 @@
-"""Anatomy of the embedded cohort: a warped ICBM152 head with lesions, as tissue fractions per voxel.
+"""Anatomy of the embedded cohort: a warped ICBM152 head with lesions, as tissue fractions per voxel, in MNI space.
 
-Voxel arrays are flat and cover the voxels of a `Head`; positions are mm in MNI space. A voxel's fractions add up to 1.
 The template is the average of 152 young adults (ICBM152 2009a; Fonov et al., NeuroImage 2011), from nilearn.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 Array = NDArray[np.float32]
-
-ENHANCING, NECROSIS, OEDEMA = 4, 1, 2  # labels of BraTS 2021
-STROKE = 1  # label of ATLAS v2.0
+ENHANCING, NECROSIS, OEDEMA, STROKE = 4, 1, 2, 1  # labels of BraTS 2021 and ATLAS v2.0
 VENTRICLES = (0.0, -18.0, 14.0)  # mm, MNI; centre of the lateral ventricles
 MASK_STEP = 2  # mm; grid of the distance map, coarse because its surface is smooth
-SKULL = (1.5, 3.5, 6.0, 8.0)  # mm outside the brain; dura, inner table, marrow, outer table end here
-SCALP = 15.0  # mm outside the brain; the skin ends here
+SKULL, SCALP = (1.5, 3.5, 6.0, 8.0), 15.0  # mm outside the brain; ends of dura, inner table, marrow, outer table; skin
 FACE_AND_NECK = (((0, 42, -58), (62, 54, 60)), ((0, -25, -80), (66, 76, 62)))  # mm; centres and semi-axes
 
 
 @dataclass(frozen=True)
 class PhantomGrid:
-    """Voxel grid: `shape`, edge length `spacing` (mm) and the 4 x 4 `affine` from voxel to MNI space (mm)."""
+    """A grid of voxels in MNI space."""
 
     shape: tuple[int, int, int]
-    spacing: float
-    affine: NDArray[np.float64]
+    spacing: float  # mm
+    affine: NDArray[np.float64]  # voxel to MNI space, mm
 
     def positions(self) -> Array:
         """Return the centres of all voxels in MNI space, mm, [3, x, y, z]."""
@@ -38,34 +37,21 @@ class PhantomGrid:
         return turned + self.affine[:3, 3, None, None, None].astype(np.float32)
 
     def smooth_field(self, rng: Generator, scale: float) -> Array:
-        """Return a random field of mean 0 and standard deviation 1 that varies over `scale` mm, [x, y, z].
-
-        A cubic B-spline with independent normal coefficients; 151/315 is the integral of its squared kernel.
-        """
-        weights = [_spline_weights(size, self.spacing / scale) for size in self.shape]
+        """Return a random field of mean 0 and standard deviation 1 that varies over `scale` mm, [x, y, z]."""
+        weights = []
+        for size in self.shape:  # cubic B-spline of the points and of knots `scale` apart
+            points = np.arange(size) * (self.spacing / scale) + 1.5
+            distance = np.abs(points[:, None] - np.arange(int(np.ceil(points[-1])) + 3))
+            near, far = 2 / 3 - distance**2 + distance**3 / 2, np.clip(2 - distance, 0, None) ** 3 / 6
+            weights.append(np.where(distance < 1, near, far).astype(np.float32))
         field = rng.standard_normal([weight.shape[1] for weight in weights], dtype=np.float32)
         for weight in weights:
             field = np.tensordot(field, weight, axes=(0, 1))
-        return field / np.float32((151 / 315) ** 1.5)
+        return field / np.float32((151 / 315) ** 1.5)  # 151/315: integral of the squared kernel of a cubic B-spline
 
 
-def _spline_weights(size: int, step: float) -> Array:
-    """Return cubic B-spline weights of `size` points, `step` knots apart, [points, knots]."""
-    points = np.arange(size) * step + 1.5
-    knots = np.arange(int(np.ceil(points[-1])) + 3)
-    distance = np.abs(points[:, None] - knots)
-    near = 2 / 3 - distance**2 + distance**3 / 2
-    far = np.clip(2 - distance, 0, None) ** 3 / 6
-    return np.where(distance < 1, near, far).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class Swelling:
-    """A magnified region, such as ventricles in old age or the surroundings of a tumour; `centre` and `reach` in mm.
-
-    `amount` (up to 0.5) is the relative reduction of template distances near the centre: 0.5 magnifies twofold, and a
-    negative amount shrinks.
-    """
+class Swelling(NamedTuple):
+    """A region magnified by 1 / (1 - amount) near its centre, such as ventricles in old age; mm."""
 
     centre: Sequence[float]
     reach: Sequence[float]
@@ -74,26 +60,17 @@ class Swelling:
 
 @dataclass
 class Head:
-    """Tissue fractions and labels of a synthetic head, at n voxels of a grid.
-
-    Attributes:
-        inside: mask of the n voxels, [x, y, z].
-        positions: positions of the voxels, mm, [3, n].
-        origins: corresponding positions in the template, mm, [3, n].
-        depth: distance from the brain's surface, mm, positive inside, [n].
-        fractions: fraction of each voxel (0 to 1) by tissue, [n].
-    """
+    """Tissue fractions and labels of a synthetic head, at n voxels of a grid."""
 
     grid: PhantomGrid
-    inside: NDArray[np.bool_]
-    positions: Array
-    origins: Array
-    depth: Array
-    fractions: dict[str, Array]
+    inside: NDArray[np.bool_]  # mask of the n voxels, [x, y, z]
+    positions: Array  # mm, [3, n]
+    origins: Array  # positions in the template, mm, [3, n]
+    depth: Array  # distance from the brain's surface, mm, positive inside, [n]
+    fractions: dict[str, Array]  # 0 to 1, by tissue, [n]
     labels: NDArray[np.uint8]
 
     def field(self, rng: Generator, scale: float) -> Array:
-        """Return a smooth random field at this head's voxels; see `PhantomGrid.smooth_field`."""
         return self.grid.smooth_field(rng, scale)[self.inside]
 
     def replace(self, tissue: str, share: Array) -> None:
@@ -102,8 +79,17 @@ class Head:
             self.fractions[name] = self.fractions[name] * (1 - share)
         self.fractions[tissue] = self.fractions.get(tissue, np.float32(0)) + share
 
+    def mottled(self, rng: Generator, share: float) -> Array:
+        """Return a fraction (0 to 1) of each voxel that varies by 0.1 over a centimetre, like diseased tissue."""
+        return np.clip(share + 0.1 * self.field(rng, 10.0), 0, 1)
+
+    def level(self, radius: Array, volume: float) -> np.float32:
+        """Return the level of `radius` (mm) that encloses `volume` (cm3)."""
+        count = min(round(volume * 1000 / self.grid.spacing**3), len(radius) - 1)
+        return np.partition(radius, count)[count]
+
     def soft(self, signed_distance: Array) -> Array:
-        """Return each voxel's fraction on the positive side of a surface, from the signed distance in mm."""
+        """Return each voxel's fraction on the positive side of a surface."""
         return np.clip(signed_distance / np.float32(self.grid.spacing) + np.float32(0.5), 0, 1)
 
 
@@ -111,7 +97,6 @@ class Head:
 def _template(spacing: float) -> tuple[Array, Array, Array]:
     """Return grey and white matter at 1 mm, smoothed to `spacing`, and brain depth in mm at `MASK_STEP`."""
     from nilearn import datasets  # imported late to keep `--help` fast, as below
-    from scipy import ndimage
 
     images = (datasets.load_mni152_gm_template(resolution=1), datasets.load_mni152_wm_template(resolution=1))
     blur = 0.4 * np.sqrt(spacing**2 - 1)
@@ -125,17 +110,12 @@ def _template(spacing: float) -> tuple[Array, Array, Array]:
 
 def _sample(volume: Array, positions: Array, step: float = 1.0) -> Array:
     """Return the values of a template volume at positions in mm; the first voxel lies at (-98, -134, -72) mm."""
-    from scipy import ndimage
-
     origin = np.array([-98, -134, -72], np.float32).reshape(3, *[1] * (positions.ndim - 1))
     return ndimage.map_coordinates(volume, (positions - origin) / np.float32(step), order=1, mode="nearest")
 
 
-def seed_points(rng: Generator, spacing: float, count: int, depth: tuple[float, float], white: bool) -> Array:
-    """Return random positions for lesions in the cerebrum, mm, [count, 3]; with `white`, only in white matter.
-
-    `depth` is the least and greatest distance from the brain's surface, mm.
-    """
+def _seed_points(rng: Generator, spacing: float, count: int, depth: tuple[float, float], white: bool) -> Array:
+    """Return positions in the cerebrum, [count, 3], within a range of distances from the brain's surface, mm."""
     grey_map, white_map, depth_map = _template(spacing)
     step = (slice(None, None, MASK_STEP),) * 3
     tissue = white_map[step] > 0.6 if white else grey_map[step] + white_map[step] > 0.8
@@ -163,8 +143,6 @@ def make_head(rng: Generator, grid: PhantomGrid, swellings: Sequence[Swelling], 
 
 def _warp(rng: Generator, grid: PhantomGrid, positions: Array, swellings: Sequence[Swelling]) -> Array:
     """Map positions to the template, mm, by an affine, a smooth random deformation and the swellings."""
-    from scipy.spatial.transform import Rotation
-
     turn = Rotation.from_euler("xyz", rng.normal(0, 2.0, 3), degrees=True).as_matrix()
     matrix = turn @ np.diag(1 + rng.normal(0, 0.03, 3)) @ (np.eye(3) + np.triu(rng.normal(0, 0.02, (3, 3)), 1))
     warped = np.tensordot(matrix.astype(np.float32), positions, axes=1)
@@ -195,8 +173,8 @@ def _add_skull(rng: Generator, head: Head) -> None:
     head.replace("air", head.soft(-surface) * head.soft(outside - dura))
 
 
-def hyperintensities(rng: Generator, head: Head, load: float) -> Array:
-    """Return the fraction of each voxel that is white-matter hyperintensity; `load` (0 to 1) is the lesion load."""
+def _hyperintensities(rng: Generator, head: Head, load: float) -> Array:
+    """Return the fraction of each voxel that is white-matter hyperintensity."""
     offset = (head.positions - np.array(VENTRICLES, np.float32)[:, None]) / np.array([[30], [48], [26]], np.float32)
     periventricular = np.exp(-0.5 * np.sum(offset**2, axis=0)) * np.clip((head.depth - 12) / 6, 0, 1)
     level = head.field(rng, 7.0) + 0.5 * head.field(rng, 14.0) + 2.2 * periventricular
@@ -204,76 +182,74 @@ def hyperintensities(rng: Generator, head: Head, load: float) -> Array:
     return share * np.clip(2 * head.fractions["WM"] - 1, 0, 1)
 
 
-def random_axes(rng: Generator, stretch: float) -> Array:
-    """Return a random rotation and scaling, [3, 3], that keep volumes.
-
-    `stretch` is the standard deviation of the log axis lengths before they are normalised to keep volumes.
-    """
-    from scipy.spatial.transform import Rotation
-
-    axes = np.exp(rng.normal(0, stretch, 3))
-    axes /= np.prod(axes) ** (1 / 3)
-    return (Rotation.random(rng=rng).as_matrix() / axes[:, None]).astype(np.float32)
-
-
 def _radius(rng: Generator, head: Head, centre: Array, stretch: float, roughness: float) -> Array:
-    """Return the distance from `centre`, mm, distorted by random axes and noise; level sets are outlines of lesions.
-
-    For `stretch`, see `random_axes`; `roughness` is the standard deviation of the log radius.
-    """
-    offset = random_axes(rng, stretch) @ (head.positions - centre[:, None])
+    """Return the distance from `centre`, mm, distorted by random axes and noise; level sets are outlines of lesions."""
+    axes = np.exp(rng.normal(0, stretch, 3))
+    axes /= np.prod(axes) ** (1 / 3)  # keeps volumes
+    turn = (Rotation.random(rng=rng).as_matrix() / axes[:, None]).astype(np.float32)
+    offset = turn @ (head.positions - centre[:, None])
     distance = np.sqrt(np.sum(offset**2, axis=0))
     return distance * np.exp(roughness * (0.8 * head.field(rng, 22.0) + 0.6 * head.field(rng, 9.0)))
 
 
-def _level(radius: Array, volume: float, spacing: float) -> np.float32:
-    """Return the level of `radius` (mm) that encloses `volume` (cm3)."""
-    count = min(round(volume * 1000 / spacing**3), len(radius) - 1)
-    return np.partition(radius, count)[count]
-
-
-def _mottled(rng: Generator, head: Head, share: float) -> Array:
-    """Return a fraction (0 to 1) of each voxel that varies by 0.1 over a centimetre, like diseased tissue."""
-    return np.clip(share + 0.1 * head.field(rng, 10.0), 0, 1)
-
-
 def add_glioma(rng: Generator, head: Head, centres: Array) -> None:
-    """Add a high-grade glioma in place: necrosis (1), oedema (2) and enhancing rim (4) around centres [foci, 3] in mm.
-
-    Whole tumour 35-150 cm3, core a quarter to half of the tumour, rim about 5-8 mm: the range of BraTS 2021.
-    """
-    spacing = head.grid.spacing
+    """Add a high-grade glioma of the size of those in BraTS 2021, around centres [foci, 3] in mm."""
     volume = float(np.clip(rng.lognormal(np.log(80), 0.45), 35, 150))
     core = volume * rng.uniform(0.25, 0.5)
     radius = np.min([_radius(rng, head, centre, 0.2, 0.18) for centre in centres], axis=0)
     radius = radius + np.clip(6 - head.depth, 0, 36)  # mm; keeps necrosis away from the brain's surface
-    edge = _level(radius, core, spacing)
+    edge = head.level(radius, core)
     rim = min(rng.uniform(5, 8), 0.5 * float(edge)) * np.exp(0.15 * head.field(rng, 15.0))
     barrier = 0.4 * head.fractions["GM"] + 1.2 * head.fractions["CSF"]
     reach = radius * (1 + barrier) * np.exp(0.15 * head.field(rng, 14.0))
     reach = np.where(radius < edge, 0, reach)
-    far = _level(reach, volume, spacing)
-    head.replace("ED", head.soft(far - reach) * _mottled(rng, head, 0.8))
-    head.replace("ET", head.soft(edge - radius) * _mottled(rng, head, 0.85))
+    far = head.level(reach, volume)
+    head.replace("ED", head.soft(far - reach) * head.mottled(rng, 0.8))
+    head.replace("ET", head.soft(edge - radius) * head.mottled(rng, 0.85))
     head.replace("NCR", head.soft(edge - rim - radius))
     head.labels[reach < far] = OEDEMA
     head.labels[radius < edge] = ENHANCING
     head.labels[radius < edge - rim] = NECROSIS
 
 
-def add_strokes(rng: Generator, head: Head, centres: Array) -> None:
-    """Add chronic strokes in place, label 1: a fluid-filled cavity with a gliotic rim at each of the centres, mm.
-
-    The first stroke is a territorial infarct (12-150 cm3), the rest are lacunes (0.1-1 cm3). Unlike ATLAS v2.0, the
-    cohort has no subjects with only small lesions.
-    """
+def _add_strokes(rng: Generator, head: Head, centres: Array) -> None:
+    """Add chronic strokes, a cavity with a gliotic rim at each centre: a territorial infarct, then lacunes; mm."""
     territorial = np.clip(rng.lognormal(np.log(50), 0.6), 12, 150)
     lacunes = np.exp(rng.uniform(np.log(0.1), 0, len(centres) - 1))
     for centre, volume in zip(centres, (territorial, *lacunes), strict=True):
         radius = _radius(rng, head, centre, 0.3, 0.25) * (1 + 0.3 * head.fractions["CSF"])
         radius += 30 * head.soft(-head.depth)
-        edge = _level(radius, float(volume), head.grid.spacing)
+        edge = head.level(radius, float(volume))
         rim = min(rng.uniform(1.5, 5), 0.4 * float(edge)) * np.exp(0.3 * head.field(rng, 12.0))
-        head.replace("gliosis", head.soft(edge - radius) * _mottled(rng, head, 0.85))
-        head.replace("cavity", head.soft(edge - rim - radius) * _mottled(rng, head, 0.9))
+        head.replace("gliosis", head.soft(edge - radius) * head.mottled(rng, 0.85))
+        head.replace("cavity", head.soft(edge - rim - radius) * head.mottled(rng, 0.9))
         head.labels[radius < edge] = STROKE
+
+
+def _aged_head(rng: Generator, grid: PhantomGrid, skull_stripped: bool) -> Head:
+    age = rng.uniform()  # from 0 (45 years) to 1 (80 years), the range in UK Biobank's imaging
+    ventricles = Swelling(VENTRICLES, (26.0, 42.0, 26.0), -0.1 + 0.45 * age + rng.normal(0, 0.04))
+    head = make_head(rng, grid, [ventricles], skull_stripped)
+    head.replace("WMH", _hyperintensities(rng, head, age))
+    return head
+
+
+def _head_with_glioma(rng: Generator, grid: PhantomGrid, skull_stripped: bool) -> Head:
+    centre = _seed_points(rng, grid.spacing, 1, (14, 60), white=True)
+    second = centre + rng.normal(0, 1, (1, 3)).astype(np.float32) * 14
+    foci = np.concatenate([centre, second]) if rng.random() < 0.3 else centre
+    mass_effect = Swelling(centre[0], (32.0, 32.0, 32.0), rng.uniform(0.1, 0.3))
+    head = make_head(rng, grid, [mass_effect], skull_stripped)
+    add_glioma(rng, head, foci)
+    return head
+
+
+def _head_with_strokes(rng: Generator, grid: PhantomGrid, skull_stripped: bool) -> Head:
+    head = make_head(rng, grid, [Swelling(VENTRICLES, (26.0, 42.0, 26.0), rng.uniform(0, 0.3))], skull_stripped)
+    first = _seed_points(rng, grid.spacing, 1, (6, 40), white=False)
+    lacunes = _seed_points(rng, grid.spacing, rng.poisson(0.7), (10, 60), white=True)
+    _add_strokes(rng, head, np.concatenate([first, lacunes]))
+    return head
+
+
+HEADS = {"aged": _aged_head, "glioma": _head_with_glioma, "strokes": _head_with_strokes}  # values of `Cohort.head`

@@ -1,7 +1,4 @@
-"""Make the embedded cohort: computer-made heads in the folder layouts of UK Biobank, BraTS and ATLAS v2.0.
-
-The cohort tests the code that reads the real cohorts; it proves nothing about patients.
-"""
+"""Make the embedded cohort: computer-made heads in the folder layouts of UK Biobank, BraTS and ATLAS v2.0."""
 
 from functools import partial
 from pathlib import Path
@@ -9,15 +6,16 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from common.data.cards import Cohort
 from common.data.cohorts import COHORTS
+from common.data.layouts.names import LABEL
 from common.data.volumes import MADE_UP, write_volume
 from common.errors import InputError, check_number, choice
 from common.files import expand_home, reporting_path_errors
 from common.locks import CLAIM, claimed
 from common.values import flag
-from scripts.phantoms.layouts import HEADS, files_of, grid_of
-from scripts.phantoms.medium_heads import make_medium_head
-from scripts.phantoms.mr_signal import SEQUENCES, draw_scanner, scan, scan_on
+from scripts.phantoms.anatomy import HEADS, PhantomGrid
+from scripts.phantoms.mr_signal import SEQUENCES, scan
 from scripts.pools import map_in_processes
 
 FAST = 1  # compression level: faster writing, larger files
@@ -31,7 +29,6 @@ def make(
     spacing: float = 1.0,
     seed: int = 0,
     skull_stripped: bool | None = None,
-    difficulty: str = "standard",
     dicom: bool = False,
     workers: int = 0,
 ) -> None:
@@ -44,31 +41,17 @@ def make(
         spacing: edge of a voxel in mm, 1 to 4. The real cohorts have 1.
         seed: seed of the random generator, 0 or more.
         skull_stripped: brain only (true) or whole head (false); default: as in the real cohort.
-        difficulty: standard (large, distinct lesions; similar scanners) or, for ukb and brats, medium (several lesions
-            of all sizes, some of them faint; scanners that differ; structures that resemble lesions; atrophy).
         dicom: also write the images as DICOM studies, as a scanner exports them, into OUTPUT/dicom.
         workers: processes; 0 for one per core.
     """
     cohort = choice("layout", layout, COHORTS)
-    is_medium = choice("difficulty", difficulty, {"standard": False, "medium": True})
-    if is_medium and cohort.head == "strokes":
-        raise InputError(f"--difficulty=medium: not available for --layout={layout}; expected standard")
     check_number("subjects", subjects, int, 1, 9999)
     check_number("seed", seed, int, 0, 2**63)
-    check_number("workers", workers, int, 0, 1024)
     check_number("spacing", spacing, float, 1, 4)  # mm
     stripped = cohort.space.brain != "none" if skull_stripped is None else flag("skull_stripped", skull_stripped)
     root = expand_home(output, f"--output={output}")
-    work = partial(
-        _make_subject,
-        root=root,
-        layout=layout,
-        seed=seed,
-        spacing=float(spacing),
-        skull_stripped=stripped,
-        is_medium=is_medium,
-        dicom=flag("dicom", dicom),
-    )
+    settings = (root, layout, seed, float(spacing), stripped, flag("dicom", dicom))
+    work = partial(_make_subject, settings)
     with claimed("output", root), reporting_path_errors(f"--output={output}"):
         if any(path.name != CLAIM for path in root.iterdir()):
             raise InputError(f"--output={output}: not empty; expected a new or an empty folder")
@@ -78,28 +61,18 @@ def make(
         raise InputError(f"{person}: its process was killed twice, probably for lack of memory; use fewer --workers")
 
 
-def _make_subject(
-    index: int, root: Path, layout: str, seed: int, spacing: float, skull_stripped: bool, is_medium: bool, dicom: bool
-) -> bool:
+def _make_subject(settings: tuple[Path, str, int, float, bool, bool], index: int) -> bool:
     """Make and write the person with this index. Return True: the result of a killed process is None."""
+    root, layout, seed, spacing, skull_stripped, dicom = settings
     cohort = COHORTS[layout]
     images, label = files_of(cohort, index)
-    contrasts = {modality: cohort.contrasts.get(modality, modality) for modality in images}
     rng = np.random.default_rng([seed, index])
     with threadpool_limits(1):
         grid, affine = grid_of(cohort, spacing), cohort.space.affine(spacing)
-        if is_medium:
-            medium = make_medium_head(rng, grid, skull_stripped, [*contrasts.values()], has_tumours=label is not None)
-            head, agent, scanner = medium.head, rng.uniform(*AGENT), draw_scanner(rng)
-        else:
-            head, agent = HEADS[cohort.head](rng, grid, skull_stripped), rng.uniform(*AGENT)
+        head, agent = HEADS[cohort.head](rng, grid, skull_stripped), rng.uniform(*AGENT)
         scans = {}
         for modality, file in images.items():
-            contrast = contrasts[modality]
-            if is_medium:
-                image = scan_on(rng, medium.seen_by(contrast), SEQUENCES[contrast], agent, scanner)
-            else:
-                image = scan(rng, head, SEQUENCES[contrast], agent)
+            image = scan(rng, head, SEQUENCES[cohort.contrasts.get(modality, modality)], agent)
             scans[modality] = image.round().astype(cohort.dtype)
             write_volume(root / file, scans[modality], affine, compresslevel=FAST, description=MADE_UP)
         if label is not None:
@@ -109,6 +82,18 @@ def _make_subject(
         if dicom:
             from scripts.phantoms.dicom import write_study  # late import: pydicom is for DICOM only
 
-            name, settings = cohort.phantom(index)["person"], (layout, seed, spacing, skull_stripped, is_medium)
-            write_study(root / "dicom" / name, scans, affine, name, f"{name} {settings}")
+            name = cohort.phantom(index)["person"]
+            write_study(root / "dicom" / name, scans, affine, name, f"{name} {settings[1:5]}")
     return True
+
+
+def grid_of(cohort: Cohort, spacing: float) -> PhantomGrid:
+    """Return the grid of a cohort's heads, with voxels of `spacing` mm; its affine maps voxels to MNI space."""
+    return PhantomGrid(cohort.space.edges(spacing), spacing, cohort.space.to_mni() @ cohort.space.affine(spacing))
+
+
+def files_of(cohort: Cohort, index: int) -> tuple[dict[str, str], str | None]:
+    """Return a synthetic person's image paths by modality, and the path of the label map, if any."""
+    fields = cohort.phantom(index)
+    files = {kind: f"{text.format(**fields)}.nii.gz" for kind, text in cohort.layouts[0].files.items()}
+    return files, files.pop(LABEL, None)

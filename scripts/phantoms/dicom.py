@@ -13,31 +13,26 @@ from pydicom.valuerep import format_number_as_ds
 
 from scripts.phantoms.mr_signal import SEQUENCES
 
+Array = NDArray[Any]
+Affine = NDArray[np.float64]
 DESCRIPTIONS = {"FLAIR": "t2_flair_tra", "T1ce": "t1_mprage_tra +C", "T1": "t1_mprage_tra", "T2": "t2_tse_tra"}
-AGENT = "gadobutrol"
 ACQUIRED = {"T1": "100000", "FLAIR": "100600", "T2": "101300", "T1ce": "102500"}  # times of day, in order of the scans
-INJECTED = "101900"
-
-IMAGE: dict[str, Any] = {
-    "SpecificCharacterSet": "ISO_IR 192",
-    "ImageType": ["DERIVED", "SECONDARY", "OTHER"],
-    "Modality": "MR",
-}
+AGENT, INJECTED = "gadobutrol", "101900"
+IMAGE: dict[str, Any] = {"ImageType": ["DERIVED", "SECONDARY", "OTHER"], "Modality": "MR"}
 IMAGE |= {"StudyDate": "20260102", "StudyTime": "030405", "ContentDate": "20260102", "ContentTime": "030405"}
-IMAGE |= {"ReferringPhysicianName": "", "StudyID": "1", "BodyPartExamined": "BRAIN"}
-IMAGE |= {"PatientBirthDate": "19010203", "PatientSex": "O", "PatientAge": "061Y", "Manufacturer": "embedded cohort"}
+IMAGE |= {"ReferringPhysicianName": "", "StudyID": "1", "BodyPartExamined": "BRAIN", "Manufacturer": "embedded cohort"}
+IMAGE |= {"PatientBirthDate": "19010203", "PatientSex": "O", "PatientAge": "061Y", "PatientPosition": "HFS"}
 IMAGE |= {"ScanningSequence": "RM", "SequenceVariant": "NONE", "ScanOptions": "", "MRAcquisitionType": "3D"}
-IMAGE |= {"EchoTime": "", "RepetitionTime": "1000", "EchoTrainLength": "1"}
-IMAGE |= {"PatientPosition": "HFS", "PositionReferenceIndicator": ""}
+IMAGE |= {"EchoTime": "", "RepetitionTime": "1000", "EchoTrainLength": "1", "PositionReferenceIndicator": ""}
 IMAGE |= {"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "PixelRepresentation": 0}
-IMAGE |= {"BitsAllocated": 16, "BitsStored": 16, "HighBit": 15}
-SCANNER: dict[str, Any] = {"ImageType": ["ORIGINAL", "PRIMARY", "OTHER"], "QualityControlImage": "YES"}  # a phantom
-SCANNER |= {"StudyTime": "095500", "ContentTime": None, "BurnedInAnnotation": "NO"}
+IMAGE |= {"BitsAllocated": 16, "BitsStored": 16, "HighBit": 15, "SpecificCharacterSet": "ISO_IR 192"}
+SCANNER: dict[str, Any] = {"ImageType": ["ORIGINAL", "PRIMARY", "OTHER"], "StudyTime": "095500", "ContentTime": None}
+SCANNER |= {"QualityControlImage": "YES", "BurnedInAnnotation": "NO"}  # a phantom
 
 
 @dataclass(frozen=True)
 class Study:
-    """DICOM attributes shared by the series of a study: UIDs, patient and accession number."""
+    """Attributes shared by the series of a study."""
 
     study: str = field(default_factory=generate_uid)
     frame: str = field(default_factory=generate_uid)
@@ -46,13 +41,13 @@ class Study:
     accession: str = ""
 
 
-def write_study(
-    folder: Path, images: Mapping[str, NDArray[Any]], affine: NDArray[np.float64], person: str, seed: str
-) -> None:
-    """Write a head's images, by modality, as a scanner exports them: a folder for each series.
+def _ds(numbers: Array) -> list[str]:
+    """Return numbers as DICOM decimal strings (at most 16 characters)."""
+    return [format_number_as_ds(float(number)) for number in numbers]
 
-    Series are numbered from 2 in order of acquisition. All UIDs are derived from `seed`.
-    """
+
+def write_study(folder: Path, images: Mapping[str, Array], affine: Affine, person: str, seed: str) -> None:
+    """Write a head's images, by modality, as a scanner exports them; all UIDs are derived from `seed`."""
     study, frame = (generate_uid(entropy_srcs=[seed, word]) for word in ("study", "frame"))
     identity = Study(study, frame, f"PHANTOM^{person}", person)
     for number, modality in enumerate(sorted(images, key=ACQUIRED.__getitem__), 2):  # 1 is a scanner's localiser
@@ -63,48 +58,29 @@ def write_study(
 
 
 def write_modality(
-    folder: Path,
-    array: NDArray[Any],
-    affine: NDArray[np.float64],
-    study: Study,
-    number: int,
-    modality: str,
-    **options: Any,
+    folder: Path, array: Array, affine: Affine, study: Study, number: int, modality: str, **options: Any
 ) -> list[FileDataset]:
     """Write a series with a modality's description, sequence times and contrast agent; see `write_series`."""
-    sequence = SEQUENCES[modality]
-    attributes: dict[str, Any] = {
-        "SeriesDescription": DESCRIPTIONS[modality],
-        "EchoTime": sequence.echo,
-        "RepetitionTime": sequence.repetition,
-        "InversionTime": sequence.inversion,
-        "ContrastBolusAgent": AGENT if sequence.enhanced else None,
-        "ScanningSequence": "SE" if sequence.inversion is None else ["SE", "IR"],
-    }
+    repetition, echo, inversion, is_enhanced = SEQUENCES[modality]
+    attributes: dict[str, Any] = {"EchoTime": echo, "RepetitionTime": repetition, "InversionTime": inversion}
+    attributes |= {"ContrastBolusAgent": AGENT if is_enhanced else None, "SeriesDescription": DESCRIPTIONS[modality]}
+    attributes |= {"ScanningSequence": "SE" if inversion is None else ["SE", "IR"]}
     return write_series(folder, array, affine, study, number, **(attributes | options))
 
 
 def write_series(
-    folder: Path,
-    array: NDArray[Any],
-    affine: NDArray[np.float64],
-    study: Study,
-    number: int,
-    shuffle: bool = False,
-    **attributes: Any,
+    folder: Path, array: Array, affine: Affine, study: Study, number: int, shuffle: bool = False, **attributes: Any
 ) -> list[FileDataset]:
-    """Write a series, one file per slice of the last axis; return its instances in the order of that axis.
+    """Write a series [columns, rows, slices], a file per slice; return its instances in the order of the slices.
 
-    `array` holds non-negative integers [columns, rows, slices]; `affine` maps to mm in RAS+. With `shuffle`, file names
-    and instance numbers are in random order. `attributes` apply to every instance; a value of None omits the attribute.
-    Instance UIDs are derived from the content.
+    `affine` maps to mm in RAS+. With `shuffle`, file names and instance numbers are in random order. `attributes` apply
+    to every instance; None omits one. Instance UIDs are derived from the content.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lps = np.diag([-1, -1, 1, 1]) @ affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
     cosines = lps[:3, :3] / spacing
-    rng = np.random.default_rng(number)
-    order = rng.permutation(array.shape[2]) if shuffle else np.arange(array.shape[2])
+    order = np.random.default_rng(number).permutation(array.shape[2]) if shuffle else np.arange(array.shape[2])
     values = IMAGE | {
         "PatientName": study.name,
         "PatientID": study.identifier,
@@ -113,38 +89,23 @@ def write_series(
         "FrameOfReferenceUID": study.frame,
         "SeriesInstanceUID": generate_uid(),
         "SeriesNumber": number,
-        "PixelSpacing": [_ds(spacing[1]), _ds(spacing[0])],
-        "SliceThickness": _ds(spacing[2]),
-        "ImageOrientationPatient": [_ds(value) for value in cosines[:, :2].T.ravel()],
+        "PixelSpacing": _ds(spacing[[1, 0]]),
+        "SliceThickness": _ds(spacing[2:]),
+        "ImageOrientationPatient": _ds(cosines[:, :2].T.ravel()),
         "Columns": array.shape[0],
         "Rows": array.shape[1],
     }
     instances = []
     for index in range(array.shape[2]):
-        image = _instance(
-            values
-            | attributes
-            | {
-                "InstanceNumber": int(order[index]) + 1,
-                "ImagePositionPatient": [_ds(value) for value in lps[:3, 3] + index * lps[:3, 2]],
-                "PixelData": np.ascontiguousarray(np.round(array[:, :, index]).T.astype(np.uint16)).tobytes(),
-            }
-        )
+        pixels = np.ascontiguousarray(np.round(array[:, :, index]).T.astype(np.uint16)).tobytes()
+        placed = {"InstanceNumber": int(order[index]) + 1, "ImagePositionPatient": _ds(lps[:3, 3] + index * lps[:3, 2])}
+        content = values | attributes | placed | {"PixelData": pixels}
+        image = FileDataset("", {}, file_meta=FileMetaDataset())  # saving completes the file_meta
+        image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        image.SOPClassUID, image.SOPInstanceUID = MRImageStorage, generate_uid(entropy_srcs=[repr(content)])
+        for keyword, value in content.items():
+            if value is not None:
+                setattr(image, keyword, value)
         image.save_as(folder / f"{number:03d}-{order[index]:04d}.dcm", enforce_file_format=True)
         instances.append(image)
     return instances
-
-
-def _ds(value: float) -> str:
-    """Return a number as a DICOM decimal string (at most 16 characters)."""
-    return format_number_as_ds(float(value))
-
-
-def _instance(values: Mapping[str, Any]) -> FileDataset:
-    image = FileDataset("", {}, file_meta=FileMetaDataset())  # saving completes the file_meta
-    image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    image.SOPClassUID, image.SOPInstanceUID = MRImageStorage, generate_uid(entropy_srcs=[repr(values)])
-    for keyword, value in values.items():
-        if value is not None:
-            setattr(image, keyword, value)
-    return image

@@ -11,7 +11,8 @@ from monai.transforms import NormalizeIntensityd
 from common.data.cohorts import COHORTS
 from common.data.intensities import NormalizeBraind, brain_and_head, otsu
 from common.data.preparation import measure, skull_in
-from scripts.phantoms.layouts import HEADS, grid_of
+from scripts.phantoms.anatomy import HEADS
+from scripts.phantoms.cohort import grid_of
 from scripts.phantoms.mr_signal import SEQUENCES, scan
 
 SPACING = 3.0  # mm

@@ -19,7 +19,8 @@ from common.data.volumes import MADE_UP, write_volume
 from common.metrics.measures import dice
 from common.prepare.settings import Settings
 from common.prepare.volumes import Grid
-from scripts.phantoms.layouts import HEADS, grid_of
+from scripts.phantoms.anatomy import HEADS
+from scripts.phantoms.cohort import grid_of
 from scripts.phantoms.mr_signal import SEQUENCES, scan
 from scripts.prepare.subjects import mask_file, read_record
 
