@@ -246,7 +246,7 @@ def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False
     """
     training = content.get("training") if isinstance(content, Mapping) else None
     if isinstance(training, list) and training and all(isinstance(it, dict) and "subject" not in it for it in training):
-        expected = "one that python -m scripts.datalists writes: decathlon, generic and fold read MONAI's"
+        expected = "one that python -m scripts.datalists writes"
         raise InputError(f"datalist {name}", "no `subject` in training, as in MONAI's datalists", expected)
     check_schema(content, SCHEMA, f"datalist {name}", "a datalist")
     if ("regions" in content) == ("label_convention" in content):

@@ -13,10 +13,8 @@ from common.data.regions import canonical
 from common.errors import check_number, choice, show
 from common.files import expand_home
 from common.values import flag
-from scripts.datalists.auto3dseg import auto3dseg
 from scripts.datalists.build import build, check_outputs, sizes
 from scripts.datalists.check import check
-from scripts.datalists.decathlon import decathlon
 from scripts.datalists.regions import read_regions
 from scripts.datalists.scan import scan_any, scan_cohort
 from scripts.datalists.splits import RandomSplits, drawn_anew, hold_out, person_finder, with_people
@@ -237,8 +235,7 @@ def subset(datalist: str, output: str, fraction: float, seed: int = 0, nested: b
 
 
 COMMANDS = {name: command_of(name, card) for name, card in COHORTS.items()}
-COMMANDS |= {"generic": generic, "decathlon": decathlon, "split": split, "fold": fold}
-COMMANDS |= {"subset": subset, "auto3dseg": auto3dseg, "check": check}
+COMMANDS |= {"generic": generic, "split": split, "fold": fold, "subset": subset, "check": check}
 
 if __name__ == "__main__":
     run(COMMANDS, "datalists")

@@ -235,7 +235,7 @@ def _published_folds(
 ) -> tuple[dict[str, int], dict[str, Any]]:
     """Read the fold of each person from a JSON file; return the folds, and the source to record in the datalist.
 
-    The file is like SwinUNETR's brats21_folds.json or those of MONAI's Auto3DSeg:
+    The file is like SwinUNETR's brats21_folds.json:
 
         {"training": [{"fold": 0, "image": ["TrainingData/BraTS2021_01146/BraTS2021_01146_flair.nii.gz", ...]}, ...]}
 

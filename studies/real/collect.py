@@ -1,4 +1,4 @@
-"""Lay out public scans of real heads as data sets: `python -m scripts.public_scans --clones=DIR --output=DIR`."""
+"""Lay out public scans of real heads as data sets: `python -m studies.real.collect --clones=DIR --output=DIR`."""
 
 import shutil
 import subprocess
@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from common import cli
+from common.bars import tqdm
 from common.data.layouts.templates import Template
 from common.data.scan_checks import grid_problem, read_scan
 from common.data.volumes import forms_of, write_volume
 from common.errors import InputError, show
-from common.files import expand_home, reporting_path_errors
-from common.locks import claimed
 
 LABELS = "seg"
 # Region -> label values in DLMUSE's label maps, which follow MUSE (Doshi et al., NeuroImage 2016)
@@ -95,7 +94,7 @@ SETS = {
 }
 
 
-def public_scans(clones: str, output: str) -> None:
+def collect(clones: str, output: str) -> None:
     """Lay out three public data sets of real scans for `python -m scripts.datalists generic`.
 
     Each data set becomes a folder in OUTPUT, with licence and citation in SOURCE.md. Existing folders stay as they are;
@@ -106,30 +105,18 @@ def public_scans(clones: str, output: str) -> None:
             for ixi and wmh, JeroenBertels/deepvoxnet2 for tumour).
         output: folder for the data sets.
     """
-    folder, target = expand_home(clones, f"--clones={clones}"), expand_home(output, f"--output={output}")
-    clone_folders = {name: folder / f"{source.repository.rpartition('/')[2]}.git" for name, source in SETS.items()}
-    if not any(clone.is_dir() for clone in clone_folders.values()):
-        expected = ", ".join(dict.fromkeys(clone.name for clone in clone_folders.values()))
-        raise InputError(f"--clones={clones}: no clone in this folder; expected some of {expected}")
-    with reporting_path_errors(f"--output={output}"), claimed("output", target):
-        for name, clone in clone_folders.items():
-            source = SETS[name]
-            if (target / name).exists():
-                show(f"{name}: {target / name} exists; unchanged")
-            elif not clone.is_dir():
-                show(f"{name}: no clone of {source.repository} in {folder}; left out")
-            else:
-                show(f"{name}: {_lay_out(source, clone, target / name)} subjects in {target / name}; {source.licence}")
+    for name, source in SETS.items():
+        clone, folder = Path(clones) / f"{source.repository.rpartition('/')[2]}.git", Path(output) / name
+        if folder.exists():
+            show(f"{name}: {folder} exists; unchanged")
+        elif not clone.is_dir():
+            show(f"{name}: no clone of {source.repository} in {clones}; left out")
+        else:
+            show(f"{name}: {_lay_out(source, clone, folder)} subjects in {folder}; {source.licence}")
 
 
 def _git(clone: Path, *words: str) -> bytes:
-    try:
-        return subprocess.run(["git", f"--git-dir={clone}", *words], check=True, capture_output=True).stdout
-    except FileNotFoundError as error:
-        raise InputError("git is not installed; it is needed to read clones") from error
-    except subprocess.CalledProcessError as error:
-        last = (error.stderr.decode(errors="replace").strip() or "no message").splitlines()[-1]
-        raise InputError(f"--clones: {clone}: git: {last}; expected a complete clone") from error
+    return subprocess.run(["git", f"--git-dir={clone}", *words], check=True, stdout=subprocess.PIPE).stdout
 
 
 def _files(clone: Path) -> dict[str, str]:
@@ -146,37 +133,33 @@ def _files(clone: Path) -> dict[str, str]:
 
 def _lay_out(source: Source, clone: Path, folder: Path) -> int:
     """Write a data set to a temporary folder, rename the complete folder, and return the number of subjects."""
-    from common.bars import tqdm  # late import: `--help` stays fast
-
     files = _files(clone)
     subjects: dict[str, dict[str, str]] = {}
-    fields = {"subject": source.subject}
-    templates = [(kind, Template(text, fields)) for kind, texts in source.files.items() for text in texts]
+    templates = [
+        (kind, Template(text, {"subject": source.subject})) for kind, texts in source.files.items() for text in texts
+    ]
     for path in sorted(files):
         for kind, template in templates:
             if named := template.match(path):
                 subjects.setdefault(named["subject"], {}).setdefault(kind, files[path])
     complete = {name: kinds for name, kinds in sorted(subjects.items()) if kinds.keys() == source.files.keys()}
-    aside = folder.with_name(f"{folder.name}.unfinished")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
-    try:
-        count = 0
-        for name, kinds in tqdm(complete.items(), desc=folder.name, unit="subject"):
-            scans = {kind: _scan(_git(clone, "cat-file", "blob", digest)) for kind, digest in kinds.items()}
-            if _is_usable(scans, source):
-                _write(scans, source, aside, name.replace("_", ""))
-                count += 1
-        if not count:
-            raise InputError(f"--clones: {clone}: no scans of {folder.name}; expected a clone with its history")
-        lines = (source.description, f"From https://github.com/{source.repository}", source.licence, source.citation)
-        (aside / "SOURCE.md").write_text("\n\n".join((f"# {folder.name}", *lines)) + "\n", encoding="utf-8")
-        if folder.name == "ixi":
-            regions = [f"{name}: {{labels: [{label}]}}\n" for label, name in enumerate(MUSE, 1)]
-            (aside / "regions.yaml").write_text("".join(regions), encoding="utf-8")
-        aside.rename(folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    partial = folder.with_name(f"{folder.name}.unfinished")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    count = 0
+    for name, kinds in tqdm(complete.items(), desc=folder.name, unit="subject"):
+        scans = {kind: _scan(_git(clone, "cat-file", "blob", digest)) for kind, digest in kinds.items()}
+        if _is_usable(scans, source):
+            _write(scans, source, partial, name.replace("_", ""))
+            count += 1
+    if not count:
+        raise InputError(f"--clones: {clone}: no scans of {folder.name}; expected a clone with its history")
+    lines = (source.description, f"From https://github.com/{source.repository}", source.licence, source.citation)
+    (partial / "SOURCE.md").write_text("\n\n".join((f"# {folder.name}", *lines)) + "\n", encoding="utf-8")
+    if folder.name == "ixi":
+        regions = [f"{name}: {{labels: [{label}]}}\n" for label, name in enumerate(MUSE, 1)]
+        (partial / "regions.yaml").write_text("".join(regions), encoding="utf-8")
+    partial.rename(folder)
     return count
 
 
@@ -216,4 +199,4 @@ def _write(scans: Mapping[str, Any], source: Source, folder: Path, subject: str)
 
 
 if __name__ == "__main__":
-    cli.run(public_scans, "public_scans")
+    cli.run(collect, "studies.real.collect")

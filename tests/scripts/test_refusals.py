@@ -61,7 +61,6 @@ REFUSED = {  # command -> command lines with a misspelt option, a missing input 
         "--root=scans --output=out --like=brats --jobs=0",
         "back --prepared=none --predictions=none --output=out",
     ],
-    "public_scans": ["--outptu=x", "none --output=out"],
     "quickstart": ["--outptu=x"],
     "report": [". --x=y", "none"],
     "run": [

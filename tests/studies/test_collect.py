@@ -8,7 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from scripts.public_scans import MUSE, SETS, public_scans
+from studies.real.collect import MUSE, SETS, collect
 
 RNG = np.random.default_rng(0)
 
@@ -68,7 +68,7 @@ def test_nichart_has_ixi_in_its_history_with_three_regions_and_a_brain_and_wmh_o
     files |= {f"{demo}fl/S{number}_FL.nii.gz": scan((7, 6, 3)) for number in (1, 2)}
     files[f"{demo}nichart_dlwmls_out/DLWMLS_FLAIR/S1_FL_DLWMLS.nii.gz"] = scan(values=np.ones((7, 6, 3)))
     clones = clone("CBICA/NiChart_Project", files, removed=[path for path in files if "IXI012" in path])
-    public_scans(str(clones), str(tmp_path / "out"))
+    collect(str(clones), str(tmp_path / "out"))
     shapes = {path.name: nibabel.load(path).shape for path in (tmp_path / "out/wmh").rglob("*.nii.gz")}
     assert shapes == {"S1_T1.nii.gz": (6, 5, 4), "S1_FLAIR.nii.gz": (7, 6, 3), "S1_seg.nii.gz": (7, 6, 3)}, "as scanned"
     ixi = tmp_path / "out" / "ixi"
@@ -92,10 +92,10 @@ def test_nichart_has_ixi_in_its_history_with_three_regions_and_a_brain_and_wmh_o
 
 def test_the_other_set_and_what_is_there_already(clone, tmp_path, capsys):
     clones = clone("JeroenBertels/deepvoxnet2", {f"a/case_3/{name}.nii.gz": scan() for name in ("FLAIR", "T1", "GT_W")})
-    public_scans(str(clones), str(tmp_path / "out"))
+    collect(str(clones), str(tmp_path / "out"))
     names = sorted(path.name for path in (tmp_path / "out").rglob("*.nii.gz"))
     assert names == ["case3_FLAIR.nii.gz", "case3_T1.nii.gz", "case3_seg.nii.gz"]
     assert "no clone of CBICA/NiChart_Project" in capsys.readouterr().out
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
-    public_scans(str(clones), str(tmp_path / "out"))
+    collect(str(clones), str(tmp_path / "out"))
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before

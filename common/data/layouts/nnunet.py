@@ -54,7 +54,7 @@ def read_nnunet(listing: Listing, naming: Naming) -> DataSet:
     if images and not any(CHANNEL.fullmatch(file.bare) for file in images):
         raise InputError(
             f"--root={listing.root}: files such as {images[0].path} hold all channels, as in the "
-            f"Medical Segmentation Decathlon; run python -m scripts.datalists decathlon --root={listing.root} first"
+            "Medical Segmentation Decathlon; expected a file for each channel, as nnUNetv2_convert_MSD_dataset writes"
         )
     modalities = _modalities(_description(file)["channel_names"], naming, file)
     templates = {modality: f"images{{part}}/{{case}}_{channel:04d}" for channel, modality in enumerate(modalities)}
