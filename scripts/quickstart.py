@@ -49,7 +49,7 @@ def quickstart(*, output: str = "runs/quickstart") -> None:
             show(f"Look at {jobs['look'].target} while the networks train")
     summary = {"seconds": round(time.time() - start, 1)} | summarise(folder / "runs")
     write_json(folder / "summary.json", summary)
-    from scripts.report.__main__ import report  # late import: `--help` stays fast
+    from scripts.report import report  # late import: `--help` stays fast
 
     report(str(folder))
     show(*conclusion(summary, folder / "runs").splitlines())

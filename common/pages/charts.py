@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup, escape
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from ..drawing import Figure, new_figure, svg_of
+from ..drawing import Figure, MaxNLocator, new_figure, svg_of
 
 # Matplotlib draws with these placeholders; `svg` replaces them with variables of the style sheet.
 INK, FAINT, PAPER = "#010101", "#020202", "#020203"
@@ -37,6 +37,7 @@ STYLE: Any = {
     "legend.handlelength": 1.4,
     "legend.columnspacing": 1.2,
 }
+POINTS = 600  # of a drawn curve, at most about
 WIDTH = 4.8  # inches, width of a chart; the SVG has 72 units per inch
 
 
@@ -105,6 +106,32 @@ def agreement_chart(region: str, predicted: ArrayLike, reference: ArrayLike) -> 
         axes.set(xlabel="mean of both volumes (ml)", ylabel="predicted − reference (ml)")
         axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=2, borderaxespad=0)
         return svg(figure, f"Volumes of {region}: predicted minus reference against the mean of both, every case")
+
+
+def curves_chart(label: str, unit: str, curves: Sequence[tuple[str, Sequence[int], ArrayLike]]) -> Markup:
+    """Draw curves over the iterations: (name, iterations, values); curves of one name share a colour."""
+    names = list(dict.fromkeys(name for name, _, _ in curves))
+    with new_figure(STYLE, figsize=(WIDTH, 2.9), layout="constrained") as figure:
+        axes = figure.add_subplot()
+        for number, (name, iterations, values) in enumerate(curves):
+            index, step = names.index(name), max(1, len(iterations) // POINTS)
+            style: Any = {"color": SERIES[index % len(SERIES)], "marker": "." if len(iterations) <= 50 else ""}
+            is_first = name not in [other for other, _, _ in curves[:number]]
+            numbers = np.array(values, float)[::step]
+            axes.plot(np.asarray(iterations)[::step], numbers, label=name if is_first else None, **style)
+        axes.set(xlabel="iteration", ylabel=unit)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=4, borderaxespad=0)
+        return svg(figure, label)
+
+
+def smooth(values: ArrayLike) -> NDArray[np.float64]:
+    """Return the centred mean over a twentieth of the curve, over fewer points at the ends; NaN is skipped."""
+    numbers = np.array(values, float)
+    window, finite = np.ones(max(1, len(numbers) // 20)), np.isfinite(numbers)
+    total = np.convolve(np.where(finite, numbers, 0), window, mode="same")
+    count = np.convolve(finite, window, mode="same")
+    return np.divide(total, count, out=np.full(len(numbers), np.nan), where=count > 0.5)
 
 
 def _signed(value: float) -> str:

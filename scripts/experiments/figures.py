@@ -2,24 +2,21 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import networkx
 import numpy as np
 from markupsafe import Markup
 
-from common.drawing import Axes, new_figure
+from common.drawing import new_figure
 from common.errors import InputError
-from common.pages.charts import INK, PAPER, SERIES, STYLE, svg
+from common.pages.charts import INK, PAPER, SERIES, STYLE, WIDTH, curves_chart, smooth, svg
 from scripts.experiments.engine import OpenStudy
 from scripts.experiments.jobs import StudyJob
 from scripts.experiments.rows import select
 from scripts.experiments.tables import Table
-from scripts.report.charts import over_iterations, panel, smooth, thin
-from scripts.report.runs import Run, read_run
-
-Curves = Sequence[tuple[str, Mapping[str, Any], Sequence[float | None]]]  # (row, mapping with "iteration", losses)
+from scripts.report import read_run
 
 
 def graph_chart(study: OpenStudy) -> Markup:
@@ -58,34 +55,25 @@ def _part_of(job: StudyJob) -> str:
 
 def loss_charts(rows: Mapping[str, Any], jobs: Mapping[str, StudyJob]) -> tuple[list[Markup], list[str]]:
     """Return the charts of Figure 4 (total training losses, validation losses), and an error per unreadable run."""
-    runs: list[tuple[str, Run]] = []
-    missing = []
+    training, validation, missing = [], [], []
     for name, row in rows.items():
         for job in select(row, jobs):
             try:
-                runs.append((name, read_run(job.results / "eval" / "run.json")))
+                run = read_run(job.results / "eval" / "run.json")
             except InputError as error:
                 missing.append(f"{name}: {error}")
-    training = [(name, run.train, run.losses["total"]) for name, run in runs if "total" in run.losses]
-    validation = [(name, run.validation, run.metrics["total"]) for name, run in runs if "total" in run.metrics]
-    curves_of = {"training": training, "validation": validation}
-    return [_losses_chart(split, curves) for split, curves in curves_of.items() if curves], missing
-
-
-def _losses_chart(split: str, curves: Curves) -> Markup:
-    """Draw total losses over the iterations, with a colour for each row; training losses are smoothed."""
-    names = list(dict.fromkeys(name for name, _, _ in curves))
-
-    def draw(axes: Axes) -> None:
-        labels = dict(enumerate(names))
-        for name, axis, losses in curves:
-            index, values = names.index(name), np.array(losses, float)
-            style: Any = {"label": labels.pop(index, None), "color": SERIES[index % len(SERIES)]}
-            curve = smooth(values) if split == "training" else values
-            axes.plot(*thin(axis["iteration"], curve), linewidth=1.6, **style)
-        axes.set_ylabel(f"{split} loss, sum of the terms")
-
-    return over_iterations(f"Figure 4: {split} loss of {', '.join(names)}", draw)
+                continue
+            losses, metrics = run["train"].get("loss", {}), run["validation"].get("metrics", {})
+            if "total" in losses:
+                training.append((name, run["train"]["iteration"], smooth(losses["total"])))
+            if "total" in metrics:
+                validation.append((name, run["validation"]["iteration"], metrics["total"]))
+    charts = []
+    for split, curves in {"training": training, "validation": validation}.items():
+        if curves:
+            names = ", ".join(dict.fromkeys(name for name, _, _ in curves))
+            charts.append(curves_chart(f"Figure 4: {split} loss of {names}", f"{split} loss, sum of the terms", curves))
+    return charts, missing
 
 
 def few_shot_chart(table: Table) -> Markup | None:
@@ -97,8 +85,8 @@ def few_shot_chart(table: Table) -> Markup | None:
     if not any(entry.ours is not None for entry in entries.values()):
         return None
     systems, levels = (list(dict.fromkeys(names)) for names in zip(*entries, strict=True))
-
-    def draw(axes: Axes) -> None:
+    with new_figure(STYLE, figsize=(WIDTH, 2.9), layout="constrained") as figure:
+        axes = figure.add_subplot()
         for number, system in enumerate(systems):
             row = [entries.get((system, level)) for level in levels]
             positions = np.arange(len(levels)) + (number - (len(systems) - 1) / 2) * 0.8 / len(systems)
@@ -109,5 +97,5 @@ def few_shot_chart(table: Table) -> Markup | None:
             axes.plot(positions, printed, "D", color=INK, markersize=4, label="paper" if number == 0 else None)
         axes.set_xticks(range(len(levels)), levels)
         axes.set(ylabel="Dice", xlabel="training cases")
-
-    return panel(f"Figure 5, {table.name}: Dice by share of the training cases", draw)
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=4, borderaxespad=0)
+        return svg(figure, f"Figure 5, {table.name}: Dice by share of the training cases")

@@ -92,7 +92,7 @@ def test_the_steps_of_the_study_run_one_after_another(tmp_path, monkeypatch, cap
     monkeypatch.setattr(module, "read", lambda name: (name, study))
     monkeypatch.setattr(module, "summarise", lambda runs: SUMMARY)
     monkeypatch.setattr(module, "conclusion", lambda summary, runs: f"{summary['seconds'] >= 0}")
-    monkeypatch.setattr("scripts.report.__main__.report", lambda folder: None)
+    monkeypatch.setattr("scripts.report.report", lambda folder: None)
     monkeypatch.setattr(os, "environ", dict(os.environ))
     if fails:
         with pytest.raises(SystemExit):

@@ -1,0 +1,280 @@
+"""Compare the speed of our code with stock code, built from MONAI's components: `python -m scripts.benchmark NAME`."""
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, nullcontext
+from functools import partial
+from itertools import product, repeat
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils import _foreach_utils
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from common import ROOT, cli
+from common.errors import InputError, check_number, choice, show
+from common.files import write_json
+from common.memory import peak_resident, use_huge_pages
+
+ATEN = torch.ops.aten
+SIZE, EDGE, CROPS = "small", 96, 2  # edge of crops and windows in voxels
+CASE, BRAIN = (240, 240, 155), (151, 186, 155)  # voxels of a BraTS case, and of the box of its brain
+WORKS = ("pretraining", "fine_tuning")
+# Operations that only allocate memory or return their argument
+NO_KERNEL = {"empty.memory_format", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view"}
+
+
+def benchmark(name: str, repeats: int = 3, json: str | None = None) -> None:
+    """Time variants of a task, ours and stock, in turn; print median seconds, the ratio to ours, and peak memory.
+
+    Each timing runs in a process of its own, after a run that is not timed. Seconds are processor time, or by the clock
+    on a GPU. docs/reference/benchmarks.md has results.
+
+    Args:
+        name: step (optimiser steps), inference (windows of a case), reader (crops from disk), metrics (lesion-wise
+            scores of a case), kernels (number of kernels in a step) or gpu (steps on a GPU).
+        repeats: number of timings per variant.
+        json: file for the results, a list of rows.
+    """
+    steps = {f"{work}: {code}": (one_step, work, code) for work in WORKS for code in ("ours", "stock")}
+    works: dict[str, dict[str, Any]] = {"step": steps, "kernels": {}}
+    works["inference"] = {f"case: {code}": (case, code) for code in ("ours", "stock", "stock, cropped to the brain")}
+    works["metrics"] = {f"scores: {code}": (scores, code) for code in ("ours", "stock")}
+    works["gpu"] = {name: (*variant, "cuda", "bfloat16") for name, variant in steps.items()}
+    with TemporaryDirectory() as folder:
+        works["reader"] = {f"crops: {code}": (crops, code, folder) for code in ("ours, store", "ours, files", "stock")}
+        choice("name", name, works)
+        check_number("repeats", repeats, int, 1)
+        if name == "gpu" and not torch.cuda.is_available():
+            raise InputError("benchmark gpu: PyTorch finds no GPU")
+        rows = _kernels() if name == "kernels" else _timed(works[name], repeats)
+    if json:
+        write_json(json, rows)
+
+
+def _kernels() -> list[dict[str, Any]]:
+    rows = []
+    for work, code in product(WORKS, ("ours", "ours fused", "stock")):
+        kernels, waits = count(one_step(work, code, "meta"))
+        rows.append({"work": work, "variant": code, "kernels": kernels, "waits": waits})
+        show(f"{work}: {code:<10} kernels {kernels:>5}, waits of the host {waits}")
+    return rows
+
+
+def _timed(variants: dict[str, Any], repeats: int) -> list[dict[str, Any]]:
+    timings: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
+    for name, variant in [*variants.items()] * repeats:
+        with ProcessPoolExecutor(1, get_context("spawn")) as process:
+            timings[name].append(process.submit(measure, *variant).result())
+    rows = []
+    for name, values in timings.items():
+        work, _, variant = name.partition(": ")
+        ours = next(timings[other] for other in timings if other.startswith(work))
+        ratio = statistics.median(mine[0] / base[0] for mine, base in zip(values, ours, strict=True))
+        seconds, memory = (statistics.median(figures) for figures in zip(*values, strict=True))
+        rows.append({"work": work, "variant": variant, "seconds": seconds, "ratio": ratio, "peak_gib": memory})
+        show(f"{name:<33} {seconds:.3g} s, ratio {ratio:.2f}, {memory:.1f} GiB")
+    return rows
+
+
+def measure(prepare: Callable[..., Callable[[], Any]], code: str, *given: str) -> tuple[float, float]:
+    """Return the seconds of the second call of what `prepare` returns, and the peak memory in GiB."""
+    if not any(word.startswith("stock") for word in (code, *given)):
+        use_huge_pages()
+    torch.set_num_threads(1 if prepare in (crops, scores) else os.cpu_count() or 1)
+    on_gpu, run = "cuda" in given, prepare(code, *given)
+    for _ in range(2):
+        start = time.perf_counter() if on_gpu else time.process_time()
+        run()
+        if on_gpu:
+            torch.cuda.synchronize()
+    seconds = (time.perf_counter() if on_gpu else time.process_time()) - start
+    return seconds, torch.cuda.max_memory_allocated() / 2**30 if on_gpu else peak_resident()
+
+
+def one_step(
+    work: str, code: str, device: str = "cpu", dtype: str = "float32", size: str = SIZE, edge: int = EDGE
+) -> Any:
+    """Return a function that takes an optimiser step on a random batch; `ours` may name a value of `attention`."""
+    from monai.engines import SupervisedTrainer, default_prepare_batch
+    from monai.losses import DiceLoss
+
+    from common.data.datasets import Batches
+    from common.ssl import SSLHead, SSLLoss, TwoViews, set_attention, swin_unetr
+    from common.training.step import Step
+
+    network: Any = (SSLHead(2, size) if work == "pretraining" else swin_unetr(4, 3, size)).to(device)
+    loss: Any = SSLLoss() if work == "pretraining" else DiceLoss(sigmoid=True)
+    prepare: Any = TwoViews() if work == "pretraining" else default_prepare_batch
+    batch = {"image": torch.randn(CROPS, 2 if work == "pretraining" else 4, edge, edge, edge)}
+    batch["label"], kind = (torch.rand(CROPS, 3, edge, edge, edge) > 0.9).float(), getattr(torch, dtype)
+    # `meta` has no fused kernels
+    optimizer = torch.optim.AdamW(network.parameters(), fused=device != "meta", foreach=device == "meta")
+    if code != "stock":
+        set_attention(network, *code.split()[1:])
+        settings: Any = {"prepare_batch": prepare, "non_blocking": True}
+        trainer = SupervisedTrainer(torch.device(device), 1, [], network, optimizer, loss, **settings)
+        update = Step(kind)
+        return lambda: update(trainer, Batches(repeat(batch), 1))
+
+    def run() -> None:
+        optimizer.zero_grad()
+        inputs, target = prepare(batch, torch.device(device), non_blocking=True)
+        with torch.autocast(device, kind) if dtype != "float32" else nullcontext():
+            outputs = [network(view) for view in inputs.split(CROPS)]
+        if work == "pretraining":
+            both = {name: torch.cat([output[name].float() for output in outputs]) for name in outputs[0]}
+            loss(both, target)["total"].backward()
+        else:
+            loss(outputs[0].float(), target).backward()
+        optimizer.step()
+
+    return run
+
+
+def case(code: str, size: str = SIZE, edge: int = EDGE) -> Callable[[], Any]:
+    """Return a function that segments a case by sliding windows; ours crops it to the brain's box."""
+    from monai.inferers import sliding_window_inference
+
+    from common.inference import WindowInferer
+    from common.ssl import set_attention, swin_unetr
+
+    network, volume = swin_unetr(4, 3, size).eval(), torch.ones(1, 4, *(CASE if code == "stock" else BRAIN))
+    window: Any = {"roi_size": [edge] * 3, "overlap": 0.5, "mode": "gaussian", "sw_batch_size": 2}
+    if code == "ours":
+        set_attention(network)
+        return torch.no_grad()(partial(WindowInferer(**window), volume, network))
+    return torch.no_grad()(partial(sliding_window_inference, volume, predictor=network, **window))
+
+
+def crops(code: str, folder: str) -> Callable[[], Any]:
+    """Return a function that reads a batch of four pretraining crops of two phantoms, from .nii.gz or a store."""
+    from monai import transforms
+    from monai.bundle import ConfigParser
+    from monai.data import DataLoader, Dataset
+
+    from common.data.cohorts import COHORTS
+    from common.data.datasets import CaseDataset, CaseSampler
+    from common.data.store import Store
+    from scripts.phantoms.cohort import files_of, make
+
+    if not any(Path(folder).iterdir()):
+        make("ukb", 2, folder, workers=1)
+    paths = [[f"{folder}/{file}" for file in files_of(COHORTS["ukb"], number)[0].values()] for number in (0, 1)]
+    cases = [{"subject": str(number), "image": image} for number, image in enumerate(paths)]
+    if code == "stock":
+        chain = [
+            *(transforms.LoadImaged("image"), transforms.EnsureChannelFirstd("image")),
+            transforms.Orientationd("image", axcodes="RAS", labels=None),
+            transforms.CropForegroundd("image", source_key="image", allow_smaller=True),
+            transforms.NormalizeIntensityd("image", nonzero=True, channel_wise=True),
+            *(transforms.SpatialPadd("image", [EDGE] * 3), transforms.RandSpatialCropd("image", [EDGE] * 3)),
+        ]
+        loader = DataLoader(Dataset(cases * 2, transforms.Compose(chain)), batch_size=4, shuffle=True)
+        return lambda: next(iter(loader))
+    config = ConfigParser()
+    config.read_config(str(ROOT / "bundles/ukb_ssl_pretrain/configs/train.yaml"))
+    config.update({"crops_per_volume": 1, "batch_size": 4, "patch_size": [EDGE] * 3})
+    names = ("deterministic_transforms", "train::random_transforms")
+    composed = transforms.Compose([part for name in names for part in config.get_parsed_content(name)])
+    store = Store(f"{folder}/store", composed)
+    for entry in store.missing(cases) if code == "ours, store" else []:
+        store.add(entry)
+    dataset = CaseDataset(cases, composed, store=f"{folder}/store" if code == "ours, store" else None)
+    batches = iter(DataLoader(dataset, sampler=CaseSampler(cases), batch_size=4))
+    return partial(next, batches)
+
+
+def scores(code: str) -> Callable[[], Any]:
+    """Return a function that scores a case of six lesions at 1 mm as BraTS does; stock measures in the whole volume."""
+    import numpy as np
+    from scipy import ndimage
+    from surface_distance import compute_robust_hausdorff, compute_surface_distances
+
+    from common.metrics import protocol
+
+    x, y, z = np.ogrid[:240, :240, :155]
+    reference, prediction = np.zeros((2, 240, 240, 155), bool)
+    for number, radius in enumerate((16, 11, 8, 6, 4, 3)):  # mm
+        distance = np.sqrt((x - 60 - 24 * number) ** 2 + (y - 80 - 16 * number) ** 2 + (z - 40 - 14 * number) ** 2)
+        reference |= distance < radius
+        prediction |= distance < radius - 1
+    if code == "ours":
+        return lambda: protocol("brats").measure(prediction, reference)
+    near, corners = ndimage.generate_binary_structure(3, 2), np.ones((3, 3, 3))
+
+    def run() -> None:
+        parts, _ = ndimage.label(prediction, corners)
+        lesions = ndimage.label(ndimage.binary_dilation(reference, near, iterations=3), corners)[0] * reference
+        for label in range(1, int(lesions.max()) + 1):
+            hits = np.unique(parts * ndimage.binary_dilation(lesions == label, near, iterations=3))
+            predicted, lesion = np.isin(parts, hits[hits > 0]), lesions == label
+            compute_robust_hausdorff(compute_surface_distances(lesion, predicted, (1, 1, 1)), 95)
+
+    return run
+
+
+def count(run: Callable[[], Any]) -> tuple[int, int]:
+    """Count the kernels of the second `run` on PyTorch's `meta` device, and its waits of the host for a value.
+
+    As on a GPU, each ATen operation but a view is a kernel, attention is one, and optimisers process lists of tensors.
+    """
+    counter, foreach = _Count(), [*_foreach_utils._get_foreach_kernels_supported_devices(), "meta"]
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(_foreach_utils, "_get_foreach_kernels_supported_devices", lambda: foreach))
+        stack.enter_context(patch.object(torch, "Generator", lambda *_, make=torch.Generator, **__: make()))
+        stack.enter_context(_FusedAttention())
+        stack.enter_context(counter)
+        run()  # fills caches
+        counter.kernels = counter.waits = 0
+        run()
+    return counter.kernels, counter.waits
+
+
+class _Count(TorchDispatchMode):
+    kernels = waits = 0
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs, reads = kwargs or {}, _is_on_device(args, kwargs)
+        if reads and operation in (ATEN._local_scalar_dense.default, ATEN.equal.default):
+            self.waits += 1
+            return torch.ones((), dtype=args[0].dtype).item()
+        if reads and operation is ATEN._to_copy.default and "cpu" in str(kwargs.get("device")):
+            result = torch.ones(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
+        else:
+            result = operation(*args, **kwargs)
+        if (reads or _is_on_device(result)) and not operation.is_view and operation.name()[6:] not in NO_KERNEL:
+            self.kernels += 1
+            is_copy = operation is ATEN._to_copy.default
+            crosses = is_copy and not (reads and _is_on_device(result))
+            self.waits += crosses and not kwargs.get("non_blocking")
+        return result
+
+
+class _FusedAttention(TorchFunctionMode):
+    """Runs attention as a single kernel, as on a GPU; on `meta`, PyTorch would split it."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is not torch.nn.functional.scaled_dot_product_attention or not _is_on_device(args):
+            return function(*args, **(kwargs or {}))
+        (q, k, v), mask = args, (kwargs or {}).get("attn_mask")
+        bias = None if mask is None else mask.expand(*q.shape[:-1], k.shape[-2])
+        gradient = torch.is_grad_enabled() and q.requires_grad
+        return ATEN._scaled_dot_product_efficient_attention(q, k, v, bias, gradient)[0]
+
+
+def _is_on_device(*values: Any) -> bool:
+    return any(isinstance(leaf, torch.Tensor) and leaf.device.type == "meta" for leaf in tree_leaves(values))
+
+
+if __name__ == "__main__":
+    cli.run(benchmark, "benchmark")

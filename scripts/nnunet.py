@@ -1,0 +1,121 @@
+"""Write a datalist as nnU-Net's raw data: `python -m scripts.nnunet --datalist=F.json --output=DIR`."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common import cli
+from common.data.datalists import SPLITS, Datalist
+from common.data.regions import known_labels, regions_of, with_sides
+from common.data.scan_checks import check_headers, read_scan
+from common.data.volumes import forms_of, write_volume
+from common.errors import InputError, choice, show
+from common.files import expand_home, write_json
+
+
+def nnunet(datalist: str, output: str, dataset_dir: str | None = None, split: str = "testing") -> None:
+    """Write a datalist's subjects as raw data of nnU-Net 2: OUTPUT/Dataset001_NAME, with splits_final.json.
+
+    Training and validation subjects go to imagesTr and labelsTr, those of `split` to imagesTs and labelsTs. Images are
+    links to the originals. nnU-Net needs consecutive label values: if those of the datalist have gaps, the label maps
+    are renumbered copies. docs/how-to/train-baselines.md has nnU-Net's commands.
+
+    Args:
+        datalist: JSON file with labelled training and validation subjects.
+        output: folder that nnU-Net knows as nnUNet_raw; the data set must not exist there.
+        dataset_dir: folder that the datalist's paths are relative to; by default the datalist's folder.
+        split: split to predict, such as testing or validation.
+    """
+    choice("split", split, dict.fromkeys(SPLITS))
+    file = expand_home(datalist, f"--datalist={datalist}")
+    listed = Datalist(file, file.parent if dataset_dir is None else expand_home(dataset_dir, "--dataset_dir"))
+    convention, modalities = listed.content["label_convention"], listed.content["modalities"]
+    if convention is None:
+        raise InputError(f"--datalist={datalist}: no labels to train on")
+    training, validation = (listed.load(part, label_convention=convention) for part in ("training", "validation"))
+    has_labels = all("label" in entry for entry in listed.content.get(split, []))
+    held_out = listed.load(split, label_convention=convention if has_labels else None)
+    cases = [*training, *validation, *held_out]
+    check_headers(cases)
+    paths = [path for case in cases for path in (*case["image"], case.get("label", case["image"][0]))]
+    ending = ".nii.gz" if paths[0].endswith(".nii.gz") else ".nii"
+    if odd := [path for path in paths if not path.endswith(ending)]:
+        raise InputError(f"{odd[0]}: expected all images and labels as .nii.gz, or all as .nii")
+    folder = expand_home(output, f"--output={output}") / f"Dataset001_{listed.content['name']}"
+    if folder.exists():
+        raise InputError(f"--output={output}: {folder} exists; expected a new data set")
+    numbers = {value: number for number, value in enumerate(sorted(known_labels(convention)))}
+    partial = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(partial, ignore_errors=True)
+    for part, entries in {"Tr": [*training, *validation], "Ts": held_out}.items():
+        for case in entries:
+            _write_case(case, partial, part, ending, numbers)
+    content = {
+        "channel_names": {str(channel): name for channel, name in enumerate(modalities)},
+        **labels_of(convention, numbers),
+        "numTraining": len(training) + len(validation),
+        "file_ending": ending,
+        "overwrite_image_reader_writer": "NibabelIO",  # SimpleITK refuses axes that are not quite orthogonal
+    }
+    splits = [{"train": [case["subject"] for case in training], "val": [case["subject"] for case in validation]}]
+    write_json(partial / "splits_final.json", splits)
+    write_json(partial / "dataset.json", content)
+    partial.rename(folder)
+    show(
+        f"{folder}: {len(training)} subjects for training, {len(validation)} for validation, {len(held_out)} of {split}"
+    )
+    if any(value != number for value, number in numbers.items()):
+        regions = ",".join(f"{name}={'+'.join(map(str, values))}" for name, values in _regions(convention, numbers))
+        show(f"renumbered; score with --references={folder}/labelsTs --label_convention={regions}")
+    if sided := with_sides(regions_of(convention)):
+        show(f"{sided[0]} has a side: train with nnUNetv2_train -tr nnUNetTrainerNoMirroring")
+
+
+def _regions(convention: str, numbers: Mapping[int, int]) -> list[tuple[str, list[int]]]:
+    """Return the renumbered labels of each region, the outermost region first."""
+    regions = sorted(regions_of(convention).items(), key=lambda region: -len(region[1]))
+    return [(name, sorted(numbers[value] for value in values)) for name, values in regions]
+
+
+def labels_of(convention: str, numbers: Mapping[int, int]) -> dict[str, Any]:
+    """Return the entries `labels` and, for regions of several labels, `regions_class_order` of dataset.json.
+
+    The order has the smallest label of each region outside its inner regions, or of the whole region.
+
+    Example:
+        >>> labels_of("brats2021", {0: 0, 1: 1, 2: 2, 4: 3})
+        {'labels': {'background': 0, 'WT': [1, 2, 3], 'TC': [1, 3], 'ET': 3}, 'regions_class_order': [2, 1, 3]}
+    """
+    regions = [{*values} for _, values in _regions(convention, numbers)]
+    inner = [set[int]().union(*(other for other in regions if other < region)) for region in regions]
+    order = [min(region - inside or region) for region, inside in zip(regions, inner, strict=True)]
+    named = {name: values if len(values) > 1 else values[0] for name, values in _regions(convention, numbers)}
+    labels: dict[str, Any] = {"labels": {"background": 0, **named}}
+    return labels if all(len(region) == 1 for region in regions) else labels | {"regions_class_order": order}
+
+
+def _write_case(case: Mapping[str, Any], folder: Path, part: str, ending: str, numbers: Mapping[int, int]) -> None:
+    """Link a case's images and write its label map."""
+    images, labels = folder / f"images{part}", folder / f"labels{part}"
+    images.mkdir(parents=True, exist_ok=True)
+    labels.mkdir(exist_ok=True)
+    for channel, image in enumerate(case["image"]):
+        (images / f"{case['subject']}_{channel:04d}{ending}").symlink_to(Path(image).absolute())
+    if "label" not in case:
+        return
+    target = labels / f"{case['subject']}{ending}"
+    if all(value == number for value, number in numbers.items()):
+        target.symlink_to(Path(case["label"]).absolute())
+        return
+    scan, voxels = read_scan(case["label"])
+    if unknown := sorted({*np.unique(voxels).tolist()} - numbers.keys()):
+        raise InputError(f"{case['label']}: label value {unknown[0]:g}; expected only {', '.join(map(str, numbers))}")
+    renumbered = np.select([voxels == value for value in numbers], [*numbers.values()]).astype(np.uint8)
+    write_volume(target, renumbered, forms_of(scan), compresslevel=1, is_label=True)
+
+
+if __name__ == "__main__":
+    cli.run(nnunet, "nnunet")

@@ -1,0 +1,145 @@
+"""The page about a folder of runs: scores, curves, weights; what runs recorded is escaped, and parts may be missing."""
+
+import json
+from hashlib import sha256
+
+import numpy as np
+import pytest
+from matplotlib.image import imsave
+
+from common.errors import InputError
+from common.pages.charts import smooth
+from scripts.report import report
+from tests.html_pages import Page, text_of
+
+EMBEDDED = "they prove that the software works, not the medicine"
+
+
+def record(bundle, minute=0, source=None):
+    terms = ["total"] if bundle.endswith("finetune") else ["total", "reconstruction"]
+    tensors = {"changed": ["proj.weight: T1 -> T2"], "missing": ["decoder.one", "decoder.two"]}
+    weights = {"source": source, "matched": 120, "changed": 1, "missing": 2, "unexpected": 0, "tensors": tensors}
+    return {
+        "bundle": bundle,
+        "workflow": "train",
+        "finished": True,
+        "command": f"python -m monai.bundle run --bundle_root bundles/{bundle}",
+        "started": f"2026-11-20T08:{minute:02}:00+00:00",
+        "seconds": 7620.4,
+        "peak_memory_gib": 1.5,
+        "versions": {"python": "3.11.7", "torch": "2.13.0"},
+        "git_commit": "abcdef",
+        "made_up": True,
+        "config": {"learning_rate": "0.001", "modalities": ["T1", "T2"]},
+        "weights": weights,
+        "train": {
+            "iteration": [1, 2, 3],
+            "loss": {term: [4.0, None, 1.0] for term in terms},
+            "learning_rate": [None, 1, 2],
+        },
+        "validation": {
+            "iteration": [0, 4],
+            "metrics": {"dice": [0.1, 0.625], "WT_hd95": [374.0, 12.5], "total": [2, 1]},
+        },
+        "pictures": [],
+    }
+
+
+def put(folder, content, means=None):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "run.json").write_text(json.dumps(content))
+    regions = {
+        region: {"dice": {"mean": mean, "n": 3}, "dice_present": {"mean": present, "n": n}}
+        for region, (mean, present, n) in (means or {}).items()
+    }
+    if means:
+        (folder / "summary.json").write_text(json.dumps({"cases": 3, "regions": regions}))
+        (folder / "evaluation.html").touch()
+    return folder
+
+
+def page_of(folder):
+    report(str(folder))
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """A stage 1, a fine-tuning that starts from it, and its evaluation."""
+    put(tmp_path / "ukb_ssl_pretrain", record("ukb_ssl_pretrain") | {"pictures": ["pictures/inpainting.png"]})
+    (tmp_path / "ukb_ssl_pretrain/pictures").mkdir()
+    imsave(tmp_path / "ukb_ssl_pretrain/pictures/inpainting.png", np.eye(8))
+    put(tmp_path / "brats_finetune", record("brats_finetune", 1, "ukb_ssl_pretrain/model.pt"))
+    evaluated = record("brats_finetune", 2) | {"workflow": "evaluate", "train": {}, "validation": {}, "weights": None}
+    means = {"TC": (0.55, 0.7, 3), "ET": (0.75, None, 0)}
+    put(tmp_path / "brats_finetune/evaluation", evaluated, means)
+    put(tmp_path / "mlruns/1/artifacts", record("atlas_stage2"))  # a copy that MLflow keeps
+    return tmp_path
+
+
+def test_the_page_shows_each_run_and_loads_nothing(runs):
+    page = page_of(runs)
+    text, parsed = text_of(page), Page(page)
+    assert parsed.open == []
+    for words in (
+        *("TC 0.550 0.700 3", "ET 0.750 – 0", "120 tensors unchanged and 1 adapted", "decoder.two", "2:07:00"),
+        *("python 3.11.7, torch 2.13.0, git commit abcdef", record("ukb_ssl_pretrain")["command"], EMBEDDED),
+    ):
+        assert words in text
+    assert "atlas_stage2" not in text
+    for chart in (
+        "ukb_ssl_pretrain: reconstruction loss",
+        "brats_finetune: learning rate",
+        "brats_finetune: hd95 (mm)",
+    ):
+        assert chart in page
+    for tag, attributes in parsed.tags:
+        for name in ("src", "href", "xlink:href", "srcset", "action"):
+            if value := attributes.get(name):
+                assert value.startswith(("#", "data:image/png;base64,", "brats_finetune/")), (tag, name, value)
+    assert "data:image/png" in page
+
+
+def test_everything_recorded_is_escaped(tmp_path):
+    attack = "<script>alert('x')</script>\"&$\\frac$"
+    content = record("atlas_finetune", source=attack)
+    content |= dict.fromkeys(("bundle", "command", "device", "git_commit"), attack)
+    content |= {"config": {attack: attack}, "versions": {attack: attack}, "pictures": ["../../secret.png"]}
+    content["weights"]["tensors"] = {"missing": [attack]}
+    content["train"]["loss"] = {attack: [1, 2, 3]}
+    content["validation"]["metrics"] = {f"{attack}2": [0, 1]}
+    put(tmp_path, content)
+    put(tmp_path / "evaluation", content | {"workflow": "evaluate"}, {attack: (0.5, 0.5, 1)})
+    page = Page(page_of(tmp_path))
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+
+
+def test_any_part_may_be_missing(runs):
+    records = {path: json.loads(path.read_text()) for path in runs.rglob("run.json")}
+    for part in [name for name in record("x") if name not in ("bundle", "workflow")]:
+        for path, content in records.items():
+            path.write_text(json.dumps({name: value for name, value in content.items() if name != part}))
+        assert Page(page_of(runs)).open == [], part
+
+
+def test_an_evaluation_of_weights_that_were_replaced_says_so(tmp_path):
+    (tmp_path / "model.pt").write_bytes(b"new")
+    checkpoints = {str(tmp_path / "model.pt"): sha256(b"old").hexdigest()}
+    content = record("brats_finetune") | {"workflow": "evaluate", "checkpoints": checkpoints}
+    put(tmp_path, content, {"TC": (0.5, 0.5, 3)})
+    assert "Evaluation of weights that a later training has replaced." in text_of(page_of(tmp_path))
+    (tmp_path / "model.pt").write_bytes(b"old")
+    assert "a later training" not in text_of(page_of(tmp_path))
+
+
+def test_a_folder_without_runs_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"no run\.json in or below this folder"):
+        report(str(tmp_path))
+
+
+def test_smooth_is_the_mean_of_the_finite_neighbours():
+    values = np.random.default_rng(0).normal(size=61)
+    values[[5, 30]] = np.nan
+    expected = [np.nanmean(values[max(0, i - 1) : i + 2]) for i in range(61)]
+    np.testing.assert_allclose(smooth(values), expected)
