@@ -3,15 +3,13 @@ PYTHON ?= python3.11
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?= $(CPU_INDEX)
 TORCH := $(shell grep '^torch==' common/requirements.txt)
-TORCHVISION := $(shell sed -n 's/^\(torchvision==[0-9.]*\).*/\1/p' scripts/nnunet/requirements.txt)
 UV_TORCH ?= --torch-backend=cpu
 BIN := .venv/bin
-# Exactly the files whose SHA-256 a lock lists. Two packages have no wheel: the lock's setuptools, installed before, builds them.
-LOCKED := --require-hashes --no-deps --only-binary=:all: --no-binary=acvl-utils,timeloop --no-build-isolation
+# Exactly the files whose SHA-256 a lock lists.
+LOCKED := --require-hashes --no-deps --only-binary=:all:
 
 .DELETE_ON_ERROR:
-.PHONY: help install deploy nnunet tracking monailabel lock locked quickstart test test-rest test-all lint benchmark \
-  test-slow test-deploy test-nnunet test-tracking
+.PHONY: help install deploy tracking lock locked quickstart test test-rest test-all lint test-slow test-deploy test-tracking
 PYTEST = -m pytest --numprocesses=auto
 
 # $(call install,ENVIRONMENT,LOCK,PYTORCH). Another TORCH_INDEX has other files of PyTorch, which pip then takes with what
@@ -20,11 +18,9 @@ define install
 	@echo "$1: 2 to 3 GB to download and install"
 	$(PYTHON) -m venv $1
 	sed -n '/^torch/,/[^\\]$$/p' $2 > $1/torch.lock
-	sed -n '/^setuptools==/,/[^\\]$$/p' $2 > $1/setuptools.lock
 	sed '/^torch/,/[^\\]$$/d' $2 > $1/others.lock
 	$1/bin/pip install --retries 1 --timeout 60 --extra-index-url $(TORCH_INDEX) \
 	  $(if $(filter $(CPU_INDEX),$(TORCH_INDEX)),$(LOCKED) --requirement $1/torch.lock,$3)
-	$1/bin/pip install $(LOCKED) --requirement $1/setuptools.lock
 	$1/bin/pip install $(LOCKED) --requirement $1/others.lock
 	touch $1/installed
 endef
@@ -40,12 +36,6 @@ deploy: .venv-deploy/installed ## .venv-deploy: with MONAI Deploy, for deploy/ a
 .venv-deploy/installed: deploy/requirements.lock
 	$(call install,.venv-deploy,deploy/requirements.lock,$(TORCH))
 
-# nnU-Net, a baseline, has an environment of its own, too: half a gigabyte that the bundles do not need.
-nnunet: .venv-nnunet/installed ## .venv-nnunet: with nnU-Net, for scripts/nnunet/ and its tests
-
-.venv-nnunet/installed: scripts/nnunet/requirements.lock
-	$(call install,.venv-nnunet,scripts/nnunet/requirements.lock,$(TORCH) $(TORCHVISION))
-
 # MLflow and W&B: only what .venv lacks, beside .venv's packages. .venv itself stays as its lock says.
 tracking: .venv-tracking/installed ## .venv-tracking: .venv, MLflow and W&B, for docs/how-to/track.md and its tests
 
@@ -55,13 +45,6 @@ tracking: .venv-tracking/installed ## .venv-tracking: .venv, MLflow and W&B, for
 	$(BIN)/pip --python .venv-tracking install $(LOCKED) --no-compile --requirement .venv-tracking/others.lock
 	echo "$(CURDIR)/.venv/lib/python3.11/site-packages" > .venv-tracking/lib/python3.11/site-packages/venv.pth
 	touch $@
-
-# MONAI Label imports torchvision, whose CPU build is not on PyPI: it comes from the index of PyTorch.
-monailabel: .venv-monailabel/installed ## .venv-monailabel: with MONAI Label, which serves packages; docs/how-to/use-a-package.md
-
-.venv-monailabel/installed: scripts/package/monailabel/requirements.lock
-	$(call install,.venv-monailabel,$<,$(TORCH))
-	.venv-monailabel/bin/pip install --quiet --no-deps --index-url $(TORCH_INDEX) $(TORCHVISION)
 
 # Locks: all packages that the requirements need, with the SHA-256 of their files. What a lock names already stays as it is.
 define compile
@@ -74,10 +57,7 @@ lock: ## the locks anew, after a change of a requirements.txt; keeps what is pin
 	$(call compile,.ci/requirements.txt,.ci/requirements.lock)
 	$(call compile,requirements.txt,requirements.lock)
 	$(call compile,requirements.txt deploy/requirements.txt,deploy/requirements.lock)
-	$(call compile,requirements.txt scripts/nnunet/requirements.txt,scripts/nnunet/requirements.lock)
 	$(call compile,--constraint requirements.lock tests/tracking/requirements.txt,tests/tracking/requirements.lock)
-	$(call compile,--override scripts/package/monailabel/overrides.txt --no-emit-package torchvision common/requirements.txt \
-	  scripts/package/monailabel/requirements.txt,scripts/package/monailabel/requirements.lock)
 
 # $(call agree,REQUIREMENTS,LOCK): each version that the requirements pin is the lock's
 define agree
@@ -88,23 +68,21 @@ endef
 locked: ## check that the locks agree with the requirements
 	$(call agree,common/requirements.txt requirements.txt,requirements.lock)
 	$(call agree,common/requirements.txt requirements.txt deploy/requirements.txt,deploy/requirements.lock)
-	$(call agree,common/requirements.txt requirements.txt scripts/nnunet/requirements.txt,scripts/nnunet/requirements.lock)
 	$(call agree,tests/tracking/requirements.txt,tests/tracking/requirements.lock)
-	$(call agree,common/requirements.txt scripts/package/monailabel/requirements.txt,scripts/package/monailabel/requirements.lock)
 	$(call agree,.ci/requirements.txt,.ci/requirements.lock)
 
 quickstart: .venv/installed ## all five stages with small networks, on the embedded cohort
 	$(BIN)/python -m scripts.quickstart
 
-EXAMPLES := common scripts --ignore=scripts/nnunet/steps.py  # which imports nnU-Net
-ELSEWHERE := $(addprefix --ignore=tests/,deploy nnunet tracking)
+EXAMPLES := common scripts
+ELSEWHERE := $(addprefix --ignore=tests/,deploy tracking)
 
 test: .venv/installed ## the main test suite, and the examples in docstrings
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m "not slow" $(ELSEWHERE)
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) --doctest-modules $(EXAMPLES)
 
 # They wait a lot, for jobs of SLURM and for processes: with --jobs=2 two kinds share the cores.
-test-rest: test-slow test-deploy test-nnunet test-tracking ## the tests that make test leaves out
+test-rest: test-slow test-deploy test-tracking ## the tests that make test leaves out
 
 test-slow: .venv/installed ## what takes up to minutes each: SLURM, studies, README's commands
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) --dist=worksteal -m slow $(ELSEWHERE)
@@ -112,13 +90,10 @@ test-slow: .venv/installed ## what takes up to minutes each: SLURM, studies, REA
 test-deploy: .venv-deploy/installed ## MONAI Deploy and DICOM
 	OMP_NUM_THREADS=1 .venv-deploy/bin/python $(PYTEST) tests/deploy
 
-test-nnunet: .venv-nnunet/installed ## nnU-Net
-	OMP_NUM_THREADS=1 .venv-nnunet/bin/python $(PYTEST) --dist=loadfile tests/nnunet
-
 test-tracking: .venv-tracking/installed ## MLflow and W&B
 	OMP_NUM_THREADS=1 .venv-tracking/bin/python $(PYTEST) tests/tracking
 
-test-all: test test-rest ## all tests: the slow ones, MONAI Deploy, nnU-Net, tracking
+test-all: test test-rest ## all tests: the slow ones, MONAI Deploy, tracking
 
 lint: .venv/installed locked ## ruff, mypy, yamllint, codespell, schemas of the metadata and of deploy/compose.yaml
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -127,9 +102,6 @@ lint: .venv/installed locked ## ruff, mypy, yamllint, codespell, schemas of the 
 	git ls-files -z --cached --others --exclude-standard | xargs -0 $(BIN)/codespell  # not what runs have written
 	$(BIN)/check-jsonschema --schemafile scripts/package/meta_schema_20240725.json bundles/*/configs/metadata.json
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
-
-benchmark: .venv/installed ## measure our code beside stock implementations, for docs/reference/benchmarks.md
-	$(BIN)/python -m scripts.benchmark all
 
 help: ## this list; python -m scripts lists the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))

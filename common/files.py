@@ -1,10 +1,10 @@
-"""Read JSON, YAML and CSV with limits, write files atomically, and check early that output can be written."""
+"""Read JSON, YAML and CSV, write files atomically, and check early that output can be written."""
 
 import csv
 import errno
 import hashlib
-import io
 import json
+import math
 import os
 import re
 from collections import Counter
@@ -12,23 +12,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from .errors import InputError
 from .schemas import check_schema
 
-# Limits for untrusted JSON and YAML: bytes, nesting levels, values, and magnitude of numbers (to fit into a float)
-LARGEST_JSON, LARGEST_YAML = 2**28, 2**20
-DEEPEST, MOST, HIGHEST = 64, 10_000_000, 1e100
 NUMBERS = {  # YAML 1.2's, except octal and hexadecimal numbers
     "tag:yaml.org,2002:int": r"[-+]?(0|[1-9]\d*)\Z",
     "tag:yaml.org,2002:float": r"[-+]?((\d+\.\d*|\.\d+)([eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.inf|\.nan)\Z",
 }
 TEXT = "tag:yaml.org,2002:str"
-LONGEST = 2**20  # most characters of a CSV line read at once; the csv module refuses fields above 131,072
-FORMULA = re.compile(r"'*[=+\-@＝＋－＠\t\r\n]")  # starts a formula in a spreadsheet (OWASP, "CSV Injection")
 
 
 @contextmanager
@@ -66,14 +60,8 @@ def write_json(path: str | Path, content: Any) -> None:
         file.write_bytes(text.encode("utf-8", "backslashreplace"))  # JSON escapes for names that are not UTF-8
 
 
-def open_to_append(path: Path) -> BinaryIO:
-    """Open a file for appending; raise OSError for a symbolic link, and never wait for a pipe."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
-    return os.fdopen(os.open(path, flags, 0o666), "wb")
-
-
 def check_regular(path: str | Path) -> None:
-    """Raise OSError for a pipe, device or socket: opening or reading it might never end."""
+    """Raise OSError for a pipe, device or socket."""
     if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):
         raise OSError(errno.EINVAL, "not a regular file")
 
@@ -92,24 +80,17 @@ def why_no_folder(path: str | Path) -> str:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file; see `check_regular` and `parse_json`."""
-    return parse_json(_read(path, LARGEST_JSON))
+    """Read a JSON file; see `parse_json`."""
+    return parse_json(Path(path).read_bytes().decode())
 
 
 def read_yaml(path: str | Path) -> Any:
-    """Read a YAML file; see `check_regular` and `parse_yaml`."""
-    return parse_yaml(_read(path, LARGEST_YAML))
-
-
-def _read(path: str | Path, largest: int) -> str:
-    check_regular(path)
-    if Path(path).stat().st_size > largest:  # checked first: a bounded read would allocate the limit
-        raise ValueError(f"more than {largest} bytes")
-    return Path(path).read_bytes().decode()
+    """Read a YAML file; see `parse_yaml`."""
+    return parse_yaml(Path(path).read_bytes().decode())
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Parse JSON; raise ValueError if it is invalid, has duplicate keys, or exceeds this module's limits."""
+    """Parse JSON; raise ValueError if it is invalid, has duplicate keys, or holds infinite numbers or NaN."""
     try:
         return _checked(json.loads(text, object_pairs_hook=_object))
     except RecursionError as error:
@@ -150,35 +131,19 @@ def parse_yaml(text: str) -> Any:
 
 
 def _checked(content: Any) -> Any:
-    """Return the content; raise ValueError if it exceeds this module's limits or holds infinite numbers or NaN."""
+    """Return the content; raise ValueError if it holds infinite numbers or NaN."""
     for value in values_in(content):
-        if isinstance(value, int | float) and not abs(value) < HIGHEST:
-            if isinstance(value, int):
-                raise ValueError("a number with too many digits")
-            raise ValueError(f"{value:.3g}: expected a finite number, below {HIGHEST:g} in size")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{value:.3g}: expected a finite number")
     return content
 
 
 def values_in(content: Any) -> Iterator[Any]:
-    """Yield every value in nested dictionaries and sequences, level by level; a shared value is yielded repeatedly.
-
-    Raise ValueError beyond `MOST` values or `DEEPEST` levels; content that contains itself always exceeds a limit.
-    """
-    level, left = [content], MOST
-    for _ in range(DEEPEST):
-        yield from level
-        left -= len(level)
-        inner = (
-            value.values() if isinstance(value, dict) else value
-            for value in level
-            if isinstance(value, dict | list | tuple)
-        )
-        level = list(islice((value for values in inner for value in values), left + 1))
-        if len(level) > left:
-            raise ValueError(f"more than {MOST} values")
-        if not level:
-            return
-    raise ValueError("nested too deeply")
+    """Yield the content and every value in nested dictionaries and sequences."""
+    yield content
+    inner = content.values() if isinstance(content, dict) else content if isinstance(content, list | tuple) else ()
+    for value in inner:
+        yield from values_in(value)
 
 
 def valid_json(
@@ -224,41 +189,12 @@ def _check_unique(keys: Iterable[str]) -> None:
 def write_csv(path: str | Path, rows: Iterable[Sequence[Any]]) -> None:
     """Write comma-separated values atomically, in UTF-8; the first row holds the column names.
 
-    None and NaN become empty cells. Text that a spreadsheet would evaluate as a formula gets a leading apostrophe,
-    which `cell_text` removes.
+    None and NaN become empty cells.
     """
     with atomic_write(path) as file, file.open("w", newline="", encoding="utf-8") as content:
-        content.writelines(map(_line, rows))
-
-
-def _line(row: Sequence[Any]) -> str:
-    line = io.StringIO(newline="")
-    csv.writer(line).writerow(map(_cell, row))  # with line end \r\n, the writer also quotes a single \r
-    return line.getvalue().removesuffix("\r\n") + "\n"
-
-
-def _cell(value: Any) -> Any:
-    if value != value:  # NaN
-        return ""
-    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) and not _is_number(value) else value
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def cell_text(cell: str) -> str:
-    """Undo `write_csv`'s protection against formulas in a cell.
-
-    Example:
-        >>> cell_text("'=P1"), cell_text("-1.5")
-        ('=P1', '-1.5')
-    """
-    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
+        csv.writer(content, lineterminator="\n").writerows(
+            ["" if value != value else value for value in row] for row in rows
+        )
 
 
 def read_csv(path: Path, columns: tuple[str, ...], expected: str) -> Iterator[list[str]]:
@@ -268,15 +204,14 @@ def read_csv(path: Path, columns: tuple[str, ...], expected: str) -> Iterator[li
     """
     expected = f"expected {expected}, with the columns {', '.join(columns)}"
     try:
-        check_regular(path)
         with path.open(newline="", encoding="utf-8") as file:
-            lines = csv.reader(iter(partial(file.readline, LONGEST), ""), strict=True)
+            lines = csv.reader(file, strict=True)
             if tuple(next(lines, ())) != columns:
                 raise InputError(f"{path}: unexpected header row; {expected}")
             for line in lines:
                 if len(line) != len(columns):
                     raise InputError(f"{path}: line {lines.line_num}: {len(line)} columns; {expected}")
-                yield [*map(cell_text, line)]
+                yield line
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; {expected}") from error
     except (csv.Error, UnicodeDecodeError) as error:
@@ -284,8 +219,7 @@ def read_csv(path: Path, columns: tuple[str, ...], expected: str) -> Iterator[li
 
 
 def digest(path: str | Path) -> str:
-    """Return the SHA-256 of a regular file in hexadecimal digits."""
-    check_regular(path)
+    """Return the SHA-256 of a file in hexadecimal digits."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -327,17 +261,6 @@ def existing_folder(path: str | Path, name: str, expected: str) -> Path:
     if not folder.is_dir():
         raise InputError(name, why_no_folder(folder), expected)
     return folder
-
-
-def check_no_link(folder: str | Path, file: Path) -> None:
-    """Refuse symbolic links among the folders between `folder` and `file`, a path relative to `folder`.
-
-    Call this before the file is written or deleted. `folder` itself may be a link. The file may be a link, too, because
-    it is replaced, not followed.
-    """
-    for parent in file.parents[:-1]:
-        if (Path(folder) / parent).is_symlink():
-            raise InputError(f"{Path(folder) / parent}: a symbolic link; expected a folder")
 
 
 def check_writable_file(path: str | Path, name: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .errors import ArgumentError, InputError, show
-from .files import check_writable_folder, open_to_append
+from .files import check_writable_folder
 
 CLAIM = ".in_use"  # lock file in a claimed folder
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}  # from file systems without locks
@@ -32,7 +32,7 @@ def lock(folder: Path, patience: float = 0.0) -> Iterator[int | None]:
     end = time.monotonic() + patience
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = open_to_append(folder / "lock")
+        file = (folder / "lock").open("ab")
     except OSError as error:
         raise InputError(f"{folder / 'lock'}: cannot be written: {error.strerror}") from error
     with file:
@@ -64,7 +64,7 @@ def claim(name: str, folder: str | Path) -> None:
         _MADE[key] = [parent for parent in (target, *target.parents) if not parent.exists()]
         target.mkdir(parents=True, exist_ok=True)
         while True:
-            file = open_to_append(target / CLAIM)
+            file = (target / CLAIM).open("ab")
             if not _is_locked(file, f"--{name}={folder}"):
                 holder = (target / CLAIM).read_text(encoding="utf-8").strip() or "another process"
                 cure = "choose a different folder, or wait until that run has ended"

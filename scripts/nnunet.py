@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from common import cli
+from common.bars import tqdm
 from common.data.datalists import SPLITS, Datalist
 from common.data.regions import known_labels, regions_of, with_sides
 from common.data.scan_checks import check_headers, read_scan
@@ -40,7 +41,9 @@ def nnunet(datalist: str, output: str, dataset_dir: str | None = None, split: st
     held_out = listed.load(split, label_convention=convention if has_labels else None)
     cases = [*training, *validation, *held_out]
     check_headers(cases)
-    paths = [path for case in cases for path in (*case["image"], case.get("label", case["image"][0]))]
+    paths = [path for case in cases for path in (*case["image"], *filter(None, [case.get("label")]))]
+    for path in tqdm(paths, desc="files"):
+        read_scan(path)  # to its checksum, which nnU-Net's readers skip
     ending = ".nii.gz" if paths[0].endswith(".nii.gz") else ".nii"
     if odd := [path for path in paths if not path.endswith(ending)]:
         raise InputError(f"{odd[0]}: expected all images and labels as .nii.gz, or all as .nii")
@@ -84,10 +87,6 @@ def labels_of(convention: str, numbers: Mapping[int, int]) -> dict[str, Any]:
     """Return the entries `labels` and, for regions of several labels, `regions_class_order` of dataset.json.
 
     The order has the smallest label of each region outside its inner regions, or of the whole region.
-
-    Example:
-        >>> labels_of("brats2021", {0: 0, 1: 1, 2: 2, 4: 3})
-        {'labels': {'background': 0, 'WT': [1, 2, 3], 'TC': [1, 3], 'ET': 3}, 'regions_class_order': [2, 1, 3]}
     """
     regions = [{*values} for _, values in _regions(convention, numbers)]
     inner = [set[int]().union(*(other for other in regions if other < region)) for region in regions]

@@ -9,7 +9,7 @@ import os
 import shutil
 from pathlib import Path
 
-from ..files import check_no_link, move_aside, reporting_path_errors
+from ..files import move_aside, reporting_path_errors
 from ..locks import claim, release
 
 UNFINISHED, EARLIER = ".unfinished", "earlier"
@@ -30,7 +30,6 @@ def begin(folder: str | Path, name: str = "output_dir") -> str:
     """
     claim(name, folder)
     unfinished = Path(folder) / UNFINISHED
-    check_no_link(folder, Path(UNFINISHED, SUMMARY))
     with reporting_path_errors(str(folder), "a writable folder"):
         if unfinished.exists():  # left by a failed run
             shutil.rmtree(unfinished)

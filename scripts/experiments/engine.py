@@ -27,7 +27,7 @@ from typing import Any
 from common import ROOT
 from common.bars import tqdm
 from common.errors import ArgumentError, InputError, ending_of, one_line, shortened, show
-from common.files import digest, move_aside, open_to_append, size_and_time, valid_json, write_json
+from common.files import digest, move_aside, size_and_time, valid_json, write_json
 from common.locks import lock
 from common.options import OPTIONS
 from common.training.signals import PREEMPTED, interrupt_on_signals
@@ -246,7 +246,7 @@ def _call(command: CommandLine, log: Path | None, held: int, environment: Mappin
 
     Without a log, output goes to the output of this process.
     """
-    with open_to_append(log) if log else os.fdopen(os.dup(1), "wb") as file:
+    with log.open("ab") if log else os.fdopen(os.dup(1), "wb") as file:
         file.write(f"$ {command}\n".encode(errors="backslashreplace"))
         file.flush()
         try:

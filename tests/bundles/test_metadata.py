@@ -25,7 +25,6 @@ def test_the_version_is_the_newest_of_both_changelogs(metadata):
 
 
 def test_versions_of_packages_are_the_pinned_ones(metadata):
-    """SECURITY.md: "`metadata.json` names the required packages with their versions"."""
     pins = dict(re.findall(r"^([\w-]+)==(.+)$", (ROOT / "common/requirements.txt").read_text(), re.MULTILINE))
     stated = {name: metadata[f"{key}_version"] for key, name in {"monai": "monai", "pytorch": "torch"}.items()}
     stated |= {"numpy": metadata["numpy_version"], **metadata["required_packages_version"]}

@@ -100,10 +100,7 @@ TEXTS = [
 @pytest.mark.parametrize("text", TEXTS, ids=ascii)
 @pytest.mark.parametrize("bundle", BUNDLES)
 def test_monai_takes_every_option_of_a_bundle_as_typed(bundle, text, tmp_path, monkeypatch):
-    """In this process, and on the command line of `monai.bundle run`.
-
-    SECURITY.md: "our commands evaluate no option, whatever it begins with"
-    """
+    """In this process, and on the command line of `monai.bundle run`."""
     monkeypatch.chdir(tmp_path)
     configs = ROOT / "bundles" / bundle / "configs"
     names = {
@@ -125,16 +122,12 @@ def test_monai_takes_every_option_of_a_bundle_as_typed(bundle, text, tmp_path, m
     ("name", "text"), [("loss::_target_", "os.getpid"), ("loss", "{'_target_': 'os.getpid'}")], ids=["name", "mapping"]
 )
 def test_an_option_that_sets_a_component_can_name_any_callable(name, text):
-    """SECURITY.md: "A component, `--loss::_target_=NAME` or a mapping with `_target_`, is built, whatever it names" """
     parser = ConfigParser({"loss": {"_target_": "DiceLoss"}})
     parser.update({name: as_data(name, parsed(name, text))})
     assert parser.get_parsed_content("loss") == os.getpid()
 
 
 def test_monai_runs_the_same_text_in_a_config_and_on_its_own_command_line(tmp_path, monkeypatch):
-    """SECURITY.md: "MONAI evaluates text that begins with `$` as Python"
-    SECURITY.md: "MONAI's own command, `python -m monai.bundle run`, evaluates text with `$`"
-    """
     monkeypatch.chdir(tmp_path)
     ConfigParser({"text": EVIL}).get_parsed_content("text")
     Path("owned").unlink()

@@ -1,4 +1,3 @@
-import csv
 import errno
 import json
 import math
@@ -9,7 +8,6 @@ import pytest
 from common.errors import InputError
 from common.files import (
     atomic_write,
-    cell_text,
     check_writable_file,
     check_writable_folder,
     move_aside,
@@ -75,7 +73,6 @@ def test_what_can_be_written_passes(places):
 
 
 def test_a_path_leads_where_it_points(tmp_path):
-    """SECURITY.md: "paths are read and written where they point"."""
     (tmp_path / "there").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "there")
     write_json(tmp_path / "link/../there/a.json", [1])
@@ -127,18 +124,7 @@ def test_keys_of_yaml_are_text_as_written(tmp_path):
     assert valid_yaml(tmp_path / "f.yaml", "a study") == expected
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1+1", "-1+cmd|'x'!A0", "@SUM(1)", "\t=1", "\n=1", "＝1", "'=1"])
-def test_no_cell_begins_as_a_formula_does_and_names_come_back(tmp_path, text):
-    """SECURITY.md: "text that a spreadsheet would run as a formula gets an apostrophe"."""
-    write_csv(tmp_path / "table.csv", [["subject", "note"], [text, "a"], ["b", text]])
-    with (tmp_path / "table.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
-    assert rows == [["subject", "note"], [f"'{text}", "a"], ["b", f"'{text}"]]
-    assert [cell_text(cell) for cell in rows[1]] == [text, "a"]
-
-
 def test_numbers_and_other_text_are_written_as_they_are(tmp_path):
     row = [-1.5, "-1.5", "+2e-3", "-inf", "P-1", "'s-Gravenhage", "a=b", "", -3]
     write_csv(tmp_path / "table.csv", [row])
     assert (tmp_path / "table.csv").read_text() == "-1.5,-1.5,+2e-3,-inf,P-1,'s-Gravenhage,a=b,,-3\n"
-    assert [cell_text(str(value)) for value in row] == [str(value) for value in row]

@@ -56,7 +56,6 @@ def test_arrays_are_those_of_monai(tmp_path, name, dtype, slope, inter):
 
 @pytest.mark.parametrize("offset", [-8, -5, -1])
 def test_a_wrong_checksum_or_length_is_refused(tmp_path, offset):
-    """SECURITY.md: "header and size are verified, and the file to its end, before a voxel is used"."""
     path = flip(scan(tmp_path / "a.nii.gz"), offset)
     with pytest.raises(InputError, match=r"a\.nii\.gz: (CRC check|Incorrect length|damaged: ).*; expected a NIfTI"):
         load(path)

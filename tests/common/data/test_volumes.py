@@ -39,10 +39,7 @@ def test_a_sheared_affine_is_the_sform_alone(tmp_path, shear, code):
 
 @pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image, nibabel.Nifti1Pair])
 def test_forms_of_any_nifti_are_copied_and_nothing_else(tmp_path, kind):
-    """Double precision in NIfTI-2, a pair of files, and a big-endian header.
-
-    SECURITY.md: "results take over only the fields that place voxels"
-    """
+    """Double precision in NIfTI-2, a pair of files, and a big-endian header."""
     header = kind.header_class(endianness=">")
     header.set_sform(AFFINE / 3, 4)
     header.set_qform(np.diag([-2.0, 1.5, 3, 1]), 1)

@@ -91,7 +91,6 @@ def html(cohort):
 
 
 def test_page_is_well_formed_the_same_each_time_and_loads_nothing(cohort, html):
-    """SECURITY.md: "Pages are single files that load nothing"."""
     assert page_of(cohort) == html
     content = re.sub(r"<(/?)(input|rect|path|circle|image|use)\b", r"<\1img", html)  # void or closed by themselves
     assert Page(re.sub(r"</img>", "", content)).open == []
@@ -112,7 +111,6 @@ def test_page_is_well_formed_the_same_each_time_and_loads_nothing(cohort, html):
 
 
 def test_hostile_names_are_escaped(tmp_path):
-    """SECURITY.md: "autoescaped in pages"."""
     attack = "<img src=x onerror=alert('x')>\"&{{ 7 * 7 }}"
     cases = [
         files_of(tmp_path, "good", LARGE, LARGE)._replace(name=attack),

@@ -133,9 +133,6 @@ def test_lesions_are_links_to_their_centres(tmp_path):
 
 
 def test_a_page_loads_nothing_and_runs_its_own_scripts_only(tmp_path):
-    """SECURITY.md: "their Content-Security-Policy forbids all requests, and all scripts except, by their hashes, the
-    two of the pages of slices: ours and NiiVue, which is part of this repository and pinned by its SHA-256"
-    """
     attack = "</script><script>alert(1)</script>"
     files = case_of(tmp_path, AFFINES["RAS"], name="a")
     html = page_of(files._replace(missing=(attack,), images=((attack, files.images[0][1]),)), details_of(files, {}))

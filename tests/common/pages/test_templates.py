@@ -32,7 +32,6 @@ def test_each_page_has_the_head_of_the_base():
     ],
 )
 def test_the_policy_allows_no_more_than_a_page_needs(content, more):
-    """SECURITY.md: "A page of prepared scans may show the pictures beside it"."""
     (policy,) = re.findall(
         r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">',
         render(BASE, made={}, **content),

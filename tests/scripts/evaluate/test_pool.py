@@ -78,7 +78,6 @@ def test_the_background_of_the_pictures_is_a_modality_of_a_case(parts, monkeypat
 
 
 def test_what_is_read_stays_as_it_was(parts):
-    """SECURITY.md: "reading one changes nothing in its folder"."""
 
     def state():
         files = [path for name in ("first", "second", "whole") for path in (parts / name).rglob("*")]

@@ -1,6 +1,5 @@
 """States of a study's jobs, and the effect of a further `run`."""
 
-import os
 import re
 import shutil
 import signal
@@ -37,7 +36,6 @@ ALL = {"first": 2, "second-tiny-0": 1, "second-tiny-1": 1, "second-small-0": 1, 
 
 
 def test_a_study_runs_once_and_each_job_gets_what_it_starts_from(options, work, tmp_path, capsys):
-    """SECURITY.md: "`python -m scripts.experiments run STUDY` runs any `command` that the study names"."""
     assert {state for state, _ in states(options, capsys).values()} == {"missing"}
     experiments("run", **options, jobs=2)
     assert worked(work) == ALL
@@ -96,22 +94,6 @@ def test_a_record_that_no_run_has_written_is_none(options, capsys, record):
     folder.mkdir(parents=True)
     (folder / "record.json").write_text(record)
     assert states(options, capsys)["alone"] == ("missing", "")
-
-
-def test_a_log_is_neither_a_link_nor_a_pipe(options, capsys):
-    log, outside = Path(options["output"]) / "jobs/alone/run.log", Path(options["output"]) / "outside"
-    log.parent.mkdir(parents=True)
-    outside.write_text("kept")
-    for make, reason in (
-        (lambda: log.symlink_to(outside), "symbolic links"),
-        (lambda: os.mkfifo(log), "No such device"),
-    ):
-        make()
-        with pytest.raises(SystemExit):
-            experiments("run", **options, only="alone")
-        assert re.search(f"failed       alone: {log}: .*{reason}", capsys.readouterr().out)
-        log.unlink()
-    assert outside.read_text() == "kept"
 
 
 @pytest.mark.parametrize("character", ["\0", "\ud800"])

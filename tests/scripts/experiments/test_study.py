@@ -204,7 +204,6 @@ def test_a_training_depends_on_the_weights_of_an_option(tmp_path):
 
 
 def test_a_study_from_elsewhere_is_named_as_a_program(tmp_path, capsys):
-    """SECURITY.md: "package or study from outside `bundles/` and `studies/`, and names it"."""
     read("quickstart")
     assert capsys.readouterr().err == ""
     copy = Path(shutil.copy(STUDIES / "quickstart.yaml", tmp_path))

@@ -90,7 +90,6 @@ def test_weights_that_are_listed_may_be_elsewhere(folder):
 
 
 def test_the_check_of_the_files_runs_nothing_of_a_package(folder, tmp_path, monkeypatch):
-    """SECURITY.md: "`python -m scripts.package verify PACKAGE` runs it unless you add `--run=false`"."""
     evil = f"__import__('pathlib').Path({str(tmp_path / 'owned')!r}).touch()"
     config = folder / "configs/inference"
     twin = json.loads(config.with_suffix(".json").read_text())
@@ -106,7 +105,6 @@ def test_the_check_of_the_files_runs_nothing_of_a_package(folder, tmp_path, monk
 
 
 def test_a_package_is_named_as_a_program_before_it_runs(folder, monkeypatch, capsys):
-    """SECURITY.md: "Each command warns before it runs a config, package or study"."""
     monkeypatch.setattr(package_check, "run_package", lambda *_: print(capsys.readouterr().err))
     verify(str(folder), run=False)
     assert capsys.readouterr().err == ""

@@ -139,7 +139,6 @@ def test_links_out_of_the_package_become_text_and_what_a_user_has_left_is_not_pu
 
 
 def test_any_clone_gives_the_same_bytes(tmp_path, dist, repository, checkpoint):
-    """SECURITY.md: "A package has a list of SHA-256"."""
     built(dist, weights=checkpoint())
     for path in (repository / "bundles/brats_finetune").rglob("*"):
         if not path.is_symlink():
