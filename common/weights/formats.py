@@ -196,7 +196,8 @@ def _tensors(content: Mapping[str, Any]) -> tuple[str | None, dict[str, torch.Te
             f"expected a state dict, at the top level or under one of {', '.join(WRAPPERS)}"
         )
     for name, tensor in tensors.items():
-        if tensor.dtype not in PLAIN or tensor.ndim > MOST_AXES:
+        is_dense = tensor.layout is torch.strided and not tensor.is_meta
+        if not is_dense or tensor.dtype not in PLAIN or tensor.ndim > MOST_AXES:
             raise InputError(f"{name} is not a tensor of plain numbers, such as float32, with at most {MOST_AXES} axes")
         if name.endswith(("weight", "bias")) and not tensor.is_floating_point():
             raise InputError(f"{name} has type {tensor.dtype}; expected weights such as float32")

@@ -36,8 +36,8 @@ def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
 def _load(path: Path, lazily: bool) -> Mapping[str, Any]:
     is_pickled = path.suffix != SAFETENSORS  # as torch.load decides
     expected = EXPECTED if is_pickled else EXPECTED.replace("torch.save", "safetensors")
-    is_archive = is_pickled and is_zipfile(path)
     try:
+        is_archive = is_pickled and is_zipfile(path)
         if is_pickled and not is_archive:
             _check_start(path)
         if is_archive and not lazily:

@@ -1,4 +1,4 @@
-"""nnU-Net's trainer for as many iterations as the study beside_nnunet gives it; nnU-Net finds it by nnUNet_extTrainer."""
+"""nnU-Net's trainer for as many iterations as beside_nnunet.yaml says; nnU-Net finds it by nnUNet_extTrainer."""
 
 import os
 from typing import Any

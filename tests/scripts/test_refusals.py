@@ -15,20 +15,11 @@ SLOW |= {"torch"}  # each takes 0.2 to 5 s of a core
 DATA = "--datalist=own.json --dataset_dir=."
 NONE = "--datalist=none.json --dataset_dir=."
 FOLDS = f"brats_finetune {DATA} --output=out"
-EXPORT = f"brats_finetune {DATA} --output=out.pt"
 REFUSED = {  # command -> command lines with a misspelt option, a missing input or a wrong value; own.json is a datalist
     "benchmark": ["--outptu=x", "none"],
-    "bids": ["--outptu=x", "none --output=out", ". --output=."],
     "datalists": ["generic --outptu=x", "generic --root=none --output=out.json", "check --datalist=none.json --root=."],
     "evaluate": ["--outptu=x", "--predictions=none --references=none --protocol=dice --output=out"],
     "experiments": ["plan --outptu=x", "plan none.yaml"],
-    "export": [
-        "--outptu=x",
-        f"{EXPORT} --format=x",
-        f"{EXPORT} --format=state_dict --checkpoint=none.pt",
-        f"{EXPORT} --format=state_dict --checkpoint=model.pt --device=tpu",
-        f"brats_finetune {NONE} --output=out.pt --format=state_dict --checkpoint=model.pt",
-    ],
     "folds": [
         f"{FOLDS} --outptu=x",
         f"{FOLDS} --batch_size=x",
