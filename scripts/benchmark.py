@@ -15,13 +15,10 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch.overrides import TorchFunctionMode
-from torch.utils import _foreach_utils
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils import _foreach_utils, _python_dispatch, _pytree
 
 from common import ROOT, cli
-from common.errors import InputError, check_number, choice, show
+from common.errors import choice, show
 from common.files import write_json
 from common.memory import peak_resident, use_huge_pages
 
@@ -29,7 +26,6 @@ ATEN = torch.ops.aten
 SIZE, EDGE, CROPS = "small", 96, 2  # edge of crops and windows in voxels
 CASE, BRAIN = (240, 240, 155), (151, 186, 155)  # voxels of a BraTS case, and of the box of its brain
 WORKS = ("pretraining", "fine_tuning")
-# Operations that only allocate memory or return their argument
 NO_KERNEL = {"empty.memory_format", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view"}
 
 
@@ -51,38 +47,30 @@ def benchmark(name: str, repeats: int = 3, json: str | None = None) -> None:
     works["metrics"] = {f"scores: {code}": (scores, code) for code in ("ours", "stock")}
     works["gpu"] = {name: (*variant, "cuda", "bfloat16") for name, variant in steps.items()}
     with TemporaryDirectory() as folder:
-        works["reader"] = {f"crops: {code}": (crops, code, folder) for code in ("ours, store", "ours, files", "stock")}
+        works["reader"] = {f"crops: {code}": (crops, code, folder) for code in ("ours", "stock")}
         choice("name", name, works)
-        check_number("repeats", repeats, int, 1)
-        if name == "gpu" and not torch.cuda.is_available():
-            raise InputError("benchmark gpu: PyTorch finds no GPU")
         rows = _kernels() if name == "kernels" else _timed(works[name], repeats)
+    show(*(", ".join(f"{name} {figure}" for name, figure in row.items()) for row in rows))
     if json:
         write_json(json, rows)
 
 
 def _kernels() -> list[dict[str, Any]]:
-    rows = []
-    for work, code in product(WORKS, ("ours", "ours fused", "stock")):
-        kernels, waits = count(one_step(work, code, "meta"))
-        rows.append({"work": work, "variant": code, "kernels": kernels, "waits": waits})
-        show(f"{work}: {code:<10} kernels {kernels:>5}, waits of the host {waits}")
-    return rows
+    names, steps = ("work", "variant", "kernels", "waits"), product(WORKS, ("ours", "ours fused", "stock"))
+    return [dict(zip(names, (*step, *count(one_step(*step, "meta"))), strict=True)) for step in steps]
 
 
 def _timed(variants: dict[str, Any], repeats: int) -> list[dict[str, Any]]:
-    timings: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
+    rows, timings = [], {name: list[tuple[float, float]]() for name in variants}
     for name, variant in [*variants.items()] * repeats:
         with ProcessPoolExecutor(1, get_context("spawn")) as process:
             timings[name].append(process.submit(measure, *variant).result())
-    rows = []
     for name, values in timings.items():
         work, _, variant = name.partition(": ")
         ours = next(timings[other] for other in timings if other.startswith(work))
-        ratio = statistics.median(mine[0] / base[0] for mine, base in zip(values, ours, strict=True))
-        seconds, memory = (statistics.median(figures) for figures in zip(*values, strict=True))
+        ratio = round(statistics.median(mine[0] / base[0] for mine, base in zip(values, ours, strict=True)), 3)
+        seconds, memory = (round(statistics.median(figures), 4) for figures in zip(*values, strict=True))
         rows.append({"work": work, "variant": variant, "seconds": seconds, "ratio": ratio, "peak_gib": memory})
-        show(f"{name:<33} {seconds:.3g} s, ratio {ratio:.2f}, {memory:.1f} GiB")
     return rows
 
 
@@ -92,18 +80,16 @@ def measure(prepare: Callable[..., Callable[[], Any]], code: str, *given: str) -
         use_huge_pages()
     torch.set_num_threads(1 if prepare in (crops, scores) else os.cpu_count() or 1)
     on_gpu, run = "cuda" in given, prepare(code, *given)
+    clock = time.perf_counter if on_gpu else time.process_time
     for _ in range(2):
-        start = time.perf_counter() if on_gpu else time.process_time()
+        start = clock()
         run()
         if on_gpu:
             torch.cuda.synchronize()
-    seconds = (time.perf_counter() if on_gpu else time.process_time()) - start
-    return seconds, torch.cuda.max_memory_allocated() / 2**30 if on_gpu else peak_resident()
+    return clock() - start, torch.cuda.max_memory_allocated() / 2**30 if on_gpu else peak_resident()
 
 
-def one_step(
-    work: str, code: str, device: str = "cpu", dtype: str = "float32", size: str = SIZE, edge: int = EDGE
-) -> Any:
+def one_step(work: str, code: str, device: str = "cpu", dtype: str = "float32") -> Callable[[], Any]:
     """Return a function that takes an optimiser step on a random batch; `ours` may name a value of `attention`."""
     from monai.engines import SupervisedTrainer, default_prepare_batch
     from monai.losses import DiceLoss
@@ -112,12 +98,11 @@ def one_step(
     from common.ssl import SSLHead, SSLLoss, TwoViews, set_attention, swin_unetr
     from common.training.step import Step
 
-    network: Any = (SSLHead(2, size) if work == "pretraining" else swin_unetr(4, 3, size)).to(device)
+    network: Any = (SSLHead(2, SIZE) if work == "pretraining" else swin_unetr(4, 3, SIZE)).to(device)
     loss: Any = SSLLoss() if work == "pretraining" else DiceLoss(sigmoid=True)
     prepare: Any = TwoViews() if work == "pretraining" else default_prepare_batch
-    batch = {"image": torch.randn(CROPS, 2 if work == "pretraining" else 4, edge, edge, edge)}
-    batch["label"], kind = (torch.rand(CROPS, 3, edge, edge, edge) > 0.9).float(), getattr(torch, dtype)
-    # `meta` has no fused kernels
+    batch = {"image": torch.randn(CROPS, 2 if work == "pretraining" else 4, EDGE, EDGE, EDGE)}
+    batch["label"], kind = (torch.rand(CROPS, 3, EDGE, EDGE, EDGE) > 0.9).float(), getattr(torch, dtype)
     optimizer = torch.optim.AdamW(network.parameters(), fused=device != "meta", foreach=device == "meta")
     if code != "stock":
         set_attention(network, *code.split()[1:])
@@ -141,15 +126,15 @@ def one_step(
     return run
 
 
-def case(code: str, size: str = SIZE, edge: int = EDGE) -> Callable[[], Any]:
+def case(code: str) -> Callable[[], Any]:
     """Return a function that segments a case by sliding windows; ours crops it to the brain's box."""
     from monai.inferers import sliding_window_inference
 
     from common.inference import WindowInferer
     from common.ssl import set_attention, swin_unetr
 
-    network, volume = swin_unetr(4, 3, size).eval(), torch.ones(1, 4, *(CASE if code == "stock" else BRAIN))
-    window: Any = {"roi_size": [edge] * 3, "overlap": 0.5, "mode": "gaussian", "sw_batch_size": 2}
+    network, volume = swin_unetr(4, 3, SIZE).eval(), torch.ones(1, 4, *(CASE if code == "stock" else BRAIN))
+    window: Any = {"roi_size": [EDGE] * 3, "overlap": 0.5, "mode": "gaussian", "sw_batch_size": 2}
     if code == "ours":
         set_attention(network)
         return torch.no_grad()(partial(WindowInferer(**window), volume, network))
@@ -157,10 +142,10 @@ def case(code: str, size: str = SIZE, edge: int = EDGE) -> Callable[[], Any]:
 
 
 def crops(code: str, folder: str) -> Callable[[], Any]:
-    """Return a function that reads a batch of four pretraining crops of two phantoms, from .nii.gz or a store."""
-    from monai import transforms
+    """Return a function that reads a batch of four pretraining crops of two phantoms: ours from a store, else files."""
     from monai.bundle import ConfigParser
     from monai.data import DataLoader, Dataset
+    from monai.transforms import Compose
 
     from common.data.cohorts import COHORTS
     from common.data.datasets import CaseDataset, CaseSampler
@@ -169,29 +154,19 @@ def crops(code: str, folder: str) -> Callable[[], Any]:
 
     if not any(Path(folder).iterdir()):
         make("ukb", 2, folder, workers=1)
-    paths = [[f"{folder}/{file}" for file in files_of(COHORTS["ukb"], number)[0].values()] for number in (0, 1)]
-    cases = [{"subject": str(number), "image": image} for number, image in enumerate(paths)]
-    if code == "stock":
-        chain = [
-            *(transforms.LoadImaged("image"), transforms.EnsureChannelFirstd("image")),
-            transforms.Orientationd("image", axcodes="RAS", labels=None),
-            transforms.CropForegroundd("image", source_key="image", allow_smaller=True),
-            transforms.NormalizeIntensityd("image", nonzero=True, channel_wise=True),
-            *(transforms.SpatialPadd("image", [EDGE] * 3), transforms.RandSpatialCropd("image", [EDGE] * 3)),
-        ]
-        loader = DataLoader(Dataset(cases * 2, transforms.Compose(chain)), batch_size=4, shuffle=True)
-        return lambda: next(iter(loader))
-    config = ConfigParser()
-    config.read_config(str(ROOT / "bundles/ukb_ssl_pretrain/configs/train.yaml"))
+    files = [files_of(COHORTS["ukb"], number)[0].values() for number in (0, 1)]
+    cases = [{"subject": str(n), "image": [f"{folder}/{file}" for file in files[n]]} for n in (0, 1)]
+    config = ConfigParser(ConfigParser.load_config_file(ROOT / "bundles/ukb_ssl_pretrain/configs/train.yaml"))
     config.update({"crops_per_volume": 1, "batch_size": 4, "patch_size": [EDGE] * 3})
     names = ("deterministic_transforms", "train::random_transforms")
-    composed = transforms.Compose([part for name in names for part in config.get_parsed_content(name)])
+    composed = Compose([part for name in names for part in config.get_parsed_content(name)])
+    if code == "stock":
+        return lambda: next(iter(DataLoader(Dataset(cases * 2, composed), batch_size=4)))
     store = Store(f"{folder}/store", composed)
-    for entry in store.missing(cases) if code == "ours, store" else []:
+    for entry in store.missing(cases):
         store.add(entry)
-    dataset = CaseDataset(cases, composed, store=f"{folder}/store" if code == "ours, store" else None)
-    batches = iter(DataLoader(dataset, sampler=CaseSampler(cases), batch_size=4))
-    return partial(next, batches)
+    dataset = CaseDataset(cases, composed, store=f"{folder}/store")
+    return partial(next, iter(DataLoader(dataset, sampler=CaseSampler(cases), batch_size=4)))
 
 
 def scores(code: str) -> Callable[[], Any]:
@@ -210,24 +185,20 @@ def scores(code: str) -> Callable[[], Any]:
         prediction |= distance < radius - 1
     if code == "ours":
         return lambda: protocol("brats").measure(prediction, reference)
-    near, corners = ndimage.generate_binary_structure(3, 2), np.ones((3, 3, 3))
+    dilate = partial(ndimage.binary_dilation, structure=ndimage.generate_binary_structure(3, 2), iterations=3)
 
     def run() -> None:
-        parts, _ = ndimage.label(prediction, corners)
-        lesions = ndimage.label(ndimage.binary_dilation(reference, near, iterations=3), corners)[0] * reference
+        parts, lesions = (ndimage.label(mask, np.ones((3, 3, 3)))[0] for mask in (prediction, dilate(reference)))
         for label in range(1, int(lesions.max()) + 1):
-            hits = np.unique(parts * ndimage.binary_dilation(lesions == label, near, iterations=3))
-            predicted, lesion = np.isin(parts, hits[hits > 0]), lesions == label
+            lesion = (lesions == label) & reference
+            predicted = np.isin(parts, [part for part in np.unique(parts * dilate(lesion)) if part])
             compute_robust_hausdorff(compute_surface_distances(lesion, predicted, (1, 1, 1)), 95)
 
     return run
 
 
 def count(run: Callable[[], Any]) -> tuple[int, int]:
-    """Count the kernels of the second `run` on PyTorch's `meta` device, and its waits of the host for a value.
-
-    As on a GPU, each ATen operation but a view is a kernel, attention is one, and optimisers process lists of tensors.
-    """
+    """Count the kernels of the second `run` on PyTorch's `meta` device, and its waits of the host."""
     counter, foreach = _Count(), [*_foreach_utils._get_foreach_kernels_supported_devices(), "meta"]
     with ExitStack() as stack:
         stack.enter_context(patch.object(_foreach_utils, "_get_foreach_kernels_supported_devices", lambda: foreach))
@@ -240,8 +211,8 @@ def count(run: Callable[[], Any]) -> tuple[int, int]:
     return counter.kernels, counter.waits
 
 
-class _Count(TorchDispatchMode):
-    kernels = waits = 0
+class _Count(_python_dispatch.TorchDispatchMode):
+    kernels = waits = 0  # as on a GPU, each ATen operation but a view is a kernel
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, reads = kwargs or {}, _is_on_device(args, kwargs)
@@ -260,7 +231,7 @@ class _Count(TorchDispatchMode):
         return result
 
 
-class _FusedAttention(TorchFunctionMode):
+class _FusedAttention(torch.overrides.TorchFunctionMode):
     """Runs attention as a single kernel, as on a GPU; on `meta`, PyTorch would split it."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -268,12 +239,11 @@ class _FusedAttention(TorchFunctionMode):
             return function(*args, **(kwargs or {}))
         (q, k, v), mask = args, (kwargs or {}).get("attn_mask")
         bias = None if mask is None else mask.expand(*q.shape[:-1], k.shape[-2])
-        gradient = torch.is_grad_enabled() and q.requires_grad
-        return ATEN._scaled_dot_product_efficient_attention(q, k, v, bias, gradient)[0]
+        return ATEN._scaled_dot_product_efficient_attention(q, k, v, bias, q.requires_grad)[0]
 
 
 def _is_on_device(*values: Any) -> bool:
-    return any(isinstance(leaf, torch.Tensor) and leaf.device.type == "meta" for leaf in tree_leaves(values))
+    return any(isinstance(leaf, torch.Tensor) and leaf.device.type == "meta" for leaf in _pytree.tree_leaves(values))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,12 @@ from common.training import Average
 from scripts.benchmark import WORKS, case, count, one_step
 
 
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr("scripts.benchmark.SIZE", "micro")
+    monkeypatch.setattr("scripts.benchmark.EDGE", 64)
+
+
 def test_operations_are_counted_by_their_effect_on_the_device():
     def run():
         x = torch.ones(4, 4).to("meta")  # waits: not from pinned memory
@@ -35,8 +41,8 @@ def test_attention_is_one_kernel_and_so_is_its_gradient():
 
 
 @pytest.mark.parametrize("work", WORKS)
-def test_our_step_has_a_third_fewer_kernels_than_stock_and_waits_once(work):
-    stock, ours = (count(one_step(work, code, "meta", size="micro", edge=64)) for code in ("stock", "ours fused"))
+def test_our_step_has_a_third_fewer_kernels_than_stock_and_waits_once(work, small):
+    stock, ours = (count(one_step(work, code, "meta")) for code in ("stock", "ours fused"))
     assert 3 * ours[0] <= 2 * stock[0]
     assert ours[1] == 1
 
@@ -86,9 +92,9 @@ def test_a_batch_of_windows_has_a_third_fewer_kernels_than_monais_attention_with
     assert totals[1] <= totals[0] * 2 / 3
 
 
-def test_steps_and_cases_run(monkeypatch):
+def test_steps_and_cases_run(monkeypatch, small):
     monkeypatch.setattr("scripts.benchmark.BRAIN", (64, 64, 64))
     for work, code in (("pretraining", "ours"), ("pretraining", "stock"), ("fine_tuning", "stock")):
-        one_step(work, code, size="micro", edge=64)()
+        one_step(work, code)()
     for code in ("ours", "stock, cropped to the brain"):
-        case(code, size="micro", edge=64)()
+        case(code)()
