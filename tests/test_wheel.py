@@ -75,7 +75,7 @@ def test_the_command_is_that_of_the_checkout_and_takes_nothing_from_the_current_
 
 
 def test_the_page_runs_where_no_checkout_is_and_every_module_imports(installed, tmp_path):
-    metadata = {"modalities": ["T1", "FLAIR"], "model_size": "micro"}
+    metadata = {"modalities": ["T1", "FLAIR"], "model_size": "micro", "merging": "monai_1_4"}
     network = SSLHead(2, "micro")
     weights.write({"network": network.state_dict(), "metadata": metadata}, tmp_path / "model.pt")
     page = (ROOT / "docs/tutorials/python.md").read_text()
