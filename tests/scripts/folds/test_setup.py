@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from common.errors import InputError
 from tests.support import ROOT, one_line
@@ -64,7 +65,7 @@ def test_options_go_where_they_belong(prepare):
 def test_weights_can_be_those_of_each_fold(prepare, own, monkeypatch):
     monkeypatch.chdir(own.parent)
     for fold in (0, 1):
-        Path(f"w{fold}.pt").touch()
+        torch.save({"weight": torch.zeros(1)}, f"w{fold}.pt")
     setup = prepare(pretrained="w{fold}.pt", seed="{fold}", store="s")
     options = {"pretrained": f"{own.parent}/w1.pt", "store": f"{own.parent}/s", "seed": "1"}
     assert setup.training(1).command.options.items() >= options.items()
