@@ -60,7 +60,7 @@ def segment(
         series: DICOM series to use for a subject; see python -m scripts.prepare.
         missing: refuse or keep a subject that lacks a modality; keep is for models trained with missing modalities.
         device: cpu or cuda.
-        accept: quality figures to accept outside their limits; see python -m scripts.prepare.
+        accept: subjects to accept with quality figures outside their limits; see python -m scripts.prepare.
         jobs: number of subjects prepared at a time.
         grid: modality whose raw grid the label maps get, such as FLAIR, on which lesions are drawn, or all; by default
             the preparation's reference (T1, or else T1ce, or else the first).

@@ -4,18 +4,13 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter
 
 from ..metrics.measures import dice
 from .figures import Figures
 from .registration import coarse_grid, information
 from .resampling import mask_on, resample
-from .targets import template_brain, template_mask, template_tissue
+from .targets import template_brain, template_mask
 from .volumes import Volume
-
-BOX = 31  # voxels of 2 mm; larger than the variation of tissue, smaller than that of the coil
-BRIGHT = 80  # percentile of the brain
-TISSUE = (0.9, 0.8)  # least probability of white and of grey matter in the template
 
 
 def measure(
@@ -62,22 +57,3 @@ def template_overlap(mask: Volume, affine: NDArray[np.float64] | None = None) ->
     """
     grid = coarse_grid(template_brain())
     return dice(mask_on(mask, grid, affine), mask_on(template_mask(), grid))
-
-
-def white_over_grey(scan: Volume, mask: Volume, affine: NDArray[np.float64]) -> float:
-    """Return how many times as often white matter is among the brightest fifth of a brain as grey matter.
-
-    Intensities are divided by their local mean. `affine` maps mm in MNI space to mm of the scan. A
-    brain off the template gives 0.
-    """
-    grid = coarse_grid(template_brain())
-    voxels, brain = resample(scan, grid, affine).array, mask_on(mask, grid, affine)
-    tissues = zip(template_tissue(), TISSUE, strict=True)
-    white, grey = (brain & (resample(tissue, grid).array > least) for tissue, least in tissues)
-    if not (white.any() and grey.any()):
-        return 0.0
-    mean = uniform_filter(np.where(brain, voxels, 0), BOX)
-    share = uniform_filter(brain.astype(np.float32), BOX)
-    relative = np.divide(voxels * share, mean, out=np.zeros_like(voxels), where=mean > 0)
-    bright = relative > np.percentile(relative[brain], BRIGHT)
-    return float(bright[white].mean() / max(bright[grey].mean(), 1e-3))

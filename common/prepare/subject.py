@@ -12,7 +12,7 @@ from ..errors import InputError, within
 from .brain import find_brain, mirrored_brain, zero_background
 from .figures import Figures, likely_cause
 from .frames import frame_of, in_frame, to_image
-from .measuring import measure, white_over_grey
+from .measuring import measure
 from .registration import between_centres, coarse_grid, foreground, register
 from .resampling import field_of_view, mask_on, resample
 from .settings import Settings
@@ -33,7 +33,6 @@ class Prepared:
     matrices: Mapping[str, NDArray[np.float64]]  # [4, 4] from mm in the prepared space to mm of each raw scan, RAS+
     figures: Figures
     is_stripped: bool  # the reference has no skull; the brain is its foreground
-    white_over_grey: float  # of the reference (`common.prepare.measuring`)
     cause: str  # likely cause of figures outside their limits; empty without evidence
 
 
@@ -86,10 +85,9 @@ def prepare_subject(
         matrices[settings.reference],
         settings.reference,
     )
-    contrast = white_over_grey(reference, Volume(mask, reference.affine), affine)
     cause = likely_cause(figures, is_stripped)
     raw = {modality: frame @ matrix for modality, matrix in matrices.items()}
-    return Prepared(images, heads, brain, template, raw, figures, is_stripped, contrast, cause)
+    return Prepared(images, heads, brain, template, raw, figures, is_stripped, cause)
 
 
 def _to_template(scan: Volume, brain: NDArray[np.bool_], dof: int) -> NDArray[np.float64]:

@@ -33,14 +33,6 @@ def template_mask() -> Volume:
 
 
 @cache
-def template_tissue() -> tuple[Volume, Volume]:
-    """Return the template's probabilities of white matter and of grey matter."""
-    images = (datasets.load_mni152_wm_template(resolution=1), datasets.load_mni152_gm_template(resolution=1))
-    white, grey = (Volume(np.asarray(image.dataobj, np.float32), image.affine) for image in images)
-    return white, grey
-
-
-@cache
 def near_brain() -> Volume:
     """Return the mask for registration: the template's brain with a margin of 4 mm, as the template has no skull."""
     brain = template_mask()

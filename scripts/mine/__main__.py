@@ -19,7 +19,6 @@ def mine(
     root: str | None = None,
     *,
     output: str,
-    plan: str | None = None,
     yes: bool = False,
     modalities: str | Sequence[str] | None = None,
     label: str | None = None,
@@ -40,7 +39,6 @@ def mine(
         root: folder of the scans, each subject with a label map, in any layout that python -m scripts.datalists generic
             reads. Skull-stripped scans whose modalities share a grid are used as they are; others are prepared.
         output: folder of the plan and all results.
-        plan: plan to run instead of OUTPUT/plan.yaml, such as an edited copy from a different output folder.
         yes: run the plan without asking.
         modalities: modalities to use, in channel order, such as T1,FLAIR; words of file names may follow, as in python
             -m scripts.datalists generic. By default the modalities of every subject with a label map.
@@ -54,35 +52,31 @@ def mine(
     check_writable_folder(folder, f"--output={output}")
     is_agreed = flag("yes", yes)
     here = folder / "plan.yaml"
-    source = here if plan is None else expand_home(plan, f"--plan={plan}")
     names = modalities if modalities is None or isinstance(modalities, str) else ",".join(modalities)
     options = {"modalities": names, "label": label, "regions": regions, "person": person}
     asked = options | {"hours": hours, "device": device}
     stated = {name: value for name, value in asked.items() if value is not None}
-    made = read_plan(source) if plan is not None or here.exists() else {}
+    made = read_plan(here) if here.exists() else {}
     if made and root is not None and str(expand_home(root, root).resolve()) != made["root"]:
-        problem = f"the plan {source} is for {made['root']}"
+        problem = f"the plan {here} is for {made['root']}"
         raise InputError(f"--root={root}", problem, "that folder, or a different --output")
     earlier = made.get("options", {})
     chosen = dict.fromkeys(options) | {"hours": HOURS, "device": AUTO} | earlier
     changes = [f"--{name}={value}" for name, value in stated.items() if value != chosen[name]]
-    if changes and plan is not None:
-        raise InputError(changes[0], f"no effect on the plan {source}", "a change in that file")
     if changes or not made:
         chosen |= stated
         check_number("hours", chosen["hours"], float, 0.01, 10_000)
         processor = or_auto(DEVICE).parse("device", chosen["device"])
         if (place := root or made.get("root")) is None:
-            raise ArgumentError("root", problem="missing", expected="the folder of your scans, or --plan")
+            raise ArgumentError("root", problem="missing", expected="the folder of your scans")
         data = find(existing_folder(place, f"--root={place}", "a folder of scans"), chosen)
         from scripts.mine.planning import make_plan  # late import: slow
 
         made = make_plan(data, chosen["person"], chosen["hours"], processor) | {"options": earlier | stated}
     lines = screen(made, folder)
-    if here.exists() and (changes or (source != here and made != read_plan(here))):
+    if here.exists() and changes:
         move_aside(here)
-        why = f"planned anew for {' '.join(changes)}" if changes else f"the plan is {source}"
-        show(f"{why}; the earlier plan, with your edits: {folder}/plan-*.yaml")
+        show(f"planned anew for {' '.join(changes)}; the earlier plan, with your edits: {folder}/plan-*.yaml")
     write_plan(made, here)
     show(*lines)
     again = shlex.join(["python", "-m", "scripts.mine", f"--output={output}", "--yes"])

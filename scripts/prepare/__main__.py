@@ -1,7 +1,6 @@
 """Prepare raw head scans for the models, and resample predictions to raw grids: `python -m scripts.prepare [back]`."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 from common.cli import run
@@ -58,9 +57,8 @@ def prepare(
         missing: refuse a subject that lacks a modality, or keep it with its available modalities (NIfTI only).
         spacing: edge of the result's voxels in mm, 1 to 4. The models were trained on 1.
         device: cpu or cuda, for the brain extraction.
-        accept: quality figures to accept outside their limits, such as "sub-01:volume,sub-02:FLAIR.coverage", if the
-            picture looks right. A subject's name alone accepts all its figures. Accepted subjects stay accepted until
-            their files or the settings change.
+        accept: subjects to accept with quality figures outside their limits, such as "sub-01,sub-02", if their pictures
+            look right. They stay accepted until their files or the settings change.
         jobs: number of subjects prepared in parallel; each takes up to 2 GB of memory at 1 mm. With `slurm`, the number
             of SLURM jobs; each prepares its share of the subjects one by one.
         slurm: settings of SLURM jobs, named as in submitit, such as "{'slurm_partition': 'cpu', 'cpus_per_task': 2}";
@@ -70,8 +68,7 @@ def prepare(
     names = tuple(cohort.modalities if modalities is None else names_of(modalities))
     settings = Settings(like, names, cohort.space.brain if brain is None else brain, spacing, device)
     source = existing_folder(root, f"--root={root}", "a folder of raw scans")
-    culprit = f"--root={root}" if modalities is None else f"--root={root} --modalities={','.join(names)}"
-    options = ScanOptions(patterns, series, labels, missing, accept, jobs, slurm, culprit)
+    options = ScanOptions(patterns, series, labels, missing, accept, jobs, slurm)
     outcomes = prepare_scans(source, output_folder(output, source), settings, options)
     if not all(outcome.is_usable for outcome in outcomes):
         raise SystemExit(1)
@@ -93,19 +90,10 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
     check_number("jobs", jobs, int, 1, 1024)
     option, expected = f"--prepared={prepared}", "the output folder of scripts.prepare"
     source = existing_folder(prepared, option, expected)
-    from scripts.prepare.subjects import read_record  # late import: slow
-
     files = label_maps("predictions", predictions)
     with reporting_path_errors(option, expected):
-        subjects = [folder for folder in source.iterdir() if (folder / RECORD).is_file()]
-    if not subjects:
-        raise InputError(option, "no prepared subject", expected)
-    available: dict[str, Any] = {}
-    for folder in subjects if modality else ():
-        with suppress(InputError):  # a damaged record is reported with its subject
-            available |= read_record(folder)["transforms"]
-    if available:
-        choice("modality", modality, available)
+        if not any((folder / RECORD).is_file() for folder in source.iterdir()):
+            raise InputError(option, "no prepared subject", expected)
     target = output_folder(output, expand_home(predictions, predictions), source)
     outcomes = send_all(files, source, target, modality, jobs)
     if not all(outcome.is_usable for outcome in outcomes):

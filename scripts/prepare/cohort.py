@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 
 import SimpleITK as sitk  # noqa: N813, the field's name for it
 import yaml
@@ -44,12 +43,12 @@ def prepare_cohort(
     settings: Settings,
     output: Path,
     jobs: int,
-    accepted: Mapping[str, Collection[str]] = MappingProxyType({}),
+    accepted: Collection[str] = (),
     array: JobArray | None = None,
 ) -> list[Outcome]:
     """Prepare subjects, write datalist.json, quality.csv and overview.html, and return an outcome for each subject.
 
-    `accepted` maps subjects to the quality figures that may be outside their limits. Subjects with unchanged files and
+    `accepted` subjects may be outside the limits. Subjects with unchanged files and
     settings are not prepared again, and stay accepted. Subjects that fail, or are outside their limits and not
     accepted, are left out of datalist.json, and their folders are hidden.
     """
@@ -67,7 +66,7 @@ def prepare_cohort(
         outcomes = {subject.name: Outcome(subject.name, fault=subject.fault) for subject in subjects if subject.fault}
         show(*outcomes.values())
         work = {
-            subject.name: partial(prepare_one, subject, settings, output, accepted.get(subject.name, ()))
+            subject.name: partial(prepare_one, subject, settings, output, subject.name in accepted)
             for subject in subjects
             if not subject.fault
         }

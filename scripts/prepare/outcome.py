@@ -15,7 +15,6 @@ class Outcome:
         name: subject.
         is_new: whether it was done now, and not by an earlier command.
         outside: descriptions of the quality figures outside their limits.
-        figures: names of these figures, such as FLAIR.coverage.
         is_accepted: whether the user accepted them.
         may_be_right: whether they are so near their limits that the picture can decide.
         fault: reason for a failure, if any.
@@ -26,7 +25,6 @@ class Outcome:
     name: str
     is_new: bool = False
     outside: tuple[str, ...] = ()
-    figures: tuple[str, ...] = ()
     is_accepted: bool = False
     may_be_right: bool = False
     fault: str = ""
@@ -48,15 +46,3 @@ class Outcome:
     def is_usable(self) -> bool:
         """Whether the subject has a usable result: it did not fail and was not left out."""
         return not self.fault and not self.is_left_out
-
-    @property
-    def acceptance(self) -> str:
-        """The value of the option `--accept` to offer for a left-out subject; "" for figures far from their limits."""
-        if not (self.is_left_out and self.may_be_right):
-            return ""
-        return self.name if "," in self.name else ",".join(f"{self.name}:{figure}" for figure in self.figures)
-
-
-def figure_name(modality: str, figure: str) -> str:
-    """Return a quality figure's name for the option `--accept`, such as volume or FLAIR.coverage."""
-    return f"{modality}.{figure}" if modality else figure

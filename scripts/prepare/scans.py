@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common.data.layouts.listing import UNPRINTABLE, list_images, walk
+from common.data.layouts.listing import list_images, walk
 from common.data.layouts.names import LABEL, NO_LABELS, Naming, check_distinct, words_of
 from common.data.layouts.reading import read_layout
 from common.data.layouts.subjects import DataSet
@@ -20,7 +20,6 @@ if TYPE_CHECKING:  # keeps pydicom and SimpleITK out of checks of options
     from scripts.prepare.dicom import SeriesScan
 
 FILES = DATALIST, QUALITY, PAGE, REGIONS = "datalist.json", "quality.csv", "overview.html", "regions.yaml"  # output
-LONGEST = 200  # characters of a subject's name, as in datalists
 BRAIN = "brain mask"  # name of brain masks among the layouts' modalities
 FORMS = "SUBJECT/..MODALITY.nii.gz, SUBJECT_MODALITY.nii.gz, BIDS, nnU-Net's layout, or SUBJECT/ with DICOM files"
 
@@ -83,13 +82,12 @@ def find_subjects(
     labels: str | None = None,
     keeps_missing: bool = False,
     masks: str | None = None,
-    culprit: str | None = None,
 ) -> list[Subject]:
-    """Return all subjects in a folder, sorted by name; `Subject.fault` reports bad names, missing or clashing files.
+    """Return all subjects in a folder, sorted by name; `Subject.fault` reports missing or clashing files.
 
     A folder that contains DICOM and no NIfTI is a study, which is read only when the subject is prepared. `labels`
     None recognises the usual names of label maps, "none" skips label maps; `masks` None skips brain masks. Raise an
-    InputError if there are no scans (by `culprit`, by default the root), or if an option matches nothing.
+    InputError if there are no scans, or if an option matches nothing.
     """
     spelled = _spelled(patterns, modalities)
     if masks is not None:
@@ -109,20 +107,12 @@ def find_subjects(
         raise InputError(f"--series: {unknown} is not a folder with DICOM files in {root}")
     try:
         if not (subjects or studies or (patterns and listing.files)):  # otherwise a pattern is at fault
-            raise InputError(culprit or root, "no scans", FORMS)
+            raise InputError(root, "no scans", FORMS)
         if not studies:
-            _check_found(data, modalities, patterns, labels, keeps_missing, culprit or str(root))
+            _check_found(data, modalities, patterns, labels, keeps_missing)
     finally:
         show(*lines)
     subjects += [Subject(name, study=root / name, requested=requested.get(name, {})) for name in studies]
-    for index, subject in enumerate(subjects):
-        if len(subject.name) > LONGEST:
-            fault = f"a name of {len(subject.name)} characters; expected {LONGEST} at most"
-            subjects[index] = Subject(subject.name, fault=fault)
-        elif UNPRINTABLE.search(subject.name) or "\\" in subject.name:  # ITK crashes on a name that is not UTF-8
-            subjects[index] = Subject(subject.name, fault="expected a name of one line in Unicode, without a backslash")
-        elif subject.name in FILES:
-            subjects[index] = Subject(subject.name, fault="reserved for an output file; expected a different name")
     return sorted(subjects, key=lambda subject: subject.name)
 
 
@@ -144,14 +134,13 @@ def _check_found(
     patterns: Mapping[str, str],
     labels: str | None,
     keeps_missing: bool,
-    culprit: str,
 ) -> None:
     available = {kind for subject in data.subjects.values() for kind in subject.files}
     standard = SPELLINGS.keys() - patterns.keys()  # other names may be misspelt
     may_lack = keeps_missing and not available.isdisjoint(modalities)
     for modality in modalities:
         if modality not in available and not (may_lack and modality in standard):
-            option = f"--patterns={dict(patterns)}" if modality in patterns else culprit
+            option = f"--patterns={dict(patterns)}" if modality in patterns else data.root
             words = patterns.get(modality) or " or ".join(SPELLINGS.get(modality, (modality,)))
             masks = "; files that --brain matches are masks" if BRAIN in available else ""
             raise InputError(option, f"no file of {modality} ({words}){masks}", "a file of at least one subject")

@@ -16,20 +16,16 @@ from common.dicom.series.request import parse_series_option
 from common.errors import ArgumentError, InputError, check_number, choice, shortened, show
 from common.files import check_writable_folder, expand_home, reporting_path_errors
 from common.made import Results
-from common.prepare.figures import LIMITS
 from common.prepare.settings import Settings
 from common.values import DEVICE
 from scripts.arrays import array_of
-from scripts.prepare.outcome import RECORD, Outcome, figure_name
+from scripts.prepare.outcome import RECORD, Outcome
 from scripts.prepare.scans import PAGE, find_subjects
 
 
 @dataclass(frozen=True)
 class ScanOptions:
-    """Options of `python -m scripts.prepare` that `Settings` lacks; an invalid value raises `InputError`.
-
-    Messages about missing scans name `culprit`, by default the folder.
-    """
+    """Options of `python -m scripts.prepare` that `Settings` lacks; an invalid value raises `InputError`."""
 
     patterns: Mapping[str, str] | None
     series: Mapping[str, str] | None
@@ -38,7 +34,6 @@ class ScanOptions:
     accept: str | None
     jobs: int
     slurm: Mapping[str, Any] | None = None
-    culprit: str | None = None
 
     def __post_init__(self) -> None:
         check_number("jobs", self.jobs, int, 1, 1024)
@@ -55,20 +50,13 @@ def prepare_scans(root: Path, output: Path, settings: Settings, options: ScanOpt
     requested = {subject: parse_series_option(text, names) for subject, text in (options.series or {}).items()}
     masks = settings.brain if "*" in settings.brain else None
     keeps = options.missing == "keep"
-    subjects = find_subjects(root, names, patterns or {}, requested, options.labels, keeps, masks, options.culprit)
-    chosen = accepted_of(options.accept, [subject.name for subject in subjects], names)
-    accepted: dict[str, set[str]] = {}
-    for subject, figures in chosen.values():
-        accepted.setdefault(subject, set()).update(figures)
+    subjects = find_subjects(root, names, patterns or {}, requested, options.labels, keeps, masks)
+    accepted = accepted_of(options.accept, [subject.name for subject in subjects])
     array = None if options.slurm is None else array_of(options.slurm, output, "prepare", options.jobs)
     from scripts.prepare.cohort import prepare_cohort  # late import: slow
 
     outcomes = prepare_cohort(subjects, settings, output, options.jobs, accepted, array)
-    _report(outcomes, f"prepared: {output / PAGE}")
-    outside = {outcome.name: outcome.figures for outcome in outcomes if not outcome.fault}
-    inside = [text for text, (name, figures) in chosen.items() if figures.isdisjoint(outside.get(name, figures))]
-    if inside:
-        show(f"warning: --accept: {shortened(inside)}: within the limits, so there was nothing to accept", error=True)
+    _report(outcomes, f"prepared: {output / PAGE} (look at it: the contrast is not checked)")
     return outcomes
 
 
@@ -98,25 +86,13 @@ def send_all(
     return outcomes
 
 
-def accepted_of(
-    accept: str | None, subjects: Sequence[str], modalities: Sequence[str]
-) -> dict[str, tuple[str, set[str]]]:
-    """Return the subject and quality figures that each item of `accept` (SUBJECT or SUBJECT:FIGURE) accepts.
-
-    SUBJECT accepts all its figures. Raise an InputError for an unknown subject or figure.
-    """
-    if accept is None:
-        return {}
-    figures = {*LIMITS["subject"], *(figure_name(name, figure) for name in modalities for figure in LIMITS["modality"])}
-    choices = {f"{subject}:{figure}": (subject, {figure}) for subject in subjects for figure in figures}
-    choices |= {subject: (subject, figures) for subject in subjects}
-    chosen: dict[str, tuple[str, set[str]]] = {}
-    for text in [accept] if accept in choices else str(accept).split(","):
-        if text not in choices:
-            has_subject = text.rpartition(":")[0] in subjects
-            kind, names = ("figure", sorted(figures)) if has_subject else ("subject", subjects)
-            raise ArgumentError("accept", accept, f"no such {kind}: {text}", f"some of {shortened(names, 12)}")
-        chosen[text] = choices[text]
+def accepted_of(accept: str | None, subjects: Sequence[str]) -> list[str]:
+    """Return the subjects that the option `accept` names, separated by commas; raise an InputError for unknown ones."""
+    if accept is None or accept in subjects:
+        return [accept] if accept else []
+    chosen = str(accept).split(",")
+    if unknown := next((name for name in chosen if name not in subjects), None):
+        raise ArgumentError("accept", accept, f"no such subject: {unknown}", f"some of {shortened(subjects, 12)}")
     return chosen
 
 
@@ -145,5 +121,5 @@ def _report(outcomes: Sequence[Outcome], done: str) -> None:
     ]
     show(f"{', '.join(counts)}; {done}")
     for outcome in outside:
-        if outcome.acceptance:
-            show(f"if the picture of {outcome.name} is right: {shlex.quote('--accept=' + outcome.acceptance)}")
+        if outcome.may_be_right:
+            show(f"if the picture of {outcome.name} is right: {shlex.quote('--accept=' + outcome.name)}")

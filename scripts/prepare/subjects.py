@@ -5,7 +5,7 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -16,17 +16,17 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
 
 from common.data.scan_checks import copy_problem, raise_problem, read_headers, read_scan
-from common.data.volumes import MADE_UP, affine_in, is_label_map, is_made_up, write_volume
+from common.data.volumes import MADE_UP, is_label_map, is_made_up, write_volume
 from common.errors import InputError
 from common.files import digest, reporting_path_errors, valid_json, write_json
-from common.prepare.figures import Figures, may_be_right, outside, rows_outside
+from common.prepare.figures import Figures, may_be_right, outside
 from common.prepare.frames import to_transform
 from common.prepare.resampling import labels_on, resample
 from common.prepare.settings import Settings
 from common.prepare.subject import Prepared, prepare_subject
 from common.prepare.volumes import Grid, Volume, check_grid, check_transform, read_volume
 from scripts.prepare.labels import read_labels
-from scripts.prepare.outcome import RECORD, Outcome, figure_name
+from scripts.prepare.outcome import RECORD, Outcome
 from scripts.prepare.picture import draw, draw_flicker
 from scripts.prepare.scans import NiftiScan, Subject
 
@@ -34,36 +34,10 @@ LEFT_OUT = ".left_out"  # folder in the output for subjects left out; readers sk
 WORK = ".prepare"  # folder in the output for unfinished work
 LABELS, BRAIN = "seg", "brain"  # label maps (suffix as in BraTS) and brain masks, in digests
 FORMAT = 12  # version of the method; a new number prepares all subjects again
-LIKE_T1 = 4.0  # least `white_over_grey` of a T1; docs/explanation/preparation.md
-UNLIKE_T1 = "is this a T1? Its white matter is {:.2g} times as often bright as its grey matter; expected at least {:g}"
 STRIPPED = "{} is already skull-stripped: its brain was used"
 COMPRESSION = 1  # level; 6 takes five times as long and saves a tenth
 VERSIONS = ("antspyx", "deepbet", "SimpleITK", "numpy", "nibabel", "nilearn")
-NIFTI = {"file": {"type": "string"}, "forms": {"type": "string", "pattern": r"\A([0-9a-f]{696}|[0-9a-f]{1080})\Z"}}
-FOUR = {"type": "array", "minItems": 4, "maxItems": 4}
-ROW = FOUR | {"items": {"type": "number"}}
-MATRIX = FOUR | {"prefixItems": [ROW, ROW, ROW, {"const": [0, 0, 0, 1]}]}
-EDGES = {"type": "array", "minItems": 3, "maxItems": 3, "items": {"type": "integer", "minimum": 1, "maximum": 4096}}
-GRID = {"type": "object", "required": ["shape", "affine"], "properties": {"shape": EDGES, "affine": MATRIX} | NIFTI}
-GRID["dependentRequired"] = {"file": ["forms"]}
-TRANSFORM = {"type": "object", "required": ["matrix"], "properties": {"matrix": MATRIX}}
-NUMBERS = {"type": "object", "additionalProperties": {"type": "number"}}
-FIGURES = {
-    "reference": {"type": "string"},
-    "subject": NUMBERS,
-    "modalities": {"type": "object", "additionalProperties": NUMBERS},
-}
-ENTRIES = {
-    "reference": {"type": "string"},
-    "sources": {"type": "object", "additionalProperties": GRID},
-    "transforms": {"type": "object", "additionalProperties": TRANSFORM},
-    "figures": {"type": "object", "required": [*FIGURES], "properties": FIGURES, "additionalProperties": False},
-    "grid": GRID,
-}
-SETTINGS = {"type": "object", "required": ["like"], "properties": {"like": {"type": "string"}}}
-LATER = {"cause": {"type": "string"}, "remarks": {"type": "array", "items": {"type": "string"}}}  # not in all releases
-LATER["settings"] = SETTINGS
-SCHEMA = {"type": "object", "required": [*ENTRIES], "properties": ENTRIES | LATER}
+SCHEMA = {"type": "object", "required": ["reference", "sources", "transforms", "figures", "grid"]}
 
 
 def scan_file(subject: str, modality: str) -> str:
@@ -91,11 +65,11 @@ def folder_of(output: Path, subject: str, is_left_out: bool) -> Path:
     return output / LEFT_OUT / subject if is_left_out else output / subject
 
 
-def prepare_one(subject: Subject, settings: Settings, output: Path, accepted: Collection[str] = ()) -> Outcome:
+def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted: bool = False) -> Outcome:
     """Prepare a subject from `find_subjects`, unless its files and settings are unchanged; return the outcome.
 
-    `accepted` names the quality figures (`figure_name`) that may be outside their limits. Raises InputError if a scan
-    cannot be prepared or the folder cannot be written.
+    `is_accepted`: its quality figures may be outside their limits. Raises InputError if a scan cannot be prepared or
+    the folder cannot be written.
     """
     start = time.monotonic()
     scans, remarks = subject.scans(settings.modalities)
@@ -113,8 +87,7 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, accepted: Co
     for is_out in (False, True):
         folder = folder_of(output, subject.name, is_out)
         if (earlier := _earlier(folder, made, wanted)) is not None:
-            outcome = _outcome(earlier, accepted)
-            outcome = replace(outcome, is_accepted=outcome.is_accepted or not is_out)
+            outcome = _outcome(earlier, is_accepted or not is_out)
             _move(folder, output, subject.name, outcome.is_left_out)
             return outcome
     volumes = {modality: scan.read() for modality, scan in scans.items()}
@@ -128,8 +101,6 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, accepted: Co
             raise InputError(f"{subject.brain}: no voxel above 0; expected a brain mask")
     prepared = prepare_subject(volumes, settings, brain)
     remarks += [STRIPPED.format(settings.reference)] if prepared.is_stripped else []
-    if settings.reference == "T1" and prepared.white_over_grey < LIKE_T1:
-        remarks.append(UNLIKE_T1.format(prepared.white_over_grey, LIKE_T1))
     resampled = None if labels is None else labels_on(labels, settings.grid, prepared.matrices[drawn_on])
     record = {
         **wanted,
@@ -148,7 +119,7 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, accepted: Co
         "versions": {name: version(name) for name in VERSIONS} | {"python": platform.python_version()},
         "seconds": round(time.monotonic() - start, 1),
     }
-    outcome = replace(_outcome(record, accepted), is_new=True, seconds=record["seconds"])
+    outcome = replace(_outcome(record, is_accepted), is_new=True, seconds=record["seconds"])
     new = output / WORK / f"{subject.name}.{os.getpid()}"
     try:
         new.mkdir(parents=True)
@@ -159,15 +130,13 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, accepted: Co
     return outcome
 
 
-def _outcome(record: Mapping[str, Any], accepted: Collection[str]) -> Outcome:
+def _outcome(record: Mapping[str, Any], is_accepted: bool) -> Outcome:
     """Return the outcome of an earlier run, from the subject's record."""
     figures = Figures(**record["figures"])
-    names = [figure_name(row.modality, row.name) for row in rows_outside(figures)]
     return Outcome(
         record["subject"],
         outside=tuple(outside(figures, record.get("cause", ""))),
-        figures=tuple(names),
-        is_accepted={*names} <= {*accepted},
+        is_accepted=is_accepted,
         may_be_right=may_be_right(figures),
         remarks=tuple(record.get("remarks", ())),
     )
@@ -294,14 +263,9 @@ def send_back(file: Path, name: str, prepared: Path, output: Path, modality: str
     if not (prepared / name).is_dir():
         raise InputError(f"no such subject in {prepared}; expected the label map of a prepared subject")
     record = read_record(prepared / name)
-    if record.get("subject") != name:
-        raise InputError(
-            f"{prepared / name / RECORD}: record of {record.get('subject')}; expected the record of {name}"
-        )
     chosen = modality or record["reference"]
     if chosen not in (names := [name for name in record["transforms"] if name in record["sources"]]):
-        culprit = chosen if modality else f"{prepared / name / RECORD}: the reference {chosen}"
-        raise InputError(f"{culprit}: not prepared; expected one of {', '.join(names)}")
+        raise InputError(f"{chosen}: not prepared; expected one of {', '.join(names)}")
     target = output / f"{name}.nii.gz"
     if target.exists() and not is_label_map(target):
         raise InputError(f"{target}: not written by this software; expected a different --output")
@@ -311,9 +275,6 @@ def send_back(file: Path, name: str, prepared: Path, output: Path, modality: str
         if (scan := source.get("file")) and digest(scan) != source.get("sha256"):
             raise InputError(f"{scan}: changed since it was prepared; restore it, or run scripts.prepare again")
     raw, forms = _grid_of(source), bytes.fromhex(source.get("forms", ""))  # DICOM has none
-    if forms and not raw.is_same(Grid(raw.shape, affine_in(forms))):
-        problem = f"sform and qform of {chosen} contradict its affine"
-        raise InputError(prepared / name / RECORD, problem, "an unchanged record")
     resampled = labels_on(labels, raw, np.linalg.inv(record["transforms"][chosen]["matrix"]))
     write_volume(target, resampled.array, forms or raw.affine, is_label=True)
     return Outcome(name, is_new=True, remarks=tuple(_remarks(file, target)))

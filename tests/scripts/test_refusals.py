@@ -30,7 +30,6 @@ REFUSED = {  # command -> command lines with a misspelt option, a missing input 
         "none --output=out",
         "scans --output=out --device=tpu",
         "scans --output=out --person=(",
-        "--plan=own.json --output=out",
     ],
     "nnunet": ["--outptu=x", f"{NONE} --output=out"],
     "options": ["brats_finetune --x=y", "bratz"],

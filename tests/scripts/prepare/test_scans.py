@@ -37,17 +37,6 @@ def test_label_maps_are_no_scans(tmp_path):
     assert (a.name, a.labels.name, b.labels) == ("a", "a_seg.nii", None)
 
 
-def test_a_name_that_no_datalist_takes_is_a_fault(tmp_path):
-    short, long = find_subjects(folder_with(tmp_path, *(f"{'a' * n}/T1.nii.gz" for n in (200, 201))), ["T1"], {})
-    assert (short.fault, long.fault) == ("", "a name of 201 characters; expected 200 at most")
-    (taken,) = find_subjects(folder_with(tmp_path / "c", "quality.csv/T1.nii.gz"), ["T1"], {})
-    assert taken.fault == "reserved for an output file; expected a different name"
-    odd = find_subjects(
-        folder_with(tmp_path / "b", "\udcff/T1.nii.gz", "a\nb/T1.nii.gz", r"a\b/T1.nii.gz", "é ü/T1.nii.gz"), ["T1"], {}
-    )
-    assert sorted(subject.fault[:6] for subject in odd) == ["", *["expect"] * 3]
-
-
 def test_a_subject_may_lack_modalities_but_not_all(tmp_path):
     root = folder_with(tmp_path, "a/a_T1.nii.gz", "a/a_FLAIR.nii.gz", "b/b_T1.nii.gz", "c/c_T2.nii.gz")
     a, b, c = find_subjects(root, ["T1", "FLAIR"], {}, keeps_missing=True)
