@@ -8,16 +8,16 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 from common.cli import run
-from common.dicom.geometry import grid_of
-from common.dicom.series.choice import choose_series
-from common.dicom.series.names import read_table
-from common.dicom.series.request import parse_series_option
-from common.dicom.study import read_study
 from common.errors import InputError, input_error_message, show
 from common.prepare.volumes import check_grid
 from common.values import flag
 from common.weights.records import path_of
 from deploy.bundle import Bundle, check_options, open_bundle, split_options
+from deploy.dicom.geometry import grid_of
+from deploy.dicom.series.choice import choose_series
+from deploy.dicom.series.names import read_table
+from deploy.dicom.series.request import parse_series_option
+from deploy.dicom.study import read_study
 from deploy.job import REPORT, RESULT_FILES, Job, prepare_output, publish
 from deploy.process import exit_cleanly_on_signals, restrict_output, run_guarded
 from deploy.replaced import read_replaced, remark_on

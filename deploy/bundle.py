@@ -14,10 +14,10 @@ from common.data import is_skull_stripped, model_name, space_of, trained_on
 from common.data.cards import Cohort
 from common.data.cohorts import COHORTS, LIKE
 from common.data.regions import Segment, segments_of
-from common.dicom.series.choice import MODALITIES
 from common.errors import InputError, input_error_message
 from common.files import digest, valid_json, valid_yaml
 from common.options import OPTIONS, check_flips, check_stated
+from deploy.dicom.series.choice import MODALITIES
 
 RESERVED_OPTIONS = (  # set by the application
     "bundle_root",

@@ -3,18 +3,15 @@
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from common.dicom.remarks import Remark
+from pydicom.dataset import Dataset
+
 from common.errors import InputError
 from common.files import why_no_folder
 from deploy import outputs
-
-if TYPE_CHECKING:  # keeps PyTorch and pydicom out of the long-running service
-    from pydicom.dataset import Dataset
-
-    from common.dicom.study import Series
-    from deploy.bundle import Bundle
+from deploy.bundle import Bundle
+from deploy.dicom.remarks import Remark
+from deploy.dicom.study import Series
 
 MANUFACTURER = "BrainSegFounder bundles"  # in all DICOM results
 DICOM_FILES, REPORT = tuple(f"{name}.dcm" for name in outputs.NAMES), "result.json"
@@ -25,8 +22,8 @@ RESULT_FILES = (*DICOM_FILES, REPORT)  # moved in this order: if the last exists
 class Job:
     """The input, options and remarks of one run."""
 
-    bundle: "Bundle"
-    series: "dict[str, Series]"  # by modality, in the order of the model's input channels
+    bundle: Bundle
+    series: dict[str, Series]  # by modality, in the order of the model's input channels
     reasons: dict[str, str]  # modality -> evidence for its series, in predefined phrases
     reference: str  # modality whose series gives the grid
     work: Path  # temporary files of the inference
@@ -35,7 +32,7 @@ class Job:
     force: bool = False  # continue if a precondition is not met
     prepare: bool = False
     remarks: list[Remark] = field(default_factory=list)  # operators append to this list
-    replaced: "list[Dataset]" = field(default_factory=list)  # references to earlier results of the study
+    replaced: list[Dataset] = field(default_factory=list)  # references to earlier results of the study
 
 
 def prepare_output(output: Path) -> None:

@@ -17,13 +17,13 @@ from pydicom.dataset import Dataset
 from common.cli import options_of
 from common.data.cohorts import COHORTS
 from common.data.preparation import PREPARATION_CHECKS, without_background
-from common.dicom.geometry import read_series
-from common.dicom.remarks import Remark
 from common.errors import InputError
 from common.files import atomic_write, write_json
 from common.prepare.resampling import resample
 from common.prepare.volumes import Volume
 from common.values import optional
+from deploy.dicom.geometry import read_series
+from deploy.dicom.remarks import HELD, Remark
 from deploy.inference import infer
 from deploy.job import REPORT, Job
 from deploy.outputs import Case, make_all
@@ -162,6 +162,7 @@ class Write(Operator):
             "reference": job.reference,
             "volumes_ml": {label: round(volume, 3) for label, volume in volumes.items()},
             "remarks": [remark._asdict() for remark in job.remarks],
+            "held": [remark.text for remark in job.remarks if remark.kind in HELD],
             "preparation": None if scans.preparation is None else scans.preparation.record(),
             **{
                 name: {

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from common.data.preparation import BRAIN, OVERLAP, SPACING, brain_overlap, is_brain, litres
-from common.dicom.remarks import Remark
-from common.dicom.study import Series
 from common.errors import InputError
 from common.prepare.brain import brain_of
 from common.prepare.figures import LIMITS, Figures, rows_outside
@@ -26,6 +24,8 @@ from common.prepare.settings import DEEPBET, Settings
 from common.prepare.subject import prepare_subject
 from common.prepare.volumes import Grid, Volume, check_scan
 from deploy.bundle import Bundle
+from deploy.dicom.remarks import Remark
+from deploy.dicom.study import Series
 from deploy.source_header import burned_in_annotation, sanitised_header
 
 LEAST = 0.5  # least volume of a brain, litres

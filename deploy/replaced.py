@@ -11,9 +11,9 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.uid import SegmentationStorage
 
-from common.dicom.remarks import Remark
-from common.dicom.study import check_inflated
 from common.errors import InputError
+from deploy.dicom.remarks import Remark
+from deploy.dicom.study import check_inflated
 from deploy.job import MANUFACTURER, RESULT_FILES
 
 KEYWORDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber")

@@ -5,14 +5,14 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from common.cli import run
-from common.dicom.series.choice import MODALITIES, choose_series
-from common.dicom.series.evidence import ASK, candidate_of_header, candidates_of
-from common.dicom.series.names import Names, read_table
-from common.dicom.study import series_of, studies_in
 from common.errors import InputError, show
 from common.literals import names_of
 from common.values import flag
 from common.weights.records import path_of
+from deploy.dicom.series.choice import MODALITIES, choose_series
+from deploy.dicom.series.evidence import ASK, candidate_of_header, candidates_of
+from deploy.dicom.series.names import Names, read_table
+from deploy.dicom.study import series_of, studies_in
 from deploy.process import restrict_output
 
 

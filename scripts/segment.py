@@ -32,7 +32,6 @@ def segment(
     like: str | None = None,
     brain: str | None = None,
     patterns: Mapping[str, str] | None = None,
-    series: Mapping[str, str] | None = None,
     missing: str = "refuse",
     device: str = "cpu",
     accept: str | None = None,
@@ -49,7 +48,7 @@ def segment(
     whose preparation is outside its limits, is reported in one line and left out; the exit status is then 1.
 
     Args:
-        scans: folder of raw scans, NIfTI or DICOM, as python -m scripts.prepare reads it.
+        scans: folder of raw scans, as python -m scripts.prepare reads it.
         bundle: bundle of the model: brats_finetune or atlas_finetune.
         output: folder of all results.
         checkpoint: weights of a training run; by default models/model.pt of the bundle.
@@ -57,7 +56,6 @@ def segment(
             else the bundle's.
         brain: brain extraction, by default as for the training scans; see python -m scripts.prepare.
         patterns: pattern of the file names of each modality; see python -m scripts.prepare.
-        series: DICOM series to use for a subject; see python -m scripts.prepare.
         missing: refuse or keep a subject that lacks a modality; keep is for models trained with missing modalities.
         device: cpu or cuda.
         accept: subjects to accept with quality figures outside their limits; see python -m scripts.prepare.
@@ -70,7 +68,7 @@ def segment(
     if like is not None:
         choice("like", like, COHORTS)
     settings = Settings(usual, COHORTS[usual].modalities, "none" if brain is None else brain, device=device)
-    options = ScanOptions(patterns, series, "none", missing, accept, jobs)
+    options = ScanOptions(patterns, "none", missing, accept, jobs)
     root = existing_folder(scans, f"--scans={scans}", "a folder of raw scans")
     folder = output_folder(output, root)
     check_label_maps(folder)

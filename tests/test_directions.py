@@ -34,7 +34,7 @@ ALLOWED = {  # see docs/explanation/architecture.md; `common` is the lazy `__ini
         "common.inference": "common configs drawing errors files locks made memory schemas ssl metrics values "
         "weights data",
         "common.prepare": "common bars errors metrics data",
-        "common.dicom": "common errors files prepare",
+        "deploy.dicom": "common errors files prepare",
         "common.pages": "common components drawing errors files made metrics data inference",
         "common.training": "common bars drawing errors files made memory options resolver values "
         "ssl metrics weights data",

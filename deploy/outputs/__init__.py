@@ -8,14 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:  # keeps PyTorch and pydicom out of the long-running service
-    from numpy.typing import NDArray
-    from pydicom.dataset import Dataset
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
 
-    from common.prepare.volumes import Volume
-    from deploy.bundle import Bundle
+from common.prepare.volumes import Volume
+from deploy.bundle import Bundle
 
 NAMES = tuple(module.name for module in iter_modules(__path__))
 
@@ -24,17 +23,17 @@ NAMES = tuple(module.name for module in iter_modules(__path__))
 class Case:
     """The results of a segmentation, from which the DICOM objects are made."""
 
-    segments: "NDArray[Any]"  # segment numbers [columns, rows, slices] on the grid of the reference
-    reference: "Volume"  # scan that gives the grid
-    slices: "Sequence[Dataset]"  # images of the reference, in the order of the last axis
+    segments: NDArray[Any]  # segment numbers [columns, rows, slices] on the grid of the reference
+    reference: Volume  # scan that gives the grid
+    slices: Sequence[Dataset]  # images of the reference, in the order of the last axis
     volumes: Mapping[str, float]  # of each segment in mL, by label
-    bundle: "Bundle"  # model of the segmentation
+    bundle: Bundle  # model of the segmentation
     remarks: Sequence[str] = ()  # texts for the results
-    replaced: "Sequence[Dataset]" = ()  # earlier results of the study
+    replaced: Sequence[Dataset] = ()  # earlier results of the study
     burned_in: str | None = None  # value of BurnedInAnnotation; None omits it
 
 
-def make_all(case: Case) -> "dict[str, Any]":
+def make_all(case: Case) -> dict[str, Any]:
     """Make all DICOM objects of a case; return them by module name, such as segmentation."""
     modules = {name: import_module(f"{__name__}.{name}") for name in NAMES}
     made: dict[str, Any] = {}

@@ -35,7 +35,7 @@ window and the postprocessing.
 QUICKSTART = "quickstart.yaml"  # overlay of this repository's studies
 SOURCES = ("LICENSE", "configs/*.yaml", "configs/metadata.json", "configs/logging.conf", "docs/*")
 CODE = {".py", ".json", ".css", ".j2", ".js"}  # file types of common
-EXCLUDED = {"prepare", "dicom", "__pycache__"}  # folders of common that only scripts and deploy use
+EXCLUDED = {"prepare", "__pycache__"}  # folders of common that only scripts and deploy use
 METADATA, README = "configs/metadata.json", "docs/README.md"
 COMMON = re.compile(r'\bcommon(?=\.\w|"$)', re.MULTILINE)  # in configs
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")

@@ -21,7 +21,6 @@ def prepare(
     modalities: str | Sequence[str] | None = None,
     brain: str | None = None,
     patterns: Mapping[str, str] | None = None,
-    series: Mapping[str, str] | None = None,
     labels: str | None = None,
     missing: str = "refuse",
     spacing: float = 1.0,
@@ -39,8 +38,7 @@ def prepare(
 
     Args:
         root: folder of raw scans: a folder for each subject, flat files SUBJECT_MODALITY.nii.gz, BIDS or nnU-Net's
-            layout, as python -m scripts.datalists generic reads them; or SUBJECT/ with the DICOM files of one study,
-            under any names. A subject's NIfTI files take precedence over DICOM.
+            layout, as python -m scripts.datalists generic reads them. Convert DICOM with dcm2niix.
         output: folder of the prepared subjects.
         like: cohort whose space, grid, modalities and brain extraction to use: ukb, brats or atlas.
         modalities: modalities to prepare, in channel order, such as [T1,FLAIR]; by default the cohort's. The reference
@@ -49,8 +47,6 @@ def prepare(
             "*_brain.nii.gz", or none (keep the head); by default as in the cohort.
         patterns: pattern of each modality's files, such as "{'T1': '*_T1w.nii.gz'}", or the words at the end of
             their names or paths, such as pre/T1, instead of the usual words.
-        series: DICOM series for a subject, by number or UID, such as "{'sub-01': 'T1=5,T1ce=9'}", for unclear
-            headers; rules choose the remaining series (deploy/README.md).
         labels: words that end the names or paths of label maps, such as lesion_mask, or their pattern, such as
             "masks/*"; by default the usual words, as in python -m scripts.datalists generic; none to leave label
             maps out. A label map is resampled like the scan on the same grid, to SUBJECT_seg.nii.gz.
@@ -68,7 +64,7 @@ def prepare(
     names = tuple(cohort.modalities if modalities is None else names_of(modalities))
     settings = Settings(like, names, cohort.space.brain if brain is None else brain, spacing, device)
     source = existing_folder(root, f"--root={root}", "a folder of raw scans")
-    options = ScanOptions(patterns, series, labels, missing, accept, jobs, slurm)
+    options = ScanOptions(patterns, labels, missing, accept, jobs, slurm)
     outcomes = prepare_scans(source, output_folder(output, source), settings, options)
     if not all(outcome.is_usable for outcome in outcomes):
         raise SystemExit(1)

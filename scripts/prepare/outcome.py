@@ -18,7 +18,7 @@ class Outcome:
         is_accepted: whether the user accepted them.
         may_be_right: whether they are so near their limits that the picture can decide.
         fault: reason for a failure, if any.
-        remarks: lines on the choice of DICOM series, orientations and skull stripping.
+        remarks: lines on orientations and skull stripping.
         seconds: time taken; 0 if unknown.
     """
 

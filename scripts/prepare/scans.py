@@ -1,9 +1,9 @@
-"""Find the raw scans of a folder: NIfTI in any layout of `common.data.layouts`, or a DICOM folder per subject."""
+"""Find the raw scans of a folder: NIfTI in any layout of `common.data.layouts`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from common.data.layouts.listing import list_images, walk
 from common.data.layouts.names import LABEL, NO_LABELS, Naming, check_distinct, words_of
@@ -11,17 +11,14 @@ from common.data.layouts.reading import read_layout
 from common.data.layouts.subjects import DataSet
 from common.data.modalities import SPELLINGS
 from common.data.volumes import forms_of, open_volume
-from common.dicom import DICOM_SUFFIXES
 from common.errors import InputError, show
 from common.files import digest, reporting_path_errors
 from common.prepare.volumes import Volume, read_volume
 
-if TYPE_CHECKING:  # keeps pydicom and SimpleITK out of checks of options
-    from scripts.prepare.dicom import SeriesScan
-
 FILES = DATALIST, QUALITY, PAGE, REGIONS = "datalist.json", "quality.csv", "overview.html", "regions.yaml"  # output
 BRAIN = "brain mask"  # name of brain masks among the layouts' modalities
-FORMS = "SUBJECT/..MODALITY.nii.gz, SUBJECT_MODALITY.nii.gz, BIDS, nnU-Net's layout, or SUBJECT/ with DICOM files"
+FORMS = "SUBJECT/..MODALITY.nii.gz, SUBJECT_MODALITY.nii.gz, BIDS or nnU-Net's layout; convert DICOM with dcm2niix"
+DICOM = "DICOM files; convert them first: dcm2niix -z y -f %d -o FOLDER/SUBJECT SUBJECT"
 
 
 @dataclass(frozen=True)
@@ -46,46 +43,37 @@ class NiftiScan:
 
 @dataclass(frozen=True)
 class Subject:
-    """A subject's scans: NIfTI files or a DICOM study; `fault` is why the subject cannot be prepared."""
+    """A subject's scans; `fault` is why the subject cannot be prepared."""
 
     name: str
     files: Mapping[str, Path] = field(default_factory=dict)  # NIfTI files by modality; missing modalities are left out
     labels: Path | None = None  # NIfTI label map, on the grid of one of the files
     regions: str | None = None  # of the label map as text, if the data set states them
     brain: Path | None = None  # NIfTI brain mask on the grid of the reference
-    study: Path | None = None  # folder of a DICOM study, instead of files
-    requested: Mapping[str, str] = field(default_factory=dict)  # modality -> series number or UID
     fault: str = ""  # reason why the subject cannot be prepared, or ""
 
-    def scans(self, modalities: Sequence[str]) -> tuple[Mapping[str, "NiftiScan | SeriesScan"], list[str]]:
-        """Return the available scans by modality, and remarks on the choice of DICOM series."""
-        if self.study is not None:
-            from scripts.prepare.dicom import choose_scans
-
-            return choose_scans(self.study, modalities, self.requested)
-        return {modality: NiftiScan(self.files[modality]) for modality in modalities if modality in self.files}, []
+    def scans(self, modalities: Sequence[str]) -> dict[str, NiftiScan]:
+        """Return the available scans by modality."""
+        return {modality: NiftiScan(self.files[modality]) for modality in modalities if modality in self.files}
 
 
 def holds_dicom(folder: Path) -> bool:
-    """Whether any file below a folder is DICOM, by its first bytes or its suffix."""
-    from pydicom.misc import is_dicom
-
+    """Whether any file below a folder is DICOM, by its first bytes."""
     files = (folder / entry.path for entry in walk(folder) if not entry.is_folder and not entry.is_broken)
-    return any(path.suffix.lower() in DICOM_SUFFIXES or is_dicom(path) for path in files)
+    return any(path.open("rb").read(132)[128:] == b"DICM" for path in files)
 
 
 def find_subjects(
     root: Path,
     modalities: Sequence[str],
     patterns: Mapping[str, str],
-    series: Mapping[str, Mapping[str, str]] | None = None,
     labels: str | None = None,
     keeps_missing: bool = False,
     masks: str | None = None,
 ) -> list[Subject]:
     """Return all subjects in a folder, sorted by name; `Subject.fault` reports missing or clashing files.
 
-    A folder that contains DICOM and no NIfTI is a study, which is read only when the subject is prepared. `labels`
+    A folder that contains DICOM and no NIfTI is a fault with a hint at dcm2niix. `labels`
     None recognises the usual names of label maps, "none" skips label maps; `masks` None skips brain masks. Raise an
     InputError if there are no scans, or if an option matches nothing.
     """
@@ -98,21 +86,18 @@ def find_subjects(
         listing = list_images(root)
         data = read_layout(listing, naming, states_regions=True)
         idle = [name for name, files in listing.tops.items() if not files and name not in data.subjects]
-        studies = [name for name in idle if holds_dicom(root / name)]
+        dicom = [name for name in idle if holds_dicom(root / name)]
     lines = data.account((*modalities, BRAIN), labels != "none")
     faults = _faults(data, naming, masks)
     subjects = [_subject(data, name, modalities, keeps_missing, masks, faults.get(name, "")) for name in data.subjects]
-    requested = series or {}
-    if unknown := next((name for name in requested if name not in studies), None):
-        raise InputError(f"--series: {unknown} is not a folder with DICOM files in {root}")
     try:
-        if not (subjects or studies or (patterns and listing.files)):  # otherwise a pattern is at fault
+        if not (subjects or dicom or (patterns and listing.files)):  # otherwise a pattern is at fault
             raise InputError(root, "no scans", FORMS)
-        if not studies:
+        if not dicom:
             _check_found(data, modalities, patterns, labels, keeps_missing)
     finally:
         show(*lines)
-    subjects += [Subject(name, study=root / name, requested=requested.get(name, {})) for name in studies]
+    subjects += [Subject(name, fault=DICOM) for name in dicom]
     return sorted(subjects, key=lambda subject: subject.name)
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from common import made as origin
 from common.data.scan_checks import broken_file
-from common.dicom.series.request import parse_series_option
 from common.errors import ArgumentError, InputError, check_number, choice, shortened, show
 from common.files import check_writable_folder, expand_home, reporting_path_errors
 from common.made import Results
@@ -28,7 +27,6 @@ class ScanOptions:
     """Options of `python -m scripts.prepare` that `Settings` lacks; an invalid value raises `InputError`."""
 
     patterns: Mapping[str, str] | None
-    series: Mapping[str, str] | None
     labels: str | None
     missing: str
     accept: str | None
@@ -38,8 +36,6 @@ class ScanOptions:
     def __post_init__(self) -> None:
         check_number("jobs", self.jobs, int, 1, 1024)
         choice("missing", self.missing, dict.fromkeys(("refuse", "keep")))
-        if not isinstance(self.series or {}, Mapping):
-            raise InputError(f"--series={self.series}: expected a mapping of texts; see --help")
 
 
 def prepare_scans(root: Path, output: Path, settings: Settings, options: ScanOptions) -> list[Outcome]:
@@ -47,10 +43,9 @@ def prepare_scans(root: Path, output: Path, settings: Settings, options: ScanOpt
     if options.slurm is None:  # with SLURM, the nodes have the devices
         DEVICE.parse("device", settings.device)
     names, patterns = settings.modalities, options.patterns
-    requested = {subject: parse_series_option(text, names) for subject, text in (options.series or {}).items()}
     masks = settings.brain if "*" in settings.brain else None
     keeps = options.missing == "keep"
-    subjects = find_subjects(root, names, patterns or {}, requested, options.labels, keeps, masks)
+    subjects = find_subjects(root, names, patterns or {}, options.labels, keeps, masks)
     accepted = accepted_of(options.accept, [subject.name for subject in subjects])
     array = None if options.slurm is None else array_of(options.slurm, output, "prepare", options.jobs)
     from scripts.prepare.cohort import prepare_cohort  # late import: slow

@@ -72,7 +72,7 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
     the folder cannot be written.
     """
     start = time.monotonic()
-    scans, remarks = subject.scans(settings.modalities)
+    scans = subject.scans(settings.modalities)
     settings = replace(settings, modalities=tuple(name for name in settings.modalities if name in scans))
     masks = {name: NiftiScan(file) for name, file in ((LABELS, subject.labels), (BRAIN, subject.brain)) if file}
     digests = {name: scan.digest() for name, scan in {**scans, **masks}.items()}
@@ -82,7 +82,7 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
         "settings": {**asdict(settings), "modalities": list(settings.modalities)},
         "digests": digests,
     }
-    remarks += _remarks(*(scan.file for scan in {**scans, **masks}.values() if isinstance(scan, NiftiScan)))
+    remarks = _remarks(*(scan.file for scan in {**scans, **masks}.values()))
     made = [mask_file(subject.name), *(scan_file(subject.name, name) for name in digests if name != BRAIN)]
     for is_out in (False, True):
         folder = folder_of(output, subject.name, is_out)
@@ -111,7 +111,7 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
             modality: {**scan.record(), "sha256": digests[modality], **_grid_record(volumes[modality].grid)}
             for modality, scan in scans.items()
         },
-        "made_up": all(isinstance(scan, NiftiScan) and is_made_up(scan.file) for scan in scans.values()),
+        "made_up": all(is_made_up(scan.file) for scan in scans.values()),
         "labels": None if labels is None else {**masks[LABELS].record(), "drawn_on": drawn_on},
         "remarks": remarks,
         "figures": asdict(prepared.figures),
@@ -244,7 +244,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def raw_scan(prepared: Path, name: str, modality: str) -> Volume:
-    """Return a raw scan: read from its file or, for DICOM or a moved file, resampled from the prepared scan."""
+    """Return a raw scan: read from its file or, for a moved file, resampled from the prepared scan."""
     record = read_record(prepared / name)
     source = record["sources"][modality]
     if Path(file := source.get("file", "")).is_file():
@@ -274,7 +274,7 @@ def send_back(file: Path, name: str, prepared: Path, output: Path, modality: str
     with suppress(OSError):  # a scan that has moved cannot be checked
         if (scan := source.get("file")) and digest(scan) != source.get("sha256"):
             raise InputError(f"{scan}: changed since it was prepared; restore it, or run scripts.prepare again")
-    raw, forms = _grid_of(source), bytes.fromhex(source.get("forms", ""))  # DICOM has none
+    raw, forms = _grid_of(source), bytes.fromhex(source.get("forms", ""))
     resampled = labels_on(labels, raw, np.linalg.inv(record["transforms"][chosen]["matrix"]))
     write_volume(target, resampled.array, forms or raw.affine, is_label=True)
     return Outcome(name, is_new=True, remarks=tuple(_remarks(file, target)))

@@ -9,7 +9,7 @@ pytest.importorskip("pydicom", reason="needs the environment of make deploy")
 
 from deploy.bundle import Bundle, open_bundle
 from tests.bundles.workflows import untrained
-from tests.common.dicom.dicom_study import cohorts as cohorts
+from tests.deploy.dicom.dicom_study import cohorts as cohorts
 from tests.support import ROOT, execute
 
 

@@ -1,8 +1,7 @@
-"""Start Orthanc, the tests' PACS; send images to it, and query it."""
+"""Start Orthanc with the plug-in, and two DICOM nodes that receive results."""
 
 import contextlib
 import json
-import secrets
 import shutil
 import socket
 import subprocess
@@ -15,112 +14,102 @@ from typing import Any
 import pytest
 import requests
 
-TOOLS = ("Orthanc", "storescu", "storescp")  # Debian: orthanc orthanc-dicomweb dcmtk
-PLUGINS = ("/usr/share/orthanc/plugins", "/usr/lib/orthanc", "/usr/local/share/orthanc/plugins")
-DICOMWEB = "libOrthancDicomWeb.so"
-OURS, THEIRS = "SEGMENTER", "ORTHANC"  # application entity titles
-USER, READER = "segmentation", "reader"  # of HTTP, with one password
-TIMEOUT = 60.0  # seconds for a start, a stop or a request; a start and a stop take about one
+from tests.support import ROOT
 
-
-def missing_tools() -> list[str]:
-    """Return the required programs that are not installed."""
-    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
-    return missing if _plugin() else [*missing, DICOMWEB]
-
-
-def _plugin() -> Path | None:
-    return next((path for folder in PLUGINS if (path := Path(folder, DICOMWEB)).is_file()), None)
-
-
-@dataclass(frozen=True)
-class Pacs:
-    """A running PACS on this machine: its ports of HTTP and DICOM, and the password of `USER` and `READER`."""
-
-    http: int
-    dicom: int
-    password: str
-
-    def send(self, folder: Path) -> None:
-        """Send every DICOM file below a folder by C-STORE."""
-        options = ["--scan-directories", "--recurse", "--aetitle", OURS, "--call", THEIRS]
-        subprocess.run(["storescu", *options, "127.0.0.1", str(self.dicom), folder], check=True, capture_output=True)
-
-    def query(self, path: str) -> list[dict[str, Any]]:
-        """Return the matches of a QIDO-RS query, such as `studies/UID/series`, as DICOM JSON."""
-        answer = requests.get(
-            f"http://127.0.0.1:{self.http}/dicom-web/{path}",
-            headers={"Accept": "application/dicom+json"},
-            auth=(USER, self.password),
-            timeout=TIMEOUT,
-        )
-        answer.raise_for_status()
-        return answer.json() if answer.content else []
-
-
-@contextlib.contextmanager
-def running_orthanc(folder: Path, **settings: Any) -> Iterator[Pacs]:
-    """Run Orthanc on free ports of this machine, and stop it at the end of the block.
-
-    HTTP listens on loopback and requires a random password. Orthanc cannot bind DICOM to loopback, but accepts it
-    from this machine only. `settings` are added to its config.
-    """
-    http, dicom = _free_ports(2)
-    pacs = Pacs(http, dicom, secrets.token_urlsafe(24))
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "orthanc.json").write_text(json.dumps(_config(folder, pacs) | settings))
-    with (folder / "orthanc.log").open("w") as log:
-        process = subprocess.Popen(["Orthanc", "orthanc.json"], cwd=folder, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            _wait_for(pacs, process)
-            yield pacs
-        finally:
-            process.terminate()
-            process.wait(TIMEOUT)
-
-
-def _config(folder: Path, pacs: Pacs) -> dict[str, Any]:
-    return {
-        "StorageDirectory": str(folder / "data"),
-        "IndexDirectory": str(folder / "data"),
-        "Plugins": [str(_plugin())],
-        "DicomWeb": {"Enable": True},
-        "HttpPort": pacs.http,
-        "HttpBindAddresses": ["127.0.0.1"],
-        "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": True,
-        "RegisteredUsers": {USER: pacs.password, READER: pacs.password},
-        "DicomAet": THEIRS,
-        "DicomPort": pacs.dicom,
-        "DicomModalities": {"ours": {"AET": OURS, "Host": "127.0.0.1", "Port": 104}},
-        "DicomCheckModalityHost": True,
-        **{f"DicomAlwaysAllow{service}": False for service in ("Echo", "Store", "Find", "Get", "Move")},
-    }
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for free in sockets:
-            free.bind(("127.0.0.1", 0))
-        return [free.getsockname()[1] for free in sockets]
-
-
-def _wait_for(pacs: Pacs, process: "subprocess.Popen[bytes]") -> None:
-    end = time.monotonic() + TIMEOUT
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            pacs.query("studies")
-        except requests.RequestException:
-            time.sleep(0.2)
-        else:
-            return
-    raise AssertionError(f"Orthanc did not answer within {TIMEOUT:.0f} s; see orthanc.log in its folder")
-
+TOOLS = ("Orthanc", "storescp", "setpriv")  # Debian: orthanc orthanc-python dcmtk
+PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancPython.so")
+NODES = {"pacs": "PACS", "review": "REVIEW"}
+TIMEOUT = 600.0  # seconds; deploy.app takes a minute of two idle cores
 
 WITH_ORTHANC = [
     pytest.mark.slow,
     pytest.mark.skipif(
-        bool(missing_tools()), reason=f"{missing_tools()} missing (Debian: orthanc orthanc-dicomweb dcmtk)"
+        not PLUGIN.is_file() or not all(map(shutil.which, TOOLS)), reason="Debian: orthanc orthanc-python dcmtk"
     ),
 ]
+
+
+@dataclass
+class Orthanc:
+    """A running Orthanc, and the folders of its nodes."""
+
+    folder: Path
+    port: int
+    process: "subprocess.Popen[bytes]"
+
+    def request(self, path: str, method: str = "GET", **options: Any) -> Any:
+        """Return the JSON of an answer."""
+        answer = requests.request(method, f"http://127.0.0.1:{self.port}/{path}", timeout=TIMEOUT, **options)
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    def send(self, folder: Path) -> str:
+        """Store the DICOM files below a folder; return Orthanc's id of their study."""
+        for file in folder.rglob("*.dcm"):
+            study = self.request("instances", "POST", data=file.read_bytes())["ParentStudy"]
+        return str(study)
+
+    def outcome(self, study: str) -> str:
+        """Return the plug-in's mark of a study, once it is there."""
+        return str(wait_for(lambda: self.mark(study)))
+
+    def mark(self, study: str) -> str:
+        """Return the plug-in's mark of a study, or ""."""
+        return str(self.request(f"studies/{study}/metadata?expand").get("4711", ""))
+
+    def received(self, node: str, count: int) -> list[Path]:
+        """Return the files that a node has received, once there are `count`."""
+        return list(wait_for(lambda: len(files := [*(self.folder / node).iterdir()]) == count and files))
+
+
+def wait_for(value: Any) -> Any:
+    """Return what a function returns, once it is true."""
+    end = time.monotonic() + TIMEOUT
+    while not (result := value()):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    return result
+
+
+@contextlib.contextmanager
+def running_orthanc(folder: Path, command: list[str]) -> Iterator[Orthanc]:
+    """Run Orthanc on free ports of this machine with `command` for the segmentation; stop it after the block."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
+        for free in sockets:
+            free.bind(("127.0.0.1", 0))
+        http, *ports = [free.getsockname()[1] for free in sockets]
+    config = {
+        **{"StorageDirectory": "data", "IndexDirectory": "data", "StableAge": 1, "DicomServerEnabled": False},
+        **{"HttpPort": http, "HttpBindAddresses": ["127.0.0.1"], "AuthenticationEnabled": False},
+        "Plugins": [str(PLUGIN)],
+        "PythonScript": str(ROOT / "deploy/orthanc_plugin.py"),
+        "BrainSegFounder": {"Command": command, "SendTo": "pacs", "Review": "review"},
+        "DicomModalities": {
+            name: [title, "127.0.0.1", port] for (name, title), port in zip(NODES.items(), ports, strict=True)
+        },
+    }
+    folder.mkdir(exist_ok=True)
+    (folder / "orthanc.json").write_text(json.dumps(config))
+    with contextlib.ExitStack() as stack:
+        log = stack.enter_context((folder / "log").open("a"))
+        for (name, title), port in zip(NODES.items(), ports, strict=True):
+            (folder / name).mkdir(exist_ok=True)
+            node = ["storescp", "--output-directory", folder / name, "--aetitle", title, str(port)]
+            stack.callback(_stop, subprocess.Popen(node))
+        process = subprocess.Popen(["Orthanc", "orthanc.json"], cwd=folder, stdout=log, stderr=log)
+        stack.callback(_stop, process)
+        orthanc = Orthanc(folder, http, process)
+
+        def answers() -> bool:
+            with contextlib.suppress(requests.ConnectionError):
+                return bool(orthanc.request("system"))
+            return False
+
+        wait_for(answers)
+        yield orthanc
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    process.wait(TIMEOUT)

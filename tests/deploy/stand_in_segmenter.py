@@ -1,11 +1,11 @@
 """A stand-in for deploy.app, which takes a minute: three small results from the MR images of a folder.
 
-The description of the first image says how it behaves: `refused` and `crash` fail, `slow` waits until it is stopped,
-`doubtful` gives a remark. Each run adds a line to the file that the variable RUNS names.
+The description of the first image says how it behaves: `refused` fails, `doubtful` gives a remark that holds the
+results, `slow` waits until it is stopped, and then leaves a file `stopped` beside it.
 """
 
 import json
-import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -13,32 +13,22 @@ from pathlib import Path
 import pydicom
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
-MANUFACTURER = "BrainSegFounder bundles"
-OUTPUTS = Path(__file__).parents[2] / "deploy/outputs"
-folders = dict(option.removeprefix("--").split("=", 1) for option in sys.argv[1:])
+runs = Path(sys.argv[1])
+folders = dict(option.removeprefix("--").split("=", 1) for option in sys.argv[2:])
 source, output = Path(folders["input"]), Path(folders["output"])
-images = [pydicom.dcmread(path, stop_before_pixels=True) for path in sorted(source.iterdir())]
-first = min(images, key=lambda image: image.SeriesNumber)
-with Path(os.environ["RUNS"]).open("a") as file:
-    replaced = [*Path(folders["replaces"]).iterdir()] if "replaces" in folders else []
-    file.write(f"{os.getpid()} {first.PatientID} {len(replaced)}\n")
-behaviour = first.SeriesDescription
-if behaviour == "refused":
-    sys.exit("error: series 2 (UID ...87654321): has no slice; expected one")
-if behaviour == "crash":
-    sys.exit(first.PatientName)
-while behaviour == "slow" and not Path(os.environ["RUNS"]).with_name("hurry").exists():
-    time.sleep(0.05)
+image = pydicom.dcmread(next(source.iterdir()), stop_before_pixels=True)
+with runs.open("a") as file:
+    file.write(f"{image.SeriesDescription} {len([*source.iterdir()])} {'replaces' in folders}\n")
+if image.SeriesDescription == "refused":
+    sys.exit("error: a slice is missing")
+if image.SeriesDescription == "slow":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(runs.with_name("stopped").touch()))
+    time.sleep(60)
 output.mkdir()
-for name in [module.stem for module in OUTPUTS.glob("[!_]*.py")]:
-    result = pydicom.dcmread(min(source.iterdir()), stop_before_pixels=True)
-    result.SOPClassUID = result.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
-    result.SOPInstanceUID = result.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-    result.SeriesInstanceUID = generate_uid()
-    result.Modality, result.Manufacturer = "OT", MANUFACTURER
-    result.save_as(output / f"{name}.dcm")
-chosen = [image for image in images if image.SeriesNumber == first.SeriesNumber]
-sources = {"T1": {"series_uid": first.SeriesInstanceUID, "images": len(chosen)}}
-doubt = [{"kind": "contrast", "text": "T1ce: series 2 (UID ...87654321) was chosen by its name alone"}]
-remarks = [{"kind": "spacing", "text": "voxels of 4 mm"}, *(doubt if behaviour == "doubtful" else [])]
-(output / "result.json").write_text(json.dumps({"sources": sources, "remarks": remarks}))
+for name in ("segmentation", "measurements", "summary"):
+    image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    image.SeriesInstanceUID, image.Modality, image.Manufacturer = generate_uid(), "OT", "BrainSegFounder bundles"
+    image.save_as(output / f"{name}.dcm")
+held = ["T1ce: its name states contrast agent, its header does not"] if image.SeriesDescription == "doubtful" else []
+(output / "result.json").write_text(json.dumps({"held": held}))

@@ -23,16 +23,16 @@ from scipy.spatial.transform import Rotation
 
 from common import weights
 from common.configs import argument
-from common.dicom.geometry import volume_of
 from common.errors import InputError
 from common.metrics.measures import dice
 from common.prepare.frames import FLIP
 from common.prepare.resampling import resample
 from common.prepare.volumes import Volume
 from deploy import app
+from deploy.dicom.geometry import volume_of
 from deploy.job import DICOM_FILES, RESULT_FILES
-from tests.common.dicom.checks import dicom_errors, refusal
-from tests.common.dicom.dicom_study import (
+from tests.deploy.dicom.checks import dicom_errors, refusal
+from tests.deploy.dicom.dicom_study import (
     VOXELS,
     Study,
     brats_files,
@@ -44,7 +44,7 @@ from tests.common.dicom.dicom_study import (
     write_localiser,
     write_modality,
 )
-from tests.common.dicom.enhanced_mr import write_enhanced
+from tests.deploy.dicom.enhanced_mr import write_enhanced
 from tests.support import (
     MODALITIES,
     ROOT,

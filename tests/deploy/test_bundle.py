@@ -11,7 +11,7 @@ import torch
 from common import weights
 from deploy.bundle import check_options, open_bundle, split_options
 from deploy.series import preview
-from tests.common.dicom.checks import refusal
+from tests.deploy.dicom.checks import refusal
 from tests.support import ROOT
 
 

@@ -9,7 +9,7 @@ from common.errors import InputError
 from common.prepare.volumes import Volume
 from deploy.inference import read_label_map, run_command
 from deploy.operators import Infer
-from tests.common.dicom.checks import refusal
+from tests.deploy.dicom.checks import refusal
 
 
 @pytest.mark.parametrize(

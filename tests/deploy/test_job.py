@@ -7,8 +7,8 @@ import pytest
 from common.data.preparation import PREPARATION_CHECKS
 from deploy.job import RESULT_FILES, Job, prepare_output, publish
 from deploy.operators import inference_options, write_dicom
-from tests.common.dicom.checks import refusal
-from tests.common.dicom.dicom_study import Study, write_modality
+from tests.deploy.dicom.checks import refusal
+from tests.deploy.dicom.dicom_study import Study, write_modality
 from tests.support import disk_of
 
 

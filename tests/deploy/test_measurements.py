@@ -4,12 +4,12 @@ import pydicom
 import pytest
 
 from common.data.regions import segments_of
-from common.dicom.geometry import volume_of
+from deploy.dicom.geometry import volume_of
 from deploy.job import MANUFACTURER
 from deploy.outputs import Case, make_all
-from tests.common.dicom.checks import dicom_errors
-from tests.common.dicom.dicom_study import IDENTIFIER, NAME, Study, write_modality
-from tests.common.dicom.enhanced_mr import write_enhanced
+from tests.deploy.dicom.checks import dicom_errors
+from tests.deploy.dicom.dicom_study import IDENTIFIER, NAME, Study, write_modality
+from tests.deploy.dicom.enhanced_mr import write_enhanced
 
 TUMOUR = segments_of("brats2021")
 VOLUMES = dict(zip([segment.label for segment in TUMOUR], (0.0, 12.3456, 1234.5), strict=True))

@@ -5,15 +5,15 @@ import numpy as np
 import pydicom
 import pytest
 
-from common.dicom.geometry import volume_of
-from common.dicom.series.evidence import why_no_volume
-from common.dicom.study import read_study
 from common.prepare.frames import FLIP
+from deploy.dicom.geometry import volume_of
+from deploy.dicom.series.evidence import why_no_volume
+from deploy.dicom.study import read_study
 from deploy.outputs import Case
 from deploy.outputs.segmentation import make
-from tests.common.dicom.checks import dicom_errors, modality_of
-from tests.common.dicom.dicom_study import Study, canonical, write_modality
-from tests.common.dicom.enhanced_mr import ARRAY, KINDS, ORDER, SHAPE, write_frames
+from tests.deploy.dicom.checks import dicom_errors, modality_of
+from tests.deploy.dicom.dicom_study import Study, canonical, write_modality
+from tests.deploy.dicom.enhanced_mr import ARRAY, KINDS, ORDER, SHAPE, write_frames
 from tests.support import oblique
 
 

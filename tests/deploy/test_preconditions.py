@@ -6,7 +6,7 @@ import pytest
 from common.prepare.resampling import resample
 from common.prepare.volumes import Volume
 from deploy.preparation import annotation_checks, failed_checks, spacing_remarks
-from tests.common.dicom.dicom_study import brats_files, header, read
+from tests.deploy.dicom.dicom_study import brats_files, header, read
 
 
 def load(path):

@@ -10,14 +10,14 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 from scipy.spatial.transform import Rotation
 
-from common.dicom.geometry import volume_of
-from common.dicom.study import Instance, Series
 from common.errors import InputError
 from common.metrics.measures import dice
 from common.prepare.volumes import Volume
+from deploy.dicom.geometry import volume_of
+from deploy.dicom.study import Instance, Series
 from deploy.preparation import failed_checks, missing_slices, prepare_scans
-from tests.common.dicom.checks import refusal
-from tests.common.dicom.dicom_study import Study, brats_files, header, read, write_modality
+from tests.deploy.dicom.checks import refusal
+from tests.deploy.dicom.dicom_study import Study, brats_files, header, read, write_modality
 
 
 def motion(seed):

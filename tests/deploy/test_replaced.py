@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 
 from common.data.regions import segments_of
-from common.dicom.geometry import volume_of
+from deploy.dicom.geometry import volume_of
 from deploy.outputs import Case, make_all
 from deploy.replaced import read_replaced, remark_on
-from tests.common.dicom.checks import dicom_errors, refusal
-from tests.common.dicom.dicom_study import Study, write_modality
+from tests.deploy.dicom.checks import dicom_errors, refusal
+from tests.deploy.dicom.dicom_study import Study, write_modality
 
 PROCEDURE = "24590-2", "MR Brain"  # LOINC
 VOLUMES = dict.fromkeys([segment.label for segment in segments_of("brats2021")], 1.0)

@@ -10,12 +10,12 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from common.data.cohorts import COHORTS
 from common.data.regions import segments_of
-from common.dicom.geometry import volume_of
 from common.prepare.volumes import Volume
+from deploy.dicom.geometry import volume_of
 from deploy.outputs import Case, make_all, segmentation
 from deploy.outputs.segmentation import label_segments
-from tests.common.dicom.checks import dicom_errors, refusal
-from tests.common.dicom.dicom_study import Study, write_modality
+from tests.deploy.dicom.checks import dicom_errors, refusal
+from tests.deploy.dicom.dicom_study import Study, write_modality
 
 TUMOUR = segments_of("brats2021")
 OWN = "ventricles=1:35764002 SCT Brain ventricle,deep_grey_matter=20:d55e00,hippocampus=7+9,head=9"

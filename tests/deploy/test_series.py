@@ -6,10 +6,10 @@ import shutil
 import numpy as np
 import pytest
 
-from common.dicom.study import read_study
+from deploy.dicom.study import read_study
 from deploy.series import preview
-from tests.common.dicom.checks import refusal
-from tests.common.dicom.dicom_study import VOXELS, Study, change, write_brats, write_modality
+from tests.deploy.dicom.checks import refusal
+from tests.deploy.dicom.dicom_study import VOXELS, Study, change, write_brats, write_modality
 
 
 @pytest.fixture

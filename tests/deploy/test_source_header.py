@@ -6,7 +6,7 @@ from pydicom.dataset import Dataset
 from common.prepare.volumes import Volume
 from deploy.outputs import Case, make_all
 from deploy.source_header import burned_in_annotation, sanitised_header
-from tests.common.dicom.dicom_study import Study, header, write_modality
+from tests.deploy.dicom.dicom_study import Study, header, write_modality
 
 MAY_TRAVEL = {  # from the source into results: identity of patient and study, and references
     *("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex"),

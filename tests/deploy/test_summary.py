@@ -9,8 +9,8 @@ from common.drawing import pixels_of
 from common.prepare.volumes import Volume
 from deploy.outputs import Case
 from deploy.outputs.summary import draw_summary, make
-from tests.common.dicom.checks import dicom_errors
-from tests.common.dicom.dicom_study import VOXELS, Study, write_modality
+from tests.deploy.dicom.checks import dicom_errors
+from tests.deploy.dicom.dicom_study import VOXELS, Study, write_modality
 
 VOLUME = Volume(np.full((20, 24, 12), 100, np.float32), np.diag([1.0, 2.0, 3.0, 1.0]))  # in RAS+
 SEGMENTS = np.zeros((20, 24, 12), np.uint8)

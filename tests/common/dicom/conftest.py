@@ -1,1 +1,0 @@
-from tests.common.dicom.dicom_study import cohorts as cohorts

@@ -1,0 +1,1 @@
+from tests.deploy.dicom.dicom_study import cohorts as cohorts

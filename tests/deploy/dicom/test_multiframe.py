@@ -1,0 +1,125 @@
+"""Enhanced MR against the single-frame series of the same voxels."""
+
+import numpy as np
+import pytest
+
+from deploy.dicom.geometry import grid_of, volume_of
+from deploy.dicom.multiframe import frames_of
+from deploy.dicom.series.evidence import why_no_volume
+from deploy.dicom.study import read_study
+from tests.deploy.dicom.checks import modality_of, refusal
+from tests.deploy.dicom.dicom_study import DESCRIPTIONS, Study, header, write_modality, write_series
+from tests.deploy.dicom.enhanced_mr import ARRAY, KINDS, SLOPES, write_frames
+from tests.support import oblique
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_volume_is_that_of_the_single_frame_series(kind, tmp_path):
+    study = Study()
+    image = write_frames(tmp_path / "enhanced", study=study, **KINDS[kind])
+    single = write_series(tmp_path / "single", ARRAY, oblique(), study, 3, SeriesDescription="t1")
+    for instance, slope in zip(single, KINDS[kind].get("slopes", [1] * 12), strict=True):
+        instance.RescaleSlope, instance.RescaleIntercept = str(slope), "0"
+    expected, _ = volume_of(single, "single")
+    volume, slices = volume_of([image], "enhanced")
+    np.testing.assert_array_equal(volume.array, expected.array)
+    np.testing.assert_array_equal(volume.affine, expected.affine)
+    order = np.argsort(KINDS[kind].get("order", range(12)))
+    assert [frame.ReferencedFrameNumber for frame in slices] == (order + 1).tolist()
+
+
+def test_padding_of_an_enhanced_image_is_background(tmp_path):
+    limits = {"PixelPaddingValue": 1000, "PixelPaddingRangeLimit": 2000}
+    image = write_frames(tmp_path, slopes=SLOPES, change=lambda image: image.update(header(**limits)))
+    expected = np.where((ARRAY >= 1000) & (ARRAY <= 2000), 0, ARRAY * SLOPES)
+    np.testing.assert_array_equal(volume_of([image], "enhanced")[0].array, expected)
+
+
+@pytest.mark.parametrize("modality", DESCRIPTIONS)
+def test_enhanced_and_single_frame_series_have_the_same_evidence(modality, tmp_path):
+    write_modality(tmp_path / "single", ARRAY, np.eye(4), Study(), 3, modality)
+    write_frames(tmp_path / "enhanced", modality)
+    (single,), (multiple,) = read_study(tmp_path / "single"), read_study(tmp_path / "enhanced")
+    assert [why_no_volume(single), why_no_volume(multiple), len(multiple.instances)] == ["", "", 12]
+    assert multiple.files == [tmp_path / "enhanced/003.dcm"]
+    assert modality_of(multiple.header) == modality
+    for keyword in ("EchoTime", "RepetitionTime", "InversionTime"):
+        assert multiple.header.get(keyword) == (single.header.get(keyword) or None)
+
+
+def test_frames_have_the_sequence_and_contrast_agent_of_single_frames(tmp_path):
+    def no_agent(image):
+        usage = image.SharedFunctionalGroupsSequence[0].ContrastBolusUsageSequence[0]
+        usage.ContrastBolusAgentAdministered, usage.ContrastBolusAgentPhase = "NO", "PRE_CONTRAST"
+
+    image = write_frames(tmp_path, "T1ce")
+    before = image.to_json()
+    frame = frames_of(image)[3]
+    assert image.to_json() == before
+    assert (frame.ContrastBolusAgent, frame.ContrastBolusStartTime) == ("Gadobutrol", "025800")
+    assert frame.ScanningSequence == ["SE", "IR"]
+    assert frame.ImageType == ["ORIGINAL", "PRIMARY", "OTHER", "NONE"]
+    assert (frame.AcquisitionDate, frame.AcquisitionTime) == ("20260102", "030405")
+    denied = frames_of(write_frames(tmp_path, "T1ce", change=no_agent))[3]
+    assert (denied.ContrastBolusAgent, denied.get("ContrastBolusStartTime")) == ("NONE", None)
+
+
+def several_stacks(image):
+    for number, groups in enumerate(image.PerFrameFunctionalGroupsSequence):
+        groups.FrameContentSequence[0].StackID = str(number % 2)
+
+
+def of_one_series(image):
+    image.SeriesInstanceUID = "1.2.3"
+
+
+REFUSED = {  # images of one series, the message
+    "two echoes": ([{"order": np.repeat(range(12), 2)}], "two images share a position; expected one volume"),
+    "two stacks": ([{"change": several_stacks}], "several stacks of images; expected one volume"),
+    "a gap": ([{"order": np.delete(range(12), 4)}], "mm after slice 4, 3.00 mm elsewhere; is a slice missing?"),
+    "two images": (
+        [{"order": np.arange(6), "change": of_one_series}, {"order": np.arange(6, 12), "change": of_one_series}],
+        "several multi-frame images; expected one volume in one image",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_images_that_are_not_one_volume_are_refused(kind, tmp_path):
+    (images, message), study = REFUSED[kind], Study()
+    for number, options in enumerate(images):
+        write_frames(tmp_path / str(number), study=study, **options)
+    (series,) = read_study(tmp_path)
+    assert why_no_volume(series) == ""
+    refused = refusal(grid_of, [instance.header for instance in series.instances], "series 3")
+    assert refused.startswith("series 3: ")
+    assert message in refused
+
+
+def test_frames_without_description_or_voxels_are_reported_in_one_line(tmp_path):
+    image = write_frames(tmp_path)
+    image.PixelData = image.PixelData[:-10]
+    message = refusal(volume_of, [image], "series 3")
+    assert message.startswith("series 3: voxels of an image (UID ...")
+    assert message.endswith(") cannot be read (Explicit VR Little Endian: ValueError)")
+    for change in (
+        lambda image: setattr(image, "NumberOfFrames", 13),
+        lambda image: delattr(image, "PerFrameFunctionalGroupsSequence"),
+    ):
+        write_frames(tmp_path, change=change)
+        assert refusal(read_study, tmp_path) == "--input: contains a DICOM file that cannot be read (ValueError)"
+
+
+@pytest.mark.parametrize(
+    ("code", "component", "modality"),
+    [("69536005", "MAGNITUDE", "T1"), ("421060004", "MAGNITUDE", None), ("12738006", "PHASE", None)],
+)
+def test_frames_of_another_part_of_the_body_and_phase_images_are_ruled_out(code, component, modality, tmp_path):
+    def change(image):
+        (shared,) = image.SharedFunctionalGroupsSequence
+        shared.FrameAnatomySequence[0].AnatomicRegionSequence[0].CodeValue = code  # head, vertebral column, brain
+        shared.MRImageFrameTypeSequence[0].ComplexImageComponent = component
+
+    write_frames(tmp_path, change=change)
+    (series,) = read_study(tmp_path)
+    assert modality_of(series.header) == modality

@@ -1,0 +1,414 @@
+"""The choice of series in whole studies, and the evidence of single headers."""
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from deploy.dicom.series.choice import choose_series
+from deploy.dicom.series.evidence import kind_of, why_no_volume
+from deploy.dicom.series.names import read_names
+from deploy.dicom.series.request import parse_series_option
+from deploy.dicom.study import read_study
+from tests.deploy.dicom.checks import modality_of, refusal
+from tests.deploy.dicom.dicom_study import (
+    VOXELS,
+    Study,
+    change,
+    header,
+    to_slices,
+    write_brats,
+    write_modality,
+    write_series,
+)
+
+BRATS = ("FLAIR", "T1ce", "T1", "T2")
+AGENT = "gadobutrol"
+INJECTED = {"agent": AGENT, "ContrastBolusStartTime": "101500"}
+PAIR = ("T1ce", "T1")
+
+
+def t1(description="T1", at=None, agent=None, **values):
+    """Return the attributes of a T1 series."""
+    attributes = {"SeriesDescription": description, "ContrastBolusAgent": agent} | values
+    return attributes | ({"AcquisitionTime": at} if at else {})
+
+
+@pytest.fixture
+def write_study(tmp_path):
+    """Writes series, numbered from 1, into a folder, and reads them."""
+    identity = Study()
+
+    def write(*series):
+        shutil.rmtree(tmp_path / "study", ignore_errors=True)
+        for number, attributes in enumerate(series, 1):
+            values = {"StudyDate": "20260102"} | attributes
+            array, affine = values.pop("voxels", (VOXELS * number, np.eye(4)))
+            write_modality(tmp_path / "study" / str(number), array, affine, identity, number, "T1", **values)
+        return read_study(tmp_path / "study")
+
+    return write
+
+
+def plain(text):
+    """Return a text without the ends of UIDs."""
+    return re.sub(r" \(UID \.\.\.[\d.]+\)", "", text)
+
+
+def choose(series, modalities=PAIR, **requested):
+    """Return the numbers of the chosen series, the remarks, and the choice."""
+    choice = choose_series(series, modalities, requested)
+    return (
+        [choice.series[modality].number for modality in modalities],
+        [plain(remark.text) for remark in choice.remarks],
+        choice,
+    )
+
+
+def question(series, modalities=PAIR, **requested):
+    message = plain(refusal(choose_series, series, modalities, requested))
+    assert "; select one with --series=" in message
+    return message
+
+
+THICK = {"MRAcquisitionType": "2D", "voxels": (np.ones((4, 4, 24), np.uint16), np.diag([40.0, 40.0, 6.0, 1.0]))}
+CORONAL = {"voxels": to_slices(np.ones((4, 24, 4), np.uint16), np.diag([40.0, 6.0, 40.0, 1.0]), axis=1)}
+THIN = {"MRAcquisitionType": "3D", "voxels": (np.ones((120, 120, 120), np.uint16), np.eye(4))}
+PART = THIN | {"voxels": (np.ones((120, 120, 99), np.uint16), np.eye(4))}
+EARLY, LATE, LATE_AGENT = t1(at="100000"), t1(at="103000"), t1(at="103000", agent=AGENT)
+KEPT = t1(at="100000", agent=AGENT)
+FLAIR = {"EchoTime": 110, "RepetitionTime": 9000, "InversionTime": 2500}
+FIRST, SECOND = {"AcquisitionTime": "100000"}, {"AcquisitionTime": "110001"}  # an hour apart, and a second
+REFORMAT = t1("T1 +C", agent=AGENT, ImageType=["DERIVED", "SECONDARY", "MPR"])
+NAME_ALONE = "T1ce: its name states contrast agent, its header does not"
+ONLY_3D = "T1ce: 3 series fit; series 3 was chosen as the only 3D scan among them"
+
+
+def image_type(*values):
+    return {"ImageType": ["ORIGINAL", "PRIMARY", "M", *values]}
+
+
+def after_agent(**values):
+    return t1("T1 +C", agent=AGENT, **THICK | values)
+
+
+CHOSEN = {  # numbers of T1ce and T1, remarks, series
+    "a word": ([2, 1], [NAME_ALONE], t1(), t1("T1 +C")),
+    "a word and an agent": ([2, 1], [], t1(), t1("T1 +C", agent=AGENT)),
+    "an agent in one header": ([2, 1], [], EARLY, LATE_AGENT),
+    '"post" and an agent': ([2, 1], [], EARLY, t1("T1 post", at="103000", agent=AGENT)),
+    "an agent in each header, and the time of the injection": ([2, 1], [], KEPT, t1(at="103000", **INJECTED)),
+    "a T1 before the T1ce": ([1, 3], [], t1("T1 +C", at="102000", agent=AGENT), t1("SAG T1", at="103000"), EARLY),
+    "a T1 before every T1 that may have agent": (
+        [3, 1],
+        [],
+        EARLY,
+        t1(at="102000"),
+        t1("T1 +C", at="103000", agent=AGENT),
+        t1("T1 post", at="101000"),
+    ),
+    "a reformat": ([3, 1], [], t1(), REFORMAT, t1("T1 +C", agent=AGENT)),
+    "the only thin 3D scan": ([3, 1], [ONLY_3D], t1(), after_agent(), after_agent(**THIN), after_agent()),
+    "the only axial scan": (
+        [3, 1],
+        [ONLY_3D.replace("3 series", "2 series").replace("3D", "axial")],
+        t1(),
+        after_agent(**CORONAL),
+        after_agent(),
+    ),
+    "distortion corrected": (
+        [1, 3],
+        ["T1: series 3 was taken, the scanner's correction of series 2"],
+        t1("T1 +C", at="103000", agent=AGENT),
+        t1("T1_ND", at="100000", **image_type("ND")),
+        t1(at="100000", **image_type("DIS3D")),
+    ),
+    "normalised": (
+        [3, 1],
+        ["T1ce: series 3 was taken, the scanner's correction of series 2"],
+        EARLY,
+        t1("T1 +C", at="103000", agent=AGENT, **image_type("ND")),
+        t1("T1 +C", at="103000", agent=AGENT, **image_type("ND", "NORM")),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_statements_choose_t1ce_and_t1(write_study, name):
+    numbers, remarks, *series = CHOSEN[name]
+    assert choose(write_study(*series))[:2] == (numbers, remarks)
+
+
+NO_AGENT = "T1ce: no series states contrast agent in its name or header"
+DOUBT, DOUBT_T1, TWO = "T1ce: the evidence is doubtful", "T1: the evidence is doubtful", "T1ce: 2 series match"
+AFTER = "T1: scanned after contrast agent"
+DOUBTFUL = {  # start of the question, series
+    "a later scan of the same kind": (NO_AGENT, EARLY, LATE),
+    '"post"': (DOUBT, EARLY, t1("AX T1 post", at="103000")),
+    "after a treatment": (DOUBT, EARLY, t1("AX T1 post LINAC", at="103000")),
+    "after a seizure": (DOUBT, t1("AX T1", at="100000"), t1("t1_mprage post seizure", at="103000", EchoTime=3)),
+    "words against the order": (AFTER, t1("T1 pre", at="103000"), t1("T1 post gado", at="100000")),
+    "words against the injection": (DOUBT, EARLY, t1("T1 +C", at="101000", **INJECTED)),
+    "no agent, after the injection": (DOUBT, t1(at="100000", **INJECTED), t1(at="103000")),
+    "an agent in each header": (DOUBT, KEPT, LATE_AGENT),
+    "unclear words": (DOUBT, t1(), t1("T1 (+)")),
+    "an unread word beside an agent": (DOUBT, EARLY, t1("T1 quux +C", at="103000", agent=AGENT)),
+    "an unread T1 beside a T1ce": (DOUBT_T1, t1("T1 quux"), t1("T1 +C", agent=AGENT)),
+    "a silent T1 after the T1ce": (AFTER, t1("T1 +C", at="102000", agent=AGENT), LATE),
+    "two silent T1": ("T1: 2 series match", t1("AX T1"), t1("SAG T1"), t1("T1 +C", agent=AGENT)),
+    "two T1ce by words": (TWO, t1(), t1("T1 +C"), t1("T1 +C")),
+    "a thin T1ce in another frame": (TWO, t1(), after_agent(FrameOfReferenceUID="1.2"), after_agent(**THIN)),
+    "a thin T1ce of another injection": (TWO, t1(), after_agent(**FIRST), after_agent(**THIN, **SECOND)),
+    "a thin T1ce of a part of the head": (TWO, t1(), after_agent(), after_agent(**PART)),
+    "corrections of different scans": (
+        "T1: 2 series match",
+        t1("T1 +C", at="103000", agent=AGENT),
+        t1(at="100000", **image_type("ND")),
+        t1(at="100001", **image_type("DIS2D")),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DOUBTFUL)
+def test_doubtful_evidence_is_a_question(write_study, name):
+    start, *series = DOUBTFUL[name]
+    assert question(write_study(*series)).startswith(start)
+
+
+def test_the_uncorrected_images_of_a_t1ce_are_no_t1(write_study):
+    series = write_study(t1(at="103000", **image_type("DIS2D")), t1(at="103000", **image_type("ND")))
+    assert question(series, T1ce="1").startswith(DOUBT_T1)
+
+
+@pytest.mark.parametrize("series", [[t1("T1 +C")], [t1(agent=AGENT)], [t1("T1 (+)")], [t1("T1 post")]])
+def test_a_model_of_t1_alone_takes_no_doubtful_one(write_study, series):
+    assert question(write_study(*series), ("T1",)).startswith(DOUBT_T1)
+
+
+def test_without_a_t1ce_the_question_lists_every_series_and_why_it_was_ruled_out(write_study):
+    series = write_study(
+        t1("ep2d_diff"),
+        t1(),
+        t1("T1 +C", ImageType=["DERIVED", "SECONDARY", "SUBTRACTED"]),
+        t1("T1 +C", BodyPartExamined="CSPINE"),
+    )
+    assert question(series) == (
+        f"{NO_AGENT}: series 2: T1 by its name"
+        "; series 1: diffusion by its name"
+        "; series 3: its image type is not that of a plain scan"
+        "; series 4: it shows another part of the body"
+        "; select one with --series=T1ce=NUMBER"
+    )
+
+
+@pytest.mark.parametrize(
+    ("modality", "series", "number"),
+    [
+        ("FLAIR", [t1("FLAIR +C", **FLAIR), t1("FLAIR", **FLAIR)], 2),
+        ("T1", [t1()], 1),
+        ("T1", [t1(), t1("T1 +C")], 1),
+    ],
+)
+def test_a_model_of_one_modality_takes_a_native_series(write_study, modality, series, number):
+    assert choose(write_study(*series), (modality,))[0] == [number]
+
+
+def test_a_request_is_obeyed_with_remarks(write_study):
+    series = write_study(EARLY, t1("T1 +C", at="103000"))
+    numbers, remarks, choice = choose(series, T1="2", T1ce="1")
+    assert numbers == [1, 2]
+    assert choice.reasons["T1"] == "requested by --series"
+    assert remarks == [
+        "T1: series 2 was requested; the evidence was: T1 by its name, its name states contrast agent",
+        "T1ce: series 1 was scanned before series 2, unlike a T1ce",
+    ]
+    assert question(series, T1="2").startswith(NO_AGENT)
+    assert choose(write_study(EARLY, t1("axial", at="103000")), T1ce="2")[:2] == ([2, 1], []), "it fits"
+
+
+@pytest.mark.parametrize(
+    ("at", "expected"),
+    [
+        ("101400", "ask"),  # within a minute of the injection is neither before nor after it
+        ("101359", "T1"),
+        ("101600", "ask"),
+        ("101601", "T1ce"),
+        ("141459", "T1ce"),
+        ("141500", "ask"),  # four hours from it is another day, or a wrong entry
+        ("061501", "T1"),
+        ("061500", "ask"),
+    ],
+)
+def test_the_time_since_the_injection_decides_from_a_minute_to_four_hours(at, expected):
+    values = {"SeriesDescription": "T1", "StudyDate": "20260102", "ContrastBolusAgent": AGENT}
+    times = {"AcquisitionTime": at, "ContrastBolusStartTime": "101500"}
+    assert modality_of(header(**values, **times)) == expected
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ((60, 2000, 1500), "FLAIR"),
+        ((60, 2000, 1499), "T2"),
+        ((59, 2000, None), None),
+        ((60, 1999, None), None),
+        ((3, 2300, 300), "T1"),
+        ((3, 2300, 299), None),
+        ((15, 200, None), "T1"),
+        ((15, 1000, None), "T1"),
+        ((15, 199, None), None),
+        ((15, 1001, None), None),
+    ],
+)
+def test_times_decide_if_words_do_not(times, expected):
+    echo, repetition, inversion = times
+    values = {"EchoTime": echo, "RepetitionTime": repetition, "InversionTime": inversion}
+    assert modality_of(header(SeriesDescription="axial", **values)) == expected
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Folder and identity of a study: a localiser and the four series of BraTS, numbered 2 to 5."""
+    identity = Study()
+    write_brats(tmp_path / "study", None, identity)
+    return tmp_path / "study", identity
+
+
+def test_four_series_are_found_next_to_a_localiser(study):
+    series = read_study(study[0])
+    assert [modality_of(entry.header) for entry in series] == [None, *BRATS]
+    assert [why_no_volume(entry) for entry in series] == ["a localiser", "", "", "", ""]
+    assert [chosen.number for chosen in choose_series(series, BRATS, {}).series.values()] == [2, 3, 4, 5]
+
+
+def test_two_candidates_are_reported_and_one_can_be_requested(study):
+    folder, identity = study
+    write_modality(folder / "9", VOXELS, np.eye(4), identity, 9, "T1ce")
+    series = read_study(folder)
+    message = refusal(choose_series, series, BRATS, {})
+    assert message.startswith("T1ce: 2 series match: series 3 (UID ...")
+    assert "series 9" in message
+    assert choose_series(series, BRATS, {"T1ce": "9"}).series["T1ce"].number == 9
+    assert choose_series(series, BRATS, {"T1ce": series[2].uid}).series["T1ce"].number == 3
+
+
+@pytest.mark.parametrize(
+    ("requested", "message"),
+    [
+        ({"T1ce": "4"}, "T1: the evidence is doubtful: series 3"),  # it is no candidate for T1 any more
+        ({"T1": "77"}, "--series=T1=77: no such series"),
+        ({"T1": "1"}, "--series=T1=1: a localiser; expected 10 or more MR images in one orientation"),
+        ({"T1": "2", "T2": "2"}, "--series: the same series is given for two modalities"),
+    ],
+)
+def test_an_unusable_request_is_refused(study, requested, message):
+    assert refusal(choose_series, read_study(study[0]), BRATS, requested).startswith(message)
+
+
+TWO = "2 frames of reference"
+
+
+@pytest.mark.parametrize(
+    ("files", "uid", "what"),
+    [("5/*", "1.2.3", TWO), ("[2-5]/*", "", "images without FrameOfReferenceUID"), ("5/005-0003.dcm", "1.2.3", TWO)],
+)
+def test_another_or_no_frame_of_reference_is_refused(study, files, uid, what):
+    """Of a series, of all series, of an image."""
+    for file in study[0].glob(files):
+        change(file, FrameOfReferenceUID=uid)
+    message = refusal(choose_series, read_study(study[0]), BRATS, {})
+    assert message.startswith(f"--input: {what} among FLAIR")
+
+
+def test_few_slices_and_other_kinds_of_images_are_not_a_volume(tmp_path):
+    identity = Study()
+    write_modality(tmp_path / "1", VOXELS[:, :, :9], np.eye(4), identity, 1, "T1")
+    write_series(tmp_path / "2", VOXELS, np.eye(4), identity, 2)
+    change(tmp_path / "2/002-0007.dcm", Modality="CT")  # one image is enough
+    write_series(tmp_path / "3", VOXELS[:, :, :10], np.eye(4), identity, 3)
+    study = read_study(tmp_path)
+    question = refusal(choose_series, study, ("T1",), {})
+    reasons = re.findall(r"series \d \(UID \.\.\.[\d.]+\): ([^;]+);", question)
+    assert reasons == ["too few positions (9)", "not MR", "neither its name nor its times show what it is"]
+    assert question.endswith("; select one with --series=T1=NUMBER")
+    question = refusal(choose_series, study[:2], ("T1",), {})
+    assert question.endswith(": not MR; expected 10 or more MR images in one orientation"), "no option helps"
+
+
+@pytest.mark.parametrize(("cosine", "problem"), [(0.99999, ""), (0.98, "several orientations")])
+def test_orientations_may_differ_by_rounding(study, cosine, problem):
+    folder, _ = study
+    change(folder / "5/005-0003.dcm", ImageOrientationPatient=[-cosine, 0, 0, 0, -1, 0])
+    assert why_no_volume(read_study(folder)[4]) == problem
+
+
+def test_lossy_compression_is_a_remark(study):
+    folder, _ = study
+    change(folder / "5/005-0003.dcm", LossyImageCompression="01")
+    remarks = choose_series(read_study(folder), BRATS, {}).remarks
+    assert [remark.text[:3] for remark in remarks if remark.kind == "quality"] == ["T2:"]
+
+
+def test_an_option_is_advised_only_if_a_series_may_fit(tmp_path):
+    identity = Study()
+    for number, modality in enumerate(("T1", "T2"), 1):
+        write_modality(tmp_path / modality, VOXELS, np.eye(4), identity, number, modality)
+    message = refusal(choose_series, read_study(tmp_path), ("FLAIR",), {})
+    assert message.endswith("; expected a study with a series of FLAIR")
+    write_modality(tmp_path / "3", VOXELS, np.eye(4), identity, 3, "T2", SeriesDescription="quux")
+    message = refusal(choose_series, read_study(tmp_path), ("FLAIR",), {})
+    assert message.endswith("; select one with --series=FLAIR=NUMBER")
+
+
+def test_the_series_option_names_a_series_for_each_modality():
+    assert parse_series_option("T1=5,T1ce=1.2.3", BRATS) == {"T1": "5", "T1ce": "1.2.3"}
+
+
+@pytest.mark.parametrize("text", ["T1", "T3=5", "T1=5,T1=6"])
+def test_a_malformed_series_option_is_refused(text):
+    message = refusal(parse_series_option, text, BRATS)
+    assert message == f"--series={text}: expected MODALITY=NUMBER, at most once for each of FLAIR, T1ce, T1, T2"
+
+
+@pytest.mark.parametrize(
+    ("description", "values", "kind"),
+    [
+        ("T1", {"EchoTime": 45}, None),  # echo times rule out what words say
+        ("T2", {"EchoTime": 44.9}, None),
+        ("FLAIR", {"EchoTime": 44.9}, None),
+        ("FLAIR", {"InversionTime": 1199}, None),  # so do inversion times
+        ("T2", {"InversionTime": 1500}, None),
+        ("T2", {"RepetitionTime": 999}, None),  # and repetition times
+        ("T2", {"RepetitionTime": 1000}, "T2"),
+        ("T1", {"DerivationDescription": "post - pre, Subtracted"}, None),
+        *(("T1", {"BodyPartExamined": body}, "T1") for body in ("", "HEADNECK", "UNKNOWN")),
+        ("T1", {"BodyPartExamined": "CSPINE"}, None),
+        *(
+            ("T1", {"ImageType": ["DERIVED", "PRIMARY", value]}, None)
+            for value in ("SUBTRACTION_M", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "SYNTHETIC", "FAT", "F", "R", "I")
+        ),
+    ],
+)
+def test_times_body_part_and_image_type_rule_out_what_words_say(description, values, kind):
+    scan = header(SeriesDescription=description, **values)
+    assert kind_of(scan, read_names(scan))[0] == kind
+
+
+QUUX = {"SeriesDescription": "T2 FLAIR quux", "EchoTime": 120, "RepetitionTime": 9000, "InversionTime": 2500}
+
+
+@pytest.mark.parametrize(
+    ("change", "whole", "expected"),
+    [
+        ({}, True, ("FLAIR", "name and times")),
+        ({}, False, (None, "part of its name is unknown")),
+        ({"InversionTime": None}, True, (None, "part of its name is unknown")),
+        ({"SeriesDescription": "ep2d_quux_DTI_64"}, True, (None, "diffusion by its name")),
+        ({"SeriesDescription": "T1 quux fMRI"}, True, (None, "functional imaging by its name")),
+    ],
+    ids=str,
+)
+def test_an_unknown_word_is_passed_over_if_times_and_a_whole_head_agree(change, whole, expected):
+    scan = header(**(QUUX | change))
+    assert kind_of(scan, read_names(scan, (), whole), whole) == expected

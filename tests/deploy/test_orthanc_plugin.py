@@ -1,0 +1,84 @@
+"""The plug-in in a real Orthanc, with a stand-in for deploy.app, and once with deploy.app itself."""
+
+import os
+import signal
+import sys
+
+import numpy as np
+import pydicom
+import pytest
+
+from tests.deploy.dicom.dicom_study import Study, write_brats, write_series
+from tests.deploy.orthanc import WITH_ORTHANC, running_orthanc, wait_for
+from tests.support import ROOT
+
+pytestmark = WITH_ORTHANC
+STAND_IN = [sys.executable, str(ROOT / "tests/deploy/stand_in_segmenter.py")]
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Returns a context manager: a running Orthanc with the stand-in."""
+    return lambda: running_orthanc(tmp_path / "orthanc", [*STAND_IN, str(tmp_path / "runs")])
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Returns a function that writes a series of a study, and returns its folder."""
+
+    def write(description, study=None, number=2):
+        folder = tmp_path / f"{description}-{number}"
+        write_series(folder, np.ones((4, 4, 3)), np.eye(4), study or Study(), number, SeriesDescription=description)
+        return folder
+
+    return write
+
+
+def runs(tmp_path):
+    return (tmp_path / "runs").read_text().splitlines() if (tmp_path / "runs").exists() else []
+
+
+def test_results_are_stored_and_sent_and_held_ones_go_to_the_review_node(start, images, tmp_path):
+    study = Study()
+    with start() as orthanc:
+        name = orthanc.send(images("t1", study))
+        assert orthanc.outcome(name) == "3 done"
+        orthanc.received("pacs", 3)
+        assert sorted(series["MainDicomTags"]["Modality"] for series in orthanc.request(f"studies/{name}/series")) == [
+            "MR",
+            *["OT"] * 3,
+        ]
+        held = orthanc.send(images("doubtful"))
+        assert orthanc.outcome(held) == "3 held: T1ce: its name states contrast agent, its header does not"
+        orthanc.received("review", 3)
+        orthanc.received("pacs", 3)
+        failed = orthanc.send(images("refused"))
+        assert orthanc.outcome(failed) == "3 failed: error: a slice is missing"
+        orthanc.send(images("t1", study, number=3))  # more images of the first study
+        wait_for(lambda: orthanc.mark(name).startswith("6 done"))
+        assert runs(tmp_path) == ["t1 3 False", "doubtful 3 False", "refused 3 False", "t1 6 True"]
+        orthanc.request(f"studies/{failed}/metadata/4711", "DELETE")  # tries again
+        assert orthanc.outcome(failed).startswith("3 failed")
+        assert len(runs(tmp_path)) == 5
+
+
+def test_a_kill_of_orthanc_ends_the_segmentation_which_starts_again_with_it(start, images, tmp_path):
+    with start() as orthanc:
+        name = orthanc.send(images("slow"))
+        wait_for(lambda: runs(tmp_path))
+        os.kill(orthanc.process.pid, signal.SIGKILL)
+        wait_for((tmp_path / "stopped").exists)
+    with start() as orthanc:
+        wait_for(lambda: len(runs(tmp_path)) == 2)
+        assert orthanc.mark(name) == ""
+
+
+def test_deploy_app_segments_a_study(tmp_path, cohorts, models):
+    write_brats(tmp_path / "study", cohorts("brats"), Study())
+    command = [sys.executable, "-m", "deploy.app", f"--bundle={ROOT / 'bundles/brats_finetune'}"]
+    command += [f"--checkpoint={models['brats']}", "--bundle_options=--num_workers=0"]
+    with running_orthanc(tmp_path / "orthanc", command) as orthanc:
+        name = orthanc.send(tmp_path / "study")
+        assert orthanc.outcome(name).endswith(" done")
+        received = [pydicom.dcmread(file).Modality for file in orthanc.received("pacs", 3)]
+    assert sorted(received) == ["OT", "SEG", "SR"]
