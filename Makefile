@@ -95,13 +95,12 @@ test-tracking: .venv-tracking/installed ## MLflow and W&B
 
 test-all: test test-rest ## all tests: the slow ones, MONAI Deploy, tracking
 
-lint: .venv/installed locked ## ruff, mypy, yamllint, codespell, schemas of the metadata and of deploy/compose.yaml
+lint: .venv/installed locked ## ruff, mypy, yamllint, codespell, schema of the metadata
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
 	git ls-files -z --cached --others --exclude-standard | xargs -0 $(BIN)/codespell  # not what runs have written
 	$(BIN)/check-jsonschema --schemafile scripts/package/meta_schema_20240725.json bundles/*/configs/metadata.json
-	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
 
 help: ## this list; python -m scripts lists the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))

@@ -34,12 +34,11 @@ ALLOWED = {  # see docs/explanation/architecture.md; `common` is the lazy `__ini
         "common.inference": "common configs drawing errors files locks made memory schemas ssl metrics values "
         "weights data",
         "common.prepare": "common bars errors metrics data",
-        "deploy.dicom": "common errors files prepare",
         "common.pages": "common components drawing errors files made metrics data inference",
         "common.training": "common bars drawing errors files made memory options resolver values "
         "ssl metrics weights data",
         "deploy": "common drawing environment errors files literals locks cli configs options values "
-        "weights data metrics prepare inference dicom",
+        "weights data metrics prepare inference",
         "scripts": "common common.*",
     }.items()
 }

@@ -174,6 +174,7 @@ def test_the_results_are_complete_valid_and_private(finished):
     assert content["series"] == NUMBERS
     text = "voxels of 4.00 x 4.00 x 4.00 mm; the model was trained on 1 mm"
     assert content["remarks"] == [{"kind": "spacing", "text": text}]
+    assert content["held"] == []
     groups = hd.sr.srread(out / "measurements.dcm").content.get_volumetric_roi_measurement_groups()
     measured = {group.tracking_identifier: group.get_measurements()[0].value for group in groups}
     assert measured == content["volumes_ml"]

@@ -4,7 +4,7 @@ If the evidence is unclear, an error lists the candidates with their evidence. M
 needs a statement: by its name, its header, the site's table of series names, or the user.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -25,32 +25,6 @@ LATE = "scanned after contrast agent"
 THIN = 1.5  # mm, largest voxel edge of a thin 3D scan; the consensus protocol for brain tumours asks for 1.5 or less
 VOLUME = f"{MIN_SLICES} or more MR images in one orientation"
 ONE_INJECTION = 3600.0  # s, longest time between scans after the same injection; lesions enhance for about an hour
-
-
-class SeriesError(InputError):
-    """An invalid request, such as T1=5, for a series; or, if `number` is empty, a question which series to use.
-
-    `option` formats a request as the command's option.
-    """
-
-    def __init__(
-        self,
-        modality: str,
-        number: str,
-        reason: str,
-        expected: str = "",
-        option: Callable[[str], str] = "--series={}".format,
-    ) -> None:
-        self.modality, self.number, self.reason = modality, number, reason
-        request = option(f"{modality}={number or 'NUMBER'}")
-        if number:
-            super().__init__(request, reason, expected)
-        else:
-            super().__init__(modality, f"{reason}; select one with {request}")
-
-    def spelled(self, option: Callable[[str], str]) -> "SeriesError":
-        """Return the same error for a command with a different spelling of the option."""
-        return SeriesError(self.modality, self.number, self.reason, self.expected, option)
 
 
 @dataclass
@@ -201,9 +175,9 @@ def _requested_series(study: Sequence[Series], modality: str, value: str) -> Ser
     matching = [series for series in study if value in (str(series.number), series.uid)]
     if len(matching) != 1:
         problem = f"{len(matching)} series match" if matching else "no such series"
-        raise SeriesError(modality, value, problem, "the number or UID of one series")
+        raise InputError(f"--series={modality}={value}", problem, "the number or UID of one series")
     if unusable := why_no_volume(matching[0]):
-        raise SeriesError(modality, value, unusable, VOLUME)
+        raise InputError(f"--series={modality}={value}", unusable, VOLUME)
     return matching[0]
 
 
@@ -245,4 +219,4 @@ def _question(modality: str, problem: str, candidates: Sequence[Candidate]) -> I
         return InputError(modality, reason, VOLUME)
     if not any(scan.kind in (modality, modality[:2]) or scan.is_doubtful for scan in candidates):
         return InputError(modality, reason, f"a study with a series of {modality}")
-    return SeriesError(modality, "", reason)
+    return InputError(modality, f"{reason}; select one with --series={modality}=NUMBER")

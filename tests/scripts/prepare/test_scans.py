@@ -24,6 +24,14 @@ def test_two_files_of_a_modality_need_a_pattern(tmp_path):
     assert found(root, ["T1"], {"T1": "run-2_*"})["a"] == {"T1": "run-2_T1w.nii.gz"}
 
 
+def test_a_folder_of_dicom_files_is_left_out_with_a_hint(tmp_path):
+    root = folder_with(tmp_path, "a/a_T1.nii", "b/IM1")
+    (root / "b/IM1").write_bytes(bytes(128) + b"DICM")
+    a, b = find_subjects(root, ["T1"], {})
+    assert a.fault == ""
+    assert "dcm2niix" in b.fault
+
+
 def test_label_maps_are_no_scans(tmp_path):
     files = ["a/a_T1.nii.gz", "a/a_T1_seg.nii.gz", "b/b_T1.nii.gz", "c/one_seg.nii", "c/two_seg.nii"]
     root = folder_with(tmp_path / "folders", *files)
