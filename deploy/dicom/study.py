@@ -34,9 +34,9 @@ from pydicom.uid import (
 from common.errors import InputError, show
 from common.files import why_no_folder
 
-from . import DICOM_SUFFIXES
 from .multiframe import ENHANCED_ATTRIBUTES, frames_of
 
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 LARGEST = 2**30  # bytes, maximum size of an inflated file
 UNREADABLE = "contains a DICOM file that cannot be read"
 
