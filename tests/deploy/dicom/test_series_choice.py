@@ -108,6 +108,13 @@ CHOSEN = {  # numbers of T1ce and T1, remarks, series
         t1("T1 +C", at="103000", agent=AGENT),
         t1("T1 post", at="101000"),
     ),
+    "a name beside an agent that was entered early": (
+        [3, 1],
+        [],
+        EARLY,
+        t1(at="100500", agent=AGENT, **THIN),
+        after_agent(at="103000"),
+    ),
     "a reformat": ([3, 1], [], t1(), REFORMAT, t1("T1 +C", agent=AGENT)),
     "the only thin 3D scan": ([3, 1], [ONLY_3D], t1(), after_agent(), after_agent(**THIN), after_agent()),
     "the only axial scan": (
