@@ -62,16 +62,6 @@ def test_each_lock_pins_versions_and_hashes_for_linux_and_the_cpu():
         assert all("+cpu" in entry for entry in entries if entry.startswith("torch=="))
 
 
-def test_another_index_gives_pytorch_alone_and_a_new_lock_starts_from_the_last():
-    commands = make("--dry-run", "--always-make", "install", "TORCH_INDEX=https://example.org").stdout.splitlines()
-    (unchecked,) = [line for line in commands if " install " in line and "--require-hashes" not in line]
-    assert re.search(r" https://example.org torch==[\d.]+$", unchecked)
-    lines = make("--dry-run", "lock").stdout.replace("\\\n", "").splitlines()
-    compiled = [line for line in lines if " compile " in line]
-    assert sorted(re.search(r"--output-file (\S+)", command)[1] for command in compiled) == locks()
-    assert not [command for command in compiled if "--upgrade" in command]
-
-
 def test_recipes_actions_and_the_audit():
     recipes = [path.read_text() for pattern in ("*/Dockerfile", "*/*.def") for path in ROOT.glob(pattern)]
     bases = [base for text in recipes for base in re.findall(r"^F(?:ROM|rom:) *(\S+)", text, re.MULTILINE)]

@@ -1,12 +1,9 @@
-import signal
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
 import pytest
 
 from common import cli
-from common.errors import InputError
 
 CALLS = []
 
@@ -119,55 +116,6 @@ def test_commands_run_once_with_their_arguments(run, commands, words, expected):
 
 
 @pytest.mark.parametrize(
-    ("words", "what"),
-    [(["--outptu=/NAME"], "argument 2"), (["b", "1", "/NAME"], "argument"), (["--output/NAME"], "argument 2")],
-)
-def test_confidential_arguments_are_not_quoted(run, words, what):
-    with pytest.raises(InputError) as error:
-        run(convert, ["a.pt", *words], confidential=lambda: None)
-    assert error.value.what == what
-    assert "NAME" not in str(error.value)
-    assert CALLS == []
-
-
-@pytest.mark.parametrize(
-    ("commands", "words", "usage", "line"),
-    [
-        (COMMANDS, ["--help"], "COMMAND [--OPTION=VALUE ...]", "    inspect: Look at nothing."),
-        (COMMANDS, ["convert", "-h"], "convert --file=FILE [--OPTION=VALUE ...]", "    --times=1: how often."),
-        ({"join": join}, ["--help"], "--size=SIZE [--OPTION=VALUE ...]", "    join: Join any number of files."),
-        ({"join": join}, ["join", "--", "--help"], "join [FILES ...] [--OPTION=VALUE ...]", "    --output: of all."),
-        (train, ["brats", "--jobs=2", "--help"], "--bundle=BUNDLE [--OPTION=VALUE ...]", "Train."),
-    ],
-)
-def test_help_is_printed_on_standard_output(run, capsys, commands, words, usage, line):
-    run(commands, words)
-    printed = capsys.readouterr()
-    lines = printed.out.splitlines()
-    assert (lines[0], printed.err, CALLS) == (f"usage: python -m scripts.tool {usage}", "", [])
-    assert line in lines
-
-
-COUNTING = """
-import time
-from common import cli
-def count(lines: int):
-    time.sleep(0.5)
-    print("line\\n" * lines)
-cli.run({"count": count}, "tool")
-"""
-
-
-def test_a_reader_of_the_output_may_end_first():
-    """`head` does so."""
-    command = [sys.executable, "-c", COUNTING, "count", "100000"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    process.stdout.close()
-    assert process.stderr.read() == b""
-    assert process.wait() == 128 + signal.SIGPIPE
-
-
-@pytest.mark.parametrize(
     ("arguments", "positional", "options"),
     [
         (["a", "--b", "c", "d"], ["a", "d"], {"b": "c"}),
@@ -179,9 +127,3 @@ def test_a_reader_of_the_output_may_end_first():
 )
 def test_command_lines_are_split_as_python_fire_splits_them(arguments, positional, options):
     assert cli.options_of(arguments) == (positional, options)
-
-
-def test_a_command_line_is_read_by_a_shell_as_it_was_given():
-    words = ["--config_file=['a.yaml','b.yaml']", "c'd\"e", "$HOME", "`ls`", "back\\slash", "it's $5", "wow!'", ""]
-    command = ["bash", "-c", f"printf '%s\\0' {cli.command_line(words)}"]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")[:-1] == words

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from monai.bundle import ConfigParser
 
-from common.configs import argument, as_data, check, parsed, read, warn_of_program
+from common.configs import argument, as_data, check, parsed, read
 from common.options import OPTIONS
 from tests.support import BUNDLES, ROOT, refused
 
@@ -55,13 +55,6 @@ def config(write):
 )
 def test_what_a_config_has_passes(config, options):
     check([config], options)
-
-
-def test_mlflow_brings_options_of_its_own_and_a_training_those_that_its_config_need_not_name(config, write):
-    check([config], {"tracking": "mlflow", "experiment_name": "a"})
-    training = write("training.yaml", CONFIG | {"ckpt_dir": "models"})
-    check([training, write("overlay.yaml", {"cohort": "a"})], {"keep": 3})
-    assert (read([training])["keep"], read([training], {"keep": 3})["keep"]) == (2, 3)
 
 
 @pytest.mark.parametrize(
@@ -170,20 +163,3 @@ def test_an_overlay_may_change_only_what_is_there(config, write, content, key, t
 )
 def test_an_overlay_may_add_what_something_uses(config, write, content):
     check([config, write("overlay.yaml", content)], {"pretrained": "a.pt"})
-
-
-def test_a_link_does_not_make_a_config_ours_and_one_process_of_several_warns(config, tmp_path, monkeypatch, capsys):
-    bundle = ROOT / "bundles/brats_finetune"
-    warn_of_program(bundle / "configs/train.yaml")
-    (tmp_path / "linked.yaml").symlink_to(bundle / "configs/train.yaml")
-    warn_of_program(tmp_path / "linked.yaml")
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr("common.configs.OURS", [tmp_path / "bundles"])
-    (tmp_path / "bundles").mkdir()
-    (tmp_path / "bundles/train.yaml").symlink_to(config)
-    monkeypatch.setenv("RANK", "1")
-    warn_of_program(tmp_path / "bundles/train.yaml")
-    assert capsys.readouterr().err == ""
-    monkeypatch.setenv("RANK", "0")
-    warn_of_program(tmp_path / "bundles/train.yaml")
-    assert "bundles/train.yaml: its expressions run as a program" in capsys.readouterr().err

@@ -1,9 +1,5 @@
 """Each environment variable that stops or changes a command is named in its message; commands start cold."""
 
-import getpass
-import importlib
-import os
-import pwd
 import re
 import subprocess
 import sys
@@ -12,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import common
-from common.environment import child_environment, prepare_process
+from common.environment import child_environment
 from tests.scripts.evaluate.evaluations import blobs, save
 from tests.support import ROOT, execute_as_unknown_user, needs_root
 
@@ -39,28 +34,6 @@ def evaluate(folder):
         save(folder / name / "case.nii.gz", blobs(seed))
     options = [f"--predictions={folder / 'p'}", f"--references={folder / 'r'}", f"--output={folder / 'out'}"]
     return [sys.executable, "-m", "scripts.evaluate", *options, "--protocol=atlas", "--workers=1"]
-
-
-@pytest.mark.parametrize(("before", "after"), [(None, "0"), ("1", "1")])
-def test_a_gpu_computes_float32_without_tf32_unless_the_environment_allows_it(before, after, monkeypatch):
-    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
-    if before is not None:
-        monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", before)
-    prepare_process()
-    assert os.environ["NVIDIA_TF32_OVERRIDE"] == after
-
-
-def test_a_user_without_a_name_gets_one(monkeypatch):
-    def unknown(number):
-        raise KeyError(number)
-
-    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
-        monkeypatch.setenv(name, "")
-    importlib.reload(common)
-    assert os.environ["USER"] == "", "the machine knows this user"
-    monkeypatch.setattr(pwd, "getpwuid", unknown)
-    importlib.reload(common)
-    assert getpass.getuser() == f"uid{os.getuid()}"
 
 
 def environment_of(recipe):

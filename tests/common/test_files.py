@@ -1,22 +1,16 @@
 import errno
 import json
 import math
-import os
 
 import pytest
 
 from common.errors import InputError
 from common.files import (
     atomic_write,
-    check_writable_file,
-    check_writable_folder,
-    move_aside,
-    valid_json,
     valid_yaml,
     write_csv,
     write_json,
 )
-from tests.support import ROOT
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path):
@@ -55,30 +49,6 @@ def test_a_block_that_fails_leaves_what_was_there(tmp_path, place, error, expect
 # Checks before the work
 
 
-@pytest.fixture
-def places(tmp_path):
-    """Yield a folder that contains a file, a folder and a table."""
-    (tmp_path / "folder/b.csv").mkdir(parents=True)
-    (tmp_path / "file").touch()
-    (tmp_path / "a.csv").touch()
-    yield tmp_path
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "file", "folder"], "nothing is created"
-
-
-def test_what_can_be_written_passes(places):
-    for place in ("file", "a.json", "new/deep/a.json"):
-        check_writable_file(places / place, "--output=X")
-    for place in (".", "new/deep"):
-        check_writable_folder(places / place, "--output=X", ["a.csv", "b.csv"])
-
-
-def test_a_path_leads_where_it_points(tmp_path):
-    (tmp_path / "there").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "there")
-    write_json(tmp_path / "link/../there/a.json", [1])
-    assert [valid_json(tmp_path / folder / "a.json", "a list") for folder in ("link", "there")] == [[1], [1]]
-
-
 # Formats
 
 
@@ -90,22 +60,6 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
         write_json(file, {"score": math.nan})
     assert json.loads(file.read_text(encoding="utf-8")) == {"name": "Ä\udcff", "score": 0.5}
     assert [path.name for path in file.parent.iterdir()] == ["figures.json"]
-
-
-def test_what_is_moved_aside_is_kept_also_if_it_was_changed_in_the_same_second(tmp_path):
-    file = tmp_path / "run.json"
-    for content in ("first", "second"):
-        file.write_text(content)
-        os.utime(file, (0, 0))
-        move_aside(file)
-    move_aside(file)  # does not exist
-    names = {"run-19700101T000000.json": "first", "run-19700101T000000x.json": "second"}
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == names
-
-
-def test_tables_are_written_by_one_function():
-    files = [path for folder in ("common", "scripts") for path in (ROOT / folder).rglob("*.py")]
-    assert [path for path in files if "csv.writer(" in path.read_text()] == [ROOT / "common/files.py"]
 
 
 # Content from outside

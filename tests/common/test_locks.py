@@ -11,7 +11,6 @@ import pytest
 
 from common.errors import ArgumentError
 from common.locks import claim, claimed, release
-from common.options import Options
 from tests.support import ROOT
 
 CLAIMING = """
@@ -55,17 +54,6 @@ def test_a_folder_has_one_writer_until_it_is_killed_even_while_its_child_lives(t
     assert list((tmp_path / "a").iterdir()) == []
 
 
-def test_folders_that_a_refused_run_made_are_removed_one_in_the_other(tmp_path):
-    for folders in (("new/out/models", "new/out"), ("new/out", "new/out/models")):
-        code = f"from common.locks import claim; [claim('a', f'{tmp_path}/{{each}}') for each in {folders}]"
-        subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
-        assert list(tmp_path.iterdir()) == []
-        options = Options(ckpt_dir=str(tmp_path / folders[0]), output_dir=str(tmp_path / folders[1]))
-        options.make_folders()
-        options.release_folders()
-        assert list(tmp_path.iterdir()) == []
-
-
 def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, capsys):
     def refuse(*_):
         raise OSError(errno.ENOLCK, "no locks")
@@ -75,12 +63,3 @@ def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, capsys)
         pass
     line = f"warning: --ckpt_dir={tmp_path}: its file system has no locks; make sure that no second run writes to it\n"
     assert capsys.readouterr().err == line
-
-
-def test_what_killed_writers_left_unfinished_is_removed(tmp_path):
-    kept = [".model.pt.0.notes", ".model.pt.swp", "model.pt", "model.pt.4711"]
-    for name in (*kept, ".model.pt.123", f".run.json.{os.getpid()}", ".iteration-0000001.pt.99999999999"):
-        (tmp_path / name).touch()
-    with claimed("ckpt_dir", tmp_path):
-        pass
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)

@@ -1,15 +1,12 @@
-import os
-
 import pytest
 from monai.bundle import ConfigParser
 
 from common.baselines import NETWORKS
 from common.data.datalists import ALL, SPLITS
 from common.data.regions import CONVENTIONS
-from common.options import OFF, OPTIONS, Options, check_trained
+from common.options import OPTIONS, Options, check_trained
 from common.ssl.networks import SIZES
 from common.values import optional
-from tests.support import refused
 
 # Values
 
@@ -47,10 +44,6 @@ def test_words_are_those_that_the_code_knows():
     assert words("model_size") == set(SIZES)
     assert words("architecture") == set(NETWORKS)
     assert words("split") == {*SPLITS, ALL}
-
-
-def test_a_value_that_turns_an_option_off_is_one_that_the_option_accepts():
-    assert {name: OPTIONS[name](value) for name, value in OFF.items()} == OFF
 
 
 # A config's options
@@ -106,20 +99,6 @@ def test_a_config_reads_its_own_options(options_of, tmp_path):
         "val_interval",
     }
     assert options.record(bundle="a").keys() == recorded | {"bundle"}
-
-
-@pytest.mark.parametrize("of_workflow", [{"ckpt_dir": "/models"}, {"protocol": "atlas"}, {}])
-def test_a_folder_of_events_has_a_name_in_utf_8(tmp_path, of_workflow):
-    """TensorBoard requires UTF-8; inference writes no events."""
-    folder = tmp_path / os.fsdecode(b"Dos\xe9")
-    options = Options(output_dir=str(folder), **of_workflow)
-    if of_workflow:
-        with refused("output_dir", str(folder)):
-            options.make_folders()
-        assert list(tmp_path.iterdir()) == []
-    else:
-        options.make_folders()
-        options.release_folders()
 
 
 @pytest.mark.parametrize("has_bfloat16", [True, False])

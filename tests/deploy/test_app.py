@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +22,6 @@ from scipy.spatial.transform import Rotation
 
 from common import weights
 from common.configs import argument
-from common.errors import InputError
 from common.metrics.measures import dice
 from common.prepare.frames import FLIP
 from common.prepare.resampling import resample
@@ -51,8 +49,6 @@ from tests.support import (
     bash_blocks,
     copy_of_the_repository,
     execute,
-    execute_as_unknown_user,
-    needs_root,
     run_command,
 )
 
@@ -195,18 +191,6 @@ def test_the_tutorials_commands_lead_from_a_model_to_a_segmentation(models, tmp_
     printed = run_command(block, copy, {})
     assert [line.split(":")[0] for line in printed.splitlines()[:4]] == ["FLAIR", "T1ce", "T1", "T2"]
     assert {path.name for path in (copy / "runs/dicom/result").iterdir()} == set(RESULT_FILES)
-
-
-@needs_root
-def test_a_user_without_name_and_home_folder_segments(cohorts, models, tmp_path):
-    write_brats(tmp_path / "study", cohorts("brats"), Study())
-    options = [f"--input={tmp_path / 'study'}", "--bundle=bundles/brats_finetune", f"--checkpoint={models['brats']}"]
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o777)
-        options += [f"--output={folder}/out", f"--bundle_options={OPTIONS}"]
-        ended = execute_as_unknown_user([sys.executable, "-m", "deploy.app", *options], HOME="/")
-        assert (ended.returncode, ended.stderr) == (0, "")
-        assert {path.name for path in Path(folder, "out").iterdir()} == set(RESULT_FILES)
 
 
 @pytest.fixture
@@ -395,12 +379,3 @@ def test_a_series_that_shows_a_part_of_the_head_is_reported_even_if_it_was_reque
     write_modality(tmp_path / "study/6", array[:, :, 12:24], affine, study, 6, "T2", SeriesDescription="T2 IAM")
     message = refusal(segment, "brats", tmp_path / "study", series="T2=6")
     assert message.startswith("T2: shows 48 mm of a head along one axis; expected a whole brain; ")
-
-
-def test_the_line_on_a_full_disk_does_not_name_the_folder_of_the_output(tmp_path, monkeypatch):
-    def fill():
-        raise RuntimeError("operator") from InputError(f"{tmp_path}/work/case_T1.nii.gz: cannot be written")
-
-    monkeypatch.setattr("deploy.operators.SegmentationApplication", lambda _: SimpleNamespace(run=fill))
-    line = refusal(app._run_operators, SimpleNamespace(work=tmp_path / "work"))
-    assert line == "work/case_T1.nii.gz: cannot be written"

@@ -2,15 +2,12 @@ import json
 import re
 import shutil
 from dataclasses import replace
-from functools import reduce
-from operator import getitem
 
 import pytest
 import torch
 
 from common import weights
 from deploy.bundle import check_options, open_bundle, split_options
-from deploy.series import preview
 from tests.deploy.dicom.checks import refusal
 from tests.support import ROOT
 
@@ -84,11 +81,6 @@ def test_a_checkpoint_states_the_modalities_that_it_needs(bundle, models, tmp_pa
     assert refusal(open_bundle, bundle, file) == f"checkpoint {file}: modality PD; expected some of FLAIR, T1ce, T1, T2"
 
 
-def test_weights_of_a_different_bundle_are_refused(bundle, models):
-    message = f"checkpoint {models['atlas']}: trained with atlas_finetune; expected a checkpoint of brats_finetune"
-    assert refusal(open_bundle, bundle, models["atlas"]) == message
-
-
 def test_a_checkpoint_states_the_regions_that_it_segments(bundle, models, tmp_path):
     content, file = torch.load(models["brats"], weights_only=True), tmp_path / "model.pt"
     own = "ventricles=7:35764002 SCT Brain ventricle,deep_grey=2:d55e00,hippocampus=3"
@@ -116,44 +108,6 @@ def test_weights_of_a_pretraining_are_refused_before_a_study_is_read(bundle, tmp
     weights.write_plain({"a": torch.ones(1)}, {"tasks": ["rotation", "contrastive"]}, tmp_path / "model.pt")
     message = f"checkpoint {tmp_path / 'model.pt'}: self-supervised (rotation, contrastive); expected"
     assert refusal(open_bundle, bundle, tmp_path / "model.pt").startswith(message)
-
-
-def test_other_folders_and_files_are_refused(bundle, tmp_path):
-    assert "no configs/inference.yaml or .json" in refusal(open_bundle, tmp_path / "missing")
-    (tmp_path / "bundle.zip").touch()
-    assert refusal(preview, str(tmp_path), prepare="maybe").startswith("prepare=maybe: expected true or false")
-    assert "archives are not unpacked" in refusal(open_bundle, tmp_path / "bundle.zip")
-    other = ROOT / "bundles/ukb_ssl_pretrain"
-    message = f'{other}/configs/inference.yaml: $.attached.name = "ukb_ssl_pretrain": '
-    assert refusal(open_bundle, other).startswith(message)
-    (bundle / "models/model.pt").unlink()
-    assert refusal(open_bundle, bundle) == f"checkpoint {bundle / 'models/model.pt'}: no such file"
-    (bundle / "configs/inference.yaml").write_text("a: [1")
-    assert refusal(open_bundle, bundle).startswith(f"{bundle}/configs/inference.yaml: not YAML (")
-
-
-@pytest.mark.parametrize(
-    ("place", "value", "message"),
-    [
-        (["name"], "", '$.name = ""; expected a line of text'),
-        (["version"], 1, "$.version = 1: 1 is not of type 'string'; expected metadata of brats_finetune or "),
-        (["version"], "1" * 65, '$.version = "1'),
-        (["network_data_format"], [], "$.network_data_format = []: [] is not of type 'object'; expected metadata of "),
-        (
-            ["network_data_format", "inputs", "image", "channel_def"],
-            {"zero": "T1"},
-            '$.network_data_format.inputs.image.channel_def = "zero"; expected the numbers of channels',
-        ),
-        (["network_data_format", "inputs", "image", "channel_def", "0"], 7, "$.network_data_format.inputs.image."),
-    ],
-)
-def test_wrong_metadata_is_refused(bundle, place, value, message):
-    file = bundle / "configs/metadata.json"
-    content = json.loads(file.read_text())
-    *sections, last = place
-    reduce(getitem, sections, content)[last] = value
-    file.write_text(json.dumps(content))
-    assert refusal(open_bundle, bundle).startswith(f"{file}: {message}")
 
 
 def test_options_of_the_bundle_are_accepted(tumours):

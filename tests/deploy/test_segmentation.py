@@ -14,7 +14,7 @@ from common.prepare.volumes import Volume
 from deploy.dicom.geometry import volume_of
 from deploy.outputs import Case, make_all, segmentation
 from deploy.outputs.segmentation import label_segments
-from tests.deploy.dicom.checks import dicom_errors, refusal
+from tests.deploy.dicom.checks import dicom_errors
 from tests.deploy.dicom.dicom_study import Study, write_modality
 
 TUMOUR = segments_of("brats2021")
@@ -33,11 +33,6 @@ def test_segments_are_numbered_without_gaps(convention, labels):
     label = np.array(labels, np.uint8)
     assert label_segments(label, segments_of(convention)).tolist() == [*range(len(labels))]
     assert label_segments(label[:1], segments_of(convention)).tolist() == [0]
-
-
-def test_labels_of_no_convention_are_refused():
-    message = refusal(label_segments, np.array([0, 7], np.uint8), TUMOUR)
-    assert message == "label 7 in the bundle's label map; expected 1, 2, 4"
 
 
 @pytest.fixture

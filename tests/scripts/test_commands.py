@@ -27,13 +27,6 @@ def test_every_command_that_the_documents_name_is_listed():
     assert listed["weights"] == "Download, inspect and convert checkpoints"
 
 
-def test_make_help_has_a_line_for_every_target():
-    phony = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text().replace("\\\n", ""), re.MULTILINE)
-    ended = execute(["make", "help"])
-    assert ended.returncode == 0, ended.stderr
-    assert sorted(re.findall(r"^  ([\w-]+) +\S", ended.stdout, re.MULTILINE)) == sorted(phony[1].split())
-
-
 def documented(page) -> list[tuple[str, list[str]]]:
     """Return name and arguments of each `python -m scripts.NAME ...` in a page's code blocks."""
     commands = []

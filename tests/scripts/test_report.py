@@ -1,13 +1,11 @@
 """The page about a folder of runs: scores, curves, weights; what runs recorded is escaped, and parts may be missing."""
 
 import json
-from hashlib import sha256
 
 import numpy as np
 import pytest
 from matplotlib.image import imsave
 
-from common.errors import InputError
 from common.pages.charts import smooth
 from scripts.report import report
 from tests.html_pages import Page, text_of
@@ -113,29 +111,6 @@ def test_everything_recorded_is_escaped(tmp_path):
     page = Page(page_of(tmp_path))
     assert "script" not in {tag for tag, _ in page.tags}
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
-
-
-def test_any_part_may_be_missing(runs):
-    records = {path: json.loads(path.read_text()) for path in runs.rglob("run.json")}
-    for part in [name for name in record("x") if name not in ("bundle", "workflow")]:
-        for path, content in records.items():
-            path.write_text(json.dumps({name: value for name, value in content.items() if name != part}))
-        assert Page(page_of(runs)).open == [], part
-
-
-def test_an_evaluation_of_weights_that_were_replaced_says_so(tmp_path):
-    (tmp_path / "model.pt").write_bytes(b"new")
-    checkpoints = {str(tmp_path / "model.pt"): sha256(b"old").hexdigest()}
-    content = record("brats_finetune") | {"workflow": "evaluate", "checkpoints": checkpoints}
-    put(tmp_path, content, {"TC": (0.5, 0.5, 3)})
-    assert "Evaluation of weights that a later training has replaced." in text_of(page_of(tmp_path))
-    (tmp_path / "model.pt").write_bytes(b"old")
-    assert "a later training" not in text_of(page_of(tmp_path))
-
-
-def test_a_folder_without_runs_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"no run\.json in or below this folder"):
-        report(str(tmp_path))
 
 
 def test_smooth_is_the_mean_of_the_finite_neighbours():

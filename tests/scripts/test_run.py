@@ -3,11 +3,8 @@
 import sys
 
 import pytest
-from monai.bundle import ConfigParser
 
-from common.configs import Change
-from common.errors import InputError
-from scripts.run import blaming, check_early, read_command_line
+from scripts.run import check_early, read_command_line
 from tests.support import ROOT, execute
 
 
@@ -63,16 +60,3 @@ def test_only_a_training_ends_with_its_status_after_an_early_signal(line, expect
 )
 def test_options_for_the_proxy_tasks_of_the_config_pass(words):
     check_early(*read_command_line(["ukb_ssl_pretrain", "train", *words]))
-
-
-@pytest.mark.parametrize(("key", "is_blamed"), [("train", True), ("run", False)])
-def test_an_overlay_is_blamed_for_its_components_and_not_for_what_fails_while_its_steps_run(
-    monkeypatch, key, is_blamed
-):
-    monkeypatch.setattr("scripts.run.place_in_user_code", lambda _: "")  # otherwise it is this module
-    expected = r"^o\.yaml: " if is_blamed else "Failed to evaluate"
-    ours = Change("loss", 1, "bundles/brats_finetune/configs/quickstart.yaml")
-    changes = [Change(key, 0, "o.yaml"), Change("seed", 1), ours]
-    with pytest.raises(InputError if is_blamed else RuntimeError, match=expected) as error, blaming(changes):
-        ConfigParser({key: ["$[][0]"]}).get_parsed_content(key)
-    assert is_blamed or error.value.__notes__ == [f"changed here: o.yaml: {key}=0"]

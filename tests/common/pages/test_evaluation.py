@@ -3,9 +3,7 @@
 import base64
 import re
 import statistics
-import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -14,13 +12,11 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from common.errors import InputError
 from common.inference.masks import masks_of
-from common.inference.panels import LETTERS
 from common.inference.results import CaseFiles, Details
 from common.metrics import Scores, protocol
 from common.pages.charts import agreement_chart, scores_chart
-from common.pages.evaluation import PREDICTION, REFERENCE, choose
+from common.pages.evaluation import PREDICTION, choose
 from common.pages.evaluation import page_of as draw_page
 from common.pages.slices import page_of as draw_slices
 from tests.html_pages import Page, text_of
@@ -123,50 +119,6 @@ def test_hostile_names_are_escaped(tmp_path):
     assert "49" not in re.findall(r"<h1>(.*?)</h1>", html)[0]
 
 
-def test_header_says_protocol_settings_and_cases(html):
-    text = text_of(html)
-    assert "5 cases, scored by the protocol ATLAS v2.0." in text
-    prose = text_of(re.sub("<dl.*?</dl>", "", html, flags=re.DOTALL))
-    assert "connectivity" in text
-    assert "connectivity" not in prose, "settings are in a list"
-    assert "do not compare scores across protocols" in text
-    assert "1 of 5 cases has no prediction, scored as empty: absent." in text
-
-
-def test_a_page_of_a_protocol_without_lesions_has_no_column_of_them(cohort, html):
-    for words in ("scored lesions", "lesions.csv"):
-        assert words in text_of(html)
-        assert words not in text_of(page_of(cohort, protocol("dice")))
-
-
-def test_two_means_of_dice_that_are_the_same_are_one_row(cohort):
-    """All cases but `healthy` have the lesion."""
-    text = text_of(page_of(cohort[:4]))
-    assert "Dice, " not in text.split("Distribution of the scores")[1]
-    assert re.search(r"lesionDice [\d.]+ – 4 ", text)
-    assert "lesionDice, all cases" not in text
-    assert "lesionDice, cases with the region" not in text
-
-
-def test_the_settings_of_a_challenge_are_in_the_words_of_its_protocol():
-    for challenge, limit in (("GLI", "50 mm³"), ("MET", "2 mm³")):
-        assert f"of at most {limit} are not scored" in protocol("brats", challenge).meaning
-
-
-def test_summary_and_counts(html, cohort):
-    """Found lesions: 2 of `hit`, 1 of `partly`, 1 of `half`; `partly` and `absent` miss one each."""
-    text = text_of(html)
-    scores = [scores_of(files)["lesion"].values["dice"] for files in cohort]
-    assert re.search(rf"lesionDice, all cases {np.mean(scores):.3f} – 5 ", text)
-    with_lesion = scores[:4]  # `healthy` has none
-    assert re.search(rf"lesionDice, cases with the region {np.mean(with_lesion):.3f} – 4 ", text)
-    assert f"lesion: mean overlap with the reference (Dice) {np.mean(scores):.2f}, on a scale from 0 to 1; " in text
-    assert "lesion: 4 of 6 lesions found (recall 67 %), 1 false (precision 80 %)." in text, "4 / 6 and 4 / 5"
-    volumes = re.findall(r"lesionfrom (\d+) to below (\d+) (\d+)(\d)(\d)", re.sub(r"\s+", " ", text))
-    assert re.search(r"Difference of lesion counts \d lesions, Volume difference \d+ voxels;", text), "counts of a case"
-    assert volumes == [("10", "100", "2", "1", "1"), ("1000", "10000", "4", "3", "0")], "MISSED has 64 mm3, FAR 36"
-
-
 def scored(*means):
     """An evaluation of cases a, b, ... with these Dice values in a region that has voxels."""
     scores = {
@@ -256,36 +208,6 @@ def test_slices_are_drawn_where_the_labels_stand_out(tmp_path):
     assert drawn[None] == drawn["FLAIR"] == drawn["PD"] != drawn["T1"]
 
 
-@pytest.mark.parametrize("replaced", ["prediction", "reference"])
-def test_masks_that_have_been_replaced_are_not_drawn_beside_the_scores_of_others(tmp_path, replaced):
-    files = files_of(tmp_path, "a", LARGE, LARGE | MISSED)
-    details = Details("ours", "atlas", ATLAS, [files], {"a": scores_of(files)})
-    for draw in (draw_page, partial(draw_slices, files)):
-        assert draw(details)
-    path = save(getattr(files, replaced), LARGE | FAR)
-    for draw in (draw_page, partial(draw_slices, files)):
-        with pytest.raises(InputError, match=f"{path}: lesion has .* mm3 but had .* mm3 when scored; restore"):
-            draw(details)
-
-
-def test_missed_and_false_lesions_are_listed_and_a_bad_image_is_left_out(tmp_path):
-    files = files_of(tmp_path, "a", LARGE | FAR, LARGE | MISSED)
-    save(files.images[0][1], np.ones((4, 4, 4), np.float32))
-    html = page_of([files])
-    text = text_of(html)
-    assert "Missed lesions: 2 (64 mm³). False lesions: 3 (36 mm³)." in text
-    assert "T1 is on a different grid and is not shown." in text
-    (pixels,) = pictures(html)
-    assert (
-        {tuple(colour) for colour in np.unique(pixels.reshape(-1, 3), axis=0)}
-        == {
-            (0, 0, 0),
-            (LETTERS,) * 3,  # the patient's sides
-            *(tuple(bytes.fromhex(colour[1:])) for colour in (REFERENCE, PREDICTION)),
-        }
-    )
-
-
 def test_dots_and_box_of_a_chart_lie_at_the_values():
     values = [0.1, 0.2, 0.4, 0.8, 0.9]
     chart = scores_chart("Dice", "1", {"lesion": values})
@@ -297,14 +219,6 @@ def test_dots_and_box_of_a_chart_lie_at_the_values():
         float(x) for d in re.findall(r'<path d="([^"]*)"[^>]*--series-2', chart) for x in re.findall(r"[ML] (\S+) ", d)
     ]
     assert {0.2, 0.4, 0.8} <= {round((end - start) / slope, 3) for end in ends}, "quartiles and median"
-
-
-def test_charts_of_shares_have_one_axis():
-    lines = [
-        float(re.findall(r"M (\S+) ", re.findall(r'<path d="([^"]*)"[^>]*stroke-linecap: round', chart)[0])[0])
-        for chart in (scores_chart("Dice", "1", {"lesion": values}) for values in ([0.5, 0.51], [0.5, 1.0]))
-    ]
-    assert lines[0] == pytest.approx(lines[1], abs=0.02)
 
 
 def test_volumes_are_drawn_as_bland_and_altman_do():
@@ -323,11 +237,6 @@ def test_volumes_are_drawn_as_bland_and_altman_do():
     slope, zero = np.polyfit(differences, [y for _, y in dots], 1)
     for value in (0, 1, 1 - reach, 1 + reach):
         assert min(abs(level - (zero + slope * value)) for level in levels) < 0.05, value
-
-
-def test_any_values_give_a_chart():
-    for values in ([], [0.0], [5e6, 0.0], [3.0] * 1251):
-        ElementTree.fromstring(scores_chart("difference", "voxels", {"lesion": values}))
 
 
 @pytest.mark.parametrize(("prediction", "reference"), [(LARGE, EMPTY), (EMPTY, EMPTY), (None, LARGE)])

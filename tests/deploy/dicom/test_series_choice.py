@@ -9,7 +9,6 @@ import pytest
 from deploy.dicom.series.choice import choose_series
 from deploy.dicom.series.evidence import kind_of, why_no_volume
 from deploy.dicom.series.names import read_names
-from deploy.dicom.series.request import parse_series_option
 from deploy.dicom.study import read_study
 from tests.deploy.dicom.checks import modality_of, refusal
 from tests.deploy.dicom.dicom_study import (
@@ -300,19 +299,6 @@ def test_two_candidates_are_reported_and_one_can_be_requested(study):
     assert choose_series(series, BRATS, {"T1ce": series[2].uid}).series["T1ce"].number == 3
 
 
-@pytest.mark.parametrize(
-    ("requested", "message"),
-    [
-        ({"T1ce": "4"}, "T1: the evidence is doubtful: series 3"),  # it is no candidate for T1 any more
-        ({"T1": "77"}, "--series=T1=77: no such series"),
-        ({"T1": "1"}, "--series=T1=1: a localiser; expected 10 or more MR images in one orientation"),
-        ({"T1": "2", "T2": "2"}, "--series: the same series is given for two modalities"),
-    ],
-)
-def test_an_unusable_request_is_refused(study, requested, message):
-    assert refusal(choose_series, read_study(study[0]), BRATS, requested).startswith(message)
-
-
 TWO = "2 frames of reference"
 
 
@@ -355,27 +341,6 @@ def test_lossy_compression_is_a_remark(study):
     change(folder / "5/005-0003.dcm", LossyImageCompression="01")
     remarks = choose_series(read_study(folder), BRATS, {}).remarks
     assert [remark.text[:3] for remark in remarks if remark.kind == "quality"] == ["T2:"]
-
-
-def test_an_option_is_advised_only_if_a_series_may_fit(tmp_path):
-    identity = Study()
-    for number, modality in enumerate(("T1", "T2"), 1):
-        write_modality(tmp_path / modality, VOXELS, np.eye(4), identity, number, modality)
-    message = refusal(choose_series, read_study(tmp_path), ("FLAIR",), {})
-    assert message.endswith("; expected a study with a series of FLAIR")
-    write_modality(tmp_path / "3", VOXELS, np.eye(4), identity, 3, "T2", SeriesDescription="quux")
-    message = refusal(choose_series, read_study(tmp_path), ("FLAIR",), {})
-    assert message.endswith("; select one with --series=FLAIR=NUMBER")
-
-
-def test_the_series_option_names_a_series_for_each_modality():
-    assert parse_series_option("T1=5,T1ce=1.2.3", BRATS) == {"T1": "5", "T1ce": "1.2.3"}
-
-
-@pytest.mark.parametrize("text", ["T1", "T3=5", "T1=5,T1=6"])
-def test_a_malformed_series_option_is_refused(text):
-    message = refusal(parse_series_option, text, BRATS)
-    assert message == f"--series={text}: expected MODALITY=NUMBER, at most once for each of FLAIR, T1ce, T1, T2"
 
 
 @pytest.mark.parametrize(

@@ -81,24 +81,6 @@ def test_all_is_well(cohort, capsys):
     assert sorted(cohort.rglob("*")) == before, "nothing is written where no output is named"
 
 
-def test_a_finding_is_a_line_of_the_csv_and_of_the_terminal(cohort, capsys):
-    volume = image(3).astype(np.float32)
-    volume[5, 5, 5:7] = np.nan
-    save(cohort / "root/s1/t2.nii.gz", volume)
-    expected = "finite values in float32"
-    row = ["s1", "training", "s1/t2.nii.gz", "error", "not_finite", "2 voxels NaN, 0 infinite", expected]
-    names = ("subject", "split", "file", "severity", "check", "value", "expected")
-    assert check(cohort) == (1, [dict(zip(names, row, strict=True))])
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("list.json: subjects: 6; errors: 1 in 1 subject; warnings: none; ")
-    assert f"error: not_finite: training s1: s1/t2.nii.gz: {row[-2]}; expected {expected}" in lines
-    save(cohort / "root/s1/t2.nii.gz", volume[1:])
-    check(cohort)
-    cure = "python -m scripts.prepare brings raw scans onto one grid: docs/how-to/prepare-raw-scans.md"
-    assert cure not in lines
-    assert cure in capsys.readouterr().out.splitlines()
-
-
 def test_an_empty_mask_is_a_warning_that_can_be_accepted(cohort):
     save(cohort / "root/s2/seg.nii.gz", np.zeros((12, 14, 10), np.uint8))
     status, findings = check(cohort)

@@ -76,9 +76,3 @@ def test_regions_have_their_colours_and_labels_of_no_region_are_magenta(case, tm
     for colour, (low, high) in {"BLUE": (8, 24), "RED": (12, 20), "MAGENTA": (4, 6)}.items():
         columns = np.nonzero((axial == globals()[colour]).all(axis=-1))[1]
         assert (columns.min() / 3.5, (columns.max() + 1) / 3.5) == pytest.approx((32 - high, 32 - low), abs=0.3)
-
-
-def test_what_is_drawn_is_named(case, tmp_path):
-    assert draw((case, None), str(tmp_path), **LESIONS)[:2] == ("t1.nii.gz", "T1")
-    assert draw((case | {"image": [None, "t2.nii.gz"]}, None), str(tmp_path), **LESIONS)[:2] == ("t2.nii.gz", "T2")
-    assert draw((case | {"image": [None, None]}, None), str(tmp_path), **LESIONS)[:2] == ("seg.nii.gz", "label")

@@ -1,7 +1,6 @@
 """`python -m scripts.mine` on four heads of the embedded cohort: raw scans to a page, again, and edited plans."""
 
 import json
-import re
 import shutil
 import sys
 from types import SimpleNamespace
@@ -11,13 +10,11 @@ import numpy as np
 import pytest
 import yaml
 
-from common.data.layouts.names import Naming
 from scripts.experiments.engine import CODE, states_of
 from scripts.mine import __main__ as command
 from scripts.mine import planning
-from scripts.mine.__main__ import agrees
 from scripts.mine.data import Data, find, subjects_in_words
-from scripts.mine.plan import jobs_of, kept_state, read_plan, screen
+from scripts.mine.plan import jobs_of, kept_state, read_plan
 from scripts.mine.planning import judged
 from scripts.prepare.scans import find_subjects
 from tests.scripts.prepare.moved_heads import make_raw
@@ -58,24 +55,6 @@ def planned(raw):
     assert result.returncode == 0, result.stderr
     assert [path.name for path in output.iterdir()] == ["plan.yaml"], "a plan does nothing yet"
     return output, result.stdout
-
-
-def test_the_plan_is_one_screen_of_what_is_there_and_of_commands(planned):
-    output, printed = planned
-    plan = read_plan(output / "plan.yaml")
-    assert plan["prepare"] == {"like": "brats", "modalities": "T1", "spacing": 4.0, "jobs": plan["prepare"]["jobs"]}
-    assert plan["regions"] == {"lesion": [1]}
-    assert plan["train"]["iterations"] % plan["train"]["val_interval"] == 0
-    assert "modalities left out, as not every subject has them: PD (in 1 of 4 subjects)" in printed
-    assert "people: 2 training, 1 validation, 1 testing" in printed
-    lines = printed.splitlines()
-    assert len(lines) < 40
-    programs = [line.split()[3:5] for line in lines if line.startswith("$ ")]
-    assert [name for name, _ in programs] == ["scripts.prepare", *["scripts.datalists"] * 3, *["scripts.run"] * 2]
-    assert [word for _, word in programs[1:4]] == ["generic", "check", "split"]
-    assert re.search(r"^time .*: prepare \(not measured\) \d", printed, re.MULTILINE)
-    assert re.search(r"^scores +Dice and lesion F1$", printed, re.MULTILINE)
-    assert (plan["train"]["cohort"], plan["evaluate"]["cohort"]) == ("raw", "raw"), "the name of the folder"
 
 
 def test_subjects_with_a_damaged_file_are_named_and_left_out(tmp_path, capsys):
@@ -127,14 +106,6 @@ def test_time_is_planned_for_all_visits_of_a_person():
     cases = [SimpleNamespace(person=person) for person in ("1", "1", "1", "2")]
     data = Data(None, None, None, cases, {"training": ["2"], "validation": ["1"], "testing": ["3"]})
     assert [data.visits(split) for split in data.people] == [1, 3, 0]
-
-
-def test_words_of_file_names_are_in_the_plan():
-    naming = Naming(("T1", "FLAIR", "T2"), {"T1": "", "FLAIR": "pre/FLAIR"}, "lesion")
-    data = Data(None, naming, SimpleNamespace(modalities=naming.modalities, layout="flat"), [], {})
-    stated = {"modalities": "T1=,FLAIR=pre/FLAIR,T2", "label": "lesion", "layout": "flat"}
-    assert planning.datalist(data, None, is_raw=False) == stated
-    assert planning.datalist(data, "(.+)_v", is_raw=True) == {"modalities": "T1,FLAIR,T2", "person": "(.+)_v"}
 
 
 def test_an_unclear_layout_is_read_as_scripts_prepare_reads_it(raw, tmp_path):
@@ -222,20 +193,6 @@ def test_scans_that_need_no_preparation_have_a_plan_that_is_read(raw, planned, t
     assert read_plan(edited(tmp_path / "plan.yaml", plan))["datalist"]["layout"] == "folders"
 
 
-def test_the_screen_states_the_defaults_of_the_plans_bundle(planned, tmp_path):
-    plan = read_plan(planned[0] / "plan.yaml") | {"bundle": "atlas_finetune", "train": {"patch_size": "64,64,32"}}
-    lines = screen(plan, tmp_path)
-    assert "crops     64 x 64 x 32 voxels as prepared, 4 a step" in lines
-    assert "steps     600 epochs, with a validation every 5 epochs" in lines
-
-
-def test_the_same_command_may_be_repeated(planned, raw):
-    output, printed = planned
-    again = mine(raw, f"--output={output}", "--hours=0.02", "--device=cpu")
-    assert again.returncode == 0, again.stderr
-    assert again.stdout.splitlines()[-12:] == printed.splitlines()[-12:]
-
-
 def test_an_option_with_a_new_value_plans_anew(planned, tmp_path, monkeypatch, capsys):
     """The earlier plan, which may have the user's edits, is moved aside."""
     plan = read_plan(planned[0] / "plan.yaml")
@@ -268,45 +225,6 @@ def test_a_relative_folder_of_scans_is_that_of_the_reader(planned, raw, tmp_path
     file = edited(tmp_path / "plan.yaml", read_plan(planned[0] / "plan.yaml") | {"root": raw.name})
     monkeypatch.chdir(raw.parent)
     assert read_plan(file)["root"] == str(raw.resolve())
-
-
-def test_a_cell_of_a_notebook_is_not_asked(monkeypatch):
-    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
-    monkeypatch.setattr("sys.stdout", SimpleNamespace(isatty=lambda: True))
-    monkeypatch.setattr("builtins.input", lambda _: "y")
-    monkeypatch.delenv("JPY_PARENT_PID", raising=False)
-    assert agrees()
-    monkeypatch.setenv("JPY_PARENT_PID", "1")
-    assert not agrees()
-
-
-def test_bad_input_is_one_line_and_leaves_nothing(raw, planned, tmp_path):
-    output, _ = planned
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    for number in range(3):
-        shutil.copytree(sorted(raw.iterdir())[number], tmp_path / "three" / f"P{number}")
-    bare = shutil.copytree(raw, tmp_path / "bare", ignore=shutil.ignore_patterns("*_lesion*"))
-    new = tmp_path / "new"
-    for words, line in (
-        ([f"--output={new}"], "--root: missing; expected the folder of your scans"),
-        (
-            [tmp_path / "none", f"--output={new}"],
-            f"--root={tmp_path / 'none'}: no such folder; expected a folder of scans",
-        ),
-        ([empty, f"--output={new}"], f"--root={empty}: no data set of a known layout"),
-        ([bare, f"--output={new}"], f"--root={bare}: no label map to learn from; expected "),
-        ([tmp_path / "three", f"--output={new}"], "people with readable T1 and label map: 3; expected 4 or more"),
-        ([raw, f"--output={new}", "--hours=0"], "--hours=0: expected a number from 0.01"),
-        ([raw, f"--output={new}", "--device=gpu"], "--device=gpu: expected "),
-        ([bare, f"--output={output}"], f"--root={bare}: the plan "),
-    ):
-        result = mine(*words)
-        last = result.stderr.replace("\r", "\n").splitlines()[-1]
-        assert (result.returncode, "Traceback" in result.stderr) == (2, False), result.stderr
-        assert last.startswith("error: "), last
-        assert line in last
-    assert not new.exists()
 
 
 def spheres(folder, name, *middles, radius=4.0):

@@ -2,10 +2,8 @@
 
 import ast
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from importlib.metadata import packages_distributions
@@ -116,16 +114,6 @@ def test_links_lead_to_files_and_imports_are_required(original):
                 assert named & {name.lower() for name in known.get(module, [module])}, f"{file} imports {module}"
 
 
-def test_the_formatters_of_the_model_zoo_change_nothing(original):
-    """With the Model Zoo's settings; ruff stands in for its isort and black."""
-    shared = ["--isolated", "--no-cache", "--exclude=*.md", "--config=line-length=120"]
-    imports = ["--config=lint.isort.split-on-trailing-comma=false"]
-    trailing = "--config=format.skip-magic-trailing-comma=true"
-    for words in (["check", "--select=I", *shared, *imports], ["format", "--check", *shared, *imports[:1], trailing]):
-        done = execute([sys.executable, "-m", "ruff", *words, original.name], original.parent)
-        assert done.returncode == 0, done.stdout + done.stderr
-
-
 def test_links_out_of_the_package_become_text_and_what_a_user_has_left_is_not_published(dist, repository):
     bundle = repository / "bundles/brats_finetune"
     for file in ("models/model.pt", "eval/run.json", "data/patient.nii.gz", "configs/.swp", "notes.txt"):
@@ -136,24 +124,6 @@ def test_links_out_of_the_package_become_text_and_what_a_user_has_left_is_not_pu
     folder = built(dist)
     assert not [path for path in folder.rglob("*") if path.is_file() and path.read_bytes() == b"private"]
     assert "\nSee the tests and that.\n" in (folder / "docs/README.md").read_text()
-
-
-def test_any_clone_gives_the_same_bytes(tmp_path, dist, repository, checkpoint):
-    built(dist, weights=checkpoint())
-    for path in (repository / "bundles/brats_finetune").rglob("*"):
-        if not path.is_symlink():
-            os.utime(path, (10**9, 10**9))
-    (repository / "common/__pycache__").mkdir(exist_ok=True)
-    (repository / "common/__pycache__/x.py").write_text("x")
-    before = os.umask(0o077)
-    try:
-        folder = built(tmp_path / "again", weights=checkpoint())
-    finally:
-        os.umask(before)
-    assert {path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_file()} == {0o644}
-    for suffix in ("zip", "sha256"):
-        name = f"brats_finetune_v{VERSION}.{suffix}"
-        assert (dist / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
 # Weights
@@ -224,27 +194,6 @@ def test_weights_of_ones_own_regions_and_modalities(dist, checkpoint):
     assert (folder / "docs/README.md").read_text().startswith(f"# brats_finetune: {name}\n")
 
 
-@pytest.mark.parametrize(
-    ("said", "message"),
-    [
-        ({"bundle": "brats_stage2"}, "trained with brats_stage2; expected a checkpoint of brats_finetune"),
-        ({"network": "SSLHead"}, "network SSLHead; expected SwinUNETR"),
-        ({"architecture": "segresnet", "network": "SegResNet"}, "architecture segresnet; expected swin_unetr"),
-        ({"modalities": None}, "cannot|modalities"),
-        ({"patch_size": [65, 65, 65]}, "metadata: patch_size=.* expected three multiples of 32"),
-        (
-            {"reached": {"dice": "0.9"}},
-            r"metadata: \$.reached.dice = \"0.9\": .*expected the metadata that training writes",
-        ),
-        ({"dataset": "ATLAS"}, r"metadata: \$.dataset = \"ATLAS\": .*expected the metadata that training writes"),
-        ({"note": float("nan")}, "model.json: .* expected metadata of plain words and numbers"),
-    ],
-)
-def test_weights_of_something_else(dist, checkpoint, said, message):
-    refused(message, built, dist, weights=checkpoint(**said))
-    assert not dist.exists()
-
-
 def test_large_weights_get_a_url(dist, checkpoint, monkeypatch):
     monkeypatch.setattr(package_check, "LARGE", 10**7)
     folder = built(dist, weights=checkpoint())
@@ -259,19 +208,6 @@ def test_large_weights_get_a_url(dist, checkpoint, monkeypatch):
     (folder / "models/model.pt").write_bytes(b"another")
     with pytest.raises(HashCheckError):
         download_large_files(str(folder))
-
-
-@pytest.mark.parametrize(
-    ("url", "said", "message"),
-    [
-        (URL, {}, "needs --weights"),
-        ("http://x.org/m.pt", {"weights": "missing.pt"}, "http://x.org/m.pt: expected an address that .* https://"),
-    ],
-)
-def test_a_url_needs_weights_and_https(dist, url, said, message):
-    """Refused before the weights are read."""
-    refused(message, built, dist, weights_url=url, **said)
-    assert not dist.exists()
 
 
 def test_a_package_for_hugging_face_has_a_card_and_the_same_tensors_as_safetensors(dist, checkpoint):
@@ -307,17 +243,3 @@ def test_a_package_for_hugging_face_has_a_card_and_the_same_tensors_as_safetenso
 
 
 # The place of a package
-
-
-def test_a_signal_leaves_nothing_and_the_next_build_removes_what_a_killed_one_has_left(dist):
-    command = [sys.executable, "-m", "scripts.package", "atlas_stage2", f"--output={dist}"]
-    for number, status in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, -signal.SIGINT)):
-        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-            assert "testing it without this repository" in process.stdout.readline()
-            (staging,) = dist.glob(".atlas_stage2.*")
-            refused("in use by process", built, dist, "atlas_stage2")
-            assert staging.exists()
-            process.send_signal(number)
-        assert staging.exists() == (number == signal.SIGKILL)
-        assert process.returncode == status
-    assert not list(dist.iterdir())
