@@ -11,6 +11,7 @@ import torch
 
 from ..errors import InputError, within
 from ..files import atomic_write, digest
+from . import shells
 from .records import SAFETENSORS, check_file, write_record
 
 OLD_START = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")  # of files from before PyTorch 1.6
@@ -42,6 +43,8 @@ def _load(path: Path, lazily: bool) -> Mapping[str, Any]:
             _check_start(path)
         if is_archive and not lazily:
             _check_sums(path)
+        if is_archive and (tensors := shells.read(path)) is not None:
+            return tensors
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the error below says the same
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=lazily and is_archive)
