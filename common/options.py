@@ -106,7 +106,14 @@ _ALL = (
     _resumable("cohort", COHORT, "name of the data in run.json and in packages"),
     Option("modalities", MODALITIES, "modalities in channel order, as named in the datalist"),
     Option("label_convention", CONVENTION, "meaning of the label values"),
-    Option("normalization", words("brain, nonzero"), "voxels that give the mean and standard deviation (DIFF-9)"),
+    Option(
+        "normalization",
+        words("brain, nonzero, fixed_range, none"),
+        "intensities: z-scores by the voxels of the brain or by all non-zero voxels; fixed_range: -1000 to 1000 scaled "
+        "to 0 to 1; none: as in the files (DIFF-9)",
+    ),
+    Option("orientation", words("RAS, LPS"), "direction of the axes of the network's input"),
+    Option("resize", PATCH_SIZE, "size to which whole volumes are resized; null: not resized", nullable=True),
     Option("spacing", SPACING, "voxel size to which images are resampled; null: as in the files", nullable=True),
     _unrecorded("accept", some_of(*PREPARATION_CHECKS), "preparation checks that may fail"),
     # Network and training
@@ -289,6 +296,8 @@ OFF: dict[str, Any] = {
     **dict.fromkeys(("max_grad_norm", "modality_aliases", "spacing"), None),
     **{"flips": [], "missing_modalities": [], "without": [], "pretrained_lr_factor": 1, "merging": "monai_1_5"},
 }
+# Settings of a checkpoint that predictions may change
+CHANGEABLE = ("overlap", "window_weighting", "flips", "cleanup")
 # Config sections that checkpoints and run.json record
 COMPONENTS = ("tasks", "loss", "optimizer", "lr_scheduler", "deterministic_transforms", "train::random_transforms")
 
@@ -543,9 +552,9 @@ def _check_missing(missing: Sequence[str], modalities: Sequence[str]) -> None:
 
 
 def check_trained(options: Mapping[str, Any], trained: Mapping[str, Any]) -> None:
-    """Refuse options, except flips and cleanup, that contradict the settings with which the checkpoint was trained."""
+    """Refuse options, except those in `CHANGEABLE`, that contradict the settings of the checkpoint's training."""
     for name, stated in trained.items():
-        value = stated if name in ("flips", "cleanup") else options.get(name, stated)
+        value = stated if name in CHANGEABLE else options.get(name, stated)
         is_same = _regions(value) == _regions(stated) if name == "label_convention" else value == stated
         if not is_same:
             hint = "expected the same regions" if name == "label_convention" else "leave the option out"

@@ -1,4 +1,4 @@
-"""Normalise intensities to z-scores over the brain, which deepbet finds in scans with skull."""
+"""Normalise intensities, by default to z-scores over the brain, which deepbet finds in scans with skull."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cache
@@ -24,20 +24,21 @@ BRIGHTEST = 99  # intensities are clipped to this percentile before the threshol
 
 
 class NormalizeBraind(MapTransform):
-    """Scale each channel of an image [C, H, W, D] to z-scores over the brain; the background becomes zero (DIFF-9).
+    """Scale the intensities of each channel of an image [C, H, W, D] (DIFF-9).
 
     Args:
         keys: Keys of the images. Voxels of a tensor without affine count as 1 mm.
-        normalization: "brain" uses the masks of `brain_and_head`; "nonzero" treats zeros as background. Both give the
-            same result for images without skull. A constant channel becomes zero.
+        normalization: "brain" gives z-scores by the masks of `brain_and_head`, "nonzero" by all non-zero voxels; the
+            background becomes zero, and so does a constant channel. Both are equal for images without skull.
+            "fixed_range" scales -1000 to 1000 to 0 to 1, and clips; "none" changes nothing.
 
     Raises:
-        ArgumentError: `normalization` is neither "brain" nor "nonzero".
+        ArgumentError: `normalization` is unknown.
     """
 
     def __init__(self, keys: KeysCollection, normalization: str = "brain") -> None:
         super().__init__(keys)
-        self.masks = choice("normalization", normalization, {"brain": brain_and_head, "nonzero": _nonzero})
+        self.scale = choice("normalization", normalization, SCALES)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
@@ -45,13 +46,24 @@ class NormalizeBraind(MapTransform):
             image = result[key] = result[key].float().clone()
             spacing = image.pixdim.tolist() if isinstance(image, MetaTensor) else [1.0, 1.0, 1.0]
             for number, channel in enumerate(torch.as_tensor(image)):
-                brain, foreground = self.masks(channel, spacing)
-                image[number] = _z_scores(channel, brain, foreground)
+                image[number] = self.scale(channel, spacing)
         return result
 
 
-def _nonzero(channel: torch.Tensor, spacing: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
-    return channel != 0, channel != 0
+def _brain_z_scores(channel: torch.Tensor, spacing: Sequence[float]) -> torch.Tensor:
+    return _z_scores(channel, *brain_and_head(channel, spacing))
+
+
+def _nonzero_z_scores(channel: torch.Tensor, spacing: Sequence[float]) -> torch.Tensor:
+    return _z_scores(channel, channel != 0, channel != 0)
+
+
+def _fixed_range(channel: torch.Tensor, spacing: Sequence[float]) -> torch.Tensor:
+    return (channel.clamp(-1000, 1000) + 1000) / 2000
+
+
+def _unchanged(channel: torch.Tensor, spacing: Sequence[float]) -> torch.Tensor:
+    return channel
 
 
 def _z_scores(channel: torch.Tensor, brain: torch.Tensor, foreground: torch.Tensor) -> torch.Tensor:
@@ -123,3 +135,6 @@ def otsu(values: np.ndarray) -> float:
     mass = counts * centres
     means = np.cumsum(mass)[:-1] / np.maximum(lower, 1), np.cumsum(mass[::-1])[-2::-1] / np.maximum(upper, 1)
     return float(edges[1:][np.argmax(lower * upper * (means[0] - means[1]) ** 2)])
+
+
+SCALES = {"brain": _brain_z_scores, "nonzero": _nonzero_z_scores, "fixed_range": _fixed_range, "none": _unchanged}

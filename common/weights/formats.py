@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..errors import InputError, report_in_one_line, within
-from ..values import AXES, CLEANUP, EDGES, LENGTHS, MODALITIES, TEXT, optional
+from ..values import AXES, CLEANUP, EDGES, LENGTHS, MODALITIES, TEXT, flags, numbers, optional
 from .records import path_of, read_record
 from .storage import load
 
@@ -34,7 +34,8 @@ LEFT_OUT = re.compile(r"(norm\.(weight|bias)|mask_token)$")  # encoder tensors t
 # Metadata that become options of configs; training runs from Python may use sizes that no option accepts
 STATED = dict.fromkeys(("bundle", "architecture", "model_size", "merging", "label_convention", "normalization"), TEXT)
 STATED |= {"modalities": MODALITIES, "tasks": MODALITIES, "patch_size": EDGES, "spacing": LENGTHS, "flips": AXES}
-STATED["cleanup"] = CLEANUP
+STATED |= {"orientation": TEXT, "crop_foreground": flags(), "resize": EDGES}
+STATED |= {"overlap": numbers(0, 0.99), "window_weighting": TEXT, "cleanup": CLEANUP}
 FIGURES = {"spacing": (2, 3), "extent": (2, 3), "volume": (2,), "air": (2,), "overlap": (2,)}  # shapes of the ranges
 MOST_AXES = 8
 LARGEST = 1e9  # limit of weights and running variances: far above trained values; its square fits float32

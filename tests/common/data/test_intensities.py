@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import NormalizeIntensityd
+from monai.transforms import NormalizeIntensityd, ScaleIntensityRange
 
 from common.data.cohorts import COHORTS
 from common.data.intensities import NormalizeBraind, brain_and_head, otsu
@@ -172,3 +172,10 @@ def test_one_measure_tells_brains_from_heads_in_the_z_score_and_in_the_checks(ed
     inside = torch.tensor(image) != 0
     brain, _ = brain_and_head(torch.tensor(image), [8.0] * 3)
     assert (words == "brains without skull") == bool((brain == inside).all())
+
+
+def test_the_fixed_range_is_that_of_monais_transform_and_none_changes_nothing():
+    image = torch.linspace(-1500, 2500, 64).reshape(1, 4, 4, 4)
+    expected = ScaleIntensityRange(-1000, 1000, 0, 1, clip=True)(image)
+    torch.testing.assert_close(NormalizeBraind("image", "fixed_range")({"image": image})["image"], expected)
+    assert torch.equal(NormalizeBraind("image", "none")({"image": image})["image"], image)
