@@ -22,5 +22,5 @@ def test_every_key_above_the_options_is_an_option_and_every_option_is_one_of_som
 def test_options_are_printed_with_values_and_meaning(capsys):
     options("brats_finetune", workflow="inference")
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("overlap ")]
-    assert line.split()[:6] == ["overlap", "0.5", "a", "number", "from", "0"]
+    assert line.split()[:6] == ["overlap", "the", "checkpoint's,", "else", "0.5", "a"]
     assert line.endswith(OPTIONS["overlap"].meaning)
