@@ -7,12 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 SOURCE = "https://huggingface.co/smilelab/BrainSegFounder"
-BRATS = {"modalities": ["FLAIR", "T1ce", "T1", "T2"], "orientation": "LPS"}  # as BraTS stores its files
-ATLAS = {"normalization": "none", "resize": [96, 96, 96], "crop_foreground": False}
+BRATS = {
+    "modalities": ["FLAIR", "T1ce", "T1", "T2"],
+    "orientation": "LPS",
+    "cohort": "BraTS 2021",
+}  # as BraTS stores its files
+ATLAS = {"cohort": "ATLAS v2.0", "normalization": "none", "resize": [96, 96, 96], "crop_foreground": False}
 WINDOWS = {"patch_size": [128, 128, 128], "overlap": 0.6, "window_weighting": "constant", "crop_foreground": False}
 SCALED = {"normalization": "fixed_range"}
 FILES: dict[str, dict[str, Any]] = {
-    "UKB-pretrain": {"bundle": "ukb_ssl_pretrain"} | SCALED,
+    "UKB-pretrain": {"bundle": "ukb_ssl_pretrain", "cohort": "UK Biobank"} | SCALED,
     "BRATS-pretrain": {"bundle": "brats_stage2"} | SCALED | BRATS,
     "ATLAS-pretrain": {"bundle": "atlas_stage2", "modalities": ["T1", "T1"]} | ATLAS,
     "BRATS-finetune": {"bundle": "brats_finetune", "normalization": "nonzero"} | BRATS | WINDOWS,

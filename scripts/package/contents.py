@@ -102,6 +102,7 @@ def _described(metadata: bytes, settings: Mapping[str, Any]) -> bytes:
     names = ", ".join(modalities)
     made_for = described["name"].partition(" on ")[2]
     described["name"] = model_name(described["name"], settings)
+    described["copyright"] += _of_others(settings)
     if cohort_of(settings) != made_for:
         described["description"] = described["description"].replace(f" on {made_for} images", " on images")
         described["data_source"] = f"{trained_on(settings)}; no data is shipped"
@@ -139,7 +140,7 @@ def _with_weights(readme: bytes, settings: Mapping[str, Any]) -> bytes:
     title = f"# {model_name(title.removeprefix('# '), settings)}"
     section = (
         f"## Weights\n\n`models/model.pt` is a plain state dict, trained on {trained_on(settings)}. "
-        "`models/model.json` has its SHA-256 and the record of its training.\n\n"
+        f"`models/model.json` has its SHA-256 and the record of its training.{_of_others(settings)}\n\n"
         "The following sections describe the bundle's default data and training. Where they differ from this "
         "package's configs, the configs describe these weights.\n"
     )
@@ -149,11 +150,20 @@ def _with_weights(readme: bytes, settings: Mapping[str, Any]) -> bytes:
     return f"{title}\n{before}\n{section}{heading}{after}".encode()
 
 
+def _of_others(settings: Mapping[str, Any]) -> str:
+    """Return a sentence on whose weights these are and their licence; empty for weights of a training here."""
+    if not (source := settings.get("source")):
+        return ""
+    return f" The weights are those of {source}, licence {settings['licence']}: its terms decide who may receive them."
+
+
 def _model_card(content: Mapping[str, bytes], bundle: str, settings: Mapping[str, Any]) -> bytes:
     """Return the README.md at the top of the package: the bundle's README with Hugging Face's YAML header."""
     segments = "pred" in json.loads(content[METADATA])["network_data_format"]["outputs"]
     task = "image-segmentation" if segments else "image-feature-extraction"
     card: dict[str, Any] = {"license": "apache-2.0", "library_name": "monai", "pipeline_tag": task}
+    if licence := settings.get("licence"):
+        card |= {"license": "other", "license_name": licence}
     card |= {"tags": ["monai", "medical", "mri", "brain", bundle]}
     dice, data = (settings.get("reached") or {}).get("dice"), settings.get("dataset") or {}
     if dice is not None and (cohort := cohort_of(settings)):

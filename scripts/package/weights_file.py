@@ -26,9 +26,13 @@ ENTRY = {
     "hash_type": {"const": "sha256"},
 }
 TASKS = ["reconstruction", "rotation", "contrastive"]  # of the published weights
+PLAIN = {"type": "string", "pattern": r"^\w[\w .,:/()-]{0,199}$"}
 STATED_SCHEMA = {  # metadata that the documents of a package quote
     "type": "object",
+    "dependentRequired": {"source": ["licence"]},
     "properties": {
+        "source": PLAIN,
+        "licence": PLAIN,
         "reached": {"type": ["object", "null"], "additionalProperties": {"type": "number"}},
         "dataset": {
             "type": ["object", "null"],

@@ -175,6 +175,16 @@ def test_a_package_names_the_data_of_its_weights(dist, checkpoint, made_up, name
     assert "12 training subjects" in weights_section
 
 
+def test_a_package_says_whose_weights_it_has_and_their_licence(dist, checkpoint):
+    published = {"source": "https://example.org/model.pt", "licence": "uk-biobank-mta"}
+    folder = built(dist, weights=checkpoint(**published), format="huggingface")
+    for file in ("configs/metadata.json", "docs/README.md", "README.md"):
+        text = (folder / file).read_text()
+        assert "the weights are those of https://example.org/model.pt, licence uk-biobank-mta" in text.lower()
+    header = yaml.safe_load((folder / "README.md").read_text().split("---\n")[1])
+    assert (header["license"], header["license_name"]) == ("other", "uk-biobank-mta")
+
+
 def test_weights_of_ones_own_regions_and_modalities(dist, checkpoint):
     modalities = ["T1", "FLAIR", "PD", "DWI"]
     own = {"modalities": modalities, "label_convention": "lesion=1+2+5:4dac6d,core=1+5,cavity=5"}
