@@ -77,7 +77,7 @@ def read(path: str | Path) -> Checkpoint:
     Known layouts: a state dict, at the top level or under one of `WRAPPERS`, with or without a prefix of all names,
     such as DistributedDataParallel's `module.`; the encoder under a prefix in `ENCODERS`. This covers our files, those
     of the paper's authors (different heads: DIFF-29), and the two that MONAI publishes for SwinUNETR
-    (docs/how-to/use-public-weights.md). Metadata are in the file, or in the JSON beside a plain state dict (see
+    (docs/how-to/use-the-papers-weights.md). Metadata are in the file, or in the JSON beside a plain state dict (see
     `common.weights.write_plain`).
 
     Raises:

@@ -24,7 +24,7 @@ KINDS = {  # pattern for the first bytes of a file that is no checkpoint -> its 
 }
 REMEDY = "the file's author can save the tensors alone with torch.save({'state_dict': model.state_dict()}, 'G.pt')"
 UNREAD = "cannot be read as tensors alone"
-EXPECTED = "expected a complete file of torch.save (docs/how-to/use-public-weights.md)"
+EXPECTED = "expected a complete file of torch.save (docs/how-to/use-the-papers-weights.md)"
 
 
 def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:

@@ -117,7 +117,7 @@ SSL, UNETR = checkpoints.ssl_network(1, **MICRO), checkpoints.swin_unetr(1, 3, *
 
 
 def test_the_documentation_shows_what_inspect_prints(file, capsys):
-    shown = Path("docs/how-to/use-public-weights.md").read_text().split("```text\n")[1].split("```")[0]
+    shown = Path("docs/how-to/use-the-papers-weights.md").read_text().split("```text\n")[1].split("```")[0]
     tensors = checkpoints.hollow(checkpoints.ssl_network(2, checkpoints.DEPTHS["small"]))
     inspect(written(checkpoints.public_ssl(tensors), file))
     assert capsys.readouterr().out == shown
