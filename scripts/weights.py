@@ -17,6 +17,7 @@ from common.files import atomic_write, check_new_files, digest
 from common.literals import names_of
 from common.options import OPTIONS, check_network
 from common.training.signals import interrupt_on_signals
+from scripts.published import published
 
 SILENCE = 60  # seconds without an answer that end a download
 MOST_BLOCKS = 100  # of an encoder; the paper's largest has 24
@@ -120,7 +121,10 @@ def convert(
     weights.check_file(file)
     checkpoint = weights.read(file)
     details = describe(checkpoint.state, file)
-    stated = dict.fromkeys(("patch_size", "versions", "modalities", "merging")) | checkpoint.metadata
+    known = published(checkpoint, details["network"], details["input_channels"])
+    if any(_text(known.get(option, wanted)) != _text(wanted) for option, wanted in options.items()):
+        known = {}  # a different network in the same layout
+    stated = dict.fromkeys(("patch_size", "versions", "modalities", "merging")) | known | checkpoint.metadata
     for option, wanted in options.items():
         if stated[option] is not None and _text(wanted) != _text(stated[option]):
             raise InputError(
@@ -150,6 +154,8 @@ def convert(
     else:
         weights.write({"network": checkpoint.state, "metadata": metadata}, target)
     show(f"{output}: {details['network']}, {details['model_size']}, {', '.join(stated['modalities'])}")
+    if known:
+        show(f"recognised: {known['source']}, licence {known['licence']}; else give --modalities and --merging")
     for name in stated["modalities"]:
         if (usual := modality_of(name)) not in (None, name):
             effect = "training finds a modality's filters by name, so map the names with --modality_aliases"

@@ -62,15 +62,11 @@ def test_training_and_prediction_prepare_an_image_alike_and_build_the_same_netwo
         steps = [step for step in steps if not step["_target_"].startswith(checks)]
         steps = [step for step in steps if "image" in step.get("keys", step.get("image"))]
         switch = "$not @crop_foreground"  # DIFF-20
-        default = {"@orientation": "RAS"}  # other settings are those of published files, which no training has
+        of_published_files = ("Flipd", "Resized")  # disabled by default; no training has these settings
         return [
-            {
-                key: default.get(str(value), value)
-                for key, value in step.items()
-                if key not in ("keys", "label") and value != switch
-            }
+            {key: value for key, value in step.items() if key not in ("keys", "label") and value != switch}
             for step in steps
-            if step["_target_"] != "Resized"
+            if step["_target_"] not in of_published_files
         ]
 
     train, predict = config(bundle), config(bundle, name)
