@@ -3,7 +3,6 @@
 The settings are those of the public code (lab-smile/BrainSegFounder, c58e9e6) and of https://huggingface.co/smilelab/BrainSegFounder.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 SOURCE = "https://huggingface.co/smilelab/BrainSegFounder"
@@ -25,7 +24,7 @@ FILES: dict[str, dict[str, Any]] = {
 FILES["BRATS-finetune"]["label_convention"] = "brats2021"
 
 
-def published(checkpoint: Any, network: str, channels: int) -> Mapping[str, Any]:
+def published(checkpoint: Any, network: str, channels: int) -> dict[str, Any]:
     """Return the metadata of the published file that has a checkpoint's layout; empty for any other layout.
 
     `network` and `channels` are those of `scripts.weights.describe`.
