@@ -6,22 +6,19 @@ The settings are those of the public code (lab-smile/BrainSegFounder, c58e9e6) a
 from typing import Any
 
 SOURCE = "https://huggingface.co/smilelab/BrainSegFounder"
-BRATS = {
-    "modalities": ["FLAIR", "T1ce", "T1", "T2"],
-    "orientation": "LPS",
-    "cohort": "BraTS 2021",
-}  # as BraTS stores its files
-ATLAS = {"cohort": "ATLAS v2.0", "normalization": "none", "resize": [96, 96, 96], "crop_foreground": False}
-WINDOWS = {"patch_size": [128, 128, 128], "overlap": 0.6, "window_weighting": "constant", "crop_foreground": False}
+WHOLE = {"crop_foreground": False}
 SCALED = {"normalization": "fixed_range"}
+BRATS = {"modalities": ["FLAIR", "T1ce", "T1", "T2"], "orientation": "LPS", "cohort": "BraTS 2021"}  # as in its files
+ATLAS = {"normalization": "none", "resize": [96, 96, 96], "cohort": "ATLAS v2.0"} | WHOLE
+WINDOWS = {"patch_size": [128, 128, 128], "overlap": 0.6, "window_weighting": "constant"} | WHOLE
+TUMOURS = {"normalization": "nonzero", "label_convention": "brats2021"}
 FILES: dict[str, dict[str, Any]] = {
     "UKB-pretrain": {"bundle": "ukb_ssl_pretrain", "cohort": "UK Biobank"} | SCALED,
-    "BRATS-pretrain": {"bundle": "brats_stage2"} | SCALED | BRATS,
+    "BRATS-pretrain": {"bundle": "brats_stage2"} | BRATS | SCALED,
     "ATLAS-pretrain": {"bundle": "atlas_stage2", "modalities": ["T1", "T1"]} | ATLAS,
-    "BRATS-finetune": {"bundle": "brats_finetune", "normalization": "nonzero"} | BRATS | WINDOWS,
+    "BRATS-finetune": {"bundle": "brats_finetune"} | BRATS | TUMOURS | WINDOWS,
     "ATLAS-finetune": {"bundle": "atlas_finetune", "modalities": ["T1"], "label_convention": "atlas"} | ATLAS,
 }
-FILES["BRATS-finetune"]["label_convention"] = "brats2021"
 
 
 def published(checkpoint: Any, network: str, channels: int) -> dict[str, Any]:
