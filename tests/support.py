@@ -25,7 +25,6 @@ SMALL = "--model_size=micro --patch_size=[32,32,64] --num_workers=0"  # options 
 SHORT = "--batch_size=2 --global_batch_size=null --warmup_iterations=1 --iterations=1 --val_interval=1"  # of train.yaml
 TINY = [*SMALL.split(), *SHORT.split()]  # a training of one step, which takes a second
 Result = subprocess.CompletedProcess
-needs_root = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can become a user")
 
 
 def execute(arguments: list[str], place: Path = ROOT, **environment: str) -> Result:
@@ -34,14 +33,6 @@ def execute(arguments: list[str], place: Path = ROOT, **environment: str) -> Res
     if arguments[:2] == [sys.executable, "-m"] and "torch.distributed.run" not in arguments:
         return run_module(arguments[2:], place, variables)
     return subprocess.run(arguments, cwd=place, env=variables, capture_output=True, text=True, timeout=600, check=False)
-
-
-def execute_as_unknown_user(arguments: list[str], **environment: str) -> Result:
-    """Run a program with only these variables as a user without name or home, as in `docker run --user 54321`."""
-    words = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"]
-    words += ["--inh-caps=-all,+dac_read_search", "--ambient-caps=+dac_read_search"]  # may read what root may read
-    words += ["env", "-i", "PATH=/usr/bin:/bin", "OMP_NUM_THREADS=1"]
-    return execute([*words, *(f"{name}={value}" for name, value in environment.items()), *arguments])
 
 
 @contextmanager

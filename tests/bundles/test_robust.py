@@ -1,7 +1,6 @@
 """The overlay recipe_robust: its parts, loss, training, exact resume, and mirroring in prediction."""
 
 import shutil
-from itertools import islice
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from monai.transforms import RandFlipd
 from scipy import ndimage
 from torch import nn
 
-from common.data import RandModalityDropoutd, Store
+from common.data import RandModalityDropoutd
 from common.options import PARTS
 from tests.bundles.workflows import STEP, SUPERVISED, config, workflow
 from tests.common.toy import same, state_of
@@ -80,15 +79,6 @@ def test_labels_with_sides_are_not_mirrored_left_to_right(bundle, recipe):
     assert axes(SIDED) == axes("brats2021") - {0}
 
 
-def test_without_its_parts_the_recipe_draws_crops_and_nothing_else():
-    volumes, compose = case(), parsed(without=[*PARTS], flips=[]).get_parsed_content("train::preprocessing")
-    crop = drawn(compose, volumes, 1)
-    start = [round(at) for at in crop["image"].affine[:3, 3].tolist()]
-    place = (slice(None), *(slice(at, at + EDGE) for at in start))
-    for key, volume in volumes.items():
-        torch.testing.assert_close(crop[key].as_tensor(), volume[place], rtol=0, atol=0)
-
-
 def test_the_background_and_missing_modalities_stay_zero_whatever_is_drawn():
     """Compared with a crop of the same geometry and unchanged intensities."""
     volumes = case()
@@ -152,21 +142,3 @@ def test_a_resumed_training_is_the_uninterrupted_one_and_publishes_its_average(b
     for name, options in (("inference", {}), ("evaluate", {"flips": [0, 1, 2]})):
         opened = workflow(bundle, name, cohorts, tmp_path / name, checkpoint=checkpoint, **options)
         assert len(opened.parser.get_parsed_content("network").mirrors) == (8 if options else 2)
-
-
-def test_a_store_gives_the_same_crops(cohorts, tmp_path):
-    def started(**options):
-        ready = workflow("atlas_finetune", "train", cohorts, tmp_path / "out", ("recipe_robust",), **STEP, **options)
-        return ready.parser.get_parsed_content
-
-    get = started()
-    store = Store(tmp_path / "store", get("train::preprocessing"))
-    for entry in get("plan").cases("training"):
-        store.add(entry)
-    batches = [
-        list(islice(loader, 2))
-        for loader in (get("train::dataloader"), started(store=str(store.folder))("train::dataloader"))
-    ]
-    for one, other in zip(*batches, strict=True):
-        assert one["subject"] == other["subject"]
-        assert all(torch.equal(one[key].as_tensor(), other[key].as_tensor()) for key in ("image", "label"))

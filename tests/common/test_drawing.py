@@ -4,26 +4,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from common.drawing import new_figure, pixels_of
-
-HOSTILE = {  # `text.usetex` needs LaTeX
-    "figure.dpi": 4000,
-    "figure.subplot.left": 0.5,
-    "font.family": "no such font",
-    "font.size": 40,
-    "image.origin": "lower",
-    "lines.linewidth": 20,
-    "savefig.bbox": "tight",
-    "savefig.format": "pdf",
-    "svg.fonttype": "path",
-    "text.usetex": True,
-}
-
-
-def test_a_figure_has_the_defaults_and_the_style():
-    with matplotlib.rc_context(HOSTILE), new_figure({"font.size": 8}) as figure:
-        text = figure.text(0, 0, "x")
-    assert (text.get_fontsize(), text.get_usetex(), figure.dpi) == (8, False, 100)
+from common.drawing import pixels_of
 
 
 def test_pixels_are_those_of_a_png_file(tmp_path):

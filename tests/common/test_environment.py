@@ -1,6 +1,5 @@
 """Each environment variable that stops or changes a command is named in its message; commands start cold."""
 
-import re
 import subprocess
 import sys
 import tempfile
@@ -10,13 +9,7 @@ import pytest
 
 from common.environment import child_environment
 from tests.scripts.evaluate.evaluations import blobs, save
-from tests.support import ROOT, execute_as_unknown_user, needs_root
-
-RECIPES = {  # file -> lines that set the environment
-    "container/Dockerfile": r"^ENV (.*)$",
-    "deploy/Dockerfile": r"^ENV (.*)$",
-    "container/brainsegfounder.def": r"^%environment\n((?:    .*\n)+)",
-}
+from tests.support import ROOT
 
 
 @pytest.fixture
@@ -34,27 +27,6 @@ def evaluate(folder):
         save(folder / name / "case.nii.gz", blobs(seed))
     options = [f"--predictions={folder / 'p'}", f"--references={folder / 'r'}", f"--output={folder / 'out'}"]
     return [sys.executable, "-m", "scripts.evaluate", *options, "--protocol=atlas", "--workers=1"]
-
-
-def environment_of(recipe):
-    """Return the environment variables that a container recipe sets."""
-    settings = re.findall(RECIPES[recipe], (ROOT / recipe).read_text(), re.MULTILINE)
-    exports = "\n".join(line if line.startswith(" ") else f"export {line}" for line in settings)
-    shell = ["env", "-i", "sh", "-euc", f"{exports}\nenv"]
-    lines = subprocess.run(shell, capture_output=True, text=True, check=True).stdout.splitlines()
-    return dict(line.split("=", 1) for line in lines)
-
-
-@needs_root
-@pytest.mark.parametrize("module", ["getpass", pytest.param("monai.bundle", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_any_user_may_run_a_container(recipe, module, folder):
-    """`monai.bundle run` imports MONAI before the bundle's code, so it needs the image's variables."""
-    variables = environment_of(recipe)
-    assert variables["HOME"] == "/tmp", "everybody may write to it"
-    command = [sys.executable, "-c", f"import getpass, {module}; getpass.getuser()"]
-    ended = execute_as_unknown_user(command, **variables | {"HOME": str(folder)})
-    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_a_child_process_imports_the_checkout_and_nothing_of_the_current_folder(tmp_path):

@@ -1,6 +1,5 @@
 """Bad input is reported by the innermost message, in one line, with status 2."""
 
-import ast
 import subprocess
 import sys
 
@@ -12,7 +11,6 @@ from common.errors import (
     input_error_message,
     report_in_one_line,
 )
-from tests.support import ROOT
 
 # Reasons
 
@@ -80,16 +78,3 @@ def end(monkeypatch, capsys):
 
 
 # What is printed
-
-
-STANDALONE = {"scripts/package/bundle_unittest.py"}  # runs in packages, without `show`
-
-
-def test_nothing_else_prints():
-    """Other functions would print the control characters in names of tensors, subjects and files."""
-    modules, writers = set(), ("print", "tqdm.write", "sys.stdout.write", "sys.stderr.write", "pprint.pprint")
-    for path in (path for folder in ("common", "deploy", "scripts") for path in (ROOT / folder).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Name | ast.Attribute) and ast.unparse(node) in writers:
-                modules.add(path.relative_to(ROOT).as_posix())
-    assert modules - STANDALONE == set()

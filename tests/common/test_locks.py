@@ -1,7 +1,5 @@
 """A folder has one writer at a time, also if processes are killed."""
 
-import errno
-import fcntl
 import os
 import subprocess
 import sys
@@ -52,14 +50,3 @@ def test_a_folder_has_one_writer_until_it_is_killed_even_while_its_child_lives(t
         with claimed("output", tmp_path / "a"):
             assert (tmp_path / "a/.in_use").read_text().startswith(f"process {os.getpid()} on ")
     assert list((tmp_path / "a").iterdir()) == []
-
-
-def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, capsys):
-    def refuse(*_):
-        raise OSError(errno.ENOLCK, "no locks")
-
-    monkeypatch.setattr(fcntl, "lockf", refuse)
-    with claimed("ckpt_dir", tmp_path):
-        pass
-    line = f"warning: --ckpt_dir={tmp_path}: its file system has no locks; make sure that no second run writes to it\n"
-    assert capsys.readouterr().err == line

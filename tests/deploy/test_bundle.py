@@ -1,4 +1,3 @@
-import json
 import re
 import shutil
 from dataclasses import replace
@@ -7,7 +6,7 @@ import pytest
 import torch
 
 from common import weights
-from deploy.bundle import check_options, open_bundle, split_options
+from deploy.bundle import check_options, open_bundle
 from tests.deploy.dicom.checks import refusal
 from tests.support import ROOT
 
@@ -20,24 +19,6 @@ def bundle(tmp_path, models):
     (folder / "models").mkdir()
     shutil.copy(models["brats"], folder / "models/model.pt")
     return folder
-
-
-def test_a_bundle_from_elsewhere_is_named_as_a_program(bundle, models, capsys):
-    open_bundle(ROOT / "bundles/brats_finetune", models["brats"])
-    assert capsys.readouterr().err == ""
-    open_bundle(bundle)
-    assert capsys.readouterr().err.startswith(f"warning: {bundle}/configs/inference.yaml: its expressions run as a ")
-
-
-def test_a_bundle_is_described_by_its_metadata(bundle):
-    opened = open_bundle(bundle)
-    metadata = json.loads((bundle / "configs/metadata.json").read_text())
-    assert opened.modalities == ("FLAIR", "T1ce", "T1", "T2")
-    assert metadata["name"] == f"{opened.name} on BraTS 2021", "which the checkpoint does not say"
-    assert opened.version == metadata["version"]
-    assert opened.trained_on == "an unnamed cohort; FLAIR, T1ce, T1, T2"
-    assert (opened.cohort, opened.skull_stripped) == ("brats", True)
-    assert (opened.config.name, len(opened.checkpoint_sha256)) == ("inference.yaml", 64)
 
 
 def test_a_checkpoint_says_on_which_scans_it_was_trained(models, tmp_path):
@@ -108,35 +89,6 @@ def test_weights_of_a_pretraining_are_refused_before_a_study_is_read(bundle, tmp
     weights.write_plain({"a": torch.ones(1)}, {"tasks": ["rotation", "contrastive"]}, tmp_path / "model.pt")
     message = f"checkpoint {tmp_path / 'model.pt'}: self-supervised (rotation, contrastive); expected"
     assert refusal(open_bundle, bundle, tmp_path / "model.pt").startswith(message)
-
-
-def test_options_of_the_bundle_are_accepted(tumours):
-    text = "--model_size=tiny --patch_size='[64, 64, 64]' --amp --window_batch_size 4 --inferer::sw_batch_size=1"
-    check_options(split_options(text), tumours)
-
-
-def test_an_option_that_is_given_twice_is_warned_of_once(tumours, capsys):
-    options = split_options("--amp --overlap=0.1 --overlap 0.25")
-    check_options(options, tumours)
-    assert options == ["--amp", "--overlap=0.25"]
-    assert capsys.readouterr().err == "warning: --overlap: given twice; the last value counts\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("--output_dir=x", "--bundle_options: --output_dir is set by the application"),
-        ("--label_convention=a=1", "--bundle_options: --label_convention is set by the application"),
-        ("word", "--bundle_options=word: word: expected options such as"),
-        ("--name='x", "--bundle_options=--name='x: No closing quotation"),
-        ("--overlp=0.5", "--bundle_options: --overlp=0.5: no such option in "),
-        ("--overlap=$OVERLAP", "--bundle_options: --overlap=$OVERLAP: expected a number from 0 to 0.99"),
-        ("--inferer::mode=$X", "--bundle_options: --inferer::mode=$X: an expression; expected a value"),
-        ("--overlap=2", "--bundle_options: --overlap=2: expected"),
-    ],
-)
-def test_other_options_are_refused_before_the_work(text, message, tumours):
-    assert refusal(lambda: check_options(split_options(text), tumours)).startswith(message)
 
 
 def test_regions_with_sides_are_not_mirrored_left_to_right(tumours):

@@ -5,7 +5,7 @@ import pytest
 
 from common.prepare.resampling import resample
 from common.prepare.volumes import Volume
-from deploy.preparation import annotation_checks, failed_checks, spacing_remarks
+from deploy.preparation import annotation_checks, failed_checks
 from tests.deploy.dicom.dicom_study import brats_files, header, read
 
 
@@ -100,14 +100,6 @@ def test_a_head_off_mni_space_is_reported(atlas, shift, degrees):
     (sentence,) = check_head(moved(atlas, shift, degrees))
     assert sentence.startswith("T1: its brain overlaps the brain of MNI152 by 0.")
     assert sentence.endswith(", below 0.925: not in MNI space")
-
-
-def test_coarse_voxels_give_a_remark(brats):
-    assert spacing_remarks(brats["T1"], (1.0, 1.0)) == [
-        ("spacing", "voxels of 4.00 x 4.00 x 4.00 mm; the model was trained on 1 mm")
-    ]
-    assert spacing_remarks(Volume(brats["T1"].array, np.diag([-1, 1, 1.05, 1])), (1.0, 1.0)) == []
-    assert spacing_remarks(brats["T1"], (1.0, 2.0))[0].text.endswith("trained on 1 to 2 mm")
 
 
 def test_text_in_the_images_is_reported_by_modality():

@@ -8,7 +8,6 @@ import SimpleITK as sitk  # noqa: N813
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 
-from common.data.cohorts import COHORTS
 from common.data.regions import segments_of
 from common.prepare.volumes import Volume
 from deploy.dicom.geometry import volume_of
@@ -142,12 +141,6 @@ def test_regions_of_ones_own_are_segments_with_their_names_and_codes(slices, tum
     assert [group.finding_type for group in groups] == kinds
     assert {group.finding_category for group in groups} == {codes.SCT.Tissue}
     assert [group.get_measurements()[0].value for group in groups] == [*volumes.values()]
-
-
-@pytest.mark.parametrize(("cohort", "shown"), [("brats", ["#f0e442", "#56b4e9", "#d55e00"]), ("atlas", ["#d55e00"])])
-def test_segments_have_the_colours_of_their_regions(cohort, shown):
-    convention = next(iter(COHORTS[cohort].conventions))
-    assert [segment.colour for segment in segments_of(convention)] == shown
 
 
 def test_segments_have_codes_and_name_the_model(slices, tumours):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from common.bars import stage
 from scripts.pools import map_in_processes
 from tests.support import ROOT
 
@@ -47,22 +46,3 @@ def test_ctrl_c_to_the_main_process_alone_ends_the_others_at_once(tmp_path):
     command.send_signal(signal.SIGINT)
     assert command.wait(20) == -signal.SIGINT
     assert not any(Path("/proc", child).exists() for child in started)
-
-
-def in_stages(seconds):
-    """Process an item in two stages."""
-    for name, done in (("first", 0.0), ("second", 0.5)):
-        stage(name, done)
-        time.sleep(seconds)
-    return seconds
-
-
-def test_the_bar_names_stages_and_counts_them_before_any_item_is_done(monkeypatch, capsys):
-    monkeypatch.setattr("scripts.pools.EVERY", 0.05)
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    assert map_in_processes(in_stages, [0.6, 0.6, 0.6], 2, "item") == [0.6] * 3
-    lines = capsys.readouterr().err.split("\r")
-    assert any(" 0.0/3 " in line and line.rstrip().endswith(", first]") for line in lines)
-    half = next(line for line in lines if " 1.0/3 " in line and line.rstrip().endswith(", second]"))
-    assert "<?" not in half, "the time left follows from two halves"
-    assert " 3/3 " in lines[-1]

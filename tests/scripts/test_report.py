@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from matplotlib.image import imsave
 
-from common.pages.charts import smooth
 from scripts.report import report
 from tests.html_pages import Page, text_of
 
@@ -96,25 +95,3 @@ def test_the_page_shows_each_run_and_loads_nothing(runs):
             if value := attributes.get(name):
                 assert value.startswith(("#", "data:image/png;base64,", "brats_finetune/")), (tag, name, value)
     assert "data:image/png" in page
-
-
-def test_everything_recorded_is_escaped(tmp_path):
-    attack = "<script>alert('x')</script>\"&$\\frac$"
-    content = record("atlas_finetune", source=attack)
-    content |= dict.fromkeys(("bundle", "command", "device", "git_commit"), attack)
-    content |= {"config": {attack: attack}, "versions": {attack: attack}, "pictures": ["../../secret.png"]}
-    content["weights"]["tensors"] = {"missing": [attack]}
-    content["train"]["loss"] = {attack: [1, 2, 3]}
-    content["validation"]["metrics"] = {f"{attack}2": [0, 1]}
-    put(tmp_path, content)
-    put(tmp_path / "evaluation", content | {"workflow": "evaluate"}, {attack: (0.5, 0.5, 1)})
-    page = Page(page_of(tmp_path))
-    assert "script" not in {tag for tag, _ in page.tags}
-    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
-
-
-def test_smooth_is_the_mean_of_the_finite_neighbours():
-    values = np.random.default_rng(0).normal(size=61)
-    values[[5, 30]] = np.nan
-    expected = [np.nanmean(values[max(0, i - 1) : i + 2]) for i in range(61)]
-    np.testing.assert_allclose(smooth(values), expected)

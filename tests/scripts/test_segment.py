@@ -167,18 +167,6 @@ def test_scans_are_prepared_for_the_space_of_the_training(raw, tmp_path, capsys,
     assert capsys.readouterr().err == (line if like not in (None, expected) else "")
 
 
-def test_workers_are_forked_before_the_threads_of_openmp(tmp_path):
-    """Forked workers would wait for these threads forever."""
-    (tmp_path / "raw").mkdir()
-    file = untrained("atlas_finetune", tmp_path / "model.pt")
-    code = "import os, sys, torch; from scripts import segment as command"
-    code += "; torch.set_num_threads(3); count = lambda: len(os.listdir('/proc/self/task')); before = count()"
-    code += "; command.prepare_scans = lambda *_: print(count() - before, torch.get_num_threads()) or []"
-    code += "; command.segment(sys.argv[1] + '/raw', 'atlas_finetune', sys.argv[1] + '/out', sys.argv[2])"
-    ended = execute([sys.executable, "-c", code, str(tmp_path), file])
-    assert (ended.stdout, ended.returncode) == ("0 3\n", 1)
-
-
 def test_label_maps_that_were_corrected_by_hand_stay_until_their_sources_change(tmp_path, monkeypatch):
     """The editor wrote no intent code; failed resampling is tried again."""
 

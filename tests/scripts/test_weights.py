@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,10 +12,9 @@ from safetensors.torch import load_file
 from common import weights
 from common.errors import InputError
 from common.ssl.networks import SSLHead, SwinUNETR
-from scripts.weights import convert, describe, download, inspect
+from scripts.weights import convert, describe, download
 from tests.oracles import checkpoints
 from tests.oracles.paper import SSL_PARAMETERS
-from tests.support import execute
 
 UKB, BRATS = ["T1", "FLAIR"], ["FLAIR", "T1ce", "T1", "T2"]
 STEM = "swinViT.patch_embed.proj.weight"
@@ -70,10 +67,6 @@ def ours(path, **metadata):
     return str(path)
 
 
-def lines_of(printed):
-    return {line[:18].strip(): line[19:] for line in printed.splitlines()}
-
-
 def equal(state, expected, names=None):
     return all(torch.equal(state[name], expected[name]) for name in (expected if names is None else names))
 
@@ -114,22 +107,6 @@ def test_networks_are_told_apart_by_their_modules(absent, network):
 
 SSL, UNETR = checkpoints.ssl_network(1, **MICRO), checkpoints.swin_unetr(1, 3, **MICRO)
 # Output of inspect
-
-
-def test_the_documentation_shows_what_inspect_prints(file, capsys):
-    shown = Path("docs/how-to/use-the-papers-weights.md").read_text().split("```text\n")[1].split("```")[0]
-    tensors = checkpoints.hollow(checkpoints.ssl_network(2, checkpoints.DEPTHS["small"]))
-    inspect(written(checkpoints.public_ssl(tensors), file))
-    assert capsys.readouterr().out == shown
-
-
-def test_inspect_prints_what_a_file_of_ours_says(file, capsys):
-    inspect(ours(file))
-    lines = lines_of(capsys.readouterr().out)
-    assert lines["modalities"] == "T1, FLAIR"
-    assert lines["versions"] == "torch 2.0"
-    assert lines["model_size"] == "micro", "by the tensors, not by the metadata"
-    assert (lines["wrapper"], lines["beside it"]) == ("network", "best")
 
 
 # Networks that start from converted files
@@ -218,19 +195,6 @@ def test_a_foreign_file_says_what_it_was_told_and_no_more(file, output, capsys):
     assert conversion == {"file": "theirs.pt", "sha256": digest, "layout": layout, "versions": weights.versions()}
 
 
-def test_options_say_what_a_foreign_file_does_not(file, output, capsys):
-    convert(str(file), output, modalities=("T1", "FLAIR "), patch_size=(96, 96, 96), merging="monai_1_4")
-    metadata = weights.read(output).metadata
-    assert "usually" not in capsys.readouterr().out
-    stated = [metadata[name] for name in ("modalities", "patch_size", "merging")]
-    assert stated == [UKB, [96, 96, 96], "monai_1_4"]
-
-
-def test_unusual_names_of_modalities_are_pointed_out(file, output, capsys):
-    convert(str(file), output, modalities="T1,t2_flair", merging="monai_1_4")
-    assert "warning: t2_flair: datalists usually call this modality FLAIR; " in capsys.readouterr().out
-
-
 def test_a_file_of_ours_keeps_what_it_says_and_every_conversion_is_remembered(file, output, tmp_path):
     convert(ours(file, patch_size=(64, 64, 64)), output, patch_size=(64, 64, 64))  # equals the file's
     metadata = weights.read(output).metadata
@@ -256,15 +220,6 @@ def test_a_name_of_safetensors_gives_safetensors_with_the_metadata_beside_it(fil
 # Downloads
 
 
-def test_a_published_file_is_downloaded(file, tmp_path, address):
-    copy, sha256 = tmp_path / "new/copy.pt", hashlib.sha256(file.read_bytes()).hexdigest()
-    download(f"{address}/theirs.pt", str(copy), sha256=sha256.upper())
-    assert copy.read_bytes() == file.read_bytes()
-    assert [*copy.parent.iterdir()] == [copy]
-    with pytest.raises(InputError, match="exists already"):
-        download(f"{address}/theirs.pt", str(copy), sha256=sha256)
-
-
 @pytest.mark.parametrize(
     ("path", "sha256", "line"),
     [
@@ -282,14 +237,3 @@ def test_a_download_that_is_not_the_published_file_leaves_nothing(file, tmp_path
 
 
 # The command line
-
-
-def test_the_command_line_inspects_and_a_file_cannot_write_to_the_terminal(file):
-    hostile = "a\x1b[2J\nnetwork            forged\u202e"
-    state = micro() | {f"{hostile}.bias": torch.zeros(1)}
-    written({"network": state, "metadata": {"preprocessing": hostile, hostile: 1}, hostile: 1}, file)
-    ended = execute([sys.executable, "-m", "scripts.weights", "inspect", str(file)])
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert not set("\x1b\u202e") & set(ended.stdout)
-    assert lines_of(ended.stdout)["network"] == "SSLHead"
-    assert ended.stdout.count(r"a\x1b[2J\nnetwork            forged\u202e") == 4  # beside it, metadata, modules

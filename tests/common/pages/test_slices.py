@@ -19,9 +19,8 @@ from PIL import Image
 from common.inference.masks import masks_of
 from common.inference.results import CaseFiles, Details
 from common.metrics.protocols import protocol
-from common.pages import slices
-from common.pages.slices import link_of, page_of, write_case
-from tests.html_pages import Page, text_of
+from common.pages.slices import page_of, write_case
+from tests.html_pages import Page
 from tests.support import oblique
 
 SHAPE = (30, 34, 26)
@@ -70,10 +69,6 @@ def volume(html, name):
     return nibabel.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(block(html, name))))
 
 
-def cells(html):
-    return text_of(re.sub(r"</t[dh]>", " ", html))
-
-
 @pytest.mark.parametrize("affine", AFFINES.values(), ids=AFFINES)
 def test_a_page_holds_the_voxels_of_the_files_at_their_places(affine, tmp_path):
     files = case_of(tmp_path, affine)
@@ -117,19 +112,6 @@ def test_a_page_holds_the_voxels_of_the_files_at_their_places(affine, tmp_path):
             for code in np.unique(stored[expected[inside] == label]):
                 assert set(data["codes"][int(code)]) == wanted
     assert data["regions"] == ["WT", "TC", "ET"]
-
-
-def test_lesions_are_links_to_their_centres(tmp_path):
-    files = case_of(tmp_path, AFFINES["RAS"])
-    scores = scores_of(files)
-    html = write_case(tmp_path, files, details_of(files, scores)).read_text()
-    links = [attributes["href"] for tag, attributes in Page(html.replace("<input", "<img")).tags if tag == "a"]
-    lesions = [lesion for region in ("WT", "TC", "ET") for lesion in scores[region].lesions]
-    assert links == [f"#{x},{y},{z}" for x, y, z in (lesion.centre for lesion in lesions)]
-    assert "1 WT found 864 8, 14, 8 " in cells(html)  # 6 x 12 x 6 voxels of 2 mm3
-    assert "2 WT not scored 36 21, 26, 18 " in cells(html)
-    assert "3 WT false 24 24, 6, 20 " in cells(html)
-    assert link_of("P 1/ä?#") == "slices/P%201%2F%C3%A4%3F%23.html"
 
 
 def test_a_page_loads_nothing_and_runs_its_own_scripts_only(tmp_path):
@@ -182,9 +164,3 @@ def test_a_browser_shows_the_voxel_of_the_address_and_the_patients_right_on_the_
     assert said["darker"] == "true"
     assert {"0,0,0", "86,180,233"} <= {*said["contours"].split()}, "WT's colour with dark edges, apart from its fill"
     assert said["beside"] == "true", "key and controls beside the slices at 1280 x 900"
-
-
-def test_the_crosshair_has_no_colour_of_a_region():
-    script = (Path(slices.__file__).with_name("slices.js")).read_text()
-    red, green, blue, _ = json.loads(re.search(r"crosshairColor: (\[.*?\])", script)[1])
-    assert red == green == blue

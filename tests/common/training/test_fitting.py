@@ -34,31 +34,12 @@ def test_candidates_keep_the_global_batch(changed, processes, sizes):
     assert fitting.candidates(options(**changed), processes) == sizes
 
 
-def test_stored_activations_are_those_of_the_layers():
-    voxels = 4 * 4 * 4
-    # The input, and the output of the rectifier, which its own gradient and the second convolution share
-    for dtype, size in ((torch.float32, 4), (torch.bfloat16, 2)):
-        stored = fitting.stored_activations(network(), (3, 1, 4, 4, 4), dtype)
-        assert stored == size * 3 * (voxels + 2 * voxels)
-
-
 def test_a_cpu_takes_the_largest_batch_whose_estimate_fits(monkeypatch):
     weights = 4 * sum(parameter.numel() for parameter in network().parameters())
     for size in (2, 3, 6):
         needed = 4 * weights + size * 768  # weights, gradients, two moments; 768 bytes of activations, as above
         monkeypatch.setattr(fitting, "free_memory", lambda: (needed + 1) / fitting.SHARE)  # noqa: B023
         assert max(fitting._fitting_on_cpu(network(), options(), [1, 2, 3, 4, 6], torch.float32)) == size
-
-
-def test_a_window_is_timed_without_gradients_and_in_the_given_precision(monkeypatch):
-    seen = []
-    layers = network().train()
-    layers.register_forward_hook(lambda layer, _, out: seen.append((layer.training, out.requires_grad, out.dtype)))
-    clock = iter([0, 9, 10, 13, 20, 22])  # a warm-up of 9 s, then 3 s and 2 s
-    monkeypatch.setattr(fitting, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    assert fitting.seconds_of_window(layers, options(), torch.bfloat16) == 2
-    assert seen == [(False, False, torch.bfloat16)] * 3
-    assert layers.training
 
 
 def test_a_gpu_takes_the_largest_batch_that_it_has_computed(monkeypatch):

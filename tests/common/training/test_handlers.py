@@ -1,15 +1,11 @@
-import shutil
-from types import SimpleNamespace
-
 import matplotlib.image
 import pytest
 import torch
 from ignite.engine import Engine
 from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch import nn
 
-from common.training.handlers import Forecast, Pictures, Progress
+from common.training.handlers import Pictures, Progress
 
 
 class Timed(list):
@@ -40,39 +36,6 @@ def test_progress_goes_to_standard_error_and_begins_where_a_resumed_run_was(caps
 
 
 # Forecast
-
-
-def forecast(folder, engine, crops_per_volume=1, store=None, num_workers=4, batch=64):
-    network = nn.Linear(1000, 1000, bias=False)  # 4,000,000 bytes
-    plan = SimpleNamespace(
-        options=SimpleNamespace(batch_size=2, keep=2, ckpt_dir=str(folder), store=store, num_workers=num_workers),
-        accumulation_steps=8,
-        processes=SimpleNamespace(count=4),
-        global_batch_size=batch,
-        crops_per_volume=crops_per_volume,
-        training_cases=50,
-    )
-    Forecast(plan, network).attach(engine)
-
-
-@pytest.fixture
-def disk(monkeypatch):
-    """A function that sets the free bytes of the disk."""
-    return lambda free: monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
-
-
-@pytest.fixture
-def said(capsys):
-    """A function that returns the lines printed since the last call that begin with a word."""
-    return lambda word="": [line for line in capsys.readouterr().out.splitlines() if line.startswith(word)]
-
-
-def test_a_single_crop_is_one(tmp_path, said, disk):
-    disk(5 * 2**30)
-    engine, data = loop(10)
-    forecast(tmp_path, engine, batch=1)
-    engine.run(data)
-    assert said("to do: 10 steps of 1 crop (")
 
 
 # Pictures

@@ -2,11 +2,8 @@
 
 import json
 
-import nibabel
-import numpy as np
 import pytest
 
-from common.data.volumes import MADE_UP, write_volume
 from common.options import Options
 from common.training.distributed import Processes
 from common.training.length import length
@@ -90,31 +87,6 @@ def test_a_plan_counts_the_cases_of_all_processes_and_records_both_units(options
     assert plan.global_batch_size == plan.settings["global_batch_size"] == 8
 
 
-def test_an_interval_that_does_not_divide_the_length_is_replaced_and_named(options, capsys):
-    options.iterations, options.val_interval = 80, 120
-    plan = Plan("a", Processes(), options)
-    assert (plan.length.iterations, plan.settings["val_interval"]) == (80, 80)
-    assert capsys.readouterr().out == "val_interval=120: does not divide 80 iterations; now 80\n"
-
-
-@pytest.mark.parametrize(("marked", "made_up"), [((0, 1, 2), True), ((0, 2), False), ((), False)])
-def test_a_training_on_synthetic_subjects_says_so(options, tmp_path, monkeypatch, marked, made_up):
-    """By the marks of the measured files, whatever the options are; one person among them is enough for a no."""
-    monkeypatch.undo()
-    content = json.loads((tmp_path / "list.json").read_text()) | {"validation": []}
-    content["training"] = content["training"][3:6]
-    head = np.random.default_rng(0).uniform(0, 100, (12, 12, 12)).astype(np.float32)
-    for number, entry in enumerate(content["training"]):
-        for file in entry["image"]:
-            description = MADE_UP if number in marked else b""
-            write_volume(tmp_path / file, head, np.diag([15.0, 15, 15, 1]), description=description)
-    (tmp_path / "list.json").write_text(json.dumps(content))
-    options.spacing, options.accept = None, ()
-    plan = Plan("a", Processes(), options)
-    plan.measure()
-    assert plan.settings["made_up"] is made_up
-
-
 def test_the_space_of_the_scans_is_recorded_if_the_datalist_states_it(options, tmp_path):
     assert "space" not in Plan("a", Processes(), options).settings
     path = tmp_path / "list.json"
@@ -123,25 +95,6 @@ def test_the_space_of_the_scans_is_recorded_if_the_datalist_states_it(options, t
     path.write_text(json.dumps(json.loads(path.read_text()) | {"space": "mni"}))
     with refused(text="space=mni: expected one of atlas, brats, ukb"):
         Plan("a", Processes(), options)
-
-
-def test_what_training_subjects_lack_is_recorded_and_printed(options, capsys):
-    options.modality_dropout = 0.0
-    plan = Plan("a", Processes(), options)
-    assert plan.settings["missing_modalities"] == ["T2"]
-    assert capsys.readouterr().out == "missing: T2 in 3 of 10 training subjects; replaced by zeros\n"
-    assert [case["image"][0] is None for case in plan.cases("training")] == [True] * 3 + [False] * 7
-
-
-def test_a_modality_that_no_training_subject_has_is_named(options, tmp_path, capsys):
-    options.modality_dropout = 0.0
-    content = json.loads((tmp_path / "list.json").read_text())
-    for entry in content["training"]:
-        entry["image"][1] = None
-    (tmp_path / "list.json").write_text(json.dumps(content))
-    Plan("a", Processes(), options)
-    unseen = "no training subject has T2, so filters stay untrained; expected modalities that subjects have"
-    assert capsys.readouterr().err == f"warning: --modalities=['T2', 'T1']: {unseen}\n"
 
 
 def test_self_supervised_training_needs_all_modalities(options):
@@ -161,23 +114,3 @@ def test_people_with_visits_in_several_splits_are_named_before_the_training(opti
     Plan("a", Processes(), options).cases("training")
     line = "visits of 1000012 are in several splits; expected each person in one split"
     assert capsys.readouterr().err == f"warning: datalist {tmp_path}/list.json: {line}\n"
-
-
-def test_a_region_that_no_label_map_has_is_named_before_the_training(options, tmp_path, capsys):
-    content = json.loads((tmp_path / "list.json").read_text())
-    for split, values in (("training", [1, 7]), ("validation", [1])):
-        for number, entry in enumerate(content[split]):
-            voxels = np.zeros((4, 4, 4), np.uint8)
-            voxels[number % 4, number // 4, : len(values)] = values
-            nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / f"{split}{number}_seg.nii")
-            entry["label"] = f"{split}{number}_seg.nii"
-    del content["label_convention"]
-    regions = {"lesion": [1], "cavity": [7], "core": [9]}
-    (tmp_path / "list.json").write_text(json.dumps(content | {"regions": regions}))
-    options.label_convention, options.modality_dropout = "lesion=1,cavity=7,core=9", 0.0
-    Plan("b", Processes(), options).cases("training")
-    assert capsys.readouterr().err.splitlines()[-2:] == [
-        "warning: split training: absent from all label maps: core; an absent region cannot be learnt",
-        "warning: split validation: absent from all label maps: cavity, core; an absent region does not count in the "
-        "Dice that selects model.pt",
-    ]

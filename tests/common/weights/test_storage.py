@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import os
-from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
@@ -91,20 +90,3 @@ def test_what_is_written_is_what_torch_and_hashlib_say(plain):
     assert content.keys() == STATE.keys()
     record = json.loads(plain.with_name("model.json").read_text())
     assert record == {"sha256": hashlib.sha256(plain.read_bytes()).hexdigest(), **STATED}
-
-
-def test_every_reader_takes_it_for_a_checkpoint_of_a_training(plain, tmp_path):
-    wrapped = tmp_path / "wrapped.pt"
-    weights.write({"network": STATE, "metadata": STATED}, wrapped)
-    first, second = weights.read(plain), weights.read(wrapped)
-    assert first.state.keys() == second.state.keys()
-    assert first.metadata == second.metadata == STATED
-    assert weights.settings_of([str(plain), str(wrapped)]) == weights.settings_of(wrapped)
-    assert weights.measured_of([str(plain), str(wrapped)]) == [MEASURED] * 2
-    wrapped.with_name("wrapped.json").write_text("{")  # a file that holds more than tensors heeds no JSON
-    assert weights.read(wrapped).metadata == STATED
-
-
-def test_paths_may_start_from_the_home_folder(monkeypatch):
-    monkeypatch.setenv("HOME", "/home/me")
-    assert weights.path_of("output", "~/x.pt") == Path("/home/me/x.pt")

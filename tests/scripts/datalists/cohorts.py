@@ -21,11 +21,6 @@ def add_ukb(root, *people, visits=("2_0",)):
             touch(root, f"{person}_20253_{visit}/T2_FLAIR/T2_FLAIR_brain_to_MNI.nii.gz")
 
 
-def add_brats(root, *numbers):
-    for name in (f"BraTS2021_{number:05d}" for number in numbers):
-        touch(root, *[f"{name}/{name}_{kind}.nii.gz" for kind in ("flair", "t1ce", "t1", "t2", "seg")])
-
-
 def add_brats_2023(root, *people, timepoints=(0,), mask=True):
     kinds = ("t2f", "t1c", "t1n", "t2w", *(["seg"] if mask else []))
     for name in (f"BraTS-GLI-{person:05d}-{timepoint:03d}" for person in people for timepoint in timepoints):

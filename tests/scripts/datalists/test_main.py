@@ -1,26 +1,20 @@
 """`python -m scripts.datalists`: from the folders of a cohort to its datalist; `test_splits` has who is in which."""
 
-import json
-import sys
-from pathlib import Path
-
 import nibabel
 import numpy as np
 import pytest
 
 from scripts.datalists import __main__ as datalists
 from tests.scripts.datalists.cohorts import (
-    add_brats,
     add_brats_2023,
     add_ukb,
     brats,
     everybody,
-    subjects,
     touch,
     ukb,
     written,
 )
-from tests.support import MODALITIES, execute
+from tests.support import MODALITIES
 
 ATLAS = "{0}/ses-1/anat/{0}_ses-1_space-MNI152NLin2009aSym_{1}.nii.gz"
 BRATS_2023 = ("t2f", "t1c", "t1n", "t2w", "seg")
@@ -86,37 +80,8 @@ def biobank(root):
     return root
 
 
-def test_participants_are_counted_at_each_step(biobank, capsys):
-    content = written(ukb, biobank, validation=2, testing=1, min_slices=6, workers=1)
-    kept = [f"{person}_2_0" for person in range(1000000, 1000005)] + ["1000004_3_0", "1000005_3_0"]
-    assert everybody(content) == kept
-    printed = capsys.readouterr().out
-    assert "with T1, FLAIR: 9 of 10 people, 11 of 12 visits\n" in printed
-    assert "with 6 slices or more in each: 6 of 9 people, 7 of 11 visits\n" in printed
-    assert "left out: 1000005_2_0: too few slices with signal (5 in T1); expected at least 6\n" in printed
-    assert "left out: 1000006_2_0: too few slices with signal (5 in T1, 5 in FLAIR); expected at least 6\n" in printed
-    assert "left out: 1000008_2_0: FLAIR cannot be read\n" in printed
-
-
 def test_the_first_complete_visit_of_each_person_can_be_taken(biobank, capsys):
     (biobank / "1000000_20252_2_0/T1/T1_brain_to_MNI.nii.gz").write_bytes(b"no image")
     found = everybody(written(ukb, biobank, validation=2, min_slices=6, visits="first", workers=1))
     assert found == [f"{n}_2_0" for n in range(1000001, 1000005)] + ["1000005_3_0"]
     assert "first visits: 5 of 5 people, 5 of 6 visits\n" in capsys.readouterr().out
-
-
-@pytest.fixture
-def whole_list(root, tmp_path):
-    add_brats(root, *range(60))
-    brats(root, tmp_path / "whole.json", validation=10, testing=10)
-    return str(tmp_path / "whole.json")
-
-
-def test_the_command_line_takes_a_subset(whole_list, tmp_path):
-    options = ["--fraction=0.05", "--seed=2", "--nested", f"--output={tmp_path}/part.json"]
-    result = execute([sys.executable, "-m", "scripts.datalists", "subset", f"--datalist={whole_list}", *options])
-    assert result.returncode == 0, result.stderr
-    before, after = (json.loads(Path(path).read_text()) for path in (whole_list, tmp_path / "part.json"))
-    assert after["subset"] == {"fraction": 0.05, "seed": 2, "nested": True, "of": 40}
-    assert len(after["training"]) == 2
-    assert (subjects(after)["validation"], after["testing"]) == (subjects(before)["validation"], before["testing"])

@@ -74,18 +74,6 @@ def datalist(tmp_path):
     return path
 
 
-def test_the_image_of_a_case_is_the_first_that_it_has(datalist, tmp_path):
-    content = json.loads(datalist.read_text())
-    content["testing"][0]["image"] = [None, "s2/t1.nii.gz"]
-    datalist.write_text(json.dumps(content))
-    predictions, root = touch(tmp_path / "p", "s1.nii.gz", "s2.nii.gz"), tmp_path / "data"
-    _, cases, _ = find_cases(predictions, datalist, BRATS, dataset_dir=root)
-    assert [case.images[0] for case in cases] == [("T1", root / "s1/t1.nii.gz"), ("T2", root / "s2/t1.nii.gz")]
-    (root / "s2/t1.nii.gz").unlink()
-    with pytest.raises(InputError, match=r"s2/t1\.nii\.gz: no such file, of subject s2 in "):
-        find_cases(predictions, datalist, BRATS, dataset_dir=root)
-
-
 def test_the_labels_of_a_datalist_are_references(datalist, tmp_path):
     predictions = touch(tmp_path / "p", "s1.nii.gz", "s2.nii.gz")
     root = tmp_path / "data"

@@ -1,15 +1,12 @@
 """Comparisons against figures and ranks worked out by hand."""
 
-import csv
-
 import numpy as np
 import pytest
 
 from common.metrics import Scores, protocol
 from common.metrics.lesions import Lesion
 from common.metrics.statistics import holm
-from scripts.evaluate import __main__ as evaluate
-from scripts.evaluate.compare import compare, cumulative_ranks, lines, read_all
+from scripts.evaluate.compare import compare, cumulative_ranks, read_all
 from scripts.evaluate.folders import named_folders
 from tests.scripts.evaluate.evaluations import write_evaluation
 
@@ -89,30 +86,3 @@ def test_a_lower_distance_wins_and_equal_figures_tie_but_for_rounding(tmp_path):
         "hd95": (-1, 2, 0, 0),
     }
     assert [place.score for place in comparison.ranking] == [1.25, 1.75]
-
-
-def test_tables_show_the_results(tmp_path):
-    folders = [write(tmp_path / name, values) for name, values in (("x", {"a": 1, "b": 1}), ("y", {"a": 0, "b": 0.5}))]
-    shown = "\n".join(lines(compare(opened(*folders))))
-    assert "2 cases by atlas; Holm's correction over 4 tests" in shown
-    (dice,) = [line.split() for line in shown.splitlines() if line.startswith("lesion  dice ")]
-    assert dice == ["lesion", "dice", "+0.75", "0.5000", "1.0000", "2", "/", "0", "/", "0"]
-    assert [line.split() for line in shown.splitlines()[-2:]] == [["1", "1.375", "x"], ["2", "1.625", "y"]]
-    cases = tmp_path / "y/cases.json"
-    cases.write_text(cases.read_text().replace('"p/a.nii"', "null"))
-    assert lines(compare(opened(*folders)))[1] == "y: 1 of 2 cases without prediction, counted as empty"
-
-
-def test_files_hold_all_figures(tmp_path, capsys):
-    folders = [write(tmp_path / name, {"a": x, "b": 0.5, "c": x}) for name, x in (("x", 0.6), ("y", 0.4), ("z", 0.4))]
-    evaluate.compare(*folders, output=str(tmp_path / "out"))
-    assert capsys.readouterr().out.endswith(f"\n\n{tmp_path}/out\n")
-    comparison = compare(opened(*folders))
-    with (tmp_path / "out/comparison.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    expected = [test._asdict() | {"low": "", "high": ""} for test in comparison.tests]  # three cases
-    assert rows == [{name: str(value) for name, value in test.items()} for test in expected]
-    with (tmp_path / "out/ranking.csv").open(newline="") as file:
-        ranking = list(csv.reader(file))
-    assert [row[:2] for row in ranking] == [["place", "system"], ["1", "x"], ["2", "y"], ["2", "z"]]
-    assert float(ranking[1][2]) == pytest.approx((1.75 + 2 + 1.75) / 3)

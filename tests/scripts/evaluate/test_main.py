@@ -8,11 +8,9 @@ import pytest
 
 from common import metrics
 from common.errors import InputError
-from common.metrics.protocols import PROTOCOLS
 from common.pages import evaluation as pages
 from scripts.evaluate import __main__ as module
 from scripts.evaluate.__main__ import evaluate
-from tests.oracles import nifti
 from tests.oracles.volumes import dice as dice_of
 from tests.scripts.evaluate.evaluations import BLOBS_SHAPE
 
@@ -65,26 +63,6 @@ def test_two_folders_of_zeros_and_ones_need_no_convention_and_no_protocol(cohort
         assert values[case, "lesion", "dice"] == pytest.approx(dice_of(*pair))
         assert values[case, "lesion", "lesion_f1"] == metrics.protocol("isles").measure(*pair).values["lesion_f1"]
     assert capsys.readouterr().out.startswith("5 cases by lesions\n")
-
-
-def test_the_protocols_are_printed_with_their_metrics(capsys):
-    module.protocols()
-    blocks = dict(block.split("\n", 1) for block in capsys.readouterr().out.strip().split("\n\n"))
-    for name, card in PROTOCOLS.items():
-        shown = blocks[f"{name}: {card.title}"].splitlines()
-        assert [line.split()[0] for line in shown[-len(card.metrics) :]] == list(card.units)
-        assert [line.split()[1].rstrip(",") for line in shown if "challenge " in line] == list(card.challenges)
-    assert "  lesion_count_difference (lesions; lower is better; used for ranking): " in blocks["isles: ISLES'22"]
-
-
-def test_two_places_of_a_label_map_are_warned_of(cohort, capsys):
-    folder, _ = cohort
-    for file in ("p/c1.nii.gz", "r/c1.nii.gz", "r/c2.nii.gz"):
-        nifti.contradict(folder / file)
-    run(folder, folder / "out")
-    line = "sform and qform place voxels up to 40 mm apart; expected equal positions (the sform is used)"
-    more = " (1 more of 5 subjects fail a check)"
-    assert capsys.readouterr().err.splitlines()[0] == f"warning: subject c1: {folder}/r/c1.nii.gz: {line}{more}"
 
 
 def test_an_absent_prediction_counts_as_empty_on_request(cohort, capsys):

@@ -5,9 +5,7 @@ import shutil
 
 import pytest
 
-from common.errors import InputError
 from common.inference.reading import read
-from common.pages import evaluation as pages
 from scripts.evaluate.__main__ import compare, evaluate, page, pool
 
 
@@ -64,27 +62,3 @@ def test_a_pool_is_an_evaluation_like_any_other(parts, capsys):
     compare(f"{parts}/pooled", f"{parts}/whole/out")
     assert "5 cases by atlas" in capsys.readouterr().out
     assert [files.part for files in read(parts / "pooled").files] == ["early"] * 3 + ["late"] * 2
-
-
-def test_the_background_of_the_pictures_is_a_modality_of_a_case(parts, monkeypatch):
-    listed = content(parts, "first/out/cases.json")
-    listed["cases"]["c0"]["modalities"] = {"T1": f"{parts}/r/c0.nii.gz"}
-    (parts / "first/out/cases.json").write_text(json.dumps(listed))
-    monkeypatch.setattr(pages, "page_of", lambda details, *_: details.background)
-    with pytest.raises(InputError, match=r"^background=T2: expected one of T1$"):
-        pooled(parts, background="T2")
-    pooled(parts, background="T1")
-    assert (parts / "pooled/evaluation.html").read_text() == "T1"
-
-
-def test_what_is_read_stays_as_it_was(parts):
-
-    def state():
-        files = [path for name in ("first", "second", "whole") for path in (parts / name).rglob("*")]
-        return {path: (path.stat().st_mtime_ns, path.is_dir() or path.read_bytes()) for path in files}
-
-    before = state()
-    read(parts / "first/out")
-    pooled(parts)
-    compare(f"{parts}/whole/out", f"{parts}/pooled", output=f"{parts}/compared")
-    assert state() == before

@@ -21,7 +21,7 @@ from scripts.package import build
 from scripts.package import check as package_check
 from scripts.package.contents import LINK
 from tests.bundles.workflows import PATCH, untrained
-from tests.support import ROOT, copy_of_the_repository, execute, one_line
+from tests.support import ROOT, copy_of_the_repository, one_line
 
 VERSION = json.loads((ROOT / "bundles/atlas_finetune/configs/metadata.json").read_text())["version"]
 URL = "https://example.org/model.pt"
@@ -81,21 +81,6 @@ def test_a_package_is_complete_without_the_checkout(original):
     checked = subprocess.run(["sha256sum", "-c", sums], cwd=original, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout
     assert sums.read_text().count("\n") == len([path for path in original.rglob("*") if path.is_file()])
-
-
-TWO = """
-from monai.bundle import ConfigWorkflow
-for package in ("atlas_stage2", "ukb_ssl_pretrain"):
-    settings = {"model_size": "micro", "patch_size": [64, 64, 64], "bundle_root": package}
-    workflow = ConfigWorkflow(f"{package}/configs/train.json", workflow_type="train", **settings)
-    print(type(workflow.parser.get_parsed_content("network")).__module__)
-"""
-
-
-def test_two_packages_work_in_one_process(original):
-    build.build("ukb_ssl_pretrain", original.parent, verify=False)
-    ended = execute([sys.executable, "-c", TWO], original.parent, PYTHONPATH="atlas_stage2:ukb_ssl_pretrain")
-    assert ended.stdout.split() == [f"{name}_common.ssl.networks" for name in ("atlas_stage2", "ukb_ssl_pretrain")]
 
 
 def test_links_lead_to_files_and_imports_are_required(original):

@@ -16,7 +16,6 @@ import SimpleITK as sitk  # noqa: N813, the field's name for it
 from common.data.layouts.listing import list_images
 from common.data.layouts.names import Naming
 from common.data.layouts.reading import read_layout
-from common.data.volumes import is_made_up
 from common.errors import InputError
 from common.inference.cases import find_cases
 from common.metrics.measures import dice
@@ -43,11 +42,6 @@ def test_modalities_are_registered_to_less_than_a_voxel_and_the_brain_is_found(c
     assert np.percentile(measured["FLAIR"], 95) < 3
     assert measured["template"].mean() < measured["least"].mean() + 2, "people differ; the best affine leaves `least`"
     assert brain_dice(cohort.folder / "out" / cohort.subject, cohort.truth) > 0.9
-
-
-def test_prepared_scans_of_a_synthetic_subject_are_marked_as_such(cohort):
-    for subject, is_marked in ((cohort.subject, True), ("lacking", False)):
-        assert is_made_up(cohort.folder / f"out/{subject}/{subject}_T1.nii.gz") is is_marked
 
 
 def test_the_figures_tell_of_success(cohort):

@@ -9,21 +9,10 @@ import pytest
 from common.errors import InputError
 from common.prepare.settings import Settings
 from common.prepare.volumes import Volume
-from scripts.prepare.cohort import run_in_processes
 from scripts.prepare.picture import draw
 from scripts.prepare.scans import Subject
 from scripts.prepare.subjects import folder_of, leave_out, prepare_one
 from tests.damaged_scans import brain
-
-
-def test_a_link_to_a_subjects_folder_is_replaced_and_not_followed(tmp_path):
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "a").mkdir()
-    folder_of(tmp_path, "a", is_left_out=True).parent.mkdir()
-    folder_of(tmp_path, "a", is_left_out=True).symlink_to("../elsewhere")
-    leave_out(tmp_path, "a")
-    assert not folder_of(tmp_path, "a", is_left_out=True).is_symlink()
-    assert (tmp_path / "elsewhere").is_dir()
 
 
 def test_files_of_the_user_stay_beside_new_results(tmp_path):
@@ -52,18 +41,6 @@ def test_an_empty_brain_mask_is_refused_before_a_scan_is_registered(tmp_path):
     subject = Subject("a", {"T1": tmp_path / "a_T1.nii.gz"}, brain=tmp_path / "a_brain.nii.gz")
     with pytest.raises(InputError, match=r"a_brain\.nii\.gz: no voxel above 0; expected a brain mask$"):
         prepare_one(subject, Settings("ukb", ("T1",), "*_brain.nii.gz"), tmp_path / "out")
-
-
-def hungry():
-    raise MemoryError
-
-
-def test_a_slurm_job_that_lacks_memory_is_not_advised_to_use_fewer_jobs():
-    """A process that was killed gives None."""
-    array = SimpleNamespace(map=lambda work, items, unit: [None, work(items[1])])
-    killed, failed = run_in_processes({"a": hungry, "b": hungry}, 2, "subject", array)
-    assert killed.fault.endswith("; give each job more memory, mem_gb in --slurm")
-    assert failed.fault == "out of memory; give each job more memory, mem_gb in --slurm"
 
 
 def test_bright_fat_does_not_darken_the_brain_in_pictures(tmp_path):
