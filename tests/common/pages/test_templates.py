@@ -10,7 +10,6 @@ from tests.support import ROOT
 
 BASE = ROOT / "common/pages/base.html.j2"
 PAGES = [path for folder in ("common", "deploy", "scripts") for path in (ROOT / folder).rglob("*.j2")]
-PAGES.remove(ROOT / "deploy/page.html.j2")  # not a file but served, with a policy of its own in HTTP's headers
 
 
 def test_each_page_has_the_head_of_the_base():
