@@ -5,11 +5,11 @@ TORCH_INDEX ?= $(CPU_INDEX)
 TORCH := $(shell grep '^torch==' common/requirements.txt)
 UV_TORCH ?= --torch-backend=cpu
 BIN := .venv/bin
-# Exactly the files whose SHA-256 a lock lists.
-LOCKED := --require-hashes --no-deps --only-binary=:all:
+# Exactly the files whose SHA-256 a lock lists. A package without a wheel is built by the lock's setuptools, installed before.
+LOCKED := --require-hashes --no-deps --only-binary=:all: --no-binary=connection-pool --no-build-isolation
 
 .DELETE_ON_ERROR:
-.PHONY: help install deploy tracking lock locked quickstart test test-rest test-all lint test-slow test-deploy test-tracking
+.PHONY: help install deploy studies tracking lock locked quickstart test test-rest test-all lint test-slow test-deploy test-studies test-tracking
 PYTEST = -m pytest --numprocesses=auto
 
 # $(call install,ENVIRONMENT,LOCK,PYTORCH). Another TORCH_INDEX has other files of PyTorch, which pip then takes with what
@@ -36,6 +36,16 @@ deploy: .venv-deploy/installed ## .venv-deploy: with MONAI Deploy, for deploy/ a
 .venv-deploy/installed: deploy/requirements.lock
 	$(call install,.venv-deploy,deploy/requirements.lock,$(TORCH))
 
+# Snakemake; the commands of its rules run in .venv
+studies: .venv-studies/installed ## .venv-studies: with Snakemake and its SLURM executor, for studies/
+
+.venv-studies/installed: studies/requirements.lock .venv/installed
+	$(PYTHON) -m venv .venv-studies
+	sed -n '/^setuptools==/,/[^\\]$$/p' $< > .venv-studies/setuptools.lock
+	.venv-studies/bin/pip install $(LOCKED) --requirement .venv-studies/setuptools.lock
+	.venv-studies/bin/pip install $(LOCKED) --requirement $<
+	touch $@
+
 # MLflow and W&B: only what .venv lacks, beside .venv's packages. .venv itself stays as its lock says.
 tracking: .venv-tracking/installed ## .venv-tracking: .venv, MLflow and W&B, for docs/how-to/track.md and its tests
 
@@ -57,6 +67,7 @@ lock: ## the locks anew, after a change of a requirements.txt; keeps what is pin
 	$(call compile,.ci/requirements.txt,.ci/requirements.lock)
 	$(call compile,requirements.txt,requirements.lock)
 	$(call compile,requirements.txt deploy/requirements.txt,deploy/requirements.lock)
+	$(call compile,studies/requirements.txt,studies/requirements.lock)
 	$(call compile,--constraint requirements.lock tests/tracking/requirements.txt,tests/tracking/requirements.lock)
 
 # $(call agree,REQUIREMENTS,LOCK): each version that the requirements pin is the lock's
@@ -68,6 +79,7 @@ endef
 locked: ## check that the locks agree with the requirements
 	$(call agree,common/requirements.txt requirements.txt,requirements.lock)
 	$(call agree,common/requirements.txt requirements.txt deploy/requirements.txt,deploy/requirements.lock)
+	$(call agree,studies/requirements.txt,studies/requirements.lock)
 	$(call agree,tests/tracking/requirements.txt,tests/tracking/requirements.lock)
 	$(call agree,.ci/requirements.txt,.ci/requirements.lock)
 
@@ -75,20 +87,23 @@ quickstart: .venv/installed ## all five stages with small networks, on the embed
 	$(BIN)/python -m scripts.quickstart
 
 EXAMPLES := common scripts
-ELSEWHERE := $(addprefix --ignore=tests/,deploy tracking)
+ELSEWHERE := $(addprefix --ignore=tests/,deploy studies/test_snakefile.py tracking)
 
 test: .venv/installed ## the main test suite, and the examples in docstrings
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m "not slow" $(ELSEWHERE)
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) --doctest-modules $(EXAMPLES)
 
 # They wait a lot, for jobs of SLURM and for processes: with --jobs=2 two kinds share the cores.
-test-rest: test-slow test-deploy test-tracking ## the tests that make test leaves out
+test-rest: test-slow test-deploy test-studies test-tracking ## the tests that make test leaves out
 
 test-slow: .venv/installed ## what takes up to minutes each: SLURM, studies, README's commands
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) --dist=worksteal -m slow $(ELSEWHERE)
 
 test-deploy: .venv-deploy/installed ## MONAI Deploy and DICOM
 	OMP_NUM_THREADS=1 .venv-deploy/bin/python $(PYTEST) tests/deploy
+
+test-studies: .venv-studies/installed ## Snakemake
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) tests/studies/test_snakefile.py
 
 test-tracking: .venv-tracking/installed ## MLflow and W&B
 	OMP_NUM_THREADS=1 .venv-tracking/bin/python $(PYTEST) tests/tracking

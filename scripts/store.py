@@ -14,7 +14,6 @@ from common.errors import check_number, show
 from common.files import check_writable_folder, expand_home, reporting_path_errors
 from common.options import check_apart
 from common.training.signals import handled
-from scripts.arrays import array_of
 from scripts.pools import map_in_processes
 from scripts.run import blaming, check_all, read_command_line
 
@@ -24,7 +23,6 @@ def prepare(
     *overlays: str,
     store: str,
     jobs: int = 0,
-    slurm: Mapping[str, Any] | None = None,
     **options: str,
 ) -> None:
     """Preprocess and store the volumes of each subject that the store lacks, for training with the same options.
@@ -33,9 +31,7 @@ def prepare(
         bundle: bundle to train, such as brats_finetune.
         overlays: configs that change the bundle's train.yaml, such as quickstart, or YAML files.
         store: folder of the preprocessed volumes; two to three times as large as the .nii.gz files.
-        jobs: subjects at a time, each in a process; 0 for one per core; with slurm, the number of SLURM jobs.
-        slurm: settings of SLURM jobs, named as in submitit, such as "{'slurm_partition': 'cpu'}"; by default subjects
-            are prepared on this machine.
+        jobs: subjects at a time, each in a process; 0 for one per core.
         options: options of training, such as --dataset_dir and --datalist.
 
     Raises:
@@ -54,12 +50,10 @@ def prepare(
     with reporting_path_errors(f"--store={store}", "a folder that can be written to"):
         folder.mkdir(parents=True, exist_ok=True)
     kept = Store(folder, transform)
-    array = None if slurm is None else array_of(slurm, folder, "store", jobs or os.cpu_count() or 1)
     missing = kept.missing(data)
     show(f"subjects: {len(data)} ({len(data) - len(missing)} stored, {len(missing)} to prepare)")
     check_headers(missing, ["warning"])
-    add = kept.attempt  # a SLURM job can import the module of `Store`, but not this module
-    faults = array.map(add, missing, "subject") if array else map_in_processes(add, missing, jobs, "subject")
+    faults = map_in_processes(kept.attempt, missing, jobs, "subject")
     failed = [
         f"subject {entry['subject']}: {'its process was killed' if fault is None else fault}"
         for entry, fault in zip(missing, faults, strict=True)

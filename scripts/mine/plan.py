@@ -1,17 +1,20 @@
 """A plan in YAML, with the options of each command from scans to scores; the jobs that run these commands."""
 
+import json
 import os
 import sys
 import webbrowser
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
+from common import ROOT
 from common.cli import command_line
-from common.configs import BUNDLES, check_values
+from common.configs import check_values
 from common.data.cohorts import COHORTS, LIKE
 from common.data.layouts.names import naming
 from common.data.layouts.people import person_of
@@ -23,9 +26,7 @@ from common.metrics.protocols import protocol
 from common.options import OPTIONS
 from scripts.datalists.scan import scan_any
 from scripts.datalists.splits import RandomSplits, person_finder
-from scripts.experiments.engine import CODE, OpenStudy, State, run_jobs, select, state_of, states_of
-from scripts.experiments.jobs import CommandLine, Places, StudyJob, shown, text_of
-from scripts.experiments.study import check_arguments
+from scripts.steps import run_step
 
 HEADER = """\
 # Options of the commands that python -m scripts.mine runs. Edit them, and repeat the command; options that are not here
@@ -80,7 +81,7 @@ def check_plan(plan: Plan, path: Path) -> None:
                 hint = did_you_mean(foreign, OPTIONS, otherwise=f"see python -m scripts.options {plan['bundle']}")
                 raise InputError(f"{step}.{foreign}: no option{hint}")  # such as `loss`, which could name any function
             check_early(*run_of(plan, step))
-        jobs_of(plan, path.parent)  # checks the names of the other steps' options
+        steps_of(plan, path.parent)  # checks the names of the other steps' options
         if plan["prepare"] is not None:
             choice("like", plan["prepare"]["like"], COHORTS)
         RandomSplits(**plan["split"]).draw(people_of(plan))
@@ -125,8 +126,29 @@ def write_plan(plan: Plan, path: Path) -> None:
         file.write_text(HEADER + text, encoding="utf-8")
 
 
-def jobs_of(plan: Plan, output: Path) -> dict[str, StudyJob]:
-    """Return the jobs of a plan by name, each after the jobs that it needs; raise an InputError for a wrong option."""
+class Step(NamedTuple):
+    """A command of a plan, as words after `python -m`, the file that it makes, and the files that it reads."""
+
+    command: list[str]
+    target: Path
+    inputs: list[Path]
+
+    def __str__(self) -> str:
+        return command_line(["python", "-m", *self.command])
+
+
+def text_of(value: Any) -> str:
+    """Return a value as options are typed."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value).replace(" ", "")
+
+
+def shown(path: Any) -> str:
+    """Return a path relative to the repository if inside it; return other values as text."""
+    return str(path.relative_to(ROOT) if isinstance(path, Path) and path.is_relative_to(ROOT) else path)
+
+
+def steps_of(plan: Plan, output: Path) -> dict[str, Step]:
+    """Return the steps of a plan by name, in their order; raise an InputError for a wrong option."""
     from scripts.datalists.__main__ import check, generic, split  # late imports: slow
     from scripts.prepare.__main__ import prepare
 
@@ -138,36 +160,33 @@ def jobs_of(plan: Plan, output: Path) -> dict[str, StudyJob]:
     model = training / "models" / "model.pt"
     of_data = {"dataset_dir": data, "datalist": datalist}
     commands: dict[str, Callable[..., None]] = {"prepare": prepare, "datalist": generic, "check": check, "split": split}
-    jobs: dict[str, StudyJob] = {}
+    steps: dict[str, Step] = {}
 
-    def add(
-        name: str, program: str, fixed: Mapping[str, Any], inputs: tuple[Path, ...], target: Path, results: Path
-    ) -> None:
+    def add(name: str, program: str, fixed: Mapping[str, Any], target: Path, inputs: Sequence[Path] = ()) -> None:
         if conflict := next((option for option in plan[name] if option in fixed), None):
             raise InputError(f"{name}.{conflict}", "set by --output", "a plan without it", plan[name][conflict])
         if name in commands:
-            check_arguments(commands[name], plan[name], name, "|".join(fixed))
+            known = signature(commands[name]).parameters
+            for option in plan[name].keys() - known.keys():
+                raise InputError(f"{name}.{option}: no such option{did_you_mean(option, known)}")
         options = {option: shown(value) for option, value in fixed.items()} | texts_in(plan[name])
-        command, needs = CommandLine(("python", "-m", *program.split()), options), tuple(jobs)[-1:]
-        selects = name in ("prepare", "check")
-        if program.startswith("scripts.run "):
-            inputs += tuple(Path(file).resolve() for file in run_of(plan, name)[0])
-        jobs[name] = StudyJob(name, name, {}, command, inputs, results, target, needs, selects=selects)
+        words = [*program.split(), *(f"--{option}={text}" for option, text in options.items())]
+        steps[name] = Step(words, target, [*inputs])
 
     if is_raw:
         fixed: dict[str, Any] = {"root": root, "output": data}
-        add("prepare", "scripts.prepare", fixed, (root,), data / "datalist.json", data)
+        add("prepare", "scripts.prepare", fixed, data / "datalist.json")
     fixed = {"root": data, "output": listed, "regions": regions}
-    add("datalist", "scripts.datalists generic", fixed, (regions, data), listed, listed)
+    add("datalist", "scripts.datalists generic", fixed, listed)
     fixed = {"datalist": listed, "root": data, "output": output / "check", "fixed": checked}
-    add("check", "scripts.datalists check", fixed, (listed, data), checked, checked)
-    add("split", "scripts.datalists split", {"datalist": checked, "output": datalist}, (checked,), datalist, datalist)
+    add("check", "scripts.datalists check", fixed, checked)
+    add("split", "scripts.datalists split", {"datalist": checked, "output": datalist}, datalist)
     fixed = of_data | {"output_dir": training, "ckpt_dir": model.parent, "resume": "auto"}
-    add("train", f"scripts.run {plan['bundle']} train", fixed, (datalist, data), model, training)
+    add("train", f"scripts.run {plan['bundle']} train", fixed, model, [datalist])
     fixed = of_data | {"checkpoint": model, "output_dir": evaluation}
     page = evaluation / "evaluation.html"
-    add("evaluate", f"scripts.run {plan['bundle']} evaluate", fixed, (datalist, data, model), page, evaluation)
-    return jobs
+    add("evaluate", f"scripts.run {plan['bundle']} evaluate", fixed, page, [datalist, model])
+    return steps
 
 
 def screen(plan: Plan, output: Path) -> list[str]:
@@ -191,7 +210,7 @@ def screen(plan: Plan, output: Path) -> list[str]:
     rows["scores"] = protocol(*rules, declaration(plan["regions"])).title
     rows["time"] = time_of(plan)
     width = max(map(len, rows)) + 2
-    commands = [f"$ {job.command}" for job in jobs_of(plan, output).values()]
+    commands = [f"$ {step}" for step in steps_of(plan, output).values()]
     return ["", *(f"{name:<{width}}{text}" for name, text in rows.items()), "", *commands]
 
 
@@ -210,14 +229,6 @@ def time_of(plan: Plan) -> str:
     return f"about {total}: {words}" if parts else "unknown"
 
 
-def kept_state(job: StudyJob, output: Path) -> State:
-    """Return a job's state; it is done if only our code or configs have changed, because training takes hours."""
-    state, ours = state_of(job, output), {CODE, *(shown(path) for path in job.inputs if path.is_relative_to(BUNDLES))}
-    if state.changed and ours.issuperset(state.changed):
-        return State("done", "made by other code, kept; a new --output makes all results by this code")
-    return state
-
-
 def carry_out(plan: Plan, output: Path) -> None:
     """Run the unfinished commands of a plan; print the path of the evaluation page, and a command for new scans.
 
@@ -227,15 +238,19 @@ def carry_out(plan: Plan, output: Path) -> None:
     if not regions.is_file() or regions.read_text(encoding="utf-8") != content:
         with atomic_write(regions) as file:
             file.write_text(content, encoding="utf-8")
-    jobs, places = jobs_of(plan, output), Places(output)
-    study = OpenStudy({"title": str(output)}, places, jobs, states_of(jobs, output, kept_state))
-    selected = select(study, redo=True)
-    show("", *(f"done before  {name}" for name in jobs if name not in selected))
-    show(*(f"{state.name:12} {name}: {state.reason}" for name, state in study.states.items() if state.reason))
-    ended = run_jobs(study, selected, 1, is_shown=True)
-    if any(state.name != "done" for state in ended.values()):
-        raise SystemExit(1)
-    page, model = jobs["evaluate"].target, jobs["train"].target
+    steps = steps_of(plan, output)
+    for name, step in steps.items():
+        before = step.target.stat().st_mtime_ns if step.target.exists() else 0
+        try:
+            if name in ("train", "evaluate"):
+                run_step(step.command, step.target, step.inputs, step.target.parents[1] if name == "train" else None)
+            else:  # seconds, or leaves finished subjects by itself
+                run_step(step.command)
+        except SystemExit as error:  # status 1 of prepare and check: some subjects are left out
+            is_made = step.target.exists() and step.target.stat().st_mtime_ns > before
+            if name not in ("prepare", "check") or error.code != 1 or not is_made:
+                raise
+    page, model = steps["evaluate"].target, steps["train"].target
     new, places_of_new = ["scripts.run", plan["bundle"], "inference", "--dataset_dir=NEW"], f"={shown(output / 'new')}"
     if plan["prepare"] is not None:
         new = ["scripts.segment", "NEW", f"--bundle={plan['bundle']}", f"--like={plan['prepare']['like']}"]

@@ -1,7 +1,6 @@
 """Prepare raw head scans for the models, and resample predictions to raw grids: `python -m scripts.prepare [back]`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from common.cli import run
 from common.data.cohorts import COHORTS
@@ -27,7 +26,6 @@ def prepare(
     device: str = "cpu",
     accept: str | None = None,
     jobs: int = 1,
-    slurm: Mapping[str, Any] | None = None,
 ) -> None:
     """Register and resample the raw scans of each subject, and extract the brain.
 
@@ -55,16 +53,13 @@ def prepare(
         device: cpu or cuda, for the brain extraction.
         accept: subjects to accept with quality figures outside their limits, such as "sub-01,sub-02", if their pictures
             look right. They stay accepted until their files or the settings change.
-        jobs: number of subjects prepared in parallel; each takes up to 2 GB of memory at 1 mm. With `slurm`, the number
-            of SLURM jobs; each prepares its share of the subjects one by one.
-        slurm: settings of SLURM jobs, named as in submitit, such as "{'slurm_partition': 'cpu', 'cpus_per_task': 2}";
-            without them, subjects are prepared on this machine. All nodes must share the folders.
+        jobs: number of subjects prepared in parallel; each takes up to 2 GB of memory at 1 mm.
     """
     cohort = choice("like", like, COHORTS)
     names = tuple(cohort.modalities if modalities is None else names_of(modalities))
     settings = Settings(like, names, cohort.space.brain if brain is None else brain, spacing, device)
     source = existing_folder(root, f"--root={root}", "a folder of raw scans")
-    options = ScanOptions(patterns, labels, missing, accept, jobs, slurm)
+    options = ScanOptions(patterns, labels, missing, accept, jobs)
     outcomes = prepare_scans(source, output_folder(output, source), settings, options)
     if not all(outcome.is_usable for outcome in outcomes):
         raise SystemExit(1)

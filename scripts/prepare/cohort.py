@@ -20,7 +20,6 @@ from common.made import MADE, Results, made_by, read
 from common.pages.templates import render
 from common.prepare.figures import UNITS, Figures, rows
 from common.prepare.settings import Settings
-from scripts.arrays import JobArray
 from scripts.pools import map_in_processes
 from scripts.prepare import group
 from scripts.prepare.outcome import RECORD, Outcome
@@ -44,7 +43,6 @@ def prepare_cohort(
     output: Path,
     jobs: int,
     accepted: Collection[str] = (),
-    array: JobArray | None = None,
 ) -> list[Outcome]:
     """Prepare subjects, write datalist.json, quality.csv and overview.html, and return an outcome for each subject.
 
@@ -76,7 +74,7 @@ def prepare_cohort(
             outcomes[outcome.name] = outcome
 
         try:
-            run_in_processes(work, jobs, "subject", array, end)
+            run_in_processes(work, jobs, "subject", end)
         except KeyboardInterrupt:
             _write_page([*outcomes.values()], len(subjects), settings, output)
             raise
@@ -99,43 +97,31 @@ def run_in_processes(
     work: Mapping[str, Callable[[], Outcome]],
     jobs: int,
     unit: str,
-    array: JobArray | None = None,
     on_outcome: Callable[[Outcome], None] = show,
 ) -> list[Outcome]:
-    """Do the work of each subject in `jobs` processes that share the cores, or in SLURM jobs.
+    """Do the work of each subject in `jobs` processes that share the cores.
 
-    A failing subject becomes an outcome; a full disk or a failed SLURM job raises. `unit` labels the progress bar.
+    A failing subject becomes an outcome; a full disk raises. `unit` labels the progress bar.
     """
-    items = list(work.items())
-    if array is not None:
-        done = array.map(partial(_attempt, None), items, unit)
-    else:
-        threads = max(1, (os.cpu_count() or 1) // jobs)
-        done = map_in_processes(partial(_attempt, threads), items, jobs, unit, on_result=on_outcome)
-    why = f"killed its process twice, probably for lack of memory; {_cure(array is not None)}"
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    done = map_in_processes(partial(_attempt, threads), list(work.items()), jobs, unit, on_result=on_outcome)
+    why = "killed its process twice, probably for lack of memory; use fewer --jobs"
     outcomes = [outcome or Outcome(name, fault=why) for name, outcome in zip(work, done, strict=True)]
     for outcome in outcomes:
-        if array is not None or outcome.fault == why:
+        if outcome.fault == why:
             on_outcome(outcome)
     return outcomes
 
 
-def _cure(is_slurm: bool) -> str:
-    """Return the advice for a subject that ran out of memory; a SLURM job prepares one subject at a time."""
-    return "give each job more memory, mem_gb in --slurm" if is_slurm else "use fewer --jobs"
-
-
-def _attempt(threads: int | None, item: tuple[str, Callable[[], Outcome]]) -> Outcome:
+def _attempt(threads: int, item: tuple[str, Callable[[], Outcome]]) -> Outcome:
     name, work = item
-    is_slurm = threads is None
-    threads = threads or int(os.environ.get("SLURM_CPUS_PER_TASK", "1"))
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
         with threadpool_limits(threads):
             return work()
     except MemoryError:
-        return Outcome(name, fault=f"out of memory; {_cure(is_slurm)}")
+        return Outcome(name, fault="out of memory; use fewer --jobs")
     except Exception as error:  # one failure must not stop the run
         if is_disk_full(error):
             raise

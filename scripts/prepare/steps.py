@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from common import made as origin
 from common.data.scan_checks import broken_file
@@ -17,7 +16,6 @@ from common.files import check_writable_folder, expand_home, reporting_path_erro
 from common.made import Results
 from common.prepare.settings import Settings
 from common.values import DEVICE
-from scripts.arrays import array_of
 from scripts.prepare.outcome import RECORD, Outcome
 from scripts.prepare.scans import PAGE, find_subjects
 
@@ -31,7 +29,6 @@ class ScanOptions:
     missing: str
     accept: str | None
     jobs: int
-    slurm: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         check_number("jobs", self.jobs, int, 1, 1024)
@@ -40,17 +37,15 @@ class ScanOptions:
 
 def prepare_scans(root: Path, output: Path, settings: Settings, options: ScanOptions) -> list[Outcome]:
     """Prepare the subjects of a folder and print a summary."""
-    if options.slurm is None:  # with SLURM, the nodes have the devices
-        DEVICE.parse("device", settings.device)
+    DEVICE.parse("device", settings.device)
     names, patterns = settings.modalities, options.patterns
     masks = settings.brain if "*" in settings.brain else None
     keeps = options.missing == "keep"
     subjects = find_subjects(root, names, patterns or {}, options.labels, keeps, masks)
     accepted = accepted_of(options.accept, [subject.name for subject in subjects])
-    array = None if options.slurm is None else array_of(options.slurm, output, "prepare", options.jobs)
     from scripts.prepare.cohort import prepare_cohort  # late import: slow
 
-    outcomes = prepare_cohort(subjects, settings, output, options.jobs, accepted, array)
+    outcomes = prepare_cohort(subjects, settings, output, options.jobs, accepted)
     _report(outcomes, f"prepared: {output / PAGE} (look at it: the contrast is not checked)")
     return outcomes
 

@@ -2,20 +2,18 @@
 
 import copy
 import json
-import os
 
 import pytest
 
-from scripts import quickstart as module
-from scripts.quickstart import conclusion, quickstart, shortfalls, summarise
+from scripts.quickstart import shortfalls, summarise
 
 STAGES = ("ukb_ssl_pretrain", "brats_stage2", "atlas_stage2", "brats_finetune", "atlas_finetune")
 SUMMARY = {
     "seconds": 600.0,
     "losses": {name: {"total": [3.0, 2.0]} for name in STAGES},
     "scores": {
-        "brats_finetune": {region: {"dice": dice} for region, dice in {"WT": 0.9, "TC": 0.85, "ET": 0.81}.items()},
-        "atlas_finetune": {"lesion": {"dice": 0.66}},
+        "brats_finetune": {"WT": 0.9, "TC": 0.85, "ET": 0.81},
+        "atlas_finetune": {"lesion": 0.66},
     },
 }
 
@@ -39,21 +37,13 @@ def test_records_are_summarised(tmp_path):
         record = {"train": {"loss": losses}, "validation": {"metrics": metrics | cosine}}
         write(tmp_path / name / "eval/run.json", record)
     for name, means in (("brats_finetune", {"WT": 0.8, "TC": 0.7, "ET": 0.6}), ("atlas_finetune", {"lesion": 0.5})):
-        present = {region: {"mean": mean, "n": 8} for region, mean in means.items()} | {"ET": {"mean": None, "n": 0}}
-        regions = {region: {"dice": {"mean": mean}, "dice_present": present[region]} for region, mean in means.items()}
+        regions = {region: {"dice": {"mean": mean}} for region, mean in means.items()}
         write(tmp_path / name / "eval/evaluation/summary.json", {"regions": regions})
     summary = summarise(tmp_path)
     assert list(summary["losses"]) == list(STAGES)
     assert summary["losses"]["ukb_ssl_pretrain"] == {"total": [9.0, 4.0], "rotation": [1.5, 1.0]}, "on held-out crops"
     assert summary["losses"]["atlas_finetune"] == {"total": [1.9, 0.5]}, "of the training"
-    assert summary["scores"]["brats_finetune"]["ET"] == {"dice": 0.6, "present": None, "n": 0}
-    lines = conclusion({"seconds": 60} | summary, tmp_path).splitlines()
-    assert lines[1:5] == [
-        "quick start: 1.0 min; mean Dice on held-out subjects of the embedded cohort,",
-        "all subjects (only those that have the region, and their number):",
-        "  brats_finetune   WT 0.800 (0.800, 8)  TC 0.700 (0.700, 8)  ET 0.600 (none)",
-        "  atlas_finetune   lesion 0.500 (0.500, 8)",
-    ]
+    assert summary["scores"]["brats_finetune"]["ET"] == 0.6
 
 
 @pytest.mark.parametrize("score", [0.3, float("nan")])
@@ -61,16 +51,16 @@ def test_records_are_summarised(tmp_path):
 def test_each_region_counts_and_the_duration_does_not(summary, bundle, region, score):
     summary["seconds"] = 100 * 3600
     assert shortfalls(summary) == []
-    summary["scores"][bundle][region]["dice"] = score
+    summary["scores"][bundle][region] = score
     (line,) = shortfalls(summary)
-    assert line.startswith(f"{bundle}: mean Dice of {region} is {score:.3f}, expected at least ")
+    assert line.startswith(f"{bundle}: mean Dice of {region} {score:.3f}")
 
 
 @pytest.mark.parametrize("last", [2.9, float("nan")])
 def test_each_loss_must_fall(summary, last):
     for bundle in STAGES:
         summary["losses"][bundle]["total"] = [3.0, last]
-    message = f"total went from 3.000 to {last:.3f}, expected below 0.95 of the first"
+    message = f"total went from 3.000 to {last:.3f}"
     assert shortfalls(summary) == [f"{bundle}: {message}" for bundle in STAGES]
 
 
@@ -78,31 +68,5 @@ def test_each_loss_must_fall(summary, last):
 def test_a_pretraining_must_lower_the_terms_that_it_can_learn_in_minutes(summary, rotation, is_short):
     terms = {"reconstruction": [1.0, 1.0], "rotation": rotation, "contrastive": [1.0, 1.5]}
     summary["losses"]["brats_stage2"] = {"total": [3.0, 3.0]} | terms
-    line = "brats_stage2: reconstruction + rotation went from 2.000 to 1.900, expected below 0.95 of the first"
+    line = "brats_stage2: reconstruction + rotation went from 2.000 to 1.900"
     assert shortfalls(summary) == ([line] if is_short else [])
-
-
-@pytest.mark.parametrize("fails", [False, True])
-def test_the_steps_of_the_study_run_one_after_another(tmp_path, monkeypatch, capsys, fails):
-    write = "open('{output}/findings.html', 'w').close()"
-    names = ("brats", "look", "ukb", "atlas", "ukb_ssl_pretrain", "brats_stage2")
-    runs = {name: {"command": f'python -c "{write}"', "target": "findings.html"} for name in names}
-    runs["brats_stage2"] |= {"pretrained": "ukb_ssl_pretrain"} | ({"command": "false"} if fails else {})
-    study = {"title": "a", "cohorts": {}, "datalists": {}, "runs": runs}
-    monkeypatch.setattr(module, "read", lambda name: (name, study))
-    monkeypatch.setattr(module, "summarise", lambda runs: SUMMARY)
-    monkeypatch.setattr(module, "conclusion", lambda summary, runs: f"{summary['seconds'] >= 0}")
-    monkeypatch.setattr("scripts.report.report", lambda folder: None)
-    monkeypatch.setattr(os, "environ", dict(os.environ))
-    if fails:
-        with pytest.raises(SystemExit):
-            quickstart(output=str(tmp_path / "out"))
-        assert "failed       brats_stage2" in capsys.readouterr().out
-        return
-    quickstart(output=str(tmp_path / "out"))
-    printed = capsys.readouterr().out.splitlines()
-    starts = [line.split()[1].strip(";") for line in printed if line.startswith("starts")]
-    assert (starts[0], set(starts[1:4]), starts[4:]) == ("brats", set(names[1:4]), list(names[4:]))
-    assert sum(line.startswith("$ python -c") for line in printed) == len(names)
-    assert f"Look at {tmp_path}/out/runs/look/findings.html while the networks train" in printed
-    assert json.loads((tmp_path / "out/summary.json").read_text())["losses"] == SUMMARY["losses"]

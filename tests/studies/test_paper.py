@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from scripts.experiments.study import paper
+from studies.tables import PAPER
 
 # Averages that rounding does not explain
 DISAGREE = {
@@ -20,8 +20,8 @@ DISAGREE = {
 
 @pytest.mark.parametrize("number", [4, 5, 8, 9])
 def test_each_average_is_that_of_its_folds_or_is_listed_as_inconsistent(number):
-    texts = " ".join(paper()[number]["inconsistent"])
-    for name, system in paper()[number]["systems"].items():
+    texts = " ".join(PAPER[number]["inconsistent"])
+    for name, system in PAPER[number]["systems"].items():
         digits = max(len(str(value).partition(".")[2]) for value in [*system["dice"], system["average"]])
         agrees = abs(np.mean(system["dice"]) - system["average"]) <= 0.5 * 10.0**-digits + 1e-9
         assert agrees == ((number, name) not in DISAGREE), name
