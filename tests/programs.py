@@ -40,7 +40,7 @@ def _become(arguments: list[str], place: str, environment: dict[str, str], outpu
             del sys.modules[module]
     sys.path[:] = [place, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep)), *LIBRARIES]
     sys.argv = ["", *arguments[1:]]
-    multiprocessing.set_start_method(None, force=True)  # the module's own processes start as everywhere, not as this one
+    multiprocessing.set_start_method(None, force=True)  # not as this process
     try:
         runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
     except SystemExit:
