@@ -122,7 +122,8 @@ def convert(
     checkpoint = weights.read(file)
     details = describe(checkpoint.state, file)
     known = published(checkpoint, details["network"], details["input_channels"])
-    if any(_text(known.get(option, wanted)) != _text(wanted) for option, wanted in options.items()):
+    is_other = any(_text(known.get(option, wanted)) != _text(wanted) for option, wanted in options.items())
+    if is_other or {"modalities", "merging"} <= options.keys():
         known = {}  # a different network in the same layout
     stated = dict.fromkeys(("patch_size", "versions", "modalities", "merging")) | known | checkpoint.metadata
     for option, wanted in options.items():

@@ -8,7 +8,7 @@ from typing import Any
 
 AGENT = (  # words for contrast agent
     *("ce", "gd", "gad", "gado", "gadolinium", "gadavist", "gadovist", "dotarem", "magnevist", "multihance"),
-    *("prohance", "km", "kontrast", "kontrastmittel", "contrast", "agent", "enhanced", "injected"),
+    *("prohance", "km", "kontrast", "kontrastmittel", "contrast", "agent", "enhanced", "enh", "injected"),
     *("postcontrast", "postce", "postgd", "postgad", "postgado", "postkm", "c+", "+c"),
 )
 UNCLEAR = "T1 or T1ce"  # "post" beside T1: after contrast agent, or after surgery
@@ -32,10 +32,21 @@ MOST = 3  # words in the longest spelling, as in T1_w_ce
 _END = re.compile(r"[_.\- ]?([^_.\- ]*)$")
 _STATED = re.compile(  # contrast agent among the words of a name, with what denies or introduces it
     r"(?:^|[_.\- ])(?:(?:acq|ce)-)?(?:(?P<denied>pre|no|non|not|without|wo|sans|ohne)[_.\- ]?)?"
-    rf"(?:(?:post|after|with|w)[_.\- ])?(?:{'|'.join(map(re.escape, AGENT))})(?=$|[_.\- ])",
+    rf"(?:(?:post|after|with|w)[_.\- ])?(?:{'|'.join(map(re.escape, AGENT))})"
+    r"(?=$|[_.\- ])(?P<late>[_.\- ]pre(?=$|[_.\- ]))?",
     re.IGNORECASE,
 )
-_POST = re.compile(r"(?:^|[_.\- ])post(?=$|[_.\- ])(?!.(?:op|surg|resect|treat|therap|radi|rt|chemo))", re.IGNORECASE)
+_LONG = "|".join(word for word in AGENT if word.isalpha() and word not in ("ce", "km", "agent"))
+_COMPOUND = re.compile(  # contrast agent within a value of BIDS, which holds no separators: acq-T1gd, ce-GADOVIST
+    rf"_?(?:acq|desc|rec)-(?!(?i:pre|no|without))(?:(?i:{_LONG})[A-Za-z0-9]*|[A-Za-z0-9]*?"
+    rf"(?:(?i:{_LONG}|t1ce|t1c|3dce)|(?<=[a-z0-9])CE))(?=_|$)|_?ce-(?!(?i:pre|no|without|0))[A-Za-z0-9]+(?=_|$)"
+)
+_UNENHANCED = re.compile(r"_?ce-[A-Za-z0-9]+(?=_|$)")
+_POST = re.compile(
+    r"(?:^|[_.\- ])post(?=$|[_.\- ])(?!.(?:op|surg|resect|treat|therap|radi|rt|chemo))"
+    r"|(?:acq|desc|rec)-[a-z0-9]*post(?=_|$)",
+    re.IGNORECASE,
+)
 _ENTITIES = re.compile(r"((?:(?:sub|ses)-[^_]*_)*)(.*)", re.DOTALL)  # values of the first may be any word
 
 
@@ -60,10 +71,13 @@ def split_name(name: str) -> tuple[str, str | None]:
         [('S1', 'FLAIR'), ('S1', 'T1ce'), ('S1_post', 'T1 or T1ce'), ('S1', None)]
     """
     start, rest = _ENTITIES.findall(name)[0]
-    before, modality = _split(_STATED.sub("", rest).lstrip("_.- "))
+    plain = _UNENHANCED.sub("", _COMPOUND.sub("", rest))
+    before, modality = _split(_STATED.sub("", plain).lstrip("_.- "))
+    if modality == "T1" and _split(before)[1] == "T1ce":  # T1ce_mprage
+        before, modality = _split(before)
     if modality not in ("T1", "T1ce"):
         before, modality = _split(rest)
-    elif any(not match["denied"] for match in _STATED.finditer(rest)):
+    elif _COMPOUND.search(rest) or any(not (match["denied"] or match["late"]) for match in _STATED.finditer(plain)):
         modality = "T1ce"
     elif _POST.search(rest):
         modality = UNCLEAR

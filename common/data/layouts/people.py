@@ -14,13 +14,13 @@ PERSON = re.compile(
     r"\d+(?=(?:_\d+)?_\d+_\d+$))"
 )
 VISIT = re.compile(  # a visit that says so: v2, ses_1, week-000-1, baseline, 2019-03-04
-    r"(?P<person>.+?)[_-]+(?:"
+    r"(?P<person>.+?)[_.-]+(?:"
     r"(?:v|vis|visit|t|tp|time|time_?point|ses|sess|session|scan|exam|mri?|mr_d|month|week|day|year|fu|follow[_-]?up)"
     r"[_.-]?\d+(?:[_.-]\d+)*[a-z]?|"
     r"baseline|bl|follow[_-]?up|fu|pre|post|(?:pre|post)[_-]?op|initial|nifti|(?:19|20)\d\d[_.-]?\d\d[_.-]?\d\d)",
     re.IGNORECASE,
 )
-NUMBERED = re.compile(r"(?P<person>.+)[_-][mwdy]?\d+[a-z]?", re.IGNORECASE)  # a visit if the person has a number, too
+NUMBERED = re.compile(r"(?P<person>.+)[_.-][mwdy]?\d+[a-z]?", re.IGNORECASE)  # a visit if the person has a number, too
 COUNTED = re.compile(  # words before a person's number
     r"(?:.*[_-])?(?:sub|subj|subject|pat|patient|patientid|case|id|participant|control|volunteer|"
     r"train|training|val|validation|test|testing)",
@@ -57,9 +57,12 @@ def visit_name(folders: list[str]) -> str:
     """Return the name of a visit from its folders, such as P01/baseline, so that `person_of` finds the person.
 
     Example:
-        >>> [visit_name(path.split("/")) for path in ("sub_1/ses_2", "P01/late", "site2/P01", "HGG/a")]
-        ['sub_1_ses_2', 'P01_ses-late', 'site2_P01', 'HGG_a']
+        >>> [visit_name(path.split("/")) for path in ("sub_1/ses_2", "P01/late", "baseline/P01", "HGG/a")]
+        ['sub_1_ses_2', 'P01_ses-late', 'P01_ses-baseline', 'HGG_a']
     """
+    is_above = is_visit(folders[0]) or re.fullmatch(r"(?:19|20)\d\d", folders[0])  # baseline/P01, 2020/P01
+    if len(folders) > 1 and is_above and not is_visit(folders[1]):
+        return f"{'_'.join(folders[1:])}_ses-{folders[0].removeprefix('ses-')}"
     *above, last = folders
     name, person = "_".join(folders), "_".join(above)
     is_person = PERSON.match(last) or re.match(

@@ -14,6 +14,7 @@ C3L-00016 OAS1_0001 sub-r001s001 sub-strokecase0001 sub_1 ReMIND-001 IBSR_01 100
 """  # names that are a person as a whole
 VISITS = {  # name of a visit -> its person
     "BraTS-GLI-00005-100": "BraTS-GLI-00005",
+    "P01.2": "P01",
     "Brats17_2013_10_1": "Brats17_2013_10",
     "sub-r001s001_ses-2": "sub-r001s001",
     "sub-strokecase0001_ses-0001": "sub-strokecase0001",
@@ -53,6 +54,8 @@ def test_the_person_in_a_name():
         ("sub_1/ses_2", "sub_1"),
         ("Patient-001/week-000-1", "Patient-001"),
         ("P01/whatever", "P01"),
+        ("baseline/P01", "P01"),
+        ("2020/P01", "P01"),
         ("site2/P01", "site2_P01"),
         ("HGG/BraTS19_CBICA_AAB_1", "HGG_BraTS19_CBICA_AAB_1"),
         ("ds1/sub_1/ses_1", "ds1_sub_1"),
