@@ -165,12 +165,12 @@ def test_a_mistake_ends_in_one_line(folder, command, culprit):
 
 
 def test_a_misspelt_option_in_monais_own_command_is_refused(folder):
-    places = f"--dataset_dir={kept.cohorts()}/ukb --datalist={kept.cohorts()}/ukb.json --output_dir={folder}/out"
+    places = f"--dataset_dir={kept.cohorts()}/ukb --datalist={kept.cohorts()}/ukb.json --output_dir={folder}/new"
     words = shlex.split(f"monai.bundle run --config_file=configs/train.yaml {places} --loss_weigths=[1,2]")
     ended = run_module(words, ROOT / "bundles/ukb_ssl_pretrain", os.environ | {"OMP_NUM_THREADS": "1"})
     assert ended.returncode == 2, ended.stderr
     assert "loss_weigths" in ended.stderr.splitlines()[-1]
-    assert not (folder / "out").exists()
+    assert not (folder / "new").exists()
 
 
 def test_help_and_misspelt_names_import_nothing_slow():
