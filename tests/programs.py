@@ -14,7 +14,7 @@ FORKS.set_forkserver_preload(["torch", "monai.bundle", "monai.handlers", "monai.
 
 
 def run_module(arguments: list[str], place: Path, environment: dict[str, str]) -> subprocess.CompletedProcess:
-    """Run MODULE ARGUMENT ... to its end and capture its output as text; PyTorch reads only its own environment."""
+    """Run MODULE ARGUMENT ... to its end and capture its output as text; PyTorch keeps the tests' environment."""
     with tempfile.TemporaryDirectory() as folder:
         output, error = Path(folder, "output"), Path(folder, "error")
         process = FORKS.Process(target=_become, args=(arguments, str(place), environment, str(output), str(error)))
@@ -35,9 +35,8 @@ def _become(arguments: list[str], place: str, environment: dict[str, str], outpu
     os.chdir(place)
     os.environ.clear()
     os.environ.update(environment)
-    for name in {name.partition(".")[0] for name in sys.modules} & {"common", "scripts", "deploy", "tests"}:
-        for module in [module for module in sys.modules if module.partition(".")[0] == name]:
-            del sys.modules[module]
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("common", "scripts", "deploy", "tests")]:
+        del sys.modules[name]
     sys.path[:] = [place, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep)), *LIBRARIES]
     sys.argv = ["", *arguments[1:]]
     multiprocessing.set_start_method(None, force=True)  # not as this process
