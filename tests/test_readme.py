@@ -37,7 +37,7 @@ def test_own_data_in_four_commands(tmp_path):
         nibabel.save(nibabel.Nifti1Image(label.astype(np.uint8), scan.affine), file)
     new = shutil.copytree(tmp_path / "raw" / subject, tmp_path / "new" / subject)
     (new / f"{subject}_seg.nii.gz").unlink()
-    (block,) = [block for block in bash_blocks() if "scripts.prepare" in block]
+    (block,) = [block for block in bash_blocks() if "datalists generic" in block]
     for large, small in {
         "--like=brats": f"--like=brats --spacing=4 --accept={','.join(subjects)} --jobs=2",
         "--modalities=T1,FLAIR": "--modalities=T1",

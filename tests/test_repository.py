@@ -11,7 +11,7 @@ TEXT = {".py", ".yaml", ".json", ".md", ".conf", ".txt"}
 
 def test_each_difference_is_explained_once_and_mentioned_where_it_happens():
     page = (ROOT / "docs/differences.md").read_text()
-    explained = re.findall(r"^## (DIFF-\d+): \S", page, re.MULTILINE)
+    explained = re.findall(r"^### (DIFF-\d+): \S", page, re.MULTILINE)
     mentioned = {
         tag
         for folder in ("bundles", "common", "scripts", "studies")
