@@ -12,11 +12,10 @@ from common.cli import run
 from common.data.scan_checks import check_headers
 from common.data.volumes import is_made_up
 from common.errors import InputError, check_number, choice, show
-from common.files import check_writable_folder, existing_folder, expand_home
+from common.files import check_writable_folder, expand_home
 from common.inference.masks import masks_of
 from common.inference.publishing import PAGE, begin, finish
 from common.inference.results import CaseFiles, Details
-from common.literals import names_of
 from common.locks import claimed
 from common.metrics.cards import Protocol, Scores
 from common.metrics.protocols import PROTOCOLS
@@ -117,25 +116,21 @@ def check_background(background: str | None, cases: Sequence[CaseFiles]) -> None
         choice("background", background, modalities, "no case has an image")
 
 
-def page(
-    folder: str, slices: str = "chosen", data: str | Sequence[str] | None = None, background: str | None = None
-) -> None:
+def page(folder: str, slices: str = "chosen", background: str | None = None) -> None:
     """Draw the page of an evaluation, FOLDER/evaluation.html, from the files in its folder. Nothing is scored.
 
     Args:
         folder: folder of an evaluation with cases.json, written by this command or by a bundle's evaluate.yaml. The
             label maps and images that cases.json lists are read for the pictures.
         slices: cases with a page to scroll through the slices, FOLDER/slices/CASE.html: none, chosen or all.
-        data: further folders from which label maps and images may be read, such as the data set's.
         background: modality of the slices in pictures; by default the modality on which the labels stand out most.
     """
-    from common.inference.reading import check_images, read  # late imports: `--help` stays fast
+    from common.inference.reading import read  # late imports: `--help` stays fast
     from common.pages import evaluation
 
-    path, trusted = expand_home(folder, str(folder)), _data_folders(data)
+    path = expand_home(folder, str(folder))
     details = read(path)._replace(background=background)
     check_background(background, details.files)
-    check_images(path, details.files, trusted)
     show(evaluation.write_pages(path, details, slices))
 
 
@@ -168,7 +163,6 @@ def pool(
     output: str,
     names: str | Sequence[str] | None = None,
     slices: str = "chosen",
-    data: str | Sequence[str] | None = None,
     background: str | None = None,
 ) -> None:
     """Merge evaluations of different cases, such as the folds of a cross-validation, into a single evaluation.
@@ -181,7 +175,6 @@ def pool(
             moved aside. cases.json and the page name the evaluation of each case.
         names: names of the evaluations, such as fold0,fold1; by default the shortest distinct ends of the paths.
         slices: cases with a page to scroll through the slices: none, chosen (the cases of evaluation.html) or all.
-        data: further folders from which label maps and images may be read, such as the data set's.
         background: modality of the slices in pictures; by default the modality on which the labels stand out most.
     """
     OPTIONS["slices"](slices)
@@ -189,7 +182,7 @@ def pool(
 
     paths = several.named_folders("pool", [str(folder) for folder in folders], names)
     target = _output(output, RESULTS, {name: str(folder) for name, folder in paths.items()})
-    details = several.pool(paths, _data_folders(data))._replace(background=background)
+    details = several.pool(paths)._replace(background=background)
     check_background(background, details.files)
     _publish(target, details, slices)
 
@@ -201,12 +194,6 @@ def _publish(folder: Path, details: Details, slices: str) -> None:
     lines = results.write(begin(folder, "output"), details, slices)
     finish(folder)
     show(*lines, "", str(folder / (PAGE if (folder / PAGE).is_file() else METRICS)))
-
-
-def _data_folders(data: str | Sequence[str] | None) -> list[Path]:
-    return [
-        existing_folder(name, f"--data={name}", "a folder of label maps or images") for name in names_of(data or ())
-    ]
 
 
 def _output(output: str, names: Sequence[str], inputs: Mapping[str, str]) -> Path:

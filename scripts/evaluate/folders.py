@@ -6,7 +6,7 @@ from pathlib import Path
 from common.data.layouts.listing import UNPRINTABLE
 from common.errors import InputError
 from common.files import expand_home
-from common.inference.reading import check_images, read
+from common.inference.reading import read
 from common.inference.results import Details
 from common.literals import names_of
 from common.made import made_by
@@ -46,18 +46,16 @@ def check_protocol(first: str | Path, expected: Protocol, other: str | Path, act
             raise InputError(f"{other}: {name} {value}; expected {wanted}, as in {first}")
 
 
-def pool(folders: Mapping[str, Path], data: Sequence[Path] = ()) -> Details:
+def pool(folders: Mapping[str, Path]) -> Details:
     """Pool evaluations of different cases without scoring again; the `part` of a case is its evaluation's name.
 
-    Raise InputError if two evaluations share a case, differ in protocol, settings or label convention, or list files
-    outside their folders and `data`.
+    Raise InputError if two evaluations share a case or differ in protocol, settings or label convention.
     """
     evaluations = {name: read(folder) for name, folder in folders.items()}
     first, expected = next(iter(evaluations.items()))
     cases: dict[str, tuple[str, Details]] = {}
     files = {}
     for name, details in evaluations.items():
-        check_images(folders[name], details.files, data)
         check_protocol(folders[first], expected.protocol, folders[name], details.protocol)
         if details.convention != expected.convention:
             problem = f"label_convention {details.convention}; expected {expected.convention}, as in {folders[first]}"

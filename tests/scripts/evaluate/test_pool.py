@@ -32,7 +32,7 @@ def content(folder, name):
 
 
 def pooled(folder, **options):
-    pool(f"{folder}/second/out", f"{folder}/first/out", output=f"{folder}/pooled", data=str(folder), **options)
+    pool(f"{folder}/second/out", f"{folder}/first/out", output=f"{folder}/pooled", **options)
 
 
 def test_the_pool_has_the_figures_of_one_evaluation_of_all_cases(parts, capsys):
@@ -58,7 +58,7 @@ def test_a_pool_is_an_evaluation_like_any_other(parts, capsys):
     score(parts / "second", missing="worst")
     pooled(parts, names="late,early")
     assert content(parts / "pooled", "summary.json")["missing"] == ["c4"]
-    page(f"{parts}/pooled", data=str(parts))
+    page(f"{parts}/pooled")
     compare(f"{parts}/pooled", f"{parts}/whole/out")
     assert "5 cases by atlas" in capsys.readouterr().out
     assert [files.part for files in read(parts / "pooled").files] == ["early"] * 3 + ["late"] * 2
