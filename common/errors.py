@@ -2,37 +2,33 @@
 
 import difflib
 import errno
-import io
 import logging
 import math
-import os
 import re
 import signal
 import sys
-import threading
 import traceback
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
-from threading import current_thread, main_thread
-from types import TracebackType
+from contextlib import contextmanager
+from functools import partial
+from types import MappingProxyType, TracebackType
 from typing import Any
 
-# Harmless warnings that every run triggers. MONAI's warning that configs are programs (SECURITY.md) comes too early to
-# be silenced here; scripts.run replaces it by a warning only for configs from outside this repository.
+# Harmless warnings that every run triggers
 SILENCED = (
     "NvImgCodecPydicomReader",  # pydicom without NVIDIA's decoder; the bundles read NIfTI
     "This DataLoader will create",  # more workers than CPU cores: they mostly wait for disks
 )
-NOT_USER_CODE = re.compile(
-    rf"/(site|dist)-packages/|^{re.escape(str(Path(os.__file__).parent))}/"
-    rf"|^{re.escape(str(Path(__file__).absolute().parents[1]))}/(common|scripts|deploy)/"
-)
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
-REASONS = dict.fromkeys(NO_SPACE, "the disk is full or read-only")
-REASONS[errno.ELOOP] = "expected a path that leads to a file"
+
+# Messages when memory runs out; on the host those of Python, PyTorch and oneDNN, which have no exception of their own
+ON_GPU = r"OutOfMemoryError|CUDA (driver )?error: out of memory|CU\w+_STATUS_\w*ALLOC(ATION)?_FAILED"
+ON_HOST = (
+    r"MemoryError|(can't allocate|not enough) memory|Cannot allocate memory"
+    r"|could not create a primitive(?! descriptor)|unable to (mmap|resize|.*</torch_)"
+    r"|DataLoader worker .*(Killed|Bus error|exited unexpectedly)"
+)
 
 Hook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
 
@@ -41,7 +37,7 @@ class InputError(ValueError):
     """Bad input: the culprit (`what`), its `value` if known, the `problem`, and the `expected` input.
 
     The message joins these fields in one line. It is escaped by `printable`, so that quoted text cannot forge a line,
-    even in a worker's traceback, and shortened by `concise`. `what` may also be a complete message.
+    even in a worker's traceback. `what` may also be a complete message.
 
     Example:
         >>> print(InputError("RANK", expected="a number", value="one"), InputError("a.nii", "3 axes", "2"), sep=" | ")
@@ -54,7 +50,7 @@ class InputError(ValueError):
     def __str__(self) -> str:
         culprit = self.what if self.value is ... else f"{self.what}={self.value}"
         reasons = "; ".join(filter(None, [self.problem, self.expected and f"expected {self.expected}"]))
-        return printable(concise(f"{culprit}: {reasons}" if reasons else culprit))
+        return printable(f"{culprit}: {reasons}" if reasons else culprit)
 
 
 class ArgumentError(InputError):
@@ -84,9 +80,7 @@ def check_number(name: str, value: Any, kind: type, lowest: float, highest: floa
     kinds = (int,) if kind is int else (int, float)
     if isinstance(value, bool) or not isinstance(value, kinds) or not lowest <= value <= highest:
         noun = "a whole number" if kind is int else "a number"
-        low, high = (f"{edge}" if isinstance(edge, int) else f"{edge:g}" for edge in (lowest, highest))
-        limits = f"from {low}" + ("" if highest == math.inf else f" to {high}")
-        raise ArgumentError(name, value, expected=f"{noun} {limits}")
+        raise ArgumentError(name, value, expected=f"{noun} from {lowest}" + (f" to {highest}" * (highest < math.inf)))
 
 
 def choice(name: str, value: Any, choices: Mapping[str, Any], empty: str = "no choices") -> Any:
@@ -95,8 +89,7 @@ def choice(name: str, value: Any, choices: Mapping[str, Any], empty: str = "no c
     `empty` is the reason why `choices` may be empty, for the message.
     """
     if not isinstance(value, str) or value not in choices:
-        problem, expected = ("", f"one of {', '.join(choices)}") if choices else (f"{empty}; leave it out", "")
-        raise ArgumentError(name, value, problem, expected)
+        raise ArgumentError(name, value, expected=f"one of {', '.join(choices)}" if choices else empty)
     return choices[value]
 
 
@@ -128,26 +121,8 @@ def shortened(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + more
 
 
-def concise(text: str) -> str:
-    """Cut the middle out of words above 120 characters (400 for paths), then out of a text above 1200 characters.
-
-    Example:
-        >>> concise(f"--seed={'9' * 5000}: expected a number") == f"--seed={'9' * 53}...{'9' * 39}: expected a number"
-        True
-    """
-
-    def cut(match: re.Match[str]) -> str:
-        word = match[0]
-        return word if len(word) <= (400 if "/" in word else 120) else f"{word[:60]}...{word[-40:]}"
-
-    text = re.sub(r"\S{121,}", cut, text)
-    return text if len(text) <= 1200 else f"{text[:600]} ... {text[-400:]}"
-
-
 def printable(text: object) -> str:
-    r"""Return untrusted text, such as a file name, as one line that is safe to print.
-
-    Control characters, line breaks, text-direction marks and bytes that are not UTF-8 are escaped as in Python.
+    r"""Return untrusted text, such as a file name, as one line that is safe to print; the rest is escaped as in Python.
 
     Example:
         >>> printable("P1\x1b[2J\nerror: none")
@@ -172,146 +147,46 @@ def aligned(rows: Sequence[Sequence[object]], right: Collection[int] = ()) -> li
 def show(*lines: object, error: bool = False) -> None:
     """Print lines, escaped by `printable`, above any progress bar; the only function in this repository that prints."""
     stream = sys.stderr if error else sys.stdout
-    if stream is None:  # None if closed, as by `>&-`
-        return
     text = "".join(f"{printable(line)}\n" for line in lines)
-    if encoding := getattr(stream, "encoding", None):  # a terminal or log may be ASCII only
-        text = text.encode(encoding, "backslashreplace").decode(encoding)
-    try:
-        if bars := getattr(sys.modules.get("tqdm"), "tqdm", None):  # no bars unless tqdm is imported
-            bars.write(text, file=stream, end="")
-        else:
-            stream.write(text)
-        stream.flush()
-    except OSError as failed:  # such as a full disk
-        failed.filename = "standard error" if error else "standard output"
-        raise
-
-
-class _PersistentStream(io.FileIO):
-    """A stream that drops output after its reader has exited."""
-
-    def write(self, data: Any) -> int:
-        """Write bytes, or drop them if the pipe or terminal is closed."""
-        try:
-            return super().write(data) or 0
-        except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.EIO):
-                raise
-            return len(data)
-
-
-def outlive_readers() -> None:
-    """Ignore that the reader of the output has ended, as `tee` does on Ctrl-C, so that a run can save its state."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if isinstance(stream, io.TextIOWrapper) and stream is getattr(sys, f"__{name}__"):  # not replaced already
-            raw = io.BufferedWriter(_PersistentStream(stream.fileno(), "w", closefd=False))
-            by_line = stream.line_buffering or stream.write_through  # the latter by PYTHONUNBUFFERED
-            persistent = io.TextIOWrapper(raw, stream.encoding, stream.errors, line_buffering=by_line)
-            setattr(sys, name, persistent)
-
-
-def show_error(message: str) -> None:
-    """Print the error of a failed command on standard error, below its progress bars."""
-    if bars := getattr(sys.modules.get("tqdm"), "tqdm", None):
-        for bar in [*bars._instances]:
-            bar.close()  # else it would be redrawn below the line
-    show(f"error: {concise(message)}", error=True)
+    if bars := getattr(sys.modules.get("tqdm"), "tqdm", None):  # no bars unless tqdm is imported
+        bars.write(text, file=stream, end="")
+    else:
+        stream.write(text)
+    stream.flush()
 
 
 def report_in_one_line(otherwise: Hook | None = None) -> None:
-    """Install an exception hook: one line for Ctrl-C; one line and exit status 2 for errors that `explained` covers.
+    """Install an exception hook: one line and exit status 2 for errors that `explained` covers.
 
-    `otherwise` handles other exceptions, and bugs in user code. None keeps the hook of an earlier call; in the first
-    call, None prints tracebacks.
+    `otherwise` handles other exceptions. None keeps the hook of an earlier call; in the first call, None prints
+    tracebacks.
     """
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # None if closed, as by `2>&-`: no other file may get its descriptor
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
-    if otherwise is None and isinstance(sys.excepthook, _Report):
+    if otherwise is None and isinstance(sys.excepthook, partial):
         return
-    if not isinstance(sys.excepthook, _Report):
-        os.register_at_fork(after_in_child=_let_interrupts_end)
-        sys.unraisablehook = _unraisable
-    threading.excepthook = _report_thread
-    logging.raiseExceptions = False  # no traceback for PyTorch's log line about a dead DataLoader worker
-    sys.excepthook = _Report(otherwise or sys.__excepthook__)
+    sys.excepthook = partial(_report, otherwise or sys.__excepthook__)
     for harmless in SILENCED:
         warnings.filterwarnings("ignore", message=harmless)
     logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)  # logs the same warning
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # missing home folder or font
-    logging.getLogger("dev_collate").setLevel(logging.CRITICAL + 1)  # MONAI's messages when memory runs out
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # header corrections, without the file's name
 
 
-def _report_thread(failed: threading.ExceptHookArgs) -> None:
-    """Report a thread's exception, except TensorBoard's, which is raised again when the next event is added."""
-    if not type(failed.thread).__module__.startswith("tensorboard."):
-        threading.__excepthook__(failed)
-
-
-def let_interrupts_raise() -> None:
-    """Make Ctrl-C raise KeyboardInterrupt, unless it is ignored.
-
-    This replaces the startup handler of `scripts`, which ends the process at once.
-    """
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _let_interrupts_end() -> None:
-    """In a forked child, let signals end the process quietly, not raise KeyboardInterrupt: the parent reports them."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
-        if signal.getsignal(number) is signal.default_int_handler:
-            signal.signal(number, signal.SIG_DFL)
-
-
-def _unraisable(lost: "sys.UnraisableHookArgs") -> None:
-    """End the process if a callback swallowed SystemExit or KeyboardInterrupt."""
-    if isinstance(lost.exc_value, SystemExit):
-        os._exit(lost.exc_value.code if isinstance(lost.exc_value.code, int) else 1)
-    if not issubclass(lost.exc_type, KeyboardInterrupt):
-        if not re.match(r"DataLoader worker .* killed by signal", str(lost.exc_value)):  # Ctrl-C, reported already
-            sys.__unraisablehook__(lost)
+def _report(otherwise: Hook, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    message = explained(error)
+    if message is None:
+        otherwise(kind, error, trace)
         return
-    show("interrupted", error=True)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.kill(os.getpid(), signal.SIGINT)
-
-
-@dataclass(frozen=True)
-class _Report:
-    """The hook for uncaught exceptions."""
-
-    otherwise: Hook
-
-    def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if issubclass(kind, KeyboardInterrupt):
-            show("interrupted", error=True)
-            return
-        if current_thread() is main_thread():  # PyTorch's handler may raise here again when a DataLoader worker dies
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        message = explained(error)
-        if message is None or ((line := place_in_user_code(error)) and line in message):  # a bug needs its traceback
-            self.otherwise(kind, error, trace)
-            return
-        with suppress(OSError):  # a full or closed standard error does not change the status
-            show_error(message)
-        raise SystemExit(2)
+    show(f"error: {message}", error=True)
+    raise SystemExit(2)
 
 
 def explained(error: BaseException) -> str | None:
-    """Explain bad input, a lost process, too many open files or a path error in one line; None for other exceptions.
-
-    A `TORCH_LOGS` that PyTorch refuses is bad input.
-    """
-    if "Invalid log settings" in str(error):
-        value = os.environ.get("TORCH_LOGS")
-        return f"TORCH_LOGS={value}: PyTorch has no log with this name; expected names such as +dynamo, or unset"
-    if any(re.search("Too many open files|received 0 items of ancdata", str(link)) for link in chain_of(error)):
-        return "too many open files: raise their limit, as with `ulimit -n 4096`, or lower --num_workers or --jobs"
-    return input_error_message(error) or explain_lost_process(error) or _explain_path(error)
+    """Explain bad input, or lack of memory or disk, in one line; None for other exceptions."""
+    if message := input_error_message(error) or explain_out_of_memory(error):
+        return message
+    for link in chain_of(error):
+        if isinstance(link, OSError) and link.errno in NO_SPACE:
+            return f"{link.filename or 'a file'}: {link.strerror}"
+    return None
 
 
 def input_error_message(error: BaseException) -> str | None:
@@ -344,15 +219,27 @@ def chain_of(error: BaseException) -> Iterator[BaseException]:
         link = link.__cause__ or link.__context__
 
 
-def explain_lost_process(error: BaseException) -> str | None:
-    """Explain in one line that a process of a distributed run was lost; None for other exceptions."""
+def explain_out_of_memory(error: BaseException, options: Mapping[str, Any] = MappingProxyType({})) -> str | None:
+    """Explain in one line that the GPU or host ran out of memory, and what helps; None for other exceptions."""
     for link in chain_of(error):
-        if re.search(r"gloo/|NCCL|DistBackendError|DistNetworkError", f"{type(link).__name__}: {link}"):
-            frozen = re.search(r"[Tt]imed? ?out", str(link)) is not None
-            what = "did not answer in time" if frozen else "exited"
-            rank = os.environ.get("RANK", "?")
-            return f"process of rank {rank}: another process of this run {what}; see its log"
+        text = " ".join(f"{type(link).__name__}: {link}".split())
+        if lacks_gpu_memory(link):
+            return f"out of memory on the GPU: lower --batch_size or --patch_size ({text:.200})"
+        if lacks_host_memory(link):
+            advice = "lower --num_workers, --cache_rate, --batch_size or --patch_size"
+            return f"out of memory on the host: {advice}; in a container, enlarge /dev/shm ({text[-200:]})"
     return None
+
+
+def lacks_gpu_memory(error: BaseException) -> bool:
+    """Return whether an exception reports that the GPU ran out of memory: PyTorch's, CUDA's, cuBLAS's or cuDNN's."""
+    return re.search(ON_GPU, f"{type(error).__name__}: {error}") is not None
+
+
+def lacks_host_memory(error: BaseException) -> bool:
+    """Return whether an exception or one of its causes reports that the host ran out of memory."""
+    texts = (f"{type(link).__name__}: {link}" for link in chain_of(error) if not lacks_gpu_memory(link))
+    return any(re.search(ON_HOST, text) for text in texts)
 
 
 def ending_of(status: int) -> str:
@@ -373,41 +260,36 @@ def is_disk_full(error: BaseException) -> bool:
     return any(isinstance(link, OSError) and link.errno in NO_SPACE for link in chain_of(error))
 
 
-def _explain_path(error: BaseException) -> str | None:
-    """Explain a full or read-only disk, or a circular link, in one line; None for other exceptions."""
-    for link in chain_of(error):
-        if isinstance(link, OSError) and link.errno in REASONS:
-            return f"{link.filename or 'a file'}: {link.strerror}; {REASONS[link.errno]}"
-    return None
+def one_line(error: BaseException) -> str:
+    """Describe an exception in one line: the `InputError` that caused it, or its type and text."""
+    lines = str(error).strip().splitlines() or [""]
+    if lines[0].startswith("Caught "):  # from a worker: the traceback follows; the last line has type and message
+        return input_error_message(error) or lines[-1]
+    return input_error_message(error) or f"{type(error).__name__}: {lines[0]}"
+
+
+# Until common.cli and scripts.run do without them
+
+
+def let_interrupts_raise() -> None:
+    """Do nothing."""
+
+
+def place_in_user_code(error: BaseException) -> str:
+    """Return an empty text."""
+    return ""
+
+
+def traceback_of(error: BaseException) -> str:
+    """Return an exception's traceback."""
+    return "".join(traceback.format_exception(error))
 
 
 def path_error(error: BaseException) -> str | None:
     """Return the path and reason of an `OSError` as text; None for other exceptions, or without a path."""
-    if not isinstance(error, OSError) or not isinstance(error.filename, str | bytes):
-        return None
-    return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else None
 
 
-def place_in_user_code(error: BaseException) -> str:
-    """Return the innermost line of user code in an exception's traceback, as file:line; empty if there is none.
-
-    User code, such as an overlay's transforms, is neither in this repository's packages nor in a library.
-    """
-    frames = re.findall(r'^\s+File "(/.+?)", line (\d+)', traceback_of(error), re.MULTILINE)
-    places = [f"{file}:{line}" for file, line in frames if not NOT_USER_CODE.search(file)]
-    return places[-1] if places else ""
-
-
-def traceback_of(error: BaseException) -> str:
-    """Return an exception's traceback and, if a DataLoader worker raised the exception, the worker's traceback."""
-    return "".join([*traceback.format_exception(error), *map(_text_of_worker, chain_of(error))])
-
-
-def one_line(error: BaseException) -> str:
-    """Describe an exception in one line: the `InputError` that caused it, a path and a reason, or a type and a text."""
-    message = input_error_message(error) or path_error(error)
-    if message is None:
-        lines = str(error).strip().splitlines() or [""]
-        is_from_worker = lines[0].startswith("Caught ")  # the traceback follows; the last line has type and message
-        message = lines[-1] if is_from_worker else f"{type(error).__name__}: {lines[0]}"
-    return concise(message)
+def show_error(message: str) -> None:
+    """Print the error of a failed command."""
+    show(f"error: {message}", error=True)

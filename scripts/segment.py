@@ -17,7 +17,6 @@ from common.errors import InputError, choice, ending_of, shortened, show
 from common.files import digest, existing_folder, why_no_file
 from common.options import check_stated
 from common.prepare.settings import Settings
-from common.training.signals import interrupt_on_signals
 from scripts.prepare.steps import ScanOptions, output_folder, prepare_scans
 from scripts.weights import network_of
 
@@ -63,7 +62,6 @@ def segment(
         grid: modality whose raw grid the label maps get, such as FLAIR, on which lesions are drawn, or all; by default
             the preparation's reference (T1, or else T1ce, or else the first).
     """
-    interrupt_on_signals()  # so that the inference process ends, too
     usual = choice("bundle", bundle, LIKE)
     if like is not None:
         choice("like", like, COHORTS)

@@ -1,7 +1,6 @@
 """Preprocess volumes once, so that training reads only its crops: `python -m scripts.store BUNDLE --store=FOLDER`."""
 
 import os
-import signal
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,6 @@ from common.configs import read
 from common.errors import check_number, show
 from common.files import check_writable_folder, expand_home, reporting_path_errors
 from common.options import check_apart
-from common.training.signals import handled
 from scripts.pools import map_in_processes
 from scripts.run import blaming, check_all, read_command_line
 
@@ -76,10 +74,7 @@ def _training(
     parser = read(files, values)
     with blaming(changes):
         parser.get_parsed_content("imports")  # `common`, which other values refer to
-        loaded = parser.get_parsed_content("plan").load("training"), parser.get_parsed_content("train::preprocessing")
-    for number, default in handled().items():
-        signal.signal(number, default)  # no training will start
-    return loaded
+        return parser.get_parsed_content("plan").load("training"), parser.get_parsed_content("train::preprocessing")
 
 
 if __name__ == "__main__":

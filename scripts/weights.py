@@ -16,7 +16,6 @@ from common.errors import ArgumentError, InputError, show
 from common.files import atomic_write, check_new_files, digest
 from common.literals import names_of
 from common.options import OPTIONS, check_network
-from common.training.signals import interrupt_on_signals
 from scripts.published import published
 
 SILENCE = 60  # seconds without an answer that end a download
@@ -31,7 +30,6 @@ def download(url: str, output: str, *, sha256: str) -> None:
         output: file to write; an existing file is not overwritten.
         sha256: SHA-256 of the file, as its publisher states it: 64 hexadecimal digits.
     """
-    interrupt_on_signals()
     target = weights.path_of("output", output)
     check_new_files(f"--output={output}", target)
     if not re.fullmatch("[0-9a-f]{64}", sha256.lower()):
@@ -111,7 +109,6 @@ def convert(
         merging: monai_1_4 if the network was trained with MONAI up to 1.4, monai_1_5 if later; needed if the file does
             not state it.
     """
-    interrupt_on_signals()  # so that no unfinished file stays
     target = weights.path_of("output", output)
     is_plain = target.suffix == weights.SAFETENSORS
     check_new_files(f"--output={output}", target, *([weights.record_of(target)] if is_plain else []))

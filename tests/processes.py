@@ -9,8 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from common.training.signals import SIGNALS
-
 MARK = "TESTS"  # environment variable of all started programs: the number of the tests' main process
 
 
@@ -19,7 +17,9 @@ def reset_signals() -> None:
 
     The tests become a process group of their own, so that a closing terminal does not end them.
     """
-    ignored = {number: default for number, default in SIGNALS.items() if signal.getsignal(number) is signal.SIG_IGN}
+    defaults = dict.fromkeys((signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP), signal.SIG_DFL)
+    defaults[signal.SIGINT] = signal.default_int_handler
+    ignored = {number: default for number, default in defaults.items() if signal.getsignal(number) is signal.SIG_IGN}
     if ignored:
         with suppress(PermissionError):  # already a session, as by setsid
             os.setpgrp()

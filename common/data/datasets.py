@@ -21,9 +21,8 @@ from monai.utils import MAX_SEED
 from torch.utils.data import Sampler
 
 from ..bars import tqdm
-from ..errors import InputError, input_error_message
+from ..errors import InputError, input_error_message, lacks_host_memory
 from ..files import expand_home, size_and_time
-from ..memory import lacks_host_memory
 from .layouts.listing import stem_of
 from .layouts.names import Naming
 from .scan_checks import describe_error, files_in

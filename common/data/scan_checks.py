@@ -18,8 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError, place_in_user_code, shortened, show
-from ..memory import lacks_host_memory
+from ..errors import InputError, lacks_host_memory, shortened, show
 from .regions import CONVENTIONS, aliases_of, known_labels, regions_of
 from .volumes import READABLE, alternative_affine, length_of, open_volume, read_voxels
 
@@ -215,12 +214,10 @@ def broken_file(files: Sequence[Any]) -> tuple[str, str] | None:
 
 
 def describe_error(entry: Mapping[str, Any], error: BaseException) -> str:
-    """Describe an error in the transforms of a case in one line: type, message, line in the user's code, and files."""
-    location = place_in_user_code(error)
+    """Describe an error in the transforms of a case in one line: type, message and files."""
     while error.__cause__ is not None:
         error = error.__cause__
-    where = f" at {location}" if location else ""
-    return f"cannot be prepared: {type(error).__name__}: {first_line(error)}{where} ({', '.join(files_in(entry))})"
+    return f"cannot be prepared: {type(error).__name__}: {first_line(error)} ({', '.join(files_in(entry))})"
 
 
 def _open(file: str, root: str) -> tuple[Any, Problem | None]:

@@ -1,13 +1,12 @@
 """Evaluate many cases; a failed case does not stop the rest."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from ignite.engine import Engine
 from monai.engines import SupervisedEvaluator
 
-from ..errors import InputError, input_error_message, is_disk_full, one_line, show
-from ..memory import explain_out_of_memory
+from ..errors import InputError, explain_out_of_memory, input_error_message, is_disk_full, one_line, show
 
 
 class Predictor(SupervisedEvaluator):
@@ -17,7 +16,6 @@ class Predictor(SupervisedEvaluator):
 
     Args:
         val_data_loader: Loader of batches of a single case, with the key "subject".
-        options: Options of the run, for the advice in out-of-memory messages.
         kwargs: Further arguments of `SupervisedEvaluator`.
 
     Attributes:
@@ -25,9 +23,8 @@ class Predictor(SupervisedEvaluator):
         cases: Number of cases.
     """
 
-    def __init__(self, val_data_loader: Any, options: Any = None, **kwargs: Any) -> None:
+    def __init__(self, val_data_loader: Any, **kwargs: Any) -> None:
         super().__init__(val_data_loader=_Attempts(val_data_loader), **kwargs)
-        self.options: Mapping[str, Any] = {} if options is None else vars(options)
         self.failures: list[str] = []
         self.cases = len(val_data_loader)
 
@@ -49,7 +46,7 @@ class Predictor(SupervisedEvaluator):
     def _fail(self, error: Exception, subject: str = "") -> list[Any]:
         if is_disk_full(error):
             raise error
-        self.failures.append(subject + (explain_out_of_memory(error, self.options) or one_line(error)))
+        self.failures.append(subject + (explain_out_of_memory(error) or one_line(error)))
         show(f"failed: {self.failures[-1]}", error=True)
         self.state.output = self.state.batch = []  # so that handlers see no case
         return []

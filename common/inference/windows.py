@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from monai.inferers import SimpleInferer, SlidingWindowInferer
 
-from ..errors import show
-from ..memory import FLOAT, free_memory, lacks_gpu_memory
+from ..errors import lacks_gpu_memory, show
+from ..memory import FLOAT, free_memory
 from ..ssl.networks import check_finite, in_precision
 from ..values import AUTO
 

@@ -94,8 +94,8 @@ class EarlyStop(EarlyStopping):
 class RunStates:
     """Save states, `iteration-N.pt`, from which a run continues bit for bit; on a signal, save a state and stop.
 
-    After SIGTERM, SIGUSR1, SIGHUP or Ctrl-C to any process, the run finishes its iteration or validation, saves, and
-    exits with status 75. List this handler first: it resumes before other handlers start, and saves after all other
+    After SIGTERM or SIGUSR1 to any process, the run finishes its iteration or validation, saves, and exits with status
+    75. List this handler first: it resumes before other handlers start, and saves after all other
     handlers of an epoch. `objects` have the same state in all processes, `local_objects` a state in each process.
     """
 

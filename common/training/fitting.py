@@ -12,8 +12,8 @@ import ignite.distributed as idist
 import torch
 from torch import nn
 
-from ..errors import ArgumentError, show
-from ..memory import free_memory, lacks_gpu_memory
+from ..errors import ArgumentError, lacks_gpu_memory, show
+from ..memory import free_memory
 from ..options import Options
 from ..resolver import resolver
 from ..ssl.losses import without_gathering

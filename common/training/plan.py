@@ -18,7 +18,6 @@ from .fitting import fitting_batch_size
 from .length import Length, length, steps_in
 from .resume import describe as describe_change
 from .resume import resumable
-from .signals import end_before_the_first_step
 from .step import accumulation_steps
 
 
@@ -52,7 +51,6 @@ class Plan:
         self.volumes_per_batch = batch_size // self.crops_per_volume
         self.training_cases = len(self.data.load("training", must_exist=False, missing=()))
         self.length = self._length()
-        end_before_the_first_step(processes.is_main)
         self.begin()
         self.settings = options.record(
             **self.length._asdict(),

@@ -9,7 +9,6 @@ from common import cli
 from common import weights as checkpoints
 from common.configs import warn_of_program
 from common.errors import InputError, choice, show
-from common.training.signals import interrupt_on_signals
 from common.values import flag
 from scripts.package.build import build
 from scripts.package.check import check_package
@@ -61,5 +60,4 @@ def verify(package: str, run: bool = True) -> None:
 
 
 if __name__ == "__main__":
-    interrupt_on_signals()  # so that no unfinished folder stays
     cli.run({"verify": verify} if sys.argv[1:2] == ["verify"] else package, "package")

@@ -1,7 +1,6 @@
 """`common.inference.predictor`: a case that fails does not stop the others."""
 
 import errno
-from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -54,7 +53,6 @@ def test_a_case_that_fails_is_named_and_the_others_go_on(tmp_path, capsys, worke
         network=Picky(),
         postprocessing=keep,
         val_handlers=[],
-        options=SimpleNamespace(stitch_device="auto", device="cuda:0", patch_size=[96]),
     )
     predictor.run()
     assert seen == ["P5", "P7"]
@@ -64,9 +62,9 @@ def test_a_case_that_fails_is_named_and_the_others_go_on(tmp_path, capsys, worke
     lines = [line for line in capsys.readouterr().err.splitlines() if line]
     assert lines[0] == "failed: subject P0: zero is no image"
     assert lines[1] == "failed: subject P13: ValueError: thirteen"
-    assert lines[2].startswith("failed: subject P1: cannot be prepared: KeyError: 'of ours' at /")
-    assert lines[3].startswith("failed: out of memory on the host: lower --patch_size=[96] (MemoryError: subject P2: ")
-    start = "failed: subject P14: out of memory on the GPU: set --stitch_device=cpu, or lower --patch_size=[96] (OutOf"
+    assert lines[2].startswith("failed: subject P1: cannot be prepared: KeyError: 'of ours' (")
+    assert lines[3].startswith("failed: out of memory on the host: lower --num_workers, ")
+    start = "failed: subject P14: out of memory on the GPU: lower --batch_size or --patch_size (OutOf"
     assert lines[4].startswith(start)
     assert lines[5:] == ["failed: subject P9: cannot be written", "6 of 8 cases failed"]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from common.errors import InputError, explain_lost_process
+from common.errors import InputError
 from common.locks import claim, claimed
 from common.training.distributed import Processes
 from tests.common.training.ranks import on_two_ranks
@@ -78,7 +78,7 @@ def use_a_group(rank, folder):
     try:
         dist.barrier()
     except RuntimeError as error:
-        return [*outcomes, explain_lost_process(error)]
+        return [*outcomes, str(error)]
     return outcomes
 
 
@@ -90,9 +90,7 @@ def test_two_processes(tmp_path):
     assert said == "said by 0"
     assert free is True
     assert held.startswith(f"ckpt_dir={tmp_path}/held: in use by process {os.getpid()} on ")
-    assert lost.startswith("process of rank ?: another process of this run exited; see its log")
-    late = explain_lost_process(RuntimeError("[gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 5000ms"))
-    assert late.startswith("process of rank ?: another process of this run did not answer in time")
+    assert "Connection closed by peer" in lost
     assert [(tmp_path / f"network{rank}").read_text() for rank in range(2)] == ["gone", "gone"]
 
 
